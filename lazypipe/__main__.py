@@ -1,0 +1,227 @@
+"""The command line: a thin face over the API. Human text on stderr, results on stdout, JSON on stdout with ``--json``.
+
+Exit codes: 0 done, 1 a gate failed, 2 the definition is wrong, 3 the run could not be completed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import lazypipe as lp
+from lazypipe.spec.model import Param
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except lp.LazypipeError as error:
+        if options.json:
+            _json({"status": "error", "error": str(error)})
+        _say(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 3
+    except BrokenPipeError:  # the reader of our output has left: | head
+        sys.stdout = None  # so that Python's own flush at exit does not fail again
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lazypipe", description="Data pipelines as Polars lazy plans.")
+    parser.add_argument("--version", action="version", version=f"lazypipe {lp.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(command=function)
+        made.add_argument("--json", action="store_true", help="write JSON to stdout")
+        return made
+
+    def with_plan(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        made.add_argument("file", help="the definition, YAML or JSON")
+        made.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a parameter")
+        made.add_argument(
+            "--allow", action="append", default=[], metavar="MODULE", help="allow python operations of it"
+        )
+        return made
+
+    with_plan(command("run", _run, "Run a pipeline: write, audit, publish."))
+    with_plan(command("plan", _plan, "Say what a run would do, and why; read no data."))
+    explain = with_plan(command("explain", _explain, "Show the query plan of a source, stage or output."))
+    explain.add_argument("name", help="source, stage or output")
+    explain.add_argument("--kind", choices=["logical", "optimized", "physical"], default="optimized")
+    with_plan(command("check", _check, "Check a definition; run nothing."))
+    schema = command("schema", _schema, "Show columns and types; without a file, the JSON Schema of definitions.")
+    schema.add_argument("file", nargs="?", help="the definition, YAML or JSON")
+    schema.add_argument("name", nargs="?", help="source, stage or output. Default: all")
+    schema.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a parameter")
+    schema.add_argument("--allow", action="append", default=[], metavar="MODULE", help="allow python operations of it")
+    show = with_plan(command("show", _show, "Show the first rows of a published output."))
+    show.add_argument("output")
+    show.add_argument("-n", "--rows", type=int, default=10)
+    vacuum = command("vacuum", _vacuum, "Delete files that no kept version uses.")
+    vacuum.add_argument("target", help="a definition, or the folder of a dataset")
+    vacuum.add_argument("--keep", type=int, default=1, metavar="N", help="versions to keep. Default: 1")
+    vacuum.add_argument(
+        "--older-than", default="24h", metavar="AGE", help="leave younger unfinished files. Default: 24h"
+    )
+    return parser
+
+
+def _compiled(options: argparse.Namespace, now: datetime | None = None) -> lp.Plan:
+    params = {}
+    for text in options.param:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise lp.DefinitionError([lp.Problem(f"--param {text!r} has no value", fix=f"write --param {name}=value")])
+        params[name] = value
+    return lp.load(options.file).compile(now=now, allow=options.allow, params=params)
+
+
+def _run(options: argparse.Namespace) -> int:
+    now = datetime.now(UTC)
+    progress = _Progress()
+    result = _compiled(options, now).run(now=now, observer=progress)
+    progress.close()
+    if options.json:
+        _json(result.to_dict())
+    for segment in result.segments:
+        _say(_line(segment))
+        for gate in segment.gates:
+            for check in gate.checks:
+                if check.status != "pass":
+                    _say(f"    {check.status}: {gate.node}: {check}")
+        if segment.error is not None:
+            _say(f"    {segment.error}")
+    _say(f"{result.status.replace('_', ' ')} in {result.seconds:.2f} s; record: {result.record}")
+    return result.exit_code
+
+
+def _line(segment: lp.SegmentResult) -> str:
+    if segment.status != "done":
+        return f"{segment.name}: {segment.status.replace('_', ' ')}"
+    rows = f"{segment.rows:,} rows, {segment.bytes:,} bytes in {segment.files} file{'s' * (segment.files != 1)}"
+    where = f" → {segment.uri}" if segment.uri else " (kept for this run only)"
+    version = f" version {segment.version}" if segment.version is not None else ""
+    aside = sum(g.quarantined for g in segment.gates), sum(g.dropped for g in segment.gates)
+    apart = "".join(f", {n:,} {word}" for n, word in zip(aside, ("quarantined", "dropped"), strict=True) if n)
+    return f"{segment.name}: {rows}{apart}{where}{version}"
+
+
+def _plan(options: argparse.Namespace) -> int:
+    steps = _compiled(options).preview()
+    if options.json:
+        _json(steps)
+        return 0
+    for step in steps:
+        print(f"{step['name']}: {step['why']}")
+        for source in step["reads"]:
+            size = "unknown size" if source["bytes"] is None else f"{source['bytes']:,} bytes"
+            print(f"    reads {source['name']}: {source['files']} file{'s' * (source['files'] != 1)}, {size}")
+        for node, rules in step["gates"].items():
+            print(f"    checks {node}: {', '.join(rules)}")
+        print(f"    writes {step['writes']}")
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    text = _compiled(options).explain(options.name, options.kind)
+    _json({"name": options.name, "kind": options.kind, "plan": text}) if options.json else print(text)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    plan = _compiled(options)
+    counts = {
+        "sources": len(plan.pipeline.sources),
+        "stages": len(plan.pipeline.stages),
+        "outputs": len(plan.pipeline.outputs),
+    }
+    if options.json:
+        _json({"status": "ok", **counts})
+    _say(f"{options.file} is right: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
+    return 0
+
+
+def _schema(options: argparse.Namespace) -> int:
+    if options.file is None:
+        _json(lp.json_schema())
+        return 0
+    plan = _compiled(options)
+    names = [options.name] if options.name else list(plan.nodes)
+    schemas = {n: {c: str(t) for c, t in plan.schema(n).items()} for n in names}
+    if options.json:
+        _json(schemas)
+        return 0
+    for name, columns in schemas.items():
+        print(name)
+        width = max(map(len, columns), default=0)
+        for column, dtype in columns.items():
+            print(f"    {column:<{width}}  {dtype}")
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    rows = _compiled(options).scan(options.output).head(options.rows).collect()
+    _json(rows.to_dicts()) if options.json else print(rows)
+    return 0
+
+
+def _vacuum(options: argparse.Namespace) -> int:
+    is_definition = options.target.endswith((".yaml", ".yml", ".json"))
+    try:
+        age: timedelta = Param("duration").parse(options.older_than)
+    except ValueError as error:
+        raise lp.DefinitionError([lp.Problem(f"--older-than: {error}")]) from None
+    target = lp.load(options.target) if is_definition else options.target
+    deleted = lp.vacuum(target, keep=options.keep, older_than=age)
+    if options.json:
+        _json({"deleted": deleted})
+    for path in deleted:
+        _say(path)
+    _say(f"{len(deleted)} deleted")
+    return 0
+
+
+class _Progress:
+    """One updating line on a terminal; nothing elsewhere. Called from several threads."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._last = 0.0
+
+    def __call__(self, segment: str, number: int, count: int, rows: int) -> None:
+        """Show where the run is."""
+        now = time.monotonic()
+        if self._live and now - self._last > 0.1:
+            self._last = now
+            print(f"\r\x1b[K[{number}/{count}] {segment}: {rows:,} rows", end="", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Take the line away."""
+        if self._live:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _json(value: Any) -> None:
+    print(json.dumps(value, indent=1, default=str, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,293 @@
+"""The compiler: a definition and its parameters in, frozen lazy frames, schemas and segments out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+
+from lazypipe.compile import graph as graphs
+from lazypipe.compile.node import Node, compile_checks, compile_steps
+from lazypipe.compile.segments import Segment, cut
+from lazypipe.compile.sources import Snapshot, bind, expand_env
+from lazypipe.errors import LazypipeError, SourceError, nearest
+from lazypipe.plan.explain import Kind, explain
+from lazypipe.spec.arguments import Arguments
+from lazypipe.spec.loader import problems
+from lazypipe.spec.model import NOTHING, Fault, Output, Pipeline, Step
+from lazypipe.spec.scope import Scope, Table
+from lazypipe.storage import uri as uris
+from lazypipe.storage.dataset import Dataset
+
+__all__ = ["CompiledPipeline", "bind_outputs", "compile_pipeline"]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class CompiledPipeline:
+    """A pipeline with its parameters, as plans. Nothing but schemas has been read; nothing in it changes.
+
+    ``frames`` holds one LazyFrame per source and stage, gates applied as filters; ``schemas`` the columns of each;
+    ``segments`` what will run as one query each, in order; ``outputs`` where that goes, with URIs that are whole.
+    """
+
+    pipeline: Pipeline
+    params: Mapping[str, Any]
+    nodes: Mapping[str, Node] = field(repr=False)
+    frames: Mapping[str, pl.LazyFrame] = field(repr=False)
+    segments: tuple[Segment, ...]
+    redact: uris.Redactor = field(default_factory=uris.Redactor, repr=False)
+    outputs: Mapping[str, Output] = field(default_factory=lambda: NOTHING, repr=False)
+
+    def schema(self, name: str) -> pl.Schema:
+        """Return the columns and types of a source, stage or output; raises LazypipeError for an unknown name."""
+        return self.nodes[self._node(name)].schema
+
+    def explain(self, name: str, kind: Kind = "optimized") -> str:
+        """Return a stage's plan as text.
+
+        Parameters
+        ----------
+        kind
+            ``logical``: as written; ``optimized``: as Polars will run it; ``physical``: the nodes of the streaming engine,
+            with those marked that need memory or fall back to the in-memory engine.
+        """
+        return self.redact(explain(self.frames[self._node(name)], kind))
+
+    def preview(self) -> list[dict[str, Any]]:
+        """Return what a run would do, segment by segment: what is read (files, bytes), checked, written, and why.
+
+        Sizes are those of the files as they stand now; None where the store does not tell.
+        """
+        steps = []
+        for segment in self.segments:
+            sources = {n: self.nodes[n].source for n in segment.nodes}
+            reads = [_size(n, s.snapshot()) for n, s in sources.items() if s is not None]
+            gates = {n: [c.id for c in self.nodes[n].checks] for n in segment.nodes if self.nodes[n].checks}
+            steps.append(
+                {"name": segment.name, "reads": reads, "from": segment.reads, "gates": gates, **self._effect(segment)}
+            )
+        return steps
+
+    def _effect(self, segment: Segment) -> dict[str, str]:
+        if segment.output is None:
+            users = [s.name for s in self.segments if segment.node in s.reads]
+            return {"writes": "rows for this run only", "why": f"its rows are needed as files by {', '.join(users)}"}
+        output = self.outputs[segment.output]
+        target = output.to
+        if output.format != "dataset":
+            return {"writes": self.redact(target), "why": f"one {output.format} file is replaced"}
+        commit = Dataset(target, output.storage_options).latest()
+        if commit is None:
+            why = "nothing was committed yet"
+        elif output.mode == "append":
+            why = f"rows are added to version {commit.version} ({commit.rows:,} rows)"
+        else:
+            why = f"version {commit.version} ({commit.rows:,} rows) is replaced: every run is a full run"
+        return {"writes": f"{self.redact(target)} version {(commit.version if commit else 0) + 1}", "why": why}
+
+    def _node(self, name: str) -> str:
+        if name in self.nodes:
+            return name
+        if name in self.pipeline.outputs:
+            return self.pipeline.outputs[name].stage
+        hint = nearest(name, [*self.nodes, *self.pipeline.outputs], "names")
+        raise LazypipeError(f"unknown source, stage or output {name!r}; {hint}")
+
+
+def compile_pipeline(
+    pipeline: Pipeline,
+    params: Mapping[str, Any] | None = None,
+    *,
+    now: datetime | None = None,
+    env: Mapping[str, str] | None = None,
+    allow: Iterable[str] = (),
+) -> CompiledPipeline:
+    """Compile a definition.
+
+    Parameters
+    ----------
+    params
+        Values of parameters, as values or as text.
+    now
+        What ``:now`` means in expressions: the time of the run. Default: 1970-01-01, so that compiling reads no clock.
+    env
+        Where ``${NAME}`` in URIs and credentials is looked up. Default: the process environment.
+    allow
+        Modules whose functions ``python`` operations may call.
+
+    Raises
+    ------
+    DefinitionError
+        With every mistake that can be told apart, each with its place.
+    SourceError
+        If the schema of a source cannot be read.
+    """
+    faults: list[Fault] = []
+    values = _parameters(pipeline, params or NOTHING, faults) | {"now": (now or EPOCH)}
+    modules = frozenset(allow)
+
+    def make_scope(step: Step, owner: type[Arguments]) -> Scope:
+        return Scope(owner, step, params=values, modules=modules, guard=_unwatched)
+
+    environment = os.environ if env is None else env
+    graph = graphs.build(pipeline, faults)
+    outputs, used = bind_outputs(pipeline, environment, faults)
+    nodes: dict[str, Node] = {}
+    unread: list[SourceError] = []
+    for name in graph.order:
+        try:
+            node = _compile_node(name, pipeline, graph, nodes, make_scope, faults, environment)
+        except SourceError as error:
+            unread.append(error)  # mistakes in the definition are told first: they can be mended without the data
+            continue
+        if node is not None:
+            nodes[name] = node
+    _check_output_columns(pipeline, nodes, faults)
+    if faults:
+        raise problems(faults, pipeline.origin)
+    if unread:
+        raise unread[0]
+    frames: dict[str, pl.LazyFrame] = {}
+    for name, node in nodes.items():
+        if node.source is not None:
+            frame = node.source.scan(_listed(node))
+        else:
+            frame = node.lower({n: Table(frames[n], nodes[n].schema) for n in node.inputs})
+        frames[name] = node.good(frame)
+    secrets = (s for n in nodes.values() if n.source is not None for s in n.source.redact.secrets)
+    redact = uris.Redactor(tuple(dict.fromkeys([*secrets, *used])))
+    return CompiledPipeline(pipeline, values, nodes, frames, cut(pipeline, graph, nodes), redact, outputs)
+
+
+def bind_outputs(
+    pipeline: Pipeline, env: Mapping[str, str], faults: list[Fault]
+) -> tuple[Mapping[str, Output], list[tuple[str, str]]]:
+    """Return the outputs with URIs that are whole and variables replaced, and the values of those."""
+    bound: dict[str, Output] = {}
+    secrets: list[tuple[str, str]] = []
+    for name, output in pipeline.outputs.items():
+        try:
+            to, used = expand_env(output.to, env, ("outputs", name, "to"))
+            options, more = expand_env(output.storage_options, env, ("outputs", name, "storage_options"))
+        except Fault as fault:
+            faults.append(fault)
+            continue
+        bound[name] = replace(output, to=uris.resolve(to, pipeline.base), storage_options=options)
+        secrets += [*used, *more]
+    return bound, secrets
+
+
+def _size(name: str, snapshot: Snapshot) -> dict[str, Any]:
+    sizes = [f.size for f in snapshot.files]
+    total = None if None in sizes else sum(s for s in sizes if s is not None)
+    return {"name": name, "files": len(sizes), "bytes": total}
+
+
+def _unwatched(frame: pl.LazyFrame, _schema: pl.Schema, _keys: tuple[str, ...]) -> pl.LazyFrame:
+    """Leave keys unwatched in compiled frames: a run watches them (and Polars' own check would not stream)."""
+    return frame
+
+
+def _listed(node: Node) -> Snapshot:
+    """What the source held when it was compiled; a run lists it again."""
+    assert node.source is not None
+    try:
+        return node.source.snapshot()
+    except LazypipeError:
+        return Snapshot(())  # compiled from its contract, before its data is there
+
+
+def _parameters(pipeline: Pipeline, given: Mapping[str, Any], faults: list[Fault]) -> dict[str, Any]:
+    faults += [
+        Fault(f"unknown parameter {name!r}", nearest(name, pipeline.params, "parameters"), ("params",))
+        for name in given
+        if name not in pipeline.params
+    ]
+    values = {}
+    for name, param in pipeline.params.items():
+        if name == "now":
+            faults.append(
+                Fault("the parameter 'now' is the time of the run already", "give yours another name", ("params", name))
+            )
+        if name not in given and param.default is None:
+            faults.append(
+                Fault(
+                    f"parameter {name!r} has no value",
+                    f"pass it (--param {name}=…), or give it a default",
+                    ("params", name),
+                )
+            )
+            continue
+        try:
+            values[name] = param.parse(given[name]) if name in given else param.default
+        except ValueError as error:
+            faults.append(Fault(f"parameter {name!r}: {error}", None, ("params", name)))
+    return values
+
+
+def _compile_node(
+    name: str,
+    pipeline: Pipeline,
+    graph: graphs.Graph,
+    nodes: Mapping[str, Node],
+    make_scope: Callable[..., Scope],
+    faults: list[Fault],
+    env: Mapping[str, str],
+) -> Node | None:
+    """Compile one source or stage; None (with its mistakes in ``faults``) where it is wrong or reads something wrong."""
+    if name in pipeline.sources:
+        source = pipeline.sources[name]
+        try:
+            bound = bind(name, source, pipeline.base, env)
+        except Fault as fault:
+            faults.append(fault)
+            return None
+        checks = compile_checks(source.gate, bound.schema, make_scope, faults)
+        return Node(name, (), bound.schema, checks, source=bound)
+    stage = pipeline.stages[name]
+    inputs = tuple(dict.fromkeys(graph.inputs[name]))
+    if name not in graph.operations or any(ref not in nodes for ref in inputs):
+        return None
+    tables = {ref: Table(pl.LazyFrame(schema=nodes[ref].schema), nodes[ref].schema) for ref in inputs}
+    try:
+        steps, schemas = compile_steps(stage.do, graph.operations[name], inputs, tables, make_scope)
+    except Fault as fault:
+        faults.append(fault)
+        return None
+    schema = schemas[-1] if schemas else nodes[inputs[0]].schema
+    checks = compile_checks(stage.gate, schema, make_scope, faults)
+    return Node(name, inputs, schema, checks, steps=steps, schemas=schemas)
+
+
+_FOLDER_TYPES = (pl.String, pl.Boolean, pl.Date, pl.Datetime, pl.Categorical, pl.Enum)
+
+
+def _check_output_columns(pipeline: Pipeline, nodes: Mapping[str, Node], faults: list[Fault]) -> None:
+    for name, output in pipeline.outputs.items():
+        if output.stage not in nodes:
+            continue
+        schema = nodes[output.stage].schema
+        for key in ("partition_by", "key"):
+            for index, column in enumerate(getattr(output, key)):
+                path = ("outputs", name, key, index)
+                if column in getattr(output, key)[:index]:
+                    faults.append(Fault(f"column {column!r} stands twice", "remove one of them", path))
+                elif column not in schema:
+                    faults.append(Fault(f"unknown column {column!r}", nearest(column, schema, "columns"), path))
+                elif key == "partition_by" and not (
+                    schema[column].is_integer() or isinstance(schema[column], _FOLDER_TYPES)
+                ):
+                    what = f"{schema[column]} column {column!r} cannot name folders"
+                    faults.append(Fault(what, "partition by text, whole numbers, booleans, dates or datetimes", path))
+        if output.partition_by and set(output.partition_by) == set(schema):
+            faults.append(
+                Fault(
+                    "every column is a partition column", "leave one for the files", ("outputs", name, "partition_by")
+                )
+            )

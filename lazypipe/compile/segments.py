@@ -1,0 +1,106 @@
+"""Cutting the graph: a segment is everything between materialised points, and runs as one streaming query.
+
+A node is materialised where its rows are needed as files: it is an output, or it would otherwise run more than once (a
+stage, a gated source or a text file with several readers), or one of its gate's checks needs all rows before any can go on
+(a repeated key that removes rows). Reading back a Parquet file is cheaper than any sharing inside one query, and bounded:
+several sinks of one query share their scan through a queue without a bound (docs/decisions/0003).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lazypipe.compile.graph import Graph
+from lazypipe.compile.node import Node
+from lazypipe.ops import Operation
+from lazypipe.ops.aggregate import Aggregate
+from lazypipe.ops.join import Join
+from lazypipe.spec.model import Pipeline
+
+__all__ = ["Segment", "cut"]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One streaming query: the nodes it computes, the last of which it writes, and the segments' nodes it reads.
+
+    ``output`` is the output it writes, None where its rows are kept for later segments of the same run only. ``partial`` are
+    the nodes with a gate of which the query may not read all rows: a limit, or a join with nothing, ends its inputs early.
+    """
+
+    name: str
+    node: str
+    output: str | None
+    nodes: tuple[str, ...]
+    reads: tuple[str, ...]
+    partial: tuple[str, ...] = ()
+
+
+def cut(pipeline: Pipeline, graph: Graph, nodes: Mapping[str, Node]) -> tuple[Segment, ...]:
+    """Cut the graph into segments, in an order in which they can run."""
+    needed = graph.ancestors(tuple(o.stage for o in pipeline.outputs.values()))
+    uses = Counter(ref for name in needed for ref in graph.inputs[name])
+    outputs: dict[str, list[str]] = {}
+    for written, output in pipeline.outputs.items():
+        outputs.setdefault(output.stage, []).append(written)
+        uses[output.stage] += 1
+    kept: dict[str, str | None] = {}
+    for name in graph.order:
+        if name not in needed:
+            continue
+        datasets = [o for o in outputs.get(name, ()) if pipeline.outputs[o].format == "dataset"]
+        if datasets:
+            kept[name] = datasets[0]
+        elif name in outputs and uses[name] == 1:
+            kept[name] = outputs[name][0]
+        elif name in outputs or _removes_repeats(nodes[name]) or (uses[name] > 1 and _is_dear(nodes[name])):
+            kept[name] = None
+    segments = []
+    for name, first in kept.items():
+        inside, reads = _reach(name, graph, kept)
+        segments.append(Segment(first or name, name, first, inside, reads, _partial(inside, nodes)))
+        segments += [Segment(other, name, other, (), (name,)) for other in outputs.get(name, ()) if other != first]
+    return tuple(segments)
+
+
+def _removes_repeats(node: Node) -> bool:
+    """Whether no row can go on before all have been seen."""
+    return any(check.keys and check.removes_rows for check in node.checks)
+
+
+def _is_dear(node: Node) -> bool:
+    """Whether running it twice costs more than keeping its rows (or would count its violations twice)."""
+    return node.source is None or bool(node.checks) or node.source.is_text
+
+
+def _reach(name: str, graph: Graph, kept: Mapping[str, str | None]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    inside, reads, pending = {name}, set(), [*graph.inputs[name]]
+    while pending:
+        ref = pending.pop()
+        if ref in kept:
+            reads.add(ref)
+        elif ref not in inside:
+            inside.add(ref)
+            pending += graph.inputs[ref]
+    return tuple(n for n in graph.order if n in inside), tuple(n for n in graph.order if n in reads)
+
+
+def _partial(inside: tuple[str, ...], nodes: Mapping[str, Node]) -> tuple[str, ...]:
+    cut_short: set[str] = set()
+    for name in reversed(inside):
+        if name in cut_short or any(_may_stop(operation) for operation, _ in nodes[name].steps):
+            cut_short.update(nodes[name].inputs)
+    return tuple(n for n in inside if n in cut_short and nodes[n].checks)
+
+
+def _may_stop(operation: Operation) -> bool:
+    """Whether an operation may end before it has read all of its inputs, as measured on the streaming engine."""
+    match operation:
+        case Join():
+            return operation.how not in ("left", "right", "full")
+        case Aggregate():
+            return not operation.by
+        case _:
+            return operation.name in ("limit", "asof_join", "sql", "python")

@@ -1,0 +1,148 @@
+"""The exceptions of lazypipe: what went wrong, where, and what to do about it.
+
+    LazypipeError
+    ├── DefinitionError      the definition is wrong (exit code 2): a list of located problems
+    ├── GateError            a gate refused the data (exit code 1); nothing was published
+    └── RunError             the run could not be completed (exit code 3)
+        ├── SourceError      a source cannot be read: names the URI
+        ├── StorageError     a dataset, an export or a record cannot be written or is damaged
+        ├── CommitConflict   somebody else committed first
+        └── Interrupted      the run was stopped by a signal
+
+Every message has the form ``where: what; fix``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+__all__ = [
+    "CommitConflict",
+    "DefinitionError",
+    "GateError",
+    "Interrupted",
+    "LazypipeError",
+    "Location",
+    "Problem",
+    "RunError",
+    "SourceError",
+    "StorageError",
+    "first_line",
+    "nearest",
+]
+
+
+@dataclass(frozen=True, order=True)
+class Location:
+    """A place in a definition file: 1-based line and column, as editors count."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: what is wrong, where it stands, and what to write instead."""
+
+    what: str
+    where: Location | None = None
+    fix: str | None = None
+
+    def __str__(self) -> str:
+        text = self.what if self.fix is None else f"{self.what}; {self.fix}"
+        return text if self.where is None else f"{self.where}: {text}"
+
+
+def nearest(name: str, known: Iterable[str], kind: str) -> str:
+    """Return the hint for an unknown name: the closest known one, or what there is.
+
+    Examples
+    --------
+    >>> nearest("dep_tim", ["origin", "dep_time"], "columns")
+    "did you mean 'dep_time'?"
+    >>> nearest("x", ["origin", "dest"], "columns")
+    'known columns: dest, origin'
+    >>> nearest("x", [], "columns")
+    'there are no columns'
+    """
+    names = sorted(set(known))
+    lowered = {n.lower(): n for n in reversed(names)}
+    close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {lowered[close[0]]!r}?"
+    if not names:
+        return f"there are no {kind}"
+    shown = ", ".join(names[:12])
+    return f"known {kind}: {shown}" + (f" … ({len(names)} in all)" if len(names) > 12 else "")
+
+
+def first_line(error: BaseException | str) -> str:
+    r"""Return the first line of an engine's message, which says what; the rest are plans and advice.
+
+    Examples
+    --------
+    >>> first_line("cannot add\n\nResolved plan until failure: …")
+    'cannot add'
+    """
+    text = str(error).strip()
+    line = text.splitlines()[0].strip() if text else ""
+    return line or type(error).__name__
+
+
+class LazypipeError(Exception):
+    """Base of everything lazypipe raises; ``exit_code`` is what the command line returns."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class DefinitionError(LazypipeError):
+    """The definition is wrong; ``problems`` holds every mistake found, in the order of the file."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems: Sequence[Problem] = tuple(sorted(problems, key=lambda p: p.where or Location("", 0, 0)))
+        super().__init__("\n".join(str(p) for p in self.problems))
+
+
+class RunError(LazypipeError):
+    """The run could not be completed; what was published before is untouched."""
+
+    def __init__(self, what: str, *, uri: str | None = None, fix: str | None = None) -> None:
+        self.what = what
+        self.uri = uri
+        self.fix = fix
+        super().__init__(what, uri, fix)
+
+    def __str__(self) -> str:
+        text = self.what if self.fix is None else f"{self.what}; {self.fix}"
+        return text if self.uri is None else f"{self.uri}: {text}"
+
+
+class SourceError(RunError):
+    """A source is missing, empty or unreadable; ``uri`` names the file."""
+
+
+class StorageError(RunError):
+    """A dataset, an export or a record cannot be read or written; ``uri`` names it."""
+
+
+class CommitConflict(RunError):
+    """Another writer committed first; nothing of this run became visible."""
+
+
+class Interrupted(RunError):
+    """The run was stopped by a signal; nothing unfinished became visible."""
+
+
+class GateError(LazypipeError):
+    """A gate refused the data; the previous commit stays in force."""
+
+    exit_code = 1

@@ -1,0 +1,110 @@
+"""``asof_join``: for each row the nearest earlier (or later) row of another stage."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import polars as pl
+
+from lazypipe.ops.base import Operation, Scope, Table
+from lazypipe.spec.arguments import BOUND, COLUMN, COLUMNS, INPUT, TEXT, arg, choice
+from lazypipe.spec.model import Fault
+
+
+@dataclass(frozen=True)
+class AsofJoin(Operation):
+    """Join each row with the other side's row whose key is nearest: the last not after it, by default.
+
+    Every row of this side stays, once, ordered by the key; where nothing matches, the other side's columns are null.
+    Rows with a null key (or NaN, or null in ``by``) match nothing. Both sides are sorted by the key.
+
+    Examples
+    --------
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> quotes = pl.LazyFrame({"t": [1, 5], "price": [10, 50]})
+    >>> step = {"asof_join": {"with": "quotes", "on": "t"}}
+    >>> lp.apply(step, pl.LazyFrame({"t": [0, 4, 9]}), quotes=quotes).collect().rows()
+    [(0, None), (4, 10), (9, 50)]
+    """
+
+    name: ClassVar[str] = "asof_join"
+    with_: str = arg(INPUT, "The other source or stage.")
+    on: str | None = arg(COLUMN, "The ordered key, if it has the same name on both sides.", default=None)
+    left_on: str | None = arg(COLUMN, "The ordered key of this side.", default=None)
+    right_on: str | None = arg(COLUMN, "The ordered key of the other side.", default=None)
+    by: tuple[str, ...] = arg(COLUMNS, "Columns that must be equal on both sides.", default=())
+    strategy: Literal["backward", "forward", "nearest"] = arg(
+        choice("backward", "forward", "nearest"), "Which neighbour is taken.", default="backward"
+    )
+    tolerance: str | float | None = arg(
+        BOUND, "How far away it may be: a number, or a duration such as 2h.", default=None
+    )
+    suffix: str = arg(TEXT, "Added to names of the other side that are taken.", default="_right")
+
+    def __post_init__(self) -> None:
+        """Check that the key is said once."""
+        both = self.left_on is not None and self.right_on is not None
+        if (self.on is not None) == both or (not both and (self.left_on or self.right_on)):
+            raise Fault("an asof_join needs its key once", "give on, or left_on and right_on", ("with",))
+
+    def inputs(self) -> tuple[str, ...]:
+        """Return the other side."""
+        return (self.with_,)
+
+    def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
+        """Lower to sorts and ``join_asof``."""
+        other = scope.table(self.with_)
+        left, right = self.on or self.left_on or "", self.on or self.right_on or ""
+        scope.columns([left], table.schema, "on" if self.on else "left_on")
+        scope.columns([right], other.schema, "on" if self.on else "right_on", of=self.with_)
+        scope.columns(self.by, table.schema, "by")
+        scope.columns(self.by, other.schema, "by", of=self.with_)
+        self._check_keys(table.schema[left], other.schema[right], scope)
+        key, frame = left, table.frame
+        matchable = other.frame.filter(pl.col(right).is_not_null())
+        if table.schema[left].is_float():
+            # NaN is near nothing, though Polars sorts it as the greatest number
+            key = "__lazypipe_key"
+            frame = frame.with_columns(pl.col(left).fill_nan(None).alias(key))
+            matchable = matchable.filter(pl.col(right).is_not_nan())
+            if left == right:
+                matchable, right = matchable.rename({right: key}), key  # else it would stay beside ours
+        # a null key matches nothing, but Polars refuses nulls in a sorted key of the other side
+        joined = frame.sort(key, nulls_last=True).join_asof(
+            matchable.sort(right),
+            left_on=key,
+            right_on=right,
+            by=list(self.by) or None,
+            strategy=self.strategy,
+            tolerance=self.tolerance,
+            suffix=self.suffix,
+            check_sortedness=False,
+        )
+        return joined if key == left else joined.drop(key)
+
+    def _check_keys(self, left: pl.DataType, right: pl.DataType, scope: Scope) -> None:
+        argument = "on" if self.on else "left_on"
+        if left != right:
+            what = f"this side's key is {left} and the other's is {right}"
+            raise scope.fault(what, "cast one of them first", argument)
+        if not (left.is_numeric() or left.is_temporal()):
+            raise scope.fault(f"a {left} key has no distances", "take a number, a date or a datetime", argument)
+        if self.tolerance is None:
+            return
+        if isinstance(self.tolerance, str) != left.is_temporal():
+            form = "a duration such as 2h" if left.is_temporal() else "a number"
+            raise scope.fault(
+                f"the tolerance {self.tolerance!r} does not fit a {left} key", f"write {form}", "tolerance"
+            )
+        if isinstance(self.tolerance, str) and not _DURATION.fullmatch(self.tolerance):
+            raise scope.fault(
+                f"{self.tolerance!r} is not a duration", "write one such as 90s, 15m, 2h or 3d", "tolerance"
+            )
+        if not isinstance(self.tolerance, str) and self.tolerance < 0:
+            raise scope.fault(f"the tolerance {self.tolerance} is negative", "write it without the minus", "tolerance")
+
+
+_DURATION = re.compile(r"(?:\d+(?:ns|us|ms|s|m|h|d|w|mo|q|y))+")

@@ -1,0 +1,160 @@
+"""``cast``: change the types of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import polars as pl
+
+from lazypipe.errors import first_line
+from lazypipe.ops.base import Operation, Scope, Table
+from lazypipe.spec.arguments import TYPES, arg, check_dtype, choice
+
+
+@dataclass(frozen=True)
+class Cast(Operation):
+    """Change the types of columns. A value that does not fit fails the run, or becomes null and is counted.
+
+    Text is read as ISO 8601 dates, times and datetimes: 2013-01-31, 12:30:00, 2013-01-31T12:30:00Z. A datetime with a zone
+    takes text with an offset, or text without one as local time; a datetime without a zone takes text without an offset.
+    true/false, t/f, yes/no, y/n and 1/0 become booleans, in any case. From a float to an integer the fraction is cut off.
+
+    Nulls stay null. With ``on_error: "null"`` the count of values lost stands in the run's record as ``cast:<column>``.
+
+    Examples
+    --------
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> step = {"cast": {"columns": {"a": "Int64"}, "on_error": "null"}}
+    >>> lp.apply(step, pl.LazyFrame({"a": ["1", "x"]})).collect().rows()
+    [(1,), (None,)]
+    """
+
+    name: ClassVar[str] = "cast"
+    shorthand: ClassVar[str] = "columns"
+    columns: Mapping[str, str] = arg(TYPES, "Column → type, such as Int64, Date, Datetime(us, UTC) or Decimal(10, 2).")
+    on_error: Literal["fail", "null"] = arg(
+        choice("fail", "null"), "What becomes of a value that does not fit.", default="fail"
+    )
+
+    def __post_init__(self) -> None:
+        """Check the names of the types."""
+        for name, dtype in self.columns.items():
+            check_dtype(dtype, "columns", name)
+
+    def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
+        """Lower to ``with_columns`` of casts."""
+        scope.columns(self.columns, table.schema, "columns")
+        strict = self.on_error == "fail"
+        casts = {}
+        for name, written in self.columns.items():
+            target = check_dtype(written)
+            casts[name] = _converted(pl.col(name), table.schema[name], target, strict=strict)
+            reason = _refusal(table.schema[name], target)
+            if reason is not None:
+                what = f"column {name!r} cannot be cast from {table.schema[name]} to {target}: {reason}"
+                raise scope.fault(what, "cast to another type first, or derive it", "columns", name)
+        frame = table.frame
+        if not strict:
+            lost = {f"cast:{n}": pl.col(n).is_not_null() & e.is_null() for n, e in casts.items()}
+            frame = scope.tally(frame, lost)
+        return frame.with_columns(e.alias(n) for n, e in casts.items())
+
+
+_ISO_DATES = ("%Y-%m-%d",)
+_ISO_TIMES = ("%H:%M:%S%.f", "%H:%M")
+_ISO_LOCAL = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%d")
+_ISO_OFFSET = (*(f"{f}%#z" for f in _ISO_LOCAL[:4]), "%+")
+_TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
+
+
+def _converted(column: pl.Expr, source: pl.DataType, target: pl.DataType, *, strict: bool) -> pl.Expr:
+    """Cast, also where Polars wants another function for it."""
+    if isinstance(source, pl.Categorical | pl.Enum) and not isinstance(target, pl.Categorical | pl.Enum):
+        column, source = column.cast(pl.String), pl.String()
+    if isinstance(source, pl.String):
+        match target:
+            case pl.Date():
+                return _parsed(column, [_reader(f, target) for f in _ISO_DATES], strict=strict)
+            case pl.Time():
+                return _parsed(column, [_reader(f, target) for f in _ISO_TIMES], strict=strict)
+            case pl.Datetime():
+                formats = [*_ISO_LOCAL, *(_ISO_OFFSET if target.time_zone else ())]
+                return _parsed(column, [_reader(f, target) for f in formats], strict=strict)
+            case pl.Boolean():
+                return _parsed(column, [_boolean], strict=strict)
+    if isinstance(source, pl.Time | pl.Duration) and isinstance(target, pl.String):
+        return column.dt.to_string("iso")  # a cast would lose the fraction of a second
+    return column.cast(target, strict=strict)
+
+
+def _boolean(text: pl.Expr, *, strict: bool) -> pl.Expr:
+    # read strictly only what could not be read in any case, so that the error shows it as it was written
+    word = text if strict else text.str.to_lowercase()
+    return word.cast(pl.Enum([*_TRUE, *_FALSE]), strict=strict).cast(pl.String).is_in(_TRUE)
+
+
+def _reader(form: str, target: pl.Date | pl.Time | pl.Datetime) -> Callable[..., pl.Expr]:
+    """Return a function that reads text of one form, strictly or not."""
+
+    def read(text: pl.Expr, *, strict: bool) -> pl.Expr:
+        if not isinstance(target, pl.Datetime):
+            return text.str.strptime(target, form, strict=strict)
+        micro = text.str.to_datetime(form, time_unit="us", strict=strict, time_zone=_zone(target, form))
+        if not target.time_zone or form in _ISO_OFFSET:
+            found = micro
+        else:
+            gap: Literal["raise", "null"] = "raise" if strict else "null"
+            found = micro.dt.replace_time_zone(target.time_zone, ambiguous=gap, non_existent=gap)
+        if target.time_unit != "ns":
+            return found.cast(target)
+        # read as nanoseconds, years outside 1677 to 2262 would wrap around
+        rest = text.str.to_datetime(form, time_unit="ns", strict=False, time_zone=_zone(target, form))
+        return found.cast(target, strict=strict) + pl.duration(nanoseconds=rest.dt.nanosecond() % 1000, time_unit="ns")
+
+    return read
+
+
+def _zone(target: pl.Datetime, form: str) -> str | None:
+    return target.time_zone if form in _ISO_OFFSET else None
+
+
+def _parsed(text: pl.Expr, readers: Sequence[Callable[..., pl.Expr]], *, strict: bool) -> pl.Expr:
+    """Read text in the first form that fits; strict reading fails for what fits none."""
+    found = pl.coalesce(read(text, strict=False) for read in readers)
+    if not strict:
+        return found
+    return pl.coalesce(found, readers[0](pl.when(found.is_null()).then(text), strict=True))
+
+
+def _refusal(source: pl.DataType, target: pl.DataType) -> str | None:
+    """Why Polars has no cast between two types: it says so only when it meets a value."""
+    if isinstance(source, pl.Struct) and not isinstance(target, pl.Struct | pl.String):
+        return "it holds several values"  # Polars panics
+    example = _example(source)
+    if example is None:
+        return None
+    try:
+        pl.select(example.alias("x")).select(_converted(pl.col("x"), source, target, strict=False))
+    except pl.exceptions.PolarsError as error:
+        return first_line(error)
+    return None
+
+
+def _example(dtype: pl.DataType) -> pl.Expr | None:
+    match dtype:
+        case pl.List():
+            inner = _example(dtype.inner if isinstance(dtype.inner, pl.DataType) else dtype.inner())
+            return None if inner is None else inner.implode()
+        case pl.Enum():
+            return pl.lit(dtype.categories[0], dtype=dtype) if len(dtype.categories) else None
+        case pl.String() | pl.Categorical():
+            return pl.lit("1", dtype=dtype)
+        case pl.Binary():
+            return pl.lit(b"1")
+        case _ if dtype.is_numeric() or dtype.is_temporal() or isinstance(dtype, pl.Boolean):
+            return pl.lit(1).cast(dtype)
+        case _:
+            return None

@@ -1,0 +1,51 @@
+"""``derive``: add or replace columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import polars as pl
+
+from lazypipe.ops.base import Operation, Scope, Table
+from lazypipe.spec.arguments import SQLS, arg
+from lazypipe.spec.model import Fault
+
+
+@dataclass(frozen=True)
+class Derive(Operation):
+    """Add columns computed from SQL expressions, or replace those of the same name.
+
+    Every row stays. All expressions see the columns as they were before this step.
+
+    Examples
+    --------
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> lp.apply({"derive": {"b": "a * 2"}}, pl.LazyFrame({"a": [1]})).collect().rows()
+    [(1, 2)]
+    """
+
+    name: ClassVar[str] = "derive"
+    shorthand: ClassVar[str] = "columns"
+    columns: Mapping[str, str | pl.Expr] = arg(SQLS, "New column → SQL expression.")
+
+    def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
+        """Lower to ``with_columns``."""
+        return table.frame.with_columns(
+            self._bound(n, e, table.schema, scope).alias(n) for n, e in self.columns.items()
+        )
+
+    def _bound(self, name: str, text: str | pl.Expr, schema: pl.Schema, scope: Scope) -> pl.Expr:
+        try:
+            return scope.expr(text, schema, "columns", name)
+        except Fault as fault:
+            for other in self.columns:
+                if fault.what == f"unknown column {other!r}":
+                    raise Fault(
+                        f"column {other!r} is made by this same derive",
+                        "put what uses it into a second derive below",
+                        fault.path,
+                    ) from None
+            raise

@@ -1,0 +1,52 @@
+"""``distinct``: one row per key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import polars as pl
+
+from lazypipe.ops.base import Operation, Scope, Table, ordering
+from lazypipe.spec.arguments import COLUMNS, TEXTS, arg, choice
+from lazypipe.spec.model import Fault
+
+
+@dataclass(frozen=True)
+class Distinct(Operation):
+    """Keep one row per key: the first or last by an order, any, or none where the key is not unique.
+
+    Without ``columns`` whole rows are compared. Nulls are equal to each other here. The order of rows is not promised.
+
+    Examples
+    --------
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> step = {"distinct": {"columns": "k", "keep": "last", "order_by": "v"}}
+    >>> lp.apply(step, pl.LazyFrame({"k": [1, 1], "v": [5, 3]})).collect().rows()
+    [(1, 5)]
+    """
+
+    name: ClassVar[str] = "distinct"
+    shorthand: ClassVar[str] = "columns"
+    columns: tuple[str, ...] = arg(COLUMNS, "The key. Default: all columns.", default=())
+    keep: Literal["any", "first", "last", "none"] = arg(
+        choice("any", "first", "last", "none"), "Which row of a key stays.", default="any"
+    )
+    order_by: tuple[str, ...] = arg(TEXTS, "The order that first and last mean: column, optionally DESC.", default=())
+
+    def __post_init__(self) -> None:
+        """Check that first and last mean something."""
+        if self.keep in ("first", "last") and not self.order_by:
+            raise Fault(f"keep: {self.keep} needs an order", "add order_by: [column]", ("keep",))
+        if self.order_by and self.keep not in ("first", "last"):
+            raise Fault("order_by has no effect here", "say keep: first or keep: last", ("order_by",))
+
+    def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
+        """Lower to ``unique``, sorted before where the order decides."""
+        scope.columns(self.columns, table.schema, "columns")
+        subset = list(self.columns) or None
+        if not self.order_by:
+            return table.frame.unique(subset, keep=self.keep)
+        order = ordering(self.order_by, table.schema, scope, "order_by")
+        return order.sort(table.frame).unique(subset, keep=self.keep, maintain_order=True)

@@ -1,0 +1,166 @@
+"""``join``: put the columns of another stage beside these, by equal keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import polars as pl
+
+from lazypipe.ops.base import Operation, Scope, Table
+from lazypipe.spec.arguments import CHOSEN, COLUMNS, FLAG, INPUT, TEXT, arg, choice
+from lazypipe.spec.model import Fault
+
+
+@dataclass(frozen=True)
+class Join(Operation):
+    """Join with another source or stage on equal keys.
+
+    Null keys match nothing unless ``nulls_equal``. Columns of the other side whose names are taken get the suffix;
+    ``columns`` chooses (a list) or chooses and renames (a mapping) what comes from the other side.
+
+    Keys stand once, under this side's names, with the values of the side that stays (of both, if full); but a right join
+    without ``columns`` keeps the other side's names. ``validate`` fails the run where keys are not as unique as stated; null
+    keys count only if ``nulls_equal``. The order of rows is not promised.
+
+    Examples
+    --------
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> left, right = pl.LazyFrame({"k": [1, 2]}), pl.LazyFrame({"k": [1], "v": ["x"]})
+    >>> lp.apply({"join": {"with": "r", "on": "k", "how": "left"}}, left, r=right).sort("k").collect().rows()
+    [(1, 'x'), (2, None)]
+    """
+
+    name: ClassVar[str] = "join"
+    with_: str = arg(INPUT, "The other source or stage.")
+    on: tuple[str, ...] = arg(COLUMNS, "Key columns that have the same name on both sides.", default=())
+    left_on: tuple[str, ...] = arg(COLUMNS, "Key columns of this side.", default=())
+    right_on: tuple[str, ...] = arg(COLUMNS, "Key columns of the other side.", default=())
+    how: Literal["inner", "left", "right", "full", "semi", "anti", "cross"] = arg(
+        choice("inner", "left", "right", "full", "semi", "anti", "cross"), "Which rows stay.", default="inner"
+    )
+    columns: tuple[str, ...] | Mapping[str, str] | None = arg(
+        CHOSEN, "Columns of the other side to take; a mapping renames them. Default: all.", default=None
+    )
+    suffix: str = arg(TEXT, "Added to names of the other side that are taken.", default="_right")
+    validate: Literal["m:m", "m:1", "1:m", "1:1"] = arg(
+        choice("m:m", "m:1", "1:m", "1:1"), "How unique the keys of each side must be.", default="m:m"
+    )
+    nulls_equal: bool = arg(FLAG, "Whether null keys match each other.", default=False)
+
+    def __post_init__(self) -> None:
+        """Check that the keys are said once, and as often on both sides."""
+        if self.how == "cross":
+            if self.on or self.left_on or self.right_on:
+                raise Fault("a cross join has no keys", "remove them, or choose another how", ("how",))
+        elif bool(self.on) == bool(self.left_on or self.right_on):
+            raise Fault("a join needs its keys once", "give on, or left_on and right_on", ("with",))
+        if len(self.left_on) != len(self.right_on):
+            what = f"left_on has {len(self.left_on)} columns and right_on {len(self.right_on)}"
+            raise Fault(what, "name as many on both sides", ("left_on" if self.left_on else "right_on",))
+        if self.columns is not None and self.how in ("semi", "anti"):
+            raise Fault(f"{self.how} joins take no columns of the other side", "remove columns", ("columns",))
+        if self.validate != "m:m" and self.how in ("semi", "anti", "cross"):
+            raise Fault(f"{self.how} joins need no unique keys", "remove validate", ("validate",))
+
+    def inputs(self) -> tuple[str, ...]:
+        """Return the other side."""
+        return (self.with_,)
+
+    def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
+        """Lower to ``join``."""
+        other = scope.table(self.with_)
+        left, right = self.on or self.left_on, self.on or self.right_on
+        scope.columns(left, table.schema, "on" if self.on else "left_on")
+        scope.columns(right, other.schema, "on" if self.on else "right_on", of=self.with_)
+        self._check_types(table.schema, other.schema, scope)
+        if self.how in ("semi", "anti"):
+            return table.frame.join(
+                other.frame, how=self.how, left_on=left, right_on=right, nulls_equal=self.nulls_equal
+            )
+        chosen = self._chosen(table.schema, other.schema, scope)
+        if self.how == "cross":
+            # one column more, which keeps the number of rows if none is chosen
+            helper = {"__lazypipe_key_0": next(iter(other.schema))}
+            return table.frame.join(_renamed(other.frame, helper | chosen), how="cross").drop(*helper)
+        if self.columns is None and self.how != "right":
+            keys, that = {c: c for c in right}, other.frame
+        else:
+            # keys under names of their own: a key may also be chosen, under any name
+            keys = {f"__lazypipe_key_{i}": c for i, c in enumerate(right)}
+            that = _renamed(other.frame, keys | chosen)
+        this, validate = table.frame, self.validate
+        if scope.guard is not None and not self.nulls_equal:
+            if validate in ("1:1", "1:m"):
+                this = scope.guard(this, table.schema, left)
+            if validate in ("1:1", "m:1"):
+                that = scope.guard(that, pl.Schema({k: other.schema[c] for k, c in keys.items()}), tuple(keys))
+            validate = "m:m"
+        if self.how != "right":
+            return this.join(
+                that,
+                how=self.how,
+                left_on=left,
+                right_on=list(keys),
+                suffix=self.suffix,
+                validate=validate,
+                nulls_equal=self.nulls_equal,
+                coalesce=True,
+            )
+        # the other way round: Polars validates no right joins, and drops the names of this side's keys
+        joined = that.join(
+            this,
+            how="left",
+            left_on=list(keys),
+            right_on=left,
+            validate=_TURNED[validate],
+            nulls_equal=self.nulls_equal,
+            coalesce=True,
+        )
+        named = dict(zip(left, keys, strict=True)) if self.columns is not None else {}
+        here = {c: named.get(c, c) for c in table.schema if c in named or c not in left}
+        return _renamed(joined, here | {n: n for n in chosen})
+
+    def _check_types(self, here: pl.Schema, there: pl.Schema, scope: Scope) -> None:
+        for index, (left, right) in enumerate(zip(self.on or self.left_on, self.on or self.right_on, strict=True)):
+            if here[left] == there[right]:
+                continue
+            ours, others = pl.LazyFrame(schema={left: here[left]}), pl.LazyFrame(schema={right: there[right]})
+            try:
+                ours.join(others, how="semi", left_on=left, right_on=right).collect_schema()
+            except pl.exceptions.PolarsError as error:
+                what = f"key {left!r} is {here[left]} and key {right!r} is {there[right]}"
+                argument = "on" if self.on else "left_on"
+                raise scope.fault(what, "cast one of them first", argument, index) from error
+
+    def _chosen(self, here: pl.Schema, there: pl.Schema, scope: Scope) -> dict[str, str]:
+        """Return what comes from the other side: its name in the result → its name there."""
+        taken = set(here)
+        if self.columns is not None:
+            scope.columns(self.columns, there, "columns", of=self.with_)
+            renamed = self.columns if isinstance(self.columns, Mapping) else {c: c for c in self.columns}
+            pairs = list(renamed.items())
+        elif self.how == "right":
+            taken -= set(self.on or self.left_on)
+            pairs = [(c, c) for c in there]
+        else:
+            pairs = [(c, c) for c in there if c not in (self.on or self.right_on)]
+        made: dict[str, str] = {}
+        for source, wanted in pairs:
+            name = f"{wanted}{self.suffix}" if wanted in taken else wanted
+            if name in taken or name in made:
+                argument = "columns" if self.columns is not None else "with"
+                what = f"two columns would be called {name!r}"
+                raise scope.fault(what, "rename one of them, or choose a suffix", argument)
+            made[name] = source
+        return made
+
+
+_TURNED: Mapping[str, Literal["m:m", "m:1", "1:m", "1:1"]] = {"m:m": "m:m", "m:1": "1:m", "1:m": "m:1", "1:1": "1:1"}
+
+
+def _renamed(frame: pl.LazyFrame, names: Mapping[str, str]) -> pl.LazyFrame:
+    """Select columns under new names."""
+    return frame.select(pl.col(old).alias(new) for new, old in names.items())

@@ -1,0 +1,60 @@
+"""``pivot``: values of a column become columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import polars as pl
+
+from lazypipe.ops.base import Operation, Scope, Table
+from lazypipe.spec.arguments import COLUMN, COLUMNS, SCALARS, arg, choice
+
+_AGGREGATES = ("first", "last", "sum", "min", "max", "mean", "median", "len")
+
+
+@dataclass(frozen=True)
+class Pivot(Operation):
+    """Turn the listed values of one column into columns, one row per ``index``.
+
+    The values are listed so that the schema is known before any data is read; other values are left out. Where a pair
+    of index and value has no row, the result is null (0 for ``len`` and ``sum``).
+
+    Examples
+    --------
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> frame = pl.LazyFrame({"k": [1, 1], "m": ["a", "b"], "v": [5, 6]})
+    >>> step = {"pivot": {"on": "m", "into": ["a", "b"], "index": "k", "values": "v", "aggregate": "sum"}}
+    >>> lp.apply(step, frame).collect().rows()
+    [(1, 5, 6)]
+    """
+
+    name: ClassVar[str] = "pivot"
+    on: str = arg(COLUMN, "The column whose values become columns.")
+    into: tuple[Any, ...] = arg(SCALARS, "The values that become columns.")
+    values: str = arg(COLUMN, "The column that fills them.")
+    index: tuple[str, ...] = arg(COLUMNS, "The columns that make a row.")
+    aggregate: Literal["first", "last", "sum", "min", "max", "mean", "median", "len"] = arg(
+        choice(*_AGGREGATES), "How several rows of one cell are combined."
+    )
+
+    def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
+        """Lower to ``pivot`` with known columns."""
+        scope.columns([self.on], table.schema, "on")
+        scope.columns([self.values], table.schema, "values")
+        scope.columns(self.index, table.schema, "index")
+        try:
+            values = pl.Series(self.into, dtype=table.schema[self.on], strict=True)
+        except (pl.exceptions.PolarsError, TypeError) as error:
+            what = f"the values do not fit column {self.on!r}, which is {table.schema[self.on]}"
+            raise scope.fault(what, "write values of that type", "into") from error
+        made = list(self.index)
+        for index, name in enumerate(values.cast(pl.String).to_list()):
+            if name in made:
+                what = f"two columns would be called {name!r}"
+                raise scope.fault(what, "list each value once, and no index column", "into", index)
+            made.append(name)
+        return table.frame.pivot(
+            self.on, values, index=list(self.index), values=self.values, aggregate_function=self.aggregate
+        )

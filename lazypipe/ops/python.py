@@ -1,0 +1,79 @@
+"""``python``: a function over LazyFrames, from a module that the caller allows."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import polars as pl
+
+from lazypipe.errors import first_line, nearest
+from lazypipe.ops.base import Operation, Scope, Table
+from lazypipe.spec.arguments import INPUTS, MAPPING, TEXT, arg
+from lazypipe.spec.model import NOTHING
+
+
+@dataclass(frozen=True)
+class Python(Operation):
+    """Call ``module:function`` with the frame, the inputs in ``with`` by name, and ``arguments``; LazyFrame in and out.
+
+    Only modules that the caller names in ``allow`` are imported: a definition alone can run no code. The function must be
+    pure: it is also called with empty frames, to learn the schema. Lineage treats it as opaque.
+
+    Examples
+    --------
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> lp.apply({"python": "os:system"}, pl.LazyFrame({"a": [1]}))
+    Traceback (most recent call last):
+    lazypipe.errors.DefinitionError: module 'os' is not allowed; allow it when you compile: allow=['os']
+    """
+
+    name: ClassVar[str] = "python"
+    shorthand: ClassVar[str] = "call"
+    call: str | Callable[..., pl.LazyFrame] = arg(TEXT, "module:function.")
+    with_: tuple[str, ...] = arg(INPUTS, "Other sources or stages, passed by name.", default=())
+    arguments: Mapping[str, Any] | None = arg(MAPPING, "Further keyword arguments.", default=None)
+
+    def inputs(self) -> tuple[str, ...]:
+        """Return the other inputs."""
+        return self.with_
+
+    def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
+        """Call the function."""
+        function = self.call if callable(self.call) else self._load(self.call, scope)
+        others = {name: scope.table(name).frame for name in self.with_}
+        try:
+            result = function(table.frame, **others, **(self.arguments or NOTHING))
+        except Exception as error:
+            what = f"{self.call} failed: {type(error).__name__}: {first_line(error)}"
+            raise scope.fault(what, "it must take and return LazyFrames, and read no data", "call") from error
+        if not isinstance(result, pl.LazyFrame):
+            what = f"{self.call} returned a {type(result).__name__}"
+            raise scope.fault(what, "return a LazyFrame", "call")
+        return result
+
+    def _load(self, call: str, scope: Scope) -> Callable[..., Any]:
+        module_name, _, attribute = call.partition(":")
+        if not module_name or not attribute:
+            raise scope.fault(f"{call!r} does not name a function", "write module:function", "call")
+        if module_name not in scope.modules:
+            fix = f"allow it when you compile: allow=[{module_name!r}]"
+            raise scope.fault(f"module {module_name!r} is not allowed", fix, "call")
+        try:
+            module = importlib.import_module(module_name)
+        except Exception as error:
+            raise scope.fault(
+                f"cannot import {module_name!r}: {type(error).__name__}: {first_line(error)}",
+                "check that it is installed",
+                "call",
+            ) from error
+        function = getattr(module, attribute, None)
+        if not callable(function):
+            names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+            raise scope.fault(
+                f"module {module_name!r} has no function {attribute!r}", nearest(attribute, names, "functions"), "call"
+            )
+        return function  # type: ignore[no-any-return]  # callable() says no more

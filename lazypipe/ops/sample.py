@@ -1,0 +1,61 @@
+"""``sample``: a part of the rows, always the same one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import polars as pl
+
+from lazypipe.ops.base import Operation, Scope, Table
+from lazypipe.spec.arguments import COLUMNS, COUNT, FRACTION, arg
+from lazypipe.spec.model import Fault
+
+
+@dataclass(frozen=True)
+class Sample(Operation):
+    """Keep a fraction or a number of rows, chosen by a seeded hash: the same rows whatever their order or files.
+
+    Rows that are equal in ``by`` (default: in all columns) share their fate under ``fraction``, so that a sample by
+    customer keeps whole customers. Deterministic for one version of Polars.
+
+    Examples
+    --------
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> lp.apply({"sample": {"rows": 2}}, pl.LazyFrame({"a": range(9)})).collect().height
+    2
+    """
+
+    name: ClassVar[str] = "sample"
+    fraction: float | None = arg(FRACTION, "The part of the rows to keep, 0 to 1.", default=None)
+    rows: int | None = arg(COUNT, "How many rows to keep.", default=None)
+    seed: int = arg(COUNT, "Another seed, another sample.", default=0)
+    by: tuple[str, ...] = arg(COLUMNS, "Rows equal in these columns stay or go together.", default=())
+
+    def __post_init__(self) -> None:
+        """Check that there is one size."""
+        if (self.fraction is None) == (self.rows is None):
+            raise Fault(
+                "sample needs one size", "give fraction or rows", ("fraction" if self.fraction is not None else "rows",)
+            )
+        if self.fraction is not None and not 0 <= self.fraction <= 1:
+            raise Fault(f"{self.fraction} is not a part of the rows", "write a number from 0 to 1", ("fraction",))
+        if self.rows is not None and self.rows < 0:
+            raise Fault(f"{self.rows} rows cannot be kept", "write a whole number, zero or more", ("rows",))
+        if not 0 <= self.seed < 2**64:
+            raise Fault(f"{self.seed} cannot be a seed", "write a whole number from 0 to 2^64 - 1", ("seed",))
+
+    def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
+        """Lower to a filter on a hash, or to the k smallest hashes."""
+        scope.columns(self.by, table.schema, "by")
+        hashed = pl.struct(self.by or list(table.schema)).hash(self.seed)
+        if self.fraction is not None:
+            threshold = round(self.fraction * 2**64)
+            if threshold >= 2**64:
+                return table.frame
+            return table.frame.filter(hashed < pl.lit(threshold, dtype=pl.UInt64))
+        column = "__lazypipe_hash"
+        # all columns break ties of the hash, so that the choice does not depend on the order of rows
+        rows = table.frame.with_columns(hashed.alias(column))
+        return rows.bottom_k(self.rows or 0, by=[column, *table.schema]).drop(column)

@@ -1,0 +1,39 @@
+"""``sql``: one whole query over the stage's inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import polars as pl
+
+from lazypipe import sql as sql_text
+from lazypipe.ops.base import Operation, Scope, Table
+from lazypipe.spec.arguments import TEXT, arg
+
+
+@dataclass(frozen=True)
+class Sql(Operation):
+    """Run one SELECT over the stage's inputs, by their names; ``self`` is the frame as it stands at this step.
+
+    Semantics are those of Polars SQL. Only the stage's inputs can be read.
+
+    Examples
+    --------
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> lp.apply({"sql": "SELECT sum(a) AS n FROM self"}, pl.LazyFrame({"a": [1, 2]})).collect().rows()
+    [(3,)]
+    """
+
+    name: ClassVar[str] = "sql"
+    shorthand: ClassVar[str] = "query"
+    query: str = arg(TEXT, "The SELECT statement.")
+
+    def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
+        """Lower through a SQL context."""
+        tables = {name: other.frame for name, other in scope.tables.items()} | {"self": table.frame}
+        try:
+            return sql_text.query(self.query, tables, scope.params)
+        except sql_text.SqlError as error:
+            raise scope.fault(error.what, error.fix, "query") from error

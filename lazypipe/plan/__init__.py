@@ -1,0 +1,1 @@
+"""Reading plans: the one room that touches what Polars keeps to itself."""

@@ -1,0 +1,1 @@
+"""What has happened: a record of every run."""

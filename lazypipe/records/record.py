@@ -1,0 +1,63 @@
+"""The record of a run: one JSON file, on disk before the run's first step and after each of its steps."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from lazypipe.errors import StorageError, first_line
+from lazypipe.storage import uri as uris
+
+__all__ = ["Records"]
+
+
+class Records:
+    """Run records in one folder, on any file system."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._fs, self._path = uris.file_system(uri)
+
+    def path(self, run: str) -> str:
+        """Return the URI of a run's record."""
+        return uris.join(self.uri, f"{run}.json")
+
+    def write(self, run: str, record: Mapping[str, Any]) -> None:
+        """Write the record as it stands, in place of the one before; raises StorageError if that cannot be done."""
+        data = json.dumps(record, indent=1, default=str, ensure_ascii=False).encode()
+        target = f"{self._path}/{run}.json"
+        try:
+            self._fs.makedirs(self._path, exist_ok=True)
+            if uris.is_local(self.uri):
+                # swapped in whole: a reader, or the next run after a crash, never meets half a record
+                with open(f"{target}.tmp", "wb") as file:
+                    file.write(data)
+                os.replace(f"{target}.tmp", target)
+            else:
+                self._fs.pipe_file(target, data)
+        except Exception as error:  # any store's own errors: the caller learns which record it was
+            raise StorageError(
+                f"cannot write the run's record: {first_line(error)}",
+                uri=self.path(run),
+                fix="mend the cause, or choose another folder with state",
+            ) from error
+
+    def read(self, run: str) -> dict[str, Any]:
+        """Return a run's record; raises StorageError if there is none."""
+        try:
+            return dict(json.loads(self._fs.cat_file(f"{self._path}/{run}.json")))
+        except FileNotFoundError:
+            raise StorageError(f"there is no record of run {run!r}", uri=self.uri, fix="check the run's id") from None
+        except (ValueError, TypeError) as error:
+            raise StorageError("the record is damaged", uri=self.path(run), fix="restore it from a backup") from error
+
+    def remove_half_written(self, limit: datetime) -> list[str]:
+        """Delete what runs that were killed while they wrote a record have left; return the paths."""
+        found = [p for p in sorted(Path(self._path).glob("*.json.tmp")) if p.stat().st_mtime <= limit.timestamp()]
+        for path in found:
+            path.unlink(missing_ok=True)
+        return [str(p) for p in found]

@@ -1,0 +1,1 @@
+"""Running compiled pipelines: segment by segment, write, audit, publish."""

@@ -1,0 +1,125 @@
+"""After a query has failed: which file, which stage, which operation. Slow, exact, and only run then."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import polars as pl
+
+from lazypipe.compile.node import Node
+from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.errors import LazypipeError, Problem, RunError, SourceError, StorageError, first_line
+from lazypipe.spec.model import Origin, Step
+from lazypipe.spec.scope import Guard, Table
+from lazypipe.storage.scan import is_engine_error, os_error, plain_reason
+from lazypipe.storage.text import bad_line
+
+__all__ = ["explain_failure", "join_sides"]
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""A disk, a quota or a limit of size was reached: computing it all again would not tell more."""
+
+
+def explain_failure(
+    error: BaseException,
+    nodes: Mapping[str, Node],
+    snapshots: Mapping[str, Snapshot],
+    frame_of: Callable[[str], pl.LazyFrame],
+    origin: Origin,
+    target: str,
+) -> LazypipeError:
+    """Turn what a query raised into an error that names the file, or the stage and operation.
+
+    Parameters
+    ----------
+    nodes
+        The segment's nodes, in order.
+    frame_of
+        The rows that a node yields, without counting.
+    """
+    if isinstance(error, SourceError):
+        return _with_source(error, nodes, snapshots)
+    if isinstance(error, LazypipeError):
+        return error
+    if os_error(error) not in _FULL:
+        for name, snapshot in snapshots.items():
+            source = nodes[name].source
+            assert source is not None
+            culprit = source.culprit(snapshot)
+            if culprit is not None:
+                return _with_line(culprit, source, snapshot)
+        for node in nodes.values():
+            failed = _runs(frame_of(node.name))
+            if failed is not None:
+                return _blame_operation(failed, node, frame_of, origin)
+    # the rows can be computed: it was their writing that failed
+    return StorageError(
+        f"cannot be written: {plain_reason(error)}",
+        uri=target,
+        fix="nothing was published; mend the cause and run again",
+    )
+
+
+def _with_source(error: SourceError, nodes: Mapping[str, Node], snapshots: Mapping[str, Snapshot]) -> SourceError:
+    """Say which source the file belongs to; a reader knows only the file."""
+    for name, snapshot in snapshots.items():
+        source = nodes[name].source
+        file = next((f for f in snapshot.files if f.uri == error.uri), None)
+        if source is not None and file is not None:
+            return _with_line(source.located(source.reader.unreadable(file, error)), source, snapshot)
+    return error
+
+
+def _with_line(error: SourceError, source: BoundSource, snapshot: Snapshot) -> SourceError:
+    """Add the number of the line at which a text file cannot be read, where it can be found."""
+    if not source.is_text or re.search(r"line \d", error.what):
+        return error
+    file = next((f for f in snapshot.files if source.redact(f.uri) == error.uri), None)
+    number = bad_line(file, source.reader, source.in_files(snapshot)) if file is not None else None
+    return error if number is None else SourceError(f"{error.what} (line {number})", uri=error.uri, fix=error.fix)
+
+
+def _runs(frame: pl.LazyFrame) -> BaseException | None:
+    """Evaluate every column, keep nothing; return what was raised."""
+    try:
+        frame.select(pl.all().null_count()).collect(engine="streaming")
+    except BaseException as error:
+        if not is_engine_error(error):
+            raise
+        return error
+    return None
+
+
+def _blame_operation(
+    error: BaseException, node: Node, frame_of: Callable[[str], pl.LazyFrame], origin: Origin
+) -> RunError:
+    what = f"stage {node.name!r}: {first_line(error)}"
+    frames = {name: frame_of(name) for name in node.inputs}
+    inputs = {name: Table(frame, frame.collect_schema()) for name, frame in frames.items()}
+    for count, (operation, scope) in enumerate(node.steps, start=1):
+        part = replace(node, steps=node.steps[:count], schemas=node.schemas[:count], checks=())
+        failed = _runs(part.lower(inputs))
+        if failed is not None:
+            where = origin.locate((*scope.step.path, operation.name))
+            what = f"stage {node.name!r}, operation {count} ({operation.name}): {first_line(failed)}"
+            return RunError(str(Problem(what, where)), fix="mend the data or the operation; nothing was published")
+    return RunError(what, fix="nothing was published")
+
+
+def join_sides(node: Node, step: Step, inputs: Mapping[str, Table]) -> list[tuple[pl.LazyFrame, tuple[str, ...]]]:
+    """Return the frames that a join's step guards, and their keys, so that repeats can be counted exactly."""
+    sides: list[tuple[pl.LazyFrame, tuple[str, ...]]] = []
+
+    def catch(found: Step) -> Guard:
+        def guard(frame: pl.LazyFrame, _: pl.Schema, keys: tuple[str, ...]) -> pl.LazyFrame:
+            if found is step:
+                sides.append((frame, keys))
+            return frame
+
+        return guard
+
+    node.lower(inputs, guard=catch)
+    return sides

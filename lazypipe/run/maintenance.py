@@ -1,0 +1,78 @@
+"""Taking away what no reader can reach: old versions, and what runs that were killed have left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from lazypipe.compile.compiler import bind_outputs
+from lazypipe.records.record import Records
+from lazypipe.spec.loader import problems
+from lazypipe.spec.model import Fault, Output, Pipeline
+from lazypipe.storage import uri as uris
+from lazypipe.storage.dataset import Dataset, written_at
+from lazypipe.storage.sink import is_staged
+
+__all__ = ["vacuum_pipeline"]
+
+
+def vacuum_pipeline(pipeline: Pipeline, *, keep: int, older_than: timedelta, now: datetime | None = None) -> list[str]:
+    """Vacuum a pipeline's datasets and quarantines, half-written exports, and rows kept between segments.
+
+    Returns the URIs of what was deleted.
+    """
+    state = uris.resolve(pipeline.state, pipeline.base)
+    limit = (now or datetime.now(UTC)) - older_than
+    deleted = []
+    datasets = [Dataset(uris.join(state, "quarantine", name)) for name in (*pipeline.sources, *pipeline.stages)]
+    faults: list[Fault] = []
+    outputs, _ = bind_outputs(pipeline, os.environ, faults)
+    if faults:
+        raise problems(faults, pipeline.origin)
+    for output in outputs.values():
+        target = output.to
+        datasets.append(Dataset(f"{target}__quarantine", output.storage_options))
+        if output.format == "dataset":
+            datasets.append(Dataset(target, output.storage_options))
+        else:
+            deleted += _half_written(target, output, limit)
+    for dataset in datasets:
+        deleted += [uris.join(dataset.uri, path) for path in dataset.vacuum(keep=keep, older_than=older_than, now=now)]
+    if uris.is_local(state):
+        folder = Path(uris.local_path(state))
+        deleted += _left_over(folder / "work", limit)
+        deleted += Records(uris.join(state, "runs")).remove_half_written(limit)
+    return deleted
+
+
+def _half_written(target: str, output: Output, limit: datetime) -> list[str]:
+    """Exports that were being written beside their target when their run was killed."""
+    folder, _, name = target.rpartition("/")
+    fs, path = uris.file_system(target, output.storage_options)
+    found = []
+    try:
+        entries = fs.ls(path.rpartition("/")[0], detail=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    for entry in entries:
+        own = str(entry["name"]).rsplit("/", 1)[-1]
+        if is_staged(own, name) and written_at(entry) <= limit:
+            fs.rm_file(entry["name"])
+            found.append(f"{folder}/{own}")
+    return found
+
+
+def _left_over(work: Path, limit: datetime) -> list[str]:
+    """Rows that killed runs kept between their segments; a folder is as old as the youngest file in it."""
+    if not work.is_dir():
+        return []
+    found = [p for p in sorted(work.iterdir()) if datetime.fromtimestamp(_youngest(p), UTC) <= limit]
+    for path in found:
+        shutil.rmtree(path, ignore_errors=True)
+    return [str(p) for p in found]
+
+
+def _youngest(folder: Path) -> float:
+    return max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))

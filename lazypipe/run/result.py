@@ -1,0 +1,102 @@
+"""What a run did: per segment its status, gates, files and time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from lazypipe.errors import LazypipeError
+from lazypipe.gates.report import GateReport
+
+__all__ = ["RunResult", "SegmentResult", "Status"]
+
+Status = Literal["done", "gate_failed", "error", "interrupted", "blocked", "running"]
+_WORST: tuple[Status, ...] = ("interrupted", "error", "gate_failed", "blocked", "running", "done")
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """One segment's outcome. ``version`` is the commit that its output got, None if it got none."""
+
+    name: str
+    status: Status
+    output: str | None = None
+    uri: str | None = None
+    version: int | None = None
+    rows: int = 0
+    bytes: int = 0
+    files: int = 0
+    seconds: float = 0.0
+    gates: tuple[GateReport, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    error: LazypipeError | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the outcome as plain data."""
+        return {
+            "name": self.name,
+            "status": self.status,
+            "output": self.output,
+            "uri": self.uri,
+            "version": self.version,
+            "rows": self.rows,
+            "bytes": self.bytes,
+            "files": self.files,
+            "seconds": round(self.seconds, 6),
+            "gates": [g.to_dict() for g in self.gates],
+            "counts": dict(self.counts),
+            "error": None if self.error is None else str(self.error),
+        }
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run's outcome; ``record`` is the URI of the file that holds it."""
+
+    run: str
+    pipeline: str
+    started: datetime
+    seconds: float
+    params: Mapping[str, Any]
+    segments: tuple[SegmentResult, ...]
+    record: str
+
+    @property
+    def status(self) -> Status:
+        """The worst of the segments."""
+        return next((s for s in _WORST if any(g.status == s for g in self.segments)), "done")
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 a gate failed, 3 anything else went wrong."""
+        return {"done": 0, "gate_failed": 1}.get(self.status, 3)
+
+    @property
+    def gates(self) -> Mapping[str, GateReport]:
+        """The report of each gate, by its source or stage."""
+        return {g.node: g for s in self.segments for g in s.gates}
+
+    @property
+    def commits(self) -> Mapping[str, int]:
+        """The version that each published dataset output got."""
+        return {s.output: s.version for s in self.segments if s.output is not None and s.version is not None}
+
+    def raise_for_status(self) -> None:
+        """Raise the first error: GateError if a gate failed, or what stopped a segment."""
+        for segment in self.segments:
+            if segment.error is not None:
+                raise segment.error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the outcome as plain data, as the record holds it."""
+        return {
+            "run": self.run,
+            "pipeline": self.pipeline,
+            "status": self.status,
+            "started": self.started.isoformat(),
+            "seconds": round(self.seconds, 6),
+            "params": {k: str(v) for k, v in self.params.items()},
+            "segments": [s.to_dict() for s in self.segments],
+        }

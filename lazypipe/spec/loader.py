@@ -1,0 +1,320 @@
+"""From a file, a text or plain data to a ``Pipeline``, and back to YAML, JSON or plain data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import date, timedelta
+from decimal import Decimal
+from pathlib import Path as FilePath
+from typing import Any
+
+import polars as pl
+import yaml
+
+from lazypipe.errors import DefinitionError, Problem
+from lazypipe.spec import document
+from lazypipe.spec.arguments import Arguments
+from lazypipe.spec.model import (
+    Fault,
+    Origin,
+    Output,
+    Param,
+    Path,
+    Pipeline,
+    Source,
+    Stage,
+    Step,
+    freeze,
+    thaw,
+)
+from lazypipe.spec.schema import faults
+
+__all__ = ["from_dict", "from_json", "from_yaml", "load", "problems", "to_dict", "to_json", "to_yaml"]
+
+
+def load(path: str | FilePath) -> Pipeline:
+    """Read a definition from a YAML or JSON file; relative URIs in it start from the file's folder.
+
+    Raises
+    ------
+    DefinitionError
+        With every mistake of form, each with file, line and column.
+    """
+    file = FilePath(path)
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DefinitionError([Problem(f"there is no file {path}", fix="check the path of the definition")]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DefinitionError(
+            [Problem(f"cannot read {path}: {error}", fix="a definition is a UTF-8 text file")]
+        ) from error
+    return _read(text, str(path), base=str(file.parent), is_json=file.suffix == ".json")
+
+
+def from_yaml(text: str, *, file: str = "<yaml>", base: str = ".") -> Pipeline:
+    r"""Read a definition from YAML text; ``file`` is what messages call it.
+
+    Examples
+    --------
+    >>> p = from_yaml("version: 1\nname: p\nsources: {a: {uri: a.csv}}\noutputs: {a: {to: out}}\n")
+    >>> p.sources["a"].uri, p.outputs["a"].stage
+    (('a.csv',), 'a')
+    """
+    return _read(text, file, base=base)
+
+
+def from_json(text: str, *, file: str = "<json>", base: str = ".") -> Pipeline:
+    """Read a definition from JSON text."""
+    return _read(text, file, base=base, is_json=True)
+
+
+def from_dict(data: Mapping[str, Any], *, base: str = ".") -> Pipeline:
+    """Read a definition from plain data, which may hold operations and rules as values, ``pl.Expr`` and functions.
+
+    Problems have no position then, but the path of their part.
+    """
+    return _build(_plain(data), Origin(), base)
+
+
+def _plain(value: Any) -> Any:
+    """Return plain data: operations and rules as the mappings that a definition writes."""
+    if isinstance(value, Arguments):
+        return _plain(value.to_step().to_dict())
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _as_text(value: Any) -> Any:
+    """Return what the JSON Schema can judge: things that exist in Python only stand for the text they replace."""
+    if isinstance(value, dict):
+        return {k: _as_text(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_as_text(v) for v in value]
+    return "expression" if isinstance(value, pl.Expr) or callable(value) else value
+
+
+def _read(text: str, file: str, *, base: str, is_json: bool = False) -> Pipeline:
+    data, positions = document.parse(text, file, is_json=is_json)
+    return _build(data, Origin(file, positions), base)
+
+
+def problems(found: list[Fault], origin: Origin) -> DefinitionError:
+    """Turn faults at paths into an error with places in the file."""
+    return DefinitionError(_problem(f, origin) for f in found)
+
+
+def _problem(fault: Fault, origin: Origin) -> Problem:
+    where = origin.locate(fault.path)
+    return Problem(fault.what if where or not fault.path else f"{_dotted(fault.path)}: {fault.what}", where, fault.fix)
+
+
+def _dotted(path: Path) -> str:
+    return "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
+
+
+def _build(data: Any, origin: Origin, base: str) -> Pipeline:
+    found = list(faults(_as_text(data) if origin.file == "<python>" else data))
+    if found:
+        raise problems(found, origin)
+    params, bad = {}, []
+    for name, written in data.get("params", {}).items():
+        param = Param(**written)
+        try:
+            default = None if param.default is None else param.parse(param.default)
+        except ValueError as error:
+            bad.append(Fault(f"the default of parameter {name!r}: {error}", None, ("params", name, "default")))
+            continue
+        params[name] = Param(param.type, default, param.description)
+    if bad:
+        raise problems(bad, origin)
+    return Pipeline(
+        name=data["name"],
+        version=data["version"],
+        description=data.get("description"),
+        state=data.get("state", ".lazypipe"),
+        params=freeze(params),
+        sources=freeze({n: _source(n, s) for n, s in data["sources"].items()}),
+        stages=freeze({n: _stage(n, s) for n, s in data.get("stages", {}).items()}),
+        outputs=freeze({n: _output(n, s) for n, s in data["outputs"].items()}),
+        base=base,
+        origin=origin,
+    )
+
+
+def _source(name: str, written: Mapping[str, Any]) -> Source:
+    given = freeze(written)
+    return Source(
+        **{k: v for k, v in given.items() if k not in ("uri", "key", "gate")},
+        uri=_names(written["uri"]),
+        key=_names(written.get("key", ())),
+        gate=_steps(written.get("gate", ()), ("sources", name, "gate")),
+    )
+
+
+def _stage(name: str, written: Mapping[str, Any]) -> Stage:
+    return Stage(
+        inputs=_names(written["from"]),
+        do=_steps(written.get("do", ()), ("stages", name, "do")),
+        gate=_steps(written.get("gate", ()), ("stages", name, "gate")),
+        description=written.get("description"),
+    )
+
+
+def _output(name: str, written: Mapping[str, Any]) -> Output:
+    given = freeze(written)
+    return Output(
+        **{k: v for k, v in given.items() if k not in ("from", "key", "partition_by")},
+        stage=written.get("from", name),
+        key=_names(written.get("key", ())),
+        partition_by=_names(written.get("partition_by", ())),
+    )
+
+
+def _names(written: Any) -> tuple[str, ...]:
+    return (written,) if isinstance(written, str) else tuple(written)
+
+
+def _steps(written: Any, path: Path) -> tuple[Step, ...]:
+    return tuple(
+        Step(name, freeze(arguments), (*path, index))
+        for index, step in enumerate(written)
+        for name, arguments in step.items()
+    )
+
+
+def to_dict(pipeline: Pipeline) -> dict[str, Any]:
+    """Return the definition as plain data, without what is at its default.
+
+    Raises
+    ------
+    DefinitionError
+        If something in it exists in Python only: a ``pl.Expr`` or a function.
+    """
+    plain: dict[str, Any] = {"version": pipeline.version, "name": pipeline.name}
+    if pipeline.description:
+        plain["description"] = pipeline.description
+    if pipeline.state != ".lazypipe":
+        plain["state"] = pipeline.state
+    sections = {
+        "params": {n: _param_dict(p) for n, p in pipeline.params.items()},
+        "sources": {n: _source_dict(s) for n, s in pipeline.sources.items()},
+        "stages": {n: _stage_dict(s) for n, s in pipeline.stages.items()},
+        "outputs": {n: _output_dict(n, o) for n, o in pipeline.outputs.items()},
+    }
+    plain |= {name: section for name, section in sections.items() if section or name in ("sources", "outputs")}
+    found = list(_inexpressible(plain, ()))
+    if found:
+        raise problems(found, Origin())
+    return plain
+
+
+def to_yaml(pipeline: Pipeline) -> str:
+    """Return the definition as YAML that ``from_yaml`` reads back to an equal pipeline."""
+    return yaml.dump(to_dict(pipeline), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def to_json(pipeline: Pipeline) -> str:
+    """Return the definition as JSON that ``from_json`` reads back to an equal pipeline."""
+    return json.dumps(to_dict(pipeline), indent=2, ensure_ascii=False) + "\n"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that the loader would not read as text."""
+
+    yaml_implicit_resolvers = dict(yaml.SafeDumper.yaml_implicit_resolvers)  # noqa: RUF012  # as PyYAML declares it
+
+    def ignore_aliases(self, data: object) -> bool:
+        """Write equal parts twice rather than as an anchor and an alias."""
+        return True
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    # these are line ends to YAML 1.1; PyYAML escapes them between double quotes only
+    style = '"' if any(c in "\x85\u2028\u2029\ufeff" for c in text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+# the dumper keeps YAML 1.1's resolvers, which quote more than the loader needs, so other readers agree too
+for _first, _resolvers in document.RESOLVERS.items():
+    _Dumper.yaml_implicit_resolvers[_first] = [*_Dumper.yaml_implicit_resolvers.get(_first, []), *_resolvers]
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {k: thaw(v) for k, v in values.items() if v is not None and (v or v is False or v == 0)}
+
+
+def _one_or_more(names: tuple[str, ...]) -> str | list[str]:
+    return names[0] if len(names) == 1 else list(names)
+
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def _param_dict(param: Param) -> dict[str, Any]:
+    written: dict[str, Any] = {"type": param.type}
+    match param.default:
+        case None:
+            pass
+        case timedelta():
+            written["default"] = f"{Decimal(param.default // _MICROSECOND).scaleb(-6):f}s"
+        case date():
+            written["default"] = param.default.isoformat()
+        case Decimal():
+            written["default"] = str(param.default)
+        case _:
+            written["default"] = thaw(param.default)
+    return written | _given(description=param.description)
+
+
+def _source_dict(source: Source) -> dict[str, Any]:
+    fields = ("format", "read", "storage_options", "event_time", "contract", "columns")
+    return {
+        "uri": _one_or_more(source.uri),
+        **_given(**{f: getattr(source, f) for f in fields}),
+        **({"key": list(source.key)} if source.key else {}),
+        **({"gate": [s.to_dict() for s in source.gate]} if source.gate else {}),
+        **_given(description=source.description),
+    }
+
+
+def _stage_dict(stage: Stage) -> dict[str, Any]:
+    return {
+        "from": _one_or_more(stage.inputs),
+        **({"do": [s.to_dict() for s in stage.do]} if stage.do else {}),
+        **({"gate": [s.to_dict() for s in stage.gate]} if stage.gate else {}),
+        **_given(description=stage.description),
+    }
+
+
+def _output_dict(name: str, output: Output) -> dict[str, Any]:
+    return {
+        **({"from": output.stage} if output.stage != name else {}),
+        "to": output.to,
+        **({"format": output.format} if output.format != "dataset" else {}),
+        **({"mode": output.mode} if output.mode != "replace" else {}),
+        **_given(
+            partition_by=output.partition_by,
+            key=output.key,
+            optimize=output.optimize,
+            storage_options=output.storage_options,
+            description=output.description,
+        ),
+    }
+
+
+def _inexpressible(value: Any, path: Path) -> list[Fault]:
+    if isinstance(value, dict):
+        return [f for k, v in value.items() for f in _inexpressible(v, (*path, k))]
+    if isinstance(value, list):
+        return [f for i, v in enumerate(value) for f in _inexpressible(v, (*path, i))]
+    if isinstance(value, pl.Expr) or callable(value):
+        kind = "a Polars expression" if isinstance(value, pl.Expr) else "a Python function"
+        return [Fault(f"{kind} has no YAML form", "write SQL text, or module:function", path)]
+    return []

@@ -1,0 +1,285 @@
+"""The definition as frozen values: just what the user wrote, checked for form but not yet for meaning.
+
+An operation or a rule is a ``Step``: its name, its arguments as plain data (or ``pl.Expr`` from Python), and the path at
+which it stands in the document. What the names mean is the business of ``ops`` and ``gates``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from lazypipe.errors import Location
+
+__all__ = [
+    "NOTHING",
+    "Fault",
+    "FrozenMap",
+    "Origin",
+    "Output",
+    "Param",
+    "Path",
+    "Pipeline",
+    "Source",
+    "Stage",
+    "Step",
+    "freeze",
+    "thaw",
+]
+
+Path = tuple[str | int, ...]
+"""Where something stands in a definition: ("stages", "flown", "do", 0, "filter")."""
+
+
+class FrozenMap(Mapping[str, Any]):
+    """A mapping that cannot change, equal to any mapping with the same items, hashable by value."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Mapping[str, Any]) -> None:
+        self._items = dict(items)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._items[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._items.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._items)
+
+
+NOTHING: Mapping[str, Any] = FrozenMap({})
+
+
+class Fault(Exception):
+    """A mistake at a path of the definition, before it is known where in a file that is."""
+
+    def __init__(self, what: str, fix: str | None = None, path: Path = ()) -> None:
+        self.what = what
+        self.fix = fix
+        self.path = path
+        super().__init__(what)
+
+
+def freeze(value: Any) -> Any:
+    """Return ``value`` with mappings and lists made read-only."""
+    if isinstance(value, Mapping):
+        return FrozenMap({k: freeze(v) for k, v in value.items()})
+    if isinstance(value, list | tuple):
+        return tuple(freeze(v) for v in value)
+    return value
+
+
+def thaw(value: Any) -> Any:
+    """Return ``value`` as plain dicts and lists, as YAML and JSON write them."""
+    if isinstance(value, Mapping):
+        return {k: thaw(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [thaw(v) for v in value]
+    return value
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The document that a definition was read from, and where each of its parts stands in it."""
+
+    file: str = "<python>"
+    positions: Mapping[Path, tuple[int, int]] = field(default_factory=dict, repr=False, hash=False)
+
+    def locate(self, path: Path) -> Location | None:
+        """Return the place of ``path`` or of the nearest thing around it; None for Python objects."""
+        if not self.positions:
+            return None
+        while path not in self.positions:
+            path = path[:-1]
+        return Location(self.file, *self.positions[path])
+
+
+@dataclass(frozen=True)
+class Param:
+    """A parameter: its type, its default (None: the caller must give it), and what it is for."""
+
+    type: str
+    default: Any = None
+    description: str | None = None
+
+    def parse(self, value: object) -> Any:
+        """Turn text (or a value of the right type) into a value of the parameter's type.
+
+        Raises
+        ------
+        ValueError
+            If the value is not of the type; the message shows what is expected.
+
+        Examples
+        --------
+        >>> Param("date").parse("2013-02-01")
+        datetime.date(2013, 2, 1)
+        """
+        try:
+            return _PARSERS[self.type](value)
+        except (ValueError, TypeError, ArithmeticError) as error:
+            raise ValueError(f"{value!r} is not {_EXAMPLES[self.type]}") from error
+
+
+def _integer(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError
+    return int(value)
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise TypeError
+    return float(value)
+
+
+def _boolean(value: object) -> bool:
+    found = {"true": True, "false": False}.get(str(value).lower())
+    if found is None:
+        raise ValueError
+    return found
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _date(value: object) -> date:
+    if isinstance(value, datetime):
+        raise TypeError
+    return value if isinstance(value, date) else date.fromisoformat(_string(value))
+
+
+def _datetime(value: object) -> datetime:
+    return value if isinstance(value, datetime) else datetime.fromisoformat(_string(value))
+
+
+def _duration(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    text = _string(value)
+    units = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
+    if text[-1:] not in units:
+        raise ValueError
+    # as a decimal: a float would lose microseconds of long ones
+    return timedelta(microseconds=int(Decimal(text[:-1]) * units[text[-1]] * 1_000_000))
+
+
+def _list(value: object) -> tuple[Any, ...]:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    if not isinstance(value, Sequence) or any(isinstance(v, Mapping | list | tuple) for v in value):
+        raise TypeError
+    return tuple(value)
+
+
+_PARSERS: Mapping[str, Any] = {
+    "string": _string,
+    "integer": _integer,
+    "number": _number,
+    "decimal": lambda v: Decimal(str(v)),
+    "boolean": _boolean,
+    "date": _date,
+    "datetime": _datetime,
+    "duration": _duration,
+    "list": _list,
+}
+_EXAMPLES = {
+    "string": 'a string such as "5"',
+    "integer": "an integer such as 42",
+    "number": "a number such as 1.5",
+    "decimal": "a decimal such as 1.50",
+    "boolean": "a boolean: true or false",
+    "date": "a date such as 2013-01-31",
+    "datetime": "a datetime such as 2013-01-31T12:00:00",
+    "duration": "a duration such as 90s, 15m, 2h, 3d or 1w",
+    "list": "a list such as a,b,c",
+}
+PARAM_TYPES = tuple(_PARSERS)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation or rule as written: ``name: arguments``, and where it stands."""
+
+    name: str
+    arguments: Any
+    path: Path = field(default=(), compare=False, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the one-key mapping that the definition writes."""
+        return {self.name: thaw(self.arguments)}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where rows come from: files under a URI pattern, or a dataset."""
+
+    uri: tuple[str, ...]
+    format: str | None = None
+    read: Mapping[str, Any] = NOTHING
+    storage_options: Mapping[str, Any] = NOTHING
+    event_time: str | None = None
+    key: tuple[str, ...] = ()
+    contract: Mapping[str, Any] = NOTHING
+    columns: Mapping[str, Any] = NOTHING
+    gate: tuple[Step, ...] = ()
+    description: str | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A named node: its inputs, its operations in order, and the gate at its end."""
+
+    inputs: tuple[str, ...]
+    do: tuple[Step, ...] = ()
+    gate: tuple[Step, ...] = ()
+    description: str | None = None
+
+
+@dataclass(frozen=True)
+class Output:
+    """A stage's rows, written to a dataset or exported to files."""
+
+    stage: str
+    to: str
+    format: str = "dataset"
+    mode: str = "replace"
+    partition_by: tuple[str, ...] = ()
+    key: tuple[str, ...] = ()
+    optimize: str | None = None
+    storage_options: Mapping[str, Any] = NOTHING
+    description: str | None = None
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A named graph of sources, stages and outputs, as it was written.
+
+    ``base`` is the folder that relative URIs start from: that of the definition file. ``origin`` says where each part
+    stands in that file. Neither belongs to the definition: two pipelines that say the same are equal.
+    """
+
+    name: str
+    sources: Mapping[str, Source]
+    stages: Mapping[str, Stage] = NOTHING
+    outputs: Mapping[str, Output] = NOTHING
+    params: Mapping[str, Param] = NOTHING
+    version: int = 1
+    state: str = ".lazypipe"
+    description: str | None = None
+    base: str = field(default=".", compare=False)
+    origin: Origin = field(default=Origin(), compare=False, repr=False)

@@ -1,0 +1,219 @@
+"""Check a document against the published JSON Schema and say in plain words what is wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from jsonschema import Draft202012Validator, validators
+from jsonschema.exceptions import ValidationError
+
+from lazypipe.errors import nearest
+from lazypipe.spec.model import Fault, Path
+
+__all__ = ["faults", "json_schema"]
+
+_TYPES = {
+    "string": "text",
+    "array": "a list",
+    "object": "a mapping",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+}
+_LIMIT = "write a count of rows, or a percentage such as 0.1%"
+# JSON Schema takes 1.0 for an integer; here it is a mistake, as in Python
+_CHECKER = Draft202012Validator.TYPE_CHECKER.redefine(
+    "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+)
+_Validator = validators.extend(Draft202012Validator, type_checker=_CHECKER)  # type: ignore[no-untyped-call]
+
+
+@cache
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a definition (draft 2020-12), as shipped for editors."""
+    text = resources.files("lazypipe").joinpath("pipeline.schema.json").read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
+@cache
+def _validator() -> Any:
+    return _Validator(json_schema())
+
+
+def faults(document: Any) -> Iterator[Fault]:
+    """Yield every departure from the schema, with the path at which it stands."""
+    told = set()
+    for error in _validator().iter_errors(document):
+        for fault in _explain(error):
+            if (fault.path, fault.what) not in told:
+                told.add((fault.path, fault.what))
+                yield fault
+
+
+def _explain(error: ValidationError) -> Iterator[Fault]:
+    path: Path = tuple(error.absolute_path)
+    schema: Any = error.schema
+    value: Any = error.instance
+    rule = error.validator
+    wanted: Any = error.validator_value
+    match rule:
+        case "additionalProperties":
+            yield from _unknown(path, schema.get("properties", {}), value)
+        case "required":
+            yield from _missing(path, schema["properties"], value, wanted)
+        case "maxProperties" | "minProperties":
+            yield _size(path, value)
+        case "type":
+            yield _type(path, schema, value, wanted)
+        case "enum":
+            shown = _shown(value)
+            fix = f'put it in quotes: "{shown}"' if shown in wanted else nearest(str(value), wanted, "values")
+            yield Fault(f"{_name(path)} cannot be {shown}", fix, path)
+        case "const":
+            yield Fault(f"version {_shown(value)} is not known", f"write version: {wanted}", path)
+        case "minItems":
+            yield Fault(f"{_name(path)} is empty", "write at least one entry", path)
+        case "minLength":
+            yield Fault(f"{_name(path)} is empty", _described(schema) or "write something", path)
+        case "minimum":
+            yield Fault(f"{_name(path)} is {value}, less than {wanted}", f"write {wanted} or more", path)
+        case "maximum":
+            yield Fault(f"{_name(path)} is {value}, more than {wanted}", f"write {wanted} or less", path)
+        case "pattern" if "propertyNames" in error.absolute_schema_path:
+            better = re.sub("[^A-Za-z0-9_]", "_", value)
+            better = f"_{better}" if not better or better[0].isdigit() else better
+            fix = f"use letters, digits and underscores, such as {better!r}"
+            yield Fault(f"{value!r} is not a name", fix, (*path, value))
+        case _:
+            yield Fault(f"{_name(path)} cannot be {_shown(value)}", _LIMIT, path)
+
+
+def _unknown(path: Path, known: Iterable[str], value: Mapping[str, Any]) -> Iterator[Fault]:
+    noun, owner = _keys(path)
+    for key in value:
+        if key not in known:
+            fix = nearest(str(key), known, f"{noun}s")
+            yield Fault(f"unknown {noun} {str(key)!r}{owner}", fix, (*path, key))
+
+
+def _missing(
+    path: Path, properties: Mapping[str, Any], value: Mapping[str, Any], wanted: Iterable[str]
+) -> Iterator[Fault]:
+    misspelt = {nearest(str(key), properties, "") for key in value if key not in properties}
+    for key in wanted:
+        if key in value or f"did you mean {key!r}?" in misspelt:
+            continue
+        schema = properties[key]
+        sample = schema.get("const", _sentence(schema))
+        where = f" in {_name(path)}" if path else ""
+        yield Fault(f"{key!r} is missing{where}", f"add {key}: {sample}", path)
+
+
+def _size(path: Path, value: Mapping[str, Any]) -> Fault:
+    noun, _ = _keys(path)
+    if noun not in ("operation", "rule"):
+        return Fault(f"{_name(path)} is empty", "write at least one entry", path)
+    if not value:
+        return Fault(f"this {noun} is empty", "write name: arguments", path)
+    names = " and ".join(map(repr, value))
+    return Fault(f"one {noun} has one key, its name; this has {names}", f"start each {noun} with its own dash", path)
+
+
+def _type(path: Path, schema: Mapping[str, Any], value: Any, expected: str | list[str]) -> Fault:
+    types = [expected] if isinstance(expected, str) else expected
+    if not path:
+        return Fault("a definition is a mapping", "start with version: 1", path)
+    noun, _ = _keys(path)
+    if noun in ("operation", "rule"):
+        article = "an" if noun == "operation" else "a"
+        return Fault(f"{_shown(value)} is not {article} {noun}", "write name: arguments", path)
+    wanted = " or ".join(_TYPES[t] for t in types)
+    return Fault(
+        f"{_name(path)} must be {wanted}, not {_shown(value)}", _advice(path, schema, value, frozenset(types)), path
+    )
+
+
+def _advice(path: Path, schema: Mapping[str, Any], value: Any, types: frozenset[str]) -> str | None:
+    """Return what to write for a value of the wrong type."""
+    if path[-1] in ("do", "gate"):
+        return f"start each {'operation' if path[-1] == 'do' else 'rule'} with a dash"
+    if "pattern" in schema:
+        return _LIMIT
+    if isinstance(value, bool | int | float) and "string" in types:
+        return f'put it in quotes: "{_shown(value)}"'
+    if isinstance(value, str):
+        if types & {"integer", "number", "boolean"} and _is_unquoted(value):
+            return f"write it without quotes: {value}"
+        if "array" in types:
+            return f"write [{value}]"
+    if inner := schema.get("required") or list(schema.get("properties", ())):
+        return f"write {path[-1]}: {{{inner[0]}: …}}"
+    return "write name: {…}" if "propertyNames" in schema else _described(schema)
+
+
+def _is_unquoted(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return text in ("true", "false")
+    return True
+
+
+def _described(schema: Mapping[str, Any]) -> str | None:
+    sentence = _sentence(schema)
+    return f"write {sentence}" if sentence else None
+
+
+def _sentence(schema: Mapping[str, Any]) -> str:
+    """Return the first part of a description, as it stands inside a sentence."""
+    text: str = re.split(r"\. |; ", schema.get("description", ""), maxsplit=1)[0].rstrip(".")
+    return text if text[1:2].isupper() else f"{text[:1].lower()}{text[1:]}"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as the definition writes it."""
+    match value:
+        case None | bool():
+            return {None: "null", True: "true", False: "false"}[value]
+        case str():
+            return repr(value if len(value) <= 60 else f"{value[:60]}…")
+        case list():
+            return "a list"
+        case dict():
+            return "a mapping"
+        case _:
+            return str(value)
+
+
+def _keys(path: Path) -> tuple[str, str]:
+    """Return what the keys of the mapping at ``path`` are, and whose, for messages."""
+    match path:
+        case (("sources" | "stages"), _, ("do" | "gate") as list_, int()):
+            return ("operation" if list_ == "do" else "rule"), ""
+        case (("sources" | "stages"), _, ("do" | "gate"), int(), str(name), *_):
+            return "argument", f" of {name}"
+        case ():
+            return "key", ""
+        case _:
+            return "key", f" of {_name(path)}"
+
+
+def _name(path: Path) -> str:
+    match path:
+        case (("sources" | "stages" | "outputs") as section, name):
+            return f"{section[:-1]} {name!r}"
+        case ("params", name):
+            return f"parameter {name!r}"
+        case ("sources", _, "columns", name):
+            return f"column {name!r}"
+        case (*_, str(name)):
+            return repr(name)
+        case _:
+            return f"an entry of {next(p for p in reversed(path) if isinstance(p, str))!r}"

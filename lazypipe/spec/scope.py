@@ -1,0 +1,99 @@
+"""What an operation or a rule sees while it is lowered: schemas, other inputs, parameters, and where mistakes go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from lazypipe import sql
+from lazypipe.errors import first_line, nearest
+from lazypipe.spec.arguments import Arguments
+from lazypipe.spec.model import NOTHING, Fault, Step
+from lazypipe.spec.words import plain
+
+__all__ = ["Guard", "Scope", "Table", "Tally"]
+
+Tally = Callable[[pl.LazyFrame, Mapping[str, pl.Expr]], pl.LazyFrame]
+"""Takes a frame and named boolean expressions whose true rows are to be counted on the way; returns the same frame."""
+
+
+Guard = Callable[[pl.LazyFrame, pl.Schema, tuple[str, ...]], pl.LazyFrame]
+"""Takes a frame whose keys must not repeat, its schema and the keys; returns the frame, watched on the way."""
+
+
+def _uncounted(frame: pl.LazyFrame, _: Mapping[str, pl.Expr]) -> pl.LazyFrame:
+    return frame
+
+
+@dataclass(frozen=True)
+class Table:
+    """A lazy frame with its schema, so that nobody has to resolve the plan again to know it."""
+
+    frame: pl.LazyFrame
+    schema: pl.Schema
+
+    def stub(self) -> Table:
+        """Return an empty table of the same schema: lowering over it costs the same at any depth."""
+        return Table(pl.LazyFrame(schema=self.schema), self.schema)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What an operation or a rule can see while it is lowered, and where its mistakes are reported.
+
+    ``tally`` and ``guard`` are how a run measures on the way what no plan can say: rows for which something holds, and
+    keys that repeat. Without a guard, operations leave the check of keys to Polars, which gives up streaming for it.
+    """
+
+    owner: type[Arguments]
+    step: Step
+    tables: Mapping[str, Table] = field(default_factory=lambda: NOTHING)
+    params: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    modules: frozenset[str] = frozenset()
+    tally: Tally = _uncounted
+    guard: Guard | None = None
+
+    def fault(self, what: str, fix: str | None, argument: str, *rest: str | int) -> Fault:
+        """Return the mistake, placed at an argument (or inside it); engine's words become plain ones."""
+        said = plain(what)
+        return Fault(said.what, fix or said.fix, self.owner.at(self.step, argument, *rest))
+
+    def expr(self, text: str | pl.Expr, schema: pl.Schema, argument: str, *rest: str | int) -> pl.Expr:
+        """Bind SQL text (or take a ``pl.Expr``) over ``schema``; it is known to resolve when this returns."""
+        try:
+            if isinstance(text, pl.Expr):
+                sql.dtype_of(text, schema)
+                return text
+            expr = sql.bind(text, schema, self.params)
+            # run over no rows: schemas alone do not show that text was compared with a number
+            pl.DataFrame(schema=schema).lazy().select(expr).collect()
+        except sql.SqlError as error:
+            raise self.fault(error.what, error.fix, argument, *rest) from error
+        except pl.exceptions.PolarsError as error:
+            raise self.fault(first_line(error), None, argument, *rest) from error
+        return expr
+
+    def condition(self, text: str | pl.Expr, schema: pl.Schema, argument: str, *rest: str | int) -> pl.Expr:
+        """Bind an expression that must be true or false."""
+        expr = self.expr(text, schema, argument, *rest)
+        dtype = sql.dtype_of(expr, schema)
+        if dtype not in (pl.Boolean, pl.Null):
+            raise self.fault(
+                f"a condition must be true or false, and this is {dtype}", "compare it with something", argument, *rest
+            )
+        return expr
+
+    def columns(self, names: Iterable[str], schema: pl.Schema, argument: str, *, of: str = "") -> None:
+        """Check that columns exist."""
+        for index, name in enumerate(names):
+            if name not in schema:
+                what = f"unknown column {name!r}" + (f" of {of!r}" if of else "")
+                place = name if isinstance(names, Mapping) else index
+                raise self.fault(what, nearest(name, schema, "columns"), argument, place)
+
+    def table(self, name: str) -> Table:
+        """Return another input by its name (the graph has been checked already)."""
+        return self.tables[name]

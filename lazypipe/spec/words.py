@@ -1,0 +1,214 @@
+"""The engine's messages in the words of a definition: what is wrong, what to write instead, and which argument is at fault."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lazypipe.errors import nearest
+
+__all__ = ["Said", "plain", "plain_types"]
+
+
+@dataclass(frozen=True)
+class Said:
+    """A message: what is wrong, what to write, and the arguments that it may be about, the likeliest first."""
+
+    what: str
+    fix: str | None = None
+    arguments: tuple[str, ...] = ()
+
+
+_CAST = "cast one of them, as in x::double or x::text"
+_SHORT = {
+    "str": "String",
+    "bool": "Boolean",
+    "date": "Date",
+    "time": "Time",
+    "cat": "Categorical",
+    "binary": "Binary",
+    "null": "Null",
+    "dyn int": "a whole number",
+    "dyn float": "a decimal number",
+}
+
+
+def _type(text: str) -> str:
+    """Return the name of a type that Polars wrote in short, such as ``datetime[μs, UTC]``."""
+    if match := re.fullmatch(r"([iuf])(\d+)", text):
+        return {"i": "Int", "u": "UInt", "f": "Float"}[match[1]] + match[2]
+    if match := re.fullmatch(r"(datetime|duration|list|decimal|struct|array|enum)\[(.*)\]", text):
+        inner = (
+            _type(match[2])
+            if match[1] == "list"
+            else match[2].replace("μs", "us").replace(",", ", ").replace("  ", " ")
+        )
+        return f"{match[1].capitalize()}({inner})"
+    return _SHORT.get(text, plain_types(text))
+
+
+def plain_types(text: str) -> str:
+    """Return ``text`` with the types that Polars wrote at length as a definition writes them.
+
+    Examples
+    --------
+    >>> plain_types("column 'ts' is Datetime(time_unit='us', time_zone='UTC')")
+    "column 'ts' is Datetime(us, UTC)"
+    """
+    text = text.replace("μs", "us")
+    text = re.sub(r"Datetime\((?:time_unit=)?'(\w+)'(?:, time_zone=None)?\)", r"Datetime(\1)", text)
+    text = re.sub(r"Datetime\((?:time_unit=)?'(\w+)', (?:time_zone=)?'([^']+)'\)", r"Datetime(\1, \2)", text)
+    text = re.sub(r"Duration\((?:time_unit=)?'(\w+)'\)", r"Duration(\1)", text)
+    text = re.sub(r"Decimal\(precision=(\d+), scale=(\d+)\)", r"Decimal(\1, \2)", text)
+    while (simpler := re.sub(r"Struct\(\{([^{}]*)\}\)", _struct, text)) != text:
+        text = simpler
+    return text
+
+
+def _struct(m: re.Match[str]) -> str:
+    return "Struct(" + re.sub(r"'(\w+)': ", r"\1: ", m[1]) + ")"
+
+
+def _compared(m: re.Match[str]) -> Said:
+    left, right = _type(m[2]), _type(m[3])
+    zones = left.startswith("Datetime") and right.startswith("Datetime")
+    fix = "both need a time zone, or neither" if zones else _CAST
+    return Said(f"{left} cannot be compared with {right} ({m[1]})", fix)
+
+
+def _missing(m: re.Match[str]) -> Said:
+    return Said(f"unknown column {m[1]!r}", nearest(m[1], re.findall(r'"(.*?)"', m[2]), "columns"))
+
+
+_READINGS: tuple[tuple[str, Callable[[re.Match[str]], Said]], ...] = (
+    (r'unable to find column "(.*?)"; valid columns: \[(.*)\]', _missing),
+    (
+        r"arithmetic on dtypes (.*?) and (.*?) is not allowed .*",
+        lambda m: Said(f"cannot calculate with {_type(m[1])} and {_type(m[2])}", _CAST),
+    ),
+    (
+        r"cannot compare string with numeric type \((.*)\)",
+        lambda m: Said(f"String cannot be compared with {_type(m[1])}", _CAST),
+    ),
+    (
+        r"cannot compare 'date/datetime/time' to a string value .*",
+        lambda _: Said(
+            "a date or time cannot be compared with text", "write DATE '2013-01-31' or TIMESTAMP '2013-01-31 12:00:00'"
+        ),
+    ),
+    (
+        r"could not evaluate '(.*)' comparison between .*? of dtype: (.*) and series .*? of dtype: (.*)",
+        _compared,
+    ),
+    (
+        r"invalid series dtype: expected `(.*)`, got `(.*)` for series with name `(.*)`",
+        lambda m: Said(
+            f"{m[3]!r} is {_type(m[2])}, and {_type(m[1])} is needed", f"cast it, as in {m[3]}::{_sql(m[1])}"
+        ),
+    ),
+    (
+        r"expected (\w+) type, got: (.*)",
+        lambda m: Said(f"{_type(m[2])} stands where {_type(m[1])} is needed", f"cast it, as in x::{_sql(m[1])}"),
+    ),
+    (
+        r"`?(.*?)`? operation not supported for dtypes?:? `?(.*?)`?(?: \(.*\))?",
+        lambda m: Said(
+            f"{m[1].split(' (')[0]} is not possible for {' and '.join(map(_type, m[2].split(' != ')))}",
+            "cast it first, as in x::double",
+        ),
+    ),
+    (
+        r"'is_in' cannot check for (.*) values in List\((.*)\) data",
+        lambda m: Said(f"{m[1]} cannot be looked for among {m[2]}", "write values of the same type"),
+    ),
+    (
+        r"(&|\||\^) on (.*) and (.*) is not supported",
+        lambda m: Said(
+            f"{ {'&': 'AND', '|': 'OR'}.get(m[1], 'XOR') } takes conditions, and these are {_type(m[2])} and {_type(m[3])}",
+            "compare each side with something",
+        ),
+    ),
+    (
+        r"conversion from `(.*?)` to `(.*?)` failed in column .*?: \[(.*)\]",
+        lambda m: Said(f"{m[3]} cannot become {_type(m[2])}", "write a value of that type"),
+    ),
+    (
+        r"could not find an appropriate format to parse dates.*",
+        lambda _: Said("the text cannot be read as a date", "write one such as '2013-01-31'"),
+    ),
+    (
+        r"(bad SQL: )unable to parse '(.*)' as Expr",
+        lambda m: Said(f"{m[1]}{m[2]!r} is not a whole expression", "check its operators, brackets and commas"),
+    ),
+    (
+        r"(bad SQL: )unsupported function '(.*)'",
+        lambda m: Said(
+            f"unknown function {m[2]!r}", "use one of Polars SQL, such as coalesce, round, upper or date_part"
+        ),
+    ),
+    (
+        r"(bad SQL: )relation '(.*)' was not found",
+        lambda m: Said(f"{m[2]!r} cannot be read inside an expression", "join it first, or write a sql operation"),
+    ),
+    (
+        r"(bad SQL: )expected an expression \(found '(.*)' clause\)",
+        lambda m: Said(f"{m[1]}{m[2]} starts a query, not an expression", "write an expression, or a sql operation"),
+    ),
+    (
+        r"(bad SQL: )invalid expression \(found unexpected token '(.*)'\)",
+        lambda m: Said(f"{m[1]}{m[2]!r} is not expected here", "write one expression"),
+    ),
+    (
+        r"(bad SQL: )datatype \"(.*)\" is not currently supported",
+        lambda m: Said(f"unknown SQL type {m[2]!r}", "write one such as bigint, double, text, date or timestamp"),
+    ),
+    (
+        r"(bad SQL: )sql parser error: Expected: (.*?), found: (.*?)(?: at Line.*)?",
+        lambda m: Said(
+            f"{m[1]}expected {m[2]}, found {'the end' if m[3] == 'EOF' else m[3]}", "check the words before it"
+        ),
+    ),
+    (
+        r"datatypes of join keys don't match - `(.*?)`: (.*?) on left does not match `(.*?)`: (.*?) on right.*",
+        lambda m: Said(
+            f"key {m[1]!r} is {_type(m[2])} and key {m[3]!r} is {_type(m[4])}",
+            "cast one of them first",
+            ("on", "left_on"),
+        ),
+    ),
+    (
+        r"(?:column|.*duplicate output name) '(.*?)'(?: is duplicate|\. It's possible).*",
+        lambda m: Said(
+            f"two columns would be called {m[1]!r}",
+            "rename one of them, or choose a suffix",
+            ("columns", "suffix", "with"),
+        ),
+    ),
+    (
+        r"can only use timedelta string language with .*",
+        lambda _: Said("a duration needs keys that are dates or datetimes", "write a number", ("tolerance",)),
+    ),
+)
+
+
+def _sql(name: str) -> str:
+    return {"String": "text", "Boolean": "boolean"}.get(name, "double")
+
+
+def plain(message: str) -> Said:
+    """Return an engine's message in plain words; one that is not known stays as it is.
+
+    Examples
+    --------
+    >>> plain("cannot compare string with numeric type (i64)")
+    Said(what='String cannot be compared with Int64', fix='cast one of them, as in x::double or x::text', arguments=())
+    >>> plain("`sum` operation not supported for dtype `str`").what
+    'sum is not possible for String'
+    """
+    for prefix in ("", "bad SQL: "):
+        rest = message.removeprefix(prefix)
+        for pattern, read in _READINGS:
+            if match := re.fullmatch(pattern, rest, re.DOTALL):
+                return read(match)
+    return Said(plain_types(message))

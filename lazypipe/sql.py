@@ -1,0 +1,394 @@
+"""SQL text to Polars expressions and frames, bound against a schema.
+
+The dialect is that of Polars (``pl.sql_expr``). Four things are added, all on the token stream, so that strings,
+quoted names and comments are never touched:
+
+* ``:name`` is a parameter. Its value becomes ONE literal token with its type (``DATE '2013-01-01'``), so that no value,
+  whatever it contains, can change the shape of the statement.
+* ``date_trunc('hour', x)`` needs the type of ``x``, which ``pl.sql_expr`` does not know: it is bound here.
+* ``now()``, ``current_date`` … are refused: a pipeline reads no clock that its caller cannot pass in (``:now``).
+* functions that open files (``read_csv`` …) are refused: what a pipeline reads is declared as a source.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+import polars as pl
+
+from lazypipe.errors import first_line, nearest
+
+__all__ = ["SqlError", "bind", "literal", "parameters", "query"]
+
+_TOKEN = re.compile(
+    r"""
+      (?P<comment> --[^\n]* | /\* )
+    | (?P<string>  '(?:[^']|'')*' )
+    | (?P<quoted>  "(?:[^"]|"")*" )
+    | (?P<foreign> [`$] | (?:[ebnqr]|br|rb|nq)(?=['"]) )
+    | (?P<cast>    :: )
+    | (?P<param>   :[A-Za-z_]\w* )
+    | (?P<number>  \d+(?:\.\d*)?(?:[eE][+-]?\d+)? | \.\d+ )
+    | (?P<word>    [^\W\d][\w$]* )
+    | (?P<space>   \s+ )
+    | (?P<other>   . )
+    """,
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
+_COMMENT_EDGE = re.compile(r"/\*|\*/")
+
+_CLOCKS = {
+    "now",
+    "current_date",
+    "current_time",
+    "current_timestamp",
+    "localtime",
+    "localtimestamp",
+    "today",
+}
+_READERS = re.compile(r"(read|scan)_\w+", re.IGNORECASE)
+_UNITS = {
+    "microsecond": "1us",
+    "millisecond": "1ms",
+    "second": "1s",
+    "minute": "1m",
+    "hour": "1h",
+    "day": "1d",
+    "week": "1w",
+    "month": "1mo",
+    "quarter": "1q",
+    "year": "1y",
+    "decade": "10y",
+}
+
+
+class SqlError(ValueError):
+    """SQL that cannot be bound: what is wrong and what to write instead."""
+
+    def __init__(self, what: str, fix: str | None = None) -> None:
+        self.what = what
+        self.fix = fix
+        super().__init__(what if fix is None else f"{what}; {fix}")
+
+
+@dataclass(frozen=True)
+class _Token:
+    kind: str
+    text: str
+
+
+def _tokens(sql: str) -> Iterator[_Token]:
+    position = 0
+    while match := _TOKEN.match(sql, position):
+        kind, text, position = match.lastgroup or "other", match.group(), match.end()
+        if text == "/*":
+            position = _comment_end(sql, position)
+        elif kind == "other" and text in "'\"":
+            raise SqlError(f"unclosed {text} in SQL", "close the quote")
+        elif kind == "foreign":
+            # quotes that end elsewhere than ours: what stands in them could be taken for code, or code for text
+            raise SqlError(f"{text} cannot be used here in SQL", "write text as 'text' and names as \"name\"")
+        yield _Token(kind, text)
+
+
+def _comment_end(sql: str, position: int) -> int:
+    """Return where the comment ends whose inside starts at ``position``; comments nest, as in Polars."""
+    depth = 1
+    for edge in _COMMENT_EDGE.finditer(sql, position):
+        depth += 1 if edge.group() == "/*" else -1
+        if depth == 0:
+            return edge.end()
+    raise SqlError("unclosed /* in SQL", "close the comment")
+
+
+def parameters(sql: str) -> frozenset[str]:
+    """Return the names of the parameters that a statement uses.
+
+    Examples
+    --------
+    >>> sorted(parameters("a >= :since AND b <> ':not_this' AND c::int = :n"))
+    ['n', 'since']
+    """
+    return frozenset(t.text[1:] for t in _tokens(sql) if t.kind == "param")
+
+
+def literal(value: object) -> str:
+    """Render a Python value as one SQL literal, with its type; a list as several, for ``IN (:list)``.
+
+    Examples
+    --------
+    >>> literal("it's"), literal(date(2013, 1, 1)), literal(None), literal(["a", "b"])
+    ("'it''s'", "DATE '2013-01-01'", 'NULL', "'a', 'b'")
+
+    Raises
+    ------
+    SqlError
+        If there is no literal for it.
+    """
+    match value:
+        case None:
+            return "NULL"
+        case bool():
+            return "TRUE" if value else "FALSE"
+        case int():
+            return _integer(value)
+        case float():
+            # with an exponent it is a float from the start; Polars reads 1.5 as a decimal, and -0.0 as 0
+            text = repr(float(value))
+            shown = f"'{text}'" if not math.isfinite(value) else text if "e" in text else f"{text}e0"
+            return f"CAST({shown} AS DOUBLE)"
+        case Decimal():
+            return _decimal(value)
+        case str():
+            return "'" + value.replace("'", "''") + "'"
+        case datetime():
+            return _timestamp(value)
+        case date():
+            return f"DATE '{value.isoformat()}'"
+        case time() if value.tzinfo is None:
+            return f"TIME '{value.isoformat()}'"
+        case timedelta():
+            # not INTERVAL '…': that has no sign, wraps around at 292 years, and cannot be added to a duration
+            return f"CAST({_integer(_fitting(value // timedelta(microseconds=1), 64, value))} AS INTERVAL)"
+        case list() | tuple():
+            if not value:
+                raise SqlError("an empty list cannot stand in SQL", "pass at least one value")
+            return ", ".join(literal(v) for v in value)
+        case _:
+            raise SqlError(f"a {type(value).__name__} cannot be a SQL parameter")
+
+
+def _fitting(number: int, bits: int, value: object) -> int:
+    if -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
+        return number
+    raise SqlError(f"{value} is too large for SQL", f"it must fit {bits} bits")
+
+
+def _integer(value: int) -> str:
+    number = int(value)  # of a bool or an enumeration too
+    if 0 <= number < 2**63:
+        return str(number)
+    if -(2**63) < number < 0:
+        return f"({number})"
+    kind = "BIGINT" if number == -(2**63) else "HUGEINT"
+    return f"CAST('{_fitting(number, 128, number)}' AS {kind})"
+
+
+def _decimal(value: Decimal) -> str:
+    text = f"{value:f}"
+    if not value.is_finite() or sum(c.isdigit() for c in text) > 38:
+        raise SqlError(f"the decimal {value} is not one that SQL knows", "it must be a number of at most 38 digits")
+    return f"({text})" if "." in text else f"({text}.)"  # without a point it would be an integer
+
+
+def _timestamp(value: datetime) -> str:
+    if value.tzinfo is None:
+        return f"TIMESTAMP '{value.isoformat(sep=' ')}'"
+    try:
+        return f"TIMESTAMPTZ '{value.astimezone(UTC).isoformat(sep=' ')}'"
+    except OverflowError as error:
+        raise SqlError(f"{value} is out of range in UTC", "it must be in the years 1 to 9999") from error
+
+
+def _prepared(sql: str, params: Mapping[str, object]) -> list[_Token]:
+    """Tokens without comments, with parameters as literals; refuses clocks and readers."""
+    # a comment parts words, as a space does
+    found = [_Token("space", " ") if t.kind == "comment" else t for t in _tokens(sql)]
+    following: str | None = None
+    out: list[_Token] = []
+    for token in reversed(found):
+        called = following == "("
+        if token.kind != "space":
+            following = token.text
+        if token.kind == "param":
+            name = token.text[1:]
+            if name not in params:
+                raise SqlError(f"unknown parameter :{name}", nearest(name, params, "parameters"))
+            # spaces, so that it does not grow together with its neighbours: x:p, :p:q
+            out += [_Token("space", " "), _Token("literal", literal(params[name])), _Token("space", " ")]
+            continue
+        if token.kind in ("word", "quoted"):
+            _refuse(token, called=called)
+        out.append(token)
+    return out[::-1]
+
+
+def _refuse(token: _Token, *, called: bool) -> None:
+    word = token.text.strip('"').lower()
+    keyword = token.kind == "word" and word.startswith(("current_", "local"))  # a clock without brackets too
+    if word in _CLOCKS and (called or keyword):
+        raise SqlError(
+            f"{word} would read the machine's clock",
+            "write :now, the time of the run, which the caller can set",
+        )
+    if called and _READERS.fullmatch(word):
+        raise SqlError(f"{word}() would read a file behind the plan", "declare it as a source")
+
+
+def bind(sql: str, schema: pl.Schema, params: Mapping[str, object] | None = None) -> pl.Expr:
+    """Turn a SQL expression into a Polars expression over columns of ``schema``.
+
+    Nulls follow SQL: comparisons with null give null. Unquoted names are taken as they are written.
+
+    Raises
+    ------
+    SqlError
+        If the text does not parse, or names an unknown column, function or parameter.
+
+    Examples
+    --------
+    >>> schema = pl.Schema({"ts": pl.Datetime("us"), "n": pl.Int64})
+    >>> print(bind("date_trunc('hour', ts)", schema))
+    col("ts").dt.truncate(["1h"])
+    >>> print(bind("n > :least", schema, {"least": 3}))
+    [(col("n")) > (dyn int: 3)]
+    """
+    tokens = _prepared(sql, params or {})
+    inner: list[pl.Expr] = []
+    text = _hoist(tokens, schema, inner)
+    if not text.strip():
+        raise SqlError("empty SQL expression", "write an expression such as a + 1")
+    try:
+        expr = pl.sql_expr(text)
+    except (pl.exceptions.PolarsError, UnicodeError) as error:
+        raise SqlError(f"bad SQL: {first_line(error)}") from error
+    for index, replacement in enumerate(inner):
+        expr = _substitute(expr, _placeholder(index), replacement)
+    for name in expr.meta.root_names():
+        if name not in schema and name != "*":
+            raise SqlError(f"unknown column {name!r}", nearest(name, schema, "columns"))
+    return expr
+
+
+def _placeholder(index: int) -> str:
+    return f"__lazypipe_bound_{index}"
+
+
+def _hoist(tokens: Sequence[_Token], schema: pl.Schema, inner: list[pl.Expr]) -> str:
+    """Replace each ``date_trunc(unit, x)`` by a placeholder column and bind ``x`` by its type."""
+    out: list[str] = []
+    index = 0
+    while index < len(tokens):
+        token = tokens[index]
+        call = _call(tokens, index) if token.text.lower() == "date_trunc" else None
+        if call is None or token.kind != "word":
+            out.append(token.text)
+            index += 1
+            continue
+        arguments, index = call
+        inner.append(_date_trunc(arguments, schema))
+        out.append(_placeholder(len(inner) - 1))
+    return "".join(out)
+
+
+def _call(tokens: Sequence[_Token], start: int) -> tuple[list[list[_Token]], int] | None:
+    """Return the arguments of the call whose name stands at ``start``, and where it ends."""
+    index = start + 1
+    while index < len(tokens) and tokens[index].kind == "space":
+        index += 1
+    if index == len(tokens) or tokens[index].text != "(":
+        return None
+    depth, arguments = 1, [list[_Token]()]
+    for end in range(index + 1, len(tokens)):
+        text = tokens[end].text if tokens[end].kind == "other" else ""
+        depth += {"(": 1, ")": -1}.get(text, 0)
+        if depth == 0:
+            return arguments, end + 1
+        if text == "," and depth == 1:
+            arguments.append([])
+        else:
+            arguments[-1].append(tokens[end])
+    raise SqlError("bad SQL: unclosed ( after date_trunc", "close the bracket")
+
+
+def _date_trunc(arguments: Sequence[Sequence[_Token]], schema: pl.Schema) -> pl.Expr:
+    if len(arguments) != 2:
+        raise SqlError(f"date_trunc takes 2 arguments, not {len(arguments)}", "write date_trunc('hour', x)")
+    unit = "".join(t.text for t in arguments[0]).strip().strip("'").lower()
+    every = _UNITS.get(unit.removesuffix("s")) or _UNITS.get(unit)
+    if every is None:
+        raise SqlError(f"date_trunc has no unit {unit!r}", nearest(unit, _UNITS, "units"))
+    text = "".join(t.text for t in arguments[1]).strip()
+    operand = bind(text, schema)
+    dtype = dtype_of(operand, schema)
+    if dtype == pl.Date:
+        # as Polars' SQL does it: a date truncated is a timestamp
+        operand = operand.cast(pl.Datetime("us"))
+    elif not isinstance(dtype, pl.Datetime):
+        raise SqlError(
+            f"date_trunc needs a date or a datetime, and {text} is {dtype}",
+            f"cast it first: date_trunc('{unit}', {text}::timestamp)",
+        )
+    return operand.dt.truncate(every)
+
+
+def dtype_of(expr: pl.Expr, schema: pl.Schema) -> pl.DataType:
+    """Return the type that ``expr`` has over ``schema``; raises SqlError where it has none."""
+    try:
+        dtypes = pl.LazyFrame(schema=schema).select(expr.alias("x")).collect_schema().dtypes()
+    except pl.exceptions.PolarsError as error:
+        raise SqlError(first_line(error)) from error
+    if len(dtypes) != 1:
+        raise SqlError("the expression selects no column", "write an expression that gives one column")
+    return dtypes[0]
+
+
+def _substitute(expr: pl.Expr, column: str, replacement: pl.Expr) -> pl.Expr:
+    """Replace a column by an expression; through Polars' JSON form, which lives only here."""
+    tree = json.loads(expr.meta.serialize(format="json"))
+    new = json.loads(replacement.meta.serialize(format="json"))
+
+    def walk(node: Any) -> Any:
+        if node == {"Column": column}:
+            return new
+        if isinstance(node, dict):
+            return {k: walk(v) for k, v in node.items()}
+        if isinstance(node, list):
+            return [walk(v) for v in node]
+        return node
+
+    return pl.Expr.deserialize(io.StringIO(json.dumps(walk(tree))), format="json")
+
+
+def query(sql: str, tables: Mapping[str, pl.LazyFrame], params: Mapping[str, object] | None = None) -> pl.LazyFrame:
+    """Run a whole SELECT over named frames, lazily.
+
+    Raises
+    ------
+    SqlError
+        If the text is not one SELECT, or reads something that is not in ``tables``.
+
+    Examples
+    --------
+    >>> t = pl.LazyFrame({"a": [1, 2]})
+    >>> query("SELECT a FROM t WHERE a > :n", {"t": t}, {"n": 1}).collect().rows()
+    [(2,)]
+    """
+    tokens = _prepared(sql, params or {})
+    first = next((t.text.lower() for t in tokens if t.kind == "word"), "")
+    if first not in {"select", "with", "from", "values"}:
+        raise SqlError("a sql operation must be one SELECT statement", "start it with SELECT or WITH")
+    context: pl.SQLContext[pl.LazyFrame] = pl.SQLContext(eager=False)
+    context.register_many(tables)
+    try:
+        result = context.execute("".join(t.text for t in tokens))
+        result.collect_schema()
+    except pl.exceptions.PolarsError as error:
+        message = first_line(error)
+        unknown = re.match(r"relation '(.*)' was not found", message)
+        if unknown:
+            raise SqlError(f"unknown table {unknown[1]!r}", nearest(unknown[1], tables, "inputs")) from error
+        column = re.match(r'unable to find column "(.*?)"', message)
+        if column:
+            known = {c for t in tables.values() for c in t.collect_schema()}
+            raise SqlError(f"unknown column {column[1]!r}", nearest(column[1], known, "columns")) from error
+        raise SqlError(f"bad SQL: {message}") from error
+    return result

@@ -1,0 +1,1 @@
+"""URIs, scans, sinks, and datasets with their commit log."""

@@ -1,0 +1,278 @@
+"""Datasets: Hive-partitioned Parquet files and a commit log. Readers see whole commits and nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from lazypipe.errors import CommitConflict, StorageError, nearest
+from lazypipe.storage import hive
+from lazypipe.storage import uri as uris
+from lazypipe.storage.files import FileInfo
+from lazypipe.storage.log import Commit, CommitLog, DataFile
+from lazypipe.storage.scan import Reader
+from lazypipe.storage.sink import is_data_file
+
+__all__ = ["Dataset", "is_dataset", "scan", "scan_files", "vacuum", "written_at"]
+
+
+class Dataset:
+    """A table with commits at a URI.
+
+    Examples
+    --------
+    >>> Dataset("memory://nowhere").latest() is None
+    True
+    """
+
+    def __init__(self, uri: str, storage_options: Mapping[str, Any] | None = None) -> None:
+        self.uri = uri.rstrip("/")
+        self.storage_options = dict(storage_options or {})
+        self.log = CommitLog(f"{self.uri}.commits", storage_options)
+
+    def latest(self) -> Commit | None:
+        """Return the commit in force, None if there is none yet."""
+        versions = self.log.versions()
+        return self.log.read(versions[-1]) if versions else None
+
+    def read(self, *, version: int | None = None, as_of: datetime | None = None) -> Commit:
+        """Return a commit: the latest, a numbered one, or the one in force at a moment.
+
+        Raises
+        ------
+        StorageError
+            If there is no such commit.
+        """
+        if version is not None:
+            return self.log.read(version)
+        versions = self.log.versions()
+        if not versions:
+            raise StorageError(
+                "there is no dataset here", uri=self.uri, fix="run the pipeline that writes it, or check the path"
+            )
+        if as_of is None:
+            return self.log.read(versions[-1])
+        moment = as_of if as_of.tzinfo else as_of.replace(tzinfo=UTC)
+        for number in reversed(versions):
+            commit = self.log.read(number)
+            if commit.time <= moment:
+                return commit
+        raise StorageError(f"nothing was committed before {as_of}", uri=self.uri, fix="ask for a later moment")
+
+    def files(self, commit: Commit) -> tuple[FileInfo, ...]:
+        """Return a commit's files as a list to scan."""
+        return tuple(FileInfo(uris.join(self.uri, f.path), f.bytes) for f in commit.files)
+
+    def scan(self, commit: Commit) -> pl.LazyFrame:
+        """Return a lazy scan of one commit, with the columns and types that were written."""
+        return scan_files(self.uri, commit.files, commit.schema, commit.partition_by, self.storage_options)
+
+    def commit(
+        self,
+        files: Iterable[DataFile],
+        schema: pl.Schema,
+        *,
+        run: str,
+        time: datetime,
+        mode: str = "replace",
+        partition_by: tuple[str, ...] = (),
+        info: Mapping[str, Any] | None = None,
+        expected: int | None = None,
+    ) -> Commit:
+        """Publish written files as the next version, in one step.
+
+        Parameters
+        ----------
+        mode
+            ``replace``: these files are all that is live; ``append``: they are added to those of the commit before.
+        expected
+            The version that the caller built upon (0: none); another one in force by now is a conflict.
+
+        Raises
+        ------
+        CommitConflict
+            If another run has committed meanwhile.
+        StorageError
+            If rows of another shape are appended, or the log cannot be written.
+        """
+        previous = self.latest()
+        number = previous.version if previous else 0
+        if expected is not None and expected != number:
+            raise CommitConflict(
+                f"version {number} was committed by another run",
+                uri=self.uri,
+                fix="run again: nothing of this run became visible",
+            )
+        kept: tuple[DataFile, ...] = ()
+        if mode == "append" and previous is not None:
+            if dict(previous.schema) != dict(schema) or previous.partition_by != partition_by:
+                raise StorageError(
+                    "the rows to append have other columns or partitions than the dataset",
+                    uri=self.uri,
+                    fix="run once with mode: replace",
+                )
+            kept = previous.files
+        made = Commit(
+            version=number + 1,
+            run=run,
+            time=time,
+            mode=mode,
+            schema=schema,
+            partition_by=partition_by,
+            files=(*kept, *files),
+            info=info or {},
+        )
+        self.log.append(made)
+        return made
+
+    def vacuum(
+        self, *, keep: int = 1, older_than: timedelta = timedelta(hours=24), now: datetime | None = None
+    ) -> list[str]:
+        """Delete what no reader can reach any more; return the paths of the deleted data files.
+
+        Keeps the last ``keep`` versions. Files of no commit (left by a run that was killed) go once they are older than
+        ``older_than``, so that a run in progress does not lose what it is writing. Files that no lazypipe wrote stay.
+
+        Raises
+        ------
+        StorageError
+            If ``keep`` is less than 1, or a commit to keep cannot be read.
+        """
+        if keep < 1:
+            raise StorageError(
+                f"cannot keep {keep} versions", uri=self.uri, fix="keep 1 or more: one must stay in force"
+            )
+        limit = (now or datetime.now(UTC)) - older_than
+        fs, root = uris.file_system(self.uri, self.storage_options)
+        fs.invalidate_cache(root)
+        # listed before the log is read: a file that is committed meanwhile is either not in the list, or live
+        listed = {p.removeprefix(root).lstrip("/"): d for p, d in sorted(fs.find(root, detail=True).items())}
+        nested = {p.partition(".commits/")[0] + "/" for p in listed if ".commits/" in p}
+        versions = self.log.versions()
+        live = {f.path for v in versions[-keep:] for f in self.log.read(v).files}
+        known = set()
+        for version in versions[:-keep]:
+            with suppress(StorageError):  # damaged, and to be deleted anyway: its files go by their age
+                known |= {f.path for f in self.log.read(version).files}
+        deleted = []
+        for path, details in listed.items():
+            left_over = is_data_file(path) and written_at(details) <= limit and not path.startswith(tuple(nested))
+            if path not in live and (path in known or left_over):
+                fs.rm_file(f"{root}/{path}")
+                deleted.append(path)
+        for version in versions[:-keep]:
+            self.log.remove(version)
+        for path, details in self.log.half_written().items():
+            if written_at(details) <= limit:
+                fs.rm_file(path)
+        if uris.is_local(self.uri):
+            _remove_empty_folders(root)
+        return deleted
+
+
+def written_at(details: Mapping[str, Any]) -> datetime:
+    """When a file was last written; the far past where the store does not say, so that it can be deleted at all."""
+    found = next(
+        (details[k] for k in ("mtime", "LastModified", "last_modified", "created", "updated") if details.get(k)), 0
+    )
+    if isinstance(found, int | float):
+        return datetime.fromtimestamp(found, UTC)
+    moment = datetime.fromisoformat(found) if isinstance(found, str) else found
+    assert isinstance(moment, datetime)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _remove_empty_folders(root: str) -> None:
+    for folder, _, _ in os.walk(root, topdown=False):
+        if folder != root:
+            with suppress(OSError):  # not empty, or somebody is about to write into it
+                os.rmdir(folder)
+
+
+def scan_files(
+    uri: str,
+    files: Iterable[DataFile],
+    schema: pl.Schema,
+    partition_by: tuple[str, ...],
+    storage_options: Mapping[str, Any],
+) -> pl.LazyFrame:
+    """Return a lazy scan of data files under ``uri``; partition columns come from the folders, with their types."""
+    names = [uris.join(uri, f.path) for f in files]
+    if not names:
+        return pl.LazyFrame(schema=schema)
+    keys = {name: schema[name] for name in partition_by}
+    if uris.is_native(uri) and (not keys or hive.is_plain(keys, names)):
+        frame = pl.scan_parquet(
+            names,
+            schema=pl.Schema(
+                {n: t for n, t in schema.items() if n not in keys}
+            ),  # so that no file is opened to learn it
+            glob=False,
+            hive_partitioning=bool(keys),
+            hive_schema=keys or None,
+            storage_options=dict(storage_options) or None,
+        )
+        return frame.select(schema.names())
+    return Reader("parquet", storage_options=storage_options).scan(
+        [FileInfo(n, None) for n in names], schema, keys=keys
+    )
+
+
+def is_dataset(uri: str, storage_options: Mapping[str, Any] | None = None) -> bool:
+    """Whether a commit log stands beside ``uri``."""
+    return bool(Dataset(uri, storage_options).log.versions())
+
+
+def scan(
+    uri: str,
+    *,
+    version: int | None = None,
+    as_of: datetime | None = None,
+    columns: Iterable[str] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> pl.LazyFrame:
+    """Scan one snapshot of a dataset, lazily: the latest commit, a version, or what was in force at a moment.
+
+    Parameters
+    ----------
+    as_of
+        A datetime; without a time zone it is UTC.
+
+    Raises
+    ------
+    StorageError
+        If there is no dataset, no such version, or no such column.
+
+    Examples
+    --------
+    >>> scan("memory://nowhere")
+    Traceback (most recent call last):
+    lazypipe.errors.StorageError: memory://nowhere: there is no dataset here; run the pipeline that writes it, or check the path
+    """
+    dataset = Dataset(uri, storage_options)
+    commit = dataset.read(version=version, as_of=as_of)
+    frame = dataset.scan(commit)
+    if columns is None:
+        return frame
+    chosen = list(columns)
+    for name in chosen:
+        if name not in commit.schema:
+            raise StorageError(f"there is no column {name!r}", uri=uri, fix=nearest(name, commit.schema, "columns"))
+    return frame.select(chosen)
+
+
+def vacuum(
+    uri: str,
+    *,
+    keep: int = 1,
+    older_than: timedelta = timedelta(hours=24),
+    now: datetime | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """Delete a dataset's data files that no kept version uses; see ``Dataset.vacuum``."""
+    return Dataset(uri, storage_options).vacuum(keep=keep, older_than=older_than, now=now)

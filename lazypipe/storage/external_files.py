@@ -1,0 +1,265 @@
+"""Opening files of any fsspec protocol: by position where that is cheap, else by way of a temporary copy.
+
+A handle reads exactly the bytes that it is asked for (no read-ahead), belongs to one reader, and shares no position with
+another, whatever the filesystem does.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tempfile
+import zipfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import fsspec
+import polars as pl
+from fsspec.archive import AbstractArchiveFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.utils import infer_compression
+
+from lazypipe.errors import SourceError, first_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["Handle", "open_handle", "reading", "spool"]
+
+_COPY_BLOCK = 4 << 20
+_LOCAL_HEADER = 30  # bytes of a zip member's local header in front of its name and extra field
+
+
+@contextmanager
+def reading(uri: str) -> Iterator[None]:
+    """Turn whatever goes wrong inside into a :class:`SourceError` that names ``uri``.
+
+    fsspec's filesystems raise what their client libraries raise (paramiko's, aiohttp's, ftplib's own exceptions), and Polars
+    panics on some damaged pages, so no narrower net catches everything that a bad file can cause.
+    """
+    try:
+        yield
+    except SourceError:
+        raise
+    except FileNotFoundError as error:
+        msg = "the file does not exist"
+        raise SourceError(msg, uri=uri) from error
+    except (Exception, pl.exceptions.PanicException) as error:
+        raise SourceError(first_line(error), uri=uri) from error
+
+
+class Handle:
+    """An open file: a binary stream, and whether jumping about in it is cheap.
+
+    Parameters
+    ----------
+    file
+        The stream, at its start.
+    random
+        True if a read at any position costs about what it returns. False for compressed archive members, where every jump
+        decompresses from the start, and for servers without byte ranges.
+    owner
+        Kept alive with the stream: some filesystems close it when they are collected.
+    """
+
+    def __init__(self, file: BinaryIO, *, random: bool, owner: object = None) -> None:
+        self.file = file
+        self.random = random
+        self._owner = owner
+
+    def size(self) -> int:
+        """Length of the file in bytes; only if ``random``."""
+        self.file.seek(0, io.SEEK_END)  # some filesystems' seek returns nothing
+        return self.file.tell()
+
+    def read_at(self, start: int, length: int) -> bytes:
+        """Read ``length`` bytes from ``start``; only if ``random``.
+
+        Raises
+        ------
+        EOFError
+            If the file ends before that.
+        """
+        self.file.seek(start)
+        pieces = []
+        while length:
+            piece = self.file.read(length)
+            if not piece:
+                msg = f"the file ends {length} bytes early"
+                raise EOFError(msg)
+            length -= len(piece)
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def close(self) -> None:
+        """Close the stream and what it stands on."""
+        self.file.close()
+        self._owner = None
+
+
+class _Positioned(io.RawIOBase):
+    """A stream over ``length`` bytes from ``offset`` of something that reads by position; knows only its own position."""
+
+    def __init__(self, offset: int, length: int) -> None:
+        self._offset = offset
+        self._length = length
+        self._at = 0
+
+    def _fetch(self, start: int, stop: int) -> bytes:
+        raise NotImplementedError
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence])
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        stop = min(self._at + len(buffer), self._length)
+        if stop <= self._at:
+            return 0
+        data = self._fetch(self._offset + self._at, self._offset + stop)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+class _InMemory(_Positioned):
+    """A file of fsspec's memory filesystem, whose own file objects share one position among all who open them."""
+
+    def __init__(self, fs: MemoryFileSystem, path: str) -> None:
+        super().__init__(0, fs.info(path)["size"])
+        self._fs = fs
+        self._path = path
+
+    def _fetch(self, start: int, stop: int) -> bytes:
+        return cast("bytes", self._fs.cat_file(self._path, start=start, end=stop))
+
+
+class _Pipelined(_Positioned):
+    """A file of paramiko's: a plain read waits for every 32 KiB in turn, ``readv`` asks for all of them at once."""
+
+    def __init__(self, file: Any) -> None:
+        super().__init__(0, file.stat().st_size)
+        self._file = file
+
+    def _fetch(self, start: int, stop: int) -> bytes:
+        return b"".join(self._file.readv([(start, stop - start)]))
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class _Window(_Positioned):
+    """An uncompressed part of another stream, such as a stored member of a zip archive."""
+
+    def __init__(self, handle: Handle, offset: int, length: int) -> None:
+        super().__init__(offset, length)
+        self._handle = handle
+
+    def _fetch(self, start: int, stop: int) -> bytes:
+        return self._handle.read_at(start, stop - start)
+
+    def close(self) -> None:
+        self._handle.close()
+        super().close()
+
+
+def open_handle(uri: str, storage_options: Mapping[str, Any] | None = None) -> Handle:
+    """Open ``uri``, any URL that fsspec understands, chained ones included.
+
+    Parameters
+    ----------
+    uri
+        For example ``memory://a.csv``, ``sftp://host/a.parquet`` or ``zip://a.parquet::http://host/b.zip``.
+    storage_options
+        Options of the filesystem; in a chain those of each link under its protocol's name, as fsspec takes them.
+
+    Raises
+    ------
+    Exception
+        Whatever the filesystem raises; see :func:`reading`.
+    """
+    options = dict(storage_options or {})
+    link, _, rest = uri.partition("::")
+    protocol, _, member = link.partition("://")
+    if protocol in ("zip", "tar") and rest:
+        own = options.pop(protocol, {})
+        return _open_member(protocol, member, rest, own, open_handle(rest, options))
+    # an FTP connection answers one reader at a time, and fsspec shares it by the thread that opened it
+    alone = {"skip_instance_cache": True} if protocol in ("ftp", "ftps") else {}
+    fs, path = fsspec.core.url_to_fs(uri, **options, **alone)
+    if isinstance(fs, MemoryFileSystem):
+        return Handle(cast("BinaryIO", _InMemory(fs, path)), random=True)
+    # Without cache_type fsspec reads 5 MiB ahead of every jump. Filesystems without a cache ignore the word.
+    file = fs.open(path, "rb", cache_type="none")
+    if hasattr(file, "readv"):
+        return Handle(cast("BinaryIO", _Pipelined(file)), random=True, owner=fs)
+    random = file.seekable() and not isinstance(fs, AbstractArchiveFileSystem)
+    if "http" in fs.protocol and not _knows_ranges(file):
+        file.close()
+        file, random = fs.open(path, "rb", block_size=0), False
+    return Handle(file, random=random, owner=fs)
+
+
+def _knows_ranges(file: Any) -> bool:
+    """Ask an HTTP server for one byte: many do not say in advance whether they know byte ranges."""
+    if file.size is None:  # nor do they say how long the file is
+        return False
+    if file.size > 1:
+        try:
+            file.seek(1)
+            file.read(1)
+        except ValueError:
+            return False
+        file.seek(0)
+    return True
+
+
+def _open_member(protocol: str, member: str, archive_uri: str, options: Mapping[str, Any], archive: Handle) -> Handle:
+    """Open a member of an archive through a handle of our own: fsspec's would be shared, and read ahead."""
+    if not archive.random:  # archives are read from their end
+        copy = spool(archive.file)
+        archive.close()
+        archive = Handle(copy, random=True)
+    if protocol == "zip":
+        fs = fsspec.filesystem("zip", fo=archive.file, **options)
+        info = fs.zip.getinfo(member.lstrip("/"))
+        encrypted = info.flag_bits & 1
+        if info.compress_type == zipfile.ZIP_STORED and not encrypted:
+            header = archive.read_at(info.header_offset, _LOCAL_HEADER)
+            skip = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+            window = _Window(archive, info.header_offset + _LOCAL_HEADER + skip, info.file_size)
+            return Handle(cast("BinaryIO", window), random=True, owner=fs)
+    else:
+        window = _Window(archive, 0, archive.size())
+        buffered = io.BufferedReader(window, 1 << 16)  # tar headers are 512 bytes each
+        fs = fsspec.filesystem("tar", fo=buffered, compression=infer_compression(archive_uri), **options)
+    return Handle(fs.open(member, "rb"), random=False, owner=(fs, archive))
+
+
+def spool(file: BinaryIO) -> BinaryIO:
+    """Copy the rest of ``file`` to a temporary file, block by block; closing the copy deletes it.
+
+    Parameters
+    ----------
+    file
+        Stays open.
+    """
+    copy = tempfile.NamedTemporaryFile(prefix="lazypipe-")  # noqa: SIM115  the caller closes it
+    try:
+        shutil.copyfileobj(file, copy, _COPY_BLOCK)
+        copy.flush()
+        copy.seek(0)
+    except BaseException:
+        copy.close()
+        raise
+    return cast("BinaryIO", copy)

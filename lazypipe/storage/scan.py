@@ -1,0 +1,298 @@
+"""Scans: files of one format as a LazyFrame of a known schema, through Polars or, elsewhere, through fsspec."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from lazypipe.errors import SourceError, first_line
+from lazypipe.storage import hive
+from lazypipe.storage import uri as uris
+from lazypipe.storage.external import external_schema, scan_external
+from lazypipe.storage.files import FileInfo
+
+__all__ = ["FILE_COLUMN", "Reader", "is_engine_error", "os_error", "plain_reason"]
+
+FILE_COLUMN = "_lazypipe_file"
+"""Column that carries the file a row came from, where it is asked for."""
+
+_CSV_OPTIONS = {
+    "separator": "separator",
+    "quote": "quote_char",
+    "header": "has_header",
+    "null_values": "null_values",
+    "comment": "comment_prefix",
+    "skip_rows": "skip_rows",
+    "decimal_comma": "decimal_comma",
+}
+_OS_ERROR = re.compile(r"([^:\s][^:]*) \(os error (\d+)\)")
+_INFER_ROWS = 10_000
+_INFER_DATES = 100
+_WITH_FOLDERS = ("parquet", "ipc")
+"""Formats that know their types, and whose columns Polars itself takes from Hive folders."""
+
+
+def is_engine_error(error: BaseException) -> bool:
+    """Whether an exception comes from Polars, its panics included (which are no ``Exception``)."""
+    return isinstance(error, pl.exceptions.PolarsError | OSError) or type(error).__name__ == "PanicException"
+
+
+def plain_reason(error: BaseException) -> str:
+    """Return what an engine or a file system said, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    found = _OS_ERROR.search(first_line(error))
+    return found[1] if found else first_line(error)
+
+
+def os_error(error: BaseException) -> int | None:
+    """Return the number of the operating system's error behind an engine's, None if it was something else."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    found = _OS_ERROR.search(first_line(error))
+    return int(found[2]) if found else None
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How the files of a source are read: format, options, declared types.
+
+    The same reader gives the schema (``infer``), the scan of a list of files, and the culprit when a scan has failed.
+    """
+
+    format: str
+    declared: Mapping[str, pl.DataType] = field(default_factory=dict)
+    read: Mapping[str, Any] = field(default_factory=dict)
+    storage_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def infer(self, files: Sequence[FileInfo]) -> pl.Schema:
+        """Read the schema of the first file, from its footer or its first rows, and add the columns in Hive folders.
+
+        Raises
+        ------
+        SourceError
+            If the file is empty or is not of the format; names it.
+        """
+        return pl.Schema({**self._infer(files[0]), **hive.types([f.uri for f in files])})
+
+    def _infer(self, file: FileInfo) -> pl.Schema:
+        """Read the schema of what is inside a file."""
+        _refuse_empty(file)
+        try:
+            if not uris.is_native(file.uri):
+                return self._infer_through_fsspec(file.uri)
+            if self.format == "csv":
+                return self._infer_csv(file.uri)
+            return self._native([file.uri], None).collect_schema()
+        except BaseException as error:
+            if not (is_engine_error(error) or isinstance(error, SourceError)):
+                raise
+            raise self.unreadable(file, error) from error
+
+    def _infer_through_fsspec(self, uri: str) -> pl.Schema:
+        options: dict[str, Any] = {"schema_overrides": dict(self.declared)} if self.declared else {}
+        if self.format == "csv":
+            options |= self.csv_options | {"try_parse_dates": self.read.get("parse_dates", True)}
+        return external_schema(uri, format=self._external, storage_options=self.storage_options, read_options=options)
+
+    def _infer_csv(self, uri: str) -> pl.Schema:
+        """Read the names, then the types of undeclared columns, from the first rows.
+
+        Polars' own trial of dates costs forty times the rest of inferring, so it is made on fewer rows and only where
+        text was found.
+        """
+        names = self._native_csv(uri, infer_schema_length=0).collect_schema().names()
+        if all(n in self.declared for n in names):
+            return pl.Schema({n: self.declared[n] for n in names})
+        schema = self._native_csv(uri, infer_schema_length=_INFER_ROWS).collect_schema()
+        if self.read.get("parse_dates", True) and pl.String in schema.dtypes():
+            dated = self._native_csv(uri, infer_schema_length=_INFER_DATES, try_parse_dates=True).collect_schema()
+            for name, dtype in schema.items():
+                if dtype == pl.String and name not in self.declared and dated[name].is_temporal():
+                    schema[name] = dated[name]
+        return schema
+
+    def header(self, file: FileInfo, schema: pl.Schema) -> list[str]:
+        """Return the columns of a CSV file in its own order; where there is no header, as in ``schema``."""
+        if self.format != "csv" or not self.read.get("header", True):
+            return schema.names()
+        if uris.is_native(file.uri):
+            return self._native_csv(file.uri, infer_schema_length=0).collect_schema().names()
+        return self._infer(file).names()
+
+    def _native_csv(self, uri: str, **options: Any) -> pl.LazyFrame:
+        return pl.scan_csv(
+            uri,
+            **self.csv_options,
+            **options,
+            schema_overrides=dict(self.declared),
+            glob=False,
+            storage_options=dict(self.storage_options) or None,
+            raise_if_empty=True,
+        )
+
+    def scan(
+        self,
+        files: Sequence[FileInfo],
+        schema: pl.Schema,
+        *,
+        keys: Mapping[str, pl.DataType] | None = None,
+        file_column: bool = False,
+    ) -> pl.LazyFrame:
+        """Return a lazy scan of the files with just the columns of ``schema``; reads nothing.
+
+        ``keys`` are the columns that stand in the names of folders; by default what the first file's path says. With
+        ``file_column`` each row carries its file's URI in ``_lazypipe_file``.
+        """
+        extra = [FILE_COLUMN] if file_column else []
+        if not files:
+            return pl.LazyFrame(schema={**schema, **dict.fromkeys(extra, pl.String)})
+        keys = self.keys(files, schema) if keys is None else keys
+        stored = pl.Schema({n: t for n, t in schema.items() if n not in keys})
+        names = [f.uri for f in files]
+        native = uris.is_native(names[0])
+        if native and (not keys or (self.format in _WITH_FOLDERS and hive.is_plain(keys, names))):
+            return self._native(names, stored, keys, FILE_COLUMN if file_column else None).select(*schema, *extra)
+        groups: dict[str, list[str]] = {}
+        for name in names:
+            one = not native and file_column
+            groups.setdefault(name if one else name.rpartition("/")[0] if keys else "", []).append(name)
+        scans = []
+        for group in groups.values():
+            if native:
+                frame = self._native(group, stored, {}, FILE_COLUMN if file_column else None)
+            else:
+                frame = self._through_fsspec(group, stored)
+                frame = frame.with_columns(pl.lit(group[0]).alias(FILE_COLUMN)) if file_column else frame
+            scans.append(frame.with_columns(hive.as_literals(group[0], keys)).select(*schema, *extra))
+        return pl.concat(scans)
+
+    def keys(self, files: Sequence[FileInfo], schema: Mapping[str, pl.DataType]) -> dict[str, pl.DataType]:
+        """Return those columns of ``schema`` that stand in the names of the files' folders."""
+        found = hive.values(files[0].uri) if files else {}
+        return {n: t for n, t in schema.items() if n in found}
+
+    def check(self, files: Sequence[FileInfo], schema: pl.Schema) -> None:
+        """Refuse what Polars would pass over in silence, or not name: an empty file, one in another kind of folder."""
+        keys = self.keys(files, schema)
+        for file in files:
+            _refuse_empty(file)
+            if other := [k for k in keys if k not in hive.values(file.uri)]:
+                raise SourceError(f"the file is in no folder {other[0]}=…", uri=file.uri, fix="move it into one")
+        if self.format == "ipc" and files:  # which is scanned without a schema
+            self._refuse_other_columns(files[0], schema)
+
+    def culprit(self, files: Sequence[FileInfo], schema: pl.Schema) -> SourceError | None:
+        """Return the error that names the first file which cannot be read, None if all can."""
+        for file in files:
+            try:
+                if self.format in _WITH_FOLDERS:
+                    self._refuse_other_columns(file, schema)
+                self.scan([file], schema).select(pl.all().null_count()).collect(engine="streaming")
+            except BaseException as found:
+                if not is_engine_error(found) and not isinstance(found, SourceError):
+                    raise
+                return self.unreadable(file, found)
+        return None
+
+    def _refuse_other_columns(self, file: FileInfo, schema: pl.Schema) -> None:
+        """Say which column of a file that knows its types is not as in the first one. Their order may differ."""
+        keys = self.keys([file], schema)
+        found = {n: t for n, t in self._infer(file).items() if n not in keys}
+        expected = {n: t for n, t in schema.items() if n not in keys}
+        wrong = [f"lacks column {n!r}" for n in expected if n not in found]
+        wrong += [f"has a column {n!r} that is not expected" for n in found if n not in expected]
+        wrong += [f"has {found[n]} in column {n!r}, not {t}" for n, t in expected.items() if found.get(n, t) != t]
+        if wrong:
+            raise SourceError(f"the file {wrong[0]}", uri=file.uri, fix="deliver it again, or make it another source")
+
+    def unreadable(self, file: FileInfo, error: BaseException) -> SourceError:
+        """Return the error that says which file could not be read, and what to do; one that says so already stays."""
+        if isinstance(error, SourceError) and error.fix is not None:
+            return error
+        fixes = {
+            "csv": "mend the row, declare the column's type in contract, or describe the file in read",
+            "ndjson": "each line must be one JSON object; declare types in contract",
+        }
+        return SourceError(
+            f"is not readable as {self.format}: {error.what if isinstance(error, SourceError) else plain_reason(error)}",
+            uri=file.uri,
+            fix=fixes.get(self.format, "the file may be truncated or damaged; deliver it again"),
+        )
+
+    @property
+    def _external(self) -> Any:
+        return self.format
+
+    def _through_fsspec(self, names: Sequence[str], schema: pl.Schema) -> pl.LazyFrame:
+        options = self.csv_options if self.format == "csv" else None
+        return scan_external(
+            names, format=self._external, schema=schema, storage_options=self.storage_options, read_options=options
+        )
+
+    def _native(
+        self,
+        names: Sequence[str],
+        schema: pl.Schema | None,
+        keys: Mapping[str, pl.DataType] | None = None,
+        file_column: str | None = None,
+    ) -> pl.LazyFrame:
+        storage = dict(self.storage_options) or None
+        match self.format:
+            case "parquet":
+                return pl.scan_parquet(
+                    list(names),
+                    schema=schema,
+                    glob=False,
+                    storage_options=storage,
+                    include_file_paths=file_column,
+                    hive_partitioning=bool(keys),
+                    hive_schema=keys or None,
+                )
+            case "ipc":
+                return pl.scan_ipc(
+                    list(names),
+                    glob=False,
+                    storage_options=storage,
+                    include_file_paths=file_column,
+                    hive_partitioning=bool(keys),
+                    hive_schema=keys or None,
+                )
+            case "ndjson":
+                return pl.scan_ndjson(
+                    list(names),
+                    schema=schema,
+                    schema_overrides=None if schema else dict(self.declared),
+                    infer_schema_length=_INFER_ROWS,
+                    storage_options=storage,
+                    include_file_paths=file_column,
+                )
+            case _:
+                return pl.scan_csv(
+                    list(names),
+                    schema=schema,
+                    **self.csv_options,
+                    glob=False,
+                    storage_options=storage,
+                    include_file_paths=file_column,
+                    raise_if_empty=True,
+                )
+
+    @property
+    def csv_options(self) -> dict[str, Any]:
+        """How the rows of a CSV are written, as ``pl.scan_csv`` takes it."""
+        options: dict[str, Any] = {_CSV_OPTIONS[k]: v for k, v in self.read.items() if k in _CSV_OPTIONS}
+        if "null_values" in options:
+            options["null_values"] = list(options["null_values"])
+        if options.get("quote_char") == "":
+            options["quote_char"] = None
+        return options
+
+
+def _refuse_empty(file: FileInfo) -> None:
+    if file.size == 0:
+        raise SourceError("the file is empty (0 bytes)", uri=file.uri, fix="deliver it again, or remove it")

@@ -1,0 +1,290 @@
+"""Sinks: rows of a LazyFrame to files that no reader sees yet. Making them visible is somebody else's step.
+
+Every sink is one streaming query. Data files of a dataset carry the run's name, so that no two runs ever write the same
+file; an export is written beside its target and swapped in at the end.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import fsspec
+import polars as pl
+from polars.io.partition import FileProviderArgs, SinkedPathsCallbackArgs
+
+from lazypipe.errors import StorageError, first_line
+from lazypipe.storage import hive
+from lazypipe.storage import uri as uris
+from lazypipe.storage.external import scan_external
+from lazypipe.storage.log import DataFile
+
+__all__ = ["DatasetSink", "ExportSink", "Sink", "Written", "is_data_file", "is_staged"]
+
+_TARGET_BYTES = 1 << 30
+"""Size in memory at which a data file is closed and the next begun; on disk it is a quarter of that, or less."""
+
+_STEP = r"-\d{3}b?"  # how the prefix that the executor gives ends: …-001
+_DATA_FILE = re.compile(_STEP + r"(-\d{3})?-\d{5}\.parquet$")
+
+
+def is_data_file(path: str) -> bool:
+    """Whether a file below a dataset has a name that a run gives: others are not ours to delete.
+
+    Examples
+    --------
+    >>> is_data_file("day=1/r7-001-00000.parquet"), is_data_file("mine.parquet")
+    (True, False)
+    """
+    return _DATA_FILE.search(path) is not None
+
+
+def is_staged(name: str, target: str) -> bool:
+    """Whether a file is an export to ``target`` (both without folders) that was not finished.
+
+    Examples
+    --------
+    >>> is_staged(".r7-001.a.csv", "a.csv"), is_staged(".mine.a.csv", "a.csv")
+    (True, False)
+    """
+    return re.fullmatch(rf"\..+{_STEP}\.{re.escape(target)}", name) is not None
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a sink wrote: files relative to its URI."""
+
+    files: tuple[DataFile, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows in all files."""
+        return sum(f.rows for f in self.files)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in all files."""
+        return sum(f.bytes for f in self.files)
+
+
+class Sink(Protocol):
+    """Somewhere to write a frame's rows."""
+
+    def write(self, frame: pl.LazyFrame) -> Written:
+        """Run the frame as one streaming query into files that no reader sees."""
+
+    def discard(self) -> None:
+        """Remove what ``write`` left, as far as that can be done."""
+
+
+@dataclass
+class DatasetSink:
+    """Parquet files below a dataset's folder, in a folder per partition, named by ``prefix``."""
+
+    uri: str
+    prefix: str
+    partition_by: tuple[str, ...] = ()
+    storage_options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    _paths: list[str] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        """Write local files by their paths: for ``file:`` URIs Polars stages each once more, and leaves that behind."""
+        self.uri = uris.local_path(self.uri) if uris.is_local(self.uri) else self.uri
+
+    def write(self, frame: pl.LazyFrame) -> Written:
+        """Write the rows; raises whatever the query raises, with the files left for ``discard`` or ``vacuum``."""
+        native = uris.is_native(self.uri)
+        opened: dict[str, Any] = {}
+        found: list[tuple[str, int, int]] = []
+        if not native:
+            fs, root = uris.file_system(self.uri, self.storage_options)
+
+        lock, ended = threading.Lock(), threading.Event()
+
+        def provide(args: FileProviderArgs) -> Any:
+            path = self._path(args)
+            with lock:
+                # after a failure Polars goes on for a while; what it opened then, nobody would remove
+                if ended.is_set():
+                    raise RuntimeError("the query has ended")
+                self._paths.append(path)
+                if native:
+                    return path
+                fs.makedirs(f"{root}/{path}".rsplit("/", 1)[0], exist_ok=True)
+                opened[path] = _Counting(fs.open(f"{root}/{path}", "wb"))
+                return opened[path]
+
+        def report(args: SinkedPathsCallbackArgs) -> None:
+            found.extend((p.path, p.num_rows, p.num_bytes) for p in args.paths)
+
+        try:
+            frame.sink_parquet(
+                pl.PartitionBy(
+                    self.uri + "/",
+                    file_path_provider=provide,
+                    key=list(self.partition_by) or None,
+                    include_key=False if self.partition_by else None,
+                    approximate_bytes_per_file=_TARGET_BYTES,
+                ),
+                mkdir=native,
+                engine="streaming",
+                storage_options=(dict(self.storage_options) or None) if native else None,
+                sinked_paths_callback=report if native else None,
+                **self.options,
+            )
+            for file in opened.values():
+                file.finish()
+        finally:
+            with lock:
+                ended.set()
+            for file in opened.values():
+                with suppress(Exception):  # a second close of a whole file, or the close of one to be discarded
+                    file.finish()
+        for path, file in opened.items():
+            uri = uris.join(self.uri, path)
+            rows = scan_external([uri], format="parquet", storage_options=self.storage_options).select(pl.len())
+            found.append((path, rows.collect().item(), file.size))
+        base = self.uri.rstrip("/") + "/"
+        files = sorted((DataFile(p.removeprefix(base), r, b) for p, r, b in found), key=lambda f: f.path)
+        if self.partition_by and not any(f.rows for f in files):
+            self.discard()  # Polars makes a file also of no rows; without a folder nobody could read it
+            files = []
+        return Written(tuple(files))
+
+    def discard(self) -> None:
+        """Delete the files of this write."""
+        fs, root = uris.file_system(self.uri, self.storage_options)
+        for path in self._paths:
+            with suppress(OSError):  # not there, or not removable: vacuum comes later
+                fs.rm_file(f"{root}/{path}")
+
+    def _path(self, args: FileProviderArgs) -> str:
+        names = self.partition_by if args.partition_keys.height else ()  # no rows at all: one file without a folder
+        keys = args.partition_keys.select(_as_text(args.partition_keys[n]) for n in names)
+        folders = hive.folders(names, keys.row(0) if names else ())
+        return f"{folders}{self.prefix}-{args.index_in_partition:05}.parquet"
+
+
+def _as_text(key: pl.Series) -> pl.Series:
+    if isinstance(key.dtype, pl.Datetime) and key.dtype.time_zone:
+        key = key.dt.convert_time_zone("UTC")  # offsets of old times have seconds, which are not written
+    return key.cast(pl.String)
+
+
+class _Counting(io.RawIOBase):
+    """A writable file that counts bytes and is closed when its owner says so, not when Polars does."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.size = 0
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Write all of it."""
+        self._file.write(data)
+        self.size += len(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Leave flushing to the file system: most remote ones can only do it at the end."""
+
+    def close(self) -> None:
+        """Keep the file open until ``finish``."""
+
+    def finish(self) -> None:
+        """Close the file; only now is its content complete in the store."""
+        self._file.close()
+
+
+_EXPORTS: Mapping[str, Callable[..., None]] = {
+    "parquet": pl.LazyFrame.sink_parquet,
+    "csv": pl.LazyFrame.sink_csv,
+    "ndjson": pl.LazyFrame.sink_ndjson,
+    "ipc": pl.LazyFrame.sink_ipc,
+}
+
+
+@dataclass
+class ExportSink:
+    """One file that replaces its target in one step once it is whole."""
+
+    uri: str
+    format: str
+    prefix: str
+    storage_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Write local files by their paths, see :class:`DatasetSink`."""
+        self.uri = uris.local_path(self.uri) if uris.is_local(self.uri) else self.uri
+
+    @property
+    def staged(self) -> str:
+        """The URI of the file while it is written: beside the target, so that the swap stays on one file system."""
+        folder, _, name = self.uri.rpartition("/")
+        return f"{folder}/.{self.prefix}.{name}" if folder else f".{self.prefix}.{name}"
+
+    def write(self, frame: pl.LazyFrame) -> Written:
+        """Write the rows beside the target."""
+        counted: list[int] = []
+
+        def count(batch: pl.DataFrame) -> pl.DataFrame:
+            counted.append(batch.height)
+            return batch
+
+        options: dict[str, Any] = {}
+        if self.format in ("csv", "ndjson") and self.uri.endswith((".gz", ".zst")):
+            options["compression"] = "gzip" if self.uri.endswith(".gz") else "zstd"
+        target: Any = self.staged
+        if uris.is_native(self.uri):
+            options |= {"mkdir": True, "storage_options": dict(self.storage_options) or None}
+        else:
+            fs, path = uris.file_system(self.staged, self.storage_options)
+            if folder := path.rpartition("/")[0]:
+                fs.makedirs(folder, exist_ok=True)
+            target = _Counting(fs.open(path, "wb"))
+        rows = frame.map_batches(count, streamable=True, validate_output_schema=False)
+        try:
+            _EXPORTS[self.format](rows, target, engine="streaming", **options)
+            if isinstance(target, _Counting):
+                target.finish()
+        finally:
+            if isinstance(target, _Counting):
+                with suppress(Exception):  # a second close of a whole file, or the close of one to be discarded
+                    target.finish()
+        fs, path = uris.file_system(self.staged, self.storage_options)
+        return Written((DataFile(self.uri.rsplit("/", 1)[-1], sum(counted), int(fs.size(path) or 0)),))
+
+    def publish(self) -> None:
+        """Swap the file in; raises StorageError if the store refuses."""
+        fs, staged = uris.file_system(self.staged, self.storage_options)
+        _, target = uris.file_system(self.uri, self.storage_options)
+        try:
+            if uris.is_local(self.uri):
+                os.replace(staged, target)
+            elif type(fs).mv is fsspec.AbstractFileSystem.mv:
+                # fsspec's own takes names for patterns; what cannot be removed after the swap is left to vacuum
+                fs.cp_file(staged, target)
+                with suppress(Exception):
+                    fs.rm_file(staged)
+            else:
+                fs.mv(staged, target)
+        except Exception as error:  # any store's own errors: the caller learns which file it was
+            raise StorageError(
+                f"cannot be replaced: {first_line(error)}", uri=self.uri, fix="mend the cause and run again"
+            ) from error
+
+    def discard(self) -> None:
+        """Delete the file beside the target."""
+        fs, path = uris.file_system(self.staged, self.storage_options)
+        with suppress(OSError):  # not there, or not removable: vacuum comes later
+            fs.rm_file(path)

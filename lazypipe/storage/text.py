@@ -1,0 +1,169 @@
+"""Lines of text files, looked at one by one: for CSV rows with too few fields, and for the line that cannot be read.
+
+Polars fills short rows with nulls in silence. A short row always leaves a null in the file's last column, so nothing needs
+to be looked at unless that column has nulls; then separators are counted, and only where that could mislead, rows are taken
+apart.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import polars as pl
+
+from lazypipe.errors import SourceError
+from lazypipe.storage import uri as uris
+from lazypipe.storage.external_files import open_handle, spool
+from lazypipe.storage.files import FileInfo
+from lazypipe.storage.scan import Reader, is_engine_error
+
+__all__ = ["bad_line", "refuse_short_rows"]
+
+_CHUNK = 4096
+
+
+def refuse_short_rows(files: Sequence[FileInfo], reader: Reader, schema: pl.Schema, *, nulls: bool) -> None:
+    """Raise SourceError for the first row with fewer fields than columns; names file and line.
+
+    Parameters
+    ----------
+    schema
+        The columns in the files. They may stand in another order in some of them.
+    nulls
+        Whether the last column of ``schema`` has any null.
+    """
+    width = len(schema)
+    if width < 2:  # one column: a missing field is an empty line
+        return
+    for file in files:
+        if not nulls and reader.header(file, schema)[-1:] == schema.names()[-1:]:
+            continue
+        with _local(file, reader) as path:
+            found = _short_row(path, reader, width)
+        if found is not None:
+            line, fields = found
+            raise SourceError(
+                f"line {line} has {fields} of {width} fields",
+                uri=file.uri,
+                fix="mend the row, or have the file delivered again",
+            )
+
+
+def bad_line(file: FileInfo, reader: Reader, schema: pl.Schema) -> int | None:
+    """Return the number of the first line at which a CSV or NDJSON file cannot be read, None if it cannot be told."""
+    try:
+        names = reader.header(file, schema)
+        if set(names) != set(schema):
+            return None
+        parse = _parser(reader, pl.Schema({n: schema[n] for n in names}))
+        with _local(file, reader) as path:
+            records = _records(path, reader, preamble=reader.format == "csv")
+            while chunk := list(itertools.islice(records, _CHUNK)):
+                if parse(chunk):
+                    continue
+                while len(chunk) > 1:
+                    half = len(chunk) // 2
+                    chunk = chunk[half:] if parse(chunk[:half]) else chunk[:half]
+                return chunk[0][0]
+    except BaseException as error:  # the file is worse than one bad line
+        if not (is_engine_error(error) or isinstance(error, SourceError)):
+            raise
+    return None
+
+
+def _parser(reader: Reader, schema: pl.Schema) -> Callable[[Sequence[tuple[int, str]]], bool]:
+    def parse(chunk: Sequence[tuple[int, str]]) -> bool:
+        text = "".join(record for _, record in chunk).encode()
+        try:
+            if reader.format == "csv":
+                options = reader.csv_options | {"has_header": False, "skip_rows": 0}
+                pl.scan_csv(text, schema=schema, **options).collect(engine="in-memory")
+            else:
+                pl.scan_ndjson(io.BytesIO(text), schema=schema).collect(engine="in-memory")
+        except BaseException as error:
+            if not is_engine_error(error):
+                raise
+            return False
+        return True
+
+    return parse
+
+
+@contextmanager
+def _local(file: FileInfo, reader: Reader) -> Iterator[str]:
+    """Yield a URI of the file that Polars reads: its own, or that of a temporary copy."""
+    if uris.is_native(file.uri):
+        yield file.uri
+        return
+    handle = open_handle(file.uri, reader.storage_options)
+    try:
+        with spool(handle.file) as copy:
+            yield copy.name
+    finally:
+        handle.close()
+
+
+def _scan(path: str, reader: Reader) -> pl.LazyFrame:
+    return pl.scan_lines(path, glob=False, storage_options=dict(reader.storage_options) or None)
+
+
+def _short_row(path: str, reader: Reader, width: int) -> tuple[int, int] | None:
+    if not _suspicious(path, reader, width):
+        return None
+    separator, quoted = reader.read.get("separator", ","), _quoted(reader)
+    for number, record in _records(path, reader, preamble=True):
+        fields = quoted.sub("", record).count(separator) + 1 if record.strip() else 0
+        if fields < width:
+            return number, fields
+    return None
+
+
+def _quote(reader: Reader) -> str:
+    return str(reader.read.get("quote", '"') or "")
+
+
+def _quoted(reader: Reader) -> re.Pattern[str]:
+    quote = re.escape(_quote(reader))
+    return re.compile(f"{quote}[^{quote}]*{quote}" if quote else r"(?!)")
+
+
+def _suspicious(path: str, reader: Reader, width: int) -> bool:
+    """Whether some line has fewer separators than a row needs: a short row, or a part of one with quoted line breaks."""
+    quote, comment, line = _quote(reader), reader.read.get("comment"), pl.col("line")
+    lines = _scan(path, reader)
+    if comment:
+        lines = lines.filter(~line.str.starts_with(comment))
+    bare = line.str.replace_all(_quoted(reader).pattern, "") if quote else line
+    few = bare.str.count_matches(reader.read.get("separator", ","), literal=True) < width - 1
+    broken = bare.str.contains(quote, literal=True) if quote else pl.lit(value=False)
+    return bool(lines.select((few | broken).any()).collect(engine="streaming").item())
+
+
+def _records(path: str, reader: Reader, *, preamble: bool) -> Iterator[tuple[int, str]]:
+    """Yield each row as it is written, with the number of its first line; for a CSV without header and comments."""
+    csv = reader.format == "csv"
+    quote, comment = (_quote(reader), reader.read.get("comment")) if csv else ("", None)
+    skip = reader.read.get("skip_rows", 0) + (1 if reader.read.get("header", True) else 0) if preamble else 0
+    record, first, inside = "", 0, False
+    batches = _scan(path, reader).collect_batches(maintain_order=True)
+    for number, line in enumerate((line for batch in batches for line in batch["line"]), start=1):
+        if not record:
+            if comment and line.startswith(comment):
+                continue
+            first = number
+        record += f"{line}\n"
+        if quote:
+            inside ^= line.count(quote) % 2 == 1
+        if inside:
+            continue
+        if skip:
+            skip -= 1
+        else:
+            yield first, record
+        record = ""
+    if record:
+        yield first, record

@@ -1,0 +1,131 @@
+"""URIs as definitions write them: relative to the definition, with environment variables, on any protocol."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import fsspec
+
+__all__ = ["Redactor", "file_system", "is_local", "is_native", "join", "protocol", "resolve"]
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+_PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(?=::|://)")
+
+NATIVE = frozenset({"", "file", "s3", "s3a", "gs", "gcs", "az", "azure", "adl", "abfs", "abfss", "http", "https", "hf"})
+"""Protocols that Polars reads itself, with its own range requests."""
+
+
+@dataclass(frozen=True)
+class Redactor:
+    """Puts ``${NAME}`` back wherever a value from the environment would show."""
+
+    secrets: tuple[tuple[str, str], ...] = ()
+
+    def __call__(self, text: str) -> str:
+        """Return ``text`` without the values."""
+        # the longest first, so that no part of a value stays because another one is in it
+        for name, value in sorted(self.secrets, key=lambda pair: -len(pair[1])):
+            for form in (value, quote(value), quote(value, safe="")):
+                text = text.replace(form, f"${{{name}}}")
+        return text
+
+
+def expand(value: Any, env: Mapping[str, str]) -> tuple[Any, tuple[tuple[str, str], ...]]:
+    """Replace ``${NAME}`` in texts (also inside mappings and lists); return it with the values used.
+
+    Raises
+    ------
+    KeyError
+        With the name of a variable that is not set.
+
+    Examples
+    --------
+    >>> expand("s3://${BUCKET}/x", {"BUCKET": "b"})
+    ('s3://b/x', (('BUCKET', 'b'),))
+    """
+    used: list[tuple[str, str]] = []
+
+    def one(match: re.Match[str]) -> str:
+        found = env[match[1]]
+        if found:
+            used.append((match[1], found))
+        return found
+
+    def walk(part: Any) -> Any:
+        if isinstance(part, str):
+            return _VARIABLE.sub(one, part)
+        if isinstance(part, Mapping):
+            return {k: walk(v) for k, v in part.items()}
+        if isinstance(part, list | tuple):
+            return [walk(v) for v in part]
+        return part
+
+    return walk(value), tuple(used)
+
+
+def protocol(uri: str) -> str:
+    """Return the protocol of a URI, "" for a plain path.
+
+    Examples
+    --------
+    >>> protocol("s3://b/x"), protocol("data/x.csv"), protocol("zip://a.csv::memory://z.zip")
+    ('s3', '', 'zip')
+    """
+    match = _PROTOCOL.match(uri)
+    return match.group().lower() if match else ""
+
+
+def is_local(uri: str) -> bool:
+    """Whether the URI names a file of this machine."""
+    return protocol(uri) in ("", "file", "local") and "::" not in uri
+
+
+def is_native(uri: str) -> bool:
+    """Whether Polars speaks the protocol itself."""
+    return protocol(uri) in NATIVE and "::" not in uri
+
+
+def local_path(uri: str) -> str:
+    """Return the path of a local URI."""
+    return uri.partition("://")[2] if protocol(uri) else uri
+
+
+def resolve(uri: str, base: str) -> str:
+    """Return a URI that no longer depends on the folder one is in: a path relative to ``base`` becomes whole.
+
+    Examples
+    --------
+    >>> resolve("data/x.csv", "/p"), resolve("x.csv", "memory://p"), resolve("s3://b/x", "/p")
+    ('/p/data/x.csv', 'memory://p/x.csv', 's3://b/x')
+    """
+    if not is_local(uri):
+        return uri
+    path = os.path.expanduser(local_path(uri))
+    if os.path.isabs(path):
+        return path
+    if not is_local(base):
+        return join(base, path)
+    return os.path.normpath(os.path.join(os.path.abspath(local_path(base)), path))
+
+
+def join(uri: str, *parts: str) -> str:
+    """Append path segments to a URI.
+
+    Examples
+    --------
+    >>> join("s3://b/a/", "c"), join("memory://", "c"), join("/", "c")
+    ('s3://b/a/c', 'memory://c', '/c')
+    """
+    tail = "/".join(p.strip("/") for p in parts)
+    return uri + tail if uri.endswith("://") else f"{uri.rstrip('/')}/{tail}"
+
+
+def file_system(uri: str, options: Mapping[str, Any] | None = None) -> tuple[fsspec.AbstractFileSystem, str]:
+    """Return fsspec's file system for a URI, and the path in it."""
+    fs, path = fsspec.core.url_to_fs(uri, **(options or {}))
+    return fs, str(path)

@@ -1,0 +1,75 @@
+"""Shared fixtures, hypothesis profiles, and the hook that keeps the test report free of machine details."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import coverage
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).parent.parent
+
+settings.register_profile(
+    "ci",
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile("deep", parent=settings.get_profile("ci"), max_examples=2_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_json_modifyreport(json_report: dict[str, Any]) -> None:
+    """Strip absolute paths and host details: the report is committed with each release."""
+    for key in ("root", "environment", "created", "duration", "collectors"):
+        json_report.pop(key, None)
+    for test in json_report.get("tests", ()):
+        for key in ("lineno", "keywords", "setup", "teardown") if test["outcome"] == "passed" else ():
+            test.pop(key, None)
+    _relative(json_report)
+
+
+def _relative(node: Any) -> Any:
+    if isinstance(node, dict):
+        for key, value in list(node.items()):
+            if key == "duration":
+                node[key] = round(value, 2)
+            else:
+                node[key] = _relative(value)
+    elif isinstance(node, list):
+        node[:] = [_relative(value) for value in node]
+    elif isinstance(node, str):
+        return node.replace(f"{ROOT}/", "").replace(str(ROOT), ".").replace(str(Path.home()), "~")
+    return node
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Fail a whole run that leaves a line or branch of the critical packages uncovered."""
+    options = session.config.option
+    whole = (
+        [str(a) for a in session.config.args] == session.config.getini("testpaths")
+        and not options.keyword
+        and not options.markexpr
+    )
+    if not whole or options.no_cov or exitstatus not in (0, 1):
+        return
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    measured = coverage.Coverage(config_file=str(ROOT / "pyproject.toml"))
+    measured.load()
+    for package in project["tool"]["lazypipe"]["critical"]["packages"]:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            analysis = measured._analyze(str(path))
+            if analysis.numbers.pc_covered < 100:
+                print(f"{path.relative_to(ROOT)}: not covered: {analysis.missing_formatted(branches=True)}")
+                session.exitstatus = 1
+
+
+@pytest.fixture
+def root() -> Path:
+    """The repository."""
+    return ROOT

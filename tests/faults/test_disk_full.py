@@ -1,0 +1,237 @@
+"""A disk that fills up, at whichever write: an error that names the target, nothing published, and a next run that works."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+import textwrap
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import lazypipe as lp
+from lazypipe.errors import SourceError, StorageError
+from lazypipe.storage.dataset import Dataset
+from lazypipe.testing.faults import Faults, faulty
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+NOW = timedelta(0)
+
+
+def pipe(base: str, source: str, state: str = ".lazypipe") -> lp.Pipeline:
+    return lp.Pipeline.from_yaml(
+        f"""
+        version: 1
+        name: p
+        state: {state}
+        sources: {{a: {{uri: {source}, gate: [{{between: {{column: x, min: 1, action: quarantine}}}}]}}}}
+        stages: {{b: {{from: a, do: [{{derive: {{y: x * 2}}}}]}}}}
+        outputs:
+          b: {{to: out/b, partition_by: [k]}}
+          e: {{from: b, to: out/e.csv, format: csv}}
+        """,
+        base=base,
+    )
+
+
+def deliver(folder: Path, first: int) -> None:
+    frame = pl.DataFrame({"x": range(first, first + 50), "k": ["p", "q"] * 25})
+    frame.write_parquet(folder / "a.parquet")
+
+
+def published(faults: Faults) -> tuple[list[Any], bytes]:
+    rows = sorted(lp.scan(f"{faults.uri}out/b").collect().rows())
+    return rows, faults_fs().cat_file("out/e.csv")
+
+
+def faults_fs() -> Any:
+    import fsspec
+
+    return fsspec.filesystem("faulty")
+
+
+CALLS = ["open", "write", "close", "create", "mkdir", "move"]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_every_write_to_the_outputs_can_fail(tmp_path: Path, call: Any) -> None:
+    with faulty() as faults:
+        made = pipe(faults.uri, f"{tmp_path}/a.parquet", state=str(tmp_path / "state"))
+        deliver(tmp_path, 0)
+        made.compile().run(run="first").raise_for_status()
+        old = published(faults)
+        faults.mend()
+        made.compile().run(run="count").raise_for_status()
+        number = faults.calls[call]
+        assert number > 0
+        deliver(tmp_path, 10)
+        for nth in range(1, number + 1):
+            faults.mend()
+            faults.fail(call, FULL, nth=nth)
+            result = made.compile().run(run=f"full{nth}")
+            assert (result.status, result.exit_code) == ("error", 3), f"{call} {nth}"
+            (error,) = [s.error for s in result.segments if s.error is not None]
+            assert isinstance(error, StorageError)
+            assert error.uri is not None
+            assert error.uri.startswith(f"{faults.uri}out/")
+            assert "No space left on device" in str(error)
+            assert "\n" not in str(error)
+            faults.mend()
+            rows, export = published(faults)
+            b, e = result.segments
+            assert (rows == old[0]) is (b.status != "done")
+            assert export == old[1]
+            assert e.status == ("blocked" if b.status == "error" else "error")
+            record = json.loads((tmp_path / "state" / "runs" / f"full{nth}.json").read_text())
+            assert record["status"] == "error"
+            lp.vacuum(made, older_than=NOW)
+            assert published(faults) == (rows, export)
+            # back to the first delivery, so that the next failure has something to lose again
+            deliver(tmp_path, 0)
+            made.compile().run(run=f"again{nth}").raise_for_status()
+            assert published(faults) == old
+            lp.vacuum(made, older_than=NOW)
+            commit = Dataset(f"{faults.uri}out/b").read()
+            live = {f"out/b/{f.path}" for f in commit.files} | {f"out/b.commits/{commit.version:020}.json", "out/e.csv"}
+            assert set(faults_fs().find("out")) - live == set()
+            deliver(tmp_path, 10)
+        made.compile().run(run="last").raise_for_status()
+        assert published(faults) != old
+
+
+@pytest.mark.parametrize("call", ["open", "write", "close", "create"])
+def test_a_quarantine_that_cannot_be_written_stops_the_run(tmp_path: Path, call: Any) -> None:
+    with faulty() as faults:
+        deliver(tmp_path, 0)
+        (tmp_path / "p").mkdir()
+        made = pipe(str(tmp_path / "p"), f"{tmp_path}/a.parquet", state="faulty://state")
+        made.compile().run(run="first").raise_for_status()
+        old = lp.scan(str(tmp_path / "p" / "out" / "b")).collect().sort("x").rows()
+        kept = lp.scan("faulty://state/quarantine/a").collect().rows()
+        assert [row[0] for row in kept] == [0]
+        deliver(tmp_path, -5)
+        faults.mend()
+        if call == "create":
+            faults.fail(call, FULL)
+        else:
+            # the record is written first, with one call of each kind
+            faults.fail(call, FULL, nth=2)
+        result = made.compile().run(run="full")
+        assert (result.status, result.commits) == ("error", {})
+        assert isinstance(result.segments[0].error, StorageError)
+        assert "No space left on device" in str(result.segments[0].error)
+        assert lp.scan(str(tmp_path / "p" / "out" / "b")).collect().sort("x").rows() == old
+        assert lp.scan("faulty://state/quarantine/a").collect().rows() == kept
+        faults.mend()
+        made.compile().run(run="next").raise_for_status()
+        assert sorted(lp.scan("faulty://state/quarantine/a").collect()["x"]) == [-5, -4, -3, -2, -1, 0]
+
+
+def test_a_record_that_cannot_be_written_stops_the_run_before_it_begins(tmp_path: Path) -> None:
+    with faulty() as faults:
+        deliver(tmp_path, 0)
+        made = pipe(str(tmp_path), "a.parquet", state="faulty://state")
+        faults.fail("write", FULL)
+        with pytest.raises(
+            StorageError, match=r"^faulty://state/runs/r.json: cannot write the run's record: .*No space"
+        ):
+            made.compile().run(run="r")
+        assert not (tmp_path / "out").exists()
+        made.compile().run(run="r").raise_for_status()
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "ndjson"])
+def test_a_connection_that_is_lost_while_a_source_is_read(tmp_path: Path, ending: str) -> None:
+    frame = pl.DataFrame({"x": range(1, 51), "k": ["p", "q"] * 25})
+    with faulty() as faults:
+        path = tmp_path / f"a.{ending}"
+        {"parquet": frame.write_parquet, "csv": frame.write_csv, "ndjson": frame.write_ndjson}[ending](path)
+        faults_fs().pipe_file(f"a.{ending}", path.read_bytes())
+        made = pipe(str(tmp_path), f"faulty://a.{ending}")
+        plan = made.compile()
+        faults.mend()
+        plan.run(run="first").raise_for_status()
+        reads = faults.calls["read"]
+        assert reads > 0
+        for nth in range(1, reads + 1):
+            faults.mend()
+            faults.fail("read", ConnectionResetError(104, "Connection reset by peer"), nth=nth)
+            result = plan.run(run=f"lost{nth}")
+            assert (result.status, result.exit_code) == ("error", 3)
+            error = result.segments[0].error
+            assert isinstance(error, SourceError)
+            assert str(error).startswith(f"faulty://a.{ending}: source 'a': ")
+            assert "Connection reset by peer" in str(error)
+            assert Dataset(str(tmp_path / "out" / "b")).log.versions() == [1]
+        plan.run(run="next").raise_for_status()
+        assert lp.scan(str(tmp_path / "out" / "b")).collect().height == 50
+
+
+LIMITED = """
+import json, os, resource, sys
+import lazypipe as lp
+root, kind = sys.argv[1:]
+plan = lp.load(root + "/p.yaml").compile()
+if kind == "limit":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+elif os.getuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+result = plan.run(run="full")
+print(json.dumps([result.status, result.exit_code, result.commits, [str(s.error) for s in result.segments if s.error]]))
+"""
+
+OUTPUTS = {
+    "dataset": "a: {to: out/a}",
+    "csv": "a: {to: out/a.csv, format: csv}",
+    "parquet": "a: {to: out/a.parquet, format: parquet}",
+    "ipc": "a: {to: out/a.arrow, format: ipc}",
+    "kept": "b: {to: out/a, from: b}, c: {to: out/c, from: c}",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "output"), [*(("limit", name) for name in OUTPUTS), ("rights", "dataset"), ("rights", "csv")]
+)
+def test_a_real_limit_and_real_rights(tmp_path: Path, kind: str, output: str) -> None:
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent != Path("/") and str(parent) != "/tmp" and parent.owner() == tmp_path.owner():
+            parent.chmod(parent.stat().st_mode | 0o055)
+    noise = pl.int_range(100_000, eager=True).hash(1)
+    pl.DataFrame({"x": noise, "k": noise % 2}).write_parquet(tmp_path / "a.parquet")
+    kept = "stages: {s: {from: a, do: [{derive: {y: x}}]}, b: {from: s}, c: {from: s}}" if output == "kept" else ""
+    (tmp_path / "p.yaml").write_text(
+        f"version: 1\nname: p\nsources: {{a: {{uri: a.parquet}}}}\n{kept}\noutputs: {{{OUTPUTS[output]}}}\n"
+    )
+    (tmp_path / "out").mkdir()
+    if kind == "rights":
+        (tmp_path / ".lazypipe").mkdir()
+        (tmp_path / ".lazypipe").chmod(0o777)
+        (tmp_path / "out").chmod(0o555)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(LIMITED), str(tmp_path), kind],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+    )
+    assert done.returncode == 0, done.stderr
+    status, code, commits, errors = json.loads(done.stdout.splitlines()[-1])
+    assert (status, code, commits) == ("error", 3, {})
+    target = str(tmp_path / ".lazypipe" / "work" / "full") if output == "kept" else str(tmp_path / "out" / "a")
+    reason = "File too large" if kind == "limit" else "Permission denied"
+    assert errors
+    for error in errors:
+        assert error.startswith(target), error
+        assert f"cannot be written: {reason}" in error
+        assert "\n" not in error
+    assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == []
+    (tmp_path / "out").chmod(0o755)
+    lp.load(tmp_path / "p.yaml").compile().run(run="next").raise_for_status()
+    assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] != []

@@ -1,0 +1,279 @@
+"""What every operation must be and do; a new operation is tested by being there, with the example of its docstring."""
+
+from __future__ import annotations
+
+import dataclasses
+import doctest
+import importlib
+import sys
+import types
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import jsonschema
+import polars as pl
+import pytest
+
+from lazypipe import ops
+from lazypipe.ops import Operation, Scope, Table
+from lazypipe.spec.arguments import Kind
+from lazypipe.spec.model import Fault, Step, freeze, thaw
+
+MODULE = types.ModuleType("lazypipe_contract_functions")
+MODULE.half = lambda frame, *, other=None, n=2: frame.select(pl.col("v") // n)  # type: ignore[attr-defined]
+sys.modules[MODULE.__name__] = MODULE
+
+FRAME = pl.LazyFrame(
+    {
+        "k": ["a", "b", None, "a", "c", "b"],
+        "t": [3, 1, 2, None, 5, 4],
+        "v": [1, None, 3, 4, 5, 5],
+        "s": ["x", "y", None, "z", "x", "1"],
+        "l": [[1, 2], [], None, [3], [None], [4]],
+        "u": [{"p": 1, "q": "a"}, None, {"p": None, "q": "b"}, {"p": 2, "q": "c"}, {"p": 3, "q": None}, None],
+    }
+)
+OTHER = pl.LazyFrame({"k": ["a", "d", None], "t": [1, 4, None], "v": [7, 8, 9], "w": [1.5, None, 2.5]})
+
+# more than the docstrings show: the long forms, with every argument
+MORE: dict[str, list[Any]] = {
+    "aggregate": [
+        {"by": ["k", "s"], "aggregate": {"n": "count(*)", "sum": "sum(v)"}},
+        {"aggregate": {"n": "count(v)"}},
+    ],
+    "asof_join": [
+        {"with": "other", "on": "t", "strategy": "nearest", "tolerance": 2, "suffix": "_o"},
+        {"with": "other", "left_on": "t", "right_on": "t", "by": "k", "strategy": "forward"},
+    ],
+    "cast": [{"v": "Float64", "t": "String"}, {"columns": {"s": "Int64"}, "on_error": "null"}],
+    "derive": [{"w": "v + t", "v": "coalesce(v, 0)"}],
+    "distinct": [
+        {"columns": ["k"], "keep": "first", "order_by": ["v DESC", "t"]},
+        {"columns": "k", "keep": "none"},
+        {},
+    ],
+    "drop": [["l", "u"]],
+    "explode": [["l"]],
+    "fill": [
+        {"columns": ["v", "t"], "value": 0},
+        {"columns": ["v"], "strategy": "backward", "order_by": ["t DESC", "v"], "by": ["k"]},
+    ],
+    "filter": ["v > 1 AND s IS NOT NULL"],
+    "join": [
+        {"with": "other", "on": "k", "how": how, "nulls_equal": True, "suffix": "_o"}
+        for how in ("inner", "left", "right", "full", "semi", "anti")
+    ]
+    + [
+        {"with": "other", "left_on": ["k"], "right_on": ["k"], "how": "right", "columns": {"k": "k2", "w": "w"}},
+        {"with": "other", "how": "cross", "columns": ["w"]},
+        {"with": "other", "on": "k", "validate": "m:1"},
+    ],
+    "limit": [{"rows": 2, "offset": 1}],
+    "over": [
+        {"columns": {"m": "max(v)"}, "by": ["k"], "order_by": ["t DESC"]},
+        {"columns": {"m": "sum(v)"}, "by": "k"},
+    ],
+    "pivot": [{"on": "s", "into": ["x", "y"], "values": "v", "index": ["k"], "aggregate": "sum"}],
+    "python": [
+        {"call": f"{MODULE.__name__}:half", "with": ["other"], "arguments": {"n": 3}},
+        f"{MODULE.__name__}:half",
+    ],
+    "rank": [{"as": "r", "order_by": ["v DESC NULLS FIRST", "t", "s"], "by": ["k"], "method": "dense"}],
+    "rename": [{"k": "t", "t": "k"}],
+    "sample": [{"fraction": 0.5, "seed": 3, "by": ["k"]}, {"rows": 3}],
+    "select": [["v", "k"], {"one": "1", "m": "max(v)", "v": "v"}],
+    "sort": [["k DESC NULLS FIRST", "t"]],
+    "sql": ["SELECT k, count(*) AS n FROM self GROUP BY k", "SELECT o.w FROM self JOIN other o ON self.k = o.k"],
+    "union": [{"with": ["other", "other"], "missing": "fill"}],
+    "unnest": [{"columns": ["u"], "separator": "."}],
+    "unpivot": [{"columns": ["t", "v"], "index": ["k"], "name_to": "n", "value_to": "x"}],
+}
+
+
+@dataclasses.dataclass
+class Example:
+    step: Step
+    frame: pl.LazyFrame
+    others: Mapping[str, pl.LazyFrame]
+
+    @property
+    def operation(self) -> Operation:
+        return ops.operation(self.step)
+
+    def lower(self, wrap: Any = lambda frame: frame, tables: Any = dict) -> pl.LazyFrame:
+        others = {n: Table(wrap(f), f.collect_schema()) for n, f in self.others.items()}
+        modules = frozenset([MODULE.__name__])
+        scope = Scope(type(self.operation), self.step, tables(others), modules=modules)
+        return self.operation.lower(Table(wrap(self.frame), self.frame.collect_schema()), scope)
+
+
+def documented(name: str) -> Iterator[Example]:
+    """Catch the calls of lp.apply in the docstring's examples."""
+    found: list[Example] = []
+
+    def caught(step: Any, frame: pl.LazyFrame, **others: pl.LazyFrame) -> pl.LazyFrame:
+        ((step_name, arguments),) = step.items()
+        found.append(Example(Step(step_name, freeze(arguments)), frame, others))
+        return frame
+
+    names: dict[str, Any] = {"lp": types.SimpleNamespace(apply=caught), "pl": pl}
+    for example in doctest.DocTestParser().get_examples(ops.operation_class(name).__doc__ or ""):
+        if "import" not in example.source:
+            with suppress(Exception):
+                exec(example.source, names)
+    return iter(found)
+
+
+def examples(name: str) -> list[Example]:
+    more = [Example(Step(name, freeze(a)), FRAME, {"other": OTHER}) for a in MORE.get(name, [])]
+    return [*(e for e in documented(name) if name != "python"), *more]
+
+
+def bag(frame: pl.DataFrame) -> Counter[str]:
+    return Counter(map(repr, frame.rows()))
+
+
+class DataRead(Exception):
+    pass
+
+
+def raising(frame: pl.LazyFrame) -> pl.LazyFrame:
+    """Return a source of the same schema that cannot be read."""
+
+    def read() -> pl.LazyFrame:
+        raise DataRead
+
+    return pl.defer(read, schema=frame.collect_schema())
+
+
+def emptied(frame: pl.LazyFrame) -> pl.LazyFrame:
+    return pl.LazyFrame(schema=frame.collect_schema())
+
+
+@pytest.mark.parametrize("name", ops.names())
+class TestOperation:
+    def test_its_module_holds_exactly_it(self, name: str) -> None:
+        module = importlib.import_module(f"lazypipe.ops.{name}")
+        classes = [
+            v
+            for v in vars(module).values()
+            if isinstance(v, type) and issubclass(v, Operation) and v.__module__ == module.__name__
+        ]
+        assert [c.name for c in classes] == [name]
+        assert ops.operation_class(name) is classes[0]
+
+    def test_is_a_frozen_value(self, name: str) -> None:
+        for example in examples(name):
+            one, same = example.operation, example.operation
+            assert one is not same
+            assert one == same
+            assert hash(one) == hash(same)
+            field = dataclasses.fields(one)[0].name
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(one, field, None)
+
+    def test_different_arguments_are_different_values(self, name: str) -> None:
+        values = [e.operation for e in examples(name)]
+        assert len(set(values)) == len({repr(v) for v in values})
+
+    def test_is_documented(self, name: str) -> None:
+        cls = ops.operation_class(name)
+        assert "Examples\n    --------\n    >>> " in (cls.__doc__ or "")
+        assert list(documented(name)), "the docstring shows no lp.apply"
+        fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+        for field in fields:
+            assert isinstance(field.metadata["kind"], Kind)
+            assert field.metadata["doc"].endswith(".")
+
+    def test_goes_to_a_step_and_back(self, name: str) -> None:
+        for example in examples(name):
+            step = example.operation.to_step()
+            assert step.name == name
+            assert type(example.operation).from_step(step) == example.operation
+
+    def test_its_schema_accepts_it_and_refuses_what_it_does_not_know(self, name: str) -> None:
+        validator = jsonschema.Draft202012Validator(ops.operation_class(name).json_schema())
+        for example in examples(name):
+            written = thaw(example.step.arguments)
+            assert list(validator.iter_errors(written)) == []
+            operation = example.operation
+            named = {
+                f.name.rstrip("_"): thaw(getattr(operation, f.name))
+                for f in dataclasses.fields(operation)
+                if getattr(operation, f.name) != f.default
+            }
+            if len(dataclasses.fields(operation)) > 1:
+                assert list(validator.iter_errors(named)) == []
+            assert list(validator.iter_errors({**named, "no_such_argument": 1})) != []
+
+    def test_lowering_reads_nothing(self, name: str) -> None:
+        for example in examples(name):
+            lowered = example.lower(raising)
+            assert lowered.collect_schema() == example.lower().collect_schema()
+            with pytest.raises(DataRead):
+                lowered.collect()
+
+    def test_lowering_is_pure(self, name: str) -> None:
+        for example in examples(name):
+            assert example.lower().explain(optimized=False) == example.lower().explain(optimized=False)
+
+    def test_schema_is_that_of_the_result(self, name: str) -> None:
+        for example in examples(name):
+            lowered = example.lower()
+            assert lowered.collect_schema() == lowered.collect().schema == lowered.collect(engine="streaming").schema
+
+    def test_nothing_gives_nothing(self, name: str) -> None:
+        for example in examples(name):
+            schema = example.lower().collect_schema()
+            for engine in ("in-memory", "streaming"):
+                result = example.lower(emptied).collect(engine=engine)
+                assert result.schema == schema
+                total = (name == "aggregate" and not example.operation.by) or (  # type: ignore[attr-defined]
+                    name == "sql"
+                    and "GROUP" not in str(example.step.arguments)
+                    and "sum" in str(example.step.arguments)
+                )
+                assert result.height == (1 if total else 0)
+
+    def test_asks_only_for_its_inputs(self, name: str) -> None:
+        asked: set[str] = set()
+
+        class Spy(dict[str, Table]):
+            def __getitem__(self, key: str) -> Table:
+                asked.add(key)
+                return super().__getitem__(key)
+
+            def items(self) -> Any:
+                assert name == "sql", "only sql sees all inputs of its stage"
+                return super().items()
+
+        for example in examples(name):
+            asked.clear()
+            example.lower(tables=Spy)
+            assert asked == set(example.operation.inputs())
+
+    def test_engines_agree(self, name: str) -> None:
+        for example in examples(name):
+            lowered = example.lower()
+            assert bag(lowered.collect()) == bag(lowered.collect(engine="streaming"))
+
+
+def test_every_argument_of_every_operation_stands_in_an_example() -> None:
+    for name in ops.names():
+        shown = {
+            f.name for e in examples(name) for f in dataclasses.fields(e.operation)
+            if getattr(e.operation, f.name) != f.default
+        }  # fmt: skip
+        missing = {f.name for f in dataclasses.fields(ops.operation_class(name))} - shown  # type: ignore[arg-type]
+        assert missing <= {"nulls_equal"}, name
+
+
+def test_an_unknown_operation_is_told_with_the_nearest_name() -> None:
+    with pytest.raises(Fault) as caught:
+        ops.operation(Step("fliter", "v > 1", ("do", 0)))
+    assert (caught.value.what, caught.value.fix) == ("unknown operation 'fliter'", "did you mean 'filter'?")
+    assert caught.value.path == ("do", 0, "fliter")
+    with pytest.raises(KeyError):
+        ops.operation_class("base")

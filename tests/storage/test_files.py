@@ -1,0 +1,226 @@
+"""Lists of files: what a pattern names, in an order that does not change, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import uuid
+import zipfile
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from lazypipe.errors import SourceError
+from lazypipe.storage.files import FORMATS, expand, format_of
+
+CSV = FORMATS["csv"]
+
+
+@pytest.fixture(params=["local", "memory"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path) if request.param == "local" else f"memory://{uuid.uuid4().hex}"
+
+
+def put(root: str, *names: str, content: bytes = b"x\n1\n") -> None:
+    fs, path = fsspec.core.url_to_fs(root)
+    for name in names:
+        fs.makedirs(f"{path}/{name}".rpartition("/")[0], exist_ok=True)
+        fs.pipe_file(f"{path}/{name}", content)
+
+
+def names(root: str, *patterns: str) -> list[str]:
+    found = expand([f"{root}/{p}" for p in patterns], endings=CSV)
+    return [f.uri.removeprefix(f"{root}/") for f in found]
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("x.parquet", "parquet"),
+        ("X.PQ", "parquet"),
+        ("a/b-*.csv.gz", "csv"),
+        ("x.jsonl.zst", "ndjson"),
+        ("x.ndjson", "ndjson"),
+        ("x.feather", "ipc"),
+        ("x.arrow", "ipc"),
+        ("x.csv::zip://z.zip", "csv"),
+        ("x.txt", None),
+        ("x.gz", None),
+        ("folder", None),
+        ("csv", None),
+    ],
+)
+def test_formats_are_told_from_names(name: str, format: str | None) -> None:
+    assert format_of(name) == format
+
+
+def test_a_file_has_its_size_and_a_stamp_that_changes(root: str) -> None:
+    put(root, "a.csv")
+    (before,) = expand([f"{root}/a.csv"])
+    assert before.size == 4
+    assert before.stamp
+    put(root, "a.csv", content=b"x\n1\n2\n")
+    if not root.startswith("memory"):
+        os.utime(f"{root}/a.csv", ns=(1, 1))
+    (after,) = expand([f"{root}/a.csv"])
+    assert (after.uri, after.size) == (before.uri, 6)
+    assert after.stamp != before.stamp
+
+
+def test_globs_are_sorted_within_and_in_the_order_given_between(root: str) -> None:
+    put(root, "b/2.csv", "b/1.csv", "b/10.csv", "a/9.csv", "b/1.txt")
+    assert names(root, "b/*.csv", "a/*.csv") == ["b/1.csv", "b/10.csv", "b/2.csv", "a/9.csv"]
+    assert names(root, "b/[12].csv") == ["b/1.csv", "b/2.csv"]
+    assert names(root, "b/1?.csv") == ["b/10.csv"]
+
+
+def test_a_file_named_twice_is_read_once(root: str) -> None:
+    put(root, "1.csv", "2.csv")
+    assert names(root, "2.csv", "*.csv") == ["2.csv", "1.csv"]
+
+
+def test_globs_go_down_folders_only_where_asked(root: str) -> None:
+    put(root, "1.csv", "x/2.csv", "x/y/3.csv")
+    assert names(root, "*.csv") == ["1.csv"]
+    assert names(root, "*/*.csv") == ["x/2.csv"]
+    assert names(root, "**/*.csv") == ["1.csv", "x/2.csv", "x/y/3.csv"]
+
+
+def test_a_folder_stands_for_the_files_of_its_format_below(root: str) -> None:
+    put(root, "d/b.csv", "d/a.csv.gz", "d/sub/C.CSV", "d/notes.txt", "d/x.parquet")
+    assert names(root, "d") == ["d/a.csv.gz", "d/b.csv", "d/sub/C.CSV"]
+
+
+def test_hidden_files_are_passed_over(root: str) -> None:
+    """Exports that are being written are hidden; other tools put _SUCCESS and _delta_log beside their data."""
+    put(root, "d/a.csv", "d/.r-001.b.csv", "d/_c.csv", "d/.hidden/d.csv", "d/_delta_log/e.csv")
+    assert names(root, "d") == ["d/a.csv"]
+    assert names(root, "d/*a.csv") == ["d/a.csv"]
+    assert ".r-001.b.csv" not in "".join(names(root, "d/*.csv", "d/**/*.csv"))
+    assert names(root, "d/.r-001.b.csv") == ["d/.r-001.b.csv"]
+    assert names(root, "d/.hidden/*.csv") == ["d/.hidden/d.csv"]
+
+
+def test_characters_of_patterns_in_the_name_of_a_file_that_exists(tmp_path: Path) -> None:
+    put(str(tmp_path), "a[1].csv", "a1.csv")
+    assert names(str(tmp_path), "a[1].csv") == ["a[1].csv"]
+
+
+@pytest.mark.parametrize("name", ["with space.csv", "ü.csv", "a#b.csv", "100%.csv", "a%20b.csv"])
+def test_odd_names(root: str, name: str) -> None:
+    put(root, name)
+    assert names(root, name) == names(root, "*.csv") == [name]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("missing.csv", "there is no such file"),
+        ("no/such/folder/x.csv", "there is no such file"),
+        ("*.nothing", "no file matches"),
+        ("no/such/*.csv", "no file matches"),
+        ("empty", "holds no data file; expected files that end in .csv"),
+    ],
+)
+def test_nothing_there_is_an_error_that_names_the_pattern(root: str, pattern: str, message: str) -> None:
+    put(root, "a.csv", "empty/notes.txt")
+    with pytest.raises(SourceError, match=message) as caught:
+        expand([f"{root}/a.csv", f"{root}/{pattern}"], endings=CSV)
+    assert caught.value.uri == f"{root}/{pattern}"
+
+
+def test_members_of_an_archive(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        for name in ("b.csv", "a.csv", "sub/c.csv"):
+            archive.writestr(name, "x\n1\n")
+    chain = f"::file://{tmp_path}/z.zip"
+    assert [f.uri for f in expand([f"zip://*.csv{chain}"])] == [f"zip://a.csv{chain}", f"zip://b.csv{chain}"]
+    assert [(f.uri, f.size) for f in expand([f"zip://sub/c.csv{chain}"])] == [(f"zip://sub/c.csv{chain}", 4)]
+
+
+class _Server(BaseHTTPRequestHandler):
+    def do_HEAD(self) -> None:
+        self.send_response(200 if self.path == "/a.csv" else 404)
+        self.send_header("Content-Length", "4")
+        self.send_header("ETag", '"v1"')
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_file_on_a_web_server_is_asked_for_its_size() -> None:
+    with HTTPServer(("127.0.0.1", 0), _Server) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            base = f"http://127.0.0.1:{server.server_port}"
+            (found,) = expand([f"{base}/a.csv"])
+            assert (found.uri, found.size, found.stamp) == (f"{base}/a.csv", 4, '"v1"')
+            with pytest.raises(
+                SourceError, match="gone.csv: cannot be listed: .*404.*; check path, rights and network"
+            ):
+                expand([f"{base}/gone.csv"])
+        finally:
+            server.shutdown()
+            thread.join()
+        with pytest.raises(SourceError, match="cannot be listed: .*refused"):
+            expand(["http://127.0.0.1:9/a.csv"])
+
+
+UNREADABLE = """
+import os, sys
+from lazypipe.errors import SourceError
+from lazypipe.storage.files import FORMATS, expand
+root, *patterns = sys.argv[1:]
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+for pattern in patterns:
+    try:
+        print("found", len(expand([root + "/" + pattern], endings=FORMATS["csv"])))
+    except SourceError as error:
+        print(error)
+"""
+
+
+def test_an_unreadable_folder_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    open_to_all(tmp_path)
+    put(str(tmp_path), "top/a/1.csv", "top/b/2.csv", "top/b/c/3.csv")
+    os.chmod(tmp_path / "top" / "b", 0o000)
+    patterns = ["top/a/*.csv", "top/b/*.csv", "top/*/*.csv", "top/**/*.csv", "top", "top/b/2.csv", "top/b/c/*.csv"]
+    try:
+        told = run_unprivileged(UNREADABLE, str(tmp_path), *patterns)
+    finally:
+        os.chmod(tmp_path / "top" / "b", 0o755)
+    refused = f"{tmp_path}/top/b: cannot be listed: Permission denied; check path, rights and network"
+    assert told[0] == "found 1"
+    assert told[1:5] == [refused] * 4
+    assert told[5] == refused.replace("top/b:", "top/b/2.csv:")
+    assert "top/b/c" in told[6]
+    assert "found" not in told[6]
+
+
+def open_to_all(folder: Path) -> None:
+    """Let other users reach a folder of pytest's, which are closed to them."""
+    for parent in (folder, *folder.parents):
+        if parent.owner() == Path.home().owner() and str(parent) not in ("/", "/tmp"):
+            os.chmod(parent, parent.stat().st_mode | 0o055)
+
+
+def run_unprivileged(script: str, *arguments: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()

@@ -1,0 +1,97 @@
+"""The house rules of the design, as tests: layers, private Polars in one room, registries, the public names."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import lazypipe
+
+PACKAGE = Path(lazypipe.__file__).parent
+
+# lowest first; a module imports from its own floor's room and from floors below, never from above or from a neighbour room
+FLOORS = (
+    {"errors"},
+    {"sql"},
+    {"spec"},
+    {"ops", "gates"},
+    {"storage"},
+    {"plan"},
+    {"compile"},
+    {"records"},
+    {"run"},
+    {"api"},
+    {"testing"},
+    {"__init__"},
+    {"__main__"},
+)
+FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            module = node.module or ""
+            if module == "lazypipe":
+                found |= {alias.name for alias in node.names if alias.name in FLOOR_OF} or {"__init__"}
+            elif module.startswith("lazypipe."):
+                found.add(module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {
+                a.name.split(".")[1] if "." in a.name else "__init__"
+                for a in node.names
+                if a.name.split(".")[0] == "lazypipe"
+            }
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_module_imports_from_a_higher_floor_or_a_neighbour(path: Path) -> None:
+    own = room(path)
+    for other in imported_rooms(path):
+        assert other == own or FLOOR_OF[other] < FLOOR_OF[own], f"{own} imports {other}"
+
+
+def test_every_room_has_its_floor() -> None:
+    assert {room(p) for p in MODULES} == set(FLOOR_OF)
+
+
+def test_only_plan_touches_what_polars_keeps_to_itself() -> None:
+    private = re.compile(r"\._ldf|\._pyexpr|\._df\b|polars\._plr|polars\._utils|NodeTraverser")
+    for path in MODULES:
+        if room(path) != "plan":
+            assert not private.search(path.read_text()), path
+
+
+def test_no_clock_and_no_randomness_left_of_run() -> None:
+    reads = re.compile(r"datetime\.now|time\.time\(|date\.today|utcnow|random\.|secrets\.|uuid4")
+    for path in MODULES:
+        if room(path) in {"sql", "spec", "ops", "gates", "plan", "compile"}:
+            assert not reads.search(path.read_text()), path
+
+
+def test_public_names() -> None:
+    assert sorted(lazypipe.__all__) == list(lazypipe.__all__) or lazypipe.__all__[0][0].isupper()
+    assert set(lazypipe.__all__) == {
+        "Builder", "CheckResult", "CommitConflict", "DefinitionError", "GateError", "GateReport", "Interrupted",
+        "LazypipeError", "Location", "Pipeline", "Plan", "Problem", "RunError", "RunResult", "SegmentResult", "SourceError",
+        "StorageError", "apply", "check", "json_schema", "load", "pipeline", "scan", "vacuum",
+    }  # fmt: skip
+    for name in lazypipe.__all__:
+        assert getattr(lazypipe, name).__doc__
+
+
+def test_exit_codes() -> None:
+    assert lazypipe.GateError.exit_code == 1
+    assert lazypipe.DefinitionError([]).exit_code == 2
+    assert lazypipe.RunError("x").exit_code == 3

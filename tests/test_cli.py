@@ -1,0 +1,218 @@
+"""The command line, as a user meets it: text on stderr, results and JSON on stdout, exit codes."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import lazypipe as lp
+from lazypipe.__main__ import _Progress, main
+
+DEFINITION = """\
+version: 1
+name: shop
+params:
+  least: {type: integer, default: 0}
+sources:
+  orders: {uri: orders.parquet}
+stages:
+  large:
+    from: orders
+    do:
+      - filter: amount >= :least
+    gate:
+      - not_null: {columns: customer, action: quarantine}
+      - between: {column: amount, max: 1000}
+outputs:
+  large: {to: out/large}
+  file: {from: large, to: out/large.csv, format: csv}
+"""
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    (tmp_path / "shop.yaml").write_text(DEFINITION)
+    rows = pl.DataFrame({"id": [1, 2, 3, 4], "customer": ["a", None, "b", "c"], "amount": [5, 50, 500, None]})
+    rows.write_parquet(tmp_path / "orders.parquet")
+    return tmp_path / "shop.yaml"
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = main([str(a) for a in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_run_says_what_it_did(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "run", shop)
+    assert (code, out) == (0, "")
+    lines = err.splitlines()
+    assert lines[0].startswith("large: 2 rows, ")
+    assert lines[0].endswith(f"1 quarantined → {shop.parent}/out/large version 1")
+    assert lines[1] == "    warn: large: not_null:customer: 1 of 3 rows (quarantine)"
+    assert lines[2].startswith("file: 2 rows, ")
+    assert lines[-1].startswith("done in ")
+    assert Path(lines[-1].partition("record: ")[2]).exists()
+    assert (shop.parent / "out/large.csv").read_text() == "id,customer,amount\n1,a,5\n3,b,500\n"
+
+
+def test_run_as_json(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "run", shop, "--json", "--param", "least=10")
+    result = json.loads(out)
+    assert code == 0
+    assert result["status"] == "done"
+    assert result["params"]["least"] == "10"
+    assert [(s["name"], s["status"], s["version"], s["rows"]) for s in result["segments"]] == [
+        ("large", "done", 1, 1),
+        ("file", "done", None, 1),
+    ]
+
+
+def test_a_failed_gate_is_exit_code_1(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "run", shop)[0] == 0
+    pl.DataFrame({"id": [1], "customer": ["a"], "amount": [5_000]}).write_parquet(shop.parent / "orders.parquet")
+    code, out, err = run(capsys, "run", shop, "--json")
+    assert code == 1
+    assert json.loads(out)["status"] == "gate_failed"
+    assert "gate of 'large' failed: between:amount: 1 of 1 rows (fail)" in err
+    assert "file: blocked" in err
+    assert lp.scan(str(shop.parent / "out/large")).collect()["id"].to_list() == [1, 3]
+
+
+def test_a_wrong_definition_is_exit_code_2(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shop.write_text(DEFINITION.replace("amount >= :least", "amout >= :leest").replace("from: large", "from: lrge"))
+    code, out, err = run(capsys, "check", shop)
+    assert (code, out) == (2, "")
+    assert err.splitlines() == [
+        f"{shop}:11:9: unknown parameter :leest; did you mean 'least'?",
+        f"{shop}:17:10: unknown stage 'lrge'; did you mean 'large'?",
+    ]
+    code, out, _ = run(capsys, "check", shop, "--json")
+    assert code == 2
+    assert json.loads(out)["status"] == "error"
+
+
+@pytest.mark.parametrize("arguments", [["--param", "least"], ["--param", "leest=1"], ["--param", "least=few"]])
+def test_wrong_parameters_are_exit_code_2(shop: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert run(capsys, "run", shop, *arguments)[0] == 2
+
+
+def test_a_missing_file_is_exit_code_3(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (shop.parent / "orders.parquet").unlink()
+    code, _, err = run(capsys, "run", shop)
+    assert code == 3
+    assert err.startswith(f"{shop.parent}/orders.parquet: source 'orders': there is no such file")
+    assert run(capsys, "run", shop.parent / "none.yaml")[0] == 2
+
+
+def test_check(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "check", shop) == (0, "", f"{shop} is right: 1 sources, 1 stages, 2 outputs\n")
+    assert json.loads(run(capsys, "check", shop, "--json")[1]) == {
+        "status": "ok",
+        "sources": 1,
+        "stages": 1,
+        "outputs": 2,
+    }
+
+
+def test_plan_says_what_and_why(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    size = (shop.parent / "orders.parquet").stat().st_size
+    code, out, _ = run(capsys, "plan", shop)
+    assert code == 0
+    assert out.splitlines() == [
+        "large: nothing was committed yet",
+        f"    reads orders: 1 file, {size:,} bytes",
+        "    checks large: not_null:customer, between:amount",
+        f"    writes {shop.parent}/out/large version 1",
+        "file: one csv file is replaced",
+        f"    writes {shop.parent}/out/large.csv",
+    ]
+    run(capsys, "run", shop)
+    steps = json.loads(run(capsys, "plan", shop, "--json")[1])
+    assert steps[0]["why"] == "version 1 (2 rows) is replaced: every run is a full run"
+    assert steps[0]["reads"] == [{"name": "orders", "files": 1, "bytes": size}]
+
+
+def test_explain(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "FILTER" in run(capsys, "explain", shop, "large", "--kind", "logical")[1]
+    assert "Parquet SCAN" in run(capsys, "explain", shop, "large")[1]
+    assert (
+        "multi-scan[parquet]"
+        in json.loads(run(capsys, "explain", shop, "file", "--kind", "physical", "--json")[1])["plan"]
+    )
+    code, _, err = run(capsys, "explain", shop, "lrge")
+    assert code == 3
+    assert err == "unknown source, stage or output 'lrge'; did you mean 'large'?\n"
+
+
+def test_schema(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        run(capsys, "schema", shop, "large")[1]
+        == "large\n    id        Int64\n    customer  String\n    amount    Int64\n"
+    )
+    assert list(json.loads(run(capsys, "schema", shop, "--json")[1])) == ["orders", "large"]
+    assert json.loads(run(capsys, "schema")[1]) == lp.json_schema()
+
+
+def test_show(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, "run", shop)
+    assert "customer" in run(capsys, "show", shop, "large")[1]
+    assert json.loads(run(capsys, "show", shop, "large", "-n", "1", "--json")[1]) == [
+        {"id": 1, "customer": "a", "amount": 5}
+    ]
+    assert run(capsys, "show", shop, "lrge")[0] == 3
+
+
+def test_vacuum(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        run(capsys, "run", shop)
+    code, out, err = run(capsys, "vacuum", shop, "--older-than", "0s", "--json")
+    assert code == 0
+    deleted = json.loads(out)["deleted"]
+    assert len(deleted) == 2  # the first version's data, and its quarantine
+    assert err.splitlines()[-1] == "2 deleted"
+    assert run(capsys, "vacuum", shop.parent / "out/large")[2] == "0 deleted\n"
+    assert run(capsys, "vacuum", shop, "--older-than", "soon")[0] == 2
+
+
+def test_progress_is_one_updating_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    progress = _Progress()
+    progress("large", 1, 2, 1_234)
+    progress("large", 1, 2, 9_999)  # too soon after the one before
+    progress.close()
+    assert terminal.getvalue() == "\r\x1b[K[1/2] large: 1,234 rows\r\x1b[K"
+
+
+def test_as_a_process(shop: Path) -> None:
+    """The installed command works from another folder, and survives a reader that leaves."""
+    environment = {**os.environ, "PYTHONWARNINGS": "error"}
+    done = subprocess.run(
+        [sys.executable, "-m", "lazypipe", "run", str(shop)],
+        cwd="/",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    piped = subprocess.run(
+        f"{sys.executable} -m lazypipe schema | head -1", shell=True, capture_output=True, text=True, check=False
+    )
+    assert (piped.stdout, piped.stderr) == ("{\n", "")
+    version = subprocess.run(
+        [sys.executable, "-m", "lazypipe", "--version"], capture_output=True, text=True, check=True
+    )
+    assert version.stdout == f"lazypipe {lp.__version__}\n"

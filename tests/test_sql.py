@@ -1,0 +1,443 @@
+"""SQL text: values stay values, names stay names, and nothing reads a clock or a file."""
+
+# values without a zone are what is tested
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from decimal import Decimal
+from itertools import product
+from time import perf_counter
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lazypipe import sql
+from lazypipe.sql import SqlError, bind, parameters, query
+
+SCHEMA = pl.Schema({"x": pl.Int64, "s": pl.String, "ts": pl.Datetime("us"), "d": pl.Date})
+ROWS = pl.LazyFrame({"x": [1], "s": ["a"], "ts": [dt.datetime(2013, 8, 15, 13, 47, 11)], "d": [dt.date(2013, 8, 15)]})
+
+
+def value_of(text: str, **params: Any) -> pl.Series:
+    """Evaluate an expression over ROWS."""
+    return ROWS.select(bind(text, SCHEMA, params).alias("v")).collect()["v"]
+
+
+def refused(text: str, **params: Any) -> str:
+    with pytest.raises(SqlError) as caught:
+        bind(text, SCHEMA, params)
+    return str(caught.value)
+
+
+# --- literals
+
+ZONES = st.sampled_from([dt.UTC, ZoneInfo("Europe/Berlin"), ZoneInfo("America/St_Johns")]) | st.timedeltas(
+    dt.timedelta(hours=-23), dt.timedelta(hours=23)
+).map(dt.timezone)
+NASTY = ["'", "''", "\\", "\\'", '"', "--", "/*", "*/", ";", ":x", "::int", "$$", "`", "\n", "\0", "%", "{", "é", "x"]
+VALUES = {
+    "text": (st.text() | st.lists(st.sampled_from(NASTY)).map("".join), pl.String),
+    "boolean": (st.booleans(), pl.Boolean),
+    "int": (st.integers(-(2**63), 2**63 - 1), (pl.Int32, pl.Int64)),
+    "large int": (st.integers(2**63, 2**127 - 1) | st.integers(-(2**127), -(2**63) - 1), pl.Int128),
+    "float": (st.floats(), pl.Float64),
+    "decimal": (
+        st.builds(
+            lambda digits, exponent: Decimal(digits).scaleb(exponent), st.integers(-(10**18), 10**18), st.integers(-18, 18)
+        ),
+        pl.Decimal,
+    ),
+    "date": (st.dates(), pl.Date),
+    "datetime": (st.datetimes(), pl.Datetime("us")),
+    "aware": (
+        st.datetimes(dt.datetime(1, 1, 3), dt.datetime(9999, 12, 29), timezones=ZONES),
+        pl.Datetime("us", "UTC"),
+    ),
+    "time": (st.times(), pl.Time),
+    "duration": (st.timedeltas(dt.timedelta(-(10**8)), dt.timedelta(10**8)), pl.Duration("us")),
+}  # fmt: skip
+
+
+class TestLiteral:
+    @pytest.mark.parametrize("kind", VALUES)
+    @given(data=st.data())
+    def test_is_the_value(self, kind: str, data: st.DataObject) -> None:
+        values, dtypes = VALUES[kind]
+        value = data.draw(values)
+        for found in (
+            value_of(":v", v=value),
+            value_of("/*:v*/:v--:v", v=value),
+            query("SELECT x, :v AS v FROM t", {"t": ROWS}, {"v": value}).collect()["v"],
+        ):
+            assert any(found.dtype == t for t in (dtypes if isinstance(dtypes, tuple) else (dtypes,)))
+            (got,) = found.to_list()
+            if isinstance(value, float):
+                assert (math.isnan(got) and math.isnan(value)) or (got, math.copysign(1, got)) == (
+                    value,
+                    math.copysign(1, value),
+                )
+            elif kind == "aware":  # in UTC: Python finds hours that come twice equal to nothing of another zone
+                assert got == value.astimezone(dt.UTC)
+            else:
+                assert got == value
+                assert isinstance(got, bool) == isinstance(value, bool)
+
+    @pytest.mark.parametrize("kind", VALUES)
+    @given(data=st.data())
+    def test_is_one_of_a_list(self, kind: str, data: st.DataObject) -> None:
+        if kind == "float":
+            values = st.floats(allow_nan=False)
+        elif kind == "decimal":
+            values = st.integers(-999, 999).map(lambda n: Decimal(n) / 4)
+        else:
+            values = VALUES[kind][0]
+        listed = data.draw(st.lists(values, min_size=1, max_size=4))
+        assert value_of(":v IN (:list)", v=listed[-1], list=listed).to_list() == [True]
+        assert value_of(":v NOT IN (:list)", v=listed[0], list=tuple(listed)).to_list() == [False]
+
+    def test_of_none(self) -> None:
+        assert value_of(":v IS NULL", v=None).to_list() == [True]
+        assert value_of("x = :v", v=None).to_list() == [None]
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            *[2**127, -(2**127) - 1, dt.timedelta.max, dt.timedelta.min, dt.time(12, tzinfo=dt.UTC)],
+            *[Decimal("NaN"), Decimal("Infinity"), Decimal("1E+39"), Decimal("1E-39"), Decimal(10**38)],
+            *[dt.datetime(1, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=1))), "\ud800"],
+            *[[], {}, b"bytes", object(), {"a": 1}, [object()]],
+        ],
+        ids=lambda v: type(v).__name__,
+    )
+    def test_that_does_not_exist_is_refused(self, value: Any) -> None:
+        with pytest.raises(SqlError):
+            bind("s = :v", SCHEMA, {"v": value})
+
+    @pytest.mark.parametrize(
+        "attack",
+        [
+            *["' OR 'a' = 'a", "a' --", "a'; DROP TABLE t; --", "') OR (1 = 1", "\\' OR 1 = 1 --", "a\0' OR TRUE --"],
+            *["x", ":x", "now()", "' || s || '", "a*/ OR TRUE /*", '"x"', "$$ OR TRUE", "` OR TRUE", "read_csv('x')"],
+        ],
+    )
+    def test_stays_a_value_whatever_it_says(self, attack: str) -> None:
+        assert value_of("s = :v", v=attack).to_list() == [False]
+        assert value_of("s <> :v AND (:v = :v)", v=attack).to_list() == [True]
+        assert query("SELECT s FROM t WHERE s = :v", {"t": ROWS}, {"v": attack}).collect().height == 0
+
+    def test_does_not_grow_together_with_its_neighbours(self) -> None:
+        assert value_of("x-:n", n=-1).to_list() == [2]
+        assert value_of("-:n", n=-1).to_list() == [1]
+        assert "bad SQL" in refused("1:n", n=2), "never 12"
+        assert "bad SQL" in refused("x = :a :b :a", a="v", b="w"), "never 'v''w''v'"
+        assert value_of(":a || :b || s", a="'", b="--").to_list() == ["'--a"]
+        for prefix in ("e", "E", "r", "n", "b", "x", "u&"):
+            with pytest.raises(SqlError):  # not an escape string E'…', hexadecimal X'…' and so on
+                bind(f"{prefix}:v = 'a'", SCHEMA, {"v": "61"})
+
+    @given(st.integers(-(2**40), 2**40).map(lambda n: dt.timedelta(microseconds=n)))
+    def test_of_a_duration_adds_to_times_and_durations(self, gap: dt.timedelta) -> None:
+        assert value_of("ts + :gap", gap=gap).to_list() == [dt.datetime(2013, 8, 15, 13, 47, 11) + gap]
+        assert value_of("ts - :gap >= ts", gap=gap).to_list() == [gap <= dt.timedelta()]
+        assert value_of("(ts - ts) + :gap", gap=gap).to_list() == [gap]
+
+
+# --- parameters and text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("':n'", ":n"),
+        ("'it''s :n'", "it's :n"),
+        ("'a' -- :n '", "a"),
+        ("'a' /* :n ' */", "a"),
+        ("'a' /* /* :n */ ' */", "a"),
+        ("x::text", "1"),
+        ("x :: text || ':n'", "1:n"),
+        ("'--' || '/*' || '*/'", "--/**/"),
+        ("'\\' || 'n'", "\\n"),
+    ],
+)
+def test_text_that_looks_like_a_parameter_is_left_alone(text: str, value: Any) -> None:
+    assert parameters(text) == frozenset()
+    assert value_of(text, n="wrong").to_list() == [value]
+
+
+def test_quoted_names_are_left_alone() -> None:
+    frame = pl.LazyFrame({":n": [1], "a b": [2], "é.ü": [3], 'q"q': [4], "date_trunc": [5], "Select": [6]})
+    text = '":n" * 100000 + "a b" * 10000 + "é.ü" * 1000 + "q""q" * 100 + "date_trunc" * 10 + "Select"'
+    assert parameters(text) == frozenset()
+    assert frame.select(bind(text, frame.collect_schema(), {"n": 9})).collect().item() == 123456
+
+
+def test_parameters_are_found_wherever_they_stand() -> None:
+    assert parameters("a>=:since AND(b<:n::int)OR c IN(:list):é_1") == {"since", "n", "list"}
+    assert refused("x = :nn", n=1) == "unknown parameter :nn; did you mean 'n'?"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("'open", "unclosed ' in SQL; close the quote"),
+        ('"open', 'unclosed " in SQL; close the quote'),
+        ("1 /* /* */", "unclosed /* in SQL; close the comment"),
+        ("date_trunc('day', ts", "unclosed ( after date_trunc"),
+        ("`x`", "` cannot be used here in SQL"),
+        ("$$ ' $$ || now() || $$ ' $$", "$ cannot be used here in SQL"),
+        ("E'\\' || now() --'", "E cannot be used here in SQL"),
+        ("1e'\\'", "e cannot be used here in SQL"),
+        ("", "empty SQL expression"),
+        (" -- nothing", "empty SQL expression"),
+        ("x +", "bad SQL: "),
+        ("x; x", "bad SQL: "),
+        ("y = 1", "unknown column 'y'; known columns: d, s, ts, x"),
+        ("tss = ts", "unknown column 'tss'; did you mean 'ts'?"),
+        ("nothing_such(x)", "nothing_such"),
+    ],
+)
+def test_text_that_cannot_be(text: str, message: str) -> None:
+    assert message in refused(text)
+
+
+PIECES = [
+    "'",
+    '"',
+    "x",
+    "s",
+    "(",
+    ")",
+    ",",
+    ":",
+    ":p",
+    "::",
+    "--",
+    "/*",
+    "*/",
+    " ",
+    "\n",
+    "now",
+    "date_trunc",
+    "'day'",
+    "ts",
+]
+PIECES += [
+    "1",
+    ".",
+    "e",
+    "+",
+    "CASE",
+    "WHEN",
+    "END",
+    "OVER",
+    "$",
+    "`",
+    "[",
+    "]",
+    "{",
+    "}",
+    "é",
+    "\0",
+    ";",
+    "IN",
+    "AS",
+    "=",
+    "*",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join))
+def test_any_text_is_bound_or_refused(text: str) -> None:
+    try:
+        expr = bind(text, SCHEMA, {"p": "v"})
+        sql.dtype_of(expr, SCHEMA)
+    except SqlError:
+        return
+    assert isinstance(expr, pl.Expr)
+
+
+def test_an_expression_without_one_column_has_no_type() -> None:
+    with pytest.raises(SqlError, match="selects no column"):
+        sql.dtype_of(pl.col("^zz$"), SCHEMA)
+
+
+# --- clocks and files
+
+CLOCKS = ["current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"]
+
+
+@pytest.mark.parametrize(
+    "written", ["{}", "{}()", "{} ()", "{}\n( )", "{}/* ( */ ()", "{}--x\n()", '"{}"()', '"{}" ()', "x = {}()"]
+)
+@pytest.mark.parametrize("clock", ["now", "today", *CLOCKS])
+def test_clocks_are_refused(clock: str, written: str) -> None:
+    if "(" not in written and clock in ("now", "today"):
+        return  # columns
+    for word in (clock, clock.upper(), clock.title()):
+        assert "would read the machine's clock; write :now" in refused(written.format(word))
+        with pytest.raises(SqlError, match="clock"):
+            query(f"SELECT {written.format(word)} AS v FROM t", {"t": ROWS})
+
+
+@pytest.mark.parametrize("written", ["{}('x')", "{} ('x')", "{}/* */('x')", "\"{}\"('x')", "coalesce({} ('x'), 1)"])
+@pytest.mark.parametrize("reader", ["read_csv", "READ_parquet", "scan_ipc", "read_something_new"])
+def test_readers_are_refused(reader: str, written: str) -> None:
+    assert "would read a file behind the plan; declare it as a source" in refused(written.format(reader))
+
+
+def test_columns_may_be_called_like_clocks_and_readers() -> None:
+    names = ["now", "today", "NOW", "current_date_x", "read_csv", "localtime_2"]
+    frame = pl.LazyFrame({n: [i] for i, n in enumerate(names)} | {"current_date": [9]})
+    schema = frame.collect_schema()
+    for index, name in enumerate(names):
+        assert frame.select(bind(f"({name})", schema)).collect().item() == index
+        assert frame.select(bind(f'"{name}" + 0', schema)).collect().item() == index
+    assert frame.select(bind('"current_date"', schema)).collect().item() == 9
+    assert query('SELECT now + "current_date" AS n, read_csv FROM t', {"t": frame}).collect().rows() == [(9, 4)]
+
+
+def test_the_callers_now_is_a_parameter() -> None:
+    moment = dt.datetime(2013, 1, 1, tzinfo=dt.UTC)
+    assert value_of(":now", now=moment).to_list() == [moment]
+
+
+# --- date_trunc
+
+UNITS = ["microsecond", "millisecond", "second", "minute", "hour", "day", "week", "month", "quarter", "year"]
+MOMENTS = pl.Series(
+    [
+        dt.datetime(2013, 8, 15, 13, 47, 11, 654321),
+        dt.datetime(2012, 2, 29, 23, 59, 59),
+        dt.datetime(1969, 12, 31, 1),
+        None,
+    ]
+)
+TIMES = pl.LazyFrame(
+    {
+        "d": MOMENTS.cast(pl.Date),
+        "ms": MOMENTS.cast(pl.Datetime("ms")),
+        "us": MOMENTS,
+        "ns": MOMENTS.cast(pl.Datetime("ns")),
+        "utc": MOMENTS.dt.replace_time_zone("UTC"),
+        "berlin": MOMENTS.cast(pl.Datetime("ms")).dt.replace_time_zone("Europe/Berlin"),
+        "a b.é": MOMENTS,
+        "n": [1, 2, 3, 4],
+    }
+)
+TIMES_SCHEMA = TIMES.collect_schema()
+
+
+def both(text: str) -> tuple[pl.Series, pl.Series]:
+    """Return what we bind and what Polars' own context, which knows the schema, makes of it."""
+    ours = TIMES.with_columns(bind(text, TIMES_SCHEMA).alias("v")).collect()["v"]
+    return ours, pl.SQLContext(t=TIMES).execute(f"SELECT {text} AS v FROM t").collect()["v"]
+
+
+class TestDateTrunc:
+    @pytest.mark.parametrize(("unit", "column"), list(product(UNITS, ["d", "ms", "us", "ns", "utc", "berlin"])))
+    def test_is_that_of_polars(self, unit: str, column: str) -> None:
+        for written in (unit, unit.upper(), f"{unit}s"):
+            ours, theirs = both(f"date_trunc('{written}', {column})")
+            assert ours.dtype == theirs.dtype
+            assert ours.to_list() == theirs.to_list()
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "DATE_TRUNC ( 'day' , us )",
+            "date_trunc('month', date_trunc('hour', us))",
+            "date_trunc('day', us + INTERVAL '1 hour')",
+            "date_trunc('day', coalesce(us, TIMESTAMP '2000-01-01 00:00:00'))",
+            "date_trunc('year', d) = date_trunc('year', us)",
+            "CASE WHEN n > 1 THEN date_trunc('day', us) ELSE date_trunc('year', us) END",
+            "date_part('month', date_trunc('quarter', utc)) + 1",
+            "count(*) OVER (PARTITION BY date_trunc('year', us))",
+            "first(n) OVER (PARTITION BY date_trunc('year', us) ORDER BY date_trunc('day', us))",
+            "date_trunc('day', \"a b.é\")",
+            "date_trunc('day', us)::text || ' date_trunc(''day'', us)'",
+            "date_trunc('day', us) IN (date_trunc('day', d), TIMESTAMP '2013-08-15 00:00:00')",
+            "date_trunc('day', us) BETWEEN date_trunc('year', us) AND us",
+            "NOT date_trunc('day', us) IS NULL",
+        ],
+    )
+    def test_stands_anywhere(self, text: str) -> None:
+        ours, theirs = both(text)
+        assert ours.dtype == theirs.dtype
+        assert ours.to_list() == theirs.to_list()
+
+    def test_stands_in_aggregates(self) -> None:
+        text = "max(date_trunc('month', us)) FILTER (WHERE date_trunc('year', us) < TIMESTAMP '2013-01-01 00:00:00')"
+        assert TIMES.select(bind(text, TIMES_SCHEMA)).collect().item() == dt.datetime(2012, 2, 1)
+        text = "count(distinct date_trunc('year', us))"
+        assert TIMES.select(bind(text, TIMES_SCHEMA)).collect().item() == 3
+
+    def test_takes_parameters(self) -> None:
+        values = {"unit": "hour", "at": dt.datetime(2013, 1, 1, 5, 30)}
+        assert value_of("date_trunc(:unit, :at)", **values).to_list() == [dt.datetime(2013, 1, 1, 5)]
+        assert value_of("date_trunc('decade', ts)").to_list() == [dt.datetime(2010, 1, 1)]
+
+    def test_keeps_values_exact_beside_it(self) -> None:
+        """Binding goes through Polars' JSON form, which must not change what stands next to the call."""
+        values = [
+            0.1,
+            1e22,
+            5e-324,
+            1.7976931348623157e308,
+            -0.0,
+            2**62 + 1,
+            2**100,
+            Decimal("1234567.0000001"),
+            "é\0'\n",
+        ]
+        for value in [*values, math.nan, math.inf]:
+            text = "CASE WHEN date_trunc('day', ts) IS NULL THEN NULL ELSE :v END"
+            assert repr(value_of(text, v=value)[0]) == repr(value)
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("date_trunc('fortnight', ts)", "date_trunc has no unit 'fortnight'; known units: day"),
+            ("date_trunc('hours_', ts)", "date_trunc has no unit 'hours_'; did you mean 'hour'?"),
+            ("date_trunc('day')", "date_trunc takes 2 arguments, not 1"),
+            ("date_trunc('day', ts, x)", "date_trunc takes 2 arguments, not 3"),
+            ("date_trunc('day', x)", "date_trunc needs a date or a datetime, and x is Int64; cast it first"),
+            ("date_trunc('day', y)", "unknown column 'y'"),
+            ("date_trunc('day', now())", "clock"),
+        ],
+    )
+    def test_says_what_is_wrong(self, text: str, message: str) -> None:
+        assert message in refused(text)
+
+
+# --- many
+
+
+def test_binding_many_expressions_costs_the_same_for_each() -> None:
+    """1,000 different expressions, and the last hundred as fast as the first (a ratio with room for noise)."""
+    texts = [f"date_trunc('hour', ts) > :since AND x + {i} > 0 OR s = 'v{i}'" for i in range(1000)]
+    times = []
+    for start in range(0, 1000, 100):
+        began = perf_counter()
+        for text in texts[start : start + 100]:
+            bind(text, SCHEMA, {"since": dt.datetime(2013, 1, 1)})
+        times.append(perf_counter() - began)
+    assert min(times[5:]) < 5 * min(times[:5])
+
+
+def test_a_long_expression_is_bound_in_linear_time() -> None:
+    def seconds(terms: int) -> float:
+        text = " + ".join(f"x * {i} /* :a '*/" for i in range(terms))
+        best = math.inf
+        for _ in range(3):
+            began = perf_counter()
+            list(sql._prepared(text, {}))
+            best = min(best, perf_counter() - began)
+        return best
+
+    assert seconds(4000) < 30 * seconds(400)
