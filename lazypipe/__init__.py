@@ -15,7 +15,8 @@
 Schema([('x', Int64)])
 """
 
-from lazypipe.api import Builder, Pipeline, Plan, apply, check, load, pipeline, vacuum
+from lazypipe import contracts
+from lazypipe.api import Builder, Pipeline, Plan, apply, catalog, check, load, pipeline, replay, split, trace, vacuum
 from lazypipe.errors import (
     CommitConflict,
     DefinitionError,
@@ -28,8 +29,15 @@ from lazypipe.errors import (
     SourceError,
     StorageError,
 )
+from lazypipe.gates.alone import Split
+from lazypipe.gates.custom import rule
 from lazypipe.gates.report import CheckResult, GateReport
+from lazypipe.gates.suggest import suggest_rules
+from lazypipe.plan.graph import Lineage
+from lazypipe.plan.places import Impact, Reach
+from lazypipe.run.replay import ReplayResult
 from lazypipe.run.result import RunResult, SegmentResult
+from lazypipe.run.trace import Trace, Traced
 from lazypipe.spec.schema import json_schema
 from lazypipe.storage.dataset import scan
 
@@ -42,22 +50,36 @@ __all__ = [
     "DefinitionError",
     "GateError",
     "GateReport",
+    "Impact",
     "Interrupted",
     "LazypipeError",
+    "Lineage",
     "Location",
     "Pipeline",
     "Plan",
     "Problem",
+    "Reach",
+    "ReplayResult",
     "RunError",
     "RunResult",
     "SegmentResult",
     "SourceError",
+    "Split",
     "StorageError",
+    "Trace",
+    "Traced",
     "apply",
+    "catalog",
     "check",
+    "contracts",
     "json_schema",
     "load",
     "pipeline",
+    "replay",
+    "rule",
     "scan",
+    "split",
+    "suggest_rules",
+    "trace",
     "vacuum",
 ]

@@ -71,6 +71,16 @@ def _parser() -> argparse.ArgumentParser:
     show = with_plan(command("show", _show, "Show the first rows of a published output."))
     show.add_argument("output")
     show.add_argument("-n", "--rows", type=int, default=10)
+    lineage = with_plan(command("lineage", _lineage, "Show where columns come from, or where one goes; read no data."))
+    lineage.add_argument("name", nargs="?", help="a column (stage.column), stage or rule. Default: everything")
+    lineage.add_argument("--format", choices=["text", "json", "dot", "mermaid"], default="text")
+    lineage.add_argument("--downstream", action="store_true", help="what depends on it, instead of what it depends on")
+    lineage.add_argument("--optimized", action="store_true", help="only columns that something needs")
+    replay = with_plan(command("replay", _replay, "Put an output's quarantined rows through its gate again."))
+    replay.add_argument("output")
+    trace = with_plan(command("trace", _trace, "Show which source rows, in which files, made a row of an output."))
+    trace.add_argument("output")
+    trace.add_argument("--key", action="append", required=True, metavar="COLUMN=VALUE", help="the row's key")
     vacuum = command("vacuum", _vacuum, "Delete files that no kept version uses.")
     vacuum.add_argument("target", help="a definition, or the folder of a dataset")
     vacuum.add_argument("--keep", type=int, default=1, metavar="N", help="versions to keep. Default: 1")
@@ -81,13 +91,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _compiled(options: argparse.Namespace, now: datetime | None = None) -> lp.Plan:
-    params = {}
-    for text in options.param:
+    return lp.load(options.file).compile(now=now, allow=options.allow, params=_pairs("--param", options.param))
+
+
+def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
-            raise lp.DefinitionError([lp.Problem(f"--param {text!r} has no value", fix=f"write --param {name}=value")])
-        params[name] = value
-    return lp.load(options.file).compile(now=now, allow=options.allow, params=params)
+            raise lp.DefinitionError(
+                [lp.Problem(f"{option} {text!r} has no value", fix=f"write {option} {name}=value")]
+            )
+        pairs[name] = value
+    return pairs
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -173,9 +189,42 @@ def _schema(options: argparse.Namespace) -> int:
     return 0
 
 
+def _lineage(options: argparse.Namespace) -> int:
+    found: lp.Lineage | lp.Reach = _compiled(options).lineage(optimized=options.optimized)
+    if options.name:
+        assert isinstance(found, lp.Lineage)
+        found = found.downstream(options.name) if options.downstream else found.upstream(options.name)
+    elif options.downstream:
+        raise lp.DefinitionError(
+            [lp.Problem("--downstream needs a column, stage or rule", fix="name one after the file")]
+        )
+    form = "json" if options.json else options.format
+    texts = {"text": found.__str__, "json": found.to_json, "dot": found.to_dot, "mermaid": found.to_mermaid}
+    print(texts[form]())
+    return 0
+
+
 def _show(options: argparse.Namespace) -> int:
     rows = _compiled(options).scan(options.output).head(options.rows).collect()
     _json(rows.to_dicts()) if options.json else print(rows)
+    return 0
+
+
+def _replay(options: argparse.Namespace) -> int:
+    now = datetime.now(UTC)
+    found = _compiled(options, now).replay(options.output, now=now)
+    if options.json:
+        counts = {"healed": found.healed, "superseded": found.superseded, "remaining": found.remaining}
+        _json({"output": found.output, **counts, "version": found.version})
+    version = f" in version {found.version}" if found.version is not None else ""
+    _say(f"{found.output}: {found.healed:,} rows healed{version}, {found.superseded:,} delivered anew by their source")
+    _say(f"{found.remaining:,} rows remain in quarantine")
+    return 0
+
+
+def _trace(options: argparse.Namespace) -> int:
+    found = _compiled(options).trace(options.output, _pairs("--key", options.key))
+    _json(found.to_dict()) if options.json else print(found.to_markdown())
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -12,23 +13,45 @@ from typing import Any, Self
 import polars as pl
 
 from lazypipe import gates, ops
-from lazypipe.compile.compiler import EPOCH, CompiledPipeline, compile_pipeline
+from lazypipe.compile.compiler import CompiledPipeline, compile_pipeline
+from lazypipe.compile.graph import outside
 from lazypipe.compile.node import compile_checks
+from lazypipe.compile.sources import bind
+from lazypipe.contracts import Column, Contract
 from lazypipe.errors import LazypipeError, nearest
+from lazypipe.gates.alone import Split, check_frame, split_frame
 from lazypipe.gates.report import GateReport
-from lazypipe.gates.tap import Tap
-from lazypipe.gates.uniqueness import TIMES_COLUMN, repeated
+from lazypipe.plan.catalog import join
+from lazypipe.plan.graph import Lineage
+from lazypipe.run import replay as replays
+from lazypipe.run import trace as traces
 from lazypipe.run.attempt import Observer
 from lazypipe.run.executor import execute
 from lazypipe.run.maintenance import vacuum_pipeline
+from lazypipe.run.replay import ReplayResult
 from lazypipe.run.result import RunResult
+from lazypipe.run.trace import Trace
 from lazypipe.spec import loader, model
 from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.model import Fault, Origin, Step, freeze
 from lazypipe.spec.scope import Scope, Table
+from lazypipe.spec.types import dtype_name
 from lazypipe.storage.dataset import Dataset, scan
 
-__all__ = ["Builder", "Pipeline", "Plan", "apply", "check", "load", "pipeline", "vacuum"]
+__all__ = [
+    "Builder",
+    "Pipeline",
+    "Plan",
+    "apply",
+    "catalog",
+    "check",
+    "load",
+    "pipeline",
+    "replay",
+    "split",
+    "trace",
+    "vacuum",
+]
 
 
 @dataclass(frozen=True)
@@ -82,6 +105,8 @@ class Pipeline(model.Pipeline):
     ) -> Plan:
         """Compile to a plan; reads nothing but schemas. Parameters are given by name, as values or text.
 
+        ``now`` is what ``:now`` and rules about the past mean. Default: the machine's clock.
+
         Raises
         ------
         DefinitionError
@@ -89,7 +114,9 @@ class Pipeline(model.Pipeline):
         SourceError
             If the schema of a source cannot be read.
         """
-        compiled = compile_pipeline(self, {**(params or {}), **more}, now=now, env=env, allow=allow)
+        compiled = compile_pipeline(
+            self, {**(params or {}), **more}, now=now or datetime.now(UTC), env=env, allow=allow
+        )
         return Plan(**{f.name: getattr(compiled, f.name) for f in fields(compiled)})
 
 
@@ -124,8 +151,58 @@ class Plan(CompiledPipeline):
             Also where a gate failed: see its ``status``, or call ``raise_for_status()``.
         """
         moment = now or datetime.now(UTC)
-        name = run or f"{moment:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
-        return execute(self, run=name, now=moment, observer=observer, work=work)
+        return execute(self, run=run or _run_id(moment), now=moment, observer=observer, work=work)
+
+    def replay(self, output: str, *, run: str | None = None, now: datetime | None = None) -> ReplayResult:
+        """Put an output's quarantined rows through its gate again; those that pass now move into the output, once.
+
+        To be called after a rule, a repair or reference data changed. (Rows that the gate of a source put aside come by
+        again with every full run.) Parameters are those of ``run``.
+
+        Raises
+        ------
+        LazypipeError
+            If there is no such output, or it is no dataset.
+        GateError
+            If the gate fails; nothing was moved.
+        """
+        moment = now or datetime.now(UTC)
+        return replays.replay(self, output, run=run or _run_id(moment), now=moment)
+
+    def trace(self, output: str, key: Mapping[str, Any], *, most: int = 100) -> Trace:
+        """Find the source rows, in which files, that made the rows of an output with a key.
+
+        The plan is run again, restricted to the key, over the sources as they are now; see ``Trace``.
+
+        Parameters
+        ----------
+        key
+            Column of the output → its value, of the column's type or as text.
+        most
+            Rows of the output that may have the key.
+
+        Raises
+        ------
+        LazypipeError
+            If there is no such output, column or row, or more rows than ``most`` have the key.
+        """
+        return traces.trace(self, output, key, most=most)
+
+    def contract(self) -> Contract:
+        """Return the outputs with their columns, tags and rules as a data contract, for ``contracts.to_odcs``.
+
+        Raises
+        ------
+        DefinitionError
+            If a rule exists in Python only.
+        """
+        columns = {
+            name: {c: Column(dtype_name(t), self.tags(name).get(c, ())) for c, t in self.schema(name).items()}
+            for name in self.outputs
+        }
+        nodes: dict[str, model.Source | model.Stage] = {**self.pipeline.sources, **self.pipeline.stages}
+        rules = {n: tuple(step.to_dict() for step in nodes[o.stage].gate) for n, o in self.outputs.items()}
+        return Contract(self.pipeline.name, rules, columns, description=self.pipeline.description)
 
     def scan(self, output: str) -> pl.LazyFrame:
         """Scan what is published of a dataset output."""
@@ -133,6 +210,10 @@ class Plan(CompiledPipeline):
             raise LazypipeError(f"unknown output {output!r}; {nearest(output, self.outputs, 'outputs')}")
         target = self.outputs[output]
         return scan(target.to, storage_options=target.storage_options)
+
+
+def _run_id(moment: datetime) -> str:
+    return f"{moment:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
 
 
 def load(path: str | Path) -> Pipeline:
@@ -194,12 +275,19 @@ class Builder:
         name: str,
         from_: str | Sequence[str],
         do: Sequence[Mapping[str, Any] | ops.Operation] = (),
-        gate: Sequence[Mapping[str, Any] | gates.Rule] = (),
+        gate: Sequence[Mapping[str, Any] | gates.Rule] | Mapping[str, Any] = (),
         description: str | None = None,
     ) -> Self:
         """Add a stage: operations and rules as mappings, as in a definition, or as values."""
         return self._add(
-            "stages", name, {"from": from_, "do": list(do), "gate": list(gate), "description": description}
+            "stages",
+            name,
+            {
+                "from": from_,
+                "do": list(do),
+                "gate": gate if isinstance(gate, Mapping) else list(gate),
+                "description": description,
+            },
         )
 
     def output(self, name: str, to: str, *, from_: str | None = None, **more: Any) -> Self:
@@ -254,14 +342,63 @@ def apply(
         raise loader.problems([fault], Origin()) from None
 
 
+Rules = Sequence[Mapping[str, Any] | gates.Rule]
+
+
+def _checks(
+    frame: pl.LazyFrame,
+    rules: Rules,
+    params: Mapping[str, Any] | None,
+    now: datetime | None,
+    others: Mapping[str, pl.DataFrame | pl.LazyFrame],
+) -> tuple[tuple[gates.Check, ...], dict[str, pl.LazyFrame]]:
+    """Compile rules over a frame and others; return the checks, and the other frames by their names."""
+    values = {"now": now or datetime.now(UTC), **(params or {})}
+    faults: list[Fault] = []
+    steps = [Step(s.name, s.arguments, ("rules", i)) for i, s in enumerate(map(_step, rules))]
+    frames = {name: other.lazy() for name, other in others.items()}
+    try:
+        for uri in outside(steps, frames):
+            frames[uri] = _scan_anything(uri)
+        schemas = {name: other.collect_schema() for name, other in frames.items()}
+        checks = compile_checks(
+            steps, frame.collect_schema(), lambda step, owner: Scope(owner, step, params=values), faults, schemas
+        )
+    except (TypeError, AttributeError):
+        # arguments of other types than rules expect: the schema says which
+        if wrong := loader.gate_faults(steps):
+            raise loader.problems(wrong, Origin()) from None
+        raise
+    # rules know better than the schema what is wrong with their values
+    if wrong := faults or loader.gate_faults(steps):
+        raise loader.problems(wrong, Origin())
+    return checks, frames
+
+
+def _scan_anything(uri: str) -> pl.LazyFrame:
+    """Scan a dataset or files as a pipeline's source would."""
+    bound = bind(uri, model.Source((uri,)), ".", os.environ)
+    return bound.scan(bound.snapshot())
+
+
 def check(
     frame: pl.DataFrame | pl.LazyFrame,
-    rules: Sequence[Mapping[str, Any] | gates.Rule],
+    rules: Rules,
     *,
     params: Mapping[str, Any] | None = None,
     now: datetime | None = None,
+    **others: pl.DataFrame | pl.LazyFrame,
 ) -> GateReport:
     """Check rules on a frame, in one streaming pass; no pipeline, no files.
+
+    Parameters
+    ----------
+    params
+        Values of parameters that rules name (``:least``).
+    now
+        The clock of rules about now. Default: the machine's.
+    others
+        Other frames, by the names under which rules refer to them.
 
     Raises
     ------
@@ -275,23 +412,109 @@ def check(
     ('fail', {'not_null:a': 1})
     """
     lazy = frame.lazy()
-    schema = lazy.collect_schema()
-    values = {"now": now or EPOCH, **(params or {})}
-    faults: list[Fault] = []
-    steps = [Step(s.name, s.arguments, ("rules", i)) for i, s in enumerate(map(_step, rules))]
-    checks = compile_checks(steps, schema, lambda step, owner: Scope(owner, step, params=values), faults)
-    if faults:
-        raise loader.problems(faults, Origin())
-    used = {n for c in checks for n in c.columns}
-    names = [n for n in schema if n in used] or schema.names()[:1]
-    tap = Tap(checks, pl.Schema({n: schema[n] for n in names}), run="", spill=Path(), split=False)
-    tap.attach(lazy.select(names)).select(pl.len()).collect(engine="streaming")
-    for one in checks:
-        if one.keys and tap.trackers[one.id].may_repeat():
-            tap.count_keys(
-                one, int(repeated(lazy, one.keys, one.where).collect(engine="streaming")[TIMES_COLUMN].sum())
-            )
-    return tap.report("frame")
+    checks, frames = _checks(lazy, rules, params, now, others)
+    return check_frame(lazy, checks, lambda reference: frames[reference.to], frames)
+
+
+def split(
+    frame: pl.DataFrame | pl.LazyFrame,
+    rules: Rules,
+    *,
+    params: Mapping[str, Any] | None = None,
+    now: datetime | None = None,
+    run: str = "",
+    **others: pl.DataFrame | pl.LazyFrame,
+) -> Split:
+    """Part a frame's rows: those that go on, and those that rules quarantine, each with the rules that it violates.
+
+    Parameters are those of ``check``; ``run`` is what stands in ``_lazypipe_run``.
+
+    Raises
+    ------
+    DefinitionError
+        If a rule does not fit the frame.
+
+    Examples
+    --------
+    >>> rules = [{"not_null": {"columns": "a", "action": "quarantine"}}]
+    >>> found = split(pl.DataFrame({"a": [1, None]}), rules)
+    >>> found.good.rows(), found.bad["_lazypipe_rules"].to_list()
+    ([(1,)], [['not_null:a']])
+    """
+    lazy = frame.lazy()
+    checks, frames = _checks(lazy, rules, params, now, others)
+    return split_frame(lazy, checks, lambda reference: frames[reference.to], frames, run=run)
+
+
+def replay(
+    pipeline: model.Pipeline | Plan,
+    output: str,
+    *,
+    run: str | None = None,
+    now: datetime | None = None,
+    params: Mapping[str, Any] | None = None,
+) -> ReplayResult:
+    """Put an output's quarantined rows through its gate again: ``Plan.replay``, of a definition too.
+
+    Parameters
+    ----------
+    params
+        Values of parameters, where a definition is given that must be compiled.
+    """
+    plan = pipeline if isinstance(pipeline, Plan) else Pipeline.of(pipeline).compile(now=now, params=params)
+    return plan.replay(output, run=run, now=now)
+
+
+def trace(
+    pipeline: model.Pipeline | Plan,
+    output: str,
+    key: Mapping[str, Any],
+    *,
+    most: int = 100,
+    params: Mapping[str, Any] | None = None,
+) -> Trace:
+    """Find the source rows that made a row of an output: ``Plan.trace``, of a definition too.
+
+    Parameters
+    ----------
+    params
+        Values of parameters, where a definition is given that must be compiled.
+    """
+    plan = pipeline if isinstance(pipeline, Plan) else Pipeline.of(pipeline).compile(params=params)
+    return plan.trace(output, key, most=most)
+
+
+def catalog(pipelines: Iterable[model.Pipeline | Plan | str | Path], *, optimized: bool = False) -> Lineage:
+    """Join the lineage of many pipelines that feed each other: a source is what another pipeline's output writes at its URI.
+
+    Parameters
+    ----------
+    pipelines
+        Plans, definitions (compiled with the defaults of their parameters), or files with definitions.
+    optimized
+        Whether only columns that something needs are in it.
+
+    Returns
+    -------
+    Lineage
+        With the same questions as that of one pipeline; names begin with the pipeline's (``flights/flown.dep_delay``), which can
+        be left out where nothing else has the rest.
+
+    Raises
+    ------
+    LazypipeError
+        If two pipelines have the same name.
+
+    Examples
+    --------
+    >>> columns = {"columns": {"x": "Int64"}}
+    >>> one = pipeline("one").source("raw", "/lake/raw.csv", contract=columns).stage("a", "raw").output("a", "/lake/a").build()
+    >>> two = pipeline("two").source("a", "/lake/a", format="dataset", contract=columns).output("b", "/lake/b", from_="a").build()
+    >>> list(catalog([one, two]).upstream("two/b.x"))
+    ['two/a.x', 'one/a.x', 'one/raw.x']
+    """
+    plans = [load(p) if isinstance(p, str | Path) else p for p in pipelines]
+    return join((p if isinstance(p, Plan) else Pipeline.of(p).compile()).lineage(optimized=optimized) for p in plans)
 
 
 def vacuum(

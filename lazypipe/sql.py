@@ -20,13 +20,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import polars as pl
 
 from lazypipe.errors import first_line, nearest
 
-__all__ = ["SqlError", "bind", "literal", "parameters", "query"]
+__all__ = ["SqlError", "bind", "empty", "literal", "parameters", "query"]
 
 _TOKEN = re.compile(
     r"""
@@ -330,10 +331,26 @@ def _date_trunc(arguments: Sequence[Sequence[_Token]], schema: pl.Schema) -> pl.
     return operand.dt.truncate(every)
 
 
+def empty(schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """Return a frame of these columns without rows; made once, for expressions are tried out on it again and again.
+
+    Examples
+    --------
+    >>> empty({"a": pl.Int64()}).shape
+    (0, 1)
+    """
+    return _empty(tuple(schema.items()))
+
+
+@lru_cache(maxsize=256)
+def _empty(columns: tuple[tuple[str, pl.DataType], ...]) -> pl.DataFrame:
+    return pl.DataFrame(schema=dict(columns))
+
+
 def dtype_of(expr: pl.Expr, schema: pl.Schema) -> pl.DataType:
     """Return the type that ``expr`` has over ``schema``; raises SqlError where it has none."""
     try:
-        dtypes = pl.LazyFrame(schema=schema).select(expr.alias("x")).collect_schema().dtypes()
+        dtypes = empty(schema).lazy().select(expr.alias("x")).collect_schema().dtypes()
     except pl.exceptions.PolarsError as error:
         raise SqlError(first_line(error)) from error
     if len(dtypes) != 1:

@@ -170,6 +170,17 @@ def test_show(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "show", shop, "lrge")[0] == 3
 
 
+def test_replay(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, "run", shop)
+    shop.write_text(DEFINITION.replace("      - not_null: {columns: customer, action: quarantine}\n", ""))
+    code, out, err = run(capsys, "replay", shop, "large", "--json")
+    assert (code, json.loads(out)["healed"]) == (0, 1)
+    assert err == "large: 1 rows healed in version 2, 0 delivered anew by their source\n0 rows remain in quarantine\n"
+    code, out, err = run(capsys, "replay", shop, "large")
+    assert (code, out, err.splitlines()[0]) == (0, "", "large: 0 rows healed, 0 delivered anew by their source")
+    assert run(capsys, "replay", shop, "larg")[0] == 3
+
+
 def test_vacuum(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         run(capsys, "run", shop)

@@ -6,22 +6,30 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import polars as pl
 
 from lazypipe.compile import graph as graphs
+from lazypipe.compile.contract import cell_checks
+from lazypipe.compile.lineage import Parts, pipeline_lineage, pipeline_tags
 from lazypipe.compile.node import Node, compile_checks, compile_steps
+from lazypipe.compile.promise import promised
 from lazypipe.compile.segments import Segment, cut
 from lazypipe.compile.sources import Snapshot, bind, expand_env
-from lazypipe.errors import LazypipeError, SourceError, nearest
+from lazypipe.errors import LazypipeError, SourceError, StorageError, nearest
 from lazypipe.plan.explain import Kind, explain
+from lazypipe.plan.graph import Lineage
+from lazypipe.plan.lineage import MASKS, Column
 from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.loader import problems
-from lazypipe.spec.model import NOTHING, Fault, Output, Pipeline, Step
+from lazypipe.spec.model import NOTHING, Fault, Output, Path, Pipeline, Source, Step
 from lazypipe.spec.scope import Scope, Table
+from lazypipe.sql import empty
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.shape import Shape
 
 __all__ = ["CompiledPipeline", "bind_outputs", "compile_pipeline"]
 
@@ -33,7 +41,8 @@ class CompiledPipeline:
     """A pipeline with its parameters, as plans. Nothing but schemas has been read; nothing in it changes.
 
     ``frames`` holds one LazyFrame per source and stage, gates applied as filters; ``schemas`` the columns of each;
-    ``segments`` what will run as one query each, in order; ``outputs`` where that goes, with URIs that are whole.
+    ``segments`` what will run as one query each, in order; ``outputs`` where that goes, with URIs that are whole; ``held`` the
+    columns that outputs with a contract had by then, None if nothing was committed.
     """
 
     pipeline: Pipeline
@@ -43,10 +52,74 @@ class CompiledPipeline:
     segments: tuple[Segment, ...]
     redact: uris.Redactor = field(default_factory=uris.Redactor, repr=False)
     outputs: Mapping[str, Output] = field(default_factory=lambda: NOTHING, repr=False)
+    held: Mapping[str, pl.Schema | None] = field(default_factory=lambda: NOTHING, repr=False)
 
     def schema(self, name: str) -> pl.Schema:
         """Return the columns and types of a source, stage or output; raises LazypipeError for an unknown name."""
         return self.nodes[self._node(name)].schema
+
+    def key(self, name: str) -> tuple[str, ...]:
+        """Return the columns that tell the rows of a source or stage apart, as far as they are declared."""
+        if name in self.pipeline.sources:
+            return self.pipeline.sources[name].key
+        return next((o.key for o in self.outputs.values() if o.stage == name and o.key), ())
+
+    def lineage(self, *, optimized: bool = False, masks: frozenset[str] = MASKS) -> Lineage:
+        """Return where the columns of every source, stage and output come from; reads no data.
+
+        Parameters
+        ----------
+        optimized
+            Whether only what something needs is in it, read off plans as Polars optimizes them. Default: as written.
+        masks
+            Functions after which a value can no longer be read: dependencies through them say ``masking``.
+        """
+        if masks != MASKS:
+            return pipeline_lineage(self._parts, optimized=optimized, masks=masks)
+        return self._optimized if optimized else self._written
+
+    @cached_property
+    def _written(self) -> Lineage:
+        return pipeline_lineage(self._parts)
+
+    @cached_property
+    def _optimized(self) -> Lineage:
+        return pipeline_lineage(self._parts, optimized=True)
+
+    @cached_property
+    def _parts(self) -> Parts:
+        state = uris.resolve(self.pipeline.state, self.pipeline.base)
+        return Parts(self.pipeline.name, self.nodes, self.segments, self.outputs, state, self.redact)
+
+    def dead_columns(self) -> dict[str, tuple[str, ...]]:
+        """Return, per source and stage, the columns that no output and no rule needs, as Polars proves it.
+
+        Quarantined rows keep all of their columns, also these.
+        """
+        live = {p.name: p for p in self._optimized.places if p.kind != "quarantine"}
+        read = {c for p in live.values() for c in (*p.lineage.reads, *(r for rule in p.rules for r in rule.reads))}
+        dead = {
+            n: tuple(c for c in node.schema if c not in live[n].columns and Column(n, c) not in read)
+            for n, node in self.nodes.items()
+        }
+        return {n: columns for n, columns in dead.items() if columns}
+
+    def tags(self, name: str) -> dict[str, tuple[str, ...]]:
+        """Return the tags of a source's, stage's or output's columns, as far as they have any.
+
+        Those that sources give travel with values: through renames, expressions, joins and aggregates. A column that only
+        decides which rows there are passes none on.
+        """
+        return dict(self._tags.get(self._node(name), {}))
+
+    @cached_property
+    def _tags(self) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
+        given = {n: node.source.tags for n, node in self.nodes.items() if node.source is not None and node.source.tags}
+        return pipeline_tags(self._parts, given) if given else {}
+
+    def masked(self, name: str) -> frozenset[str]:
+        """Return the columns of a source or stage that carry the tag ``pii``: their values are not shown in reports."""
+        return frozenset(c for c, tags in self._tags.get(name, {}).items() if "pii" in tags)
 
     def explain(self, name: str, kind: Kind = "optimized") -> str:
         """Return a stage's plan as text.
@@ -138,11 +211,12 @@ def compile_pipeline(
     environment = os.environ if env is None else env
     graph = graphs.build(pipeline, faults)
     outputs, used = bind_outputs(pipeline, environment, faults)
+    held = _held(outputs, uris.Redactor(tuple(used)))
     nodes: dict[str, Node] = {}
     unread: list[SourceError] = []
     for name in graph.order:
         try:
-            node = _compile_node(name, pipeline, graph, nodes, make_scope, faults, environment)
+            node = _compile_node(name, pipeline, graph, nodes, make_scope, faults, environment, held)
         except SourceError as error:
             unread.append(error)  # mistakes in the definition are told first: they can be mended without the data
             continue
@@ -159,10 +233,24 @@ def compile_pipeline(
             frame = node.source.scan(_listed(node))
         else:
             frame = node.lower({n: Table(frames[n], nodes[n].schema) for n in node.inputs})
-        frames[name] = node.good(frame)
+        frames[name] = node.good(frame, lambda reference: frames[reference.to])
     secrets = (s for n in nodes.values() if n.source is not None for s in n.source.redact.secrets)
     redact = uris.Redactor(tuple(dict.fromkeys([*secrets, *used])))
-    return CompiledPipeline(pipeline, values, nodes, frames, cut(pipeline, graph, nodes), redact, outputs)
+    return CompiledPipeline(pipeline, values, nodes, frames, cut(pipeline, graph, nodes), redact, outputs, held)
+
+
+def _held(outputs: Mapping[str, Output], redact: uris.Redactor) -> dict[str, pl.Schema | None]:
+    """Return the columns of the latest commit of each output that has a contract."""
+    found: dict[str, pl.Schema | None] = {}
+    for name, output in outputs.items():
+        if output.contract and output.format == "dataset":
+            try:
+                commit = Dataset(output.to, output.storage_options).latest()
+            except StorageError as error:
+                uri = None if error.uri is None else redact(error.uri)
+                raise StorageError(redact(error.what), uri=uri, fix=error.fix) from None
+            found[name] = None if commit is None else commit.schema
+    return found
 
 
 def bind_outputs(
@@ -239,30 +327,65 @@ def _compile_node(
     make_scope: Callable[..., Scope],
     faults: list[Fault],
     env: Mapping[str, str],
+    held: Mapping[str, pl.Schema | None],
 ) -> Node | None:
     """Compile one source or stage; None (with its mistakes in ``faults``) where it is wrong or reads something wrong."""
-    if name in pipeline.sources:
-        source = pipeline.sources[name]
+    others = {ref: nodes[ref].schema for ref in graph.lookups.get(name, ()) if ref in nodes}
+    if len(others) < len(graph.lookups.get(name, ())):
+        return None  # what its gate looks up is wrong, and has been told
+    if name in pipeline.sources or name in graph.outside:
+        source = pipeline.sources.get(name) or Source((name,))
         try:
             bound = bind(name, source, pipeline.base, env)
         except Fault as fault:
             faults.append(fault)
             return None
-        checks = compile_checks(source.gate, bound.schema, make_scope, faults)
-        return Node(name, (), bound.schema, checks, source=bound)
+        _promise(name, pipeline, bound.schema, held, faults, source=True)
+        checks = compile_checks(source.gate, bound.schema, make_scope, faults, others, source.action)
+        return Node(name, (), bound.schema, (*bound.checks, *checks), source=bound)
     stage = pipeline.stages[name]
     inputs = tuple(dict.fromkeys(graph.inputs[name]))
     if name not in graph.operations or any(ref not in nodes for ref in inputs):
         return None
-    tables = {ref: Table(pl.LazyFrame(schema=nodes[ref].schema), nodes[ref].schema) for ref in inputs}
+    tables = {ref: Table(empty(nodes[ref].schema).lazy(), nodes[ref].schema) for ref in inputs}
     try:
-        steps, schemas = compile_steps(stage.do, graph.operations[name], inputs, tables, make_scope)
+        steps, schemas, stubs = compile_steps(stage.do, graph.operations[name], inputs, tables, make_scope)
     except Fault as fault:
         faults.append(fault)
         return None
     schema = schemas[-1] if schemas else nodes[inputs[0]].schema
-    checks = compile_checks(stage.gate, schema, make_scope, faults)
-    return Node(name, inputs, schema, checks, steps=steps, schemas=schemas)
+    shape = _promise(name, pipeline, schema, held, faults)
+    first = () if shape is None else cell_checks(shape, "dataset")
+    schema = schema if shape is None else shape.schema
+    checks = compile_checks(stage.gate, schema, make_scope, faults, others, stage.action)
+    return Node(name, inputs, schema, (*first, *checks), steps=steps, schemas=schemas, stubs=stubs, shape=shape)
+
+
+def _promise(
+    stage: str,
+    pipeline: Pipeline,
+    schema: pl.Schema,
+    held: Mapping[str, pl.Schema | None],
+    faults: list[Fault],
+    *,
+    source: bool = False,
+) -> Shape | None:
+    """Return the shape that the contract of an output gives the rows of a stage, which all who read it see."""
+    promises = {n: o for n, o in pipeline.outputs.items() if o.stage == stage and o.contract}
+    shapes = {n: promised(n, o, held.get(n), schema, faults) for n, o in promises.items()}
+    for name, shape in shapes.items():
+        if shape is None:
+            continue
+        at: Path = ("outputs", name, "contract")
+        if source:
+            what = f"by it the rows have to change, and {stage!r} is a source"
+            faults.append(Fault(what, "put a stage between, or change the source's contract", at))
+        elif len(promises) > 1:
+            other = next(n for n in promises if n != name)
+            what = f"by it the rows of {stage!r} have to change, which output {other!r} has a contract about too"
+            faults.append(Fault(what, "give each of them a stage of its own", at))
+        return shape
+    return None
 
 
 _FOLDER_TYPES = (pl.String, pl.Boolean, pl.Date, pl.Datetime, pl.Categorical, pl.Enum)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from lazypipe import ops
+from lazypipe import gates, ops
 from lazypipe.errors import nearest
 from lazypipe.ops import Operation
-from lazypipe.spec.model import Fault, Path, Pipeline
+from lazypipe.spec.model import Fault, Path, Pipeline, Step
 from lazypipe.storage import uri as uris
 
-__all__ = ["Graph", "build"]
+__all__ = ["Graph", "build", "outside"]
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,15 @@ class Graph:
     """Sources and stages in dependency order, and the inputs of each.
 
     ``inputs[name]`` keeps repeats: a stage that joins an input with itself reads it twice. ``operations`` holds each
-    stage's operations as values; a stage whose text was wrong is not in it.
+    stage's operations as values; a stage whose text was wrong is not in it. ``lookups[name]`` are the frames that its gate
+    looks rows up in; those that are no source or stage are ``outside``, URIs with the place where they are written.
     """
 
     order: tuple[str, ...]
     inputs: Mapping[str, tuple[str, ...]]
     operations: Mapping[str, tuple[Operation, ...]]
+    lookups: Mapping[str, tuple[str, ...]]
+    outside: tuple[str, ...] = ()
 
     def ancestors(self, names: Iterator[str] | tuple[str, ...]) -> frozenset[str]:
         """Return the names and everything that they read, directly or not."""
@@ -70,8 +73,38 @@ def build(pipeline: Pipeline, faults: list[Fault]) -> Graph:
         if sound:
             operations[name] = tuple(built)
     _check_outputs(pipeline, faults)
-    order = _order(inputs, places, faults)
-    return Graph(order, inputs, operations)
+    gates_of = {**{n: s.gate for n, s in pipeline.sources.items()}, **{n: s.gate for n, s in pipeline.stages.items()}}
+    lookups: dict[str, tuple[str, ...]] = {}
+    beyond: dict[str, None] = {}
+    for name, steps in gates_of.items():
+        found = _named(steps)
+        beyond.update(dict.fromkeys(outside(steps, known)))
+        lookups[name] = tuple(dict.fromkeys(ref for ref, _ in found))
+        for ref, path in found:
+            places.setdefault((name, ref), path)
+            if ref not in known and ref not in beyond:
+                faults.append(Fault(f"unknown frame {ref!r}", nearest(ref, known, "sources and stages"), path))
+    known += beyond
+    lookups_known = {name: tuple(ref for ref in refs if ref in known) for name, refs in lookups.items()}
+    edges = {name: (*refs, *lookups_known.get(name, ())) for name, refs in inputs.items()}
+    order = _order(dict.fromkeys(beyond, ()) | edges, places, faults)
+    return Graph(order, inputs | dict.fromkeys(beyond, ()), operations, lookups, tuple(beyond))
+
+
+def outside(steps: Sequence[Step], known: Collection[str]) -> list[str]:
+    """Return the frames that a gate names which are not known and look like URIs."""
+    return [ref for ref, _ in _named(steps) if ref not in known and ("/" in ref or "." in ref)]
+
+
+def _named(steps: Sequence[Step]) -> list[tuple[str, Path]]:
+    found = []
+    for step in steps:
+        try:
+            rule = gates.rule(step)
+        except Fault:
+            continue  # told where the gate is compiled
+        found += [(ref, rule.at(step, argument)) for argument, ref in rule.frames().items()]
+    return found
 
 
 def _check_outputs(pipeline: Pipeline, faults: list[Fault]) -> None:

@@ -42,15 +42,91 @@ def _named(description: str, definition: str) -> dict[str, Any]:
     }
 
 
-def _one_of(description: str, choices: dict[str, Any]) -> dict[str, Any]:
+def _one_of(description: str, choices: dict[str, Any], *, others: bool = False) -> dict[str, Any]:
     return {
         "description": description,
         "type": "object",
         "minProperties": 1,
         "maxProperties": 1,
         "properties": choices,
+        "additionalProperties": others,
+    }
+
+
+_CHANGES = ("fail", "evolve", "freeze", "discard_column", "discard_row")
+
+
+def _contract(new: dict[str, Any], change: str, missing: str) -> dict[str, Any]:
+    """Return the properties of a contract, with what ``on_type_change`` and ``on_missing_column`` mean there."""
+    words = {
+        "on_type_change": {"description": change, "enum": [*_CHANGES, "cast"]},
+        "on_missing_column": {"description": missing, "enum": [*_CHANGES]},
+    }
+    declared = {
+        "description": "A type, or a type with what to do about differences.",
+        "type": ["string", "object"],
+        "minLength": 1,
+        "properties": {
+            "type": _described(_TEXT, "A type such as Int64, String, Date, Datetime(us, UTC)."),
+            "alias": _described(COLUMNS.schema, "Other names that the column may come by."),
+            **words,
+        },
+        "required": ["type"],
         "additionalProperties": False,
     }
+    columns = {
+        "description": "Column → type, such as Int64, String, Date, Datetime(us, UTC).",
+        "type": "object",
+        "additionalProperties": declared,
+    }
+    return {"columns": columns, "on_new_column": new, **words}
+
+
+def _source_contract() -> dict[str, Any]:
+    new = {
+        "description": "What to do about a column that is not listed. ignore: take those of the first file, which all files "
+        "must have; evolve: take those of any file, null where a file lacks them; discard_column: leave them out; "
+        "discard_row: quarantine rows that have a value in one; freeze or fail: refuse the file. NDJSON is judged by the first "
+        "10,000 lines of each file. Default: ignore.",
+        "enum": ["ignore", *_CHANGES, "drop"],
+    }
+    change = (
+        "What to do where a column has another type in a file, or a cell of CSV or NDJSON does not parse. fail: "
+        "refuse the file; evolve: take the narrowest type that holds both without loss; freeze: cast, and fail where a value "
+        "does not fit; discard_column: make what does not fit null, counted as type:<column>; discard_row: quarantine the row, "
+        "with what stood there as text in _lazypipe_raw. Lists and structs of NDJSON must parse in any case. Default: fail."
+    )
+    missing = (
+        "What to do about a file that lacks a column. fail or freeze: refuse the file; evolve: it is null there; "
+        "discard_column: it is null there, counted as missing_column:<column>; discard_row: quarantine the file's rows. A key "
+        "that a line of NDJSON lacks is null in any case. Default: fail."
+    )
+    return _object("What the source must look like.", _contract(new, change, missing), ("columns",))
+
+
+def _output_contract() -> dict[str, Any]:
+    new = {
+        "description": "What to do about a column of the stage that is neither listed nor in the commit before. fail or freeze: "
+        "refuse the pipeline; evolve: take it; discard_column: leave it out; discard_row: quarantine rows that have a value "
+        "in it. Default: fail.",
+        "enum": [*_CHANGES],
+    }
+    change = (
+        "What to do where a column has another type than is listed, or than it has in the commit before. fail: refuse the "
+        "pipeline; evolve: take the narrowest type that holds both without loss; freeze: cast, and publish nothing where a "
+        "value does not fit; discard_column: make what does not fit null, counted as type:<column>; discard_row: quarantine "
+        "the row, with what stood there as text in _lazypipe_raw. Default: fail."
+    )
+    missing = (
+        "What to do where the stage lacks a column that is listed, or in the commit before. fail or freeze: refuse the "
+        "pipeline; evolve: it is null; discard_column: it is null, counted as missing_column:<column>; discard_row: "
+        "quarantine the rows. Default: fail."
+    )
+    said = _object(
+        "What readers of the output rely on: the columns listed, and those of the commit before.",
+        _contract(new, change, missing),
+    )
+    return said | {"minProperties": 1}
 
 
 def build() -> dict[str, Any]:
@@ -59,7 +135,13 @@ def build() -> dict[str, Any]:
     options = _described(
         {"type": "object"}, "Credentials and settings of the storage; ${NAME} takes an environment variable."
     )
-    gate = {"description": "Rules on the rows.", "type": "array", "items": {"$ref": "#/$defs/rule"}}
+    rules = {"description": "Rules on the rows.", "type": "array", "items": {"$ref": "#/$defs/rule"}}
+    action = {
+        "description": "What a violation does where its rule does not say. Default: fail.",
+        "enum": ["fail", "quarantine", "drop", "warn"],
+    }
+    with_action = _object("Rules, and what they do by default.", {"action": action, "rules": rules}, ("rules",))
+    gate = {"description": rules["description"], "if": {"type": "object"}, "then": with_action, "else": rules}
     read = _object(
         "How to read text files.",
         {
@@ -77,25 +159,6 @@ def build() -> dict[str, Any]:
                 "Whether undeclared columns that look like dates and times become such. Default: true.",
             ),
         },
-    )
-    contract = _object(
-        "What the source must look like.",
-        {
-            "columns": {
-                "description": "Column → type, such as Int64, String, Date, Datetime(us, UTC).",
-                "type": "object",
-                "additionalProperties": _TEXT,
-            },
-            "on_new_column": {
-                "description": "What to do about a column that is not listed. Default: ignore (it is read as it is).",
-                "enum": ["ignore", "drop", "fail"],
-            },
-            "on_type_change": {
-                "description": "What to do where a file's type differs. Default: fail.",
-                "enum": ["fail", "cast"],
-            },
-        },
-        ("columns",),
     )
     column = _object(
         "What is known about a column.",
@@ -119,13 +182,20 @@ def build() -> dict[str, Any]:
             "storage_options": options,
             "event_time": _described(COLUMN.schema, "The column that says when a row happened."),
             "key": _described(COLUMNS.schema, "The columns that identify a row."),
-            "contract": contract,
+            "contract": _source_contract(),
             "columns": {
                 "description": "What is known about columns.",
                 "type": "object",
                 "additionalProperties": column,
             },
             "gate": gate,
+            "on_corrupt": {
+                "description": "What to do about a file that cannot be decoded (truncated, a garbage footer, wrong gzip, a broken "
+                "row or line): fail stops the run; skip leaves the whole file out, says so in the run's result, and tries it "
+                "again in the next run; quarantine_file also records it below state, and does not try it again until it is "
+                "delivered anew. Default: fail.",
+                "enum": ["fail", "quarantine_file", "skip"],
+            },
             "description": description,
         },
         ("uri",),
@@ -163,6 +233,7 @@ def build() -> dict[str, Any]:
                 "enum": ["storage", "balanced", "read", "write"],
             },
             "storage_options": options,
+            "contract": _output_contract(),
             "description": description,
         },
         ("to",),
@@ -208,6 +279,7 @@ def build() -> dict[str, Any]:
             "rule": _one_of(
                 "One rule: a mapping with one key, its name.",
                 {n: gates.rule_class(n).json_schema() for n in gates.names()},
+                others=True,  # those of the user's own are known in Python only
             ),
         },
     }

@@ -10,20 +10,36 @@ import polars as pl
 
 from lazypipe import gates
 from lazypipe.compile.sources import BoundSource
-from lazypipe.errors import first_line
+from lazypipe.errors import first_line, nearest
 from lazypipe.gates import Check, Rule
+from lazypipe.gates.marks import Lookup, mark, nowhere
+from lazypipe.gates.rule import ACTIONS
+from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.ops import Operation
-from lazypipe.spec.model import Fault, Step
+from lazypipe.ops.base import MADE_FROM
+from lazypipe.spec.model import NOTHING, Fault, Step
 from lazypipe.spec.scope import Guard, Scope, Table, Tally
+from lazypipe.spec.taps import label
+from lazypipe.spec.types import dtype_name
 from lazypipe.spec.words import plain
-from lazypipe.storage.scan import is_engine_error
+from lazypipe.sql import empty
+from lazypipe.storage.scan import Reader, is_engine_error
+from lazypipe.storage.shape import Shape, refitted, reread
 
-__all__ = ["Node", "compile_checks", "compile_steps"]
+__all__ = ["HERE", "Node", "compile_checks", "compile_steps"]
+
+
+HERE = "@here"
+"""The label of what the step before gave, in the plan of a step alone."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """One source or stage, ready to lower. ``steps`` pairs each operation with the scope it was compiled in."""
+    """One source or stage, ready to lower. ``steps`` pairs each operation with the scope it was compiled in.
+
+    ``shape`` is what the contract of an output makes of a stage's rows, ahead of its gate.
+    ``schemas`` are the columns after each step, ``stubs`` its plan over no rows, in which ``HERE`` is what the step before gave.
+    """
 
     name: str
     inputs: tuple[str, ...]
@@ -32,6 +48,26 @@ class Node:
     source: BoundSource | None = None
     steps: tuple[tuple[Operation, Scope], ...] = ()
     schemas: tuple[pl.Schema, ...] = field(default=(), repr=False)
+    stubs: tuple[pl.LazyFrame, ...] = field(default=(), repr=False)
+    shape: Shape | None = None
+
+    @property
+    def raw(self) -> pl.Schema:
+        """The fields of ``_lazypipe_raw``, which each row carries then; none if no cell is ever taken out."""
+        if self.source is not None:
+            return self.source.raw
+        return pl.Schema() if self.shape is None else self.shape.raw("dataset")
+
+    @property
+    def ahead(self) -> pl.Schema:
+        """The columns of its rows ahead of its gate."""
+        return pl.Schema({**self.schema, RAW_COLUMN: pl.Struct(self.raw)}) if self.raw else self.schema
+
+    def reread(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """Return quarantined rows as they would be if they came now: cells that did not fit are tried once more."""
+        if self.source is not None:
+            return self.source.reread(rows)
+        return rows if self.shape is None else reread(rows, self.shape, Reader("dataset"))
 
     def lower(
         self, inputs: Mapping[str, Table], tally: Tally | None = None, guard: Callable[[Step], Guard] | None = None
@@ -45,12 +81,33 @@ class Node:
             if guard is not None:
                 here = replace(here, guard=guard(scope.step))
             table = Table(operation.lower(table, here), schema)
-        return table.frame
+        return table.frame if self.shape is None else refitted(table.frame, table.schema, self.shape)
 
-    def good(self, frame: pl.LazyFrame) -> pl.LazyFrame:
-        """Return the rows that the gate lets go on: as a filter in the plan, without counting."""
-        masks = [check.mask() for check in self.checks if check.removes_rows]
-        return frame.filter(~pl.any_horizontal(masks)) if masks else frame
+    def mended(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        """Return the rows as the gate repairs them, before any is taken out."""
+        repairs = [check for check in self.checks if check.repair is not None]
+        return mark(frame, repairs, nowhere).frame.select(self.schema.names()) if repairs else frame
+
+    def carry(self, inputs: Mapping[str, Table]) -> pl.LazyFrame | str:
+        """Return the rows before the gate with what made them (``Operation.carry``), or the operation that cannot tell."""
+        table = inputs[self.inputs[0]]
+        for (operation, scope), schema in zip(self.steps, self.schemas, strict=True):
+            carried = operation.carry(table, replace(scope, tables=inputs))
+            if carried is None:
+                return operation.name
+            table = Table(carried, schema)
+        return table.frame if self.shape is None else refitted(table.frame, table.schema, self.shape, [MADE_FROM])
+
+    def good(self, frame: pl.LazyFrame, lookup: Lookup, keep: Sequence[str] = ()) -> pl.LazyFrame:
+        """Return the rows that the gate lets go on, with ``keep`` columns: as a filter in the plan, without counting."""
+        checks = [c for c in self.checks if c.repair is not None or c.removes_rows]
+        if not checks:
+            return frame.select(*self.schema, *keep) if self.raw else frame
+        marked = mark(frame, checks, lookup)
+        masks = [pl.col(marked.masks[c.id]) for c in checks if c.removes_rows and c.id in marked.masks]
+        masks += [c.mask() for c in checks if c.removes_rows and c.keys]
+        good = marked.frame.filter(~pl.any_horizontal(masks)) if masks else marked.frame
+        return good.select(*self.schema, *keep)
 
 
 def compile_steps(
@@ -59,7 +116,7 @@ def compile_steps(
     names: Sequence[str],
     inputs: Mapping[str, Table],
     make_scope: Callable[[Step, type[Operation]], Scope],
-) -> tuple[tuple[tuple[Operation, Scope], ...], tuple[pl.Schema, ...]]:
+) -> tuple[tuple[tuple[Operation, Scope], ...], tuple[pl.Schema, ...], tuple[pl.LazyFrame, ...]]:
     """Resolve the schema after each operation, over empty frames, so that the cost does not grow with the graph's depth.
 
     Raises
@@ -67,22 +124,23 @@ def compile_steps(
     Fault
         At the first operation that does not fit.
     """
-    stubs = {n: t.stub() for n, t in inputs.items()}
-    table = stubs[names[0]]
-    compiled, schemas = [], []
+    tables = {n: Table(label(empty(t.schema).lazy(), n), t.schema) for n, t in inputs.items()}
+    table = tables[names[0]]
+    compiled, schemas, stubs = [], [], []
     for step, operation in zip(steps, operations, strict=True):
         scope = make_scope(step, type(operation))
         try:
-            lowered = operation.lower(table, replace(scope, tables=stubs))
+            lowered = operation.lower(table, replace(scope, tables=tables))
             schema = lowered.collect_schema()
         except BaseException as error:
             if not (is_engine_error(error) or isinstance(error, TypeError)):
                 raise
             raise _misfit(step, operation, error) from error
-        table = Table(pl.LazyFrame(schema=schema), schema)
+        table = Table(label(empty(schema).lazy(), HERE), schema)
         compiled.append((operation, scope))
         schemas.append(schema)
-    return tuple(compiled), tuple(schemas)
+        stubs.append(lowered)
+    return tuple(compiled), tuple(schemas), tuple(stubs)
 
 
 def _misfit(step: Step, operation: Operation, error: BaseException) -> Fault:
@@ -95,16 +153,36 @@ def _misfit(step: Step, operation: Operation, error: BaseException) -> Fault:
 
 
 def compile_checks(
-    steps: Sequence[Step], schema: pl.Schema, make_scope: Callable[[Step, type[Rule]], Scope], faults: list[Fault]
+    steps: Sequence[Step],
+    schema: pl.Schema,
+    make_scope: Callable[[Step, type[Rule]], Scope],
+    faults: list[Fault],
+    others: Mapping[str, pl.Schema] = NOTHING,
+    action: str | None = None,
 ) -> tuple[Check, ...]:
-    """Turn a gate's rules into checks with ids of their own; mistakes are added to ``faults``."""
+    """Turn a gate's rules into checks with ids of their own; mistakes are added to ``faults``.
+
+    ``others`` are the schemas of frames that rules refer to; ``action`` is that of row rules which give none.
+    """
     checks: list[Check] = []
     for step in steps:
         try:
             rule = gates.rule(step)
-            checks += rule.checks(schema, make_scope(step, type(rule)))
+            scope = make_scope(step, type(rule))
+            for argument, name in rule.frames().items():
+                if name not in others:
+                    raise scope.fault(f"unknown frame {name!r}", nearest(name, others, "frames"), argument)
+            made = rule.checks(schema, scope)
+            for check in made:
+                _check_reference(check, schema, others, rule, scope)
+                _check_groups(check, schema, others, rule, scope)
         except Fault as fault:
             faults.append(fault)
+            continue
+        if action is not None and not (rule.is_long(step.arguments) and "action" in step.arguments):
+            by_default = next(a for a in ACTIONS if a == action)
+            made = [c if c.measure is not None else replace(c, action=by_default) for c in made]
+        checks += made
     counts = Counter(c.id for c in checks)
     seen: Counter[str] = Counter()
     numbered = []
@@ -113,3 +191,41 @@ def compile_checks(
         unique = f"{check.id}#{seen[check.id]}" if counts[check.id] > 1 else check.id
         numbered.append(replace(check, id=unique))
     return tuple(numbered)
+
+
+def _check_reference(
+    check: Check, schema: pl.Schema, others: Mapping[str, pl.Schema], rule: Rule, scope: Scope
+) -> None:
+    """Raise Fault where a reference's columns are not there, or cannot be compared with those here."""
+    found = check.reference
+    if found is None:
+        return
+    argument = next(a for a, name in rule.frames().items() if name == found.to)
+    other = others[found.to]
+    scope.columns(found.others, other, argument, of=found.to)
+    for here, there in zip(found.columns, found.others, strict=True):
+        if not _comparable(schema[here], other[there]):
+            what = f"column {here!r} is {dtype_name(schema[here])}, and {there!r} of {found.to!r} is {dtype_name(other[there])}"
+            raise scope.fault(what, "cast one of them", argument)
+
+
+def _check_groups(check: Check, schema: pl.Schema, others: Mapping[str, pl.Schema], rule: Rule, scope: Scope) -> None:
+    """Raise Fault where groups of rows are compared with those of a frame that cannot have them."""
+    by = () if check.measure is None else check.measure.by
+    for argument, name in rule.frames().items() if by else ():
+        scope.columns(by, others[name], "by", of=name)
+        for column in by:
+            here, there = schema[column], others[name][column]
+            if not _comparable(here, there):
+                what = f"column {column!r} is {dtype_name(here)}, and {dtype_name(there)} in {name!r}"
+                raise scope.fault(what, "cast one of them", argument)
+
+
+def _comparable(here: pl.DataType, there: pl.DataType) -> bool:
+    """Whether Polars joins columns of these types."""
+    left, right = pl.LazyFrame(schema={"k": here}), pl.LazyFrame(schema={"k": there})
+    try:
+        left.join(right, on="k").collect()
+    except pl.exceptions.PolarsError:
+        return False
+    return True

@@ -9,7 +9,7 @@ several sinks of one query share their scan through a queue without a bound (doc
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lazypipe.compile.graph import Graph
@@ -28,6 +28,7 @@ class Segment:
 
     ``output`` is the output it writes, None where its rows are kept for later segments of the same run only. ``partial`` are
     the nodes with a gate of which the query may not read all rows: a limit, or a join with nothing, ends its inputs early.
+    ``lookups`` are further nodes that are read, uncounted, because gates look rows up in them.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Segment:
     nodes: tuple[str, ...]
     reads: tuple[str, ...]
     partial: tuple[str, ...] = ()
+    lookups: tuple[str, ...] = ()
 
 
 def cut(pipeline: Pipeline, graph: Graph, nodes: Mapping[str, Node]) -> tuple[Segment, ...]:
@@ -59,8 +61,11 @@ def cut(pipeline: Pipeline, graph: Graph, nodes: Mapping[str, Node]) -> tuple[Se
             kept[name] = None
     segments = []
     for name, first in kept.items():
-        inside, reads = _reach(name, graph, kept)
-        segments.append(Segment(first or name, name, first, inside, reads, _partial(inside, nodes)))
+        inside, reads = _reach([name], graph, kept)
+        named = [ref for n in inside for ref in graph.lookups.get(n, ())]
+        lookups, more = _reach([ref for ref in named if ref not in kept], graph, kept)
+        reads = tuple(n for n in graph.order if n in {*reads, *more, *(ref for ref in named if ref in kept)})
+        segments.append(Segment(first or name, name, first, inside, reads, _partial(inside, nodes), lookups))
         segments += [Segment(other, name, other, (), (name,)) for other in outputs.get(name, ()) if other != first]
     return tuple(segments)
 
@@ -75,8 +80,10 @@ def _is_dear(node: Node) -> bool:
     return node.source is None or bool(node.checks) or node.source.is_text
 
 
-def _reach(name: str, graph: Graph, kept: Mapping[str, str | None]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    inside, reads, pending = {name}, set(), [*graph.inputs[name]]
+def _reach(
+    names: Sequence[str], graph: Graph, kept: Mapping[str, str | None]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    inside, reads, pending = {*names}, set(), [ref for name in names for ref in graph.inputs[name]]
     while pending:
         ref = pending.pop()
         if ref in kept:

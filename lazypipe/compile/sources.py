@@ -2,81 +2,248 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 
+from lazypipe.compile.contract import cell_checks, read_contract, resolve
 from lazypipe.errors import SourceError, nearest
-from lazypipe.spec.arguments import check_dtype
+from lazypipe.gates import Check
+from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.spec.model import Fault, Path, Source
 from lazypipe.spec.types import dtype_name
+from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
+from lazypipe.storage.corrupt import CorruptFile, OnCorrupt, damaged, in_parallel, is_damage, preflight
 from lazypipe.storage.dataset import Dataset, scan_files
 from lazypipe.storage.files import FORMATS, FileInfo, expand, format_of
 from lazypipe.storage.log import Commit
 from lazypipe.storage.scan import FILE_COLUMN, Reader, is_engine_error, plain_reason
+from lazypipe.storage.shape import Fit, Shape, fit, fitted, misfits, reader_of, reread
+from lazypipe.storage.text import refuse_short_rows
 
 __all__ = ["BoundSource", "Snapshot", "bind"]
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a source holds at one moment: its files, or a dataset's commit."""
+    """What a source holds at one moment: its files, or a dataset's commit. ``corrupt`` are files that were set aside."""
 
     files: tuple[FileInfo, ...]
     commit: Commit | None = None
+    corrupt: tuple[CorruptFile, ...] = ()
+
+    def without(self, corrupt: Sequence[CorruptFile], uris: Collection[str]) -> Snapshot:
+        """Return the snapshot with the files at ``uris`` set aside."""
+        files = tuple(f for f in self.files if f.uri not in uris)
+        return replace(self, files=files, corrupt=(*self.corrupt, *corrupt))
 
 
 @dataclass(frozen=True)
 class BoundSource:
-    """A source that can be listed and scanned. ``schema`` is what its stages see; ``stored`` what its files hold."""
+    """A source that can be listed and scanned. ``schema`` is what its stages see; ``keys`` are its columns in folders' names.
+
+    With a ``shape``, files may differ from each other: each is looked at (its footer, or its header) when the source is
+    listed, and read as if it had that shape. Without one, they are all as the first.
+    """
 
     name: str
     patterns: tuple[str, ...] = field(repr=False)
     reader: Reader = field(repr=False)
-    schema: pl.Schema
-    stored: pl.Schema
-    casts: Mapping[str, pl.DataType]
     redact: uris.Redactor = field(repr=False)
+    schema: pl.Schema = field(default_factory=pl.Schema)
+    shape: Shape | None = None
+    on_corrupt: OnCorrupt = "fail"
+    declares: bool = False
+    tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    _looked: dict[FileInfo, pl.Schema] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def raw(self) -> pl.Schema:
+        """The fields of ``_lazypipe_raw``, which each row carries then; none if no cell is ever taken out."""
+        return pl.Schema() if self.shape is None else self.shape.raw(self.reader.format)
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """The checks that come of the contract, ahead of those of the gate."""
+        return () if self.shape is None else cell_checks(self.shape, self.reader.format)
 
     def snapshot(self) -> Snapshot:
-        """List the source as it is now; raises SourceError if there is nothing to read."""
+        """List the source as it is now; raises SourceError if there is nothing to read, or a file breaks the contract.
+
+        Where corrupt files are not to stop a run, those are set aside that can be told without reading them.
+        """
         try:
-            return _snapshot(self.patterns, self.reader)
+            found = self.listed()
+            if self.shape is not None and found.commit is None:
+                found = self.look(found)
+                for file in found.files:
+                    self._fit(file)
+            return found
         except SourceError as error:
             raise self.located(error) from None  # the first one may hold a secret
+
+    def listed(self) -> Snapshot:
+        """Return the files that are there, those left out whose ends show that they are corrupt."""
+        if self.reader.format == "dataset":
+            dataset = Dataset(self.patterns[0], self.reader.storage_options)
+            commit = dataset.latest()
+            if commit is None:
+                raise SourceError(
+                    "there is no dataset here", uri=self.patterns[0], fix="run the pipeline that writes it"
+                )
+            return Snapshot(dataset.files(commit), commit)
+        found = Snapshot(expand(self.patterns, self.reader.storage_options, endings=FORMATS[self.reader.format]))
+        return found if self.on_corrupt == "fail" else self.set_aside(found, preflight(found.files, self.reader))
+
+    def look(self, snapshot: Snapshot, *, first: bool = False) -> Snapshot:
+        """Learn which columns stand inside files, of all or of the ``first``; corrupt ones are set aside if they may be."""
+        if snapshot.commit is not None:
+            return snapshot
+        left = snapshot.files
+        while left:
+            ahead = left[:1] if first else left
+            found = in_parallel(self._columns, [f for f in ahead if f not in self._looked or f.stamp is None])
+            why = {f.uri: e.what for f, e in found if isinstance(e, SourceError)}
+            errors = [e for _, e in found if isinstance(e, SourceError)]
+            fatal = next((e for e in errors if self.on_corrupt == "fail" or not is_damage(e)), None)
+            if fatal is not None:
+                raise fatal
+            self._looked.update((f, s) for f, s in found if isinstance(s, pl.Schema))
+            snapshot = self.set_aside(snapshot, why)
+            left = snapshot.files if first and why else ()
+        return snapshot
+
+    def _columns(self, file: FileInfo) -> pl.Schema | SourceError:
+        try:
+            found = self.reader.infer([file])
+        except SourceError as error:
+            return error
+        keys = hive.values(file.uri)
+        return pl.Schema({n: t for n, t in found.items() if n not in keys})
+
+    def columns(self, snapshot: Snapshot) -> tuple[tuple[FileInfo, pl.Schema], ...]:
+        """Return the files that have been looked at, each with the columns inside it."""
+        if snapshot.commit is not None:
+            return ((FileInfo(self.patterns[0], None), snapshot.commit.schema),)
+        return tuple((f, self._looked[f]) for f in snapshot.files if f in self._looked)
+
+    def set_aside(self, snapshot: Snapshot, why: Mapping[str, str]) -> Snapshot:
+        """Return the snapshot without the files at the URIs in ``why``.
+
+        Raises
+        ------
+        SourceError
+            If none is left, and no contract says which columns there would be.
+        """
+        bad = [f for f in snapshot.files if f.uri in why]
+        noted = [
+            CorruptFile(self.name, self.redact(f.uri), f.size, f.stamp, self.redact(why[f.uri]), self.on_corrupt)
+            for f in bad
+        ]
+        left = snapshot.without(noted, why)
+        if left.corrupt and not left.files and not self.declares:
+            first = left.corrupt[0]
+            raise SourceError(
+                f"source {self.name!r}: no file is left, all {len(left.corrupt)} are corrupt; the first: {first.why}",
+                uri=first.uri,
+                fix="deliver one that can be read, or declare the columns in contract",
+            )
+        return left
+
+    def check(self, snapshot: Snapshot) -> None:
+        """Refuse what Polars would pass over in silence, or not name; raises SourceError."""
+        try:
+            # what stands inside files has been compared with the shape already
+            inside = self.schema if self.shape is None else self.reader.keys(snapshot.files, self.schema)
+            self.reader.check(snapshot.files, pl.Schema(inside), inside=self.shape is None)
+        except SourceError as error:
+            raise self.located(error) from error
 
     def scan(
         self,
         snapshot: Snapshot,
         *,
         file_column: bool = False,
-        watch: Callable[[pl.LazyFrame], pl.LazyFrame] | None = None,
+        watch: Callable[[pl.LazyFrame, str], pl.LazyFrame] | None = None,
     ) -> pl.LazyFrame:
-        """Return the lazy scan of a snapshot, in the shape of ``schema`` (and ``_lazypipe_file`` where asked).
+        """Return the lazy scan of a snapshot, in the shape of ``schema`` (with ``_lazypipe_raw``, and ``_lazypipe_file`` if asked).
 
-        ``watch`` is put over all columns of the files, before any is cast or left out.
+        ``watch`` is put over all columns of the files, before any is cast or left out; it is told the last one inside.
         """
+        extra = [FILE_COLUMN] if file_column else []
+        names = [*self.schema, *([RAW_COLUMN] if self.raw else []), *extra]
         if snapshot.commit is not None:
             uri, commit = self.patterns[0], snapshot.commit
             frame = scan_files(uri, commit.files, commit.schema, commit.partition_by, self.reader.storage_options)
-            extra = [pl.lit(uri).alias(FILE_COLUMN)] if file_column else []
-            return frame.select(*self.schema, *extra)
-        frame = self.reader.scan(snapshot.files, self.stored, file_column=file_column)
-        if watch is not None:
-            frame = watch(frame)
-        if self.casts:
-            frame = frame.with_columns(pl.col(n).cast(t) for n, t in self.casts.items())
-        return frame.select(*self.schema, *([FILE_COLUMN] if file_column else []))
+            frame = frame.with_columns(pl.lit(uri).alias(FILE_COLUMN)) if file_column else frame
+            if self.shape is not None:
+                one = fit(FileInfo(uri, None), commit.schema, self.shape, self.reader)
+                frame = fitted(frame, one, self.shape, self.reader, extra)
+            return frame.select(names)
+        parts = []
+        for how, files, schema in self._groups(snapshot):
+            keys = self.reader.keys(files, self.schema)
+            frame = reader_of(self.reader, files[0].uri, how).scan(files, schema, file_column=file_column)
+            if watch is not None:
+                frame = watch(frame, [n for n in schema if n not in keys][-1])
+            if how is not None and self.shape is not None:
+                frame = fitted(frame, how, self.shape, self.reader, [*keys, *extra])
+            parts.append(frame.select(names))
+        if not parts:
+            raw = {RAW_COLUMN: pl.Struct(self.raw)} if self.raw else {}
+            return pl.LazyFrame(schema={**self.schema, **raw, **dict.fromkeys(extra, pl.String)})
+        return parts[0] if len(parts) == 1 else pl.concat(parts)
+
+    def reread(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """Return quarantined rows as they would be if they were read now: cells that did not fit are tried once more."""
+        return rows if self.shape is None else reread(rows, self.shape, self.reader)
+
+    def _fit(self, file: FileInfo) -> Fit | None:
+        """Return how a file is read that has been looked at, None if as all others."""
+        return None if self.shape is None else fit(file, self._looked[file], self.shape, self.reader)
+
+    def _groups(self, snapshot: Snapshot) -> list[tuple[Fit | None, tuple[FileInfo, ...], pl.Schema]]:
+        """Return the files that are read in the same way, how, and the columns that their scan has."""
+        found: dict[Fit | None, list[FileInfo]] = {}
+        for file in snapshot.files:
+            found.setdefault(self._fit(file), []).append(file)
+        return [
+            (how, tuple(files), self.schema if how is None else self._with_keys(how.schema, files[0]))
+            for how, files in found.items()
+        ]
+
+    def in_order(self, snapshot: Snapshot) -> Snapshot:
+        """Return the snapshot with its files in the order in which their rows come in a scan."""
+        if snapshot.commit is not None:
+            return snapshot
+        return replace(snapshot, files=tuple(f for _, files, _ in self._groups(snapshot) for f in files))
+
+    def _with_keys(self, inside: pl.Schema, file: FileInfo) -> pl.Schema:
+        return pl.Schema({**inside, **self.reader.keys([file], self.schema)})
+
+    def _own(self, file: FileInfo) -> pl.Schema:
+        """Return the columns of a file by which it can be told whether it is sound: its own, or those its text is read with."""
+        how = self._fit(file)
+        if how is None:
+            return self.schema
+        return self._with_keys(how.schema if self.is_text else self._looked[file], file)
+
+    def damaged(self, snapshot: Snapshot) -> dict[str, str]:
+        """Read each file for itself; return URI → why for those that are corrupt. Slow, exact, for after a failure."""
+        if snapshot.commit is not None:
+            return {}
+        return {f.uri: why for file in snapshot.files for f, why in damaged([file], self.reader, self._own(file))}
 
     def culprit(self, snapshot: Snapshot) -> SourceError | None:
         """Return the error that names the first file which cannot be read as the contract says, None if all can."""
         if snapshot.commit is None:
-            found = self.reader.culprit(snapshot.files, self.stored)
-            if found is not None:
-                return self.located(found)
+            for file in snapshot.files:
+                found = self.reader.culprit([file], self._own(file))
+                if found is not None:
+                    return self.located(found)
             parts = [Snapshot((file,)) for file in snapshot.files]
         else:
             commit = snapshot.commit
@@ -89,9 +256,43 @@ class BoundSource:
             except BaseException as error:
                 if not is_engine_error(error):
                     raise
-                fix = "mend the file, or change the contract" if snapshot.commit is None else "restore it from a backup"
-                return self.located(SourceError(plain_reason(error), uri=part.files[0].uri, fix=fix))
+                return self.located(self._misfit(part) or self._unread(part, error))
         return None
+
+    def _unread(self, part: Snapshot, error: BaseException) -> SourceError:
+        fix = "mend the file, or change the contract" if part.commit is None else "restore it from a backup"
+        return SourceError(plain_reason(error), uri=part.files[0].uri, fix=fix)
+
+    def _misfit(self, part: Snapshot) -> SourceError | None:
+        """Say which cells of a file are not of their column's type, if that is what is wrong with it."""
+        if self.shape is None or part.commit is not None:
+            return None
+        ((how, files, schema),) = self._groups(part)
+        assert how is not None
+        frame = reader_of(self.reader, files[0].uri, how).scan(files, schema)
+        found = misfits(frame, how, self.shape, self.reader)
+        if found is None:
+            return None
+        name, dtype, count, text = found
+        cells = "1 cell that is" if count == 1 else f"{count:,} cells that are"
+        return SourceError(
+            f"column {name!r} has {cells} no {dtype_name(dtype)}, such as {text!r}",
+            uri=files[0].uri,
+            fix="mend the file, or say on_type_change: discard_row or discard_column",
+        )
+
+    def refuse_short_rows(self, snapshot: Snapshot, *, nulls: bool) -> None:
+        """Raise SourceError for the first row of a CSV with fewer fields than columns; see ``storage.text``."""
+        for _, files, schema in self._groups(snapshot):
+            keys = self.reader.keys(files, schema)
+            inside = pl.Schema({n: t for n, t in schema.items() if n not in keys})
+            refuse_short_rows(files, self.reader, inside, nulls=nulls)
+
+    def inside(self, file: FileInfo) -> pl.Schema:
+        """Return the columns inside a file of text, with the types that they are read with."""
+        schema = self._own(file)
+        keys = self.reader.keys([file], schema)
+        return pl.Schema({n: t for n, t in schema.items() if n not in keys})
 
     def located(self, error: SourceError) -> SourceError:
         """Return the error with the source's name in it, and no secret."""
@@ -100,25 +301,10 @@ class BoundSource:
         prefix = f"source {self.name!r}: "
         return SourceError(what if what.startswith(prefix) else prefix + what, uri=uri, fix=error.fix)
 
-    def in_files(self, snapshot: Snapshot) -> pl.Schema:
-        """Return the columns that stand inside the files: all but those that folders are named after."""
-        keys = self.reader.keys(snapshot.files, self.stored)
-        return pl.Schema({n: t for n, t in self.stored.items() if n not in keys})
-
     @property
     def is_text(self) -> bool:
         """Whether reading it means parsing text, which costs far more than reading columns."""
         return self.reader.format in ("csv", "ndjson")
-
-
-def _snapshot(patterns: tuple[str, ...], reader: Reader) -> Snapshot:
-    if reader.format == "dataset":
-        dataset = Dataset(patterns[0], reader.storage_options)
-        commit = dataset.latest()
-        if commit is None:
-            raise SourceError("there is no dataset here", uri=patterns[0], fix="run the pipeline that writes it")
-        return Snapshot(dataset.files(commit), commit)
-    return Snapshot(expand(patterns, reader.storage_options, endings=FORMATS[reader.format]))
 
 
 def bind(name: str, source: Source, base: str, env: Mapping[str, str]) -> BoundSource:
@@ -148,20 +334,32 @@ def _bind(
     at: Path,
 ) -> BoundSource:
     form = source.format or _guess(patterns, options, at)
-    declared = _declared(source, at)
-    reader = Reader(form, declared if form in ("csv", "ndjson") else {}, source.read, options)
-    if form not in ("csv", "ndjson") and source.read:
+    contract = read_contract(source.contract, (*at, "contract"))
+    text = form in ("csv", "ndjson")
+    reader = Reader(form, contract.overrides if text else {}, source.read, options)
+    if not text and source.read:
         raise Fault(f"read is for text files, and this is {form}", "remove read", (*at, "read"))
-    closed = source.contract.get("on_new_column") in ("drop", "fail")
-    unbound = BoundSource(name, patterns, reader, pl.Schema(), pl.Schema(), {}, redact)
+    if form == "dataset" and source.on_corrupt != "fail":
+        what = "on_corrupt is for files that others deliver, and this is a dataset"
+        raise Fault(what, "remove on_corrupt", (*at, "on_corrupt"))
+    action = cast("OnCorrupt", source.on_corrupt)
+    bound = BoundSource(name, patterns, reader, redact, on_corrupt=action, declares=bool(contract.columns))
     try:
-        snapshot = _snapshot(patterns, reader)
-        found = snapshot.commit.schema if snapshot.commit else reader.infer(snapshot.files)
+        snapshot = bound.look(bound.listed(), first=not contract.adapts)
     except SourceError as error:
-        if not declared:
-            raise unbound.located(error) from None
-        found = pl.Schema(declared)  # a pipeline can be compiled before its data is there
-    stored, schema, casts = _apply(source, found, declared, at, closed=closed)
+        if not contract.columns:
+            raise bound.located(error) from None
+        snapshot = Snapshot(())  # a pipeline can be compiled before its data is there, or while it is not readable
+    keys = hive.types([f.uri for f in snapshot.files]) if snapshot.commit is None else pl.Schema()
+    inside, keys = contract.for_folders(keys, (*at, "contract"))
+    try:
+        shape = resolve(inside, bound.columns(snapshot), text=text, at=(*at, "contract"))
+    except SourceError as error:
+        raise bound.located(error) from None
+    schema = pl.Schema({**{t.name: t.dtype for t in shape.targets}, **keys})
+    bound = replace(bound, schema=schema, shape=shape if contract.adapts else None)
+    if bound.shape is not None and snapshot.files:
+        bound.snapshot()  # so that a file which breaks the contract is told now
     for key, names in (
         ("event_time", [source.event_time] if source.event_time else []),
         ("key", source.key),
@@ -174,7 +372,15 @@ def _bind(
     if source.event_time and not isinstance(schema[source.event_time], pl.Date | pl.Datetime):
         what = f"event_time {source.event_time!r} is {dtype_name(schema[source.event_time])}, not a date or a datetime"
         raise Fault(what, "declare it as one in contract", (*at, "event_time"))
-    return BoundSource(name, patterns, reader, schema, stored, casts, redact)
+    return replace(bound, tags=_tags(source, snapshot.commit, schema))
+
+
+def _tags(source: Source, commit: Commit | None, schema: pl.Schema) -> dict[str, tuple[str, ...]]:
+    """Return the tags that the definition gives to columns, with those that a dataset's commit carries."""
+    carried: Mapping[str, Sequence[str]] = commit.info.get("tags", {}) if commit is not None else {}
+    given = {c: tuple(about.get("tags", ())) for c, about in source.columns.items()}
+    found = {c: tuple(dict.fromkeys([*given.get(c, ()), *carried.get(c, ())])) for c in schema}
+    return {c: tags for c, tags in found.items() if tags}
 
 
 def _expand(
@@ -220,42 +426,3 @@ def _guess(patterns: tuple[str, ...], options: Mapping[str, Any], at: Path) -> s
             (*at, "uri"),
         )
     return form
-
-
-def _declared(source: Source, at: Path) -> dict[str, pl.DataType]:
-    types = {}
-    for column, written in source.contract.get("columns", {}).items():
-        try:
-            types[column] = check_dtype(written)
-        except Fault as fault:
-            raise Fault(fault.what, fault.fix, (*at, "contract", "columns", column)) from None
-    return types
-
-
-def _apply(
-    source: Source, found: pl.Schema, declared: Mapping[str, pl.DataType], at: Path, *, closed: bool
-) -> tuple[pl.Schema, pl.Schema, dict[str, pl.DataType]]:
-    """Hold what the files have against the contract: what to read, what stages see, what to cast."""
-    path: Path = (*at, "contract", "columns")
-    for column in declared:
-        if column not in found:
-            raise Fault(
-                f"the files lack column {column!r}", nearest(column, found, "columns in the files"), (*path, column)
-            )
-    new = [c for c in found if c not in declared] if closed else []
-    if new and source.contract["on_new_column"] == "fail":
-        raise Fault(
-            f"the files have a new column {new[0]!r}",
-            "declare it, or say on_new_column: ignore or drop",
-            (*at, "contract", "on_new_column"),
-        )
-    casts = {}
-    for column, dtype in declared.items():
-        if found[column] != dtype:
-            if source.contract.get("on_type_change", "fail") == "fail":
-                what = f"column {column!r} is {dtype_name(found[column])} in the files and {dtype_name(dtype)} in the contract"
-                raise Fault(what, "change the contract, or say on_type_change: cast", (*path, column))
-            casts[column] = dtype
-    schema = pl.Schema({c: casts.get(c, t) for c, t in found.items() if c not in new})
-    # text files are parsed whole, so that a ragged or mistyped row cannot hide in a column that nobody reads
-    return found, schema, casts

@@ -11,6 +11,7 @@ from functools import cache
 
 from lazypipe.errors import nearest
 from lazypipe.gates import rules as _rules
+from lazypipe.gates.custom import custom_rules
 from lazypipe.gates.rule import Check, Rule
 from lazypipe.spec.model import Fault, Step
 
@@ -29,13 +30,13 @@ def _registry() -> dict[str, type[Rule]]:
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all rules."""
+    """Return the names of the rules that lazypipe brings."""
     return tuple(_registry())
 
 
 def rule_class(name: str) -> type[Rule]:
     """Return the class of the rule called ``name``; raises KeyError if there is none."""
-    return _registry()[name]
+    return _registry().get(name) or custom_rules()[name]
 
 
 def rule(step: Step) -> Rule:
@@ -44,5 +45,7 @@ def rule(step: Step) -> Rule:
         cls = rule_class(step.name)
     except KeyError:
         path = (*step.path, step.name)
-        raise Fault(f"unknown rule {step.name!r}", nearest(step.name, names(), "rules"), path) from None
+        raise Fault(
+            f"unknown rule {step.name!r}", nearest(step.name, (*names(), *custom_rules()), "rules"), path
+        ) from None
     return cls.from_step(step)

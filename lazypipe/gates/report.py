@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, dataclass, fields
+from math import isfinite
 from typing import Any, Literal
 
+import polars as pl
+
 from lazypipe.errors import GateError
-from lazypipe.gates.rule import Action, Check
+from lazypipe.gates import export
+from lazypipe.gates.rule import VALUE, Action, Check
 
 __all__ = ["CheckResult", "GateReport"]
 
@@ -16,7 +20,15 @@ Status = Literal["pass", "warn", "fail"]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One check's outcome. ``evaluated`` are the rows that ``where`` let through to it."""
+    """One check's outcome.
+
+    ``evaluated`` are the rows that ``where`` let through to it, and ``failed`` those that violate it at the end, after
+    ``repaired`` ones had been mended. ``samples`` are the first of the rows that failed, by their keys, personal data
+    masked.
+
+    A check of the whole frame has the measured ``value`` and what was ``expected``; it counts one, or the groups that it
+    measured, and ``groups`` are the first of those that failed, with their values.
+    """
 
     id: str
     rule: str
@@ -25,14 +37,39 @@ class CheckResult:
     evaluated: int
     failed: int
     threshold: str | None = None
+    repaired: int = 0
+    value: Any = None
+    expected: str | None = None
+    groups: tuple[Mapping[str, Any], ...] = ()
+    samples: tuple[Mapping[str, Any], ...] = ()
+    column: str | None = None
+    description: str | None = None
+    tags: tuple[str, ...] = ()
+    owner: str | None = None
 
     @property
     def fraction(self) -> float:
         """The failed part of the evaluated rows; 0 where there were none."""
         return self.failed / self.evaluated if self.evaluated else 0.0
 
+    @property
+    def failed_before(self) -> int:
+        """Rows that violated it before any repair."""
+        return self.failed + self.repaired
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as plain data, as JSON can hold it; what says nothing is left out."""
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        told = {f.name for f in fields(self) if f.default is MISSING or given[f.name] != f.default}
+        shown: dict[str, Any] = _plain({k: v for k, v in given.items() if k in {*told, "threshold"}})
+        return shown | {"fraction": self.fraction}
+
     def __str__(self) -> str:
         limit = f", allowed {self.threshold}" if self.threshold else ""
+        if self.expected is not None:
+            shown = [f"{_key(g)}: {g.get(VALUE)}" for g in self.groups] or [str(self.value)]
+            groups = f" in {self.failed:,} of {self.evaluated:,} groups{limit}" if self.groups else ""
+            return f"{self.id}: {'; '.join(shown)}, expected {self.expected}{groups} ({self.action})"
         return f"{self.id}: {self.failed:,} of {self.evaluated:,} rows{limit} ({self.action})"
 
 
@@ -64,8 +101,26 @@ class GateReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data."""
-        checks = [asdict(c) | {"fraction": c.fraction} for c in self.checks]
-        return asdict(self) | {"status": self.status, "checks": checks}
+        checks = [c.to_dict() for c in self.checks]
+        counts = {"rows": self.rows, "good": self.good, "quarantined": self.quarantined, "dropped": self.dropped}
+        return {"node": self.node, "status": self.status, **counts, "checks": checks}
+
+    def to_frame(self) -> pl.DataFrame:
+        """Return one row per check, with the same columns for every report."""
+        return export.to_frame(self)
+
+    def to_markdown(self) -> str:
+        """Return the report as a table for people."""
+        return export.to_markdown(self)
+
+    def to_openlineage(self, **about: Any) -> dict[str, Any]:
+        """Return the facets ``dataQualityAssertions`` and ``dataQualityMetrics`` of OpenLineage.
+
+        Parameters are those of ``gates.export.data_quality_metrics``: what is known of the dataset besides.
+        """
+        producer = {"producer": about["producer"]} if "producer" in about else {}
+        assertions = export.data_quality_assertions(self, **producer)
+        return {"dataQualityAssertions": assertions, "dataQualityMetrics": export.data_quality_metrics(self, **about)}
 
     def raise_for_status(self) -> None:
         """Raise GateError if a check failed."""
@@ -74,8 +129,8 @@ class GateReport:
             raise GateError(f"gate of {self.node!r} failed: " + "; ".join(broken))
 
 
-def judge(check: Check, evaluated: int, failed: int) -> CheckResult:
-    """Hold a count against the check's thresholds."""
+def judge(check: Check, evaluated: int, failed: int, **found: Any) -> CheckResult:
+    """Hold a count against the check's thresholds; ``found`` are further fields of the result."""
     return CheckResult(
         id=check.id,
         rule=check.rule,
@@ -84,4 +139,23 @@ def judge(check: Check, evaluated: int, failed: int) -> CheckResult:
         evaluated=evaluated,
         failed=failed,
         threshold=None if check.fail_above is None else str(check.fail_above),
+        column=check.column,
+        description=check.description,
+        tags=check.tags,
+        owner=check.owner,
+        **found,
     )
+
+
+def _key(group: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k} = {v}" for k, v in group.items() if k != VALUE)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not isfinite(value):
+        return str(value)  # JSON has no NaN
+    return value if value is None or isinstance(value, str | bool | int | float) else str(value)

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
-from lazypipe.errors import first_line
-from lazypipe.spec.arguments import LIMIT, SQL, TEXT, TEXTS, Arguments, arg, choice
+from lazypipe.errors import first_line, nearest
+from lazypipe.spec.arguments import LIMIT, MAPPING, SQL, TEXT, TEXTS, Arguments, arg, choice
 from lazypipe.spec.model import Fault
 from lazypipe.spec.scope import Scope
+from lazypipe.spec.types import dtype_name
 
-__all__ = ["Action", "Check", "Limit", "Rule"]
+__all__ = ["BAD", "HISTORY", "PREVIOUS", "VALUE", "Action", "Check", "Limit", "Measure", "Part", "Reference", "Rule"]
 
-Action = Literal["fail", "quarantine", "drop", "warn"]
+Action = Literal["fail", "quarantine", "drop", "warn", "repair"]
+ACTIONS: tuple[Action, ...] = ("fail", "quarantine", "drop", "warn", "repair")
+
+PREVIOUS = "@previous"
+"""The name under which a measure asks for the rows of the output's commit before this run."""
+VALUE = "value"
+"""The column that holds a measured value."""
+HISTORY = "history"
+"""The column that holds the values of earlier runs, oldest first, where a measure asks for them."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +65,74 @@ class Limit:
         return f"{float(self.fraction * 100):g}%" if self.count is None else str(self.count)
 
 
+BAD = "__lazypipe_bad"
+"""The column that a repair may read: true where a row violates the check that it repairs."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Rows of another frame that a row looks up: how many have its key must lie between ``least`` and ``most``.
+
+    ``to`` is a source or stage of the pipeline, or the URI of a dataset or of files; ``columns`` here are compared with
+    ``others`` there, one by one. A key with a null in it is not looked up.
+    """
+
+    columns: tuple[str, ...]
+    to: str
+    others: tuple[str, ...]
+    least: int = 1
+    most: int | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A figure that can be added up batch by batch: an aggregate over a batch's rows, and how two of them become one.
+
+    ``merge`` is an aggregate over the column ``name``, which holds one figure per batch.
+    """
+
+    name: str
+    over: pl.Expr = field(compare=False)
+    merge: pl.Expr = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One value of a whole frame (or of each group), and what it may be.
+
+    ``parts`` are figures that can be added up on the way, in which case ``value`` is an expression over their columns.
+    Without parts, ``value`` is an aggregate over the rows, evaluated in a query of its own. What is no aggregate gives
+    ``query`` instead: a function of the rows and of other frames (``frames``: names as in ``Reference.to``, or
+    ``PREVIOUS``; one that does not exist yet is left out of the mapping) that returns a frame of one row, or one per
+    group, with the columns ``by`` and ``value``, and others that ``accept`` reads.
+
+    ``accept`` is a condition over that row: ``value``, the columns of ``by``, what ``query`` added, and ``history``
+    (a list of the values that the last runs measured, at most ``history`` of them). Null is accepted: there was nothing
+    to measure. ``expected`` says the same in words, for people.
+    """
+
+    accept: pl.Expr = field(compare=False)
+    expected: str
+    value: pl.Expr | None = field(default=None, compare=False)
+    parts: tuple[Part, ...] = ()
+    query: Callable[[pl.LazyFrame, Mapping[str, pl.LazyFrame]], pl.LazyFrame] | None = field(
+        default=None, compare=False
+    )
+    frames: tuple[str, ...] = ()
+    by: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    history: int = 0
+
+
 @dataclass(frozen=True)
 class Check:
-    """One thing that is measured: which rows violate it, and what that does.
+    """One thing that is measured: what violates it, and what that does.
 
-    Exactly one of two forms: ``violated``, a boolean expression per row (null: not violated); or ``keys``, columns whose
-    values must not repeat (rows with a null in them are not compared), which no row can tell alone. ``where`` restricts
-    either to some rows.
+    Exactly one of four forms: ``violated``, a boolean expression per row (null: not violated); ``keys``, columns whose
+    values must not repeat (rows with a null in them are not compared), which no row can tell alone; ``reference``, rows
+    of another frame that each row must find; or ``measure``, a value of the whole frame. ``where`` restricts all of them
+    to some rows. ``column`` is the one column that the check is about, if there is one; ``repair`` what stands in it
+    afterwards where it violates, and ``action`` then says what happens to rows that violate all the same.
     """
 
     id: str
@@ -70,12 +140,21 @@ class Check:
     action: Action
     violated: pl.Expr | None = field(default=None, compare=False)
     keys: tuple[str, ...] = ()
+    reference: Reference | None = None
+    measure: Measure | None = None
     where: pl.Expr | None = field(default=None, compare=False)
+    column: str | None = None
+    repair: pl.Expr | None = field(default=None, compare=False)
     warn_above: Limit | None = None
     fail_above: Limit | None = None
     description: str | None = None
     tags: tuple[str, ...] = ()
     owner: str | None = None
+
+    @property
+    def per_row(self) -> bool:
+        """Whether each row can tell whether it violates (a reference can, once it is joined)."""
+        return self.violated is not None or self.reference is not None
 
     @property
     def removes_rows(self) -> bool:
@@ -85,15 +164,24 @@ class Check:
     @property
     def columns(self) -> frozenset[str]:
         """The columns that it reads."""
-        exprs = [e for e in (self.violated, self.where) if e is not None]
-        return frozenset(self.keys).union(*(e.meta.root_names() for e in exprs))
+        exprs = [e for e in (self.violated, self.where, self.repair) if e is not None]
+        names: set[str] = {*self.keys, *(self.reference.columns if self.reference else ())} | (
+            {self.column} if self.column else set()
+        )
+        if self.measure is not None:
+            names |= {*self.measure.by, *self.measure.columns}
+            exprs += [p.over for p in self.measure.parts]
+            exprs += [] if self.measure.parts or self.measure.value is None else [self.measure.value]
+        return frozenset(names).union(*(e.meta.root_names() for e in exprs)) - {BAD}
 
     def mask(self) -> pl.Expr:
         """Return the boolean expression, never null, that is true where a row violates."""
-        where = pl.lit(value=True) if self.where is None else self.where.fill_null(value=False)
         if self.violated is not None:
-            return (self.violated & where).fill_null(value=False)
-        compared = where & pl.all_horizontal(pl.col(self.keys).is_not_null())
+            violated = self.violated if self.where is None else self.violated & self.where
+            return violated.fill_null(value=False)
+        compared = pl.all_horizontal(pl.col(self.keys).is_not_null())
+        if self.where is not None:
+            compared = compared & self.where.fill_null(value=False)
         return compared & (compared.sum() > 1).over(self.keys)
 
     def status(self, failed: int, evaluated: int) -> Literal["pass", "warn", "fail"]:
@@ -111,8 +199,13 @@ class Rule(Arguments):
     A rule says in its docstring what null means; unless it says otherwise, null is not a violation.
     """
 
-    action: Action = arg(
-        choice("fail", "quarantine", "drop", "warn"), "What a violation does. Default: fail.", default="fail"
+    action: Action = arg(choice(*ACTIONS), "What a violation does. Default: that of the gate, or fail.", default="fail")
+    repair: Mapping[str, Any] | None = arg(
+        MAPPING,
+        "What to put in place of a value that violates, with action repair: one of {set: SQL}, {null: true}, "
+        "{default: value}, {clip: true} (the nearest bound), {previous: [columns to order by]}; and {then: action} for "
+        "rows that violate all the same, fail if it is left out.",
+        default=None,
     )
     where: str | pl.Expr | None = arg(SQL, "Only rows for which this SQL condition is true are checked.", default=None)
     max_failures: int | str | None = arg(LIMIT, "More violations than this fail the gate: rows, or 0.1%.", default=None)
@@ -124,7 +217,10 @@ class Rule(Arguments):
     owner: str | None = arg(TEXT, "Who answers for it.", default=None)
 
     def __post_init__(self) -> None:
-        """Check the thresholds."""
+        """Check the thresholds, and that there is a repair where one is asked for."""
+        if self.action not in ACTIONS:
+            raise Fault(f"unknown action {self.action!r}", nearest(str(self.action), ACTIONS, "actions"), ("action",))
+        _check_repair(self.action, self.repair)
         if self.max_failures is not None and self.fail_above is not None:
             raise Fault("max_failures and fail_above say the same", "give one of them", ("fail_above",))
         for name in ("max_failures", "warn_above", "fail_above"):
@@ -133,6 +229,10 @@ class Rule(Arguments):
                 _limit(written)
             except ValueError as error:
                 raise Fault(str(error), "write a count of rows, or 0% to 100%", (name,)) from None
+
+    def frames(self) -> Mapping[str, str]:
+        """Return the arguments that name other frames, with the frames they name."""
+        return {}
 
     @abstractmethod
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
@@ -162,15 +262,32 @@ class Rule(Arguments):
         *,
         violated: pl.Expr | None = None,
         keys: tuple[str, ...] = (),
+        reference: Reference | None = None,
+        measure: Measure | None = None,
+        column: str | None = None,
+        clipped: pl.Expr | None = None,
     ) -> Check:
-        """Return one check of this rule about ``subject`` (a column, or a few), with the common arguments."""
+        """Return one check of this rule about ``subject`` (a column, or a few; empty: all rows), with the common arguments.
+
+        ``column`` is the one column that the check is about; ``clipped`` the nearest value that would not violate.
+        """
         where = None if self.where is None else self.bind(self.where, schema, scope, "where")
+        repair = None
+        if self.repair is not None:
+            if violated is None or column is None:
+                what = f"{self.name} is not about the values of one column, and cannot repair"
+                raise scope.fault(what, "write action: quarantine", "action")
+            repair = bound_repair(self.repair, column, clipped, schema, scope)
         return Check(
-            id=self.id or f"{self.name}:{subject}",
+            id=self.id or (f"{self.name}:{subject}" if subject else self.name),
             rule=self.name,
-            action=self.action,
+            action=self.action if self.repair is None else self.repair.get("then", "fail"),
+            repair=repair,
             violated=violated,
             keys=keys,
+            reference=reference,
+            measure=measure,
+            column=column,
             where=where,
             warn_above=_limit(self.warn_above),
             fail_above=_limit(self.fail_above if self.max_failures is None else self.max_failures),
@@ -178,6 +295,75 @@ class Rule(Arguments):
             tags=self.tags,
             owner=self.owner,
         )
+
+
+_REPAIRS = ("set", "null", "default", "clip", "previous")
+
+
+def _check_repair(action: Action, repair: Mapping[str, Any] | None) -> None:
+    """Raise Fault where a repair is missing, one too many, or not one."""
+    if (action == "repair") != (repair is not None):
+        if repair is None:
+            raise Fault(
+                "action repair needs a repair", "add repair: {set: …}, or another of null, default, clip", ("action",)
+            )
+        raise Fault("repair is for action: repair", "write action: repair, or remove repair", ("repair",))
+    if repair is None:
+        return
+    for name in repair:
+        if name not in (*_REPAIRS, "then"):
+            raise Fault(f"unknown repair {name!r}", nearest(name, (*_REPAIRS, "then"), "repairs"), ("repair", name))
+    given = [n for n in _REPAIRS if n in repair]
+    if len(given) != 1:
+        what = f"{' and '.join(given)} cannot both be the repair" if given else "this repairs nothing"
+        raise Fault(what, f"give one of {', '.join(_REPAIRS)}", ("repair",))
+    kind = given[0]
+    if kind in ("null", "clip") and repair[kind] is not True:
+        raise Fault(f"{kind} has no argument", f"write {kind}: true", ("repair", kind))
+    if repair.get("then", "fail") not in ("fail", "quarantine", "drop", "warn"):
+        what = f"{repair['then']!r} is no action for what a repair leaves"
+        raise Fault(what, "write fail, quarantine, drop or warn", ("repair", "then"))
+
+
+def bound_repair(
+    repair: Mapping[str, Any], column: str, clipped: pl.Expr | None, schema: pl.Schema, scope: Scope
+) -> pl.Expr:
+    """Return what stands in ``column`` after its repair, in its own type; raises Fault where that cannot be."""
+    dtype = schema[column]
+    if "null" in repair:
+        return pl.lit(None, dtype=dtype)
+    if "clip" in repair:
+        if clipped is None:
+            raise scope.fault("there is no nearest value to clip to", "write set: or default:", "repair", "clip")
+        return clipped.cast(dtype)
+    if "previous" in repair:
+        order = (repair["previous"],) if isinstance(repair["previous"], str) else tuple(repair["previous"])
+        scope.columns(order, schema, "repair")
+        # rows come in no order of their own: which one is the previous must be said
+        kept = pl.when(~pl.col(BAD)).then(pl.col(column))
+        return kept.forward_fill().over(order_by=list(order))
+    if "default" in repair:
+        try:
+            made = pl.Series([repair["default"]], strict=True).cast(dtype)
+        except (pl.exceptions.PolarsError, TypeError) as error:
+            what = f"{repair['default']!r} does not fit column {column!r}, which is {dtype_name(dtype)}"
+            raise scope.fault(what, "write a value of that type", "repair", "default") from error
+        return pl.lit(made[0], dtype=dtype)
+    text = repair["set"]
+    expr = scope.expr(text if isinstance(text, pl.Expr) else str(text), schema, "repair", "set")
+    found = pl.LazyFrame(schema=schema).select(expr.alias(column)).collect_schema()[column]
+    if found != dtype and not _widens(found, dtype):
+        what = f"the repair gives {dtype_name(found)}, and column {column!r} is {dtype_name(dtype)}"
+        raise scope.fault(what, "cast it", "repair", "set")
+    return expr.cast(dtype)
+
+
+def _widens(found: pl.DataType, dtype: pl.DataType) -> bool:
+    """Whether a value of type ``found`` is taken for one of ``dtype`` in SQL."""
+    if found == pl.Null or (found.is_numeric() and dtype.is_numeric()):
+        return True
+    pair = (found.base_type(), dtype.base_type())
+    return pair in {(pl.Date, pl.Datetime), (pl.String, pl.Categorical), (pl.String, pl.Enum)}
 
 
 def _limit(written: int | str | None) -> Limit | None:

@@ -8,28 +8,43 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from lazypipe.gates.report import GateReport, judge
+from lazypipe.gates.marks import Lookup, mark, nowhere
+from lazypipe.gates.measure import Sum, measured, verdict
+from lazypipe.gates.report import CheckResult, GateReport, judge
 from lazypipe.gates.rule import Check
 from lazypipe.gates.uniqueness import KeyTracker
+from lazypipe.spec.taps import tap
 
-__all__ = ["FILE_COLUMN", "RULES_COLUMN", "RUN_COLUMN", "Tap", "quarantine_schema"]
+__all__ = ["FILE_COLUMN", "RAW_COLUMN", "RULES_COLUMN", "RUN_COLUMN", "Tap", "quarantine_schema"]
 
 RULES_COLUMN = "_lazypipe_rules"
 RUN_COLUMN = "_lazypipe_run"
 FILE_COLUMN = "_lazypipe_file"
+RAW_COLUMN = "_lazypipe_raw"
+"""Cells of a source that did not fit their column, as text: on the way a struct by column, in quarantine JSON of it."""
+
+MASKED = "***"
+"""What stands in reports for personal data."""
+SAMPLES = 10
+"""Failing rows that a report names, per check."""
 
 _SPILL_BYTES = 64 << 20
 """Quarantined rows held in memory before they go to a temporary file."""
 
 
-def quarantine_schema(schema: pl.Schema) -> pl.Schema:
-    """Return the columns of quarantined rows: all of their own, the rules they violate, the run, the file if known."""
-    return pl.Schema({**schema, RULES_COLUMN: pl.List(pl.String()), RUN_COLUMN: pl.String(), FILE_COLUMN: pl.String()})
+def quarantine_schema(schema: pl.Schema, *, raw: bool = False) -> pl.Schema:
+    """Return the columns of quarantined rows: all of their own, the rules they violate, the run, the file if known.
+
+    With ``raw``, also the text of cells that did not fit.
+    """
+    own = {**schema, RAW_COLUMN: pl.String()} if raw else schema
+    return pl.Schema({**own, RULES_COLUMN: pl.List(pl.String()), RUN_COLUMN: pl.String(), FILE_COLUMN: pl.String()})
 
 
 class Tap:
@@ -41,10 +56,21 @@ class Tap:
         The columns that flow through; a ``_lazypipe_file`` column beyond them is taken off, and kept for quarantined rows.
     spill
         Folder for quarantined rows beyond a budget; made when it is needed.
+    lookup
+        Gives the rows of other frames that rows are looked up in.
     notify
         Called with the number of rows of each batch.
     split
         Whether rows are taken out; otherwise all go on, and are only counted.
+    hold
+        Whether rows whose keys may stand in another batch too may be held back until all have been seen: the caller then
+        takes those that are good from ``released``.
+    key
+        Columns that tell rows apart in reports. Default: those that the check reads.
+    masked
+        Columns whose values reports do not show.
+    raw
+        Whether ``_lazypipe_raw`` flows through too, to be kept for quarantined rows.
     """
 
     def __init__(
@@ -54,27 +80,51 @@ class Tap:
         *,
         run: str,
         spill: Path,
+        lookup: Lookup = nowhere,
         notify: Callable[[int], None] = lambda _: None,
         split: bool = True,
+        hold: bool = False,
+        key: tuple[str, ...] = (),
+        masked: frozenset[str] = frozenset(),
+        raw: bool = False,
     ) -> None:
         self._checks = tuple(checks)
         self._schema = schema
         self._run = run
         self._spill = spill
+        self._lookup = lookup
         self._notify = notify
+        self._key = key
+        self._masked = masked
+        self._raw = raw
         self._lock = threading.Lock()
-        self._rows_checked = [c for c in self._checks if c.violated is not None]
-        self._masks = {c.id: f"__lazypipe_violates_{i}" for i, c in enumerate(self._checks)}
-        self._wheres = {c.id: f"__lazypipe_where_{i}" for i, c in enumerate(self._checks) if c.where is not None}
-        self._removing = [c for c in self._rows_checked if c.removes_rows and split]
+        # marks of keys are added by the tap itself, batch by batch
+        self._masks = {c.id: f"__lazypipe_violates_{i}" for i, c in enumerate(self._checks) if c.measure is None}
+        self._removing = [c for c in self._checks if c.removes_rows and c.measure is None and split]
         self._keeping = [c for c in self._removing if c.action == "quarantine"]
+        self._hold = hold and bool(self._removing)
         self.trackers = {c.id: KeyTracker(c.keys, schema) for c in self._checks if c.keys}
+        self._sums = {c.id: Sum(c) for c in self._checks if c.measure is not None and c.measure.parts}
         self._failed = dict.fromkeys((c.id for c in self._checks), 0)
         self._evaluated = dict.fromkeys((c.id for c in self._checks), 0)
+        self._repaired = dict.fromkeys((c.id for c in self._checks), 0)
+        self._samples: dict[str, list[dict[str, Any]]] = {c.id: [] for c in self._checks}
+        self._measured: dict[str, CheckResult] = {}
         self._rows = self._good = self._dropped = self._quarantined = 0
         self._bad: list[bytes] = []
         self._bad_bytes = 0
         self._spilled: list[Path] = []
+        self._held: list[bytes] = []
+
+    @property
+    def removes(self) -> bool:
+        """Whether rows are taken out, so that it matters which rows violate, not only how many."""
+        return bool(self._removing)
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether rows at the ends of batches went on or away before it was known that their keys repeat."""
+        return self.removes and not self._hold
 
     @property
     def rows(self) -> int:
@@ -83,39 +133,85 @@ class Tap:
 
     def attach(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         """Return the frame with the tap in it: its rows are those that go on."""
-        masks = [c.mask().alias(self._masks[c.id]) for c in self._rows_checked]
-        wheres = [c.where.fill_null(value=False).alias(self._wheres[c.id]) for c in self._checks if c.where is not None]
-        return frame.with_columns(*masks, *wheres).map_batches(
-            self._flow, schema=self._schema, streamable=True, validate_output_schema=False
-        )
+        self._marked = mark(frame, self._checks, self._lookup)
+        masks = [self._marked.masks[c.id] for c in self._removing if c.id in self._marked.masks]
+        keys = [n for c in self._removing if c.keys for n in sorted(c.columns)]
+        return tap(self._marked.frame, self._flow, schema=self._schema, deciding=list(dict.fromkeys([*masks, *keys])))
 
     def _flow(self, batch: pl.DataFrame) -> pl.DataFrame:
         if batch.height == 0:
             return batch.select(self._schema.names())
-        counted = [*(self._masks[c.id] for c in self._rows_checked), *self._wheres.values()]
-        sums = batch.select(pl.col(counted).sum()).row(0, named=True) if counted else {}
-        for check in self._checks:
-            if check.keys:
-                seen = batch.filter(self._wheres[check.id]) if check.where is not None else batch
-                self.trackers[check.id].add(seen)
-        good, bad, removed = batch.select(self._schema.names()), None, 0
-        if any(sums[self._masks[c.id]] for c in self._removing):
-            out = batch.select(pl.any_horizontal(self._masks[c.id] for c in self._removing)).to_series()
+        marked = self._marked
+        # column by column: a query of many sums would go through the engine, and cost more than the sums
+        counted = (*marked.masks.values(), *marked.wheres.values(), *marked.repairs.values())
+        sums = {name: int(batch[name].sum()) for name in counted}
+        batch, held = self._watch_keys(batch)
+        good = batch.select(self._schema.names())
+        bad: pl.DataFrame | None = None
+        kept: pl.DataFrame | None = None
+        removed = 0
+        found = [c for c in self._removing if sums.get(self._masks[c.id], c.keys)]
+        if found or held is not None:
+            out = batch.select(
+                pl.any_horizontal(pl.lit(value=False), *(self._masks[c.id] for c in found)).alias("out")
+            ).to_series()
+            if held is not None:
+                kept, out = batch.filter(held), out & ~held
             removed = int(out.sum())
-            good = good.filter(~out)
-            bad = self._condemned(batch.filter(out))
+            if removed or held is not None:
+                good = good.filter(~out if held is None else ~(out | held))
+            bad = self._condemned(batch.filter(out)) if removed else None
+        for total in self._sums.values():
+            total.add(good)
+        samples = {c.id: self._sample(batch, c) for c in self._checks if sums.get(self._masks.get(c.id, ""))}
         with self._lock:
             self._rows += batch.height
             self._good += good.height
             for check in self._checks:
-                self._failed[check.id] += sums.get(self._masks[check.id], 0)
-                self._evaluated[check.id] += sums[self._wheres[check.id]] if check.where is not None else batch.height
+                where = marked.wheres.get(check.id)
+                self._failed[check.id] += sums.get(self._masks.get(check.id, ""), 0)
+                self._evaluated[check.id] += sums[where] if where else batch.height
+                if check.id in marked.repairs:
+                    self._repaired[check.id] += sums[marked.repairs[check.id]]
+                room = SAMPLES - len(self._samples[check.id])
+                self._samples[check.id] += samples.get(check.id, [])[: max(room, 0)]
             if bad is not None:
                 self._quarantined += bad.height
                 self._dropped += removed - bad.height
                 self._keep(bad)
+            if kept is not None and kept.height:
+                self._held.append(_packed(kept))
         self._notify(batch.height)
         return good
+
+    def _watch_keys(self, batch: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series | None]:
+        """Mark rows whose keys are known to repeat; return also which are to be held back."""
+        marks, held = [], pl.lit(value=False)
+        holds = False
+        for check in self._checks:
+            if not check.keys:
+                continue
+            where = self._marked.wheres.get(check.id)
+            ends = self.trackers[check.id].add(batch.filter(where) if where else batch)
+            mask, value = pl.lit(value=False), pl.col(check.keys[0]).to_physical()
+            if ends is not None and len(ends.repeated):
+                mask = value.is_in(ends.repeated.implode()).fill_null(value=False)
+            marks.append((mask & pl.col(where) if where else mask).alias(self._masks[check.id]))
+            if ends is not None and self._hold:
+                at_end = (value == ends.ends[0]) | (value == ends.ends[1])
+                held, holds = held | (at_end & pl.col(where) if where else at_end), True
+        if marks:
+            batch = batch.with_columns(marks)
+        return batch, batch.select(held.fill_null(value=False).alias("held")).to_series() if holds else None
+
+    def _sample(self, batch: pl.DataFrame, check: Check) -> list[dict[str, Any]]:
+        if len(self._samples[check.id]) >= SAMPLES:
+            return []
+        names = self._key or tuple(n for n in self._schema if n in check.columns)
+        if not names:  # a condition on no column at all
+            return []
+        rows = batch.select(names)[batch[self._masks[check.id]].arg_true().head(SAMPLES)]
+        return [{k: MASKED if k in self._masked else v for k, v in row.items()} for row in rows.to_dicts()]
 
     def _condemned(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Return those of the removed rows that are quarantined, what they violate still as masks; the others are dropped."""
@@ -125,16 +221,53 @@ class Tap:
             rows.filter(pl.any_horizontal(self._masks[c.id] for c in self._keeping)) if self._keeping else rows.clear()
         )
 
+    def release(self) -> pl.DataFrame | None:
+        """Return those of the rows held back that are good, None if none were held; to be called once all were seen.
+
+        The trackers must have been able to tell which keys repeat.
+        """
+        if not self._held:
+            return None
+        rows = _unpacked(self._held)
+        self._held = []
+        marks = []
+        for check in self._checks:
+            if check.keys:
+                mask = pl.col(self._masks[check.id])
+                where = self._marked.wheres.get(check.id)
+                again = self.trackers[check.id].ends_repeated(self._schema[check.keys[0]])
+                at_end = pl.col(check.keys[0]).to_physical().is_in(again.implode()).fill_null(value=False)
+                marks.append((mask | (at_end & pl.col(where) if where else at_end)).alias(self._masks[check.id]))
+        rows = rows.with_columns(marks)
+        out = rows.select(pl.any_horizontal(self._masks[c.id] for c in self._removing)).to_series()
+        bad = self._condemned(rows.filter(out))
+        good = rows.filter(~out).select(self._schema.names())
+        for total in self._sums.values():
+            total.add(good)
+        self._good += good.height
+        self._quarantined += bad.height
+        self._dropped += int(out.sum()) - bad.height
+        self._keep(bad)
+        return good
+
     def _with_reasons(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Return quarantined rows as their dataset holds them."""
-        rules = pl.concat_list(
-            pl.when(self._masks[c.id]).then(pl.lit(c.id)) for c in self._rows_checked
-        ).list.drop_nulls()
+        """Return quarantined rows as their dataset holds them: as they were before any repair."""
+        # many rows violate the same few sets of rules: each set is spelled out once
+        ids = {mask: check for check, mask in self._masks.items() if mask in rows.columns}
+        sets = rows.select(list(ids)).unique()
+        names = [[ids[m] for m, violates in row.items() if violates] for row in sets.iter_rows(named=True)]
+        sets = sets.with_columns(pl.Series(RULES_COLUMN, names, dtype=pl.List(pl.String)))
+        rows = rows.drop(RULES_COLUMN, strict=False).join(sets, on=list(ids), how="left", maintain_order="left")
+        rows = rows.with_columns(pl.col(kept).alias(name) for name, kept in self._marked.originals.items())
         file = pl.col(FILE_COLUMN) if FILE_COLUMN in rows.columns else pl.lit(None, dtype=pl.String)
-        # rows that are replayed from a quarantine have these columns already
-        return rows.with_columns(
-            rules.alias(RULES_COLUMN), pl.lit(self._run).alias(RUN_COLUMN), file.alias(FILE_COLUMN)
-        ).select(quarantine_schema(self._schema).names())
+        # in a replay, rows keep the run that first put them aside
+        replayed = RUN_COLUMN in rows.columns and RUN_COLUMN not in self._schema
+        run = pl.col(RUN_COLUMN) if replayed else pl.lit(self._run).alias(RUN_COLUMN)
+        if self._raw and isinstance(rows.schema[RAW_COLUMN], pl.Struct):
+            cells = pl.any_horizontal(pl.col(RAW_COLUMN).struct.field("*").is_not_null())
+            rows = rows.with_columns(pl.when(cells).then(pl.col(RAW_COLUMN).struct.json_encode()).alias(RAW_COLUMN))
+        kept = quarantine_schema(self._schema, raw=self._raw).names()
+        return rows.with_columns(run, file.alias(FILE_COLUMN)).select(kept)
 
     def _keep(self, bad: pl.DataFrame) -> None:
         if bad.height == 0:
@@ -162,15 +295,41 @@ class Tap:
         """Take the exact count of rows whose key repeats."""
         self._failed[check.id] = failed
 
+    def measure(
+        self,
+        check: Check,
+        rows: Callable[[], pl.LazyFrame],
+        frames: Mapping[str, pl.LazyFrame],
+        history: Sequence[Any] = (),
+    ) -> None:
+        """Judge a check of the whole frame: by what was added up, or by a query over the rows that went on."""
+        values = (
+            self._sums[check.id].value(self._schema)
+            if check.id in self._sums
+            else measured(check, rows(), frames).collect(engine="streaming")
+        )
+        self._measured[check.id] = verdict(check, values, history)
+
     def report(self, node: str) -> GateReport:
         """Return what was found, once the query has ended."""
         return GateReport(
             node=node,
-            checks=tuple(judge(c, self._evaluated[c.id], self._failed[c.id]) for c in self._checks),
+            checks=tuple(self._measured.get(c.id) or self._judged(c) for c in self._checks),
             rows=self._rows,
             good=self._good,
             quarantined=self._quarantined,
             dropped=self._dropped,
+        )
+
+    def _judged(self, check: Check) -> CheckResult:
+        failed = self._failed[check.id]
+        repaired = self._repaired[check.id] if check.repair is not None else failed
+        return judge(
+            check,
+            self._evaluated[check.id],
+            failed,
+            repaired=repaired - failed,
+            samples=tuple(self._samples[check.id]),
         )
 
 

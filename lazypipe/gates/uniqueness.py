@@ -1,19 +1,23 @@
 """Whether a key repeats, seen batch by batch, without keeping the keys.
 
-A batch whose single key column strictly increases is remembered by its first and last value only: where no such interval
-overlaps another, nothing repeats, in memory that does not grow with the rows. Other batches (and those so small that they
-may be in order by chance) leave one 64-bit hash per row; equal keys have equal hashes, so where all hashes differ, nothing
-repeats. Neither ever misses a repeat; where they cannot exclude one, the caller counts exactly.
+A batch whose single key column never decreases is remembered by its ends only: what repeats inside it is seen at once, by
+comparing neighbours, and where no such interval overlaps another, only keys at the ends can stand in two batches. That is
+exact, in memory that does not grow with the rows. Other batches (and those so small that they may be in order by chance)
+leave one 64-bit hash per row; equal keys have equal hashes, so where all hashes differ, nothing repeats. Neither ever
+misses a repeat; where they cannot tell, the caller counts exactly.
 """
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any, TypeVar
 
 import polars as pl
 
-__all__ = ["TIMES_COLUMN", "KeyTracker", "repeated"]
+__all__ = ["TIMES_COLUMN", "Ends", "KeyTracker", "repeated"]
 
 TIMES_COLUMN = "__lazypipe_times"
 
@@ -23,8 +27,31 @@ _SMALL = 16
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
 
+@dataclass(frozen=True)
+class _Span:
+    """A batch's keys as physical values: its ends, how often each stands in it, and the rows between that repeat."""
+
+    least: Any
+    most: Any
+    hashed: bool = True
+    times_least: int = 0
+    times_most: int = 0
+    inner: int = 0
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What is known of an ordered batch, as physical values: keys that repeat in it, and those at its ends.
+
+    Only those at the ends may stand in other batches too, if no two of them overlap.
+    """
+
+    repeated: pl.Series
+    ends: pl.Series
+
+
 class KeyTracker:
-    """Sees the keys of all batches of a frame, in any order; thread-safe, because it only appends."""
+    """Sees the keys of all batches of a frame, in any order; thread-safe."""
 
     def __init__(self, keys: tuple[str, ...], schema: pl.Schema) -> None:
         self._keys = [_comparable(name, schema[name]) for name in keys]
@@ -33,44 +60,91 @@ class KeyTracker:
         self._ordered = len(keys) == 1 and (
             dtype.is_integer() or dtype.is_temporal() or dtype.is_decimal() or dtype == pl.String
         )
-        self._spans: list[tuple[Any, Any, bool]] = []  # least, greatest, whether the rows between are hashed
+        self._lock = threading.Lock()
+        self._spans: list[_Span] = []
         self._hashes: list[pl.Series] = []
         self._unseen = False
+        self._counted: Counter[Any] = Counter()
 
-    def add(self, batch: pl.DataFrame) -> None:
-        """Take note of a batch's keys; rows with a null in the key are not compared."""
+    def add(self, batch: pl.DataFrame) -> Ends | None:
+        """Take note of a batch's keys; rows with a null in the key are not compared.
+
+        Returns
+        -------
+        Ends or None
+            What is known at once; None where the keys are in no order.
+        """
         keys = batch.select(self._keys).drop_nulls()
         if keys.height == 0:
-            return
+            return None
         if not self._hashable:
             self._unseen = True
-            return
+            return None
         if self._ordered:
             # as numbers: Python's datetimes have no nanoseconds, and no order where clocks are put back
             values = keys.to_series().to_physical()
-            hashed = keys.height <= _SMALL or not (values.slice(1) > values.slice(0, keys.height - 1)).all()
-            self._spans.append((values.min(), values.max(), hashed))
-            if not hashed:
-                return
+            before, after = values.slice(0, keys.height - 1), values.slice(1)
+            inside = values.clear()
+            ordered = keys.height > _SMALL
+            if ordered and not (after > before).all():
+                ordered = bool((after >= before).all())
+                if ordered:
+                    inside = after.filter(after == before).unique()
+            if ordered:
+                self._note(values, inside)
+                return Ends(inside, values.gather([0, keys.height - 1]))
+            self._keep(_Span(values.min(), values.max()))
         # a different seed per column, so that (a, b) and (b, a) differ
         row = reduce(lambda a, b: a ^ b, (pl.col(n).hash(seed) for seed, n in enumerate(keys.columns, start=1)))
-        self._hashes.append(keys.select(row.alias("h")).to_series())
+        hashes = keys.select(row.alias("h")).to_series()
+        with self._lock:
+            self._hashes.append(hashes)
+        return None
 
-    def may_repeat(self) -> bool:
-        """Whether a key may stand in two rows; False is certain."""
+    def _note(self, values: pl.Series, inside: pl.Series) -> None:
+        least, most = values[0], values[-1]
+        times_least = times_most = 1
+        inner = 0
+        if len(inside):
+            # in order: an end's repeats are found where the next value begins
+            times_least = int(values.search_sorted(least, side="right"))
+            times_most = 0 if least == most else len(values) - int(values.search_sorted(most, side="left"))
+            between = inside.filter((inside > least) & (inside < most))
+            inner = int(values.is_in(between.implode()).sum()) if len(between) else 0
+        self._keep(_Span(least, most, hashed=False, times_least=times_least, times_most=times_most, inner=inner))
+
+    def _keep(self, span: _Span) -> None:
+        with self._lock:
+            self._spans.append(span)
+
+    def count(self) -> int | None:
+        """Return how many rows have a key that another row has too; None where that cannot be told."""
         if self._unseen:
-            return True
+            return None
         if self._hashes:
             hashes = pl.concat(self._hashes)
             if hashes.n_unique() < len(hashes):
-                return True
+                return None
+        times: Counter[Any] = Counter()
         reached: dict[bool, Any] = {}
-        for least, greatest, hashed in sorted(self._spans):
-            # two spans of hashed rows may overlap: their hashes have been compared
-            if any(least <= reached[other] for other in reached if not (hashed and other)):
-                return True
-            reached[hashed] = max(greatest, reached.get(hashed, greatest))
-        return False
+        for span in sorted(self._spans, key=lambda s: (s.least, s.most)):
+            for hashed, most in reached.items():
+                # two spans of hashed rows may overlap: their hashes have been compared; two in order may touch
+                if span.least < most and not (hashed and span.hashed):
+                    return None
+                if span.least == most and hashed != span.hashed:
+                    return None
+            reached[span.hashed] = max(span.most, reached.get(span.hashed, span.most))
+            if not span.hashed:
+                times[span.least] += span.times_least
+                times[span.most] += span.times_most
+        self._counted = times
+        return sum(s.inner for s in self._spans) + sum(n for n in times.values() if n > 1)
+
+    def ends_repeated(self, dtype: pl.DataType) -> pl.Series:
+        """Return the keys at ends of batches that repeat, as physical values; to be asked after ``count``."""
+        physical = pl.Series(dtype=dtype).to_physical().dtype
+        return pl.Series([key for key, times in self._counted.items() if times > 1], dtype=physical)
 
 
 def _comparable(name: str, dtype: pl.DataType) -> pl.Expr:

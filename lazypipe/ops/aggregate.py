@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import polars as pl
 
-from lazypipe.ops.base import Operation, Scope, Table
+from lazypipe.ops.base import MADE, Operation, Scope, Table
 from lazypipe.spec.arguments import COLUMNS, SQLS, arg
 
 
@@ -33,8 +33,15 @@ class Aggregate(Operation):
 
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to ``group_by().agg()``, or ``select`` without groups."""
+        return self._aggregated(table, scope, [])
+
+    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
+        """Each row is made of those of its group."""
+        return self._aggregated(table, scope, [MADE if self.by else MADE.implode()])
+
+    def _aggregated(self, table: Table, scope: Scope, more: Sequence[pl.Expr]) -> pl.LazyFrame:
         scope.columns(self.by, table.schema, "by")
-        stub = pl.LazyFrame(schema=table.schema)
+        stub = table.stub().frame
         exprs = []
         for name, text in self.aggregate.items():
             if name in self.by:
@@ -48,4 +55,5 @@ class Aggregate(Operation):
                 what = f"{name!r} is not an aggregate"
                 raise scope.fault(what, "wrap it in sum(), min(), max(), first() … or add it to by", "aggregate", name)
             exprs.append(expr.alias(name))
+        exprs += more
         return table.frame.group_by(list(dict.fromkeys(self.by))).agg(exprs) if self.by else table.frame.select(exprs)

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 import polars as pl
 
-from lazypipe.ops.base import Operation, Scope, Table
+from lazypipe.ops.base import Operation, Scope, Table, both_made, with_other_made
 from lazypipe.spec.arguments import BOUND, COLUMN, COLUMNS, INPUT, TEXT, arg, choice
 from lazypipe.spec.model import Fault
 
@@ -84,6 +84,10 @@ class AsofJoin(Operation):
             check_sortedness=False,
         )
         return joined if key == left else joined.drop(key)
+
+    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
+        """Each row is made of itself and the one that it was put beside."""
+        return both_made(self.lower(table, with_other_made(scope, self.with_)))
 
     def _check_keys(self, left: pl.DataType, right: pl.DataType, scope: Scope) -> None:
         argument = "on" if self.on else "left_on"

@@ -4,16 +4,36 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import polars as pl
 
 from lazypipe.errors import nearest
 from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.scope import Scope, Table
+from lazypipe.sql import empty
 
-__all__ = ["Operation", "Ordering", "Scope", "Table", "ordering"]
+__all__ = [
+    "MADE",
+    "MADE_FROM",
+    "OTHER_MADE_FROM",
+    "Operation",
+    "Ordering",
+    "Scope",
+    "Table",
+    "both_made",
+    "carry_partitions",
+    "is_rowwise",
+    "ordering",
+    "reads_one_row",
+    "with_other_made",
+]
+
+MADE_FROM = "__lazypipe_made_from"
+"""The column of a frame being traced that no schema lists: per row, the source rows that made it (``List(UInt64)``)."""
+OTHER_MADE_FROM = f"{MADE_FROM}_there"
+"""The same of the other side of a join, until the two are put together."""
 
 
 class Operation(Arguments):
@@ -33,6 +53,14 @@ class Operation(Arguments):
             If an argument does not fit the schema.
         """
 
+    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
+        """Lower over frames that have ``MADE_FROM``, so that it says of each row after this operation what made that.
+
+        Where each row is made of one row, and columns that no schema lists pass through, that is ``lower`` itself. None where
+        it cannot be told, as of operations that do not say: any row of any input may have had a part.
+        """
+        return None
+
 
 @dataclass(frozen=True)
 class Ordering:
@@ -45,6 +73,65 @@ class Ordering:
     def sort(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         """Sort a frame; equal rows keep their order."""
         return frame.sort(self.columns, descending=self.descending, nulls_last=self.nulls_last, maintain_order=True)
+
+
+MADE = pl.col(MADE_FROM).explode(empty_as_null=False, keep_nulls=False).unique()
+"""What made any of the rows of a group."""
+
+
+def carry_partitions(operation: Operation, table: Table, scope: Scope, by: Sequence[str]) -> pl.LazyFrame | None:
+    """Lower an operation that reads, for each row, the rows of its partition (all rows, without ``by``), and carry those.
+
+    A join, not a window: so a filter on what comes out is pushed to one side, and each list stands once on the other.
+    """
+    if any(table.schema[name].is_nested() for name in by):
+        return None
+    copies = [f"__lazypipe_by_{number}" for number in range(len(by))]
+    before = table.frame.with_columns(pl.col(name).alias(copy) for name, copy in zip(by, copies, strict=True))
+    lowered = operation.lower(Table(before.drop(MADE_FROM), table.schema), scope)
+    if not by:
+        return lowered.join(table.frame.select(MADE.implode()), how="cross")
+    groups = before.group_by(copies).agg(MADE)
+    return lowered.join(groups, on=copies, how="left", nulls_equal=True).drop(copies)
+
+
+def with_other_made(scope: Scope, name: str) -> Scope:
+    """Return the scope with ``MADE_FROM`` of another input under a name of its own, in its schema."""
+    other = scope.tables[name]
+    schema = pl.Schema({**other.schema, OTHER_MADE_FROM: pl.List(pl.UInt64)})
+    return replace(
+        scope, tables={**scope.tables, name: Table(other.frame.rename({MADE_FROM: OTHER_MADE_FROM}), schema)}
+    )
+
+
+def both_made(joined: pl.LazyFrame) -> pl.LazyFrame:
+    """Put together what made the two sides of each row of a join; either may be missing."""
+    none = pl.lit([], dtype=pl.List(pl.UInt64))
+    here, there = pl.col(MADE_FROM).fill_null(none), pl.col(OTHER_MADE_FROM).fill_null(none)
+    return joined.with_columns(pl.concat_list(here, there).list.unique().alias(MADE_FROM)).drop(OTHER_MADE_FROM)
+
+
+def is_rowwise(exprs: Iterable[str | pl.Expr], schema: pl.Schema, scope: Scope) -> bool:
+    """Whether expressions, as they are written, give for each row what that row alone decides."""
+    return reads_one_row([e if isinstance(e, pl.Expr) else scope.expr(e, schema, "") for e in exprs], schema)
+
+
+def reads_one_row(exprs: Sequence[pl.Expr], schema: pl.Schema) -> bool:
+    """Whether expressions give for each row what that row alone decides.
+
+    Polars' optimizer is asked: it takes a filter on another column below those, and only those. ``Expr.meta.is_row_separable``
+    says yes to ``a - a.mean()`` too, and fails on SQL's division.
+
+    Examples
+    --------
+    >>> schema = pl.Schema({"a": pl.Int64()})
+    >>> reads_one_row([pl.col("a") + 1], schema), reads_one_row([pl.col("a") - pl.col("a").mean()], schema)
+    (True, False)
+    """
+    mark = "__lazypipe_mark"
+    rows = empty({**schema, mark: pl.Boolean()}).lazy()
+    made = rows.with_columns(e.alias(f"__lazypipe_made_{number}") for number, e in enumerate(exprs))
+    return not exprs or made.filter(pl.col(mark)).explain().lstrip().startswith("WITH_COLUMNS")
 
 
 _ORDER = re.compile(r"(.*?)(?:\s+(asc|desc))?(?:\s+nulls\s+(first|last))?", re.IGNORECASE | re.DOTALL)

@@ -12,6 +12,8 @@ from lazypipe.errors import first_line
 from lazypipe.ops.base import Operation, Scope, Table
 from lazypipe.spec.arguments import TYPES, arg, check_dtype, choice
 
+__all__ = ["Cast", "converted", "refusal"]
+
 
 @dataclass(frozen=True)
 class Cast(Operation):
@@ -51,8 +53,8 @@ class Cast(Operation):
         casts = {}
         for name, written in self.columns.items():
             target = check_dtype(written)
-            casts[name] = _converted(pl.col(name), table.schema[name], target, strict=strict)
-            reason = _refusal(table.schema[name], target)
+            casts[name] = converted(pl.col(name), table.schema[name], target, strict=strict)
+            reason = refusal(table.schema[name], target)
             if reason is not None:
                 what = f"column {name!r} cannot be cast from {table.schema[name]} to {target}: {reason}"
                 raise scope.fault(what, "cast to another type first, or derive it", "columns", name)
@@ -62,6 +64,10 @@ class Cast(Operation):
             frame = scope.tally(frame, lost)
         return frame.with_columns(e.alias(n) for n, e in casts.items())
 
+    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
+        """Rows stay as they are."""
+        return self.lower(table, scope)
+
 
 _ISO_DATES = ("%Y-%m-%d",)
 _ISO_TIMES = ("%H:%M:%S%.f", "%H:%M")
@@ -70,7 +76,7 @@ _ISO_OFFSET = (*(f"{f}%#z" for f in _ISO_LOCAL[:4]), "%+")
 _TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
 
 
-def _converted(column: pl.Expr, source: pl.DataType, target: pl.DataType, *, strict: bool) -> pl.Expr:
+def converted(column: pl.Expr, source: pl.DataType, target: pl.DataType, *, strict: bool) -> pl.Expr:
     """Cast, also where Polars wants another function for it."""
     if isinstance(source, pl.Categorical | pl.Enum) and not isinstance(target, pl.Categorical | pl.Enum):
         column, source = column.cast(pl.String), pl.String()
@@ -129,7 +135,7 @@ def _parsed(text: pl.Expr, readers: Sequence[Callable[..., pl.Expr]], *, strict:
     return pl.coalesce(found, readers[0](pl.when(found.is_null()).then(text), strict=True))
 
 
-def _refusal(source: pl.DataType, target: pl.DataType) -> str | None:
+def refusal(source: pl.DataType, target: pl.DataType) -> str | None:
     """Why Polars has no cast between two types: it says so only when it meets a value."""
     if isinstance(source, pl.Struct) and not isinstance(target, pl.Struct | pl.String):
         return "it holds several values"  # Polars panics
@@ -137,7 +143,7 @@ def _refusal(source: pl.DataType, target: pl.DataType) -> str | None:
     if example is None:
         return None
     try:
-        pl.select(example.alias("x")).select(_converted(pl.col("x"), source, target, strict=False))
+        pl.select(example.alias("x")).select(converted(pl.col("x"), source, target, strict=False))
     except pl.exceptions.PolarsError as error:
         return first_line(error)
     return None

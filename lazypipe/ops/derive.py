@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import polars as pl
 
-from lazypipe.ops.base import Operation, Scope, Table
+from lazypipe.ops.base import Operation, Scope, Table, is_rowwise
 from lazypipe.spec.arguments import SQLS, arg
 from lazypipe.spec.model import Fault
 
@@ -36,6 +36,10 @@ class Derive(Operation):
         return table.frame.with_columns(
             self._bound(n, e, table.schema, scope).alias(n) for n, e in self.columns.items()
         )
+
+    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
+        """Each row is made of itself, if the expressions read no other."""
+        return self.lower(table, scope) if is_rowwise(self.columns.values(), table.schema, scope) else None
 
     def _bound(self, name: str, text: str | pl.Expr, schema: pl.Schema, scope: Scope) -> pl.Expr:
         try:

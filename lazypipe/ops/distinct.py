@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import polars as pl
 
-from lazypipe.ops.base import Operation, Scope, Table, ordering
+from lazypipe.ops.base import Operation, Scope, Table, carry_partitions, ordering
 from lazypipe.spec.arguments import COLUMNS, TEXTS, arg, choice
 from lazypipe.spec.model import Fault
 
@@ -50,3 +50,7 @@ class Distinct(Operation):
             return table.frame.unique(subset, keep=self.keep)
         order = ordering(self.order_by, table.schema, scope, "order_by")
         return order.sort(table.frame).unique(subset, keep=self.keep, maintain_order=True)
+
+    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
+        """The row that stays is made of all with its values."""
+        return carry_partitions(self, table, scope, self.columns or table.schema.names())

@@ -31,3 +31,7 @@ class Drop(Operation):
         """Lower to ``drop``."""
         scope.columns(self.columns, table.schema, "columns")
         return table.frame.drop(self.columns)
+
+    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
+        """Rows stay as they are."""
+        return self.lower(table, scope)

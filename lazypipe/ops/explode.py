@@ -37,3 +37,7 @@ class Explode(Operation):
                 what = f"column {name!r} is {table.schema[name]}, not a list"
                 raise scope.fault(what, "explode takes list columns", "columns", index)
         return table.frame.explode(self.columns, empty_as_null=True, keep_nulls=True)
+
+    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
+        """Each row is made of the one with its list."""
+        return self.lower(table, scope)

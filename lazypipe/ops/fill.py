@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from lazypipe.ops.base import Operation, Scope, Table, ordering
+from lazypipe.ops.base import Operation, Scope, Table, carry_partitions, ordering
 from lazypipe.spec.arguments import COLUMNS, SCALAR, TEXTS, arg, choice
 from lazypipe.spec.model import Fault
 
@@ -61,6 +61,10 @@ class Fill(Operation):
         filled = [c.forward_fill() if self.strategy == "forward" else c.backward_fill() for c in names]
         frame = order.sort(table.frame)
         return frame.with_columns([e.over(self.by) for e in filled] if self.by else filled)
+
+    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
+        """Each row is made of itself, or of those of its partition if values come from others."""
+        return self.lower(table, scope) if self.strategy is None else carry_partitions(self, table, scope, self.by)
 
     def _filled(self, column: str, schema: pl.Schema, scope: Scope) -> pl.Expr:
         dtype = schema[column]

@@ -8,7 +8,7 @@ from typing import ClassVar
 import polars as pl
 
 from lazypipe import sql
-from lazypipe.ops.base import Operation, Scope, Table
+from lazypipe.ops.base import Operation, Scope, Table, is_rowwise
 from lazypipe.spec.arguments import SQL, arg
 
 
@@ -34,3 +34,7 @@ class Filter(Operation):
         if sql.dtype_of(condition, table.schema) == pl.Null:
             condition = condition.cast(pl.Boolean)  # Polars takes no filter that is only null
         return table.frame.filter(condition)
+
+    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
+        """Rows stay as they are, if the condition reads no other."""
+        return self.lower(table, scope) if is_rowwise([self.condition], table.schema, scope) else None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import polars as pl
 
-from lazypipe.ops.base import Operation, Scope, Table
+from lazypipe.ops.base import MADE, MADE_FROM, OTHER_MADE_FROM, Operation, Scope, Table, both_made, with_other_made
 from lazypipe.spec.arguments import CHOSEN, COLUMNS, FLAG, INPUT, TEXT, arg, choice
 from lazypipe.spec.model import Fault
 
@@ -134,6 +134,33 @@ class Join(Operation):
                 what = f"key {left!r} is {here[left]} and key {right!r} is {there[right]}"
                 argument = "on" if self.on else "left_on"
                 raise scope.fault(what, "cast one of them first", argument, index) from error
+
+    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
+        """Each row is made of the rows of both sides that it joins; of a semi join, of all that match."""
+        left, right = self.on or self.left_on, self.on or self.right_on
+        if self.how == "anti":
+            return self.lower(table, scope)
+        if self.how == "semi":
+            keys = [f"__lazypipe_key_{number}" for number in range(len(right))]
+            those = (
+                scope.table(self.with_)
+                .frame.group_by(pl.col(c).alias(k) for c, k in zip(right, keys, strict=True))
+                .agg(MADE)
+            )
+            return both_made(
+                table.frame.join(
+                    those.rename({MADE_FROM: OTHER_MADE_FROM}),
+                    left_on=left,
+                    right_on=keys,
+                    nulls_equal=self.nulls_equal,
+                )
+            )
+        wider = self
+        if self.columns is not None:
+            chosen = self.columns if isinstance(self.columns, Mapping) else {c: c for c in self.columns}
+            wider = replace(self, columns={**chosen, OTHER_MADE_FROM: OTHER_MADE_FROM})
+        listed = Table(table.frame, pl.Schema({**table.schema, MADE_FROM: pl.List(pl.UInt64)}))
+        return both_made(wider.lower(listed, with_other_made(scope, self.with_)))
 
     def _chosen(self, here: pl.Schema, there: pl.Schema, scope: Scope) -> dict[str, str]:
         """Return what comes from the other side: its name in the result → its name there."""

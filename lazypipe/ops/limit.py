@@ -31,3 +31,7 @@ class Limit(Operation):
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to ``slice``."""
         return table.frame.slice(self.offset, self.rows)
+
+    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
+        """Rows stay as they are."""
+        return self.lower(table, scope)

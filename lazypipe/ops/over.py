@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import polars as pl
 
-from lazypipe.ops.base import Operation, Scope, Table, ordering
+from lazypipe.ops.base import Operation, Scope, Table, carry_partitions, ordering
 from lazypipe.spec.arguments import COLUMNS, SQLS, TEXTS, arg
 from lazypipe.spec.model import Fault
 
@@ -58,3 +58,7 @@ class Over(Operation):
             .alias(name)
             for name, text in self.columns.items()
         )
+
+    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
+        """Each row is made of those of its partition."""
+        return carry_partitions(self, table, scope, self.by)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import polars as pl
 
-from lazypipe.ops.base import Operation, Scope, Table
+from lazypipe.ops.base import MADE, MADE_FROM, Operation, Scope, Table
 from lazypipe.spec.arguments import COLUMN, COLUMNS, SCALARS, arg, choice
 
 _AGGREGATES = ("first", "last", "sum", "min", "max", "mean", "median", "len")
@@ -58,3 +58,11 @@ class Pivot(Operation):
         return table.frame.pivot(
             self.on, values, index=list(self.index), values=self.values, aggregate_function=self.aggregate
         )
+
+    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
+        """Each row is made of those with its values of ``index``."""
+        if any(table.schema[name].is_nested() for name in self.index):
+            return None
+        lowered = self.lower(Table(table.frame.drop(MADE_FROM), table.schema), scope)
+        groups = table.frame.group_by(self.index).agg(MADE)
+        return lowered.join(groups, on=self.index, how="left", nulls_equal=True)

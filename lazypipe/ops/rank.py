@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 import polars as pl
 
-from lazypipe.ops.base import Operation, Scope, Table, ordering
+from lazypipe.ops.base import Operation, Scope, Table, carry_partitions, ordering
 from lazypipe.spec.arguments import COLUMN, COLUMNS, TEXTS, arg, choice
 
 
@@ -47,3 +47,7 @@ class Rank(Operation):
         key = reduce(lambda high, low: high.rank("dense").cast(pl.UInt64) * 2**32 + low, keys)
         rank = key.rank(self.method).cast(pl.Int64)
         return table.frame.with_columns((rank.over(self.by) if self.by else rank).alias(self.as_))
+
+    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
+        """Each row is made of those of its partition, which its rank counts."""
+        return carry_partitions(self, table, scope, self.by)

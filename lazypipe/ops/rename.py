@@ -38,3 +38,7 @@ class Rename(Operation):
                     f"two columns would be called {new!r}", "rename or drop the other one", "columns", old
                 )
         return table.frame.rename(dict(self.columns))
+
+    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
+        """Rows stay as they are."""
+        return self.lower(table, scope)

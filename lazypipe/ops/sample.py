@@ -59,3 +59,7 @@ class Sample(Operation):
         # all columns break ties of the hash, so that the choice does not depend on the order of rows
         rows = table.frame.with_columns(hashed.alias(column))
         return rows.bottom_k(self.rows or 0, by=[column, *table.schema]).drop(column)
+
+    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
+        """Rows stay as they are."""
+        return self.lower(table, scope)

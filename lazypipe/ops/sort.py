@@ -32,3 +32,7 @@ class Sort(Operation):
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to ``sort``."""
         return ordering(self.by, table.schema, scope, "by").sort(table.frame)
+
+    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
+        """Rows stay as they are."""
+        return self.lower(table, scope)

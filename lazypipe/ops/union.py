@@ -53,3 +53,7 @@ class Union(Operation):
                 raise scope.fault(what, "add it, or say missing: fill", "with", index)
         frames = [table.frame, *(other.frame for _, other in others)]
         return pl.concat(frames, how="diagonal")
+
+    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
+        """Rows stay as they are, of either input."""
+        return self.lower(table, scope)

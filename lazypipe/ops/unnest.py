@@ -45,3 +45,7 @@ class Unnest(Operation):
                     raise scope.fault(what, "give a separator, or rename one of them first", "columns")
                 names.add(made)
         return table.frame.unnest(self.columns, separator=self.separator)
+
+    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
+        """Rows stay as they are."""
+        return self.lower(table, scope)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import polars as pl
 
-from lazypipe.ops.base import Operation, Scope, Table
+from lazypipe.ops.base import MADE_FROM, Operation, Scope, Table
 from lazypipe.spec.arguments import COLUMN, COLUMNS, arg
 
 
@@ -34,19 +35,27 @@ class Unpivot(Operation):
 
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to ``unpivot``."""
+        return self._unpivoted(table, scope, ())
+
+    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
+        """Each row is made of the one whose values became rows."""
+        return self._unpivoted(table, scope, (MADE_FROM,))
+
+    def _unpivoted(self, table: Table, scope: Scope, more: Sequence[str]) -> pl.LazyFrame:
         scope.columns(self.columns, table.schema, "columns")
         scope.columns(self.index, table.schema, "index")
         first = table.schema[self.columns[0]]
-        for index, name in enumerate(self.columns):
+        for number, name in enumerate(self.columns):
             dtype = table.schema[name]
             if dtype != first and not (dtype.is_numeric() and first.is_numeric()):
                 what = f"column {name!r} is {dtype} and {self.columns[0]!r} is {first}"
-                raise scope.fault(what, "cast one of them first", "columns", index)
+                raise scope.fault(what, "cast one of them first", "columns", number)
         for argument, name in (("name_to", self.name_to), ("value_to", self.value_to)):
             if name in self.index or self.name_to == self.value_to:
                 raise scope.fault(f"two columns would be called {name!r}", "give it another name", argument)
         # under names of their own: Polars refuses those of columns that go
         made = {"__lazypipe_name": self.name_to, "__lazypipe_value": self.value_to}
         name, value = made
-        rows = table.frame.unpivot(list(self.columns), index=list(self.index), variable_name=name, value_name=value)
+        index = [*self.index, *more]
+        rows = table.frame.unpivot(list(self.columns), index=index, variable_name=name, value_name=value)
         return rows.rename(made)

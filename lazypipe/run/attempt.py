@@ -9,33 +9,42 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.contract import read_contract
 from lazypipe.compile.node import Node
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
-from lazypipe.errors import CommitConflict, LazypipeError, Problem, RunError
+from lazypipe.errors import CommitConflict, LazypipeError, Problem, RunError, StorageError
 from lazypipe.gates import Check
+from lazypipe.gates.alone import mark_repeats, settle
 from lazypipe.gates.report import GateReport
+from lazypipe.gates.rule import PREVIOUS, Reference
 from lazypipe.gates.tap import FILE_COLUMN, Tap, quarantine_schema
 from lazypipe.gates.uniqueness import TIMES_COLUMN, KeyTracker, repeated
+from lazypipe.plan.executed import Executed
+from lazypipe.plan.reader import Capture
 from lazypipe.run.blame import explain_failure, join_sides
+from lazypipe.run.corrupt import admitted, files_set_aside
 from lazypipe.run.result import SegmentResult
+from lazypipe.spec import taps
 from lazypipe.spec.model import Step
 from lazypipe.spec.scope import Table
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset, scan_files
-from lazypipe.storage.log import DataFile
+from lazypipe.storage.log import Commit, DataFile
+from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink, ExportSink, Written
-from lazypipe.storage.text import refuse_short_rows
 
 __all__ = ["Attempt", "Observer", "Run"]
 
@@ -76,8 +85,10 @@ class Attempt:
         self.short: dict[str, list[int]] = {}
         self.guards: list[tuple[Node, Step, KeyTracker]] = []
         self.staged: list[DatasetSink | ExportSink] = []
+        self.holds = False
         self.published = False
         self.ended = False
+        self.capture = Capture()
         self.target = self.output.to if self.output else str(run.folder / segment.name)
 
     # write → audit → publish
@@ -86,19 +97,23 @@ class Attempt:
         """Write, audit, publish; raises whatever stops it, with what was published before untouched."""
         self._notify(0)
         expected = self._current_version()
+        self._refuse_changes()
         self._snapshot()
         sink, written = self._write()
         self._audit_text()
         self._audit_joins()
-        for name, tap in self.taps.items():
-            self._count_repeats(name, tap)
-        if any(self._concern_rows(name, tap) for name, tap in self.taps.items()):
+        again = "b"
+        while self._settle():
             sink.discard()
             self.staged.remove(sink)
-            sink, written = self._write("b")
+            sink, written = self._write(again)
+            again += "b"
+        written = self._release(sink, written)
+        self._measure(sink, written)
         self.ended = True
         self._audit_gates(written)
-        version = self._publish(sink, written, expected)
+        earlier = self._rewrite(sink)
+        version = self._publish(sink, written, earlier, expected)
         self.all.kept.setdefault(self.segment.node, self._frame_of_files(sink, written))
         return SegmentResult(
             self.segment.name,
@@ -112,6 +127,8 @@ class Attempt:
             seconds=time.perf_counter() - started,
             gates=self.reports(),
             counts=dict(self.counters),
+            corrupt=files_set_aside(self.all, self.segment),
+            executed=Executed(self.segment.node, self.capture),
         )
 
     def _current_version(self) -> int:
@@ -124,15 +141,23 @@ class Attempt:
         assert self.output is not None
         return Dataset(self.target, self.output.storage_options)
 
+    def _refuse_changes(self) -> None:
+        """Raise StorageError where an output with a contract has got other columns since the pipeline was compiled."""
+        name = self.segment.output
+        if name is None or name not in self.plan.held:
+            return
+        latest = self._dataset().latest()
+        known = (self.plan.held[name], self.plan.nodes[self.segment.node].schema)
+        if latest is not None and all(dict(latest.schema) != dict(k or {}) for k in known):
+            what = f"output {name!r}: its columns are others than when the pipeline was compiled"
+            raise StorageError(what, uri=self.plan.redact(self.target), fix="compile the pipeline again")
+
     def _snapshot(self) -> None:
-        for name in self.segment.nodes:
+        for name in (*self.segment.nodes, *self.segment.lookups):
             source = self.plan.nodes[name].source
             if source is not None and name not in self.all.snapshots:
-                found = source.snapshot()
-                try:
-                    source.reader.check(found.files, source.stored)
-                except LazypipeError as error:
-                    raise source.located(error) from error  # type: ignore[arg-type]  # check raises SourceError only
+                found = admitted(self.all, source, source.snapshot())
+                source.check(found)
                 self.all.snapshots[name] = found
 
     def _sink(self, suffix: str) -> DatasetSink | ExportSink:
@@ -151,7 +176,9 @@ class Attempt:
         self.counters.clear()
         self.guards.clear()
         sink = self._sink(suffix)
-        written = sink.write(self._frame(self.segment.node))
+        self.holds = isinstance(sink, DatasetSink) and not self._is_sorted()
+        self.capture = Capture()
+        written = sink.write(self._frame(self.segment.node), self.capture)
         self._complete_gates()
         return sink, written
 
@@ -172,23 +199,35 @@ class Attempt:
     def _frame(self, name: str) -> pl.LazyFrame:
         """Return a node's rows as this run computes them: counted, checked, split."""
         if name in self.all.kept:
-            return self.all.kept[name]
+            return taps.label(self.all.kept[name], name)
         node = self.plan.nodes[name]
         quarantines = any(c.action == "quarantine" for c in node.checks)
         if node.source is not None:
             # rows that are replayed from a quarantine carry the file that they came from
             asked = quarantines and FILE_COLUMN not in node.schema
             watch = partial(self._watch_text, name, node.source) if node.source.is_text else None
-            frame = node.source.scan(self.all.snapshots[name], file_column=asked, watch=watch)
+            frame = taps.label(node.source.scan(self.all.snapshots[name], file_column=asked, watch=watch), name)
         else:
             inputs = {n: Table(self._frame(n), self.plan.nodes[n].schema) for n in node.inputs}
             frame = node.lower(inputs, self._tally, lambda step: partial(self._guard, node, step))
         if not node.checks:
             return frame
-        frame, checks = self._mark_repeats(name, frame)
-        tap = Tap(checks, node.schema, run=self.all.id, spill=self.all.folder / "quarantine", notify=self._notify)
-        self.taps[name] = tap
-        return tap.attach(frame)
+        known = {check: keys for (of, check), keys in self.known.items() if of == name}
+        frame, checks = mark_repeats(frame, node.checks, known)
+        gate = Tap(
+            checks,
+            node.schema,
+            run=self.all.id,
+            spill=self.all.folder / "quarantine",
+            lookup=self._lookup,
+            notify=self._notify,
+            hold=self.holds and name == self.segment.node,
+            key=self.plan.key(name),
+            masked=self.plan.masked(name),
+            raw=bool(node.raw),
+        )
+        self.taps[name] = gate
+        return gate.attach(frame)
 
     def _plain(self, name: str, *, before_gate: bool = False) -> pl.LazyFrame:
         """Return a node's rows with gates as filters: what to count exactly, or to find a culprit with."""
@@ -199,19 +238,26 @@ class Attempt:
             frame = node.source.scan(self.all.snapshots[name])
         else:
             frame = node.lower({n: Table(self._plain(n), self.plan.nodes[n].schema) for n in node.inputs})
-        return frame if before_gate else node.good(frame)
+        return node.mended(frame) if before_gate else node.good(frame, self._lookup)
 
-    def _watch_text(self, name: str, source: BoundSource, frame: pl.LazyFrame) -> pl.LazyFrame:
+    def _lookup(self, reference: Reference) -> pl.LazyFrame:
+        return taps.label(self._plain(reference.to), reference.to)
+
+    def _is_sorted(self) -> bool:
+        """Whether rows must be written in the order in which they come."""
+        steps = self.plan.nodes[self.segment.node].steps
+        return bool(steps) and steps[-1][0].name == "sort"
+
+    def _watch_text(self, name: str, source: BoundSource, frame: pl.LazyFrame, last: str) -> pl.LazyFrame:
         """Keep projection away from a text file, so that every field is parsed; note nulls in the last column of a CSV."""
         nulls = self.short.setdefault(name, []) if source.reader.format == "csv" else []
-        last = source.in_files(self.all.snapshots[name]).names()[-1]
 
         def watch(batch: pl.DataFrame) -> pl.DataFrame:
             if not nulls and batch[last].null_count():
                 nulls.append(1)
             return batch
 
-        return frame.map_batches(watch, streamable=True, validate_output_schema=False)
+        return taps.tap(frame, watch)
 
     def _tally(self, frame: pl.LazyFrame, conditions: Mapping[str, pl.Expr]) -> pl.LazyFrame:
         """Count rows for which conditions hold, on the way."""
@@ -227,9 +273,7 @@ class Attempt:
                     self.counters[name] += found
             return batch.select(schema.names())
 
-        return frame.with_columns(e.alias(c) for c, (_, e) in columns.items()).map_batches(
-            count, schema=schema, streamable=True, validate_output_schema=False
-        )
+        return taps.tap(frame.with_columns(e.alias(c) for c, (_, e) in columns.items()), count, schema=schema)
 
     def _guard(
         self, node: Node, step: Step, frame: pl.LazyFrame, schema: pl.Schema, keys: tuple[str, ...]
@@ -247,7 +291,7 @@ class Attempt:
             tracker.add(batch)
             return batch
 
-        return frame.map_batches(watch, streamable=True, validate_output_schema=False)
+        return taps.tap(frame, watch)
 
     def _notify(self, _: int) -> None:
         self.all.observer(
@@ -260,13 +304,12 @@ class Attempt:
         for name, nulls in self.short.items():
             source = self.plan.nodes[name].source
             assert source is not None
-            found = self.all.snapshots[name]
-            refuse_short_rows(found.files, source.reader, source.in_files(found), nulls=bool(nulls))
+            source.refuse_short_rows(self.all.snapshots[name], nulls=bool(nulls))
 
     def _audit_joins(self) -> None:
         """Raise RunError where a join's keys are not as unique as it states."""
         for node, step, tracker in self.guards:
-            if tracker.may_repeat():
+            if tracker.count() != 0:
                 inputs = {n: Table(self._plain(n), self.plan.nodes[n].schema) for n in node.inputs}
                 for frame, keys in join_sides(node, step, inputs):
                     found = repeated(frame, keys).collect(engine="streaming")
@@ -280,36 +323,58 @@ class Attempt:
         what = f"stage {node.name!r}: join: key ({key}) stands {times} times on a side where validate allows one"
         return RunError(str(Problem(what, where)), fix="mend the data, or change validate; nothing was published")
 
-    def _count_repeats(self, name: str, tap: Tap) -> None:
-        """Count exactly, for each key check of a gate that may have found any, the rows whose key repeats."""
-        for check in self.plan.nodes[name].checks:
-            if check.keys and tap.trackers[check.id].may_repeat():
-                rows = self._plain(name, before_gate=True)
-                keys = repeated(rows, check.keys, check.where).collect(engine="streaming")
-                tap.count_keys(check, int(keys[TIMES_COLUMN].sum()))
-                if keys.height:
-                    self.known[name, check.id] = keys
+    def _settle(self) -> bool:
+        """Count repeated keys; return whether the rows must be written again, because it matters which ones repeat."""
+        again = False
+        for name, tap in self.taps.items():
+            checks = [c for c in self.plan.nodes[name].checks if (name, c.id) not in self.known]
+            known = settle(tap, checks, partial(self._plain, name, before_gate=True))
+            self.known |= {(name, check): keys for check, keys in known.items()}
+            if any(c.id in known and c.removes_rows for c in checks):
+                again = True
+            elif known:
+                report = tap.report(name)
+                again = again or (report.quarantined > 0 and report.status != "fail")
+        return again
 
-    def _concern_rows(self, name: str, tap: Tap) -> bool:
-        """Whether repeated keys send rows away, or are among the reasons of rows in quarantine: then all is run again."""
-        checks = [c for c in self.plan.nodes[name].checks if (name, c.id) in self.known]
-        if any(c.removes_rows for c in checks) or not checks:
-            return bool(checks)
-        report = tap.report(name)
-        return report.quarantined > 0 and report.status != "fail"
+    def _release(self, sink: DatasetSink | ExportSink, written: Written) -> Written:
+        """Write the rows that were held back until all keys had been seen."""
+        tap = self.taps.get(self.segment.node)
+        good = tap.release() if tap is not None else None
+        if good is None or good.height == 0:
+            return written
+        assert isinstance(sink, DatasetSink)
+        more = replace(sink, prefix=f"{sink.prefix}h")
+        self.staged.append(more)
+        return Written((*written.files, *more.write(good.lazy()).files))
 
-    def _mark_repeats(self, name: str, frame: pl.LazyFrame) -> tuple[pl.LazyFrame, list[Check]]:
-        """Turn the key checks of a gate whose repeated keys are known by now into checks that each row can tell."""
-        checks = []
-        for index, check in enumerate(self.plan.nodes[name].checks):
-            keys = self.known.get((name, check.id))
-            if keys is None:
-                checks.append(check)
-                continue
-            mark = pl.lit(value=True).alias(f"__lazypipe_repeats_{index}")
-            frame = frame.join(keys.lazy().select(*check.keys, mark), on=check.keys, how="left")
-            checks.append(replace(check, keys=(), violated=pl.col(mark.meta.output_name())))
-        return frame, checks
+    def _measure(self, sink: DatasetSink | ExportSink, written: Written) -> None:
+        """Judge the checks of whole frames, over the rows that go on; those of the segment's own node are on disk by now."""
+        for name, tap in self.taps.items():
+            on_disk = name == self.segment.node and isinstance(sink, DatasetSink)
+            rows = partial(self._frame_of_files, sink, written) if on_disk else partial(self._plain, name)
+            for check in self.plan.nodes[name].checks:
+                if check.measure is not None:
+                    frames = {n: self._plain(n) for n in check.measure.frames if n != PREVIOUS}
+                    commit = self._dataset().latest() if self._is_published(name) else None
+                    if commit is not None and PREVIOUS in check.measure.frames:
+                        frames[PREVIOUS] = self._dataset().scan(commit)
+                    tap.measure(check, rows, frames, self._history(name, check))
+
+    def _is_published(self, name: str) -> bool:
+        return name == self.segment.node and self.output is not None and self.output.format == "dataset"
+
+    def _history(self, name: str, check: Check) -> list[Any]:
+        """Return the values that a check measured in the commits before this one, oldest first."""
+        if not check.measure or not check.measure.history or not self._is_published(name):
+            return []
+        log = self._dataset().log
+        found = []
+        for version in log.versions()[-check.measure.history :]:
+            for report in log.read(version).info.get("gates", ()):
+                if report["node"] == name:
+                    found += [c.get("value") for c in report["checks"] if c["id"] == check.id]
+        return found
 
     def _audit_gates(self, written: Written) -> None:
         reports = self.reports()
@@ -332,7 +397,25 @@ class Attempt:
             return pl.LazyFrame(schema=schema)  # an export is written only where nobody else reads
         return scan_files(sink.uri, written.files, schema, sink.partition_by, sink.storage_options)
 
-    def _publish(self, sink: DatasetSink | ExportSink, written: Written, expected: int) -> int | None:
+    def _rewrite(self, sink: DatasetSink | ExportSink) -> Written | None:
+        """Write the rows that more are appended to once more, if the contract has let the columns change; None if not."""
+        if self.output is None or not self.output.contract or self.output.mode != "append":
+            return None
+        before = self._dataset().latest()
+        schema = self.plan.nodes[self.segment.node].schema
+        if before is None or dict(before.schema) == dict(schema) or before.partition_by != self.output.partition_by:
+            return None
+        assert isinstance(sink, DatasetSink)
+        aliases = {n: c.alias for n, c in read_contract(self.output.contract, ()).columns.items()}
+        rows = grown(self._dataset().scan(before), before.schema, schema, aliases)
+        assert rows is not None, "the compiler refuses columns that do not hold the rows that are there"
+        again = replace(sink, prefix=f"{sink.prefix}o")
+        self.staged.append(again)
+        return again.write(rows)
+
+    def _publish(
+        self, sink: DatasetSink | ExportSink, written: Written, earlier: Written | None, expected: int
+    ) -> int | None:
         if self._current_version() != expected:
             # told before the quarantine is replaced too, which then is that of the other run
             raise CommitConflict(
@@ -341,27 +424,32 @@ class Attempt:
                 fix="run again: nothing of this run became visible",
             )
         for name, tap in self.taps.items():
-            self._publish_quarantine(name, tap)
+            self._publish_quarantine(name, tap, self._frame_of_files(sink, written))
         self.published = True
         if isinstance(sink, ExportSink):
             sink.publish()
             return None
         if self.output is None:
             return None
+        schema = self.plan.nodes[self.segment.node].schema
+        files = written.files if earlier is None else (*earlier.files, *written.files)
         commit = self._dataset().commit(
-            written.files,
-            self.plan.nodes[self.segment.node].schema,
+            files,
+            schema,
             run=self.all.id,
             time=self.all.now,
-            mode=self.output.mode,
+            mode=self.output.mode if earlier is None else "replace",
             partition_by=self.output.partition_by,
-            info={"gates": [r.to_dict() for r in self.reports()]},
+            info={"gates": [r.to_dict() for r in self.reports()], **self._tags(self.segment.node)},
             expected=expected,
         )
         return commit.version
 
-    def _publish_quarantine(self, name: str, tap: Tap) -> None:
-        """Commit a gate's quarantined rows to a dataset of their own, so that it says what this run put aside."""
+    def _publish_quarantine(self, name: str, tap: Tap, good: pl.LazyFrame) -> None:
+        """Commit a gate's quarantined rows to a dataset of their own, so that it says what is put aside.
+
+        Where rows are added to an output by key, rows put aside before whose key has come by, ``good``, leave.
+        """
         uri = (
             f"{self.target}__quarantine"
             if self.output and name == self.segment.node
@@ -371,27 +459,52 @@ class Attempt:
         dataset = Dataset(uri, options)
         report = tap.report(name)
         mode = self.output.mode if self.output else "replace"
-        if not report.quarantined and (mode == "append" or not dataset.log.versions()):
+        parts: Iterator[pl.DataFrame] = tap.quarantined()
+        before = dataset.latest()
+        schema = quarantine_schema(self.plan.nodes[name].schema, raw=bool(self.plan.nodes[name].raw))
+        if mode == "append" and before is not None:
+            left = self._still_aside(name, dataset.scan(before), before, schema, good, more=report.quarantined > 0)
+            if left is not None:
+                parts, mode = chain([left] if left.height else [], parts), "replace"
+        if not report.quarantined and (mode == "append" or before is None):
             return
         files: list[DataFile] = []
-        for index, part in enumerate(tap.quarantined()):
+        for index, part in enumerate(parts):
             sink = DatasetSink(uri, f"{self.all.id}-{self.number:03}-{index:03}", storage_options=options)
             self.staged.append(sink)
             files += sink.write(part.lazy()).files
         dataset.commit(
             files,
-            quarantine_schema(self.plan.nodes[name].schema),
+            schema,
             run=self.all.id,
             time=self.all.now,
             mode=mode,
-            info={"of": self.segment.output or name, "gate": report.to_dict()},
+            info={"of": self.segment.output or name, "gate": report.to_dict(), **self._tags(name)},
         )
+
+    def _still_aside(
+        self, name: str, rows: pl.LazyFrame, before: Commit, schema: pl.Schema, good: pl.LazyFrame, *, more: bool
+    ) -> pl.DataFrame | None:
+        """Return what stays of the rows put aside before, with the columns of now; None if they can stay as they are."""
+        output, same = self.output, dict(before.schema) == dict(schema)
+        if output and output.key and self._is_published(name):
+            rows = rows.join(good.select(output.key), on=output.key, how="anti")
+        elif same:
+            return None
+        held = rows if same else grown(rows, before.schema, schema)
+        left = None if held is None else held.collect(engine="streaming")
+        return None if left is not None and left.height == before.rows and (same or not more) else left
+
+    def _tags(self, name: str) -> dict[str, Any]:
+        """Return what a dataset's commit says of its columns' tags; nothing where none has any."""
+        tags = self.plan.tags(name)
+        return {"tags": {c: list(t) for c, t in tags.items()}} if tags else {}
 
     # when it went wrong
 
     def explain(self, error: BaseException) -> LazypipeError:
         """Turn what stopped the query into an error that names the file, or the stage and operation."""
-        nodes = {n: self.plan.nodes[n] for n in self.segment.nodes}
+        nodes = {n: self.plan.nodes[n] for n in (*self.segment.lookups, *self.segment.nodes)}
         snapshots = {n: s for n, s in self.all.snapshots.items() if n in nodes}
         redacted = self.plan.redact(self.target)
         found = explain_failure(error, nodes, snapshots, self._plain, self.plan.pipeline.origin, redacted)

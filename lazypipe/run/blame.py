@@ -78,7 +78,7 @@ def _with_line(error: SourceError, source: BoundSource, snapshot: Snapshot) -> S
     if not source.is_text or re.search(r"line \d", error.what):
         return error
     file = next((f for f in snapshot.files if source.redact(f.uri) == error.uri), None)
-    number = bad_line(file, source.reader, source.in_files(snapshot)) if file is not None else None
+    number = bad_line(file, source.reader, source.inside(file)) if file is not None else None
     return error if number is None else SourceError(f"{error.what} (line {number})", uri=error.uri, fix=error.fix)
 
 

@@ -20,6 +20,7 @@ from lazypipe.compile.segments import Segment
 from lazypipe.errors import GateError, Interrupted, LazypipeError
 from lazypipe.records.record import Records
 from lazypipe.run.attempt import Attempt, Observer, Run
+from lazypipe.run.corrupt import files_set_aside, leave_out_corrupt
 from lazypipe.run.result import RunResult, SegmentResult, Status
 from lazypipe.storage import uri as uris
 from lazypipe.storage.scan import is_engine_error
@@ -98,7 +99,14 @@ class _Execution:
         if any(name not in self.run.kept for name in segment.reads):
             return SegmentResult(segment.name, "blocked", segment.output)
         started = time.perf_counter()
-        attempt = Attempt(self.run, segment, number)
+        while True:
+            attempt = Attempt(self.run, segment, number)
+            result = self._try(attempt, segment, started)
+            if result is not None:
+                return result
+
+    def _try(self, attempt: Attempt, segment: Segment, started: float) -> SegmentResult | None:
+        """Return the outcome of one try; None where corrupt files were in its way, and are now set aside."""
         status: Status
         error: LazypipeError
         try:
@@ -113,7 +121,13 @@ class _Execution:
         except BaseException as failure:
             if not (isinstance(failure, LazypipeError) or is_engine_error(failure)):
                 raise
-            status, error = "error", attempt.explain(failure)
+            attempt.clean_up()
+            try:
+                if leave_out_corrupt(self.run, segment, failure):
+                    return None
+                status, error = "error", attempt.explain(failure)
+            except LazypipeError as another:
+                status, error = "error", another
         finally:
             attempt.clean_up()
         return SegmentResult(
@@ -124,4 +138,5 @@ class _Execution:
             seconds=time.perf_counter() - started,
             gates=attempt.reports(),
             error=error,
+            corrupt=files_set_aside(self.run, segment),
         )

@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 from lazypipe.errors import LazypipeError
 from lazypipe.gates.report import GateReport
+from lazypipe.plan.executed import Executed
+from lazypipe.plan.lineage import ColumnLineage
+from lazypipe.storage.corrupt import CorruptFile
 
 __all__ = ["RunResult", "SegmentResult", "Status"]
 
@@ -18,7 +21,10 @@ _WORST: tuple[Status, ...] = ("interrupted", "error", "gate_failed", "blocked", 
 
 @dataclass(frozen=True)
 class SegmentResult:
-    """One segment's outcome. ``version`` is the commit that its output got, None if it got none."""
+    """One segment's outcome. ``version`` is the commit that its output got, None if it got none.
+
+    ``corrupt`` are the files that its sources were read without, where ``on_corrupt`` lets a run go on.
+    """
 
     name: str
     status: Status
@@ -32,6 +38,19 @@ class SegmentResult:
     gates: tuple[GateReport, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     error: LazypipeError | None = None
+    corrupt: tuple[CorruptFile, ...] = ()
+    executed: Executed | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def lineage(self) -> ColumnLineage | None:
+        """The column lineage of the query that ran, in terms of the sources and stages it read; None if none was completed.
+
+        Raises
+        ------
+        LazypipeError
+            If Polars showed a plan that this version of lazypipe cannot read.
+        """
+        return None if self.executed is None else self.executed.lineage
 
     def to_dict(self) -> dict[str, Any]:
         """Return the outcome as plain data."""
@@ -47,6 +66,7 @@ class SegmentResult:
             "seconds": round(self.seconds, 6),
             "gates": [g.to_dict() for g in self.gates],
             "counts": dict(self.counts),
+            "corrupt": [c.to_dict() for c in self.corrupt],
             "error": None if self.error is None else str(self.error),
         }
 
@@ -77,6 +97,11 @@ class RunResult:
     def gates(self) -> Mapping[str, GateReport]:
         """The report of each gate, by its source or stage."""
         return {g.node: g for s in self.segments for g in s.gates}
+
+    @property
+    def corrupt(self) -> tuple[CorruptFile, ...]:
+        """The files that were set aside because they cannot be decoded, each once."""
+        return tuple(dict.fromkeys(c for s in self.segments for c in s.corrupt))
 
     @property
     def commits(self) -> Mapping[str, int]:

@@ -73,6 +73,8 @@ INTEGER = Kind({"type": "integer"})
 """A whole number."""
 FRACTION = Kind({"type": "number", "minimum": 0, "maximum": 1})
 """A number from 0 to 1."""
+NUMBER = Kind({"type": "number"})
+"""A number."""
 FLAG = Kind({"type": "boolean"})
 """true or false."""
 TEXT = Kind(_TEXT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path as FilePath
@@ -30,7 +30,18 @@ from lazypipe.spec.model import (
 )
 from lazypipe.spec.schema import faults
 
-__all__ = ["from_dict", "from_json", "from_yaml", "load", "problems", "to_dict", "to_json", "to_yaml"]
+__all__ = [
+    "Dumper",
+    "from_dict",
+    "from_json",
+    "from_yaml",
+    "gate_faults",
+    "load",
+    "problems",
+    "to_dict",
+    "to_json",
+    "to_yaml",
+]
 
 
 def load(path: str | FilePath) -> Pipeline:
@@ -87,6 +98,30 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple | range):
         return [_plain(v) for v in value]
     return value
+
+
+def gate_faults(steps: Sequence[Step]) -> list[Fault]:
+    """Return the departures from the JSON Schema of rules that stand in no definition, at their own paths.
+
+    Values that exist in Python only (dates, numbers of other libraries) are left to the rules themselves.
+    """
+    found = []
+    for step in steps:
+        written = _as_text(step.to_dict())
+        if not _is_json(written):
+            continue
+        document = {"version": 1, "name": "rules", "sources": {"a": {"uri": "a", "gate": [written]}}, "outputs": {}}
+        above = ("sources", "a", "gate", 0)
+        found += [Fault(f.what, f.fix, (*step.path, *f.path[len(above) :])) for f in faults(document)]
+    return found
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(k, str) and _is_json(v) for k, v in value.items())
+    if isinstance(value, list):
+        return all(map(_is_json, value))
+    return value is None or type(value) in (str, int, float, bool)
 
 
 def _as_text(value: Any) -> Any:
@@ -152,7 +187,7 @@ def _source(name: str, written: Mapping[str, Any]) -> Source:
         **{k: v for k, v in given.items() if k not in ("uri", "key", "gate")},
         uri=_names(written["uri"]),
         key=_names(written.get("key", ())),
-        gate=_steps(written.get("gate", ()), ("sources", name, "gate")),
+        **_gate(written.get("gate", ()), ("sources", name, "gate")),
     )
 
 
@@ -160,7 +195,7 @@ def _stage(name: str, written: Mapping[str, Any]) -> Stage:
     return Stage(
         inputs=_names(written["from"]),
         do=_steps(written.get("do", ()), ("stages", name, "do")),
-        gate=_steps(written.get("gate", ()), ("stages", name, "gate")),
+        **_gate(written.get("gate", ()), ("stages", name, "gate")),
         description=written.get("description"),
     )
 
@@ -177,6 +212,19 @@ def _output(name: str, written: Mapping[str, Any]) -> Output:
 
 def _names(written: Any) -> tuple[str, ...]:
     return (written,) if isinstance(written, str) else tuple(written)
+
+
+def _gate(written: Any, path: Path) -> dict[str, Any]:
+    if isinstance(written, Mapping):
+        return {"gate": _steps(written["rules"], (*path, "rules")), "action": written.get("action")}
+    return {"gate": _steps(written, path)}
+
+
+def _gate_dict(gate: tuple[Step, ...], action: str | None) -> dict[str, Any]:
+    rules = [s.to_dict() for s in gate]
+    if action:
+        return {"gate": {"action": action, "rules": rules}}
+    return {"gate": rules} if rules else {}
 
 
 def _steps(written: Any, path: Path) -> tuple[Step, ...]:
@@ -215,7 +263,7 @@ def to_dict(pipeline: Pipeline) -> dict[str, Any]:
 
 def to_yaml(pipeline: Pipeline) -> str:
     """Return the definition as YAML that ``from_yaml`` reads back to an equal pipeline."""
-    return yaml.dump(to_dict(pipeline), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return yaml.dump(to_dict(pipeline), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def to_json(pipeline: Pipeline) -> str:
@@ -223,7 +271,7 @@ def to_json(pipeline: Pipeline) -> str:
     return json.dumps(to_dict(pipeline), indent=2, ensure_ascii=False) + "\n"
 
 
-class _Dumper(yaml.SafeDumper):
+class Dumper(yaml.SafeDumper):
     """Quotes every text that the loader would not read as text."""
 
     yaml_implicit_resolvers = dict(yaml.SafeDumper.yaml_implicit_resolvers)  # noqa: RUF012  # as PyYAML declares it
@@ -233,17 +281,17 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+def _text(dumper: Dumper, text: str) -> yaml.ScalarNode:
     # these are line ends to YAML 1.1; PyYAML escapes them between double quotes only
     style = '"' if any(c in "\x85\u2028\u2029\ufeff" for c in text) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
-_Dumper.add_representer(str, _text)
+Dumper.add_representer(str, _text)
 
 # the dumper keeps YAML 1.1's resolvers, which quote more than the loader needs, so other readers agree too
 for _first, _resolvers in document.RESOLVERS.items():
-    _Dumper.yaml_implicit_resolvers[_first] = [*_Dumper.yaml_implicit_resolvers.get(_first, []), *_resolvers]
+    Dumper.yaml_implicit_resolvers[_first] = [*Dumper.yaml_implicit_resolvers.get(_first, []), *_resolvers]
 
 
 def _given(**values: Any) -> dict[str, Any]:
@@ -279,7 +327,8 @@ def _source_dict(source: Source) -> dict[str, Any]:
         "uri": _one_or_more(source.uri),
         **_given(**{f: getattr(source, f) for f in fields}),
         **({"key": list(source.key)} if source.key else {}),
-        **({"gate": [s.to_dict() for s in source.gate]} if source.gate else {}),
+        **_gate_dict(source.gate, source.action),
+        **({"on_corrupt": source.on_corrupt} if source.on_corrupt != "fail" else {}),
         **_given(description=source.description),
     }
 
@@ -288,7 +337,7 @@ def _stage_dict(stage: Stage) -> dict[str, Any]:
     return {
         "from": _one_or_more(stage.inputs),
         **({"do": [s.to_dict() for s in stage.do]} if stage.do else {}),
-        **({"gate": [s.to_dict() for s in stage.gate]} if stage.gate else {}),
+        **_gate_dict(stage.gate, stage.action),
         **_given(description=stage.description),
     }
 
@@ -304,6 +353,7 @@ def _output_dict(name: str, output: Output) -> dict[str, Any]:
             key=output.key,
             optimize=output.optimize,
             storage_options=output.storage_options,
+            contract=output.contract,
             description=output.description,
         ),
     }

@@ -226,7 +226,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Source:
-    """Where rows come from: files under a URI pattern, or a dataset."""
+    """Where rows come from: files under a URI pattern, or a dataset; ``action`` is that of its gate's rules by default."""
 
     uri: tuple[str, ...]
     format: str | None = None
@@ -237,16 +237,19 @@ class Source:
     contract: Mapping[str, Any] = NOTHING
     columns: Mapping[str, Any] = NOTHING
     gate: tuple[Step, ...] = ()
+    action: str | None = None
+    on_corrupt: str = "fail"
     description: str | None = None
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A named node: its inputs, its operations in order, and the gate at its end."""
+    """A named node: its inputs, its operations in order, and the gate at its end, with its rules' default action."""
 
     inputs: tuple[str, ...]
     do: tuple[Step, ...] = ()
     gate: tuple[Step, ...] = ()
+    action: str | None = None
     description: str | None = None
 
 
@@ -262,6 +265,7 @@ class Output:
     key: tuple[str, ...] = ()
     optimize: str | None = None
     storage_options: Mapping[str, Any] = NOTHING
+    contract: Mapping[str, Any] = NOTHING
     description: str | None = None
 
 

@@ -37,7 +37,7 @@ class Table:
 
     def stub(self) -> Table:
         """Return an empty table of the same schema: lowering over it costs the same at any depth."""
-        return Table(pl.LazyFrame(schema=self.schema), self.schema)
+        return Table(sql.empty(self.schema).lazy(), self.schema)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Scope:
                 return text
             expr = sql.bind(text, schema, self.params)
             # run over no rows: schemas alone do not show that text was compared with a number
-            pl.DataFrame(schema=schema).lazy().select(expr).collect()
+            sql.empty(schema).lazy().select(expr).collect()
         except sql.SqlError as error:
             raise self.fault(error.what, error.fix, argument, *rest) from error
         except pl.exceptions.PolarsError as error:

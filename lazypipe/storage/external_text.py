@@ -149,8 +149,10 @@ def _ndjson_source(source: bytes | str) -> str | io.BytesIO:
 def columns_of(text: TextFormat, source: bytes | str, declared: Mapping[str, pl.DataType] | None) -> pl.Schema:
     """Return the columns of a file with their types: the declared one by name, else the inferred one.
 
-    Without a header a CSV file's columns are those declared, in order, if they are as many.
+    Those of NDJSON, where each line has the keys that it has, are those declared. Without a header a CSV file's columns are those declared, in order, if they are as many.
     """
+    if isinstance(text, Ndjson) and declared is not None:
+        return pl.Schema(declared)  # a key that no line has is null in all of them
     found = text.infer(source)
     if declared is None:
         return found

@@ -30,6 +30,11 @@ _CSV_OPTIONS = {
     "decimal_comma": "decimal_comma",
 }
 _OS_ERROR = re.compile(r"([^:\s][^:]*) \(os error (\d+)\)")
+_LOOSE: Mapping[str, Any] = {
+    "missing_columns": "insert",
+    "extra_columns": "ignore",
+    "cast_options": pl.ScanCastOptions(integer_cast="upcast", float_cast="upcast"),
+}
 _INFER_ROWS = 10_000
 _INFER_DATES = 100
 _WITH_FOLDERS = ("parquet", "ipc")
@@ -62,12 +67,15 @@ class Reader:
     """How the files of a source are read: format, options, declared types.
 
     The same reader gives the schema (``infer``), the scan of a list of files, and the culprit when a scan has failed.
+    ``loose`` lets Parquet files that Polars reads itself lack columns (which are null then), have further ones, and hold
+    narrower numbers.
     """
 
     format: str
     declared: Mapping[str, pl.DataType] = field(default_factory=dict)
     read: Mapping[str, Any] = field(default_factory=dict)
     storage_options: Mapping[str, Any] = field(default_factory=dict)
+    loose: bool = False
 
     def infer(self, files: Sequence[FileInfo]) -> pl.Schema:
         """Read the schema of the first file, from its footer or its first rows, and add the columns in Hive folders.
@@ -87,17 +95,23 @@ class Reader:
                 return self._infer_through_fsspec(file.uri)
             if self.format == "csv":
                 return self._infer_csv(file.uri)
-            return self._native([file.uri], None).collect_schema()
+            return self._typed(self._native([file.uri], None).collect_schema())
         except BaseException as error:
             if not (is_engine_error(error) or isinstance(error, SourceError)):
                 raise
             raise self.unreadable(file, error) from error
 
+    def _typed(self, found: pl.Schema) -> pl.Schema:
+        """Put declared types in: what NDJSON is told of a column that it does not find, it refuses."""
+        return pl.Schema({n: self.declared.get(n, t) for n, t in found.items()})
+
     def _infer_through_fsspec(self, uri: str) -> pl.Schema:
-        options: dict[str, Any] = {"schema_overrides": dict(self.declared)} if self.declared else {}
+        options: dict[str, Any] = {}
         if self.format == "csv":
-            options |= self.csv_options | {"try_parse_dates": self.read.get("parse_dates", True)}
-        return external_schema(uri, format=self._external, storage_options=self.storage_options, read_options=options)
+            options = self.csv_options | {"try_parse_dates": self.read.get("parse_dates", True)}
+            options |= {"schema_overrides": dict(self.declared)} if self.declared else {}
+        found = external_schema(uri, format=self._external, storage_options=self.storage_options, read_options=options)
+        return self._typed(found)
 
     def _infer_csv(self, uri: str) -> pl.Schema:
         """Read the names, then the types of undeclared columns, from the first rows.
@@ -176,14 +190,17 @@ class Reader:
         found = hive.values(files[0].uri) if files else {}
         return {n: t for n, t in schema.items() if n in found}
 
-    def check(self, files: Sequence[FileInfo], schema: pl.Schema) -> None:
-        """Refuse what Polars would pass over in silence, or not name: an empty file, one in another kind of folder."""
+    def check(self, files: Sequence[FileInfo], schema: pl.Schema, *, inside: bool = True) -> None:
+        """Refuse what Polars would pass over in silence, or not name: an empty file, one in another kind of folder.
+
+        ``inside`` tells whether the columns inside files are to be looked at too, where a scan does not.
+        """
         keys = self.keys(files, schema)
         for file in files:
             _refuse_empty(file)
             if other := [k for k in keys if k not in hive.values(file.uri)]:
                 raise SourceError(f"the file is in no folder {other[0]}=…", uri=file.uri, fix="move it into one")
-        if self.format == "ipc" and files:  # which is scanned without a schema
+        if inside and self.format == "ipc" and files:  # which is scanned without a schema
             self._refuse_other_columns(files[0], schema)
 
     def culprit(self, files: Sequence[FileInfo], schema: pl.Schema) -> SourceError | None:
@@ -252,6 +269,7 @@ class Reader:
                     include_file_paths=file_column,
                     hive_partitioning=bool(keys),
                     hive_schema=keys or None,
+                    **(_LOOSE if self.loose else {}),
                 )
             case "ipc":
                 return pl.scan_ipc(
@@ -266,7 +284,6 @@ class Reader:
                 return pl.scan_ndjson(
                     list(names),
                     schema=schema,
-                    schema_overrides=None if schema else dict(self.declared),
                     infer_schema_length=_INFER_ROWS,
                     storage_options=storage,
                     include_file_paths=file_column,

@@ -20,6 +20,7 @@ import polars as pl
 from polars.io.partition import FileProviderArgs, SinkedPathsCallbackArgs
 
 from lazypipe.errors import StorageError, first_line
+from lazypipe.spec.taps import tap
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.external import scan_external
@@ -27,10 +28,13 @@ from lazypipe.storage.log import DataFile
 
 __all__ = ["DatasetSink", "ExportSink", "Sink", "Written", "is_data_file", "is_staged"]
 
+Watch = Callable[..., None]
+"""Is shown, by Polars, the plan of the very query that runs."""
+
 _TARGET_BYTES = 1 << 30
 """Size in memory at which a data file is closed and the next begun; on disk it is a quarter of that, or less."""
 
-_STEP = r"-\d{3}b?"  # how the prefix that the executor gives ends: …-001
+_STEP = r"-\d{3}[a-z]*"  # how the prefix that the executor gives ends: …-001
 _DATA_FILE = re.compile(_STEP + r"(-\d{3})?-\d{5}\.parquet$")
 
 
@@ -73,11 +77,16 @@ class Written:
         return sum(f.bytes for f in self.files)
 
 
+def _run(sink: pl.LazyFrame, capture: Watch | None) -> None:
+    watched: dict[str, Any] = {"post_opt_callback": capture}  # an argument that Polars does not declare
+    sink.collect(engine="streaming", **watched)
+
+
 class Sink(Protocol):
     """Somewhere to write a frame's rows."""
 
-    def write(self, frame: pl.LazyFrame) -> Written:
-        """Run the frame as one streaming query into files that no reader sees."""
+    def write(self, frame: pl.LazyFrame, capture: Watch | None = None) -> Written:
+        """Run the frame as one streaming query into files that no reader sees; ``capture`` is shown the plan that runs."""
 
     def discard(self) -> None:
         """Remove what ``write`` left, as far as that can be done."""
@@ -98,7 +107,7 @@ class DatasetSink:
         """Write local files by their paths: for ``file:`` URIs Polars stages each once more, and leaves that behind."""
         self.uri = uris.local_path(self.uri) if uris.is_local(self.uri) else self.uri
 
-    def write(self, frame: pl.LazyFrame) -> Written:
+    def write(self, frame: pl.LazyFrame, capture: Watch | None = None) -> Written:
         """Write the rows; raises whatever the query raises, with the files left for ``discard`` or ``vacuum``."""
         native = uris.is_native(self.uri)
         opened: dict[str, Any] = {}
@@ -125,7 +134,7 @@ class DatasetSink:
             found.extend((p.path, p.num_rows, p.num_bytes) for p in args.paths)
 
         try:
-            frame.sink_parquet(
+            sinking = frame.sink_parquet(
                 pl.PartitionBy(
                     self.uri + "/",
                     file_path_provider=provide,
@@ -134,11 +143,12 @@ class DatasetSink:
                     approximate_bytes_per_file=_TARGET_BYTES,
                 ),
                 mkdir=native,
-                engine="streaming",
+                lazy=True,
                 storage_options=(dict(self.storage_options) or None) if native else None,
                 sinked_paths_callback=report if native else None,
                 **self.options,
             )
+            _run(sinking, capture)
             for file in opened.values():
                 file.finish()
         finally:
@@ -206,7 +216,7 @@ class _Counting(io.RawIOBase):
         self._file.close()
 
 
-_EXPORTS: Mapping[str, Callable[..., None]] = {
+_EXPORTS: Mapping[str, Callable[..., pl.LazyFrame]] = {
     "parquet": pl.LazyFrame.sink_parquet,
     "csv": pl.LazyFrame.sink_csv,
     "ndjson": pl.LazyFrame.sink_ndjson,
@@ -233,7 +243,7 @@ class ExportSink:
         folder, _, name = self.uri.rpartition("/")
         return f"{folder}/.{self.prefix}.{name}" if folder else f".{self.prefix}.{name}"
 
-    def write(self, frame: pl.LazyFrame) -> Written:
+    def write(self, frame: pl.LazyFrame, capture: Watch | None = None) -> Written:
         """Write the rows beside the target."""
         counted: list[int] = []
 
@@ -252,9 +262,9 @@ class ExportSink:
             if folder := path.rpartition("/")[0]:
                 fs.makedirs(folder, exist_ok=True)
             target = _Counting(fs.open(path, "wb"))
-        rows = frame.map_batches(count, streamable=True, validate_output_schema=False)
         try:
-            _EXPORTS[self.format](rows, target, engine="streaming", **options)
+            sinking = _EXPORTS[self.format](tap(frame, count), target, lazy=True, **options)
+            _run(sinking, capture)
             if isinstance(target, _Counting):
                 target.finish()
         finally:

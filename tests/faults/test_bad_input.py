@@ -481,7 +481,10 @@ def test_a_cast_of_the_contract_that_fails_names_source_and_file(tmp_path: Path)
     )
     result = pipe.compile().run()
     assert (result.status, result.exit_code) == ("error", 3)
-    assert re.match(rf"{tmp_path}/2.parquet: source 'a': conversion .*failed", str(result.segments[0].error))
+    assert str(result.segments[0].error) == (
+        f"{tmp_path}/2.parquet: source 'a': column 'x' has 1 cell that is no Int64, such as 'five'; "
+        "mend the file, or say on_type_change: discard_row or discard_column"
+    ), result.segments[0].error
 
 
 # secrets

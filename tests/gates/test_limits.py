@@ -108,6 +108,9 @@ def test_a_check_alone_counts_and_removes_nothing() -> None:
         "failed": 2,
         "threshold": None,
         "fraction": 0.5,
+        "description": "d",
+        "tags": ["t"],
+        "owner": "o",
     }
     assert lp.check(frame, []).to_dict() == {
         "node": "frame",

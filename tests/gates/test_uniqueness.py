@@ -61,7 +61,7 @@ def test_certainty_is_never_wrong(kind: str, data: st.DataObject) -> None:
         frame = frame.sort("k", descending=order == "reversed")
     tracker = tracker_of(frame, data.draw(st.lists(st.integers(0, frame.height), max_size=5)), "k")
     repeats = repeated(frame, ("k",))
-    if not tracker.may_repeat():
+    if tracker.count() == 0:
         assert repeats.height == 0
     elif not dtype.is_nested():  # those are not tracked: any value makes it uncertain
         assert repeats.height > 0 or tracker._spans
@@ -77,13 +77,13 @@ def test_compound_keys_are_certain_both_ways(rows: list[tuple[Any, Any, Any]], c
     frame = pl.DataFrame(rows, schema={"a": pl.Int64, "b": pl.Float64, "c": pl.String}, orient="row")
     tracker = tracker_of(frame, [min(c, frame.height) for c in cuts], "a", "b", "c")
     compared = [(a, b + 0.0, c) for a, b, c in rows if a is not None and b is not None]
-    assert tracker.may_repeat() == (len(set(compared)) < len(compared))
+    assert (tracker.count() != 0) == (len(set(compared)) < len(compared))
 
 
 def test_swapped_and_gridded_keys_differ() -> None:
     grid = pl.DataFrame({"a": range(300)}).join(pl.DataFrame({"b": range(300)}), how="cross")
-    assert not tracker_of(grid, [1_000, 50_000], "a", "b").may_repeat()
-    assert not tracker_of(grid.with_columns(c=pl.col("a").cast(pl.String)), [], "c", "b").may_repeat()
+    assert tracker_of(grid, [1_000, 50_000], "a", "b").count() == 0
+    assert tracker_of(grid.with_columns(c=pl.col("a").cast(pl.String)), [], "c", "b").count() == 0
 
 
 def batches(*ranges: tuple[int, int], shuffle: bool = False, dtype: Any = pl.Int64) -> KeyTracker:
@@ -101,16 +101,16 @@ def batches(*ranges: tuple[int, int], shuffle: bool = False, dtype: Any = pl.Int
 )
 def test_sorted_batches_are_certain_and_keep_no_hashes(dtype: Any) -> None:
     tracker = batches((100, 200), (0, 50), (50, 100), (300, 320), dtype=dtype)
-    assert not tracker.may_repeat()
+    assert tracker.count() == 0
     assert tracker._hashes == []
-    assert batches((0, 50), (49, 100), dtype=dtype).may_repeat()
+    assert batches((0, 50), (49, 100), dtype=dtype).count() != 0
 
 
 def test_nanoseconds_apart_is_apart() -> None:
     tracker = KeyTracker(("k",), pl.Schema({"k": pl.Datetime("ns")}))
     for start in (0, 20, 40):
         tracker.add(pl.DataFrame({"k": range(start, start + 20)}).select(pl.col("k").cast(pl.Datetime("ns"))))
-    assert not tracker.may_repeat()
+    assert tracker.count() == 0
 
 
 def test_shuffled_batches_are_certain() -> None:
@@ -120,10 +120,10 @@ def test_shuffled_batches_are_certain() -> None:
     random.Random(1).shuffle(values)
     for start in range(0, 500, 3):
         one_by_one.add(pl.DataFrame({"k": values[start : start + 3]}))
-    assert not one_by_one.may_repeat()
+    assert one_by_one.count() == 0
     one_by_one.add(pl.DataFrame({"k": [250]}))
-    assert one_by_one.may_repeat()
-    assert not batches((0, 100), (100, 200), shuffle=True).may_repeat()
+    assert one_by_one.count() != 0
+    assert batches((0, 100), (100, 200), shuffle=True).count() == 0
 
 
 def test_a_mix_is_certain_where_sorted_batches_stand_apart() -> None:
@@ -131,26 +131,33 @@ def test_a_mix_is_certain_where_sorted_batches_stand_apart() -> None:
     evens, odds = list(range(1_000, 1_100, 2)), list(range(1_001, 1_101, 2))
     for values in (evens[::-1], odds[::-1], [2_000], [1_999]):
         tracker.add(pl.DataFrame({"k": values}))
-    assert not tracker.may_repeat()
+    assert tracker.count() == 0
     tracker.add(pl.DataFrame({"k": list(range(1_050, 1_080))}))  # in order, among hashed ones
-    assert tracker.may_repeat()
+    assert tracker.count() != 0
     # a short span inside a long one that is not its neighbour
-    assert batches((0, 100), (20, 40), (60, 80)).may_repeat()
+    assert batches((0, 100), (20, 40), (60, 80)).count() != 0
     hidden = KeyTracker(("k",), pl.Schema({"k": pl.Int64}))
     for values in (list(range(0, 200, 2))[::-1], [3, 1], list(range(100, 130))):
         hidden.add(pl.DataFrame({"k": values}))
-    assert hidden.may_repeat()
+    assert hidden.count() != 0
 
 
 def test_nulls_are_not_compared_and_nested_keys_not_tracked() -> None:
     tracker = KeyTracker(("k",), pl.Schema({"k": pl.List(pl.Int8)}))
     tracker.add(pl.DataFrame({"k": [None, None]}, schema={"k": pl.List(pl.Int8)}))
-    assert not tracker.may_repeat()
+    assert tracker.count() == 0
     tracker.add(pl.DataFrame({"k": [[1]]}, schema={"k": pl.List(pl.Int8)}))
-    assert tracker.may_repeat()
+    assert tracker.count() != 0
 
 
 def test_repeated_counts_the_rows_of_where() -> None:
     frame = pl.DataFrame({"k": [1, 1, 2, 2, None, None], "w": [True, True, True, False, True, True]})
     assert repeated(frame, ("k",), pl.col("w")).rows() == [(1, 2)]
     assert repeated(frame.lazy(), ("k",)).collect().sort("k").rows() == [(1, 2), (2, 2)]
+
+
+def test_batches_in_order_and_in_none_that_touch_are_uncertain() -> None:
+    tracker = KeyTracker(("k",), pl.Schema({"k": pl.Int64}))
+    tracker.add(pl.DataFrame({"k": list(range(50))}))
+    tracker.add(pl.DataFrame({"k": [60, 49, 55]}))
+    assert tracker.count() is None

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import math
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lazypipe import DefinitionError
+from lazypipe.spec import document
 from lazypipe.spec.document import parse
 
 SCALARS = {
@@ -190,6 +193,24 @@ def test_every_json_document_is_read_with_all_its_positions(value: Any, indent: 
         part = path[-1] if path and isinstance(path[-1], str) else _at(value, path)
         start = json.dumps(part, ensure_ascii=False)
         assert rest.startswith(start[0] if isinstance(part, list | dict) else start)
+
+
+@given(
+    VALUES, st.booleans(), st.integers(0, 60), st.sampled_from(["", ":", "\t", "'", "]", "- ", "#", "&a ", "*a", "\n "])
+)
+def test_what_libyaml_reads_is_what_pyyaml_reads(value: Any, flow: bool, at: int, more: str) -> None:
+    text = yaml.safe_dump(value, default_flow_style=flow, allow_unicode=True)
+    text = text[:at] + more + text[at:]
+
+    def read() -> Any:
+        try:
+            return repr(parse(text, "f"))
+        except DefinitionError as error:
+            return str(error)
+
+    with patch.object(document, "_FastLoader", document._Loader):
+        slowly = read()
+    assert read() == slowly
 
 
 def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

@@ -95,10 +95,11 @@ outputs: {b: {to: out}}
 
 def test_a_parameter_becomes_a_literal_of_its_type() -> None:
     pipe = lp.Pipeline.from_yaml(TEXT)
-    by_text = pipe.compile(since="2013-02-01", least="-7")
-    by_value = pipe.compile(params={"since": date(2013, 2, 1)}, least=-7)
+    now = datetime(1970, 1, 1, tzinfo=UTC)
+    by_text = pipe.compile(now=now, since="2013-02-01", least="-7")
+    by_value = pipe.compile(now=now, params={"since": date(2013, 2, 1)}, least=-7)
     assert by_text.params == by_value.params == {
-        "since": date(2013, 2, 1), "least": -7, "now": datetime(1970, 1, 1, tzinfo=UTC),
+        "since": date(2013, 2, 1), "least": -7, "now": now,
     }  # fmt: skip
     assert by_text.explain("b", "logical") == by_value.explain("b", "logical")
     assert "2013-02-01" in by_text.explain("b", "logical")

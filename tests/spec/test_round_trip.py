@@ -71,7 +71,8 @@ def mapping(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     if schema.get("maxProperties") == 1:
         return st.sampled_from(sorted(known)).flatmap(lambda n: st.fixed_dictionaries({n: matching(known[n])}))
     needed = {n: matching(known[n]) for n in schema.get("required", ())}
-    return st.fixed_dictionaries(needed, optional={n: matching(s) for n, s in known.items() if n not in needed})
+    made = st.fixed_dictionaries(needed, optional={n: matching(s) for n, s in known.items() if n not in needed})
+    return made.filter(bool) if schema.get("minProperties") else made
 
 
 PARAMS = st.dictionaries(NAMES, st.fixed_dictionaries({"type": st.sampled_from(PARAM_TYPES)}, optional={"description": TEXT}), max_size=2)  # fmt: skip

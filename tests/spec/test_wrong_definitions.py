@@ -311,7 +311,7 @@ RULES = {
     "@between: {min: 1}": "'column' is missing in 'between'; add column: the column",
     "between: {@column: dely, min: 1}": NO_DELY,
     "between: {@column: delay}": "between needs a bound; give min, max or both",
-    "between: {@column: late, min: 0}": "column 'late' is Boolean, which has no order; use in_set",
+    "between: {@column: late, min: 0}": "column 'late' is Boolean, and between is for what has an order; use in_set",
     "between: {column: delay, @min: low}": (
         "'low' cannot be compared with column 'delay', which is Float64; write a value of that type"
     ),
@@ -392,12 +392,28 @@ SECTIONS = {
         "read is for text files, and this is parquet; remove read"
     ),
     "sources: {a: {uri: a.csv, contract: {columns: {@x: Int46}}}}": "unknown type 'Int46'; did you mean 'Int64'?",
-    "sources: {a: {uri: a.csv, contract: {columns: {@x: 5}}}}": "'x' must be text, not 5; put it in quotes: \"5\"",
+    "sources: {a: {uri: a.csv, contract: {columns: {@x: 5}}}}": (
+        "'x' must be text or a mapping, not 5; put it in quotes: \"5\""
+    ),
+    "sources: {a: {uri: a.csv, contract: {columns: {x: {@type: Int46}}}}}": "unknown type 'Int46'; did you mean 'Int64'?",
+    "sources: {a: {uri: a.csv, contract: {columns: {x: {type: Int64, @on_change: fail}}}}}": (
+        "unknown key 'on_change' of 'x'; did you mean 'on_type_change'?"
+    ),
+    "sources: {a: {uri: a.csv, contract: {columns: {@x: {alias: y}}}}}": "'type' is missing in 'x'; add type: a type such as Int64, String, Date, Datetime(us, UTC)",
+    "sources: {a: {uri: a.csv, contract: {columns: {x: {type: Int64, @alias: y}, y: String}}}}": (
+        "'y' is an alias of 'x', and a column of its own; remove one of them"
+    ),
+    "sources: {a: {uri: a.csv, contract: {columns: {x: {type: Int64, alias: z}, y: {type: String, @alias: [w, z]}}}}}": (
+        "'z' is an alias of 'y', and one of 'x' too; remove one of them"
+    ),
+    "sources: {a: {uri: a.csv, contract: {columns: {x: Int64}, @on_missing_column: ignore}}}": (
+        "'on_missing_column' cannot be 'ignore'; known values: discard_column, discard_row, evolve, fail, freeze"
+    ),
     "sources: {a: {uri: a.csv, contract: {columns: {x: Int64}, @on_new_colum: fail}}}": (
         "unknown key 'on_new_colum' of 'contract'; did you mean 'on_new_column'?"
     ),
     "sources: {a: {uri: a.csv, contract: {columns: {x: Int64}, @on_new_column: refuse}}}": (
-        "'on_new_column' cannot be 'refuse'; known values: drop, fail, ignore"
+        "'on_new_column' cannot be 'refuse'; known values: discard_column, discard_row, drop, evolve, fail, freeze, ignore"
     ),
     "sources: {a: {uri: a.csv, @contract: {on_new_column: fail}}}": (
         "'columns' is missing in 'contract'; add columns: column → type, such as Int64, String, Date, Datetime(us, UTC)"
@@ -469,6 +485,33 @@ SECTIONS = {
     ),
     "outputs: {a: {to: o.csv, format: csv, @mode: append}}": (
         "mode is for datasets, and this is one csv file; remove mode, or format"
+    ),
+    "outputs: {a: {to: out, @contract: {}}}": "'contract' is empty; write at least one entry",
+    "outputs: {a: {to: out, contract: {@mode: exact}}}": (
+        "unknown key 'mode' of 'contract'; known keys: columns, on_missing_column, on_new_column, on_type_change"
+    ),
+    "outputs: {a: {to: out, contract: {@on_new_column: ignore}}}": (
+        "'on_new_column' cannot be 'ignore'; known values: discard_column, discard_row, evolve, fail, freeze"
+    ),
+    "outputs: {a: {to: out, contract: {on_new_column: evolve, columns: {@x: Int46}}}}": (
+        "unknown type 'Int46'; did you mean 'Int64'?"
+    ),
+    "outputs: {a: {to: out, contract: {on_new_column: evolve, columns: {@y: Int64}}}}": (
+        "'a' has no column 'y', which is in the contract; known columns: d, f, t, x"
+    ),
+    "outputs: {a: {to: out, contract: {on_new_column: evolve, columns: {@t: Int64}}}}": (
+        "column 't' is String in 'a' and Int64 in the contract; "
+        "cast it in a stage, or say on_type_change: evolve, freeze, discard_column or discard_row"
+    ),
+    "outputs: {a: {to: out, contract: {@on_new_column: fail, columns: {x: Int64, d: Date, f: Float64}}}}": (
+        "'a' has a column 't' that the contract does not list; "
+        "list it, select others in a stage, or say on_new_column: evolve or discard_column"
+    ),
+    "outputs: {a: {to: out.csv, format: csv, @contract: {on_new_column: evolve}}}": (
+        "without columns, a contract is about the commit before, and this is one csv file; add columns, or remove format"
+    ),
+    "outputs: {a: {to: out, @contract: {columns: {x: Int64}, on_new_column: discard_column}}}": (
+        "by it the rows have to change, and 'a' is a source; put a stage between, or change the source's contract"
     ),
     # parameters
     "params: {@p: 5}": "parameter 'p' must be a mapping, not 5; write p: {type: …}",
@@ -631,11 +674,11 @@ def test_parameters_that_the_caller_gives(folder: Path) -> None:
 CONTRACTS = {
     "{columns: {x: Int64, @z: Int64}}": "the files lack column 'z'; known columns in the files: x, y",
     "{columns: {x: Int64}, @on_new_column: fail}": (
-        "the files have a new column 'y'; declare it, or say on_new_column: ignore or drop"
+        "the files have a new column 'y'; declare it, or say on_new_column: evolve or discard_column"
     ),
     "{columns: {@x: Datetime(us)}}".replace("(us)", ""): (
         "column 'x' is Int64 in the files and Datetime(us) in the contract; "
-        "change the contract, or say on_type_change: cast"
+        "change the contract, or say on_type_change: evolve, freeze, discard_column or discard_row"
     ),
 }
 

@@ -1,0 +1,272 @@
+"""Schema contracts: what is written, and the shape that comes of it and of a source's files.
+
+There is one vocabulary for whatever may change: ``evolve`` lets the schema follow; ``freeze`` holds it, makes fit what loses
+nothing by it, and refuses the rest; ``discard_column`` and ``discard_row`` hold it and take out the cells, or the rows, that
+do not fit; ``fail`` refuses whatever differs. ``ignore`` for new columns takes what the first file has, and has all files agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import polars as pl
+
+from lazypipe.errors import SourceError, nearest
+from lazypipe.gates import Check
+from lazypipe.gates.rule import Action
+from lazypipe.gates.tap import RAW_COLUMN
+from lazypipe.spec.arguments import check_dtype
+from lazypipe.spec.model import Fault, Path
+from lazypipe.spec.types import dtype_name
+from lazypipe.storage.files import FileInfo
+from lazypipe.storage.shape import MISSING, Mode, Shape, Target
+from lazypipe.storage.widen import widened
+
+__all__ = ["Contract", "Declared", "cell_checks", "read_contract", "resolve"]
+
+_EARLIER: Mapping[str, str] = {"drop": "discard_column", "cast": "freeze"}
+"""Words of the first version, which are still read."""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A column of a contract: its type, the other names that files may have for it, and what to do about differences."""
+
+    dtype: pl.DataType
+    alias: tuple[str, ...] = ()
+    on_type_change: Mode = "fail"
+    on_missing_column: Mode = "fail"
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a source must look like, as it was declared; an empty one leaves everything to the first file."""
+
+    columns: Mapping[str, Declared] = field(default_factory=dict)
+    on_new_column: Mode = "ignore"
+    on_missing_column: Mode = "fail"
+    on_type_change: Mode = "fail"
+
+    @property
+    def types(self) -> dict[str, pl.DataType]:
+        """Column → type, as declared."""
+        return {name: column.dtype for name, column in self.columns.items()}
+
+    @property
+    def overrides(self) -> dict[str, pl.DataType]:
+        """The types that text is read with, by every name that a column may have; not of those that follow the files."""
+        fixed = {n: c for n, c in self.columns.items() if c.on_type_change != "evolve"}
+        return {name: c.dtype for n, c in fixed.items() for name in (n, *c.alias)}
+
+    @property
+    def adapts(self) -> bool:
+        """Whether files may differ from each other: then each is looked at before any is read."""
+        return (
+            self.on_new_column not in ("ignore", "fail")
+            or (self.on_missing_column, self.on_type_change) != ("fail", "fail")
+            or any(c != Declared(c.dtype) for c in self.columns.values())
+        )
+
+    def for_folders(self, keys: pl.Schema, at: Path) -> tuple[Contract, pl.Schema]:
+        """Take the columns in the names of folders out; return them with the types that they are read with.
+
+        Raises
+        ------
+        Fault
+            If one is declared to be of another type than its values seem to be, and that is not to happen.
+        """
+        types = dict(keys)
+        for name, dtype in keys.items():
+            declared = self.columns.get(name)
+            if declared is not None and declared.dtype != dtype:
+                if declared.on_type_change == "fail":
+                    raise _other_type(name, dtype, declared.dtype, at)
+                types[name] = declared.dtype
+        return replace(self, columns={n: c for n, c in self.columns.items() if n not in keys}), pl.Schema(types)
+
+
+def _other_type(name: str, found: pl.DataType, declared: pl.DataType, at: Path) -> Fault:
+    what = f"column {name!r} is {dtype_name(found)} in the files and {dtype_name(declared)} in the contract"
+    fix = "change the contract, or say on_type_change: evolve, freeze, discard_column or discard_row"
+    return Fault(what, fix, (*at, "columns", name))
+
+
+def read_contract(written: Mapping[str, Any], at: Path, on_new_column: Mode = "ignore") -> Contract:
+    """Read what is written under ``contract``, which may leave out ``on_new_column``.
+
+    Raises
+    ------
+    Fault
+        If a type is unknown, or an alias is taken.
+    """
+    new = _mode(written, "on_new_column", on_new_column)
+    missing = _mode(written, "on_missing_column", "fail")
+    change = _mode(written, "on_type_change", "fail")
+    columns: dict[str, Declared] = {}
+    for name, entry in written.get("columns", {}).items():
+        path: Path = (*at, "columns", name)
+        given = {"type": entry} if isinstance(entry, str) else entry
+        try:
+            dtype = check_dtype(given["type"])
+        except Fault as fault:
+            raise Fault(fault.what, fault.fix, path if isinstance(entry, str) else (*path, "type")) from None
+        alias = given.get("alias", ())
+        columns[name] = Declared(
+            dtype,
+            (alias,) if isinstance(alias, str) else tuple(alias),
+            _mode(given, "on_type_change", change),
+            _mode(given, "on_missing_column", missing),
+        )
+    owners = {name: name for name in columns}
+    for name, column in columns.items():
+        for alias in column.alias:
+            if alias in owners:
+                what = f"{alias!r} is an alias of {name!r}, and " + (
+                    "a column of its own" if owners[alias] == alias else f"one of {owners[alias]!r} too"
+                )
+                raise Fault(what, "remove one of them", (*at, "columns", name, "alias"))
+            owners[alias] = name
+    return Contract(columns, new, missing, change)
+
+
+def _mode(written: Mapping[str, Any], key: str, default: Mode) -> Mode:
+    word = written.get(key, default)
+    return cast("Mode", _EARLIER.get(word, word))
+
+
+def resolve(contract: Contract, found: Sequence[tuple[FileInfo, pl.Schema]], *, text: bool, at: Path) -> Shape:
+    """Return the shape that files must have, from the contract and from what the files that are there hold.
+
+    Parameters
+    ----------
+    found
+        Each file with the columns inside it; the first says which columns there are beyond those declared.
+    text
+        Whether types are only guessed from text.
+    at
+        Where the contract stands.
+
+    Raises
+    ------
+    Fault
+        If the files break the contract.
+    SourceError
+        If the types of a column that is to follow the files cannot be held by one.
+    """
+    names = {alias: name for name, column in contract.columns.items() for alias in column.alias}
+    there = {names.get(n, n): None for _, schema in found for n in schema}
+    targets: dict[str, Target] = {}
+    first = {names.get(n, n): None for n in (found[0][1] if found else ())}
+    new: dict[str, None] = {}
+    for name in (*first, *there, *contract.columns):
+        if name in targets or name in new:
+            continue
+        declared = contract.columns.get(name)
+        if declared is not None:
+            if found and name not in there and declared.on_missing_column in ("fail", "freeze"):
+                fix = nearest(name, there, "columns in the files")
+                raise Fault(f"the files lack column {name!r}", fix, (*at, "columns", name))
+            dtype = _declared_type(name, declared, found, text=text, at=at)
+            how = (declared.on_type_change, declared.on_missing_column, declared.alias)
+        elif contract.on_new_column == "evolve" or (contract.on_new_column == "ignore" and name in first):
+            dtype = _found_type(name, contract.on_type_change, found, text=text)
+            missing: Mode = "evolve" if contract.on_new_column == "evolve" else contract.on_missing_column
+            how = (contract.on_type_change, missing, ())
+        else:
+            new[name] = None
+            continue
+        targets[name] = Target(name, dtype, *how)
+    if contract.on_new_column in ("fail", "freeze") and any(n in first for n in new):
+        raise Fault(
+            f"the files have a new column {next(n for n in new if n in first)!r}",
+            "declare it, or say on_new_column: evolve or discard_column",
+            (*at, "on_new_column"),
+        )
+    watched = tuple(new) if contract.on_new_column == "discard_row" else ()
+    return Shape(tuple(targets.values()), contract.on_new_column, watched)
+
+
+def _types_of(names: Sequence[str], found: Sequence[tuple[FileInfo, pl.Schema]]) -> list[tuple[FileInfo, pl.DataType]]:
+    return [(file, schema[n]) for file, schema in found for n in names if n in schema]
+
+
+def _declared_type(
+    name: str, declared: Declared, found: Sequence[tuple[FileInfo, pl.Schema]], *, text: bool, at: Path
+) -> pl.DataType:
+    dtype = declared.dtype
+    types = _types_of((name, *declared.alias), found)
+    if declared.on_type_change == "fail" and not text and types and types[0][1] != dtype:
+        raise _other_type(name, types[0][1], dtype, at)
+    if declared.on_type_change == "evolve":
+        for file, other in types:
+            dtype = _wider_than_declared(dtype, other) if text else _wider(name, dtype, file, other, "the contract")
+    return dtype
+
+
+def _found_type(name: str, mode: Mode, found: Sequence[tuple[FileInfo, pl.Schema]], *, text: bool) -> pl.DataType:
+    types = _types_of((name,), found)
+    first, dtype = types[0]
+    if mode == "evolve":
+        for file, other in types[1:]:
+            dtype = _wider_text(dtype, other) if text else _wider(name, dtype, file, other, first.uri)
+    return dtype
+
+
+def _wider(name: str, dtype: pl.DataType, file: FileInfo, other: pl.DataType, where: str) -> pl.DataType:
+    both = widened(dtype, other)
+    if both is None:
+        raise SourceError(
+            f"column {name!r} is {dtype_name(other)} here and {dtype_name(dtype)} in {where}, which no type holds both",
+            uri=file.uri,
+            fix="declare its type, with on_type_change: freeze, discard_column or discard_row",
+        )
+    return both
+
+
+def _wider_than_declared(dtype: pl.DataType, guessed: pl.DataType) -> pl.DataType:
+    """Return what text is read as: guessing shows a fraction or a time of day, but no width."""
+    if dtype.is_integer() and guessed.is_float():
+        return pl.Float64()
+    if isinstance(dtype, pl.Date) and isinstance(guessed, pl.Datetime):
+        return guessed
+    return dtype
+
+
+def _wider_text(one: pl.DataType, other: pl.DataType) -> pl.DataType:
+    """Return what text is read as that was guessed to be of two types: text, if they have nothing in common."""
+    if one.is_numeric() and other.is_numeric() and one != other:
+        return pl.Float64()
+    return widened(one, other) or pl.String()
+
+
+_ACTIONS: Mapping[Mode, Action] = {"discard_row": "quarantine", "discard_column": "warn", "freeze": "fail"}
+
+
+def cell_checks(shape: Shape, form: str) -> tuple[Check, ...]:
+    """Return the checks by which a gate counts and takes out what did not fit.
+
+    ``type:<column>`` is about its cells, ``new_column:<column>`` about rows with a value in it, ``missing_column:<column>``
+    about the rows of files that lack it.
+    """
+    checks = []
+    targets = {t.name: t for t in shape.targets}
+    for name in shape.raw(form):
+        violated = pl.col(RAW_COLUMN).struct.field(name).is_not_null()
+        if name in shape.watched:
+            made = Check(f"new_column:{name}", "new_column", "quarantine", violated, description="a column that is new")
+        elif name in targets:
+            said, action = (
+                f"a cell that is no {dtype_name(targets[name].dtype)}",
+                _ACTIONS[targets[name].on_type_change],
+            )
+            made = Check(f"type:{name}", "type", action, violated, column=name, description=said)
+        else:
+            column = name.removeprefix(MISSING)
+            action = _ACTIONS[targets[column].on_missing_column]
+            made = Check(
+                name, "missing_column", action, violated, column=column, description="a column that is missing"
+            )
+        checks.append(made)
+    return tuple(checks)

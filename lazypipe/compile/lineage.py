@@ -1,0 +1,254 @@
+"""The lineage of a pipeline, from plans over placeholders: every source, stage, gate and output for itself, then together.
+
+Nothing is read and nothing is run: each node is lowered over empty frames that carry the names of its inputs, and its plan is
+read. So the lineage is that of the operations as they are, whatever the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import polars as pl
+
+from lazypipe.compile.node import HERE, Node
+from lazypipe.compile.segments import Segment
+from lazypipe.gates import Check
+from lazypipe.gates.marks import mark
+from lazypipe.gates.measure import measured
+from lazypipe.gates.rule import PREVIOUS, Reference
+from lazypipe.gates.tap import FILE_COLUMN, RAW_COLUMN, RULES_COLUMN, RUN_COLUMN
+from lazypipe.plan.graph import Lineage
+from lazypipe.plan.lineage import ALL, MASKS, Column, ColumnLineage, Flow, Flows, compose
+from lazypipe.plan.places import Place, RuleUse
+from lazypipe.plan.reader import read_plan
+from lazypipe.plan.steps import plan_lineage
+from lazypipe.spec.model import Output
+from lazypipe.spec.scope import Table
+from lazypipe.spec.taps import label
+from lazypipe.sql import empty
+from lazypipe.storage import uri as uris
+from lazypipe.storage.shape import refitted
+
+__all__ = ["Parts", "pipeline_lineage", "pipeline_tags"]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a lineage is made from: a compiled pipeline's nodes, segments and outputs, and where its state is."""
+
+    name: str
+    nodes: Mapping[str, Node]
+    segments: Sequence[Segment]
+    outputs: Mapping[str, Output]
+    state: str
+    redact: uris.Redactor
+    _leaves: dict[str, pl.LazyFrame] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def leaf(self, name: str) -> pl.LazyFrame:
+        """Return no rows of a node, under its name."""
+        if name not in self._leaves:
+            self._leaves[name] = label(empty(self.nodes[name].schema).lazy(), name)
+        return self._leaves[name]
+
+    def ahead(self, name: str) -> pl.LazyFrame:
+        """Return no rows of a node as they are ahead of its gate, under its name."""
+        return label(empty(self.nodes[name].ahead).lazy(), name) if self.nodes[name].raw else self.leaf(name)
+
+    def lookup(self, reference: Reference) -> pl.LazyFrame:
+        """Return no rows of what a rule refers to."""
+        return self.leaf(reference.to)
+
+    def quarantine_uri(self, name: str) -> str:
+        """Return where rows are put aside by a node's gate."""
+        output = next((s.output for s in self.segments if s.node == name and s.nodes), None)
+        return f"{self.outputs[output].to}__quarantine" if output else uris.join(self.state, "quarantine", name)
+
+
+def pipeline_lineage(parts: Parts, *, optimized: bool = False, masks: frozenset[str] = MASKS) -> Lineage:
+    """Return the lineage as written, or with only those columns that something needs.
+
+    Parameters
+    ----------
+    optimized
+        Whether each plan is read as Polars optimizes it, over just the columns that are needed below: what an output holds, and
+        what a rule reads. Columns that only quarantined rows would show are not needed.
+    masks
+        Functions after which a value can no longer be read.
+    """
+    needed: dict[str, set[str]] = {name: set() if optimized else set(node.schema) for name, node in parts.nodes.items()}
+    wanted = {o.stage for o in parts.outputs.values()}
+    for name in wanted:
+        needed[name] |= set(parts.nodes[name].schema)
+    places: dict[str, Place] = {}
+    for name, node in reversed([*parts.nodes.items()]):
+        work = _Work(parts, node, masks, optimized=optimized)
+        place = work.place(tuple(c for c in node.schema if c in needed[name]))
+        places[name] = place
+        if name in wanted:
+            reads = place.lineage.reads.union(*(r.reads for r in place.rules))
+            wanted |= {*place.lineage.inputs, *(c.dataset for c in reads)}
+            for column in reads:
+                # what is not there is a file or a frame that a function brought along
+                needed.setdefault(column.dataset, set()).add(column.name)
+    found = [places[name] for name in parts.nodes]
+    if optimized:
+        # what rules read of a source is needed too
+        found = [p if p.kind != "source" else _narrowed(p, needed[p.name]) for p in found]
+    more: list[Place] = []
+    for name, output in parts.outputs.items():
+        uri = parts.redact(output.to)
+        if name == output.stage and places[name].kind == "stage":
+            found = [replace(p, uris=(uri,), published=True) if p.name == name else p for p in found]
+        else:
+            more.append(_output(f"{name}@output" if name in parts.nodes else name, places[output.stage], uri))
+    aside = [_Work(parts, n, masks, optimized=False).aside() for n in parts.nodes.values() if _sets_aside(n)]
+    return Lineage(parts.name, (*found, *more, *aside), optimized)
+
+
+def _sets_aside(node: Node) -> bool:
+    return any(c.action == "quarantine" for c in node.checks)
+
+
+def _narrowed(place: Place, needed: set[str]) -> Place:
+    columns = tuple(c for c in place.columns if c in needed)
+    return replace(place, columns=columns)
+
+
+def _output(name: str, of: Place, uri: str) -> Place:
+    columns = {c: {Flow(Column(of.name, c), "IDENTITY"): ""} for c in of.columns}
+    lineage = ColumnLineage(name, columns, {}, {c: c for c in columns}, (of.name,))
+    return Place(name, "output", tuple(columns), lineage, (uri,), published=True)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The lineage of one node."""
+
+    parts: Parts
+    node: Node
+    masks: frozenset[str]
+    optimized: bool
+
+    def read(self, frame: pl.LazyFrame, name: str) -> ColumnLineage:
+        return plan_lineage(read_plan(frame, optimized=self.optimized), name, masks=self.masks)
+
+    def place(self, columns: tuple[str, ...]) -> Place:
+        """Return the node as a place, with the columns that are needed."""
+        node, name = self.node, self.node.name
+        rules = tuple(self.rule(c) for c in node.checks)
+        gate = self.gate(columns)
+        if node.source is not None:
+            own = {
+                c: {f: t for f, t in gate.columns[c].items() if f != Flow(Column(name, c), "IDENTITY")} for c in columns
+            }
+            lineage = replace(gate, columns=own, texts={}, inputs=tuple(i for i in gate.inputs if i != name))
+            where = tuple(self.parts.redact(p) for p in node.source.patterns)
+            return Place(name, "source", columns, lineage, where, rules)
+        kept = {c.name for c in gate.reads if c.dataset == name}
+        kept |= {c.name for r in rules for c in r.reads if c.dataset == name}
+        below = self.before_gate(tuple(c for c in node.ahead if c in kept))
+        lineage = compose(gate, {name: below})
+        return Place(
+            name, "stage", columns, replace(lineage, inputs=tuple(i for i in lineage.inputs if i != name)), (), rules
+        )
+
+    def before_gate(self, columns: tuple[str, ...]) -> ColumnLineage:
+        """Return what columns ahead of the gate come from: of a source, cells that did not fit are those of its columns."""
+        name, raw = self.node.name, self.node.raw
+        if self.node.source is not None:
+            cells = {Flow(Column(name, c), "TRANSFORMATION"): "" for c in raw if c in self.node.schema}
+            own: dict[str, Flows] = {c: {Flow(Column(name, c), "IDENTITY"): ""} for c in columns}
+            return ColumnLineage(name, own | {RAW_COLUMN: cells}, {}, {c: c for c in columns}, (name,))
+        tables = {n: Table(self.parts.leaf(n), self.parts.nodes[n].schema) for n in self.node.inputs}
+        return self.read(_only(self.node.lower(tables), columns, self.node.ahead), name)
+
+    def gate(self, columns: tuple[str, ...]) -> ColumnLineage:
+        """Return the gate's lineage over its own rows: identities, unless it removes or repairs."""
+        name = self.node.name
+        if not any(c.repair is not None or c.removes_rows for c in self.node.checks):
+            same = {c: {Flow(Column(name, c), "IDENTITY"): ""} for c in columns}
+            return ColumnLineage(name, same, {}, {c: c for c in columns}, (name,))
+        frame = self.node.good(self.parts.ahead(name), self.parts.lookup)
+        found = self.read(_only(frame, columns, self.node.schema), name)
+        if self.node.source is None or not self.node.raw:
+            return found
+        return compose(found, {name: self.before_gate(columns)})
+
+    def aside(self) -> Place:
+        """Return the place of the rows that the gate puts aside: all columns as they were, and why."""
+        node = self.node
+        name = f"{node.name}__quarantine"
+        checks = [c for c in node.checks if c.repair is not None or c.removes_rows]
+        marked = mark(self.parts.ahead(node.name), checks, self.parts.lookup)
+        masks = {c.id: pl.col(marked.masks[c.id]) if c.id in marked.masks else c.mask() for c in checks}
+        put = [masks[c.id] for c in checks if c.action == "quarantine"]
+        why = pl.concat_list(pl.when(m).then(pl.lit(i)) for i, m in masks.items())
+        frame = marked.frame.filter(pl.any_horizontal(put)).select(
+            *(pl.col(marked.originals.get(c, c)).alias(c) for c in node.ahead),
+            why.alias(RULES_COLUMN),
+            pl.lit(None, dtype=pl.String).alias(RUN_COLUMN),
+            pl.lit(None, dtype=pl.String).alias(FILE_COLUMN),
+        )
+        lineage = compose(self.read(frame, name), {node.name: self.before_gate(tuple(node.ahead))})
+        uri = self.parts.redact(self.parts.quarantine_uri(node.name))
+        return Place(name, "quarantine", tuple(lineage.columns), lineage, (uri,))
+
+    def rule(self, check: Check) -> RuleUse:
+        """Return what a rule reads: of its own rows, and of the frames that it compares with."""
+        name = self.node.name
+        read = {*check.columns, *([check.column] if check.column and RAW_COLUMN in check.columns else [])}
+        reads = {Column(name, c) for c in read if c in self.node.schema}
+        if check.reference is not None:
+            reads |= {Column(check.reference.to, c) for c in check.reference.others}
+        if check.measure is not None and check.measure.frames:
+            frames = {n: self.parts.leaf(n) for n in check.measure.frames if n != PREVIOUS}
+            if PREVIOUS in check.measure.frames:
+                frames[PREVIOUS] = label(empty(self.node.schema).lazy(), PREVIOUS)
+            found = self.read(measured(check, self.parts.ahead(name), frames), name)
+            reads |= {c for c in found.reads if c.dataset in self.parts.nodes}
+            reads |= {Column(n, ALL) for n in check.measure.frames if n != PREVIOUS}
+        return RuleUse(
+            name, check.id, check.action, tuple(sorted(reads)), check.column if check.repair is not None else None
+        )
+
+
+def _only(frame: pl.LazyFrame, columns: tuple[str, ...], schema: pl.Schema) -> pl.LazyFrame:
+    if len(columns) == len(schema):
+        return frame
+    return frame.select(columns) if columns else frame.select(pl.len())
+
+
+Tags = dict[str, dict[str, tuple[str, ...]]]
+"""Per source and stage, the tags of those columns that have any."""
+
+
+def pipeline_tags(parts: Parts, given: Mapping[str, Mapping[str, tuple[str, ...]]]) -> Tags:
+    """Return the tags of columns: those given to sources, carried along by values (not by what only decides).
+
+    A mask takes no tag away: whether what is left may be shown is for a policy to say.
+    """
+    tags: Tags = {name: dict(columns) for name, columns in given.items()}
+    for name, node in parts.nodes.items():
+        if node.source is None and any(tags.get(i) for i in node.inputs):
+            found = dict(tags.get(node.inputs[0], {}))
+            for stub in node.stubs:
+                # step by step: their plans are there already, and no text is asked for
+                found = _carried(plan_lineage(read_plan(stub)), {**tags, HERE: found})
+            if node.shape is not None:
+                last = refitted(label(empty(node.schemas[-1]).lazy(), HERE), node.schemas[-1], node.shape)
+                found = _carried(plan_lineage(read_plan(last)), {HERE: found})
+            tags[name] = found
+        if any(c.repair is not None for c in node.checks):
+            gate = _Work(parts, node, MASKS, optimized=False).gate(tuple(node.schema))
+            tags[name] = _carried(gate, {name: tags.get(name, {})})
+    return tags
+
+
+def _carried(lineage: ColumnLineage, tags: Tags) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for column, flows in lineage.columns.items():
+        carried = [t for f in flows if f.direct for t in tags.get(f.source.dataset, {}).get(f.source.name, ())]
+        if carried:
+            found[column] = tuple(dict.fromkeys(carried))
+    return found

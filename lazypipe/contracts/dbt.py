@@ -1,0 +1,473 @@
+"""The generic tests and constraints of dbt's property files (``schema.yml``) as rules.
+
+A test fails in dbt when its query returns rows, which ``warn_if`` and ``error_if`` count. ``unique`` and
+``accepted_values`` return a row per *value*, not per row of the table: with a limit over 0 (and no ``fail_calc``) the rule,
+which counts rows, is stricter, and that is noted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lazypipe.contracts import sqltext, types
+from lazypipe.contracts.contract import Column, Contract, Written, foreign_key, joined, made
+from lazypipe.contracts.document import Node, Source, read
+from lazypipe.sql import SqlError
+
+__all__ = ["from_dbt"]
+
+_SECTIONS = ("models", "seeds", "snapshots", "sources")
+_OTHERS = {
+    "version",
+    "macros",
+    "exposures",
+    "metrics",
+    "groups",
+    "semantic_models",
+    "saved_queries",
+    "unit_tests",
+    "anchors",
+    *_SECTIONS,
+}
+
+
+def from_dbt(source: Source) -> Contract:
+    r"""Read a property file of dbt: the tests of models, sources, seeds and snapshots, and the constraints of contracts.
+
+    ``unique``, ``not_null``, ``accepted_values`` and ``relationships`` keep dbt's semantics: nulls are compared by none but
+    ``not_null``. ``where``, ``severity``, ``warn_if`` and ``error_if`` become ``where``, ``action``, ``warn_above`` and
+    ``max_failures``. Of ``dbt_utils``, the tests that look at rows are known, too. Other tests, and conditions with
+    templates, are in ``unmapped``.
+
+    Raises
+    ------
+    DefinitionError
+        If the document is no property file, or a test lacks an argument: with every mistake.
+
+    Examples
+    --------
+    >>> contract = from_dbt('''
+    ... models:
+    ...   - name: orders
+    ...     columns:
+    ...       - name: status
+    ...         data_tests: [not_null, accepted_values: {values: [new, done], config: {severity: warn}}]
+    ... ''')
+    >>> contract.rules["orders"]
+    ({'not_null': 'status'}, {'in_set': {'column': 'status', 'values': ['new', 'done'], 'action': 'warn'}})
+    """
+    document = read(source)
+    root = document.root("property file of dbt")
+    if not any(section in root for section in _SECTIONS):
+        root.fault("there are no models, sources, seeds or snapshots", "add models: a list of {name, columns}")
+    version = root.value.get("version")
+    if version is not None and version not in (2, "2"):
+        root.fault(f"version {version!r} cannot be read", "write version: 2", "version")
+    for key in root.value:
+        if key not in _OTHERS:
+            root.unmapped(key, "it holds no tests of tables", key)
+    nodes = list(_tables(root))
+    rules: dict[str, list[Written]] = {}
+    columns: dict[str, dict[str, Column]] = {}
+    for node in nodes:
+        name = str(node.table)
+        if name in rules:
+            node.fault(f"two tables are called {name!r}", "rename one of them", "name")
+        rules[name], columns[name] = [], {}
+        _table(node, rules[name], columns[name])
+    document.finish()
+    return Contract(
+        "dbt",
+        {name: tuple(found) for name, found in rules.items()},
+        {name: found for name, found in columns.items() if found},
+        tuple(document.unmapped),
+        tuple(document.notes),
+    )
+
+
+def _tables(root: Node) -> Iterable[Node]:
+    """Yield the tables, each under the name it has here: tables of two sources with one name get that of the source, too."""
+    plain = [n for section in ("models", "seeds", "snapshots") for n in root.children(section)]
+    of_sources = [(s.need("name", "text") or "", t) for s in root.children("sources") for t in s.children("tables")]
+    names = Counter(str(n.value.get("name")) for n in (*plain, *(t for _, t in of_sources)))
+    for node in plain:
+        yield node.about(node.need("name", "text") or "")
+    for source, node in of_sources:
+        name = node.need("name", "text") or ""
+        yield node.about(f"{source}_{name}" if names[name] > 1 else name)
+
+
+def _table(node: Node, rules: list[Written], columns: dict[str, Column]) -> None:
+    if "versions" in node:
+        node.unmapped("versions", "write the tests of each version at a model of its own", "versions")
+    for test, written in _tests(node):
+        rules.extend(_test(test, written))
+    rules.extend(_constraints(node))
+    for each in node.children("columns"):
+        name = each.need("name", "text") or ""
+        column = each.about(node.table, name)
+        written_type = column.text("data_type")
+        dtype = types.from_physical(written_type) if written_type is not None else None
+        if written_type is not None and dtype is None:
+            column.unmapped(f"the type {written_type!r}", "no type is known by that", "data_type")
+        columns[name] = Column(dtype, _tags(column), column.text("description"))
+        for test, written in _tests(column):
+            rules.extend(_test(test, written))
+        rules.extend(_constraints(column))
+
+
+def _tags(column: Node) -> tuple[str, ...]:
+    config = column.child("config")
+    meta = {**column.child("meta").value, **config.child("meta").value}
+    marked = [key for key, value in meta.items() if value is True]
+    classes = [str(meta[key]) for key in ("classification", "sensitivity") if isinstance(meta.get(key), str)]
+    words = (*column.texts("tags"), *config.texts("tags"), *column.texts("policy_tags"), *marked, *classes)
+    return tuple(dict.fromkeys("pii" if word.lower() in ("contains_pii", "is_pii") else word for word in words))
+
+
+# tests
+
+
+def _tests(node: Node) -> Iterable[tuple[Node, Any]]:
+    """Yield the tests of a table or a column, each at its place; ``tests`` is the older word for ``data_tests``."""
+    for key in ("data_tests", "tests"):
+        for index, written in enumerate(node.get(key, "list") or ()):
+            yield Node({}, (*node.path, key, index), node.document, node.table, node.column), written
+
+
+@dataclass(frozen=True)
+class _Test:
+    """A test with its arguments, and what holds for the rule it becomes."""
+
+    name: str
+    arguments: Node
+    common: Mapping[str, Any]
+
+    @property
+    def column(self) -> str | None:
+        """The column it is about: where it stands, or its argument ``column_name``."""
+        return self.arguments.column
+
+    def need(self, key: str, kind: str) -> Any:
+        """Return an argument that must be there."""
+        return self.arguments.need(key, kind)
+
+
+_CONFIGS = {
+    "where",
+    "severity",
+    "warn_if",
+    "error_if",
+    "fail_calc",
+    "enabled",
+    "tags",
+    "meta",
+    # how failures are kept, not what is one
+    "store_failures",
+    "store_failures_as",
+    "schema",
+    "database",
+    "alias",
+    "group",
+    "limit",
+    "sql_header",
+    "docs",
+}
+_AROUND = ("config", "arguments", "name", "description", "test_name", "tags", "meta", "column_name")
+
+
+def _test(node: Node, written: Any) -> Iterable[Written]:
+    """Return the rules of one test; what has none is noted."""
+    given: Any
+    match written:
+        case str(name):
+            given = {}
+        case {"test_name": str(name), **rest}:
+            given = rest
+        case dict() if len(written) == 1:
+            ((name, given),) = written.items()
+        case _:
+            node.fault(
+                "a test is its name, or one name with its arguments", "write e.g. unique, or unique: {config: …}"
+            )
+            return []
+    if not isinstance(given, dict | None):
+        node.fault(f"the arguments of {name} must be a mapping", "write argument: value")
+        return []
+    flat = {k: v for k, v in (given or {}).items() if k not in _CONFIGS or k in ("tags", "meta")}
+    config = {**{k: v for k, v in (given or {}).items() if k in _CONFIGS}, **((given or {}).get("config") or {})}
+    inside = node.path if isinstance(written, str) or "test_name" in written else (*node.path, name)
+    arguments = {**flat, **(flat.get("arguments") or {})}
+    column = arguments.get("column_name", node.column)
+    place = Node(arguments, inside, node.document, node.table, column)
+    reader = _READERS.get(name.removeprefix("dbt."))
+    if reader is None:
+        place.unmapped(f"the test {name}", "it is no generic test of dbt; write an expression")
+        return []
+    if config.get("enabled") is False:
+        place.unmapped(f"the test {name}", "it is disabled (enabled: false)")
+        return []
+    read_it, known, per_value = reader
+    for key in arguments:
+        if key not in (*known, *_AROUND):
+            place.note(f"{key} of {name}", "it is not known, and changes nothing here", key)
+    common = _common(Node(config, inside, node.document, node.table, column), name, per_value=per_value)
+    if common is None:
+        return []
+    common["id"] = (given or {}).get("name") if isinstance((given or {}).get("name"), str) else None
+    common["description"] = place.text("description")
+    try:
+        return list(read_it(_Test(name, place, common)))
+    except SqlError as error:
+        place.unmapped(f"the test {name}", str(error))
+        return []
+
+
+def _common(config: Node, name: str, *, per_value: bool) -> dict[str, Any] | None:
+    for key in config.value:
+        if key not in _CONFIGS:
+            config.note(f"{key} of {name}", "it is not known, and changes nothing here", key)
+    condition = config.text("where")
+    if condition is not None and (why := sqltext.problem(condition)):
+        config.unmapped(f"the test {name}", f"its where cannot be taken over: {why}")
+        return None
+    severity = (config.text("severity") or "error").lower()
+    if severity not in ("error", "warn"):
+        config.fault(f"unknown severity {severity!r}", "write error or warn")
+        return None
+    limits = {}
+    for key, argument in (("warn_if", "warn_above"), ("error_if", "max_failures")):
+        try:
+            limits[argument] = _limit(config.text(key))
+        except ValueError:
+            config.unmapped(f"{key} of {name}: {config.value[key]!r}", "a limit is > or >= a number of rows, or != 0")
+            return None
+    calculated = (config.text("fail_calc") or "count(*)").lower().replace(" ", "")
+    rows = "sum(n_records)" if per_value else "count(*)"
+    if calculated not in ("count(*)", rows):
+        config.unmapped(f"the test {name}", f"its failures are counted by {calculated}")
+        return None
+    if any(limits.values()) and calculated != rows:
+        config.note(f"the test {name}", "dbt counts the wrong values, the rule counts their rows")
+    if severity == "warn":
+        limits["max_failures"] = None
+    return {
+        "where": condition,
+        "action": "warn" if severity == "warn" else None,
+        **limits,
+        "tags": list(config.texts("tags")) or None,
+    }
+
+
+def _limit(written: str | None) -> int | None:
+    """Return how many failures a threshold allows; None for none, which is the default. Raises ValueError."""
+    match = re.fullmatch(r"\s*(>=|>|!=|<>)\s*(\d+)\s*", written or "!= 0")
+    if match is None or (match[1] in ("!=", "<>") and match[2] != "0") or (match[1] == ">=" and match[2] == "0"):
+        raise ValueError(written)
+    allowed = int(match[2]) - (match[1] == ">=")
+    return allowed or None
+
+
+_Reader = Callable[[_Test], Iterable[Written]]
+
+
+def _on_column(name: str) -> _Reader:
+    def read_it(test: _Test) -> Iterable[Written]:
+        if column := _column(test):
+            yield made(name, {"columns": [column]}, test.common)
+
+    return read_it
+
+
+def _column(test: _Test) -> str | None:
+    """Return the test's column; None, and a note, where it is an expression or none is named."""
+    if test.column is None:
+        test.arguments.fault(f"{test.name} of a table needs a column", "add column_name, or write it at the column")
+    elif not isinstance(test.column, str) or not re.fullmatch(r'"[^"]+"|[\w ]+', test.column):
+        test.arguments.unmapped(f"the test {test.name}", f"{test.column!r} is no column; derive it in a stage")
+    else:
+        return test.column.strip('"')
+    return None
+
+
+def _accepted_values(test: _Test) -> Iterable[Written]:
+    column, values = _column(test), test.need("values", "list")
+    if column is None or values is None:
+        return
+    values = [v for v in values if v is not None]
+    if test.arguments.value.get("quote") is False:
+        values = [_unquoted(v) for v in values]
+    if not values or any(isinstance(v, dict | list) for v in values):
+        test.arguments.fault("values must be texts, numbers, true or false", "list at least one", "values")
+        return
+    yield made("in_set", {"column": column, "values": values}, test.common)
+
+
+def _unquoted(value: Any) -> Any:
+    """Return what SQL reads where a value stands without quotes; raises SqlError if it is no plain value."""
+    if not isinstance(value, str):
+        return value
+    words = {"true": True, "false": False}
+    if value.lower() in words:
+        return words[value.lower()]
+    if re.fullmatch(r"[-+]?\d+(\.\d+)?", value):
+        return float(value) if "." in value else int(value)
+    if text := re.fullmatch(r"'((?:[^']|'')*)'", value):
+        return text[1].replace("''", "'")
+    raise SqlError(f"{value} without quotes is an expression, not a value")
+
+
+_REF = re.compile(
+    r"""\s*(?:\{\{)?\s*(?:ref|source)\(\s*(?:(["'])[^"']*\1\s*,\s*)?(["'])(?P<name>[^"']+)\2\s*(?:,\s*(?:v|version)\s*=\s*\d+\s*)?\)\s*(?:\}\})?\s*"""
+)
+
+
+def _relationships(test: _Test) -> Iterable[Written]:
+    column, to, field = _column(test), test.need("to", "text"), test.need("field", "text")
+    if column is None or to is None or field is None:
+        return
+    match = _REF.fullmatch(to)
+    if match is None and not re.fullmatch(r"\w+", to):
+        test.arguments.unmapped(f"the test {test.name}", f"{to!r} is no ref() or source()", "to")
+        return
+    common = dict(test.common)
+    if extra := test.arguments.text("from_condition"):
+        common["where"] = joined([common["where"], _condition(extra)])
+    if "to_condition" in test.arguments:
+        test.arguments.unmapped(f"the test {test.name}", "to_condition needs a stage that filters", "to_condition")
+        return
+    yield foreign_key([column], match["name"] if match else to, [field.strip('"')], common)
+
+
+def _condition(written: str) -> str:
+    if why := sqltext.problem(written):
+        raise SqlError(f"{written!r} cannot be taken over: {why}")
+    return written
+
+
+# tests of dbt_utils that look at rows
+
+
+def _unique_columns(test: _Test) -> Iterable[Written]:
+    columns = test.arguments.texts("combination_of_columns")
+    if not columns:
+        test.arguments.fault("'combination_of_columns' is missing", "add a list of columns")
+        return
+    test.arguments.note(f"the test {test.name}", "keys with a null in them are not compared, dbt groups nulls together")
+    yield made("unique", {"columns": [c.strip('"') for c in columns]}, test.common)
+
+
+def _accepted_range(test: _Test) -> Iterable[Written]:
+    column = _column(test)
+    low, high = (test.arguments.get(key, "scalar") for key in ("min_value", "max_value"))
+    if low is None and high is None:
+        test.arguments.fault(f"{test.name} needs a bound", "add min_value or max_value")
+    elif column is not None:
+        if any(isinstance(bound, str) for bound in (low, high)):
+            test.arguments.unmapped(f"the test {test.name}", "its bounds are expressions, not numbers")
+            return
+        closed = None if test.arguments.flag("inclusive", default=True) else "none"
+        yield made("between", {"column": column, "min": low, "max": high, "closed": closed}, test.common)
+
+
+def _expression_is_true(test: _Test) -> Iterable[Written]:
+    expression = test.need("expression", "text")
+    if expression is not None:
+        name = "" if test.column is None else f"{sqltext.name(test.column)} "
+        # dbt asks for rows for which it is not true: null is none of them, as in NOT (…)
+        yield made("expression", {"condition": _condition(f"{name}{expression}")}, test.common)
+
+
+def _not_empty(test: _Test) -> Iterable[Written]:
+    if column := _column(test):
+        name = sqltext.name(column)
+        value = name if test.arguments.value.get("trim_whitespace") is False else f"TRIM({name})"
+        yield made("expression", {"condition": f"{value} <> ''"}, test.common)
+
+
+def _not_null_proportion(test: _Test) -> Iterable[Written]:
+    column, low = _column(test), test.need("at_least", "number")
+    if column is not None and low is not None:
+        if test.arguments.value.get("at_most") not in (None, 1, 1.0):
+            condition = f"{sqltext.name(column)} IS NOT NULL"
+            high = test.arguments.get("at_most", "number")
+            yield made("proportion", {"condition": condition, "min": low, "max": high}, test.common)
+        else:
+            yield made("completeness", {"column": column, "min": low}, test.common)
+
+
+def _at_least_one(test: _Test) -> Iterable[Written]:
+    if column := _column(test):
+        yield made("row_count", {"min": 1, "where": f"{sqltext.name(column)} IS NOT NULL"}, test.common)
+
+
+def _equal_row_count(test: _Test) -> Iterable[Written]:
+    other = test.need("compare_model", "text")
+    match = _REF.fullmatch(other or "")
+    if match is None:
+        test.arguments.unmapped(f"the test {test.name}", f"{other!r} is no ref() or source()")
+    else:
+        yield made("row_count", {"same_as": match["name"]}, test.common)
+
+
+# name → (reader, arguments, whether dbt counts values rather than rows)
+_READERS: Mapping[str, tuple[_Reader, tuple[str, ...], bool]] = {
+    "unique": (_on_column("unique"), (), True),
+    "not_null": (_on_column("not_null"), (), False),
+    "accepted_values": (_accepted_values, ("values", "quote"), True),
+    "relationships": (_relationships, ("to", "field"), False),
+    "dbt_utils.unique_combination_of_columns": (_unique_columns, ("combination_of_columns",), True),
+    "dbt_utils.accepted_range": (_accepted_range, ("min_value", "max_value", "inclusive"), False),
+    "dbt_utils.expression_is_true": (_expression_is_true, ("expression",), False),
+    "dbt_utils.not_empty_string": (_not_empty, ("trim_whitespace",), False),
+    "dbt_utils.not_null_proportion": (_not_null_proportion, ("at_least", "at_most"), False),
+    "dbt_utils.at_least_one": (_at_least_one, (), False),
+    "dbt_utils.equal_rowcount": (_equal_row_count, ("compare_model",), False),
+    "dbt_utils.relationships_where": (_relationships, ("to", "field", "from_condition", "to_condition"), False),
+}
+
+
+# constraints of model contracts
+
+
+def _constraints(node: Node) -> Iterable[Written]:
+    for each in node.children("constraints"):
+        kind = each.need("type", "text")
+        common = {"id": each.text("name")}
+        columns = list(each.texts("columns")) or ([] if node.column is None else [node.column])
+        if kind in ("not_null", "unique", "primary_key", "foreign_key") and not columns:
+            each.fault(f"the constraint {kind} of a table needs columns", "add columns: [a, b]")
+        elif kind in ("not_null", "unique", "primary_key"):
+            yield made(kind, {"columns": columns}, common)
+        elif kind == "foreign_key":
+            yield from _foreign_key(each, columns, common)
+        elif kind == "check":
+            yield from _check(each, common)
+        elif kind is not None:
+            each.unmapped(f"the constraint {kind}", "only the database knows it")
+
+
+def _check(each: Node, common: Mapping[str, Any]) -> Iterable[Written]:
+    expression = each.need("expression", "text")
+    if expression is None:
+        return
+    if why := sqltext.problem(expression):
+        each.unmapped("the constraint check", why)
+    else:
+        yield made("expression", {"condition": expression}, common)
+
+
+def _foreign_key(each: Node, columns: list[str], common: Mapping[str, Any]) -> Iterable[Written]:
+    match = _REF.fullmatch(each.text("to") or "")
+    to, others = match["name"] if match else None, list(each.texts("to_columns"))
+    if written := re.fullmatch(r'([\w."]+)\s*\(([^()]+)\)', each.text("expression") or ""):
+        to = written[1].rpartition(".")[2].strip('"')
+        others = [c.strip(' "') for c in written[2].split(",")]
+    if to is None or len(others) != len(columns):
+        each.unmapped("the constraint foreign_key", "it does not say which columns of which table")
+        return
+    yield foreign_key(columns, to, others, common)

@@ -1,0 +1,317 @@
+"""Rules that compare with the past: ``psi`` and ``ks`` with the output's previous commit, ``z_score`` with earlier runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar, Literal
+
+import polars as pl
+
+from lazypipe.errors import nearest
+from lazypipe.gates import figures
+from lazypipe.gates.figures import Figure
+from lazypipe.gates.frame_rule import FrameRule, GroupedRule, comparable
+from lazypipe.gates.rule import HISTORY, PREVIOUS, VALUE, Check, Measure
+from lazypipe.spec.arguments import COLUMN, COUNT, FRACTION, Kind, arg, choice
+from lazypipe.spec.model import Fault
+from lazypipe.spec.scope import Scope
+from lazypipe.spec.types import dtype_name
+
+_NUMBER = Kind({"type": "number"})
+_ITEM = "__lazypipe_item"
+_GROUP = "__lazypipe_group"
+_HERE = "__lazypipe_here"
+_THERE = "__lazypipe_there"
+
+LEAST_SHARE = 1e-4
+"""What an empty bin counts as in a population stability index, whose logarithm has no value for nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Psi(GroupedRule):
+    """The population stability index of a column, against the output's previous commit, must be small.
+
+    The index is the sum over bins of ``(a - e) * ln(a / e)``, where ``a`` and ``e`` are a bin's shares of the rows now and
+    before (N. Siddiqi, Credit Risk Scorecards, 2006; below 0.1 is usually called stable, above 0.25 changed). A share below
+    0.0001 counts as 0.0001, so that an empty bin does not make it infinite.
+
+    Numbers, dates and times are put into bins at the quantiles that they had before, where a value so frequent that it
+    fills a bin is in it alone; each value of text, categories and booleans is a bin of its own, so the column should not
+    have many. Null is a bin, and NaN is another. Without rows now or before (the first run, a new group, a column that was
+    not there or of another kind) the rule passes. ``where`` holds for the rows of both.
+
+    Examples
+    --------
+    >>> Psi(column="country", max=0.1).to_step().to_dict()
+    {'psi': {'column': 'country', 'max': 0.1}}
+    """
+
+    name: ClassVar[str] = "psi"
+    column: str = arg(COLUMN, "The column.")
+    max: float = arg(_NUMBER, "The greatest index.", default=0.2)
+    bins: int = arg(COUNT, "How many bins, for numbers, dates and times.", default=10)
+
+    def __post_init__(self) -> None:
+        """Check the bound and the bins."""
+        super().__post_init__()
+        if not self.max >= 0:
+            raise Fault(f"no index is at most {self.max}", "write a number such as 0.2", ("max",))
+        if self.bins < 2:
+            raise Fault(f"{self.bins} bins tell nothing apart", "write 2 or more, such as 10", ("bins",))
+
+    def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
+        """One check: too different."""
+        scope.columns([self.column], schema, "column")
+        dtype = schema[self.column]
+        scalar = dtype in (pl.String, pl.Categorical, pl.Enum, pl.Boolean)
+        if not (scalar or dtype.is_numeric() or dtype.is_temporal()):
+            what = f"column {self.column!r} is {dtype_name(dtype)}, which has no bins"
+            raise scope.fault(what, "name a column of numbers, times, text or booleans", "column")
+
+        def compare(here: pl.LazyFrame, there: pl.LazyFrame, groups: Sequence[str]) -> pl.LazyFrame:
+            if not scalar:
+                here, there = _binned(here, there, groups, self.bins)
+            bins = (*groups, _ITEM)
+            counts = here.group_by(bins).agg(pl.len().alias(_HERE)).join(
+                there.group_by(bins).agg(pl.len().alias(_THERE)), on=bins, how="full", nulls_equal=True, coalesce=True
+            ).with_columns(pl.col(_HERE, _THERE).fill_null(0).cast(pl.Int64))  # fmt: skip
+            now, before = pl.col(_HERE), pl.col(_THERE)
+            a, e = ((n / n.sum()).clip(lower_bound=LEAST_SHARE) for n in (now, before))
+            index = ((a - e) * (a / e).log()).sum()
+            return counts.group_by(groups).agg(pl.when((now.sum() > 0) & (before.sum() > 0)).then(index).alias(VALUE))
+
+        expected = f"an index of at most {self.max:g} against the previous commit"
+        return [_against_previous(self, schema, scope, compare, pl.col(VALUE) <= self.max, expected)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ks(GroupedRule):
+    """The two-sample Kolmogorov–Smirnov test of a column, against the output's previous commit, must find no difference.
+
+    Its statistic is the greatest distance between the two empirical distribution functions, and is exact. Either it must
+    be at most ``max``, or the probability of one as great, if nothing had changed, at least ``p_value``; that is the
+    asymptotic ``2 Σ (-1)^(k-1) exp(-2 k² λ²)`` with ``λ = (√n + 0.12 + 0.11 / √n) D`` and ``n = n₁ n₂ / (n₁ + n₂)``
+    (M. A. Stephens, 1970).
+
+    Null does not count, NaN is the greatest value. Without values now or before (the first run, a new group, a column that
+    was not there or of another kind) the rule passes. ``where`` holds for the rows of both.
+
+    Examples
+    --------
+    >>> Ks(column="amount", p_value=0.01).to_step().to_dict()
+    {'ks': {'column': 'amount', 'p_value': 0.01}}
+    """
+
+    name: ClassVar[str] = "ks"
+    column: str = arg(COLUMN, "The column.")
+    max: float | None = arg(FRACTION, "The greatest distance.", default=None)
+    p_value: float | None = arg(FRACTION, "Instead of max: the least probability, such as 0.01.", default=None)
+
+    def __post_init__(self) -> None:
+        """Check that there is one bound."""
+        super().__post_init__()
+        if (self.max is None) is (self.p_value is None):
+            what = "ks needs a bound" if self.max is None else "max and p_value are two measures"
+            raise Fault(what, "give max or p_value", ("max",))
+        for name in ("max", "p_value"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise Fault(f"{name} {value} is no fraction", "write a number from 0 to 1", (name,))
+
+    def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
+        """One check: too different."""
+        scope.columns([self.column], schema, "column")
+        dtype = schema[self.column]
+        if not (dtype.is_numeric() or dtype.is_temporal()):
+            what = f"column {self.column!r} is {dtype_name(dtype)}, which has no order to compare"
+            raise scope.fault(what, "write psi", "column")
+
+        def compare(here: pl.LazyFrame, there: pl.LazyFrame, groups: Sequence[str]) -> pl.LazyFrame:
+            sides = [
+                rows.filter(pl.col(_ITEM).is_not_null()).with_columns(
+                    pl.lit(now, dtype=pl.Int64).alias(_HERE), pl.lit(1 - now, dtype=pl.Int64).alias(_THERE)
+                )
+                for now, rows in ((1, here), (0, there))
+            ]
+            counts = pl.concat(sides).group_by(*groups, _ITEM).agg(pl.col(_HERE, _THERE).sum())
+            now, before = pl.col(_HERE), pl.col(_THERE)
+            below = (n.sort_by(_ITEM).cum_sum() / n.sum() for n in (now, before))
+            distance = (next(below) - next(below)).abs().max()
+            found = counts.group_by(groups).agg(distance.alias(VALUE), now.sum(), before.sum())
+            value = pl.col(VALUE) if self.p_value is None else _probability(pl.col(VALUE), now, before)
+            return found.with_columns(pl.when((now > 0) & (before > 0)).then(value).alias(VALUE))
+
+        if self.p_value is None:
+            accept, expected = pl.col(VALUE) <= self.max, f"a distance of at most {self.max:g}"
+        else:
+            accept, expected = pl.col(VALUE) >= self.p_value, f"a probability of at least {self.p_value:g}"
+        return [_against_previous(self, schema, scope, compare, accept, f"{expected} against the previous commit")]
+
+
+def _probability(distance: pl.Expr, first: pl.Expr, second: pl.Expr) -> pl.Expr:
+    root = (first / (first + second) * second).sqrt()
+    size = (root + 0.12 + 0.11 / root) * distance
+    terms = [(1 if k % 2 else -1) * (-2 * k * k * size * size).exp() for k in range(1, 21)]
+    # below 0.3 the probability differs from 1 by less than 0.00001, and the series would need more terms
+    return pl.when(size < 0.3).then(1.0).otherwise((2 * pl.sum_horizontal(terms)).clip(0, 1))
+
+
+def _binned(
+    here: pl.LazyFrame, there: pl.LazyFrame, groups: Sequence[str], bins: int
+) -> tuple[pl.LazyFrame, pl.LazyFrame]:
+    """Return both with the number of the bin in place of the value; of groups that are in both."""
+    item = pl.col(_ITEM)
+    sides = [rows.with_columns(item.to_physical().cast(pl.Float64)) for rows in (here, there)]
+    edges = {f"__lazypipe_edge_{i}": i / bins for i in range(bins)}
+    cuts = sides[1].group_by(groups).agg(item.fill_nan(None).quantile(q, "linear").alias(n) for n, q in edges.items())
+    above = [item > pl.col(n) for n in list(edges)[1:]]
+    # a value so frequent that two quantiles fall on it has a bin of its own, apart from what is below
+    tied = [(item >= pl.col(n)) & (pl.col(n) == pl.col(m)) for m, n in pairwise(edges)]
+    number = pl.sum_horizontal(e.cast(pl.Int64) for e in (*above, *tied))
+    number = pl.when(item.is_nan()).then(-1).when(item.is_not_null()).then(number)
+    first, second = (
+        rows.join(cuts, on=groups, nulls_equal=True).select(*groups, number.alias(_ITEM)) for rows in sides
+    )
+    return first, second
+
+
+def _against_previous(
+    rule: Psi | Ks,
+    schema: pl.Schema,
+    scope: Scope,
+    compare: Callable[[pl.LazyFrame, pl.LazyFrame, Sequence[str]], pl.LazyFrame],
+    accept: pl.Expr,
+    expected: str,
+) -> Check:
+    """Return the check that holds a column against the rows that the output had before.
+
+    ``compare`` takes rows now and before, with the columns of the groups and ``_ITEM``, and gives a value per group.
+    """
+    where = None if rule.where is None else rule.bind(rule.where, schema, scope, "where")
+    by, column = list(rule.by), rule.column
+    groups = by or [_GROUP]
+    needed = dict.fromkeys([*by, column, *(() if where is None else where.meta.root_names())])
+
+    def picked(rows: pl.LazyFrame) -> pl.LazyFrame:
+        groups = [pl.col(n) for n in by] or [pl.lit(0).alias(_GROUP)]
+        return rows.select(*groups, pl.col(column).alias(_ITEM))
+
+    def query(rows: pl.LazyFrame, frames: Mapping[str, pl.LazyFrame]) -> pl.LazyFrame:
+        here = picked(rows)
+        before = frames.get(PREVIOUS)
+        known = pl.Schema() if before is None else before.collect_schema()
+        if before is None or not all(n in known and _alike(known[n], schema[n]) for n in needed):
+            there = pl.LazyFrame(schema=here.collect_schema())
+        else:
+            same = before.select(pl.col(n).cast(schema[n], strict=False) for n in needed)
+            there = picked(same if where is None else same.filter(where))
+        values = compare(here, there, groups)
+        # a group that is new has its row, and all rows together have theirs even where there are none
+        wanted = here.select(groups).unique() if by else pl.LazyFrame({_GROUP: [0]}, schema={_GROUP: pl.Int32})
+        return wanted.join(values, on=groups, how="left", nulls_equal=True).select(*by, VALUE)
+
+    measure = Measure(
+        accept=accept,
+        expected=expected,
+        query=query,
+        frames=(PREVIOUS,),
+        by=rule.by,
+        columns=(*by, column),
+    )
+    return rule.check(rule.subject(column, schema, scope), schema, scope, measure=measure, column=column)
+
+
+def _alike(before: pl.DataType, now: pl.DataType) -> bool:
+    return before.base_type() == now.base_type() or (before.is_numeric() and now.is_numeric())
+
+
+Metric = Literal["row_count", "mean", "median", "min", "max", "std", "sum", "completeness", "distinct_count"]
+METRICS: tuple[Metric, ...] = (
+    "row_count", "mean", "median", "min", "max", "std", "sum", "completeness", "distinct_count",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZScore(FrameRule):
+    """A figure must not lie many standard deviations from the mean of what earlier runs measured.
+
+    What the figures mean, with nulls and NaN, is told by the rules of the same names; a NaN fails. Runs that measured
+    nothing (null, NaN, infinity) do not count, and with fewer than ``min_runs`` others the rule passes. Where they all
+    measured the same, just that is accepted (to nine digits).
+
+    Examples
+    --------
+    >>> ZScore(metric="mean", column="amount").to_step().to_dict()
+    {'z_score': {'metric': 'mean', 'column': 'amount'}}
+    """
+
+    name: ClassVar[str] = "z_score"
+    metric: Metric = arg(choice(*METRICS), "What is measured.")
+    column: str | None = arg(COLUMN, "The column that it is measured of, unless it is row_count.", default=None)
+    max: float = arg(_NUMBER, "The greatest distance, in standard deviations.", default=3)
+    runs: int = arg(COUNT, "How many earlier runs count, the last ones.", default=20)
+    min_runs: int = arg(COUNT, "How many there must be, for the rule to say anything.", default=3)
+
+    def __post_init__(self) -> None:
+        """Check that there is something to measure, and enough to compare it with."""
+        super().__post_init__()
+        if self.metric not in METRICS:
+            raise Fault(f"unknown metric {self.metric!r}", nearest(self.metric, METRICS, "metrics"), ("metric",))
+        if (self.column is None) is not (self.metric == "row_count"):
+            if self.column is None:
+                raise Fault(f"{self.metric} is that of a column", "add column", ("metric",))
+            raise Fault("row_count is that of all columns", "remove column", ("column",))
+        if not self.max > 0:
+            raise Fault(f"nothing is {self.max} standard deviations from a mean", "write a number such as 3", ("max",))
+        if self.min_runs < 2:
+            raise Fault(f"{self.min_runs} runs have no deviation", "write 2 or more, such as 3", ("min_runs",))
+        if self.runs < self.min_runs:
+            what = f"of {self.runs} runs there are never {self.min_runs}"
+            raise Fault(what, "write runs as great as min_runs", ("runs",))
+
+    def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
+        """One check: too far from what was measured before."""
+        figure = self._figure(schema, scope)
+        past = pl.col(HISTORY).list.eval(pl.element().filter(pl.element().is_finite()))
+        center, deviation = past.list.mean(), past.list.std()
+        # a mean of equal floats may differ from them in the last digit
+        allowed = self.max * deviation + 1e-9 * center.abs()
+        measure = Measure(
+            accept=pl.when(past.list.len() >= self.min_runs).then((pl.col(VALUE) - center).abs() <= allowed),
+            expected=f"within {self.max:g} standard deviations of the mean of the last {self.runs} runs",
+            value=figure.value.cast(pl.Float64),
+            parts=figure.parts,
+            columns=() if self.column is None else (self.column,),
+            history=self.runs,
+        )
+        subject = self.metric if self.column is None else f"{self.metric} {self.column}"
+        return [self.check(subject, schema, scope, measure=measure, column=self.column)]
+
+    def _figure(self, schema: pl.Schema, scope: Scope) -> Figure:
+        if self.column is None:
+            return figures.row_count()
+        scope.columns([self.column], schema, "column")
+        column, dtype = self.column, schema[self.column]
+        if self.metric == "completeness":
+            return figures.share(pl.col(column).is_not_null(), pl.len())
+        if self.metric == "distinct_count":
+            comparable([column], schema, scope, "column")
+            return figures.distinct([column])
+        if not dtype.is_numeric():
+            what = (
+                f"column {column!r} is {dtype_name(dtype)}, of which no {self.metric} can be held against earlier runs"
+            )
+            raise scope.fault(what, "name a column of numbers", "column")
+        match self.metric:
+            case "mean":
+                return figures.mean(column, dtype)
+            case "median":
+                return figures.median(column, dtype)
+            case "std":
+                return figures.spread(column)
+            case "sum":
+                return figures.total(column, dtype)
+            case _:
+                return figures.extreme(column, dtype, least=self.metric == "min")

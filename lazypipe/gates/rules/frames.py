@@ -1,0 +1,418 @@
+"""Rules on whole frames: ``row_count``, ``schema``, ``completeness``, ``proportion``, ``distinct_count``, ``most_common``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import and_
+from typing import Any, ClassVar, Literal
+
+import polars as pl
+
+from lazypipe.gates import figures
+from lazypipe.gates.frame_rule import (
+    Bounds,
+    FrameRule,
+    GroupedRule,
+    bounds,
+    comparable,
+    distinct_names,
+    fraction,
+    literal,
+    need_bound,
+    typed,
+)
+from lazypipe.gates.rule import VALUE, Check, Measure
+from lazypipe.spec.arguments import (
+    BOUND,
+    CHOSEN,
+    COLUMN,
+    COLUMNS,
+    FLAG,
+    INPUT,
+    SCALAR,
+    SQL,
+    Kind,
+    arg,
+    check_dtype,
+    choice,
+)
+from lazypipe.spec.model import Fault, freeze
+from lazypipe.spec.scope import Scope
+from lazypipe.spec.types import dtype_name
+
+_OTHER = "__lazypipe_other"
+_ITEM = "__lazypipe_item"
+_TIMES = "__lazypipe_times"
+_RIGHT = "__lazypipe_right"
+_WRONG = "__lazypipe_wrong"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowCount(GroupedRule):
+    """The number of rows must lie between bounds, or be that of another frame. Rows of nulls are rows.
+
+    With ``by``, every group that has rows is counted; one that has none is missed only by ``same_as``, which looks up the
+    groups of the other frame. ``where`` restricts the rows here, not those of the other frame.
+
+    Examples
+    --------
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> lp.check(pl.DataFrame({"a": [1, None]}), [{"row_count": {"min": 3}}]).failed
+    {'row_count': 1}
+    """
+
+    name: ClassVar[str] = "row_count"
+    min: Any = arg(BOUND, "At least so many rows. Default: any number.", default=None)
+    max: Any = arg(BOUND, "At most so many rows. Default: any number.", default=None)
+    equals: Any = arg(BOUND, "So many rows.", default=None)
+    same_as: str | None = arg(
+        INPUT, "As many rows as this frame: a source, a stage, or the URI of a dataset or of files.", default=None
+    )
+
+    def __post_init__(self) -> None:
+        """Check that there is a bound."""
+        super().__post_init__()
+        need_bound(self, "min", "max", "equals", "same_as")
+        _either_equals(self)
+
+    def frames(self) -> Mapping[str, str]:
+        """Return the frame whose rows are counted too."""
+        return {} if self.same_as is None else {"same_as": self.same_as}
+
+    def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
+        """One check: too few or too many."""
+        figure = figures.row_count()
+        given = [v for v in (self.min, self.max, self.equals) if v is not None]
+        allowed = (
+            bounds(scope, pl.Int64(), "the number of rows", least=self.min, most=self.max, equals=self.equals)
+            if given
+            else None
+        )
+        if self.same_as is None:
+            assert allowed is not None
+            return [self.measured("", schema, scope, figure, allowed)]
+        other, by = self.same_as, list(self.by)
+
+        def query(rows: pl.LazyFrame, frames: Mapping[str, pl.LazyFrame]) -> pl.LazyFrame:
+            here = _counted(rows, by, VALUE)
+            if other not in frames:
+                return here.with_columns(pl.lit(None, dtype=pl.Int64).alias(_OTHER))
+            there = _counted(frames[other], by, _OTHER)
+            if not by:
+                return here.join(there, how="cross")
+            joined = here.join(there, on=by, how="full", nulls_equal=True, coalesce=True)
+            return joined.with_columns(pl.col(VALUE, _OTHER).fill_null(0))
+
+        same = Bounds(pl.col(VALUE) == pl.col(_OTHER), f"as many as in {other}")
+        both = [b for b in (allowed, same) if b is not None]
+        measure = Measure(
+            accept=reduce(and_, (b.accept for b in both)),
+            expected=" and ".join(b.expected for b in both),
+            query=query,
+            frames=(other,),
+            by=self.by,
+        )
+        return [self.check(self.subject("", schema, scope), schema, scope, measure=measure)]
+
+
+def _counted(rows: pl.LazyFrame, by: Sequence[str], name: str) -> pl.LazyFrame:
+    count = pl.len().cast(pl.Int64).alias(name)
+    return rows.group_by(by).agg(count) if by else rows.select(count)
+
+
+def _either_equals(rule: RowCount | DistinctCount) -> None:
+    if rule.equals is not None and (rule.min is not None or rule.max is not None):
+        raise Fault("equals leaves nothing to min and max", "give equals, or min and max", ("equals",))
+
+
+@dataclass(frozen=True)
+class Schema(FrameRule):
+    """The frame must have these columns (and, from a mapping, of these types). It says nothing of rows or nulls.
+
+    What differs is known when a pipeline is compiled, but it is a finding like others: reported by a run, which fails
+    or warns.
+
+    Examples
+    --------
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> frame = pl.DataFrame({"a": [1], "b": ["x"]})
+    >>> report = lp.check(frame, [{"schema": {"a": "String", "c": "Date"}}])
+    >>> report.checks[0].value
+    'missing: c; not expected: b; type of a is Int64, not String'
+    """
+
+    name: ClassVar[str] = "schema"
+    shorthand: ClassVar[str] = "columns"
+    columns: tuple[str, ...] | Mapping[str, str] = arg(CHOSEN, "Column → type, or a list of columns.")
+    mode: Literal["exact", "superset", "subset"] = arg(
+        choice("exact", "superset", "subset"),
+        "Whether there are just these columns, these and perhaps more, or at most these.",
+        default="exact",
+    )
+    ordered: bool = arg(FLAG, "Whether the columns come in this order (others may stand between them).", default=False)
+    types: Literal["exact", "kind"] = arg(
+        choice("exact", "kind"),
+        "Whether types must be just these, or of the same kind: whole numbers or floats of any width, text however "
+        "encoded, datetimes and durations of any unit.",
+        default="exact",
+    )
+
+    def __post_init__(self) -> None:
+        """Check that columns are named once and types exist."""
+        super().__post_init__()
+        if not self.columns:
+            raise Fault("schema needs columns", "name at least one", ("columns",))
+        if self.where is not None:
+            raise Fault("schema is about columns, not rows", "remove where", ("where",))
+        for argument, words in (("mode", ("exact", "superset", "subset")), ("types", ("exact", "kind"))):
+            if getattr(self, argument) not in words:
+                what = f"unknown {argument} {getattr(self, argument)!r}"
+                raise Fault(what, f"write {', '.join(words[:-1])} or {words[-1]}", (argument,))
+
+    def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
+        """One check: what differs, in words."""
+        wanted: dict[str, pl.DataType | None]
+        if isinstance(self.columns, Mapping):
+            wanted = {}
+            for name, written in self.columns.items():
+                try:
+                    wanted[name] = check_dtype(written)
+                except Fault as fault:
+                    raise scope.fault(fault.what, fault.fix, "columns", name) from None
+        else:
+            distinct_names(self.columns, scope, "columns")
+            wanted = dict.fromkeys(self.columns)
+        found = self._difference(wanted, schema)
+        # a part, though nothing is to be added: rows need not be asked in a query of their own
+        parts = figures.row_count().parts
+        words = {"exact": "", "superset": " and perhaps more", "subset": " or fewer"}[self.mode]
+        expected = ", ".join(n if d is None else f"{n} {dtype_name(d)}" for n, d in wanted.items())
+        measure = Measure(accept=pl.col(VALUE) == "", expected=f"{expected}{words}", value=pl.lit(found), parts=parts)
+        return [self.check("columns", schema, scope, measure=measure)]
+
+    def _difference(self, wanted: Mapping[str, pl.DataType | None], schema: pl.Schema) -> str:
+        said = []
+        missing = [n for n in wanted if n not in schema]
+        if missing and self.mode != "subset":
+            said.append(f"missing: {', '.join(missing)}")
+        more = [n for n in schema if n not in wanted]
+        if more and self.mode != "superset":
+            said.append(f"not expected: {', '.join(more)}")
+        for name, dtype in wanted.items():
+            if dtype is not None and name in schema and not self._same(schema[name], dtype):
+                said.append(f"type of {name} is {dtype_name(schema[name])}, not {dtype_name(dtype)}")
+        order, there = [n for n in wanted if n in schema], [n for n in schema if n in wanted]
+        if self.ordered and order != there:
+            said.append(f"order is {', '.join(there)}, not {', '.join(order)}")
+        return "; ".join(said)
+
+    def _same(self, one: pl.DataType, other: pl.DataType) -> bool:
+        return one == other or (self.types == "kind" and _kind(one) == _kind(other))
+
+
+def _kind(dtype: pl.DataType) -> Any:
+    """Return what types of one kind have in common."""
+    match dtype:
+        case pl.Datetime():
+            return pl.Datetime, dtype.time_zone is None
+        case pl.List() | pl.Array():
+            return pl.List, _kind(_made(dtype.inner))
+        case pl.Struct():
+            return pl.Struct, tuple((f.name, _kind(_made(f.dtype))) for f in dtype.fields)
+        case pl.String() | pl.Categorical() | pl.Enum():
+            return pl.String
+        case pl.Duration() | pl.Decimal():
+            return dtype.base_type()
+    return "integer" if dtype.is_integer() else "float" if dtype.is_float() else dtype
+
+
+def _made(dtype: Any) -> pl.DataType:
+    made = dtype() if isinstance(dtype, type) else dtype
+    assert isinstance(made, pl.DataType)
+    return made
+
+
+def _percent(value: float) -> str:
+    return f"{value * 100:.10g}%"
+
+
+@dataclass(frozen=True)
+class Completeness(GroupedRule):
+    """A part of the rows, or all of them, must have a value in the column. NaN is a value; no rows pass.
+
+    Examples
+    --------
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> frame = pl.DataFrame({"a": [1, None, 3]})
+    >>> report = lp.check(frame, [{"completeness": {"column": "a", "min": "60%"}}, {"completeness": {"column": "a"}}])
+    >>> [c.status for c in report.checks]
+    ['pass', 'fail']
+    """
+
+    name: ClassVar[str] = "completeness"
+    column: str = arg(COLUMN, "The column.")
+    min: Any = arg(BOUND, "The least part of rows that have a value: 0.95 or 95%.", default="100%")
+
+    def __post_init__(self) -> None:
+        """Check the fraction."""
+        super().__post_init__()
+        fraction(self.min, "min")
+
+    def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
+        """One check: too many nulls."""
+        scope.columns([self.column], schema, "column")
+        figure = figures.share(pl.col(self.column).is_not_null(), pl.len())
+        least = float(fraction(self.min, "min"))
+        allowed = bounds(scope, pl.Float64(), "a part of rows", least=least, show=_percent)
+        return [self.measured(self.column, schema, scope, figure, allowed, columns=[self.column], column=self.column)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proportion(GroupedRule):
+    """A part of the rows must have a value in a column, or fulfil a condition. Rows for which that is null do not count.
+
+    The whole is the rows for which the condition is true or false; where there are none, the rule passes.
+
+    Examples
+    --------
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> rules = [{"proportion": {"column": "a", "value": "x", "max": "50%"}}]
+    >>> lp.check(pl.DataFrame({"a": ["x", "x", "y", None]}), rules).failed
+    {'proportion:a = x': 1}
+    """
+
+    name: ClassVar[str] = "proportion"
+    column: str | None = arg(COLUMN, "The column whose rows with the value are counted.", default=None)
+    value: Any = arg(SCALAR, "The value.", default=None)
+    condition: str | pl.Expr | None = arg(SQL, "Instead of column and value: a SQL condition.", default=None)
+    min: Any = arg(BOUND, "The least part of rows: 0.2 or 20%.", default=None)
+    max: Any = arg(BOUND, "The greatest part of rows: 0.2 or 20%.", default=None)
+
+    def __post_init__(self) -> None:
+        """Check that it is a part of something, and that there is a bound."""
+        super().__post_init__()
+        need_bound(self, "min", "max")
+        for name in ("min", "max"):
+            if getattr(self, name) is not None:
+                fraction(getattr(self, name), name)
+        pair = (self.column is not None, self.value is not None)
+        if pair != (True, True) if self.condition is None else any(pair):
+            fix = "give column and value, or a condition"
+            raise Fault("it must be said what is counted, and once", fix, ("condition",))
+
+    def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
+        """One check: too small or too large a part."""
+        if self.column is not None:
+            scope.columns([self.column], schema, "column")
+            comparable([self.column], schema, scope, "column")
+            wanted = literal(self.value, schema[self.column], scope, "value", f"column {self.column!r}")
+            hits, said = (pl.col(self.column) == wanted).cast(pl.Boolean), f"{self.column} = {self.value}"
+        else:
+            assert self.condition is not None
+            hits, said = self.bind(self.condition, schema, scope, "condition"), str(self.condition)
+        least, most = (None if w is None else float(fraction(w, "min")) for w in (self.min, self.max))
+        allowed = bounds(scope, pl.Float64(), "a part of rows", least=least, most=most, show=_percent)
+        columns = hits.meta.root_names()
+        figure = figures.share(hits, hits.count())
+        return [self.measured(said, schema, scope, figure, allowed, columns=columns, column=self.column)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistinctCount(GroupedRule):
+    """The number of different values, or combinations of values, must lie between bounds. Rows with a null do not count.
+
+    Examples
+    --------
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> rules = [{"distinct_count": {"columns": "a", "equals": 3}}]
+    >>> lp.check(pl.DataFrame({"a": ["x", "x", "y", None]}), rules).failed
+    {'distinct_count:a': 1}
+    """
+
+    name: ClassVar[str] = "distinct_count"
+    columns: tuple[str, ...] = arg(COLUMNS, "One column, or several whose combinations are counted.")
+    min: Any = arg(BOUND, "At least so many. Default: any number.", default=None)
+    max: Any = arg(BOUND, "At most so many. Default: any number.", default=None)
+    equals: Any = arg(BOUND, "So many.", default=None)
+
+    def __post_init__(self) -> None:
+        """Check that there is a bound."""
+        super().__post_init__()
+        need_bound(self, "min", "max", "equals")
+        _either_equals(self)
+
+    def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
+        """One check: too few or too many."""
+        scope.columns(self.columns, schema, "columns")
+        distinct_names(self.columns, scope, "columns")
+        comparable(self.columns, schema, scope, "columns")
+        allowed = bounds(scope, pl.Int64(), "the number of values", least=self.min, most=self.max, equals=self.equals)
+        figure, subject = figures.distinct(self.columns), ",".join(self.columns)
+        column = self.columns[0] if len(self.columns) == 1 else None
+        return [self.measured(subject, schema, scope, figure, allowed, columns=self.columns, column=column)]
+
+
+_VALUES = Kind(
+    {"type": [*SCALAR.schema["type"], "array"], "items": SCALAR.schema, "minItems": 1},
+    lambda v: freeze(v) if isinstance(v, list | tuple) else (v,),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MostCommon(GroupedRule):
+    """The most common value of a column must be one of those given. Null does not count, no values pass.
+
+    Where several values are equally common, all of them must be among those given; with ``ties: true`` one is enough.
+
+    Examples
+    --------
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> rules = [{"most_common": {"column": "a", "is": "y"}}]
+    >>> lp.check(pl.DataFrame({"a": ["x", "x", "y", None]}), rules).failed
+    {'most_common:a': 1}
+    """
+
+    name: ClassVar[str] = "most_common"
+    column: str = arg(COLUMN, "The column.")
+    is_: tuple[Any, ...] = arg(_VALUES, "The value, or the values of which it is one.")
+    ties: bool = arg(FLAG, "Whether it is enough that one of equally common values is given.", default=False)
+
+    def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
+        """One check: a value that is not given is the most common."""
+        scope.columns([self.column], schema, "column")
+        comparable([self.column], schema, scope, "column")
+        dtype = schema[self.column]
+        wanted = typed(self.is_, dtype, scope, "is", f"column {self.column!r}")
+        if wanted.dtype.is_float() and dtype.is_integer():
+            what = f"column {self.column!r} holds whole numbers, and {self.is_[0]} is none"
+            raise scope.fault(what, "write whole numbers", "is")
+        item, times, by, column = pl.col(_ITEM), pl.col(_TIMES), list(self.by), self.column
+        top = item.filter((times > 0) & (times == times.max()))
+        given = top.is_in(wanted.implode())
+
+        def query(rows: pl.LazyFrame, _: Mapping[str, pl.LazyFrame]) -> pl.LazyFrame:
+            counts = rows.select(*by, pl.col(column).alias(_ITEM)).group_by(*by, _ITEM).agg(item.count().alias(_TIMES))
+            # the value to report is one that decides
+            right, wrong = top.filter(given).min(), top.filter(~given).min()
+            value = pl.coalesce(right, wrong) if self.ties else pl.coalesce(wrong, right)
+            found = (value.alias(VALUE), given.sum().alias(_RIGHT), (~given).sum().alias(_WRONG))
+            return counts.group_by(by).agg(found) if by else counts.select(found)
+
+        right, wrong = pl.col(_RIGHT) > 0, pl.col(_WRONG) == 0
+        shown = ", ".join(map(str, self.is_))
+        measure = Measure(
+            accept=(right | wrong) if self.ties else wrong,
+            expected=f"one of {shown}" if len(self.is_) > 1 else shown,
+            query=query,
+            by=self.by,
+            columns=(*self.by, column),
+        )
+        return [self.check(self.subject(column, schema, scope), schema, scope, measure=measure, column=column)]

@@ -1,0 +1,100 @@
+"""Rules on the order of rows: ``increasing``, ``decreasing``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import polars as pl
+
+from lazypipe.gates.rule import Check, Rule
+from lazypipe.gates.rules.helpers import ORDERED, fitting
+from lazypipe.spec.arguments import COLUMN, COLUMNS, FLAG, arg
+from lazypipe.spec.scope import Scope
+
+
+@dataclass(frozen=True)
+class Increasing(Rule):
+    """The value must not be less than the one before it, in the order of ``order_by``, within each group of ``by``.
+
+    Rows have no order of their own (a streaming query keeps none), so it must be named. Null passes and is skipped: its
+    neighbours are compared with each other; so are rows outside of ``where`` and rows without a place in the order (a null
+    in ``order_by``). NaN violates, and is skipped too. The first row of a group passes; null in ``by`` is a group. Rows
+    that tie in ``order_by`` are taken in the order that violates least: by value.
+
+    Examples
+    --------
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> frame = pl.DataFrame({"day": [1, 2, 3, 4], "km": [10, 20, 15, 15]})
+    >>> lp.check(frame, [{"increasing": {"column": "km", "order_by": "day"}}]).failed
+    {'increasing:km': 1}
+    """
+
+    name: ClassVar[str] = "increasing"
+    column: str = arg(COLUMN, "The column.")
+    order_by: tuple[str, ...] = arg(COLUMNS, "The columns that order the rows.")
+    by: tuple[str, ...] = arg(COLUMNS, "Each group of equal values in these columns is looked at alone.", default=())
+    strictly: bool = arg(FLAG, "Whether an equal value violates as well. Default: no.", default=False)
+
+    def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
+        """One check: less than the value before."""
+        value, before = _neighbours(self, schema, scope, rising=True)
+        violated = value <= before if self.strictly else value < before
+        return [_check(self, schema, scope, violated)]
+
+
+@dataclass(frozen=True)
+class Decreasing(Rule):
+    """The value must not be greater than the one before it, in the order of ``order_by``, within each group of ``by``.
+
+    Null, NaN, ties and groups are treated as by ``increasing``.
+
+    Examples
+    --------
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> frame = pl.DataFrame({"day": [1, 2, 3, 4], "left": [9, 5, 6, 6]})
+    >>> rules = [{"decreasing": {"column": "left", "order_by": "day", "strictly": True}}]
+    >>> lp.check(frame, rules).failed
+    {'decreasing:left': 2}
+    """
+
+    name: ClassVar[str] = "decreasing"
+    column: str = arg(COLUMN, "The column.")
+    order_by: tuple[str, ...] = arg(COLUMNS, "The columns that order the rows.")
+    by: tuple[str, ...] = arg(COLUMNS, "Each group of equal values in these columns is looked at alone.", default=())
+    strictly: bool = arg(FLAG, "Whether an equal value violates as well. Default: no.", default=False)
+
+    def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
+        """One check: greater than the value before."""
+        value, before = _neighbours(self, schema, scope, rising=False)
+        violated = value >= before if self.strictly else value > before
+        return [_check(self, schema, scope, violated)]
+
+
+def _neighbours(
+    rule: Increasing | Decreasing, schema: pl.Schema, scope: Scope, *, rising: bool
+) -> tuple[pl.Expr, pl.Expr]:
+    """Return each row's value and the value before it, null where there is nothing to compare."""
+    column, dtype = fitting(rule.column, schema, scope, ORDERED, "column")
+    scope.columns(rule.order_by, schema, "order_by")
+    scope.columns(rule.by, schema, "by")
+    # integers count in the same order as what they stand for, and ~x turns it round without overflow
+    number = column.fill_nan(None) if dtype.is_float() else column.to_physical()
+    turned = -number if dtype.is_float() else ~number
+    counts = pl.all_horizontal(pl.col(c).is_not_null() for c in rule.order_by)
+    if rule.where is not None:
+        counts = counts & rule.bind(rule.where, schema, scope, "where")
+    value = pl.when(counts).then(number)
+    ties = number if rising else turned
+    before = value.forward_fill().shift(1).over(rule.by or None, order_by=[*rule.order_by, ties])
+    return value, before
+
+
+def _check(rule: Increasing | Decreasing, schema: pl.Schema, scope: Scope, violated: pl.Expr) -> Check:
+    column = pl.col(rule.column)
+    if schema[rule.column].is_float():
+        violated = violated | column.is_nan()
+    return rule.check(rule.column, schema, scope, violated=violated, column=rule.column)

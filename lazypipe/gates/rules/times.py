@@ -1,0 +1,180 @@
+"""Rules on how rows lie in time: ``freshness``, ``no_gaps``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+
+import polars as pl
+
+from lazypipe.gates import figures
+from lazypipe.gates.figures import Figure
+from lazypipe.gates.frame_rule import Bounds, GroupedRule, literal, resolved
+from lazypipe.gates.rule import VALUE, Check
+from lazypipe.spec.arguments import BOUND, COLUMN, COUNT, TEXT, arg
+from lazypipe.spec.model import Fault, Param
+from lazypipe.spec.scope import Scope
+from lazypipe.spec.types import dtype_name
+
+
+@dataclass(frozen=True)
+class Freshness(GroupedRule):
+    """The greatest time in a column must not be older than a duration before the run's clock. Null does not count.
+
+    No values pass (add ``row_count`` or ``completeness`` where that must not be), and so does a time in the future. A
+    datetime without a time zone is in UTC. A date lasts until its end: ``within: 2h`` is fresh until 2:00 of the next day.
+
+    Examples
+    --------
+    >>> from datetime import datetime
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> frame = pl.DataFrame({"at": [datetime(2024, 5, 1, 9), None]})
+    >>> rules = [{"freshness": {"column": "at", "within": "2h"}}]
+    >>> lp.check(frame, rules, now=datetime(2024, 5, 1, 12)).failed
+    {'freshness:at': 1}
+    """
+
+    name: ClassVar[str] = "freshness"
+    column: str = arg(COLUMN, "A column of dates or datetimes.")
+    within: Any = arg(TEXT, "How old the newest may be: 90s, 15m, 2h, 3d or 1w.")
+
+    def __post_init__(self) -> None:
+        """Check the duration."""
+        super().__post_init__()
+        try:
+            age = Param("duration").parse(self.within)
+        except ValueError as error:
+            raise Fault(str(error), None, ("within",)) from None
+        if age < timedelta(0):
+            raise Fault(f"within {self.within} is negative", "write a duration such as 2h", ("within",))
+
+    def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
+        """One check: the newest is too old."""
+        scope.columns([self.column], schema, "column")
+        dtype = schema[self.column]
+        if dtype not in (pl.Date, pl.Datetime):
+            what = f"column {self.column!r} is {dtype_name(dtype)}, which is no time"
+            raise scope.fault(what, "name a column of dates or datetimes", "column")
+        now: datetime = scope.params["now"]
+        now = (now if now.tzinfo is None else now.astimezone(UTC)).replace(tzinfo=None)
+        oldest = now - min(Param("duration").parse(self.within), now - datetime(1, 1, 1))  # noqa: DTZ001  # in UTC, as it is compared
+        newest = pl.col(VALUE)
+        if dtype == pl.Date:
+            end = newest.cast(pl.Datetime("us")) + timedelta(days=1)
+        else:
+            aware = isinstance(dtype, pl.Datetime) and dtype.time_zone is not None
+            newest = newest.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if aware else newest
+            # oldest may be a time that nanoseconds do not reach
+            end = newest.cast(pl.Datetime("us"))
+        allowed = Bounds(end >= pl.lit(oldest, dtype=pl.Datetime("us")), f"within {self.within} of {now} UTC")
+        figure = figures.extreme(self.column, dtype, least=False)
+        return [self.measured(self.column, schema, scope, figure, allowed, columns=[self.column], column=self.column)]
+
+
+@dataclass(frozen=True)
+class NoGaps(GroupedRule):
+    """Every step between the first and the last value must have a row: every day, every hour, every number. Null is no value.
+
+    A row stands for the step that it lies in, which need not be at its start. Steps are counted from ``start``, or else
+    from 0, from 1970-01-01 and, for weeks, from Mondays; days and longer steps are those of the column's time zone. What
+    is measured is how many steps are missing; no values pass, unless ``start`` and ``end`` say what there should be.
+    Rows outside of them do not count. A group that has no rows at all is not missed.
+
+    Examples
+    --------
+    >>> from datetime import date
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> frame = pl.DataFrame({"day": [date(2024, 2, 28), date(2024, 3, 1), None]})
+    >>> report = lp.check(frame, [{"no_gaps": {"column": "day", "every": "1d"}}])
+    >>> report.failed, report.checks[0].value
+    ({'no_gaps:day': 1}, 1)
+    """
+
+    name: ClassVar[str] = "no_gaps"
+    column: str = arg(COLUMN, "A column of dates, datetimes or whole numbers.")
+    every: Any = arg(BOUND, "The step: 30s, 15m, 1h, 1d, 1w, 1mo, 1q or 1y; for whole numbers, a whole number.")
+    start: Any = arg(BOUND, "Where the first step begins. Default: the step of the first value.", default=None)
+    end: Any = arg(BOUND, "What the last step contains. Default: the last value.", default=None)
+    max: int = arg(COUNT, "How many steps may be missing.", default=0)
+
+    def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
+        """One check: steps without a row."""
+        scope.columns([self.column], schema, "column")
+        dtype = schema[self.column]
+        # wider numbers than 64 bits have no room to count in
+        if not (dtype in (pl.Date, pl.Datetime) or (dtype.is_integer() and dtype not in (pl.Int128, pl.UInt128))):
+            what = f"column {self.column!r} is {dtype_name(dtype)}, which has no steps"
+            raise scope.fault(what, "name a column of dates, datetimes or whole numbers", "column")
+        units, size, origin = self._steps(dtype, scope)
+        start, end = (self._edge(name, dtype, scope) for name in ("start", "end"))
+        from_ = pl.lit(origin) if start is None else units(start)
+
+        def step(values: pl.Expr) -> pl.Expr:
+            return (units(values) - from_) // size
+
+        first, last = (None if edge is None else step(edge) for edge in (start, end))
+        if first is not None and last is not None and pl.select(first > last).item():
+            raise scope.fault(f"start {self.start} is after end {self.end}", "exchange them", "start")
+        steps = step(pl.col(self.column)).drop_nulls()
+        if first is not None:
+            steps = steps.filter(steps >= first)
+        if last is not None:
+            steps = steps.filter(steps <= last)
+        low, high = steps.min() if first is None else first, steps.max() if last is None else last
+        figure = Figure((high - low + 1 - steps.n_unique().cast(pl.Int64)).cast(pl.Int64))
+        few = f"at most {self.max} steps" if self.max else "no step"
+        allowed = Bounds(pl.col(VALUE) <= self.max, f"{few} of {self.every} missing")
+        return [self.measured(self.column, schema, scope, figure, allowed, columns=[self.column], column=self.column)]
+
+    def _edge(self, argument: str, dtype: pl.DataType, scope: Scope) -> pl.Expr | None:
+        written = getattr(self, argument)
+        if written is None:
+            return None
+        value = resolved(written, scope, argument)
+        if dtype.is_integer() and isinstance(value, float) and not value.is_integer():
+            what = f"{value!r} is no whole number, and column {self.column!r} holds such"
+            raise scope.fault(what, "write a whole number", argument)
+        return literal(value, dtype, scope, argument, f"column {self.column!r}")
+
+    def _steps(self, dtype: pl.DataType, scope: Scope) -> tuple[Callable[[pl.Expr], pl.Expr], int, int]:
+        """Return how to count a column's units (numbers, months, days …), how many make a step, and where to begin."""
+        every = resolved(self.every, scope, "every")
+        if dtype.is_integer():
+            if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+                what = f"{every!r} is no step of column {self.column!r}, which is {dtype_name(dtype)}"
+                raise scope.fault(what, "write a whole number, 1 or more", "every")
+            # unsigned numbers would go round below the first one
+            return lambda values: values.cast(pl.Int128), every, 0
+        if months := re.fullmatch(r"([1-9]\d*)(mo|q|y)", str(every)):
+            size = int(months[1]) * {"mo": 1, "q": 3, "y": 12}[months[2]]
+            return lambda values: values.dt.year().cast(pl.Int64) * 12 + values.dt.month() - 1, size, 0
+        try:
+            length = Param("duration").parse(every)
+        except ValueError:
+            length = timedelta(0)
+        if length <= timedelta(0):
+            fix = "write one such as 15m, 1h, 1d, 1w, 1mo, 1q or 1y"
+            raise scope.fault(f"{every!r} is no step of time", fix, "every")
+        whole_days = not length % timedelta(days=1)
+        per_day = _PER_DAY[dtype.time_unit] if isinstance(dtype, pl.Datetime) else 1
+        size, rest = divmod(length // timedelta(microseconds=1) * per_day, _PER_DAY["us"])
+        if rest:
+            what = f"{every} is finer than column {self.column!r}, which is {dtype_name(dtype)}"
+            raise scope.fault(what, "write a longer step", "every")
+
+        def units(values: pl.Expr) -> pl.Expr:
+            if whole_days and dtype != pl.Date:
+                # days by the clock on the wall: some have 23 hours
+                values = values.dt.replace_time_zone(None)
+            return values.to_physical().cast(pl.Int64)
+
+        # 1970 began on a Thursday
+        return units, size, -3 * per_day if str(every).endswith("w") else 0
+
+
+_PER_DAY = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}

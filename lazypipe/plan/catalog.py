@@ -1,0 +1,81 @@
+"""Many pipelines as one: a source of one is an output of another where their URIs say so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from lazypipe.errors import LazypipeError
+from lazypipe.plan.graph import Lineage
+from lazypipe.plan.lineage import Column, ColumnLineage, Flow, Flows
+from lazypipe.plan.places import Place, RuleUse
+
+__all__ = ["join"]
+
+
+def join(lineages: Iterable[Lineage], name: str = "catalog") -> Lineage:
+    """Return one lineage of many, their places named ``pipeline/place``.
+
+    A source reads an output where one of its URIs is the output's, or lies below it.
+
+    Raises
+    ------
+    LazypipeError
+        If two pipelines have the same name: their places could not be told apart.
+    """
+    places: list[Place] = []
+    names: set[str] = set()
+    optimized = False
+    for lineage in lineages:
+        if lineage.name in names:
+            raise LazypipeError(f"two pipelines are called {lineage.name!r}; give one of them another name")
+        names.add(lineage.name)
+        optimized = optimized or lineage.optimized
+        places += [_prefixed(place, f"{lineage.name}/") for place in lineage.places]
+    written = {_key(uri): p for p in places if p.kind != "source" for uri in p.uris}
+    return Lineage(name, tuple(_fed(p, written) if p.kind == "source" else p for p in places), optimized)
+
+
+def _prefixed(place: Place, prefix: str) -> Place:
+    def column(found: Column) -> Column:
+        return Column(prefix + found.dataset, found.name)
+
+    def flows(found: Flows) -> dict[Flow, str]:
+        return {f._replace(source=column(f.source)): text for f, text in found.items()}
+
+    old = place.lineage
+    lineage = ColumnLineage(
+        prefix + place.name,
+        {c: flows(f) for c, f in old.columns.items()},
+        flows(old.dataset),
+        old.texts,
+        tuple(prefix + i for i in old.inputs),
+    )
+    rules = tuple(
+        RuleUse(prefix + r.place, r.id, r.action, tuple(map(column, r.reads)), r.repairs) for r in place.rules
+    )
+    return replace(place, name=lineage.name, lineage=lineage, rules=rules)
+
+
+def _key(uri: str) -> str:
+    return uri.removeprefix("file://").rstrip("/")
+
+
+def _fed(source: Place, written: Mapping[str, Place]) -> Place:
+    """Return a source with what another pipeline wrote below it, as far as the columns have the same names."""
+    writers: dict[str, Place] = {}
+    for uri in source.uris:
+        key = _key(uri)
+        while key and key not in written:
+            key = key.rpartition("/")[0]
+        if key and written[key].name != source.name:
+            writers[written[key].name] = written[key]
+    if not writers:
+        return source
+    columns: dict[str, Flows] = {}
+    for name in source.columns:
+        own = source.lineage.columns.get(name, {})
+        from_writers = {Flow(Column(w.name, name), "IDENTITY"): "" for w in writers.values() if name in w.columns}
+        columns[name] = {**from_writers, **own}
+    inputs = tuple(dict.fromkeys([*writers, *source.lineage.inputs]))
+    return replace(source, lineage=replace(source.lineage, columns=columns, inputs=inputs))

@@ -1,0 +1,45 @@
+"""The lineage of a query that ran: copied while it ran, read when somebody asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from lazypipe.plan.lineage import ColumnLineage
+from lazypipe.plan.nodes import PlanNode
+from lazypipe.plan.reader import Capture
+from lazypipe.plan.steps import plan_lineage
+
+__all__ = ["Executed"]
+
+
+@dataclass(frozen=True)
+class Executed:
+    """The plan that Polars ran for a dataset.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> capture = Capture()
+    >>> _ = pl.LazyFrame({"a": [1]}).select(b=pl.col("a") + 1).collect(post_opt_callback=capture)
+    >>> print(Executed("b", capture).lineage)
+    frame.a → b.b: TRANSFORMATION a + 1
+    """
+
+    name: str
+    capture: Capture
+
+    @property
+    def plan(self) -> PlanNode:
+        """The plan, as it was optimized and run; raises LazypipeError if it cannot be read."""
+        return self.capture.plan()
+
+    @cached_property
+    def lineage(self) -> ColumnLineage:
+        """Its column lineage."""
+        return plan_lineage(self.plan, self.name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the lineage as plain data."""
+        return self.lineage.to_dict()

@@ -1,0 +1,429 @@
+"""Reading a plan from Polars: the only file that touches its ``NodeTraverser``.
+
+A traverser lives as long as the call that hands it out. So reading has two parts: ``Capture`` copies what Polars shows, which
+takes microseconds and is all that happens inside a run; ``plan`` turns the copy into nodes when somebody asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from lazypipe.errors import LazypipeError, first_line
+from lazypipe.plan.nodes import ExprKind, Named, NodeKind, PlanExpr, PlanNode
+from lazypipe.plan.shown import duration, function_name, literal, plain
+from lazypipe.spec.taps import read_mark
+
+__all__ = ["EXPRESSIONS", "NODES", "VERSION", "Capture", "read_plan"]
+
+VERSION = (16, 0)
+"""The version of Polars' traverser that this file was written for, and that the contract tests passed on."""
+
+NODES: Mapping[str, tuple[str, ...]] = {
+    "Cache": (), "DataFrameScan": (), "Distinct": (), "Filter": ("predicate",), "GroupBy": ("keys", "aggs"), "HConcat": (),
+    "HStack": ("exprs",), "Join": ("left_on", "right_on", "predicate"), "MapFunction": (), "MergeSorted": (), "PythonScan": (),
+    "Reduce": ("exprs",), "Scan": ("predicate",), "Select": ("expr",), "SimpleProjection": (), "Sink": (), "Slice": (),
+    "Sort": ("by_column",), "Union": (),
+}  # fmt: skip
+"""The nodes that Polars shows, and those of their attributes that are expressions."""
+
+EXPRESSIONS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "Agg": (("arguments",), ()),
+    "Alias": (("expr",), ()),
+    "BinaryExpr": (("left", "right"), ()),
+    "Cast": (("expr",), ()),
+    "Column": ((), ()),
+    "Explode": (("expr",), ()),
+    "Filter": (("input",), ("by",)),
+    "Function": (("input",), ()),
+    "Gather": (("expr", "idx"), ()),
+    "Len": ((), ()),
+    "Literal": ((), ()),
+    "Rolling": (("function",), ("index_column",)),
+    "Slice": (("input", "offset", "length"), ()),
+    "Sort": (("expr",), ()),
+    "SortBy": (("expr",), ("by",)),
+    "Ternary": (("truthy", "falsy"), ("predicate",)),
+    "Window": (("function",), ("partition_by", "order_by")),
+}
+"""The expressions that Polars shows: the attributes that give the value, and those that decide which."""
+
+_DERIVED = frozenset(
+    {
+        "Cache",
+        "Distinct",
+        "Filter",
+        "HConcat",
+        "HStack",
+        "MergeSorted",
+        "Reduce",
+        "Select",
+        "Sink",
+        "Slice",
+        "Sort",
+        "Union",
+    }
+)
+"""Nodes whose columns follow from their inputs and expressions: asking Polars would cost more than all the rest."""
+
+
+def read_plan(frame: pl.LazyFrame, *, optimized: bool = False) -> PlanNode:
+    """Return a frame's plan, as written or as Polars optimizes it; reads no data, and files need not exist.
+
+    Raises
+    ------
+    LazypipeError
+        If the installed Polars shows plans in another form than this version of lazypipe reads.
+
+    Examples
+    --------
+    >>> node = read_plan(pl.LazyFrame({"a": [1], "b": [2]}).filter(pl.col("a") > 1).select("b"))
+    >>> [n.kind for n in node.walk()]
+    ['frame', 'filter', 'select']
+    """
+    flags = pl.QueryOptFlags() if optimized else pl.QueryOptFlags.none()
+    capture = Capture()
+    capture(frame._ldf.with_optimizations(flags._pyoptflags).visit())  # noqa: SLF001  # the one place
+    return capture.plan()
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A node as Polars shows it: the name of its kind, its view (None if it cannot be seen into), and what it reads."""
+
+    kind: str
+    view: Any
+    inputs: list[int]
+    columns: Mapping[str, Any]
+    exprs: list[Any]
+
+
+@dataclass
+class Capture:
+    """A copy of what Polars shows of one plan: to be passed as ``post_opt_callback`` to the very ``collect`` that runs it.
+
+    Whatever goes wrong is kept for ``plan``: reading along never stops a run.
+
+    Examples
+    --------
+    >>> capture = Capture()
+    >>> _ = pl.LazyFrame({"a": [1]}).select(pl.col("a") + 1).collect(post_opt_callback=capture)
+    >>> capture.plan().kind
+    'select'
+    """
+
+    _nodes: dict[int, _Seen] = field(default_factory=dict, repr=False)
+    _exprs: dict[int, Any] = field(default_factory=dict, repr=False)
+    _order: list[int] = field(default_factory=list, repr=False)
+    _error: Exception | None = field(default=None, repr=False)
+    _plan: PlanNode | None = field(default=None, repr=False)
+
+    def __call__(self, traverser: Any, *_: Any) -> None:
+        """Copy the plan that the traverser stands on."""
+        try:
+            _check_version(tuple(traverser.version()))
+            self._copy(traverser)
+        except Exception as error:
+            self._error = error
+
+    def _copy(self, traverser: Any) -> None:
+        root = traverser.get_node()
+        pending, sinks = [(root, False)], {root}
+        while pending:
+            number, ready = pending.pop()
+            if ready:
+                self._order.append(number)
+                continue
+            if number in self._nodes:
+                continue
+            traverser.set_node(number)
+            inputs = traverser.get_inputs()
+            if number in sinks and inputs and not traverser.get_schema():
+                # a sink, or several: to view one would pickle the functions in it
+                sinks.update(inputs)
+                self._nodes[number] = _Seen("Sink", None, inputs, {}, [])
+                pending += [(number, True), *((i, False) for i in inputs)]
+                continue
+            view, kind = _view(traverser)
+            exprs = traverser.get_exprs()
+            for expr in exprs:
+                self._copy_expr(traverser, expr.node)
+            if kind == "Join" and view.predicate is not None:
+                self._copy_expr(traverser, view.predicate.node)
+            elif kind == "PythonScan" and view.options[3] is not None and view.options[3][0] == "polars":
+                self._copy_expr(traverser, view.options[3][1])
+            elif kind == "DataFrameScan":
+                view = None  # its rows must not be kept alive
+            columns = {} if kind in _DERIVED else traverser.get_schema()
+            self._nodes[number] = _Seen(kind, view, inputs, columns, exprs)
+            pending.append((number, True))
+            pending += [(i, False) for i in inputs]
+
+    def _copy_expr(self, traverser: Any, root: int) -> None:
+        pending = [root]
+        while pending:
+            number = pending.pop()
+            if number in self._exprs:
+                continue
+            try:
+                view = traverser.view_expression(number)
+            except Exception:  # see _view
+                view = None
+            self._exprs[number] = view
+            for group in EXPRESSIONS.get(type(view).__name__, ()):
+                for name in group:
+                    pending += _ids(getattr(view, name))
+
+    def plan(self) -> PlanNode:
+        """Return the plan.
+
+        Raises
+        ------
+        LazypipeError
+            If there was none, or it could not be read.
+        """
+        if isinstance(self._error, LazypipeError):
+            raise self._error
+        if self._error is not None:
+            what = f"the query plan could not be read: {type(self._error).__name__}: {first_line(self._error)}"
+            raise LazypipeError(what) from self._error
+        if not self._order:
+            raise LazypipeError("there is no query plan to read: the query did not begin")
+        if self._plan is None:
+            made: dict[int, PlanNode] = {}
+            exprs = _Exprs(self._exprs)
+            for number in self._order:
+                seen = self._nodes[number]
+                made[number] = _node(seen, tuple(made[i] for i in seen.inputs), exprs)
+            self._plan = made[self._order[-1]]
+            self._nodes, self._exprs = {}, {}
+        return self._plan
+
+
+def _view(traverser: Any) -> tuple[Any, str]:
+    try:
+        view = traverser.view_current_node()
+    except Exception:  # NotImplementedError, and whatever else what it shows may raise: it is opaque then
+        return None, ""
+    return view, type(view).__name__
+
+
+def _check_version(found: tuple[int, ...]) -> None:
+    if found != VERSION:
+        have, want = (".".join(map(str, v)) for v in (found, VERSION))
+        raise LazypipeError(
+            f"Polars {pl.__version__} shows its plans in version {have}, and this lazypipe reads version {want}; "
+            "install the Polars that lazypipe asks for"
+        )
+
+
+def _ids(value: Any) -> Sequence[int]:
+    if value is None:
+        return ()
+    return value if isinstance(value, list) else (value,)
+
+
+class _Exprs:
+    """Turns expressions as Polars shows them into ours, each once."""
+
+    def __init__(self, views: Mapping[int, Any]) -> None:
+        self._views = views
+        self._made: dict[int, PlanExpr] = {}
+
+    def named(self, exprs: Sequence[Any]) -> tuple[Named, ...]:
+        return tuple(Named(e.output_name, self.get(e.node)) for e in exprs)
+
+    def all(self, exprs: Sequence[Any]) -> tuple[PlanExpr, ...]:
+        return tuple(self.get(e.node) for e in exprs)
+
+    def get(self, root: int) -> PlanExpr:
+        pending = [root]
+        while pending:
+            number = pending[-1]
+            view = self._views[number]
+            args, by = ([i for n in g for i in _ids(getattr(view, n))] for g in _groups(view))
+            missing = [i for i in (*args, *by) if i not in self._made]
+            if missing:
+                pending += missing
+                continue
+            self._made[number] = _expr(view, tuple(self._made[i] for i in args), tuple(self._made[i] for i in by))
+            pending.pop()
+        return self._made[root]
+
+
+def _groups(view: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return EXPRESSIONS.get(type(view).__name__, ((), ()))
+
+
+_EXPR_KINDS: Mapping[str, ExprKind] = {
+    "Explode": "explode", "Filter": "filter", "Gather": "gather", "Len": "len", "Slice": "slice", "Sort": "sort",
+    "SortBy": "sort_by", "Ternary": "ternary",
+}  # fmt: skip
+
+
+def _expr(view: Any, args: tuple[PlanExpr, ...], by: tuple[PlanExpr, ...]) -> PlanExpr:
+    match type(view).__name__:
+        case "Column":
+            return PlanExpr("column", view.name)
+        case "Literal":
+            return PlanExpr("literal", literal(view.value))
+        case "Alias":
+            return args[0]
+        case "BinaryExpr":
+            return PlanExpr("operator", str(view.op).removeprefix("Operator."), args)
+        case "Cast":
+            return PlanExpr("cast", str(view.dtype), args)
+        case "Agg":
+            return PlanExpr("agg", str(view.name), args, options=() if view.options is None else (view.options,))
+        case "Function":
+            name, *options = view.function_data
+            return PlanExpr("function", function_name(name), args, options=tuple(plain(o) for o in options))
+        case "Window":
+            return PlanExpr("window", "", args, by, (len(view.partition_by),))
+        case "Rolling":
+            return PlanExpr("rolling", "", args, by, (duration(view.period), duration(view.offset)))
+        case kind if kind in _EXPR_KINDS:
+            return PlanExpr(_EXPR_KINDS[kind], "", args, by)
+        case _:
+            return PlanExpr("opaque")
+
+
+def _node(seen: _Seen, inputs: tuple[PlanNode, ...], exprs: _Exprs) -> PlanNode:
+    """Return one node over its inputs."""
+    view, columns = seen.view, tuple(seen.columns)
+    match seen.kind:
+        case "Scan" | "PythonScan" | "DataFrameScan":
+            return _leaf(seen, columns, exprs)
+        case "Select" | "Reduce" | "HStack":
+            return _with_exprs(seen, inputs, exprs)
+        case "Filter" | "Sort" | "Slice" | "Cache" | "Distinct" | "Union" | "MergeSorted":
+            return _same_columns(seen, inputs, exprs)
+        case "SimpleProjection":
+            return PlanNode("project", columns, inputs)
+        case "GroupBy":
+            return _group_by(view, columns, inputs, exprs)
+        case "Join":
+            return _join(view, columns, inputs, exprs)
+        case "HConcat":
+            return PlanNode("hconcat", tuple(c for i in inputs for c in i.columns), inputs)
+        case "MapFunction":
+            return _map_function(view.function, columns, inputs)
+        case _:
+            return _unseen(seen.kind, columns, inputs)
+
+
+_SAME: Mapping[str, NodeKind] = {
+    "Filter": "filter", "Sort": "sort", "Slice": "slice", "Cache": "pass", "Distinct": "distinct", "Union": "union",
+    "MergeSorted": "merge_sorted",
+}  # fmt: skip
+
+
+def _same_columns(seen: _Seen, inputs: tuple[PlanNode, ...], exprs: _Exprs) -> PlanNode:
+    view, columns = seen.view, inputs[0].columns
+    keys: tuple[PlanExpr, ...] = ()
+    if seen.kind == "Filter":
+        keys = exprs.all([view.predicate])
+    elif seen.kind == "Sort":
+        keys = exprs.all(view.by_column)
+    elif seen.kind == "Distinct":
+        keys = _columns(view.options[1] or columns)
+    elif seen.kind == "MergeSorted":
+        keys = _columns(view.key)
+    return PlanNode(_SAME[seen.kind], columns, inputs, keys=keys)
+
+
+def _columns(names: Sequence[str]) -> tuple[PlanExpr, ...]:
+    return tuple(PlanExpr("column", name) for name in names)
+
+
+def _leaf(seen: _Seen, columns: tuple[str, ...], exprs: _Exprs) -> PlanNode:
+    view = seen.view
+    if seen.kind == "DataFrameScan":
+        return PlanNode("frame", columns)
+    if seen.kind == "Scan":
+        keys = () if view.predicate is None else exprs.all([view.predicate])
+        index, path = view.file_options.row_index, view.file_options.include_file_paths
+        made = (*([] if index is None else [index[0]]), *([] if path is None else [path]))
+        return PlanNode("scan", columns, keys=keys, paths=tuple(view.paths), options=(("made", made),))
+    condition = view.options[3]
+    if condition is None:
+        return PlanNode("scan", columns)
+    # pyarrow's conditions are text: they may read any column
+    return PlanNode(
+        "scan", columns, keys=(exprs.get(condition[1]) if condition[0] == "polars" else PlanExpr("opaque"),)
+    )
+
+
+def _with_exprs(seen: _Seen, inputs: tuple[PlanNode, ...], exprs: _Exprs) -> PlanNode:
+    made = exprs.named(seen.exprs)
+    names = tuple(n.name for n in made)
+    if seen.kind == "HStack":
+        return PlanNode("with_columns", tuple(dict.fromkeys((*inputs[0].columns, *names))), inputs, made)
+    return PlanNode("select", names, inputs, made)
+
+
+def _unseen(kind: str, columns: tuple[str, ...], inputs: tuple[PlanNode, ...]) -> PlanNode:
+    """Return a node that cannot be seen into; a tap, if the mark of one stands below it."""
+    if kind == "Sink":
+        return PlanNode("sink", (), inputs)
+    if not inputs:
+        return PlanNode("scan", columns)
+    (below, *others) = inputs
+    if below.kind == "tap" and below.option("mark") and not others:
+        return PlanNode("tap", columns, below.inputs, keys=below.keys)
+    return PlanNode("opaque", columns, inputs)
+
+
+def _group_by(view: Any, columns: tuple[str, ...], inputs: tuple[PlanNode, ...], exprs: _Exprs) -> PlanNode:
+    grouped = exprs.named(view.keys)
+    options = view.options
+    index = next((o.index_column for o in (options.dynamic, options.rolling) if o is not None), None)
+    return PlanNode(
+        "group_by",
+        columns,
+        inputs,
+        exprs.named(view.aggs),
+        tuple(n.expr for n in grouped),
+        options=(("names", tuple(n.name for n in grouped)), ("index", index)),
+    )
+
+
+def _join(view: Any, columns: tuple[str, ...], inputs: tuple[PlanNode, ...], exprs: _Exprs) -> PlanNode:
+    how, _, _, suffix, coalesce, _ = view.options
+    left, right = exprs.all(view.left_on), exprs.all(view.right_on)
+    if isinstance(how, tuple):
+        if how[0] == "AsOf":
+            left += tuple(PlanExpr("column", c) for c in how[4] or ())
+            right += tuple(PlanExpr("column", c) for c in how[5] or ())
+        how = how[0]
+    condition = None if view.predicate is None else exprs.get(view.predicate.node)
+    said = (("how", how.lower()), ("suffix", suffix), ("coalesce", coalesce), ("condition", condition))
+    return PlanNode("join", columns, inputs, keys=left, right_keys=right, options=said)
+
+
+def _map_function(function: tuple[Any, ...], columns: tuple[str, ...], inputs: tuple[PlanNode, ...]) -> PlanNode:
+    match function:
+        case ("unnest", names, separator):
+            mark = read_mark(separator) if not names else None
+            if mark is None:
+                return PlanNode(
+                    "unnest", columns, inputs, options=(("columns", tuple(names)), ("separator", separator))
+                )
+            if mark[0] == "label":
+                return PlanNode("label", columns, inputs, options=(("name", mark[1]),))
+            return PlanNode("tap", columns, inputs, keys=_columns(mark[1]), options=(("mark", True),))
+        case ("explode", names, *_):
+            return PlanNode("explode", columns, inputs, options=(("columns", tuple(names)),))
+        case ("unpivot", index, on, variable, value):
+            on = on or [c for c in inputs[0].columns if c not in index]
+            said = (("on", tuple(on)), ("variable", variable), ("value", value))
+            return PlanNode("unpivot", columns, inputs, options=said)
+        case ("row_index", name, _):
+            return PlanNode("row_index", columns, inputs, options=(("name", name),))
+        case ("rechunk" | "hint_sorted", *_):
+            return PlanNode("pass", columns, inputs)
+        case _:
+            return PlanNode("opaque", columns, inputs)

@@ -1,0 +1,310 @@
+"""Row lineage: which rows, in which files, made a row of an output.
+
+The plan is run again, restricted to a key, with one more column: the ids of the source rows that each row was made of. Each
+operation says in its own file how it carries them (``Operation.carry``). "Made of" is why-provenance (Buneman, Khanna and
+Tan, 2001): with these rows alone the row would be there, and without the others nothing about it changes.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from typing import Any
+
+import polars as pl
+from polars.testing import assert_frame_equal
+
+from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.node import Node
+from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.errors import LazypipeError, nearest
+from lazypipe.gates.rule import BAD, Reference
+from lazypipe.gates.tap import FILE_COLUMN, MASKED
+from lazypipe.ops.base import MADE_FROM, reads_one_row
+from lazypipe.ops.cast import converted
+from lazypipe.spec.scope import Table
+from lazypipe.spec.types import dtype_name
+from lazypipe.storage.dataset import Dataset
+
+__all__ = ["ROW_COLUMN", "Trace", "Traced", "trace"]
+
+ROW_COLUMN = "_lazypipe_row"
+"""A row's number in its file, from 0, headers and blank lines not counted."""
+
+_ROW_BITS = 48
+_ANY = (1 << _ROW_BITS) - 1
+"""Stands for any row of a source, where it cannot be told which."""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What one source had in a row: the rows that made it, with their file and their number in it.
+
+    ``rows`` is None where any row of the source may have had a part; ``files`` are those that the rows stand in.
+    """
+
+    source: str
+    rows: pl.DataFrame | None
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Where rows of an output come from.
+
+    ``rows`` are the rows of the key as the sources give them now, ``published`` as they stand in the output's last commit
+    (None if there is none). ``reasons`` says which steps could not tell rows apart; then more is named than had a part.
+    """
+
+    output: str
+    key: Mapping[str, Any]
+    rows: pl.DataFrame
+    published: pl.DataFrame | None
+    sources: Mapping[str, Traced]
+    reasons: tuple[str, ...] = ()
+    masked: frozenset[str] = field(default=frozenset(), repr=False)
+
+    @property
+    def exact(self) -> bool:
+        """Whether just those rows are named that made the row."""
+        return not self.reasons
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the sources still give what was published: if not, they or the definition have changed since."""
+        if self.published is None:
+            return False
+        try:
+            assert_frame_equal(self.rows, self.published, check_row_order=False)
+        except AssertionError:
+            return False
+        return True
+
+    def to_dict(self, limit: int = 20) -> dict[str, Any]:
+        """Return all as plain data, at most ``limit`` rows of each source; personal data is not shown."""
+        return {
+            "output": self.output,
+            "key": self._shown([dict(self.key)])[0],
+            "exact": self.exact,
+            "reasons": list(self.reasons),
+            "current": self.is_current,
+            "rows": self._shown(self.rows.head(limit).to_dicts()),
+            "sources": {
+                name: {
+                    "files": list(of.files),
+                    "count": None if of.rows is None else of.rows.height,
+                    "rows": None if of.rows is None else self._shown(of.rows.head(limit).to_dicts()),
+                }
+                for name, of in self.sources.items()
+            },
+        }
+
+    def to_markdown(self, limit: int = 20) -> str:
+        """Return all as a text to read; personal data is not shown."""
+        said = self.to_dict(limit)
+        key = ", ".join(f"{k} = {v}" for k, v in said["key"].items())
+        lines = [f"# {self.output}: {key}", "", *_table(said["rows"]), ""]
+        if not self.is_current:
+            lines += ["The sources as they are now do not give the row that is published.", ""]
+        lines += [f"Not exact: {reason}." for reason in self.reasons]
+        for name, of in said["sources"].items():
+            if of["rows"] is None:
+                lines += [f"## {name}: any row may have had a part", "", *(f"- {f}" for f in of["files"]), ""]
+            else:
+                more = f", {limit} of them shown" if of["count"] > limit else ""
+                count = "1 row" if of["count"] == 1 else f"{of['count']:,} rows"
+                lines += [f"## {name}: {count}{more}", "", *_table(of["rows"]), ""]
+        return "\n".join(lines)
+
+    def _shown(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return [{k: MASKED if k in self.masked else v for k, v in row.items()} for row in rows]
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not rows:
+        return ["(none)"]
+    cells = [[str(v).replace("|", "\\|").replace("\n", " ") for v in row.values()] for row in rows]
+    return [f"| {' | '.join(line)} |" for line in (list(rows[0]), ["---"] * len(rows[0]), *cells)]
+
+
+def trace(plan: CompiledPipeline, output: str, key: Mapping[str, Any], *, most: int = 100) -> Trace:
+    """Find the source rows that made the rows of an output with a key.
+
+    Parameters
+    ----------
+    key
+        Column of the output → its value, of the column's type or as text.
+    most
+        Rows of the output that may have the key.
+
+    Raises
+    ------
+    LazypipeError
+        If there is no such output or column, the value is not of its type, or no row or too many rows have it.
+    SourceError
+        If a source cannot be read.
+    """
+    if output not in plan.outputs:
+        raise LazypipeError(f"unknown output {output!r}; {nearest(output, plan.outputs, 'outputs')}")
+    if not key:
+        raise LazypipeError(f"output {output!r}: a trace needs a key; give a column and its value")
+    return _Tracer(plan, output, key, most).run()
+
+
+class _Tracer:
+    """One trace: which sources there are, what they hold now, and which steps could not tell."""
+
+    def __init__(self, plan: CompiledPipeline, output: str, key: Mapping[str, Any], most: int) -> None:
+        self.plan = plan
+        self.output = output
+        self.target = plan.outputs[output]
+        self.node = plan.nodes[self.target.stage]
+        self.most = most
+        self.key = {name: self._value(name, value) for name, value in key.items()}
+        self.matches = pl.all_horizontal(
+            pl.col(n).eq_missing(pl.lit(v, dtype=self.node.schema[n])) for n, v in self.key.items()
+        )
+        self.order = [n for n, of in plan.nodes.items() if of.source is not None and n in self._above(self.node)]
+        self.snapshots: dict[str, Snapshot] = {}
+        self.reasons: list[str] = []
+
+    def _value(self, name: str, value: Any) -> Any:
+        schema = self.node.schema
+        if name not in schema:
+            what = f"output {self.output!r} has no column {name!r}"
+            raise LazypipeError(f"{what}; {nearest(name, schema, 'columns')}")
+        dtype = schema[name]
+        try:
+            if isinstance(value, str) and not isinstance(dtype, pl.String):
+                found = pl.select(converted(pl.lit(value), pl.String(), dtype, strict=False)).item()
+            else:
+                found = pl.Series([value], strict=True).cast(dtype).item()
+        except (pl.exceptions.PolarsError, TypeError, OverflowError):
+            found = None
+        if found is None and value is not None:
+            what = f"{value!r} is no value of column {name!r}, which is {dtype_name(dtype)}"
+            raise LazypipeError(f"output {self.output!r}: {what}; write one of that type")
+        return found
+
+    def _above(self, node: Node) -> set[str]:
+        """Return the node and all that it is made from; what gates only look up has no part in rows."""
+        return {node.name}.union(*(self._above(self.plan.nodes[n]) for n in node.inputs))
+
+    def run(self) -> Trace:
+        for name in self.order:
+            self.snapshots[name] = self._source(name).snapshot()
+        rows = self._frame(self.node.name).filter(self.matches).head(self.most + 1).collect(engine="streaming")
+        if rows.height > self.most:
+            raise LazypipeError(
+                f"output {self.output!r}: more than {self.most} rows have this key; give more columns of it"
+            )
+        published = self._published()
+        if rows.height == 0 and (published is None or published.height == 0):
+            raise LazypipeError(
+                f"output {self.output!r}: no row has this key; look in its quarantine, {self.plan.redact(self.target.to)}__quarantine"
+            )
+        ids = rows[MADE_FROM].explode(empty_as_null=False, keep_nulls=False).unique().sort()
+        sources = {name: self._traced(name, ids) for name in self.order}
+        return Trace(
+            self.output,
+            self.key,
+            rows.drop(MADE_FROM),
+            published,
+            {name: of for name, of in sources.items() if of.rows is None or of.rows.height},
+            tuple(dict.fromkeys(self.reasons)),
+            self.plan.masked(self.node.name).union(*(self.plan.masked(n) for n in self.order)),
+        )
+
+    def _source(self, name: str) -> BoundSource:
+        source = self.plan.nodes[name].source
+        assert source is not None
+        return source
+
+    def _published(self) -> pl.DataFrame | None:
+        if self.target.format != "dataset":
+            return None
+        dataset = Dataset(self.target.to, self.target.storage_options)
+        commit = dataset.latest()
+        if commit is None or any(commit.schema.get(n) != self.node.schema[n] for n in self.key):
+            return None
+        return dataset.scan(commit).filter(self.matches).head(self.most).collect(engine="streaming")
+
+    # frames whose rows know what made them
+
+    def _frame(self, name: str) -> pl.LazyFrame:
+        node = self.plan.nodes[name]
+        if node.source is not None:
+            frame = node.source.scan(self.snapshots[name]).with_row_index(MADE_FROM)
+            made = pl.col(MADE_FROM).cast(pl.UInt64) + (self.order.index(name) << _ROW_BITS)
+            frame = frame.with_columns(pl.concat_list(made).alias(MADE_FROM))
+        else:
+            frame = self._carried(node)
+        here = pl.Schema({**node.schema, BAD: pl.Boolean()})
+        if not reads_one_row([c.repair for c in node.checks if c.repair is not None], here):
+            self.reasons.append(f"{name}: a repair takes values from other rows")
+            frame = frame.with_columns(self._any(node))
+        return node.good(frame, self._lookup, [MADE_FROM])
+
+    def _carried(self, node: Node) -> pl.LazyFrame:
+        inputs = {n: Table(self._frame(n), self.plan.nodes[n].schema) for n in node.inputs}
+        carried = node.carry(inputs)
+        if isinstance(carried, pl.LazyFrame):
+            return carried
+        self.reasons.append(f"{node.name}: {carried} can read any row")
+        stripped = {n: replace(t, frame=t.frame.drop(MADE_FROM)) for n, t in inputs.items()}
+        return node.lower(stripped).with_columns(self._any(node))
+
+    def _any(self, node: Node) -> pl.Expr:
+        above = self._above(node)
+        ids = [(index << _ROW_BITS) + _ANY for index, name in enumerate(self.order) if name in above]
+        return pl.lit(ids, dtype=pl.List(pl.UInt64)).alias(MADE_FROM)
+
+    def _lookup(self, reference: Reference) -> pl.LazyFrame:
+        return self.plan.frames[reference.to]
+
+    # rows found again in their files
+
+    def _traced(self, name: str, ids: pl.Series) -> Traced:
+        first = self.order.index(name) << _ROW_BITS
+        numbers = (ids.filter(ids.is_between(first, first + _ANY)) - first).to_list()
+        source = self._source(name)
+        snapshot = source.in_order(self.snapshots[name])
+        redact = self.plan.redact
+        if _ANY in numbers:
+            return Traced(name, None, tuple(redact(f.uri) for f in snapshot.files))
+        parts = []
+        if numbers:
+            starts = self._starts(source, snapshot)
+            wanted: dict[int, list[int]] = {}
+            for number in numbers:
+                index = bisect_right(starts, number) - 1
+                wanted.setdefault(index, []).append(number - starts[index])
+            for index, inside in wanted.items():
+                here = _one_file(snapshot, index)
+                found = source.scan(here).with_row_index(ROW_COLUMN).filter(pl.col(ROW_COLUMN).is_in(inside))
+                file = pl.lit(redact(here.files[0].uri)).alias(FILE_COLUMN)
+                parts.append(found.select(file, ROW_COLUMN, *source.schema).collect(engine="streaming"))
+        schema = {FILE_COLUMN: pl.String(), ROW_COLUMN: pl.UInt32(), **source.schema}
+        rows = pl.concat(parts) if parts else pl.DataFrame(schema=schema)
+        return Traced(name, rows, tuple(rows[FILE_COLUMN].unique(maintain_order=True)))
+
+    def _starts(self, source: BoundSource, snapshot: Snapshot) -> list[int]:
+        """Return the number of each file's first row in the scan of them all."""
+        counts = [
+            source.scan(_one_file(snapshot, index)).select(pl.len()).collect(engine="streaming").item()
+            if snapshot.commit is None
+            else snapshot.commit.files[index].rows
+            for index in range(len(snapshot.files))
+        ]
+        return [0, *accumulate(counts)][:-1]
+
+
+def _one_file(snapshot: Snapshot, index: int) -> Snapshot:
+    commit = snapshot.commit
+    return replace(
+        snapshot,
+        files=(snapshot.files[index],),
+        commit=None if commit is None else replace(commit, files=(commit.files[index],)),
+    )

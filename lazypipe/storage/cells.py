@@ -1,0 +1,138 @@
+"""Cells: text that is to be a value of a type, and values of one type that are to be of another.
+
+Both are expressions that never fail: what does not fit becomes null, beside which stands the condition that it did not fit.
+So nothing becomes null in silence, and each cell can go where the contract says.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from lazypipe.ops.cast import converted, refusal
+
+__all__ = ["as_text", "misfit", "parsed", "parses", "refused", "value"]
+
+
+_BASIC = r"^(\d{4})-?(\d{2})-?(\d{2})T(\d{2})(\d{2})(\d{2})"
+"""How ISO 8601 writes a moment without marks in its time."""
+
+
+def parses(dtype: pl.DataType) -> bool:
+    """Whether text can be read as values of a type by :func:`parsed`.
+
+    Examples
+    --------
+    >>> parses(pl.Int64()), parses(pl.List(pl.Int64()))
+    (True, False)
+    """
+    return dtype.is_numeric() or isinstance(
+        dtype, pl.Boolean | pl.Date | pl.Time | pl.Datetime | pl.Enum | pl.Categorical
+    )
+
+
+def parsed(text: pl.Expr, dtype: pl.DataType, *, decimal_comma: bool = False) -> pl.Expr:
+    """Read text as Polars' readers of CSV and NDJSON do; what does not parse is null, and so is an empty text.
+
+    Whatever those take gives the same value here, in every row for itself: dates are ISO 8601 or day-month-year, with ``-``, ``/``
+    or ``.``; a datetime without an offset is UTC, one with an offset is turned into UTC (and then into the column's zone). Not
+    taken are years of other than four digits, which the readers take for the first century.
+
+    Examples
+    --------
+    >>> frame = pl.DataFrame({"t": ["7", " 8", "7.5", "", None]})
+    >>> frame.select(parsed(pl.col("t"), pl.Int64())).to_series().to_list()
+    [7, 8, None, None, None]
+    """
+    match dtype:
+        case pl.Boolean():
+            lowered = text.str.to_lowercase()
+            return pl.when(lowered == "true").then(True).when(lowered == "false").then(False)  # noqa: FBT003
+        case pl.Date():
+            return _four_digits(_year_first(text)).str.to_date("%Y-%m-%d", strict=False)
+        case pl.Datetime():
+            return _moment(text, dtype)
+        case pl.Time():
+            forms = ("%H:%M:%S%.f", "%H:%M")
+            return pl.coalesce(text.str.to_time(f, strict=False) for f in forms)
+        case pl.Enum() | pl.Categorical() | pl.String():
+            return text.cast(dtype, strict=False)
+    if decimal_comma and not dtype.is_integer():
+        text = text.str.replace(",", ".", literal=True)
+    return text.str.strip_chars_start(" \t").cast(dtype, strict=False)
+
+
+def _year_first(text: pl.Expr) -> pl.Expr:
+    swapped = text.str.replace(r"^(\d{1,2})[-/.](\d{1,2})[-/.](\d{4})\b", "$3-$2-$1")
+    return swapped.str.replace(r"^(\d{4})[/.](\d{1,2})[/.](\d{1,2})\b", "$1-$2-$3")
+
+
+def _four_digits(text: pl.Expr) -> pl.Expr:
+    return pl.when(text.str.contains(r"^\d{4}-")).then(text)
+
+
+def _moment(text: pl.Expr, dtype: pl.Datetime) -> pl.Expr:
+    """Spell every form out in one, so that it is parsed once."""
+    whole = (
+        _four_digits(_year_first(text.str.replace(_BASIC, "$1-$2-$3 $4:$5:$6").str.replace("T", " ", literal=True)))
+        .str.replace(r"^(\d+-\d+-\d+)$", "$1 00:00:00")
+        .str.replace(r"^(\S+ \d+:\d+)(Z|[+-].*)?$", "$1:00$2")
+        .str.replace(r"^(\S+ [\d:.]+)$", "$1+00:00")
+    )
+    form = "%Y-%m-%d %H:%M:%S%.f%#z"
+    found = whole.str.to_datetime(form, time_unit="us", time_zone="UTC", strict=False)
+    # read as nanoseconds, years outside 1677 to 2262 would wrap around
+    rest = whole.str.to_datetime(form, time_unit="ns", time_zone="UTC", strict=False).dt.nanosecond() % 1000
+    local = found.dt.convert_time_zone(dtype.time_zone) if dtype.time_zone else found.dt.replace_time_zone(None)
+    exact = local.cast(dtype, strict=False)
+    return exact + pl.duration(nanoseconds=rest, time_unit="ns") if dtype.time_unit == "ns" else exact
+
+
+def misfit(cell: pl.Expr, value: pl.Expr, source: pl.DataType, target: pl.DataType) -> pl.Expr:
+    """Return whether ``cell``, of the type ``source``, was lost or changed when it became ``value`` of the type ``target``.
+
+    A number that a smaller float rounds is not changed: to ask for such a float is to ask for that. An empty text stands
+    for null, as it does in a CSV, wherever text is not what is wanted.
+    """
+    lost = cell.is_not_null() & value.is_null()
+    if isinstance(source, pl.String):
+        return lost if isinstance(target, pl.Enum | pl.Categorical) else lost & (cell != "")
+    if source.is_float() and target.is_float():
+        return lost | (value.is_infinite() & ~cell.is_infinite())
+    if _is_plain(source) and _is_plain(target):
+        return lost | value.cast(source, strict=False).ne_missing(cell)
+    return lost
+
+
+def _is_plain(dtype: pl.DataType) -> bool:
+    return dtype.is_numeric() or isinstance(dtype, pl.Boolean | pl.Date | pl.Datetime | pl.Duration)
+
+
+def value(cell: pl.Expr, source: pl.DataType, target: pl.DataType, *, decimal_comma: bool = False) -> pl.Expr:
+    """Return cells of one type as another; null where that cannot be. See :func:`refused`."""
+    if isinstance(source, pl.String) and parses(target):
+        return parsed(cell, target, decimal_comma=decimal_comma)
+    return converted(cell, source, target, strict=False)
+
+
+def refused(source: pl.DataType, target: pl.DataType) -> bool:
+    """Whether no value of one type can become one of the other.
+
+    Examples
+    --------
+    >>> refused(pl.Int64(), pl.Int8()), refused(pl.List(pl.Int64()), pl.Date())
+    (False, True)
+    """
+    return not (isinstance(source, pl.String) and parses(target)) and refusal(source, target) is not None
+
+
+def as_text(cell: pl.Expr, source: pl.DataType) -> pl.Expr:
+    """Return values as text that people can read."""
+    match source:
+        case pl.String():
+            return cell
+        case pl.Binary():
+            return cell.bin.encode("hex")
+        case pl.List() | pl.Array() | pl.Struct():
+            return pl.struct(cell.alias("value")).struct.json_encode()
+        case _:
+            return converted(cell, source, pl.String(), strict=False)

@@ -1,0 +1,216 @@
+"""Corrupt files: found before they are read where that is cheap, and one by one after a query has failed.
+
+Corrupt is what cannot be decoded, whoever reads it: no bytes, a missing footer, a broken gzip stream, a row with too many
+fields, a line that is no JSON, a text that is no number. A file that cannot be fetched is not corrupt, nor is a whole file
+with other columns than expected: the first is for the network, the second for the contract.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeVar
+
+import polars as pl
+
+from lazypipe.errors import SourceError
+from lazypipe.storage import uri as uris
+from lazypipe.storage.external_files import open_handle
+from lazypipe.storage.files import FileInfo
+from lazypipe.storage.scan import Reader, is_engine_error, os_error
+from lazypipe.storage.text import bad_line, refuse_short_rows
+
+__all__ = ["ON_CORRUPT", "CorruptFile", "OnCorrupt", "damaged", "in_parallel", "is_damage", "preflight"]
+
+OnCorrupt = Literal["fail", "quarantine_file", "skip"]
+ON_CORRUPT: tuple[OnCorrupt, ...] = ("fail", "quarantine_file", "skip")
+
+_T = TypeVar("_T")
+
+_MAGIC = {"parquet": b"PAR1", "ipc": b"ARROW1"}
+_NAMES = {"parquet": "Parquet", "ipc": "Arrow IPC"}
+_PACKED = {".gz": (b"\x1f\x8b", "gzip"), ".zst": (b"\x28\xb5\x2f\xfd", "zstd")}
+_HEAD = 4096
+_AT_ONCE = 8
+_NO_BYTES = "the file is empty (0 bytes)"
+_FETCHING = (FileNotFoundError, PermissionError, ConnectionError, TimeoutError, IsADirectoryError)
+_STORES = ("Generic ", "object-store", "object store", "status code", "error sending request", "client error")
+"""Words of Polars' readers of remote stores: what they could not fetch."""
+
+
+@dataclass(frozen=True)
+class CorruptFile:
+    """A file that was set aside: its source, URI, size in bytes and stamp, why, and by which word of the definition."""
+
+    source: str
+    uri: str
+    size: int | None
+    stamp: str | None
+    why: str
+    action: OnCorrupt
+
+    def __str__(self) -> str:
+        return f"{self.uri}: source {self.source!r}: {self.why}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return asdict(self)
+
+
+def preflight(files: Sequence[FileInfo], reader: Reader) -> dict[str, str]:
+    """Return URI → why for the files that are corrupt as their ends alone show: no rows are decoded.
+
+    Looked at are the size, the magic bytes at both ends of Parquet and IPC and the footer between them, the header of gzip and
+    zstd where the name promises one, and whether the first line of a text is text. Of a remote store that Polars reads
+    itself, only sizes and footers are looked at.
+
+    Raises
+    ------
+    SourceError
+        If a file cannot be fetched.
+    """
+    found = in_parallel(lambda file: _at_the_ends(file, reader), files)
+    return {file.uri: why for file, why in found if why is not None}
+
+
+def in_parallel(ask: Callable[[FileInfo], _T], files: Sequence[FileInfo]) -> list[tuple[FileInfo, _T]]:
+    """Ask something of each file, several at once: most of the time is spent waiting for a store."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return [*zip(files, pool.map(ask, files), strict=True)]
+
+
+def _at_the_ends(file: FileInfo, reader: Reader) -> str | None:
+    if file.size == 0:
+        return _NO_BYTES
+    if uris.is_local(file.uri) or not uris.is_native(file.uri):
+        try:
+            why = _magic(file, reader)
+        except Exception as error:  # whatever a file system raises
+            raise reader.unreadable(file, error) from error
+        if why is not None:
+            return why
+    if reader.format in _MAGIC:
+        try:
+            reader.infer([file])
+        except SourceError as error:
+            if not is_damage(error):
+                raise
+            return error.what
+    return None
+
+
+def _magic(file: FileInfo, reader: Reader) -> str | None:
+    """Return what is wrong with the first and the last bytes of a file."""
+    handle = open_handle(file.uri, reader.storage_options)
+    try:
+        head = handle.file.read(_HEAD)
+        magic = _MAGIC.get(reader.format)
+        if magic is None:
+            return _text(file, head)
+        if not head.startswith(magic):
+            return f"the file does not begin as {_NAMES[reader.format]} does"
+        if not handle.random:
+            return None
+        if handle.read_at(max(0, handle.size() - len(magic)), len(magic)) != magic or handle.size() < 2 * len(magic):
+            return f"the file does not end as {_NAMES[reader.format]} does: it is truncated"
+    finally:
+        handle.close()
+    return None
+
+
+def _text(file: FileInfo, head: bytes) -> str | None:
+    if not head:
+        return _NO_BYTES  # the protocol did not tell the size
+    name = file.uri.split("::", maxsplit=1)[0].lower()
+    for ending, (magic, packing) in _PACKED.items():
+        if name.endswith(ending) and not head.startswith(magic):
+            return f"the file is not {packing}, as its name says"
+    if head.startswith(tuple(magic for magic, _ in _PACKED.values())):
+        return None
+    line = head.partition(b"\n")[0]
+    if b"\0" in line or not _is_utf8(line, whole=len(line) < len(head)):
+        return "the file does not begin with text"
+    return None
+
+
+def _is_utf8(line: bytes, *, whole: bool) -> bool:
+    for cut in range(1 if whole else 4):  # a character may be cut in two
+        try:
+            line[: len(line) - cut].decode()
+        except UnicodeDecodeError:
+            continue
+        return True
+    return False
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether an error says that bytes could not be decoded, rather than that they could not be fetched.
+
+    Examples
+    --------
+    >>> is_damage(OSError("unexpected end of file")), is_damage(FileNotFoundError("gone"))
+    (True, False)
+    """
+    error = _root(error)
+    if isinstance(error, SourceError):
+        return True  # said by ourselves, of what was read
+    if isinstance(error, _FETCHING) or os_error(error) is not None:
+        return False
+    return (is_engine_error(error) and not any(word in str(error) for word in _STORES)) or isinstance(
+        error, EOFError | ValueError | zlib.error
+    )
+
+
+def _root(error: BaseException) -> BaseException:
+    """Return what a reader's own error stands for."""
+    while isinstance(error, SourceError):
+        # what a reader of ours raises, Polars hands on as its own cause
+        behind = error.__context__ if error.__cause__ in (None, error) else error.__cause__
+        if behind is None or behind is error:
+            break
+        error = behind
+    return error
+
+
+def damaged(files: Sequence[FileInfo], reader: Reader, schema: pl.Schema) -> list[tuple[FileInfo, str]]:
+    """Read every file for itself; return those that are corrupt, with why.
+
+    ``schema`` are their columns, those in folders included. A file that has others is passed over: it is not for its
+    reader to say what to do about it.
+    """
+    found = []
+    for file in files:
+        why = _why(file, reader, schema)
+        if why is not None:
+            found.append((file, why))
+    return found
+
+
+def _why(file: FileInfo, reader: Reader, schema: pl.Schema) -> str | None:
+    if file.size == 0:
+        return _NO_BYTES
+    keys = reader.keys([file], schema)
+    inside = pl.Schema({n: t for n, t in schema.items() if n not in keys})
+    try:
+        if reader.format == "csv" and set(reader.header(file, inside)) != set(inside):
+            return None
+        if reader.format in _MAGIC and {n: t for n, t in reader.infer([file]).items() if n not in keys} != dict(inside):
+            return None
+        reader.scan([file], schema).select(pl.all().null_count()).collect(engine="streaming")
+        if reader.format == "csv":
+            refuse_short_rows([file], reader, inside, nulls=True)
+    except BaseException as error:
+        if not (is_engine_error(error) or isinstance(error, SourceError)):
+            raise
+        if not is_damage(error):
+            return None
+        what = reader.unreadable(file, error).what
+        line = (
+            bad_line(file, reader, inside)
+            if reader.format in ("csv", "ndjson") and " line " not in f" {what}"
+            else None
+        )
+        return what if line is None else f"{what} (line {line})"
+    return None

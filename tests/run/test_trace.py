@@ -1,0 +1,384 @@
+"""Row lineage: which source rows, in which files, made a row of an output."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import lazypipe as lp
+from lazypipe import ops
+from lazypipe.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+A = pl.DataFrame(
+    {
+        "i": [0, 1, 2, 3],
+        "g": [1, 1, 2, None],
+        "v": [10, 20, 30, None],
+        "s": ["x", "y", "x", "y"],
+        "l": [[1, 2], [3], [], None],
+        "r": [{"p": 1}, {"p": 2}, {"p": 3}, None],
+        "t": [1.0, 2.0, 3.0, 4.0],
+    }
+)
+B = pl.DataFrame({"k": [1, 2, 2, None], "w": [100, 200, 201, 300], "u": [0.5, 1.5, 2.5, 3.5]})
+
+
+def plan_of(folder: Path, steps: Any, a: pl.DataFrame = A, **more: Any) -> lp.Plan:
+    folder.mkdir(parents=True, exist_ok=True)
+    # two files: numbers start anew in each
+    a.head(2).write_parquet(folder / "a-0.parquet")
+    a.slice(2).write_parquet(folder / "a-1.parquet")
+    B.write_parquet(folder / "b.parquet")
+    definition = {
+        "version": 1,
+        "name": "p",
+        "sources": {"a": {"uri": "a-*.parquet"}, "b": {"uri": "b.parquet"}},
+        "stages": {"s": {"from": ["a", "b"] if any("sql" in s for s in steps) else "a", "do": steps, **more}},
+        "outputs": {"s": {"to": "out/s"}},
+    }
+    return lp.Pipeline.from_dict(definition, base=str(folder)).compile(allow=[__name__])
+
+
+def numbers(trace: lp.Trace, source: str) -> Any:
+    """Return the traced rows of a source as they are numbered through all of its files."""
+    of = trace.sources.get(source)
+    if of is None:
+        return []
+    if of.rows is None:
+        return "any"
+    start = {"a-0.parquet": 0, "a-1.parquet": 2, "b.parquet": 0}
+    places = of.rows.select("_lazypipe_file", "_lazypipe_row").rows()
+    return sorted(start[Path(file).name] + row for file, row in places)
+
+
+def doubled(frame: pl.LazyFrame) -> pl.LazyFrame:
+    return pl.concat([frame, frame])
+
+
+# operation → steps, key, rows of a, rows of b
+CASES: dict[str, list[tuple[Any, dict[str, Any], Any, Any]]] = {
+    "filter": [
+        ({"filter": "v > 15"}, {"i": 1}, [1], []),
+        ({"filter": pl.col("v") >= pl.col("v").mean()}, {"i": 2}, "any", []),
+    ],
+    "select": [
+        ({"select": ["i", "v"]}, {"i": 2}, [2], []),
+        ({"select": {"i": "i", "w": "v / 2"}}, {"i": 1}, [1], []),
+        ({"select": {"i": "i", "w": "max(v)"}}, {"i": 1}, "any", []),
+    ],
+    "derive": [
+        ({"derive": {"w": "v / 2"}}, {"w": 10.0}, [1], []),
+        ({"derive": {"w": "v - avg(v)"}}, {"i": 1}, "any", []),
+    ],
+    "rename": [({"rename": {"i": "j"}}, {"j": 3}, [3], [])],
+    "drop": [({"drop": "v"}, {"i": 3}, [3], [])],
+    "cast": [({"cast": {"i": "String"}}, {"i": "2"}, [2], [])],
+    "sort": [({"sort": "v DESC"}, {"i": 1}, [1], [])],
+    "limit": [({"limit": 4}, {"i": 1}, [1], [])],
+    "sample": [({"sample": {"rows": 4, "seed": 1}}, {"i": 1}, [1], [])],
+    "explode": [({"explode": "l"}, {"l": 2}, [0], []), ({"explode": "l"}, {"i": 2}, [2], [])],
+    "unnest": [({"unnest": "r"}, {"p": 3}, [2], [])],
+    "unpivot": [
+        ({"unpivot": {"columns": ["v", "g"], "index": "i", "name_to": "n", "value_to": "x"}}, {"x": 30}, [2], [])
+    ],
+    "pivot": [
+        (
+            {"pivot": {"on": "s", "into": ["x", "y"], "index": "g", "values": "v", "aggregate": "sum"}},
+            {"g": 1},
+            [0, 1],
+            [],
+        ),
+        (
+            {"pivot": {"on": "s", "into": ["x", "y"], "index": "g", "values": "v", "aggregate": "sum"}},
+            {"g": None},
+            [3],
+            [],
+        ),
+        (
+            {"pivot": {"on": "s", "into": ["x", "y"], "index": "l", "values": "v", "aggregate": "sum"}},
+            {"x": 10},
+            "any",
+            [],
+        ),
+    ],
+    "aggregate": [
+        ({"aggregate": {"by": "g", "aggregate": {"n": "count(*)"}}}, {"g": 1}, [0, 1], []),
+        ({"aggregate": {"by": "g", "aggregate": {"n": "sum(v)"}}}, {"g": None}, [3], []),
+        ({"aggregate": {"aggregate": {"n": "count(*)"}}}, {"n": 4}, [0, 1, 2, 3], []),
+    ],
+    "distinct": [
+        ({"distinct": {"columns": "g", "keep": "last", "order_by": "v"}}, {"g": 1}, [0, 1], []),
+        ({"distinct": {"columns": ["g", "s"]}}, {"i": 1}, [1], []),
+        ({"distinct": {"columns": "l"}}, {"i": 1}, "any", []),
+    ],
+    "fill": [
+        ({"fill": {"columns": "v", "value": 0}}, {"i": 3}, [3], []),
+        ({"fill": {"columns": "v", "strategy": "forward", "by": "s", "order_by": "i"}}, {"i": 3}, [1, 3], []),
+        ({"fill": {"columns": "v", "strategy": "forward", "order_by": "i"}}, {"i": 3}, [0, 1, 2, 3], []),
+    ],
+    "rank": [
+        ({"rank": {"as": "n", "order_by": "v", "by": "g"}}, {"i": 1}, [0, 1], []),
+        ({"rank": {"as": "n", "order_by": "v"}}, {"i": 1}, [0, 1, 2, 3], []),
+    ],
+    "over": [
+        ({"over": {"columns": {"m": "max(v)"}, "by": "s"}}, {"i": 0}, [0, 2], []),
+        ({"over": {"columns": {"s": "max(s)"}, "by": "s"}}, {"i": 1}, [1, 3], []),
+        ({"over": {"columns": {"m": "max(v)"}, "by": "l"}}, {"i": 0}, "any", []),
+    ],
+    "join": [
+        ({"join": {"with": "b", "left_on": "g", "right_on": "k", "how": "left"}}, {"i": 0}, [0], [0]),
+        ({"join": {"with": "b", "left_on": "g", "right_on": "k", "how": "left"}}, {"i": 2, "w": 201}, [2], [2]),
+        ({"join": {"with": "b", "left_on": "g", "right_on": "k", "how": "left"}}, {"i": 3}, [3], []),
+        ({"join": {"with": "b", "left_on": "g", "right_on": "k", "columns": {"w": "v2"}}}, {"v2": 200}, [2], [1]),
+        ({"join": {"with": "b", "left_on": "g", "right_on": "k", "how": "right"}}, {"w": 300}, [], [3]),
+        ({"join": {"with": "b", "left_on": "g", "right_on": "k", "how": "right"}}, {"i": 1}, [1], [0]),
+        (
+            {"join": {"with": "b", "left_on": "g", "right_on": "k", "how": "right", "columns": ["w"]}},
+            {"i": 1},
+            [1],
+            [0],
+        ),
+        ({"join": {"with": "b", "left_on": "g", "right_on": "k", "how": "full"}}, {"w": 300}, [], [3]),
+        (
+            {"join": {"with": "b", "left_on": "g", "right_on": "k", "how": "full", "nulls_equal": True}},
+            {"w": 300},
+            [3],
+            [3],
+        ),
+        ({"join": {"with": "b", "left_on": "g", "right_on": "k", "how": "semi"}}, {"i": 2}, [2], [1, 2]),
+        ({"join": {"with": "b", "left_on": "g", "right_on": "k", "how": "anti"}}, {"i": 3}, [3], []),
+        ({"join": {"with": "b", "how": "cross"}}, {"i": 1, "w": 300}, [1], [3]),
+        ({"join": {"with": "b", "how": "cross", "columns": []}}, {"i": 1}, [1], [0, 1, 2, 3]),
+    ],
+    "asof_join": [
+        ({"asof_join": {"with": "b", "left_on": "t", "right_on": "u"}}, {"i": 1}, [1], [1]),
+        ({"asof_join": {"with": "b", "left_on": "t", "right_on": "u", "strategy": "forward"}}, {"i": 3}, [3], []),
+    ],
+    "union": [
+        ({"union": {"with": "b", "missing": "fill"}}, {"i": 2}, [2], []),
+        ({"union": {"with": "b", "missing": "fill"}}, {"w": 201}, [], [2]),
+    ],
+    "sql": [({"sql": "SELECT g, COUNT(*) AS n FROM self GROUP BY g"}, {"g": 1}, "any", "any")],
+    "python": [({"python": f"{__name__}:doubled"}, {"i": 1}, "any", [])],
+}
+
+
+def test_each_operation_is_traced() -> None:
+    assert set(CASES) == set(ops.names())
+
+
+@pytest.mark.parametrize(("steps", "key", "a", "b"), [c for cases in CASES.values() for c in cases])
+def test_the_rows_that_made_a_row(tmp_path: Path, steps: Any, key: dict[str, Any], a: Any, b: Any) -> None:
+    plan = plan_of(tmp_path, [steps])
+    found = plan.trace("s", key)
+    assert (numbers(found, "a"), numbers(found, "b")) == (a, b)
+    assert found.exact == ("any" not in (a, b))
+    assert found.rows.height >= 1
+    for reason in found.reasons:
+        assert reason == f"s: {next(iter(steps))} can read any row"
+    if found.exact and "sample" not in steps:
+        # these rows alone make the row again
+        alone = A.with_row_index("n").filter(pl.col("n").is_in(a)).drop("n")
+        again = plan_of(tmp_path / "alone", [steps], alone).trace("s", key)
+        assert again.rows.sort(pl.all().hash()).equals(found.rows.sort(pl.all().hash()))
+
+
+STEPS = st.sampled_from(
+    [
+        {"filter": "v > 1"},
+        {"derive": {"v": "v + 1"}},
+        {"join": {"with": "b", "left_on": "g", "right_on": "k", "how": "left", "columns": ["w"], "suffix": "_"}},
+        {"join": {"with": "b", "left_on": "g", "right_on": "k", "how": "semi"}},
+        {"fill": {"columns": "v", "value": 3}},
+        {"fill": {"columns": "v", "strategy": "backward", "by": "g", "order_by": "i"}},
+        {"over": {"columns": {"v": "sum(v)"}, "by": "g"}},
+        {"rank": {"as": "v", "order_by": "v", "by": "g", "method": "min"}},
+        {"distinct": {"columns": ["g", "v"], "keep": "first", "order_by": "i"}},
+        {"union": {"with": "a", "missing": "fill"}},
+        {"sort": "v"},
+    ]
+)
+LAST = st.sampled_from([None, {"aggregate": {"by": "g", "aggregate": {"v": "sum(v)", "n": "count(*)"}}}])
+ROWS = st.lists(st.tuples(st.none() | st.integers(1, 3), st.none() | st.integers(0, 4)), min_size=1, max_size=8)
+
+
+@given(rows=ROWS, steps=st.lists(STEPS, max_size=4), last=LAST, out=st.randoms(use_true_random=False))
+def test_other_rows_have_no_part(tmp_path_factory: Any, rows: Any, steps: Any, last: Any, out: Any) -> None:
+    """Without any of the rows that are not named, nothing about the row changes."""
+    schema = {"i": pl.Int64, "g": pl.Int64, "v": pl.Int64}
+    a = pl.DataFrame([(n, *r) for n, r in enumerate(rows)], schema=schema, orient="row")
+    steps = [*steps, *([last] if last else [])]
+    key = "g" if last else "i"
+    folder = tmp_path_factory.mktemp("t")
+    plan = plan_of(folder, steps, a)
+    made = plan.frames["s"].collect()
+    if not made.height:
+        return
+    value = made[key][out.randrange(made.height)]
+    found = plan.trace("s", {key: value})
+    assert found.exact
+    kept = numbers(found, "a")
+    left = a.filter(pl.col("i").is_in(kept) | (pl.col("i").hash(out.randrange(99)) % 2 == 0))
+    again = plan_of(folder / "less", steps, left).frames["s"].filter(pl.col(key).eq_missing(pl.lit(value))).collect()
+    order = pl.all().hash()
+    assert again.sort(order).rows() == found.rows.sort(order).rows()
+
+
+def test_flights_are_found_in_their_files(tmp_path: Path) -> None:
+    plan = lp.load(ROOT / "pipelines/flights.yaml").compile()
+    found = plan.trace("hourly", {"origin": "JFK", "hour": "2013-02-08T11:00:00Z"})
+    assert found.exact
+    flights = found.sources["flights"].rows
+    assert flights is not None
+    assert flights.height == found.rows["departures"].item() > 5
+    for file, row, carrier, number in flights.select("_lazypipe_file", "_lazypipe_row", "carrier", "flight").rows():
+        with gzip.open(file, "rt") as text:
+            line = list(csv.DictReader(text))[row]
+        assert (line["carrier"], int(line["flight"])) == (carrier, number)
+    assert set(found.sources) == {"flights", "airports", "planes", "weather"}
+
+
+GATE = [
+    {"not_null": {"columns": "v", "action": "quarantine"}},
+    {"between": {"column": "v", "max": 25, "action": "repair", "repair": {"clip": True}}},
+    {"foreign_key": {"column": "g", "references": {"to": "b", "column": "k"}, "action": "drop"}},
+]
+
+
+def test_gates_repair_and_take_rows_out(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, [{"drop": "l"}], gate=GATE)
+    plan.run().raise_for_status()
+    found = plan.trace("s", {"i": 2})
+    assert (numbers(found, "a"), numbers(found, "b"), found.rows["v"].item()) == ([2], [], 25)
+    assert found.is_current
+    with pytest.raises(
+        lp.LazypipeError, match="output 's': no row has this key; look in its quarantine, .*out/s__quarantine"
+    ):
+        plan.trace("s", {"i": 3})
+
+
+def test_a_repair_from_other_rows_cannot_be_told(tmp_path: Path) -> None:
+    gate = [{"not_null": {"columns": "v", "action": "repair", "repair": {"previous": "i"}}}]
+    found = plan_of(tmp_path, [{"drop": "l"}], gate=gate).trace("s", {"i": 3})
+    assert (found.rows["v"].item(), found.reasons) == (30, ("s: a repair takes values from other rows",))
+    assert found.sources["a"].rows is None
+    assert [Path(f).name for f in found.sources["a"].files] == ["a-0.parquet", "a-1.parquet"]
+    assert "## a: any row may have had a part" in found.to_markdown()
+    assert "Not exact: s: a repair takes values from other rows." in found.to_markdown()
+
+
+def test_sources_that_changed_since(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, [{"drop": "l"}])
+    assert not plan.trace("s", {"i": 1}).is_current  # nothing is published
+    plan.run().raise_for_status()
+    assert plan.trace("s", {"i": 1}).is_current
+    A.with_columns(v=pl.col("v") * 2).head(2).write_parquet(tmp_path / "a-0.parquet")
+    found = plan.trace("s", {"i": 1})
+    assert not found.is_current
+    assert found.published is not None
+    assert (found.rows["v"].item(), found.published["v"].item()) == (40, 20)
+    assert "The sources as they are now do not give the row that is published." in found.to_markdown()
+    A.head(1).write_parquet(tmp_path / "a-0.parquet")
+    gone = plan.trace("s", {"i": 1})
+    assert (gone.rows.height, gone.sources) == (0, {})
+
+
+def test_datasets_and_adapted_files(tmp_path: Path) -> None:
+    """Rows are numbered in the files of a dataset, and where files of different shapes are read in groups."""
+    plan = plan_of(tmp_path, [{"select": ["i", "g"]}])
+    plan.run().raise_for_status()
+    for number, frame in enumerate([{"i": [7], "g": [1.0]}, {"g": [2], "i": [8]}, {"i": [9, 10], "g": [1.5, 2.5]}]):
+        pl.DataFrame(frame).write_csv(tmp_path / f"c-{number}.csv")
+    definition = {
+        "version": 1,
+        "name": "q",
+        "sources": {
+            "s": {"uri": "out/s", "format": "dataset"},
+            "c": {
+                "uri": "c-*.csv",
+                "contract": {"columns": {"i": "Int64", "g": "Int64"}, "on_type_change": "discard_column"},
+            },
+        },
+        "stages": {"both": {"from": "s", "do": [{"union": "c"}]}},
+        "outputs": {"both": {"to": "out/both.parquet", "format": "parquet"}},
+    }
+    pipe = lp.Pipeline.from_dict(definition, base=str(tmp_path))
+    found = lp.trace(pipe, "both", {"i": 2})
+    assert found.sources["s"].rows is not None
+    assert found.sources["s"].rows.select("_lazypipe_row", "i").rows() == [(2, 2)]
+    assert found.published is None
+    for value, place in {7: ("c-0.csv", 0), 8: ("c-1.csv", 0), 10: ("c-2.csv", 1)}.items():
+        rows = lp.trace(pipe, "both", {"i": value}).sources["c"].rows
+        assert rows is not None
+        assert [(Path(f).name, n) for f, n in rows.select("_lazypipe_file", "_lazypipe_row").rows()] == [place]
+
+
+def test_personal_data_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,name\n1,Ann\n2,a|b\n")
+    definition = {
+        "version": 1,
+        "name": "p",
+        "sources": {"a": {"uri": "a.csv", "columns": {"name": {"tags": ["pii"]}}}},
+        "outputs": {"a": {"to": "out/a"}},
+    }
+    found = lp.trace(lp.Pipeline.from_dict(definition, base=str(tmp_path)), "a", {"name": "Ann"})
+    assert found.sources["a"].rows is not None
+    assert found.sources["a"].rows["name"].to_list() == ["Ann"]
+    assert "Ann" not in json.dumps(found.to_dict()) + found.to_markdown()
+    assert found.to_dict()["key"] == {"name": "***"}
+
+
+def test_long_traces_are_cut_in_texts(tmp_path: Path) -> None:
+    pl.DataFrame({"g": [1] * 30, "s": ["a|b"] * 30}).write_parquet(tmp_path / "a.parquet")
+    definition = {
+        "version": 1,
+        "name": "p",
+        "sources": {"a": {"uri": "a.parquet"}},
+        "stages": {"n": {"from": "a", "do": [{"aggregate": {"by": "g", "aggregate": {"n": "count(*)"}}}]}},
+        "outputs": {"n": {"to": "out/n"}},
+    }
+    found = lp.trace(lp.Pipeline.from_dict(definition, base=str(tmp_path)), "n", {"g": 1})
+    assert len(found.to_dict()["sources"]["a"]["rows"]) == 20
+    assert found.to_dict()["sources"]["a"]["count"] == 30
+    text = found.to_markdown(limit=2)
+    assert "## a: 30 rows, 2 of them shown" in text
+    assert text.count("a\\|b") == 2
+
+
+@pytest.mark.parametrize(
+    ("output", "key", "message"),
+    [
+        ("t", {"i": 1}, "unknown output 't'; known outputs: s"),
+        ("s", {"j": 1}, "output 's' has no column 'j'"),
+        ("s", {"i": "one"}, "output 's': 'one' is no value of column 'i', which is Int64; write one of that type"),
+        ("s", {"i": [1]}, r"output 's': \[1\] is no value of column 'i', which is Int64"),
+        ("s", {"i": 99}, "output 's': no row has this key"),
+        ("s", {}, "output 's': a trace needs a key; give a column and its value"),
+        ("s", {"s": "x"}, "output 's': more than 1 rows have this key; give more columns of it"),
+    ],
+)
+def test_wrong_questions(tmp_path: Path, output: str, key: dict[str, Any], message: str) -> None:
+    with pytest.raises(lp.LazypipeError, match=message):
+        plan_of(tmp_path, [{"drop": "l"}]).trace(output, key, most=1)
+
+
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = plan_of(tmp_path, [{"drop": "l"}])
+    file = tmp_path / "p.yaml"
+    file.write_text(plan.pipeline.to_yaml())
+    assert main(["trace", str(file), "s", "--key", "i=2"]) == 0
+    assert "# s: i = 2" in capsys.readouterr().out
+    assert main(["trace", str(file), "s", "--key", "i=2", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["sources"]["a"]["rows"][0]["_lazypipe_row"] == 0
+    assert main(["trace", str(file), "s", "--key", "i"]) == 2
+    assert "--key 'i' has no value; write --key i=value" in capsys.readouterr().err

@@ -1,0 +1,126 @@
+"""A user mends a rule, a repair or reference data, and replays what was put aside: healed rows move in once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import lazypipe as lp
+from lazypipe.errors import GateError, LazypipeError
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ROWS = {"id": [1, 2, 3, 4, 5, 5], "email": ["a@x", None, "c", "d@x", "e@x", "f@x"], "n": [1, 2, 3, -4, 5, 5]}
+
+
+def plan(folder: Path, *gate: dict[str, Any], action: str = "quarantine", **output: Any) -> lp.Plan:
+    folder.mkdir(exist_ok=True)
+    if not (folder / "in.parquet").exists():
+        pl.DataFrame(ROWS).write_parquet(folder / "in.parquet")
+    built = lp.pipeline("p", base=str(folder)).source("rows", "in.parquet")
+    stage: Any = {"action": action, "rules": list(gate)}
+    return built.stage("kept", "rows", gate=stage).output("kept", "out", **output).build().compile()
+
+
+STRICT = {"expression": {"condition": "email LIKE '%@%'", "id": "email"}}
+POSITIVE = {"between": {"column": "n", "min": 0}}
+ONCE = {"unique": "id"}
+
+
+def published(folder: Path) -> list[int]:
+    return sorted(lp.scan(str(folder / "out")).collect()["id"])
+
+
+def aside(folder: Path) -> dict[int, list[str]]:
+    rows = lp.scan(str(folder / "out__quarantine")).collect()
+    return {r["id"]: r["_lazypipe_rules"] for r in rows.iter_rows(named=True)}
+
+
+def test_a_mended_rule_moves_rows_in_exactly_once(tmp_path: Path) -> None:
+    plan(tmp_path, STRICT, POSITIVE, ONCE).run(run="first", now=NOW).raise_for_status()
+    assert published(tmp_path) == [1, 2]
+    assert aside(tmp_path) == {3: ["email"], 4: ["between:n"], 5: ["unique:id"]}
+    looser = plan(tmp_path, POSITIVE, ONCE)
+    found = looser.replay("kept", run="second", now=NOW + timedelta(hours=1))
+    assert (found.healed, found.superseded, found.remaining, found.version) == (1, 0, 3, 2)
+    assert published(tmp_path) == [1, 2, 3]
+    assert aside(tmp_path) == {4: ["between:n"], 5: ["unique:id"]}
+    rows = lp.scan(str(tmp_path / "out__quarantine")).collect()
+    assert set(rows["_lazypipe_run"]) == {"first"}
+    assert rows["_lazypipe_file"].str.ends_with("in.parquet").all()
+    again = looser.replay("kept", run="third", now=NOW + timedelta(hours=2))
+    assert (again.healed, again.remaining, again.version) == (0, 3, None)
+    assert published(tmp_path) == [1, 2, 3]
+
+
+def test_a_repair_heals(tmp_path: Path) -> None:
+    plan(tmp_path, POSITIVE).run(now=NOW).raise_for_status()
+    repair = {"between": {"column": "n", "min": 0, "action": "repair", "repair": {"set": "abs(n)"}}}
+    found = plan(tmp_path, repair).replay("kept", run="r2", now=NOW)
+    assert (found.healed, found.remaining) == (1, 0)
+    assert found.report is not None
+    assert found.report.checks[0].repaired == 1
+    assert lp.scan(str(tmp_path / "out")).filter(id=4).collect()["n"].item() == 4
+    assert lp.replay(plan(tmp_path, repair), "kept").healed == 0
+    assert lp.replay(plan(tmp_path, repair).pipeline, "kept", now=NOW).healed == 0
+
+
+def test_a_key_that_the_output_has_by_now_is_no_news(tmp_path: Path) -> None:
+    plan(tmp_path, ONCE, POSITIVE, mode="append").run(run="r1", now=NOW).raise_for_status()
+    assert sorted(aside(tmp_path)) == [4, 5]
+    # without a key, the rows of id 5 still repeat each other; and one that repeats a row of the output never goes in
+    pl.DataFrame({"id": [4], "email": ["d@x"], "n": [4]}).write_parquet(tmp_path / "in.parquet")
+    plan(tmp_path, ONCE, POSITIVE, mode="append").run(run="r2", now=NOW).raise_for_status()
+    found = plan(tmp_path, ONCE).replay("kept", run="r3", now=NOW)
+    assert (found.healed, found.remaining) == (0, 3)
+    assert aside(tmp_path)[4] == ["unique:id"]
+    keyed = plan(tmp_path, ONCE, key=["id"])
+    found = keyed.replay("kept", run="r4", now=NOW)
+    assert (found.healed, found.superseded, found.remaining) == (0, 1, 2)
+    assert sorted(aside(tmp_path)) == [5]
+    assert published(tmp_path) == [1, 2, 3, 4]
+
+
+def test_a_corrected_delivery_leaves_quarantine_by_its_key(tmp_path: Path) -> None:
+    keyed = {"key": ["id"], "mode": "append"}
+    plan(tmp_path, POSITIVE, STRICT, **keyed).run(run="r1", now=NOW).raise_for_status()
+    assert sorted(aside(tmp_path)) == [3, 4]
+    pl.DataFrame({"id": [4, 9], "email": ["d@x", "x"], "n": [4, 1]}).write_parquet(tmp_path / "in.parquet")
+    plan(tmp_path, POSITIVE, STRICT, **keyed).run(run="r2", now=NOW).raise_for_status()
+    assert sorted(aside(tmp_path)) == [3, 9]
+    assert published(tmp_path) == [1, 2, 4, 5, 5]
+
+
+def test_a_replay_killed_between_its_two_commits_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan(tmp_path, STRICT, POSITIVE).run(run="r1", now=NOW).raise_for_status()
+    looser = plan(tmp_path, POSITIVE)
+    with monkeypatch.context() as broken:
+        broken.setattr("lazypipe.run.replay._finish", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            looser.replay("kept", run="r2", now=NOW)
+    assert published(tmp_path) == [1, 2, 3, 5, 5]
+    assert sorted(aside(tmp_path)) == [3, 4]
+    found = looser.replay("kept", run="r3", now=NOW)
+    assert (found.healed, found.remaining, found.report) == (1, 1, None)
+    assert sorted(aside(tmp_path)) == [4]
+    assert looser.replay("kept", run="r4", now=NOW).healed == 0
+    assert published(tmp_path) == [1, 2, 3, 5, 5]
+
+
+def test_a_gate_that_fails_moves_nothing(tmp_path: Path) -> None:
+    plan(tmp_path, POSITIVE).run(run="r1", now=NOW).raise_for_status()
+    with pytest.raises(GateError, match="between:n"):
+        plan(tmp_path, POSITIVE, action="fail").replay("kept")
+    assert sorted(aside(tmp_path)) == [4]
+
+
+def test_what_cannot_be_replayed(tmp_path: Path) -> None:
+    nothing = plan(tmp_path, STRICT)
+    assert nothing.replay("kept") == lp.ReplayResult("kept", 0, 0, 0)
+    with pytest.raises(LazypipeError, match="unknown output 'kep'; did you mean 'kept'"):
+        nothing.replay("kep")
+    with pytest.raises(LazypipeError, match="output 'kept' is one csv file, which has no quarantine to replay"):
+        plan(tmp_path, STRICT, format="csv").replay("kept")
