@@ -16,7 +16,6 @@ from lazypipe.gates.marks import Lookup, mark, nowhere
 from lazypipe.gates.rule import ACTIONS
 from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.ops import Operation
-from lazypipe.ops.base import MADE_FROM
 from lazypipe.spec.model import NOTHING, Fault, Step
 from lazypipe.spec.scope import Guard, Scope, Table, Tally
 from lazypipe.spec.taps import label
@@ -80,8 +79,10 @@ class Node:
                 here = replace(here, tally=tally)
             if guard is not None:
                 here = replace(here, guard=guard(scope.step))
-            table = Table(operation.lower(table, here), schema)
-        return table.frame if self.shape is None else refitted(table.frame, table.schema, self.shape)
+            table = Table(operation.lower(table, here), schema, table.extra)
+        if self.shape is None:
+            return table.frame
+        return refitted(table.frame, table.schema, self.shape, list(table.extra))
 
     def mended(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         """Return the rows as the gate repairs them, before any is taken out."""
@@ -95,8 +96,10 @@ class Node:
             carried = operation.carry(table, replace(scope, tables=inputs))
             if carried is None:
                 return operation.name
-            table = Table(carried, schema)
-        return table.frame if self.shape is None else refitted(table.frame, table.schema, self.shape, [MADE_FROM])
+            table = Table(carried, schema, table.extra)
+        if self.shape is None:
+            return table.frame
+        return refitted(table.frame, table.schema, self.shape, list(table.extra))
 
     def good(self, frame: pl.LazyFrame, lookup: Lookup, keep: Sequence[str] = ()) -> pl.LazyFrame:
         """Return the rows that the gate lets go on, with ``keep`` columns: as a filter in the plan, without counting."""

@@ -6,6 +6,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import polars as pl
 
@@ -15,9 +16,11 @@ from lazypipe.spec.scope import Scope, Table
 from lazypipe.sql import empty
 
 __all__ = [
+    "AHEAD",
     "MADE",
     "MADE_FROM",
     "OTHER_MADE_FROM",
+    "Change",
     "Operation",
     "Ordering",
     "Scope",
@@ -34,6 +37,17 @@ MADE_FROM = "__lazypipe_made_from"
 """The column of a frame being traced that no schema lists: per row, the source rows that made it (``List(UInt64)``)."""
 OTHER_MADE_FROM = f"{MADE_FROM}_there"
 """The same of the other side of a join, until the two are put together."""
+
+
+AHEAD = ""
+"""The rows ahead of an operation, among the names of its inputs."""
+
+Change = Literal["each", "alone", "all"]
+"""How a change passes through an operation.
+
+``each``: rows that come give rows of their own, rows that go take just those along; other inputs are read as they are.
+``alone``: the same, without the inputs that have not changed. ``all``: any row may change.
+"""
 
 
 class Operation(Arguments):
@@ -53,13 +67,21 @@ class Operation(Arguments):
             If an argument does not fit the schema.
         """
 
+    def each(self, table: Table, scope: Scope) -> bool:
+        """Whether each row after it is made of one row ahead of it and of no other; ``extra`` columns then go along."""
+        return False
+
+    def change(self, table: Table, scope: Scope, changed: frozenset[str]) -> Change:
+        """Return how rows that come to inputs, or go from them, pass through; ``AHEAD`` stands for the rows ahead of it."""
+        return "each" if changed == {AHEAD} and self.each(table, scope) else "all"
+
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Lower over frames that have ``MADE_FROM``, so that it says of each row after this operation what made that.
 
-        Where each row is made of one row, and columns that no schema lists pass through, that is ``lower`` itself. None where
-        it cannot be told, as of operations that do not say: any row of any input may have had a part.
+        Where each row is made of one row that is ``lower`` itself. None where it cannot be told, as of operations that do not
+        say: any row of any input may have had a part.
         """
-        return None
+        return self.lower(table, scope) if self.each(table, scope) else None
 
 
 @dataclass(frozen=True)

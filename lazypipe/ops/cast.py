@@ -64,9 +64,9 @@ class Cast(Operation):
             frame = scope.tally(frame, lost)
         return frame.with_columns(e.alias(n) for n, e in casts.items())
 
-    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
-        """Rows stay as they are."""
-        return self.lower(table, scope)
+    def each(self, table: Table, scope: Scope) -> bool:
+        """Yes."""
+        return True
 
 
 _ISO_DATES = ("%Y-%m-%d",)

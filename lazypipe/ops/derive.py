@@ -37,9 +37,9 @@ class Derive(Operation):
             self._bound(n, e, table.schema, scope).alias(n) for n, e in self.columns.items()
         )
 
-    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
-        """Each row is made of itself, if the expressions read no other."""
-        return self.lower(table, scope) if is_rowwise(self.columns.values(), table.schema, scope) else None
+    def each(self, table: Table, scope: Scope) -> bool:
+        """Yes, if the expressions read no other row."""
+        return is_rowwise(self.columns.values(), table.schema, scope)
 
     def _bound(self, name: str, text: str | pl.Expr, schema: pl.Schema, scope: Scope) -> pl.Expr:
         try:

@@ -38,6 +38,6 @@ class Explode(Operation):
                 raise scope.fault(what, "explode takes list columns", "columns", index)
         return table.frame.explode(self.columns, empty_as_null=True, keep_nulls=True)
 
-    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
-        """Each row is made of the one with its list."""
-        return self.lower(table, scope)
+    def each(self, table: Table, scope: Scope) -> bool:
+        """Yes: of the row with its list."""
+        return True

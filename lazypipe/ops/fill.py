@@ -62,6 +62,10 @@ class Fill(Operation):
         frame = order.sort(table.frame)
         return frame.with_columns([e.over(self.by) for e in filled] if self.by else filled)
 
+    def each(self, table: Table, scope: Scope) -> bool:
+        """Yes, unless values come from other rows."""
+        return self.strategy is None
+
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Each row is made of itself, or of those of its partition if values come from others."""
         return self.lower(table, scope) if self.strategy is None else carry_partitions(self, table, scope, self.by)

@@ -35,6 +35,6 @@ class Filter(Operation):
             condition = condition.cast(pl.Boolean)  # Polars takes no filter that is only null
         return table.frame.filter(condition)
 
-    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
-        """Rows stay as they are, if the condition reads no other."""
-        return self.lower(table, scope) if is_rowwise([self.condition], table.schema, scope) else None
+    def each(self, table: Table, scope: Scope) -> bool:
+        """Yes, if the condition reads no other row."""
+        return is_rowwise([self.condition], table.schema, scope)

@@ -8,7 +8,18 @@ from typing import ClassVar, Literal
 
 import polars as pl
 
-from lazypipe.ops.base import MADE, MADE_FROM, OTHER_MADE_FROM, Operation, Scope, Table, both_made, with_other_made
+from lazypipe.ops.base import (
+    AHEAD,
+    MADE,
+    MADE_FROM,
+    OTHER_MADE_FROM,
+    Change,
+    Operation,
+    Scope,
+    Table,
+    both_made,
+    with_other_made,
+)
 from lazypipe.spec.arguments import CHOSEN, COLUMNS, FLAG, INPUT, TEXT, arg, choice
 from lazypipe.spec.model import Fault
 
@@ -134,6 +145,11 @@ class Join(Operation):
                 what = f"key {left!r} is {here[left]} and key {right!r} is {there[right]}"
                 argument = "on" if self.on else "left_on"
                 raise scope.fault(what, "cast one of them first", argument, index) from error
+
+    def change(self, table: Table, scope: Scope, changed: frozenset[str]) -> Change:
+        """Rows of this side are joined with the other side as it is; a right or full join may also unmatch others."""
+        alone = self.how not in ("right", "full") and self.validate in ("m:m", "m:1")
+        return "each" if changed == {AHEAD} and alone else "all"
 
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Each row is made of the rows of both sides that it joins; of a semi join, of all that match."""

@@ -63,3 +63,7 @@ class Sample(Operation):
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Rows stay as they are."""
         return self.lower(table, scope)
+
+    def each(self, table: Table, scope: Scope) -> bool:
+        """Yes, of a fraction: a row's hash decides."""
+        return self.fraction is not None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import polars as pl
 
-from lazypipe.ops.base import MADE_FROM, Operation, Scope, Table, is_rowwise
+from lazypipe.ops.base import Operation, Scope, Table, is_rowwise
 from lazypipe.spec.arguments import CHOSEN, arg
 from lazypipe.spec.model import Fault
 
@@ -41,17 +41,14 @@ class Select(Operation):
 
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to ``select``."""
-        return self._selected(table, scope, ())
-
-    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
-        """Each row is made of itself, if the expressions read no other."""
-        exprs = self.columns.values() if isinstance(self.columns, Mapping) else ()
-        return self._selected(table, scope, (MADE_FROM,)) if is_rowwise(exprs, table.schema, scope) else None
-
-    def _selected(self, table: Table, scope: Scope, more: Sequence[str]) -> pl.LazyFrame:
         if isinstance(self.columns, Mapping):
             # not select(exprs) alone: of expressions that read no column, or aggregate, that makes one row
             exprs = (scope.expr(e, table.schema, "columns", n).alias(n) for n, e in self.columns.items())
-            return table.frame.with_columns(exprs).select(*self.columns, *more)
+            return table.frame.with_columns(exprs).select(*self.columns, *table.extra)
         scope.columns(self.columns, table.schema, "columns")
-        return table.frame.select(*self.columns, *more)
+        return table.frame.select(*self.columns, *table.extra)
+
+    def each(self, table: Table, scope: Scope) -> bool:
+        """Yes, if the expressions read no other row."""
+        exprs = self.columns.values() if isinstance(self.columns, Mapping) else ()
+        return is_rowwise(exprs, table.schema, scope)

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import polars as pl
 
-from lazypipe.ops.base import Operation, Scope, Table
+from lazypipe.ops.base import Change, Operation, Scope, Table
 from lazypipe.spec.arguments import INPUTS, arg, choice
 
 
@@ -57,3 +57,7 @@ class Union(Operation):
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Rows stay as they are, of either input."""
         return self.lower(table, scope)
+
+    def change(self, table: Table, scope: Scope, changed: frozenset[str]) -> Change:
+        """Rows of any side go on by themselves."""
+        return "alone"

@@ -46,6 +46,6 @@ class Unnest(Operation):
                 names.add(made)
         return table.frame.unnest(self.columns, separator=self.separator)
 
-    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
-        """Rows stay as they are."""
-        return self.lower(table, scope)
+    def each(self, table: Table, scope: Scope) -> bool:
+        """Yes."""
+        return True

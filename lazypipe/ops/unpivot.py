@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import polars as pl
 
-from lazypipe.ops.base import MADE_FROM, Operation, Scope, Table
+from lazypipe.ops.base import Operation, Scope, Table
 from lazypipe.spec.arguments import COLUMN, COLUMNS, arg
 
 
@@ -35,13 +34,6 @@ class Unpivot(Operation):
 
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to ``unpivot``."""
-        return self._unpivoted(table, scope, ())
-
-    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
-        """Each row is made of the one whose values became rows."""
-        return self._unpivoted(table, scope, (MADE_FROM,))
-
-    def _unpivoted(self, table: Table, scope: Scope, more: Sequence[str]) -> pl.LazyFrame:
         scope.columns(self.columns, table.schema, "columns")
         scope.columns(self.index, table.schema, "index")
         first = table.schema[self.columns[0]]
@@ -56,6 +48,10 @@ class Unpivot(Operation):
         # under names of their own: Polars refuses those of columns that go
         made = {"__lazypipe_name": self.name_to, "__lazypipe_value": self.value_to}
         name, value = made
-        index = [*self.index, *more]
+        index = [*self.index, *table.extra]
         rows = table.frame.unpivot(list(self.columns), index=index, variable_name=name, value_name=value)
         return rows.rename(made)
+
+    def each(self, table: Table, scope: Scope) -> bool:
+        """Yes: of the row whose values became rows."""
+        return True

@@ -248,12 +248,12 @@ class _Tracer:
         return node.good(frame, self._lookup, [MADE_FROM])
 
     def _carried(self, node: Node) -> pl.LazyFrame:
-        inputs = {n: Table(self._frame(n), self.plan.nodes[n].schema) for n in node.inputs}
+        inputs = {n: Table(self._frame(n), self.plan.nodes[n].schema, (MADE_FROM,)) for n in node.inputs}
         carried = node.carry(inputs)
         if isinstance(carried, pl.LazyFrame):
             return carried
         self.reasons.append(f"{node.name}: {carried} can read any row")
-        stripped = {n: replace(t, frame=t.frame.drop(MADE_FROM)) for n, t in inputs.items()}
+        stripped = {n: replace(t, frame=t.frame.drop(MADE_FROM), extra=()) for n, t in inputs.items()}
         return node.lower(stripped).with_columns(self._any(node))
 
     def _any(self, node: Node) -> pl.Expr:

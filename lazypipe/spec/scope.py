@@ -30,10 +30,14 @@ def _uncounted(frame: pl.LazyFrame, _: Mapping[str, pl.Expr]) -> pl.LazyFrame:
 
 @dataclass(frozen=True)
 class Table:
-    """A lazy frame with its schema, so that nobody has to resolve the plan again to know it."""
+    """A lazy frame with its schema, so that nobody has to resolve the plan again to know it.
+
+    ``extra`` are columns of the frame that no schema lists: what is said of each row on the way, and goes where the row goes.
+    """
 
     frame: pl.LazyFrame
     schema: pl.Schema
+    extra: tuple[str, ...] = ()
 
     def stub(self) -> Table:
         """Return an empty table of the same schema: lowering over it costs the same at any depth."""
