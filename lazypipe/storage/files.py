@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import glob
+import fnmatch
 import os
 import re
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from lazypipe.errors import SourceError, first_line
@@ -104,21 +105,10 @@ def _list_local(path: str, endings: tuple[str, ...]) -> list[FileInfo]:
             raise SourceError(
                 "there is no such file", uri=path, fix="check the path; it starts from the definition's folder"
             ) from None
-    _refuse_unreadable_folders(path)
-    matches = sorted(p for p in glob.glob(path, recursive=True) if os.path.isfile(p))
+    matches = _glob(path)
     if not matches:
         raise SourceError("no file matches", uri=path, fix="check the pattern; it starts from the definition's folder")
-    return [_stat(p) for p in matches]
-
-
-def _refuse_unreadable_folders(pattern: str) -> None:
-    """Tell unreadable folders from empty ones: glob passes over both in silence."""
-    above = os.path.dirname(pattern)
-    if _is_glob(above):
-        _refuse_unreadable_folders(above)
-    for folder in glob.glob(above, recursive=True):
-        if os.path.isdir(folder):
-            os.scandir(folder).close()
+    return matches
 
 
 def _stat(path: str) -> FileInfo:
@@ -126,22 +116,97 @@ def _stat(path: str) -> FileInfo:
     return FileInfo(path, found.st_size, str(found.st_mtime_ns))
 
 
-def _walk(folder: str, endings: tuple[str, ...]) -> list[FileInfo]:
-    def refuse(error: OSError) -> None:
-        raise error
+def _info(path: str, entry: os.DirEntry[str]) -> FileInfo:
+    found = entry.stat()
+    return FileInfo(path, found.st_size, str(found.st_mtime_ns))
 
-    found = []
-    for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(f for f in folders if not _HIDDEN.match(f))
-        found += [
-            _stat(os.path.join(parent, n))
-            for n in sorted(names)
-            if not _HIDDEN.match(n) and n.lower().endswith(endings or ("",))
-        ]
+
+def _glob(pattern: str) -> list[FileInfo]:
+    """Return the files that a pattern matches, as ``glob.glob`` would, but each folder and each file is looked at once.
+
+    An unreadable folder is an error, not an empty one. A folder that is a link to one that it stands in is not gone into again.
+    """
+    root, parts = "/" if pattern.startswith("/") else "", pattern.split("/")
+    fixed = next(i for i, part in enumerate(parts) if _is_glob(part))
+    start = "/".join(parts[:fixed])
+    found: dict[str, FileInfo] = {}
+    _match(start or root, [p for p in parts[fixed:] if p], found)
+    return [found[path] for path in sorted(found)]
+
+
+def _match(
+    folder: str, parts: Sequence[str], found: dict[str, FileInfo], inside: frozenset[tuple[int, int]] = frozenset()
+) -> None:
+    """Collect the files below ``folder`` that match the parts of a pattern; ``inside`` are the folders that ``**`` is in."""
+    part, rest = parts[0], parts[1:]
+    if not _is_glob(part):
+        _match_name(folder, part, rest, found)
+        return
+    deep, entries = part == "**", _entries(folder)
+    if deep and entries:
+        at = os.stat(folder or ".")
+        if (at.st_dev, at.st_ino) in inside:
+            return
+        inside |= {(at.st_dev, at.st_ino)}
+        if rest:
+            _match(folder, rest, found)
+    fits = re.compile(fnmatch.translate("*" if deep else part)).match
+    for entry in entries:
+        name = entry.name
+        if not fits(name) or (name[0] == "." and part[0] != "."):
+            continue
+        path = _join(folder, name)
+        if (rest or deep) and (entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(path))):
+            _match(path, parts, found, inside) if deep else _match(path, rest, found)
+        elif not rest and (entry.is_file(follow_symlinks=False) or os.path.isfile(path)):
+            found[path] = _info(path, entry)
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}{name}" if folder in ("", "/") else f"{folder}/{name}"
+
+
+def _match_name(folder: str, name: str, rest: Sequence[str], found: dict[str, FileInfo]) -> None:
+    path = _join(folder, name)
+    if rest:
+        _match(path, rest, found)
+    elif os.path.isfile(path):
+        found[path] = _stat(path)
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder or ".") as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _walk(folder: str, endings: tuple[str, ...]) -> list[FileInfo]:
+    found = _below(folder, endings or ("",))
     if not found:
         raise SourceError(
             "the folder holds no data file", uri=folder, fix=f"expected files that end in {', '.join(endings)}"
         )
+    return found
+
+
+def _below(folder: str, endings: tuple[str, ...]) -> list[FileInfo]:
+    """Return the files of a folder by name, then those of the folders in it; links to folders are not gone into."""
+    files, folders = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = entry.name
+            if name[0] in "._":
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(name)
+            elif name.lower().endswith(endings) and not (entry.is_symlink() and os.path.isdir(entry.path)):
+                files.append((name, entry))
+    start = folder if folder.endswith("/") else f"{folder}/"
+    found = [_info(start + name, entry) for name, entry in sorted(files, key=itemgetter(0))]
+    for name in sorted(folders):
+        found += _below(start + name, endings)
     return found
 
 

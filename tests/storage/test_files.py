@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import subprocess
 import sys
@@ -111,7 +112,47 @@ def test_characters_of_patterns_in_the_name_of_a_file_that_exists(tmp_path: Path
     assert names(str(tmp_path), "a[1].csv") == ["a[1].csv"]
 
 
-@pytest.mark.parametrize("name", ["with space.csv", "ü.csv", "a#b.csv", "100%.csv", "a%20b.csv"])
+@pytest.mark.parametrize(
+    "pattern",
+    ["*", "*.csv", "x/*.csv", "*/*.csv", "*/*/*.csv", "**/*.csv", "**", "x/**/*.csv", "**/y/*.csv", "[ax]*", ".h*", ".h/*", "?.csv", "*/y/3.csv", "l/*.csv", "**/.h.csv", "nothing*"],
+)  # fmt: skip
+def test_patterns_match_what_pythons_own_glob_matches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
+    put(str(tmp_path), "a.csv", "ab.csv", "x/2.csv", "x/y/3.csv", ".h/4.csv", "x/.h.csv", "x.csv/y/3.csv", "x/y/n.txt")
+    os.symlink("x/y", tmp_path / "l")
+    os.symlink("nowhere", tmp_path / "broken.csv")
+    os.symlink("itself.csv", tmp_path / "itself.csv")
+    for base in (f"{tmp_path}/", ""):
+        monkeypatch.chdir(tmp_path)
+        expected = sorted({p for p in glob.glob(f"{base}{pattern}", recursive=True) if os.path.isfile(p)})
+        if expected:
+            assert [f.uri for f in expand([f"{base}{pattern}"])] == expected
+        else:
+            with pytest.raises(SourceError, match="no file matches"):
+                expand([f"{base}{pattern}"])
+
+
+def test_links_that_lead_back_up_are_not_followed_around(tmp_path: Path) -> None:
+    put(str(tmp_path), "d/a.csv", "d/s/b.csv", "e/c.csv")
+    os.symlink("..", tmp_path / "d" / "s" / "up")
+    os.symlink("../../e", tmp_path / "d" / "s" / "aside")
+    os.symlink("itself", tmp_path / "d" / "itself")
+    os.symlink("s", tmp_path / "d" / "folder.csv")
+    assert names(str(tmp_path), "d/**/*.csv") == [
+        "d/a.csv",
+        "d/folder.csv/aside/c.csv",
+        "d/folder.csv/b.csv",
+        "d/s/aside/c.csv",
+        "d/s/b.csv",
+    ]
+    assert names(str(tmp_path), "d") == ["d/a.csv", "d/s/b.csv"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["with space.csv", "ü.csv", "a#b.csv", "100%.csv", "a%20b.csv", "new\nline.csv", "\udcff.csv", "back\\slash.csv"],
+)
 def test_odd_names(root: str, name: str) -> None:
     put(root, name)
     assert names(root, name) == names(root, "*.csv") == [name]

@@ -1,0 +1,370 @@
+"""What has changed in a source since it was last read: one comparison of two lists, and as few looks into files as possible.
+
+Names, sizes and stamps decide; content only where they do not (docs/decisions/0015-what-counts-as-a-change.md).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from lazypipe.compile.sources import Snapshot
+from lazypipe.errors import SourceError
+from lazypipe.incremental.stamps import moment_of
+from lazypipe.incremental.state import Consumed, ConsumedFile
+from lazypipe.spec.model import NOTHING
+from lazypipe.storage import hive
+from lazypipe.storage.files import FileInfo
+
+__all__ = ["Changes", "Detect", "Grown", "Moved", "OnModified", "OnRemoved", "Redelivered", "allowed", "compare"]
+
+Detect: TypeAlias = Literal["stamp", "content"]
+OnRemoved: TypeAlias = Literal["ignore", "delete", "fail"]
+OnModified: TypeAlias = Literal["reprocess", "fail", "ignore"]
+Hasher: TypeAlias = Callable[[FileInfo], str]
+PrefixHasher: TypeAlias = Callable[[FileInfo, int], str]
+
+RACY = 2_000_000_000
+"""A stamp this many nanoseconds before the listing, or later, may stay the same when the file is written again."""
+
+
+class Moved(NamedTuple):
+    """A file that has another name now, and the same content."""
+
+    before: ConsumedFile
+    now: FileInfo
+
+
+class Grown(NamedTuple):
+    """A text file that still begins with all that was read of it: only what stands from byte ``start`` on is new."""
+
+    file: FileInfo
+    start: int
+
+
+class Redelivered(NamedTuple):
+    """A new file, with the content of one that was read already and is still there."""
+
+    file: FileInfo
+    like: ConsumedFile
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What came, changed and went, in the order of the list; each file is in one of the kinds.
+
+    Attributes
+    ----------
+    added, modified, removed
+        New names; other content under the same name; names that are gone.
+    truncated
+        Modified, and shorter than before. Whether the rest is as it was cannot be told without the old bytes.
+    grown
+        Text files that were appended to, after a whole line.
+    moved
+        Removed under one name, added under another, with the same content in folders of the same keys.
+    touched
+        Another stamp, the same content: nothing to do.
+    redelivered
+        Those of ``added`` whose content was read already under a name that is still there. They have rows of their own, as in
+        a full run; this tells of them.
+    unchanged
+        How many files are as they were.
+    unreadable
+        URI → why: files whose content had to be looked at, and could not be. They count as changed.
+    ignored
+        Files that changed or went, and were to be ignored (``allowed``): they stay consumed as they were.
+    position
+        Of a database or a stream: what was consumed before, and what is there now, where they differ.
+    """
+
+    added: tuple[FileInfo, ...] = ()
+    modified: tuple[FileInfo, ...] = ()
+    removed: tuple[ConsumedFile, ...] = ()
+    truncated: tuple[FileInfo, ...] = ()
+    grown: tuple[Grown, ...] = ()
+    moved: tuple[Moved, ...] = ()
+    touched: tuple[FileInfo, ...] = ()
+    redelivered: tuple[Redelivered, ...] = ()
+    unchanged: int = 0
+    unreadable: Mapping[str, str] = NOTHING
+    ignored: tuple[ConsumedFile, ...] = ()
+    position: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None
+    before: Consumed | None = field(default=None, repr=False)
+    now: Snapshot | Consumed = field(default=Snapshot(()), repr=False)
+    hashes: Mapping[str, str] = field(default=NOTHING, repr=False)
+    name: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def nothing(self) -> bool:
+        """Whether no row can have come, changed or gone: files that were moved or touched have the rows they had."""
+        return not (
+            self.added or self.modified or self.removed or self.truncated or self.grown or self.position is not None
+        )
+
+    @property
+    def still(self) -> bool:
+        """Whether what was consumed is, to the letter, what is there: nothing needs to be written down anew."""
+        return self.nothing and not (self.moved or self.touched)
+
+    def __str__(self) -> str:
+        kinds = ("added", "modified", "truncated", "grown", "removed", "moved", "touched", "ignored")
+        counts = {k: len(getattr(self, k)) for k in kinds} | {"unchanged": self.unchanged}
+        told = [f"{n:,} {k}" for k, n in counts.items() if n]
+        if self.redelivered:
+            told[0] += f" ({len(self.redelivered):,} re-delivered)"
+        if self.position is not None:
+            told.append("position moved")
+        return ", ".join(told) or "nothing"
+
+    def consumed(self, *, listed: int | None = None, hasher: Hasher | None = None, uri: str | None = None) -> Consumed:
+        """Return what an output that has taken all of this in has consumed.
+
+        Parameters
+        ----------
+        listed
+            When the files were listed, in nanoseconds since 1970.
+        hasher
+            Hashes the files whose content is not known yet. To be called before the files are read: a file that is
+            written again in between is then found the next time. A file that cannot be hashed is kept without.
+        uri
+            That of a dataset.
+        """
+        if isinstance(self.now, Consumed):
+            return self.now
+        hashes = dict(self.hashes)
+        for file in self.now.files if self.now.commit is None else ():
+            if hasher is not None and file.uri not in hashes and file.uri not in self.unreadable:
+                with suppress(SourceError):
+                    hashes[file.uri] = hasher(file)
+        made = Consumed.of(self.now, listed=listed, hashes=hashes, name=self.name, uri=uri)
+        if not self.ignored:
+            return made
+        kept = {f.uri: f for f in self.ignored}
+        files = [kept.pop(f.uri, f) for f in made.files]
+        return replace(made, files=(*files, *kept.values()))
+
+
+def compare(
+    before: Consumed | None,
+    now: Snapshot | Consumed,
+    *,
+    hasher: Hasher,
+    detect: Detect = "stamp",
+    prefix: PrefixHasher | None = None,
+    name: Callable[[str], str] | None = None,
+) -> Changes:
+    """Say what has changed between what was consumed and what is there.
+
+    Parameters
+    ----------
+    before
+        What was consumed; None: nothing yet.
+    now
+        The source as it was listed, or the position that it has reached.
+    hasher
+        Gives the BLAKE3 of a file's content; raises SourceError if it cannot be read. It is asked of files whose stamp has
+        changed (or is missing, or so young when it was listed that it proves nothing), and of new files that are as
+        long as one that was consumed. With ``detect="content"`` of all.
+    prefix
+        Gives the BLAKE3 of the first bytes of a file, "" if they do not end a line. To be given for text files that are not
+        compressed: those that were only appended to are ``grown`` then. Otherwise they are modified.
+    name
+        What a URI was kept as, if not as it is.
+    """
+    if isinstance(now, Consumed):
+        at = before.at if before is not None and before.kind == now.kind else NOTHING
+        return Changes(position=None if at == now.at else (at, now.at), before=before, now=now)
+    return _Comparison(before or Consumed("files"), now, hasher, detect, prefix, name).changes()
+
+
+class _Comparison:
+    """One comparison of two lists of files, and what it has learnt on the way."""
+
+    def __init__(
+        self,
+        before: Consumed,
+        now: Snapshot,
+        hasher: Hasher,
+        detect: Detect,
+        prefix: PrefixHasher | None,
+        name: Callable[[str], str] | None,
+    ) -> None:
+        self.before = before
+        self.now = now
+        self.hasher = hasher
+        self.detect = detect
+        self.prefix = prefix
+        self.name = name
+        self.hashes: dict[str, str] = {}
+        self.unreadable: dict[str, str] = {}
+
+    def changes(self) -> Changes:
+        """Compare name by name, then look for moves among what came and went."""
+        left = {f.uri: f for f in self.before.files}
+        trusted = self._trusted()
+        hashes, name = self.hashes, self.name
+        came: list[FileInfo] = []
+        other: list[tuple[FileInfo, ConsumedFile]] = []
+        stayed: list[ConsumedFile] = []
+        unchanged = 0
+        for file in self.now.files:
+            uri = file.uri
+            old = left.pop(uri if name is None else name(uri), None)
+            if old is None:
+                came.append(file)
+                continue
+            stayed.append(old)
+            if old[1] == file.size and old[2] == file.stamp and trusted(old):
+                unchanged += 1
+                if old[3] is not None:
+                    hashes[uri] = old[3]
+            else:
+                other.append((file, old))
+        kinds: dict[str, list[Any]] = {k: [] for k in ("modified", "truncated", "grown", "touched", "unchanged")}
+        for file, old in other:
+            kind = self._kind(file, old)
+            kinds[kind].append(Grown(file, old.size or 0) if kind == "grown" else file)
+        moved, added = self._moves(came, left)
+        redelivered = self._again(added, stayed)
+        unchanged += len(kinds.pop("unchanged"))
+        return Changes(
+            added=tuple(added),
+            removed=tuple(left.values()),
+            moved=tuple(moved),
+            redelivered=tuple(redelivered),
+            unchanged=unchanged,
+            unreadable=self.unreadable,
+            before=self.before,
+            now=self.now,
+            hashes=hashes,
+            name=name,
+            **{k: tuple(v) for k, v in kinds.items()},
+        )
+
+    def _trusted(self) -> Callable[[ConsumedFile], bool]:
+        """Return whether a file must be as it was, if its size and stamp are."""
+        if self.before.kind == "dataset":
+            return lambda _: True
+        if self.detect == "content":
+            return lambda _: False
+        if self.before.listed is None:
+            return lambda old: old[2] is not None
+        limit = self.before.listed - RACY
+
+        def trusted(old: ConsumedFile) -> bool:
+            if old[2] is None:
+                return False
+            moment = moment_of(old[2])
+            return moment is None or moment < limit
+
+        return trusted
+
+    def _kind(self, file: FileInfo, old: ConsumedFile) -> str:
+        """Return what has become of a file that names, sizes and stamps do not show to be as it was."""
+        known = old.size is not None and file.size is not None
+        if not known or old.size == file.size:
+            if old.blake3 is not None and self._hash(file) == old.blake3:
+                return "unchanged" if old.stamp == file.stamp else "touched"
+            return "modified"
+        assert old.size is not None
+        assert file.size is not None
+        if file.size < old.size:
+            return "truncated"
+        return "grown" if self._has_grown(file, old.size, old.blake3) else "modified"
+
+    def _has_grown(self, file: FileInfo, size: int, was: str | None) -> bool:
+        if self.prefix is None or was is None or not size:
+            return False
+        try:
+            return self.prefix(file, size) == was
+        except SourceError as error:
+            self.unreadable[file.uri] = error.what
+            return False
+
+    def _hash(self, file: FileInfo) -> str | None:
+        """Return a file's hash, None if it cannot be read."""
+        if file.uri not in self.hashes and file.uri not in self.unreadable:
+            try:
+                self.hashes[file.uri] = self.hasher(file)
+            except SourceError as error:
+                self.unreadable[file.uri] = error.what
+        return self.hashes.get(file.uri)
+
+    def _moves(self, came: Iterable[FileInfo], left: dict[str, ConsumedFile]) -> tuple[list[Moved], list[FileInfo]]:
+        """Pair what came with what went (and take it out of ``left``); return the pairs, and what is new indeed."""
+        gone: dict[tuple[str, Any], deque[ConsumedFile]] = {}
+        for old in left.values():
+            if old.blake3 is not None:
+                gone.setdefault((old.blake3, _folder(old.uri)), deque()).append(old)
+        sizes = {old.size for olds in gone.values() for old in olds}
+        moved, added = [], []
+        for file in came:
+            found = gone.get((self._hash(file) or "", _folder(file.uri))) if file.size in sizes else None
+            if not found:
+                added.append(file)
+                continue
+            old = found.popleft()
+            del left[old.uri]
+            moved.append(Moved(old, file))
+        return moved, added
+
+    def _again(self, added: Iterable[FileInfo], stayed: Iterable[ConsumedFile]) -> list[Redelivered]:
+        sizes: dict[int | None, dict[str, ConsumedFile]] = {}
+        for old in stayed if self.before.kind == "files" else ():
+            if old.blake3 is not None:
+                sizes.setdefault(old.size, {}).setdefault(old.blake3, old)
+        pairs = ((f, sizes[f.size].get(self._hash(f) or "")) for f in added if f.size in sizes)
+        return [Redelivered(f, like) for f, like in pairs if like is not None]
+
+
+def _folder(uri: str) -> tuple[tuple[str, str | None], ...]:
+    """Return what a file's folders say of its rows: a move between folders of other keys would change them."""
+    return tuple(hive.values(uri).items()) if "=" in uri else ()
+
+
+def allowed(
+    changes: Changes, *, on_removed: OnRemoved = "delete", on_modified: OnModified = "reprocess", source: str = ""
+) -> Changes:
+    """Return what a run is to act upon, by what a source says of files that went or were changed.
+
+    What is ignored stays consumed as it was, so that it is no news when it comes back. Growth is not covered: it changes no row
+    that was read.
+
+    Parameters
+    ----------
+    on_removed
+        ``delete``: their rows go; ``ignore``: their rows stay; ``fail``.
+    on_modified
+        ``reprocess``: their rows are made anew; ``ignore``: they stay as they were; ``fail``.
+    source
+        Its name, for messages.
+
+    Raises
+    ------
+    SourceError
+        If there are such files, and they are not to be; names the first.
+    """
+    changed = (*changes.modified, *changes.truncated)
+    if changes.removed and on_removed == "fail":
+        _refuse(source, [f.uri for f in changes.removed], "gone", "on_removed: delete or ignore")
+    name = changes.name or str
+    names = {name(f.uri): None for f in changed}
+    if changed and on_modified == "fail":
+        _refuse(source, list(names), "changed", "on_modified: reprocess or ignore")
+    if changes.removed and on_removed == "ignore":
+        changes = replace(changes, removed=(), ignored=(*changes.ignored, *changes.removed))
+    if changed and on_modified == "ignore":
+        assert changes.before is not None
+        kept = [f for f in changes.before.files if f.uri in names]
+        changes = replace(changes, modified=(), truncated=(), ignored=(*changes.ignored, *kept))
+    return changes
+
+
+def _refuse(source: str, uris: list[str], what: str, or_say: str) -> None:
+    which = f"a file that was read is {what}" if len(uris) == 1 else f"{len(uris):,} files that were read are {what}"
+    it = "it" if len(uris) == 1 else "them"
+    raise SourceError(f"source {source!r}: {which}", uri=uris[0], fix=f"restore {it}, or say {or_say}")

@@ -1,0 +1,178 @@
+"""What an output has consumed: a value that is kept inside the output's own commit, so that the two cannot disagree.
+
+Files are kept as columns (names below one common prefix, sizes, stamps, hashes), not as one mapping each: ten thousand
+files are then a few hundred kilobytes, and are read back in milliseconds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+
+from lazypipe.compile.sources import Snapshot
+from lazypipe.errors import StorageError
+from lazypipe.spec.model import NOTHING, freeze, thaw
+
+__all__ = ["Consumed", "ConsumedFile", "Kind", "State"]
+
+FORMAT = 1
+"""Version of what ``to_dict`` gives; a reader refuses newer ones."""
+
+Kind: TypeAlias = Literal["files", "dataset", "cursor", "offsets"]
+"""How a source tells what is in it: a list of files, a commit, the value of a column, a position per partition."""
+
+_NO_HASH = "-"
+
+
+class ConsumedFile(NamedTuple):
+    """One file as it was when it was read: its URI, size in bytes, stamp, and BLAKE3 of its content, each if known."""
+
+    uri: str
+    size: int | None
+    stamp: str | None = None
+    blake3: str | None = None
+
+
+@dataclass(frozen=True)
+class Consumed:
+    """What has been read of one source.
+
+    ``files`` are the files, of a dataset its data files at ``version`` of ``uri``. ``at`` is the position in a database
+    or a stream, as plain data. ``listed`` is when the files were listed, in nanoseconds since 1970: a file that was written
+    in that very moment may have been written once more without its stamp telling.
+
+    Examples
+    --------
+    >>> made = Consumed("files", (ConsumedFile("data/a.csv", 10, "1"), ConsumedFile("data/b.csv", 20, "2")))
+    >>> made.to_dict()["prefix"], made.to_dict()["names"]
+    ('data/', ['a.csv', 'b.csv'])
+    >>> Consumed.from_dict(made.to_dict()) == made
+    True
+    """
+
+    kind: Kind
+    files: tuple[ConsumedFile, ...] = ()
+    uri: str | None = None
+    version: int | None = None
+    at: Mapping[str, Any] = NOTHING
+    listed: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        snapshot: Snapshot,
+        *,
+        listed: int | None = None,
+        hashes: Mapping[str, str] = NOTHING,
+        name: Callable[[str], str] | None = None,
+        uri: str | None = None,
+    ) -> Consumed:
+        """Return what was listed of a source as consumed.
+
+        Parameters
+        ----------
+        listed
+            When, in nanoseconds since 1970.
+        hashes
+            URI → BLAKE3, where it is known.
+        name
+            What a URI is kept as, if not as it is: without what must not be written down.
+        uri
+            That of a dataset. Its data files are never written twice, so that their names tell them apart.
+        """
+        known = hashes.get
+        if name is None:
+            files = tuple([ConsumedFile(f.uri, f.size, f.stamp, known(f.uri)) for f in snapshot.files])
+        else:
+            files = tuple([ConsumedFile(name(f.uri), f.size, f.stamp, known(f.uri)) for f in snapshot.files])
+            uri = None if uri is None else name(uri)
+        if snapshot.commit is None:
+            return cls("files", files, listed=listed)
+        return cls("dataset", files, uri=uri, version=snapshot.commit.version)
+
+    @classmethod
+    def of_position(cls, kind: Literal["cursor", "offsets"], at: Mapping[str, Any]) -> Consumed:
+        """Return a position as consumed: the last value of a cursor column, or partition → the next offset."""
+        return cls(kind, at=freeze(at))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that JSON holds, without what is not known."""
+        plain: dict[str, Any] = {"kind": self.kind}
+        plain |= {k: v for k in ("uri", "version", "listed") if (v := getattr(self, k)) is not None}
+        if self.at:
+            plain["at"] = thaw(self.at)
+        if self.files:
+            names, sizes, stamps, hashes = zip(*self.files, strict=True)
+            # by characters, then cut at a slash: a URI is not a path of this machine
+            prefix = os.path.commonprefix([min(names), max(names)])  # noqa: RUF071
+            prefix = prefix[: prefix.rfind("/") + 1]
+            plain |= {"prefix": prefix, "names": [n[len(prefix) :] for n in names], "sizes": list(sizes)}
+            if any(s is not None for s in stamps):
+                plain["stamps"] = list(stamps)
+            if any(hashes):
+                plain["blake3"] = " ".join([h or _NO_HASH for h in hashes])
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Consumed:
+        """Read it back; raises ValueError, KeyError or TypeError for what ``to_dict`` does not give."""
+        if plain["kind"] not in get_args(Kind):
+            raise ValueError(plain["kind"])
+        return cls(
+            plain["kind"],
+            _files(plain) if "names" in plain else (),
+            uri=plain.get("uri"),
+            version=plain.get("version"),
+            at=freeze(plain.get("at", NOTHING)),
+            listed=plain.get("listed"),
+        )
+
+
+def _files(plain: Mapping[str, Any]) -> tuple[ConsumedFile, ...]:
+    names, prefix = plain["names"], plain["prefix"]
+    nothing = [None] * len(names)
+    hashes = [None if h == _NO_HASH else h for h in plain["blake3"].split(" ")] if "blake3" in plain else nothing
+    columns = ([prefix + n for n in names], plain["sizes"], plain.get("stamps", nothing), hashes)
+    return tuple(map(ConsumedFile._make, zip(*columns, strict=True)))
+
+
+@dataclass(frozen=True)
+class State:
+    """What an output has consumed of each of its sources, by their names.
+
+    Examples
+    --------
+    >>> state = State({"orders": Consumed.of_position("cursor", {"id": 41})})
+    >>> State.from_dict(state.to_dict()) == state
+    True
+    """
+
+    sources: Mapping[str, Consumed] = NOTHING
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that JSON holds."""
+        return {"format": FORMAT, "sources": {n: c.to_dict() for n, c in self.sources.items()}}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any], *, uri: str | None = None) -> State:
+        """Read it back; ``uri`` is the dataset that it was found in, for messages.
+
+        Raises
+        ------
+        StorageError
+            If a newer lazypipe wrote it, or it is damaged.
+        """
+        mend = "run once in full, which writes it anew"
+        try:
+            newer = plain["format"] > FORMAT
+            if not newer:
+                return cls(freeze({n: Consumed.from_dict(c) for n, c in plain["sources"].items()}))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StorageError("what the output has consumed is damaged", uri=uri, fix=mend) from error
+        raise StorageError(
+            f"what the output has consumed is kept in format {plain['format']}, this lazypipe reads up to {FORMAT}",
+            uri=uri,
+            fix=f"upgrade lazypipe, or {mend}",
+        )

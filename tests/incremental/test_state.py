@@ -1,0 +1,117 @@
+"""What was consumed comes back as it was, is small, and says what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lazypipe.errors import StorageError
+from lazypipe.incremental.state import Consumed, ConsumedFile, State
+
+TEXT = st.text(st.characters(exclude_categories=[]), min_size=1, max_size=8)
+FILE = st.builds(
+    ConsumedFile,
+    TEXT,
+    st.none() | st.integers(0, 2**60),
+    st.none() | TEXT,
+    st.none() | st.binary(min_size=32, max_size=32).map(bytes.hex),
+)
+CONSUMED = st.builds(
+    Consumed,
+    st.sampled_from(["files", "dataset"]),
+    st.lists(FILE, max_size=4, unique_by=lambda f: f.uri).map(tuple),
+    uri=st.none() | TEXT,
+    version=st.none() | st.integers(1, 9),
+    listed=st.none() | st.integers(0, 2**62),
+)
+
+
+@given(st.dictionaries(TEXT, CONSUMED, max_size=3))
+def test_any_state_comes_back_through_json(sources: dict[str, Consumed]) -> None:
+    state = State(sources)
+    assert State.from_dict(json.loads(json.dumps(state.to_dict()))) == state
+
+
+def test_positions_are_plain_data() -> None:
+    made = State({"a": Consumed.of_position("offsets", {"topic": {"0": 5, "1": [1, 2]}})})
+    back = State.from_dict(json.loads(json.dumps(made.to_dict())))
+    assert back == made
+    assert back.sources["a"].at["topic"]["1"] == (1, 2)
+    hash(back.sources["a"])
+
+
+def test_what_it_looks_like() -> None:
+    files = (ConsumedFile("s3://b/x/1.csv", 5, "s", "h1"), ConsumedFile("s3://b/x/y/2.csv", None, None, None))
+    assert State({"a": Consumed("files", files, listed=7)}).to_dict() == {
+        "format": 1,
+        "sources": {
+            "a": {
+                "kind": "files",
+                "listed": 7,
+                "prefix": "s3://b/x/",
+                "names": ["1.csv", "y/2.csv"],
+                "sizes": [5, None],
+                "stamps": ["s", None],
+                "blake3": "h1 -",
+            }
+        },
+    }
+    assert Consumed("dataset", (ConsumedFile("a", 1),), "out", 3).to_dict() == {
+        "kind": "dataset",
+        "uri": "out",
+        "version": 3,
+        "prefix": "",
+        "names": ["a"],
+        "sizes": [1],
+    }
+
+
+def test_ten_thousand_files_are_small_and_fast() -> None:
+    files = tuple(
+        ConsumedFile(f"s3://bucket/some/where/far/below/day={n % 30:02}/part-{n:06}.parquet", 36_000 + n, str(10**18 + n), "ab" * 32)
+        for n in range(10_000)
+    )  # fmt: skip
+    state = State({"a": Consumed("files", files, listed=1)})
+    text = json.dumps(state.to_dict())
+    assert len(text) < 1_300_000
+    spent = []
+    for _ in range(5):
+        start = time.perf_counter()
+        back = State.from_dict(json.loads(text))
+        spent.append(time.perf_counter() - start)
+    assert back == state
+    assert min(spent) < 0.1
+
+
+def test_a_newer_format_is_refused() -> None:
+    with pytest.raises(StorageError) as caught:
+        State.from_dict({"format": 2, "positions": []}, uri="out")
+    assert str(caught.value) == (
+        "out: what the output has consumed is kept in format 2, this lazypipe reads up to 1; "
+        "upgrade lazypipe, or run once in full, which writes it anew"
+    )
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        {},
+        {"format": "1", "sources": {}},
+        {"format": 1},
+        {"format": 1, "sources": []},
+        {"format": 1, "sources": {"a": {}}},
+        {"format": 1, "sources": {"a": {"kind": "tape"}}},
+        {"format": 1, "sources": {"a": {"kind": "files", "names": ["a"]}}},
+        {"format": 1, "sources": {"a": {"kind": "files", "prefix": "", "names": ["a", "b"], "sizes": [1]}}},
+        {"format": 1, "sources": {"a": {"kind": "files", "prefix": "", "names": ["a"], "sizes": [1], "blake3": 7}}},
+    ],
+)
+def test_what_is_damaged_is_refused(plain: Any) -> None:
+    with pytest.raises(StorageError, match="out: what the output has consumed is damaged; run once in full") as caught:
+        State.from_dict(plain, uri="out")
+    assert caught.value.uri == "out"
