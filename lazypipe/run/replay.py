@@ -193,7 +193,7 @@ class _Replay:
 
     def reasons(self, files: Iterable[DataFile]) -> dict[tuple[str, ...], int]:
         """Return how many rows violate which rules."""
-        rows = scan_files(self.aside.uri, files, self.held.schema, (), self.target.storage_options)
+        rows = scan_files(self.aside.uri, [*files], self.held.schema, (), self.target.storage_options)
         counts = rows.group_by(RULES_COLUMN).len().collect(engine="streaming")
         return {tuple(rules): count for rules, count in counts.iter_rows()}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +17,7 @@ from lazypipe.storage.files import FileInfo
 from lazypipe.storage.log import Commit, CommitLog, DataFile
 from lazypipe.storage.scan import Reader
 from lazypipe.storage.sink import is_data_file
+from lazypipe.storage.units import UNIT
 
 __all__ = ["Dataset", "is_dataset", "scan", "scan_files", "vacuum", "written_at"]
 
@@ -68,9 +69,30 @@ class Dataset:
         """Return a commit's files as a list to scan."""
         return tuple(FileInfo(uris.join(self.uri, f.path), f.bytes) for f in commit.files)
 
-    def scan(self, commit: Commit) -> pl.LazyFrame:
-        """Return a lazy scan of one commit, with the columns and types that were written."""
-        return scan_files(self.uri, commit.files, commit.schema, commit.partition_by, self.storage_options)
+    def scan(self, commit: Commit, *, only: Container[int] | None = None, tags: bool = False) -> pl.LazyFrame:
+        """Return a lazy scan of one commit, with the columns and types that were written.
+
+        Parameters
+        ----------
+        only
+            Just the rows of these units.
+        tags
+            Whether the column with each row's unit is to be seen.
+        """
+        gone = {u for f in commit.files for u in f.units if u in commit.gone or (only is not None and u not in only)}
+        files = tuple(f for f in commit.files if f.dead(gone) < f.rows or not f.units)
+        kept = {u for f in files for u in f.units} - gone
+        left_out = any(f.dead(gone) for f in files)
+        return scan_files(
+            self.uri,
+            files,
+            commit.schema,
+            commit.partition_by,
+            self.storage_options,
+            tagged=commit.tagged,
+            units=kept if left_out else None,
+            tags=tags,
+        )
 
     def commit(
         self,
@@ -83,6 +105,8 @@ class Dataset:
         partition_by: tuple[str, ...] = (),
         info: Mapping[str, Any] | None = None,
         expected: int | None = None,
+        tagged: bool = False,
+        gone: Iterable[int] = (),
     ) -> Commit:
         """Publish written files as the next version, in one step.
 
@@ -92,6 +116,8 @@ class Dataset:
             ``replace``: these files are all that is live; ``append``: they are added to those of the commit before.
         expected
             The version that the caller built upon (0: none); another one in force by now is a conflict.
+        tagged, gone
+            Whether rows in the files carry their unit, and the units that are not part of this version.
 
         Raises
         ------
@@ -126,6 +152,8 @@ class Dataset:
             partition_by=partition_by,
             files=(*kept, *files),
             info=info or {},
+            tagged=tagged,
+            gone=frozenset(gone),
         )
         self.log.append(made)
         return made
@@ -196,15 +224,29 @@ def _remove_empty_folders(root: str) -> None:
 
 def scan_files(
     uri: str,
-    files: Iterable[DataFile],
+    files: Sequence[DataFile],
     schema: pl.Schema,
     partition_by: tuple[str, ...],
     storage_options: Mapping[str, Any],
+    *,
+    tagged: bool = False,
+    units: Collection[int] | None = None,
+    tags: bool = False,
 ) -> pl.LazyFrame:
-    """Return a lazy scan of data files under ``uri``; partition columns come from the folders, with their types."""
+    """Return a lazy scan of data files under ``uri``; partition columns come from the folders, with their types.
+
+    Of ``tagged`` files, just the rows of ``units`` are read, if they are given; the column with them shows if ``tags`` is set.
+    """
     names = [uris.join(uri, f.path) for f in files]
+    seen = pl.Schema({**schema, UNIT: pl.UInt64()}) if tags else schema
     if not names:
-        return pl.LazyFrame(schema=schema)
+        return pl.LazyFrame(schema=seen)
+    if tagged:
+        inside = pl.Schema({**schema, UNIT: pl.UInt64()})
+        frame = scan_files(uri, files, inside, partition_by, storage_options)
+        if units is not None:
+            frame = frame.filter(pl.col(UNIT).is_in(pl.Series(sorted(units), dtype=pl.UInt64).implode()))
+        return frame.select(seen.names())
     keys = {name: schema[name] for name in partition_by}
     if uris.is_native(uri) and (not keys or hive.is_plain(keys, names)):
         frame = pl.scan_parquet(

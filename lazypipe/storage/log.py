@@ -11,9 +11,9 @@ import json
 import os
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -26,8 +26,8 @@ from lazypipe.storage import uri as uris
 
 __all__ = ["Commit", "CommitLog", "DataFile"]
 
-FORMAT = 1
-"""Version of the commit files; a reader refuses newer ones."""
+FORMAT = 2
+"""Version of the commit files; a reader refuses newer ones. Commits without units are written as 1, which has none."""
 
 _IN_THIS_PROCESS = threading.Lock()
 """For stores whose exclusive create is a look and then a write (fsspec's ``memory``)."""
@@ -35,18 +35,39 @@ _IN_THIS_PROCESS = threading.Lock()
 
 @dataclass(frozen=True)
 class DataFile:
-    """One data file of a dataset: its path relative to the dataset, its rows and bytes."""
+    """One data file of a dataset: its path relative to the dataset, its rows and bytes.
+
+    ``units`` says how many of its rows were made of which unit of the input (see ``storage.units``); empty where rows are
+    not told apart.
+    """
 
     path: str
     rows: int
     bytes: int
+    units: Mapping[int, int] = field(default_factory=dict, hash=False)
+
+    def dead(self, gone: Container[int]) -> int:
+        """Return how many of its rows no reader sees."""
+        return sum(rows for unit, rows in self.units.items() if unit in gone)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        plain: dict[str, Any] = {"path": self.path, "rows": self.rows, "bytes": self.bytes}
+        return plain | ({"units": [list(self.units), list(self.units.values())]} if self.units else {})
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> DataFile:
+        """Read it back."""
+        units = dict(zip(*plain["units"], strict=True)) if "units" in plain else {}
+        return cls(plain["path"], plain["rows"], plain["bytes"], units)
 
 
 @dataclass(frozen=True)
 class Commit:
     """One version of a dataset: all of its live files, its schema, and where it came from.
 
-    ``info`` is for whoever commits (gate results, later consumed positions); readers of data pass over it.
+    ``info`` is for whoever commits (gate results, what was consumed); readers of data pass over it. With ``tagged``, each row
+    in the files carries its unit in a column that is not in ``schema``; rows of the units ``gone`` are not part of this version.
     """
 
     version: int
@@ -57,11 +78,18 @@ class Commit:
     files: tuple[DataFile, ...]
     partition_by: tuple[str, ...] = ()
     info: Mapping[str, Any] = field(default_factory=dict)
+    tagged: bool = False
+    gone: frozenset[int] = frozenset()
 
     @property
     def rows(self) -> int:
-        """Rows in all live files."""
-        return sum(f.rows for f in self.files)
+        """Rows that a reader sees."""
+        return sum(f.rows - f.dead(self.gone) for f in self.files)
+
+    @property
+    def units(self) -> frozenset[int]:
+        """The units that rows are made of; empty where rows are not told apart."""
+        return frozenset(u for f in self.files for u in f.units) - self.gone
 
     @property
     def bytes(self) -> int:
@@ -71,16 +99,18 @@ class Commit:
     def to_json(self) -> builtins.bytes:
         """Return the commit file's content: one JSON object, sealed by the BLAKE3 hash of its body."""
         body = {
-            "format": FORMAT,
+            "format": FORMAT if self.tagged else 1,
             "version": self.version,
             "run": self.run,
             "time": self.time.isoformat(),
             "mode": self.mode,
             "schema": [[name, _name(dtype)] for name, dtype in self.schema.items()],
             "partition_by": list(self.partition_by),
-            "files": [asdict(f) for f in self.files],
+            "files": [f.to_dict() for f in self.files],
             "info": dict(self.info),
         }
+        if self.tagged:
+            body["gone"] = sorted(self.gone)
         return json.dumps(body | {"blake3": _seal(body)}, indent=1).encode()
 
     @classmethod
@@ -121,8 +151,10 @@ class Commit:
             mode=body["mode"],
             schema=pl.Schema({n: dtype_from_name(t) for n, t in body["schema"]}),
             partition_by=tuple(body["partition_by"]),
-            files=tuple(DataFile(**f) for f in body["files"]),
+            files=tuple(map(DataFile.from_dict, body["files"])),
             info=body["info"],
+            tagged="gone" in body,
+            gone=frozenset(body.get("gone", ())),
         )
 
 
