@@ -7,12 +7,13 @@ takes microseconds and is all that happens inside a run; ``plan`` turns the copy
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
 
 from lazypipe.errors import LazypipeError, first_line
+from lazypipe.plan.exact import exact_expr, exact_node
 from lazypipe.plan.nodes import ExprKind, Named, NodeKind, PlanExpr, PlanNode
 from lazypipe.plan.shown import duration, function_name, literal, plain
 from lazypipe.spec.taps import read_mark
@@ -70,8 +71,10 @@ _DERIVED = frozenset(
 """Nodes whose columns follow from their inputs and expressions: asking Polars would cost more than all the rest."""
 
 
-def read_plan(frame: pl.LazyFrame, *, optimized: bool = False) -> PlanNode:
+def read_plan(frame: pl.LazyFrame, *, optimized: bool = False, exact: bool = False) -> PlanNode:
     """Return a frame's plan, as written or as Polars optimizes it; reads no data, and files need not exist.
+
+    With ``exact``, each part also carries all that tells it from others, for fingerprints.
 
     Raises
     ------
@@ -85,7 +88,7 @@ def read_plan(frame: pl.LazyFrame, *, optimized: bool = False) -> PlanNode:
     ['frame', 'filter', 'select']
     """
     flags = pl.QueryOptFlags() if optimized else pl.QueryOptFlags.none()
-    capture = Capture()
+    capture = Capture(exact=exact)
     capture(frame._ldf.with_optimizations(flags._pyoptflags).visit())  # noqa: SLF001  # the one place
     return capture.plan()
 
@@ -99,6 +102,7 @@ class _Seen:
     inputs: list[int]
     columns: Mapping[str, Any]
     exprs: list[Any]
+    exact: str | None = None
 
 
 @dataclass
@@ -115,7 +119,9 @@ class Capture:
     'select'
     """
 
+    exact: bool = False
     _nodes: dict[int, _Seen] = field(default_factory=dict, repr=False)
+    _types: dict[int, Any] = field(default_factory=dict, repr=False)
     _exprs: dict[int, Any] = field(default_factory=dict, repr=False)
     _order: list[int] = field(default_factory=list, repr=False)
     _error: Exception | None = field(default=None, repr=False)
@@ -155,10 +161,11 @@ class Capture:
                 self._copy_expr(traverser, view.predicate.node)
             elif kind == "PythonScan" and view.options[3] is not None and view.options[3][0] == "polars":
                 self._copy_expr(traverser, view.options[3][1])
-            elif kind == "DataFrameScan":
+            exact = exact_node(view) if self.exact else None
+            if kind == "DataFrameScan":
                 view = None  # its rows must not be kept alive
             columns = {} if kind in _DERIVED else traverser.get_schema()
-            self._nodes[number] = _Seen(kind, view, inputs, columns, exprs)
+            self._nodes[number] = _Seen(kind, view, inputs, columns, exprs, exact)
             pending.append((number, True))
             pending += [(i, False) for i in inputs]
 
@@ -173,6 +180,8 @@ class Capture:
             except Exception:  # see _view
                 view = None
             self._exprs[number] = view
+            if self.exact:
+                self._types[number] = _type(traverser, number)
             for group in EXPRESSIONS.get(type(view).__name__, ()):
                 for name in group:
                     pending += _ids(getattr(view, name))
@@ -194,12 +203,13 @@ class Capture:
             raise LazypipeError("there is no query plan to read: the query did not begin")
         if self._plan is None:
             made: dict[int, PlanNode] = {}
-            exprs = _Exprs(self._exprs)
+            exprs = _Exprs(self._exprs, self._types)
             for number in self._order:
                 seen = self._nodes[number]
-                made[number] = _node(seen, tuple(made[i] for i in seen.inputs), exprs)
+                node = _node(seen, tuple(made[i] for i in seen.inputs), exprs)
+                made[number] = replace(node, exact=seen.exact) if self.exact else node
             self._plan = made[self._order[-1]]
-            self._nodes, self._exprs = {}, {}
+            self._nodes, self._exprs, self._types = {}, {}, {}
         return self._plan
 
 
@@ -209,6 +219,16 @@ def _view(traverser: Any) -> tuple[Any, str]:
     except Exception:  # NotImplementedError, and whatever else what it shows may raise: it is opaque then
         return None, ""
     return view, type(view).__name__
+
+
+def _type(traverser: Any, number: int) -> Any:
+    """Return the type of an expression's values; None where Polars cannot tell, as of some on a join's right side."""
+    try:
+        return traverser.get_dtype(number)
+    except BaseException as error:  # a panic is no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        return None
 
 
 def _check_version(found: tuple[int, ...]) -> None:
@@ -229,8 +249,9 @@ def _ids(value: Any) -> Sequence[int]:
 class _Exprs:
     """Turns expressions as Polars shows them into ours, each once."""
 
-    def __init__(self, views: Mapping[int, Any]) -> None:
+    def __init__(self, views: Mapping[int, Any], types: Mapping[int, Any] | None = None) -> None:
         self._views = views
+        self._types = types or {}
         self._made: dict[int, PlanExpr] = {}
 
     def named(self, exprs: Sequence[Any]) -> tuple[Named, ...]:
@@ -249,7 +270,10 @@ class _Exprs:
             if missing:
                 pending += missing
                 continue
-            self._made[number] = _expr(view, tuple(self._made[i] for i in args), tuple(self._made[i] for i in by))
+            made = _expr(view, tuple(self._made[i] for i in args), tuple(self._made[i] for i in by))
+            if number in self._types and type(view).__name__ != "Alias":
+                made = replace(made, exact=exact_expr(view, self._types[number]))
+            self._made[number] = made
             pending.pop()
         return self._made[root]
 
@@ -324,15 +348,17 @@ _SAME: Mapping[str, NodeKind] = {
 def _same_columns(seen: _Seen, inputs: tuple[PlanNode, ...], exprs: _Exprs) -> PlanNode:
     view, columns = seen.view, inputs[0].columns
     keys: tuple[PlanExpr, ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()
     if seen.kind == "Filter":
         keys = exprs.all([view.predicate])
     elif seen.kind == "Sort":
         keys = exprs.all(view.by_column)
     elif seen.kind == "Distinct":
-        keys = _columns(view.options[1] or columns)
+        keep, subset, _, only = view.options
+        keys, options = _columns(subset or columns), (("keep", (keep, only)),)
     elif seen.kind == "MergeSorted":
         keys = _columns(view.key)
-    return PlanNode(_SAME[seen.kind], columns, inputs, keys=keys)
+    return PlanNode(_SAME[seen.kind], columns, inputs, keys=keys, options=options)
 
 
 def _columns(names: Sequence[str]) -> tuple[PlanExpr, ...]:
