@@ -166,6 +166,12 @@ class Capture:
                 view = None  # its rows must not be kept alive
             columns = {} if kind in _DERIVED else traverser.get_schema()
             self._nodes[number] = _Seen(kind, view, inputs, columns, exprs, exact)
+            if self.exact and inputs:
+                there = {e.node for e in view.right_on} if kind == "Join" else ()
+                for expr in exprs:
+                    # Polars tells types by the columns of the node that the traverser stands on
+                    traverser.set_node(inputs[1 if expr.node in there else 0])
+                    self._copy_types(traverser, expr.node)
             pending.append((number, True))
             pending += [(i, False) for i in inputs]
 
@@ -180,11 +186,19 @@ class Capture:
             except Exception:  # see _view
                 view = None
             self._exprs[number] = view
-            if self.exact:
-                self._types[number] = _type(traverser, number)
             for group in EXPRESSIONS.get(type(view).__name__, ()):
                 for name in group:
                     pending += _ids(getattr(view, name))
+
+    def _copy_types(self, traverser: Any, root: int) -> None:
+        pending = [root]
+        while pending:
+            number = pending.pop()
+            view = self._exprs[number]
+            if number not in self._types:
+                typed = view is not None and type(view).__name__ not in _TYPELESS
+                self._types[number] = _type(traverser, number) if typed else None
+                pending += [i for group in _groups(view) for name in group for i in _ids(getattr(view, name))]
 
     def plan(self) -> PlanNode:
         """Return the plan.
@@ -219,6 +233,10 @@ def _view(traverser: Any) -> tuple[Any, str]:
     except Exception:  # NotImplementedError, and whatever else what it shows may raise: it is opaque then
         return None, ""
     return view, type(view).__name__
+
+
+_TYPELESS = frozenset({"Alias", "Cast", "Column", "Len", "Literal"})
+"""Expressions whose type follows from what is known of them."""
 
 
 def _type(traverser: Any, number: int) -> Any:
@@ -303,7 +321,8 @@ def _expr(view: Any, args: tuple[PlanExpr, ...], by: tuple[PlanExpr, ...]) -> Pl
         case "Agg":
             return PlanExpr("agg", str(view.name), args, options=() if view.options is None else (view.options,))
         case "Function":
-            name, *options = view.function_data
+            data = view.function_data
+            name, *options = data if isinstance(data, tuple) else (data,)
             return PlanExpr("function", function_name(name), args, options=tuple(plain(o) for o in options))
         case "Window":
             return PlanExpr("window", "", args, by, (len(view.partition_by),))
