@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import polars as pl
 
 from lazypipe.compile import graph as graphs
+from lazypipe.compile.changed import PlanChanges, plan_changes
 from lazypipe.compile.contract import cell_checks
+from lazypipe.compile.fingerprint import pipeline_fingerprints
 from lazypipe.compile.lineage import Parts, pipeline_lineage, pipeline_tags
 from lazypipe.compile.node import Node, compile_checks, compile_steps
 from lazypipe.compile.promise import promised
@@ -20,6 +23,7 @@ from lazypipe.compile.segments import Segment, cut
 from lazypipe.compile.sources import Snapshot, bind, expand_env
 from lazypipe.errors import LazypipeError, SourceError, StorageError, nearest
 from lazypipe.plan.explain import Kind, explain
+from lazypipe.plan.fingerprint import Fingerprint
 from lazypipe.plan.graph import Lineage
 from lazypipe.plan.lineage import MASKS, Column
 from lazypipe.spec.arguments import Arguments
@@ -90,6 +94,26 @@ class CompiledPipeline:
     def _parts(self) -> Parts:
         state = uris.resolve(self.pipeline.state, self.pipeline.base)
         return Parts(self.pipeline.name, self.nodes, self.segments, self.outputs, state, self.redact)
+
+    def fingerprints(self) -> Mapping[str, Fingerprint]:
+        """Return what each source, stage and output is made to hold, as hashes; reads no data.
+
+        Those of two versions of a pipeline are equal only if they make the same data of the same content of their sources.
+        Where an expression uses ``:now``, they are others at each run that is given another time.
+        """
+        return self._fingerprints
+
+    def changed_since(self, before: Mapping[str, Fingerprint]) -> PlanChanges:
+        """Return what is another than when ``fingerprints`` were ``before``: which stages and columns, and why.
+
+        A column whose own expression, and whatever it is made of, are the same is not among them.
+        """
+        places = {n: self._node(n) for n in self.fingerprints()}
+        return plan_changes(self.fingerprints(), before, self.lineage, places)
+
+    @cached_property
+    def _fingerprints(self) -> Mapping[str, Fingerprint]:
+        return MappingProxyType(pipeline_fingerprints(self._parts))
 
     def dead_columns(self) -> dict[str, tuple[str, ...]]:
         """Return, per source and stage, the columns that no output and no rule needs, as Polars proves it.

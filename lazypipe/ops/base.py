@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -55,6 +55,10 @@ class Operation(Arguments):
 
     def inputs(self) -> tuple[str, ...]:
         """Return the names of the other sources and stages it reads."""
+        return ()
+
+    def code(self, scope: Scope) -> tuple[Callable[..., object], ...]:
+        """Return the Python functions that it calls."""
         return ()
 
     @abstractmethod

@@ -41,9 +41,13 @@ class Python(Operation):
         """Return the other inputs."""
         return self.with_
 
+    def code(self, scope: Scope) -> tuple[Callable[..., object], ...]:
+        """Return the function."""
+        return (self.call if callable(self.call) else self._load(self.call, scope),)
+
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Call the function."""
-        function = self.call if callable(self.call) else self._load(self.call, scope)
+        (function,) = self.code(scope)
         others = {name: scope.table(name).frame for name in self.with_}
         try:
             result = function(table.frame, **others, **(self.arguments or NOTHING))

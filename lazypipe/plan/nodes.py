@@ -41,6 +41,9 @@ class PlanExpr:
         What decides which of the values: a condition, a partition, an order.
     options
         Further arguments that are plain values.
+    exact
+        All that Polars shows of it beside its parts, as text to tell it apart by, with the type it gives; None if that
+        was not asked for, or Polars shows too little.
 
     Examples
     --------
@@ -53,6 +56,7 @@ class PlanExpr:
     args: tuple[PlanExpr, ...] = ()
     by: tuple[PlanExpr, ...] = ()
     options: tuple[Any, ...] = ()
+    exact: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,8 @@ class PlanNode:
         Of a ``scan``: the files, as the plan names them (none where Polars does not show them).
     options
         How: ``(("how", "left"), ("suffix", "_right"), …)``.
+    exact
+        As of an expression.
 
     Examples
     --------
@@ -105,6 +111,7 @@ class PlanNode:
     right_keys: tuple[PlanExpr, ...] = ()
     paths: tuple[str, ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
+    exact: str | None = field(default=None, repr=False)
 
     def option(self, name: str, default: Any = None) -> Any:
         """Return an option's value."""

@@ -7,12 +7,13 @@ takes microseconds and is all that happens inside a run; ``plan`` turns the copy
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
 
 from lazypipe.errors import LazypipeError, first_line
+from lazypipe.plan.exact import exact_expr, exact_node
 from lazypipe.plan.nodes import ExprKind, Named, NodeKind, PlanExpr, PlanNode
 from lazypipe.plan.shown import duration, function_name, literal, plain
 from lazypipe.spec.taps import read_mark
@@ -70,8 +71,10 @@ _DERIVED = frozenset(
 """Nodes whose columns follow from their inputs and expressions: asking Polars would cost more than all the rest."""
 
 
-def read_plan(frame: pl.LazyFrame, *, optimized: bool = False) -> PlanNode:
+def read_plan(frame: pl.LazyFrame, *, optimized: bool = False, exact: bool = False) -> PlanNode:
     """Return a frame's plan, as written or as Polars optimizes it; reads no data, and files need not exist.
+
+    With ``exact``, each part also carries all that tells it from others, for fingerprints.
 
     Raises
     ------
@@ -85,7 +88,7 @@ def read_plan(frame: pl.LazyFrame, *, optimized: bool = False) -> PlanNode:
     ['frame', 'filter', 'select']
     """
     flags = pl.QueryOptFlags() if optimized else pl.QueryOptFlags.none()
-    capture = Capture()
+    capture = Capture(exact=exact)
     capture(frame._ldf.with_optimizations(flags._pyoptflags).visit())  # noqa: SLF001  # the one place
     return capture.plan()
 
@@ -99,6 +102,7 @@ class _Seen:
     inputs: list[int]
     columns: Mapping[str, Any]
     exprs: list[Any]
+    exact: str | None = None
 
 
 @dataclass
@@ -115,7 +119,9 @@ class Capture:
     'select'
     """
 
+    exact: bool = False
     _nodes: dict[int, _Seen] = field(default_factory=dict, repr=False)
+    _types: dict[int, Any] = field(default_factory=dict, repr=False)
     _exprs: dict[int, Any] = field(default_factory=dict, repr=False)
     _order: list[int] = field(default_factory=list, repr=False)
     _error: Exception | None = field(default=None, repr=False)
@@ -155,10 +161,17 @@ class Capture:
                 self._copy_expr(traverser, view.predicate.node)
             elif kind == "PythonScan" and view.options[3] is not None and view.options[3][0] == "polars":
                 self._copy_expr(traverser, view.options[3][1])
-            elif kind == "DataFrameScan":
+            exact = exact_node(view) if self.exact else None
+            if kind == "DataFrameScan":
                 view = None  # its rows must not be kept alive
             columns = {} if kind in _DERIVED else traverser.get_schema()
-            self._nodes[number] = _Seen(kind, view, inputs, columns, exprs)
+            self._nodes[number] = _Seen(kind, view, inputs, columns, exprs, exact)
+            if self.exact and inputs:
+                there = {e.node for e in view.right_on} if kind == "Join" else ()
+                for expr in exprs:
+                    # Polars tells types by the columns of the node that the traverser stands on
+                    traverser.set_node(inputs[1 if expr.node in there else 0])
+                    self._copy_types(traverser, expr.node)
             pending.append((number, True))
             pending += [(i, False) for i in inputs]
 
@@ -177,6 +190,16 @@ class Capture:
                 for name in group:
                     pending += _ids(getattr(view, name))
 
+    def _copy_types(self, traverser: Any, root: int) -> None:
+        pending = [root]
+        while pending:
+            number = pending.pop()
+            view = self._exprs[number]
+            if number not in self._types:
+                typed = view is not None and type(view).__name__ not in _TYPELESS
+                self._types[number] = _type(traverser, number) if typed else None
+                pending += [i for group in _groups(view) for name in group for i in _ids(getattr(view, name))]
+
     def plan(self) -> PlanNode:
         """Return the plan.
 
@@ -194,12 +217,13 @@ class Capture:
             raise LazypipeError("there is no query plan to read: the query did not begin")
         if self._plan is None:
             made: dict[int, PlanNode] = {}
-            exprs = _Exprs(self._exprs)
+            exprs = _Exprs(self._exprs, self._types)
             for number in self._order:
                 seen = self._nodes[number]
-                made[number] = _node(seen, tuple(made[i] for i in seen.inputs), exprs)
+                node = _node(seen, tuple(made[i] for i in seen.inputs), exprs)
+                made[number] = replace(node, exact=seen.exact) if self.exact else node
             self._plan = made[self._order[-1]]
-            self._nodes, self._exprs = {}, {}
+            self._nodes, self._exprs, self._types = {}, {}, {}
         return self._plan
 
 
@@ -209,6 +233,20 @@ def _view(traverser: Any) -> tuple[Any, str]:
     except Exception:  # NotImplementedError, and whatever else what it shows may raise: it is opaque then
         return None, ""
     return view, type(view).__name__
+
+
+_TYPELESS = frozenset({"Alias", "Cast", "Column", "Len", "Literal"})
+"""Expressions whose type follows from what is known of them."""
+
+
+def _type(traverser: Any, number: int) -> Any:
+    """Return the type of an expression's values; None where Polars cannot tell, as of some on a join's right side."""
+    try:
+        return traverser.get_dtype(number)
+    except BaseException as error:  # a panic is no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        return None
 
 
 def _check_version(found: tuple[int, ...]) -> None:
@@ -229,8 +267,9 @@ def _ids(value: Any) -> Sequence[int]:
 class _Exprs:
     """Turns expressions as Polars shows them into ours, each once."""
 
-    def __init__(self, views: Mapping[int, Any]) -> None:
+    def __init__(self, views: Mapping[int, Any], types: Mapping[int, Any] | None = None) -> None:
         self._views = views
+        self._types = types or {}
         self._made: dict[int, PlanExpr] = {}
 
     def named(self, exprs: Sequence[Any]) -> tuple[Named, ...]:
@@ -249,7 +288,10 @@ class _Exprs:
             if missing:
                 pending += missing
                 continue
-            self._made[number] = _expr(view, tuple(self._made[i] for i in args), tuple(self._made[i] for i in by))
+            made = _expr(view, tuple(self._made[i] for i in args), tuple(self._made[i] for i in by))
+            if number in self._types and type(view).__name__ != "Alias":
+                made = replace(made, exact=exact_expr(view, self._types[number]))
+            self._made[number] = made
             pending.pop()
         return self._made[root]
 
@@ -279,7 +321,8 @@ def _expr(view: Any, args: tuple[PlanExpr, ...], by: tuple[PlanExpr, ...]) -> Pl
         case "Agg":
             return PlanExpr("agg", str(view.name), args, options=() if view.options is None else (view.options,))
         case "Function":
-            name, *options = view.function_data
+            data = view.function_data
+            name, *options = data if isinstance(data, tuple) else (data,)
             return PlanExpr("function", function_name(name), args, options=tuple(plain(o) for o in options))
         case "Window":
             return PlanExpr("window", "", args, by, (len(view.partition_by),))
@@ -324,15 +367,17 @@ _SAME: Mapping[str, NodeKind] = {
 def _same_columns(seen: _Seen, inputs: tuple[PlanNode, ...], exprs: _Exprs) -> PlanNode:
     view, columns = seen.view, inputs[0].columns
     keys: tuple[PlanExpr, ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()
     if seen.kind == "Filter":
         keys = exprs.all([view.predicate])
     elif seen.kind == "Sort":
         keys = exprs.all(view.by_column)
     elif seen.kind == "Distinct":
-        keys = _columns(view.options[1] or columns)
+        keep, subset, _, only = view.options
+        keys, options = _columns(subset or columns), (("keep", (keep, only)),)
     elif seen.kind == "MergeSorted":
         keys = _columns(view.key)
-    return PlanNode(_SAME[seen.kind], columns, inputs, keys=keys)
+    return PlanNode(_SAME[seen.kind], columns, inputs, keys=keys, options=options)
 
 
 def _columns(names: Sequence[str]) -> tuple[PlanExpr, ...]:

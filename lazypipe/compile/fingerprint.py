@@ -1,0 +1,149 @@
+"""The fingerprints of a pipeline: those of its sources, and through the plan of each step those of all that is made of them.
+
+Like the lineage, from plans over placeholders: nothing is read and nothing is run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+
+from lazypipe.compile.code import code_of
+from lazypipe.compile.lineage import Parts
+from lazypipe.compile.node import HERE, Node
+from lazypipe.compile.sources import BoundSource
+from lazypipe.gates import Check
+from lazypipe.gates.tap import RAW_COLUMN
+from lazypipe.ops import Operation
+from lazypipe.plan.exact import text
+from lazypipe.plan.fingerprint import Fingerprint, digest
+from lazypipe.plan.follow import State, follow
+from lazypipe.plan.reader import read_plan
+from lazypipe.spec.scope import Scope
+from lazypipe.spec.taps import label
+from lazypipe.spec.types import dtype_name
+from lazypipe.sql import empty
+from lazypipe.storage.shape import Shape, refitted
+
+__all__ = ["pipeline_fingerprints"]
+
+
+def pipeline_fingerprints(parts: Parts) -> dict[str, Fingerprint]:
+    """Return the fingerprint of each source, stage and output."""
+    states: dict[str, State] = {}
+    found: dict[str, Fingerprint] = {}
+    for name, node in parts.nodes.items():
+        states[name] = _gated(parts, node, _ahead(node, states), states)
+        found[name] = _fingerprint(node, states)
+    for name, output in parts.outputs.items():
+        if name not in parts.nodes:
+            found[name] = found[output.stage]
+    return found
+
+
+def _fingerprint(node: Node, states: Mapping[str, State]) -> Fingerprint:
+    state = states[node.name]
+    columns = {c: digest(dtype_name(t), state.columns[c]) for c, t in node.schema.items()}
+    rules = [_said(c, states) for c in node.checks]
+    order = state.sequence if state.ordered else None
+    return Fingerprint(state.rows, columns, order, digest("gate", sorted(rules), _watched(node)))
+
+
+def _watched(node: Node) -> list[str]:
+    """Return what operations refuse: it makes a run fail, and changes no row."""
+    return [w for operation, _ in node.steps if (w := str(getattr(operation, "validate", "m:m"))) != "m:m"]
+
+
+def _ahead(node: Node, states: Mapping[str, State]) -> State:
+    """Return what is known of a node's rows ahead of its gate."""
+    if node.source is not None:
+        return _source(node.source)
+    state = states[node.inputs[0]]
+    leaves = {n: states[n] for n in node.inputs}
+    for (operation, scope), stub in zip(node.steps, node.stubs, strict=True):
+        state = follow(read_plan(stub, exact=True), {**leaves, HERE: state}, _identity(operation, scope))
+    if node.shape is not None:
+        shape = node.shape
+        last = refitted(label(empty(node.schemas[-1]).lazy(), HERE), node.schemas[-1], shape)
+        state = follow(read_plan(last, exact=True), {HERE: state}, lambda: digest("shape", *_shape(shape)))
+    return state
+
+
+def _source(source: BoundSource) -> State:
+    reader = source.reader
+    where = [source.redact(p) for p in source.patterns]
+    beyond = [] if source.shape is None else [source.shape.on_new_column, list(source.shape.watched)]
+    rows = digest("source", where, reader.format, text(reader.read), source.on_corrupt, beyond)
+    targets = {} if source.shape is None else {t.name: str(t) for t in source.shape.targets}
+    columns = {c: digest("column", rows, c, dtype_name(t), targets.get(c, "")) for c, t in source.schema.items()}
+    if source.raw:
+        columns[RAW_COLUMN] = digest("raw", rows, sorted(columns.items()))
+    return State(rows, columns, digest("sequence", rows))
+
+
+def _shape(shape: Shape) -> list[Any]:
+    return [[str(t) for t in shape.targets], shape.on_new_column, list(shape.watched), shape.gated]
+
+
+def _gated(parts: Parts, node: Node, state: State, states: Mapping[str, State]) -> State:
+    """Return what is known of the rows that a gate lets go on, as it repairs them."""
+    if not any(c.repair is not None or c.removes_rows for c in node.checks):
+        return state.only(node.schema)
+    plan = read_plan(node.good(parts.ahead(node.name), parts.lookup), exact=True)
+    leaves = {**states, node.name: state}
+    return follow(plan, leaves, lambda: digest("gate", sorted(_said(c, states) for c in node.checks)))
+
+
+_PARAMETER = re.compile(r":(\w+)")
+
+
+def _identity(operation: Operation, scope: Scope) -> Callable[[], str]:
+    """Return what hashes all that a step was made from: its arguments, the parameters they name, and its code."""
+
+    def made_from() -> str:
+        said = _arguments(operation)
+        params = {n: scope.params[n] for n in sorted(set(_PARAMETER.findall(said))) if n in scope.params}
+        return digest(operation.name, said, text(params), [code_of(f) for f in operation.code(scope)])
+
+    return made_from
+
+
+def _arguments(value: Any) -> str:
+    """Write what a definition, or Python, gave as an argument."""
+    match value:
+        case pl.Expr():
+            return f"Expr({value.meta.serialize().hex()})"
+        case Mapping():
+            return "{" + ",".join(f"{_arguments(k)}:{_arguments(v)}" for k, v in value.items()) + "}"
+        case list() | tuple():
+            return "[" + ",".join(map(_arguments, value)) + "]"
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            said = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+            return f"{type(value).__name__}{_arguments(said)}"
+        case _ if callable(value):
+            return code_of(value)
+        case _:
+            return text(value)
+
+
+def _said(check: Check, states: Mapping[str, State]) -> str:
+    """Write all that decides what a check finds and does; not what it is called for, nor who owns it."""
+    about = {f.name: getattr(check, f.name) for f in dataclasses.fields(check) if f.name not in _WORDS}
+    if check.reference is not None:
+        about["reference"] = replace(check.reference, to=_rows_of(check.reference.to, states))
+    if check.measure is not None:
+        about["measure"] = replace(check.measure, frames=tuple(_rows_of(f, states) for f in check.measure.frames))
+    return _arguments({n: v for n, v in about.items() if v is not None})
+
+
+def _rows_of(name: str, states: Mapping[str, State]) -> str:
+    """Return what stands for another frame: what it is, whatever it is called."""
+    return states[name].everything if name in states else name
+
+
+_WORDS = frozenset({"description", "tags", "owner"})
