@@ -131,8 +131,9 @@ class Plan(CompiledPipeline):
         now: datetime | None = None,
         observer: Observer = lambda *_: None,
         work: Path | None = None,
+        full: bool = False,
     ) -> RunResult:
-        """Run the plan: write, audit, publish.
+        """Run the plan: write, audit, publish; what has not changed since the last run is left as it is.
 
         Parameters
         ----------
@@ -144,6 +145,8 @@ class Plan(CompiledPipeline):
             Called with segment, number, count and rows seen so far, from several threads.
         work
             Folder for rows kept between segments.
+        full
+            Whether all outputs are made anew, also those whose inputs have not changed.
 
         Returns
         -------
@@ -151,7 +154,7 @@ class Plan(CompiledPipeline):
             Also where a gate failed: see its ``status``, or call ``raise_for_status()``.
         """
         moment = now or datetime.now(UTC)
-        return execute(self, run=run or _run_id(moment), now=moment, observer=observer, work=work)
+        return execute(self, run=run or _run_id(moment), now=moment, observer=observer, work=work, full=full)
 
     def replay(self, output: str, *, run: str | None = None, now: datetime | None = None) -> ReplayResult:
         """Put an output's quarantined rows through its gate again; those that pass now move into the output, once.

@@ -15,6 +15,7 @@ import polars as pl
 from lazypipe.compile import graph as graphs
 from lazypipe.compile.changed import PlanChanges, plan_changes
 from lazypipe.compile.contract import cell_checks
+from lazypipe.compile.delta import Strategy, strategies
 from lazypipe.compile.fingerprint import pipeline_fingerprints
 from lazypipe.compile.lineage import Parts, pipeline_lineage, pipeline_tags
 from lazypipe.compile.node import Node, compile_checks, compile_steps
@@ -94,6 +95,15 @@ class CompiledPipeline:
     def _parts(self) -> Parts:
         state = uris.resolve(self.pipeline.state, self.pipeline.base)
         return Parts(self.pipeline.name, self.nodes, self.segments, self.outputs, state, self.redact)
+
+    @cached_property
+    def strategies(self) -> Mapping[str, Strategy]:
+        """How each output is kept up to date, by its name."""
+        return MappingProxyType(strategies(self.nodes, self.segments, self.outputs))
+
+    def explain_incremental(self) -> str:
+        """Return, per output, how it is kept up to date when its inputs change, and why."""
+        return "\n".join(f"{name}: {strategy}" for name, strategy in self.strategies.items())
 
     def fingerprints(self) -> Mapping[str, Fingerprint]:
         """Return what each source, stage and output is made to hold, as hashes; reads no data.

@@ -17,12 +17,13 @@ from lazypipe.spec.types import dtype_name
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.corrupt import CorruptFile, OnCorrupt, damaged, in_parallel, is_damage, preflight
-from lazypipe.storage.dataset import Dataset, scan_files
+from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import FORMATS, FileInfo, expand, format_of
 from lazypipe.storage.log import Commit
 from lazypipe.storage.scan import FILE_COLUMN, Reader, is_engine_error, plain_reason
 from lazypipe.storage.shape import Fit, Shape, fit, fitted, misfits, reader_of, reread
 from lazypipe.storage.text import refuse_short_rows
+from lazypipe.storage.units import UNIT, Units
 
 __all__ = ["BoundSource", "Snapshot", "bind"]
 
@@ -75,15 +76,26 @@ class BoundSource:
 
         Where corrupt files are not to stop a run, those are set aside that can be told without reading them.
         """
+        return self.looked_at(self.listing())
+
+    def listing(self) -> Snapshot:
+        """List the source as it is now, and look into no file; raises SourceError if there is nothing to read."""
         try:
-            found = self.listed()
-            if self.shape is not None and found.commit is None:
-                found = self.look(found)
-                for file in found.files:
-                    self._fit(file)
-            return found
+            return self.listed()
         except SourceError as error:
             raise self.located(error) from None  # the first one may hold a secret
+
+    def looked_at(self, found: Snapshot) -> Snapshot:
+        """Compare files with the contract, where it lets them differ; raises SourceError if one breaks it."""
+        if self.shape is None or found.commit is not None:
+            return found
+        try:
+            found = self.look(found)
+            for file in found.files:
+                self._fit(file)
+        except SourceError as error:
+            raise self.located(error) from None
+        return found
 
     def listed(self) -> Snapshot:
         """Return the files that are there, those left out whose ends show that they are corrupt."""
@@ -168,21 +180,28 @@ class BoundSource:
         *,
         file_column: bool = False,
         watch: Callable[[pl.LazyFrame, str], pl.LazyFrame] | None = None,
+        units: Units | None = None,
     ) -> pl.LazyFrame:
         """Return the lazy scan of a snapshot, in the shape of ``schema`` (with ``_lazypipe_raw``, and ``_lazypipe_file`` if asked).
 
-        ``watch`` is put over all columns of the files, before any is cast or left out; it is told the last one inside.
+        ``watch`` is put over all columns of the files, before any is cast or left out; it is told the last one inside. With
+        ``units``, only those are read, and each row carries its own.
         """
-        extra = [FILE_COLUMN] if file_column else []
+        extra = [*([UNIT] if units is not None else []), *([FILE_COLUMN] if file_column else [])]
         names = [*self.schema, *([RAW_COLUMN] if self.raw else []), *extra]
         if snapshot.commit is not None:
             uri, commit = self.patterns[0], snapshot.commit
-            frame = scan_files(uri, commit.files, commit.schema, commit.partition_by, self.reader.storage_options)
+            dataset = Dataset(uri, self.reader.storage_options)
+            frame = dataset.scan(commit) if units is None else dataset.scan_units(commit, units)
             frame = frame.with_columns(pl.lit(uri).alias(FILE_COLUMN)) if file_column else frame
             if self.shape is not None:
                 one = fit(FileInfo(uri, None), commit.schema, self.shape, self.reader)
                 frame = fitted(frame, one, self.shape, self.reader, extra)
             return frame.select(names)
+        if units is not None:
+            some = replace(snapshot, files=tuple(f for f in snapshot.files if f.uri in units.files))
+            frame = self.scan(some, file_column=True, watch=watch)
+            return units.number(frame).select(names)
         parts = []
         for how, files, schema in self._groups(snapshot):
             keys = self.reader.keys(files, self.schema)

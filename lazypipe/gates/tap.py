@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from lazypipe.gates.marks import Lookup, mark, nowhere
 from lazypipe.gates.measure import Sum, measured, verdict
 from lazypipe.gates.report import CheckResult, GateReport, judge
 from lazypipe.gates.rule import Check
+from lazypipe.gates.tally import Tally
 from lazypipe.gates.uniqueness import KeyTracker
 from lazypipe.spec.taps import tap
 
@@ -71,6 +72,8 @@ class Tap:
         Columns whose values reports do not show.
     raw
         Whether ``_lazypipe_raw`` flows through too, to be kept for quarantined rows.
+    unit
+        A column of ``schema`` by whose values rows are counted apart, for ``tallies``.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Tap:
         key: tuple[str, ...] = (),
         masked: frozenset[str] = frozenset(),
         raw: bool = False,
+        unit: str | None = None,
     ) -> None:
         self._checks = tuple(checks)
         self._schema = schema
@@ -97,6 +101,7 @@ class Tap:
         self._key = key
         self._masked = masked
         self._raw = raw
+        self._unit = unit
         self._lock = threading.Lock()
         # marks of keys are added by the tap itself, batch by batch
         self._masks = {c.id: f"__lazypipe_violates_{i}" for i, c in enumerate(self._checks) if c.measure is None}
@@ -105,12 +110,10 @@ class Tap:
         self._hold = hold and bool(self._removing)
         self.trackers = {c.id: KeyTracker(c.keys, schema) for c in self._checks if c.keys}
         self._sums = {c.id: Sum(c) for c in self._checks if c.measure is not None and c.measure.parts}
-        self._failed = dict.fromkeys((c.id for c in self._checks), 0)
-        self._evaluated = dict.fromkeys((c.id for c in self._checks), 0)
-        self._repaired = dict.fromkeys((c.id for c in self._checks), 0)
+        self.tallies: dict[int, Tally] = {}
+        self._repeated: dict[str, int] = {}
         self._samples: dict[str, list[dict[str, Any]]] = {c.id: [] for c in self._checks}
         self._measured: dict[str, CheckResult] = {}
-        self._rows = self._good = self._dropped = self._quarantined = 0
         self._bad: list[bytes] = []
         self._bad_bytes = 0
         self._spilled: list[Path] = []
@@ -129,7 +132,7 @@ class Tap:
     @property
     def rows(self) -> int:
         """Rows that have flowed through so far."""
-        return self._rows
+        return sum(t.rows for t in [*self.tallies.values()])
 
     def attach(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         """Return the frame with the tap in it: its rows are those that go on."""
@@ -141,6 +144,15 @@ class Tap:
     def _flow(self, batch: pl.DataFrame) -> pl.DataFrame:
         if batch.height == 0:
             return batch.select(self._schema.names())
+        if self._unit is None:
+            return self._flow_of(0, batch)
+        units = batch[self._unit]
+        if units.min() == units.max():  # as a rule: what is read at once is of one file
+            return self._flow_of(units[0], batch)
+        parts = batch.partition_by(self._unit, maintain_order=True)
+        return pl.concat([self._flow_of(part[self._unit][0], part) for part in parts])
+
+    def _flow_of(self, unit: int, batch: pl.DataFrame) -> pl.DataFrame:
         marked = self._marked
         # column by column: a query of many sums would go through the engine, and cost more than the sums
         counted = (*marked.masks.values(), *marked.wheres.values(), *marked.repairs.values())
@@ -165,19 +177,20 @@ class Tap:
             total.add(good)
         samples = {c.id: self._sample(batch, c) for c in self._checks if sums.get(self._masks.get(c.id, ""))}
         with self._lock:
-            self._rows += batch.height
-            self._good += good.height
+            tally = self.tallies.setdefault(unit, Tally())
+            tally.rows += batch.height
+            tally.good += good.height
             for check in self._checks:
                 where = marked.wheres.get(check.id)
-                self._failed[check.id] += sums.get(self._masks.get(check.id, ""), 0)
-                self._evaluated[check.id] += sums[where] if where else batch.height
+                tally.failed[check.id] += sums.get(self._masks.get(check.id, ""), 0)
+                tally.evaluated[check.id] += sums[where] if where else batch.height
                 if check.id in marked.repairs:
-                    self._repaired[check.id] += sums[marked.repairs[check.id]]
+                    tally.repaired[check.id] += sums[marked.repairs[check.id]]
                 room = SAMPLES - len(self._samples[check.id])
                 self._samples[check.id] += samples.get(check.id, [])[: max(room, 0)]
             if bad is not None:
-                self._quarantined += bad.height
-                self._dropped += removed - bad.height
+                tally.quarantined += bad.height
+                tally.dropped += removed - bad.height
                 self._keep(bad)
             if kept is not None and kept.height:
                 self._held.append(_packed(kept))
@@ -244,9 +257,10 @@ class Tap:
         good = rows.filter(~out).select(self._schema.names())
         for total in self._sums.values():
             total.add(good)
-        self._good += good.height
-        self._quarantined += bad.height
-        self._dropped += int(out.sum()) - bad.height
+        # rows are held back only where all is read at once, as one unit
+        self.tallies.setdefault(0, Tally()).add(
+            Tally(good=good.height, quarantined=bad.height, dropped=int(out.sum()) - bad.height)
+        )
         self._keep(bad)
         return good
 
@@ -293,7 +307,7 @@ class Tap:
 
     def count_keys(self, check: Check, failed: int) -> None:
         """Take the exact count of rows whose key repeats."""
-        self._failed[check.id] = failed
+        self._repeated[check.id] = failed
 
     def measure(
         self,
@@ -301,32 +315,38 @@ class Tap:
         rows: Callable[[], pl.LazyFrame],
         frames: Mapping[str, pl.LazyFrame],
         history: Sequence[Any] = (),
+        *,
+        ask: bool = False,
     ) -> None:
-        """Judge a check of the whole frame: by what was added up, or by a query over the rows that went on."""
+        """Judge a check of the whole frame: by what was added up, or by a query over the rows that went on (always if ``ask``)."""
         values = (
             self._sums[check.id].value(self._schema)
-            if check.id in self._sums
+            if check.id in self._sums and not ask
             else measured(check, rows(), frames).collect(engine="streaming")
         )
         self._measured[check.id] = verdict(check, values, history)
 
-    def report(self, node: str) -> GateReport:
-        """Return what was found, once the query has ended."""
+    def report(self, node: str, earlier: Iterable[Tally] = ()) -> GateReport:
+        """Return what was found, once the query has ended; with what was counted ``earlier`` of other rows."""
+        total = Tally()
+        for tally in (*earlier, *self.tallies.values()):
+            total.add(tally)
+        total.failed.update({i: n - total.failed[i] for i, n in self._repeated.items()})
         return GateReport(
             node=node,
-            checks=tuple(self._measured.get(c.id) or self._judged(c) for c in self._checks),
-            rows=self._rows,
-            good=self._good,
-            quarantined=self._quarantined,
-            dropped=self._dropped,
+            checks=tuple(self._measured.get(c.id) or self._judged(c, total) for c in self._checks),
+            rows=total.rows,
+            good=total.good,
+            quarantined=total.quarantined,
+            dropped=total.dropped,
         )
 
-    def _judged(self, check: Check) -> CheckResult:
-        failed = self._failed[check.id]
-        repaired = self._repaired[check.id] if check.repair is not None else failed
+    def _judged(self, check: Check, total: Tally) -> CheckResult:
+        failed = total.failed[check.id]
+        repaired = total.repaired[check.id] if check.repair is not None else failed
         return judge(
             check,
-            self._evaluated[check.id],
+            total.evaluated[check.id],
             failed,
             repaired=repaired - failed,
             samples=tuple(self._samples[check.id]),

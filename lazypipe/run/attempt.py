@@ -30,8 +30,10 @@ from lazypipe.gates import Check
 from lazypipe.gates.alone import mark_repeats, settle
 from lazypipe.gates.report import GateReport
 from lazypipe.gates.rule import PREVIOUS, Reference
+from lazypipe.gates.tally import to_columns
 from lazypipe.gates.tap import FILE_COLUMN, Tap, quarantine_schema
 from lazypipe.gates.uniqueness import TIMES_COLUMN, KeyTracker, repeated
+from lazypipe.incremental.work import CONSUMED, Work
 from lazypipe.plan.executed import Executed
 from lazypipe.plan.reader import Capture
 from lazypipe.run.blame import explain_failure, join_sides
@@ -41,10 +43,12 @@ from lazypipe.spec import taps
 from lazypipe.spec.model import Step
 from lazypipe.spec.scope import Table
 from lazypipe.storage import uri as uris
-from lazypipe.storage.dataset import Dataset, scan_files
+from lazypipe.storage.dataset import Dataset, count_units, scan_files
+from lazypipe.storage.files import FileInfo
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink, ExportSink, Written
+from lazypipe.storage.units import UNIT, as_units
 
 __all__ = ["Attempt", "Observer", "Run"]
 
@@ -65,15 +69,30 @@ class Run:
     state: str
     folder: Path
     observer: Observer
+    full: bool = False
     kept: dict[str, pl.LazyFrame] = field(default_factory=dict)
+    published: dict[str, tuple[Dataset, Commit]] = field(default_factory=dict)
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    checked: set[FileInfo] = field(default_factory=set)
+
+    def look(self, name: str) -> Snapshot:
+        """List a source, once per run; without the files that are known to be corrupt."""
+        if name not in self.snapshots:
+            source = self.plan.nodes[name].source
+            assert source is not None
+            # a corrupt file is told by looking into it
+            listed = source.listing() if source.on_corrupt == "fail" else source.snapshot()
+            self.snapshots[name] = admitted(self, source, listed)
+        return self.snapshots[name]
 
 
 class Attempt:
     """One try at one segment: its taps, its sink, and what must be taken away if it fails."""
 
-    def __init__(self, run: Run, segment: Segment, number: int) -> None:
+    def __init__(self, run: Run, segment: Segment, number: int, work: Work) -> None:
         self.all = run
+        self.work = work
+        self.snapshots: dict[str, Snapshot] = {}
         self.plan = run.plan
         self.segment = segment
         self.number = number
@@ -113,17 +132,23 @@ class Attempt:
         self.ended = True
         self._audit_gates(written)
         earlier = self._rewrite(sink)
-        version = self._publish(sink, written, earlier, expected)
-        self.all.kept.setdefault(self.segment.node, self._frame_of_files(sink, written))
+        commit = self._publish(sink, written, earlier, expected)
+        if commit is not None:
+            self.all.published.setdefault(self.segment.node, (self._dataset(), commit))
+        rows = self._frame_of_files(sink, written) if commit is None else self._dataset().scan(commit)
+        self.all.kept.setdefault(self.segment.node, rows)
+        now: Commit | Written = written if commit is None else commit
         return SegmentResult(
             self.segment.name,
             "done",
             self.segment.output,
             uri=self.plan.redact(self.target) if self.output else None,
-            version=version,
-            rows=written.rows,
-            bytes=written.bytes,
-            files=len(written.files),
+            version=None if commit is None else commit.version,
+            rows=now.rows,
+            bytes=now.bytes,
+            files=len(now.files),
+            written=written.rows,
+            why=self.work.why or None,
             seconds=time.perf_counter() - started,
             gates=self.reports(),
             counts=dict(self.counters),
@@ -153,12 +178,18 @@ class Attempt:
             raise StorageError(what, uri=self.plan.redact(self.target), fix="compile the pipeline again")
 
     def _snapshot(self) -> None:
+        """Take what is to be read of each source, and refuse what Polars would pass over in silence."""
         for name in (*self.segment.nodes, *self.segment.lookups):
             source = self.plan.nodes[name].source
-            if source is not None and name not in self.all.snapshots:
-                found = admitted(self.all, source, source.snapshot())
-                source.check(found)
-                self.all.snapshots[name] = found
+            if source is not None:
+                listed, units = self.all.look(name), self.work.units.get(name)
+                if units is not None and listed.commit is None:
+                    listed = replace(listed, files=tuple(f for f in listed.files if f.uri in units.files))
+                found = source.looked_at(listed)
+                if not self.all.checked.issuperset(found.files) or found.commit is not None:
+                    source.check(found)
+                    self.all.checked.update(found.files)
+                self.snapshots[name] = found
 
     def _sink(self, suffix: str) -> DatasetSink | ExportSink:
         prefix = f"{self.all.id}-{self.number:03}{suffix}"
@@ -178,9 +209,17 @@ class Attempt:
         sink = self._sink(suffix)
         self.holds = isinstance(sink, DatasetSink) and not self._is_sorted()
         self.capture = Capture()
-        written = sink.write(self._frame(self.segment.node), self.capture)
+        frame = self._frame(self.segment.node)
+        if self.work.told_apart and (numbers := self.work.numbers) is not None:
+            frame = as_units(frame, numbers)
+        written = sink.write(frame, self.capture)
         self._complete_gates()
-        return sink, written
+        if not self.work.told_apart:
+            return sink, written
+        if written.rows == 0:
+            sink.discard()
+            return sink, Written(())
+        return sink, Written(count_units(self.target, written.files, self._dataset().storage_options))
 
     def _complete_gates(self) -> None:
         """Run the gates alone that saw only part of their rows, because what reads them stopped, or never began."""
@@ -198,25 +237,31 @@ class Attempt:
 
     def _frame(self, name: str) -> pl.LazyFrame:
         """Return a node's rows as this run computes them: counted, checked, split."""
+        units = self.work.units.get(name)
         if name in self.all.kept:
-            return taps.label(self.all.kept[name], name)
+            if units is None:
+                return taps.label(self.all.kept[name], name)
+            dataset, commit = self.all.published[name]
+            return taps.label(dataset.scan_units(commit, units), name)
         node = self.plan.nodes[name]
         quarantines = any(c.action == "quarantine" for c in node.checks)
         if node.source is not None:
             # rows that are replayed from a quarantine carry the file that they came from
             asked = quarantines and FILE_COLUMN not in node.schema
             watch = partial(self._watch_text, name, node.source) if node.source.is_text else None
-            frame = taps.label(node.source.scan(self.all.snapshots[name], file_column=asked, watch=watch), name)
+            rows = node.source.scan(self.snapshots[name], file_column=asked, watch=watch, units=units)
+            frame = taps.label(rows, name)
         else:
-            inputs = {n: Table(self._frame(n), self.plan.nodes[n].schema) for n in node.inputs}
+            inputs = {n: Table(self._frame(n), self.plan.nodes[n].schema, self._extra(n)) for n in node.inputs}
             frame = node.lower(inputs, self._tally, lambda step: partial(self._guard, node, step))
         if not node.checks:
             return frame
         known = {check: keys for (of, check), keys in self.known.items() if of == name}
         frame, checks = mark_repeats(frame, node.checks, known)
+        extra = self._extra(name)
         gate = Tap(
             checks,
-            node.schema,
+            pl.Schema({**node.schema, **dict.fromkeys(extra, pl.UInt64())}),
             run=self.all.id,
             spill=self.all.folder / "quarantine",
             lookup=self._lookup,
@@ -225,17 +270,31 @@ class Attempt:
             key=self.plan.key(name),
             masked=self.plan.masked(name),
             raw=bool(node.raw),
+            unit=UNIT if extra else None,
         )
         self.taps[name] = gate
         return gate.attach(frame)
 
+    def _extra(self, name: str) -> tuple[str, ...]:
+        """Return the column with each row's unit, where rows carry it."""
+        while name not in self.work.units:
+            inputs = self.plan.nodes[name].inputs
+            if not inputs or name in self.all.kept:
+                return ()
+            name = inputs[0]
+        return (UNIT,)
+
     def _plain(self, name: str, *, before_gate: bool = False) -> pl.LazyFrame:
-        """Return a node's rows with gates as filters: what to count exactly, or to find a culprit with."""
+        """Return a node's rows with gates as filters: what to count exactly, or to find a culprit with; what this run reads."""
+        units = self.work.units.get(name)
         if name in self.all.kept and name != self.segment.node:
-            return self.all.kept[name]
+            if units is None:
+                return self.all.kept[name]
+            dataset, commit = self.all.published[name]
+            return dataset.scan_units(commit, units).drop(UNIT)
         node = self.plan.nodes[name]
         if node.source is not None:
-            frame = node.source.scan(self.all.snapshots[name])
+            frame = node.source.scan(self.snapshots[name])
         else:
             frame = node.lower({n: Table(self._plain(n), self.plan.nodes[n].schema) for n in node.inputs})
         return node.mended(frame) if before_gate else node.good(frame, self._lookup)
@@ -304,7 +363,7 @@ class Attempt:
         for name, nulls in self.short.items():
             source = self.plan.nodes[name].source
             assert source is not None
-            source.refuse_short_rows(self.all.snapshots[name], nulls=bool(nulls))
+            source.refuse_short_rows(self.snapshots[name], nulls=bool(nulls))
 
     def _audit_joins(self) -> None:
         """Raise RunError where a join's keys are not as unique as it states."""
@@ -327,6 +386,8 @@ class Attempt:
         """Count repeated keys; return whether the rows must be written again, because it matters which ones repeat."""
         again = False
         for name, tap in self.taps.items():
+            if self.work.kind == "units":
+                continue
             checks = [c for c in self.plan.nodes[name].checks if (name, c.id) not in self.known]
             known = settle(tap, checks, partial(self._plain, name, before_gate=True))
             self.known |= {(name, check): keys for check, keys in known.items()}
@@ -352,14 +413,37 @@ class Attempt:
         """Judge the checks of whole frames, over the rows that go on; those of the segment's own node are on disk by now."""
         for name, tap in self.taps.items():
             on_disk = name == self.segment.node and isinstance(sink, DatasetSink)
-            rows = partial(self._frame_of_files, sink, written) if on_disk else partial(self._plain, name)
+            rows = partial(self._published_rows, sink, written) if on_disk else partial(self._plain, name)
             for check in self.plan.nodes[name].checks:
+                if check.keys and self.work.kind == "units":
+                    tap.count_keys(check, self._count_repeated(check, tap, rows()))
                 if check.measure is not None:
                     frames = {n: self._plain(n) for n in check.measure.frames if n != PREVIOUS}
                     commit = self._dataset().latest() if self._is_published(name) else None
                     if commit is not None and PREVIOUS in check.measure.frames:
                         frames[PREVIOUS] = self._dataset().scan(commit)
-                    tap.measure(check, rows, frames, self._history(name, check))
+                    tap.measure(check, rows, frames, self._history(name, check), ask=self.work.kind == "units")
+
+    def _published_rows(self, sink: DatasetSink | ExportSink, written: Written) -> pl.LazyFrame:
+        """Return all rows that the output will have."""
+        rows = self._frame_of_files(sink, written)
+        commit = self._dataset().latest() if self.work.kind == "units" else None
+        if commit is None:
+            return rows
+        return pl.concat([self._dataset().scan(commit, only=commit.units - self.work.gone), rows])
+
+    def _count_repeated(self, check: Check, tap: Tap, good: pl.LazyFrame) -> int:
+        """Return how many of all rows have a key that repeats: those that went on, now and before, and those put aside."""
+        schema = self.plan.nodes[self.segment.node].schema
+        names = [n for n in schema if n in check.columns]
+        aside = self._aside(self.segment.node)
+        commit = aside.latest()
+        parts = [good.select(names), *(part.lazy().select(names) for part in tap.quarantined())]
+        if commit is not None and commit.tagged:
+            live = frozenset(self.work.tallies[self.segment.node])
+            parts.append(aside.scan(commit, only=live).select(names))
+        keys = repeated(pl.concat(parts), check.keys, check.where).collect(engine="streaming")
+        return int(keys[TIMES_COLUMN].sum())
 
     def _is_published(self, name: str) -> bool:
         return name == self.segment.node and self.output is not None and self.output.format == "dataset"
@@ -380,22 +464,27 @@ class Attempt:
         reports = self.reports()
         for report in reports:
             report.raise_for_status()
-        last = [r for r in reports if r.node == self.segment.node]
-        assert not last or last[0].good == written.rows, (
-            f"rows lost on the way to {self.target}: {last[0]}, written {written.rows}"
-        )
+        if self.segment.node in self.taps:
+            good = sum(t.good for t in self.taps[self.segment.node].tallies.values())
+            assert good == written.rows, f"rows lost on the way to {self.target}: {good}, written {written.rows}"
 
     def reports(self) -> tuple[GateReport, ...]:
         """Return what the gates found; nothing until all of their rows have been seen."""
-        return tuple(t.report(name) for name, t in self.taps.items()) if self.ended else ()
+        if not self.ended:
+            return ()
+        return tuple(t.report(name, self.work.tallies.get(name, {}).values()) for name, t in self.taps.items())
 
     # publish
+
+    def _sink_uri(self) -> str:
+        return (uris.local_path(self.target) if uris.is_local(self.target) else self.target).rstrip("/")
 
     def _frame_of_files(self, sink: DatasetSink | ExportSink, written: Written) -> pl.LazyFrame:
         schema = self.plan.nodes[self.segment.node].schema
         if isinstance(sink, ExportSink):
             return pl.LazyFrame(schema=schema)  # an export is written only where nobody else reads
-        return scan_files(sink.uri, written.files, schema, sink.partition_by, sink.storage_options)
+        tagged = self.work.told_apart and sink.uri.rstrip("/") == self._sink_uri()
+        return scan_files(sink.uri, written.files, schema, sink.partition_by, sink.storage_options, tagged=tagged)
 
     def _rewrite(self, sink: DatasetSink | ExportSink) -> Written | None:
         """Write the rows that more are appended to once more, if the contract has let the columns change; None if not."""
@@ -415,7 +504,7 @@ class Attempt:
 
     def _publish(
         self, sink: DatasetSink | ExportSink, written: Written, earlier: Written | None, expected: int
-    ) -> int | None:
+    ) -> Commit | None:
         if self._current_version() != expected:
             # told before the quarantine is replaced too, which then is that of the other run
             raise CommitConflict(
@@ -433,30 +522,43 @@ class Attempt:
             return None
         schema = self.plan.nodes[self.segment.node].schema
         files = written.files if earlier is None else (*earlier.files, *written.files)
-        commit = self._dataset().commit(
+        info = {"gates": [r.to_dict() for r in self.reports()], **self._tags(self.segment.node)}
+        if self.work.info:
+            info[CONSUMED] = {**self.work.info, "tallies": self._tallies()}
+        mode = self.output.mode if earlier is None else "replace"
+        return self._dataset().commit(
             files,
             schema,
             run=self.all.id,
             time=self.all.now,
-            mode=self.output.mode if earlier is None else "replace",
+            mode="change" if self.work.kind == "units" else mode,
             partition_by=self.output.partition_by,
-            info={"gates": [r.to_dict() for r in self.reports()], **self._tags(self.segment.node)},
+            info=info,
             expected=expected,
+            tagged=self.work.told_apart,
+            gone=self.work.gone,
         )
-        return commit.version
+
+    def _tallies(self) -> dict[str, Any]:
+        """Return what each gate has counted of each unit, in this run and before."""
+        if not self.work.told_apart:
+            return {}
+        numbers = self.work.numbers
+        found = {}
+        for name, tap in self.taps.items():
+            here = tap.tallies if numbers is None else {numbers[n]: t for n, t in tap.tallies.items()}
+            found[name] = to_columns({**self.work.tallies.get(name, {}), **here})
+        return found
 
     def _publish_quarantine(self, name: str, tap: Tap, good: pl.LazyFrame) -> None:
         """Commit a gate's quarantined rows to a dataset of their own, so that it says what is put aside.
 
         Where rows are added to an output by key, rows put aside before whose key has come by, ``good``, leave.
         """
-        uri = (
-            f"{self.target}__quarantine"
-            if self.output and name == self.segment.node
-            else uris.join(self.all.state, "quarantine", name)
-        )
-        options = self.output.storage_options if self.output and name == self.segment.node else {}
-        dataset = Dataset(uri, options)
+        dataset = self._aside(name)
+        if self._extra(name):
+            self._change_quarantine(name, tap, dataset)
+            return
         report = tap.report(name)
         mode = self.output.mode if self.output else "replace"
         parts: Iterator[pl.DataFrame] = tap.quarantined()
@@ -470,9 +572,7 @@ class Attempt:
             return
         files: list[DataFile] = []
         for index, part in enumerate(parts):
-            sink = DatasetSink(uri, f"{self.all.id}-{self.number:03}-{index:03}", storage_options=options)
-            self.staged.append(sink)
-            files += sink.write(part.lazy()).files
+            files += self._write_aside(dataset, index, part)
         dataset.commit(
             files,
             schema,
@@ -480,6 +580,42 @@ class Attempt:
             time=self.all.now,
             mode=mode,
             info={"of": self.segment.output or name, "gate": report.to_dict(), **self._tags(name)},
+        )
+
+    def _aside(self, name: str) -> Dataset:
+        """Return where rows are put aside by a node's gate."""
+        if self.output and name == self.segment.node:
+            return Dataset(f"{self.target}__quarantine", self.output.storage_options)
+        return Dataset(uris.join(self.all.state, "quarantine", name))
+
+    def _write_aside(self, dataset: Dataset, index: int, rows: pl.DataFrame) -> tuple[DataFile, ...]:
+        prefix = f"{self.all.id}-{self.number:03}-{index:03}"
+        sink = DatasetSink(dataset.uri, prefix, storage_options=dataset.storage_options)
+        self.staged.append(sink)
+        return sink.write(rows.lazy()).files
+
+    def _change_quarantine(self, name: str, tap: Tap, dataset: Dataset) -> None:
+        """Put this run's rows aside, and take those away whose unit is gone, or of which no commit of the output knows."""
+        before, node, numbers = dataset.latest(), self.plan.nodes[name], self.work.numbers
+        live = frozenset(self.work.tallies.get(name, {})) if self.work.kind == "units" else frozenset()
+        follows = before is not None and before.tagged and self.work.kind == "units"
+        gone = before.units - live if before is not None and follows else frozenset()
+        report = tap.report(name)
+        if not report.quarantined and (before is None or (follows and not gone) or not (before.rows or follows)):
+            return
+        files: list[DataFile] = []
+        for index, part in enumerate(tap.quarantined()):
+            rows = part if numbers is None else as_units(part.lazy(), numbers).collect()
+            files += self._write_aside(dataset, index, rows)
+        dataset.commit(
+            count_units(dataset.uri, files, dataset.storage_options),
+            quarantine_schema(node.schema, raw=bool(node.raw)),
+            run=self.all.id,
+            time=self.all.now,
+            mode="change" if follows else "replace",
+            info={"of": self.segment.output or name, "gate": report.to_dict(), **self._tags(name)},
+            tagged=True,
+            gone=gone,
         )
 
     def _still_aside(
@@ -505,7 +641,7 @@ class Attempt:
     def explain(self, error: BaseException) -> LazypipeError:
         """Turn what stopped the query into an error that names the file, or the stage and operation."""
         nodes = {n: self.plan.nodes[n] for n in (*self.segment.lookups, *self.segment.nodes)}
-        snapshots = {n: s for n, s in self.all.snapshots.items() if n in nodes}
+        snapshots = {n: s for n, s in self.snapshots.items() if n in nodes}
         redacted = self.plan.redact(self.target)
         found = explain_failure(error, nodes, snapshots, self._plain, self.plan.pipeline.origin, redacted)
         if found is not error:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -18,11 +19,14 @@ from pathlib import Path
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.segments import Segment
 from lazypipe.errors import GateError, Interrupted, LazypipeError
+from lazypipe.gates.report import GateReport
+from lazypipe.incremental.work import Work, decide
 from lazypipe.records.record import Records
 from lazypipe.run.attempt import Attempt, Observer, Run
 from lazypipe.run.corrupt import files_set_aside, leave_out_corrupt
 from lazypipe.run.result import RunResult, SegmentResult, Status
 from lazypipe.storage import uri as uris
+from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.scan import is_engine_error
 
 __all__ = ["Observer", "execute"]
@@ -35,6 +39,7 @@ def execute(
     now: datetime,
     observer: Observer = lambda *_: None,
     work: Path | None = None,
+    full: bool = False,
 ) -> RunResult:
     """Run a compiled pipeline.
 
@@ -46,6 +51,8 @@ def execute(
         The time of the run, as commits record it.
     work
         Folder for rows kept between segments; removed at the end. Default: below ``state``, or a temporary one.
+    full
+        Whether all outputs are made anew, also those whose inputs have not changed.
 
     Returns
     -------
@@ -56,7 +63,7 @@ def execute(
     records = Records(uris.join(state, "runs"))
     folder = work or (Path(uris.local_path(state)) / "work" / run if uris.is_local(state) else Path(tempfile.mkdtemp()))
     try:
-        return _Execution(Run(plan, run, now, state, folder, observer), records).run_all()
+        return _Execution(Run(plan, run, now, state, folder, observer, full), records).run_all()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -69,16 +76,75 @@ class _Execution:
     begun: float = field(default_factory=time.perf_counter)
 
     def run_all(self) -> RunResult:
-        segments = self.run.plan.segments
         self.record(done=False)
-        for number, segment in enumerate(segments, start=1):
-            result = self.run_one(segment, number)
-            self.results.append(result)
-            stopped = result.status == "interrupted"
-            self.record(done=stopped or number == len(segments))
+        outputs = [s for s in self.run.plan.segments if s.output is not None]
+        for segment in outputs:
+            self.run_output(segment)
+            stopped = any(r.status == "interrupted" for r in self.results)
+            self.record(done=stopped or segment is outputs[-1])
             if stopped:
                 break
         return self.result()
+
+    def run_output(self, segment: Segment) -> None:
+        """Bring an output up to date, and first what is needed for that; whatever goes wrong is a result, no exception."""
+        by_node = {s.node: s for s in self.run.plan.segments if s.nodes}
+        started = time.perf_counter()
+        try:
+            if any(by_node[n].output is not None and n not in self.run.kept for n in self._read(segment, by_node)):
+                self.results.append(SegmentResult(segment.name, "blocked", segment.output))
+                return
+            work = self.decide(segment)
+        except LazypipeError as error:
+            self.results.append(self._ended(segment, "error", error, started))
+            return
+        except KeyboardInterrupt:
+            self.results.append(self._ended(segment, "interrupted", _stopped(), started))
+            return
+        if work.kind == "none":
+            self.results.append(self._unchanged(segment, work, started))
+            return
+        for name in self._read(segment, by_node):
+            inner = by_node[name]
+            if inner.output is None and name not in self.run.kept and inner.name not in {r.name for r in self.results}:
+                self.results.append(self.run_one(inner, Work("all", "")))
+                self.record(done=False)
+        self.results.append(self.run_one(segment, work))
+
+    def _read(self, segment: Segment, by_node: Mapping[str, Segment]) -> list[str]:
+        """Return the nodes of other segments that a segment reads, those that they read before them."""
+        found: dict[str, None] = {}
+        for name in segment.reads:
+            if by_node[name].output is None:
+                found |= dict.fromkeys(self._read(by_node[name], by_node))
+            found[name] = None
+        return [*found]
+
+    def decide(self, segment: Segment) -> Work:
+        """Say what is to be done for an output."""
+        run = self.run
+        return decide(run.plan, segment, run.look, run=run.id, listed=time.time_ns(), full=run.full)
+
+    def _unchanged(self, segment: Segment, work: Work, started: float) -> SegmentResult:
+        assert segment.output is not None
+        output = self.run.plan.outputs[segment.output]
+        dataset = Dataset(output.to, output.storage_options)
+        commit = dataset.latest()
+        assert commit is not None
+        self.run.published.setdefault(segment.node, (dataset, commit))
+        self.run.kept.setdefault(segment.node, dataset.scan(commit))
+        return SegmentResult(
+            segment.name,
+            "unchanged",
+            segment.output,
+            uri=self.run.plan.redact(output.to),
+            version=commit.version,
+            rows=commit.rows,
+            bytes=commit.bytes,
+            files=len(commit.files),
+            why=work.why,
+            seconds=time.perf_counter() - started,
+        )
 
     def result(self) -> RunResult:
         return RunResult(
@@ -94,16 +160,19 @@ class _Execution:
     def record(self, *, done: bool) -> None:
         self.records.write(self.run.id, self.result().to_dict() | ({} if done else {"status": "running"}))
 
-    def run_one(self, segment: Segment, number: int) -> SegmentResult:
+    def run_one(self, segment: Segment, work: Work) -> SegmentResult:
         """Run one segment; whatever goes wrong is its result, not an exception."""
         if any(name not in self.run.kept for name in segment.reads):
             return SegmentResult(segment.name, "blocked", segment.output)
+        number = self.run.plan.segments.index(segment) + 1
         started = time.perf_counter()
         while True:
-            attempt = Attempt(self.run, segment, number)
+            attempt = Attempt(self.run, segment, number, work)
             result = self._try(attempt, segment, started)
             if result is not None:
                 return result
+            if segment.output is not None:
+                work = self.decide(segment)  # without the files that were set aside
 
     def _try(self, attempt: Attempt, segment: Segment, started: float) -> SegmentResult | None:
         """Return the outcome of one try; None where corrupt files were in its way, and are now set aside."""
@@ -112,10 +181,7 @@ class _Execution:
         try:
             return attempt.run(started)
         except KeyboardInterrupt:
-            status, error = (
-                "interrupted",
-                Interrupted("stopped by a signal", fix="nothing unfinished was published; run again"),
-            )
+            status, error = "interrupted", _stopped()
         except GateError as failure:
             status, error = "gate_failed", failure
         except BaseException as failure:
@@ -130,13 +196,28 @@ class _Execution:
                 status, error = "error", another
         finally:
             attempt.clean_up()
+        return self._ended(segment, status, error, started, attempt.reports())
+
+    def _ended(
+        self,
+        segment: Segment,
+        status: Status,
+        error: LazypipeError,
+        started: float,
+        gates: tuple[GateReport, ...] = (),
+    ) -> SegmentResult:
+        plan = self.run.plan
         return SegmentResult(
             segment.name,
             status,
             segment.output,
-            uri=self.run.plan.redact(attempt.target) if segment.output else None,
+            uri=plan.redact(plan.outputs[segment.output].to) if segment.output else None,
             seconds=time.perf_counter() - started,
-            gates=attempt.reports(),
+            gates=gates,
             error=error,
             corrupt=files_set_aside(self.run, segment),
         )
+
+
+def _stopped() -> Interrupted:
+    return Interrupted("stopped by a signal", fix="nothing unfinished was published; run again")

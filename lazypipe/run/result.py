@@ -15,13 +15,15 @@ from lazypipe.storage.corrupt import CorruptFile
 
 __all__ = ["RunResult", "SegmentResult", "Status"]
 
-Status = Literal["done", "gate_failed", "error", "interrupted", "blocked", "running"]
-_WORST: tuple[Status, ...] = ("interrupted", "error", "gate_failed", "blocked", "running", "done")
+Status = Literal["done", "unchanged", "gate_failed", "error", "interrupted", "blocked", "running"]
+_WORST: tuple[Status, ...] = ("interrupted", "error", "gate_failed", "blocked", "running", "done", "unchanged")
 
 
 @dataclass(frozen=True)
 class SegmentResult:
-    """One segment's outcome. ``version`` is the commit that its output got, None if it got none.
+    """One segment's outcome. ``version`` is the commit that its output got, None if it got none; ``why`` it had work to do, or none.
+
+    ``rows`` and the gates' reports are those of the whole output, ``written`` are the rows that this run wrote.
 
     ``corrupt`` are the files that its sources were read without, where ``on_corrupt`` lets a run go on.
     """
@@ -34,6 +36,8 @@ class SegmentResult:
     rows: int = 0
     bytes: int = 0
     files: int = 0
+    written: int = 0
+    why: str | None = None
     seconds: float = 0.0
     gates: tuple[GateReport, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -63,6 +67,8 @@ class SegmentResult:
             "rows": self.rows,
             "bytes": self.bytes,
             "files": self.files,
+            "written": self.written,
+            "why": self.why,
             "seconds": round(self.seconds, 6),
             "gates": [g.to_dict() for g in self.gates],
             "counts": dict(self.counts),
@@ -91,7 +97,7 @@ class RunResult:
     @property
     def exit_code(self) -> int:
         """0 done, 1 a gate failed, 3 anything else went wrong."""
-        return {"done": 0, "gate_failed": 1}.get(self.status, 3)
+        return {"done": 0, "unchanged": 0, "gate_failed": 1}.get(self.status, 3)
 
     @property
     def gates(self) -> Mapping[str, GateReport]:

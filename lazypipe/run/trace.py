@@ -295,7 +295,7 @@ class _Tracer:
         counts = [
             source.scan(_one_file(snapshot, index)).select(pl.len()).collect(engine="streaming").item()
             if snapshot.commit is None
-            else snapshot.commit.files[index].rows
+            else snapshot.commit.files[index].rows - snapshot.commit.files[index].dead(snapshot.commit.gone)
             for index in range(len(snapshot.files))
         ]
         return [0, *accumulate(counts)][:-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,9 +16,9 @@ from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.log import Commit, CommitLog, DataFile
-from lazypipe.storage.scan import Reader
+from lazypipe.storage.scan import FILE_COLUMN, Reader
 from lazypipe.storage.sink import is_data_file
-from lazypipe.storage.units import UNIT
+from lazypipe.storage.units import UNIT, Units
 
 __all__ = ["Dataset", "is_dataset", "scan", "scan_files", "vacuum", "written_at"]
 
@@ -94,6 +95,15 @@ class Dataset:
             tags=tags,
         )
 
+    def scan_units(self, commit: Commit, units: Units) -> pl.LazyFrame:
+        """Return a lazy scan of some units of a commit, each row with its own; of rows that do not know theirs, by data file."""
+        if commit.tagged:
+            return self.scan(commit, only=units.wanted, tags=True)
+        files = [f for f in commit.files if uris.join(self.uri, f.path) in units.files]
+        schema, by = commit.schema, commit.partition_by
+        frame = scan_files(self.uri, files, schema, by, self.storage_options, file_column=True)
+        return units.number(frame).select(*schema, UNIT)
+
     def commit(
         self,
         files: Iterable[DataFile],
@@ -113,11 +123,14 @@ class Dataset:
         Parameters
         ----------
         mode
-            ``replace``: these files are all that is live; ``append``: they are added to those of the commit before.
+            ``replace``: these files are all that is live; ``append``: they are added to those of the commit before;
+            ``change``: the same, and of what was there, the units ``gone`` go.
         expected
             The version that the caller built upon (0: none); another one in force by now is a conflict.
-        tagged, gone
-            Whether rows in the files carry their unit, and the units that are not part of this version.
+        tagged
+            Whether rows in the files carry their unit.
+        gone
+            Units whose rows are no longer part of this version.
 
         Raises
         ------
@@ -135,14 +148,17 @@ class Dataset:
                 fix="run again: nothing of this run became visible",
             )
         kept: tuple[DataFile, ...] = ()
-        if mode == "append" and previous is not None:
+        left_out: frozenset[int] = frozenset()
+        if mode in ("append", "change") and previous is not None:
             if dict(previous.schema) != dict(schema) or previous.partition_by != partition_by:
                 raise StorageError(
                     "the rows to append have other columns or partitions than the dataset",
                     uri=self.uri,
                     fix="run once with mode: replace",
                 )
-            kept = previous.files
+            left_out = previous.gone.union(gone)
+            kept = tuple(f for f in previous.files if f.dead(left_out) < f.rows or not f.units)
+            left_out &= {u for f in kept for u in f.units}
         made = Commit(
             version=number + 1,
             run=run,
@@ -153,7 +169,7 @@ class Dataset:
             files=(*kept, *files),
             info=info or {},
             tagged=tagged,
-            gone=frozenset(gone),
+            gone=left_out,
         )
         self.log.append(made)
         return made
@@ -232,18 +248,21 @@ def scan_files(
     tagged: bool = False,
     units: Collection[int] | None = None,
     tags: bool = False,
+    file_column: bool = False,
 ) -> pl.LazyFrame:
     """Return a lazy scan of data files under ``uri``; partition columns come from the folders, with their types.
 
     Of ``tagged`` files, just the rows of ``units`` are read, if they are given; the column with them shows if ``tags`` is set.
+    With ``file_column``, each row carries its data file's URI in ``_lazypipe_file``.
     """
     names = [uris.join(uri, f.path) for f in files]
-    seen = pl.Schema({**schema, UNIT: pl.UInt64()}) if tags else schema
+    extra = {**({UNIT: pl.UInt64()} if tags else {}), **({FILE_COLUMN: pl.String()} if file_column else {})}
+    seen = pl.Schema({**schema, **extra})
     if not names:
         return pl.LazyFrame(schema=seen)
     if tagged:
         inside = pl.Schema({**schema, UNIT: pl.UInt64()})
-        frame = scan_files(uri, files, inside, partition_by, storage_options)
+        frame = scan_files(uri, files, inside, partition_by, storage_options, file_column=file_column)
         if units is not None:
             frame = frame.filter(pl.col(UNIT).is_in(pl.Series(sorted(units), dtype=pl.UInt64).implode()))
         return frame.select(seen.names())
@@ -258,11 +277,27 @@ def scan_files(
             hive_partitioning=bool(keys),
             hive_schema=keys or None,
             storage_options=dict(storage_options) or None,
+            include_file_paths=FILE_COLUMN if file_column else None,
+            extra_columns="ignore" if UNIT in schema else "raise",
         )
-        return frame.select(schema.names())
+        return frame.select(seen.names())
     return Reader("parquet", storage_options=storage_options).scan(
-        [FileInfo(n, None) for n in names], schema, keys=keys
+        [FileInfo(n, None) for n in names], schema, keys=keys, file_column=file_column
     )
+
+
+def count_units(
+    uri: str, files: Sequence[DataFile], storage_options: Mapping[str, Any] | None = None
+) -> tuple[DataFile, ...]:
+    """Return data files with the number of rows that each has of each unit."""
+    if not files:
+        return ()
+    tags = scan_files(uri, files, pl.Schema(), (), storage_options or {}, tagged=True, tags=True, file_column=True)
+    counts = tags.group_by(FILE_COLUMN, UNIT).len().collect(engine="streaming")
+    found: dict[str, dict[int, int]] = {}
+    for name, unit, rows in counts.sort(UNIT).iter_rows():
+        found.setdefault(name, {})[unit] = rows
+    return tuple(replace(f, units=found.get(uris.join(uri, f.path), {})) for f in files)
 
 
 def is_dataset(uri: str, storage_options: Mapping[str, Any] | None = None) -> bool:

@@ -7,43 +7,57 @@ along, without any other row being read or written (docs/decisions/0016-rows-kno
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import polars as pl
 from blake3 import blake3
 
-from lazypipe.storage.files import FileInfo
+from lazypipe.storage.scan import FILE_COLUMN
 
-__all__ = ["UNIT", "as_units", "unit_of", "with_numbers"]
+__all__ = ["UNIT", "Units", "as_units", "unit_of"]
 
 UNIT = "_lazypipe_unit"
 """The column with each row's unit, in the data files of datasets that are kept up to date part by part."""
 
 
-def unit_of(file: FileInfo) -> int:
-    """Return the number of a file as it is now, the same for all who read it: 63 bits of a hash of URI, size and stamp.
+def unit_of(uri: str, run: str) -> int:
+    """Return the number of a file as a run found it: 63 bits of a hash, so that it never stands for something else again.
 
     Examples
     --------
-    >>> unit_of(FileInfo("a.csv", 10, "1")) == unit_of(FileInfo("a.csv", 10, "1"))
-    True
-    >>> unit_of(FileInfo("a.csv", 10, "1")) == unit_of(FileInfo("a.csv", 10, "2"))
-    False
+    >>> unit_of("a.csv", "r1") == unit_of("a.csv", "r1"), unit_of("a.csv", "r1") == unit_of("a.csv", "r2")
+    (True, False)
     """
-    told = f"{file.uri}\0{file.size}\0{file.stamp}".encode()
-    return int.from_bytes(blake3(told).digest(8)) >> 1
+    return int.from_bytes(blake3(f"{run}\0{uri}".encode()).digest(8)) >> 1
 
 
-def with_numbers(frame: pl.LazyFrame, column: str, uris: Sequence[str], first: int = 0) -> pl.LazyFrame:
-    """Add the number of each row's file, counted from ``first``, as ``UNIT``: filters still go below this.
+@dataclass(frozen=True)
+class Units:
+    """What is to be read of one source: some of its units, each row with its own.
 
     Parameters
     ----------
-    column
-        That with the file's URI, one of ``uris``.
+    files
+        File → unit, of what is read file by file.
+    wanted
+        The units themselves, of a dataset whose rows know theirs.
+    first
+        Files are numbered from here, if the caller puts units for numbers in the end (``as_units``): so filters still go below
+        that, into the scan. None: rows get their units at once.
     """
-    number = pl.col(column).cast(pl.Enum(uris)).to_physical().cast(pl.UInt64)
-    return frame.with_columns((number + first if first else number).alias(UNIT))
+
+    files: Mapping[str, int] = field(default_factory=dict)
+    wanted: frozenset[int] = frozenset()
+    first: int | None = None
+
+    def number(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        """Add ``UNIT`` to rows of files, by the column with each row's file."""
+        names = [*self.files]
+        number = pl.col(FILE_COLUMN).cast(pl.Enum(names)).to_physical().cast(pl.UInt64)
+        if self.first is None:
+            return as_units(frame.with_columns(number.alias(UNIT)), [*self.files.values()])
+        return frame.with_columns((number + self.first).alias(UNIT))
 
 
 def as_units(frame: pl.LazyFrame, units: Sequence[int]) -> pl.LazyFrame:

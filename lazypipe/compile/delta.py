@@ -1,0 +1,193 @@
+"""How a change in what a segment reads reaches what it writes: derived from its operations, annotated by nobody.
+
+Each operation says in its own file how rows that come or go pass through it (``Operation.change``). Put together, that gives
+for each output either that every row of it is made of one row of what it reads, so that it can be kept up to date unit by
+unit (``storage.units``), or that any row of it may change, and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import polars as pl
+
+from lazypipe.compile.node import Node
+from lazypipe.compile.segments import Segment
+from lazypipe.gates.rule import BAD, PREVIOUS
+from lazypipe.ops.base import AHEAD, reads_one_row
+from lazypipe.spec.model import Output
+from lazypipe.spec.scope import Table
+from lazypipe.sql import empty
+
+__all__ = ["Strategy", "strategies"]
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How an output is kept up to date.
+
+    ``units``: rows of files that came are added, rows of files that went or changed are taken out. ``full``: it is made anew.
+    Either way nothing is done if nothing changed.
+
+    ``driving`` are the sources and outputs whose rows are read one unit at a time; ``fixed`` those of which all is read, so that
+    a change in them makes everything anew. ``reasons`` say why it is ``full``.
+
+    Examples
+    --------
+    >>> print(Strategy("full", (), ("flights",), ("hourly: aggregate can change any row",)))
+    full: hourly: aggregate can change any row
+    """
+
+    kind: Literal["units", "full"]
+    driving: tuple[str, ...]
+    fixed: tuple[str, ...]
+    reasons: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        if self.reasons:
+            return f"{self.kind}: {'; '.join(self.reasons)}"
+        fixed = f"; all of it if {' or '.join(self.fixed)} changes" if self.fixed else ""
+        return f"by the files of {', '.join(self.driving)}{fixed}"
+
+
+@dataclass(frozen=True)
+class _Flow:
+    """What a node's rows are made of: ``driving`` leaves row by row, ``fixed`` ones all at once; ``reasons`` against it."""
+
+    driving: frozenset[str] = frozenset()
+    fixed: frozenset[str] = frozenset()
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def leaves(self) -> frozenset[str]:
+        return self.driving | self.fixed
+
+    def all_fixed(self) -> _Flow:
+        """Return the same, read all at once."""
+        return _Flow(fixed=self.leaves)
+
+    def broken(self, reason: str) -> _Flow:
+        return _Flow(fixed=self.leaves, reasons=(*self.reasons, reason))
+
+
+def strategies(
+    nodes: Mapping[str, Node], segments: tuple[Segment, ...], outputs: Mapping[str, Output]
+) -> dict[str, Strategy]:
+    """Return how each output is kept up to date, by its name."""
+    published = {s.node for s in segments if s.output is not None and s.nodes and outputs[s.output].format == "dataset"}
+    kept = {s.node for s in segments if s.output is None}
+    found = {}
+    for segment in segments:
+        if segment.output is not None:
+            found[segment.output] = _Segment(nodes, segment, published, kept, outputs[segment.output]).strategy()
+    return found
+
+
+class _Segment:
+    """One segment: which of its leaves can be read unit by unit."""
+
+    def __init__(
+        self,
+        nodes: Mapping[str, Node],
+        segment: Segment,
+        published: set[str],
+        kept: set[str],
+        output: Output,
+    ) -> None:
+        self.nodes = nodes
+        self.segment = segment
+        self.published = published
+        self.kept = kept
+        self.output = output
+
+    def strategy(self) -> Strategy:
+        flow = self._gated(self.segment.node)
+        if self.output.format != "dataset":
+            flow = flow.broken(f"one {self.output.format} file is written")
+        elif not self.segment.nodes:
+            flow = flow.broken("it is written twice")
+        elif self.output.mode != "replace":
+            flow = flow.broken(f"mode: {self.output.mode}")
+        elif not flow.driving and not flow.reasons:
+            flow = flow.broken("it reads nothing row by row")
+        both = flow.driving & flow.fixed
+        if both:
+            flow = flow.broken(f"{min(both)} is read row by row, and also as a whole")
+        kind: Literal["units", "full"] = "full" if flow.reasons else "units"
+        order = [*self.nodes]
+        return Strategy(
+            kind,
+            tuple(sorted(flow.driving, key=order.index)),
+            tuple(sorted(flow.fixed, key=order.index)),
+            flow.reasons,
+        )
+
+    def _leaves(self, name: str) -> frozenset[str]:
+        """Return what a node is made of in the end, and what gates on the way look up: sources and published outputs."""
+        node = self.nodes[name]
+        if name in self.published or (node.source is not None and not node.checks):
+            return frozenset([name])
+        own = [name] if node.source is not None else []
+        return frozenset(own).union(*(self._leaves(n) for n in (*node.inputs, *_looked_up(node))))
+
+    def _gated(self, name: str) -> _Flow:
+        """Return what a node's rows are made of, behind its gate."""
+        node = self.nodes[name]
+        if name not in self.segment.nodes:
+            # what is kept for this run only is not told apart by units
+            whole = name in self.kept
+            return _Flow(fixed=self._leaves(name)) if whole else _Flow(driving=frozenset([name]))
+        flow = _Flow(driving=frozenset([name])) if node.source is not None else self._ahead(node)
+        flow = replace(flow, fixed=flow.fixed.union(*(self._leaves(n) for n in _looked_up(node))))
+        reason = self._against(node)
+        return flow if reason is None else flow.broken(reason)
+
+    def _ahead(self, node: Node) -> _Flow:
+        """Return what a stage's rows are made of, ahead of its gate."""
+        inputs = {n: self._gated(n) for n in node.inputs}
+        tables = {n: Table(empty(self.nodes[n].schema).lazy(), self.nodes[n].schema) for n in node.inputs}
+        flow, schema, unread = inputs[node.inputs[0]], self.nodes[node.inputs[0]].schema, {*node.inputs[1:]}
+        for (operation, scope), after in zip(node.steps, node.schemas, strict=True):
+            table, here = Table(empty(schema).lazy(), schema), replace(scope, tables=tables)
+            sides = [inputs[n] for n in operation.inputs()]
+            unread -= {*operation.inputs()}
+            changed = frozenset(n for n in operation.inputs() if inputs[n].driving) | {AHEAD}
+            if operation.change(table, here, changed) != "alone" or not all(f.driving for f in (flow, *sides)):
+                sides = [f.all_fixed() for f in sides]
+                if operation.change(table, here, frozenset([AHEAD])) == "all":
+                    flow = flow.broken(f"{node.name}: {operation.name} can change any row")
+            for side in sides:
+                flow = _Flow(flow.driving | side.driving, flow.fixed | side.fixed, (*flow.reasons, *side.reasons))
+            schema = after
+        # a query over all inputs does not say which of them it reads
+        return replace(flow, fixed=flow.fixed.union(*(inputs[n].leaves for n in unread)))
+
+    def _against(self, node: Node) -> str | None:
+        """Return what in a gate decides over rows, or judges them, by other rows than each alone."""
+        here = pl.Schema({**node.schema, BAD: pl.Boolean()})
+        if not reads_one_row([c.repair for c in node.checks if c.repair is not None], here):
+            return f"{node.name}: a repair takes values from other rows"
+        last = node.name == self.segment.node
+        for check in node.checks:
+            if check.keys and check.removes_rows:
+                return f"{node.name}: {check.id} takes rows out by what stands in others"
+            if (check.keys or check.measure is not None) and not last:
+                return f"{node.name}: {check.id} is a matter of all rows"
+            if check.keys and any(c.action == "drop" or c.repair is not None for c in node.checks):
+                return f"{node.name}: {check.id} counts rows that are dropped or repaired"
+        return None
+
+
+def _looked_up(node: Node) -> tuple[str, ...]:
+    """Return the other sources and stages that a node's gate reads."""
+    found: dict[str, None] = {}
+    for check in node.checks:
+        if check.reference is not None:
+            found[check.reference.to] = None
+        if check.measure is not None:
+            found |= dict.fromkeys(check.measure.frames)
+    found.pop(PREVIOUS, None)
+    return tuple(found)
