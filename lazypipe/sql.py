@@ -27,7 +27,7 @@ import polars as pl
 
 from lazypipe.errors import first_line, nearest
 
-__all__ = ["SqlError", "bind", "empty", "literal", "parameters", "query"]
+__all__ = ["SqlError", "bind", "call", "empty", "literal", "parameters", "query"]
 
 _TOKEN = re.compile(
     r"""
@@ -119,6 +119,27 @@ def parameters(sql: str) -> frozenset[str]:
     ['n', 'since']
     """
     return frozenset(t.text[1:] for t in _tokens(sql) if t.kind == "param")
+
+
+def call(sql: str) -> tuple[str, str] | None:
+    """Return the function and the argument of text that is one call and nothing else; None for any other text.
+
+    Examples
+    --------
+    >>> call("SUM(a * (b + 1))"), call("sum(a) / count(*)"), call("count(DISTINCT a)")
+    (('sum', 'a * ( b + 1 )'), None, None)
+    """
+    tokens = [t for t in _tokens(sql) if t.kind not in ("space", "comment")]
+    if len(tokens) < 4 or tokens[0].kind != "word" or tokens[1].text != "(" or tokens[-1].text != ")":
+        return None
+    depth = 0
+    for token in tokens[1:-1]:
+        depth += {"(": 1, ")": -1}.get(token.text, 0) if token.kind == "other" else 0
+        if depth == 0 or (depth == 1 and token.text == ","):
+            return None
+    if any(t.text.lower() in ("distinct", "all") and t.kind == "word" for t in tokens[2:3]):
+        return None
+    return tokens[0].text.lower(), " ".join(t.text for t in tokens[2:-1])
 
 
 def literal(value: object) -> str:

@@ -16,10 +16,12 @@ import polars as pl
 from lazypipe.compile.node import Node
 from lazypipe.compile.segments import Segment
 from lazypipe.gates.rule import BAD, PREVIOUS
+from lazypipe.ops import Operation
 from lazypipe.ops.base import AHEAD, reads_one_row
 from lazypipe.spec.model import Output
-from lazypipe.spec.scope import Table
+from lazypipe.spec.scope import Scope, Table
 from lazypipe.sql import empty
+from lazypipe.storage.units import UNIT
 
 __all__ = ["Strategy", "strategies"]
 
@@ -28,11 +30,11 @@ __all__ = ["Strategy", "strategies"]
 class Strategy:
     """How an output is kept up to date.
 
-    ``units``: rows of files that came are added, rows of files that went or changed are taken out. ``full``: it is made anew.
-    Either way nothing is done if nothing changed.
+    ``units``: rows of files that came are added, rows of files that went or changed are taken out. ``fold``: the same with the
+    figures that files add up to, of which the output is made. ``full``: it is made anew. Nothing is done if nothing changed.
 
     ``driving`` are the sources and outputs whose rows are read one unit at a time; ``fixed`` those of which all is read, so that
-    a change in them makes everything anew. ``reasons`` say why it is ``full``.
+    a change in them makes everything anew. ``cut`` is the stage and step that is folded. ``reasons`` say why it is ``full``.
 
     Examples
     --------
@@ -40,30 +42,37 @@ class Strategy:
     full: hourly: aggregate can change any row
     """
 
-    kind: Literal["units", "full"]
+    kind: Literal["units", "fold", "full"]
     driving: tuple[str, ...]
     fixed: tuple[str, ...]
     reasons: tuple[str, ...] = ()
+    cut: tuple[str, int] | None = None
 
     def __str__(self) -> str:
         """Say it in one line."""
         if self.reasons:
             return f"{self.kind}: {'; '.join(self.reasons)}"
         fixed = f"; all of it if {' or '.join(self.fixed)} changes" if self.fixed else ""
-        return f"by the files of {', '.join(self.driving)}{fixed}"
+        figures = "" if self.cut is None else f", from the figures of {self.cut[0]} that are kept of each"
+        return f"by the files of {', '.join(self.driving)}{figures}{fixed}"
 
 
 @dataclass(frozen=True)
 class _Flow:
-    """What a node's rows are made of: ``driving`` leaves row by row, ``fixed`` ones all at once; ``reasons`` against it."""
+    """What a node's rows are made of: ``driving`` leaves row by row, ``fixed`` ones all at once; ``reasons`` against it.
+
+    Behind a step that is folded (``cut``), the leaves ahead of it are ``folded``, and anything may be done to the rows.
+    """
 
     driving: frozenset[str] = frozenset()
     fixed: frozenset[str] = frozenset()
     reasons: tuple[str, ...] = ()
+    folded: frozenset[str] = frozenset()
+    cut: tuple[str, int] | None = None
 
     @property
     def leaves(self) -> frozenset[str]:
-        return self.driving | self.fixed
+        return self.driving | self.fixed | self.folded
 
     def all_fixed(self) -> _Flow:
         """Return the same, read all at once."""
@@ -111,18 +120,19 @@ class _Segment:
             flow = flow.broken("it is written twice")
         elif self.output.mode != "replace":
             flow = flow.broken(f"mode: {self.output.mode}")
-        elif not flow.driving and not flow.reasons:
+        elif not (flow.driving or flow.folded or flow.reasons):
             flow = flow.broken("it reads nothing row by row")
-        both = flow.driving & flow.fixed
+        both = (flow.driving | flow.folded) & flow.fixed
         if both:
             flow = flow.broken(f"{min(both)} is read row by row, and also as a whole")
-        kind: Literal["units", "full"] = "full" if flow.reasons else "units"
+        kind: Literal["units", "fold", "full"] = "full" if flow.reasons else "units" if flow.cut is None else "fold"
         order = [*self.nodes]
         return Strategy(
             kind,
-            tuple(sorted(flow.driving, key=order.index)),
+            tuple(sorted(flow.driving | flow.folded, key=order.index)),
             tuple(sorted(flow.fixed, key=order.index)),
             flow.reasons,
+            flow.cut,
         )
 
     def _leaves(self, name: str) -> frozenset[str]:
@@ -142,7 +152,7 @@ class _Segment:
             return _Flow(fixed=self._leaves(name)) if whole else _Flow(driving=frozenset([name]))
         flow = _Flow(driving=frozenset([name])) if node.source is not None else self._ahead(node)
         flow = replace(flow, fixed=flow.fixed.union(*(self._leaves(n) for n in _looked_up(node))))
-        reason = self._against(node)
+        reason = self._against(node) if flow.driving else None
         return flow if reason is None else flow.broken(reason)
 
     def _ahead(self, node: Node) -> _Flow:
@@ -150,20 +160,32 @@ class _Segment:
         inputs = {n: self._gated(n) for n in node.inputs}
         tables = {n: Table(empty(self.nodes[n].schema).lazy(), self.nodes[n].schema) for n in node.inputs}
         flow, schema, unread = inputs[node.inputs[0]], self.nodes[node.inputs[0]].schema, {*node.inputs[1:]}
-        for (operation, scope), after in zip(node.steps, node.schemas, strict=True):
+        for index, ((operation, scope), after) in enumerate(zip(node.steps, node.schemas, strict=True)):
             table, here = Table(empty(schema).lazy(), schema), replace(scope, tables=tables)
             sides = [inputs[n] for n in operation.inputs()]
             unread -= {*operation.inputs()}
             changed = frozenset(n for n in operation.inputs() if inputs[n].driving) | {AHEAD}
             if operation.change(table, here, changed) != "alone" or not all(f.driving for f in (flow, *sides)):
                 sides = [f.all_fixed() for f in sides]
-                if operation.change(table, here, frozenset([AHEAD])) == "all":
-                    flow = flow.broken(f"{node.name}: {operation.name} can change any row")
+                if flow.driving and operation.change(table, here, frozenset([AHEAD])) == "all":
+                    if not sides and self._folds(operation, table, here):
+                        flow = replace(flow, driving=frozenset(), folded=flow.driving, cut=(node.name, index))
+                    else:
+                        flow = flow.broken(f"{node.name}: {operation.name} can change any row")
             for side in sides:
-                flow = _Flow(flow.driving | side.driving, flow.fixed | side.fixed, (*flow.reasons, *side.reasons))
+                flow = replace(
+                    flow,
+                    driving=flow.driving | side.driving,
+                    fixed=flow.fixed | side.fixed,
+                    reasons=(*flow.reasons, *side.reasons),
+                )
             schema = after
         # a query over all inputs does not say which of them it reads
         return replace(flow, fixed=flow.fixed.union(*(inputs[n].leaves for n in unread)))
+
+    def _folds(self, operation: Operation, table: Table, scope: Scope) -> bool:
+        tagged = table.frame.with_columns(pl.lit(0, dtype=pl.UInt64).alias(UNIT))
+        return operation.fold(replace(table, frame=tagged, extra=(UNIT,)), scope) is not None
 
     def _against(self, node: Node) -> str | None:
         """Return what in a gate decides over rows, or judges them, by other rows than each alone."""

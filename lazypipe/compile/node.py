@@ -16,6 +16,7 @@ from lazypipe.gates.marks import Lookup, mark, nowhere
 from lazypipe.gates.rule import ACTIONS
 from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.ops import Operation
+from lazypipe.ops.base import Fold
 from lazypipe.spec.model import NOTHING, Fault, Step
 from lazypipe.spec.scope import Guard, Scope, Table, Tally
 from lazypipe.spec.taps import label
@@ -69,17 +70,44 @@ class Node:
         return rows if self.shape is None else reread(rows, self.shape, Reader("dataset"))
 
     def lower(
-        self, inputs: Mapping[str, Table], tally: Tally | None = None, guard: Callable[[Step], Guard] | None = None
+        self,
+        inputs: Mapping[str, Table],
+        tally: Tally | None = None,
+        guard: Callable[[Step], Guard] | None = None,
     ) -> pl.LazyFrame:
         """Return the stage's rows before its gate, over the given inputs; counts and keys are watched as told."""
-        table = inputs[self.inputs[0]]
-        for (operation, scope), schema in zip(self.steps, self.schemas, strict=True):
-            here = replace(scope, tables=inputs)
-            if tally is not None:
-                here = replace(here, tally=tally)
-            if guard is not None:
-                here = replace(here, guard=guard(scope.step))
-            table = Table(operation.lower(table, here), schema, table.extra)
+        return self.shaped(self.steps_over(inputs[self.inputs[0]], inputs, 0, len(self.steps), tally, guard))
+
+    def steps_over(
+        self,
+        table: Table,
+        inputs: Mapping[str, Table],
+        start: int,
+        stop: int,
+        tally: Tally | None = None,
+        guard: Callable[[Step], Guard] | None = None,
+    ) -> Table:
+        """Return the rows after some of the steps, over those ahead of them."""
+        for (operation, scope), schema in zip(self.steps[start:stop], self.schemas[start:stop], strict=True):
+            table = Table(operation.lower(table, _here(scope, inputs, tally, guard)), schema, table.extra)
+        return table
+
+    def fold(
+        self,
+        table: Table,
+        inputs: Mapping[str, Table],
+        step: int,
+        tally: Tally | None = None,
+        guard: Callable[[Step], Guard] | None = None,
+    ) -> Fold:
+        """Return a step that can be folded in its two steps, over the rows ahead of it."""
+        operation, scope = self.steps[step]
+        fold = operation.fold(table, _here(scope, inputs, tally, guard))
+        assert fold is not None
+        return fold
+
+    def shaped(self, table: Table) -> pl.LazyFrame:
+        """Return rows after the last step as the contract of an output has them."""
         if self.shape is None:
             return table.frame
         return refitted(table.frame, table.schema, self.shape, list(table.extra))
@@ -97,9 +125,7 @@ class Node:
             if carried is None:
                 return operation.name
             table = Table(carried, schema, table.extra)
-        if self.shape is None:
-            return table.frame
-        return refitted(table.frame, table.schema, self.shape, list(table.extra))
+        return self.shaped(table)
 
     def good(self, frame: pl.LazyFrame, lookup: Lookup, keep: Sequence[str] = ()) -> pl.LazyFrame:
         """Return the rows that the gate lets go on, with ``keep`` columns: as a filter in the plan, without counting."""
@@ -111,6 +137,16 @@ class Node:
         masks += [c.mask() for c in checks if c.removes_rows and c.keys]
         good = marked.frame.filter(~pl.any_horizontal(masks)) if masks else marked.frame
         return good.select(*self.schema, *keep)
+
+
+def _here(
+    scope: Scope, inputs: Mapping[str, Table], tally: Tally | None, guard: Callable[[Step], Guard] | None
+) -> Scope:
+    """Return the scope of a step in a run."""
+    here = replace(scope, tables=inputs)
+    if tally is not None:
+        here = replace(here, tally=tally)
+    return here if guard is None else replace(here, guard=guard(scope.step))
 
 
 def compile_steps(

@@ -25,7 +25,7 @@ from lazypipe.plan.fingerprint import Fingerprint, digest
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import Commit
+from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.units import Units, unit_of
 
 __all__ = ["CONSUMED", "Work", "decide"]
@@ -39,7 +39,8 @@ class Work:
     """What is to be done for one output, and why.
 
     ``units`` says per source or output what is read of it, where rows are told apart; ``gone`` are the units that leave.
-    ``tallies`` are what gates counted of the units that stay. ``info`` is what the next commit says of all this.
+    ``tallies`` are what gates counted of the units that stay, ``figures`` the files with what was kept of them, where the output
+    is made of that (``cut``). ``info`` is what the next commit says of all this.
     """
 
     kind: Literal["none", "units", "all"]
@@ -47,12 +48,19 @@ class Work:
     units: Mapping[str, Units] = field(default=NOTHING, repr=False)
     gone: frozenset[int] = frozenset()
     tallies: Mapping[str, Mapping[int, Tally]] = field(default=NOTHING, repr=False)
+    figures: tuple[DataFile, ...] = field(default=(), repr=False)
+    cut: tuple[str, int] | None = None
     info: Mapping[str, Any] = field(default=NOTHING, repr=False)
 
     @property
+    def live(self) -> frozenset[int]:
+        """All units that the output will be made of."""
+        return frozenset(u for of in self.info.get("units", {}).values() for u in of)
+
+    @property
     def told_apart(self) -> bool:
-        """Whether each row carries its unit."""
-        return bool(self.units)
+        """Whether each row of the output carries its unit."""
+        return bool(self.units) and self.cut is None
 
     @property
     def numbers(self) -> list[int] | None:
@@ -90,16 +98,17 @@ class _Before:
     units: Mapping[str, list[int]]
     generation: str
     tallies: Mapping[str, Any]
+    figures: tuple[DataFile, ...]
 
     @classmethod
     def of(cls, commit: Commit | None, uri: str) -> _Before | None:
         said = None if commit is None else commit.info.get(CONSUMED)
-        if said is None:
+        if commit is None or said is None:
             return None
         state = State.from_dict(said, uri=uri)
         try:
             plan = Fingerprint.from_dict(said["fingerprint"])
-            return cls(plan, said["layout"], state, said["units"], said["generation"], said["tallies"])
+            return cls(plan, said["layout"], state, said["units"], said["generation"], said["tallies"], commit.figures)
         except (LazypipeError, KeyError, TypeError) as error:
             fix = "run once in full, which writes it anew"
             raise StorageError("what the output has consumed is damaged", uri=uri, fix=fix) from error
@@ -192,7 +201,9 @@ class _Decision:
         assert before is not None
         tallies = {n: {u: t for u, t in from_columns(c).items() if u not in gone} for n, c in before.tallies.items()}
         info = self._info(plan, fixed, driving, reused, generation)
-        return Work("units", said, self._reading(driving, new), gone, tallies, info)
+        live = {u for of in reused.values() for u in of.values()}
+        figures = tuple(f for f in before.figures if not live.isdisjoint(f.units))
+        return Work("units", said, self._reading(driving, new), gone, tallies, figures, self.strategy.cut, info)
 
     def _moved(self, leaf: _Leaf, units: Mapping[str, Mapping[str, int]]) -> bool:
         assert self.before is not None
@@ -208,7 +219,7 @@ class _Decision:
         generation: str,
     ) -> Work:
         info = self._info(plan, fixed, driving, units, generation)
-        return Work("all", why, self._reading(driving, units), info=info)
+        return Work("all", why, self._reading(driving, units), cut=self.strategy.cut, info=info)
 
     # leaves
 
@@ -333,7 +344,7 @@ class _Decision:
 
     def _layout(self) -> str:
         assert self.segment.output is not None
-        return digest(self.plan.outputs[self.segment.output].partition_by, self.strategy.kind)
+        return digest(self.plan.outputs[self.segment.output].partition_by, self.strategy.kind, self.strategy.cut)
 
     def _info(
         self,

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import polars as pl
 
-from lazypipe.ops.base import MADE, Operation, Scope, Table
+from lazypipe import sql
+from lazypipe.ops.base import MADE, Fold, Operation, Scope, Table
 from lazypipe.spec.arguments import COLUMNS, SQLS, arg
 
 
@@ -57,3 +58,43 @@ class Aggregate(Operation):
             exprs.append(expr.alias(name))
         exprs += more
         return table.frame.group_by(list(dict.fromkeys(self.by))).agg(exprs) if self.by else table.frame.select(exprs)
+
+    def fold(self, table: Table, scope: Scope) -> Fold | None:
+        """Aggregate each part, then the figures of the parts; where every aggregate is one call of a function that adds up."""
+        parts: dict[str, pl.Expr] = {}
+        merged: dict[str, pl.Expr] = {}
+        final = self.lower(table.stub(), scope).collect_schema()
+        for index, (name, text) in enumerate(self.aggregate.items()):
+            call = sql.call(text) if isinstance(text, str) else None
+            if call is None or call[0] not in _ADD_UP:
+                return None
+            made = _figures(f"__lazypipe_{index}", *call, table.schema, scope)
+            if made is None:
+                return None
+            figures, whole = made
+            parts |= figures
+            merged[name] = whole.cast(final[name])
+        by = list(dict.fromkeys(self.by))
+        each = table.frame.group_by([*by, *table.extra]).agg(e.alias(n) for n, e in parts.items())
+        exprs = [e.alias(n) for n, e in merged.items()]
+        return Fold(each, lambda rows: rows.group_by(by).agg(exprs) if by else rows.select(exprs))
+
+
+_ADD_UP = ("sum", "count", "min", "max", "avg", "mean")
+
+
+def _figures(
+    name: str, function: str, argument: str, schema: pl.Schema, scope: Scope
+) -> tuple[dict[str, pl.Expr], pl.Expr] | None:
+    """Return what is kept of each part, and what all parts together make of it; None if that would not be the same."""
+    if function in ("avg", "mean"):
+        dtype = sql.dtype_of(sql.bind(argument, schema, scope.params), schema)
+        if not (dtype.is_integer() or dtype in (pl.Float64, pl.Boolean)):
+            return None
+        total, count = (sql.bind(f"{f}({argument})", schema, scope.params) for f in ("sum", "count"))
+        number = pl.col(f"{name}_count").sum()
+        mean = pl.when(number > 0).then(pl.col(f"{name}_sum").sum() / number)
+        return {f"{name}_sum": total.cast(pl.Float64), f"{name}_count": count}, mean
+    figure = {name: sql.bind(f"{function}({argument})", schema, scope.params)}
+    merged = {"min": pl.col(name).min(), "max": pl.col(name).max()}.get(function, pl.col(name).sum())
+    return figure, merged

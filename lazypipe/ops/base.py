@@ -21,6 +21,7 @@ __all__ = [
     "MADE_FROM",
     "OTHER_MADE_FROM",
     "Change",
+    "Fold",
     "Operation",
     "Ordering",
     "Scope",
@@ -48,6 +49,18 @@ Change = Literal["each", "alone", "all"]
 ``each``: rows that come give rows of their own, rows that go take just those along; other inputs are read as they are.
 ``alone``: the same, without the inputs that have not changed. ``all``: any row may change.
 """
+
+
+@dataclass(frozen=True)
+class Fold:
+    """An operation on all rows in two steps: on parts of the rows, and on what came of the parts.
+
+    ``partial`` has one or more rows for each part, and the columns by which parts are told apart; ``merge`` takes such rows, of
+    any parts, and gives what the operation gives of all of their rows.
+    """
+
+    partial: pl.LazyFrame
+    merge: Callable[[pl.LazyFrame], pl.LazyFrame]
 
 
 class Operation(Arguments):
@@ -78,6 +91,10 @@ class Operation(Arguments):
     def change(self, table: Table, scope: Scope, changed: frozenset[str]) -> Change:
         """Return how rows that come to inputs, or go from them, pass through; ``AHEAD`` stands for the rows ahead of it."""
         return "each" if changed == {AHEAD} and self.each(table, scope) else "all"
+
+    def fold(self, table: Table, scope: Scope) -> Fold | None:
+        """Lower it in two steps, parts being told apart by ``extra`` columns; None if that cannot be done."""
+        return None
 
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Lower over frames that have ``MADE_FROM``, so that it says of each row after this operation what made that.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import polars as pl
 
-from lazypipe.ops.base import Operation, Scope, Table, carry_partitions, ordering
+from lazypipe.ops.base import Fold, Operation, Scope, Table, carry_partitions, ordering
 from lazypipe.spec.arguments import COLUMNS, TEXTS, arg, choice
 from lazypipe.spec.model import Fault
 
@@ -54,3 +54,11 @@ class Distinct(Operation):
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """The row that stays is made of all with its values."""
         return carry_partitions(self, table, scope, self.columns or table.schema.names())
+
+    def fold(self, table: Table, scope: Scope) -> Fold | None:
+        """Keep one row per key of each part, then one of those; not where repeated keys go altogether."""
+        if self.keep == "none":
+            return None
+        within = replace(self, columns=(*(self.columns or table.schema), *table.extra))
+        listed = Table(table.frame, pl.Schema({**table.schema, **dict.fromkeys(table.extra, pl.UInt64())}))
+        return Fold(within.lower(listed, scope), lambda rows: self.lower(Table(rows, table.schema), scope))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from lazypipe.plan.lineage import ColumnLineage
+from lazypipe.plan.lineage import ColumnLineage, compose
 from lazypipe.plan.nodes import PlanNode
 from lazypipe.plan.reader import Capture
 from lazypipe.plan.steps import plan_lineage
@@ -16,7 +16,7 @@ __all__ = ["Executed"]
 
 @dataclass(frozen=True)
 class Executed:
-    """The plan that Polars ran for a dataset.
+    """The plan that Polars ran for a dataset; ``beneath`` is that of the query that made what it reads, if two were needed.
 
     Examples
     --------
@@ -29,6 +29,7 @@ class Executed:
 
     name: str
     capture: Capture
+    beneath: Executed | None = None
 
     @property
     def plan(self) -> PlanNode:
@@ -38,7 +39,8 @@ class Executed:
     @cached_property
     def lineage(self) -> ColumnLineage:
         """Its column lineage."""
-        return plan_lineage(self.plan, self.name)
+        found = plan_lineage(self.plan, self.name)
+        return found if self.beneath is None else compose(found, {self.beneath.name: self.beneath.lineage})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the lineage as plain data."""

@@ -55,6 +55,9 @@ __all__ = ["Attempt", "Observer", "Run"]
 Observer = Callable[[str, int, int, int], None]
 """Told of progress: segment, its number, how many there are, rows seen by its gates so far."""
 
+_FIGURES = "@figures"
+"""What is kept of each unit, in the plan of the query that makes an output of that."""
+
 _SPILL = {"compression": "lz4"}
 """Rows kept for later segments of the same run are written once and read once or twice: speed before size."""
 
@@ -92,6 +95,7 @@ class Attempt:
     def __init__(self, run: Run, segment: Segment, number: int, work: Work) -> None:
         self.all = run
         self.work = work
+        self.figures: tuple[DataFile, ...] = ()
         self.snapshots: dict[str, Snapshot] = {}
         self.plan = run.plan
         self.segment = segment
@@ -108,6 +112,7 @@ class Attempt:
         self.published = False
         self.ended = False
         self.capture = Capture()
+        self.beneath: Executed | None = None
         self.target = self.output.to if self.output else str(run.folder / segment.name)
 
     # write → audit → publish
@@ -153,7 +158,7 @@ class Attempt:
             gates=self.reports(),
             counts=dict(self.counters),
             corrupt=files_set_aside(self.all, self.segment),
-            executed=Executed(self.segment.node, self.capture),
+            executed=Executed(self.segment.node, self.capture, self.beneath),
         )
 
     def _current_version(self) -> int:
@@ -208,6 +213,8 @@ class Attempt:
         self.guards.clear()
         sink = self._sink(suffix)
         self.holds = isinstance(sink, DatasetSink) and not self._is_sorted()
+        if self.work.cut is not None:
+            self._fold(*self.work.cut, suffix)
         self.capture = Capture()
         frame = self._frame(self.segment.node)
         if self.work.told_apart and (numbers := self.work.numbers) is not None:
@@ -251,8 +258,10 @@ class Attempt:
             watch = partial(self._watch_text, name, node.source) if node.source.is_text else None
             rows = node.source.scan(self.snapshots[name], file_column=asked, watch=watch, units=units)
             frame = taps.label(rows, name)
+        elif self.work.cut is not None and name == self.work.cut[0]:
+            frame = self._merged(node, self.work.cut[1])
         else:
-            inputs = {n: Table(self._frame(n), self.plan.nodes[n].schema, self._extra(n)) for n in node.inputs}
+            inputs = {n: self._table(n) for n in node.inputs}
             frame = node.lower(inputs, self._tally, lambda step: partial(self._guard, node, step))
         if not node.checks:
             return frame
@@ -275,11 +284,54 @@ class Attempt:
         self.taps[name] = gate
         return gate.attach(frame)
 
+    def _table(self, name: str) -> Table:
+        return Table(self._frame(name), self.plan.nodes[name].schema, self._extra(name))
+
+    def _fold(self, name: str, step: int, suffix: str) -> None:
+        """Write what is kept of each unit that this run reads, where the output is made of that."""
+        node = self.plan.nodes[name]
+        inputs = {n: self._table(n) for n in node.inputs}
+        watch = (self._tally, lambda step: partial(self._guard, node, step))
+        ahead = node.steps_over(inputs[node.inputs[0]], inputs, 0, step, *watch)
+        frame = node.fold(ahead, inputs, step).partial
+        if (numbers := self.work.numbers) is not None:
+            frame = as_units(frame, numbers)
+        prefix = f"{self.all.id}-{self.number:03}{suffix}"
+        sink = DatasetSink(self._dataset().figures, prefix, storage_options=self._dataset().storage_options)
+        self.staged.append(sink)
+        self.capture = Capture()
+        written = sink.write(frame, self.capture)
+        self.beneath = Executed(_FIGURES, self.capture)
+        if written.rows:
+            self.figures = count_units(sink.uri, written.files, sink.storage_options)
+        else:
+            sink.discard()
+            self.figures = ()
+
+    def _merged(self, node: Node, step: int) -> pl.LazyFrame:
+        """Return a stage's rows, ahead of its gate, from what was kept of each unit, in this run and before."""
+        inputs = {n: self._table(n) if n != node.inputs[0] else self._stub(n) for n in node.inputs}
+        watch = (self._tally, lambda step: partial(self._guard, node, step))
+        ahead = node.steps_over(inputs[node.inputs[0]], {**inputs}, 0, step)
+        fold = node.fold(ahead, inputs, step)
+        kept = (*self.work.figures, *self.figures)
+        schema = fold.partial.collect_schema()
+        within = pl.Schema({n: t for n, t in schema.items() if n != UNIT})
+        options = self._dataset().storage_options
+        rows = scan_files(self._dataset().figures, kept, within, (), options, tagged=True, units=self.work.live)
+        after = Table(fold.merge(taps.label(rows, _FIGURES)), node.schemas[step])
+        return node.shaped(node.steps_over(after, inputs, step + 1, len(node.steps), *watch))
+
+    def _stub(self, name: str) -> Table:
+        schema = self.plan.nodes[name].schema
+        rows = pl.LazyFrame(schema={**schema, UNIT: pl.UInt64()})
+        return Table(rows, schema, (UNIT,))
+
     def _extra(self, name: str) -> tuple[str, ...]:
         """Return the column with each row's unit, where rows carry it."""
         while name not in self.work.units:
             inputs = self.plan.nodes[name].inputs
-            if not inputs or name in self.all.kept:
+            if not inputs or name in self.all.kept or name == (self.work.cut or ("",))[0]:
                 return ()
             name = inputs[0]
         return (UNIT,)
@@ -386,7 +438,7 @@ class Attempt:
         """Count repeated keys; return whether the rows must be written again, because it matters which ones repeat."""
         again = False
         for name, tap in self.taps.items():
-            if self.work.kind == "units":
+            if self.work.kind == "units" and self._extra(name):
                 continue
             checks = [c for c in self.plan.nodes[name].checks if (name, c.id) not in self.known]
             known = settle(tap, checks, partial(self._plain, name, before_gate=True))
@@ -415,19 +467,25 @@ class Attempt:
             on_disk = name == self.segment.node and isinstance(sink, DatasetSink)
             rows = partial(self._published_rows, sink, written) if on_disk else partial(self._plain, name)
             for check in self.plan.nodes[name].checks:
-                if check.keys and self.work.kind == "units":
+                if check.keys and self.work.kind == "units" and self._extra(name):
                     tap.count_keys(check, self._count_repeated(check, tap, rows()))
                 if check.measure is not None:
                     frames = {n: self._plain(n) for n in check.measure.frames if n != PREVIOUS}
                     commit = self._dataset().latest() if self._is_published(name) else None
                     if commit is not None and PREVIOUS in check.measure.frames:
                         frames[PREVIOUS] = self._dataset().scan(commit)
-                    tap.measure(check, rows, frames, self._history(name, check), ask=self.work.kind == "units")
+                    tap.measure(
+                        check,
+                        rows,
+                        frames,
+                        self._history(name, check),
+                        ask=self.work.kind == "units" and bool(self._extra(name)),
+                    )
 
     def _published_rows(self, sink: DatasetSink | ExportSink, written: Written) -> pl.LazyFrame:
         """Return all rows that the output will have."""
         rows = self._frame_of_files(sink, written)
-        commit = self._dataset().latest() if self.work.kind == "units" else None
+        commit = self._dataset().latest() if self.work.kind == "units" and self.work.told_apart else None
         if commit is None:
             return rows
         return pl.concat([self._dataset().scan(commit, only=commit.units - self.work.gone), rows])
@@ -472,7 +530,8 @@ class Attempt:
         """Return what the gates found; nothing until all of their rows have been seen."""
         if not self.ended:
             return ()
-        return tuple(t.report(name, self.work.tallies.get(name, {}).values()) for name, t in self.taps.items())
+        earlier = {n: t.values() for n, t in self.work.tallies.items() if self._extra(n)}
+        return tuple(t.report(name, earlier.get(name, ())) for name, t in self.taps.items())
 
     # publish
 
@@ -531,21 +590,22 @@ class Attempt:
             schema,
             run=self.all.id,
             time=self.all.now,
-            mode="change" if self.work.kind == "units" else mode,
+            mode="change" if self.work.kind == "units" and self.work.told_apart else mode,
             partition_by=self.output.partition_by,
             info=info,
             expected=expected,
             tagged=self.work.told_apart,
-            gone=self.work.gone,
+            gone=self.work.gone if self.work.told_apart else (),
+            figures=(*self.work.figures, *self.figures),
         )
 
     def _tallies(self) -> dict[str, Any]:
         """Return what each gate has counted of each unit, in this run and before."""
-        if not self.work.told_apart:
-            return {}
         numbers = self.work.numbers
         found = {}
         for name, tap in self.taps.items():
+            if not self._extra(name):
+                continue
             here = tap.tallies if numbers is None else {numbers[n]: t for n, t in tap.tallies.items()}
             found[name] = to_columns({**self.work.tallies.get(name, {}), **here})
         return found

@@ -66,6 +66,11 @@ class Dataset:
                 return commit
         raise StorageError(f"nothing was committed before {as_of}", uri=self.uri, fix="ask for a later moment")
 
+    @property
+    def figures(self) -> str:
+        """Where stands what commits were made from, and readers of data do not see."""
+        return uris.join(self.log.uri, "figures")
+
     def files(self, commit: Commit) -> tuple[FileInfo, ...]:
         """Return a commit's files as a list to scan."""
         return tuple(FileInfo(uris.join(self.uri, f.path), f.bytes) for f in commit.files)
@@ -117,6 +122,7 @@ class Dataset:
         expected: int | None = None,
         tagged: bool = False,
         gone: Iterable[int] = (),
+        figures: Iterable[DataFile] = (),
     ) -> Commit:
         """Publish written files as the next version, in one step.
 
@@ -131,6 +137,8 @@ class Dataset:
             Whether rows in the files carry their unit.
         gone
             Units whose rows are no longer part of this version.
+        figures
+            Files beside the log from which this version was made.
 
         Raises
         ------
@@ -170,6 +178,7 @@ class Dataset:
             info=info or {},
             tagged=tagged,
             gone=left_out,
+            figures=tuple(figures),
         )
         self.log.append(made)
         return made
@@ -211,12 +220,20 @@ class Dataset:
                 deleted.append(path)
         for version in versions[:-keep]:
             self.log.remove(version)
+        self._vacuum_figures({f.path for v in versions[-keep:] for f in self.log.read(v).figures}, limit)
         for path, details in self.log.half_written().items():
             if written_at(details) <= limit:
                 fs.rm_file(path)
         if uris.is_local(self.uri):
             _remove_empty_folders(root)
         return deleted
+
+    def _vacuum_figures(self, live: Collection[str], limit: datetime) -> None:
+        fs, root = uris.file_system(self.figures, self.storage_options)
+        with suppress(FileNotFoundError):
+            for path, details in fs.find(root, detail=True).items():
+                if path.rpartition("/")[2] not in live and written_at(details) <= limit:
+                    fs.rm_file(path)
 
 
 def written_at(details: Mapping[str, Any]) -> datetime:

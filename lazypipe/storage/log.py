@@ -68,6 +68,7 @@ class Commit:
 
     ``info`` is for whoever commits (gate results, what was consumed); readers of data pass over it. With ``tagged``, each row
     in the files carries its unit in a column that is not in ``schema``; rows of the units ``gone`` are not part of this version.
+    ``figures`` are files beside the log that this version was made from, and the next will be.
     """
 
     version: int
@@ -80,6 +81,7 @@ class Commit:
     info: Mapping[str, Any] = field(default_factory=dict)
     tagged: bool = False
     gone: frozenset[int] = frozenset()
+    figures: tuple[DataFile, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -111,6 +113,8 @@ class Commit:
         }
         if self.tagged:
             body["gone"] = sorted(self.gone)
+        if self.figures:
+            body["figures"] = [f.to_dict() for f in self.figures]
         return json.dumps(body | {"blake3": _seal(body)}, indent=1).encode()
 
     @classmethod
@@ -155,6 +159,7 @@ class Commit:
             info=body["info"],
             tagged="gone" in body,
             gone=frozenset(body.get("gone", ())),
+            figures=tuple(map(DataFile.from_dict, body.get("figures", ()))),
         )
 
 
