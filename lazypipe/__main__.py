@@ -57,7 +57,12 @@ def _parser() -> argparse.ArgumentParser:
         )
         return made
 
-    with_plan(command("run", _run, "Run a pipeline: write, audit, publish."))
+    run = with_plan(
+        command("run", _run, "Run a pipeline: write, audit, publish; what has not changed is left as it is.")
+    )
+    run.add_argument(
+        "--full", action="store_true", help="make all outputs anew, also those whose inputs did not change"
+    )
     with_plan(command("plan", _plan, "Say what a run would do, and why; read no data."))
     explain = with_plan(command("explain", _explain, "Show the query plan of a source, stage or output."))
     explain.add_argument("name", help="source, stage or output")
@@ -109,7 +114,7 @@ def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
 def _run(options: argparse.Namespace) -> int:
     now = datetime.now(UTC)
     progress = _Progress()
-    result = _compiled(options, now).run(now=now, observer=progress)
+    result = _compiled(options, now).run(now=now, observer=progress, full=options.full)
     progress.close()
     if options.json:
         _json(result.to_dict())
@@ -126,6 +131,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _line(segment: lp.SegmentResult) -> str:
+    if segment.status == "unchanged":
+        return f"{segment.name}: unchanged, version {segment.version}"
     if segment.status != "done":
         return f"{segment.name}: {segment.status.replace('_', ' ')}"
     rows = f"{segment.rows:,} rows, {segment.bytes:,} bytes in {segment.files} file{'s' * (segment.files != 1)}"

@@ -183,7 +183,7 @@ def test_replay(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_vacuum(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
-        run(capsys, "run", shop)
+        run(capsys, "run", shop, "--full")
     code, out, err = run(capsys, "vacuum", shop, "--older-than", "0s", "--json")
     assert code == 0
     deleted = json.loads(out)["deleted"]

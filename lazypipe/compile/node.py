@@ -12,7 +12,7 @@ from lazypipe import gates
 from lazypipe.compile.sources import BoundSource
 from lazypipe.errors import first_line, nearest
 from lazypipe.gates import Check, Rule
-from lazypipe.gates.marks import Lookup, mark, nowhere
+from lazypipe.gates.marks import Lookup, mark, mended
 from lazypipe.gates.rule import ACTIONS
 from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.ops import Operation
@@ -114,8 +114,7 @@ class Node:
 
     def mended(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         """Return the rows as the gate repairs them, before any is taken out."""
-        repairs = [check for check in self.checks if check.repair is not None]
-        return mark(frame, repairs, nowhere).frame.select(self.schema.names()) if repairs else frame
+        return mended(frame, self.checks).select(self.schema.names())
 
     def carry(self, inputs: Mapping[str, Table]) -> pl.LazyFrame | str:
         """Return the rows before the gate with what made them (``Operation.carry``), or the operation that cannot tell."""

@@ -198,10 +198,16 @@ class BoundSource:
                 one = fit(FileInfo(uri, None), commit.schema, self.shape, self.reader)
                 frame = fitted(frame, one, self.shape, self.reader, extra)
             return frame.select(names)
-        if units is not None:
-            some = replace(snapshot, files=tuple(f for f in snapshot.files if f.uri in units.files))
-            frame = self.scan(some, file_column=True, watch=watch)
-            return units.number(frame).select(names)
+        if units is None:
+            return self._scan_files(snapshot, extra, watch)
+        some = replace(snapshot, files=tuple(f for f in snapshot.files if f.uri in units.files))
+        return units.number(self._scan_files(some, [FILE_COLUMN], watch)).select(names)
+
+    def _scan_files(
+        self, snapshot: Snapshot, extra: Sequence[str], watch: Callable[[pl.LazyFrame, str], pl.LazyFrame] | None
+    ) -> pl.LazyFrame:
+        file_column = bool(extra)
+        names = [*self.schema, *([RAW_COLUMN] if self.raw else []), *extra]
         parts = []
         for how, files, schema in self._groups(snapshot):
             keys = self.reader.keys(files, self.schema)

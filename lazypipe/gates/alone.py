@@ -9,9 +9,9 @@ from pathlib import Path
 
 import polars as pl
 
-from lazypipe.gates.marks import Lookup
+from lazypipe.gates.marks import Lookup, mended
 from lazypipe.gates.report import GateReport
-from lazypipe.gates.rule import Check
+from lazypipe.gates.rule import Check, Reference
 from lazypipe.gates.tap import Tap, quarantine_schema
 from lazypipe.gates.uniqueness import TIMES_COLUMN, repeated
 from lazypipe.spec.taps import label
@@ -54,21 +54,23 @@ def settle(tap: Tap, checks: Sequence[Check], rows: Callable[[], pl.LazyFrame]) 
 
 
 def mark_repeats(
-    frame: pl.LazyFrame, checks: Sequence[Check], known: Mapping[str, pl.DataFrame]
-) -> tuple[pl.LazyFrame, list[Check]]:
-    """Turn the key checks whose repeated keys are known by now into checks that each row can tell."""
+    checks: Sequence[Check], known: Mapping[str, pl.DataFrame], lookup: Lookup
+) -> tuple[list[Check], Lookup]:
+    """Turn the key checks whose repeated keys are known by now into checks that each row can tell, and say where to look.
+
+    Keys are looked up behind repairs, as they were compared.
+    """
     marked = []
-    for index, check in enumerate(checks):
+    names: dict[str, pl.LazyFrame] = {}
+    for check in checks:
         keys = known.get(check.id)
         if keys is None:
             marked.append(check)
             continue
-        mark = pl.lit(value=True).alias(f"__lazypipe_repeats_{index}")
-        known_keys = label(keys.lazy(), "repeated keys").select(*check.keys, mark)
-        frame = frame.join(known_keys, on=check.keys, how="left", maintain_order="left")
-        compared = pl.all_horizontal(pl.col(k).is_not_null() for k in check.keys)
-        marked.append(replace(check, keys=(), violated=compared & pl.col(mark.meta.output_name())))
-    return frame, marked
+        name = f"@repeated:{check.id}"
+        names[name] = label(keys.lazy(), "repeated keys")
+        marked.append(replace(check, keys=(), reference=Reference(check.keys, name, check.keys, least=0, most=0)))
+    return marked, lambda reference: names[reference.to] if reference.to in names else lookup(reference)
 
 
 def check_frame(
@@ -81,7 +83,7 @@ def check_frame(
     narrow = pl.Schema({n: schema[n] for n in names})
     tap = Tap(checks, narrow, run="", spill=Path(), lookup=lookup, split=False)
     tap.attach(frame.select(names)).select(pl.len()).collect(engine="streaming")
-    settle(tap, checks, lambda: frame)
+    settle(tap, checks, lambda: mended(frame, checks))
     for check in checks:
         if check.measure is not None:
             tap.measure(check, lambda: frame, frames)
@@ -96,10 +98,10 @@ def split_frame(
     known: dict[str, pl.DataFrame] = {}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as spill:
         while True:
-            rows, marked = mark_repeats(frame, checks, known)
-            tap = Tap(marked, schema, run=run, spill=Path(spill), lookup=lookup, hold=True)
-            good = tap.attach(rows).collect(engine="streaming")
-            found = settle(tap, marked, lambda: frame)
+            marked, look = mark_repeats(checks, known, lookup)
+            tap = Tap(marked, schema, run=run, spill=Path(spill), lookup=look, hold=True)
+            good = tap.attach(frame).collect(engine="streaming")
+            found = settle(tap, marked, lambda: mended(frame, checks))
             if not (found and tap.removes):
                 break
             known |= found

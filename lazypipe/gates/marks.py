@@ -12,7 +12,7 @@ import polars as pl
 
 from lazypipe.gates.rule import BAD, Check, Reference
 
-__all__ = ["Lookup", "Marked", "mark", "nowhere"]
+__all__ = ["Lookup", "Marked", "mark", "mended", "nowhere"]
 
 Lookup = Callable[[Reference], pl.LazyFrame]
 """Gives the rows that a reference means."""
@@ -68,6 +68,12 @@ def mark(frame: pl.LazyFrame, checks: Sequence[Check], lookup: Lookup) -> Marked
     wheres = {c.id: f"__lazypipe_where_{i}" for i, c in enumerate(checks) if c.where is not None}
     exprs += [c.where.fill_null(value=False).alias(wheres[c.id]) for c in checks if c.where is not None]
     return Marked(frame.with_columns(exprs), masks, wheres, repairs, originals)
+
+
+def mended(frame: pl.LazyFrame, checks: Sequence[Check]) -> pl.LazyFrame:
+    """Return the rows as a gate repairs them, with marks beside them, before any is taken out."""
+    repairs = [check for check in checks if check.repair is not None]
+    return mark(frame, repairs, nowhere).frame if repairs else frame
 
 
 def _joined(frame: pl.LazyFrame, reference: Reference, found: str, lookup: Lookup) -> pl.LazyFrame:

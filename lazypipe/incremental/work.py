@@ -186,7 +186,7 @@ class _Decision:
         if before is None:
             why = "made anew, as asked for" if self.full else "nothing was consumed yet"
         elif not (changed := plan.changes(before.fingerprint)).same or before.layout != self._layout():
-            why = f"the definition changed: {changed if not changed.same else 'partitions'}"
+            why = f"the definition changed: {changed if not changed.same else 'partitions, or rules ahead of it'}"
         elif news:
             why = "; ".join(news)
         else:
@@ -224,7 +224,8 @@ class _Decision:
     # leaves
 
     def _leaf(self, name: str) -> _Leaf:
-        source = self.plan.nodes[name].source
+        published = name not in self.segment.nodes and any(o.stage == name for o in self._outputs())
+        source = None if published else self.plan.nodes[name].source
         before = None if self.before is None else self.before.state.sources.get(name)
         if source is not None:
             snapshot, options, redact = self.look(name), source.reader.storage_options, source.redact
@@ -241,7 +242,7 @@ class _Decision:
             )
             uri = output.to
         if snapshot.commit is not None:
-            return self._dataset_leaf(name, snapshot, before, redact(uri))
+            return self._dataset_leaf(name, snapshot, before, redact(uri), foreign=source is not None)
         text = source is not None and source.is_text and not any(_is_packed(f.uri) for f in snapshot.files)
         changes = compare(
             before,
@@ -259,15 +260,21 @@ class _Decision:
         return _Leaf(name, snapshot, consumed, None if before is None else changes, tagged=False)
 
     def _outputs(self) -> list[Any]:
-        return [self.plan.outputs[s.output] for s in self.plan.segments if s.output is not None and s.nodes]
+        return [
+            o
+            for s in self.plan.segments
+            if s.output is not None and s.nodes and (o := self.plan.outputs[s.output]).format == "dataset"
+        ]
 
-    def _dataset_leaf(self, name: str, snapshot: Snapshot, before: Consumed | None, uri: str) -> _Leaf:
+    def _dataset_leaf(
+        self, name: str, snapshot: Snapshot, before: Consumed | None, uri: str, *, foreign: bool
+    ) -> _Leaf:
         commit = snapshot.commit
         assert commit is not None
         said = commit.info.get(CONSUMED, {})
         # what a reader cannot see from files: rows that were taken out of them, and by which plan they were made
         at = {"gone": digest(sorted(commit.gone)), "generation": said.get("generation", "")}
-        if self.plan.nodes[name].source is not None:
+        if foreign:
             at["plan"] = digest(said.get("fingerprint"))
         consumed = replace(Consumed.of(snapshot, uri=uri), at=at)
         changes = None
@@ -344,7 +351,8 @@ class _Decision:
 
     def _layout(self) -> str:
         assert self.segment.output is not None
-        return digest(self.plan.outputs[self.segment.output].partition_by, self.strategy.kind, self.strategy.cut)
+        by, prints = self.plan.outputs[self.segment.output].partition_by, self.plan.fingerprints()
+        return digest(by, self.strategy.kind, self.strategy.cut, [prints[n].gate for n in self.segment.nodes])
 
     def _info(
         self,

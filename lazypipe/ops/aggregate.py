@@ -96,5 +96,7 @@ def _figures(
         mean = pl.when(number > 0).then(pl.col(f"{name}_sum").sum() / number)
         return {f"{name}_sum": total.cast(pl.Float64), f"{name}_count": count}, mean
     figure = {name: sql.bind(f"{function}({argument})", schema, scope.params)}
-    merged = {"min": pl.col(name).min(), "max": pl.col(name).max()}.get(function, pl.col(name).sum())
-    return figure, merged
+    number = pl.col(name)
+    # the sum of no values is null in SQL
+    total = pl.when(number.count() > 0).then(number.sum())
+    return figure, {"min": number.min(), "max": number.max(), "count": number.sum()}.get(function, total)

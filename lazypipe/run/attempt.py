@@ -266,14 +266,14 @@ class Attempt:
         if not node.checks:
             return frame
         known = {check: keys for (of, check), keys in self.known.items() if of == name}
-        frame, checks = mark_repeats(frame, node.checks, known)
+        checks, lookup = mark_repeats(node.checks, known, self._lookup)
         extra = self._extra(name)
         gate = Tap(
             checks,
             pl.Schema({**node.schema, **dict.fromkeys(extra, pl.UInt64())}),
             run=self.all.id,
             spill=self.all.folder / "quarantine",
-            lookup=self._lookup,
+            lookup=lookup,
             notify=self._notify,
             hold=self.holds and name == self.segment.node,
             key=self.plan.key(name),
@@ -347,6 +347,8 @@ class Attempt:
         node = self.plan.nodes[name]
         if node.source is not None:
             frame = node.source.scan(self.snapshots[name])
+        elif self.work.cut is not None and name == self.work.cut[0]:
+            frame = self._merged(node, self.work.cut[1])
         else:
             frame = node.lower({n: Table(self._plain(n), self.plan.nodes[n].schema) for n in node.inputs})
         return node.mended(frame) if before_gate else node.good(frame, self._lookup)

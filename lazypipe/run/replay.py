@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from lazypipe.spec.model import Output
 from lazypipe.storage.dataset import Dataset, scan_files
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.sink import DatasetSink
+from lazypipe.storage.units import UNIT
 
 __all__ = ["ReplayResult", "replay"]
 
@@ -93,7 +94,7 @@ def _begun(data: Dataset, held: Commit) -> Commit | None:
 
 def _finish(output: str, aside: Dataset, held: Commit, commit: Commit, now: datetime) -> ReplayResult:
     said: Mapping[str, Any] = commit.info["replay"]
-    files = [DataFile(f["path"], f["rows"], f["bytes"]) for f in said["remaining"]]
+    files = [*map(DataFile.from_dict, said["remaining"])]
     info = {"of": output, "replayed": commit.run}
     aside.commit(files, held.schema, run=commit.run, time=now, info=info, expected=held.version)
     return ReplayResult(output, said["healed"], said["superseded"], sum(f.rows for f in files), commit.version)
@@ -124,14 +125,22 @@ class _Replay:
             staged, remaining = self.write_remaining(tap)
         left = sum(f.rows for f in remaining)
         sink = DatasetSink(self.data.uri, f"{self.run}-000", self.target.partition_by, self.target.storage_options)
-        files = sink.write(good.lazy()).files if good.height else ()
+        # healed rows are a unit of their own: the next run, to which this commit names no inputs, makes everything anew
+        apart = [pl.lit(0, dtype=pl.UInt64).alias(UNIT)] if self.current.tagged else []
+        files = sink.write(good.lazy().with_columns(apart)).files if good.height else ()
+        if self.current.tagged:
+            files = tuple(replace(f, units={0: f.rows}) for f in files)
         said = {
             "quarantine": self.held.version,
             "healed": good.height,
             "superseded": superseded,
-            "remaining": [{"path": f.path, "rows": f.rows, "bytes": f.bytes} for f in remaining],
+            "remaining": [f.to_dict() for f in remaining],
         }
-        if not good.height and left == self.held.rows and self.reasons(remaining) == self.reasons(self.held.files):
+        if (
+            not good.height
+            and left == self.held.rows
+            and self.reasons(remaining) == self.counted(self.aside.scan(self.held))
+        ):
             for one in (sink, *staged):
                 one.discard()
             return ReplayResult(self.output, 0, superseded, left, None, report)
@@ -144,6 +153,7 @@ class _Replay:
             partition_by=self.target.partition_by,
             info={"replay": said, "gates": [report.to_dict()]},
             expected=self.current.version,
+            tagged=self.current.tagged,
         )
         _finish(self.output, self.aside, self.held, commit, self.now)
         return ReplayResult(self.output, good.height, superseded, left, commit.version, report)
@@ -169,18 +179,18 @@ class _Replay:
         aside = RAW_COLUMN in self.held.schema
         kept = [RAW_COLUMN] if aside or node.raw else []
         rows = rows.select(*node.schema, *kept, FILE_COLUMN, RUN_COLUMN)
-        frame, checks = mark_repeats(rows, node.checks, known)
+        checks, lookup = mark_repeats(node.checks, known, self.lookup)
         tap = Tap(
             checks,
             node.schema,
             run=self.run,
             spill=spill,
-            lookup=self.lookup,
+            lookup=lookup,
             key=self.plan.key(node.name),
             masked=self.plan.masked(node.name),
             raw=aside,
         )
-        good = tap.attach(frame).collect(engine="streaming")
+        good = tap.attach(rows).collect(engine="streaming")
         together = pl.concat([there.select(node.schema.names()), good.lazy()])
         for check in checks:
             if check.measure is not None:
@@ -194,6 +204,9 @@ class _Replay:
     def reasons(self, files: Iterable[DataFile]) -> dict[tuple[str, ...], int]:
         """Return how many rows violate which rules."""
         rows = scan_files(self.aside.uri, [*files], self.held.schema, (), self.target.storage_options)
+        return self.counted(rows)
+
+    def counted(self, rows: pl.LazyFrame) -> dict[tuple[str, ...], int]:
         counts = rows.group_by(RULES_COLUMN).len().collect(engine="streaming")
         return {tuple(rules): count for rules, count in counts.iter_rows()}
 

@@ -110,7 +110,7 @@ class World:
     def assert_mended(self, name: str) -> None:
         """The next run on whole input works, and vacuum leaves live files only."""
         self.put(name, encode(self.kind))
-        result = self.pipe.compile().run(run="next")
+        result = self.pipe.compile().run(run="next", full=True)
         result.raise_for_status()
         assert result.commits == {"few": 2}
         assert self.published()[1:] == self.before[1:]

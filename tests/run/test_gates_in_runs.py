@@ -460,6 +460,7 @@ def test_another_run_that_committed_meanwhile_keeps_its_quarantine(
         return written
 
     monkeypatch.setattr(DatasetSink, "write", race)
+    case.deliver(ROWS[1:])
     result = case.run(gate, run="slower")
     assert (result.status, result.exit_code) == ("error", 3)
     assert "committed" in str(result.segments[0].error)
