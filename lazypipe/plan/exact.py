@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -81,7 +81,7 @@ def exact_node(view: Any) -> str | None:
 
 
 def _shown(view: Any, kind: str) -> str:
-    view_type: Hashable = type(view)
+    view_type: Any = type(view)  # of Polars, which says nothing of it
     names, counted = _attributes(view_type, kind)
     said = [f"{n}={text(getattr(view, n))}" for n in names]
     said += [f"{n}={_number(getattr(view, n))}" for n in counted]
@@ -89,7 +89,7 @@ def _shown(view: Any, kind: str) -> str:
 
 
 @cache
-def _attributes(view: Hashable, kind: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _attributes(view: Any, kind: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the attributes of a view to write down, and those to count."""
     names = [n for n in dir(view) if not n.startswith("_")]
     parts = _PARTS - _OWN.get(kind, frozenset())
