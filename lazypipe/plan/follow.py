@@ -196,14 +196,9 @@ class _Step:
         return self.other(self.seeing.opaque(said, [s.everything for s in self.inputs]))
 
     def reshaped(self) -> State:
-        """Return rows that each column of each input may have a part in."""
-        exprs = self.named(self.node.exprs) if self.inputs else {}
-        keys = self.here().all(self.node.keys) if self.inputs else []
-        if len(self.inputs) > 1 and (exprs or keys):
-            return self.opaque()
-        options = [str(o) for o in self.node.options]
-        said = [self.node.kind, self.node.exact, list(self.node.columns), options]
-        return self.other(digest(said, sorted(exprs.items()), keys, [s.everything for s in self.inputs]))
+        """Return rows that each column of each input may have a part in; the options of a node name its columns."""
+        said = [self.node.kind, self.node.exact, list(self.node.columns)]
+        return self.other(digest(said, [s.everything for s in self.inputs]))
 
     def other(self, rows: str) -> State:
         columns = {c: digest("column", rows, c) for c in self.node.columns}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -158,7 +159,8 @@ def collected(plan: lp.Plan) -> dict[str, pl.DataFrame | None]:
 
 def agree(one: lp.Plan, other: lp.Plan) -> None:
     """Check that where rows are said to be the same, all columns that are said to be the same are."""
-    stages = [(p, n, f, d) for p in (one, other) for n, f in p.fingerprints().items() for d in [collected(p).get(n)]]
+    frames = [(p, collected(p)) for p in (one, other)]
+    stages = [(p, n, f, found.get(n)) for p, found in frames for n, f in p.fingerprints().items()]
     for i, (_, name, mine, frame) in enumerate(stages):
         for _, name2, theirs, frame2 in stages[i:]:
             if mine.rows != theirs.rows or frame is None or frame2 is None:
@@ -167,10 +169,33 @@ def agree(one: lp.Plan, other: lp.Plan) -> None:
             pairs = [(c, there[h]) for c, h in mine.columns.items() if h in there]
             here, that = rows(frame, [c for c, _ in pairs]), rows(frame2, [c for _, c in pairs])
             assert Counter(here) == Counter(that), (name, name2, pairs)
-            if mine.order is not None and mine.order == theirs.order:
+            if mine.order is not None and mine.order == theirs.order and ordered(one) and ordered(other):
                 assert here == that, (name, name2, pairs)
             if mine.whole == theirs.whole:
                 assert frame.schema == {c: frame2.schema[c] for c in frame.columns}
+
+
+LOOSE = re.compile(r'"(join|asof_join|aggregate|distinct|union|over)":|GROUP BY|JOIN|DISTINCT')
+"""Steps after which the order of rows is incidental: two runs may give two orders."""
+BY_ORDER = re.compile(r'"(limit|distinct|rank)":|first\(|last\(|sum\(|avg\(|stddev|row_number|LIMIT')
+"""Steps whose result depends on it; sums do by their last bits."""
+
+
+def steady(pipe: Pipe) -> Pipe:
+    """Leave out what may be another at each run, so that Polars can be the oracle."""
+    loose, kept = False, list[list[Step]]()
+    for do in pipe:
+        kept.append([])
+        for step in do:
+            said = json.dumps(step)
+            if not (loose and BY_ORDER.search(said)):
+                kept[-1].append(step)
+                loose = loose or bool(LOOSE.search(said))
+    return [do for do in kept if do]
+
+
+def ordered(plan: lp.Plan) -> bool:
+    return not LOOSE.search(json.dumps([s.to_dict() for stage in plan.pipeline.stages.values() for s in stage.do]))
 
 
 def mutated(pipe: Pipe, at: int, step: Step) -> Pipe:
@@ -187,17 +212,17 @@ def mutated(pipe: Pipe, at: int, step: Step) -> Pipe:
 
 @given(pipe=pipes, at=st.integers(0, 50), step=steps)
 def test_what_is_said_to_be_the_same_is_the_same(folder: Path, pipe: Pipe, at: int, step: Step) -> None:
-    pipe = fitting(pipe, folder)
+    pipe = fitting(steady(pipe), folder)
     if not pipe:
         return
-    one, other = compiled(document(pipe), folder), compiled(document(mutated(pipe, at, step)), folder)
+    one, other = compiled(document(pipe), folder), compiled(document(steady(mutated(pipe, at, step))), folder)
     assert one is not None
     agree(one, other or one)
 
 
 @given(pipe=pipes, other=pipes)
 def test_so_it_is_of_pipelines_that_have_little_in_common(folder: Path, pipe: Pipe, other: Pipe) -> None:
-    plans = [compiled(document(p), folder) for p in (fitting(pipe, folder), fitting(other, folder)) if p]
+    plans = [compiled(document(p), folder) for p in (fitting(steady(p), folder) for p in (pipe, other)) if p]
     found = [p for p in plans if p is not None]
     if found:
         agree(found[0], found[-1])
