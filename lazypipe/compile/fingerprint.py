@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,25 +33,32 @@ from lazypipe.storage.shape import Shape, refitted
 __all__ = ["pipeline_fingerprints"]
 
 
-def pipeline_fingerprints(parts: Parts) -> dict[str, Fingerprint]:
-    """Return the fingerprint of each source, stage and output."""
+def pipeline_fingerprints(parts: Parts, rules: Callable[[str], Sequence[Check]]) -> dict[str, Fingerprint]:
+    """Return the fingerprint of each source, stage and output.
+
+    Parameters
+    ----------
+    rules
+        Gives the checks of a source or stage, the same at whatever time.
+    """
     states: dict[str, State] = {}
     found: dict[str, Fingerprint] = {}
     for name, node in parts.nodes.items():
         states[name] = _gated(parts, node, _ahead(node, states), states)
-        found[name] = _fingerprint(node, states)
+        found[name] = _fingerprint(node, rules(name), states)
     for name, output in parts.outputs.items():
         if name not in parts.nodes:
             found[name] = found[output.stage]
     return found
 
 
-def _fingerprint(node: Node, states: Mapping[str, State]) -> Fingerprint:
+def _fingerprint(node: Node, rules: Sequence[Check], states: Mapping[str, State]) -> Fingerprint:
     state = states[node.name]
     columns = {c: digest(dtype_name(t), state.columns[c]) for c, t in node.schema.items()}
-    rules = [_said(c, states) for c in node.checks]
     order = state.sequence if state.ordered else None
-    return Fingerprint(state.rows, columns, order, digest("gate", sorted(rules), _watched(node)))
+    return Fingerprint(
+        state.rows, columns, order, digest("gate", sorted(_said(c, states) for c in rules), _watched(node))
+    )
 
 
 def _watched(node: Node) -> list[str]:

@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import pytest
@@ -68,18 +70,20 @@ def edited(*edits: tuple[str, str]) -> lp.Plan:
     return plan(text)
 
 
-BEFORE = plan().fingerprints()
+@cache
+def before() -> Mapping[str, Fingerprint]:
+    return plan().fingerprints()
 
 
 def test_every_source_stage_and_output_has_one() -> None:
-    assert list(BEFORE) == ["orders", "customers", "enriched", "daily", "mails", "per_day"]
-    assert BEFORE["per_day"] == BEFORE["daily"]
-    assert list(BEFORE["daily"].columns) == ["day", "segment", "orders", "revenue", "mails"]
-    assert BEFORE["daily"].order is not None
-    assert BEFORE["enriched"].order is None
-    hashes = [h for f in BEFORE.values() for h in (f.rows, f.whole, f.gate, *f.columns.values())]
+    assert list(before()) == ["orders", "customers", "enriched", "daily", "mails", "per_day"]
+    assert before()["per_day"] == before()["daily"]
+    assert {n: list(before()[n].columns) for n in COLUMNS} == COLUMNS
+    assert before()["daily"].order is not None
+    assert before()["enriched"].order is None
+    hashes = [h for f in before().values() for h in (f.rows, f.whole, f.gate, *f.columns.values())]
     assert {len(h) for h in hashes} == {64}
-    assert plan().changed_since(BEFORE).same
+    assert plan().changed_since(before()).same
 
 
 @pytest.mark.parametrize(
@@ -105,20 +109,25 @@ def test_every_source_stage_and_output_has_one() -> None:
 def test_what_means_the_same_is_the_same(edits: list[tuple[str, str]]) -> None:
     after = edited(*edits).fingerprints()
     for name in ("enriched", "per_day", "mails"):
-        assert after[name].whole == BEFORE[name].whole
+        assert after[name].whole == before()[name].whole
 
 
 def same(after: lp.Plan) -> set[str]:
     """Return the outputs, and their columns, that hold the same as before."""
     found = set()
     for name in ("enriched", "per_day", "mails"):
-        changes = after.fingerprints()[name].changes(BEFORE[name])
+        changes = after.fingerprints()[name].changes(before()[name])
         if not (changes.rows or changes.order):
-            found |= {f"{name}.{c}" for c in BEFORE[name].columns if c not in (*changes.columns, *changes.removed)}
+            found |= {f"{name}.{c}" for c in before()[name].columns if c not in (*changes.columns, *changes.removed)}
     return found
 
 
-ALL = {f"{n}.{c}" for n in ("enriched", "per_day", "mails") for c in BEFORE[n].columns}
+COLUMNS = {
+    "enriched": ["id", "customer", "mail", "amount", "day", "note", "net", "who", "segment"],
+    "per_day": ["day", "segment", "orders", "revenue", "mails"],
+    "mails": ["day", "mails"],
+}
+ALL = {f"{n}.{c}" for n, columns in COLUMNS.items() for c in columns}
 
 
 @pytest.mark.parametrize(
@@ -146,20 +155,20 @@ def test_what_means_something_else_changes_just_what_reads_it(edits: list[tuple[
 
 def test_a_new_column_leaves_the_others_as_they_are() -> None:
     after = edited(("{net: amount / 1.19,", "{net: amount / 1.19, gross: amount,"))
-    changes = after.fingerprints()["enriched"].changes(BEFORE["enriched"])
+    changes = after.fingerprints()["enriched"].changes(before()["enriched"])
     assert changes == Changes(added=("gross",))
     assert same(after) == ALL
-    assert str(after.changed_since(BEFORE)) == "enriched.gross: new"
+    assert str(after.changed_since(before())) == "enriched.gross: new"
 
 
 def test_rules_that_only_judge_change_the_gate_and_nothing_else() -> None:
     for edit in (("length(mail) > 3", "length(mail) > 4"), ("action: warn", "action: fail"), ("action: warn", "action: warn, max_failures: 3"),
                  ("id: mail_is_long", "id: other")):  # fmt: skip
         after = edited(edit)
-        assert after.fingerprints()["enriched"].changes(BEFORE["enriched"]) == Changes(gate=True)
-        assert str(after.changed_since(BEFORE)) == "enriched: its rules changed"
+        assert after.fingerprints()["enriched"].changes(before()["enriched"]) == Changes(gate=True)
+        assert str(after.changed_since(before())) == "enriched: its rules changed"
         assert same(after) == ALL
-    more = edited(("{min: 1, id: some_days}", "{min: 2, id: some_days}")).changed_since(BEFORE)
+    more = edited(("{min: 1, id: some_days}", "{min: 2, id: some_days}")).changed_since(before())
     assert [a.name for a in more.affected] == ["daily", "per_day"]
     assert more.of("daily").gate
     assert not more.of("daily").data
@@ -168,24 +177,24 @@ def test_rules_that_only_judge_change_the_gate_and_nothing_else() -> None:
 
 def test_a_join_that_must_be_unique_is_a_rule_too() -> None:
     after = edited(("how: left,", "how: left, validate: m:1,"))
-    assert after.fingerprints()["enriched"].changes(BEFORE["enriched"]) == Changes(gate=True)
+    assert after.fingerprints()["enriched"].changes(before()["enriched"]) == Changes(gate=True)
 
 
 def test_reasons_name_what_changed_first() -> None:
-    assert str(edited(("sum(net)", "avg(net)")).changed_since(BEFORE)) == (
+    assert str(edited(("sum(net)", "avg(net)")).changed_since(before())) == (
         "daily.revenue: its expression changed\nper_day.revenue: its expression changed"
     )
-    after = edited(("note IS NOT NULL", "note IS NULL")).changed_since(BEFORE)
+    after = edited(("note IS NOT NULL", "note IS NULL")).changed_since(before())
     said = {a.name: a.reasons for a in after.affected}
     assert said["enriched"] == ("enriched: its filter, join or grouping changed",)
     assert said["daily"] == ("daily: the rows of enriched changed",)
     assert after.of("customers").same
-    away = edited(("customers.csv", "people.csv")).changed_since(BEFORE)
+    away = edited(("customers.csv", "people.csv")).changed_since(before())
     assert {a.name: a.reasons[0] for a in away.affected}["customers"] == "customers: the source changed"
-    types = edited(("amount: Float64", "amount: Int64")).changed_since(BEFORE)
+    types = edited(("amount: Float64", "amount: Int64")).changed_since(before())
     assert {a.name: a.reasons for a in types.affected}["orders"][0] == "orders.amount: it is read in another way"
     assert {a.name: a.reasons for a in types.affected}["enriched"][0] == "enriched: orders.amount changed"
-    order = edited(("- sort: [day, segment]", "- sort: [segment, day]")).changed_since(BEFORE)
+    order = edited(("- sort: [day, segment]", "- sort: [segment, day]")).changed_since(before())
     assert str(order) == "daily: its order changed\nper_day: its order changed"
 
 
@@ -193,14 +202,14 @@ def test_what_is_new_gone_or_renamed() -> None:
     text = SHOP.replace("  mails:\n    from: enriched", "  letters:\n    from: enriched").replace(
         "mails: {to", "letters: {to"
     )
-    after = plan(text).changed_since(BEFORE)
+    after = plan(text).changed_since(before())
     assert after.renamed == (("letters", "mails"),)
     assert after.same
     assert str(after) == "letters: was called mails"
-    other = plan(text.replace("mails: count(mail)}}}]", "mails: count(id)}}}]")).changed_since(BEFORE)
+    other = plan(text.replace("mails: count(mail)}}}]", "mails: count(id)}}}]")).changed_since(before())
     assert (other.added, other.removed, other.same) == (("letters",), ("mails",), False)
     assert str(other) == "letters: new\nmails: gone"
-    fewer = edited(('net: amount / 1.19, who: "upper(customer)"', "net: amount / 1.19")).changed_since(BEFORE)
+    fewer = edited(('net: amount / 1.19, who: "upper(customer)"', "net: amount / 1.19")).changed_since(before())
     assert str(fewer) == "enriched.who: gone"
 
 
@@ -215,10 +224,10 @@ def test_they_are_the_same_in_every_process_and_folder() -> None:
             [sys.executable, "-c", code], input=SHOP, capture_output=True, text=True, check=True, env=os.environ | {"PYTHONHASHSEED": seed}
         )  # fmt: skip
         read = {n: Fingerprint.from_dict(f) for n, f in json.loads(done.stdout).items()}
-        assert read == dict(BEFORE)
+        assert read == dict(before())
     absolute = SHOP.replace("uri: ", "uri: /base/")
-    assert plan(absolute, base="/somewhere/else").fingerprints() == BEFORE
-    assert plan(base="/elsewhere").fingerprints()["mails"].rows != BEFORE["mails"].rows
+    assert plan(absolute, base="/somewhere/else").fingerprints() == before()
+    assert plan(base="/elsewhere").fingerprints()["mails"].rows != before()["mails"].rows
 
 
 def test_secrets_are_no_part_of_them() -> None:
@@ -229,11 +238,11 @@ def test_secrets_are_no_part_of_them() -> None:
 
 def test_how_a_source_is_read_is_part_of_them() -> None:
     read = edited(("customers.csv\n", "customers.csv\n    read: {separator: ;}\n"))
-    assert read.changed_since(BEFORE).of("customers").rows
+    assert read.changed_since(before()).of("customers").rows
     loose = edited(("phone: String}", "phone: String}, on_type_change: discard_row"))
-    assert loose.changed_since(BEFORE).of("customers").data
+    assert loose.changed_since(before()).of("customers").data
     skip = edited(("customers.csv\n", "customers.csv\n    on_corrupt: skip\n"))
-    assert skip.changed_since(BEFORE).of("customers").rows
+    assert skip.changed_since(before()).of("customers").rows
 
 
 def test_now_is_a_value_like_others() -> None:
@@ -241,6 +250,20 @@ def test_now_is_a_value_like_others() -> None:
     one, other, again = (plan(text, now=datetime(2024, 1, d, tzinfo=UTC)).fingerprints()["mails"] for d in (1, 2, 1))
     assert one == again
     assert one.rows != other.rows
+
+
+def test_rules_that_look_at_the_clock_are_the_same_at_any_time() -> None:
+    text = SHOP.replace(
+        "- expression:",
+        "- in_past: {column: day, action: ACTION}\n      - freshness: {column: day, within: 1d, action: warn}\n      - expression:",
+    )
+    found = {
+        (action, day): plan(text.replace("ACTION", action), now=datetime(2024, 1, day, tzinfo=UTC)).fingerprints()["enriched"]
+        for action in ("warn", "drop") for day in (1, 2)
+    }  # fmt: skip
+    assert found["warn", 1] == found["warn", 2] != before()["enriched"]
+    assert found["drop", 1].changes(found["drop", 2]).rows
+    assert not found["drop", 1].changes(found["drop", 2]).gate
 
 
 def test_an_output_with_a_contract_gives_its_rows_another_shape() -> None:
@@ -253,9 +276,9 @@ def test_an_output_with_a_contract_gives_its_rows_another_shape() -> None:
     assert (
         {f.columns["mails"] for f in ways.values()}
         == {ways["freeze"].columns["mails"]}
-        != {BEFORE["mails"].columns["mails"]}
+        != {before()["mails"].columns["mails"]}
     )
-    assert ways["discard_row"].rows != ways["discard_column"].rows == ways["freeze"].rows == BEFORE["mails"].rows
+    assert ways["discard_row"].rows != ways["discard_column"].rows == ways["freeze"].rows == before()["mails"].rows
     assert len({f.gate for f in ways.values()}) == 3
 
 
@@ -273,12 +296,12 @@ def test_a_rule_about_another_frame_is_what_that_frame_is() -> None:
         assert plan(renamed).fingerprints()["enriched"] == ways[action]
         elsewhere = text.replace("customers.csv", "people.csv")
         assert plan(elsewhere).fingerprints()["enriched"].gate != ways[action].gate
-    assert ways["fail"].changes(BEFORE["enriched"]) == Changes(gate=True)
-    assert ways["quarantine"].changes(BEFORE["enriched"]).rows
+    assert ways["fail"].changes(before()["enriched"]) == Changes(gate=True)
+    assert ways["quarantine"].changes(before()["enriched"]).rows
 
 
 def test_a_fingerprint_round_trips_and_refuses_what_is_none() -> None:
-    for found in BEFORE.values():
+    for found in before().values():
         assert Fingerprint.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     for wrong in ({}, {"rows": "r"}, {"rows": "r", "columns": [], "order": None, "gate": ""}):
         with pytest.raises(lp.LazypipeError, match="^this is no fingerprint: "):
@@ -315,9 +338,9 @@ def test_the_cost_is_linear_in_the_number_of_stages() -> None:
         plans = [chain(stages) for _ in range(3)]
         times = []
         for made in plans:
-            before = time.process_time()
+            began = time.process_time()
             made.fingerprints()
-            times.append(time.process_time() - before)
+            times.append(time.process_time() - began)
         return min(times)
 
     assert seconds(160) < 6 * seconds(40)
@@ -328,4 +351,4 @@ def test_one_is_worked_out_once() -> None:
     made = plan()
     assert made.fingerprints() is made.fingerprints()
     with pytest.raises(TypeError):
-        made.fingerprints()["more"] = BEFORE["mails"]  # type: ignore[index]
+        made.fingerprints()["more"] = before()["mails"]  # type: ignore[index]
