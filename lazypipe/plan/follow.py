@@ -128,8 +128,6 @@ class _Values:
             expr.name in _EITHER or (expr.name in _SUMS and expr.exact.startswith(_NUMBERS))
         ):
             args.sort()
-        if expr.kind == "function" and expr.name in ("any_horizontal", "all_horizontal"):
-            args = sorted(set(args))
         if is_rowwise(expr):
             return digest(said, args, by)
         rows = self.state.rows

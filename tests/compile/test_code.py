@@ -142,6 +142,13 @@ def test_what_cannot_be_pickled_is_what_it_shows() -> None:
     assert code_of(functools.partial(max, locks[0])) != code_of(functools.partial(max, threading.RLock()))
 
 
+def test_functions_of_the_engine_are_known_by_their_names() -> None:
+    assert code_of(pl.concat) != code_of(pl.collect_all)
+    assert code_of(functools.partial(pl.concat, how="vertical")) != code_of(
+        functools.partial(pl.concat, how="diagonal")
+    )
+
+
 def opaque(number: int) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
     def added(rows: pl.DataFrame) -> pl.DataFrame:
         return rows.with_columns(v=pl.col("id") + number)

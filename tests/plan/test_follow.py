@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from fractions import Fraction
 
 import polars as pl
 import pytest
 
+from lazypipe.plan import reader
+from lazypipe.plan.exact import Unknown, text
 from lazypipe.plan.follow import State, follow
+from lazypipe.plan.nodes import Named, PlanExpr, PlanNode
 from lazypipe.plan.reader import read_plan
 from lazypipe.spec.taps import label
 from tests.plan.options import EXPRESSIONS, SCHEMA
@@ -257,3 +263,75 @@ def test_a_plan_read_without_what_is_exact_is_not_seen_into() -> None:
 def test_two_parts_that_cannot_be_seen_into_are_told_apart() -> None:
     found = state(X.select(v=c.l.list.eval(pl.element() + 1), w=c.l.list.eval(pl.element() + 2)))
     assert found.columns["v"] != found.columns["w"]
+
+
+def test_a_join_of_a_kind_that_is_not_known_is_not_seen_into() -> None:
+    asked = Asked()
+    follow(read_plan(X.join_where(Y, c.b > c.b_right), exact=True, optimized=True), LEAVES, asked)
+    assert asked.times == 1
+
+
+def test_a_part_that_stands_twice_is_one() -> None:
+    part = PlanExpr("operator", "Minus", (PlanExpr("column", "a"), PlanExpr("column", "b")), exact="<Int64>")
+    unseen = PlanExpr("opaque")
+    whole = PlanExpr("operator", "Divide", (part, unseen), exact="<Float64>")
+    made = tuple(Named(n, e) for n, e in (("p", part), ("w", whole), ("v", whole), ("u", unseen)))
+    plan = PlanNode(
+        "select",
+        ("p", "w", "v", "u"),
+        (PlanNode("label", ("a", "b"), options=(("name", "x"),)),),
+        made,
+        exact="Select()",
+    )
+    found = follow(plan, LEAVES).columns
+    assert found["w"] == found["v"] != found["p"]
+    assert len(set(found.values())) == 3
+
+
+def test_an_expression_whose_type_is_not_told_is_not_seen_into_if_that_may_matter() -> None:
+    class Mute:
+        def get_dtype(self, number: int) -> None:
+            raise NotImplementedError(number)
+
+    assert reader._type(Mute(), 1) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, "None"), (True, "True"), (1, "1"), (-0.0, "-0.0"), (float("nan"), "nan"), ('a"b', '"a\\"b"'), (b"a", "bytes(61)"),
+        ((1, [2.5]), "[1,[2.5]]"), ({2, 1}, "set(1,2)"), ({"b": 1, "a": None}, '{"a":None,"b":1}'), (date(2024, 1, 2), "date(2024-01-02)"),
+        (datetime(2024, 1, 2, tzinfo=UTC), "datetime(2024-01-02T00:00:00+00:00 UTC)"), (datetime(2024, 1, 2, fold=1), "datetime(2024-01-02T00:00:00 fold)"),
+        (time(1, 2), "time(01:02:00)"), (timedelta(1, 2, 3), "timedelta(1,2,3)"), (Decimal("1.50"), "Decimal(1.50)"),
+        (Fraction(1, 3), "Fraction(1/3)"), (pl.List(pl.Int8()), "<List(Int8)>"), (pl.Int8, "<Int8>"),
+    ],
+)  # fmt: skip
+def test_values_are_written_with_their_type(value: object, expected: str) -> None:
+    assert text(value) == expected
+
+
+def test_what_cannot_be_written_is_unknown() -> None:
+    with pytest.raises(Unknown):
+        text(object())
+    objects = pl.LazyFrame({"o": pl.Series([object()], dtype=pl.Object)})
+    asked = Asked()
+    assert read_plan(objects, exact=True).exact is None
+    follow(read_plan(objects, exact=True), LEAVES, asked)
+    assert asked.times == 1
+
+
+def test_times_finer_than_python_shows_are_not_seen_into() -> None:
+    nanos = pl.Series([1], dtype=pl.Duration("ns"))
+    for dtype, value in (
+        (pl.Time(), time(1)), (pl.Datetime("ns"), datetime(2024, 1, 1)), (pl.Duration("ns"), timedelta(1)),
+        (pl.List(pl.Time()), [time(1)]), (pl.Array(pl.Time(), 1), [time(1)]), (pl.Struct({"a": pl.Time()}), {"a": time(1)}),
+    ):  # fmt: skip
+        asked = Asked()
+        state(X.with_columns(v=pl.lit(value, dtype=dtype)), asked)
+        assert asked.times == 1, dtype
+    asked = Asked()
+    one, other = (
+        state(X.with_columns(v=pl.lit(s)), asked).columns["v"] for s in (nanos, nanos + timedelta(microseconds=1))
+    )
+    assert one != other
+    assert asked.times == 0
