@@ -20,7 +20,7 @@ from lazypipe.compile.sources import BoundSource
 from lazypipe.gates import Check
 from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.ops import Operation
-from lazypipe.plan.exact import text
+from lazypipe.plan.exact import Unknown, text
 from lazypipe.plan.fingerprint import Fingerprint, digest
 from lazypipe.plan.follow import State, follow
 from lazypipe.plan.reader import read_plan
@@ -85,7 +85,7 @@ def _source(source: BoundSource) -> State:
     reader = source.reader
     where = [source.redact(p) for p in source.patterns]
     beyond = [] if source.shape is None else [source.shape.on_new_column, list(source.shape.watched)]
-    rows = digest("source", where, reader.format, text(reader.read), source.on_corrupt, beyond)
+    rows = digest("source", where, reader.format, _arguments(reader.read), source.on_corrupt, beyond)
     targets = {} if source.shape is None else {t.name: str(t) for t in source.shape.targets}
     columns = {c: digest("column", rows, c, dtype_name(t), targets.get(c, "")) for c, t in source.schema.items()}
     if source.raw:
@@ -135,7 +135,10 @@ def _arguments(value: Any) -> str:
         case _ if callable(value):
             return code_of(value)
         case _:
-            return text(value)
+            try:
+                return text(value)
+            except Unknown:
+                return code_of(value)
 
 
 def _said(check: Check, states: Mapping[str, State]) -> str:

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from lazypipe.plan import reader
-from lazypipe.plan.exact import Unknown, text
+from lazypipe.plan.exact import Unknown, exact_expr, text
 from lazypipe.plan.follow import State, follow
 from lazypipe.plan.nodes import Named, PlanExpr, PlanNode
 from lazypipe.plan.reader import read_plan
@@ -294,6 +294,11 @@ def test_an_expression_whose_type_is_not_told_is_not_seen_into_if_that_may_matte
             raise NotImplementedError(number)
 
     assert reader._type(Mute(), 1) is None
+    traverser = X.select(v=c.a.round(1))._ldf.visit()
+    traverser.view_current_node()
+    view = traverser.view_expression(traverser.get_exprs()[0].node)
+    assert exact_expr(view, None) is None
+    assert exact_expr(view, pl.Int64()) == '<Int64>Function(function_data=["round",1,"half_to_even"],options=None)'
 
 
 @pytest.mark.parametrize(
