@@ -28,7 +28,7 @@ from lazypipe.spec.scope import Scope
 from lazypipe.spec.taps import label
 from lazypipe.spec.types import dtype_name
 from lazypipe.sql import empty
-from lazypipe.storage.shape import Shape, refitted
+from lazypipe.storage.shape import refitted
 
 __all__ = ["pipeline_fingerprints"]
 
@@ -44,7 +44,7 @@ def pipeline_fingerprints(parts: Parts, rules: Callable[[str], Sequence[Check]])
     states: dict[str, State] = {}
     found: dict[str, Fingerprint] = {}
     for name, node in parts.nodes.items():
-        states[name] = _gated(parts, node, _ahead(node, states), states)
+        states[name] = _gated(parts, node, _ahead(parts, node, states), states)
         found[name] = _fingerprint(node, rules(name), states)
     for name, output in parts.outputs.items():
         if name not in parts.nodes:
@@ -66,7 +66,7 @@ def _watched(node: Node) -> list[str]:
     return [w for operation, _ in node.steps if (w := str(getattr(operation, "validate", "m:m"))) != "m:m"]
 
 
-def _ahead(node: Node, states: Mapping[str, State]) -> State:
+def _ahead(parts: Parts, node: Node, states: Mapping[str, State]) -> State:
     """Return what is known of a node's rows ahead of its gate."""
     if node.source is not None:
         return _source(node.source)
@@ -76,8 +76,9 @@ def _ahead(node: Node, states: Mapping[str, State]) -> State:
         state = follow(read_plan(stub, exact=True), {**leaves, HERE: state}, _identity(operation, scope))
     if node.shape is not None:
         shape = node.shape
-        last = refitted(label(empty(node.schemas[-1]).lazy(), HERE), node.schemas[-1], shape)
-        state = follow(read_plan(last, exact=True), {HERE: state}, lambda: digest("shape", *_shape(shape)))
+        schema = node.schemas[-1] if node.schemas else parts.nodes[node.inputs[0]].schema
+        last = refitted(label(empty(schema).lazy(), HERE), schema, shape)
+        state = follow(read_plan(last, exact=True), {HERE: state}, lambda: digest("shape", _arguments(shape)))
     return state
 
 
@@ -86,15 +87,11 @@ def _source(source: BoundSource) -> State:
     where = [source.redact(p) for p in source.patterns]
     beyond = [] if source.shape is None else [source.shape.on_new_column, list(source.shape.watched)]
     rows = digest("source", where, reader.format, _arguments(reader.read), source.on_corrupt, beyond)
-    targets = {} if source.shape is None else {t.name: str(t) for t in source.shape.targets}
+    targets = {} if source.shape is None else {t.name: _arguments(t) for t in source.shape.targets}
     columns = {c: digest("column", rows, c, dtype_name(t), targets.get(c, "")) for c, t in source.schema.items()}
     if source.raw:
         columns[RAW_COLUMN] = digest("raw", rows, sorted(columns.items()))
     return State(rows, columns, digest("sequence", rows))
-
-
-def _shape(shape: Shape) -> list[Any]:
-    return [[str(t) for t in shape.targets], shape.on_new_column, list(shape.watched), shape.gated]
 
 
 def _gated(parts: Parts, node: Node, state: State, states: Mapping[str, State]) -> State:

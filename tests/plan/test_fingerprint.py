@@ -282,6 +282,31 @@ def test_an_output_with_a_contract_gives_its_rows_another_shape() -> None:
     assert len({f.gate for f in ways.values()}) == 3
 
 
+def test_cells_that_do_not_fit_are_part_of_the_rows_they_take_out() -> None:
+    text = SHOP.replace("phone: String}", "phone: Int64}, on_type_change: WAY")
+    row, cell = (plan(text.replace("WAY", w)).fingerprints()["customers"] for w in ("discard_row", "discard_column"))
+    assert row.rows != cell.rows
+
+
+def test_a_shape_that_cannot_be_seen_into_is_its_contract() -> None:
+    text = """
+    version: 1
+    name: p
+    sources: {t: {uri: t.parquet, contract: {columns: {b: TYPE, k: Int64}}}}
+    stages: {s: {from: t}}
+    outputs: {s: {to: o, contract: {columns: {b: String, k: Int64}, on_type_change: discard_column}}}
+    """
+    for dtype in ("Binary", "List(Int64)", "Struct(a: Int64)", "Int64"):
+        try:
+            one, other = (
+                plan(text.replace("TYPE", dtype).replace("k: Int64}, on", f"k: {k}}}, on")).fingerprints()["s"]
+                for k in ("Int64", "Int32")
+            )
+        except lp.DefinitionError:
+            continue
+        assert one.columns["k"] != other.columns["k"]
+
+
 def test_a_rule_about_another_frame_is_what_that_frame_is() -> None:
     rule = "gate:\n      - foreign_key: {column: customer, references: {to: customers, column: name}, action: ACTION, id: known}\n      - between: {column: net"
     ways: dict[str, Any] = {}
