@@ -33,6 +33,7 @@ from lazypipe.gates.alone import Split
 from lazypipe.gates.custom import rule
 from lazypipe.gates.report import CheckResult, GateReport
 from lazypipe.gates.suggest import suggest_rules
+from lazypipe.plan.fingerprint import Changes, Fingerprint
 from lazypipe.plan.graph import Lineage
 from lazypipe.plan.places import Impact, Reach
 from lazypipe.run.replay import ReplayResult
@@ -45,9 +46,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Builder",
+    "Changes",
     "CheckResult",
     "CommitConflict",
     "DefinitionError",
+    "Fingerprint",
     "GateError",
     "GateReport",
     "Impact",

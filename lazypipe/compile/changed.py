@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lazypipe.plan.fingerprint import Changes, Fingerprint
@@ -119,19 +119,22 @@ class _Reasons:
             own = "the source changed" if place.kind == "source" else "its filter, join or grouping changed"
             yield f"{name}: {self._because(above, place.lineage.dataset, own)}"
         elif changes.order:
-            yield f"{name}: its order changed"
-        for column in changes.columns:
+            yield f"{name}: {self._because(above, place.lineage.dataset, 'its order changed')}"
+        # with other rows all columns are others; why each is would only say so again
+        for column in () if changes.rows else changes.columns:
             own = "it is read in another way" if place.kind == "source" else "its expression changed"
             yield f"{name}.{column}: {self._because(above, place.lineage.columns[column], own)}"
         if changes.gate:
             yield f"{name}: its rules changed"
 
-    def _because(self, above: Iterable[str], flows: Flows, own: str) -> str:
-        columns = [f.source for f in flows if f.source.name in self._of(f.source.dataset).columns]
-        if columns:
-            return f"{', '.join(sorted({f'{c.dataset}.{c.name}' for c in columns}))} changed"
+    def _because(self, above: Sequence[str], flows: Flows, own: str) -> str:
         rows = [n for n in above if self._of(n).rows]
-        return f"the rows of {', '.join(rows)} changed" if rows else own
+        if rows:
+            return f"the rows of {', '.join(rows)} changed"
+        columns = {
+            f.source for f in flows if f.source.dataset in above and f.source.name in self._of(f.source.dataset).columns
+        }
+        return f"{', '.join(sorted(f'{c.dataset}.{c.name}' for c in columns))} changed" if columns else own
 
     def _of(self, name: str) -> Changes:
         return self.changed.get(name, Changes())

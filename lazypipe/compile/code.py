@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import pickle
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from types import CodeType, FunctionType, MethodType, ModuleType
@@ -17,6 +19,8 @@ __all__ = ["code_of"]
 
 _FOREIGN = frozenset({"polars", "lazypipe"})
 """Packages into which functions are not followed, beside Python's own: their versions are those of the environment."""
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 def code_of(function: Any) -> str:
@@ -51,16 +55,18 @@ class _Reading:
                 return ["method", self.value(value.__func__), self.value(value.__self__)]
             case functools.partial():
                 return ["partial", self.value(value.func), self.value(value.args), self.value(value.keywords)]
+            case staticmethod() | classmethod():
+                return [type(value).__name__, self.value(value.__func__)]
+            case property():
+                return ["property", self.value([value.fget, value.fset])]
             case ModuleType():
                 return ["module", value.__name__]
             case type():
                 return self._class(value)
-            case pl.DataFrame() | pl.LazyFrame() | pl.Series():
-                return (
-                    [type(value).__name__, value.lazy().serialize().hex()]
-                    if not isinstance(value, pl.Series)
-                    else ["Series", value.to_frame().serialize().hex()]
-                )
+            case pl.DataFrame() | pl.LazyFrame():
+                return [type(value).__name__, value.serialize().hex()]
+            case pl.Series():
+                return ["Series", value.to_frame().serialize().hex()]
             case pl.Expr():
                 return ["Expr", value.meta.serialize().hex()]
             case list() | tuple():
@@ -74,14 +80,22 @@ class _Reading:
         try:
             return text(value)
         except Unknown:
-            kind = type(value)
-            state = getattr(value, "__dict__", None)
-            return [kind.__module__, kind.__qualname__, None if state is None else self.value(state)]
+            pass
+        if hasattr(value, "__wrapped__"):
+            return ["wrapped", self.value(value.__wrapped__)]
+        if hasattr(value, "__qualname__"):
+            return ["named", str(value.__module__), value.__qualname__, self.value(getattr(value, "__self__", None))]
+        if hasattr(value, "__dict__"):
+            return ["object", self.value(type(value)), self.value(vars(value))]
+        try:
+            return ["pickled", pickle.dumps(value, protocol=4).hex()]
+        except Exception:  # whatever its class raises
+            return ["shown", type(value).__qualname__, _ADDRESS.sub("", repr(value))]
 
     def _function(self, function: FunctionType) -> list[Any]:
         cells = [self.value(c.cell_contents) for c in function.__closure__ or ()]
         given = [self.value(function.__defaults__), self.value(function.__kwdefaults__)]
-        if _is_foreign(function.__module__) and function.__name__ != "<lambda>":
+        if _is_foreign(function.__module__) and function.__name__ != "<lambda>":  # which no name tells from others
             return ["foreign", function.__module__, function.__qualname__, given, cells]
         names = set(_names(function.__code__))
         globals_ = function.__globals__

@@ -23,6 +23,7 @@ from lazypipe.compile.promise import promised
 from lazypipe.compile.segments import Segment, cut
 from lazypipe.compile.sources import Snapshot, bind, expand_env
 from lazypipe.errors import LazypipeError, SourceError, StorageError, nearest
+from lazypipe.gates import Check
 from lazypipe.plan.explain import Kind, explain
 from lazypipe.plan.fingerprint import Fingerprint
 from lazypipe.plan.graph import Lineage
@@ -109,7 +110,8 @@ class CompiledPipeline:
         """Return what each source, stage and output is made to hold, as hashes; reads no data.
 
         Those of two versions of a pipeline are equal only if they make the same data of the same content of their sources.
-        Where an expression uses ``:now``, they are others at each run that is given another time.
+        Where an expression uses ``:now``, or a rule that takes rows out looks at the clock, they are others at each time that
+        the pipeline is compiled for. Files that a Python function reads by itself are no source: only their names count.
         """
         return self._fingerprints
 
@@ -123,7 +125,22 @@ class CompiledPipeline:
 
     @cached_property
     def _fingerprints(self) -> Mapping[str, Fingerprint]:
-        return MappingProxyType(pipeline_fingerprints(self._parts))
+        return MappingProxyType(pipeline_fingerprints(self._parts, self._rules))
+
+    def _rules(self, name: str) -> tuple[Check, ...]:
+        """Return the checks of a source or stage as they are at one time for all, so that they are others only if rules are."""
+        node = self.nodes[name]
+        written = self.pipeline.sources.get(name) or self.pipeline.stages.get(name)
+        if written is None or not written.gate:
+            return node.checks
+        params = {**self.params, "now": EPOCH}
+
+        def make_scope(step: Step, owner: type[Arguments]) -> Scope:
+            return Scope(owner, step, params=params, guard=_unwatched)
+
+        schemas = {n: other.schema for n, other in self.nodes.items()}
+        made = compile_checks(written.gate, node.schema, make_scope, [], schemas, written.action)
+        return (*node.checks[: len(node.checks) - len(made)], *made)
 
     def dead_columns(self) -> dict[str, tuple[str, ...]]:
         """Return, per source and stage, the columns that no output and no rule needs, as Polars proves it.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from lazypipe.compile.sources import BoundSource
 from lazypipe.gates import Check
 from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.ops import Operation
-from lazypipe.plan.exact import text
+from lazypipe.plan.exact import Unknown, text
 from lazypipe.plan.fingerprint import Fingerprint, digest
 from lazypipe.plan.follow import State, follow
 from lazypipe.plan.reader import read_plan
@@ -28,30 +28,37 @@ from lazypipe.spec.scope import Scope
 from lazypipe.spec.taps import label
 from lazypipe.spec.types import dtype_name
 from lazypipe.sql import empty
-from lazypipe.storage.shape import Shape, refitted
+from lazypipe.storage.shape import refitted
 
 __all__ = ["pipeline_fingerprints"]
 
 
-def pipeline_fingerprints(parts: Parts) -> dict[str, Fingerprint]:
-    """Return the fingerprint of each source, stage and output."""
+def pipeline_fingerprints(parts: Parts, rules: Callable[[str], Sequence[Check]]) -> dict[str, Fingerprint]:
+    """Return the fingerprint of each source, stage and output.
+
+    Parameters
+    ----------
+    rules
+        Gives the checks of a source or stage, the same at whatever time.
+    """
     states: dict[str, State] = {}
     found: dict[str, Fingerprint] = {}
     for name, node in parts.nodes.items():
-        states[name] = _gated(parts, node, _ahead(node, states), states)
-        found[name] = _fingerprint(node, states)
+        states[name] = _gated(parts, node, _ahead(parts, node, states), states)
+        found[name] = _fingerprint(node, rules(name), states)
     for name, output in parts.outputs.items():
         if name not in parts.nodes:
             found[name] = found[output.stage]
     return found
 
 
-def _fingerprint(node: Node, states: Mapping[str, State]) -> Fingerprint:
+def _fingerprint(node: Node, rules: Sequence[Check], states: Mapping[str, State]) -> Fingerprint:
     state = states[node.name]
     columns = {c: digest(dtype_name(t), state.columns[c]) for c, t in node.schema.items()}
-    rules = [_said(c, states) for c in node.checks]
     order = state.sequence if state.ordered else None
-    return Fingerprint(state.rows, columns, order, digest("gate", sorted(rules), _watched(node)))
+    return Fingerprint(
+        state.rows, columns, order, digest("gate", sorted(_said(c, states) for c in rules), _watched(node))
+    )
 
 
 def _watched(node: Node) -> list[str]:
@@ -59,7 +66,7 @@ def _watched(node: Node) -> list[str]:
     return [w for operation, _ in node.steps if (w := str(getattr(operation, "validate", "m:m"))) != "m:m"]
 
 
-def _ahead(node: Node, states: Mapping[str, State]) -> State:
+def _ahead(parts: Parts, node: Node, states: Mapping[str, State]) -> State:
     """Return what is known of a node's rows ahead of its gate."""
     if node.source is not None:
         return _source(node.source)
@@ -69,8 +76,9 @@ def _ahead(node: Node, states: Mapping[str, State]) -> State:
         state = follow(read_plan(stub, exact=True), {**leaves, HERE: state}, _identity(operation, scope))
     if node.shape is not None:
         shape = node.shape
-        last = refitted(label(empty(node.schemas[-1]).lazy(), HERE), node.schemas[-1], shape)
-        state = follow(read_plan(last, exact=True), {HERE: state}, lambda: digest("shape", *_shape(shape)))
+        schema = node.schemas[-1] if node.schemas else parts.nodes[node.inputs[0]].schema
+        last = refitted(label(empty(schema).lazy(), HERE), schema, shape)
+        state = follow(read_plan(last, exact=True), {HERE: state}, lambda: digest("shape", _arguments(shape)))
     return state
 
 
@@ -78,16 +86,12 @@ def _source(source: BoundSource) -> State:
     reader = source.reader
     where = [source.redact(p) for p in source.patterns]
     beyond = [] if source.shape is None else [source.shape.on_new_column, list(source.shape.watched)]
-    rows = digest("source", where, reader.format, text(reader.read), source.on_corrupt, beyond)
-    targets = {} if source.shape is None else {t.name: str(t) for t in source.shape.targets}
+    rows = digest("source", where, reader.format, _arguments(reader.read), source.on_corrupt, beyond)
+    targets = {} if source.shape is None else {t.name: _arguments(t) for t in source.shape.targets}
     columns = {c: digest("column", rows, c, dtype_name(t), targets.get(c, "")) for c, t in source.schema.items()}
     if source.raw:
         columns[RAW_COLUMN] = digest("raw", rows, sorted(columns.items()))
     return State(rows, columns, digest("sequence", rows))
-
-
-def _shape(shape: Shape) -> list[Any]:
-    return [[str(t) for t in shape.targets], shape.on_new_column, list(shape.watched), shape.gated]
 
 
 def _gated(parts: Parts, node: Node, state: State, states: Mapping[str, State]) -> State:
@@ -128,7 +132,10 @@ def _arguments(value: Any) -> str:
         case _ if callable(value):
             return code_of(value)
         case _:
-            return text(value)
+            try:
+                return text(value)
+            except Unknown:
+                return code_of(value)
 
 
 def _said(check: Check, states: Mapping[str, State]) -> str:

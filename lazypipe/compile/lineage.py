@@ -236,7 +236,8 @@ def pipeline_tags(parts: Parts, given: Mapping[str, Mapping[str, tuple[str, ...]
                 # step by step: their plans are there already, and no text is asked for
                 found = _carried(plan_lineage(read_plan(stub)), {**tags, HERE: found})
             if node.shape is not None:
-                last = refitted(label(empty(node.schemas[-1]).lazy(), HERE), node.schemas[-1], node.shape)
+                schema = node.schemas[-1] if node.schemas else parts.nodes[node.inputs[0]].schema
+                last = refitted(label(empty(schema).lazy(), HERE), schema, node.shape)
                 found = _carried(plan_lineage(read_plan(last)), {HERE: found})
             tags[name] = found
         if any(c.repair is not None for c in node.checks):

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache, lru_cache
+from types import NoneType
 from typing import Any
 
 import polars as pl
@@ -29,8 +31,10 @@ _PARTS = frozenset(
 """Attributes that are parts of the plan themselves, or say nothing of what it gives; of the views in ``_OWN`` fewer."""
 
 _OWN: Mapping[str, frozenset[str]] = {
+    "DynamicGroupOptions": frozenset({"offset"}),
     "MapFunction": frozenset({"function"}),
     "Rolling": frozenset({"offset"}),
+    "RollingGroupOptions": frozenset({"offset"}),
     "Slice@node": frozenset({"offset"}),
 }
 _COUNTED = ("partition_by", "order_by")
@@ -42,22 +46,21 @@ class Unknown(Exception):
 
 
 def exact_expr(view: Any, dtype: Any) -> str | None:
-    """Return what tells an expression from others with the same parts; ``dtype`` is what it gives, None if unknown."""
+    """Return what tells an expression from others with the same parts, after its type, which is ``?`` if it is unknown."""
     kind = type(view).__name__
     try:
+        given = "?" if dtype is None else text(dtype)
         match kind:
-            case "NoneType":
+            case "NoneType" | "Gather":  # whether a Gather gives null out of bounds is not shown
                 return None
             case "Column":
-                return ""
-            case "Gather":
-                return None  # whether it gives null out of bounds is not shown
+                return given
             case "Literal":
                 return _literal(view.value, view.dtype)
             case "Function" if dtype is None:
                 return None  # some have a type among their arguments that shows only in what they give
             case _:
-                return f"{kind}{_shown(view, kind)}{'' if dtype is None else text(dtype)}"
+                return f"{given}{kind}{_shown(view, kind)}"
     except Unknown:
         return None
 
@@ -78,10 +81,19 @@ def exact_node(view: Any) -> str | None:
 
 
 def _shown(view: Any, kind: str) -> str:
+    view_type: Any = type(view)  # of Polars, which says nothing of it
+    names, counted = _attributes(view_type, kind)
+    said = [f"{n}={text(getattr(view, n))}" for n in names]
+    said += [f"{n}={_number(getattr(view, n))}" for n in counted]
+    return f"({','.join(said)})"
+
+
+@cache
+def _attributes(view: Any, kind: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the attributes of a view to write down, and those to count."""
+    names = [n for n in dir(view) if not n.startswith("_")]
     parts = _PARTS - _OWN.get(kind, frozenset())
-    said = {n: text(getattr(view, n)) for n in dir(view) if not n.startswith("_") and n not in parts}
-    said |= {n: str(_number(getattr(view, n))) for n in _COUNTED if hasattr(view, n)}
-    return "(" + ",".join(f"{n}={t}" for n, t in sorted(said.items())) + ")"
+    return tuple(n for n in names if n not in parts), tuple(n for n in names if n in _COUNTED)
 
 
 def _number(parts: Any) -> int:
@@ -91,7 +103,7 @@ def _number(parts: Any) -> int:
 def _literal(value: Any, dtype: Any) -> str:
     if type(value).__name__ != "PySeries" and value is not None and _is_finer(dtype):
         raise Unknown(value)  # Python's times end at microseconds
-    return f"Literal({text(dtype)},{text(value)})"
+    return f"{text(dtype)}Literal({text(value)})"
 
 
 def _is_finer(dtype: Any) -> bool:
@@ -135,11 +147,12 @@ def text(value: Any) -> str:
     >>> text(1), text(1.0), text("1"), text(True), text([None, {"b": 2, "a": 1}])
     ('1', '1.0', '"1"', 'True', '[None,{"a":1,"b":2}]')
     """
+    kind = type(value)
+    if kind in _PLAIN:
+        return repr(value)
+    if kind is str:
+        return _quoted(value)
     match value:
-        case None | bool() | int() | float():
-            return repr(value)
-        case str():
-            return json.dumps(value, ensure_ascii=False)
         case bytes():
             return f"bytes({value.hex()})"
         case list() | tuple():
@@ -156,11 +169,20 @@ def text(value: Any) -> str:
         case Decimal() | Fraction():
             return f"{type(value).__name__}({value})"
         case pl.DataType():
-            return f"<{dtype_name(value)}>"
+            return _type(value)
         case type() if issubclass(value, pl.DataType):
             return f"<{value.__name__}>"
         case _:
             return _foreign(value)
+
+
+_PLAIN = frozenset({NoneType, bool, int, float})
+_quoted = json.encoder.encode_basestring
+
+
+@lru_cache(maxsize=512)
+def _type(dtype: pl.DataType) -> str:
+    return f"<{dtype_name(dtype)}>"
 
 
 def _fold(value: date | time) -> str:
@@ -177,8 +199,7 @@ def _foreign(value: Any) -> str:
     if name == "PySeries":
         return _frame(pl.Series._from_pyseries(value).alias("").to_frame())  # noqa: SLF001  # as Polars shows it
     if name in _RECORDS:
-        record = {n: text(getattr(value, n)) for n in dir(value) if not n.startswith("_") and n != "index_column"}
-        return f"{name}({','.join(f'{n}={t}' for n, t in sorted(record.items()))})"
+        return f"{name}{_shown(value, name)}"
     if type(value).__module__ == "builtins" and _MEMBER.fullmatch(said := str(value)):
         return said
     raise Unknown(value)

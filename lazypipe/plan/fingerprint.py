@@ -6,7 +6,6 @@ written in another way may be built once more. So whatever is not known to be ha
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +26,7 @@ def digest(*parts: Any) -> str:
     >>> digest("a", ["b", "c"]) == digest("a", ["b", "c"]), digest("a", "b") == digest("ab"), len(digest())
     (True, False, 64)
     """
-    return blake3(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()
+    return blake3(ascii(parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

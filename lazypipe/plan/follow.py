@@ -103,6 +103,8 @@ class _Values:
 
     def of(self, expr: PlanExpr, place: Any) -> str:
         """Return the hash of an expression; ``place`` is where it stands in its node."""
+        if expr.kind == "column" and expr.name in self.state.columns:
+            return self.state.columns[expr.name]
         for number, part in enumerate(postorder(expr, _parts)):
             if id(part) not in self.known:
                 self.known[id(part)] = self._one(part, [self.side, place, number])
@@ -122,10 +124,10 @@ class _Values:
         said = [expr.kind, expr.name, expr.exact]
         if expr.kind == "operator" and expr.name in _TOGETHER:
             return digest("all", expr.name, expr.exact, sorted(self._operands(expr)))
-        if expr.kind == "operator" and (expr.name in _EITHER or (expr.name in _SUMS and _is_number(expr.exact))):
+        if expr.kind == "operator" and (
+            expr.name in _EITHER or (expr.name in _SUMS and expr.exact.startswith(_NUMBERS))
+        ):
             args.sort()
-        if expr.kind == "function" and expr.name in ("any_horizontal", "all_horizontal"):
-            args = sorted(set(args))
         if is_rowwise(expr):
             return digest(said, args, by)
         rows = self.state.rows
@@ -159,10 +161,6 @@ _SUMS = frozenset({"Plus", "Multiply"})
 _NUMBERS = ("<Int", "<UInt", "<Float")
 
 
-def _is_number(exact: str) -> bool:
-    return exact[exact.rfind("<") :].startswith(_NUMBERS)
-
-
 def _parts(expr: PlanExpr) -> tuple[PlanExpr, ...]:
     return (*expr.args, *expr.by)
 
@@ -191,17 +189,14 @@ class _Step:
         return {n.name: here.of(n.expr, n.name) for n in exprs}
 
     def opaque(self) -> State:
-        return self.other(self.seeing.opaque([s.everything for s in self.inputs]))
+        node = self.node
+        said = [node.kind, list(node.paths), list(node.columns)]
+        return self.other(self.seeing.opaque(said, [s.everything for s in self.inputs]))
 
     def reshaped(self) -> State:
-        """Return rows that each column of each input may have a part in."""
-        exprs = self.named(self.node.exprs) if self.inputs else {}
-        keys = self.here().all(self.node.keys) if self.inputs else []
-        if len(self.inputs) > 1 and (exprs or keys):
-            return self.opaque()
-        options = [str(o) for o in self.node.options]
-        said = [self.node.kind, self.node.exact, list(self.node.columns), options]
-        return self.other(digest(said, sorted(exprs.items()), keys, [s.everything for s in self.inputs]))
+        """Return rows that each column of each input may have a part in; the options of a node name its columns."""
+        said = [self.node.kind, self.node.exact, list(self.node.columns)]
+        return self.other(digest(said, [s.everything for s in self.inputs]))
 
     def other(self, rows: str) -> State:
         columns = {c: digest("column", rows, c) for c in self.node.columns}
@@ -269,7 +264,8 @@ class _Step:
         node, (left, right) = self.node, self.inputs
         one, other = _Values(left, self.seeing, "left"), _Values(right, self.seeing, "right")
         how, suffix = node.option("how"), node.option("suffix")
-        pairs = [list(p) for p in zip(one.all(node.keys), other.all(node.right_keys), strict=True)]
+        ours, theirs = one.all(node.keys), other.all(node.right_keys)
+        pairs = [list(p) for p in zip(ours, theirs, strict=True)]
         by_order = [left.sequence, right.sequence] if how == "asof" else []
         if how != "asof":
             pairs.sort()
@@ -280,9 +276,11 @@ class _Step:
         for name in node.columns:
             there = name if name in right.columns else name.removesuffix(suffix)
             if how in ("right", "full"):
-                # which side a key is from depends on the row
+                # which side a value is from depends on the row; that of a key may be its mate's
                 sides = [left.columns.get(name), right.columns.get(name), right.columns.get(there)]
-                columns[name] = digest("joined", rows, sides)
+                columns[name] = digest(
+                    "joined", rows, sides, _mates(name, node.keys, theirs), _mates(name, node.right_keys, ours)
+                )
             elif name in left.columns:
                 columns[name] = left.columns[name]
             else:
@@ -314,6 +312,11 @@ class _Step:
         made = {node.option("value"): digest("value", rows), node.option("variable"): digest("variable", rows)}
         columns = {c: made.get(c) or first.columns[c] for c in node.columns}
         return State(rows, columns, digest("sequence", rows, first.sequence))
+
+
+def _mates(name: str, keys: Sequence[PlanExpr], others: Sequence[str]) -> list[str]:
+    """Return what a column is compared with as a key of a join."""
+    return [o for k, o in zip(keys, others, strict=True) if k.kind == "column" and k.name == name]
 
 
 _STEPS: Mapping[str, Callable[[_Step], State]] = {

@@ -162,6 +162,8 @@ class Capture:
             elif kind == "PythonScan" and view.options[3] is not None and view.options[3][0] == "polars":
                 self._copy_expr(traverser, view.options[3][1])
             exact = exact_node(view) if self.exact else None
+            if self.exact and _is_label(view, kind):
+                inputs = []  # its name stands for what is below
             if kind == "DataFrameScan":
                 view = None  # its rows must not be kept alive
             columns = {} if kind in _DERIVED else traverser.get_schema()
@@ -195,10 +197,9 @@ class Capture:
         while pending:
             number = pending.pop()
             view = self._exprs[number]
-            if number not in self._types:
-                typed = view is not None and type(view).__name__ not in _TYPELESS
-                self._types[number] = _type(traverser, number) if typed else None
-                pending += [i for group in _groups(view) for name in group for i in _ids(getattr(view, name))]
+            typed = view is not None and type(view).__name__ not in _TYPELESS
+            self._types[number] = _type(traverser, number) if typed else None
+            pending += [i for group in _groups(view) for name in group for i in _ids(getattr(view, name))]
 
     def plan(self) -> PlanNode:
         """Return the plan.
@@ -235,18 +236,23 @@ def _view(traverser: Any) -> tuple[Any, str]:
     return view, type(view).__name__
 
 
-_TYPELESS = frozenset({"Alias", "Cast", "Column", "Len", "Literal"})
+_TYPELESS = frozenset({"Alias", "Len", "Literal"})
 """Expressions whose type follows from what is known of them."""
 
 
 def _type(traverser: Any, number: int) -> Any:
-    """Return the type of an expression's values; None where Polars cannot tell, as of some on a join's right side."""
+    """Return the type of an expression's values, None where Polars cannot tell."""
     try:
         return traverser.get_dtype(number)
-    except BaseException as error:  # a panic is no Exception
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
+    except Exception:  # see _view
         return None
+
+
+def _is_label(view: Any, kind: str) -> bool:
+    if kind != "MapFunction" or view.function[0] != "unnest":
+        return False
+    mark = None if view.function[1] else read_mark(view.function[2])
+    return mark is not None and mark[0] == "label"
 
 
 def _check_version(found: tuple[int, ...]) -> None:
@@ -279,19 +285,23 @@ class _Exprs:
         return tuple(self.get(e.node) for e in exprs)
 
     def get(self, root: int) -> PlanExpr:
+        if root in self._made:
+            return self._made[root]
         pending = [root]
         while pending:
             number = pending[-1]
             view = self._views[number]
-            args, by = ([i for n in g for i in _ids(getattr(view, n))] for g in _groups(view))
+            of, which = _groups(view)
+            args = [i for n in of for i in _ids(getattr(view, n))]
+            by = [i for n in which for i in _ids(getattr(view, n))]
             missing = [i for i in (*args, *by) if i not in self._made]
             if missing:
                 pending += missing
                 continue
-            made = _expr(view, tuple(self._made[i] for i in args), tuple(self._made[i] for i in by))
-            if number in self._types and type(view).__name__ != "Alias":
-                made = replace(made, exact=exact_expr(view, self._types[number]))
-            self._made[number] = made
+            exact = exact_expr(view, self._types[number]) if number in self._types else None
+            self._made[number] = _expr(
+                view, tuple(self._made[i] for i in args), tuple(self._made[i] for i in by), exact
+            )
             pending.pop()
         return self._made[root]
 
@@ -306,30 +316,34 @@ _EXPR_KINDS: Mapping[str, ExprKind] = {
 }  # fmt: skip
 
 
-def _expr(view: Any, args: tuple[PlanExpr, ...], by: tuple[PlanExpr, ...]) -> PlanExpr:
+def _expr(view: Any, args: tuple[PlanExpr, ...], by: tuple[PlanExpr, ...], exact: str | None = None) -> PlanExpr:
     match type(view).__name__:
         case "Column":
-            return PlanExpr("column", view.name)
+            return PlanExpr("column", view.name, exact=exact)
         case "Literal":
-            return PlanExpr("literal", literal(view.value))
+            return PlanExpr("literal", literal(view.value), exact=exact)
         case "Alias":
             return args[0]
         case "BinaryExpr":
-            return PlanExpr("operator", str(view.op).removeprefix("Operator."), args)
+            return PlanExpr("operator", str(view.op).removeprefix("Operator."), args, exact=exact)
         case "Cast":
-            return PlanExpr("cast", str(view.dtype), args)
+            return PlanExpr("cast", str(view.dtype), args, exact=exact)
         case "Agg":
-            return PlanExpr("agg", str(view.name), args, options=() if view.options is None else (view.options,))
+            return PlanExpr(
+                "agg", str(view.name), args, options=() if view.options is None else (view.options,), exact=exact
+            )
         case "Function":
             data = view.function_data
             name, *options = data if isinstance(data, tuple) else (data,)
-            return PlanExpr("function", function_name(name), args, options=tuple(plain(o) for o in options))
+            return PlanExpr(
+                "function", function_name(name), args, options=tuple(plain(o) for o in options), exact=exact
+            )
         case "Window":
-            return PlanExpr("window", "", args, by, (len(view.partition_by),))
+            return PlanExpr("window", "", args, by, (len(view.partition_by),), exact)
         case "Rolling":
-            return PlanExpr("rolling", "", args, by, (duration(view.period), duration(view.offset)))
+            return PlanExpr("rolling", "", args, by, (duration(view.period), duration(view.offset)), exact)
         case kind if kind in _EXPR_KINDS:
-            return PlanExpr(_EXPR_KINDS[kind], "", args, by)
+            return PlanExpr(_EXPR_KINDS[kind], "", args, by, exact=exact)
         case _:
             return PlanExpr("opaque")
 

@@ -12,7 +12,8 @@ from lazypipe.plan.nodes import PlanExpr, postorder
 __all__ = ["is_rowwise", "is_series", "keeps_length", "needs_no_order"]
 
 _FAMILIES = ("str.", "dt.", "struct.")
-_NOT_ROWWISE = frozenset({"str.concat_vertical", "str.join"})
+_NOT_ROWWISE = frozenset({"str.concat_vertical", "str.join", "str.json_decode", "str.to_decimal"})
+"""Functions of text that gather it, or look at all of it for what type there is."""
 _ROWWISE = frozenset(
     {
         "abs", "all_horizontal", "any_horizontal", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctanh", "as_struct", "atan2",
@@ -21,7 +22,7 @@ _ROWWISE = frozenset(
         "list.contains", "list.count_matches", "list.diff", "list.drop_nulls", "list.get", "list.join", "list.length", "list.max",
         "list.mean", "list.median", "list.min", "list.set_operation", "list.shift", "list.slice", "list.sort", "list.std", "list.sum",
         "list.var", "log", "log1p", "max_horizontal", "mean_horizontal", "min_horizontal", "negate", "not", "pow", "radians",
-        "round", "round_sig_figs", "sign", "sin", "sinh", "sqrt", "sum_horizontal", "tan", "tanh", "to_physical", "truncate",
+        "round", "round_sig_figs", "sign", "sin", "sinh", "sqrt", "sum_horizontal", "tan", "tanh", "truncate",
     }
 )  # fmt: skip
 _LOOKUPS = frozenset({"is_in", "replace", "replace_strict"})
@@ -35,8 +36,9 @@ _SAME_LENGTH = frozenset(
 _ANY_ORDER = frozenset({"count", "len", "n_unique", "null_count"})
 _EXACT = frozenset({"all", "any", "max", "median", "min", "sum"})
 """Aggregates whose result does not depend on the order of rows, unless they are of floats."""
-_FLOATS = ("<Float16>", "<Float32>", "<Float64>")
 _EXACT_TYPES = ("<Int", "<UInt", "<Boolean>", "<String>", "<Date>", "<Datetime(", "<Duration(", "<Time>", "<Decimal(")
+_TEMPORAL = ("<Date>", "<Datetime(", "<Duration(", "<Time>")
+_FROM = ("<Int", "<UInt", "<Float", "<Decimal", "<Null>", *_TEMPORAL)
 
 
 def is_rowwise(expr: PlanExpr) -> bool:
@@ -49,16 +51,21 @@ def is_rowwise(expr: PlanExpr) -> bool:
     """
     if expr.kind == "function" and expr.name in _LOOKUPS:
         return all(a.kind == "literal" for a in expr.args[1:])
-    if any(is_series(a) for a in expr.args):
+    if any(is_series(a) for a in (*expr.args, *expr.by)):
         return False
+    if expr.kind == "cast":
+        # how text is read as a time is guessed from the first of it
+        return not _is(expr, _TEMPORAL) or all(_is(a, _FROM) or a.kind == "literal" for a in expr.args)
     if expr.kind != "function":
-        return expr.kind in ("column", "literal", "cast", "operator", "ternary")
+        return expr.kind in ("column", "literal", "operator", "ternary")
+    if expr.name == "str.strptime":
+        return expr.options[0] is not None
     return expr.name in _ROWWISE or (expr.name.startswith(_FAMILIES) and expr.name not in _NOT_ROWWISE)
 
 
 def is_series(expr: PlanExpr) -> bool:
     """Whether an expression is a literal of several values, one for each row."""
-    return expr.kind == "literal" and ",Frame(" in (expr.exact or "")
+    return expr.kind == "literal" and ">Literal(Frame(" in (expr.exact or "")
 
 
 def needs_no_order(expr: PlanExpr) -> bool:
@@ -66,17 +73,18 @@ def needs_no_order(expr: PlanExpr) -> bool:
 
     Examples
     --------
-    >>> [needs_no_order(PlanExpr("agg", a, exact="<Float64>")) for a in ("count", "sum", "first")]
+    >>> [needs_no_order(PlanExpr("agg", a, exact="<Float64>Agg()")) for a in ("count", "sum", "first")]
     [True, False, False]
     """
     if expr.kind == "len":
         return True
     if expr.kind not in ("agg", "function"):
         return False
-    said = expr.exact or ""
-    return expr.name in _ANY_ORDER or (
-        expr.name in _EXACT and said[said.rfind("<") :].startswith(_EXACT_TYPES) and not said.endswith(_FLOATS)
-    )
+    return expr.name in _ANY_ORDER or (expr.name in _EXACT and _is(expr, _EXACT_TYPES))
+
+
+def _is(expr: PlanExpr, types: tuple[str, ...]) -> bool:
+    return (expr.exact or "").startswith(types)
 
 
 def keeps_length(expr: PlanExpr) -> Literal[True, False] | None:
@@ -88,9 +96,11 @@ def keeps_length(expr: PlanExpr) -> Literal[True, False] | None:
     >>> [keeps_length(e) for e in (column, PlanExpr("agg", "sum", (column,)), PlanExpr("sort", "", (column,)))]
     [True, None, False]
     """
+    if expr.kind == "column":
+        return True
     known: dict[int, bool | None] = {}
-    for part in postorder(expr, lambda e: e.args):
-        args = [known[id(a)] for a in part.args]
+    for part in postorder(expr, _values):
+        args = [known[id(a)] for a in _values(part)]
         if part.kind == "column":
             found: bool | None = True
         elif part.kind in ("literal", "len", "agg"):
@@ -103,3 +113,7 @@ def keeps_length(expr: PlanExpr) -> Literal[True, False] | None:
             found = False
         known[id(part)] = found
     return known[id(expr)]
+
+
+def _values(expr: PlanExpr) -> tuple[PlanExpr, ...]:
+    return (*expr.args, *expr.by) if expr.kind == "ternary" else expr.args
