@@ -81,6 +81,8 @@ class Changes:
         URI → why: files whose content had to be looked at, and could not be. They count as changed.
     ignored
         Files that changed or went, and were to be ignored (``allowed``): they stay consumed as they were.
+    waiting
+        Files that were consumed, and are not to be looked at now: they stay consumed as they were.
     position
         Of a database or a stream: what was consumed before, and what is there now, where they differ.
     before, now
@@ -102,6 +104,7 @@ class Changes:
     unchanged: int = 0
     unreadable: Mapping[str, str] = NOTHING
     ignored: tuple[ConsumedFile, ...] = ()
+    waiting: tuple[ConsumedFile, ...] = ()
     position: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None
     before: Consumed | None = field(default=None, repr=False)
     now: Snapshot | Consumed = field(default=Snapshot(()), repr=False)
@@ -122,7 +125,7 @@ class Changes:
         return self.nothing and not (self.moved or self.touched)
 
     def __str__(self) -> str:
-        kinds = ("added", "modified", "truncated", "grown", "removed", "moved", "touched", "ignored")
+        kinds = ("added", "modified", "truncated", "grown", "removed", "moved", "touched", "ignored", "waiting")
         counts = {k: len(getattr(self, k)) for k in kinds} | {"unchanged": self.unchanged}
         told = [f"{n:,} {k}" for k, n in counts.items() if n]
         if self.redelivered:
@@ -155,9 +158,9 @@ class Changes:
                 with suppress(SourceError):
                     hashes[file.uri] = hasher(file)
         made = Consumed.of(self.now, listed=listed, hashes=hashes, name=self.name, uri=uri)
-        if not self.ignored:
+        if not (self.ignored or self.waiting):
             return made
-        kept = {f.uri: f for f in self.ignored}
+        kept = {f.uri: f for f in (*self.ignored, *self.waiting)}
         files = [kept.pop(f.uri, f) for f in made.files]
         return replace(made, files=(*files, *kept.values()))
 
@@ -170,6 +173,7 @@ def compare(
     detect: Detect = "stamp",
     prefix: PrefixHasher | None = None,
     name: Callable[[str], str] | None = None,
+    waiting: Iterable[str] = (),
 ) -> Changes:
     """Say what has changed between what was consumed and what is there.
 
@@ -188,11 +192,13 @@ def compare(
         compressed: those that were only appended to are ``grown`` then. Otherwise they are modified.
     name
         What a URI was kept as, if not as it is.
+    waiting
+        URIs of files that are there, were left out of ``now``, and so are not gone: those of ``Delivery.waiting``.
     """
     if isinstance(now, Consumed):
         at = before.at if before is not None and before.kind == now.kind else NOTHING
         return Changes(position=None if at == now.at else (at, now.at), before=before, now=now)
-    return _Comparison(before or Consumed("files"), now, hasher, detect, prefix, name).changes()
+    return _Comparison(before or Consumed("files"), now, hasher, detect, prefix, name).changes(waiting)
 
 
 class _Comparison:
@@ -216,7 +222,7 @@ class _Comparison:
         self.hashes: dict[str, str] = {}
         self.unreadable: dict[str, str] = {}
 
-    def changes(self) -> Changes:
+    def changes(self, waiting: Iterable[str]) -> Changes:
         """Compare name by name, then look for moves among what came and went."""
         left = {f[0]: f for f in self.before.files}
         trusted, limit = self._trusted()
@@ -240,6 +246,7 @@ class _Comparison:
         for file, old in other:
             kind = self._kind(file, old)
             kinds[kind].append(Grown(file, old.size or 0) if kind == "grown" else file)
+        held = [left.pop((name or str)(uri), None) for uri in waiting]
         gone = set(left)
         moved, added = self._moves(came, left)
         redelivered = self._again(added, gone)
@@ -251,6 +258,7 @@ class _Comparison:
             redelivered=tuple(redelivered),
             unchanged=unchanged,
             unreadable=self.unreadable,
+            waiting=tuple(f for f in held if f is not None),
             before=self.before,
             now=self.now,
             hashes=self.hashes,

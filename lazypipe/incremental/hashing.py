@@ -35,7 +35,7 @@ def hash_file(uri: str, storage_options: Mapping[str, Any] | None = None) -> str
 
 def _hash_local(path: str) -> str:
     # without a file object: opening one costs as much as hashing a small file
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
         first = os.read(file, _SMALL)
         made = blake3(first, max_threads=blake3.AUTO if len(first) == _SMALL else 1)
