@@ -86,8 +86,8 @@ def test_public_names() -> None:
     assert sorted(lazypipe.__all__) == list(lazypipe.__all__) or lazypipe.__all__[0][0].isupper()
     assert set(lazypipe.__all__) == {
         "Builder", "CheckResult", "CommitConflict", "DefinitionError", "GateError", "GateReport", "Impact", "Interrupted", "LazypipeError", "Lineage",
-        "Location", "Pipeline", "Plan", "Problem", "Reach", "ReplayResult", "RunError", "RunResult", "SegmentResult", "SourceError",
-        "Split", "StorageError", "Trace", "Traced", "apply", "catalog", "check", "contracts", "json_schema", "load",
+        "Location", "Pipeline", "Plan", "Problem", "Reach", "ReplayResult", "RowDiff", "RunError", "RunResult", "SegmentResult", "SourceError",
+        "Split", "StorageError", "Trace", "Traced", "apply", "catalog", "check", "contracts", "diff", "json_schema", "load",
         "pipeline", "replay", "rule", "scan", "split", "suggest_rules", "trace", "vacuum",
     }  # fmt: skip
     for name in lazypipe.__all__:
