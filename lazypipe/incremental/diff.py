@@ -31,6 +31,9 @@ COLUMNS_COLUMN = "_columns"
 PART = 50_000_000
 """Rows of the larger side that are compared at a time."""
 
+_FEW = 10_000
+"""Keys that are looked for by a filter; more of them by a join."""
+
 _OWN = ("before", "after")
 _KEY, _ROW, _SIDE = "__lazypipe_key", "__lazypipe_row", "__lazypipe_side"
 
@@ -329,7 +332,10 @@ class _Work:
         """Return all rows that have one of the keys."""
         if not len(keys):
             return side.schema.to_frame()
-        hashed = side.frame.with_columns(pl.struct(self._cast(self.key)).hash().alias(_KEY))
+        hashes = pl.struct(self._cast(self.key)).hash()
+        if len(keys) <= _FEW:  # a filter goes down into the files: other columns are decoded where it matches only
+            return side.frame.filter(hashes.is_in(keys.implode())).collect(engine="streaming")
+        hashed = side.frame.with_columns(hashes.alias(_KEY))
         kept = hashed.join(keys.to_frame().lazy(), on=_KEY, how="semi")
         return kept.drop(_KEY).collect(engine="streaming")
 
@@ -358,13 +364,22 @@ class _Work:
 
 def _cancel(one: pl.DataFrame, other: pl.DataFrame) -> pl.Series:
     """Return the hashes of the keys of rows that one side has more often than the other."""
-    shared = min(one.height, other.height)
-    differs = one[_ROW].head(shared) != other[_ROW].head(shared)
-    sides = []
-    for frame, sign in ((one, 1), (other, -1)):
-        rest = pl.concat([frame.head(shared).filter(differs), frame.slice(shared)])
-        sides.append(rest.with_columns(pl.lit(sign, dtype=pl.Int8).alias(_SIDE)))
-    if not sides[0].height + sides[1].height:
-        return one[_KEY].head(0)
-    left = pl.concat(sides).group_by(_ROW).agg(pl.col(_SIDE).cast(pl.Int64).sum(), pl.col(_KEY).first())
+    # from the front, then from the end: what was put in or taken out at one place only moves the rows behind it
+    one, other = _apart(*_apart(one, other), from_end=True)
+    if not one.height + other.height:
+        return one[_KEY]
+    sides = [f.with_columns(pl.lit(sign, dtype=pl.Int64).alias(_SIDE)) for f, sign in ((one, 1), (other, -1))]
+    left = pl.concat(sides).group_by(_ROW).agg(pl.col(_SIDE).sum(), pl.col(_KEY).first())
     return left.filter(pl.col(_SIDE) != 0)[_KEY]
+
+
+def _apart(one: pl.DataFrame, other: pl.DataFrame, *, from_end: bool = False) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the rows of both sides without those that are the same at the same place, counted from the front or the end."""
+    shared = min(one.height, other.height)
+    places = [f.height - shared if from_end else 0 for f in (one, other)]
+    differs = one[_ROW].slice(places[0], shared) != other[_ROW].slice(places[1], shared)
+    left, right = (
+        pl.concat([f.slice(0, at), f.slice(at, shared).filter(differs), f.slice(at + shared)])
+        for f, at in zip((one, other), places, strict=True)
+    )
+    return left, right

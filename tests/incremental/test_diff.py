@@ -172,13 +172,14 @@ def plain(value: Any) -> Any:
     return "NaN" if isinstance(value, float) and math.isnan(value) else value
 
 
-@pytest.mark.parametrize("part", [module.PART, 2])
+@pytest.mark.parametrize(("part", "few"), [(module.PART, module._FEW), (2, 1)])
 @given(before=ROWS, after=ROWS, keep=st.lists(st.integers(0, 5)), data=st.data())
-def test_any_two_tables(part: int, before: Any, after: Any, keep: list[int], data: st.DataObject) -> None:
+def test_any_two_tables(part: int, few: int, before: Any, after: Any, keep: list[int], data: st.DataObject) -> None:
     after |= {k: before[k] for k in keep if k in before}
     order = lambda keys: data.draw(st.permutations(keys))  # noqa: E731
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "PART", part)
+        patch.setattr(module, "_FEW", few)
         found = lp.diff(frame(before, order), frame(after, order), key="k")
     assert set(found.inserted["k"]) == after.keys() - before.keys()
     assert set(found.deleted["k"]) == before.keys() - after.keys()
