@@ -83,8 +83,18 @@ def test_what_is_equal() -> None:
         ).counts["updated"]
         == 2
     )
+    for one, other in (([{"a": None}], [None]), ([[]], [None]), ([[None]], [[]]), ([[1, 2]], [[2, 1]])):
+        dtype: Any = pl.Struct({"a": pl.Int64}) if isinstance(one[0], dict) else pl.List(pl.Int64)
+        frames = [pl.DataFrame({"k": [1], "x": pl.Series(v, dtype=dtype)}) for v in (one, other)]
+        assert lp.diff(*frames, key="k").counts["updated"] == 1, (one, other)
     nulls = pl.DataFrame({"k": [1], "x": [None]}, schema={"k": pl.Int64, "x": pl.Float64})
     assert lp.diff(nulls, pl.DataFrame({"k": [1], "x": [math.nan]}), key="k").counts["updated"] == 1
+
+
+def test_values_that_change_places_between_columns() -> None:
+    before = pl.DataFrame({"k": [1, 2], "x": [1, 2], "y": [2, 2]})
+    after = before.select("k", x="y", y="x")
+    assert lp.diff(before, after, key="k").updated["_columns"].to_list() == [["x", "y"]]
 
 
 def test_columns_that_only_one_has_are_told_and_make_no_row_differ() -> None:
