@@ -100,6 +100,9 @@ class BoundSource:
         files = expand(self.patterns, self.reader.storage_options, endings=FORMATS[self.reader.format])
         if self.intake.expect is not None:
             files = tuple(f for f in files if not self.intake.expect.is_beside(f.uri))
+            if not files:
+                what = "there are markers and manifests only, and no data file"
+                raise SourceError(what, uri=self.patterns[0], fix="deliver the data, or check marker and manifest")
         found = Snapshot(files)
         return found if self.on_corrupt == "fail" else self.set_aside(found, preflight(found.files, self.reader))
 

@@ -113,3 +113,14 @@ def test_markers_and_manifests_hold_no_data(tmp_path: Path) -> None:
     pipe = lp.pipeline("p", base=str(tmp_path)).source("a", "*.csv", expect=says).output("a", "out").build()
     assert pipe.compile().run().status == "done"
     assert lp.scan(str(tmp_path / "out")).collect().rows() == [(1,)]
+
+
+def test_markers_and_manifests_alone_are_no_data(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text("name\na.csv\n")
+    pipe = lp.pipeline("p", base=str(tmp_path)).source("a", "*.csv", expect={"manifest": "manifest.csv"})
+    with pytest.raises(lp.SourceError) as caught:
+        pipe.output("a", "out").build().compile()
+    assert str(caught.value) == (
+        f"{tmp_path}/*.csv: source 'a': there are markers and manifests only, and no data file; "
+        "deliver the data, or check marker and manifest"
+    )
