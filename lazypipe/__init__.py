@@ -16,7 +16,21 @@ Schema([('x', Int64)])
 """
 
 from lazypipe import contracts
-from lazypipe.api import Builder, Pipeline, Plan, apply, catalog, check, load, pipeline, replay, split, trace, vacuum
+from lazypipe.api import (
+    Builder,
+    Pipeline,
+    Plan,
+    apply,
+    catalog,
+    check,
+    diff,
+    load,
+    pipeline,
+    replay,
+    split,
+    trace,
+    vacuum,
+)
 from lazypipe.errors import (
     CommitConflict,
     DefinitionError,
@@ -33,6 +47,7 @@ from lazypipe.gates.alone import Split
 from lazypipe.gates.custom import rule
 from lazypipe.gates.report import CheckResult, GateReport
 from lazypipe.gates.suggest import suggest_rules
+from lazypipe.incremental.diff import RowDiff
 from lazypipe.plan.fingerprint import Changes, Fingerprint
 from lazypipe.plan.graph import Lineage
 from lazypipe.plan.places import Impact, Reach
@@ -63,6 +78,7 @@ __all__ = [
     "Problem",
     "Reach",
     "ReplayResult",
+    "RowDiff",
     "RunError",
     "RunResult",
     "SegmentResult",
@@ -75,6 +91,7 @@ __all__ = [
     "catalog",
     "check",
     "contracts",
+    "diff",
     "json_schema",
     "load",
     "pipeline",

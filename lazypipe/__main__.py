@@ -86,6 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     trace = with_plan(command("trace", _trace, "Show which source rows, in which files, made a row of an output."))
     trace.add_argument("output")
     trace.add_argument("--key", action="append", required=True, metavar="COLUMN=VALUE", help="the row's key")
+    diff = command("diff", _diff, "Show which rows make one table into another: inserted, updated, deleted.")
+    diff.add_argument("a", help="a dataset's folder, of a version as FOLDER@VERSION, or files")
+    diff.add_argument("b", help="the table to compare it with")
+    diff.add_argument("--key", action="append", required=True, metavar="COLUMN", help="a column that identifies a row")
+    diff.add_argument("-n", "--rows", type=int, default=20, help="rows of each kind to show. Default: 20")
     vacuum = command("vacuum", _vacuum, "Delete files that no kept version uses.")
     vacuum.add_argument("target", help="a definition, or the folder of a dataset")
     vacuum.add_argument("--keep", type=int, default=1, metavar="N", help="versions to keep. Default: 1")
@@ -233,6 +238,17 @@ def _trace(options: argparse.Namespace) -> int:
     found = _compiled(options).trace(options.output, _pairs("--key", options.key))
     _json(found.to_dict()) if options.json else print(found.to_markdown())
     return 0
+
+
+def _diff(options: argparse.Namespace) -> int:
+    found = lp.diff(_table(options.a), _table(options.b), key=options.key)
+    _json(found.to_dict()) if options.json else print(found.to_markdown(options.rows))
+    return 0
+
+
+def _table(text: str) -> str | tuple[str, int]:
+    uri, at, version = text.rpartition("@")
+    return (uri, int(version)) if at and version.isdecimal() else text
 
 
 def _vacuum(options: argparse.Namespace) -> int:

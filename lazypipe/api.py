@@ -21,6 +21,7 @@ from lazypipe.contracts import Column, Contract
 from lazypipe.errors import LazypipeError, nearest
 from lazypipe.gates.alone import Split, check_frame, split_frame
 from lazypipe.gates.report import GateReport
+from lazypipe.incremental.diff import diff
 from lazypipe.plan.catalog import join
 from lazypipe.plan.graph import Lineage
 from lazypipe.run import replay as replays
@@ -45,6 +46,7 @@ __all__ = [
     "apply",
     "catalog",
     "check",
+    "diff",
     "load",
     "pipeline",
     "replay",

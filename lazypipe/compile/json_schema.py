@@ -129,6 +129,58 @@ def _output_contract() -> dict[str, Any]:
     return said | {"minProperties": 1}
 
 
+def _intake() -> dict[str, Any]:
+    """Return the properties of a source that say how deliveries are taken in."""
+    count = {"type": "integer", "minimum": 1}
+    expect = _object(
+        "What makes a delivery whole; all that is said must hold.",
+        {
+            "files": _described(count, "How many files there are."),
+            "at_least": _described(count, "How many files there are at the least."),
+            "marker": _described(
+                _TEXT,
+                "Name, or pattern, of a file that stands in a folder, or in one above it, when the folder is whole, such as "
+                "_SUCCESS; with {name} in it each data file has its own, such as '{name}.done'.",
+            ),
+            "manifest": _described(
+                _TEXT,
+                "Name, or pattern, of a file that lists the data files of its folder and those below, with sizes and checksums "
+                "(sha256, md5, blake3) where it has them: JSON, JSON lines, CSV with a header, or as sha256sum writes it.",
+            ),
+            "per": {
+                "description": "Whether files are counted in the whole source or in each folder. Default: source.",
+                "enum": ["source", "folder"],
+            },
+        },
+    )
+    return {
+        "detect": {
+            "description": "Whether a file with the size and stamp it had is taken for unchanged, or its content is hashed in "
+            "every run. Default: stamp.",
+            "enum": ["stamp", "content"],
+        },
+        "on_removed": {
+            "description": "What to do about a file that was read and is gone. delete: its rows go; ignore: they stay; fail stops "
+            "the run. Default: delete.",
+            "enum": ["ignore", "delete", "fail"],
+        },
+        "on_modified": {
+            "description": "What to do about a file that was read and has other content. reprocess: its rows are made anew; "
+            "ignore: they stay as they were; fail stops the run. Default: reprocess.",
+            "enum": ["reprocess", "fail", "ignore"],
+        },
+        "settle": _described(
+            _TEXT, "How long a file must not have been written to before it is read, such as 90s or 5m. Default: 0s."
+        ),
+        "expect": expect | {"minProperties": 1},
+        "on_partial": {
+            "description": "What to do about a delivery that is not whole. wait: leave it for a later run; fail stops the run. "
+            "Default: wait.",
+            "enum": ["wait", "fail"],
+        },
+    }
+
+
 def build() -> dict[str, Any]:
     """Return the schema, with every operation and rule that is registered."""
     description = _described(_TEXT, "What it is for, in words.")
@@ -196,6 +248,7 @@ def build() -> dict[str, Any]:
                 "delivered anew. Default: fail.",
                 "enum": ["fail", "quarantine_file", "skip"],
             },
+            **_intake(),
             "description": description,
         },
         ("uri",),

@@ -9,6 +9,7 @@ from typing import Any, cast
 import polars as pl
 
 from lazypipe.compile.contract import cell_checks, read_contract, resolve
+from lazypipe.compile.intake import Intake, read_intake
 from lazypipe.errors import SourceError, nearest
 from lazypipe.gates import Check
 from lazypipe.gates.tap import RAW_COLUMN
@@ -57,6 +58,7 @@ class BoundSource:
     schema: pl.Schema = field(default_factory=pl.Schema)
     shape: Shape | None = None
     on_corrupt: OnCorrupt = "fail"
+    intake: Intake = Intake()
     declares: bool = False
     tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     _looked: dict[FileInfo, pl.Schema] = field(default_factory=dict, repr=False, compare=False)
@@ -107,7 +109,13 @@ class BoundSource:
                     "there is no dataset here", uri=self.patterns[0], fix="run the pipeline that writes it"
                 )
             return Snapshot(dataset.files(commit), commit)
-        found = Snapshot(expand(self.patterns, self.reader.storage_options, endings=FORMATS[self.reader.format]))
+        files = expand(self.patterns, self.reader.storage_options, endings=FORMATS[self.reader.format])
+        if self.intake.expect is not None:
+            files = tuple(f for f in files if not self.intake.expect.is_beside(f.uri))
+            if not files:
+                what = "there are markers and manifests only, and no data file"
+                raise SourceError(what, uri=self.patterns[0], fix="deliver the data, or check marker and manifest")
+        found = Snapshot(files)
         return found if self.on_corrupt == "fail" else self.set_aside(found, preflight(found.files, self.reader))
 
     def look(self, snapshot: Snapshot, *, first: bool = False) -> Snapshot:
@@ -367,8 +375,10 @@ def _bind(
     if form == "dataset" and source.on_corrupt != "fail":
         what = "on_corrupt is for files that others deliver, and this is a dataset"
         raise Fault(what, "remove on_corrupt", (*at, "on_corrupt"))
-    action = cast("OnCorrupt", source.on_corrupt)
-    bound = BoundSource(name, patterns, reader, redact, on_corrupt=action, declares=bool(contract.columns))
+    action, intake = cast("OnCorrupt", source.on_corrupt), read_intake(source, form, at)
+    bound = BoundSource(
+        name, patterns, reader, redact, on_corrupt=action, intake=intake, declares=bool(contract.columns)
+    )
     try:
         snapshot = bound.look(bound.listed(), first=not contract.adapts)
     except SourceError as error:

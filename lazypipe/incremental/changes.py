@@ -6,7 +6,7 @@ Names, sizes and stamps decide; content only where they do not (docs/decisions/0
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -29,6 +29,10 @@ PrefixHasher: TypeAlias = Callable[[FileInfo, int], str]
 
 RACY = 2_000_000_000
 """A stamp this many nanoseconds before the listing, or later, may stay the same when the file is written again."""
+
+
+_DIGITS = 19
+"""Of nanoseconds since 1970, from 2001 to 2286."""
 
 
 class Moved(NamedTuple):
@@ -77,8 +81,16 @@ class Changes:
         URI → why: files whose content had to be looked at, and could not be. They count as changed.
     ignored
         Files that changed or went, and were to be ignored (``allowed``): they stay consumed as they were.
+    waiting
+        Files that were consumed, and are not to be looked at now: they stay consumed as they were.
     position
         Of a database or a stream: what was consumed before, and what is there now, where they differ.
+    before, now
+        What was compared.
+    hashes
+        URI → BLAKE3, of files whose content was looked at.
+    looked
+        Files that are not by name, size and stamp what they were.
     """
 
     added: tuple[FileInfo, ...] = ()
@@ -92,10 +104,12 @@ class Changes:
     unchanged: int = 0
     unreadable: Mapping[str, str] = NOTHING
     ignored: tuple[ConsumedFile, ...] = ()
+    waiting: tuple[ConsumedFile, ...] = ()
     position: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None
     before: Consumed | None = field(default=None, repr=False)
     now: Snapshot | Consumed = field(default=Snapshot(()), repr=False)
     hashes: Mapping[str, str] = field(default=NOTHING, repr=False)
+    looked: frozenset[str] = field(default=frozenset(), repr=False)
     name: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -111,7 +125,7 @@ class Changes:
         return self.nothing and not (self.moved or self.touched)
 
     def __str__(self) -> str:
-        kinds = ("added", "modified", "truncated", "grown", "removed", "moved", "touched", "ignored")
+        kinds = ("added", "modified", "truncated", "grown", "removed", "moved", "touched", "ignored", "waiting")
         counts = {k: len(getattr(self, k)) for k in kinds} | {"unchanged": self.unchanged}
         told = [f"{n:,} {k}" for k, n in counts.items() if n]
         if self.redelivered:
@@ -135,15 +149,18 @@ class Changes:
         """
         if isinstance(self.now, Consumed):
             return self.now
-        hashes = dict(self.hashes)
+        was = {f.uri: f.blake3 for f in self.before.files} if self.before is not None else {}
+        name = self.name or str
+        hashes = {f.uri: h for f in self.now.files if f.uri not in self.looked and (h := was.get(name(f.uri)))}
+        hashes |= self.hashes
         for file in self.now.files if self.now.commit is None else ():
             if hasher is not None and file.uri not in hashes and file.uri not in self.unreadable:
                 with suppress(SourceError):
                     hashes[file.uri] = hasher(file)
         made = Consumed.of(self.now, listed=listed, hashes=hashes, name=self.name, uri=uri)
-        if not self.ignored:
+        if not (self.ignored or self.waiting):
             return made
-        kept = {f.uri: f for f in self.ignored}
+        kept = {f.uri: f for f in (*self.ignored, *self.waiting)}
         files = [kept.pop(f.uri, f) for f in made.files]
         return replace(made, files=(*files, *kept.values()))
 
@@ -156,6 +173,7 @@ def compare(
     detect: Detect = "stamp",
     prefix: PrefixHasher | None = None,
     name: Callable[[str], str] | None = None,
+    waiting: Iterable[str] = (),
 ) -> Changes:
     """Say what has changed between what was consumed and what is there.
 
@@ -174,11 +192,13 @@ def compare(
         compressed: those that were only appended to are ``grown`` then. Otherwise they are modified.
     name
         What a URI was kept as, if not as it is.
+    waiting
+        URIs of files that are there, were left out of ``now``, and so are not gone: those of ``Delivery.waiting``.
     """
     if isinstance(now, Consumed):
         at = before.at if before is not None and before.kind == now.kind else NOTHING
         return Changes(position=None if at == now.at else (at, now.at), before=before, now=now)
-    return _Comparison(before or Consumed("files"), now, hasher, detect, prefix, name).changes()
+    return _Comparison(before or Consumed("files"), now, hasher, detect, prefix, name).changes(waiting)
 
 
 class _Comparison:
@@ -202,34 +222,34 @@ class _Comparison:
         self.hashes: dict[str, str] = {}
         self.unreadable: dict[str, str] = {}
 
-    def changes(self) -> Changes:
+    def changes(self, waiting: Iterable[str]) -> Changes:
         """Compare name by name, then look for moves among what came and went."""
-        left = {f.uri: f for f in self.before.files}
-        trusted = self._trusted()
-        hashes, name = self.hashes, self.name
+        left = {f[0]: f for f in self.before.files}
+        trusted, limit = self._trusted()
+        name = self.name
         came: list[FileInfo] = []
         other: list[tuple[FileInfo, ConsumedFile]] = []
-        stayed: list[ConsumedFile] = []
         unchanged = 0
         for file in self.now.files:
-            uri = file.uri
+            uri, size, stamp = file
             old = left.pop(uri if name is None else name(uri), None)
             if old is None:
                 came.append(file)
                 continue
-            stayed.append(old)
-            if old[1] == file.size and old[2] == file.stamp and trusted(old):
+            _, was, at, _ = old
+            # the first comparison is a short cut: most stamps are nanoseconds, in nineteen digits
+            if was == size and at == stamp and ((at is not None and at < limit and len(at) == _DIGITS) or trusted(at)):
                 unchanged += 1
-                if old[3] is not None:
-                    hashes[uri] = old[3]
             else:
                 other.append((file, old))
         kinds: dict[str, list[Any]] = {k: [] for k in ("modified", "truncated", "grown", "touched", "unchanged")}
         for file, old in other:
             kind = self._kind(file, old)
             kinds[kind].append(Grown(file, old.size or 0) if kind == "grown" else file)
+        held = [left.pop((name or str)(uri), None) for uri in waiting]
+        gone = set(left)
         moved, added = self._moves(came, left)
-        redelivered = self._again(added, stayed)
+        redelivered = self._again(added, gone)
         unchanged += len(kinds.pop("unchanged"))
         return Changes(
             added=tuple(added),
@@ -238,30 +258,30 @@ class _Comparison:
             redelivered=tuple(redelivered),
             unchanged=unchanged,
             unreadable=self.unreadable,
+            waiting=tuple(f for f in held if f is not None),
             before=self.before,
             now=self.now,
-            hashes=hashes,
+            hashes=self.hashes,
+            looked=frozenset([f.uri for f in came] + [f.uri for f, _ in other]),
             name=name,
             **{k: tuple(v) for k, v in kinds.items()},
         )
 
-    def _trusted(self) -> Callable[[ConsumedFile], bool]:
-        """Return whether a file must be as it was, if its size and stamp are."""
+    def _trusted(self) -> tuple[Callable[[str | None], bool], str]:
+        """Return whether a file whose stamp is the same is as it was, and a text below which nanoseconds say that it is."""
         if self.before.kind == "dataset":
-            return lambda _: True
+            return lambda _: True, ""
         if self.detect == "content":
-            return lambda _: False
+            return lambda _: False, ""
         if self.before.listed is None:
-            return lambda old: old[2] is not None
+            return lambda stamp: stamp is not None, "~"
         limit = self.before.listed - RACY
 
-        def trusted(old: ConsumedFile) -> bool:
-            if old[2] is None:
-                return False
-            moment = moment_of(old[2])
-            return moment is None or moment < limit
+        def trusted(stamp: str | None) -> bool:
+            moment = moment_of(stamp)
+            return stamp is not None and (moment is None or moment < limit)
 
-        return trusted
+        return trusted, str(limit) if len(str(limit)) == _DIGITS else ""
 
     def _kind(self, file: FileInfo, old: ConsumedFile) -> str:
         """Return what has become of a file that names, sizes and stamps do not show to be as it was."""
@@ -312,10 +332,11 @@ class _Comparison:
             moved.append(Moved(old, file))
         return moved, added
 
-    def _again(self, added: Iterable[FileInfo], stayed: Iterable[ConsumedFile]) -> list[Redelivered]:
+    def _again(self, added: Sequence[FileInfo], gone: Container[str]) -> list[Redelivered]:
+        """Return those of the new files that are like one which was read and is not among the ``gone``."""
         sizes: dict[int | None, dict[str, ConsumedFile]] = {}
-        for old in stayed if self.before.kind == "files" else ():
-            if old.blake3 is not None:
+        for old in self.before.files if added else ():
+            if old.blake3 is not None and old.uri not in gone:
                 sizes.setdefault(old.size, {}).setdefault(old.blake3, old)
         pairs = ((f, sizes[f.size].get(self._hash(f) or "")) for f in added if f.size in sizes)
         return [Redelivered(f, like) for f, like in pairs if like is not None]

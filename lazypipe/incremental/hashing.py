@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import IO, Any
 
@@ -24,16 +25,25 @@ def hash_file(uri: str, storage_options: Mapping[str, Any] | None = None) -> str
     """Return the BLAKE3 of a file's content, as 64 hexadecimal digits; raises SourceError if it cannot be read."""
     if uris.is_local(uri):
         try:
-            with open(uris.local_path(uri), "rb", buffering=0) as file:
-                first = file.read(_SMALL)
-                made = blake3(first, max_threads=blake3.AUTO if len(first) == _SMALL else 1)
-                _update(made, file, None)
-                return made.hexdigest()
+            return _hash_local(uris.local_path(uri))
         except OSError as error:
             raise _unreadable(uri, error) from error
     made = blake3(max_threads=blake3.AUTO)
     _open_and_update(made, uri, None, storage_options)
     return made.hexdigest()
+
+
+def _hash_local(path: str) -> str:
+    # without a file object: opening one costs as much as hashing a small file
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        first = os.read(file, _SMALL)
+        made = blake3(first, max_threads=blake3.AUTO if len(first) == _SMALL else 1)
+        while chunk := os.read(file, _CHUNK):
+            made.update(chunk)
+        return made.hexdigest()
+    finally:
+        os.close(file)
 
 
 def hash_prefix(uri: str, size: int, storage_options: Mapping[str, Any] | None = None) -> str:

@@ -321,6 +321,9 @@ def _param_dict(param: Param) -> dict[str, Any]:
     return written | _given(description=param.description)
 
 
+_INTAKE = ("detect", "on_removed", "on_modified", "settle", "expect", "on_partial")
+
+
 def _source_dict(source: Source) -> dict[str, Any]:
     fields = ("format", "read", "storage_options", "event_time", "contract", "columns")
     return {
@@ -329,7 +332,7 @@ def _source_dict(source: Source) -> dict[str, Any]:
         **({"key": list(source.key)} if source.key else {}),
         **_gate_dict(source.gate, source.action),
         **({"on_corrupt": source.on_corrupt} if source.on_corrupt != "fail" else {}),
-        **_given(description=source.description),
+        **_given(**{f: getattr(source, f) for f in _INTAKE}, description=source.description),
     }
 
 

@@ -239,6 +239,12 @@ class Source:
     gate: tuple[Step, ...] = ()
     action: str | None = None
     on_corrupt: str = "fail"
+    detect: str | None = None
+    on_removed: str | None = None
+    on_modified: str | None = None
+    settle: str | None = None
+    expect: Mapping[str, Any] = NOTHING
+    on_partial: str | None = None
     description: str | None = None
 
 

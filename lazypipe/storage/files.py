@@ -7,9 +7,8 @@ import os
 import re
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from lazypipe.errors import SourceError, first_line
 from lazypipe.storage import uri as uris
@@ -28,11 +27,10 @@ _HIDDEN = re.compile(r"(^|/)[._]")
 """Hidden files and folders: what is being written, and what other tools put beside their data."""
 
 
-@dataclass(frozen=True)
-class FileInfo:
+class FileInfo(NamedTuple):
     """One file as it was found: its URI, its size in bytes, and a stamp that changes when it is rewritten.
 
-    ``size`` and ``stamp`` are None where the protocol does not tell.
+    ``size`` and ``stamp`` are None where the protocol does not tell. (A tuple, because there may be many thousands.)
     """
 
     uri: str
@@ -75,7 +73,7 @@ def expand(
             raise SourceError(
                 f"cannot be listed: {_reason(error)}", uri=uri, fix="check path, rights and network"
             ) from error
-        found.update((f.uri, f) for f in listed)
+        found.update({f.uri: f for f in listed})
     return tuple(found.values())
 
 
@@ -135,21 +133,26 @@ def _glob(pattern: str) -> list[FileInfo]:
 
 
 def _match(
-    folder: str, parts: Sequence[str], found: dict[str, FileInfo], inside: frozenset[tuple[int, int]] = frozenset()
+    folder: str,
+    parts: Sequence[str],
+    found: dict[str, FileInfo],
+    inside: frozenset[tuple[int, int]] = frozenset(),
+    entries: Sequence[os.DirEntry[str]] | None = None,
 ) -> None:
     """Collect the files below ``folder`` that match the parts of a pattern; ``inside`` are the folders that ``**`` is in."""
     part, rest = parts[0], parts[1:]
     if not _is_glob(part):
         _match_name(folder, part, rest, found)
         return
-    deep, entries = part == "**", _entries(folder)
+    deep = part == "**"
+    entries = _entries(folder) if entries is None else entries
     if deep and entries:
         at = os.stat(folder or ".")
         if (at.st_dev, at.st_ino) in inside:
             return
         inside |= {(at.st_dev, at.st_ino)}
         if rest:
-            _match(folder, rest, found)
+            _match(folder, rest, found, entries=entries)
     fits = re.compile(fnmatch.translate("*" if deep else part)).match
     for entry in entries:
         name = entry.name

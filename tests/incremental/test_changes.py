@@ -487,3 +487,38 @@ def test_any_sequence_of_operations(how: str, first: list[Any], rounds: list[lis
             state, before = found.consumed(listed=LATER if how == "stamp" else 0, hasher=HASH), now
             assert {f.uri: f.blake3 for f in state.files} == {n: hash_file(n) for n in now}
             assert Consumed.from_dict(state.to_dict()) == state
+
+
+# many, odd and unreadable
+
+
+def test_a_hundred_thousand_files_that_all_moved() -> None:
+    """All of one size: pairing must not compare each with each."""
+    old = tuple(ConsumedFile(f"a/{n}", 5, "1", f"{n:064x}") for n in range(100_000))
+    now = Snapshot(tuple(FileInfo(f"b/{n}", 5, "1") for n in range(100_000)))
+    start = time.perf_counter()
+    found = compare(Consumed("files", old), now, hasher=lambda f: f"{int(f.uri[2:]):064x}")
+    assert time.perf_counter() - start < 10
+    assert str(found) == "100,000 moved"
+    assert all(m.before.uri[2:] == m.now.uri[2:] for m in found.moved)
+
+
+def test_a_file_that_vanishes_while_it_is_looked_at_counts_as_changed(folder: Folder) -> None:
+    folder.write("a", b"1\n")
+    folder.write("b\n\udcff", b"1\n")
+    before = folder.consumed()
+    for name in ("a", "b\n\udcff"):
+        folder.touch(name)
+    now = folder.listed()
+    os.remove(folder.root / "a")
+    found = compare(before, now, hasher=HASH)
+    assert short(found, folder) == {"modified": ["a"], "touched": ["b\n\udcff"]}
+    assert found.unreadable == {f"{folder.root}/a": "cannot be read: No such file or directory"}
+    assert Consumed.from_dict(before.to_dict()) == before
+
+
+def test_two_sources_that_match_the_same_file_are_told_apart(folder: Folder) -> None:
+    folder.write("a", b"1\n")
+    one, other = folder.consumed(), Consumed("files")
+    assert compare(one, folder.listed(), hasher=never).still
+    assert short(compare(other, folder.listed(), hasher=never), folder) == {"added": ["a"]}

@@ -1,0 +1,389 @@
+"""The difference of two tables, row by row: by key, what came, what went, and what has other values.
+
+Both sides are reduced to two hashes per row. Rows that stand at the same place with the same hash cancel at once, which is nearly all
+where a file was written again with few changes; of the others, those with equal hashes anywhere cancel. Only rows with the keys
+of what is left are read again and joined. So memory is 32 bytes per pair of rows and the rows that differ; above
+``PART`` rows both sides are taken apart by the hash of their rows, and memory stays that of one part.
+Data files that two versions of a dataset share are not read at all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import Any, TypeAlias
+
+import polars as pl
+
+from lazypipe.compile.sources import bind
+from lazypipe.errors import LazypipeError, nearest
+from lazypipe.spec.model import Source
+from lazypipe.spec.types import dtype_name
+from lazypipe.storage.dataset import Dataset, scan_files
+from lazypipe.storage.log import Commit
+from lazypipe.storage.widen import widened
+
+__all__ = ["CHANGE_COLUMN", "COLUMNS_COLUMN", "RowDiff", "Table", "diff"]
+
+CHANGE_COLUMN = "_change"
+COLUMNS_COLUMN = "_columns"
+PART = 50_000_000
+"""Rows of the larger side that are compared at a time."""
+
+_FEW = 10_000
+"""Keys that are looked for by a filter; more of them by a join."""
+
+_OWN = ("before", "after")
+_KEY, _ROW, _SIDE = "__lazypipe_key", "__lazypipe_row", "__lazypipe_side"
+
+Table: TypeAlias = pl.DataFrame | pl.LazyFrame | str | tuple[str, int]
+
+
+@dataclass(frozen=True)
+class RowDiff:
+    """What makes one table into another.
+
+    Attributes
+    ----------
+    inserted, deleted
+        Rows whose key is only in the second table, with its columns; only in the first, with the first's.
+    updated
+        The key; ``before`` and ``after`` with the other columns that were compared, if there are any; ``_columns``, the
+        names of those that differ.
+    unchanged
+        How many rows are in both, the same.
+    columns_added, columns_removed
+        Columns that only the second table has, only the first. They make no row differ.
+    """
+
+    key: tuple[str, ...]
+    inserted: pl.DataFrame
+    updated: pl.DataFrame
+    deleted: pl.DataFrame
+    unchanged: int
+    columns_added: tuple[str, ...] = ()
+    columns_removed: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows of each kind."""
+        return {
+            "inserted": self.inserted.height,
+            "updated": self.updated.height,
+            "deleted": self.deleted.height,
+            "unchanged": self.unchanged,
+        }
+
+    @property
+    def nothing(self) -> bool:
+        """Whether the tables have the same rows, in the columns that were compared, and the same columns."""
+        rows = self.inserted.height + self.updated.height + self.deleted.height
+        return not (rows or self.columns_added or self.columns_removed)
+
+    def __str__(self) -> str:
+        told = [f"{n:,} {k}" for k, n in self.counts.items() if n] or ["no rows"]
+        for word, names in (("added", self.columns_added), ("removed", self.columns_removed)):
+            if names:
+                told.append(f"column{'s' * (len(names) > 1)} {', '.join(map(repr, names))} {word}")
+        return ", ".join(told)
+
+    def to_frame(self) -> pl.DataFrame:
+        """Return one row per change: ``_change`` (insert, update, delete), ``_columns`` of updates, then the columns of both.
+
+        Updates have their new values.
+        """
+        columns = pl.lit(None, dtype=pl.List(pl.String)).alias(COLUMNS_COLUMN)
+        after = [pl.col("after").struct.unnest()] if "after" in self.updated.columns else []
+        updated = self.updated.select(*self.key, *after, COLUMNS_COLUMN)
+        parts = [
+            self.inserted.select(pl.lit("insert").alias(CHANGE_COLUMN), columns, pl.all()),
+            updated.select(pl.lit("update").alias(CHANGE_COLUMN), COLUMNS_COLUMN, pl.exclude(COLUMNS_COLUMN)),
+            self.deleted.select(pl.lit("delete").alias(CHANGE_COLUMN), columns, pl.all()),
+        ]
+        return pl.concat(parts, how="diagonal_relaxed")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data: counts, columns, and all changes."""
+        return {
+            "key": list(self.key),
+            **self.counts,
+            "columns_added": list(self.columns_added),
+            "columns_removed": list(self.columns_removed),
+            "changes": [
+                *({"change": "insert", "row": row} for row in self.inserted.iter_rows(named=True)),
+                *({"change": "update", **row} for row in self.updated.iter_rows(named=True)),
+                *({"change": "delete", "row": row} for row in self.deleted.iter_rows(named=True)),
+            ],
+        }
+
+    def to_markdown(self, most: int = 20) -> str:
+        """Return the changes as a text with one line for each, up to ``most`` of a kind."""
+        lines = [f"**{self}**", ""]
+        names = ", ".join(self.key)
+        for title, frame in (("Inserted", self.inserted), ("Updated", self.updated), ("Deleted", self.deleted)):
+            if not frame.height:
+                continue
+            lines += [f"{title}:", "", f"| {names} | what |", "|---|---|"]
+            for row in frame.head(most).iter_rows(named=True):
+                key = ", ".join(_cell(row[k]) for k in self.key)
+                lines.append(f"| {key} | {self._what(row)} |")
+            if frame.height > most:
+                lines.append(f"| … | {frame.height - most:,} more |")
+            lines.append("")
+        return "\n".join(lines)
+
+    def _what(self, row: Mapping[str, Any]) -> str:
+        if COLUMNS_COLUMN in row:
+            before, after = row["before"], row["after"]
+            return ", ".join(f"{c}: {_cell(before[c])} → {_cell(after[c])}" for c in row[COLUMNS_COLUMN])
+        return ", ".join(f"{c}: {_cell(v)}" for c, v in row.items() if c not in self.key)
+
+
+def _cell(value: Any) -> str:
+    return "null" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def diff(
+    a: Table,
+    b: Table,
+    *,
+    key: str | Sequence[str],
+    columns: Sequence[str] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> RowDiff:
+    """Compare two tables by key: which rows were inserted, updated and deleted on the way from ``a`` to ``b``.
+
+    Nulls are equal to nulls, in keys too; NaN is equal to NaN, and −0.0 to 0.0. Columns of other types are compared in the
+    narrowest type that holds both. The order of rows does not matter.
+
+    Parameters
+    ----------
+    a, b
+        Frames, lazy or not; datasets by their URI, of a version as ``(uri, version)``; or URIs and patterns of files. Of two
+        versions of one dataset only the data files are read that they do not share.
+    key
+        Columns that identify a row.
+    columns
+        Columns to compare besides the key. Default: all that both tables have.
+
+    Raises
+    ------
+    LazypipeError
+        If a column is missing, has types that cannot be compared, or a key stands twice in rows that differ. (Rows that are the
+        same on both sides, as often, are no difference even if their key repeats.)
+
+    Examples
+    --------
+    >>> found = diff(pl.DataFrame({"k": [1, 2], "x": [1, 2]}), pl.DataFrame({"k": [2, 3], "x": [5, 6]}), key="k")
+    >>> print(found)
+    1 inserted, 1 updated, 1 deleted
+    >>> found.updated.rows(named=True)
+    [{'k': 2, 'before': {'x': 2}, 'after': {'x': 5}, '_columns': ['x']}]
+    """
+    names = (key,) if isinstance(key, str) else tuple(key)
+    left, right = _sides(a, b, storage_options or {})
+    compared = _compared(left, right, names, columns)
+    work = _Work(left, right, names, compared)
+    return work.result()
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One table: what it is called, all of its columns, the rows to look at, and how many there are besides."""
+
+    called: str
+    frame: pl.LazyFrame
+    schema: pl.Schema
+    besides: int = 0
+    rows: int | None = None
+
+    def count(self) -> int:
+        """Return how many rows are to be looked at."""
+        if self.rows is not None:
+            return self.rows
+        return int(self.frame.select(pl.len()).collect(engine="streaming").item())
+
+
+def _sides(a: Table, b: Table, options: Mapping[str, Any]) -> tuple[_Side, _Side]:
+    found = [_commit(t, options) for t in (a, b)]
+    one, other = found
+    if one is not None and other is not None and one[0].uri == other[0].uri:
+        shared = {f.path for f in one[1].files} & {f.path for f in other[1].files}
+        return _of_commit("a", *one, shared), _of_commit("b", *other, shared)
+    sides = [
+        _of_commit(called, *commit, frozenset()) if commit is not None else _of_frame(called, table, options)
+        for called, table, commit in zip(("a", "b"), (a, b), found, strict=True)
+    ]
+    return sides[0], sides[1]
+
+
+def _commit(table: Table, options: Mapping[str, Any]) -> tuple[Dataset, Commit] | None:
+    """Return the dataset and commit that a table is, None if it is a frame or files."""
+    if isinstance(table, tuple):
+        dataset = Dataset(table[0], options)
+        return dataset, dataset.read(version=table[1])
+    if isinstance(table, str):
+        dataset = Dataset(table, options)
+        commit = dataset.latest()
+        return None if commit is None else (dataset, commit)
+    return None
+
+
+def _of_commit(called: str, dataset: Dataset, commit: Commit, shared: Iterable[str]) -> _Side:
+    left_out = frozenset(shared)
+    files = [f for f in commit.files if f.path not in left_out]
+    frame = scan_files(dataset.uri, files, commit.schema, commit.partition_by, dataset.storage_options)
+    rows = sum(f.rows for f in files)
+    return _Side(f"{called} ({dataset.uri} version {commit.version})", frame, commit.schema, commit.rows - rows, rows)
+
+
+def _of_frame(called: str, table: Any, options: Mapping[str, Any]) -> _Side:
+    if isinstance(table, str):
+        bound = bind(called, Source((table,), storage_options=options), ".", os.environ)
+        return _Side(f"{called} ({table})", bound.scan(bound.snapshot()), bound.schema)
+    frame: pl.LazyFrame = table.lazy()
+    return _Side(called, frame, frame.collect_schema(), rows=table.height if isinstance(table, pl.DataFrame) else None)
+
+
+def _compared(left: _Side, right: _Side, key: Sequence[str], columns: Sequence[str] | None) -> pl.Schema:
+    """Return the columns to compare, those of the key first, with the types to compare them in."""
+    if not key:
+        raise LazypipeError("a difference needs a key; name the columns that identify a row")
+    for side in (left, right):
+        for name in (*key, *(columns or ())):
+            if name not in side.schema:
+                raise LazypipeError(f"{side.called} has no column {name!r}; {nearest(name, side.schema, 'columns')}")
+    both = [n for n in right.schema if n in left.schema]
+    names = dict.fromkeys([*key, *(both if columns is None else columns)])
+    for name in names:
+        if name in (CHANGE_COLUMN, COLUMNS_COLUMN) or (name in key and name in _OWN):
+            raise LazypipeError(
+                f"a difference has a column {name!r} of its own; rename yours, or leave it out with columns"
+            )
+    made = pl.Schema()
+    for name in names:
+        one, other = left.schema[name], right.schema[name]
+        found = widened(one, other)
+        if found is None:
+            raise LazypipeError(
+                f"column {name!r} is {dtype_name(one)} in {left.called} and {dtype_name(other)} in {right.called}, which cannot "
+                "be compared; cast one of them, or leave it out with columns"
+            )
+        # categories of two frames have numbers of their own
+        made[name] = pl.String() if isinstance(found, pl.Categorical | pl.Enum) else found
+    return made
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One comparison."""
+
+    left: _Side
+    right: _Side
+    key: tuple[str, ...]
+    compared: pl.Schema
+
+    def result(self) -> RowDiff:
+        """Find the keys that differ, read their rows, and tell them apart."""
+        keys, rows = self._different()
+        before, after = self._rows(self.left, keys), self._rows(self.right, keys)
+        for side, frame in ((self.left, before), (self.right, after)):
+            self._refuse_repeated(side, frame)
+        on = [pl.col(k).cast(self.compared[k]) for k in self.key]
+        others = [n for n in self.compared if n not in self.key]
+        inserted = after.join(before, on=on, how="anti", nulls_equal=True)
+        deleted = before.join(after, on=on, how="anti", nulls_equal=True)
+        updated = self._updated(before, after, others)
+        return RowDiff(
+            self.key,
+            inserted,
+            updated,
+            deleted,
+            self.right.besides + rows - inserted.height - updated.height,
+            tuple(n for n in self.right.schema if n not in self.left.schema),
+            tuple(n for n in self.left.schema if n not in self.right.schema),
+        )
+
+    def _cast(self, names: Iterable[str]) -> list[pl.Expr]:
+        return [pl.col(n).cast(self.compared[n]) for n in names]
+
+    def _hash(self, names: Iterable[str]) -> pl.Expr:
+        """Return one hash of some columns: the sum of theirs, each with a seed of its own; half the cost of hashing structs."""
+        return reduce(add, (column.hash(seed) for seed, column in enumerate(self._cast(names))))
+
+    def _hashed(self, side: _Side) -> pl.LazyFrame:
+        return side.frame.select(self._hash(self.key).alias(_KEY), self._hash(self.compared).alias(_ROW))
+
+    def _different(self) -> tuple[pl.Series, int]:
+        """Return the hashes of the keys of all rows that are not on both sides, and how many rows the right side has."""
+        parts = max(self.left.count(), self.right.count()) // PART + 1
+        found, rows = [pl.Series(_KEY, [], dtype=pl.UInt64)], 0
+        for part in range(parts):
+            one, other = (self._part(self._hashed(side), part, parts) for side in (self.left, self.right))
+            found.append(_cancel(one, other))
+            rows += other.height
+        return pl.concat(found).unique(), rows
+
+    @staticmethod
+    def _part(frame: pl.LazyFrame, part: int, parts: int) -> pl.DataFrame:
+        taken = frame if parts == 1 else frame.filter(pl.col(_ROW) % parts == part)
+        return taken.collect(engine="streaming")
+
+    def _rows(self, side: _Side, keys: pl.Series) -> pl.DataFrame:
+        """Return all rows that have one of the keys."""
+        if not len(keys):
+            return side.schema.to_frame()
+        hashes = self._hash(self.key)
+        if len(keys) <= _FEW:  # a filter goes down into the files: other columns are decoded where it matches only
+            return side.frame.filter(hashes.is_in(keys.implode())).collect(engine="streaming")
+        hashed = side.frame.with_columns(hashes.alias(_KEY))
+        kept = hashed.join(keys.to_frame().lazy(), on=_KEY, how="semi")
+        return kept.drop(_KEY).collect(engine="streaming")
+
+    def _refuse_repeated(self, side: _Side, frame: pl.DataFrame) -> None:
+        repeated = frame.group_by(self.key).len("__lazypipe_len").filter(pl.col("__lazypipe_len") > 1)
+        if repeated.height:
+            *values, times = repeated.sort("__lazypipe_len", *self.key, descending=True).row(0)
+            told = ", ".join(f"{k} = {v!r}" for k, v in zip(self.key, values, strict=True))
+            raise LazypipeError(
+                f"key ({told}) stands {times} times in {side.called}; name more columns in key, or make it unique"
+            )
+
+    def _updated(self, before: pl.DataFrame, after: pl.DataFrame, others: Sequence[str]) -> pl.DataFrame:
+        keys = self._cast(self.key)
+        if not others:
+            return before.clear().select(*keys, pl.lit([], dtype=pl.List(pl.String)).alias(COLUMNS_COLUMN))
+        one = before.select(*keys, pl.struct(self._cast(others)).alias("before"))
+        other = after.select(*keys, pl.struct(self._cast(others)).alias("after"))
+        pairs = one.join(other, on=list(self.key), how="inner", nulls_equal=True)
+        differs = [
+            pl.when(pl.col("before").struct[n].ne_missing(pl.col("after").struct[n])).then(pl.lit(n)) for n in others
+        ]
+        listed = pairs.with_columns(pl.concat_list(differs).list.drop_nulls().alias(COLUMNS_COLUMN))
+        return listed.filter(pl.col(COLUMNS_COLUMN).list.len() > 0)
+
+
+def _cancel(one: pl.DataFrame, other: pl.DataFrame) -> pl.Series:
+    """Return the hashes of the keys of rows that one side has more often than the other."""
+    # from the front, then from the end: what was put in or taken out at one place only moves the rows behind it
+    one, other = _apart(*_apart(one, other), from_end=True)
+    if not one.height + other.height:
+        return one[_KEY]
+    sides = [f.with_columns(pl.lit(sign, dtype=pl.Int64).alias(_SIDE)) for f, sign in ((one, 1), (other, -1))]
+    left = pl.concat(sides).group_by(_ROW).agg(pl.col(_SIDE).sum(), pl.col(_KEY).first())
+    return left.filter(pl.col(_SIDE) != 0)[_KEY]
+
+
+def _apart(one: pl.DataFrame, other: pl.DataFrame, *, from_end: bool = False) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the rows of both sides without those that are the same at the same place, counted from the front or the end."""
+    shared = min(one.height, other.height)
+    places = [f.height - shared if from_end else 0 for f in (one, other)]
+    differs = one[_ROW].slice(places[0], shared) != other[_ROW].slice(places[1], shared)
+    left, right = (
+        pl.concat([f.slice(0, at), f.slice(at, shared).filter(differs), f.slice(at + shared)])
+        for f, at in zip((one, other), places, strict=True)
+    )
+    return left, right
