@@ -40,8 +40,9 @@ from lazypipe.run.result import RunResult, SegmentResult
 from lazypipe.run.trace import Trace, Traced
 from lazypipe.spec.schema import json_schema
 from lazypipe.storage.dataset import scan
+from lazypipe.version import VERSION
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "Builder",

@@ -131,8 +131,10 @@ class Plan(CompiledPipeline):
         now: datetime | None = None,
         observer: Observer = lambda *_: None,
         work: Path | None = None,
+        actor: str | None = None,
+        code: str | None = None,
     ) -> RunResult:
-        """Run the plan: write, audit, publish.
+        """Run the plan: write, audit, publish, record.
 
         Parameters
         ----------
@@ -144,6 +146,10 @@ class Plan(CompiledPipeline):
             Called with segment, number, count and rows seen so far, from several threads.
         work
             Folder for rows kept between segments.
+        actor
+            Who runs it. Default: ``audit.actor``, else the environment variable LAZYPIPE_ACTOR, else the user of the machine.
+        code
+            Version of the pipeline's code. Default: the commit of the Git work tree around the definition, if there is one.
 
         Returns
         -------
@@ -151,9 +157,19 @@ class Plan(CompiledPipeline):
             Also where a gate failed: see its ``status``, or call ``raise_for_status()``.
         """
         moment = now or datetime.now(UTC)
-        return execute(self, run=run or _run_id(moment), now=moment, observer=observer, work=work)
+        return execute(
+            self, run=run or _run_id(moment), now=moment, observer=observer, work=work, actor=actor, code=code
+        )
 
-    def replay(self, output: str, *, run: str | None = None, now: datetime | None = None) -> ReplayResult:
+    def replay(
+        self,
+        output: str,
+        *,
+        run: str | None = None,
+        now: datetime | None = None,
+        actor: str | None = None,
+        code: str | None = None,
+    ) -> ReplayResult:
         """Put an output's quarantined rows through its gate again; those that pass now move into the output, once.
 
         To be called after a rule, a repair or reference data changed. (Rows that the gate of a source put aside come by
@@ -167,7 +183,7 @@ class Plan(CompiledPipeline):
             If the gate fails; nothing was moved.
         """
         moment = now or datetime.now(UTC)
-        return replays.replay(self, output, run=run or _run_id(moment), now=moment)
+        return replays.replay(self, output, run=run or _run_id(moment), now=moment, actor=actor, code=code)
 
     def trace(self, output: str, key: Mapping[str, Any], *, most: int = 100) -> Trace:
         """Find the source rows, in which files, that made the rows of an output with a key.

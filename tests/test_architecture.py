@@ -14,7 +14,7 @@ PACKAGE = Path(lazypipe.__file__).parent
 
 # lowest first; a module imports from its own floor's room and from floors below, never from above or from a neighbour room
 FLOORS = (
-    {"errors"},
+    {"errors", "version"},
     {"sql"},
     {"spec"},
     {"ops", "gates"},

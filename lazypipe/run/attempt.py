@@ -36,6 +36,7 @@ from lazypipe.plan.executed import Executed
 from lazypipe.plan.reader import Capture
 from lazypipe.run.blame import explain_failure, join_sides
 from lazypipe.run.corrupt import admitted, files_set_aside
+from lazypipe.run.recorder import Aside, Recorder
 from lazypipe.run.result import SegmentResult
 from lazypipe.spec import taps
 from lazypipe.spec.model import Step
@@ -65,6 +66,7 @@ class Run:
     state: str
     folder: Path
     observer: Observer
+    recorder: Recorder
     kept: dict[str, pl.LazyFrame] = field(default_factory=dict)
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
 
@@ -113,6 +115,7 @@ class Attempt:
         self.ended = True
         self._audit_gates(written)
         earlier = self._rewrite(sink)
+        written, earlier = self._hashed(sink, written), None if earlier is None else self._hashed(sink, earlier)
         version = self._publish(sink, written, earlier, expected)
         self.all.kept.setdefault(self.segment.node, self._frame_of_files(sink, written))
         return SegmentResult(
@@ -159,6 +162,7 @@ class Attempt:
                 found = admitted(self.all, source, source.snapshot())
                 source.check(found)
                 self.all.snapshots[name] = found
+                self.all.recorder.read(source, found)
 
     def _sink(self, suffix: str) -> DatasetSink | ExportSink:
         prefix = f"{self.all.id}-{self.number:03}{suffix}"
@@ -391,6 +395,15 @@ class Attempt:
 
     # publish
 
+    def _hashed(self, sink: DatasetSink | ExportSink, written: Written) -> Written:
+        """Return what was written with the hashes of its content, where that is going to be recorded."""
+        if self.output is None:
+            return written
+        if isinstance(sink, DatasetSink):
+            return Written(self.all.recorder.hashed(sink.uri, written.files, sink.storage_options))
+        digest = self.all.recorder.hash_of(sink.staged, sink.storage_options)
+        return Written(tuple(replace(f, blake3=digest) for f in written.files))
+
     def _frame_of_files(self, sink: DatasetSink | ExportSink, written: Written) -> pl.LazyFrame:
         schema = self.plan.nodes[self.segment.node].schema
         if isinstance(sink, ExportSink):
@@ -416,6 +429,8 @@ class Attempt:
     def _publish(
         self, sink: DatasetSink | ExportSink, written: Written, earlier: Written | None, expected: int
     ) -> int | None:
+        if self.output is not None or self.taps:
+            self.all.recorder.announce()
         if self._current_version() != expected:
             # told before the quarantine is replaced too, which then is that of the other run
             raise CommitConflict(
@@ -428,6 +443,7 @@ class Attempt:
         self.published = True
         if isinstance(sink, ExportSink):
             sink.publish()
+            self.all.recorder.written[self.segment.name] = written.files
             return None
         if self.output is None:
             return None
@@ -440,9 +456,14 @@ class Attempt:
             time=self.all.now,
             mode=self.output.mode if earlier is None else "replace",
             partition_by=self.output.partition_by,
-            info={"gates": [r.to_dict() for r in self.reports()], **self._tags(self.segment.node)},
+            info={
+                "gates": [r.to_dict() for r in self.reports()],
+                **self._tags(self.segment.node),
+                **self.all.recorder.info,
+            },
             expected=expected,
         )
+        self.all.recorder.written[self.segment.name] = files
         return commit.version
 
     def _publish_quarantine(self, name: str, tap: Tap, good: pl.LazyFrame) -> None:
@@ -472,15 +493,23 @@ class Attempt:
         for index, part in enumerate(parts):
             sink = DatasetSink(uri, f"{self.all.id}-{self.number:03}-{index:03}", storage_options=options)
             self.staged.append(sink)
-            files += sink.write(part.lazy()).files
-        dataset.commit(
+            files += self.all.recorder.hashed(sink.uri, sink.write(part.lazy()).files, options)
+        commit = dataset.commit(
             files,
             schema,
             run=self.all.id,
             time=self.all.now,
             mode=mode,
-            info={"of": self.segment.output or name, "gate": report.to_dict(), **self._tags(name)},
+            info={
+                "of": self.segment.output or name,
+                "gate": report.to_dict(),
+                **self._tags(name),
+                **self.all.recorder.info,
+            },
         )
+        # rows from before may still be in it, whichever way it was written
+        kept = self.output.mode if self.output else "replace"
+        self.all.recorder.asides.setdefault(self.segment.name, []).append(Aside(name, uri, commit, files, kept))
 
     def _still_aside(
         self, name: str, rows: pl.LazyFrame, before: Commit, schema: pl.Schema, good: pl.LazyFrame, *, more: bool

@@ -1,6 +1,6 @@
 """The executor: each segment is written to files that nobody sees, audited, and only then published.
 
-    snapshot → (for each segment) write → audit → publish → record
+    snapshot → (for each segment) write → audit → publish → record → ledger
 
 A gate that fails, an error or a signal leaves the commit before in force. Segments that do not depend on a failed one
 go on.
@@ -17,10 +17,12 @@ from pathlib import Path
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.segments import Segment
-from lazypipe.errors import GateError, Interrupted, LazypipeError
+from lazypipe.compile.sources import Snapshot
+from lazypipe.errors import GateError, Interrupted, LazypipeError, first_line
 from lazypipe.records.record import Records
 from lazypipe.run.attempt import Attempt, Observer, Run
 from lazypipe.run.corrupt import files_set_aside, leave_out_corrupt
+from lazypipe.run.recorder import Recorder
 from lazypipe.run.result import RunResult, SegmentResult, Status
 from lazypipe.storage import uri as uris
 from lazypipe.storage.scan import is_engine_error
@@ -35,6 +37,8 @@ def execute(
     now: datetime,
     observer: Observer = lambda *_: None,
     work: Path | None = None,
+    actor: str | None = None,
+    code: str | None = None,
 ) -> RunResult:
     """Run a compiled pipeline.
 
@@ -46,6 +50,8 @@ def execute(
         The time of the run, as commits record it.
     work
         Folder for rows kept between segments; removed at the end. Default: below ``state``, or a temporary one.
+    actor, code
+        Who runs it, and the version of the pipeline's code, as the ledger says it. Default: see ``Plan.run``.
 
     Returns
     -------
@@ -56,7 +62,10 @@ def execute(
     records = Records(uris.join(state, "runs"))
     folder = work or (Path(uris.local_path(state)) / "work" / run if uris.is_local(state) else Path(tempfile.mkdtemp()))
     try:
-        return _Execution(Run(plan, run, now, state, folder, observer), records).run_all()
+        snapshots: dict[str, Snapshot] = {}
+        recorder = Recorder(plan, run, now, state, actor, code, snapshots=snapshots)
+        started = Run(plan, run, now, state, folder, observer, recorder, snapshots=snapshots)
+        return _Execution(started, records).run_all()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -68,17 +77,36 @@ class _Execution:
     results: list[SegmentResult] = field(default_factory=list)
     begun: float = field(default_factory=time.perf_counter)
 
+    warnings: tuple[str, ...] = ()
+    error: LazypipeError | None = None
+
     def run_all(self) -> RunResult:
+        try:
+            self.run_segments()
+        except BaseException as failure:
+            # nobody gets a result then; what was published before is in the ledger all the same
+            status: Status = "interrupted" if isinstance(failure, KeyboardInterrupt) else "error"
+            self.close(status, first_line(failure))
+            raise
+        self.close(self.result().status)
+        self.record(done=True)
+        return self.result()
+
+    def run_segments(self) -> None:
         segments = self.run.plan.segments
         self.record(done=False)
         for number, segment in enumerate(segments, start=1):
             result = self.run_one(segment, number)
             self.results.append(result)
-            stopped = result.status == "interrupted"
-            self.record(done=stopped or number == len(segments))
-            if stopped:
+            if result.status == "interrupted" or number == len(segments):
                 break
-        return self.result()
+            self.record(done=False)
+
+    def close(self, status: Status, error: str | None = None) -> None:
+        """Append the run to the ledger."""
+        done = zip(self.run.plan.segments, self.results, strict=False)
+        warning, self.error = self.run.recorder.finish([(s, r.to_dict()) for s, r in done], status, error)
+        self.warnings = (warning,) if warning is not None else ()
 
     def result(self) -> RunResult:
         return RunResult(
@@ -89,6 +117,8 @@ class _Execution:
             params=self.run.plan.params,
             segments=tuple(self.results),
             record=self.records.path(self.run.id),
+            warnings=self.warnings,
+            error=self.error,
         )
 
     def record(self, *, done: bool) -> None:
