@@ -16,7 +16,22 @@ Schema([('x', Int64)])
 """
 
 from lazypipe import contracts
-from lazypipe.api import Builder, Pipeline, Plan, apply, catalog, check, load, pipeline, replay, split, trace, vacuum
+from lazypipe.api import (
+    Builder,
+    Pipeline,
+    Plan,
+    apply,
+    audit_report,
+    catalog,
+    check,
+    ledger,
+    load,
+    pipeline,
+    replay,
+    split,
+    trace,
+    vacuum,
+)
 from lazypipe.errors import (
     CommitConflict,
     DefinitionError,
@@ -35,6 +50,11 @@ from lazypipe.gates.report import CheckResult, GateReport
 from lazypipe.gates.suggest import suggest_rules
 from lazypipe.plan.graph import Lineage
 from lazypipe.plan.places import Impact, Reach
+from lazypipe.records.audit import AuditReport
+from lazypipe.records.entry import Entry
+from lazypipe.records.history import History, Holding
+from lazypipe.records.ledger import Ledger
+from lazypipe.records.verify import Verification
 from lazypipe.run.replay import ReplayResult
 from lazypipe.run.result import RunResult, SegmentResult
 from lazypipe.run.trace import Trace, Traced
@@ -45,15 +65,20 @@ from lazypipe.version import VERSION
 __version__ = VERSION
 
 __all__ = [
+    "AuditReport",
     "Builder",
     "CheckResult",
     "CommitConflict",
     "DefinitionError",
+    "Entry",
     "GateError",
     "GateReport",
+    "History",
+    "Holding",
     "Impact",
     "Interrupted",
     "LazypipeError",
+    "Ledger",
     "Lineage",
     "Location",
     "Pipeline",
@@ -69,11 +94,14 @@ __all__ = [
     "StorageError",
     "Trace",
     "Traced",
+    "Verification",
     "apply",
+    "audit_report",
     "catalog",
     "check",
     "contracts",
     "json_schema",
+    "ledger",
     "load",
     "pipeline",
     "replay",

@@ -13,6 +13,7 @@ from typing import Any, Self
 import polars as pl
 
 from lazypipe import gates, ops
+from lazypipe.compile.audit import BoundAudit, bind_audit
 from lazypipe.compile.compiler import CompiledPipeline, compile_pipeline
 from lazypipe.compile.graph import outside
 from lazypipe.compile.node import compile_checks
@@ -23,6 +24,9 @@ from lazypipe.gates.alone import Split, check_frame, split_frame
 from lazypipe.gates.report import GateReport
 from lazypipe.plan.catalog import join
 from lazypipe.plan.graph import Lineage
+from lazypipe.records import audit as audits
+from lazypipe.records.audit import AuditReport
+from lazypipe.records.ledger import Ledger
 from lazypipe.run import replay as replays
 from lazypipe.run import trace as traces
 from lazypipe.run.attempt import Observer
@@ -43,8 +47,10 @@ __all__ = [
     "Pipeline",
     "Plan",
     "apply",
+    "audit_report",
     "catalog",
     "check",
+    "ledger",
     "load",
     "pipeline",
     "replay",
@@ -531,6 +537,74 @@ def catalog(pipelines: Iterable[model.Pipeline | Plan | str | Path], *, optimize
     """
     plans = [load(p) if isinstance(p, str | Path) else p for p in pipelines]
     return join((p if isinstance(p, Plan) else Pipeline.of(p).compile()).lineage(optimized=optimized) for p in plans)
+
+
+def ledger(target: str | model.Pipeline | Plan, *, key: str | None = None) -> Ledger:
+    """Open a ledger: the records of runs, and questions about them.
+
+    Parameters
+    ----------
+    target
+        The ledger's URI, or a pipeline whose runs it records.
+    key
+        What its records are signed with, so that ``verify`` checks it. Default: that of the pipeline.
+
+    Raises
+    ------
+    LazypipeError
+        If the pipeline's runs are not recorded.
+    DefinitionError
+        If a variable that the definition names is not set.
+
+    Examples
+    --------
+    >>> ledger("memory://a-new-ledger").verify().ok
+    True
+    """
+    if isinstance(target, str):
+        return Ledger(target, key=key)
+    bound = _bound_audit(target)
+    if not bound.is_on:
+        name = target.pipeline.name if isinstance(target, Plan) else target.name
+        raise LazypipeError(f"runs of pipeline {name!r} are not recorded; remove audit: off from its definition")
+    return Ledger(bound.uri, key=key if key is not None else bound.key)
+
+
+def _bound_audit(target: model.Pipeline | Plan) -> BoundAudit:
+    if isinstance(target, Plan):
+        return target.audit
+    faults: list[Fault] = []
+    bound, _ = bind_audit(target, os.environ, faults)
+    if faults:
+        raise loader.problems(faults, target.origin)
+    return bound
+
+
+def audit_report(target: str | model.Pipeline | Plan | Ledger, output: str, version: int | None = None) -> AuditReport:
+    """Tell all that is known of a version of an output, from raw sources to it: for people who must answer for it.
+
+    Parameters
+    ----------
+    target
+        A pipeline, or the ledger (or its URI) that knows the output.
+    output
+        The output's name, ``pipeline/name``, or its URI.
+    version
+        Default: the last.
+
+    Raises
+    ------
+    LazypipeError
+        If the ledger does not know the output or the version.
+    """
+    if isinstance(target, Ledger):
+        return audits.audit_report(target, output, version)
+    found = ledger(target)
+    if isinstance(target, model.Pipeline) and output in target.outputs:
+        output = f"{target.name}/{output}"
+    elif isinstance(target, Plan) and output in target.outputs:
+        output = f"{target.pipeline.name}/{output}"
+    return audits.audit_report(found, output, version)
 
 
 def vacuum(

@@ -67,6 +67,13 @@ class Entry:
         """Who ran it."""
         return str(self.body["actor"])
 
+    def __str__(self) -> str:
+        made = [f"{s['output']} {s['version'] or ''}".rstrip() for s in self.body["segments"] if s["output"]]
+        made = made if self.status == "done" else []
+        what = f" → {', '.join(made)}" if made else ""
+        when = f"{self.time:%Y-%m-%d %H:%M:%S}"
+        return f"{self.number}: {when} {self.kind} {self.run} of {self.pipeline} by {self.actor}: {self.status}{what}"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain data, as its file holds it."""
         own = {

@@ -47,7 +47,7 @@ def published(entry: Entry) -> Iterator[Published]:
                 entry, f"{part['node']}__quarantine", part["uri"], part["version"], part["mode"] != "replace", sources,
                 part["rows"], tuple(part["data"]), aside=True,
             )  # fmt: skip
-        if segment["status"] == "done" and segment["output"] is not None:
+        if segment["output"] is not None and (segment["status"] == "done" or segment["version"] is not None):
             yield Published(
                 entry, segment["output"], segment["uri"], segment["version"], segment["mode"] != "replace", sources,
                 segment["rows"], tuple(segment["data"]),

@@ -148,7 +148,7 @@ class Ledger:
         name = object_name(key)
         data = self._files.read_named(name)
         if data is None:
-            data = json.dumps(content(), sort_keys=True, ensure_ascii=False, default=str).encode()
+            data = json.dumps(content(), ensure_ascii=False, default=str).encode()
             try:
                 self._files.create_named(name, data)
             except FileExistsError:

@@ -71,6 +71,7 @@ class Recorder:
     inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     asides: dict[str, list[Aside]] = field(default_factory=dict)
     written: dict[str, tuple[DataFile, ...]] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Begin to prepare."""

@@ -166,8 +166,9 @@ class _Replay:
             "status": status if moved or status != "done" else "unchanged",
             "output": self.output,
             "uri": self.plan.redact(self.data.uri),
-            "version": result.version if result is not None else None,
-            "rows": result.healed if result is not None else 0,
+            # also where what came after the commit went wrong
+            "version": self.recorder.versions.get(self.output),
+            "rows": sum(f.rows for f in files),
             "bytes": sum(f.bytes for f in files),
             "files": len(files),
             "seconds": round(time.perf_counter() - begun, 6),
@@ -181,6 +182,9 @@ class _Replay:
 
     def finish(self, commit: Commit) -> ReplayResult:
         """Have the quarantine hold what remains, as the output's commit says."""
+        moved = (f for f in commit.files if f.path.rpartition("/")[2].startswith(f"{self.run}-"))
+        self.recorder.written[self.output] = tuple(moved)
+        self.recorder.versions[self.output] = commit.version
         said: Mapping[str, Any] = commit.info["replay"]
         files = [DataFile(f["path"], f["rows"], f["bytes"], f.get("blake3")) for f in said["remaining"]]
         info = {"of": self.output, "replayed": commit.run, **self.recorder.info}
@@ -188,9 +192,6 @@ class _Replay:
             files, self.held.schema, run=commit.run, time=self.now, info=info, expected=self.held.version
         )
         self.recorder.asides[self.output] = [Aside(self.node.name, self.aside.uri, made, files, "replace")]
-        self.recorder.written[self.output] = tuple(
-            f for f in commit.files if f.path.rpartition("/")[2].startswith(self.run)
-        )
         left = sum(f.rows for f in files)
         return ReplayResult(self.output, said["healed"], said["superseded"], left, commit.version)
 
