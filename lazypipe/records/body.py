@@ -12,7 +12,6 @@ import polars as pl
 from blake3 import blake3
 
 from lazypipe.compile.compiler import CompiledPipeline
-from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError
 from lazypipe.plan.places import Place
@@ -94,19 +93,16 @@ def data(files: Iterable[DataFile]) -> list[dict[str, Any]]:
     return [{"path": f.path, "rows": f.rows, "bytes": f.bytes, "blake3": f.blake3} for f in files]
 
 
-def sources_of(plan: CompiledPipeline, segment: Segment) -> list[str]:
-    """Return the sources whose rows go into a segment, also by way of segments before it; not those it only looks rows up in."""
-    before = {s.node: s for s in plan.segments if s.nodes}
-    found: dict[str, None] = {}
-    todo = [segment]
-    seen = {segment.name}
+def sources_of(plan: CompiledPipeline, node: str) -> list[str]:
+    """Return the sources whose rows go into a source or stage; not those that its gate only looks rows up in."""
+    found: set[str] = set()
+    todo = [node]
     while todo:
-        one = todo.pop()
-        found |= {n: None for n in one.nodes if plan.nodes[n].source is not None}
-        more = [before[n] for n in one.reads if n in before and before[n].name not in seen]
-        seen |= {s.name for s in more}
-        todo += more
-    return sorted(found)
+        name = todo.pop()
+        if name not in found:
+            found.add(name)
+            todo += plan.nodes[name].inputs
+    return sorted(n for n in found if plan.nodes[n].source is not None)
 
 
 def text_hash(plan: CompiledPipeline) -> str:
@@ -117,7 +113,7 @@ def text_hash(plan: CompiledPipeline) -> str:
 
 def definition_key(plan: CompiledPipeline) -> str:
     """Return what stands for definition, parameters, schemas and versions; the same ones give the same lineage."""
-    schemas = [(n, [(c, dtype_name(t)) for c, t in node.schema.items()]) for n, node in plan.nodes.items()]
+    schemas = [(n, [(c, str(t)) for c, t in node.schema.items()]) for n, node in plan.nodes.items()]
     where = [plan.pipeline.name, plan.redact(plan.pipeline.base)]
     said = [text_hash(plan), where, params(plan), schemas, VERSION, pl.__version__]
     return blake3(json.dumps(said).encode()).hexdigest()

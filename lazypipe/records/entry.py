@@ -14,7 +14,7 @@ from blake3 import blake3
 from lazypipe.errors import StorageError
 from lazypipe.storage.numbered import seal
 
-__all__ = ["FORMAT", "Entry", "sealed", "signature_of", "stated_seal"]
+__all__ = ["FORMAT", "Entry", "sealed", "signature_of"]
 
 FORMAT = 1
 """Version of the records; a reader refuses newer ones."""
@@ -143,17 +143,3 @@ def signature_of(stated: str, key: str) -> str:
 @cache
 def _key(text: str) -> bytes:
     return blake3(text.encode(), derive_key_context="lazypipe ledger signature 1").digest()
-
-
-def stated_seal(data: bytes) -> str:
-    """Return what a record that may be damaged says its seal is; if nothing can be read, the hash of what is there.
-
-    Examples
-    --------
-    >>> stated_seal(b'{"blake3": "00"}'), stated_seal(b"{")[:8]
-    ('00', '98b5be4b')
-    """
-    try:
-        return str(json.loads(data)["blake3"])
-    except (ValueError, KeyError, TypeError):
-        return blake3(data).hexdigest()

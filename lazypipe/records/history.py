@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from fnmatch import fnmatch
 from typing import Any
 
 from lazypipe.errors import LazypipeError, nearest
@@ -44,7 +45,7 @@ def published(entry: Entry) -> Iterator[Published]:
         sources = tuple(segment["sources"])
         for part in segment["quarantine"]:
             yield Published(
-                entry, f"{part['node']}__quarantine", part["uri"], part["version"], part["mode"] != "replace", sources,
+                entry, f"{part['node']}__quarantine", part["uri"], part["version"], part["mode"] != "replace", tuple(part["sources"]),
                 part["rows"], tuple(part["data"]), aside=True,
             )  # fmt: skip
         if segment["output"] is not None and (segment["status"] == "done" or segment["version"] is not None):
@@ -288,48 +289,92 @@ class Holding:
 
 
 KEPT = "earlier version"
+UNFINISHED = "unfinished run"
 
 
 def containing(entries: Sequence[Entry], file: str) -> tuple[Holding, ...]:
     """Return the versions that hold data from a file; see ``Ledger.containing``."""
-    names, hashes = _identities(entries, file)
-    holds: set[tuple[str, int | None]] = set()
-    last: dict[str, int | None] = {}
-    exported: set[str] = set()
-    found: list[Published] = []
-    ways: list[tuple[str, ...]] = []
-    for made in (p for entry in entries for p in published(entry)):
+    search = _Search(*_identities(entries, file))
+    ended = {e.run for e in entries if e.kind != "start"}
+    for entry in entries:
+        if entry.kind == "start" and entry.run not in ended:
+            search.began(entry)
+        for made in published(entry):
+            search.saw(made)
+    return tuple(search.found.values())
+
+
+class _Search:
+    """The versions that hold data from a file, as far as records have been gone through, oldest first."""
+
+    def __init__(self, names: set[str], hashes: set[str]) -> None:
+        self.names = names
+        self.hashes = hashes
+        self.known: set[tuple[str, int | None]] = set()
+        self.holds: set[tuple[str, int | None]] = set()
+        # where a run that was killed may have published a version that no record names
+        self.doubtful: set[str] = set()
+        self.last: dict[str, int] = {}
+        self.found: dict[int, Holding] = {}
+
+    def saw(self, made: Published) -> None:
+        """Go through what a record says was published."""
         uri = _plain(made.uri)
-        via = []
-        for source in made.sources:
-            about = made.entry.body["inputs"].get(source)
-            if about is None:
-                continue
-            if about["version"] is not None:
-                hit = (_plain(about["uri"][0]), about["version"]) in holds
-            else:
-                hit = any(_is_one(f, names, hashes) or _plain(f["uri"]) in exported for f in about["files"])
-            via += [source] if hit else []
-        if made.keeps and made.version is not None and (uri, made.version - 1) in holds:
+        via = [source for source in made.sources if self._reads(made.entry, source)]
+        if made.keeps and made.version is not None and made.version > 1 and self._in(uri, made.version - 1):
             via.append(KEPT)
+        self._replace(uri, keeps=made.keeps)
         # a dataset or file that was made anew under the same name holds only what it holds now
-        holds.discard((uri, made.version))
-        exported.discard(uri)
-        last[uri] = made.version
+        self.holds.discard((uri, made.version))
+        self.known.add((uri, made.version))
         if via:
-            holds.add((uri, made.version))
-            exported |= {uri} if made.version is None else set()
-            found.append(made)
-            ways.append(tuple(via))
-    latest = {(_plain(p.uri), p.version): p.entry.number for entry in entries for p in published(entry)}
-    return tuple(
-        Holding(
-            p.entry.pipeline, p.name, p.uri, p.version, p.entry.run, p.entry.number, via,
-            last[_plain(p.uri)] == p.version and latest[_plain(p.uri), p.version] == p.entry.number,
-            p.aside,
+            self.holds.add((uri, made.version))
+            self._add(uri, made.entry, made.name, made.uri, made.version, tuple(via), aside=made.aside)
+
+    def began(self, entry: Entry) -> None:
+        """Go through what a run meant to publish that was never heard of again: any of it may be there."""
+        for name, about in entry.body["outputs"].items():
+            if any(self._reads(entry, source) for source in about["sources"]):
+                uri = _plain(about["uri"])
+                self.doubtful.add(uri)
+                self._add(uri, entry, name, about["uri"], None, (UNFINISHED,))
+
+    def _replace(self, uri: str, *, keeps: bool) -> None:
+        """Note that the version before is no longer what readers see."""
+        before = self.last.pop(uri, None)
+        # what an unfinished run may have added stays in force where rows are added to it
+        if before is not None and not (keeps and self.found[before].via == (UNFINISHED,)):
+            self.found[before] = replace(self.found[before], in_force=False)
+
+    def _add(
+        self,
+        uri: str,
+        entry: Entry,
+        name: str,
+        shown: str,
+        version: int | None,
+        via: tuple[str, ...],
+        *,
+        aside: bool = False,
+    ) -> None:
+        self.last[uri] = len(self.found)
+        self.found[len(self.found)] = Holding(
+            entry.pipeline, name, shown, version, entry.run, entry.number, via, in_force=True, aside=aside
         )
-        for p, via in zip(found, ways, strict=True)
-    )  # fmt: skip
+
+    def _in(self, uri: str, version: int | None) -> bool:
+        """Whether a version holds the file's data, or may."""
+        return (uri, version) in self.holds or (uri in self.doubtful and (uri, version) not in self.known)
+
+    def _reads(self, entry: Entry, source: str) -> bool:
+        about = entry.body["inputs"].get(source)
+        if about is None:  # the run ended before it was listed
+            return False
+        if about["version"] is not None:
+            return self._in(_plain(about["uri"][0]), about["version"])
+        if entry.kind == "start" and not about["files"]:
+            return any(fnmatch(name, _plain(pattern)) for pattern in about["uri"] for name in self.names)
+        return any(_is_one(f, self.names, self.hashes) or self._in(_plain(f["uri"]), None) for f in about["files"])
 
 
 def _is_one(file: Mapping[str, Any], names: set[str], hashes: set[str]) -> bool:
@@ -339,7 +384,7 @@ def _is_one(file: Mapping[str, Any], names: set[str], hashes: set[str]) -> bool:
 def _identities(entries: Sequence[Entry], file: str) -> tuple[set[str], set[str]]:
     """Return the names that a file had in runs, and the hashes of what it held; other names of the same content too."""
     read = [
-        f for e in entries if e.kind != "start" for about in e.body["inputs"].values() for f in about["files"]
+        f for e in entries for about in e.body["inputs"].values() for f in about["files"]
         if about["version"] is None
     ]  # fmt: skip
     wanted = _plain(file)
@@ -349,6 +394,9 @@ def _identities(entries: Sequence[Entry], file: str) -> tuple[set[str], set[str]
     hashes = {f["blake3"] for f in of_name if f["blake3"]} | (
         {file} if any(f["blake3"] == file for f in read) else set()
     )
+    patterns = (p for e in entries if e.kind == "start" for about in e.body["inputs"].values() for p in about["uri"])
+    if not of_name and not hashes and any(fnmatch(wanted, _plain(p)) for p in patterns):
+        return {wanted}, set()  # of a run that was killed before it listed the files
     if not of_name and not hashes:
         known = {f["uri"] for f in read}
         raise LazypipeError(f"no run in the ledger has read {file!r}; {nearest(file, known, 'files')}")

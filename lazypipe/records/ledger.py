@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from lazypipe.errors import StorageError, first_line
 from lazypipe.records import history, verify
-from lazypipe.records.entry import Entry, sealed, stated_seal
+from lazypipe.records.entry import Entry, sealed
 from lazypipe.records.history import History, Holding
 from lazypipe.records.verify import Head, Verification
 from lazypipe.storage.numbered import NumberedFiles
@@ -84,11 +84,9 @@ class Ledger:
 
     def tip(self) -> Tip:
         """Return the end of the ledger, whether its last record can be read or not."""
-        for number in reversed(self._files.numbers()):
-            data = self._files.read(number)
-            if data is not None:
-                return Tip(number, stated_seal(data), _object_of(data))
-        return Tip()
+        number = self._files.last()
+        data = self._files.read(number) if number else None
+        return Tip() if data is None else _tip(number, data)
 
     def object(self, entry: Entry) -> dict[str, Any]:
         """Return what a record names: definition, schemas, lineage.
@@ -238,12 +236,18 @@ def object_name(key: str) -> str:
     return f"objects/{key}.json"
 
 
-def _object_of(data: bytes) -> Mapping[str, str] | None:
+def _tip(number: int, data: bytes) -> Tip:
+    """Return the end of a ledger from its last record, as far as that can be read."""
     try:
-        found = json.loads(data)["definition"]["object"]
-        return {"key": str(found["key"]), "blake3": str(found["blake3"])}
+        found = json.loads(data)
+        stated = str(found["blake3"])
     except (ValueError, KeyError, TypeError):
-        return None
+        return Tip(number, blake3(data).hexdigest())
+    try:
+        named = found["definition"]["object"]
+        return Tip(number, stated, {"key": str(named["key"]), "blake3": str(named["blake3"])})
+    except (KeyError, TypeError):
+        return Tip(number, stated)
 
 
 def _moment(moment: datetime | None) -> datetime | None:

@@ -111,12 +111,12 @@ class Attempt:
             sink, written = self._write(again)
             again += "b"
         written = self._release(sink, written)
+        hashes = self._hashing(sink, written)
         self._measure(sink, written)
         self.ended = True
         self._audit_gates(written)
         earlier = self._rewrite(sink)
-        written, earlier = self._hashed(sink, written), None if earlier is None else self._hashed(sink, earlier)
-        version = self._publish(sink, written, earlier, expected)
+        version = self._publish(sink, written, earlier, expected, hashes)
         self.all.kept.setdefault(self.segment.node, self._frame_of_files(sink, written))
         return SegmentResult(
             self.segment.name,
@@ -395,14 +395,15 @@ class Attempt:
 
     # publish
 
-    def _hashed(self, sink: DatasetSink | ExportSink, written: Written) -> Written:
-        """Return what was written with the hashes of its content, where that is going to be recorded."""
+    def _hashing(self, sink: DatasetSink | ExportSink, written: Written) -> Callable[[], tuple[DataFile, ...]]:
+        """Begin to hash what was written, where that is going to be recorded; what is returned waits for it."""
         if self.output is None:
-            return written
+            return lambda: written.files
         if isinstance(sink, DatasetSink):
-            return Written(self.all.recorder.hashed(sink.uri, written.files, sink.storage_options))
-        digest = self.all.recorder.hash_of(sink.staged, sink.storage_options)
-        return Written(tuple(replace(f, blake3=digest) for f in written.files))
+            return self.all.recorder.hashing(sink.uri, written.files, sink.storage_options)
+        name = sink.staged.rpartition("/")[2]
+        folder = sink.staged.removesuffix(name)
+        return self.all.recorder.hashing(folder, written.files, sink.storage_options, names=[name])
 
     def _frame_of_files(self, sink: DatasetSink | ExportSink, written: Written) -> pl.LazyFrame:
         schema = self.plan.nodes[self.segment.node].schema
@@ -427,7 +428,12 @@ class Attempt:
         return again.write(rows)
 
     def _publish(
-        self, sink: DatasetSink | ExportSink, written: Written, earlier: Written | None, expected: int
+        self,
+        sink: DatasetSink | ExportSink,
+        written: Written,
+        earlier: Written | None,
+        expected: int,
+        hashes: Callable[[], tuple[DataFile, ...]],
     ) -> int | None:
         if self.output is not None or self.taps:
             self.all.recorder.announce()
@@ -440,15 +446,16 @@ class Attempt:
             )
         for name, tap in self.taps.items():
             self._publish_quarantine(name, tap, self._frame_of_files(sink, written))
+        more = () if earlier is None else self._hashing(sink, earlier)()
+        files = (*more, *hashes())
         self.published = True
         if isinstance(sink, ExportSink):
             sink.publish()
-            self.all.recorder.written[self.segment.name] = written.files
+            self.all.recorder.written[self.segment.name] = files
             return None
         if self.output is None:
             return None
         schema = self.plan.nodes[self.segment.node].schema
-        files = written.files if earlier is None else (*earlier.files, *written.files)
         commit = self._dataset().commit(
             files,
             schema,

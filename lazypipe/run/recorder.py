@@ -1,6 +1,6 @@
-"""What of a run goes into the ledger: collected beside the run, in one thread of its own, and written at its end.
+"""What of a run goes into the ledger: collected beside the run, in threads of its own, and written at its end.
 
-While segments run, the thread looks up the end of the ledger, hashes the files that are read, and writes what records name
+While segments run, they look up the end of the ledger, hash the files that are read, and write what records name
 if it is not there. What is left for the end is one file.
 """
 
@@ -9,10 +9,11 @@ from __future__ import annotations
 import getpass
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property, partial
 from typing import Any
 
 from lazypipe.compile.compiler import CompiledPipeline
@@ -28,6 +29,7 @@ from lazypipe.storage.log import Commit, DataFile
 __all__ = ["Aside", "Recorder"]
 
 _ACTOR = "LAZYPIPE_ACTOR"
+_SMALL = 1 << 18
 _REPORT = "report it as a bug of lazypipe"
 
 
@@ -77,18 +79,21 @@ class Recorder:
         """Begin to prepare."""
         audit = self.plan.audit
         self.is_on = audit.is_on
-        self._started: Future[None] | None = None
+        self._has_started = False
         self._hashes: list[Future[dict[str, str]]] = []
         if not self.is_on:
             return
         self.begun = time.perf_counter()
-        self._ledger = Ledger(audit.uri, key=audit.key)
         local = uris.is_local(self.state)
         self._cache = HashCache(f"{uris.local_path(self.state)}/hashes.json" if local else None)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lazypipe-ledger")
+        self._thread = ThreadPoolExecutor(2, thread_name_prefix="lazypipe-ledger")
         self._prepared: Future[tuple[Tip, dict[str, Any]]] = self._thread.submit(self._prepare)
 
     # what the run tells
+
+    @cached_property
+    def _ledger(self) -> Ledger:
+        return Ledger(self.plan.audit.uri, key=self.plan.audit.key)
 
     @property
     def info(self) -> dict[str, Any]:
@@ -101,14 +106,29 @@ class Recorder:
             self._hashes.append(self._thread.submit(self._hash, snapshot, source.reader.storage_options))
 
     def hashed(self, uri: str, files: Sequence[DataFile], options: Mapping[str, Any]) -> tuple[DataFile, ...]:
-        """Return files that were written below a URI with the hashes of their content; see ``hash_of``."""
-        return tuple(replace(f, blake3=self.hash_of(uris.join(uri, f.path), options)) for f in files)
+        """Return files that were written below a URI with the hashes of their content, as ``hashing`` would."""
+        return self.hashing(uri, files, options)()
 
-    def hash_of(self, uri: str, options: Mapping[str, Any]) -> str | None:
-        """Return the hash of a file that was written, None if it is not on this machine and so not to be read again."""
+    def hashing(
+        self, uri: str, files: Sequence[DataFile], options: Mapping[str, Any], *, names: Sequence[str] = ()
+    ) -> Callable[[], tuple[DataFile, ...]]:
+        """Begin to hash files that were written below a URI; what is returned waits, and gives them with their hashes.
+
+        Those that are not on this machine are not read again, unless ``audit.hash`` is ``all``.
+
+        Parameters
+        ----------
+        names
+            What the files are called until they are published, if not by their paths.
+        """
         if not self.is_on or not (uris.is_local(uri) or self.plan.audit.hash_all):
-            return None
-        return hash_file(uri, options)
+            return lambda: tuple(files)
+        found: list[Callable[[], str]] = []
+        for name, file in zip(names or [f.path for f in files], files, strict=True):
+            hashing = partial(hash_file, uris.join(uri, name), options)
+            # of a small file, going to another thread and back costs more than hashing
+            found.append(hashing if file.bytes < _SMALL else self._thread.submit(hashing).result)
+        return lambda: tuple(replace(f, blake3=digest()) for f, digest in zip(files, found, strict=True))
 
     def announce(self) -> None:
         """Before anything is published: have it in the ledger that this run will, if that is required.
@@ -120,10 +140,11 @@ class Recorder:
         """
         if self.plan.audit.mode != "required":
             return
-        if self._started is None:
-            self._started = self._thread.submit(self._start)
+        if self._has_started:
+            return
         try:
-            self._started.result()
+            self._start()
+            self._has_started = True
         except Exception as failure:  # whatever it was: what is not recorded is not published
             error = failure if isinstance(failure, StorageError) else StorageError(first_line(failure), fix=_REPORT)
             what = f"audit is required, and {error.what}"
@@ -155,16 +176,9 @@ class Recorder:
             self._cache.save()
         return None, None
 
-    @property
-    def _has_started(self) -> bool:
-        return self._started is not None and self._started.exception() is None
-
     def _append(
         self, segments: Sequence[tuple[Segment | None, dict[str, Any]]], status: str, error: str | None
     ) -> None:
-        hashes: dict[str, str] = {}
-        for found in self._hashes:
-            hashes |= found.result()
         tip, common = self._prepared.result()
         ended = datetime.now(UTC)
         body = {
@@ -173,7 +187,7 @@ class Recorder:
             "status": status,
             "ended": ended.isoformat(),
             "seconds": round(time.perf_counter() - self.begun, 6),
-            "inputs": {n: self._input(n, s, hashes) for n, s in self.snapshots.items()} | self.inputs,
+            "inputs": self._inputs(),
             "segments": [self._segment(of, said) for of, said in segments],
             "error": error,
         }
@@ -182,14 +196,24 @@ class Recorder:
     def _start(self) -> None:
         tip, common = self._prepared.result()
         intended = {
-            name: {"uri": self.plan.redact(o.to), "format": o.format, "mode": o.mode}
+            name: {
+                "uri": self.plan.redact(o.to),
+                "format": o.format,
+                "mode": o.mode,
+                "sources": [*self.inputs] or bodies.sources_of(self.plan, o.stage),
+            }
             for name, o in self.plan.outputs.items()
         }
+        # what was not listed yet is there with its patterns
+        later = {
+            n: node.source for n, node in self.plan.nodes.items() if n not in self.snapshots and self.kind == "run"
+        }
+        unlisted = {n: bodies.input_of(source, Snapshot(()), {}) for n, source in later.items() if source is not None}
         more: dict[str, Any] = {
             "status": "started",
             "ended": None,
             "seconds": None,
-            "inputs": {},
+            "inputs": unlisted | self._inputs(),
             "segments": [],
             "error": None,
         }
@@ -210,6 +234,13 @@ class Recorder:
             "params": {name: str(value) for name, value in self.plan.params.items()},
         }
         return tip, common
+
+    def _inputs(self) -> dict[str, Any]:
+        """Return what was read so far, as a record says it."""
+        hashes: dict[str, str] = {}
+        for found in self._hashes:
+            hashes |= found.result()
+        return {n: self._input(n, s, hashes) for n, s in self.snapshots.items()} | self.inputs
 
     def _hash(self, snapshot: Snapshot, options: Mapping[str, Any]) -> dict[str, str]:
         if snapshot.commit is not None:
@@ -238,12 +269,16 @@ class Recorder:
         name = said["name"]
         output = self.plan.outputs.get(said["output"])
         return {
-            "sources": [] if segment is None else bodies.sources_of(self.plan, segment),
+            "sources": [] if segment is None else bodies.sources_of(self.plan, segment.node),
             "mode": output.mode if output is not None else "replace",
             "data": bodies.data(self.written.get(name, ())),
-            "quarantine": [{**a.to_dict(), "uri": self.plan.redact(a.uri)} for a in self.asides.get(name, ())],
+            "quarantine": [self._aside(a) for a in self.asides.get(name, ())],
             **said,
         }
+
+    def _aside(self, aside: Aside) -> dict[str, Any]:
+        sources = [*self.inputs] or bodies.sources_of(self.plan, aside.node)
+        return {**aside.to_dict(), "uri": self.plan.redact(aside.uri), "sources": sources}
 
     def _shown(self, uri: str | None) -> str | None:
         return None if uri is None else self.plan.redact(uri)

@@ -59,6 +59,14 @@ class NumberedFiles:
         parts = (name.rsplit("/", 1)[-1].partition(".") for name in self._names())
         return sorted(int(stem) for stem, _, end in parts if end == "json" and stem.isdecimal())
 
+    def last(self) -> int:
+        """Return the greatest number that exists, 0 if there is none; the names of a long log are not parsed for it."""
+        names = (name.rsplit("/", 1)[-1] for name in self._names())
+        found = max((n for n in names if len(n) == 25 and n.endswith(".json")), default="0.json")
+        stem = found.removesuffix(".json")
+        # something else in the folder that sorts behind: look closely
+        return int(stem) if stem.isdecimal() else max(self.numbers(), default=0)
+
     def half_written(self) -> dict[str, Mapping[str, Any]]:
         """Return the files that writers which were killed have left: path to what the store knows of it."""
         return {name: details for name, details in self._listed().items() if name.endswith(".tmp")}
@@ -131,10 +139,13 @@ class NumberedFiles:
                 self._fs.pipe_file(path, data, mode="create")
             return
         # a link appears whole or not at all; an exclusive open could leave half a file after a crash
-        try:
-            os.makedirs(folder, exist_ok=True)
-        except FileExistsError:  # not to be taken for a number that somebody else has got
-            raise NotADirectoryError(ENOTDIR, "a file stands where the folder should be") from None
+        if not os.path.isdir(folder):
+            try:
+                os.makedirs(folder, exist_ok=True)
+            except FileExistsError:  # not to be taken for a number that somebody else has got
+                raise NotADirectoryError(ENOTDIR, "a file stands where the folder should be") from None
+        if os.path.exists(path):
+            raise FileExistsError(path)  # told without writing anything; who comes between is met by the link
         staged = f"{path}.{secrets.token_hex(8)}.tmp"
         try:
             with open(staged, "wb") as file:
