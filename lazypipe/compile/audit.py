@@ -50,8 +50,9 @@ def bind_audit(
             return BoundAudit("off", ""), []
         # an actor is there to be read; what signs is not
         secrets += used if name != "actor" else ()
-        if name == "key" and written is not None and (not used or not bound["key"]):
-            what = "the key that signs records stands in the definition" if not used else "the key is empty"
+        if name == "key" and written is not None and not used:
+            # what a variable that is empty stands for is not noted as a secret
+            what = "the key is empty" if not bound["key"] else "the key that signs records stands in the definition"
             faults.append(Fault(what, "write key: ${LEDGER_KEY}, and set that variable", ("audit", "key")))
     uri = bound["ledger"] or uris.join(uris.resolve(pipeline.state, pipeline.base), "ledger")
     where = uris.resolve(uri, pipeline.base)

@@ -23,7 +23,7 @@ sources:
   a: {uri: "memory://${BUCKET}/a.csv", format: csv, storage_options: {token: "${TOKEN}", secret: in the clear, retries: 3, more: [x, "${TOKEN}"]}, contract: {columns: {x: Int64, y: String}}}
   r: {uri: r.csv, contract: {columns: {x: Int64}}}
 stages:
-  b: {from: a, do: [{filter: "x > :least AND :now IS NOT NULL"}], gate: [{foreign_key: {columns: x, to: r, references: x}}]}
+  b: {from: a, do: [{filter: "x > :least AND :now IS NOT NULL"}], gate: [{foreign_key: {columns: x, references: {to: r, columns: x}}}]}
   c: {from: b, do: [{select: [x]}]}
 outputs: {c: {to: out/c, storage_options: {key: k}}}
 """
