@@ -475,6 +475,8 @@ def replay(
     run: str | None = None,
     now: datetime | None = None,
     params: Mapping[str, Any] | None = None,
+    actor: str | None = None,
+    code: str | None = None,
 ) -> ReplayResult:
     """Put an output's quarantined rows through its gate again: ``Plan.replay``, of a definition too.
 
@@ -484,7 +486,7 @@ def replay(
         Values of parameters, where a definition is given that must be compiled.
     """
     plan = pipeline if isinstance(pipeline, Plan) else Pipeline.of(pipeline).compile(now=now, params=params)
-    return plan.replay(output, run=run, now=now)
+    return plan.replay(output, run=run, now=now, actor=actor, code=code)
 
 
 def trace(

@@ -446,9 +446,9 @@ class Attempt:
             )
         for name, tap in self.taps.items():
             self._publish_quarantine(name, tap, self._frame_of_files(sink, written))
+        self.published = True
         more = () if earlier is None else self._hashing(sink, earlier)()
         files = (*more, *hashes())
-        self.published = True
         if isinstance(sink, ExportSink):
             sink.publish()
             self.all.recorder.written[self.segment.name] = files
