@@ -249,13 +249,13 @@ def history(entries: Sequence[Entry], output: str, version: int | None) -> Histo
         first, last = (min(versions), max(versions)) if versions else (None, None)
         there = "it is an exported file, which has no versions" if first is None else f"versions {first} to {last} are"
         raise LazypipeError(f"version {version} of {output!r} is not in the ledger; {there}")
-    # a longest-first order would do too; the newest first is easier to read, and makers come after what they made
     reached, todo = set(), [graph.at[uri, wanted]]
     while todo:
         index = todo.pop()
         if index not in reached:
             reached.add(index)
             todo += graph.parents[index]
+    # the newest first: what a version was made from has been there before it
     start = graph.at[uri, wanted]
     order = [start, *sorted(reached - {start}, reverse=True)]
     return History(tuple(graph.steps[i] for i in order))

@@ -155,8 +155,7 @@ def _ledger(said: Mapping[str, Any]) -> Iterator[str]:
         ", and their signatures fit." if said["checked_signatures"] and said["ok"] else "."
     )
     yield f"`{said['ledger']}`: {said['records']:,} records, {result}.{signed if said['signed'] else ''}"
-    if said["head"]:
-        yield f"Its last record is {said['head']['number']}, BLAKE3 {said['head']['blake3']}."
+    yield f"Its last record is {said['head']['number']}, BLAKE3 {said['head']['blake3']}."
     yield ""
     for title, key in (("Problems", "problems"), ("Notes", "warnings")):
         if said[key]:

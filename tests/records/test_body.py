@@ -113,6 +113,20 @@ def test_sources_whose_rows_go_into_a_stage_are_not_those_that_gates_look_into()
     assert body.sources_of(compiled(), "a") == ["a"]
 
 
+def test_a_source_that_comes_in_twice_and_rows_that_are_kept_between_segments(tmp_path: Path) -> None:
+    pl.DataFrame({"x": [1, 2]}).write_csv(tmp_path / "a.csv")
+    join = {"join": {"with": "c", "on": "x", "how": "inner"}}
+    pipe = lp.pipeline("p", base=str(tmp_path)).source("a", "a.csv").stage("b", "a", gate=[{"positive": "x"}])
+    pipe = pipe.stage("c", "b", do=[{"derive": {"y": "x"}}]).stage("d", "b", do=[join]).output("d", "out/d")
+    plan = pipe.build().compile()
+    assert body.sources_of(plan, "d") == ["a"]
+    plan.run().raise_for_status()
+    (entry,) = lp.ledger(plan).runs("d")
+    assert [s["output"] for s in entry.body["segments"]] == [None, "d"]
+    assert str(entry).endswith("done → d 1")
+    assert [h.output for h in lp.ledger(plan).containing(str(tmp_path / "a.csv"))] == ["d"]
+
+
 def test_a_plan_that_cannot_be_read_is_recorded_without_its_lineage(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise LazypipeError("an operator that is not known")

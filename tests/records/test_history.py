@@ -210,3 +210,11 @@ def test_a_long_chain_of_versions(books: Books) -> None:
     assert len(books.holding("/raw/x1")) == 1_200
     assert str(found).count("\n") == 1_200 + 1_200 + 1_199 - 1
     assert len(found.to_dict()["steps"]) == 1_200
+
+
+def test_a_version_that_is_reached_by_two_ways_stands_once(books: Books) -> None:
+    books.add("a", 1, {"s": raw("x")})
+    books.add("b", 1, {"t": dataset("a", 1)})
+    books.add("c", 1, {"t": dataset("a", 1), "u": dataset("b", 1)})
+    assert [s.output for s in books.ledger.history("c").steps] == ["c", "b", "a"]
+    assert books.holding("/raw/x")[-1] == "c 1 in force by t, u"

@@ -83,6 +83,11 @@ def test_a_hash_is_remembered_until_size_or_stamp_change(tmp_path: Path, monkeyp
     assert hash_files([longer], None, again) == {file.uri: blake3(b"three").hexdigest()}
 
 
+def test_without_a_cache(tmp_path: Path) -> None:
+    file = deliver(tmp_path / "a", b"one")
+    assert hash_files([file]) == {file.uri: blake3(b"one").hexdigest()}
+
+
 def test_a_young_stamp_is_not_trusted(tmp_path: Path) -> None:
     """A file that is written twice within one tick of the file system's clock has one stamp and two contents."""
     cache = HashCache(str(tmp_path / "hashes.json"))
