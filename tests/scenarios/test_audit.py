@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -59,16 +60,17 @@ def run(home: Path, name: str, run_id: str, **more: Any) -> lp.RunResult:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Path]:
     """February's file comes with the first run, is gone in the second; each time the daily figures are added."""
-    os.environ["LEDGER_KEY"] = "a key"
-    folder = copied(tmp_path_factory.mktemp("audit"), request.config.rootpath)
-    run(folder, "flights", "f1", actor="ann", code="1.0")
-    run(folder, "daily", "d1")
-    (folder / "data" / "flights-2013-02.csv.gz").rename(folder / "recalled.csv.gz")
-    run(folder, "flights", "f2", actor="bob", code="1.1")
-    run(folder, "daily", "d2")
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LEDGER_KEY", "a key")
+        folder = copied(tmp_path_factory.mktemp("audit"), request.config.rootpath)
+        run(folder, "flights", "f1", actor="ann", code="1.0")
+        run(folder, "daily", "d1")
+        (folder / "data" / "flights-2013-02.csv.gz").rename(folder / "recalled.csv.gz")
+        run(folder, "flights", "f2", actor="bob", code="1.1")
+        run(folder, "daily", "d2")
+        yield folder
 
 
 @pytest.fixture
