@@ -1,8 +1,8 @@
-"""What lineage costs: on runs, and on questions over many pipelines.
+"""What lineage and the ledger cost: on runs, and on questions over many pipelines.
 
     uv run python benchmarks/lineage.py [--runs 9] [--pipelines 1000]
 
-Runs are timed with and without reading the plan that is executed and carrying tags, in turn, and the ratio of medians counts: of
+Runs are timed with and without reading the plan that is executed, carrying tags and the ledger, in turn, and the ratio of medians counts: of
 pipelines/flights.yaml, and of ten million rows through a gate. The catalog has pipelines of 50 columns that feed each other.
 """
 
@@ -14,6 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from common import HERE, orders, publish
 import lazypipe as lp
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.plan.reader import Capture
+from lazypipe.spec.model import Audit
 
 PIPELINES = HERE.parent / "pipelines"
 
@@ -42,7 +44,7 @@ def main() -> None:
     publish(
         "lineage",
         rows,
-        note="seconds of a run with lineage over one without, medians of runs in turn; answers in milliseconds",
+        note="seconds of a run with lineage and ledger over one without, medians of runs in turn; answers in milliseconds",
     )
 
 
@@ -85,7 +87,7 @@ def overhead(name: str, pipe: lp.Pipeline, runs: int) -> dict[str, Any]:
             else:
                 Capture.__call__ = _no_capture  # type: ignore[method-assign]
                 CompiledPipeline._tags = _NO_TAGS  # type: ignore[assignment]  # noqa: SLF001
-            plan = pipe.compile()
+            plan = replace(pipe, audit=Audit("recorded" if on else "off")).compile()
             begun = time.perf_counter()
             plan.run().raise_for_status()
             taken = time.perf_counter() - begun

@@ -21,9 +21,11 @@ from lazypipe.api import (
     Pipeline,
     Plan,
     apply,
+    audit_report,
     catalog,
     check,
     diff,
+    ledger,
     load,
     pipeline,
     replay,
@@ -51,26 +53,37 @@ from lazypipe.incremental.diff import RowDiff
 from lazypipe.plan.fingerprint import Changes, Fingerprint
 from lazypipe.plan.graph import Lineage
 from lazypipe.plan.places import Impact, Reach
+from lazypipe.records.audit import AuditReport
+from lazypipe.records.entry import Entry
+from lazypipe.records.history import History, Holding
+from lazypipe.records.ledger import Ledger
+from lazypipe.records.verify import Verification
 from lazypipe.run.replay import ReplayResult
 from lazypipe.run.result import RunResult, SegmentResult
 from lazypipe.run.trace import Trace, Traced
 from lazypipe.spec.schema import json_schema
 from lazypipe.storage.dataset import scan
+from lazypipe.version import VERSION
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
+    "AuditReport",
     "Builder",
     "Changes",
     "CheckResult",
     "CommitConflict",
     "DefinitionError",
+    "Entry",
     "Fingerprint",
     "GateError",
     "GateReport",
+    "History",
+    "Holding",
     "Impact",
     "Interrupted",
     "LazypipeError",
+    "Ledger",
     "Lineage",
     "Location",
     "Pipeline",
@@ -87,12 +100,15 @@ __all__ = [
     "StorageError",
     "Trace",
     "Traced",
+    "Verification",
     "apply",
+    "audit_report",
     "catalog",
     "check",
     "contracts",
     "diff",
     "json_schema",
+    "ledger",
     "load",
     "pipeline",
     "replay",

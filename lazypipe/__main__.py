@@ -91,6 +91,24 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("b", help="the table to compare it with")
     diff.add_argument("--key", action="append", required=True, metavar="COLUMN", help="a column that identifies a row")
     diff.add_argument("-n", "--rows", type=int, default=20, help="rows of each kind to show. Default: 20")
+    ledger = command(
+        "ledger", _ledger, "List the recorded runs of a pipeline, check the ledger, or find where a file's data is."
+    )
+    ledger.add_argument("file", help="the definition, or the URI of a ledger")
+    ledger.add_argument(
+        "--verify", action="store_true", help="check that no record was touched; exit code 3 if one was"
+    )
+    ledger.add_argument(
+        "--head", metavar="NUMBER:HASH", help="the end of the ledger as it was noted before; with --verify"
+    )
+    ledger.add_argument("--output", help="only runs of this output")
+    ledger.add_argument(
+        "--containing", metavar="FILE", help="which outputs hold data from this file (URI, path or BLAKE3)"
+    )
+    audit = command("audit", _audit, "Tell all that is known of a version of an output, from raw sources to it.")
+    audit.add_argument("file", help="the definition, or the URI of a ledger")
+    audit.add_argument("output")
+    audit.add_argument("--version", type=int, metavar="N", help="Default: the last")
     vacuum = command("vacuum", _vacuum, "Delete files that no kept version uses.")
     vacuum.add_argument("target", help="a definition, or the folder of a dataset")
     vacuum.add_argument("--keep", type=int, default=1, metavar="N", help="versions to keep. Default: 1")
@@ -131,6 +149,10 @@ def _run(options: argparse.Namespace) -> int:
                     _say(f"    {check.status}: {gate.node}: {check}")
         if segment.error is not None:
             _say(f"    {segment.error}")
+    for warning in result.warnings:
+        _say(f"warning: {warning}")
+    if result.error is not None:
+        _say(str(result.error))
     _say(f"{result.status.replace('_', ' ')} in {result.seconds:.2f} s; record: {result.record}")
     return result.exit_code
 
@@ -231,6 +253,8 @@ def _replay(options: argparse.Namespace) -> int:
     version = f" in version {found.version}" if found.version is not None else ""
     _say(f"{found.output}: {found.healed:,} rows healed{version}, {found.superseded:,} delivered anew by their source")
     _say(f"{found.remaining:,} rows remain in quarantine")
+    for warning in found.warnings:
+        _say(f"warning: {warning}")
     return 0
 
 
@@ -249,6 +273,44 @@ def _diff(options: argparse.Namespace) -> int:
 def _table(text: str) -> str | tuple[str, int]:
     uri, at, version = text.rpartition("@")
     return (uri, int(version)) if at and version.isdecimal() else text
+
+
+def _of(target: str) -> str | lp.Pipeline:
+    return lp.load(target) if target.endswith((".yaml", ".yml", ".json")) else target
+
+
+def _ledger(options: argparse.Namespace) -> int:
+    ledger = lp.ledger(_of(options.file))
+    if options.verify:
+        found = ledger.verify(_head(options.head))
+        _json(found.to_dict()) if options.json else print(found)
+        return 0 if found.ok else 3
+    told: Sequence[lp.Holding | lp.Entry]
+    told = ledger.containing(options.containing) if options.containing else ledger.runs(options.output)
+    if options.json:
+        _json([one.to_dict() for one in told])
+    else:
+        for one in told:
+            print(one)
+    return 0
+
+
+def _head(text: str | None) -> tuple[int, str] | None:
+    if text is None:
+        return None
+    number, _, digest = text.partition(":")
+    if not number.isdecimal() or not digest:
+        problem = lp.Problem(
+            f"--head {text!r} is no head of a ledger", fix="write its number and hash: --head 12:af13…"
+        )
+        raise lp.DefinitionError([problem])
+    return int(number), digest
+
+
+def _audit(options: argparse.Namespace) -> int:
+    report = lp.audit_report(_of(options.file), options.output, options.version)
+    print(report.to_json() if options.json else report.to_markdown())
+    return 0 if report.ok else 3
 
 
 def _vacuum(options: argparse.Namespace) -> int:

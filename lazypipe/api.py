@@ -13,6 +13,7 @@ from typing import Any, Self
 import polars as pl
 
 from lazypipe import gates, ops
+from lazypipe.compile.audit import BoundAudit, bind_audit
 from lazypipe.compile.compiler import CompiledPipeline, compile_pipeline
 from lazypipe.compile.graph import outside
 from lazypipe.compile.node import compile_checks
@@ -24,6 +25,9 @@ from lazypipe.gates.report import GateReport
 from lazypipe.incremental.diff import diff
 from lazypipe.plan.catalog import join
 from lazypipe.plan.graph import Lineage
+from lazypipe.records import audit as audits
+from lazypipe.records.audit import AuditReport
+from lazypipe.records.ledger import Ledger
 from lazypipe.run import replay as replays
 from lazypipe.run import trace as traces
 from lazypipe.run.attempt import Observer
@@ -44,9 +48,11 @@ __all__ = [
     "Pipeline",
     "Plan",
     "apply",
+    "audit_report",
     "catalog",
     "check",
     "diff",
+    "ledger",
     "load",
     "pipeline",
     "replay",
@@ -134,8 +140,10 @@ class Plan(CompiledPipeline):
         observer: Observer = lambda *_: None,
         work: Path | None = None,
         full: bool = False,
+        actor: str | None = None,
+        code: str | None = None,
     ) -> RunResult:
-        """Run the plan: write, audit, publish; what has not changed since the last run is left as it is.
+        """Run the plan: write, audit, publish, record; what has not changed since the last run is left as it is.
 
         Parameters
         ----------
@@ -149,6 +157,10 @@ class Plan(CompiledPipeline):
             Folder for rows kept between segments.
         full
             Whether all outputs are made anew, also those whose inputs have not changed.
+        actor
+            Who runs it. Default: ``audit.actor``, else the environment variable LAZYPIPE_ACTOR, else the user of the machine.
+        code
+            Version of the pipeline's code. Default: the commit of the Git work tree around the definition, if there is one.
 
         Returns
         -------
@@ -156,9 +168,26 @@ class Plan(CompiledPipeline):
             Also where a gate failed: see its ``status``, or call ``raise_for_status()``.
         """
         moment = now or datetime.now(UTC)
-        return execute(self, run=run or _run_id(moment), now=moment, observer=observer, work=work, full=full)
+        return execute(
+            self,
+            run=run or _run_id(moment),
+            now=moment,
+            observer=observer,
+            work=work,
+            full=full,
+            actor=actor,
+            code=code,
+        )
 
-    def replay(self, output: str, *, run: str | None = None, now: datetime | None = None) -> ReplayResult:
+    def replay(
+        self,
+        output: str,
+        *,
+        run: str | None = None,
+        now: datetime | None = None,
+        actor: str | None = None,
+        code: str | None = None,
+    ) -> ReplayResult:
         """Put an output's quarantined rows through its gate again; those that pass now move into the output, once.
 
         To be called after a rule, a repair or reference data changed. (Rows that the gate of a source put aside come by
@@ -172,7 +201,7 @@ class Plan(CompiledPipeline):
             If the gate fails; nothing was moved.
         """
         moment = now or datetime.now(UTC)
-        return replays.replay(self, output, run=run or _run_id(moment), now=moment)
+        return replays.replay(self, output, run=run or _run_id(moment), now=moment, actor=actor, code=code)
 
     def trace(self, output: str, key: Mapping[str, Any], *, most: int = 100) -> Trace:
         """Find the source rows, in which files, that made the rows of an output with a key.
@@ -458,6 +487,8 @@ def replay(
     run: str | None = None,
     now: datetime | None = None,
     params: Mapping[str, Any] | None = None,
+    actor: str | None = None,
+    code: str | None = None,
 ) -> ReplayResult:
     """Put an output's quarantined rows through its gate again: ``Plan.replay``, of a definition too.
 
@@ -467,7 +498,7 @@ def replay(
         Values of parameters, where a definition is given that must be compiled.
     """
     plan = pipeline if isinstance(pipeline, Plan) else Pipeline.of(pipeline).compile(now=now, params=params)
-    return plan.replay(output, run=run, now=now)
+    return plan.replay(output, run=run, now=now, actor=actor, code=code)
 
 
 def trace(
@@ -520,6 +551,74 @@ def catalog(pipelines: Iterable[model.Pipeline | Plan | str | Path], *, optimize
     """
     plans = [load(p) if isinstance(p, str | Path) else p for p in pipelines]
     return join((p if isinstance(p, Plan) else Pipeline.of(p).compile()).lineage(optimized=optimized) for p in plans)
+
+
+def ledger(target: str | model.Pipeline | Plan, *, key: str | None = None) -> Ledger:
+    """Open a ledger: the records of runs, and questions about them.
+
+    Parameters
+    ----------
+    target
+        The ledger's URI, or a pipeline whose runs it records.
+    key
+        What its records are signed with, so that ``verify`` checks it. Default: that of the pipeline.
+
+    Raises
+    ------
+    LazypipeError
+        If the pipeline's runs are not recorded.
+    DefinitionError
+        If a variable that the definition names is not set.
+
+    Examples
+    --------
+    >>> ledger("memory://a-new-ledger").verify().ok
+    True
+    """
+    if isinstance(target, str):
+        return Ledger(target, key=key)
+    bound = _bound_audit(target)
+    if not bound.is_on:
+        name = target.pipeline.name if isinstance(target, Plan) else target.name
+        raise LazypipeError(f"runs of pipeline {name!r} are not recorded; remove audit: off from its definition")
+    return Ledger(bound.uri, key=key if key is not None else bound.key)
+
+
+def _bound_audit(target: model.Pipeline | Plan) -> BoundAudit:
+    if isinstance(target, Plan):
+        return target.audit
+    faults: list[Fault] = []
+    bound, _ = bind_audit(target, os.environ, faults)
+    if faults:
+        raise loader.problems(faults, target.origin)
+    return bound
+
+
+def audit_report(target: str | model.Pipeline | Plan | Ledger, output: str, version: int | None = None) -> AuditReport:
+    """Tell all that is known of a version of an output, from raw sources to it: for people who must answer for it.
+
+    Parameters
+    ----------
+    target
+        A pipeline, or the ledger (or its URI) that knows the output.
+    output
+        The output's name, ``pipeline/name``, or its URI.
+    version
+        Default: the last.
+
+    Raises
+    ------
+    LazypipeError
+        If the ledger does not know the output or the version.
+    """
+    if isinstance(target, Ledger):
+        return audits.audit_report(target, output, version)
+    found = ledger(target)
+    if isinstance(target, model.Pipeline) and output in target.outputs:
+        output = f"{target.name}/{output}"
+    elif isinstance(target, Plan) and output in target.outputs:
+        output = f"{target.pipeline.name}/{output}"
+    return audits.audit_report(found, output, version)
 
 
 def vacuum(

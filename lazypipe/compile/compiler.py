@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from lazypipe.compile import graph as graphs
+from lazypipe.compile.audit import BoundAudit, bind_audit
 from lazypipe.compile.changed import PlanChanges, plan_changes
 from lazypipe.compile.contract import cell_checks
 from lazypipe.compile.delta import Strategy, strategies
@@ -48,7 +49,7 @@ class CompiledPipeline:
 
     ``frames`` holds one LazyFrame per source and stage, gates applied as filters; ``schemas`` the columns of each;
     ``segments`` what will run as one query each, in order; ``outputs`` where that goes, with URIs that are whole; ``held`` the
-    columns that outputs with a contract had by then, None if nothing was committed.
+    columns that outputs with a contract had by then, None if nothing was committed; ``audit`` where its runs are recorded.
     """
 
     pipeline: Pipeline
@@ -59,6 +60,7 @@ class CompiledPipeline:
     redact: uris.Redactor = field(default_factory=uris.Redactor, repr=False)
     outputs: Mapping[str, Output] = field(default_factory=lambda: NOTHING, repr=False)
     held: Mapping[str, pl.Schema | None] = field(default_factory=lambda: NOTHING, repr=False)
+    audit: BoundAudit = field(default=BoundAudit("off", ""), repr=False)
 
     def schema(self, name: str) -> pl.Schema:
         """Return the columns and types of a source, stage or output; raises LazypipeError for an unknown name."""
@@ -262,6 +264,8 @@ def compile_pipeline(
     environment = os.environ if env is None else env
     graph = graphs.build(pipeline, faults)
     outputs, used = bind_outputs(pipeline, environment, faults)
+    audit, more = bind_audit(pipeline, environment, faults)
+    used += more
     held = _held(outputs, uris.Redactor(tuple(used)))
     nodes: dict[str, Node] = {}
     unread: list[SourceError] = []
@@ -287,7 +291,7 @@ def compile_pipeline(
         frames[name] = node.good(frame, lambda reference: frames[reference.to])
     secrets = (s for n in nodes.values() if n.source is not None for s in n.source.redact.secrets)
     redact = uris.Redactor(tuple(dict.fromkeys([*secrets, *used])))
-    return CompiledPipeline(pipeline, values, nodes, frames, cut(pipeline, graph, nodes), redact, outputs, held)
+    return CompiledPipeline(pipeline, values, nodes, frames, cut(pipeline, graph, nodes), redact, outputs, held, audit)
 
 
 def _held(outputs: Mapping[str, Output], redact: uris.Redactor) -> dict[str, pl.Schema | None]:

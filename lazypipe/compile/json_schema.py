@@ -181,6 +181,37 @@ def _intake() -> dict[str, Any]:
     }
 
 
+def _audit() -> dict[str, Any]:
+    modes = {
+        "description": "required: nothing is published that the ledger does not know of; recorded: a record that cannot be "
+        "written is told in the run's result; off: no records. Default: recorded.",
+        "enum": ["required", "recorded", "off"],
+    }
+    settings = _object(
+        "What is written down of each run, where, and by whom.",
+        {
+            "mode": modes,
+            "ledger": _described(
+                _TEXT,
+                "Folder of the ledger, which many pipelines may share; relative to this file. Default: <state>/ledger",
+            ),
+            "key": _described(
+                _TEXT,
+                "A variable such as ${LEDGER_KEY} whose value signs each record, so that only who has it can write one.",
+            ),
+            "actor": _described(
+                _TEXT, "Who runs it. Default: the environment variable LAZYPIPE_ACTOR, else the user of the machine."
+            ),
+            "hash": {
+                "description": "Of which files the content is hashed: those of this machine (local), or all, which reads remote "
+                "ones once more. Default: local.",
+                "enum": ["local", "all"],
+            },
+        },
+    )
+    return {"description": settings["description"], "if": {"type": "object"}, "then": settings, "else": modes}
+
+
 def build() -> dict[str, Any]:
     """Return the schema, with every operation and rule that is registered."""
     description = _described(_TEXT, "What it is for, in words.")
@@ -310,6 +341,7 @@ def build() -> dict[str, Any]:
             "state": _described(
                 _TEXT, "Folder for run records and quarantined rows of sources and inner stages. Default: .lazypipe"
             ),
+            "audit": _audit(),
             "sources": _named("Where rows come from.", "source"),
             "stages": _named("What is done with them.", "stage"),
             "outputs": _named("Where they go.", "output"),

@@ -38,6 +38,7 @@ from lazypipe.plan.executed import Executed
 from lazypipe.plan.reader import Capture
 from lazypipe.run.blame import explain_failure, join_sides
 from lazypipe.run.corrupt import admitted, files_set_aside
+from lazypipe.run.recorder import Aside, Recorder
 from lazypipe.run.result import SegmentResult
 from lazypipe.spec import taps
 from lazypipe.spec.model import Step
@@ -72,6 +73,7 @@ class Run:
     state: str
     folder: Path
     observer: Observer
+    recorder: Recorder
     full: bool = False
     kept: dict[str, pl.LazyFrame] = field(default_factory=dict)
     published: dict[str, tuple[Dataset, Commit]] = field(default_factory=dict)
@@ -133,11 +135,12 @@ class Attempt:
             sink, written = self._write(again)
             again += "b"
         written = self._release(sink, written)
+        hashes = self._hashing(sink, written)
         self._measure(sink, written)
         self.ended = True
         self._audit_gates(written)
         earlier = self._rewrite(sink)
-        commit = self._publish(sink, written, earlier, expected)
+        commit = self._publish(sink, written, earlier, expected, hashes)
         if commit is not None:
             self.all.published.setdefault(self.segment.node, (self._dataset(), commit))
         rows = self._frame_of_files(sink, written) if commit is None else self._dataset().scan(commit)
@@ -195,6 +198,7 @@ class Attempt:
                     source.check(found)
                     self.all.checked.update(found.files)
                 self.snapshots[name] = found
+                self.all.recorder.read(source, found)
 
     def _sink(self, suffix: str) -> DatasetSink | ExportSink:
         prefix = f"{self.all.id}-{self.number:03}{suffix}"
@@ -540,6 +544,16 @@ class Attempt:
     def _sink_uri(self) -> str:
         return (uris.local_path(self.target) if uris.is_local(self.target) else self.target).rstrip("/")
 
+    def _hashing(self, sink: DatasetSink | ExportSink, written: Written) -> Callable[[], tuple[DataFile, ...]]:
+        """Begin to hash what was written, where that is going to be recorded; what is returned waits for it."""
+        if self.output is None:
+            return lambda: written.files
+        if isinstance(sink, DatasetSink):
+            return self.all.recorder.hashing(sink.uri, written.files, sink.storage_options)
+        name = sink.staged.rpartition("/")[2]
+        folder = sink.staged.removesuffix(name)
+        return self.all.recorder.hashing(folder, written.files, sink.storage_options, names=[name])
+
     def _frame_of_files(self, sink: DatasetSink | ExportSink, written: Written) -> pl.LazyFrame:
         schema = self.plan.nodes[self.segment.node].schema
         if isinstance(sink, ExportSink):
@@ -564,8 +578,15 @@ class Attempt:
         return again.write(rows)
 
     def _publish(
-        self, sink: DatasetSink | ExportSink, written: Written, earlier: Written | None, expected: int
+        self,
+        sink: DatasetSink | ExportSink,
+        written: Written,
+        earlier: Written | None,
+        expected: int,
+        hashes: Callable[[], tuple[DataFile, ...]],
     ) -> Commit | None:
+        if self.output is not None or self.taps:
+            self.all.recorder.announce()
         if self._current_version() != expected:
             # told before the quarantine is replaced too, which then is that of the other run
             raise CommitConflict(
@@ -576,18 +597,24 @@ class Attempt:
         for name, tap in self.taps.items():
             self._publish_quarantine(name, tap, self._frame_of_files(sink, written))
         self.published = True
+        more = () if earlier is None else self._hashing(sink, earlier)()
+        files = (*more, *hashes())
         if isinstance(sink, ExportSink):
             sink.publish()
+            self.all.recorder.written[self.segment.name] = files
             return None
         if self.output is None:
             return None
         schema = self.plan.nodes[self.segment.node].schema
-        files = written.files if earlier is None else (*earlier.files, *written.files)
-        info = {"gates": [r.to_dict() for r in self.reports()], **self._tags(self.segment.node)}
+        info = {
+            "gates": [r.to_dict() for r in self.reports()],
+            **self._tags(self.segment.node),
+            **self.all.recorder.info,
+        }
         if self.work.info:
             info[CONSUMED] = {**self.work.info, "tallies": self._tallies()}
         mode = self.output.mode if earlier is None else "replace"
-        return self._dataset().commit(
+        commit = self._dataset().commit(
             files,
             schema,
             run=self.all.id,
@@ -600,6 +627,10 @@ class Attempt:
             gone=self.work.gone if self.work.told_apart else (),
             figures=(*self.work.figures, *self.figures),
         )
+        self.all.recorder.written[self.segment.name] = files
+        if self.work.kind == "units":
+            self.all.recorder.changed.add(self.segment.name)
+        return commit
 
     def _tallies(self) -> dict[str, Any]:
         """Return what each gate has counted of each unit, in this run and before."""
@@ -635,14 +666,22 @@ class Attempt:
         files: list[DataFile] = []
         for index, part in enumerate(parts):
             files += self._write_aside(dataset, index, part)
-        dataset.commit(
+        commit = dataset.commit(
             files,
             schema,
             run=self.all.id,
             time=self.all.now,
             mode=mode,
-            info={"of": self.segment.output or name, "gate": report.to_dict(), **self._tags(name)},
+            info={
+                "of": self.segment.output or name,
+                "gate": report.to_dict(),
+                **self._tags(name),
+                **self.all.recorder.info,
+            },
         )
+        # rows from before may still be in it, whichever way it was written
+        kept = self.output.mode if self.output else "replace"
+        self.all.recorder.asides.setdefault(self.segment.name, []).append(Aside(name, dataset.uri, commit, files, kept))
 
     def _aside(self, name: str) -> Dataset:
         """Return where rows are put aside by a node's gate."""
@@ -654,7 +693,7 @@ class Attempt:
         prefix = f"{self.all.id}-{self.number:03}-{index:03}"
         sink = DatasetSink(dataset.uri, prefix, storage_options=dataset.storage_options)
         self.staged.append(sink)
-        return sink.write(rows.lazy()).files
+        return self.all.recorder.hashed(sink.uri, sink.write(rows.lazy()).files, dataset.storage_options)
 
     def _change_quarantine(self, name: str, tap: Tap, dataset: Dataset) -> None:
         """Put this run's rows aside, and take those away whose unit is gone, or of which no commit of the output knows."""
@@ -669,16 +708,24 @@ class Attempt:
         for index, part in enumerate(tap.quarantined()):
             rows = part if numbers is None else as_units(part.lazy(), numbers).collect()
             files += self._write_aside(dataset, index, rows)
-        dataset.commit(
-            count_units(dataset.uri, files, dataset.storage_options),
+        files = [*count_units(dataset.uri, files, dataset.storage_options)]
+        commit = dataset.commit(
+            files,
             quarantine_schema(node.schema, raw=bool(node.raw)),
             run=self.all.id,
             time=self.all.now,
             mode="change" if follows else "replace",
-            info={"of": self.segment.output or name, "gate": report.to_dict(), **self._tags(name)},
+            info={
+                "of": self.segment.output or name,
+                "gate": report.to_dict(),
+                **self._tags(name),
+                **self.all.recorder.info,
+            },
             tagged=True,
             gone=gone,
         )
+        kept = "append" if follows else "replace"
+        self.all.recorder.asides.setdefault(self.segment.name, []).append(Aside(name, dataset.uri, commit, files, kept))
 
     def _still_aside(
         self, name: str, rows: pl.LazyFrame, before: Commit, schema: pl.Schema, good: pl.LazyFrame, *, more: bool

@@ -1,6 +1,6 @@
 """The executor: each segment is written to files that nobody sees, audited, and only then published.
 
-    snapshot → (for each segment) write → audit → publish → record
+    snapshot → (for each segment) write → audit → publish → record → ledger
 
 A gate that fails, an error or a signal leaves the commit before in force. Segments that do not depend on a failed one
 go on.
@@ -18,12 +18,13 @@ from pathlib import Path
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.segments import Segment
-from lazypipe.errors import GateError, Interrupted, LazypipeError
+from lazypipe.errors import GateError, Interrupted, LazypipeError, first_line
 from lazypipe.gates.report import GateReport
 from lazypipe.incremental.work import Work, decide
 from lazypipe.records.record import Records
 from lazypipe.run.attempt import Attempt, Observer, Run
 from lazypipe.run.corrupt import files_set_aside, leave_out_corrupt
+from lazypipe.run.recorder import Recorder
 from lazypipe.run.result import RunResult, SegmentResult, Status
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
@@ -40,6 +41,8 @@ def execute(
     observer: Observer = lambda *_: None,
     work: Path | None = None,
     full: bool = False,
+    actor: str | None = None,
+    code: str | None = None,
 ) -> RunResult:
     """Run a compiled pipeline.
 
@@ -53,6 +56,8 @@ def execute(
         Folder for rows kept between segments; removed at the end. Default: below ``state``, or a temporary one.
     full
         Whether all outputs are made anew, also those whose inputs have not changed.
+    actor, code
+        Who runs it, and the version of the pipeline's code, as the ledger says it. Default: see ``Plan.run``.
 
     Returns
     -------
@@ -63,7 +68,8 @@ def execute(
     records = Records(uris.join(state, "runs"))
     folder = work or (Path(uris.local_path(state)) / "work" / run if uris.is_local(state) else Path(tempfile.mkdtemp()))
     try:
-        return _Execution(Run(plan, run, now, state, folder, observer, full), records).run_all()
+        recorder = Recorder(plan, run, now, state, actor, code)
+        return _Execution(Run(plan, run, now, state, folder, observer, recorder, full), records).run_all()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -75,16 +81,36 @@ class _Execution:
     results: list[SegmentResult] = field(default_factory=list)
     begun: float = field(default_factory=time.perf_counter)
 
+    warnings: tuple[str, ...] = ()
+    error: LazypipeError | None = None
+
     def run_all(self) -> RunResult:
+        try:
+            self.run_segments()
+        except BaseException as failure:
+            # nobody gets a result then; what was published before is in the ledger all the same
+            status: Status = "interrupted" if isinstance(failure, KeyboardInterrupt) else "error"
+            self.close(status, first_line(failure))
+            raise
+        self.close(self.result().status)
+        self.record(done=True)
+        return self.result()
+
+    def run_segments(self) -> None:
         self.record(done=False)
         outputs = [s for s in self.run.plan.segments if s.output is not None]
         for segment in outputs:
             self.run_output(segment)
-            stopped = any(r.status == "interrupted" for r in self.results)
-            self.record(done=stopped or segment is outputs[-1])
-            if stopped:
+            if any(r.status == "interrupted" for r in self.results) or segment is outputs[-1]:
                 break
-        return self.result()
+            self.record(done=False)
+
+    def close(self, status: Status, error: str | None = None) -> None:
+        """Append the run to the ledger."""
+        named = {s.name: s for s in self.run.plan.segments}
+        done = [(named[r.name], r.to_dict()) for r in self.results]
+        warning, self.error = self.run.recorder.finish(done, status, error)
+        self.warnings = (warning,) if warning is not None else ()
 
     def run_output(self, segment: Segment) -> None:
         """Bring an output up to date, and first what is needed for that; whatever goes wrong is a result, no exception."""
@@ -155,6 +181,8 @@ class _Execution:
             params=self.run.plan.params,
             segments=tuple(self.results),
             record=self.records.path(self.run.id),
+            warnings=self.warnings,
+            error=self.error,
         )
 
     def record(self, *, done: bool) -> None:

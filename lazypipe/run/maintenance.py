@@ -7,19 +7,21 @@ import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from lazypipe.compile.audit import bind_audit
 from lazypipe.compile.compiler import bind_outputs
 from lazypipe.records.record import Records
 from lazypipe.spec.loader import problems
 from lazypipe.spec.model import Fault, Output, Pipeline
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset, written_at
+from lazypipe.storage.numbered import NumberedFiles
 from lazypipe.storage.sink import is_staged
 
 __all__ = ["vacuum_pipeline"]
 
 
 def vacuum_pipeline(pipeline: Pipeline, *, keep: int, older_than: timedelta, now: datetime | None = None) -> list[str]:
-    """Vacuum a pipeline's datasets and quarantines, half-written exports, and rows kept between segments.
+    """Vacuum a pipeline's datasets and quarantines, half-written exports and records, and rows kept between segments.
 
     Returns the URIs of what was deleted.
     """
@@ -29,6 +31,7 @@ def vacuum_pipeline(pipeline: Pipeline, *, keep: int, older_than: timedelta, now
     datasets = [Dataset(uris.join(state, "quarantine", name)) for name in (*pipeline.sources, *pipeline.stages)]
     faults: list[Fault] = []
     outputs, _ = bind_outputs(pipeline, os.environ, faults)
+    audit, _ = bind_audit(pipeline, os.environ, faults)
     if faults:
         raise problems(faults, pipeline.origin)
     for output in outputs.values():
@@ -40,6 +43,8 @@ def vacuum_pipeline(pipeline: Pipeline, *, keep: int, older_than: timedelta, now
             deleted += _half_written(target, output, limit)
     for dataset in datasets:
         deleted += [uris.join(dataset.uri, path) for path in dataset.vacuum(keep=keep, older_than=older_than, now=now)]
+    if audit.is_on:
+        deleted += _half_recorded(audit.uri, limit)
     if uris.is_local(state):
         folder = Path(uris.local_path(state))
         deleted += _left_over(folder / "work", limit)
@@ -61,6 +66,18 @@ def _half_written(target: str, output: Output, limit: datetime) -> list[str]:
         if is_staged(own, name) and written_at(entry) <= limit:
             fs.rm_file(entry["name"])
             found.append(f"{folder}/{own}")
+    return found
+
+
+def _half_recorded(ledger: str, limit: datetime) -> list[str]:
+    """Records that were being written when their run was killed; whole ones stay for ever."""
+    found = []
+    for folder in (ledger, uris.join(ledger, "objects")):
+        fs, _ = uris.file_system(folder)
+        for path, details in NumberedFiles(folder, what="the ledger").half_written().items():
+            if written_at(details) <= limit:
+                fs.rm_file(path)
+                found.append(uris.join(folder, path.rpartition("/")[2]))
     return found
 
 

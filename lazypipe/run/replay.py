@@ -8,7 +8,8 @@ A replay that was killed in between is finished by the next one from what the ou
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,13 +19,15 @@ import polars as pl
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.node import Node
-from lazypipe.errors import LazypipeError, nearest
+from lazypipe.errors import GateError, LazypipeError, first_line, nearest
 from lazypipe.gates.alone import mark_repeats
 from lazypipe.gates.report import GateReport
 from lazypipe.gates.rule import PREVIOUS, Reference
 from lazypipe.gates.tap import FILE_COLUMN, RAW_COLUMN, RULES_COLUMN, RUN_COLUMN, Tap
 from lazypipe.gates.uniqueness import repeated
+from lazypipe.run.recorder import Aside, Recorder
 from lazypipe.spec.model import Output
+from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset, scan_files
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.sink import DatasetSink
@@ -38,7 +41,7 @@ class ReplayResult:
     """What a replay did: rows that moved into the output, that left because the output has their key, that remain.
 
     ``version`` is the output's commit with the healed rows, None if there were none; ``report`` what the gate found, None
-    where nothing was in quarantine, or an earlier replay was only finished.
+    where nothing was in quarantine, or an earlier replay was only finished. ``warnings`` say what is missing in the ledger.
     """
 
     output: str
@@ -47,9 +50,18 @@ class ReplayResult:
     remaining: int
     version: int | None = None
     report: GateReport | None = None
+    warnings: tuple[str, ...] = ()
 
 
-def replay(plan: CompiledPipeline, output: str, *, run: str, now: datetime) -> ReplayResult:
+def replay(
+    plan: CompiledPipeline,
+    output: str,
+    *,
+    run: str,
+    now: datetime,
+    actor: str | None = None,
+    code: str | None = None,
+) -> ReplayResult:
     """Put an output's quarantined rows through its gate again, as it is compiled now.
 
     Rows that repeat a key are compared with the rows of the output too. Where the output declares a key, quarantined rows
@@ -61,6 +73,8 @@ def replay(plan: CompiledPipeline, output: str, *, run: str, now: datetime) -> R
         If there is no such output, or it is no dataset.
     GateError
         If the gate fails; nothing was moved.
+    StorageError
+        If it must be recorded in the ledger, and cannot be.
     """
     if output not in plan.outputs:
         raise LazypipeError(f"unknown output {output!r}; {nearest(output, plan.outputs, 'outputs')}")
@@ -73,12 +87,29 @@ def replay(plan: CompiledPipeline, output: str, *, run: str, now: datetime) -> R
     if held is None or held.rows == 0 or current is None:
         return ReplayResult(output, 0, 0, 0)
     done = _begun(data, held)
-    if done is not None:
-        return _finish(output, aside, held, done, now)
-    if dict(current.schema) != dict(plan.nodes[target.stage].schema):
+    same = dict(current.schema) == dict(plan.nodes[target.stage].schema)
+    if done is None and not same:
         what = f"output {output!r}: its columns are others than those of the definition now"
         raise LazypipeError(f"{what}; run the pipeline first, so that rows can go there")
-    return _Replay(plan, output, target, data, aside, current, held, run, now).run_all()
+    state = uris.resolve(plan.pipeline.state, plan.pipeline.base)
+    # what was committed before a replay was killed bears its name, and so does what finishes it
+    recorder = Recorder(plan, run if done is None else done.run, now, state, actor, code, kind="replay")
+    recorder.inputs[f"{output}__quarantine"] = _as_input(plan, aside, held)
+    work = _Replay(plan, output, target, data, aside, current, held, recorder, now)
+    return work.recorded(work.run_all if done is None else lambda: work.finish(done))
+
+
+def _as_input(plan: CompiledPipeline, aside: Dataset, held: Commit) -> dict[str, Any]:
+    """Return what a record says of the quarantine that is read."""
+    return {
+        "uri": [plan.redact(aside.uri)],
+        "format": "dataset",
+        "files": [
+            {"uri": plan.redact(uris.join(aside.uri, f.path)), "size": f.bytes, "stamp": None, "blake3": f.blake3}
+            for f in held.files
+        ],
+        "version": held.version,
+    }
 
 
 def _begun(data: Dataset, held: Commit) -> Commit | None:
@@ -92,14 +123,6 @@ def _begun(data: Dataset, held: Commit) -> Commit | None:
     return None
 
 
-def _finish(output: str, aside: Dataset, held: Commit, commit: Commit, now: datetime) -> ReplayResult:
-    said: Mapping[str, Any] = commit.info["replay"]
-    files = [*map(DataFile.from_dict, said["remaining"])]
-    info = {"of": output, "replayed": commit.run}
-    aside.commit(files, held.schema, run=commit.run, time=now, info=info, expected=held.version)
-    return ReplayResult(output, said["healed"], said["superseded"], sum(f.rows for f in files), commit.version)
-
-
 @dataclass(frozen=True)
 class _Replay:
     plan: CompiledPipeline
@@ -109,8 +132,69 @@ class _Replay:
     aside: Dataset
     current: Commit
     held: Commit
-    run: str
+    recorder: Recorder
     now: datetime
+
+    @property
+    def run(self) -> str:
+        return self.recorder.run
+
+    def recorded(self, work: Callable[[], ReplayResult]) -> ReplayResult:
+        """Do the work, and have the ledger say how it went."""
+        begun = time.perf_counter()
+        try:
+            result = work()
+        except BaseException as failure:
+            refused = isinstance(failure, GateError)
+            stopped = isinstance(failure, KeyboardInterrupt)
+            status = "gate_failed" if refused else "interrupted" if stopped else "error"
+            self.recorder.finish([(None, self.said(begun, status, None, failure))], status, first_line(failure))
+            raise
+        warning, error = self.recorder.finish([(None, self.said(begun, "done", result))], "done", None)
+        if error is not None:
+            raise error
+        return replace(result, warnings=(warning,) if warning else ())
+
+    def said(
+        self, begun: float, status: str, result: ReplayResult | None, error: BaseException | None = None
+    ) -> dict[str, Any]:
+        """Return what the record says of the output."""
+        files = self.recorder.written.get(self.output, ())
+        moved = result is not None and result.version is not None
+        return {
+            "name": self.output,
+            # what was not moved was not published
+            "status": status if moved or status != "done" else "unchanged",
+            "output": self.output,
+            "uri": self.plan.redact(self.data.uri),
+            # also where what came after the commit went wrong
+            "version": self.recorder.versions.get(self.output),
+            "rows": sum(f.rows for f in files),
+            "bytes": sum(f.bytes for f in files),
+            "files": len(files),
+            "seconds": round(time.perf_counter() - begun, 6),
+            "gates": [result.report.to_dict()] if result is not None and result.report is not None else [],
+            "counts": {},
+            "corrupt": [],
+            "error": None if error is None else str(error),
+            "mode": "append",
+            "sources": [f"{self.output}__quarantine"],
+        }
+
+    def finish(self, commit: Commit) -> ReplayResult:
+        """Have the quarantine hold what remains, as the output's commit says."""
+        moved = (f for f in commit.files if f.path.rpartition("/")[2].startswith(f"{self.run}-"))
+        self.recorder.written[self.output] = tuple(moved)
+        self.recorder.versions[self.output] = commit.version
+        said: Mapping[str, Any] = commit.info["replay"]
+        files = [*map(DataFile.from_dict, said["remaining"])]
+        info = {"of": self.output, "replayed": commit.run, **self.recorder.info}
+        made = self.aside.commit(
+            files, self.held.schema, run=commit.run, time=self.now, info=info, expected=self.held.version
+        )
+        self.recorder.asides[self.output] = [Aside(self.node.name, self.aside.uri, made, files, "replace")]
+        left = sum(f.rows for f in files)
+        return ReplayResult(self.output, said["healed"], said["superseded"], left, commit.version)
 
     @property
     def node(self) -> Node:
@@ -128,6 +212,7 @@ class _Replay:
         # healed rows are a unit of their own: the next run, to which this commit names no inputs, makes everything anew
         apart = [pl.lit(0, dtype=pl.UInt64).alias(UNIT)] if self.current.tagged else []
         files = sink.write(good.lazy().with_columns(apart)).files if good.height else ()
+        files = self.recorder.hashed(sink.uri, files, self.target.storage_options)
         if self.current.tagged:
             files = tuple(replace(f, units={0: f.rows}) for f in files)
         said = {
@@ -144,6 +229,7 @@ class _Replay:
             for one in (sink, *staged):
                 one.discard()
             return ReplayResult(self.output, 0, superseded, left, None, report)
+        self.recorder.announce()
         commit = self.data.commit(
             files,
             self.current.schema,
@@ -151,12 +237,11 @@ class _Replay:
             time=self.now,
             mode="append",
             partition_by=self.target.partition_by,
-            info={"replay": said, "gates": [report.to_dict()]},
+            info={"replay": said, "gates": [report.to_dict()], **self.recorder.info},
             expected=self.current.version,
             tagged=self.current.tagged,
         )
-        _finish(self.output, self.aside, self.held, commit, self.now)
-        return ReplayResult(self.output, good.height, superseded, left, commit.version, report)
+        return replace(self.finish(commit), report=report)
 
     def pending(self) -> tuple[pl.LazyFrame, int]:
         """Return the quarantined rows that the output has not got from its source meanwhile, and how many it has."""
@@ -216,5 +301,6 @@ class _Replay:
         for index, part in enumerate(tap.quarantined()):
             prefix = f"{self.run}-000-{index:03}"
             sinks.append(DatasetSink(self.aside.uri, prefix, storage_options=self.target.storage_options))
-            files += sinks[-1].write(part.lazy()).files
+            written = sinks[-1].write(part.lazy()).files
+            files += self.recorder.hashed(self.aside.uri, written, self.target.storage_options)
         return sinks, files

@@ -79,7 +79,10 @@ class SegmentResult:
 
 @dataclass(frozen=True)
 class RunResult:
-    """One run's outcome; ``record`` is the URI of the file that holds it."""
+    """One run's outcome; ``record`` is the URI of the file that holds it.
+
+    ``warnings`` say what did not stop the run, ``error`` what went wrong outside of its segments: with its record in the ledger.
+    """
 
     run: str
     pipeline: str
@@ -88,11 +91,14 @@ class RunResult:
     params: Mapping[str, Any]
     segments: tuple[SegmentResult, ...]
     record: str
+    warnings: tuple[str, ...] = ()
+    error: LazypipeError | None = None
 
     @property
     def status(self) -> Status:
-        """The worst of the segments."""
-        return next((s for s in _WORST if any(g.status == s for g in self.segments)), "done")
+        """The worst of the segments; ``error`` at least if something else went wrong."""
+        found: set[Status] = {s.status for s in self.segments} | ({"error"} if self.error else set())
+        return next((s for s in _WORST if s in found), "done")
 
     @property
     def exit_code(self) -> int:
@@ -119,6 +125,8 @@ class RunResult:
         for segment in self.segments:
             if segment.error is not None:
                 raise segment.error
+        if self.error is not None:
+            raise self.error
 
     def to_dict(self) -> dict[str, Any]:
         """Return the outcome as plain data, as the record holds it."""
@@ -130,4 +138,6 @@ class RunResult:
             "seconds": round(self.seconds, 6),
             "params": {k: str(v) for k, v in self.params.items()},
             "segments": [s.to_dict() for s in self.segments],
+            "warnings": list(self.warnings),
+            "error": None if self.error is None else str(self.error),
         }

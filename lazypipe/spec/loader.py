@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path as FilePath
@@ -11,11 +12,13 @@ from typing import Any
 
 import polars as pl
 import yaml
+from blake3 import blake3
 
 from lazypipe.errors import DefinitionError, Problem
 from lazypipe.spec import document
 from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.model import (
+    Audit,
     Fault,
     Origin,
     Output,
@@ -32,6 +35,7 @@ from lazypipe.spec.schema import faults
 
 __all__ = [
     "Dumper",
+    "described",
     "from_dict",
     "from_json",
     "from_yaml",
@@ -135,7 +139,7 @@ def _as_text(value: Any) -> Any:
 
 def _read(text: str, file: str, *, base: str, is_json: bool = False) -> Pipeline:
     data, positions = document.parse(text, file, is_json=is_json)
-    return _build(data, Origin(file, positions), base)
+    return _build(data, Origin(file, positions, blake3(text.encode("utf-8", "surrogatepass")).hexdigest()), base)
 
 
 def problems(found: list[Fault], origin: Origin) -> DefinitionError:
@@ -172,6 +176,7 @@ def _build(data: Any, origin: Origin, base: str) -> Pipeline:
         version=data["version"],
         description=data.get("description"),
         state=data.get("state", ".lazypipe"),
+        audit=_audit(data.get("audit", "recorded")),
         params=freeze(params),
         sources=freeze({n: _source(n, s) for n, s in data["sources"].items()}),
         stages=freeze({n: _stage(n, s) for n, s in data.get("stages", {}).items()}),
@@ -179,6 +184,10 @@ def _build(data: Any, origin: Origin, base: str) -> Pipeline:
         base=base,
         origin=origin,
     )
+
+
+def _audit(written: str | Mapping[str, Any]) -> Audit:
+    return Audit(written) if isinstance(written, str) else Audit(**written)
 
 
 def _source(name: str, written: Mapping[str, Any]) -> Source:
@@ -243,22 +252,52 @@ def to_dict(pipeline: Pipeline) -> dict[str, Any]:
     DefinitionError
         If something in it exists in Python only: a ``pl.Expr`` or a function.
     """
+    plain = _written(pipeline)
+    found = list(_inexpressible(plain, ()))
+    if found:
+        raise problems(found, Origin())
+    return plain
+
+
+def described(pipeline: Pipeline) -> dict[str, Any]:
+    """Return the definition as plain data to read: what exists in Python only as a text that says what it is.
+
+    Examples
+    --------
+    >>> source = Source(("a.csv",))
+    >>> stage = Stage(("a",), (Step("filter", pl.col("x") > 1),))
+    >>> described(Pipeline("p", {"a": source}, {"b": stage}))["stages"]["b"]["do"]
+    [{'filter': '[(col("x")) > (dyn int: 1)]'}]
+    """
+    found: dict[str, Any] = _as_described(_written(pipeline))
+    return found
+
+
+def _as_described(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _as_described(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_as_described(v) for v in value]
+    if not isinstance(value, pl.Expr) and callable(value):
+        return f"{getattr(value, '__module__', '')}:{getattr(value, '__qualname__', type(value).__qualname__)}"
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def _written(pipeline: Pipeline) -> dict[str, Any]:
     plain: dict[str, Any] = {"version": pipeline.version, "name": pipeline.name}
     if pipeline.description:
         plain["description"] = pipeline.description
     if pipeline.state != ".lazypipe":
         plain["state"] = pipeline.state
+    if pipeline.audit != Audit():
+        plain["audit"] = _audit_dict(pipeline.audit)
     sections = {
         "params": {n: _param_dict(p) for n, p in pipeline.params.items()},
         "sources": {n: _source_dict(s) for n, s in pipeline.sources.items()},
         "stages": {n: _stage_dict(s) for n, s in pipeline.stages.items()},
         "outputs": {n: _output_dict(n, o) for n, o in pipeline.outputs.items()},
     }
-    plain |= {name: section for name, section in sections.items() if section or name in ("sources", "outputs")}
-    found = list(_inexpressible(plain, ()))
-    if found:
-        raise problems(found, Origin())
-    return plain
+    return plain | {name: section for name, section in sections.items() if section or name in ("sources", "outputs")}
 
 
 def to_yaml(pipeline: Pipeline) -> str:
@@ -300,6 +339,13 @@ def _given(**values: Any) -> dict[str, Any]:
 
 def _one_or_more(names: tuple[str, ...]) -> str | list[str]:
     return names[0] if len(names) == 1 else list(names)
+
+
+def _audit_dict(audit: Audit) -> str | dict[str, Any]:
+    if audit == Audit(audit.mode):
+        return audit.mode
+    given = {f.name: getattr(audit, f.name) for f in fields(audit)}
+    return {name: value for name, value in given.items() if value != getattr(Audit(), name)}
 
 
 _MICROSECOND = timedelta(microseconds=1)

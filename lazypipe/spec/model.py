@@ -16,6 +16,7 @@ from lazypipe.errors import Location
 
 __all__ = [
     "NOTHING",
+    "Audit",
     "Fault",
     "FrozenMap",
     "Origin",
@@ -91,10 +92,11 @@ def thaw(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Origin:
-    """The document that a definition was read from, and where each of its parts stands in it."""
+    """The document that a definition was read from, where each of its parts stands in it, and the BLAKE3 hash of its text."""
 
     file: str = "<python>"
     positions: Mapping[Path, tuple[int, int]] = field(default_factory=dict, repr=False, hash=False)
+    blake3: str | None = field(default=None, repr=False)
 
     def locate(self, path: Path) -> Location | None:
         """Return the place of ``path`` or of the nearest thing around it; None for Python objects."""
@@ -276,6 +278,20 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Audit:
+    """What is written down of each run: ``mode`` says whether a run may publish what the ledger does not know of.
+
+    ``hash`` says of which files the content is hashed: those of this machine, or ``all``.
+    """
+
+    mode: str = "recorded"
+    ledger: str | None = None
+    key: str | None = None
+    actor: str | None = None
+    hash: str = "local"
+
+
+@dataclass(frozen=True)
 class Pipeline:
     """A named graph of sources, stages and outputs, as it was written.
 
@@ -290,6 +306,7 @@ class Pipeline:
     params: Mapping[str, Param] = NOTHING
     version: int = 1
     state: str = ".lazypipe"
+    audit: Audit = Audit()
     description: str | None = None
     base: str = field(default=".", compare=False)
     origin: Origin = field(default=Origin(), compare=False, repr=False)

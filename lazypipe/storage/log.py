@@ -8,34 +8,26 @@ from __future__ import annotations
 
 import builtins
 import json
-import os
-import secrets
-import threading
-from collections.abc import Container, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import polars as pl
-from blake3 import blake3
 
 from lazypipe.errors import CommitConflict, StorageError, first_line
 from lazypipe.spec.types import dtype_from_name, dtype_name
-from lazypipe.storage import uri as uris
+from lazypipe.storage.numbered import NumberedFiles, seal
 
 __all__ = ["Commit", "CommitLog", "DataFile"]
 
 FORMAT = 2
 """Version of the commit files; a reader refuses newer ones. Commits without units are written as 1, which has none."""
 
-_IN_THIS_PROCESS = threading.Lock()
-"""For stores whose exclusive create is a look and then a write (fsspec's ``memory``)."""
-
 
 @dataclass(frozen=True)
 class DataFile:
-    """One data file of a dataset: its path relative to the dataset, its rows and bytes.
+    """One data file of a dataset: its path relative to the dataset, its rows and bytes, its content's hash if it is known.
 
     ``units`` says how many of its rows were made of which unit of the input (see ``storage.units``); empty where rows are
     not told apart.
@@ -44,6 +36,7 @@ class DataFile:
     path: str
     rows: int
     bytes: int
+    blake3: str | None = None
     units: Mapping[int, int] = field(default_factory=dict, hash=False)
 
     def dead(self, gone: Container[int]) -> int:
@@ -53,13 +46,14 @@ class DataFile:
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
         plain: dict[str, Any] = {"path": self.path, "rows": self.rows, "bytes": self.bytes}
+        plain |= {"blake3": self.blake3} if self.blake3 is not None else {}
         return plain | ({"units": [list(self.units), list(self.units.values())]} if self.units else {})
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> DataFile:
         """Read it back."""
         units = dict(zip(*plain["units"], strict=True)) if "units" in plain else {}
-        return cls(plain["path"], plain["rows"], plain["bytes"], units)
+        return cls(plain["path"], plain["rows"], plain["bytes"], plain.get("blake3"), units)
 
 
 @dataclass(frozen=True)
@@ -115,7 +109,7 @@ class Commit:
             body["gone"] = sorted(self.gone)
         if self.figures:
             body["figures"] = [f.to_dict() for f in self.figures]
-        return json.dumps(body | {"blake3": _seal(body)}, indent=1).encode()
+        return json.dumps(body | {"blake3": seal(body)}, indent=1).encode()
 
     @classmethod
     def from_json(cls, data: builtins.bytes, uri: str) -> Commit:
@@ -128,7 +122,7 @@ class Commit:
         """
         try:
             body = dict(json.loads(data))
-            seal = body.pop("blake3")
+            sealed = body.pop("blake3")
             newer = body.get("format", 0) > FORMAT
         except (ValueError, KeyError, TypeError) as error:
             raise StorageError(
@@ -142,7 +136,7 @@ class Commit:
                 uri=uri,
                 fix="upgrade lazypipe",
             )
-        if seal != _seal(body):
+        if sealed != seal(body):
             raise StorageError(
                 "the commit file was changed after it was written",
                 uri=uri,
@@ -163,10 +157,6 @@ class Commit:
         )
 
 
-def _seal(body: Mapping[str, Any]) -> str:
-    return blake3(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
 def _name(dtype: pl.DataType) -> str:
     """The type's name, if it can be read back: a commit that nobody could read must not be made."""
     name = dtype_name(dtype)
@@ -180,48 +170,23 @@ class CommitLog:
 
     def __init__(self, uri: str, storage_options: Mapping[str, Any] | None = None) -> None:
         self.uri = uri
-        self._fs, self._path = uris.file_system(uri, storage_options)
+        self._files = NumberedFiles(uri, storage_options, what="the commit log")
 
     def versions(self) -> list[int]:
         """Return the versions that exist, oldest first; empty where there is no log."""
-        names = (name.rsplit("/", 1)[-1].partition(".") for name in self._listed())
-        return sorted(int(stem) for stem, _, end in names if end == "json" and stem.isdecimal())
+        return self._files.numbers()
 
     def half_written(self) -> dict[str, Mapping[str, Any]]:
         """Return the files that commits which were killed have left: path to what the store knows of it."""
-        return {name: details for name, details in self._listed().items() if name.endswith(".tmp")}
-
-    def _listed(self) -> dict[str, Mapping[str, Any]]:
-        # a listing that is cached would hide other writers
-        self._fs.invalidate_cache(self._path)
-        with self._errors():
-            try:
-                return {d["name"].rstrip("/"): d for d in self._fs.ls(self._path, detail=True)}
-            except (FileNotFoundError, NotADirectoryError):
-                return {}
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Whatever a store raises, the caller learns which log it was."""
-        try:
-            yield
-        except OSError as error:
-            raise StorageError(
-                f"the commit log cannot be read: {error.strerror or first_line(error)}",
-                uri=self.uri,
-                fix="check rights and network",
-            ) from error
+        return self._files.half_written()
 
     def read(self, version: int) -> Commit:
         """Return one commit; raises StorageError if it does not exist or is damaged."""
-        path, uri = self._file(version), f"{self.uri}/{version:020}.json"
-        with self._errors():
-            try:
-                data = self._fs.cat_file(path)
-            except FileNotFoundError:
-                known = self.versions()
-                fix = f"versions {known[0]} to {known[-1]} exist" if known else "nothing was ever committed"
-                raise StorageError(f"there is no version {version}", uri=self.uri, fix=fix) from None
+        data, uri = self._files.read(version), self._files.uri_of(version)
+        if data is None:
+            known = self.versions()
+            fix = f"versions {known[0]} to {known[-1]} exist" if known else "nothing was ever committed"
+            raise StorageError(f"there is no version {version}", uri=self.uri, fix=fix)
         commit = Commit.from_json(data, uri)
         if commit.version != version:
             raise StorageError(
@@ -241,10 +206,8 @@ class CommitLog:
         StorageError
             If the file cannot be written.
         """
-        path = self._file(commit.version)
         try:
-            self._fs.makedirs(self._path, exist_ok=True)
-            self._create(path, commit.to_json())
+            self._files.create(commit.version, commit.to_json())
         except FileExistsError:
             raise CommitConflict(
                 f"version {commit.version} was committed by another run",
@@ -258,28 +221,6 @@ class CommitLog:
                 fix="nothing became visible; mend the cause and run again",
             ) from error
 
-    def _create(self, path: str, data: bytes) -> None:
-        if not uris.is_local(self.uri):
-            with _IN_THIS_PROCESS:
-                self._fs.pipe_file(path, data, mode="create")
-            return
-        # a link appears whole or not at all; an exclusive open could leave half a file after a crash
-        staged = f"{path}.{secrets.token_hex(8)}.tmp"
-        try:
-            with open(staged, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(staged, path)
-        finally:
-            # the commit stands or falls with the link; what cannot be removed is left to vacuum
-            with suppress(OSError):
-                os.unlink(staged)
-
     def remove(self, version: int) -> None:
         """Delete one commit file (vacuum only); another vacuum may have been first."""
-        with suppress(FileNotFoundError):
-            self._fs.rm_file(self._file(version))
-
-    def _file(self, version: int) -> str:
-        return f"{self._path}/{version:020}.json"
+        self._files.remove(version)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -71,7 +72,14 @@ def live(root: Path) -> set[str]:
 
 def files(root: Path) -> set[str]:
     found = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()}
-    return {f for f in found if not f.startswith((".lazypipe/runs/", "data/", "p.yaml"))}
+    return {
+        f
+        for f in found
+        if not (
+            f.startswith((".lazypipe/runs/", ".lazypipe/hashes.json", "data/", "p.yaml"))
+            or re.fullmatch(r"\.lazypipe/ledger/.*\.json", f)
+        )
+    }
 
 
 class Killer:

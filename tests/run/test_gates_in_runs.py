@@ -104,7 +104,7 @@ class Case:
             yield from read(path).cast(SCHEMA).iter_rows(named=True)  # type: ignore[operator]
 
     def files(self) -> dict[str, int]:
-        found = (p for p in self.base.rglob("*") if p.is_file() and "runs" not in p.parts)
+        found = (p for p in self.base.rglob("*") if p.is_file() and not {"runs", "ledger", "hashes.json"} & {*p.parts})
         return {str(p.relative_to(self.base)): p.stat().st_mtime_ns for p in found}
 
 

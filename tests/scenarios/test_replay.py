@@ -98,7 +98,7 @@ def test_a_replay_killed_between_its_two_commits_is_finished(tmp_path: Path, mon
     plan(tmp_path, STRICT, POSITIVE).run(run="r1", now=NOW).raise_for_status()
     looser = plan(tmp_path, POSITIVE)
     with monkeypatch.context() as broken:
-        broken.setattr("lazypipe.run.replay._finish", lambda *_: 1 / 0)
+        broken.setattr("lazypipe.run.replay._Replay.finish", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             looser.replay("kept", run="r2", now=NOW)
     assert published(tmp_path) == [1, 2, 3, 5, 5]

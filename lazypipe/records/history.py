@@ -1,0 +1,403 @@
+"""Questions to a ledger's records: runs of an output, where its versions come from, and where a file's data went."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from fnmatch import fnmatch
+from typing import Any
+
+from lazypipe.errors import LazypipeError, nearest
+from lazypipe.records.entry import Entry
+from lazypipe.storage import uri as uris
+
+__all__ = ["History", "Holding", "Step", "containing", "history", "published", "resolve", "runs"]
+
+
+@dataclass(frozen=True)
+class Published:
+    """Something that a run made visible: a version of a dataset (or of what was put aside), or an exported file.
+
+    ``keeps`` says whether what the version before held is still in it; ``sources`` which of the run's inputs went in.
+    """
+
+    entry: Entry
+    name: str
+    uri: str
+    version: int | None
+    keeps: bool
+    sources: tuple[str, ...]
+    rows: int
+    data: tuple[Mapping[str, Any], ...]
+    aside: bool = False
+
+    def is_named(self, name: str) -> bool:
+        """Whether somebody means it by a name or a URI."""
+        return name in (self.uri, self.name, f"{self.entry.pipeline}/{self.name}") or _plain(name) == _plain(self.uri)
+
+
+def published(entry: Entry) -> Iterator[Published]:
+    """Yield what a run made visible, in the order in which it did."""
+    if entry.kind == "start":
+        return
+    for segment in entry.body["segments"]:
+        sources = tuple(segment["sources"])
+        for part in segment["quarantine"]:
+            yield Published(
+                entry, f"{part['node']}__quarantine", part["uri"], part["version"], part["mode"] != "replace", tuple(part["sources"]),
+                part["rows"], tuple(part["data"]), aside=True,
+            )  # fmt: skip
+        if segment["output"] is not None and (segment["status"] == "done" or segment["version"] is not None):
+            yield Published(
+                entry, segment["output"], segment["uri"], segment["version"], segment["mode"] != "replace", sources,
+                segment["rows"], tuple(segment["data"]),
+            )  # fmt: skip
+
+
+def _plain(uri: str) -> str:
+    return uris.local_path(uri) if uris.is_local(uri) else uri
+
+
+def runs(
+    entries: Sequence[Entry],
+    output: str | None,
+    pipeline: str | None,
+    status: str | None,
+    since: datetime | None,
+    until: datetime | None,
+) -> tuple[Entry, ...]:
+    """Return the last record of each run that fits."""
+    last: dict[str, Entry] = {}
+    for entry in entries:
+        last[entry.run] = entry
+    found = []
+    for entry in sorted(last.values(), key=lambda e: e.number):
+        if (pipeline is not None and entry.pipeline != pipeline) or (status is not None and entry.status != status):
+            continue
+        if (since is not None and entry.time < since) or (until is not None and entry.time > until):
+            continue
+        if output is None or any(_means(entry, o, output) for o in _outputs(entry)):
+            found.append(entry)
+    return tuple(found)
+
+
+def _outputs(entry: Entry) -> Iterator[tuple[str, str | None]]:
+    """Yield the names and URIs of what a run wrote or meant to write."""
+    for segment in entry.body["segments"]:
+        if segment["output"] is not None:
+            yield segment["output"], segment["uri"]
+        yield from ((f"{p['node']}__quarantine", p["uri"]) for p in segment["quarantine"])
+    yield from ((name, about["uri"]) for name, about in entry.body.get("outputs", {}).items())
+
+
+def _means(entry: Entry, output: tuple[str, str | None], name: str) -> bool:
+    own, uri = output
+    return name in (own, f"{entry.pipeline}/{own}") or (uri is not None and _plain(uri) == _plain(name))
+
+
+def resolve(entries: Sequence[Entry], output: str) -> str:
+    """Return the URI that somebody means by a name or URI.
+
+    Raises
+    ------
+    LazypipeError
+        If there is none, or several.
+    """
+    everything = [p for entry in entries for p in published(entry)]
+    found = dict.fromkeys(p.uri for p in everything if p.is_named(output))
+    if not found:
+        names = {n for p in everything for n in (p.name, p.uri)}
+        raise LazypipeError(f"the ledger knows no output {output!r}; {nearest(output, names, 'outputs')}")
+    if len(found) > 1:
+        raise LazypipeError(f"{output!r} are several outputs; name one by its URI: {', '.join(found)}")
+    return next(iter(found))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One version on the way to another: who made it, of which files, and of which other versions.
+
+    ``record`` is None where a version was read that no record of the ledger made.
+    """
+
+    uri: str
+    version: int | None
+    output: str | None = None
+    entry: Entry | None = field(default=None, repr=False)
+    files: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
+    parents: tuple[tuple[str, int | None], ...] = ()
+    rows: int = 0
+
+    @property
+    def record(self) -> int | None:
+        """The number of the record that made it."""
+        return None if self.entry is None else self.entry.number
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the step as plain data."""
+        entry = self.entry
+        who = {} if entry is None else {"run": entry.run, "pipeline": entry.pipeline, "actor": entry.actor}
+        return {
+            "uri": self.uri,
+            "version": self.version,
+            "output": self.output,
+            "record": self.record,
+            **who,
+            "rows": self.rows,
+            "files": {source: [dict(f) for f in files] for source, files in self.files.items()},
+            "made_from": [{"uri": uri, "version": version} for uri, version in self.parents],
+        }
+
+    def __str__(self) -> str:
+        version = "" if self.version is None else f" version {self.version}"
+        if self.entry is None:
+            return f"{self.uri}{version}: made by nobody that the ledger knows"
+        return f"{self.uri}{version}: record {self.record}, run {self.entry.run} of {self.entry.pipeline} by {self.entry.actor}"
+
+
+@dataclass(frozen=True)
+class History:
+    """Everything that a version was made from. ``steps`` begins with the version itself; each is before those that it was made from."""
+
+    steps: tuple[Step, ...]
+
+    @property
+    def files(self) -> tuple[Mapping[str, Any], ...]:
+        """The raw files, each once: URI, size, stamp and hash."""
+        found = {
+            (f["uri"], f["blake3"], f["stamp"]): f for s in self.steps for files in s.files.values() for f in files
+        }
+        return tuple(found.values())
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """The records on the way, the newest first."""
+        found = {s.entry.number: s.entry for s in self.steps if s.entry is not None}
+        return tuple(found[n] for n in sorted(found, reverse=True))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the history as plain data."""
+        return {"steps": [s.to_dict() for s in self.steps], "files": [dict(f) for f in self.files]}
+
+    def __str__(self) -> str:
+        lines = []
+        for step in self.steps:
+            lines.append(str(step))
+            lines += [f"    from {uri}" + (f" version {v}" if v is not None else "") for uri, v in step.parents]
+            lines += [
+                f"    from {f['uri']} ({f['blake3'] or 'not hashed'})" for files in step.files.values() for f in files
+            ]
+        return "\n".join(lines)
+
+
+class _Graph:
+    """Every version that records made, and which ones each was made from: those that were there when it was made."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.steps: list[Step] = []
+        self.parents: list[list[int]] = []
+        self.at: dict[tuple[str, int | None], int] = {}
+        for entry in entries:
+            for made in published(entry):
+                self._add(made)
+
+    def _add(self, made: Published) -> None:
+        files: dict[str, tuple[Mapping[str, Any], ...]] = {}
+        parents: list[int] = []
+        for source in made.sources:
+            about = made.entry.body["inputs"].get(source)
+            if about is None:  # the run ended before it was listed
+                continue
+            if about["version"] is not None:
+                parents.append(self._known(_plain(about["uri"][0]), about["version"]))
+                continue
+            raw = []
+            for file in about["files"]:
+                # a file that a pipeline exported is no raw one
+                exported = self.at.get((_plain(file["uri"]), None))
+                raw += [file] if exported is None else []
+                parents += [] if exported is None else [exported]
+            if raw:
+                files[source] = tuple(raw)
+        uri = _plain(made.uri)
+        if made.keeps and made.version is not None and made.version > 1:
+            parents.append(self._known(uri, made.version - 1))
+        parents = list(dict.fromkeys(parents))
+        whence = tuple((self.steps[p].uri, self.steps[p].version) for p in parents)
+        step = Step(made.uri, made.version, made.name, made.entry, files, whence, made.rows)
+        self.at[uri, made.version] = len(self.steps)
+        self.steps.append(step)
+        self.parents.append(parents)
+
+    def _known(self, uri: str, version: int) -> int:
+        if (uri, version) not in self.at:
+            self.at[uri, version] = len(self.steps)
+            self.steps.append(Step(uri, version))
+            self.parents.append([])
+        return self.at[uri, version]
+
+
+def history(entries: Sequence[Entry], output: str, version: int | None) -> History:
+    """Return what a version of an output was made from; see ``Ledger.history``."""
+    uri = _plain(resolve(entries, output))
+    graph = _Graph(entries)
+    known = [v for u, v in graph.at if u == uri]
+    versions = [v for v in known if v is not None]
+    wanted = version if version is not None else max(versions, default=None)
+    if (uri, wanted) not in graph.at:
+        first, last = (min(versions), max(versions)) if versions else (None, None)
+        there = "it is an exported file, which has no versions" if first is None else f"versions {first} to {last} are"
+        raise LazypipeError(f"version {version} of {output!r} is not in the ledger; {there}")
+    reached, todo = set(), [graph.at[uri, wanted]]
+    while todo:
+        index = todo.pop()
+        if index not in reached:
+            reached.add(index)
+            todo += graph.parents[index]
+    # the newest first: what a version was made from has been there before it
+    start = graph.at[uri, wanted]
+    order = [start, *sorted(reached - {start}, reverse=True)]
+    return History(tuple(graph.steps[i] for i in order))
+
+
+@dataclass(frozen=True)
+class Holding:
+    """A version that holds data from a file. ``in_force`` says whether readers see it unless they ask for another one.
+
+    ``via`` names the inputs of its run by which the data came; of rows that were kept from the version before, ``earlier version``.
+    """
+
+    pipeline: str
+    output: str
+    uri: str
+    version: int | None
+    run: str
+    record: int
+    via: tuple[str, ...]
+    in_force: bool
+    aside: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the holding as plain data."""
+        return {f: getattr(self, f) for f in self.__dataclass_fields__} | {"via": list(self.via)}
+
+    def __str__(self) -> str:
+        version = "" if self.version is None else f" version {self.version}"
+        force = "in force" if self.in_force else "no longer in force"
+        return f"{self.uri}{version} ({force}): {self.pipeline}/{self.output}, run {self.run}, by {', '.join(self.via)}"
+
+
+KEPT = "earlier version"
+UNFINISHED = "unfinished run"
+
+
+def containing(entries: Sequence[Entry], file: str) -> tuple[Holding, ...]:
+    """Return the versions that hold data from a file; see ``Ledger.containing``."""
+    search = _Search(*_identities(entries, file))
+    ended = {e.run for e in entries if e.kind != "start"}
+    for entry in entries:
+        if entry.kind == "start" and entry.run not in ended:
+            search.began(entry)
+        for made in published(entry):
+            search.saw(made)
+    return tuple(search.found.values())
+
+
+class _Search:
+    """The versions that hold data from a file, as far as records have been gone through, oldest first."""
+
+    def __init__(self, names: set[str], hashes: set[str]) -> None:
+        self.names = names
+        self.hashes = hashes
+        self.known: set[tuple[str, int | None]] = set()
+        self.holds: set[tuple[str, int | None]] = set()
+        # where a run that was killed may have published a version that no record names
+        self.doubtful: set[str] = set()
+        self.last: dict[str, int] = {}
+        self.found: dict[int, Holding] = {}
+
+    def saw(self, made: Published) -> None:
+        """Go through what a record says was published."""
+        uri = _plain(made.uri)
+        via = [source for source in made.sources if self._reads(made.entry, source)]
+        if made.keeps and made.version is not None and made.version > 1 and self._in(uri, made.version - 1):
+            via.append(KEPT)
+        self._replace(uri, keeps=made.keeps)
+        # a dataset or file that was made anew under the same name holds only what it holds now
+        self.holds.discard((uri, made.version))
+        self.known.add((uri, made.version))
+        if via:
+            self.holds.add((uri, made.version))
+            self._add(uri, made.entry, made.name, made.uri, made.version, tuple(via), aside=made.aside)
+
+    def began(self, entry: Entry) -> None:
+        """Go through what a run meant to publish that was never heard of again: any of it may be there."""
+        for name, about in entry.body["outputs"].items():
+            if any(self._reads(entry, source) for source in about["sources"]):
+                uri = _plain(about["uri"])
+                self.doubtful.add(uri)
+                self._add(uri, entry, name, about["uri"], None, (UNFINISHED,))
+
+    def _replace(self, uri: str, *, keeps: bool) -> None:
+        """Note that the version before is no longer what readers see."""
+        before = self.last.pop(uri, None)
+        # what an unfinished run may have added stays in force where rows are added to it
+        if before is not None and not (keeps and self.found[before].via == (UNFINISHED,)):
+            self.found[before] = replace(self.found[before], in_force=False)
+
+    def _add(
+        self,
+        uri: str,
+        entry: Entry,
+        name: str,
+        shown: str,
+        version: int | None,
+        via: tuple[str, ...],
+        *,
+        aside: bool = False,
+    ) -> None:
+        self.last[uri] = len(self.found)
+        self.found[len(self.found)] = Holding(
+            entry.pipeline, name, shown, version, entry.run, entry.number, via, in_force=True, aside=aside
+        )
+
+    def _in(self, uri: str, version: int | None) -> bool:
+        """Whether a version holds the file's data, or may."""
+        return (uri, version) in self.holds or (uri in self.doubtful and (uri, version) not in self.known)
+
+    def _reads(self, entry: Entry, source: str) -> bool:
+        about = entry.body["inputs"].get(source)
+        if about is None:  # the run ended before it was listed
+            return False
+        if about["version"] is not None:
+            return self._in(_plain(about["uri"][0]), about["version"])
+        if entry.kind == "start" and not about["files"]:
+            return any(fnmatch(name, _plain(pattern)) for pattern in about["uri"] for name in self.names)
+        return any(_is_one(f, self.names, self.hashes) or self._in(_plain(f["uri"]), None) for f in about["files"])
+
+
+def _is_one(file: Mapping[str, Any], names: set[str], hashes: set[str]) -> bool:
+    return _plain(file["uri"]) in names or file["blake3"] in hashes
+
+
+def _identities(entries: Sequence[Entry], file: str) -> tuple[set[str], set[str]]:
+    """Return the names that a file had in runs, and the hashes of what it held; other names of the same content too."""
+    read = [
+        f for e in entries for about in e.body["inputs"].values() for f in about["files"]
+        if about["version"] is None
+    ]  # fmt: skip
+    wanted = _plain(file)
+    if uris.is_local(file) and not any(_plain(f["uri"]) == wanted for f in read):
+        wanted = uris.resolve(file, ".")
+    of_name = [f for f in read if _plain(f["uri"]) == wanted]
+    hashes = {f["blake3"] for f in of_name if f["blake3"]} | (
+        {file} if any(f["blake3"] == file for f in read) else set()
+    )
+    patterns = (p for e in entries if e.kind == "start" for about in e.body["inputs"].values() for p in about["uri"])
+    if not of_name and not hashes and any(fnmatch(wanted, _plain(p)) for p in patterns):
+        return {wanted}, set()  # of a run that was killed before it listed the files
+    if not of_name and not hashes:
+        known = {f["uri"] for f in read}
+        raise LazypipeError(f"no run in the ledger has read {file!r}; {nearest(file, known, 'files')}")
+    return ({wanted} if of_name else set()), hashes

@@ -1,0 +1,262 @@
+"""The ledger: numbered records in one folder, each chained to the one before, and what they are about beside them.
+
+Many pipelines may share a ledger. Whoever loses the race for a number takes the next one. Definitions, lineage and
+schemas rarely change: they stand in ``objects``, once each, and records name them by key and hash.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from blake3 import blake3
+
+from lazypipe.errors import StorageError, first_line
+from lazypipe.records import history, verify
+from lazypipe.records.entry import Entry, sealed
+from lazypipe.records.history import History, Holding
+from lazypipe.records.verify import Head, Verification
+from lazypipe.storage.numbered import NumberedFiles
+
+__all__ = ["Ledger", "Tip"]
+
+_TRIES = 1000
+"""Attempts to get a number; each time another run was faster."""
+
+
+@dataclass(frozen=True)
+class Tip:
+    """The end of a ledger: number and seal of its last record, and the object that it names."""
+
+    number: int = 0
+    blake3: str | None = None
+    object: Mapping[str, str] | None = None
+
+
+class Ledger:
+    """The records of runs at a URI, and questions about them.
+
+    Examples
+    --------
+    >>> from lazypipe.records.ledger import Ledger
+    >>> ledger = Ledger("memory://no-ledger")
+    >>> ledger.records(), ledger.head, ledger.verify().ok
+    ((), None, True)
+    """
+
+    def __init__(self, uri: str, *, key: str | None = None, until: datetime | None = None) -> None:
+        self.uri = uri
+        self._key = key
+        self._until = until
+        self._files = NumberedFiles(uri, what="the ledger")
+        self._known: dict[int, Entry] = {}
+
+    # what stands in it
+
+    def records(self) -> tuple[Entry, ...]:
+        """Return all records, oldest first; raises StorageError for one that is damaged."""
+        found = []
+        for number in self._files.numbers():
+            if number not in self._known:
+                self._known[number] = self.read(number)
+            found.append(self._known[number])
+        return tuple(e for e in found if self._until is None or e.time <= self._until)
+
+    def read(self, number: int) -> Entry:
+        """Return one record; raises StorageError if it does not exist or is damaged."""
+        data = self._files.read(number)
+        if data is None:
+            raise StorageError(f"there is no record {number}", uri=self.uri, fix="ask verify() what is missing")
+        entry = Entry.from_json(data, self._files.uri_of(number))
+        if entry.number != number:
+            what = f"the file holds record {entry.number}: it was renamed or copied"
+            raise StorageError(what, uri=self._files.uri_of(number), fix="restore it from a backup")
+        return entry
+
+    @property
+    def head(self) -> Head | None:
+        """Number and hash of the last record: kept elsewhere, they show whether records were removed at the end."""
+        tip = self.tip()
+        return None if tip.blake3 is None else Head(tip.number, tip.blake3)
+
+    def tip(self) -> Tip:
+        """Return the end of the ledger, whether its last record can be read or not."""
+        number = self._files.last()
+        data = self._files.read(number) if number else None
+        return Tip() if data is None else _tip(number, data)
+
+    def object(self, entry: Entry) -> dict[str, Any]:
+        """Return what a record names: definition, schemas, lineage.
+
+        Raises
+        ------
+        StorageError
+            If it is missing, or is not what the record was written for.
+        """
+        named = entry.body["definition"]["object"]
+        data = self._files.read_named(object_name(named["key"]))
+        uri = f"{self.uri}/{object_name(named['key'])}"
+        if data is None:
+            raise StorageError(f"what record {entry.number} names is missing", uri=uri, fix="restore it from a backup")
+        if blake3(data).hexdigest() != named["blake3"]:
+            what = f"it is not what record {entry.number} was written for"
+            raise StorageError(what, uri=uri, fix="restore it from a backup")
+        return dict(json.loads(data))
+
+    # writing
+
+    def append(self, body: Mapping[str, Any], *, time: datetime, tip: Tip | None = None) -> Entry:
+        """Write a record at the end of the chain.
+
+        Parameters
+        ----------
+        tip
+            Where the end was a moment ago, so that it need not be looked for.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written.
+        """
+        end = tip if tip is not None else self.tip()
+        for _ in range(_TRIES):
+            entry, data = sealed(end.number + 1, end.blake3, time, body, self._key)
+            try:
+                self._files.create(entry.number, data)
+                return entry
+            except FileExistsError:
+                end = self.tip()
+            except Exception as error:  # any store's own errors: the caller learns which ledger it was
+                raise _unwritable(self.uri, error) from error
+        raise StorageError(f"{_TRIES} times another run took the next number", uri=self.uri, fix="run again")
+
+    def put_object(self, key: str, content: Callable[[], Mapping[str, Any]], tip: Tip) -> dict[str, str]:
+        """Write what records are about, if it is not there; return what a record says of it.
+
+        Parameters
+        ----------
+        content
+            Called only where it is not there.
+        """
+        if tip.object is not None and tip.object.get("key") == key:
+            return dict(tip.object)
+        name = object_name(key)
+        data = self._files.read_named(name)
+        if data is None:
+            data = json.dumps(content(), ensure_ascii=False, default=str).encode()
+            try:
+                self._files.create_named(name, data)
+            except FileExistsError:
+                data = self._files.read_named(name) or data
+            except Exception as error:  # any store's own errors: the caller learns which ledger it was
+                raise _unwritable(self.uri, error) from error
+        return {"key": key, "blake3": blake3(data).hexdigest()}
+
+    # questions
+
+    def runs(
+        self,
+        output: str | None = None,
+        *,
+        pipeline: str | None = None,
+        status: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> tuple[Entry, ...]:
+        """Return the last record of each run (and replay), oldest first.
+
+        Parameters
+        ----------
+        output
+            Only those that wrote or meant to write this output: its name, ``pipeline/name``, or its URI.
+        status
+            ``done``, ``gate_failed``, ``error``, ``interrupted``, or ``started``: began, and was never heard of again.
+        since, until
+            When the record was written.
+        """
+        return history.runs(self.records(), output, pipeline, status, _moment(since), _moment(until))
+
+    def history(self, output: str, version: int | None = None) -> History:
+        """Return everything that a version of an output was made from, back to raw files, across pipelines.
+
+        Parameters
+        ----------
+        output
+            The output's URI, name, or ``pipeline/name``.
+        version
+            Default: the last.
+
+        Raises
+        ------
+        LazypipeError
+            If the ledger does not know it.
+        """
+        return history.history(self.records(), output, version)
+
+    def containing(self, file: str) -> tuple[Holding, ...]:
+        """Return every version of every output, and of what was put aside, that holds data from a source file.
+
+        Parameters
+        ----------
+        file
+            The file's URI as runs read it, its path, or the BLAKE3 hash of its content. Files with the same content count.
+
+        Raises
+        ------
+        LazypipeError
+            If no run in the ledger has read it.
+        """
+        return history.containing(self.records(), file)
+
+    def as_of(self, moment: datetime) -> Self:
+        """Return the ledger as it was at a moment; without a time zone it is UTC."""
+        made = type(self)(self.uri, key=self._key, until=_moment(moment))
+        made._known = self._known  # noqa: SLF001  # records do not change
+        return made
+
+    def verify(self, head: Head | tuple[int, str] | None = None, *, datasets: Iterable[str] = ()) -> Verification:
+        """Check every record: nothing edited, removed, reordered or inserted, and signed with the key, if there is one.
+
+        Parameters
+        ----------
+        head
+            ``ledger.head`` as it was kept elsewhere: shows also what was removed at the end.
+        datasets
+            URIs of datasets, each commit of which must be known.
+        """
+        known = None if head is None else Head(*head)
+        return verify.verify(self._files, self._key, known, tuple(datasets))
+
+
+def object_name(key: str) -> str:
+    """Return where an object stands, from the ledger's folder."""
+    return f"objects/{key}.json"
+
+
+def _tip(number: int, data: bytes) -> Tip:
+    """Return the end of a ledger from its last record, as far as that can be read."""
+    try:
+        found = json.loads(data)
+        stated = str(found["blake3"])
+    except (ValueError, KeyError, TypeError):
+        return Tip(number, blake3(data).hexdigest())
+    try:
+        named = found["definition"]["object"]
+        return Tip(number, stated, {"key": str(named["key"]), "blake3": str(named["blake3"])})
+    except (KeyError, TypeError):
+        return Tip(number, stated)
+
+
+def _moment(moment: datetime | None) -> datetime | None:
+    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _unwritable(uri: str, error: Exception) -> StorageError:
+    return StorageError(
+        f"cannot write to the ledger: {first_line(error)}",
+        uri=uri,
+        fix="mend the cause, or choose another with audit.ledger",
+    )

@@ -1,0 +1,257 @@
+"""Whether a ledger is as it was written: which records were edited, removed, reordered or inserted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from blake3 import blake3
+
+from lazypipe.errors import StorageError
+from lazypipe.records.entry import Entry, signature_of
+from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.numbered import NumberedFiles
+
+__all__ = ["Finding", "Head", "Verification", "verify"]
+
+
+class Head(NamedTuple):
+    """The end of a ledger: the number of its last record, and that record's hash.
+
+    Examples
+    --------
+    >>> str(Head(3, "af13"))
+    '3:af13'
+    """
+
+    number: int
+    blake3: str
+
+    def __str__(self) -> str:
+        return f"{self.number}:{self.blake3}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong: with which record (None: with none of them), in which file."""
+
+    record: int | None
+    file: str
+    what: str
+
+    def __str__(self) -> str:
+        where = self.file if self.record is None else f"record {self.record} ({self.file})"
+        return f"{where}: {self.what}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the finding as plain data."""
+        return {"record": self.record, "file": self.file, "what": self.what}
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a check of a ledger found. ``warnings`` are no sign that records were touched: a clock, a run that was killed.
+
+    ``signed`` says how many records have a signature; it was checked if a key was given.
+    """
+
+    ledger: str
+    records: int
+    head: Head | None
+    problems: tuple[Finding, ...]
+    warnings: tuple[Finding, ...]
+    signed: int = 0
+    checked_signatures: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def raise_for_status(self) -> None:
+        """Raise StorageError with the first problem, if there is one."""
+        if self.problems:
+            more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
+            raise StorageError(
+                f"{self.problems[0]}{more}",
+                uri=self.ledger,
+                fix="restore the ledger from a backup, and find out who did it",
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as plain data."""
+        return {
+            "ledger": self.ledger,
+            "ok": self.ok,
+            "records": self.records,
+            "signed": self.signed,
+            "checked_signatures": self.checked_signatures,
+            "head": None if self.head is None else {"number": self.head.number, "blake3": self.head.blake3},
+            "problems": [p.to_dict() for p in self.problems],
+            "warnings": [w.to_dict() for w in self.warnings],
+        }
+
+    def __str__(self) -> str:
+        count = f"{self.records:,} record{'s' * (self.records != 1)}"
+        said = f"{count}, nothing was touched" if self.ok else f"{count}, {len(self.problems)} not as written"
+        lines = [f"{self.ledger}: {said}", *(f"    {p}" for p in self.problems)]
+        return "\n".join([*lines, *(f"    note: {w}" for w in self.warnings)])
+
+
+def verify(files: NumberedFiles, key: str | None, head: Head | None, datasets: Sequence[str]) -> Verification:
+    """Read every record and compare it with its seal, its place, its neighbours, its signature and what it names."""
+    numbers = files.numbers()
+    problems = list(_gaps(files, numbers))
+    good: dict[int, Entry] = {}
+    for number in numbers:
+        found = _read(files, number)
+        if isinstance(found, Finding):
+            problems.append(found)
+        else:
+            good[number] = found
+    problems += _misplaced(files, good)
+    problems += _signatures(files, good, key)
+    problems += _objects(files, good)
+    problems += [] if head is None else _anchored(files, good, numbers, head)
+    problems += [f for uri in datasets for f in _commits(uri, good.values())]
+    last = good.get(numbers[-1]) if numbers else None
+    # one finding per record, the first: what follows from it is not told too
+    told: dict[Any, Finding] = {}
+    for problem in problems:
+        told.setdefault(problem.file if problem.record is None else problem.record, problem)
+    return Verification(
+        files.uri,
+        len(numbers),
+        None if last is None else Head(numbers[-1], last.blake3),
+        tuple(sorted(told.values(), key=lambda f: (f.record is None, f.record or 0))),
+        tuple(_warnings(files, good, key)),
+        sum(e.signature is not None for e in good.values()),
+        key is not None,
+    )
+
+
+def _read(files: NumberedFiles, number: int) -> Entry | Finding:
+    uri = files.uri_of(number)
+    data = files.read(number)
+    if data is None:
+        return Finding(number, uri, "went while the ledger was read")
+    try:
+        return Entry.from_json(data, uri)
+    except StorageError as error:
+        return Finding(number, uri, f"{error.what}; {error.fix}")
+
+
+def _gaps(files: NumberedFiles, numbers: Sequence[int]) -> Iterator[Finding]:
+    for before, after in pairwise([0, *numbers]):
+        if after - before == 2:
+            yield Finding(before + 1, files.uri_of(before + 1), "is missing: it was removed")
+        elif after - before > 2:
+            what = f"is missing, and so are those up to {after - 1}: they were removed"
+            yield Finding(before + 1, files.uri_of(before + 1), what)
+
+
+def _misplaced(files: NumberedFiles, good: Mapping[int, Entry]) -> Iterator[Finding]:
+    for number, entry in good.items():
+        if entry.number != number:
+            yield Finding(number, files.uri_of(number), f"holds record {entry.number}: it was renamed or copied")
+        if number == 1 and entry.number == 1 and entry.previous is not None:
+            yield Finding(
+                1, files.uri_of(1), "is chained to a record before it: there were others, and they were removed"
+            )
+    for number, entry in good.items():
+        after = good.get(number + 1)
+        # where numbers jump, a record between them is gone, and that is told; its neighbours are as they were
+        if after is not None and after.number <= entry.number + 1 and after.previous != entry.blake3:
+            what = "is not the one that the next record is chained to: it was replaced, or inserted"
+            yield Finding(number, files.uri_of(number), what)
+
+
+def _signatures(files: NumberedFiles, good: Mapping[int, Entry], key: str | None) -> Iterator[Finding]:
+    if key is None:
+        return
+    signing = False
+    for number, entry in good.items():
+        if entry.signature is None and signing:
+            yield Finding(number, files.uri_of(number), "is not signed, and records before it are")
+        elif entry.signature is not None and entry.signature != signature_of(entry.blake3, key):
+            yield Finding(number, files.uri_of(number), "its signature was not made with this key")
+        signing = signing or entry.signature is not None
+    if good and not signing:
+        last = max(good)
+        yield Finding(last, files.uri_of(last), "is not signed, and neither is any other record")
+
+
+def _objects(files: NumberedFiles, good: Mapping[int, Entry]) -> Iterator[Finding]:
+    seen: dict[str, str | None] = {}
+    for number, entry in good.items():
+        named = (entry.body.get("definition") or {}).get("object")
+        if not named:
+            continue
+        name = f"objects/{named['key']}.json"
+        if name not in seen:
+            data = files.read_named(name)
+            seen[name] = None if data is None else blake3(data).hexdigest()
+        if seen[name] != named["blake3"]:
+            state = "is missing" if seen[name] is None else "was edited, or replaced"
+            what = f"the definition and lineage that it names, {name}, {state}; restore it from a backup"
+            yield Finding(number, files.uri_of(number), what)
+
+
+def _anchored(files: NumberedFiles, good: Mapping[int, Entry], numbers: Sequence[int], head: Head) -> Iterator[Finding]:
+    uri = files.uri_of(head.number)
+    if head.number not in numbers:
+        last = f"the last is {numbers[-1]}" if numbers else "there is none"
+        yield Finding(head.number, uri, f"is missing: the ledger had it when its head was noted, and now {last}")
+    elif head.number in good and good[head.number].blake3 != head.blake3:
+        yield Finding(head.number, uri, "is not the one that was there when the head was noted")
+
+
+def _commits(uri: str, entries: Iterable[Entry]) -> Iterator[Finding]:
+    """Compare the commits of a dataset with what the ledger says of it."""
+    known: dict[str, list[Entry]] = {}
+    for entry in entries:
+        known.setdefault(entry.run, []).append(entry)
+    log = Dataset(uri).log
+    for version in log.versions():
+        file = f"{log.uri}/{version:020}.json"
+        try:
+            commit = log.read(version)
+        except StorageError as error:
+            yield Finding(None, file, f"{error.what}; {error.fix}")
+            continue
+        if commit.run not in known:
+            yield Finding(
+                None, file, f"version {version} was committed by run {commit.run!r}, which the ledger does not know"
+            )
+            continue
+        there = {(f.path, f.blake3) for f in commit.files}
+        for entry in known[commit.run]:
+            for segment in entry.body["segments"]:
+                if (segment.get("uri"), segment.get("version")) != (uri, version):
+                    continue
+                if not {(d["path"], d["blake3"]) for d in segment["data"]} <= there:
+                    what = f"version {version} does not hold the files that record {entry.number} says"
+                    yield Finding(None, file, what)
+
+
+def _warnings(files: NumberedFiles, good: Mapping[int, Entry], key: str | None) -> Iterator[Finding]:
+    for number, entry in good.items():
+        before = good.get(number - 1)
+        if before is not None and entry.time < before.time:
+            what = f"its time is before that of record {number - 1}: the clock went backwards by {before.time - entry.time}"
+            yield Finding(number, files.uri_of(number), what)
+    ended = {e.run for e in good.values() if e.kind != "start"}
+    for number, entry in good.items():
+        if entry.kind == "start" and entry.run not in ended:
+            what = f"run {entry.run!r} began and has no final record: it goes on, or was killed"
+            yield Finding(number, files.uri_of(number), what)
+    if key is not None and any(e.signature for e in good.values()):
+        unsigned = [n for n, e in good.items() if e.signature is None]
+        first = min(n for n, e in good.items() if e.signature)
+        early = [n for n in unsigned if n < first]
+        if early:
+            yield Finding(
+                early[-1], files.uri_of(early[-1]), f"signing began after it: {len(early)} records are unsigned"
+            )

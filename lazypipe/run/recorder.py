@@ -1,0 +1,298 @@
+"""What of a run goes into the ledger: collected beside the run, in threads of its own, and written at its end.
+
+While segments run, they look up the end of the ledger, hash the files that are read, and write what records name
+if it is not there. What is left for the end is one file.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property, partial
+from typing import Any
+
+from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.segments import Segment
+from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.errors import LazypipeError, StorageError, first_line
+from lazypipe.records import body as bodies
+from lazypipe.records.ledger import Ledger, Tip
+from lazypipe.storage import uri as uris
+from lazypipe.storage.content import HashCache, hash_file, hash_files, unchanged
+from lazypipe.storage.log import Commit, DataFile
+
+__all__ = ["Aside", "Recorder"]
+
+_ACTOR = "LAZYPIPE_ACTOR"
+_SMALL = 1 << 18
+_REPORT = "report it as a bug of lazypipe"
+
+
+@dataclass(frozen=True)
+class Aside:
+    """A commit of rows that were put aside: by which node's gate, where, and whether rows from before are still in it."""
+
+    node: str
+    uri: str
+    commit: Commit
+    files: Sequence[DataFile]
+    mode: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data, as a record holds it."""
+        return {
+            "node": self.node,
+            "uri": self.uri,
+            "version": self.commit.version,
+            "mode": self.mode,
+            "rows": self.commit.rows,
+            "data": bodies.data(self.files),
+        }
+
+
+@dataclass
+class Recorder:
+    """Collects the record of one run; with ``audit: off`` it does nothing.
+
+    ``snapshots`` are what is read of sources; ``inputs`` what else it read, as a record says it; ``changed`` are the segments
+    whose outputs also hold what they held before.
+    """
+
+    plan: CompiledPipeline
+    run: str
+    now: datetime
+    state: str
+    actor: str | None = None
+    code: str | None = None
+    kind: str = "run"
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    asides: dict[str, list[Aside]] = field(default_factory=dict)
+    written: dict[str, tuple[DataFile, ...]] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Begin to prepare."""
+        audit = self.plan.audit
+        self.is_on = audit.is_on
+        self._has_started = False
+        self._hashes: list[Future[dict[str, str]]] = []
+        if not self.is_on:
+            return
+        self.begun = time.perf_counter()
+        local = uris.is_local(self.state)
+        self._cache = HashCache(f"{uris.local_path(self.state)}/hashes.json" if local else None)
+        self._thread = ThreadPoolExecutor(2, thread_name_prefix="lazypipe-ledger")
+        self._prepared: Future[tuple[Tip, dict[str, Any]]] = self._thread.submit(self._prepare)
+
+    # what the run tells
+
+    @cached_property
+    def _ledger(self) -> Ledger:
+        return Ledger(self.plan.audit.uri, key=self.plan.audit.key)
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What a commit says of its record."""
+        return {"ledger": {"uri": self.plan.redact(self.plan.audit.uri), "run": self.run}} if self.is_on else {}
+
+    def read(self, source: BoundSource, snapshot: Snapshot) -> None:
+        """Take note of what is going to be read of a source, and begin to hash those files."""
+        if self.is_on:
+            before = self.snapshots.get(source.name, Snapshot(()))
+            known = {f.uri for f in snapshot.files}
+            others = tuple(f for f in before.files if f.uri not in known)
+            self.snapshots[source.name] = replace(snapshot, files=(*others, *snapshot.files))
+            self._hashes.append(self._thread.submit(self._hash, snapshot, source.reader.storage_options))
+
+    def hashed(self, uri: str, files: Sequence[DataFile], options: Mapping[str, Any]) -> tuple[DataFile, ...]:
+        """Return files that were written below a URI with the hashes of their content, as ``hashing`` would."""
+        return self.hashing(uri, files, options)()
+
+    def hashing(
+        self, uri: str, files: Sequence[DataFile], options: Mapping[str, Any], *, names: Sequence[str] = ()
+    ) -> Callable[[], tuple[DataFile, ...]]:
+        """Begin to hash files that were written below a URI; what is returned waits, and gives them with their hashes.
+
+        Those that are not on this machine are not read again, unless ``audit.hash`` is ``all``.
+
+        Parameters
+        ----------
+        names
+            What the files are called until they are published, if not by their paths.
+        """
+        if not self.is_on or not (uris.is_local(uri) or self.plan.audit.hash_all):
+            return lambda: tuple(files)
+        found: list[Callable[[], str]] = []
+        for name, file in zip(names or [f.path for f in files], files, strict=True):
+            hashing = partial(hash_file, uris.join(uri, name), options)
+            # of a small file, going to another thread and back costs more than hashing
+            found.append(hashing if file.bytes < _SMALL else self._thread.submit(hashing).result)
+        return lambda: tuple(replace(f, blake3=digest()) for f, digest in zip(files, found, strict=True))
+
+    def announce(self) -> None:
+        """Before anything is published: have it in the ledger that this run will, if that is required.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written; then nothing may be published.
+        """
+        if self.plan.audit.mode != "required":
+            return
+        if self._has_started:
+            return
+        try:
+            self._start()
+            self._has_started = True
+        except Exception as failure:  # whatever it was: what is not recorded is not published
+            error = failure if isinstance(failure, StorageError) else StorageError(first_line(failure), fix=_REPORT)
+            what = f"audit is required, and {error.what}"
+            raise StorageError(what, uri=self._shown(error.uri), fix=f"{error.fix}; nothing was published") from None
+
+    # what becomes of it
+
+    def finish(
+        self, segments: Sequence[tuple[Segment | None, dict[str, Any]]], status: str, error: str | None
+    ) -> tuple[str | None, LazypipeError | None]:
+        """Append the record; return a warning, or an error where the record is required, if it cannot be written."""
+        if not self.is_on:
+            return None, None
+        try:
+            self._append(segments, status, error)
+        except Exception as failure:  # whatever it was: the run has its result, and that says what is missing
+            told = failure if isinstance(failure, StorageError) else StorageError(first_line(failure), fix=_REPORT)
+            what, uri = self.plan.redact(told.what), self._shown(told.uri)
+            if self.plan.audit.mode != "required":
+                return str(StorageError(f"this run is not in the ledger: {what}", uri=uri, fix=told.fix)), None
+            began = (
+                "what it published is announced there by its start" if self._has_started else "nothing was published"
+            )
+            return None, StorageError(
+                f"the end of this run is not in the ledger: {what}", uri=uri, fix=f"{told.fix}; {began}"
+            )
+        finally:
+            self._thread.shutdown(cancel_futures=True)
+            self._cache.save()
+        return None, None
+
+    def _append(
+        self, segments: Sequence[tuple[Segment | None, dict[str, Any]]], status: str, error: str | None
+    ) -> None:
+        tip, common = self._prepared.result()
+        ended = datetime.now(UTC)
+        body = {
+            "kind": self.kind,
+            **common,
+            "status": status,
+            "ended": ended.isoformat(),
+            "seconds": round(time.perf_counter() - self.begun, 6),
+            "inputs": self._inputs(),
+            "segments": [self._segment(of, said) for of, said in segments],
+            "error": error,
+        }
+        self._ledger.append(body, time=ended, tip=None if self._has_started else tip)
+
+    def _start(self) -> None:
+        tip, common = self._prepared.result()
+        intended = {
+            name: {
+                "uri": self.plan.redact(o.to),
+                "format": o.format,
+                "mode": o.mode,
+                "sources": [*self.inputs] or bodies.sources_of(self.plan, o.stage),
+            }
+            for name, o in self.plan.outputs.items()
+        }
+        # what was not listed yet is there with its patterns
+        later = {
+            n: node.source for n, node in self.plan.nodes.items() if n not in self.snapshots and self.kind == "run"
+        }
+        unlisted = {n: bodies.input_of(source, Snapshot(()), {}) for n, source in later.items() if source is not None}
+        more: dict[str, Any] = {
+            "status": "started",
+            "ended": None,
+            "seconds": None,
+            "inputs": unlisted | self._inputs(),
+            "segments": [],
+            "error": None,
+        }
+        self._ledger.append({"kind": "start", **common, **more, "outputs": intended}, time=datetime.now(UTC), tip=tip)
+
+    def _prepare(self) -> tuple[Tip, dict[str, Any]]:
+        """Look up what does not depend on what the run does."""
+        tip = self._ledger.tip()
+        named = self._ledger.put_object(bodies.definition_key(self.plan), lambda: bodies.object_content(self.plan), tip)
+        pipeline = self.plan.pipeline
+        common = {
+            "run": self.run,
+            "pipeline": pipeline.name,
+            "started": self.now.isoformat(),
+            "actor": self.actor or self.plan.audit.actor or os.environ.get(_ACTOR) or _user(),
+            "code": bodies.code(self.code or bodies.commit_id(pipeline.base)),
+            "definition": {"file": pipeline.origin.file, "blake3": bodies.text_hash(self.plan), "object": named},
+            "stages": {name: made.whole for name, made in self.plan.fingerprints().items()},
+            "params": {name: str(value) for name, value in self.plan.params.items()},
+        }
+        return tip, common
+
+    def _inputs(self) -> dict[str, Any]:
+        """Return what was read so far, as a record says it."""
+        hashes: dict[str, str] = {}
+        for found in self._hashes:
+            hashes |= found.result()
+        return {n: self._input(n, s, hashes) for n, s in self.snapshots.items()} | self.inputs
+
+    def _hash(self, snapshot: Snapshot, options: Mapping[str, Any]) -> dict[str, str]:
+        if snapshot.commit is not None:
+            of = zip(snapshot.files, snapshot.commit.files, strict=True)
+            known = {found.uri: said.blake3 for found, said in of if said.blake3 is not None}
+        else:
+            known = {}
+        rest = [f for f in snapshot.files if f.uri not in known]
+        found = dict(known)
+        for file in rest:
+            if uris.is_local(file.uri) or self.plan.audit.hash_all:
+                try:
+                    found |= hash_files([file], options, self._cache)
+                except LazypipeError:
+                    continue  # a file that cannot be read is told by the query that reads it
+        return found
+
+    def _input(self, name: str, snapshot: Snapshot, hashes: Mapping[str, str]) -> dict[str, Any]:
+        source = self.plan.nodes[name].source
+        assert source is not None
+        # what was written anew while the run read it is not what was hashed
+        known = {f.uri: hashes[f.uri] for f in snapshot.files if f.uri in hashes and unchanged(f)}
+        return bodies.input_of(source, snapshot, known)
+
+    def _segment(self, segment: Segment | None, said: dict[str, Any]) -> dict[str, Any]:
+        name = said["name"]
+        output = self.plan.outputs.get(said["output"])
+        return {
+            "sources": [] if segment is None else bodies.sources_of(self.plan, segment.node),
+            "mode": "append" if name in self.changed else output.mode if output is not None else "replace",
+            "data": bodies.data(self.written.get(name, ())),
+            "quarantine": [self._aside(a) for a in self.asides.get(name, ())],
+            **said,
+        }
+
+    def _aside(self, aside: Aside) -> dict[str, Any]:
+        sources = [*self.inputs] or bodies.sources_of(self.plan, aside.node)
+        return {**aside.to_dict(), "uri": self.plan.redact(aside.uri), "sources": sources}
+
+    def _shown(self, uri: str | None) -> str | None:
+        return None if uri is None else self.plan.redact(uri)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError) as error:  # a user without a name, as in a container
+        return f"user {os.getuid()} ({first_line(error)})" if hasattr(os, "getuid") else "unknown"

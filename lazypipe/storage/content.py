@@ -1,0 +1,174 @@
+"""What stands in files: BLAKE3 hashes of their content, streamed, and remembered as long as a file's size and stamp stay."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from blake3 import blake3
+
+from lazypipe.errors import SourceError, first_line
+from lazypipe.storage import uri as uris
+from lazypipe.storage.files import FileInfo
+
+__all__ = ["HashCache", "hash_file", "hash_files", "unchanged"]
+
+_LARGE = 1 << 23
+"""From here on a file is mapped and hashed by all cores; below, starting threads takes longer than hashing."""
+_PIECE = 1 << 20
+_YOUNG = 2_000_000_000
+"""Nanoseconds within which a file may be written again under the same stamp, as file systems tick."""
+_MOST = 100_000
+"""Hashes that a cache keeps."""
+
+
+def hash_file(uri: str, storage_options: Mapping[str, Any] | None = None) -> str:
+    """Return the BLAKE3 hash of a file's content, as 64 hexadecimal digits; memory does not grow with the file.
+
+    Raises
+    ------
+    SourceError
+        If the file cannot be read.
+
+    Examples
+    --------
+    >>> import fsspec
+    >>> fsspec.filesystem("memory").pipe_file("/content/a.txt", b"")
+    >>> hash_file("memory://content/a.txt")[:16]
+    'af1349b9f5f9a1a6'
+    """
+    try:
+        return _local(uris.local_path(uri)) if uris.is_local(uri) else _remote(uri, storage_options)
+    except Exception as error:  # whatever a file system raises, the caller learns which file it was
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+        raise SourceError(f"cannot be read: {reason}", uri=uri, fix="check path, rights and network") from error
+
+
+def _local(path: str) -> str:
+    if os.path.getsize(path) >= _LARGE:
+        return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()
+    with open(path, "rb") as file:
+        return blake3(file.read()).hexdigest()
+
+
+def _remote(uri: str, storage_options: Mapping[str, Any] | None) -> str:
+    fs, path = uris.file_system(uri, storage_options)
+    digest = blake3()
+    with fs.open(path, "rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+Key = tuple[str, int, str]
+
+
+@dataclass
+class HashCache:
+    """Hashes by URI, size and stamp, kept in one small JSON file on this machine; a cache that cannot be read is empty.
+
+    Examples
+    --------
+    >>> cache = HashCache(None)
+    >>> cache.get(FileInfo("a.csv", 3, None)) is None
+    True
+    """
+
+    path: str | None
+    _known: dict[Key, str] = field(default_factory=dict, init=False, repr=False)
+    _changed: bool = field(default=False, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Read what is there."""
+        if self.path is None:
+            return
+        with suppress(OSError, ValueError, TypeError, KeyError), open(self.path, "rb") as file:
+            self._known = {(uri, size, stamp): digest for uri, size, stamp, digest in json.load(file)["hashes"]}
+
+    def get(self, file: FileInfo) -> str | None:
+        """Return the hash of a file that has not changed since, None if that is not known."""
+        return None if file.size is None or file.stamp is None else self._known.get((file.uri, file.size, file.stamp))
+
+    def put(self, file: FileInfo, digest: str, listed_at: int) -> None:
+        """Remember a hash, unless the file was so young when it was listed that its stamp may stand for other content too.
+
+        Parameters
+        ----------
+        listed_at
+            Nanoseconds since 1970 when the file's stamp was read, or before.
+        """
+        if file.size is None or file.stamp is None:
+            return
+        if file.stamp.isdecimal() and int(file.stamp) > listed_at - _YOUNG:
+            return
+        # the youngest last, so that the oldest go first
+        self._known.pop((file.uri, file.size, file.stamp), None)
+        self._known[file.uri, file.size, file.stamp] = digest
+        self._changed = True
+
+    def save(self) -> None:
+        """Write what has been learned; what cannot be written is learned again."""
+        if self.path is None or not self._changed:
+            return
+        kept = [[*key, digest] for key, digest in self._known.items()][-_MOST:]
+        staged = f"{self.path}.{os.getpid()}.tmp"
+        with suppress(OSError):
+            os.makedirs(os.path.dirname(self.path), exist_ok=True)
+            with open(staged, "w", encoding="utf-8") as file:
+                json.dump({"format": 1, "hashes": kept}, file)
+            os.replace(staged, self.path)
+            self._changed = False
+
+
+def unchanged(file: FileInfo) -> bool:
+    """Whether a local file still has the size and stamp that it was listed with; of others it is not asked."""
+    if file.stamp is None or not uris.is_local(file.uri):
+        return True
+    try:
+        found = os.stat(uris.local_path(file.uri))
+    except OSError:
+        return False
+    return (found.st_size, str(found.st_mtime_ns)) == (file.size, file.stamp)
+
+
+def hash_files(
+    files: Sequence[FileInfo],
+    storage_options: Mapping[str, Any] | None = None,
+    cache: HashCache | None = None,
+    *,
+    clock: Callable[[], int] = time.time_ns,
+) -> dict[str, str]:
+    """Return URI → hash of the content of files, those left out that changed (or went) after they were listed.
+
+    Parameters
+    ----------
+    cache
+        Where hashes are looked up and remembered; the caller saves it.
+    clock
+        Nanoseconds since 1970; stamps that are as young as it are not remembered.
+
+    Raises
+    ------
+    SourceError
+        If a file cannot be read.
+    """
+    found = {}
+    for file in files:
+        known = cache.get(file) if cache is not None else None
+        if known is None:
+            # read before the file is: what is written from here on has a stamp that is too young
+            begun = clock()
+            if not unchanged(file):
+                continue
+            known = hash_file(file.uri, storage_options)
+            if not unchanged(file):
+                continue
+            if cache is not None:
+                cache.put(file, known, begun)
+        found[file.uri] = known
+    return found

@@ -1,0 +1,168 @@
+"""Numbered JSON files in one folder: each created exclusively and whole, each sealed by the BLAKE3 hash of its body.
+
+Commits of datasets and records of the ledger are kept this way: of many writers one gets a number, and no reader meets half a file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from errno import ENOTDIR
+from typing import Any
+
+from blake3 import blake3
+
+from lazypipe.errors import StorageError, first_line
+from lazypipe.storage import uri as uris
+
+__all__ = ["NumberedFiles", "seal"]
+
+_IN_THIS_PROCESS = threading.Lock()
+"""For stores whose exclusive create is a look and then a write (fsspec's ``memory``)."""
+
+
+def seal(body: Mapping[str, Any]) -> str:
+    """Return the BLAKE3 hash of a body, whatever the order of its keys.
+
+    Examples
+    --------
+    >>> seal({"a": 1, "b": 2}) == seal({"b": 2, "a": 1})
+    True
+    """
+    return blake3(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+class NumberedFiles:
+    """The files ``<number>.json`` of one folder, on any file system that can create a file exclusively.
+
+    ``what`` is what messages call them: ``the commit log``.
+
+    Examples
+    --------
+    >>> files = NumberedFiles("memory://numbered", what="the log")
+    >>> files.create(1, b"{}")
+    >>> files.numbers(), files.read(1), files.uri_of(1)
+    ([1], b'{}', 'memory://numbered/00000000000000000001.json')
+    """
+
+    def __init__(self, uri: str, storage_options: Mapping[str, Any] | None = None, *, what: str) -> None:
+        self.uri = uri
+        self.what = what
+        self._fs, self._path = uris.file_system(uri, storage_options)
+
+    def numbers(self) -> list[int]:
+        """Return the numbers that exist, the least first; empty where there is no folder."""
+        parts = (name.rsplit("/", 1)[-1].partition(".") for name in self._names())
+        return sorted(int(stem) for stem, _, end in parts if end == "json" and stem.isdecimal())
+
+    def last(self) -> int:
+        """Return the greatest number that exists, 0 if there is none; the names of a long log are not parsed for it."""
+        names = (name.rsplit("/", 1)[-1] for name in self._names())
+        found = max((n for n in names if len(n) == 25 and n.endswith(".json")), default="0.json")
+        stem = found.removesuffix(".json")
+        # something else in the folder that sorts behind: look closely
+        return int(stem) if stem.isdecimal() else max(self.numbers(), default=0)
+
+    def half_written(self) -> dict[str, Mapping[str, Any]]:
+        """Return the files that writers which were killed have left: path to what the store knows of it."""
+        return {name: details for name, details in self._listed().items() if name.endswith(".tmp")}
+
+    def _names(self) -> list[str]:
+        if not uris.is_local(self.uri):
+            return list(self._listed())
+        with self._errors():
+            try:
+                # names only: a long log has many files, and none of them needs to be looked at
+                return os.listdir(self._path)
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+
+    def _listed(self) -> dict[str, Mapping[str, Any]]:
+        # a listing that is cached would hide other writers
+        self._fs.invalidate_cache(self._path)
+        with self._errors():
+            try:
+                return {d["name"].rstrip("/"): d for d in self._fs.ls(self._path, detail=True)}
+            except (FileNotFoundError, NotADirectoryError):
+                return {}
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Whatever a store raises, the caller learns which folder it was."""
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(
+                f"{self.what} cannot be read: {error.strerror or first_line(error)}",
+                uri=self.uri,
+                fix="check rights and network",
+            ) from error
+
+    def read(self, number: int) -> bytes | None:
+        """Return a file's content, None if there is no such file; raises StorageError if it cannot be read."""
+        return self.read_named(f"{number:020}.json")
+
+    def read_named(self, name: str) -> bytes | None:
+        """Return the content of a file of the folder that has another name than a number."""
+        with self._errors():
+            try:
+                if uris.is_local(self.uri):
+                    with open(f"{self._path}/{name}", "rb") as file:
+                        return file.read()
+                return bytes(self._fs.cat_file(f"{self._path}/{name}"))
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def create(self, number: int, data: bytes) -> None:
+        """Make a file appear, all at once.
+
+        Raises
+        ------
+        FileExistsError
+            If somebody else created this number first.
+        Exception
+            Whatever the store raises.
+        """
+        self.create_named(f"{number:020}.json", data)
+
+    def create_named(self, name: str, data: bytes) -> None:
+        """Make a file appear that has another name than a number; see ``create``."""
+        path = f"{self._path}/{name}"
+        folder = path.rpartition("/")[0]
+        if not uris.is_local(self.uri):
+            self._fs.makedirs(folder, exist_ok=True)
+            with _IN_THIS_PROCESS:
+                self._fs.pipe_file(path, data, mode="create")
+            return
+        # a link appears whole or not at all; an exclusive open could leave half a file after a crash
+        if not os.path.isdir(folder):
+            try:
+                os.makedirs(folder, exist_ok=True)
+            except FileExistsError:  # not to be taken for a number that somebody else has got
+                raise NotADirectoryError(ENOTDIR, "a file stands where the folder should be") from None
+        if os.path.exists(path):
+            raise FileExistsError(path)  # told without writing anything; who comes between is met by the link
+        staged = f"{path}.{secrets.token_hex(8)}.tmp"
+        try:
+            with open(staged, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(staged, path)
+        finally:
+            # the file stands or falls with the link; what cannot be removed is left to vacuum
+            with suppress(OSError):
+                os.unlink(staged)
+
+    def remove(self, number: int) -> None:
+        """Delete one file; somebody else may have been first."""
+        with suppress(FileNotFoundError):
+            self._fs.rm_file(f"{self._path}/{number:020}.json")
+
+    def uri_of(self, number: int) -> str:
+        """Return the URI of a file, whether it exists or not."""
+        return f"{self.uri}/{number:020}.json"

@@ -1,0 +1,79 @@
+"""Numbered files: what commits and records have in common, where the tests of neither look."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+import pytest
+
+from lazypipe.errors import StorageError
+from lazypipe.storage.numbered import NumberedFiles
+from lazypipe.testing.faults import faulty
+
+
+@pytest.fixture(params=["local", "memory"])
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> NumberedFiles:
+    uri = str(tmp_path / "log") if request.param == "local" else f"memory://{uuid.uuid4().hex}/log"
+    return NumberedFiles(uri, what="the log")
+
+
+def test_the_last_number(files: NumberedFiles) -> None:
+    assert (files.last(), files.numbers()) == (0, [])
+    for number in (1, 10, 9):
+        files.create(number, b"{}")
+    assert files.last() == 10
+    files.create_named("x" * 20 + ".json", b"{}")  # as long as a number, and behind it
+    assert files.last() == 10
+    files.remove(10)
+    files.remove(10)
+    assert files.last() == 9
+
+
+def test_a_number_is_created_once_also_when_somebody_comes_between(
+    files: NumberedFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files.create(1, b"first")
+    with pytest.raises(FileExistsError):
+        files.create(1, b"second")
+    monkeypatch.setattr(os.path, "exists", lambda _: False)
+    with pytest.raises(FileExistsError):
+        files.create(1, b"third")
+    assert files.read(1) == b"first"
+    assert files.half_written() == {}
+
+
+def test_other_names_stand_in_folders_of_their_own(files: NumberedFiles) -> None:
+    assert files.read_named("objects/a.json") is None
+    files.create_named("objects/a.json", b"a")
+    with pytest.raises(FileExistsError):
+        files.create_named("objects/a.json", b"b")
+    assert files.read_named("objects/a.json") == b"a"
+    assert files.numbers() == []
+
+
+@pytest.mark.parametrize("below", ["", "/log"])
+def test_a_file_where_the_folder_should_be_is_no_conflict(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_text("x")
+    files = NumberedFiles(f"{tmp_path}/file{below}", what="the log")
+    assert (files.numbers(), files.last(), files.read(1), files.half_written()) == ([], 0, None, {})
+    with pytest.raises(NotADirectoryError):
+        files.create(1, b"{}")
+
+
+def test_what_cannot_be_read_says_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    local = NumberedFiles(str(tmp_path), what="the log")
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(
+        StorageError, match="the log cannot be read: Permission denied; check rights and network"
+    ) as caught:
+        local.numbers()
+    assert caught.value.uri == str(tmp_path)
+    with faulty() as faults:
+        faults.fail("list", PermissionError(13, "Permission denied"))
+        with pytest.raises(StorageError, match="faulty://log: the log cannot be read: Permission denied"):
+            NumberedFiles("faulty://log", what="the log").last()
