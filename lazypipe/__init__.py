@@ -35,6 +35,8 @@ from lazypipe.gates.report import CheckResult, GateReport
 from lazypipe.gates.suggest import suggest_rules
 from lazypipe.plan.graph import Lineage
 from lazypipe.plan.places import Impact, Reach
+from lazypipe.records.endpoint import HttpTransport
+from lazypipe.records.transport import FileTransport
 from lazypipe.run.replay import ReplayResult
 from lazypipe.run.result import RunResult, SegmentResult
 from lazypipe.run.trace import Trace, Traced
@@ -48,8 +50,10 @@ __all__ = [
     "CheckResult",
     "CommitConflict",
     "DefinitionError",
+    "FileTransport",
     "GateError",
     "GateReport",
+    "HttpTransport",
     "Impact",
     "Interrupted",
     "LazypipeError",

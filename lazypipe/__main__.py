@@ -121,6 +121,8 @@ def _run(options: argparse.Namespace) -> int:
                     _say(f"    {check.status}: {gate.node}: {check}")
         if segment.error is not None:
             _say(f"    {segment.error}")
+    for warning in result.warnings:
+        _say(f"warning: {warning}")
     _say(f"{result.status.replace('_', ' ')} in {result.seconds:.2f} s; record: {result.record}")
     return result.exit_code
 

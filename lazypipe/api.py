@@ -23,6 +23,7 @@ from lazypipe.gates.alone import Split, check_frame, split_frame
 from lazypipe.gates.report import GateReport
 from lazypipe.plan.catalog import join
 from lazypipe.plan.graph import Lineage
+from lazypipe.records.transport import Transport
 from lazypipe.run import replay as replays
 from lazypipe.run import trace as traces
 from lazypipe.run.attempt import Observer
@@ -131,6 +132,8 @@ class Plan(CompiledPipeline):
         now: datetime | None = None,
         observer: Observer = lambda *_: None,
         work: Path | None = None,
+        emit: Sequence[Transport] = (),
+        parent: Mapping[str, str] | None = None,
     ) -> RunResult:
         """Run the plan: write, audit, publish.
 
@@ -144,6 +147,11 @@ class Plan(CompiledPipeline):
             Called with segment, number, count and rows seen so far, from several threads.
         work
             Folder for rows kept between segments.
+        emit
+            Where OpenLineage events about the run go, besides what the definition's ``openlineage`` says: ``FileTransport``,
+            ``HttpTransport``, or anything with their methods. What goes wrong with them is in the result's ``warnings``.
+        parent
+            What started the run, as events tell it: ``run`` (a UUID, or the id of a lazypipe run), ``job`` and ``namespace``.
 
         Returns
         -------
@@ -151,7 +159,8 @@ class Plan(CompiledPipeline):
             Also where a gate failed: see its ``status``, or call ``raise_for_status()``.
         """
         moment = now or datetime.now(UTC)
-        return execute(self, run=run or _run_id(moment), now=moment, observer=observer, work=work)
+        name = run or _run_id(moment)
+        return execute(self, run=name, now=moment, observer=observer, work=work, emit=emit, parent=parent)
 
     def replay(self, output: str, *, run: str | None = None, now: datetime | None = None) -> ReplayResult:
         """Put an output's quarantined rows through its gate again; those that pass now move into the output, once.

@@ -84,7 +84,7 @@ def test_no_clock_and_no_randomness_left_of_run() -> None:
 def test_public_names() -> None:
     assert sorted(lazypipe.__all__) == list(lazypipe.__all__) or lazypipe.__all__[0][0].isupper()
     assert set(lazypipe.__all__) == {
-        "Builder", "CheckResult", "CommitConflict", "DefinitionError", "GateError", "GateReport", "Impact", "Interrupted", "LazypipeError", "Lineage",
+        "Builder", "CheckResult", "CommitConflict", "DefinitionError", "FileTransport", "GateError", "GateReport", "HttpTransport", "Impact", "Interrupted", "LazypipeError", "Lineage",
         "Location", "Pipeline", "Plan", "Problem", "Reach", "ReplayResult", "RunError", "RunResult", "SegmentResult", "SourceError",
         "Split", "StorageError", "Trace", "Traced", "apply", "catalog", "check", "contracts", "json_schema", "load",
         "pipeline", "replay", "rule", "scan", "split", "suggest_rules", "trace", "vacuum",

@@ -15,6 +15,7 @@ from lazypipe.compile import graph as graphs
 from lazypipe.compile.contract import cell_checks
 from lazypipe.compile.lineage import Parts, pipeline_lineage, pipeline_tags
 from lazypipe.compile.node import Node, compile_checks, compile_steps
+from lazypipe.compile.openlineage import bind_openlineage
 from lazypipe.compile.promise import promised
 from lazypipe.compile.segments import Segment, cut
 from lazypipe.compile.sources import Snapshot, bind, expand_env
@@ -42,7 +43,7 @@ class CompiledPipeline:
 
     ``frames`` holds one LazyFrame per source and stage, gates applied as filters; ``schemas`` the columns of each;
     ``segments`` what will run as one query each, in order; ``outputs`` where that goes, with URIs that are whole; ``held`` the
-    columns that outputs with a contract had by then, None if nothing was committed.
+    columns that outputs with a contract had by then, None if nothing was committed; ``openlineage`` where events go.
     """
 
     pipeline: Pipeline
@@ -53,6 +54,7 @@ class CompiledPipeline:
     redact: uris.Redactor = field(default_factory=uris.Redactor, repr=False)
     outputs: Mapping[str, Output] = field(default_factory=lambda: NOTHING, repr=False)
     held: Mapping[str, pl.Schema | None] = field(default_factory=lambda: NOTHING, repr=False)
+    openlineage: Mapping[str, Any] = field(default_factory=lambda: NOTHING, repr=False)
 
     def schema(self, name: str) -> pl.Schema:
         """Return the columns and types of a source, stage or output; raises LazypipeError for an unknown name."""
@@ -212,6 +214,7 @@ def compile_pipeline(
     graph = graphs.build(pipeline, faults)
     outputs, used = bind_outputs(pipeline, environment, faults)
     held = _held(outputs, uris.Redactor(tuple(used)))
+    events, more = bind_openlineage(pipeline, environment, faults)
     nodes: dict[str, Node] = {}
     unread: list[SourceError] = []
     for name in graph.order:
@@ -235,8 +238,9 @@ def compile_pipeline(
             frame = node.lower({n: Table(frames[n], nodes[n].schema) for n in node.inputs})
         frames[name] = node.good(frame, lambda reference: frames[reference.to])
     secrets = (s for n in nodes.values() if n.source is not None for s in n.source.redact.secrets)
-    redact = uris.Redactor(tuple(dict.fromkeys([*secrets, *used])))
-    return CompiledPipeline(pipeline, values, nodes, frames, cut(pipeline, graph, nodes), redact, outputs, held)
+    redact = uris.Redactor(tuple(dict.fromkeys([*secrets, *used, *more])))
+    segments = cut(pipeline, graph, nodes)
+    return CompiledPipeline(pipeline, values, nodes, frames, segments, redact, outputs, held, events)
 
 
 def _held(outputs: Mapping[str, Output], redact: uris.Redactor) -> dict[str, pl.Schema | None]:

@@ -11,15 +11,20 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.segments import Segment
 from lazypipe.errors import GateError, Interrupted, LazypipeError
+from lazypipe.records.emitter import Emitter
 from lazypipe.records.record import Records
+from lazypipe.records.transport import Transport
 from lazypipe.run.attempt import Attempt, Observer, Run
+from lazypipe.run.body import body
 from lazypipe.run.corrupt import files_set_aside, leave_out_corrupt
 from lazypipe.run.result import RunResult, SegmentResult, Status
 from lazypipe.storage import uri as uris
@@ -35,6 +40,8 @@ def execute(
     now: datetime,
     observer: Observer = lambda *_: None,
     work: Path | None = None,
+    emit: Sequence[Transport] = (),
+    parent: Mapping[str, str] | None = None,
 ) -> RunResult:
     """Run a compiled pipeline.
 
@@ -46,6 +53,10 @@ def execute(
         The time of the run, as commits record it.
     work
         Folder for rows kept between segments; removed at the end. Default: below ``state``, or a temporary one.
+    emit
+        Where OpenLineage events go, besides what the definition says.
+    parent
+        What started the run, as events tell it: ``run``, ``job`` and ``namespace``.
 
     Returns
     -------
@@ -56,7 +67,8 @@ def execute(
     records = Records(uris.join(state, "runs"))
     folder = work or (Path(uris.local_path(state)) / "work" / run if uris.is_local(state) else Path(tempfile.mkdtemp()))
     try:
-        return _Execution(Run(plan, run, now, state, folder, observer), records).run_all()
+        execution = _Execution(Run(plan, run, now, state, folder, observer), records)
+        return execution.told(Emitter(plan, emit, parent=parent))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -68,9 +80,26 @@ class _Execution:
     results: list[SegmentResult] = field(default_factory=list)
     begun: float = field(default_factory=time.perf_counter)
 
+    def told(self, emitter: Emitter) -> RunResult:
+        """Run, and tell of its beginning and its end."""
+        self.record(done=False)
+        emitter.emit(lambda: self.body("running"))
+        try:
+            result = self.run_all()
+        except BaseException as error:
+            status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "error"
+            told = str(error) or type(error).__name__
+            emitter.emit(lambda: self.body(status, told), self.result().gates)
+            emitter.finish()
+            raise
+        emitter.emit(lambda: self.body(result.status), result.gates)
+        return replace(result, warnings=emitter.finish())
+
+    def body(self, status: Status, error: str | None = None) -> dict[str, Any]:
+        return body(self.run, self.results, status=status, seconds=time.perf_counter() - self.begun, error=error)
+
     def run_all(self) -> RunResult:
         segments = self.run.plan.segments
-        self.record(done=False)
         for number, segment in enumerate(segments, start=1):
             result = self.run_one(segment, number)
             self.results.append(result)

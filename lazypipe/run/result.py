@@ -73,7 +73,10 @@ class SegmentResult:
 
 @dataclass(frozen=True)
 class RunResult:
-    """One run's outcome; ``record`` is the URI of the file that holds it."""
+    """One run's outcome; ``record`` is the URI of the file that holds it.
+
+    ``warnings`` say what went wrong beside the run and did not touch its data, such as an event that could not be sent.
+    """
 
     run: str
     pipeline: str
@@ -82,6 +85,7 @@ class RunResult:
     params: Mapping[str, Any]
     segments: tuple[SegmentResult, ...]
     record: str
+    warnings: tuple[str, ...] = ()
 
     @property
     def status(self) -> Status:
@@ -124,4 +128,5 @@ class RunResult:
             "seconds": round(self.seconds, 6),
             "params": {k: str(v) for k, v in self.params.items()},
             "segments": [s.to_dict() for s in self.segments],
+            "warnings": list(self.warnings),
         }

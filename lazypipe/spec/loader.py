@@ -172,6 +172,7 @@ def _build(data: Any, origin: Origin, base: str) -> Pipeline:
         version=data["version"],
         description=data.get("description"),
         state=data.get("state", ".lazypipe"),
+        openlineage=freeze(data.get("openlineage", {})),
         params=freeze(params),
         sources=freeze({n: _source(n, s) for n, s in data["sources"].items()}),
         stages=freeze({n: _stage(n, s) for n, s in data.get("stages", {}).items()}),
@@ -248,6 +249,8 @@ def to_dict(pipeline: Pipeline) -> dict[str, Any]:
         plain["description"] = pipeline.description
     if pipeline.state != ".lazypipe":
         plain["state"] = pipeline.state
+    if pipeline.openlineage:
+        plain["openlineage"] = thaw(pipeline.openlineage)
     sections = {
         "params": {n: _param_dict(p) for n, p in pipeline.params.items()},
         "sources": {n: _source_dict(s) for n, s in pipeline.sources.items()},

@@ -284,6 +284,7 @@ class Pipeline:
     params: Mapping[str, Param] = NOTHING
     version: int = 1
     state: str = ".lazypipe"
+    openlineage: Mapping[str, Any] = NOTHING
     description: str | None = None
     base: str = field(default=".", compare=False)
     origin: Origin = field(default=Origin(), compare=False, repr=False)
