@@ -12,6 +12,7 @@ import json
 import random
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.error import HTTPError
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from lazypipe.compile.openlineage import endpoint_fault
@@ -99,16 +100,17 @@ class HttpTransport:
         jitter: Callable[[], float] = random.random,
         now: Callable[[], float] = time.time,
     ) -> None:
-        key = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        own, user = _without_user(url)
+        key = {"Authorization": f"Bearer {api_key}"} if api_key else user
         self._headers = {"Content-Type": "application/json", "User-Agent": "lazypipe", **(headers or {}), **key}
-        fault = endpoint_fault(url, self._headers)
+        fault = endpoint_fault(own, self._headers)
         if fault is not None:
             raise LazypipeError(f"OpenLineage: {fault.what}; {fault.fix}")
-        parts = urlsplit(url)
-        self.url = urlunsplit(parts._replace(path=_PATH)) if parts.path in ("", "/") else url
+        parts = urlsplit(own)
+        self.url = urlunsplit(parts._replace(path=_PATH)) if parts.path in ("", "/") else own
         # what stands in a query is likely to be a secret
-        self.name = public(urlunsplit(urlsplit(self.url)._replace(query="", fragment="")))
-        self._secrets = [v for v in (api_key, *(headers or {}).values()) if v]
+        self.name = urlunsplit(urlsplit(self.url)._replace(query="", fragment=""))
+        self._secrets = [v for v in (api_key, *(headers or {}).values(), *user.values()) if v]
         self._timeout = timeout
         self._attempts = attempts
         self._patience = patience
@@ -290,6 +292,15 @@ class HttpTransport:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
+
+
+def _without_user(url: str) -> tuple[str, dict[str, str]]:
+    """Return an address without the user and password in it, and the header that carries them."""
+    whole = public(url)
+    if whole == url:
+        return url, {}
+    user = unquote(url.partition("://")[2][: len(url) - len(whole) - 1])
+    return whole, {"Authorization": f"Basic {b64encode(user.encode()).decode()}"}
 
 
 def _events(count: int) -> str:

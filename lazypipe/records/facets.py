@@ -109,15 +109,15 @@ def schema_facet(schema: pl.Schema, descriptions: Mapping[str, str]) -> dict[str
 
 
 def _field(name: str, dtype: Any) -> dict[str, Any]:
-    match dtype:
+    match dtype() if isinstance(dtype, type) else dtype:  # inside others, types may stand without arguments
         case pl.Struct():
             return {"name": name, "type": "struct", "fields": [_field(f.name, f.dtype) for f in dtype.fields]}
         case pl.List() | pl.Array():
             return {"name": name, "type": "array", "fields": [_field("_element", dtype.inner)]}
         case pl.Map():
             return {"name": name, "type": "map", "fields": [_field("key", dtype.key), _field("value", dtype.value)]}
-        case _:
-            return {"name": name, "type": dtype_name(dtype)}
+        case whole:
+            return {"name": name, "type": dtype_name(whole)}
 
 
 def tags_facet(tags: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
