@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from lazypipe.compile.sources import expand_env
 from lazypipe.spec.model import NOTHING, Fault, Pipeline, freeze
@@ -26,7 +27,7 @@ def endpoint_fault(url: str, headers: Mapping[str, str]) -> Fault | None:
     this is no address of an endpoint
     >>> endpoint_fault("https://host:5000", {"X-Team": "data"})
     """
-    if not _ENDPOINT.fullmatch(url):
+    if not _ENDPOINT.fullmatch(url) or not _has_host(url):
         return Fault("this is no address of an endpoint", "write http:// or https://, and the host", ("url",))
     for name, value in headers.items():
         if not _HEADER.fullmatch(name):
@@ -35,6 +36,14 @@ def endpoint_fault(url: str, headers: Mapping[str, str]) -> Fault | None:
             what = f"the value of header {name!r} has characters that no header can hold"
             return Fault(what, "use printable ASCII only", ("headers", name))
     return None
+
+
+def _has_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not match, a port that is no number
+        return False
 
 
 def bind_openlineage(

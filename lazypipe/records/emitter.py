@@ -79,7 +79,8 @@ class _Lane:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._idle = threading.Event()
+        self._idle.set()
         self._again = False
         self._problems: list[str] = []
 
@@ -87,20 +88,17 @@ class _Lane:
         self._try(lambda: self._transport.emit(event))
         with self._lock:
             self._again = True
-            if self._thread is None:
+            if self._idle.is_set():
+                self._idle.clear()
                 # a daemon: an endpoint that hangs must not keep the process from ending
-                self._thread = threading.Thread(target=self._work, name="lazypipe-openlineage", daemon=True)
-                self._thread.start()
+                threading.Thread(target=self._work, name="lazypipe-openlineage", daemon=True).start()
 
     def finish(self, timeout: float) -> list[str]:
-        with self._lock:
-            thread = self._thread
-        if thread is not None:
-            with suppress(KeyboardInterrupt):  # the run is over: whoever stops it now does not want to wait
-                thread.join(timeout)
-            if thread.is_alive():
-                name = getattr(self._transport, "name", type(self._transport).__name__)
-                self._problems.append(f"{name}: sending takes too long, and the run does not wait for it")
+        with suppress(KeyboardInterrupt):  # the run is over: whoever stops it now does not want to wait
+            self._idle.wait(timeout)
+        if not self._idle.is_set():
+            name = getattr(self._transport, "name", type(self._transport).__name__)
+            self._problems.append(f"{name}: sending takes too long, and the run does not wait for it")
         self._try(lambda: self._problems.extend(self._transport.problems()))
         told, self._problems = self._problems, []
         return told
@@ -109,7 +107,7 @@ class _Lane:
         while True:
             with self._lock:
                 if not self._again:
-                    self._thread = None
+                    self._idle.set()
                     return
                 self._again = False
             self._try(self._transport.flush)

@@ -7,6 +7,7 @@ import os
 import re
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -89,12 +90,15 @@ class FileTransport:
 def _append(path: Path, line: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b", buffering=0) as file:
+        with suppress(ImportError, OSError):  # where there is no such lock, a line still goes in one call
+            import fcntl  # noqa: PLC0415  # not on every system
+
+            fcntl.flock(file, fcntl.LOCK_EX)
         size = file.seek(0, os.SEEK_END)
         if size:
             file.seek(size - 1)
             # a line that a crash cut off stays alone, and spoils no other
             line = line if file.read(1) == b"\n" else b"\n" + line
-        # in one call, so that lines of two processes do not mix
         if file.write(line) != len(line):
             raise OSError("No space left on device")
 

@@ -147,6 +147,12 @@ def endpoint() -> Iterator[Endpoint]:
     assert made.faults == []
 
 
+@pytest.fixture(scope="module")
+def module_endpoint() -> type[Endpoint]:
+    """Make an endpoint that the caller stops."""
+    return Endpoint
+
+
 @pytest.fixture
 def events() -> Any:
     """Read a file of events, each held against the schemas."""

@@ -63,7 +63,9 @@ def test_flights_emit_a_start_and_a_complete(tmp_path: Path, root: Path, events:
         assert {"errorMessage", "parent"} & set(about) == set()
     # what is read
     inputs = by_name(end["inputs"], tmp_path)
-    assert set(inputs) == {f"data/{n}" for n in ("flights-2013-*.csv.gz", "airports.csv", "planes.csv", "weather.csv.gz")}
+    assert set(inputs) == {
+        f"data/{n}" for n in ("flights-2013-*.csv.gz", "airports.csv", "planes.csv", "weather.csv.gz")
+    }
     assert by_name(start["inputs"], tmp_path).keys() == inputs.keys()
     assert all("inputFacets" not in i for i in start["inputs"])
     flights = inputs["data/flights-2013-*.csv.gz"]
@@ -72,7 +74,10 @@ def test_flights_emit_a_start_and_a_complete(tmp_path: Path, root: Path, events:
     figures = flights["inputFacets"]["inputStatistics"]
     assert (figures["rowCount"], figures["fileCount"]) == (raw.height, len(files))
     assert figures["size"] == sum(f.stat().st_size for f in files)
-    assert flights["inputFacets"]["dataQualityMetrics"]["columnMetrics"]["carrier"] == {"nullCount": 0, "count": raw.height}
+    assert flights["inputFacets"]["dataQualityMetrics"]["columnMetrics"]["carrier"] == {
+        "nullCount": 0,
+        "count": raw.height,
+    }
     assertions = {a["name"]: a["success"] for a in flights["facets"]["dataQualityAssertions"]["assertions"]}
     assert assertions["not_null:carrier"] is assertions["in_set:origin"] is True
     assert [f["name"] for f in flights["facets"]["schema"]["fields"]] == raw.columns
@@ -165,7 +170,10 @@ def test_a_source_that_cannot_be_read_is_told(tmp_path: Path, events: Read) -> N
 
 @pytest.mark.parametrize(
     ("error", "kind", "message"),
-    [(OSError("full"), "FAIL", "cannot write the run's record: full"), (KeyboardInterrupt(), "ABORT", "KeyboardInterrupt")],
+    [
+        (OSError("full"), "FAIL", "cannot write the run's record: full"),
+        (KeyboardInterrupt(), "ABORT", "KeyboardInterrupt"),
+    ],
 )
 def test_a_run_that_breaks_has_an_end_too(
     tmp_path: Path, events: Read, error: BaseException, kind: str, message: str
@@ -250,7 +258,9 @@ def test_no_secret_shows(tmp_path: Path, events: Read) -> None:
     sources = [d["facets"]["dataSource"]["uri"] for d in end["inputs"]]
     assert f"file://{tmp_path}/%24%7BBUCKET%7D/a.csv" in sources
     (warning,) = result.warnings
-    assert warning.startswith("http://127.0.0.1:1/api: it cannot be reached (Connection refused); 2 OpenLineage events wait")
+    assert warning.startswith(
+        "http://127.0.0.1:1/api: it cannot be reached (Connection refused); 2 OpenLineage events wait"
+    )
 
 
 def test_datasets_of_all_kinds(tmp_path: Path, events: Read) -> None:
