@@ -38,7 +38,7 @@ class Emitter:
         transports: Sequence[Transport] = (),
         *,
         parent: Mapping[str, str] | None = None,
-        wait: float = 6.0,
+        wait: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         settings = plan.openlineage

@@ -35,6 +35,7 @@ __all__ = ["HttpTransport"]
 
 _PATH = "/api/v1/lineage"
 _TAKE_IT_SLOWLY = (408, 429)
+_CUT_OFF = "it is not whole JSON, as after a crash of the machine"
 
 
 @dataclass(frozen=True)
@@ -185,21 +186,25 @@ class HttpTransport:
 
     def _drain(self, token: str | None) -> str | None:
         """Send the messages in the spool; return why it stopped, None if all are gone."""
-        while (message := self._spool.first()) is not None:
-            if token is not None and not self._spool.renew(token):
-                return "another process has taken over"
-            data = message.read_bytes()
-            if not _is_whole(data):
-                self._refuse(message, "it is not whole JSON, as after a crash of the machine")
-                continue
-            outcome = self._send(data)
-            if outcome.kind == "later":
-                return outcome.why
-            if outcome.kind == "refused":
-                self._refuse(message, outcome.why)
-            else:
-                message.unlink()
+        while messages := self._spool.waiting():
+            for message in messages:
+                if token is not None and not self._spool.renew(token):
+                    return "another process has taken over"
+                outcome = self._forward(message)
+                if outcome.kind == "later":
+                    return outcome.why
         return None
+
+    def _forward(self, message: Path) -> _Outcome:
+        """Send one message of the spool, and take it out unless it has to wait."""
+        data = message.read_bytes()
+        outcome = self._send(data) if _is_whole(data) else _Outcome("refused", _CUT_OFF)
+        if outcome.kind == "refused":
+            kept = self._spool.reject(message, outcome.why)
+            self._note(f"{self.name} cannot be given an OpenLineage event, which is kept in {kept}: {outcome.why}")
+        elif outcome.kind == "taken":
+            message.unlink()
+        return outcome
 
     def _drain_memory(self, trouble: str | None) -> str | None:
         """Send the messages that the spool could not take; return what is to be said, None if all are gone."""
@@ -234,10 +239,6 @@ class HttpTransport:
             told.append(f"{_events(held)} in memory only, and {'are' if held > 1 else 'is'} lost when the process ends")
         return f"{self.name}: {why}; {'; '.join(told)}" if told else None
 
-    def _refuse(self, message: Path, why: str) -> None:
-        kept = self._spool.reject(message, why)
-        self._note(f"{self.name} cannot be given an OpenLineage event, which is kept in {kept}: {why}")
-
     def _note(self, text: str) -> None:
         with self._lock:
             self._notes.append(text)
@@ -252,14 +253,13 @@ class HttpTransport:
         """Try to send an event, several times if that can help."""
         ends = self._clock() + self._patience
         outcome = _Outcome("later", "there is no time left to try")
-        for attempt in range(self._attempts):
-            left = ends - self._clock()
-            if left <= 0:
-                break
+        tried = 0
+        while (left := ends - self._clock()) > 0:
             outcome = self._post(data, min(self._timeout, left))
-            if outcome.kind != "later" or not outcome.again or attempt == self._attempts - 1:
+            tried += 1
+            if outcome.kind != "later" or not outcome.again or tried >= self._attempts:
                 break
-            wait = max(outcome.wait, min(2.0, 0.25 * 2**attempt) * (0.5 + self._jitter() / 2))
+            wait = max(outcome.wait, min(2.0, 0.25 * 2 ** (tried - 1)) * (0.5 + self._jitter() / 2))
             if wait > ends - self._clock():
                 break  # it would be too late by then
             self._sleep(wait)

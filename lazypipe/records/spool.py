@@ -20,6 +20,7 @@ from uuid import uuid4
 
 __all__ = ["Spool"]
 
+_HOUR = 3_600.0
 _NUMBERED = re.compile(r"(\d{10,})\.json")
 
 
@@ -63,10 +64,6 @@ class Spool:
         """Return the messages that wait, oldest first; raises OSError if the folder cannot be read."""
         return _numbered(self.folder)
 
-    def first(self) -> Path | None:
-        """Return the oldest message, None if none waits."""
-        return next(iter(self.waiting()), None)
-
     def reject(self, message: Path, why: str) -> Path:
         """Put a message that waits aside for good, with the reason beside it; return where it is."""
         aside = self.folder / "rejected"
@@ -103,6 +100,7 @@ class Spool:
         except OSError:
             self._lock.unlink()
             raise
+        self._sweep()
         return token
 
     def renew(self, token: str) -> bool:
@@ -116,6 +114,13 @@ class Spool:
         """Give the lock back, if it is still held under the token."""
         if self._is_mine(token):
             self._lock.unlink()
+
+    def _sweep(self) -> None:
+        """Take away what processes that were killed while they wrote have left."""
+        for path in self.folder.glob(".*.tmp"):
+            with suppress(FileNotFoundError):
+                if self._now() - path.stat().st_mtime > _HOUR:
+                    path.unlink()
 
     def _is_mine(self, token: str) -> bool:
         with suppress(FileNotFoundError):

@@ -66,7 +66,8 @@ class Endpoint:
     """Takes events at a port of this machine.
 
     ``script`` says how the next requests go, ``ok`` for those after: a code to answer with, ``cut`` (the connection ends before
-    the event is taken), ``lost`` (after it was taken, without an answer), ``slow`` (no answer until the test ends).
+    the event is taken), ``lost`` (after it was taken, without an answer), ``slow`` (no answer until the test ends), ``hang`` (after
+    it was taken, no answer until the test ends).
     """
 
     def __init__(self) -> None:
@@ -114,12 +115,12 @@ class Endpoint:
         data = request.rfile.read(int(request.headers["Content-Length"]))
         self.requests.append({"path": request.path, **dict(request.headers)})
         how = self.script.pop(0) if self.script else "ok"
-        if how in ("ok", "lost"):
+        if how in ("ok", "lost", "hang"):
             self.take(json.loads(data))
         if how in ("cut", "lost"):
             request.close_connection = True
             return
-        if how == "slow":
+        if how in ("slow", "hang"):
             self.over.wait()
             request.close_connection = True
             return

@@ -155,6 +155,22 @@ def test_events_that_come_while_it_sends_are_sent_too(folder: Path, endpoint: An
     assert len(endpoint.taken) == 20
 
 
+def test_without_transports_nothing_is_made(folder: Path) -> None:
+    plan = lp.Pipeline.from_yaml(TEXT.replace("openlineage:", "# "), base=str(folder)).compile()
+    asked: list[int] = []
+    emitter = Emitter(plan)
+    emitter.emit(lambda: asked.append(1) or BODY)
+    assert (emitter.finish(), asked) == ((), [])
+
+
+def test_a_user_without_a_name_is_nobody(folder: Path, endpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
+    assert lp.load(folder / "p.yaml").compile().run().warnings == ()
+    assert [e["run"]["facets"]["lazypipe_run"]["actor"] for e in endpoint.taken] == [None, None]
+
+
 # files
 
 

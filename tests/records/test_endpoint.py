@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -442,6 +444,41 @@ def test_two_transports_on_one_spool_send_each_event_once(plain: Any, tmp_path: 
     for number in range(3):
         own = [n for n in found if n // 100 == number]
         assert own == sorted(own)
+
+
+KILLED = """
+import sys
+import lazypipe as lp
+made = lp.HttpTransport(sys.argv[1], spool=sys.argv[2], timeout=60.0, patience=60.0)
+made.emit({"number": 1})
+made.emit({"number": 2})
+made.flush()
+"""
+
+
+def test_a_process_that_is_killed_between_answer_and_removal_repeats_itself(
+    plain: Any, tmp_path: Path, clock: Clock
+) -> None:
+    plain.script = ["hang"]
+    process = subprocess.Popen([sys.executable, "-c", KILLED, plain.url, str(tmp_path)])
+    while not plain.taken:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert waiting(tmp_path) == [1, 2]
+    # the lock that it left is old by the time of the next run
+    os.utime(tmp_path / "lock", (0, 0))
+    (tmp_path / ".half.tmp").write_text("{")
+    (tmp_path / ".old.tmp").write_text("{")
+    os.utime(tmp_path / ".old.tmp", (0, 0))
+    assert send(transport(plain, tmp_path, clock), 3) == ()
+    assert numbers(plain.taken) == [1, 1, 2, 3]
+    assert os.listdir(tmp_path) == [".half.tmp"]
+
+
+def test_a_spool_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
+    assert Spool(tmp_path / "none", now=time.time).waiting() == []
 
 
 # any sequence of failures
