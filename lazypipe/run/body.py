@@ -64,7 +64,7 @@ def _input(source: BoundSource, snapshot: Snapshot) -> dict[str, Any]:
 
 def _fingerprint(run: Run) -> str | None:
     try:
-        return blake3.blake3(loader.to_yaml(run.plan.pipeline).encode()).hexdigest()
+        return blake3.blake3(loader.to_json(run.plan.pipeline).encode()).hexdigest()
     except DefinitionError:
         return None  # it exists in Python only
 

@@ -82,7 +82,6 @@ class _Execution:
 
     def told(self, emitter: Emitter) -> RunResult:
         """Run, and tell of its beginning and its end."""
-        self.record(done=False)
         emitter.emit(lambda: self.body("running"))
         try:
             result = self.run_all()
@@ -93,13 +92,14 @@ class _Execution:
             emitter.finish()
             raise
         emitter.emit(lambda: self.body(result.status), result.gates)
-        return replace(result, warnings=emitter.finish())
+        return replace(result, warnings=(*result.warnings, *emitter.finish()))
 
     def body(self, status: Status, error: str | None = None) -> dict[str, Any]:
         return body(self.run, self.results, status=status, seconds=time.perf_counter() - self.begun, error=error)
 
     def run_all(self) -> RunResult:
         segments = self.run.plan.segments
+        self.record(done=False)
         for number, segment in enumerate(segments, start=1):
             result = self.run_one(segment, number)
             self.results.append(result)
