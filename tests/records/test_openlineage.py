@@ -14,6 +14,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import polars as pl
 import pytest
+from jsonschema import ValidationError
 
 import lazypipe as lp
 from lazypipe.errors import LazypipeError, StorageError
@@ -418,3 +419,32 @@ def test_a_body_without_figures_is_told_as_it_is(tmp_path: Path) -> None:
 
     bare = run_event(compile_pipeline(plan.pipeline), {**body, **more})
     assert "nominalTime" not in bare["run"]["facets"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("run", "runId"), "r1"),
+        (("eventTime",), "2026-01-01T00:00:00"),
+        (("producer",), "lazypipe"),
+        (("eventType",), "DONE"),
+        (("job", "facets", "jobType", "integration"), None),
+        (("run", "facets", "processing_engine", "version"), 2),
+        (("inputs", 0, "facets", "schema", "fields", 0, "name"), 1),
+        (("outputs", 0, "outputFacets", "outputStatistics", "rowCount"), 1.5),
+        (("outputs", 0, "facets", "columnLineage", "fields", "x", "inputFields", 0, "field"), None),
+    ],
+)
+def test_the_schemas_are_really_asked(tmp_path: Path, events: Read, path: tuple[Any, ...], value: Any) -> None:
+    """So that the other tests can fail: each of these is one mistake in an event that is right."""
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    _, file = run(tmp_path, GATED)
+    *_, end = events(file)
+    place = end
+    for key in path[:-1]:
+        place = place[key]
+    assert path[-1] in place
+    place[path[-1]] = value
+    (tmp_path / "wrong.ndjson").write_text(json.dumps(end))
+    with pytest.raises(ValidationError):
+        events(tmp_path / "wrong.ndjson")
