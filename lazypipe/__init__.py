@@ -54,9 +54,11 @@ from lazypipe.plan.fingerprint import Changes, Fingerprint
 from lazypipe.plan.graph import Lineage
 from lazypipe.plan.places import Impact, Reach
 from lazypipe.records.audit import AuditReport
+from lazypipe.records.endpoint import HttpTransport
 from lazypipe.records.entry import Entry
 from lazypipe.records.history import History, Holding
 from lazypipe.records.ledger import Ledger
+from lazypipe.records.transport import FileTransport
 from lazypipe.records.verify import Verification
 from lazypipe.run.replay import ReplayResult
 from lazypipe.run.result import RunResult, SegmentResult
@@ -75,11 +77,13 @@ __all__ = [
     "CommitConflict",
     "DefinitionError",
     "Entry",
+    "FileTransport",
     "Fingerprint",
     "GateError",
     "GateReport",
     "History",
     "Holding",
+    "HttpTransport",
     "Impact",
     "Interrupted",
     "LazypipeError",

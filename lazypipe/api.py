@@ -28,6 +28,7 @@ from lazypipe.plan.graph import Lineage
 from lazypipe.records import audit as audits
 from lazypipe.records.audit import AuditReport
 from lazypipe.records.ledger import Ledger
+from lazypipe.records.transport import Transport
 from lazypipe.run import replay as replays
 from lazypipe.run import trace as traces
 from lazypipe.run.attempt import Observer
@@ -142,6 +143,8 @@ class Plan(CompiledPipeline):
         full: bool = False,
         actor: str | None = None,
         code: str | None = None,
+        emit: Sequence[Transport] = (),
+        parent: Mapping[str, str] | None = None,
     ) -> RunResult:
         """Run the plan: write, audit, publish, record; what has not changed since the last run is left as it is.
 
@@ -161,6 +164,11 @@ class Plan(CompiledPipeline):
             Who runs it. Default: ``audit.actor``, else the environment variable LAZYPIPE_ACTOR, else the user of the machine.
         code
             Version of the pipeline's code. Default: the commit of the Git work tree around the definition, if there is one.
+        emit
+            Where OpenLineage events about the run go, besides what the definition's ``openlineage`` says: ``FileTransport``,
+            ``HttpTransport``, or anything with their methods. What goes wrong with them is in the result's ``warnings``.
+        parent
+            What started the run, as events tell it: ``run`` (a UUID, or the id of a lazypipe run), ``job`` and ``namespace``.
 
         Returns
         -------
@@ -177,6 +185,8 @@ class Plan(CompiledPipeline):
             full=full,
             actor=actor,
             code=code,
+            emit=emit,
+            parent=parent,
         )
 
     def replay(

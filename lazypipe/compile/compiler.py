@@ -20,6 +20,7 @@ from lazypipe.compile.delta import Strategy, strategies
 from lazypipe.compile.fingerprint import pipeline_fingerprints
 from lazypipe.compile.lineage import Parts, pipeline_lineage, pipeline_tags
 from lazypipe.compile.node import Node, compile_checks, compile_steps
+from lazypipe.compile.openlineage import bind_openlineage
 from lazypipe.compile.promise import promised
 from lazypipe.compile.segments import Segment, cut
 from lazypipe.compile.sources import Snapshot, bind, expand_env
@@ -49,7 +50,8 @@ class CompiledPipeline:
 
     ``frames`` holds one LazyFrame per source and stage, gates applied as filters; ``schemas`` the columns of each;
     ``segments`` what will run as one query each, in order; ``outputs`` where that goes, with URIs that are whole; ``held`` the
-    columns that outputs with a contract had by then, None if nothing was committed; ``audit`` where its runs are recorded.
+    columns that outputs with a contract had by then, None if nothing was committed; ``audit`` where its runs are recorded;
+    ``openlineage`` where events about them go.
     """
 
     pipeline: Pipeline
@@ -61,6 +63,7 @@ class CompiledPipeline:
     outputs: Mapping[str, Output] = field(default_factory=lambda: NOTHING, repr=False)
     held: Mapping[str, pl.Schema | None] = field(default_factory=lambda: NOTHING, repr=False)
     audit: BoundAudit = field(default=BoundAudit("off", ""), repr=False)
+    openlineage: Mapping[str, Any] = field(default_factory=lambda: NOTHING, repr=False)
 
     def schema(self, name: str) -> pl.Schema:
         """Return the columns and types of a source, stage or output; raises LazypipeError for an unknown name."""
@@ -267,6 +270,7 @@ def compile_pipeline(
     audit, more = bind_audit(pipeline, environment, faults)
     used += more
     held = _held(outputs, uris.Redactor(tuple(used)))
+    events, more = bind_openlineage(pipeline, environment, faults)
     nodes: dict[str, Node] = {}
     unread: list[SourceError] = []
     for name in graph.order:
@@ -290,8 +294,9 @@ def compile_pipeline(
             frame = node.lower({n: Table(frames[n], nodes[n].schema) for n in node.inputs})
         frames[name] = node.good(frame, lambda reference: frames[reference.to])
     secrets = (s for n in nodes.values() if n.source is not None for s in n.source.redact.secrets)
-    redact = uris.Redactor(tuple(dict.fromkeys([*secrets, *used])))
-    return CompiledPipeline(pipeline, values, nodes, frames, cut(pipeline, graph, nodes), redact, outputs, held, audit)
+    redact = uris.Redactor(tuple(dict.fromkeys([*secrets, *used, *more])))
+    segments = cut(pipeline, graph, nodes)
+    return CompiledPipeline(pipeline, values, nodes, frames, segments, redact, outputs, held, audit, events)
 
 
 def _held(outputs: Mapping[str, Output], redact: uris.Redactor) -> dict[str, pl.Schema | None]:

@@ -212,6 +212,48 @@ def _audit() -> dict[str, Any]:
     return {"description": settings["description"], "if": {"type": "object"}, "then": settings, "else": modes}
 
 
+def _openlineage() -> dict[str, Any]:
+    headers = {
+        "description": "Further headers of requests, by name; ${NAME} takes an environment variable.",
+        "type": "object",
+        "additionalProperties": _described(_TEXT, "The header's value."),
+    }
+    said = _object(
+        "Where OpenLineage events about runs go; an endpoint that is away never stops a run.",
+        {
+            "url": _described(
+                _TEXT,
+                "Address of an OpenLineage endpoint such as https://marquez:5000, to which /api/v1/lineage is added if it has no "
+                "path; ${NAME} takes an environment variable.",
+            ),
+            "api_key": _described(_TEXT, "Key sent as a bearer token, such as ${LINEAGE_KEY}."),
+            "headers": headers,
+            "namespace": _described(_TEXT, "Namespace of the job. Default: lazypipe."),
+            "file": _described(
+                _TEXT,
+                "File that events are appended to, one line of JSON each, relative to this file; in an object store, a folder "
+                "with a file per event.",
+            ),
+            "spool": _described(
+                _TEXT,
+                "Local folder where events wait while the endpoint is away, relative to this file. Default: openlineage in the "
+                "state folder.",
+            ),
+            "timeout": {
+                "description": "Seconds that one request may take. Default: 2.",
+                "type": "number",
+                "minimum": 0.01,
+            },
+            "attempts": {
+                "description": "How often sending an event is tried in a row. Default: 3.",
+                "type": "integer",
+                "minimum": 1,
+            },
+        },
+    )
+    return said | {"minProperties": 1}
+
+
 def build() -> dict[str, Any]:
     """Return the schema, with every operation and rule that is registered."""
     description = _described(_TEXT, "What it is for, in words.")
@@ -342,6 +384,7 @@ def build() -> dict[str, Any]:
                 _TEXT, "Folder for run records and quarantined rows of sources and inner stages. Default: .lazypipe"
             ),
             "audit": _audit(),
+            "openlineage": _openlineage(),
             "sources": _named("Where rows come from.", "source"),
             "stages": _named("What is done with them.", "stage"),
             "outputs": _named("Where they go.", "output"),

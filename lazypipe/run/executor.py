@@ -11,18 +11,22 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.segments import Segment
 from lazypipe.errors import GateError, Interrupted, LazypipeError, first_line
 from lazypipe.gates.report import GateReport
 from lazypipe.incremental.work import Work, decide
+from lazypipe.records.emitter import Emitter
 from lazypipe.records.record import Records
+from lazypipe.records.transport import Transport
 from lazypipe.run.attempt import Attempt, Observer, Run
+from lazypipe.run.body import body
 from lazypipe.run.corrupt import files_set_aside, leave_out_corrupt
 from lazypipe.run.recorder import Recorder
 from lazypipe.run.result import RunResult, SegmentResult, Status
@@ -43,6 +47,8 @@ def execute(
     full: bool = False,
     actor: str | None = None,
     code: str | None = None,
+    emit: Sequence[Transport] = (),
+    parent: Mapping[str, str] | None = None,
 ) -> RunResult:
     """Run a compiled pipeline.
 
@@ -58,6 +64,10 @@ def execute(
         Whether all outputs are made anew, also those whose inputs have not changed.
     actor, code
         Who runs it, and the version of the pipeline's code, as the ledger says it. Default: see ``Plan.run``.
+    emit
+        Where OpenLineage events go, besides what the definition says.
+    parent
+        What started the run, as events tell it: ``run``, ``job`` and ``namespace``.
 
     Returns
     -------
@@ -69,7 +79,8 @@ def execute(
     folder = work or (Path(uris.local_path(state)) / "work" / run if uris.is_local(state) else Path(tempfile.mkdtemp()))
     try:
         recorder = Recorder(plan, run, now, state, actor, code)
-        return _Execution(Run(plan, run, now, state, folder, observer, recorder, full), records).run_all()
+        execution = _Execution(Run(plan, run, now, state, folder, observer, recorder, full), records)
+        return execution.told(Emitter(plan, emit, parent=parent))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -83,6 +94,23 @@ class _Execution:
 
     warnings: tuple[str, ...] = ()
     error: LazypipeError | None = None
+
+    def told(self, emitter: Emitter) -> RunResult:
+        """Run, and tell of its beginning and its end."""
+        emitter.emit(lambda: self.body("running"))
+        try:
+            result = self.run_all()
+        except BaseException as error:
+            status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "error"
+            told = str(error) or type(error).__name__
+            emitter.emit(lambda: self.body(status, told), self.result().gates)
+            emitter.finish()
+            raise
+        emitter.emit(lambda: self.body(result.status), result.gates)
+        return replace(result, warnings=(*result.warnings, *emitter.finish()))
+
+    def body(self, status: Status, error: str | None = None) -> dict[str, Any]:
+        return body(self.run, self.results, status=status, seconds=time.perf_counter() - self.begun, error=error)
 
     def run_all(self) -> RunResult:
         try:

@@ -98,6 +98,11 @@ class Recorder:
         return Ledger(self.plan.audit.uri, key=self.plan.audit.key)
 
     @property
+    def who(self) -> str | None:
+        """Who runs it: as told, as the definition or the environment says, or the user of the machine."""
+        return self.actor or self.plan.audit.actor or os.environ.get(_ACTOR) or _user()
+
+    @property
     def info(self) -> dict[str, Any]:
         """What a commit says of its record."""
         return {"ledger": {"uri": self.plan.redact(self.plan.audit.uri), "run": self.run}} if self.is_on else {}
@@ -234,7 +239,7 @@ class Recorder:
             "run": self.run,
             "pipeline": pipeline.name,
             "started": self.now.isoformat(),
-            "actor": self.actor or self.plan.audit.actor or os.environ.get(_ACTOR) or _user(),
+            "actor": self.who,
             "code": bodies.code(self.code or bodies.commit_id(pipeline.base)),
             "definition": {"file": pipeline.origin.file, "blake3": bodies.text_hash(self.plan), "object": named},
             "stages": {name: made.whole for name, made in self.plan.fingerprints().items()},

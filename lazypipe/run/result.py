@@ -81,7 +81,8 @@ class SegmentResult:
 class RunResult:
     """One run's outcome; ``record`` is the URI of the file that holds it.
 
-    ``warnings`` say what did not stop the run, ``error`` what went wrong outside of its segments: with its record in the ledger.
+    ``warnings`` say what went wrong beside the run and did not touch its data, such as an event that could not be sent; ``error``
+    what went wrong outside of its segments: with its record in the ledger.
     """
 
     run: str

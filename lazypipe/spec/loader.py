@@ -177,6 +177,7 @@ def _build(data: Any, origin: Origin, base: str) -> Pipeline:
         description=data.get("description"),
         state=data.get("state", ".lazypipe"),
         audit=_audit(data.get("audit", "recorded")),
+        openlineage=freeze(data.get("openlineage", {})),
         params=freeze(params),
         sources=freeze({n: _source(n, s) for n, s in data["sources"].items()}),
         stages=freeze({n: _stage(n, s) for n, s in data.get("stages", {}).items()}),
@@ -291,6 +292,8 @@ def _written(pipeline: Pipeline) -> dict[str, Any]:
         plain["state"] = pipeline.state
     if pipeline.audit != Audit():
         plain["audit"] = _audit_dict(pipeline.audit)
+    if pipeline.openlineage:
+        plain["openlineage"] = thaw(pipeline.openlineage)
     sections = {
         "params": {n: _param_dict(p) for n, p in pipeline.params.items()},
         "sources": {n: _source_dict(s) for n, s in pipeline.sources.items()},

@@ -307,6 +307,7 @@ class Pipeline:
     version: int = 1
     state: str = ".lazypipe"
     audit: Audit = Audit()
+    openlineage: Mapping[str, Any] = NOTHING
     description: str | None = None
     base: str = field(default=".", compare=False)
     origin: Origin = field(default=Origin(), compare=False, repr=False)

@@ -529,7 +529,7 @@ SECTIONS = {
     "params: {@'p q': {type: date}}": "'p q' is not a name; use letters, digits and underscores, such as 'p_q'",
     # the document
     "@stage: {}": "unknown key 'stage'; did you mean 'stages'?",
-    "@1: x": "unknown key '1'; known keys: audit, description, name, outputs, params, sources, stages, state, version",
+    "@1: x": "unknown key '1'; known keys: audit, description, name, openlineage, outputs, params, sources, stages, state, version",
     "@version: 2": "version 2 is not known; write version: 1",
     "@version: '1'": "version '1' is not known; write version: 1",
     "@name: 5": "'name' must be text, not 5; put it in quotes: \"5\"",

@@ -1,0 +1,39 @@
+"""What events say of a run, as plain data in the shape of its record: what was read with which code, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from lazypipe.records import body as bodies
+from lazypipe.run.attempt import Run
+from lazypipe.run.result import SegmentResult, Status
+
+__all__ = ["body"]
+
+
+def body(
+    run: Run, segments: Sequence[SegmentResult], *, status: Status, seconds: float, error: str | None = None
+) -> dict[str, Any]:
+    """Return the body of the record of a run as it stands."""
+    plan = run.plan
+    sources = {n: node.source for n, node in plan.nodes.items() if node.source is not None and n in run.snapshots}
+    return {
+        "kind": "run",
+        "run": run.id,
+        "pipeline": plan.pipeline.name,
+        "status": status,
+        "started": run.now.isoformat(),
+        "ended": None if status == "running" else (run.now + timedelta(seconds=seconds)).isoformat(),
+        "seconds": round(seconds, 6),
+        "actor": run.recorder.who,
+        "code": bodies.code(run.recorder.code),
+        "definition": {"file": plan.pipeline.origin.file, "blake3": bodies.text_hash(plan), "object": None},
+        "params": {k: str(v) for k, v in plan.params.items()},
+        "inputs": {n: bodies.input_of(s, run.snapshots[n], {}) for n, s in sources.items()},
+        "segments": [
+            {**s.to_dict(), "mode": plan.outputs[s.output].mode if s.output else None, "data": []} for s in segments
+        ],
+        "error": error,
+    }
