@@ -104,7 +104,7 @@ class Datasets:
         return made
 
     def _quarantines(self) -> Iterable[dict[str, Any]]:
-        done = {s["name"] for s in self.body["segments"] if s["status"] == "done"}
+        done = {s["name"] for s in self.body["segments"] if s["status"] in ("done", "unchanged")}
         published = {n for s in self.plan.segments if s.name in done for n in s.nodes}
         used = {n for s in self.plan.segments for n in s.nodes}
         for place in self._lineage.places if self._lineage else ():

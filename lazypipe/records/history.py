@@ -48,7 +48,9 @@ def published(entry: Entry) -> Iterator[Published]:
                 entry, f"{part['node']}__quarantine", part["uri"], part["version"], part["mode"] != "replace", tuple(part["sources"]),
                 part["rows"], tuple(part["data"]), aside=True,
             )  # fmt: skip
-        if segment["output"] is not None and (segment["status"] == "done" or segment["version"] is not None):
+        if segment["output"] is None or segment["status"] == "unchanged":
+            continue
+        if segment["status"] == "done" or segment["version"] is not None:
             yield Published(
                 entry, segment["output"], segment["uri"], segment["version"], segment["mode"] != "replace", sources,
                 segment["rows"], tuple(segment["data"]),

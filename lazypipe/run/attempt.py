@@ -198,7 +198,7 @@ class Attempt:
                     source.check(found)
                     self.all.checked.update(found.files)
                 self.snapshots[name] = found
-                self.all.recorder.read(source, found)
+                self.all.recorder.read(source, self.all.look(name))
 
     def _sink(self, suffix: str) -> DatasetSink | ExportSink:
         prefix = f"{self.all.id}-{self.number:03}{suffix}"
@@ -230,7 +230,9 @@ class Attempt:
         if written.rows == 0:
             sink.discard()
             return sink, Written(())
-        return sink, Written(count_units(self.target, written.files, self._dataset().storage_options))
+        schema, options = self.plan.nodes[self.segment.node].schema, self._dataset().storage_options
+        by = self.output.partition_by if self.output else ()
+        return sink, Written(count_units(self.target, written.files, schema, by, options))
 
     def _complete_gates(self) -> None:
         """Run the gates alone that saw only part of their rows, because what reads them stopped, or never began."""
@@ -307,7 +309,8 @@ class Attempt:
         written = sink.write(frame, self.capture)
         self.beneath = Executed(_FIGURES, self.capture)
         if written.rows:
-            self.figures = count_units(sink.uri, written.files, sink.storage_options)
+            within = _without_units(frame.collect_schema())
+            self.figures = count_units(sink.uri, written.files, within, (), sink.storage_options)
         else:
             sink.discard()
             self.figures = ()
@@ -319,8 +322,7 @@ class Attempt:
         ahead = node.steps_over(inputs[node.inputs[0]], {**inputs}, 0, step)
         fold = node.fold(ahead, inputs, step)
         kept = (*self.work.figures, *self.figures)
-        schema = fold.partial.collect_schema()
-        within = pl.Schema({n: t for n, t in schema.items() if n != UNIT})
+        within = _without_units(fold.partial.collect_schema())
         options = self._dataset().storage_options
         rows = scan_files(self._dataset().figures, kept, within, (), options, tagged=True, units=self.work.live)
         after = Table(fold.merge(taps.label(rows, _FIGURES)), node.schemas[step])
@@ -628,8 +630,6 @@ class Attempt:
             figures=(*self.work.figures, *self.figures),
         )
         self.all.recorder.written[self.segment.name] = files
-        if self.work.kind == "units":
-            self.all.recorder.changed.add(self.segment.name)
         return commit
 
     def _tallies(self) -> dict[str, Any]:
@@ -708,10 +708,11 @@ class Attempt:
         for index, part in enumerate(tap.quarantined()):
             rows = part if numbers is None else as_units(part.lazy(), numbers).collect()
             files += self._write_aside(dataset, index, rows)
-        files = [*count_units(dataset.uri, files, dataset.storage_options)]
+        schema = quarantine_schema(node.schema, raw=bool(node.raw))
+        files = [*count_units(dataset.uri, files, schema, (), dataset.storage_options)]
         commit = dataset.commit(
             files,
-            quarantine_schema(node.schema, raw=bool(node.raw)),
+            schema,
             run=self.all.id,
             time=self.all.now,
             mode="change" if follows else "replace",
@@ -724,8 +725,9 @@ class Attempt:
             tagged=True,
             gone=gone,
         )
-        kept = "append" if follows else "replace"
-        self.all.recorder.asides.setdefault(self.segment.name, []).append(Aside(name, dataset.uri, commit, files, kept))
+        self.all.recorder.asides.setdefault(self.segment.name, []).append(
+            Aside(name, dataset.uri, commit, files, "replace")
+        )
 
     def _still_aside(
         self, name: str, rows: pl.LazyFrame, before: Commit, schema: pl.Schema, good: pl.LazyFrame, *, more: bool
@@ -764,3 +766,7 @@ class Attempt:
         for sink in self.staged:
             with suppress(Exception):
                 sink.discard()
+
+
+def _without_units(schema: pl.Schema) -> pl.Schema:
+    return pl.Schema({n: t for n, t in schema.items() if n != UNIT})

@@ -19,6 +19,7 @@ from typing import Any
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.segments import Segment
+from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import GateError, Interrupted, LazypipeError, first_line
 from lazypipe.gates.report import GateReport
 from lazypipe.incremental.work import Work, decide
@@ -78,8 +79,10 @@ def execute(
     records = Records(uris.join(state, "runs"))
     folder = work or (Path(uris.local_path(state)) / "work" / run if uris.is_local(state) else Path(tempfile.mkdtemp()))
     try:
-        recorder = Recorder(plan, run, now, state, actor, code)
-        execution = _Execution(Run(plan, run, now, state, folder, observer, recorder, full), records)
+        snapshots: dict[str, Snapshot] = {}
+        recorder = Recorder(plan, run, now, state, actor, code, snapshots=snapshots)
+        started = Run(plan, run, now, state, folder, observer, recorder, full, snapshots=snapshots)
+        execution = _Execution(started, records)
         return execution.told(Emitter(plan, emit, parent=parent))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -59,8 +59,7 @@ class Aside:
 class Recorder:
     """Collects the record of one run; with ``audit: off`` it does nothing.
 
-    ``snapshots`` are what is read of sources; ``inputs`` what else it read, as a record says it; ``changed`` are the segments
-    whose outputs also hold what they held before.
+    ``snapshots`` are the run's own, which may still change; ``inputs`` what else it read, as a record says it.
     """
 
     plan: CompiledPipeline
@@ -70,18 +69,18 @@ class Recorder:
     actor: str | None = None
     code: str | None = None
     kind: str = "run"
-    snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    snapshots: Mapping[str, Snapshot] = field(default_factory=dict)
     inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     asides: dict[str, list[Aside]] = field(default_factory=dict)
     written: dict[str, tuple[DataFile, ...]] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
-    changed: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Begin to prepare."""
         audit = self.plan.audit
         self.is_on = audit.is_on
         self._has_started = False
+        self._read: set[str] = set()
         self._hashes: list[Future[dict[str, str]]] = []
         if not self.is_on:
             return
@@ -108,12 +107,9 @@ class Recorder:
         return {"ledger": {"uri": self.plan.redact(self.plan.audit.uri), "run": self.run}} if self.is_on else {}
 
     def read(self, source: BoundSource, snapshot: Snapshot) -> None:
-        """Take note of what is going to be read of a source, and begin to hash those files."""
-        if self.is_on:
-            before = self.snapshots.get(source.name, Snapshot(()))
-            known = {f.uri for f in snapshot.files}
-            others = tuple(f for f in before.files if f.uri not in known)
-            self.snapshots[source.name] = replace(snapshot, files=(*others, *snapshot.files))
+        """Begin to hash the files of a source that an output is made of; those that were hashed before are known."""
+        if self.is_on and source.name not in self._read:
+            self._read.add(source.name)
             self._hashes.append(self._thread.submit(self._hash, snapshot, source.reader.storage_options))
 
     def hashed(self, uri: str, files: Sequence[DataFile], options: Mapping[str, Any]) -> tuple[DataFile, ...]:
@@ -198,7 +194,7 @@ class Recorder:
             "status": status,
             "ended": ended.isoformat(),
             "seconds": round(time.perf_counter() - self.begun, 6),
-            "inputs": self._inputs(),
+            "inputs": self._inputs() if any(said["status"] != "unchanged" for _, said in segments) else self.inputs,
             "segments": [self._segment(of, said) for of, said in segments],
             "error": error,
         }
@@ -248,7 +244,11 @@ class Recorder:
         return tip, common
 
     def _inputs(self) -> dict[str, Any]:
-        """Return what was read so far, as a record says it."""
+        """Return what was listed so far, as a record says it."""
+        for name in self.snapshots:
+            source = self.plan.nodes[name].source
+            assert source is not None
+            self.read(source, self.snapshots[name])
         hashes: dict[str, str] = {}
         for found in self._hashes:
             hashes |= found.result()
@@ -282,7 +282,7 @@ class Recorder:
         output = self.plan.outputs.get(said["output"])
         return {
             "sources": [] if segment is None else bodies.sources_of(self.plan, segment.node),
-            "mode": "append" if name in self.changed else output.mode if output is not None else "replace",
+            "mode": output.mode if output is not None else "replace",
             "data": bodies.data(self.written.get(name, ())),
             "quarantine": [self._aside(a) for a in self.asides.get(name, ())],
             **said,

@@ -295,7 +295,6 @@ def scan_files(
             hive_schema=keys or None,
             storage_options=dict(storage_options) or None,
             include_file_paths=FILE_COLUMN if file_column else None,
-            extra_columns="ignore" if UNIT in schema else "raise",
         )
         return frame.select(seen.names())
     return Reader("parquet", storage_options=storage_options).scan(
@@ -304,17 +303,26 @@ def scan_files(
 
 
 def count_units(
-    uri: str, files: Sequence[DataFile], storage_options: Mapping[str, Any] | None = None
+    uri: str,
+    files: Sequence[DataFile],
+    schema: pl.Schema,
+    partition_by: tuple[str, ...] = (),
+    storage_options: Mapping[str, Any] | None = None,
 ) -> tuple[DataFile, ...]:
     """Return data files with the number of rows that each has of each unit."""
     if not files:
         return ()
-    tags = scan_files(uri, files, pl.Schema(), (), storage_options or {}, tagged=True, tags=True, file_column=True)
-    counts = tags.group_by(FILE_COLUMN, UNIT).len().collect(engine="streaming")
-    found: dict[str, dict[int, int]] = {}
-    for name, unit, rows in counts.sort(UNIT).iter_rows():
-        found.setdefault(name, {})[unit] = rows
-    return tuple(replace(f, units=found.get(uris.join(uri, f.path), {})) for f in files)
+    counts = [
+        scan_files(uri, [file], schema, partition_by, storage_options or {}, tagged=True, tags=True)
+        .group_by(UNIT)
+        .agg(pl.len().alias("rows"))
+        .with_columns(pl.lit(number).alias("file"))
+        for number, file in enumerate(files)
+    ]
+    found: dict[int, dict[int, int]] = {}
+    for unit, rows, number in pl.concat(counts).collect(engine="streaming").sort(UNIT).iter_rows():
+        found.setdefault(number, {})[unit] = rows
+    return tuple(replace(f, units=found.get(number, {})) for number, f in enumerate(files))
 
 
 def is_dataset(uri: str, storage_options: Mapping[str, Any] | None = None) -> bool:

@@ -139,7 +139,7 @@ def test_an_earlier_version_and_its_quarantine(tmp_path: Path) -> None:
     )
     pipe = lp.Pipeline.from_yaml(text, base=str(tmp_path))
     for number in (1, 2):
-        pipe.compile().run(run=f"r{number}").raise_for_status()
+        pipe.compile().run(run=f"r{number}", full=True).raise_for_status()
     ledger = lp.ledger(pipe)
     first = lp.audit_report(ledger, "b", 1)
     assert "- In force: no, a later version has taken its place" in first.to_markdown()

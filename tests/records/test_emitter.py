@@ -163,12 +163,15 @@ def test_without_transports_nothing_is_made(folder: Path) -> None:
     assert (emitter.finish(), asked) == ((), [])
 
 
-def test_a_user_without_a_name_is_nobody(folder: Path, endpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+NOBODY = "user 4000000 ('getpwuid(): uid not found: 4000000')"
+
+
+def test_a_user_without_a_name_is_told_by_number(folder: Path, endpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
     assert lp.load(folder / "p.yaml").compile().run().warnings == ()
-    assert [e["run"]["facets"]["lazypipe_run"]["actor"] for e in endpoint.taken] == [None, None]
+    assert [e["run"]["facets"]["lazypipe_run"]["actor"] for e in endpoint.taken] == [NOBODY, NOBODY]
 
 
 # files

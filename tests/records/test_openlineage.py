@@ -301,7 +301,7 @@ def test_datasets_of_all_kinds(tmp_path: Path, events: Read) -> None:
     """
     result, file = run(tmp_path, text)
     result.raise_for_status()
-    result, file = run(tmp_path, text)
+    result, file = run(tmp_path, text, full=True)
     *_, end = events(file)
     inputs, outputs = by_name(end["inputs"], tmp_path), by_name(end["outputs"], tmp_path)
     assert set(inputs) == {"one.parquet", "two.parquet", "l.ndjson"}
@@ -349,7 +349,7 @@ def test_datasets_of_all_kinds(tmp_path: Path, events: Read) -> None:
 def test_a_dataset_that_is_read_has_its_version(tmp_path: Path, events: Read) -> None:
     (tmp_path / "a.csv").write_text("x\n1\n")
     for _ in range(3):
-        _, file = run(tmp_path, GATED)
+        _, file = run(tmp_path, GATED, full=True)
     written = events(file)[-1]["outputs"][0]
     text = "{version: 1, name: next, sources: {a: {uri: out/b}}, outputs: {c: {from: a, to: out/c}}}"
     _, file = run(tmp_path, text)
