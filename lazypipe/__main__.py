@@ -60,10 +60,13 @@ def _parser() -> argparse.ArgumentParser:
     run = with_plan(
         command("run", _run, "Run a pipeline: write, audit, publish; what has not changed is left as it is.")
     )
+    run.add_argument("--output", action="append", default=[], metavar="NAME", help="only this, and what it is made of")
     run.add_argument(
         "--full", action="store_true", help="make all outputs anew, also those whose inputs did not change"
     )
-    with_plan(command("plan", _plan, "Say what a run would do, and why; read no data."))
+    plan = with_plan(command("plan", _plan, "Say what a run would do, and why; read no data."))
+    plan.add_argument("--full", action="store_true", help="of a run with --full")
+    with_plan(command("status", _status, "Show which version each output has, and what it was made of."))
     explain = with_plan(command("explain", _explain, "Show the query plan of a source, stage or output."))
     explain.add_argument("name", help="source, stage or output")
     explain.add_argument("--kind", choices=["logical", "optimized", "physical"], default="optimized")
@@ -91,6 +94,23 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("b", help="the table to compare it with")
     diff.add_argument("--key", action="append", required=True, metavar="COLUMN", help="a column that identifies a row")
     diff.add_argument("-n", "--rows", type=int, default=20, help="rows of each kind to show. Default: 20")
+    _about_the_past(command, with_plan)
+    vacuum = command("vacuum", _vacuum, "Delete files that no kept version uses.")
+    vacuum.add_argument("target", help="a definition, or the folder of a dataset")
+    vacuum.add_argument("--keep", type=int, default=1, metavar="N", help="versions to keep. Default: 1")
+    vacuum.add_argument(
+        "--older-than", default="24h", metavar="AGE", help="leave younger unfinished files. Default: 24h"
+    )
+    return parser
+
+
+def _about_the_past(command: Callable[..., Any], with_plan: Callable[[Any], Any]) -> None:
+    """Add the commands about versions and records."""
+    history = with_plan(command("history", _history, "Show the versions of an output that can be read."))
+    history.add_argument("output")
+    rollback = with_plan(command("rollback", _rollback, "Make an earlier version of an output the one in force."))
+    rollback.add_argument("output")
+    rollback.add_argument("version", type=int)
     ledger = command(
         "ledger", _ledger, "List the recorded runs of a pipeline, check the ledger, or find where a file's data is."
     )
@@ -109,13 +129,6 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("file", help="the definition, or the URI of a ledger")
     audit.add_argument("output")
     audit.add_argument("--version", type=int, metavar="N", help="Default: the last")
-    vacuum = command("vacuum", _vacuum, "Delete files that no kept version uses.")
-    vacuum.add_argument("target", help="a definition, or the folder of a dataset")
-    vacuum.add_argument("--keep", type=int, default=1, metavar="N", help="versions to keep. Default: 1")
-    vacuum.add_argument(
-        "--older-than", default="24h", metavar="AGE", help="leave younger unfinished files. Default: 24h"
-    )
-    return parser
 
 
 def _compiled(options: argparse.Namespace, now: datetime | None = None) -> lp.Plan:
@@ -137,7 +150,7 @@ def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
 def _run(options: argparse.Namespace) -> int:
     now = datetime.now(UTC)
     progress = _Progress()
-    result = _compiled(options, now).run(now=now, observer=progress, full=options.full)
+    result = _compiled(options, now).run(now=now, observer=progress, full=options.full, outputs=options.output)
     progress.close()
     if options.json:
         _json(result.to_dict())
@@ -171,7 +184,7 @@ def _line(segment: lp.SegmentResult) -> str:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    steps = _compiled(options).preview()
+    steps = _compiled(options).preview(full=options.full)
     if options.json:
         _json(steps)
         return 0
@@ -179,10 +192,47 @@ def _plan(options: argparse.Namespace) -> int:
         print(f"{step['name']}: {step['why']}")
         for source in step["reads"]:
             size = "unknown size" if source["bytes"] is None else f"{source['bytes']:,} bytes"
-            print(f"    reads {source['name']}: {source['files']} file{'s' * (source['files'] != 1)}, {size}")
+            some = "" if source["files"] == source["of"] else f" of {source['of']}"
+            print(f"    reads {source['name']}: {source['files']}{some} file{'s' * (source['of'] != 1)}, {size}")
         for node, rules in step["gates"].items():
             print(f"    checks {node}: {', '.join(rules)}")
         print(f"    writes {step['writes']}")
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    found = _compiled(options).status()
+    if options.json:
+        _json(found)
+        return 0
+    for output in found:
+        if output["version"] is None:
+            print(f"{output['output']}: nothing was committed yet")
+            continue
+        print(f"{output['output']}: version {output['version']} of {output['time']}, {output['rows']:,} rows")
+        for name, of in output["consumed"].items():
+            version = "" if of["version"] is None else f" of version {of['version']}"
+            print(f"    made of {name}: {of['files']} file{'s' * (of['files'] != 1)}{version}, {of['bytes']:,} bytes")
+    return 0
+
+
+def _history(options: argparse.Namespace) -> int:
+    found = lp.history(_compiled(options), options.output).to_dicts()
+    if options.json:
+        _json(found)
+        return 0
+    for one in found:
+        print(
+            f"{one['version']}: {one['time']:%Y-%m-%d %H:%M:%S} {one['mode']}, {one['rows']:,} rows, run {one['run']}"
+        )
+    return 0
+
+
+def _rollback(options: argparse.Namespace) -> int:
+    made = lp.rollback(_compiled(options), options.output, version=options.version)
+    if options.json:
+        _json({"output": options.output, "version": made})
+    _say(f"{options.output}: version {options.version} is in force again, as version {made}")
     return 0
 
 

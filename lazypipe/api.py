@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ import polars as pl
 
 from lazypipe import gates, ops
 from lazypipe.compile.audit import BoundAudit, bind_audit
-from lazypipe.compile.compiler import CompiledPipeline, compile_pipeline
+from lazypipe.compile.compiler import CompiledPipeline, bind_outputs, compile_pipeline
 from lazypipe.compile.graph import outside
 from lazypipe.compile.node import compile_checks
 from lazypipe.compile.sources import bind
@@ -22,6 +23,7 @@ from lazypipe.contracts import Column, Contract
 from lazypipe.errors import LazypipeError, nearest
 from lazypipe.gates.alone import Split, check_frame, split_frame
 from lazypipe.gates.report import GateReport
+from lazypipe.incremental import preview as previews
 from lazypipe.incremental.diff import diff
 from lazypipe.plan.catalog import join
 from lazypipe.plan.graph import Lineage
@@ -53,10 +55,12 @@ __all__ = [
     "catalog",
     "check",
     "diff",
+    "history",
     "ledger",
     "load",
     "pipeline",
     "replay",
+    "rollback",
     "split",
     "trace",
     "vacuum",
@@ -143,6 +147,7 @@ class Plan(CompiledPipeline):
         full: bool = False,
         actor: str | None = None,
         code: str | None = None,
+        outputs: Iterable[str] = (),
         emit: Sequence[Transport] = (),
         parent: Mapping[str, str] | None = None,
     ) -> RunResult:
@@ -164,6 +169,8 @@ class Plan(CompiledPipeline):
             Who runs it. Default: ``audit.actor``, else the environment variable LAZYPIPE_ACTOR, else the user of the machine.
         code
             Version of the pipeline's code. Default: the commit of the Git work tree around the definition, if there is one.
+        outputs
+            Only these outputs, and those that they are made of. Default: all.
         emit
             Where OpenLineage events about the run go, besides what the definition's ``openlineage`` says: ``FileTransport``,
             ``HttpTransport``, or anything with their methods. What goes wrong with them is in the result's ``warnings``.
@@ -185,9 +192,34 @@ class Plan(CompiledPipeline):
             full=full,
             actor=actor,
             code=code,
+            outputs=self._wanted(outputs),
             emit=emit,
             parent=parent,
         )
+
+    def _wanted(self, outputs: Iterable[str]) -> frozenset[str]:
+        names = frozenset(outputs)
+        for name in sorted(names):
+            if name not in self.outputs:
+                raise LazypipeError(f"unknown output {name!r}; {nearest(name, self.outputs, 'outputs')}")
+        return names
+
+    def preview(self, *, full: bool = False) -> list[dict[str, Any]]:
+        """Return what a run would do, segment by segment: what is read (files, bytes), checked, written, how, and why.
+
+        ``how`` is ``none`` (nothing has changed), ``units`` (only what files came, changed or went), ``all``, or ``unknown`` where
+        it depends on what comes before it in the same run. Sizes are None where they are not known.
+
+        Parameters
+        ----------
+        full
+            Whether everything is to be made anew.
+        """
+        return previews.preview(self, listed=time.time_ns(), full=full)
+
+    def status(self) -> list[dict[str, Any]]:
+        """Return, per output that is a dataset, its version, when it was made, and of what: files per source, or versions."""
+        return previews.status(self)
 
     def replay(
         self,
@@ -629,6 +661,77 @@ def audit_report(target: str | model.Pipeline | Plan | Ledger, output: str, vers
     elif isinstance(target, Plan) and output in target.outputs:
         output = f"{target.pipeline.name}/{output}"
     return audits.audit_report(found, output, version)
+
+
+def history(target: str | model.Pipeline | Plan, output: str | None = None) -> pl.DataFrame:
+    """Return the versions of a dataset that can still be read, oldest first.
+
+    Parameters
+    ----------
+    target
+        The dataset's URI, or a pipeline, then with the name of one of its outputs.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``version``, ``time``, ``run``, ``mode``, ``rows``, ``bytes`` and ``files``.
+
+    Examples
+    --------
+    >>> history("memory://nothing-here").columns
+    ['version', 'time', 'run', 'mode', 'rows', 'bytes', 'files']
+    """
+    log = _dataset(target, output).log
+    commits = [log.read(version) for version in log.versions()]
+    rows = [(c.version, c.time, c.run, c.mode, c.rows, c.bytes, len(c.files)) for c in commits]
+    schema: dict[str, Any] = {
+        "version": pl.Int64,
+        "time": pl.Datetime("us", "UTC"),
+        "run": pl.String,
+        "mode": pl.String,
+    }
+    return pl.DataFrame(rows, schema=schema | dict.fromkeys(("rows", "bytes", "files"), pl.Int64), orient="row")
+
+
+def rollback(
+    target: str | model.Pipeline | Plan,
+    output: str | None = None,
+    *,
+    version: int,
+    run: str | None = None,
+    now: datetime | None = None,
+) -> int:
+    """Make an earlier version of a dataset the one in force, as a version of its own; return its number.
+
+    What it had consumed comes back with it: the next run does what has changed since then.
+
+    Raises
+    ------
+    StorageError
+        If there is no such version, or files of it are gone.
+    CommitConflict
+        If a run commits meanwhile.
+    """
+    moment = now or datetime.now(UTC)
+    return _dataset(target, output).rollback(version, run=run or _run_id(moment), time=moment).version
+
+
+def _dataset(target: str | model.Pipeline | Plan, output: str | None) -> Dataset:
+    if isinstance(target, str):
+        return Dataset(target)
+    if isinstance(target, Plan):
+        outputs = target.outputs
+    else:
+        faults: list[Fault] = []
+        outputs, _ = bind_outputs(target, os.environ, faults)
+        if faults:
+            raise loader.problems(faults, target.origin)
+    if output is None or output not in outputs:
+        raise LazypipeError(f"unknown output {output!r}; {nearest(str(output), outputs, 'outputs')}")
+    found = outputs[output]
+    if found.format != "dataset":
+        raise LazypipeError(f"output {output!r} is one {found.format} file, which has no versions")
+    return Dataset(found.to, found.storage_options)
 
 
 def vacuum(

@@ -89,8 +89,8 @@ def test_public_names() -> None:
         "Fingerprint", "GateError", "GateReport", "History", "Holding", "HttpTransport", "Impact", "Interrupted", "LazypipeError",
         "Ledger", "Lineage", "Location", "Pipeline", "Plan", "Problem", "Reach", "ReplayResult", "RowDiff", "RunError",
         "RunResult", "SegmentResult", "SourceError", "Split", "StorageError", "Trace", "Traced", "Verification", "apply",
-        "audit_report", "catalog", "check", "contracts", "diff", "json_schema", "ledger", "load", "pipeline", "replay", "rule",
-        "scan", "split", "suggest_rules", "trace", "vacuum",
+        "audit_report", "catalog", "check", "contracts", "diff", "history", "json_schema", "ledger", "load", "pipeline", "replay",
+        "rollback", "rule", "scan", "split", "suggest_rules", "trace", "vacuum",
     }  # fmt: skip
     for name in lazypipe.__all__:
         assert getattr(lazypipe, name).__doc__

@@ -136,8 +136,11 @@ def test_plan_says_what_and_why(shop: Path, capsys: pytest.CaptureFixture[str]) 
     ]
     run(capsys, "run", shop)
     steps = json.loads(run(capsys, "plan", shop, "--json")[1])
-    assert steps[0]["why"] == "version 1 (2 rows) is replaced: every run is a full run"
-    assert steps[0]["reads"] == [{"name": "orders", "files": 1, "bytes": size}]
+    assert (steps[0]["how"], steps[0]["why"]) == ("none", "nothing changed: orders: 1 unchanged")
+    assert steps[0]["reads"] == []
+    steps = json.loads(run(capsys, "plan", shop, "--full", "--json")[1])
+    assert (steps[0]["how"], steps[0]["why"]) == ("all", "made anew, as asked for")
+    assert steps[0]["reads"] == [{"name": "orders", "files": 1, "of": 1, "bytes": size}]
 
 
 def test_explain(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,6 +182,34 @@ def test_replay(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "replay", shop, "large")
     assert (code, out, err.splitlines()[0]) == (0, "", "large: 0 rows healed, 0 delivered anew by their source")
     assert run(capsys, "replay", shop, "larg")[0] == 3
+
+
+def test_status_history_and_rollback(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "status", shop)[1] == "large: nothing was committed yet\n"
+    run(capsys, "run", shop)
+    first = lp.scan(str(shop.parent / "out/large")).collect()
+    orders = shop.parent / "orders.parquet"
+    pl.read_parquet(orders).clear().write_parquet(orders)
+    assert run(capsys, "run", shop)[0] == 0
+    code, out, _ = run(capsys, "history", shop, "large", "--json")
+    assert (code, [(v["version"], v["rows"]) for v in json.loads(out)]) == (0, [(1, first.height), (2, 0)])
+    assert [line[:2] for line in run(capsys, "history", shop, "large")[1].splitlines()] == ["1:", "2:"]
+    code, out, err = run(capsys, "rollback", shop, "large", "1", "--json")
+    assert (code, json.loads(out), err) == (
+        0, {"output": "large", "version": 3}, "large: version 1 is in force again, as version 3\n"
+    )  # fmt: skip
+    assert lp.scan(str(shop.parent / "out/large")).collect().sort(pl.all()).equals(first.sort(pl.all()))
+    (told,) = json.loads(run(capsys, "status", shop, "--json")[1])
+    assert (told["version"], told["rows"], told["consumed"]["orders"]["files"]) == (3, first.height, 1)
+    assert "made of orders: 1 file, " in run(capsys, "status", shop)[1]
+    # what was consumed came back too: the present files are news
+    assert "large: orders: 1 " in run(capsys, "plan", shop)[1]
+    assert run(capsys, "run", shop, "--output", "large")[0] == 0
+    assert lp.scan(str(shop.parent / "out/large")).collect().height == 0
+    code, _, err = run(capsys, "rollback", shop, "large", "9")
+    assert (code, "there is no version 9" in err) == (3, True)
+    assert run(capsys, "history", shop, "larg")[0] == 3
+    assert run(capsys, "run", shop, "--output", "larg")[0] == 3
 
 
 def test_vacuum(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -188,38 +188,6 @@ class CompiledPipeline:
         """
         return self.redact(explain(self.frames[self._node(name)], kind))
 
-    def preview(self) -> list[dict[str, Any]]:
-        """Return what a run would do, segment by segment: what is read (files, bytes), checked, written, and why.
-
-        Sizes are those of the files as they stand now; None where the store does not tell.
-        """
-        steps = []
-        for segment in self.segments:
-            sources = {n: self.nodes[n].source for n in segment.nodes}
-            reads = [_size(n, s.snapshot()) for n, s in sources.items() if s is not None]
-            gates = {n: [c.id for c in self.nodes[n].checks] for n in segment.nodes if self.nodes[n].checks}
-            steps.append(
-                {"name": segment.name, "reads": reads, "from": segment.reads, "gates": gates, **self._effect(segment)}
-            )
-        return steps
-
-    def _effect(self, segment: Segment) -> dict[str, str]:
-        if segment.output is None:
-            users = [s.name for s in self.segments if segment.node in s.reads]
-            return {"writes": "rows for this run only", "why": f"its rows are needed as files by {', '.join(users)}"}
-        output = self.outputs[segment.output]
-        target = output.to
-        if output.format != "dataset":
-            return {"writes": self.redact(target), "why": f"one {output.format} file is replaced"}
-        commit = Dataset(target, output.storage_options).latest()
-        if commit is None:
-            why = "nothing was committed yet"
-        elif output.mode == "append":
-            why = f"rows are added to version {commit.version} ({commit.rows:,} rows)"
-        else:
-            why = f"version {commit.version} ({commit.rows:,} rows) is replaced: every run is a full run"
-        return {"writes": f"{self.redact(target)} version {(commit.version if commit else 0) + 1}", "why": why}
-
     def _node(self, name: str) -> str:
         if name in self.nodes:
             return name
@@ -329,12 +297,6 @@ def bind_outputs(
         bound[name] = replace(output, to=uris.resolve(to, pipeline.base), storage_options=options)
         secrets += [*used, *more]
     return bound, secrets
-
-
-def _size(name: str, snapshot: Snapshot) -> dict[str, Any]:
-    sizes = [f.size for f in snapshot.files]
-    total = None if None in sizes else sum(s for s in sizes if s is not None)
-    return {"name": name, "files": len(sizes), "bytes": total}
 
 
 def _unwatched(frame: pl.LazyFrame, _schema: pl.Schema, _keys: tuple[str, ...]) -> pl.LazyFrame:

@@ -28,7 +28,7 @@ from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.units import Units, unit_of
 
-__all__ = ["CONSUMED", "Work", "decide"]
+__all__ = ["CONSUMED", "Work", "decide", "with_hashes"]
 
 CONSUMED = "consumed"
 """Where in a commit's ``info`` stands what it has consumed."""
@@ -184,7 +184,12 @@ class _Decision:
         news += [f"{n.name}: made anew" for n in driving if n.changes is not None and self._is_remade(n)]
         reused = self._units(driving, keep=not news)
         if before is None:
-            why = "made anew, as asked for" if self.full else "nothing was consumed yet"
+            unknown = (
+                "nothing was committed yet"
+                if self.commit is None
+                else "the last version does not say what it is made of"
+            )
+            why = "made anew, as asked for" if self.full else unknown
         elif not (changed := plan.changes(before.fingerprint)).same or before.layout != self._layout():
             why = f"the definition changed: {changed if not changed.same else 'partitions, or rules ahead of it'}"
         elif news:
@@ -374,3 +379,17 @@ class _Decision:
 
 def _is_packed(uri: str) -> bool:
     return (uris.protocol(uri) != "" and "::" in uri) or uri.endswith((".gz", ".zst"))
+
+
+def with_hashes(info: Mapping[str, Any], known: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Return what a commit says of its inputs with the hashes of files that became known meanwhile, per source.
+
+    So that a file which is only touched, moved or delivered again is known for what it is the next time.
+    """
+    sources = dict(info["sources"])
+    for name, hashes in known.items():
+        if name in sources and hashes:
+            consumed = Consumed.from_dict(sources[name])
+            files = tuple(f._replace(blake3=f.blake3 or hashes.get(f.uri)) for f in consumed.files)
+            sources[name] = replace(consumed, files=files).to_dict()
+    return {**info, "sources": sources}

@@ -33,7 +33,7 @@ from lazypipe.gates.rule import PREVIOUS, Reference
 from lazypipe.gates.tally import to_columns
 from lazypipe.gates.tap import FILE_COLUMN, Tap, quarantine_schema
 from lazypipe.gates.uniqueness import TIMES_COLUMN, KeyTracker, repeated
-from lazypipe.incremental.work import CONSUMED, Work
+from lazypipe.incremental.work import CONSUMED, Work, with_hashes
 from lazypipe.plan.executed import Executed
 from lazypipe.plan.reader import Capture
 from lazypipe.run.blame import explain_failure, join_sides
@@ -614,7 +614,9 @@ class Attempt:
             **self.all.recorder.info,
         }
         if self.work.info:
-            info[CONSUMED] = {**self.work.info, "tallies": self._tallies()}
+            sources = {n: s for n in self.all.snapshots if (s := self.plan.nodes[n].source) is not None}
+            known = {n: {s.redact(u): h for u, h in self.all.recorder.known(n).items()} for n, s in sources.items()}
+            info[CONSUMED] = {**with_hashes(self.work.info, known), "tallies": self._tallies()}
         mode = self.output.mode if earlier is None else "replace"
         commit = self._dataset().commit(
             files,

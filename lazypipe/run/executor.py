@@ -48,6 +48,7 @@ def execute(
     full: bool = False,
     actor: str | None = None,
     code: str | None = None,
+    outputs: frozenset[str] = frozenset(),
     emit: Sequence[Transport] = (),
     parent: Mapping[str, str] | None = None,
 ) -> RunResult:
@@ -65,6 +66,8 @@ def execute(
         Whether all outputs are made anew, also those whose inputs have not changed.
     actor, code
         Who runs it, and the version of the pipeline's code, as the ledger says it. Default: see ``Plan.run``.
+    outputs
+        Only these, and those that they are made of. Default: all.
     emit
         Where OpenLineage events go, besides what the definition says.
     parent
@@ -82,7 +85,7 @@ def execute(
         snapshots: dict[str, Snapshot] = {}
         recorder = Recorder(plan, run, now, state, actor, code, snapshots=snapshots)
         started = Run(plan, run, now, state, folder, observer, recorder, full, snapshots=snapshots)
-        execution = _Execution(started, records)
+        execution = _Execution(started, records, outputs)
         return execution.told(Emitter(plan, emit, parent=parent))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -92,6 +95,7 @@ def execute(
 class _Execution:
     run: Run
     records: Records
+    only: frozenset[str] = frozenset()
     results: list[SegmentResult] = field(default_factory=list)
     begun: float = field(default_factory=time.perf_counter)
 
@@ -129,12 +133,23 @@ class _Execution:
 
     def run_segments(self) -> None:
         self.record(done=False)
-        outputs = [s for s in self.run.plan.segments if s.output is not None]
+        outputs = [s for s in self.run.plan.segments if s.output is not None and s.node in self._needed()]
         for segment in outputs:
             self.run_output(segment)
             if any(r.status == "interrupted" for r in self.results) or segment is outputs[-1]:
                 break
             self.record(done=False)
+
+    def _needed(self) -> set[str]:
+        """Return the nodes whose rows the wanted outputs are made of."""
+        plan = self.run.plan
+        wanted = [o.stage for n, o in plan.outputs.items() if n in (self.only or plan.outputs)]
+        found: set[str] = set()
+        while wanted:
+            name = wanted.pop()
+            found.add(name)
+            wanted += [n for s in plan.segments if s.node == name for n in s.reads if n not in found]
+        return found
 
     def close(self, status: Status, error: str | None = None) -> None:
         """Append the run to the ledger."""

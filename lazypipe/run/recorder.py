@@ -112,6 +112,19 @@ class Recorder:
             self._read.add(source.name)
             self._hashes.append(self._thread.submit(self._hash, snapshot, source.reader.storage_options))
 
+    def known(self, name: str) -> dict[str, str]:
+        """Return the hashes of a source's files that are as they were when it was listed; waits for them."""
+        if not self.is_on:
+            return {}
+        hashes = self._hashed()
+        return {f.uri: hashes[f.uri] for f in self.snapshots[name].files if f.uri in hashes and unchanged(f)}
+
+    def _hashed(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for hashing in self._hashes:
+            found |= hashing.result()
+        return found
+
     def hashed(self, uri: str, files: Sequence[DataFile], options: Mapping[str, Any]) -> tuple[DataFile, ...]:
         """Return files that were written below a URI with the hashes of their content, as ``hashing`` would."""
         return self.hashing(uri, files, options)()
@@ -249,9 +262,7 @@ class Recorder:
             source = self.plan.nodes[name].source
             assert source is not None
             self.read(source, self.snapshots[name])
-        hashes: dict[str, str] = {}
-        for found in self._hashes:
-            hashes |= found.result()
+        hashes = self._hashed()
         return {n: self._input(n, s, hashes) for n, s in self.snapshots.items()} | self.inputs
 
     def _hash(self, snapshot: Snapshot, options: Mapping[str, Any]) -> dict[str, str]:

@@ -183,6 +183,26 @@ class Dataset:
         self.log.append(made)
         return made
 
+    def rollback(self, version: int, *, run: str, time: datetime) -> Commit:
+        """Make an earlier version the one in force, as a commit of its own.
+
+        Raises
+        ------
+        StorageError
+            If there is no such version, or files of it are gone.
+        CommitConflict
+            If another run commits meanwhile.
+        """
+        old, latest = self.log.read(version), self.read()
+        fs, root = uris.file_system(self.uri, self.storage_options)
+        missing = [f.path for f in old.files if not fs.exists(f"{root}/{f.path}")]
+        if missing:
+            what = f"version {version} cannot come back: {len(missing):,} of its files are gone, such as {missing[0]}"
+            raise StorageError(what, uri=self.uri, fix="choose a later version, or run the pipeline in full")
+        made = replace(old, version=latest.version + 1, run=run, time=time, mode=f"rollback to {version}")
+        self.log.append(made)
+        return made
+
     def vacuum(
         self, *, keep: int = 1, older_than: timedelta = timedelta(hours=24), now: datetime | None = None
     ) -> list[str]:

@@ -1,0 +1,136 @@
+"""What a run would do, and why, before it does anything; and what outputs are made of by now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.segments import Segment
+from lazypipe.compile.sources import Snapshot
+from lazypipe.incremental.state import State
+from lazypipe.incremental.work import CONSUMED, Work, decide
+from lazypipe.storage.dataset import Dataset
+
+__all__ = ["preview", "status"]
+
+
+def preview(plan: CompiledPipeline, *, listed: int, full: bool = False) -> list[dict[str, Any]]:
+    """Return what a run would do, segment by segment: what is read (files, bytes), checked, written, how, and why.
+
+    Sizes are those of the files as they stand now; None where that is not known: the store does not tell, or it depends on what
+    comes before it in the same run.
+
+    Parameters
+    ----------
+    listed
+        The time, in nanoseconds since 1970.
+    full
+        Whether everything is to be made anew.
+    """
+    return _Preview(plan, listed, full=full).steps()
+
+
+class _Preview:
+    def __init__(self, plan: CompiledPipeline, listed: int, *, full: bool) -> None:
+        self.plan = plan
+        self.listed = listed
+        self.full = full
+        self.snapshots: dict[str, Snapshot] = {}
+        self.busy: dict[str, str] = {}
+
+    def steps(self) -> list[dict[str, Any]]:
+        works = {s.name: self.work(s) for s in self.plan.segments if s.output is not None}
+        found = []
+        for segment in self.plan.segments:
+            users = [s.name for s in self.plan.segments if segment.node in s.reads and works.get(s.name) is not None]
+            if segment.output is not None:
+                found.append(self.output(segment, works[segment.name]))
+            elif any(works[u].kind != "none" for u in users):
+                effect = {
+                    "how": "all",
+                    "writes": "rows for this run only",
+                    "why": f"its rows are needed as files by {', '.join(users)}",
+                }
+                found.append({**self.said(segment, Work("all", "")), **effect})
+        return found
+
+    def look(self, name: str) -> Snapshot:
+        if name not in self.snapshots:
+            source = self.plan.nodes[name].source
+            assert source is not None
+            self.snapshots[name] = source.snapshot()
+        return self.snapshots[name]
+
+    def work(self, segment: Segment) -> Work:
+        """Say what is to be done, as far as that can be known before what it reads has been brought up to date."""
+        by_node = {s.node: s for s in self.plan.segments if s.nodes}
+        waits = [n for n in segment.reads if n in self.busy or (by_node[n].output is None and self._below(n))]
+        if waits and not self.full:
+            self.busy[segment.node] = segment.name
+            return Work("all", f"depends on what {', '.join(self.busy.get(n, n) for n in waits)} becomes in this run")
+        found = decide(self.plan, segment, self.look, run="preview", listed=self.listed, full=self.full)
+        if found.kind != "none" and segment.nodes:
+            self.busy[segment.node] = segment.name
+        return found
+
+    def _below(self, name: str) -> bool:
+        """Whether what is kept for a run only is made of an output that this run changes."""
+        segment = next(s for s in self.plan.segments if s.node == name and s.nodes)
+        return any(n in self.busy or (n != name and self._below(n)) for n in segment.reads)
+
+    def output(self, segment: Segment, work: Work) -> dict[str, Any]:
+        assert segment.output is not None
+        output = self.plan.outputs[segment.output]
+        target = self.plan.redact(output.to)
+        how = "unknown" if work.why.startswith("depends on") else work.kind
+        said = {**self.said(segment, work), "how": how, "why": work.why}
+        if output.format != "dataset":
+            return {**said, "writes": target, "why": f"one {output.format} file is replaced"}
+        commit = Dataset(output.to, output.storage_options).latest()
+        if output.mode == "append" and commit is not None:
+            said["why"] = f"rows are added to version {commit.version} ({commit.rows:,} rows)"
+        version = commit.version if commit else 0
+        if work.kind == "none":
+            return {**said, "writes": f"nothing: {target} stays at version {version}"}
+        return {**said, "writes": f"{target} version {version + 1}"}
+
+    def said(self, segment: Segment, work: Work) -> dict[str, Any]:
+        nodes = self.plan.nodes
+        reads = []
+        for name in segment.nodes if work.kind != "none" else ():
+            if nodes[name].source is None:
+                continue
+            snapshot, units = self.look(name), work.units.get(name)
+            files = [f for f in snapshot.files if units is None or snapshot.commit is not None or f.uri in units.files]
+            sizes = [f.size for f in files]
+            total = None if None in sizes else sum(s for s in sizes if s is not None)
+            reads.append({"name": name, "files": len(files), "of": len(snapshot.files), "bytes": total})
+        gates = {n: [c.id for c in nodes[n].checks] for n in segment.nodes if nodes[n].checks}
+        return {"name": segment.name, "reads": reads, "from": segment.reads, "gates": gates}
+
+
+def status(plan: CompiledPipeline) -> list[dict[str, Any]]:
+    """Return, per output that is a dataset, its version, when it was made and of what: files per source, or versions.
+
+    Raises
+    ------
+    StorageError
+        If a commit cannot be read.
+    """
+    found = []
+    for name, output in plan.outputs.items():
+        if output.format != "dataset":
+            continue
+        commit = Dataset(output.to, output.storage_options).latest()
+        said: dict[str, Any] = {"output": name, "uri": plan.redact(output.to), "version": None, "consumed": {}}
+        if commit is not None:
+            said |= {"version": commit.version, "time": commit.time.isoformat(), "run": commit.run}
+            said |= {"rows": commit.rows, "bytes": commit.bytes, "files": len(commit.files)}
+            kept = commit.info.get(CONSUMED)
+            sources = {} if kept is None else State.from_dict(kept, uri=said["uri"]).sources
+            said["consumed"] = {
+                source: {"files": len(of.files), "version": of.version, "bytes": sum(f.size or 0 for f in of.files)}
+                for source, of in sources.items()
+            }
+        found.append(said)
+    return found
