@@ -23,7 +23,7 @@ from lazypipe.compile.node import Node, compile_checks, compile_steps
 from lazypipe.compile.openlineage import bind_openlineage
 from lazypipe.compile.promise import promised
 from lazypipe.compile.segments import Segment, cut
-from lazypipe.compile.sources import Snapshot, bind, expand_env
+from lazypipe.compile.sources import bind, expand_env
 from lazypipe.errors import LazypipeError, SourceError, StorageError, nearest
 from lazypipe.gates import Check
 from lazypipe.plan.explain import Kind, explain
@@ -257,7 +257,7 @@ def compile_pipeline(
     frames: dict[str, pl.LazyFrame] = {}
     for name, node in nodes.items():
         if node.source is not None:
-            frame = node.source.scan(_listed(node))
+            frame = node.source.scan(node.source.compiled)
         else:
             frame = node.lower({n: Table(frames[n], nodes[n].schema) for n in node.inputs})
         frames[name] = node.good(frame, lambda reference: frames[reference.to])
@@ -302,15 +302,6 @@ def bind_outputs(
 def _unwatched(frame: pl.LazyFrame, _schema: pl.Schema, _keys: tuple[str, ...]) -> pl.LazyFrame:
     """Leave keys unwatched in compiled frames: a run watches them (and Polars' own check would not stream)."""
     return frame
-
-
-def _listed(node: Node) -> Snapshot:
-    """What the source held when it was compiled; a run lists it again."""
-    assert node.source is not None
-    try:
-        return node.source.snapshot()
-    except LazypipeError:
-        return Snapshot(())  # compiled from its contract, before its data is there
 
 
 def _parameters(pipeline: Pipeline, given: Mapping[str, Any], faults: list[Fault]) -> dict[str, Any]:

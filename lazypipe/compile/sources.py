@@ -48,7 +48,8 @@ class BoundSource:
     """A source that can be listed and scanned. ``schema`` is what its stages see; ``keys`` are its columns in folders' names.
 
     With a ``shape``, files may differ from each other: each is looked at (its footer, or its header) when the source is
-    listed, and read as if it had that shape. Without one, they are all as the first.
+    listed, and read as if it had that shape. Without one, they are all as the first. ``compiled`` is what it held when it was
+    compiled; a run lists it again.
     """
 
     name: str
@@ -61,6 +62,7 @@ class BoundSource:
     intake: Intake = Intake()
     declares: bool = False
     tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    compiled: Snapshot = field(default=Snapshot(()), repr=False, compare=False)
     _looked: dict[FileInfo, pl.Schema] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -394,7 +396,7 @@ def _bind(
     schema = pl.Schema({**{t.name: t.dtype for t in shape.targets}, **keys})
     bound = replace(bound, schema=schema, shape=shape if contract.adapts else None)
     if bound.shape is not None and snapshot.files:
-        bound.snapshot()  # so that a file which breaks the contract is told now
+        snapshot = bound.snapshot()  # so that a file which breaks the contract is told now
     for key, names in (
         ("event_time", [source.event_time] if source.event_time else []),
         ("key", source.key),
@@ -407,7 +409,7 @@ def _bind(
     if source.event_time and not isinstance(schema[source.event_time], pl.Date | pl.Datetime):
         what = f"event_time {source.event_time!r} is {dtype_name(schema[source.event_time])}, not a date or a datetime"
         raise Fault(what, "declare it as one in contract", (*at, "event_time"))
-    return replace(bound, tags=_tags(source, snapshot.commit, schema))
+    return replace(bound, tags=_tags(source, snapshot.commit, schema), compiled=snapshot)
 
 
 def _tags(source: Source, commit: Commit | None, schema: pl.Schema) -> dict[str, tuple[str, ...]]:

@@ -109,7 +109,7 @@ class Commit:
             body["gone"] = sorted(self.gone)
         if self.figures:
             body["figures"] = [f.to_dict() for f in self.figures]
-        return json.dumps(body | {"blake3": seal(body)}, indent=1).encode()
+        return json.dumps(body | {"blake3": seal(body)}, separators=(",", ":")).encode()
 
     @classmethod
     def from_json(cls, data: builtins.bytes, uri: str) -> Commit:

@@ -205,7 +205,7 @@ def test_something_else_in_a_commit_file_is_named(uri: str, content: bytes) -> N
 def test_an_edited_commit_file_is_named(uri: str) -> None:
     log = CommitLog(uri)
     log.append(commit(1))
-    rewrite(uri, 1, lambda data: data.replace(b'"rows": 3', b'"rows": 4'))
+    rewrite(uri, 1, lambda data: data.replace(b'"rows":3', b'"rows":4'))
     with pytest.raises(StorageError, match="changed after it was written") as caught:
         log.read(1)
     assert caught.value.uri == file_of(uri, 1)
