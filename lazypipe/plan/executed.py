@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from lazypipe.plan.lineage import ColumnLineage, compose
+from lazypipe.plan.lineage import ColumnLineage, Flows, compose
 from lazypipe.plan.nodes import PlanNode
 from lazypipe.plan.reader import Capture
 from lazypipe.plan.steps import plan_lineage
+from lazypipe.storage.units import UNIT
 
 __all__ = ["Executed"]
 
@@ -39,9 +40,22 @@ class Executed:
     @cached_property
     def lineage(self) -> ColumnLineage:
         """Its column lineage."""
-        found = plan_lineage(self.plan, self.name)
+        found = _without_units(plan_lineage(self.plan, self.name))
         return found if self.beneath is None else compose(found, {self.beneath.name: self.beneath.lineage})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the lineage as plain data."""
         return self.lineage.to_dict()
+
+
+def _without_units(lineage: ColumnLineage) -> ColumnLineage:
+    """Return a lineage without the column by which a run tells apart the files that rows are made of."""
+    return replace(
+        lineage,
+        columns={c: _flows(flows) for c, flows in lineage.columns.items() if c != UNIT},
+        dataset=_flows(lineage.dataset),
+    )
+
+
+def _flows(flows: Flows) -> Flows:
+    return {f: text.replace(f", {UNIT}", "") for f, text in flows.items() if f.source.name != UNIT}
