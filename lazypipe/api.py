@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ from lazypipe.compile.audit import BoundAudit, bind_audit
 from lazypipe.compile.compiler import CompiledPipeline, compile_pipeline
 from lazypipe.compile.graph import outside
 from lazypipe.compile.node import compile_checks
-from lazypipe.compile.sources import bind
+from lazypipe.compile.sources import BoundSource, Snapshot, bind
 from lazypipe.contracts import Column, Contract
 from lazypipe.errors import LazypipeError, nearest
 from lazypipe.gates.alone import Split, check_frame, split_frame
@@ -32,6 +32,7 @@ from lazypipe.records.transport import Transport
 from lazypipe.run import replay as replays
 from lazypipe.run import trace as traces
 from lazypipe.run.attempt import Observer
+from lazypipe.run.delivery import listing
 from lazypipe.run.executor import execute
 from lazypipe.run.maintenance import vacuum_pipeline
 from lazypipe.run.replay import ReplayResult
@@ -132,6 +133,14 @@ class Pipeline(model.Pipeline):
 @dataclass(frozen=True)
 class Plan(CompiledPipeline):
     """A compiled pipeline that can be run."""
+
+    def preview(self, look: Callable[[BoundSource], Snapshot] | None = None) -> list[dict[str, Any]]:
+        """Return what a run would do now, segment by segment: what is read, checked, written, and why; and what it would wait for.
+
+        Sizes are those of the files that a run would read; None where the store does not tell.
+        """
+        now = datetime.now(UTC)
+        return super().preview(look or (lambda source: source.looked_at(listing(self, source, now))))
 
     def run(
         self,

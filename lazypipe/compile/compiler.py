@@ -23,7 +23,7 @@ from lazypipe.compile.node import Node, compile_checks, compile_steps
 from lazypipe.compile.openlineage import bind_openlineage
 from lazypipe.compile.promise import promised
 from lazypipe.compile.segments import Segment, cut
-from lazypipe.compile.sources import Snapshot, bind, expand_env
+from lazypipe.compile.sources import BoundSource, Snapshot, bind, expand_env
 from lazypipe.errors import LazypipeError, SourceError, StorageError, nearest
 from lazypipe.gates import Check
 from lazypipe.plan.explain import Kind, explain
@@ -188,19 +188,21 @@ class CompiledPipeline:
         """
         return self.redact(explain(self.frames[self._node(name)], kind))
 
-    def preview(self) -> list[dict[str, Any]]:
+    def preview(self, look: Callable[[BoundSource], Snapshot] = BoundSource.snapshot) -> list[dict[str, Any]]:
         """Return what a run would do, segment by segment: what is read (files, bytes), checked, written, and why.
 
-        Sizes are those of the files as they stand now; None where the store does not tell.
+        Sizes are those of the files as they stand now; None where the store does not tell. ``look`` lists a source; by default all
+        that is there, whole or not.
         """
         steps = []
         for segment in self.segments:
             sources = {n: self.nodes[n].source for n in segment.nodes}
-            reads = [_size(n, s.snapshot()) for n, s in sources.items() if s is not None]
+            listed = {n: look(s) for n, s in sources.items() if s is not None}
+            reads = [_size(n, s) for n, s in listed.items()]
+            effect = self._effect(segment)
+            effect["why"] = "; ".join([effect["why"], *(s.awaited for s in listed.values() if s.awaited)])
             gates = {n: [c.id for c in self.nodes[n].checks] for n in segment.nodes if self.nodes[n].checks}
-            steps.append(
-                {"name": segment.name, "reads": reads, "from": segment.reads, "gates": gates, **self._effect(segment)}
-            )
+            steps.append({"name": segment.name, "reads": reads, "from": segment.reads, "gates": gates, **effect})
         return steps
 
     def _effect(self, segment: Segment) -> dict[str, str]:

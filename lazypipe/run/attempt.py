@@ -88,7 +88,7 @@ class Run:
             source = self.plan.nodes[name].source
             assert source is not None
             # a corrupt file is told by looking into it
-            listed = listing(self, source)
+            listed = listing(self.plan, source, self.now)
             if source.on_corrupt != "fail":
                 listed = source.looked_at(listed)
             self.snapshots[name] = admitted(self, source, listed)

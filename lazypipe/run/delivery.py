@@ -6,9 +6,10 @@ whole once is not doubted, so that no row of it is lost when an output is made a
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
 
+from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.incremental.delivery import Delivery, deliver, refuse_partial
 from lazypipe.incremental.state import Consumed
@@ -17,14 +18,11 @@ from lazypipe.incremental.work import consumed_before
 from lazypipe.spec.model import freeze
 from lazypipe.storage import uri as uris
 
-if TYPE_CHECKING:
-    from lazypipe.run.attempt import Run
-
 __all__ = ["listing"]
 
 
-def listing(run: Run, source: BoundSource) -> Snapshot:
-    """List a source as it is now, without the files that wait.
+def listing(plan: CompiledPipeline, source: BoundSource, now: datetime) -> Snapshot:
+    """List a source as it is now, without the files that wait; ``now`` is what they must have settled by.
 
     Raises
     ------
@@ -33,16 +31,16 @@ def listing(run: Run, source: BoundSource) -> Snapshot:
     """
     if source.intake.expect is None and not source.intake.settle:
         return source.listing()
-    return source.listing(partial(_admitted, run, source))
+    return source.listing(partial(_admitted, plan, source, now))
 
 
-def _admitted(run: Run, source: BoundSource, found: Snapshot) -> Snapshot:
+def _admitted(plan: CompiledPipeline, source: BoundSource, now: datetime, found: Snapshot) -> Snapshot:
     intake = source.intake
-    before = consumed_before(run.plan, source.name)
+    before = consumed_before(plan, source.name)
     delivery = deliver(
         found.files,
         intake,
-        now=run.now,
+        now=now,
         patterns=source.patterns,
         store=Store(freeze(source.reader.storage_options)),
         before=Consumed("files", before),
@@ -58,12 +56,12 @@ def _admitted(run: Run, source: BoundSource, found: Snapshot) -> Snapshot:
         return found
     left = {f.uri for f in waiting}
     files = tuple(f for f in found.files if f.uri not in left)
-    return Snapshot(files, waiting=waiting, awaited=_awaited(run, source, delivery, left))
+    return Snapshot(files, waiting=waiting, awaited=_awaited(plan, source, delivery, left))
 
 
-def _awaited(run: Run, source: BoundSource, delivery: Delivery, left: set[str]) -> str:
+def _awaited(plan: CompiledPipeline, source: BoundSource, delivery: Delivery, left: set[str]) -> str:
     """Return in words what is waited for: the first thing, and how many more there are."""
-    root = f"{folder_of(uris.resolve('x', run.plan.pipeline.base))}/"
+    root = f"{folder_of(uris.resolve('x', plan.pipeline.base))}/"
 
     def show(uri: str) -> str:
         return source.redact(uri.removeprefix(root))

@@ -258,6 +258,10 @@ def test_what_is_downstream_waits_too_and_the_rest_goes_on(
     path = site.base / "p.yaml"
     path.write_text(json.dumps(data))
     monkeypatch.chdir(site.base)
+    assert main(["plan", str(path)]) == 0
+    plan = capsys.readouterr().out.splitlines()
+    at = plan.index("    reads s: 0 files, 0 bytes")
+    assert plan[at - 1].endswith("; waiting for _SUCCESS in in/1/")
     assert main(["run", str(path)]) == 0
     err = capsys.readouterr().err
     lines = err.splitlines()
