@@ -173,6 +173,8 @@ def _run(options: argparse.Namespace) -> int:
 def _line(segment: lp.SegmentResult) -> str:
     if segment.status == "unchanged":
         return f"{segment.name}: unchanged, version {segment.version}"
+    if segment.status == "waiting":
+        return f"{segment.name}: {segment.why}"
     if segment.status != "done":
         return f"{segment.name}: {segment.status.replace('_', ' ')}"
     rows = f"{segment.rows:,} rows, {segment.bytes:,} bytes in {segment.files} file{'s' * (segment.files != 1)}"

@@ -34,6 +34,7 @@ from lazypipe.records.transport import Transport
 from lazypipe.run import replay as replays
 from lazypipe.run import trace as traces
 from lazypipe.run.attempt import Observer
+from lazypipe.run.delivery import listing
 from lazypipe.run.executor import execute
 from lazypipe.run.maintenance import vacuum_pipeline
 from lazypipe.run.replay import ReplayResult
@@ -204,18 +205,22 @@ class Plan(CompiledPipeline):
                 raise LazypipeError(f"unknown output {name!r}; {nearest(name, self.outputs, 'outputs')}")
         return names
 
-    def preview(self, *, full: bool = False) -> list[dict[str, Any]]:
+    def preview(self, *, full: bool = False, now: datetime | None = None) -> list[dict[str, Any]]:
         """Return what a run would do, segment by segment: what is read (files, bytes), checked, written, how, and why.
 
-        ``how`` is ``none`` (nothing has changed), ``units`` (only what files came, changed or went), ``all``, or ``unknown`` where
-        it depends on what comes before it in the same run. Sizes are None where they are not known.
+        ``how`` is ``none`` (nothing has changed), ``units`` (only what files came, changed or went), ``all``, ``wait`` (a delivery is
+        not whole), or ``unknown`` where it depends on what comes before it in the same run. Sizes are None where they are not known.
 
         Parameters
         ----------
         full
             Whether everything is to be made anew.
+        now
+            The time of that run. Default: the machine's clock.
         """
-        return previews.preview(self, listed=time.time_ns(), full=full)
+        moment = now or datetime.now(UTC)
+        look = lambda source: source.looked_at(listing(self, source, moment))  # noqa: E731  # as short as it is
+        return previews.preview(self, look, listed=time.time_ns(), full=full)
 
     def status(self) -> list[dict[str, Any]]:
         """Return, per output that is a dataset, its version, when it was made, and of what: files per source, or versions."""

@@ -31,11 +31,17 @@ __all__ = ["BoundSource", "Snapshot", "bind"]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a source holds at one moment: its files, or a dataset's commit. ``corrupt`` are files that were set aside."""
+    """What a source holds at one moment: its files, or a dataset's commit. ``corrupt`` are files that were set aside.
+
+    ``waiting`` are files that are there and are left for a later run, because they are not whole; ``awaited`` says in words
+    what is waited for.
+    """
 
     files: tuple[FileInfo, ...]
     commit: Commit | None = None
     corrupt: tuple[CorruptFile, ...] = ()
+    waiting: tuple[FileInfo, ...] = ()
+    awaited: str = ""
 
     def without(self, corrupt: Sequence[CorruptFile], uris: Collection[str]) -> Snapshot:
         """Return the snapshot with the files at ``uris`` set aside."""
@@ -82,10 +88,13 @@ class BoundSource:
         """
         return self.looked_at(self.listing())
 
-    def listing(self) -> Snapshot:
-        """List the source as it is now, and look into no file; raises SourceError if there is nothing to read."""
+    def listing(self, admit: Callable[[Snapshot], Snapshot] = lambda found: found) -> Snapshot:
+        """List the source as it is now, and look into no file; raises SourceError if there is nothing to read.
+
+        ``admit`` takes out files that are not whole, before any of them can be taken for corrupt.
+        """
         try:
-            return self.listed()
+            return self.listed(admit)
         except SourceError as error:
             raise self.located(error) from None  # the first one may hold a secret
 
@@ -101,7 +110,7 @@ class BoundSource:
             raise self.located(error) from None
         return found
 
-    def listed(self) -> Snapshot:
+    def listed(self, admit: Callable[[Snapshot], Snapshot] = lambda found: found) -> Snapshot:
         """Return the files that are there, those left out whose ends show that they are corrupt."""
         if self.reader.format == "dataset":
             dataset = Dataset(self.patterns[0], self.reader.storage_options)
@@ -117,7 +126,7 @@ class BoundSource:
             if not files:
                 what = "there are markers and manifests only, and no data file"
                 raise SourceError(what, uri=self.patterns[0], fix="deliver the data, or check marker and manifest")
-        found = Snapshot(files)
+        found = admit(Snapshot(files))
         return found if self.on_corrupt == "fail" else self.set_aside(found, preflight(found.files, self.reader))
 
     def look(self, snapshot: Snapshot, *, first: bool = False) -> Snapshot:

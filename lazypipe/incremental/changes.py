@@ -134,7 +134,14 @@ class Changes:
             told.append("position moved")
         return ", ".join(told) or "nothing"
 
-    def consumed(self, *, listed: int | None = None, hasher: Hasher | None = None, uri: str | None = None) -> Consumed:
+    def consumed(
+        self,
+        *,
+        listed: int | None = None,
+        hasher: Hasher | None = None,
+        wanted: Callable[[FileInfo], bool] = lambda _: True,
+        uri: str | None = None,
+    ) -> Consumed:
         """Return what an output that has taken all of this in has consumed.
 
         Parameters
@@ -144,6 +151,8 @@ class Changes:
         hasher
             Hashes the files whose content is not known yet. To be called before the files are read: a file that is
             written again in between is then found the next time. A file that cannot be hashed is kept without.
+        wanted
+            Which of them are hashed. Default: all.
         uri
             That of a dataset.
         """
@@ -154,7 +163,7 @@ class Changes:
         hashes = {f.uri: h for f in self.now.files if f.uri not in self.looked and (h := was.get(name(f.uri)))}
         hashes |= self.hashes
         for file in self.now.files if self.now.commit is None else ():
-            if hasher is not None and file.uri not in hashes and file.uri not in self.unreadable:
+            if hasher is not None and file.uri not in hashes and file.uri not in self.unreadable and wanted(file):
                 with suppress(SourceError):
                     hashes[file.uri] = hasher(file)
         made = Consumed.of(self.now, listed=listed, hashes=hashes, name=self.name, uri=uri)

@@ -21,10 +21,25 @@ __all__ = ["Delivery", "Partial", "deliver", "refuse_partial"]
 
 
 class Partial(NamedTuple):
-    """A delivery that is not whole: where, and what is missing."""
+    """A delivery that is not whole: where, and why; ``lacks`` is the name of the file that must come yet, if it has one."""
 
     where: str
     why: str
+    lacks: str = ""
+
+    def awaited(self, show: Callable[[str], str] = str) -> str:
+        """Return what is waited for, in words; ``show`` is what a URI is shown as.
+
+        Examples
+        --------
+        >>> Partial("in/2013-03", "there is no _SUCCESS", "_SUCCESS").awaited()
+        '_SUCCESS in in/2013-03/'
+        >>> Partial("in", "1 of 2 files are there").awaited()
+        'the rest of in (1 of 2 files are there)'
+        """
+        if self.lacks:
+            return f"{self.lacks} in {show(self.where)}/"
+        return f"the rest of {show(self.where)} ({self.why})"
 
 
 @dataclass(frozen=True)
@@ -87,7 +102,7 @@ def deliver(
 def refuse_partial(delivery: Delivery, intake: Intake, source: str) -> None:
     """Raise SourceError for a delivery that is not whole, where that is to stop the run; names the first place."""
     if delivery.partial and intake.on_partial == "fail":
-        where, why = delivery.partial[0]
+        where, why, _ = delivery.partial[0]
         raise SourceError(
             f"source {source!r}: the delivery is not whole: {why}",
             uri=where,
@@ -126,8 +141,8 @@ class _Delivery:
         if expect.files is not None or expect.at_least is not None:
             self._counts(expect)
 
-    def _refuse(self, files: Iterable[FileInfo], where: str, why: str) -> None:
-        self.partial.append(Partial(where, why))
+    def _refuse(self, files: Iterable[FileInfo], where: str, why: str, lacks: str = "") -> None:
+        self.partial.append(Partial(where, why, lacks))
         for file in files:
             self.waiting.setdefault(file.uri, why)
 
@@ -162,7 +177,7 @@ class _Delivery:
                     if marker not in there:
                         self._refuse([file], file.uri, f"there is no {marker}")
             elif not self._matching(folder, pattern):
-                self._refuse(files, folder, f"there is no {pattern}")
+                self._refuse(files, folder, f"there is no {pattern}", pattern)
 
     def _counts(self, expect: Expect) -> None:
         groups = self._folders() if expect.per == "folder" else {self._whole(): list(self.files)}
@@ -185,7 +200,7 @@ class _Delivery:
             found = self._matching(folder, pattern)
             manifests |= dict.fromkeys(f.uri for f in found)
             if not found:
-                self._refuse(files, folder, f"there is no {pattern}")
+                self._refuse(files, folder, f"there is no {pattern}", pattern)
         named: set[str] = set()
         for uri in manifests:
             try:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.segments import Segment
-from lazypipe.compile.sources import Snapshot
+from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.incremental.state import State
 from lazypipe.incremental.work import CONSUMED, Work, decide
 from lazypipe.storage.dataset import Dataset
@@ -14,7 +15,9 @@ from lazypipe.storage.dataset import Dataset
 __all__ = ["preview", "status"]
 
 
-def preview(plan: CompiledPipeline, *, listed: int, full: bool = False) -> list[dict[str, Any]]:
+def preview(
+    plan: CompiledPipeline, look: Callable[[BoundSource], Snapshot], *, listed: int, full: bool = False
+) -> list[dict[str, Any]]:
     """Return what a run would do, segment by segment: what is read (files, bytes), checked, written, how, and why.
 
     Sizes are those of the files as they stand now; None where that is not known: the store does not tell, or it depends on what
@@ -22,17 +25,22 @@ def preview(plan: CompiledPipeline, *, listed: int, full: bool = False) -> list[
 
     Parameters
     ----------
+    look
+        Lists a source as a run would.
     listed
         The time, in nanoseconds since 1970.
     full
         Whether everything is to be made anew.
     """
-    return _Preview(plan, listed, full=full).steps()
+    return _Preview(plan, look, listed, full=full).steps()
 
 
 class _Preview:
-    def __init__(self, plan: CompiledPipeline, listed: int, *, full: bool) -> None:
+    def __init__(
+        self, plan: CompiledPipeline, lister: Callable[[BoundSource], Snapshot], listed: int, *, full: bool
+    ) -> None:
         self.plan = plan
+        self.lister = lister
         self.listed = listed
         self.full = full
         self.snapshots: dict[str, Snapshot] = {}
@@ -45,7 +53,7 @@ class _Preview:
             users = [s.name for s in self.plan.segments if segment.node in s.reads and works.get(s.name) is not None]
             if segment.output is not None:
                 found.append(self.output(segment, works[segment.name]))
-            elif any(works[u].kind != "none" for u in users):
+            elif any(works[u].kind not in ("none", "wait") for u in users):
                 effect = {
                     "how": "all",
                     "writes": "rows for this run only",
@@ -58,7 +66,7 @@ class _Preview:
         if name not in self.snapshots:
             source = self.plan.nodes[name].source
             assert source is not None
-            self.snapshots[name] = source.snapshot()
+            self.snapshots[name] = self.lister(source)
         return self.snapshots[name]
 
     def work(self, segment: Segment) -> Work:
@@ -90,14 +98,14 @@ class _Preview:
         if output.mode == "append" and commit is not None:
             said["why"] = f"rows are added to version {commit.version} ({commit.rows:,} rows)"
         version = commit.version if commit else 0
-        if work.kind == "none":
+        if work.kind in ("none", "wait"):
             return {**said, "writes": f"nothing: {target} stays at version {version}"}
         return {**said, "writes": f"{target} version {version + 1}"}
 
     def said(self, segment: Segment, work: Work) -> dict[str, Any]:
         nodes = self.plan.nodes
         reads = []
-        for name in segment.nodes if work.kind != "none" else ():
+        for name in segment.nodes if work.kind not in ("none", "wait") else ():
             if nodes[name].source is None:
                 continue
             snapshot, units = self.look(name), work.units.get(name)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lazypipe.errors import SourceError, first_line
-from lazypipe.incremental.hashing import hash_file
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage import uri as uris
+from lazypipe.storage.content import hash_file, unreadable
 from lazypipe.storage.files import FileInfo
 
 __all__ = ["ALGORITHMS", "Store", "folder_of", "name_of", "root_of"]
@@ -126,7 +126,7 @@ class Store:
             fs, path = uris.file_system(uri, self.storage_options)
             return bytes(fs.cat_file(path))
         except Exception as error:  # any store's own errors: the caller learns which file it was
-            raise _unreadable(uri, error) from error
+            raise unreadable(uri, error) from error
 
     def checksum(self, uri: str, algorithm: str) -> str:
         """Return a file's checksum in hexadecimal digits; raises SourceError if it cannot be read."""
@@ -139,12 +139,8 @@ class Store:
                 while chunk := file.read(_CHUNK):
                     made.update(chunk)
         except Exception as error:  # any store's own errors: the caller learns which file it was
-            raise _unreadable(uri, error) from error
+            raise unreadable(uri, error) from error
         return made.hexdigest()
-
-
-def _unreadable(uri: str, error: Exception) -> SourceError:
-    return SourceError(f"cannot be read: {_reason(error)}", uri=uri, fix="check path, rights and network")
 
 
 def _reason(error: Exception) -> str:

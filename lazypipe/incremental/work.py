@@ -13,22 +13,24 @@ from typing import Any, Literal
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.delta import Strategy
+from lazypipe.compile.intake import Intake
 from lazypipe.compile.segments import Segment
-from lazypipe.compile.sources import Snapshot
-from lazypipe.errors import LazypipeError, SourceError, StorageError
+from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.errors import LazypipeError, StorageError
 from lazypipe.gates.tally import Tally, from_columns
-from lazypipe.incremental.changes import RACY, Changes, compare
+from lazypipe.incremental.changes import RACY, Changes, allowed, compare
 from lazypipe.incremental.hashing import hasher, prefix_hasher
 from lazypipe.incremental.stamps import moment_of
-from lazypipe.incremental.state import Consumed, State
+from lazypipe.incremental.state import Consumed, ConsumedFile, State
 from lazypipe.plan.fingerprint import Fingerprint, digest
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.files import FileInfo
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.units import Units, unit_of
 
-__all__ = ["CONSUMED", "Work", "decide", "with_hashes"]
+__all__ = ["CONSUMED", "Work", "consumed_before", "decide", "with_hashes"]
 
 CONSUMED = "consumed"
 """Where in a commit's ``info`` stands what it has consumed."""
@@ -41,9 +43,11 @@ class Work:
     ``units`` says per source or output what is read of it, where rows are told apart; ``gone`` are the units that leave.
     ``tallies`` are what gates counted of the units that stay, ``figures`` the files with what was kept of them, where the output
     is made of that (``cut``). ``info`` is what the next commit says of all this.
+
+    With ``wait`` nothing is done yet: there is work, and what it needs of a source is not whole.
     """
 
-    kind: Literal["none", "units", "all"]
+    kind: Literal["none", "units", "all", "wait"]
     why: str
     units: Mapping[str, Units] = field(default=NOTHING, repr=False)
     gone: frozenset[int] = frozenset()
@@ -72,20 +76,47 @@ class Work:
 
 @dataclass(frozen=True)
 class _Leaf:
-    """A source or output that is read: what is there now, and what of it was consumed before."""
+    """A source or output that is read: what is there now, and what of it was consumed before.
+
+    ``found`` is what has changed, ``changes`` what of that is acted upon. ``consumed`` is what an output that is made anew has
+    consumed; what is ignored is not in it, since its rows are not kept then.
+    """
 
     name: str
     snapshot: Snapshot
     consumed: Consumed
+    found: Changes | None
     changes: Changes | None
-    tagged: bool
+    tagged: bool = False
+    keeps_gone: bool = False
 
     @property
     def is_news(self) -> bool:
         return self.changes is None or not self.changes.nothing
 
+    @property
+    def held(self) -> tuple[ConsumedFile, ...]:
+        """The files that stay consumed as they were, though they are gone or others now, or not whole."""
+        return () if self.changes is None else (*self.changes.ignored, *self.changes.waiting)
+
+    @property
+    def consumed_and_held(self) -> Consumed:
+        """What an output has consumed that was not made anew."""
+        held = {f.uri: f for f in self.held}
+        files = [held.pop(f.uri, f) for f in self.consumed.files]
+        return replace(self.consumed, files=(*files, *held.values())) if self.held else self.consumed
+
+    def waits(self, *, anew: bool) -> bool:
+        """Whether what is there is too little to work with: nothing, or less than what was consumed if all is read anew."""
+        if not self.snapshot.awaited:
+            return False
+        if anew:
+            return not self.snapshot.files or (self.changes is not None and bool(self.changes.waiting))
+        return not self.snapshot.files and not self.held
+
     def __str__(self) -> str:
-        return f"{self.name}: {'never read before' if self.changes is None else self.changes}"
+        told = "never read before" if self.changes is None else str(self.changes)
+        return ", ".join([f"{self.name}: {told}", *filter(None, [self.snapshot.awaited])])
 
 
 @dataclass(frozen=True)
@@ -122,8 +153,13 @@ def decide(
     run: str,
     listed: int,
     full: bool = False,
+    hashes: dict[FileInfo, str] | None = None,
 ) -> Work:
     """Say what a run has to do for a segment's output.
+
+    What a source says of files that went or changed holds where rows are told apart: what is ignored keeps the rows it had. Where
+    an output is made anew its old rows are not there any more: then files that went are without rows, and files that changed are
+    read as they are.
 
     Parameters
     ----------
@@ -133,11 +169,13 @@ def decide(
         When sources were listed, in nanoseconds since 1970.
     full
         Whether everything is to be made anew, whatever has changed.
+    hashes
+        BLAKE3 of files, as far as they were hashed for other outputs since they were listed; more are put in.
 
     Raises
     ------
     SourceError
-        If a source cannot be listed.
+        If a source cannot be listed, or has changed in a way that it says is to fail.
     StorageError
         If what was consumed cannot be read, and ``full`` is not asked for.
     """
@@ -145,10 +183,31 @@ def decide(
     output = plan.outputs[segment.output]
     strategy = plan.strategies[segment.output]
     if output.format != "dataset" or output.mode != "replace":
-        return Work("all", strategy.reasons[0])
+        awaited = [s.awaited for n in _sources(plan, segment) if (s := look(n)).awaited and not s.files]
+        return Work("wait", awaited[0]) if awaited else Work("all", strategy.reasons[0])
     commit = Dataset(output.to, output.storage_options).latest()
     before = None if full else _Before.of(commit, plan.redact(output.to))
-    return _Decision(plan, segment, strategy, commit, before, look, run, listed, full=full).work()
+    known = {} if hashes is None else hashes
+    return _Decision(plan, segment, strategy, commit, before, look, run, listed, known, full=full).work()
+
+
+def consumed_before(plan: CompiledPipeline, source: str) -> tuple[ConsumedFile, ...]:
+    """Return the files of a source that outputs of the pipeline were made of, as they were then."""
+    found: dict[ConsumedFile, None] = {}
+    for output in plan.outputs.values():
+        with suppress(LazypipeError):  # what is damaged is told when the output is decided upon
+            if output.format == "dataset":
+                before = _Before.of(Dataset(output.to, output.storage_options).latest(), plan.redact(output.to))
+                if before is not None and source in before.state.sources:
+                    found |= dict.fromkeys(before.state.sources[source].files)
+    return tuple(found)
+
+
+def _sources(plan: CompiledPipeline, segment: Segment) -> list[str]:
+    """Return the sources that a segment reads, and those ahead of it whose rows are kept for one run only."""
+    inner = [s for s in plan.segments if s.output is None and s.node in segment.reads]
+    own = [n for n in (*segment.nodes, *segment.lookups) if plan.nodes[n].source is not None]
+    return [*own, *(n for s in inner for n in _sources(plan, s))]
 
 
 class _Decision:
@@ -162,6 +221,7 @@ class _Decision:
         look: Callable[[str], Snapshot],
         run: str,
         listed: int,
+        hashes: dict[FileInfo, str],
         *,
         full: bool,
     ) -> None:
@@ -173,6 +233,7 @@ class _Decision:
         self.look = look
         self.run = run
         self.listed = listed
+        self.hashes = hashes
         self.full = full
 
     def work(self) -> Work:
@@ -182,7 +243,6 @@ class _Decision:
         plan = self.plan.fingerprints()[self.segment.node]
         news = [str(leaf) for leaf in fixed if leaf.is_news]
         news += [f"{n.name}: made anew" for n in driving if n.changes is not None and self._is_remade(n)]
-        reused = self._units(driving, keep=not news)
         if before is None:
             unknown = (
                 "nothing was committed yet"
@@ -198,14 +258,18 @@ class _Decision:
             why = ""
         generation = before.generation if before is not None and not news else self.run
         if why:
-            return self._all(why, plan, fixed, driving, reused, generation)
+            units = self._units(driving, keep=not news, anew=True)
+            return self._all(why, plan, fixed, driving, units, generation)
+        reused = self._units(driving, keep=True, anew=False)
         new, gone = self._difference(driving, reused)
         if not gone and not any(new.values()):
             return Work("none", "nothing changed: " + ", ".join(map(str, (*fixed, *driving))))
         said = "; ".join(str(leaf) for leaf in driving if leaf.is_news or self._moved(leaf, reused))
+        if (waits := self._waits(fixed, driving, anew=False)) is not None:
+            return waits
         assert before is not None
         tallies = {n: {u: t for u, t in from_columns(c).items() if u not in gone} for n, c in before.tallies.items()}
-        info = self._info(plan, fixed, driving, reused, generation)
+        info = self._info(plan, fixed, driving, reused, generation, anew=False)
         live = {u for of in reused.values() for u in of.values()}
         figures = tuple(f for f in before.figures if not live.isdisjoint(f.units))
         return Work("units", said, self._reading(driving, new), gone, tallies, figures, self.strategy.cut, info)
@@ -223,8 +287,22 @@ class _Decision:
         units: Mapping[str, dict[str, int]],
         generation: str,
     ) -> Work:
-        info = self._info(plan, fixed, driving, units, generation)
-        return Work("all", why, self._reading(driving, units), cut=self.strategy.cut, info=info)
+        if (waits := self._waits(fixed, driving, anew=True)) is not None:
+            return waits
+        leaves = (*fixed, *driving)
+        ignored = {leaf.name: len(leaf.changes.ignored) for leaf in leaves if leaf.changes and leaf.changes.ignored}
+        said = [leaf.snapshot.awaited for leaf in leaves if leaf.snapshot.awaited and leaf.snapshot.awaited not in why]
+        said += [
+            f"{n}: what {k:,} ignored file{'s' * (k > 1)} held is not kept, as all is made anew"
+            for n, k in ignored.items()
+        ]
+        info = self._info(plan, fixed, driving, units, generation, anew=True)
+        return Work("all", "; ".join([why, *said]), self._reading(driving, units), cut=self.strategy.cut, info=info)
+
+    def _waits(self, fixed: list[_Leaf], driving: list[_Leaf], *, anew: bool) -> Work | None:
+        """Return what is waited for, if work cannot begin: what is read in whole must be there in whole."""
+        waits = [n for n in fixed if n.waits(anew=True)] + [n for n in driving if n.waits(anew=anew)]
+        return Work("wait", waits[0].snapshot.awaited) if waits else None
 
     # leaves
 
@@ -247,22 +325,37 @@ class _Decision:
             )
             uri = output.to
         if snapshot.commit is not None:
-            return self._dataset_leaf(name, snapshot, before, redact(uri), foreign=source is not None)
+            return self._dataset_leaf(name, snapshot, before, redact(uri), source)
+        intake = Intake() if source is None else source.intake
         text = source is not None and source.is_text and not any(_is_packed(f.uri) for f in snapshot.files)
-        changes = compare(
+        hashing = self._hasher(options)
+        found = compare(
             before,
             snapshot,
-            hasher=hasher(options),
+            hasher=hashing,
+            detect=intake.detect,
             prefix=prefix_hasher(options) if text else None,
             name=redact if redact.secrets else None,
+            waiting=[f.uri for f in snapshot.waiting],
         )
-        hashes = dict(changes.hashes)
-        for file in snapshot.files:
-            if file.uri not in hashes and self._is_racy(file.stamp):
-                with suppress(SourceError):  # whoever reads it will say so
-                    hashes[file.uri] = hasher(options)(file)
-        consumed = Consumed.of(snapshot, listed=self.listed, hashes=hashes, name=redact if redact.secrets else None)
-        return _Leaf(name, snapshot, consumed, None if before is None else changes, tagged=False)
+        changes = allowed(found, on_removed=intake.on_removed, on_modified=intake.on_modified, source=name)
+        consumed = replace(found, waiting=()).consumed(
+            listed=self.listed,
+            hasher=hashing,  # whoever reads a file that cannot be read will say so
+            wanted=lambda f: intake.detect == "content" or self._is_racy(f.stamp),
+        )
+        return _Leaf(name, snapshot, consumed, None if before is None else found, None if before is None else changes)
+
+    def _hasher(self, options: Mapping[str, Any]) -> Callable[[FileInfo], str]:
+        """Return what hashes the files of one storage, each once in a run."""
+        plain = hasher(options)
+
+        def hashed(file: FileInfo) -> str:
+            if file not in self.hashes:
+                self.hashes[file] = plain(file)
+            return self.hashes[file]
+
+        return hashed
 
     def _outputs(self) -> list[Any]:
         return [
@@ -272,22 +365,26 @@ class _Decision:
         ]
 
     def _dataset_leaf(
-        self, name: str, snapshot: Snapshot, before: Consumed | None, uri: str, *, foreign: bool
+        self, name: str, snapshot: Snapshot, before: Consumed | None, uri: str, source: BoundSource | None
     ) -> _Leaf:
         commit = snapshot.commit
         assert commit is not None
         said = commit.info.get(CONSUMED, {})
         # what a reader cannot see from files: rows that were taken out of them, and by which plan they were made
         at = {"gone": digest(sorted(commit.gone)), "generation": said.get("generation", "")}
-        if foreign:
+        if source is not None:
             at["plan"] = digest(said.get("fingerprint"))
         consumed = replace(Consumed.of(snapshot, uri=uri), at=at)
-        changes = None
-        if before is not None:
-            changes = compare(replace(before, at=NOTHING), snapshot, hasher=hasher(), name=self.plan.redact)
-            if changes.nothing and dict(before.at) != at:
-                changes = replace(changes, position=(before.at, at))
-        return _Leaf(name, snapshot, consumed, changes, tagged=commit.tagged)
+        if before is None:
+            return _Leaf(name, snapshot, consumed, None, None, tagged=commit.tagged)
+        found = compare(replace(before, at=NOTHING), snapshot, hasher=hasher(), name=self.plan.redact)
+        if found.nothing and dict(before.at) != at:
+            found = replace(found, position=(before.at, at))
+        intake = Intake() if source is None else source.intake
+        changes = allowed(found, on_removed=intake.on_removed, on_modified=intake.on_modified, source=name)
+        return _Leaf(
+            name, snapshot, consumed, found, changes, tagged=commit.tagged, keeps_gone=intake.on_removed == "ignore"
+        )
 
     def _is_racy(self, stamp: str | None) -> bool:
         """Whether a file may be written again without its stamp telling."""
@@ -303,31 +400,52 @@ class _Decision:
         was = dict(self.before.state.sources[leaf.name].at)
         return any(was.get(k) != v for k, v in leaf.consumed.at.items() if k != "gone")
 
-    def _units(self, driving: list[_Leaf], *, keep: bool) -> dict[str, dict[str, int]]:
-        """Return the unit of each file of each leaf; of tagged datasets, the units by themselves."""
+    def _units(self, driving: list[_Leaf], *, keep: bool, anew: bool) -> dict[str, dict[str, int]]:
+        """Return the unit of each file of each leaf; of tagged datasets, the units by themselves.
+
+        Unless all is made ``anew``, the units of files that are ignored, or wait, are among them.
+        """
         found: dict[str, dict[str, int]] = {}
         for leaf in driving:
             if leaf.tagged:
                 assert leaf.snapshot.commit is not None
-                found[leaf.name] = {str(u): u for u in sorted(leaf.snapshot.commit.units)}
+                there = leaf.snapshot.commit.units
+                if leaf.keeps_gone and not anew:
+                    assert self.before is not None
+                    there = there.union(self.before.units[leaf.name])
+                found[leaf.name] = {str(u): u for u in sorted(there)}
                 continue
-            known = self._known(leaf) if keep else {}
+            known = self._known(leaf, leaf.found if anew else leaf.changes) if keep else {}
             found[leaf.name] = {f.uri: known.get(f.uri) or unit_of(f.uri, self.run) for f in leaf.snapshot.files}
+            if not anew:
+                found[leaf.name] |= self._held(leaf)
         return found
 
-    def _known(self, leaf: _Leaf) -> dict[str, int]:
-        """Return the unit of each file that is as it was."""
-        if self.before is None or leaf.changes is None or leaf.name not in self.before.units:
-            return {}
+    def _was(self, leaf: _Leaf) -> dict[str, int]:
+        """Return the unit that each file had."""
+        assert self.before is not None
+        files = self.before.state.sources[leaf.name].files
+        return {f.uri: unit for f, unit in zip(files, self.before.units[leaf.name], strict=True)}
+
+    def _held(self, leaf: _Leaf) -> dict[str, int]:
+        """Return the units of files that are not there, or not to be read, and stay as they were."""
+        assert leaf.changes is not None
         name = leaf.changes.name or str
-        was = self.before.state.sources[leaf.name].files
-        units = {f.uri: unit for f, unit in zip(was, self.before.units[leaf.name], strict=True)}
-        changed = {f.uri for f in (*leaf.changes.modified, *leaf.changes.truncated)}
-        changed |= {g.file.uri for g in leaf.changes.grown}
+        there = {name(f.uri) for f in leaf.snapshot.files}
+        units = self._was(leaf)
+        return {f.uri: units[f.uri] for f in leaf.held if f.uri not in there}
+
+    def _known(self, leaf: _Leaf, changes: Changes | None) -> dict[str, int]:
+        """Return the unit of each file that is as it was."""
+        if self.before is None or changes is None or leaf.name not in self.before.units:
+            return {}
+        name, units = changes.name or str, self._was(leaf)
+        changed = {f.uri for f in (*changes.modified, *changes.truncated)}
+        changed |= {g.file.uri for g in changes.grown}
         known = {
             f.uri: units[name(f.uri)] for f in leaf.snapshot.files if name(f.uri) in units and f.uri not in changed
         }
-        return known | {m.now.uri: units[m.before.uri] for m in leaf.changes.moved}
+        return known | {m.now.uri: units[m.before.uri] for m in changes.moved}
 
     def _difference(
         self, driving: list[_Leaf], units: Mapping[str, dict[str, int]]
@@ -366,8 +484,10 @@ class _Decision:
         driving: list[_Leaf],
         units: Mapping[str, dict[str, int]],
         generation: str,
+        *,
+        anew: bool,
     ) -> dict[str, Any]:
-        state = State({leaf.name: leaf.consumed for leaf in (*fixed, *driving)})
+        state = State({n.name: n.consumed if anew else n.consumed_and_held for n in (*fixed, *driving)})
         return {
             **state.to_dict(),
             "fingerprint": plan.to_dict(),

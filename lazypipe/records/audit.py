@@ -316,7 +316,9 @@ def _persons(makers: Iterable[_Maker]) -> list[dict[str, Any]]:
 def _failures(entries: Sequence[Entry], target: Published, before: int) -> list[Entry]:
     """Return the pipeline's runs between the version before and this one that did not end well."""
     ended = runs(entries, None, target.entry.pipeline, None, None, None)
-    return [e for e in ended if before < e.number < target.entry.number and e.status not in ("done", "unchanged")]
+    return [
+        e for e in ended if before < e.number < target.entry.number and e.status not in ("done", "unchanged", "waiting")
+    ]
 
 
 def _failed(ledger: Ledger, entry: Entry) -> dict[str, Any]:

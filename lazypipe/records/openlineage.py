@@ -22,7 +22,10 @@ __all__ = ["NAMESPACE", "run_event", "run_uuid"]
 NAMESPACE = "lazypipe"
 """The namespace of jobs, where none is given."""
 _CORE = f"{SPEC}/2-0-2/OpenLineage.json#/$defs"
-_TYPES: Mapping[str, str] = {"running": "START", "done": "COMPLETE", "unchanged": "COMPLETE", "interrupted": "ABORT"}
+_WELL = ("done", "unchanged", "waiting")
+"""How runs end in which nothing went wrong."""
+
+_TYPES: Mapping[str, str] = {"running": "START", **dict.fromkeys(_WELL, "COMPLETE"), "interrupted": "ABORT"}
 
 
 def run_uuid(run: str, job: str, namespace: str = NAMESPACE) -> str:
@@ -126,7 +129,7 @@ def _run(
             run={"runId": run_uuid(parent["run"], parent["job"], of)},
             job={"namespace": of, "name": parent["job"]},
         )
-    if body["status"] not in ("running", "done", "unchanged"):
+    if body["status"] not in ("running", *_WELL):
         told = dict.fromkeys(str(e) for e in (body.get("error"), *(s["error"] for s in body["segments"])) if e)
         message = public(plan.redact("\n".join(told))) or f"the run is {body['status']}"
         found["errorMessage"] = facet("ErrorMessageRunFacet", message=message, programmingLanguage="python")

@@ -38,6 +38,7 @@ from lazypipe.plan.executed import Executed
 from lazypipe.plan.reader import Capture
 from lazypipe.run.blame import explain_failure, join_sides
 from lazypipe.run.corrupt import admitted, files_set_aside
+from lazypipe.run.delivery import listing
 from lazypipe.run.recorder import Aside, Recorder
 from lazypipe.run.result import SegmentResult
 from lazypipe.spec import taps
@@ -79,14 +80,17 @@ class Run:
     published: dict[str, tuple[Dataset, Commit]] = field(default_factory=dict)
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
     checked: set[FileInfo] = field(default_factory=set)
+    hashes: dict[FileInfo, str] = field(default_factory=dict)
 
     def look(self, name: str) -> Snapshot:
-        """List a source, once per run; without the files that are known to be corrupt."""
+        """List a source, once per run; without the files that are not whole yet, or known to be corrupt."""
         if name not in self.snapshots:
             source = self.plan.nodes[name].source
             assert source is not None
             # a corrupt file is told by looking into it
-            listed = source.listing() if source.on_corrupt == "fail" else source.snapshot()
+            listed = listing(self.plan, source, self.now)
+            if source.on_corrupt != "fail":
+                listed = source.looked_at(listed)
             self.snapshots[name] = admitted(self, source, listed)
         return self.snapshots[name]
 

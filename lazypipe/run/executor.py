@@ -163,8 +163,11 @@ class _Execution:
         by_node = {s.node: s for s in self.run.plan.segments if s.nodes}
         started = time.perf_counter()
         try:
-            if any(by_node[n].output is not None and n not in self.run.kept for n in self._read(segment, by_node)):
-                self.results.append(SegmentResult(segment.name, "blocked", segment.output))
+            missing = [
+                n for n in self._read(segment, by_node) if by_node[n].output is not None and n not in self.run.kept
+            ]
+            if missing:
+                self.results.append(self._held_up(segment, [by_node[n].name for n in missing]))
                 return
             work = self.decide(segment)
         except LazypipeError as error:
@@ -173,8 +176,8 @@ class _Execution:
         except KeyboardInterrupt:
             self.results.append(self._ended(segment, "interrupted", _stopped(), started))
             return
-        if work.kind == "none":
-            self.results.append(self._unchanged(segment, work, started))
+        if work.kind in ("none", "wait"):
+            self.results.append(self._idle(segment, work, started))
             return
         for name in self._read(segment, by_node):
             inner = by_node[name]
@@ -195,7 +198,28 @@ class _Execution:
     def decide(self, segment: Segment) -> Work:
         """Say what is to be done for an output."""
         run = self.run
-        return decide(run.plan, segment, run.look, run=run.id, listed=time.time_ns(), full=run.full)
+        return decide(run.plan, segment, run.look, run=run.id, listed=time.time_ns(), full=run.full, hashes=run.hashes)
+
+    def _held_up(self, segment: Segment, by: Sequence[str]) -> SegmentResult:
+        """Return the outcome where what a segment reads was not brought up to date: it waits too, or is blocked."""
+        above = [r for r in self.results if r.name in by]
+        status: Status = "waiting" if all(r.status == "waiting" for r in above) else "blocked"
+        return SegmentResult(segment.name, status, segment.output, why=above[0].why if status == "waiting" else None)
+
+    def _idle(self, segment: Segment, work: Work, started: float) -> SegmentResult:
+        """Return the outcome where there is nothing to do, or not yet."""
+        if work.kind == "none":
+            return self._unchanged(segment, work, started)
+        return SegmentResult(
+            segment.name,
+            "waiting",
+            segment.output,
+            uri=self.run.plan.redact(self.run.plan.outputs[segment.name].to),
+            why=work.why,
+            corrupt=files_set_aside(self.run, segment),
+            seconds=time.perf_counter() - started,
+            corrupt=files_set_aside(self.run, segment),
+        )
 
     def _unchanged(self, segment: Segment, work: Work, started: float) -> SegmentResult:
         assert segment.output is not None
@@ -216,6 +240,7 @@ class _Execution:
             files=len(commit.files),
             why=work.why,
             seconds=time.perf_counter() - started,
+            corrupt=files_set_aside(self.run, segment),
         )
 
     def result(self) -> RunResult:
@@ -247,6 +272,8 @@ class _Execution:
                 return result
             if segment.output is not None:
                 work = self.decide(segment)  # without the files that were set aside
+                if work.kind in ("none", "wait"):
+                    return self._idle(segment, work, started)
 
     def _try(self, attempt: Attempt, segment: Segment, started: float) -> SegmentResult | None:
         """Return the outcome of one try; None where corrupt files were in its way, and are now set aside."""

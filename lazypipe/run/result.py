@@ -15,13 +15,24 @@ from lazypipe.storage.corrupt import CorruptFile
 
 __all__ = ["RunResult", "SegmentResult", "Status"]
 
-Status = Literal["done", "unchanged", "gate_failed", "error", "interrupted", "blocked", "running"]
-_WORST: tuple[Status, ...] = ("interrupted", "error", "gate_failed", "blocked", "running", "done", "unchanged")
+Status = Literal["done", "unchanged", "gate_failed", "error", "interrupted", "blocked", "waiting", "running"]
+_WORST: tuple[Status, ...] = (
+    "interrupted",
+    "error",
+    "gate_failed",
+    "blocked",
+    "waiting",
+    "running",
+    "done",
+    "unchanged",
+)
 
 
 @dataclass(frozen=True)
 class SegmentResult:
     """One segment's outcome. ``version`` is the commit that its output got, None if it got none; ``why`` it had work to do, or none.
+
+    One that is ``waiting`` reads a delivery that is not whole yet, as ``why`` says: what was published before stays in force.
 
     ``rows`` and the gates' reports are those of the whole output, ``written`` are the rows that this run wrote.
 
@@ -103,8 +114,8 @@ class RunResult:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 1 a gate failed, 3 anything else went wrong."""
-        return {"done": 0, "unchanged": 0, "gate_failed": 1}.get(self.status, 3)
+        """0 done, or waiting for a delivery; 1 a gate failed; 3 anything else went wrong."""
+        return {"done": 0, "unchanged": 0, "waiting": 0, "gate_failed": 1}.get(self.status, 3)
 
     @property
     def gates(self) -> Mapping[str, GateReport]:

@@ -16,11 +16,12 @@ from lazypipe.errors import SourceError, first_line
 from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
 
-__all__ = ["HashCache", "hash_file", "hash_files", "unchanged"]
+__all__ = ["PIECE", "HashCache", "hash_file", "hash_files", "unchanged", "unreadable"]
 
+PIECE = 1 << 20
+"""Bytes of a remote file that are read at a time, and up to which more threads cost more than they bring."""
 _LARGE = 1 << 23
-"""From here on a file is mapped and hashed by all cores; below, starting threads takes longer than hashing."""
-_PIECE = 1 << 20
+"""Bytes of a local file that are read at a time. Not mapped: a file that is cut short meanwhile would end the process."""
 _YOUNG = 2_000_000_000
 """Nanoseconds within which a file may be written again under the same stamp, as file systems tick."""
 _MOST = 100_000
@@ -45,22 +46,33 @@ def hash_file(uri: str, storage_options: Mapping[str, Any] | None = None) -> str
     try:
         return _local(uris.local_path(uri)) if uris.is_local(uri) else _remote(uri, storage_options)
     except Exception as error:  # whatever a file system raises, the caller learns which file it was
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
-        raise SourceError(f"cannot be read: {reason}", uri=uri, fix="check path, rights and network") from error
+        raise unreadable(uri, error) from error
+
+
+def unreadable(uri: str, error: Exception) -> SourceError:
+    """Return the error that says which file cannot be read, and why."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+    return SourceError(f"cannot be read: {reason}", uri=uri, fix="check path, rights and network")
 
 
 def _local(path: str) -> str:
-    if os.path.getsize(path) >= _LARGE:
-        return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()
-    with open(path, "rb") as file:
-        return blake3(file.read()).hexdigest()
+    # without a file object: opening one costs as much as hashing a small file
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        first = os.read(file, PIECE)
+        made = blake3(first, max_threads=blake3.AUTO if len(first) == PIECE else 1)
+        while chunk := os.read(file, _LARGE):
+            made.update(chunk)
+        return made.hexdigest()
+    finally:
+        os.close(file)
 
 
 def _remote(uri: str, storage_options: Mapping[str, Any] | None) -> str:
     fs, path = uris.file_system(uri, storage_options)
     digest = blake3()
     with fs.open(path, "rb") as file:
-        while piece := file.read(_PIECE):
+        while piece := file.read(PIECE):
             digest.update(piece)
     return digest.hexdigest()
 

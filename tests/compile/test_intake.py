@@ -107,7 +107,7 @@ def test_of_a_dataset_only_some_can_be_said(key: str, value: Any, message: str) 
 
 def test_markers_and_manifests_hold_no_data(tmp_path: Path) -> None:
     pl.DataFrame({"x": [1]}).write_csv(tmp_path / "a.csv")
-    (tmp_path / "manifest.csv").write_text("name\na.csv\n")
+    (tmp_path / "manifest.csv").write_text("name,size\na.csv,4\n")
     (tmp_path / "a.csv.done.csv").write_text("")
     says = {"manifest": "manifest.csv", "marker": "{name}.done.csv"}
     pipe = lp.pipeline("p", base=str(tmp_path)).source("a", "*.csv", expect=says).output("a", "out").build()
@@ -116,7 +116,7 @@ def test_markers_and_manifests_hold_no_data(tmp_path: Path) -> None:
 
 
 def test_markers_and_manifests_alone_are_no_data(tmp_path: Path) -> None:
-    (tmp_path / "manifest.csv").write_text("name\na.csv\n")
+    (tmp_path / "manifest.csv").write_text("name,size\na.csv,4\n")
     pipe = lp.pipeline("p", base=str(tmp_path)).source("a", "*.csv", expect={"manifest": "manifest.csv"})
     with pytest.raises(lp.SourceError) as caught:
         pipe.output("a", "out").build().compile()

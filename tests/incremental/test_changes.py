@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import SourceError
 from lazypipe.incremental.changes import Changes, allowed, compare
-from lazypipe.incremental.hashing import hash_file, hasher, prefix_hasher
+from lazypipe.incremental.hashing import hasher, prefix_hasher
 from lazypipe.incremental.state import Consumed, ConsumedFile
+from lazypipe.storage.content import hash_file
 from lazypipe.storage.files import FileInfo, expand
 from lazypipe.storage.log import Commit, DataFile
 

@@ -13,6 +13,7 @@ from blake3 import blake3
 from lazypipe.errors import SourceError
 from lazypipe.incremental import hashing
 from lazypipe.incremental.stamps import moment_of, nanoseconds
+from lazypipe.storage.content import hash_file
 from lazypipe.storage.files import FileInfo
 
 
@@ -31,7 +32,7 @@ def put(uri: str, content: bytes) -> None:
 def test_hashes_are_those_of_the_bytes(uri: str, size: int) -> None:
     content = bytes(range(251)) * (size // 251 + 1)
     put(uri, content[:size])
-    assert hashing.hash_file(uri) == blake3(content[:size]).hexdigest()
+    assert hash_file(uri) == blake3(content[:size]).hexdigest()
     assert hashing.hasher()(FileInfo(uri, size)) == blake3(content[:size]).hexdigest()
     for start in (0, 1, size // 2, size, size + 5):
         assert hashing.hash_prefix(uri, start) == blake3(content[: min(start, size)]).hexdigest()
@@ -45,7 +46,7 @@ def test_a_start_that_ends_within_a_line_equals_no_other(uri: str) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    for function in (hashing.hash_file, lambda uri: hashing.hash_prefix(uri, 5)):
+    for function in (hash_file, lambda uri: hashing.hash_prefix(uri, 5)):
         for uri, reason in {
             f"{tmp_path}/no": "No such file or directory",
             str(tmp_path): "Is a directory",

@@ -1,0 +1,181 @@
+"""What incremental runs cost, against the least that they could cost.
+
+    uv run python benchmarks/runs.py [--runs 5] [--files 10000]
+
+- nothing changed: a run over 10,000 files, against a bare recursive listing with stat;
+- one of 1,000 files changed: a run, against a first run over that one file alone;
+- long history: a run that finds nothing changed after 1,000 commits, against one after 10;
+- the first run over 10 M rows in 10 files (filter, derive, one output), against the same query by hand, straight into one file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+from common import DATA, Clock, measure, orders, publish
+
+import lazypipe as lp
+
+OLD = 1_700_000_000
+PAIRS = {
+    "nothing changed": "bare listing",
+    "one file changed": "one file alone",
+    "after 1,000 commits": "after 10 commits",
+    "first run": "by hand",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--child", metavar=("VARIANT", "FILES"), nargs=2)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--files", type=int, default=10_000)
+    options = parser.parse_args()
+    if options.child:
+        VARIANTS[options.child[0]](int(options.child[1]))
+        return
+    many(options.files), many(1_000, 10_000), orders(10)
+    for commits in (10, 1_000):
+        with_history(commits)
+    run_over(many(options.files), "noop")
+    variants = {name: (name, str(options.files)) for pair in PAIRS.items() for name in pair}
+    found = measure(__file__, variants, runs=options.runs)
+    rows = [
+        {
+            "what": name,
+            "seconds": round(found[name]["seconds"], 4),
+            "against": other,
+            "its seconds": round(found[other]["seconds"], 4),
+            "ratio": round(found[name]["seconds"] / found[other]["seconds"], 2),
+            "peak MB": round(found[name]["peak_mb"]),
+        }
+        for name, other in PAIRS.items()
+    ]
+    publish(
+        "runs", rows, note=f"{options.files} files of 100 rows; 1,000 files of 10,000 rows; medians, compile included"
+    )
+
+
+def many(count: int, rows: int = 100) -> Path:
+    """Make (once) a folder of Parquet files that were written long ago."""
+    folder = DATA / f"many-{count}-{rows}"
+    if not folder.exists():
+        made = Path(tempfile.mkdtemp(dir=DATA))
+        for number in range(count):
+            path = made / f"f{number:06}.parquet"
+            key = pl.int_range(number * rows, (number + 1) * rows, eager=True)
+            pl.DataFrame({"id": key, "x": key.hash(1) % 1000, "text": "t" + key.cast(pl.String)}).write_parquet(path)
+            os.utime(path, (OLD, OLD))
+        made.rename(folder)
+    return folder
+
+
+def pipeline(folder: Path, base: Path, pattern: str = "*.parquet") -> lp.Pipeline:
+    columns = {"columns": {"id": "Int64", "x": "UInt64", "text": "String"}}
+    return (
+        lp.pipeline("p", base=str(base), audit="off")
+        .source("a", f"{folder}/{pattern}", contract=columns)
+        .stage("b", "a", do=[{"filter": "x > 10"}, {"derive": {"y": "x * 2"}}])
+        .output("b", "out/b")
+        .build()
+    )
+
+
+def run_over(folder: Path, name: str) -> Path:
+    """Have an output that is up to date."""
+    base = DATA / "outputs" / f"{folder.name}-{name}"
+    pipeline(folder, base).compile().run().raise_for_status()
+    return base
+
+
+def with_history(commits: int) -> Path:
+    base = DATA / "outputs" / f"history-{commits}"
+    folder = many(10)
+    if len(list((base / "out/b.commits").glob("*.json"))) < commits:
+        shutil.rmtree(base, ignore_errors=True)
+        for _ in range(commits):
+            pipeline(folder, base).compile().run(full=True).raise_for_status()
+    return base
+
+
+def timed(work: Callable[[], object]) -> None:
+    with Clock() as clock:
+        work()
+    clock.report()
+
+
+def listing(files: int) -> None:
+    def work() -> None:
+        for entry in os.scandir(many(files)):
+            entry.stat()
+
+    timed(work)
+
+
+def nothing(folder: Path, base: Path) -> None:
+    def work() -> None:
+        assert pipeline(folder, base).compile().run().status == "unchanged"
+
+    timed(work)
+
+
+def one_changed(_: int) -> None:
+    """Change one of a thousand files whose output is up to date; take its rows in."""
+    with tempfile.TemporaryDirectory() as folder:
+        deliveries = Path(folder) / "in"
+        shutil.copytree(many(1_000, 10_000), deliveries)
+        base = Path(folder) / "base"
+        pipeline(deliveries, base).compile().run().raise_for_status()
+        changed = deliveries / "f000500.parquet"
+        pl.read_parquet(changed).with_columns(x=pl.col("x") + 1).write_parquet(changed)
+        os.utime(changed, (OLD + 60, OLD + 60))
+        timed(lambda: pipeline(deliveries, base).compile().run().raise_for_status())
+
+
+def alone(_: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        source = many(1_000, 10_000)
+        timed(lambda: pipeline(source, Path(folder), "f000500.parquet").compile().run().raise_for_status())
+
+
+def first_run(_: int) -> None:
+    with tempfile.TemporaryDirectory(dir=DATA) as folder:
+        pipe = (
+            lp.pipeline("p", base=folder, audit="off")
+            .source("a", f"{orders(10)}/orders-00[0-9].parquet")
+            .stage("b", "a", do=[{"filter": "quantity > 1"}, {"derive": {"net": "amount / 1.19"}}])
+            .output("b", "out/b")
+            .build()
+        )
+        timed(lambda: pipe.compile().run().raise_for_status())
+
+
+def by_hand(_: int) -> None:
+    with tempfile.TemporaryDirectory(dir=DATA) as folder:
+        names = [f"{orders(10)}/orders-{n:03}.parquet" for n in range(10)]
+        query = (
+            pl.scan_parquet(names, glob=False).filter(pl.col("quantity") > 1).with_columns(net=pl.col("amount") / 1.19)
+        )
+        timed(lambda: query.sink_parquet(f"{folder}/out.parquet", engine="streaming"))
+
+
+VARIANTS: dict[str, Callable[[int], None]] = {
+    "bare listing": listing,
+    "nothing changed": lambda files: nothing(many(files), DATA / "outputs" / f"{many(files).name}-noop"),
+    "one file changed": one_changed,
+    "one file alone": alone,
+    "after 10 commits": lambda _: nothing(many(10), with_history(10)),
+    "after 1,000 commits": lambda _: nothing(many(10), with_history(1_000)),
+    "first run": first_run,
+    "by hand": by_hand,
+}
+
+
+if __name__ == "__main__":
+    main()
