@@ -143,6 +143,7 @@ class Attempt:
         commit = self._publish(sink, written, earlier, expected, hashes)
         if commit is not None:
             self.all.published.setdefault(self.segment.node, (self._dataset(), commit))
+        gates = self.reports()  # while it is still known that rows carry their units
         rows = self._frame_of_files(sink, written) if commit is None else self._dataset().scan(commit)
         self.all.kept.setdefault(self.segment.node, rows)
         now: Commit | Written = written if commit is None else commit
@@ -158,7 +159,7 @@ class Attempt:
             written=written.rows,
             why=self.work.why or None,
             seconds=time.perf_counter() - started,
-            gates=self.reports(),
+            gates=gates,
             counts=dict(self.counters),
             corrupt=files_set_aside(self.all, self.segment),
             executed=Executed(self.segment.node, self.capture, self.beneath),
