@@ -17,7 +17,7 @@ from lazypipe.compile.audit import BoundAudit, bind_audit
 from lazypipe.compile.changed import PlanChanges, plan_changes
 from lazypipe.compile.contract import cell_checks
 from lazypipe.compile.delta import Strategy, strategies
-from lazypipe.compile.fingerprint import pipeline_fingerprints
+from lazypipe.compile.fingerprint import pipeline_fingerprints, same_rules
 from lazypipe.compile.lineage import Parts, pipeline_lineage, pipeline_tags
 from lazypipe.compile.node import Node, compile_checks, compile_steps
 from lazypipe.compile.openlineage import bind_openlineage
@@ -42,6 +42,7 @@ from lazypipe.storage.shape import Shape
 __all__ = ["CompiledPipeline", "bind_outputs", "compile_pipeline"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATER = datetime(1987, 6, 5, 4, 3, 2, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -132,13 +133,17 @@ class CompiledPipeline:
     def _fingerprints(self) -> Mapping[str, Fingerprint]:
         return MappingProxyType(pipeline_fingerprints(self._parts, self._rules))
 
-    def _rules(self, name: str) -> tuple[Check, ...]:
+    def looks_at_the_clock(self, name: str) -> bool:
+        """Whether rules of a source or stage may find something else of the same rows at another time."""
+        return not same_rules(self._rules(name), self._rules(name, _LATER))
+
+    def _rules(self, name: str, now: datetime = EPOCH) -> tuple[Check, ...]:
         """Return the checks of a source or stage as they are at one time for all, so that they are others only if rules are."""
         node = self.nodes[name]
         written = self.pipeline.sources.get(name) or self.pipeline.stages.get(name)
         if written is None or not written.gate:
             return node.checks
-        params = {**self.params, "now": EPOCH}
+        params = {**self.params, "now": now}
 
         def make_scope(step: Step, owner: type[Arguments]) -> Scope:
             return Scope(owner, step, params=params, guard=_unwatched)

@@ -30,7 +30,7 @@ from lazypipe.spec.types import dtype_name
 from lazypipe.sql import empty
 from lazypipe.storage.shape import refitted
 
-__all__ = ["pipeline_fingerprints"]
+__all__ = ["pipeline_fingerprints", "same_rules"]
 
 
 def pipeline_fingerprints(parts: Parts, rules: Callable[[str], Sequence[Check]]) -> dict[str, Fingerprint]:
@@ -50,6 +50,11 @@ def pipeline_fingerprints(parts: Parts, rules: Callable[[str], Sequence[Check]])
         if name not in parts.nodes:
             found[name] = found[output.stage]
     return found
+
+
+def same_rules(one: Sequence[Check], other: Sequence[Check]) -> bool:
+    """Whether checks find and do the same."""
+    return [*map(_arguments, one)] == [*map(_arguments, other)]
 
 
 def _fingerprint(node: Node, rules: Sequence[Check], states: Mapping[str, State]) -> Fingerprint:

@@ -254,6 +254,8 @@ class _Decision:
             why = f"the definition changed: {changed if not changed.same else 'partitions, or rules ahead of it'}"
         elif news:
             why = "; ".join(news)
+        elif any(self.plan.looks_at_the_clock(n) for n in self._judged()):
+            why = "rules about the clock are judged again"
         else:
             why = ""
         generation = before.generation if before is not None and not news else self.run
@@ -273,6 +275,16 @@ class _Decision:
         live = {u for of in reused.values() for u in of.values()}
         figures = tuple(f for f in before.figures if not live.isdisjoint(f.units))
         return Work("units", said, self._reading(driving, new), gone, tallies, figures, self.strategy.cut, info)
+
+    def _judged(self) -> set[str]:
+        """Return the nodes whose gates judge in a run for this output: also those of what is kept for that run only."""
+        kept = {s.node: s for s in self.plan.segments if s.output is None}
+        found, left = set[str](), [self.segment]
+        while left:
+            segment = left.pop()
+            found.update(segment.nodes)
+            left += [kept[n] for n in segment.reads if n in kept]
+        return found
 
     def _moved(self, leaf: _Leaf, units: Mapping[str, Mapping[str, int]]) -> bool:
         assert self.before is not None

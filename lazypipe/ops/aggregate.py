@@ -80,21 +80,22 @@ class Aggregate(Operation):
         return Fold(each, lambda rows: rows.group_by(by).agg(exprs) if by else rows.select(exprs))
 
 
-_ADD_UP = ("sum", "count", "min", "max", "avg", "mean")
+_ADD_UP = ("sum", "count", "min", "max", "avg")
 
 
 def _figures(
     name: str, function: str, argument: str, schema: pl.Schema, scope: Scope
 ) -> tuple[dict[str, pl.Expr], pl.Expr] | None:
     """Return what is kept of each part, and what all parts together make of it; None if that would not be the same."""
-    if function in ("avg", "mean"):
-        dtype = sql.dtype_of(sql.bind(argument, schema, scope.params), schema)
+    if function == "avg":
+        value = sql.bind(argument, schema, scope.params)
+        dtype = sql.dtype_of(value, schema)
         if not (dtype.is_integer() or dtype in (pl.Float64, pl.Boolean)):
             return None
-        total, count = (sql.bind(f"{f}({argument})", schema, scope.params) for f in ("sum", "count"))
+        count = sql.bind(f"count({argument})", schema, scope.params)
         number = pl.col(f"{name}_count").sum()
         mean = pl.when(number > 0).then(pl.col(f"{name}_sum").sum() / number)
-        return {f"{name}_sum": total.cast(pl.Float64), f"{name}_count": count}, mean
+        return {f"{name}_sum": value.cast(pl.Float64).sum(), f"{name}_count": count}, mean
     figure = {name: sql.bind(f"{function}({argument})", schema, scope.params)}
     number = pl.col(name)
     # the sum of no values is null in SQL

@@ -147,6 +147,7 @@ class Attempt:
         commit = self._publish(sink, written, earlier, expected, hashes)
         if commit is not None:
             self.all.published.setdefault(self.segment.node, (self._dataset(), commit))
+        gates = self.reports()  # while it is still known that rows carry their units
         rows = self._frame_of_files(sink, written) if commit is None else self._dataset().scan(commit)
         self.all.kept.setdefault(self.segment.node, rows)
         now: Commit | Written = written if commit is None else commit
@@ -162,7 +163,7 @@ class Attempt:
             written=written.rows,
             why=self.work.why or None,
             seconds=time.perf_counter() - started,
-            gates=self.reports(),
+            gates=gates,
             counts=dict(self.counters),
             corrupt=files_set_aside(self.all, self.segment),
             executed=Executed(self.segment.node, self.capture, self.beneath),
@@ -600,11 +601,12 @@ class Attempt:
                 uri=self.plan.redact(self.target),
                 fix="run again: nothing of this run became visible",
             )
+        again, worn = self._compact(sink)
         for name, tap in self.taps.items():
             self._publish_quarantine(name, tap, self._frame_of_files(sink, written))
         self.published = True
         more = () if earlier is None else self._hashing(sink, earlier)()
-        files = (*more, *hashes())
+        files = (*more, *hashes(), *again)
         if isinstance(sink, ExportSink):
             sink.publish()
             self.all.recorder.written[self.segment.name] = files
@@ -634,9 +636,26 @@ class Attempt:
             tagged=self.work.told_apart,
             gone=self.work.gone if self.work.told_apart else (),
             figures=(*self.work.figures, *self.figures),
+            without=worn,
         )
         self.all.recorder.written[self.segment.name] = files
         return commit
+
+    def _compact(self, sink: DatasetSink | ExportSink) -> tuple[tuple[DataFile, ...], frozenset[str]]:
+        """Write those rows once more whose file would hold more dead than live ones; return files, and what they replace."""
+        commit = self._dataset().latest() if self.work.kind == "units" and self.work.told_apart else None
+        worn = () if commit is None else self._dataset().worn(commit, self.work.gone)
+        if commit is None or not worn:
+            return (), frozenset()
+        assert isinstance(sink, DatasetSink)
+        again = replace(sink, prefix=f"{sink.prefix}c")
+        self.staged.append(again)
+        live = commit.units - self.work.gone
+        rows = self._dataset().scan(replace(commit, files=worn), only=live, tags=True)
+        counted = count_units(
+            self.target, again.write(rows).files, commit.schema, commit.partition_by, again.storage_options
+        )
+        return self._hashing(again, Written(counted))(), frozenset(f.path for f in worn)
 
     def _tallies(self) -> dict[str, Any]:
         """Return what each gate has counted of each unit, in this run and before."""

@@ -100,6 +100,11 @@ class Dataset:
             tags=tags,
         )
 
+    def worn(self, commit: Commit, gone: Iterable[int]) -> tuple[DataFile, ...]:
+        """Return the files of which more than half will be dead rows, once these units are gone too, and some are not."""
+        left_out = commit.gone.union(gone)
+        return tuple(f for f in commit.files if f.rows < 2 * f.dead(left_out) < 2 * f.rows)
+
     def scan_units(self, commit: Commit, units: Units) -> pl.LazyFrame:
         """Return a lazy scan of some units of a commit, each row with its own; of rows that do not know theirs, by data file."""
         if commit.tagged:
@@ -123,6 +128,7 @@ class Dataset:
         tagged: bool = False,
         gone: Iterable[int] = (),
         figures: Iterable[DataFile] = (),
+        without: Container[str] = (),
     ) -> Commit:
         """Publish written files as the next version, in one step.
 
@@ -139,6 +145,8 @@ class Dataset:
             Units whose rows are no longer part of this version.
         figures
             Files beside the log from which this version was made.
+        without
+            Paths of files of the commit before that are no longer part of this version: their rows are in ``files``.
 
         Raises
         ------
@@ -165,7 +173,8 @@ class Dataset:
                     fix="run once with mode: replace",
                 )
             left_out = previous.gone.union(gone)
-            kept = tuple(f for f in previous.files if f.dead(left_out) < f.rows or not f.units)
+            stay = (f for f in previous.files if f.path not in without)
+            kept = tuple(f for f in stay if f.dead(left_out) < f.rows or not f.units)
             left_out &= {u for f in kept for u in f.units}
         made = Commit(
             version=number + 1,

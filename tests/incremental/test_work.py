@@ -1,0 +1,218 @@
+"""What a run decides to do for an output, and what it says of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import lazypipe as lp
+from lazypipe.errors import StorageError
+from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.numbered import seal
+
+BASE: dict[str, Any] = {
+    "version": 1,
+    "name": "p",
+    "sources": {"a": {"uri": "in/*.parquet"}},
+    "stages": {"s": {"from": "a", "do": [{"filter": "x >= 0"}]}},
+    "outputs": {"s": {"to": "out/s"}},
+}
+CLOCK = 1_700_000_000
+
+
+def deliver(root: Path, name: str, rows: list[int], *, later: int = 0) -> Path:
+    path = root / "in" / f"{name}.parquet"
+    path.parent.mkdir(exist_ok=True)
+    pl.DataFrame({"x": rows}, schema={"x": pl.Int64()}).write_parquet(path)
+    os.utime(path, (CLOCK + later, CLOCK + later))
+    return path
+
+
+def run(root: Path, data: dict[str, Any] = BASE, *, now: datetime | None = None, **more: Any) -> lp.RunResult:
+    result = lp.Pipeline.from_dict(data, base=str(root)).compile(now=now).run(now=now, **more)
+    result.raise_for_status()
+    return result
+
+
+def held(root: Path, name: str = "s", **which: Any) -> list[int]:
+    return sorted(lp.scan(str(root / "out" / name), **which).collect()["x"].to_list())
+
+
+def why(result: lp.RunResult) -> str:
+    (segment,) = result.segments
+    return f"{segment.status}: {segment.why}"
+
+
+def test_what_is_done_is_said(tmp_path: Path) -> None:
+    deliver(tmp_path, "1", [1, -1])
+    assert why(run(tmp_path)) == "done: nothing was consumed yet"
+    assert why(run(tmp_path)) == "unchanged: nothing changed: a: 1 unchanged"
+    deliver(tmp_path, "2", [2])
+    assert why(run(tmp_path)) == "done: a: 1 added, 1 unchanged"
+    deliver(tmp_path, "2", [3, 4], later=9)
+    assert why(run(tmp_path)) == "done: a: 1 modified, 1 unchanged"
+    (tmp_path / "in" / "1.parquet").unlink()
+    assert why(run(tmp_path)) == "done: a: 1 removed, 1 unchanged"
+    assert held(tmp_path) == [3, 4]
+    assert why(run(tmp_path, full=True)) == "done: made anew, as asked for"
+    changed = {**BASE, "stages": {"s": {"from": "a", "do": [{"filter": "x > 3"}]}}}
+    assert why(run(tmp_path, changed)).startswith("done: the definition changed: ")
+    assert held(tmp_path) == [4]
+
+
+def test_other_partitions_are_another_definition(tmp_path: Path) -> None:
+    deliver(tmp_path, "1", [1, 2])
+    data = {**BASE, "stages": {"s": {"from": "a", "do": [{"derive": {"k": "x % 2"}}]}}}
+    run(tmp_path, data)
+    parted = {**data, "outputs": {"s": {"to": "out/s", "partition_by": "k"}}}
+    assert why(run(tmp_path, parted)) == "done: the definition changed: partitions, or rules ahead of it"
+    assert held(tmp_path) == [1, 2]
+    assert len(list((tmp_path / "out" / "s").glob("k=*"))) == 2
+
+
+def test_files_that_have_not_changed_are_not_read(tmp_path: Path) -> None:
+    first = deliver(tmp_path, "1", [1, 2])
+    run(tmp_path)
+    whole = first.read_bytes()
+    footer = int.from_bytes(whole[-8:-4], "little") + 8  # columns are learned from footers
+    first.write_bytes(b"x" * (len(whole) - footer) + whole[-footer:])
+    os.utime(first, (CLOCK, CLOCK))
+    deliver(tmp_path, "2", [3])
+    assert why(run(tmp_path)) == "done: a: 1 added, 1 unchanged"
+    assert held(tmp_path) == [1, 2, 3]
+    # and as soon as it has to be read, it is noticed
+    with pytest.raises(lp.LazypipeError):
+        run(tmp_path, full=True)
+    assert held(tmp_path) == [1, 2, 3]
+
+
+def test_a_commit_by_another_program_counts_as_nothing_consumed(tmp_path: Path) -> None:
+    deliver(tmp_path, "1", [1])
+    run(tmp_path)
+    dataset = Dataset(str(tmp_path / "out/s"))
+    commit = dataset.read()
+    dataset.commit(commit.files, commit.schema, run="by hand", time=datetime(2024, 1, 1, tzinfo=UTC), tagged=True)
+    assert why(run(tmp_path)) == "done: nothing was consumed yet"
+    assert held(tmp_path) == [1]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"fingerprint": {}}, {"fingerprint": None}, {"fingerprint": {"rows": 1}}, {"layout": ...}, {"units": ...}],
+)
+def test_what_was_consumed_may_be_damaged(tmp_path: Path, damage: dict[str, Any]) -> None:
+    deliver(tmp_path, "1", [1])
+    run(tmp_path)
+    (path,) = (tmp_path / "out" / "s.commits").glob("*.json")
+    body = json.loads(path.read_text())
+    body.pop("blake3")
+    said = body["info"]["consumed"]
+    for key, value in damage.items():
+        if value is ...:
+            del said[key]
+        else:
+            said[key] = value
+    path.write_text(json.dumps(body | {"blake3": seal(body)}))
+    with pytest.raises(StorageError, match="what the output has consumed is damaged; run once in full"):
+        run(tmp_path)
+    run(tmp_path, full=True)
+    assert held(tmp_path) == [1]
+    assert why(run(tmp_path)).startswith("unchanged")
+
+
+# rules about the clock
+
+FRESH: dict[str, Any] = {
+    **BASE,
+    "stages": {
+        "s": {
+            "from": "a",
+            "do": [{"derive": {"at": "TIMESTAMP '2024-01-01 00:00:00'"}}],
+            "gate": [{"freshness": {"column": "at", "within": "2d"}}],
+        }
+    },
+}
+
+
+def test_rules_about_the_clock_are_judged_again(tmp_path: Path) -> None:
+    deliver(tmp_path, "1", [1])
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    run(tmp_path, FRESH, now=start)
+    assert why(run(tmp_path, FRESH, now=start + timedelta(days=1))) == "done: rules about the clock are judged again"
+    with pytest.raises(lp.GateError, match="freshness"):
+        run(tmp_path, FRESH, now=start + timedelta(days=3))
+    assert held(tmp_path) == [1]
+
+
+@pytest.mark.parametrize("rule", ["in_past", "in_future"])
+@pytest.mark.parametrize("action", ["warn", "quarantine", "drop"])
+def test_rows_meet_the_clock_of_each_run(tmp_path: Path, rule: str, action: str) -> None:
+    at = datetime(2024, 1, 1)
+    deliver(tmp_path, "1", [1])
+    gate = [{rule: {"column": "at", "action": action}}]
+    data = {**FRESH, "stages": {"s": {**FRESH["stages"]["s"], "gate": gate}}}
+    failed = []
+    for day in (-1, 1, 2):
+        result = run(tmp_path, data, now=(at + timedelta(days=day)).replace(tzinfo=UTC))
+        assert result.segments[0].status == "done"
+        failed.append(result.gates["s"].checks[0].failed)
+        assert (held(tmp_path) == []) == (failed[-1] == 1 and action != "warn")
+    assert failed == ([1, 0, 0] if rule == "in_past" else [0, 1, 1])
+
+
+@pytest.mark.parametrize("place", ["source", "kept"])
+def test_the_clock_of_rules_ahead_counts_too(tmp_path: Path, place: str) -> None:
+    deliver(tmp_path, "1", [1])
+    gate = [{"expression": {"condition": "x < date_part('year', :now)", "action": "warn"}}]
+    stages: dict[str, Any] = {"s": {"from": "a"}}
+    outputs: dict[str, Any] = {"s": {"to": "out/s"}}
+    if place == "kept":
+        stages = {"k": {"from": "a", "gate": gate}, "s": {"from": "k"}, "t": {"from": "k"}}
+        outputs |= {"t": {"to": "out/t"}}
+    sources = {"a": {"uri": "in/*.parquet"} | ({"gate": gate} if place == "source" else {})}
+    data = {**BASE, "sources": sources, "stages": stages, "outputs": outputs}
+    run(tmp_path, data)
+    again = run(tmp_path, data)
+    assert {s.why for s in again.segments if s.output} == {"rules about the clock are judged again"}
+
+
+# dead rows
+
+
+@pytest.mark.parametrize("parts", [{}, {"partition_by": "k"}])
+def test_files_with_more_dead_rows_than_live_ones_are_written_anew(tmp_path: Path, parts: dict[str, Any]) -> None:
+    made = {"s": {"from": "a", "do": [{"derive": {"k": "x % 2"}}]}}
+    data = {**BASE, "stages": made, "outputs": {"s": {"to": "out/s", **parts}}}
+    for name, rows in {"1": [*range(10)], "2": [*range(10, 20)], "3": [*range(20, 30)]}.items():
+        deliver(tmp_path, name, rows)
+    run(tmp_path, data)
+    dataset = Dataset(str(tmp_path / "out/s"))
+    (tmp_path / "in" / "1.parquet").unlink()
+    run(tmp_path, data)
+    one_gone = dataset.read()
+    assert {f.path for f in one_gone.files} == {f.path for f in dataset.read(version=1).files}
+    assert len(one_gone.gone) == 1
+    (tmp_path / "in" / "2.parquet").unlink()
+    deliver(tmp_path, "4", [40])
+    run(tmp_path, data)
+    two_gone = dataset.read()
+    assert held(tmp_path) == [*range(20, 30), 40]
+    assert two_gone.gone == frozenset()
+    assert sum(f.rows for f in two_gone.files) == two_gone.rows == 11
+    assert not {f.path for f in two_gone.files} & {f.path for f in one_gone.files}
+    # the versions before still are what they were
+    assert held(tmp_path, version=1) == [*range(30)]
+    assert held(tmp_path, version=2) == [*range(10, 30)]
+    (tmp_path / "in" / "3.parquet").unlink()
+    run(tmp_path, data)
+    assert held(tmp_path) == [40]
+    lp.vacuum(str(tmp_path / "out/s"), keep=1, older_than=timedelta(0))
+    assert held(tmp_path) == [40]
+    found = {str(p.relative_to(tmp_path / "out/s")) for p in (tmp_path / "out/s").rglob("*.parquet")}
+    assert found == {f.path for f in dataset.read().files}
