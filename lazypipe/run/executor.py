@@ -218,7 +218,6 @@ class _Execution:
             why=work.why,
             corrupt=files_set_aside(self.run, segment),
             seconds=time.perf_counter() - started,
-            corrupt=files_set_aside(self.run, segment),
         )
 
     def _unchanged(self, segment: Segment, work: Work, started: float) -> SegmentResult:
