@@ -66,7 +66,7 @@ def test_every_write_to_the_outputs_can_fail(tmp_path: Path, call: Any) -> None:
         made.compile().run(run="first").raise_for_status()
         old = published(faults)
         faults.mend()
-        made.compile().run(run="count").raise_for_status()
+        made.compile().run(run="count", full=True).raise_for_status()
         number = faults.calls[call]
         assert number > 0
         deliver(tmp_path, 10)
@@ -161,13 +161,18 @@ def test_a_connection_that_is_lost_while_a_source_is_read(tmp_path: Path, ending
         for nth in range(1, reads + 1):
             faults.mend()
             faults.fail("read", ConnectionResetError(104, "Connection reset by peer"), nth=nth)
-            result = plan.run(run=f"lost{nth}")
+            before = Dataset(str(tmp_path / "out" / "b")).log.versions()
+            result = plan.run(run=f"lost{nth}", full=True)
+            if result.status == "done":
+                # a read that only hashes is not missed: the file is looked at again the next time
+                assert faults.calls["read"] > nth
+                continue
             assert (result.status, result.exit_code) == ("error", 3)
             error = result.segments[0].error
             assert isinstance(error, SourceError)
             assert str(error).startswith(f"faulty://a.{ending}: source 'a': ")
             assert "Connection reset by peer" in str(error)
-            assert Dataset(str(tmp_path / "out" / "b")).log.versions() == [1]
+            assert Dataset(str(tmp_path / "out" / "b")).log.versions() == before
         plan.run(run="next").raise_for_status()
         assert lp.scan(str(tmp_path / "out" / "b")).collect().height == 50
 

@@ -67,6 +67,7 @@ def live(root: Path) -> set[str]:
         dataset = Dataset(str(root / name))
         commit = dataset.read()
         files |= {f"{name}/{f.path}" for f in commit.files} | {f"{name}.commits/{commit.version:020}.json"}
+        files |= {f"{name}.commits/figures/{f.path}" for f in commit.figures}
     return files
 
 
