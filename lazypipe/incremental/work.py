@@ -194,12 +194,11 @@ def decide(
 def consumed_before(plan: CompiledPipeline, source: str) -> tuple[ConsumedFile, ...]:
     """Return the files of a source that outputs of the pipeline were made of, as they were then."""
     found: dict[ConsumedFile, None] = {}
-    for output in plan.outputs.values():
+    for output in [o for o in plan.outputs.values() if o.format == "dataset"]:
         with suppress(LazypipeError):  # what is damaged is told when the output is decided upon
-            if output.format == "dataset":
-                before = _Before.of(Dataset(output.to, output.storage_options).latest(), plan.redact(output.to))
-                if before is not None and source in before.state.sources:
-                    found |= dict.fromkeys(before.state.sources[source].files)
+            before = _Before.of(Dataset(output.to, output.storage_options).latest(), plan.redact(output.to))
+            if before is not None and source in before.state.sources:
+                found |= dict.fromkeys(before.state.sources[source].files)
     return tuple(found)
 
 
