@@ -40,7 +40,7 @@ class Work:
 
     ``units`` says per source or output what is read of it, where rows are told apart; ``gone`` are the units that leave.
     ``tallies`` are what gates counted of the units that stay, ``figures`` the files with what was kept of them, where the output
-    is made of that (``cut``). ``info`` is what the next commit says of all this.
+    is made of that (``cut``). ``info`` is what the next commit says of all this. ``version`` is the output's that it builds upon.
     """
 
     kind: Literal["none", "units", "all"]
@@ -51,6 +51,7 @@ class Work:
     figures: tuple[DataFile, ...] = field(default=(), repr=False)
     cut: tuple[str, int] | None = None
     info: Mapping[str, Any] = field(default=NOTHING, repr=False)
+    version: int | None = None
 
     @property
     def live(self) -> frozenset[int]:
@@ -148,7 +149,8 @@ def decide(
         return Work("all", strategy.reasons[0])
     commit = Dataset(output.to, output.storage_options).latest()
     before = None if full else _Before.of(commit, plan.redact(output.to))
-    return _Decision(plan, segment, strategy, commit, before, look, run, listed, full=full).work()
+    work = _Decision(plan, segment, strategy, commit, before, look, run, listed, full=full).work()
+    return replace(work, version=0 if commit is None else commit.version)
 
 
 class _Decision:
