@@ -198,6 +198,10 @@ class _Segment:
                 return f"{node.name}: {check.id} takes rows out by what stands in others"
             if (check.keys or check.measure is not None) and not last:
                 return f"{node.name}: {check.id} is a matter of all rows"
+            tolerated = check.action != "fail" or check.fail_above is not None
+            if check.keys and tolerated and any(c.action == "quarantine" for c in node.checks):
+                # what is said of a row put aside would change with rows of other files
+                return f"{node.name}: {check.id} is among the reasons of rows put aside, by what stands in others"
             if check.keys and any(c.action == "drop" or c.repair is not None for c in node.checks):
                 return f"{node.name}: {check.id} counts rows that are dropped or repaired"
         return None

@@ -118,6 +118,7 @@ class Tap:
         self._bad_bytes = 0
         self._spilled: list[Path] = []
         self._held: list[bytes] = []
+        self._held_rows = 0
 
     @property
     def removes(self) -> bool:
@@ -194,6 +195,7 @@ class Tap:
                 self._keep(bad)
             if kept is not None and kept.height:
                 self._held.append(_packed(kept))
+                self._held_rows += kept.height
         self._notify(batch.height)
         return good
 
@@ -242,7 +244,7 @@ class Tap:
         if not self._held:
             return None
         rows = _unpacked(self._held)
-        self._held = []
+        self._held, self._held_rows = [], 0
         marks = []
         for check in self._checks:
             if check.keys:
@@ -331,6 +333,7 @@ class Tap:
         total = Tally()
         for tally in (*earlier, *self.tallies.values()):
             total.add(tally)
+        total.good += self._held_rows  # as far as is known by now
         total.failed.update({i: n - total.failed[i] for i, n in self._repeated.items()})
         return GateReport(
             node=node,

@@ -42,7 +42,7 @@ class Work:
 
     ``units`` says per source or output what is read of it, where rows are told apart; ``gone`` are the units that leave.
     ``tallies`` are what gates counted of the units that stay, ``figures`` the files with what was kept of them, where the output
-    is made of that (``cut``). ``info`` is what the next commit says of all this.
+    is made of that (``cut``). ``info`` is what the next commit says of all this. ``version`` is the output's that it builds upon.
 
     With ``wait`` nothing is done yet: there is work, and what it needs of a source is not whole.
     """
@@ -55,6 +55,7 @@ class Work:
     figures: tuple[DataFile, ...] = field(default=(), repr=False)
     cut: tuple[str, int] | None = None
     info: Mapping[str, Any] = field(default=NOTHING, repr=False)
+    version: int | None = None
 
     @property
     def live(self) -> frozenset[int]:
@@ -188,7 +189,8 @@ def decide(
     commit = Dataset(output.to, output.storage_options).latest()
     before = None if full else _Before.of(commit, plan.redact(output.to))
     known = {} if hashes is None else hashes
-    return _Decision(plan, segment, strategy, commit, before, look, run, listed, known, full=full).work()
+    work = _Decision(plan, segment, strategy, commit, before, look, run, listed, known, full=full).work()
+    return replace(work, version=0 if commit is None else commit.version)
 
 
 def consumed_before(plan: CompiledPipeline, source: str) -> tuple[ConsumedFile, ...]:

@@ -126,7 +126,7 @@ class Attempt:
     def run(self, started: float) -> SegmentResult:
         """Write, audit, publish; raises whatever stops it, with what was published before untouched."""
         self._notify(0)
-        expected = self._current_version()
+        expected = self._current_version() if self.work.version is None else self.work.version
         self._refuse_changes()
         self._snapshot()
         sink, written = self._write()
@@ -142,6 +142,8 @@ class Attempt:
         hashes = self._hashing(sink, written)
         self._measure(sink, written)
         self.ended = True
+        # before anything is judged by the rows of another run
+        self._refuse_conflict(expected)
         self._audit_gates(written)
         earlier = self._rewrite(sink)
         commit = self._publish(sink, written, earlier, expected, hashes)
@@ -174,6 +176,15 @@ class Attempt:
             return 0
         latest = self._dataset().latest()
         return latest.version if latest else 0
+
+    def _refuse_conflict(self, expected: int) -> None:
+        """Raise CommitConflict where another run has committed to the output since this one looked."""
+        if self._current_version() != expected:
+            raise CommitConflict(
+                "another run has committed meanwhile",
+                uri=self.plan.redact(self.target),
+                fix="run again: nothing of this run became visible",
+            )
 
     def _dataset(self) -> Dataset:
         assert self.output is not None
@@ -286,7 +297,8 @@ class Attempt:
             spill=self.all.folder / "quarantine",
             lookup=lookup,
             notify=self._notify,
-            hold=self.holds and name == self.segment.node,
+            # rows that are held back come out of their unit's file
+            hold=self.holds and name == self.segment.node and not extra,
             key=self.plan.key(name),
             masked=self.plan.masked(name),
             raw=bool(node.raw),
@@ -594,13 +606,8 @@ class Attempt:
     ) -> Commit | None:
         if self.output is not None or self.taps:
             self.all.recorder.announce()
-        if self._current_version() != expected:
-            # told before the quarantine is replaced too, which then is that of the other run
-            raise CommitConflict(
-                "another run has committed meanwhile",
-                uri=self.plan.redact(self.target),
-                fix="run again: nothing of this run became visible",
-            )
+        # told before the quarantine is replaced too, which then is that of the other run
+        self._refuse_conflict(expected)
         again, worn = self._compact(sink)
         for name, tap in self.taps.items():
             self._publish_quarantine(name, tap, self._frame_of_files(sink, written))

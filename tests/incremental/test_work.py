@@ -51,7 +51,7 @@ def why(result: lp.RunResult) -> str:
 
 def test_what_is_done_is_said(tmp_path: Path) -> None:
     deliver(tmp_path, "1", [1, -1])
-    assert why(run(tmp_path)) == "done: nothing was consumed yet"
+    assert why(run(tmp_path)) == "done: nothing was committed yet"
     assert why(run(tmp_path)) == "unchanged: nothing changed: a: 1 unchanged"
     deliver(tmp_path, "2", [2])
     assert why(run(tmp_path)) == "done: a: 1 added, 1 unchanged"
@@ -98,7 +98,7 @@ def test_a_commit_by_another_program_counts_as_nothing_consumed(tmp_path: Path) 
     dataset = Dataset(str(tmp_path / "out/s"))
     commit = dataset.read()
     dataset.commit(commit.files, commit.schema, run="by hand", time=datetime(2024, 1, 1, tzinfo=UTC), tagged=True)
-    assert why(run(tmp_path)) == "done: nothing was consumed yet"
+    assert why(run(tmp_path)) == "done: the last version does not say what it is made of"
     assert held(tmp_path) == [1]
 
 
