@@ -45,6 +45,7 @@ class _Preview:
         self.full = full
         self.snapshots: dict[str, Snapshot] = {}
         self.busy: dict[str, str] = {}
+        self.waiting: dict[str, str] = {}
 
     def steps(self) -> list[dict[str, Any]]:
         works = {s.name: self.work(s) for s in self.plan.segments if s.output is not None}
@@ -72,12 +73,18 @@ class _Preview:
     def work(self, segment: Segment) -> Work:
         """Say what is to be done, as far as that can be known before what it reads has been brought up to date."""
         by_node = {s.node: s for s in self.plan.segments if s.nodes}
+        for name in segment.reads:
+            if name in self.waiting:
+                self.waiting[segment.node] = self.waiting[name]
+                return Work("wait", self.waiting[name])
         waits = [n for n in segment.reads if n in self.busy or (by_node[n].output is None and self._below(n))]
         if waits and not self.full:
             self.busy[segment.node] = segment.name
             return Work("all", f"depends on what {', '.join(self.busy.get(n, n) for n in waits)} becomes in this run")
         found = decide(self.plan, segment, self.look, run="preview", listed=self.listed, full=self.full)
-        if found.kind != "none" and segment.nodes:
+        if found.kind == "wait":
+            self.waiting[segment.node] = found.why
+        elif found.kind != "none" and segment.nodes:
             self.busy[segment.node] = segment.name
         return found
 

@@ -260,7 +260,7 @@ def test_what_is_downstream_waits_too_and_the_rest_goes_on(
     monkeypatch.chdir(site.base)
     assert main(["plan", str(path)]) == 0
     plan = capsys.readouterr().out.splitlines()
-    assert "flown: waiting for _SUCCESS in in/1/" in plan, plan
+    assert "flown: waiting for _SUCCESS in in/1/" in plan
     assert f"    writes nothing: {site.base}/out/flown stays at version 0" in plan
     assert main(["run", str(path)]) == 0
     err = capsys.readouterr().err
