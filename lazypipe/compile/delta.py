@@ -167,7 +167,8 @@ class _Segment:
             changed = frozenset(n for n in operation.inputs() if inputs[n].driving) | {AHEAD}
             if operation.change(table, here, changed) != "alone" or not all(f.driving for f in (flow, *sides)):
                 sides = [f.all_fixed() for f in sides]
-                if flow.driving and operation.change(table, here, frozenset([AHEAD])) == "all":
+                # rows of a side that go on by themselves, and are no unit's, would come again with each part
+                if flow.driving and operation.change(table, here, frozenset([AHEAD])) != "each":
                     if not sides and self._folds(operation, table, here):
                         flow = replace(flow, driving=frozenset(), folded=flow.driving, cut=(node.name, index))
                     else:

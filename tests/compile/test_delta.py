@@ -41,7 +41,8 @@ def strategy(
             "by the files of a, from the figures of s that are kept of each",
         ),
         ([{"aggregate": {"aggregate": {"m": "median(x)"}}}], "full: s: aggregate can change any row"),
-        # what is read twice is kept as files, for the run only
+        # what is read twice is kept as files, for the run only, and its rows know no unit
+        ([{"union": "b"}, {"union": "b"}], "full: s: union can change any row"),
         ([{"union": "a"}, {"union": "b"}], "full: it reads nothing row by row"),
         ([{"join": {"with": "a", "on": "k", "how": "semi"}}], "full: it reads nothing row by row"),
     ],

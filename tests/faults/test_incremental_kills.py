@@ -131,6 +131,8 @@ def test_a_kill_at_every_step(
             }
             figures = {p.name for p in Path(dataset.figures).rglob("*.parquet")}
             assert figures == {f.path for f in commit.figures}
+        if number % 3:
+            continue
         # and what is counted of units goes on
         (root / "data" / "2.csv").unlink()
         lp.load(root / "p.yaml").compile().run(run="then").raise_for_status()

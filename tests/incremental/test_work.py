@@ -216,3 +216,15 @@ def test_files_with_more_dead_rows_than_live_ones_are_written_anew(tmp_path: Pat
     assert held(tmp_path) == [40]
     found = {str(p.relative_to(tmp_path / "out/s")) for p in (tmp_path / "out/s").rglob("*.parquet")}
     assert found == {f.path for f in dataset.read().files}
+
+
+def test_rows_of_a_side_that_is_kept_for_the_run_come_once(tmp_path: Path) -> None:
+    """A source that is read twice has no units: with each part of the other side it would be added again."""
+    deliver(tmp_path, "1", [1])
+    pl.DataFrame({"x": [7]}).write_parquet(tmp_path / "b.parquet")
+    sources = {**BASE["sources"], "b": {"uri": "b.parquet"}}
+    data = {**BASE, "sources": sources, "stages": {"s": {"from": "a", "do": [{"union": "b"}, {"union": "b"}]}}}
+    run(tmp_path, data)
+    deliver(tmp_path, "2", [2])
+    run(tmp_path, data)
+    assert held(tmp_path) == [1, 2, 7, 7]

@@ -1,0 +1,163 @@
+"""Flights come month by month; after each delivery the outputs hold what DuckDB makes of all files."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+import lazypipe as lp
+from lazypipe.storage.dataset import Dataset
+
+DEFINITION = """
+version: 1
+name: monthly
+sources:
+  flights:
+    uri: in/flights-*.csv.gz
+    contract:
+      columns: {dep_time: Int64, arr_time: Int64, tailnum: String, air_time: Int64, time_hour: "Datetime(us, UTC)"}
+      on_new_column: ignore
+  airports: {uri: in/airports.csv}
+stages:
+  flown:
+    from: flights
+    do:
+      - filter: dep_time IS NOT NULL
+      - derive: {speed: distance / (air_time / 60.0::double)}
+      - join: {with: airports, left_on: dest, right_on: faa, how: left, validate: "m:1", columns: {name: dest_name}}
+    gate: [{between: {column: speed, min: 150, max: 550, action: quarantine}}]
+  daily:
+    from: flown
+    do:
+      - aggregate: {by: [origin, month, day], aggregate: {n: count(*), worst: max(dep_delay), far: sum(distance)}}
+outputs:
+  flown: {to: out/flown, partition_by: origin}
+  daily: {to: out/daily}
+"""
+ROWS = """
+    SELECT origin, month, day, carrier, flight, dep_delay, distance, a.name AS dest_name, distance / (air_time / 60.0) AS speed
+    FROM read_csv('{root}/in/flights-*.csv.gz', nullstr='', sample_size=-1) f
+    LEFT JOIN read_csv('{root}/in/airports.csv', sample_size=-1) a ON f.dest = a.faa
+    WHERE dep_time IS NOT NULL
+"""
+GOOD = "(speed IS NULL OR speed BETWEEN 150 AND 550)"
+
+
+def deliver(root: Path, data: Path, name: str) -> Path:
+    (root / "in").mkdir(exist_ok=True)
+    return Path(shutil.copy2(data / name, root / "in" / name))
+
+
+def run(root: Path, definition: str = DEFINITION, **more: Any) -> dict[str, tuple[str, str]]:
+    result = lp.Pipeline.from_yaml(definition, base=str(root)).compile().run(**more)
+    result.raise_for_status()
+    return {s.name: (s.status, s.why or "") for s in result.segments}
+
+
+def held(root: Path, **which: Any) -> tuple[Any, ...]:
+    """What the versions hold, in figures that any lost or doubled row changes."""
+    flown = lp.scan(str(root / "out/flown"), **which).collect()
+    return (
+        flown.height,
+        flown["distance"].sum(),
+        flown["dep_delay"].sum(),
+        flown["flight"].sum(),
+        sorted(flown["dest_name"].drop_nulls().value_counts().rows()),
+    )
+
+
+def assert_equals_duckdb(root: Path) -> None:
+    rows = ROWS.format(root=root)
+    db = duckdb.connect()
+    db.execute(f"CREATE TABLE t AS {rows}")
+    n, far, late, flights = db.execute(
+        f"SELECT count(*), sum(distance), sum(dep_delay), sum(flight) FROM t WHERE {GOOD}"
+    ).fetchall()[0]
+    names = db.execute(
+        f"SELECT dest_name, count(*) FROM t WHERE {GOOD} AND dest_name IS NOT NULL GROUP BY 1"
+    ).fetchall()
+    assert held(root) == (n, far, late, flights, sorted(names))
+    aside = lp.scan(str(root / "out/flown__quarantine")).collect()
+    ((expected,),) = db.execute(f"SELECT count(*) FROM t WHERE NOT {GOOD}").fetchall()
+    assert aside.height == expected
+    daily = lp.scan(str(root / "out/daily")).collect().select("origin", "month", "day", "n", "worst", "far")
+    query = f"SELECT origin, month, day, count(*), max(dep_delay), sum(distance) FROM t WHERE {GOOD} GROUP BY ALL"
+    assert sorted(daily.rows()) == sorted(db.execute(query).fetchall())
+
+
+@pytest.fixture
+def data(root: Path) -> Path:
+    return root / "pipelines" / "data"
+
+
+def test_months_come_change_and_go(tmp_path: Path, data: Path) -> None:
+    deliver(tmp_path, data, "airports.csv")
+    versions = []
+    for month in (1, 2, 3):
+        deliver(tmp_path, data, f"flights-2013-{month:02}.csv.gz")
+        told = run(tmp_path)
+        assert month == 1 or told["flown"][1].startswith("flights: 1 added"), told
+        assert_equals_duckdb(tmp_path)
+        versions.append(held(tmp_path))
+    assert {status for status, _ in run(tmp_path).values()} == {"unchanged"}
+
+    # other spaces and a comment: the same plan
+    assert {s for s, _ in run(tmp_path, DEFINITION.replace("name: monthly", "name:   monthly  # said")).values()} == {
+        "unchanged"
+    }
+    # a file under another stamp, whose hash nobody has taken, is read again
+    os.utime(tmp_path / "in" / "flights-2013-01.csv.gz", (1, 1))
+    assert "1 modified" in run(tmp_path)["flown"][1]
+    assert_equals_duckdb(tmp_path)
+    versions.append(held(tmp_path))
+
+    # a month is corrected
+    second = tmp_path / "in" / "flights-2013-02.csv.gz"
+    lines = gzip.decompress(second.read_bytes()).splitlines(keepends=True)
+    second.write_bytes(gzip.compress(b"".join(lines[:5_000])))
+    run(tmp_path)
+    assert_equals_duckdb(tmp_path)
+    versions.append(held(tmp_path))
+
+    # a month is taken back: most rows of its file are dead, or it is gone
+    (tmp_path / "in" / "flights-2013-01.csv.gz").unlink()
+    told = run(tmp_path)
+    assert "1 removed" in told["flown"][1]
+    assert_equals_duckdb(tmp_path)
+    versions.append(held(tmp_path))
+
+    # the dimension changes
+    airports = tmp_path / "in" / "airports.csv"
+    airports.write_text(airports.read_text().replace("Miami Intl", "Miami"))
+    assert "airports: 1 truncated" in run(tmp_path)["flown"][1]
+    assert_equals_duckdb(tmp_path)
+    versions.append(held(tmp_path))
+
+    for version, then in enumerate(versions, start=1):
+        assert held(tmp_path, version=version) == then
+    assert run(tmp_path, full=True)["flown"] == ("done", "made anew, as asked for")
+    assert held(tmp_path) == versions[-1]
+
+    lp.vacuum(str(tmp_path / "out/flown"), keep=1, older_than=timedelta(0))
+    lp.vacuum(str(tmp_path / "out/daily"), keep=1, older_than=timedelta(0))
+    assert_equals_duckdb(tmp_path)
+    for name in ("out/flown", "out/daily"):
+        dataset = Dataset(str(tmp_path / name))
+        found = {str(p.relative_to(tmp_path / name)) for p in (tmp_path / name).rglob("*.parquet")}
+        assert found == {f.path for f in dataset.read().files}
+        assert {p.name for p in Path(dataset.figures).rglob("*.parquet")} == {f.path for f in dataset.read().figures}
+    deliver(tmp_path, data, "flights-2013-01.csv.gz")
+    run(tmp_path)
+    assert_equals_duckdb(tmp_path)
+
+    changed = DEFINITION.replace("max(dep_delay)", "min(dep_delay)")
+    told = run(tmp_path, changed)
+    assert told["flown"][0] == "unchanged"
+    assert told["daily"][1].startswith("the definition changed: ")
