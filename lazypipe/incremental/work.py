@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from lazypipe.compile.compiler import CompiledPipeline
@@ -42,7 +43,8 @@ class Work:
 
     ``units`` says per source or output what is read of it, where rows are told apart; ``gone`` are the units that leave.
     ``tallies`` are what gates counted of the units that stay, ``figures`` the files with what was kept of them, where the output
-    is made of that (``cut``). ``info`` is what the next commit says of all this. ``version`` is the output's that it builds upon.
+    is made of that (``cut``). ``info`` is what the next commit says of all this. ``commit``, if there
+    is one, and its ``version`` are the output's that it builds upon.
 
     With ``wait`` nothing is done yet: there is work, and what it needs of a source is not whole.
     """
@@ -56,6 +58,7 @@ class Work:
     cut: tuple[str, int] | None = None
     info: Mapping[str, Any] = field(default=NOTHING, repr=False)
     version: int | None = None
+    commit: Commit | None = field(default=None, repr=False)
 
     @property
     def live(self) -> frozenset[int]:
@@ -79,17 +82,21 @@ class Work:
 class _Leaf:
     """A source or output that is read: what is there now, and what of it was consumed before.
 
-    ``found`` is what has changed, ``changes`` what of that is acted upon. ``consumed`` is what an output that is made anew has
+    ``found`` is what has changed, ``changes`` what of that is acted upon. ``consume`` gives what an output that is made anew has
     consumed; what is ignored is not in it, since its rows are not kept then.
     """
 
     name: str
     snapshot: Snapshot
-    consumed: Consumed
+    consume: Callable[[], Consumed]
     found: Changes | None
     changes: Changes | None
     tagged: bool = False
     keeps_gone: bool = False
+
+    @cached_property
+    def consumed(self) -> Consumed:
+        return self.consume()
 
     @property
     def is_news(self) -> bool:
@@ -190,7 +197,7 @@ def decide(
     before = None if full else _Before.of(commit, plan.redact(output.to))
     known = {} if hashes is None else hashes
     work = _Decision(plan, segment, strategy, commit, before, look, run, listed, known, full=full).work()
-    return replace(work, version=0 if commit is None else commit.version)
+    return replace(work, commit=commit, version=0 if commit is None else commit.version)
 
 
 def consumed_before(plan: CompiledPipeline, source: str) -> tuple[ConsumedFile, ...]:
@@ -263,10 +270,13 @@ class _Decision:
         if why:
             units = self._units(driving, keep=not news, anew=True)
             return self._all(why, plan, fixed, driving, units, generation)
+        nothing = Work("none", "nothing changed: " + ", ".join(map(str, (*fixed, *driving))))
+        if not any(leaf.is_news for leaf in driving):
+            return nothing
         reused = self._units(driving, keep=True, anew=False)
         new, gone = self._difference(driving, reused)
         if not gone and not any(new.values()):
-            return Work("none", "nothing changed: " + ", ".join(map(str, (*fixed, *driving))))
+            return nothing
         said = "; ".join(str(leaf) for leaf in driving if leaf.is_news or self._moved(leaf, reused))
         if (waits := self._waits(fixed, driving, anew=False)) is not None:
             return waits
@@ -352,12 +362,17 @@ class _Decision:
             waiting=[f.uri for f in snapshot.waiting],
         )
         changes = allowed(found, on_removed=intake.on_removed, on_modified=intake.on_modified, source=name)
-        consumed = replace(found, waiting=()).consumed(
-            listed=self.listed,
-            hasher=hashing,  # whoever reads a file that cannot be read will say so
-            wanted=lambda f: intake.detect == "content" or self._is_racy(f.stamp),
-        )
-        return _Leaf(name, snapshot, consumed, None if before is None else found, None if before is None else changes)
+
+        def consume() -> Consumed:
+            return replace(found, waiting=()).consumed(
+                listed=self.listed,
+                hasher=hashing,  # whoever reads a file that cannot be read will say so
+                wanted=lambda f: intake.detect == "content" or self._is_racy(f.stamp),
+            )
+
+        if before is None:
+            return _Leaf(name, snapshot, consume, None, None)
+        return _Leaf(name, snapshot, consume, found, changes)
 
     def _hasher(self, options: Mapping[str, Any]) -> Callable[[FileInfo], str]:
         """Return what hashes the files of one storage, each once in a run."""
@@ -389,14 +404,20 @@ class _Decision:
             at["plan"] = digest(said.get("fingerprint"))
         consumed = replace(Consumed.of(snapshot, uri=uri), at=at)
         if before is None:
-            return _Leaf(name, snapshot, consumed, None, None, tagged=commit.tagged)
+            return _Leaf(name, snapshot, lambda: consumed, None, None, tagged=commit.tagged)
         found = compare(replace(before, at=NOTHING), snapshot, hasher=hasher(), name=self.plan.redact)
         if found.nothing and dict(before.at) != at:
             found = replace(found, position=(before.at, at))
         intake = Intake() if source is None else source.intake
         changes = allowed(found, on_removed=intake.on_removed, on_modified=intake.on_modified, source=name)
         return _Leaf(
-            name, snapshot, consumed, found, changes, tagged=commit.tagged, keeps_gone=intake.on_removed == "ignore"
+            name,
+            snapshot,
+            lambda: consumed,
+            found,
+            changes,
+            tagged=commit.tagged,
+            keeps_gone=intake.on_removed == "ignore",
         )
 
     def _is_racy(self, stamp: str | None) -> bool:

@@ -224,7 +224,7 @@ class _Execution:
         assert segment.output is not None
         output = self.run.plan.outputs[segment.output]
         dataset = Dataset(output.to, output.storage_options)
-        commit = dataset.latest()
+        commit = work.commit
         assert commit is not None
         self.run.published.setdefault(segment.node, (dataset, commit))
         self.run.kept.setdefault(segment.node, dataset.scan(commit))
