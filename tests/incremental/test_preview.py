@@ -1,0 +1,117 @@
+"""What a run would do is said before it does anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import lazypipe as lp
+from lazypipe.errors import LazypipeError
+
+
+def write(path: Path, ids: list[int]) -> None:
+    pl.DataFrame({"id": ids}).write_parquet(path)
+
+
+def pipe(base: Path) -> lp.Pipeline:
+    gate = [{"unique": {"columns": "id", "action": "drop"}}]
+    return (
+        lp.pipeline("p", base=str(base))
+        .source("a", "in/*.parquet")
+        .stage("shared", "a", gate=gate)
+        .stage("one", "shared")
+        .stage("two", "shared", do=[{"aggregate": {"aggregate": {"n": "count(*)"}}}])
+        .stage("below", "two")
+        .stage("again", "below", do=[{"filter": "n > 0"}], gate=[{"unique": {"columns": "n", "action": "drop"}}])
+        .output("one", "out/one", mode="append")
+        .output("two", "out/two")
+        .output("again", "out/again")
+        .output("file", "out/again.csv", from_="again", format="csv")
+        .build()
+    )
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in/1.parquet", [1, 2])
+    return tmp_path
+
+
+def said(plan: lp.Plan, **options: Any) -> dict[str, tuple[str, str]]:
+    return {s["name"]: (s["how"], s["why"]) for s in plan.preview(**options)}
+
+
+def test_each_output_and_what_is_kept_on_the_way(base: Path) -> None:
+    plan = pipe(base).compile()
+    found = said(plan)
+    assert found["shared"] == ("all", "its rows are needed as files by one, two")
+    assert found["two"] == ("all", "nothing was committed yet")
+    assert found["again"] == ("unknown", "depends on what two becomes in this run")
+    assert found["file"] == ("unknown", "one csv file is replaced")
+    plan.run().raise_for_status()
+    found = said(plan)
+    assert found["one"][1] == "rows are added to version 1 (2 rows)"
+    assert found["two"] == ("none", "nothing changed: a: 1 unchanged")
+    assert found["again"][0] == "none"
+    write(base / "in/2.parquet", [3])
+    found = said(pipe(base).compile())
+    assert found["two"] == ("all", "a: 1 added, 1 unchanged")
+    assert found["again"][0] == "unknown"
+    assert said(pipe(base).compile(), full=True)["again"] == ("all", "made anew, as asked for")
+
+
+def test_what_is_kept_for_a_run_of_an_output_that_changes_is_unknown_too(base: Path) -> None:
+    gate = [{"unique": {"columns": "id", "action": "drop"}}]
+    made = (
+        lp.pipeline("p", base=str(base))
+        .source("a", "in/*.parquet")
+        .stage("first", "a")
+        .stage("kept", "first", gate=gate)
+        .stage("last", "kept", do=[{"filter": "id > 0"}])
+        .output("first", "out/first")
+        .output("last", "out/last")
+        .build()
+    )
+    found = said(made.compile())
+    assert found["last"] == ("unknown", "depends on what kept becomes in this run")
+    made.compile().run().raise_for_status()
+    assert {how for how, _ in said(made.compile()).values()} == {"none"}
+
+
+def test_status_of_outputs(base: Path) -> None:
+    plan = pipe(base).compile()
+    assert [(o["output"], o["version"]) for o in plan.status()] == [("one", None), ("two", None), ("again", None)]
+    plan.run().raise_for_status()
+    one, two, again = plan.status()
+    assert (one["version"], one["consumed"]) == (1, {})
+    assert (two["rows"], two["consumed"]["a"]["files"], two["consumed"]["a"]["version"]) == (1, 1, None)
+    assert again["consumed"]["two"]["version"] == 1
+
+
+def test_versions_come_back(base: Path) -> None:
+    made = pipe(base)
+    made.compile().run().raise_for_status()
+    write(base / "in/2.parquet", [3])
+    made.compile().run().raise_for_status()
+    assert lp.history(made, "two")["rows"].to_list() == [1, 1]
+    assert lp.rollback(made, "two", version=1) == 3
+    assert lp.scan(str(base / "out/two")).collect().item() == 2
+    assert lp.history(str(base / "out/two"))["mode"].to_list()[-1] == "rollback to 1"
+    assert said(made.compile())["two"] == ("all", "a: 1 added, 1 unchanged")
+    made.compile().run().raise_for_status()
+    assert lp.scan(str(base / "out/two")).collect().item() == 3
+    with pytest.raises(LazypipeError, match="output 'file' is one csv file, which has no versions"):
+        lp.history(made, "file")
+    with pytest.raises(LazypipeError, match="unknown output 'tow'; did you mean 'two'"):
+        lp.rollback(made.compile(), "tow", version=1)
+    lp.vacuum(made, keep=2)
+    for path in (base / "out/two").glob("*.parquet"):
+        path.unlink()
+    with pytest.raises(
+        LazypipeError, match=r"version 4 cannot come back: 1 of its files are gone, such as .*; choose a later"
+    ):
+        lp.rollback(made, "two", version=4)
