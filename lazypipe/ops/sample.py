@@ -49,7 +49,8 @@ class Sample(Operation):
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to a filter on a hash, or to the k smallest hashes."""
         scope.columns(self.by, table.schema, "by")
-        hashed = pl.struct(self.by or list(table.schema)).hash(self.seed)
+        # by name: in which order columns stand says nothing about a row
+        hashed = pl.struct(self.by or sorted(table.schema)).hash(self.seed)
         if self.fraction is not None:
             threshold = round(self.fraction * 2**64)
             if threshold >= 2**64:
@@ -58,7 +59,7 @@ class Sample(Operation):
         column = "__lazypipe_hash"
         # all columns break ties of the hash, so that the choice does not depend on the order of rows
         rows = table.frame.with_columns(hashed.alias(column))
-        return rows.bottom_k(self.rows or 0, by=[column, *table.schema]).drop(column)
+        return rows.bottom_k(self.rows or 0, by=[column, *sorted(table.schema)]).drop(column)
 
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Rows stay as they are."""

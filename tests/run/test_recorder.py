@@ -75,7 +75,7 @@ def test_variables_in_ledger_and_key_do_not_show(home: str) -> None:
     assert (ledger.verify().signed, ledger.verify().ok) == (1, True)
     told = str([e.to_dict() for e in ledger.records()]) + str([ledger.object(e) for e in ledger.records()])
     commit = Path(f"{home}/out/b.commits/{1:020}.json").read_text()
-    assert '"uri": "${PLACE}/books"' in commit
+    assert '"uri":"${PLACE}/books"' in commit
     for text in (told, commit, repr(plan), Path(result.record).read_text()):
         assert "hidden-key" not in text
         assert "hidden-place" not in text

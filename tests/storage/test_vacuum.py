@@ -226,7 +226,7 @@ def pipe(root: str) -> lp.Pipeline:
 def test_a_pipelines_datasets_quarantines_exports_and_work_folder(root: str) -> None:
     made = pipe(root)
     for run in ("one", "two"):
-        made.compile().run(run=run).raise_for_status()
+        made.compile().run(run=run, full=True).raise_for_status()
     ExportSink(f"{root}/out/e.csv", "csv", "killed-002").write(pl.LazyFrame({"x": [1]}))
     DatasetSink(f"{root}/out/b", "killed-001").write(pl.LazyFrame({"x": [1]}))
     fs, path = fsspec.core.url_to_fs(root)
