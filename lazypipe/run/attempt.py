@@ -627,7 +627,8 @@ class Attempt:
             **self.all.recorder.info,
         }
         if self.work.info:
-            sources = {n: s for n in self.all.snapshots if (s := self.plan.nodes[n].source) is not None}
+            read = [n for n in self.work.info["sources"] if n in self.all.snapshots]
+            sources = {n: s for n in read if (s := self.plan.nodes[n].source) is not None}
             known = {n: {s.redact(u): h for u, h in self.all.recorder.known(n).items()} for n, s in sources.items()}
             info[CONSUMED] = {**with_hashes(self.work.info, known), "tallies": self._tallies()}
         mode = self.output.mode if earlier is None else "replace"
