@@ -33,7 +33,7 @@ from lazypipe.records.ledger import Ledger
 from lazypipe.records.transport import Transport
 from lazypipe.run import replay as replays
 from lazypipe.run import trace as traces
-from lazypipe.run.attempt import Observer
+from lazypipe.run.context import Observer
 from lazypipe.run.delivery import listing
 from lazypipe.run.executor import execute
 from lazypipe.run.maintenance import vacuum_pipeline

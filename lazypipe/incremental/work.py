@@ -71,6 +71,11 @@ class Work:
         return bool(self.units) and self.cut is None
 
     @property
+    def adds_units(self) -> bool:
+        """Whether rows of some units come and go, and all others stay as they are."""
+        return self.kind == "units" and self.told_apart
+
+    @property
     def numbers(self) -> list[int] | None:
         """The unit of each number that rows of files carry on the way; None if they carry their units."""
         if any(u.first is None for u in self.units.values()):

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from lazypipe.records import body as bodies
-from lazypipe.run.attempt import Run
+from lazypipe.run.context import Run
 from lazypipe.run.result import SegmentResult, Status
 
 __all__ = ["body"]

@@ -25,7 +25,7 @@ from lazypipe.storage.scan import is_engine_error
 
 if TYPE_CHECKING:
     from lazypipe.compile.segments import Segment
-    from lazypipe.run.attempt import Run
+    from lazypipe.run.context import Run
 
 __all__ = ["admitted", "files_set_aside", "leave_out_corrupt"]
 

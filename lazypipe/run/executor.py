@@ -26,8 +26,9 @@ from lazypipe.incremental.work import Work, decide
 from lazypipe.records.emitter import Emitter
 from lazypipe.records.record import Records
 from lazypipe.records.transport import Transport
-from lazypipe.run.attempt import Attempt, Observer, Run
+from lazypipe.run.attempt import Attempt
 from lazypipe.run.body import body
+from lazypipe.run.context import Observer, Run
 from lazypipe.run.corrupt import files_set_aside, leave_out_corrupt
 from lazypipe.run.recorder import Recorder
 from lazypipe.run.result import RunResult, SegmentResult, Status

@@ -276,7 +276,7 @@ def test_a_file_that_is_gone_is_not_corrupt(tmp_path: Path, monkeypatch: pytest.
     plan = world.pipe.compile()
     gone = tmp_path / "data" / "2.parquet"
     monkeypatch.setattr(
-        "lazypipe.run.attempt.admitted", lambda *given: (corrupt_run.admitted(*given), gone.unlink(missing_ok=True))[0]
+        "lazypipe.run.context.admitted", lambda *given: (corrupt_run.admitted(*given), gone.unlink(missing_ok=True))[0]
     )
     result = plan.run()
     assert result.status == "error"

@@ -1,0 +1,111 @@
+"""Rows that a gate puts aside: a dataset of their own, which says what is put aside now.
+
+Where an output knows its rows by their units, so does its quarantine, and rows leave with their unit. Otherwise what is put aside
+replaces what was, or is added to it; then rows leave whose key has come by, good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any
+
+import polars as pl
+
+from lazypipe.gates.report import GateReport
+from lazypipe.gates.tap import Tap, quarantine_schema
+from lazypipe.run.query import Query
+from lazypipe.run.recorder import Aside
+from lazypipe.storage import uri as uris
+from lazypipe.storage.dataset import Dataset, count_units
+from lazypipe.storage.log import Commit, DataFile
+from lazypipe.storage.shape import grown
+from lazypipe.storage.sink import DatasetSink
+
+__all__ = ["Quarantine"]
+
+
+class Quarantine:
+    """Where the gate of one node puts rows aside in a run, and the commit of them."""
+
+    def __init__(self, query: Query, name: str) -> None:
+        self.query = query
+        self.name = name
+        self.run = query.run
+        self.node = query.plan.nodes[name]
+        self.schema = quarantine_schema(self.node.schema, raw=bool(self.node.raw))
+        self.output = query.plan.outputs[query.segment.output] if query.segment.output else None
+        self.staged: list[DatasetSink] = []
+        own = self.output is not None and name == query.segment.node
+        if self.output is not None and own:
+            self.dataset = Dataset(f"{self.output.to}__quarantine", self.output.storage_options)
+        else:
+            self.dataset = Dataset(uris.join(self.run.state, "quarantine", name))
+        self.by_key = self.output.key if self.output is not None and own and self.output.format == "dataset" else ()
+
+    def publish(self, tap: Tap, good: pl.LazyFrame) -> None:
+        """Commit what the gate has put aside; ``good`` are the rows that went on."""
+        if self.query.unit(self.name):
+            self._change(tap)
+        else:
+            self._replace(tap, good)
+
+    def _replace(self, tap: Tap, good: pl.LazyFrame) -> None:
+        report, before = tap.report(self.name), self.dataset.latest()
+        mode = kept = self.output.mode if self.output else "replace"
+        parts: Iterable[pl.DataFrame] = tap.quarantined()
+        if mode == "append" and before is not None:
+            left = self._still_aside(before, good, more=report.quarantined > 0)
+            if left is not None:
+                parts, mode = chain([left] if left.height else [], parts), "replace"
+        if not report.quarantined and (mode == "append" or before is None):
+            return
+        files = [f for number, part in enumerate(parts) for f in self._write(number, part.lazy())]
+        # rows from before may still be in it, whichever way it was written
+        self._commit(report, files, mode=mode, kept=kept)
+
+    def _change(self, tap: Tap) -> None:
+        """Put this run's rows aside, and take those away whose unit is gone, or of which no commit of the output knows."""
+        report, before, work = tap.report(self.name), self.dataset.latest(), self.query.work
+        live = frozenset(work.tallies.get(self.name, {})) if work.kind == "units" else frozenset()
+        follows = before is not None and before.tagged and work.kind == "units"
+        gone = before.units - live if before is not None and follows else frozenset()
+        if not report.quarantined and (before is None or (follows and not gone) or not (before.rows or follows)):
+            return
+        files: list[DataFile] = []
+        for number, part in enumerate(tap.quarantined()):
+            files += self._write(number, self.query.with_units(part.lazy()))
+        counted = count_units(self.dataset.uri, files, self.schema, (), self.dataset.storage_options)
+        mode = "change" if follows else "replace"
+        self._commit(report, counted, mode=mode, kept="replace", tagged=True, gone=gone)
+
+    def _write(self, number: int, rows: pl.LazyFrame) -> tuple[DataFile, ...]:
+        prefix = f"{self.run.id}-{self.query.number:03}-{number:03}"
+        sink = DatasetSink(self.dataset.uri, prefix, storage_options=self.dataset.storage_options)
+        self.staged.append(sink)
+        return self.run.recorder.hashed(sink.uri, sink.write(rows).files, self.dataset.storage_options)
+
+    def _commit(self, report: GateReport, files: Sequence[DataFile], *, mode: str, kept: str, **units: Any) -> None:
+        info = {
+            "of": self.query.segment.output or self.name,
+            "gate": report.to_dict(),
+            **self.query.tags(self.name),
+            **self.run.recorder.info,
+        }
+        commit = self.dataset.commit(
+            files, self.schema, run=self.run.id, time=self.run.now, mode=mode, info=info, **units
+        )
+        self.staged.clear()
+        aside = Aside(self.name, self.dataset.uri, commit, files, kept)
+        self.run.recorder.asides.setdefault(self.query.segment.name, []).append(aside)
+
+    def _still_aside(self, before: Commit, good: pl.LazyFrame, *, more: bool) -> pl.DataFrame | None:
+        """Return what stays of the rows put aside before, with the columns of now; None if they can stay as they are."""
+        rows, same = self.dataset.scan(before), dict(before.schema) == dict(self.schema)
+        if self.by_key:
+            rows = rows.join(good.select(self.by_key), on=self.by_key, how="anti")
+        elif same:
+            return None
+        held = rows if same else grown(rows, before.schema, self.schema)
+        left = None if held is None else held.collect(engine="streaming")
+        return None if left is not None and left.height == before.rows and (same or not more) else left

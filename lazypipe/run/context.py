@@ -1,0 +1,55 @@
+"""What the segments of one run share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+
+from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.sources import Snapshot
+from lazypipe.run.corrupt import admitted
+from lazypipe.run.delivery import listing
+from lazypipe.run.recorder import Recorder
+from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.files import FileInfo
+from lazypipe.storage.log import Commit
+
+__all__ = ["Observer", "Run"]
+
+Observer = Callable[[str, int, int, int], None]
+"""Told of progress: segment, its number, how many there are, rows seen by its gates so far."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the segments of one run share: the plan, the run's id and time, what was listed and what was kept."""
+
+    plan: CompiledPipeline
+    id: str
+    now: datetime
+    state: str
+    folder: Path
+    observer: Observer
+    recorder: Recorder
+    full: bool = False
+    kept: dict[str, pl.LazyFrame] = field(default_factory=dict)
+    published: dict[str, tuple[Dataset, Commit]] = field(default_factory=dict)
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    checked: set[FileInfo] = field(default_factory=set)
+    hashes: dict[FileInfo, str] = field(default_factory=dict)
+
+    def look(self, name: str) -> Snapshot:
+        """List a source, once per run; without the files that are not whole yet, or known to be corrupt."""
+        if name not in self.snapshots:
+            source = self.plan.nodes[name].source
+            assert source is not None
+            # a corrupt file is told by looking into it
+            listed = listing(self.plan, source, self.now)
+            if source.on_corrupt != "fail":
+                listed = source.looked_at(listed)
+            self.snapshots[name] = admitted(self, source, listed)
+        return self.snapshots[name]
