@@ -169,10 +169,10 @@ def test_batches_of_three_rows_give_the_same() -> None:
     """The properties of this folder hold where rows come in many batches, on several threads."""
     if os.environ.get("POLARS_IDEAL_MORSEL_SIZE"):
         return
-    command = [sys.executable, "-m", "pytest", "--no-cov", "-q", "-p", "no:cacheprovider", "--json-report-file=none"]
+    command = [sys.executable, "-m", "pytest", "--no-cov", "-q", "-n0", "--json-report-file=none"]
     done = subprocess.run(
         [*command, str(Path(__file__).parent)],
-        env=os.environ | {"POLARS_IDEAL_MORSEL_SIZE": "3"},
+        env=os.environ | {"POLARS_IDEAL_MORSEL_SIZE": "3", "HYPOTHESIS_PROFILE": "few"},
         capture_output=True,
         text=True,
         check=False,
