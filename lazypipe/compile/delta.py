@@ -15,7 +15,9 @@ import polars as pl
 
 from lazypipe.compile.node import Node
 from lazypipe.compile.segments import Segment
+from lazypipe.gates import Check
 from lazypipe.gates.rule import BAD, PREVIOUS
+from lazypipe.gates.uniqueness import hashable
 from lazypipe.ops import Operation
 from lazypipe.ops.base import AHEAD, reads_one_row
 from lazypipe.spec.model import Output
@@ -34,7 +36,9 @@ class Strategy:
     figures that files add up to, of which the output is made. ``full``: it is made anew. Nothing is done if nothing changed.
 
     ``driving`` are the sources and outputs whose rows are read one unit at a time; ``fixed`` those of which all is read, so that
-    a change in them makes everything anew. ``cut`` is the stage and step that is folded. ``reasons`` say why it is ``full``.
+    a change in them makes everything anew. ``cut`` is the stage and step that is folded. ``hashed`` are checks of keys, each by
+    its source or stage and id, of which the hashes of each row's key are kept, so that repeats in other files are found.
+    ``reasons`` say why it is ``full``.
 
     Examples
     --------
@@ -47,14 +51,17 @@ class Strategy:
     fixed: tuple[str, ...]
     reasons: tuple[str, ...] = ()
     cut: tuple[str, int] | None = None
+    hashed: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
         """Say it in one line."""
         if self.reasons:
             return f"{self.kind}: {'; '.join(self.reasons)}"
         fixed = f"; all of it if {' or '.join(self.fixed)} changes" if self.fixed else ""
-        figures = "" if self.cut is None else f", from the figures of {self.cut[0]} that are kept of each"
-        return f"by the files of {', '.join(self.driving)}{figures}{fixed}"
+        kept = [] if self.cut is None else [f"from the figures of {self.cut[0]} that are kept of each"]
+        if self.hashed:
+            kept.append(f"with the hashed keys of {' and '.join(map('.'.join, self.hashed))}")
+        return f"{', '.join(['by the files of ' + ', '.join(self.driving), *kept])}{fixed}"
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,7 @@ class _Flow:
     """What a node's rows are made of: ``driving`` leaves row by row, ``fixed`` ones all at once; ``reasons`` against it.
 
     Behind a step that is folded (``cut``), the leaves ahead of it are ``folded``, and anything may be done to the rows.
+    ``hashed`` are checks of keys on the way that compare rows of one file with those of others.
     """
 
     driving: frozenset[str] = frozenset()
@@ -69,6 +77,7 @@ class _Flow:
     reasons: tuple[str, ...] = ()
     folded: frozenset[str] = frozenset()
     cut: tuple[str, int] | None = None
+    hashed: tuple[tuple[str, str], ...] = ()
 
     @property
     def leaves(self) -> frozenset[str]:
@@ -133,6 +142,7 @@ class _Segment:
             tuple(sorted(flow.fixed, key=order.index)),
             flow.reasons,
             flow.cut,
+            flow.hashed,
         )
 
     def _leaves(self, name: str) -> frozenset[str]:
@@ -152,8 +162,14 @@ class _Segment:
             return _Flow(fixed=self._leaves(name)) if whole else _Flow(driving=frozenset([name]))
         flow = _Flow(driving=frozenset([name])) if node.source is not None else self._ahead(node)
         flow = replace(flow, fixed=flow.fixed.union(*(self._leaves(n) for n in _looked_up(node))))
-        reason = self._against(node) if flow.driving else None
-        return flow if reason is None else flow.broken(reason)
+        if not flow.driving:
+            return flow
+        reason = self._against(node)
+        if reason is not None:
+            return flow.broken(reason)
+        return replace(
+            flow, hashed=(*flow.hashed, *((node.name, c.id) for c in node.checks if self._is_hashed(c, node)))
+        )
 
     def _ahead(self, node: Node) -> _Flow:
         """Return what a stage's rows are made of, ahead of its gate."""
@@ -179,6 +195,7 @@ class _Segment:
                     driving=flow.driving | side.driving,
                     fixed=flow.fixed | side.fixed,
                     reasons=(*flow.reasons, *side.reasons),
+                    hashed=tuple(dict.fromkeys([*flow.hashed, *side.hashed])),
                 )
             schema = after
         # a query over all inputs does not say which of them it reads
@@ -197,15 +214,20 @@ class _Segment:
         for check in node.checks:
             if check.keys and check.removes_rows:
                 return f"{node.name}: {check.id} takes rows out by what stands in others"
-            if (check.keys or check.measure is not None) and not last:
+            if check.measure is not None and not last:
                 return f"{node.name}: {check.id} is a matter of all rows"
             tolerated = check.action != "fail" or check.fail_above is not None
             if check.keys and tolerated and any(c.action == "quarantine" for c in node.checks):
                 # what is said of a row put aside would change with rows of other files
                 return f"{node.name}: {check.id} is among the reasons of rows put aside, by what stands in others"
-            if check.keys and any(c.action == "drop" or c.repair is not None for c in node.checks):
-                return f"{node.name}: {check.id} counts rows that are dropped or repaired"
+            if self._is_hashed(check, node) and not hashable(check.keys, node.schema):
+                return f"{node.name}: {check.id} compares nested values"
         return None
+
+    def _is_hashed(self, check: Check, node: Node) -> bool:
+        """Whether the rows that a check of keys compares are not all in the output, as it compares them."""
+        changes = any(c.action == "drop" or c.repair is not None for c in node.checks)
+        return bool(check.keys) and (changes or node.name != self.segment.node)
 
 
 def _looked_up(node: Node) -> tuple[str, ...]:

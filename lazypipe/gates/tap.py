@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from lazypipe.gates.measure import Sum, measured, verdict
 from lazypipe.gates.report import CheckResult, GateReport, judge
 from lazypipe.gates.rule import Check
 from lazypipe.gates.tally import Tally
-from lazypipe.gates.uniqueness import KeyTracker
+from lazypipe.gates.uniqueness import KeyHashes, KeyTracker
 from lazypipe.spec.taps import tap
 
 __all__ = ["FILE_COLUMN", "RAW_COLUMN", "RULES_COLUMN", "RUN_COLUMN", "Tap", "quarantine_schema"]
@@ -74,6 +74,8 @@ class Tap:
         Whether ``_lazypipe_raw`` flows through too, to be kept for quarantined rows.
     unit
         A column of ``schema`` by whose values rows are counted apart, for ``tallies``.
+    hashing
+        The checks, by their ids, of whose keys the hashes are kept, by unit.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Tap:
         masked: frozenset[str] = frozenset(),
         raw: bool = False,
         unit: str | None = None,
+        hashing: Container[str] = (),
     ) -> None:
         self._checks = tuple(checks)
         self._schema = schema
@@ -109,6 +112,11 @@ class Tap:
         self._keeping = [c for c in self._removing if c.action == "quarantine"]
         self._hold = hold and bool(self._removing)
         self.trackers = {c.id: KeyTracker(c.keys, schema) for c in self._checks if c.keys}
+        self.hashes = {
+            c.id: KeyHashes(c.keys, schema, spill, unit)
+            for c in self._checks
+            if unit is not None and c.keys and c.id in hashing
+        }
         self._sums = {c.id: Sum(c) for c in self._checks if c.measure is not None and c.measure.parts}
         self.tallies: dict[int, Tally] = {}
         self._repeated: dict[str, int] = {}
@@ -158,7 +166,7 @@ class Tap:
         # column by column: a query of many sums would go through the engine, and cost more than the sums
         counted = (*marked.masks.values(), *marked.wheres.values(), *marked.repairs.values())
         sums = {name: int(batch[name].sum()) for name in counted}
-        batch, held = self._watch_keys(batch)
+        batch, held = self._watch_keys(unit, batch)
         good = batch.select(self._schema.names())
         bad: pl.DataFrame | None = None
         kept: pl.DataFrame | None = None
@@ -199,7 +207,7 @@ class Tap:
         self._notify(batch.height)
         return good
 
-    def _watch_keys(self, batch: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series | None]:
+    def _watch_keys(self, unit: int, batch: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series | None]:
         """Mark rows whose keys are known to repeat; return also which are to be held back."""
         marks, held = [], pl.lit(value=False)
         holds = False
@@ -207,7 +215,10 @@ class Tap:
             if not check.keys:
                 continue
             where = self._marked.wheres.get(check.id)
-            ends = self.trackers[check.id].add(batch.filter(where) if where else batch)
+            compared = batch.filter(where) if where else batch
+            ends = self.trackers[check.id].add(compared)
+            if check.id in self.hashes:
+                self.hashes[check.id].add(unit, compared)
             mask, value = pl.lit(value=False), pl.col(check.keys[0]).to_physical()
             if ends is not None and len(ends.repeated):
                 mask = value.is_in(ends.repeated.implode()).fill_null(value=False)

@@ -11,18 +11,25 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from pathlib import Path
 from typing import Any, TypeVar
 
 import polars as pl
 
-__all__ = ["TIMES_COLUMN", "Ends", "KeyTracker", "repeated"]
+__all__ = ["HASH", "TIMES_COLUMN", "Ends", "KeyHashes", "KeyTracker", "hashable", "hashed", "repeated"]
 
 TIMES_COLUMN = "__lazypipe_times"
+HASH = "__lazypipe_hash"
+"""The column with the hash of each row's key. Equal keys have equal hashes, in one version of Polars."""
 
 _SMALL = 16
 """Rows of a batch whose hashes take no more memory than its interval."""
+
+_HELD = 4_000_000
+"""Hashes held in memory, each with its unit, before they go to a temporary file."""
 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
@@ -55,7 +62,7 @@ class KeyTracker:
 
     def __init__(self, keys: tuple[str, ...], schema: pl.Schema) -> None:
         self._keys = [_comparable(name, schema[name]) for name in keys]
-        self._hashable = not any(schema[name].is_nested() or schema[name] == pl.Object for name in keys)
+        self._hashable = hashable(keys, schema)
         dtype = schema[keys[0]]
         self._ordered = len(keys) == 1 and (
             dtype.is_integer() or dtype.is_temporal() or dtype.is_decimal() or dtype == pl.String
@@ -94,9 +101,7 @@ class KeyTracker:
                 self._note(values, inside)
                 return Ends(inside, values.gather([0, keys.height - 1]))
             self._keep(_Span(values.min(), values.max()))
-        # a different seed per column, so that (a, b) and (b, a) differ
-        row = reduce(lambda a, b: a ^ b, (pl.col(n).hash(seed) for seed, n in enumerate(keys.columns, start=1)))
-        hashes = keys.select(row.alias("h")).to_series()
+        hashes = keys.select(_row_hash(keys.columns)).to_series()
         with self._lock:
             self._hashes.append(hashes)
         return None
@@ -145,6 +150,65 @@ class KeyTracker:
         """Return the keys at ends of batches that repeat, as physical values; to be asked after ``count``."""
         physical = pl.Series(dtype=dtype).to_physical().dtype
         return pl.Series([key for key, times in self._counted.items() if times > 1], dtype=physical)
+
+
+class KeyHashes:
+    """Keeps the hash of each compared row's key, by the unit that the row is of; thread-safe, beyond a budget on disk."""
+
+    def __init__(self, keys: tuple[str, ...], schema: pl.Schema, spill: Path, unit: str) -> None:
+        self._key = hashed(keys, schema)
+        self._spill = spill
+        self._unit = unit
+        self._lock = threading.Lock()
+        self._parts: list[pl.DataFrame] = []
+        self._rows = 0
+        self._spilled: list[Path] = []
+
+    def add(self, unit: int, batch: pl.DataFrame) -> None:
+        """Take note of the keys of rows of one unit; those with a null in the key are not compared."""
+        found = batch.select(self._key).drop_nulls()
+        found = found.with_columns(pl.lit(unit, dtype=pl.UInt64).alias(self._unit))
+        with self._lock:
+            self._parts.append(found)
+            self._rows += found.height
+            if self._rows > _HELD:
+                self._spill.mkdir(parents=True, exist_ok=True)
+                path = self._spill / f"keys-{id(self)}-{len(self._spilled)}.arrow"
+                pl.concat(self._parts).write_ipc(path)
+                self._spilled.append(path)
+                self._parts, self._rows = [], 0
+
+    def frame(self) -> pl.LazyFrame:
+        """Return the hashes, each with its unit."""
+        there = [pl.scan_ipc(path) for path in self._spilled]
+        here = pl.concat([pl.DataFrame(schema={HASH: pl.UInt64, self._unit: pl.UInt64}), *self._parts])
+        return pl.concat([*there, here.lazy()])
+
+
+def hashable(keys: Iterable[str], schema: pl.Schema) -> bool:
+    """Whether equal values of all the columns have equal hashes."""
+    return not any(schema[name].is_nested() or schema[name] == pl.Object for name in keys)
+
+
+def hashed(keys: tuple[str, ...], schema: pl.Schema) -> pl.Expr:
+    """Return the hash of a row's key, null where there is a null in it.
+
+    Examples
+    --------
+    >>> rows = pl.DataFrame({"a": [1, 2, None], "b": [2, 1, 3]})
+    >>> found = rows.select(hashed(("a", "b"), rows.schema)).to_series()
+    >>> found[0] == found[1], found[2]
+    (False, None)
+    """
+    values = [_comparable(name, schema[name]).alias(name) for name in keys]
+    known = pl.all_horizontal(pl.col(name).is_not_null() for name in keys)
+    return pl.when(known).then(_row_hash(values)).alias(HASH)
+
+
+def _row_hash(columns: Sequence[str | pl.Expr]) -> pl.Expr:
+    # a different seed per column, so that (a, b) and (b, a) differ
+    exprs = [pl.col(c) if isinstance(c, str) else c for c in columns]
+    return reduce(lambda a, b: a ^ b, (e.hash(seed) for seed, e in enumerate(exprs, start=1))).alias(HASH)
 
 
 def _comparable(name: str, dtype: pl.DataType) -> pl.Expr:

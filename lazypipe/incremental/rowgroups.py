@@ -15,12 +15,10 @@ from blake3 import blake3
 
 from lazypipe.errors import SourceError, first_line
 from lazypipe.storage import uri as uris
-from lazypipe.storage.parquet_ranges import TRAILER, ChunkRange, Footer, ParquetError, footer_length
+from lazypipe.storage.footers import TAIL, read_footer
+from lazypipe.storage.parquet_ranges import ChunkRange, Footer
 
 __all__ = ["GroupChanges", "RowGroup", "compare_groups", "group_hasher", "row_groups"]
-
-_TAIL = 64 * 1024
-"""Bytes that are read at first: most footers are in them."""
 
 
 class RowGroup(NamedTuple):
@@ -60,8 +58,8 @@ def row_groups(
     """
     try:
         fs, path = uris.file_system(uri, storage_options)
-        with fs.open(path, "rb", block_size=_TAIL) as file:
-            footer = _footer(file)
+        with fs.open(path, "rb", block_size=TAIL) as file:
+            footer = read_footer(file)
             found = [
                 RowGroup(blake3(footer.fingerprint(n)).hexdigest(), rows) for n, rows in enumerate(footer.group_rows)
             ]
@@ -78,8 +76,8 @@ def group_hasher(uri: str, storage_options: Mapping[str, Any] | None = None) -> 
     def hashed(number: int) -> str:
         try:
             fs, path = uris.file_system(uri, storage_options)
-            with fs.open(path, "rb", block_size=_TAIL) as file:
-                return _hash(file, _ranges(_footer(file), number))
+            with fs.open(path, "rb", block_size=TAIL) as file:
+                return _hash(file, _ranges(read_footer(file), number))
         except Exception as error:  # any store's own errors: the caller learns which file it was
             raise _unreadable(uri, error) from error
 
@@ -120,19 +118,6 @@ def compare_groups(
         same.append((found, number))
     paired = {b for b, _ in same}
     return GroupChanges(tuple(same), tuple(new), tuple(n for n in range(len(before)) if n not in paired))
-
-
-def _footer(file: Any) -> Footer:
-    size = file.seek(0, 2)
-    file.seek(max(0, size - _TAIL))
-    tail = file.read()
-    length = footer_length(tail)
-    if length + TRAILER > size:
-        raise ParquetError("the file does not end as a Parquet file does: it is truncated, or not Parquet")
-    if length + TRAILER > len(tail):
-        file.seek(size - length - TRAILER)
-        tail = file.read()
-    return Footer(tail[-length - TRAILER : -TRAILER], data_end=size - length - TRAILER)
 
 
 def _ranges(footer: Footer, group: int) -> list[ChunkRange]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
+import polars as pl
+
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.delta import Strategy
 from lazypipe.compile.intake import Intake
@@ -43,7 +45,8 @@ class Work:
 
     ``units`` says per source or output what is read of it, where rows are told apart; ``gone`` are the units that leave.
     ``tallies`` are what gates counted of the units that stay, ``figures`` the files with what was kept of them, where the output
-    is made of that (``cut``). ``info`` is what the next commit says of all this. ``commit``, if there
+    is made of that (``cut``), ``keys`` those with the hashed keys of their rows, by node and check. ``known`` says of all units, as
+    far as they can be read again, where. ``info`` is what the next commit says of all this. ``commit``, if there
     is one, and its ``version`` are the output's that it builds upon.
 
     With ``wait`` nothing is done yet: there is work, and what it needs of a source is not whole.
@@ -56,6 +59,9 @@ class Work:
     tallies: Mapping[str, Mapping[int, Tally]] = field(default=NOTHING, repr=False)
     figures: tuple[DataFile, ...] = field(default=(), repr=False)
     cut: tuple[str, int] | None = None
+    hashed: tuple[tuple[str, str], ...] = ()
+    keys: Mapping[tuple[str, str], tuple[DataFile, ...]] = field(default_factory=dict, repr=False)
+    known: Mapping[str, Units] = field(default=NOTHING, repr=False)
     info: Mapping[str, Any] = field(default=NOTHING, repr=False)
     version: int | None = None
     commit: Commit | None = field(default=None, repr=False)
@@ -64,6 +70,12 @@ class Work:
     def live(self) -> frozenset[int]:
         """All units that the output will be made of."""
         return frozenset(u for of in self.info.get("units", {}).values() for u in of)
+
+    def again(self, units: frozenset[int]) -> Work | None:
+        """Return the work of reading some units again; None if one of them is not there any more as it was."""
+        reading = {name: of.only(units) for name, of in self.known.items()}
+        there = {u for of in reading.values() for u in (*of.files.values(), *of.wanted)}
+        return replace(self, kind="units", units=reading) if units <= there else None
 
     @property
     def told_apart(self) -> bool:
@@ -143,6 +155,7 @@ class _Before:
     generation: str
     tallies: Mapping[str, Any]
     figures: tuple[DataFile, ...]
+    keys: Mapping[tuple[str, str], tuple[DataFile, ...]]
 
     @classmethod
     def of(cls, commit: Commit | None, uri: str) -> _Before | None:
@@ -152,7 +165,10 @@ class _Before:
         state = State.from_dict(said, uri=uri)
         try:
             plan = Fingerprint.from_dict(said["fingerprint"])
-            return cls(plan, said["layout"], state, said["units"], said["generation"], said["tallies"], commit.figures)
+            paths = {f.path: f for f in commit.figures}
+            keys = {(n, c): tuple(map(paths.pop, names)) for n, c, names in said.get("keys", ())}
+            figures = tuple(paths.values())
+            return cls(plan, said["layout"], state, said["units"], said["generation"], said["tallies"], figures, keys)
         except (LazypipeError, KeyError, TypeError) as error:
             fix = "run once in full, which writes it anew"
             raise StorageError("what the output has consumed is damaged", uri=uri, fix=fix) from error
@@ -290,7 +306,20 @@ class _Decision:
         info = self._info(plan, fixed, driving, reused, generation, anew=False)
         live = {u for of in reused.values() for u in of.values()}
         figures = tuple(f for f in before.figures if not live.isdisjoint(f.units))
-        return Work("units", said, self._reading(driving, new), gone, tallies, figures, self.strategy.cut, info)
+        keys = {k: tuple(f for f in files if not live.isdisjoint(f.units)) for k, files in before.keys.items()}
+        return Work(
+            "units",
+            said,
+            self._reading(driving, new),
+            gone,
+            tallies,
+            figures,
+            self.strategy.cut,
+            self.strategy.hashed,
+            keys,
+            self._readable(driving, reused),
+            info,
+        )
 
     def _judged(self) -> set[str]:
         """Return the nodes whose gates judge in a run for this output: also those of what is kept for that run only."""
@@ -325,7 +354,8 @@ class _Decision:
             for n, k in ignored.items()
         ]
         info = self._info(plan, fixed, driving, units, generation, anew=True)
-        return Work("all", "; ".join([why, *said]), self._reading(driving, units), cut=self.strategy.cut, info=info)
+        reading, hashed = self._reading(driving, units), self.strategy.hashed
+        return Work("all", "; ".join([why, *said]), reading, cut=self.strategy.cut, hashed=hashed, info=info)
 
     def _waits(self, fixed: list[_Leaf], driving: list[_Leaf], *, anew: bool) -> Work | None:
         """Return what is waited for, if work cannot begin: what is read in whole must be there in whole."""
@@ -509,12 +539,33 @@ class _Decision:
                 first += len(of)
         return found
 
+    def _readable(self, driving: list[_Leaf], units: Mapping[str, dict[str, int]]) -> dict[str, Units]:
+        """Return where all units are that can be read again: not those of files that are gone, or others now."""
+        there = {}
+        for leaf in driving:
+            held = set(self._was_held(leaf))
+            of = {f: u for f, u in units[leaf.name].items() if u not in held}
+            if leaf.tagged:
+                assert leaf.snapshot.commit is not None
+                of = {f: u for f, u in of.items() if u in leaf.snapshot.commit.units}
+            there[leaf.name] = of
+        return self._reading(driving, there)
+
+    def _was_held(self, leaf: _Leaf) -> list[int]:
+        if leaf.tagged or not leaf.held:
+            return []
+        units = self._was(leaf)
+        return [units[f.uri] for f in leaf.held]
+
     # what the next commit says
 
     def _layout(self) -> str:
         assert self.segment.output is not None
         by, prints = self.plan.outputs[self.segment.output].partition_by, self.plan.fingerprints()
-        return digest(by, self.strategy.kind, self.strategy.cut, [prints[n].gate for n in self.segment.nodes])
+        rules = [prints[n].gate for n in self.segment.nodes]
+        # hashes are those of one version of Polars
+        kept = (*map(list, self.strategy.hashed), pl.__version__) if self.strategy.hashed else ()
+        return digest(by, self.strategy.kind, self.strategy.cut, rules, *kept)
 
     def _info(
         self,

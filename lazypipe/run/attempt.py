@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import polars as pl
@@ -28,7 +29,8 @@ from lazypipe.run.aside import Quarantine
 from lazypipe.run.blame import explain_failure
 from lazypipe.run.context import Run
 from lazypipe.run.corrupt import files_set_aside
-from lazypipe.run.query import FIGURES, Query, without_units
+from lazypipe.run.figures import Kept
+from lazypipe.run.query import FIGURES, Query
 from lazypipe.run.result import SegmentResult
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset, count_units, scan_files
@@ -54,6 +56,7 @@ class Attempt:
         self.output = self.plan.outputs[segment.output] if segment.output else None
         self.target = self.output.to if self.output else str(run.folder / segment.name)
         self.query = Query(run, segment, number, work, self._dataset() if self.output else None)
+        self.figures = Kept(Dataset(self.target, self.output.storage_options if self.output else None), work)
         self.staged: list[DatasetSink | ExportSink] = []
         self.asides: list[Quarantine] = []
         self.published = False
@@ -121,6 +124,8 @@ class Attempt:
         self.capture = Capture()
         written = sink.write(query.rows(), self.capture)
         query.complete_gates()
+        if self.work.hashed:
+            self.figures.note_keys(query.taps, query.with_units, self._prefix(f"{suffix}k"))
         if not self.work.told_apart:
             return sink, written
         if written.rows == 0:
@@ -132,19 +137,12 @@ class Attempt:
 
     def _write_figures(self, suffix: str) -> None:
         """Write what is kept of each unit that this run reads, where the output is made of that."""
-        dataset, frame = self._dataset(), self.query.partial()
-        prefix = f"{self.all.id}-{self.number:03}{suffix}"
-        sink = DatasetSink(dataset.figures, prefix, storage_options=dataset.storage_options)
-        self.staged.append(sink)
-        self.capture = Capture()
-        written = sink.write(frame, self.capture)
-        self.beneath = Executed(FIGURES, self.capture)
-        if written.rows:
-            within = without_units(frame.collect_schema())
-            self.query.figures = count_units(sink.uri, written.files, within, (), sink.storage_options)
-        else:
-            sink.discard()
-            self.query.figures = ()
+        capture = Capture()
+        self.query.figures = self.figures.write(self.query.partial(), self._prefix(suffix), capture)
+        self.beneath = Executed(FIGURES, capture)
+
+    def _prefix(self, suffix: str) -> str:
+        return f"{self.all.id}-{self.number:03}{suffix}"
 
     def _current_version(self) -> int:
         if self.output is None or self.output.format != "dataset":
@@ -181,18 +179,14 @@ class Attempt:
         for name in (*self.segment.nodes, *self.segment.lookups):
             source = self.plan.nodes[name].source
             if source is not None:
-                listed, units = self.all.look(name), self.work.units.get(name)
-                if units is not None and listed.commit is None:
-                    listed = replace(listed, files=tuple(f for f in listed.files if f.uri in units.files))
-                found = source.looked_at(listed)
+                found = self.query.take_snapshot(name, source)
                 if not self.all.checked.issuperset(found.files) or found.commit is not None:
                     source.check(found)
                     self.all.checked.update(found.files)
-                self.query.snapshots[name] = found
                 self.all.recorder.read(source, self.all.look(name))
 
     def _sink(self, suffix: str) -> DatasetSink | ExportSink:
-        prefix = f"{self.all.id}-{self.number:03}{suffix}"
+        prefix = self._prefix(suffix)
         if self.output is None:
             made: DatasetSink | ExportSink = DatasetSink(self.target, prefix, options=_SPILL)
         elif self.output.format == "dataset":
@@ -243,7 +237,9 @@ class Attempt:
             rows = partial(self._published_rows, sink, written) if on_disk else partial(self.query.plain, name)
             for check in self.plan.nodes[name].checks:
                 if check.keys and self.work.kind == "units" and self.query.unit(name):
-                    tap.count_keys(check, self._count_repeated(check, tap, rows()))
+                    hashed = (name, check.id) in self.work.hashed
+                    found = self._count_hashed(name, check) if hashed else self._count_repeated(check, tap, rows())
+                    tap.count_keys(check, found)
                 if check.measure is not None:
                     frames = {n: self.query.plain(n) for n in check.measure.frames if n != PREVIOUS}
                     commit = self._dataset().latest() if self._is_published(name) else None
@@ -277,6 +273,18 @@ class Attempt:
             parts.append(aside.scan(commit, only=live).select(names))
         keys = repeated(pl.concat(parts), check.keys, check.where).collect(engine="streaming")
         return int(keys[TIMES_COLUMN].sum())
+
+    def _count_hashed(self, name: str, check: Check) -> int:
+        """Return how many of all rows have a key that repeats, where hashes of keys are kept of those read before."""
+        commit = self.work.commit
+        assert commit is not None
+        reports = [r for r in commit.info.get("gates", ()) if r["node"] == name]
+        clean = [c["failed"] for r in reports for c in r["checks"] if c["id"] == check.id] == [0]
+
+        def rows(work: Work) -> pl.LazyFrame:
+            return self.query.instead(work).plain(name, before_gate=True)
+
+        return self.figures.repeats(name, check, self.plan.nodes[name].schema, rows, clean=clean)
 
     def _is_published(self, name: str) -> bool:
         return name == self.segment.node and self.output is not None and self.output.format == "dataset"
@@ -382,6 +390,9 @@ class Attempt:
             sources = {n: s for n in read if (s := self.plan.nodes[n].source) is not None}
             known = {n: {s.redact(u): h for u, h in self.all.recorder.known(n).items()} for n, s in sources.items()}
             info[CONSUMED] = {**with_hashes(self.work.info, known), "tallies": self._tallies()}
+        keys = self.figures.merge_keys(self._prefix("m"))
+        if keys:
+            info[CONSUMED]["keys"] = [[n, c, [f.path for f in files]] for (n, c), files in keys.items()]
         mode = self.output.mode if earlier is None else "replace"
         commit = self._dataset().commit(
             files,
@@ -394,7 +405,7 @@ class Attempt:
             expected=expected,
             tagged=self.work.told_apart,
             gone=self.work.gone if self.work.told_apart else (),
-            figures=(*self.work.figures, *self.query.figures),
+            figures=(*self.work.figures, *self.query.figures, *chain.from_iterable(keys.values())),
             without=worn,
         )
         self.all.recorder.written[self.segment.name] = files
@@ -443,6 +454,6 @@ class Attempt:
         """Take away files that were written and not published; what cannot be removed is left to vacuum."""
         if self.published:
             return
-        for sink in (*self.staged, *(s for a in self.asides for s in a.staged)):
+        for sink in (*self.staged, *self.figures.staged, *(s for a in self.asides for s in a.staged)):
             with suppress(Exception):
                 sink.discard()

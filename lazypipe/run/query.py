@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -62,6 +63,23 @@ class Query:
         self._short: dict[str, list[int]] = {}
         self._guards: list[tuple[Node, Step, KeyTracker]] = []
 
+    def take_snapshot(self, name: str, source: BoundSource) -> Snapshot:
+        """Take what is to be read of a source, and look into its files."""
+        listed, units = self.run.look(name), self.work.units.get(name)
+        if units is not None and listed.commit is None:
+            listed = replace(listed, files=tuple(f for f in listed.files if f.uri in units.files))
+        self.snapshots[name] = source.looked_at(listed)
+        return self.snapshots[name]
+
+    def instead(self, work: Work) -> Query:
+        """Return the same query with other work, to ask of rows without counting them."""
+        other = Query(self.run, self.segment, self.number, work, self.dataset)
+        for name in (*self.segment.nodes, *self.segment.lookups):
+            source = self.plan.nodes[name].source
+            if source is not None:
+                other.take_snapshot(name, source)
+        return other
+
     def begin(self) -> None:
         """Forget what was counted: the rows are gone through once more."""
         self.counters.clear()
@@ -108,7 +126,8 @@ class Query:
             frame = node.lower(inputs, *self._watch(node))
         if not node.checks:
             return frame
-        known = {check: keys for (of, check), keys in self.known.items() if of == name}
+        hashing = {check for of, check in self.work.hashed if of == name}
+        known = {check: keys for (of, check), keys in self.known.items() if of == name and check not in hashing}
         checks, lookup = mark_repeats(node.checks, known, self.lookup)
         extra = self.unit(name)
         gate = Tap(
@@ -124,6 +143,7 @@ class Query:
             masked=self.plan.masked(name),
             raw=bool(node.raw),
             unit=UNIT if extra else None,
+            hashing=hashing,
         )
         self.taps[name] = gate
         return gate.attach(frame)
@@ -138,7 +158,8 @@ class Query:
             return dataset.scan_units(commit, units).drop(UNIT)
         node = self.plan.nodes[name]
         if node.source is not None:
-            frame = node.source.scan(self.snapshots[name])
+            frame = node.source.scan(self.snapshots[name], units=units)
+            frame = frame if units is None else frame.drop(UNIT)
         elif self.work.cut is not None and name == self.work.cut[0]:
             frame = self._merged(node, self.work.cut[1])
         else:

@@ -35,7 +35,7 @@ _TARGET_BYTES = 1 << 30
 """Size in memory at which a data file is closed and the next begun; on disk it is a quarter of that, or less."""
 
 _STEP = r"-\d{3}[a-z]*"  # how the prefix that the executor gives ends: …-001
-_DATA_FILE = re.compile(_STEP + r"(-\d{3})?-\d{5}\.parquet$")
+_DATA_FILE = re.compile(_STEP + r"(-\d{3,})?-\d{5}\.parquet$")
 
 
 def is_data_file(path: str) -> bool:

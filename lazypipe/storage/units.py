@@ -7,7 +7,7 @@ along, without any other row being read or written (docs/decisions/0016-rows-kno
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -50,6 +50,11 @@ class Units:
     files: Mapping[str, int] = field(default_factory=dict)
     wanted: frozenset[int] = frozenset()
     first: int | None = None
+
+    def only(self, units: Container[int]) -> Units:
+        """Return those of some units, each row with its own."""
+        files = {file: unit for file, unit in self.files.items() if unit in units}
+        return Units(files, frozenset(u for u in self.wanted if u in units))
 
     def number(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         """Add ``UNIT`` to rows of files, by the column with each row's file."""

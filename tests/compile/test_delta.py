@@ -70,7 +70,7 @@ def test_operations_decide(steps: list[Any], expected: str) -> None:
         ),
         (
             [{"not_null": {"columns": "x", "action": "drop"}}, {"unique": "x"}],
-            "full: s: unique:x counts rows that are dropped or repaired",
+            "by the files of a, with the hashed keys of s.unique:x",
         ),
         ([{"sum": {"column": "x", "max": 9}}], "by the files of a"),
         (
@@ -87,8 +87,15 @@ def test_gates_decide(gate: list[Any], expected: str) -> None:
     assert strategy([], gate) == expected
 
 
-def test_rules_about_all_rows_stand_at_the_end() -> None:
-    assert strategy([], [], [{"unique": "x"}]) == "full: a: unique:x is a matter of all rows"
+def test_keys_ahead_of_other_steps_are_kept_as_hashes() -> None:
+    assert strategy([], [], [{"unique": "x"}]) == "by the files of a, with the hashed keys of a.unique:x"
+    nested = [{"derive": {"l": "string_to_array(k, ',')"}}]
+    gate = [{"unique": "l"}, {"not_null": {"columns": "x", "action": "drop"}}]
+    assert strategy(nested, gate) == "full: s: unique:l compares nested values"
+
+
+def test_figures_of_all_rows_stand_at_the_end() -> None:
+    assert strategy([], [], [{"sum": {"column": "x", "max": 9}}]) == "full: a: sum:x is a matter of all rows"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 import lazypipe as lp
 from lazypipe.storage.dataset import Dataset
@@ -161,3 +163,42 @@ def test_months_come_change_and_go(tmp_path: Path, data: Path) -> None:
     told = run(tmp_path, changed)
     assert told["flown"][0] == "unchanged"
     assert told["daily"][1].startswith("the definition changed: ")
+
+
+def test_flights_come_month_by_month(tmp_path: Path, data: Path) -> None:
+    """The example with rules about keys on its source: a month more reads that month, and equals a run of all months."""
+    kept, anew = tmp_path / "kept", tmp_path / "anew"
+    definition = (data.parent / "flights.yaml").read_text()
+    for name in ("airports.csv", "planes.csv", "weather.csv.gz"):
+        for root in (kept, anew):
+            (root / "data").mkdir(parents=True, exist_ok=True)
+            shutil.copy2(data / name, root / "data" / name)
+    third = pl.read_csv(gzip.decompress((data / "flights-2013-03.csv.gz").read_bytes()), infer_schema=False)
+    at = pl.col("time_hour").str.to_datetime(time_zone="UTC").dt.offset_by("31d").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    april = gzip.compress(third.with_columns(at, month=pl.lit("4")).write_csv().encode(), mtime=0)
+    told: dict[str, tuple[str, str]] = {}
+    for month in (1, 2, 3, 4):
+        name = f"flights-2013-{month:02}.csv.gz"
+        content = april if month == 4 else (data / name).read_bytes()
+        for root in (kept, anew):
+            (root / "data" / name).write_bytes(content)
+            os.utime(root / "data" / name, (1_400_000_000 + month, 1_400_000_000 + month))
+        if month == 4:
+            # what was read before is not read again: from its middle on it cannot be read any more
+            before = kept / "data/flights-2013-02.csv.gz"
+            whole = before.read_bytes()
+            before.write_bytes(whole[: len(whole) // 2] + b"x" * (len(whole) - len(whole) // 2))
+            os.utime(before, (1_400_000_002, 1_400_000_002))
+        told = run(kept, definition)
+        assert month == 1 or told["flown"] == ("done", f"flights: 1 added, {month - 1} unchanged")
+    run(anew, definition)
+    for name in ("flown", "hourly", "flown__quarantine"):
+        one, other = (lp.scan(str(root / "out" / name)).collect() for root in (kept, anew))
+        left_out = ["_lazypipe_run", "_lazypipe_file"]
+        assert_frame_equal(one.drop(left_out, strict=False), other.drop(left_out, strict=False), check_row_order=False)
+    # a flight of April that stands in January too
+    january = gzip.decompress((data / "flights-2013-01.csv.gz").read_bytes()).splitlines()
+    again = kept / "data/flights-2013-05.csv.gz"
+    again.write_bytes(gzip.compress(b"\n".join([january[0], january[7]])))
+    with pytest.raises(lp.GateError, match=r"unique:time_hour,carrier,flight,origin,dest: 2 of"):
+        run(kept, definition)

@@ -1,0 +1,126 @@
+"""What is kept of each unit beside an output's data: the figures that it adds up to, and the hashed keys of its rows.
+
+They are files that the next run reads instead of the rows themselves. Each run adds some; those of similar size are merged
+(``storage.tiers``), so that there are never many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from lazypipe.gates import Check
+from lazypipe.gates.tap import Tap
+from lazypipe.gates.uniqueness import HASH, TIMES_COLUMN, hashed, repeated
+from lazypipe.incremental.work import Work
+from lazypipe.storage.dataset import Dataset, count_units, scan_files
+from lazypipe.storage.log import DataFile
+from lazypipe.storage.sink import DatasetSink, Watch
+from lazypipe.storage.tiers import due
+from lazypipe.storage.units import UNIT
+
+__all__ = ["KEYS", "Kept"]
+
+KEYS = pl.Schema({HASH: pl.UInt64()})
+"""The columns of files with hashed keys, each row with its unit besides."""
+
+
+@dataclass
+class Kept:
+    """The files beside one output's log, as a run reads and writes them; ``staged`` are the sinks that wrote them."""
+
+    dataset: Dataset
+    work: Work
+    staged: list[DatasetSink] = field(default_factory=list)
+    keys: dict[tuple[str, str], tuple[DataFile, ...]] = field(default_factory=dict)
+
+    def write(self, rows: pl.LazyFrame, prefix: str, capture: Watch | None = None) -> tuple[DataFile, ...]:
+        """Write rows that carry their unit; none where there are none."""
+        sink = DatasetSink(self.dataset.figures, prefix, storage_options=self.dataset.storage_options)
+        self.staged.append(sink)
+        schema = pl.Schema({n: t for n, t in rows.collect_schema().items() if n != UNIT})
+        written = sink.write(rows, capture)
+        if not written.rows:
+            sink.discard()
+            return ()
+        return count_units(sink.uri, written.files, schema, (), sink.storage_options)
+
+    def scan(
+        self, files: Sequence[DataFile], schema: pl.Schema, units: Iterable[int], *, tags: bool = False
+    ) -> pl.LazyFrame:
+        """Return the rows of some units."""
+        of, options = frozenset(units), self.dataset.storage_options
+        there = [f for f in files if not of.isdisjoint(f.units)]
+        left_out = any(not of.issuperset(f.units) for f in there)
+        return scan_files(
+            self.dataset.figures, there, schema, (), options, tagged=True, units=of if left_out else None, tags=tags
+        )
+
+    def merged(
+        self, files: Sequence[DataFile], schema: pl.Schema, by: Sequence[str], prefix: str
+    ) -> tuple[DataFile, ...]:
+        """Return the files with those merged that are due, in the order of some columns; rows that are gone stay behind."""
+        live = self.work.live
+        worn = due(files, {u for f in files for u in f.units} - live)
+        if not worn:
+            return tuple(files)
+        rows = (
+            self.scan(worn, schema, live, tags=True).sort(by, nulls_last=True)
+            if by
+            else self.scan(worn, schema, live, tags=True)
+        )
+        return (*(f for f in files if f not in worn), *self.write(rows, prefix))
+
+    # hashed keys
+
+    def note_keys(self, taps: Mapping[str, Tap], told: Callable[[pl.LazyFrame], pl.LazyFrame], prefix: str) -> None:
+        """Write the hashed keys of the rows that this run has read; ``told`` puts units in the place of numbers of files."""
+        for number, (node, check) in enumerate(self.work.hashed):
+            rows = told(taps[node].hashes[check].frame()).sort(HASH)
+            self.keys[node, check] = self.write(rows, f"{prefix}-{number:03}")
+
+    def merge_keys(self, prefix: str) -> dict[tuple[str, str], tuple[DataFile, ...]]:
+        """Return all files with hashed keys that the next version is made of."""
+        found = {}
+        for number, key in enumerate(self.work.hashed):
+            files = (*self.work.keys.get(key, ()), *self.keys.get(key, ()))
+            found[key] = self.merged(files, KEYS, [HASH], f"{prefix}-{number:03}")
+        return found
+
+    def repeats(
+        self, node: str, check: Check, schema: pl.Schema, rows: Callable[[Work], pl.LazyFrame], *, clean: bool
+    ) -> int:
+        """Return how many of all rows, read now or before, have a key that another row has too.
+
+        Rows whose hashes meet are read again, and their keys compared. Where that cannot be done, because a file that they are of is
+        kept as it was and is another now, equal hashes are taken for equal keys: of ten million keys, two that differ
+        have one hash with a chance of 1 in 300,000.
+
+        Parameters
+        ----------
+        rows
+            Gives the rows that the check compares, as some work reads them.
+        clean
+            Whether no key stood twice before this run.
+        """
+        new = self.scan(self.keys[node, check.id], KEYS, self.work.live, tags=True)
+        old = self.scan(self.work.keys.get((node, check.id), ()), KEYS, self.work.live, tags=True)
+        if clean:
+            old = old.join(new.select(HASH).unique(), on=HASH, how="semi")
+        met = (
+            pl.concat([new, old])
+            .group_by(HASH)
+            .agg(pl.len().alias(TIMES_COLUMN), pl.col(UNIT).unique())
+            .filter(pl.col(TIMES_COLUMN) > 1)
+            .collect(engine="streaming")
+        )
+        if not met.height:
+            return 0
+        again = self.work.again(frozenset(met[UNIT].explode().to_list()))
+        if again is None:
+            return int(met[TIMES_COLUMN].sum())
+        compared = rows(again) if check.where is None else rows(again).filter(check.where)
+        suspects = compared.with_columns(hashed(check.keys, schema)).join(met.lazy().select(HASH), on=HASH, how="semi")
+        return int(repeated(suspects, check.keys).collect(engine="streaming")[TIMES_COLUMN].sum())

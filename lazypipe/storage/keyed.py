@@ -1,0 +1,384 @@
+"""Keyed changes: the data files of a dataset that hold some keys are found, and only they are written again without them.
+
+The footers' statistics and the folders' values rule out most files without reading any data. Of those that are left, the key
+columns are read and joined with the keys, which says exactly which files hold some. One commit then publishes the rewritten files
+together with whatever takes the place of the rows that went (docs/decisions/0020-write-modes.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from lazypipe.errors import StorageError, first_line, nearest
+from lazypipe.spec.types import dtype_name
+from lazypipe.storage import hive
+from lazypipe.storage import uri as uris
+from lazypipe.storage.dataset import Dataset, count_units, scan_files
+from lazypipe.storage.footers import TAIL, read_footer
+from lazypipe.storage.log import Commit, DataFile
+from lazypipe.storage.parquet_prune import Bounds, bounds
+from lazypipe.storage.parquet_ranges import Footer
+from lazypipe.storage.scan import FILE_COLUMN
+from lazypipe.storage.sink import DatasetSink
+
+__all__ = ["Rewrite", "rewrite_without", "rows_with"]
+
+_FEW = 1_000_000
+"""Keys that are held in memory; of more, only those that stand in the files that are looked at."""
+
+_PART = 2_000_000
+"""Rows of data files that are looked at in one go, where the keys are more than a few."""
+
+_SMALL = 8 << 20
+"""Bytes up to which neighbouring files of one folder are written again as one."""
+
+_TESTS = 50_000_000
+"""Pairs of row groups and keys up to which all columns of a key are tested together."""
+
+_NUMBER = "__lazypipe_file_number"
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """Which files of a commit held some keys, and what takes their place.
+
+    Attributes
+    ----------
+    files
+        Files with the other rows of those replaced; they are committed together with what the keys stand for now.
+    replaced
+        The files of the commit that held keys; their paths are ``without``.
+    read
+        The files whose key columns were read, because nothing ruled them out.
+    sinks
+        What wrote ``files``, for whoever does not publish them: ``discard`` takes them away.
+    """
+
+    files: tuple[DataFile, ...] = ()
+    replaced: tuple[DataFile, ...] = ()
+    read: tuple[DataFile, ...] = ()
+    sinks: tuple[DatasetSink, ...] = field(default=(), repr=False)
+
+    @property
+    def without(self) -> frozenset[str]:
+        """The paths of the files that are replaced, as ``Dataset.commit`` takes them."""
+        return frozenset(f.path for f in self.replaced)
+
+    def discard(self) -> None:
+        """Take away what was written."""
+        for sink in self.sinks:
+            sink.discard()
+
+
+def rewrite_without(
+    dataset: Dataset,
+    commit: Commit,
+    keys: pl.LazyFrame,
+    on: Sequence[str],
+    *,
+    prefix: str,
+    gone: Collection[int] = (),
+) -> Rewrite:
+    """Write those files of a commit once more that hold any of the keys, without the rows of these keys.
+
+    Rows keep their order and their units; rows of units that are gone are left out on the way. A file of which nothing is left has no
+    successor. Small neighbours become one file. Memory is that of the keys that the files hold, not of all keys.
+
+    Parameters
+    ----------
+    keys
+        A frame with the columns ``on``, of any height, repeats and nulls allowed: null is equal to null, NaN to NaN. It is read
+        more than once, so it should be a cheap one.
+    on
+        The key's columns, partition columns among them or not.
+    prefix
+        How the names of the new files begin: the run's id and what else makes it new, such as ``r7-001k``.
+    gone
+        Units that leave with the same commit, besides those that are gone already.
+
+    Raises
+    ------
+    StorageError
+        If the dataset or the keys lack a column of the key, or have other types in it.
+        Also if a file of the commit cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from datetime import UTC, datetime
+    >>> orders = Dataset(tempfile.mkdtemp() + "/orders")
+    >>> rows = pl.LazyFrame({"id": [1, 2, 3], "x": ["a", "b", "c"]})
+    >>> made = DatasetSink(orders.uri, "r1-001").write(rows)
+    >>> first = orders.commit(made.files, rows.collect_schema(), run="r1", time=datetime(2024, 1, 1, tzinfo=UTC))
+    >>> found = rewrite_without(orders, first, pl.LazyFrame({"id": [2, 7]}), ["id"], prefix="r2-001k")
+    >>> len(found.replaced), [f.rows for f in found.files]
+    (1, [2])
+    """
+    _check(dataset, commit, keys, on)
+    work = _Work(dataset, commit, tuple(on), frozenset(gone), prefix)
+    try:
+        return work.run(keys.select(on))
+    except BaseException:
+        for sink in work.sinks:
+            sink.discard()
+        raise
+
+
+def rows_with(
+    dataset: Dataset,
+    commit: Commit,
+    files: Iterable[DataFile],
+    keys: pl.LazyFrame,
+    on: Sequence[str],
+    *,
+    gone: Collection[int] = (),
+    tags: bool = False,
+) -> pl.LazyFrame:
+    """Return the rows of some files of a commit that have any of the keys: what ``rewrite_without`` leaves out of them.
+
+    Parameters
+    ----------
+    files
+        Such as ``Rewrite.replaced``.
+    tags
+        Whether the column with each row's unit is to be seen.
+    """
+    seen = replace(commit, files=tuple(files), gone=commit.gone.union(gone))
+    return dataset.scan(seen, tags=tags).join(keys.select(on).unique(), on=[*on], how="semi", nulls_equal=True)
+
+
+def _check(dataset: Dataset, commit: Commit, keys: pl.LazyFrame, on: Sequence[str]) -> None:
+    there = keys.collect_schema()
+    for name in on:
+        if name not in commit.schema:
+            fix = nearest(name, commit.schema, "columns")
+            raise StorageError(f"the dataset has no key column {name!r}", uri=dataset.uri, fix=fix)
+        if name not in there:
+            what = f"the keys have no column {name!r}, by which the dataset's rows are told apart"
+            raise StorageError(what, uri=dataset.uri, fix=nearest(name, there, "columns"))
+        if there[name] != commit.schema[name]:
+            one, other = dtype_name(there[name]), dtype_name(commit.schema[name])
+            what = f"key column {name!r} is {one} in the keys and {other} in the dataset"
+            raise StorageError(what, uri=dataset.uri, fix="cast it to the dataset's type")
+
+
+class _Work:
+    """One search for keys, and the rewriting of what holds them."""
+
+    def __init__(
+        self, dataset: Dataset, commit: Commit, on: tuple[str, ...], gone: frozenset[int], prefix: str
+    ) -> None:
+        self.dataset = dataset
+        self.commit = replace(commit, gone=commit.gone | gone)
+        self.on = on
+        self.prefix = prefix
+        self.sinks: list[DatasetSink] = []
+
+    def run(self, keys: pl.LazyFrame) -> Rewrite:
+        head = keys.head(_FEW + 1).collect(engine="streaming")
+        few = head.height <= _FEW
+        if few:
+            head = head.unique()
+            keys = head.lazy()
+        alive = [f for f in self.commit.files if f.rows > f.dead(self.commit.gone)]
+        batches = [head] if few else keys.collect_batches(engine="streaming", maintain_order=False)
+        read = self._possible(alive, batches) if head.height else ()
+        replaced: list[DataFile] = []
+        written: list[DataFile] = []
+        for files in [read] if few else _parts(read):
+            held = self._held(files, keys)
+            exact = [files[n] for n in held[_NUMBER].unique().sort()]
+            mine = held.drop(_NUMBER).unique().lazy()
+            for together in _together(exact):
+                written += self._write(together, mine)
+            replaced += exact
+        return Rewrite(tuple(written), tuple(replaced), tuple(read), tuple(self.sinks))
+
+    def _possible(self, files: Sequence[DataFile], batches: Iterable[pl.DataFrame]) -> tuple[DataFile, ...]:
+        """Return the files that no statistics rule out."""
+        with ThreadPoolExecutor(8) as pool:
+            boxes = [b for found in pool.map(self._boxes, range(len(files)), files) for b in found]
+        hit: set[int] = set()
+        for batch in batches:
+            boxes = [b for b in boxes if b.file not in hit]
+            if not boxes:
+                break
+            hit |= _hits(batch, boxes)
+        return tuple(files[n] for n in sorted(hit))
+
+    def _boxes(self, number: int, file: DataFile) -> list[_Box]:
+        """Return what the folders and the footer of a file say of the key's columns, per row group."""
+        schema, uri = self.commit.schema, uris.join(self.dataset.uri, file.path)
+        folders = {n: schema[n] for n in self.on if n in self.commit.partition_by}
+        fixed = {
+            n: _exactly(expr, t)
+            for (n, t), expr in zip(folders.items(), hive.as_literals(file.path, folders), strict=True)
+        }
+        footer = _footer(uri, self.dataset.storage_options)
+        told = [
+            [fixed[n] if n in fixed else bounds(footer.statistics(g, n), schema[n]) for n in self.on]
+            for g in range(len(footer.group_rows))
+        ]
+        return [_Box(number, tuple(t)) for t in told]
+
+    def _held(self, files: Sequence[DataFile], keys: pl.LazyFrame) -> pl.DataFrame:
+        """Return the keys that stand in files, each with the number of its file."""
+        names = [uris.join(self.dataset.uri, f.path) for f in files]
+        if not names:
+            return pl.DataFrame(schema={n: self.commit.schema[n] for n in self.on} | {_NUMBER: pl.UInt32()})
+        number = pl.col(FILE_COLUMN).cast(pl.Enum(names)).to_physical().cast(pl.UInt32).alias(_NUMBER)
+        there = self._scan(files, file_column=True).select(*self.on, number)
+        # an inner join, since the engine builds its table of whichever side is the smaller one
+        found = keys.join(there, on=[*self.on], how="inner", nulls_equal=True).select(*self.on, _NUMBER).unique()
+        return found.collect(engine="streaming")
+
+    def _write(self, files: Sequence[DataFile], keys: pl.LazyFrame) -> tuple[DataFile, ...]:
+        """Write the rows of files that belong together without those of the keys."""
+        commit, options = self.commit, self.dataset.storage_options
+        number = f"{len(self.sinks):03}"
+        sink = DatasetSink(self.dataset.uri, f"{self.prefix}-{number}", commit.partition_by, options)
+        self.sinks.append(sink)
+        rows = self._scan(files, tags=commit.tagged)
+        kept = rows.join(keys, on=[*self.on], how="anti", nulls_equal=True, maintain_order="left")
+        written = sink.write(kept)
+        if not written.rows:
+            sink.discard()
+            return ()
+        if not commit.tagged:
+            return written.files
+        return count_units(self.dataset.uri, written.files, commit.schema, commit.partition_by, options)
+
+    def _scan(self, files: Sequence[DataFile], *, tags: bool = False, file_column: bool = False) -> pl.LazyFrame:
+        commit = self.commit
+        live = {u for f in files for u in f.units} - commit.gone
+        return scan_files(
+            self.dataset.uri,
+            files,
+            commit.schema,
+            commit.partition_by,
+            self.dataset.storage_options,
+            tagged=commit.tagged,
+            units=live if any(f.dead(commit.gone) for f in files) else None,
+            tags=tags,
+            file_column=file_column,
+        )
+
+
+def _parts(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
+    """Yield files in groups of not too many rows."""
+    part: list[DataFile] = []
+    for file in files:
+        if part and sum(f.rows for f in part) + file.rows > _PART:
+            yield part
+            part = []
+        part.append(file)
+    if part:
+        yield part
+
+
+def _together(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
+    """Yield each file by itself, but small ones that follow each other in one folder in groups."""
+    for _, ones in groupby(files, lambda f: f.path.rpartition("/")[0]):
+        group: list[DataFile] = []
+        for file in ones:
+            if group and sum(f.bytes for f in group) + file.bytes > _SMALL:
+                yield group
+                group = []
+            group.append(file)
+        yield group
+
+
+# statistics
+
+
+class _Box(NamedTuple):
+    """The bounds of a key's columns in one row group of a file."""
+
+    file: int
+    bounds: tuple[Bounds | None, ...]
+
+
+def _footer(uri: str, options: Mapping[str, Any]) -> Footer:
+    try:
+        fs, path = uris.file_system(uri, options)
+        with fs.open(path, "rb", block_size=TAIL) as file:
+            return read_footer(file)
+    except Exception as error:  # any store's own errors: the caller learns which file it was
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+        fix = "restore it from a backup, roll back, or run in full"
+        raise StorageError(f"a data file cannot be read: {reason}", uri=uri, fix=fix) from error
+
+
+def _exactly(value: pl.Expr, dtype: pl.DataType) -> Bounds | None:
+    """Return the bounds of a column that has one value, that of a folder; None if such values are not compared."""
+    found = _physical(pl.select(value).to_series(), dtype)
+    if found is None:
+        return None
+    return Bounds(None, None, 1, 1) if found[0] is None else Bounds(found[0], found[0], 0, 1)
+
+
+def _physical(values: pl.Series, dtype: pl.DataType) -> pl.Series | None:
+    """Return values as bounds are compared; None for types whose bounds are not known."""
+    if dtype == pl.String:
+        return values.cast(pl.Binary)
+    plain = (dtype.is_integer() and dtype not in (pl.Int128, pl.UInt128)) or dtype.is_float()
+    return values.to_physical() if plain or dtype == pl.Date or isinstance(dtype, pl.Datetime) else None
+
+
+def _hits(batch: pl.DataFrame, boxes: Sequence[_Box]) -> set[int]:
+    """Return the files of which a row group may hold a key of the batch."""
+    columns = [(s, _physical(s, s.dtype)) for s in batch]
+    left = [*boxes]
+    for at, (_, physical) in enumerate(columns):
+        if physical is not None:
+            told = _inside(physical, [b.bounds[at] for b in left])
+            left = [b for b, inside in zip(left, told, strict=True) if inside]
+    if len(columns) == 1 or len(left) * batch.height > _TESTS:
+        return {b.file for b in left}
+    known = {f"{n}": p for n, (_, p) in enumerate(columns) if p is not None}
+    frame, hit = pl.DataFrame(known), set[int]()
+    for box in left:
+        tests = [_test(n, frame.schema[n], box.bounds[int(n)]) for n in known]
+        if box.file not in hit and (not tests or not frame.filter(tests).is_empty()):
+            hit.add(box.file)
+    return hit
+
+
+def _inside(values: pl.Series, found: Sequence[Bounds | None]) -> list[bool]:
+    """Say for each row group whether a value lies within its bounds."""
+    nulls = values.null_count() > 0
+    ordered = values.drop_nulls()
+    odd = False
+    if ordered.dtype.is_float():
+        nan = ordered.is_nan()
+        odd, ordered = nan.any(), ordered.filter(~nan)
+    ordered = ordered.sort()
+    known = [n for n, b in enumerate(found) if b is not None and b.low is not None]
+    lows, highs = (pl.Series([getattr(found[n], side) for n in known], dtype=ordered.dtype) for side in ("low", "high"))
+    first, last = ordered.search_sorted(lows, "left"), ordered.search_sorted(highs, "right")
+    between = dict(zip(known, (first < last).to_list(), strict=True))
+    told = []
+    for number, box in enumerate(found):
+        some = box is None or odd or (not box.all_null and between.get(number, len(ordered) > 0))
+        told.append(some or (nulls and box is not None and box.nulls != 0))
+    return told
+
+
+def _test(name: str, dtype: pl.DataType, box: Bounds | None) -> pl.Expr:
+    """Return whether a value may be in a row group, as an expression."""
+    value = pl.col(name)
+    if box is None:
+        return pl.lit(value=True)
+    null = value.is_null() if box.nulls != 0 else pl.lit(value=False)
+    if box.low is None:
+        return null | (value.is_not_null() if not box.all_null else pl.lit(value=False))
+    low, high = (pl.lit(v, dtype=dtype) for v in (box.low, box.high))
+    inside = value.is_between(low, high)
+    odd = value.is_nan() if dtype.is_float() else pl.lit(value=False)
+    return null | inside.fill_null(value=False) | odd.fill_null(value=False)

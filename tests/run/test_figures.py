@@ -1,0 +1,181 @@
+"""Keys that repeat in other files are found by the hashes that are kept of each file; few files hold them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import lazypipe as lp
+from lazypipe.gates import uniqueness
+from lazypipe.gates.uniqueness import HASH, KeyHashes
+from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.log import DataFile
+from lazypipe.storage.tiers import FAN, due
+from lazypipe.storage.units import UNIT
+
+CLOCK = 1_700_000_000
+
+
+def definition(action: str = "warn", **source: Any) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "name": "p",
+        "sources": {
+            "a": {"uri": "in/*.parquet", "gate": [{"unique": {"columns": ["k", "n"], "action": action}}], **source}
+        },
+        "stages": {"s": {"from": "a", "do": [{"filter": "n >= 0"}]}},
+        "outputs": {"s": {"to": "out/s"}},
+    }
+
+
+def deliver(root: Path, name: str, rows: list[tuple[str | None, int]], *, later: int = 0) -> Path:
+    path = root / "in" / f"{name}.parquet"
+    path.parent.mkdir(exist_ok=True)
+    pl.DataFrame(rows, schema={"k": pl.String(), "n": pl.Int64()}, orient="row").write_parquet(path)
+    os.utime(path, (CLOCK + later, CLOCK + later))
+    return path
+
+
+def run(root: Path, data: dict[str, Any]) -> lp.RunResult:
+    return lp.Pipeline.from_dict(data, base=str(root)).compile().run()
+
+
+def repeats(result: lp.RunResult) -> tuple[str, int, int]:
+    check = result.gates["a"].checks[0]
+    return (result.segments[0].why or "").partition(":")[0], check.evaluated, check.failed
+
+
+def test_rows_that_repeat_a_key_of_another_file_are_counted(tmp_path: Path) -> None:
+    data = definition()
+    deliver(tmp_path, "1", [("x", 1), ("y", 2), (None, 3)])
+    assert repeats(run(tmp_path, data)) == ("nothing was committed yet", 3, 0)
+    deliver(tmp_path, "2", [("x", 1), ("x", 2), (None, 3)])
+    assert repeats(run(tmp_path, data)) == ("a", 6, 2)
+    # one more of a key that stands twice already, and one that stands in the new file alone
+    deliver(tmp_path, "3", [("x", 1), ("z", 9), ("z", 9), ("u", -7)])
+    assert repeats(run(tmp_path, data)) == ("a", 10, 5)
+    # nothing is new, and repeats of files that were there before are counted again
+    (tmp_path / "in" / "1.parquet").unlink()
+    assert repeats(run(tmp_path, data)) == ("a", 7, 4)
+    deliver(tmp_path, "3", [("z", 8)], later=5)
+    assert repeats(run(tmp_path, data)) == ("a", 4, 0)
+    deliver(tmp_path, "4", [("u", -7), ("u", -7)])
+    assert repeats(run(tmp_path, data)) == ("a", 6, 2)
+    assert sorted(lp.scan(str(tmp_path / "out/s")).collect()["n"]) == [1, 2, 3, 8]
+
+
+def test_a_key_that_was_read_before_fails_the_run(tmp_path: Path) -> None:
+    data = definition("fail")
+    deliver(tmp_path, "1", [("x", 1)])
+    run(tmp_path, data).raise_for_status()
+    deliver(tmp_path, "2", [("x", 1)])
+    with pytest.raises(lp.GateError, match="unique:k,n: 2 of 2 rows"):
+        run(tmp_path, data).raise_for_status()
+    assert lp.scan(str(tmp_path / "out/s")).collect().height == 1
+    deliver(tmp_path, "2", [("x", 2)], later=7)
+    run(tmp_path, data).raise_for_status()
+    assert lp.scan(str(tmp_path / "out/s")).collect().height == 2
+
+
+def test_keys_are_compared_where_hashes_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No two keys are known whose hashes meet, so hashes are made short: a few of each thousand keys do."""
+    plain = uniqueness._row_hash
+    monkeypatch.setattr(uniqueness, "_row_hash", lambda columns: (plain(columns) % 7).alias(HASH))
+    data = definition()
+    rows = [(f"k{n}", n) for n in range(30)]
+    deliver(tmp_path, "1", rows[:15])
+    run(tmp_path, data)
+    deliver(tmp_path, "2", [*rows[15:], ("k3", 3)])
+    assert repeats(run(tmp_path, data)) == ("a", 31, 2)
+
+
+def test_rows_of_a_file_that_is_ignored_count_by_their_hashes(tmp_path: Path) -> None:
+    data = definition(on_removed="ignore")
+    old = deliver(tmp_path, "1", [("x", 1), ("y", 2)])
+    run(tmp_path, data)
+    old.unlink()
+    deliver(tmp_path, "2", [("x", 1)])
+    assert repeats(run(tmp_path, data)) == ("a", 3, 2)
+
+
+def test_rows_that_a_gate_drops_are_compared_too(tmp_path: Path) -> None:
+    data = definition()
+    data["sources"]["a"]["gate"] = []
+    data["stages"]["s"]["gate"] = [
+        {"unique": {"columns": "k", "action": "warn"}},
+        {"between": {"column": "n", "max": 5, "action": "drop"}},
+    ]
+    deliver(tmp_path, "1", [("x", 9), ("y", 1)])
+    run(tmp_path, data)
+    deliver(tmp_path, "2", [("x", 2)])
+    result = run(tmp_path, data)
+    assert [(c.evaluated, c.failed) for c in result.gates["s"].checks] == [(3, 2), (3, 1)]
+
+
+def test_few_files_hold_the_keys_of_many_runs(tmp_path: Path) -> None:
+    data = definition()
+    pipe = lp.Pipeline.from_dict(data, base=str(tmp_path))
+    for number in range(20):
+        deliver(tmp_path, f"{number:03}", [(f"k{number}", number)])
+        pipe.compile().run().raise_for_status()
+    commit = Dataset(str(tmp_path / "out/s")).read()
+    assert len(commit.figures) == 20 % FAN + 20 // FAN
+    assert {u for f in commit.figures for u in f.units} == commit.units
+    deliver(tmp_path, "last", [("k0", 0), ("k19", 19)])
+    assert repeats(run(tmp_path, data))[2] == 4
+
+
+def test_a_version_that_says_nothing_of_its_keys_is_made_anew(tmp_path: Path) -> None:
+    """Hashes are those of one version of Polars: with another one they say nothing."""
+    data = definition()
+    deliver(tmp_path, "1", [("x", 1)])
+    run(tmp_path, data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pl, "__version__", "99.0")
+        deliver(tmp_path, "2", [("x", 1)])
+        assert repeats(run(tmp_path, data))[::2] == ("the definition changed", 2)
+
+
+def test_hashes_beyond_a_budget_go_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uniqueness, "_HELD", 5)
+    schema = pl.Schema({"k": pl.Int64()})
+    hashes = KeyHashes(("k",), schema, tmp_path / "spill", UNIT)
+    for unit in range(4):
+        hashes.add(unit, pl.DataFrame({"k": [None, *range(unit * 3, unit * 3 + 3)]}, schema=schema))
+    found = hashes.frame().collect()
+    assert found[UNIT].to_list() == [u for u in range(4) for _ in range(3)]
+    assert found[HASH].n_unique() == 12
+    assert len(list((tmp_path / "spill").iterdir())) == 2
+
+
+def sized(*rows: int) -> list[DataFile]:
+    return [DataFile(f"{n}.parquet", r, 0, units={n: r}) for n, r in enumerate(rows)]
+
+
+def test_files_of_similar_size_are_merged() -> None:
+    assert due(sized(*[1] * 7)) == ()
+    assert [f.path for f in due(sized(900, *[1] * 8, 90))] == [f"{n}.parquet" for n in range(1, 9)]
+    # what comes of it is one more in the tier above, which is then full too
+    assert len(due(sized(*[8] * 7, *[1] * 8, 9000))) == 15
+    assert len(due(sized(*[64] * 7, *[1] * 8))) == 8
+    assert due(sized(*[900] * 8), most=900) == ()
+    assert [f.path for f in due(sized(5, 1000), {1})] == ["1.parquet"]
+
+
+def test_the_number_of_files_stays_small_and_rows_are_seldom_rewritten() -> None:
+    files: list[DataFile] = []
+    written = 0
+    for number in range(1_000):
+        files.append(DataFile(f"{number}.parquet", 100, 0))
+        merged = due(files)
+        if merged:
+            rows = sum(f.rows for f in merged)
+            written += rows
+            files = [*(f for f in files if f not in merged), DataFile(f"m{number}.parquet", rows, 0)]
+        assert len(files) <= 4 * (FAN - 1)
+    assert sum(f.rows for f in files) == 100_000
+    assert written <= 3 * 100_000

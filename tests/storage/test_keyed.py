@@ -1,0 +1,337 @@
+"""Keys are found and taken out: the same rows as by a plain filter, and no file is touched that holds none."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lazypipe.errors import StorageError
+from lazypipe.storage import keyed
+from lazypipe.storage.dataset import Dataset, count_units
+from lazypipe.storage.footers import read_footer
+from lazypipe.storage.keyed import Rewrite, rewrite_without, rows_with
+from lazypipe.storage.log import Commit, DataFile
+from lazypipe.storage.sink import DatasetSink, is_data_file
+from lazypipe.storage.units import UNIT
+
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+
+
+def write(uri: str, frames: Sequence[pl.DataFrame], *by: str, **options: Any) -> tuple[Dataset, Commit]:
+    """Commit each frame as a file of its own (or one per folder)."""
+    dataset = Dataset(uri)
+    files: list[DataFile] = []
+    for number, frame in enumerate(frames):
+        files += DatasetSink(uri, f"r1-001-{number:03}", by, options=options).write(frame.lazy()).files
+    commit = dataset.commit(files, frames[0].schema, run="r1", time=NOON, partition_by=by)
+    return dataset, commit
+
+
+def tagged(uri: str, frames: Sequence[pl.DataFrame], units: Sequence[Sequence[int]]) -> tuple[Dataset, Commit]:
+    dataset, schema = Dataset(uri), frames[0].schema
+    files: list[DataFile] = []
+    for number, (frame, of) in enumerate(zip(frames, units, strict=True)):
+        rows = frame.with_columns(pl.Series(UNIT, of, dtype=pl.UInt64)).lazy()
+        files += DatasetSink(uri, f"r1-001-{number:03}").write(rows).files
+    counted = count_units(uri, files, schema)
+    return dataset, dataset.commit(counted, schema, run="r1", time=NOON, tagged=True)
+
+
+def publish(dataset: Dataset, found: Rewrite, commit: Commit, **more: Any) -> Commit:
+    return dataset.commit(
+        found.files,
+        commit.schema,
+        run="r2",
+        time=NOON,
+        mode="change",
+        partition_by=commit.partition_by,
+        without=found.without,
+        tagged=commit.tagged,
+        expected=commit.version,
+        **more,
+    )
+
+
+def canonical(value: Any) -> Any:
+    """NaN is equal to NaN, and zero to zero."""
+    if isinstance(value, float):
+        return "nan" if math.isnan(value) else value + 0.0
+    return value.isoformat() if isinstance(value, dt.date) else value
+
+
+def key_of(row: dict[str, Any], on: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(canonical(row[c]) for c in on)
+
+
+def counted(rows: list[dict[str, Any]]) -> Counter[str]:
+    return Counter(repr([canonical(r[k]) for k in sorted(r)]) for r in rows)
+
+
+TYPES: dict[str, tuple[pl.DataType, st.SearchStrategy[Any]]] = {
+    "int": (pl.Int64(), st.integers(-3, 6)),
+    "small": (pl.UInt8(), st.integers(0, 4)),
+    "text": (pl.String(), st.sampled_from(["", "a", "b", "bb", "é", "z" * 70, "z" * 70 + "a"])),
+    "float": (pl.Float64(), st.sampled_from([0.0, -0.0, 1.5, math.inf, -math.inf, math.nan])),
+    "date": (pl.Date(), st.dates(dt.date(2024, 1, 1), dt.date(2024, 1, 5))),
+    "time": (pl.Datetime("us", "UTC"), st.sampled_from([NOON, NOON + dt.timedelta(microseconds=1)])),
+    "truth": (pl.Boolean(), st.booleans()),
+    "big": (pl.Int128(), st.integers(-2, 2)),
+}
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[pl.Schema, list[str], list[str], list[list[dict[str, Any]]], list[dict[str, Any]]]:
+    names = draw(st.lists(st.sampled_from(sorted(TYPES)), min_size=1, max_size=3, unique=True))
+    schema = pl.Schema({n: TYPES[n][0] for n in names} | {"v": pl.Int64()})
+    row = st.fixed_dictionaries({n: st.one_of(st.none(), TYPES[n][1]) for n in names} | {"v": st.integers(0, 99)})
+    files = draw(st.lists(st.lists(row, min_size=1, max_size=5), min_size=1, max_size=4))
+    keys = draw(st.lists(st.one_of(row, st.sampled_from([r for f in files for r in f])), max_size=4))
+    folders = [n for n in names if n not in ("float", "big")]
+    by = draw(st.sampled_from([[], folders[:1]]))
+    return schema, names, by, files, keys
+
+
+@given(case=cases(), few=st.sampled_from([keyed._FEW, 1]), tests=st.sampled_from([keyed._TESTS, 0]))
+def test_the_same_rows_as_by_a_plain_filter(case: Any, few: int, tests: int) -> None:
+    schema, on, by, files, keys = case
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keyed, "_FEW", few)
+        patch.setattr(keyed, "_PART", 4)
+        patch.setattr(keyed, "_TESTS", tests)
+        patch.setattr(keyed, "_SMALL", 1)
+        dataset, commit = write(folder + "/d", [pl.DataFrame(f, schema=schema) for f in files], *by)
+        wanted = {key_of(k, on) for k in keys}
+        frame = pl.DataFrame(keys, schema=schema)
+        holding = {
+            f.path
+            for f in commit.files
+            if any(
+                key_of(r, on) in wanted
+                for r in dataset.scan(replace(commit, files=(f,))).collect().iter_rows(named=True)
+            )
+        }
+        found = rewrite_without(dataset, commit, frame.lazy(), on, prefix="r2-001k")
+        assert found.without == holding
+        assert {f.path for f in found.read} >= holding
+        taken = rows_with(dataset, commit, found.replaced, frame.lazy(), on).collect().rows(named=True)
+        now = publish(dataset, found, commit)
+        rows = [dict(r) for f in files for r in f]
+        there = dataset.scan(now).collect()
+        assert there.schema == schema
+        assert counted(there.rows(named=True)) == counted([r for r in rows if key_of(r, on) not in wanted])
+        assert counted(taken) == counted([r for r in rows if key_of(r, on) in wanted])
+        assert now.rows == there.height
+        assert all(is_data_file(f.path) for f in now.files)
+        on_disk = {str(p.relative_to(folder + "/d")) for p in Path(folder, "d").rglob("*.parquet")}
+        assert on_disk == {f.path for f in (*commit.files, *found.files)}
+
+
+def ids(dataset: Dataset, commit: Commit, column: str = "id") -> list[Any]:
+    return dataset.scan(commit).collect()[column].to_list()
+
+
+def plain(uri: str, files: int = 10, rows: int = 1_000) -> tuple[Dataset, Commit]:
+    """Files of consecutive ids, each in ten row groups."""
+    frames = [
+        pl.DataFrame({"id": range(n * rows, (n + 1) * rows)}).with_columns(v=pl.col("id") % 7) for n in range(files)
+    ]
+    return write(uri, frames, row_group_size=rows // 10)
+
+
+def test_statistics_rule_out_what_cannot_hold_a_key(tmp_path: Path) -> None:
+    dataset, commit = plain(str(tmp_path / "d"))
+    found = rewrite_without(dataset, commit, pl.LazyFrame({"id": [1_500, 4_000, 99_999, -1]}), ["id"], prefix="r2-001k")
+    assert found.read == found.replaced == (commit.files[1], commit.files[4])
+    assert sum(f.rows for f in found.files) == 1_998
+    now = publish(dataset, found, commit)
+    assert sorted(ids(dataset, now)) == [n for n in range(10_000) if n not in (1_500, 4_000)]
+    # what was not touched is the very same file
+    assert {f.path for f in now.files} >= {f.path for n, f in enumerate(commit.files) if n not in (1, 4)}
+
+
+def test_ten_thousand_keys_touch_the_files_that_hold_them(tmp_path: Path) -> None:
+    dataset, commit = plain(str(tmp_path / "d"), files=20, rows=5_000)
+    # between the row groups' bounds of all files, but rows of three only
+    held = [*range(5_000, 5_050), *range(60_000, 64_950), *range(95_000, 100_000)]
+    keys = pl.LazyFrame({"id": [*held, None, -5, *range(200_000, 200_010)]})
+    found = rewrite_without(dataset, commit, keys, ["id"], prefix="r2-001k")
+    assert [commit.files.index(f) for f in found.replaced] == [1, 12, 19]
+    assert [f.rows for f in found.files] == [4_950 + 50]  # the last is empty; small neighbours become one
+    assert sorted(ids(dataset, publish(dataset, found, commit))) == sorted({*range(100_000)} - {*held})
+
+
+def test_bounds_that_overlap_are_told_apart_by_the_keys(tmp_path: Path) -> None:
+    frames = [pl.DataFrame({"id": range(n, 1_000, 4)}) for n in range(4)]
+    dataset, commit = write(str(tmp_path / "d"), frames)
+    found = rewrite_without(dataset, commit, pl.LazyFrame({"id": [402, 406]}), ["id"], prefix="r2-001k")
+    assert found.read == commit.files
+    assert found.replaced == (commit.files[2],)
+
+
+def test_a_key_of_two_columns_must_lie_within_one_row_group(tmp_path: Path) -> None:
+    # each column alone is within the bounds of both files
+    frames = [pl.DataFrame({"a": [0, 5], "b": [0, 5]}), pl.DataFrame({"a": [1, 9], "b": [9, 9]})]
+    dataset, commit = write(str(tmp_path / "d"), frames)
+    keys = pl.LazyFrame({"a": [9, 0], "b": [0, 9]})
+    assert rewrite_without(dataset, commit, keys, ["a", "b"], prefix="r2-001k") == Rewrite()
+    keys = pl.LazyFrame({"a": [9, 5], "b": [9, 9]})
+    found = rewrite_without(dataset, commit, keys, ["a", "b"], prefix="r2-002k")
+    assert found.read == found.replaced == (commit.files[1],)
+
+
+def test_files_without_statistics_are_all_looked_at(tmp_path: Path) -> None:
+    frames = [pl.DataFrame({"a": [n], "b": [n]}) for n in range(3)]
+    dataset, commit = write(str(tmp_path / "d"), frames, statistics=False)
+    found = rewrite_without(dataset, commit, pl.LazyFrame({"a": [1, 2], "b": [1, 1]}), ["a", "b"], prefix="r2-001k")
+    assert (found.read, found.replaced) == (commit.files, (commit.files[1],))
+
+
+def test_folders_rule_out_files_and_stay(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"day": ["a", "a", "b", None], "id": [1, 2, 1, 1], "v": [1, 2, 3, 4]})
+    dataset, commit = write(str(tmp_path / "d"), [frame], "day")
+    keys = pl.LazyFrame({"day": pl.Series([None, "b"], dtype=pl.String), "id": [1, 2]})
+    found = rewrite_without(dataset, commit, keys, ["day", "id"], prefix="r2-001k")
+    assert {f.path.rpartition("/")[0] for f in found.replaced} == {"day=__HIVE_DEFAULT_PARTITION__"}
+    assert found.files == ()
+    # a key that does not name the folder may be in any
+    found = rewrite_without(dataset, commit, pl.LazyFrame({"id": [1]}), ["id"], prefix="r3-001k")
+    assert len(found.replaced) == 3
+    now = publish(dataset, found, commit)
+    assert dataset.scan(now).collect().rows() == [("a", 2, 2)]
+    assert [f.path.rpartition("/")[0] for f in now.files] == ["day=a"]
+    # values whose order bounds do not know are looked for in the files
+    dataset, commit = write(str(tmp_path / "e"), [pl.DataFrame({"yes": [True, False], "id": [1, 2]})], "yes")
+    found = rewrite_without(dataset, commit, pl.LazyFrame({"yes": [True]}), ["yes"], prefix="r2-001k")
+    assert [f.path.rpartition("/")[0] for f in found.replaced] == ["yes=true"]
+    assert len(found.read) == 2
+
+
+def test_order_and_neighbourhood_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shuffled = pl.DataFrame({"id": range(300_000)}).sample(fraction=1.0, shuffle=True, seed=1)
+    dataset, commit = write(str(tmp_path / "d"), [shuffled])
+    gone = [7, 299_999, 150_000]
+    found = rewrite_without(dataset, commit, pl.LazyFrame({"id": gone}), ["id"], prefix="r2-001k")
+    assert ids(dataset, publish(dataset, found, commit)) == [i for i in shuffled["id"] if i not in gone]
+    dataset, commit = plain(str(tmp_path / "e"))
+    monkeypatch.setattr(keyed, "_SMALL", 2 * commit.files[0].bytes + 10)
+    found = rewrite_without(dataset, commit, pl.LazyFrame({"id": range(0, 10_000, 500)}), ["id"], prefix="r2-001k")
+    assert [f.rows for f in found.files] == [1_996] * 5
+
+
+def test_rows_keep_their_units_and_rows_of_gone_units_go(tmp_path: Path) -> None:
+    frames = [pl.DataFrame({"id": [1, 2, 3, 4]}), pl.DataFrame({"id": [5, 6]}), pl.DataFrame({"id": [7]})]
+    dataset, commit = tagged(str(tmp_path / "d"), frames, [[10, 10, 11, 12], [12, 11], [13]])
+    commit = dataset.commit((), commit.schema, run="x", time=NOON, mode="change", tagged=True, gone=[12])
+    assert commit.gone == {12}
+    # 4 is only in a row that is gone: no file holds it any more; 5 neither
+    assert rewrite_without(dataset, commit, pl.LazyFrame({"id": [4, 5]}), ["id"], prefix="r2-001k").replaced == ()
+    found = rewrite_without(dataset, commit, pl.LazyFrame({"id": [1]}), ["id"], prefix="r2-002k", gone=[13])
+    assert found.replaced == (commit.files[0],)
+    assert [dict(f.units) for f in found.files] == [{10: 1, 11: 1}]
+    now = publish(dataset, found, commit, gone=[13])
+    assert dataset.scan(now, tags=True).collect().sort("id").rows() == [(2, 10), (3, 11), (6, 11)]
+    assert now.gone == {12}  # still in the file that was not touched
+    # a file all of whose rows are gone is not looked at
+    found = rewrite_without(dataset, commit, pl.LazyFrame({"id": [7]}), ["id"], prefix="r2-003k", gone=[13])
+    assert found.read == ()
+
+
+def test_more_keys_than_are_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyed, "_FEW", 100)
+    monkeypatch.setattr(keyed, "_PART", 2_500)
+    dataset, commit = plain(str(tmp_path / "d"))
+    keys = pl.concat([pl.LazyFrame({"id": range(0, 20_000, 2)}) for _ in range(3)])
+    found = rewrite_without(dataset, commit, keys, ["id"], prefix="r2-001k")
+    assert found.replaced == commit.files
+    assert sorted(ids(dataset, publish(dataset, found, commit))) == [*range(1, 10_000, 2)]
+    few = rewrite_without(dataset, commit, keys.filter(pl.col("id") < 600), ["id"], prefix="r2-002k")
+    assert few.replaced == (commit.files[0],)
+    none = pl.LazyFrame({"id": range(20_000, 21_000)})
+    assert rewrite_without(dataset, commit, none, ["id"], prefix="r2-003k") == Rewrite()
+
+
+def test_a_store_that_polars_does_not_know() -> None:
+    uri = f"memory://{Path(tempfile.mktemp()).name}/d"
+    dataset, commit = plain(uri, files=3)
+    found = rewrite_without(dataset, commit, pl.LazyFrame({"id": [1_500]}), ["id"], prefix="r2-001k")
+    assert found.read == found.replaced == (commit.files[1],)
+    assert sorted(ids(dataset, publish(dataset, found, commit))) == [n for n in range(3_000) if n != 1_500]
+
+
+def test_nothing_to_look_for(tmp_path: Path) -> None:
+    dataset, commit = plain(str(tmp_path / "d"), files=1)
+    assert (
+        rewrite_without(dataset, commit, pl.LazyFrame(schema={"id": pl.Int64()}), ["id"], prefix="p-001k") == Rewrite()
+    )
+
+
+def test_what_is_wrong_is_said(tmp_path: Path) -> None:
+    dataset, commit = plain(str(tmp_path / "d"), files=2)
+    for keys, on, message in (
+        ({"id": [1]}, "idd", "the dataset has no key column 'idd'; did you mean 'id'?"),
+        (
+            {"idd": [1]},
+            "id",
+            "the keys have no column 'id', by which the dataset's rows are told apart; did you mean 'idd'?",
+        ),
+        (
+            {"id": ["1"]},
+            "id",
+            "key column 'id' is String in the keys and Int64 in the dataset; cast it to the dataset's type",
+        ),
+    ):
+        with pytest.raises(StorageError) as caught:
+            rewrite_without(dataset, commit, pl.LazyFrame(keys), [on], prefix="r2-001k")
+        assert str(caught.value) == f"{dataset.uri}: {message}"
+    path = Path(dataset.uri) / commit.files[1].path
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    mend = "; restore it from a backup, roll back, or run in full"
+    with pytest.raises(
+        StorageError, match="a data file cannot be read: the file does not end as a Parquet file does"
+    ) as caught:
+        rewrite_without(dataset, commit, pl.LazyFrame({"id": [1]}), ["id"], prefix="r2-001k")
+    assert str(caught.value).endswith(mend)
+    path.unlink()
+    with pytest.raises(StorageError) as caught:
+        rewrite_without(dataset, commit, pl.LazyFrame({"id": [1]}), ["id"], prefix="r2-001k")
+    assert str(caught.value) == f"{path}: a data file cannot be read: No such file or directory{mend}"
+
+
+def test_what_was_written_goes_when_it_goes_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset, commit = plain(str(tmp_path / "d"), files=3)
+    monkeypatch.setattr(keyed, "_SMALL", 1)
+    path = Path(dataset.uri) / commit.files[2].path
+    data = bytearray(path.read_bytes())
+    with path.open("rb") as file:
+        ((start, length),) = read_footer(file).ranges(0, ["v"])
+    data[start : start + length] = b"\xff" * length
+    keys = pl.LazyFrame({"id": [1, 1_001]})
+    found = rewrite_without(dataset, commit, keys, ["id"], prefix="r2-001k")
+    assert len(list(tmp_path.rglob("r2-*.parquet"))) == 2
+    found.discard()
+    assert not list(tmp_path.rglob("r2-*.parquet"))
+    path.write_bytes(data)
+    with pytest.raises(pl.exceptions.PolarsError):
+        rewrite_without(dataset, commit, pl.LazyFrame({"id": [1, 2_001]}), ["id"], prefix="r2-001k")
+    assert not list(tmp_path.rglob("r2-*.parquet"))
+
+
+def test_a_large_footer_is_read_whole(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"id": range(20_000)})
+    dataset, commit = write(str(tmp_path / "d"), [frame], row_group_size=20)
+    assert commit.files[0].bytes > 64 * 1024
+    found = rewrite_without(dataset, commit, pl.LazyFrame({"id": [19_999]}), ["id"], prefix="r2-001k")
+    assert [f.rows for f in found.files] == [19_999]
