@@ -10,6 +10,7 @@ import types
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import jsonschema
@@ -33,6 +34,11 @@ FRAME = pl.LazyFrame(
         "s": ["x", "y", None, "z", "x", "1"],
         "l": [[1, 2], [], None, [3], [None], [4]],
         "u": [{"p": 1, "q": "a"}, None, {"p": None, "q": "b"}, {"p": 2, "q": "c"}, {"p": 3, "q": None}, None],
+        "at": [
+            datetime(2024, 3, 30, 23, 30, tzinfo=UTC),
+            None,
+            *(datetime(2024, 3, 31, h, 30, tzinfo=UTC) for h in (0, 1, 1, 4)),
+        ],
     }
 )
 OTHER = pl.LazyFrame({"k": ["a", "d", None], "t": [1, 4, None], "v": [7, 8, 9], "w": [1.5, None, 2.5]})
@@ -88,6 +94,12 @@ MORE: dict[str, list[Any]] = {
     "sql": ["SELECT k, count(*) AS n FROM self GROUP BY k", "SELECT o.w FROM self JOIN other o ON self.k = o.k"],
     "union": [{"with": ["other", "other"], "missing": "fill"}],
     "unnest": [{"columns": ["u"], "separator": "."}],
+    "window": [
+        {"time": "at", "every": "1h", "aggregate": {"n": "count(*)", "sum": "sum(v)"}},
+        {"time": "at", "every": "1h", "period": "90m", "offset": "10m", "by": "k", "aggregate": {"m": "max(t)"}},
+        {"time": "at", "every": "1h", "period": "24h", "aggregate": {"m": "median(v)"}},
+        {"time": "at", "every": ["1d", "1mo", "all"], "time_zone": "Europe/Berlin", "aggregate": {"m": "avg(v)"}},
+    ],
     "unpivot": [{"columns": ["t", "v"], "index": ["k"], "name_to": "n", "value_to": "x"}],
 }
 

@@ -1,0 +1,9 @@
+"""Event time: how a column tells it, and windows as frozen values that assign times to them by expressions. Reads nothing."""
+
+from __future__ import annotations
+
+from lazypipe.windows.clock import Clock
+from lazypipe.windows.line import Line
+from lazypipe.windows.window import Windows, windows
+
+__all__ = ["Clock", "Line", "Windows", "windows"]
