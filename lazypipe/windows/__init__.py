@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lazypipe.windows.clock import Clock
 from lazypipe.windows.line import Line
-from lazypipe.windows.window import Windows, windows
+from lazypipe.windows.sessions import PIECE, SESSION, Sessions
+from lazypipe.windows.window import Windows, elapsed, windows
 
-__all__ = ["Clock", "Line", "Windows", "windows"]
+__all__ = ["PIECE", "SESSION", "Clock", "Line", "Sessions", "Windows", "elapsed", "windows"]

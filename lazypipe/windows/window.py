@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
-from typing import Any
 
 import polars as pl
 
@@ -15,7 +14,7 @@ from lazypipe.spec.types import dtype_name
 from lazypipe.windows.clock import DAY, Clock
 from lazypipe.windows.line import Line
 
-__all__ = ["Windows", "span", "windows"]
+__all__ = ["Windows", "elapsed", "windows"]
 
 MOST = 10_000
 """In how many windows one row may lie."""
@@ -80,12 +79,28 @@ def _floor(places: pl.Expr, size: int, origin: int) -> pl.Expr:
     return places if size == 1 else places - (places - origin if origin else places) % size
 
 
-def span(text: str, argument: str, *place: int) -> Span:
+def _span(text: str, argument: str, *place: int) -> Span:
     """Read a length of time that a definition gives; raises Fault at the argument."""
     try:
         return Span.parse(text)
     except ValueError as error:
         raise Fault(str(error), "write one such as 15m, 1h, 1d, 1w, 1mo, 1q or 1y", (argument, *place)) from None
+
+
+def elapsed(text: str, clock: Clock, argument: str, *place: int) -> int:
+    """Read how much time passes, in ticks of a clock; days have 24 hours. Raises Fault at the argument, also for months."""
+    found = _span(text, argument, *place)
+    if found.months:
+        raise Fault(f"{text} has months, which are not all as long", "write it in days or hours", (argument, *place))
+    return _ticks(text, found, clock, argument, *place)
+
+
+def _ticks(text: str, found: Span, clock: Clock, argument: str, *place: int) -> int:
+    ticks, rest = divmod(found.days * DAY + found.nanoseconds, clock.tick)
+    if rest:
+        least = "a microsecond" if clock.unit == "ns" else f"what {dtype_name(clock.dtype)} tells apart"
+        raise Fault(f"{text} is finer than {least}", "write a longer one", (argument, *place))
+    return ticks
 
 
 def windows(clock: Clock, every: str, *place: int, period: str | None = None, offset: str | None = None) -> Windows:
@@ -113,8 +128,8 @@ def windows(clock: Clock, every: str, *place: int, period: str | None = None, of
             if given is not None:
                 raise Fault(f"windows over all time have no {argument}", f"remove {argument}", (argument,))
         return Windows(Line(clock, "all"), 1, 1, 0)
-    parts = {"every": span(every, "every", *place)}
-    parts |= {n: span(t, n) for n, t in (("period", period), ("offset", offset)) if t is not None}
+    parts = {"every": _span(every, "every", *place)}
+    parts |= {n: _span(t, n) for n, t in (("period", period), ("offset", offset)) if t is not None}
     for argument in ("every", "period"):
         if argument in parts and not parts[argument].is_positive:
             what = f"{every if argument == 'every' else period} is no length of a window"
@@ -137,12 +152,12 @@ class _Maker:
     clock: Clock
     parts: dict[str, Span]
     texts: dict[str, str]
-    place: tuple[Any, ...]
+    place: tuple[int, ...]
 
     def windows(self) -> Windows:
         every, offset = self.parts["every"], self.parts.get("offset", Span())
         if every.months:
-            line = Line(self.clock, "months", self._shift(offset.days * DAY + offset.nanoseconds))
+            line = Line(self.clock, "months", self._shift(offset))
             return self._made(line, self._months, offset.months)
         monday = _THURSDAY if every.weekly else 0
         if self.clock.is_even or every.nanoseconds:
@@ -151,14 +166,16 @@ class _Maker:
             return self._made(Line(self.clock, "ticks"), self._ticks, origin)
         if offset.months:
             raise self._unfit("offset", "days")
-        return self._made(Line(self.clock, "days", self._shift(offset.nanoseconds)), self._days, offset.days - monday)
+        return self._made(
+            Line(self.clock, "days", self._shift(replace(offset, days=0))), self._days, offset.days - monday
+        )
 
     def _made(self, line: Line, size: Callable[[str], int], origin: int) -> Windows:
         every = size("every")
         return Windows(line, every, size("period") if "period" in self.parts else every, origin % every)
 
-    def _shift(self, nanoseconds: int) -> int:
-        return self._whole("offset", nanoseconds) * self.clock.tick
+    def _shift(self, offset: Span) -> int:
+        return _ticks(self.texts["offset"], offset, self.clock, "offset") * self.clock.tick
 
     def _months(self, argument: str) -> int:
         span = self.parts[argument]
@@ -179,14 +196,7 @@ class _Maker:
         if span.days and not self.clock.is_even:
             what = f"{self.texts[argument]} has days, which are not all of 24 hours in {self.clock.zone}"
             raise Fault(what, "write hours instead, or days and nothing else in all of them", self._at(argument))
-        return self._whole(argument, span.days * DAY + span.nanoseconds)
-
-    def _whole(self, argument: str, nanoseconds: int) -> int:
-        ticks, rest = divmod(nanoseconds, self.clock.tick)
-        if rest:
-            least = "a microsecond" if self.clock.unit == "ns" else f"what {dtype_name(self.clock.dtype)} tells apart"
-            raise Fault(f"{self.texts[argument]} is finer than {least}", "write a longer one", self._at(argument))
-        return ticks
+        return _ticks(self.texts[argument], span, self.clock, *self._at(argument))
 
     def _unfit(self, argument: str, kind: str) -> Fault:
         text, every = self.texts[argument], self.texts["every"]
@@ -195,5 +205,5 @@ class _Maker:
         what = f"the {argument} {text} cannot be counted in {kind}, and windows begin each {every}"
         return Fault(what, f"write the {argument} in {kind}", self._at(argument))
 
-    def _at(self, argument: str) -> tuple[str | int, ...]:
+    def _at(self, argument: str) -> tuple[str, *tuple[int, ...]]:
         return (argument, *self.place) if argument == "every" else (argument,)

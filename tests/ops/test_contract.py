@@ -90,6 +90,10 @@ MORE: dict[str, list[Any]] = {
     "rename": [{"k": "t", "t": "k"}],
     "sample": [{"fraction": 0.5, "seed": 3, "by": ["k"]}, {"rows": 3}],
     "select": [["v", "k"], {"one": "1", "m": "max(v)", "v": "v"}],
+    "session": [
+        {"time": "at", "gap": "1h", "aggregate": {"n": "count(*)", "sum": "sum(v)"}},
+        {"time": "at", "gap": "90m", "max_length": "2h", "by": ["k", "v"], "aggregate": {"m": "median(t)"}},
+    ],
     "sort": [["k DESC NULLS FIRST", "t"]],
     "sql": ["SELECT k, count(*) AS n FROM self GROUP BY k", "SELECT o.w FROM self JOIN other o ON self.k = o.k"],
     "union": [{"with": ["other", "other"], "missing": "fill"}],

@@ -169,6 +169,16 @@ CASES: dict[str, list[tuple[Any, dict[str, Any], Any, Any]]] = {
         ({"union": {"with": "b", "missing": "fill"}}, {"i": 2}, [2], []),
         ({"union": {"with": "b", "missing": "fill"}}, {"w": 201}, [], [2]),
     ],
+    "session": [
+        ({"session": {"time": "day", "gap": "1d", "aggregate": {"n": "count(*)"}}}, {"n": 3}, [0, 1, 2], []),
+        ({"session": {"time": "day", "gap": "1d", "by": "s", "aggregate": {"n": "sum(v)"}}}, {"n": 30}, [2], []),
+        (
+            {"session": {"time": "day", "gap": "1d", "max_length": "2d", "aggregate": {"n": "sum(v)"}}},
+            {"session_start": "2024-02-28"},
+            [0, 1],
+            [],
+        ),
+    ],
     "window": [
         ({"window": {"time": "day", "every": "1mo", "aggregate": {"n": "count(*)"}}}, {"n": 2}, [0, 1], []),
         ({"window": {"time": "day", "every": "1d", "by": "s", "aggregate": {"n": "sum(v)"}}}, {"n": 30}, [2], []),
