@@ -41,7 +41,15 @@ FRAME = pl.LazyFrame(
         ],
     }
 )
-OTHER = pl.LazyFrame({"k": ["a", "d", None], "t": [1, 4, None], "v": [7, 8, 9], "w": [1.5, None, 2.5]})
+OTHER = pl.LazyFrame(
+    {
+        "k": ["a", "d", None],
+        "t": [1, 4, None],
+        "v": [7, 8, 9],
+        "w": [1.5, None, 2.5],
+        "at": [datetime(2024, 3, 31, 1, m, tzinfo=UTC) for m in (0, 31)] + [None],
+    }
+)
 
 # more than the docstrings show: the long forms, with every argument
 MORE: dict[str, list[Any]] = {
@@ -67,6 +75,11 @@ MORE: dict[str, list[Any]] = {
         {"columns": ["v"], "strategy": "backward", "order_by": ["t DESC", "v"], "by": ["k"]},
     ],
     "filter": ["v > 1 AND s IS NOT NULL"],
+    "interval_join": [
+        {"with": "other", "time": "at", "within": ["-1h", "45m"], "by": "k", "how": "left", "suffix": "_o"},
+        {"with": "other", "left_time": "at", "right_time": "at", "within": ["0s", "2h"], "columns": {"w": "v"}},
+        {"with": "other", "time": "at", "within": ["-1d", "1d"], "left_by": "s", "right_by": "k", "columns": ["w"]},
+    ],
     "join": [
         {"with": "other", "on": "k", "how": how, "nulls_equal": True, "suffix": "_o"}
         for how in ("inner", "left", "right", "full", "semi", "anti")

@@ -31,7 +31,14 @@ A = pl.DataFrame(
         "day": [date(2024, 2, 28), date(2024, 2, 29), date(2024, 3, 1), None],
     }
 )
-B = pl.DataFrame({"k": [1, 2, 2, None], "w": [100, 200, 201, 300], "u": [0.5, 1.5, 2.5, 3.5]})
+B = pl.DataFrame(
+    {
+        "k": [1, 2, 2, None],
+        "w": [100, 200, 201, 300],
+        "u": [0.5, 1.5, 2.5, 3.5],
+        "day": [date(2024, 2, 27), date(2024, 2, 29), date(2024, 2, 29), date(2024, 4, 1)],
+    }
+)
 
 
 def plan_of(folder: Path, steps: Any, a: pl.DataFrame = A, **more: Any) -> lp.Plan:
@@ -164,6 +171,17 @@ CASES: dict[str, list[tuple[Any, dict[str, Any], Any, Any]]] = {
     "asof_join": [
         ({"asof_join": {"with": "b", "left_on": "t", "right_on": "u"}}, {"i": 1}, [1], [1]),
         ({"asof_join": {"with": "b", "left_on": "t", "right_on": "u", "strategy": "forward"}}, {"i": 3}, [3], []),
+    ],
+    "interval_join": [
+        ({"interval_join": {"with": "b", "time": "day", "within": ["-1d", "0d"]}}, {"i": 0}, [0], [0]),
+        ({"interval_join": {"with": "b", "time": "day", "within": ["-1d", "0d"]}}, {"i": 2, "w": 201}, [2], [2]),
+        (
+            {"interval_join": {"with": "b", "time": "day", "within": ["1d", "9d"], "how": "left", "columns": ["w"]}},
+            {"i": 0},
+            [0],
+            [1, 2],
+        ),
+        ({"interval_join": {"with": "b", "time": "day", "within": ["1d", "9d"], "how": "left"}}, {"i": 3}, [3], []),
     ],
     "union": [
         ({"union": {"with": "b", "missing": "fill"}}, {"i": 2}, [2], []),
