@@ -301,10 +301,9 @@ def scan_files(
     Of ``tagged`` files, just the rows of ``units`` are read, if they are given; the column with them shows if ``tags`` is set.
     With ``file_column``, each row carries its data file's URI in ``_lazypipe_file``.
     """
-    names = [uris.join(uri, f.path) for f in files]
     extra = {**({UNIT: pl.UInt64()} if tags else {}), **({FILE_COLUMN: pl.String()} if file_column else {})}
     seen = pl.Schema({**schema, **extra})
-    if not names:
+    if not files:
         return pl.LazyFrame(schema=seen)
     if tagged:
         inside = pl.Schema({**schema, UNIT: pl.UInt64()})
@@ -312,8 +311,25 @@ def scan_files(
         if units is not None:
             frame = frame.filter(pl.col(UNIT).is_in(pl.Series(sorted(units), dtype=pl.UInt64).implode()))
         return frame.select(seen.names())
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for file in files:
+        by = partition_by if file.layout is None else file.layout.partition_by
+        alike.setdefault(by, []).append(uris.join(uri, file.path))
+    parts = [_scan_alike(names, schema, by, storage_options, file_column=file_column) for by, names in alike.items()]
+    return parts[0] if len(parts) == 1 else pl.concat(parts)
+
+
+def _scan_alike(
+    names: list[str],
+    schema: pl.Schema,
+    partition_by: tuple[str, ...],
+    storage_options: Mapping[str, Any],
+    *,
+    file_column: bool,
+) -> pl.LazyFrame:
+    """Return a lazy scan of files that are all read in the same way."""
     keys = {name: schema[name] for name in partition_by}
-    if uris.is_native(uri) and (not keys or hive.is_plain(keys, names)):
+    if uris.is_native(names[0]) and (not keys or hive.is_plain(keys, names)):
         frame = pl.scan_parquet(
             names,
             schema=pl.Schema(
@@ -325,7 +341,7 @@ def scan_files(
             storage_options=dict(storage_options) or None,
             include_file_paths=FILE_COLUMN if file_column else None,
         )
-        return frame.select(seen.names())
+        return frame.select(*schema, *((FILE_COLUMN,) if file_column else ()))
     return Reader("parquet", storage_options=storage_options).scan(
         [FileInfo(n, None) for n in names], schema, keys=keys, file_column=file_column
     )

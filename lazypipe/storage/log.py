@@ -18,11 +18,16 @@ import polars as pl
 from lazypipe.errors import CommitConflict, StorageError, first_line
 from lazypipe.spec.types import dtype_from_name, dtype_name
 from lazypipe.storage.numbered import NumberedFiles, seal
+from lazypipe.storage.optimizer.layout import Layout
 
 __all__ = ["Commit", "CommitLog", "DataFile"]
 
-FORMAT = 2
-"""Version of the commit files; a reader refuses newer ones. Commits without units are written as 1, which has none."""
+FORMAT = 3
+"""Version of the commit files; a reader refuses newer ones.
+
+A commit is written as the least version that has all it needs: 1 knows no units, 2 knows no files that differ in how they are
+to be read.
+"""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class DataFile:
     """One data file of a dataset: its path relative to the dataset, its rows and bytes, its content's hash if it is known.
 
     ``units`` says how many of its rows were made of which unit of the input (see ``storage.units``); empty where rows are
-    not told apart.
+    not told apart. ``layout`` is how it was written; None: with nothing that a reader must know but the dataset's partitions.
     """
 
     path: str
@@ -38,6 +43,7 @@ class DataFile:
     bytes: int
     blake3: str | None = None
     units: Mapping[int, int] = field(default_factory=dict, hash=False)
+    layout: Layout | None = None
 
     def dead(self, gone: Container[int]) -> int:
         """Return how many of its rows no reader sees."""
@@ -47,13 +53,15 @@ class DataFile:
         """Return it as plain data."""
         plain: dict[str, Any] = {"path": self.path, "rows": self.rows, "bytes": self.bytes}
         plain |= {"blake3": self.blake3} if self.blake3 is not None else {}
-        return plain | ({"units": [list(self.units), list(self.units.values())]} if self.units else {})
+        plain |= {"units": [list(self.units), list(self.units.values())]} if self.units else {}
+        return plain | ({"layout": self.layout.id} if self.layout is not None else {})
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> DataFile:
-        """Read it back."""
+    def from_dict(cls, plain: Mapping[str, Any], layouts: Mapping[str, Layout] | None = None) -> DataFile:
+        """Read it back; ``layouts`` are those that files name."""
         units = dict(zip(*plain["units"], strict=True)) if "units" in plain else {}
-        return cls(plain["path"], plain["rows"], plain["bytes"], plain.get("blake3"), units)
+        layout = (layouts or {})[plain["layout"]] if "layout" in plain else None
+        return cls(plain["path"], plain["rows"], plain["bytes"], plain.get("blake3"), units, layout)
 
 
 @dataclass(frozen=True)
@@ -94,8 +102,9 @@ class Commit:
 
     def to_json(self) -> builtins.bytes:
         """Return the commit file's content: one JSON object, sealed by the BLAKE3 hash of its body."""
+        layouts = {f.layout for f in self.files if f.layout is not None}
         body = {
-            "format": FORMAT if self.tagged else 1,
+            "format": 3 if any(n.forms or n.partition_by != self.partition_by for n in layouts) else 1 + self.tagged,
             "version": self.version,
             "run": self.run,
             "time": self.time.isoformat(),
@@ -109,6 +118,8 @@ class Commit:
             body["gone"] = sorted(self.gone)
         if self.figures:
             body["figures"] = [f.to_dict() for f in self.figures]
+        if layouts:
+            body["layouts"] = {n.id: n.to_dict() for n in layouts}
         return json.dumps(body | {"blake3": seal(body)}, separators=(",", ":")).encode()
 
     @classmethod
@@ -142,6 +153,7 @@ class Commit:
                 uri=uri,
                 fix="restore it from a backup, or read an earlier version",
             )
+        layouts = {n: Layout.from_dict(plain) for n, plain in body.get("layouts", {}).items()}
         return cls(
             version=body["version"],
             run=body["run"],
@@ -149,7 +161,7 @@ class Commit:
             mode=body["mode"],
             schema=pl.Schema({n: dtype_from_name(t) for n, t in body["schema"]}),
             partition_by=tuple(body["partition_by"]),
-            files=tuple(map(DataFile.from_dict, body["files"])),
+            files=tuple(DataFile.from_dict(f, layouts) for f in body["files"]),
             info=body["info"],
             tagged="gone" in body,
             gone=frozenset(body.get("gone", ())),
