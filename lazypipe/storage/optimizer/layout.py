@@ -31,8 +31,8 @@ class Layout:
         Column → the physical form that it is written in, and that a scan undoes.
     sort_by
         Columns that rows are ordered by, in each file and from file to file.
-    curve
-        How ``sort_by`` makes one order.
+    curve, bounds
+        How ``sort_by`` makes one order, and what a curve must know for that: column → texts of the values between its parts.
     codec, level
         Compression; None is the codec's own level.
     codecs
@@ -63,6 +63,7 @@ class Layout:
     forms: Mapping[str, Any] = NOTHING
     sort_by: tuple[str, ...] = ()
     curve: Curve = "linear"
+    bounds: Mapping[str, tuple[str, ...]] = NOTHING
     codec: str = "zstd"
     level: int | None = None
     codecs: Mapping[str, tuple[str, int | None]] = NOTHING
@@ -77,7 +78,7 @@ class Layout:
 
     def __post_init__(self) -> None:
         """Make mappings read-only, so that layouts can be compared and counted."""
-        for name in ("forms", "codecs", "encodings"):
+        for name in ("forms", "bounds", "codecs", "encodings"):
             object.__setattr__(self, name, freeze(getattr(self, name)))
 
     @property
