@@ -39,6 +39,7 @@ class DataFile:
 
     ``units`` says how many of its rows were made of which unit of the input (see ``storage.units``); empty where rows are
     not told apart. ``layout`` is how it was written; None: with nothing that a reader must know but the dataset's partitions.
+    ``odd`` are those columns with a form in it of which some values do not fit that form; None: each may have such.
     """
 
     path: str
@@ -47,6 +48,7 @@ class DataFile:
     blake3: str | None = None
     units: Mapping[int, int] = field(default_factory=dict, hash=False)
     layout: Layout | None = None
+    odd: tuple[str, ...] | None = None
 
     def dead(self, gone: Container[int]) -> int:
         """Return how many of its rows no reader sees."""
@@ -57,14 +59,16 @@ class DataFile:
         plain: dict[str, Any] = {"path": self.path, "rows": self.rows, "bytes": self.bytes}
         plain |= {"blake3": self.blake3} if self.blake3 is not None else {}
         plain |= {"units": [list(self.units), list(self.units.values())]} if self.units else {}
-        return plain | ({"layout": self.layout.id} if self.layout is not None else {})
+        plain |= {"layout": self.layout.id} if self.layout is not None else {}
+        return plain | ({"odd": list(self.odd)} if self.odd is not None else {})
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any], layouts: Mapping[str, Layout] | None = None) -> DataFile:
         """Read it back; ``layouts`` are those that files name."""
         units = dict(zip(*plain["units"], strict=True)) if "units" in plain else {}
         layout = (layouts or {})[plain["layout"]] if "layout" in plain else None
-        return cls(plain["path"], plain["rows"], plain["bytes"], plain.get("blake3"), units, layout)
+        odd = tuple(plain["odd"]) if "odd" in plain else None
+        return cls(plain["path"], plain["rows"], plain["bytes"], plain.get("blake3"), units, layout, odd)
 
 
 @dataclass(frozen=True)

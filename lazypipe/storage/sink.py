@@ -25,6 +25,7 @@ from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.external import scan_external
 from lazypipe.storage.log import DataFile
+from lazypipe.storage.optimizer.forms import physical, without_keys
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.order import ordered
 from lazypipe.storage.optimizer.writing import BatchWriter, check_layout, polars_options, writable
@@ -126,7 +127,9 @@ class DatasetSink:
             schema = frame.collect_schema()
             layout = _fitting(replace(self.layout, partition_by=self.partition_by), schema)
             check_layout(layout, schema, self.uri)
-            frame = ordered(frame, layout, schema, self.uri)
+            frame = physical(
+                ordered(frame, layout, schema, self.uri), schema, without_keys(layout.forms, self.partition_by)
+            )
             if layout.writer == "pyarrow":
                 found = self._write_in_batches(frame, capture, layout)
             else:
