@@ -137,7 +137,8 @@ def renewal(
         return (Task(tuple(files), layout, partition_by, "another layout"),) if files else ()
     for (_, by), files in _folders(commit, commit.files).items():
         # what is ordered as a whole is written as a whole
-        due = files if layout.sort_by and any(is_due(f, by) for f in files) else [f for f in files if is_due(f, by)]
+        whole = layout.sort_by or commit.info.get("ordered")
+        due = files if whole and any(is_due(f, by) for f in files) else [f for f in files if is_due(f, by)]
         if due:
             tasks.append(Task(tuple(due), layout, by, "another layout"))
     return tuple(tasks)
