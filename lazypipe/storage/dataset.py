@@ -16,7 +16,7 @@ from lazypipe.spec.model import freeze
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.log import Commit, CommitLog, DataFile
+from lazypipe.storage.log import Commit, CommitLog, DataFile, partitioned
 from lazypipe.storage.optimizer.forms import (
     WIDENS,
     Form,
@@ -138,7 +138,7 @@ class Dataset:
         tagged: bool = False,
         gone: Iterable[int] = (),
         figures: Iterable[DataFile] = (),
-        without: Container[str] = (),
+        without: Collection[str] = (),
     ) -> Commit:
         """Publish written files as the next version, in one step.
 
@@ -148,7 +148,8 @@ class Dataset:
             ``replace``: these files are all that is live; ``append``: they are added to those of the commit before;
             ``change``: the same, and of what was there, the units ``gone`` go.
         expected
-            The version that the caller built upon (0: none); another one in force by now is a conflict.
+            The version that the caller built upon (0: none); another one in force by now is a conflict, unless it has the same
+            rows, in other files.
         tagged
             Whether rows in the files carry their unit.
         gone
@@ -165,9 +166,36 @@ class Dataset:
         StorageError
             If rows of another shape are appended, or the log cannot be written.
         """
-        previous = self.latest()
+        files, gone = tuple(files), frozenset(gone)
+        while True:
+            previous = self.latest()
+            made = self._next(previous, files, schema, expected, mode, partition_by, gone, without)
+            made = replace(made, run=run, time=time, info=info or {}, tagged=tagged, figures=tuple(figures))
+            try:
+                self.log.append(made)
+            except CommitConflict:
+                latest = self.latest()
+                if previous is None or latest is None or not latest.stands(previous.version):
+                    raise
+                continue  # files were only written anew meanwhile
+            return made
+
+    def _next(
+        self,
+        previous: Commit | None,
+        files: tuple[DataFile, ...],
+        schema: pl.Schema,
+        expected: int | None,
+        mode: str,
+        partition_by: tuple[str, ...],
+        gone: frozenset[int],
+        without: Collection[str],
+    ) -> Commit:
+        """Return what follows a commit; raises if it cannot."""
         number = previous.version if previous else 0
-        if expected is not None and expected != number:
+        there = {f.path for f in previous.files} if previous else set()
+        stands = expected == number or (previous is not None and expected is not None and previous.stands(expected))
+        if expected is not None and not (stands and there.issuperset(without)):
             raise CommitConflict(
                 f"version {number} was committed by another run",
                 uri=self.uri,
@@ -176,9 +204,9 @@ class Dataset:
         kept: tuple[DataFile, ...] = ()
         left_out: frozenset[int] = frozenset()
         if mode in ("append", "change") and previous is not None:
-            if dict(previous.schema) != dict(schema) or previous.partition_by != partition_by:
+            if dict(previous.schema) != dict(schema):
                 raise StorageError(
-                    "the rows to append have other columns or partitions than the dataset",
+                    "the rows to append have other columns than the dataset",
                     uri=self.uri,
                     fix="run once with mode: replace",
                 )
@@ -186,21 +214,17 @@ class Dataset:
             stay = (f for f in previous.files if f.path not in without)
             kept = tuple(f for f in stay if f.dead(left_out) < f.rows or not f.units)
             left_out &= {u for f in kept for u in f.units}
-        made = Commit(
+            kept = partitioned(kept, previous.partition_by, partition_by)
+        return Commit(
             version=number + 1,
-            run=run,
-            time=time,
+            run="",
+            time=datetime.min.replace(tzinfo=UTC),
             mode=mode,
             schema=schema,
-            partition_by=partition_by,
             files=(*kept, *files),
-            info=info or {},
-            tagged=tagged,
+            partition_by=partition_by,
             gone=left_out,
-            figures=tuple(figures),
         )
-        self.log.append(made)
-        return made
 
     def rollback(self, version: int, *, run: str, time: datetime) -> Commit:
         """Make an earlier version the one in force, as a commit of its own.

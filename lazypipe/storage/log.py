@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import builtins
 import json
-from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ from lazypipe.spec.types import dtype_from_name, dtype_name
 from lazypipe.storage.numbered import NumberedFiles, seal
 from lazypipe.storage.optimizer.layout import Layout
 
-__all__ = ["Commit", "CommitLog", "DataFile"]
+__all__ = ["REWRITE", "Commit", "CommitLog", "DataFile", "partitioned"]
 
 FORMAT = 3
 """Version of the commit files; a reader refuses newer ones.
@@ -28,6 +28,9 @@ FORMAT = 3
 A commit is written as the least version that has all it needs: 1 knows no units, 2 knows no files that differ in how they are
 to be read.
 """
+
+REWRITE = "rewrite"
+"""The ``mode`` of commits that hold the rows of the one before in other files, and where their ``info`` speaks of that."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,15 @@ class Commit:
     tagged: bool = False
     gone: frozenset[int] = frozenset()
     figures: tuple[DataFile, ...] = ()
+
+    @property
+    def rows_of(self) -> int:
+        """The version whose rows these are: its own, or an earlier one where files were only written anew since."""
+        return int(self.info[REWRITE]["of"]) if self.mode == REWRITE else self.version
+
+    def stands(self, version: int) -> bool:
+        """Whether what was built upon a version can be committed on top of this one: nothing but files has changed since."""
+        return self.rows_of <= version <= self.version
 
     @property
     def rows(self) -> int:
@@ -171,6 +183,20 @@ class Commit:
             gone=frozenset(body.get("gone", ())),
             figures=tuple(map(DataFile.from_dict, body.get("figures", ()))),
         )
+
+
+def partitioned(files: Iterable[DataFile], before: tuple[str, ...], now: tuple[str, ...]) -> tuple[DataFile, ...]:
+    """Return files of a dataset that has other partitions now, each with those that it was written with.
+
+    Examples
+    --------
+    >>> [f.layout.partition_by for f in partitioned([DataFile("day=1/a", 1, 1)], ("day",), ())]
+    [('day',)]
+    """
+    if before == now:
+        return tuple(files)
+    then = Layout(partition_by=before)
+    return tuple(replace(f, layout=then) if f.layout is None else f for f in files)
 
 
 def _name(dtype: pl.DataType) -> str:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from lazypipe.spec.model import NOTHING, freeze, thaw
 from lazypipe.storage.numbered import seal
+from lazypipe.storage.optimizer import forms as physical
+from lazypipe.storage.optimizer.form import Form
 
 __all__ = ["CURVES", "DEFAULT", "Curve", "Layout"]
 
 Curve = Literal["linear", "z_order", "hilbert"]
 CURVES: tuple[Curve, ...] = ("linear", "z_order", "hilbert")
 """How several columns make one order: one after the other, or along a curve that keeps near what is near in each of them."""
-
-_FORMS = "lazypipe.storage.optimizer.forms"
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,8 @@ class Layout:
         Column → the physical form that it is written in, and that a scan undoes.
     sort_by
         Columns that rows are ordered by, in each file and from file to file.
-    curve
-        How ``sort_by`` makes one order.
+    curve, bounds
+        How ``sort_by`` makes one order, and what a curve must know for that: column → texts of the values between its parts.
     codec, level
         Compression; None is the codec's own level.
     codecs
@@ -60,9 +59,10 @@ class Layout:
     True
     """
 
-    forms: Mapping[str, Any] = NOTHING
+    forms: Mapping[str, Form] = NOTHING
     sort_by: tuple[str, ...] = ()
     curve: Curve = "linear"
+    bounds: Mapping[str, tuple[str, ...]] = NOTHING
     codec: str = "zstd"
     level: int | None = None
     codecs: Mapping[str, tuple[str, int | None]] = NOTHING
@@ -77,7 +77,7 @@ class Layout:
 
     def __post_init__(self) -> None:
         """Make mappings read-only, so that layouts can be compared and counted."""
-        for name in ("forms", "codecs", "encodings"):
+        for name in ("forms", "bounds", "codecs", "encodings"):
             object.__setattr__(self, name, freeze(getattr(self, name)))
 
     @property
@@ -97,8 +97,7 @@ class Layout:
         """Read it back; raises ValueError, KeyError or TypeError for what ``to_dict`` does not give."""
         given = dict(freeze(plain))
         if "forms" in given:
-            read = importlib.import_module(_FORMS).from_dict
-            given["forms"] = {name: read(thaw(form)) for name, form in given["forms"].items()}
+            given["forms"] = {name: physical.from_dict(thaw(form)) for name, form in given["forms"].items()}
         return cls(**given)
 
 
