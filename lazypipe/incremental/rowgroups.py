@@ -13,14 +13,11 @@ from typing import Any, NamedTuple
 
 from blake3 import blake3
 
-from lazypipe.errors import SourceError, first_line
 from lazypipe.storage import uri as uris
-from lazypipe.storage.parquet_ranges import TRAILER, ChunkRange, Footer, ParquetError, footer_length
+from lazypipe.storage.footers import TAIL, read_footer, unreadable
+from lazypipe.storage.parquet_ranges import ChunkRange, Footer
 
 __all__ = ["GroupChanges", "RowGroup", "compare_groups", "group_hasher", "row_groups"]
-
-_TAIL = 64 * 1024
-"""Bytes that are read at first: most footers are in them."""
 
 
 class RowGroup(NamedTuple):
@@ -60,15 +57,15 @@ def row_groups(
     """
     try:
         fs, path = uris.file_system(uri, storage_options)
-        with fs.open(path, "rb", block_size=_TAIL) as file:
-            footer = _footer(file)
+        with fs.open(path, "rb", block_size=TAIL) as file:
+            footer = read_footer(file)
             found = [
                 RowGroup(blake3(footer.fingerprint(n)).hexdigest(), rows) for n, rows in enumerate(footer.group_rows)
             ]
             if content:
                 found = [g._replace(content=_hash(file, _ranges(footer, n))) for n, g in enumerate(found)]
     except Exception as error:  # any store's own errors: the caller learns which file it was
-        raise _unreadable(uri, error) from error
+        raise unreadable(uri, error) from error
     return tuple(found)
 
 
@@ -78,10 +75,10 @@ def group_hasher(uri: str, storage_options: Mapping[str, Any] | None = None) -> 
     def hashed(number: int) -> str:
         try:
             fs, path = uris.file_system(uri, storage_options)
-            with fs.open(path, "rb", block_size=_TAIL) as file:
-                return _hash(file, _ranges(_footer(file), number))
+            with fs.open(path, "rb", block_size=TAIL) as file:
+                return _hash(file, _ranges(read_footer(file), number))
         except Exception as error:  # any store's own errors: the caller learns which file it was
-            raise _unreadable(uri, error) from error
+            raise unreadable(uri, error) from error
 
     return hashed
 
@@ -122,19 +119,6 @@ def compare_groups(
     return GroupChanges(tuple(same), tuple(new), tuple(n for n in range(len(before)) if n not in paired))
 
 
-def _footer(file: Any) -> Footer:
-    size = file.seek(0, 2)
-    file.seek(max(0, size - _TAIL))
-    tail = file.read()
-    length = footer_length(tail)
-    if length + TRAILER > size:
-        raise ParquetError("the file does not end as a Parquet file does: it is truncated, or not Parquet")
-    if length + TRAILER > len(tail):
-        file.seek(size - length - TRAILER)
-        tail = file.read()
-    return Footer(tail[-length - TRAILER : -TRAILER], data_end=size - length - TRAILER)
-
-
 def _ranges(footer: Footer, group: int) -> list[ChunkRange]:
     return footer.ranges(group, footer.columns)
 
@@ -145,8 +129,3 @@ def _hash(file: Any, ranges: Sequence[ChunkRange]) -> str:
         file.seek(start)
         made.update(file.read(length))
     return made.hexdigest()
-
-
-def _unreadable(uri: str, error: Exception) -> SourceError:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
-    return SourceError(f"cannot be read: {reason}", uri=uri, fix="check path, rights and network, or deliver it again")

@@ -35,6 +35,7 @@ __all__ = [
     "check_forms",
     "from_dict",
     "odd_columns",
+    "owner",
     "physical",
     "physical_schema",
     "plain_column",
@@ -93,6 +94,17 @@ def plain_column(name: str) -> str:
 
 def _part(name: str, part: str) -> str:
     return f"{_RESERVED}{name}:{part}" if part else name
+
+
+def owner(name: str) -> str:
+    """Return the column that a column in a file belongs to.
+
+    Examples
+    --------
+    >>> owner("_lazypipe:email:0"), owner("email")
+    ('email', 'email')
+    """
+    return name.removeprefix(_RESERVED).rpartition(":")[0] if name.startswith(_RESERVED) else name
 
 
 def without_keys(forms: Mapping[str, Form], keys: Collection[str]) -> dict[str, Form]:
