@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 
 from blake3 import blake3
 
-from lazypipe.errors import SourceError, first_line
 from lazypipe.storage import uri as uris
-from lazypipe.storage.footers import TAIL, read_footer
+from lazypipe.storage.footers import TAIL, read_footer, unreadable
 from lazypipe.storage.parquet_ranges import ChunkRange, Footer
 
 __all__ = ["GroupChanges", "RowGroup", "compare_groups", "group_hasher", "row_groups"]
@@ -66,7 +65,7 @@ def row_groups(
             if content:
                 found = [g._replace(content=_hash(file, _ranges(footer, n))) for n, g in enumerate(found)]
     except Exception as error:  # any store's own errors: the caller learns which file it was
-        raise _unreadable(uri, error) from error
+        raise unreadable(uri, error) from error
     return tuple(found)
 
 
@@ -79,7 +78,7 @@ def group_hasher(uri: str, storage_options: Mapping[str, Any] | None = None) -> 
             with fs.open(path, "rb", block_size=TAIL) as file:
                 return _hash(file, _ranges(read_footer(file), number))
         except Exception as error:  # any store's own errors: the caller learns which file it was
-            raise _unreadable(uri, error) from error
+            raise unreadable(uri, error) from error
 
     return hashed
 
@@ -130,8 +129,3 @@ def _hash(file: Any, ranges: Sequence[ChunkRange]) -> str:
         file.seek(start)
         made.update(file.read(length))
     return made.hexdigest()
-
-
-def _unreadable(uri: str, error: Exception) -> SourceError:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
-    return SourceError(f"cannot be read: {reason}", uri=uri, fix="check path, rights and network, or deliver it again")

@@ -150,9 +150,15 @@ class Attempt:
         latest = self._dataset().latest()
         return latest.version if latest else 0
 
+    def _stands(self, expected: int) -> bool:
+        if self.output is None or self.output.format != "dataset":
+            return True
+        latest = self._dataset().latest()
+        return expected == 0 if latest is None else latest.stands(expected)
+
     def _refuse_conflict(self, expected: int) -> None:
         """Raise CommitConflict where another run has committed to the output since this one looked."""
-        if self._current_version() != expected:
+        if not self._stands(expected):
             raise CommitConflict(
                 "another run has committed meanwhile",
                 uri=self.plan.redact(self.target),

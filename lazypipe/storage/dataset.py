@@ -12,15 +12,25 @@ from typing import Any
 import polars as pl
 
 from lazypipe.errors import CommitConflict, StorageError, nearest
+from lazypipe.spec.model import freeze
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.log import Commit, CommitLog, DataFile
+from lazypipe.storage.log import Commit, CommitLog, DataFile, partitioned
+from lazypipe.storage.optimizer.forms import (
+    WIDENS,
+    Form,
+    odd_columns,
+    physical_schema,
+    restore,
+    scan_schema,
+    without_keys,
+)
 from lazypipe.storage.scan import FILE_COLUMN, Reader
 from lazypipe.storage.sink import is_data_file
 from lazypipe.storage.units import UNIT, Units
 
-__all__ = ["Dataset", "is_dataset", "scan", "scan_files", "vacuum", "written_at"]
+__all__ = ["Dataset", "find_odd", "is_dataset", "scan", "scan_files", "vacuum", "written_at"]
 
 
 class Dataset:
@@ -128,7 +138,7 @@ class Dataset:
         tagged: bool = False,
         gone: Iterable[int] = (),
         figures: Iterable[DataFile] = (),
-        without: Container[str] = (),
+        without: Collection[str] = (),
     ) -> Commit:
         """Publish written files as the next version, in one step.
 
@@ -138,7 +148,8 @@ class Dataset:
             ``replace``: these files are all that is live; ``append``: they are added to those of the commit before;
             ``change``: the same, and of what was there, the units ``gone`` go.
         expected
-            The version that the caller built upon (0: none); another one in force by now is a conflict.
+            The version that the caller built upon (0: none); another one in force by now is a conflict, unless it has the same
+            rows, in other files.
         tagged
             Whether rows in the files carry their unit.
         gone
@@ -155,9 +166,36 @@ class Dataset:
         StorageError
             If rows of another shape are appended, or the log cannot be written.
         """
-        previous = self.latest()
+        files, gone = tuple(files), frozenset(gone)
+        while True:
+            previous = self.latest()
+            made = self._next(previous, files, schema, expected, mode, partition_by, gone, without)
+            made = replace(made, run=run, time=time, info=info or {}, tagged=tagged, figures=tuple(figures))
+            try:
+                self.log.append(made)
+            except CommitConflict:
+                latest = self.latest()
+                if previous is None or latest is None or not latest.stands(previous.version):
+                    raise
+                continue  # files were only written anew meanwhile
+            return made
+
+    def _next(
+        self,
+        previous: Commit | None,
+        files: tuple[DataFile, ...],
+        schema: pl.Schema,
+        expected: int | None,
+        mode: str,
+        partition_by: tuple[str, ...],
+        gone: frozenset[int],
+        without: Collection[str],
+    ) -> Commit:
+        """Return what follows a commit; raises if it cannot."""
         number = previous.version if previous else 0
-        if expected is not None and expected != number:
+        there = {f.path for f in previous.files} if previous else set()
+        stands = expected == number or (previous is not None and expected is not None and previous.stands(expected))
+        if expected is not None and not (stands and there.issuperset(without)):
             raise CommitConflict(
                 f"version {number} was committed by another run",
                 uri=self.uri,
@@ -166,9 +204,9 @@ class Dataset:
         kept: tuple[DataFile, ...] = ()
         left_out: frozenset[int] = frozenset()
         if mode in ("append", "change") and previous is not None:
-            if dict(previous.schema) != dict(schema) or previous.partition_by != partition_by:
+            if dict(previous.schema) != dict(schema):
                 raise StorageError(
-                    "the rows to append have other columns or partitions than the dataset",
+                    "the rows to append have other columns than the dataset",
                     uri=self.uri,
                     fix="run once with mode: replace",
                 )
@@ -176,21 +214,17 @@ class Dataset:
             stay = (f for f in previous.files if f.path not in without)
             kept = tuple(f for f in stay if f.dead(left_out) < f.rows or not f.units)
             left_out &= {u for f in kept for u in f.units}
-        made = Commit(
+            kept = partitioned(kept, previous.partition_by, partition_by)
+        return Commit(
             version=number + 1,
-            run=run,
-            time=time,
+            run="",
+            time=datetime.min.replace(tzinfo=UTC),
             mode=mode,
             schema=schema,
-            partition_by=partition_by,
             files=(*kept, *files),
-            info=info or {},
-            tagged=tagged,
+            partition_by=partition_by,
             gone=left_out,
-            figures=tuple(figures),
         )
-        self.log.append(made)
-        return made
 
     def rollback(self, version: int, *, run: str, time: datetime) -> Commit:
         """Make an earlier version the one in force, as a commit of its own.
@@ -301,10 +335,9 @@ def scan_files(
     Of ``tagged`` files, just the rows of ``units`` are read, if they are given; the column with them shows if ``tags`` is set.
     With ``file_column``, each row carries its data file's URI in ``_lazypipe_file``.
     """
-    names = [uris.join(uri, f.path) for f in files]
     extra = {**({UNIT: pl.UInt64()} if tags else {}), **({FILE_COLUMN: pl.String()} if file_column else {})}
     seen = pl.Schema({**schema, **extra})
-    if not names:
+    if not files:
         return pl.LazyFrame(schema=seen)
     if tagged:
         inside = pl.Schema({**schema, UNIT: pl.UInt64()})
@@ -312,23 +345,79 @@ def scan_files(
         if units is not None:
             frame = frame.filter(pl.col(UNIT).is_in(pl.Series(sorted(units), dtype=pl.UInt64).implode()))
         return frame.select(seen.names())
+    alike: dict[tuple[tuple[str, ...], Mapping[str, Form]], list[DataFile]] = {}
+    for file in files:
+        by = partition_by if file.layout is None else file.layout.partition_by
+        forms = {} if file.layout is None else without_keys(file.layout.forms, by)
+        alike.setdefault((by, freeze(forms)), []).append(file)
+    parts = []
+    for (by, written), group in alike.items():
+        names = [uris.join(uri, f.path) for f in group]
+        odd = {n for f in group for n in (written if f.odd is None else f.odd)}
+        parts.append(_scan_alike(names, schema, by, written, odd, storage_options, file_column=file_column))
+    return parts[0] if len(parts) == 1 else pl.concat(parts)
+
+
+def _scan_alike(
+    names: list[str],
+    schema: pl.Schema,
+    partition_by: tuple[str, ...],
+    forms: Mapping[str, Form],
+    odd: Collection[str],
+    storage_options: Mapping[str, Any],
+    *,
+    file_column: bool,
+) -> pl.LazyFrame:
+    """Return a lazy scan of files that are all read in the same way."""
     keys = {name: schema[name] for name in partition_by}
-    if uris.is_native(uri) and (not keys or hive.is_plain(keys, names)):
+    native = uris.is_native(names[0]) and (not keys or hive.is_plain(keys, names))
+    if native:
+        inside = scan_schema(schema, forms, odd)
         frame = pl.scan_parquet(
             names,
             schema=pl.Schema(
-                {n: t for n, t in schema.items() if n not in keys}
+                {n: t for n, t in inside.items() if n not in keys}
             ),  # so that no file is opened to learn it
             glob=False,
             hive_partitioning=bool(keys),
             hive_schema=keys or None,
             storage_options=dict(storage_options) or None,
             include_file_paths=FILE_COLUMN if file_column else None,
+            cast_options=WIDENS if forms else None,
         )
-        return frame.select(seen.names())
-    return Reader("parquet", storage_options=storage_options).scan(
-        [FileInfo(n, None) for n in names], schema, keys=keys, file_column=file_column
-    )
+    else:
+        frame = Reader("parquet", storage_options=storage_options).scan(
+            [FileInfo(n, None) for n in names], physical_schema(schema, forms), keys=keys, file_column=file_column
+        )
+    frame = restore(frame, schema, forms, odd=odd, widened=native)
+    return frame.select(*schema, *((FILE_COLUMN,) if file_column else ()))
+
+
+def find_odd(
+    uri: str,
+    files: Iterable[DataFile],
+    schema: pl.Schema,
+    storage_options: Mapping[str, Any] | None = None,
+    *,
+    tagged: bool = False,
+) -> tuple[DataFile, ...]:
+    """Return data files with their odd columns: those with values that do not fit the form which they are written in.
+
+    ``tagged`` tells whether rows in the files carry their unit. Reads only the columns with such values, which are next to nothing where there are none.
+    """
+    found = []
+    for file in files:
+        if file.layout is None or not (forms := without_keys(file.layout.forms, file.layout.partition_by)):
+            found.append(file)
+            continue
+        by = file.layout.partition_by
+        inside = physical_schema({**schema, **({UNIT: pl.UInt64()} if tagged else {})}, forms)
+        inside = pl.Schema({n: t for n, t in inside.items() if n not in by})
+        source = FileInfo(uris.join(uri, file.path), None)
+        frame = Reader("parquet", storage_options=storage_options or {}).scan([source], inside, keys={})
+        row = frame.select(**odd_columns(forms)).collect(engine="streaming").row(0, named=True)
+        found.append(replace(file, odd=tuple(n for n, is_odd in row.items() if is_odd)))
+    return tuple(found)
 
 
 def count_units(

@@ -1,25 +1,22 @@
-"""Reading the footer of a Parquet file, and nothing else of it."""
+"""Footers of Parquet files, read from their tails, and the bytes that each column takes by them."""
 
 from __future__ import annotations
 
-from typing import IO
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+from lazypipe.errors import SourceError, first_line
+from lazypipe.storage import uri as uris
 from lazypipe.storage.parquet_ranges import TRAILER, Footer, ParquetError, footer_length
 
-__all__ = ["TAIL", "read_footer"]
+__all__ = ["TAIL", "column_bytes", "read_footer", "unreadable"]
 
 TAIL = 64 * 1024
 """Bytes that are read at first: most footers are in them."""
 
 
-def read_footer(file: IO[bytes]) -> Footer:
-    """Return the footer of an open file.
-
-    Raises
-    ------
-    ParquetError
-        If the file does not end as a Parquet file does, or its footer is damaged.
-    """
+def read_footer(file: Any) -> Footer:
+    """Read the footer of an open file; raises ParquetError if it has none."""
     size = file.seek(0, 2)
     file.seek(max(0, size - TAIL))
     tail = file.read()
@@ -30,3 +27,31 @@ def read_footer(file: IO[bytes]) -> Footer:
         file.seek(size - length - TRAILER)
         tail = file.read()
     return Footer(tail[-length - TRAILER : -TRAILER], data_end=size - length - TRAILER)
+
+
+def unreadable(uri: str, error: Exception) -> SourceError:
+    """Return the error that names a file which is no Parquet, or cannot be read."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+    return SourceError(f"cannot be read: {reason}", uri=uri, fix="check path, rights and network, or deliver it again")
+
+
+def column_bytes(names: Iterable[str], storage_options: Mapping[str, Any] | None = None) -> dict[str, int]:
+    """Return the bytes that the columns of files take, as they stand there, by their footers.
+
+    Raises
+    ------
+    SourceError
+        If a file cannot be read, or is not Parquet.
+    """
+    found: dict[str, int] = {}
+    for uri in names:
+        try:
+            fs, path = uris.file_system(uri, storage_options)
+            with fs.open(path, "rb", block_size=TAIL) as file:
+                footer = read_footer(file)
+            for name in footer.columns:
+                ranges = (r for n in range(len(footer.group_rows)) for r in footer.ranges(n, [name]))
+                found[name] = found.get(name, 0) + sum(r.length for r in ranges)
+        except Exception as error:  # any store's own errors: the caller learns which file it was
+            raise unreadable(uri, error) from error
+    return found

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import builtins
 import json
-from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,11 +18,19 @@ import polars as pl
 from lazypipe.errors import CommitConflict, StorageError, first_line
 from lazypipe.spec.types import dtype_from_name, dtype_name
 from lazypipe.storage.numbered import NumberedFiles, seal
+from lazypipe.storage.optimizer.layout import Layout
 
-__all__ = ["Commit", "CommitLog", "DataFile"]
+__all__ = ["REWRITE", "Commit", "CommitLog", "DataFile", "partitioned"]
 
-FORMAT = 2
-"""Version of the commit files; a reader refuses newer ones. Commits without units are written as 1, which has none."""
+FORMAT = 3
+"""Version of the commit files; a reader refuses newer ones.
+
+A commit is written as the least version that has all it needs: 1 knows no units, 2 knows no files that differ in how they are
+to be read.
+"""
+
+REWRITE = "rewrite"
+"""The ``mode`` of commits that hold the rows of the one before in other files, and where their ``info`` speaks of that."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,8 @@ class DataFile:
     """One data file of a dataset: its path relative to the dataset, its rows and bytes, its content's hash if it is known.
 
     ``units`` says how many of its rows were made of which unit of the input (see ``storage.units``); empty where rows are
-    not told apart.
+    not told apart. ``layout`` is how it was written; None: with nothing that a reader must know but the dataset's partitions.
+    ``odd`` are those columns with a form in it of which some values do not fit that form; None: each may have such.
     """
 
     path: str
@@ -38,6 +47,8 @@ class DataFile:
     bytes: int
     blake3: str | None = None
     units: Mapping[int, int] = field(default_factory=dict, hash=False)
+    layout: Layout | None = None
+    odd: tuple[str, ...] | None = None
 
     def dead(self, gone: Container[int]) -> int:
         """Return how many of its rows no reader sees."""
@@ -47,13 +58,17 @@ class DataFile:
         """Return it as plain data."""
         plain: dict[str, Any] = {"path": self.path, "rows": self.rows, "bytes": self.bytes}
         plain |= {"blake3": self.blake3} if self.blake3 is not None else {}
-        return plain | ({"units": [list(self.units), list(self.units.values())]} if self.units else {})
+        plain |= {"units": [list(self.units), list(self.units.values())]} if self.units else {}
+        plain |= {"layout": self.layout.id} if self.layout is not None else {}
+        return plain | ({"odd": list(self.odd)} if self.odd is not None else {})
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> DataFile:
-        """Read it back."""
+    def from_dict(cls, plain: Mapping[str, Any], layouts: Mapping[str, Layout] | None = None) -> DataFile:
+        """Read it back; ``layouts`` are those that files name."""
         units = dict(zip(*plain["units"], strict=True)) if "units" in plain else {}
-        return cls(plain["path"], plain["rows"], plain["bytes"], plain.get("blake3"), units)
+        layout = (layouts or {})[plain["layout"]] if "layout" in plain else None
+        odd = tuple(plain["odd"]) if "odd" in plain else None
+        return cls(plain["path"], plain["rows"], plain["bytes"], plain.get("blake3"), units, layout, odd)
 
 
 @dataclass(frozen=True)
@@ -78,6 +93,15 @@ class Commit:
     figures: tuple[DataFile, ...] = ()
 
     @property
+    def rows_of(self) -> int:
+        """The version whose rows these are: its own, or an earlier one where files were only written anew since."""
+        return int(self.info[REWRITE]["of"]) if self.mode == REWRITE else self.version
+
+    def stands(self, version: int) -> bool:
+        """Whether what was built upon a version can be committed on top of this one: nothing but files has changed since."""
+        return self.rows_of <= version <= self.version
+
+    @property
     def rows(self) -> int:
         """Rows that a reader sees."""
         return sum(f.rows - f.dead(self.gone) for f in self.files)
@@ -94,8 +118,9 @@ class Commit:
 
     def to_json(self) -> builtins.bytes:
         """Return the commit file's content: one JSON object, sealed by the BLAKE3 hash of its body."""
+        layouts = {f.layout for f in self.files if f.layout is not None}
         body = {
-            "format": FORMAT if self.tagged else 1,
+            "format": 3 if any(n.forms or n.partition_by != self.partition_by for n in layouts) else 1 + self.tagged,
             "version": self.version,
             "run": self.run,
             "time": self.time.isoformat(),
@@ -109,6 +134,8 @@ class Commit:
             body["gone"] = sorted(self.gone)
         if self.figures:
             body["figures"] = [f.to_dict() for f in self.figures]
+        if layouts:
+            body["layouts"] = {n.id: n.to_dict() for n in layouts}
         return json.dumps(body | {"blake3": seal(body)}, separators=(",", ":")).encode()
 
     @classmethod
@@ -142,6 +169,7 @@ class Commit:
                 uri=uri,
                 fix="restore it from a backup, or read an earlier version",
             )
+        layouts = {n: Layout.from_dict(plain) for n, plain in body.get("layouts", {}).items()}
         return cls(
             version=body["version"],
             run=body["run"],
@@ -149,12 +177,26 @@ class Commit:
             mode=body["mode"],
             schema=pl.Schema({n: dtype_from_name(t) for n, t in body["schema"]}),
             partition_by=tuple(body["partition_by"]),
-            files=tuple(map(DataFile.from_dict, body["files"])),
+            files=tuple(DataFile.from_dict(f, layouts) for f in body["files"]),
             info=body["info"],
             tagged="gone" in body,
             gone=frozenset(body.get("gone", ())),
             figures=tuple(map(DataFile.from_dict, body.get("figures", ()))),
         )
+
+
+def partitioned(files: Iterable[DataFile], before: tuple[str, ...], now: tuple[str, ...]) -> tuple[DataFile, ...]:
+    """Return files of a dataset that has other partitions now, each with those that it was written with.
+
+    Examples
+    --------
+    >>> [f.layout.partition_by for f in partitioned([DataFile("day=1/a", 1, 1)], ("day",), ())]
+    [('day',)]
+    """
+    if before == now:
+        return tuple(files)
+    then = Layout(partition_by=before)
+    return tuple(replace(f, layout=then) if f.layout is None else f for f in files)
 
 
 def _name(dtype: pl.DataType) -> str:

@@ -12,7 +12,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import fsspec
@@ -25,6 +25,10 @@ from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.external import scan_external
 from lazypipe.storage.log import DataFile
+from lazypipe.storage.optimizer.forms import physical, without_keys
+from lazypipe.storage.optimizer.layout import Layout
+from lazypipe.storage.optimizer.order import ordered
+from lazypipe.storage.optimizer.writing import BatchWriter, check_layout, polars_options, writable
 
 __all__ = ["DatasetSink", "ExportSink", "Sink", "Written", "is_data_file", "is_staged"]
 
@@ -33,6 +37,8 @@ Watch = Callable[..., None]
 
 _TARGET_BYTES = 1 << 30
 """Size in memory at which a data file is closed and the next begun; on disk it is a quarter of that, or less."""
+
+_PACKED = 4
 
 _STEP = r"-\d{3}[a-z]*"  # how the prefix that the executor gives ends: …-001
 _DATA_FILE = re.compile(_STEP + r"(-\d{3,})?-\d{5}\.parquet$")
@@ -94,13 +100,18 @@ class Sink(Protocol):
 
 @dataclass
 class DatasetSink:
-    """Parquet files below a dataset's folder, in a folder per partition, named by ``prefix``."""
+    """Parquet files below a dataset's folder, in a folder per partition, named by ``prefix``, as ``layout`` says.
+
+    ``most_rows`` is how many go into a file, where that is better known than by the layout's ``file_bytes``.
+    """
 
     uri: str
     prefix: str
     partition_by: tuple[str, ...] = ()
     storage_options: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    layout: Layout | None = None
+    most_rows: int | None = None
     _paths: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -109,6 +120,33 @@ class DatasetSink:
 
     def write(self, frame: pl.LazyFrame, capture: Watch | None = None) -> Written:
         """Write the rows; raises whatever the query raises, with the files left for ``discard`` or ``vacuum``."""
+        layout, found = None, list[tuple[str, int, int]]()
+        if self.layout is None:
+            found = self._write_natively(frame, capture, self.options, _TARGET_BYTES)
+        else:
+            schema = frame.collect_schema()
+            layout = _fitting(replace(self.layout, partition_by=self.partition_by), schema)
+            check_layout(layout, schema, self.uri)
+            frame = physical(
+                ordered(frame, layout, schema, self.uri), schema, without_keys(layout.forms, self.partition_by)
+            )
+            if layout.writer == "pyarrow":
+                found = self._write_in_batches(frame, capture, layout)
+            else:
+                target = None if layout.file_bytes is None else layout.file_bytes * _PACKED
+                found = self._write_natively(frame, capture, polars_options(layout), target or _TARGET_BYTES)
+        base = self.uri.rstrip("/") + "/"
+        made = (DataFile(p.removeprefix(base), r, b, layout=layout) for p, r, b in found)
+        files = sorted(made, key=lambda f: f.path)
+        if self.partition_by and not any(f.rows for f in files):
+            self.discard()  # Polars makes a file also of no rows; without a folder nobody could read it
+            files = []
+        return Written(tuple(files))
+
+    def _write_natively(
+        self, frame: pl.LazyFrame, capture: Watch | None, options: Mapping[str, Any], target_bytes: int
+    ) -> list[tuple[str, int, int]]:
+        """Write the rows by Polars; return path, rows and bytes of each file."""
         native = uris.is_native(self.uri)
         opened: dict[str, Any] = {}
         found: list[tuple[str, int, int]] = []
@@ -118,7 +156,7 @@ class DatasetSink:
         lock, ended = threading.Lock(), threading.Event()
 
         def provide(args: FileProviderArgs) -> Any:
-            path = self._path(args)
+            path = self._path(args.partition_keys, args.index_in_partition)
             with lock:
                 # after a failure Polars goes on for a while; what it opened then, nobody would remove
                 if ended.is_set():
@@ -140,13 +178,14 @@ class DatasetSink:
                     file_path_provider=provide,
                     key=list(self.partition_by) or None,
                     include_key=False if self.partition_by else None,
-                    approximate_bytes_per_file=_TARGET_BYTES,
+                    max_rows_per_file=self.most_rows,
+                    approximate_bytes_per_file=target_bytes if self.most_rows is None else None,
                 ),
                 mkdir=native,
                 lazy=True,
                 storage_options=(dict(self.storage_options) or None) if native else None,
                 sinked_paths_callback=report if native else None,
-                **self.options,
+                **options,
             )
             _run(sinking, capture)
             for file in opened.values():
@@ -161,12 +200,26 @@ class DatasetSink:
             uri = uris.join(self.uri, path)
             rows = scan_external([uri], format="parquet", storage_options=self.storage_options).select(pl.len())
             found.append((path, rows.collect().item(), file.size))
-        base = self.uri.rstrip("/") + "/"
-        files = sorted((DataFile(p.removeprefix(base), r, b) for p, r, b in found), key=lambda f: f.path)
-        if self.partition_by and not any(f.rows for f in files):
-            self.discard()  # Polars makes a file also of no rows; without a folder nobody could read it
-            files = []
-        return Written(tuple(files))
+        return found
+
+    def _write_in_batches(
+        self, frame: pl.LazyFrame, capture: Watch | None, layout: Layout
+    ) -> list[tuple[str, int, int]]:
+        """Write the rows by pyarrow; return path, rows and bytes of each file."""
+        fs, root = uris.file_system(self.uri, self.storage_options)
+
+        def create(keys: pl.DataFrame, index: int) -> tuple[str, Any]:
+            path = self._path(keys, index)
+            self._paths.append(path)
+            fs.makedirs(f"{root}/{path}".rsplit("/", 1)[0], exist_ok=True)
+            return path, fs.open(f"{root}/{path}", "wb")
+
+        writer = BatchWriter(layout, frame.collect_schema(), self.partition_by, create, self.uri, self.most_rows)
+        try:
+            _run(frame.sink_batches(writer.add, chunk_size=layout.row_group_rows, lazy=True), capture)
+            return writer.finish()
+        finally:
+            writer.abort()
 
     def discard(self) -> None:
         """Delete the files of this write."""
@@ -175,11 +228,18 @@ class DatasetSink:
             with suppress(OSError):  # not there, or not removable: vacuum comes later
                 fs.rm_file(f"{root}/{path}")
 
-    def _path(self, args: FileProviderArgs) -> str:
-        names = self.partition_by if args.partition_keys.height else ()  # no rows at all: one file without a folder
-        keys = args.partition_keys.select(_as_text(args.partition_keys[n]) for n in names)
-        folders = hive.folders(names, keys.row(0) if names else ())
-        return f"{folders}{self.prefix}-{args.index_in_partition:05}.parquet"
+    def _path(self, keys: pl.DataFrame, index: int) -> str:
+        names = self.partition_by if keys.height else ()  # no rows at all: one file without a folder
+        texts = keys.select(_as_text(keys[n]) for n in names)
+        folders = hive.folders(names, texts.row(0) if names else ())
+        return f"{folders}{self.prefix}-{index:05}.parquet"
+
+
+def _fitting(layout: Layout, schema: Mapping[str, pl.DataType]) -> Layout:
+    """Return the layout, by Polars' writer where pyarrow does not know a type."""
+    if layout.writer == "polars" or writable(schema):
+        return layout
+    return replace(layout, writer="polars", codecs={}, encodings={}, bloom=())
 
 
 def _as_text(key: pl.Series) -> pl.Series:

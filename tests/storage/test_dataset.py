@@ -99,15 +99,24 @@ def test_append_to_nothing_is_the_first_commit(uri: str) -> None:
     [
         (pl.DataFrame({"a": ["x"], "k": ["u"]}), ("k",)),
         (pl.DataFrame({"a": [1]}), ()),
-        (pl.DataFrame({"a": [1], "k": ["u"]}), ()),
     ],
-    ids=["type", "column", "partitions"],
+    ids=["type", "column"],
 )
 def test_rows_of_another_shape_are_not_appended(uri: str, frame: pl.DataFrame, partition_by: tuple[str, ...]) -> None:
     write(uri, pl.DataFrame({"a": [1], "k": ["u"]}), "k")
-    with pytest.raises(StorageError, match="other columns or partitions than the dataset"):
+    with pytest.raises(StorageError, match="other columns than the dataset"):
         write(uri, frame, *partition_by, mode="append")
     assert lp.scan(uri).collect().rows() == [(1, "u")]
+
+
+def test_rows_in_other_partitions_are_appended(uri: str) -> None:
+    write(uri, pl.DataFrame({"a": [1], "k": ["u"]}), "k")
+    write(uri, pl.DataFrame({"a": [2], "k": ["v"]}), mode="append")
+    write(uri, pl.DataFrame({"a": [3], "k": ["w"]}), "a", mode="append")
+    assert sorted(lp.scan(uri).collect().rows()) == [(1, "u"), (2, "v"), (3, "w")]
+    assert lp.scan(uri).filter(k="v").collect().rows() == [(2, "v")]
+    write(uri, pl.DataFrame({"a": [4], "k": ["x"]}), "k")
+    assert lp.scan(uri).collect().rows() == [(4, "x")]
 
 
 def test_columns_in_another_order_are_appended_by_name(uri: str) -> None:

@@ -1,0 +1,1 @@
+"""How data is best kept: measured choices of types, encodings, order and files, and what keeps them good."""

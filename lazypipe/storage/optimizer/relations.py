@@ -1,0 +1,149 @@
+"""What columns of a frame have to do with each other: one follows from another, or lies near it, or is sorted with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import polars as pl
+
+from lazypipe.storage.optimizer.form import is_ticking
+
+__all__ = ["Relation", "find_relations"]
+
+Kind = Literal["determined", "difference", "clustered"]
+
+_FEW = 1_000
+"""Distinct values up to which a column may determine another, with the pairs kept in a commit."""
+_REPEATS = 10
+"""How often each value must stand in the sample, on average, to be said to determine anything."""
+_COLUMNS = 12
+"""Columns that are compared with each other; those with the fewest values."""
+_PROBE = 10_000
+"""Rows that columns are compared on first."""
+_EXCEPTIONS = 0.005
+_BITS = 4
+"""Bits that a difference must be shorter than the column."""
+_SHORTER = 0.7
+"""Which part of a column's runs must be left when rows are ordered by another."""
+
+
+@dataclass(frozen=True)
+class Relation:
+    """What one column has to do with another.
+
+    ``determined``: the value of ``by`` tells that of ``column``, but for the part ``strength`` of the rows. ``difference``: the
+    difference of both is ``strength`` bits long, ``column`` itself ``of`` bits. ``clustered``: ordered by ``by``, ``column`` has
+    the part ``strength`` of the runs that it has now.
+    """
+
+    kind: Kind
+    column: str
+    by: str
+    strength: float
+    of: float | None = None
+
+    def __str__(self) -> str:
+        match self.kind:
+            case "determined":
+                return f"{self.column} follows from {self.by} ({self.strength:.2%} of the rows are exceptions)"
+            case "difference":
+                return f"{self.column} less {self.by} needs {self.strength:.0f} bits rather than {self.of:.0f}"
+            case _:
+                return f"{self.column} has {self.strength:.0%} of its runs when rows are ordered by {self.by}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that JSON holds."""
+        return dict(vars(self))
+
+
+def find_relations(frame: pl.DataFrame, distinct: Mapping[str, int]) -> tuple[Relation, ...]:
+    """Return the relations between flat columns of a sample; ``distinct`` says how many values each has.
+
+    Examples
+    --------
+    >>> frame = pl.DataFrame({"code": ["DE", "FR"] * 20, "land": ["Germany", "France"] * 20})
+    >>> [str(r) for r in find_relations(frame, {"code": 2, "land": 2})][0]
+    'land follows from code (0.00% of the rows are exceptions)'
+    """
+    if frame.height < 2:
+        return ()
+    few = sorted(
+        (n for n, d in distinct.items() if 1 < d <= _FEW and d * _REPEATS <= frame.height), key=lambda n: distinct[n]
+    )
+    few = few[:_COLUMNS]
+    return (*_determined(frame, few, distinct), *_differences(frame, distinct), *_clustered(frame, few, distinct))
+
+
+def _determined(frame: pl.DataFrame, few: list[str], distinct: Mapping[str, int]) -> list[Relation]:
+    pairs = [(a, b) for b in few for a in few if a != b and distinct[a] >= distinct[b]]
+
+    def exceptions(rows: pl.DataFrame, tried: list[tuple[str, str]]) -> list[float]:
+        found = []
+        for by, column in tried:
+            groups = rows.lazy().group_by(by, column).len().group_by(by).agg(pl.col("len").sum() - pl.col("len").max())
+            found.append(groups.select(pl.col("len").sum()).collect().item() / rows.height)
+        return found
+
+    # which of two that determine each other stays: the one that comes first
+    seen: set[tuple[str, str]] = set()
+    probed = exceptions(frame.head(_PROBE), pairs)
+    likely = [p for p, share in zip(pairs, probed, strict=True) if share <= _EXCEPTIONS]
+    relations = []
+    order = {n: i for i, n in enumerate(frame.columns)}
+    likely.sort(key=lambda p: (order[p[1]], distinct[p[0]], order[p[0]]))
+    for (by, column), share in zip(likely, exceptions(frame, likely), strict=True):
+        both_ways = distinct[by] == distinct[column]
+        if share > _EXCEPTIONS or (both_ways and order[by] > order[column]) or (column, by) in seen:
+            continue
+        seen.add((by, column))
+        relations.append(Relation("determined", column, by, share))
+    return relations
+
+
+def _differences(frame: pl.DataFrame, distinct: Mapping[str, int]) -> list[Relation]:
+    names = [n for n, t in frame.schema.items() if is_ticking(t) and t != pl.Date and distinct.get(n, 0) > _FEW][
+        :_COLUMNS
+    ]
+    pairs = [(a, b) for a in names for b in names if a != b and _comparable(frame.schema[a], frame.schema[b])]
+    if not pairs:
+        return []
+
+    def inside(name: str) -> pl.Expr:
+        return pl.col(name).to_physical().cast(pl.Int128)
+
+    def bits(value: pl.Expr) -> pl.Expr:
+        low, high = value.quantile(0.01, "nearest"), value.quantile(0.99, "nearest")
+        return ((high - low).cast(pl.Float64) + 1).log(2)
+
+    spans = {f"of:{n}": bits(inside(n)) for n in {n for p in pairs for n in p}}
+    spans |= {f"{i}": bits(inside(a) - inside(b)) for i, (a, b) in enumerate(pairs)}
+    found = frame.lazy().select(**spans).collect(engine="streaming").row(0, named=True)
+    relations = []
+    for i, (a, b) in enumerate(pairs):
+        short, long = found[f"{i}"], found[f"of:{a}"]
+        if short is not None and long is not None and short + _BITS <= long:
+            relations.append(Relation("difference", a, b, short, long))
+    return sorted(relations, key=lambda r: r.strength)
+
+
+def _comparable(one: pl.DataType, other: pl.DataType) -> bool:
+    if isinstance(one, pl.Datetime):
+        return isinstance(other, pl.Datetime) and one.time_unit == other.time_unit
+    return one == other
+
+
+def _clustered(frame: pl.DataFrame, few: list[str], distinct: Mapping[str, int]) -> list[Relation]:
+    probe = frame.head(_PROBE)
+    names = [n for n in distinct if 1 < distinct[n] < probe.height]
+    runs = pl.col(names).rle_id().last() + 1
+    if not names:
+        return []
+    before = probe.select(runs).row(0, named=True)
+    relations = []
+    for by in few[: _COLUMNS // 2]:
+        after = probe.sort(by, maintain_order=True).select(runs).row(0, named=True)
+        shorter = (n for n in names if n != by and before[n] > 1 and after[n] <= _SHORTER * before[n])
+        relations += [Relation("clustered", n, by, after[n] / before[n]) for n in shorter]
+    return relations

@@ -1,0 +1,110 @@
+"""Samples: rows in stretches that are spread evenly over all of them, so that neighbours in the sample are neighbours.
+
+How often a value is that of the row before, and whether values rise, can be seen only where rows follow one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from lazypipe.errors import LazypipeError
+from lazypipe.storage import uri as uris
+from lazypipe.storage.dataset import Dataset, is_dataset
+from lazypipe.storage.files import expand
+from lazypipe.storage.footers import column_bytes
+from lazypipe.storage.optimizer.forms import owner
+from lazypipe.storage.scan import Reader
+
+__all__ = ["ROWS", "Sample", "take_sample"]
+
+ROWS = 50_000
+"""Rows that a sample has if nothing else is asked for."""
+_STRETCH = 5_000
+_ROW = "__lazypipe_row"
+_FOOTERS = 64
+"""Files at most whose footers are read: as many as are needed to know what columns take, evenly spread."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows of a frame, and of how many they are; ``stored`` is what columns take in the files, if they stand in files."""
+
+    frame: pl.DataFrame
+    total: int
+    stored: Mapping[str, int] = field(default_factory=dict, hash=False)
+
+    @property
+    def scale(self) -> float:
+        """How many rows each row of the sample stands for."""
+        return self.total / self.frame.height if self.frame.height else 1.0
+
+
+def take_sample(
+    data: pl.DataFrame | pl.LazyFrame | str, rows: int = ROWS, storage_options: Mapping[str, Any] | None = None
+) -> Sample:
+    """Return about so many rows of a frame, of a dataset, or of Parquet files at a URI; of few rows, all.
+
+    Of a LazyFrame that has more, rows are counted first and picked in a second pass, which streams.
+
+    Raises
+    ------
+    LazypipeError
+        If ``rows`` is less than 1.
+    SourceError, StorageError
+        If the files at a URI cannot be read.
+
+    Examples
+    --------
+    >>> sample = take_sample(pl.DataFrame({"x": range(100_000)}), 10_000)
+    >>> sample.total, sample.frame["x"].to_list()[4_998:5_002]
+    (100000, [4998, 4999, 50000, 50001])
+    """
+    if rows < 1:
+        raise LazypipeError(f"a sample of {rows} rows shows nothing; write 1 or more")
+    stored: Mapping[str, int] = {}
+    if isinstance(data, str):
+        data, stored = _opened(data, storage_options)
+    if isinstance(data, pl.DataFrame):
+        total = data.height
+        starts = range(0, total, _period(total, rows))
+        parts = [data.slice(s, _length(rows)) for s in starts]
+        return Sample(pl.concat(parts) if total > rows else data, total, stored)
+    some = data.head(rows + 1).collect(engine="streaming")
+    if some.height <= rows:
+        return Sample(some, some.height, stored)
+    total = data.select(pl.len()).collect(engine="streaming").item()
+    row = pl.col(_ROW) % _period(total, rows)
+    picked = data.with_row_index(_ROW).filter(row < _length(rows)).drop(_ROW)
+    return Sample(picked.collect(engine="streaming"), total, stored)
+
+
+def _length(rows: int) -> int:
+    return min(_STRETCH, rows)
+
+
+def _period(total: int, rows: int) -> int:
+    """Return after how many rows the next stretch begins."""
+    stretches = rows // _length(rows)
+    return max(_length(rows), -(-total // stretches))
+
+
+def _opened(uri: str, storage_options: Mapping[str, Any] | None) -> tuple[pl.LazyFrame, dict[str, int]]:
+    """Return the rows at a URI, and what their columns take, by the footers of some files."""
+    if is_dataset(uri, storage_options):
+        dataset = Dataset(uri, storage_options)
+        commit = dataset.read()
+        names = [uris.join(dataset.uri, f.path) for f in commit.files]
+        frame = dataset.scan(commit)
+    else:
+        files = expand([uri], storage_options, endings=(".parquet",))
+        reader = Reader("parquet", storage_options=storage_options or {})
+        names, frame = [f.uri for f in files], reader.scan(files, reader.infer(files))
+    some = names[:: -(-len(names) // _FOOTERS) or 1]
+    found: dict[str, int] = {}
+    for name, size in column_bytes(some, storage_options).items():
+        found[owner(name)] = found.get(owner(name), 0) + size * len(names) // len(some)
+    return frame, found
