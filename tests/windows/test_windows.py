@@ -286,6 +286,11 @@ def test_what_nanoseconds_do_not_reach_is_their_first_and_last() -> None:
         assert found["n"].to_list() == [1, 1]
 
 
+def test_months_in_utc() -> None:
+    frame = pl.LazyFrame({"t": [datetime(2024, 2, 29, 23, 59, tzinfo=UTC)]})
+    assert apply(frame, every="1mo").rows() == [(datetime(2024, 2, 1, tzinfo=UTC), datetime(2024, 3, 1, tzinfo=UTC), 1)]
+
+
 def test_years_that_python_does_not_have() -> None:
     frame = pl.LazyFrame({"t": pl.Series([-800_000, 4_000_000]).cast(pl.Int32).cast(pl.Date)})
     found = apply(frame, every="1y").sort("window_start")
