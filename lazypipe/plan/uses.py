@@ -61,11 +61,12 @@ def _compared(edge: Edge) -> Compare:
     """Tell how a filter compares a column, by the text of the filter."""
     column = re.escape(identifier(edge.source.name).text)
     before, after = rf"(?<![\w.\"]){column}\s*", rf"\s*(?<![<>=]){column}(?![\w.\"])"
-    if re.search(before + _EQUAL, edge.text) or re.search(r"(?<![<>!=])=" + after, edge.text):
+    said = re.sub(r"NOT \([^()]*\)", "", edge.text)  # all but some values are no help
+    if re.search(before + _EQUAL, said) or re.search(r"(?<![<>!=])=" + after, said):
         return "equal"
-    return (
-        "range" if re.search(before + _RANGE, edge.text) or re.search(r"(<|(?<!<)>)=?" + after, edge.text) else "other"
-    )
+    if re.search(before + _RANGE, edge.text) or re.search(r"(<|(?<!<)>)=?" + after, edge.text):
+        return "range"
+    return "other"
 
 
 def _sharper(one: Compare | None, other: Compare) -> Compare:
