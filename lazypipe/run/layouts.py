@@ -22,7 +22,10 @@ from lazypipe.storage.optimizer.writing import check_layout
 __all__ = ["Choice", "choose", "is_due", "kept"]
 
 _SHARE = 0.03
-"""Which part of the time that writing took may be spent on choosing."""
+"""Which part of the time that writing took may be spent on choosing, where that is more than the least."""
+
+_LEAST_SECONDS = 1.0
+"""What choosing may take at any rate: it is done once, and less than that finds nothing."""
 
 _LEAST = 1 << 16
 """Bytes of an output below which no layout is worth a choice."""
@@ -88,13 +91,13 @@ def choose(
     staged
         The files with the rows, as a commit would hold them.
     seconds
-        How long it took to write them: choosing may take a thirtieth of that.
+        How long it took to write them: choosing may take 3 % of that, or a second.
     """
     output = plan.outputs[name]
     goal: Any = output.optimize
     rows = sample(dataset, staged, min(_ROWS, max(5_000, staged.rows // 30)))
     advice = advise(
-        rows, plan.workload(name), goal, budget=seconds * _SHARE, sample=rows.height, partition_by=output.partition_by
+        rows, plan.workload(name), goal, budget=max(seconds * _SHARE, _LEAST_SECONDS), sample=rows.height, partition_by=output.partition_by
     )
     layout = replace(advice.layout, partition_by=())
     if ordered:
