@@ -97,7 +97,12 @@ def choose(
     goal: Any = output.optimize
     rows = sample(dataset, staged, min(_ROWS, max(5_000, staged.rows // 30)))
     advice = advise(
-        rows, plan.workload(name), goal, budget=max(seconds * _SHARE, _LEAST_SECONDS), sample=rows.height, partition_by=output.partition_by
+        rows,
+        plan.workload(name),
+        goal,
+        budget=max(seconds * _SHARE, _LEAST_SECONDS),
+        sample=rows.height,
+        partition_by=output.partition_by,
     )
     layout = replace(advice.layout, partition_by=())
     if ordered:

@@ -18,11 +18,11 @@ from lazypipe.spec.model import NOTHING
 from lazypipe.storage import uri as uris
 from lazypipe.storage.content import hash_file
 from lazypipe.storage.dataset import Dataset, count_units, find_odd
+from lazypipe.storage.footers import column_bytes
 from lazypipe.storage.log import KEPT, REWRITE, Commit, DataFile, partitioned
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.order import with_bounds
 from lazypipe.storage.optimizer.packing import Task, compaction, live_bytes, renewal, target_bytes
-from lazypipe.storage.optimizer.sizes import column_bytes
 from lazypipe.storage.optimizer.writing import check_layout
 from lazypipe.storage.sink import DatasetSink
 
@@ -168,7 +168,7 @@ def compact(
 
     Raises
     ------
-    StorageError
+    StorageError, SourceError
         If there is no dataset, or files cannot be read or written; then nothing has changed.
     """
     latest = commit or dataset.read()
@@ -263,7 +263,7 @@ class _Work:
         )
         if not self.tasks and not self._says_more():
             return made
-        made = replace(made, before=column_bytes(self.dataset.uri, replaced, self.dataset.storage_options))
+        made = replace(made, before=self._columns(replaced))
         if dry_run:
             return made
         try:
@@ -278,17 +278,20 @@ class _Work:
             self.sinks[number].discard()
         replaced = tuple(f for t, _ in held for f in t.files)
         files = tuple(f for _, fs in held for f in fs)
-        options = self.dataset.storage_options
         return replace(
             made,
             version=None if commit is None else commit.version,
             replaced=replaced,
             written=files,
-            before=column_bytes(self.dataset.uri, replaced, options) if missed else made.before,
-            after=column_bytes(self.dataset.uri, files, options),
+            before=self._columns(replaced) if missed else made.before,
+            after=self._columns(files),
             missed=len(missed),
             dead=self._dead(replaced),
         )
+
+    def _columns(self, files: Iterable[DataFile]) -> dict[str, int]:
+        names = [uris.join(self.dataset.uri, f.path) for f in files]
+        return column_bytes(names, self.dataset.storage_options)
 
     def _dead(self, files: Iterable[DataFile]) -> int:
         return sum(f.dead(self.commit.gone) for f in files)
