@@ -83,6 +83,10 @@ class Form(ABC):
         """Other columns without which values cannot be told."""
         return ()
 
+    def leans_on(self, dtype: pl.DataType) -> bool:
+        """Whether the columns that it needs may be of a type."""
+        return True
+
     @abstractmethod
     def fits(self, dtype: pl.DataType) -> bool:
         """Whether values of a type can stand in this form at all."""

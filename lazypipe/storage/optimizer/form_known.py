@@ -67,6 +67,11 @@ class Determined(Form):
         """The other column."""
         return (self.by,)
 
+    def leans_on(self, dtype: pl.DataType) -> bool:
+        """Text, booleans, whole numbers, dates and times of which the keys are some."""
+        exact = is_scalar(dtype) and not dtype.is_float()
+        return exact and all(k is None or _is_of(k, dtype) for k in self.keys)
+
     def fits(self, dtype: pl.DataType) -> bool:
         """Text, booleans, numbers, dates and times."""
         pairs = 0 < len(self.keys) == len(set(self.keys)) == len(self.values)

@@ -105,6 +105,10 @@ class Whole(Form):
         """The other column."""
         return () if self.base is None else (self.base,)
 
+    def leans_on(self, dtype: pl.DataType) -> bool:
+        """Whole numbers of up to 64 bits, dates, datetimes and durations."""
+        return is_ticking(dtype)
+
     def fits(self, dtype: pl.DataType) -> bool:
         """Whole numbers of up to 64 bits, dates, datetimes and durations."""
         return is_ticking(dtype) and self.dtype.is_signed_integer() and self.dtype != pl.Int128 and self.unit > 0

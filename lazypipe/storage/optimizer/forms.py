@@ -137,6 +137,10 @@ def check_forms(forms: Mapping[str, Form], schema: Mapping[str, pl.DataType]) ->
         if not form.fits(schema[name]):
             what = f"column {name!r} ({schema[name]}) cannot be written in the form {form.kind}"
             raise StorageError(what, fix=f"choose a form for {schema[name]}, or none")
+        for column in form.needs:
+            if not form.leans_on(schema[column]):
+                what = f"column {name!r} in the form {form.kind} cannot lean on column {column!r} ({schema[column]})"
+                raise StorageError(what, fix="choose another column, or write it plainly")
     _rounds(forms)
 
 

@@ -18,18 +18,15 @@ from lazypipe.spec.model import NOTHING
 from lazypipe.storage import uri as uris
 from lazypipe.storage.content import hash_file
 from lazypipe.storage.dataset import Dataset, count_units, find_odd
-from lazypipe.storage.log import REWRITE, Commit, DataFile, partitioned
+from lazypipe.storage.footers import column_bytes
+from lazypipe.storage.log import KEPT, REWRITE, Commit, DataFile, partitioned
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.order import with_bounds
-from lazypipe.storage.optimizer.packing import TARGET, Task, compaction, live_bytes, renewal
-from lazypipe.storage.optimizer.sizes import column_bytes
+from lazypipe.storage.optimizer.packing import Task, compaction, live_bytes, renewal, target_bytes
 from lazypipe.storage.optimizer.writing import check_layout
 from lazypipe.storage.sink import DatasetSink
 
-__all__ = ["FOLDER_TYPES", "KEPT", "Rewrite", "compact", "kept_layout", "relayout", "sample"]
-
-KEPT = "optimize"
-"""Where in a commit's ``info`` stands the layout that its next files are to have, and why."""
+__all__ = ["FOLDER_TYPES", "Rewrite", "compact", "kept_layout", "relayout", "sample"]
 
 FOLDER_TYPES = (pl.String, pl.Boolean, pl.Date, pl.Datetime, pl.Categorical, pl.Enum)
 """Types, besides whole numbers, whose values can be the names of folders."""
@@ -150,6 +147,7 @@ def compact(
     run: str,
     time: datetime,
     target: int | None = None,
+    dead: float | None = None,
     dry_run: bool = False,
     commit: Commit | None = None,
 ) -> Rewrite:
@@ -161,6 +159,8 @@ def compact(
         The id that names new files, never used before, and the moment that the commit says.
     target
         Bytes of a file on disk. Default: what the layout says, or 128 MiB.
+    dead
+        Which part of a file's rows may be dead. Default: a fifth.
     dry_run
         Whether only to say what would be done.
     commit
@@ -168,12 +168,12 @@ def compact(
 
     Raises
     ------
-    StorageError
+    StorageError, SourceError
         If there is no dataset, or files cannot be read or written; then nothing has changed.
     """
     latest = commit or dataset.read()
     layout = kept_layout(latest)
-    tasks = compaction(latest, target, layout=layout)
+    tasks = compaction(latest, target, layout=layout, dead=dead)
     return _Work(dataset, latest, tasks, run, time, target).done(dry_run=dry_run)
 
 
@@ -263,7 +263,7 @@ class _Work:
         )
         if not self.tasks and not self._says_more():
             return made
-        made = replace(made, before=column_bytes(self.dataset.uri, replaced, self.dataset.storage_options))
+        made = replace(made, before=self._columns(replaced))
         if dry_run:
             return made
         try:
@@ -278,17 +278,20 @@ class _Work:
             self.sinks[number].discard()
         replaced = tuple(f for t, _ in held for f in t.files)
         files = tuple(f for _, fs in held for f in fs)
-        options = self.dataset.storage_options
         return replace(
             made,
             version=None if commit is None else commit.version,
             replaced=replaced,
             written=files,
-            before=column_bytes(self.dataset.uri, replaced, options) if missed else made.before,
-            after=column_bytes(self.dataset.uri, files, options),
+            before=self._columns(replaced) if missed else made.before,
+            after=self._columns(files),
             missed=len(missed),
             dead=self._dead(replaced),
         )
+
+    def _columns(self, files: Iterable[DataFile]) -> dict[str, int]:
+        names = [uris.join(self.dataset.uri, f.path) for f in files]
+        return column_bytes(names, self.dataset.storage_options)
 
     def _dead(self, files: Iterable[DataFile]) -> int:
         return sum(f.dead(self.commit.gone) for f in files)
@@ -306,7 +309,7 @@ class _Work:
         dataset, commit = self.dataset, self.commit
         live = sum(f.rows - f.dead(commit.gone) for f in task.files)
         size = sum(live_bytes(f, commit) for f in task.files)
-        most = self.target or (task.layout.file_bytes if task.layout is not None else None) or TARGET
+        most = target_bytes(self.target, task.layout)
         # as many rows to a file as give its bytes, judged by what the rows take now; a last file of almost nothing is not made
         parts = max(1, -(-size // most))
         sink = DatasetSink(

@@ -19,14 +19,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lazypipe.errors import CommitConflict, StorageError
+from lazypipe.errors import CommitConflict, SourceError, StorageError
 from lazypipe.storage.dataset import Dataset, count_units
+from lazypipe.storage.footers import column_bytes
 from lazypipe.storage.log import Commit, CommitLog, DataFile
 from lazypipe.storage.optimizer.forms import Cast
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.maintenance import Rewrite, compact, kept_layout, relayout, sample
 from lazypipe.storage.optimizer.packing import compaction, pack
-from lazypipe.storage.optimizer.sizes import column_bytes, read_footer
 from lazypipe.storage.sink import DatasetSink
 from lazypipe.storage.units import UNIT
 
@@ -138,7 +138,7 @@ def test_small_files_become_one_and_rows_stay(uri: str) -> None:
     )
     assert after.info == {"consumed": {"n": 4}, "rewrite": {"of": 5, "files": 5}}
     assert (made.version, made.replaced, made.written) == (6, before.files, after.files)
-    assert made.after == column_bytes(uri, after.files)
+    assert made.after == column_bytes([f"{uri}/{f.path}" for f in after.files])
     assert content(uri).equals(rows(0, 50))
     again = compact(Dataset(uri), run=run(), time=NOW)
     assert str(again) == f"{uri}: nothing to do"
@@ -547,9 +547,7 @@ def test_a_damaged_file_stops_it_and_leaves_the_version_in_force(tmp_path: Path)
     path = tmp_path / "d" / Dataset(uri).read().files[1].path
     data = path.read_bytes()
     path.write_bytes(data[:-1_000])
-    with pytest.raises(
-        StorageError, match=r"parquet: its footer cannot be read: .*; restore it from a backup"
-    ) as caught:
+    with pytest.raises(SourceError, match="parquet: cannot be read: ") as caught:
         compact(Dataset(uri), run="x", time=NOW)
     assert caught.value.uri == str(path)
     path.write_bytes(b"PAR1" + bytes(200) + data[204:])
@@ -567,12 +565,6 @@ def test_rows_that_are_not_there_are_missed(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="22 rows were to be written anew, and 20 were; nothing was committed"):
         compact(Dataset(uri), run="x", time=NOW)
     assert Dataset(uri).read().version == 3
-
-
-def test_a_long_footer_is_read_whole(tmp_path: Path) -> None:
-    wide = pl.DataFrame({f"column_{i}": [i] for i in range(1_500)})
-    wide.write_parquet(tmp_path / "a.parquet")
-    assert read_footer(str(tmp_path / "a.parquet")).columns == wide.columns
 
 
 PARTS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 30), st.booleans()), min_size=1, max_size=6)

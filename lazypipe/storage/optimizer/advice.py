@@ -1,0 +1,159 @@
+"""Advice as a value: a layout, the reasons for it, and what was measured; and the words for all that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lazypipe.storage.optimizer.choice import Goal
+from lazypipe.storage.optimizer.form import Form
+from lazypipe.storage.optimizer.layout import Layout
+from lazypipe.storage.optimizer.profile import ColumnProfile
+from lazypipe.storage.optimizer.trial import Cost, Trial
+
+__all__ = ["Advice", "Reason", "listed", "order_name", "told_form", "why"]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A decision: on which column (None: on all), what was decided, why, and what was measured."""
+
+    column: str | None
+    decision: str
+    why: str
+    before: int | None = None
+    after: int | None = None
+
+    def __str__(self) -> str:
+        text = f"{self.decision}: {self.why}" if self.column is None else f"{self.column}: {self.decision}: {self.why}"
+        return text if self.before is None else f"{text} ({self.before:,} → {self.after:,} bytes)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that JSON holds."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Advice:
+    """How rows are best kept, and why.
+
+    Parameters
+    ----------
+    goal
+        What was asked for.
+    layout
+        How files are to be written.
+    reasons
+        Each decision, with what was measured.
+    measured
+        Everything that was tried: first the default layout, last the one that is advised, of all columns.
+    sizes
+        Column → bytes of the sample in the default layout, and in this one.
+    rows, total
+        Rows of the sample, and of all that it stands for.
+    seconds
+        What choosing took, by the clock that was given.
+    """
+
+    goal: Goal
+    layout: Layout
+    reasons: tuple[Reason, ...]
+    measured: tuple[Trial, ...]
+    sizes: Mapping[str, tuple[int, int]] = field(hash=False)
+    rows: int
+    total: int
+    seconds: float
+
+    @property
+    def before(self) -> Cost:
+        """What the sample costs in the default layout."""
+        return self.measured[0].cost
+
+    @property
+    def after(self) -> Cost:
+        """What the sample costs in the advised layout."""
+        return self.measured[-1].cost
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that JSON holds."""
+        return {
+            "goal": self.goal,
+            "layout": self.layout.to_dict(),
+            "reasons": [r.to_dict() for r in self.reasons],
+            "measured": [t.to_dict() for t in self.measured],
+            "sizes": {n: list(pair) for n, pair in self.sizes.items()},
+            "rows": self.rows,
+            "total": self.total,
+            "seconds": self.seconds,
+        }
+
+    def to_markdown(self) -> str:
+        """Return a report: what is decided, why, and the bytes of each column before and after."""
+        before, after = self.before, self.after
+        change = _change(before.bytes, after.bytes)
+        lines = [
+            f"# Advice: {self.goal}",
+            "",
+            f"From {self.rows:,} of {self.total:,} rows, {len(self.measured):,} trials in {self.seconds:.2f} s.",
+            "",
+            "| sample | bytes | to write | to read |",
+            "|---|--:|--:|--:|",
+            f"| default | {before.bytes:,} | {before.write * 1e3:.1f} ms | {before.read * 1e3:.1f} ms |",
+            f"| advised | {after.bytes:,} ({change}) | {after.write * 1e3:.1f} ms | {after.read * 1e3:.1f} ms |",
+            "",
+            "| column | default | advised | change |",
+            "|---|--:|--:|--:|",
+            *(
+                f"| {n.replace('|', chr(92) + '|')} | {a:,} | {b:,} | {_change(a, b)} |"
+                for n, (a, b) in self.sizes.items()
+            ),
+            "",
+            *(f"- {r}" for r in self.reasons),
+        ]
+        return "\n".join(lines)
+
+
+def _change(before: int, after: int) -> str:
+    return f"{(after - before) / before:+.1%}" if before else "–"
+
+
+def told_form(form: Form) -> str:
+    """Return a form in a few words."""
+    shown = {k: v if not isinstance(v, list) or len(v) < 4 else f"{len(v)} values" for k, v in form.arguments().items()}
+    return f"{form.kind}({', '.join(f'{k}={v}' for k, v in shown.items())})"
+
+
+def listed(encodings: Mapping[str, str]) -> str:
+    """Return the different encodings of a column's parts."""
+    return ", ".join(dict.fromkeys(encodings.values()))
+
+
+def order_name(layout: Layout) -> str:
+    """Return what rows are ordered by."""
+    return ", ".join(layout.sort_by) + (f" ({layout.curve})" if layout.curve != "linear" else "")
+
+
+def why(column: ColumnProfile, form: Form | None) -> str:
+    """Return what speaks for the way a column is written."""
+    if form is None:
+        return f"measured smallest of the encodings for {column.dtype}"
+    match form.kind:
+        case "cast":
+            return f"all values seen lie between {column.least} and {column.greatest}"
+        case "scaled":
+            return f"values have {column.digits} decimals"
+        case "whole" if form.needs:
+            return f"values lie near those of {form.needs[0]}"
+        case "whole":
+            return f"values are multiples of {column.unit:,}"
+        case "flag" | "coded":
+            return f"{column.distinct} different texts"
+        case "template":
+            return "all texts are of one make"
+        case "hexed":
+            return "all texts are hexadecimal digits"
+        case "constant":
+            return "there is one value"
+        case _:
+            return f"values follow from {form.needs[0]}"

@@ -1,0 +1,444 @@
+"""Advice on how data is best kept: what its profile speaks for is tried on a sample, and the figures decide."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, Literal
+
+import polars as pl
+
+from lazypipe.errors import LazypipeError, nearest
+from lazypipe.storage.optimizer.advice import Advice, Reason, listed, order_name, told_form, why
+from lazypipe.storage.optimizer.candidates import encodings_for, forms_for
+from lazypipe.storage.optimizer.choice import GOALS, Goal, Limits, Option, choose
+from lazypipe.storage.optimizer.form import Form
+from lazypipe.storage.optimizer.form_numbers import Cast
+from lazypipe.storage.optimizer.forms import owner
+from lazypipe.storage.optimizer.layout import DEFAULT, Layout
+from lazypipe.storage.optimizer.order import ordered, with_bounds
+from lazypipe.storage.optimizer.profile import profile_sample
+from lazypipe.storage.optimizer.pruning import reached
+from lazypipe.storage.optimizer.sample import ROWS, Sample, take_sample
+from lazypipe.storage.optimizer.trial import Bench, Clock, Cost, Trial
+from lazypipe.storage.optimizer.workload import Workload
+from lazypipe.storage.optimizer.writing import writable
+
+__all__ = ["Advice", "Reason", "advise"]
+
+Writer = Literal["polars", "pyarrow"]
+
+_LEVEL = 3
+"""Level of zstd that ways are compared at: Polars' own. That of pyarrow is 1."""
+_TRIED: Mapping[Goal, tuple[tuple[str, int | None], ...]] = {
+    "storage": (("zstd", 9),),
+    "balanced": (("zstd", 6),),
+    "read": (("lz4", None), ("uncompressed", None)),
+    "write": (("zstd", 1), ("lz4", None)),
+}
+"""Codecs that are tried once forms and encodings are chosen."""
+_WORTH = 0.98
+"""How small another codec must make the whole to be worth it."""
+_ORDER_WORTH = 0.95
+_PRUNES = 0.67
+"""Which part of what readers read is left at most, for an order to be worth it."""
+_SAME = 1.01
+"""How much larger a column may be without compression, to be left without."""
+_GROUP = 122_880
+_GROUPS: Mapping[str, int] = {"point lookup": 16_384, "time range": 65_536}
+_FILE_BYTES = 256 << 20
+_ATTEMPTS = 4
+_PARTITIONS = 200
+_PARTITION_BYTES = 32 << 20
+
+
+def advise(
+    data: pl.DataFrame | pl.LazyFrame | str,
+    workload: Workload | None = None,
+    goal: Goal = "balanced",
+    budget: float | None = None,
+    *,
+    sample: int = ROWS,
+    partition_by: Sequence[str] | None = None,
+    writers: Sequence[Writer] | None = None,
+    clock: Clock = time.perf_counter,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Advice:
+    """Advise how the rows of a frame, a dataset, or Parquet files at a URI are best kept.
+
+    What a sample's profile speaks for (forms of values, encodings, codecs, orders, sizes of row groups) is written and read, and
+    what was measured decides. ``storage`` and ``balanced`` make files small, at no more than 3 and 1.5 times the default's time
+    to write, and 1.1 and 1 times that to read; ``read`` makes what the workload asks for fast, and ``write`` writing, at no more
+    than 1.1 times the bytes.
+
+    Parameters
+    ----------
+    workload
+        What readers ask: which columns they filter decides on order, row groups and partitions.
+    budget
+        Seconds after which nothing more is tried; then the advice is the best of what was. Default: no end.
+    sample
+        About how many rows to try with.
+    partition_by
+        Columns that stand in folders already. Default: that is to be advised too.
+    writers
+        Who may write: ``polars``, ``pyarrow``. Default: both, if pyarrow is installed.
+    clock
+        Tells the time, in seconds.
+
+    Raises
+    ------
+    LazypipeError
+        If there is no such goal, writer or column, or nothing to look at.
+    SourceError, StorageError
+        If the files at a URI cannot be read.
+
+    Examples
+    --------
+    >>> frame = pl.DataFrame({"id": range(1_000), "price": [n / 4 for n in range(1_000)]})
+    >>> advice = advise(frame, goal="storage", clock=lambda: 0.0)
+    >>> advice.layout.encodings["id"], advice.after.bytes < advice.before.bytes / 4
+    ('delta', True)
+    """
+    if goal not in GOALS:
+        raise LazypipeError(f"there is no goal {goal!r}; {nearest(goal, GOALS, 'goals')}")
+    known = ("polars", "pyarrow")
+    if wrong := [w for w in writers or () if w not in known]:
+        raise LazypipeError(f"there is no writer {wrong[0]!r}; {nearest(wrong[0], known, 'writers')}")
+    bench = Bench(clock, budget)
+    taken = take_sample(data, sample, storage_options)
+    for name in partition_by or ():
+        if name not in taken.frame.columns:
+            raise LazypipeError(f"there is no column {name!r}; {nearest(name, taken.frame.columns, 'columns')}")
+    if wrong_type := [n for n, t in taken.frame.schema.items() if t in (pl.Object, pl.Unknown)]:
+        raise LazypipeError(f"column {wrong_type[0]!r} holds Python objects, which no file can; cast or drop it")
+    chosen = list(writers) if writers else ["polars", *(["pyarrow"] if _has_pyarrow() else [])]
+    return _Adviser(taken, workload or Workload(), goal, partition_by, chosen, bench).advice()
+
+
+def _has_pyarrow() -> bool:
+    return importlib.util.find_spec("pyarrow") is not None
+
+
+class _Adviser:
+    """Tries ways to keep a sample and decides, step by step; each step notes its reasons."""
+
+    def __init__(
+        self,
+        sample: Sample,
+        workload: Workload,
+        goal: Goal,
+        partition_by: Sequence[str] | None,
+        writers: Sequence[str],
+        bench: Bench,
+    ) -> None:
+        self.sample, self.workload, self.goal, self.bench = sample, workload, goal, bench
+        self.partition_by = partition_by
+        self.keys = tuple(partition_by or ())
+        self.frame = sample.frame.drop(self.keys)
+        self.profile = profile_sample(replace(sample, frame=self.frame))
+        self.writers = [w for w in writers if w == "polars" or writable(self.frame.schema)] or ["polars"]
+        self.limits: Limits = GOALS[goal]
+        self.reasons: list[Reason] = []
+
+    def advice(self) -> Advice:
+        """Go through all steps."""
+        bench = self.bench
+        if not self.frame.width or not self.frame.height:
+            why = "there are no rows to try it with" if self.frame.width else "there are no columns in the files"
+            bench.trials.append(Trial(None, "default", Cost()))
+            self._note(None, "the default layout", why)
+            return self._made(replace(DEFAULT, partition_by=self.keys), {}, {})
+        default, plain = bench.whole(self.frame, DEFAULT, "default")
+        layout, rows = self._columns(self.frame, default, plain), self.frame
+        order = self._order(layout, default)
+        if order.sort_by:
+            rows = ordered(self.frame.lazy(), order, self.frame.schema, "the sample").collect(engine="streaming")
+            again = self._columns(rows, default, plain)
+            layout = replace(again, sort_by=order.sort_by, curve=order.curve, bounds=order.bounds)
+        layout = self._codec(layout, default)
+        layout = self._sizes(layout, default)
+        layout = self._partitions(layout)
+        after, sizes = bench.whole(self.frame, layout, "advised")
+        if self._is_no_gain(after, default):
+            layout = replace(layout, forms={}, encodings={}, codecs={}, codec="zstd", level=None, writer="polars")
+            if not self.workload:
+                layout = replace(layout, sort_by=(), curve="linear", bounds={})
+            after, sizes = bench.whole(self.frame, layout, "advised")
+            self.reasons = [
+                r for r in self.reasons if r.column is None and r.decision.startswith(("order", "row groups"))
+            ]
+            self._note(None, "the default forms and encodings", "nothing that was tried is better on the whole")
+        if bench.over:
+            self._note(None, "no more trials", "the time for them was over; what was not tried is as it was")
+        return self._made(layout, plain, sizes)
+
+    def _made(self, layout: Layout, plain: Mapping[str, int], sizes: Mapping[str, int]) -> Advice:
+        after: dict[str, int] = dict.fromkeys(plain, 0)
+        for name, size in sizes.items():
+            after[owner(name)] += size
+        bench, reasons = self.bench, tuple(self._final(layout, plain, after))
+        pairs = {n: (plain[n], after[n]) for n in plain}
+        rows, total = self.sample.frame.height, self.sample.total
+        return Advice(self.goal, layout, reasons, tuple(bench.trials), pairs, rows, total, bench.seconds)
+
+    def _note(self, column: str | None, decision: str, why: str) -> None:
+        self.reasons.append(Reason(column, decision, why))
+
+    def _final(self, layout: Layout, plain: Mapping[str, int], after: Mapping[str, int]) -> Iterator[Reason]:
+        """Yield the reasons: columns first, with the bytes that they came to in the end."""
+        for name in plain:
+            encodings = {part: e for part, e in layout.encodings.items() if owner(part) == name}
+            if name not in layout.forms and not encodings:
+                continue
+            form = layout.forms.get(name)
+            words = [*([told_form(form)] if form else []), *([f"encoded as {listed(encodings)}"] if encodings else [])]
+            reason = why(self.profile[name], form)
+            yield Reason(name, ", ".join(words), reason, plain[name], after[name])
+        yield from self.reasons
+
+    # columns
+
+    def _columns(self, frame: pl.DataFrame, default: Cost, plain: Mapping[str, int]) -> Layout:
+        """Choose each column's form and encodings."""
+        names = sorted(frame.columns, key=lambda n: -plain[n])
+        found: dict[str, dict[str, list[Option]]] = {w: {} for w in self.writers}
+        base = Cost()
+        for name in names:
+            # the plain way is measured first for every column: it is what all others are compared with
+            for writer in self.writers:
+                option = self._option(frame, name, None, writer, tried=writer == "pyarrow" and not self.bench.over)
+                found[writer][name] = [option]
+                base += option.cost if writer == self.writers[0] else Cost()
+        for name in names:
+            for form in forms_for(self.profile[name], self.profile, frame):
+                if self.bench.over:
+                    break
+                widens = isinstance(form, Cast) and form.widens(frame.schema[name])
+                if self._prunes(name) and not widens:
+                    continue  # filters on it are to skip row groups
+                for writer in self.writers:
+                    found[writer][name].append(self._option(frame, name, form, writer, tried=writer == "pyarrow"))
+        layouts = [self._within(found[w], base, default, w, frame) for w in self.writers]
+        best, cost = min(
+            layouts, key=lambda pair: (self._excess(pair[1], default), getattr(pair[1], self.limits.least))
+        )
+        if len(layouts) > 1:
+            others = [c for n, c in layouts if n is not best]
+            saved = f"{cost.bytes:,} bytes of the sample, {others[0].bytes:,} by the other"
+            self.reasons = [r for r in self.reasons if not r.decision.startswith("written by")]
+            self._note(None, f"written by {best.writer}", saved)
+        return best
+
+    def _prunes(self, name: str) -> bool:
+        return self.workload.weights("filters").get(name, 0) > 0 if self.workload.queries else False
+
+    def _option(self, frame: pl.DataFrame, name: str, form: Form | None, writer: str, *, tried: bool) -> Option:
+        """Measure a column in a form, with the best encodings for what then stands in the file."""
+        inside, cost, odd = frame.select(name), Cost(), False
+        if form is not None:
+            inside, cost, odd = self.bench.transformed(frame, name, form)
+        encodings, codecs = [], []
+        for part in inside.columns:
+            column = inside.select(part)
+            aside = form is not None and part == inside.columns[-1]
+            best, encoding, codec = self._encoded(column, writer, tried=tried and not (aside and not odd))
+            # the column with what does not fit is not read where there is nothing in it
+            cost += Cost(best.bytes, best.write, best.read) if not aside or odd else Cost(best.bytes, best.write)
+            encodings += [(part, encoding)] if encoding else []
+            codecs += [(part, codec)] if codec else []
+        option = Option(form, cost, tuple(encodings), tuple(codecs))
+        how = "plain" if form is None else told_form(form)
+        told = f", {listed(dict(encodings))}" if encodings else ""
+        self.bench.trials.append(Trial(name, f"{how}, {writer}{told}", cost))
+        return option
+
+    def _encoded(
+        self, column: pl.DataFrame, writer: str, *, tried: bool
+    ) -> tuple[Cost, str | None, tuple[str, int | None] | None]:
+        """Return the cost of a column as it stands, in its best encoding, and what that is; None where it is the writer's own."""
+        (name,), least = column.columns, self.limits.least
+        base = _base(writer)
+        if not tried:
+            return self.bench.stored(column, base), None, None
+        costs = {}
+        for encoding in encodings_for(column.schema[name]):
+            costs[encoding] = self.bench.stored(column, replace(base, encodings={name: encoding}))
+        own = next(iter(costs))
+        best = min(costs, key=lambda e: (getattr(costs[e], least), costs[e].bytes))
+        raw = self.bench.stored(column, replace(base, encodings={name: best}, codecs={name: ("uncompressed", None)}))
+        codec = ("uncompressed", None) if raw.bytes <= _SAME * costs[best].bytes else None
+        return raw if codec else costs[best], None if best == own else best, codec
+
+    def _within(
+        self, options: Mapping[str, Sequence[Option]], base: Cost, default: Cost, writer: str, frame: pl.DataFrame
+    ) -> tuple[Layout, Cost]:
+        """Choose options; where the whole, tried together, breaks limits all the same, choose again under stricter ones."""
+        limits = self.limits
+        for _ in range(_ATTEMPTS):
+            chosen = choose(options, base, limits)
+            layout = _layout(chosen, writer, frame)
+            cost, _sizes = self.bench.whole(frame, layout, f"chosen, {writer}")
+            broken = self.limits.broken(cost, default)
+            if not broken or self.bench.over:
+                break
+            measure = broken[0]
+            limit = getattr(self.limits, measure) * getattr(default, measure)
+            limits = limits.tightened(measure, 0.95 * limit / getattr(cost, measure))
+        return layout, cost
+
+    def _excess(self, cost: Cost, default: Cost) -> float:
+        """Return how far a cost is above the limits."""
+        broken = self.limits.broken(cost, default)
+        parts = (getattr(cost, m) / (getattr(self.limits, m) * max(getattr(default, m), 1e-9)) for m in broken)
+        return round(max(parts, default=1.0), 1)
+
+    def _is_no_gain(self, after: Cost, default: Cost) -> bool:
+        least = self.limits.least
+        return getattr(after, least) > getattr(default, least) or self._excess(after, default) > 1.2
+
+    # order
+
+    def _order(self, layout: Layout, default: Cost) -> Layout:
+        """Choose the order of rows."""
+        best, cost = layout, self.bench.trials[-1].cost
+        natural = self._reading(self.frame)
+        least = natural
+        for sort_by, curve in self._orders():
+            if self.bench.over:
+                break
+            tried = replace(layout, sort_by=sort_by, curve=curve)
+            tried = with_bounds(tried, self.frame, "the sample")
+            rows = ordered(self.frame.lazy(), tried, self.frame.schema, "the sample").collect(engine="streaming")
+            found, _ = self.bench.whole(self.frame, tried, f"ordered by {order_name(tried)}")
+            reading = self._reading(rows)
+            smaller = self.limits.least == "bytes" and found.bytes <= _ORDER_WORTH * cost.bytes
+            faster = reading <= _PRUNES * natural and reading < least and found.bytes <= 1.15 * default.bytes
+            allowed = found.write <= 3 * default.write if self.goal != "write" else False
+            if allowed and (faster or (smaller and reading <= natural and least == natural)):
+                best, cost, least = tried, (found if smaller else cost), reading
+        if best.sort_by:
+            share = f"queries read {least:.0%} of the row groups, {natural:.0%} as it was"
+            why = share if least < natural else "files are smaller that way"
+            self._note(None, f"ordered by {order_name(best)}", why)
+        return best
+
+    def _orders(self) -> Iterator[tuple[tuple[str, ...], Literal["linear", "hilbert"]]]:
+        """Yield orders to try: the columns that queries filter most, and those that others are clustered by."""
+        flat = [n for n, t in self.frame.schema.items() if not t.is_nested()]
+        filtered = [n for n in self.workload.weights("filters") if n in flat][:3] if self.workload.queries else []
+        for name in filtered:
+            yield (name,), "linear"
+        for pair in pairwise(filtered):
+            yield pair, "linear"
+            yield pair, "hilbert"
+        if self.limits.least == "bytes" and not filtered and self.sample.scale == 1:
+            # whether an order makes files smaller can be told only where all rows are at hand
+            counts: dict[str, int] = {}
+            for relation in self.profile.relations:
+                if relation.kind == "clustered":
+                    counts[relation.by] = counts.get(relation.by, 0) + 1
+            for name in sorted(counts, key=lambda n: -counts[n])[:2]:
+                yield (name,), "linear"
+
+    def _reading(self, rows: pl.DataFrame, group: int = _GROUP) -> float:
+        """Return which part of the row groups the workload's queries read, on average."""
+        total = sum(q.weight for q in self.workload.queries)
+        if not total:
+            return 1.0
+        groups = min(max(self.sample.total // group, 8), max(rows.height // 20, 1))
+        return sum(reached(rows, q, groups) * q.weight for q in self.workload.queries) / total
+
+    # codec, sizes, partitions
+
+    def _codec(self, layout: Layout, default: Cost) -> Layout:
+        best, (cost, _) = layout, self.bench.whole(self.frame, layout, "before codecs")
+        for codec, level in _TRIED[self.goal]:
+            if self.bench.over:
+                break
+            tried = replace(layout, codec=codec, level=level)
+            found, _ = self.bench.whole(self.frame, tried, _codec_name(codec, level))
+            least = self.limits.least
+            worth = getattr(found, least) <= _WORTH * getattr(cost, least)
+            if worth and not self.limits.broken(found, default):
+                why = f"{least} of the sample {_figure(getattr(cost, least))} → {_figure(getattr(found, least))}"
+                self.reasons = [r for r in self.reasons if not r.decision.startswith("codec ")]
+                self._note(None, f"codec {_codec_name(codec, level)}", why)
+                best, cost = tried, found
+        return best
+
+    def _sizes(self, layout: Layout, default: Cost) -> Layout:
+        """Choose the size of row groups and files."""
+        access = self.workload.access if self.workload else "scan"
+        rows = _GROUPS.get(access)
+        if rows is not None and layout.sort_by and self.goal in ("read", "balanced"):
+            in_order = ordered(self.frame.lazy(), layout, self.frame.schema, "the sample").collect(engine="streaming")
+            now, then = self._reading(in_order), self._reading(in_order, rows)
+            layout = replace(layout, row_group_rows=rows)
+            self._note(
+                None, f"row groups of {rows:,} rows", f"{access}: queries read {then:.1%} of the rows, not {now:.1%}"
+            )
+        size = round(self.bench.trials[-1].cost.bytes * self.sample.scale)
+        if size > 2 * _FILE_BYTES:
+            layout = replace(layout, file_bytes=_FILE_BYTES)
+            self._note(
+                None, f"files of {_FILE_BYTES >> 20} MiB", f"about {size >> 20:,} MiB in all, to be read side by side"
+            )
+        return layout
+
+    def _partitions(self, layout: Layout) -> Layout:
+        """Choose the columns that stand in folders, unless that is settled."""
+        if self.partition_by is not None:
+            return replace(layout, partition_by=self.keys)
+        size = self.bench.trials[-1].cost.bytes * self.sample.scale
+        for name, weight in self.workload.weights("filters").items() if self.workload.queries else ():
+            column = next((c for c in self.profile.columns if c.name == name), None)
+            if column is None or column.distinct is None or column.nulls or weight < 0.5 or column.dtype.is_float():
+                continue
+            counts = self.frame[name].value_counts()["count"]
+            least = size * int(counts.min() or 0) / max(self.frame.height, 1)  # type: ignore[arg-type]
+            if 1 < column.distinct <= _PARTITIONS and least >= _PARTITION_BYTES:
+                self._note(
+                    None, f"a folder per {name}", f"{column.distinct} of them, of {int(least) >> 20:,} MiB or more each"
+                )
+                return _without(layout, name)
+        return layout
+
+
+def _base(writer: str) -> Layout:
+    return DEFAULT if writer == "polars" else Layout(writer="pyarrow", level=_LEVEL)
+
+
+def _layout(chosen: Mapping[str, Option], writer: str, frame: pl.DataFrame) -> Layout:
+    return replace(
+        _base(writer),
+        forms={n: o.form for n in frame.columns if (o := chosen[n]).form is not None},
+        encodings=dict(e for n in frame.columns for e in chosen[n].encodings),
+        codecs=dict(c for n in frame.columns for c in chosen[n].codecs),
+    )
+
+
+def _without(layout: Layout, name: str) -> Layout:
+    """Return the layout with a column in folders."""
+
+    def kept(of: Mapping[str, Any]) -> dict[str, Any]:
+        return {n: v for n, v in of.items() if owner(n) != name}
+
+    sort_by = tuple(n for n in layout.sort_by if n != name)
+    curve, bounds = (layout.curve, kept(layout.bounds)) if len(sort_by) > 1 else ("linear", {})
+    forms, encodings, codecs = kept(layout.forms), kept(layout.encodings), kept(layout.codecs)
+    return replace(
+        layout, forms=forms, encodings=encodings, codecs=codecs, sort_by=sort_by, curve=curve, bounds=bounds,
+        partition_by=(name,),
+    )  # fmt: skip
+
+
+def _codec_name(codec: str, level: int | None) -> str:
+    return codec if level is None else f"{codec} {level}"
+
+
+def _figure(number: float) -> str:
+    return f"{number:,}" if isinstance(number, int) else f"{number * 1e3:.1f} ms"

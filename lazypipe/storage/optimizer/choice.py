@@ -1,0 +1,89 @@
+"""Choosing one of several ways for each column, so that the whole stays within limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lazypipe.storage.optimizer.form import Form
+from lazypipe.storage.optimizer.trial import Cost
+
+__all__ = ["GOALS", "Goal", "Limits", "Option", "choose"]
+
+Goal = Literal["storage", "balanced", "read", "write"]
+Measure = Literal["bytes", "write", "read"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is made as small as can be, and how many times what the default layout needs the rest may be."""
+
+    least: Measure
+    bytes: float = float("inf")
+    write: float = float("inf")
+    read: float = float("inf")
+
+    def broken(self, cost: Cost, default: Cost) -> list[Measure]:
+        """Return the measures that a cost has too much of."""
+        measures: tuple[Measure, ...] = ("bytes", "write", "read")
+        return [m for m in measures if getattr(cost, m) > getattr(self, m) * getattr(default, m)]
+
+    def tightened(self, measure: Measure, by: float) -> Limits:
+        """Return stricter limits."""
+        values = {m: getattr(self, m) * (by if m == measure else 1.0) for m in ("bytes", "write", "read")}
+        return Limits(self.least, **values)
+
+
+GOALS: Mapping[Goal, Limits] = {
+    "storage": Limits("bytes", write=3.0, read=1.1),
+    "balanced": Limits("bytes", write=1.5, read=1.0),
+    "read": Limits("read", bytes=1.1, write=3.0),
+    "write": Limits("write", bytes=1.1, read=1.1),
+}
+
+
+@dataclass(frozen=True)
+class Option:
+    """A way to write a column: its form, the encodings and codecs of what then stands in the file, and the cost."""
+
+    form: Form | None
+    cost: Cost
+    encodings: tuple[tuple[str, str], ...] = ()
+    codecs: tuple[tuple[str, tuple[str, int | None]], ...] = ()
+
+
+def choose(options: Mapping[str, Sequence[Option]], default: Cost, limits: Limits) -> dict[str, Option]:
+    """Return an option for each column: the least of what is to be small, then as little of that given up as limits ask for.
+
+    Limits that no choice keeps are kept as far as they can be.
+
+    Examples
+    --------
+    >>> small, fast = Option(None, Cost(10, 1.0, 5.0)), Option(None, Cost(20, 1.0, 1.0))
+    >>> choose({"x": [small, fast]}, Cost(20, 1.0, 1.0), GOALS["storage"])["x"].cost.bytes
+    20
+    """
+    least = limits.least
+    left = {n: list(some) for n, some in options.items()}
+    chosen = {n: min(some, key=lambda o: (getattr(o.cost, least), o.cost.bytes)) for n, some in options.items()}
+    while broken := limits.broken(sum((o.cost for o in chosen.values()), Cost()), default):
+        measure = broken[0]
+        swaps = [
+            (_price(chosen[n].cost, o.cost, least, measure), n, o)
+            for n, some in left.items()
+            for o in some
+            if getattr(o.cost, measure) < getattr(chosen[n].cost, measure)
+        ]
+        if not swaps:
+            break
+        _, name, option = min(swaps, key=lambda s: s[0])
+        left[name].remove(chosen[name])  # it does not come back for another measure's sake, so that this ends
+        chosen[name] = option
+    return chosen
+
+
+def _price(now: Cost, then: Cost, least: Measure, measure: Measure) -> float:
+    """Return what is given up of ``least`` for what is gained of ``measure``."""
+    gained: float = getattr(now, measure) - getattr(then, measure)
+    return float(getattr(then, least) - getattr(now, least)) / gained

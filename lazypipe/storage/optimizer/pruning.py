@@ -1,0 +1,59 @@
+"""How much of a file a filter reads: the part of the row groups whose bounds do not rule it out, tried on a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from lazypipe.storage.optimizer.workload import Compare, Query
+
+__all__ = ["reach", "reached"]
+
+_PROBES = 50
+"""Values that are looked up, evenly spread over the rows."""
+_RANGE = 0.05
+"""Which part of the values a range takes in, where it is not known."""
+
+
+def reach(values: pl.Series, compare: Compare, groups: int, selectivity: float | None = None) -> float:
+    """Return which part of so many row groups, on average, a filter on a column must read; values in the order of the file.
+
+    Looked up are values that the column has, each as often as it has it; a range begins at one of them.
+
+    Examples
+    --------
+    >>> rows = pl.Series(range(1000))
+    >>> reach(rows, "equal", 10), reach(rows.reverse(), "other", 10)
+    (0.1, 1.0)
+    """
+    if compare == "other" or values.null_count() == values.len() or groups < 2:
+        return 1.0
+    ranks = values.rank("dense").cast(pl.Int64)  # so that everything that can be sorted can be compared
+    size = -(-values.len() // groups)
+    bounds = (
+        pl.DataFrame({"x": ranks})
+        .group_by(pl.int_range(pl.len()) // size)
+        .agg(pl.col("x").min().alias("low"), pl.col("x").max().alias("high"))
+    )
+    known = ranks.drop_nulls().sort()
+    places = [(2 * i + 1) * known.len() // (2 * _PROBES) for i in range(_PROBES)]
+    width = 0 if compare == "equal" else max(int(known.len() * (selectivity or _RANGE)), 1)
+    found = 0.0
+    for place in places:
+        first = min(place, known.len() - 1 - width) if width < known.len() else 0
+        low, high = known[first], known[min(first + width, known.len() - 1)]
+        found += bounds.filter(pl.col("high") >= low, pl.col("low") <= high).height / bounds.height
+    return round(found / _PROBES, 6)
+
+
+def reached(frame: pl.DataFrame, query: Query, groups: int) -> float:
+    """Return which part of the row groups a query reads: what the sharpest of its filters leaves."""
+    parts = [
+        reach(frame[c], how, groups, query.selectivity) for c, how in query.filters.items() if _sorts(frame.schema, c)
+    ]
+    return min(parts, default=1.0)
+
+
+def _sorts(schema: Mapping[str, pl.DataType], column: str) -> bool:
+    return column in schema and not schema[column].is_nested()

@@ -1,0 +1,169 @@
+"""Trials: a few rows written in one way, and read again; bytes are counted, time comes from a clock that is given."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import polars as pl
+
+from lazypipe.storage.footers import read_footer
+from lazypipe.storage.optimizer.form import Form
+from lazypipe.storage.optimizer.forms import odd_columns, physical, restore
+from lazypipe.storage.optimizer.layout import Layout
+from lazypipe.storage.optimizer.order import ordered
+from lazypipe.storage.optimizer.writing import BatchWriter, polars_options
+
+__all__ = ["Bench", "Clock", "Cost", "Trial", "write_bytes"]
+
+Clock: TypeAlias = Callable[[], float]
+"""Seconds from some moment on, as ``time.perf_counter`` gives them."""
+
+_REPEATS = 2
+_NAME = "the sample"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What some columns of the sample cost: bytes in a file, seconds to write and to read them."""
+
+    bytes: int = 0
+    write: float = 0.0
+    read: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.bytes + other.bytes, self.write + other.write, self.read + other.read)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One thing that was tried: a column (None: all), how it was written, and what that cost."""
+
+    column: str | None
+    how: str
+    cost: Cost
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that JSON holds."""
+        return {"column": self.column, "how": self.how, **vars(self.cost)}
+
+
+class _Kept(io.BytesIO):
+    """A file in memory whose content outlives its writer."""
+
+    def close(self) -> None:
+        """Keep the content."""
+
+
+def write_bytes(frame: pl.DataFrame, layout: Layout) -> bytes:
+    """Return a Parquet file of a frame as it stands, by a layout's writer and its options."""
+    out = _Kept()
+    if layout.writer == "polars":
+        frame.lazy().sink_parquet(out, **polars_options(layout))
+    else:
+        writer = BatchWriter(layout, frame.schema, (), lambda _keys, _index: ("", out), _NAME)
+        writer.add(frame)
+        writer.finish()
+    return out.getvalue()
+
+
+def chunk_bytes(data: bytes) -> dict[str, int]:
+    """Return the bytes that each column takes in a file."""
+    footer = read_footer(io.BytesIO(data))
+    groups = range(len(footer.group_rows))
+    return {n: sum(r.length for g in groups for r in footer.ranges(g, [n])) for n in footer.columns}
+
+
+def _read(data: bytes) -> pl.DataFrame:
+    return pl.scan_parquet(io.BytesIO(data), glob=False).collect(engine="streaming")
+
+
+class Bench:
+    """Makes trials until the time for them is over.
+
+    Parameters
+    ----------
+    clock
+        Tells the time.
+    budget
+        Seconds from now on, after which no trial begins; None: no end.
+    """
+
+    def __init__(self, clock: Clock, budget: float | None) -> None:
+        self._clock = clock
+        self._start = clock()
+        self._end = None if budget is None else self._start + budget
+        self._overheads: dict[str, Cost] = {}
+        self.trials: list[Trial] = []
+
+    @property
+    def over(self) -> bool:
+        """Whether the time for trials is over."""
+        return self._end is not None and self._clock() >= self._end
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return self._clock() - self._start
+
+    def best_of(self, action: Callable[[], Any]) -> tuple[Any, float]:
+        """Return what an action gives, and the seconds that it takes at its best."""
+        least = None
+        for _ in range(_REPEATS):
+            start = self._clock()
+            made = action()
+            taken = self._clock() - start
+            least = taken if least is None else min(least, taken)
+        return made, least or 0.0
+
+    def stored(self, frame: pl.DataFrame, layout: Layout) -> Cost:
+        """Measure columns as they stand; what a file costs anyhow, with no rows in it, is not theirs."""
+        cost, _ = self._file(frame, layout)
+        empty = self._overheads.get(layout.writer)
+        if empty is None:
+            empty, _ = self._file(frame.clear(), layout)
+            self._overheads[layout.writer] = empty
+        return Cost(cost.bytes, max(cost.write - empty.write, 0.0), max(cost.read - empty.read, 0.0))
+
+    def _file(self, frame: pl.DataFrame, layout: Layout) -> tuple[Cost, bytes]:
+        data, write = self.best_of(lambda: write_bytes(frame, layout))
+        _, read = self.best_of(lambda: _read(data))
+        return Cost(sum(chunk_bytes(data).values()), write, read), data
+
+    def transformed(self, frame: pl.DataFrame, name: str, form: Form) -> tuple[pl.DataFrame, Cost, bool]:
+        """Write a column in a form; return what stands in the file, what the form itself costs, and whether all values fit."""
+        needed = frame.select(list(dict.fromkeys((name, *form.needs))))
+        forms = {name: form}
+        inside, write = self.best_of(lambda: physical(needed.lazy(), needed.schema, forms).collect(engine="streaming"))
+        odd = inside.select(**odd_columns(forms)).item()
+        kept = {name} if odd else set[str]()
+        back = restore(inside.lazy(), needed.schema, forms, odd=kept).select(name)
+        _, read = self.best_of(lambda: back.collect(engine="streaming"))
+        return inside.drop(form.needs), Cost(0, write, read), odd
+
+    def whole(self, frame: pl.DataFrame, layout: Layout, how: str) -> tuple[Cost, dict[str, int]]:
+        """Measure all columns in a layout, from the frame to the file and back; also return the bytes of each."""
+        forms = layout.forms
+        inside = physical(frame.lazy(), frame.schema, forms).collect()
+        odd = _odd(inside, forms)
+
+        def write() -> bytes:
+            rows = physical(ordered(frame.lazy(), layout, frame.schema, _NAME), frame.schema, forms)
+            return write_bytes(rows.collect(engine="streaming"), layout)
+
+        data, seconds = self.best_of(write)
+        scan = pl.scan_parquet(io.BytesIO(data), glob=False)
+        back = restore(scan, frame.schema, forms, odd=odd)
+        _, read = self.best_of(lambda: back.collect(engine="streaming"))
+        sizes = chunk_bytes(data)
+        cost = Cost(sum(sizes.values()), seconds, read)
+        self.trials.append(Trial(None, how, cost))
+        return cost, sizes
+
+
+def _odd(inside: pl.DataFrame, forms: Mapping[str, Form]) -> Collection[str]:
+    if not forms:
+        return ()
+    return [n for n, is_odd in inside.select(**odd_columns(forms)).row(0, named=True).items() if is_odd]
