@@ -15,7 +15,7 @@
 Schema([('x', Int64)])
 """
 
-from lazypipe import contracts
+from lazypipe import contracts, optimize
 from lazypipe.api import (
     Builder,
     Pipeline,
@@ -117,6 +117,7 @@ __all__ = [
     "json_schema",
     "ledger",
     "load",
+    "optimize",
     "pipeline",
     "replay",
     "rollback",

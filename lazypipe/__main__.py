@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("--key", action="append", required=True, metavar="COLUMN", help="a column that identifies a row")
     diff.add_argument("-n", "--rows", type=int, default=20, help="rows of each kind to show. Default: 20")
     _about_the_past(command, with_plan)
+    _about_files(command)
     vacuum = command("vacuum", _vacuum, "Delete files that no kept version uses.")
     vacuum.add_argument("target", help="a definition, or the folder of a dataset")
     vacuum.add_argument("--keep", type=int, default=1, metavar="N", help="versions to keep. Default: 1")
@@ -102,6 +103,24 @@ def _parser() -> argparse.ArgumentParser:
         "--older-than", default="24h", metavar="AGE", help="leave younger unfinished files. Default: 24h"
     )
     return parser
+
+
+def _about_files(command: Callable[..., Any]) -> None:
+    """Add the commands about how a dataset's files are laid out."""
+    optimize = command("optimize", _optimize, "Write a dataset's files anew, in a layout that is chosen by its rows.")
+    compact = command("compact", _compact, "Write a dataset's small files as fewer, and leave out dead rows.")
+    for made in (optimize, compact):
+        made.add_argument("dataset", help="the folder of a dataset")
+        made.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    optimize.add_argument(
+        "--goal", choices=["storage", "balanced", "read", "write"], default="balanced", help="Default: balanced"
+    )
+    optimize.add_argument(
+        "--partition-by", action="append", metavar="COLUMN", help="have these folders. Default: those that there are"
+    )
+    optimize.add_argument("--budget", type=float, metavar="SECONDS", help="what choosing may take. Default: no end")
+    optimize.add_argument("--pipeline", action="append", default=[], metavar="FILE", help="a definition that reads it")
+    compact.add_argument("--target", type=int, metavar="BYTES", help="size of a file. Default: 128 MiB")
 
 
 def _about_the_past(command: Callable[..., Any], with_plan: Callable[[Any], Any]) -> None:
@@ -378,6 +397,32 @@ def _vacuum(options: argparse.Namespace) -> int:
     for path in deleted:
         _say(path)
     _say(f"{len(deleted)} deleted")
+    return 0
+
+
+def _optimize(options: argparse.Namespace) -> int:
+    readers = [lp.load(file).compile() for file in options.pipeline]
+    made = lp.optimize.rewrite(
+        options.dataset,
+        options.goal,
+        workload=lp.optimize.workload(options.dataset, readers),
+        partition_by=options.partition_by,
+        budget=options.budget,
+        dry_run=options.dry_run,
+    )
+    return _rewritten(made, options)
+
+
+def _compact(options: argparse.Namespace) -> int:
+    return _rewritten(lp.optimize.compact(options.dataset, target=options.target, dry_run=options.dry_run), options)
+
+
+def _rewritten(made: lp.optimize.Rewrite, options: argparse.Namespace) -> int:
+    if options.json:
+        _json(made.to_dict())
+    elif made.tasks:
+        print(made.to_markdown())
+    _say(str(made))
     return 0
 
 

@@ -25,6 +25,7 @@ FLOORS = (
     {"incremental"},
     {"records"},
     {"run"},
+    {"optimize"},
     {"api"},
     {"testing"},
     {"__init__"},
@@ -89,7 +90,7 @@ def test_public_names() -> None:
         "Fingerprint", "GateError", "GateReport", "History", "Holding", "HttpTransport", "Impact", "Interrupted", "LazypipeError",
         "Ledger", "Lineage", "Location", "Pipeline", "Plan", "Problem", "Reach", "ReplayResult", "RowDiff", "RunError",
         "RunResult", "SegmentResult", "SourceError", "Split", "StorageError", "Trace", "Traced", "Verification", "apply",
-        "audit_report", "catalog", "check", "contracts", "diff", "history", "json_schema", "ledger", "load", "pipeline", "replay",
+        "audit_report", "catalog", "check", "contracts", "diff", "history", "json_schema", "ledger", "load", "optimize", "pipeline", "replay",
         "rollback", "rule", "scan", "split", "suggest_rules", "trace", "vacuum",
     }  # fmt: skip
     for name in lazypipe.__all__:

@@ -30,6 +30,7 @@ from lazypipe.plan.explain import Kind, explain
 from lazypipe.plan.fingerprint import Fingerprint
 from lazypipe.plan.graph import Lineage
 from lazypipe.plan.lineage import MASKS, Column
+from lazypipe.plan.uses import declared, uses, uses_within
 from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.loader import problems
 from lazypipe.spec.model import NOTHING, Fault, Output, Path, Pipeline, Source, Step
@@ -37,6 +38,7 @@ from lazypipe.spec.scope import Scope, Table
 from lazypipe.sql import empty
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.optimizer.workload import Workload
 from lazypipe.storage.shape import Shape
 
 __all__ = ["CompiledPipeline", "bind_outputs", "compile_pipeline"]
@@ -107,6 +109,22 @@ class CompiledPipeline:
     def strategies(self) -> Mapping[str, Strategy]:
         """How each output is kept up to date, by its name."""
         return MappingProxyType(strategies(self.nodes, self.segments, self.outputs))
+
+    def workload(self, output: str, others: Iterable[CompiledPipeline] = ()) -> Workload:
+        """Return what is asked of an output: what it declares, what this pipeline does with it, and what others do that read it.
+
+        Raises
+        ------
+        LazypipeError
+            If there is no such output.
+        """
+        if output not in self.outputs:
+            raise LazypipeError(f"unknown output {output!r}; {nearest(output, self.outputs, 'outputs')}")
+        target = self.outputs[output]
+        said, _ = declared(target.workload, output, self.nodes[target.stage].schema)
+        here = uses_within(self.lineage(), target.stage)
+        there = uses((other.lineage() for other in others), self.redact(target.to))
+        return Workload((*said.queries, *here, *there), said.declared)
 
     def explain_incremental(self) -> str:
         """Return, per output, how it is kept up to date when its inputs change, and why."""
@@ -426,6 +444,8 @@ def _check_output_columns(pipeline: Pipeline, nodes: Mapping[str, Node], faults:
                 ):
                     what = f"{schema[column]} column {column!r} cannot name folders"
                     faults.append(Fault(what, "partition by text, whole numbers, booleans, dates or datetimes", path))
+        for number, error in declared(output.workload, name, schema)[1]:
+            faults.append(Fault(error.what, error.fix, ("outputs", name, "workload", "queries", number)))
         if output.partition_by and set(output.partition_by) == set(schema):
             faults.append(
                 Fault(

@@ -125,6 +125,8 @@ def _check_outputs(pipeline: Pipeline, faults: list[Fault]) -> None:
                 ("partition_by", output.partition_by),
                 ("mode", output.mode != "replace"),
                 ("optimize", output.optimize),
+                ("workload", output.workload),
+                ("maintain", output.maintain),
             ):
                 if given:
                     faults.append(

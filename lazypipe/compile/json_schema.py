@@ -12,6 +12,7 @@ from typing import Any
 from lazypipe import gates, ops
 from lazypipe.spec.arguments import COLUMN, COLUMNS, INPUTS
 from lazypipe.spec.model import PARAM_TYPES
+from lazypipe.storage.optimizer.workload import ACCESS
 
 __all__ = ["build"]
 
@@ -254,6 +255,71 @@ def _openlineage() -> dict[str, Any]:
     return said | {"minProperties": 1}
 
 
+def _workload() -> dict[str, Any]:
+    """Return what an output says of those who read it."""
+    query = _object(
+        "A query, and how often it is asked.",
+        {
+            "sql": _described(_TEXT, "A SELECT over the output, by its name or as self."),
+            "weight": {
+                "description": "How often it is asked, next to the others. Default: 1.",
+                "type": "number",
+                "minimum": 0.001,
+            },
+            "selectivity": {
+                "description": "Which part of the rows goes through its filters, if that is known: between 0 and 1.",
+                "type": "number",
+                "minimum": 0.001,
+                "maximum": 1,
+            },
+        },
+        ("sql",),
+    )
+    sql = _described(_TEXT, "A SELECT over the output, by its name or as self.")
+    said = _object(
+        "What readers ask of the output, besides what this pipeline does: the layout is chosen for it.",
+        {
+            "access": {
+                "description": "How it is used on the whole. Default: as most queries do.",
+                "enum": list(ACCESS),
+            },
+            "queries": {
+                "description": "What is asked, as SQL.",
+                "type": "array",
+                "minItems": 1,
+                "items": {"if": {"type": "object"}, "then": query, "else": sql},
+            },
+        },
+    )
+    return said | {"minProperties": 1}
+
+
+def _maintenance() -> dict[str, Any]:
+    """Return what an output says of when its files are to be written anew."""
+    said = _object(
+        "What a run mends of the output's files once it has published.",
+        {
+            "small_files": {
+                "description": "Files of a partition may be smaller than half of their target, up to this number; then they are joined.",
+                "type": "integer",
+                "minimum": 1,
+            },
+            "dead_rows": {
+                "description": "Which part of the rows in its files may be dead, between 0 and 1; then they are written anew.",
+                "type": "number",
+                "minimum": 0.001,
+                "maximum": 1,
+            },
+            "keep": {
+                "description": "How many versions are kept; files of older ones are deleted.",
+                "type": "integer",
+                "minimum": 1,
+            },
+        },
+    )
+    return said | {"minProperties": 1}
+
+
 def build() -> dict[str, Any]:
     """Return the schema, with every operation and rule that is registered."""
     description = _described(_TEXT, "What it is for, in words.")
@@ -355,9 +421,11 @@ def build() -> dict[str, Any]:
             "partition_by": _described(COLUMNS.schema, "Columns whose values become folders."),
             "key": _described(COLUMNS.schema, "The columns that identify a row."),
             "optimize": {
-                "description": "What the layout should favour.",
+                "description": "What the layout of the files should favour; it is chosen from the rows, once, and kept.",
                 "enum": ["storage", "balanced", "read", "write"],
             },
+            "workload": _workload(),
+            "maintain": _maintenance(),
             "storage_options": options,
             "contract": _output_contract(),
             "description": description,

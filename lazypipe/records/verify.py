@@ -12,6 +12,7 @@ from blake3 import blake3
 from lazypipe.errors import StorageError
 from lazypipe.records.entry import Entry, signature_of
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.log import REWRITE, Commit, CommitLog
 from lazypipe.storage.numbered import NumberedFiles
 
 __all__ = ["Finding", "Head", "Verification", "verify"]
@@ -126,7 +127,7 @@ def verify(files: NumberedFiles, key: str | None, head: Head | None, datasets: S
         len(numbers),
         None if last is None else Head(numbers[-1], last.blake3),
         tuple(sorted(told.values(), key=lambda f: (f.record is None, f.record or 0))),
-        tuple(_warnings(files, good, key)),
+        (*_warnings(files, good, key), *(f for uri in datasets for f in _rewrites(uri, good.values()))),
         sum(e.signature is not None for e in good.values()),
         key is not None,
     )
@@ -222,6 +223,8 @@ def _commits(uri: str, entries: Iterable[Entry]) -> Iterator[Finding]:
             yield Finding(None, file, f"{error.what}; {error.fix}")
             continue
         if commit.run not in known:
+            if _is_rewrite(commit, log):
+                continue
             yield Finding(
                 None, file, f"version {version} was committed by run {commit.run!r}, which the ledger does not know"
             )
@@ -234,6 +237,29 @@ def _commits(uri: str, entries: Iterable[Entry]) -> Iterator[Finding]:
                 if not {(d["path"], d["blake3"]) for d in segment["data"]} <= there:
                     what = f"version {version} does not hold the files that record {entry.number} says"
                     yield Finding(None, file, what)
+
+
+def _is_rewrite(commit: Commit, log: CommitLog) -> bool:
+    """Whether a commit holds the rows of one before in other files, as far as numbers of rows tell: no run makes those."""
+    if commit.mode != REWRITE:
+        return False
+    try:
+        return commit.rows_of < commit.version and log.read(commit.rows_of).rows == commit.rows
+    except StorageError:  # vacuumed since
+        return True
+
+
+def _rewrites(uri: str, entries: Iterable[Entry]) -> Iterator[Finding]:
+    """Name what was written anew outside of any run."""
+    known, log = {entry.run for entry in entries}, Dataset(uri).log
+    for version in log.versions():
+        try:
+            commit = log.read(version)
+        except StorageError:
+            continue  # told already
+        if commit.mode == REWRITE and commit.run not in known:
+            what = f"version {version} was written anew by {commit.run!r}, outside of any run, with the rows of version {commit.rows_of}"
+            yield Finding(None, f"{log.uri}/{version:020}.json", what)
 
 
 def _warnings(files: NumberedFiles, good: Mapping[int, Entry], key: str | None) -> Iterator[Finding]:

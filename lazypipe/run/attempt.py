@@ -36,6 +36,7 @@ from lazypipe.gates.uniqueness import TIMES_COLUMN, KeyTracker, repeated
 from lazypipe.incremental.work import CONSUMED, Work, with_hashes
 from lazypipe.plan.executed import Executed
 from lazypipe.plan.reader import Capture
+from lazypipe.run import layouts
 from lazypipe.run.blame import explain_failure, join_sides
 from lazypipe.run.corrupt import admitted, files_set_aside
 from lazypipe.run.delivery import listing
@@ -45,9 +46,9 @@ from lazypipe.spec import taps
 from lazypipe.spec.model import Step
 from lazypipe.spec.scope import Table
 from lazypipe.storage import uri as uris
-from lazypipe.storage.dataset import Dataset, count_units, scan_files
+from lazypipe.storage.dataset import Dataset, count_units, find_odd, scan_files
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.log import Commit, DataFile
+from lazypipe.storage.log import KEPT, Commit, DataFile
 from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink, ExportSink, Written
 from lazypipe.storage.units import UNIT, as_units
@@ -120,6 +121,8 @@ class Attempt:
         self.capture = Capture()
         self.beneath: Executed | None = None
         self.target = self.output.to if self.output else str(run.folder / segment.name)
+        self.choice: layouts.Choice | None = None
+        self.chosen = False
 
     # write → audit → publish
 
@@ -129,6 +132,8 @@ class Attempt:
         expected = self._current_version() if self.work.version is None else self.work.version
         self._refuse_changes()
         self._snapshot()
+        self.choice = self._kept_layout()
+        begun = time.perf_counter()
         sink, written = self._write()
         self._audit_text()
         self._audit_joins()
@@ -139,6 +144,7 @@ class Attempt:
             sink, written = self._write(again)
             again += "b"
         written = self._release(sink, written)
+        sink, written = self._lay_out(sink, written, time.perf_counter() - begun)
         hashes = self._hashing(sink, written)
         self._measure(sink, written)
         self.ended = True
@@ -227,7 +233,9 @@ class Attempt:
         if self.output is None:
             made: DatasetSink | ExportSink = DatasetSink(self.target, prefix, options=_SPILL)
         elif self.output.format == "dataset":
-            made = DatasetSink(self.target, prefix, self.output.partition_by, self.output.storage_options)
+            layout = None if self.choice is None else self.choice.layout
+            options = self.output.storage_options
+            made = DatasetSink(self.target, prefix, self.output.partition_by, options, layout=layout)
         else:
             made = ExportSink(self.target, self.output.format, prefix, self.output.storage_options)
         self.staged.append(made)
@@ -492,6 +500,42 @@ class Attempt:
         self.staged.append(more)
         return Written((*written.files, *more.write(good.lazy()).files))
 
+    def _kept_layout(self) -> layouts.Choice | None:
+        """Return the layout that the output's files have, if one was ever chosen."""
+        if self.output is None or self.output.format != "dataset":
+            return None
+        schema = self.plan.nodes[self.segment.node].schema
+        return layouts.kept(self.output, self._dataset().latest(), schema, ordered=self._is_sorted())
+
+    def _lay_out(
+        self, sink: DatasetSink | ExportSink, written: Written, seconds: float
+    ) -> tuple[DatasetSink | ExportSink, Written]:
+        """Choose a layout by the rows that were written, if one is asked for and none is kept, and write them in that."""
+        output, name = self.output, self.segment.output
+        if output is None or name is None or not isinstance(sink, DatasetSink):
+            return sink, written
+        if not layouts.is_due(output, self.choice, written.rows, written.bytes):
+            return sink, written
+        schema, apart = self.plan.nodes[self.segment.node].schema, self.work.told_apart
+        staged = Commit(
+            0, self.all.id, self.all.now, "staged", schema, written.files, output.partition_by, tagged=apart
+        )
+        dataset, ordered = self._dataset(), self._is_sorted()
+        self.choice = layouts.choose(self.plan, name, dataset, staged, seconds, ordered=ordered)
+        self.chosen = True
+        earlier = [s for s in self.staged if isinstance(s, DatasetSink) and s.uri == sink.uri]
+        again = self._sink("l")
+        files = again.write(dataset.scan(staged, tags=apart)).files
+        if apart:
+            files = count_units(self.target, files, schema, output.partition_by, output.storage_options)
+        for one in earlier:
+            one.discard()
+            self.staged.remove(one)
+        assert sum(f.rows for f in files) == written.rows, f"rows lost on the way to the layout of {self.target}"
+        written = Written(files)
+        self.choice = layouts.measured(self.choice, written.rows, written.bytes)
+        return again, written
+
     def _measure(self, sink: DatasetSink | ExportSink, written: Written) -> None:
         """Judge the checks of whole frames, over the rows that go on; those of the segment's own node are on disk by now."""
         for name, tap in self.taps.items():
@@ -574,7 +618,9 @@ class Attempt:
         if self.output is None:
             return lambda: written.files
         if isinstance(sink, DatasetSink):
-            return self.all.recorder.hashing(sink.uri, written.files, sink.storage_options)
+            schema, options = self.plan.nodes[self.segment.node].schema, sink.storage_options
+            files = find_odd(sink.uri, written.files, schema, options, tagged=self.work.told_apart)
+            return self.all.recorder.hashing(sink.uri, files, options)
         name = sink.staged.rpartition("/")[2]
         folder = sink.staged.removesuffix(name)
         return self.all.recorder.hashing(folder, written.files, sink.storage_options, names=[name])
@@ -637,6 +683,10 @@ class Attempt:
             sources = {n: s for n in read if (s := self.plan.nodes[n].source) is not None}
             known = {n: {s.redact(u): h for u, h in self.all.recorder.known(n).items()} for n, s in sources.items()}
             info[CONSUMED] = {**with_hashes(self.work.info, known), "tallies": self._tallies()}
+        if self._is_sorted():
+            info["ordered"] = True  # files that are put together later must stay in their order
+        if self.chosen and self.choice is not None:
+            info[KEPT] = dict(self.choice.said)
         mode = self.output.mode if earlier is None else "replace"
         commit = self._dataset().commit(
             files,

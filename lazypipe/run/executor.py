@@ -31,6 +31,7 @@ from lazypipe.run.body import body
 from lazypipe.run.corrupt import files_set_aside, leave_out_corrupt
 from lazypipe.run.recorder import Recorder
 from lazypipe.run.result import RunResult, SegmentResult, Status
+from lazypipe.run.upkeep import upkeep
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.scan import is_engine_error
@@ -100,6 +101,7 @@ class _Execution:
     begun: float = field(default_factory=time.perf_counter)
 
     warnings: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
     error: LazypipeError | None = None
 
     def told(self, emitter: Emitter) -> RunResult:
@@ -122,6 +124,7 @@ class _Execution:
     def run_all(self) -> RunResult:
         try:
             self.run_segments()
+            self.maintain()
         except BaseException as failure:
             # nobody gets a result then; what was published before is in the ledger all the same
             status: Status = "interrupted" if isinstance(failure, KeyboardInterrupt) else "error"
@@ -140,6 +143,22 @@ class _Execution:
                 break
             self.record(done=False)
 
+    def maintain(self) -> None:
+        """Mend what outputs ask for; only now, so that no segment reads what is deleted. What fails here is a warning."""
+        plan = self.run.plan
+        for number, found in enumerate(self.results):
+            output = None if found.output is None else plan.outputs[found.output]
+            if output is None or not output.maintain or found.status != "done":
+                continue
+            try:
+                done = upkeep(output, run=self.run.id, now=self.run.now)
+            except Exception as error:
+                if not (isinstance(error, LazypipeError) or is_engine_error(error)):
+                    raise
+                self.notes.append(plan.redact(f"output {found.output!r} was not maintained: {first_line(error)}"))
+                continue
+            self.results[number] = replace(found, maintained=tuple(map(plan.redact, done)))
+
     def _needed(self) -> set[str]:
         """Return the nodes whose rows the wanted outputs are made of."""
         plan = self.run.plan
@@ -156,7 +175,7 @@ class _Execution:
         named = {s.name: s for s in self.run.plan.segments}
         done = [(named[r.name], r.to_dict()) for r in self.results]
         warning, self.error = self.run.recorder.finish(done, status, error)
-        self.warnings = (warning,) if warning is not None else ()
+        self.warnings = (*self.notes, warning) if warning is not None else tuple(self.notes)
 
     def run_output(self, segment: Segment) -> None:
         """Bring an output up to date, and first what is needed for that; whatever goes wrong is a result, no exception."""

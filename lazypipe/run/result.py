@@ -36,7 +36,8 @@ class SegmentResult:
 
     ``rows`` and the gates' reports are those of the whole output, ``written`` are the rows that this run wrote.
 
-    ``corrupt`` are the files that its sources were read without, where ``on_corrupt`` lets a run go on.
+    ``corrupt`` are the files that its sources were read without, where ``on_corrupt`` lets a run go on; ``maintained`` says what was
+    mended of the output's files afterwards.
     """
 
     name: str
@@ -54,6 +55,7 @@ class SegmentResult:
     counts: Mapping[str, int] = field(default_factory=dict)
     error: LazypipeError | None = None
     corrupt: tuple[CorruptFile, ...] = ()
+    maintained: tuple[str, ...] = ()
     executed: Executed | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -84,6 +86,7 @@ class SegmentResult:
             "gates": [g.to_dict() for g in self.gates],
             "counts": dict(self.counts),
             "corrupt": [c.to_dict() for c in self.corrupt],
+            **({"maintained": list(self.maintained)} if self.maintained else {}),
             "error": None if self.error is None else str(self.error),
         }
 

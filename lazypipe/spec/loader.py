@@ -404,6 +404,8 @@ def _output_dict(name: str, output: Output) -> dict[str, Any]:
             partition_by=output.partition_by,
             key=output.key,
             optimize=output.optimize,
+            workload=output.workload,
+            maintain=output.maintain,
             storage_options=output.storage_options,
             contract=output.contract,
             description=output.description,

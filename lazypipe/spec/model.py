@@ -263,7 +263,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Output:
-    """A stage's rows, written to a dataset or exported to files."""
+    """A stage's rows, written to a dataset or exported to files.
+
+    ``optimize`` is what its layout is chosen for, ``workload`` what readers ask of it, ``maintain`` when files are written anew.
+    """
 
     stage: str
     to: str
@@ -272,6 +275,8 @@ class Output:
     partition_by: tuple[str, ...] = ()
     key: tuple[str, ...] = ()
     optimize: str | None = None
+    workload: Mapping[str, Any] = NOTHING
+    maintain: Mapping[str, Any] = NOTHING
     storage_options: Mapping[str, Any] = NOTHING
     contract: Mapping[str, Any] = NOTHING
     description: str | None = None

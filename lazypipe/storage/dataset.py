@@ -16,7 +16,7 @@ from lazypipe.spec.model import freeze
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.log import Commit, CommitLog, DataFile, partitioned
+from lazypipe.storage.log import KEPT, Commit, CommitLog, DataFile, partitioned
 from lazypipe.storage.optimizer.forms import (
     WIDENS,
     Form,
@@ -170,7 +170,10 @@ class Dataset:
         while True:
             previous = self.latest()
             made = self._next(previous, files, schema, expected, mode, partition_by, gone, without)
-            made = replace(made, run=run, time=time, info=info or {}, tagged=tagged, figures=tuple(figures))
+            handed_on = {} if previous is None else {k: v for k, v in previous.info.items() if k == KEPT}
+            made = replace(
+                made, run=run, time=time, info={**handed_on, **(info or {})}, tagged=tagged, figures=tuple(figures)
+            )
             try:
                 self.log.append(made)
             except CommitConflict:

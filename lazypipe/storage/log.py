@@ -20,7 +20,7 @@ from lazypipe.spec.types import dtype_from_name, dtype_name
 from lazypipe.storage.numbered import NumberedFiles, seal
 from lazypipe.storage.optimizer.layout import Layout
 
-__all__ = ["REWRITE", "Commit", "CommitLog", "DataFile", "partitioned"]
+__all__ = ["KEPT", "REWRITE", "Commit", "CommitLog", "DataFile", "partitioned"]
 
 FORMAT = 3
 """Version of the commit files; a reader refuses newer ones.
@@ -31,6 +31,9 @@ to be read.
 
 REWRITE = "rewrite"
 """The ``mode`` of commits that hold the rows of the one before in other files, and where their ``info`` speaks of that."""
+
+KEPT = "optimize"
+"""Where in a commit's ``info`` stands the layout that the dataset's next files are to have, and why; commits hand it on."""
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ class Sink(Protocol):
 class DatasetSink:
     """Parquet files below a dataset's folder, in a folder per partition, named by ``prefix``, as ``layout`` says.
 
-    ``most_rows`` is that of a file, where it is better known than the layout's ``file_bytes`` tells.
+    ``most_rows`` is how many go into a file, where that is better known than by the layout's ``file_bytes``.
     """
 
     uri: str
@@ -133,8 +133,8 @@ class DatasetSink:
             if layout.writer == "pyarrow":
                 found = self._write_in_batches(frame, capture, layout)
             else:
-                target = _TARGET_BYTES if layout.file_bytes is None else layout.file_bytes * _PACKED
-                found = self._write_natively(frame, capture, polars_options(layout), target)
+                target = None if layout.file_bytes is None else layout.file_bytes * _PACKED
+                found = self._write_natively(frame, capture, polars_options(layout), target or _TARGET_BYTES)
         base = self.uri.rstrip("/") + "/"
         made = (DataFile(p.removeprefix(base), r, b, layout=layout) for p, r, b in found)
         files = sorted(made, key=lambda f: f.path)
@@ -179,7 +179,7 @@ class DatasetSink:
                     key=list(self.partition_by) or None,
                     include_key=False if self.partition_by else None,
                     max_rows_per_file=self.most_rows,
-                    approximate_bytes_per_file=target_bytes,
+                    approximate_bytes_per_file=target_bytes if self.most_rows is None else None,
                 ),
                 mkdir=native,
                 lazy=True,
@@ -214,7 +214,7 @@ class DatasetSink:
             fs.makedirs(f"{root}/{path}".rsplit("/", 1)[0], exist_ok=True)
             return path, fs.open(f"{root}/{path}", "wb")
 
-        writer = BatchWriter(layout, frame.collect_schema(), self.partition_by, create, self.uri)
+        writer = BatchWriter(layout, frame.collect_schema(), self.partition_by, create, self.uri, self.most_rows)
         try:
             _run(frame.sink_batches(writer.add, chunk_size=layout.row_group_rows, lazy=True), capture)
             return writer.finish()

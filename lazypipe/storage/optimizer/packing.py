@@ -8,7 +8,18 @@ from dataclasses import dataclass, replace
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.optimizer.layout import Layout
 
-__all__ = ["TARGET", "Task", "compaction", "live_bytes", "pack", "renewal"]
+__all__ = [
+    "TARGET",
+    "Task",
+    "compaction",
+    "folders",
+    "is_small",
+    "is_worn",
+    "live_bytes",
+    "pack",
+    "renewal",
+    "target_bytes",
+]
 
 TARGET = 128 << 20
 """Bytes that a data file should have on disk, where its layout does not say."""
@@ -70,7 +81,12 @@ def _in_order(sizes: Sequence[int], target: int) -> list[list[int]]:
     return groups
 
 
-def _folders(commit: Commit, files: Iterable[DataFile]) -> dict[tuple[str, tuple[str, ...]], list[DataFile]]:
+def target_bytes(target: int | None, layout: Layout | None) -> int:
+    """Return what a file should have on disk: as asked for, as its layout says, or 128 MiB."""
+    return target or (layout.file_bytes if layout is not None else None) or TARGET
+
+
+def folders(commit: Commit, files: Iterable[DataFile]) -> dict[tuple[str, tuple[str, ...]], list[DataFile]]:
     """Return files by their partition: its folder, and the columns that make it."""
     found: dict[tuple[str, tuple[str, ...]], list[DataFile]] = {}
     for file in files:
@@ -79,12 +95,19 @@ def _folders(commit: Commit, files: Iterable[DataFile]) -> dict[tuple[str, tuple
     return found
 
 
-def is_worn(file: DataFile, commit: Commit) -> bool:
-    """Whether so many of a file's rows are dead that it should be written anew."""
-    return file.dead(commit.gone) > _DEAD * file.rows
+def is_worn(file: DataFile, commit: Commit, dead: float | None = None) -> bool:
+    """Whether so many of a file's rows are dead (by default, more than a fifth) that it should be written anew."""
+    return file.dead(commit.gone) > (_DEAD if dead is None else dead) * file.rows
 
 
-def compaction(commit: Commit, target: int | None = None, *, layout: Layout | None = None) -> tuple[Task, ...]:
+def is_small(file: DataFile, commit: Commit, target: int) -> bool:
+    """Whether a file's live rows take less than half of what they should."""
+    return live_bytes(file, commit) < _SMALL * target
+
+
+def compaction(
+    commit: Commit, target: int | None = None, *, layout: Layout | None = None, dead: float | None = None
+) -> tuple[Task, ...]:
     """Return what makes fewer files of many small ones, and leaves out dead rows; files of two partitions never go together.
 
     Parameters
@@ -93,12 +116,14 @@ def compaction(commit: Commit, target: int | None = None, *, layout: Layout | No
         Bytes of a file. Default: what ``layout`` says, or 128 MiB.
     layout
         How new files are written, but for their partitions. Default: as those that they replace.
+    dead
+        Which part of a file's rows may be dead. Default: a fifth.
     """
-    most = target or (layout.file_bytes if layout is not None else None) or TARGET
+    most = target_bytes(target, layout)
     tasks = []
-    for (folder, by), files in _folders(commit, commit.files).items():
+    for (folder, by), files in folders(commit, commit.files).items():
         sizes = [live_bytes(f, commit) for f in files]
-        small = [s < _SMALL * most or is_worn(f, commit) for f, s in zip(files, sizes, strict=True)]
+        small = [is_small(f, commit, most) or is_worn(f, commit, dead) for f in files]
         if commit.info.get("ordered"):
             # a large file between two small ones keeps them apart
             groups = _in_order([s if ok else most + 1 for s, ok in zip(sizes, small, strict=True)], most)
@@ -107,7 +132,7 @@ def compaction(commit: Commit, target: int | None = None, *, layout: Layout | No
             groups = [[chosen[i] for i in group] for group in pack([sizes[i] for i in chosen], most)]
         for group in groups:
             of = tuple(files[i] for i in group)
-            if len(of) == 1 and not is_worn(of[0], commit):
+            if len(of) == 1 and not is_worn(of[0], commit, dead):
                 continue
             worn = sum(f.dead(commit.gone) for f in of)
             why = f"{len(of):,} file{'s' * (len(of) > 1)} of {folder or 'the dataset'} smaller than {most:,} bytes"
@@ -135,9 +160,10 @@ def renewal(
     if partition_by is not None:
         files = [f for f in commit.files if is_due(f, partition_by)]
         return (Task(tuple(files), layout, partition_by, "another layout"),) if files else ()
-    for (_, by), files in _folders(commit, commit.files).items():
+    for (_, by), files in folders(commit, commit.files).items():
         # what is ordered as a whole is written as a whole
-        due = files if layout.sort_by and any(is_due(f, by) for f in files) else [f for f in files if is_due(f, by)]
+        whole = layout.sort_by or commit.info.get("ordered")
+        due = files if whole and any(is_due(f, by) for f in files) else [f for f in files if is_due(f, by)]
         if due:
             tasks.append(Task(tuple(due), layout, by, "another layout"))
     return tuple(tasks)

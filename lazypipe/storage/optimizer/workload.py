@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from lazypipe.spec.model import NOTHING, freeze, thaw
@@ -61,6 +61,10 @@ class Query:
         """How it reads: values compared with ``equal`` make a lookup, with ``range`` a range, everything else a scan."""
         compared = set(self.filters.values())
         return "point lookup" if "equal" in compared else "time range" if "range" in compared else "scan"
+
+    def selecting(self, part: float | None) -> Query:
+        """Return it with the part of the rows that goes through its filters."""
+        return replace(self, selectivity=part)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON holds, without what is at its default."""

@@ -155,6 +155,8 @@ class BatchWriter:
         and the file to write to, which is closed here.
     uri
         What is written to, for messages.
+    most_rows
+        Rows of a file. Default: as many as make the layout's ``file_bytes``.
     """
 
     def __init__(
@@ -164,7 +166,9 @@ class BatchWriter:
         partition_by: tuple[str, ...],
         create: Callable[[pl.DataFrame, int], tuple[str, BinaryIO]],
         uri: str,
+        most_rows: int | None = None,
     ) -> None:
+        self._most_rows = most_rows
         self._parquet = _parquet(uri)
         self.layout = layout
         self.uri = uri
@@ -204,11 +208,15 @@ class BatchWriter:
 
     def _flush(self, target: _Open, most: int) -> None:
         """Write a row group of what has been gathered of a partition."""
-        rows = pl.concat(target.waiting, rechunk=True) if target.waiting else pl.DataFrame()
+        if self._most_rows is not None:
+            most = min(most, self._most_rows - target.written)
+        rows = pl.concat(target.waiting, rechunk=True)
         group, rest = rows.head(most), rows.slice(most)
         self._gathered -= target.bytes
         target.waiting, target.rows, target.bytes = (
-            ([rest], rest.height, int(rest.estimated_size())) if rest.height else ([], 0, 0)
+            [rest],
+            rest.height,
+            int(rest.estimated_size()) if rest.height else 0,
         )
         self._gathered += target.bytes
         if target.writer is None:
@@ -217,12 +225,13 @@ class BatchWriter:
         if group.height:
             target.writer.write_table(group.to_arrow().cast(self._arrow), row_group_size=group.height)
             target.written += group.height
-        if (
-            self.layout.file_bytes is not None
-            and target.file is not None
-            and target.file.tell() >= self.layout.file_bytes
-        ):
+        if self._is_full(target):
             self._close(target)
+
+    def _is_full(self, target: _Open) -> bool:
+        if self._most_rows is not None:
+            return target.written >= self._most_rows
+        return self.layout.file_bytes is not None and int(target.file.tell()) >= self.layout.file_bytes
 
     def _close(self, target: _Open) -> None:
         if target.writer is not None:
@@ -238,8 +247,10 @@ class BatchWriter:
         if not self._by and not self._open:
             self._take((), pl.DataFrame(schema=dict(self._schema)))
         for target in self._open.values():
-            if target.rows or (target.writer is None and target.index == 0):
-                self._flush(target, max(target.rows, 1))
+            if not target.rows and not target.index and target.writer is None:
+                self._flush(target, 1)
+            while target.rows:
+                self._flush(target, target.rows)
             self._close(target)
         return self.done
 

@@ -1,0 +1,176 @@
+"""How data is best kept: profiles, advice, and datasets written anew by it.
+
+>>> import polars as pl
+>>> from lazypipe import optimize
+>>> frame = pl.DataFrame({"id": range(1_000), "price": [n / 4 for n in range(1_000)]})
+>>> optimize.advise(frame, goal="storage", clock=lambda: 0.0).goal
+'storage'
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.errors import LazypipeError
+from lazypipe.plan.uses import declared, uses
+from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.optimizer.advise import Advice, Reason, advise
+from lazypipe.storage.optimizer.choice import Goal
+from lazypipe.storage.optimizer.layout import Layout
+from lazypipe.storage.optimizer.maintenance import Rewrite, relayout
+from lazypipe.storage.optimizer.maintenance import compact as compacted
+from lazypipe.storage.optimizer.profile import profile
+from lazypipe.storage.optimizer.workload import Access, Query, Workload
+
+__all__ = [
+    "Advice",
+    "Goal",
+    "Layout",
+    "Query",
+    "Reason",
+    "Rewrite",
+    "Workload",
+    "advise",
+    "compact",
+    "profile",
+    "rewrite",
+    "workload",
+]
+
+
+def rewrite(
+    dataset: str,
+    layout: Layout | Goal = "balanced",
+    *,
+    dry_run: bool = False,
+    workload: Workload | None = None,
+    partition_by: Sequence[str] | None = None,
+    every: bool = False,
+    budget: float | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    run: str | None = None,
+    now: datetime | None = None,
+) -> Rewrite:
+    """Write a dataset's files anew, in a layout that is given, or chosen by its rows; runs write theirs in it from then on.
+
+    Rows stay as they are, and so does what incremental runs know of them. Readers, and runs that are under way, go on. Files that
+    have the layout already are left, unless they are small or hold dead rows: see ``compact`` for just that.
+
+    Parameters
+    ----------
+    dataset
+        Its URI.
+    layout
+        The layout, or what it is to be chosen for.
+    dry_run
+        Whether only to say what would be done.
+    workload
+        What readers ask of it, see ``workload``: the choice is made for that.
+    partition_by
+        Columns whose values become folders; none if it is empty. Default: those that there are, or, of a layout, its own.
+    every
+        Whether all files are written anew, so that all rows are in order with each other.
+    budget
+        Seconds that choosing may take. Default: as long as it takes.
+    run, now
+        An id that was never used, and the time that the commit says. Default: made up, and the machine's clock.
+
+    Raises
+    ------
+    LazypipeError
+        If there is no such goal.
+    StorageError, SourceError
+        If there is no dataset, the layout does not fit it, or files cannot be read or written; then nothing has changed.
+    """
+    target = Dataset(dataset, storage_options)
+    commit = target.read()
+    goal, reasons = None, tuple[str, ...]()
+    if not isinstance(layout, Layout):
+        by = tuple(commit.partition_by if partition_by is None else partition_by)
+        advice = advise(dataset, workload, layout, budget, partition_by=by, storage_options=storage_options)
+        goal, layout, reasons = layout, advice.layout, tuple(map(str, advice.reasons))
+    moment = now or datetime.now(UTC)
+    return relayout(
+        target,
+        layout,
+        run=run or _id(moment),
+        time=moment,
+        partition_by=partition_by,
+        goal=goal,
+        reasons=reasons,
+        every=every,
+        dry_run=dry_run,
+        commit=commit,
+    )
+
+
+def compact(
+    dataset: str,
+    *,
+    target: int | None = None,
+    dead: float | None = None,
+    dry_run: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+    run: str | None = None,
+    now: datetime | None = None,
+) -> Rewrite:
+    """Write a dataset's small files as fewer, and leave out dead rows; files of two partitions never go together.
+
+    Parameters
+    ----------
+    target
+        Bytes of a file. Default: what the dataset's layout says, or 128 MiB. Smaller than half of it is small.
+    dead
+        Which part of a file's rows may be dead. Default: a fifth.
+    dry_run, run, now
+        See ``rewrite``.
+
+    Raises
+    ------
+    StorageError, SourceError
+        If there is no dataset, or files cannot be read or written; then nothing has changed.
+    """
+    moment = now or datetime.now(UTC)
+    of = Dataset(dataset, storage_options)
+    return compacted(of, run=run or _id(moment), time=moment, target=target, dead=dead, dry_run=dry_run)
+
+
+def workload(
+    dataset: str,
+    pipelines: Iterable[CompiledPipeline] = (),
+    *,
+    queries: Iterable[str | Mapping[str, Any]] = (),
+    access: Access | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Workload:
+    """Return what is asked of a dataset: by pipelines that read it, and by queries.
+
+    Parameters
+    ----------
+    pipelines
+        Compiled ones; those that do not read it count for nothing.
+    queries
+        SQL over ``self``, or mappings with ``sql``, ``weight`` (how often it is asked) and ``selectivity``.
+    access
+        How it is used on the whole. Default: as most queries do.
+
+    Raises
+    ------
+    StorageError
+        If there is no dataset.
+    LazypipeError
+        If a query cannot be understood.
+    """
+    schema = Dataset(dataset, storage_options).read().schema
+    said, wrong = declared({"queries": tuple(queries)}, "self", schema)
+    if wrong:
+        raise LazypipeError(f"query {wrong[0][0] + 1}: {wrong[0][1]}")
+    return Workload((*said.queries, *uses((p.lineage() for p in pipelines), dataset)), access)
+
+
+def _id(moment: datetime) -> str:
+    return f"{moment:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"

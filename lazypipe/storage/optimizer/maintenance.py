@@ -1,0 +1,396 @@
+"""Keeping a dataset good: its files written anew, fewer, in order, in another layout or other partitions, without dead rows.
+
+Readers go on with the files of their version; runs that commit meanwhile do so. What was rewritten becomes visible by one commit, which
+holds the same rows and says so, so that whatever was built upon the commit before can still be committed on top of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from lazypipe.errors import CommitConflict, StorageError, nearest
+from lazypipe.spec.model import NOTHING
+from lazypipe.storage import uri as uris
+from lazypipe.storage.content import hash_file
+from lazypipe.storage.dataset import Dataset, count_units, find_odd
+from lazypipe.storage.footers import column_bytes
+from lazypipe.storage.log import KEPT, REWRITE, Commit, DataFile, partitioned
+from lazypipe.storage.optimizer.layout import Layout
+from lazypipe.storage.optimizer.order import with_bounds
+from lazypipe.storage.optimizer.packing import Task, compaction, live_bytes, renewal, target_bytes
+from lazypipe.storage.optimizer.writing import check_layout
+from lazypipe.storage.sink import DatasetSink
+
+__all__ = ["FOLDER_TYPES", "Rewrite", "compact", "kept_layout", "relayout", "sample"]
+
+FOLDER_TYPES = (pl.String, pl.Boolean, pl.Date, pl.Datetime, pl.Categorical, pl.Enum)
+"""Types, besides whole numbers, whose values can be the names of folders."""
+
+_SAMPLE = 100_000
+_SAMPLED_FILES = 64
+_TRIES = 100
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """What was, or would be, written anew.
+
+    Parameters
+    ----------
+    uri
+        The dataset.
+    version
+        The commit that holds it. None: nothing was committed, as there was nothing to do, or only to be told.
+    tasks
+        Which files go together, and why.
+    replaced, written
+        Files that are no longer part of the dataset, and those that hold their rows now.
+    before, after
+        Columns as they stand in these files, each with its bytes.
+    layout
+        That of the files written, if one was asked for, with ``reasons``.
+    missed
+        How many tasks came to nothing, because another run replaced their files first.
+    """
+
+    uri: str
+    version: int | None
+    tasks: tuple[Task, ...]
+    replaced: tuple[DataFile, ...] = ()
+    written: tuple[DataFile, ...] = ()
+    before: Mapping[str, int] = NOTHING
+    after: Mapping[str, int] = NOTHING
+    layout: Layout | None = None
+    reasons: tuple[str, ...] = ()
+    missed: int = 0
+    dead: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "uri": self.uri,
+            "version": self.version,
+            "tasks": [{"files": [f.path for f in t.files], "why": t.why} for t in self.tasks],
+            "files": [len(self.replaced), len(self.written)],
+            "bytes": [sum(f.bytes for f in self.replaced), sum(f.bytes for f in self.written)],
+            "dead_rows": self.dead,
+            "missed": self.missed,
+            "columns": {n: [self.before.get(n), self.after.get(n)] for n in dict.fromkeys([*self.before, *self.after])},
+            "layout": None if self.layout is None else self.layout.to_dict(),
+            "reasons": list(self.reasons),
+        }
+
+    def to_markdown(self) -> str:
+        """Return a report: files and bytes before and after, each column's, and the reasons."""
+        plain = self.to_dict()
+        planned = self.version is None and self.tasks
+        lines = [f"# {'Plan' if planned else 'Rewrite'} of {self.uri}", "", str(self), ""]
+        if self.after:
+            lines += ["| column | bytes before | bytes after | change |", "|---|---:|---:|---:|"]
+            lines += [_row(n, b, a) for n, (b, a) in plain["columns"].items()]
+            lines += [_row("**all**", sum(self.before.values()), sum(self.after.values())), ""]
+        elif self.before:
+            lines += ["| column | bytes |", "|---|---:|", *(f"| {n} | {b:,} |" for n, b in self.before.items()), ""]
+        if self.tasks:
+            lines += ["## Files", "", *(f"- {t.why}" for t in self.tasks), ""]
+        if self.reasons:
+            lines += ["## Why this layout", "", *(f"- {r}" for r in self.reasons), ""]
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        old = sum(f.bytes for f in self.replaced)
+        if not self.tasks:
+            return f"{self.uri}: nothing to do"
+        if self.version is None:
+            if self.missed:
+                return f"{self.uri}: nothing was written anew, another run had replaced the files; run again"
+            return f"{self.uri}: would write {len(self.replaced):,} files anew ({old:,} bytes, {self.dead:,} dead rows)"
+        new = sum(f.bytes for f in self.written)
+        said = f"{len(self.replaced):,} files ({old:,} bytes) became {len(self.written):,} ({new:,} bytes)"
+        missed = f"; {self.missed} parts had changed meanwhile, run again" if self.missed else ""
+        return f"{self.uri}: version {self.version}: {said}, {self.dead:,} dead rows left out{missed}"
+
+
+def _row(name: str, before: int | None, after: int | None) -> str:
+    change = f"{(after - before) / before:+.1%}" if before and after is not None else ""
+    shown = ["" if n is None else f"{n:,}" for n in (before, after)]
+    return f"| {name} | {shown[0]} | {shown[1]} | {change} |"
+
+
+def kept_layout(commit: Commit) -> Layout | None:
+    """Return the layout that a dataset's next files are to have, None if none was ever chosen."""
+    said = commit.info.get(KEPT)
+    return None if said is None else Layout.from_dict(said["layout"])
+
+
+def sample(dataset: Dataset, commit: Commit, rows: int = _SAMPLE) -> pl.DataFrame:
+    """Return some rows of each file (of many: of some), in the order of the files."""
+    total = commit.rows
+    if not total:
+        return dataset.scan(commit).collect()
+    parts = []
+    step = -(-len(commit.files) // _SAMPLED_FILES)
+    for file in commit.files[::step]:
+        share = -(-rows * step * (file.rows - file.dead(commit.gone)) // total)
+        parts.append(dataset.scan(replace(commit, files=(file,))).head(share))
+    return pl.concat(parts).head(rows).collect(engine="streaming")
+
+
+def compact(
+    dataset: Dataset,
+    *,
+    run: str,
+    time: datetime,
+    target: int | None = None,
+    dead: float | None = None,
+    dry_run: bool = False,
+    commit: Commit | None = None,
+) -> Rewrite:
+    """Write many small files as fewer, and leave out dead rows; in the layout that the dataset has.
+
+    Parameters
+    ----------
+    run, time
+        The id that names new files, never used before, and the moment that the commit says.
+    target
+        Bytes of a file on disk. Default: what the layout says, or 128 MiB.
+    dead
+        Which part of a file's rows may be dead. Default: a fifth.
+    dry_run
+        Whether only to say what would be done.
+    commit
+        The dataset as it was looked at. Default: the latest.
+
+    Raises
+    ------
+    StorageError, SourceError
+        If there is no dataset, or files cannot be read or written; then nothing has changed.
+    """
+    latest = commit or dataset.read()
+    layout = kept_layout(latest)
+    tasks = compaction(latest, target, layout=layout, dead=dead)
+    return _Work(dataset, latest, tasks, run, time, target).done(dry_run=dry_run)
+
+
+def relayout(
+    dataset: Dataset,
+    layout: Layout,
+    *,
+    run: str,
+    time: datetime,
+    partition_by: Sequence[str] | None = None,
+    goal: str | None = None,
+    reasons: Iterable[str] = (),
+    every: bool = False,
+    dry_run: bool = False,
+    commit: Commit | None = None,
+) -> Rewrite:
+    """Give a dataset's files a layout; the commit keeps it, and runs write their files in it from then on.
+
+    Parameters
+    ----------
+    run, time, dry_run, commit
+        See ``compact``.
+    partition_by
+        Columns whose values become folders. Default: the layout's, or, if it has none, what each file has now.
+    goal, reasons
+        What the layout was chosen for, and why: to be kept and told.
+    every
+        Whether files that have the layout already are written anew too, so that all are in order with each other.
+
+    Raises
+    ------
+    StorageError
+        If there is no dataset, the layout does not fit its columns, or files cannot be read or written; then nothing has changed.
+    """
+    latest = commit or dataset.read()
+    by = tuple(partition_by) if partition_by is not None else layout.partition_by or None
+    if latest.info.get("ordered"):
+        layout = replace(layout, sort_by=(), curve="linear")  # the pipeline has ordered the rows
+    layout = replace(layout, partition_by=())
+    check_layout(replace(layout, partition_by=by or ()), latest.schema, dataset.uri)
+    _check_folders(by or (), latest.schema, dataset.uri)
+    if layout.curve != "linear":
+        layout = with_bounds(layout, sample(dataset, latest), dataset.uri)
+    tasks = renewal(latest, layout, by, every=every)
+    kept = {"goal": goal, "layout": layout.to_dict(), "reasons": list(reasons)}
+    work = _Work(dataset, latest, tasks, run, time, layout.file_bytes, by, kept, layout, tuple(reasons))
+    return work.done(dry_run=dry_run)
+
+
+def _check_folders(names: Sequence[str], schema: Mapping[str, pl.DataType], uri: str) -> None:
+    for name in names:
+        if name not in schema:
+            raise StorageError(f"there is no column {name!r}", uri=uri, fix=nearest(name, schema, "columns"))
+        if not (schema[name].is_integer() or isinstance(schema[name], FOLDER_TYPES)):
+            what = f"{schema[name]} column {name!r} cannot name folders"
+            raise StorageError(what, uri=uri, fix="partition by text, whole numbers, booleans, dates or datetimes")
+    if names and set(names) == set(schema):
+        raise StorageError("every column is a partition column", uri=uri, fix="leave one for the files")
+
+
+@dataclass
+class _Work:
+    """Tasks that are written and committed, or taken away again."""
+
+    dataset: Dataset
+    commit: Commit
+    tasks: tuple[Task, ...]
+    run: str
+    time: datetime
+    target: int | None
+    partition_by: tuple[str, ...] | None = None
+    kept: Mapping[str, Any] | None = None
+    layout: Layout | None = None
+    reasons: tuple[str, ...] = ()
+    sinks: list[DatasetSink] = field(default_factory=list)
+
+    def done(self, *, dry_run: bool) -> Rewrite:
+        replaced = tuple(f for t in self.tasks for f in t.files)
+        made = Rewrite(
+            self.dataset.uri,
+            None,
+            self.tasks,
+            replaced,
+            layout=self.layout,
+            reasons=self.reasons,
+            dead=self._dead(replaced),
+        )
+        if not self.tasks and not self._says_more():
+            return made
+        made = replace(made, before=self._columns(replaced))
+        if dry_run:
+            return made
+        try:
+            written = [(t, self._write(number, t)) for number, t in enumerate(self.tasks)]
+            commit, held = self._publish(written)
+        except BaseException:
+            for sink in self.sinks:
+                sink.discard()
+            raise
+        missed = [number for number, pair in enumerate(written) if pair not in held]
+        for number in missed:
+            self.sinks[number].discard()
+        replaced = tuple(f for t, _ in held for f in t.files)
+        files = tuple(f for _, fs in held for f in fs)
+        return replace(
+            made,
+            version=None if commit is None else commit.version,
+            replaced=replaced,
+            written=files,
+            before=self._columns(replaced) if missed else made.before,
+            after=self._columns(files),
+            missed=len(missed),
+            dead=self._dead(replaced),
+        )
+
+    def _columns(self, files: Iterable[DataFile]) -> dict[str, int]:
+        names = [uris.join(self.dataset.uri, f.path) for f in files]
+        return column_bytes(names, self.dataset.storage_options)
+
+    def _dead(self, files: Iterable[DataFile]) -> int:
+        return sum(f.dead(self.commit.gone) for f in files)
+
+    def _says_more(self) -> bool:
+        """Whether the commit is to keep another layout, or other partitions, than it does."""
+        if self.kept is None:
+            return False
+        said = self.commit.info.get(KEPT)
+        moved = self.partition_by is not None and self.partition_by != self.commit.partition_by
+        return moved or said is None or said["layout"] != self.kept["layout"]
+
+    def _write(self, number: int, task: Task) -> tuple[DataFile, ...]:
+        """Write the live rows of a task's files; returns the new files as a commit holds them."""
+        dataset, commit = self.dataset, self.commit
+        live = sum(f.rows - f.dead(commit.gone) for f in task.files)
+        size = sum(live_bytes(f, commit) for f in task.files)
+        most = target_bytes(self.target, task.layout)
+        # as many rows to a file as give its bytes, judged by what the rows take now; a last file of almost nothing is not made
+        parts = max(1, -(-size // most))
+        sink = DatasetSink(
+            dataset.uri,
+            f"{self.run}-{number // 1000 + 1:03}-{number % 1000:03}",
+            task.partition_by,
+            dataset.storage_options,
+            layout=task.layout,
+            most_rows=max(1, -(-live // parts)) if self._stays(task) else None,
+        )
+        self.sinks.append(sink)
+        rows = dataset.scan(replace(commit, files=task.files), tags=commit.tagged)
+        files = sink.write(rows).files
+        if sum(f.rows for f in files) != live:
+            what = f"{live:,} rows were to be written anew, and {sum(f.rows for f in files):,} were"
+            raise StorageError(
+                what, uri=dataset.uri, fix="nothing was committed; compare the files with the commit log"
+            )
+        if not live:
+            sink.discard()
+            return ()
+        if commit.tagged:
+            files = count_units(dataset.uri, files, commit.schema, task.partition_by, dataset.storage_options)
+        files = find_odd(dataset.uri, files, commit.schema, dataset.storage_options, tagged=commit.tagged)
+        if any(f.blake3 is not None for f in task.files):
+            hashed = [hash_file(uris.join(dataset.uri, f.path), dataset.storage_options) for f in files]
+            files = tuple(replace(f, blake3=digest) for f, digest in zip(files, hashed, strict=True))
+        return files
+
+    def _stays(self, task: Task) -> bool:
+        """Whether all files of a task are in the partition that its new ones will be in."""
+        by = {self.commit.partition_by if f.layout is None else f.layout.partition_by for f in task.files}
+        return by == {task.partition_by} and len({f.path.rpartition("/")[0] for f in task.files}) == 1
+
+    def _publish(
+        self, written: list[tuple[Task, tuple[DataFile, ...]]]
+    ) -> tuple[Commit | None, list[tuple[Task, tuple[DataFile, ...]]]]:
+        """Commit what is still to the point: whose files are part of the latest version, with the same dead rows or more."""
+        for _ in range(_TRIES):
+            latest = self.dataset.read()
+            held = [pair for pair in written if self._holds(pair[0], latest)]
+            if (written and not held) or dict(latest.schema) != dict(self.commit.schema):
+                return None, []
+            made = self._next(latest, held)
+            try:
+                self.dataset.log.append(made)
+            except CommitConflict:
+                continue
+            return made, held
+        raise CommitConflict(
+            "others have committed all the time", uri=self.dataset.uri, fix="run again: nothing of this became visible"
+        )
+
+    def _holds(self, task: Task, latest: Commit) -> bool:
+        there = {f.path: f for f in latest.files}
+        left_out = {u for f in task.files for u in f.units if u in self.commit.gone}
+        same = all(f.path in there and there[f.path].units == f.units for f in task.files)
+        return same and latest.tagged == self.commit.tagged and left_out <= latest.gone
+
+    def _next(self, latest: Commit, held: list[tuple[Task, tuple[DataFile, ...]]]) -> Commit:
+        by = latest.partition_by if self.partition_by is None else self.partition_by
+        # new files stand where the first of those stood that they replace
+        instead: dict[str, tuple[DataFile, ...]] = {}
+        for task, files in held:
+            named = {f.path for f in task.files}
+            first = next(f.path for f in latest.files if f.path in named)
+            instead |= dict.fromkeys(named, ()) | {first: partitioned(files, self.commit.partition_by, by)}
+        kept = partitioned(latest.files, latest.partition_by, by)
+        found = tuple(f for old in kept for f in instead.get(old.path, (old,)))
+        info = {k: v for k, v in latest.info.items() if k != "gates"}
+        info |= {REWRITE: {"of": latest.rows_of, "files": sum(len(t.files) for t, _ in held)}}
+        if self.kept is not None:
+            info[KEPT] = self.kept
+        return replace(
+            latest,
+            version=latest.version + 1,
+            run=self.run,
+            time=self.time,
+            mode=REWRITE,
+            files=found,
+            partition_by=by,
+            info=info,
+            gone=latest.gone & {u for f in found for u in f.units},
+        )

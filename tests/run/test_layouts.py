@@ -1,0 +1,293 @@
+"""Runs choose how an output's files are laid out, keep that, and mend files; incremental runs go on as if nothing had happened."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+import lazypipe as lp
+from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.log import Commit
+from lazypipe.storage.optimizer.layout import Layout
+from lazypipe.storage.optimizer.maintenance import compact, kept_layout, relayout
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def rows(start: int, stop: int) -> pl.DataFrame:
+    return pl.select(id=pl.int_range(start, stop)).with_columns(
+        day=pl.date(2026, 1, 1) + pl.duration(days=pl.col("id") % 9),
+        price=(pl.col("id") * 7_919 % 10_007) / 100,
+        mail=pl.format("user{}@shop.example", pl.col("id") * 31 % 4_001),
+    )
+
+
+class World:
+    """Files that are delivered, and a pipeline over them."""
+
+    def __init__(self, folder: Path, do: list[dict[str, Any]] | None = None, **output: Any) -> None:
+        self.folder = folder
+        (folder / "in").mkdir()
+        self.do = [{"filter": "id >= 0"}] if do is None else do
+        self.output = output
+        self.result: lp.RunResult
+
+    @property
+    def uri(self) -> str:
+        return str(self.folder / "out")
+
+    def deliver(self, name: str, frame: pl.DataFrame) -> None:
+        frame.write_parquet(self.folder / "in" / f"{name}.parquet")
+
+    def plan(self) -> lp.Plan:
+        built = lp.pipeline("p", base=str(self.folder)).source("a", "in/*.parquet")
+        return built.stage("b", "a", do=self.do).output("b", "out", **self.output).build().compile()
+
+    def run(self, **more: Any) -> Commit:
+        self.result = self.plan().run(**more)
+        self.result.raise_for_status()
+        return Dataset(self.uri).read()
+
+    def content(self) -> pl.DataFrame:
+        return lp.scan(self.uri).collect().sort("id")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_a_layout_is_chosen_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lazypipe.run.layouts._LEAST_SECONDS", 20.0)  # on a busy machine too
+    world = World(tmp_path, optimize="storage", workload={"queries": ["SELECT price FROM b WHERE id = 3"]})
+    world.deliver("1", rows(0, 60_000))
+    first = world.run()
+    said = first.info["optimize"]
+    assert (said["goal"], said["rows"]) == ("storage", 60_000)
+    assert said["reasons"]
+    assert said["bytes_per_row"] == pytest.approx(first.bytes / first.rows)
+    plain = World(tmp_path_of(tmp_path, "plain"))
+    plain.deliver("1", rows(0, 60_000))
+    assert first.bytes < 0.9 * plain.run().bytes
+    assert {f.layout for f in first.files} == {kept_layout(first)}
+    assert len(list((tmp_path / "out").glob("*.parquet"))) == len(first.files)  # those of the first writing are gone
+    assert_frame_equal(world.content(), rows(0, 60_000))
+
+    world.deliver("2", rows(60_000, 61_000))
+    second = world.run()
+    assert second.mode == "change"
+    assert second.info["optimize"] == said
+    assert {f.layout for f in second.files} == {kept_layout(first)}
+    assert_frame_equal(world.content(), rows(0, 61_000))
+    third = world.run(full=True)
+    assert third.info["optimize"] == said
+    assert_frame_equal(world.content(), rows(0, 61_000))
+
+
+def tmp_path_of(tmp_path: Path, name: str) -> Path:
+    (tmp_path / name).mkdir()
+    return tmp_path / name
+
+
+def test_another_goal_or_other_columns_are_chosen_for_anew(tmp_path: Path) -> None:
+    world = World(tmp_path, optimize="write")
+    world.deliver("1", rows(0, 20_000))
+    assert world.run().info["optimize"]["goal"] == "write"
+    world.output["optimize"] = "balanced"
+    assert world.run(full=True).info["optimize"]["goal"] == "balanced"
+    world.do.append({"derive": {"double": "price * 2"}})
+    commit = world.run()
+    assert "double" in commit.schema
+    assert commit.info["optimize"]["goal"] == "balanced"
+    assert_frame_equal(world.content(), rows(0, 20_000).with_columns(double=pl.col("price") * 2))
+
+
+def test_what_takes_much_more_than_it_did_is_chosen_for_anew(tmp_path: Path) -> None:
+    world = World(tmp_path, optimize="storage")
+    world.deliver("1", rows(0, 30_000).with_columns(mail=pl.lit("one@shop.example")))
+    before = world.run().info["optimize"]
+    world.deliver("1", rows(0, 30_000).with_columns(mail=pl.col("id").hash(1).cast(pl.String)))
+    after = world.run(full=True).info["optimize"]
+    assert after["bytes_per_row"] > 1.5 * before["bytes_per_row"]
+    assert world.run(full=True).info["optimize"] == after
+
+
+def test_a_small_output_is_left_alone_until_it_is_worth_a_choice(tmp_path: Path) -> None:
+    world = World(tmp_path, optimize="storage")
+    world.deliver("1", rows(0, 10))
+    assert "optimize" not in world.run().info
+    world.deliver("2", rows(10, 30_000))
+    assert world.run().info["optimize"]["goal"] == "storage"
+    assert_frame_equal(world.content(), rows(0, 30_000))
+
+
+def test_gates_partitions_and_quarantine_go_with_a_layout(tmp_path: Path) -> None:
+    world = World(tmp_path, optimize="storage", partition_by=["day"])
+    world.deliver("1", rows(0, 30_000))
+    built = lp.pipeline("p", base=str(tmp_path)).source("a", "in/*.parquet")
+    gate = [
+        {"between": {"column": "id", "min": 5, "action": "quarantine"}},
+        {"unique": {"columns": "id", "action": "fail"}},
+    ]
+    plan = (
+        built.stage("b", "a", gate=gate).output("b", "out", optimize="storage", partition_by=["day"]).build().compile()
+    )
+    result = plan.run()
+    result.raise_for_status()
+    assert (result.gates["b"].good, result.gates["b"].quarantined) == (29_995, 5)
+    commit = Dataset(world.uri).read()
+    assert {f.path.split("/")[0] for f in commit.files} == {f"day=2026-01-0{i}" for i in range(1, 10)}
+    assert {f.layout.partition_by for f in commit.files if f.layout} == {("day",)}
+    assert commit.info["optimize"]["goal"] == "storage"
+    assert_frame_equal(world.content(), rows(5, 30_000))
+    assert not result.warnings
+
+
+def test_rows_that_a_stage_has_sorted_stay_sorted(tmp_path: Path) -> None:
+    world = World(
+        tmp_path, do=[{"sort": "mail"}], optimize="read", workload={"queries": ["SELECT id FROM b WHERE id = 3"]}
+    )
+    world.deliver("1", rows(0, 30_000))
+    commit = world.run()
+    assert commit.info["ordered"] is True
+    kept = kept_layout(commit)
+    assert kept is not None
+    assert kept.sort_by == ()
+    assert lp.scan(world.uri).collect()["mail"].is_sorted()
+    relayout(Dataset(world.uri), Layout(sort_by=("id",), level=5), run="m", time=NOW, goal="read")
+    world.run(full=True)
+    assert lp.scan(world.uri).collect()["mail"].is_sorted()
+
+
+@pytest.mark.parametrize("kind", ["compact", "relayout", "partition"])
+def test_the_next_incremental_run_goes_on_after_a_rewrite(world: World, kind: str) -> None:
+    for i in range(4):
+        world.deliver(str(i), rows(100 * i, 100 * i + 100))
+        before = world.run()
+    rewrite = {
+        "compact": lambda: compact(Dataset(world.uri), run="m", time=NOW),
+        "relayout": lambda: relayout(
+            Dataset(world.uri), Layout(sort_by=("price",), writer="pyarrow"), run="m", time=NOW
+        ),
+        "partition": lambda: relayout(Dataset(world.uri), Layout(), run="m", time=NOW, partition_by=("day",)),
+    }[kind]
+    assert rewrite().version == before.version + 1
+    after = Dataset(world.uri).read()
+    assert after.info["consumed"] == before.info["consumed"]
+    assert (after.units, after.figures) == (before.units, before.figures)
+    world.run()
+    assert [s.status for s in world.result.segments] == ["unchanged"]
+
+    world.deliver("1", rows(1_000, 1_010))  # changes
+    (world.folder / "in" / "2.parquet").unlink()  # goes
+    world.deliver("9", rows(2_000, 2_005))  # comes
+    commit = world.run()
+    assert (commit.mode, world.result.segments[0].written) == ("change", 15)
+    expected = pl.concat([rows(0, 100), rows(300, 400), rows(1_000, 1_010), rows(2_000, 2_005)])
+    assert_frame_equal(world.content(), expected)
+    rewrite()
+    assert_frame_equal(world.content(), expected)
+    world.run()
+    assert [s.status for s in world.result.segments] == ["unchanged"]
+
+
+def test_what_is_folded_goes_on_after_a_rewrite(tmp_path: Path) -> None:
+    do = [{"aggregate": {"by": ["day"], "aggregate": {"n": "count(*)", "total": "sum(id)"}}}]
+    world = World(tmp_path, do=do)
+    world.deliver("1", rows(0, 100))
+    world.run()
+    relayout(Dataset(world.uri), Layout(level=9), run="m", time=NOW)
+    world.deliver("2", rows(100, 200))
+    world.run()
+    assert "1 added" in (world.result.segments[0].why or "")
+    expected = rows(0, 200).group_by("day").agg(n=pl.len(), total=pl.col("id").sum()).sort("day")
+    assert_frame_equal(lp.scan(world.uri).collect().sort("day"), expected, check_dtypes=False)
+
+
+def test_a_rewrite_in_the_middle_of_a_run_does_not_stop_it(world: World) -> None:
+    world.deliver("1", rows(0, 100))
+    world.run()
+    world.deliver("2", rows(100, 200))
+    world.run()
+    world.deliver("3", rows(200, 300))
+    done = []
+
+    def meanwhile(*_: Any) -> None:
+        if not done:
+            done.append(compact(Dataset(world.uri), run="m", time=NOW).version)
+
+    commit = world.run(observer=meanwhile)
+    assert (done, commit.version, commit.mode) == ([3], 4, "change")
+    assert_frame_equal(world.content(), rows(0, 300))
+
+
+def test_who_reads_a_dataset_by_units_sees_no_change_in_a_rewrite(tmp_path: Path) -> None:
+    built = lp.pipeline("p", base=str(tmp_path)).source("a", "in/*.parquet").stage("b", "a", do=[{"filter": "id >= 0"}])
+    plan = built.stage("c", "b", do=[{"derive": {"y": "id * 2"}}]).output("b", "b").output("c", "c").build()
+    (tmp_path / "in").mkdir()
+    for i in range(2):
+        rows(10 * i, 10 * i + 10).write_parquet(tmp_path / "in" / f"{i}.parquet")
+        plan.compile().run().raise_for_status()
+    compact(Dataset(str(tmp_path / "b")), run="m", time=NOW)
+    assert [s.status for s in plan.compile().run().segments] == ["unchanged", "unchanged"]
+
+
+def test_maintenance_is_triggered_by_what_a_run_leaves(tmp_path: Path) -> None:
+    world = World(tmp_path, maintain={"small_files": 3, "keep": 2})
+    for i in range(6):
+        world.deliver(str(i), rows(100 * i, 100 * i + 100))
+        world.run()
+        told = world.result.segments[0].maintained
+        assert bool([t for t in told if "4 files" in t and "became 1" in t]) == (i == 3), told
+    commit = Dataset(world.uri).read()
+    assert len(commit.files) == 3
+    assert len(Dataset(world.uri).log.versions()) == 2
+    assert world.result.to_dict()["segments"][0]["maintained"] == list(world.result.segments[0].maintained)
+    assert_frame_equal(world.content(), rows(0, 600))
+    ledger = lp.ledger(world.plan())
+    assert ledger.verify(datasets=[world.uri]).ok
+
+
+def test_dead_rows_are_taken_out_when_there_are_too_many(tmp_path: Path) -> None:
+    world = World(tmp_path, maintain={"dead_rows": 0.05})
+    for i in range(10):
+        world.deliver(str(i), rows(100 * i, 100 * i + 100))
+    world.run()
+    (world.folder / "in" / "3.parquet").unlink()
+    world.run()
+    assert "100 dead rows left out" in world.result.segments[0].maintained[0]
+    commit = Dataset(world.uri).read()
+    assert (commit.gone, sum(f.rows for f in commit.files)) == (frozenset(), 900)
+
+
+def test_maintenance_that_fails_is_a_warning(tmp_path: Path) -> None:
+    world = World(tmp_path, maintain={"small_files": 1})
+    world.deliver("1", rows(0, 100))
+    first = world.run()
+    (tmp_path / "out" / first.files[0].path).write_bytes(b"broken")
+    world.deliver("2", rows(100, 200))
+    world.run()
+    assert world.result.status == "done"
+    assert world.result.warnings[0].startswith("output 'b' was not maintained: ")
+
+
+def test_what_is_for_datasets_is_refused_for_exports() -> None:
+    for key, given in (("workload", {"access": "scan"}), ("maintain", {"keep": 1})):
+        pipe = lp.pipeline("p").source("a", "/a.parquet", contract={"columns": {"x": "Int64"}})
+        with pytest.raises(lp.DefinitionError, match=f"{key} is for datasets, and this is one csv file"):
+            pipe.output("a", "out.csv", format="csv", **{key: given}).build().compile()
+
+
+def test_a_definition_with_all_of_it_comes_back() -> None:
+    pipe = (
+        lp.pipeline("p").source("a", "/a.parquet")
+        .output("a", "out", optimize="read", workload={"access": "time range", "queries": ["SELECT x FROM a", {"sql": "SELECT y FROM a", "weight": 2}]}, maintain={"small_files": 5, "dead_rows": 0.3, "keep": 7})
+        .build()
+    )  # fmt: skip
+    assert lp.Pipeline.from_yaml(pipe.to_yaml()) == pipe
+    assert lp.Pipeline.from_json(pipe.to_json()).outputs["a"].maintain["dead_rows"] == 0.3

@@ -1,0 +1,139 @@
+"""``lp.optimize`` and its commands, from outside."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import lazypipe as lp
+from lazypipe.__main__ import main
+from lazypipe.storage.dataset import Dataset
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def rows(start: int, stop: int) -> pl.DataFrame:
+    return pl.select(id=pl.int_range(start, stop)).with_columns(
+        day=pl.col("id") % 5, price=pl.col("id") * 7_919 % 10_007 / 4
+    )
+
+
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
+    (tmp_path / "in").mkdir()
+    for i in range(3):
+        rows(5_000 * i, 5_000 * i + 5_000).write_parquet(tmp_path / "in" / f"{i}.parquet")
+        plan(tmp_path).run().raise_for_status()
+    return str(tmp_path / "out")
+
+
+def plan(folder: Path) -> lp.Plan:
+    built = lp.pipeline("p", base=str(folder)).source("a", "in/*.parquet").stage("b", "a", do=[{"filter": "id >= 0"}])
+    return built.output("b", "out").build().compile()
+
+
+def reader(folder: Path) -> Path:
+    file = folder / "reader.yaml"
+    text = "version: 1\nname: reader\nsources: {s: {uri: out, format: dataset}}\nstages: {t: {from: s, do: [{filter: id = 7}]}}\noutputs: {t: {to: t}}\n"
+    file.write_text(text)
+    return file
+
+
+def test_a_dataset_is_written_anew_for_a_goal(uri: str, tmp_path: Path) -> None:
+    before = Dataset(uri).read()
+    asked = lp.optimize.workload(
+        uri, [lp.load(reader(tmp_path)).compile()], queries=["SELECT price FROM self WHERE day = 3"]
+    )
+    assert [(q.name, dict(q.filters)) for q in asked.queries] == [
+        ("SELECT price FROM self WHERE day = 3", {"day": "equal"}),
+        ("reader/t", {"id": "equal"}),
+    ]
+    made = lp.optimize.rewrite(uri, "storage", workload=asked, now=NOW)
+    after = Dataset(uri).read()
+    assert (made.version, after.time, after.rows_of, after.info["optimize"]["goal"]) == (4, NOW, 3, "storage")
+    assert after.info["optimize"]["reasons"] == list(made.reasons) != []
+    assert after.bytes < before.bytes
+    assert lp.scan(uri).collect().sort("id").equals(rows(0, 15_000))
+    result = plan(tmp_path).run()
+    assert [s.status for s in result.segments] == ["unchanged"]
+    found = lp.ledger(plan(tmp_path)).verify(datasets=[uri])
+    assert found.ok
+    assert f"version 4 was written anew by '{after.run}', outside of any run, with the rows of version 3" in str(
+        found.warnings[0]
+    )
+
+
+def test_a_rewrite_with_other_rows_is_not_taken_for_one(uri: str, tmp_path: Path) -> None:
+    lp.optimize.compact(uri)
+    dataset = Dataset(uri)
+    latest = dataset.read()
+    from dataclasses import replace
+
+    forged = replace(latest, version=5, run="x", files=(replace(latest.files[0], rows=1, units={}),))
+    dataset.log.append(forged)
+    found = lp.ledger(plan(tmp_path)).verify(datasets=[uri])
+    assert [p.what for p in found.problems] == ["version 5 was committed by run 'x', which the ledger does not know"]
+    lp.vacuum(uri, keep=1)
+    assert lp.ledger(plan(tmp_path)).verify(datasets=[uri]).ok  # nothing to compare with any more
+    (tmp_path / "out.commits" / f"{5:020}.json").write_text("{")
+    assert not lp.ledger(plan(tmp_path)).verify(datasets=[uri]).ok
+
+
+def test_a_layout_of_ones_own(uri: str) -> None:
+    made = lp.optimize.rewrite(uri, lp.optimize.Layout(level=15, sort_by=("price",)), partition_by=["day"])
+    assert made.layout == lp.optimize.Layout(level=15, sort_by=("price",))
+    assert {f.path.split("/")[0] for f in Dataset(uri).read().files} == {f"day={i}" for i in range(5)}
+    assert lp.optimize.rewrite(uri, made.layout, dry_run=True).tasks == ()
+    assert len(lp.optimize.rewrite(uri, made.layout, every=True).written) == 5
+    assert lp.scan(uri).collect().sort("id").equals(rows(0, 15_000))
+
+
+def test_what_is_wrong_is_told(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(lp.LazypipeError, match="there is no goal 'storag'; did you mean 'storage'"):
+        lp.optimize.rewrite(uri, "storag")  # type: ignore[arg-type]
+    with pytest.raises(lp.LazypipeError, match="query 2: unknown column 'prize'; did you mean 'price'"):
+        lp.optimize.workload(uri, queries=["SELECT id FROM self", "SELECT prize FROM self"])
+    for call in (lp.optimize.rewrite, lp.optimize.compact, lp.optimize.workload):
+        with pytest.raises(lp.StorageError, match="there is no dataset here"):
+            call(str(tmp_path / "nowhere"))  # type: ignore[operator]
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, str, str]:
+    code = main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_commands(uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "compact", uri, "--dry-run")
+    assert (code, err.startswith(f"{uri}: would write 3 files anew")) == (0, True)
+    assert out.startswith(f"# Plan of {uri}\n")
+    assert Dataset(uri).read().version == 3
+    code, out, err = run(capsys, "compact", uri, "--target", 10_000_000, "--json")
+    assert (code, json.loads(out)["files"]) == (0, [3, 1])
+    code, out, err = run(capsys, "compact", uri)
+    assert (code, out, err) == (0, "", f"{uri}: nothing to do\n")
+    code, out, err = run(
+        capsys,
+        "optimize",
+        uri,
+        "--goal",
+        "read",
+        "--pipeline",
+        reader(tmp_path),
+        "--partition-by",
+        "day",
+        "--budget",
+        5,
+    )
+    assert code == 0
+    assert "| column | bytes before | bytes after | change |" in out
+    assert err.startswith(f"{uri}: version 5: 1 files (")
+    assert Dataset(uri).read().partition_by == ("day",)
+    code, out, err = run(capsys, "optimize", tmp_path / "nowhere")
+    assert (code, "there is no dataset here" in err) == (3, True)
