@@ -13,12 +13,13 @@ import polars as pl
 
 from lazypipe.errors import LazypipeError, nearest
 from lazypipe.storage.optimizer.advice import Advice, Reason, listed, order_name, told_form, why
-from lazypipe.storage.optimizer.candidates import encodings_for, forms_for
+from lazypipe.storage.optimizer.candidates import forms_for
 from lazypipe.storage.optimizer.choice import GOALS, Goal, Limits, Option, choose
 from lazypipe.storage.optimizer.form import Form
 from lazypipe.storage.optimizer.form_numbers import Cast
 from lazypipe.storage.optimizer.forms import owner
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
+from lazypipe.storage.optimizer.options import base_layout, measured_options
 from lazypipe.storage.optimizer.order import ordered, with_bounds
 from lazypipe.storage.optimizer.profile import profile_sample
 from lazypipe.storage.optimizer.pruning import reached
@@ -31,8 +32,6 @@ __all__ = ["Advice", "Reason", "advise"]
 
 Writer = Literal["polars", "pyarrow"]
 
-_LEVEL = 3
-"""Level of zstd that ways are compared at: Polars' own. That of pyarrow is 1."""
 _TRIED: Mapping[Goal, tuple[tuple[str, int | None], ...]] = {
     "storage": (("zstd", 9),),
     "balanced": (("zstd", 6),),
@@ -45,12 +44,13 @@ _WORTH = 0.98
 _ORDER_WORTH = 0.95
 _PRUNES = 0.67
 """Which part of what readers read is left at most, for an order to be worth it."""
-_SAME = 1.01
-"""How much larger a column may be without compression, to be left without."""
 _GROUP = 122_880
 _GROUPS: Mapping[str, int] = {"point lookup": 16_384, "time range": 65_536}
 _FILE_BYTES = 256 << 20
 _ATTEMPTS = 4
+_ROWS_PER_SECOND = 50_000
+"""Rows that a second is enough to profile and to try the likeliest ways of."""
+_FEWEST = 10_000
 _PARTITIONS = 200
 _PARTITION_BYTES = 32 << 20
 
@@ -64,7 +64,7 @@ def advise(
     sample: int = ROWS,
     partition_by: Sequence[str] | None = None,
     writers: Sequence[Writer] | None = None,
-    clock: Clock = time.perf_counter,
+    clock: Clock = time.process_time,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Advice:
     """Advise how the rows of a frame, a dataset, or Parquet files at a URI are best kept.
@@ -79,7 +79,8 @@ def advise(
     workload
         What readers ask: which columns they filter decides on order, row groups and partitions.
     budget
-        Seconds after which nothing more is tried; then the advice is the best of what was. Default: no end.
+        Seconds after which nothing more is tried; then the advice is the best of what was. A small one makes the sample
+        smaller too. Default: no end.
     sample
         About how many rows to try with.
     partition_by
@@ -87,7 +88,8 @@ def advise(
     writers
         Who may write: ``polars``, ``pyarrow``. Default: both, if pyarrow is installed.
     clock
-        Tells the time, in seconds.
+        Tells the time, in seconds. Default: that of the processor in this process, which other work on the machine does not
+        disturb.
 
     Raises
     ------
@@ -109,6 +111,8 @@ def advise(
     if wrong := [w for w in writers or () if w not in known]:
         raise LazypipeError(f"there is no writer {wrong[0]!r}; {nearest(wrong[0], known, 'writers')}")
     bench = Bench(clock, budget)
+    if budget is not None:
+        sample = min(sample, max(round(budget * _ROWS_PER_SECOND), _FEWEST))
     taken = take_sample(data, sample, storage_options)
     for name in partition_by or ():
         if name not in taken.frame.columns:
@@ -142,6 +146,7 @@ class _Adviser:
         self.profile = profile_sample(replace(sample, frame=self.frame))
         self.writers = [w for w in writers if w == "polars" or writable(self.frame.schema)] or ["polars"]
         self.limits: Limits = GOALS[goal]
+        self.filtered = self.workload.weights("filters") if self.workload.queries else {}
         self.reasons: list[Reason] = []
 
     def advice(self) -> Advice:
@@ -205,23 +210,9 @@ class _Adviser:
     def _columns(self, frame: pl.DataFrame, default: Cost, plain: Mapping[str, int]) -> Layout:
         """Choose each column's form and encodings."""
         names = sorted(frame.columns, key=lambda n: -plain[n])
-        found: dict[str, dict[str, list[Option]]] = {w: {} for w in self.writers}
-        base = Cost()
-        for name in names:
-            # the plain way is measured first for every column: it is what all others are compared with
-            for writer in self.writers:
-                option = self._option(frame, name, None, writer, tried=writer == "pyarrow" and not self.bench.over)
-                found[writer][name] = [option]
-                base += option.cost if writer == self.writers[0] else Cost()
-        for name in names:
-            for form in forms_for(self.profile[name], self.profile, frame):
-                if self.bench.over:
-                    break
-                widens = isinstance(form, Cast) and form.widens(frame.schema[name])
-                if self._prunes(name) and not widens:
-                    continue  # filters on it are to skip row groups
-                for writer in self.writers:
-                    found[writer][name].append(self._option(frame, name, form, writer, tried=writer == "pyarrow"))
+        forms = {n: self._forms(n, frame) for n in names}
+        found = measured_options(frame, forms, self.writers, self.bench)
+        base = sum((options[0].cost for options in found[self.writers[0]].values()), Cost())
         layouts = [self._within(found[w], base, default, w, frame) for w in self.writers]
         best, cost = min(
             layouts, key=lambda pair: (self._excess(pair[1], default), getattr(pair[1], self.limits.least))
@@ -233,45 +224,12 @@ class _Adviser:
             self._note(None, f"written by {best.writer}", saved)
         return best
 
-    def _prunes(self, name: str) -> bool:
-        return self.workload.weights("filters").get(name, 0) > 0 if self.workload.queries else False
-
-    def _option(self, frame: pl.DataFrame, name: str, form: Form | None, writer: str, *, tried: bool) -> Option:
-        """Measure a column in a form, with the best encodings for what then stands in the file."""
-        inside, cost, odd = frame.select(name), Cost(), False
-        if form is not None:
-            inside, cost, odd = self.bench.transformed(frame, name, form)
-        encodings, codecs = [], []
-        for part in inside.columns:
-            column = inside.select(part)
-            aside = form is not None and part == inside.columns[-1]
-            best, encoding, codec = self._encoded(column, writer, tried=tried and not (aside and not odd))
-            # the column with what does not fit is not read where there is nothing in it
-            cost += Cost(best.bytes, best.write, best.read) if not aside or odd else Cost(best.bytes, best.write)
-            encodings += [(part, encoding)] if encoding else []
-            codecs += [(part, codec)] if codec else []
-        option = Option(form, cost, tuple(encodings), tuple(codecs))
-        how = "plain" if form is None else told_form(form)
-        told = f", {listed(dict(encodings))}" if encodings else ""
-        self.bench.trials.append(Trial(name, f"{how}, {writer}{told}", cost))
-        return option
-
-    def _encoded(
-        self, column: pl.DataFrame, writer: str, *, tried: bool
-    ) -> tuple[Cost, str | None, tuple[str, int | None] | None]:
-        """Return the cost of a column as it stands, in its best encoding, and what that is; None where it is the writer's own."""
-        (name,), least = column.columns, self.limits.least
-        base = _base(writer)
-        if not tried:
-            return self.bench.stored(column, base), None, None
-        costs = {}
-        for encoding in encodings_for(column.schema[name]):
-            costs[encoding] = self.bench.stored(column, replace(base, encodings={name: encoding}))
-        own = next(iter(costs))
-        best = min(costs, key=lambda e: (getattr(costs[e], least), costs[e].bytes))
-        raw = self.bench.stored(column, replace(base, encodings={name: best}, codecs={name: ("uncompressed", None)}))
-        codec = ("uncompressed", None) if raw.bytes <= _SAME * costs[best].bytes else None
-        return raw if codec else costs[best], None if best == own else best, codec
+    def _forms(self, name: str, frame: pl.DataFrame) -> list[Form]:
+        """Return the forms to try; of a column that is filtered only those with which a filter skips row groups."""
+        found = forms_for(self.profile[name], self.profile, frame)
+        if name in self.filtered:
+            return [f for f in found if isinstance(f, Cast) and f.widens(frame.schema[name])]
+        return found
 
     def _within(
         self, options: Mapping[str, Sequence[Option]], base: Cost, default: Cost, writer: str, frame: pl.DataFrame
@@ -329,7 +287,7 @@ class _Adviser:
     def _orders(self) -> Iterator[tuple[tuple[str, ...], Literal["linear", "hilbert"]]]:
         """Yield orders to try: the columns that queries filter most, and those that others are clustered by."""
         flat = [n for n, t in self.frame.schema.items() if not t.is_nested()]
-        filtered = [n for n in self.workload.weights("filters") if n in flat][:3] if self.workload.queries else []
+        filtered = [n for n in self.filtered if n in flat][:3]
         for name in filtered:
             yield (name,), "linear"
         for pair in pairwise(filtered):
@@ -354,8 +312,16 @@ class _Adviser:
 
     # codec, sizes, partitions
 
+    def _last(self, layout: Layout) -> Cost:
+        """Return what a layout costs: what was measured last of all columns, unless rows were put in order since."""
+        if layout.sort_by:
+            return self.bench.whole(self.frame, layout, f"ordered by {order_name(layout)}")[0]
+        return next(
+            t.cost for t in reversed(self.bench.trials) if t.column is None and t.how == f"chosen, {layout.writer}"
+        )
+
     def _codec(self, layout: Layout, default: Cost) -> Layout:
-        best, (cost, _) = layout, self.bench.whole(self.frame, layout, "before codecs")
+        best, cost = layout, self._last(layout)
         for codec, level in _TRIED[self.goal]:
             if self.bench.over:
                 break
@@ -394,7 +360,7 @@ class _Adviser:
         if self.partition_by is not None:
             return replace(layout, partition_by=self.keys)
         size = self.bench.trials[-1].cost.bytes * self.sample.scale
-        for name, weight in self.workload.weights("filters").items() if self.workload.queries else ():
+        for name, weight in self.filtered.items():
             column = next((c for c in self.profile.columns if c.name == name), None)
             if column is None or column.distinct is None or column.nulls or weight < 0.5 or column.dtype.is_float():
                 continue
@@ -408,13 +374,9 @@ class _Adviser:
         return layout
 
 
-def _base(writer: str) -> Layout:
-    return DEFAULT if writer == "polars" else Layout(writer="pyarrow", level=_LEVEL)
-
-
 def _layout(chosen: Mapping[str, Option], writer: str, frame: pl.DataFrame) -> Layout:
     return replace(
-        _base(writer),
+        base_layout(writer),
         forms={n: o.form for n in frame.columns if (o := chosen[n]).form is not None},
         encodings=dict(e for n in frame.columns for e in chosen[n].encodings),
         codecs=dict(c for n in frame.columns for c in chosen[n].codecs),

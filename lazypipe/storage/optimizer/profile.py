@@ -180,7 +180,7 @@ class Profile:
         for c in self.columns:
             sizes = ", ".join(f"{e} {n:,}" for e, n in (c.encodings or {}).items())
             cells = (
-                c.name,
+                c.name.replace("|", "\\|"),
                 dtype_name(c.dtype),
                 f"{c.nulls:,}",
                 "" if c.distinct is None else f"{c.distinct:,}",

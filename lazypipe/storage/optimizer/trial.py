@@ -16,7 +16,7 @@ from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.order import ordered
 from lazypipe.storage.optimizer.writing import BatchWriter, polars_options
 
-__all__ = ["Bench", "Clock", "Cost", "Trial", "write_bytes"]
+__all__ = ["Bench", "Clock", "Cost", "Trial", "chunk_bytes", "write_bytes"]
 
 Clock: TypeAlias = Callable[[], float]
 """Seconds from some moment on, as ``time.perf_counter`` gives them."""
@@ -111,7 +111,7 @@ class Bench:
     def best_of(self, action: Callable[[], Any]) -> tuple[Any, float]:
         """Return what an action gives, and the seconds that it takes at its best."""
         least = None
-        for _ in range(_REPEATS):
+        for _ in range(_REPEATS if self._end is None else 1):
             start = self._clock()
             made = action()
             taken = self._clock() - start
@@ -144,23 +144,29 @@ class Bench:
         return inside.drop(form.needs), Cost(0, write, read), odd
 
     def whole(self, frame: pl.DataFrame, layout: Layout, how: str) -> tuple[Cost, dict[str, int]]:
-        """Measure all columns in a layout, from the frame to the file and back; also return the bytes of each."""
+        """Measure all columns in a layout, from the frame to the file and back; also return the bytes of each.
+
+        What it takes with no rows at all, such as to plan the query, does not grow with them and is not counted.
+        """
+        cost, sizes = self._whole(frame, layout)
+        empty, _ = self._whole(frame.clear(), layout)
+        cost = Cost(cost.bytes, max(cost.write - empty.write, 0.0), max(cost.read - empty.read, 0.0))
+        self.trials.append(Trial(None, how, cost))
+        return cost, sizes
+
+    def _whole(self, frame: pl.DataFrame, layout: Layout) -> tuple[Cost, dict[str, int]]:
         forms = layout.forms
-        inside = physical(frame.lazy(), frame.schema, forms).collect()
-        odd = _odd(inside, forms)
+        odd = _odd(physical(frame.lazy(), frame.schema, forms).collect(), forms)
 
         def write() -> bytes:
             rows = physical(ordered(frame.lazy(), layout, frame.schema, _NAME), frame.schema, forms)
             return write_bytes(rows.collect(engine="streaming"), layout)
 
         data, seconds = self.best_of(write)
-        scan = pl.scan_parquet(io.BytesIO(data), glob=False)
-        back = restore(scan, frame.schema, forms, odd=odd)
+        back = restore(pl.scan_parquet(io.BytesIO(data), glob=False), frame.schema, forms, odd=odd)
         _, read = self.best_of(lambda: back.collect(engine="streaming"))
         sizes = chunk_bytes(data)
-        cost = Cost(sum(sizes.values()), seconds, read)
-        self.trials.append(Trial(None, how, cost))
-        return cost, sizes
+        return Cost(sum(sizes.values()), seconds, read), sizes
 
 
 def _odd(inside: pl.DataFrame, forms: Mapping[str, Form]) -> Collection[str]:
