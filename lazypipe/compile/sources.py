@@ -88,13 +88,16 @@ class BoundSource:
         """
         return self.looked_at(self.listing())
 
-    def listing(self, admit: Callable[[Snapshot], Snapshot] = lambda found: found) -> Snapshot:
+    def listing(
+        self, admit: Callable[[Snapshot], Snapshot] = lambda found: found, *, patient: bool = False
+    ) -> Snapshot:
         """List the source as it is now, and look into no file; raises SourceError if there is nothing to read.
 
-        ``admit`` takes out files that are not whole, before any of them can be taken for corrupt.
+        ``admit`` takes out files that are not whole, before any of them can be taken for corrupt. With ``patient`` there may be no
+        file at all.
         """
         try:
-            return self.listed(admit)
+            return self.listed(admit, patient=patient)
         except SourceError as error:
             raise self.located(error) from None  # the first one may hold a secret
 
@@ -110,7 +113,7 @@ class BoundSource:
             raise self.located(error) from None
         return found
 
-    def listed(self, admit: Callable[[Snapshot], Snapshot] = lambda found: found) -> Snapshot:
+    def listed(self, admit: Callable[[Snapshot], Snapshot] = lambda found: found, *, patient: bool = False) -> Snapshot:
         """Return the files that are there, those left out whose ends show that they are corrupt."""
         if self.reader.format == "dataset":
             dataset = Dataset(self.patterns[0], self.reader.storage_options)
@@ -120,10 +123,11 @@ class BoundSource:
                     "there is no dataset here", uri=self.patterns[0], fix="run the pipeline that writes it"
                 )
             return Snapshot(dataset.files(commit), commit)
-        files = expand(self.patterns, self.reader.storage_options, endings=FORMATS[self.reader.format])
+        endings = FORMATS[self.reader.format]
+        files = expand(self.patterns, self.reader.storage_options, endings=endings, patient=patient)
         if self.intake.expect is not None:
             files = tuple(f for f in files if not self.intake.expect.is_beside(f.uri))
-            if not files:
+            if not files and not patient:
                 what = "there are markers and manifests only, and no data file"
                 raise SourceError(what, uri=self.patterns[0], fix="deliver the data, or check marker and manifest")
         found = admit(Snapshot(files))
@@ -280,6 +284,16 @@ class BoundSource:
         if snapshot.commit is not None:
             return {}
         return {f.uri: why for file in snapshot.files for f, why in damaged([file], self.reader, self._own(file))}
+
+    def count(self, file: FileInfo) -> int:
+        """Return the rows of one file; of one that cannot be read, 0: whoever reads its rows will say so."""
+        try:
+            one = self.looked_at(Snapshot((file,)))
+            return int(self.scan(one).select(pl.len()).collect(engine="streaming").item())
+        except BaseException as error:
+            if not (is_engine_error(error) or isinstance(error, SourceError)):
+                raise
+            return 0
 
     def culprit(self, snapshot: Snapshot) -> SourceError | None:
         """Return the error that names the first file which cannot be read as the contract says, None if all can."""

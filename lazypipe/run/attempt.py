@@ -102,6 +102,7 @@ class Attempt:
             bytes=now.bytes,
             files=len(now.files),
             written=written.rows,
+            left=self.work.left,
             why=self.work.why or None,
             seconds=time.perf_counter() - started,
             gates=gates,

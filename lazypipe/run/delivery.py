@@ -6,6 +6,8 @@ whole once is not doubted, so that no row of it is lost when an output is made a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
@@ -21,17 +23,26 @@ from lazypipe.storage import uri as uris
 __all__ = ["listing"]
 
 
-def listing(plan: CompiledPipeline, source: BoundSource, now: datetime) -> Snapshot:
+def listing(plan: CompiledPipeline, source: BoundSource, now: datetime, *, patient: bool = False) -> Snapshot:
     """List a source as it is now, without the files that wait; ``now`` is what they must have settled by.
+
+    Where files are waited for, or their rows stay when they are gone, there may be none; and anywhere if the caller is ``patient``.
 
     Raises
     ------
     SourceError
         If there is nothing, if a delivery is not whole and is to be, or if what must come with files cannot be read.
     """
-    if source.intake.expect is None and not source.intake.settle:
-        return source.listing()
-    return source.listing(partial(_admitted, plan, source, now))
+    intake = source.intake
+    delivered = intake.expect is not None or bool(intake.settle)
+    patient = patient or (delivered and intake.on_partial == "wait") or intake.on_removed == "ignore"
+    if not delivered:
+        found = source.listing(patient=patient)
+    else:
+        found = source.listing(partial(_admitted, plan, source, now), patient=patient)
+    if found.files or found.commit is not None or found.awaited or found.corrupt:
+        return found
+    return replace(found, awaited=f"waiting for {_shower(plan, source)(source.patterns[0])}")
 
 
 def _admitted(plan: CompiledPipeline, source: BoundSource, now: datetime, found: Snapshot) -> Snapshot:
@@ -59,13 +70,15 @@ def _admitted(plan: CompiledPipeline, source: BoundSource, now: datetime, found:
     return Snapshot(files, waiting=waiting, awaited=_awaited(plan, source, delivery, left))
 
 
+def _shower(plan: CompiledPipeline, source: BoundSource) -> Callable[[str], str]:
+    """Return what shows URIs as they are to be read: from the definition's folder, without secrets."""
+    root = f"{folder_of(uris.resolve('x', plan.pipeline.base))}/"
+    return lambda uri: source.redact(uri.removeprefix(root))
+
+
 def _awaited(plan: CompiledPipeline, source: BoundSource, delivery: Delivery, left: set[str]) -> str:
     """Return in words what is waited for: the first thing, and how many more there are."""
-    root = f"{folder_of(uris.resolve('x', plan.pipeline.base))}/"
-
-    def show(uri: str) -> str:
-        return source.redact(uri.removeprefix(root))
-
+    show = _shower(plan, source)
     all_said, said = {*delivery.waiting.values()}, {delivery.waiting[uri] for uri in left}
     # one that holds no file back by itself, as of a manifest that cannot be understood, explains the others
     told = [p.awaited(show) for p in delivery.partial if p.why in said or p.why not in all_said]
