@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, get_args
 
@@ -36,7 +37,7 @@ from lazypipe.records.transport import Transport
 from lazypipe.run import replay as replays
 from lazypipe.run import trace as traces
 from lazypipe.run.context import Observer
-from lazypipe.run.delivery import listing
+from lazypipe.run.delivery import listing, whole
 from lazypipe.run.executor import execute
 from lazypipe.run.maintenance import vacuum_pipeline
 from lazypipe.run.replay import ReplayResult
@@ -134,9 +135,9 @@ class Pipeline(model.Pipeline):
         SourceError
             If the schema of a source cannot be read.
         """
-        compiled = compile_pipeline(
-            self, {**(params or {}), **more}, now=now or datetime.now(UTC), env=env, allow=allow
-        )
+        moment = now or datetime.now(UTC)
+        values = {**(params or {}), **more}
+        compiled = compile_pipeline(self, values, now=moment, env=env, allow=allow, admit=partial(whole, moment))
         return Plan(**{f.name: getattr(compiled, f.name) for f in fields(compiled)})
 
 

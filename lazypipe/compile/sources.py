@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, cast
 
 import polars as pl
@@ -365,8 +366,16 @@ class BoundSource:
         return self.reader.format in ("csv", "ndjson")
 
 
-def bind(name: str, source: Source, base: str, env: Mapping[str, str]) -> BoundSource:
+def bind(
+    name: str,
+    source: Source,
+    base: str,
+    env: Mapping[str, str],
+    admit: Callable[[BoundSource, Snapshot], Snapshot] = lambda _, found: found,
+) -> BoundSource:
     """Resolve a source's URIs, format, contract and schema.
+
+    ``admit`` takes out files that are not whole yet; they are looked into only if nothing else would tell the columns.
 
     Raises
     ------
@@ -378,7 +387,7 @@ def bind(name: str, source: Source, base: str, env: Mapping[str, str]) -> BoundS
     at: Path = ("sources", name)
     patterns, options, redact = _expand(source, base, env, at)
     try:
-        return _bind(name, source, patterns, options, redact, at)
+        return _bind(name, source, patterns, options, redact, at, admit)
     except Fault as fault:
         raise Fault(redact(fault.what), fault.fix, fault.path) from None
 
@@ -390,6 +399,7 @@ def _bind(
     options: Mapping[str, Any],
     redact: uris.Redactor,
     at: Path,
+    admit: Callable[[BoundSource, Snapshot], Snapshot],
 ) -> BoundSource:
     form = source.format or _guess(patterns, options, at)
     contract = read_contract(source.contract, (*at, "contract"))
@@ -405,7 +415,10 @@ def _bind(
         name, patterns, reader, redact, on_corrupt=action, intake=intake, declares=bool(contract.columns)
     )
     try:
-        snapshot = bound.look(bound.listed(), first=not contract.adapts)
+        listed = bound.listed(partial(admit, bound))
+        if not listed.files and listed.waiting and not contract.columns:
+            listed = bound.listed()
+        snapshot = bound.look(listed, first=not contract.adapts)
     except SourceError as error:
         if not contract.columns:
             raise bound.located(error) from None
@@ -419,7 +432,7 @@ def _bind(
     schema = pl.Schema({**{t.name: t.dtype for t in shape.targets}, **keys})
     bound = replace(bound, schema=schema, shape=shape if contract.adapts else None)
     if bound.shape is not None and snapshot.files:
-        snapshot = bound.snapshot()  # so that a file which breaks the contract is told now
+        snapshot = bound.looked_at(snapshot)  # so that a file which breaks the contract is told now
     for key, names in (
         ("event_time", [source.event_time] if source.event_time else []),
         ("key", source.key),

@@ -25,7 +25,7 @@ from lazypipe.incremental.hashing import hasher, prefix_hasher
 from lazypipe.incremental.stamps import moment_of
 from lazypipe.incremental.state import Consumed, ConsumedFile, State
 from lazypipe.plan.fingerprint import Fingerprint, digest
-from lazypipe.spec.model import NOTHING
+from lazypipe.spec.model import NOTHING, Output
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import FileInfo
@@ -253,12 +253,12 @@ def decide(
     return replace(work, commit=commit, version=0 if commit is None else commit.version)
 
 
-def consumed_before(plan: CompiledPipeline, source: str) -> tuple[ConsumedFile, ...]:
-    """Return the files of a source that outputs of the pipeline were made of, as they were then."""
+def consumed_before(outputs: Mapping[str, Output], source: str) -> tuple[ConsumedFile, ...]:
+    """Return the files of a source that outputs were made of, as they were then."""
     found: dict[ConsumedFile, None] = {}
-    for output in [o for o in plan.outputs.values() if o.format == "dataset"]:
+    for output in [o for o in outputs.values() if o.format == "dataset"]:
         with suppress(LazypipeError):  # what is damaged is told when the output is decided upon
-            before = _Before.of(Dataset(output.to, output.storage_options).latest(), plan.redact(output.to))
+            before = _Before.of(Dataset(output.to, output.storage_options).latest(), output.to)
             if before is not None and source in before.state.sources:
                 found |= dict.fromkeys(before.state.sources[source].files)
     return tuple(found)
@@ -324,6 +324,10 @@ class _Decision:
             why = "made anew, as asked for" if self.full else unknown
         elif not (changed := plan.changes(before.fingerprint)).same or before.layout != self._layout():
             why = f"the definition changed: {changed if not changed.same else 'partitions, or rules ahead of it'}"
+        elif self._is_renamed(before, {leaf.name for leaf in (*fixed, *driving)}):
+            why = (
+                "the definition changed: sources or stages have other names, by which is kept what was read and counted"
+            )
         elif news:
             why = "; ".join(news)
         elif self.judge_again and any(self.plan.looks_at_the_clock(n) for n in self._judged()):
@@ -356,6 +360,9 @@ class _Decision:
         return Work(
             "units", said, self._reading(driving, new), gone, tallies, figures, self.strategy.cut, info, left=left
         )
+
+    def _is_renamed(self, before: _Before, leaves: set[str]) -> bool:
+        return before.state.sources.keys() != leaves or not before.tallies.keys() <= {*self.segment.nodes}
 
     def _judged(self) -> set[str]:
         """Return the nodes whose gates judge in a run for this output: also those of what is kept for that run only."""

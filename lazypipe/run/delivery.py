@@ -6,7 +6,7 @@ whole once is not doubted, so that no row of it is lost when an output is made a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -17,10 +17,11 @@ from lazypipe.incremental.delivery import Delivery, deliver, refuse_partial
 from lazypipe.incremental.state import Consumed
 from lazypipe.incremental.store import Store, folder_of
 from lazypipe.incremental.work import consumed_before
-from lazypipe.spec.model import freeze
+from lazypipe.spec.model import Output, freeze
 from lazypipe.storage import uri as uris
+from lazypipe.storage.files import FileInfo
 
-__all__ = ["listing"]
+__all__ = ["listing", "whole"]
 
 
 def listing(plan: CompiledPipeline, source: BoundSource, now: datetime, *, patient: bool = False) -> Snapshot:
@@ -45,29 +46,47 @@ def listing(plan: CompiledPipeline, source: BoundSource, now: datetime, *, patie
     return replace(found, awaited=f"waiting for {_shower(plan, source)(source.patterns[0])}")
 
 
+def whole(now: datetime, outputs: Mapping[str, Output], source: BoundSource, found: Snapshot) -> Snapshot:
+    """Return what was listed of a source without the files that wait, as far as that can be told without hashing any."""
+    if source.intake.expect is None and not source.intake.settle:
+        return found
+    _, waiting = _told_apart(outputs, source, now, found, hashing=False)
+    return _without(found, waiting)
+
+
 def _admitted(plan: CompiledPipeline, source: BoundSource, now: datetime, found: Snapshot) -> Snapshot:
-    intake = source.intake
-    before = consumed_before(plan, source.name)
+    delivery, waiting = _told_apart(plan.outputs, source, now, found, hashing=True)
+    if waiting or not delivery.waiting:
+        refuse_partial(delivery, source.intake, source.name)
+    if not waiting:
+        return found
+    awaited = _awaited(plan, source, delivery, {f.uri for f in waiting})
+    return replace(_without(found, waiting), awaited=awaited)
+
+
+def _without(found: Snapshot, waiting: tuple[FileInfo, ...]) -> Snapshot:
+    left = {f.uri for f in waiting}
+    return Snapshot(tuple(f for f in found.files if f.uri not in left), waiting=waiting)
+
+
+def _told_apart(
+    outputs: Mapping[str, Output], source: BoundSource, now: datetime, found: Snapshot, *, hashing: bool
+) -> tuple[Delivery, tuple[FileInfo, ...]]:
+    """Return what a delivery lacks, and the files that wait because of that: not those that were taken in once."""
+    before = consumed_before(outputs, source.name)
     delivery = deliver(
         found.files,
-        intake,
+        source.intake,
         now=now,
         patterns=source.patterns,
         store=Store(freeze(source.reader.storage_options)),
         before=Consumed("files", before),
         name=source.redact,
+        hashing=hashing,
     )
     same = {(f.uri, f.size, f.stamp) for f in before if f.stamp is not None}
-    waiting = tuple(
-        f for f in found.files if f.uri in delivery.waiting and (source.redact(f.uri), f.size, f.stamp) not in same
-    )
-    if waiting or not delivery.waiting:
-        refuse_partial(delivery, intake, source.name)
-    if not waiting:
-        return found
-    left = {f.uri for f in waiting}
-    files = tuple(f for f in found.files if f.uri not in left)
-    return Snapshot(files, waiting=waiting, awaited=_awaited(plan, source, delivery, left))
+    waiting = (f for f in found.files if f.uri in delivery.waiting)
+    return delivery, tuple(f for f in waiting if (source.redact(f.uri), f.size, f.stamp) not in same)
 
 
 def _shower(plan: CompiledPipeline, source: BoundSource) -> Callable[[str], str]:
