@@ -32,6 +32,7 @@ from lazypipe.api import (
     replay,
     rollback,
     split,
+    stream,
     trace,
     vacuum,
 )
@@ -64,7 +65,10 @@ from lazypipe.records.transport import FileTransport
 from lazypipe.records.verify import Verification
 from lazypipe.run.replay import ReplayResult
 from lazypipe.run.result import RunResult, SegmentResult
+from lazypipe.run.retry import Backoff
+from lazypipe.run.stream import Stream
 from lazypipe.run.trace import Trace, Traced
+from lazypipe.run.trigger import Trigger
 from lazypipe.spec.schema import json_schema
 from lazypipe.storage.dataset import scan
 from lazypipe.version import VERSION
@@ -73,6 +77,7 @@ __version__ = VERSION
 
 __all__ = [
     "AuditReport",
+    "Backoff",
     "Builder",
     "Changes",
     "CheckResult",
@@ -104,8 +109,10 @@ __all__ = [
     "SourceError",
     "Split",
     "StorageError",
+    "Stream",
     "Trace",
     "Traced",
+    "Trigger",
     "Verification",
     "apply",
     "audit_report",
@@ -124,6 +131,7 @@ __all__ = [
     "rule",
     "scan",
     "split",
+    "stream",
     "suggest_rules",
     "trace",
     "vacuum",

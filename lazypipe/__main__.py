@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 import lazypipe as lp
 from lazypipe.spec.model import Param
@@ -66,6 +66,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     plan = with_plan(command("plan", _plan, "Say what a run would do, and why; read no data."))
     plan.add_argument("--full", action="store_true", help="of a run with --full")
+    stream = with_plan(
+        command(
+            "stream", _stream, "Run again and again, over what came since; SIGINT or SIGTERM stops after the batch."
+        )
+    )
+    stream.add_argument("--every", default="10s", metavar="TIME", help="how often to look for files. Default: 10s")
+    stream.add_argument("--files", type=int, metavar="N", help="begin a batch when N files came. Default: 1")
+    stream.add_argument("--rows", type=int, metavar="N", help="begin a batch when N rows came")
+    stream.add_argument("--or-after", metavar="TIME", help="with --files or --rows: begin it at the latest after TIME")
+    stream.add_argument("--once", action="store_true", help="take in what is there, then stop")
+    stream.add_argument(
+        "--on-gate-failure", choices=["stop", "continue"], default="stop", help="what a failed gate does. Default: stop"
+    )
+    for made, what in ((run, "run"), (plan, "run"), (stream, "batch")):
+        for name in ("files", "rows", "bytes"):
+            text = f"take in at most N new {name} per {what}; the rest is for the next one"
+            made.add_argument(f"--max-{name}", type=int, metavar="N", help=text)
     with_plan(command("status", _status, "Show which version each output has, and what it was made of."))
     explain = with_plan(command("explain", _explain, "Show the query plan of a source, stage or output."))
     explain.add_argument("name", help="source, stage or output")
@@ -169,10 +186,27 @@ def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
 def _run(options: argparse.Namespace) -> int:
     now = datetime.now(UTC)
     progress = _Progress()
-    result = _compiled(options, now).run(now=now, observer=progress, full=options.full, outputs=options.output)
+    plan = _compiled(options, now)
+    result = plan.run(now=now, observer=progress, full=options.full, outputs=options.output, **_bound(options))
     progress.close()
     if options.json:
         _json(result.to_dict())
+    _tell(result)
+    _say(f"{result.status.replace('_', ' ')} in {result.seconds:.2f} s; record: {result.record}")
+    return result.exit_code
+
+
+class _Bound(TypedDict):
+    max_files: int | None
+    max_rows: int | None
+    max_bytes: int | None
+
+
+def _bound(options: argparse.Namespace) -> _Bound:
+    return _Bound(max_files=options.max_files, max_rows=options.max_rows, max_bytes=options.max_bytes)
+
+
+def _tell(result: lp.RunResult) -> None:
     for segment in result.segments:
         _say(_line(segment))
         for gate in segment.gates:
@@ -185,8 +219,37 @@ def _run(options: argparse.Namespace) -> int:
         _say(f"warning: {warning}")
     if result.error is not None:
         _say(str(result.error))
-    _say(f"{result.status.replace('_', ' ')} in {result.seconds:.2f} s; record: {result.record}")
-    return result.exit_code
+
+
+def _stream(options: argparse.Namespace) -> int:
+    stream = lp.stream(
+        lp.load(options.file),
+        lp.Trigger(options.every, options.files, options.rows, options.or_after, options.once),
+        **_bound(options),
+        on_gate_failure=options.on_gate_failure,
+        params=_pairs("--param", options.param),
+        allow=options.allow,
+    )
+    code = 0
+    with stream.until_signalled():
+        for result in stream:
+            code = result.exit_code
+            if options.json:
+                print(json.dumps(result.to_dict(), default=str, ensure_ascii=False), flush=True)
+            else:
+                print(_batch(result), flush=True)
+            if code:
+                _tell(result)
+    return code
+
+
+def _batch(result: lp.RunResult) -> str:
+    """Return a batch in one line."""
+    told = [f"{s.name} +{s.written:,}" for s in result.segments if s.output is not None and s.status == "done"]
+    left = f"; {result.left:,} left" if result.left else ""
+    status = result.status.replace("_", " ")
+    what = ", ".join([f"{result.started:%Y-%m-%d %H:%M:%S} {status} in {result.seconds:.2f} s", *told])
+    return f"{what}{left}"
 
 
 def _line(segment: lp.SegmentResult) -> str:
@@ -205,7 +268,7 @@ def _line(segment: lp.SegmentResult) -> str:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    steps = _compiled(options).preview(full=options.full)
+    steps = _compiled(options).preview(full=options.full, **_bound(options))
     if options.json:
         _json(steps)
         return 0

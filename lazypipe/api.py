@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import random
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import polars as pl
 
@@ -24,6 +26,7 @@ from lazypipe.errors import LazypipeError, nearest
 from lazypipe.gates.alone import Split, check_frame, split_frame
 from lazypipe.gates.report import GateReport
 from lazypipe.incremental import preview as previews
+from lazypipe.incremental.bound import Bound
 from lazypipe.incremental.diff import diff
 from lazypipe.plan.catalog import join
 from lazypipe.plan.graph import Lineage
@@ -34,12 +37,15 @@ from lazypipe.records.transport import Transport
 from lazypipe.run import replay as replays
 from lazypipe.run import trace as traces
 from lazypipe.run.context import Observer
-from lazypipe.run.delivery import listing
+from lazypipe.run.delivery import listing, whole
 from lazypipe.run.executor import execute
 from lazypipe.run.maintenance import vacuum_pipeline
 from lazypipe.run.replay import ReplayResult
 from lazypipe.run.result import RunResult
+from lazypipe.run.retry import Backoff
+from lazypipe.run.stream import OnGateFailure, Stream
 from lazypipe.run.trace import Trace
+from lazypipe.run.trigger import Trigger
 from lazypipe.spec import loader, model
 from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.model import Fault, Origin, Step, freeze
@@ -63,6 +69,7 @@ __all__ = [
     "replay",
     "rollback",
     "split",
+    "stream",
     "trace",
     "vacuum",
 ]
@@ -128,9 +135,9 @@ class Pipeline(model.Pipeline):
         SourceError
             If the schema of a source cannot be read.
         """
-        compiled = compile_pipeline(
-            self, {**(params or {}), **more}, now=now or datetime.now(UTC), env=env, allow=allow
-        )
+        moment = now or datetime.now(UTC)
+        values = {**(params or {}), **more}
+        compiled = compile_pipeline(self, values, now=moment, env=env, allow=allow, admit=partial(whole, moment))
         return Plan(**{f.name: getattr(compiled, f.name) for f in fields(compiled)})
 
 
@@ -146,6 +153,9 @@ class Plan(CompiledPipeline):
         observer: Observer = lambda *_: None,
         work: Path | None = None,
         full: bool = False,
+        max_files: int | None = None,
+        max_rows: int | None = None,
+        max_bytes: int | None = None,
         actor: str | None = None,
         code: str | None = None,
         outputs: Iterable[str] = (),
@@ -166,6 +176,11 @@ class Plan(CompiledPipeline):
             Folder for rows kept between segments.
         full
             Whether all outputs are made anew, also those whose inputs have not changed.
+        max_files, max_rows, max_bytes
+            How much an output takes in at most of each source that it follows file by file, in the order in which the source is listed,
+            one file at least; the rest is for later runs (``result.left``). Sources that are read in whole, and outputs that must
+            be made anew from all rows (``plan.explain_incremental()``), are not bounded. An output that starts from nothing, or whose
+            definition changed, holds the first files only until the last of such runs. Rows of files are counted ahead.
         actor
             Who runs it. Default: ``audit.actor``, else the environment variable LAZYPIPE_ACTOR, else the user of the machine.
         code
@@ -191,6 +206,7 @@ class Plan(CompiledPipeline):
             observer=observer,
             work=work,
             full=full,
+            bound=Bound(max_files, max_rows, max_bytes),
             actor=actor,
             code=code,
             outputs=self._wanted(outputs),
@@ -205,7 +221,15 @@ class Plan(CompiledPipeline):
                 raise LazypipeError(f"unknown output {name!r}; {nearest(name, self.outputs, 'outputs')}")
         return names
 
-    def preview(self, *, full: bool = False, now: datetime | None = None) -> list[dict[str, Any]]:
+    def preview(
+        self,
+        *,
+        full: bool = False,
+        max_files: int | None = None,
+        max_rows: int | None = None,
+        max_bytes: int | None = None,
+        now: datetime | None = None,
+    ) -> list[dict[str, Any]]:
         """Return what a run would do, segment by segment: what is read (files, bytes), checked, written, how, and why.
 
         ``how`` is ``none`` (nothing has changed), ``units`` (only what files came, changed or went), ``all``, ``wait`` (a delivery is
@@ -215,12 +239,15 @@ class Plan(CompiledPipeline):
         ----------
         full
             Whether everything is to be made anew.
+        max_files, max_rows, max_bytes
+            As of ``run``.
         now
             The time of that run. Default: the machine's clock.
         """
         moment = now or datetime.now(UTC)
         look = lambda source: source.looked_at(listing(self, source, moment))  # noqa: E731  # as short as it is
-        return previews.preview(self, look, listed=time.time_ns(), full=full)
+        bound = Bound(max_files, max_rows, max_bytes)
+        return previews.preview(self, look, listed=time.time_ns(), full=full, bound=bound)
 
     def status(self) -> list[dict[str, Any]]:
         """Return, per output that is a dataset, its version, when it was made, and of what: files per source, or versions."""
@@ -525,6 +552,96 @@ def split(
     lazy = frame.lazy()
     checks, frames = _checks(lazy, rules, params, now, others)
     return split_frame(lazy, checks, lambda reference: frames[reference.to], frames, run=run)
+
+
+def stream(
+    pipeline: model.Pipeline,
+    trigger: Trigger | None = None,
+    *,
+    max_files: int | None = None,
+    max_rows: int | None = None,
+    max_bytes: int | None = None,
+    on_gate_failure: OnGateFailure = "stop",
+    backoff: Backoff | None = None,
+    params: Mapping[str, Any] | None = None,
+    env: Mapping[str, str] | None = None,
+    allow: Iterable[str] = (),
+    observer: Observer = lambda *_: None,
+    actor: str | None = None,
+    code: str | None = None,
+    emit: Sequence[Transport] = (),
+    clock: Callable[[], datetime] | None = None,
+    sleep: Callable[[float], object] | None = None,
+    rng: random.Random | None = None,
+) -> Stream:
+    """Run a pipeline again and again, over what came since: iterate over the result to run it, batch after batch.
+
+    Each batch is a run as ``Plan.run`` makes it; where nothing came nothing is written. The definition is compiled for each batch, so
+    that contracts decide over files as they come. A source without files is waited for. A batch that cannot be completed is tried
+    again, if what went wrong may pass; its result is given each time, and the last one ends the stream.
+
+    Parameters
+    ----------
+    trigger
+        When batches begin. Default: as soon as anything came, which is looked for every ten seconds.
+    max_files, max_rows, max_bytes
+        How much a batch takes in at most, as of ``Plan.run``; where something is left the next one follows at once.
+    on_gate_failure
+        ``stop``, or ``continue``: the batch is tried again when something else has come.
+    backoff
+        How long to wait after failures that may pass, and how often. Default: four times, from a second on.
+    params, env, allow
+        As of ``Pipeline.compile``.
+    observer, actor, code, emit
+        As of ``Plan.run``.
+    clock, sleep, rng
+        What tells the time, waits, and shortens waits at random. Default: those of the machine; sleep ends early when ``stop`` is called.
+
+    Returns
+    -------
+    Stream
+        With ``stop()``, which ends it after the batch that is running, and ``until_signalled()``, which has signals do so.
+
+    Raises
+    ------
+    LazypipeError
+        If the definition or a bound is wrong; when iterated over, also if a source cannot be listed for good.
+
+    Examples
+    --------
+    >>> columns = {"columns": {"x": "Int64"}}
+    >>> pipe = pipeline("p").source("a", "memory://nothing-yet/*.csv", contract=columns).output("a", "memory://out").build()
+    >>> [result.status for result in stream(pipe, Trigger(once=True))]
+    []
+    """
+    bound, definition = Bound(max_files, max_rows, max_bytes), Pipeline.of(pipeline)
+    if on_gate_failure not in get_args(OnGateFailure):
+        raise LazypipeError(f"on_gate_failure: {on_gate_failure!r}; write stop or continue")
+    allowed = tuple(allow)
+
+    def run(plan: CompiledPipeline, now: datetime) -> RunResult:
+        return execute(
+            plan,
+            run=_run_id(now),
+            now=now,
+            observer=observer,
+            bound=bound,
+            patient=True,
+            actor=actor,
+            code=code,
+            emit=emit,
+        )
+
+    return Stream(
+        lambda now: definition.compile(now=now, env=env, allow=allowed, params=params),
+        run,
+        clock or (lambda: datetime.now(UTC)),
+        rng or random.Random(),  # noqa: S311  # only so that many do not wait for just as long
+        trigger or Trigger(),
+        on_gate_failure,
+        backoff or Backoff(),
+        sleep,
+    )
 
 
 def replay(

@@ -87,12 +87,13 @@ def test_no_clock_and_no_randomness_left_of_run() -> None:
 def test_public_names() -> None:
     assert sorted(lazypipe.__all__) == list(lazypipe.__all__) or lazypipe.__all__[0][0].isupper()
     assert set(lazypipe.__all__) == {
-        "AuditReport", "Builder", "Changes", "CheckResult", "CommitConflict", "DefinitionError", "Entry", "FileTransport",
-        "Fingerprint", "GateError", "GateReport", "History", "Holding", "HttpTransport", "Impact", "Interrupted", "LazypipeError",
-        "Ledger", "Lineage", "Location", "Pipeline", "Plan", "Problem", "Reach", "ReplayResult", "RowDiff", "RunError",
-        "RunResult", "SegmentResult", "SourceError", "Split", "StorageError", "Trace", "Traced", "Verification", "apply",
-        "audit_report", "catalog", "check", "contracts", "diff", "history", "json_schema", "ledger", "load", "optimize", "pipeline", "replay",
-        "rollback", "rule", "scan", "split", "suggest_rules", "trace", "vacuum",
+        "AuditReport", "Backoff", "Builder", "Changes", "CheckResult", "CommitConflict", "DefinitionError", "Entry",
+        "FileTransport", "Fingerprint", "GateError", "GateReport", "History", "Holding", "HttpTransport", "Impact",
+        "Interrupted", "LazypipeError", "Ledger", "Lineage", "Location", "Pipeline", "Plan", "Problem", "Reach", "ReplayResult",
+        "RowDiff", "RunError", "RunResult", "SegmentResult", "SourceError", "Split", "StorageError", "Stream", "Trace",
+        "Traced", "Trigger", "Verification", "apply", "audit_report", "catalog", "check", "contracts", "diff", "history",
+        "json_schema", "ledger", "load", "optimize", "pipeline", "replay", "rollback", "rule", "scan", "split", "stream",
+        "suggest_rules", "trace", "vacuum",
     }  # fmt: skip
     for name in lazypipe.__all__:
         assert getattr(lazypipe, name).__doc__

@@ -143,6 +143,39 @@ def test_plan_says_what_and_why(shop: Path, capsys: pytest.CaptureFixture[str]) 
     assert steps[0]["reads"] == [{"name": "orders", "files": 1, "of": 1, "bytes": size}]
 
 
+def test_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    definition = DEFINITION.replace("orders.parquet", "in/*.parquet").replace(
+        "  file: {from: large, to: out/large.csv, format: csv}\n", ""
+    )
+    path = tmp_path / "shop.yaml"
+    path.write_text(definition)
+    (tmp_path / "in").mkdir()
+    for number, amount in enumerate((1, 2, 3)):
+        rows = pl.DataFrame({"id": [number, 9], "customer": ["a", None], "amount": [amount, amount]})
+        rows.write_parquet(tmp_path / f"in/{number}.parquet")
+    code, out, _ = run(capsys, "plan", path, "--max-files", 1)
+    assert (code, out.splitlines()[0]) == (
+        0,
+        "large: nothing was committed yet; orders: 2 more left for later runs",
+    )
+    assert run(capsys, "run", path, "--max-files", 1)[0] == 0
+    code, out, err = run(capsys, "stream", path, "--once", "--max-files", 1, "--param", "least=0")
+    assert (code, err) == (0, "")
+    first, second = out.splitlines()
+    assert first[20:].startswith("done in ")
+    assert first.endswith(" s, large +1; 1 left")
+    assert second.endswith(" s, large +1")
+    assert run(capsys, "stream", path, "--once") == (0, "", "")
+    pl.DataFrame({"id": [7], "customer": ["b"], "amount": [5000]}).write_parquet(tmp_path / "in/7.parquet")
+    code, out, err = run(capsys, "stream", path, "--json", "--every", "1s")
+    assert code == 1
+    (line,) = out.splitlines()
+    assert json.loads(line)["status"] == "gate_failed"
+    assert "between:amount" in err
+    code, _, err = run(capsys, "stream", path, "--or-after", "1m")
+    assert (code, err) == (3, "trigger: or_after is how long files or rows are waited for; add one of them\n")
+
+
 def test_explain(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "FILTER" in run(capsys, "explain", shop, "large", "--kind", "logical")[1]
     assert "Parquet SCAN" in run(capsys, "explain", shop, "large")[1]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any
 
@@ -23,7 +23,7 @@ from lazypipe.compile.node import Node, compile_checks, compile_steps
 from lazypipe.compile.openlineage import bind_openlineage
 from lazypipe.compile.promise import promised
 from lazypipe.compile.segments import Segment, cut
-from lazypipe.compile.sources import bind, expand_env
+from lazypipe.compile.sources import BoundSource, Snapshot, bind, expand_env
 from lazypipe.errors import LazypipeError, SourceError, StorageError, nearest
 from lazypipe.gates import Check
 from lazypipe.plan.explain import Kind, explain
@@ -227,6 +227,7 @@ def compile_pipeline(
     now: datetime | None = None,
     env: Mapping[str, str] | None = None,
     allow: Iterable[str] = (),
+    admit: Callable[[Mapping[str, Output], BoundSource, Snapshot], Snapshot] = lambda _outputs, _source, found: found,
 ) -> CompiledPipeline:
     """Compile a definition.
 
@@ -240,6 +241,8 @@ def compile_pipeline(
         Where ``${NAME}`` in URIs and credentials is looked up. Default: the process environment.
     allow
         Modules whose functions ``python`` operations may call.
+    admit
+        Takes out of a source's files those that are not whole yet, so that columns are not learned from them; it is told the outputs.
 
     Raises
     ------
@@ -264,9 +267,10 @@ def compile_pipeline(
     events, more = bind_openlineage(pipeline, environment, faults)
     nodes: dict[str, Node] = {}
     unread: list[SourceError] = []
+    binding = partial(bind, base=pipeline.base, env=environment, admit=partial(admit, outputs))
     for name in graph.order:
         try:
-            node = _compile_node(name, pipeline, graph, nodes, make_scope, faults, environment, held)
+            node = _compile_node(name, pipeline, graph, nodes, make_scope, faults, binding, held)
         except SourceError as error:
             unread.append(error)  # mistakes in the definition are told first: they can be mended without the data
             continue
@@ -362,7 +366,7 @@ def _compile_node(
     nodes: Mapping[str, Node],
     make_scope: Callable[..., Scope],
     faults: list[Fault],
-    env: Mapping[str, str],
+    binding: Callable[[str, Source], BoundSource],
     held: Mapping[str, pl.Schema | None],
 ) -> Node | None:
     """Compile one source or stage; None (with its mistakes in ``faults``) where it is wrong or reads something wrong."""
@@ -372,7 +376,7 @@ def _compile_node(
     if name in pipeline.sources or name in graph.outside:
         source = pipeline.sources.get(name) or Source((name,))
         try:
-            bound = bind(name, source, pipeline.base, env)
+            bound = binding(name, source)
         except Fault as fault:
             faults.append(fault)
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, cast
 
 import polars as pl
@@ -88,13 +89,16 @@ class BoundSource:
         """
         return self.looked_at(self.listing())
 
-    def listing(self, admit: Callable[[Snapshot], Snapshot] = lambda found: found) -> Snapshot:
+    def listing(
+        self, admit: Callable[[Snapshot], Snapshot] = lambda found: found, *, patient: bool = False
+    ) -> Snapshot:
         """List the source as it is now, and look into no file; raises SourceError if there is nothing to read.
 
-        ``admit`` takes out files that are not whole, before any of them can be taken for corrupt.
+        ``admit`` takes out files that are not whole, before any of them can be taken for corrupt. With ``patient`` there may be no
+        file at all.
         """
         try:
-            return self.listed(admit)
+            return self.listed(admit, patient=patient)
         except SourceError as error:
             raise self.located(error) from None  # the first one may hold a secret
 
@@ -110,7 +114,7 @@ class BoundSource:
             raise self.located(error) from None
         return found
 
-    def listed(self, admit: Callable[[Snapshot], Snapshot] = lambda found: found) -> Snapshot:
+    def listed(self, admit: Callable[[Snapshot], Snapshot] = lambda found: found, *, patient: bool = False) -> Snapshot:
         """Return the files that are there, those left out whose ends show that they are corrupt."""
         if self.reader.format == "dataset":
             dataset = Dataset(self.patterns[0], self.reader.storage_options)
@@ -120,10 +124,11 @@ class BoundSource:
                     "there is no dataset here", uri=self.patterns[0], fix="run the pipeline that writes it"
                 )
             return Snapshot(dataset.files(commit), commit)
-        files = expand(self.patterns, self.reader.storage_options, endings=FORMATS[self.reader.format])
+        endings = FORMATS[self.reader.format]
+        files = expand(self.patterns, self.reader.storage_options, endings=endings, patient=patient)
         if self.intake.expect is not None:
             files = tuple(f for f in files if not self.intake.expect.is_beside(f.uri))
-            if not files:
+            if not files and not patient:
                 what = "there are markers and manifests only, and no data file"
                 raise SourceError(what, uri=self.patterns[0], fix="deliver the data, or check marker and manifest")
         found = admit(Snapshot(files))
@@ -281,6 +286,16 @@ class BoundSource:
             return {}
         return {f.uri: why for file in snapshot.files for f, why in damaged([file], self.reader, self._own(file))}
 
+    def count(self, file: FileInfo) -> int:
+        """Return the rows of one file; of one that cannot be read, 0: whoever reads its rows will say so."""
+        try:
+            one = self.looked_at(Snapshot((file,)))
+            return int(self.scan(one).select(pl.len()).collect(engine="streaming").item())
+        except BaseException as error:
+            if not (is_engine_error(error) or isinstance(error, SourceError)):
+                raise
+            return 0
+
     def culprit(self, snapshot: Snapshot) -> SourceError | None:
         """Return the error that names the first file which cannot be read as the contract says, None if all can."""
         if snapshot.commit is None:
@@ -351,8 +366,16 @@ class BoundSource:
         return self.reader.format in ("csv", "ndjson")
 
 
-def bind(name: str, source: Source, base: str, env: Mapping[str, str]) -> BoundSource:
+def bind(
+    name: str,
+    source: Source,
+    base: str,
+    env: Mapping[str, str],
+    admit: Callable[[BoundSource, Snapshot], Snapshot] = lambda _, found: found,
+) -> BoundSource:
     """Resolve a source's URIs, format, contract and schema.
+
+    ``admit`` takes out files that are not whole yet; they are looked into only if nothing else would tell the columns.
 
     Raises
     ------
@@ -364,7 +387,7 @@ def bind(name: str, source: Source, base: str, env: Mapping[str, str]) -> BoundS
     at: Path = ("sources", name)
     patterns, options, redact = _expand(source, base, env, at)
     try:
-        return _bind(name, source, patterns, options, redact, at)
+        return _bind(name, source, patterns, options, redact, at, admit)
     except Fault as fault:
         raise Fault(redact(fault.what), fault.fix, fault.path) from None
 
@@ -376,6 +399,7 @@ def _bind(
     options: Mapping[str, Any],
     redact: uris.Redactor,
     at: Path,
+    admit: Callable[[BoundSource, Snapshot], Snapshot],
 ) -> BoundSource:
     form = source.format or _guess(patterns, options, at)
     contract = read_contract(source.contract, (*at, "contract"))
@@ -391,7 +415,10 @@ def _bind(
         name, patterns, reader, redact, on_corrupt=action, intake=intake, declares=bool(contract.columns)
     )
     try:
-        snapshot = bound.look(bound.listed(), first=not contract.adapts)
+        listed = bound.listed(partial(admit, bound))
+        if not listed.files and listed.waiting and not contract.columns:
+            listed = bound.listed()
+        snapshot = bound.look(listed, first=not contract.adapts)
     except SourceError as error:
         if not contract.columns:
             raise bound.located(error) from None
@@ -405,7 +432,7 @@ def _bind(
     schema = pl.Schema({**{t.name: t.dtype for t in shape.targets}, **keys})
     bound = replace(bound, schema=schema, shape=shape if contract.adapts else None)
     if bound.shape is not None and snapshot.files:
-        snapshot = bound.snapshot()  # so that a file which breaks the contract is told now
+        snapshot = bound.looked_at(snapshot)  # so that a file which breaks the contract is told now
     for key, names in (
         ("event_time", [source.event_time] if source.event_time else []),
         ("key", source.key),

@@ -66,6 +66,7 @@ def deliver(
     store: Store | None = None,
     before: Consumed | None = None,
     name: Callable[[str], str] | None = None,
+    hashing: bool = True,
 ) -> Delivery:
     """Part a list of files into those that may be read and those that wait.
 
@@ -83,6 +84,8 @@ def deliver(
         manifest that were consumed and are gone were removed, not forgotten.
     name
         What a URI was kept as in ``before``, if not as it is.
+    hashing
+        Whether files are hashed to be compared with a manifest.
 
     Raises
     ------
@@ -90,7 +93,7 @@ def deliver(
         If a folder, a manifest or a file to be hashed cannot be read.
     """
     was = {} if before is None else {f.uri: f for f in before.files}
-    made = _Delivery(files, store or Store(), [root_of(p) for p in patterns], was, name or str)
+    made = _Delivery(files, store or Store(), [root_of(p) for p in patterns], was, name or str, hashing)
     if intake.settle > timedelta(0):
         made.settle(nanoseconds(now), intake.settle)
     if intake.expect is not None:
@@ -119,6 +122,7 @@ class _Delivery:
     roots: Sequence[str]
     was: Mapping[str, ConsumedFile]
     name: Callable[[str], str]
+    hashing: bool
     waiting: dict[str, str] = field(default_factory=dict)
     partial: list[Partial] = field(default_factory=list)
 
@@ -238,7 +242,7 @@ class _Delivery:
         was = self.was.get(self.name(file.uri))
         if was is not None and file.stamp is not None and (was.size, was.stamp) == (file.size, file.stamp):
             return None
-        for algorithm, expected in entry.checksums:
+        for algorithm, expected in entry.checksums if self.hashing else ():
             if self.store.checksum(file.uri, algorithm) != expected:
                 return f"has another {algorithm} than in the manifest"
         return None

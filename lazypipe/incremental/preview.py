@@ -8,6 +8,7 @@ from typing import Any
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.state import State
 from lazypipe.incremental.work import CONSUMED, Work, decide
 from lazypipe.storage.dataset import Dataset
@@ -16,7 +17,12 @@ __all__ = ["preview", "status"]
 
 
 def preview(
-    plan: CompiledPipeline, look: Callable[[BoundSource], Snapshot], *, listed: int, full: bool = False
+    plan: CompiledPipeline,
+    look: Callable[[BoundSource], Snapshot],
+    *,
+    listed: int,
+    full: bool = False,
+    bound: Bound = UNBOUND,
 ) -> list[dict[str, Any]]:
     """Return what a run would do, segment by segment: what is read (files, bytes), checked, written, how, and why.
 
@@ -31,17 +37,26 @@ def preview(
         The time, in nanoseconds since 1970.
     full
         Whether everything is to be made anew.
+    bound
+        How much that run takes of what is new.
     """
-    return _Preview(plan, look, listed, full=full).steps()
+    return _Preview(plan, look, listed, bound, full=full).steps()
 
 
 class _Preview:
     def __init__(
-        self, plan: CompiledPipeline, lister: Callable[[BoundSource], Snapshot], listed: int, *, full: bool
+        self,
+        plan: CompiledPipeline,
+        lister: Callable[[BoundSource], Snapshot],
+        listed: int,
+        bound: Bound,
+        *,
+        full: bool,
     ) -> None:
         self.plan = plan
         self.lister = lister
         self.listed = listed
+        self.bound = bound
         self.full = full
         self.snapshots: dict[str, Snapshot] = {}
         self.busy: dict[str, str] = {}
@@ -81,7 +96,9 @@ class _Preview:
         if waits and not self.full:
             self.busy[segment.node] = segment.name
             return Work("all", f"depends on what {', '.join(self.busy.get(n, n) for n in waits)} becomes in this run")
-        found = decide(self.plan, segment, self.look, run="preview", listed=self.listed, full=self.full)
+        found = decide(
+            self.plan, segment, self.look, run="preview", listed=self.listed, full=self.full, bound=self.bound
+        )
         if found.kind == "wait":
             self.waiting[segment.node] = found.why
         elif found.kind != "none" and segment.nodes:

@@ -6,11 +6,11 @@ remembered anywhere, so data and state cannot disagree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, Literal
+from functools import cached_property, partial
+from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
@@ -21,22 +21,33 @@ from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, StorageError
 from lazypipe.gates.tally import Tally, from_columns
+from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.changes import RACY, Changes, allowed, compare
 from lazypipe.incremental.hashing import hasher, prefix_hasher
 from lazypipe.incremental.stamps import moment_of
 from lazypipe.incremental.state import Consumed, ConsumedFile, State
 from lazypipe.plan.fingerprint import Fingerprint, digest
-from lazypipe.spec.model import NOTHING
+from lazypipe.spec.model import NOTHING, Output
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.units import Units, unit_of
 
-__all__ = ["CONSUMED", "Work", "consumed_before", "decide", "with_hashes"]
+__all__ = ["CONSUMED", "Came", "Work", "consumed_before", "decide", "with_hashes"]
 
 CONSUMED = "consumed"
 """Where in a commit's ``info`` stands what it has consumed."""
+
+_CLOCK = "rules about the clock are judged again"
+
+
+class Came(NamedTuple):
+    """A file that is new, or another than it was, of a source or output; and its rows, where a commit says them."""
+
+    source: str
+    file: FileInfo
+    rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,9 @@ class Work:
     is made of that (``cut``), ``keys`` those with the hashed keys of their rows, by node and check. ``known`` says of all units, as
     far as they can be read again, where. ``info`` is what the next commit says of all this. ``commit``, if there
     is one, and its ``version`` are the output's that it builds upon.
+
+    ``left`` is how many units are there and are left for later runs, because a run may take no more of them (``Bound``). ``came`` are
+    the files that are new or others than they were, whether this run takes them or not; ``went`` is how many are gone.
 
     With ``wait`` nothing is done yet: there is work, and what it needs of a source is not whole.
     """
@@ -65,6 +79,9 @@ class Work:
     info: Mapping[str, Any] = field(default=NOTHING, repr=False)
     version: int | None = None
     commit: Commit | None = field(default=None, repr=False)
+    left: int = 0
+    came: tuple[Came, ...] = field(default=(), repr=False)
+    went: int = 0
 
     @property
     def live(self) -> frozenset[int]:
@@ -100,7 +117,8 @@ class _Leaf:
     """A source or output that is read: what is there now, and what of it was consumed before.
 
     ``found`` is what has changed, ``changes`` what of that is acted upon. ``consume`` gives what an output that is made anew has
-    consumed; what is ignored is not in it, since its rows are not kept then.
+    consumed; what is ignored is not in it, since its rows are not kept then. ``left`` is what this run does not take of it: files,
+    which are no longer in ``snapshot``, or units of a dataset whose rows know theirs.
     """
 
     name: str
@@ -110,6 +128,7 @@ class _Leaf:
     changes: Changes | None
     tagged: bool = False
     keeps_gone: bool = False
+    left: frozenset[str] | frozenset[int] = frozenset()
 
     @cached_property
     def consumed(self) -> Consumed:
@@ -118,6 +137,23 @@ class _Leaf:
     @property
     def is_news(self) -> bool:
         return self.changes is None or not self.changes.nothing
+
+    @property
+    def came(self) -> tuple[Came, ...]:
+        """The files that are new, or others than they were."""
+        commit, files = self.snapshot.commit, self.snapshot.files
+        if self.changes is not None:
+            changes = self.changes
+            files = (*changes.added, *changes.modified, *changes.truncated, *(g.file for g in changes.grown))
+        if commit is None:
+            return tuple(Came(self.name, f) for f in files)
+        rows = {f: d.rows - d.dead(commit.gone) for f, d in zip(self.snapshot.files, commit.files, strict=True)}
+        return tuple(Came(self.name, f, rows[f]) for f in files)
+
+    @property
+    def went(self) -> int:
+        """How many files are gone; a dataset that was made anew counts as one."""
+        return 0 if self.changes is None else len(self.changes.removed) + (self.changes.position is not None)
 
     @property
     def held(self) -> tuple[ConsumedFile, ...]:
@@ -141,7 +177,11 @@ class _Leaf:
 
     def __str__(self) -> str:
         told = "never read before" if self.changes is None else str(self.changes)
-        return ", ".join([f"{self.name}: {told}", *filter(None, [self.snapshot.awaited])])
+        return ", ".join([f"{self.name}: {told}", *filter(None, [self.snapshot.awaited, _left(len(self.left))])])
+
+
+def _left(count: int) -> str:
+    return f"{count:,} more left for later runs" if count else ""
 
 
 @dataclass(frozen=True)
@@ -183,6 +223,8 @@ def decide(
     listed: int,
     full: bool = False,
     hashes: dict[FileInfo, str] | None = None,
+    bound: Bound = UNBOUND,
+    judge_again: bool = True,
 ) -> Work:
     """Say what a run has to do for a segment's output.
 
@@ -200,6 +242,10 @@ def decide(
         Whether everything is to be made anew, whatever has changed.
     hashes
         BLAKE3 of files, as far as they were hashed for other outputs since they were listed; more are put in.
+    bound
+        How much a run may take of what is new, where rows are told apart; also where they are made anew.
+    judge_again
+        Whether rules about the clock are reason enough for work.
 
     Raises
     ------
@@ -217,16 +263,18 @@ def decide(
     commit = Dataset(output.to, output.storage_options).latest()
     before = None if full else _Before.of(commit, plan.redact(output.to))
     known = {} if hashes is None else hashes
-    work = _Decision(plan, segment, strategy, commit, before, look, run, listed, known, full=full).work()
+    work = _Decision(
+        plan, segment, strategy, commit, before, look, run, listed, known, bound, full=full, judge_again=judge_again
+    ).work()
     return replace(work, commit=commit, version=0 if commit is None else commit.version)
 
 
-def consumed_before(plan: CompiledPipeline, source: str) -> tuple[ConsumedFile, ...]:
-    """Return the files of a source that outputs of the pipeline were made of, as they were then."""
+def consumed_before(outputs: Mapping[str, Output], source: str) -> tuple[ConsumedFile, ...]:
+    """Return the files of a source that outputs were made of, as they were then."""
     found: dict[ConsumedFile, None] = {}
-    for output in [o for o in plan.outputs.values() if o.format == "dataset"]:
+    for output in [o for o in outputs.values() if o.format == "dataset"]:
         with suppress(LazypipeError):  # what is damaged is told when the output is decided upon
-            before = _Before.of(Dataset(output.to, output.storage_options).latest(), plan.redact(output.to))
+            before = _Before.of(Dataset(output.to, output.storage_options).latest(), output.to)
             if before is not None and source in before.state.sources:
                 found |= dict.fromkeys(before.state.sources[source].files)
     return tuple(found)
@@ -251,8 +299,10 @@ class _Decision:
         run: str,
         listed: int,
         hashes: dict[FileInfo, str],
+        bound: Bound,
         *,
         full: bool,
+        judge_again: bool,
     ) -> None:
         self.plan = plan
         self.segment = segment
@@ -263,12 +313,21 @@ class _Decision:
         self.run = run
         self.listed = listed
         self.hashes = hashes
+        self.counts: dict[FileInfo, int] = {}
+        self.bound = bound
         self.full = full
+        self.judge_again = judge_again
 
     def work(self) -> Work:
-        before = self.before
         fixed = [self._leaf(n) for n in self.strategy.fixed]
         driving = [self._leaf(n) for n in self.strategy.driving]
+        made = self._work(fixed, driving)
+        leaves = (*fixed, *driving)
+        came, went = tuple(c for leaf in leaves for c in leaf.came), sum(leaf.went for leaf in leaves)
+        return replace(made, came=came, went=went) if made.kind in ("units", "all") else made
+
+    def _work(self, fixed: list[_Leaf], driving: list[_Leaf]) -> Work:
+        before = self.before
         plan = self.plan.fingerprints()[self.segment.node]
         news = [str(leaf) for leaf in fixed if leaf.is_news]
         news += [f"{n.name}: made anew" for n in driving if n.changes is not None and self._is_remade(n)]
@@ -281,16 +340,19 @@ class _Decision:
             why = "made anew, as asked for" if self.full else unknown
         elif not (changed := plan.changes(before.fingerprint)).same or before.layout != self._layout():
             why = f"the definition changed: {changed if not changed.same else 'partitions, or rules ahead of it'}"
+        elif self._is_renamed(before, {leaf.name for leaf in (*fixed, *driving)}):
+            why = (
+                "the definition changed: sources or stages have other names, by which is kept what was read and counted"
+            )
         elif news:
             why = "; ".join(news)
-        elif any(self.plan.looks_at_the_clock(n) for n in self._judged()):
-            why = "rules about the clock are judged again"
+        elif self.judge_again and any(self.plan.looks_at_the_clock(n) for n in self._judged()):
+            why = _CLOCK
         else:
             why = ""
         generation = before.generation if before is not None and not news else self.run
         if why:
-            units = self._units(driving, keep=not news, anew=True)
-            return self._all(why, plan, fixed, driving, units, generation)
+            return self._all(why, plan, fixed, driving, generation, keep=not news)
         nothing = Work("none", "nothing changed: " + ", ".join(map(str, (*fixed, *driving))))
         if not any(leaf.is_news for leaf in driving):
             return nothing
@@ -298,9 +360,14 @@ class _Decision:
         new, gone = self._difference(driving, reused)
         if not gone and not any(new.values()):
             return nothing
-        said = "; ".join(str(leaf) for leaf in driving if leaf.is_news or self._moved(leaf, reused))
         if (waits := self._waits(fixed, driving, anew=False)) is not None:
             return waits
+        if self.bound.is_set:
+            driving = [self._bounded(leaf) for leaf in driving]
+            reused = self._units(driving, keep=True, anew=False)
+            new, gone = self._difference(driving, reused)
+        said = "; ".join(str(leaf) for leaf in driving if leaf.is_news or self._moved(leaf, reused))
+        left = sum(len(leaf.left) for leaf in driving)
         assert before is not None
         tallies = {n: {u: t for u, t in from_columns(c).items() if u not in gone} for n, c in before.tallies.items()}
         info = self._info(plan, fixed, driving, reused, generation, anew=False)
@@ -319,7 +386,11 @@ class _Decision:
             keys,
             self._readable(driving, reused),
             info,
+            left=left,
         )
+
+    def _is_renamed(self, before: _Before, leaves: set[str]) -> bool:
+        return before.state.sources.keys() != leaves or not before.tallies.keys() <= self._judged()
 
     def _judged(self) -> set[str]:
         """Return the nodes whose gates judge in a run for this output: also those of what is kept for that run only."""
@@ -341,11 +412,15 @@ class _Decision:
         plan: Fingerprint,
         fixed: list[_Leaf],
         driving: list[_Leaf],
-        units: Mapping[str, dict[str, int]],
         generation: str,
+        *,
+        keep: bool,
     ) -> Work:
+        """Return the work where all is made anew; files that are as they were ``keep`` their units if these still say something."""
         if (waits := self._waits(fixed, driving, anew=True)) is not None:
             return waits
+        driving = [self._bounded(leaf, anew=True, again=why == _CLOCK) for leaf in driving]
+        units = self._units(driving, keep=keep, anew=True)
         leaves = (*fixed, *driving)
         ignored = {leaf.name: len(leaf.changes.ignored) for leaf in leaves if leaf.changes and leaf.changes.ignored}
         said = [leaf.snapshot.awaited for leaf in leaves if leaf.snapshot.awaited and leaf.snapshot.awaited not in why]
@@ -353,9 +428,19 @@ class _Decision:
             f"{n}: what {k:,} ignored file{'s' * (k > 1)} held is not kept, as all is made anew"
             for n, k in ignored.items()
         ]
+        left = {leaf.name: len(leaf.left) for leaf in driving if leaf.left}
+        said += [f"{n}: {_left(k)}" for n, k in left.items()]
         info = self._info(plan, fixed, driving, units, generation, anew=True)
         reading, hashed = self._reading(driving, units), self.strategy.hashed
-        return Work("all", "; ".join([why, *said]), reading, cut=self.strategy.cut, hashed=hashed, info=info)
+        return Work(
+            "all",
+            "; ".join([why, *said]),
+            reading,
+            cut=self.strategy.cut,
+            hashed=hashed,
+            info=info,
+            left=sum(left.values()),
+        )
 
     def _waits(self, fixed: list[_Leaf], driving: list[_Leaf], *, anew: bool) -> Work | None:
         """Return what is waited for, if work cannot begin: what is read in whole must be there in whole."""
@@ -364,7 +449,8 @@ class _Decision:
 
     # leaves
 
-    def _leaf(self, name: str) -> _Leaf:
+    def _leaf(self, name: str, without: Sequence[FileInfo] = ()) -> _Leaf:
+        """Return what is there of a source or output, and what was consumed of it; ``without`` files that are left for later."""
         published = name not in self.segment.nodes and any(o.stage == name for o in self._outputs())
         source = None if published else self.plan.nodes[name].source
         before = None if self.before is None else self.before.state.sources.get(name)
@@ -382,8 +468,12 @@ class _Decision:
                 self.plan.redact,
             )
             uri = output.to
+        left = frozenset(f.uri for f in without)
+        if left:
+            files = tuple(f for f in snapshot.files if f.uri not in left)
+            snapshot = replace(snapshot, files=files, waiting=(*snapshot.waiting, *without))
         if snapshot.commit is not None:
-            return self._dataset_leaf(name, snapshot, before, redact(uri), source)
+            return replace(self._dataset_leaf(name, snapshot, before, redact(uri), source), left=left)
         intake = Intake() if source is None else source.intake
         text = source is not None and source.is_text and not any(_is_packed(f.uri) for f in snapshot.files)
         hashing = self._hasher(options)
@@ -406,8 +496,8 @@ class _Decision:
             )
 
         if before is None:
-            return _Leaf(name, snapshot, consume, None, None)
-        return _Leaf(name, snapshot, consume, found, changes)
+            return _Leaf(name, snapshot, consume, None, None, left=left)
+        return _Leaf(name, snapshot, consume, found, changes, left=left)
 
     def _hasher(self, options: Mapping[str, Any]) -> Callable[[FileInfo], str]:
         """Return what hashes the files of one storage, each once in a run."""
@@ -455,6 +545,61 @@ class _Decision:
             keeps_gone=intake.on_removed == "ignore",
         )
 
+    # how much of it
+
+    def _bounded(self, leaf: _Leaf, *, anew: bool = False, again: bool = False) -> _Leaf:
+        """Return a leaf with as much of what is new as this run may take, the first of it at least.
+
+        Where all is made ``anew`` nothing has been taken yet; unless that is done ``again`` with all that was consumed.
+        """
+        if not self.bound.is_set:
+            return leaf
+        if leaf.tagged:
+            return self._bounded_units(leaf, anew=anew and not again)
+        new: Sequence[FileInfo] = leaf.snapshot.files
+        if leaf.changes is not None and (again or not anew):
+            came = {f.uri for f in leaf.changes.added}
+            if not again:  # what was changed is read as it is then
+                came.update(f.uri for f in (*leaf.changes.modified, *leaf.changes.truncated))
+                came.update(g.file.uri for g in leaf.changes.grown)
+            new = [f for f in new if f.uri in came]
+        rest = new[self.bound.first(new, lambda f: f.size, partial(self._rows, leaf)) :]
+        return self._leaf(leaf.name, rest) if rest else leaf
+
+    def _rows(self, leaf: _Leaf, file: FileInfo) -> int:
+        """Count the rows of a file; one that cannot be read has none: whoever reads it will say so."""
+        commit = leaf.snapshot.commit
+        if commit is not None:
+            return dict(zip(leaf.snapshot.files, commit.files, strict=True))[file].rows
+        source = self.plan.nodes[leaf.name].source
+        assert source is not None
+        if file not in self.counts:
+            self.counts[file] = source.count(file)
+        return self.counts[file]
+
+    def _bounded_units(self, leaf: _Leaf, *, anew: bool) -> _Leaf:
+        """Return a dataset's leaf without the units that are left for later, oldest first; their files are not consumed then."""
+        commit = leaf.snapshot.commit
+        assert commit is not None
+        known = frozenset(self.before.units.get(leaf.name, ())) if self.before is not None and not anew else frozenset()
+        said: Mapping[str, Sequence[int]] = commit.info.get(CONSUMED, {}).get("units", {})
+        order = {unit: place for place, unit in enumerate(u for of in said.values() for u in of)}
+        rows: dict[int, int] = {}
+        size: dict[int, int] = {}
+        for file in commit.files:
+            for unit, count in sorted(file.units.items(), key=lambda pair: order.get(pair[0], -1)):
+                if unit not in commit.gone and unit not in known:
+                    rows[unit] = rows.get(unit, 0) + count
+                    size[unit] = size.get(unit, 0) + file.bytes * count // file.rows
+        new = [*rows]
+        left = frozenset(new[self.bound.first(new, size.__getitem__, rows.__getitem__) :])
+        if not left:
+            return leaf
+        consumed = leaf.consumed
+        pairs = zip(commit.files, consumed.files, strict=True)
+        kept = tuple(said for file, said in pairs if left.isdisjoint(file.units))
+        return replace(leaf, left=left, consume=lambda: replace(consumed, files=kept))
+
     def _is_racy(self, stamp: str | None) -> bool:
         """Whether a file may be written again without its stamp telling."""
         moment = moment_of(stamp)
@@ -478,7 +623,7 @@ class _Decision:
         for leaf in driving:
             if leaf.tagged:
                 assert leaf.snapshot.commit is not None
-                there = leaf.snapshot.commit.units
+                there = leaf.snapshot.commit.units.difference(leaf.left)
                 if leaf.keeps_gone and not anew:
                     assert self.before is not None
                     there = there.union(self.before.units[leaf.name])

@@ -111,6 +111,7 @@ class Attempt:
             bytes=now.bytes,
             files=len(now.files),
             written=written.rows,
+            left=self.work.left,
             why=self.work.why or None,
             seconds=time.perf_counter() - started,
             gates=gates,
@@ -473,6 +474,13 @@ class Attempt:
         worn = () if commit is None else self._dataset().worn(commit, self.work.gone)
         if commit is None or not worn:
             return (), frozenset()
+        for file in worn:
+            target = uris.join(self.target, file.path)
+            fs, path = uris.file_system(target, self._dataset().storage_options)
+            if not fs.exists(path):
+                what = "a data file of the version in force is gone, and rows of it are to be written once more"
+                fix = "restore it from a backup, or run once in full, which makes the output anew"
+                raise StorageError(what, uri=self.plan.redact(target), fix=fix)
         assert isinstance(sink, DatasetSink)
         again = replace(sink, prefix=f"{sink.prefix}c")
         self.staged.append(again)

@@ -11,6 +11,7 @@ import polars as pl
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.sources import Snapshot
+from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.run.corrupt import admitted
 from lazypipe.run.delivery import listing
 from lazypipe.run.recorder import Recorder
@@ -26,7 +27,10 @@ Observer = Callable[[str, int, int, int], None]
 
 @dataclass(frozen=True)
 class Run:
-    """What the segments of one run share: the plan, the run's id and time, what was listed and what was kept."""
+    """What the segments of one run share: the plan, the run's id and time, what was listed and what was kept.
+
+    ``patient`` tells whether sources without any file are waited for.
+    """
 
     plan: CompiledPipeline
     id: str
@@ -36,6 +40,8 @@ class Run:
     observer: Observer
     recorder: Recorder
     full: bool = False
+    bound: Bound = UNBOUND
+    patient: bool = False
     kept: dict[str, pl.LazyFrame] = field(default_factory=dict)
     published: dict[str, tuple[Dataset, Commit]] = field(default_factory=dict)
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
@@ -48,7 +54,7 @@ class Run:
             source = self.plan.nodes[name].source
             assert source is not None
             # a corrupt file is told by looking into it
-            listed = listing(self.plan, source, self.now)
+            listed = listing(self.plan, source, self.now, patient=self.patient)
             if source.on_corrupt != "fail":
                 listed = source.looked_at(listed)
             self.snapshots[name] = admitted(self, source, listed)

@@ -22,6 +22,7 @@ from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import GateError, Interrupted, LazypipeError, first_line
 from lazypipe.gates.report import GateReport
+from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.work import Work, decide
 from lazypipe.records.emitter import Emitter
 from lazypipe.records.record import Records
@@ -48,6 +49,8 @@ def execute(
     observer: Observer = lambda *_: None,
     work: Path | None = None,
     full: bool = False,
+    bound: Bound = UNBOUND,
+    patient: bool = False,
     actor: str | None = None,
     code: str | None = None,
     outputs: frozenset[str] = frozenset(),
@@ -66,6 +69,10 @@ def execute(
         Folder for rows kept between segments; removed at the end. Default: below ``state``, or a temporary one.
     full
         Whether all outputs are made anew, also those whose inputs have not changed.
+    bound
+        How much the run takes of what is new; what is left is for the next one.
+    patient
+        Whether sources without any file are waited for. Default: only where they say so.
     actor, code
         Who runs it, and the version of the pipeline's code, as the ledger says it. Default: see ``Plan.run``.
     outputs
@@ -86,7 +93,7 @@ def execute(
     try:
         snapshots: dict[str, Snapshot] = {}
         recorder = Recorder(plan, run, now, state, actor, code, snapshots=snapshots)
-        started = Run(plan, run, now, state, folder, observer, recorder, full, snapshots=snapshots)
+        started = Run(plan, run, now, state, folder, observer, recorder, full, bound, patient, snapshots=snapshots)
         execution = _Execution(started, records, outputs)
         return execution.told(Emitter(plan, emit, parent=parent))
     finally:
@@ -218,7 +225,16 @@ class _Execution:
     def decide(self, segment: Segment) -> Work:
         """Say what is to be done for an output."""
         run = self.run
-        return decide(run.plan, segment, run.look, run=run.id, listed=time.time_ns(), full=run.full, hashes=run.hashes)
+        return decide(
+            run.plan,
+            segment,
+            run.look,
+            run=run.id,
+            listed=time.time_ns(),
+            full=run.full,
+            hashes=run.hashes,
+            bound=run.bound,
+        )
 
     def _held_up(self, segment: Segment, by: Sequence[str]) -> SegmentResult:
         """Return the outcome where what a segment reads was not brought up to date: it waits too, or is blocked."""

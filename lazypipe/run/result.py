@@ -34,7 +34,8 @@ class SegmentResult:
 
     One that is ``waiting`` reads a delivery that is not whole yet, as ``why`` says: what was published before stays in force.
 
-    ``rows`` and the gates' reports are those of the whole output, ``written`` are the rows that this run wrote.
+    ``rows`` and the gates' reports are those of the whole output, ``written`` are the rows that this run wrote. ``left`` is how many
+    units (files, or parts of a dataset) were there and are left for later runs, where a run may take only so many.
 
     ``corrupt`` are the files that its sources were read without, where ``on_corrupt`` lets a run go on; ``maintained`` says what was
     mended of the output's files afterwards.
@@ -49,6 +50,7 @@ class SegmentResult:
     bytes: int = 0
     files: int = 0
     written: int = 0
+    left: int = 0
     why: str | None = None
     seconds: float = 0.0
     gates: tuple[GateReport, ...] = ()
@@ -81,6 +83,7 @@ class SegmentResult:
             "bytes": self.bytes,
             "files": self.files,
             "written": self.written,
+            "left": self.left,
             "why": self.why,
             "seconds": round(self.seconds, 6),
             "gates": [g.to_dict() for g in self.gates],
@@ -129,6 +132,11 @@ class RunResult:
     def corrupt(self) -> tuple[CorruptFile, ...]:
         """The files that were set aside because they cannot be decoded, each once."""
         return tuple(dict.fromkeys(c for s in self.segments for c in s.corrupt))
+
+    @property
+    def left(self) -> int:
+        """How many units are left for later runs, of the output with the most."""
+        return max((s.left for s in self.segments), default=0)
 
     @property
     def commits(self) -> Mapping[str, int]:

@@ -27,6 +27,10 @@ _HIDDEN = re.compile(r"(^|/)[._]")
 """Hidden files and folders: what is being written, and what other tools put beside their data."""
 
 
+class _NoFiles(SourceError):
+    """A pattern matches no file, or a folder holds none."""
+
+
 class FileInfo(NamedTuple):
     """One file as it was found: its URI, its size in bytes, and a stamp that changes when it is rewritten.
 
@@ -51,11 +55,20 @@ def format_of(name: str) -> str | None:
 
 
 def expand(
-    patterns: Iterable[str], options: Mapping[str, Any] | None = None, *, endings: Sequence[str] = ()
+    patterns: Iterable[str],
+    options: Mapping[str, Any] | None = None,
+    *,
+    endings: Sequence[str] = (),
+    patient: bool = False,
 ) -> tuple[FileInfo, ...]:
     """Return the files that URIs and glob patterns name, in the order given and by name within a pattern.
 
     A folder stands for all files below it that have one of ``endings``; hidden files and folders are passed over.
+
+    Parameters
+    ----------
+    patient
+        Whether a pattern may match nothing, and a folder may hold nothing.
 
     Raises
     ------
@@ -66,6 +79,10 @@ def expand(
     for pattern in patterns:
         try:
             listed = _list(pattern, options, tuple(endings))
+        except _NoFiles:
+            if not patient:
+                raise
+            listed = []
         except SourceError:
             raise
         except Exception as error:  # whatever a file system raises, the caller learns which URI it was
@@ -105,7 +122,7 @@ def _list_local(path: str, endings: tuple[str, ...]) -> list[FileInfo]:
             ) from None
     matches = _glob(path)
     if not matches:
-        raise SourceError("no file matches", uri=path, fix="check the pattern; it starts from the definition's folder")
+        raise _NoFiles("no file matches", uri=path, fix="check the pattern; it starts from the definition's folder")
     return matches
 
 
@@ -188,7 +205,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 def _walk(folder: str, endings: tuple[str, ...]) -> list[FileInfo]:
     found = _below(folder, endings or ("",))
     if not found:
-        raise SourceError(
+        raise _NoFiles(
             "the folder holds no data file", uri=folder, fix=f"expected files that end in {', '.join(endings)}"
         )
     return found
@@ -239,7 +256,7 @@ def _list_remote(pattern: str, options: Mapping[str, Any] | None, endings: tuple
         matches = fs.glob(path, detail=True)
         files = [d for n, d in sorted(matches.items()) if d["type"] == "file" and ("/." in path or "/." not in f"/{n}")]
         if not files:
-            raise SourceError("no file matches", uri=pattern, fix="check the pattern")
+            raise _NoFiles("no file matches", uri=pattern, fix="check the pattern")
         return [info(d) for d in files]
     try:
         details = fs.info(path)
@@ -250,7 +267,7 @@ def _list_remote(pattern: str, options: Mapping[str, Any] | None, endings: tuple
     below = {n.removeprefix(path): d for n, d in sorted(fs.find(path, detail=True).items())}
     kept = [d for n, d in below.items() if n.lower().endswith(endings or ("",)) and not _HIDDEN.search(n)]
     if not kept:
-        raise SourceError(
+        raise _NoFiles(
             "the folder holds no data file", uri=pattern, fix=f"expected files that end in {', '.join(endings)}"
         )
     return [info(d) for d in kept]

@@ -551,3 +551,76 @@ def test_changes_that_are_followed_give_what_a_full_run_gives(detect: str, do: l
             assert site.run(do, **source).status == "unchanged"
             site.run(do, full=True, **source)
             assert kept == site.rows()
+
+
+# nothing there, and what is not looked into
+
+
+def test_a_folder_that_is_still_empty_is_waited_for(site: Site) -> None:
+    (site.base / "in").mkdir()
+    for more in ({"expect": {"marker": "_SUCCESS"}}, {"settle": "5m"}, {"on_removed": "ignore"}):
+        assert told(site.run([], **more)) == ("waiting", "waiting for in/**/*.csv")
+    site.mark("_SUCCESS")
+    assert told(site.run([], expect={"marker": "_SUCCESS"})) == ("waiting", "waiting for in/**/*.csv")
+    for more in ({"expect": {"marker": "_SUCCESS"}, "on_partial": "fail"}, {}):
+        failed = site.run([], **more)
+        assert (failed.status, str(failed.error).partition("'s': ")[2].partition(";")[0]) == (
+            "error",
+            "no file matches",
+        )
+    site.put("a.csv", ("a", 1))
+    assert site.run([], expect={"marker": "_SUCCESS"}).status == "done"
+
+
+def test_a_folder_that_is_emptied_keeps_rows_where_it_may(site: Site) -> None:
+    site.put("a.csv", ("a", 1))
+    site.put("b.csv", ("b", 2))
+    site.run([], on_removed="ignore")
+    for name in ("a", "b"):
+        (site.base / f"in/{name}.csv").rename(site.base / f"{name}.done")
+    assert site.run([], on_removed="ignore").status == "unchanged"
+    site.put("c.csv", ("c", 3))
+    assert site.run([], on_removed="ignore").status == "done"
+    assert site.rows() == [("a", 1), ("b", 2), ("c", 3)]
+    # to be made anew there must be something
+    (site.base / "in/c.csv").unlink()
+    assert told(site.run([], on_removed="ignore", full=True)) == ("waiting", "waiting for in/**/*.csv")
+    assert site.rows() == [("a", 1), ("b", 2), ("c", 3)]
+
+
+@pytest.mark.parametrize("how", ["marker", "settle", "manifest"])
+def test_compiling_does_not_look_into_files_that_wait(site: Site, how: str) -> None:
+    source: dict[str, Any] = {
+        "marker": {"expect": {"marker": "{name}.ok"}},
+        "settle": {"settle": "5m"},
+        "manifest": {"expect": {"manifest": "manifest.json"}},
+    }[how]
+    contract = {"columns": TYPES["columns"], "on_new_column": "evolve"}
+    whole = site.put("b.csv", ("a", 1))
+    digest = hashlib.sha256(whole.read_bytes()).hexdigest()
+    site.mark("b.csv.ok")
+    site.mark("manifest.json", json.dumps([{"name": "b.csv", "sha256": digest}]))
+    half = site.put("a.csv")
+    half.write_text('k,v,"half of a na')  # which can be read by nobody
+    definition = site.data([], {**source, "contract": contract})
+
+    def run() -> lp.SegmentResult:
+        plan = lp.Pipeline.from_dict(definition, base=str(site.base)).compile()
+        assert plan.schema("s").names() == ["k", "v"]
+        (segment,) = plan.run().segments
+        return segment
+
+    assert run().status == "done"
+    assert site.rows() == [("a", 1)]
+    # what was taken in once is looked into, though its marker is gone
+    (site.base / "in/b.csv.ok").unlink()
+    assert run().status == "unchanged"
+
+
+def test_columns_are_learned_from_files_that_wait_if_there_are_no_others(site: Site) -> None:
+    site.put("a.csv", ("a", 1))
+    definition = site.data([], {"expect": {"marker": "_SUCCESS"}})
+    del definition["sources"]["s"]["contract"]
+    plan = lp.Pipeline.from_dict(definition, base=str(site.base)).compile()
+    assert plan.schema("s").names() == ["k", "v"]
+    assert plan.run().status == "waiting"

@@ -1,0 +1,62 @@
+"""Whether there is anything to do, without doing it: one look at each source and at the log of each output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.sources import Snapshot
+from lazypipe.incremental.work import Came, Work, decide
+
+__all__ = ["Pending", "pending"]
+
+
+@dataclass(frozen=True)
+class Pending:
+    """The outputs that a run would begin with, and their work; what is made of these follows them.
+
+    ``stateless`` are outputs that do not remember what they were made of, such as one CSV file: every run makes them anew.
+    """
+
+    works: Mapping[str, Work]
+    stateless: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> int:
+        """How many files came, changed or went, for the output with the most of them."""
+        return max((len(w.came) + w.went for w in self.works.values()), default=0)
+
+    def rows(self, count: Callable[[Came], int]) -> int:
+        """Return how many rows came, for the output with the most of them; ``count`` counts those of a file."""
+        sums = (sum(count(c) if c.rows is None else c.rows for c in w.came) for w in self.works.values())
+        return max(sums, default=0)
+
+
+def pending(plan: CompiledPipeline, look: Callable[[str], Snapshot], *, listed: int) -> Pending:
+    """Say what a run would begin with; reads names, stamps and logs, and hashes only what names and stamps leave open.
+
+    Rules about the clock are no reason to run: they are judged when there is another one.
+
+    Parameters
+    ----------
+    look
+        Lists a source.
+    listed
+        When, in nanoseconds since 1970.
+    """
+    works: dict[str, Work] = {}
+    stateless: list[str] = []
+    unsettled: set[str] = set()
+    for segment in plan.segments:
+        if unsettled.intersection(segment.reads):
+            unsettled.add(segment.node)
+        elif segment.output is not None:
+            work = decide(plan, segment, look, run="pending", listed=listed, judge_again=False)
+            if work.kind == "all" and not work.info:
+                stateless.append(segment.output)
+            elif work.kind in ("units", "all"):
+                works[segment.output] = work
+            if work.kind != "none" and segment.nodes:
+                unsettled.add(segment.node)
+    return Pending(works, tuple(stateless))

@@ -1,0 +1,79 @@
+"""Failures that may be gone the next time, and how long to wait until then."""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lazypipe.errors import CommitConflict
+from lazypipe.storage.scan import os_error
+
+__all__ = ["Backoff", "is_transient"]
+
+_PASSING = frozenset(
+    {
+        errno.EAGAIN,
+        errno.EBUSY,
+        errno.ECONNABORTED,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.EHOSTUNREACH,
+        errno.EINTR,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENETUNREACH,
+        errno.ENFILE,
+        errno.ENOENT,  # a file that went after it was listed: it is not in the next list
+        errno.ENOSPC,
+        errno.EPIPE,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Waits that double from ``first`` to ``most`` seconds, each cut short at random so that many do not come at once.
+
+    After ``attempts`` failures in a row it is given up.
+
+    Examples
+    --------
+    >>> half = random.Random(1)
+    >>> [round(Backoff(first=1, most=4).delay(n, half), 2) for n in (1, 2, 3, 4)]
+    [0.57, 1.85, 3.53, 2.51]
+    """
+
+    first: float = 1.0
+    most: float = 60.0
+    attempts: int = 5
+
+    def delay(self, failures: int, rng: random.Random) -> float:
+        """Return how many seconds to wait after so many failures in a row: between half of the wait and all of it."""
+        wait = min(self.most, self.first * 2.0 ** min(failures - 1, 64))
+        return wait / 2 + rng.random() * wait / 2
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether what went wrong may go right the next time: somebody else's commit, a network, a disk that is full or busy.
+
+    Examples
+    --------
+    >>> is_transient(CommitConflict("another run has committed meanwhile")), is_transient(ValueError("no"))
+    (True, False)
+    """
+    return any(
+        isinstance(e, CommitConflict | ConnectionError | TimeoutError) or os_error(e) in _PASSING
+        for e in _causes(error)
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

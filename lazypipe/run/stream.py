@@ -1,0 +1,234 @@
+"""A stream: one run after another, each over what came since, for as long as it is wanted.
+
+Each micro-batch is a run like any other: the same plan, gates, commit, record. What was taken in stands in the outputs' own commits,
+so that a stream may be killed at any moment, and started again, or followed by a batch run. Where nothing came, nothing is
+written: a look is one listing of each source, and of each output's log.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import threading
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+from typing import Literal
+
+from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.sources import Snapshot
+from lazypipe.errors import LazypipeError
+from lazypipe.incremental.pending import pending
+from lazypipe.incremental.stamps import nanoseconds
+from lazypipe.incremental.work import Came
+from lazypipe.run.delivery import listing
+from lazypipe.run.result import RunResult
+from lazypipe.run.retry import Backoff, is_transient
+from lazypipe.run.trigger import Trigger
+
+__all__ = ["OnGateFailure", "Stream"]
+
+OnGateFailure = Literal["stop", "continue"]
+_File = tuple[str, str, int | None, str | None]
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass
+class Stream:
+    """Micro-batches, as an iterator over their results; it ends when it is stopped, or cannot go on.
+
+    A batch that failed for good is the last result. What fails before a batch has begun is raised.
+
+    Parameters
+    ----------
+    compile
+        Compiles the definition for a moment: once per batch, so that what files look like by then is checked, and followed.
+    run
+        Runs a batch at a moment.
+    trigger
+        When batches begin.
+    on_gate_failure
+        ``stop``: the stream ends with the result; ``continue``: the batch is tried again when something else has come.
+    backoff, rng
+        How long to wait after failures that may pass.
+    clock
+        Tells the time.
+    sleep
+        Waits for so many seconds. Default: until then, or until ``stop`` is called.
+    """
+
+    compile: Callable[[datetime], CompiledPipeline]
+    run: Callable[[CompiledPipeline, datetime], RunResult]
+    clock: Callable[[], datetime]
+    rng: random.Random
+    trigger: Trigger = Trigger()
+    on_gate_failure: OnGateFailure = "stop"
+    backoff: Backoff = Backoff()
+    sleep: Callable[[float], object] | None = None
+    _stopped: threading.Event = field(default_factory=threading.Event, repr=False)
+    _counts: dict[Came, int] = field(default_factory=dict, repr=False)
+    _since: datetime | None = field(default=None, repr=False)
+    _behind: bool = field(default=False, repr=False)
+    _moved: frozenset[str] = field(default=frozenset(), repr=False)
+    _corrupt: set[_File] = field(default_factory=set, repr=False)
+    _tried: Mapping[str, object] | None = field(default=None, repr=False)
+    _exported: Mapping[str, object] | None = field(default=None, repr=False)
+
+    def stop(self) -> None:
+        """Have the stream end after the batch that is running, or at once if none is; may be called from any thread."""
+        self._stopped.set()
+
+    @contextmanager
+    def until_signalled(self, leave: Callable[[int], object] = os._exit) -> Iterator[Stream]:
+        """Stop at SIGTERM or SIGINT as ``stop`` does; a second one ends the process at once, which no run is harmed by.
+
+        To be entered in the main thread. ``leave`` ends the process, with an exit code.
+        """
+        reading, writing = socket.socketpair()
+        writing.settimeout(0)
+
+        def watch() -> None:
+            # in a thread: while the engine runs, Python calls no handler in the main one
+            count = 0
+            while numbers := reading.recv(64):
+                for number in numbers:
+                    if number in _SIGNALS:
+                        count += 1
+                        self.stop() if count == 1 else leave(128 + number)
+
+        watching = threading.Thread(target=watch, name="lazypipe-signals", daemon=True)
+        watching.start()
+        handlers = {number: signal.signal(number, lambda *_: self.stop()) for number in _SIGNALS}
+        waker = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+        try:
+            yield self
+        finally:
+            signal.set_wakeup_fd(waker)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            writing.close()
+            watching.join()
+            reading.close()
+
+    def __iter__(self) -> Iterator[RunResult]:
+        """Run batch after batch."""
+        failures, plan = 0, None
+        while not self._stopped.is_set():
+            began = self.clock()
+            try:
+                # what is looked for is what was compiled for the last batch: schemas matter when there is something to read
+                plan = self.compile(began) if plan is None else plan
+                look = _Look(plan, began, self._corrupt)
+                if not self._is_due(look):
+                    failures = 0
+                    if self.trigger.once:
+                        return
+                    self._pause_until_next(began)
+                    continue
+                plan = self.compile(began)
+                result = self.run(plan, began)
+            except LazypipeError as error:
+                failures, plan = failures + 1, None
+                if not is_transient(error) or failures >= self.backoff.attempts:
+                    raise
+                self._pause(self.backoff.delay(failures, self.rng))
+                continue
+            yield result
+            if result.status == "error":
+                failures += 1
+                if not _may_pass(result) or failures >= self.backoff.attempts:
+                    return
+                self._pause(self.backoff.delay(failures, self.rng))
+                continue
+            failures = 0
+            if self._is_over(result):
+                return
+            self._note(result, look)
+            if not self._behind:
+                self._pause_until_next(began)
+
+    def _is_over(self, result: RunResult) -> bool:
+        if result.status == "gate_failed":
+            return self.on_gate_failure == "stop" or self.trigger.once
+        return result.status == "interrupted" or (self.trigger.once and not result.left)
+
+    def _note(self, result: RunResult, look: _Look) -> None:
+        """Remember what a batch has come to: whether it left something, and what it is of no use to look at again."""
+        self._since = None
+        self._corrupt = {(c.source, c.uri, c.size, c.stamp) for c in result.corrupt if c.stamp is not None}
+        got_on = any(s.status == "done" and s.output in self._moved for s in result.segments)
+        self._behind = result.left > 0 and got_on
+        self._exported = look.signature() if result.status in ("done", "unchanged") else None
+        in_vain = not got_on or (result.status == "gate_failed" and not self._behind)
+        self._tried = look.signature() if in_vain else None
+
+    def _is_due(self, look: _Look) -> bool:
+        """Whether a batch begins now."""
+        found = pending(look.plan, look, listed=nanoseconds(look.now))
+        self._moved = frozenset(found.works)
+        for name in found.stateless:
+            if look.plan.outputs[name].format == "dataset":
+                what = f"output {name!r}: each run adds all of its rows once more, so that a stream would repeat them"
+                raise LazypipeError(f"{what}; leave out mode: append, and rows of new files are added")
+        exports = bool(found.stateless) and look.signature() != self._exported
+        if not (found.works or exports) or (self._tried is not None and look.signature() == self._tried):
+            self._since = None
+            return False
+        if self._behind or not self.trigger.gathers or not found.files:
+            return True
+        self._since = self._since or look.now
+        rows = found.rows(partial(self._count, look)) if self.trigger.rows is not None else 0
+        return self.trigger.is_due(found.files, rows, look.now - self._since)
+
+    def _count(self, look: _Look, came: Came) -> int:
+        """Return the rows of a file, counted when it is first seen."""
+        if came not in self._counts:
+            source = look.plan.nodes[came.source].source
+            assert source is not None
+            self._counts[came] = source.count(came.file)
+        return self._counts[came]
+
+    def _pause_until_next(self, began: datetime) -> None:
+        # a clock that went back is no reason to wait for longer than that
+        passed = max(0.0, (self.clock() - began).total_seconds())
+        self._pause(self.trigger.interval.total_seconds() - passed)
+
+    def _pause(self, seconds: float) -> None:
+        if seconds > 0:
+            (self.sleep or self._stopped.wait)(seconds)
+
+
+class _Look:
+    """Each source as it is at one moment, listed once, without files that were found corrupt; if it has none it is waited for."""
+
+    def __init__(self, plan: CompiledPipeline, now: datetime, corrupt: Container[_File]) -> None:
+        self.plan = plan
+        self.now = now
+        self.corrupt = corrupt
+        self._found: dict[str, Snapshot] = {}
+
+    def __call__(self, name: str) -> Snapshot:
+        if name not in self._found:
+            source = self.plan.nodes[name].source
+            assert source is not None
+            found = listing(self.plan, source, self.now, patient=True)
+            if self.corrupt:
+                files = (f for f in found.files if (name, source.redact(f.uri), f.size, f.stamp) not in self.corrupt)
+                found = replace(found, files=tuple(files))
+            self._found[name] = found
+        return self._found[name]
+
+    def signature(self) -> Mapping[str, object]:
+        """Return what stands for all that is there to be read."""
+        sources = [n for n, node in self.plan.nodes.items() if node.source is not None]
+        return {n: (s.files if s.commit is None else s.commit.version) for n in sources for s in [self(n)]}
+
+
+def _may_pass(result: RunResult) -> bool:
+    """Whether all that went wrong may go right the next time."""
+    errors = [e for e in (*(s.error for s in result.segments), result.error) if e is not None]
+    return all(is_transient(e) for e in errors)
