@@ -68,7 +68,7 @@ class Aggregate(Operation):
             call = sql.call(text) if isinstance(text, str) else None
             if call is None or call[0] not in _ADD_UP:
                 return None
-            made = _figures(f"__lazypipe_{index}", *call, table.schema, scope)
+            made = _figures(figure(index), *call, table.schema, scope)
             if made is None:
                 return None
             figures, whole = made
@@ -78,6 +78,11 @@ class Aggregate(Operation):
         each = table.frame.group_by([*by, *table.extra]).agg(e.alias(n) for n, e in parts.items())
         exprs = [e.alias(n) for n, e in merged.items()]
         return Fold(each, lambda rows: rows.group_by(by).agg(exprs) if by else rows.select(exprs))
+
+
+def figure(place: int) -> str:
+    """Return the name of what is kept of each part for the aggregate at a place, if that is one figure."""
+    return f"__lazypipe_{place}"
 
 
 _ADD_UP = ("sum", "count", "min", "max", "avg")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -11,6 +10,7 @@ import polars as pl
 from lazypipe.ops.base import Operation, Scope, Table, both_made, with_other_made
 from lazypipe.spec.arguments import BOUND, COLUMN, COLUMNS, INPUT, TEXT, arg, choice
 from lazypipe.spec.model import Fault
+from lazypipe.spec.spans import Span
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class AsofJoin(Operation):
 
     Every row of this side stays, once, ordered by the key; where nothing matches, the other side's columns are null.
     Rows with a null key (or NaN, or null in ``by``) match nothing. Both sides are sorted by the key.
+    Without ``by`` it streams; with it, both sides are held in memory (see ``interval_join`` for a join that is not).
 
     Examples
     --------
@@ -79,7 +80,7 @@ class AsofJoin(Operation):
             right_on=right,
             by=list(self.by) or None,
             strategy=self.strategy,
-            tolerance=self.tolerance,
+            tolerance=self._tolerance(scope),
             suffix=self.suffix,
             check_sortedness=False,
         )
@@ -103,12 +104,24 @@ class AsofJoin(Operation):
             raise scope.fault(
                 f"the tolerance {self.tolerance!r} does not fit a {left} key", f"write {form}", "tolerance"
             )
-        if isinstance(self.tolerance, str) and not _DURATION.fullmatch(self.tolerance):
-            raise scope.fault(
-                f"{self.tolerance!r} is not a duration", "write one such as 90s, 15m, 2h or 3d", "tolerance"
-            )
-        if not isinstance(self.tolerance, str) and self.tolerance < 0:
-            raise scope.fault(f"the tolerance {self.tolerance} is negative", "write it without the minus", "tolerance")
 
+    def _tolerance(self, scope: Scope) -> str | float | None:
+        """Return the tolerance as Polars reads it."""
+        if not isinstance(self.tolerance, str):
+            if self.tolerance is not None and self.tolerance < 0:
+                raise self._negative(scope)
+            return self.tolerance
+        try:
+            span = Span.parse(self.tolerance)
+        except ValueError:
+            what = f"{self.tolerance!r} is not a duration"
+            raise scope.fault(what, "write one such as 90s, 15m, 2h or 3d", "tolerance") from None
+        if span.months:
+            what = f"{self.tolerance} has months, which are not all as long"
+            raise scope.fault(what, "write it in days or hours", "tolerance")
+        if span.days < 0 or span.nanoseconds < 0:
+            raise self._negative(scope)
+        return f"{span.days}d{span.nanoseconds}ns"
 
-_DURATION = re.compile(r"(?:\d+(?:ns|us|ms|s|m|h|d|w|mo|q|y))+")
+    def _negative(self, scope: Scope) -> Fault:
+        return scope.fault(f"the tolerance {self.tolerance} is negative", "write it without the minus", "tolerance")

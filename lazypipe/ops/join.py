@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -86,7 +86,7 @@ class Join(Operation):
         left, right = self.on or self.left_on, self.on or self.right_on
         scope.columns(left, table.schema, "on" if self.on else "left_on")
         scope.columns(right, other.schema, "on" if self.on else "right_on", of=self.with_)
-        self._check_types(table.schema, other.schema, scope)
+        check_keys(left, right, table.schema, other.schema, scope, "on" if self.on else "left_on")
         if self.how in ("semi", "anti"):
             return table.frame.join(
                 other.frame, how=self.how, left_on=left, right_on=right, nulls_equal=self.nulls_equal
@@ -95,13 +95,13 @@ class Join(Operation):
         if self.how == "cross":
             # one column more, which keeps the number of rows if none is chosen
             helper = {"__lazypipe_key_0": next(iter(other.schema))}
-            return table.frame.join(_renamed(other.frame, helper | chosen), how="cross").drop(*helper)
+            return table.frame.join(renamed(other.frame, helper | chosen), how="cross").drop(*helper)
         if self.columns is None and self.how != "right":
             keys, that = {c: c for c in right}, other.frame
         else:
             # keys under names of their own: a key may also be chosen, under any name
             keys = {f"__lazypipe_key_{i}": c for i, c in enumerate(right)}
-            that = _renamed(other.frame, keys | chosen)
+            that = renamed(other.frame, keys | chosen)
         this, validate = table.frame, self.validate
         if scope.guard is not None and not self.nulls_equal:
             if validate in ("1:1", "1:m"):
@@ -132,19 +132,7 @@ class Join(Operation):
         )
         named = dict(zip(left, keys, strict=True)) if self.columns is not None else {}
         here = {c: named.get(c, c) for c in table.schema if c in named or c not in left}
-        return _renamed(joined, here | {n: n for n in chosen})
-
-    def _check_types(self, here: pl.Schema, there: pl.Schema, scope: Scope) -> None:
-        for index, (left, right) in enumerate(zip(self.on or self.left_on, self.on or self.right_on, strict=True)):
-            if here[left] == there[right]:
-                continue
-            ours, others = pl.LazyFrame(schema={left: here[left]}), pl.LazyFrame(schema={right: there[right]})
-            try:
-                ours.join(others, how="semi", left_on=left, right_on=right).collect_schema()
-            except pl.exceptions.PolarsError as error:
-                what = f"key {left!r} is {here[left]} and key {right!r} is {there[right]}"
-                argument = "on" if self.on else "left_on"
-                raise scope.fault(what, "cast one of them first", argument, index) from error
+        return renamed(joined, here | {n: n for n in chosen})
 
     def change(self, table: Table, scope: Scope, changed: frozenset[str]) -> Change:
         """Rows of this side are joined with the other side as it is; a right or full join may also unmatch others."""
@@ -180,30 +168,60 @@ class Join(Operation):
 
     def _chosen(self, here: pl.Schema, there: pl.Schema, scope: Scope) -> dict[str, str]:
         """Return what comes from the other side: its name in the result → its name there."""
-        taken = set(here)
-        if self.columns is not None:
-            scope.columns(self.columns, there, "columns", of=self.with_)
-            renamed = self.columns if isinstance(self.columns, Mapping) else {c: c for c in self.columns}
-            pairs = list(renamed.items())
-        elif self.how == "right":
-            taken -= set(self.on or self.left_on)
-            pairs = [(c, c) for c in there]
-        else:
-            pairs = [(c, c) for c in there if c not in (self.on or self.right_on)]
-        made: dict[str, str] = {}
-        for source, wanted in pairs:
-            name = f"{wanted}{self.suffix}" if wanted in taken else wanted
-            if name in taken or name in made:
-                argument = "columns" if self.columns is not None else "with"
-                what = f"two columns would be called {name!r}"
-                raise scope.fault(what, "rename one of them, or choose a suffix", argument)
-            made[name] = source
-        return made
+        taken, keys = set(here), self.on or self.right_on
+        if self.how == "right" and self.columns is None:
+            taken, keys = taken - set(self.on or self.left_on), ()
+        return chosen_columns(self.columns, self.suffix, taken, there, keys, scope, of=self.with_)
 
 
 _TURNED: Mapping[str, Literal["m:m", "m:1", "1:m", "1:1"]] = {"m:m": "m:m", "m:1": "1:m", "1:m": "m:1", "1:1": "1:1"}
 
 
-def _renamed(frame: pl.LazyFrame, names: Mapping[str, str]) -> pl.LazyFrame:
+def renamed(frame: pl.LazyFrame, names: Mapping[str, str]) -> pl.LazyFrame:
     """Select columns under new names."""
     return frame.select(pl.col(old).alias(new) for new, old in names.items())
+
+
+def check_keys(
+    left: Sequence[str], right: Sequence[str], here: pl.Schema, there: pl.Schema, scope: Scope, argument: str
+) -> None:
+    """Raise Fault at the argument where keys of both sides cannot be compared."""
+    for index, (ours, others) in enumerate(zip(left, right, strict=True)):
+        if here[ours] == there[others]:
+            continue
+        this, that = pl.LazyFrame(schema={ours: here[ours]}), pl.LazyFrame(schema={others: there[others]})
+        try:
+            this.join(that, how="semi", left_on=ours, right_on=others).collect_schema()
+        except pl.exceptions.PolarsError as error:
+            what = f"key {ours!r} is {here[ours]} and key {others!r} is {there[others]}"
+            raise scope.fault(what, "cast one of them first", argument, index) from error
+
+
+def chosen_columns(
+    columns: Sequence[str] | Mapping[str, str] | None,
+    suffix: str,
+    taken: Collection[str],
+    there: pl.Schema,
+    keys: Sequence[str],
+    scope: Scope,
+    *,
+    of: str,
+) -> dict[str, str]:
+    """Return what comes from the other side of a join, by default all but its keys: the name in the result → the name there.
+
+    Names that are ``taken`` get the suffix; raises Fault where that does not help.
+    """
+    if columns is None:
+        pairs = [(c, c) for c in there if c not in keys]
+    else:
+        scope.columns(columns, there, "columns", of=of)
+        pairs = list(columns.items()) if isinstance(columns, Mapping) else [(c, c) for c in columns]
+    made: dict[str, str] = {}
+    for source, wanted in pairs:
+        name = f"{wanted}{suffix}" if wanted in taken else wanted
+        if name in taken or name in made:
+            what = f"two columns would be called {name!r}"
+            fix = "rename one of them, or choose a suffix"
+            raise scope.fault(what, fix, "columns" if columns is not None else "with")
+        made[name] = source
+    return made

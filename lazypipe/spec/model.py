@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from lazypipe.errors import Location
+from lazypipe.spec.spans import Span
 
 __all__ = [
     "NOTHING",
@@ -172,12 +173,7 @@ def _datetime(value: object) -> datetime:
 def _duration(value: object) -> timedelta:
     if isinstance(value, timedelta):
         return value
-    text = _string(value)
-    units = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
-    if text[-1:] not in units:
-        raise ValueError
-    # as a decimal: a float would lose microseconds of long ones
-    return timedelta(microseconds=int(Decimal(text[:-1]) * units[text[-1]] * 1_000_000))
+    return Span.parse(_string(value)).to_timedelta()
 
 
 def _list(value: object) -> tuple[Any, ...]:

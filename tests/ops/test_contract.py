@@ -10,6 +10,7 @@ import types
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import jsonschema
@@ -33,9 +34,22 @@ FRAME = pl.LazyFrame(
         "s": ["x", "y", None, "z", "x", "1"],
         "l": [[1, 2], [], None, [3], [None], [4]],
         "u": [{"p": 1, "q": "a"}, None, {"p": None, "q": "b"}, {"p": 2, "q": "c"}, {"p": 3, "q": None}, None],
+        "at": [
+            datetime(2024, 3, 30, 23, 30, tzinfo=UTC),
+            None,
+            *(datetime(2024, 3, 31, h, 30, tzinfo=UTC) for h in (0, 1, 1, 4)),
+        ],
     }
 )
-OTHER = pl.LazyFrame({"k": ["a", "d", None], "t": [1, 4, None], "v": [7, 8, 9], "w": [1.5, None, 2.5]})
+OTHER = pl.LazyFrame(
+    {
+        "k": ["a", "d", None],
+        "t": [1, 4, None],
+        "v": [7, 8, 9],
+        "w": [1.5, None, 2.5],
+        "at": [datetime(2024, 3, 31, 1, m, tzinfo=UTC) for m in (0, 31)] + [None],
+    }
+)
 
 # more than the docstrings show: the long forms, with every argument
 MORE: dict[str, list[Any]] = {
@@ -61,6 +75,11 @@ MORE: dict[str, list[Any]] = {
         {"columns": ["v"], "strategy": "backward", "order_by": ["t DESC", "v"], "by": ["k"]},
     ],
     "filter": ["v > 1 AND s IS NOT NULL"],
+    "interval_join": [
+        {"with": "other", "time": "at", "within": ["-1h", "45m"], "by": "k", "how": "left", "suffix": "_o"},
+        {"with": "other", "left_time": "at", "right_time": "at", "within": ["0s", "2h"], "columns": {"w": "v"}},
+        {"with": "other", "time": "at", "within": ["-1d", "1d"], "left_by": "s", "right_by": "k", "columns": ["w"]},
+    ],
     "join": [
         {"with": "other", "on": "k", "how": how, "nulls_equal": True, "suffix": "_o"}
         for how in ("inner", "left", "right", "full", "semi", "anti")
@@ -84,10 +103,20 @@ MORE: dict[str, list[Any]] = {
     "rename": [{"k": "t", "t": "k"}],
     "sample": [{"fraction": 0.5, "seed": 3, "by": ["k"]}, {"rows": 3}],
     "select": [["v", "k"], {"one": "1", "m": "max(v)", "v": "v"}],
+    "session": [
+        {"time": "at", "gap": "1h", "aggregate": {"n": "count(*)", "sum": "sum(v)"}},
+        {"time": "at", "gap": "90m", "max_length": "2h", "by": ["k", "v"], "aggregate": {"m": "median(t)"}},
+    ],
     "sort": [["k DESC NULLS FIRST", "t"]],
     "sql": ["SELECT k, count(*) AS n FROM self GROUP BY k", "SELECT o.w FROM self JOIN other o ON self.k = o.k"],
     "union": [{"with": ["other", "other"], "missing": "fill"}],
     "unnest": [{"columns": ["u"], "separator": "."}],
+    "window": [
+        {"time": "at", "every": "1h", "aggregate": {"n": "count(*)", "sum": "sum(v)"}},
+        {"time": "at", "every": "1h", "period": "90m", "offset": "10m", "by": "k", "aggregate": {"m": "max(t)"}},
+        {"time": "at", "every": "1h", "period": "24h", "aggregate": {"m": "median(v)"}},
+        {"time": "at", "every": ["1d", "1mo", "all"], "time_zone": "Europe/Berlin", "aggregate": {"m": "avg(v)"}},
+    ],
     "unpivot": [{"columns": ["t", "v"], "index": ["k"], "name_to": "n", "value_to": "x"}],
 }
 

@@ -125,6 +125,30 @@ def test_any_split_aggregates_to_the_same(
     assert_folds({"aggregate": {"by": list(by), "aggregate": aggregate}}, frame(parts), live)
 
 
+@pytest.mark.parametrize(
+    "window",
+    [
+        {"time": "at", "every": "1h", "by": ["g"]},
+        {"time": "at", "every": "5y", "period": "7y"},
+        {"time": "day", "every": "1q", "period": "1y", "by": ["g", "b"]},
+        {"time": "at", "every": "1w", "time_zone": "Europe/Berlin"},
+        {"time": "at", "every": ["1d", "1y", "all"], "by": ["g"]},
+        {"time": "day", "gap": "1000d"},
+        {"time": "at", "gap": "30000h", "by": ["g"]},
+        {"time": "at", "gap": "3000d", "by": ["g", "f"]},
+    ],
+)
+@settings(max_examples=15)
+@given(parts=PARTS, live=st.frozensets(st.integers(0, 3)))
+@example(parts=[], live=frozenset({0}))
+def test_any_split_falls_into_the_same_windows_and_sessions(
+    window: dict[str, Any], parts: list[tuple[Any, int]], live: frozenset[int]
+) -> None:
+    aggregate = {"rows": "count(*)", "i": "sum(i)", "low": "min(s)", "mean": "avg(small)", "last": "max(at)"}
+    name = "session" if "gap" in window else "window"
+    assert_folds({name: {"aggregate": aggregate, **window}}, frame(parts), live)
+
+
 @given(parts=PARTS)
 def test_means_of_large_numbers_and_floats_agree_to_rounding(parts: list[tuple[Any, int]]) -> None:
     step = {"aggregate": {"aggregate": {"i": "avg(i)", "f": "avg(f)"}}}
@@ -177,6 +201,9 @@ def test_any_split_keeps_the_first_and_the_last_by_an_order(
         {"aggregate": {"aggregate": {"m": pl.col("i").sum()}}},
         {"aggregate": {"aggregate": {"m": "sum(i) FILTER (WHERE b)"}}},
         {"distinct": {"columns": "g", "keep": "none"}},
+        {"window": {"time": "at", "every": "1h", "period": "2h", "aggregate": {"m": "median(i)"}}},
+        {"session": {"time": "at", "gap": "1h", "aggregate": {"m": "median(i)"}}},
+        {"session": {"time": "at", "gap": "1h", "max_length": "1d", "aggregate": {"n": "count(*)"}}},
         {"sort": ["i"]},
         {"over": {"by": "g", "columns": {"n": "count(i)"}}},
         {"rank": {"as": "r", "order_by": ["i"]}},

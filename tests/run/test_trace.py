@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,17 @@ A = pl.DataFrame(
         "l": [[1, 2], [3], [], None],
         "r": [{"p": 1}, {"p": 2}, {"p": 3}, None],
         "t": [1.0, 2.0, 3.0, 4.0],
+        "day": [date(2024, 2, 28), date(2024, 2, 29), date(2024, 3, 1), None],
     }
 )
-B = pl.DataFrame({"k": [1, 2, 2, None], "w": [100, 200, 201, 300], "u": [0.5, 1.5, 2.5, 3.5]})
+B = pl.DataFrame(
+    {
+        "k": [1, 2, 2, None],
+        "w": [100, 200, 201, 300],
+        "u": [0.5, 1.5, 2.5, 3.5],
+        "day": [date(2024, 2, 27), date(2024, 2, 29), date(2024, 2, 29), date(2024, 4, 1)],
+    }
+)
 
 
 def plan_of(folder: Path, steps: Any, a: pl.DataFrame = A, **more: Any) -> lp.Plan:
@@ -163,9 +172,41 @@ CASES: dict[str, list[tuple[Any, dict[str, Any], Any, Any]]] = {
         ({"asof_join": {"with": "b", "left_on": "t", "right_on": "u"}}, {"i": 1}, [1], [1]),
         ({"asof_join": {"with": "b", "left_on": "t", "right_on": "u", "strategy": "forward"}}, {"i": 3}, [3], []),
     ],
+    "interval_join": [
+        ({"interval_join": {"with": "b", "time": "day", "within": ["-1d", "0d"]}}, {"i": 0}, [0], [0]),
+        ({"interval_join": {"with": "b", "time": "day", "within": ["-1d", "0d"]}}, {"i": 2, "w": 201}, [2], [2]),
+        (
+            {"interval_join": {"with": "b", "time": "day", "within": ["1d", "9d"], "how": "left", "columns": ["w"]}},
+            {"i": 0},
+            [0],
+            [1, 2],
+        ),
+        ({"interval_join": {"with": "b", "time": "day", "within": ["1d", "9d"], "how": "left"}}, {"i": 3}, [3], []),
+    ],
     "union": [
         ({"union": {"with": "b", "missing": "fill"}}, {"i": 2}, [2], []),
         ({"union": {"with": "b", "missing": "fill"}}, {"w": 201}, [], [2]),
+    ],
+    "session": [
+        ({"session": {"time": "day", "gap": "1d", "aggregate": {"n": "count(*)"}}}, {"n": 3}, [0, 1, 2], []),
+        ({"session": {"time": "day", "gap": "1d", "by": "s", "aggregate": {"n": "sum(v)"}}}, {"n": 30}, [2], []),
+        (
+            {"session": {"time": "day", "gap": "1d", "max_length": "2d", "aggregate": {"n": "sum(v)"}}},
+            {"session_start": "2024-02-28"},
+            [0, 1],
+            [],
+        ),
+    ],
+    "window": [
+        ({"window": {"time": "day", "every": "1mo", "aggregate": {"n": "count(*)"}}}, {"n": 2}, [0, 1], []),
+        ({"window": {"time": "day", "every": "1d", "by": "s", "aggregate": {"n": "sum(v)"}}}, {"n": 30}, [2], []),
+        (
+            {"window": {"time": "day", "every": "1d", "period": "2d", "aggregate": {"n": "sum(v)"}}},
+            {"window_start": "2024-02-29"},
+            [1, 2],
+            [],
+        ),
+        ({"window": {"time": "day", "every": ["1mo", "all"], "aggregate": {"n": "sum(v)"}}}, {"n": 60}, [0, 1, 2], []),
     ],
     "sql": [({"sql": "SELECT g, COUNT(*) AS n FROM self GROUP BY g"}, {"g": 1}, "any", "any")],
     "python": [({"python": f"{__name__}:doubled"}, {"i": 1}, "any", [])],

@@ -1,0 +1,111 @@
+"""``session``: one row per run of rows with no long gap between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import polars as pl
+
+from lazypipe.ops.aggregate import Aggregate, figure
+from lazypipe.ops.base import MADE_FROM, Fold, Operation, Scope, Table
+from lazypipe.spec.arguments import COLUMN, COLUMNS, SQLS, TEXT, arg
+from lazypipe.spec.model import Fault
+from lazypipe.windows import PIECE, SESSION, Clock, Sessions, elapsed
+
+START, END = "session_start", "session_end"
+
+
+@dataclass(frozen=True)
+class Session(Operation):
+    """Group rows that follow each other in time with no long gap, and compute aggregates: one row per session and group.
+
+    A row that comes more than ``gap`` after the one before it in its group begins a new session; one that comes just ``gap``
+    after it does not. A session that would last ``max_length`` or longer is cut each ``max_length`` from its first row on: a row
+    just that late is in the next piece, and a piece without rows is not there. Days have 24 hours here.
+
+    Columns: those of ``by``, ``session_start`` and ``session_end`` (the times of the first and the last row, both in the
+    session), the aggregates. Null is a group of its own. Rows without a time are in no session. Rows are sorted by group and
+    time, in memory; the order of what comes out is not promised.
+
+    Examples
+    --------
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> rows = pl.LazyFrame({"user": ["a", "a", "a"], "day": ["2024-02-28", "2024-02-29", "2024-03-04"]})
+    >>> rows = rows.with_columns(pl.col("day").str.to_date())
+    >>> step = {"session": {"time": "day", "gap": "1d", "by": "user", "aggregate": {"n": "count(*)"}}}
+    >>> lp.apply(step, rows).drop("session_end").sort("session_start").collect().rows()
+    [('a', datetime.date(2024, 2, 28), 2), ('a', datetime.date(2024, 3, 4), 1)]
+    """
+
+    name: ClassVar[str] = "session"
+    time: str = arg(COLUMN, "The column with the time of each row: dates or datetimes.")
+    gap: str = arg(TEXT, "The longest time between two rows of a session: 30s, 15m, 2h, 1d.")
+    aggregate: Mapping[str, str | pl.Expr] = arg(SQLS, "New column → SQL aggregate, such as count(*) or avg(x).")
+    by: tuple[str, ...] = arg(COLUMNS, "The columns that make a group.", default=())
+    max_length: str | None = arg(TEXT, "How long a session is before it is cut.", default=None)
+
+    def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
+        """Lower to a sort, a comparison with the row before, and ``group_by``."""
+        rows = self._told_apart(table, scope)
+        return self._named(self._groups().lower(rows, scope))
+
+    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
+        """Each row is made of those of its session: where it begins is a matter of the rows ahead too, but not of its values."""
+        rows = self._told_apart(table, scope)
+        carried = self._groups().carry(rows, scope)
+        return None if carried is None else self._named(carried, MADE_FROM)
+
+    def fold(self, table: Table, scope: Scope) -> Fold | None:
+        """Make sessions of each part, then put together those that touch; not where they are cut, or aggregates do not add up."""
+        rows = self._told_apart(table, scope)
+        fold = None if self.max_length is not None else self._groups().fold(rows, scope)
+        if fold is None:
+            return None
+        merge, sessions, by = fold.merge, self._sessions(table, scope), self._by()
+        first, last = (figure(place) for place in range(2))
+        return Fold(fold.partial, lambda parts: self._named(merge(sessions.put_together(parts, by, first, last))))
+
+    def _sessions(self, table: Table, scope: Scope) -> Sessions:
+        """Check all arguments, and return how rows are told apart."""
+        Aggregate(self.aggregate, self.by).lower(table.stub(), scope)
+        for index, name in enumerate(self.by):
+            if name in (START, END):
+                raise scope.fault(f"sessions have a column {name!r} of their own", "rename it first", "by", index)
+        for name in self.aggregate:
+            if name in (START, END):
+                what = f"sessions have a column {name!r} of their own"
+                raise scope.fault(what, "give the aggregate another name", "aggregate", name)
+        try:
+            clock = Clock.of(self.time, table.schema)
+            gap = self._length("gap", self.gap, clock)
+            longest = None if self.max_length is None else self._length("max_length", self.max_length, clock)
+            return Sessions(clock, gap, longest)
+        except Fault as fault:
+            argument, *rest = fault.path
+            raise scope.fault(fault.what, fault.fix, str(argument), *rest) from None
+
+    def _length(self, argument: str, text: str, clock: Clock) -> int:
+        ticks = elapsed(text, clock, argument)
+        if ticks <= 0:
+            raise Fault(f"{text} is no length of time", "write one above zero, such as 30m", (argument,))
+        return ticks
+
+    def _by(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.by))
+
+    def _told_apart(self, table: Table, scope: Scope) -> Table:
+        sessions = self._sessions(table, scope)
+        rows = table.frame.filter(pl.col(self.time).is_not_null())
+        told = sessions.told_apart(rows, [*self._by(), *table.extra], self.time)
+        return Table(told, pl.Schema({**table.schema, SESSION: pl.Int64(), PIECE: pl.Int64()}), table.extra)
+
+    def _groups(self) -> Aggregate:
+        time = '"' + self.time.replace('"', '""') + '"'
+        ends = {START: f"min({time})", END: f"max({time})"}
+        return Aggregate({**ends, **self.aggregate}, (*self._by(), SESSION, PIECE))
+
+    def _named(self, frame: pl.LazyFrame, *more: str) -> pl.LazyFrame:
+        return frame.select(*self._by(), START, END, *self.aggregate, *more)

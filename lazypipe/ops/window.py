@@ -1,0 +1,176 @@
+"""``window``: one row per window of time and group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import polars as pl
+
+from lazypipe.ops.aggregate import Aggregate
+from lazypipe.ops.base import MADE_FROM, Fold, Operation, Scope, Table
+from lazypipe.spec.arguments import COLUMN, COLUMNS, SQLS, TEXT, TEXTS, arg
+from lazypipe.spec.model import Fault
+from lazypipe.windows import Clock, Windows, windows
+
+WINDOW, START, END = "window", "window_start", "window_end"
+_NUMBER, _BEGIN = "__lazypipe_number", "__lazypipe_begin"
+
+
+@dataclass(frozen=True)
+class Window(Operation):
+    """Group by windows of time, and by columns, and compute aggregates: one row per window and group that has rows.
+
+    A window holds its start and not its end. Hours and shorter units are as long as they are, counted from 1970-01-01 0:00 of
+    the column's zone; days, weeks (from Monday), months, quarters and years are those of the calendar in the zone: a day may
+    have 23 or 25 hours, and a row's date on the wall clock decides. Times without a zone are taken as they are.
+
+    With a ``period`` longer than ``every``, windows overlap, and a row is in several. A list of ``every`` gives the rows of
+    each, told apart in the column ``window``; ``all`` is one window over all time, whose ends are null.
+
+    Columns: those of ``by``, ``window`` (for a list), ``window_start`` and ``window_end`` (of the type of ``time``), the
+    aggregates. Rows without a time are in no window. What datetimes in nanoseconds do not reach is told as the first or last
+    that they do. The order of rows is not promised.
+
+    Examples
+    --------
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> rows = pl.LazyFrame({"day": ["2024-02-28", "2024-02-29", "2024-03-01"], "x": [1, 2, 3]})
+    >>> rows = rows.with_columns(pl.col("day").str.to_date())
+    >>> step = {"window": {"time": "day", "every": "1mo", "aggregate": {"n": "count(*)", "total": "sum(x)"}}}
+    >>> lp.apply(step, rows).drop("window_end").sort("window_start").collect().rows()
+    [(datetime.date(2024, 2, 1), 2, 3), (datetime.date(2024, 3, 1), 1, 3)]
+    """
+
+    name: ClassVar[str] = "window"
+    time: str = arg(COLUMN, "The column with the time of each row: dates or datetimes.")
+    every: tuple[str, ...] = arg(
+        TEXTS, "How often a window begins: 15m, 1h, 1d, 1w, 1mo, 1q, 1y, all; or several of them."
+    )
+    aggregate: Mapping[str, str | pl.Expr] = arg(SQLS, "New column → SQL aggregate, such as count(*) or avg(x).")
+    by: tuple[str, ...] = arg(COLUMNS, "The columns that make a group.", default=())
+    period: str | None = arg(TEXT, "How long a window is. Default: until the next one begins.", default=None)
+    offset: str | None = arg(TEXT, "How much later windows begin, such as 6h.", default=None)
+    time_zone: str | None = arg(TEXT, "The zone in which days begin. Default: that of the column.", default=None)
+
+    def __post_init__(self) -> None:
+        """Check what needs no columns."""
+        for index, every in enumerate(self.every):
+            if every in self.every[:index]:
+                raise Fault(f"{every} stands twice in every", "remove one of them", ("every", index))
+        if len(self.every) > 1 and self.period is not None:
+            what = "windows that overlap are of one kind in a stage"
+            raise Fault(what, "give one every with a period, or several without", ("period",))
+
+    def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
+        """Lower to ``group_by``; where windows share rows, of slices of time whose figures add up, else of rows once per window."""
+        parts = self._windows(table, scope)
+        shared = len(parts) > 1 or parts[0].overlap > 1
+        fold = self.fold(Table(table.frame, table.schema), scope) if shared else None
+        if fold is not None:
+            return fold.merge(fold.partial)
+        rows, groups = self._in_windows(table, parts)
+        return self._named(groups.lower(rows, scope), parts)
+
+    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
+        """Each row is made of those that lie in its window."""
+        parts = self._windows(table, scope)
+        rows, groups = self._in_windows(table, parts)
+        carried = groups.carry(rows, scope)
+        return None if carried is None else self._named(carried, parts, MADE_FROM)
+
+    def fold(self, table: Table, scope: Scope) -> Fold | None:
+        """Aggregate each slice of time in each part, then the slices of each window; where every aggregate adds up."""
+        parts = self._windows(table, scope)
+        sliced = self._sliced(table, parts)
+        figures = Aggregate(self.aggregate, (*self.by, *_slices(parts))).fold(sliced, scope)
+        rows, groups = self._in_windows(table.stub(), parts)
+        whole = groups.fold(rows, scope)
+        if figures is None or whole is None:
+            return None
+        merge = whole.merge
+        return Fold(figures.partial, lambda rows: self._named(merge(_spread(rows, parts)), parts))
+
+    def _windows(self, table: Table, scope: Scope) -> tuple[Windows, ...]:
+        """Check all arguments, and return the windows of each ``every``."""
+        Aggregate(self.aggregate, self.by).lower(table.stub(), scope)
+        made = (START, END) if len(self.every) == 1 else (WINDOW, START, END)
+        for index, name in enumerate(self.by):
+            if name in made:
+                raise scope.fault(f"windows have a column {name!r} of their own", "rename it first", "by", index)
+        for name in self.aggregate:
+            if name in made:
+                what = f"windows have a column {name!r} of their own"
+                raise scope.fault(what, "give the aggregate another name", "aggregate", name)
+        try:
+            clock = Clock.of(self.time, table.schema, self.time_zone)
+            places = [()] if len(self.every) == 1 else [(index,) for index in range(len(self.every))]
+            return tuple(
+                windows(clock, every, *place, period=self.period, offset=self.offset)
+                for every, place in zip(self.every, places, strict=True)
+            )
+        except Fault as fault:
+            argument, *rest = fault.path
+            raise scope.fault(fault.what, fault.fix, str(argument), *rest) from None
+
+    def _sliced(self, table: Table, parts: Sequence[Windows]) -> Table:
+        """Return the rows that have a time, each with the slice that it lies in, of each kind of windows."""
+        time, slices = pl.col(self.time), _slices(parts)
+        frame = table.frame.filter(time.is_not_null())
+        frame = frame.with_columns(p.slice(time).alias(n) for p, n in zip(parts, slices, strict=True))
+        return Table(frame, pl.Schema({**table.schema, **dict.fromkeys(slices, pl.Int64())}), table.extra)
+
+    def _in_windows(self, table: Table, parts: Sequence[Windows]) -> tuple[Table, Aggregate]:
+        """Return each row once per window that it lies in, and the aggregation of those."""
+        sliced = self._sliced(table, parts)
+        keys = (_NUMBER, _BEGIN) if len(parts) > 1 else (_BEGIN,)
+        schema = pl.Schema({**sliced.schema, **dict.fromkeys(keys, pl.Int64())})
+        return Table(_spread(sliced.frame, parts), schema), Aggregate(self.aggregate, (*self.by, *keys))
+
+    def _named(self, frame: pl.LazyFrame, parts: Sequence[Windows], *more: str) -> pl.LazyFrame:
+        """Return the columns as they are promised, over rows that say where their window begins."""
+        begin = pl.col(_BEGIN)
+        if len(parts) == 1:
+            made = {START: parts[0].start(begin), END: parts[0].end(begin)}
+        else:
+            # what one kind of windows makes of the places of another may be no time at all
+            begins = [pl.when(pl.col(_NUMBER) == number).then(begin) for number in range(len(parts))]
+            pairs = list(zip(parts, begins, strict=True))
+            made = {
+                WINDOW: _by_number([pl.lit(every) for every in self.every]),
+                START: _by_number([part.start(begin) for part, begin in pairs]),
+                END: _by_number([part.end(begin) for part, begin in pairs]),
+            }
+        frame = frame.with_columns(expr.alias(name) for name, expr in made.items())
+        return frame.select(*dict.fromkeys(self.by), *made, *self.aggregate, *more)
+
+
+def _slices(parts: Sequence[Windows]) -> tuple[str, ...]:
+    return tuple(f"__lazypipe_slice_{number}" for number in range(len(parts)))
+
+
+def _spread(frame: pl.LazyFrame, parts: Sequence[Windows]) -> pl.LazyFrame:
+    """Return rows that say their slices once for each window, with where it begins, and of which kind it is if there are several."""
+    slices = [pl.col(name) for name in _slices(parts)]
+    if len(parts) > 1:
+        return _repeated(frame, len(parts)).with_columns(_by_number(slices).alias(_BEGIN))
+    part, (slice_,) = parts[0], slices
+    if part.overlap == 1:
+        return frame.with_columns(slice_.alias(_BEGIN))
+    frame = _repeated(frame, part.overlap).with_columns(part.begin(slice_, pl.col(_NUMBER)).alias(_BEGIN))
+    return frame.filter(part.holds(slice_, pl.col(_BEGIN))) if part.period % part.every else frame
+
+
+def _repeated(frame: pl.LazyFrame, times: int) -> pl.LazyFrame:
+    numbers = pl.lit(list(range(times)), dtype=pl.List(pl.Int64))
+    return frame.with_columns(numbers.alias(_NUMBER)).explode(_NUMBER, empty_as_null=False, keep_nulls=False)
+
+
+def _by_number(exprs: Sequence[pl.Expr]) -> pl.Expr:
+    """Return the expression of each row's kind of windows."""
+    *others, chosen = exprs
+    for number, expr in reversed(list(enumerate(others))):
+        chosen = pl.when(pl.col(_NUMBER) == number).then(expr).otherwise(chosen)
+    return chosen

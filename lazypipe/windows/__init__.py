@@ -1,0 +1,11 @@
+"""Event time: how a column tells it, and windows as frozen values that assign times to them by expressions. Reads nothing."""
+
+from __future__ import annotations
+
+from lazypipe.windows.clock import Clock
+from lazypipe.windows.intervals import Interval
+from lazypipe.windows.line import Line
+from lazypipe.windows.sessions import PIECE, SESSION, Sessions
+from lazypipe.windows.window import Windows, elapsed, windows
+
+__all__ = ["PIECE", "SESSION", "Clock", "Interval", "Line", "Sessions", "Windows", "elapsed", "windows"]
