@@ -64,8 +64,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--full", action="store_true", help="make all outputs anew, also those whose inputs did not change"
     )
+    run.add_argument(
+        "--window", metavar="START..END", help="of files never read, only those with event times in this range"
+    )
+    run.add_argument("--chunk", metavar="DURATION", help="work the window off in pieces of this length, a run each")
     plan = with_plan(command("plan", _plan, "Say what a run would do, and why; read no data."))
     plan.add_argument("--full", action="store_true", help="of a run with --full")
+    plan.add_argument("--window", metavar="START..END", help="of a run with --window")
     with_plan(command("status", _status, "Show which version each output has, and what it was made of."))
     explain = with_plan(command("explain", _explain, "Show the query plan of a source, stage or output."))
     explain.add_argument("name", help="source, stage or output")
@@ -150,7 +155,20 @@ def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
 def _run(options: argparse.Namespace) -> int:
     now = datetime.now(UTC)
     progress = _Progress()
-    result = _compiled(options, now).run(now=now, observer=progress, full=options.full, outputs=options.output)
+    plan = _compiled(options, now)
+    if options.chunk is not None:
+        if options.window is None or options.full:
+            raise lp.LazypipeError("--chunk is for a run with --window, and without --full; write --window START..END")
+        code = 0
+        for piece in plan.backfill(options.window, chunk=options.chunk, observer=progress, outputs=options.output):
+            code = _told(options, piece, progress)
+        return code
+    result = plan.run(now=now, observer=progress, full=options.full, outputs=options.output, window=options.window)
+    return _told(options, result, progress)
+
+
+def _told(options: argparse.Namespace, result: lp.RunResult, progress: _Progress) -> int:
+    """Tell what a run did; return its exit code."""
     progress.close()
     if options.json:
         _json(result.to_dict())
@@ -186,7 +204,7 @@ def _line(segment: lp.SegmentResult) -> str:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    steps = _compiled(options).preview(full=options.full)
+    steps = _compiled(options).preview(full=options.full, window=options.window)
     if options.json:
         _json(steps)
         return 0
@@ -196,6 +214,8 @@ def _plan(options: argparse.Namespace) -> int:
             size = "unknown size" if source["bytes"] is None else f"{source['bytes']:,} bytes"
             some = "" if source["files"] == source["of"] else f" of {source['of']}"
             print(f"    reads {source['name']}: {source['files']}{some} file{'s' * (source['of'] != 1)}, {size}")
+        for node, count in step.get("windows", {}).items():
+            print(f"    touches {node}: {count:,} window{'s' * (count != 1)}")
         for node, rules in step["gates"].items():
             print(f"    checks {node}: {', '.join(rules)}")
         print(f"    writes {step['writes']}")

@@ -21,6 +21,7 @@ from lazypipe.gates.rule import PREVIOUS
 from lazypipe.gates.tally import to_columns
 from lazypipe.gates.tap import Tap
 from lazypipe.gates.uniqueness import TIMES_COLUMN, repeated
+from lazypipe.incremental.arrivals import with_times
 from lazypipe.incremental.work import CONSUMED, Work, with_hashes
 from lazypipe.plan.executed import Executed
 from lazypipe.plan.reader import Capture
@@ -381,7 +382,12 @@ class Attempt:
             read = [n for n in self.work.info["sources"] if n in self.all.snapshots]
             sources = {n: s for n in read if (s := self.plan.nodes[n].source) is not None}
             known = {n: {s.redact(u): h for u, h in self.all.recorder.known(n).items()} for n, s in sources.items()}
-            info[CONSUMED] = {**with_hashes(self.work.info, known), "tallies": self._tallies()}
+            counted = {
+                n: {s.redact(u): t for u, t in self.query.times[n].found.items()}
+                for n, s in sources.items()
+                if n in self.query.times
+            }
+            info[CONSUMED] = {**with_times(with_hashes(self.work.info, known), counted), "tallies": self._tallies()}
         mode = self.output.mode if earlier is None else "replace"
         commit = self._dataset().commit(
             files,

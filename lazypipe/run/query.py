@@ -22,6 +22,7 @@ from lazypipe.gates.rule import Reference
 from lazypipe.gates.tap import FILE_COLUMN, Tap
 from lazypipe.gates.uniqueness import TIMES_COLUMN, KeyTracker, repeated
 from lazypipe.incremental.work import Work
+from lazypipe.run.arrival import Counter
 from lazypipe.run.blame import join_sides
 from lazypipe.run.context import Run
 from lazypipe.spec import taps
@@ -29,7 +30,7 @@ from lazypipe.spec.model import Step
 from lazypipe.spec.scope import Guard, Table, Tally
 from lazypipe.storage.dataset import Dataset, scan_files
 from lazypipe.storage.log import DataFile
-from lazypipe.storage.units import UNIT, as_units
+from lazypipe.storage.units import UNIT, Units, as_units
 
 __all__ = ["FIGURES", "Query", "without_units"]
 
@@ -56,6 +57,7 @@ class Query:
         self.snapshots: dict[str, Snapshot] = {}
         self.taps: dict[str, Tap] = {}
         self.counters: dict[str, int] = {}
+        self.times: dict[str, Counter] = {}
         self.known: dict[tuple[str, str], pl.DataFrame] = {}
         self.holds = False
         self._lock = threading.Lock()
@@ -100,6 +102,7 @@ class Query:
             asked = quarantines and FILE_COLUMN not in node.schema
             watch = partial(self._watch_text, name, node.source) if node.source.is_text else None
             rows = node.source.scan(self.snapshots[name], file_column=asked, watch=watch, units=units)
+            rows = rows if units is None else self._counting(name, node.source, units, rows)
             frame = taps.label(rows, name)
         elif self.work.cut is not None and name == self.work.cut[0]:
             frame = self._merged(node, self.work.cut[1])
@@ -190,6 +193,16 @@ class Query:
         return {"tags": {c: list(t) for c, t in tags.items()}} if tags else {}
 
     # functions that rows flow through
+
+    def _counting(self, name: str, source: BoundSource, units: Units, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """Count event times of files on the way, where they are not known, and all rows are sure to come by."""
+        unknown = {uri for uri, a in self.snapshots[name].arrivals.items() if a.extents is None}
+        places = [*units.files.values()] if units.first is None else range(units.first, units.first + len(units.files))
+        files = {number: uri for number, uri in zip(places, units.files, strict=True) if uri in unknown}
+        if not files or name in self.segment.partial:
+            return rows
+        self.times[name] = Counter(source, self.snapshots[name], files, UNIT)
+        return self.times[name].attach(rows)
 
     def _watch(self, node: Node) -> tuple[Tally, Callable[[Step], Guard]]:
         return self._tally, lambda step: partial(self._guard, node, step)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import accumulate
 from typing import Any
 
@@ -24,6 +25,7 @@ from lazypipe.gates.rule import BAD, Reference
 from lazypipe.gates.tap import FILE_COLUMN, MASKED
 from lazypipe.ops.base import MADE_FROM, reads_one_row
 from lazypipe.ops.cast import converted
+from lazypipe.run.arrival import arrived
 from lazypipe.spec.scope import Table
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage.dataset import Dataset
@@ -33,6 +35,8 @@ __all__ = ["ROW_COLUMN", "Trace", "Traced", "trace"]
 ROW_COLUMN = "_lazypipe_row"
 """A row's number in its file, from 0, headers and blank lines not counted."""
 
+_NO_CLOCK = datetime.max.replace(tzinfo=UTC)
+"""For files that no run has read yet: when they were written says which of their times are too far ahead."""
 _ROW_BITS = 48
 _ANY = (1 << _ROW_BITS) - 1
 """Stands for any row of a source, where it cannot be told which."""
@@ -194,7 +198,8 @@ class _Tracer:
 
     def run(self) -> Trace:
         for name in self.order:
-            self.snapshots[name] = self._source(name).snapshot()
+            source = self._source(name)
+            self.snapshots[name] = arrived(self.plan, source, source.snapshot(), _NO_CLOCK)
         rows = self._frame(self.node.name).filter(self.matches).head(self.most + 1).collect(engine="streaming")
         if rows.height > self.most:
             raise LazypipeError(
@@ -285,8 +290,8 @@ class _Tracer:
                 here = _one_file(snapshot, index)
                 found = source.scan(here).with_row_index(ROW_COLUMN).filter(pl.col(ROW_COLUMN).is_in(inside))
                 file = pl.lit(redact(here.files[0].uri)).alias(FILE_COLUMN)
-                parts.append(found.select(file, ROW_COLUMN, *source.schema).collect(engine="streaming"))
-        schema = {FILE_COLUMN: pl.String(), ROW_COLUMN: pl.UInt32(), **source.schema}
+                parts.append(found.select(file, ROW_COLUMN, *source.seen).collect(engine="streaming"))
+        schema = {FILE_COLUMN: pl.String(), ROW_COLUMN: pl.UInt32(), **source.seen}
         rows = pl.concat(parts) if parts else pl.DataFrame(schema=schema)
         return Traced(name, rows, tuple(rows[FILE_COLUMN].unique(maintain_order=True)))
 
