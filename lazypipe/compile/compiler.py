@@ -15,6 +15,7 @@ import polars as pl
 from lazypipe.compile import graph as graphs
 from lazypipe.compile.audit import BoundAudit, bind_audit
 from lazypipe.compile.changed import PlanChanges, plan_changes
+from lazypipe.compile.closing import endless
 from lazypipe.compile.contract import cell_checks
 from lazypipe.compile.delta import Strategy, strategies
 from lazypipe.compile.fingerprint import pipeline_fingerprints, same_rules
@@ -257,6 +258,7 @@ def compile_pipeline(
         if node is not None:
             nodes[name] = node
     _check_output_columns(pipeline, nodes, faults)
+    faults += endless(nodes)
     if faults:
         raise problems(without_twins(faults), pipeline.origin)
     if unread:

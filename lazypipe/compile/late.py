@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from lazypipe import ops
+from lazypipe.ops.session import Session
 from lazypipe.ops.window import Window
 from lazypipe.spec.model import Fault, Path, Pipeline, Stage, Step, freeze
 
@@ -53,27 +54,41 @@ def without_twins(faults: Sequence[Fault]) -> list[Fault]:
 def _of_windows(path: Path) -> Path | None:
     """Return where the operation has the argument that the rule about its late rows was given."""
     match path:
-        case ("stages", name, "do", place, "window", "late", str(argument), *rest):
-            return ("stages", name, "do", place, "window", argument, *rest)
+        case ("stages", name, "do", place, ("window" | "session") as kind, "late", str(argument), *rest):
+            return ("stages", name, "do", place, kind, argument, *rest)
         case _:
             return None
 
 
 def _split(name: str, stage: Stage) -> dict[str, Stage]:
+    """Return a stage as what it is compiled as: late rows are what a gate ahead of the windows finds, closing is a step of its own."""
     for index, step in enumerate(stage.do):
         try:
             operation = ops.operation(step)
         except Fault:
             return {name: stage}  # told where the graph is built
-        if not isinstance(operation, Window) or operation.late == "update":
+        if not isinstance(operation, Window | Session) or (operation.late, operation.emit) == ("update", "each_run"):
             continue
         written: Mapping[str, Any] = step.arguments
+        left = {n: v for n, v in written.items() if n not in ("late", "watermark", "emit")}
+        rest = (replace(step, arguments=freeze(left)), *_closing(step, operation), *stage.do[index + 1 :])
+        if operation.late == "update":
+            return {name: replace(stage, do=(*stage.do[:index], *rest))}
         about = {n: written[n] for n in _ABOUT_WINDOWS if n in written}
         rule = Step("late", freeze({**about, "action": operation.late}), (*step.path, step.name))
-        left = {n: v for n, v in written.items() if n not in ("late", "watermark")}
-        rest = (replace(step, arguments=freeze(left)), *stage.do[index + 1 :])
         # a query over all inputs does not say which of them it reads
         more = stage.inputs[1:] if any(s.name in ("sql", "python") for s in rest) else ()
         ahead = Stage(stage.inputs, stage.do[:index], (rule,))
         return {f"{name}{LATE}": ahead, name: replace(stage, inputs=(f"{name}{LATE}", *more), do=rest)}
     return {name: stage}
+
+
+def _closing(step: Step, operation: Window | Session) -> tuple[Step, ...]:
+    """Return the step that keeps closed windows, if only those are wanted."""
+    if operation.emit == "each_run":
+        return ()
+    after = [operation.allowed_lateness]
+    end = "window_end"
+    if isinstance(operation, Session):
+        end, after = "session_end", [operation.gap, *after]
+    return (Step("closed", freeze({"end": end, "after": after}), (*step.path, step.name, "emit")),)

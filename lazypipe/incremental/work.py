@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
+from lazypipe.compile.closing import closes, waited_for
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.delta import Strategy
 from lazypipe.compile.intake import Intake
@@ -570,7 +571,11 @@ class _Decision:
     def _layout(self) -> str:
         assert self.segment.output is not None
         by, prints = self.plan.outputs[self.segment.output].partition_by, self.plan.fingerprints()
-        return digest(by, self.strategy.kind, self.strategy.cut, [prints[n].gate for n in self.segment.nodes])
+        nodes = self.plan.nodes
+        closing = [n for n in self.segment.nodes if closes(nodes[n]) is not None]
+        rules = [[n, s.watermark.closing] for c in closing for n, s in waited_for(nodes, c).items() if s.watermark]
+        gates = [prints[n].gate for n in self.segment.nodes]
+        return digest(by, self.strategy.kind, self.strategy.cut, gates, *([rules] if rules else []))
 
     def _info(
         self,

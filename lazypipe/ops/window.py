@@ -69,6 +69,13 @@ class Window(Operation):
         COLUMN, "The column with the watermark that each row came under. Default: _watermark.", default=WATERMARK
     )
 
+    emit: Literal["each_run", "on_close"] = arg(
+        choice("each_run", "on_close"),
+        "Whether each run gives all windows as they are by then, or only those that are closed: whose end and "
+        "allowed_lateness the watermark of the sources has passed.",
+        default="each_run",
+    )
+
     def __post_init__(self) -> None:
         """Check what needs no columns."""
         for index, every in enumerate(self.every):
@@ -110,9 +117,7 @@ class Window(Operation):
 
     def _windows(self, table: Table, scope: Scope) -> tuple[Windows, ...]:
         """Check all arguments, and return the windows of each ``every``."""
-        if self.late != "update":
-            what = "late rows are put aside by the stage of a pipeline, and this is none"
-            raise scope.fault(what, "write late: update, and check the rule late", "late")
+        refuse_outside(self.late, self.emit, scope)
         Aggregate(self.aggregate, self.by).lower(table.stub(), scope)
         made = (START, END) if len(self.every) == 1 else (WINDOW, START, END)
         for index, name in enumerate(self.by):
@@ -163,6 +168,15 @@ class Window(Operation):
             }
         frame = frame.with_columns(expr.alias(name) for name, expr in made.items())
         return frame.select(*dict.fromkeys(self.by), *made, *self.aggregate, *more)
+
+
+def refuse_outside(late: str, emit: str, scope: Scope) -> None:
+    """Raise Fault for what a pipeline makes stages and steps of before windows are lowered."""
+    if late != "update":
+        what = "late rows are put aside by the stage of a pipeline, and this is none"
+        raise scope.fault(what, "write late: update, and check the rule late", "late")
+    if emit != "each_run":
+        raise scope.fault("windows are closed by the runs of a pipeline, and this is none", "remove emit", "emit")
 
 
 def _slices(parts: Sequence[Windows]) -> tuple[str, ...]:

@@ -205,6 +205,7 @@ class Counter:
         self.number = number
         self.bounds = {n: snapshot.arrivals[uri].bound for n, uri in files.items()}
         self.found: dict[str, dict[str, Extent]] = {uri: {} for uri in files.values()}
+        self.is_done = False
         self._lock = threading.Lock()
 
     def attach(self, frame: pl.LazyFrame) -> pl.LazyFrame:

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from lazypipe.compile.closing import closes
 from lazypipe.compile.contract import read_contract
 from lazypipe.compile.segments import Segment
 from lazypipe.errors import CommitConflict, LazypipeError, StorageError
@@ -121,6 +122,7 @@ class Attempt:
             self._write_figures(suffix)
         self.capture = Capture()
         written = sink.write(query.rows(), self.capture)
+        query.counted()
         query.complete_gates()
         if not self.work.told_apart:
             return sink, written
@@ -146,6 +148,7 @@ class Attempt:
         else:
             sink.discard()
             self.query.figures = ()
+        self.query.counted()
 
     def _current_version(self) -> int:
         if self.output is None or self.output.format != "dataset":
@@ -387,7 +390,13 @@ class Attempt:
                 for n, s in sources.items()
                 if n in self.query.times
             }
-            info[CONSUMED] = {**with_times(with_hashes(self.work.info, known), counted), "tallies": self._tallies()}
+            beside, told = self._progress()
+            info |= told
+            info[CONSUMED] = {
+                **beside,
+                **with_times(with_hashes(self.work.info, known), counted),
+                "tallies": self._tallies(),
+            }
         mode = self.output.mode if earlier is None else "replace"
         commit = self._dataset().commit(
             files,
@@ -405,6 +414,11 @@ class Attempt:
         )
         self.all.recorder.written[self.segment.name] = files
         return commit
+
+    def _progress(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what the commit says of how far event time is, where windows of the output wait for it."""
+        name = next((n for n in reversed(self.segment.nodes) if closes(self.plan.nodes[n]) is not None), None)
+        return ({}, {}) if name is None else self.query.closing(name).to_info()
 
     def _compact(self, sink: DatasetSink | ExportSink) -> tuple[tuple[DataFile, ...], frozenset[str]]:
         """Write those rows once more whose file would hold more dead than live ones; return files, and what they replace."""

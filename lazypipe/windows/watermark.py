@@ -75,6 +75,11 @@ class Watermark:
         """What decides which times stand for a file: where that is another, what was counted before says nothing."""
         return json.dumps([self.time, self.by, self.tolerance])
 
+    @property
+    def closing(self) -> str:
+        """What the watermark that is reached is a matter of: under another rule, one that was reached before says nothing."""
+        return json.dumps([self.time, self.by, self.tolerance, self.column, self.order, self.delay])
+
     def stated(self, schema: pl.Schema) -> pl.Expr:
         """Return the watermark of each row where a column states it; null where the row's event time is no time.
 
