@@ -34,6 +34,7 @@ from lazypipe.api import (
     split,
     trace,
     vacuum,
+    window_history,
 )
 from lazypipe.errors import (
     CommitConflict,
@@ -62,6 +63,7 @@ from lazypipe.records.history import History, Holding
 from lazypipe.records.ledger import Ledger
 from lazypipe.records.transport import FileTransport
 from lazypipe.records.verify import Verification
+from lazypipe.run.panes import Pane, WindowHistory
 from lazypipe.run.replay import ReplayResult
 from lazypipe.run.result import RunResult, SegmentResult
 from lazypipe.run.trace import Trace, Traced
@@ -92,6 +94,7 @@ __all__ = [
     "Ledger",
     "Lineage",
     "Location",
+    "Pane",
     "Pipeline",
     "Plan",
     "Problem",
@@ -107,6 +110,7 @@ __all__ = [
     "Trace",
     "Traced",
     "Verification",
+    "WindowHistory",
     "apply",
     "audit_report",
     "catalog",
@@ -126,4 +130,5 @@ __all__ = [
     "suggest_rules",
     "trace",
     "vacuum",
+    "window_history",
 ]

@@ -31,6 +31,7 @@ from lazypipe.records import audit as audits
 from lazypipe.records.audit import AuditReport
 from lazypipe.records.ledger import Ledger
 from lazypipe.records.transport import Transport
+from lazypipe.run import panes
 from lazypipe.run import replay as replays
 from lazypipe.run import trace as traces
 from lazypipe.run.arrival import Extents, arrived
@@ -40,6 +41,7 @@ from lazypipe.run.delivery import listing
 from lazypipe.run.executor import execute
 from lazypipe.run.late import late_rows
 from lazypipe.run.maintenance import vacuum_pipeline
+from lazypipe.run.panes import WindowHistory
 from lazypipe.run.replay import ReplayResult
 from lazypipe.run.result import RunResult
 from lazypipe.run.trace import Trace
@@ -68,6 +70,7 @@ __all__ = [
     "split",
     "trace",
     "vacuum",
+    "window_history",
 ]
 
 
@@ -343,6 +346,26 @@ class Plan(CompiledPipeline):
         if output not in self.outputs:
             raise LazypipeError(f"unknown output {output!r}; {nearest(output, self.outputs, 'outputs')}")
         return late_rows(self, self.outputs[output].stage)
+
+    def window_history(self, output: str, key: Mapping[str, Any], window: Any) -> WindowHistory:
+        """Return what each version of an output said of one window: with which run, which files and rows came, and why it changed.
+
+        Versions that ``vacuum`` took away are not known any more.
+
+        Parameters
+        ----------
+        key
+            Column → value of the group that the window is of; ``{}`` where windows have no groups.
+        window
+            When it starts, or ``(start, end)``: times, or texts of them.
+
+        Raises
+        ------
+        LazypipeError
+            If there is no such output or column, the output has no windows or is no dataset, or more than one window is meant.
+        """
+        known = Ledger(self.audit.uri, key=self.audit.key) if self.audit.is_on else None
+        return panes.window_history(self, output, key, window, known)
 
     def trace(self, output: str, key: Mapping[str, Any], *, most: int = 100) -> Trace:
         """Find the source rows, in which files, that made the rows of an output with a key.
@@ -831,6 +854,11 @@ def _dataset(target: str | model.Pipeline | Plan, output: str | None) -> Dataset
     if found.format != "dataset":
         raise LazypipeError(f"output {output!r} is one {found.format} file, which has no versions")
     return Dataset(found.to, found.storage_options)
+
+
+def window_history(plan: Plan, output: str, key: Mapping[str, Any], window: Any) -> WindowHistory:
+    """Return what each version of an output said of one window; see ``Plan.window_history``."""
+    return plan.window_history(output, key, window)
 
 
 def vacuum(

@@ -88,10 +88,10 @@ def test_public_names() -> None:
     assert set(lazypipe.__all__) == {
         "AuditReport", "Builder", "Changes", "CheckResult", "CommitConflict", "DefinitionError", "Entry", "FileTransport",
         "Fingerprint", "GateError", "GateReport", "History", "Holding", "HttpTransport", "Impact", "Interrupted", "LazypipeError",
-        "Ledger", "Lineage", "Location", "Pipeline", "Plan", "Problem", "Reach", "ReplayResult", "RowDiff", "RunError",
-        "RunResult", "SegmentResult", "SourceError", "Split", "StorageError", "Trace", "Traced", "Verification", "apply",
+        "Ledger", "Lineage", "Location", "Pane", "Pipeline", "Plan", "Problem", "Reach", "ReplayResult", "RowDiff", "RunError",
+        "RunResult", "SegmentResult", "SourceError", "Split", "StorageError", "Trace", "Traced", "Verification", "WindowHistory", "apply",
         "audit_report", "catalog", "check", "contracts", "diff", "history", "json_schema", "ledger", "load", "pipeline", "replay",
-        "rollback", "rule", "scan", "split", "suggest_rules", "trace", "vacuum",
+        "rollback", "rule", "scan", "split", "suggest_rules", "trace", "vacuum", "window_history",
     }  # fmt: skip
     for name in lazypipe.__all__:
         assert getattr(lazypipe, name).__doc__

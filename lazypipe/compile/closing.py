@@ -7,14 +7,21 @@ from collections.abc import Mapping
 from lazypipe.compile.node import Node
 from lazypipe.compile.sources import BoundSource
 from lazypipe.ops.closed import Closed
+from lazypipe.ops.session import Session
+from lazypipe.ops.window import Window
 from lazypipe.spec.model import Fault
 
-__all__ = ["closes", "endless", "waited_for"]
+__all__ = ["closes", "endless", "has_windows", "waited_for"]
 
 
 def closes(node: Node) -> Closed | None:
     """Return the operation of a stage that keeps closed windows, None if it has none."""
     return next((o for o, _ in node.steps if isinstance(o, Closed)), None)
+
+
+def has_windows(nodes: Mapping[str, Node], name: str) -> bool:
+    """Whether a stage makes windows of rows whose sources say how far they are."""
+    return any(isinstance(o, Window | Session | Closed) for o, _ in nodes[name].steps) and bool(waited_for(nodes, name))
 
 
 def waited_for(nodes: Mapping[str, Node], name: str) -> dict[str, BoundSource]:

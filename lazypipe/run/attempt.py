@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe.compile.closing import closes
+from lazypipe.compile.closing import has_windows
 from lazypipe.compile.contract import read_contract
 from lazypipe.compile.segments import Segment
 from lazypipe.errors import CommitConflict, LazypipeError, StorageError
@@ -417,7 +417,7 @@ class Attempt:
 
     def _progress(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return what the commit says of how far event time is, where windows of the output wait for it."""
-        name = next((n for n in reversed(self.segment.nodes) if closes(self.plan.nodes[n]) is not None), None)
+        name = next((n for n in reversed(self.segment.nodes) if has_windows(self.plan.nodes, n)), None)
         return ({}, {}) if name is None else self.query.closing(name).to_info()
 
     def _compact(self, sink: DatasetSink | ExportSink) -> tuple[tuple[DataFile, ...], frozenset[str]]:

@@ -30,7 +30,7 @@ from lazypipe.spec.scope import Table
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage.dataset import Dataset
 
-__all__ = ["ROW_COLUMN", "Trace", "Traced", "trace"]
+__all__ = ["ROW_COLUMN", "Trace", "Traced", "of_type", "trace"]
 
 ROW_COLUMN = "_lazypipe_row"
 """A row's number in its file, from 0, headers and blank lines not counted."""
@@ -157,6 +157,24 @@ def trace(plan: CompiledPipeline, output: str, key: Mapping[str, Any], *, most: 
     return _Tracer(plan, output, key, most).run()
 
 
+def of_type(output: str, schema: pl.Schema, name: str, value: Any) -> Any:
+    """Return a value of a key as one of its column's type; raises LazypipeError if there is no such column, or it is none."""
+    if name not in schema:
+        raise LazypipeError(f"output {output!r} has no column {name!r}; {nearest(name, schema, 'columns')}")
+    dtype = schema[name]
+    try:
+        if isinstance(value, str) and not isinstance(dtype, pl.String):
+            found = pl.select(converted(pl.lit(value), pl.String(), dtype, strict=False)).item()
+        else:
+            found = pl.Series([value], strict=True).cast(dtype).item()
+    except (pl.exceptions.PolarsError, TypeError, OverflowError):
+        found = None
+    if found is None and value is not None:
+        what = f"{value!r} is no value of column {name!r}, which is {dtype_name(dtype)}"
+        raise LazypipeError(f"output {output!r}: {what}; write one of that type")
+    return found
+
+
 class _Tracer:
     """One trace: which sources there are, what they hold now, and which steps could not tell."""
 
@@ -166,31 +184,13 @@ class _Tracer:
         self.target = plan.outputs[output]
         self.node = plan.nodes[self.target.stage]
         self.most = most
-        self.key = {name: self._value(name, value) for name, value in key.items()}
+        self.key = {name: of_type(output, self.node.schema, name, value) for name, value in key.items()}
         self.matches = pl.all_horizontal(
             pl.col(n).eq_missing(pl.lit(v, dtype=self.node.schema[n])) for n, v in self.key.items()
         )
         self.order = [n for n, of in plan.nodes.items() if of.source is not None and n in self._above(self.node)]
         self.snapshots: dict[str, Snapshot] = {}
         self.reasons: list[str] = []
-
-    def _value(self, name: str, value: Any) -> Any:
-        schema = self.node.schema
-        if name not in schema:
-            what = f"output {self.output!r} has no column {name!r}"
-            raise LazypipeError(f"{what}; {nearest(name, schema, 'columns')}")
-        dtype = schema[name]
-        try:
-            if isinstance(value, str) and not isinstance(dtype, pl.String):
-                found = pl.select(converted(pl.lit(value), pl.String(), dtype, strict=False)).item()
-            else:
-                found = pl.Series([value], strict=True).cast(dtype).item()
-        except (pl.exceptions.PolarsError, TypeError, OverflowError):
-            found = None
-        if found is None and value is not None:
-            what = f"{value!r} is no value of column {name!r}, which is {dtype_name(dtype)}"
-            raise LazypipeError(f"output {self.output!r}: {what}; write one of that type")
-        return found
 
     def _above(self, node: Node) -> set[str]:
         """Return the node and all that it is made from; what gates only look up has no part in rows."""
