@@ -56,19 +56,39 @@ EACH: list[list[dict[str, Any]]] = [
         {"rename": {"value": "v"}},
     ],
 ]
-LAST: list[dict[str, Any]] = [
-    {"aggregate": {"by": "k", "aggregate": {"n": "count(*)", "s": "sum(v)", "lo": "min(v)", "hi": "max(v)"}}},
-    {"aggregate": {"aggregate": {"n": "count(v)", "mean": "avg(v)"}}},
-    {"aggregate": {"by": "k", "aggregate": {"m": "median(v)"}}},
-    {"distinct": ["id", "k", "v"]},
-    {"distinct": {"keep": "any"}},
-    {"over": {"by": "k", "columns": {"sum_v": "sum(v)"}}},
-    {"sort": ["v", "id", "k"]},
-    {"rank": {"as": "place", "order_by": ["v", "id"], "by": "k"}},
-    {"join": {"with": "d", "on": "k", "how": "right"}},
-    {"join": {"with": "d", "on": "k", "how": "full"}},
-    {"join": {"with": "s0", "on": "id", "how": "left", "columns": {"v": "earlier"}}},
-    {"union": {"with": "s0", "missing": "fill"}},
+# two hours for each of v, around the end of a February with a leap day
+AT: list[dict[str, Any]] = [{"derive": {"at": "v * 7200000000 + 1709078400000000"}}, {"cast": {"at": "Datetime(us)"}}]
+SUMS = {"n": "count(*)", "s": "sum(v)", "mean": "avg(v)"}
+WINDOWS: list[dict[str, Any]] = [
+    {"window": {"time": "at", "every": "1d", "by": "k", "aggregate": SUMS}},
+    {"window": {"time": "at", "every": "6h", "period": "1d", "aggregate": SUMS}},
+    {"window": {"time": "at", "every": ["12h", "1mo", "all"], "by": "k", "aggregate": SUMS}},
+    {"window": {"time": "at", "every": "1d", "period": "2d", "aggregate": {"m": "median(v)"}}},
+    {"session": {"time": "at", "gap": "6h", "by": "k", "aggregate": SUMS}},
+    {"session": {"time": "at", "gap": "2h", "max_length": "8h", "aggregate": SUMS}},
+]
+NEAR = {"with": "b_at", "time": "at", "within": ["-4h", "2h"], "columns": {"id": "near"}}
+LAST: list[list[dict[str, Any]]] = [
+    *([*AT, step] for step in WINDOWS),
+    [*AT, {"interval_join": {**NEAR, "by": "k"}}],
+    [*AT, {"interval_join": {**NEAR, "how": "left"}}],
+    *(
+        [step]
+        for step in (
+            {"aggregate": {"by": "k", "aggregate": {"n": "count(*)", "s": "sum(v)", "lo": "min(v)", "hi": "max(v)"}}},
+            {"aggregate": {"aggregate": {"n": "count(v)", "mean": "avg(v)"}}},
+            {"aggregate": {"by": "k", "aggregate": {"m": "median(v)"}}},
+            {"distinct": ["id", "k", "v"]},
+            {"distinct": {"keep": "any"}},
+            {"over": {"by": "k", "columns": {"sum_v": "sum(v)"}}},
+            {"sort": ["v", "id", "k"]},
+            {"rank": {"as": "place", "order_by": ["v", "id"], "by": "k"}},
+            {"join": {"with": "d", "on": "k", "how": "right"}},
+            {"join": {"with": "d", "on": "k", "how": "full"}},
+            {"join": {"with": "s0", "on": "id", "how": "left", "columns": {"v": "earlier"}}},
+            {"union": {"with": "s0", "missing": "fill"}},
+        )
+    ),
 ]
 RULES: list[dict[str, Any]] = [
     {"not_null": {"columns": "id", "action": "quarantine"}},
@@ -113,8 +133,10 @@ def pipelines(draw: st.DrawFn) -> dict[str, Any]:
         }
         below = name
     if draw(st.booleans()):
-        stages["end"] = {"from": below, "do": [draw(st.sampled_from(LAST))]}
-    outputs = draw(st.lists(st.sampled_from([*stages]), min_size=1, unique=True))
+        stages["end"] = {"from": below, "do": draw(st.sampled_from(LAST))}
+        if "b_at" in json.dumps(stages["end"]):
+            stages = {"b_at": {"from": "b", "do": AT}, **stages}
+    outputs = draw(st.lists(st.sampled_from([n for n in stages if n != "b_at"]), min_size=1, unique=True))
     last = [*stages][-1]
     return {
         "version": 1,

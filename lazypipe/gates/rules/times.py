@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,6 +16,7 @@ from lazypipe.gates.rule import VALUE, Check
 from lazypipe.spec.arguments import BOUND, COLUMN, COUNT, TEXT, arg
 from lazypipe.spec.model import Fault, Param
 from lazypipe.spec.scope import Scope
+from lazypipe.spec.spans import Span
 from lazypipe.spec.types import dtype_name
 
 
@@ -150,9 +150,8 @@ class NoGaps(GroupedRule):
                 raise scope.fault(what, "write a whole number, 1 or more", "every")
             # unsigned numbers would go round below the first one
             return lambda values: values.cast(pl.Int128), every, 0
-        if months := re.fullmatch(r"([1-9]\d*)(mo|q|y)", str(every)):
-            size = int(months[1]) * {"mo": 1, "q": 3, "y": 12}[months[2]]
-            return lambda values: values.dt.year().cast(pl.Int64) * 12 + values.dt.month() - 1, size, 0
+        if (months := _months(every)) > 0:
+            return lambda values: values.dt.year().cast(pl.Int64) * 12 + values.dt.month() - 1, months, 0
         try:
             length = Param("duration").parse(every)
         except ValueError:
@@ -175,6 +174,15 @@ class NoGaps(GroupedRule):
 
         # 1970 began on a Thursday
         return units, size, -3 * per_day if str(every).endswith("w") else 0
+
+
+def _months(every: object) -> int:
+    """Return how many months a step has that is of months alone; 0 for any other."""
+    try:
+        span = Span.parse(str(every))
+    except ValueError:
+        return 0
+    return 0 if span.days or span.nanoseconds else span.months
 
 
 _PER_DAY = {"ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
