@@ -25,8 +25,9 @@ class Closed(Operation):
     --------
     >>> import lazypipe as lp
     >>> import polars as pl
-    >>> from datetime import date
-    >>> lp.apply({"closed": "day"}, pl.LazyFrame({"day": [date(2024, 1, 2), None]})).collect().rows()
+    >>> days = pl.LazyFrame({"day": [19724, None]}, schema={"day": pl.Int32}).cast(pl.Date)
+    >>> step = {"closed": {"end": "day", "after": "2h"}}
+    >>> lp.apply(step, days).collect().rows()
     [(datetime.date(2024, 1, 2),)]
     """
 
