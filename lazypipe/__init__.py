@@ -35,6 +35,7 @@ from lazypipe.api import (
     stream,
     trace,
     vacuum,
+    window_history,
 )
 from lazypipe.errors import (
     CommitConflict,
@@ -63,6 +64,7 @@ from lazypipe.records.history import History, Holding
 from lazypipe.records.ledger import Ledger
 from lazypipe.records.transport import FileTransport
 from lazypipe.records.verify import Verification
+from lazypipe.run.panes import Pane, WindowHistory
 from lazypipe.run.replay import ReplayResult
 from lazypipe.run.result import RunResult, SegmentResult
 from lazypipe.run.retry import Backoff
@@ -97,6 +99,7 @@ __all__ = [
     "Ledger",
     "Lineage",
     "Location",
+    "Pane",
     "Pipeline",
     "Plan",
     "Problem",
@@ -114,6 +117,7 @@ __all__ = [
     "Traced",
     "Trigger",
     "Verification",
+    "WindowHistory",
     "apply",
     "audit_report",
     "catalog",
@@ -135,4 +139,5 @@ __all__ = [
     "suggest_rules",
     "trace",
     "vacuum",
+    "window_history",
 ]

@@ -64,25 +64,21 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--full", action="store_true", help="make all outputs anew, also those whose inputs did not change"
     )
+    run.add_argument(
+        "--window", metavar="START..END", help="of files never read, only those with event times in this range"
+    )
+    run.add_argument("--chunk", metavar="DURATION", help="work the window off in pieces of this length, a run each")
     plan = with_plan(command("plan", _plan, "Say what a run would do, and why; read no data."))
     plan.add_argument("--full", action="store_true", help="of a run with --full")
+    plan.add_argument("--window", metavar="START..END", help="of a run with --window")
     stream = with_plan(
         command(
             "stream", _stream, "Run again and again, over what came since; SIGINT or SIGTERM stops after the batch."
         )
     )
-    stream.add_argument("--every", default="10s", metavar="TIME", help="how often to look for files. Default: 10s")
-    stream.add_argument("--files", type=int, metavar="N", help="begin a batch when N files came. Default: 1")
-    stream.add_argument("--rows", type=int, metavar="N", help="begin a batch when N rows came")
-    stream.add_argument("--or-after", metavar="TIME", help="with --files or --rows: begin it at the latest after TIME")
-    stream.add_argument("--once", action="store_true", help="take in what is there, then stop")
-    stream.add_argument(
-        "--on-gate-failure", choices=["stop", "continue"], default="stop", help="what a failed gate does. Default: stop"
-    )
+    _stream_options(stream)
     for made, what in ((run, "run"), (plan, "run"), (stream, "batch")):
-        for name in ("files", "rows", "bytes"):
-            text = f"take in at most N new {name} per {what}; the rest is for the next one"
-            made.add_argument(f"--max-{name}", type=int, metavar="N", help=text)
+        _bound_options(made, what)
     with_plan(command("status", _status, "Show which version each output has, and what it was made of."))
     explain = with_plan(command("explain", _explain, "Show the query plan of a source, stage or output."))
     explain.add_argument("name", help="source, stage or output")
@@ -120,6 +116,23 @@ def _parser() -> argparse.ArgumentParser:
         "--older-than", default="24h", metavar="AGE", help="leave younger unfinished files. Default: 24h"
     )
     return parser
+
+
+def _stream_options(stream: argparse.ArgumentParser) -> None:
+    stream.add_argument("--every", default="10s", metavar="TIME", help="how often to look for files. Default: 10s")
+    stream.add_argument("--files", type=int, metavar="N", help="begin a batch when N files came. Default: 1")
+    stream.add_argument("--rows", type=int, metavar="N", help="begin a batch when N rows came")
+    stream.add_argument("--or-after", metavar="TIME", help="with --files or --rows: begin it at the latest after TIME")
+    stream.add_argument("--once", action="store_true", help="take in what is there, then stop")
+    stream.add_argument(
+        "--on-gate-failure", choices=["stop", "continue"], default="stop", help="what a failed gate does. Default: stop"
+    )
+
+
+def _bound_options(made: argparse.ArgumentParser, what: str) -> None:
+    for name in ("files", "rows", "bytes"):
+        text = f"take in at most N new {name} per {what}; the rest is for the next one"
+        made.add_argument(f"--max-{name}", type=int, metavar="N", help=text)
 
 
 def _about_files(command: Callable[..., Any]) -> None:
@@ -187,7 +200,26 @@ def _run(options: argparse.Namespace) -> int:
     now = datetime.now(UTC)
     progress = _Progress()
     plan = _compiled(options, now)
-    result = plan.run(now=now, observer=progress, full=options.full, outputs=options.output, **_bound(options))
+    if options.chunk is not None:
+        if options.window is None or options.full:
+            raise lp.LazypipeError("--chunk is for a run with --window, and without --full; write --window START..END")
+        code = 0
+        for piece in plan.backfill(options.window, chunk=options.chunk, observer=progress, outputs=options.output):
+            code = _told(options, piece, progress)
+        return code
+    result = plan.run(
+        now=now,
+        observer=progress,
+        full=options.full,
+        outputs=options.output,
+        window=options.window,
+        **_bound(options),
+    )
+    return _told(options, result, progress)
+
+
+def _told(options: argparse.Namespace, result: lp.RunResult, progress: _Progress) -> int:
+    """Tell what a run did; return its exit code."""
     progress.close()
     if options.json:
         _json(result.to_dict())
@@ -268,7 +300,7 @@ def _line(segment: lp.SegmentResult) -> str:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    steps = _compiled(options).preview(full=options.full, **_bound(options))
+    steps = _compiled(options).preview(full=options.full, window=options.window, **_bound(options))
     if options.json:
         _json(steps)
         return 0
@@ -278,6 +310,8 @@ def _plan(options: argparse.Namespace) -> int:
             size = "unknown size" if source["bytes"] is None else f"{source['bytes']:,} bytes"
             some = "" if source["files"] == source["of"] else f" of {source['of']}"
             print(f"    reads {source['name']}: {source['files']}{some} file{'s' * (source['of'] != 1)}, {size}")
+        for node, count in step.get("windows", {}).items():
+            print(f"    touches {node}: {count:,} window{'s' * (count != 1)}")
         for node, rules in step["gates"].items():
             print(f"    checks {node}: {', '.join(rules)}")
         print(f"    writes {step['writes']}")

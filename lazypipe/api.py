@@ -6,7 +6,7 @@ import os
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,7 +20,7 @@ from lazypipe.compile.audit import BoundAudit, bind_audit
 from lazypipe.compile.compiler import CompiledPipeline, bind_outputs, compile_pipeline
 from lazypipe.compile.graph import outside
 from lazypipe.compile.node import compile_checks
-from lazypipe.compile.sources import bind
+from lazypipe.compile.sources import BoundSource, Snapshot, bind
 from lazypipe.contracts import Column, Contract
 from lazypipe.errors import LazypipeError, nearest
 from lazypipe.gates.alone import Split, check_frame, split_frame
@@ -34,12 +34,17 @@ from lazypipe.records import audit as audits
 from lazypipe.records.audit import AuditReport
 from lazypipe.records.ledger import Ledger
 from lazypipe.records.transport import Transport
+from lazypipe.run import panes
 from lazypipe.run import replay as replays
 from lazypipe.run import trace as traces
+from lazypipe.run.arrival import Extents, arrived
+from lazypipe.run.backfill import TimeRange, pieces, refuse_timeless, touched, within
 from lazypipe.run.context import Observer
 from lazypipe.run.delivery import listing, whole
 from lazypipe.run.executor import execute
+from lazypipe.run.late import late_rows
 from lazypipe.run.maintenance import vacuum_pipeline
+from lazypipe.run.panes import WindowHistory
 from lazypipe.run.replay import ReplayResult
 from lazypipe.run.result import RunResult
 from lazypipe.run.retry import Backoff
@@ -72,6 +77,7 @@ __all__ = [
     "stream",
     "trace",
     "vacuum",
+    "window_history",
 ]
 
 
@@ -161,6 +167,7 @@ class Plan(CompiledPipeline):
         outputs: Iterable[str] = (),
         emit: Sequence[Transport] = (),
         parent: Mapping[str, str] | None = None,
+        window: TimeRange | Sequence[Any] | str | None = None,
     ) -> RunResult:
         """Run the plan: write, audit, publish, record; what has not changed since the last run is left as it is.
 
@@ -192,6 +199,9 @@ class Plan(CompiledPipeline):
             ``HttpTransport``, or anything with their methods. What goes wrong with them is in the result's ``warnings``.
         parent
             What started the run, as events tell it: ``run`` (a UUID, or the id of a lazypipe run), ``job`` and ``namespace``.
+        window
+            A range of event time: ``(start, end)``, the end not in it, either may be None. Of files that were never read, only those
+            with times in it are; what was read stays. Sources without ``event_time``, and datasets, are read as they are.
 
         Returns
         -------
@@ -212,7 +222,55 @@ class Plan(CompiledPipeline):
             outputs=self._wanted(outputs),
             emit=emit,
             parent=parent,
+            window=None if window is None else TimeRange.of(window),
         )
+
+    def backfill(
+        self,
+        window: TimeRange | Sequence[Any] | str,
+        *,
+        chunk: timedelta | str,
+        now: datetime | None = None,
+        observer: Observer = lambda *_: None,
+        outputs: Iterable[str] = (),
+        actor: str | None = None,
+        code: str | None = None,
+    ) -> Iterator[RunResult]:
+        """Work off a range of event time in pieces, each a run of its own; yields what each did, and ends after one that failed.
+
+        What is done stays done: called again, it goes on where it ended. Ranges may come in any order, and other runs in
+        between; a run without ``window`` reads all that is left.
+
+        Parameters
+        ----------
+        window
+            ``(start, end)`` of event time, the end not in it.
+        chunk
+            How much of event time one run takes, such as ``7d``. A file with times in two pieces is read with the first.
+
+        Raises
+        ------
+        LazypipeError
+            If the range has no start or no end, or no source of files says when its rows happened.
+        """
+        wanted = self._wanted(outputs)
+        extents: dict[str, Extents] = {}
+        for piece in pieces(TimeRange.of(window), chunk):
+            moment = now or datetime.now(UTC)
+            result = execute(
+                self,
+                run=_run_id(moment),
+                now=moment,
+                observer=observer,
+                actor=actor,
+                code=code,
+                outputs=wanted,
+                window=piece,
+                extents=extents,
+            )
+            yield result
+            if result.status not in ("done", "unchanged"):
+                return
 
     def _wanted(self, outputs: Iterable[str]) -> frozenset[str]:
         names = frozenset(outputs)
@@ -229,6 +287,7 @@ class Plan(CompiledPipeline):
         max_rows: int | None = None,
         max_bytes: int | None = None,
         now: datetime | None = None,
+        window: TimeRange | Sequence[Any] | str | None = None,
     ) -> list[dict[str, Any]]:
         """Return what a run would do, segment by segment: what is read (files, bytes), checked, written, how, and why.
 
@@ -243,11 +302,29 @@ class Plan(CompiledPipeline):
             As of ``run``.
         now
             The time of that run. Default: the machine's clock.
+        window
+            The range of event time that the run would be for. Steps then say how many ``windows`` of which stages the files that
+            were never read reach over.
         """
         moment = now or datetime.now(UTC)
-        look = lambda source: source.looked_at(listing(self, source, moment))  # noqa: E731  # as short as it is
-        bound = Bound(max_files, max_rows, max_bytes)
-        return previews.preview(self, look, listed=time.time_ns(), full=full, bound=bound)
+
+        wanted = None if window is None else TimeRange.of(window)
+        found: dict[str, Snapshot] = {}
+        if wanted is not None:
+            refuse_timeless(self)
+
+        def look(source: BoundSource) -> Snapshot:
+            snapshot = arrived(self, source, source.looked_at(listing(self, source, moment)), moment)
+            found[source.name] = snapshot if wanted is None else within(self, source, snapshot, wanted, moment)
+            return found[source.name]
+
+        steps = previews.preview(
+            self, look, listed=time.time_ns(), full=full, bound=Bound(max_files, max_rows, max_bytes)
+        )
+        segments = {s.name: s for s in self.segments}
+        if wanted is None:
+            return steps
+        return [{**step, "windows": touched(self, segments[step["name"]], found, moment)} for step in steps]
 
     def status(self) -> list[dict[str, Any]]:
         """Return, per output that is a dataset, its version, when it was made, and of what: files per source, or versions."""
@@ -276,6 +353,42 @@ class Plan(CompiledPipeline):
         """
         moment = now or datetime.now(UTC)
         return replays.replay(self, output, run=run or _run_id(moment), now=moment, actor=actor, code=code)
+
+    def late(self, output: str) -> pl.LazyFrame:
+        """Scan the rows that came late to the windows of an output, with which window, how late, which run and which file.
+
+        All columns of the rows, and ``window_start`` and ``window_end`` (of the window that decided: the one that ends last),
+        ``late_by`` (how long after it had closed they came), ``_lazypipe_run`` and ``_lazypipe_file``. Rows that a run put aside and
+        that are not late any more, since their file has changed, are not among them.
+
+        Raises
+        ------
+        LazypipeError
+            If there is no such output, or its stage has no window with ``late: quarantine``.
+        """
+        if output not in self.outputs:
+            raise LazypipeError(f"unknown output {output!r}; {nearest(output, self.outputs, 'outputs')}")
+        return late_rows(self, self.outputs[output].stage)
+
+    def window_history(self, output: str, key: Mapping[str, Any], window: Any) -> WindowHistory:
+        """Return what each version of an output said of one window: with which run, which files and rows came, and why it changed.
+
+        Versions that ``vacuum`` took away are not known any more.
+
+        Parameters
+        ----------
+        key
+            Column → value of the group that the window is of; ``{}`` where windows have no groups.
+        window
+            When it starts, or ``(start, end)``: times, or texts of them.
+
+        Raises
+        ------
+        LazypipeError
+            If there is no such output or column, the output has no windows or is no dataset, or more than one window is meant.
+        """
+        known = Ledger(self.audit.uri, key=self.audit.key) if self.audit.is_on else None
+        return panes.window_history(self, output, key, window, known)
 
     def trace(self, output: str, key: Mapping[str, Any], *, most: int = 100) -> Trace:
         """Find the source rows, in which files, that made the rows of an output with a key.
@@ -854,6 +967,11 @@ def _dataset(target: str | model.Pipeline | Plan, output: str | None) -> Dataset
     if found.format != "dataset":
         raise LazypipeError(f"output {output!r} is one {found.format} file, which has no versions")
     return Dataset(found.to, found.storage_options)
+
+
+def window_history(plan: Plan, output: str, key: Mapping[str, Any], window: Any) -> WindowHistory:
+    """Return what each version of an output said of one window; see ``Plan.window_history``."""
+    return plan.window_history(output, key, window)
 
 
 def vacuum(

@@ -89,11 +89,11 @@ def test_public_names() -> None:
     assert set(lazypipe.__all__) == {
         "AuditReport", "Backoff", "Builder", "Changes", "CheckResult", "CommitConflict", "DefinitionError", "Entry",
         "FileTransport", "Fingerprint", "GateError", "GateReport", "History", "Holding", "HttpTransport", "Impact",
-        "Interrupted", "LazypipeError", "Ledger", "Lineage", "Location", "Pipeline", "Plan", "Problem", "Reach", "ReplayResult",
-        "RowDiff", "RunError", "RunResult", "SegmentResult", "SourceError", "Split", "StorageError", "Stream", "Trace",
-        "Traced", "Trigger", "Verification", "apply", "audit_report", "catalog", "check", "contracts", "diff", "history",
-        "json_schema", "ledger", "load", "optimize", "pipeline", "replay", "rollback", "rule", "scan", "split", "stream",
-        "suggest_rules", "trace", "vacuum",
+        "Interrupted", "LazypipeError", "Ledger", "Lineage", "Location", "Pane", "Pipeline", "Plan", "Problem", "Reach",
+        "ReplayResult", "RowDiff", "RunError", "RunResult", "SegmentResult", "SourceError", "Split", "StorageError", "Stream",
+        "Trace", "Traced", "Trigger", "Verification", "WindowHistory", "apply", "audit_report", "catalog", "check", "contracts",
+        "diff", "history", "json_schema", "ledger", "load", "optimize", "pipeline", "replay", "rollback", "rule", "scan",
+        "split", "stream", "suggest_rules", "trace", "vacuum", "window_history",
     }  # fmt: skip
     for name in lazypipe.__all__:
         assert getattr(lazypipe, name).__doc__

@@ -15,9 +15,11 @@ import polars as pl
 from lazypipe.compile import graph as graphs
 from lazypipe.compile.audit import BoundAudit, bind_audit
 from lazypipe.compile.changed import PlanChanges, plan_changes
+from lazypipe.compile.closing import endless
 from lazypipe.compile.contract import cell_checks
 from lazypipe.compile.delta import Strategy, strategies
 from lazypipe.compile.fingerprint import pipeline_fingerprints, same_rules
+from lazypipe.compile.late import with_late_gates, without_twins
 from lazypipe.compile.lineage import Parts, pipeline_lineage, pipeline_tags
 from lazypipe.compile.node import Node, compile_checks, compile_steps
 from lazypipe.compile.openlineage import bind_openlineage
@@ -259,6 +261,7 @@ def compile_pipeline(
         return Scope(owner, step, params=values, modules=modules, guard=_unwatched)
 
     environment = os.environ if env is None else env
+    written, pipeline = pipeline, with_late_gates(pipeline, faults)
     graph = graphs.build(pipeline, faults)
     outputs, used = bind_outputs(pipeline, environment, faults)
     audit, more = bind_audit(pipeline, environment, faults)
@@ -277,8 +280,9 @@ def compile_pipeline(
         if node is not None:
             nodes[name] = node
     _check_output_columns(pipeline, nodes, faults)
+    faults += endless(nodes)
     if faults:
-        raise problems(faults, pipeline.origin)
+        raise problems(without_twins(faults), pipeline.origin)
     if unread:
         raise unread[0]
     frames: dict[str, pl.LazyFrame] = {}
@@ -291,7 +295,7 @@ def compile_pipeline(
     secrets = (s for n in nodes.values() if n.source is not None for s in n.source.redact.secrets)
     redact = uris.Redactor(tuple(dict.fromkeys([*secrets, *used, *more])))
     segments = cut(pipeline, graph, nodes)
-    return CompiledPipeline(pipeline, values, nodes, frames, segments, redact, outputs, held, audit, events)
+    return CompiledPipeline(written, values, nodes, frames, segments, redact, outputs, held, audit, events)
 
 
 def _held(outputs: Mapping[str, Output], redact: uris.Redactor) -> dict[str, pl.Schema | None]:
@@ -380,9 +384,9 @@ def _compile_node(
         except Fault as fault:
             faults.append(fault)
             return None
-        _promise(name, pipeline, bound.schema, held, faults, source=True)
-        checks = compile_checks(source.gate, bound.schema, make_scope, faults, others, source.action)
-        return Node(name, (), bound.schema, (*bound.checks, *checks), source=bound)
+        _promise(name, pipeline, bound.seen, held, faults, source=True)
+        checks = compile_checks(source.gate, bound.seen, make_scope, faults, others, source.action)
+        return Node(name, (), bound.seen, (*bound.checks, *checks), source=bound)
     stage = pipeline.stages[name]
     inputs = tuple(dict.fromkeys(graph.inputs[name]))
     if name not in graph.operations or any(ref not in nodes for ref in inputs):

@@ -94,6 +94,10 @@ def _source(source: BoundSource) -> State:
     rows = digest("source", where, reader.format, _arguments(reader.read), source.on_corrupt, beyond)
     targets = {} if source.shape is None else {t.name: _arguments(t) for t in source.shape.targets}
     columns = {c: digest("column", rows, c, dtype_name(t), targets.get(c, "")) for c, t in source.schema.items()}
+    if source.watermark is not None:
+        rule = source.watermark
+        read = [columns[c] for c in (rule.time, rule.column, rule.by) if c is not None]
+        columns[rule.name] = digest("watermark", rows, _arguments(replace(rule, idle_after=None)), read)
     if source.raw:
         columns[RAW_COLUMN] = digest("raw", rows, sorted(columns.items()))
     return State(rows, columns, digest("sequence", rows))

@@ -182,6 +182,44 @@ def _intake() -> dict[str, Any]:
     }
 
 
+def _time() -> dict[str, Any]:
+    """Return the properties of a source that say up to which event time it is complete."""
+    watermark = _object(
+        "How it is known up to which event time the source is complete: the latest event time of the files ahead of a file, less "
+        "a delay, or what a column states. Each row gets the watermark that it came under as a column.",
+        {
+            "delay": _described(
+                _TEXT, "How much later than the latest rows others may come, such as 90s or 2h. Default: 0s."
+            ),
+            "order": {
+                "description": "The order in which files came: that of their names, or of their stamps. Default: name.",
+                "enum": ["name", "stamp"],
+            },
+            "column": _described(
+                COLUMN.schema,
+                "A column with the time at which a row came; the watermark then is that time less the delay.",
+            ),
+            "by": _described(COLUMN.schema, "A column whose values are partitions, each with a watermark of its own."),
+            "as": _described(COLUMN.schema, "The name of the column with the watermark. Default: _watermark."),
+            "tolerance": _described(
+                _TEXT,
+                "How far after its file (or column) an event time may lie; one beyond that is no time, and moves nothing. "
+                "Default: 1d.",
+            ),
+            "idle_after": _described(
+                _TEXT, "A partition that stood still for so long is not waited for. Default: it is waited for."
+            ),
+        },
+    )
+    return {
+        "watermark": watermark,
+        "on_bad_time": {
+            "description": "What to do about a row whose event time is null or too far ahead. Default: keep.",
+            "enum": ["fail", "quarantine", "drop", "keep"],
+        },
+    }
+
+
 def _audit() -> dict[str, Any]:
     modes = {
         "description": "required: nothing is published that the ledger does not know of; recorded: a record that cannot be "
@@ -388,6 +426,7 @@ def build() -> dict[str, Any]:
                 "enum": ["fail", "quarantine_file", "skip"],
             },
             **_intake(),
+            **_time(),
             "description": description,
         },
         ("uri",),

@@ -18,7 +18,7 @@ from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.ops import Operation
 from lazypipe.ops.base import Fold
 from lazypipe.spec.model import NOTHING, Fault, Step
-from lazypipe.spec.scope import Guard, Scope, Table, Tally
+from lazypipe.spec.scope import FAR, Guard, Scope, Table, Tally
 from lazypipe.spec.taps import label
 from lazypipe.spec.types import dtype_name
 from lazypipe.spec.words import plain
@@ -74,9 +74,10 @@ class Node:
         inputs: Mapping[str, Table],
         tally: Tally | None = None,
         guard: Callable[[Step], Guard] | None = None,
+        horizon: int = FAR,
     ) -> pl.LazyFrame:
         """Return the stage's rows before its gate, over the given inputs; counts and keys are watched as told."""
-        return self.shaped(self.steps_over(inputs[self.inputs[0]], inputs, 0, len(self.steps), tally, guard))
+        return self.shaped(self.steps_over(inputs[self.inputs[0]], inputs, 0, len(self.steps), tally, guard, horizon))
 
     def steps_over(
         self,
@@ -86,10 +87,11 @@ class Node:
         stop: int,
         tally: Tally | None = None,
         guard: Callable[[Step], Guard] | None = None,
+        horizon: int = FAR,
     ) -> Table:
         """Return the rows after some of the steps, over those ahead of them."""
         for (operation, scope), schema in zip(self.steps[start:stop], self.schemas[start:stop], strict=True):
-            table = Table(operation.lower(table, _here(scope, inputs, tally, guard)), schema, table.extra)
+            table = Table(operation.lower(table, _here(scope, inputs, tally, guard, horizon)), schema, table.extra)
         return table
 
     def fold(
@@ -99,10 +101,11 @@ class Node:
         step: int,
         tally: Tally | None = None,
         guard: Callable[[Step], Guard] | None = None,
+        horizon: int = FAR,
     ) -> Fold:
         """Return a step that can be folded in its two steps, over the rows ahead of it."""
         operation, scope = self.steps[step]
-        fold = operation.fold(table, _here(scope, inputs, tally, guard))
+        fold = operation.fold(table, _here(scope, inputs, tally, guard, horizon))
         assert fold is not None
         return fold
 
@@ -139,10 +142,14 @@ class Node:
 
 
 def _here(
-    scope: Scope, inputs: Mapping[str, Table], tally: Tally | None, guard: Callable[[Step], Guard] | None
+    scope: Scope,
+    inputs: Mapping[str, Table],
+    tally: Tally | None,
+    guard: Callable[[Step], Guard] | None,
+    horizon: int,
 ) -> Scope:
     """Return the scope of a step in a run."""
-    here = replace(scope, tables=inputs)
+    here = replace(scope, tables=inputs, horizon=horizon)
     if tally is not None:
         here = replace(here, tally=tally)
     return here if guard is None else replace(here, guard=guard(scope.step))

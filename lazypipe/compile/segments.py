@@ -27,7 +27,7 @@ class Segment:
     """One streaming query: the nodes it computes, the last of which it writes, and the segments' nodes it reads.
 
     ``output`` is the output it writes, None where its rows are kept for later segments of the same run only. ``partial`` are
-    the nodes with a gate of which the query may not read all rows: a limit, or a join with nothing, ends its inputs early.
+    the nodes with a gate, or a watermark, of which the query may not read all rows: a limit, or a join with nothing, ends its inputs early.
     ``lookups`` are further nodes that are read, uncounted, because gates look rows up in them.
     """
 
@@ -99,7 +99,12 @@ def _partial(inside: tuple[str, ...], nodes: Mapping[str, Node]) -> tuple[str, .
     for name in reversed(inside):
         if name in cut_short or any(_may_stop(operation) for operation, _ in nodes[name].steps):
             cut_short.update(nodes[name].inputs)
-    return tuple(n for n in inside if n in cut_short and nodes[n].checks)
+    return tuple(n for n in inside if n in cut_short and (nodes[n].checks or _is_counted(nodes[n])))
+
+
+def _is_counted(node: Node) -> bool:
+    """Whether event times are counted while rows flow by."""
+    return node.source is not None and node.source.watermark is not None
 
 
 def _may_stop(operation: Operation) -> bool:

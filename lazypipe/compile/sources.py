@@ -11,10 +11,11 @@ import polars as pl
 
 from lazypipe.compile.contract import cell_checks, read_contract, resolve
 from lazypipe.compile.intake import Intake, read_intake
+from lazypipe.compile.watermark import read_watermark, time_checks
 from lazypipe.errors import SourceError, nearest
 from lazypipe.gates import Check
 from lazypipe.gates.tap import RAW_COLUMN
-from lazypipe.spec.model import Fault, Path, Source
+from lazypipe.spec.model import NOTHING, Fault, Path, Source
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
@@ -26,6 +27,7 @@ from lazypipe.storage.scan import FILE_COLUMN, Reader, is_engine_error, plain_re
 from lazypipe.storage.shape import Fit, Shape, fit, fitted, misfits, reader_of, reread
 from lazypipe.storage.text import refuse_short_rows
 from lazypipe.storage.units import UNIT, Units
+from lazypipe.windows.watermark import Arrival, Watermark
 
 __all__ = ["BoundSource", "Snapshot", "bind"]
 
@@ -35,7 +37,7 @@ class Snapshot:
     """What a source holds at one moment: its files, or a dataset's commit. ``corrupt`` are files that were set aside.
 
     ``waiting`` are files that are there and are left for a later run, because they are not whole; ``awaited`` says in words
-    what is waited for.
+    what is waited for. ``arrivals`` say of each file what the source had reached before it, where it has a watermark.
     """
 
     files: tuple[FileInfo, ...]
@@ -43,6 +45,7 @@ class Snapshot:
     corrupt: tuple[CorruptFile, ...] = ()
     waiting: tuple[FileInfo, ...] = ()
     awaited: str = ""
+    arrivals: Mapping[str, Arrival] = field(default=NOTHING, repr=False, compare=False)
 
     def without(self, corrupt: Sequence[CorruptFile], uris: Collection[str]) -> Snapshot:
         """Return the snapshot with the files at ``uris`` set aside."""
@@ -52,7 +55,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class BoundSource:
-    """A source that can be listed and scanned. ``schema`` is what its stages see; ``keys`` are its columns in folders' names.
+    """A source that can be listed and scanned. ``schema`` is what its files hold, ``seen`` what its stages see.
 
     With a ``shape``, files may differ from each other: each is looked at (its footer, or its header) when the source is
     listed, and read as if it had that shape. Without one, they are all as the first. ``compiled`` is what it held when it was
@@ -69,6 +72,8 @@ class BoundSource:
     intake: Intake = Intake()
     declares: bool = False
     tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    watermark: Watermark | None = None
+    on_bad_time: tuple[Check, ...] = ()
     compiled: Snapshot = field(default=Snapshot(()), repr=False, compare=False)
     _looked: dict[FileInfo, pl.Schema] = field(default_factory=dict, repr=False, compare=False)
 
@@ -78,9 +83,17 @@ class BoundSource:
         return pl.Schema() if self.shape is None else self.shape.raw(self.reader.format)
 
     @property
+    def seen(self) -> pl.Schema:
+        """The columns of its rows: those of its files, and the watermark that each row came under."""
+        if self.watermark is None:
+            return self.schema
+        return pl.Schema({**self.schema, self.watermark.name: self.schema[self.watermark.time]})
+
+    @property
     def checks(self) -> tuple[Check, ...]:
-        """The checks that come of the contract, ahead of those of the gate."""
-        return () if self.shape is None else cell_checks(self.shape, self.reader.format)
+        """The checks that come of the contract and of ``on_bad_time``, ahead of those of the gate."""
+        cells = () if self.shape is None else cell_checks(self.shape, self.reader.format)
+        return (*cells, *self.on_bad_time)
 
     def snapshot(self) -> Snapshot:
         """List the source as it is now; raises SourceError if there is nothing to read, or a file breaks the contract.
@@ -206,13 +219,14 @@ class BoundSource:
         watch: Callable[[pl.LazyFrame, str], pl.LazyFrame] | None = None,
         units: Units | None = None,
     ) -> pl.LazyFrame:
-        """Return the lazy scan of a snapshot, in the shape of ``schema`` (with ``_lazypipe_raw``, and ``_lazypipe_file`` if asked).
+        """Return the lazy scan of a snapshot, in the shape of ``seen`` (with ``_lazypipe_raw``, and ``_lazypipe_file`` if asked).
 
         ``watch`` is put over all columns of the files, before any is cast or left out; it is told the last one inside. With
         ``units``, only those are read, and each row carries its own.
         """
         extra = [*([UNIT] if units is not None else []), *([FILE_COLUMN] if file_column else [])]
-        names = [*self.schema, *([RAW_COLUMN] if self.raw else []), *extra]
+        names = [*self.seen, *([RAW_COLUMN] if self.raw else []), *extra]
+        rule = self.watermark
         if snapshot.commit is not None:
             uri, commit = self.patterns[0], snapshot.commit
             dataset = Dataset(uri, self.reader.storage_options)
@@ -221,11 +235,29 @@ class BoundSource:
             if self.shape is not None:
                 one = fit(FileInfo(uri, None), commit.schema, self.shape, self.reader)
                 frame = fitted(frame, one, self.shape, self.reader, extra)
-            return frame.select(names)
-        if units is None:
-            return self._scan_files(snapshot, extra, watch)
-        some = replace(snapshot, files=tuple(f for f in snapshot.files if f.uri in units.files))
-        return units.number(self._scan_files(some, [FILE_COLUMN], watch)).select(names)
+            return (frame if rule is None else frame.with_columns(rule.stated(self.schema))).select(names)
+        counted = rule is not None and rule.by_files
+        if units is None and not counted:
+            frame = self._scan_files(snapshot, extra, watch)
+            return frame if rule is None else frame.with_columns(rule.stated(self.schema)).select(names)
+        if units is not None:
+            snapshot = replace(snapshot, files=tuple(f for f in snapshot.files if f.uri in units.files))
+        frame = self._scan_files(snapshot, [FILE_COLUMN], watch)
+        if rule is not None:
+            files = [f.uri for f in snapshot.files]
+            under = (
+                rule.counted(self.schema, snapshot.arrivals, files, FILE_COLUMN)
+                if counted
+                else rule.stated(self.schema)
+            )
+            frame = frame.with_columns(under)
+        return (frame if units is None else units.number(frame)).select(names)
+
+    def extents(self, snapshot: Snapshot, bounds: Mapping[str, int | None]) -> pl.LazyFrame:
+        """Return the earliest and latest event times in files, by partition; reads no other columns of formats that know theirs."""
+        assert self.watermark is not None
+        some = replace(snapshot, files=tuple(f for f in snapshot.files if f.uri in bounds))
+        return self.watermark.extents(self._scan_files(some, [FILE_COLUMN], None), self.schema, bounds, FILE_COLUMN)
 
     def _scan_files(
         self, snapshot: Snapshot, extra: Sequence[str], watch: Callable[[pl.LazyFrame, str], pl.LazyFrame] | None
@@ -445,7 +477,9 @@ def _bind(
     if source.event_time and not isinstance(schema[source.event_time], pl.Date | pl.Datetime):
         what = f"event_time {source.event_time!r} is {dtype_name(schema[source.event_time])}, not a date or a datetime"
         raise Fault(what, "declare it as one in contract", (*at, "event_time"))
-    return replace(bound, tags=_tags(source, snapshot.commit, schema), compiled=snapshot)
+    rule = read_watermark(source, schema, form, at)
+    tags = _tags(source, snapshot.commit, schema)
+    return replace(bound, tags=tags, compiled=snapshot, watermark=rule, on_bad_time=time_checks(source, rule))
 
 
 def _tags(source: Source, commit: Commit | None, schema: pl.Schema) -> dict[str, tuple[str, ...]]:

@@ -11,13 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import polars as pl
 from blake3 import blake3
 
 from lazypipe.storage import uri as uris
 from lazypipe.storage.footers import TAIL, read_footer, unreadable
+from lazypipe.storage.parquet_prune import bounds
 from lazypipe.storage.parquet_ranges import ChunkRange, Footer
 
-__all__ = ["GroupChanges", "RowGroup", "compare_groups", "group_hasher", "row_groups"]
+__all__ = ["GroupChanges", "RowGroup", "column_range", "compare_groups", "group_hasher", "row_groups"]
 
 
 class RowGroup(NamedTuple):
@@ -67,6 +69,33 @@ def row_groups(
     except Exception as error:  # any store's own errors: the caller learns which file it was
         raise unreadable(uri, error) from error
     return tuple(found)
+
+
+def column_range(
+    uri: str, column: str, dtype: pl.DataType, storage_options: Mapping[str, Any] | None = None
+) -> tuple[Any, Any] | None:
+    """Return the least and the greatest value of a Parquet file's column as its footer says them, physical; None if it does not.
+
+    A column without any value has ``(None, None)``.
+
+    Raises
+    ------
+    SourceError
+        If the file cannot be read, or is not Parquet.
+    """
+    try:
+        fs, path = uris.file_system(uri, storage_options)
+        with fs.open(path, "rb", block_size=TAIL) as file:
+            footer = read_footer(file)
+            if column not in footer.columns:
+                return None
+            found = [bounds(footer.statistics(n, column), dtype) for n in range(len(footer.group_rows))]
+    except Exception as error:  # any store's own errors: the caller learns which file it was
+        raise unreadable(uri, error) from error
+    if any(b is None or (b.low is None and not b.all_null) for b in found):
+        return None
+    told = [b for b in found if b is not None and b.low is not None]
+    return min((b.low for b in told), default=None), max((b.high for b in told), default=None)
 
 
 def group_hasher(uri: str, storage_options: Mapping[str, Any] | None = None) -> Callable[[int], str]:

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
+from lazypipe.compile.closing import closes, waited_for
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.delta import Strategy
 from lazypipe.compile.intake import Intake
@@ -21,6 +22,7 @@ from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, StorageError
 from lazypipe.gates.tally import Tally, from_columns
+from lazypipe.incremental.arrivals import ARRIVALS, Known, by_name, kept, known, rejudged
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.changes import RACY, Changes, allowed, compare
 from lazypipe.incremental.hashing import hasher, prefix_hasher
@@ -34,7 +36,16 @@ from lazypipe.storage.files import FileInfo
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.units import Units, unit_of
 
-__all__ = ["CONSUMED", "Came", "Work", "consumed_before", "decide", "with_hashes"]
+__all__ = [
+    "CONSUMED",
+    "Came",
+    "Work",
+    "consumed_before",
+    "decide",
+    "files_of_units",
+    "known_before",
+    "with_hashes",
+]
 
 CONSUMED = "consumed"
 """Where in a commit's ``info`` stands what it has consumed."""
@@ -118,7 +129,8 @@ class _Leaf:
 
     ``found`` is what has changed, ``changes`` what of that is acted upon. ``consume`` gives what an output that is made anew has
     consumed; what is ignored is not in it, since its rows are not kept then. ``left`` is what this run does not take of it: files,
-    which are no longer in ``snapshot``, or units of a dataset whose rows know theirs.
+    which are no longer in ``snapshot``, or units of a dataset whose rows know theirs. ``rejudged`` are files that are as they
+    were, and whose rows came under another watermark, because of others.
     """
 
     name: str
@@ -129,6 +141,7 @@ class _Leaf:
     tagged: bool = False
     keeps_gone: bool = False
     left: frozenset[str] | frozenset[int] = frozenset()
+    rejudged: frozenset[str] = frozenset()
 
     @cached_property
     def consumed(self) -> Consumed:
@@ -136,7 +149,7 @@ class _Leaf:
 
     @property
     def is_news(self) -> bool:
-        return self.changes is None or not self.changes.nothing
+        return self.changes is None or not self.changes.nothing or bool(self.rejudged)
 
     @property
     def came(self) -> tuple[Came, ...]:
@@ -177,7 +190,9 @@ class _Leaf:
 
     def __str__(self) -> str:
         told = "never read before" if self.changes is None else str(self.changes)
-        return ", ".join([f"{self.name}: {told}", *filter(None, [self.snapshot.awaited, _left(len(self.left))])])
+        judged = f"{len(self.rejudged):,} under another watermark" if self.rejudged else ""
+        more = filter(None, [judged, self.snapshot.awaited, _left(len(self.left))])
+        return ", ".join([f"{self.name}: {told}", *more])
 
 
 def _left(count: int) -> str:
@@ -196,6 +211,7 @@ class _Before:
     tallies: Mapping[str, Any]
     figures: tuple[DataFile, ...]
     keys: Mapping[tuple[str, str], tuple[DataFile, ...]]
+    arrivals: Mapping[str, Any] = NOTHING
 
     @classmethod
     def of(cls, commit: Commit | None, uri: str) -> _Before | None:
@@ -207,9 +223,21 @@ class _Before:
             plan = Fingerprint.from_dict(said["fingerprint"])
             paths = {f.path: f for f in commit.figures}
             keys = {(n, c): tuple(map(paths.pop, names)) for n, c, names in said.get("keys", ())}
-            figures = tuple(paths.values())
-            return cls(plan, said["layout"], state, said["units"], said["generation"], said["tallies"], figures, keys)
-        except (LazypipeError, KeyError, TypeError) as error:
+            arrivals = said.get(ARRIVALS, NOTHING)
+            for name, of in arrivals.items():
+                by_name(state.sources[name], of)
+            return cls(
+                plan,
+                said["layout"],
+                state,
+                said["units"],
+                said["generation"],
+                said["tallies"],
+                tuple(paths.values()),
+                keys,
+                arrivals,
+            )
+        except (LazypipeError, KeyError, TypeError, ValueError) as error:
             fix = "run once in full, which writes it anew"
             raise StorageError("what the output has consumed is damaged", uri=uri, fix=fix) from error
 
@@ -272,12 +300,41 @@ def decide(
 def consumed_before(outputs: Mapping[str, Output], source: str) -> tuple[ConsumedFile, ...]:
     """Return the files of a source that outputs were made of, as they were then."""
     found: dict[ConsumedFile, None] = {}
+    for before in _all_before(outputs, source):
+        found |= dict.fromkeys(before.state.sources[source].files)
+    return tuple(found)
+
+
+def files_of_units(commit: Commit) -> dict[int, str]:
+    """Return the file that each unit of an output is, as far as its rows know their units; raises StorageError if it is damaged."""
+    before = _Before.of(commit, "")
+    found: dict[int, str] = {}
+    if before is not None:
+        for name, units in before.units.items():
+            files = before.state.sources[name].files
+            # those of a dataset whose rows know their units are no files
+            found |= {u: f.uri for u, f in zip(units, files, strict=False)} if len(units) == len(files) else {}
+    return found
+
+
+def known_before(plan: CompiledPipeline, source: BoundSource) -> dict[str, Known]:
+    """Return what outputs of the pipeline know of the event times in a source's files, by the names they are consumed by."""
+    assert source.watermark is not None
+    found: dict[str, Known] = {}
+    for before in _all_before(plan.outputs, source.name):
+        found |= known(source.watermark, before.state.sources[source.name], before.arrivals.get(source.name))
+    return found
+
+
+def _all_before(outputs: Mapping[str, Output], source: str) -> list[_Before]:
+    """Return what the last commits of outputs say that were made of a source."""
+    found = []
     for output in [o for o in outputs.values() if o.format == "dataset"]:
         with suppress(LazypipeError):  # what is damaged is told when the output is decided upon
             before = _Before.of(Dataset(output.to, output.storage_options).latest(), output.to)
             if before is not None and source in before.state.sources:
-                found |= dict.fromkeys(before.state.sources[source].files)
-    return tuple(found)
+                found.append(before)
+    return found
 
 
 def _sources(plan: CompiledPipeline, segment: Segment) -> list[str]:
@@ -497,7 +554,19 @@ class _Decision:
 
         if before is None:
             return _Leaf(name, snapshot, consume, None, None, left=left)
-        return _Leaf(name, snapshot, consume, found, changes, left=left)
+        return _Leaf(
+            name, snapshot, consume, found, changes, left=left, rejudged=self._rejudged(name, snapshot, before, changes)
+        )
+
+    def _rejudged(self, name: str, snapshot: Snapshot, before: Consumed, changes: Changes) -> frozenset[str]:
+        """Return the files that are as they were, and whose rows came under another watermark."""
+        assert self.before is not None
+        said = by_name(before, self.before.arrivals.get(name))
+        moved = {m.now.uri: m.before.uri for m in changes.moved}
+        found = rejudged(snapshot, said, changes.name or str, moved)
+        ignored = {f.uri for f in changes.ignored}
+        changed = {f.uri for f in (*changes.modified, *changes.truncated)} | {g.file.uri for g in changes.grown}
+        return frozenset(u for u in found - changed if (changes.name or str)(u) not in ignored)
 
     def _hasher(self, options: Mapping[str, Any]) -> Callable[[FileInfo], str]:
         """Return what hashes the files of one storage, each once in a run."""
@@ -655,11 +724,11 @@ class _Decision:
             return {}
         name, units = changes.name or str, self._was(leaf)
         changed = {f.uri for f in (*changes.modified, *changes.truncated)}
-        changed |= {g.file.uri for g in changes.grown}
+        changed |= {g.file.uri for g in changes.grown} | leaf.rejudged
         known = {
             f.uri: units[name(f.uri)] for f in leaf.snapshot.files if name(f.uri) in units and f.uri not in changed
         }
-        return known | {m.now.uri: units[m.before.uri] for m in changes.moved}
+        return known | {m.now.uri: units[m.before.uri] for m in changes.moved if m.now.uri not in changed}
 
     def _difference(
         self, driving: list[_Leaf], units: Mapping[str, dict[str, int]]
@@ -707,10 +776,14 @@ class _Decision:
     def _layout(self) -> str:
         assert self.segment.output is not None
         by, prints = self.plan.outputs[self.segment.output].partition_by, self.plan.fingerprints()
+        nodes = self.plan.nodes
+        closing = [n for n in self.segment.nodes if closes(nodes[n]) is not None]
+        waited = [[n, s.watermark.closing] for c in closing for n, s in waited_for(nodes, c).items() if s.watermark]
         rules = [prints[n].gate for n in self.segment.nodes]
         # hashes are those of one version of Polars
         kept = (*map(list, self.strategy.hashed), pl.__version__) if self.strategy.hashed else ()
-        return digest(by, self.strategy.kind, self.strategy.cut, rules, *kept)
+        more = (*([waited] if waited else []), *kept)
+        return digest(by, self.strategy.kind, self.strategy.cut, rules, *more)
 
     def _info(
         self,
@@ -723,13 +796,27 @@ class _Decision:
         anew: bool,
     ) -> dict[str, Any]:
         state = State({n.name: n.consumed if anew else n.consumed_and_held for n in (*fixed, *driving)})
+        arrivals = {n.name: of for n in (*fixed, *driving) if (of := self._arrivals(n, state, anew=anew)) is not None}
         return {
             **state.to_dict(),
+            **({ARRIVALS: arrivals} if arrivals else {}),
             "fingerprint": plan.to_dict(),
             "layout": self._layout(),
             "generation": generation,
             "units": {n: [*of.values()] for n, of in units.items()},
         }
+
+    def _arrivals(self, leaf: _Leaf, state: State, *, anew: bool) -> dict[str, Any] | None:
+        """Return what is known of the event times in a source's files; None where it has no watermark that advances by them."""
+        source, arrivals = self.plan.nodes[leaf.name].source, leaf.snapshot.arrivals
+        if source is None or source.watermark is None or not arrivals:
+            return None
+        said: Mapping[str, Any] = NOTHING
+        if self.before is not None and leaf.name in self.before.state.sources:
+            said = by_name(self.before.state.sources[leaf.name], self.before.arrivals.get(leaf.name))
+        held = frozenset() if anew else frozenset(f.uri for f in leaf.held)
+        here = {name: a for uri, a in arrivals.items() if (name := source.redact(uri)) not in held}
+        return kept(source.watermark, state.sources[leaf.name].files, here, said)
 
 
 def _is_packed(uri: str) -> bool:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import polars as pl
 
 from lazypipe.ops.aggregate import Aggregate, figure
 from lazypipe.ops.base import MADE_FROM, Fold, Operation, Scope, Table
-from lazypipe.spec.arguments import COLUMN, COLUMNS, SQLS, TEXT, arg
+from lazypipe.ops.window import refuse_outside
+from lazypipe.spec.arguments import COLUMN, COLUMNS, SQLS, TEXT, arg, choice
 from lazypipe.spec.model import Fault
 from lazypipe.windows import PIECE, SESSION, Clock, Sessions, elapsed
+from lazypipe.windows.late import lateness
+from lazypipe.windows.watermark import WATERMARK
 
 START, END = "session_start", "session_end"
 
@@ -46,6 +49,26 @@ class Session(Operation):
     aggregate: Mapping[str, str | pl.Expr] = arg(SQLS, "New column → SQL aggregate, such as count(*) or avg(x).")
     by: tuple[str, ...] = arg(COLUMNS, "The columns that make a group.", default=())
     max_length: str | None = arg(TEXT, "How long a session is before it is cut.", default=None)
+    allowed_lateness: str = arg(TEXT, "How long after the gap a session still takes rows; see late.", default="0s")
+    late: Literal["update", "quarantine", "drop", "fail"] = arg(
+        choice("update", "quarantine", "drop", "fail"),
+        "What becomes of a row that came under a watermark past its time, gap and allowed_lateness, as if it stood alone: it "
+        "updates sessions, or is put aside, dropped and counted, or stops the run. All but update need a source with a watermark.",
+        default="update",
+    )
+    watermark: str = arg(
+        COLUMN, "The column with the watermark that each row came under. Default: _watermark.", default=WATERMARK
+    )
+    emit: Literal["each_run", "on_close"] = arg(
+        choice("each_run", "on_close"),
+        "Whether each run gives all sessions as they are by then, or only those that are closed: whose last row, gap and "
+        "allowed_lateness the watermark of the sources has passed.",
+        default="each_run",
+    )
+
+    def __post_init__(self) -> None:
+        """Check what needs no columns."""
+        lateness(self.allowed_lateness)
 
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to a sort, a comparison with the row before, and ``group_by``."""
@@ -70,6 +93,7 @@ class Session(Operation):
 
     def _sessions(self, table: Table, scope: Scope) -> Sessions:
         """Check all arguments, and return how rows are told apart."""
+        refuse_outside(self.late, self.emit, scope)
         Aggregate(self.aggregate, self.by).lower(table.stub(), scope)
         for index, name in enumerate(self.by):
             if name in (START, END):

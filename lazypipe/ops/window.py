@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import polars as pl
 
 from lazypipe.ops.aggregate import Aggregate
 from lazypipe.ops.base import MADE_FROM, Fold, Operation, Scope, Table
-from lazypipe.spec.arguments import COLUMN, COLUMNS, SQLS, TEXT, TEXTS, arg
+from lazypipe.spec.arguments import COLUMN, COLUMNS, SQLS, TEXT, TEXTS, arg, choice
 from lazypipe.spec.model import Fault
 from lazypipe.windows import Clock, Windows, windows
+from lazypipe.windows.late import lateness
+from lazypipe.windows.watermark import WATERMARK
 
 WINDOW, START, END = "window", "window_start", "window_end"
 _NUMBER, _BEGIN = "__lazypipe_number", "__lazypipe_begin"
@@ -54,6 +56,25 @@ class Window(Operation):
     period: str | None = arg(TEXT, "How long a window is. Default: until the next one begins.", default=None)
     offset: str | None = arg(TEXT, "How much later windows begin, such as 6h.", default=None)
     time_zone: str | None = arg(TEXT, "The zone in which days begin. Default: that of the column.", default=None)
+    allowed_lateness: str = arg(
+        TEXT, "How long after its end a window still takes rows, such as 2d; see late.", default="0s"
+    )
+    late: Literal["update", "quarantine", "drop", "fail"] = arg(
+        choice("update", "quarantine", "drop", "fail"),
+        "What becomes of a row that came under a watermark past its window's end and allowed_lateness: it updates the "
+        "window, or is put aside, dropped and counted, or stops the run. All but update need a source with a watermark.",
+        default="update",
+    )
+    watermark: str = arg(
+        COLUMN, "The column with the watermark that each row came under. Default: _watermark.", default=WATERMARK
+    )
+
+    emit: Literal["each_run", "on_close"] = arg(
+        choice("each_run", "on_close"),
+        "Whether each run gives all windows as they are by then, or only those that are closed: whose end and "
+        "allowed_lateness the watermark of the sources has passed.",
+        default="each_run",
+    )
 
     def __post_init__(self) -> None:
         """Check what needs no columns."""
@@ -63,6 +84,7 @@ class Window(Operation):
         if len(self.every) > 1 and self.period is not None:
             what = "windows that overlap are of one kind in a stage"
             raise Fault(what, "give one every with a period, or several without", ("period",))
+        lateness(self.allowed_lateness)
 
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to ``group_by``; where windows share rows, of slices of time whose figures add up, else of rows once per window."""
@@ -95,6 +117,7 @@ class Window(Operation):
 
     def _windows(self, table: Table, scope: Scope) -> tuple[Windows, ...]:
         """Check all arguments, and return the windows of each ``every``."""
+        refuse_outside(self.late, self.emit, scope)
         Aggregate(self.aggregate, self.by).lower(table.stub(), scope)
         made = (START, END) if len(self.every) == 1 else (WINDOW, START, END)
         for index, name in enumerate(self.by):
@@ -145,6 +168,15 @@ class Window(Operation):
             }
         frame = frame.with_columns(expr.alias(name) for name, expr in made.items())
         return frame.select(*dict.fromkeys(self.by), *made, *self.aggregate, *more)
+
+
+def refuse_outside(late: str, emit: str, scope: Scope) -> None:
+    """Raise Fault for what a pipeline makes stages and steps of before windows are lowered."""
+    if late != "update":
+        what = "late rows are put aside by the stage of a pipeline, and this is none"
+        raise scope.fault(what, "write late: update, and check the rule late", "late")
+    if emit != "each_run":
+        raise scope.fault("windows are closed by the runs of a pipeline, and this is none", "remove emit", "emit")
 
 
 def _slices(parts: Sequence[Windows]) -> tuple[str, ...]:

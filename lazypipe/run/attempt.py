@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from lazypipe.compile.closing import has_windows
 from lazypipe.compile.contract import read_contract
 from lazypipe.compile.segments import Segment
 from lazypipe.errors import CommitConflict, LazypipeError, StorageError
@@ -22,6 +23,7 @@ from lazypipe.gates.rule import PREVIOUS
 from lazypipe.gates.tally import to_columns
 from lazypipe.gates.tap import Tap
 from lazypipe.gates.uniqueness import TIMES_COLUMN, repeated
+from lazypipe.incremental.arrivals import with_times
 from lazypipe.incremental.work import CONSUMED, Work, with_hashes
 from lazypipe.plan.executed import Executed
 from lazypipe.plan.reader import Capture
@@ -130,6 +132,7 @@ class Attempt:
             self._write_figures(suffix)
         self.capture = Capture()
         written = sink.write(query.rows(), self.capture)
+        query.counted()
         query.complete_gates()
         if self.work.hashed:
             self.figures.note_keys(query.taps, query.with_units, self._prefix(f"{suffix}k"))
@@ -147,6 +150,7 @@ class Attempt:
         capture = Capture()
         self.query.figures = self.figures.write(self.query.partial(), self._prefix(suffix), capture)
         self.beneath = Executed(FIGURES, capture)
+        self.query.counted()
 
     def _prefix(self, suffix: str) -> str:
         return f"{self.all.id}-{self.number:03}{suffix}"
@@ -442,7 +446,18 @@ class Attempt:
             read = [n for n in self.work.info["sources"] if n in self.all.snapshots]
             sources = {n: s for n in read if (s := self.plan.nodes[n].source) is not None}
             known = {n: {s.redact(u): h for u, h in self.all.recorder.known(n).items()} for n, s in sources.items()}
-            info[CONSUMED] = {**with_hashes(self.work.info, known), "tallies": self._tallies()}
+            counted = {
+                n: {s.redact(u): t for u, t in self.query.times[n].found.items()}
+                for n, s in sources.items()
+                if n in self.query.times
+            }
+            beside, told = self._progress()
+            info |= told
+            info[CONSUMED] = {
+                **beside,
+                **with_times(with_hashes(self.work.info, known), counted),
+                "tallies": self._tallies(),
+            }
         keys = self.figures.merge_keys(self._prefix("m"))
         if keys:
             info[CONSUMED]["keys"] = [[n, c, [f.path for f in files]] for (n, c), files in keys.items()]
@@ -467,6 +482,11 @@ class Attempt:
         )
         self.all.recorder.written[self.segment.name] = files
         return commit
+
+    def _progress(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what the commit says of how far event time is, where windows of the output wait for it."""
+        name = next((n for n in reversed(self.segment.nodes) if has_windows(self.plan.nodes, n)), None)
+        return ({}, {}) if name is None else self.query.closing(name).to_info()
 
     def _compact(self, sink: DatasetSink | ExportSink) -> tuple[tuple[DataFile, ...], frozenset[str]]:
         """Write those rows once more whose file would hold more dead than live ones; return files, and what they replace."""

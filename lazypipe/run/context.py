@@ -12,6 +12,8 @@ import polars as pl
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.sources import Snapshot
 from lazypipe.incremental.bound import UNBOUND, Bound
+from lazypipe.run.arrival import Extents, arrived
+from lazypipe.run.backfill import TimeRange, within
 from lazypipe.run.corrupt import admitted
 from lazypipe.run.delivery import listing
 from lazypipe.run.recorder import Recorder
@@ -47,6 +49,8 @@ class Run:
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
     checked: set[FileInfo] = field(default_factory=set)
     hashes: dict[FileInfo, str] = field(default_factory=dict)
+    extents: dict[str, Extents] = field(default_factory=dict)
+    window: TimeRange | None = None
 
     def look(self, name: str) -> Snapshot:
         """List a source, once per run; without the files that are not whole yet, or known to be corrupt."""
@@ -57,5 +61,10 @@ class Run:
             listed = listing(self.plan, source, self.now, patient=self.patient)
             if source.on_corrupt != "fail":
                 listed = source.looked_at(listed)
-            self.snapshots[name] = admitted(self, source, listed)
+            found = admitted(self, source, listed)
+            seen = self.extents.setdefault(name, {})
+            found = arrived(self.plan, source, found, self.now, seen)
+            if self.window is not None:
+                found = within(self.plan, source, found, self.window, self.now, seen)
+            self.snapshots[name] = found
         return self.snapshots[name]

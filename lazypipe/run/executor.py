@@ -27,7 +27,9 @@ from lazypipe.incremental.work import Work, decide
 from lazypipe.records.emitter import Emitter
 from lazypipe.records.record import Records
 from lazypipe.records.transport import Transport
+from lazypipe.run.arrival import Extents
 from lazypipe.run.attempt import Attempt
+from lazypipe.run.backfill import TimeRange, refuse_timeless
 from lazypipe.run.body import body
 from lazypipe.run.context import Observer, Run
 from lazypipe.run.corrupt import files_set_aside, leave_out_corrupt
@@ -56,6 +58,8 @@ def execute(
     outputs: frozenset[str] = frozenset(),
     emit: Sequence[Transport] = (),
     parent: Mapping[str, str] | None = None,
+    window: TimeRange | None = None,
+    extents: dict[str, Extents] | None = None,
 ) -> RunResult:
     """Run a compiled pipeline.
 
@@ -81,19 +85,40 @@ def execute(
         Where OpenLineage events go, besides what the definition says.
     parent
         What started the run, as events tell it: ``run``, ``job`` and ``namespace``.
+    window
+        Of files that were never read, only those with event times in this range.
+    extents
+        Event times in files by source, as far as earlier runs of the same caller have read them; more are put in.
 
     Returns
     -------
     RunResult
         Also where a gate failed or a segment could not be completed: see ``status`` and ``raise_for_status``.
     """
+    if window is not None:
+        refuse_timeless(plan)
     state = uris.resolve(plan.pipeline.state, plan.pipeline.base)
     records = Records(uris.join(state, "runs"))
     folder = work or (Path(uris.local_path(state)) / "work" / run if uris.is_local(state) else Path(tempfile.mkdtemp()))
     try:
         snapshots: dict[str, Snapshot] = {}
         recorder = Recorder(plan, run, now, state, actor, code, snapshots=snapshots)
-        started = Run(plan, run, now, state, folder, observer, recorder, full, bound, patient, snapshots=snapshots)
+        times = {} if extents is None else extents
+        started = Run(
+            plan,
+            run,
+            now,
+            state,
+            folder,
+            observer,
+            recorder,
+            full,
+            bound,
+            patient,
+            snapshots=snapshots,
+            window=window,
+            extents=times,
+        )
         execution = _Execution(started, records, outputs)
         return execution.told(Emitter(plan, emit, parent=parent))
     finally:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lazypipe.compile.audit import bind_audit
 from lazypipe.compile.compiler import bind_outputs
+from lazypipe.compile.late import with_late_gates
 from lazypipe.records.record import Records
 from lazypipe.spec.loader import problems
 from lazypipe.spec.model import Fault, Output, Pipeline
@@ -28,8 +29,9 @@ def vacuum_pipeline(pipeline: Pipeline, *, keep: int, older_than: timedelta, now
     state = uris.resolve(pipeline.state, pipeline.base)
     limit = (now or datetime.now(UTC)) - older_than
     deleted = []
-    datasets = [Dataset(uris.join(state, "quarantine", name)) for name in (*pipeline.sources, *pipeline.stages)]
     faults: list[Fault] = []
+    stages = with_late_gates(pipeline, faults).stages
+    datasets = [Dataset(uris.join(state, "quarantine", name)) for name in (*pipeline.sources, *stages)]
     outputs, _ = bind_outputs(pipeline, os.environ, faults)
     audit, _ = bind_audit(pipeline, os.environ, faults)
     if faults:

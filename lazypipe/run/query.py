@@ -14,6 +14,7 @@ from typing import Any
 
 import polars as pl
 
+from lazypipe.compile.closing import closes
 from lazypipe.compile.node import Node
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
@@ -23,14 +24,16 @@ from lazypipe.gates.rule import Reference
 from lazypipe.gates.tap import FILE_COLUMN, Tap
 from lazypipe.gates.uniqueness import TIMES_COLUMN, KeyTracker, repeated
 from lazypipe.incremental.work import Work
+from lazypipe.run.arrival import Counter
 from lazypipe.run.blame import join_sides
+from lazypipe.run.closing import Closing
 from lazypipe.run.context import Run
 from lazypipe.spec import taps
 from lazypipe.spec.model import Step
-from lazypipe.spec.scope import Guard, Table, Tally
+from lazypipe.spec.scope import FAR, Guard, Table, Tally
 from lazypipe.storage.dataset import Dataset, scan_files
 from lazypipe.storage.log import DataFile
-from lazypipe.storage.units import UNIT, as_units
+from lazypipe.storage.units import UNIT, Units, as_units
 
 __all__ = ["FIGURES", "Query", "without_units"]
 
@@ -57,6 +60,8 @@ class Query:
         self.snapshots: dict[str, Snapshot] = {}
         self.taps: dict[str, Tap] = {}
         self.counters: dict[str, int] = {}
+        self.times: dict[str, Counter] = {}
+        self._closing: dict[str, Closing] = {}
         self.known: dict[tuple[str, str], pl.DataFrame] = {}
         self.holds = False
         self._lock = threading.Lock()
@@ -83,7 +88,13 @@ class Query:
     def begin(self) -> None:
         """Forget what was counted: the rows are gone through once more."""
         self.counters.clear()
+        self.times.clear()
         self._guards.clear()
+
+    def counted(self) -> None:
+        """Take note that all rows have flowed by whose times are counted."""
+        for counter in self.times.values():
+            counter.is_done = True
 
     def partial(self) -> pl.LazyFrame:
         """Return what is to be kept of each unit that this run reads, where the output is made of that (``work.cut``)."""
@@ -91,7 +102,7 @@ class Query:
         name, step = self.work.cut
         node = self.plan.nodes[name]
         inputs = {n: self._table(n) for n in node.inputs}
-        ahead = node.steps_over(inputs[node.inputs[0]], inputs, 0, step, *self._watch(node))
+        ahead = node.steps_over(inputs[node.inputs[0]], inputs, 0, step, *self._watch(node)[:2])
         return self.with_units(node.fold(ahead, inputs, step).partial)
 
     def rows(self) -> pl.LazyFrame:
@@ -118,6 +129,7 @@ class Query:
             asked = quarantines and FILE_COLUMN not in node.schema
             watch = partial(self._watch_text, name, node.source) if node.source.is_text else None
             rows = node.source.scan(self.snapshots[name], file_column=asked, watch=watch, units=units)
+            rows = rows if units is None else self._counting(name, node.source, units, rows)
             frame = taps.label(rows, name)
         elif self.work.cut is not None and name == self.work.cut[0]:
             frame = self._merged(node, self.work.cut[1])
@@ -163,7 +175,8 @@ class Query:
         elif self.work.cut is not None and name == self.work.cut[0]:
             frame = self._merged(node, self.work.cut[1])
         else:
-            frame = node.lower({n: Table(self.plain(n), self.plan.nodes[n].schema) for n in node.inputs})
+            inputs = {n: Table(self.plain(n), self.plan.nodes[n].schema) for n in node.inputs}
+            frame = node.lower(inputs, horizon=self._horizon(node))
         return node.mended(frame) if before_gate else node.good(frame, self.lookup)
 
     def lookup(self, reference: Reference) -> pl.LazyFrame:
@@ -212,8 +225,29 @@ class Query:
 
     # functions that rows flow through
 
-    def _watch(self, node: Node) -> tuple[Tally, Callable[[Step], Guard]]:
-        return self._tally, lambda step: partial(self._guard, node, step)
+    def _counting(self, name: str, source: BoundSource, units: Units, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """Count event times of files on the way, where they are not known, and all rows are sure to come by."""
+        unknown = {uri for uri, a in self.snapshots[name].arrivals.items() if a.extents is None}
+        places = [*units.files.values()] if units.first is None else range(units.first, units.first + len(units.files))
+        files = {number: uri for number, uri in zip(places, units.files, strict=True) if uri in unknown}
+        known = self.times.get(name)
+        # what was counted is not counted again where the same rows are lowered once more, perhaps never to be run
+        if not files or name in self.segment.partial or (known is not None and known.is_done):
+            return rows
+        self.times[name] = Counter(source, self.snapshots[name], files, UNIT)
+        return self.times[name].attach(rows)
+
+    def _watch(self, node: Node) -> tuple[Tally, Callable[[Step], Guard], int]:
+        return self._tally, lambda step: partial(self._guard, node, step), self._horizon(node)
+
+    def closing(self, name: str) -> Closing:
+        """Return how far event time is for a node's windows."""
+        if name not in self._closing:
+            self._closing[name] = Closing(self.run, name, self.work.commit, self.times)
+        return self._closing[name]
+
+    def _horizon(self, node: Node) -> int:
+        return FAR if closes(node) is None else self.closing(node.name).horizon
 
     def _watch_text(self, name: str, source: BoundSource, frame: pl.LazyFrame, last: str) -> pl.LazyFrame:
         """Keep projection away from a text file, so that every field is parsed; note nulls in the last column of a CSV."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import accumulate
 from typing import Any
 
@@ -24,15 +25,18 @@ from lazypipe.gates.rule import BAD, Reference
 from lazypipe.gates.tap import FILE_COLUMN, MASKED
 from lazypipe.ops.base import MADE_FROM, reads_one_row
 from lazypipe.ops.cast import converted
+from lazypipe.run.arrival import arrived
 from lazypipe.spec.scope import Table
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage.dataset import Dataset
 
-__all__ = ["ROW_COLUMN", "Trace", "Traced", "trace"]
+__all__ = ["ROW_COLUMN", "Trace", "Traced", "of_type", "trace"]
 
 ROW_COLUMN = "_lazypipe_row"
 """A row's number in its file, from 0, headers and blank lines not counted."""
 
+_NO_CLOCK = datetime.max.replace(tzinfo=UTC)
+"""For files that no run has read yet: when they were written says which of their times are too far ahead."""
 _ROW_BITS = 48
 _ANY = (1 << _ROW_BITS) - 1
 """Stands for any row of a source, where it cannot be told which."""
@@ -153,6 +157,24 @@ def trace(plan: CompiledPipeline, output: str, key: Mapping[str, Any], *, most: 
     return _Tracer(plan, output, key, most).run()
 
 
+def of_type(output: str, schema: pl.Schema, name: str, value: Any) -> Any:
+    """Return a value of a key as one of its column's type; raises LazypipeError if there is no such column, or it is none."""
+    if name not in schema:
+        raise LazypipeError(f"output {output!r} has no column {name!r}; {nearest(name, schema, 'columns')}")
+    dtype = schema[name]
+    try:
+        if isinstance(value, str) and not isinstance(dtype, pl.String):
+            found = pl.select(converted(pl.lit(value), pl.String(), dtype, strict=False)).item()
+        else:
+            found = pl.Series([value], strict=True).cast(dtype).item()
+    except (pl.exceptions.PolarsError, TypeError, OverflowError):
+        found = None
+    if found is None and value is not None:
+        what = f"{value!r} is no value of column {name!r}, which is {dtype_name(dtype)}"
+        raise LazypipeError(f"output {output!r}: {what}; write one of that type")
+    return found
+
+
 class _Tracer:
     """One trace: which sources there are, what they hold now, and which steps could not tell."""
 
@@ -162,7 +184,7 @@ class _Tracer:
         self.target = plan.outputs[output]
         self.node = plan.nodes[self.target.stage]
         self.most = most
-        self.key = {name: self._value(name, value) for name, value in key.items()}
+        self.key = {name: of_type(output, self.node.schema, name, value) for name, value in key.items()}
         self.matches = pl.all_horizontal(
             pl.col(n).eq_missing(pl.lit(v, dtype=self.node.schema[n])) for n, v in self.key.items()
         )
@@ -170,31 +192,14 @@ class _Tracer:
         self.snapshots: dict[str, Snapshot] = {}
         self.reasons: list[str] = []
 
-    def _value(self, name: str, value: Any) -> Any:
-        schema = self.node.schema
-        if name not in schema:
-            what = f"output {self.output!r} has no column {name!r}"
-            raise LazypipeError(f"{what}; {nearest(name, schema, 'columns')}")
-        dtype = schema[name]
-        try:
-            if isinstance(value, str) and not isinstance(dtype, pl.String):
-                found = pl.select(converted(pl.lit(value), pl.String(), dtype, strict=False)).item()
-            else:
-                found = pl.Series([value], strict=True).cast(dtype).item()
-        except (pl.exceptions.PolarsError, TypeError, OverflowError):
-            found = None
-        if found is None and value is not None:
-            what = f"{value!r} is no value of column {name!r}, which is {dtype_name(dtype)}"
-            raise LazypipeError(f"output {self.output!r}: {what}; write one of that type")
-        return found
-
     def _above(self, node: Node) -> set[str]:
         """Return the node and all that it is made from; what gates only look up has no part in rows."""
         return {node.name}.union(*(self._above(self.plan.nodes[n]) for n in node.inputs))
 
     def run(self) -> Trace:
         for name in self.order:
-            self.snapshots[name] = self._source(name).snapshot()
+            source = self._source(name)
+            self.snapshots[name] = arrived(self.plan, source, source.snapshot(), _NO_CLOCK)
         rows = self._frame(self.node.name).filter(self.matches).head(self.most + 1).collect(engine="streaming")
         if rows.height > self.most:
             raise LazypipeError(
@@ -285,8 +290,8 @@ class _Tracer:
                 here = _one_file(snapshot, index)
                 found = source.scan(here).with_row_index(ROW_COLUMN).filter(pl.col(ROW_COLUMN).is_in(inside))
                 file = pl.lit(redact(here.files[0].uri)).alias(FILE_COLUMN)
-                parts.append(found.select(file, ROW_COLUMN, *source.schema).collect(engine="streaming"))
-        schema = {FILE_COLUMN: pl.String(), ROW_COLUMN: pl.UInt32(), **source.schema}
+                parts.append(found.select(file, ROW_COLUMN, *source.seen).collect(engine="streaming"))
+        schema = {FILE_COLUMN: pl.String(), ROW_COLUMN: pl.UInt32(), **source.seen}
         rows = pl.concat(parts) if parts else pl.DataFrame(schema=schema)
         return Traced(name, rows, tuple(rows[FILE_COLUMN].unique(maintain_order=True)))
 

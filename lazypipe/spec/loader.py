@@ -370,7 +370,7 @@ def _param_dict(param: Param) -> dict[str, Any]:
     return written | _given(description=param.description)
 
 
-_INTAKE = ("detect", "on_removed", "on_modified", "settle", "expect", "on_partial")
+_INTAKE = ("detect", "on_removed", "on_modified", "settle", "expect", "on_partial", "watermark", "on_bad_time")
 
 
 def _source_dict(source: Source) -> dict[str, Any]:

@@ -243,6 +243,8 @@ class Source:
     settle: str | None = None
     expect: Mapping[str, Any] = NOTHING
     on_partial: str | None = None
+    watermark: Mapping[str, Any] = NOTHING
+    on_bad_time: str | None = None
     description: str | None = None
 
 

@@ -16,6 +16,9 @@ from lazypipe.spec.words import plain
 
 __all__ = ["Guard", "Scope", "Table", "Tally"]
 
+FAR = 2**62
+"""A moment after all others, in microseconds."""
+
 Tally = Callable[[pl.LazyFrame, Mapping[str, pl.Expr]], pl.LazyFrame]
 """Takes a frame and named boolean expressions whose true rows are to be counted on the way; returns the same frame."""
 
@@ -49,7 +52,8 @@ class Scope:
     """What an operation or a rule can see while it is lowered, and where its mistakes are reported.
 
     ``tally`` and ``guard`` are how a run measures on the way what no plan can say: rows for which something holds, and
-    keys that repeat. Without a guard, operations leave the check of keys to Polars, which gives up streaming for it.
+    keys that repeat. Without a guard, operations leave the check of keys to Polars, which gives up streaming for it. ``horizon`` is
+    the watermark of a run, in microseconds since 1970: windows up to it are closed. Outside a run all are.
     """
 
     owner: type[Arguments]
@@ -59,6 +63,7 @@ class Scope:
     modules: frozenset[str] = frozenset()
     tally: Tally = _uncounted
     guard: Guard | None = None
+    horizon: int = FAR
 
     def fault(self, what: str, fix: str | None, argument: str, *rest: str | int) -> Fault:
         """Return the mistake, placed at an argument (or inside it); engine's words become plain ones."""

@@ -1,0 +1,94 @@
+"""Rows that come late to a window, as what a gate does: a stage with such windows is compiled as two.
+
+The first ends ahead of the windows, with a gate that has the rule ``late``; the second begins with them. So late rows are put
+aside, dropped or refused, counted and remembered as all others that a gate finds (docs/decisions/0023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from lazypipe import ops
+from lazypipe.ops.session import Session
+from lazypipe.ops.window import Window
+from lazypipe.spec.model import Fault, Path, Pipeline, Stage, Step, freeze
+
+__all__ = ["LATE", "with_late_gates", "without_twins"]
+
+LATE = "__late"
+"""What the name of a stage's first part ends with."""
+
+_ABOUT_WINDOWS = ("time", "every", "period", "offset", "time_zone", "gap", "allowed_lateness", "watermark")
+
+
+def with_late_gates(pipeline: Pipeline, faults: list[Fault]) -> Pipeline:
+    """Return the pipeline with a stage of its own for what comes ahead of windows that put late rows aside.
+
+    Examples
+    --------
+    >>> step = Step("window", {"time": "t", "every": "1h", "aggregate": {"n": "count(*)"}, "late": "drop"})
+    >>> pipeline = Pipeline("p", {}, {"hourly": Stage(("a",), (step,))})
+    >>> [(name, stage.inputs) for name, stage in with_late_gates(pipeline, []).stages.items()]
+    [('hourly__late', ('a',)), ('hourly', ('hourly__late',))]
+    """
+    stages: dict[str, Stage] = {}
+    for name, stage in pipeline.stages.items():
+        found = _split(name, stage)
+        for part in found:
+            if part != name and (part in pipeline.stages or part in pipeline.sources):
+                what = f"{part!r} is what stage {name!r} is called ahead of its windows"
+                section = "stages" if part in pipeline.stages else "sources"
+                faults.append(Fault(what, "give it another name", (section, part)))
+        stages |= found
+    return pipeline if stages == pipeline.stages else replace(pipeline, stages=freeze(stages))
+
+
+def without_twins(faults: Sequence[Fault]) -> list[Fault]:
+    """Return mistakes without those of windows that the rule about late rows tells once more."""
+    told = {(f.what, f.path) for f in faults}
+    return [f for f in faults if (f.what, _of_windows(f.path)) not in told]
+
+
+def _of_windows(path: Path) -> Path | None:
+    """Return where the operation has the argument that the rule about its late rows was given."""
+    match path:
+        case ("stages", name, "do", place, ("window" | "session") as kind, "late", str(argument), *rest):
+            return ("stages", name, "do", place, kind, argument, *rest)
+        case _:
+            return None
+
+
+def _split(name: str, stage: Stage) -> dict[str, Stage]:
+    """Return a stage as what it is compiled as: late rows are what a gate ahead of the windows finds, closing is a step of its own."""
+    for index, step in enumerate(stage.do):
+        try:
+            operation = ops.operation(step)
+        except Fault:
+            return {name: stage}  # told where the graph is built
+        if not isinstance(operation, Window | Session) or (operation.late, operation.emit) == ("update", "each_run"):
+            continue
+        written: Mapping[str, Any] = step.arguments
+        left = {n: v for n, v in written.items() if n not in ("late", "watermark", "emit")}
+        rest = (replace(step, arguments=freeze(left)), *_closing(step, operation), *stage.do[index + 1 :])
+        if operation.late == "update":
+            return {name: replace(stage, do=(*stage.do[:index], *rest))}
+        about = {n: written[n] for n in _ABOUT_WINDOWS if n in written}
+        rule = Step("late", freeze({**about, "action": operation.late}), (*step.path, step.name))
+        # a query over all inputs does not say which of them it reads
+        more = stage.inputs[1:] if any(s.name in ("sql", "python") for s in rest) else ()
+        ahead = Stage(stage.inputs, stage.do[:index], (rule,))
+        return {f"{name}{LATE}": ahead, name: replace(stage, inputs=(f"{name}{LATE}", *more), do=rest)}
+    return {name: stage}
+
+
+def _closing(step: Step, operation: Window | Session) -> tuple[Step, ...]:
+    """Return the step that keeps closed windows, if only those are wanted."""
+    if operation.emit == "each_run":
+        return ()
+    after = [operation.allowed_lateness]
+    end = "window_end"
+    if isinstance(operation, Session):
+        end, after = "session_end", [operation.gap, *after]
+    return (Step("closed", freeze({"end": end, "after": after}), (*step.path, step.name, "emit")),)

@@ -1,0 +1,103 @@
+"""What a source says of its event times, bound: how its watermark comes about, and what becomes of rows without a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, cast
+
+import polars as pl
+
+from lazypipe.errors import nearest
+from lazypipe.gates import Check
+from lazypipe.spec.model import Fault, Param, Path, Source
+from lazypipe.spec.types import dtype_name
+from lazypipe.windows.watermark import Watermark
+
+__all__ = ["read_watermark", "time_checks"]
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def read_watermark(source: Source, schema: pl.Schema, form: str, at: Path) -> Watermark | None:
+    """Return how the watermark of a source of a format comes about, None if it says nothing of it.
+
+    Raises
+    ------
+    Fault
+        If it contradicts itself, names columns that are not there, or asks a dataset for an order of files.
+    """
+    written = source.watermark
+    if not written and not source.on_bad_time:
+        return None
+    here = (*at, "watermark")
+    if not source.event_time:
+        key = "watermark" if written else "on_bad_time"
+        raise Fault(f"{key} is about event times, and the source has none", "add event_time: column", (*at, key))
+    if not written:
+        fix = "add watermark: {delay: 0s}, which says which event times are too far ahead"
+        raise Fault("on_bad_time is for sources with a watermark", fix, (*at, "on_bad_time"))
+    given: dict[str, Any] = {n: _duration(written, n, here) for n in _DURATIONS if n in written}
+    found = Watermark(source.event_time, **given)
+    found = replace(found, order=written.get("order", "name"), name=written.get("as", found.name))
+    if found.name in schema:
+        what = f"there is a column {found.name!r} already"
+        raise Fault(what, "choose another name with as", (*here, "as") if "as" in written else here)
+    for name in ("column", "by"):
+        if name in written:
+            if written[name] not in schema:
+                fix = nearest(written[name], schema, "columns")
+                raise Fault(f"unknown column {written[name]!r}", fix, (*here, name))
+            found = replace(found, **{name: written[name]})
+    _check(found, written, schema, form, here)
+    return found
+
+
+_DURATIONS = ("delay", "tolerance", "idle_after")
+
+
+def _check(found: Watermark, written: Any, schema: pl.Schema, form: str, here: Path) -> None:
+    """Raise Fault where what is said does not go together."""
+    if found.column is not None:
+        for name in ("order", "by"):
+            if name in written:
+                what = (
+                    f"{name} is for watermarks that advance file by file, and column {found.column!r} states this one"
+                )
+                raise Fault(what, f"remove {name}, or column", (*here, name))
+        time, other = schema[found.time], schema[found.column]
+        if not isinstance(other, pl.Date | pl.Datetime):
+            what = f"column {found.column!r} is {dtype_name(other)}, which is no time"
+            raise Fault(what, "name a column of dates or datetimes", (*here, "column"))
+        if (getattr(time, "time_zone", None) is None) != (getattr(other, "time_zone", None) is None):
+            what = (
+                f"column {found.column!r} is {dtype_name(other)}, and event_time {found.time!r} is {dtype_name(time)}"
+            )
+            raise Fault(what, "both need a time zone, or neither", (*here, "column"))
+    elif form == "dataset":
+        what = "the files of a dataset have no order: a run may write what came in many of them at once"
+        raise Fault(what, "name a column that says when rows came: watermark: {column: …}", here)
+    elif found.by is not None and (schema[found.by].is_nested() or schema[found.by].is_float()):
+        what = f"column {found.by!r} is {dtype_name(schema[found.by])}, which tells no partitions apart"
+        raise Fault(what, "name one of text or whole numbers", (*here, "by"))
+
+
+def _duration(written: Any, name: str, here: Path) -> int:
+    """Return a duration in microseconds."""
+    try:
+        found = cast("timedelta", Param("duration").parse(written[name]))
+    except ValueError as error:
+        raise Fault(f"{name}: {error}", None, (*here, name)) from None
+    if found < timedelta(0):
+        raise Fault(f"{name}: {written[name]!r} is less than nothing", "write a duration such as 5m", (*here, name))
+    return found // _MICROSECOND
+
+
+def time_checks(source: Source, rule: Watermark | None) -> tuple[Check, ...]:
+    """Return what ``on_bad_time`` says as a check: a row without a watermark is one whose event time is no time."""
+    action = source.on_bad_time or "keep"
+    if rule is None or action == "keep":
+        return ()
+    said = f"{rule.time} is null, or lies too far after its row came"
+    violated = pl.col(rule.name).is_null()
+    return (Check(f"event_time:{rule.time}", "event_time", cast("Any", action), violated=violated, description=said),)

@@ -1,0 +1,233 @@
+"""What a run must know of event times before it reads rows: what a source had reached ahead of each of its files.
+
+Times that an earlier commit knows are not read again. Those of Parquet files stand in their footers. Only where neither says them
+is one column read, of just the files that others come after: the last one is counted while its rows are read (``Counter``).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+import polars as pl
+
+from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.errors import SourceError
+from lazypipe.incremental.arrivals import Known
+from lazypipe.incremental.rowgroups import column_range
+from lazypipe.incremental.stamps import moment_of, nanoseconds
+from lazypipe.incremental.work import known_before
+from lazypipe.spec import taps
+from lazypipe.storage.corrupt import in_parallel
+from lazypipe.storage.files import FileInfo
+from lazypipe.storage.scan import is_engine_error
+from lazypipe.windows.clock import Clock
+from lazypipe.windows.watermark import WHOLE, Extent, Watermark, in_order, key
+
+__all__ = ["Counter", "Extents", "arrived"]
+
+Extents = MutableMapping[FileInfo, Mapping[str, Extent]]
+"""The times in files, as far as they are known."""
+
+
+def arrived(
+    plan: CompiledPipeline,
+    source: BoundSource,
+    snapshot: Snapshot,
+    now: datetime,
+    seen: Extents | None = None,
+    *,
+    last: bool = False,
+) -> Snapshot:
+    """Return a source as it was listed, with what it had reached ahead of each file.
+
+    Parameters
+    ----------
+    now
+        The time of the run: a file of which its store does not say when it was written came then, unless it is known already.
+    seen
+        Times that were read before in the same run; more are put in.
+    last
+        Whether the times of the last file are wanted too, which no other comes after.
+
+    Raises
+    ------
+    SourceError
+        If files are to be put in the order of stamps, and the store tells none.
+    """
+    rule = source.watermark
+    if rule is None or not rule.by_files or snapshot.commit is not None:
+        return snapshot
+    return _Arrivals(source, rule, snapshot, known_before(plan, source), now, {} if seen is None else seen).found(last)
+
+
+class _Arrivals:
+    def __init__(
+        self,
+        source: BoundSource,
+        rule: Watermark,
+        snapshot: Snapshot,
+        held: Mapping[str, Known],
+        now: datetime,
+        seen: Extents,
+    ) -> None:
+        self.source = source
+        self.rule = rule
+        self.snapshot = snapshot
+        self.held = held
+        self.now = now
+        self.seen = seen
+
+    def found(self, last: bool) -> Snapshot:  # noqa: FBT001  # as its caller says it
+        bounds: dict[str, int | None] = {}
+        extents: dict[str, Mapping[str, Extent] | None] = {}
+        unknown = []
+        for file in self.snapshot.files:
+            was = self._was(file)
+            bounds[file.uri] = self._bound(file)
+            extents[file.uri] = was.extents if was is not None and was.extents is not None else self.seen.get(file)
+            if extents[file.uri] is None:
+                unknown.append(file)
+        gone = self._gone()
+        order = self._order(gone)
+        if not last:
+            unknown = [f for f in unknown if f.uri != order[-1]]  # it is counted on the way
+        if unknown:
+            read = self._read(unknown, bounds)
+            self.seen.update(read)
+            extents |= {f.uri: e for f, e in read.items()}
+        every = {**{name: k.extents for name, k in gone.items()}, **extents}
+        made = in_order(order, self.rule, every, bounds)
+        return replace(self.snapshot, arrivals={f.uri: made[f.uri] for f in self.snapshot.files})
+
+    def _was(self, file: FileInfo) -> Known | None:
+        """Return what is known of a file from before; of one whose changes are ignored, as it was."""
+        was = self.held.get(self.source.redact(file.uri))
+        ignores = self.source.intake.on_modified == "ignore"
+        return was if was is not None and (ignores or was.is_of(file)) else None
+
+    def _bound(self, file: FileInfo) -> int:
+        """Return the latest time that a file may tell: the tolerance after it was written, or was found, in microseconds."""
+        was = self.held.get(self.source.redact(file.uri))
+        if was is not None and was.bound is not None and (was.looks_like(file) or self._was(file) is not None):
+            return was.bound
+        came, now = moment_of(file.stamp), nanoseconds(self.now)
+        return min(now, now if came is None else came) // 1_000 + self.rule.tolerance
+
+    def _gone(self) -> dict[str, Known]:
+        """Return what is known of files whose rows stay though they are gone, or wait: what they moved stays moved."""
+        there = {self.source.redact(f.uri) for f in self.snapshot.files}
+        stays = {self.source.redact(f.uri) for f in self.snapshot.waiting}
+        ignores = self.source.intake.on_removed == "ignore"
+        return {n: k for n, k in self.held.items() if n not in there and (ignores or n in stays)}
+
+    def _order(self, gone: Mapping[str, Known]) -> list[str]:
+        """Return the files as they came: URIs of those that are there, names of those that are gone."""
+        redact = self.source.redact
+        stamps = [(f.uri, redact(f.uri), f.stamp) for f in self.snapshot.files]
+        stamps += [(name, name, k.file.stamp) for name, k in gone.items()]
+        places: dict[str, tuple[int, str]] = {}
+        for uri, name, stamp in stamps:
+            moment = 0 if self.rule.order == "name" else moment_of(stamp)
+            if moment is None:
+                what = "its store does not say when it was written, and files are to be in the order of that"
+                error = SourceError(what, uri=uri, fix="write order: name, or name a column that says it")
+                raise self.source.located(error)
+            places[uri] = (moment, name)
+        return sorted(places, key=lambda uri: places[uri])
+
+    def _read(
+        self, files: Sequence[FileInfo], bounds: Mapping[str, int | None]
+    ) -> dict[FileInfo, Mapping[str, Extent]]:
+        """Return the times in files, from their footers or else from the columns that say them."""
+        found: dict[FileInfo, Mapping[str, Extent]] = {}
+        if self.source.reader.format == "parquet" and self.rule.by is None:
+            told = in_parallel(self._from_footer, files)
+            found = {f: e for f, e in told if e is not None and all(x.high <= (bounds[f.uri] or 0) for x in e.values())}
+        left = [f for f in files if f not in found]
+        if left:
+            found |= self._from_columns(left, bounds)
+        return found
+
+    def _from_footer(self, file: FileInfo) -> Mapping[str, Extent] | None:
+        try:
+            dtype = self.source.schema[self.rule.time]
+            told = column_range(file.uri, self.rule.time, dtype, self.source.reader.storage_options)
+        except SourceError:
+            return None  # whoever reads its rows says so
+        if told is None:
+            return None
+        low, high = told
+        if low is None:
+            return {}
+        scale = {"ns": 1, "us": 1_000, "ms": 1_000_000}.get(getattr(dtype, "time_unit", ""), 86_400_000_000_000)
+        return {WHOLE: Extent(low * scale // 1_000, high * scale // 1_000)}
+
+    def _from_columns(
+        self, files: Sequence[FileInfo], bounds: Mapping[str, int | None]
+    ) -> dict[FileInfo, Mapping[str, Extent]]:
+        wanted = {f.uri: bounds[f.uri] for f in files}
+        try:
+            rows = self.source.extents(self.snapshot, wanted).collect(engine="streaming")
+        except BaseException as error:
+            if not (is_engine_error(error) or isinstance(error, SourceError)):
+                raise
+            return {}  # whoever reads all of the rows says which file it was
+        return extents_of(rows, self.source, files)
+
+
+def extents_of(
+    rows: pl.DataFrame, source: BoundSource, files: Sequence[FileInfo]
+) -> dict[FileInfo, Mapping[str, Extent]]:
+    """Return what ``Watermark.extents`` found, by file; a file that no row tells of has no times."""
+    assert source.watermark is not None
+    micro = Clock.of(source.watermark.time, source.schema).tick // 1_000
+    found: dict[str, dict[str, Extent]] = {}
+    for uri, partition, low, high in rows.select("file", "key", "low", "high").iter_rows():
+        found.setdefault(uri, {})[partition] = Extent(low * micro, high * micro)
+    return {f: found.get(f.uri, {}) for f in files}
+
+
+class Counter:
+    """Counts event times while rows of files flow by, where they are not known before.
+
+    ``files`` are those that are counted, by the number that their rows carry.
+    """
+
+    def __init__(self, source: BoundSource, snapshot: Snapshot, files: Mapping[int, str], number: str) -> None:
+        assert source.watermark is not None
+        self.rule = source.watermark
+        self.clock = Clock.of(self.rule.time, source.schema)
+        self.files = files
+        self.number = number
+        self.bounds = {n: snapshot.arrivals[uri].bound for n, uri in files.items()}
+        self.found: dict[str, dict[str, Extent]] = {uri: {} for uri in files.values()}
+        self.is_done = False
+        self._lock = threading.Lock()
+
+    def attach(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        """Return the frame with the count in it."""
+        return taps.tap(frame, self._count)
+
+    def _count(self, batch: pl.DataFrame) -> pl.DataFrame:
+        number, micro = batch[self.number], self.clock.tick // 1_000
+        for file in set(number.unique().to_list()) & self.files.keys():
+            rows = batch.filter(number == file)
+            times = rows.select(
+                (pl.lit(WHOLE) if self.rule.by is None else key(self.rule.by)).alias("key"),
+                self.clock.ticks(pl.col(self.rule.time)).alias("ticks"),
+            )
+            bound = self.bounds[file]
+            times = times.filter(pl.col("ticks") <= (2**63 - 1 if bound is None else bound // micro))
+            for part in times.partition_by("key"):
+                ticks = part["ticks"].sort()  # no query of its own, which would wait for this very thread
+                self._add(self.files[file], part["key"][0], Extent(ticks[0] * micro, ticks[-1] * micro))
+        return batch
+
+    def _add(self, uri: str, partition: str, more: Extent) -> None:
+        with self._lock:
+            known = self.found[uri].get(partition, more)
+            self.found[uri][partition] = Extent(min(known.low, more.low), max(known.high, more.high))

@@ -1,0 +1,60 @@
+"""Late rows as they were put aside, with what makes them late: told from the rows themselves, whenever it is asked."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from lazypipe import gates
+from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.late import LATE, with_late_gates
+from lazypipe.errors import LazypipeError
+from lazypipe.gates.rules.late import Late
+from lazypipe.gates.tap import FILE_COLUMN, quarantine_schema
+from lazypipe.incremental.work import files_of_units
+from lazypipe.storage import uri as uris
+from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.units import UNIT
+
+__all__ = ["late_rows"]
+
+
+def late_rows(plan: CompiledPipeline, stage: str) -> pl.LazyFrame:
+    """Return the rows that came late to a stage's windows, with the window, how late they were, and the run that put them aside.
+
+    Raises
+    ------
+    LazypipeError
+        If the stage puts no late rows aside.
+    """
+    name = f"{stage}{LATE}"
+    rule = None
+    if name in plan.nodes and name not in plan.pipeline.stages:
+        rule = gates.rule(with_late_gates(plan.pipeline, []).stages[name].gate[-1])
+    if not isinstance(rule, Late) or rule.action != "quarantine":
+        fix = "say late: quarantine in its window"
+        raise LazypipeError(f"stage {stage!r} puts no late rows aside; {fix}")
+    node = plan.nodes[name]
+    dataset = Dataset(uris.join(uris.resolve(plan.pipeline.state, plan.pipeline.base), "quarantine", name))
+    commit = dataset.latest()
+    if commit is None:
+        rows = pl.LazyFrame(schema=quarantine_schema(node.schema))
+    else:
+        rows = _with_files(plan, dataset.scan(commit, tags=commit.tagged))
+    closing = rule.closing(node.schema)
+    return rows.with_columns(
+        closing.start.alias("window_start"),
+        closing.end.alias("window_end"),
+        closing.late_by.cast(pl.Duration("us")).alias("late_by"),
+    )
+
+
+def _with_files(plan: CompiledPipeline, rows: pl.LazyFrame) -> pl.LazyFrame:
+    """Put the file that each row came from in its place, where rows know the unit that they were made of."""
+    if UNIT not in rows.collect_schema():
+        return rows
+    files: dict[int, str] = {}
+    for output in [o for o in plan.outputs.values() if o.format == "dataset"]:
+        commit = Dataset(output.to, output.storage_options).latest()
+        files |= {} if commit is None else files_of_units(commit)
+    file = pl.col(UNIT).replace_strict([*files], [*files.values()], default=None, return_dtype=pl.String)
+    return rows.with_columns(pl.coalesce(FILE_COLUMN, file).alias(FILE_COLUMN)).drop(UNIT)

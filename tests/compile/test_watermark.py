@@ -1,0 +1,195 @@
+"""What a source may say of its event times, and what it is told where that does not hold together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import lazypipe as lp
+
+COLUMNS = {"t": "Datetime(us)", "z": "Datetime(us, UTC)", "k": "String", "x": "Float64", "came": "Datetime(us)"}
+
+
+def compiled(**source: Any) -> lp.Plan:
+    window = source.pop("window", None)
+    step = {"time": "t", "every": "1h", "aggregate": {"n": "count(*)"}, **(window or {})}
+    data = {
+        "version": 1,
+        "name": "p",
+        "sources": {"a": {"uri": "memory://none/a.csv", "contract": {"columns": COLUMNS}, **source}},
+        "stages": {"s": {"from": "a", "do": [{"window": step}]}},
+        "outputs": {"s": {"to": "memory://none/s"}, "a": {"to": "memory://none/a"}},
+    }
+    return lp.Pipeline.from_dict(data).compile()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (
+            {"watermark": {"delay": "1h"}},
+            "sources.a.watermark: watermark is about event times, and the source has none; add event_time: column",
+        ),
+        (
+            {"on_bad_time": "drop"},
+            "sources.a.on_bad_time: on_bad_time is about event times, and the source has none; add event_time: column",
+        ),
+        (
+            {"event_time": "t", "on_bad_time": "drop"},
+            (
+                "sources.a.on_bad_time: on_bad_time is for sources with a watermark; add watermark: {delay: 0s}, which says which "
+                "event times are too far ahead"
+            ),
+        ),
+        (
+            {"event_time": "t", "watermark": {"delay": "soon"}},
+            "sources.a.watermark.delay: delay: 'soon' is not a duration such as 90s, 15m, 2h, 3d or 1w",
+        ),
+        (
+            {"event_time": "t", "watermark": {"delay": "-1h"}},
+            "sources.a.watermark.delay: delay: '-1h' is less than nothing; write a duration such as 5m",
+        ),
+        (
+            {"event_time": "t", "watermark": {"as": "k"}},
+            "sources.a.watermark.as: there is a column 'k' already; choose another name with as",
+        ),
+        (
+            {"event_time": "t", "watermark": {"by": "kk"}},
+            "sources.a.watermark.by: unknown column 'kk'; did you mean 'k'?",
+        ),
+        (
+            {"event_time": "t", "watermark": {"by": "x"}},
+            "sources.a.watermark.by: column 'x' is Float64, which tells no partitions apart; name one of text or whole numbers",
+        ),
+        (
+            {"event_time": "t", "watermark": {"column": "k"}},
+            "sources.a.watermark.column: column 'k' is String, which is no time; name a column of dates or datetimes",
+        ),
+        (
+            {"event_time": "t", "watermark": {"column": "z"}},
+            (
+                "sources.a.watermark.column: column 'z' is Datetime(us, UTC), and event_time 't' is Datetime(us); both need a time "
+                "zone, or neither"
+            ),
+        ),
+        (
+            {"event_time": "t", "watermark": {"column": "came", "order": "stamp"}},
+            (
+                "sources.a.watermark.order: order is for watermarks that advance file by file, and column 'came' states this one; "
+                "remove order, or column"
+            ),
+        ),
+    ],
+)
+def test_mistakes_are_located(source: dict[str, Any], message: str) -> None:
+    with pytest.raises(lp.DefinitionError) as found:
+        compiled(**source)
+    assert str(found.value) == message
+
+
+def test_the_default_name_may_be_taken() -> None:
+    data = {
+        "event_time": "t",
+        "watermark": {"delay": "1h"},
+        "contract": {"columns": {**COLUMNS, "_watermark": "Int64"}},
+    }
+    with pytest.raises(lp.DefinitionError, match=r"sources.a.watermark: there is a column '_watermark' already"):
+        compiled(**data)
+
+
+def test_a_dataset_has_no_order_of_files() -> None:
+    with pytest.raises(lp.DefinitionError, match="the files of a dataset have no order"):
+        compiled(event_time="t", watermark={"delay": "1h"}, format="dataset")
+
+
+def test_each_row_gets_a_column_and_bad_times_a_check() -> None:
+    plan = compiled(event_time="t", watermark={"delay": "1h", "as": "under"}, on_bad_time="quarantine")
+    assert plan.schema("a")["under"] == plan.schema("a")["t"]
+    assert [(c.id, c.action) for c in plan.nodes["a"].checks] == [("event_time:t", "quarantine")]
+    assert compiled(event_time="t", watermark={"delay": "1h"}, on_bad_time="keep").nodes["a"].checks == ()
+
+
+def test_the_definition_round_trips() -> None:
+    plan = compiled(event_time="t", watermark={"delay": "1h", "order": "stamp"}, on_bad_time="drop")
+    again = lp.Pipeline.from_yaml(lp.Pipeline.of(plan.pipeline).to_yaml())
+    assert again == plan.pipeline
+
+
+def test_another_rule_is_another_fingerprint_of_that_column_alone() -> None:
+    one = compiled(event_time="t", watermark={"delay": "1h"}).fingerprints()["a"].columns
+    other = compiled(event_time="t", watermark={"delay": "2h"}).fingerprints()["a"].columns
+    idle = compiled(event_time="t", watermark={"delay": "1h", "idle_after": "1d"}).fingerprints()["a"].columns
+    assert {n for n in one if one[n] != other[n]} == {"_watermark"}
+    assert one == idle
+
+
+def test_windows_with_late_rows_are_two_stages() -> None:
+    plan = compiled(event_time="t", watermark={"delay": "1h"}, window={"late": "drop", "allowed_lateness": "2d"})
+    assert [n for n in plan.nodes if n.startswith("s")] == ["s__late", "s"]
+    assert [(c.id, c.action) for c in plan.nodes["s__late"].checks] == [("late:t", "drop")]
+    assert str(plan.strategies["s"]) == "by the files of a, from the figures of s that are kept of each"
+    assert [*plan.pipeline.stages] == ["s"]
+
+
+@pytest.mark.parametrize(
+    ("window", "source", "message"),
+    [
+        (
+            {"late": "drop"},
+            {},
+            (
+                "stages.s.do[0].window.late.watermark: there is no column '_watermark', with the watermark that each row came under; "
+                "give the source a watermark, and let '_watermark' through; known columns: came, k, t, x, z"
+            ),
+        ),
+        (
+            {"late": "drop", "time": "z"},
+            {"event_time": "t", "watermark": {"delay": "1h"}},
+            (
+                "stages.s.do[0].window.late.watermark: '_watermark' is Datetime(us), and 'z' is Datetime(us, UTC); both need a time "
+                "zone, or neither"
+            ),
+        ),
+        (
+            {"allowed_lateness": "1mo"},
+            {},
+            "stages.s.do[0].window.allowed_lateness: 1mo has months, which have no fixed length; write days",
+        ),
+        (
+            {"late": "drop", "every": "soon"},
+            {"event_time": "t", "watermark": {"delay": "1h"}},
+            "stages.s.do[0].window.every: 'soon' is not a length of time; write one such as 15m, 1h, 1d, 1w, 1mo, 1q or 1y",
+        ),
+    ],
+)
+def test_mistakes_of_late_windows_are_located(window: dict[str, Any], source: dict[str, Any], message: str) -> None:
+    with pytest.raises(lp.DefinitionError) as found:
+        compiled(window=window, **source)
+    assert str(found.value) == message
+
+
+def test_the_first_part_must_not_be_called_as_another_stage() -> None:
+    step = {"window": {"time": "t", "every": "1h", "aggregate": {"n": "count(*)"}, "late": "drop"}}
+    data = {
+        "version": 1,
+        "name": "p",
+        "sources": {
+            "a": {
+                "uri": "memory://none/a.csv",
+                "contract": {"columns": COLUMNS},
+                "event_time": "t",
+                "watermark": {"delay": "1h"},
+            }
+        },
+        "stages": {"s": {"from": "a", "do": [step]}, "s__late": {"from": "a"}},
+        "outputs": {"s": {"to": "memory://none/s"}},
+    }
+    with pytest.raises(lp.DefinitionError, match="'s__late' is what stage 's' is called ahead of its windows"):
+        lp.Pipeline.from_dict(data).compile()
+
+
+def test_late_rows_need_a_pipeline() -> None:
+    step = {"window": {"time": "t", "every": "1h", "aggregate": {"n": "count(*)"}, "late": "drop"}}
+    with pytest.raises(lp.DefinitionError, match="late rows are put aside by the stage of a pipeline"):
+        lp.apply(step, __import__("polars").LazyFrame(schema={"t": __import__("polars").Datetime("us")}))

@@ -1,0 +1,213 @@
+"""A year of history is worked off in pieces, in any order, while new files come: what is there equals what one run makes of all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lazypipe as lp
+from lazypipe.__main__ import main
+
+DEFINITION = """
+version: 1
+name: days
+sources:
+  readings:
+    uri: in/*.{fmt}
+    event_time: at
+    {watermark}
+    contract: {{columns: {{at: Datetime(us), value: Int64}}}}
+  sites: {{uri: sites.csv}}
+stages:
+  daily:
+    from: readings
+    do: [{{window: {{time: at, every: 1d, {late}aggregate: {{n: count(*), total: sum(value)}}}}}}]
+outputs:
+  daily: {{to: {out}/daily, key: window_start}}
+state: {out}/state
+"""
+T0 = datetime(2024, 1, 1)
+
+
+class History:
+    def __init__(self, root: Path, fmt: str = "csv", *, late: bool = False) -> None:
+        self.root, self.fmt, self.late = root, fmt, late
+        (root / "in").mkdir()
+        (root / "sites.csv").write_text("site\na\n")
+
+    def deliver(self, day: int, hours: list[int]) -> None:
+        path = self.root / "in" / f"{day:03}.{self.fmt}"
+        times = [T0 + timedelta(days=day, hours=h) for h in hours]
+        frame = pl.DataFrame({"at": times, "value": hours}, schema={"at": pl.Datetime("us"), "value": pl.Int64})
+        frame.write_csv(path) if self.fmt == "csv" else frame.write_parquet(path)
+        os.utime(path, (1_750_000_000 + day,) * 2)
+
+    def plan(self, out: str = "out") -> lp.Plan:
+        watermark = "watermark: {delay: 0s}" if self.late else ""
+        late = "late: quarantine, " if self.late else ""
+        text = DEFINITION.format(fmt=self.fmt, watermark=watermark, late=late, out=out)
+        return lp.Pipeline.from_yaml(text, base=str(self.root)).compile()
+
+    def held(self, out: str = "out") -> tuple[list[Any], list[Any]]:
+        rows = lp.scan(str(self.root / out / "daily")).sort("window_start").collect().rows()
+        late = (
+            self.plan(out).late("daily").select("at", "value").sort("at", "value").collect().rows() if self.late else []
+        )
+        return rows, late
+
+
+def day(number: int) -> datetime:
+    return T0 + timedelta(days=number)
+
+
+@given(
+    files=st.lists(st.lists(st.integers(0, 60), max_size=3), min_size=2, max_size=6),
+    ranges=st.lists(st.tuples(st.integers(-1, 7), st.integers(1, 4)), max_size=4),
+    live=st.integers(0, 6),
+    fmt=st.sampled_from(["csv", "parquet"]),
+    late=st.booleans(),
+)
+@settings(max_examples=settings().max_examples // 4)
+def test_ranges_in_any_order_end_in_what_one_run_makes(
+    files: list[list[int]], ranges: list[tuple[int, int]], live: int, fmt: str, late: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        history = History(Path(folder), fmt, late=late)
+        for number, hours in enumerate(files[:live]):
+            history.deliver(number, hours)
+        history.deliver(90, [0])
+        for index, (start, length) in enumerate(ranges):
+            if index == 1:
+                for number, hours in enumerate(files[live:], live):
+                    history.deliver(number, hours)
+            history.plan().run(window=(day(start), day(start + length))).raise_for_status()
+            # windows that lie in the range are whole
+            history.plan(f"all{index}").run().raise_for_status()
+            whole = [r for r in history.held(f"all{index}")[0] if day(start) <= r[0] and r[1] <= day(start + length)]
+            assert [r for r in history.held()[0] if day(start) <= r[0] and r[1] <= day(start + length)] == whole
+        for number, hours in enumerate(files):
+            history.deliver(number, hours)
+        history.plan().run().raise_for_status()
+        history.plan("anew").run().raise_for_status()
+        assert history.held() == history.held("anew")
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> History:
+    made = History(tmp_path)
+    for number in range(10):
+        made.deliver(number, [number])
+    return made
+
+
+def test_only_files_with_times_in_the_range_are_read(history: History) -> None:
+    result = history.plan().run(window=(day(3), day(5)))
+    assert (result.status, result.segments[0].rows) == ("done", 2)
+    assert [r[0] for r in history.held()[0]] == [day(3), day(4)]
+    assert history.plan().run(window=(day(3), day(5))).status == "unchanged"
+    assert history.plan().run(window=(None, "2024-01-02")).segments[0].why == "readings: 1 added, 2 unchanged"
+    assert history.plan().run(window="2024-01-09..").segments[0].rows == 5
+    assert history.plan().run().segments[0].rows == 10
+
+
+def test_a_file_that_was_read_stays_and_its_changes_are_followed(history: History) -> None:
+    history.plan().run(window=(day(0), day(2)))
+    history.deliver(0, [5, 6])
+    result = history.plan().run(window=(day(8), day(9)))
+    assert result.segments[0].why == "readings: 1 added, 1 modified, 1 unchanged"
+    assert [(r[0], r[2]) for r in history.held()[0]] == [(day(0), 2), (day(1), 1), (day(8), 1)]
+
+
+def test_pieces_are_runs_that_go_on_where_they_ended(history: History) -> None:
+    pieces = history.plan().backfill((day(0), day(10)), chunk="3d")
+    first, second = next(pieces), next(pieces)
+    assert (first.segments[0].rows, second.segments[0].rows) == (3, 6)
+    # broken off here; live runs go on meanwhile
+    history.plan().run(window=(day(9), None)).raise_for_status()
+    again = list(history.plan().backfill((day(0), day(10)), chunk=timedelta(days=3)))
+    assert [r.status for r in again] == ["unchanged", "unchanged", "done", "unchanged"]
+    assert len(history.held()[0]) == 10
+
+
+def test_a_piece_that_fails_is_the_last(history: History) -> None:
+    (history.root / "in/004.csv").write_text("at,value\nwhen,x\n")
+    found = list(history.plan().backfill((day(0), day(10)), chunk="2d"))
+    assert found[-1].status == "error"
+    assert len(found) < 5
+
+
+def test_a_preview_says_what_a_range_touches(history: History) -> None:
+    (step,) = history.plan().preview(window=(day(3), day(5)))
+    size = sum((history.root / "in" / f"00{n}.csv").stat().st_size for n in (3, 4))
+    assert step["reads"] == [{"name": "readings", "files": 2, "of": 2, "bytes": size}]
+    assert step["windows"] == {"daily": 2}
+    history.plan().run(window=(day(3), day(4)))
+    assert history.plan().preview(window=(day(3), day(5)))[0]["windows"] == {"daily": 1}
+    assert "windows" not in history.plan().preview()[0]
+    assert not (history.root / "out/daily/x").exists()
+
+
+def test_the_command_line_takes_ranges_and_pieces(history: History, capsys: pytest.CaptureFixture[str]) -> None:
+    file = history.root / "p.yaml"
+    file.write_text(DEFINITION.format(fmt="csv", watermark="", late="", out="out"))
+    assert main(["plan", str(file), "--window", "2024-01-01..2024-01-03"]) == 0
+    assert "    touches daily: 2 windows\n" in capsys.readouterr().out
+    assert main(["run", str(file), "--window", "2024-01-01..2024-01-03"]) == 0
+    assert main(["run", str(file), "--window", "2024-01-01..2024-01-09", "--chunk", "4d"]) == 0
+    assert len(history.held()[0]) == 8
+    assert main(["run", str(file), "--chunk", "4d"]) == 3
+    assert "--chunk is for a run with --window, and without --full" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("window", "message"),
+    [
+        ("2024", "'2024' is no range of event time; write START..END, such as 2024-01-01..2024-02-01"),
+        (("soon", None), "'soon' is no time; write one such as 2024-01-31 or 2024-01-31T12:00"),
+        ((5, None), "5 is no time; give a datetime, a date, or a text such as 2024-01-31"),
+        (
+            (date(2024, 1, 2), date(2024, 1, 1)),
+            "the range from 2024-01-02 00:00:00 ends at 2024-01-01 00:00:00; the end must be later",
+        ),
+    ],
+)
+def test_ranges_that_are_none(history: History, window: Any, message: str) -> None:
+    with pytest.raises(lp.LazypipeError) as found:
+        history.plan().run(window=window)
+    assert str(found.value) == message
+
+
+@pytest.mark.parametrize(
+    ("window", "chunk", "message"),
+    [
+        ((None, day(1)), "1d", "the range ..2024-01-02T00:00:00 has no start; pieces need both"),
+        ((day(1), None), "1d", "the range 2024-01-02T00:00:00.. has no end; pieces need both"),
+        ((day(1), day(2)), "soon", "chunk: 'soon' is not a duration such as 90s, 15m, 2h, 3d or 1w"),
+        ((day(1), day(2)), "0d", "chunk: 0d is no length; write one such as 1d"),
+    ],
+)
+def test_pieces_that_are_none(history: History, window: Any, chunk: str, message: str) -> None:
+    with pytest.raises(lp.LazypipeError) as found:
+        next(history.plan().backfill(window, chunk=chunk))
+    assert str(found.value) == message
+
+
+def test_a_pipeline_without_event_times_has_no_ranges(history: History) -> None:
+    text = DEFINITION.format(fmt="csv", watermark="", late="", out="out").replace("    event_time: at\n", "")
+    plan = lp.Pipeline.from_yaml(text, base=str(history.root)).compile()
+    for ask in (plan.run, plan.preview):
+        with pytest.raises(lp.LazypipeError, match="no source of files says when its rows happened"):
+            ask(window=(day(1), day(2)))
+
+
+def test_a_range_with_a_time_zone_is_that_moment(history: History) -> None:
+    berlin = datetime(2024, 1, 4, 1, tzinfo=UTC) - timedelta(hours=1)
+    assert history.plan().run(window=(berlin, berlin + timedelta(days=1))).segments[0].rows == 1

@@ -1,0 +1,245 @@
+"""Windows that are given once they are closed: by sources that advance, fall silent, or lag; hours that feed days."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lazypipe as lp
+from lazypipe.storage.dataset import Dataset
+
+T0 = datetime(2024, 5, 1)
+DEFINITION = """
+version: 1
+name: p
+sources:
+  a: {uri: in/a-*.csv, event_time: at, watermark: {delay: 30m, idle_after: 3d}, contract: {columns: {at: Datetime(us), v: Int64}}}
+  b: {uri: in/b-*.csv, event_time: at, watermark: {delay: 0s, idle_after: 3d}, contract: {columns: {at: Datetime(us), v: Int64}}}
+stages:
+  hourly:
+    from: a
+    do:
+      - union: b
+      - window: {time: at, every: 1h, allowed_lateness: 1h, emit: on_close, aggregate: {n: count(*), total: sum(v)}}
+outputs:
+  hourly: {to: out/hourly}
+"""
+
+
+class Feed:
+    def __init__(self, root: Path, definition: str = DEFINITION) -> None:
+        self.root, self.definition, self.number = root, definition, 0
+        (root / "in").mkdir()
+
+    def deliver(self, source: str, *hours: float) -> None:
+        self.number += 1
+        path = self.root / "in" / f"{source}-{self.number:03}.csv"
+        rows = "".join(f"{T0 + timedelta(hours=h)},{i}\n" for i, h in enumerate(hours))
+        path.write_text("at,v\n" + rows)
+        stamp = (T0 + timedelta(days=30)).replace(tzinfo=UTC).timestamp() + self.number
+        os.utime(path, (stamp, stamp))
+
+    def run(self, day: float = 40, **more: Any) -> lp.RunResult:
+        now = (T0 + timedelta(days=day)).replace(tzinfo=UTC)
+        result = lp.Pipeline.from_yaml(self.definition, base=str(self.root)).compile().run(now=now, **more)
+        result.raise_for_status()
+        return result
+
+    def hours(self) -> list[float]:
+        rows = lp.scan(str(self.root / "out/hourly")).collect()
+        return sorted((s - T0) / timedelta(hours=1) for s in rows["window_start"])
+
+    def at(self) -> float:
+        commit = Dataset(str(self.root / "out/hourly")).latest()
+        assert commit is not None
+        moment = datetime(1970, 1, 1) + timedelta(microseconds=commit.info["consumed"]["progress"]["at"])
+        return (moment - T0) / timedelta(hours=1)
+
+
+@pytest.fixture
+def feed(tmp_path: Path) -> Feed:
+    return Feed(tmp_path)
+
+
+def test_windows_come_when_all_sources_have_passed_them(feed: Feed) -> None:
+    feed.deliver("a", 0.5, 1.5, 4)
+    feed.deliver("b", 0.2, 3)
+    feed.run()
+    # a: 3.5, b: 3.0; an hour and the lateness after it must have passed
+    assert (feed.hours(), feed.at()) == ([0, 1], 3)
+    feed.deliver("b", 10)
+    feed.run()
+    assert (feed.hours(), feed.at()) == ([0, 1], 3.5)
+    feed.deliver("a", 10)
+    feed.run()
+    assert (feed.hours(), feed.at()) == ([0, 1, 3, 4], 9.5)
+
+
+def test_a_source_that_never_came_holds_all_back(feed: Feed) -> None:
+    feed.deliver("a", 0.5, 100)
+    feed.deliver("b")
+    feed.run()
+    assert feed.hours() == []
+
+
+def test_a_source_that_is_silent_for_a_week_is_not_waited_for(feed: Feed) -> None:
+    feed.deliver("a", 0)
+    feed.deliver("b", 0.5)
+    feed.run(day=0)
+    feed.deliver("a", 48)
+    feed.run(day=2)
+    assert (feed.hours(), feed.at()) == ([], 0.5)
+    feed.deliver("a", 168)
+    feed.run(day=7)
+    assert (feed.hours(), feed.at()) == ([0, 48], 167.5)
+    # it comes back: what was closed stays closed, and its old rows update it
+    feed.deliver("b", 1.5, 20)
+    feed.run(day=7.5)
+    assert feed.at() == 167.5
+    assert feed.hours() == [0, 1, 20, 48]
+
+
+def test_the_watermark_does_not_go_back_with_a_file(feed: Feed) -> None:
+    feed.deliver("a", 0, 50)
+    feed.deliver("b", 0, 50)
+    feed.run()
+    (feed.root / "in/b-002.csv").unlink()
+    feed.deliver("b", 7)
+    feed.run()
+    assert feed.at() == 49.5
+    assert feed.hours() == [0, 7]
+
+
+def test_another_delay_is_another_watermark(feed: Feed) -> None:
+    feed.deliver("a", 0, 50)
+    feed.deliver("b", 0, 50)
+    feed.run()
+    feed.definition = DEFINITION.replace("delay: 30m", "delay: 2d")
+    feed.run()
+    assert (feed.at(), feed.hours()) == (2, [0])
+
+
+def test_hours_feed_days_which_wait_for_them(feed: Feed) -> None:
+    feed.definition = DEFINITION.replace(", idle_after: 3d", "")
+    days = """
+version: 1
+name: days
+sources:
+  hours: {uri: out/hourly, event_time: window_start, watermark: {column: window_end}}
+stages:
+  daily:
+    from: hours
+    do: [{window: {time: window_start, every: 1d, emit: on_close, aggregate: {n: count(*), total: sum(n)}}}]
+outputs:
+  daily: {to: out/daily}
+"""
+
+    def daily() -> list[Any]:
+        lp.Pipeline.from_yaml(days, base=str(feed.root)).compile().run().raise_for_status()
+        return lp.scan(str(feed.root / "out/daily")).select("n", "total").collect().rows()
+
+    feed.deliver("a", *range(23), 24)
+    feed.deliver("b", 24)
+    feed.run()
+    assert (feed.at(), daily()) == (23.5, [])
+    # the last hour of the day is empty, not missing: both sources have passed it
+    feed.deliver("a", 26)
+    feed.deliver("b", 26)
+    feed.run()
+    assert (feed.at(), daily()) == (25.5, [(23, 23)])
+
+
+def test_a_dataset_of_others_is_as_far_as_its_column(feed: Feed) -> None:
+    frame = pl.DataFrame({"at": [T0, T0 + timedelta(hours=5)], "came": [T0, T0 + timedelta(hours=6)], "v": [1, 2]})
+    frame.write_parquet(feed.root / "in/x.parquet")
+    text = """
+version: 1
+name: p
+sources:
+  a: {uri: in/*.parquet, event_time: at, watermark: {column: came, delay: 1h}}
+stages:
+  hourly: {from: a, do: [{window: {time: at, every: 1h, emit: on_close, aggregate: {n: count(*)}}}]}
+outputs:
+  hourly: {to: out/hourly}
+"""
+    feed.definition = text
+    feed.run()
+    assert (feed.hours(), feed.at()) == ([0], 5)
+    frame.clear().write_parquet(feed.root / "in/x.parquet")
+    feed.run(full=True)
+    assert feed.hours() == []
+
+
+def test_sessions_close_when_nothing_can_join_them(feed: Feed) -> None:
+    feed.definition = DEFINITION.replace("every: 1h, allowed_lateness: 1h", "gap: 1h, allowed_lateness: 30m").replace(
+        "- window", "- session"
+    )
+    feed.deliver("a", 0, 0.5, 1.4, 5)
+    feed.deliver("b", 2.8)
+    feed.run()
+    rows = lp.scan(str(feed.root / "out/hourly")).collect()
+    assert rows.is_empty()  # the session ended at 1.4, and closes at 2.9
+    feed.deliver("b", 2.9)
+    feed.run()
+    assert lp.scan(str(feed.root / "out/hourly")).select("n", "session_end").collect().rows() == [
+        (3, T0 + timedelta(hours=1.4))
+    ]
+
+
+def test_aggregates_that_do_not_add_up_close_too(feed: Feed) -> None:
+    feed.definition = DEFINITION.replace("total: sum(v)", "middle: median(v)")
+    feed.deliver("a", 0.5, 1.5, 4)
+    feed.deliver("b", 0.2, 3)
+    feed.run()
+    assert feed.hours() == [0, 1]
+
+
+@given(
+    files=st.lists(st.tuples(st.sampled_from("ab"), st.lists(st.integers(0, 40), max_size=3)), min_size=1, max_size=5),
+    runs=st.lists(st.booleans(), min_size=5, max_size=5),
+)
+@settings(max_examples=settings().max_examples // 5)
+def test_what_is_given_is_what_is_closed(files: list[tuple[str, list[int]]], runs: list[bool]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        feed = Feed(Path(folder), DEFINITION.replace(", idle_after: 3d", ""))
+        feed.deliver("a")
+        feed.deliver("b")
+        high: dict[str, int] = {}
+        rows: list[int] = []
+        for (source, hours), due in zip(files, runs, strict=False):
+            feed.deliver(source, *hours)
+            rows += hours
+            if hours:
+                high[source] = max(high.get(source, 0), *hours)
+            if due:
+                feed.run()
+                mark = min(high["a"] - 0.5, high["b"]) if len(high) == 2 else -1
+                assert feed.hours() == sorted({h for h in rows if h + 2 <= mark})
+
+
+def test_nothing_closes_without_a_watermark() -> None:
+    text = DEFINITION.replace("watermark: {delay: 30m, idle_after: 3d}, ", "").replace(
+        "watermark: {delay: 0s, idle_after: 3d}, ", ""
+    )
+    with pytest.raises(lp.DefinitionError) as found:
+        lp.Pipeline.from_yaml(text).compile()
+    assert "no source of these rows has a watermark, so that no window would ever close" in str(found.value)
+    assert "give one event_time and watermark: {delay: …}" in str(found.value)
+
+
+def test_closing_needs_a_pipeline() -> None:
+    step = {"window": {"time": "t", "every": "1h", "aggregate": {"n": "count(*)"}, "emit": "on_close"}}
+    with pytest.raises(lp.DefinitionError, match="windows are closed by the runs of a pipeline"):
+        lp.apply(step, pl.LazyFrame(schema={"t": pl.Datetime("us")}))
+    with pytest.raises(lp.DefinitionError, match="after|length of time"):
+        lp.apply({"closed": {"end": "t", "after": "soon"}}, pl.LazyFrame(schema={"t": pl.Datetime("us")}))
+    with pytest.raises(lp.DefinitionError, match="which is no time"):
+        lp.apply({"closed": "t"}, pl.LazyFrame(schema={"t": pl.Int64}))

@@ -1,0 +1,240 @@
+"""Readings come hour by hour, some of them late: what becomes of them, file by file."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import lazypipe as lp
+from lazypipe.storage.dataset import Dataset
+
+T0 = datetime(2024, 3, 1)
+DEFINITION = """
+version: 1
+name: readings
+sources:
+  readings:
+    uri: in/*.csv
+    event_time: at
+    watermark: {delay: 10m, by: site, tolerance: 2d}
+    on_bad_time: quarantine
+    contract: {columns: {at: Datetime(us), site: String, value: Int64}}
+stages:
+  hourly:
+    from: readings
+    do:
+      - filter: value >= 0
+      - window:
+          {time: at, every: 1h, by: [site], allowed_lateness: 2h, late: quarantine,
+           aggregate: {n: count(*), total: sum(value)}}
+outputs:
+  hourly: {to: out/hourly, key: [site, window_start]}
+"""
+
+Reading = tuple[str, str, int]
+
+
+class Station:
+    """A folder that readings are delivered into, and the pipeline over it."""
+
+    def __init__(self, root: Path, definition: str = DEFINITION) -> None:
+        self.root, self.definition = root, definition
+        (root / "in").mkdir()
+        self.clock = 1_709_250_000
+
+    def deliver(self, name: str, *readings: Reading, age: int = 0) -> None:
+        path = self.root / "in" / f"{name}.csv"
+        path.write_text(
+            "at,site,value\n" + "".join(f"{at and f'2024-03-{at}:00'},{site},{value}\n" for at, site, value in readings)
+        )
+        self.clock += 3_600
+        stamp = self.clock + 40 * 86_400 - age
+        os.utime(path, (stamp, stamp))
+
+    @property
+    def plan(self) -> lp.Plan:
+        return lp.Pipeline.from_yaml(self.definition, base=str(self.root)).compile()
+
+    def run(self, **more: Any) -> lp.RunResult:
+        result = self.plan.run(**more)
+        result.raise_for_status()
+        return result
+
+    def hours(self, site: str = "a") -> dict[str, tuple[int, int]]:
+        rows = lp.scan(str(self.root / "out/hourly")).filter(pl.col("site") == site).sort("window_start").collect()
+        return {f"{r['window_start']:%d %H}": (r["n"], r["total"]) for r in rows.iter_rows(named=True)}
+
+    def late(self) -> list[tuple[Any, ...]]:
+        rows = self.plan.late("hourly").sort("at", "site", "value").collect()
+        return [
+            (
+                f"{r['at']:%d %H:%M}",
+                r["site"],
+                r["value"],
+                f"{r['window_start']:%d %H}-{r['window_end']:%H}",
+                r["late_by"],
+            )
+            for r in rows.iter_rows(named=True)
+        ]
+
+
+@pytest.fixture
+def station(tmp_path: Path) -> Station:
+    return Station(tmp_path)
+
+
+def test_late_by_minutes_hours_days_and_beyond(station: Station) -> None:
+    station.deliver("01", ("01 08:05", "a", 1), ("01 09:10", "a", 2))
+    station.run()
+    # reached: 09:00. minutes late: the hour of 08 ended at 09:00, and takes rows until 11:00
+    station.deliver("02", ("01 08:59", "a", 10), ("01 12:30", "a", 3))
+    station.run()
+    assert station.hours() == {"01 08": (2, 11), "01 09": (1, 2), "01 12": (1, 3)}
+    # reached: 12:20. the hour of 09 closed at 12:00, that of 10 takes rows until 13:00
+    station.deliver("03", ("01 09:59", "a", 20), ("01 10:00", "a", 30), ("05 00:00", "a", 4))
+    result = station.run()
+    assert station.hours() == {"01 08": (2, 11), "01 09": (1, 2), "01 10": (1, 30), "01 12": (1, 3), "05 00": (1, 4)}
+    assert station.late() == [("01 09:59", "a", 20, "01 09-10", timedelta(minutes=20))]
+    assert (result.gates["hourly__late"].rows, result.gates["hourly__late"].quarantined) == (7, 1)
+    # days late, and more
+    station.deliver("04", ("01 12:00", "a", 40), ("01 08:00", "a", 50), ("04 22:00", "a", 60))
+    station.run()
+    assert station.hours()["01 12"] == (1, 3)
+    assert station.hours()["04 22"] == (1, 60)
+    assert [(at, by) for at, _, _, _, by in station.late()] == [
+        ("01 08:00", timedelta(days=3, hours=12, minutes=50)),
+        ("01 09:59", timedelta(minutes=20)),
+        ("01 12:00", timedelta(days=3, hours=8, minutes=50)),
+    ]
+
+
+def test_the_run_and_the_file_of_a_late_row_are_known(station: Station) -> None:
+    station.deliver("01", ("01 20:00", "a", 1))
+    station.run()
+    assert station.plan.late("hourly").collect().height == 0
+    station.deliver("02", ("01 08:00", "a", 2))
+    station.run(run="the-second")
+    row = station.plan.late("hourly").collect().row(0, named=True)
+    assert row["_lazypipe_run"] == "the-second"
+    assert row["_lazypipe_rules"] == ["late:at"]
+    assert row["_lazypipe_file"].endswith("02.csv")
+    assert row["_watermark"] == datetime(2024, 3, 1, 19, 50)
+
+
+def test_rows_of_one_file_are_never_late_to_each_other(station: Station) -> None:
+    station.deliver("01", ("09 23:00", "a", 1), ("01 00:00", "a", 2), ("05 12:00", "a", 3))
+    station.run()
+    assert station.hours() == {"01 00": (1, 2), "05 12": (1, 3), "09 23": (1, 1)}
+    assert station.late() == []
+
+
+def test_a_corrected_delivery_changes_what_it_said_and_what_it_made_late(station: Station) -> None:
+    station.deliver("01", ("01 08:00", "a", 1), ("02 08:00", "a", 99))
+    station.deliver("02", ("01 08:30", "a", 2))
+    station.run()
+    assert (station.hours(), len(station.late())) == ({"01 08": (1, 1), "02 08": (1, 99)}, 1)
+    # the 2nd of March was a mistake: without it the row of the second file came in time
+    station.deliver("01", ("01 08:00", "a", 1), ("01 09:00", "a", 98))
+    result = station.run()
+    assert (station.hours(), station.late()) == ({"01 08": (2, 3), "01 09": (1, 98)}, [])
+    assert result.segments[0].why == "readings: 1 modified, 1 unchanged, 1 under another watermark"
+    station.run(full=True)
+    assert (station.hours(), station.late()) == ({"01 08": (2, 3), "01 09": (1, 98)}, [])
+
+
+def test_a_site_whose_clock_runs_ahead_makes_no_other_late(station: Station) -> None:
+    station.deliver("01", ("01 08:00", "a", 1), ("03 08:00", "b", 2))
+    station.deliver("02", ("01 08:30", "a", 3), ("01 09:00", "b", 4))
+    station.run()
+    assert station.hours("a") == {"01 08": (2, 4)}
+    assert station.late() == [("01 09:00", "b", 4, "01 09-10", timedelta(days=1, hours=19, minutes=50))]
+
+
+def test_times_that_are_none_move_nothing_and_are_put_aside(station: Station) -> None:
+    station.deliver("01", ("01 08:00", "a", 1), ("", "a", 7), age=40 * 86_400)  # written on the 1st of March
+    path = station.root / "in/01.csv"
+    stamp = path.stat().st_mtime
+    path.write_text(path.read_text() + "2999-01-01 00:00:00,a,8\n")
+    os.utime(path, (stamp, stamp))
+    station.deliver("02", ("01 08:10", "a", 2))
+    result = station.run()
+    assert station.hours() == {"01 08": (2, 3)}
+    assert station.late() == []
+    aside = lp.scan(str(station.root / ".lazypipe/quarantine/readings")).collect()
+    assert sorted(aside["value"]) == [7, 8]
+    assert result.gates["readings"].quarantined == 2
+
+
+def test_part_of_a_delivery_and_then_the_rest(station: Station) -> None:
+    station.definition = DEFINITION.replace("on_bad_time", 'expect: {marker: "{name}.done"}\n    on_bad_time')
+    station.deliver("01", ("01 08:00", "a", 1))
+    (station.root / "in/01.csv.done").touch()
+    station.deliver("02", ("05 08:00", "a", 2))  # not whole yet: it moves nothing
+    station.deliver("03", ("01 08:30", "a", 3))
+    (station.root / "in/03.csv.done").touch()
+    station.run()
+    assert (station.hours(), station.late()) == ({"01 08": (2, 4)}, [])
+    (station.root / "in/02.csv.done").touch()
+    station.run()
+    assert station.hours() == {"01 08": (1, 1), "05 08": (1, 2)}
+    assert [late[0] for late in station.late()] == ["01 08:30"]
+
+
+def test_dropped_rows_are_counted_and_late_rows_may_stop_a_run(station: Station) -> None:
+    station.definition = DEFINITION.replace("late: quarantine", "late: drop")
+    station.deliver("01", ("02 08:00", "a", 1))
+    station.deliver("02", ("01 08:00", "a", 2), ("02 08:00", "a", 3))
+    result = station.run()
+    assert (result.gates["hourly__late"].dropped, result.gates["hourly__late"].good) == (1, 2)
+    with pytest.raises(
+        lp.LazypipeError, match="stage 'hourly' puts no late rows aside; say late: quarantine in its window"
+    ):
+        station.plan.late("hourly")
+    with pytest.raises(lp.LazypipeError, match="unknown output 'hour'; did you mean 'hourly'?"):
+        station.plan.late("hour")
+    station.definition = DEFINITION.replace("late: quarantine", "late: fail")
+    failed = station.plan.run()
+    assert failed.status == "gate_failed"
+    with pytest.raises(lp.GateError, match="late:at"):
+        failed.raise_for_status()
+    assert station.hours() == {"02 08": (2, 4)}
+
+
+def test_by_default_late_rows_update_their_windows(station: Station) -> None:
+    station.definition = DEFINITION.replace(", allowed_lateness: 2h, late: quarantine", "")
+    station.deliver("01", ("20 08:00", "a", 1))
+    station.run()
+    station.deliver("02", ("01 08:00", "a", 2))
+    result = station.run()
+    assert station.hours() == {"01 08": (1, 2), "20 08": (1, 1)}
+    assert "hourly__late" not in result.gates
+
+
+def test_times_are_read_once(station: Station) -> None:
+    for number in range(1, 5):
+        station.deliver(f"0{number}", (f"0{number} 08:00", "a", number))
+        station.run()
+    commit = Dataset(str(station.root / "out/hourly")).latest()
+    assert commit is not None
+    said = commit.info["consumed"]["arrivals"]["readings"]["files"]
+    high = [int((datetime(2024, 3, d, 8) - datetime(1970, 1, 1)).total_seconds() * 1e6) for d in range(1, 5)]
+    assert [times for _, _, times in said] == [{"=a": [h, h]} for h in high]
+
+
+def test_late_rows_are_vacuumed_as_all_that_is_put_aside(station: Station) -> None:
+    station.deliver("01", ("20 08:00", "a", 1))
+    station.deliver("02", ("01 08:00", "a", 2))
+    station.run()
+    station.deliver("03", ("01 08:00", "a", 3))
+    station.run()
+    station.run(full=True)
+    aside = Dataset(str(station.root / ".lazypipe/quarantine/hourly__late"))
+    assert len(aside.log.versions()) == 3
+    lp.vacuum(station.plan.pipeline, older_than=timedelta(0))
+    assert len(aside.log.versions()) == 1
+    assert len(station.late()) == 2

@@ -1,0 +1,163 @@
+"""What each version said of a window, and why it changed."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import lazypipe as lp
+
+T0 = datetime(2024, 5, 1)
+DEFINITION = """
+version: 1
+name: p
+sources:
+  a: {uri: in/*.csv, event_time: at, watermark: {delay: 0s}, contract: {columns: {at: Datetime(us), k: String, v: Int64}}}
+stages:
+  hourly:
+    from: a
+    do:
+      - window: {time: at, every: [1h, 1d], by: [k], aggregate: {n: count(*), total: sum(v)}}
+outputs:
+  hourly: {to: out/hourly}
+  raw: {from: a, to: out/raw.csv, format: csv}
+"""
+
+
+class Feed:
+    def __init__(self, root: Path) -> None:
+        self.root, self.number = root, 0
+        (root / "in").mkdir()
+
+    def deliver(self, name: str, *rows: tuple[float, str, int]) -> None:
+        self.number += 1
+        path = self.root / "in" / f"{name}.csv"
+        path.write_text("at,k,v\n" + "".join(f"{T0 + timedelta(hours=h)},{k},{v}\n" for h, k, v in rows))
+        os.utime(path, (1_750_000_000 + self.number,) * 2)
+
+    @property
+    def plan(self) -> lp.Plan:
+        return lp.Pipeline.from_yaml(DEFINITION, base=str(self.root)).compile()
+
+    def run(self) -> None:
+        self.number += 1
+        now = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=self.number)
+        self.plan.run(run=f"r{self.number}", now=now).raise_for_status()
+
+
+@pytest.fixture
+def feed(tmp_path: Path) -> Feed:
+    made = Feed(tmp_path)
+    made.deliver("1", (0.5, "a", 1), (0.7, "b", 9))
+    made.run()  # r2
+    made.deliver("2", (0.6, "a", 2), (1.0, "a", 5))
+    made.run()  # r4: reached 1.0
+    made.deliver("3", (3, "b", 5))
+    made.run()  # r6: says nothing of a
+    made.deliver("4", (0.1, "a", 40), (9, "a", 4))
+    made.run()  # r8
+    made.deliver("4", (9, "a", 4))
+    made.run()  # r10: a correction
+    return made
+
+
+def test_each_pane_says_what_came_and_why(feed: Feed) -> None:
+    history = lp.window_history(feed.plan, "hourly", {"k": "a"}, (T0, T0 + timedelta(hours=1)))
+    told = [
+        (p.number, p.version, p.run, p.timing, None if p.row is None else (p.row["n"], p.row["total"]))
+        for p in history.panes
+    ]
+    assert told == [
+        (0, 1, "r2", "early", (1, 1)),
+        (1, 2, "r4", "on_time", (2, 3)),
+        (2, 4, "r8", "late", (3, 43)),
+        (3, 5, "r10", "late", (2, 3)),
+    ]
+    names = [([Path(u).name for u in p.came], [Path(u).name for u in p.went]) for p in history.panes]
+    assert names == [(["1.csv"], []), (["2.csv"], []), (["4.csv"], []), (["4.csv"], ["4.csv"])]
+    assert [p.why for p in history.panes] == [
+        "nothing was committed yet",
+        "a: 1 added, 1 unchanged",
+        "a: 1 added, 3 unchanged",
+        "a: 1 truncated, 3 unchanged",
+    ]
+    # rows are those that are in the window now: what the fourth file said first is gone
+    rows = [p.rows["a"].select("k", "v").rows() if p.rows else [] for p in history.panes]
+    assert rows == [[("a", 1)], [("a", 2)], [], []]
+    assert str(history).splitlines()[1].startswith("1: version 2 on time: k=a, window=1h")
+
+
+def test_changes_are_retractions(feed: Feed) -> None:
+    changes = feed.plan.window_history("hourly", {"k": "a"}, ("2024-05-01T00:00:00", "2024-05-01T01:00:00")).changes()
+    assert changes.select("_pane", "_change", "total").rows() == [
+        (0, 1, 1),
+        (1, -1, 1),
+        (1, 1, 3),
+        (2, -1, 3),
+        (2, 1, 43),
+        (3, -1, 43),
+        (3, 1, 3),
+    ]
+    sums = changes.group_by("k").agg((pl.col("_change") * pl.col("total")).sum())
+    assert sums.rows() == [("a", 3)]
+
+
+def test_a_window_that_is_taken_away(feed: Feed) -> None:
+    (feed.root / "in/3.csv").unlink()
+    feed.run()
+    pair = (T0 + timedelta(hours=3), T0 + timedelta(hours=4))
+    first, last = feed.plan.window_history("hourly", {"k": "b"}, pair).panes
+    assert (first.row is not None, last.row, last.before == first.row, last.rows) == (True, None, True, {})
+    assert str(last).startswith("1: version 6 late: taken away (a: 1 removed")
+    assert (
+        str(feed.plan.window_history("hourly", {"k": "c"}, pair)) == "hourly: no version that is left has this window"
+    )
+    assert feed.plan.window_history("hourly", {"k": "c"}, pair).changes().is_empty()
+
+
+def test_without_a_ledger_or_a_watermark_less_is_known(feed: Feed) -> None:
+    text = DEFINITION.replace(", watermark: {delay: 0s}", "").replace("name: p", "name: p\naudit: off")
+    plan = lp.Pipeline.from_yaml(text.replace("out/", "other/"), base=str(feed.root)).compile()
+    plan.run().raise_for_status()
+    (pane,) = plan.window_history("hourly", {"k": "a"}, (T0, T0 + timedelta(hours=1))).panes
+    assert (pane.timing, pane.why) == (None, None)
+    assert str(pane).startswith("0: version 1: k=a")
+
+
+@pytest.mark.parametrize(
+    ("output", "key", "window", "message"),
+    [
+        ("hour", {}, T0, "unknown output 'hour'; did you mean 'hourly'?"),
+        (
+            "raw",
+            {},
+            T0,
+            "output 'raw' has no windows: no column window_start or session_start; name the output of a stage with windows",
+        ),
+        ("hourly", {"kk": "a"}, T0, "output 'hourly' has no column 'kk'; did you mean 'k'?"),
+        (
+            "hourly",
+            {"k": "a"},
+            "soon",
+            "output 'hourly': 'soon' is no value of column 'window_start', which is Datetime(us); write one of that type",
+        ),
+        (
+            "hourly",
+            {},
+            T0,
+            (
+                "output 'hourly': more than one window is meant; give all columns of its group, and (start, end) if windows are of "
+                "several lengths"
+            ),
+        ),
+    ],
+)
+def test_mistakes_are_told(feed: Feed, output: str, key: dict[str, Any], window: Any, message: str) -> None:
+    with pytest.raises(lp.LazypipeError) as found:
+        lp.window_history(feed.plan, output, key, window)
+    assert str(found.value) == message
