@@ -46,8 +46,9 @@ class Work:
     ``units`` says per source or output what is read of it, where rows are told apart; ``gone`` are the units that leave.
     ``tallies`` are what gates counted of the units that stay, ``figures`` the files with what was kept of them, where the output
     is made of that (``cut``), ``keys`` those with the hashed keys of their rows, by node and check. ``known`` says of all units, as
-    far as they can be read again, where. ``info`` is what the next commit says of all this. ``commit``, if there
-    is one, and its ``version`` are the output's that it builds upon.
+    far as they can be read again, where. ``groups`` are the columns that tell groups apart, with their names in the output, where only
+    those that a change touches are made anew; ``left`` are the files with the figures of units that are gone. ``info`` is what the next
+    commit says of all this. ``commit``, if there is one, and its ``version`` are the output's that it builds upon.
 
     With ``wait`` nothing is done yet: there is work, and what it needs of a source is not whole.
     """
@@ -59,6 +60,8 @@ class Work:
     tallies: Mapping[str, Mapping[int, Tally]] = field(default=NOTHING, repr=False)
     figures: tuple[DataFile, ...] = field(default=(), repr=False)
     cut: tuple[str, int] | None = None
+    groups: tuple[tuple[str, str], ...] = ()
+    left: tuple[DataFile, ...] = field(default=(), repr=False)
     hashed: tuple[tuple[str, str], ...] = ()
     keys: Mapping[tuple[str, str], tuple[DataFile, ...]] = field(default_factory=dict, repr=False)
     known: Mapping[str, Units] = field(default=NOTHING, repr=False)
@@ -315,10 +318,12 @@ class _Decision:
             tallies,
             figures,
             self.strategy.cut,
-            self.strategy.hashed,
-            keys,
-            self._readable(driving, reused),
-            info,
+            groups=self.strategy.keys,
+            left=tuple(f for f in before.figures if not gone.isdisjoint(f.units)),
+            hashed=self.strategy.hashed,
+            keys=keys,
+            known=self._readable(driving, reused),
+            info=info,
         )
 
     def _judged(self) -> set[str]:
@@ -354,8 +359,15 @@ class _Decision:
             for n, k in ignored.items()
         ]
         info = self._info(plan, fixed, driving, units, generation, anew=True)
-        reading, hashed = self._reading(driving, units), self.strategy.hashed
-        return Work("all", "; ".join([why, *said]), reading, cut=self.strategy.cut, hashed=hashed, info=info)
+        return Work(
+            "all",
+            "; ".join([why, *said]),
+            self._reading(driving, units),
+            cut=self.strategy.cut,
+            groups=self.strategy.keys,
+            hashed=self.strategy.hashed,
+            info=info,
+        )
 
     def _waits(self, fixed: list[_Leaf], driving: list[_Leaf], *, anew: bool) -> Work | None:
         """Return what is waited for, if work cannot begin: what is read in whole must be there in whole."""

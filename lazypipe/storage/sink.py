@@ -94,13 +94,14 @@ class Sink(Protocol):
 
 @dataclass
 class DatasetSink:
-    """Parquet files below a dataset's folder, in a folder per partition, named by ``prefix``."""
+    """Parquet files below a dataset's folder, in a folder per partition, named by ``prefix``; of so many rows, if that is said."""
 
     uri: str
     prefix: str
     partition_by: tuple[str, ...] = ()
     storage_options: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    rows_per_file: int | None = None
     _paths: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -140,6 +141,7 @@ class DatasetSink:
                     file_path_provider=provide,
                     key=list(self.partition_by) or None,
                     include_key=False if self.partition_by else None,
+                    max_rows_per_file=self.rows_per_file,
                     approximate_bytes_per_file=_TARGET_BYTES,
                 ),
                 mkdir=native,

@@ -8,6 +8,7 @@ import pytest
 
 import lazypipe as lp
 
+FOLDED = "by the files of a, from the figures of s that are kept of each"
 COLUMNS = {"columns": {"x": "Int64", "k": "String"}}
 
 
@@ -38,7 +39,27 @@ def strategy(
         ([{"sort": ["x"]}], "full: s: sort can change any row"),
         (
             [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}],
-            "by the files of a, from the figures of s that are kept of each",
+            "by the files of a, from the figures of s that are kept of each, only those rows made anew whose k they touch",
+        ),
+        (
+            [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}, {"rename": {"k": "g"}}, {"filter": "n > 1"}],
+            "by the files of a, from the figures of s that are kept of each, only those rows made anew whose g they touch",
+        ),
+        (
+            [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}, {"sort": ["k"]}],
+            f"{FOLDED}, all rows made anew of these (s: sort can change any row)",
+        ),
+        (
+            [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}, {"derive": {"k": "k || '!'"}}],
+            f"{FOLDED}, all rows made anew of these (not all of k are in the output as they are)",
+        ),
+        (
+            [{"aggregate": {"aggregate": {"n": "count(*)"}}}],
+            f"{FOLDED}, all rows made anew of these (there is one group)",
+        ),
+        (
+            [{"derive": {"l": "string_to_array(k, ',')"}}, {"distinct": ["l"]}],
+            f"{FOLDED}, all rows made anew of these (groups are told apart by nested values)",
         ),
         ([{"aggregate": {"aggregate": {"m": "median(x)"}}}], "full: s: aggregate can change any row"),
         # what is read twice is kept as files, for the run only, and its rows know no unit

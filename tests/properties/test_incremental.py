@@ -70,6 +70,34 @@ LAST: list[dict[str, Any]] = [
     {"join": {"with": "s0", "on": "id", "how": "left", "columns": {"v": "earlier"}}},
     {"union": {"with": "s0", "missing": "fill"}},
 ]
+GROUPS: list[dict[str, Any]] = [
+    {"do": [{"aggregate": {"by": "id", "aggregate": {"n": "count(*)", "s": "sum(v)"}}}]},
+    {
+        "do": [
+            {"aggregate": {"by": ["id", "k"], "aggregate": {"n": "count(*)", "mean": "avg(v)"}}},
+            {"filter": "n < 3"},
+            {"join": {"with": "d", "on": "k", "how": "left", "columns": {"label": "about"}}},
+            {"rename": {"id": "who"}},
+        ]
+    },
+    {
+        "do": [{"aggregate": {"by": "id", "aggregate": {"n": "count(*)", "s": "sum(v)"}}}],
+        "gate": [
+            {"between": {"column": "s", "max": 40, "action": "warn", "where": "n > 1"}},
+            {"unique": {"columns": "id", "action": "fail"}},
+            {"unique": {"columns": "s", "action": "warn"}},
+            {"sum": {"column": "n", "max": 30, "action": "warn"}},
+            {"row_count": {"max": 15, "action": "fail"}},
+        ],
+    },
+    {
+        "do": [
+            {"select": ["id", "k", "v"]},
+            {"distinct": {"columns": "id", "keep": "last", "order_by": ["v", "k"]}},
+            {"derive": {"double": "v * 2"}},
+        ]
+    },
+]
 RULES: list[dict[str, Any]] = [
     {"not_null": {"columns": "id", "action": "quarantine"}},
     {"between": {"column": "v", "max": 50, "action": "drop"}},
@@ -113,7 +141,8 @@ def pipelines(draw: st.DrawFn) -> dict[str, Any]:
         }
         below = name
     if draw(st.booleans()):
-        stages["end"] = {"from": below, "do": [draw(st.sampled_from(LAST))]}
+        end = draw(st.one_of(st.sampled_from(LAST).map(lambda step: {"do": [step]}), st.sampled_from(GROUPS)))
+        stages["end"] = {"from": below, **end}
     outputs = draw(st.lists(st.sampled_from([*stages]), min_size=1, unique=True))
     last = [*stages][-1]
     return {
@@ -151,7 +180,7 @@ class World:
         self.clock = 1_700_000_000
         self.made = 0
         (base / "in").mkdir()
-        self.write("a", [(1, "a", 5), (2, "b", None)])
+        self.write("a", [(1, "a", 5), (2, "b", None), (7, "c", 9), (8, None, 3), (9, "a", 51)])
         self.write("b", [(3, "c", 7)])
         self.dimension([("a", "one"), ("b", "two")])
 
