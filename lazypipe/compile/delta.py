@@ -104,15 +104,22 @@ class _Flow:
 
 def strategies(
     nodes: Mapping[str, Node], segments: tuple[Segment, ...], outputs: Mapping[str, Output]
-) -> dict[str, Strategy]:
-    """Return how each output is kept up to date, by its name."""
+) -> tuple[dict[str, Strategy], dict[str, Strategy]]:
+    """Return how each output is kept up to date, by its name; and by their nodes, how what is kept for a run only is read.
+
+    Of the latter, ``units`` says that rows of just some files can be kept, each with its unit; otherwise all are.
+    """
     published = {s.node for s in segments if s.output is not None and s.nodes and outputs[s.output].format == "dataset"}
-    kept = {s.node for s in segments if s.output is None}
-    found = {}
+    found: dict[str, Strategy] = {}
+    inner: dict[str, Strategy] = {}
     for segment in segments:
-        if segment.output is not None:
-            found[segment.output] = _Segment(nodes, segment, published, kept, outputs[segment.output]).strategy()
-    return found
+        output = None if segment.output is None else outputs[segment.output]
+        made = _Segment(nodes, segment, published, inner, output).strategy()
+        if segment.output is None:
+            inner[segment.node] = made
+        else:
+            found[segment.output] = made
+    return found, inner
 
 
 class _Segment:
@@ -123,24 +130,26 @@ class _Segment:
         nodes: Mapping[str, Node],
         segment: Segment,
         published: set[str],
-        kept: set[str],
-        output: Output,
+        inner: Mapping[str, Strategy],
+        output: Output | None,
     ) -> None:
         self.nodes = nodes
         self.segment = segment
         self.published = published
-        self.kept = kept
+        self.inner = inner
         self.output = output
 
     def strategy(self) -> Strategy:
         flow = self._gated(self.segment.node)
-        if self.output.format != "dataset":
+        if self.output is None:
+            pass
+        elif self.output.format != "dataset":
             flow = flow.broken(f"one {self.output.format} file is written")
         elif not self.segment.nodes:
             flow = flow.broken("it is written twice")
         elif self.output.mode != "replace":
             flow = flow.broken(f"mode: {self.output.mode}")
-        elif not (flow.driving or flow.folded or flow.reasons):
+        if not (flow.driving or flow.folded or flow.reasons):
             flow = flow.broken("it reads nothing row by row")
         both = (flow.driving | flow.folded) & flow.fixed
         if both:
@@ -186,9 +195,13 @@ class _Segment:
         """Return what a node's rows are made of, behind its gate."""
         node = self.nodes[name]
         if name not in self.segment.nodes:
-            # what is kept for this run only is not told apart by units
-            whole = name in self.kept
-            return _Flow(fixed=self._leaves(name)) if whole else _Flow(driving=frozenset([name]))
+            if name not in self.inner:
+                return _Flow(driving=frozenset([name]))
+            inner = self.inner[name]
+            if inner.kind != "units":
+                why = inner.reasons or (f"{name}: its groups are made anew for each run",)
+                return _Flow(fixed=self._leaves(name), reasons=why)
+            return _Flow(driving=frozenset(inner.driving), fixed=frozenset(inner.fixed))
         flow = _Flow(driving=frozenset([name])) if node.source is not None else self._ahead(node)
         flow = replace(flow, fixed=flow.fixed.union(*(self._leaves(n) for n in _looked_up(node))))
         if not flow.driving:
@@ -245,7 +258,7 @@ class _Segment:
         here = pl.Schema({**node.schema, BAD: pl.Boolean()})
         if not reads_one_row([c.repair for c in node.checks if c.repair is not None], here):
             return f"{node.name}: a repair takes values from other rows"
-        last = node.name == self.segment.node
+        last = self._is_last(node)
         for check in node.checks:
             if check.keys and check.removes_rows:
                 return f"{node.name}: {check.id} takes rows out by what stands in others"
@@ -271,7 +284,11 @@ class _Segment:
     def _is_hashed(self, check: Check, node: Node) -> bool:
         """Whether the rows that a check of keys compares are not all in the output, as it compares them."""
         changes = any(c.action == "drop" or c.repair is not None for c in node.checks)
-        return bool(check.keys) and (changes or node.name != self.segment.node)
+        return bool(check.keys) and (changes or not self._is_last(node))
+
+    def _is_last(self, node: Node) -> bool:
+        """Whether the rows that a node's gate lets go on are those of the output."""
+        return node.name == self.segment.node and self.output is not None
 
 
 def _looked_up(node: Node) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ from lazypipe.storage.files import FileInfo
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.units import Units, unit_of
 
-__all__ = ["CONSUMED", "Work", "consumed_before", "decide", "with_hashes"]
+__all__ = ["CONSUMED", "Work", "consumed_before", "decide", "decide_shared", "with_hashes"]
 
 CONSUMED = "consumed"
 """Where in a commit's ``info`` stands what it has consumed."""
@@ -224,6 +224,37 @@ def decide(
     return replace(work, commit=commit, version=0 if commit is None else commit.version)
 
 
+def decide_shared(
+    plan: CompiledPipeline,
+    segment: Segment,
+    look: Callable[[str], Snapshot],
+    state: Dataset | None,
+    needs: Mapping[str, Units] | None,
+    *,
+    run: str,
+    listed: int,
+    hashes: dict[FileInfo, str] | None = None,
+) -> Work:
+    """Say what a run reads of a source or stage whose rows several outputs need, and which are kept for that run only.
+
+    Parameters
+    ----------
+    state
+        Where its gates keep what they counted and put aside; None if it has no gates.
+    needs
+        What the outputs need of each source; None for all of it.
+    look, run, listed, hashes
+        As in ``decide``.
+    """
+    commit = None if state is None else state.latest()
+    before = _Before.of(commit, plan.redact("" if state is None else state.uri))
+    known = {} if hashes is None else hashes
+    strategy = plan.inner[segment.node]
+    decision = _Decision(plan, segment, strategy, commit, before, look, run, listed, known, full=False)
+    work = decision.part(needs, judged=state is not None)
+    return replace(work, commit=commit, version=0 if commit is None else commit.version)
+
+
 def consumed_before(plan: CompiledPipeline, source: str) -> tuple[ConsumedFile, ...]:
     """Return the files of a source that outputs of the pipeline were made of, as they were then."""
     found: dict[ConsumedFile, None] = {}
@@ -304,25 +335,70 @@ class _Decision:
         said = "; ".join(str(leaf) for leaf in driving if leaf.is_news or self._moved(leaf, reused))
         if (waits := self._waits(fixed, driving, anew=False)) is not None:
             return waits
+        info = self._info(plan, fixed, driving, reused, generation, anew=False)
+        return self._changed(said, self._reading(driving, new), gone, reused, driving, info)
+
+    def part(self, needs: Mapping[str, Units] | None, *, judged: bool) -> Work:
+        """Return the work of reading what is needed, and with gates what these have not judged yet; or all, where that must be."""
+        fixed = [self._leaf(n) for n in self.strategy.fixed] if judged else []
+        driving = [self._leaf(n) for n in self.strategy.driving]
+        kept = needs is not None and judged and self._follows(fixed, driving)
+        units = self._units(driving, keep=kept, anew=not kept)
+        if needs is not None and (kept or not judged):
+            units = {n: self._renewed(of, needs[n], judged=judged) for n, of in units.items()}
+        plan = self.plan.fingerprints()[self.segment.node]
+        info = self._info(plan, fixed, driving, units, self.run, anew=not kept) if judged else {}
+        if needs is None or not kept:
+            kind: Literal["all", "units"] = "all" if needs is None or judged else "units"
+            return Work(kind, "", self._reading(driving, units), hashed=self.strategy.hashed, info=info)
+        new, gone = self._difference(driving, units)
+        if any(leaf.tagged and not needs[leaf.name].wanted <= {*new[leaf.name].values()} for leaf in driving):
+            return self.part(None, judged=True)  # these rows were judged under the very unit that they have now
+        return self._changed("", self._reading(driving, new), gone, units, driving, info)
+
+    def _follows(self, fixed: list[_Leaf], driving: list[_Leaf]) -> bool:
+        """Whether rows that were judged before would be judged in the same way now."""
+        if self.before is None or self.before.layout != self._layout():
+            return False
+        if not self.plan.fingerprints()[self.segment.node].changes(self.before.fingerprint).same:
+            return False
+        news = any(n.is_news for n in fixed) or any(n.changes is None or self._is_remade(n) for n in driving)
+        return not news and not any(self.plan.looks_at_the_clock(n) for n in self._judged())
+
+    def _renewed(self, units: dict[str, int], needs: Units, *, judged: bool) -> dict[str, int]:
+        """Return the units of files, where those that are read again get others; without gates, of just these."""
+        if needs.wanted:
+            return {f: u for f, u in units.items() if judged or u in needs.wanted}
+        again = {f: unit_of(f, self.run) for f in units if f in needs.files}
+        return {**units, **again} if judged else again
+
+    def _changed(
+        self,
+        said: str,
+        reading: Mapping[str, Units],
+        gone: frozenset[int],
+        units: Mapping[str, dict[str, int]],
+        driving: list[_Leaf],
+        info: Mapping[str, Any],
+    ) -> Work:
+        """Return the work of reading some units, with what is kept of the others."""
+        before = self.before
         assert before is not None
         tallies = {n: {u: t for u, t in from_columns(c).items() if u not in gone} for n, c in before.tallies.items()}
-        info = self._info(plan, fixed, driving, reused, generation, anew=False)
-        live = {u for of in reused.values() for u in of.values()}
-        figures = tuple(f for f in before.figures if not live.isdisjoint(f.units))
-        keys = {k: tuple(f for f in files if not live.isdisjoint(f.units)) for k, files in before.keys.items()}
+        live = {u for of in units.values() for u in of.values()}
         return Work(
             "units",
             said,
-            self._reading(driving, new),
+            reading,
             gone,
             tallies,
-            figures,
+            tuple(f for f in before.figures if not live.isdisjoint(f.units)),
             self.strategy.cut,
             groups=self.strategy.keys,
             left=tuple(f for f in before.figures if not gone.isdisjoint(f.units)),
             hashed=self.strategy.hashed,
-            keys=keys,
-            known=self._readable(driving, reused),
+            keys={k: tuple(f for f in files if not live.isdisjoint(f.units)) for k, files in before.keys.items()},
+            known=self._readable(driving, units),
             info=info,
         )
 
@@ -572,8 +648,8 @@ class _Decision:
     # what the next commit says
 
     def _layout(self) -> str:
-        assert self.segment.output is not None
-        by, prints = self.plan.outputs[self.segment.output].partition_by, self.plan.fingerprints()
+        by = () if self.segment.output is None else self.plan.outputs[self.segment.output].partition_by
+        prints = self.plan.fingerprints()
         rules = [prints[n].gate for n in self.segment.nodes]
         # hashes are those of one version of Polars
         kept = (*map(list, self.strategy.hashed), pl.__version__) if self.strategy.hashed else ()

@@ -22,6 +22,7 @@ from lazypipe.gates.rule import PREVIOUS
 from lazypipe.gates.tally import Tally, to_columns
 from lazypipe.gates.tap import Tap
 from lazypipe.gates.uniqueness import TIMES_COLUMN, repeated
+from lazypipe.incremental.shared import Shared, state_of
 from lazypipe.incremental.work import CONSUMED, Work, with_hashes
 from lazypipe.plan.executed import Executed
 from lazypipe.plan.reader import Capture
@@ -56,7 +57,8 @@ class Attempt:
         self.number = number
         self.output = self.plan.outputs[segment.output] if segment.output else None
         self.target = self.output.to if self.output else str(run.folder / segment.name)
-        self.query = Query(run, segment, number, work, self._dataset() if self.output else None)
+        self.state = state_of(run.plan, segment)
+        self.query = Query(run, segment, number, work, self._dataset() if self.output else self.state)
         self.groups: Groups | None = None
         self.untouched: tuple[Tally, ...] = ()
         self.staged: list[DatasetSink | ExportSink] = []
@@ -92,18 +94,22 @@ class Attempt:
         self._audit_gates(written)
         earlier = self._rewrite(sink)
         commit = self._publish(sink, written, earlier, expected, hashes)
-        if commit is not None:
+        if commit is not None and self.output is not None:
             self.all.published.setdefault(self.segment.node, (self._dataset(), commit))
         gates = self.reports()  # while it is still known that rows carry their units
-        rows = self._frame_of_files(sink, written) if commit is None else self._dataset().scan(commit)
+        seen = self.output is not None and commit is not None
+        rows = self._dataset().scan(commit) if seen and commit is not None else self._frame_of_files(sink, written)
         self.all.kept.setdefault(self.segment.node, rows)
-        now: Commit | Written = written if commit is None else commit
+        if self.output is None and self.work.told_apart:
+            schema = self.plan.nodes[self.segment.node].schema
+            self.all.shared[self.segment.node] = Shared(self.target, written.files, schema, self.work.units)
+        now: Commit | Written = commit if seen and commit is not None else written
         return SegmentResult(
             self.segment.name,
             "done",
             self.segment.output,
             uri=self.plan.redact(self.target) if self.output else None,
-            version=None if commit is None else commit.version,
+            version=commit.version if seen and commit is not None else None,
             rows=now.rows,
             bytes=now.bytes,
             files=len(now.files),
@@ -139,7 +145,8 @@ class Attempt:
         if written.rows == 0:
             sink.discard()
             return sink, Written(())
-        schema, options = self.plan.nodes[self.segment.node].schema, self._dataset().storage_options
+        schema = self.plan.nodes[self.segment.node].schema
+        options = self.output.storage_options if self.output else {}
         by = self.output.partition_by if self.output else ()
         return sink, Written(count_units(self.target, written.files, schema, by, options))
 
@@ -179,9 +186,8 @@ class Attempt:
         return f"{self.all.id}-{self.number:03}{suffix}"
 
     def _current_version(self) -> int:
-        if self.output is None or self.output.format != "dataset":
-            return 0
-        latest = self._dataset().latest()
+        kept = self.state if self.output is None else self._dataset() if self.output.format == "dataset" else None
+        latest = None if kept is None else kept.latest()
         return latest.version if latest else 0
 
     def _refuse_conflict(self, expected: int) -> None:
@@ -446,24 +452,13 @@ class Attempt:
             self.all.recorder.written[self.segment.name] = files
             return None
         if self.output is None:
-            return None
+            return self._keep_state()
         schema = self.plan.nodes[self.segment.node].schema
-        info = {
-            "gates": [r.to_dict() for r in self.reports()],
-            **self.query.tags(self.segment.node),
-            **self.all.recorder.info,
-        }
-        if self.work.info:
-            read = [n for n in self.work.info["sources"] if n in self.all.snapshots]
-            sources = {n: s for n in read if (s := self.plan.nodes[n].source) is not None}
-            known = {n: {s.redact(u): h for u, h in self.all.recorder.known(n).items()} for n, s in sources.items()}
-            info[CONSUMED] = {**with_hashes(self.work.info, known), "tallies": self._tallies()}
+        info = self._said()
         beside = self.query.beside
         assert beside is not None
         figures = (*self._merged_figures(), *self.query.figures)
-        keys = beside.merge_keys(self._prefix("m"))
-        if keys:
-            info[CONSUMED]["keys"] = [[n, c, [f.path for f in files]] for (n, c), files in keys.items()]
+        keys = self._note_keys(info)
         mode = self.output.mode if earlier is None else "replace"
         commit = self._dataset().commit(
             files,
@@ -476,11 +471,50 @@ class Attempt:
             expected=expected,
             tagged=self.work.told_apart,
             gone=self.work.gone if self.work.told_apart else (),
-            figures=(*figures, *chain.from_iterable(keys.values())),
+            figures=(*figures, *keys),
             without=worn,
         )
         self.all.recorder.written[self.segment.name] = files
         return commit
+
+    def _keep_state(self) -> Commit | None:
+        """Commit what gates have counted of rows that are kept for this run only, where they see just some of them."""
+        if self.state is None:
+            return None
+        info = self._said()
+        keys = self._note_keys(info)
+        return self.state.commit(
+            (),
+            self.plan.nodes[self.segment.node].schema,
+            run=self.all.id,
+            time=self.all.now,
+            info=info,
+            expected=self.work.version or 0,
+            figures=keys,
+        )
+
+    def _said(self) -> dict[str, Any]:
+        """Return what a commit says of its making."""
+        info = {
+            "gates": [r.to_dict() for r in self.reports()],
+            **self.query.tags(self.segment.node),
+            **self.all.recorder.info,
+        }
+        if self.work.info:
+            read = [n for n in self.work.info["sources"] if n in self.all.snapshots]
+            sources = {n: s for n in read if (s := self.plan.nodes[n].source) is not None}
+            known = {n: {s.redact(u): h for u, h in self.all.recorder.known(n).items()} for n, s in sources.items()}
+            info[CONSUMED] = {**with_hashes(self.work.info, known), "tallies": self._tallies()}
+        return info
+
+    def _note_keys(self, info: dict[str, Any]) -> tuple[DataFile, ...]:
+        """Return the files with hashed keys that the next version is made of, and say in it which is which."""
+        beside = self.query.beside
+        assert beside is not None
+        keys = beside.merge_keys(self._prefix("m"))
+        if keys:
+            info[CONSUMED]["keys"] = [[n, c, [f.path for f in files]] for (n, c), files in keys.items()]
+        return tuple(chain.from_iterable(keys.values()))
 
     def _compact(self, sink: DatasetSink | ExportSink) -> tuple[tuple[DataFile, ...], frozenset[str]]:
         """Write those rows once more whose file would hold more dead than live ones; return files, and what they replace."""
@@ -489,7 +523,7 @@ class Attempt:
             merged, gone = self.groups.merge(sink)
             made = (*self.groups.rewrite.files, *merged)
             return self._hashing(sink, Written(made))(), gone | self.groups.rewrite.without
-        commit = self._dataset().latest() if self.work.adds_units else None
+        commit = self._dataset().latest() if self.work.adds_units and self.output is not None else None
         worn = () if commit is None else self._dataset().worn(commit, self.work.gone)
         if commit is None or not worn:
             return (), frozenset()

@@ -11,6 +11,7 @@ import polars as pl
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.sources import Snapshot
+from lazypipe.incremental.shared import Shared
 from lazypipe.run.corrupt import admitted
 from lazypipe.run.delivery import listing
 from lazypipe.run.recorder import Recorder
@@ -37,6 +38,7 @@ class Run:
     recorder: Recorder
     full: bool = False
     kept: dict[str, pl.LazyFrame] = field(default_factory=dict)
+    shared: dict[str, Shared] = field(default_factory=dict)
     published: dict[str, tuple[Dataset, Commit]] = field(default_factory=dict)
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
     checked: set[FileInfo] = field(default_factory=set)

@@ -56,7 +56,7 @@ class Groups:
     def __str__(self) -> str:
         """Say what is made anew."""
         many = self.touched.height
-        return f"{many:,} group{'s' * (many != 1)} of {self.commit.rows:,} rows made anew"
+        return f"{many:,} group{'s' * (many != 1)} touched, of {self.commit.rows:,} rows"
 
     def leave_out(self, prefix: str) -> None:
         """Write the files that hold rows of the groups once more, without these."""

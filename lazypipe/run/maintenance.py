@@ -29,6 +29,7 @@ def vacuum_pipeline(pipeline: Pipeline, *, keep: int, older_than: timedelta, now
     limit = (now or datetime.now(UTC)) - older_than
     deleted = []
     datasets = [Dataset(uris.join(state, "quarantine", name)) for name in (*pipeline.sources, *pipeline.stages)]
+    datasets += [Dataset(uris.join(state, "shared", name)) for name in (*pipeline.sources, *pipeline.stages)]
     faults: list[Fault] = []
     outputs, _ = bind_outputs(pipeline, os.environ, faults)
     audit, _ = bind_audit(pipeline, os.environ, faults)

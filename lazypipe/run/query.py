@@ -64,6 +64,7 @@ class Query:
         self.counters: dict[str, int] = {}
         self.known: dict[tuple[str, str], pl.DataFrame] = {}
         self.holds = False
+        self.anew = False
         self._lock = threading.Lock()
         self._short: dict[str, list[int]] = {}
         self._guards: list[tuple[Node, Step, KeyTracker]] = []
@@ -77,13 +78,20 @@ class Query:
         return self.snapshots[name]
 
     def instead(self, work: Work) -> Query:
-        """Return the same query with other work, to ask of rows without counting them."""
+        """Return the same query with other work, to ask of rows without counting them; also of what was not kept for this run."""
         other = Query(self.run, self.segment, self.number, work, self.dataset)
-        for name in (*self.segment.nodes, *self.segment.lookups):
-            source = self.plan.nodes[name].source
-            if source is not None:
-                other.take_snapshot(name, source)
+        other.anew = True
+        left = [self.segment.node, *self.segment.lookups]
+        while left:
+            node = self.plan.nodes[left.pop()]
+            left += node.inputs
+            if node.source is not None and node.name not in other.snapshots:
+                other.take_snapshot(node.name, node.source)
         return other
+
+    def _shared(self, name: str) -> pl.LazyFrame | None:
+        """Return the rows of what is kept for this run only, each with its unit; None if it is read as a whole."""
+        return self.run.shared[name].scan(self.work.units) if name in self.run.shared else None
 
     def begin(self) -> None:
         """Forget what was counted: the rows are gone through once more."""
@@ -116,6 +124,9 @@ class Query:
         """Return a node's rows as this run computes them: counted, checked, split."""
         units = self.work.units.get(name)
         if name in self.run.kept:
+            shared = self._shared(name)
+            if shared is not None:
+                return taps.label(shared, name)
             if units is None:
                 return taps.label(self.run.kept[name], name)
             dataset, commit = self.run.published[name]
@@ -160,7 +171,10 @@ class Query:
     def plain(self, name: str, *, before_gate: bool = False) -> pl.LazyFrame:
         """Return a node's rows with gates as filters: what to count exactly, or to find a culprit with; what this run reads."""
         units = self.work.units.get(name)
-        if name in self.run.kept and name != self.segment.node:
+        if name in self.run.kept and name != self.segment.node and not (self.anew and name in self.run.shared):
+            shared = self._shared(name)
+            if shared is not None:
+                return shared.drop(UNIT)
             if units is None:
                 return self.run.kept[name]
             dataset, commit = self.run.published[name]
@@ -183,6 +197,8 @@ class Query:
         """Return the column with each row's unit, where rows carry it."""
         while name not in self.work.units:
             inputs = self.plan.nodes[name].inputs
+            if name in self.run.shared and self._shared(name) is not None:
+                return (UNIT,)
             if not inputs or name in self.run.kept or name == (self.work.cut or ("",))[0]:
                 return ()
             name = inputs[0]

@@ -145,6 +145,16 @@ def pipelines(draw: st.DrawFn) -> dict[str, Any]:
         stages["end"] = {"from": below, **end}
     outputs = draw(st.lists(st.sampled_from([*stages]), min_size=1, unique=True))
     last = [*stages][-1]
+    if draw(st.booleans()):
+        # what it is made of has two readers then, and is kept for the run if it is no output
+        drawn = draw(st.sampled_from(EACH))
+        steps = [json.loads(json.dumps(s).replace("{}", f"_twin_{place}")) for place, s in enumerate(drawn)]
+        end = draw(st.one_of(st.just({"do": []}), st.sampled_from(GROUPS)))
+        gate = [] if "gate" in end else draw(st.lists(st.sampled_from(RULES), max_size=1))
+        gate = [] if end["do"] else gate
+        above = draw(st.sampled_from(["a", *(n for n in stages if n != "end")]))
+        stages["twin"] = {"from": above, "gate": gate, **end, "do": [*steps, *end["do"]]}
+        outputs.append("twin")
     return {
         "version": 1,
         "name": "p",

@@ -79,7 +79,7 @@ def test_only_files_that_hold_touched_groups_are_written(tmp_path: Path) -> None
     assert len(before) == 10
     deliver(tmp_path, "2", [(5, 1), (905, 7), (906, 8), (None, 3)])
     result = run(tmp_path, data)
-    assert result.why == "a: 1 added, 1 unchanged; 4 groups of 1,000 rows made anew"
+    assert result.why == "a: 1 added, 1 unchanged; 4 groups touched, of 1,000 rows"
     assert result.written == 4
     assert held(tmp_path) == expected(tmp_path)
     gone, new = before - paths(tmp_path), paths(tmp_path) - before
@@ -89,7 +89,7 @@ def test_only_files_that_hold_touched_groups_are_written(tmp_path: Path) -> None
     assert sorted(rows[p] for p in new) == [4, 98, 99]
     # a file that changes touches the groups that it had and those that it has
     deliver(tmp_path, "2", [(5, 1), (2_000, 7)], later=5)
-    assert "; 5 groups of" in (run(tmp_path, data).why or "")
+    assert "; 5 groups touched" in (run(tmp_path, data).why or "")
     assert held(tmp_path) == expected(tmp_path)
     (tmp_path / "in/2.parquet").unlink()
     run(tmp_path, data)
