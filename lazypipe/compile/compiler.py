@@ -107,10 +107,19 @@ class CompiledPipeline:
         state = uris.resolve(self.pipeline.state, self.pipeline.base)
         return Parts(self.pipeline.name, self.nodes, self.segments, self.outputs, state, self.redact)
 
-    @cached_property
+    @property
     def strategies(self) -> Mapping[str, Strategy]:
         """How each output is kept up to date, by its name."""
-        return MappingProxyType(strategies(self.nodes, self.segments, self.outputs))
+        return MappingProxyType(self._strategies[0])
+
+    @property
+    def inner(self) -> Mapping[str, Strategy]:
+        """How what is kept for one run only is read, by its source or stage."""
+        return MappingProxyType(self._strategies[1])
+
+    @cached_property
+    def _strategies(self) -> tuple[dict[str, Strategy], dict[str, Strategy]]:
+        return strategies(self.nodes, self.segments, self.outputs)
 
     def workload(self, output: str, others: Iterable[CompiledPipeline] = ()) -> Workload:
         """Return what is asked of an output: what it declares, what this pipeline does with it, and what others do that read it.

@@ -13,6 +13,7 @@ from typing import Literal
 
 import polars as pl
 
+from lazypipe.compile.fingerprint import carried
 from lazypipe.compile.node import Node
 from lazypipe.compile.segments import Segment
 from lazypipe.gates import Check
@@ -38,7 +39,8 @@ class Strategy:
     ``driving`` are the sources and outputs whose rows are read one unit at a time; ``fixed`` those of which all is read, so that
     a change in them makes everything anew. ``cut`` is the stage and step that is folded. ``hashed`` are checks of keys, each by
     its source or stage and id, of which the hashes of each row's key are kept, so that repeats in other files are found.
-    ``reasons`` say why it is ``full``.
+    ``keys`` are the columns that tell groups apart, with their names in the output, where only the groups that a change touches are
+    made anew; ``whole`` says why all are. ``reasons`` say why it is ``full``.
 
     Examples
     --------
@@ -52,6 +54,8 @@ class Strategy:
     reasons: tuple[str, ...] = ()
     cut: tuple[str, int] | None = None
     hashed: tuple[tuple[str, str], ...] = ()
+    keys: tuple[tuple[str, str], ...] = ()
+    whole: str | None = None
 
     def __str__(self) -> str:
         """Say it in one line."""
@@ -61,6 +65,10 @@ class Strategy:
         kept = [] if self.cut is None else [f"from the figures of {self.cut[0]} that are kept of each"]
         if self.hashed:
             kept.append(f"with the hashed keys of {' and '.join(map('.'.join, self.hashed))}")
+        if self.keys:
+            kept.append(f"only those rows made anew whose {', '.join(name for _, name in self.keys)} they touch")
+        if self.whole is not None:
+            kept.append(f"all rows made anew of these ({self.whole})")
         return f"{', '.join(['by the files of ' + ', '.join(self.driving), *kept])}{fixed}"
 
 
@@ -69,7 +77,8 @@ class _Flow:
     """What a node's rows are made of: ``driving`` leaves row by row, ``fixed`` ones all at once; ``reasons`` against it.
 
     Behind a step that is folded (``cut``), the leaves ahead of it are ``folded``, and anything may be done to the rows.
-    ``hashed`` are checks of keys on the way that compare rows of one file with those of others.
+    ``whole`` says why rows are not made of one group each. ``hashed`` are checks of keys on the way that compare rows of one file
+    with those of others.
     """
 
     driving: frozenset[str] = frozenset()
@@ -77,6 +86,8 @@ class _Flow:
     reasons: tuple[str, ...] = ()
     folded: frozenset[str] = frozenset()
     cut: tuple[str, int] | None = None
+    by: tuple[str, ...] = ()
+    whole: str | None = None
     hashed: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -93,15 +104,22 @@ class _Flow:
 
 def strategies(
     nodes: Mapping[str, Node], segments: tuple[Segment, ...], outputs: Mapping[str, Output]
-) -> dict[str, Strategy]:
-    """Return how each output is kept up to date, by its name."""
+) -> tuple[dict[str, Strategy], dict[str, Strategy]]:
+    """Return how each output is kept up to date, by its name; and by their nodes, how what is kept for a run only is read.
+
+    Of the latter, ``units`` says that rows of just some files can be kept, each with its unit; otherwise all are.
+    """
     published = {s.node for s in segments if s.output is not None and s.nodes and outputs[s.output].format == "dataset"}
-    kept = {s.node for s in segments if s.output is None}
-    found = {}
+    found: dict[str, Strategy] = {}
+    inner: dict[str, Strategy] = {}
     for segment in segments:
-        if segment.output is not None:
-            found[segment.output] = _Segment(nodes, segment, published, kept, outputs[segment.output]).strategy()
-    return found
+        output = None if segment.output is None else outputs[segment.output]
+        made = _Segment(nodes, segment, published, inner, output).strategy()
+        if segment.output is None:
+            inner[segment.node] = made
+        else:
+            found[segment.output] = made
+    return found, inner
 
 
 class _Segment:
@@ -112,30 +130,33 @@ class _Segment:
         nodes: Mapping[str, Node],
         segment: Segment,
         published: set[str],
-        kept: set[str],
-        output: Output,
+        inner: Mapping[str, Strategy],
+        output: Output | None,
     ) -> None:
         self.nodes = nodes
         self.segment = segment
         self.published = published
-        self.kept = kept
+        self.inner = inner
         self.output = output
 
     def strategy(self) -> Strategy:
         flow = self._gated(self.segment.node)
-        if self.output.format != "dataset":
+        if self.output is None:
+            pass
+        elif self.output.format != "dataset":
             flow = flow.broken(f"one {self.output.format} file is written")
         elif not self.segment.nodes:
             flow = flow.broken("it is written twice")
         elif self.output.mode != "replace":
             flow = flow.broken(f"mode: {self.output.mode}")
-        elif not (flow.driving or flow.folded or flow.reasons):
+        if not (flow.driving or flow.folded or flow.reasons):
             flow = flow.broken("it reads nothing row by row")
         both = (flow.driving | flow.folded) & flow.fixed
         if both:
             flow = flow.broken(f"{min(both)} is read row by row, and also as a whole")
         kind: Literal["units", "fold", "full"] = "full" if flow.reasons else "units" if flow.cut is None else "fold"
         order = [*self.nodes]
+        keys, whole = self._keys(flow) if kind == "fold" else ((), None)
         return Strategy(
             kind,
             tuple(sorted(flow.driving | flow.folded, key=order.index)),
@@ -143,7 +164,24 @@ class _Segment:
             flow.reasons,
             flow.cut,
             flow.hashed,
+            keys,
+            whole,
         )
+
+    def _keys(self, flow: _Flow) -> tuple[tuple[tuple[str, str], ...], str | None]:
+        """Return the columns of groups with their names in the output, or why its rows cannot be told apart by them."""
+        assert flow.cut is not None
+        schema = self.nodes[flow.cut[0]].schemas[flow.cut[1]]
+        if flow.whole is not None:
+            return (), flow.whole
+        if not flow.by:
+            return (), "no columns tell its groups apart"
+        if any(schema[c].is_nested() for c in flow.by):
+            return (), "groups are told apart by nested values"
+        found = carried(self.nodes, flow.cut, self.segment.node, flow.by)
+        if found is None:
+            return (), f"not all of {', '.join(flow.by)} are in the output as they are"
+        return tuple(found.items()), None
 
     def _leaves(self, name: str) -> frozenset[str]:
         """Return what a node is made of in the end, and what gates on the way look up: sources and published outputs."""
@@ -157,13 +195,18 @@ class _Segment:
         """Return what a node's rows are made of, behind its gate."""
         node = self.nodes[name]
         if name not in self.segment.nodes:
-            # what is kept for this run only is not told apart by units
-            whole = name in self.kept
-            return _Flow(fixed=self._leaves(name)) if whole else _Flow(driving=frozenset([name]))
+            if name not in self.inner:
+                return _Flow(driving=frozenset([name]))
+            inner = self.inner[name]
+            if inner.kind != "units":
+                why = inner.reasons or (f"{name}: its groups are made anew for each run",)
+                return _Flow(fixed=self._leaves(name), reasons=why)
+            return _Flow(driving=frozenset(inner.driving), fixed=frozenset(inner.fixed))
         flow = _Flow(driving=frozenset([name])) if node.source is not None else self._ahead(node)
         flow = replace(flow, fixed=flow.fixed.union(*(self._leaves(n) for n in _looked_up(node))))
         if not flow.driving:
-            return flow
+            against = self._against_groups(node) if flow.cut is not None else None
+            return flow if against is None else replace(flow, whole=flow.whole or against)
         reason = self._against(node)
         if reason is not None:
             return flow.broken(reason)
@@ -181,12 +224,15 @@ class _Segment:
             sides = [inputs[n] for n in operation.inputs()]
             unread -= {*operation.inputs()}
             changed = frozenset(n for n in operation.inputs() if inputs[n].driving) | {AHEAD}
+            if flow.cut is not None and operation.change(table, here, frozenset([AHEAD])) != "each":
+                flow = replace(flow, whole=flow.whole or f"{node.name}: {operation.name} can change any row")
             if operation.change(table, here, changed) != "alone" or not all(f.driving for f in (flow, *sides)):
                 sides = [f.all_fixed() for f in sides]
                 # rows of a side that go on by themselves, and are no unit's, would come again with each part
                 if flow.driving and operation.change(table, here, frozenset([AHEAD])) != "each":
-                    if not sides and self._folds(operation, table, here):
-                        flow = replace(flow, driving=frozenset(), folded=flow.driving, cut=(node.name, index))
+                    by = None if sides else self._folds(operation, table, here)
+                    if by is not None:
+                        flow = replace(flow, driving=frozenset(), folded=flow.driving, cut=(node.name, index), by=by)
                     else:
                         flow = flow.broken(f"{node.name}: {operation.name} can change any row")
             for side in sides:
@@ -201,16 +247,18 @@ class _Segment:
         # a query over all inputs does not say which of them it reads
         return replace(flow, fixed=flow.fixed.union(*(inputs[n].leaves for n in unread)))
 
-    def _folds(self, operation: Operation, table: Table, scope: Scope) -> bool:
+    def _folds(self, operation: Operation, table: Table, scope: Scope) -> tuple[str, ...] | None:
+        """Return the columns by which groups are told apart that add up of parts; None if they do not."""
         tagged = table.frame.with_columns(pl.lit(0, dtype=pl.UInt64).alias(UNIT))
-        return operation.fold(replace(table, frame=tagged, extra=(UNIT,)), scope) is not None
+        fold = operation.fold(replace(table, frame=tagged, extra=(UNIT,)), scope)
+        return None if fold is None else fold.by
 
     def _against(self, node: Node) -> str | None:
         """Return what in a gate decides over rows, or judges them, by other rows than each alone."""
         here = pl.Schema({**node.schema, BAD: pl.Boolean()})
         if not reads_one_row([c.repair for c in node.checks if c.repair is not None], here):
             return f"{node.name}: a repair takes values from other rows"
-        last = node.name == self.segment.node
+        last = self._is_last(node)
         for check in node.checks:
             if check.keys and check.removes_rows:
                 return f"{node.name}: {check.id} takes rows out by what stands in others"
@@ -224,10 +272,23 @@ class _Segment:
                 return f"{node.name}: {check.id} compares nested values"
         return None
 
+    def _against_groups(self, node: Node) -> str | None:
+        """Return what in a gate behind groups needs rows that are not in the output."""
+        for check in node.checks:
+            if node.name != self.segment.node:
+                return f"{node.name}: {check.id} judges rows that are not all in the output"
+            if check.removes_rows or check.repair is not None:
+                return f"{node.name}: {check.id} takes rows out, or changes them"
+        return None
+
     def _is_hashed(self, check: Check, node: Node) -> bool:
         """Whether the rows that a check of keys compares are not all in the output, as it compares them."""
         changes = any(c.action == "drop" or c.repair is not None for c in node.checks)
-        return bool(check.keys) and (changes or node.name != self.segment.node)
+        return bool(check.keys) and (changes or not self._is_last(node))
+
+    def _is_last(self, node: Node) -> bool:
+        """Whether the rows that a node's gate lets go on are those of the output."""
+        return node.name == self.segment.node and self.output is not None
 
 
 def _looked_up(node: Node) -> tuple[str, ...]:

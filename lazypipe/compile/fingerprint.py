@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +30,7 @@ from lazypipe.spec.types import dtype_name
 from lazypipe.sql import empty
 from lazypipe.storage.shape import refitted
 
-__all__ = ["pipeline_fingerprints", "same_rules"]
+__all__ = ["carried", "pipeline_fingerprints", "same_rules"]
 
 
 def pipeline_fingerprints(parts: Parts, rules: Callable[[str], Sequence[Check]]) -> dict[str, Fingerprint]:
@@ -57,6 +57,42 @@ def same_rules(one: Sequence[Check], other: Sequence[Check]) -> bool:
     return [*map(_arguments, one)] == [*map(_arguments, other)]
 
 
+def carried(nodes: Mapping[str, Node], cut: tuple[str, int], to: str, columns: Iterable[str]) -> dict[str, str] | None:
+    """Return under which names a node's rows hold columns, value by value, that there are after a step further up.
+
+    Parameters
+    ----------
+    cut
+        The stage and the number of its step.
+    to
+        That stage, or one that is made of it row by row.
+
+    Returns
+    -------
+    dict or None
+        The column there by the column after the step; None if one of them is not kept as it is.
+    """
+    path = [to]
+    while path[-1] != cut[0]:
+        path.append(nodes[path[-1]].inputs[0])
+    schema = nodes[cut[0]].schemas[cut[1]]
+    state = State(digest("after"), {c: digest("after", c) for c in schema}, digest("after", "order"))
+    start = cut[1] + 1
+    for name in reversed(path):
+        node = nodes[name]
+        leaves = {n: _unknown(n, nodes[n].schema) for n in node.inputs}
+        state = _through(node, nodes, state, leaves, start).only(node.schema)
+        start = 0
+    names = {digest_: name for name, digest_ in state.columns.items()}
+    found = {c: names.get(digest("after", c)) for c in columns}
+    return {c: n for c, n in found.items() if n is not None} if None not in found.values() else None
+
+
+def _unknown(name: str, schema: pl.Schema) -> State:
+    """Return the state of rows of which nothing is known but who they are."""
+    return State(digest("any", name), {c: digest("any", name, c) for c in schema}, digest("any", name, "order"))
+
+
 def _fingerprint(node: Node, rules: Sequence[Check], states: Mapping[str, State]) -> Fingerprint:
     state = states[node.name]
     columns = {c: digest(dtype_name(t), state.columns[c]) for c, t in node.schema.items()}
@@ -75,13 +111,17 @@ def _ahead(parts: Parts, node: Node, states: Mapping[str, State]) -> State:
     """Return what is known of a node's rows ahead of its gate."""
     if node.source is not None:
         return _source(node.source)
-    state = states[node.inputs[0]]
     leaves = {n: states[n] for n in node.inputs}
-    for (operation, scope), stub in zip(node.steps, node.stubs, strict=True):
+    return _through(node, parts.nodes, states[node.inputs[0]], leaves)
+
+
+def _through(node: Node, nodes: Mapping[str, Node], state: State, leaves: Mapping[str, State], start: int = 0) -> State:
+    """Return what is known of rows after a stage's steps, from one of them on."""
+    for (operation, scope), stub in zip(node.steps[start:], node.stubs[start:], strict=True):
         state = follow(read_plan(stub, exact=True), {**leaves, HERE: state}, _identity(operation, scope))
     if node.shape is not None:
         shape = node.shape
-        schema = node.schemas[-1] if node.schemas else parts.nodes[node.inputs[0]].schema
+        schema = node.schemas[-1] if node.schemas else nodes[node.inputs[0]].schema
         last = refitted(label(empty(schema).lazy(), HERE), schema, shape)
         state = follow(read_plan(last, exact=True), {HERE: state}, lambda: digest("shape", _arguments(shape)))
     return state

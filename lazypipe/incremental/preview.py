@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.incremental.bound import UNBOUND, Bound
+from lazypipe.incremental.shared import needs_of, state_of
 from lazypipe.incremental.state import State
-from lazypipe.incremental.work import CONSUMED, Work, decide
+from lazypipe.incremental.work import CONSUMED, Work, decide, decide_shared
 from lazypipe.storage.dataset import Dataset
 
 __all__ = ["preview", "status"]
@@ -66,17 +67,39 @@ class _Preview:
         works = {s.name: self.work(s) for s in self.plan.segments if s.output is not None}
         found = []
         for segment in self.plan.segments:
-            users = [s.name for s in self.plan.segments if segment.node in s.reads and works.get(s.name) is not None]
             if segment.output is not None:
                 found.append(self.output(segment, works[segment.name]))
-            elif any(works[u].kind not in ("none", "wait") for u in users):
+                continue
+            users = [s.name for s in self.plan.segments if segment.node in s.reads and self.uses(s, works)]
+            if users:
+                work = self.shared(segment, works)
                 effect = {
-                    "how": "all",
+                    "how": work.kind,
                     "writes": "rows for this run only",
                     "why": f"its rows are needed as files by {', '.join(users)}",
                 }
-                found.append({**self.said(segment, Work("all", "")), **effect})
+                found.append({**self.said(segment, work), **effect})
         return found
+
+    def uses(self, segment: Segment, works: Mapping[str, Work]) -> bool:
+        """Whether a segment would run."""
+        if segment.output is not None:
+            return works[segment.name].kind not in ("none", "wait")
+        return any(self.uses(s, works) for s in self.plan.segments if segment.node in s.reads)
+
+    def shared(self, segment: Segment, works: Mapping[str, Work]) -> Work:
+        """Say what would be read of what is kept for a run only."""
+        if self.plan.inner[segment.node].kind != "units":
+            return Work("all", "")
+
+        def work_of(reader: Segment) -> Work | None:
+            if reader.output is None:
+                return self.shared(reader, works)
+            return None if works[reader.name].why.startswith("depends on") else works[reader.name]
+
+        needs = None if self.full else needs_of(self.plan, segment, work_of)
+        state = state_of(self.plan, segment)
+        return decide_shared(self.plan, segment, self.look, state, needs, run="preview", listed=self.listed)
 
     def look(self, name: str) -> Snapshot:
         if name not in self.snapshots:

@@ -42,6 +42,7 @@ __all__ = [
     "Work",
     "consumed_before",
     "decide",
+    "decide_shared",
     "files_of_units",
     "known_before",
     "with_hashes",
@@ -68,8 +69,9 @@ class Work:
     ``units`` says per source or output what is read of it, where rows are told apart; ``gone`` are the units that leave.
     ``tallies`` are what gates counted of the units that stay, ``figures`` the files with what was kept of them, where the output
     is made of that (``cut``), ``keys`` those with the hashed keys of their rows, by node and check. ``known`` says of all units, as
-    far as they can be read again, where. ``info`` is what the next commit says of all this. ``commit``, if there
-    is one, and its ``version`` are the output's that it builds upon.
+    far as they can be read again, where. ``groups`` are the columns that tell groups apart, with their names in the output, where only
+    those that a change touches are made anew; ``leaving`` are the files with the figures of units that are gone. ``info`` is what the next
+    commit says of all this. ``commit``, if there is one, and its ``version`` are the output's that it builds upon.
 
     ``left`` is how many units are there and are left for later runs, because a run may take no more of them (``Bound``). ``came`` are
     the files that are new or others than they were, whether this run takes them or not; ``went`` is how many are gone.
@@ -84,6 +86,8 @@ class Work:
     tallies: Mapping[str, Mapping[int, Tally]] = field(default=NOTHING, repr=False)
     figures: tuple[DataFile, ...] = field(default=(), repr=False)
     cut: tuple[str, int] | None = None
+    groups: tuple[tuple[str, str], ...] = ()
+    leaving: tuple[DataFile, ...] = field(default=(), repr=False)
     hashed: tuple[tuple[str, str], ...] = ()
     keys: Mapping[tuple[str, str], tuple[DataFile, ...]] = field(default_factory=dict, repr=False)
     known: Mapping[str, Units] = field(default=NOTHING, repr=False)
@@ -297,6 +301,39 @@ def decide(
     return replace(work, commit=commit, version=0 if commit is None else commit.version)
 
 
+def decide_shared(
+    plan: CompiledPipeline,
+    segment: Segment,
+    look: Callable[[str], Snapshot],
+    state: Dataset | None,
+    needs: Mapping[str, Units] | None,
+    *,
+    run: str,
+    listed: int,
+    hashes: dict[FileInfo, str] | None = None,
+) -> Work:
+    """Say what a run reads of a source or stage whose rows several outputs need, and which are kept for that run only.
+
+    Parameters
+    ----------
+    state
+        Where its gates keep what they counted and put aside; None if it has no gates.
+    needs
+        What the outputs need of each source; None for all of it.
+    look, run, listed, hashes
+        As in ``decide``.
+    """
+    commit = None if state is None else state.latest()
+    before = _Before.of(commit, plan.redact("" if state is None else state.uri))
+    known = {} if hashes is None else hashes
+    strategy = plan.inner[segment.node]
+    decision = _Decision(
+        plan, segment, strategy, commit, before, look, run, listed, known, UNBOUND, full=False, judge_again=True
+    )
+    work = decision.part(needs, judged=state is not None)
+    return replace(work, commit=commit, version=0 if commit is None else commit.version)
+
+
 def consumed_before(outputs: Mapping[str, Output], source: str) -> tuple[ConsumedFile, ...]:
     """Return the files of a source that outputs were made of, as they were then."""
     found: dict[ConsumedFile, None] = {}
@@ -425,25 +462,71 @@ class _Decision:
             new, gone = self._difference(driving, reused)
         said = "; ".join(str(leaf) for leaf in driving if leaf.is_news or self._moved(leaf, reused))
         left = sum(len(leaf.left) for leaf in driving)
+        info = self._info(plan, fixed, driving, reused, generation, anew=False)
+        return replace(self._changed(said, self._reading(driving, new), gone, reused, driving, info), left=left)
+
+    def part(self, needs: Mapping[str, Units] | None, *, judged: bool) -> Work:
+        """Return the work of reading what is needed, and with gates what these have not judged yet; or all, where that must be."""
+        fixed = [self._leaf(n) for n in self.strategy.fixed] if judged else []
+        driving = [self._leaf(n) for n in self.strategy.driving]
+        kept = needs is not None and judged and self._follows(fixed, driving)
+        units = self._units(driving, keep=kept, anew=not kept)
+        if needs is not None and (kept or not judged):
+            units = {n: self._renewed(of, needs[n], judged=judged) for n, of in units.items()}
+        plan = self.plan.fingerprints()[self.segment.node]
+        info = self._info(plan, fixed, driving, units, self.run, anew=not kept) if judged else {}
+        if needs is None or not kept:
+            kind: Literal["all", "units"] = "all" if needs is None or judged else "units"
+            return Work(kind, "", self._reading(driving, units), hashed=self.strategy.hashed, info=info)
+        new, gone = self._difference(driving, units)
+        if any(leaf.tagged and not needs[leaf.name].wanted <= {*new[leaf.name].values()} for leaf in driving):
+            return self.part(None, judged=True)  # these rows were judged under the very unit that they have now
+        return self._changed("", self._reading(driving, new), gone, units, driving, info)
+
+    def _follows(self, fixed: list[_Leaf], driving: list[_Leaf]) -> bool:
+        """Whether rows that were judged before would be judged in the same way now."""
+        if self.before is None or self.before.layout != self._layout():
+            return False
+        if not self.plan.fingerprints()[self.segment.node].changes(self.before.fingerprint).same:
+            return False
+        news = any(n.is_news for n in fixed) or any(n.changes is None or self._is_remade(n) for n in driving)
+        return not news and not any(self.plan.looks_at_the_clock(n) for n in self._judged())
+
+    def _renewed(self, units: dict[str, int], needs: Units, *, judged: bool) -> dict[str, int]:
+        """Return the units of files, where those that are read again get others; without gates, of just these."""
+        if needs.wanted:
+            return {f: u for f, u in units.items() if judged or u in needs.wanted}
+        again = {f: unit_of(f, self.run) for f in units if f in needs.files}
+        return {**units, **again} if judged else again
+
+    def _changed(
+        self,
+        said: str,
+        reading: Mapping[str, Units],
+        gone: frozenset[int],
+        units: Mapping[str, dict[str, int]],
+        driving: list[_Leaf],
+        info: Mapping[str, Any],
+    ) -> Work:
+        """Return the work of reading some units, with what is kept of the others."""
+        before = self.before
         assert before is not None
         tallies = {n: {u: t for u, t in from_columns(c).items() if u not in gone} for n, c in before.tallies.items()}
-        info = self._info(plan, fixed, driving, reused, generation, anew=False)
-        live = {u for of in reused.values() for u in of.values()}
-        figures = tuple(f for f in before.figures if not live.isdisjoint(f.units))
-        keys = {k: tuple(f for f in files if not live.isdisjoint(f.units)) for k, files in before.keys.items()}
+        live = {u for of in units.values() for u in of.values()}
         return Work(
             "units",
             said,
-            self._reading(driving, new),
+            reading,
             gone,
             tallies,
-            figures,
+            tuple(f for f in before.figures if not live.isdisjoint(f.units)),
             self.strategy.cut,
-            self.strategy.hashed,
-            keys,
-            self._readable(driving, reused),
-            info,
-            left=left,
+            groups=self.strategy.keys,
+            leaving=tuple(f for f in before.figures if not gone.isdisjoint(f.units)),
+            hashed=self.strategy.hashed,
+            keys={k: tuple(f for f in files if not live.isdisjoint(f.units)) for k, files in before.keys.items()},
+            known=self._readable(driving, units),
+            info=info,
         )
 
     def _is_renamed(self, before: _Before, leaves: set[str]) -> bool:
@@ -488,13 +571,13 @@ class _Decision:
         left = {leaf.name: len(leaf.left) for leaf in driving if leaf.left}
         said += [f"{n}: {_left(k)}" for n, k in left.items()]
         info = self._info(plan, fixed, driving, units, generation, anew=True)
-        reading, hashed = self._reading(driving, units), self.strategy.hashed
         return Work(
             "all",
             "; ".join([why, *said]),
-            reading,
+            self._reading(driving, units),
             cut=self.strategy.cut,
-            hashed=hashed,
+            groups=self.strategy.keys,
+            hashed=self.strategy.hashed,
             info=info,
             left=sum(left.values()),
         )
@@ -774,8 +857,8 @@ class _Decision:
     # what the next commit says
 
     def _layout(self) -> str:
-        assert self.segment.output is not None
-        by, prints = self.plan.outputs[self.segment.output].partition_by, self.plan.fingerprints()
+        by = () if self.segment.output is None else self.plan.outputs[self.segment.output].partition_by
+        prints = self.plan.fingerprints()
         nodes = self.plan.nodes
         closing = [n for n in self.segment.nodes if closes(nodes[n]) is not None]
         waited = [[n, s.watermark.closing] for c in closing for n, s in waited_for(nodes, c).items() if s.watermark]

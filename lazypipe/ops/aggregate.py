@@ -77,7 +77,7 @@ class Aggregate(Operation):
         by = list(dict.fromkeys(self.by))
         each = table.frame.group_by([*by, *table.extra]).agg(e.alias(n) for n, e in parts.items())
         exprs = [e.alias(n) for n, e in merged.items()]
-        return Fold(each, lambda rows: rows.group_by(by).agg(exprs) if by else rows.select(exprs))
+        return Fold(each, lambda rows: rows.group_by(by).agg(exprs) if by else rows.select(exprs), tuple(by))
 
 
 def figure(place: int) -> str:

@@ -56,11 +56,13 @@ class Fold:
     """An operation on all rows in two steps: on parts of the rows, and on what came of the parts.
 
     ``partial`` has one or more rows for each part, and the columns by which parts are told apart; ``merge`` takes such rows, of
-    any parts, and gives what the operation gives of all of their rows.
+    any parts, and gives what the operation gives of all of their rows. ``by`` are the columns of both that tell groups apart: each row
+    after it is made of one group, and those of a group are in all of its figures.
     """
 
     partial: pl.LazyFrame
     merge: Callable[[pl.LazyFrame], pl.LazyFrame]
+    by: tuple[str, ...] = ()
 
 
 class Operation(Arguments):

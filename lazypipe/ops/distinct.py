@@ -61,4 +61,5 @@ class Distinct(Operation):
             return None
         within = replace(self, columns=(*(self.columns or table.schema), *table.extra))
         listed = Table(table.frame, pl.Schema({**table.schema, **dict.fromkeys(table.extra, pl.UInt64())}))
-        return Fold(within.lower(listed, scope), lambda rows: self.lower(Table(rows, table.schema), scope))
+        by = self.columns or tuple(table.schema)
+        return Fold(within.lower(listed, scope), lambda rows: self.lower(Table(rows, table.schema), scope), by)

@@ -112,8 +112,13 @@ class Window(Operation):
         whole = groups.fold(rows, scope)
         if figures is None or whole is None:
             return None
-        merge = whole.merge
-        return Fold(figures.partial, lambda rows: self._named(merge(_spread(rows, parts)), parts))
+        merge, partial = whole.merge, figures.partial
+        by: tuple[str, ...] = ()
+        if len(parts) == 1 and parts[0].overlap == 1 and not _is_nanoseconds(table.schema[self.time]):
+            # where a window begins tells it apart, in figures as in windows
+            partial = partial.with_columns(parts[0].start(pl.col(_slices(parts)[0])).alias(START))
+            by = (*dict.fromkeys(self.by), START)
+        return Fold(partial, lambda rows: self._named(merge(_spread(rows, parts)), parts), by)
 
     def _windows(self, table: Table, scope: Scope) -> tuple[Windows, ...]:
         """Check all arguments, and return the windows of each ``every``."""
@@ -177,6 +182,11 @@ def refuse_outside(late: str, emit: str, scope: Scope) -> None:
         raise scope.fault(what, "write late: update, and check the rule late", "late")
     if emit != "each_run":
         raise scope.fault("windows are closed by the runs of a pipeline, and this is none", "remove emit", "emit")
+
+
+def _is_nanoseconds(dtype: pl.DataType) -> bool:
+    """Whether two windows may begin at the same time, because it is the last that the type reaches."""
+    return isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns"
 
 
 def _slices(parts: Sequence[Windows]) -> tuple[str, ...]:

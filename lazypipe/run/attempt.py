@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -20,10 +20,11 @@ from lazypipe.gates import Check
 from lazypipe.gates.alone import settle
 from lazypipe.gates.report import GateReport
 from lazypipe.gates.rule import PREVIOUS
-from lazypipe.gates.tally import to_columns
+from lazypipe.gates.tally import Tally, to_columns
 from lazypipe.gates.tap import Tap
 from lazypipe.gates.uniqueness import TIMES_COLUMN, repeated
 from lazypipe.incremental.arrivals import with_times
+from lazypipe.incremental.shared import Shared, state_of
 from lazypipe.incremental.work import CONSUMED, Work, with_hashes
 from lazypipe.plan.executed import Executed
 from lazypipe.plan.reader import Capture
@@ -32,14 +33,15 @@ from lazypipe.run.aside import Quarantine
 from lazypipe.run.blame import explain_failure
 from lazypipe.run.context import Run
 from lazypipe.run.corrupt import files_set_aside
-from lazypipe.run.figures import Kept
-from lazypipe.run.query import FIGURES, Query
+from lazypipe.run.groups import Groups
+from lazypipe.run.query import FIGURES, Query, without_units
 from lazypipe.run.result import SegmentResult
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset, count_units, find_odd, scan_files
 from lazypipe.storage.log import KEPT, Commit, DataFile
 from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink, ExportSink, Written
+from lazypipe.storage.tiers import ROWS
 
 __all__ = ["Attempt"]
 
@@ -58,8 +60,10 @@ class Attempt:
         self.number = number
         self.output = self.plan.outputs[segment.output] if segment.output else None
         self.target = self.output.to if self.output else str(run.folder / segment.name)
-        self.query = Query(run, segment, number, work, self._dataset() if self.output else None)
-        self.figures = Kept(Dataset(self.target, self.output.storage_options if self.output else None), work)
+        self.state = state_of(run.plan, segment)
+        self.query = Query(run, segment, number, work, self._dataset() if self.output else self.state)
+        self.groups: Groups | None = None
+        self.untouched: tuple[Tally, ...] = ()
         self.staged: list[DatasetSink | ExportSink] = []
         self.asides: list[Quarantine] = []
         self.published = False
@@ -91,30 +95,35 @@ class Attempt:
         sink, written = self._lay_out(sink, written, time.perf_counter() - begun)
         hashes = self._hashing(sink, written)
         self._measure(sink, written)
+        self._count_groups()
         self.ended = True
         # before anything is judged by the rows of another run
         self._refuse_conflict(expected)
         self._audit_gates(written)
         earlier = self._rewrite(sink)
         commit = self._publish(sink, written, earlier, expected, hashes)
-        if commit is not None:
+        if commit is not None and self.output is not None:
             self.all.published.setdefault(self.segment.node, (self._dataset(), commit))
         gates = self.reports()  # while it is still known that rows carry their units
-        rows = self._frame_of_files(sink, written) if commit is None else self._dataset().scan(commit)
+        seen = self.output is not None and commit is not None
+        rows = self._dataset().scan(commit) if seen and commit is not None else self._frame_of_files(sink, written)
         self.all.kept.setdefault(self.segment.node, rows)
-        now: Commit | Written = written if commit is None else commit
+        if self.output is None and self.work.told_apart:
+            schema = self.plan.nodes[self.segment.node].schema
+            self.all.shared[self.segment.node] = Shared(self.target, written.files, schema, self.work.units)
+        now: Commit | Written = commit if seen and commit is not None else written
         return SegmentResult(
             self.segment.name,
             "done",
             self.segment.output,
             uri=self.plan.redact(self.target) if self.output else None,
-            version=None if commit is None else commit.version,
+            version=commit.version if seen and commit is not None else None,
             rows=now.rows,
             bytes=now.bytes,
             files=len(now.files),
             written=written.rows,
             left=self.work.left,
-            why=self.work.why or None,
+            why="; ".join([self.work.why, *([str(self.groups)] if self.groups is not None else [])]) or None,
             seconds=time.perf_counter() - started,
             gates=gates,
             counts=dict(self.query.counters),
@@ -134,31 +143,62 @@ class Attempt:
         written = sink.write(query.rows(), self.capture)
         query.counted()
         query.complete_gates()
-        if self.work.hashed:
-            self.figures.note_keys(query.taps, query.with_units, self._prefix(f"{suffix}k"))
+        if self.work.hashed and query.beside is not None:
+            query.beside.note_keys(query.taps, query.with_units, self._prefix(f"{suffix}k"))
+        if self.groups is not None:
+            self.groups.leave_out(self._prefix(f"{suffix}g"))
+            if not written.rows:
+                sink.discard()
+                return sink, Written(())
         if not self.work.told_apart:
             return sink, written
         if written.rows == 0:
             sink.discard()
             return sink, Written(())
-        schema, options = self.plan.nodes[self.segment.node].schema, self._dataset().storage_options
+        schema = self.plan.nodes[self.segment.node].schema
+        options = self.output.storage_options if self.output else {}
         by = self.output.partition_by if self.output else ()
         return sink, Written(count_units(self.target, written.files, schema, by, options))
 
     def _write_figures(self, suffix: str) -> None:
         """Write what is kept of each unit that this run reads, where the output is made of that."""
-        capture = Capture()
-        self.query.figures = self.figures.write(self.query.partial(), self._prefix(suffix), capture)
+        capture, query = Capture(), self.query
+        assert query.beside is not None
+        partial = query.partial()
+        query.within = without_units(partial.collect_schema())
+        query.figures = query.beside.write(partial, self._prefix(suffix), capture)
         self.beneath = Executed(FIGURES, capture)
         self.query.counted()
+        if self.work.groups and self.work.kind == "units":
+            self.groups = self._touched(query.within)
+            query.touched = None if self.groups is None else self.groups.touched
+
+    def _touched(self, schema: pl.Schema) -> Groups | None:
+        """Return the groups that came, changed or went; None if these are so many that all are better made anew."""
+        work, commit, beside = self.work, self.work.commit, self.query.beside
+        assert commit is not None
+        assert beside is not None
+        if self.plan.nodes[self.segment.node].checks and self._reported() is None:
+            return None
+        by = [name for name, _ in work.groups]
+        parts = [beside.scan(self.query.figures, schema, work.live), beside.scan(work.leaving, schema, work.gone)]
+        touched = pl.concat(p.select(by) for p in parts).unique().collect(engine="streaming")
+        if 2 * touched.height > commit.rows:
+            return None
+        return Groups(self._dataset(), commit, work, touched)
+
+    def _reported(self) -> dict[str, Any] | None:
+        """Return what the gate of the output found, as the commit that this run builds upon says."""
+        commit = self.work.commit
+        reports = [] if commit is None else commit.info.get("gates", ())
+        return next((r for r in reports if r["node"] == self.segment.node), None)
 
     def _prefix(self, suffix: str) -> str:
         return f"{self.all.id}-{self.number:03}{suffix}"
 
     def _current_version(self) -> int:
-        if self.output is None or self.output.format != "dataset":
-            return 0
-        latest = self._dataset().latest()
+        kept = self.state if self.output is None else self._dataset() if self.output.format == "dataset" else None
+        latest = None if kept is None else kept.latest()
         return latest.version if latest else 0
 
     def _stands(self, expected: int) -> bool:
@@ -208,8 +248,9 @@ class Attempt:
             made: DatasetSink | ExportSink = DatasetSink(self.target, prefix, options=_SPILL)
         elif self.output.format == "dataset":
             layout = None if self.choice is None else self.choice.layout
-            options = self.output.storage_options
-            made = DatasetSink(self.target, prefix, self.output.partition_by, options, layout=layout)
+            rows = ROWS if self.work.groups else None
+            by, options = self.output.partition_by, self.output.storage_options
+            made = DatasetSink(self.target, prefix, by, options, layout=layout, most_rows=rows)
         else:
             made = ExportSink(self.target, self.output.format, prefix, self.output.storage_options)
         self.staged.append(made)
@@ -226,7 +267,7 @@ class Attempt:
         """Count repeated keys; return whether the rows must be written again, because it matters which ones repeat."""
         again = False
         for name, tap in self.query.taps.items():
-            if self.work.kind == "units" and self.query.unit(name):
+            if self.work.kind == "units" and (self.query.unit(name) or self._by_groups(name)):
                 continue
             checks = [c for c in self.plan.nodes[name].checks if (name, c.id) not in self.query.known]
             known = settle(tap, checks, partial(self.query.plain, name, before_gate=True))
@@ -288,13 +329,12 @@ class Attempt:
     def _measure(self, sink: DatasetSink | ExportSink, written: Written) -> None:
         """Judge the checks of whole frames, over the rows that go on; those of the segment's own node are on disk by now."""
         for name, tap in self.query.taps.items():
+            part = self.work.kind == "units" and (bool(self.query.unit(name)) or self._by_groups(name))
             on_disk = name == self.segment.node and isinstance(sink, DatasetSink)
             rows = partial(self._published_rows, sink, written) if on_disk else partial(self.query.plain, name)
             for check in self.plan.nodes[name].checks:
-                if check.keys and self.work.kind == "units" and self.query.unit(name):
-                    hashed = (name, check.id) in self.work.hashed
-                    found = self._count_hashed(name, check) if hashed else self._count_repeated(check, tap, rows())
-                    tap.count_keys(check, found)
+                if check.keys and part:
+                    tap.count_keys(check, self._count_keys(name, check, tap, rows))
                 if check.measure is not None:
                     frames = {n: self.query.plain(n) for n in check.measure.frames if n != PREVIOUS}
                     commit = self._dataset().latest() if self._is_published(name) else None
@@ -305,16 +345,40 @@ class Attempt:
                         rows,
                         frames,
                         self._history(name, check),
-                        ask=self.work.kind == "units" and bool(self.query.unit(name)),
+                        ask=part,
                     )
 
     def _published_rows(self, sink: DatasetSink | ExportSink, written: Written) -> pl.LazyFrame:
         """Return all rows that the output will have."""
         rows = self._frame_of_files(sink, written)
+        if self.groups is not None:
+            return pl.concat([self.groups.others(), rows])
         commit = self._dataset().latest() if self.work.adds_units else None
         if commit is None:
             return rows
         return pl.concat([self._dataset().scan(commit, only=commit.units - self.work.gone), rows])
+
+    def _by_groups(self, name: str) -> bool:
+        """Whether a gate sees only rows of groups that are touched."""
+        return self.groups is not None and name == self.segment.node
+
+    def _count_keys(self, name: str, check: Check, tap: Tap, rows: Callable[[], pl.LazyFrame]) -> int:
+        """Return how many of all rows have a key that repeats, where this run sees some of them only."""
+        if (name, check.id) in self.work.hashed:
+            return self._count_hashed(name, check)
+        if self.groups is None:
+            return self._count_repeated(check, tap, rows())
+        within = {*self.groups.names} <= {*check.keys}
+        if within and self._had_failed(name, check) == 0 and tap.trackers[check.id].count() == 0:
+            return 0  # rows of other groups have other keys
+        keys = repeated(rows(), check.keys, check.where).collect(engine="streaming")
+        return int(keys[TIMES_COLUMN].sum())
+
+    def _had_failed(self, name: str, check: Check) -> int | None:
+        """Return how many rows violated a check, as the commit says that this run builds upon."""
+        commit = self.work.commit
+        reports = [] if commit is None else [r for r in commit.info.get("gates", ()) if r["node"] == name]
+        return next((c["failed"] for r in reports for c in r["checks"] if c["id"] == check.id), None)
 
     def _count_repeated(self, check: Check, tap: Tap, good: pl.LazyFrame) -> int:
         """Return how many of all rows have a key that repeats: those that went on, now and before, and those put aside."""
@@ -331,15 +395,13 @@ class Attempt:
 
     def _count_hashed(self, name: str, check: Check) -> int:
         """Return how many of all rows have a key that repeats, where hashes of keys are kept of those read before."""
-        commit = self.work.commit
-        assert commit is not None
-        reports = [r for r in commit.info.get("gates", ()) if r["node"] == name]
-        clean = [c["failed"] for r in reports for c in r["checks"] if c["id"] == check.id] == [0]
+        assert self.query.beside is not None
+        clean = self._had_failed(name, check) == 0
 
         def rows(work: Work) -> pl.LazyFrame:
             return self.query.instead(work).plain(name, before_gate=True)
 
-        return self.figures.repeats(name, check, self.plan.nodes[name].schema, rows, clean=clean)
+        return self.query.beside.repeats(name, check, self.plan.nodes[name].schema, rows, clean=clean)
 
     def _is_published(self, name: str) -> bool:
         return name == self.segment.node and self.output is not None and self.output.format == "dataset"
@@ -356,6 +418,13 @@ class Attempt:
                     found += [c.get("value") for c in report["checks"] if c["id"] == check.id]
         return found
 
+    def _count_groups(self) -> None:
+        """Take the rows of groups that are not touched into account, as they were counted before."""
+        tap, report = self.query.taps.get(self.segment.node), self._reported()
+        if self.groups is not None and tap is not None and report is not None:
+            node = self.plan.nodes[self.segment.node]
+            self.untouched = self.groups.earlier(report, node.checks, node.schema, self.query.lookup)
+
     def _audit_gates(self, written: Written) -> None:
         reports = self.reports()
         for report in reports:
@@ -368,7 +437,11 @@ class Attempt:
         """Return what the gates found; nothing until all of their rows have been seen."""
         if not self.ended:
             return ()
-        earlier = {n: t.values() for n, t in self.work.tallies.items() if self.query.unit(n)}
+        earlier: dict[str, Iterable[Tally]] = {
+            n: t.values() for n, t in self.work.tallies.items() if self.query.unit(n)
+        }
+        if self.untouched:
+            earlier[self.segment.node] = self.untouched
         return tuple(t.report(name, earlier.get(name, ())) for name, t in self.query.taps.items())
 
     # publish
@@ -435,8 +508,49 @@ class Attempt:
             self.all.recorder.written[self.segment.name] = files
             return None
         if self.output is None:
-            return None
+            return self._keep_state()
         schema = self.plan.nodes[self.segment.node].schema
+        info = self._said()
+        beside = self.query.beside
+        assert beside is not None
+        figures = (*self._merged_figures(), *self.query.figures)
+        keys = self._note_keys(info)
+        mode = self.output.mode if earlier is None else "replace"
+        commit = self._dataset().commit(
+            files,
+            schema,
+            run=self.all.id,
+            time=self.all.now,
+            mode="change" if self.work.adds_units or self.groups is not None else mode,
+            partition_by=self.output.partition_by,
+            info=info,
+            expected=expected,
+            tagged=self.work.told_apart,
+            gone=self.work.gone if self.work.told_apart else (),
+            figures=(*figures, *keys),
+            without=worn,
+        )
+        self.all.recorder.written[self.segment.name] = files
+        return commit
+
+    def _keep_state(self) -> Commit | None:
+        """Commit what gates have counted of rows that are kept for this run only, where they see just some of them."""
+        if self.state is None:
+            return None
+        info = self._said()
+        keys = self._note_keys(info)
+        return self.state.commit(
+            (),
+            self.plan.nodes[self.segment.node].schema,
+            run=self.all.id,
+            time=self.all.now,
+            info=info,
+            expected=self.work.version or 0,
+            figures=keys,
+        )
+
+    def _said(self) -> dict[str, Any]:
+        """Return what a commit says of its making."""
         info = {
             "gates": [r.to_dict() for r in self.reports()],
             **self.query.tags(self.segment.node),
@@ -458,30 +572,20 @@ class Attempt:
                 **with_times(with_hashes(self.work.info, known), counted),
                 "tallies": self._tallies(),
             }
-        keys = self.figures.merge_keys(self._prefix("m"))
-        if keys:
-            info[CONSUMED]["keys"] = [[n, c, [f.path for f in files]] for (n, c), files in keys.items()]
         if self._is_sorted():
             info["ordered"] = True  # files that are put together later must stay in their order
         if self.chosen and self.choice is not None:
             info[KEPT] = dict(self.choice.said)
-        mode = self.output.mode if earlier is None else "replace"
-        commit = self._dataset().commit(
-            files,
-            schema,
-            run=self.all.id,
-            time=self.all.now,
-            mode="change" if self.work.adds_units else mode,
-            partition_by=self.output.partition_by,
-            info=info,
-            expected=expected,
-            tagged=self.work.told_apart,
-            gone=self.work.gone if self.work.told_apart else (),
-            figures=(*self.work.figures, *self.query.figures, *chain.from_iterable(keys.values())),
-            without=worn,
-        )
-        self.all.recorder.written[self.segment.name] = files
-        return commit
+        return info
+
+    def _note_keys(self, info: dict[str, Any]) -> tuple[DataFile, ...]:
+        """Return the files with hashed keys that the next version is made of, and say in it which is which."""
+        beside = self.query.beside
+        assert beside is not None
+        keys = beside.merge_keys(self._prefix("m"))
+        if keys:
+            info[CONSUMED]["keys"] = [[n, c, [f.path for f in files]] for (n, c), files in keys.items()]
+        return tuple(chain.from_iterable(keys.values()))
 
     def _progress(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return what the commit says of how far event time is, where windows of the output wait for it."""
@@ -490,7 +594,12 @@ class Attempt:
 
     def _compact(self, sink: DatasetSink | ExportSink) -> tuple[tuple[DataFile, ...], frozenset[str]]:
         """Write those rows once more whose file would hold more dead than live ones; return files, and what they replace."""
-        commit = self._dataset().latest() if self.work.adds_units else None
+        if self.groups is not None:
+            assert isinstance(sink, DatasetSink)
+            merged, gone = self.groups.merge(sink)
+            made = (*self.groups.rewrite.files, *merged)
+            return self._hashing(sink, Written(made))(), gone | self.groups.rewrite.without
+        commit = self._dataset().latest() if self.work.adds_units and self.output is not None else None
         worn = () if commit is None else self._dataset().worn(commit, self.work.gone)
         if commit is None or not worn:
             return (), frozenset()
@@ -511,6 +620,15 @@ class Attempt:
         )
         return self._hashing(again, Written(counted))(), frozenset(f.path for f in worn)
 
+    def _merged_figures(self) -> tuple[DataFile, ...]:
+        """Return the files with figures of units that stay, small ones merged."""
+        if self.work.cut is None or not self.work.figures:
+            return ()
+        assert self.query.beside is not None
+        schema = self.query.within
+        by = [name for name, _ in self.work.groups]
+        return self.query.beside.merged(self.work.figures, schema, by, self._prefix("m"))
+
     def _tallies(self) -> dict[str, Any]:
         """Return what each gate has counted of each unit, in this run and before."""
         numbers = self.work.numbers
@@ -529,6 +647,7 @@ class Attempt:
         nodes = {n: self.plan.nodes[n] for n in (*self.segment.lookups, *self.segment.nodes)}
         snapshots = {n: s for n, s in self.query.snapshots.items() if n in nodes}
         redacted = self.plan.redact(self.target)
+        self.query.touched = None  # figures of this run are taken away by now
         found = explain_failure(error, nodes, snapshots, self.query.plain, self.plan.pipeline.origin, redacted)
         if found is not error:
             found.__cause__ = error
@@ -538,6 +657,9 @@ class Attempt:
         """Take away files that were written and not published; what cannot be removed is left to vacuum."""
         if self.published:
             return
-        for sink in (*self.staged, *self.figures.staged, *(s for a in self.asides for s in a.staged)):
+        if self.groups is not None:
+            self.groups.discard()
+        beside = self.query.beside.staged if self.query.beside is not None else ()
+        for sink in (*self.staged, *beside, *(s for a in self.asides for s in a.staged)):
             with suppress(Exception):
                 sink.discard()

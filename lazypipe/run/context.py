@@ -12,6 +12,7 @@ import polars as pl
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.sources import Snapshot
 from lazypipe.incremental.bound import UNBOUND, Bound
+from lazypipe.incremental.shared import Shared
 from lazypipe.run.arrival import Extents, arrived
 from lazypipe.run.backfill import TimeRange, within
 from lazypipe.run.corrupt import admitted
@@ -45,6 +46,7 @@ class Run:
     bound: Bound = UNBOUND
     patient: bool = False
     kept: dict[str, pl.LazyFrame] = field(default_factory=dict)
+    shared: dict[str, Shared] = field(default_factory=dict)
     published: dict[str, tuple[Dataset, Commit]] = field(default_factory=dict)
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
     checked: set[FileInfo] = field(default_factory=set)

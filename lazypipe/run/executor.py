@@ -23,7 +23,8 @@ from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import GateError, Interrupted, LazypipeError, first_line
 from lazypipe.gates.report import GateReport
 from lazypipe.incremental.bound import UNBOUND, Bound
-from lazypipe.incremental.work import Work, decide
+from lazypipe.incremental.shared import needs_of, state_of
+from lazypipe.incremental.work import Work, decide, decide_shared
 from lazypipe.records.emitter import Emitter
 from lazypipe.records.record import Records
 from lazypipe.records.transport import Transport
@@ -231,12 +232,44 @@ class _Execution:
         if work.kind in ("none", "wait"):
             self.results.append(self._idle(segment, work, started))
             return
-        for name in self._read(segment, by_node):
-            inner = by_node[name]
-            if inner.output is None and name not in self.run.kept and inner.name not in {r.name for r in self.results}:
-                self.results.append(self.run_one(inner, Work("all", "")))
-                self.record(done=False)
+        try:
+            for name in self._read(segment, by_node):
+                inner, ran = by_node[name], {r.name for r in self.results}
+                if inner.output is None and name not in self.run.kept and inner.name not in ran:
+                    self.results.append(self.run_one(inner, self.shared(inner)))
+                    self.record(done=False)
+                    work = self.decide(segment)  # without files that were set aside
+        except LazypipeError as error:
+            self.results.append(self._ended(segment, "error", error, started))
+            return
+        if work.kind in ("none", "wait"):
+            self.results.append(self._idle(segment, work, started))
+            return
         self.results.append(self.run_one(segment, work))
+
+    def shared(self, segment: Segment) -> Work:
+        """Say what is read of what is kept for this run only, so that all who need it have what they need."""
+        run = self.run
+        if run.plan.inner[segment.node].kind != "units":
+            return Work("all", "")
+        needs = None if run.full else needs_of(run.plan, segment, self._work_of)
+        state, now = state_of(run.plan, segment), time.time_ns()
+        return decide_shared(run.plan, segment, run.look, state, needs, run=run.id, listed=now, hashes=run.hashes)
+
+    def _work_of(self, segment: Segment) -> Work | None:
+        """Return the work of a segment that may still run in this run; None if it cannot be told yet."""
+        by_node = {s.node: s for s in self.run.plan.segments if s.nodes}
+        if segment.output is None:
+            return self.shared(segment)
+        if segment.node not in self._needed() or segment.name in {r.name for r in self.results}:
+            return Work("none", "")
+        above = [n for n in self._read(segment, by_node) if by_node[n].output is not None]
+        if any(n not in self.run.kept for n in above):
+            return None
+        try:
+            return self.decide(segment)
+        except LazypipeError:  # told when its turn comes
+            return Work("none", "")
 
     def _read(self, segment: Segment, by_node: Mapping[str, Segment]) -> list[str]:
         """Return the nodes of other segments that a segment reads, those that they read before them."""
@@ -330,10 +363,13 @@ class _Execution:
             result = self._try(attempt, segment, started)
             if result is not None:
                 return result
-            if segment.output is not None:
-                work = self.decide(segment)  # without the files that were set aside
-                if work.kind in ("none", "wait"):
-                    return self._idle(segment, work, started)
+            # without the files that were set aside
+            if segment.output is None:
+                work = self.shared(segment)
+                continue
+            work = self.decide(segment)
+            if work.kind in ("none", "wait"):
+                return self._idle(segment, work, started)
 
     def _try(self, attempt: Attempt, segment: Segment, started: float) -> SegmentResult | None:
         """Return the outcome of one try; None where corrupt files were in its way, and are now set aside."""

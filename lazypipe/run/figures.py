@@ -7,7 +7,7 @@ They are files that the next run reads instead of the rows themselves. Each run 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -16,9 +16,10 @@ from lazypipe.gates.tap import Tap
 from lazypipe.gates.uniqueness import HASH, TIMES_COLUMN, hashed, repeated
 from lazypipe.incremental.work import Work
 from lazypipe.storage.dataset import Dataset, count_units, scan_files
+from lazypipe.storage.keyed import not_ruled_out
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.sink import DatasetSink, Watch
-from lazypipe.storage.tiers import due
+from lazypipe.storage.tiers import ROWS, due
 from lazypipe.storage.units import UNIT
 
 __all__ = ["KEYS", "Kept"]
@@ -38,7 +39,8 @@ class Kept:
 
     def write(self, rows: pl.LazyFrame, prefix: str, capture: Watch | None = None) -> tuple[DataFile, ...]:
         """Write rows that carry their unit; none where there are none."""
-        sink = DatasetSink(self.dataset.figures, prefix, storage_options=self.dataset.storage_options)
+        options = self.dataset.storage_options
+        sink = DatasetSink(self.dataset.figures, prefix, storage_options=options, most_rows=ROWS)
         self.staged.append(sink)
         schema = pl.Schema({n: t for n, t in rows.collect_schema().items() if n != UNIT})
         written = sink.write(rows, capture)
@@ -63,15 +65,19 @@ class Kept:
     ) -> tuple[DataFile, ...]:
         """Return the files with those merged that are due, in the order of some columns; rows that are gone stay behind."""
         live = self.work.live
-        worn = due(files, {u for f in files for u in f.units} - live)
+        worn = due(files, {u for f in files for u in f.units} - live, most=ROWS // 2)
         if not worn:
             return tuple(files)
-        rows = (
-            self.scan(worn, schema, live, tags=True).sort(by, nulls_last=True)
-            if by
-            else self.scan(worn, schema, live, tags=True)
-        )
+        rows = self.scan(worn, schema, live, tags=True)
+        rows = rows.sort(by, nulls_last=True) if by else rows
         return (*(f for f in files if f not in worn), *self.write(rows, prefix))
+
+    def may_hold(self, files: Sequence[DataFile], schema: pl.Schema, keys: pl.DataFrame) -> tuple[DataFile, ...]:
+        """Return the files that no statistics exclude from holding some keys."""
+        assert self.work.commit is not None
+        figures = Dataset(self.dataset.figures, self.dataset.storage_options)
+        commit = replace(self.work.commit, files=tuple(files), schema=schema, partition_by=(), gone=frozenset())
+        return not_ruled_out(figures, commit, keys)
 
     # hashed keys
 
@@ -85,8 +91,8 @@ class Kept:
         """Return all files with hashed keys that the next version is made of."""
         found = {}
         for number, key in enumerate(self.work.hashed):
-            files = (*self.work.keys.get(key, ()), *self.keys.get(key, ()))
-            found[key] = self.merged(files, KEYS, [HASH], f"{prefix}-{number:03}")
+            before = self.merged(self.work.keys.get(key, ()), KEYS, [HASH], f"{prefix}-{number:03}")
+            found[key] = (*before, *self.keys.get(key, ()))
         return found
 
     def repeats(

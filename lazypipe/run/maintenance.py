@@ -31,7 +31,8 @@ def vacuum_pipeline(pipeline: Pipeline, *, keep: int, older_than: timedelta, now
     deleted = []
     faults: list[Fault] = []
     stages = with_late_gates(pipeline, faults).stages
-    datasets = [Dataset(uris.join(state, "quarantine", name)) for name in (*pipeline.sources, *stages)]
+    kept = [(kind, name) for kind in ("quarantine", "shared") for name in (*pipeline.sources, *stages)]
+    datasets = [Dataset(uris.join(state, kind, name)) for kind, name in kept]
     outputs, _ = bind_outputs(pipeline, os.environ, faults)
     audit, _ = bind_audit(pipeline, os.environ, faults)
     if faults:

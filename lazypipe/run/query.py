@@ -28,10 +28,11 @@ from lazypipe.run.arrival import Counter
 from lazypipe.run.blame import join_sides
 from lazypipe.run.closing import Closing
 from lazypipe.run.context import Run
+from lazypipe.run.figures import Kept
 from lazypipe.spec import taps
 from lazypipe.spec.model import Step
 from lazypipe.spec.scope import FAR, Guard, Table, Tally
-from lazypipe.storage.dataset import Dataset, scan_files
+from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.units import UNIT, Units, as_units
 
@@ -44,7 +45,8 @@ FIGURES = "@figures"
 class Query:
     """The frames of one segment in one run, and what was counted while they ran.
 
-    ``figures`` are the files with what was kept of the units that this run reads, where the output is made of that. ``known`` are
+    ``figures`` are the files with what was kept of the units that this run reads, where the output is made of that, and ``within``
+    their columns; only the groups that are ``touched`` are made of them, if they are known. ``known`` are
     keys that stand more than once, per node and check, where the rows are gone through once more because of them. With ``holds``
     the gate of the segment's own node holds back rows whose key may repeat, until all have been seen.
     """
@@ -56,7 +58,10 @@ class Query:
         self.number = number
         self.dataset = dataset
         self.work = work
+        self.beside = None if dataset is None else Kept(dataset, work)
         self.figures: tuple[DataFile, ...] = ()
+        self.within = pl.Schema()
+        self.touched: pl.DataFrame | None = None
         self.snapshots: dict[str, Snapshot] = {}
         self.taps: dict[str, Tap] = {}
         self.counters: dict[str, int] = {}
@@ -64,6 +69,7 @@ class Query:
         self._closing: dict[str, Closing] = {}
         self.known: dict[tuple[str, str], pl.DataFrame] = {}
         self.holds = False
+        self.anew = False
         self._lock = threading.Lock()
         self._short: dict[str, list[int]] = {}
         self._guards: list[tuple[Node, Step, KeyTracker]] = []
@@ -77,13 +83,20 @@ class Query:
         return self.snapshots[name]
 
     def instead(self, work: Work) -> Query:
-        """Return the same query with other work, to ask of rows without counting them."""
+        """Return the same query with other work, to ask of rows without counting them; also of what was not kept for this run."""
         other = Query(self.run, self.segment, self.number, work, self.dataset)
-        for name in (*self.segment.nodes, *self.segment.lookups):
-            source = self.plan.nodes[name].source
-            if source is not None:
-                other.take_snapshot(name, source)
+        other.anew = True
+        left = [self.segment.node, *self.segment.lookups]
+        while left:
+            node = self.plan.nodes[left.pop()]
+            left += node.inputs
+            if node.source is not None and node.name not in other.snapshots:
+                other.take_snapshot(node.name, node.source)
         return other
+
+    def _shared(self, name: str) -> pl.LazyFrame | None:
+        """Return the rows of what is kept for this run only, each with its unit; None if it is read as a whole."""
+        return self.run.shared[name].scan(self.work.units) if name in self.run.shared else None
 
     def begin(self) -> None:
         """Forget what was counted: the rows are gone through once more."""
@@ -103,11 +116,15 @@ class Query:
         node = self.plan.nodes[name]
         inputs = {n: self._table(n) for n in node.inputs}
         ahead = node.steps_over(inputs[node.inputs[0]], inputs, 0, step, *self._watch(node)[:2])
-        return self.with_units(node.fold(ahead, inputs, step).partial)
+        fold = node.fold(ahead, inputs, step)
+        rows = self.with_units(fold.partial)
+        return rows.sort(fold.by, nulls_last=True) if self.work.groups else rows
 
     def rows(self) -> pl.LazyFrame:
         """Return the rows of the output, with the unit of each if the output says it."""
         frame = self.frame(self.segment.node)
+        if self.work.groups:
+            return frame.sort([name for _, name in self.work.groups], nulls_last=True)
         return self.with_units(frame) if self.work.told_apart else frame
 
     def with_units(self, frame: pl.LazyFrame) -> pl.LazyFrame:
@@ -118,6 +135,9 @@ class Query:
         """Return a node's rows as this run computes them: counted, checked, split."""
         units = self.work.units.get(name)
         if name in self.run.kept:
+            shared = self._shared(name)
+            if shared is not None:
+                return taps.label(shared, name)
             if units is None:
                 return taps.label(self.run.kept[name], name)
             dataset, commit = self.run.published[name]
@@ -163,7 +183,10 @@ class Query:
     def plain(self, name: str, *, before_gate: bool = False) -> pl.LazyFrame:
         """Return a node's rows with gates as filters: what to count exactly, or to find a culprit with; what this run reads."""
         units = self.work.units.get(name)
-        if name in self.run.kept and name != self.segment.node:
+        if name in self.run.kept and name != self.segment.node and not (self.anew and name in self.run.shared):
+            shared = self._shared(name)
+            if shared is not None:
+                return shared.drop(UNIT)
             if units is None:
                 return self.run.kept[name]
             dataset, commit = self.run.published[name]
@@ -187,6 +210,8 @@ class Query:
         """Return the column with each row's unit, where rows carry it."""
         while name not in self.work.units:
             inputs = self.plan.nodes[name].inputs
+            if name in self.run.shared and self._shared(name) is not None:
+                return (UNIT,)
             if not inputs or name in self.run.kept or name == (self.work.cut or ("",))[0]:
                 return ()
             name = inputs[0]
@@ -312,21 +337,47 @@ class Query:
 
     def _merged(self, node: Node, step: int) -> pl.LazyFrame:
         """Return a stage's rows, ahead of its gate, from what was kept of each unit, in this run and before."""
-        assert self.dataset is not None
+        assert self.beside is not None
         inputs = {n: self._table(n) if n != node.inputs[0] else self._stub(n) for n in node.inputs}
         ahead = node.steps_over(inputs[node.inputs[0]], {**inputs}, 0, step)
         fold = node.fold(ahead, inputs, step)
         kept = (*self.work.figures, *self.figures)
         within = without_units(fold.partial.collect_schema())
-        options = self.dataset.storage_options
-        rows = scan_files(self.dataset.figures, kept, within, (), options, tagged=True, units=self.work.live)
-        after = Table(fold.merge(taps.label(rows, FIGURES)), node.schemas[step])
+        if self.touched is None:
+            rows = taps.label(self.beside.scan(kept, within, self.work.live), FIGURES)
+        else:
+            files = self.beside.may_hold(kept, within, self.touched)
+            rows = taps.label(self.beside.scan(files, within, self.work.live), FIGURES)
+            those = taps.label(self.touched.lazy(), "touched groups")
+            rows = rows.filter(between(self.touched)).join(those, on=fold.by, how="semi", nulls_equal=True)
+        after = Table(fold.merge(rows), node.schemas[step])
         return node.shaped(node.steps_over(after, inputs, step + 1, len(node.steps), *self._watch(node)))
 
     def _stub(self, name: str) -> Table:
         schema = self.plan.nodes[name].schema
         rows = pl.LazyFrame(schema={**schema, UNIT: pl.UInt64()})
         return Table(rows, schema, (UNIT,))
+
+
+def between(keys: pl.DataFrame) -> pl.Expr:
+    """Return whether a row lies between the least and the most of some keys, which parts of files are skipped by.
+
+    Examples
+    --------
+    >>> pl.DataFrame({"a": [1, 5, 9]}).filter(between(pl.DataFrame({"a": [4, 6]}))).rows()
+    [(5,)]
+    """
+    bounded = [
+        s for s in keys if (s.dtype.is_integer() or s.dtype.is_temporal() or s.dtype == pl.String) and not s.has_nulls()
+    ]
+    return pl.all_horizontal(
+        pl.lit(value=True),
+        *(
+            pl.col(s.name).is_between(pl.lit(s.min(), dtype=s.dtype), pl.lit(s.max(), dtype=s.dtype))
+            for s in bounded
+            if len(s)
+        ),
+    )
 
 
 def without_units(schema: pl.Schema) -> pl.Schema:

@@ -27,7 +27,7 @@ from lazypipe.storage.parquet_ranges import Footer
 from lazypipe.storage.scan import FILE_COLUMN
 from lazypipe.storage.sink import DatasetSink
 
-__all__ = ["Rewrite", "rewrite_without", "rows_with"]
+__all__ = ["Rewrite", "not_ruled_out", "rewrite_without", "rows_with"]
 
 _FEW = 1_000_000
 """Keys that are held in memory; of more, only those that stand in the files that are looked at."""
@@ -84,6 +84,7 @@ def rewrite_without(
     *,
     prefix: str,
     gone: Collection[int] = (),
+    together: bool = True,
 ) -> Rewrite:
     """Write those files of a commit once more that hold any of the keys, without the rows of these keys.
 
@@ -101,6 +102,8 @@ def rewrite_without(
         How the names of the new files begin: the run's id and what else makes it new, such as ``r7-001k``.
     gone
         Units that leave with the same commit, besides those that are gone already.
+    together
+        Whether small files become one, which their statistics then tell less of.
 
     Raises
     ------
@@ -121,7 +124,7 @@ def rewrite_without(
     (1, [2])
     """
     _check(dataset, commit, keys, on)
-    work = _Work(dataset, commit, tuple(on), frozenset(gone), prefix)
+    work = _Work(dataset, commit, tuple(on), frozenset(gone), prefix, together=together)
     try:
         return work.run(keys.select(on))
     except BaseException:
@@ -153,6 +156,11 @@ def rows_with(
     return dataset.scan(seen, tags=tags).join(keys.select(on).unique(), on=[*on], how="semi", nulls_equal=True)
 
 
+def not_ruled_out(dataset: Dataset, commit: Commit, keys: pl.DataFrame) -> tuple[DataFile, ...]:
+    """Return the files of a commit that may hold some keys, as far as folders and footers tell."""
+    return _Work(dataset, commit, tuple(keys.columns), frozenset(), "").possible(commit.files, [keys])
+
+
 def _check(dataset: Dataset, commit: Commit, keys: pl.LazyFrame, on: Sequence[str]) -> None:
     there = keys.collect_schema()
     for name in on:
@@ -172,12 +180,20 @@ class _Work:
     """One search for keys, and the rewriting of what holds them."""
 
     def __init__(
-        self, dataset: Dataset, commit: Commit, on: tuple[str, ...], gone: frozenset[int], prefix: str
+        self,
+        dataset: Dataset,
+        commit: Commit,
+        on: tuple[str, ...],
+        gone: frozenset[int],
+        prefix: str,
+        *,
+        together: bool = True,
     ) -> None:
         self.dataset = dataset
         self.commit = replace(commit, gone=commit.gone | gone)
         self.on = on
         self.prefix = prefix
+        self.together = together
         self.sinks: list[DatasetSink] = []
 
     def run(self, keys: pl.LazyFrame) -> Rewrite:
@@ -188,19 +204,19 @@ class _Work:
             keys = head.lazy()
         alive = [f for f in self.commit.files if f.rows > f.dead(self.commit.gone)]
         batches = [head] if few else keys.collect_batches(engine="streaming", maintain_order=False)
-        read = self._possible(alive, batches) if head.height else ()
+        read = self.possible(alive, batches) if head.height else ()
         replaced: list[DataFile] = []
         written: list[DataFile] = []
         for files in [read] if few else _parts(read):
             held = self._held(files, keys)
             exact = [files[n] for n in held[_NUMBER].unique().sort()]
             mine = held.drop(_NUMBER).unique().lazy()
-            for together in _together(exact):
-                written += self._write(together, mine)
+            for part in _together(exact) if self.together else [[f] for f in exact]:
+                written += self._write(part, mine)
             replaced += exact
         return Rewrite(tuple(written), tuple(replaced), tuple(read), tuple(self.sinks))
 
-    def _possible(self, files: Sequence[DataFile], batches: Iterable[pl.DataFrame]) -> tuple[DataFile, ...]:
+    def possible(self, files: Sequence[DataFile], batches: Iterable[pl.DataFrame]) -> tuple[DataFile, ...]:
         """Return the files that no statistics rule out."""
         with ThreadPoolExecutor(8) as pool:
             boxes = [b for found in pool.map(self._boxes, range(len(files)), files) for b in found]

@@ -11,10 +11,13 @@ from collections.abc import Container, Sequence
 
 from lazypipe.storage.log import DataFile
 
-__all__ = ["FAN", "due"]
+__all__ = ["FAN", "ROWS", "due"]
 
 FAN = 8
 """As many files of one tier become one of the next."""
+
+ROWS = 500_000
+"""Rows at which a file that is found by its statistics is closed and the next begun."""
 
 
 def due(files: Sequence[DataFile], gone: Container[int] = (), *, most: int | None = None) -> tuple[DataFile, ...]:

@@ -11,6 +11,7 @@ import lazypipe as lp
 COLUMNS = {"columns": {"x": "Int64", "k": "String", "t": "Datetime(us)"}}
 N = {"n": "count(*)"}
 FOLDED = "by the files of a, from the figures of s that are kept of each"
+FOLDED_WHOLE = f"{FOLDED}, all rows made anew of these (no columns tell its groups apart)"
 
 
 def strategy(
@@ -40,13 +41,36 @@ def strategy(
         ([{"sort": ["x"]}], "full: s: sort can change any row"),
         (
             [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}],
-            "by the files of a, from the figures of s that are kept of each",
+            "by the files of a, from the figures of s that are kept of each, only those rows made anew whose k they touch",
+        ),
+        (
+            [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}, {"rename": {"k": "g"}}, {"filter": "n > 1"}],
+            "by the files of a, from the figures of s that are kept of each, only those rows made anew whose g they touch",
+        ),
+        (
+            [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}, {"sort": ["k"]}],
+            f"{FOLDED}, all rows made anew of these (s: sort can change any row)",
+        ),
+        (
+            [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}, {"derive": {"k": "k || '!'"}}],
+            f"{FOLDED}, all rows made anew of these (not all of k are in the output as they are)",
+        ),
+        (
+            [{"aggregate": {"aggregate": {"n": "count(*)"}}}],
+            f"{FOLDED}, all rows made anew of these (no columns tell its groups apart)",
+        ),
+        (
+            [{"derive": {"l": "string_to_array(k, ',')"}}, {"distinct": ["l"]}],
+            f"{FOLDED}, all rows made anew of these (groups are told apart by nested values)",
         ),
         ([{"aggregate": {"aggregate": {"m": "median(x)"}}}], "full: s: aggregate can change any row"),
-        ([{"window": {"time": "t", "every": "1h", "aggregate": N}}], FOLDED),
-        ([{"window": {"time": "t", "every": "1mo", "period": "1q", "by": "k", "aggregate": N}}], FOLDED),
-        ([{"window": {"time": "t", "every": ["1h", "1d"], "aggregate": N}}, {"filter": "n > 1"}], FOLDED),
-        ([{"session": {"time": "t", "gap": "1h", "by": "k", "aggregate": N}}], FOLDED),
+        (
+            [{"window": {"time": "t", "every": "1h", "by": "k", "aggregate": N}}],
+            f"{FOLDED}, only those rows made anew whose k, window_start they touch",
+        ),
+        ([{"window": {"time": "t", "every": "1mo", "period": "1q", "by": "k", "aggregate": N}}], FOLDED_WHOLE),
+        ([{"window": {"time": "t", "every": ["1h", "1d"], "aggregate": N}}, {"filter": "n > 1"}], FOLDED_WHOLE),
+        ([{"session": {"time": "t", "gap": "1h", "by": "k", "aggregate": N}}], FOLDED_WHOLE),
         (
             [{"window": {"time": "t", "every": "1h", "aggregate": {"m": "median(x)"}}}],
             "full: s: window can change any row",
@@ -59,10 +83,13 @@ def strategy(
             [{"interval_join": {"with": "b", "time": "t", "within": ["-1h", "0s"], "by": "k"}}],
             "by the files of a; all of it if b changes",
         ),
-        # what is read twice is kept as files, for the run only, and its rows know no unit
-        ([{"union": "b"}, {"union": "b"}], "full: s: union can change any row"),
-        ([{"union": "a"}, {"union": "b"}], "full: it reads nothing row by row"),
-        ([{"join": {"with": "a", "on": "k", "how": "semi"}}], "full: it reads nothing row by row"),
+        # what is read twice is kept as files, for the run only, and its rows know their unit
+        ([{"union": "b"}, {"union": "b"}], "by the files of a, b"),
+        ([{"union": "a"}, {"union": "b"}], "by the files of a, b"),
+        (
+            [{"join": {"with": "a", "on": "k", "how": "semi"}}],
+            "full: a is read row by row, and also as a whole",
+        ),
     ],
 )
 def test_operations_decide(steps: list[Any], expected: str) -> None:
@@ -125,3 +152,27 @@ def test_figures_of_all_rows_stand_at_the_end() -> None:
 )
 def test_outputs_decide(output: dict[str, Any], expected: str) -> None:
     assert strategy([], **output) == expected
+
+
+def shared(first: dict[str, Any], gate: list[Any] | None = None) -> lp.Plan:
+    """Return a pipeline of which two outputs read one stage that is kept for the run."""
+    data = {
+        "version": 1,
+        "name": "p",
+        "sources": {"a": {"uri": "memory://none/a.csv", "contract": COLUMNS, "gate": gate or []}},
+        "stages": {"m": {"from": "a", "do": [first]}, "s": {"from": "m"}, "t": {"from": "m", "do": [{"sort": ["x"]}]}},
+        "outputs": {"s": {"to": "memory://none/s"}, "t": {"to": "memory://none/t"}},
+    }
+    return lp.Pipeline.from_dict(data).compile()
+
+
+def test_what_is_kept_for_a_run_is_read_by_units_or_says_why_not() -> None:
+    plan = shared({"filter": "x > 1"}, [{"unique": "x"}])
+    assert plan.explain_incremental() == "s: by the files of a\nt: full: t: sort can change any row"
+    assert str(plan.inner["m"]) == "by the files of a, with the hashed keys of a.unique:x"
+    plan = shared({"aggregate": {"by": "k", "aggregate": {"x": "count(*)"}}})
+    assert str(plan.strategies["s"]) == "full: m: its groups are made anew for each run"
+    plan = shared({"sort": ["x"]})
+    assert str(plan.strategies["s"]) == "full: m: sort can change any row"
+    plan = shared({"filter": "x > 1"}, [{"sum": {"column": "x", "max": 9}}])
+    assert str(plan.strategies["s"]) == "full: a: sum:x is a matter of all rows"

@@ -219,7 +219,7 @@ def test_files_with_more_dead_rows_than_live_ones_are_written_anew(tmp_path: Pat
 
 
 def test_rows_of_a_side_that_is_kept_for_the_run_come_once(tmp_path: Path) -> None:
-    """A source that is read twice has no units: with each part of the other side it would be added again."""
+    """A source that is read twice is kept for the run, each row with its unit: only what is new of it is added."""
     deliver(tmp_path, "1", [1])
     pl.DataFrame({"x": [7]}).write_parquet(tmp_path / "b.parquet")
     sources = {**BASE["sources"], "b": {"uri": "b.parquet"}}

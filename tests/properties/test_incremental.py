@@ -90,6 +90,34 @@ LAST: list[list[dict[str, Any]]] = [
         )
     ),
 ]
+GROUPS: list[dict[str, Any]] = [
+    {"do": [{"aggregate": {"by": "id", "aggregate": {"n": "count(*)", "s": "sum(v)"}}}]},
+    {
+        "do": [
+            {"aggregate": {"by": ["id", "k"], "aggregate": {"n": "count(*)", "mean": "avg(v)"}}},
+            {"filter": "n < 3"},
+            {"join": {"with": "d", "on": "k", "how": "left", "columns": {"label": "about"}}},
+            {"rename": {"id": "who"}},
+        ]
+    },
+    {
+        "do": [{"aggregate": {"by": "id", "aggregate": {"n": "count(*)", "s": "sum(v)"}}}],
+        "gate": [
+            {"between": {"column": "s", "max": 40, "action": "warn", "where": "n > 1"}},
+            {"unique": {"columns": "id", "action": "fail"}},
+            {"unique": {"columns": "s", "action": "warn"}},
+            {"sum": {"column": "n", "max": 30, "action": "warn"}},
+            {"row_count": {"max": 15, "action": "fail"}},
+        ],
+    },
+    {
+        "do": [
+            {"select": ["id", "k", "v"]},
+            {"distinct": {"columns": "id", "keep": "last", "order_by": ["v", "k"]}},
+            {"derive": {"double": "v * 2"}},
+        ]
+    },
+]
 RULES: list[dict[str, Any]] = [
     {"not_null": {"columns": "id", "action": "quarantine"}},
     {"between": {"column": "v", "max": 50, "action": "drop"}},
@@ -133,11 +161,22 @@ def pipelines(draw: st.DrawFn) -> dict[str, Any]:
         }
         below = name
     if draw(st.booleans()):
-        stages["end"] = {"from": below, "do": draw(st.sampled_from(LAST))}
+        end = draw(st.one_of(st.sampled_from(LAST).map(lambda step: {"do": [step]}), st.sampled_from(GROUPS)))
+        stages["end"] = {"from": below, **end}
         if "b_at" in json.dumps(stages["end"]):
             stages = {"b_at": {"from": "b", "do": AT}, **stages}
     outputs = draw(st.lists(st.sampled_from([n for n in stages if n != "b_at"]), min_size=1, unique=True))
     last = [*stages][-1]
+    if draw(st.booleans()):
+        # what it is made of has two readers then, and is kept for the run if it is no output
+        drawn = draw(st.sampled_from(EACH))
+        steps = [json.loads(json.dumps(s).replace("{}", f"_twin_{place}")) for place, s in enumerate(drawn)]
+        end = draw(st.one_of(st.just({"do": []}), st.sampled_from(GROUPS)))
+        gate = [] if "gate" in end else draw(st.lists(st.sampled_from(RULES), max_size=1))
+        gate = [] if end["do"] else gate
+        above = draw(st.sampled_from(["a", *(n for n in stages if n != "end")]))
+        stages["twin"] = {"from": above, "gate": gate, **end, "do": [*steps, *end["do"]]}
+        outputs.append("twin")
     return {
         "version": 1,
         "name": "p",
@@ -173,7 +212,7 @@ class World:
         self.clock = 1_700_000_000
         self.made = 0
         (base / "in").mkdir()
-        self.write("a", [(1, "a", 5), (2, "b", None)])
+        self.write("a", [(1, "a", 5), (2, "b", None), (7, "c", 9), (8, None, 3), (9, "a", 51)])
         self.write("b", [(3, "c", 7)])
         self.dimension([("a", "one"), ("b", "two")])
 

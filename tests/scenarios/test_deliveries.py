@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -70,7 +71,8 @@ def site(tmp_path: Path) -> Site:
 
 
 def told(segment: lp.SegmentResult) -> tuple[str, str | None]:
-    return segment.status, segment.why
+    """Return what became of it and why; not how many groups were made anew, where it has any."""
+    return segment.status, segment.why and re.sub(r"; \d+ groups? touched, .*", "", segment.why)
 
 
 # deliveries that are not whole

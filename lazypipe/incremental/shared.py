@@ -1,0 +1,90 @@
+"""What several outputs read and no dataset keeps: which of its files are read in a run, so that all of them have what they need.
+
+Its rows are kept for one run only. What its gates counted, put aside and compared is kept beyond that, file by file: in a commit of
+its own, below the pipeline's state (docs/decisions/0021-what-is-shared-is-read-by-units.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.segments import Segment
+from lazypipe.incremental.work import Work
+from lazypipe.storage import uri as uris
+from lazypipe.storage.dataset import Dataset, scan_files
+from lazypipe.storage.log import DataFile
+from lazypipe.storage.units import UNIT, Units
+
+__all__ = ["Shared", "needs_of", "state_of"]
+
+
+def state_of(plan: CompiledPipeline, segment: Segment) -> Dataset | None:
+    """Return where the gates of what is kept for a run only keep their counts; None if there are none, or it is read whole."""
+    strategy = plan.inner.get(segment.node)
+    if segment.output is not None or strategy is None or strategy.kind != "units":
+        return None
+    if not any(plan.nodes[n].checks for n in segment.nodes):
+        return None
+    state = uris.resolve(plan.pipeline.state, plan.pipeline.base)
+    return Dataset(uris.join(state, "shared", segment.node))
+
+
+def needs_of(
+    plan: CompiledPipeline, segment: Segment, work_of: Callable[[Segment], Work | None]
+) -> dict[str, Units] | None:
+    """Return what of each source is needed by those who read a node that is kept for a run only; None for all of it.
+
+    Parameters
+    ----------
+    work_of
+        Gives the work of another segment, None where that is not known yet. Those with nothing to do need nothing.
+    """
+    driving = plan.inner[segment.node].driving
+    files: dict[str, dict[str, int]] = {n: {} for n in driving}
+    wanted: dict[str, set[int]] = {n: set() for n in driving}
+    for reader in plan.segments:
+        if segment.node not in reader.reads:
+            continue
+        work = work_of(reader)
+        if work is not None and work.kind in ("none", "wait"):
+            continue
+        if work is None or any(n not in work.units for n in driving):
+            return None
+        for name in driving:
+            files[name] |= work.units[name].files
+            wanted[name] |= work.units[name].wanted
+    return {n: Units(files[n], frozenset(wanted[n])) for n in driving}
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The rows of a node that are kept for one run, with their units: those that the node's own work gave them."""
+
+    uri: str
+    files: Sequence[DataFile]
+    schema: pl.Schema
+    units: Mapping[str, Units]
+
+    def scan(self, units: Mapping[str, Units]) -> pl.LazyFrame | None:
+        """Return the rows of some files or units, each with its unit, or its number on the way; None if not all are told apart."""
+        if any(name not in units for name in self.units):
+            return None
+        here: list[int] = []
+        there: list[int] = []
+        for name, mine in self.units.items():
+            theirs = units[name]
+            if mine.wanted or theirs.wanted:
+                here += sorted(theirs.wanted)
+                there += sorted(theirs.wanted)
+            for number, (file, unit) in enumerate(theirs.files.items()):
+                here.append(mine.files[file])
+                there.append(unit if theirs.first is None else theirs.first + number)
+        rows = scan_files(self.uri, self.files, self.schema, (), {}, tagged=True, units=here, tags=True)
+        if here == there:
+            return rows
+        now = pl.col(UNIT).replace_strict(here, there, return_dtype=pl.UInt64)
+        return rows.with_columns(now.alias(UNIT))

@@ -1,0 +1,118 @@
+"""Only those rows of an output are made anew whose groups a change touches.
+
+The figures of units that came, and of those that are gone, say which groups these are. Their rows are computed from the figures that may be
+theirs; the data files that hold them are written again without them, and all of that is one commit. Data files are sorted by the
+groups' columns, so that statistics tell most of them apart, and small ones are merged now and then (``storage.tiers``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from lazypipe.gates import Check
+from lazypipe.gates.marks import Lookup
+from lazypipe.gates.tally import Tally
+from lazypipe.gates.tap import Tap
+from lazypipe.incremental.work import Work
+from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.keyed import Rewrite, rewrite_without, rows_with
+from lazypipe.storage.log import Commit, DataFile
+from lazypipe.storage.sink import DatasetSink
+from lazypipe.storage.tiers import ROWS, due
+
+__all__ = ["Groups"]
+
+
+@dataclass
+class Groups:
+    """The groups that a change touches, and what of a commit gives way to them.
+
+    ``touched`` are their values, under the names that they have after the step that groups; ``commit`` is what they are changed in.
+    """
+
+    dataset: Dataset
+    commit: Commit
+    work: Work
+    touched: pl.DataFrame
+    rewrite: Rewrite = field(default_factory=Rewrite)
+    merging: list[DatasetSink] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        """The columns of the output that tell groups apart."""
+        return [name for _, name in self.work.groups]
+
+    @property
+    def keys(self) -> pl.DataFrame:
+        """The groups, as the output names their columns."""
+        return self.touched.rename(dict(self.work.groups))
+
+    def __str__(self) -> str:
+        """Say what is made anew."""
+        many = self.touched.height
+        return f"{many:,} group{'s' * (many != 1)} touched, of {self.commit.rows:,} rows"
+
+    def leave_out(self, prefix: str) -> None:
+        """Write the files that hold rows of the groups once more, without these."""
+        self.rewrite.discard()
+        self.rewrite = rewrite_without(
+            self.dataset, self.commit, self.keys.lazy(), self.names, prefix=prefix, together=False
+        )
+
+    @property
+    def staying(self) -> tuple[DataFile, ...]:
+        """The files of the commit that hold no row of the groups."""
+        return tuple(f for f in self.commit.files if f.path not in self.rewrite.without)
+
+    def others(self) -> pl.LazyFrame:
+        """Return the rows of all other groups."""
+        return self.dataset.scan(replace(self.commit, files=(*self.staying, *self.rewrite.files)))
+
+    def earlier(
+        self, report: dict[str, Any], checks: Sequence[Check], schema: pl.Schema, lookup: Lookup
+    ) -> tuple[Tally, Tally]:
+        """Return what a gate had counted of all rows, and less what of that were rows of the groups."""
+        told = {c["id"]: c for c in report["checks"]}
+        before = Tally(rows=report["rows"], good=report["good"])
+        before.evaluated.update({i: c["evaluated"] for i, c in told.items()})
+        before.failed.update({i: c["failed"] for i, c in told.items()})
+        tap = Tap([c for c in checks if c.measure is None], schema, run="", spill=Path(), lookup=lookup, split=False)
+        rows = rows_with(self.dataset, self.commit, self.rewrite.replaced, self.keys.lazy(), self.names)
+        tap.attach(rows).select(pl.len()).collect(engine="streaming")
+        gone = Tally()
+        for tally in tap.tallies.values():
+            gone.rows -= tally.rows
+            gone.good -= tally.good
+            gone.evaluated.subtract(tally.evaluated)
+            gone.failed.subtract(tally.failed)
+        return before, gone
+
+    def merge(self, sink: DatasetSink) -> tuple[tuple[DataFile, ...], frozenset[str]]:
+        """Merge small files of each folder that stay, in order; return what comes of them, and the paths that they had."""
+        made: list[DataFile] = []
+        merged: list[DataFile] = []
+
+        def folder(file: DataFile) -> str:
+            return file.path.rpartition("/")[0]
+
+        for number, (_, of) in enumerate(groupby(sorted(self.staying, key=folder), folder)):
+            small = due([*of], most=ROWS // 2)
+            if small:
+                again = replace(sink, prefix=f"{sink.prefix}c-{number:03}")
+                self.merging.append(again)
+                rows = self.dataset.scan(replace(self.commit, files=small)).sort(self.names, nulls_last=True)
+                made += again.write(rows).files
+                merged += small
+        return tuple(made), frozenset(f.path for f in merged)
+
+    def discard(self) -> None:
+        """Take away what was written."""
+        self.rewrite.discard()
+        for sink in self.merging:
+            sink.discard()

@@ -1,0 +1,222 @@
+"""Outputs by groups: a change makes those groups anew that it touches, and rewrites only the files that hold them."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import lazypipe as lp
+from lazypipe.run import attempt, figures, groups
+from lazypipe.storage import tiers
+from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.numbered import seal
+
+CLOCK = 1_700_000_000
+AGGREGATE = {"aggregate": {"by": "k", "aggregate": {"n": "count(*)", "total": "sum(v)", "worst": "max(v)"}}}
+COLUMNS = {"k": pl.Int64(), "v": pl.Int64()}
+
+
+def definition(*more: dict[str, Any], gate: list[Any] | None = None, **output: Any) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "name": "p",
+        "sources": {"a": {"uri": "in/*.parquet"}},
+        "stages": {"s": {"from": "a", "do": [AGGREGATE, *more], "gate": gate or []}},
+        "outputs": {"s": {"to": "out/s", **output}},
+    }
+
+
+def deliver(root: Path, name: str, rows: list[tuple[int | None, int]], *, later: int = 0) -> Path:
+    path = root / "in" / f"{name}.parquet"
+    path.parent.mkdir(exist_ok=True)
+    pl.DataFrame(rows, schema=COLUMNS, orient="row").write_parquet(path)
+    os.utime(path, (CLOCK + later, CLOCK + later))
+    return path
+
+
+def run(root: Path, data: dict[str, Any], **more: Any) -> lp.SegmentResult:
+    result = lp.Pipeline.from_dict(data, base=str(root)).compile().run(**more)
+    result.raise_for_status()
+    return result.segments[0]
+
+
+def held(root: Path) -> list[tuple[Any, ...]]:
+    return sorted(lp.scan(str(root / "out/s")).collect().rows(), key=repr)
+
+
+def expected(root: Path) -> list[tuple[Any, ...]]:
+    """What the files hold by groups, counted by hand."""
+    found: dict[int | None, list[int]] = {}
+    for path in (root / "in").glob("*.parquet"):
+        for k, v in pl.read_parquet(path).rows():
+            found.setdefault(k, []).append(v)
+    return sorted([(k, len(v), sum(v), max(v)) for k, v in found.items()], key=repr)
+
+
+def paths(root: Path) -> set[str]:
+    return {f.path for f in Dataset(str(root / "out/s")).read().files}
+
+
+@pytest.fixture
+def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make data files of a hundred rows each."""
+    for module in (attempt, figures, groups, tiers):
+        monkeypatch.setattr(module, "ROWS", 100)
+
+
+@pytest.mark.usefixtures("small_files")
+def test_only_files_that_hold_touched_groups_are_written(tmp_path: Path) -> None:
+    data = definition()
+    deliver(tmp_path, "1", [(k, v) for k in range(1_000) for v in (k, -k)])
+    run(tmp_path, data)
+    before = paths(tmp_path)
+    assert len(before) == 10
+    deliver(tmp_path, "2", [(5, 1), (905, 7), (906, 8), (None, 3)])
+    result = run(tmp_path, data)
+    assert result.why == "a: 1 added, 1 unchanged; 4 groups touched, of 1,000 rows"
+    assert result.written == 4
+    assert held(tmp_path) == expected(tmp_path)
+    gone, new = before - paths(tmp_path), paths(tmp_path) - before
+    # the first and the last hundred, without three rows, and the four rows that are new
+    assert len(gone) == 2
+    rows = {f.path: f.rows for f in Dataset(str(tmp_path / "out/s")).read().files}
+    assert sorted(rows[p] for p in new) == [4, 98, 99]
+    # a file that changes touches the groups that it had and those that it has
+    deliver(tmp_path, "2", [(5, 1), (2_000, 7)], later=5)
+    assert "; 5 groups touched" in (run(tmp_path, data).why or "")
+    assert held(tmp_path) == expected(tmp_path)
+    (tmp_path / "in/2.parquet").unlink()
+    run(tmp_path, data)
+    assert held(tmp_path) == expected(tmp_path)
+    assert run(tmp_path, data).status == "unchanged"
+
+
+@pytest.mark.usefixtures("small_files")
+def test_figures_that_cannot_hold_touched_groups_are_not_read(tmp_path: Path) -> None:
+    data = definition()
+    for part in range(3):
+        deliver(tmp_path, f"{part}", [(k, k) for k in range(part * 1_000, part * 1_000 + 90)])
+        run(tmp_path, data)
+    commit = Dataset(str(tmp_path / "out/s")).read()
+    folder = Path(Dataset(str(tmp_path / "out/s")).figures)
+    for file in commit.figures:
+        path = folder / file.path
+        if pl.scan_parquet(path).select(pl.col("k").min()).collect().item() != 1_000:
+            whole = path.read_bytes()
+            footer = int.from_bytes(whole[-8:-4], "little") + 8
+            path.write_bytes(b"x" * (len(whole) - footer) + whole[-footer:])
+    deliver(tmp_path, "late", [(1_007, 1)])
+    assert run(tmp_path, data).status == "done"
+    assert (1_007, 2, 1_008, 1_007) in held(tmp_path)
+    assert held(tmp_path) == expected(tmp_path)
+
+
+def test_many_groups_are_made_anew_all_together(tmp_path: Path) -> None:
+    data = definition()
+    deliver(tmp_path, "1", [(k, k) for k in range(10)])
+    run(tmp_path, data)
+    deliver(tmp_path, "2", [(k, k) for k in range(4, 12)])
+    assert run(tmp_path, data).why == "a: 1 added, 1 unchanged"
+    assert held(tmp_path) == expected(tmp_path)
+    assert len(paths(tmp_path)) == 1
+
+
+def test_groups_that_are_filtered_leave_no_rows(tmp_path: Path) -> None:
+    data = definition({"filter": "n < 2"}, {"rename": {"k": "g"}})
+    deliver(tmp_path, "1", [(k, k) for k in range(10)])
+    run(tmp_path, data)
+    deliver(tmp_path, "2", [(4, 4)])
+    result = run(tmp_path, data)
+    assert (result.written, result.rows) == (0, 9)
+    assert held(tmp_path) == [r for r in expected(tmp_path) if r[0] != 4]
+
+
+GATES: list[dict[str, Any]] = [
+    {"between": {"column": "total", "max": 50, "action": "warn"}},
+    {"between": {"column": "worst", "min": 2, "action": "warn", "where": "n > 1"}},
+    {"unique": {"columns": "k", "action": "warn"}},
+    {"unique": {"columns": "n", "action": "warn"}},
+    {"unique": {"columns": ["k", "n"], "action": "warn"}},
+    {"sum": {"column": "n", "max": 1_000, "action": "warn"}},
+    {"row_count": {"min": 3, "action": "fail"}},
+]
+
+
+def counted(root: Path, data: dict[str, Any], **more: Any) -> list[tuple[Any, ...]]:
+    (report,) = run(root, data, **more).gates
+    return [(report.rows, report.good), *((c.id, c.evaluated, c.failed, c.value, c.status) for c in report.checks)]
+
+
+@pytest.mark.parametrize("more", [[], [{"join": {"with": "d", "on": "k", "how": "left"}}]])
+def test_gates_count_all_rows(tmp_path: Path, more: list[Any]) -> None:
+    """With a join that multiplies rows, keys repeat that are those of one group."""
+    data = definition(*more, gate=GATES)
+    data["sources"]["d"] = {"uri": "d.parquet"}
+    pl.DataFrame({"k": [3, 7, 7], "label": ["x", "y", "z"]}).write_parquet(tmp_path / "d.parquet")
+    anew = {**data, "outputs": {"s": {"to": "anew/s"}}}
+    deliver(tmp_path, "1", [(k, k * 2) for k in range(40)])
+    assert counted(tmp_path, data) == counted(tmp_path, anew, full=True)
+    for name, rows in {"2": [(3, 90), (7, 1)], "3": [(3, 1), (None, 70)], "4": [(50, 51), (51, 0)]}.items():
+        deliver(tmp_path, name, rows)
+        assert counted(tmp_path, data) == counted(tmp_path, anew, full=True)
+    (tmp_path / "in/3.parquet").unlink()
+    assert counted(tmp_path, data) == counted(tmp_path, anew, full=True)
+    assert held(tmp_path) == sorted(lp.scan(str(tmp_path / "anew/s")).collect().rows(), key=repr)
+
+
+def test_a_gate_that_fails_leaves_groups_as_they_were(tmp_path: Path) -> None:
+    data = definition(gate=[{"between": {"column": "worst", "max": 100}}])
+    deliver(tmp_path, "1", [(k, k) for k in range(40)])
+    run(tmp_path, data)
+    before = held(tmp_path)
+    deliver(tmp_path, "2", [(4, 101)])
+    with pytest.raises(lp.GateError, match="1 of 40 rows"):
+        run(tmp_path, data)
+    assert held(tmp_path) == before
+    found = {str(p.relative_to(tmp_path / "out/s")) for p in (tmp_path / "out/s").rglob("*.parquet")}
+    assert found == paths(tmp_path)
+
+
+def test_without_a_report_of_the_version_before_all_is_made_anew(tmp_path: Path) -> None:
+    data = definition(gate=[{"between": {"column": "worst", "max": 100}}])
+    deliver(tmp_path, "1", [(k, k) for k in range(40)])
+    run(tmp_path, data)
+    (path,) = (tmp_path / "out/s.commits").glob("*.json")
+    body = json.loads(path.read_text())
+    body.pop("blake3")
+    body["info"].pop("gates")
+    path.write_text(json.dumps(body | {"blake3": seal(body)}))
+    deliver(tmp_path, "2", [(4, 10)])
+    assert run(tmp_path, data).why == "a: 1 added, 1 unchanged"
+    assert held(tmp_path) == expected(tmp_path)
+
+
+@pytest.mark.usefixtures("small_files")
+@pytest.mark.parametrize("parts", [{}, {"partition_by": "k"}])
+def test_files_stay_few(tmp_path: Path, parts: dict[str, Any]) -> None:
+    data = definition(**parts)
+    pipe = lp.Pipeline.from_dict(data, base=str(tmp_path))
+    groups_of = (lambda n: [n, n + 1]) if not parts else (lambda n: [n % 2])
+    deliver(tmp_path, "first", [(k, k) for k in range(-8, 0 if not parts else 2)])
+    for number in range(30):
+        deliver(tmp_path, f"{number:03}", [(k, number) for k in groups_of(number)])
+        pipe.compile().run().raise_for_status()
+    assert held(tmp_path) == expected(tmp_path)
+    commit = Dataset(str(tmp_path / "out/s")).read()
+    assert len(commit.files) <= 12
+    assert len(commit.figures) <= 12
+    for file in commit.files:
+        k = pl.scan_parquet(tmp_path / "out/s" / file.path, hive_partitioning=True).collect()["k"]
+        assert k.is_sorted()
+    lp.vacuum(str(tmp_path / "out/s"), keep=1, older_than=timedelta(0))
+    assert held(tmp_path) == expected(tmp_path)
+    # and what is kept is enough to go on
+    deliver(tmp_path, "999", [(5, 5)])
+    pipe.compile().run().raise_for_status()
+    assert held(tmp_path) == expected(tmp_path)

@@ -1,0 +1,255 @@
+"""What several outputs read and no dataset keeps is read file by file: by a run, only what its outputs need."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import lazypipe as lp
+from lazypipe.storage.dataset import Dataset
+
+CLOCK = 1_700_000_000
+SCHEMA = {"id": pl.Int64(), "k": pl.String()}
+QUARANTINE = {"not_null": {"columns": "k", "action": "quarantine"}}
+
+
+def definition(gate: list[Any] | None = None, **outputs: Any) -> dict[str, Any]:
+    columns = {n: str(t) for n, t in SCHEMA.items()}
+    return {
+        "version": 1,
+        "name": "p",
+        "sources": {"a": {"uri": "in/*.csv", "contract": {"columns": columns}, "gate": gate or []}},
+        "stages": {
+            "s": {"from": "a", "do": [{"filter": "id >= 0"}]},
+            "t": {"from": "a", "do": [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}]},
+        },
+        "outputs": {"s": {"to": "out/s"}, "t": {"to": "out/t"}, **outputs},
+        "state": "state",
+    }
+
+
+def deliver(root: Path, name: str, rows: list[tuple[int | None, str | None]], *, later: int = 0) -> Path:
+    path = root / "in" / f"{name}.csv"
+    path.parent.mkdir(exist_ok=True)
+    pl.DataFrame(rows, schema=SCHEMA, orient="row").write_csv(path)
+    os.utime(path, (CLOCK + later, CLOCK + later))
+    return path
+
+
+def spoil(path: Path) -> None:
+    """Make a file unreadable behind its header, with its size and stamp as they were."""
+    header, _, rest = path.read_bytes().partition(b"\n")
+    path.write_bytes(header + b"\n" + b'"' * len(rest))
+    os.utime(path, (CLOCK, CLOCK))
+
+
+def run(root: Path, data: dict[str, Any], **more: Any) -> dict[str, lp.SegmentResult]:
+    result = lp.Pipeline.from_dict(data, base=str(root)).compile().run(**more)
+    result.raise_for_status()
+    return {s.name: s for s in result.segments}
+
+
+def held(root: Path, name: str) -> list[tuple[Any, ...]]:
+    return sorted(lp.scan(str(root / name)).collect().rows(), key=repr)
+
+
+def counts(results: dict[str, lp.SegmentResult], of: str = "a") -> list[Any]:
+    (report,) = [g for s in results.values() for g in s.gates if g.node == of]
+    checks = [(c.id, c.evaluated, c.failed) for c in report.checks]
+    return [report.rows, report.good, report.quarantined, *checks]
+
+
+@pytest.mark.parametrize("gate", [[], [QUARANTINE, {"unique": {"columns": "id", "action": "fail"}}]])
+def test_only_new_files_of_a_source_with_two_readers_are_read(tmp_path: Path, gate: list[Any]) -> None:
+    data = definition(gate)
+    plan = lp.Pipeline.from_dict(data, base=str(tmp_path)).compile()
+    hashed = ["", "with the hashed keys of a.unique:id"]
+    assert "full" not in plan.explain_incremental()
+    assert plan.inner["a"].kind == "units"
+    assert str(plan.inner["a"]) == ", ".join(["by the files of a", *filter(None, [hashed[bool(gate)]])])
+    first = deliver(tmp_path, "1", [(1, "x"), (-1, "y")])
+    run(tmp_path, data)
+    spoil(first)
+    deliver(tmp_path, "2", [(2, "x"), (3, "z")])
+    told = lp.Pipeline.from_dict(data, base=str(tmp_path)).compile().preview()
+    assert [(s["name"], s["how"], [(r["files"], r["of"]) for r in s["reads"]]) for s in told] == [
+        ("a", "units", [(1, 2)]),
+        ("s", "units", []),
+        ("t", "units", []),
+    ]
+    results = run(tmp_path, data)
+    assert [results[n].written for n in ("a", "s", "t")] == [2, 2, 3]
+    assert held(tmp_path, "out/s") == [(1, "x"), (2, "x"), (3, "z")]
+    assert held(tmp_path, "out/t") == [("x", 2), ("y", 1), ("z", 1)]
+    assert {r.status for r in run(tmp_path, data).values()} == {"unchanged"}
+
+
+def test_gates_count_put_aside_and_compare_file_by_file(tmp_path: Path) -> None:
+    data = definition([QUARANTINE, {"unique": {"columns": "id", "action": "fail"}}])
+    deliver(tmp_path, "1", [(1, "x"), (2, None), (None, "x")])
+    assert counts(run(tmp_path, data)) == [3, 2, 1, ("not_null:k", 3, 1), ("unique:id", 3, 0)]
+    deliver(tmp_path, "2", [(3, "x"), (4, None)])
+    assert counts(run(tmp_path, data)) == [5, 3, 2, ("not_null:k", 5, 2), ("unique:id", 5, 0)]
+    aside = "state/quarantine/a"
+    assert [r[0] for r in held(tmp_path, aside)] == [2, 4]
+    # a row that was put aside counts among the keys
+    third = deliver(tmp_path, "3", [(4, "x")])
+    with pytest.raises(lp.GateError, match="unique:id: 2 of 6 rows"):
+        run(tmp_path, data)
+    assert [r[0] for r in held(tmp_path, aside)] == [2, 4]
+    third.unlink()
+    deliver(tmp_path, "1", [(1, "x"), (2, "mended")], later=9)
+    assert counts(run(tmp_path, data)) == [4, 3, 1, ("not_null:k", 4, 1), ("unique:id", 4, 0)]
+    assert [r[0] for r in held(tmp_path, aside)] == [4]
+    (tmp_path / "in/2.csv").unlink()
+    assert counts(run(tmp_path, data)) == [2, 2, 0, ("not_null:k", 2, 0), ("unique:id", 2, 0)]
+    assert held(tmp_path, aside) == []
+    assert held(tmp_path, "out/s") == [(1, "x"), (2, "mended")]
+
+
+def test_an_output_that_is_behind_gets_what_it_lacks(tmp_path: Path) -> None:
+    """A file is judged once more, and counted once, where one output needs it that others have by now."""
+    data = definition([QUARANTINE, {"unique": {"columns": "id", "action": "fail"}}])
+    deliver(tmp_path, "1", [(1, "x"), (5, None)])
+    run(tmp_path, data)
+    deliver(tmp_path, "2", [(2, "x"), (6, None)])
+    run(tmp_path, data, outputs=["s"])
+    deliver(tmp_path, "3", [(3, "y")])
+    results = run(tmp_path, data)
+    assert (results["s"].written, results["a"].written) == (1, 2)
+    assert counts(results) == [5, 3, 2, ("not_null:k", 5, 2), ("unique:id", 5, 0)]
+    assert held(tmp_path, "out/s") == [(1, "x"), (2, "x"), (3, "y")]
+    assert held(tmp_path, "out/t") == [("x", 2), ("y", 1)]
+    assert [r[0] for r in held(tmp_path, "state/quarantine/a")] == [5, 6]
+    deliver(tmp_path, "4", [(6, "z")])
+    with pytest.raises(lp.GateError, match="unique:id: 2 of 6 rows"):
+        run(tmp_path, data)
+
+
+def test_who_reads_all_gets_all(tmp_path: Path) -> None:
+    data = definition([QUARANTINE])
+    data["stages"]["u"] = {"from": "a", "do": [{"sort": ["id"]}]}
+    data["outputs"]["u"] = {"to": "out/u"}
+    data["outputs"]["s2"] = {"from": "s", "to": "out/s.csv", "format": "csv"}
+    for number in (1, 2, 3):
+        deliver(tmp_path, f"{number}", [(number, "x"), (-number, None)])
+        results = run(tmp_path, data)
+        assert results["a"].written == number
+        assert results["s"].written == 1
+        assert counts(results) == [2 * number, number, number, ("not_null:k", 2 * number, number)]
+    assert held(tmp_path, "out/u") == held(tmp_path, "out/s") == [(n, "x") for n in (1, 2, 3)]
+
+
+def test_a_change_of_rules_or_of_the_clock_judges_all_again(tmp_path: Path) -> None:
+    data = definition([{"expression": {"condition": "id < date_part('year', :now)", "action": "warn", "id": "old"}}])
+    deliver(tmp_path, "1", [(1, "x")])
+    run(tmp_path, data)
+    deliver(tmp_path, "2", [(2, "x")])
+    results = run(tmp_path, data)
+    assert results["a"].written == 2
+    assert counts(results) == [2, 2, 0, ("old", 2, 0)]
+    data["sources"]["a"]["gate"] = [{"between": {"column": "id", "max": 1, "action": "warn"}}]
+    deliver(tmp_path, "3", [(3, "x")])
+    results = run(tmp_path, data)
+    assert results["a"].written == 3
+    assert counts(results) == [3, 3, 0, ("between:id", 3, 2)]
+
+
+def test_a_stage_over_a_dataset_with_two_readers(tmp_path: Path) -> None:
+    """Units of a dataset keep their numbers: where some must be judged once more, all are."""
+    columns = {n: str(t) for n, t in SCHEMA.items()}
+    made = {
+        "version": 1,
+        "name": "made",
+        "sources": {"a": {"uri": "in/*.csv", "contract": {"columns": columns}}},
+        "stages": {"all": {"from": "a"}},
+        "outputs": {"all": {"to": "made"}},
+    }
+    data = definition([QUARANTINE])
+    data["sources"]["a"] = {"uri": "made", "format": "dataset"}
+    data["stages"]["m"] = {"from": "a", "gate": [QUARANTINE]}
+    data["stages"]["s"]["from"] = data["stages"]["t"]["from"] = "m"
+    written = []
+    for number in (1, 2, 3, 4):
+        deliver(tmp_path, f"{number}", [(number, "x"), (-number, None)])
+        run(tmp_path, made)
+        results = run(tmp_path, data, outputs=["s"] if number == 3 else [])
+        written.append(results["m"].written)
+        assert counts(results, "m") == [2 * number, number, number, ("not_null:k", 2 * number, number)]
+    assert written == [1, 1, 1, 4]
+    assert held(tmp_path, "out/t") == [("x", 4)]
+    assert held(tmp_path, "out/s") == [(n, "x") for n in (1, 2, 3, 4)]
+    assert len(held(tmp_path, "state/quarantine/m")) == 4
+
+
+def test_keys_of_rows_that_were_not_kept_are_compared_again(tmp_path: Path) -> None:
+    """A stage compares keys; what it reads is kept for the run, of new files only."""
+    data = definition()
+    data["stages"]["m"] = {"from": "a", "do": [{"derive": {"k": "upper(k)"}}]}
+    data["stages"]["s"]["from"] = data["stages"]["t"]["from"] = "m"
+    gate = [
+        {"unique": {"columns": "id", "action": "warn"}},
+        {"in_set": {"column": "k", "values": ["X"], "action": "drop"}},
+    ]
+    data["stages"]["s"] |= {"gate": gate}
+    deliver(tmp_path, "1", [(1, "x"), (2, "y")])
+    run(tmp_path, data)
+    deliver(tmp_path, "2", [(1, "x"), (2, "x"), (3, "x")])
+    results = run(tmp_path, data)
+    assert results["m"].written == 3
+    assert counts(results, "s") == [5, 4, 0, ("unique:id", 5, 4), ("in_set:k", 5, 1)]
+
+
+def test_inner_stages_above_one_another(tmp_path: Path) -> None:
+    """The one above needs what the outputs need, and what the one below has not judged yet."""
+    data = definition([{"between": {"column": "id", "max": 50, "action": "warn"}}])
+    data["stages"]["m"] = {"from": "a", "gate": [QUARANTINE]}
+    data["stages"]["s"]["from"] = data["stages"]["t"]["from"] = "m"
+    data["stages"]["v"] = {"from": "a", "do": [{"filter": "id > 1"}]}
+    data["outputs"]["v"] = {"to": "out/v"}
+    for number in (1, 2, 3):
+        deliver(tmp_path, f"{number}", [(number, "x"), (99, None)])
+        results = run(tmp_path, data, outputs=["v"] if number == 2 else [])
+        assert counts(results)[:4] == [2 * number, 2 * number, 0, ("between:id", 2 * number, number)]
+    assert counts(results, "m") == [6, 3, 3, ("not_null:k", 6, 3)]
+    assert held(tmp_path, "out/s") == [(n, "x") for n in (1, 2, 3)]
+    assert held(tmp_path, "out/t") == [("x", 3)]
+    assert len(held(tmp_path, "out/v")) == 5
+    plan = lp.Pipeline.from_dict(data, base=str(tmp_path)).compile()
+    deliver(tmp_path, "4", [(4, "x")])
+    assert [(s["name"], s["how"]) for s in plan.preview()] == [(n, "units") for n in ("a", "m", "s", "t", "v")]
+
+
+def test_what_is_kept_of_shared_gates_is_vacuumed(tmp_path: Path) -> None:
+    data = definition([{"unique": {"columns": "id", "action": "fail"}}])
+    pipe = lp.Pipeline.from_dict(data, base=str(tmp_path))
+    for number in range(12):
+        deliver(tmp_path, f"{number:02}", [(number, "x")])
+        run(tmp_path, data)
+    state = Dataset(str(tmp_path / "state/shared/a"))
+    before = {p.name for p in Path(state.figures).iterdir()}
+    live = {f.path for f in state.read().figures}
+    assert live < before
+    lp.vacuum(pipe, keep=1, older_than=timedelta(0))
+    assert {p.name for p in Path(state.figures).iterdir()} == live
+    deliver(tmp_path, "again", [(3, "x")])
+    with pytest.raises(lp.GateError, match="unique:id: 2 of 13 rows"):
+        run(tmp_path, data)
+
+
+def test_a_corrupt_file_is_set_aside_for_all_readers(tmp_path: Path) -> None:
+    data = definition()
+    data["sources"]["a"]["on_corrupt"] = "quarantine_file"
+    deliver(tmp_path, "1", [(1, "x")])
+    run(tmp_path, data)
+    deliver(tmp_path, "2", [(2, "x")])
+    (tmp_path / "in/3.csv").write_bytes(b'id,k\n3,"x\n')
+    results = run(tmp_path, data)
+    assert [Path(c.uri).name for c in results["a"].corrupt] == ["3.csv"]
+    assert held(tmp_path, "out/s") == [(1, "x"), (2, "x")]
+    assert held(tmp_path, "out/t") == [("x", 2)]
