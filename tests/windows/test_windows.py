@@ -207,6 +207,7 @@ def each(start: datetime, end: datetime, step: timedelta, zone: str) -> pl.LazyF
         # midnight itself is skipped, or comes twice
         ("America/Sao_Paulo", datetime(2018, 11, 3, 3, tzinfo=UTC), [96, 92, 96]),
         ("America/Havana", datetime(2023, 11, 4, 4, tzinfo=UTC), [96, 100, 96]),
+        ("Asia/Kathmandu", datetime(1985, 12, 30, 18, 30, tzinfo=UTC), [96, 95, 96]),
         # the 30th of December did not happen
         ("Pacific/Apia", datetime(2011, 12, 29, 10, tzinfo=UTC), [96, 96, 96]),
         ("UTC", datetime(2024, 3, 30, tzinfo=UTC), [96, 96, 96]),
