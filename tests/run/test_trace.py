@@ -214,7 +214,8 @@ CASES: dict[str, list[tuple[Any, dict[str, Any], Any, Any]]] = {
 
 
 def test_each_operation_is_traced() -> None:
-    assert set(CASES) == set(ops.names())
+    # what is closed needs a source with a watermark: tests/scenarios/test_closing.py
+    assert set(CASES) == set(ops.names()) - {"closed"}
 
 
 @pytest.mark.parametrize(("steps", "key", "a", "b"), [c for cases in CASES.values() for c in cases])

@@ -202,6 +202,21 @@ def test_aggregates_that_do_not_add_up_close_too(feed: Feed) -> None:
     assert feed.hours() == [0, 1]
 
 
+def test_closed_windows_are_traced_and_have_lineage(feed: Feed) -> None:
+    feed.deliver("a", 0.25, 1.5, 4)
+    feed.deliver("b", 0.5, 3)
+    feed.run()
+    plan = lp.Pipeline.from_yaml(feed.definition, base=str(feed.root)).compile()
+    found = plan.trace("hourly", {"window_start": T0})
+    rows = [of.rows["at"].to_list() for of in found.sources.values() if of.rows is not None]
+    assert rows == [[T0 + timedelta(minutes=15)], [T0 + timedelta(minutes=30)]]
+    assert found.exact
+    assert found.is_current
+    reach = {str(c) for c in plan.lineage().upstream("hourly.total").columns}
+    assert {"a.v", "b.v", "a.at", "b.at"} <= reach
+    assert plan.lineage(optimized=True).upstream("hourly").direct == plan.lineage().upstream("hourly").direct
+
+
 @given(
     files=st.lists(st.tuples(st.sampled_from("ab"), st.lists(st.integers(0, 40), max_size=3)), min_size=1, max_size=5),
     runs=st.lists(st.booleans(), min_size=5, max_size=5),
