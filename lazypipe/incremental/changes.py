@@ -183,6 +183,7 @@ def compare(
     prefix: PrefixHasher | None = None,
     name: Callable[[str], str] | None = None,
     waiting: Iterable[str] = (),
+    tell: bool = True,
 ) -> Changes:
     """Say what has changed between what was consumed and what is there.
 
@@ -203,11 +204,13 @@ def compare(
         What a URI was kept as, if not as it is.
     waiting
         URIs of files that are there, were left out of ``now``, and so are not gone: those of ``Delivery.waiting``.
+    tell
+        Whether ``redelivered`` is found out, for which new files are hashed that are as long as one that was consumed.
     """
     if isinstance(now, Consumed):
         at = before.at if before is not None and before.kind == now.kind else NOTHING
         return Changes(position=None if at == now.at else (at, now.at), before=before, now=now)
-    return _Comparison(before or Consumed("files"), now, hasher, detect, prefix, name).changes(waiting)
+    return _Comparison(before or Consumed("files"), now, hasher, detect, prefix, name).changes(waiting, tell=tell)
 
 
 class _Comparison:
@@ -231,7 +234,7 @@ class _Comparison:
         self.hashes: dict[str, str] = {}
         self.unreadable: dict[str, str] = {}
 
-    def changes(self, waiting: Iterable[str]) -> Changes:
+    def changes(self, waiting: Iterable[str], *, tell: bool) -> Changes:
         """Compare name by name, then look for moves among what came and went."""
         left = {f[0]: f for f in self.before.files}
         trusted, limit = self._trusted()
@@ -258,7 +261,7 @@ class _Comparison:
         held = [left.pop((name or str)(uri), None) for uri in waiting]
         gone = set(left)
         moved, added = self._moves(came, left)
-        redelivered = self._again(added, gone)
+        redelivered = self._again(added, gone) if tell else []
         unchanged += len(kinds.pop("unchanged"))
         return Changes(
             added=tuple(added),

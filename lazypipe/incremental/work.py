@@ -407,7 +407,6 @@ class _Decision:
         self.run = run
         self.listed = listed
         self.hashes = hashes
-        self.counts: dict[FileInfo, int] = {}
         self.bound = bound
         self.full = full
         self.judge_again = judge_again
@@ -625,6 +624,8 @@ class _Decision:
             prefix=prefix_hasher(options) if text else None,
             name=redact if redact.secrets else None,
             waiting=[f.uri for f in snapshot.waiting],
+            # where there may be many new files, of which few are taken, none is hashed for that alone
+            tell=self.judge_again and not self.bound.is_set,
         )
         changes = allowed(found, on_removed=intake.on_removed, on_modified=intake.on_modified, source=name)
 
@@ -725,9 +726,7 @@ class _Decision:
             return dict(zip(leaf.snapshot.files, commit.files, strict=True))[file].rows
         source = self.plan.nodes[leaf.name].source
         assert source is not None
-        if file not in self.counts:
-            self.counts[file] = source.count(file)
-        return self.counts[file]
+        return source.count(file)
 
     def _bounded_units(self, leaf: _Leaf, *, anew: bool) -> _Leaf:
         """Return a dataset's leaf without the units that are left for later, oldest first; their files are not consumed then."""

@@ -17,6 +17,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.errors import CommitConflict, RunError, SourceError, StorageError
+from lazypipe.incremental import work as works
 from lazypipe.run import stream as streams
 from lazypipe.run.retry import is_transient
 
@@ -441,6 +442,64 @@ def test_signals(site: Site) -> None:
     assert left == [130]
     signal.signal(signal.SIGUSR1, before[2])
     assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)] == before
+
+
+def test_a_batch_that_takes_longer_than_the_interval_is_followed_at_once(site: Site) -> None:
+    site.put("1", 1)
+    times = [site.now, site.now + timedelta(seconds=11), site.now + timedelta(seconds=12)]
+    stream = site.start(clock=lambda: times.pop(0) if len(times) > 1 else times[0])
+    site.then(2, lambda: None)
+    assert [r.started for r in stream] == [site.now - timedelta(seconds=20)]
+    assert site.sleeps == [10.0, 10.0]  # none after the batch
+
+
+def test_a_long_backlog_is_not_hashed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.put("0", 1)
+    site.run(ONE, trigger=lp.Trigger(once=True))
+    for number in range(1, 9):
+        site.put(str(number), number)  # as long as the first
+    hashed: list[str] = []
+    plain = works.hasher
+
+    def counting(options: Any = None) -> Any:
+        return lambda file: hashed.append(file.uri) or plain(options)(file)
+
+    monkeypatch.setattr(works, "hasher", counting)
+    assert [r.left for r in site.run(ONE, max_files=4, trigger=lp.Trigger(once=True))] == [4, 0]
+    assert hashed == []
+    assert site.held() == [1, 1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_an_output_that_waits_holds_up_only_what_is_made_of_it(site: Site) -> None:
+    waits = {"uri": "late/*.csv", "contract": {"columns": {"k": "String", "label": "String"}}}
+    data = {
+        **BASE,
+        "sources": {**BASE["sources"], "d": waits},
+        "stages": {
+            "j": {"from": "a", "do": [{"join": {"with": "d", "on": "k", "how": "left", "columns": ["label"]}}]},
+            **BASE["stages"],
+            "after": {"from": "j", "do": [{"limit": 5}]},
+        },
+        "outputs": {"j": {"to": "out/j"}, **BASE["outputs"], "after": {"to": "out/after"}},
+    }
+    (site.base / "late").mkdir()
+    site.put("1", 1)
+    site.then(2, lambda: (site.base / "late/d.csv").write_text("k,label\na,first\n"))
+    site.then(4, lambda: None)
+    first, second = site.run(data)
+    by_name = [{s.name: s.status for s in r.segments if s.output is not None} for r in (first, second)]
+    assert by_name[0] == {"j": "waiting", "b": "done", "c": "done", "after": "waiting"}
+    assert by_name[1] == {"j": "done", "b": "unchanged", "c": "unchanged", "after": "done"}
+    assert lp.scan(str(site.base / "out/after")).collect().rows() == [(1, "a", "first")]
+
+
+def test_an_output_that_is_written_twice(site: Site) -> None:
+    data = {**ONE, "outputs": {"b": {"to": "out/b"}, "again": {"from": "b", "to": "out/again"}}}
+    site.put("1", 1)
+    site.then(2, lambda: site.put("2", 2))
+    site.then(4, lambda: None)
+    assert len(site.run(data)) == 2
+    assert site.held("again") == site.held("b") == [1, 2]
 
 
 def test_a_clock_that_goes_back_makes_no_long_pause(site: Site) -> None:
