@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache, reduce
+from functools import cache, partial, reduce
 
 import polars as pl
 
@@ -65,7 +65,10 @@ def _texts(bounds: pl.Series) -> tuple[str, ...]:
 
 
 def _physical(values: pl.Series) -> pl.Series:
-    return values.cast(pl.UInt8) if values.dtype == pl.Boolean else values.to_physical()
+    """Return values that can be compared, and whose texts mean the same in another process."""
+    if isinstance(values.dtype, pl.Boolean | pl.Categorical):
+        return values.cast(pl.UInt8 if values.dtype == pl.Boolean else pl.String)
+    return values.to_physical()
 
 
 def ordered(frame: pl.LazyFrame, layout: Layout, schema: Mapping[str, pl.DataType], uri: str) -> pl.LazyFrame:
@@ -87,13 +90,16 @@ def ordered(frame: pl.LazyFrame, layout: Layout, schema: Mapping[str, pl.DataTyp
     types = {n: _physical(pl.Series([], dtype=schema[n])).dtype for n in layout.sort_by}
     bounds = {n: pl.Series(layout.bounds[n], dtype=pl.String).cast(t) for n, t in types.items()}
 
-    def number(batch: pl.DataFrame) -> pl.DataFrame:
-        cells = [_numbered(_physical(batch[name]), of) for name, of in bounds.items()]
-        at = reduce(lambda so_far, cell: so_far * 2**bits + cell, cells)
-        return batch.with_columns(_along(layout.curve, len(cells), bits).gather(at).alias(_KEY))
-
+    number = partial(with_key, bounds=bounds, place=_along(layout.curve, len(bounds), bits), bits=bits)
     keyed = taps.tap(frame, number, schema=pl.Schema({**schema, _KEY: pl.UInt32()}))
     return keyed.sort(_KEY, maintain_order=False).drop(_KEY)
+
+
+def with_key(batch: pl.DataFrame, *, bounds: Mapping[str, pl.Series], place: pl.Series, bits: int) -> pl.DataFrame:
+    """Add to rows the column with their places on a curve: of each cell of numbers, ``place`` says which."""
+    cells = [_numbered(_physical(batch[name]), of) for name, of in bounds.items()]
+    at = reduce(lambda so_far, cell: so_far * 2**bits + cell, cells)
+    return batch.with_columns(place.gather(at).alias(_KEY))
 
 
 def _numbered(values: pl.Series, bounds: pl.Series) -> pl.Series:

@@ -319,3 +319,48 @@ def test_a_full_disk_is_told_and_the_file_closed() -> None:
         writer.add(FRAME)
     writer.abort()
     assert file.closed
+
+
+def test_batches_are_gathered_into_row_groups_of_each_partition() -> None:
+    files: dict[str, io.BytesIO] = {}
+
+    class Kept(io.BytesIO):
+        def close(self) -> None:
+            self.seek(0)
+
+    def create(keys: pl.DataFrame, index: int) -> tuple[str, Any]:
+        path = f"{keys.item()}-{index}"
+        files[path] = Kept()
+        return path, files[path]
+
+    layout = Layout(writer="pyarrow", row_group_rows=400)
+    writer = BatchWriter(layout, FRAME.schema, ("part",), create, "u", 900)
+    for start in range(0, ROWS, 100):
+        writer.add(FRAME[start : start + 100])
+    writer.add(FRAME.clear())
+    assert [rows for _, rows, _ in writer.done] == [900] * 3
+    done = {path: rows for path, rows, _ in writer.finish()}
+    assert done == {"0-0": 900, "1-0": 900, "2-0": 900, "0-1": 767, "1-1": 767, "2-1": 766}
+    groups = [pq.ParquetFile(files["0-0"]).metadata.row_group(i).num_rows for i in range(3)]
+    assert groups == [400, 400, 100]
+    rows = pl.concat(pl.read_parquet(files[f"1-{i}"]) for i in range(2))
+    assert_frame_equal(rows, FRAME.filter(part=1).drop("part"))
+
+
+def test_a_file_is_closed_once_it_is_as_large_as_it_should_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lazypipe.storage.optimizer.writing._MOST_GATHERED", 10_000)
+    made: list[str] = []
+
+    def create(keys: pl.DataFrame, index: int) -> tuple[str, Any]:
+        made.append(f"{keys.height}-{index}")
+        return made[-1], io.BytesIO()
+
+    writer = BatchWriter(Layout(writer="pyarrow", file_bytes=30_000), FRAME.schema, (), create, "u")
+    for start in range(0, ROWS, 500):
+        writer.add(FRAME[start : start + 500])
+    done = writer.finish()
+    assert made == [f"0-{i}" for i in range(len(done))]
+    assert len(done) > 2
+    assert all(size >= 30_000 for _, _, size in done[:-1])
+    assert sum(rows for _, rows, _ in done) == ROWS
+    writer.abort()
