@@ -71,7 +71,7 @@ def is_due(output: Output, choice: Choice | None, rows: int, size: int) -> bool:
 
     A few rows, as they come with an increment, tell nothing of that.
     """
-    if output.optimize is None or size < _LEAST:
+    if output.optimize is None or not rows or size < _LEAST:
         return False
     if choice is None:
         return True

@@ -42,6 +42,10 @@ _TRIED: Mapping[Goal, tuple[tuple[str, int | None], ...]] = {
 _WORTH = 0.98
 """How small another codec must make the whole to be worth it."""
 _ORDER_WORTH = 0.95
+_ORDER_TIMES = 3
+"""How many times longer than the default writing in order may take."""
+_ORDER_BYTES: Mapping[Goal, float] = {"storage": 1.0, "balanced": 1.15, "read": 1.5, "write": 1.0}
+"""How many times more bytes than the default rows may take in an order that lets readers read less of them."""
 _PRUNES = 0.67
 """Which part of what readers read is left at most, for an order to be worth it."""
 _GROUP = 122_880
@@ -53,6 +57,8 @@ _ROWS_PER_SECOND = 50_000
 _FEWEST = 10_000
 _PARTITIONS = 200
 _PARTITION_BYTES = 32 << 20
+_OFTEN = 0.5
+"""In which part of the queries a column must be filtered, for its values to be folders."""
 
 
 def advise(
@@ -160,17 +166,20 @@ class _Adviser:
         default, plain = bench.whole(self.frame, DEFAULT, "default")
         layout, rows = self._columns(self.frame, default, plain), self.frame
         order = self._order(layout, default)
+        how: dict[str, Any]
         if order.sort_by:
             rows = ordered(self.frame.lazy(), order, self.frame.schema, "the sample").collect(engine="streaming")
-            again = self._columns(rows, default, plain)
-            layout = replace(again, sort_by=order.sort_by, curve=order.curve, bounds=order.bounds)
+            # from here on compared with what the default makes of rows in that order
+            how = {"sort_by": order.sort_by, "curve": order.curve, "bounds": order.bounds}
+            default, _ = bench.whole(self.frame, replace(DEFAULT, **how), "default, in order")
+            layout = replace(self._columns(rows, default, plain), **how)
         layout = self._codec(layout, default)
         layout = self._sizes(layout, default)
         layout = self._partitions(layout)
         after, sizes = bench.whole(self.frame, layout, "advised")
         if self._is_no_gain(after, default):
             layout = replace(layout, forms={}, encodings={}, codecs={}, codec="zstd", level=None, writer="polars")
-            if not self.workload:
+            if not self.filtered:
                 layout = replace(layout, sort_by=(), curve="linear", bounds={})
             after, sizes = bench.whole(self.frame, layout, "advised")
             self.reasons = [
@@ -214,9 +223,8 @@ class _Adviser:
         found = measured_options(frame, forms, self.writers, self.bench)
         base = sum((options[0].cost for options in found[self.writers[0]].values()), Cost())
         layouts = [self._within(found[w], base, default, w, frame) for w in self.writers]
-        best, cost = min(
-            layouts, key=lambda pair: (self._excess(pair[1], default), getattr(pair[1], self.limits.least))
-        )
+        least = self.limits.least
+        best, cost = min(layouts, key=lambda p: (self._excess(p[1], default), getattr(p[1], least), p[1].bytes))
         if len(layouts) > 1:
             others = [c for n, c in layouts if n is not best]
             saved = f"{cost.bytes:,} bytes of the sample, {others[0].bytes:,} by the other"
@@ -262,20 +270,29 @@ class _Adviser:
 
     def _order(self, layout: Layout, default: Cost) -> Layout:
         """Choose the order of rows."""
-        best, cost = layout, self.bench.trials[-1].cost
+        orders = [*self._orders()]
+        if not orders:
+            return layout
+        # encodings are those that are best without an order: each order is compared, and tried, without them
+        best = bare = replace(base_layout(layout.writer), forms=layout.forms)
+        cost, _ = self.bench.whole(self.frame, bare, "in no order")
         natural = self._reading(self.frame)
         least = natural
-        for sort_by, curve in self._orders():
+        for sort_by, curve in orders:
             if self.bench.over:
                 break
-            tried = replace(layout, sort_by=sort_by, curve=curve)
+            tried = replace(bare, sort_by=sort_by, curve=curve)
             tried = with_bounds(tried, self.frame, "the sample")
             rows = ordered(self.frame.lazy(), tried, self.frame.schema, "the sample").collect(engine="streaming")
             found, _ = self.bench.whole(self.frame, tried, f"ordered by {order_name(tried)}")
             reading = self._reading(rows)
             smaller = self.limits.least == "bytes" and found.bytes <= _ORDER_WORTH * cost.bytes
-            faster = reading <= _PRUNES * natural and reading < least and found.bytes <= 1.15 * default.bytes
-            allowed = found.write <= 3 * default.write if self.goal != "write" else False
+            faster = (
+                reading <= _PRUNES * natural
+                and reading < least
+                and found.bytes <= _ORDER_BYTES[self.goal] * default.bytes
+            )
+            allowed = self.goal != "write" and found.write <= _ORDER_TIMES * default.write
             if allowed and (faster or (smaller and reading <= natural and least == natural)):
                 best, cost, least = tried, (found if smaller else cost), reading
         if best.sort_by:
@@ -362,10 +379,10 @@ class _Adviser:
         size = self.bench.trials[-1].cost.bytes * self.sample.scale
         for name, weight in self.filtered.items():
             column = next((c for c in self.profile.columns if c.name == name), None)
-            if column is None or column.distinct is None or column.nulls or weight < 0.5 or column.dtype.is_float():
+            if column is None or column.distinct is None or column.nulls or weight < _OFTEN or column.dtype.is_float():
                 continue
-            counts = self.frame[name].value_counts()["count"]
-            least = size * int(counts.min() or 0) / max(self.frame.height, 1)  # type: ignore[arg-type]
+            counts = self.frame[name].value_counts()["count"].sort()
+            least = size * int(counts[0]) / self.frame.height
             if 1 < column.distinct <= _PARTITIONS and least >= _PARTITION_BYTES:
                 self._note(
                     None, f"a folder per {name}", f"{column.distinct} of them, of {int(least) >> 20:,} MiB or more each"

@@ -382,7 +382,9 @@ class _Work:
         info = {k: v for k, v in latest.info.items() if k != "gates"}
         info |= {REWRITE: {"of": latest.rows_of, "files": sum(len(t.files) for t, _ in held)}}
         if self.kept is not None:
-            info[KEPT] = self.kept
+            rows = sum(f.rows for f in found)
+            took = {"rows": rows, "bytes_per_row": sum(f.bytes for f in found) / rows} if rows else {}
+            info[KEPT] = {**self.kept, **took}
         return replace(
             latest,
             version=latest.version + 1,

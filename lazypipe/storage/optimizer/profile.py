@@ -253,7 +253,7 @@ def profile_sample(sample: Sample) -> Profile:
     for index, (name, dtype) in enumerate(frame.schema.items()):
         figures = {w.partition(":")[2]: v for w, v in found.items() if w.startswith(f"{index}:")}
         columns.append(_column(name, dtype, frame, figures, packed.get(name), sample.stored.get(name)))
-    known = {c.name: c.distinct for c in columns if c.distinct is not None}
+    known = {c.name: c.distinct + bool(c.nulls) for c in columns if c.distinct is not None}
     return Profile(frame.height, sample.total, tuple(columns), find_relations(frame, known))
 
 
@@ -287,7 +287,7 @@ def _figures(column: pl.Expr, dtype: pl.DataType) -> dict[str, pl.Expr]:
         exprs |= {"shortest": size.min(), "longest": size.max(), "mean_bytes": size.mean()}
     if dtype == pl.Float64:
         finite = column.drop_nulls()
-        exprs["digits:0"] = same(finite.round(0), finite, dtype).mean()
+        exprs["digits:0"] = same(finite.cast(pl.Int64, strict=False).cast(dtype), finite, dtype).mean()
         for digits in range(1, _MOST_DIGITS + 1):
             form = Scaled(digits, pl.Int64())
             exprs[f"digits:{digits}"] = same(form.join(form.split(finite, dtype), dtype), finite, dtype).mean()

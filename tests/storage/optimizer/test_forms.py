@@ -378,6 +378,24 @@ def test_forms_that_name_wrong_columns_are_refused(forms: dict[str, Form], says:
         physical(pl.LazyFrame(schema=schema), schema, forms)
 
 
+@pytest.mark.parametrize(
+    ("form", "other"),
+    [
+        (Whole(pl.Int8(), base="other"), pl.String()),
+        (Determined("other", ("a",), (1,)), pl.Int64()),
+        (Determined("other", (1.5,), (1,)), pl.Float64()),
+        (Determined("other", ("a",), (1,)), pl.Enum(["a"])),
+    ],
+)
+def test_forms_that_lean_on_columns_of_other_types_are_refused(form: Form, other: pl.DataType) -> None:
+    with pytest.raises(StorageError) as caught:
+        check_forms({"x": form}, {"x": pl.Int64(), "other": other})
+    assert str(caught.value) == (
+        f"column 'x' in the form {form.kind} cannot lean on column 'other' ({other}); choose another column, or write it plainly"
+    )
+    assert Cast(pl.Int8()).leans_on(other)  # it needs none
+
+
 def test_a_column_called_as_a_part_is_refused() -> None:
     with pytest.raises(StorageError) as caught:
         check_forms({"x": Cast(pl.Int8())}, {"x": pl.Int64(), "_lazypipe:x:plain": pl.Int64()})

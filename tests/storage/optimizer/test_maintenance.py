@@ -205,7 +205,13 @@ def test_another_layout_is_kept_by_the_dataset_and_given_to_all_files(uri: str) 
     made = relayout(Dataset(uri), layout, run=run(), time=NOW, goal="storage", reasons=["small numbers"])
     after = Dataset(uri).read()
     assert kept_layout(after) == layout
-    assert after.info["optimize"] == {"goal": "storage", "layout": layout.to_dict(), "reasons": ["small numbers"]}
+    assert after.info["optimize"] == {
+        "goal": "storage",
+        "layout": layout.to_dict(),
+        "reasons": ["small numbers"],
+        "rows": 30,
+        "bytes_per_row": after.bytes / 30,
+    }
     assert {f.layout for f in after.files} == {replace(layout, partition_by=("part",))}
     assert [f.odd for f in after.files] == [()] * 3
     assert sorted(made.after) == ["_lazypipe:id:plain", "id", "text"]

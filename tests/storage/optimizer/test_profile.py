@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazypipe.errors import LazypipeError, SourceError
@@ -137,12 +137,7 @@ def test_figures_are_those_that_python_counts(kind: str) -> None:
 @given(st.lists(FLOATS, min_size=1, max_size=60))
 def test_decimals_that_nearly_all_floats_have(values: list[float]) -> None:
     found = profile(pl.DataFrame({"x": values}, schema={"x": pl.Float64}))["x"].digits
-    fits = [
-        d
-        for d in range(9)
-        if sum((math.isfinite(v) and round(v, d) == v) or (d == 0 and math.isinf(v)) for v in values)
-        >= 0.98 * len(values)
-    ]
+    fits = [d for d in range(9) if sum((math.isfinite(v) and round(v, d) == v) for v in values) >= 0.98 * len(values)]
     assert found == (fits[0] if fits else None)
 
 
@@ -237,6 +232,7 @@ def relations(frame: pl.DataFrame, kind: str) -> list[Relation]:
     return [r for r in find_relations(frame, known) if r.kind == kind]
 
 
+@settings(max_examples=15)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=60, max_size=60))
 def test_a_column_is_determined_as_python_finds(pairs: list[tuple[int, int]]) -> None:
     frame = pl.DataFrame(pairs, schema=["a", "b"], orient="row")
