@@ -7,6 +7,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -22,7 +23,7 @@ from lazypipe.compile.graph import outside
 from lazypipe.compile.node import compile_checks
 from lazypipe.compile.sources import BoundSource, Snapshot, bind
 from lazypipe.contracts import Column, Contract
-from lazypipe.errors import LazypipeError, nearest
+from lazypipe.errors import LazypipeError, RunError, first_line, nearest
 from lazypipe.gates.alone import Split, check_frame, split_frame
 from lazypipe.gates.report import GateReport
 from lazypipe.incremental import preview as previews
@@ -56,6 +57,7 @@ from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.model import Fault, Origin, Step, freeze
 from lazypipe.spec.scope import Scope, Table
 from lazypipe.spec.types import dtype_name
+from lazypipe.spec.words import plain
 from lazypipe.storage.dataset import Dataset, scan
 
 __all__ = [
@@ -566,6 +568,39 @@ def apply(
 Rules = Sequence[Mapping[str, Any] | gates.Rule]
 
 
+def _steps(rules: Any) -> list[Step]:
+    """Return rules as steps with places; raises DefinitionError for what are none."""
+    fix = "write {name: arguments}, one rule in each"
+    if not isinstance(rules, Sequence) or isinstance(rules, str):
+        raise loader.problems([Fault(f"{rules!r} is no list of rules", f"{fix}, in a list", ("rules",))], Origin())
+    wrong, steps = [], []
+    for index, written in enumerate(rules):
+        if isinstance(written, Arguments) or (isinstance(written, Mapping) and [str] == [type(k) for k in written]):
+            step = _step(written)
+            steps.append(Step(step.name, step.arguments, ("rules", index)))
+        else:
+            wrong.append(Fault(f"{written!r} is no rule", fix, ("rules", index)))
+    if wrong:
+        raise loader.problems(wrong, Origin())
+    return steps
+
+
+def _lazy(frame: Any, name: str) -> pl.LazyFrame:
+    if not isinstance(frame, pl.DataFrame | pl.LazyFrame):
+        raise LazypipeError(f"{name} is of type {type(frame).__name__}; give a pl.DataFrame or a pl.LazyFrame")
+    return frame.lazy()
+
+
+@contextmanager
+def _over_rows() -> Iterator[None]:
+    """Tell in our own words that an expression cannot be evaluated over rows."""
+    try:
+        yield
+    except pl.exceptions.PolarsError as error:
+        fix = "mend the rows, or the expression of the rule, with TRY_CAST for instance"
+        raise RunError(f"the rows cannot be checked: {plain(first_line(error)).what}", fix=fix) from error
+
+
 def _checks(
     frame: pl.LazyFrame,
     rules: Rules,
@@ -574,10 +609,12 @@ def _checks(
     others: Mapping[str, pl.DataFrame | pl.LazyFrame],
 ) -> tuple[tuple[gates.Check, ...], dict[str, pl.LazyFrame]]:
     """Compile rules over a frame and others; return the checks, and the other frames by their names."""
+    if not isinstance(now, datetime | None):
+        raise LazypipeError(f"now is {now!r}, and no datetime; write one, such as datetime.now(UTC)")
     values = {"now": now or datetime.now(UTC), **(params or {})}
     faults: list[Fault] = []
-    steps = [Step(s.name, s.arguments, ("rules", i)) for i, s in enumerate(map(_step, rules))]
-    frames = {name: other.lazy() for name, other in others.items()}
+    steps = _steps(rules)
+    frames = {name: _lazy(other, f"frame {name!r}") for name, other in others.items()}
     try:
         for uri in outside(steps, frames):
             frames[uri] = _scan_anything(uri)
@@ -585,11 +622,11 @@ def _checks(
         checks = compile_checks(
             steps, frame.collect_schema(), lambda step, owner: Scope(owner, step, params=values), faults, schemas
         )
-    except (TypeError, AttributeError):
-        # arguments of other types than rules expect: the schema says which
-        if wrong := loader.gate_faults(steps):
-            raise loader.problems(wrong, Origin()) from None
-        raise
+    except (TypeError, AttributeError, ValueError, ArithmeticError, pl.exceptions.PolarsError) as error:
+        # arguments of other types than rules expect: the schema says which, but not of what is in Python only
+        fix = "compare its arguments with its documentation"
+        unfit = Fault(f"a rule cannot be made of its arguments: {first_line(error)}", fix, ("rules",))
+        raise loader.problems(loader.gate_faults(steps) or [unfit], Origin()) from error
     # rules know better than the schema what is wrong with their values
     if wrong := faults or loader.gate_faults(steps):
         raise loader.problems(wrong, Origin())
@@ -632,9 +669,10 @@ def check(
     >>> report.status, report.failed
     ('fail', {'not_null:a': 1})
     """
-    lazy = frame.lazy()
+    lazy = _lazy(frame, "frame")
     checks, frames = _checks(lazy, rules, params, now, others)
-    return check_frame(lazy, checks, lambda reference: frames[reference.to], frames)
+    with _over_rows():
+        return check_frame(lazy, checks, lambda reference: frames[reference.to], frames)
 
 
 def split(
@@ -662,9 +700,10 @@ def split(
     >>> found.good.rows(), found.bad["_lazypipe_rules"].to_list()
     ([(1,)], [['not_null:a']])
     """
-    lazy = frame.lazy()
+    lazy = _lazy(frame, "frame")
     checks, frames = _checks(lazy, rules, params, now, others)
-    return split_frame(lazy, checks, lambda reference: frames[reference.to], frames, run=run)
+    with _over_rows():
+        return split_frame(lazy, checks, lambda reference: frames[reference.to], frames, run=run)
 
 
 def stream(

@@ -247,7 +247,8 @@ def _check_reference(
         return
     argument = next(a for a, name in rule.frames().items() if name == found.to)
     other = others[found.to]
-    scope.columns(found.others, other, argument, of=found.to)
+    places = [key for key in ("column", "columns") if key in getattr(rule, argument)]
+    scope.columns(found.others, other, argument, *places, of=found.to)
     for here, there in zip(found.columns, found.others, strict=True):
         if not _comparable(schema[here], other[there]):
             what = f"column {here!r} is {dtype_name(schema[here])}, and {there!r} of {found.to!r} is {dtype_name(other[there])}"

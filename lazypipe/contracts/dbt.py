@@ -255,6 +255,8 @@ def _common(config: Node, name: str, *, per_value: bool) -> dict[str, Any] | Non
         config.note(f"the test {name}", "dbt counts the wrong values, the rule counts their rows")
     if severity == "warn":
         limits["max_failures"] = None
+    elif (limits["warn_above"] or 0) > (limits["max_failures"] or 0):
+        limits["warn_above"] = None  # dbt asks for an error first: there is nothing left to warn of
     return {
         "where": condition,
         "action": "warn" if severity == "warn" else None,

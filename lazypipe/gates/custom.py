@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe.errors import LazypipeError
+from lazypipe.errors import LazypipeError, first_line
 from lazypipe.gates.rule import Check, Rule
 from lazypipe.spec.arguments import COLUMN, COLUMNS, FLAG, SCALAR, TEXT, Kind, arg
 from lazypipe.spec.scope import Scope
@@ -85,7 +85,15 @@ def _made(name: str, function: Callable[..., pl.Expr]) -> type[Rule]:
             if argument in given:
                 written = given[argument]
                 scope.columns([written] if isinstance(written, str) else written, schema, argument)
-        holds = self.bind(function(**given), schema, scope, names[0])
+        try:
+            condition: Any = function(**given)
+        except Exception as error:
+            what = f"the function raised {type(error).__name__}: {first_line(error)}"
+            raise scope.fault(what, "give it other arguments, or mend it", names[0]) from error
+        if not isinstance(condition, pl.Expr):
+            what = f"the function returned {condition!r}, which is no expression"
+            raise scope.fault(what, "return a pl.Expr that is true where the rule holds", names[0])
+        holds = self.bind(condition, schema, scope, names[0])
         subject = given.get("columns", given.get("column", ""))
         about = subject if isinstance(subject, str) else ",".join(subject)
         column = given.get("column")

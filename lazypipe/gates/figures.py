@@ -15,6 +15,7 @@ __all__ = [
     "extreme",
     "mean",
     "median",
+    "nothing",
     "quantile",
     "row_count",
     "share",
@@ -26,6 +27,8 @@ _ROWS = "__lazypipe_rows"
 _SUM = "__lazypipe_sum"
 _COUNT = "__lazypipe_count"
 _PART = "__lazypipe_part"
+_FAR = 95_000_000
+"""Days from 1970, beyond which a date counts as that far away where it must become a datetime: years -258,000 to 262,000."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,11 @@ def row_count() -> Figure:
     """Return the number of rows."""
     # wider than Polars counts: batches add up to more than one frame holds
     return Figure(pl.col(_ROWS), (_added(_ROWS, pl.len().cast(pl.Int64)),))
+
+
+def nothing() -> Figure:
+    """Return the figure of a column without a type, in which all is null: null."""
+    return Figure(pl.lit(None), row_count().parts)
 
 
 def share(hits: pl.Expr, of: pl.Expr) -> Figure:
@@ -129,8 +137,9 @@ def quantile(column: str, dtype: pl.DataType, q: float) -> Figure:
     """Return a quantile, interpolated linearly: NaN if there is one, null of nothing."""
     rows = pl.col(column)
     if dtype == pl.Date:
-        # Polars 2.1 panics on a column of dates without values
-        rows = rows.cast(pl.Datetime("us"))
+        # Polars 2.1 panics on a column of dates without values, and on years beyond some 262,000 in either direction
+        far = pl.lit(_FAR, dtype=pl.Int64)
+        rows = rows.clip((-far).cast(dtype), far.cast(dtype)).cast(pl.Datetime("us"))
     if not dtype.is_float():
         return Figure(rows.quantile(q, "linear"))
     rows = rows.cast(pl.Float64)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
@@ -14,16 +13,27 @@ from typing import Any, ClassVar, Literal
 
 import polars as pl
 
-from lazypipe.errors import nearest
+from lazypipe.gates import figures, written
 from lazypipe.gates.figures import Figure
 from lazypipe.gates.rule import HISTORY, VALUE, Check, Measure, Rule
-from lazypipe.gates.rules.values import typed_values
+from lazypipe.gates.rules.helpers import comparable, distinct_names
 from lazypipe.spec.arguments import BOUND, COLUMN, COLUMNS, arg, choice
 from lazypipe.spec.model import Fault
 from lazypipe.spec.scope import Scope
 from lazypipe.spec.types import dtype_name
 
-__all__ = ["Bounds", "Closed", "FrameRule", "GroupedRule", "Statistic", "bounds", "fraction", "literal", "need_bound"]
+__all__ = [
+    "Bounds",
+    "Closed",
+    "CountRule",
+    "FrameRule",
+    "GroupedRule",
+    "Statistic",
+    "bounds",
+    "fraction",
+    "literal",
+    "need_bound",
+]
 
 Closed = Literal["both", "left", "right", "none"]
 CLOSED = choice("both", "left", "right", "none")
@@ -82,6 +92,30 @@ class GroupedRule(FrameRule):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CountRule(GroupedRule):
+    """A rule on how many there are of something, which must lie between bounds."""
+
+    others: ClassVar[tuple[str, ...]] = ()
+    """Further arguments that bound the number."""
+    min: Any = arg(BOUND, "At least so many. Default: any number.", default=None)
+    max: Any = arg(BOUND, "At most so many. Default: any number.", default=None)
+    equals: Any = arg(BOUND, "Just so many.", default=None)
+
+    def __post_init__(self) -> None:
+        """Check that there is a bound, and one only where it leaves nothing to others."""
+        super().__post_init__()
+        need_bound(self, "min", "max", "equals", *self.others)
+        if self.equals is not None and (self.min is not None or self.max is not None):
+            raise Fault("equals leaves nothing to min and max", "give equals, or min and max", ("equals",))
+
+    def allowed(self, scope: Scope, what: str) -> Bounds | None:
+        """Return the bounds on the number, None where only another argument bounds it."""
+        if (self.min, self.max, self.equals) == (None, None, None):
+            return None
+        return bounds(scope, pl.Int64(), what, least=self.min, most=self.max, equals=self.equals)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Statistic(GroupedRule):
     """A figure of one column that must lie between bounds."""
 
@@ -100,13 +134,15 @@ class Statistic(GroupedRule):
 
     @abstractmethod
     def figure(self, dtype: pl.DataType) -> Figure | None:
-        """Return what is measured of a column of this type; None if the type has no such thing."""
+        """Return what is measured of a column of this type; None if the type has no such thing (of nulls it is null)."""
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check: the figure is outside the bounds."""
         scope.columns([self.column], schema, "column")
         dtype = schema[self.column]
         figure = self.figure(dtype)
+        if figure is None and dtype == pl.Null:
+            figure = figures.nothing()
         if figure is None:
             what = f"column {self.column!r} is {dtype_name(dtype)}, which has no {self.name}"
             raise scope.fault(what, f"name a column of {self.takes}", "column")
@@ -156,8 +192,8 @@ def bounds(
     Fault
         If one is not of that type, or nothing lies between them.
     """
-    written = {n: v for n, v in (("min", least), ("max", most), ("equals", equals)) if v is not None}
-    values = {n: resolved(v, scope, n) for n, v in written.items()}
+    given = {n: v for n, v in (("min", least), ("max", most), ("equals", equals)) if v is not None}
+    values = {n: written.resolved(v, scope, n) for n, v in given.items()}
     exprs = {n: literal(v, dtype, scope, n, what) for n, v in values.items()}
     if "min" in exprs and "max" in exprs:
         nothing = exprs["min"] > exprs["max"] if closed == "both" else exprs["min"] >= exprs["max"]
@@ -185,19 +221,10 @@ def bounds(
     return Bounds(reduce(and_, conditions), " and ".join(words))
 
 
-def resolved(value: Any, scope: Scope, argument: str) -> Any:
-    """Return what was written, or the value of the parameter that it names as ``:name``."""
-    if not (isinstance(value, str) and value.startswith(":")):
-        return value
-    if value[1:] not in scope.params:
-        raise scope.fault(f"unknown parameter {value}", nearest(value[1:], scope.params, "parameters"), argument)
-    return scope.params[value[1:]]
-
-
 def typed(values: Sequence[Any], dtype: pl.DataType, scope: Scope, argument: str, what: str) -> pl.Series:
     """Return written values as a series that compares with ``dtype``; raises Fault where they cannot."""
     try:
-        return typed_values(values, dtype, scope, argument, "")
+        return written.typed_values(values, dtype, scope, argument, "")
     except Fault:
         shown = ", ".join(repr(v) for v in values[:5])
         said = f"{shown} cannot be compared with {what}, which is {dtype_name(dtype)}"
@@ -207,38 +234,19 @@ def typed(values: Sequence[Any], dtype: pl.DataType, scope: Scope, argument: str
 
 def literal(value: Any, dtype: pl.DataType, scope: Scope, argument: str, what: str) -> pl.Expr:
     """Return a written value as a literal that compares with ``dtype``; raises Fault where it cannot."""
-    series = typed([value], dtype, scope, argument, what)
-    if series.dtype.is_temporal():
-        # a Python value would lose nanoseconds
-        return pl.lit(series.to_physical()[0]).cast(series.dtype)
-    return pl.lit(series[0], dtype=series.dtype)
+    return written.literal(typed([value], dtype, scope, argument, what))
 
 
-def fraction(written: Any, argument: str) -> Fraction:
+def fraction(given: Any, argument: str) -> Fraction:
     """Read ``0.95`` or ``95%``; raises Fault where it is neither, or not between nothing and all."""
-    number, percent, rest = str(written).strip().partition("%")
+    number, percent, rest = str(given).strip().partition("%")
     try:
         # exact: as a float, 0.7% is not 7 of 1000
         value = Fraction(number.strip()) / (100 if percent else 1)
     except (ValueError, ZeroDivisionError):
         value = Fraction(-1)
     if rest or value < 0:
-        raise Fault(f"{written!r} is no fraction", "write one from 0 to 1, or 0% to 100%", (argument,))
+        raise Fault(f"{given!r} is no fraction", "write one from 0 to 1, or 0% to 100%", (argument,))
     if value > 1:
-        raise Fault(f"{written} is more than all rows", "write a fraction from 0 to 1, or 0% to 100%", (argument,))
+        raise Fault(f"{given} is more than all rows", "write a fraction from 0 to 1, or 0% to 100%", (argument,))
     return value
-
-
-def comparable(columns: Iterable[str], schema: pl.Schema, scope: Scope, argument: str) -> None:
-    """Raise Fault for columns whose values Polars cannot tell apart."""
-    for name in columns:
-        if schema[name] == pl.Object:
-            what = f"column {name!r} is Object, whose values cannot be compared"
-            raise scope.fault(what, "cast it to a type of its own", argument)
-
-
-def distinct_names(columns: Sequence[str], scope: Scope, argument: str) -> None:
-    """Raise Fault where a column is named twice."""
-    for name, times in Counter(columns).items():
-        if times > 1:
-            raise scope.fault(f"{name!r} stands twice in {argument}", "name each column once", argument)

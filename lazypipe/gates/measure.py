@@ -10,6 +10,7 @@ import polars as pl
 
 from lazypipe.gates.report import CheckResult, judge
 from lazypipe.gates.rule import HISTORY, VALUE, Check, Measure
+from lazypipe.gates.shown import records
 
 __all__ = ["Sum", "measured", "verdict"]
 
@@ -80,7 +81,7 @@ def verdict(check: Check, values: pl.DataFrame, history: Sequence[Any] = ()) -> 
         check,
         values.height,
         failed.height,
-        value=values[VALUE][0] if values.height and not measure.by else None,
+        value=next((row[VALUE] for row in records(values.select(VALUE).head(1))), None) if not measure.by else None,
         expected=measure.expected,
-        groups=tuple(shown.select(*measure.by, VALUE).to_dicts()),
+        groups=tuple(records(shown.select(*measure.by, VALUE))),
     )

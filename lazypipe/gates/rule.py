@@ -11,6 +11,7 @@ from typing import Any, Literal
 import polars as pl
 
 from lazypipe.errors import first_line, nearest
+from lazypipe.gates.written import exactly, literal, resolved
 from lazypipe.spec.arguments import LIMIT, MAPPING, SQL, TEXT, TEXTS, Arguments, arg, choice
 from lazypipe.spec.model import Fault
 from lazypipe.spec.scope import Scope
@@ -60,6 +61,12 @@ class Limit:
     def exceeded(self, failed: int, evaluated: int) -> bool:
         """Whether ``failed`` of ``evaluated`` rows are too many."""
         return failed > (self.fraction * evaluated if self.count is None else self.count)
+
+    def beyond(self, other: Limit) -> bool:
+        """Whether it allows more than another limit, as far as a count and a fraction can be compared."""
+        if self.count is None or other.count is None:
+            return self.count is other.count and self.fraction > other.fraction
+        return self.count > other.count
 
     def __str__(self) -> str:
         return f"{float(self.fraction * 100):g}%" if self.count is None else str(self.count)
@@ -209,7 +216,9 @@ class Rule(Arguments):
     )
     where: str | pl.Expr | None = arg(SQL, "Only rows for which this SQL condition is true are checked.", default=None)
     max_failures: int | str | None = arg(LIMIT, "More violations than this fail the gate: rows, or 0.1%.", default=None)
-    warn_above: int | str | None = arg(LIMIT, "More violations than this give a warning. Default: 0.", default=None)
+    warn_above: int | str | None = arg(
+        LIMIT, "More violations than this give a warning. Default: 0. With action fail, add fail_above.", default=None
+    )
     fail_above: int | str | None = arg(LIMIT, "The same as max_failures.", default=None)
     id: str | None = arg(TEXT, "The name of the rule in reports. Default: rule and columns.", default=None)
     description: str | None = arg(TEXT, "What the rule is for.", default=None)
@@ -223,12 +232,17 @@ class Rule(Arguments):
         _check_repair(self.action, self.repair)
         if self.max_failures is not None and self.fail_above is not None:
             raise Fault("max_failures and fail_above say the same", "give one of them", ("fail_above",))
-        for name in ("max_failures", "warn_above", "fail_above"):
-            written = getattr(self, name)
+        limits = {}
+        for name in ("warn_above", "max_failures", "fail_above"):
             try:
-                _limit(written)
+                limits[name] = _limit(getattr(self, name))
             except ValueError as error:
                 raise Fault(str(error), "write a count of rows, or 0% to 100%", (name,)) from None
+        failing = "max_failures" if self.fail_above is None else "fail_above"
+        warning, most = limits["warn_above"], limits[failing]
+        if warning is not None and most is not None and warning.beyond(most):
+            what = f"{failing} {most} leaves nothing to warn of above {warning}"
+            raise Fault(what, f"write a warn_above that is less than {failing}", ("warn_above",))
 
     def frames(self) -> Mapping[str, str]:
         """Return the arguments that name other frames, with the frames they name."""
@@ -305,7 +319,9 @@ def _check_repair(action: Action, repair: Mapping[str, Any] | None) -> None:
     if (action == "repair") != (repair is not None):
         if repair is None:
             raise Fault(
-                "action repair needs a repair", "add repair: {set: …}, or another of null, default, clip", ("action",)
+                "action repair needs a repair",
+                "add repair: {set: …}, or another of null, default, clip, previous",
+                ("action",),
             )
         raise Fault("repair is for action: repair", "write action: repair, or remove repair", ("repair",))
     if repair is None:
@@ -320,9 +336,25 @@ def _check_repair(action: Action, repair: Mapping[str, Any] | None) -> None:
     kind = given[0]
     if kind in ("null", "clip") and repair[kind] is not True:
         raise Fault(f"{kind} has no argument", f"write {kind}: true", ("repair", kind))
+    if kind == "default" and repair[kind] is None:
+        raise Fault("default needs a value", "write one, or null: true", ("repair", kind))
+    if kind == "previous" and not _are_names(repair[kind]):
+        what = f"{_shown(repair[kind])} is no list of columns"
+        raise Fault(what, "name the columns that order the rows", ("repair", kind))
+    if kind == "set" and not isinstance(repair[kind], str | int | float | pl.Expr):
+        raise Fault(f"{_shown(repair[kind])} is no SQL expression", "write one, or null: true", ("repair", kind))
     if repair.get("then", "fail") not in ("fail", "quarantine", "drop", "warn"):
         what = f"{repair['then']!r} is no action for what a repair leaves"
         raise Fault(what, "write fail, quarantine, drop or warn", ("repair", "then"))
+
+
+def _are_names(written: Any) -> bool:
+    names = (written,) if isinstance(written, str) else written
+    return isinstance(names, list | tuple) and len(names) > 0 and all(isinstance(n, str) and n for n in names)
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else repr(value)
 
 
 def bound_repair(
@@ -338,17 +370,17 @@ def bound_repair(
         return clipped.cast(dtype)
     if "previous" in repair:
         order = (repair["previous"],) if isinstance(repair["previous"], str) else tuple(repair["previous"])
-        scope.columns(order, schema, "repair")
+        scope.columns(order, schema, "repair", "previous")
         # rows come in no order of their own: which one is the previous must be said
         kept = pl.when(~pl.col(BAD)).then(pl.col(column))
         return kept.forward_fill().over(order_by=list(order))
     if "default" in repair:
-        try:
-            made = pl.Series([repair["default"]], strict=True).cast(dtype)
-        except (pl.exceptions.PolarsError, TypeError) as error:
-            what = f"{repair['default']!r} does not fit column {column!r}, which is {dtype_name(dtype)}"
-            raise scope.fault(what, "write a value of that type", "repair", "default") from error
-        return pl.lit(made[0], dtype=dtype)
+        value = resolved(repair["default"], scope, "repair", "default")
+        made = exactly(value, dtype)
+        if made is None:
+            what = f"{value!r} does not fit column {column!r}, which is {dtype_name(dtype)}"
+            raise scope.fault(what, "write a value of that type", "repair", "default")
+        return literal(made)
     text = repair["set"]
     expr = scope.expr(text if isinstance(text, pl.Expr) else str(text), schema, "repair", "set")
     found = pl.LazyFrame(schema=schema).select(expr.alias(column)).collect_schema()[column]
@@ -359,9 +391,9 @@ def bound_repair(
 
 
 def _widens(found: pl.DataType, dtype: pl.DataType) -> bool:
-    """Whether a value of type ``found`` is taken for one of ``dtype`` in SQL."""
+    """Whether a value of type ``found`` is taken for one of ``dtype`` in SQL: not where it would lose its fraction."""
     if found == pl.Null or (found.is_numeric() and dtype.is_numeric()):
-        return True
+        return not (dtype.is_integer() and (found.is_float() or found.is_decimal()))
     pair = (found.base_type(), dtype.base_type())
     return pair in {(pl.Date, pl.Datetime), (pl.String, pl.Categorical), (pl.String, pl.Enum)}
 

@@ -20,6 +20,7 @@ import yaml
 
 from lazypipe import gates
 from lazypipe.errors import LazypipeError
+from lazypipe.gates.shown import records
 from lazypipe.spec.model import Step, freeze
 from lazypipe.spec.scope import Scope
 
@@ -264,7 +265,7 @@ def _profile(frame: pl.LazyFrame) -> _Profile:
 
 def _row(frame: pl.LazyFrame, exprs: Mapping[str, pl.Expr]) -> dict[str, Any]:
     """Return the values of aggregates, in one pass; none asks for no pass."""
-    return frame.select(**exprs).collect(engine="streaming").row(0, named=True) if exprs else {}
+    return records(frame.select(**exprs).collect(engine="streaming"))[0] if exprs else {}
 
 
 class _Tried:

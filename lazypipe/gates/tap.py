@@ -18,6 +18,7 @@ from lazypipe.gates.marks import Lookup, mark, nowhere
 from lazypipe.gates.measure import Sum, measured, verdict
 from lazypipe.gates.report import CheckResult, GateReport, judge
 from lazypipe.gates.rule import Check
+from lazypipe.gates.shown import records
 from lazypipe.gates.tally import Tally
 from lazypipe.gates.uniqueness import KeyHashes, KeyTracker
 from lazypipe.spec.taps import tap
@@ -237,7 +238,7 @@ class Tap:
         if not names:  # a condition on no column at all
             return []
         rows = batch.select(names)[batch[self._masks[check.id]].arg_true().head(SAMPLES)]
-        return [{k: MASKED if k in self._masked else v for k, v in row.items()} for row in rows.to_dicts()]
+        return [{k: MASKED if k in self._masked else v for k, v in row.items()} for row in records(rows)]
 
     def _condemned(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Return those of the removed rows that are quarantined, what they violate still as masks; the others are dropped."""

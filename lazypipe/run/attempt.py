@@ -643,12 +643,13 @@ class Attempt:
     # when it went wrong
 
     def explain(self, error: BaseException) -> LazypipeError:
-        """Turn what stopped the query into an error that names the file, or the stage and operation."""
+        """Turn what stopped the query into an error that names the file, or the stage and its operation or rule."""
         nodes = {n: self.plan.nodes[n] for n in (*self.segment.lookups, *self.segment.nodes)}
         snapshots = {n: s for n, s in self.query.snapshots.items() if n in nodes}
         redacted = self.plan.redact(self.target)
         self.query.touched = None  # figures of this run are taken away by now
-        found = explain_failure(error, nodes, snapshots, self.query.plain, self.plan.pipeline.origin, redacted)
+        plain, gated = self.query.plain, partial(self.query.plain, before_gate=True)
+        found = explain_failure(error, nodes, snapshots, plain, gated, self.plan.pipeline.origin, redacted)
         if found is not error:
             found.__cause__ = error
         return found

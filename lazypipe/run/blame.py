@@ -1,10 +1,10 @@
-"""After a query has failed: which file, which stage, which operation. Slow, exact, and only run then."""
+"""After a query has failed: which file, which stage, which operation or rule. Slow, exact, and only run then."""
 
 from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import polars as pl
@@ -14,6 +14,7 @@ from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, Problem, RunError, SourceError, StorageError, first_line
 from lazypipe.spec.model import Origin, Step
 from lazypipe.spec.scope import Guard, Table
+from lazypipe.spec.words import plain
 from lazypipe.storage.scan import is_engine_error, os_error, plain_reason
 from lazypipe.storage.text import bad_line
 
@@ -28,10 +29,11 @@ def explain_failure(
     nodes: Mapping[str, Node],
     snapshots: Mapping[str, Snapshot],
     frame_of: Callable[[str], pl.LazyFrame],
+    gated: Callable[[str], pl.LazyFrame],
     origin: Origin,
     target: str,
 ) -> LazypipeError:
-    """Turn what a query raised into an error that names the file, or the stage and operation.
+    """Turn what a query raised into an error that names the file, or the stage and its operation or rule.
 
     Parameters
     ----------
@@ -39,6 +41,8 @@ def explain_failure(
         The segment's nodes, in order.
     frame_of
         The rows that a node yields, without counting.
+    gated
+        The rows that a node's gate sees, repaired, before any is taken out.
     """
     if isinstance(error, SourceError):
         return _with_source(error, nodes, snapshots)
@@ -54,7 +58,9 @@ def explain_failure(
         for node in nodes.values():
             failed = _runs(frame_of(node.name))
             if failed is not None:
-                return _blame_operation(failed, node, frame_of, origin)
+                return _blame_operation(failed, node, frame_of, origin, _blame_rule(node, gated, origin))
+            if (refused := _blame_rule(node, gated, origin)) is not None:
+                return refused
     # the rows can be computed: it was their writing that failed
     return StorageError(
         f"cannot be written: {plain_reason(error)}",
@@ -94,8 +100,13 @@ def _runs(frame: pl.LazyFrame) -> BaseException | None:
 
 
 def _blame_operation(
-    error: BaseException, node: Node, frame_of: Callable[[str], pl.LazyFrame], origin: Origin
+    error: BaseException,
+    node: Node,
+    frame_of: Callable[[str], pl.LazyFrame],
+    origin: Origin,
+    rule: RunError | None,
 ) -> RunError:
+    """Return the operation that fails, or else the ``rule``."""
     what = f"stage {node.name!r}: {first_line(error)}"
     frames = {name: frame_of(name) for name in node.inputs}
     inputs = {name: Table(frame, frame.collect_schema()) for name, frame in frames.items()}
@@ -106,7 +117,34 @@ def _blame_operation(
             where = origin.locate((*scope.step.path, operation.name))
             what = f"stage {node.name!r}, operation {count} ({operation.name}): {first_line(failed)}"
             return RunError(str(Problem(what, where)), fix="mend the data or the operation; nothing was published")
-    return RunError(what, fix="nothing was published")
+    return rule or RunError(what, fix="nothing was published")
+
+
+def _blame_rule(node: Node, gated: Callable[[str], pl.LazyFrame], origin: Origin) -> RunError | None:
+    """Return the rule of a node's gate that cannot be evaluated over its rows, None if all can be."""
+    if not node.checks:
+        return None
+    section = "stage" if node.source is None else "source"
+    where = origin.locate((f"{section}s", node.name, "gate"))
+
+    def refused(ids: Sequence[str], error: BaseException) -> RunError:
+        rules = f"rule{'s' if len(ids) > 1 else ''} {', '.join(map(repr, ids))}"
+        what = f"{section} {node.name!r}, {rules}: {plain(first_line(error)).what}"
+        return RunError(str(Problem(what, where)), fix="mend the rows or the rule; nothing was published")
+
+    rows = gated(node.name)
+    failed = _runs(rows)
+    if failed is not None:
+        repairs = [c.id for c in node.checks if c.repair is not None]
+        return refused(repairs, failed) if repairs else None
+    for check in node.checks:
+        exprs = [check.where, check.violated]
+        if check.measure is not None:
+            exprs += [p.over for p in check.measure.parts] or [check.measure.value]
+        failed = _runs(rows.select(e.alias(str(n)) for n, e in enumerate(exprs) if e is not None))
+        if failed is not None:
+            return refused([check.id], failed)
+    return None
 
 
 def join_sides(node: Node, step: Step, inputs: Mapping[str, Table]) -> list[tuple[pl.LazyFrame, tuple[str, ...]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from datetime import date, timedelta
+from datetime import date, time, timedelta
 from decimal import Decimal
 from pathlib import Path as FilePath
 from typing import Any
@@ -94,13 +94,21 @@ def from_dict(data: Mapping[str, Any], *, base: str = ".") -> Pipeline:
 
 
 def _plain(value: Any) -> Any:
-    """Return plain data: operations and rules as the mappings that a definition writes."""
+    """Return plain data: operations and rules as the mappings that a definition writes, dates as texts."""
     if isinstance(value, Arguments):
         return _plain(value.to_step().to_dict())
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple | range):
         return [_plain(v) for v in value]
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return f"{Decimal(value // timedelta(microseconds=1)) / 1_000_000:f}s"
+    if isinstance(value, Decimal):
+        # where a number says the same, it also fits what is no decimal
+        number = int(value) if value.is_finite() and value == int(value) else float(value)
+        return number if Decimal(str(number)) == value else str(value)
     return value
 
 

@@ -153,6 +153,8 @@ def _advice(path: Path, schema: Mapping[str, Any], value: Any, types: frozenset[
             return f"write it without quotes: {value}"
         if "array" in types:
             return f"write [{value}]"
+    if value is None and isinstance(path[-1], int):
+        return "remove it, or write one"
     if inner := schema.get("required") or list(schema.get("properties", ())):
         return f"write {path[-1]}: {{{inner[0]}: …}}"
     return "write name: {…}" if "propertyNames" in schema else _described(schema)

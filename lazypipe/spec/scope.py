@@ -95,13 +95,13 @@ class Scope:
             )
         return expr
 
-    def columns(self, names: Iterable[str], schema: pl.Schema, argument: str, *, of: str = "") -> None:
+    def columns(self, names: Iterable[str], schema: pl.Schema, argument: str, *rest: str | int, of: str = "") -> None:
         """Check that columns exist."""
         for index, name in enumerate(names):
             if name not in schema:
                 what = f"unknown column {name!r}" + (f" of {of!r}" if of else "")
                 place = name if isinstance(names, Mapping) else index
-                raise self.fault(what, nearest(name, schema, "columns"), argument, place)
+                raise self.fault(what, nearest(name, schema, "columns"), argument, *rest, place)
 
     def table(self, name: str) -> Table:
         """Return another input by its name (the graph has been checked already)."""

@@ -131,7 +131,7 @@ def _text(file: FileInfo, head: bytes) -> str | None:
         return None
     line = head.partition(b"\n")[0]
     if b"\0" in line or not _is_utf8(line, whole=len(line) < len(head)):
-        return "the file does not begin with text"
+        return "the file does not begin with UTF-8 text"
     return None
 
 

@@ -323,3 +323,25 @@ def test_a_test_without_its_column_among_several() -> None:
     ):
         assert any("needs a column" in m for m in wrong(model(test, column=None)))
     assert any("needs a column" in m for m in wrong(model({"dbt_utils.accepted_range": {"min_value": 1}}, column=None)))
+
+
+def test_an_error_comes_before_a_warning() -> None:
+    """Where what fails begins below what is warned of, dbt never warns; a rule must not say so."""
+    contract = from_dbt("""
+version: 2
+models:
+  - name: t
+    columns:
+      - name: a
+        data_tests:
+          - not_null: {config: {warn_if: "> 10", error_if: "> 5"}}
+          - unique: {config: {warn_if: "> 10"}}
+          - accepted_values: {values: [1], config: {warn_if: "> 2", severity: warn}}
+""")
+    assert contract.rules["t"] == (
+        {"not_null": {"columns": "a", "max_failures": 5}},
+        {"unique": "a"},
+        {"in_set": {"column": "a", "values": [1], "action": "warn", "warn_above": 2}},
+    )
+    report = lp.check(pl.DataFrame({"a": [1, 2, 2, 2, None]}), contract.rules["t"])
+    assert [c.status for c in report.checks] == ["warn", "fail", "warn"]

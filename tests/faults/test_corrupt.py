@@ -135,7 +135,7 @@ CASES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
         "is not readable as csv: could not parse `abc` as dtype `f64` at column 'z'",
     ),
     "csv: not UTF-8": ("csv", line("5,\xff\xfe,1.5"), "is not readable as csv: invalid utf-8"),
-    "csv: binary": ("csv", lambda _: bytes(range(256)) * 40, "the file does not begin with text"),
+    "csv: binary": ("csv", lambda _: bytes(range(256)) * 40, "the file does not begin with UTF-8 text"),
     "csv.gz: not gzip": ("csv.gz", gzip.decompress, "the file is not gzip, as its name says"),
     "csv.gz: truncated": ("csv.gz", lambda d: d[: len(d) // 2], "is not readable as csv: "),
     "csv.gz: a wrong checksum": ("csv.gz", lambda d: d[:-8] + bytes(4) + d[-4:], "is not readable as csv: "),

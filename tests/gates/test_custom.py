@@ -136,3 +136,24 @@ def test_packages_offer_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gates.rule_class("multiple") is rule
     with pytest.raises(KeyError):
         gates.rule_class("other")
+
+
+def test_functions_that_give_no_condition() -> None:
+    @lp.rule
+    def raises(column: str) -> pl.Expr:
+        """It never holds."""
+        raise ValueError(f"no rule for {column}")
+
+    @lp.rule
+    def no_expression(column: str) -> Any:
+        """It never holds."""
+        return len(column)
+
+    frame = pl.DataFrame({"a": [1]})
+    for rule, said in (
+        ("raises", "the function raised ValueError: no rule for a; give it other arguments, or mend it"),
+        ("no_expression", "the function returned 1, which is no expression; return a pl.Expr that is true where the rule holds"),
+    ):  # fmt: skip
+        with pytest.raises(DefinitionError) as caught:
+            lp.check(frame, [{rule: "a"}])
+        assert str(caught.value) == f"rules[0].{rule}: {said}"

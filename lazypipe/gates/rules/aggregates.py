@@ -53,7 +53,7 @@ class Sum(Statistic):
 
     def figure(self, dtype: pl.DataType) -> Figure | None:
         """Return the sum, in a type that does not go round."""
-        return figures.total(self.column, dtype) if _adds(dtype) else None
+        return figures.total(self.column, dtype) if _adds(dtype) or dtype == pl.Null else None
 
 
 @dataclass(frozen=True, kw_only=True)

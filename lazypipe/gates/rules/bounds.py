@@ -10,24 +10,12 @@ from fractions import Fraction
 import polars as pl
 from polars.datatypes import IntegerType
 
-__all__ = ["CLOSED", "Bounds", "literal"]
+from lazypipe.gates.written import literal
+
+__all__ = ["CLOSED", "Bounds"]
 
 CLOSED = ("both", "left", "right", "none")
 """Which bounds are allowed values themselves."""
-
-
-def literal(bound: pl.Series) -> pl.Expr:
-    """Return the one value of a series as an expression.
-
-    Examples
-    --------
-    >>> pl.select(literal(pl.Series([3]))).item()
-    3
-    """
-    if bound.dtype.is_temporal():
-        # a Python value would lose nanoseconds
-        return pl.lit(bound.to_physical()[0]).cast(bound.dtype)
-    return pl.lit(bound[0], dtype=bound.dtype)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,32 @@ from lazypipe.spec.scope import Scope
 
 
 @dataclass(frozen=True)
-class InPast(Rule):
+class _Clock(Rule):
+    """A date or datetime held against the run's clock."""
+
+    shorthand: ClassVar[str] = "column"
+    past: ClassVar[bool]
+    """On which side of the clock it must lie."""
+    column: str = arg(COLUMN, "The column.")
+    or_now: bool = arg(
+        FLAG, "Whether the very moment of the clock (for dates: today) passes. Default: no.", default=False
+    )
+
+    def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
+        """One check: on the other side of the last moment that is past, or the first that is future."""
+        column, dtype = fitting(self.column, schema, scope, MOMENTS, "column")
+        now = _now(scope, dtype)
+        if self.past:
+            edge = _moment(math.floor(now) if self.or_now else math.ceil(now) - 1, dtype)
+            violated, clipped = column > edge, column.clip(upper_bound=edge)
+        else:
+            edge = _moment(math.ceil(now) if self.or_now else math.floor(now) + 1, dtype)
+            violated, clipped = column < edge, column.clip(lower_bound=edge)
+        return [self.check(self.column, schema, scope, violated=violated, column=self.column, clipped=clipped)]
+
+
+@dataclass(frozen=True)
+class InPast(_Clock):
     """The date or datetime must lie before the run's clock. Null passes.
 
     A datetime without a time zone is taken as UTC. A date is compared with the clock's date in UTC: today is not past,
@@ -35,23 +60,11 @@ class InPast(Rule):
     """
 
     name: ClassVar[str] = "in_past"
-    shorthand: ClassVar[str] = "column"
-    column: str = arg(COLUMN, "The column.")
-    or_now: bool = arg(
-        FLAG, "Whether the very moment of the clock (for dates: today) passes. Default: no.", default=False
-    )
-
-    def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
-        """One check: later than the last that is past."""
-        column, dtype = fitting(self.column, schema, scope, MOMENTS, "column")
-        now = _now(scope, dtype)
-        last = _moment(math.floor(now) if self.or_now else math.ceil(now) - 1, dtype)
-        clipped = column.clip(upper_bound=last)
-        return [self.check(self.column, schema, scope, violated=column > last, column=self.column, clipped=clipped)]
+    past: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
-class InFuture(Rule):
+class InFuture(_Clock):
     """The date or datetime must lie after the run's clock. Null passes.
 
     A datetime without a time zone is taken as UTC. A date is compared with the clock's date in UTC: today is not future,
@@ -68,19 +81,7 @@ class InFuture(Rule):
     """
 
     name: ClassVar[str] = "in_future"
-    shorthand: ClassVar[str] = "column"
-    column: str = arg(COLUMN, "The column.")
-    or_now: bool = arg(
-        FLAG, "Whether the very moment of the clock (for dates: today) passes. Default: no.", default=False
-    )
-
-    def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
-        """One check: earlier than the first that is future."""
-        column, dtype = fitting(self.column, schema, scope, MOMENTS, "column")
-        now = _now(scope, dtype)
-        first = _moment(math.ceil(now) if self.or_now else math.floor(now) + 1, dtype)
-        clipped = column.clip(lower_bound=first)
-        return [self.check(self.column, schema, scope, violated=column < first, column=self.column, clipped=clipped)]
+    past: ClassVar[bool] = False
 
 
 _PER_MICROSECOND = {"ms": Fraction(1, 1000), "us": Fraction(1), "ns": Fraction(1000)}

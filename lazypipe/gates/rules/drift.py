@@ -12,8 +12,9 @@ import polars as pl
 from lazypipe.errors import nearest
 from lazypipe.gates import figures
 from lazypipe.gates.figures import Figure
-from lazypipe.gates.frame_rule import FrameRule, GroupedRule, comparable
+from lazypipe.gates.frame_rule import FrameRule, GroupedRule
 from lazypipe.gates.rule import HISTORY, PREVIOUS, VALUE, Check, Measure
+from lazypipe.gates.rules.helpers import comparable
 from lazypipe.spec.arguments import COLUMN, COUNT, FRACTION, Kind, arg, choice
 from lazypipe.spec.model import Fault
 from lazypipe.spec.scope import Scope
@@ -65,7 +66,7 @@ class Psi(GroupedRule):
         """One check: too different."""
         scope.columns([self.column], schema, "column")
         dtype = schema[self.column]
-        scalar = dtype in (pl.String, pl.Categorical, pl.Enum, pl.Boolean)
+        scalar = dtype in (pl.String, pl.Categorical, pl.Enum, pl.Boolean, pl.Null)
         if not (scalar or dtype.is_numeric() or dtype.is_temporal()):
             what = f"column {self.column!r} is {dtype_name(dtype)}, which has no bins"
             raise scope.fault(what, "name a column of numbers, times, text or booleans", "column")
@@ -124,7 +125,7 @@ class Ks(GroupedRule):
         """One check: too different."""
         scope.columns([self.column], schema, "column")
         dtype = schema[self.column]
-        if not (dtype.is_numeric() or dtype.is_temporal()):
+        if not (dtype.is_numeric() or dtype.is_temporal() or dtype == pl.Null):
             what = f"column {self.column!r} is {dtype_name(dtype)}, which has no order to compare"
             raise scope.fault(what, "write psi", "column")
 
@@ -299,6 +300,8 @@ class ZScore(FrameRule):
         if self.metric == "distinct_count":
             comparable([column], schema, scope, "column")
             return figures.distinct([column])
+        if dtype == pl.Null:
+            return figures.nothing()
         if not dtype.is_numeric():
             what = (
                 f"column {column!r} is {dtype_name(dtype)}, of which no {self.metric} can be held against earlier runs"

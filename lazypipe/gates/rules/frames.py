@@ -13,17 +13,17 @@ import polars as pl
 from lazypipe.gates import figures
 from lazypipe.gates.frame_rule import (
     Bounds,
+    CountRule,
     FrameRule,
     GroupedRule,
     bounds,
-    comparable,
-    distinct_names,
     fraction,
     literal,
     need_bound,
     typed,
 )
 from lazypipe.gates.rule import VALUE, Check, Measure
+from lazypipe.gates.rules.helpers import comparable, distinct_names
 from lazypipe.spec.arguments import (
     BOUND,
     CHOSEN,
@@ -50,7 +50,7 @@ _WRONG = "__lazypipe_wrong"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RowCount(GroupedRule):
+class RowCount(CountRule):
     """The number of rows must lie between bounds, or be that of another frame. Rows of nulls are rows.
 
     With ``by``, every group that has rows is counted; one that has none is missed only by ``same_as``, which looks up the
@@ -65,18 +65,10 @@ class RowCount(GroupedRule):
     """
 
     name: ClassVar[str] = "row_count"
-    min: Any = arg(BOUND, "At least so many rows. Default: any number.", default=None)
-    max: Any = arg(BOUND, "At most so many rows. Default: any number.", default=None)
-    equals: Any = arg(BOUND, "So many rows.", default=None)
+    others: ClassVar[tuple[str, ...]] = ("same_as",)
     same_as: str | None = arg(
         INPUT, "As many rows as this frame: a source, a stage, or the URI of a dataset or of files.", default=None
     )
-
-    def __post_init__(self) -> None:
-        """Check that there is a bound."""
-        super().__post_init__()
-        need_bound(self, "min", "max", "equals", "same_as")
-        _either_equals(self)
 
     def frames(self) -> Mapping[str, str]:
         """Return the frame whose rows are counted too."""
@@ -85,12 +77,7 @@ class RowCount(GroupedRule):
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check: too few or too many."""
         figure = figures.row_count()
-        given = [v for v in (self.min, self.max, self.equals) if v is not None]
-        allowed = (
-            bounds(scope, pl.Int64(), "the number of rows", least=self.min, most=self.max, equals=self.equals)
-            if given
-            else None
-        )
+        allowed = self.allowed(scope, "the number of rows")
         if self.same_as is None:
             assert allowed is not None
             return [self.measured("", schema, scope, figure, allowed)]
@@ -121,11 +108,6 @@ class RowCount(GroupedRule):
 def _counted(rows: pl.LazyFrame, by: Sequence[str], name: str) -> pl.LazyFrame:
     count = pl.len().cast(pl.Int64).alias(name)
     return rows.group_by(by).agg(count) if by else rows.select(count)
-
-
-def _either_equals(rule: RowCount | DistinctCount) -> None:
-    if rule.equals is not None and (rule.min is not None or rule.max is not None):
-        raise Fault("equals leaves nothing to min and max", "give equals, or min and max", ("equals",))
 
 
 @dataclass(frozen=True)
@@ -324,7 +306,7 @@ class Proportion(GroupedRule):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistinctCount(GroupedRule):
+class DistinctCount(CountRule):
     """The number of different values, or combinations of values, must lie between bounds. Rows with a null do not count.
 
     Examples
@@ -338,22 +320,14 @@ class DistinctCount(GroupedRule):
 
     name: ClassVar[str] = "distinct_count"
     columns: tuple[str, ...] = arg(COLUMNS, "One column, or several whose combinations are counted.")
-    min: Any = arg(BOUND, "At least so many. Default: any number.", default=None)
-    max: Any = arg(BOUND, "At most so many. Default: any number.", default=None)
-    equals: Any = arg(BOUND, "So many.", default=None)
-
-    def __post_init__(self) -> None:
-        """Check that there is a bound."""
-        super().__post_init__()
-        need_bound(self, "min", "max", "equals")
-        _either_equals(self)
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check: too few or too many."""
         scope.columns(self.columns, schema, "columns")
         distinct_names(self.columns, scope, "columns")
         comparable(self.columns, schema, scope, "columns")
-        allowed = bounds(scope, pl.Int64(), "the number of values", least=self.min, most=self.max, equals=self.equals)
+        allowed = self.allowed(scope, "the number of values")
+        assert allowed is not None
         figure, subject = figures.distinct(self.columns), ",".join(self.columns)
         column = self.columns[0] if len(self.columns) == 1 else None
         return [self.measured(subject, schema, scope, figure, allowed, columns=self.columns, column=column)]

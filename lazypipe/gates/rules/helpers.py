@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ __all__ = [
     "ORDERED",
     "TEXTS",
     "Kind",
+    "comparable",
+    "distinct_names",
     "each",
     "fitting",
     "instead",
@@ -123,6 +126,7 @@ def each(
     """Return one check per column: what violates it, and the nearest value that would not, if there is one."""
     if rule.id is not None and len(columns) > 1:
         raise scope.fault("one id cannot name the checks of several columns", "write one rule per column", "id")
+    distinct_names(columns, scope, "columns")
     made = [(c, *make(c, i)) for i, c in enumerate(columns)]
     return [rule.check(c, schema, scope, violated=v, column=c, clipped=n) for c, v, n in made]
 
@@ -143,3 +147,18 @@ def spacing(dtype: pl.DataType) -> float:
     """
     digits = 10 if dtype == pl.Float16 else 23 if dtype == pl.Float32 else 52
     return float(2.0**-digits)
+
+
+def comparable(columns: Iterable[str], schema: pl.Schema, scope: Scope, argument: str) -> None:
+    """Raise Fault for columns whose values Polars cannot tell apart."""
+    for name in columns:
+        if schema[name] == pl.Object:
+            what = f"column {name!r} is Object, whose values cannot be compared"
+            raise scope.fault(what, "cast it to a type of its own", argument)
+
+
+def distinct_names(columns: Sequence[str], scope: Scope, argument: str) -> None:
+    """Raise Fault where a column is named twice."""
+    for name, times in Counter(columns).items():
+        if times > 1:
+            raise scope.fault(f"{name!r} stands twice in {argument}", "name each column once", argument)

@@ -10,6 +10,7 @@ import polars as pl
 
 from lazypipe.errors import nearest
 from lazypipe.gates.rule import Check, Reference, Rule
+from lazypipe.gates.rules.helpers import comparable, distinct_names
 from lazypipe.spec.arguments import COLUMN, COLUMNS, COUNT, MAPPING, arg, choice
 from lazypipe.spec.model import Fault
 from lazypipe.spec.scope import Scope
@@ -36,7 +37,7 @@ class Unique(Rule):
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check on the key."""
-        scope.columns(self.columns, schema, "columns")
+        _key(self.columns, schema, scope, "columns")
         return [self.check(",".join(self.columns), schema, scope, keys=self.columns)]
 
 
@@ -60,7 +61,7 @@ class PrimaryKey(Rule):
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """Two checks: a null in the key, and a repeated key."""
-        scope.columns(self.columns, schema, "columns")
+        _key(self.columns, schema, scope, "columns")
         subject = ",".join(self.columns)
         missing = pl.any_horizontal(pl.col(c).is_null() for c in self.columns)
         column = self.columns[0] if len(self.columns) == 1 else None
@@ -104,7 +105,7 @@ class ForeignKey(Rule):
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check: the key is not there."""
         here, to, there = _referenced(self)
-        scope.columns(here, schema, "column" if self.column else "columns")
+        _key(here, schema, scope, "column" if self.column else "columns")
         reference = Reference(here, to, there)
         column = here[0] if len(here) == 1 else None
         return [self.check(",".join(here), schema, scope, reference=reference, column=column)]
@@ -158,7 +159,7 @@ class Cardinality(Rule):
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check: too few or too many there; and perhaps one that keys are unique here."""
         here, to, there = _referenced(self)
-        scope.columns(here, schema, "column" if self.column else "columns")
+        _key(here, schema, scope, "column" if self.column else "columns")
         subject, column = ",".join(here), here[0] if len(here) == 1 else None
         if self.is_ is None:
             reference = Reference(here, to, there, self.min or 0, self.max)
@@ -170,6 +171,13 @@ class Cardinality(Rule):
             repeated = self.check(subject, schema, scope, keys=here)
             found.append(replace(repeated, id=f"{repeated.id}:unique"))
         return found
+
+
+def _key(columns: Sequence[str], schema: pl.Schema, scope: Scope, argument: str) -> None:
+    """Raise Fault where columns are no key: unknown, named twice, or of a type whose values cannot be compared."""
+    scope.columns(columns, schema, argument)
+    distinct_names(columns, scope, argument)
+    comparable(columns, schema, scope, argument)
 
 
 def _referenced(rule: ForeignKey | Cardinality) -> tuple[tuple[str, ...], str, tuple[str, ...]]:

@@ -9,6 +9,7 @@ from typing import ClassVar
 import polars as pl
 
 from lazypipe.gates.rule import Check, Rule
+from lazypipe.gates.rules.helpers import distinct_names
 from lazypipe.spec.arguments import COLUMNS, FLAG, SQL, arg
 from lazypipe.spec.model import Fault
 from lazypipe.spec.scope import Scope
@@ -84,6 +85,7 @@ class AnyNotNull(Rule):
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check: all are null."""
         scope.columns(self.columns, schema, "columns")
+        distinct_names(self.columns, scope, "columns")
         violated = pl.all_horizontal(pl.col(c).is_null() for c in self.columns)
         return [self.check(",".join(self.columns), schema, scope, violated=violated)]
 

@@ -139,7 +139,7 @@ class LengthBetween(Rule):
             raise Fault("length_between needs a bound", "give min, max or both", ("column",))
         for argument in ("min", "max"):
             value = getattr(self, argument)
-            if value is not None and (type(value) is not int or value < 0):
+            if value is not None and (type(value) is not int or not 0 <= value < 2**32):
                 raise Fault(f"{value!r} is no length", "write a whole number, zero or more", (argument,))
         if self.min is not None and self.max is not None and self.min > self.max:
             what = f"min {self.min} is greater than max {self.max}"

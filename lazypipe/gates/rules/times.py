@@ -11,8 +11,9 @@ import polars as pl
 
 from lazypipe.gates import figures
 from lazypipe.gates.figures import Figure
-from lazypipe.gates.frame_rule import Bounds, GroupedRule, literal, resolved
+from lazypipe.gates.frame_rule import Bounds, GroupedRule, literal
 from lazypipe.gates.rule import VALUE, Check
+from lazypipe.gates.written import resolved
 from lazypipe.spec.arguments import BOUND, COLUMN, COUNT, TEXT, arg
 from lazypipe.spec.model import Fault, Param
 from lazypipe.spec.scope import Scope
@@ -56,21 +57,23 @@ class Freshness(GroupedRule):
         """One check: the newest is too old."""
         scope.columns([self.column], schema, "column")
         dtype = schema[self.column]
-        if dtype not in (pl.Date, pl.Datetime):
+        if dtype not in (pl.Date, pl.Datetime, pl.Null):
             what = f"column {self.column!r} is {dtype_name(dtype)}, which is no time"
             raise scope.fault(what, "name a column of dates or datetimes", "column")
         now: datetime = scope.params["now"]
         now = (now if now.tzinfo is None else now.astimezone(UTC)).replace(tzinfo=None)
         oldest = now - min(Param("duration").parse(self.within), now - datetime(1, 1, 1))  # noqa: DTZ001  # in UTC, as it is compared
         newest = pl.col(VALUE)
-        if dtype == pl.Date:
-            end = newest.cast(pl.Datetime("us")) + timedelta(days=1)
+        if dtype in (pl.Date, pl.Null):
+            # in days: a datetime does not reach as far as a date
+            first = -((datetime(1970, 1, 1) - oldest) // timedelta(days=1)) - 1  # noqa: DTZ001  # in UTC, too
+            fresh = newest >= pl.lit(first, dtype=pl.Int64).cast(pl.Date)
         else:
             aware = isinstance(dtype, pl.Datetime) and dtype.time_zone is not None
             newest = newest.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if aware else newest
             # oldest may be a time that nanoseconds do not reach
-            end = newest.cast(pl.Datetime("us"))
-        allowed = Bounds(end >= pl.lit(oldest, dtype=pl.Datetime("us")), f"within {self.within} of {now} UTC")
+            fresh = newest.cast(pl.Datetime("us")) >= pl.lit(oldest, dtype=pl.Datetime("us"))
+        allowed = Bounds(fresh, f"within {self.within} of {now} UTC")
         figure = figures.extreme(self.column, dtype, least=False)
         return [self.measured(self.column, schema, scope, figure, allowed, columns=[self.column], column=self.column)]
 

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date, time
 from decimal import Decimal
 from functools import reduce
 from typing import Any, ClassVar, Literal
 
 import polars as pl
 
-from lazypipe.errors import nearest
 from lazypipe.gates.rule import Check, Rule
-from lazypipe.gates.rules.bounds import CLOSED, Bounds, literal
+from lazypipe.gates.rules.bounds import CLOSED, Bounds
 from lazypipe.gates.rules.helpers import LONG, ORDERED, TEXTS, each, fitting, is_text, length, one_of
+from lazypipe.gates.written import literal, misfit, resolved, typed_values
 from lazypipe.spec.arguments import BOUND, COLUMN, COLUMNS, FLAG, SCALARS, arg, choice
-from lazypipe.spec.model import Fault, Param
+from lazypipe.spec.model import Fault
 from lazypipe.spec.scope import Scope
-from lazypipe.spec.types import dtype_name
 
 
 @dataclass(frozen=True)
@@ -158,12 +156,7 @@ class Between(Rule):
         value = getattr(self, argument)
         if value is None:
             return None
-        if isinstance(value, str) and value.startswith(":"):
-            if value[1:] not in scope.params:
-                raise scope.fault(
-                    f"unknown parameter {value}", nearest(value[1:], scope.params, "parameters"), argument
-                )
-            value = scope.params[value[1:]]
+        value = resolved(value, scope, argument)
         if isinstance(value, float | Decimal) and math.isnan(value):
             raise scope.fault("NaN is no bound", "write a number", argument)
         return typed_values([value], dtype, scope, argument, self.column)
@@ -228,85 +221,8 @@ def _member(rule: InSet | NotInSet, schema: pl.Schema, scope: Scope) -> pl.Expr:
     column, dtype = pl.col(rule.column), schema[rule.column]
     values = typed_values(rule.values, dtype, scope, "values", rule.column)
     if values.dtype.is_float() and dtype.is_integer():
-        raise _misfit(rule.values, dtype, scope, "values", rule.column)
+        raise misfit(rule.values, dtype, scope, "values", rule.column)
     if values.dtype == pl.String and len(values) <= _FEW:
         found: pl.Expr = reduce(operator.or_, (column == value for value in values))
         return found
     return column.is_in(values.implode())
-
-
-def typed_values(values: Sequence[Any], dtype: pl.DataType, scope: Scope, argument: str, column: str) -> pl.Series:
-    """Return written values as a series that compares with a column of ``dtype``; raises Fault where they cannot."""
-    try:
-        return _series(values, dtype)
-    except (pl.exceptions.PolarsError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        raise _misfit(values, dtype, scope, argument, column) from error
-
-
-def _misfit(values: Sequence[Any], dtype: pl.DataType, scope: Scope, argument: str, column: str) -> Fault:
-    shown = ", ".join(repr(v) for v in values[:5])
-    what = f"{shown} cannot be compared with column {column!r}, which is {dtype_name(dtype)}"
-    return scope.fault(what, f"write {'values' if len(values) > 1 else 'a value'} of that type", argument)
-
-
-_FROM_TEXT: dict[Any, Callable[[str], Any]] = {
-    pl.Date: date.fromisoformat,
-    pl.Time: time.fromisoformat,
-    pl.Duration: Param("duration").parse,
-    pl.Binary: str.encode,
-}
-
-
-def _series(values: Sequence[Any], dtype: pl.DataType) -> pl.Series:
-    """Return the values in a type that compares with ``dtype`` without loss; raises errors of many kinds."""
-    if dtype == pl.Null:
-        return pl.Series(values, strict=True)
-    if any(v is None or isinstance(v, bool) is not (dtype == pl.Boolean) for v in values):
-        raise TypeError
-    if dtype.is_decimal():
-        # as many digits as were written: 0.125 is a fair bound for cents
-        return pl.Series([_finite(v) for v in values], strict=True)
-    if dtype.is_numeric():
-        if not all(isinstance(v, int | float | Decimal) for v in values):
-            raise TypeError
-        if dtype.is_float():
-            return pl.Series([float(v) for v in values], dtype=dtype)
-        if dtype == pl.UInt128:
-            return pl.Series(values, dtype=dtype, strict=True)  # Polars has no type that holds both it and others
-        # 0.5 is a fair bound for an integer column
-        return pl.Series([int(v) if isinstance(v, float) and v.is_integer() else v for v in values], strict=True)
-    parse = _FROM_TEXT.get(dtype.base_type())
-    series = pl.Series([parse(v) if parse and isinstance(v, str) else v for v in values], strict=True)
-    if isinstance(dtype, pl.Datetime):
-        series = _moments(series, dtype)
-    kinds = (pl.Date, pl.Datetime) if dtype in (pl.Date, pl.Datetime) else (dtype.base_type(),)
-    if dtype in (pl.Categorical, pl.Enum):
-        kinds, dtype = (pl.String,), pl.String()
-    made = series.cast(dtype)
-    if series.dtype.base_type() not in kinds or (made.cast(series.dtype) != series).any():
-        raise TypeError
-    return made
-
-
-def _finite(value: Any) -> Decimal:
-    number = Decimal(str(value))
-    if not number.is_finite():
-        raise ValueError(value)
-    return number
-
-
-def _moments(series: pl.Series, dtype: pl.Datetime) -> pl.Series:
-    """Return datetimes, from text too, with a time zone where the column has one."""
-    if series.dtype == pl.String:
-        found = series.str.to_datetime(time_unit="us")
-        if dtype.time_unit == "ns":
-            fine = series.str.to_datetime(time_unit="ns")
-            if (fine.cast(found.dtype) != found).any():
-                raise OverflowError  # nanoseconds end in 2262, and Polars goes round
-            found = fine
-    else:
-        found = series.cast(pl.Datetime("us")) if series.dtype == pl.Date else series
-    aware = isinstance(found.dtype, pl.Datetime) and found.dtype.time_zone is not None
-    if aware and dtype.time_zone is None:
-        raise TypeError
-    return found.dt.replace_time_zone(dtype.time_zone) if dtype.time_zone and not aware else found

@@ -363,7 +363,7 @@ FRAME = pl.DataFrame(
                 {"psi": {"column": c}},
                 f"column {c!r} is {dtype_name(FRAME.schema[c])}, which has no bins; name a column of numbers, times, text or booleans",
             )
-            for c in ("l", "none", "o")
+            for c in ("l", "o")
         ),
         ({"psi": {"column": "n", "max": -1}}, "no index is at most -1; write a number such as 0.2"),
         ({"psi": {"column": "n", "max": NAN}}, "no index is at most nan; write a number such as 0.2"),
@@ -382,7 +382,7 @@ FRAME = pl.DataFrame(
                 {"ks": {"column": c, "max": 0.1}},
                 f"column {c!r} is {dtype_name(FRAME.schema[c])}, which has no order to compare; write psi",
             )
-            for c in ("s", "b", "l", "none", "o")
+            for c in ("s", "b", "l", "o")
         ),
         ({"ks": {"column": "n"}}, "ks needs a bound; give max or p_value"),
         ({"ks": {"column": "n", "max": 0.1, "p_value": 0.1}}, "max and p_value are two measures; give max or p_value"),

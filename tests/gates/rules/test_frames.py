@@ -688,13 +688,13 @@ FRAME = pl.DataFrame(
     }
 )
 TAKEN = {
-    "mean": ("numbers or durations", "s b d ms t l cat none o"),
-    "sum": ("numbers or durations", "s b d ms t l cat none o"),
-    "std": ("numbers", "s b d ms t du l cat none o"),
-    "min": ("numbers, dates, times or text", "b l cat none o"),
-    "max": ("numbers, dates, times or text", "b l cat none o"),
-    "median": ("numbers, dates or times", "s b l cat none o"),
-    "quantile": ("numbers, dates or times", "s b l cat none o"),
+    "mean": ("numbers or durations", "s b d ms t l cat o"),
+    "sum": ("numbers or durations", "s b d ms t l cat o"),
+    "std": ("numbers", "s b d ms t du l cat o"),
+    "min": ("numbers, dates, times or text", "b l cat o"),
+    "max": ("numbers, dates, times or text", "b l cat o"),
+    "median": ("numbers, dates or times", "s b l cat o"),
+    "quantile": ("numbers, dates or times", "s b l cat o"),
 }
 OTHER = "write a value of that type"
 

@@ -1,0 +1,186 @@
+"""What is no rule, no frame or no clock is told as such, and so is what fails over rows."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Any
+
+import polars as pl
+import pytest
+
+import lazypipe as lp
+from lazypipe.errors import DefinitionError, LazypipeError, RunError
+
+FRAME = pl.DataFrame({"n": [1, 20, None], "s": ["1", "x", None], "d": [date(2020, 1, 1)] * 3, "o": [1, 2, 3]})
+ONE_EACH = "write {name: arguments}, one rule in each"
+UNFIT = "rules: a rule cannot be made of its arguments: "
+
+
+@pytest.mark.parametrize("call", [lp.check, lp.split])
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ({"not_null": "n"}, f"rules: {{'not_null': 'n'}} is no list of rules; {ONE_EACH}, in a list"),
+        ("not_null", f"rules: 'not_null' is no list of rules; {ONE_EACH}, in a list"),
+        (None, f"rules: None is no list of rules; {ONE_EACH}, in a list"),
+        (["not_null", {"null": "n"}, {}, 5], "\n".join(f"rules[{i}]: {v} is no rule; {ONE_EACH}" for i, v in ((0, "'not_null'"), (2, "{}"), (3, "5")))),
+        ([{"not_null": "n", "null": "n"}], f"rules[0]: {{'not_null': 'n', 'null': 'n'}} is no rule; {ONE_EACH}"),
+        ([{1: "n"}], f"rules[0]: {{1: 'n'}} is no rule; {ONE_EACH}"),
+        ([{"any_not_null": []}], "rules[0].any_not_null: 'any_not_null' is empty; write at least one entry"),
+        ([{"any_not_null": ["n", None]}], "rules[0].any_not_null[1]: an entry of 'any_not_null' must be text, not null; remove it, or write one"),
+        ([{"distinct_count": {"columns": [], "min": 1}}], "rules[0].distinct_count.columns: 'columns' is empty; write at least one entry"),
+        ([{"regex": {"column": "s", "pattern": date(2020, 1, 1)}}], f"{UNFIT}'datetime.date' object has no attribute 'removeprefix'; compare its arguments with its documentation"),
+        ([{"length_between": {"column": "s", "min": 2**32}}], "rules[0].length_between.min: 4294967296 is no length; write a whole number, zero or more"),
+        *[([{rule: ["n", "n"]}], f"rules[0].{rule}: 'n' stands twice in columns; name each column once") for rule in ("not_null", "positive", "unique", "primary_key", "any_not_null")],
+    ],
+)  # fmt: skip
+def test_what_is_no_rule(call: Any, rules: Any, said: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        call(FRAME, rules)
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize("rule", ["unique", "primary_key", "foreign_key", "cardinality"])
+def test_values_that_polars_cannot_compare_are_no_keys(rule: str) -> None:
+    frame = pl.DataFrame({"o": [object(), object()]})
+    more = {"references": {"to": "x"}, **({"min": 1} if rule == "cardinality" else {})}
+    written = {"columns": "o", **(more if rule in ("foreign_key", "cardinality") else {})}
+    with pytest.raises(DefinitionError, match="column 'o' is Object, whose values cannot be compared; cast it"):
+        lp.check(frame, [{rule: written}], **({"x": frame} if "references" in written else {}))
+
+
+def test_the_column_of_a_reference_has_its_place() -> None:
+    rule = {"foreign_key": {"column": "n", "references": {"to": "x", "column": "kk"}}}
+    with pytest.raises(DefinitionError) as caught:
+        lp.check(FRAME, [rule], x=pl.DataFrame({"k": [1]}))
+    assert str(caught.value).startswith("rules[0].foreign_key.references.column[0]: unknown column 'kk' of 'x'; ")
+
+
+def test_what_is_no_frame_or_clock() -> None:
+    not_one: Any = {"n": [1]}
+    with pytest.raises(LazypipeError, match=r"^frame is of type dict; give a pl.DataFrame or a pl.LazyFrame$"):
+        lp.check(not_one, [{"not_null": "n"}])
+    with pytest.raises(LazypipeError, match=r"^frame 'x' is of type dict; give a pl.DataFrame or a pl.LazyFrame$"):
+        lp.split(FRAME, [{"not_null": "n"}], x=not_one)
+    now: Any = date(2020, 1, 1)
+    with pytest.raises(LazypipeError, match=r"^now is datetime.date\(2020, 1, 1\), and no datetime; write one"):
+        lp.check(FRAME, [{"in_past": "d"}], now=now)
+    assert lp.check(FRAME, [{"in_past": "d"}], now=datetime(2020, 1, 2)).failed == {}
+
+
+@pytest.mark.parametrize("call", [lp.check, lp.split])
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"expression": "CAST(s AS INT) > 0"}, '"x" cannot become Int32'),
+        (
+            {"between": {"column": "n", "max": 5, "action": "repair", "repair": {"set": "n * 1000"}}},
+            "20000 cannot become Int8",
+        ),
+    ],
+)
+def test_an_expression_that_fails_over_rows(call: Any, rule: dict[str, Any], said: str) -> None:
+    with pytest.raises(RunError) as caught:
+        call(FRAME.with_columns(pl.col("n").cast(pl.Int8)), [rule])
+    fix = "mend the rows, or the expression of the rule, with TRY_CAST for instance"
+    assert str(caught.value) == f"the rows cannot be checked: {said}; {fix}"
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"warn_above": 10, "fail_above": 5}, "fail_above 5 leaves nothing to warn of above 10; write a warn_above that is less than fail_above"),
+        ({"warn_above": "1%", "max_failures": "0.5%"}, "max_failures 0.5% leaves nothing to warn of above 1%; write a warn_above that is less than max_failures"),
+        ({"warn_above": 5, "fail_above": 5}, None),
+        ({"warn_above": "5%", "fail_above": "5%"}, None),
+        ({"warn_above": 10, "fail_above": "5%"}, None),  # depends on how many rows there are
+        ({"warn_above": "10%", "fail_above": 5}, None),
+    ],
+)  # fmt: skip
+def test_limits_that_contradict_each_other(limits: dict[str, Any], said: str | None) -> None:
+    rules = [{"not_null": {"columns": "n", **limits}}]
+    if said is None:
+        assert lp.check(FRAME, rules).checks[0].failed == 1
+        return
+    with pytest.raises(DefinitionError) as caught:
+        lp.check(FRAME, rules)
+    assert str(caught.value) == f"rules[0].not_null.warn_above: {said}"
+
+
+def mending(column: str, repair: dict[str, Any], most: Any) -> list[dict[str, Any]]:
+    return [{"between": {"column": column, "max": most, "action": "repair", "repair": repair}}]
+
+
+NOT_SQL = "is no SQL expression; write one, or null: true"
+NO_ORDER = "is no list of columns; name the columns that order the rows"
+
+
+@pytest.mark.parametrize(
+    ("repair", "said"),
+    [
+        ({"default": 2.5}, "default: 2.5 does not fit column 'n', which is Int64; write a value of that type"),
+        ({"default": True}, "default: True does not fit column 'n', which is Int64; write a value of that type"),
+        ({"default": 10**40}, f"default: {10**40} does not fit column 'n', which is Int64; write a value of that type"),
+        ({"default": ":half"}, "default: 0.5 does not fit column 'n', which is Int64; write a value of that type"),
+        ({"default": ":hal"}, "default: unknown parameter :hal; did you mean 'half'?"),
+        ({"default": None}, "default: default needs a value; write one, or null: true"),
+        ({"set": "n / 2"}, "set: the repair gives Float64, and column 'n' is Int64; cast it"),
+        ({"set": 2.5}, "set: the repair gives Decimal(2, 1), and column 'n' is Int64; cast it"),
+        ({"set": None}, f"set: nothing {NOT_SQL}"),
+        ({"set": ["n"]}, f"set: ('n',) {NOT_SQL}"),
+        ({"previous": 5}, f"previous: 5 {NO_ORDER}"),
+        ({"previous": []}, f"previous: () {NO_ORDER}"),
+        ({"previous": ["o", None]}, f"previous: ('o', None) {NO_ORDER}"),
+        ({"previous": ["o", "zz"]}, "previous[1]: unknown column 'zz'; known columns: d, n, o, s"),
+    ],
+)
+def test_repairs_lose_nothing_in_silence(repair: dict[str, Any], said: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        lp.check(FRAME, mending("n", repair, 5), params={"half": 0.5})
+    assert str(caught.value) == f"rules[0].between.repair.{said}"
+
+
+@pytest.mark.parametrize(
+    ("column", "dtype", "written", "expected"),
+    [
+        ("d", pl.Date, "2000-01-01", date(2000, 1, 1)),
+        ("d", pl.Datetime("ms"), "2000-01-01T12:00", datetime(2000, 1, 1, 12)),
+        ("n", pl.Int8, 2.0, 2),
+        ("n", pl.Float32, 0.1, pl.Series([0.1], dtype=pl.Float32)[0]),
+        ("n", pl.Int64, ":half", 3),
+    ],
+)
+def test_defaults_are_written_as_bounds_are(column: str, dtype: Any, written: Any, expected: Any) -> None:
+    frame = FRAME.select(pl.col(column).cast(dtype))
+    most = "2010-01-01" if column == "d" else 5
+    good = lp.split(frame, mending(column, {"default": written}, most), params={"half": 3}).good
+    assert good.schema[column] == dtype
+    assert expected in good[column].to_list()
+
+
+UNTYPED = pl.DataFrame({"a": [None, None]})
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        *[{name: {"column": "a", "min": 1}} for name in ("mean", "std", "min", "max", "median")],
+        *[{name: {"column": "a", "min": "2020-01-01"}} for name in ("min", "max", "median")],
+        {"quantile": {"column": "a", "q": 0.5, "max": 1}},
+        {"sum": {"column": "a", "min": 0}},
+        {"freshness": {"column": "a", "within": "2h"}},
+        {"psi": {"column": "a"}},
+        {"ks": {"column": "a", "max": 0.1}},
+        {"z_score": {"metric": "mean", "column": "a"}},
+    ],
+)
+def test_measures_of_a_column_without_type_measure_nothing(rule: dict[str, Any]) -> None:
+    assert lp.check(UNTYPED, [rule]).failed == {}
+    assert lp.check(UNTYPED.clear(), [rule]).failed == {}
+    (name,) = rule
+    if name != "z_score":
+        assert lp.check(UNTYPED.with_columns(g=pl.Series([1, 2])), [{name: {**rule[name], "by": "g"}}]).failed == {}
+
+
+def test_the_sum_of_a_column_without_type_is_nothing() -> None:
+    assert lp.check(UNTYPED, [{"sum": {"column": "a", "min": 1}}]).checks[0].value == 0

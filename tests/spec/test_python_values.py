@@ -1,0 +1,46 @@
+"""Dates, times, durations and decimals of Python stand for the texts and numbers that a definition writes."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import lazypipe as lp
+from lazypipe.gates.rules.values import Between
+from lazypipe.spec import loader
+
+MOMENT = datetime(2020, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high", "written"),
+    [
+        (pl.Date, date(2020, 1, 1), date(2020, 1, 3), "2020-01-03"),
+        (pl.Datetime("us", "UTC"), MOMENT, MOMENT + timedelta(days=2), "2020-01-04T03:04:05+00:00"),
+        (pl.Time, time(1), time(3, 0, 0, 5), "03:00:00.000005"),
+        (pl.Duration("us"), timedelta(seconds=1), timedelta(days=2, microseconds=1), "172800.000001s"),
+        (pl.Decimal(20, 2), Decimal("1.50"), Decimal("123456789012345678.25"), "123456789012345678.25"),
+        (pl.Float64, Decimal("1.5"), Decimal("2.5"), 2.5),
+        (pl.Int64, Decimal(1), Decimal(3), 3),
+    ],
+)
+def test_bounds_of_every_type(tmp_path: Path, dtype: Any, low: Any, high: Any, written: Any) -> None:
+    rows = [float(v) if dtype == pl.Float64 else int(v) if dtype == pl.Int64 else v for v in (low, high)]
+    pl.DataFrame({"a": pl.Series(rows, dtype=dtype)}).write_parquet(tmp_path / "a.parquet")
+    for bound, failed in ((high, 0), (low, 1)):
+        rule = {"between": {"column": "a", "max": bound, "action": "quarantine"}}
+        for one in (rule, Between(column="a", max=bound, action="quarantine")):
+            built = lp.pipeline("p", base=str(tmp_path)).source("a", "a.parquet", gate=[one]).output("a", "out").build()
+            assert lp.Pipeline.from_yaml(built.to_yaml(), base=str(tmp_path)).to_yaml() == built.to_yaml()
+            (gate,) = built.compile().run(full=True).segments[0].gates
+            assert gate.checks[0].failed == failed
+            assert lp.check(pl.read_parquet(tmp_path / "a.parquet"), [one]).checks[0].failed == failed
+    found = loader.from_dict(
+        {"version": 1, "name": "p", "sources": {"a": {"uri": "a", "gate": [{"between": {"column": "a", "max": high}}]}}, "outputs": {"a": {"to": "o"}}}
+    )  # fmt: skip
+    assert found.sources["a"].gate[0].arguments["max"] == written
