@@ -19,6 +19,7 @@ from lazypipe.compile.contract import cell_checks
 from lazypipe.compile.delta import Strategy, strategies
 from lazypipe.compile.fingerprint import pipeline_fingerprints, same_rules
 from lazypipe.compile.lineage import Parts, pipeline_lineage, pipeline_tags
+from lazypipe.compile.modes import check_modes
 from lazypipe.compile.node import Node, compile_checks, compile_steps
 from lazypipe.compile.openlineage import bind_openlineage
 from lazypipe.compile.promise import promised
@@ -255,6 +256,7 @@ def compile_pipeline(
         if node is not None:
             nodes[name] = node
     _check_output_columns(pipeline, nodes, faults)
+    check_modes(pipeline, nodes, values, faults)
     if faults:
         raise problems(faults, pipeline.origin)
     if unread:

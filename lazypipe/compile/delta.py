@@ -13,6 +13,7 @@ from typing import Literal
 
 import polars as pl
 
+from lazypipe.compile.modes import adds_to
 from lazypipe.compile.node import Node
 from lazypipe.compile.segments import Segment
 from lazypipe.gates.rule import BAD, PREVIOUS
@@ -118,8 +119,10 @@ class _Segment:
             flow = flow.broken(f"one {self.output.format} file is written")
         elif not self.segment.nodes:
             flow = flow.broken("it is written twice")
-        elif self.output.mode != "replace":
+        elif self.output.mode != "replace" and not adds_to(self.output):
             flow = flow.broken(f"mode: {self.output.mode}")
+        elif self.output.mode != "replace" and flow.cut is not None:
+            flow = flow.broken(f"{flow.cut[0]}: each file changes what is there")
         elif not (flow.driving or flow.folded or flow.reasons):
             flow = flow.broken("it reads nothing row by row")
         both = (flow.driving | flow.folded) & flow.fixed
@@ -152,7 +155,8 @@ class _Segment:
             return _Flow(fixed=self._leaves(name)) if whole else _Flow(driving=frozenset([name]))
         flow = _Flow(driving=frozenset([name])) if node.source is not None else self._ahead(node)
         flow = replace(flow, fixed=flow.fixed.union(*(self._leaves(n) for n in _looked_up(node))))
-        reason = self._against(node) if flow.driving else None
+        # where rows are added to what is there, gates judge those of the run
+        reason = self._against(node) if flow.driving and not adds_to(self.output) else None
         return flow if reason is None else flow.broken(reason)
 
     def _ahead(self, node: Node) -> _Flow:

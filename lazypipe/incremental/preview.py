@@ -8,8 +8,9 @@ from typing import Any
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.incremental.feed import decide
 from lazypipe.incremental.state import State
-from lazypipe.incremental.work import CONSUMED, Work, decide
+from lazypipe.incremental.work import CONSUMED, Work
 from lazypipe.storage.dataset import Dataset
 
 __all__ = ["preview", "status"]

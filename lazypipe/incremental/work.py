@@ -31,7 +31,7 @@ from lazypipe.storage.files import FileInfo
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.units import Units, unit_of
 
-__all__ = ["CONSUMED", "Work", "consumed_before", "decide", "with_hashes"]
+__all__ = ["CONSUMED", "Before", "Decision", "Leaf", "Work", "consumed_before", "decide", "with_hashes"]
 
 CONSUMED = "consumed"
 """Where in a commit's ``info`` stands what it has consumed."""
@@ -46,7 +46,8 @@ class Work:
     is made of that (``cut``). ``info`` is what the next commit says of all this. ``commit``, if there
     is one, and its ``version`` are the output's that it builds upon.
 
-    With ``wait`` nothing is done yet: there is work, and what it needs of a source is not whole.
+    With ``adds``, the rows of what is read are put together with those that are there, as the output's mode says; with ``anew``,
+    what is there is left out of that. With ``wait`` nothing is done yet: there is work, and what it needs of a source is not whole.
     """
 
     kind: Literal["none", "units", "all", "wait"]
@@ -59,6 +60,8 @@ class Work:
     info: Mapping[str, Any] = field(default=NOTHING, repr=False)
     version: int | None = None
     commit: Commit | None = field(default=None, repr=False)
+    adds: bool = False
+    anew: bool = False
 
     @property
     def live(self) -> frozenset[int]:
@@ -68,7 +71,7 @@ class Work:
     @property
     def told_apart(self) -> bool:
         """Whether each row of the output carries its unit."""
-        return bool(self.units) and self.cut is None
+        return bool(self.units) and self.cut is None and not self.adds
 
     @property
     def adds_units(self) -> bool:
@@ -84,7 +87,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class _Leaf:
+class Leaf:
     """A source or output that is read: what is there now, and what of it was consumed before.
 
     ``found`` is what has changed, ``changes`` what of that is acted upon. ``consume`` gives what an output that is made anew has
@@ -101,10 +104,12 @@ class _Leaf:
 
     @cached_property
     def consumed(self) -> Consumed:
+        """What an output has consumed that is made anew."""
         return self.consume()
 
     @property
     def is_news(self) -> bool:
+        """Whether there is something to act upon."""
         return self.changes is None or not self.changes.nothing
 
     @property
@@ -133,7 +138,7 @@ class _Leaf:
 
 
 @dataclass(frozen=True)
-class _Before:
+class Before:
     """What the last commit says: the plan, what was consumed, the unit of each file, and since when rows are what they are."""
 
     fingerprint: Fingerprint
@@ -145,7 +150,8 @@ class _Before:
     figures: tuple[DataFile, ...]
 
     @classmethod
-    def of(cls, commit: Commit | None, uri: str) -> _Before | None:
+    def of(cls, commit: Commit | None, uri: str) -> Before | None:
+        """Read it from a commit; None if that does not say; raises StorageError if it is damaged."""
         said = None if commit is None else commit.info.get(CONSUMED)
         if commit is None or said is None:
             return None
@@ -195,13 +201,13 @@ def decide(
     assert segment.output is not None
     output = plan.outputs[segment.output]
     strategy = plan.strategies[segment.output]
-    if output.format != "dataset" or output.mode != "replace":
+    if output.format != "dataset":
         awaited = [s.awaited for n in _sources(plan, segment) if (s := look(n)).awaited and not s.files]
         return Work("wait", awaited[0]) if awaited else Work("all", strategy.reasons[0])
     commit = Dataset(output.to, output.storage_options).latest()
-    before = None if full else _Before.of(commit, plan.redact(output.to))
+    before = None if full else Before.of(commit, plan.redact(output.to))
     known = {} if hashes is None else hashes
-    work = _Decision(plan, segment, strategy, commit, before, look, run, listed, known, full=full).work()
+    work = Decision(plan, segment, strategy, commit, before, look, run, listed, known, full=full).work()
     return replace(work, commit=commit, version=0 if commit is None else commit.version)
 
 
@@ -210,7 +216,7 @@ def consumed_before(plan: CompiledPipeline, source: str) -> tuple[ConsumedFile, 
     found: dict[ConsumedFile, None] = {}
     for output in [o for o in plan.outputs.values() if o.format == "dataset"]:
         with suppress(LazypipeError):  # what is damaged is told when the output is decided upon
-            before = _Before.of(Dataset(output.to, output.storage_options).latest(), plan.redact(output.to))
+            before = Before.of(Dataset(output.to, output.storage_options).latest(), plan.redact(output.to))
             if before is not None and source in before.state.sources:
                 found |= dict.fromkeys(before.state.sources[source].files)
     return tuple(found)
@@ -223,14 +229,16 @@ def _sources(plan: CompiledPipeline, segment: Segment) -> list[str]:
     return [*own, *(n for s in inner for n in _sources(plan, s))]
 
 
-class _Decision:
+class Decision:
+    """What there is to do for one output whose rows follow its inputs."""
+
     def __init__(
         self,
         plan: CompiledPipeline,
         segment: Segment,
         strategy: Strategy,
         commit: Commit | None,
-        before: _Before | None,
+        before: Before | None,
         look: Callable[[str], Snapshot],
         run: str,
         listed: int,
@@ -250,6 +258,7 @@ class _Decision:
         self.full = full
 
     def work(self) -> Work:
+        """Say what it is."""
         before = self.before
         fixed = [self._leaf(n) for n in self.strategy.fixed]
         driving = [self._leaf(n) for n in self.strategy.driving]
@@ -302,7 +311,7 @@ class _Decision:
             left += [kept[n] for n in segment.reads if n in kept]
         return found
 
-    def _moved(self, leaf: _Leaf, units: Mapping[str, Mapping[str, int]]) -> bool:
+    def _moved(self, leaf: Leaf, units: Mapping[str, Mapping[str, int]]) -> bool:
         assert self.before is not None
         return {*units[leaf.name].values()} != {*self.before.units[leaf.name]}
 
@@ -310,8 +319,8 @@ class _Decision:
         self,
         why: str,
         plan: Fingerprint,
-        fixed: list[_Leaf],
-        driving: list[_Leaf],
+        fixed: list[Leaf],
+        driving: list[Leaf],
         units: Mapping[str, dict[str, int]],
         generation: str,
     ) -> Work:
@@ -327,14 +336,14 @@ class _Decision:
         info = self._info(plan, fixed, driving, units, generation, anew=True)
         return Work("all", "; ".join([why, *said]), self._reading(driving, units), cut=self.strategy.cut, info=info)
 
-    def _waits(self, fixed: list[_Leaf], driving: list[_Leaf], *, anew: bool) -> Work | None:
+    def _waits(self, fixed: list[Leaf], driving: list[Leaf], *, anew: bool) -> Work | None:
         """Return what is waited for, if work cannot begin: what is read in whole must be there in whole."""
         waits = [n for n in fixed if n.waits(anew=True)] + [n for n in driving if n.waits(anew=anew)]
         return Work("wait", waits[0].snapshot.awaited) if waits else None
 
     # leaves
 
-    def _leaf(self, name: str) -> _Leaf:
+    def _leaf(self, name: str) -> Leaf:
         published = name not in self.segment.nodes and any(o.stage == name for o in self._outputs())
         source = None if published else self.plan.nodes[name].source
         before = None if self.before is None else self.before.state.sources.get(name)
@@ -354,7 +363,7 @@ class _Decision:
             uri = output.to
         if snapshot.commit is not None:
             return self._dataset_leaf(name, snapshot, before, redact(uri), source)
-        intake = Intake() if source is None else source.intake
+        intake = self._intake(source)
         text = source is not None and source.is_text and not any(_is_packed(f.uri) for f in snapshot.files)
         hashing = self._hasher(options)
         found = compare(
@@ -376,8 +385,12 @@ class _Decision:
             )
 
         if before is None:
-            return _Leaf(name, snapshot, consume, None, None)
-        return _Leaf(name, snapshot, consume, found, changes)
+            return Leaf(name, snapshot, consume, None, None)
+        return Leaf(name, snapshot, consume, found, changes)
+
+    def _intake(self, source: BoundSource | None) -> Intake:
+        """Return what a source says of files that change or go."""
+        return Intake() if source is None else source.intake
 
     def _hasher(self, options: Mapping[str, Any]) -> Callable[[FileInfo], str]:
         """Return what hashes the files of one storage, each once in a run."""
@@ -399,7 +412,7 @@ class _Decision:
 
     def _dataset_leaf(
         self, name: str, snapshot: Snapshot, before: Consumed | None, uri: str, source: BoundSource | None
-    ) -> _Leaf:
+    ) -> Leaf:
         commit = snapshot.commit
         assert commit is not None
         said = commit.info.get(CONSUMED, {})
@@ -409,13 +422,13 @@ class _Decision:
             at["plan"] = digest(said.get("fingerprint"))
         consumed = replace(Consumed.of(snapshot, uri=uri), at=at)
         if before is None:
-            return _Leaf(name, snapshot, lambda: consumed, None, None, tagged=commit.tagged)
+            return Leaf(name, snapshot, lambda: consumed, None, None, tagged=commit.tagged)
         found = compare(replace(before, at=NOTHING), snapshot, hasher=hasher(), name=self.plan.redact)
         if found.nothing and dict(before.at) != at:
             found = replace(found, position=(before.at, at))
-        intake = Intake() if source is None else source.intake
+        intake = self._intake(source)
         changes = allowed(found, on_removed=intake.on_removed, on_modified=intake.on_modified, source=name)
-        return _Leaf(
+        return Leaf(
             name,
             snapshot,
             lambda: consumed,
@@ -432,14 +445,14 @@ class _Decision:
 
     # units
 
-    def _is_remade(self, leaf: _Leaf) -> bool:
+    def _is_remade(self, leaf: Leaf) -> bool:
         """Whether an output's rows are others than they were, unit by unit: then its units say nothing."""
         if self.before is None or not leaf.tagged:
             return False
         was = dict(self.before.state.sources[leaf.name].at)
         return any(was.get(k) != v for k, v in leaf.consumed.at.items() if k != "gone")
 
-    def _units(self, driving: list[_Leaf], *, keep: bool, anew: bool) -> dict[str, dict[str, int]]:
+    def _units(self, driving: list[Leaf], *, keep: bool, anew: bool) -> dict[str, dict[str, int]]:
         """Return the unit of each file of each leaf; of tagged datasets, the units by themselves.
 
         Unless all is made ``anew``, the units of files that are ignored, or wait, are among them.
@@ -460,13 +473,13 @@ class _Decision:
                 found[leaf.name] |= self._held(leaf)
         return found
 
-    def _was(self, leaf: _Leaf) -> dict[str, int]:
+    def _was(self, leaf: Leaf) -> dict[str, int]:
         """Return the unit that each file had."""
         assert self.before is not None
         files = self.before.state.sources[leaf.name].files
         return {f.uri: unit for f, unit in zip(files, self.before.units[leaf.name], strict=True)}
 
-    def _held(self, leaf: _Leaf) -> dict[str, int]:
+    def _held(self, leaf: Leaf) -> dict[str, int]:
         """Return the units of files that are not there, or not to be read, and stay as they were."""
         assert leaf.changes is not None
         name = leaf.changes.name or str
@@ -474,7 +487,7 @@ class _Decision:
         units = self._was(leaf)
         return {f.uri: units[f.uri] for f in leaf.held if f.uri not in there}
 
-    def _known(self, leaf: _Leaf, changes: Changes | None) -> dict[str, int]:
+    def _known(self, leaf: Leaf, changes: Changes | None) -> dict[str, int]:
         """Return the unit of each file that is as it was."""
         if self.before is None or changes is None or leaf.name not in self.before.units:
             return {}
@@ -487,7 +500,7 @@ class _Decision:
         return known | {m.now.uri: units[m.before.uri] for m in changes.moved}
 
     def _difference(
-        self, driving: list[_Leaf], units: Mapping[str, dict[str, int]]
+        self, driving: list[Leaf], units: Mapping[str, dict[str, int]]
     ) -> tuple[dict[str, dict[str, int]], frozenset[int]]:
         """Return what is new of each leaf, and the units that are gone."""
         assert self.before is not None
@@ -496,7 +509,7 @@ class _Decision:
         gone = frozenset(u for n, of in units.items() for u in was[n].difference(of.values()))
         return new, gone
 
-    def _reading(self, driving: list[_Leaf], units: Mapping[str, dict[str, int]]) -> dict[str, Units]:
+    def _reading(self, driving: list[Leaf], units: Mapping[str, dict[str, int]]) -> dict[str, Units]:
         """Return what is read of each leaf; files are numbered where no rows come with their units."""
         late = not any(leaf.tagged for leaf in driving)
         found, first = {}, 0
@@ -519,8 +532,8 @@ class _Decision:
     def _info(
         self,
         plan: Fingerprint,
-        fixed: list[_Leaf],
-        driving: list[_Leaf],
+        fixed: list[Leaf],
+        driving: list[Leaf],
         units: Mapping[str, dict[str, int]],
         generation: str,
         *,

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from lazypipe.compile.contract import read_contract
+from lazypipe.compile.modes import merges
 from lazypipe.compile.segments import Segment
 from lazypipe.errors import CommitConflict, LazypipeError, StorageError
 from lazypipe.gates import Check
@@ -21,6 +22,7 @@ from lazypipe.gates.rule import PREVIOUS
 from lazypipe.gates.tally import to_columns
 from lazypipe.gates.tap import Tap
 from lazypipe.gates.uniqueness import TIMES_COLUMN, repeated
+from lazypipe.incremental.feed import DELETES
 from lazypipe.incremental.work import CONSUMED, Work, with_hashes
 from lazypipe.plan.executed import Executed
 from lazypipe.plan.reader import Capture
@@ -28,6 +30,7 @@ from lazypipe.run.aside import Quarantine
 from lazypipe.run.blame import explain_failure
 from lazypipe.run.context import Run
 from lazypipe.run.corrupt import files_set_aside
+from lazypipe.run.merge import Merge, Outcome
 from lazypipe.run.query import FIGURES, Query, without_units
 from lazypipe.run.result import SegmentResult
 from lazypipe.storage import uri as uris
@@ -84,8 +87,9 @@ class Attempt:
         # before anything is judged by the rows of another run
         self._refuse_conflict(expected)
         self._audit_gates(written)
+        merged = self._merge(sink, written)
         earlier = self._rewrite(sink)
-        commit = self._publish(sink, written, earlier, expected, hashes)
+        commit = self._publish(sink, written, earlier, expected, hashes, merged)
         if commit is not None:
             self.all.published.setdefault(self.segment.node, (self._dataset(), commit))
         gates = self.reports()  # while it is still known that rows carry their units
@@ -195,6 +199,8 @@ class Attempt:
         prefix = f"{self.all.id}-{self.number:03}{suffix}"
         if self.output is None:
             made: DatasetSink | ExportSink = DatasetSink(self.target, prefix, options=_SPILL)
+        elif self._is_merged:
+            made = DatasetSink(str(self.all.folder / f"{self.segment.name}.came"), prefix, options=_SPILL)
         elif self.output.format == "dataset":
             made = DatasetSink(self.target, prefix, self.output.partition_by, self.output.storage_options)
         else:
@@ -315,13 +321,16 @@ class Attempt:
 
     def _hashing(self, sink: DatasetSink | ExportSink, written: Written) -> Callable[[], tuple[DataFile, ...]]:
         """Begin to hash what was written, where that is going to be recorded; what is returned waits for it."""
-        if self.output is None:
+        if self.output is None or self._is_merged:
             return lambda: written.files
         if isinstance(sink, DatasetSink):
             return self.all.recorder.hashing(sink.uri, written.files, sink.storage_options)
         name = sink.staged.rpartition("/")[2]
         folder = sink.staged.removesuffix(name)
         return self.all.recorder.hashing(folder, written.files, sink.storage_options, names=[name])
+
+    def _hashing_of(self, merged: Outcome) -> Callable[[], tuple[DataFile, ...]]:
+        return self.all.recorder.hashing(self._sink_uri(), merged.files, self._dataset().storage_options)
 
     def _frame_of_files(self, sink: DatasetSink | ExportSink, written: Written) -> pl.LazyFrame:
         schema = self.plan.nodes[self.segment.node].schema
@@ -330,9 +339,26 @@ class Attempt:
         tagged = self.work.told_apart and sink.uri.rstrip("/") == self._sink_uri()
         return scan_files(sink.uri, written.files, schema, sink.partition_by, sink.storage_options, tagged=tagged)
 
+    @property
+    def _is_merged(self) -> bool:
+        """Whether rows are put together with those that are there, and only that is published."""
+        return self.output is not None and self.work.adds and merges(self.output)
+
+    def _merge(self, sink: DatasetSink | ExportSink, written: Written) -> Outcome | None:
+        """Put the rows together with those that are there, as the output's mode says; None if they are all there is."""
+        if not self.work.adds:
+            return None
+        assert self.segment.output is not None
+        schema = self.plan.nodes[self.segment.node].schema
+        merge = Merge(self.all, self.segment.output, self.number, self.work, schema)
+        try:
+            return merge.outcome(self._frame_of_files(sink, written), written.files)
+        finally:
+            self.staged += merge.staged
+
     def _rewrite(self, sink: DatasetSink | ExportSink) -> Written | None:
         """Write the rows that more are appended to once more, if the contract has let the columns change; None if not."""
-        if self.output is None or not self.output.contract or self.output.mode != "append":
+        if self.output is None or not self.output.contract or self.output.mode != "append" or self.work.anew:
             return None
         before = self._dataset().latest()
         schema = self.plan.nodes[self.segment.node].schema
@@ -353,6 +379,7 @@ class Attempt:
         earlier: Written | None,
         expected: int,
         hashes: Callable[[], tuple[DataFile, ...]],
+        merged: Outcome | None,
     ) -> Commit | None:
         if self.output is not None or self.query.taps:
             self.all.recorder.announce()
@@ -364,6 +391,8 @@ class Attempt:
             self.asides[-1].publish(tap, self._frame_of_files(sink, written))
         self.published = True
         more = () if earlier is None else self._hashing(sink, earlier)()
+        if merged is not None and self._is_merged:
+            hashes = self._hashing_of(merged)
         files = (*more, *hashes(), *again)
         if isinstance(sink, ExportSink):
             sink.publish()
@@ -381,21 +410,28 @@ class Attempt:
             read = [n for n in self.work.info["sources"] if n in self.all.snapshots]
             sources = {n: s for n in read if (s := self.plan.nodes[n].source) is not None}
             known = {n: {s.redact(u): h for u, h in self.all.recorder.known(n).items()} for n, s in sources.items()}
-            info[CONSUMED] = {**with_hashes(self.work.info, known), "tallies": self._tallies()}
-        mode = self.output.mode if earlier is None else "replace"
+            consumed = {**with_hashes(self.work.info, known), "tallies": self._tallies()}
+            if merged is not None and self.output.mode == "delete":
+                feeds = {**merged.info[DELETES], self.segment.output: consumed}
+                merged = replace(merged, info={**merged.info, DELETES: feeds})
+            else:
+                info[CONSUMED] = consumed
+        if merged is not None:
+            info, schema = {**info, **merged.info}, merged.schema
+        mode = "replace" if earlier is not None or merged is None else merged.mode
         commit = self._dataset().commit(
             files,
             schema,
             run=self.all.id,
             time=self.all.now,
             mode="change" if self.work.adds_units else mode,
-            partition_by=self.output.partition_by,
+            partition_by=self.output.partition_by if merged is None else merged.partition_by,
             info=info,
             expected=expected,
             tagged=self.work.told_apart,
             gone=self.work.gone if self.work.told_apart else (),
             figures=(*self.work.figures, *self.query.figures),
-            without=worn,
+            without=worn if merged is None else merged.without,
         )
         self.all.recorder.written[self.segment.name] = files
         return commit

@@ -92,14 +92,15 @@ class Query:
             if units is None:
                 return taps.label(self.run.kept[name], name)
             dataset, commit = self.run.published[name]
-            return taps.label(dataset.scan_units(commit, units), name)
+            rows = dataset.scan_units(commit, units)
+            return taps.label(rows.drop(UNIT) if self.work.adds else rows, name)
         node = self.plan.nodes[name]
         quarantines = any(c.action == "quarantine" for c in node.checks)
         if node.source is not None:
             # rows that are replayed from a quarantine carry the file that they came from
             asked = quarantines and FILE_COLUMN not in node.schema
             watch = partial(self._watch_text, name, node.source) if node.source.is_text else None
-            rows = node.source.scan(self.snapshots[name], file_column=asked, watch=watch, units=units)
+            rows = self._read(name, node.source, file_column=asked, watch=watch)
             frame = taps.label(rows, name)
         elif self.work.cut is not None and name == self.work.cut[0]:
             frame = self._merged(node, self.work.cut[1])
@@ -128,6 +129,14 @@ class Query:
         self.taps[name] = gate
         return gate.attach(frame)
 
+    def _read(self, name: str, source: BoundSource, **how: Any) -> pl.LazyFrame:
+        """Return the rows of a source that this run reads, with their units unless it only adds them to others."""
+        snapshot, units = self.snapshots[name], self.work.units.get(name)
+        if self.work.adds and snapshot.commit is None:
+            units = None  # the snapshot has just the files that are read
+        rows = source.scan(snapshot, units=units, **how)
+        return rows.drop(UNIT) if self.work.adds and units is not None else rows
+
     def plain(self, name: str, *, before_gate: bool = False) -> pl.LazyFrame:
         """Return a node's rows with gates as filters: what to count exactly, or to find a culprit with; what this run reads."""
         units = self.work.units.get(name)
@@ -138,7 +147,7 @@ class Query:
             return dataset.scan_units(commit, units).drop(UNIT)
         node = self.plan.nodes[name]
         if node.source is not None:
-            frame = node.source.scan(self.snapshots[name])
+            frame = self._read(name, node.source) if self.work.adds else node.source.scan(self.snapshots[name])
         elif self.work.cut is not None and name == self.work.cut[0]:
             frame = self._merged(node, self.work.cut[1])
         else:
@@ -151,6 +160,8 @@ class Query:
 
     def unit(self, name: str) -> tuple[str, ...]:
         """Return the column with each row's unit, where rows carry it."""
+        if self.work.adds:
+            return ()
         while name not in self.work.units:
             inputs = self.plan.nodes[name].inputs
             if not inputs or name in self.run.kept or name == (self.work.cut or ("",))[0]:

@@ -263,7 +263,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Output:
-    """A stage's rows, written to a dataset or exported to files."""
+    """A stage's rows, written to a dataset or exported to files; ``mode`` says what becomes of the rows before."""
 
     stage: str
     to: str
@@ -271,6 +271,12 @@ class Output:
     mode: str = "replace"
     partition_by: tuple[str, ...] = ()
     key: tuple[str, ...] = ()
+    order_by: tuple[str, ...] = ()
+    event_time: str | None = None
+    deleted_when: Any = None
+    deletes: str | None = None
+    keep: int | None = None
+    changes: bool = False
     optimize: str | None = None
     storage_options: Mapping[str, Any] = NOTHING
     contract: Mapping[str, Any] = NOTHING

@@ -87,7 +87,7 @@ def test_status_of_outputs(base: Path) -> None:
     assert [(o["output"], o["version"]) for o in plan.status()] == [("one", None), ("two", None), ("again", None)]
     plan.run().raise_for_status()
     one, two, again = plan.status()
-    assert (one["version"], one["consumed"]) == (1, {})
+    assert (one["version"], one["consumed"]["a"]["files"]) == (1, 1)
     assert (two["rows"], two["consumed"]["a"]["files"], two["consumed"]["a"]["version"]) == (1, 1, None)
     assert again["consumed"]["two"]["version"] == 1
 
