@@ -127,8 +127,6 @@ class Merge:
         """Call what knows nothing of outputs, and name this one in what it complains of."""
         try:
             return function()
-        except StorageError:
-            raise
         except LazypipeError as error:
             raise LazypipeError(f"output {self.name!r}: {error}") from error
 

@@ -31,8 +31,8 @@ class World:
         self.more: dict[str, Any] = {}
         self.runs = 0
 
-    def deliver(self, name: str, folder: str = "in", **columns: Any) -> Path:
-        path = self.root / folder / f"{name}.parquet"
+    def deliver(self, file: str, folder: str = "in", /, **columns: Any) -> Path:
+        path = self.root / folder / f"{file}.parquet"
         path.parent.mkdir(exist_ok=True)
         pl.DataFrame(columns).write_parquet(path)
         return path
@@ -481,3 +481,41 @@ def test_a_commit_that_does_not_say_what_it_has_consumed(world: World) -> None:
     assert "what the output has consumed is damaged" in world.refusal()
     assert world.done(full=True) == {"orders": "done"}
     assert world.rows() == [(1,)]
+
+
+def test_a_side_that_is_not_whole_is_waited_for(world: World) -> None:
+    world.output = {"mode": "append"}
+    expected = {"expect": {"marker": "_SUCCESS"}, "contract": {"columns": {"id": "Int64", "name": "String"}}}
+    world.more = {"sources": {"names": {"uri": "names/*.parquet", **expected}}}
+    world.do = [{"join": {"with": "names", "on": "id", "how": "left"}}]
+    world.deliver("1", id=[1])
+    names = world.deliver("1", "names", id=[1, 2], name=["a", "b"])
+    assert world.done() == {"orders": "waiting"}
+    marker = world.root / "names/_SUCCESS"
+    marker.touch()
+    assert world.done() == {"orders": "done"}
+    # the other side is another by now, or not whole: rows that are there stay as they were joined
+    names.unlink()
+    marker.unlink()
+    world.deliver("2", "names", id=[1, 2], name=["A", "B"])
+    assert world.done() == {"orders": "unchanged"}
+    world.deliver("2", id=[1, 2])
+    assert world.done() == {"orders": "waiting"}
+    marker.touch()
+    assert world.done() == {"orders": "done"}
+    assert world.rows() == [(1, "A"), (1, "a"), (2, "B")]
+    assert world.compile().explain_incremental() == "orders: by the files of s; all of it if names changes"
+
+
+def test_what_a_run_would_do_is_said(world: World) -> None:
+    world.output = {"mode": "replace_partitions", "partition_by": "k"}
+    world.deliver("1", k=["a"], x=[1])
+    world.done()
+    world.do = [{"derive": {"x": "x + 1"}}]
+    (step,) = world.compile().preview()
+    assert step["why"].startswith("the definition changed: ")
+    assert step["why"].endswith("; replace_partitions on version 1 (1 rows)")
+    world.done()
+    assert world.rows("k", "x") == [("a", 2)]
+    world.output = {"mode": "append"}
+    assert "written with mode: replace_partitions" in world.refusal()
