@@ -1,9 +1,11 @@
 """What it costs to find out what has changed, against the least that it could cost.
 
-    uv run python benchmarks/incremental.py [--runs 5] [--files 10000] [--rows 10000000]
+    uv run python benchmarks/incremental.py [--runs 5] [--files 10000] [--rows 10000000] [--only upsert]
 
 Detection is held against a bare recursive listing with stat, content mode against BLAKE3 of the same files alone, the difference of
-two tables (100 rows updated, one deleted in the middle) against reading both and against processing both in full.
+two tables (100 rows updated, one deleted in the middle) against reading both and against processing both in full. An upsert of keys that one, five and
+all of ten data files hold is held against writing all of them anew; only the merge and the commit are measured, the run around
+them is the same for all.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import argparse
 import os
 import random
 import time
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
@@ -22,10 +26,16 @@ import lazypipe as lp
 from lazypipe.compile.sources import Snapshot
 from lazypipe.incremental.changes import Changes, compare
 from lazypipe.incremental.hashing import hasher
+from lazypipe.incremental.merging import merge_upsert
+from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import expand
+from lazypipe.storage.keyed import files_with, rewrite_without, rows_with
+from lazypipe.storage.sink import DatasetSink
 
 SIZE = 36_000
 VARIANTS = ("list", "nothing changed", "hash", "content mode", "read", "full", "diff")
+UPSERTS = ("write all", "upsert 1 of 10", "upsert 5 of 10", "upsert 10 of 10")
+TABLE_FILES = 10
 
 
 def main() -> None:
@@ -34,15 +44,25 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--only", choices=("detect", "upsert"))
     options = parser.parse_args()
     if options.child:
-        child(options.child[0], small_files(int(options.child[1])), tables(int(options.child[2])))
+        variant, files, count = options.child[0], int(options.child[1]), int(options.child[2])
+        if variant in UPSERTS:
+            upsert(variant, count)
+        else:
+            child(variant, small_files(files), tables(count))
         return
-    small_files(options.files)
-    tables(options.rows)
     sizes = (str(options.files), str(options.rows))
-    found = measure(__file__, {v: (v, *sizes) for v in VARIANTS}, runs=options.runs)
-    pairs = {"nothing changed": "list", "content mode": "hash", "diff": "full"}
+    variants = () if options.only == "upsert" else VARIANTS
+    if variants:
+        small_files(options.files)
+        tables(options.rows)
+    if options.only != "detect":
+        table(options.rows)
+        variants += UPSERTS
+    found = measure(__file__, {v: (v, *sizes) for v in variants}, runs=options.runs)
+    pairs = {"nothing changed": "list", "content mode": "hash", "diff": "full"} | dict.fromkeys(UPSERTS[1:], UPSERTS[0])
     rows = [
         {
             "what": variant,
@@ -51,9 +71,51 @@ def main() -> None:
             "against": pairs.get(variant, ""),
             "ratio": round(found[variant]["seconds"] / found[pairs.get(variant, variant)]["seconds"], 2),
         }
-        for variant in VARIANTS
+        for variant in variants
     ]
-    publish("incremental", rows, note=f"{options.files} files of {SIZE} bytes; tables of {options.rows} rows; medians")
+    note = f"{options.files} files of {SIZE} bytes; tables of {options.rows} rows; medians"
+    publish("incremental" if options.only is None else f"incremental-{options.only}", rows, note=note)
+
+
+def table(rows: int) -> Path:
+    """Make a dataset of ten files of orders, one after the other by their ids, as ten upserts would leave it."""
+    uri = DATA / f"upserted-{rows}"
+    if not Dataset(str(uri)).latest():
+        count = max(1, rows // TABLE_FILES)
+        source = orders(TABLE_FILES, count)
+        for number in range(TABLE_FILES):
+            frame = pl.scan_parquet(source / f"orders-{number:03}.parquet")
+            written = DatasetSink(str(uri), f"made{number}-001").write(frame)
+            schema, now = frame.collect_schema(), datetime.now(UTC)
+            Dataset(str(uri)).commit(written.files, schema, run=f"made{number}", time=now, mode="append")
+    return uri
+
+
+def upsert(variant: str, rows: int) -> None:
+    """Change one key in each of some files of the table, or write all of it anew; nothing is kept of it."""
+    dataset = Dataset(str(table(rows)))
+    commit = dataset.read()
+    each = rows // TABLE_FILES
+    key, prefix = ["order_id"], f"bench{time.time_ns()}-001"
+    held = 0 if variant == "write all" else int(variant.split()[1])
+    new = dataset.scan(commit).filter(pl.col("order_id").is_in([n * each + each // 2 for n in range(held)]))
+    new = new.with_columns(amount=pl.col("amount") + 1).collect()
+    with Clock() as clock:
+        if variant == "write all":
+            sinks = [DatasetSink(dataset.uri, prefix)]
+            sinks[0].write(dataset.scan(commit))
+        else:
+            there = files_with(dataset, commit, new.lazy(), key)
+            old = rows_with(dataset, commit, there, new.lazy(), key).collect(engine="streaming")
+            merged = merge_upsert(old, new, key)
+            found = rewrite_without(dataset, replace(commit, files=there), merged.take.lazy(), key, prefix=f"{prefix}k")
+            sinks = [DatasetSink(dataset.uri, f"{prefix}m")]
+            sinks[0].write(merged.put.lazy())
+            assert len(found.replaced) == merged.put.height == held
+            sinks += found.sinks
+    clock.report()
+    for sink in sinks:
+        sink.discard()
 
 
 def small_files(count: int) -> Path:

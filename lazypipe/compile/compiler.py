@@ -21,6 +21,7 @@ from lazypipe.compile.delta import Strategy, strategies
 from lazypipe.compile.fingerprint import pipeline_fingerprints, same_rules
 from lazypipe.compile.late import with_late_gates, without_twins
 from lazypipe.compile.lineage import Parts, pipeline_lineage, pipeline_tags
+from lazypipe.compile.modes import check_modes
 from lazypipe.compile.node import Node, compile_checks, compile_steps
 from lazypipe.compile.openlineage import bind_openlineage
 from lazypipe.compile.promise import promised
@@ -290,6 +291,7 @@ def compile_pipeline(
             nodes[name] = node
     _check_output_columns(pipeline, nodes, faults)
     faults += endless(nodes)
+    check_modes(pipeline, nodes, values, faults)
     if faults:
         raise problems(without_twins(faults), pipeline.origin)
     if unread:

@@ -14,6 +14,7 @@ from typing import Literal
 import polars as pl
 
 from lazypipe.compile.fingerprint import carried
+from lazypipe.compile.modes import adds_to
 from lazypipe.compile.node import Node
 from lazypipe.compile.segments import Segment
 from lazypipe.gates import Check
@@ -147,9 +148,11 @@ class _Segment:
             flow = flow.broken(f"one {self.output.format} file is written")
         elif not self.segment.nodes:
             flow = flow.broken("it is written twice")
-        elif self.output.mode != "replace":
+        elif self.output.mode != "replace" and not self._adds:
             flow = flow.broken(f"mode: {self.output.mode}")
-        if not (flow.driving or flow.folded or flow.reasons):
+        elif self.output.mode != "replace" and flow.cut is not None:
+            flow = flow.broken(f"{flow.cut[0]}: each file changes what is there")
+        elif not (flow.driving or flow.folded or flow.reasons):
             flow = flow.broken("it reads nothing row by row")
         both = (flow.driving | flow.folded) & flow.fixed
         if both:
@@ -183,6 +186,11 @@ class _Segment:
             return (), f"not all of {', '.join(flow.by)} are in the output as they are"
         return tuple(found.items()), None
 
+    @property
+    def _adds(self) -> bool:
+        """Whether rows are added to those that are there."""
+        return self.output is not None and adds_to(self.output)
+
     def _leaves(self, name: str) -> frozenset[str]:
         """Return what a node is made of in the end, and what gates on the way look up: sources and published outputs."""
         node = self.nodes[name]
@@ -207,6 +215,8 @@ class _Segment:
         if not flow.driving:
             against = self._against_groups(node) if flow.cut is not None else None
             return flow if against is None else replace(flow, whole=flow.whole or against)
+        if self._adds:  # where rows are added to what is there, gates judge those of the run
+            return flow
         reason = self._against(node)
         if reason is not None:
             return flow.broken(reason)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lazypipe import gates, ops
 from lazypipe.errors import nearest
 from lazypipe.ops import Operation
-from lazypipe.spec.model import Fault, Path, Pipeline, Step
+from lazypipe.spec.model import Fault, Output, Path, Pipeline, Step
 from lazypipe.storage import uri as uris
 
 __all__ = ["Graph", "build", "outside"]
@@ -116,10 +116,11 @@ def _check_outputs(pipeline: Pipeline, faults: list[Fault]) -> None:
             path = (*at, "from") if output.stage != name else at
             faults.append(Fault(f"unknown stage {output.stage!r}", nearest(output.stage, known, "stages"), path))
         target = uris.resolve(output.to, pipeline.base).rstrip("/")
-        if target in targets:
+        if target in targets and not _shares(pipeline.outputs[targets[target]], output):
             what = f"outputs {targets[target]!r} and {name!r} write to the same place"
             faults.append(Fault(what, "change one of them", (*at, "to")))
-        targets[target] = name
+        if target not in targets or output.mode != "delete":
+            targets[target] = name
         if output.format != "dataset":
             for key, given in (
                 ("partition_by", output.partition_by),
@@ -136,6 +137,12 @@ def _check_outputs(pipeline: Pipeline, faults: list[Fault]) -> None:
                             (*at, key),
                         )
                     )
+
+
+def _shares(one: Output, other: Output) -> bool:
+    """Whether two outputs may write to one place: where one removes keys from what the other adds to."""
+    modes = {one.mode, other.mode}
+    return one.format == other.format == "dataset" and "delete" in modes and modes <= {"delete", "append", "upsert"}
 
 
 def _order(

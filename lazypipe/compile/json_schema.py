@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lazypipe import gates, ops
+from lazypipe.compile.modes import MODES
 from lazypipe.spec.arguments import COLUMN, COLUMNS, INPUTS
 from lazypipe.spec.model import PARAM_TYPES
 from lazypipe.storage.optimizer.workload import ACCESS
@@ -454,11 +455,34 @@ def build() -> dict[str, Any]:
                 "enum": ["dataset", "parquet", "csv", "ndjson", "ipc"],
             },
             "mode": {
-                "description": "Whether a run's rows replace those before or are added. Default: replace.",
-                "enum": ["replace", "append"],
+                "description": "What becomes of the rows before. replace: the output is what the stage gives. append: rows of new input "
+                "are added. upsert: rows replace those with the same key. delete: rows whose key comes are removed. scd2: each "
+                "version of a key's row is kept, with valid_from, valid_to and is_current. snapshot: each run's rows are kept, with "
+                "snapshot_at. replace_partitions: only partitions that come are replaced. Default: replace.",
+                "enum": [*MODES],
             },
             "partition_by": _described(COLUMNS.schema, "Columns whose values become folders."),
             "key": _described(COLUMNS.schema, "The columns that identify a row."),
+            "order_by": _described(
+                COLUMNS.schema, "With upsert: the columns by which the latest of several rows with one key is known."
+            ),
+            "event_time": _described(
+                _TEXT, "The column that says since when a row is so: with scd2 its valid_from, with upsert its order."
+            ),
+            "deleted_when": _described(
+                _TEXT, "With upsert: a SQL condition; a row for which it is true removes its key."
+            ),
+            "deletes": {
+                "description": "With scd2: close ends the versions of keys that the stage no longer has, for a source that always "
+                "holds everything. Default: ignore.",
+                "enum": ["ignore", "close"],
+            },
+            "keep": {"description": "With snapshot: how many are kept. Default: all.", "type": "integer", "minimum": 1},
+            "changes": {
+                "description": "Whether what each version inserted, updated and deleted is written to a dataset beside it, "
+                "named with __changes. Default: false.",
+                "type": "boolean",
+            },
             "optimize": {
                 "description": "What the layout of the files should favour; it is chosen from the rows, once, and kept.",
                 "enum": ["storage", "balanced", "read", "write"],

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from typing import Any, TypeAlias
@@ -22,7 +22,7 @@ from lazypipe.compile.sources import bind
 from lazypipe.errors import LazypipeError, nearest
 from lazypipe.spec.model import Source
 from lazypipe.spec.types import dtype_name
-from lazypipe.storage.dataset import Dataset, scan_files
+from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
 from lazypipe.storage.widen import widened
 
@@ -212,7 +212,7 @@ def _sides(a: Table, b: Table, options: Mapping[str, Any]) -> tuple[_Side, _Side
     one, other = found
     if one is not None and other is not None and one[0].uri == other[0].uri:
         shared = {f.path for f in one[1].files} & {f.path for f in other[1].files}
-        return _of_commit("a", *one, shared), _of_commit("b", *other, shared)
+        return _of_commit("a", *one, shared, other[1]), _of_commit("b", *other, shared, one[1])
     sides = [
         _of_commit(called, *commit, frozenset()) if commit is not None else _of_frame(called, table, options)
         for called, table, commit in zip(("a", "b"), (a, b), found, strict=True)
@@ -232,12 +232,23 @@ def _commit(table: Table, options: Mapping[str, Any]) -> tuple[Dataset, Commit] 
     return None
 
 
-def _of_commit(called: str, dataset: Dataset, commit: Commit, shared: Iterable[str]) -> _Side:
+def _of_commit(
+    called: str, dataset: Dataset, commit: Commit, shared: Iterable[str], other: Commit | None = None
+) -> _Side:
+    """Return the rows of a commit that are to be compared: not those of files that the other one has too.
+
+    Of such a file, rows of units that are gone in the other are compared all the same.
+    """
     left_out = frozenset(shared)
-    files = [f for f in commit.files if f.path not in left_out]
-    frame = scan_files(dataset.uri, files, commit.schema, commit.partition_by, dataset.storage_options)
-    rows = sum(f.rows for f in files)
-    return _Side(f"{called} ({dataset.uri} version {commit.version})", frame, commit.schema, commit.rows - rows, rows)
+    files = tuple(f for f in commit.files if f.path not in left_out)
+    frames = [dataset.scan(replace(commit, files=files))]
+    gone = frozenset() if other is None else other.gone - commit.gone
+    again = tuple(f for f in commit.files if f.path in left_out and f.dead(gone))
+    if again:
+        frames.append(dataset.scan(replace(commit, files=again), only=gone))
+    rows = sum(f.rows - f.dead(commit.gone) for f in files) + sum(f.dead(gone) for f in again)
+    name = f"{called} ({dataset.uri} version {commit.version})"
+    return _Side(name, pl.concat(frames), commit.schema, commit.rows - rows, rows)
 
 
 def _of_frame(called: str, table: Any, options: Mapping[str, Any]) -> _Side:

@@ -9,9 +9,10 @@ from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.incremental.bound import UNBOUND, Bound
+from lazypipe.incremental.feed import decide
 from lazypipe.incremental.shared import needs_of, state_of
 from lazypipe.incremental.state import State
-from lazypipe.incremental.work import CONSUMED, Work, decide, decide_shared
+from lazypipe.incremental.work import CONSUMED, Work, decide_shared
 from lazypipe.storage.dataset import Dataset
 
 __all__ = ["preview", "status"]
@@ -142,8 +143,8 @@ class _Preview:
         if output.format != "dataset":
             return {**said, "writes": target, "why": f"one {output.format} file is replaced"}
         commit = Dataset(output.to, output.storage_options).latest()
-        if output.mode == "append" and commit is not None:
-            said["why"] = f"rows are added to version {commit.version} ({commit.rows:,} rows)"
+        if work.adds and work.kind not in ("none", "wait") and not work.anew and commit is not None:
+            said["why"] = f"{work.why}; {output.mode} on version {commit.version} ({commit.rows:,} rows)"
         version = commit.version if commit else 0
         if work.kind in ("none", "wait"):
             return {**said, "writes": f"nothing: {target} stays at version {version}"}

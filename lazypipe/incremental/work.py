@@ -38,7 +38,10 @@ from lazypipe.storage.units import Units, unit_of
 
 __all__ = [
     "CONSUMED",
+    "Before",
     "Came",
+    "Decision",
+    "Leaf",
     "Work",
     "consumed_before",
     "decide",
@@ -76,7 +79,8 @@ class Work:
     ``left`` is how many units are there and are left for later runs, because a run may take no more of them (``Bound``). ``came`` are
     the files that are new or others than they were, whether this run takes them or not; ``went`` is how many are gone.
 
-    With ``wait`` nothing is done yet: there is work, and what it needs of a source is not whole.
+    With ``adds``, the rows of what is read are put together with those that are there, as the output's mode says; with ``anew``,
+    what is there is left out of that. With ``wait`` nothing is done yet: there is work, and what it needs of a source is not whole.
     """
 
     kind: Literal["none", "units", "all", "wait"]
@@ -97,6 +101,8 @@ class Work:
     left: int = 0
     came: tuple[Came, ...] = field(default=(), repr=False)
     went: int = 0
+    adds: bool = False
+    anew: bool = False
 
     @property
     def live(self) -> frozenset[int]:
@@ -112,7 +118,7 @@ class Work:
     @property
     def told_apart(self) -> bool:
         """Whether each row of the output carries its unit."""
-        return bool(self.units) and self.cut is None
+        return bool(self.units) and self.cut is None and not self.adds
 
     @property
     def adds_units(self) -> bool:
@@ -128,7 +134,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class _Leaf:
+class Leaf:
     """A source or output that is read: what is there now, and what of it was consumed before.
 
     ``found`` is what has changed, ``changes`` what of that is acted upon. ``consume`` gives what an output that is made anew has
@@ -149,10 +155,12 @@ class _Leaf:
 
     @cached_property
     def consumed(self) -> Consumed:
+        """What an output has consumed that is made anew."""
         return self.consume()
 
     @property
     def is_news(self) -> bool:
+        """Whether there is something to act upon."""
         return self.changes is None or not self.changes.nothing or bool(self.rejudged)
 
     @property
@@ -204,7 +212,7 @@ def _left(count: int) -> str:
 
 
 @dataclass(frozen=True)
-class _Before:
+class Before:
     """What the last commit says: the plan, what was consumed, the unit of each file, and since when rows are what they are."""
 
     fingerprint: Fingerprint
@@ -218,7 +226,8 @@ class _Before:
     arrivals: Mapping[str, Any] = NOTHING
 
     @classmethod
-    def of(cls, commit: Commit | None, uri: str) -> _Before | None:
+    def of(cls, commit: Commit | None, uri: str) -> Before | None:
+        """Read it from a commit; None if that does not say; raises StorageError if it is damaged."""
         said = None if commit is None else commit.info.get(CONSUMED)
         if commit is None or said is None:
             return None
@@ -289,13 +298,13 @@ def decide(
     assert segment.output is not None
     output = plan.outputs[segment.output]
     strategy = plan.strategies[segment.output]
-    if output.format != "dataset" or output.mode != "replace":
+    if output.format != "dataset":
         awaited = [s.awaited for n in _sources(plan, segment) if (s := look(n)).awaited and not s.files]
         return Work("wait", awaited[0]) if awaited else Work("all", strategy.reasons[0])
     commit = Dataset(output.to, output.storage_options).latest()
-    before = None if full else _Before.of(commit, plan.redact(output.to))
+    before = None if full else Before.of(commit, plan.redact(output.to))
     known = {} if hashes is None else hashes
-    work = _Decision(
+    work = Decision(
         plan, segment, strategy, commit, before, look, run, listed, known, bound, full=full, judge_again=judge_again
     ).work()
     return replace(work, commit=commit, version=0 if commit is None else commit.version)
@@ -324,10 +333,10 @@ def decide_shared(
         As in ``decide``.
     """
     commit = None if state is None else state.latest()
-    before = _Before.of(commit, plan.redact("" if state is None else state.uri))
+    before = Before.of(commit, plan.redact("" if state is None else state.uri))
     known = {} if hashes is None else hashes
     strategy = plan.inner[segment.node]
-    decision = _Decision(
+    decision = Decision(
         plan, segment, strategy, commit, before, look, run, listed, known, UNBOUND, full=False, judge_again=True
     )
     work = decision.part(needs, judged=state is not None)
@@ -344,7 +353,7 @@ def consumed_before(outputs: Mapping[str, Output], source: str) -> tuple[Consume
 
 def files_of_units(commit: Commit) -> dict[int, str]:
     """Return the file that each unit of an output is, as far as its rows know their units; raises StorageError if it is damaged."""
-    before = _Before.of(commit, "")
+    before = Before.of(commit, "")
     found: dict[int, str] = {}
     if before is not None:
         for name, units in before.units.items():
@@ -363,12 +372,12 @@ def known_before(plan: CompiledPipeline, source: BoundSource) -> dict[str, Known
     return found
 
 
-def _all_before(outputs: Mapping[str, Output], source: str) -> list[_Before]:
+def _all_before(outputs: Mapping[str, Output], source: str) -> list[Before]:
     """Return what the last commits of outputs say that were made of a source."""
     found = []
     for output in [o for o in outputs.values() if o.format == "dataset"]:
         with suppress(LazypipeError):  # what is damaged is told when the output is decided upon
-            before = _Before.of(Dataset(output.to, output.storage_options).latest(), output.to)
+            before = Before.of(Dataset(output.to, output.storage_options).latest(), output.to)
             if before is not None and source in before.state.sources:
                 found.append(before)
     return found
@@ -381,14 +390,16 @@ def _sources(plan: CompiledPipeline, segment: Segment) -> list[str]:
     return [*own, *(n for s in inner for n in _sources(plan, s))]
 
 
-class _Decision:
+class Decision:
+    """What there is to do for one output whose rows follow its inputs."""
+
     def __init__(
         self,
         plan: CompiledPipeline,
         segment: Segment,
         strategy: Strategy,
         commit: Commit | None,
-        before: _Before | None,
+        before: Before | None,
         look: Callable[[str], Snapshot],
         run: str,
         listed: int,
@@ -419,7 +430,7 @@ class _Decision:
         came, went = tuple(c for leaf in leaves for c in leaf.came), sum(leaf.went for leaf in leaves)
         return replace(made, came=came, went=went) if made.kind in ("units", "all") else made
 
-    def _work(self, fixed: list[_Leaf], driving: list[_Leaf]) -> Work:
+    def _work(self, fixed: list[Leaf], driving: list[Leaf]) -> Work:
         before = self.before
         plan = self.plan.fingerprints()[self.segment.node]
         news = [str(leaf) for leaf in fixed if leaf.is_news]
@@ -482,7 +493,7 @@ class _Decision:
             return self.part(None, judged=True)  # these rows were judged under the very unit that they have now
         return self._changed("", self._reading(driving, new), gone, units, driving, info)
 
-    def _follows(self, fixed: list[_Leaf], driving: list[_Leaf]) -> bool:
+    def _follows(self, fixed: list[Leaf], driving: list[Leaf]) -> bool:
         """Whether rows that were judged before would be judged in the same way now."""
         if self.before is None or self.before.layout != self._layout():
             return False
@@ -504,7 +515,7 @@ class _Decision:
         reading: Mapping[str, Units],
         gone: frozenset[int],
         units: Mapping[str, dict[str, int]],
-        driving: list[_Leaf],
+        driving: list[Leaf],
         info: Mapping[str, Any],
     ) -> Work:
         """Return the work of reading some units, with what is kept of the others."""
@@ -528,7 +539,7 @@ class _Decision:
             info=info,
         )
 
-    def _is_renamed(self, before: _Before, leaves: set[str]) -> bool:
+    def _is_renamed(self, before: Before, leaves: set[str]) -> bool:
         return before.state.sources.keys() != leaves or not before.tallies.keys() <= self._judged()
 
     def _judged(self) -> set[str]:
@@ -541,7 +552,7 @@ class _Decision:
             left += [kept[n] for n in segment.reads if n in kept]
         return found
 
-    def _moved(self, leaf: _Leaf, units: Mapping[str, Mapping[str, int]]) -> bool:
+    def _moved(self, leaf: Leaf, units: Mapping[str, Mapping[str, int]]) -> bool:
         assert self.before is not None
         return {*units[leaf.name].values()} != {*self.before.units[leaf.name]}
 
@@ -549,8 +560,8 @@ class _Decision:
         self,
         why: str,
         plan: Fingerprint,
-        fixed: list[_Leaf],
-        driving: list[_Leaf],
+        fixed: list[Leaf],
+        driving: list[Leaf],
         generation: str,
         *,
         keep: bool,
@@ -581,14 +592,14 @@ class _Decision:
             left=sum(left.values()),
         )
 
-    def _waits(self, fixed: list[_Leaf], driving: list[_Leaf], *, anew: bool) -> Work | None:
+    def _waits(self, fixed: list[Leaf], driving: list[Leaf], *, anew: bool) -> Work | None:
         """Return what is waited for, if work cannot begin: what is read in whole must be there in whole."""
         waits = [n for n in fixed if n.waits(anew=True)] + [n for n in driving if n.waits(anew=anew)]
         return Work("wait", waits[0].snapshot.awaited) if waits else None
 
     # leaves
 
-    def _leaf(self, name: str, without: Sequence[FileInfo] = ()) -> _Leaf:
+    def _leaf(self, name: str, without: Sequence[FileInfo] = ()) -> Leaf:
         """Return what is there of a source or output, and what was consumed of it; ``without`` files that are left for later."""
         published = name not in self.segment.nodes and any(o.stage == name for o in self._outputs())
         source = None if published else self.plan.nodes[name].source
@@ -613,7 +624,7 @@ class _Decision:
             snapshot = replace(snapshot, files=files, waiting=(*snapshot.waiting, *without))
         if snapshot.commit is not None:
             return replace(self._dataset_leaf(name, snapshot, before, redact(uri), source), left=left)
-        intake = Intake() if source is None else source.intake
+        intake = self._intake(source)
         text = source is not None and source.is_text and not any(_is_packed(f.uri) for f in snapshot.files)
         hashing = self._hasher(options)
         found = compare(
@@ -637,8 +648,8 @@ class _Decision:
             )
 
         if before is None:
-            return _Leaf(name, snapshot, consume, None, None, left=left)
-        return _Leaf(
+            return Leaf(name, snapshot, consume, None, None, left=left)
+        return Leaf(
             name, snapshot, consume, found, changes, left=left, rejudged=self._rejudged(name, snapshot, before, changes)
         )
 
@@ -651,6 +662,10 @@ class _Decision:
         ignored = {f.uri for f in changes.ignored}
         changed = {f.uri for f in (*changes.modified, *changes.truncated)} | {g.file.uri for g in changes.grown}
         return frozenset(u for u in found - changed if (changes.name or str)(u) not in ignored)
+
+    def _intake(self, source: BoundSource | None) -> Intake:
+        """Return what a source says of files that change or go."""
+        return Intake() if source is None else source.intake
 
     def _hasher(self, options: Mapping[str, Any]) -> Callable[[FileInfo], str]:
         """Return what hashes the files of one storage, each once in a run."""
@@ -672,7 +687,7 @@ class _Decision:
 
     def _dataset_leaf(
         self, name: str, snapshot: Snapshot, before: Consumed | None, uri: str, source: BoundSource | None
-    ) -> _Leaf:
+    ) -> Leaf:
         commit = snapshot.commit
         assert commit is not None
         said = commit.info.get(CONSUMED, {})
@@ -682,13 +697,13 @@ class _Decision:
             at["plan"] = digest(said.get("fingerprint"))
         consumed = replace(Consumed.of(snapshot, uri=uri), at=at)
         if before is None:
-            return _Leaf(name, snapshot, lambda: consumed, None, None, tagged=commit.tagged)
+            return Leaf(name, snapshot, lambda: consumed, None, None, tagged=commit.tagged)
         found = compare(replace(before, at=NOTHING), snapshot, hasher=hasher(), name=self.plan.redact)
         if found.nothing and dict(before.at) != at:
             found = replace(found, position=(before.at, at))
-        intake = Intake() if source is None else source.intake
+        intake = self._intake(source)
         changes = allowed(found, on_removed=intake.on_removed, on_modified=intake.on_modified, source=name)
-        return _Leaf(
+        return Leaf(
             name,
             snapshot,
             lambda: consumed,
@@ -700,7 +715,7 @@ class _Decision:
 
     # how much of it
 
-    def _bounded(self, leaf: _Leaf, *, anew: bool = False, again: bool = False) -> _Leaf:
+    def _bounded(self, leaf: Leaf, *, anew: bool = False, again: bool = False) -> Leaf:
         """Return a leaf with as much of what is new as this run may take, the first of it at least.
 
         Where all is made ``anew`` nothing has been taken yet; unless that is done ``again`` with all that was consumed.
@@ -719,7 +734,7 @@ class _Decision:
         rest = new[self.bound.first(new, lambda f: f.size, partial(self._rows, leaf)) :]
         return self._leaf(leaf.name, rest) if rest else leaf
 
-    def _rows(self, leaf: _Leaf, file: FileInfo) -> int:
+    def _rows(self, leaf: Leaf, file: FileInfo) -> int:
         """Count the rows of a file; one that cannot be read has none: whoever reads it will say so."""
         commit = leaf.snapshot.commit
         if commit is not None:
@@ -728,7 +743,7 @@ class _Decision:
         assert source is not None
         return source.count(file)
 
-    def _bounded_units(self, leaf: _Leaf, *, anew: bool) -> _Leaf:
+    def _bounded_units(self, leaf: Leaf, *, anew: bool) -> Leaf:
         """Return a dataset's leaf without the units that are left for later, oldest first; their files are not consumed then."""
         commit = leaf.snapshot.commit
         assert commit is not None
@@ -758,14 +773,14 @@ class _Decision:
 
     # units
 
-    def _is_remade(self, leaf: _Leaf) -> bool:
+    def _is_remade(self, leaf: Leaf) -> bool:
         """Whether an output's rows are others than they were, unit by unit: then its units say nothing."""
         if self.before is None or not leaf.tagged:
             return False
         was = dict(self.before.state.sources[leaf.name].at)
         return any(was.get(k) != v for k, v in leaf.consumed.at.items() if k != "gone")
 
-    def _units(self, driving: list[_Leaf], *, keep: bool, anew: bool) -> dict[str, dict[str, int]]:
+    def _units(self, driving: list[Leaf], *, keep: bool, anew: bool) -> dict[str, dict[str, int]]:
         """Return the unit of each file of each leaf; of tagged datasets, the units by themselves.
 
         Unless all is made ``anew``, the units of files that are ignored, or wait, are among them.
@@ -786,13 +801,13 @@ class _Decision:
                 found[leaf.name] |= self._held(leaf)
         return found
 
-    def _was(self, leaf: _Leaf) -> dict[str, int]:
+    def _was(self, leaf: Leaf) -> dict[str, int]:
         """Return the unit that each file had."""
         assert self.before is not None
         files = self.before.state.sources[leaf.name].files
         return {f.uri: unit for f, unit in zip(files, self.before.units[leaf.name], strict=True)}
 
-    def _held(self, leaf: _Leaf) -> dict[str, int]:
+    def _held(self, leaf: Leaf) -> dict[str, int]:
         """Return the units of files that are not there, or not to be read, and stay as they were."""
         assert leaf.changes is not None
         name = leaf.changes.name or str
@@ -800,7 +815,7 @@ class _Decision:
         units = self._was(leaf)
         return {f.uri: units[f.uri] for f in leaf.held if f.uri not in there}
 
-    def _known(self, leaf: _Leaf, changes: Changes | None) -> dict[str, int]:
+    def _known(self, leaf: Leaf, changes: Changes | None) -> dict[str, int]:
         """Return the unit of each file that is as it was."""
         if self.before is None or changes is None or leaf.name not in self.before.units:
             return {}
@@ -813,7 +828,7 @@ class _Decision:
         return known | {m.now.uri: units[m.before.uri] for m in changes.moved if m.now.uri not in changed}
 
     def _difference(
-        self, driving: list[_Leaf], units: Mapping[str, dict[str, int]]
+        self, driving: list[Leaf], units: Mapping[str, dict[str, int]]
     ) -> tuple[dict[str, dict[str, int]], frozenset[int]]:
         """Return what is new of each leaf, and the units that are gone."""
         assert self.before is not None
@@ -822,7 +837,7 @@ class _Decision:
         gone = frozenset(u for n, of in units.items() for u in was[n].difference(of.values()))
         return new, gone
 
-    def _reading(self, driving: list[_Leaf], units: Mapping[str, dict[str, int]]) -> dict[str, Units]:
+    def _reading(self, driving: list[Leaf], units: Mapping[str, dict[str, int]]) -> dict[str, Units]:
         """Return what is read of each leaf; files are numbered where no rows come with their units."""
         late = not any(leaf.tagged for leaf in driving)
         found, first = {}, 0
@@ -835,7 +850,7 @@ class _Decision:
                 first += len(of)
         return found
 
-    def _readable(self, driving: list[_Leaf], units: Mapping[str, dict[str, int]]) -> dict[str, Units]:
+    def _readable(self, driving: list[Leaf], units: Mapping[str, dict[str, int]]) -> dict[str, Units]:
         """Return where all units are that can be read again: not those of files that are gone, or others now."""
         there = {}
         for leaf in driving:
@@ -847,7 +862,7 @@ class _Decision:
             there[leaf.name] = of
         return self._reading(driving, there)
 
-    def _was_held(self, leaf: _Leaf) -> list[int]:
+    def _was_held(self, leaf: Leaf) -> list[int]:
         if leaf.tagged or not leaf.held:
             return []
         units = self._was(leaf)
@@ -870,8 +885,8 @@ class _Decision:
     def _info(
         self,
         plan: Fingerprint,
-        fixed: list[_Leaf],
-        driving: list[_Leaf],
+        fixed: list[Leaf],
+        driving: list[Leaf],
         units: Mapping[str, dict[str, int]],
         generation: str,
         *,
@@ -888,7 +903,7 @@ class _Decision:
             "units": {n: [*of.values()] for n, of in units.items()},
         }
 
-    def _arrivals(self, leaf: _Leaf, state: State, *, anew: bool) -> dict[str, Any] | None:
+    def _arrivals(self, leaf: Leaf, state: State, *, anew: bool) -> dict[str, Any] | None:
         """Return what is known of the event times in a source's files; None where it has no watermark that advances by them."""
         source, arrivals = self.plan.nodes[leaf.name].source, leaf.snapshot.arrivals
         if source is None or source.watermark is None or not arrivals:

@@ -12,8 +12,9 @@ from typing import Any
 
 import polars as pl
 
+from lazypipe.errors import StorageError
 from lazypipe.gates.report import GateReport
-from lazypipe.gates.tap import Tap, quarantine_schema
+from lazypipe.gates.tap import RUN_COLUMN, Tap, quarantine_schema
 from lazypipe.run.query import Query
 from lazypipe.run.recorder import Aside
 from lazypipe.storage import uri as uris
@@ -23,6 +24,9 @@ from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink
 
 __all__ = ["Quarantine"]
+
+_AHEAD_OF = "ahead_of"
+"""Where in the ``info`` of its commit stands the output's version that is published right after it."""
 
 
 class Quarantine:
@@ -36,7 +40,8 @@ class Quarantine:
         self.schema = quarantine_schema(self.node.schema, raw=bool(self.node.raw))
         self.output = query.plan.outputs[query.segment.output] if query.segment.output else None
         self.staged: list[DatasetSink] = []
-        own = self.output is not None and name == query.segment.node
+        # where keys are only removed, the dataset's quarantine is that of the output which writes it
+        own = self.output is not None and name == query.segment.node and self.output.mode != "delete"
         if self.output is not None and own:
             self.dataset = Dataset(f"{self.output.to}__quarantine", self.output.storage_options)
         else:
@@ -52,7 +57,7 @@ class Quarantine:
 
     def _replace(self, tap: Tap, good: pl.LazyFrame) -> None:
         report, before = tap.report(self.name), self.dataset.latest()
-        mode = kept = self.output.mode if self.output else "replace"
+        mode = kept = "append" if self._adds else "replace"
         parts: Iterable[pl.DataFrame] = tap.quarantined()
         if mode == "append" and before is not None:
             left = self._still_aside(before, good, more=report.quarantined > 0)
@@ -63,6 +68,12 @@ class Quarantine:
         files = [f for number, part in enumerate(parts) for f in self._write(number, part.lazy())]
         # rows from before may still be in it, whichever way it was written
         self._commit(report, files, mode=mode, kept=kept)
+
+    @property
+    def _adds(self) -> bool:
+        """Whether the rows of before were not judged again in this run."""
+        work = self.query.work
+        return self.output is not None and not work.anew and (self.output.mode == "append" or work.kind == "units")
 
     def _change(self, tap: Tap) -> None:
         """Put this run's rows aside, and take those away whose unit is gone, or of which no commit of the output knows."""
@@ -88,6 +99,7 @@ class Quarantine:
     def _commit(self, report: GateReport, files: Sequence[DataFile], *, mode: str, kept: str, **units: Any) -> None:
         info = {
             "of": self.query.segment.output or self.name,
+            **({} if self.query.work.version is None else {_AHEAD_OF: self.query.work.version + 1}),
             "gate": report.to_dict(),
             **self.query.tags(self.name),
             **self.run.recorder.info,
@@ -102,10 +114,24 @@ class Quarantine:
     def _still_aside(self, before: Commit, good: pl.LazyFrame, *, more: bool) -> pl.DataFrame | None:
         """Return what stays of the rows put aside before, with the columns of now; None if they can stay as they are."""
         rows, same = self.dataset.scan(before), dict(before.schema) == dict(self.schema)
+        lost = self._is_left_behind(before)
+        if lost:  # its rows come again
+            rows = rows.filter(pl.col(RUN_COLUMN).ne_missing(before.run))
         if self.by_key:
             rows = rows.join(good.select(self.by_key), on=self.by_key, how="anti")
-        elif same:
+        elif same and not lost:
             return None
         held = rows if same else grown(rows, before.schema, self.schema)
         left = None if held is None else held.collect(engine="streaming")
         return None if left is not None and left.height == before.rows and (same or not more) else left
+
+    def _is_left_behind(self, before: Commit) -> bool:
+        """Whether the run that put rows aside was killed before it published those that are good."""
+        version = before.info.get(_AHEAD_OF)
+        if version is None or self.output is None or self.output.format != "dataset":
+            return False
+        log = Dataset(self.output.to, self.output.storage_options).log
+        try:
+            return max(log.versions(), default=0) < version or log.read(version).run != before.run
+        except StorageError:  # it was there, and is vacuumed by now, or damaged
+            return False

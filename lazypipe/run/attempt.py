@@ -14,6 +14,7 @@ import polars as pl
 
 from lazypipe.compile.closing import has_windows
 from lazypipe.compile.contract import read_contract
+from lazypipe.compile.modes import merges
 from lazypipe.compile.segments import Segment
 from lazypipe.errors import CommitConflict, LazypipeError, StorageError
 from lazypipe.gates import Check
@@ -24,6 +25,7 @@ from lazypipe.gates.tally import Tally, to_columns
 from lazypipe.gates.tap import Tap
 from lazypipe.gates.uniqueness import TIMES_COLUMN, repeated
 from lazypipe.incremental.arrivals import with_times
+from lazypipe.incremental.feed import DELETES
 from lazypipe.incremental.shared import Shared, state_of
 from lazypipe.incremental.work import CONSUMED, Work, with_hashes
 from lazypipe.plan.executed import Executed
@@ -34,6 +36,7 @@ from lazypipe.run.blame import explain_failure
 from lazypipe.run.context import Run
 from lazypipe.run.corrupt import files_set_aside
 from lazypipe.run.groups import Groups
+from lazypipe.run.merge import Merge, Outcome
 from lazypipe.run.query import FIGURES, Query, without_units
 from lazypipe.run.result import SegmentResult
 from lazypipe.storage import uri as uris
@@ -100,8 +103,9 @@ class Attempt:
         # before anything is judged by the rows of another run
         self._refuse_conflict(expected)
         self._audit_gates(written)
+        merged = self._merge(sink, written)
         earlier = self._rewrite(sink)
-        commit = self._publish(sink, written, earlier, expected, hashes)
+        commit = self._publish(sink, written, earlier, expected, hashes, merged)
         if commit is not None and self.output is not None:
             self.all.published.setdefault(self.segment.node, (self._dataset(), commit))
         gates = self.reports()  # while it is still known that rows carry their units
@@ -246,6 +250,8 @@ class Attempt:
         prefix = self._prefix(suffix)
         if self.output is None:
             made: DatasetSink | ExportSink = DatasetSink(self.target, prefix, options=_SPILL)
+        elif self._is_merged:
+            made = DatasetSink(str(self.all.folder / f"{self.segment.name}.came"), prefix, options=_SPILL)
         elif self.output.format == "dataset":
             layout = None if self.choice is None else self.choice.layout
             rows = ROWS if self.work.groups else None
@@ -302,7 +308,7 @@ class Attempt:
     ) -> tuple[DatasetSink | ExportSink, Written]:
         """Choose a layout by the rows that were written, if one is asked for and none is kept, and write them in that."""
         output, name = self.output, self.segment.output
-        if output is None or name is None or not isinstance(sink, DatasetSink):
+        if output is None or name is None or not isinstance(sink, DatasetSink) or self._is_merged:
             return sink, written
         if not layouts.is_due(output, self.choice, written.rows, written.bytes):
             return sink, written
@@ -451,7 +457,7 @@ class Attempt:
 
     def _hashing(self, sink: DatasetSink | ExportSink, written: Written) -> Callable[[], tuple[DataFile, ...]]:
         """Begin to hash what was written, where that is going to be recorded; what is returned waits for it."""
-        if self.output is None:
+        if self.output is None or self._is_merged:
             return lambda: written.files
         if isinstance(sink, DatasetSink):
             schema, options = self.plan.nodes[self.segment.node].schema, sink.storage_options
@@ -461,6 +467,9 @@ class Attempt:
         folder = sink.staged.removesuffix(name)
         return self.all.recorder.hashing(folder, written.files, sink.storage_options, names=[name])
 
+    def _hashing_of(self, merged: Outcome) -> Callable[[], tuple[DataFile, ...]]:
+        return self.all.recorder.hashing(self._sink_uri(), merged.files, self._dataset().storage_options)
+
     def _frame_of_files(self, sink: DatasetSink | ExportSink, written: Written) -> pl.LazyFrame:
         schema = self.plan.nodes[self.segment.node].schema
         if isinstance(sink, ExportSink):
@@ -468,9 +477,26 @@ class Attempt:
         tagged = self.work.told_apart and sink.uri.rstrip("/") == self._sink_uri()
         return scan_files(sink.uri, written.files, schema, sink.partition_by, sink.storage_options, tagged=tagged)
 
+    @property
+    def _is_merged(self) -> bool:
+        """Whether rows are put together with those that are there, and only that is published."""
+        return self.output is not None and self.work.adds and merges(self.output)
+
+    def _merge(self, sink: DatasetSink | ExportSink, written: Written) -> Outcome | None:
+        """Put the rows together with those that are there, as the output's mode says; None if they are all there is."""
+        if not self.work.adds:
+            return None
+        assert self.segment.output is not None
+        schema = self.plan.nodes[self.segment.node].schema
+        merge = Merge(self.all, self.segment.output, self.number, self.work, schema)
+        try:
+            return merge.outcome(self._frame_of_files(sink, written), written.files)
+        finally:
+            self.staged += merge.staged
+
     def _rewrite(self, sink: DatasetSink | ExportSink) -> Written | None:
         """Write the rows that more are appended to once more, if the contract has let the columns change; None if not."""
-        if self.output is None or not self.output.contract or self.output.mode != "append":
+        if self.output is None or not self.output.contract or self.output.mode != "append" or self.work.anew:
             return None
         before = self._dataset().latest()
         schema = self.plan.nodes[self.segment.node].schema
@@ -491,6 +517,7 @@ class Attempt:
         earlier: Written | None,
         expected: int,
         hashes: Callable[[], tuple[DataFile, ...]],
+        merged: Outcome | None,
     ) -> Commit | None:
         if self.output is not None or self.query.taps:
             self.all.recorder.announce()
@@ -502,6 +529,8 @@ class Attempt:
             self.asides[-1].publish(tap, self._frame_of_files(sink, written))
         self.published = True
         more = () if earlier is None else self._hashing(sink, earlier)()
+        if merged is not None and self._is_merged:
+            hashes = self._hashing_of(merged)
         files = (*more, *hashes(), *again)
         if isinstance(sink, ExportSink):
             sink.publish()
@@ -515,20 +544,26 @@ class Attempt:
         assert beside is not None
         figures = (*self._merged_figures(), *self.query.figures)
         keys = self._note_keys(info)
-        mode = self.output.mode if earlier is None else "replace"
+        if merged is not None:
+            if self.output.mode == "delete":
+                # what the dataset itself has consumed stays as it was
+                feeds = {**merged.info[DELETES], self.segment.output: info.pop(CONSUMED)}
+                merged = replace(merged, info={**merged.info, DELETES: feeds})
+            info, schema = {**info, **merged.info}, merged.schema
+        mode = "replace" if earlier is not None or merged is None else merged.mode
         commit = self._dataset().commit(
             files,
             schema,
             run=self.all.id,
             time=self.all.now,
             mode="change" if self.work.adds_units or self.groups is not None else mode,
-            partition_by=self.output.partition_by,
+            partition_by=self.output.partition_by if merged is None else merged.partition_by,
             info=info,
             expected=expected,
             tagged=self.work.told_apart,
             gone=self.work.gone if self.work.told_apart else (),
             figures=(*figures, *keys),
-            without=worn,
+            without=worn if merged is None else merged.without,
         )
         self.all.recorder.written[self.segment.name] = files
         return commit

@@ -23,8 +23,9 @@ from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import GateError, Interrupted, LazypipeError, first_line
 from lazypipe.gates.report import GateReport
 from lazypipe.incremental.bound import UNBOUND, Bound
+from lazypipe.incremental.feed import decide
 from lazypipe.incremental.shared import needs_of, state_of
-from lazypipe.incremental.work import Work, decide, decide_shared
+from lazypipe.incremental.work import Work, decide_shared
 from lazypipe.records.emitter import Emitter
 from lazypipe.records.record import Records
 from lazypipe.records.transport import Transport
@@ -32,6 +33,7 @@ from lazypipe.run.arrival import Extents
 from lazypipe.run.attempt import Attempt
 from lazypipe.run.backfill import TimeRange, refuse_timeless
 from lazypipe.run.body import body
+from lazypipe.run.changefeed import ChangeFeed
 from lazypipe.run.context import Observer, Run
 from lazypipe.run.corrupt import files_set_aside, leave_out_corrupt
 from lazypipe.run.recorder import Recorder
@@ -170,7 +172,10 @@ class _Execution:
 
     def run_segments(self) -> None:
         self.record(done=False)
-        outputs = [s for s in self.run.plan.segments if s.output is not None and s.node in self._needed()]
+        plan = self.run.plan
+        outputs = [s for s in plan.segments if s.output is not None and s.node in self._needed()]
+        # keys are removed from what the other outputs of the run have written
+        outputs.sort(key=lambda s: plan.outputs[s.name].mode == "delete")
         for segment in outputs:
             self.run_output(segment)
             if any(r.status == "interrupted" for r in self.results) or segment is outputs[-1]:
@@ -222,7 +227,12 @@ class _Execution:
             if missing:
                 self.results.append(self._held_up(segment, [by_node[n].name for n in missing]))
                 return
+            waited = self._written_before(segment)
+            if waited:
+                self.results.append(self._held_up(segment, waited))
+                return
             work = self.decide(segment)
+            self.complete_feed(segment)
         except LazypipeError as error:
             self.results.append(self._ended(segment, "error", error, started))
             return
@@ -293,6 +303,22 @@ class _Execution:
             hashes=run.hashes,
             bound=run.bound,
         )
+
+    def _written_before(self, segment: Segment) -> list[str]:
+        """Return the outputs that write what a segment only removes keys from, and could not be brought up to date."""
+        outputs = self.run.plan.outputs
+        if outputs[segment.name].mode != "delete":
+            return []
+        failed = [r.name for r in self.results if r.output is not None and r.status not in ("done", "unchanged")]
+        return [n for n in failed if _same_place(self.run.plan, n, segment.name)]
+
+    def complete_feed(self, segment: Segment) -> None:
+        """Bring the change feed of an output up to date, if it has one."""
+        name = segment.output
+        if name is not None:
+            feeds = [n for n, o in self.run.plan.outputs.items() if o.changes and _same_place(self.run.plan, n, name)]
+            for feed in feeds:
+                ChangeFeed(self.run, feed, self.run.plan.segments.index(segment) + 1).complete()
 
     def _held_up(self, segment: Segment, by: Sequence[str]) -> SegmentResult:
         """Return the outcome where what a segment reads was not brought up to date: it waits too, or is blocked."""
@@ -376,7 +402,9 @@ class _Execution:
         status: Status
         error: LazypipeError
         try:
-            return attempt.run(started)
+            result = attempt.run(started)
+            self.complete_feed(segment)
+            return result
         except KeyboardInterrupt:
             status, error = "interrupted", _stopped()
         except GateError as failure:
@@ -414,6 +442,10 @@ class _Execution:
             error=error,
             corrupt=files_set_aside(self.run, segment),
         )
+
+
+def _same_place(plan: CompiledPipeline, one: str, other: str) -> bool:
+    return plan.outputs[one].to.rstrip("/") == plan.outputs[other].to.rstrip("/")
 
 
 def _stopped() -> Interrupted:

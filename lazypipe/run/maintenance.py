@@ -11,6 +11,7 @@ from lazypipe.compile.audit import bind_audit
 from lazypipe.compile.compiler import bind_outputs
 from lazypipe.compile.late import with_late_gates
 from lazypipe.records.record import Records
+from lazypipe.run.changefeed import VERSION, feed_of
 from lazypipe.spec.loader import problems
 from lazypipe.spec.model import Fault, Output, Pipeline
 from lazypipe.storage import uri as uris
@@ -29,6 +30,7 @@ def vacuum_pipeline(pipeline: Pipeline, *, keep: int, older_than: timedelta, now
     state = uris.resolve(pipeline.state, pipeline.base)
     limit = (now or datetime.now(UTC)) - older_than
     deleted = []
+    needed: dict[str, int] = {}
     faults: list[Fault] = []
     stages = with_late_gates(pipeline, faults).stages
     kept = [(kind, name) for kind in ("quarantine", "shared") for name in (*pipeline.sources, *stages)]
@@ -41,11 +43,16 @@ def vacuum_pipeline(pipeline: Pipeline, *, keep: int, older_than: timedelta, now
         target = output.to
         datasets.append(Dataset(f"{target}__quarantine", output.storage_options))
         if output.format == "dataset":
-            datasets.append(Dataset(target, output.storage_options))
+            dataset = Dataset(target, output.storage_options)
+            datasets.append(dataset)
+            if output.changes:
+                datasets.append(feed_of(dataset))
+                needed[dataset.uri] = _needed(dataset)
         else:
             deleted += _half_written(target, output, limit)
     for dataset in datasets:
-        deleted += [uris.join(dataset.uri, path) for path in dataset.vacuum(keep=keep, older_than=older_than, now=now)]
+        versions = max(keep, needed.get(dataset.uri, 0)) if keep > 0 else keep
+        deleted += [uris.join(dataset.uri, p) for p in dataset.vacuum(keep=versions, older_than=older_than, now=now)]
     if audit.is_on:
         deleted += _half_recorded(audit.uri, limit)
     if uris.is_local(state):
@@ -53,6 +60,12 @@ def vacuum_pipeline(pipeline: Pipeline, *, keep: int, older_than: timedelta, now
         deleted += _left_over(folder / "work", limit)
         deleted += Records(uris.join(state, "runs")).remove_half_written(limit)
     return deleted
+
+
+def _needed(dataset: Dataset) -> int:
+    """Return how many versions the change feed of an output needs to go on: from the one that it tells of."""
+    versions, feed = dataset.log.versions(), feed_of(dataset).latest()
+    return 1 if feed is None else sum(v >= feed.info[VERSION] for v in versions)
 
 
 def _half_written(target: str, output: Output, limit: datetime) -> list[str]:

@@ -136,21 +136,19 @@ class Query:
         units = self.work.units.get(name)
         if name in self.run.kept:
             shared = self._shared(name)
-            if shared is not None:
-                return taps.label(shared, name)
-            if units is None:
-                return taps.label(self.run.kept[name], name)
-            dataset, commit = self.run.published[name]
-            return taps.label(dataset.scan_units(commit, units), name)
+            if shared is None and units is not None:
+                dataset, commit = self.run.published[name]
+                shared = dataset.scan_units(commit, units)
+            return taps.label(self.run.kept[name] if shared is None else self._untold(shared), name)
         node = self.plan.nodes[name]
         quarantines = any(c.action == "quarantine" for c in node.checks)
         if node.source is not None:
             # rows that are replayed from a quarantine carry the file that they came from
             asked = quarantines and FILE_COLUMN not in node.schema
             watch = partial(self._watch_text, name, node.source) if node.source.is_text else None
-            rows = node.source.scan(self.snapshots[name], file_column=asked, watch=watch, units=units)
+            rows = self._read(name, node.source, file_column=asked, watch=watch)
             rows = rows if units is None else self._counting(name, node.source, units, rows)
-            frame = taps.label(rows, name)
+            frame = taps.label(self._untold(rows), name)
         elif self.work.cut is not None and name == self.work.cut[0]:
             frame = self._merged(node, self.work.cut[1])
         else:
@@ -180,6 +178,14 @@ class Query:
         self.taps[name] = gate
         return gate.attach(frame)
 
+    def _read(self, name: str, source: BoundSource, **how: Any) -> pl.LazyFrame:
+        """Return the rows of a source that this run reads, with their units."""
+        return source.scan(self.snapshots[name], units=self.work.units.get(name), **how)
+
+    def _untold(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """Return rows without their units where these only choose what is read."""
+        return rows.drop(UNIT, strict=False) if self.work.adds else rows
+
     def plain(self, name: str, *, before_gate: bool = False) -> pl.LazyFrame:
         """Return a node's rows with gates as filters: what to count exactly, or to find a culprit with; what this run reads."""
         units = self.work.units.get(name)
@@ -193,7 +199,7 @@ class Query:
             return dataset.scan_units(commit, units).drop(UNIT)
         node = self.plan.nodes[name]
         if node.source is not None:
-            frame = node.source.scan(self.snapshots[name], units=units)
+            frame = self._read(name, node.source)
             frame = frame if units is None else frame.drop(UNIT)
         elif self.work.cut is not None and name == self.work.cut[0]:
             frame = self._merged(node, self.work.cut[1])
@@ -208,6 +214,8 @@ class Query:
 
     def unit(self, name: str) -> tuple[str, ...]:
         """Return the column with each row's unit, where rows carry it."""
+        if self.work.adds:
+            return ()
         while name not in self.work.units:
             inputs = self.plan.nodes[name].inputs
             if name in self.run.shared and self._shared(name) is not None:

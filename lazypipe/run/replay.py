@@ -25,6 +25,8 @@ from lazypipe.gates.report import GateReport
 from lazypipe.gates.rule import PREVIOUS, Reference
 from lazypipe.gates.tap import FILE_COLUMN, RAW_COLUMN, RULES_COLUMN, RUN_COLUMN, Tap
 from lazypipe.gates.uniqueness import repeated
+from lazypipe.incremental.feed import DELETES, WRITE
+from lazypipe.incremental.work import CONSUMED
 from lazypipe.run.recorder import Aside, Recorder
 from lazypipe.spec.model import Output
 from lazypipe.storage import uri as uris
@@ -81,6 +83,9 @@ def replay(
     target = plan.outputs[output]
     if target.format != "dataset":
         raise LazypipeError(f"output {output!r} is one {target.format} file, which has no quarantine to replay")
+    if target.mode not in ("replace", "append"):
+        what = f"output {output!r} has mode: {target.mode}, and replayed rows would only be added"
+        raise LazypipeError(f"{what}; deliver the mended rows as a file of their own")
     data = Dataset(target.to, target.storage_options)
     aside = Dataset(f"{target.to}__quarantine", target.storage_options)
     held, current = aside.latest(), data.latest()
@@ -237,11 +242,17 @@ class _Replay:
             time=self.now,
             mode="append",
             partition_by=self.target.partition_by,
-            info={"replay": said, "gates": [report.to_dict()], **self.recorder.info},
+            info={"replay": said, "gates": [report.to_dict()], **self.kept_info, **self.recorder.info},
             expected=self.current.version,
             tagged=self.current.tagged,
         )
         return replace(self.finish(commit), report=report)
+
+    @property
+    def kept_info(self) -> dict[str, Any]:
+        """What an output that rows are added to has consumed: the next run goes on from there."""
+        info = self.current.info
+        return {k: info[k] for k in (CONSUMED, WRITE, DELETES) if k in info} if self.target.mode == "append" else {}
 
     def pending(self) -> tuple[pl.LazyFrame, int]:
         """Return the quarantined rows that the output has not got from its source meanwhile, and how many it has."""

@@ -221,9 +221,10 @@ def _stage(name: str, written: Mapping[str, Any]) -> Stage:
 def _output(name: str, written: Mapping[str, Any]) -> Output:
     given = freeze(written)
     return Output(
-        **{k: v for k, v in given.items() if k not in ("from", "key", "partition_by")},
+        **{k: v for k, v in given.items() if k not in ("from", "key", "order_by", "partition_by")},
         stage=written.get("from", name),
         key=_names(written.get("key", ())),
+        order_by=_names(written.get("order_by", ())),
         partition_by=_names(written.get("partition_by", ())),
     )
 
@@ -411,6 +412,12 @@ def _output_dict(name: str, output: Output) -> dict[str, Any]:
         **_given(
             partition_by=output.partition_by,
             key=output.key,
+            order_by=output.order_by,
+            event_time=output.event_time,
+            deleted_when=output.deleted_when,
+            deletes=output.deletes,
+            keep=output.keep,
+            changes=output.changes or None,
             optimize=output.optimize,
             workload=output.workload,
             maintain=output.maintain,

@@ -261,7 +261,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Output:
-    """A stage's rows, written to a dataset or exported to files.
+    """A stage's rows, written to a dataset or exported to files; ``mode`` says what becomes of the rows before.
 
     ``optimize`` is what its layout is chosen for, ``workload`` what readers ask of it, ``maintain`` when files are written anew.
     """
@@ -272,6 +272,12 @@ class Output:
     mode: str = "replace"
     partition_by: tuple[str, ...] = ()
     key: tuple[str, ...] = ()
+    order_by: tuple[str, ...] = ()
+    event_time: str | None = None
+    deleted_when: Any = None
+    deletes: str | None = None
+    keep: int | None = None
+    changes: bool = False
     optimize: str | None = None
     workload: Mapping[str, Any] = NOTHING
     maintain: Mapping[str, Any] = NOTHING

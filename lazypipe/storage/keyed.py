@@ -27,7 +27,7 @@ from lazypipe.storage.parquet_ranges import Footer
 from lazypipe.storage.scan import FILE_COLUMN
 from lazypipe.storage.sink import DatasetSink
 
-__all__ = ["Rewrite", "not_ruled_out", "rewrite_without", "rows_with"]
+__all__ = ["Rewrite", "files_with", "not_ruled_out", "rewrite_without", "rows_with"]
 
 _FEW = 1_000_000
 """Keys that are held in memory; of more, only those that stand in the files that are looked at."""
@@ -133,6 +133,21 @@ def rewrite_without(
         raise
 
 
+def files_with(
+    dataset: Dataset,
+    commit: Commit,
+    keys: pl.LazyFrame,
+    on: Sequence[str],
+    *,
+    gone: Collection[int] = (),
+) -> tuple[DataFile, ...]:
+    """Return those files of a commit that hold any of the keys; see :func:`rewrite_without`, which finds them as this does."""
+    _check(dataset, commit, keys, on)
+    work = _Work(dataset, commit, tuple(on), frozenset(gone), "")
+    _, found = work.find(keys.select(on))
+    return tuple(f for exact, _ in found for f in exact)
+
+
 def rows_with(
     dataset: Dataset,
     commit: Commit,
@@ -196,7 +211,8 @@ class _Work:
         self.together = together
         self.sinks: list[DatasetSink] = []
 
-    def run(self, keys: pl.LazyFrame) -> Rewrite:
+    def find(self, keys: pl.LazyFrame) -> tuple[tuple[DataFile, ...], Iterator[tuple[list[DataFile], pl.LazyFrame]]]:
+        """Return the files whose keys have to be read; and, some at a time, those that hold keys, with all that these hold."""
         head = keys.head(_FEW + 1).collect(engine="streaming")
         few = head.height <= _FEW
         if few:
@@ -205,16 +221,22 @@ class _Work:
         alive = [f for f in self.commit.files if f.rows > f.dead(self.commit.gone)]
         batches = [head] if few else keys.collect_batches(engine="streaming", maintain_order=False)
         read = self.possible(alive, batches) if head.height else ()
+        return read, (self._holding(files, keys) for files in ([read] if few else _parts(read)))
+
+    def _holding(self, files: Sequence[DataFile], keys: pl.LazyFrame) -> tuple[list[DataFile], pl.LazyFrame]:
+        held = self._held(files, keys)
+        return [files[n] for n in held[_NUMBER].unique().sort()], held.drop(_NUMBER).unique().lazy()
+
+    def run(self, keys: pl.LazyFrame) -> Rewrite:
+        """Find the files, and write them once more."""
+        read, found = self.find(keys)
         replaced: list[DataFile] = []
         written: list[DataFile] = []
-        for files in [read] if few else _parts(read):
-            held = self._held(files, keys)
-            exact = [files[n] for n in held[_NUMBER].unique().sort()]
-            mine = held.drop(_NUMBER).unique().lazy()
+        for exact, held in found:
             for part in _together(exact) if self.together else [[f] for f in exact]:
-                written += self._write(part, mine)
+                written += self._write(part, held)
             replaced += exact
-        return Rewrite(tuple(written), tuple(replaced), tuple(read), tuple(self.sinks))
+        return Rewrite(tuple(written), tuple(replaced), read, tuple(self.sinks))
 
     def possible(self, files: Sequence[DataFile], batches: Iterable[pl.DataFrame]) -> tuple[DataFile, ...]:
         """Return the files that no statistics rule out."""

@@ -147,7 +147,11 @@ def test_figures_of_all_rows_stand_at_the_end() -> None:
     ("output", "expected"),
     [
         ({"format": "csv", "to": "memory://none/s.csv"}, "full: one csv file is written"),
-        ({"mode": "append"}, "full: mode: append"),
+        ({"mode": "append"}, "by the files of a"),
+        ({"mode": "upsert", "key": "k"}, "by the files of a"),
+        ({"mode": "scd2", "key": "k"}, "by the files of a"),
+        ({"mode": "scd2", "key": "k", "deletes": "close"}, "full: mode: scd2"),
+        ({"mode": "snapshot"}, "full: mode: snapshot"),
     ],
 )
 def test_outputs_decide(output: dict[str, Any], expected: str) -> None:

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 import lazypipe as lp
 from lazypipe.__main__ import main
 from lazypipe.incremental import diff as module
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.dataset import Dataset, count_units
 from lazypipe.storage.log import DataFile
+from lazypipe.storage.sink import DatasetSink
+from lazypipe.storage.units import UNIT
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 BEFORE = pl.DataFrame({"k": [1, 2, 3, None], "x": [1.0, 2.0, None, 4.0], "t": ["a", "b", "c", "d"]})
@@ -273,3 +275,24 @@ def test_the_command_line(versions: str, capsys: pytest.CaptureFixture[str]) -> 
     assert sorted(c["row"]["t"] for c in told["changes"]) == ["c", "d"]
     assert main(["diff", versions, versions, "--key", "q"]) == 3
     assert "has no column 'q'" in capsys.readouterr().err
+
+
+def test_rows_of_units_that_went_from_a_file_that_stays(tmp_path: Path) -> None:
+    dataset = Dataset(str(tmp_path / "d"))
+    rows = pl.DataFrame({"k": [1, 2, 3]})
+    written = DatasetSink(dataset.uri, "r1-001").write(
+        rows.lazy().with_columns(pl.Series(UNIT, [10, 10, 11], dtype=pl.UInt64))
+    )
+    files = count_units(dataset.uri, written.files, rows.schema)
+    dataset.commit(files, rows.schema, run="r1", time=NOON, tagged=True)
+    more = DatasetSink(dataset.uri, "r2-001").write(
+        pl.LazyFrame({"k": [3]}).with_columns(pl.lit(12, pl.UInt64).alias(UNIT))
+    )
+    files = count_units(dataset.uri, more.files, rows.schema)
+    dataset.commit(files, rows.schema, run="r2", time=NOON, mode="change", tagged=True, gone=[11])
+    found = lp.diff((dataset.uri, 1), (dataset.uri, 2), key="k")
+    assert found.counts == {"inserted": 0, "updated": 0, "deleted": 0, "unchanged": 3}
+    dataset.commit((), rows.schema, run="r3", time=NOON, mode="change", tagged=True, gone=[10])
+    found = lp.diff((dataset.uri, 2), (dataset.uri, 3), key="k")
+    assert (found.deleted.sort("k").rows(), found.counts["unchanged"]) == ([(1,), (2,)], 1)
+    assert lp.diff((dataset.uri, 3), (dataset.uri, 2), key="k").inserted.height == 2

@@ -54,7 +54,7 @@ def test_each_output_and_what_is_kept_on_the_way(base: Path) -> None:
     assert found["file"] == ("unknown", "one csv file is replaced")
     plan.run().raise_for_status()
     found = said(plan)
-    assert found["one"][1] == "rows are added to version 1 (2 rows)"
+    assert found["one"] == ("none", "nothing changed: a: 1 unchanged")
     assert found["two"] == ("none", "nothing changed: a: 1 unchanged")
     assert found["again"][0] == "none"
     write(base / "in/2.parquet", [3])
@@ -87,7 +87,7 @@ def test_status_of_outputs(base: Path) -> None:
     assert [(o["output"], o["version"]) for o in plan.status()] == [("one", None), ("two", None), ("again", None)]
     plan.run().raise_for_status()
     one, two, again = plan.status()
-    assert (one["version"], one["consumed"]) == (1, {})
+    assert (one["version"], one["consumed"]["a"]["files"]) == (1, 1)
     assert (two["rows"], two["consumed"]["a"]["files"], two["consumed"]["a"]["version"]) == (1, 1, None)
     assert again["consumed"]["two"]["version"] == 1
 

@@ -294,9 +294,10 @@ def test_rows_are_added_to_others_that_had_fewer_and_narrower_columns(tmp_path: 
     assert dict(out.schema) == {**more.schema}
     assert out["n"].to_list().count(0.5) == out["n"].null_count() == 2
     assert sorted(out["d"].dt.date().dt.month().to_list()) == [1, 1, 2, 2]
-    # once more, with nothing that is new: rows are added, none is written again
+    # once more, with columns that are there: rows are added, none is written again
     files = {p.name for p in (tmp_path / "out").rglob("*.parquet")}
-    world.run(more, {"on_new_column": "evolve", "on_type_change": "evolve"}, mode="append")
+    later = more.with_columns(n=pl.lit(0.25))
+    world.run(later, {"on_new_column": "evolve", "on_type_change": "evolve"}, mode="append")
     assert world.out().height == 6
     assert lp.scan(str(tmp_path / "out"), version=2).collect().height == 4
     assert files < {p.name for p in (tmp_path / "out").rglob("*.parquet")}

@@ -467,7 +467,7 @@ SECTIONS = {
     "outputs: {@b: {to: out}}": "unknown stage 'b'; known stages: a",
     "outputs: {b: {@from: aa, to: out}}": "unknown stage 'aa'; did you mean 'a'?",
     "outputs: {a: {@to: '${NOPE}/out'}}": "environment variable NOPE is not set; set it: export NOPE=…",
-    "outputs: {a: {to: out, @mode: add}}": "'mode' cannot be 'add'; known values: append, replace",
+    "outputs: {a: {to: out, @mode: add}}": "'mode' cannot be 'add'; known values: append, delete, replace, replace_partitions, scd2, snapshot, upsert",
     "outputs: {a: {to: out, @format: delta}}": (
         "'format' cannot be 'delta'; known values: csv, dataset, ipc, ndjson, parquet"
     ),

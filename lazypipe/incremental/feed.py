@@ -1,0 +1,245 @@
+"""What a run has to do for an output whose mode adds to what is there: just the rows of input that is new are made.
+
+What was consumed stands in the output's own commit, as for every other output. But rows that are there do not follow their files:
+files that went are no change, and a changed definition holds for what comes from now on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.intake import Intake
+from lazypipe.compile.modes import adds_to
+from lazypipe.compile.segments import Segment
+from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.errors import StorageError
+from lazypipe.incremental import work as works
+from lazypipe.incremental.bound import UNBOUND, Bound
+from lazypipe.incremental.work import CONSUMED, Before, Decision, Leaf, Work
+from lazypipe.spec.model import Output
+from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.files import FileInfo
+from lazypipe.storage.log import Commit
+
+__all__ = ["DELETES", "WRITE", "decide", "mode_of"]
+
+WRITE = "write"
+"""Where in a commit's ``info`` stands the mode that the dataset is written with."""
+
+DELETES = "deletes"
+"""Where in a commit's ``info`` stands what outputs with ``mode: delete`` have consumed, by their names."""
+
+
+def mode_of(commit: Commit) -> str:
+    """Return the mode that a dataset was written with.
+
+    Commits of a time when they did not say it were made by ``replace`` or ``append``.
+    """
+    said: str = commit.info.get(WRITE, "append" if commit.mode == "append" else "replace")
+    return said
+
+
+def decide(
+    plan: CompiledPipeline,
+    segment: Segment,
+    look: Callable[[str], Snapshot],
+    *,
+    run: str,
+    listed: int,
+    full: bool = False,
+    hashes: dict[FileInfo, str] | None = None,
+    bound: Bound = UNBOUND,
+    judge_again: bool = True,
+) -> Work:
+    """Say what a run has to do for a segment's output, whatever its mode; see :func:`lazypipe.incremental.work.decide`.
+
+    Raises
+    ------
+    SourceError
+        If a source cannot be listed, or has changed in a way that it says is to fail, or that would add rows twice.
+    StorageError
+        If what was consumed cannot be read, the dataset was written with another mode, or it cannot be made anew
+        without losing rows.
+    """
+    assert segment.output is not None
+    output = plan.outputs[segment.output]
+    how: dict[str, Any] = {"bound": bound, "full": full, "judge_again": judge_again}
+    follow = partial(works.decide, plan, segment, look, run=run, listed=listed, hashes=hashes, **how)
+    if output.format != "dataset":
+        return follow()
+    uri = plan.redact(output.to)
+    commit = Dataset(output.to, output.storage_options).latest()
+    _refuse_other_mode(segment.output, output, commit, uri, full=full)
+    other = commit is not None and output.mode not in ("delete", mode_of(commit))
+    if output.mode == "replace" and not other:
+        return follow()
+    before = None
+    with suppress(*([StorageError] if full else [])):  # what is damaged is not needed then
+        before = Before.of(_feed_of(commit, segment.output) if output.mode == "delete" else commit, uri)
+    strategy = plan.strategies[segment.output]
+    known = {} if hashes is None else hashes
+    decision = _Feed(plan, segment, strategy, commit, before, look, run, listed, known, **how)
+    if output.mode == "replace":
+        decision.refuse_loss()
+        return follow()
+    return replace(decision.work(), commit=commit, version=0 if commit is None else commit.version, adds=True)
+
+
+def _refuse_other_mode(name: str, output: Output, commit: Commit | None, uri: str, *, full: bool) -> None:
+    if commit is None:
+        if output.mode == "delete":
+            what = f"output {name!r}: there is no dataset to delete from"
+            raise StorageError(what, uri=uri, fix="run the output that writes it first, or check the path")
+        return
+    was = mode_of(commit)
+    if output.mode == "delete":
+        if was not in ("append", "upsert"):
+            what = f"output {name!r} deletes rows, and the dataset is written with mode: {was}, which would bring them back"
+            raise StorageError(what, uri=uri, fix="write it with mode: upsert or append")
+    elif was != output.mode and not full:
+        what = f"output {name!r} has mode: {output.mode}, and the dataset was written with mode: {was}"
+        raise StorageError(
+            what, uri=uri, fix="run once in full (--full), which makes it anew, or write to another place"
+        )
+
+
+def _feed_of(commit: Commit | None, name: str) -> Commit | None:
+    """Return the commit as that of a feed of keys sees it: what it has consumed of its own."""
+    said = None if commit is None else commit.info.get(DELETES, {}).get(name)
+    return None if commit is None or said is None else replace(commit, info={CONSUMED: said})
+
+
+class _Feed(Decision):
+    """What there is to do for one output to which rows are added."""
+
+    def _work(self, fixed: list[Leaf], driving: list[Leaf]) -> Work:
+        output, before = self._output, self.before
+        anew = self._is_anew
+        if anew:
+            self.refuse_loss()
+        elif before is None and self.commit is not None and adds_to(output) and output.mode != "delete":
+            what = "the last version does not say what it is made of, so that what is new is not known"
+            raise self._refused(what, "run once in full (--full), which makes it anew")
+        plan = self.plan.fingerprints()[self.segment.node]
+        generation = before.generation if before is not None else self.run
+        if self.strategy.kind != "units" or anew or before is None:
+            return self._everything(plan, fixed, driving, generation, anew=anew)
+        if output.mode == "append":
+            self._refuse_doubles(driving)
+        reused = self._units(driving, keep=True, anew=False)
+        new, _ = self._difference(driving, reused)
+        if not any(new.values()):
+            return Work("none", "nothing new: " + ", ".join(map(str, driving)))
+        if (waits := self._waits(fixed, driving, anew=False)) is not None:
+            return waits
+        if self.bound.is_set:
+            driving = [self._bounded(leaf) for leaf in driving]
+            reused = self._units(driving, keep=True, anew=False)
+            new, _ = self._difference(driving, reused)
+        left = sum(len(leaf.left) for leaf in driving)
+        said = ["; ".join(str(leaf) for leaf in driving if leaf.is_news or self._moved(leaf, reused))]
+        if not plan.changes(before.fingerprint).same:
+            said.append("the definition changed, and holds for what is new")
+        info = self._info(plan, fixed, driving, reused, generation, anew=False)
+        return Work("units", "; ".join(said), self._reading(driving, new), info=info, left=left)
+
+    def _everything(self, plan: Any, fixed: list[Leaf], driving: list[Leaf], generation: str, *, anew: bool) -> Work:
+        """Return the work where all rows are made, or none if nothing at all has changed."""
+        before, leaves = self.before, (*fixed, *driving)
+        if anew:
+            why = "made anew, as asked for"
+        elif before is None:
+            why = "nothing was committed yet" if self.commit is None else "nothing was consumed yet"
+        elif self.full and self._output.mode != "delete":
+            why = "all of it is read, as asked for"
+        elif not (changed := plan.changes(before.fingerprint)).same:
+            why = f"the definition changed: {changed}"
+        elif news := [str(leaf) for leaf in leaves if leaf.is_news]:
+            why = "; ".join(news)
+        elif self._output.mode == "snapshot":
+            why = "each run is kept"
+        else:
+            return Work("none", "nothing changed: " + ", ".join(map(str, leaves)))
+        if (waits := self._waits(fixed, driving, anew=True)) is not None:
+            return waits
+        if self.strategy.kind == "units":
+            driving = [self._bounded(leaf, anew=True) for leaf in driving]
+        left = sum(len(leaf.left) for leaf in driving)
+        units = self._units(driving, keep=False, anew=True)
+        info = self._info(plan, fixed, driving, units, generation, anew=True)
+        reading = self._reading(driving, units) if self.strategy.kind == "units" else {}
+        return Work("all", why, reading, info=info, anew=anew, left=left)
+
+    @property
+    def _is_anew(self) -> bool:
+        """Whether nothing of what is there stays."""
+        if not self.full or self.commit is None or self._output.mode == "delete":
+            return False
+        return self._output.mode in ("append", "upsert", "scd2") or mode_of(self.commit) != self._output.mode
+
+    @property
+    def _output(self) -> Output:
+        assert self.segment.output is not None
+        return self.plan.outputs[self.segment.output]
+
+    def _intake(self, source: BoundSource | None) -> Intake:
+        said = super()._intake(source)
+        if not adds_to(self._output):
+            return said
+        # rows do not go with their files
+        return said if said.on_removed == "fail" else replace(said, on_removed="ignore")
+
+    def _refused(self, what: str, fix: str) -> StorageError:
+        name = self.segment.output
+        return StorageError(f"output {name!r}: {what}", uri=self.plan.redact(self._output.to), fix=fix)
+
+    def refuse_loss(self) -> None:
+        """Raise where what is there could not be made again from what can be read now."""
+        assert self.commit is not None
+        elsewhere = "or write to another place"
+        if self.commit.info.get(DELETES):
+            feeds = ", ".join(map(repr, self.commit.info[DELETES]))
+            what = f"it cannot be made anew: when {feeds} removed which keys is not known any more"
+            raise self._refused(what, f"let the next run go on from what is there, {elsewhere}")
+        if mode_of(self.commit) == "scd2" and self._output.event_time is None:
+            what = "it cannot be made anew: versions have the times of the runs that found them"
+            raise self._refused(what, f"let the next run go on from what is there, {elsewhere}")
+        if mode_of(self.commit) == "snapshot":
+            what = "it cannot be made anew: what was there at earlier snapshots is not known any more"
+            raise self._refused(what, "write to another place")
+        if self.before is None or mode_of(self.commit) == "replace":
+            return
+        leaves = [self._leaf(n) for n in (*self.strategy.fixed, *self.strategy.driving)]
+        gone = [f.uri for leaf in leaves if leaf.found is not None for f in leaf.found.removed]
+        if gone:
+            are = "a file that it was made of is" if len(gone) == 1 else f"{len(gone):,} files that it was made of are"
+            what = f"made anew it would lose rows: {are} gone, such as {gone[0]}"
+            raise self._refused(
+                what, f"bring back what is gone, let the next run go on from what is there, {elsewhere}"
+            )
+
+    def _refuse_doubles(self, driving: list[Leaf]) -> None:
+        """Raise where rows that were added before would come again, though nobody has changed them."""
+        for leaf in driving:
+            found, source = leaf.changes, self.plan.pipeline.sources.get(leaf.name)
+            assert found is not None
+            if source is not None and source.on_modified is not None:
+                continue
+            what = ""
+            if found.grown:
+                what = f"{found.grown[0].file.uri} has grown, and all of its rows would be added, also those that were before"
+            elif (
+                leaf.snapshot.commit is not None
+                and not leaf.tagged
+                and (found.removed or found.ignored)
+                and found.added
+            ):
+                what = f"rows of {leaf.name!r} were written again, and those that were added before would be added once more"
+            if what:
+                fix = "use mode: upsert, have new rows delivered as new files, or say on_modified: reprocess at the source to add them"
+                raise self._refused(self.plan.redact(what), fix)

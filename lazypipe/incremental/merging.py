@@ -1,0 +1,216 @@
+"""What becomes of rows that are there when rows with the same keys come: the rules of ``upsert`` and ``scd2``, and nothing else.
+
+Both sides are frames of all rows that have some keys. What comes out is which rows are to be put, and which keys are to be taken out
+first. Where nothing changes for a key, neither says anything of it, so that no file is written for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from lazypipe.compile.modes import IS_CURRENT as _CURRENT
+from lazypipe.compile.modes import VALID_FROM as _FROM
+from lazypipe.compile.modes import VALID_TO as _TO
+from lazypipe.errors import LazypipeError
+
+__all__ = ["Merged", "merge_upsert", "merge_versions", "refuse_nulls"]
+
+_NEW, _KIND, _HAD, _GONE, _OLD = (f"__lazypipe_{n}" for n in ("new", "kind", "had", "gone", "old"))
+_SAME, _ROWS, _BEFORE = (f"__lazypipe_{n}" for n in ("same", "rows", "before"))
+_VERSION, _END = 1, 0
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The rows to put, and the keys of which all rows that are there are to be taken out before that."""
+
+    put: pl.DataFrame
+    take: pl.DataFrame
+
+
+def merge_upsert(
+    old: pl.DataFrame,
+    new: pl.DataFrame,
+    key: Sequence[str],
+    *,
+    order: Sequence[str] = (),
+    deleted: pl.Expr | None = None,
+) -> Merged:
+    """Let rows that come replace those with the same key.
+
+    With ``order``, of several rows with a key the latest counts, null being the earliest of all, and a row that is there stays if it
+    is later than those that come; between equals the one that comes counts. Rows that come with one key, the same place in
+    that order, and other values are refused; so are, without ``order``, any two rows with one key.
+
+    Parameters
+    ----------
+    deleted
+        Which of the new rows remove their key, if they count.
+
+    Raises
+    ------
+    LazypipeError
+        If it cannot be told which of several rows counts.
+
+    Examples
+    --------
+    >>> old, new = pl.DataFrame({"k": [1, 2], "x": [1, 2]}), pl.DataFrame({"k": [2, 3], "x": [5, 6]})
+    >>> made = merge_upsert(old, new, ["k"])
+    >>> made.put.rows(), made.take.rows()
+    ([(2, 5), (3, 6)], [(2,)])
+    """
+    if order:
+        new = _distinct(new)
+    _refuse_repeated(new, key, order)
+    gone = pl.lit(value=False) if deleted is None else deleted.fill_null(value=False)
+    names = new.columns
+    both = pl.concat(
+        [
+            old.with_columns(pl.lit(value=False).alias(_NEW), pl.lit(value=False).alias(_GONE)),
+            new.with_columns(pl.lit(value=True).alias(_NEW), gone.alias(_GONE)),
+        ]
+    )
+    last = both.sort(*order, _NEW, nulls_last=False).unique(subset=[*key], keep="last", maintain_order=True)
+    won = last.filter(_NEW)
+    there = old.select(*key, pl.struct(names).alias(_OLD))
+    won = won.join(there, on=[*key], how="left", nulls_equal=True, coalesce=True)
+    known = pl.col(_OLD).is_not_null()
+    same = pl.all_horizontal(pl.col(n).eq_missing(pl.col(_OLD).struct[n]) for n in names)
+    put = won.filter(~pl.col(_GONE) & (~known | ~same)).sort(key).select(names)
+    take = won.filter(known & (pl.col(_GONE) | ~same)).select(key)
+    return Merged(put, take)
+
+
+def merge_versions(
+    old: pl.DataFrame,
+    new: pl.DataFrame,
+    key: Sequence[str],
+    *,
+    moment: pl.Expr,
+    ignore: Sequence[str] = (),
+    ended: pl.DataFrame | None = None,
+) -> Merged:
+    """Put new versions of rows in their places in the history of their keys.
+
+    A version holds from its ``moment`` until the next one's. One that says the same as the one before it adds nothing. A version of a moment
+    that another has already takes its place. Of versions that come with one key and one moment, only equal ones are allowed.
+
+    Parameters
+    ----------
+    old
+        All versions of some keys, with ``valid_from``, ``valid_to`` and ``is_current``.
+    new
+        Rows with the same columns but these three.
+    moment
+        Since when a new row is so.
+    ignore
+        Columns in which a difference makes no version.
+    ended
+        Keys that are there no more, with their moment in ``valid_from``.
+
+    Raises
+    ------
+    LazypipeError
+        If rows that come with one key and one moment differ, or have no moment.
+
+    Examples
+    --------
+    >>> old = pl.DataFrame({"k": [1], "x": ["a"], "valid_from": [1], "valid_to": [None], "is_current": [True]})
+    >>> old = old.cast({"valid_to": pl.Int64})
+    >>> merge_versions(old, pl.DataFrame({"k": [1], "x": ["b"]}), ["k"], moment=pl.lit(5)).put.rows()
+    [(1, 'a', 1, 5, False), (1, 'b', 5, None, True)]
+    """
+    names = [n for n in old.columns if n not in (_FROM, _TO, _CURRENT)]
+    new = _distinct(new).with_columns(moment.cast(old.schema[_FROM]).alias(_FROM))
+    if new[_FROM].null_count():
+        told = _shown(new.filter(pl.col(_FROM).is_null()).row(0, named=True), key)
+        raise LazypipeError(
+            f"{told} has no event time; fill it in the stage, or put such rows aside with a rule not_null"
+        )
+    _refuse_repeated(new, key, [_FROM])
+    events = _events(old, new, key, ended)
+    same_key = pl.all_horizontal(pl.col(k).eq_missing(pl.col(k).shift(1)) for k in key) & (pl.int_range(pl.len()) > 0)
+    compared = [n for n in names if n not in ignore and n not in key]
+    events = events.sort(*key, _FROM, _NEW, _KIND)
+    # what comes again as it is there takes its own place
+    twin = same_key & (pl.col(_FROM) == pl.col(_FROM).shift(1)) & (pl.col(_KIND) == pl.col(_KIND).shift(1))
+    twin &= pl.all_horizontal(pl.col(n).eq_missing(pl.col(n).shift(1)) for n in names)
+    events = events.with_columns(pl.when(twin).then(pl.col(_HAD).shift(1)).otherwise(pl.col(_HAD)).alias(_HAD))
+    events = events.unique([*key, _FROM], keep="last", maintain_order=True)
+    equal = pl.all_horizontal(pl.lit(value=True), *(pl.col(n).eq_missing(pl.col(n).shift(1)) for n in compared)) & (
+        pl.col(_KIND).shift(1) == _VERSION
+    )
+    events = events.filter(~((pl.col(_KIND) == _VERSION) & same_key & equal))
+    follows = same_key & (pl.col(_KIND).shift(1) == _VERSION)
+    events = events.filter((pl.col(_KIND) == _VERSION) | follows)
+    next_key = pl.all_horizontal(pl.col(k).eq_missing(pl.col(k).shift(-1)) for k in key)
+    last = pl.int_range(pl.len()) == pl.len() - 1
+    events = events.with_columns(pl.when(next_key & ~last).then(pl.col(_FROM).shift(-1)).alias(_TO))
+    made = events.filter(pl.col(_KIND) == _VERSION).with_columns(pl.col(_TO).is_null().alias(_CURRENT))
+    return _changed(old, made, key)
+
+
+def _events(old: pl.DataFrame, new: pl.DataFrame, key: Sequence[str], ended: pl.DataFrame | None) -> pl.DataFrame:
+    """Return versions, and the ends of those that no other follows at once."""
+    is_old, is_new = pl.lit(value=False).alias(_NEW), pl.lit(value=True).alias(_NEW)
+    version, end = pl.lit(_VERSION).alias(_KIND), pl.lit(_END).alias(_KIND)
+    starts = old.select(*key, pl.col(_FROM).alias(_TO))
+    closed = old.filter(pl.col(_TO).is_not_null()).join(starts, on=[*key, _TO], how="anti", nulls_equal=True)
+    parts = [
+        old.select(*old.columns, pl.struct(_FROM, _TO).alias(_HAD), is_old, version).drop(_TO, _CURRENT),
+        new.select(pl.all(), is_new, version),
+        closed.select(*key, pl.col(_TO).alias(_FROM), is_old, end),
+    ]
+    if ended is not None:
+        parts.append(ended.select(*key, pl.col(_FROM).cast(old.schema[_FROM]), is_new, end))
+    return pl.concat(parts, how="diagonal")
+
+
+def _changed(old: pl.DataFrame, made: pl.DataFrame, key: Sequence[str]) -> Merged:
+    """Return the keys whose versions are others than they were."""
+    had = pl.col(_HAD).struct
+    kept = pl.col(_HAD).is_not_null() & had[_FROM].eq_missing(pl.col(_FROM)) & had[_TO].eq_missing(pl.col(_TO))
+    told = made.group_by(key).agg(kept.all().alias(_SAME), pl.len().alias(_ROWS))
+    before = old.group_by(key).agg(pl.len().alias(_BEFORE))
+    told = told.join(before, on=[*key], how="full", nulls_equal=True, coalesce=True)
+    same = pl.col(_SAME).fill_null(value=False) & pl.col(_ROWS).eq_missing(pl.col(_BEFORE))
+    others = told.filter(~same)
+    put = made.join(others.select(key), on=[*key], how="semi", nulls_equal=True)
+    put = put.sort(*key, _FROM).select(old.columns)
+    return Merged(put, others.filter(pl.col(_BEFORE).is_not_null()).select(key))
+
+
+def _distinct(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.unique(maintain_order=True)
+
+
+def _refuse_repeated(rows: pl.DataFrame, key: Sequence[str], order: Sequence[str]) -> None:
+    """Raise where rows that come cannot be told apart."""
+    within = [*key, *order]
+    repeated = rows.filter(pl.struct(within).is_duplicated())
+    if not repeated.height:
+        return
+    keys = repeated.select(key).unique().height
+    told = _shown(repeated.sort(key).row(0, named=True), key)
+    many = f" ({keys:,} keys in all)" if keys > 1 else ""
+    if order:
+        what = f"{told} comes more than once at the same time or place in the order, with other values{many}"
+        raise LazypipeError(f"{what}; name more columns in order_by, or keep one of the rows in the stage")
+    what = f"{told} comes more than once in this run{many}"
+    raise LazypipeError(f"{what}; say with order_by or event_time which is the latest, or keep one in the stage")
+
+
+def refuse_nulls(nulls: Mapping[str, int]) -> None:
+    """Raise LazypipeError where rows have no value in a column of their key: ``nulls`` says how many, per column."""
+    for name, count in nulls.items():
+        if count:
+            have = "a row has" if count == 1 else f"{count:,} rows have"
+            fix = "put such rows aside with a rule not_null, or fill it in the stage"
+            raise LazypipeError(f"{have} no value in key column {name!r}; {fix}")
+
+
+def _shown(row: dict[str, object], key: Sequence[str]) -> str:
+    return f"key ({', '.join(f'{k} = {row[k]!r}' for k in key)})"

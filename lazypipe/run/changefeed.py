@@ -1,0 +1,143 @@
+"""The change feed of an output: a dataset beside it with the rows that each version inserted, updated and deleted.
+
+It is made of two versions of the output by their difference, so it holds for every mode. Its commits name the version that they bring it
+to. A feed that lags, because a run was killed right after it had published, is completed by the next run.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from lazypipe.compile.modes import CHANGE_COLUMNS, VALID_FROM
+from lazypipe.errors import StorageError
+from lazypipe.incremental.diff import RowDiff, diff
+from lazypipe.run.context import Run
+from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.log import Commit
+from lazypipe.storage.shape import grown
+from lazypipe.storage.sink import DatasetSink
+
+__all__ = ["VERSION", "ChangeFeed", "feed_of"]
+
+VERSION = "version"
+"""Where in the ``info`` of a feed's commit stands the output's version that it tells of."""
+
+_CHANGE, _VERSION, _TIME, _RUN = CHANGE_COLUMNS
+_OWN = pl.Schema({_CHANGE: pl.String(), _VERSION: pl.Int64(), _TIME: pl.Datetime("us", "UTC"), _RUN: pl.String()})
+
+
+def feed_of(output: Dataset) -> Dataset:
+    """Return the dataset with the changes of an output.
+
+    Examples
+    --------
+    >>> feed_of(Dataset("out/orders")).uri
+    'out/orders__changes'
+    """
+    return Dataset(f"{output.uri}__changes", output.storage_options)
+
+
+class ChangeFeed:
+    """The feed of one output in one run."""
+
+    def __init__(self, run: Run, name: str, number: int) -> None:
+        output = run.plan.outputs[name]
+        self.run = run
+        self.name = name
+        self.number = number
+        self.key = (*output.key, VALID_FROM) if output.mode == "scd2" else output.key
+        self.output = Dataset(output.to, output.storage_options)
+        self.feed = feed_of(self.output)
+
+    def complete(self) -> None:
+        """Tell of all versions that the feed does not know.
+
+        A feed that begins tells of all rows that are there as inserted.
+
+        Raises
+        ------
+        LazypipeError
+            If a version that it needs is gone, a key stands twice, or its columns cannot be put with those before.
+        """
+        latest, feed = self.output.latest(), self.feed.latest()
+        if latest is None:
+            return
+        if feed is None:
+            self._write(latest, [self._whole(latest)], None)
+            return
+        for version in range(feed.info[VERSION] + 1, latest.version + 1):
+            feed = self._write(self._read(version), self._between(version - 1, version), feed)
+
+    def _read(self, version: int) -> Commit:
+        try:
+            return self.output.log.read(version)
+        except StorageError as error:
+            what = f"the change feed of output {self.name!r} cannot go on: {error.what}"
+            fix = f"delete it and {self.feed.log.uri.rpartition('/')[2]} to begin a new one"
+            raise StorageError(what, uri=self.run.plan.redact(self.feed.uri), fix=fix) from error
+
+    def _whole(self, commit: Commit) -> pl.LazyFrame:
+        return self.output.scan(commit).with_columns(pl.lit("insert").alias(_CHANGE))
+
+    def _between(self, before: int, after: int) -> list[pl.LazyFrame]:
+        """Return what one version changed of the one before it."""
+        self._read(before)
+        sides = ((self.output.uri, before), (self.output.uri, after))
+        found = diff(*sides, key=self.key, storage_options=self.output.storage_options)
+        parts = [
+            found.inserted.with_columns(pl.lit("insert").alias(_CHANGE)),
+            *_images(found, self.key),
+            found.deleted.with_columns(pl.lit("delete").alias(_CHANGE)),
+        ]
+        return [part.lazy() for part in parts if part.height]
+
+    def _write(self, commit: Commit, parts: list[pl.LazyFrame], before: Commit | None) -> Commit:
+        """Commit what one version changed."""
+        schema = pl.Schema({**_OWN, **commit.schema})
+        if before is not None:
+            schema = pl.Schema({**before.schema, **schema})
+        said = {
+            _VERSION: pl.lit(commit.version, dtype=pl.Int64),
+            _TIME: pl.lit(commit.time, dtype=_OWN[_TIME]),
+            _RUN: pl.lit(commit.run),
+        }
+        rows = [_shaped(part.with_columns(**said), schema) for part in parts]
+        mode = "append"
+        if before is not None and dict(before.schema) != dict(schema):
+            held = grown(self.feed.scan(before), before.schema, schema)
+            if held is None:
+                what = f"the change feed of output {self.name!r} cannot go on: columns have other types by now"
+                fix = f"delete it and {self.feed.log.uri.rpartition('/')[2]} to begin a new one"
+                raise StorageError(what, uri=self.run.plan.redact(self.feed.uri), fix=fix)
+            rows, mode = [held, *rows], "replace"
+        prefix = f"{self.run.id}-{self.number:03}f-{commit.version % 1_000:03}"
+        sink = DatasetSink(self.feed.uri, prefix, storage_options=self.feed.storage_options)
+        try:
+            files = sink.write(pl.concat(rows)).files if rows else ()
+            return self.feed.commit(
+                files,
+                schema,
+                run=self.run.id,
+                time=self.run.now,
+                mode=mode,
+                info={"of": self.name, VERSION: commit.version, **self.run.recorder.info},
+                expected=0 if before is None else before.version,
+            )
+        except BaseException:
+            sink.discard()
+            raise
+
+
+def _images(found: RowDiff, key: tuple[str, ...]) -> list[pl.DataFrame]:
+    """Return the rows that were updated, as they were and as they are."""
+    if not found.updated.height:
+        return []
+    return [
+        found.updated.select(*key, pl.col(side).struct.unnest(), pl.lit(f"update_{side}").alias(_CHANGE))
+        for side in ("before", "after")
+    ]
+
+
+def _shaped(rows: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:
+    there = rows.collect_schema()
+    return rows.select((pl.col(n).cast(t) if n in there else pl.lit(None, dtype=t)).alias(n) for n, t in schema.items())

@@ -1,0 +1,246 @@
+"""How a run's rows and those that are there become the next version of an output, by its mode.
+
+Rows come as files that nobody sees. Which files of the last version hold their keys is found by statistics and keys; only the rows of
+those keys are compared, part by part, and only files that hold keys of which something changes are written again
+(docs/decisions/0020-write-modes.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import polars as pl
+
+from lazypipe.compile.modes import IS_CURRENT, SNAPSHOT_AT, VALID_FROM, deleted, written_schema
+from lazypipe.errors import LazypipeError, StorageError
+from lazypipe.incremental.feed import DELETES, WRITE, mode_of
+from lazypipe.incremental.merging import Merged, merge_upsert, merge_versions, refuse_nulls
+from lazypipe.incremental.work import Work
+from lazypipe.run.context import Run
+from lazypipe.spec.model import NOTHING, Output
+from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.keyed import files_with, rewrite_without, rows_with
+from lazypipe.storage.log import Commit, DataFile
+from lazypipe.storage.sink import DatasetSink
+
+__all__ = ["Merge", "Outcome"]
+
+_PART = 2_000_000
+"""Rows that are compared at a time."""
+
+_SAMPLE = 10_000
+"""Keys by which rows are taken apart into ranges."""
+
+_SNAPSHOTS = "snapshots"
+"""Where in a commit's ``info`` stands which files are whose snapshot: its time, the run, the paths."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is to be committed: new files, the paths of those that they replace, and what the commit says besides."""
+
+    files: tuple[DataFile, ...]
+    schema: pl.Schema
+    partition_by: tuple[str, ...]
+    mode: str = "change"
+    without: frozenset[str] = frozenset()
+    info: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+
+
+class Merge:
+    """The next version of an output, in one run. ``staged`` is what was written for it, and nobody sees until it is committed."""
+
+    def __init__(self, run: Run, name: str, number: int, work: Work, schema: pl.Schema) -> None:
+        self.run = run
+        self.name = name
+        self.work = work
+        self.given = schema
+        self.output: Output = run.plan.outputs[name]
+        self.dataset = Dataset(self.output.to, self.output.storage_options)
+        self.commit: Commit | None = None if work.anew else work.commit
+        self.schema = written_schema(self.output, schema)
+        self.prefix = f"{run.id}-{number:03}"
+        self.staged: list[DatasetSink] = []
+
+    def outcome(self, incoming: pl.LazyFrame, files: tuple[DataFile, ...]) -> Outcome:
+        """Put the rows of a run together with those that are there.
+
+        Parameters
+        ----------
+        incoming
+            The rows, as they were written.
+        files
+            The files with them, where they are to be published as they are.
+
+        Raises
+        ------
+        LazypipeError
+            If keys are missing or repeat, or the dataset has other columns.
+        """
+        mode = self.output.mode
+        if mode != "delete":
+            self._refuse_other_columns()
+        if mode in ("upsert", "delete", "scd2"):
+            nulls = incoming.select(pl.col(self.output.key).is_null().sum()).collect(engine="streaming")
+            self._said(partial(refuse_nulls, nulls.row(0, named=True)))
+        match mode:
+            case "append":
+                return self._made(files, mode="append")
+            case "replace_partitions":
+                folders = {_folder(f) for f in files}
+                there = () if self.commit is None else self.commit.files
+                return self._made(files, without=frozenset(f.path for f in there if _folder(f) in folders))
+            case "snapshot":
+                return self._snapshot(incoming)
+            case "delete":
+                return self._delete(incoming)
+            case _:
+                return self._merge(incoming)
+
+    def _made(
+        self, files: tuple[DataFile, ...], *, mode: str = "change", without: frozenset[str] = frozenset(), **info: Any
+    ) -> Outcome:
+        if self.work.anew:
+            mode = "replace"
+        before = NOTHING if self.commit is None else self.commit.info
+        kept = {DELETES: before[DELETES]} if before.get(DELETES) else {}
+        said = {WRITE: self.output.mode, **kept, **info}
+        return Outcome(files, self.schema, self.output.partition_by, mode, without, said)
+
+    def _refuse_other_columns(self) -> None:
+        before, by = self.commit, self.output.partition_by
+        if before is None or (dict(before.schema) == dict(self.schema) and before.partition_by == by):
+            return
+        if self.output.mode == "append" and self.output.contract and before.partition_by == by:
+            return  # all rows are written once more, with the columns of now
+        others = [n for n in {**before.schema, **self.schema} if before.schema.get(n) != self.schema.get(n)]
+        told = f"in {', '.join(map(repr, others))}" if others else "in its partitions"
+        what = f"output {self.name!r}: its rows have other columns or partitions than the dataset, {told}"
+        fix = "run once in full (--full), which makes it anew, or write to another place"
+        raise StorageError(what, uri=self.run.plan.redact(self.output.to), fix=fix)
+
+    def _said(self, function: Any) -> Any:
+        """Call what knows nothing of outputs, and name this one in what it complains of."""
+        try:
+            return function()
+        except LazypipeError as error:
+            raise LazypipeError(f"output {self.name!r}: {error}") from error
+
+    # the modes
+
+    def _snapshot(self, incoming: pl.LazyFrame) -> Outcome:
+        moment = pl.lit(self.run.now, dtype=self.schema[SNAPSHOT_AT]).alias(SNAPSHOT_AT)
+        files = self._write(incoming.with_columns(moment), "s")
+        before = () if self.commit is None else self.commit.info[_SNAPSHOTS]
+        all_ = [*before, [self.run.now.isoformat(), self.run.id, [f.path for f in files]]]
+        keep = len(all_) if self.output.keep is None else self.output.keep
+        gone = frozenset(path for _, _, paths in all_[:-keep] for path in paths)
+        return self._made(files, without=gone, snapshots=all_[-keep:])
+
+    def _delete(self, incoming: pl.LazyFrame) -> Outcome:
+        commit = self.work.commit
+        assert commit is not None
+        found = rewrite_without(self.dataset, commit, incoming, self.output.key, prefix=f"{self.prefix}k")
+        self.staged += found.sinks
+        feeds = {**commit.info.get(DELETES, {}), self.name: self.work.info}
+        kept = {k: v for k, v in commit.info.items() if k not in (DELETES, "gates", "ledger")}
+        info = {WRITE: mode_of(commit), **kept, DELETES: feeds}
+        return Outcome(found.files, commit.schema, commit.partition_by, "change", found.without, info)
+
+    def _merge(self, incoming: pl.LazyFrame) -> Outcome:
+        key, commit = [*self.output.key], self.commit
+        keys = incoming.select(key)
+        ended = self._ended(keys)
+        if ended is not None:
+            keys = pl.concat([keys, ended])
+        there = () if commit is None else files_with(self.dataset, commit, keys, key)
+        files: list[DataFile] = []
+        taken: list[pl.LazyFrame] = []
+        for number, part in enumerate(self._parts(incoming, keys, sum(f.rows for f in there))):
+            wanted = keys.filter(part)
+            old = self._old(there, wanted).filter(part).collect(engine="streaming")
+            new = incoming.filter(part).select(self.given.names()).collect(engine="streaming")
+            gone = None if ended is None else ended.filter(part).collect(engine="streaming")
+            made: Merged = self._said(partial(self._merged, old, new, gone))
+            if made.put.height:
+                files += self._write(made.put.lazy(), f"m-{number:03}")
+            if made.take.height:
+                taken.append(self._spilled(made.take.lazy(), f"taken-{number}"))
+        if not taken:
+            return self._made(tuple(files))
+        assert commit is not None
+        found = rewrite_without(self.dataset, commit, pl.concat(taken), key, prefix=f"{self.prefix}k")
+        self.staged += found.sinks
+        return self._made((*found.files, *files), without=found.without)
+
+    def _merged(self, old: pl.DataFrame, new: pl.DataFrame, gone: pl.DataFrame | None) -> Merged:
+        output, key = self.output, self.output.key
+        if output.mode == "upsert":
+            order = output.order_by or ((output.event_time,) if output.event_time else ())
+            condition = deleted(output, self.given, self.run.plan.params)
+            return merge_upsert(old, new, key, order=order, deleted=condition)
+        now = pl.lit(self.run.now, dtype=self.schema[VALID_FROM])
+        moment = now if output.event_time is None else pl.col(output.event_time)
+        ended = None if gone is None else gone.with_columns(now.alias(VALID_FROM))
+        ignore = () if output.event_time is None else (output.event_time,)
+        return merge_versions(old, new, key, moment=moment, ignore=ignore, ended=ended)
+
+    def _ended(self, keys: pl.LazyFrame) -> pl.LazyFrame | None:
+        """Return the keys that are there and did not come, where that ends them."""
+        if self.commit is None or self.output.deletes != "close":
+            return None
+        key = [*self.output.key]
+        there = self.dataset.scan(self.commit).filter(IS_CURRENT).select(key)
+        return self._spilled(there.join(keys, on=key, how="anti", nulls_equal=True), "ended")
+
+    def _old(self, files: tuple[DataFile, ...], keys: pl.LazyFrame) -> pl.LazyFrame:
+        """Return the rows that are there of some keys."""
+        if self.commit is None or not files:
+            return pl.LazyFrame(schema=self.schema)
+        rows = rows_with(self.dataset, self.commit, files, keys, self.output.key)
+        return rows.select(self.schema.names())
+
+    def _parts(self, incoming: pl.LazyFrame, keys: pl.LazyFrame, there: int) -> Iterator[pl.Expr]:
+        """Yield conditions that take rows apart by their key, into parts that are compared in memory."""
+        rows = keys.select(pl.len()).collect(engine="streaming").item()
+        parts = (rows + there) // _PART + 1
+        first = pl.col(self.output.key[0])
+        if parts == 1:
+            yield pl.lit(value=True)
+            return
+        # ranges, so that the files are ranges too, and statistics tell them apart
+        index = "__lazypipe_index"
+        some = incoming.select(first).with_row_index(index).filter(pl.col(index) % (rows // _SAMPLE + 1) == 0)
+        sample = some.drop(index).collect(engine="streaming").to_series().sort()
+        cuts = [*dict.fromkeys(sample[len(sample) * n // parts] for n in range(1, parts))] if len(sample) else []
+        if len(cuts) < parts // 2 or sample.dtype in (pl.Categorical, pl.Enum, pl.Boolean):
+            for number in range(parts):
+                yield pl.struct(self.output.key).hash() % parts == number
+            return
+        bounds = [None, *(pl.lit(c, dtype=sample.dtype) for c in cuts), None]
+        for low, high in pairwise(bounds):
+            above = pl.lit(value=True) if low is None else first >= low
+            yield above if high is None else above & (first < high)
+
+    # files
+
+    def _write(self, rows: pl.LazyFrame, suffix: str) -> tuple[DataFile, ...]:
+        sink = DatasetSink(
+            self.output.to, f"{self.prefix}{suffix}", self.output.partition_by, self.output.storage_options
+        )
+        self.staged.append(sink)
+        return sink.write(rows.select(self.schema.names())).files
+
+    def _spilled(self, rows: pl.LazyFrame, name: str) -> pl.LazyFrame:
+        """Keep rows in a file of this run."""
+        path = self.run.folder / "merge" / f"{self.name}-{name}.parquet"
+        rows.sink_parquet(path, mkdir=True, compression="lz4")
+        return pl.scan_parquet(path, glob=False)
+
+
+def _folder(file: DataFile) -> str:
+    return file.path.rpartition("/")[0]

@@ -1,0 +1,289 @@
+"""Whatever comes in whatever deliveries: each write mode makes of it what a few lines of plain Python make of it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import lazypipe as lp
+from lazypipe.storage.dataset import Dataset
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+SCHEMA = pl.Schema({"id": pl.Int64(), "part": pl.String(), "t": pl.Int64(), "x": pl.Int64(), "op": pl.String()})
+ROW = st.tuples(
+    st.integers(0, 5),
+    st.sampled_from(["a", "b", None]),
+    st.one_of(st.none(), st.integers(0, 4)),
+    st.integers(0, 2),
+    st.sampled_from(["u", "u", "d", None]),
+)
+FILES = st.lists(st.lists(ROW, min_size=1, max_size=4), max_size=2)
+"""What is delivered before a run."""
+
+DELIVERIES = st.lists(st.tuples(FILES, st.booleans()), min_size=1, max_size=4)
+FEW = settings(max_examples=max(6, settings().max_examples // 6))
+Row = tuple[Any, ...]
+
+
+class World:
+    """A folder, its pipeline, and runs a day apart."""
+
+    def __init__(self, root: Path, **output: Any) -> None:
+        self.root = root
+        self.output = output
+        self.runs = 0
+        self.files = 0
+        (root / "in").mkdir()
+        (root / "gone").mkdir()
+
+    def deliver(self, files: list[list[Row]], folder: str = "in") -> None:
+        (self.root / folder).mkdir(exist_ok=True)
+        for rows in files:
+            self.files += 1
+            frame = pl.DataFrame(rows, schema=SCHEMA, orient="row")
+            frame.write_parquet(self.root / folder / f"{self.files:03}.parquet")
+
+    def run(self, *, more: dict[str, Any] | None = None) -> dict[str, str]:
+        definition = {
+            "version": 1,
+            "name": "p",
+            "sources": {"s": {"uri": "in/*.parquet"}} | ({"gone": {"uri": "gone/*.parquet"}} if more else {}),
+            "stages": {"o": {"from": "s"}} | ({"deletions": {"from": "gone"}} if more else {}),
+            "outputs": {"o": {"to": "out/o", **self.output}, **(more or {})},
+        }
+        self.runs += 1
+        plan = lp.Pipeline.from_dict(definition, base=str(self.root)).compile()
+        result = plan.run(now=START + timedelta(days=self.runs))
+        result.raise_for_status()
+        return {s.name: s.status for s in result.segments}
+
+    @property
+    def now(self) -> datetime:
+        return START + timedelta(days=self.runs)
+
+    def held(self) -> Counter[str]:
+        return counted(lp.scan(str(self.root / "out/o")).collect().rows())
+
+
+def counted(rows: Any) -> Counter[str]:
+    return Counter(repr([v.isoformat() if isinstance(v, datetime) else v for v in row]) for row in rows)
+
+
+@contextmanager
+def world(**output: Any) -> Iterator[World]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield World(Path(folder), **output)
+
+
+@FEW
+@given(deliveries=DELIVERIES)
+def test_append(deliveries: Any) -> None:
+    with world(mode="append", partition_by="part") as here:
+        here.deliver([[(9, "a", 0, 0, "u")]])
+        expected = [(9, "a", 0, 0, "u")]
+        for files, forget in [([], False), *deliveries]:
+            here.deliver(files)
+            fresh = not here.runs or bool(files)
+            expected += [r for rows in files for r in rows]
+            assert here.run()["o"] == ("done" if fresh else "unchanged")
+            assert here.held() == counted(expected)
+            if forget:
+                next(iter(sorted((here.root / "in").iterdir()))).unlink()
+                here.deliver([[(7, "b", 1, 1, "u")]])
+                here.run()
+                expected.append((7, "b", 1, 1, "u"))
+
+
+def place(moment: int | None) -> tuple[bool, int]:
+    return (moment is not None, moment or 0)
+
+
+@FEW
+@given(deliveries=DELIVERIES, keyed_by_order=st.booleans(), partitioned=st.booleans())
+def test_upsert_and_delete(deliveries: Any, keyed_by_order: bool, partitioned: bool) -> None:
+    output: dict[str, Any] = {"mode": "upsert", "key": "id"}
+    output |= {"order_by": "t", "deleted_when": "op = 'd'"} if keyed_by_order else {}
+    output |= {"partition_by": "part"} if partitioned else {}
+    deletions = {"deletions": {"to": "out/o", "mode": "delete", "key": "id"}}
+    with world(**output) as here:
+        there: dict[int, Row] = {}
+        here.deliver([[(9, "a", 0, 0, "u")]])
+        here.deliver([[(8, None, None, 0, None)]], "gone")
+        there[9] = (9, "a", 0, 0, "u")
+        here.run(more=deletions)
+        for files, removes in deliveries:
+            batch = [r for rows in files for r in rows]
+            if keyed_by_order:
+                assume(len({(r[0], r[2]) for r in batch}) == len(set(map(repr, batch))))
+            else:
+                batch = [*{r[0]: r for r in batch}.values()]
+            here.deliver(files if keyed_by_order else [batch] if batch else [])
+            before = dict(there)
+            for row in sorted(batch, key=lambda r: place(r[2])) if keyed_by_order else batch:
+                if keyed_by_order and row[0] in before and place(row[2]) < place(before[row[0]][2]):
+                    continue
+                if keyed_by_order and row[4] == "d":
+                    there.pop(row[0], None)
+                else:
+                    there[row[0]] = row
+            if removes:
+                here.deliver([[(2, None, None, 0, None), (3, None, None, 0, None)]], "gone")
+                there.pop(2, None)
+                there.pop(3, None)
+            told = here.run(more=deletions)
+            assert told == {"o": "done" if files else "unchanged", "deletions": "done" if removes else "unchanged"}
+            assert here.held() == counted(there.values())
+
+
+@FEW
+@given(deliveries=DELIVERIES, closes=st.booleans())
+def test_versions_by_the_time_of_runs(deliveries: Any, closes: bool) -> None:
+    with world(mode="scd2", key="id", changes=True, **({"deletes": "close"} if closes else {})) as here:
+        there: list[list[Any]] = []
+        for files, _ in [([[(9, "a", 0, 0, "u")]], False), *deliveries]:
+            batch = [*{r[0]: r for rows in files for r in rows}.values()]
+            if closes:  # all that there is
+                for path in (here.root / "in").iterdir():
+                    path.unlink()
+                batch = batch or [(9, "a", 0, 0, "u")]
+            here.deliver([batch] if batch else [])
+            here.run()
+            for version in there:
+                came = next((r for r in batch if r[0] == version[0][0]), None)
+                if version[2] is None and ((came is None and closes) or came not in (None, version[0])):
+                    version[2] = here.now
+            current = {v[0][0] for v in there if v[2] is None}
+            there += [[r, here.now, None] for r in batch if r[0] not in current]
+            assert here.held() == counted((*row, a, b, b is None) for row, a, b in there)
+        assert replayed(here, ("id", "valid_from")) == here.held()
+
+
+@FEW
+@given(deliveries=DELIVERIES)
+def test_versions_by_event_time(deliveries: Any) -> None:
+    moment = START + timedelta(hours=1)
+    with world(mode="scd2", key="id", event_time="at") as here:
+        here.deliver([[(9, "a", 0, 0, "u")]])
+        there: dict[int, dict[int, Row]] = {}
+        for files, _ in [([[(9, "a", 0, 0, "u")]], False), *deliveries]:
+            dated = [[r for r in rows if r[2] is not None] for rows in files]
+            batch = [r for rows in dated for r in rows]
+            assume(len({(r[0], r[2]) for r in batch}) == len(set(map(repr, batch))))
+            if here.runs:
+                here.deliver([rows for rows in dated if rows])
+            for row in batch:
+                there.setdefault(row[0], {})[row[2]] = row
+            definition_of(here)
+            for versions in there.values():
+                said: Any = None
+                for at in sorted(versions):
+                    same = said is not None and said[:2] + said[3:] == versions[at][:2] + versions[at][3:]
+                    said = versions[at]
+                    if same:
+                        del versions[at]
+            expected = []
+            for versions in there.values():
+                times = [*sorted(versions), None]
+                for at, until in pairwise(times):
+                    ends = None if until is None else moment + timedelta(hours=until)
+                    begins = moment + timedelta(hours=at)
+                    expected.append((*versions[at], begins, begins, ends, until is None))
+            assert here.held() == counted(expected)
+
+
+def definition_of(here: World) -> None:
+    """Run with a stage that makes a datetime of the number."""
+    definition = {
+        "version": 1,
+        "name": "p",
+        "sources": {"s": {"uri": "in/*.parquet"}},
+        "stages": {
+            "o": {"from": "s", "do": [{"derive": {"at": pl.lit(START + timedelta(hours=1)) + pl.duration(hours="t")}}]}
+        },
+        "outputs": {"o": {"to": "out/o", **here.output}},
+    }
+    here.runs += 1
+    plan = lp.Pipeline.from_dict(definition, base=str(here.root)).compile()
+    plan.run(now=START + timedelta(days=here.runs)).raise_for_status()
+
+
+@FEW
+@given(deliveries=DELIVERIES, keep=st.sampled_from([None, 1, 2]))
+def test_snapshots(deliveries: Any, keep: int | None) -> None:
+    with world(mode="snapshot", **({} if keep is None else {"keep": keep})) as here:
+        here.deliver([[(9, "a", 0, 0, "u")]])
+        there: list[Row] = [(9, "a", 0, 0, "u")]
+        taken: list[list[Row]] = []
+        for files, _ in [([], False), *deliveries]:
+            here.deliver(files)
+            there += [r for rows in files for r in rows]
+            here.run()
+            taken = [*taken, [(*r, here.now) for r in there]][-(keep or 99) :]
+            assert here.held() == counted(r for rows in taken for r in rows)
+
+
+@FEW
+@given(deliveries=DELIVERIES)
+def test_partitions(deliveries: Any) -> None:
+    with world(mode="replace_partitions", partition_by="part", key="id") as here:
+        there: dict[Any, list[Row]] = {}
+        for files, _ in [([[(9, "c", 0, 0, "u")]], False), *deliveries]:
+            if files:  # only the last days are there
+                for path in (here.root / "in").iterdir():
+                    path.unlink()
+                here.deliver(files)
+                there |= {p: [r for rows in files for r in rows if r[1] == p] for p in {r[1] for f in files for r in f}}
+            assert here.run()["o"] == ("done" if files else "unchanged")
+            assert here.held() == counted(r for rows in there.values() for r in rows)
+
+
+@FEW
+@given(deliveries=DELIVERIES, mode=st.sampled_from(["upsert", "replace"]))
+def test_changes(deliveries: Any, mode: str) -> None:
+    with world(mode=mode, key="id", changes=True) as here:
+        for files, _ in [([[(9, "a", 0, 0, "u")]], False), *deliveries]:
+            batch = [*{r[0]: r for rows in files for r in rows}.values()]
+            if mode == "replace":
+                for path in (here.root / "in").iterdir():
+                    path.unlink()
+                batch = batch or [(9, "a", 0, 0, "u")]
+            here.deliver([batch] if batch else [])
+            before = {} if not here.runs else {r[0]: r for r in lp.scan(str(here.root / "out/o")).collect().rows()}
+            here.run()
+            dataset, feed = Dataset(str(here.root / "out/o")), Dataset(str(here.root / "out/o__changes"))
+            version = dataset.read().version
+            assert feed.read().info["version"] == version
+            after = {r[0]: r for r in lp.scan(dataset.uri).collect().rows()}
+            told = lp.scan(feed.uri).filter(pl.col("_version") == version).collect()
+            expected = [("insert", *after[k]) for k in after.keys() - before.keys()]
+            expected += [("delete", *before[k]) for k in before.keys() - after.keys()]
+            both = [k for k in before.keys() & after.keys() if before[k] != after[k]]
+            expected += [("update_before", *before[k]) for k in both] + [("update_after", *after[k]) for k in both]
+            if before != after:
+                assert counted(told.select("_change", *SCHEMA).rows()) == counted(expected)
+            assert replayed(here, ("id",)) == here.held()
+
+
+def replayed(here: World, key: tuple[str, ...]) -> Counter[str]:
+    """What the changes make of nothing, one after the other."""
+    feed = lp.scan(str(here.root / "out/o__changes")).collect().sort("_version", maintain_order=True)
+    there: dict[Any, Row] = {}
+    names = [n for n in feed.columns if n not in ("_change", "_version", "_time", "_run")]
+    for row in feed.iter_rows(named=True):
+        at, values = tuple(row[k] for k in key), tuple(row[n] for n in names)
+        if row["_change"] in ("delete", "update_before"):
+            assert there.get(at) == values or at not in there
+            there.pop(at, None)
+        else:
+            there[at] = values
+    return counted(there.values())

@@ -1,0 +1,521 @@
+"""What users of merge, snapshot and insert-overwrite strategies expect: orders that change, customers with a history, days that come again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+import lazypipe as lp
+from lazypipe.errors import DefinitionError, LazypipeError
+from lazypipe.run import merge
+from lazypipe.storage.dataset import Dataset
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+class World:
+    """A folder with deliveries of orders and a pipeline over it; runs are a day apart."""
+
+    def __init__(self, root: Path, **output: Any) -> None:
+        self.root = root
+        self.output = output
+        self.gate: list[Any] = []
+        self.source: dict[str, Any] = {}
+        self.do: list[Any] = []
+        self.more: dict[str, Any] = {}
+        self.runs = 0
+
+    def deliver(self, file: str, folder: str = "in", /, **columns: Any) -> Path:
+        path = self.root / folder / f"{file}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        pl.DataFrame(columns).write_parquet(path)
+        return path
+
+    def definition(self) -> dict[str, Any]:
+        return {
+            "version": 1,
+            "name": "shop",
+            "sources": {"s": {"uri": "in/*.parquet", **self.source}, **self.more.get("sources", {})},
+            "stages": {"orders": {"from": "s", "do": self.do, "gate": self.gate}, **self.more.get("stages", {})},
+            "outputs": {"orders": {"to": "out/orders", **self.output}, **self.more.get("outputs", {})},
+        }
+
+    def compile(self) -> lp.Plan:
+        return lp.Pipeline.from_dict(self.definition(), base=str(self.root)).compile()
+
+    def run(self, **more: Any) -> lp.RunResult:
+        self.runs += 1
+        return self.compile().run(now=START + timedelta(days=self.runs), **more)
+
+    def done(self, **more: Any) -> dict[str, str]:
+        result = self.run(**more)
+        result.raise_for_status()
+        return {s.name: s.status for s in result.segments}
+
+    def refusal(self, **more: Any) -> str:
+        before = Dataset(self.uri).latest()
+        result = self.run(**more)
+        assert result.segments[0].status == "error"
+        assert Dataset(self.uri).latest() == before
+        return str(result.segments[0].error).removeprefix(f"{self.uri}: ")
+
+    def faults(self) -> list[str]:
+        with pytest.raises(DefinitionError) as caught:
+            self.compile()
+        return [str(p) for p in caught.value.problems]
+
+    @property
+    def uri(self) -> str:
+        return str(self.root / "out/orders")
+
+    def rows(self, *columns: str) -> list[Any]:
+        frame = lp.scan(self.uri).collect()
+        return frame.select(columns or pl.all()).sort(pl.all()).rows()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+# upsert
+
+
+def test_only_files_with_the_keys_are_written_again(world: World) -> None:
+    world.output = {"mode": "upsert", "key": "id"}
+    for number in range(5):
+        world.deliver(str(number), id=range(number * 10_000, (number + 1) * 10_000), x=[0] * 10_000)
+        assert world.done() == {"orders": "done"}
+    before = Dataset(world.uri).read()
+    assert len(before.files) == 5
+    # ten thousand keys of two deliveries, of which one is half changed
+    keys = [*range(5_000, 10_000), *range(30_000, 35_000)]
+    world.deliver("5", id=keys, x=[0] * 5_000 + [1] * 5_000)
+    world.done()
+    after = Dataset(world.uri).read()
+    stay = {f.path for f in before.files} & {f.path for f in after.files}
+    # those that came as they were touch no file
+    assert len(stay) == 4
+    rows = lp.scan(world.uri).collect()
+    assert (rows.height, rows["id"].n_unique(), rows["x"].sum()) == (50_000, 50_000, 5_000)
+    assert rows.filter(pl.col("x") == 1)["id"].sort().to_list() == [*range(30_000, 35_000)]
+
+
+def test_a_large_upsert_goes_part_by_part(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merge, "_PART", 700)
+    world.output = {"mode": "upsert", "key": ["id", "shop"], "order_by": "at"}
+    shuffled = pl.DataFrame({"id": range(2_000)}).sample(fraction=1.0, shuffle=True, seed=0)["id"].to_list()
+    world.deliver("a", id=shuffled, shop=["a"] * 2_000, at=[1] * 2_000)
+    world.done()
+    first = Dataset(world.uri).read()
+    # parts are ranges of keys, so that statistics tell the files apart
+    spans = sorted(
+        (f["id"].min(), f["id"].max()) for f in (pl.read_parquet(Path(world.uri) / d.path) for d in first.files)
+    )
+    assert len(spans) == 3
+    assert all(one[1] < other[0] for one, other in pairwise(spans))
+    world.deliver("b", id=[*range(1_000), 5_000], shop=["a"] * 1_001, at=[0] * 500 + [2] * 501)
+    world.done()
+    found = lp.scan(world.uri).collect().sort("id")
+    assert found["at"].to_list() == [1] * 500 + [2] * 500 + [1] * 1_000 + [2]
+    # a first column with few values: by hashes
+    world.output["key"] = ["shop", "id"]
+    world.deliver("c", id=range(1_500), shop=["a"] * 1_500, at=[3] * 1_500)
+    world.done()
+    found = lp.scan(world.uri).collect().sort("id")
+    assert found["at"].to_list() == [3] * 1_500 + [1] * 500 + [2]
+
+
+def test_a_feed_of_changes_with_deletions(world: World) -> None:
+    world.output = {"mode": "upsert", "key": "id", "order_by": "lsn", "deleted_when": "op = 'D'", "changes": True}
+    world.deliver("1", id=[1, 2, 3], lsn=[1, 2, 3], op=["I", "I", "I"])
+    world.done()
+    # out of order, several of one key, one that is late
+    world.deliver("2", id=[2, 1, 2, 3, 4], lsn=[9, 4, 7, 0, 5], op=["D", "U", "U", "U", "I"])
+    world.done()
+    assert world.rows() == [(1, 4, "U"), (3, 3, "I"), (4, 5, "I")]
+    told = lp.scan(f"{world.uri}__changes").filter(pl.col("_version") == 2).collect()
+    assert sorted(told.select("_change", "id", "lsn").rows()) == [
+        ("delete", 2, 2),
+        ("insert", 4, 5),
+        ("update_after", 1, 4),
+        ("update_before", 1, 1),
+    ]
+    assert told["_time"].unique().to_list() == [START + timedelta(days=2)]
+
+
+def test_keys_that_cannot_be_merged_are_refused(world: World) -> None:
+    world.output = {"mode": "upsert", "key": "id"}
+    path = world.deliver("1", id=[1, 1], x=[1, 2])
+    assert world.refusal() == (
+        "output 'orders': key (id = 1) comes more than once in this run; say with order_by or event_time which is the latest, "
+        "or keep one in the stage"
+    )
+    path.unlink()
+    world.deliver("1", id=[1, None, None], x=[1, 2, 3])
+    assert world.refusal() == (
+        "output 'orders': 2 rows have no value in key column 'id'; put such rows aside with a rule not_null, or fill it in the stage"
+    )
+    world.gate = [{"not_null": {"columns": "id", "action": "quarantine"}}]
+    world.done()
+    assert world.rows() == [(1, 1)]
+    assert lp.scan(f"{world.uri}__quarantine").collect().height == 2
+    # what was put aside stays, since it is not read again
+    world.deliver("2", id=[1, None], x=[5, 6])
+    world.done()
+    assert world.rows() == [(1, 5)]
+    assert lp.scan(f"{world.uri}__quarantine").collect()["x"].sort().to_list() == [2, 3, 6]
+    with pytest.raises(LazypipeError, match="output 'orders' has mode: upsert, and replayed rows would only be added"):
+        world.compile().replay("orders")
+
+
+def test_an_aggregate_is_made_of_all_and_only_what_differs_is_written(world: World) -> None:
+    world.output = {"mode": "upsert", "key": "k"}
+    world.do = [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}]
+    world.deliver("1", k=["a", "a", "b"])
+    world.done()
+    world.deliver("2", k=["b", "c"])
+    world.done()
+    assert world.rows() == [("a", 2), ("b", 2), ("c", 1)]
+    assert world.done() == {"orders": "unchanged"}
+    assert world.compile().explain_incremental() == "orders: full: orders: each file changes what is there"
+
+
+# delete
+
+
+def test_a_feed_of_keys_removes_rows(world: World) -> None:
+    world.output = {"mode": "upsert", "key": "id"}
+    world.more = {
+        "sources": {"gone": {"uri": "gone/*.parquet"}},
+        "stages": {"forget": {"from": "gone"}},
+        "outputs": {"forget": {"to": "out/orders", "mode": "delete", "key": "id"}},
+    }
+    world.deliver("1", id=[1, 2, 3], x=[1, 2, 3])
+    world.deliver("1", "gone", id=[2, 7], why=["asked", "asked"])
+    assert world.done() == {"orders": "done", "forget": "done"}
+    assert world.rows() == [(1, 1), (3, 3)]
+    assert world.done() == {"orders": "unchanged", "forget": "unchanged"}
+    # what comes back after it was removed is there again
+    world.deliver("2", id=[2], x=[22])
+    assert world.done() == {"orders": "done", "forget": "unchanged"}
+    world.deliver("2", "gone", id=[1], why=["asked"])
+    assert world.done() == {"orders": "unchanged", "forget": "done"}
+    assert world.rows() == [(2, 22), (3, 3)]
+    assert world.refusal(full=True) == (
+        "output 'orders': it cannot be made anew: when 'forget' removed which keys is not known any more; "
+        "let the next run go on from what is there, or write to another place"
+    )
+    # where what writes the rows fails, nothing is removed
+    world.deliver("3", id=[5, 5], x=[5, 5])
+    world.deliver("3", "gone", id=[3], why=["asked"])
+    result = world.run()
+    assert [(s.name, s.status) for s in result.segments] == [("orders", "error"), ("forget", "blocked")]
+
+
+def test_deletions_need_a_dataset_that_keeps_them(world: World) -> None:
+    world.output = {"mode": "delete", "key": "id"}
+    world.deliver("1", id=[1])
+    assert world.refusal() == (
+        "output 'orders': there is no dataset to delete from; run the output that writes it first, or check the path"
+    )
+    world.output = {}
+    world.done()
+    world.output = {"mode": "delete", "key": "id"}
+    assert world.refusal() == (
+        "output 'orders' deletes rows, and the dataset is written with mode: replace, which would bring them back; "
+        "write it with mode: upsert or append"
+    )
+
+
+# versions
+
+
+def test_customers_have_a_history(world: World) -> None:
+    world.output = {"mode": "scd2", "key": "id", "deletes": "close"}
+    path = world.deliver("all", id=[1, 2], city=["Ulm", "Bonn"])
+    world.done()
+    for ids, cities in (([1, 2], ["Ulm", "Köln"]), ([1], ["Ulm"]), ([1, 2], ["Ulm", "Köln"])):
+        path.unlink()
+        world.deliver("all", id=ids, city=cities)
+        world.done()
+    days = [START + timedelta(days=n) for n in range(6)]
+    found = lp.scan(world.uri).collect().sort("id", "valid_from")
+    expected = [
+        (1, "Ulm", days[1], None, True),
+        (2, "Bonn", days[1], days[2], False),
+        (2, "Köln", days[2], days[3], False),
+        (2, "Köln", days[4], None, True),
+    ]
+    assert_frame_equal(found, pl.DataFrame(expected, schema=found.schema, orient="row"))
+    assert world.refusal(full=True).startswith(
+        "output 'orders': it cannot be made anew: versions have the times of the runs that found them; "
+    )
+
+
+def test_a_late_version_is_put_in_its_place(world: World) -> None:
+    world.output = {"mode": "scd2", "key": "id", "event_time": "at", "partition_by": "id"}
+    at = [datetime(2024, 1, d) for d in (1, 2, 3, 4)]
+    world.deliver("1", id=[1, 1, 2], at=[at[0], at[3], at[0]], x=["a", "d", "a"])
+    world.done()
+    world.deliver("2", id=[1, 2], at=[at[1], at[2]], x=["b", "a"])
+    world.done()
+    assert world.rows("id", "x", "valid_from", "valid_to", "is_current") == [
+        (1, "a", at[0], at[1], False),
+        (1, "b", at[1], at[3], False),
+        (1, "d", at[3], None, True),
+        (2, "a", at[0], None, True),
+    ]
+    # from all that there is, at once: the same
+    before = world.rows()
+    assert world.done(full=True) == {"orders": "done"}
+    assert world.rows() == before
+    world.deliver("3", id=[1], at=pl.Series([None], dtype=pl.Datetime("us")), x=["e"])
+    assert world.refusal() == (
+        "output 'orders': key (id = 1) has no event time; fill it in the stage, or put such rows aside with a rule not_null"
+    )
+
+
+# append, partitions, snapshots
+
+
+def test_append_takes_each_file_once(world: World) -> None:
+    world.output = {"mode": "append"}
+    world.deliver("1", id=[1])
+    world.done()
+    world.deliver("2", id=[2])
+    (segment,) = world.run().segments
+    assert (segment.written, segment.rows, segment.why) == (1, 2, "s: 1 added, 1 unchanged")
+    assert world.done() == {"orders": "unchanged"}
+    # another definition holds for what comes
+    world.do = [{"derive": {"id": "id * 10"}}]
+    assert world.done() == {"orders": "unchanged"}
+    world.deliver("3", id=[3])
+    (segment,) = world.run().segments
+    assert segment.why == "s: 1 added, 2 unchanged; the definition changed, and holds for what is new"
+    assert world.rows() == [(1,), (2,), (30,)]
+    (world.root / "in/1.parquet").unlink()
+    assert world.done() == {"orders": "unchanged"}
+    assert world.refusal(full=True) == (
+        f"output 'orders': made anew it would lose rows: a file that it was made of is gone, such as {world.root}/in/1.parquet; "
+        "bring back what is gone, let the next run go on from what is there, or write to another place"
+    )
+    world.deliver("1", id=[1])
+    assert world.done(full=True) == {"orders": "done"}
+    assert world.rows() == [(10,), (20,), (30,)]
+    world.do = [{"derive": {"more": "1"}}]
+    world.deliver("4", id=[4])
+    assert world.refusal() == (
+        "output 'orders': its rows have other columns or partitions than the dataset, in 'more'; "
+        "run once in full (--full), which makes it anew, or write to another place"
+    )
+
+
+def test_append_to_a_log_that_grows(world: World) -> None:
+    world.output = {"mode": "append"}
+    log = world.root / "log.csv"
+    log.write_text("id\n1\n2\n")
+    world.source = {"uri": "log.csv"}
+    world.done()
+    log.write_text("id\n1\n2\n3\n")
+    assert world.refusal() == (
+        f"output 'orders': {log} has grown, and all of its rows would be added, also those that were before; use mode: upsert, have "
+        "new rows delivered as new files, or say on_modified: reprocess at the source to add them"
+    )
+    world.source["on_modified"] = "reprocess"
+    world.done()
+    assert world.rows() == [(1,), (1,), (2,), (2,), (3,)]
+
+
+def test_append_from_a_table_that_is_written_again(world: World) -> None:
+    world.output = {"mode": "upsert", "key": "id"}
+    world.more = {"stages": {"copy": {"from": "orders"}}, "outputs": {"copy": {"to": "out/copy", "mode": "append"}}}
+    world.deliver("1", id=[1, 2], x=[1, 2])
+    world.done()
+    world.deliver("2", id=[3], x=[3])
+    world.done()
+    assert lp.scan(str(world.root / "out/copy")).collect().height == 3
+    world.deliver("3", id=[3], x=[4])
+    result = world.run()
+    assert "rows of 'orders' were written again, and those that were added before would be added once more" in str(
+        result.segments[1].error
+    )
+
+
+def test_only_days_that_come_are_replaced(world: World) -> None:
+    world.output = {"mode": "replace_partitions", "partition_by": "day"}
+    path = world.deliver("last", day=["1", "1", "2"], x=[1, 2, 3])
+    world.done()
+    path.unlink()
+    world.deliver("last", day=["2", "3"], x=[4, 5])
+    world.done()
+    assert world.rows("day", "x") == [("1", 1), ("1", 2), ("2", 4), ("3", 5)]
+    assert world.done() == {"orders": "unchanged"}
+    assert world.done(full=True) == {"orders": "done"}
+    assert world.rows("day", "x") == [("1", 1), ("1", 2), ("2", 4), ("3", 5)]
+
+
+def test_the_last_snapshots_are_kept(world: World) -> None:
+    world.output = {"mode": "snapshot", "keep": 2}
+    path = world.deliver("all", id=[1])
+    world.done()
+    world.done()
+    path.unlink()
+    world.deliver("all", id=[2, 3])
+    world.done()
+    days = [START + timedelta(days=n) for n in (2, 3)]
+    assert world.rows() == [(1, days[0]), (2, days[1]), (3, days[1])]
+
+
+# what is wrong
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ({"mode": "merge"}, "outputs.orders.mode: 'mode' cannot be 'merge'; known values: "),
+        ({"mode": "scd2"}, "outputs.orders.mode: mode: scd2 needs a key; add key: the columns that identify a row"),
+        ({"mode": "upsert", "key": "idd"}, "outputs.orders.key[0]: unknown column 'idd'; did you mean 'id'?"),
+        ({"mode": "upsert", "key": "id", "order_by": "tt"}, "outputs.orders.order_by[0]: unknown column 'tt'; "),
+        ({"mode": "upsert", "key": "id", "order_by": "l"}, "outputs.orders.order_by[0]: List(Int64) column 'l' has no order; "),
+        ({"mode": "upsert", "key": "l"}, "outputs.orders.key[0]: List(Int64) column 'l' cannot be a key; "),
+        ({"mode": "upsert", "key": "id", "event_time": "at", "order_by": "x"}, "outputs.orders.event_time: order_by and event_time both say which row is the latest; "),
+        ({"mode": "upsert", "key": "id", "deletes": "close"}, "outputs.orders.deletes: deletes is for mode: scd2, and this is mode: upsert; "),
+        ({"mode": "upsert", "key": "id", "deleted_when": "x"}, "outputs.orders.deleted_when: a condition must be true or false, and this is Int64; "),
+        ({"mode": "upsert", "key": "id", "deleted_when": "y = 1"}, "outputs.orders.deleted_when: unknown column 'y'"),
+        ({"mode": "upsert", "key": "id", "deleted_when": "x = max(x)"}, "outputs.orders.deleted_when: deleted_when takes values from other rows; "),
+        ({"mode": "upsert", "key": "id", "deleted_when": "at > 'z'"}, "outputs.orders.deleted_when: "),
+        ({"key": "id", "keep": 2}, "outputs.orders.keep: keep is for mode: snapshot, and this is mode: replace; "),
+        ({"mode": "scd2", "key": "id", "event_time": "x"}, "outputs.orders.event_time: event_time 'x' is Int64; "),
+        ({"mode": "scd2", "key": "id", "event_time": "when"}, "outputs.orders.event_time: unknown column 'when'; "),
+        ({"mode": "scd2", "key": ["id", "at"], "event_time": "at"}, "outputs.orders.event_time: event_time 'at' is part of the key, "),
+        ({"mode": "scd2", "key": "id", "event_time": "at", "deletes": "close"}, "outputs.orders.deletes: deletes: close ends versions at the time of the run, "),
+        ({"mode": "scd2", "key": "id", "contract": {"on_new_column": "evolve"}}, "outputs.orders.contract: a contract holds for what a stage gives, and mode: scd2 makes "),
+        ({"mode": "replace_partitions"}, "outputs.orders.mode: mode: replace_partitions needs partitions; "),
+        ({"mode": "delete", "key": "id", "partition_by": "id"}, "outputs.orders.partition_by: partition_by is for rows that are written, "),
+        ({"changes": True}, "outputs.orders.changes: changes needs a key; "),
+        ({"changes": True, "key": "id", "mode": "snapshot"}, "outputs.orders.changes: changes says nothing with mode: snapshot; "),
+        ({"changes": True, "key": "id", "mode": "delete"}, "outputs.orders.changes: changes says nothing with mode: delete; "),
+        ({"changes": True, "format": "csv"}, "outputs.orders.changes: changes is for datasets, and this is one csv file; "),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told_where_they_are(world: World, output: dict[str, Any], message: str) -> None:
+    world.output = output
+    world.deliver("1", id=[1], x=[1], at=[datetime(2024, 1, 1)], l=[[1]])
+    (told,) = world.faults()
+    assert told.startswith(message)
+
+
+def test_columns_and_readers_that_a_mode_cannot_have(world: World) -> None:
+    world.deliver("1", id=[1], valid_to=[1], snapshot_at=[1], _run=["r"])
+    world.output = {"mode": "scd2", "key": "id"}
+    assert world.faults() == [
+        "outputs.orders.mode: mode: scd2 adds a column 'valid_to', and 'orders' has one; rename it in the stage"
+    ]
+    world.output = {"mode": "snapshot"}
+    assert "adds a column 'snapshot_at'" in world.faults()[0]
+    world.output = {"mode": "upsert", "key": "id", "changes": True}
+    assert "a change feed has a column '_run' of its own" in world.faults()[0]
+    world.output = {"mode": "scd2", "key": "id"}
+    world.do = [{"select": ["id"]}]
+    world.more = {"stages": {"next": {"from": "orders"}}, "outputs": {"next": {"to": "out/next"}}}
+    (told,) = world.faults()
+    assert told == (
+        "outputs.orders.mode: mode: scd2 makes something else of the rows of 'orders', which 'next' reads; "
+        "write from a stage of its own, that nothing reads"
+    )
+    world.more = {"outputs": {"copy": {"to": "out/next", "from": "orders"}}}
+    (told,) = world.faults()
+    assert told == (
+        "outputs.orders.mode: mode: scd2 makes something else of the rows of 'orders', which 'copy' writes too; "
+        "give one of them a stage of its own"
+    )
+    world.more = {"stages": {"b": {"from": "s"}}, "outputs": {"b": {"to": "out/orders", "mode": "delete", "key": "id"}}}
+    assert "outputs 'orders' and 'b' write to the same place; change one of them" in world.faults()[0]
+
+
+def test_another_mode_on_a_dataset_that_is_there(world: World) -> None:
+    world.deliver("1", id=[1], x=[1])
+    world.done()
+    world.output = {"mode": "upsert", "key": "id"}
+    told = (
+        "output 'orders' has mode: {}, and the dataset was written with mode: {}; run once in full (--full), which makes it anew, "
+        "or write to another place"
+    )
+    assert world.refusal() == told.format("upsert", "replace")
+    assert world.done(full=True) == {"orders": "done"}
+    world.deliver("2", id=[1], x=[2])
+    world.done()
+    assert world.rows() == [(1, 2)]
+    world.output = {}
+    assert world.refusal() == told.format("replace", "upsert")
+    (world.root / "in/1.parquet").unlink()
+    assert "made anew it would lose rows" in world.refusal(full=True)
+    world.deliver("1", id=[1], x=[1])
+    assert world.done(full=True) == {"orders": "done"}
+    assert world.rows() == [(1, 1), (1, 2)]
+    world.output = {"mode": "snapshot"}
+    assert world.done(full=True) == {"orders": "done"}
+    world.output = {}
+    assert "what was there at earlier snapshots is not known any more" in world.refusal(full=True)
+
+
+def test_a_commit_that_does_not_say_what_it_has_consumed(world: World) -> None:
+    world.output = {"mode": "append"}
+    world.deliver("1", id=[1])
+    world.done()
+    dataset = Dataset(world.uri)
+    commit = dataset.read()
+    dataset.commit((), commit.schema, run="x", time=START, mode="append")
+    assert world.refusal() == (
+        "output 'orders': the last version does not say what it is made of, so that what is new is not known; "
+        "run once in full (--full), which makes it anew"
+    )
+    dataset.commit((), commit.schema, run="y", time=START, mode="append", info={"consumed": {"format": 0}})
+    assert "what the output has consumed is damaged" in world.refusal()
+    assert world.done(full=True) == {"orders": "done"}
+    assert world.rows() == [(1,)]
+
+
+def test_a_side_that_is_not_whole_is_waited_for(world: World) -> None:
+    world.output = {"mode": "append"}
+    expected = {"expect": {"marker": "_SUCCESS"}, "contract": {"columns": {"id": "Int64", "name": "String"}}}
+    world.more = {"sources": {"names": {"uri": "names/*.parquet", **expected}}}
+    world.do = [{"join": {"with": "names", "on": "id", "how": "left"}}]
+    world.deliver("1", id=[1])
+    names = world.deliver("1", "names", id=[1, 2], name=["a", "b"])
+    assert world.done() == {"orders": "waiting"}
+    marker = world.root / "names/_SUCCESS"
+    marker.touch()
+    assert world.done() == {"orders": "done"}
+    # the other side is another by now, or not whole: rows that are there stay as they were joined
+    names.unlink()
+    marker.unlink()
+    world.deliver("2", "names", id=[1, 2], name=["A", "B"])
+    assert world.done() == {"orders": "unchanged"}
+    world.deliver("2", id=[1, 2])
+    assert world.done() == {"orders": "waiting"}
+    marker.touch()
+    assert world.done() == {"orders": "done"}
+    assert world.rows() == [(1, "A"), (1, "a"), (2, "B")]
+    assert world.compile().explain_incremental() == "orders: by the files of s; all of it if names changes"
+
+
+def test_what_a_run_would_do_is_said(world: World) -> None:
+    world.output = {"mode": "replace_partitions", "partition_by": "k"}
+    world.deliver("1", k=["a"], x=[1])
+    world.done()
+    world.do = [{"derive": {"x": "x + 1"}}]
+    (step,) = world.compile().preview()
+    assert step["why"].startswith("the definition changed: ")
+    assert step["why"].endswith("; replace_partitions on version 1 (1 rows)")
+    world.done()
+    assert world.rows("k", "x") == [("a", 2)]
+    world.output = {"mode": "append"}
+    assert "written with mode: replace_partitions" in world.refusal()
