@@ -24,7 +24,7 @@ DEFINITION = """
 version: 1
 name: streamed
 audit: off
-sources: {a: {uri: "in/**/*.csv", contract: {columns: {x: Int64}}}}
+sources: {a: {uri: in, format: csv, contract: {columns: {x: Int64}}}}
 stages: {b: {from: a, do: [{filter: x >= 0}]}}
 outputs: {b: {to: out/b}}
 """

@@ -36,8 +36,8 @@ class Trigger:
     --------
     >>> Trigger("1m", files=100, or_after="10m").is_due(99, 0, timedelta(minutes=10))
     True
-    >>> Trigger("1m", files=100).is_due(99, 0, timedelta(hours=1))
-    False
+    >>> Trigger("1m", files=100).is_due(99, 0, timedelta(hours=1)), Trigger().is_due(1, 0, timedelta(0))
+    (False, True)
     """
 
     every: str | timedelta = timedelta(seconds=10)
