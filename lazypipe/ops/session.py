@@ -83,7 +83,7 @@ class Session(Operation):
 
     def fold(self, table: Table, scope: Scope) -> Fold | None:
         """Make sessions of each part, then put together those that touch; not where they are cut, or aggregates do not add up."""
-        rows = self._told_apart(table, scope)
+        rows = self._told_apart(table, scope, table.extra)
         fold = None if self.max_length is not None else self._groups().fold(rows, scope)
         if fold is None:
             return None
@@ -120,10 +120,10 @@ class Session(Operation):
     def _by(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(self.by))
 
-    def _told_apart(self, table: Table, scope: Scope) -> Table:
+    def _told_apart(self, table: Table, scope: Scope, parts: tuple[str, ...] = ()) -> Table:
         sessions = self._sessions(table, scope)
         rows = table.frame.filter(pl.col(self.time).is_not_null())
-        told = sessions.told_apart(rows, [*self._by(), *table.extra], self.time)
+        told = sessions.told_apart(rows, [*self._by(), *parts], self.time)
         return Table(told, pl.Schema({**table.schema, SESSION: pl.Int64(), PIECE: pl.Int64()}), table.extra)
 
     def _groups(self) -> Aggregate:

@@ -121,7 +121,7 @@ class Clock:
         """Return when days begin, ``shift`` ns late by the wall clock: the first moment of them that there is.
 
         A time that the clock shows twice is the earlier one. One that it skips is the one at which it goes on, which is looked
-        for on half hours; where a zone lost a whole day, that day has no length.
+        for on quarters of an hour; where a zone lost a whole day, that day has no length.
         """
         if self.unit is None:
             return self.from_ticks(days + shift // DAY)
@@ -140,9 +140,11 @@ class Clock:
         def moment(shown: pl.Expr) -> pl.Expr:
             return shown.dt.replace_time_zone(self.zone, ambiguous="earliest", non_existent="null")
 
-        half = timedelta(minutes=30)
-        on = -((-wall.dt.timestamp("us")) // 1_800_000_000) * 1_800_000_000
-        later = [on.cast(pl.Datetime("us")) + half * number for number in range(3)]
+        quarter = timedelta(minutes=15)
+        size = quarter // timedelta(microseconds=1)
+        # the next full quarter, and those of an hour from there
+        on = (-((-wall.dt.timestamp("us")) // size) * size).cast(pl.Datetime("us"))
+        later = [on + quarter * number for number in range(5)]
         before = moment(wall - timedelta(days=1)).dt
         utc = wall - (before.base_utc_offset() + before.dst_offset())
         skipped = utc.dt.replace_time_zone("UTC").dt.convert_time_zone(self.zone or "UTC")

@@ -58,8 +58,6 @@ class Windows:
 
     def begin(self, slices: pl.Expr, number: pl.Expr) -> pl.Expr:
         """Return where the window of each slice begins that is the last but ``number``."""
-        if self.overlap == 1:
-            return slices
         return _floor(slices, self.every, self.origin) - number * self.every
 
     def holds(self, slices: pl.Expr, begin: pl.Expr) -> pl.Expr:

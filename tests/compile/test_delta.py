@@ -8,7 +8,9 @@ import pytest
 
 import lazypipe as lp
 
-COLUMNS = {"columns": {"x": "Int64", "k": "String"}}
+COLUMNS = {"columns": {"x": "Int64", "k": "String", "t": "Datetime(us)"}}
+N = {"n": "count(*)"}
+FOLDED = "by the files of a, from the figures of s that are kept of each"
 
 
 def strategy(
@@ -41,6 +43,22 @@ def strategy(
             "by the files of a, from the figures of s that are kept of each",
         ),
         ([{"aggregate": {"aggregate": {"m": "median(x)"}}}], "full: s: aggregate can change any row"),
+        ([{"window": {"time": "t", "every": "1h", "aggregate": N}}], FOLDED),
+        ([{"window": {"time": "t", "every": "1mo", "period": "1q", "by": "k", "aggregate": N}}], FOLDED),
+        ([{"window": {"time": "t", "every": ["1h", "1d"], "aggregate": N}}, {"filter": "n > 1"}], FOLDED),
+        ([{"session": {"time": "t", "gap": "1h", "by": "k", "aggregate": N}}], FOLDED),
+        (
+            [{"window": {"time": "t", "every": "1h", "aggregate": {"m": "median(x)"}}}],
+            "full: s: window can change any row",
+        ),
+        (
+            [{"session": {"time": "t", "gap": "1h", "max_length": "1d", "aggregate": N}}],
+            "full: s: session can change any row",
+        ),
+        (
+            [{"interval_join": {"with": "b", "time": "t", "within": ["-1h", "0s"], "by": "k"}}],
+            "by the files of a; all of it if b changes",
+        ),
         # what is read twice is kept as files, for the run only, and its rows know no unit
         ([{"union": "b"}, {"union": "b"}], "full: s: union can change any row"),
         ([{"union": "a"}, {"union": "b"}], "full: it reads nothing row by row"),

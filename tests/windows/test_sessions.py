@@ -28,7 +28,10 @@ ROWS = st.lists(st.tuples(times, keys, floats, st.integers(-3, 3)), max_size=12)
 
 
 def plain(value: Any) -> Any:
-    return "NaN" if isinstance(value, float) and math.isnan(value) else value
+    """NaN equals NaN, and 0 equals -0."""
+    if isinstance(value, float):
+        return "NaN" if math.isnan(value) else value + 0.0
+    return value
 
 
 def expected(rows: list[Any], by: list[int], gap: int, longest: int | None) -> list[Any]:
@@ -69,6 +72,7 @@ def frame(rows: list[Any], unit: Any) -> pl.LazyFrame:
     ENGINES,
 )
 @example([(0, "a", 0.0, 1), (5, "a", -0.0, 1), (3, "a", 0.0, 2)], [2], 4, None, "us", "streaming")
+@example([(0, "a", -0.0, 1)], [2], 4, None, "us", "streaming")
 @example([(0, "a", None, 1), (10, "a", None, 1), (20, "a", None, 2)], [1], 10, 20, "us", "streaming")
 def test_sessions(rows: list[Any], by: list[int], gap: int, longest: int | None, unit: Any, engine: Any) -> None:
     cut = {} if longest is None else {"max_length": f"{longest}m"}

@@ -207,6 +207,7 @@ def each(start: datetime, end: datetime, step: timedelta, zone: str) -> pl.LazyF
         # midnight itself is skipped, or comes twice
         ("America/Sao_Paulo", datetime(2018, 11, 3, 3, tzinfo=UTC), [96, 92, 96]),
         ("America/Havana", datetime(2023, 11, 4, 4, tzinfo=UTC), [96, 100, 96]),
+        ("Asia/Kathmandu", datetime(1985, 12, 30, 18, 30, tzinfo=UTC), [96, 95, 96]),
         # the 30th of December did not happen
         ("Pacific/Apia", datetime(2011, 12, 29, 10, tzinfo=UTC), [96, 96, 96]),
         ("UTC", datetime(2024, 3, 30, tzinfo=UTC), [96, 96, 96]),
@@ -284,6 +285,11 @@ def test_what_nanoseconds_do_not_reach_is_their_first_and_last() -> None:
         assert found["window_start"][0] - least in range(1_000_000)
         assert most - found["window_end"][1] in range(1_000_000)
         assert found["n"].to_list() == [1, 1]
+
+
+def test_months_in_utc() -> None:
+    frame = pl.LazyFrame({"t": [datetime(2024, 2, 29, 23, 59, tzinfo=UTC)]})
+    assert apply(frame, every="1mo").rows() == [(datetime(2024, 2, 1, tzinfo=UTC), datetime(2024, 3, 1, tzinfo=UTC), 1)]
 
 
 def test_years_that_python_does_not_have() -> None:
