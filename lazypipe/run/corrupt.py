@@ -17,6 +17,7 @@ from blake3 import blake3
 
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, SourceError, StorageError, first_line
+from lazypipe.run.arrival import arrived
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import uri as uris
 from lazypipe.storage.corrupt import CorruptFile
@@ -73,7 +74,9 @@ def leave_out_corrupt(run: Run, segment: Segment, error: BaseException) -> bool:
             continue
         why = source.damaged(run.snapshots[name])
         if why:
-            run.snapshots[name] = source.set_aside(run.snapshots[name], why)
+            left = source.set_aside(run.snapshots[name], why)
+            # what others came under is another matter without it
+            run.snapshots[name] = arrived(run.plan, source, left, run.now, run.extents.setdefault(name, {}))
             _remember(run, source, run.snapshots[name], _remembered(run, source))
             any_found = True
     return any_found

@@ -105,6 +105,13 @@ def test_files_advance_what_comes_after_them() -> None:
     assert found["b"].to_plain()[2] is None
 
 
+def test_what_was_counted_by_another_rule_says_nothing() -> None:
+    one, later, idle = Watermark("t"), Watermark("t", delay=5), Watermark("t", idle_after=5)
+    assert one.about == later.about == idle.about
+    assert Watermark("t", by="k").about != one.about != Watermark("u").about
+    assert one.closing == idle.closing != later.closing
+
+
 def test_progress_never_goes_back_and_idle_partitions_are_left_out() -> None:
     one = Progress().advanced({"=a": 10, "=b": 20}, now=0)
     two = one.advanced({"=a": 5, "=b": 30}, now=60)
