@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe.errors import CommitConflict, StorageError, nearest
+from lazypipe.errors import CommitConflict, StorageError
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage import uri as uris
 from lazypipe.storage.content import hash_file
@@ -225,8 +225,6 @@ def relayout(
 
 def _check_folders(names: Sequence[str], schema: Mapping[str, pl.DataType], uri: str) -> None:
     for name in names:
-        if name not in schema:
-            raise StorageError(f"there is no column {name!r}", uri=uri, fix=nearest(name, schema, "columns"))
         if not (schema[name].is_integer() or isinstance(schema[name], FOLDER_TYPES)):
             what = f"{schema[name]} column {name!r} cannot name folders"
             raise StorageError(what, uri=uri, fix="partition by text, whole numbers, booleans, dates or datetimes")

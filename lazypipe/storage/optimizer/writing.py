@@ -210,8 +210,8 @@ class BatchWriter:
         """Write a row group of what has been gathered of a partition."""
         if self._most_rows is not None:
             most = min(most, self._most_rows - target.written)
-        rows = pl.concat(target.waiting, rechunk=True)
-        group, rest = rows.head(most), rows.slice(most)
+        rows = pl.concat(target.waiting)  # as it lies: only what is written is put together
+        group, rest = rows.head(most).rechunk(), rows.slice(most)
         self._gathered -= target.bytes
         target.waiting, target.rows, target.bytes = (
             [rest],
