@@ -12,11 +12,15 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import lazypipe as lp
+from lazypipe.run.layouts import Choice, is_due, kept
+from lazypipe.run.upkeep import upkeep
+from lazypipe.spec.model import Output
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
 from lazypipe.storage.optimizer.advise import advise
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.maintenance import compact, kept_layout, relayout
+from lazypipe.storage.sink import DatasetSink
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -162,9 +166,9 @@ def test_rows_that_a_stage_has_sorted_stay_sorted(tmp_path: Path) -> None:
     world.deliver("1", rows(0, 30_000))
     commit = world.run()
     assert commit.info["ordered"] is True
-    kept = kept_layout(commit)
-    assert kept is not None
-    assert kept.sort_by == ()
+    layout = kept_layout(commit)
+    assert layout is not None
+    assert layout.sort_by == ()
     assert lp.scan(world.uri).collect()["mail"].is_sorted()
     relayout(Dataset(world.uri), Layout(sort_by=("id",), level=5), run="m", time=NOW, goal="read")
     world.run(full=True)
@@ -298,3 +302,45 @@ def test_a_definition_with_all_of_it_comes_back() -> None:
     )  # fmt: skip
     assert lp.Pipeline.from_yaml(pipe.to_yaml()) == pipe
     assert lp.Pipeline.from_json(pipe.to_json()).outputs["a"].maintain["dead_rows"] == 0.3
+
+
+def committed(folder: Path, *frames: pl.DataFrame, info: dict[str, Any]) -> Commit:
+    files = [
+        f for i, frame in enumerate(frames) for f in DatasetSink(str(folder), f"w-00{i}").write(frame.lazy()).files
+    ]
+    return Dataset(str(folder)).commit(files, frames[0].schema, run="w", time=NOW, info=info)
+
+
+def test_a_layout_that_does_not_fit_is_not_kept(tmp_path: Path) -> None:
+    def info(layout: Layout) -> dict[str, Any]:
+        return {"optimize": {"goal": "read", "layout": layout.to_dict()}}
+
+    commit = committed(tmp_path / "d", rows(0, 3), info=info(Layout(sort_by=("day",))))
+    output = Output("b", "out")
+    found = kept(output, commit, commit.schema, ordered=False)
+    assert found is not None
+    assert found.layout == Layout(sort_by=("day",))
+    strange = committed(tmp_path / "e", rows(0, 3), info=info(Layout(sort_by=("nowhere",))))
+    assert kept(output, strange, commit.schema, ordered=False) is None
+    assert kept(output, commit, pl.Schema({"id": pl.Int8()}), ordered=False) is None
+    assert kept(Output("b", "out", optimize="write"), commit, commit.schema, ordered=False) is None
+    assert kept(output, None, commit.schema, ordered=False) is None
+
+
+def test_a_layout_of_ones_own_is_never_found_too_old() -> None:
+    asked = Output("b", "out", optimize="read")
+    assert not is_due(asked, Choice(Layout(), {"goal": "read"}), 1_000, 1 << 20)
+    assert is_due(asked, Choice(Layout(), {"goal": "read", "rows": 1_000, "bytes_per_row": 1.0}), 1_000, 1 << 20)
+    assert not is_due(asked, Choice(Layout(), {"goal": "read", "rows": 100_000, "bytes_per_row": 1.0}), 1_000, 1 << 20)
+    assert not is_due(asked, None, 0, 1 << 20)
+    assert not is_due(Output("b", "out"), None, 1_000, 1 << 20)
+
+
+def test_there_may_be_nothing_to_mend(tmp_path: Path) -> None:
+    output = Output("b", str(tmp_path / "d"), maintain={"small_files": 1})
+    assert upkeep(output, run="r", now=NOW) == ()
+    layout = {"optimize": {"layout": {"file_bytes": 5_000}}, "ordered": True}
+    committed(tmp_path / "d", rows(0, 3), rows(3, 9_000), rows(9_000, 9_001), info=layout)
+    # two are small, and the large one between them keeps them apart
+    assert upkeep(output, run="r", now=NOW) == ()
+    assert Dataset(output.to).read().version == 1

@@ -115,6 +115,15 @@ def test_files_of_two_partitions_never_go_together(files: list[tuple[str, int, i
             assert tuple(same[first : first + len(task.files)]) == task.files
 
 
+def test_in_order_only_neighbours_go_together() -> None:
+    files = tuple(DataFile(str(i), 1, size) for i, size in enumerate([40, 30, 30, 90, 20, 20]))
+    commit = Commit(1, "r", NOW, "replace", SCHEMA, files, info={"ordered": True})
+    assert [[f.path for f in t.files] for t in compaction(commit, 100)] == [["0", "1", "2"], ["4", "5"]]
+    freely = compaction(replace(commit, info={}), 100)
+    assert [[f.path for f in t.files] for t in freely] == [["0", "1", "2"], ["4", "5"]]
+    assert [[f.path for f in t.files] for t in compaction(replace(commit, info={}), 150)] == [["0", "1", "2", "4", "5"]]
+
+
 # compaction
 
 
@@ -490,14 +499,19 @@ def test_many_processes_append_compact_and_read_at_once(tmp_path: Path) -> None:
         context.Process(target=_compacting, args=(uri, 0, until)),
         context.Process(target=_reading, args=(uri, until, wrong)),
     ]
-    for process in (*appending, *others):
+    everyone = (*appending, *others)
+    for process in everyone:
         process.start()
-    for process in appending:
-        process.join(60)
-    until.set()
-    for process in others:
-        process.join(60)
-    assert [p.exitcode for p in (*appending, *others)] == [0] * 4
+    try:
+        for process in appending:
+            process.join(300)
+        until.set()
+        for process in others:
+            process.join(300)
+    finally:
+        for process in everyone:
+            process.kill()
+    assert [p.exitcode for p in everyone] == [0] * 4
     assert not wrong.is_set()
     expected = pl.concat(
         [
@@ -517,7 +531,7 @@ def _slowly(uri: str, started: Any) -> None:
 
     def stop(*_: Any, **__: Any) -> None:
         started.set()
-        clock.sleep(60)
+        clock.sleep(600)
 
     maintenance.find_odd = stop  # type: ignore[assignment]  # files are written by then, and nothing is committed
     compact(Dataset(uri), run="killed", time=NOW)
@@ -532,10 +546,10 @@ def test_killed_in_the_middle_nothing_is_lost(tmp_path: Path) -> None:
     started = context.Event()
     process = context.Process(target=_slowly, args=(uri, started))
     process.start()
-    assert started.wait(60)
+    assert started.wait(300)
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
-    process.join(10)
+    process.join(60)
     assert Dataset(uri).read() == before
     assert len(list((tmp_path / "d").glob("killed-*"))) == 1
     assert content(uri).equals(rows(0, 30))

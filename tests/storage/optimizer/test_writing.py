@@ -347,6 +347,12 @@ def test_batches_are_gathered_into_row_groups_of_each_partition() -> None:
     assert_frame_equal(rows, FRAME.filter(part=1).drop("part"))
 
 
+def test_no_empty_file_follows_a_full_one() -> None:
+    writer = BatchWriter(Layout(writer="pyarrow"), FRAME.schema, (), lambda _, i: (str(i), io.BytesIO()), "u", 2_500)
+    writer.add(FRAME)
+    assert [(path, rows) for path, rows, _ in writer.finish()] == [("0", 2_500), ("1", 2_500)]
+
+
 def test_a_file_is_closed_once_it_is_as_large_as_it_should_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lazypipe.storage.optimizer.writing._MOST_GATHERED", 10_000)
     made: list[str] = []
