@@ -423,6 +423,7 @@ class Decision:
         self.judge_again = judge_again
 
     def work(self) -> Work:
+        """Say what it is, and what it would read."""
         fixed = [self._leaf(n) for n in self.strategy.fixed]
         driving = [self._leaf(n) for n in self.strategy.driving]
         made = self._work(fixed, driving)

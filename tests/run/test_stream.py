@@ -220,10 +220,13 @@ def test_an_export_is_written_anew_when_its_source_has_changed(site: Site) -> No
     assert sorted((site.base / "out/b.csv").read_text().splitlines()) == ["1,a", "2,a", "x,k"]
 
 
-def test_rows_would_be_repeated_without_end(site: Site) -> None:
+def test_rows_of_new_files_are_added_once(site: Site) -> None:
     site.put("1", 1)
-    with pytest.raises(lp.LazypipeError, match=r"^output 'b': each run adds all of its rows once more"):
-        site.run({**ONE, "outputs": {"b": {"to": "out/b", "mode": "append"}}})
+    site.then(1, lambda: site.put("2", 2))
+    site.then(3, lambda: None)
+    results = site.run({**ONE, "outputs": {"b": {"to": "out/b", "mode": "append"}}})
+    assert [r.segments[0].written for r in results] == [1, 1]
+    assert site.held() == [1, 2]
 
 
 def test_a_corrupt_file_is_left_out_once(site: Site) -> None:
