@@ -24,17 +24,31 @@ from lazypipe.incremental.hashing import hasher, prefix_hasher
 from lazypipe.incremental.stamps import moment_of
 from lazypipe.incremental.state import Consumed, ConsumedFile, State
 from lazypipe.plan.fingerprint import Fingerprint, digest
-from lazypipe.spec.model import NOTHING
+from lazypipe.spec.model import NOTHING, Output
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.units import Units, unit_of
 
-__all__ = ["CONSUMED", "Before", "Decision", "Leaf", "Work", "consumed_before", "decide", "with_hashes"]
+__all__ = [
+    "CONSUMED",
+    "DELETES",
+    "Before",
+    "Decision",
+    "Leaf",
+    "Work",
+    "consumed_before",
+    "decide",
+    "own_commit",
+    "with_hashes",
+]
 
 CONSUMED = "consumed"
 """Where in a commit's ``info`` stands what it has consumed."""
+
+DELETES = "deletes"
+"""Where in a commit's ``info`` stands what outputs with ``mode: delete`` have consumed, by their names."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +187,7 @@ def decide(
     listed: int,
     full: bool = False,
     hashes: dict[FileInfo, str] | None = None,
+    commit: Commit | None = None,
 ) -> Work:
     """Say what a run has to do for a segment's output.
 
@@ -190,6 +205,8 @@ def decide(
         Whether everything is to be made anew, whatever has changed.
     hashes
         BLAKE3 of files, as far as they were hashed for other outputs since they were listed; more are put in.
+    commit
+        The output's last one, if it was read already.
 
     Raises
     ------
@@ -204,19 +221,28 @@ def decide(
     if output.format != "dataset":
         awaited = [s.awaited for n in _sources(plan, segment) if (s := look(n)).awaited and not s.files]
         return Work("wait", awaited[0]) if awaited else Work("all", strategy.reasons[0])
-    commit = Dataset(output.to, output.storage_options).latest()
+    commit = commit or Dataset(output.to, output.storage_options).latest()
     before = None if full else Before.of(commit, plan.redact(output.to))
     known = {} if hashes is None else hashes
     work = Decision(plan, segment, strategy, commit, before, look, run, listed, known, full=full).work()
     return replace(work, commit=commit, version=0 if commit is None else commit.version)
 
 
+def own_commit(commit: Commit | None, name: str, output: Output) -> Commit | None:
+    """Return a commit as an output sees it: where it only deletes, with what it has consumed itself, None if it never did."""
+    if commit is None or output.mode != "delete":
+        return commit
+    said = commit.info.get(DELETES, {}).get(name)
+    return None if said is None else replace(commit, info={CONSUMED: said})
+
+
 def consumed_before(plan: CompiledPipeline, source: str) -> tuple[ConsumedFile, ...]:
     """Return the files of a source that outputs of the pipeline were made of, as they were then."""
     found: dict[ConsumedFile, None] = {}
-    for output in [o for o in plan.outputs.values() if o.format == "dataset"]:
+    for name, output in [(n, o) for n, o in plan.outputs.items() if o.format == "dataset"]:
         with suppress(LazypipeError):  # what is damaged is told when the output is decided upon
-            before = Before.of(Dataset(output.to, output.storage_options).latest(), plan.redact(output.to))
+            commit = own_commit(Dataset(output.to, output.storage_options).latest(), name, output)
+            before = Before.of(commit, plan.redact(output.to))
             if before is not None and source in before.state.sources:
                 found |= dict.fromkeys(before.state.sources[source].files)
     return tuple(found)

@@ -22,8 +22,7 @@ from lazypipe.gates.rule import PREVIOUS
 from lazypipe.gates.tally import to_columns
 from lazypipe.gates.tap import Tap
 from lazypipe.gates.uniqueness import TIMES_COLUMN, repeated
-from lazypipe.incremental.feed import DELETES
-from lazypipe.incremental.work import CONSUMED, Work, with_hashes
+from lazypipe.incremental.work import CONSUMED, DELETES, Work, with_hashes
 from lazypipe.plan.executed import Executed
 from lazypipe.plan.reader import Capture
 from lazypipe.run.aside import Quarantine

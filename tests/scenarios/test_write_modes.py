@@ -202,6 +202,8 @@ def test_a_feed_of_keys_removes_rows(world: World) -> None:
     assert world.done() == {"orders": "done", "forget": "done"}
     assert world.rows() == [(1, 1), (3, 3)]
     assert world.done() == {"orders": "unchanged", "forget": "unchanged"}
+    told = {s["output"]: s["consumed"] for s in world.compile().status()}
+    assert {n: list(of) for n, of in told.items()} == {"orders": ["s"], "forget": ["gone"]}
     # what comes back after it was removed is there again
     world.deliver("2", id=[2], x=[22])
     assert world.done() == {"orders": "done", "forget": "unchanged"}
@@ -519,3 +521,19 @@ def test_what_a_run_would_do_is_said(world: World) -> None:
     assert world.rows("k", "x") == [("a", 2)]
     world.output = {"mode": "append"}
     assert "written with mode: replace_partitions" in world.refusal()
+
+
+@pytest.mark.parametrize(("mode", "then"), [("append", "unchanged"), ("replace", "done")])
+def test_a_run_after_a_replay(world: World, mode: str, then: str) -> None:
+    world.output = {"mode": mode}
+    world.gate = [{"between": {"column": "x", "max": 5, "action": "quarantine"}}]
+    world.deliver("1", x=[1, 9])
+    world.done()
+    world.gate = [{"between": {"column": "x", "max": 10, "action": "quarantine"}}]
+    assert world.compile().replay("orders").healed == 1
+    assert world.rows() == [(1,), (9,)]
+    assert world.done() == {"orders": then}
+    assert world.rows() == [(1,), (9,)]
+    world.deliver("2", x=[2])
+    world.done()
+    assert world.rows() == [(1,), (2,), (9,)]
