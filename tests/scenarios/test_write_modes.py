@@ -537,3 +537,35 @@ def test_a_run_after_a_replay(world: World, mode: str, then: str) -> None:
     world.deliver("2", x=[2])
     world.done()
     assert world.rows() == [(1,), (2,), (9,)]
+
+
+def test_a_feed_goes_on_with_more_columns_and_not_with_other_types(world: World) -> None:
+    world.output = {"mode": "upsert", "key": "id", "changes": True}
+    world.deliver("1", id=[1], x=[1])
+    world.done()
+    world.do = [{"derive": {"more": "7"}}]
+    world.done(full=True)
+    world.deliver("2", id=[2], x=[2])
+    world.done()
+    feed = lp.scan(f"{world.uri}__changes").collect().sort("_version", "id")
+    assert feed.select("_change", "_version", "id", "x", "more").rows() == [
+        ("insert", 1, 1, 1, None),
+        ("insert", 3, 2, 2, 7),
+    ]
+    world.do = [{"derive": {"more": "'text'"}}]
+    (segment,) = world.run(full=True).segments
+    assert segment.status == "error"
+    told = str(segment.error)
+    assert told.startswith(
+        f"{world.uri}__changes: the change feed of output 'orders' cannot go on: column 'more' is Int32 in a "
+    )
+    assert told.endswith("; delete it and orders__changes.commits to begin a new one")
+    # the output itself is published, whole
+    assert world.rows() == [(1, 1, "text"), (2, 2, "text")]
+    # and so it is with narrower ones
+    world.output["to"] = "out/other"
+    world.do = [{"derive": {"more": "7"}}]
+    world.done()
+    world.do = [{"cast": {"x": "Int8"}}, {"derive": {"more": "7"}}]
+    (segment,) = world.run(full=True).segments
+    assert "cannot go on: columns have narrower types by now; " in str(segment.error)
