@@ -20,19 +20,16 @@ from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import StorageError
 from lazypipe.incremental import work as works
 from lazypipe.incremental.bound import UNBOUND, Bound
-from lazypipe.incremental.work import CONSUMED, Before, Decision, Leaf, Work
+from lazypipe.incremental.work import DELETES, Before, Decision, Leaf, Work, own_commit
 from lazypipe.spec.model import Output
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.log import Commit
 
-__all__ = ["DELETES", "WRITE", "decide", "mode_of"]
+__all__ = ["WRITE", "decide", "mode_of"]
 
 WRITE = "write"
 """Where in a commit's ``info`` stands the mode that the dataset is written with."""
-
-DELETES = "deletes"
-"""Where in a commit's ``info`` stands what outputs with ``mode: delete`` have consumed, by their names."""
 
 
 def mode_of(commit: Commit) -> str:
@@ -40,7 +37,8 @@ def mode_of(commit: Commit) -> str:
 
     Commits of a time when they did not say it were made by ``replace`` or ``append``.
     """
-    said: str = commit.info.get(WRITE, "append" if commit.mode == "append" else "replace")
+    appended = commit.mode == "append" and "replay" not in commit.info
+    said: str = commit.info.get(WRITE, "append" if appended else "replace")
     return said
 
 
@@ -77,16 +75,16 @@ def decide(
     _refuse_other_mode(segment.output, output, commit, uri, full=full)
     other = commit is not None and output.mode not in ("delete", mode_of(commit))
     if output.mode == "replace" and not other:
-        return follow()
+        return follow(commit=commit)
     before = None
     with suppress(*([StorageError] if full else [])):  # what is damaged is not needed then
-        before = Before.of(_feed_of(commit, segment.output) if output.mode == "delete" else commit, uri)
+        before = Before.of(own_commit(commit, segment.output, output), uri)
     strategy = plan.strategies[segment.output]
     known = {} if hashes is None else hashes
     decision = _Feed(plan, segment, strategy, commit, before, look, run, listed, known, **how)
     if output.mode == "replace":
         decision.refuse_loss()
-        return follow()
+        return follow(commit=commit)
     return replace(decision.work(), commit=commit, version=0 if commit is None else commit.version, adds=True)
 
 
@@ -106,12 +104,6 @@ def _refuse_other_mode(name: str, output: Output, commit: Commit | None, uri: st
         raise StorageError(
             what, uri=uri, fix="run once in full (--full), which makes it anew, or write to another place"
         )
-
-
-def _feed_of(commit: Commit | None, name: str) -> Commit | None:
-    """Return the commit as that of a feed of keys sees it: what it has consumed of its own."""
-    said = None if commit is None else commit.info.get(DELETES, {}).get(name)
-    return None if commit is None or said is None else replace(commit, info={CONSUMED: said})
 
 
 class _Feed(Decision):

@@ -12,7 +12,7 @@ from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.feed import decide
 from lazypipe.incremental.shared import needs_of, state_of
 from lazypipe.incremental.state import State
-from lazypipe.incremental.work import CONSUMED, Work, decide_shared
+from lazypipe.incremental.work import CONSUMED, Work, decide_shared, own_commit
 from lazypipe.storage.dataset import Dataset
 
 __all__ = ["preview", "status"]
@@ -182,7 +182,8 @@ def status(plan: CompiledPipeline) -> list[dict[str, Any]]:
         if commit is not None:
             said |= {"version": commit.version, "time": commit.time.isoformat(), "run": commit.run}
             said |= {"rows": commit.rows, "bytes": commit.bytes, "files": len(commit.files)}
-            kept = commit.info.get(CONSUMED)
+            own = own_commit(commit, name, output)
+            kept = None if own is None else own.info.get(CONSUMED)
             sources = {} if kept is None else State.from_dict(kept, uri=said["uri"]).sources
             said["consumed"] = {
                 source: {"files": len(of.files), "version": of.version, "bytes": sum(f.size or 0 for f in of.files)}

@@ -38,6 +38,7 @@ from lazypipe.storage.units import Units, unit_of
 
 __all__ = [
     "CONSUMED",
+    "DELETES",
     "Before",
     "Came",
     "Decision",
@@ -48,11 +49,15 @@ __all__ = [
     "decide_shared",
     "files_of_units",
     "known_before",
+    "own_commit",
     "with_hashes",
 ]
 
 CONSUMED = "consumed"
 """Where in a commit's ``info`` stands what it has consumed."""
+
+DELETES = "deletes"
+"""Where in a commit's ``info`` stands what outputs with ``mode: delete`` have consumed, by their names."""
 
 _CLOCK = "rules about the clock are judged again"
 
@@ -266,6 +271,7 @@ def decide(
     hashes: dict[FileInfo, str] | None = None,
     bound: Bound = UNBOUND,
     judge_again: bool = True,
+    commit: Commit | None = None,
 ) -> Work:
     """Say what a run has to do for a segment's output.
 
@@ -287,6 +293,8 @@ def decide(
         How much a run may take of what is new, where rows are told apart; also where they are made anew.
     judge_again
         Whether rules about the clock are reason enough for work.
+    commit
+        The output's last one, if it was read already.
 
     Raises
     ------
@@ -301,7 +309,7 @@ def decide(
     if output.format != "dataset":
         awaited = [s.awaited for n in _sources(plan, segment) if (s := look(n)).awaited and not s.files]
         return Work("wait", awaited[0]) if awaited else Work("all", strategy.reasons[0])
-    commit = Dataset(output.to, output.storage_options).latest()
+    commit = commit or Dataset(output.to, output.storage_options).latest()
     before = None if full else Before.of(commit, plan.redact(output.to))
     known = {} if hashes is None else hashes
     work = Decision(
@@ -343,6 +351,14 @@ def decide_shared(
     return replace(work, commit=commit, version=0 if commit is None else commit.version)
 
 
+def own_commit(commit: Commit | None, name: str, output: Output) -> Commit | None:
+    """Return a commit as an output sees it: where it only deletes, with what it has consumed itself, None if it never did."""
+    if commit is None or output.mode != "delete":
+        return commit
+    said = commit.info.get(DELETES, {}).get(name)
+    return None if said is None else replace(commit, info={CONSUMED: said})
+
+
 def consumed_before(outputs: Mapping[str, Output], source: str) -> tuple[ConsumedFile, ...]:
     """Return the files of a source that outputs were made of, as they were then."""
     found: dict[ConsumedFile, None] = {}
@@ -375,9 +391,10 @@ def known_before(plan: CompiledPipeline, source: BoundSource) -> dict[str, Known
 def _all_before(outputs: Mapping[str, Output], source: str) -> list[Before]:
     """Return what the last commits of outputs say that were made of a source."""
     found = []
-    for output in [o for o in outputs.values() if o.format == "dataset"]:
+    for name, output in [(n, o) for n, o in outputs.items() if o.format == "dataset"]:
         with suppress(LazypipeError):  # what is damaged is told when the output is decided upon
-            before = Before.of(Dataset(output.to, output.storage_options).latest(), output.to)
+            commit = Dataset(output.to, output.storage_options).latest()
+            before = Before.of(own_commit(commit, name, output), output.to)
             if before is not None and source in before.state.sources:
                 found.append(before)
     return found

@@ -73,7 +73,9 @@ class Quarantine:
     def _adds(self) -> bool:
         """Whether the rows of before were not judged again in this run."""
         work = self.query.work
-        return self.output is not None and not work.anew and (self.output.mode == "append" or work.kind == "units")
+        if self.output is None or not work.adds or work.anew:
+            return False
+        return self.output.mode == "append" or work.kind == "units"
 
     def _change(self, tap: Tap) -> None:
         """Put this run's rows aside, and take those away whose unit is gone, or of which no commit of the output knows."""

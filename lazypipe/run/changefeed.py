@@ -9,7 +9,7 @@ from __future__ import annotations
 import polars as pl
 
 from lazypipe.compile.modes import CHANGE_COLUMNS, VALID_FROM
-from lazypipe.errors import StorageError
+from lazypipe.errors import LazypipeError, StorageError
 from lazypipe.incremental.diff import RowDiff, diff
 from lazypipe.run.context import Run
 from lazypipe.storage.dataset import Dataset
@@ -72,9 +72,12 @@ class ChangeFeed:
         try:
             return self.output.log.read(version)
         except StorageError as error:
-            what = f"the change feed of output {self.name!r} cannot go on: {error.what}"
-            fix = f"delete it and {self.feed.log.uri.rpartition('/')[2]} to begin a new one"
-            raise StorageError(what, uri=self.run.plan.redact(self.feed.uri), fix=fix) from error
+            raise self._stopped(error.what) from error
+
+    def _stopped(self, why: str) -> StorageError:
+        what = f"the change feed of output {self.name!r} cannot go on: {why}"
+        fix = f"delete it and {self.feed.log.uri.rpartition('/')[2]} to begin a new one"
+        return StorageError(what, uri=self.run.plan.redact(self.feed.uri), fix=fix)
 
     def _whole(self, commit: Commit) -> pl.LazyFrame:
         return self.output.scan(commit).with_columns(pl.lit("insert").alias(_CHANGE))
@@ -83,7 +86,10 @@ class ChangeFeed:
         """Return what one version changed of the one before it."""
         self._read(before)
         sides = ((self.output.uri, before), (self.output.uri, after))
-        found = diff(*sides, key=self.key, storage_options=self.output.storage_options)
+        try:
+            found = diff(*sides, key=self.key, storage_options=self.output.storage_options)
+        except LazypipeError as error:
+            raise self._stopped(str(error)) from error
         parts = [
             found.inserted.with_columns(pl.lit("insert").alias(_CHANGE)),
             *_images(found, self.key),
@@ -106,9 +112,7 @@ class ChangeFeed:
         if before is not None and dict(before.schema) != dict(schema):
             held = grown(self.feed.scan(before), before.schema, schema)
             if held is None:
-                what = f"the change feed of output {self.name!r} cannot go on: columns have other types by now"
-                fix = f"delete it and {self.feed.log.uri.rpartition('/')[2]} to begin a new one"
-                raise StorageError(what, uri=self.run.plan.redact(self.feed.uri), fix=fix)
+                raise self._stopped("columns have narrower types by now")
             rows, mode = [held, *rows], "replace"
         prefix = f"{self.run.id}-{self.number:03}f-{commit.version % 1_000:03}"
         sink = DatasetSink(self.feed.uri, prefix, storage_options=self.feed.storage_options)

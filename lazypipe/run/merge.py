@@ -8,7 +8,7 @@ those keys are compared, part by part, and only files that hold keys of which so
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -17,9 +17,9 @@ import polars as pl
 
 from lazypipe.compile.modes import IS_CURRENT, SNAPSHOT_AT, VALID_FROM, deleted, written_schema
 from lazypipe.errors import LazypipeError, StorageError
-from lazypipe.incremental.feed import DELETES, WRITE, mode_of
+from lazypipe.incremental.feed import WRITE, mode_of
 from lazypipe.incremental.merging import Merged, merge_upsert, merge_versions, refuse_nulls
-from lazypipe.incremental.work import Work
+from lazypipe.incremental.work import DELETES, Work
 from lazypipe.run.context import Run
 from lazypipe.spec.model import NOTHING, Output
 from lazypipe.storage.dataset import Dataset
@@ -173,7 +173,8 @@ class Merge:
         if not taken:
             return self._made(tuple(files))
         assert commit is not None
-        found = rewrite_without(self.dataset, commit, pl.concat(taken), key, prefix=f"{self.prefix}k")
+        holding = replace(commit, files=there)
+        found = rewrite_without(self.dataset, holding, pl.concat(taken), key, prefix=f"{self.prefix}k")
         self.staged += found.sinks
         return self._made((*found.files, *files), without=found.without)
 

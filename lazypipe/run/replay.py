@@ -25,8 +25,8 @@ from lazypipe.gates.report import GateReport
 from lazypipe.gates.rule import PREVIOUS, Reference
 from lazypipe.gates.tap import FILE_COLUMN, RAW_COLUMN, RULES_COLUMN, RUN_COLUMN, Tap
 from lazypipe.gates.uniqueness import repeated
-from lazypipe.incremental.feed import DELETES, WRITE
-from lazypipe.incremental.work import CONSUMED
+from lazypipe.incremental.feed import WRITE
+from lazypipe.incremental.work import CONSUMED, DELETES
 from lazypipe.run.recorder import Aside, Recorder
 from lazypipe.spec.model import Output
 from lazypipe.storage import uri as uris
@@ -250,9 +250,9 @@ class _Replay:
 
     @property
     def kept_info(self) -> dict[str, Any]:
-        """What an output that rows are added to has consumed: the next run goes on from there."""
-        info = self.current.info
-        return {k: info[k] for k in (CONSUMED, WRITE, DELETES) if k in info} if self.target.mode == "append" else {}
+        """How the output is written; and what it has consumed, if rows are added to it: the next run goes on from there."""
+        kept = (CONSUMED, DELETES) if self.target.mode == "append" else ()
+        return {WRITE: self.target.mode, **{k: v for k, v in self.current.info.items() if k in kept}}
 
     def pending(self) -> tuple[pl.LazyFrame, int]:
         """Return the quarantined rows that the output has not got from its source meanwhile, and how many it has."""

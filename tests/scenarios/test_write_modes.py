@@ -202,6 +202,8 @@ def test_a_feed_of_keys_removes_rows(world: World) -> None:
     assert world.done() == {"orders": "done", "forget": "done"}
     assert world.rows() == [(1, 1), (3, 3)]
     assert world.done() == {"orders": "unchanged", "forget": "unchanged"}
+    told = {s["output"]: s["consumed"] for s in world.compile().status()}
+    assert {n: list(of) for n, of in told.items()} == {"orders": ["s"], "forget": ["gone"]}
     # what comes back after it was removed is there again
     world.deliver("2", id=[2], x=[22])
     assert world.done() == {"orders": "done", "forget": "unchanged"}
@@ -519,3 +521,51 @@ def test_what_a_run_would_do_is_said(world: World) -> None:
     assert world.rows("k", "x") == [("a", 2)]
     world.output = {"mode": "append"}
     assert "written with mode: replace_partitions" in world.refusal()
+
+
+@pytest.mark.parametrize(("mode", "then"), [("append", "unchanged"), ("replace", "done")])
+def test_a_run_after_a_replay(world: World, mode: str, then: str) -> None:
+    world.output = {"mode": mode}
+    world.gate = [{"between": {"column": "x", "max": 5, "action": "quarantine"}}]
+    world.deliver("1", x=[1, 9])
+    world.done()
+    world.gate = [{"between": {"column": "x", "max": 10, "action": "quarantine"}}]
+    assert world.compile().replay("orders").healed == 1
+    assert world.rows() == [(1,), (9,)]
+    assert world.done() == {"orders": then}
+    assert world.rows() == [(1,), (9,)]
+    world.deliver("2", x=[2])
+    world.done()
+    assert world.rows() == [(1,), (2,), (9,)]
+
+
+def test_a_feed_goes_on_with_more_columns_and_not_with_other_types(world: World) -> None:
+    world.output = {"mode": "upsert", "key": "id", "changes": True}
+    world.deliver("1", id=[1], x=[1])
+    world.done()
+    world.do = [{"derive": {"more": "7"}}]
+    world.done(full=True)
+    world.deliver("2", id=[2], x=[2])
+    world.done()
+    feed = lp.scan(f"{world.uri}__changes").collect().sort("_version", "id")
+    assert feed.select("_change", "_version", "id", "x", "more").rows() == [
+        ("insert", 1, 1, 1, None),
+        ("insert", 3, 2, 2, 7),
+    ]
+    world.do = [{"derive": {"more": "'text'"}}]
+    (segment,) = world.run(full=True).segments
+    assert segment.status == "error"
+    told = str(segment.error)
+    assert told.startswith(
+        f"{world.uri}__changes: the change feed of output 'orders' cannot go on: column 'more' is Int32 in a "
+    )
+    assert told.endswith("; delete it and orders__changes.commits to begin a new one")
+    # the output itself is published, whole
+    assert world.rows() == [(1, 1, "text"), (2, 2, "text")]
+    # and so it is with narrower ones
+    world.output["to"] = "out/other"
+    world.do = [{"derive": {"more": "7"}}]
+    world.done()
+    world.do = [{"cast": {"x": "Int8"}}, {"derive": {"more": "7"}}]
+    (segment,) = world.run(full=True).segments
+    assert "cannot go on: columns have narrower types by now; " in str(segment.error)
