@@ -126,6 +126,18 @@ def test_a_file_that_was_read_stays_and_its_changes_are_followed(history: Histor
     assert [(r[0], r[2]) for r in history.held()[0]] == [(day(0), 2), (day(1), 1), (day(8), 1)]
 
 
+def test_sources_without_a_time_and_windows_over_other_columns(history: History) -> None:
+    text = DEFINITION.format(fmt="csv", watermark="watermark: {column: at}", late="", out="out")
+    text = text.replace(
+        "do: [{window: {time: at", "do: [{derive: {day: at}}, {join: {with: sites, how: cross}}, {window: {time: day"
+    )
+    plan = lp.Pipeline.from_yaml(text, base=str(history.root)).compile()
+    (step,) = plan.preview(window=(day(3), day(5)))
+    assert ({r["name"]: r["files"] for r in step["reads"]}, step["windows"]) == ({"readings": 2, "sites": 1}, {})
+    plan.run(window=(day(3), day(5))).raise_for_status()
+    assert [r[0] for r in history.held()[0]] == [day(3), day(4)]
+
+
 def test_pieces_are_runs_that_go_on_where_they_ended(history: History) -> None:
     pieces = history.plan().backfill((day(0), day(10)), chunk="3d")
     first, second = next(pieces), next(pieces)

@@ -238,3 +238,31 @@ def test_late_rows_are_vacuumed_as_all_that_is_put_aside(station: Station) -> No
     lp.vacuum(station.plan.pipeline, older_than=timedelta(0))
     assert len(aside.log.versions()) == 1
     assert len(station.late()) == 2
+
+
+def test_sessions_put_rows_aside_that_stand_alone_too_late(station: Station) -> None:
+    window = "{time: at, every: 1h, by: [site], allowed_lateness: 2h, late: quarantine,"
+    assert window in DEFINITION
+    sessions = "{time: at, gap: 30m, by: [site], allowed_lateness: 1h, late: quarantine,"
+    station.definition = (
+        DEFINITION.replace(window, sessions).replace("- window", "- session").replace("window_start", "session_start")
+    )
+    station.deliver("01", ("01 08:00", "a", 1), ("01 12:00", "a", 2))
+    # reached: 11:50. a row of 10:20 is open until 11:50, one of 10:21 a minute longer
+    station.deliver("02", ("01 10:20", "a", 4), ("01 10:21", "a", 8))
+    station.run()
+    rows = lp.scan(str(station.root / "out/hourly")).sort("session_start").collect()
+    assert rows.select("n", "total").rows() == [(1, 1), (1, 8), (1, 2)]
+    late = station.plan.late("hourly").collect().row(0, named=True)
+    assert (late["value"], late["late_by"]) == (4, timedelta(0))
+    assert (late["window_start"], late["window_end"]) == (
+        T0 + timedelta(hours=10, minutes=20),
+        T0 + timedelta(hours=10, minutes=50),
+    )
+
+
+@pytest.mark.parametrize("rule", [{"time": "at"}, {"time": "at", "every": "1h", "gap": "1h"}])
+def test_the_rule_takes_windows_or_a_gap(rule: dict[str, Any]) -> None:
+    frame = pl.DataFrame(schema={"at": pl.Datetime("us"), "_watermark": pl.Datetime("us")})
+    with pytest.raises(lp.DefinitionError, match="late needs every or gap, and not both; write every: 1h, or gap: 30m"):
+        lp.check(frame, [{"late": rule}])

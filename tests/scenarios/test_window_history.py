@@ -120,6 +120,22 @@ def test_a_window_that_is_taken_away(feed: Feed) -> None:
     assert feed.plan.window_history("hourly", {"k": "c"}, pair).changes().is_empty()
 
 
+def test_versions_with_other_columns_have_no_such_window(feed: Feed) -> None:
+    text = DEFINITION.replace("every: [1h, 1d], by: [k]", "every: 1h").replace("out/", "other/")
+    plan = lp.Pipeline.from_yaml(text, base=str(feed.root)).compile()
+    plan.run().raise_for_status()
+    again = lp.Pipeline.from_yaml(text.replace("every: 1h,", "every: 1h, by: [k],"), base=str(feed.root)).compile()
+    again.run().raise_for_status()
+    panes = again.window_history("hourly", {"k": "a"}, T0).panes
+    assert [(p.version, p.number) for p in panes] == [(2, 0)]
+    for path in (feed.root / "in").glob("*.csv"):
+        path.unlink()
+    feed.deliver("9", (90, "z", 1))
+    # the sources do not give the window any more, and nothing has run since: its rows cannot be found again
+    (pane,) = again.window_history("hourly", {"k": "a"}, T0).panes
+    assert (pane.row is not None, pane.rows) == (True, {})
+
+
 def test_without_a_ledger_or_a_watermark_less_is_known(feed: Feed) -> None:
     text = DEFINITION.replace(", watermark: {delay: 0s}", "").replace("name: p", "name: p\naudit: off")
     plan = lp.Pipeline.from_yaml(text.replace("out/", "other/"), base=str(feed.root)).compile()
