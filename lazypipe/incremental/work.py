@@ -20,6 +20,8 @@ from lazypipe.compile.intake import Intake
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, StorageError
+from lazypipe.gates import Check
+from lazypipe.gates.rule import PREVIOUS
 from lazypipe.gates.tally import Tally, from_columns
 from lazypipe.incremental.changes import RACY, Changes, allowed, compare
 from lazypipe.incremental.hashing import hasher, prefix_hasher
@@ -38,6 +40,8 @@ __all__ = ["CONSUMED", "Work", "consumed_before", "decide", "decide_shared", "wi
 CONSUMED = "consumed"
 """Where in a commit's ``info`` stands what it has consumed."""
 
+CLOCK = "rules about the clock are judged again"
+
 
 @dataclass(frozen=True)
 class Work:
@@ -50,10 +54,11 @@ class Work:
     those that a change touches are made anew; ``left`` are the files with the figures of units that are gone. ``info`` is what the next
     commit says of all this. ``commit``, if there is one, and its ``version`` are the output's that it builds upon.
 
-    With ``wait`` nothing is done yet: there is work, and what it needs of a source is not whole.
+    With ``wait`` nothing is done yet: there is work, and what it needs of a source is not whole. With ``judge`` no row changes, and the
+    gate's rules about the clock are judged again.
     """
 
-    kind: Literal["none", "units", "all", "wait"]
+    kind: Literal["none", "units", "all", "wait", "judge"]
     why: str
     units: Mapping[str, Units] = field(default=NOTHING, repr=False)
     gone: frozenset[int] = frozenset()
@@ -317,8 +322,8 @@ class _Decision:
             why = f"the definition changed: {changed if not changed.same else 'partitions, or rules ahead of it'}"
         elif news:
             why = "; ".join(news)
-        elif any(self.plan.looks_at_the_clock(n) for n in self._judged()):
-            why = "rules about the clock are judged again"
+        elif self._clock_makes_anew(driving):
+            why = CLOCK
         else:
             why = ""
         generation = before.generation if before is not None and not news else self.run
@@ -326,6 +331,8 @@ class _Decision:
             units = self._units(driving, keep=not news, anew=True)
             return self._all(why, plan, fixed, driving, units, generation)
         nothing = Work("none", "nothing changed: " + ", ".join(map(str, (*fixed, *driving))))
+        if self.segment.node in self._judged() and self.plan.looks_at_the_clock(self.segment.node):
+            nothing = Work("judge", CLOCK)
         if not any(leaf.is_news for leaf in driving):
             return nothing
         reused = self._units(driving, keep=True, anew=False)
@@ -401,6 +408,21 @@ class _Decision:
             known=self._readable(driving, units),
             info=info,
         )
+
+    def _clock_makes_anew(self, driving: list[_Leaf]) -> bool:
+        """Whether rules about the clock decide over more than what is said of the rows that are there.
+
+        Those of the output's own gate can be judged by its rows, if these are all that the gate saw. With rows that are new it is
+        no matter what was counted before only of what is measured of all rows.
+        """
+        watching = {n for n in self._judged() if self.plan.looks_at_the_clock(n)}
+        if not watching:
+            return False
+        node = self.plan.nodes[self.segment.node]
+        if watching != {node.name} or not all(map(_judges_alone, node.checks)):
+            return True
+        news = any(leaf.is_news for leaf in driving)
+        return news and any(c.measure is None for c in self.plan.clock_rules(node.name))
 
     def _judged(self) -> set[str]:
         """Return the nodes whose gates judge in a run for this output: also those of what is kept for that run only."""
@@ -673,6 +695,12 @@ class _Decision:
             "generation": generation,
             "units": {n: [*of.values()] for n, of in units.items()},
         }
+
+
+def _judges_alone(check: Check) -> bool:
+    """Whether a check leaves all rows as they are, and looks at no others."""
+    frames = () if check.measure is None else (*check.measure.frames, *([PREVIOUS] if check.measure.history else []))
+    return not (check.removes_rows or check.repair is not None or check.reference is not None or frames)
 
 
 def _is_packed(uri: str) -> bool:

@@ -73,6 +73,8 @@ class Attempt:
     def run(self, started: float) -> SegmentResult:
         """Write, audit, publish; raises whatever stops it, with what was published before untouched."""
         self.query.notify(0)
+        if self.work.kind == "judge":
+            return self._judge_again(started)
         expected = self._current_version() if self.work.version is None else self.work.version
         self._refuse_changes()
         self._snapshot()
@@ -120,6 +122,54 @@ class Attempt:
             counts=dict(self.query.counters),
             corrupt=files_set_aside(self.all, self.segment),
             executed=Executed(self.segment.node, self.capture, self.beneath),
+        )
+
+    def _judge_again(self, started: float) -> SegmentResult:
+        """Judge the rows that are published by the rules of the gate as they are now; publish them again with what was found."""
+        commit, name = self.work.commit, self.segment.node
+        assert commit is not None
+        node, dataset = self.plan.nodes[name], self._dataset()
+        tap = self.query.taps[name] = Tap(
+            node.checks,
+            node.schema,
+            run=self.all.id,
+            spill=self.all.folder / "quarantine",
+            notify=self.query.notify,
+            split=False,
+            key=self.plan.key(name),
+            masked=self.plan.masked(name),
+        )
+        tap.attach(dataset.scan(commit)).select(pl.len()).collect(engine="streaming")
+        settle(tap, node.checks, lambda: dataset.scan(commit))
+        for check in node.checks:
+            if check.measure is not None:
+                tap.measure(check, lambda: dataset.scan(commit), {})
+        self.ended = True
+        (report,) = self.reports()
+        report.raise_for_status()
+        self.all.recorder.announce()
+        self._refuse_conflict(commit.version)
+        gates = [report.to_dict() if r["node"] == name else r for r in commit.info.get("gates", ())]
+        made = dataset.restate(
+            commit, run=self.all.id, time=self.all.now, info={"gates": gates, **self.all.recorder.info}
+        )
+        self.published = True
+        self.all.recorder.written[self.segment.name] = ()
+        self.all.published.setdefault(name, (dataset, made))
+        self.all.kept.setdefault(name, dataset.scan(made))
+        return SegmentResult(
+            self.segment.name,
+            "done",
+            self.segment.output,
+            uri=self.plan.redact(self.target),
+            version=made.version,
+            rows=made.rows,
+            bytes=made.bytes,
+            files=len(made.files),
+            why=self.work.why,
+            seconds=time.perf_counter() - started,
+            gates=(report,),
+            corrupt=files_set_aside(self.all, self.segment),
         )
 
     def _write(self, suffix: str = "") -> tuple[DatasetSink | ExportSink, Written]:
