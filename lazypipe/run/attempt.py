@@ -570,7 +570,7 @@ class Attempt:
         """Write those rows once more whose file would hold more dead than live ones; return files, and what they replace."""
         if self.groups is not None:
             assert isinstance(sink, DatasetSink)
-            merged, gone = self.groups.merge(sink)
+            merged, gone = self.groups.merge(sink, self.staged.append)
             made = (*self.groups.rewrite.files, *merged)
             return self._hashing(sink, Written(made))(), gone | self.groups.rewrite.without
         commit = self._dataset().latest() if self.work.adds_units and self.output is not None else None
@@ -625,7 +625,7 @@ class Attempt:
         if self.published:
             return
         if self.groups is not None:
-            self.groups.discard()
+            self.groups.rewrite.discard()
         beside = self.query.beside.staged if self.query.beside is not None else ()
         for sink in (*self.staged, *beside, *(s for a in self.asides for s in a.staged)):
             with suppress(Exception):
