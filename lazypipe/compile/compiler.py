@@ -165,7 +165,12 @@ class CompiledPipeline:
 
     def looks_at_the_clock(self, name: str) -> bool:
         """Whether rules of a source or stage may find something else of the same rows at another time."""
-        return not same_rules(self._rules(name), self._rules(name, _LATER))
+        return bool(self.clock_rules(name))
+
+    def clock_rules(self, name: str) -> tuple[Check, ...]:
+        """Return the checks of a source or stage that may find something else of the same rows at another time."""
+        rules, later = self._rules(name), self._rules(name, _LATER)
+        return tuple(one for one, other in zip(rules, later, strict=True) if not same_rules([one], [other]))
 
     def _rules(self, name: str, now: datetime = EPOCH) -> tuple[Check, ...]:
         """Return the checks of a source or stage as they are at one time for all, so that they are others only if rules are."""

@@ -85,7 +85,7 @@ class _Preview:
     def uses(self, segment: Segment, works: Mapping[str, Work]) -> bool:
         """Whether a segment would run."""
         if segment.output is not None:
-            return works[segment.name].kind not in ("none", "wait")
+            return works[segment.name].kind not in ("none", "wait", "judge")
         return any(self.uses(s, works) for s in self.plan.segments if segment.node in s.reads)
 
     def shared(self, segment: Segment, works: Mapping[str, Work]) -> Work:
@@ -125,7 +125,7 @@ class _Preview:
         )
         if found.kind == "wait":
             self.waiting[segment.node] = found.why
-        elif found.kind != "none" and segment.nodes:
+        elif found.kind not in ("none", "judge") and segment.nodes:
             self.busy[segment.node] = segment.name
         return found
 
@@ -148,12 +148,13 @@ class _Preview:
         version = commit.version if commit else 0
         if work.kind in ("none", "wait"):
             return {**said, "writes": f"nothing: {target} stays at version {version}"}
-        return {**said, "writes": f"{target} version {version + 1}"}
+        same = ", its data as it is" if work.kind == "judge" else ""
+        return {**said, "writes": f"{target} version {version + 1}{same}"}
 
     def said(self, segment: Segment, work: Work) -> dict[str, Any]:
         nodes = self.plan.nodes
         reads = []
-        for name in segment.nodes if work.kind not in ("none", "wait") else ():
+        for name in segment.nodes if work.kind not in ("none", "wait", "judge") else ():
             if nodes[name].source is None:
                 continue
             snapshot, units = self.look(name), work.units.get(name)

@@ -21,6 +21,8 @@ from lazypipe.compile.intake import Intake
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, StorageError
+from lazypipe.gates import Check
+from lazypipe.gates.rule import PREVIOUS
 from lazypipe.gates.tally import Tally, from_columns
 from lazypipe.incremental.arrivals import ARRIVALS, Known, by_name, kept, known, rejudged
 from lazypipe.incremental.bound import UNBOUND, Bound
@@ -59,7 +61,7 @@ CONSUMED = "consumed"
 DELETES = "deletes"
 """Where in a commit's ``info`` stands what outputs with ``mode: delete`` have consumed, by their names."""
 
-_CLOCK = "rules about the clock are judged again"
+CLOCK = "rules about the clock are judged again"
 
 
 class Came(NamedTuple):
@@ -85,10 +87,11 @@ class Work:
     the files that are new or others than they were, whether this run takes them or not; ``went`` is how many are gone.
 
     With ``adds``, the rows of what is read are put together with those that are there, as the output's mode says; with ``anew``,
-    what is there is left out of that. With ``wait`` nothing is done yet: there is work, and what it needs of a source is not whole.
+    what is there is left out of that. With ``wait`` nothing is done yet: there is work, and what it needs of a source is not whole. With ``judge`` no
+    row changes, and the gate's rules about the clock are judged again.
     """
 
-    kind: Literal["none", "units", "all", "wait"]
+    kind: Literal["none", "units", "all", "wait", "judge"]
     why: str
     units: Mapping[str, Units] = field(default=NOTHING, repr=False)
     gone: frozenset[int] = frozenset()
@@ -468,14 +471,17 @@ class Decision:
             )
         elif news:
             why = "; ".join(news)
-        elif self.judge_again and any(self.plan.looks_at_the_clock(n) for n in self._judged()):
-            why = _CLOCK
+        elif self.judge_again and self._clock_makes_anew(driving):
+            why = CLOCK
         else:
             why = ""
         generation = before.generation if before is not None and not news else self.run
         if why:
             return self._all(why, plan, fixed, driving, generation, keep=not news)
         nothing = Work("none", "nothing changed: " + ", ".join(map(str, (*fixed, *driving))))
+        judges = self.segment.node in self._judged() and self.plan.looks_at_the_clock(self.segment.node)
+        if judges and self.judge_again:
+            nothing = Work("judge", CLOCK)
         if not any(leaf.is_news for leaf in driving):
             return nothing
         reused = self._units(driving, keep=True, anew=False)
@@ -560,6 +566,21 @@ class Decision:
     def _is_renamed(self, before: Before, leaves: set[str]) -> bool:
         return before.state.sources.keys() != leaves or not before.tallies.keys() <= self._judged()
 
+    def _clock_makes_anew(self, driving: list[Leaf]) -> bool:
+        """Whether rules about the clock decide over more than what is said of the rows that are there.
+
+        Those of the output's own gate can be judged by its rows, if these are all that the gate saw. With rows that are new it is
+        no matter what was counted before only of what is measured of all rows.
+        """
+        watching = {n for n in self._judged() if self.plan.looks_at_the_clock(n)}
+        if not watching:
+            return False
+        node = self.plan.nodes[self.segment.node]
+        if watching != {node.name} or not all(map(_judges_alone, node.checks)):
+            return True
+        news = any(leaf.is_news for leaf in driving)
+        return news and any(c.measure is None for c in self.plan.clock_rules(node.name))
+
     def _judged(self) -> set[str]:
         """Return the nodes whose gates judge in a run for this output: also those of what is kept for that run only."""
         kept = {s.node: s for s in self.plan.segments if s.output is None}
@@ -587,7 +608,7 @@ class Decision:
         """Return the work where all is made anew; files that are as they were ``keep`` their units if these still say something."""
         if (waits := self._waits(fixed, driving, anew=True)) is not None:
             return waits
-        driving = [self._bounded(leaf, anew=True, again=why == _CLOCK) for leaf in driving]
+        driving = [self._bounded(leaf, anew=True, again=why == CLOCK) for leaf in driving]
         units = self._units(driving, keep=keep, anew=True)
         leaves = (*fixed, *driving)
         ignored = {leaf.name: len(leaf.changes.ignored) for leaf in leaves if leaf.changes and leaf.changes.ignored}
@@ -932,6 +953,12 @@ class Decision:
         held = frozenset() if anew else frozenset(f.uri for f in leaf.held)
         here = {name: a for uri, a in arrivals.items() if (name := source.redact(uri)) not in held}
         return kept(source.watermark, state.sources[leaf.name].files, here, said)
+
+
+def _judges_alone(check: Check) -> bool:
+    """Whether a check leaves all rows as they are, and looks at no others."""
+    frames = () if check.measure is None else (*check.measure.frames, *([PREVIOUS] if check.measure.history else []))
+    return not (check.removes_rows or check.repair is not None or check.reference is not None or frames)
 
 
 def _is_packed(uri: str) -> bool:

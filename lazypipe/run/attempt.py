@@ -80,6 +80,8 @@ class Attempt:
     def run(self, started: float) -> SegmentResult:
         """Write, audit, publish; raises whatever stops it, with what was published before untouched."""
         self.query.notify(0)
+        if self.work.kind == "judge":
+            return self._judge_again(started)
         expected = self._current_version() if self.work.version is None else self.work.version
         self._refuse_changes()
         self._snapshot()
@@ -132,6 +134,54 @@ class Attempt:
             counts=dict(self.query.counters),
             corrupt=files_set_aside(self.all, self.segment),
             executed=Executed(self.segment.node, self.capture, self.beneath),
+        )
+
+    def _judge_again(self, started: float) -> SegmentResult:
+        """Judge the rows that are published by the rules of the gate as they are now; publish them again with what was found."""
+        commit, name = self.work.commit, self.segment.node
+        assert commit is not None
+        node, dataset = self.plan.nodes[name], self._dataset()
+        tap = self.query.taps[name] = Tap(
+            node.checks,
+            node.schema,
+            run=self.all.id,
+            spill=self.all.folder / "quarantine",
+            notify=self.query.notify,
+            split=False,
+            key=self.plan.key(name),
+            masked=self.plan.masked(name),
+        )
+        tap.attach(dataset.scan(commit)).select(pl.len()).collect(engine="streaming")
+        settle(tap, node.checks, lambda: dataset.scan(commit))
+        for check in node.checks:
+            if check.measure is not None:
+                tap.measure(check, lambda: dataset.scan(commit), {})
+        self.ended = True
+        (report,) = self.reports()
+        report.raise_for_status()
+        self.all.recorder.announce()
+        self._refuse_conflict(commit.version)
+        gates = [report.to_dict() if r["node"] == name else r for r in commit.info.get("gates", ())]
+        made = dataset.restate(
+            commit, run=self.all.id, time=self.all.now, info={"gates": gates, **self.all.recorder.info}
+        )
+        self.published = True
+        self.all.recorder.written[self.segment.name] = ()
+        self.all.published.setdefault(name, (dataset, made))
+        self.all.kept.setdefault(name, dataset.scan(made))
+        return SegmentResult(
+            self.segment.name,
+            "done",
+            self.segment.output,
+            uri=self.plan.redact(self.target),
+            version=made.version,
+            rows=made.rows,
+            bytes=made.bytes,
+            files=len(made.files),
+            why=self.work.why,
+            seconds=time.perf_counter() - started,
+            gates=(report,),
+            corrupt=files_set_aside(self.all, self.segment),
         )
 
     def _write(self, suffix: str = "") -> tuple[DatasetSink | ExportSink, Written]:
@@ -630,7 +680,7 @@ class Attempt:
         """Write those rows once more whose file would hold more dead than live ones; return files, and what they replace."""
         if self.groups is not None:
             assert isinstance(sink, DatasetSink)
-            merged, gone = self.groups.merge(sink)
+            merged, gone = self.groups.merge(sink, self.staged.append)
             made = (*self.groups.rewrite.files, *merged)
             return self._hashing(sink, Written(made))(), gone | self.groups.rewrite.without
         commit = self._dataset().latest() if self.work.adds_units and self.output is not None else None
@@ -693,7 +743,7 @@ class Attempt:
         if self.published:
             return
         if self.groups is not None:
-            self.groups.discard()
+            self.groups.rewrite.discard()
         beside = self.query.beside.staged if self.query.beside is not None else ()
         for sink in (*self.staged, *beside, *(s for a in self.asides for s in a.staged)):
             with suppress(Exception):

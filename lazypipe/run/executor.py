@@ -242,8 +242,9 @@ class _Execution:
         if work.kind in ("none", "wait"):
             self.results.append(self._idle(segment, work, started))
             return
+        above = self._read(segment, by_node) if work.kind != "judge" else []
         try:
-            for name in self._read(segment, by_node):
+            for name in above:
                 inner, ran = by_node[name], {r.name for r in self.results}
                 if inner.output is None and name not in self.run.kept and inner.name not in ran:
                     self.results.append(self.run_one(inner, self.shared(inner)))
@@ -380,7 +381,7 @@ class _Execution:
 
     def run_one(self, segment: Segment, work: Work) -> SegmentResult:
         """Run one segment; whatever goes wrong is its result, not an exception."""
-        if any(name not in self.run.kept for name in segment.reads):
+        if work.kind != "judge" and any(name not in self.run.kept for name in segment.reads):
             return SegmentResult(segment.name, "blocked", segment.output)
         number = self.run.plan.segments.index(segment) + 1
         started = time.perf_counter()

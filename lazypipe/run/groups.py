@@ -7,7 +7,7 @@ groups' columns, so that statistics tell most of them apart, and small ones are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -41,7 +41,6 @@ class Groups:
     work: Work
     touched: pl.DataFrame
     rewrite: Rewrite = field(default_factory=Rewrite)
-    merging: list[DatasetSink] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
@@ -93,8 +92,13 @@ class Groups:
             gone.failed.subtract(tally.failed)
         return before, gone
 
-    def merge(self, sink: DatasetSink) -> tuple[tuple[DataFile, ...], frozenset[str]]:
-        """Merge small files of each folder that stay, in order; return what comes of them, and the paths that they had."""
+    def merge(
+        self, sink: DatasetSink, staged: Callable[[DatasetSink], None]
+    ) -> tuple[tuple[DataFile, ...], frozenset[str]]:
+        """Merge small files of each folder that stay, in order; return what comes of them, and the paths that they had.
+
+        ``staged`` is told what writes them, before it does.
+        """
         made: list[DataFile] = []
         merged: list[DataFile] = []
 
@@ -105,14 +109,8 @@ class Groups:
             small = due([*of], most=ROWS // 2)
             if small:
                 again = replace(sink, prefix=f"{sink.prefix}c-{number:03}")
-                self.merging.append(again)
+                staged(again)
                 rows = self.dataset.scan(replace(self.commit, files=small)).sort(self.names, nulls_last=True)
                 made += again.write(rows).files
                 merged += small
         return tuple(made), frozenset(f.path for f in merged)
-
-    def discard(self) -> None:
-        """Take away what was written."""
-        self.rewrite.discard()
-        for sink in self.merging:
-            sink.discard()

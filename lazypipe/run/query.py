@@ -375,17 +375,16 @@ def between(keys: pl.DataFrame) -> pl.Expr:
     >>> pl.DataFrame({"a": [1, 5, 9]}).filter(between(pl.DataFrame({"a": [4, 6]}))).rows()
     [(5,)]
     """
-    bounded = [
-        s for s in keys if (s.dtype.is_integer() or s.dtype.is_temporal() or s.dtype == pl.String) and not s.has_nulls()
-    ]
-    return pl.all_horizontal(
-        pl.lit(value=True),
-        *(
-            pl.col(s.name).is_between(pl.lit(s.min(), dtype=s.dtype), pl.lit(s.max(), dtype=s.dtype))
-            for s in bounded
-            if len(s)
-        ),
-    )
+    bounded = [s for s in keys if len(s) and not s.has_nulls() and _has_ends(s.dtype)]
+    ends = [(s.name, pl.lit(s.min(), dtype=s.dtype), pl.lit(s.max(), dtype=s.dtype)) for s in bounded]
+    return pl.all_horizontal(pl.lit(value=True), *(pl.col(name).is_between(least, most) for name, least, most in ends))
+
+
+def _has_ends(dtype: pl.DataType) -> bool:
+    """Whether the least and the most value can be named: Python's times have no nanoseconds."""
+    if isinstance(dtype, pl.Datetime):
+        return dtype.time_unit != "ns"
+    return dtype.is_integer() or dtype in (pl.Date, pl.String)
 
 
 def without_units(schema: pl.Schema) -> pl.Schema:

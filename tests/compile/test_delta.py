@@ -180,3 +180,26 @@ def test_what_is_kept_for_a_run_is_read_by_units_or_says_why_not() -> None:
     assert str(plan.strategies["s"]) == "full: m: sort can change any row"
     plan = shared({"filter": "x > 1"}, [{"sum": {"column": "x", "max": 9}}])
     assert str(plan.strategies["s"]) == "full: a: sum:x is a matter of all rows"
+
+
+@pytest.mark.parametrize(
+    ("stages", "why"),
+    [
+        ([[{"between": {"column": "n", "min": 1, "action": "drop"}}]], "s: between:n takes rows out, or changes them"),
+        ([[{"between": {"column": "n", "min": 1}}], []], "s: between:n judges rows that are not all in the output"),
+    ],
+)
+def test_gates_behind_groups_decide(stages: list[list[Any]], why: str) -> None:
+    data: dict[str, Any] = {
+        "version": 1,
+        "name": "p",
+        "sources": {"a": {"uri": "memory://none/a.csv", "contract": COLUMNS}},
+        "stages": {"s": {"from": "a", "do": [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}]}},
+        "outputs": {"end": {"to": "memory://none/end"}},
+    }
+    data["stages"]["s"]["gate"] = stages[0]
+    data["stages"]["end"] = {"from": "s", "do": [{"filter": "n > 2"}]}
+    if len(stages) == 1:
+        data["outputs"] = {"s": {"to": "memory://none/s"}}
+    (strategy,) = lp.Pipeline.from_dict(data).compile().strategies.values()
+    assert str(strategy) == f"{FOLDED}, all rows made anew of these ({why})"

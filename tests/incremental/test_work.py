@@ -144,10 +144,63 @@ def test_rules_about_the_clock_are_judged_again(tmp_path: Path) -> None:
     deliver(tmp_path, "1", [1])
     start = datetime(2024, 1, 1, tzinfo=UTC)
     run(tmp_path, FRESH, now=start)
+    (first,) = Dataset(str(tmp_path / "out/s")).read().files
+    plan = lp.Pipeline.from_dict(FRESH, base=str(tmp_path)).compile(now=start + timedelta(days=1))
+    (told,) = plan.preview()
+    assert (told["how"], told["reads"]) == ("judge", [])
+    assert told["writes"].endswith("version 2, its data as it is")
     assert why(run(tmp_path, FRESH, now=start + timedelta(days=1))) == "done: rules about the clock are judged again"
+    # no row is written for that
+    commit = Dataset(str(tmp_path / "out/s")).read()
+    assert (commit.version, commit.files) == (2, (first,))
+    assert [(c["value"], c["status"]) for c in commit.info["gates"][0]["checks"]] == [("2024-01-01 00:00:00", "pass")]
     with pytest.raises(lp.GateError, match="freshness"):
         run(tmp_path, FRESH, now=start + timedelta(days=3))
     assert held(tmp_path) == [1]
+    assert Dataset(str(tmp_path / "out/s")).read().version == 2
+
+
+def test_what_is_measured_by_the_clock_makes_nothing_anew(tmp_path: Path) -> None:
+    first = deliver(tmp_path, "1", [1])
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    run(tmp_path, FRESH, now=start)
+    whole = first.read_bytes()
+    footer = int.from_bytes(whole[-8:-4], "little") + 8
+    first.write_bytes(b"x" * (len(whole) - footer) + whole[-footer:])
+    os.utime(first, (CLOCK, CLOCK))
+    deliver(tmp_path, "2", [2])
+    assert why(run(tmp_path, FRESH, now=start + timedelta(days=1))) == "done: a: 1 added, 1 unchanged"
+    assert held(tmp_path) == [1, 2]
+
+
+@pytest.mark.parametrize("more", [[], [{"unique": {"columns": "x", "action": "warn"}}]])
+def test_rows_are_judged_by_the_clock_where_they_are(tmp_path: Path, more: list[Any]) -> None:
+    """What was counted of rows before says nothing then: with new ones, all are made anew."""
+    deliver(tmp_path, "1", [1, 1])
+    gate = [{"in_past": {"column": "at", "action": "warn"}}, *more]
+    data = {**FRESH, "stages": {"s": {**FRESH["stages"]["s"], "gate": gate}}}
+    at = datetime(2024, 1, 1, tzinfo=UTC)
+    found = []
+    for day in (-1, 1):
+        result = run(tmp_path, data, now=at + timedelta(days=day))
+        found.append([(c.evaluated, c.failed) for c in result.gates["s"].checks])
+    repeated = [(2, 2)] if more else []
+    assert found == [[(2, 2), *repeated], [(2, 0), *repeated]]
+    assert len({f.path for v in (1, 2) for f in Dataset(str(tmp_path / "out/s")).read(version=v).files}) == 1
+    deliver(tmp_path, "2", [2])
+    result = run(tmp_path, data, now=at - timedelta(days=1))
+    assert why(result) == "done: rules about the clock are judged again"
+    first = result.gates["s"].checks[0]
+    assert (first.evaluated, first.failed) == (3, 3)
+
+
+def test_rules_of_the_clock_that_take_rows_out_make_them_anew(tmp_path: Path) -> None:
+    deliver(tmp_path, "1", [1])
+    gate = [{"in_past": {"column": "at", "action": "warn"}}, {"between": {"column": "x", "max": 9, "action": "drop"}}]
+    data = {**FRESH, "stages": {"s": {**FRESH["stages"]["s"], "gate": gate}}}
+    for _ in range(2):
+        result = run(tmp_path, data, now=datetime(2024, 1, 5, tzinfo=UTC))
+    assert result.segments[0].written == 1
 
 
 @pytest.mark.parametrize("rule", ["in_past", "in_future"])

@@ -253,3 +253,17 @@ def test_a_corrupt_file_is_set_aside_for_all_readers(tmp_path: Path) -> None:
     assert [Path(c.uri).name for c in results["a"].corrupt] == ["3.csv"]
     assert held(tmp_path, "out/s") == [(1, "x"), (2, "x")]
     assert held(tmp_path, "out/t") == [("x", 2)]
+
+
+def test_another_definition_of_a_shared_stage_judges_all_again(tmp_path: Path) -> None:
+    data = definition()
+    data["stages"]["m"] = {"from": "a", "do": [{"filter": "id > 1"}], "gate": [QUARANTINE]}
+    data["stages"]["s"]["from"] = data["stages"]["t"]["from"] = "m"
+    deliver(tmp_path, "1", [(1, "x"), (2, None), (3, "y")])
+    assert counts(run(tmp_path, data), "m")[:3] == [2, 1, 1]
+    data["stages"]["m"]["do"] = [{"filter": "id > 2"}]
+    deliver(tmp_path, "2", [(4, "x")])
+    results = run(tmp_path, data)
+    assert counts(results, "m")[:3] == [2, 2, 0]
+    assert held(tmp_path, "state/quarantine/m") == []
+    assert held(tmp_path, "out/s") == [(3, "y"), (4, "x")]

@@ -1,0 +1,159 @@
+"""What one more file costs, against the same job without what is derived from its plan.
+
+    uv run python benchmarks/derive.py [--runs 3] [--files 50] [--rows 500000]
+
+- ``late windows``: hourly windows of a year, a file with a few late rows more; against a run in full.
+- ``shared``: two outputs of one text source, a file more; against a run in full, and against two pipelines that each read it.
+- ``flights``: the example pipeline, its third month more; against all three in full.
+
+Each variant is prepared anew, in a process of its own; only the last run is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from common import Clock, measure, publish
+
+import lazypipe as lp
+
+YEAR = 365 * 24 * 3600
+FLIGHTS = Path(__file__).parent.parent / "pipelines"
+VARIANTS = ("late", "late full", "shared", "shared full", "apart", "flights", "flights full")
+AGAINST = {"late": "late full", "shared": "apart", "flights": "flights full"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--child", metavar=("VARIANT", "FILES", "ROWS"), nargs=3)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--files", type=int, default=50)
+    parser.add_argument("--rows", type=int, default=500_000)
+    options = parser.parse_args()
+    if options.child:
+        variant, files, rows = options.child
+        with tempfile.TemporaryDirectory() as folder:
+            child(variant, Path(folder), int(files), int(rows))
+        return
+    found = measure(__file__, {v: (v, str(options.files), str(options.rows)) for v in VARIANTS}, runs=options.runs)
+    rows = [
+        {
+            "what": variant,
+            "seconds": round(found[variant]["seconds"], 3),
+            "peak MB": round(found[variant]["peak_mb"]),
+            "against": AGAINST.get(variant, ""),
+            "ratio": round(found[variant]["seconds"] / found[AGAINST.get(variant, variant)]["seconds"], 2),
+        }
+        for variant in VARIANTS
+    ]
+    publish("derive", rows, note=f"{options.rows} rows in {options.files} files; medians")
+
+
+def child(variant: str, folder: Path, files: int, rows: int) -> None:
+    what, _, full = variant.partition(" ")
+    clock = Clock()
+    if what == "flights":
+        jobs = flights(folder, months=2)
+        run(jobs)
+        shutil.copy2(FLIGHTS / "data/flights-2013-03.csv.gz", folder / "data")
+    elif what == "late":
+        events(folder, files, rows, late=False)
+        jobs = [lp.Pipeline.from_dict(HOURLY, base=str(folder))]
+        run(jobs)
+        events(folder, 1, rows // 1_000, late=True)
+    else:
+        orders(folder, range(files), rows // files)
+        jobs = [lp.Pipeline.from_dict(d, base=str(folder)) for d in (apart() if what == "apart" else [SHARED])]
+        run(jobs)
+        orders(folder, range(files, files + 1), rows // files)
+    with clock:
+        run(jobs, full=bool(full))
+    clock.report()
+
+
+def run(jobs: list[lp.Pipeline], **more: Any) -> None:
+    for job in jobs:
+        job.compile().run(**more).raise_for_status()
+
+
+HOURLY: dict[str, Any] = {
+    "version": 1,
+    "name": "hourly",
+    "sources": {"events": {"uri": "in/*.parquet"}},
+    "stages": {
+        "hourly": {
+            "from": "events",
+            "do": [
+                {"derive": {"hour": "date_trunc('hour', at)"}},
+                {"aggregate": {"by": ["hour", "place"], "aggregate": {"n": "count(*)", "mean": "avg(value)"}}},
+            ],
+        }
+    },
+    "outputs": {"hourly": {"to": "out/hourly"}},
+}
+SHARED: dict[str, Any] = {
+    "version": 1,
+    "name": "shared",
+    "sources": {"orders": {"uri": "in/*.csv", "gate": [{"not_null": "id"}]}},
+    "stages": {
+        "large": {"from": "orders", "do": [{"filter": "amount > 500"}]},
+        "sums": {"from": "orders", "do": [{"aggregate": {"by": "place", "aggregate": {"total": "sum(amount)"}}}]},
+    },
+    "outputs": {"large": {"to": "out/large"}, "sums": {"to": "out/sums"}},
+}
+
+
+def apart() -> list[dict[str, Any]]:
+    """Return the same as two pipelines, each of which reads the source by itself."""
+    return [
+        {**SHARED, "name": name, "outputs": {name: {"to": f"out/{name}"}}, "stages": {name: SHARED["stages"][name]}}
+        for name in SHARED["stages"]
+    ]
+
+
+def events(folder: Path, files: int, rows: int, *, late: bool) -> None:
+    """Write events of a year, each file of a part of it; late ones are of one day."""
+    start = datetime(2023, 1, 1, tzinfo=UTC) + timedelta(days=100 * late)
+    span = (24 * 3600 if late else YEAR) // files
+    (folder / "in").mkdir(exist_ok=True)
+    for number in range(files):
+        second = number * span + drawn(number, span)
+        at = (pl.lit(start) + pl.duration(seconds=second)).alias("at")
+        frame = pl.select(n=pl.int_range(rows // files)).select(
+            at, drawn(7, 20).alias("place"), (drawn(9, 1_000_000) / 1e6).alias("value")
+        )
+        frame.sort("at").write_parquet(folder / "in" / f"{'late' if late else 'part'}-{number:05}.parquet")
+
+
+def orders(folder: Path, numbers: range, count: int) -> None:
+    (folder / "in").mkdir(exist_ok=True)
+    for number in numbers:
+        frame = pl.select(n=pl.int_range(count)).select(
+            (pl.col("n") + number * count).alias("id"),
+            drawn(number, 50).alias("place"),
+            drawn(number + 1_000, 1_000).alias("amount"),
+        )
+        frame.write_csv(folder / "in" / f"{number:05}.csv")
+
+
+def drawn(seed: int, below: int) -> pl.Expr:
+    """Return whole numbers below a bound, the same at each run."""
+    return (pl.col("n").hash(seed) % below).cast(pl.Int64)
+
+
+def flights(folder: Path, months: int) -> list[lp.Pipeline]:
+    shutil.copytree(FLIGHTS / "data", folder / "data", ignore=shutil.ignore_patterns("flights-*"))
+    for month in range(1, months + 1):
+        shutil.copy2(FLIGHTS / f"data/flights-2013-{month:02}.csv.gz", folder / "data")
+    shutil.copy(FLIGHTS / "flights.yaml", folder)
+    return [lp.load(folder / "flights.yaml")]
+
+
+if __name__ == "__main__":
+    main()
