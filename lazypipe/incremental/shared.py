@@ -1,7 +1,7 @@
 """What several outputs read and no dataset keeps: which of its files are read in a run, so that all of them have what they need.
 
 Its rows are kept for one run only. What its gates counted, put aside and compared is kept beyond that, file by file: in a commit of
-its own, below the pipeline's state (docs/decisions/0021-what-is-shared-is-read-by-units.md).
+its own, below the pipeline's state (docs/decisions/0021-groups-keys-and-what-is-shared.md).
 """
 
 from __future__ import annotations
