@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.sources import Snapshot
-from lazypipe.incremental.work import Came, Work, decide
+from lazypipe.incremental.feed import decide
+from lazypipe.incremental.work import Came, Work
 
 __all__ = ["Pending", "pending"]
 

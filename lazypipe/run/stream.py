@@ -170,10 +170,6 @@ class Stream:
         """Whether a batch begins now."""
         found = pending(look.plan, look, listed=nanoseconds(look.now))
         self._moved = frozenset(found.works)
-        for name in found.stateless:
-            if look.plan.outputs[name].format == "dataset":
-                what = f"output {name!r}: each run adds all of its rows once more, so that a stream would repeat them"
-                raise LazypipeError(f"{what}; leave out mode: append, and rows of new files are added")
         exports = bool(found.stateless) and look.signature() != self._exported
         if not (found.works or exports) or (self._tried is not None and look.signature() == self._tried):
             self._since = None

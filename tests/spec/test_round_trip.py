@@ -50,7 +50,9 @@ def matching(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
             schema.get("minimum"), schema.get("maximum"), allow_nan=False, allow_infinity=False
         ),
         "boolean": st.booleans,
-        "array": lambda: st.lists(matching(schema["items"]), min_size=schema.get("minItems", 0), max_size=3),
+        "array": lambda: st.lists(
+            matching(schema["items"]), min_size=schema.get("minItems", 0), max_size=schema.get("maxItems", 3)
+        ),
         "object": lambda: mapping(schema),
     }
     return st.one_of(makers[t]() for t in types)
