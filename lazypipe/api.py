@@ -101,19 +101,19 @@ class Pipeline(model.Pipeline):
         return cls(**{f.name: getattr(spec, f.name) for f in fields(spec)})
 
     @classmethod
-    def from_yaml(cls, text: str, *, base: str = ".") -> Self:
+    def from_yaml(cls, text: str, *, base: str | os.PathLike[str] = ".") -> Self:
         """Read a definition from YAML text; relative URIs start from ``base``."""
-        return cls.of(loader.from_yaml(text, base=base))
+        return cls.of(loader.from_yaml(text, base=os.fspath(base)))
 
     @classmethod
-    def from_json(cls, text: str, *, base: str = ".") -> Self:
+    def from_json(cls, text: str, *, base: str | os.PathLike[str] = ".") -> Self:
         """Read a definition from JSON text; relative URIs start from ``base``."""
-        return cls.of(loader.from_json(text, base=base))
+        return cls.of(loader.from_json(text, base=os.fspath(base)))
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], *, base: str = ".") -> Self:
+    def from_dict(cls, data: Mapping[str, Any], *, base: str | os.PathLike[str] = ".") -> Self:
         """Read a definition from plain data; relative URIs start from ``base``."""
-        return cls.of(loader.from_dict(data, base=base))
+        return cls.of(loader.from_dict(data, base=os.fspath(base)))
 
     def to_yaml(self) -> str:
         """Return the definition as YAML; raises DefinitionError for what exists in Python only."""
@@ -467,8 +467,8 @@ class Builder:
     Schema([('x', Int64), ('y', Int64)])
     """
 
-    def __init__(self, name: str, *, base: str = ".", **more: Any) -> None:
-        self._base = base
+    def __init__(self, name: str, *, base: str | os.PathLike[str] = ".", **more: Any) -> None:
+        self._base = os.fspath(base)
         self._data: dict[str, Any] = {
             "version": 1,
             "name": name,
@@ -489,9 +489,10 @@ class Builder:
         """Declare a parameter."""
         return self._add("params", name, {"type": type, "default": default, "description": description})
 
-    def source(self, name: str, uri: str | Sequence[str], **more: Any) -> Self:
+    def source(self, name: str, uri: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], **more: Any) -> Self:
         """Declare a source; further keys as in a definition."""
-        return self._add("sources", name, {"uri": uri, **more})
+        written = os.fspath(uri) if isinstance(uri, str | os.PathLike) else [os.fspath(u) for u in uri]
+        return self._add("sources", name, {"uri": written, **more})
 
     def stage(
         self,
@@ -513,9 +514,9 @@ class Builder:
             },
         )
 
-    def output(self, name: str, to: str, *, from_: str | None = None, **more: Any) -> Self:
+    def output(self, name: str, to: str | os.PathLike[str], *, from_: str | None = None, **more: Any) -> Self:
         """Declare an output; further keys as in a definition."""
-        return self._add("outputs", name, {"from": from_, "to": to, **more})
+        return self._add("outputs", name, {"from": from_, "to": os.fspath(to), **more})
 
     def build(self) -> Pipeline:
         """Return the definition; raises DefinitionError with every mistake of form."""
@@ -523,7 +524,7 @@ class Builder:
         return Pipeline.from_dict(data, base=self._base)
 
 
-def pipeline(name: str, *, base: str = ".", **more: Any) -> Builder:
+def pipeline(name: str, *, base: str | os.PathLike[str] = ".", **more: Any) -> Builder:
     """Start a definition in Python; relative URIs start from ``base``."""
     return Builder(name, base=base, **more)
 

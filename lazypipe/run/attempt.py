@@ -733,8 +733,9 @@ class Attempt:
         redacted = self.plan.redact(self.target)
         self.query.touched = None  # figures of this run are taken away by now
         plain, gated = self.query.plain, partial(self.query.plain, before_gate=True)
-        found = explain_failure(error, nodes, snapshots, plain, gated, self.plan.pipeline.origin, redacted)
-        if found is not error:
+        origin, masked = self.plan.pipeline.origin, any(map(self.plan.masked, nodes))
+        found = explain_failure(error, nodes, snapshots, plain, gated, origin, redacted, masked=masked)
+        if found is not error and not masked:
             found.__cause__ = error
         return found
 

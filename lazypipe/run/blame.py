@@ -12,6 +12,7 @@ import polars as pl
 from lazypipe.compile.node import Node
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, Problem, RunError, SourceError, StorageError, first_line
+from lazypipe.gates.tap import MASKED
 from lazypipe.spec.model import Origin, Step
 from lazypipe.spec.scope import Guard, Table
 from lazypipe.spec.words import plain
@@ -32,6 +33,8 @@ def explain_failure(
     gated: Callable[[str], pl.LazyFrame],
     origin: Origin,
     target: str,
+    *,
+    masked: bool = False,
 ) -> LazypipeError:
     """Turn what a query raised into an error that names the file, or the stage and its operation or rule.
 
@@ -43,7 +46,10 @@ def explain_failure(
         The rows that a node yields, without counting.
     gated
         The rows that a node's gate sees, repaired, before any is taken out.
+    masked
+        Whether there is personal data among the rows, so that no values are told.
     """
+    reason = _without_values if masked else first_line
     if isinstance(error, SourceError):
         return _with_source(error, nodes, snapshots)
     if isinstance(error, LazypipeError):
@@ -58,8 +64,10 @@ def explain_failure(
         for node in nodes.values():
             failed = _runs(frame_of(node.name))
             if failed is not None:
-                return _blame_operation(failed, node, frame_of, origin, _blame_rule(node, gated, origin))
-            if (refused := _blame_rule(node, gated, origin)) is not None:
+                return _blame_operation(
+                    failed, node, frame_of, origin, _blame_rule(node, gated, origin, reason), reason
+                )
+            if (refused := _blame_rule(node, gated, origin, reason)) is not None:
                 return refused
     # the rows can be computed: it was their writing that failed
     return StorageError(
@@ -67,6 +75,11 @@ def explain_failure(
         uri=target,
         fix="nothing was published; mend the cause and run again",
     )
+
+
+def _without_values(error: BaseException) -> str:
+    """Return an engine's reason without what it quotes of the data."""
+    return re.sub(r": (\[.*\]|'.*'|\".*\")\s*$", f": {MASKED}", first_line(error), flags=re.DOTALL)
 
 
 def _with_source(error: SourceError, nodes: Mapping[str, Node], snapshots: Mapping[str, Snapshot]) -> SourceError:
@@ -105,9 +118,10 @@ def _blame_operation(
     frame_of: Callable[[str], pl.LazyFrame],
     origin: Origin,
     rule: RunError | None,
+    reason: Callable[[BaseException], str],
 ) -> RunError:
     """Return the operation that fails, or else the ``rule``."""
-    what = f"stage {node.name!r}: {first_line(error)}"
+    what = f"stage {node.name!r}: {reason(error)}"
     frames = {name: frame_of(name) for name in node.inputs}
     inputs = {name: Table(frame, frame.collect_schema()) for name, frame in frames.items()}
     for count, (operation, scope) in enumerate(node.steps, start=1):
@@ -115,12 +129,14 @@ def _blame_operation(
         failed = _runs(part.lower(inputs))
         if failed is not None:
             where = origin.locate((*scope.step.path, operation.name))
-            what = f"stage {node.name!r}, operation {count} ({operation.name}): {first_line(failed)}"
+            what = f"stage {node.name!r}, operation {count} ({operation.name}): {reason(failed)}"
             return RunError(str(Problem(what, where)), fix="mend the data or the operation; nothing was published")
     return rule or RunError(what, fix="nothing was published")
 
 
-def _blame_rule(node: Node, gated: Callable[[str], pl.LazyFrame], origin: Origin) -> RunError | None:
+def _blame_rule(
+    node: Node, gated: Callable[[str], pl.LazyFrame], origin: Origin, reason: Callable[[BaseException], str]
+) -> RunError | None:
     """Return the rule of a node's gate that cannot be evaluated over its rows, None if all can be."""
     if not node.checks:
         return None
@@ -129,7 +145,7 @@ def _blame_rule(node: Node, gated: Callable[[str], pl.LazyFrame], origin: Origin
 
     def refused(ids: Sequence[str], error: BaseException) -> RunError:
         rules = f"rule{'s' if len(ids) > 1 else ''} {', '.join(map(repr, ids))}"
-        what = f"{section} {node.name!r}, {rules}: {plain(first_line(error)).what}"
+        what = f"{section} {node.name!r}, {rules}: {plain(reason(error)).what}"
         return RunError(str(Problem(what, where)), fix="mend the rows or the rule; nothing was published")
 
     rows = gated(node.name)

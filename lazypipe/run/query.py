@@ -21,7 +21,7 @@ from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import Problem, RunError
 from lazypipe.gates.alone import mark_repeats
 from lazypipe.gates.rule import Reference
-from lazypipe.gates.tap import FILE_COLUMN, Tap
+from lazypipe.gates.tap import FILE_COLUMN, MASKED, Tap
 from lazypipe.gates.uniqueness import TIMES_COLUMN, KeyTracker, repeated
 from lazypipe.incremental.work import Work
 from lazypipe.run.arrival import Counter
@@ -329,7 +329,9 @@ class Query:
 
     def _repeats_in_join(self, node: Node, step: Step, found: pl.DataFrame) -> RunError:
         *values, times = found.sort(TIMES_COLUMN, descending=True).row(0)
-        key = ", ".join(map(str, values))
+        hidden = frozenset[str]().union(*map(self.plan.masked, (node.name, *node.inputs)))
+        named = zip(found.columns, values, strict=False)
+        key = ", ".join(MASKED if name in hidden else str(value) for name, value in named)
         where = self.plan.pipeline.origin.locate((*step.path, step.name))
         what = f"stage {node.name!r}: join: key ({key}) stands {times} times on a side where validate allows one"
         return RunError(str(Problem(what, where)), fix="mend the data, or change validate; nothing was published")

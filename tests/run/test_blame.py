@@ -60,3 +60,24 @@ def test_two_repairs_are_named_together(tmp_path: Path) -> None:
     result = lp.Pipeline.from_yaml(text, base=str(tmp_path)).compile().run()
     (error,) = [str(s.error) for s in result.segments if s.error]
     assert error.startswith("<yaml>:11:5: stage 's', rules 'between:n', 'positive:n': \"x\" cannot become Int32; ")
+
+
+def test_values_of_personal_data_are_not_told(tmp_path: Path) -> None:
+    pl.DataFrame({"s": ["ann@x.org", "bob@x.org"]}).write_parquet(tmp_path / "a.parquet")
+    source = {"uri": "a.parquet", "columns": {"s": {"tags": ["pii"]}}}
+    pipe = lp.pipeline("p", base=tmp_path).source("a", **source)
+    pipe = pipe.stage("s", "a", do=[{"cast": {"s": "Int64"}}]).output("s", "out/s")
+    (segment,) = pipe.build().compile().run().segments
+    assert "operation 1 (cast): conversion from `str` to `i64` failed in column 's'" in str(segment.error)
+    assert str(segment.error).endswith("values: ***; mend the data or the operation; nothing was published")
+    assert segment.error is not None
+    assert segment.error.__cause__ is None
+
+
+def test_keys_of_personal_data_are_not_told(tmp_path: Path) -> None:
+    pl.DataFrame({"s": ["ann@x.org", "ann@x.org"], "n": [1, 2]}).write_parquet(tmp_path / "a.parquet")
+    source = {"uri": "a.parquet", "columns": {"s": {"tags": ["pii"]}}}
+    pipe = lp.pipeline("p", base=tmp_path).source("a", **source)
+    join = {"join": {"with": "a", "on": "s", "validate": "1:1", "suffix": "_there"}}
+    (segment,) = pipe.stage("s", "a", do=[join]).output("s", "out/s").build().compile().run().segments[-1:]
+    assert "key (***) stands 2 times" in str(segment.error)

@@ -44,3 +44,11 @@ def test_bounds_of_every_type(tmp_path: Path, dtype: Any, low: Any, high: Any, w
         {"version": 1, "name": "p", "sources": {"a": {"uri": "a", "gate": [{"between": {"column": "a", "max": high}}]}}, "outputs": {"a": {"to": "o"}}}
     )  # fmt: skip
     assert found.sources["a"].gate[0].arguments["max"] == written
+
+
+def test_paths_are_taken_as_they_are(tmp_path: Path) -> None:
+    pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "a.parquet")
+    for uri in (tmp_path / "a.parquet", [tmp_path / "a.parquet"]):
+        built = lp.pipeline("p", base=tmp_path).source("a", uri).output("a", tmp_path / "out").build()
+        built.compile().run(full=True).raise_for_status()
+    assert lp.scan(str(tmp_path / "out")).collect().rows() == [(1,)]
