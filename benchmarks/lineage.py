@@ -36,7 +36,7 @@ def main() -> None:
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(PIPELINES, Path(folder) / "flights")
+        shutil.copytree(PIPELINES, Path(folder) / "flights", ignore=shutil.ignore_patterns("out", ".lazypipe"))
         flights = lp.load(Path(folder) / "flights/flights.yaml")
         rows.append(overhead("flights", flights, options.runs * 3))
         rows.append(overhead(f"gate, {options.files} M rows", gated(options.files, Path(folder)), options.runs))

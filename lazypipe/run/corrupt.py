@@ -82,11 +82,13 @@ def leave_out_corrupt(run: Run, segment: Segment, error: BaseException) -> bool:
     return any_found
 
 
-def files_set_aside(run: Run, segment: Segment) -> tuple[CorruptFile, ...]:
-    """Return the files that a segment's sources were read without."""
-    return tuple(
-        c for name in (*segment.lookups, *segment.nodes) if name in run.snapshots for c in run.snapshots[name].corrupt
-    )
+def files_set_aside(run: Run, segment: Segment, *, idle: bool = False) -> tuple[CorruptFile, ...]:
+    """Return the files that a segment's sources were read without; if it is ``idle`` also those of what it would have read."""
+    names = [*segment.lookups, *segment.nodes]
+    if idle:
+        inner = {s.node: s for s in run.plan.segments if s.output is None}
+        names += [n for read in segment.reads if read in inner for n in inner[read].nodes]
+    return tuple(c for name in names if name in run.snapshots for c in run.snapshots[name].corrupt)
 
 
 def _reads(source: BoundSource, snapshot: Snapshot) -> bool:

@@ -337,7 +337,7 @@ class _Execution:
             segment.output,
             uri=self.run.plan.redact(self.run.plan.outputs[segment.name].to),
             why=work.why,
-            corrupt=files_set_aside(self.run, segment),
+            corrupt=files_set_aside(self.run, segment, idle=True),
             seconds=time.perf_counter() - started,
         )
 
@@ -360,7 +360,7 @@ class _Execution:
             files=len(commit.files),
             why=work.why,
             seconds=time.perf_counter() - started,
-            corrupt=files_set_aside(self.run, segment),
+            corrupt=files_set_aside(self.run, segment, idle=True),
         )
 
     def result(self) -> RunResult:

@@ -340,7 +340,7 @@ def test_a_file_that_vanishes_while_the_run_reads(tmp_path: Path) -> None:
     source = plan.nodes["flights"].source
     assert source is not None
     listed = source.listing
-    with replaced(source, "listing", lambda: (listed(), vanish())[0]):
+    with replaced(source, "listing", lambda **how: (listed(**how), vanish())[0]):
         world.assert_refused(world.names[1], "No such file|does not exist", plan=plan)
 
 

@@ -87,7 +87,7 @@ def test_a_commit_file_that_cannot_be_trusted(tmp_path: Path, how: str) -> None:
     message = {
         "edited": "the commit file was changed after it was written",
         "truncated": "the commit file is truncated or damaged",
-        "newer": "the commit file has format 99, this lazypipe reads up to 2",
+        "newer": "the commit file has format 99, this lazypipe reads up to 3",
     }[how]
     if how == "newer":
         rewrite(tmp_path, lambda body: body.update(format=99))

@@ -14,6 +14,7 @@ from lazypipe.gates.marks import mark, nowhere
 from lazypipe.gates.report import CheckResult, GateReport
 from lazypipe.gates.tally import Tally, from_columns, to_columns
 from lazypipe.gates.tap import Tap
+from lazypipe.gates.uniqueness import HASH
 from lazypipe.spec.model import Step
 from lazypipe.spec.scope import Scope
 
@@ -62,3 +63,15 @@ def test_a_distinct_count_of_one_column_is_a_figure_of_it() -> None:
     check = CheckResult("distinct_count:x", "distinct_count", "warn", "pass", 1, 0, value=3, expected="at least 1")
     facets = GateReport("n", (check,), 4, 4).to_openlineage()
     assert facets["dataQualityMetrics"]["columnMetrics"] == {"x": {"distinctCount": 3}}
+
+
+def test_keys_are_hashed_by_unit() -> None:
+    step = Step("unique", {"columns": "v", "action": "warn", "where": "v > 1"})
+    (check,) = compile_checks([step], SCHEMA, lambda step, owner: Scope(owner, step), [])
+    tap = Tap([check], SCHEMA, run="r", spill=Path(), unit="unit", hashing={check.id})
+    tap.attach(pl.LazyFrame(schema=SCHEMA))
+    rows = pl.DataFrame({"v": [1, 2, 3, 2], "unit": [7, 7, 7, 7]}, schema=SCHEMA)
+    tap._flow(mark(rows.lazy(), [check], nowhere).frame.collect())
+    found = tap.hashes[check.id].frame().collect()
+    assert found["unit"].to_list() == [7, 7, 7]
+    assert found[HASH][0] == found[HASH][2] != found[HASH][1]

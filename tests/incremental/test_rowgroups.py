@@ -11,7 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from lazypipe.errors import SourceError
-from lazypipe.incremental.rowgroups import GroupChanges, RowGroup, compare_groups, group_hasher, row_groups
+from lazypipe.incremental.rowgroups import (
+    GroupChanges,
+    RowGroup,
+    column_range,
+    compare_groups,
+    group_hasher,
+    row_groups,
+)
 
 PARTS = [pl.DataFrame({"k": range(n * 100, n * 100 + 100), "t": [f"{n}-{i}" for i in range(100)]}) for n in range(5)]
 
@@ -93,3 +100,16 @@ def test_equal_row_groups_are_paired_as_often_as_they_stand() -> None:
     one = RowGroup("h", 1)
     assert compare_groups([one], [one, one]) == GroupChanges(((0, 0),), (1,), ())
     assert compare_groups([one, one], [one]) == GroupChanges(((0, 0),), (), (1,))
+
+
+def test_the_range_of_a_column_is_that_of_its_row_groups(tmp_path: Path) -> None:
+    uri = write(tmp_path / "a", *PARTS)
+    assert column_range(uri, "k", pl.Int64()) == (0, 499)
+    assert column_range(uri, "other", pl.Int64()) is None
+    PARTS[0].write_parquet(tmp_path / "b", statistics=False)
+    assert column_range(str(tmp_path / "b"), "k", pl.Int64()) is None
+    PARTS[0].select(k=pl.lit(None, pl.Int64)).write_parquet(tmp_path / "c")
+    assert column_range(str(tmp_path / "c"), "k", pl.Int64()) == (None, None)
+    (tmp_path / "d").write_bytes(b"no Parquet")
+    with pytest.raises(SourceError, match="not Parquet"):
+        column_range(str(tmp_path / "d"), "k", pl.Int64())

@@ -13,7 +13,9 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.errors import StorageError
+from lazypipe.incremental.work import files_of_units
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.log import Commit
 from lazypipe.storage.numbered import seal
 
 BASE: dict[str, Any] = {
@@ -281,3 +283,8 @@ def test_rows_of_a_side_that_is_kept_for_the_run_come_once(tmp_path: Path) -> No
     deliver(tmp_path, "2", [2])
     run(tmp_path, data)
     assert held(tmp_path) == [1, 2, 7, 7]
+
+
+def test_a_commit_that_does_not_say_knows_no_files_of_units() -> None:
+    commit = Commit(1, "r", datetime(2024, 1, 1, tzinfo=UTC), "replace", pl.Schema({"x": pl.Int64()}), ())
+    assert files_of_units(commit) == {}

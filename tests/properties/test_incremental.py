@@ -161,7 +161,7 @@ def pipelines(draw: st.DrawFn) -> dict[str, Any]:
         }
         below = name
     if draw(st.booleans()):
-        end = draw(st.one_of(st.sampled_from(LAST).map(lambda step: {"do": [step]}), st.sampled_from(GROUPS)))
+        end = draw(st.one_of(st.sampled_from(LAST).map(lambda steps: {"do": steps}), st.sampled_from(GROUPS)))
         stages["end"] = {"from": below, **end}
         if "b_at" in json.dumps(stages["end"]):
             stages = {"b_at": {"from": "b", "do": AT}, **stages}
@@ -342,7 +342,8 @@ def test_runs_that_take_a_part_at_a_time_come_to_the_same(
                 result = world.run("kept", most)
                 if result.status not in ("done", "unchanged"):
                     return  # a gate may fail over a part that passes over all
-                assert left is None or result.left < left, "no run is in vain"
+                got_on = any(s.status == "done" for s in result.segments)
+                assert left is None or result.left < left or got_on, "no run is in vain"
                 left, runs = result.left, runs + 1
         fresh = world.run("fresh")
         assert ended(result) == ended(fresh)

@@ -166,12 +166,12 @@ def test_a_split_is_what_the_rules_say(given_rows: list[Row], gate: list[Any]) -
 
 
 def test_batches_of_three_rows_give_the_same() -> None:
-    """The properties of this folder hold where rows come in many batches, on several threads."""
+    """The properties of fates hold where rows come in many batches, on several threads."""
     if os.environ.get("POLARS_IDEAL_MORSEL_SIZE"):
         return
     command = [sys.executable, "-m", "pytest", "--no-cov", "-q", "-n0", "--json-report-file=none"]
     done = subprocess.run(
-        [*command, str(Path(__file__).parent)],
+        [*command, *(str(Path(__file__).with_name(f"test_{name}.py")) for name in ("split", "accounting"))],
         env=os.environ | {"POLARS_IDEAL_MORSEL_SIZE": "3", "HYPOTHESIS_PROFILE": "few"},
         capture_output=True,
         text=True,

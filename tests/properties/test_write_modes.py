@@ -91,7 +91,7 @@ def test_append(deliveries: Any) -> None:
     with world(mode="append", partition_by="part") as here:
         here.deliver([[(9, "a", 0, 0, "u")]])
         expected = [(9, "a", 0, 0, "u")]
-        for files, forget in [([], False), *deliveries]:
+        for number, (files, forget) in enumerate([([], False), *deliveries]):
             here.deliver(files)
             fresh = not here.runs or bool(files)
             expected += [r for rows in files for r in rows]
@@ -99,9 +99,11 @@ def test_append(deliveries: Any) -> None:
             assert here.held() == counted(expected)
             if forget:
                 next(iter(sorted((here.root / "in").iterdir()))).unlink()
-                here.deliver([[(7, "b", 1, 1, "u")]])
+                # a file with the bytes of the one that went would be that one, moved
+                other = (7, "b", 100 + number, 1, "u")
+                here.deliver([[other]])
                 here.run()
-                expected.append((7, "b", 1, 1, "u"))
+                expected.append(other)
 
 
 def place(moment: int | None) -> tuple[bool, int]:

@@ -39,7 +39,8 @@ def run(folder: Path, text: str, **options: Any) -> tuple[lp.RunResult, Path]:
 
 
 def test_flights_emit_a_start_and_a_complete(tmp_path: Path, root: Path, events: Read) -> None:
-    shutil.copytree(root / "pipelines", tmp_path, dirs_exist_ok=True)
+    made = shutil.ignore_patterns("out", ".lazypipe")
+    shutil.copytree(root / "pipelines", tmp_path, dirs_exist_ok=True, ignore=made)
     text = (tmp_path / "flights.yaml").read_text()
     now = datetime(2026, 1, 1, tzinfo=UTC)
     result, file = run(tmp_path, text, run="r1", now=now, compile={"now": datetime(2025, 12, 31, tzinfo=UTC)})

@@ -113,7 +113,9 @@ def test_only_files_with_times_in_the_range_are_read(history: History) -> None:
     assert (result.status, result.segments[0].rows) == ("done", 2)
     assert [r[0] for r in history.held()[0]] == [day(3), day(4)]
     assert history.plan().run(window=(day(3), day(5))).status == "unchanged"
-    assert history.plan().run(window=(None, "2024-01-02")).segments[0].why == "readings: 1 added, 2 unchanged"
+    assert history.plan().run(window=(None, "2024-01-02")).segments[0].why == (
+        "readings: 1 added, 2 unchanged; 1 group touched, of 2 rows"
+    )
     assert history.plan().run(window="2024-01-09..").segments[0].rows == 5
     assert history.plan().run().segments[0].rows == 10
 

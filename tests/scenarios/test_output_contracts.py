@@ -286,7 +286,7 @@ def test_rows_are_added_to_others_that_had_fewer_and_narrower_columns(tmp_path: 
     small = FIRST.with_columns(pl.col("x").cast(pl.Int8), d=pl.date(2024, 1, 31))
     world.run(small, {}, mode="append")
     strict = world.pipe(NEW, {}, mode="append").compile().run()
-    assert "other columns than the dataset" in str(strict.segments[0].error)
+    assert "other columns or partitions than the dataset" in str(strict.segments[0].error)
     more = FIRST.select("x", "t", pl.lit(0.5).alias("n"), pl.datetime(2024, 2, 1).alias("d"))
     world.run(more, {"on_new_column": "evolve", "on_type_change": "evolve"}, mode="append")
     out = world.out()

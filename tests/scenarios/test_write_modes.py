@@ -569,3 +569,14 @@ def test_a_feed_goes_on_with_more_columns_and_not_with_other_types(world: World)
     world.do = [{"cast": {"x": "Int8"}}, {"derive": {"more": "7"}}]
     (segment,) = world.run(full=True).segments
     assert "cannot go on: columns have narrower types by now; " in str(segment.error)
+
+
+def test_a_backlog_is_added_a_part_at_a_time(tmp_path: Path) -> None:
+    world = World(tmp_path, mode="append")
+    for number in range(5):
+        world.deliver(str(number), id=[number])
+    told = [world.run(max_files=2) for _ in range(4)]
+    assert [(r.segments[0].status, r.segments[0].written, r.left) for r in told] == [
+        ("done", 2, 3), ("done", 2, 1), ("done", 1, 0), ("unchanged", 0, 0),
+    ]  # fmt: skip
+    assert sorted(lp.scan(str(tmp_path / "out/orders")).collect()["id"]) == [0, 1, 2, 3, 4]
