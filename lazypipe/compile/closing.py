@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lazypipe.compile.node import Node
+from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource
 from lazypipe.ops.closed import Closed
 from lazypipe.ops.session import Session
 from lazypipe.ops.window import Window
 from lazypipe.spec.model import Fault
 
-__all__ = ["closes", "endless", "has_windows", "waited_for"]
+__all__ = ["closes", "endless", "forgotten", "has_windows", "waited_for"]
 
 
 def closes(node: Node) -> Closed | None:
@@ -35,6 +36,21 @@ def waited_for(nodes: Mapping[str, Node], name: str) -> dict[str, BoundSource]:
         pending += [n for n in node.inputs if n not in seen]
         seen.update(node.inputs)
     return {n: found[n] for n in nodes if n in found}
+
+
+def forgotten(segments: Sequence[Segment], nodes: Mapping[str, Node]) -> list[Fault]:
+    """Return a fault for each stage that keeps closed windows and is computed for several outputs, none of which publishes it.
+
+    How far its windows are closed stands in the commit of the output that they are in: else it would be forgotten.
+    """
+    faults = []
+    for segment in segments:
+        for name in segment.nodes if segment.output is None else ():
+            operation, scope = next(((o, s) for o, s in nodes[name].steps if isinstance(o, Closed)), (None, None))
+            if operation is not None and scope is not None:
+                what = f"several outputs are made of the windows of {name!r}, and none keeps how far these are closed"
+                faults.append(scope.fault(what, f"add an output of stage {name!r}", "end"))
+    return faults
 
 
 def endless(nodes: Mapping[str, Node]) -> list[Fault]:

@@ -15,7 +15,7 @@ import polars as pl
 from lazypipe.compile import graph as graphs
 from lazypipe.compile.audit import BoundAudit, bind_audit
 from lazypipe.compile.changed import PlanChanges, plan_changes
-from lazypipe.compile.closing import endless
+from lazypipe.compile.closing import endless, forgotten
 from lazypipe.compile.contract import cell_checks
 from lazypipe.compile.delta import Strategy, strategies
 from lazypipe.compile.fingerprint import pipeline_fingerprints, same_rules
@@ -311,6 +311,8 @@ def compile_pipeline(
     secrets = (s for n in nodes.values() if n.source is not None for s in n.source.redact.secrets)
     redact = uris.Redactor(tuple(dict.fromkeys([*secrets, *used, *more])))
     segments = cut(pipeline, graph, nodes)
+    if lost := forgotten(segments, nodes):
+        raise problems(lost, pipeline.origin)
     return CompiledPipeline(written, values, nodes, frames, segments, redact, outputs, held, audit, events)
 
 

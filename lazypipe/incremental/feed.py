@@ -20,6 +20,8 @@ from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import StorageError
 from lazypipe.incremental import work as works
 from lazypipe.incremental.bound import UNBOUND, Bound
+from lazypipe.incremental.changes import Changes
+from lazypipe.incremental.state import Consumed
 from lazypipe.incremental.work import DELETES, Before, Decision, Leaf, Work, own_commit
 from lazypipe.spec.model import Output
 from lazypipe.storage.dataset import Dataset
@@ -185,6 +187,10 @@ class _Feed(Decision):
             return said
         # rows do not go with their files
         return said if said.on_removed == "fail" else replace(said, on_removed="ignore")
+
+    def _rejudged(self, name: str, snapshot: Snapshot, before: Consumed, changes: Changes) -> frozenset[str]:
+        # rows that were added came under the watermark of that time
+        return frozenset() if adds_to(self._output) else super()._rejudged(name, snapshot, before, changes)
 
     def _refused(self, what: str, fix: str) -> StorageError:
         name = self.segment.output

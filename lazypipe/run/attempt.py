@@ -40,7 +40,7 @@ from lazypipe.run.query import FIGURES, Query, without_units
 from lazypipe.run.result import SegmentResult
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset, count_units, find_odd, scan_files
-from lazypipe.storage.log import KEPT, Commit, DataFile
+from lazypipe.storage.log import KEPT, Commit, DataFile, partitioned
 from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink, ExportSink, Written
 from lazypipe.storage.tiers import ROWS
@@ -681,7 +681,9 @@ class Attempt:
         if self.groups is not None:
             assert isinstance(sink, DatasetSink)
             merged, gone = self.groups.merge(sink, self.staged.append)
-            made = (*self.groups.rewrite.files, *merged)
+            assert self.output is not None
+            before, now = self.groups.commit.partition_by, self.output.partition_by
+            made = (*partitioned(self.groups.rewrite.files, before, now), *merged)
             return self._hashing(sink, Written(made))(), gone | self.groups.rewrite.without
         commit = self._dataset().latest() if self.work.adds_units and self.output is not None else None
         worn = () if commit is None else self._dataset().worn(commit, self.work.gone)

@@ -7,7 +7,7 @@ never goes back. A source that is a dataset of lazypipe's says itself how far it
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -15,10 +15,10 @@ import polars as pl
 from lazypipe.compile.closing import closes, waited_for
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.incremental.stamps import nanoseconds
-from lazypipe.incremental.work import CONSUMED
+from lazypipe.incremental.state import Consumed
+from lazypipe.incremental.work import CONSUMED, Work
 from lazypipe.run.arrival import Counter, arrived
 from lazypipe.run.context import Run
-from lazypipe.storage.log import Commit
 from lazypipe.windows.clock import Clock
 from lazypipe.windows.watermark import WHOLE, Arrival, Progress, Watermark, combined, reached
 
@@ -38,7 +38,7 @@ class Closing:
 
     run: Run
     node: str
-    commit: Commit | None
+    work: Work
     times: Mapping[str, Counter]
     _found: dict[str, Progress] = field(default_factory=dict)
 
@@ -63,7 +63,7 @@ class Closing:
         return {PROGRESS: {"at": at, "sources": said}}, {COMPLETE: at - wait}
 
     def _before(self) -> Mapping[str, Any]:
-        said = None if self.commit is None else self.commit.info.get(CONSUMED)
+        said = None if self.work.commit is None else self.work.commit.info.get(CONSUMED)
         found: Mapping[str, Any] = {} if said is None else said.get(PROGRESS, {})
         sources = waited_for(self.run.plan.nodes, self.node)
         same = all(found.get("sources", {}).get(n, {}).get("about") == _rule(s).closing for n, s in sources.items())
@@ -81,12 +81,22 @@ class Closing:
         if snapshot.commit is not None and COMPLETE in snapshot.commit.info:
             return {WHOLE: snapshot.commit.info[COMPLETE]}
         if not rule.by_files:
-            return _stated(source, rule, snapshot)
-        found = {u: a if a.extents is not None else self._counted(name, u, a) for u, a in snapshot.arrivals.items()}
+            return _stated(source, rule, self._taken(name, source, snapshot))
+        snapshot = self._taken(name, source, snapshot)
+        arrivals = {f.uri: snapshot.arrivals[f.uri] for f in snapshot.files if f.uri in snapshot.arrivals}
+        found = {u: a if a.extents is not None else self._counted(name, u, a) for u, a in arrivals.items()}
         if any(a.extents is None for a in found.values()):
             seen = self.run.extents.setdefault(name, {})
             found = dict(arrived(self.run.plan, source, snapshot, self.run.now, seen, last=True).arrivals)
         return reached(rule, found.values())
+
+    def _taken(self, name: str, source: BoundSource, snapshot: Snapshot) -> Snapshot:
+        """Return what is there of a source without the files that are left for later runs: these say nothing yet."""
+        said = self.work.info.get("sources", {}).get(name)
+        if said is None or snapshot.commit is not None:
+            return snapshot
+        names = {f.uri for f in Consumed.from_dict(said).files}
+        return replace(snapshot, files=tuple(f for f in snapshot.files if source.redact(f.uri) in names))
 
     def _counted(self, name: str, uri: str, arrival: Arrival) -> Arrival:
         """Return what is known of a file with the times that were counted while its rows flowed by."""

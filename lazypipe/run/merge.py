@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -136,10 +137,17 @@ class Merge:
         moment = pl.lit(self.run.now, dtype=self.schema[SNAPSHOT_AT]).alias(SNAPSHOT_AT)
         files = self._write(incoming.with_columns(moment), "s")
         before = () if self.commit is None else self.commit.info[_SNAPSHOTS]
-        all_ = [*before, [self.run.now.isoformat(), self.run.id, [f.path for f in files]]]
+        all_ = [*before, [self.run.now.isoformat(), self.run.id]]
         keep = len(all_) if self.output.keep is None else self.output.keep
-        gone = frozenset(path for _, _, paths in all_[:-keep] for path in paths)
-        return self._made(files, without=gone, snapshots=all_[-keep:])
+        stay = {moment for moment, *_ in all_[-keep:]}
+        gone = [datetime.fromisoformat(moment) for moment, *_ in all_[:-keep] if moment not in stay]
+        if self.commit is None or not gone:
+            return self._made(files, snapshots=all_[-keep:])
+        # by their times: files may have been put together since
+        times = pl.LazyFrame({SNAPSHOT_AT: gone}, schema={SNAPSHOT_AT: self.schema[SNAPSHOT_AT]})
+        found = rewrite_without(self.dataset, self.commit, times, [SNAPSHOT_AT], prefix=f"{self.prefix}k")
+        self.staged += found.sinks
+        return self._made((*found.files, *files), without=found.without, snapshots=all_[-keep:])
 
     def _delete(self, incoming: pl.LazyFrame) -> Outcome:
         commit = self.work.commit

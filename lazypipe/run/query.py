@@ -276,7 +276,7 @@ class Query:
     def closing(self, name: str) -> Closing:
         """Return how far event time is for a node's windows."""
         if name not in self._closing:
-            self._closing[name] = Closing(self.run, name, self.work.commit, self.times)
+            self._closing[name] = Closing(self.run, name, self.work, self.times)
         return self._closing[name]
 
     def _horizon(self, node: Node) -> int:

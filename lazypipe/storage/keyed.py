@@ -253,14 +253,20 @@ class _Work:
     def _boxes(self, number: int, file: DataFile) -> list[_Box]:
         """Return what the folders and the footer of a file say of the key's columns, per row group."""
         schema, uri = self.commit.schema, uris.join(self.dataset.uri, file.path)
-        folders = {n: schema[n] for n in self.on if n in self.commit.partition_by}
+        by = self.commit.partition_by if file.layout is None else file.layout.partition_by
+        # the bounds of a column in another form are not those of its values
+        formed = frozenset() if file.layout is None else file.layout.forms.keys() - {*by}
+        folders = {n: schema[n] for n in self.on if n in by}
         fixed = {
             n: _exactly(expr, t)
             for (n, t), expr in zip(folders.items(), hive.as_literals(file.path, folders), strict=True)
         }
         footer = _footer(uri, self.dataset.storage_options)
         told = [
-            [fixed[n] if n in fixed else bounds(footer.statistics(g, n), schema[n]) for n in self.on]
+            [
+                fixed[n] if n in fixed else None if n in formed else bounds(footer.statistics(g, n), schema[n])
+                for n in self.on
+            ]
             for g in range(len(footer.group_rows))
         ]
         return [_Box(number, tuple(t)) for t in told]
