@@ -7,7 +7,7 @@ advised for ``storage``, ``balanced``, ``read`` and ``write``. Bytes are exact. 
 writings and readings in turn. ``query`` is a question that the layout was advised for: its time, and the part of the bytes of the row groups
 that its bounds leave to be read. ``choosing`` is the part of the time of writing that a budget of 3 % really took.
 
-With ``--bounded``, rows of many times the memory that spilling is allowed are written in order, by each writer, and the peak is told.
+The flights are the three months of the example, or what ``FLIGHTS`` names: a folder with all months of nycflights13. With ``--bounded``, rows of many times the memory that spilling is allowed are written in order, by each writer, and the peak is told.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ from lazypipe.storage.log import DataFile
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.sink import DatasetSink
 
-SHARED = HERE.parent.parent / "shared/data/nycflights13"
 GOALS = ("storage", "balanced", "read", "write")
 TEXTS = ("csv", "ndjson")
 
@@ -49,7 +48,7 @@ def generated(rows: int) -> pl.DataFrame:
 
 
 def flights(rows: int) -> pl.DataFrame:
-    folder = SHARED if list(SHARED.glob("flights*.csv*")) else HERE.parent / "pipelines/data"
+    folder = Path(os.environ.get("FLIGHTS", HERE.parent / "pipelines/data"))
     found = [pl.read_csv(p, null_values="NA", infer_schema_length=None) for p in sorted(folder.glob("flights*.csv*"))]
     frame = pl.concat(found, how="vertical_relaxed")
     if frame.schema.get("time_hour") == pl.String:
