@@ -102,10 +102,7 @@ BODY: dict[str, Any] = {
 }
 
 
-def test_ctrl_c_ends_the_waiting_not_the_run(folder: Path, endpoint: Any, request: pytest.FixtureRequest) -> None:
-    # processes that share the tests are told to ignore it
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
+def test_ctrl_c_ends_the_waiting_not_the_run(folder: Path, endpoint: Any) -> None:
     endpoint.script = ["slow"] * 2
     emitter = Emitter(lp.load(folder / "p.yaml").compile(), wait=30.0)
     emitter.emit(lambda: BODY)
