@@ -13,16 +13,17 @@ from functools import partial
 from typing import Any
 
 from lazypipe.compile.compiler import CompiledPipeline
-from lazypipe.compile.intake import Intake
 from lazypipe.compile.modes import adds_to
 from lazypipe.compile.segments import Segment
-from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import StorageError
-from lazypipe.incremental import work as works
+from lazypipe.incremental import follow
+from lazypipe.incremental.before import DELETES, Before, own_commit
 from lazypipe.incremental.bound import UNBOUND, Bound
-from lazypipe.incremental.changes import Changes
-from lazypipe.incremental.state import Consumed
-from lazypipe.incremental.work import DELETES, Before, Decision, Leaf, Work, own_commit
+from lazypipe.incremental.follow import Decision
+from lazypipe.incremental.leaf import Leaf
+from lazypipe.incremental.leaves import Leaves
+from lazypipe.incremental.work import Work
 from lazypipe.spec.model import Output
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import FileInfo
@@ -56,7 +57,7 @@ def decide(
     bound: Bound = UNBOUND,
     judge_again: bool = True,
 ) -> Work:
-    """Say what a run has to do for a segment's output, whatever its mode; see :func:`lazypipe.incremental.work.decide`.
+    """Say what a run has to do for a segment's output, whatever its mode; see :func:`lazypipe.incremental.follow.decide`.
 
     Raises
     ------
@@ -69,24 +70,25 @@ def decide(
     assert segment.output is not None
     output = plan.outputs[segment.output]
     how: dict[str, Any] = {"bound": bound, "full": full, "judge_again": judge_again}
-    follow = partial(works.decide, plan, segment, look, run=run, listed=listed, hashes=hashes, **how)
+    followed = partial(follow.decide, plan, segment, look, run=run, listed=listed, hashes=hashes, **how)
     if output.format != "dataset":
-        return follow()
+        return followed()
     uri = plan.redact(output.to)
     commit = Dataset(output.to, output.storage_options).latest()
     _refuse_other_mode(segment.output, output, commit, uri, full=full)
     other = commit is not None and output.mode not in ("delete", mode_of(commit))
     if output.mode == "replace" and not other:
-        return follow(commit=commit)
+        return followed(commit=commit)
     before = None
     with suppress(*([StorageError] if full else [])):  # what is damaged is not needed then
         before = Before.of(own_commit(commit, segment.output, output), uri)
     strategy = plan.strategies[segment.output]
-    known = {} if hashes is None else hashes
-    decision = _Feed(plan, segment, strategy, commit, before, look, run, listed, known, **how)
+    known, added = {} if hashes is None else hashes, adds_to(output)
+    leaves = Leaves(plan, segment, before, look, listed, known, bound, tell=judge_again, added=added)
+    decision = _Feed(leaves, strategy, commit, run, full=full, judge_again=judge_again)
     if output.mode == "replace":
         decision.refuse_loss()
-        return follow(commit=commit)
+        return followed(commit=commit)
     return replace(decision.work(), commit=commit, version=0 if commit is None else commit.version, adds=True)
 
 
@@ -125,22 +127,22 @@ class _Feed(Decision):
             return self._everything(plan, fixed, driving, generation, anew=anew)
         if output.mode == "append":
             self._refuse_doubles(driving)
-        reused = self._units(driving, keep=True, anew=False)
-        new, _ = self._difference(driving, reused)
+        reused = self.numbering.units(driving, keep=True, anew=False)
+        new, _ = self.numbering.difference(driving, reused)
         if not any(new.values()):
             return Work("none", "nothing new: " + ", ".join(map(str, driving)))
         if (waits := self._waits(fixed, driving, anew=False)) is not None:
             return waits
-        if self.bound.is_set:
-            driving = [self._bounded(leaf) for leaf in driving]
-            reused = self._units(driving, keep=True, anew=False)
-            new, _ = self._difference(driving, reused)
+        if self.leaves.bound.is_set:
+            driving = [self.leaves.bounded(leaf) for leaf in driving]
+            reused = self.numbering.units(driving, keep=True, anew=False)
+            new, _ = self.numbering.difference(driving, reused)
         left = sum(len(leaf.left) for leaf in driving)
-        said = ["; ".join(str(leaf) for leaf in driving if leaf.is_news or self._moved(leaf, reused))]
+        said = ["; ".join(str(leaf) for leaf in driving if leaf.is_news or self.numbering.moved(leaf, reused))]
         if not plan.changes(before.fingerprint).same:
             said.append("the definition changed, and holds for what is new")
         info = self._info(plan, fixed, driving, reused, generation, anew=False)
-        return Work("units", "; ".join(said), self._reading(driving, new), info=info, left=left)
+        return Work("units", "; ".join(said), self.numbering.reading(driving, new), info=info, left=left)
 
     def _everything(self, plan: Any, fixed: list[Leaf], driving: list[Leaf], generation: str, *, anew: bool) -> Work:
         """Return the work where all rows are made, or none if nothing at all has changed."""
@@ -162,11 +164,11 @@ class _Feed(Decision):
         if (waits := self._waits(fixed, driving, anew=True)) is not None:
             return waits
         if self.strategy.kind == "units":
-            driving = [self._bounded(leaf, anew=True) for leaf in driving]
+            driving = [self.leaves.bounded(leaf, anew=True) for leaf in driving]
         left = sum(len(leaf.left) for leaf in driving)
-        units = self._units(driving, keep=False, anew=True)
+        units = self.numbering.units(driving, keep=False, anew=True)
         info = self._info(plan, fixed, driving, units, generation, anew=True)
-        reading = self._reading(driving, units) if self.strategy.kind == "units" else {}
+        reading = self.numbering.reading(driving, units) if self.strategy.kind == "units" else {}
         return Work("all", why, reading, info=info, anew=anew, left=left)
 
     @property
@@ -180,17 +182,6 @@ class _Feed(Decision):
     def _output(self) -> Output:
         assert self.segment.output is not None
         return self.plan.outputs[self.segment.output]
-
-    def _intake(self, source: BoundSource | None) -> Intake:
-        said = super()._intake(source)
-        if not adds_to(self._output):
-            return said
-        # rows do not go with their files
-        return said if said.on_removed == "fail" else replace(said, on_removed="ignore")
-
-    def _rejudged(self, name: str, snapshot: Snapshot, before: Consumed, changes: Changes) -> frozenset[str]:
-        # rows that were added came under the watermark of that time
-        return frozenset() if adds_to(self._output) else super()._rejudged(name, snapshot, before, changes)
 
     def _refused(self, what: str, fix: str) -> StorageError:
         name = self.segment.output
@@ -212,7 +203,7 @@ class _Feed(Decision):
             raise self._refused(what, "write to another place")
         if self.before is None or mode_of(self.commit) == "replace":
             return
-        leaves = [self._leaf(n) for n in (*self.strategy.fixed, *self.strategy.driving)]
+        leaves = [self.leaves.leaf(n) for n in (*self.strategy.fixed, *self.strategy.driving)]
         gone = [f.uri for leaf in leaves if leaf.found is not None for f in leaf.found.removed]
         if gone:
             are = "a file that it was made of is" if len(gone) == 1 else f"{len(gone):,} files that it was made of are"

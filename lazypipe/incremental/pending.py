@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.sources import Snapshot
 from lazypipe.incremental.feed import decide
-from lazypipe.incremental.work import Came, Work
+from lazypipe.incremental.leaf import Came
+from lazypipe.incremental.work import Work
 
 __all__ = ["Pending", "pending"]
 

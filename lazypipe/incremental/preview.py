@@ -8,11 +8,13 @@ from typing import Any
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.incremental.before import CONSUMED, own_commit
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.feed import decide
+from lazypipe.incremental.follow import decide_shared
 from lazypipe.incremental.shared import needs_of, state_of
 from lazypipe.incremental.state import State
-from lazypipe.incremental.work import CONSUMED, Work, decide_shared, own_commit
+from lazypipe.incremental.work import Work
 from lazypipe.storage.dataset import Dataset
 
 __all__ = ["preview", "status"]

@@ -17,9 +17,9 @@ from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import SourceError
 from lazypipe.incremental.arrivals import Known
+from lazypipe.incremental.before import known_before
 from lazypipe.incremental.rowgroups import column_range
 from lazypipe.incremental.stamps import moment_of, nanoseconds
-from lazypipe.incremental.work import known_before
 from lazypipe.spec import taps
 from lazypipe.storage.corrupt import in_parallel
 from lazypipe.storage.files import FileInfo

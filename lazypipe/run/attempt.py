@@ -25,8 +25,9 @@ from lazypipe.gates.tally import Tally, to_columns
 from lazypipe.gates.tap import Tap
 from lazypipe.gates.uniqueness import TIMES_COLUMN, repeated
 from lazypipe.incremental.arrivals import with_times
+from lazypipe.incremental.before import CONSUMED, DELETES, with_hashes
 from lazypipe.incremental.shared import Shared, state_of
-from lazypipe.incremental.work import CONSUMED, DELETES, Work, with_hashes
+from lazypipe.incremental.work import Work
 from lazypipe.plan.executed import Executed
 from lazypipe.plan.reader import Capture
 from lazypipe.run import layouts

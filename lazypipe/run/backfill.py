@@ -17,8 +17,8 @@ from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError
+from lazypipe.incremental.before import consumed_before
 from lazypipe.incremental.stamps import nanoseconds
-from lazypipe.incremental.work import consumed_before
 from lazypipe.ops.window import Window
 from lazypipe.run.arrival import Extents, arrived
 from lazypipe.spec.model import Param

@@ -14,9 +14,10 @@ import polars as pl
 
 from lazypipe.compile.closing import closes, waited_for
 from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.incremental.before import CONSUMED
 from lazypipe.incremental.stamps import nanoseconds
 from lazypipe.incremental.state import Consumed
-from lazypipe.incremental.work import CONSUMED, Work
+from lazypipe.incremental.work import Work
 from lazypipe.run.arrival import Counter, arrived
 from lazypipe.run.context import Run
 from lazypipe.windows.clock import Clock

@@ -13,10 +13,10 @@ from functools import partial
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.incremental.before import consumed_before
 from lazypipe.incremental.delivery import Delivery, deliver, refuse_partial
 from lazypipe.incremental.state import Consumed
 from lazypipe.incremental.store import Store, folder_of
-from lazypipe.incremental.work import consumed_before
 from lazypipe.spec.model import Output, freeze
 from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo

@@ -24,8 +24,9 @@ from lazypipe.errors import GateError, Interrupted, LazypipeError, first_line
 from lazypipe.gates.report import GateReport
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.feed import decide
+from lazypipe.incremental.follow import decide_shared
 from lazypipe.incremental.shared import needs_of, state_of
-from lazypipe.incremental.work import Work, decide_shared
+from lazypipe.incremental.work import Work
 from lazypipe.records.emitter import Emitter
 from lazypipe.records.record import Records
 from lazypipe.records.transport import Transport

@@ -10,7 +10,7 @@ from lazypipe.compile.late import LATE, with_late_gates
 from lazypipe.errors import LazypipeError
 from lazypipe.gates.rules.late import Late
 from lazypipe.gates.tap import FILE_COLUMN, quarantine_schema
-from lazypipe.incremental.work import files_of_units
+from lazypipe.incremental.before import files_of_units
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.units import UNIT

@@ -18,9 +18,10 @@ import polars as pl
 
 from lazypipe.compile.modes import IS_CURRENT, SNAPSHOT_AT, VALID_FROM, deleted, written_schema
 from lazypipe.errors import LazypipeError, StorageError
+from lazypipe.incremental.before import DELETES
 from lazypipe.incremental.feed import WRITE, mode_of
 from lazypipe.incremental.merging import Merged, merge_upsert, merge_versions, refuse_nulls
-from lazypipe.incremental.work import DELETES, Work
+from lazypipe.incremental.work import Work
 from lazypipe.run.context import Run
 from lazypipe.spec.model import NOTHING, Output
 from lazypipe.storage.dataset import Dataset

@@ -16,8 +16,8 @@ import polars as pl
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.errors import LazypipeError, nearest
 from lazypipe.gates.tap import FILE_COLUMN
+from lazypipe.incremental.before import CONSUMED
 from lazypipe.incremental.state import State
-from lazypipe.incremental.work import CONSUMED
 from lazypipe.records.ledger import Ledger
 from lazypipe.run.closing import COMPLETE
 from lazypipe.run.trace import ROW_COLUMN, Trace, of_type, trace

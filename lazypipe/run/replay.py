@@ -25,8 +25,8 @@ from lazypipe.gates.report import GateReport
 from lazypipe.gates.rule import PREVIOUS, Reference
 from lazypipe.gates.tap import FILE_COLUMN, RAW_COLUMN, RULES_COLUMN, RUN_COLUMN, Tap
 from lazypipe.gates.uniqueness import repeated
+from lazypipe.incremental.before import CONSUMED, DELETES
 from lazypipe.incremental.feed import WRITE
-from lazypipe.incremental.work import CONSUMED, DELETES
 from lazypipe.run.recorder import Aside, Recorder
 from lazypipe.spec.model import Output
 from lazypipe.storage import uri as uris

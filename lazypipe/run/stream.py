@@ -22,9 +22,9 @@ from typing import Literal
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import LazypipeError
+from lazypipe.incremental.leaf import Came
 from lazypipe.incremental.pending import pending
 from lazypipe.incremental.stamps import nanoseconds
-from lazypipe.incremental.work import Came
 from lazypipe.run.delivery import listing
 from lazypipe.run.result import RunResult
 from lazypipe.run.retry import Backoff, is_transient

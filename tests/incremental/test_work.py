@@ -13,7 +13,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.errors import StorageError
-from lazypipe.incremental.work import files_of_units
+from lazypipe.incremental.before import files_of_units
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
 from lazypipe.storage.numbered import seal

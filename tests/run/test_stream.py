@@ -17,7 +17,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.errors import CommitConflict, RunError, SourceError, StorageError
-from lazypipe.incremental import work as works
+from lazypipe.incremental import leaves
 from lazypipe.run import stream as streams
 from lazypipe.run.retry import is_transient
 
@@ -462,12 +462,12 @@ def test_a_long_backlog_is_not_hashed(site: Site, monkeypatch: pytest.MonkeyPatc
     for number in range(1, 9):
         site.put(str(number), number)  # as long as the first
     hashed: list[str] = []
-    plain = works.hasher
+    plain = leaves.hasher
 
     def counting(options: Any = None) -> Any:
         return lambda file: hashed.append(file.uri) or plain(options)(file)
 
-    monkeypatch.setattr(works, "hasher", counting)
+    monkeypatch.setattr(leaves, "hasher", counting)
     assert [r.left for r in site.run(ONE, max_files=4, trigger=lp.Trigger(once=True))] == [4, 0]
     assert hashed == []
     assert site.held() == [1, 1, 2, 3, 4, 5, 6, 7, 8]

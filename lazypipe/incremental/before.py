@@ -1,0 +1,145 @@
+"""What the last commit of an output says that it was made of, and by which plan.
+
+Nothing else is remembered anywhere, so data and state cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.sources import BoundSource
+from lazypipe.errors import LazypipeError, StorageError
+from lazypipe.incremental.arrivals import ARRIVALS, Known, by_name, known
+from lazypipe.incremental.state import Consumed, ConsumedFile, State
+from lazypipe.plan.fingerprint import Fingerprint
+from lazypipe.spec.model import NOTHING, Output
+from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.log import Commit, DataFile
+
+__all__ = [
+    "CONSUMED",
+    "DELETES",
+    "Before",
+    "consumed_before",
+    "files_of_units",
+    "known_before",
+    "own_commit",
+    "with_hashes",
+]
+
+CONSUMED = "consumed"
+"""Where in a commit's ``info`` stands what it has consumed."""
+
+DELETES = "deletes"
+"""Where in a commit's ``info`` stands what outputs with ``mode: delete`` have consumed, by their names."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """What the last commit says: the plan, what was consumed, the unit of each file, and since when rows are what they are."""
+
+    fingerprint: Fingerprint
+    layout: str
+    state: State
+    units: Mapping[str, list[int]]
+    generation: str
+    tallies: Mapping[str, Any]
+    figures: tuple[DataFile, ...]
+    keys: Mapping[tuple[str, str], tuple[DataFile, ...]]
+    arrivals: Mapping[str, Any] = NOTHING
+
+    @classmethod
+    def of(cls, commit: Commit | None, uri: str) -> Before | None:
+        """Read it from a commit; None if that does not say; raises StorageError if it is damaged."""
+        said = None if commit is None else commit.info.get(CONSUMED)
+        if commit is None or said is None:
+            return None
+        state = State.from_dict(said, uri=uri)
+        try:
+            plan = Fingerprint.from_dict(said["fingerprint"])
+            paths = {f.path: f for f in commit.figures}
+            keys = {(n, c): tuple(map(paths.pop, names)) for n, c, names in said.get("keys", ())}
+            arrivals = said.get(ARRIVALS, NOTHING)
+            for name, of in arrivals.items():
+                by_name(state.sources[name], of)
+            return cls(
+                plan,
+                said["layout"],
+                state,
+                said["units"],
+                said["generation"],
+                said["tallies"],
+                tuple(paths.values()),
+                keys,
+                arrivals,
+            )
+        except (LazypipeError, KeyError, TypeError, ValueError) as error:
+            fix = "run once in full, which writes it anew"
+            raise StorageError("what the output has consumed is damaged", uri=uri, fix=fix) from error
+
+
+def own_commit(commit: Commit | None, name: str, output: Output) -> Commit | None:
+    """Return a commit as an output sees it: where it only deletes, with what it has consumed itself, None if it never did."""
+    if commit is None or output.mode != "delete":
+        return commit
+    said = commit.info.get(DELETES, {}).get(name)
+    return None if said is None else replace(commit, info={CONSUMED: said})
+
+
+def consumed_before(outputs: Mapping[str, Output], source: str) -> tuple[ConsumedFile, ...]:
+    """Return the files of a source that outputs were made of, as they were then."""
+    found: dict[ConsumedFile, None] = {}
+    for before in _all_before(outputs, source):
+        found |= dict.fromkeys(before.state.sources[source].files)
+    return tuple(found)
+
+
+def files_of_units(commit: Commit) -> dict[int, str]:
+    """Return the file that each unit of an output is, as far as its rows know their units; raises StorageError if it is damaged."""
+    before = Before.of(commit, "")
+    found: dict[int, str] = {}
+    if before is not None:
+        for name, units in before.units.items():
+            files = before.state.sources[name].files
+            # those of a dataset whose rows know their units are no files
+            found |= {u: f.uri for u, f in zip(units, files, strict=False)} if len(units) == len(files) else {}
+    return found
+
+
+def known_before(plan: CompiledPipeline, source: BoundSource) -> dict[str, Known]:
+    """Return what outputs of the pipeline know of the event times in a source's files, by the names they are consumed by."""
+    assert source.watermark is not None
+    found: dict[str, Known] = {}
+    for before in _all_before(plan.outputs, source.name):
+        found |= known(source.watermark, before.state.sources[source.name], before.arrivals.get(source.name))
+    return found
+
+
+def _all_before(outputs: Mapping[str, Output], source: str) -> list[Before]:
+    """Return what the last commits of outputs say that were made of a source."""
+    found = []
+    for name, output in [(n, o) for n, o in outputs.items() if o.format == "dataset"]:
+        with suppress(LazypipeError):  # what is damaged is told when the output is decided upon
+            commit = Dataset(output.to, output.storage_options).latest()
+            before = Before.of(own_commit(commit, name, output), output.to)
+            if before is not None and source in before.state.sources:
+                found.append(before)
+    return found
+
+
+def with_hashes(info: Mapping[str, Any], known: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Return what a commit says of its inputs with the hashes of files that became known meanwhile, per source.
+
+    So that a file which is only touched, moved or delivered again is known for what it is the next time.
+    """
+    sources = dict(info["sources"])
+    for name, hashes in known.items():
+        if name in sources and hashes:
+            consumed = Consumed.from_dict(sources[name])
+            files = tuple(f._replace(blake3=f.blake3 or hashes.get(f.uri)) for f in consumed.files)
+            sources[name] = replace(consumed, files=files).to_dict()
+    return {**info, "sources": sources}

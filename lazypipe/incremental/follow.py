@@ -1,0 +1,396 @@
+"""What a run has to do for an output whose rows follow its inputs: nothing, some units, or all.
+
+What the last commit says that it was made of is compared with what is there now; and what the next one will say is put together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import polars as pl
+
+from lazypipe.compile.closing import closes, waited_for
+from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.delta import Strategy
+from lazypipe.compile.segments import Segment
+from lazypipe.compile.sources import Snapshot
+from lazypipe.gates import Check
+from lazypipe.gates.rule import PREVIOUS
+from lazypipe.gates.tally import from_columns
+from lazypipe.incremental.arrivals import ARRIVALS, by_name, kept
+from lazypipe.incremental.before import Before
+from lazypipe.incremental.bound import UNBOUND, Bound
+from lazypipe.incremental.leaf import Leaf, left_for_later
+from lazypipe.incremental.leaves import Leaves
+from lazypipe.incremental.numbering import Numbering
+from lazypipe.incremental.state import State
+from lazypipe.incremental.work import Work
+from lazypipe.plan.fingerprint import Fingerprint, digest
+from lazypipe.spec.model import NOTHING
+from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.files import FileInfo
+from lazypipe.storage.log import Commit
+from lazypipe.storage.units import Units, unit_of
+
+__all__ = ["Decision", "decide", "decide_shared"]
+
+CLOCK = "rules about the clock are judged again"
+
+
+def decide(
+    plan: CompiledPipeline,
+    segment: Segment,
+    look: Callable[[str], Snapshot],
+    *,
+    run: str,
+    listed: int,
+    full: bool = False,
+    hashes: dict[FileInfo, str] | None = None,
+    bound: Bound = UNBOUND,
+    judge_again: bool = True,
+    commit: Commit | None = None,
+) -> Work:
+    """Say what a run has to do for a segment's output.
+
+    What a source says of files that went or changed holds where rows are told apart: what is ignored keeps the rows it had. Where
+    an output is made anew its old rows are not there any more: then files that went are without rows, and files that changed are
+    read as they are.
+
+    Parameters
+    ----------
+    look
+        Lists a source as it is now.
+    listed
+        When sources were listed, in nanoseconds since 1970.
+    full
+        Whether everything is to be made anew, whatever has changed.
+    hashes
+        BLAKE3 of files, as far as they were hashed for other outputs since they were listed; more are put in.
+    bound
+        How much a run may take of what is new, where rows are told apart; also where they are made anew.
+    judge_again
+        Whether rules about the clock are reason enough for work.
+    commit
+        The output's last one, if it was read already.
+
+    Raises
+    ------
+    SourceError
+        If a source cannot be listed, or has changed in a way that it says is to fail.
+    StorageError
+        If what was consumed cannot be read, and ``full`` is not asked for.
+    """
+    assert segment.output is not None
+    output = plan.outputs[segment.output]
+    strategy = plan.strategies[segment.output]
+    if output.format != "dataset":
+        awaited = [s.awaited for n in _sources(plan, segment) if (s := look(n)).awaited and not s.files]
+        return Work("wait", awaited[0]) if awaited else Work("all", strategy.reasons[0])
+    commit = commit or Dataset(output.to, output.storage_options).latest()
+    before = None if full else Before.of(commit, plan.redact(output.to))
+    leaves = Leaves(plan, segment, before, look, listed, {} if hashes is None else hashes, bound, tell=judge_again)
+    work = Decision(leaves, strategy, commit, run, full=full, judge_again=judge_again).work()
+    return replace(work, commit=commit, version=0 if commit is None else commit.version)
+
+
+def decide_shared(
+    plan: CompiledPipeline,
+    segment: Segment,
+    look: Callable[[str], Snapshot],
+    state: Dataset | None,
+    needs: Mapping[str, Units] | None,
+    *,
+    run: str,
+    listed: int,
+    hashes: dict[FileInfo, str] | None = None,
+) -> Work:
+    """Say what a run reads of a source or stage whose rows several outputs need, and which are kept for that run only.
+
+    Parameters
+    ----------
+    state
+        Where its gates keep what they counted and put aside; None if it has no gates.
+    needs
+        What the outputs need of each source; None for all of it.
+    look, run, listed, hashes
+        As in ``decide``.
+    """
+    commit = None if state is None else state.latest()
+    before = Before.of(commit, plan.redact("" if state is None else state.uri))
+    strategy = plan.inner[segment.node]
+    leaves = Leaves(plan, segment, before, look, listed, {} if hashes is None else hashes)
+    decision = Decision(leaves, strategy, commit, run, full=False, judge_again=True)
+    work = decision.part(needs, judged=state is not None)
+    return replace(work, commit=commit, version=0 if commit is None else commit.version)
+
+
+def _sources(plan: CompiledPipeline, segment: Segment) -> list[str]:
+    """Return the sources that a segment reads, and those ahead of it whose rows are kept for one run only."""
+    inner = [s for s in plan.segments if s.output is None and s.node in segment.reads]
+    own = [n for n in (*segment.nodes, *segment.lookups) if plan.nodes[n].source is not None]
+    return [*own, *(n for s in inner for n in _sources(plan, s))]
+
+
+class Decision:
+    """What there is to do for one output whose rows follow its inputs."""
+
+    def __init__(
+        self, leaves: Leaves, strategy: Strategy, commit: Commit | None, run: str, *, full: bool, judge_again: bool
+    ) -> None:
+        self.leaves = leaves
+        self.plan = leaves.plan
+        self.segment = leaves.segment
+        self.before = leaves.before
+        self.strategy = strategy
+        self.commit = commit
+        self.run = run
+        self.numbering = Numbering(self.before, run)
+        self.full = full
+        self.judge_again = judge_again
+
+    def work(self) -> Work:
+        """Say what it is, and what it would read."""
+        fixed = [self.leaves.leaf(n) for n in self.strategy.fixed]
+        driving = [self.leaves.leaf(n) for n in self.strategy.driving]
+        made = self._work(fixed, driving)
+        leaves = (*fixed, *driving)
+        came, went = tuple(c for leaf in leaves for c in leaf.came), sum(leaf.went for leaf in leaves)
+        return replace(made, came=came, went=went) if made.kind in ("units", "all") else made
+
+    def _work(self, fixed: list[Leaf], driving: list[Leaf]) -> Work:
+        before = self.before
+        plan = self.plan.fingerprints()[self.segment.node]
+        news = [str(leaf) for leaf in fixed if leaf.is_news]
+        news += [f"{n.name}: made anew" for n in driving if n.changes is not None and self.numbering.is_remade(n)]
+        if before is None:
+            unknown = (
+                "nothing was committed yet"
+                if self.commit is None
+                else "the last version does not say what it is made of"
+            )
+            why = "made anew, as asked for" if self.full else unknown
+        elif not (changed := plan.changes(before.fingerprint)).same or before.layout != self._layout():
+            why = f"the definition changed: {changed if not changed.same else 'partitions, or rules ahead of it'}"
+        elif self._is_renamed(before, {leaf.name for leaf in (*fixed, *driving)}):
+            why = (
+                "the definition changed: sources or stages have other names, by which is kept what was read and counted"
+            )
+        elif news:
+            why = "; ".join(news)
+        elif self.judge_again and self._clock_makes_anew(driving):
+            why = CLOCK
+        else:
+            why = ""
+        generation = before.generation if before is not None and not news else self.run
+        if why:
+            return self._all(why, plan, fixed, driving, generation, keep=not news)
+        nothing = Work("none", "nothing changed: " + ", ".join(map(str, (*fixed, *driving))))
+        judges = self.segment.node in self._judged() and self.plan.looks_at_the_clock(self.segment.node)
+        if judges and self.judge_again:
+            nothing = Work("judge", CLOCK)
+        if not any(leaf.is_news for leaf in driving):
+            return nothing
+        reused = self.numbering.units(driving, keep=True, anew=False)
+        new, gone = self.numbering.difference(driving, reused)
+        if not gone and not any(new.values()):
+            return nothing
+        if (waits := self._waits(fixed, driving, anew=False)) is not None:
+            return waits
+        if self.leaves.bound.is_set:
+            driving = [self.leaves.bounded(leaf) for leaf in driving]
+            reused = self.numbering.units(driving, keep=True, anew=False)
+            new, gone = self.numbering.difference(driving, reused)
+        said = "; ".join(str(leaf) for leaf in driving if leaf.is_news or self.numbering.moved(leaf, reused))
+        left = sum(len(leaf.left) for leaf in driving)
+        info = self._info(plan, fixed, driving, reused, generation, anew=False)
+        return replace(
+            self._changed(said, self.numbering.reading(driving, new), gone, reused, driving, info), left=left
+        )
+
+    def part(self, needs: Mapping[str, Units] | None, *, judged: bool) -> Work:
+        """Return the work of reading what is needed, and with gates what these have not judged yet; or all, where that must be."""
+        fixed = [self.leaves.leaf(n) for n in self.strategy.fixed] if judged else []
+        driving = [self.leaves.leaf(n) for n in self.strategy.driving]
+        kept = needs is not None and judged and self._follows(fixed, driving)
+        units = self.numbering.units(driving, keep=kept, anew=not kept)
+        if needs is not None and (kept or not judged):
+            units = {n: self._renewed(of, needs[n], judged=judged) for n, of in units.items()}
+        plan = self.plan.fingerprints()[self.segment.node]
+        info = self._info(plan, fixed, driving, units, self.run, anew=not kept) if judged else {}
+        if needs is None or not kept:
+            kind: Literal["all", "units"] = "all" if needs is None or judged else "units"
+            return Work(kind, "", self.numbering.reading(driving, units), hashed=self.strategy.hashed, info=info)
+        new, gone = self.numbering.difference(driving, units)
+        if any(leaf.tagged and not needs[leaf.name].wanted <= {*new[leaf.name].values()} for leaf in driving):
+            return self.part(None, judged=True)  # these rows were judged under the very unit that they have now
+        return self._changed("", self.numbering.reading(driving, new), gone, units, driving, info)
+
+    def _follows(self, fixed: list[Leaf], driving: list[Leaf]) -> bool:
+        """Whether rows that were judged before would be judged in the same way now."""
+        if self.before is None or self.before.layout != self._layout():
+            return False
+        if not self.plan.fingerprints()[self.segment.node].changes(self.before.fingerprint).same:
+            return False
+        news = any(n.is_news for n in fixed) or any(n.changes is None or self.numbering.is_remade(n) for n in driving)
+        return not news and not any(self.plan.looks_at_the_clock(n) for n in self._judged())
+
+    def _renewed(self, units: dict[str, int], needs: Units, *, judged: bool) -> dict[str, int]:
+        """Return the units of files, where those that are read again get others; without gates, of just these."""
+        if needs.wanted:
+            return {f: u for f, u in units.items() if judged or u in needs.wanted}
+        again = {f: unit_of(f, self.run) for f in units if f in needs.files}
+        return {**units, **again} if judged else again
+
+    def _changed(
+        self,
+        said: str,
+        reading: Mapping[str, Units],
+        gone: frozenset[int],
+        units: Mapping[str, dict[str, int]],
+        driving: list[Leaf],
+        info: Mapping[str, Any],
+    ) -> Work:
+        """Return the work of reading some units, with what is kept of the others."""
+        before = self.before
+        assert before is not None
+        tallies = {n: {u: t for u, t in from_columns(c).items() if u not in gone} for n, c in before.tallies.items()}
+        live = {u for of in units.values() for u in of.values()}
+        return Work(
+            "units",
+            said,
+            reading,
+            gone,
+            tallies,
+            tuple(f for f in before.figures if not live.isdisjoint(f.units)),
+            self.strategy.cut,
+            groups=self.strategy.keys,
+            leaving=tuple(f for f in before.figures if not gone.isdisjoint(f.units)),
+            hashed=self.strategy.hashed,
+            keys={k: tuple(f for f in files if not live.isdisjoint(f.units)) for k, files in before.keys.items()},
+            known=self.numbering.readable(driving, units),
+            info=info,
+        )
+
+    def _is_renamed(self, before: Before, leaves: set[str]) -> bool:
+        return before.state.sources.keys() != leaves or not before.tallies.keys() <= self._judged()
+
+    def _clock_makes_anew(self, driving: list[Leaf]) -> bool:
+        """Whether rules about the clock decide over more than what is said of the rows that are there.
+
+        Those of the output's own gate can be judged by its rows, if these are all that the gate saw. With rows that are new it is
+        no matter what was counted before only of what is measured of all rows.
+        """
+        watching = {n for n in self._judged() if self.plan.looks_at_the_clock(n)}
+        if not watching:
+            return False
+        node = self.plan.nodes[self.segment.node]
+        if watching != {node.name} or not all(map(_judges_alone, node.checks)):
+            return True
+        news = any(leaf.is_news for leaf in driving)
+        return news and any(c.measure is None for c in self.plan.clock_rules(node.name))
+
+    def _judged(self) -> set[str]:
+        """Return the nodes whose gates judge in a run for this output: also those of what is kept for that run only."""
+        kept = {s.node: s for s in self.plan.segments if s.output is None}
+        found, left = set[str](), [self.segment]
+        while left:
+            segment = left.pop()
+            found.update(segment.nodes)
+            left += [kept[n] for n in segment.reads if n in kept]
+        return found
+
+    def _all(
+        self,
+        why: str,
+        plan: Fingerprint,
+        fixed: list[Leaf],
+        driving: list[Leaf],
+        generation: str,
+        *,
+        keep: bool,
+    ) -> Work:
+        """Return the work where all is made anew; files that are as they were ``keep`` their units if these still say something."""
+        if (waits := self._waits(fixed, driving, anew=True)) is not None:
+            return waits
+        driving = [self.leaves.bounded(leaf, anew=True, again=why == CLOCK) for leaf in driving]
+        units = self.numbering.units(driving, keep=keep, anew=True)
+        leaves = (*fixed, *driving)
+        ignored = {leaf.name: len(leaf.changes.ignored) for leaf in leaves if leaf.changes and leaf.changes.ignored}
+        said = [leaf.snapshot.awaited for leaf in leaves if leaf.snapshot.awaited and leaf.snapshot.awaited not in why]
+        said += [
+            f"{n}: what {k:,} ignored file{'s' * (k > 1)} held is not kept, as all is made anew"
+            for n, k in ignored.items()
+        ]
+        left = {leaf.name: len(leaf.left) for leaf in driving if leaf.left}
+        said += [f"{n}: {left_for_later(k)}" for n, k in left.items()]
+        info = self._info(plan, fixed, driving, units, generation, anew=True)
+        return Work(
+            "all",
+            "; ".join([why, *said]),
+            self.numbering.reading(driving, units),
+            cut=self.strategy.cut,
+            groups=self.strategy.keys,
+            hashed=self.strategy.hashed,
+            info=info,
+            left=sum(left.values()),
+        )
+
+    def _waits(self, fixed: list[Leaf], driving: list[Leaf], *, anew: bool) -> Work | None:
+        """Return what is waited for, if work cannot begin: what is read in whole must be there in whole."""
+        waits = [n for n in fixed if n.waits(anew=True)] + [n for n in driving if n.waits(anew=anew)]
+        return Work("wait", waits[0].snapshot.awaited) if waits else None
+
+    # what the next commit says
+
+    def _layout(self) -> str:
+        by = () if self.segment.output is None else self.plan.outputs[self.segment.output].partition_by
+        prints = self.plan.fingerprints()
+        nodes = self.plan.nodes
+        closing = [n for n in self.segment.nodes if closes(nodes[n]) is not None]
+        waited = [[n, s.watermark.closing] for c in closing for n, s in waited_for(nodes, c).items() if s.watermark]
+        rules = [prints[n].gate for n in self.segment.nodes]
+        # hashes are those of one version of Polars
+        kept = (*map(list, self.strategy.hashed), pl.__version__) if self.strategy.hashed else ()
+        more = (*([waited] if waited else []), *kept)
+        return digest(by, self.strategy.kind, self.strategy.cut, rules, *more)
+
+    def _info(
+        self,
+        plan: Fingerprint,
+        fixed: list[Leaf],
+        driving: list[Leaf],
+        units: Mapping[str, dict[str, int]],
+        generation: str,
+        *,
+        anew: bool,
+    ) -> dict[str, Any]:
+        state = State({n.name: n.consumed if anew else n.consumed_and_held for n in (*fixed, *driving)})
+        arrivals = {n.name: of for n in (*fixed, *driving) if (of := self._arrivals(n, state, anew=anew)) is not None}
+        return {
+            **state.to_dict(),
+            **({ARRIVALS: arrivals} if arrivals else {}),
+            "fingerprint": plan.to_dict(),
+            "layout": self._layout(),
+            "generation": generation,
+            "units": {n: [*of.values()] for n, of in units.items()},
+        }
+
+    def _arrivals(self, leaf: Leaf, state: State, *, anew: bool) -> dict[str, Any] | None:
+        """Return what is known of the event times in a source's files; None where it has no watermark that advances by them."""
+        source, arrivals = self.plan.nodes[leaf.name].source, leaf.snapshot.arrivals
+        if source is None or source.watermark is None or not arrivals:
+            return None
+        said: Mapping[str, Any] = NOTHING
+        if self.before is not None and leaf.name in self.before.state.sources:
+            said = by_name(self.before.state.sources[leaf.name], self.before.arrivals.get(leaf.name))
+        held = frozenset() if anew else frozenset(f.uri for f in leaf.held)
+        here = {name: a for uri, a in arrivals.items() if (name := source.redact(uri)) not in held}
+        return kept(source.watermark, state.sources[leaf.name].files, here, said)
+
+
+def _judges_alone(check: Check) -> bool:
+    """Whether a check leaves all rows as they are, and looks at no others."""
+    frames = () if check.measure is None else (*check.measure.frames, *([PREVIOUS] if check.measure.history else []))
+    return not (check.removes_rows or check.repair is not None or check.reference is not None or frames)

@@ -1,0 +1,102 @@
+"""A source or output that is read: what is there now, and what of it was consumed before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+from lazypipe.compile.sources import Snapshot
+from lazypipe.incremental.changes import Changes
+from lazypipe.incremental.state import Consumed, ConsumedFile
+from lazypipe.storage.files import FileInfo
+
+__all__ = ["Came", "Leaf", "left_for_later"]
+
+
+class Came(NamedTuple):
+    """A file that is new, or another than it was, of a source or output; and its rows, where a commit says them."""
+
+    source: str
+    file: FileInfo
+    rows: int | None = None
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A source or output that is read: what is there now, and what of it was consumed before.
+
+    ``found`` is what has changed, ``changes`` what of that is acted upon. ``consume`` gives what an output that is made anew has
+    consumed; what is ignored is not in it, since its rows are not kept then. ``left`` is what this run does not take of it: files,
+    which are no longer in ``snapshot``, or units of a dataset whose rows know theirs. ``rejudged`` are files that are as they
+    were, and whose rows came under another watermark, because of others.
+    """
+
+    name: str
+    snapshot: Snapshot
+    consume: Callable[[], Consumed]
+    found: Changes | None
+    changes: Changes | None
+    tagged: bool = False
+    keeps_gone: bool = False
+    left: frozenset[str] | frozenset[int] = frozenset()
+    rejudged: frozenset[str] = frozenset()
+
+    @cached_property
+    def consumed(self) -> Consumed:
+        """What an output has consumed that is made anew."""
+        return self.consume()
+
+    @property
+    def is_news(self) -> bool:
+        """Whether there is something to act upon."""
+        return self.changes is None or not self.changes.nothing or bool(self.rejudged)
+
+    @property
+    def came(self) -> tuple[Came, ...]:
+        """The files that are new, or others than they were."""
+        commit, files = self.snapshot.commit, self.snapshot.files
+        if self.changes is not None:
+            changes = self.changes
+            files = (*changes.added, *changes.modified, *changes.truncated, *(g.file for g in changes.grown))
+        if commit is None:
+            return tuple(Came(self.name, f) for f in files)
+        rows = {f: d.rows - d.dead(commit.gone) for f, d in zip(self.snapshot.files, commit.files, strict=True)}
+        return tuple(Came(self.name, f, rows[f]) for f in files)
+
+    @property
+    def went(self) -> int:
+        """How many files are gone; a dataset that was made anew counts as one."""
+        return 0 if self.changes is None else len(self.changes.removed) + (self.changes.position is not None)
+
+    @property
+    def held(self) -> tuple[ConsumedFile, ...]:
+        """The files that stay consumed as they were, though they are gone or others now, or not whole."""
+        return () if self.changes is None else (*self.changes.ignored, *self.changes.waiting)
+
+    @property
+    def consumed_and_held(self) -> Consumed:
+        """What an output has consumed that was not made anew."""
+        held = {f.uri: f for f in self.held}
+        files = [held.pop(f.uri, f) for f in self.consumed.files]
+        return replace(self.consumed, files=(*files, *held.values())) if self.held else self.consumed
+
+    def waits(self, *, anew: bool) -> bool:
+        """Whether what is there is too little to work with: nothing, or less than what was consumed if all is read anew."""
+        if not self.snapshot.awaited:
+            return False
+        if anew:
+            return not self.snapshot.files or (self.changes is not None and bool(self.changes.waiting))
+        return not self.snapshot.files and not self.held
+
+    def __str__(self) -> str:
+        told = "never read before" if self.changes is None else str(self.changes)
+        judged = f"{len(self.rejudged):,} under another watermark" if self.rejudged else ""
+        more = filter(None, [judged, self.snapshot.awaited, left_for_later(len(self.left))])
+        return ", ".join([f"{self.name}: {told}", *more])
+
+
+def left_for_later(count: int) -> str:
+    """Say how much is left, if any."""
+    return f"{count:,} more left for later runs" if count else ""

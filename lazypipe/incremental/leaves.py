@@ -1,0 +1,228 @@
+"""What there is of what an output reads, held against what it has consumed; and how much of that a run takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.intake import Intake
+from lazypipe.compile.segments import Segment
+from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.incremental.arrivals import by_name, rejudged
+from lazypipe.incremental.before import CONSUMED, Before
+from lazypipe.incremental.bound import UNBOUND, Bound
+from lazypipe.incremental.changes import RACY, Changes, allowed, compare
+from lazypipe.incremental.hashing import hasher, prefix_hasher
+from lazypipe.incremental.leaf import Leaf
+from lazypipe.incremental.stamps import moment_of
+from lazypipe.incremental.state import Consumed
+from lazypipe.plan.fingerprint import digest
+from lazypipe.spec.model import NOTHING
+from lazypipe.storage import uri as uris
+from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.files import FileInfo
+
+__all__ = ["Leaves"]
+
+
+@dataclass(frozen=True)
+class Leaves:
+    """Finds out what there is of what one output reads.
+
+    ``tell`` says whether new files are hashed for no more than to tell what they are. Where rows are ``added`` to those that
+    are there, these do not go with their files, and stay what they were judged to be.
+    """
+
+    plan: CompiledPipeline
+    segment: Segment
+    before: Before | None
+    look: Callable[[str], Snapshot]
+    listed: int
+    hashes: dict[FileInfo, str]
+    bound: Bound = UNBOUND
+    tell: bool = True
+    added: bool = False
+
+    def leaf(self, name: str, without: Sequence[FileInfo] = ()) -> Leaf:
+        """Return what is there of a source or output, and what was consumed of it; ``without`` files that are left for later."""
+        published = name not in self.segment.nodes and any(o.stage == name for o in self._outputs())
+        source = None if published else self.plan.nodes[name].source
+        before = None if self.before is None else self.before.state.sources.get(name)
+        if source is not None:
+            snapshot, options, redact = self.look(name), source.reader.storage_options, source.redact
+            uri = source.patterns[0]
+        else:
+            output = next(o for o in self._outputs() if o.stage == name)
+            dataset = Dataset(output.to, output.storage_options)
+            commit = dataset.latest()
+            assert commit is not None, f"{name} was published"
+            snapshot, options, redact = (
+                Snapshot(dataset.files(commit), commit),
+                dataset.storage_options,
+                self.plan.redact,
+            )
+            uri = output.to
+        left = frozenset(f.uri for f in without)
+        if left:
+            files = tuple(f for f in snapshot.files if f.uri not in left)
+            snapshot = replace(snapshot, files=files, waiting=(*snapshot.waiting, *without))
+        if snapshot.commit is not None:
+            return replace(self._dataset_leaf(name, snapshot, before, redact(uri), source), left=left)
+        intake = self._intake(source)
+        text = source is not None and source.is_text and not any(_is_packed(f.uri) for f in snapshot.files)
+        hashing = self._hasher(options)
+        found = compare(
+            before,
+            snapshot,
+            hasher=hashing,
+            detect=intake.detect,
+            prefix=prefix_hasher(options) if text else None,
+            name=redact if redact.secrets else None,
+            waiting=[f.uri for f in snapshot.waiting],
+            # where there may be many new files, of which few are taken, none is hashed for that alone
+            tell=self.tell and not self.bound.is_set,
+        )
+        changes = allowed(found, on_removed=intake.on_removed, on_modified=intake.on_modified, source=name)
+
+        def consume() -> Consumed:
+            return replace(found, waiting=()).consumed(
+                listed=self.listed,
+                hasher=hashing,  # whoever reads a file that cannot be read will say so
+                wanted=lambda f: intake.detect == "content" or self._is_racy(f.stamp),
+            )
+
+        if before is None:
+            return Leaf(name, snapshot, consume, None, None, left=left)
+        return Leaf(
+            name, snapshot, consume, found, changes, left=left, rejudged=self._rejudged(name, snapshot, before, changes)
+        )
+
+    def _dataset_leaf(
+        self, name: str, snapshot: Snapshot, before: Consumed | None, uri: str, source: BoundSource | None
+    ) -> Leaf:
+        commit = snapshot.commit
+        assert commit is not None
+        said = commit.info.get(CONSUMED, {})
+        # what a reader cannot see from files: rows that were taken out of them, and by which plan they were made
+        at = {"gone": digest(sorted(commit.gone)), "generation": said.get("generation", "")}
+        if source is not None:
+            at["plan"] = digest(said.get("fingerprint"))
+        consumed = replace(Consumed.of(snapshot, uri=uri), at=at)
+        if before is None:
+            return Leaf(name, snapshot, lambda: consumed, None, None, tagged=commit.tagged)
+        found = compare(replace(before, at=NOTHING), snapshot, hasher=hasher(), name=self.plan.redact)
+        if found.nothing and dict(before.at) != at:
+            found = replace(found, position=(before.at, at))
+        intake = self._intake(source)
+        changes = allowed(found, on_removed=intake.on_removed, on_modified=intake.on_modified, source=name)
+        return Leaf(
+            name,
+            snapshot,
+            lambda: consumed,
+            found,
+            changes,
+            tagged=commit.tagged,
+            keeps_gone=intake.on_removed == "ignore",
+        )
+
+    # what has changed
+
+    def _rejudged(self, name: str, snapshot: Snapshot, before: Consumed, changes: Changes) -> frozenset[str]:
+        """Return the files that are as they were, and whose rows came under another watermark."""
+        assert self.before is not None
+        if self.added:  # rows came under the watermark of the time they were added at
+            return frozenset()
+        said = by_name(before, self.before.arrivals.get(name))
+        moved = {m.now.uri: m.before.uri for m in changes.moved}
+        found = rejudged(snapshot, said, changes.name or str, moved)
+        ignored = {f.uri for f in changes.ignored}
+        changed = {f.uri for f in (*changes.modified, *changes.truncated)} | {g.file.uri for g in changes.grown}
+        return frozenset(u for u in found - changed if (changes.name or str)(u) not in ignored)
+
+    def _intake(self, source: BoundSource | None) -> Intake:
+        """Return what a source says of files that change or go; rows that were added do not go with their files."""
+        said = Intake() if source is None else source.intake
+        return replace(said, on_removed="ignore") if self.added and said.on_removed != "fail" else said
+
+    def _hasher(self, options: Mapping[str, Any]) -> Callable[[FileInfo], str]:
+        """Return what hashes the files of one storage, each once in a run."""
+        plain = hasher(options)
+
+        def hashed(file: FileInfo) -> str:
+            if file not in self.hashes:
+                self.hashes[file] = plain(file)
+            return self.hashes[file]
+
+        return hashed
+
+    def _is_racy(self, stamp: str | None) -> bool:
+        """Whether a file may be written again without its stamp telling."""
+        moment = moment_of(stamp)
+        return stamp is None or (moment is not None and moment >= self.listed - RACY)
+
+    def _outputs(self) -> list[Any]:
+        return [
+            o
+            for s in self.plan.segments
+            if s.output is not None and s.nodes and (o := self.plan.outputs[s.output]).format == "dataset"
+        ]
+
+    # how much of it
+
+    def bounded(self, leaf: Leaf, *, anew: bool = False, again: bool = False) -> Leaf:
+        """Return a leaf with as much of what is new as this run may take, the first of it at least.
+
+        Where all is made ``anew`` nothing has been taken yet; unless that is done ``again`` with all that was consumed.
+        """
+        if not self.bound.is_set:
+            return leaf
+        if leaf.tagged:
+            return self._bounded_units(leaf, anew=anew and not again)
+        new: Sequence[FileInfo] = leaf.snapshot.files
+        if leaf.changes is not None and (again or not anew):
+            came = {f.uri for f in leaf.changes.added}
+            if not again:  # what was changed is read as it is then
+                came.update(f.uri for f in (*leaf.changes.modified, *leaf.changes.truncated))
+                came.update(g.file.uri for g in leaf.changes.grown)
+            new = [f for f in new if f.uri in came]
+        rest = new[self.bound.first(new, lambda f: f.size, partial(self._rows, leaf)) :]
+        return self.leaf(leaf.name, rest) if rest else leaf
+
+    def _rows(self, leaf: Leaf, file: FileInfo) -> int:
+        """Count the rows of a file; one that cannot be read has none: whoever reads it will say so."""
+        commit = leaf.snapshot.commit
+        if commit is not None:
+            return dict(zip(leaf.snapshot.files, commit.files, strict=True))[file].rows
+        source = self.plan.nodes[leaf.name].source
+        assert source is not None
+        return source.count(file)
+
+    def _bounded_units(self, leaf: Leaf, *, anew: bool) -> Leaf:
+        """Return a dataset's leaf without the units that are left for later, oldest first; their files are not consumed then."""
+        commit = leaf.snapshot.commit
+        assert commit is not None
+        known = frozenset(self.before.units.get(leaf.name, ())) if self.before is not None and not anew else frozenset()
+        said: Mapping[str, Sequence[int]] = commit.info.get(CONSUMED, {}).get("units", {})
+        order = {unit: place for place, unit in enumerate(u for of in said.values() for u in of)}
+        rows: dict[int, int] = {}
+        size: dict[int, int] = {}
+        for file in commit.files:
+            for unit, count in sorted(file.units.items(), key=lambda pair: order.get(pair[0], -1)):
+                if unit not in commit.gone and unit not in known:
+                    rows[unit] = rows.get(unit, 0) + count
+                    size[unit] = size.get(unit, 0) + file.bytes * count // file.rows
+        new = [*rows]
+        left = frozenset(new[self.bound.first(new, size.__getitem__, rows.__getitem__) :])
+        if not left:
+            return leaf
+        consumed = leaf.consumed
+        pairs = zip(commit.files, consumed.files, strict=True)
+        kept = tuple(said for file, said in pairs if left.isdisjoint(file.units))
+        return replace(leaf, left=left, consume=lambda: replace(consumed, files=kept))
+
+
+def _is_packed(uri: str) -> bool:
+    return (uris.protocol(uri) != "" and "::" in uri) or uri.endswith((".gz", ".zst"))

@@ -1,0 +1,124 @@
+"""The unit of each file: which rows of an output come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lazypipe.incremental.before import Before
+from lazypipe.incremental.changes import Changes
+from lazypipe.incremental.leaf import Leaf
+from lazypipe.storage.units import Units, unit_of
+
+__all__ = ["Numbering"]
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """Gives each file of what an output reads the unit that its rows have; files that are as they were keep theirs.
+
+    ``before`` is what the last commit says, ``run`` the run that gives new ones.
+    """
+
+    before: Before | None
+    run: str
+
+    def is_remade(self, leaf: Leaf) -> bool:
+        """Whether an output's rows are others than they were, unit by unit: then its units say nothing."""
+        if self.before is None or not leaf.tagged:
+            return False
+        was = dict(self.before.state.sources[leaf.name].at)
+        return any(was.get(k) != v for k, v in leaf.consumed.at.items() if k != "gone")
+
+    def units(self, driving: list[Leaf], *, keep: bool, anew: bool) -> dict[str, dict[str, int]]:
+        """Return the unit of each file of each leaf; of tagged datasets, the units by themselves.
+
+        Unless all is made ``anew``, the units of files that are ignored, or wait, are among them.
+        """
+        found: dict[str, dict[str, int]] = {}
+        for leaf in driving:
+            if leaf.tagged:
+                assert leaf.snapshot.commit is not None
+                there = leaf.snapshot.commit.units.difference(leaf.left)
+                if leaf.keeps_gone and not anew:
+                    assert self.before is not None
+                    there = there.union(self.before.units[leaf.name])
+                found[leaf.name] = {str(u): u for u in sorted(there)}
+                continue
+            known = self._known(leaf, leaf.found if anew else leaf.changes) if keep else {}
+            found[leaf.name] = {f.uri: known.get(f.uri) or unit_of(f.uri, self.run) for f in leaf.snapshot.files}
+            if not anew:
+                found[leaf.name] |= self._held(leaf)
+        return found
+
+    def difference(
+        self, driving: list[Leaf], units: Mapping[str, dict[str, int]]
+    ) -> tuple[dict[str, dict[str, int]], frozenset[int]]:
+        """Return what is new of each leaf, and the units that are gone."""
+        assert self.before is not None
+        was = {leaf.name: {*self.before.units[leaf.name]} for leaf in driving}
+        new = {n: {f: u for f, u in of.items() if u not in was[n]} for n, of in units.items()}
+        gone = frozenset(u for n, of in units.items() for u in was[n].difference(of.values()))
+        return new, gone
+
+    def reading(self, driving: list[Leaf], units: Mapping[str, dict[str, int]]) -> dict[str, Units]:
+        """Return what is read of each leaf; files are numbered where no rows come with their units."""
+        late = not any(leaf.tagged for leaf in driving)
+        found, first = {}, 0
+        for leaf in driving:
+            of = units[leaf.name]
+            if leaf.tagged:
+                found[leaf.name] = Units(wanted=frozenset(of.values()))
+            else:
+                found[leaf.name] = Units(of, first=first if late else None)
+                first += len(of)
+        return found
+
+    def readable(self, driving: list[Leaf], units: Mapping[str, dict[str, int]]) -> dict[str, Units]:
+        """Return where all units are that can be read again: not those of files that are gone, or others now."""
+        there = {}
+        for leaf in driving:
+            held = set(self._was_held(leaf))
+            of = {f: u for f, u in units[leaf.name].items() if u not in held}
+            if leaf.tagged:
+                assert leaf.snapshot.commit is not None
+                of = {f: u for f, u in of.items() if u in leaf.snapshot.commit.units}
+            there[leaf.name] = of
+        return self.reading(driving, there)
+
+    def moved(self, leaf: Leaf, units: Mapping[str, Mapping[str, int]]) -> bool:
+        """Whether the units of a leaf are others than they were."""
+        assert self.before is not None
+        return {*units[leaf.name].values()} != {*self.before.units[leaf.name]}
+
+    def _was(self, leaf: Leaf) -> dict[str, int]:
+        """Return the unit that each file had."""
+        assert self.before is not None
+        files = self.before.state.sources[leaf.name].files
+        return {f.uri: unit for f, unit in zip(files, self.before.units[leaf.name], strict=True)}
+
+    def _held(self, leaf: Leaf) -> dict[str, int]:
+        """Return the units of files that are not there, or not to be read, and stay as they were."""
+        assert leaf.changes is not None
+        name = leaf.changes.name or str
+        there = {name(f.uri) for f in leaf.snapshot.files}
+        units = self._was(leaf)
+        return {f.uri: units[f.uri] for f in leaf.held if f.uri not in there}
+
+    def _was_held(self, leaf: Leaf) -> list[int]:
+        if leaf.tagged or not leaf.held:
+            return []
+        units = self._was(leaf)
+        return [units[f.uri] for f in leaf.held]
+
+    def _known(self, leaf: Leaf, changes: Changes | None) -> dict[str, int]:
+        """Return the unit of each file that is as it was."""
+        if self.before is None or changes is None or leaf.name not in self.before.units:
+            return {}
+        name, units = changes.name or str, self._was(leaf)
+        changed = {f.uri for f in (*changes.modified, *changes.truncated)}
+        changed |= {g.file.uri for g in changes.grown} | leaf.rejudged
+        known = {
+            f.uri: units[name(f.uri)] for f in leaf.snapshot.files if name(f.uri) in units and f.uri not in changed
+        }
+        return known | {m.now.uri: units[m.before.uri] for m in changes.moved if m.now.uri not in changed}
