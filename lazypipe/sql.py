@@ -27,7 +27,7 @@ import polars as pl
 
 from lazypipe.errors import first_line, nearest
 
-__all__ = ["SqlError", "bind", "call", "empty", "literal", "parameters", "query"]
+__all__ = ["SqlError", "bind", "call", "empty", "literal", "parameters", "query", "tried"]
 
 _TOKEN = re.compile(
     r"""
@@ -287,6 +287,27 @@ def bind(sql: str, schema: pl.Schema, params: Mapping[str, object] | None = None
     for name in expr.meta.root_names():
         if name not in schema and name != "*":
             raise SqlError(f"unknown column {name!r}", nearest(name, schema, "columns"))
+    return expr
+
+
+def tried(sql: str, schema: pl.Schema, params: Mapping[str, object]) -> pl.Expr:
+    """Return what ``bind`` does, after it was run over no rows: schemas alone do not show that text was compared with a number.
+
+    The same text over the same columns is tried once: a pipeline is lowered many times while it is compiled.
+
+    Examples
+    --------
+    >>> print(tried("n > 1", pl.Schema({"n": pl.Int64}), {}))
+    [(col("n")) > (dyn int: 1)]
+    """
+    return _tried("".join(t.text for t in _prepared(sql, params)), tuple(schema.items()))
+
+
+@lru_cache(maxsize=1_024)
+def _tried(sql: str, columns: tuple[tuple[str, pl.DataType], ...]) -> pl.Expr:
+    schema = pl.Schema(columns)
+    expr = bind(sql, schema)
+    empty(schema).lazy().select(expr).collect()
     return expr
 
 

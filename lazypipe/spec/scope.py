@@ -76,9 +76,7 @@ class Scope:
             if isinstance(text, pl.Expr):
                 sql.dtype_of(text, schema)
                 return text
-            expr = sql.bind(text, schema, self.params)
-            # run over no rows: schemas alone do not show that text was compared with a number
-            sql.empty(schema).lazy().select(expr).collect()
+            expr = sql.tried(text, schema, self.params)
         except sql.SqlError as error:
             raise self.fault(error.what, error.fix, argument, *rest) from error
         except pl.exceptions.PolarsError as error:

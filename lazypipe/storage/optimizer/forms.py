@@ -165,7 +165,9 @@ def physical_schema(schema: Mapping[str, pl.DataType], forms: Mapping[str, Form]
     >>> physical_schema({"x": pl.Int64(), "y": pl.Int64()}, {"x": Cast(pl.Int8())})
     Schema([('x', Int8), ('_lazypipe:x:plain', Int64), ('y', Int64)])
     """
-    found = pl.Schema()
+    if not forms:
+        return schema if isinstance(schema, pl.Schema) else pl.Schema(schema)
+    found: dict[str, pl.DataType] = {}
     for name, dtype in schema.items():
         if name not in forms:
             found[name] = dtype
@@ -173,7 +175,7 @@ def physical_schema(schema: Mapping[str, pl.DataType], forms: Mapping[str, Form]
         for part, inside in forms[name].parts(dtype).items():
             found[_part(name, part)] = inside
         found[plain_column(name)] = dtype
-    return found
+    return pl.Schema(found)
 
 
 def physical(frame: pl.LazyFrame, schema: Mapping[str, pl.DataType], forms: Mapping[str, Form]) -> pl.LazyFrame:
