@@ -16,27 +16,12 @@ Schema([('x', Int64)])
 """
 
 from lazypipe import contracts, optimize
-from lazypipe.api import (
-    Builder,
-    Pipeline,
-    Plan,
-    apply,
-    audit_report,
-    catalog,
-    check,
-    diff,
-    history,
-    ledger,
-    load,
-    pipeline,
-    replay,
-    rollback,
-    split,
-    stream,
-    trace,
-    vacuum,
-    window_history,
-)
+from lazypipe.api.builder import Builder, pipeline
+from lazypipe.api.datasets import history, rollback, vacuum
+from lazypipe.api.frames import apply, check, split
+from lazypipe.api.pipeline import Pipeline, Plan, catalog, load, replay, trace, window_history
+from lazypipe.api.records import audit_report, ledger
+from lazypipe.api.stream import stream
 from lazypipe.errors import (
     CommitConflict,
     DefinitionError,
@@ -53,7 +38,7 @@ from lazypipe.gates.alone import Split
 from lazypipe.gates.custom import rule
 from lazypipe.gates.report import CheckResult, GateReport
 from lazypipe.gates.suggest import suggest_rules
-from lazypipe.incremental.diff import RowDiff
+from lazypipe.incremental.diff import RowDiff, diff
 from lazypipe.plan.fingerprint import Changes, Fingerprint
 from lazypipe.plan.graph import Lineage
 from lazypipe.plan.places import Impact, Reach

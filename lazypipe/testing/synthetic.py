@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 import polars as pl
 
-from lazypipe.api import check
+from lazypipe.api.frames import check
 from lazypipe.compile.compiler import EPOCH
 from lazypipe.compile.node import compile_checks
 from lazypipe.errors import LazypipeError, nearest
@@ -58,7 +58,7 @@ def order_rules(action: str = "quarantine") -> list[dict[str, Any]]:
 
     Examples
     --------
-    >>> from lazypipe.api import check
+    >>> from lazypipe.api.frames import check
     >>> [c.id for c in check(make_orders(0), order_rules()).checks]
     ['unique:order_id', 'not_null:email', 'regex:email', 'in_set:country', 'between:amount', 'between:quantity',
      'in_set:status', 'compare:updated_at >= event_time']
@@ -110,7 +110,7 @@ def make_orders(
 
     Examples
     --------
-    >>> from lazypipe.api import check
+    >>> from lazypipe.api.frames import check
     >>> orders = make_orders(1_000, bad={"not_null:email": 37, "unique:order_id": 12}, seed=1)
     >>> check(orders, order_rules()).failed
     {'unique:order_id': 12, 'not_null:email': 37}
@@ -327,7 +327,7 @@ def violate(
 
     Examples
     --------
-    >>> from lazypipe.api import check
+    >>> from lazypipe.api.frames import check
     >>> rules = [{"not_null": "a"}, {"between": {"column": "a", "max": 99}}, {"unique": "b"}]
     >>> frame = pl.DataFrame({"a": range(100), "b": range(100)})
     >>> faulty = violate(frame, {"not_null:a": 3, "between:a": 5, "unique:b": 2}, rules)

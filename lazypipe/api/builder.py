@@ -1,0 +1,93 @@
+"""Definitions written in Python."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from lazypipe import gates, ops
+from lazypipe.api.pipeline import Pipeline
+from lazypipe.errors import LazypipeError
+
+__all__ = ["Builder", "pipeline"]
+
+
+class Builder:
+    """Builds a definition in Python, part by part; the result equals what the same YAML would give.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> pipe = (
+    ...     pipeline("p")
+    ...     .param("least", "integer", default=1)
+    ...     .source("a", "a.csv", contract={"columns": {"x": "Int64"}})
+    ...     .stage("b", "a", do=[{"filter": "x >= :least"}, {"derive": {"y": pl.col("x") * 2}}], gate=[{"not_null": "y"}])
+    ...     .output("b", "out/b")
+    ...     .build()
+    ... )
+    >>> pipe.compile().schema("b")
+    Schema([('x', Int64), ('y', Int64)])
+    """
+
+    def __init__(self, name: str, *, base: str | os.PathLike[str] = ".", **more: Any) -> None:
+        self._base = os.fspath(base)
+        self._data: dict[str, Any] = {
+            "version": 1,
+            "name": name,
+            **more,
+            "params": {},
+            "sources": {},
+            "stages": {},
+            "outputs": {},
+        }
+
+    def _add(self, section: str, name: str, entry: Mapping[str, Any]) -> Self:
+        if name in self._data[section]:
+            raise LazypipeError(f"there is a {section[:-1]} {name!r} already; give one of them another name")
+        self._data[section][name] = {k: v for k, v in entry.items() if v is not None}
+        return self
+
+    def param(self, name: str, type: str, *, default: Any = None, description: str | None = None) -> Self:  # noqa: A002  # the definition's word
+        """Declare a parameter."""
+        return self._add("params", name, {"type": type, "default": default, "description": description})
+
+    def source(self, name: str, uri: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], **more: Any) -> Self:
+        """Declare a source; further keys as in a definition."""
+        written = os.fspath(uri) if isinstance(uri, str | os.PathLike) else [os.fspath(u) for u in uri]
+        return self._add("sources", name, {"uri": written, **more})
+
+    def stage(
+        self,
+        name: str,
+        from_: str | Sequence[str],
+        do: Sequence[Mapping[str, Any] | ops.Operation] = (),
+        gate: Sequence[Mapping[str, Any] | gates.Rule] | Mapping[str, Any] = (),
+        description: str | None = None,
+    ) -> Self:
+        """Add a stage: operations and rules as mappings, as in a definition, or as values."""
+        return self._add(
+            "stages",
+            name,
+            {
+                "from": from_,
+                "do": list(do),
+                "gate": gate if isinstance(gate, Mapping) else list(gate),
+                "description": description,
+            },
+        )
+
+    def output(self, name: str, to: str | os.PathLike[str], *, from_: str | None = None, **more: Any) -> Self:
+        """Declare an output; further keys as in a definition."""
+        return self._add("outputs", name, {"from": from_, "to": os.fspath(to), **more})
+
+    def build(self) -> Pipeline:
+        """Return the definition; raises DefinitionError with every mistake of form."""
+        data = {k: v for k, v in self._data.items() if v or k in ("sources", "outputs")}
+        return Pipeline.from_dict(data, base=self._base)
+
+
+def pipeline(name: str, *, base: str | os.PathLike[str] = ".", **more: Any) -> Builder:
+    """Start a definition in Python; relative URIs start from ``base``."""
+    return Builder(name, base=base, **more)

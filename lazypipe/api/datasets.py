@@ -1,0 +1,117 @@
+"""The versions of a dataset, or of a pipeline's output."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from lazypipe.api.pipeline import Plan, run_id
+from lazypipe.compile.compiler import bind_outputs
+from lazypipe.errors import LazypipeError, nearest
+from lazypipe.run.maintenance import vacuum_pipeline
+from lazypipe.spec import loader, model
+from lazypipe.spec.model import Fault
+from lazypipe.storage.dataset import Dataset
+
+__all__ = ["history", "rollback", "vacuum"]
+
+
+def history(target: str | model.Pipeline | Plan, output: str | None = None) -> pl.DataFrame:
+    """Return the versions of a dataset that can still be read, oldest first.
+
+    Parameters
+    ----------
+    target
+        The dataset's URI, or a pipeline, then with the name of one of its outputs.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``version``, ``time``, ``run``, ``mode``, ``rows``, ``bytes`` and ``files``.
+
+    Examples
+    --------
+    >>> history("memory://nothing-here").columns
+    ['version', 'time', 'run', 'mode', 'rows', 'bytes', 'files']
+    """
+    log = _dataset(target, output).log
+    commits = [log.read(version) for version in log.versions()]
+    rows = [(c.version, c.time, c.run, c.mode, c.rows, c.bytes, len(c.files)) for c in commits]
+    schema: dict[str, Any] = {
+        "version": pl.Int64,
+        "time": pl.Datetime("us", "UTC"),
+        "run": pl.String,
+        "mode": pl.String,
+    }
+    return pl.DataFrame(rows, schema=schema | dict.fromkeys(("rows", "bytes", "files"), pl.Int64), orient="row")
+
+
+def rollback(
+    target: str | model.Pipeline | Plan,
+    output: str | None = None,
+    *,
+    version: int,
+    run: str | None = None,
+    now: datetime | None = None,
+) -> int:
+    """Make an earlier version of a dataset the one in force, as a version of its own; return its number.
+
+    What it had consumed comes back with it: the next run does what has changed since then.
+
+    Raises
+    ------
+    StorageError
+        If there is no such version, or files of it are gone.
+    CommitConflict
+        If a run commits meanwhile.
+    """
+    moment = now or datetime.now(UTC)
+    return _dataset(target, output).rollback(version, run=run or run_id(moment), time=moment).version
+
+
+def _dataset(target: str | model.Pipeline | Plan, output: str | None) -> Dataset:
+    if isinstance(target, str):
+        return Dataset(target)
+    if isinstance(target, Plan):
+        outputs = target.outputs
+    else:
+        faults: list[Fault] = []
+        outputs, _ = bind_outputs(target, os.environ, faults)
+        if faults:
+            raise loader.problems(faults, target.origin)
+    if output is None or output not in outputs:
+        raise LazypipeError(f"unknown output {output!r}; {nearest(str(output), outputs, 'outputs')}")
+    found = outputs[output]
+    if found.format != "dataset":
+        raise LazypipeError(f"output {output!r} is one {found.format} file, which has no versions")
+    return Dataset(found.to, found.storage_options)
+
+
+def vacuum(
+    target: str | model.Pipeline,
+    *,
+    keep: int = 1,
+    older_than: timedelta = timedelta(hours=24),
+    now: datetime | None = None,
+) -> list[str]:
+    """Delete what nobody can read any more: of one dataset, or of all datasets and leftovers of a pipeline.
+
+    Parameters
+    ----------
+    keep
+        How many versions stay readable.
+    older_than
+        Files of no commit (left by a run that was killed) go when they are older than this; a run that is writing now
+        has younger ones.
+
+    Returns
+    -------
+    list of str
+        The deleted files.
+    """
+    if isinstance(target, str):
+        return Dataset(target).vacuum(keep=keep, older_than=older_than, now=now)
+    return vacuum_pipeline(target, keep=keep, older_than=older_than, now=now)

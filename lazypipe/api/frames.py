@@ -1,0 +1,205 @@
+"""Operations and gates on frames of one's own: no pipeline, no files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+
+from lazypipe import gates, ops
+from lazypipe.compile.graph import outside
+from lazypipe.compile.node import compile_checks
+from lazypipe.compile.sources import bind
+from lazypipe.errors import LazypipeError, RunError, first_line
+from lazypipe.gates.alone import Split, check_frame, split_frame
+from lazypipe.gates.report import GateReport
+from lazypipe.spec import loader, model
+from lazypipe.spec.arguments import Arguments
+from lazypipe.spec.model import Fault, Origin, Step, freeze
+from lazypipe.spec.scope import Scope, Table
+from lazypipe.spec.words import plain
+
+__all__ = ["apply", "check", "split", "step_of"]
+
+
+def step_of(written: Mapping[str, Any] | Arguments) -> Step:
+    """Return an operation or rule as a definition has it: from ``{name: arguments}``, or from its object."""
+    if isinstance(written, Arguments):
+        return written.to_step()
+    ((name, arguments),) = written.items()
+    return Step(name, freeze(arguments))
+
+
+def apply(
+    step: Mapping[str, Any] | ops.Operation,
+    frame: pl.LazyFrame,
+    *,
+    params: Mapping[str, Any] | None = None,
+    allow: Iterable[str] = (),
+    **others: pl.LazyFrame,
+) -> pl.LazyFrame:
+    """Apply one operation to a frame, with other frames by the names that it uses.
+
+    Raises
+    ------
+    DefinitionError
+        If it does not fit the frames.
+
+    Examples
+    --------
+    >>> apply({"filter": "a > :least"}, pl.LazyFrame({"a": [1, 2]}), params={"least": 1}).collect().rows()
+    [(2,)]
+    """
+    written = step_of(step)
+    try:
+        operation = ops.operation(written)
+        tables = {n: Table(f, f.collect_schema()) for n, f in others.items()}
+        scope = Scope(type(operation), written, tables, params or {}, frozenset(allow))
+        return operation.lower(Table(frame, frame.collect_schema()), scope)
+    except Fault as fault:
+        raise loader.problems([fault], Origin()) from None
+
+
+Rules = Sequence[Mapping[str, Any] | gates.Rule]
+
+
+def _steps(rules: Any) -> list[Step]:
+    """Return rules as steps with places; raises DefinitionError for what are none."""
+    fix = "write {name: arguments}, one rule in each"
+    if not isinstance(rules, Sequence) or isinstance(rules, str):
+        raise loader.problems([Fault(f"{rules!r} is no list of rules", f"{fix}, in a list", ("rules",))], Origin())
+    wrong, steps = [], []
+    for index, written in enumerate(rules):
+        if isinstance(written, Arguments) or (isinstance(written, Mapping) and [str] == [type(k) for k in written]):
+            step = step_of(written)
+            steps.append(Step(step.name, step.arguments, ("rules", index)))
+        else:
+            wrong.append(Fault(f"{written!r} is no rule", fix, ("rules", index)))
+    if wrong:
+        raise loader.problems(wrong, Origin())
+    return steps
+
+
+def _lazy(frame: Any, name: str) -> pl.LazyFrame:
+    if not isinstance(frame, pl.DataFrame | pl.LazyFrame):
+        raise LazypipeError(f"{name} is of type {type(frame).__name__}; give a pl.DataFrame or a pl.LazyFrame")
+    return frame.lazy()
+
+
+@contextmanager
+def _over_rows() -> Iterator[None]:
+    """Tell in our own words that an expression cannot be evaluated over rows."""
+    try:
+        yield
+    except pl.exceptions.PolarsError as error:
+        fix = "mend the rows, or the expression of the rule, with TRY_CAST for instance"
+        raise RunError(f"the rows cannot be checked: {plain(first_line(error)).what}", fix=fix) from error
+
+
+def _checks(
+    frame: pl.LazyFrame,
+    rules: Rules,
+    params: Mapping[str, Any] | None,
+    now: datetime | None,
+    others: Mapping[str, pl.DataFrame | pl.LazyFrame],
+) -> tuple[tuple[gates.Check, ...], dict[str, pl.LazyFrame]]:
+    """Compile rules over a frame and others; return the checks, and the other frames by their names."""
+    if not isinstance(now, datetime | None):
+        raise LazypipeError(f"now is {now!r}, and no datetime; write one, such as datetime.now(UTC)")
+    values = {"now": now or datetime.now(UTC), **(params or {})}
+    faults: list[Fault] = []
+    steps = _steps(rules)
+    frames = {name: _lazy(other, f"frame {name!r}") for name, other in others.items()}
+    try:
+        for uri in outside(steps, frames):
+            frames[uri] = _scan_anything(uri)
+        schemas = {name: other.collect_schema() for name, other in frames.items()}
+        checks = compile_checks(
+            steps, frame.collect_schema(), lambda step, owner: Scope(owner, step, params=values), faults, schemas
+        )
+    except (TypeError, AttributeError, ValueError, ArithmeticError, pl.exceptions.PolarsError) as error:
+        # arguments of other types than rules expect: the schema says which, but not of what is in Python only
+        fix = "compare its arguments with its documentation"
+        unfit = Fault(f"a rule cannot be made of its arguments: {first_line(error)}", fix, ("rules",))
+        raise loader.problems(loader.gate_faults(steps) or [unfit], Origin()) from error
+    # rules know better than the schema what is wrong with their values
+    if wrong := faults or loader.gate_faults(steps):
+        raise loader.problems(wrong, Origin())
+    return checks, frames
+
+
+def _scan_anything(uri: str) -> pl.LazyFrame:
+    """Scan a dataset or files as a pipeline's source would."""
+    bound = bind(uri, model.Source((uri,)), ".", os.environ)
+    return bound.scan(bound.snapshot())
+
+
+def check(
+    frame: pl.DataFrame | pl.LazyFrame,
+    rules: Rules,
+    *,
+    params: Mapping[str, Any] | None = None,
+    now: datetime | None = None,
+    **others: pl.DataFrame | pl.LazyFrame,
+) -> GateReport:
+    """Check rules on a frame, in one streaming pass; no pipeline, no files.
+
+    Parameters
+    ----------
+    params
+        Values of parameters that rules name (``:least``).
+    now
+        The clock of rules about now. Default: the machine's.
+    others
+        Other frames, by the names under which rules refer to them.
+
+    Raises
+    ------
+    DefinitionError
+        If a rule does not fit the frame.
+
+    Examples
+    --------
+    >>> report = check(pl.DataFrame({"a": [1, None]}), [{"not_null": "a"}])
+    >>> report.status, report.failed
+    ('fail', {'not_null:a': 1})
+    """
+    lazy = _lazy(frame, "frame")
+    checks, frames = _checks(lazy, rules, params, now, others)
+    with _over_rows():
+        return check_frame(lazy, checks, lambda reference: frames[reference.to], frames)
+
+
+def split(
+    frame: pl.DataFrame | pl.LazyFrame,
+    rules: Rules,
+    *,
+    params: Mapping[str, Any] | None = None,
+    now: datetime | None = None,
+    run: str = "",
+    **others: pl.DataFrame | pl.LazyFrame,
+) -> Split:
+    """Part a frame's rows: those that go on, and those that rules quarantine, each with the rules that it violates.
+
+    Parameters are those of ``check``; ``run`` is what stands in ``_lazypipe_run``.
+
+    Raises
+    ------
+    DefinitionError
+        If a rule does not fit the frame.
+
+    Examples
+    --------
+    >>> rules = [{"not_null": {"columns": "a", "action": "quarantine"}}]
+    >>> found = split(pl.DataFrame({"a": [1, None]}), rules)
+    >>> found.good.rows(), found.bad["_lazypipe_rules"].to_list()
+    ([(1,)], [['not_null:a']])
+    """
+    lazy = _lazy(frame, "frame")
+    checks, frames = _checks(lazy, rules, params, now, others)
+    with _over_rows():
+        return split_frame(lazy, checks, lambda reference: frames[reference.to], frames, run=run)

@@ -1,0 +1,491 @@
+"""Definitions that compile, and plans that run."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import polars as pl
+
+from lazypipe.compile.compiler import CompiledPipeline, compile_pipeline
+from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.contracts import Column, Contract
+from lazypipe.errors import LazypipeError, nearest
+from lazypipe.incremental import preview as previews
+from lazypipe.incremental.bound import Bound
+from lazypipe.plan.catalog import join
+from lazypipe.plan.graph import Lineage
+from lazypipe.records.ledger import Ledger
+from lazypipe.records.transport import Transport
+from lazypipe.run import panes
+from lazypipe.run import replay as replays
+from lazypipe.run import trace as traces
+from lazypipe.run.arrival import Extents, arrived
+from lazypipe.run.backfill import TimeRange, pieces, refuse_timeless, touched, within
+from lazypipe.run.context import Observer
+from lazypipe.run.delivery import listing, whole
+from lazypipe.run.executor import execute
+from lazypipe.run.late import late_rows
+from lazypipe.run.panes import WindowHistory
+from lazypipe.run.replay import ReplayResult
+from lazypipe.run.result import RunResult
+from lazypipe.run.trace import Trace
+from lazypipe.spec import loader, model
+from lazypipe.spec.types import dtype_name
+from lazypipe.storage.dataset import scan
+
+__all__ = ["Pipeline", "Plan", "catalog", "load", "replay", "trace", "window_history"]
+
+
+@dataclass(frozen=True)
+class Pipeline(model.Pipeline):
+    r"""A definition: what was written, ready to be compiled.
+
+    Examples
+    --------
+    >>> text = "version: 1\nname: p\nsources: {a: {uri: a.csv}}\noutputs: {a: {to: out}}\n"
+    >>> pipe = Pipeline.from_yaml(text)
+    >>> Pipeline.from_yaml(pipe.to_yaml()) == pipe
+    True
+    """
+
+    @classmethod
+    def of(cls, spec: model.Pipeline) -> Self:
+        """Return a specification as a definition that compiles."""
+        return cls(**{f.name: getattr(spec, f.name) for f in fields(spec)})
+
+    @classmethod
+    def from_yaml(cls, text: str, *, base: str | os.PathLike[str] = ".") -> Self:
+        """Read a definition from YAML text; relative URIs start from ``base``."""
+        return cls.of(loader.from_yaml(text, base=os.fspath(base)))
+
+    @classmethod
+    def from_json(cls, text: str, *, base: str | os.PathLike[str] = ".") -> Self:
+        """Read a definition from JSON text; relative URIs start from ``base``."""
+        return cls.of(loader.from_json(text, base=os.fspath(base)))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], *, base: str | os.PathLike[str] = ".") -> Self:
+        """Read a definition from plain data; relative URIs start from ``base``."""
+        return cls.of(loader.from_dict(data, base=os.fspath(base)))
+
+    def to_yaml(self) -> str:
+        """Return the definition as YAML; raises DefinitionError for what exists in Python only."""
+        return loader.to_yaml(self)
+
+    def to_json(self) -> str:
+        """Return the definition as JSON; raises DefinitionError for what exists in Python only."""
+        return loader.to_json(self)
+
+    def compile(
+        self,
+        *,
+        now: datetime | None = None,
+        env: Mapping[str, str] | None = None,
+        allow: Iterable[str] = (),
+        params: Mapping[str, Any] | None = None,
+        **more: Any,
+    ) -> Plan:
+        """Compile to a plan; reads nothing but schemas. Parameters are given by name, as values or text.
+
+        ``now`` is what ``:now`` and rules about the past mean. Default: the machine's clock.
+
+        Raises
+        ------
+        DefinitionError
+            With every mistake found, each with file, line and column.
+        SourceError
+            If the schema of a source cannot be read.
+        """
+        moment = now or datetime.now(UTC)
+        values = {**(params or {}), **more}
+        compiled = compile_pipeline(self, values, now=moment, env=env, allow=allow, admit=partial(whole, moment))
+        return Plan(**{f.name: getattr(compiled, f.name) for f in fields(compiled)})
+
+
+@dataclass(frozen=True)
+class Plan(CompiledPipeline):
+    """A compiled pipeline that can be run."""
+
+    def run(
+        self,
+        *,
+        run: str | None = None,
+        now: datetime | None = None,
+        observer: Observer = lambda *_: None,
+        work: Path | None = None,
+        full: bool = False,
+        max_files: int | None = None,
+        max_rows: int | None = None,
+        max_bytes: int | None = None,
+        actor: str | None = None,
+        code: str | None = None,
+        outputs: Iterable[str] = (),
+        emit: Sequence[Transport] = (),
+        parent: Mapping[str, str] | None = None,
+        window: TimeRange | Sequence[Any] | str | None = None,
+    ) -> RunResult:
+        """Run the plan: write, audit, publish, record; what has not changed since the last run is left as it is.
+
+        Parameters
+        ----------
+        run
+            The run's id. Default: the time and a random part.
+        now
+            The time that commits record. Default: the machine's clock. (``:now`` in expressions is set by ``compile``.)
+        observer
+            Called with segment, number, count and rows seen so far, from several threads.
+        work
+            Folder for rows kept between segments.
+        full
+            Whether all outputs are made anew, also those whose inputs have not changed.
+        max_files, max_rows, max_bytes
+            How much an output takes in at most of each source that it follows file by file, in the order in which the source is listed,
+            one file at least; the rest is for later runs (``result.left``). Sources that are read in whole, and outputs that must
+            be made anew from all rows (``plan.explain_incremental()``), are not bounded. An output that starts from nothing, or whose
+            definition changed, holds the first files only until the last of such runs. Rows of files are counted ahead.
+        actor
+            Who runs it. Default: ``audit.actor``, else the environment variable LAZYPIPE_ACTOR, else the user of the machine.
+        code
+            Version of the pipeline's code. Default: the commit of the Git work tree around the definition, if there is one.
+        outputs
+            Only these outputs, and those that they are made of. Default: all.
+        emit
+            Where OpenLineage events about the run go, besides what the definition's ``openlineage`` says: ``FileTransport``,
+            ``HttpTransport``, or anything with their methods. What goes wrong with them is in the result's ``warnings``.
+        parent
+            What started the run, as events tell it: ``run`` (a UUID, or the id of a lazypipe run), ``job`` and ``namespace``.
+        window
+            A range of event time: ``(start, end)``, the end not in it, either may be None. Of files that were never read, only those
+            with times in it are; what was read stays. Sources without ``event_time``, and datasets, are read as they are.
+
+        Returns
+        -------
+        RunResult
+            Also where a gate failed: see its ``status``, or call ``raise_for_status()``.
+        """
+        moment = now or datetime.now(UTC)
+        return execute(
+            self,
+            run=run or run_id(moment),
+            now=moment,
+            observer=observer,
+            work=work,
+            full=full,
+            bound=Bound(max_files, max_rows, max_bytes),
+            actor=actor,
+            code=code,
+            outputs=self._wanted(outputs),
+            emit=emit,
+            parent=parent,
+            window=None if window is None else TimeRange.of(window),
+        )
+
+    def backfill(
+        self,
+        window: TimeRange | Sequence[Any] | str,
+        *,
+        chunk: timedelta | str,
+        now: datetime | None = None,
+        observer: Observer = lambda *_: None,
+        outputs: Iterable[str] = (),
+        actor: str | None = None,
+        code: str | None = None,
+    ) -> Iterator[RunResult]:
+        """Work off a range of event time in pieces, each a run of its own; yields what each did, and ends after one that failed.
+
+        What is done stays done: called again, it goes on where it ended. Ranges may come in any order, and other runs in
+        between; a run without ``window`` reads all that is left.
+
+        Parameters
+        ----------
+        window
+            ``(start, end)`` of event time, the end not in it.
+        chunk
+            How much of event time one run takes, such as ``7d``. A file with times in two pieces is read with the first.
+
+        Raises
+        ------
+        LazypipeError
+            If the range has no start or no end, or no source of files says when its rows happened.
+        """
+        wanted = self._wanted(outputs)
+        extents: dict[str, Extents] = {}
+        for piece in pieces(TimeRange.of(window), chunk):
+            moment = now or datetime.now(UTC)
+            result = execute(
+                self,
+                run=run_id(moment),
+                now=moment,
+                observer=observer,
+                actor=actor,
+                code=code,
+                outputs=wanted,
+                window=piece,
+                extents=extents,
+            )
+            yield result
+            if result.status not in ("done", "unchanged"):
+                return
+
+    def _wanted(self, outputs: Iterable[str]) -> frozenset[str]:
+        names = frozenset(outputs)
+        for name in sorted(names):
+            if name not in self.outputs:
+                raise LazypipeError(f"unknown output {name!r}; {nearest(name, self.outputs, 'outputs')}")
+        return names
+
+    def preview(
+        self,
+        *,
+        full: bool = False,
+        max_files: int | None = None,
+        max_rows: int | None = None,
+        max_bytes: int | None = None,
+        now: datetime | None = None,
+        window: TimeRange | Sequence[Any] | str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return what a run would do, segment by segment: what is read (files, bytes), checked, written, how, and why.
+
+        ``how`` is ``none`` (nothing has changed), ``units`` (only what files came, changed or went), ``all``, ``wait`` (a delivery is
+        not whole), or ``unknown`` where it depends on what comes before it in the same run. Sizes are None where they are not known.
+
+        Parameters
+        ----------
+        full
+            Whether everything is to be made anew.
+        max_files, max_rows, max_bytes
+            As of ``run``.
+        now
+            The time of that run. Default: the machine's clock.
+        window
+            The range of event time that the run would be for. Steps then say how many ``windows`` of which stages the files that
+            were never read reach over.
+        """
+        moment = now or datetime.now(UTC)
+
+        wanted = None if window is None else TimeRange.of(window)
+        found: dict[str, Snapshot] = {}
+        if wanted is not None:
+            refuse_timeless(self)
+
+        def look(source: BoundSource) -> Snapshot:
+            snapshot = arrived(self, source, source.looked_at(listing(self, source, moment)), moment)
+            found[source.name] = snapshot if wanted is None else within(self, source, snapshot, wanted, moment)
+            return found[source.name]
+
+        steps = previews.preview(
+            self, look, listed=time.time_ns(), full=full, bound=Bound(max_files, max_rows, max_bytes)
+        )
+        segments = {s.name: s for s in self.segments}
+        if wanted is None:
+            return steps
+        return [{**step, "windows": touched(self, segments[step["name"]], found, moment)} for step in steps]
+
+    def status(self) -> list[dict[str, Any]]:
+        """Return, per output that is a dataset, its version, when it was made, and of what: files per source, or versions."""
+        return previews.status(self)
+
+    def replay(
+        self,
+        output: str,
+        *,
+        run: str | None = None,
+        now: datetime | None = None,
+        actor: str | None = None,
+        code: str | None = None,
+    ) -> ReplayResult:
+        """Put an output's quarantined rows through its gate again; those that pass now move into the output, once.
+
+        To be called after a rule, a repair or reference data changed. (Rows that the gate of a source put aside come by
+        again with every full run.) Parameters are those of ``run``.
+
+        Raises
+        ------
+        LazypipeError
+            If there is no such output, or it is no dataset.
+        GateError
+            If the gate fails; nothing was moved.
+        """
+        moment = now or datetime.now(UTC)
+        return replays.replay(self, output, run=run or run_id(moment), now=moment, actor=actor, code=code)
+
+    def late(self, output: str) -> pl.LazyFrame:
+        """Scan the rows that came late to the windows of an output, with which window, how late, which run and which file.
+
+        All columns of the rows, and ``window_start`` and ``window_end`` (of the window that decided: the one that ends last),
+        ``late_by`` (how long after it had closed they came), ``_lazypipe_run`` and ``_lazypipe_file``. Rows that a run put aside and
+        that are not late any more, since their file has changed, are not among them.
+
+        Raises
+        ------
+        LazypipeError
+            If there is no such output, or its stage has no window with ``late: quarantine``.
+        """
+        if output not in self.outputs:
+            raise LazypipeError(f"unknown output {output!r}; {nearest(output, self.outputs, 'outputs')}")
+        return late_rows(self, self.outputs[output].stage)
+
+    def window_history(self, output: str, key: Mapping[str, Any], window: Any) -> WindowHistory:
+        """Return what each version of an output said of one window: with which run, which files and rows came, and why it changed.
+
+        Versions that ``vacuum`` took away are not known any more.
+
+        Parameters
+        ----------
+        key
+            Column → value of the group that the window is of; ``{}`` where windows have no groups.
+        window
+            When it starts, or ``(start, end)``: times, or texts of them.
+
+        Raises
+        ------
+        LazypipeError
+            If there is no such output or column, the output has no windows or is no dataset, or more than one window is meant.
+        """
+        known = Ledger(self.audit.uri, key=self.audit.key) if self.audit.is_on else None
+        return panes.window_history(self, output, key, window, known)
+
+    def trace(self, output: str, key: Mapping[str, Any], *, most: int = 100) -> Trace:
+        """Find the source rows, in which files, that made the rows of an output with a key.
+
+        The plan is run again, restricted to the key, over the sources as they are now; see ``Trace``.
+
+        Parameters
+        ----------
+        key
+            Column of the output → its value, of the column's type or as text.
+        most
+            Rows of the output that may have the key.
+
+        Raises
+        ------
+        LazypipeError
+            If there is no such output, column or row, or more rows than ``most`` have the key.
+        """
+        return traces.trace(self, output, key, most=most)
+
+    def contract(self) -> Contract:
+        """Return the outputs with their columns, tags and rules as a data contract, for ``contracts.to_odcs``.
+
+        Raises
+        ------
+        DefinitionError
+            If a rule exists in Python only.
+        """
+        columns = {
+            name: {c: Column(dtype_name(t), self.tags(name).get(c, ())) for c, t in self.schema(name).items()}
+            for name in self.outputs
+        }
+        nodes: dict[str, model.Source | model.Stage] = {**self.pipeline.sources, **self.pipeline.stages}
+        rules = {n: tuple(step.to_dict() for step in nodes[o.stage].gate) for n, o in self.outputs.items()}
+        return Contract(self.pipeline.name, rules, columns, description=self.pipeline.description)
+
+    def scan(self, output: str) -> pl.LazyFrame:
+        """Scan what is published of a dataset output."""
+        if output not in self.outputs:
+            raise LazypipeError(f"unknown output {output!r}; {nearest(output, self.outputs, 'outputs')}")
+        target = self.outputs[output]
+        return scan(target.to, storage_options=target.storage_options)
+
+
+def run_id(moment: datetime) -> str:
+    """Return a name for a run that begins now, and for no other."""
+    return f"{moment:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+
+
+def load(path: str | Path) -> Pipeline:
+    """Read a definition from a YAML or JSON file; relative URIs in it start from the file's folder.
+
+    Raises
+    ------
+    DefinitionError
+        With every mistake of form, each with file, line and column.
+    """
+    return Pipeline.of(loader.load(path))
+
+
+def replay(
+    pipeline: model.Pipeline | Plan,
+    output: str,
+    *,
+    run: str | None = None,
+    now: datetime | None = None,
+    params: Mapping[str, Any] | None = None,
+    actor: str | None = None,
+    code: str | None = None,
+) -> ReplayResult:
+    """Put an output's quarantined rows through its gate again: ``Plan.replay``, of a definition too.
+
+    Parameters
+    ----------
+    params
+        Values of parameters, where a definition is given that must be compiled.
+    """
+    plan = pipeline if isinstance(pipeline, Plan) else Pipeline.of(pipeline).compile(now=now, params=params)
+    return plan.replay(output, run=run, now=now, actor=actor, code=code)
+
+
+def trace(
+    pipeline: model.Pipeline | Plan,
+    output: str,
+    key: Mapping[str, Any],
+    *,
+    most: int = 100,
+    params: Mapping[str, Any] | None = None,
+) -> Trace:
+    """Find the source rows that made a row of an output: ``Plan.trace``, of a definition too.
+
+    Parameters
+    ----------
+    params
+        Values of parameters, where a definition is given that must be compiled.
+    """
+    plan = pipeline if isinstance(pipeline, Plan) else Pipeline.of(pipeline).compile(params=params)
+    return plan.trace(output, key, most=most)
+
+
+def catalog(pipelines: Iterable[model.Pipeline | Plan | str | Path], *, optimized: bool = False) -> Lineage:
+    """Join the lineage of many pipelines that feed each other: a source is what another pipeline's output writes at its URI.
+
+    Parameters
+    ----------
+    pipelines
+        Plans, definitions (compiled with the defaults of their parameters), or files with definitions.
+    optimized
+        Whether only columns that something needs are in it.
+
+    Returns
+    -------
+    Lineage
+        With the same questions as that of one pipeline; names begin with the pipeline's (``flights/flown.dep_delay``), which can
+        be left out where nothing else has the rest.
+
+    Raises
+    ------
+    LazypipeError
+        If two pipelines have the same name.
+
+    Examples
+    --------
+    >>> from lazypipe.api.builder import pipeline
+    >>> columns = {"columns": {"x": "Int64"}}
+    >>> one = pipeline("one").source("raw", "/lake/raw.csv", contract=columns).stage("a", "raw").output("a", "/lake/a").build()
+    >>> two = pipeline("two").source("a", "/lake/a", format="dataset", contract=columns).output("b", "/lake/b", from_="a").build()
+    >>> list(catalog([one, two]).upstream("two/b.x"))
+    ['two/a.x', 'one/a.x', 'one/raw.x']
+    """
+    plans = [load(p) if isinstance(p, str | Path) else p for p in pipelines]
+    return join((p if isinstance(p, Plan) else Pipeline.of(p).compile()).lineage(optimized=optimized) for p in plans)
+
+
+def window_history(plan: Plan, output: str, key: Mapping[str, Any], window: Any) -> WindowHistory:
+    """Return what each version of an output said of one window; see ``Plan.window_history``."""
+    return plan.window_history(output, key, window)

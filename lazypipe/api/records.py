@@ -1,0 +1,84 @@
+"""What is known of runs: their ledger, and reports for people who must answer for an output."""
+
+from __future__ import annotations
+
+import os
+
+from lazypipe.api.pipeline import Plan
+from lazypipe.compile.audit import BoundAudit, bind_audit
+from lazypipe.errors import LazypipeError
+from lazypipe.records import audit as audits
+from lazypipe.records.audit import AuditReport
+from lazypipe.records.ledger import Ledger
+from lazypipe.spec import loader, model
+from lazypipe.spec.model import Fault
+
+__all__ = ["audit_report", "ledger"]
+
+
+def ledger(target: str | model.Pipeline | Plan, *, key: str | None = None) -> Ledger:
+    """Open a ledger: the records of runs, and questions about them.
+
+    Parameters
+    ----------
+    target
+        The ledger's URI, or a pipeline whose runs it records.
+    key
+        What its records are signed with, so that ``verify`` checks it. Default: that of the pipeline.
+
+    Raises
+    ------
+    LazypipeError
+        If the pipeline's runs are not recorded.
+    DefinitionError
+        If a variable that the definition names is not set.
+
+    Examples
+    --------
+    >>> ledger("memory://a-new-ledger").verify().ok
+    True
+    """
+    if isinstance(target, str):
+        return Ledger(target, key=key)
+    bound = _bound_audit(target)
+    if not bound.is_on:
+        name = target.pipeline.name if isinstance(target, Plan) else target.name
+        raise LazypipeError(f"runs of pipeline {name!r} are not recorded; remove audit: off from its definition")
+    return Ledger(bound.uri, key=key if key is not None else bound.key)
+
+
+def _bound_audit(target: model.Pipeline | Plan) -> BoundAudit:
+    if isinstance(target, Plan):
+        return target.audit
+    faults: list[Fault] = []
+    bound, _ = bind_audit(target, os.environ, faults)
+    if faults:
+        raise loader.problems(faults, target.origin)
+    return bound
+
+
+def audit_report(target: str | model.Pipeline | Plan | Ledger, output: str, version: int | None = None) -> AuditReport:
+    """Tell all that is known of a version of an output, from raw sources to it: for people who must answer for it.
+
+    Parameters
+    ----------
+    target
+        A pipeline, or the ledger (or its URI) that knows the output.
+    output
+        The output's name, ``pipeline/name``, or its URI.
+    version
+        Default: the last.
+
+    Raises
+    ------
+    LazypipeError
+        If the ledger does not know the output or the version.
+    """
+    if isinstance(target, Ledger):
+        return audits.audit_report(target, output, version)
+    found = ledger(target)
+    if isinstance(target, model.Pipeline) and output in target.outputs:
+        output = f"{target.name}/{output}"
+    elif isinstance(target, Plan) and output in target.outputs:
+        output = f"{target.pipeline.name}/{output}"
+    return audits.audit_report(found, output, version)

@@ -1,0 +1,114 @@
+"""Pipelines that run again and again, on what arrives."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, get_args
+
+from lazypipe.api.pipeline import Pipeline, run_id
+from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.errors import LazypipeError
+from lazypipe.incremental.bound import Bound
+from lazypipe.records.transport import Transport
+from lazypipe.run.context import Observer
+from lazypipe.run.executor import execute
+from lazypipe.run.result import RunResult
+from lazypipe.run.retry import Backoff
+from lazypipe.run.stream import OnGateFailure, Stream
+from lazypipe.run.trigger import Trigger
+from lazypipe.spec import model
+
+__all__ = ["stream"]
+
+
+def stream(
+    pipeline: model.Pipeline,
+    trigger: Trigger | None = None,
+    *,
+    max_files: int | None = None,
+    max_rows: int | None = None,
+    max_bytes: int | None = None,
+    on_gate_failure: OnGateFailure = "stop",
+    backoff: Backoff | None = None,
+    params: Mapping[str, Any] | None = None,
+    env: Mapping[str, str] | None = None,
+    allow: Iterable[str] = (),
+    observer: Observer = lambda *_: None,
+    actor: str | None = None,
+    code: str | None = None,
+    emit: Sequence[Transport] = (),
+    clock: Callable[[], datetime] | None = None,
+    sleep: Callable[[float], object] | None = None,
+    rng: random.Random | None = None,
+) -> Stream:
+    """Run a pipeline again and again, over what came since: iterate over the result to run it, batch after batch.
+
+    Each batch is a run as ``Plan.run`` makes it; where nothing came nothing is written. The definition is compiled for each batch, so
+    that contracts decide over files as they come. A source without files is waited for. A batch that cannot be completed is tried
+    again, if what went wrong may pass; its result is given each time, and the last one ends the stream.
+
+    Parameters
+    ----------
+    trigger
+        When batches begin. Default: as soon as anything came, which is looked for every ten seconds.
+    max_files, max_rows, max_bytes
+        How much a batch takes in at most, as of ``Plan.run``; where something is left the next one follows at once.
+    on_gate_failure
+        ``stop``, or ``continue``: the batch is tried again when something else has come.
+    backoff
+        How long to wait after failures that may pass, and how often. Default: four times, from a second on.
+    params, env, allow
+        As of ``Pipeline.compile``.
+    observer, actor, code, emit
+        As of ``Plan.run``.
+    clock, sleep, rng
+        What tells the time, waits, and shortens waits at random. Default: those of the machine; sleep ends early when ``stop`` is called.
+
+    Returns
+    -------
+    Stream
+        With ``stop()``, which ends it after the batch that is running, and ``until_signalled()``, which has signals do so.
+
+    Raises
+    ------
+    LazypipeError
+        If the definition or a bound is wrong; when iterated over, also if a source cannot be listed for good.
+
+    Examples
+    --------
+    >>> from lazypipe.api.builder import pipeline
+    >>> columns = {"columns": {"x": "Int64"}}
+    >>> pipe = pipeline("p").source("a", "memory://nothing-yet/*.csv", contract=columns).output("a", "memory://out").build()
+    >>> [result.status for result in stream(pipe, Trigger(once=True))]
+    []
+    """
+    bound, definition = Bound(max_files, max_rows, max_bytes), Pipeline.of(pipeline)
+    if on_gate_failure not in get_args(OnGateFailure):
+        raise LazypipeError(f"on_gate_failure: {on_gate_failure!r}; write stop or continue")
+    allowed = tuple(allow)
+
+    def run(plan: CompiledPipeline, now: datetime) -> RunResult:
+        return execute(
+            plan,
+            run=run_id(now),
+            now=now,
+            observer=observer,
+            bound=bound,
+            patient=True,
+            actor=actor,
+            code=code,
+            emit=emit,
+        )
+
+    return Stream(
+        lambda now: definition.compile(now=now, env=env, allow=allowed, params=params),
+        run,
+        clock or (lambda: datetime.now(UTC)),
+        rng or random.Random(),  # noqa: S311  # only so that many do not wait for just as long
+        trigger or Trigger(),
+        on_gate_failure,
+        backoff or Backoff(),
+        sleep,
+    )
