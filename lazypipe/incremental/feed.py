@@ -55,6 +55,7 @@ def decide(
     hashes: dict[FileInfo, str] | None = None,
     bound: Bound = UNBOUND,
     judge_again: bool = True,
+    now: int | None = None,
 ) -> Work:
     """Say what a run has to do for a segment's output, whatever its mode; see :func:`lazypipe.incremental.work.decide`.
 
@@ -68,7 +69,7 @@ def decide(
     """
     assert segment.output is not None
     output = plan.outputs[segment.output]
-    how: dict[str, Any] = {"bound": bound, "full": full, "judge_again": judge_again}
+    how: dict[str, Any] = {"bound": bound, "full": full, "judge_again": judge_again, "now": now}
     follow = partial(works.decide, plan, segment, look, run=run, listed=listed, hashes=hashes, **how)
     if output.format != "dataset":
         return follow()
@@ -128,7 +129,8 @@ class _Feed(Decision):
         reused = self._units(driving, keep=True, anew=False)
         new, _ = self._difference(driving, reused)
         if not any(new.values()):
-            return Work("none", "nothing new: " + ", ".join(map(str, driving)))
+            nothing = Work("none", "nothing new: " + ", ".join(map(str, driving)))
+            return self._still(nothing, plan, fixed, driving, generation)
         if (waits := self._waits(fixed, driving, anew=False)) is not None:
             return waits
         if self.bound.is_set:
@@ -157,6 +159,10 @@ class _Feed(Decision):
             why = "; ".join(news)
         elif self._output.mode == "snapshot":
             why = "each run is kept"
+        elif went_on := self._went_on():
+            if not self._closes:
+                return Work("state", went_on)
+            why = went_on
         else:
             return Work("none", "nothing changed: " + ", ".join(map(str, leaves)))
         if (waits := self._waits(fixed, driving, anew=True)) is not None:
@@ -168,6 +174,10 @@ class _Feed(Decision):
         info = self._info(plan, fixed, driving, units, generation, anew=True)
         reading = self._reading(driving, units) if self.strategy.kind == "units" else {}
         return Work("all", why, reading, info=info, anew=anew, left=left)
+
+    def _went_on(self) -> str:
+        # what only removes rows says nothing of those that are there
+        return "" if self._output.mode == "delete" else super()._went_on()
 
     @property
     def _is_anew(self) -> bool:

@@ -24,6 +24,7 @@ from lazypipe.errors import LazypipeError, StorageError
 from lazypipe.gates import Check
 from lazypipe.gates.rule import PREVIOUS
 from lazypipe.gates.tally import Tally, from_columns
+from lazypipe.incremental import progress
 from lazypipe.incremental.arrivals import ARRIVALS, Known, by_name, kept, known, rejudged
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.changes import RACY, Changes, allowed, compare
@@ -88,10 +89,10 @@ class Work:
 
     With ``adds``, the rows of what is read are put together with those that are there, as the output's mode says; with ``anew``,
     what is there is left out of that. With ``wait`` nothing is done yet: there is work, and what it needs of a source is not whole. With ``judge`` no
-    row changes, and the gate's rules about the clock are judged again.
+    row changes, and the gate's rules about the clock are judged again; with ``state`` none does, and the commit says how far event time is by now.
     """
 
-    kind: Literal["none", "units", "all", "wait", "judge"]
+    kind: Literal["none", "units", "all", "wait", "judge", "state"]
     why: str
     units: Mapping[str, Units] = field(default=NOTHING, repr=False)
     gone: frozenset[int] = frozenset()
@@ -275,6 +276,7 @@ def decide(
     bound: Bound = UNBOUND,
     judge_again: bool = True,
     commit: Commit | None = None,
+    now: int | None = None,
 ) -> Work:
     """Say what a run has to do for a segment's output.
 
@@ -298,6 +300,8 @@ def decide(
         Whether rules about the clock are reason enough for work.
     commit
         The output's last one, if it was read already.
+    now
+        The clock of the run, in microseconds since 1970, by which windows close though nothing came; None: they do not.
 
     Raises
     ------
@@ -316,7 +320,19 @@ def decide(
     before = None if full else Before.of(commit, plan.redact(output.to))
     known = {} if hashes is None else hashes
     work = Decision(
-        plan, segment, strategy, commit, before, look, run, listed, known, bound, full=full, judge_again=judge_again
+        plan,
+        segment,
+        strategy,
+        commit,
+        before,
+        look,
+        run,
+        listed,
+        known,
+        bound,
+        full=full,
+        judge_again=judge_again,
+        now=now,
     ).work()
     return replace(work, commit=commit, version=0 if commit is None else commit.version)
 
@@ -428,6 +444,7 @@ class Decision:
         *,
         full: bool,
         judge_again: bool,
+        now: int | None = None,
     ) -> None:
         self.plan = plan
         self.segment = segment
@@ -441,6 +458,7 @@ class Decision:
         self.bound = bound
         self.full = full
         self.judge_again = judge_again
+        self.now = now
 
     def work(self) -> Work:
         """Say what it is, and what it would read."""
@@ -482,12 +500,13 @@ class Decision:
         judges = self.segment.node in self._judged() and self.plan.looks_at_the_clock(self.segment.node)
         if judges and self.judge_again:
             nothing = Work("judge", CLOCK)
+        still = partial(self._still, nothing, plan, fixed, driving, generation)
         if not any(leaf.is_news for leaf in driving):
-            return nothing
+            return still()
         reused = self._units(driving, keep=True, anew=False)
         new, gone = self._difference(driving, reused)
         if not gone and not any(new.values()):
-            return nothing
+            return still()
         if (waits := self._waits(fixed, driving, anew=False)) is not None:
             return waits
         if self.bound.is_set:
@@ -498,6 +517,32 @@ class Decision:
         left = sum(len(leaf.left) for leaf in driving)
         info = self._info(plan, fixed, driving, reused, generation, anew=False)
         return replace(self._changed(said, self._reading(driving, new), gone, reused, driving, info), left=left)
+
+    def _still(self, nothing: Work, plan: Fingerprint, fixed: list[Leaf], driving: list[Leaf], generation: str) -> Work:
+        """Return the work where nothing came: none, unless event time went on, by which windows close."""
+        why = self._went_on()
+        if not why:
+            return nothing
+        if not self._closes:
+            return nothing if nothing.kind == "judge" else Work("state", why)
+        if self.strategy.kind != "fold":
+            return self._all(why, plan, fixed, driving, generation, keep=True)
+        units = self._units(driving, keep=True, anew=False)
+        info = self._info(plan, fixed, driving, units, generation, anew=False)
+        none = self._reading(driving, {n: {} for n in units})
+        return self._changed(why, none, frozenset(), units, driving, info)
+
+    @property
+    def _closes(self) -> bool:
+        """Whether event time decides which rows there are."""
+        return any(closes(self.plan.nodes[n]) is not None for n in self.segment.nodes)
+
+    def _went_on(self) -> str:
+        """Say why the output is published once more though nothing came; nothing if there is no reason."""
+        said = None if self.commit is None else self.commit.info.get(CONSUMED)
+        if self.now is None or self.commit is None or said is None:
+            return ""
+        return progress.moved(self.plan, self.segment, self.commit, said, self.look, self.now)
 
     def part(self, needs: Mapping[str, Units] | None, *, judged: bool) -> Work:
         """Return the work of reading what is needed, and with gates what these have not judged yet; or all, where that must be."""
