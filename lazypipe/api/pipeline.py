@@ -20,6 +20,7 @@ from lazypipe.contracts import Column, Contract
 from lazypipe.errors import LazypipeError, nearest
 from lazypipe.incremental import preview as previews
 from lazypipe.incremental.bound import Bound
+from lazypipe.incremental.stamps import nanoseconds
 from lazypipe.plan.catalog import join
 from lazypipe.plan.graph import Lineage
 from lazypipe.records.ledger import Ledger
@@ -255,7 +256,7 @@ class Plan(CompiledPipeline):
         """Return what a run would do, segment by segment: what is read (files, bytes), checked, written, how, and why.
 
         ``how`` is ``none`` (nothing has changed), ``units`` (only what files came, changed or went), ``all``, ``wait`` (a delivery is
-        not whole), or ``unknown`` where it depends on what comes before it in the same run. Sizes are None where they are not known.
+        not whole), ``judge`` (rules about the clock), ``state`` (event time went on, and no row changes), or ``unknown`` where it depends on what comes before it in the same run. Sizes are None where they are not known.
 
         Parameters
         ----------
@@ -282,7 +283,12 @@ class Plan(CompiledPipeline):
             return found[source.name]
 
         steps = previews.preview(
-            self, look, listed=time.time_ns(), full=full, bound=Bound(max_files, max_rows, max_bytes)
+            self,
+            look,
+            listed=time.time_ns(),
+            full=full,
+            bound=Bound(max_files, max_rows, max_bytes),
+            now=nanoseconds(moment) // 1_000 if wanted is None else None,
         )
         segments = {s.name: s for s in self.segments}
         if wanted is None:

@@ -1,8 +1,10 @@
-"""Which sources decide when windows close: all with a watermark that a stage's rows are made of."""
+"""What decides when windows close: all sources with a watermark that a stage's rows are made of, and outputs on the way."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from lazypipe.compile.node import Node
 from lazypipe.compile.segments import Segment
@@ -10,9 +12,38 @@ from lazypipe.compile.sources import BoundSource
 from lazypipe.ops.closed import Closed
 from lazypipe.ops.session import Session
 from lazypipe.ops.window import Window
-from lazypipe.spec.model import Fault
+from lazypipe.spec.model import Fault, Output
 
-__all__ = ["closes", "endless", "forgotten", "has_windows", "waited_for"]
+__all__ = [
+    "Upstream",
+    "closes",
+    "endless",
+    "forgotten",
+    "has_windows",
+    "published",
+    "states",
+    "upstreams",
+    "waited_for",
+]
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """What a node waits for: a source with a watermark, or the rows of a stage that an output of the same pipeline has.
+
+    ``wait`` is how long after the watermark its rows have come through the windows that are closed in between, in microseconds.
+    ``about`` is what the watermark is a matter of: under another rule, what was reached before says nothing.
+    """
+
+    name: str
+    about: str
+    wait: int = 0
+    source: BoundSource | None = None
+
+    @property
+    def idle_after(self) -> int | None:
+        """How long a source may stand still; an output says itself how far it is."""
+        return None if self.source is None or self.source.watermark is None else self.source.watermark.idle_after
 
 
 def closes(node: Node) -> Closed | None:
@@ -21,8 +52,11 @@ def closes(node: Node) -> Closed | None:
 
 
 def has_windows(nodes: Mapping[str, Node], name: str) -> bool:
-    """Whether a stage makes windows of rows whose sources say how far they are."""
-    return any(isinstance(o, Window | Session | Closed) for o, _ in nodes[name].steps) and bool(waited_for(nodes, name))
+    """Whether a stage, or one that its rows are made of, makes windows of rows whose sources say how far they are."""
+    windows = (
+        n for n in _above(nodes, name) if any(isinstance(o, Window | Session | Closed) for o, _ in nodes[n].steps)
+    )
+    return any(waited_for(nodes, n) for n in windows)
 
 
 def waited_for(nodes: Mapping[str, Node], name: str) -> dict[str, BoundSource]:
@@ -36,6 +70,63 @@ def waited_for(nodes: Mapping[str, Node], name: str) -> dict[str, BoundSource]:
         pending += [n for n in node.inputs if n not in seen]
         seen.update(node.inputs)
     return {n: found[n] for n in nodes if n in found}
+
+
+def published(segments: Sequence[Segment], outputs: Mapping[str, Output]) -> frozenset[str]:
+    """Return the nodes whose rows are read from the dataset that an output writes."""
+    written = (s for s in segments if s.output is not None and s.nodes)
+    return frozenset(s.node for s in written if s.output is not None and outputs[s.output].format == "dataset")
+
+
+def upstreams(nodes: Mapping[str, Node], name: str, datasets: Collection[str]) -> tuple[Upstream, ...]:
+    """Return what a node waits for: the nearest ``datasets`` (see ``published``) that are made of sources with a watermark, and such sources.
+
+    Rows of a stage that keeps closed windows come later than the watermark of its sources passes them: by as much as its windows wait.
+    """
+    waits: dict[str, int] = {}
+    pending = [(n, 0) for n in nodes[name].inputs]
+    if nodes[name].source is not None:
+        pending.append((name, 0))
+    while pending:
+        here, wait = pending.pop()
+        if waits.get(here, -1) >= wait:
+            continue
+        waits[here] = wait
+        if here not in datasets or here == name:
+            closed = closes(nodes[here])
+            pending += [(n, wait + (0 if closed is None else closed.wait)) for n in nodes[here].inputs]
+    found = []
+    for here in (n for n in nodes if n in waits):
+        source = nodes[here].source
+        if source is not None and source.watermark is not None and (here not in datasets or here == name):
+            found.append(Upstream(here, source.watermark.closing, waits[here], source))
+        elif here in datasets and here != name and (of := waited_for(nodes, here)):
+            about = [[n, s.watermark.closing] for n, s in of.items() if s.watermark is not None]
+            found.append(Upstream(here, json.dumps(about), waits[here]))
+    return tuple(found)
+
+
+def states(nodes: Mapping[str, Node], name: str) -> bool:
+    """Whether a commit with a node's rows says up to which event time they are complete.
+
+    Where windows are made it does, and where something reads the node that closes windows. Elsewhere it does unless that would mean
+    to read a column once more, which states the watermark.
+    """
+    sources = waited_for(nodes, name)
+    if not sources or has_windows(nodes, name):
+        return bool(sources)
+    if all(s.watermark is not None and s.watermark.column is None for s in sources.values()):
+        return True
+    return any(closes(node) is not None and name in _above(nodes, node.name) for node in nodes.values())
+
+
+def _above(nodes: Mapping[str, Node], name: str) -> set[str]:
+    found, pending = {name}, [name]
+    while pending:
+        new = [n for n in nodes[pending.pop()].inputs if n not in found]
+        found.update(new)
+        pending += new
+    return found
 
 
 def forgotten(segments: Sequence[Segment], nodes: Mapping[str, Node]) -> list[Fault]:

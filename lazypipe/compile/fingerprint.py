@@ -131,10 +131,11 @@ def _source(source: BoundSource) -> State:
     reader = source.reader
     where = [source.redact(p) for p in source.patterns]
     beyond = [] if source.shape is None else [source.shape.on_new_column, list(source.shape.watched)]
-    rows = digest("source", where, reader.format, _arguments(reader.read), source.on_corrupt, beyond)
+    left_out = [] if source.watermark is None or source.watermark.heartbeat is None else [source.watermark.heartbeat]
+    rows = digest("source", where, reader.format, _arguments(reader.read), source.on_corrupt, beyond, *left_out)
     targets = {} if source.shape is None else {t.name: _arguments(t) for t in source.shape.targets}
     columns = {c: digest("column", rows, c, dtype_name(t), targets.get(c, "")) for c, t in source.schema.items()}
-    if source.watermark is not None:
+    if source.watermark is not None and source.watermark.tells_rows:
         rule = source.watermark
         read = [columns[c] for c in (rule.time, rule.column, rule.by) if c is not None]
         columns[rule.name] = digest("watermark", rows, _arguments(replace(rule, idle_after=None)), read)

@@ -200,6 +200,21 @@ def _time() -> dict[str, Any]:
                 COLUMN.schema,
                 "A column with the time at which a row came; the watermark then is that time less the delay.",
             ),
+            "marker": _described(
+                _TEXT,
+                "A file beside the data, or a glob of several, relative to this file, that says how far the source is: by the "
+                "time that stands in it, or by its name, as done/%Y-%m-%dT%H.ok. The watermark is the latest of them, less the delay.",
+            ),
+            "commit": {
+                "description": "Whether the dataset's own commits say it: up to where what it is made of is complete. Default: "
+                "false.",
+                "type": "boolean",
+            },
+            "heartbeat": _described(
+                _TEXT,
+                "A condition in SQL for rows that tell the time and nothing else, such as kind = 'ping': they move the watermark, "
+                "are counted, and go no further.",
+            ),
             "by": _described(COLUMN.schema, "A column whose values are partitions, each with a watermark of its own."),
             "as": _described(COLUMN.schema, "The name of the column with the watermark. Default: _watermark."),
             "tolerance": _described(

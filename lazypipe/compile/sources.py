@@ -11,11 +11,12 @@ import polars as pl
 
 from lazypipe.compile.contract import cell_checks, read_contract, resolve
 from lazypipe.compile.intake import Intake, read_intake
-from lazypipe.compile.watermark import read_watermark, time_checks
+from lazypipe.compile.watermark import beat, read_watermark, time_checks
 from lazypipe.errors import SourceError, nearest
 from lazypipe.gates import Check
 from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.spec.model import NOTHING, Fault, Path, Source
+from lazypipe.spec.scope import Tally
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
@@ -27,7 +28,7 @@ from lazypipe.storage.scan import FILE_COLUMN, Reader, is_engine_error, plain_re
 from lazypipe.storage.shape import Fit, Shape, fit, fitted, misfits, reader_of, reread
 from lazypipe.storage.text import refuse_short_rows
 from lazypipe.storage.units import UNIT, Units
-from lazypipe.windows.watermark import Arrival, Watermark
+from lazypipe.windows.watermark import COMPLETE, Arrival, Watermark
 
 __all__ = ["BoundSource", "Snapshot", "bind"]
 
@@ -85,7 +86,7 @@ class BoundSource:
     @property
     def seen(self) -> pl.Schema:
         """The columns of its rows: those of its files, and the watermark that each row came under."""
-        if self.watermark is None:
+        if self.watermark is None or not self.watermark.tells_rows:
             return self.schema
         return pl.Schema({**self.schema, self.watermark.name: self.schema[self.watermark.time]})
 
@@ -218,15 +219,17 @@ class BoundSource:
         file_column: bool = False,
         watch: Callable[[pl.LazyFrame, str], pl.LazyFrame] | None = None,
         units: Units | None = None,
+        tally: Tally | None = None,
     ) -> pl.LazyFrame:
         """Return the lazy scan of a snapshot, in the shape of ``seen`` (with ``_lazypipe_raw``, and ``_lazypipe_file`` if asked).
 
         ``watch`` is put over all columns of the files, before any is cast or left out; it is told the last one inside. With
-        ``units``, only those are read, and each row carries its own.
+        ``units``, only those are read, and each row carries its own. Rows that only tell the time are left out, and counted by
+        ``tally``.
         """
         extra = [*([UNIT] if units is not None else []), *([FILE_COLUMN] if file_column else [])]
         names = [*self.seen, *([RAW_COLUMN] if self.raw else []), *extra]
-        rule = self.watermark
+        rule = self.watermark if self.watermark is not None and self.watermark.tells_rows else None
         if snapshot.commit is not None:
             uri, commit = self.patterns[0], snapshot.commit
             dataset = Dataset(uri, self.reader.storage_options)
@@ -236,6 +239,7 @@ class BoundSource:
                 one = fit(FileInfo(uri, None), commit.schema, self.shape, self.reader)
                 frame = fitted(frame, one, self.shape, self.reader, extra)
             return (frame if rule is None else frame.with_columns(rule.stated(self.schema))).select(names)
+        # heartbeats are for watermarks that advance file by file
         counted = rule is not None and rule.by_files
         if units is None and not counted:
             frame = self._scan_files(snapshot, extra, watch)
@@ -250,8 +254,16 @@ class BoundSource:
                 if counted
                 else rule.stated(self.schema)
             )
-            frame = frame.with_columns(under)
+            frame = self._without_beats(frame.with_columns(under), rule, tally)
         return (frame if units is None else units.number(frame)).select(names)
+
+    def _without_beats(self, frame: pl.LazyFrame, rule: Watermark, tally: Tally | None) -> pl.LazyFrame:
+        """Leave out rows that only tell the time, counted."""
+        if rule.heartbeat is None:
+            return frame
+        beats = beat(rule.heartbeat, self.schema)
+        frame = frame if tally is None else tally(frame, {f"{self.name}: heartbeats": beats})
+        return frame.filter(~beats)
 
     def extents(self, snapshot: Snapshot, bounds: Mapping[str, int | None]) -> pl.LazyFrame:
         """Return the earliest and latest event times in files, by partition; reads no other columns of formats that know theirs."""
@@ -417,9 +429,9 @@ def bind(
         If the source cannot be read.
     """
     at: Path = ("sources", name)
-    patterns, options, redact = _expand(source, base, env, at)
+    patterns, options, marker, redact = _expand(source, base, env, at)
     try:
-        return _bind(name, source, patterns, options, redact, at, admit)
+        return _bind(name, source, patterns, options, marker, redact, at, admit)
     except Fault as fault:
         raise Fault(redact(fault.what), fault.fix, fault.path) from None
 
@@ -429,6 +441,7 @@ def _bind(
     source: Source,
     patterns: tuple[str, ...],
     options: Mapping[str, Any],
+    marker: str | None,
     redact: uris.Redactor,
     at: Path,
     admit: Callable[[BoundSource, Snapshot], Snapshot],
@@ -477,7 +490,13 @@ def _bind(
     if source.event_time and not isinstance(schema[source.event_time], pl.Date | pl.Datetime):
         what = f"event_time {source.event_time!r} is {dtype_name(schema[source.event_time])}, not a date or a datetime"
         raise Fault(what, "declare it as one in contract", (*at, "event_time"))
-    rule = read_watermark(source, schema, form, at)
+    rule = read_watermark(source, schema, form, at, marker)
+    if rule is not None and rule.commit and snapshot.commit is not None and COMPLETE not in snapshot.commit.info:
+        what = "the last commit of the dataset does not say up to which event time it is complete"
+        fix = (
+            "run the pipeline that writes it, with watermarks at its sources, or name a column: watermark: {column: …}"
+        )
+        raise Fault(what, fix, (*at, "watermark", "commit"))
     tags = _tags(source, snapshot.commit, schema)
     return replace(bound, tags=tags, compiled=snapshot, watermark=rule, on_bad_time=time_checks(source, rule))
 
@@ -492,7 +511,8 @@ def _tags(source: Source, commit: Commit | None, schema: pl.Schema) -> dict[str,
 
 def _expand(
     source: Source, base: str, env: Mapping[str, str], at: Path
-) -> tuple[tuple[str, ...], dict[str, Any], uris.Redactor]:
+) -> tuple[tuple[str, ...], dict[str, Any], str | None, uris.Redactor]:
+    """Return the URIs, options and marker of a source with variables replaced, and what hides the values of those."""
     patterns: list[str] = []
     secrets: list[tuple[str, str]] = []
     for index, uri in enumerate(source.uri):
@@ -503,7 +523,12 @@ def _expand(
     for name, value in source.storage_options.items():
         options[name], used = expand_env(value, env, (*at, "storage_options", name))
         secrets += used
-    return tuple(patterns), options, uris.Redactor(tuple(secrets))
+    marker = source.watermark.get("marker")
+    if marker is not None:
+        marker, used = expand_env(marker, env, (*at, "watermark", "marker"))
+        marker = uris.resolve(marker, base)
+        secrets += used
+    return tuple(patterns), options, marker, uris.Redactor(tuple(secrets))
 
 
 def expand_env(value: Any, env: Mapping[str, str], at: Path) -> tuple[Any, tuple[tuple[str, str], ...]]:

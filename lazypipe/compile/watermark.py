@@ -8,19 +8,24 @@ from typing import Any, cast
 
 import polars as pl
 
-from lazypipe.errors import nearest
+from lazypipe import sql
+from lazypipe.errors import first_line, nearest
 from lazypipe.gates import Check
 from lazypipe.spec.model import Fault, Param, Path, Source
 from lazypipe.spec.types import dtype_name
 from lazypipe.windows.watermark import Watermark
 
-__all__ = ["read_watermark", "time_checks"]
+__all__ = ["beat", "read_watermark", "time_checks"]
 
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def read_watermark(source: Source, schema: pl.Schema, form: str, at: Path) -> Watermark | None:
+def read_watermark(
+    source: Source, schema: pl.Schema, form: str, at: Path, marker: str | None = None
+) -> Watermark | None:
     """Return how the watermark of a source of a format comes about, None if it says nothing of it.
+
+    ``marker`` is the marker that it names as a whole URI.
 
     Raises
     ------
@@ -38,9 +43,10 @@ def read_watermark(source: Source, schema: pl.Schema, form: str, at: Path) -> Wa
         fix = "add watermark: {delay: 0s}, which says which event times are too far ahead"
         raise Fault("on_bad_time is for sources with a watermark", fix, (*at, "on_bad_time"))
     given: dict[str, Any] = {n: _duration(written, n, here) for n in _DURATIONS if n in written}
-    found = Watermark(source.event_time, **given)
+    found = Watermark(source.event_time, **given, marker=marker, commit=bool(written.get("commit")))
     found = replace(found, order=written.get("order", "name"), name=written.get("as", found.name))
-    if found.name in schema:
+    _check_way(found, written, source, form, at)
+    if found.tells_rows and found.name in schema:
         what = f"there is a column {found.name!r} already"
         raise Fault(what, "choose another name with as", (*here, "as") if "as" in written else here)
     for name in ("column", "by"):
@@ -49,8 +55,50 @@ def read_watermark(source: Source, schema: pl.Schema, form: str, at: Path) -> Wa
                 fix = nearest(written[name], schema, "columns")
                 raise Fault(f"unknown column {written[name]!r}", fix, (*here, name))
             found = replace(found, **{name: written[name]})
-    _check(found, written, schema, form, here)
+    if found.tells_rows:
+        _check(found, written, schema, form, here)
+    if "heartbeat" in written:
+        beat(written["heartbeat"], schema, (*here, "heartbeat"))
+        found = replace(found, heartbeat=written["heartbeat"])
     return found
+
+
+def beat(text: str, schema: pl.Schema, at: Path = ()) -> pl.Expr:
+    """Return which rows only tell the time; raises Fault if that is no condition over the columns."""
+    try:
+        condition = sql.bind(text, schema)
+        dtype = sql.dtype_of(condition, schema)
+        sql.empty(schema).lazy().select(condition).collect()
+    except sql.SqlError as error:
+        raise Fault(f"heartbeat: {error.what}", error.fix, at) from error
+    except pl.exceptions.PolarsError as error:
+        raise Fault(f"heartbeat: {first_line(error)}", "compare columns with values of their types", at) from error
+    if dtype != pl.Boolean:
+        what = f"heartbeat: a condition must be true or false, and this is {dtype_name(dtype)}"
+        raise Fault(what, "compare it with something", at)
+    return condition.fill_null(value=False)
+
+
+def _check_way(found: Watermark, written: Any, source: Source, form: str, at: Path) -> None:
+    """Raise Fault where more than one thing says the watermark, or what does says nothing of rows and is asked to."""
+    here = (*at, "watermark")
+    ways = [n for n in ("column", "marker", "commit") if written.get(n)]
+    if len(ways) > 1:
+        what = f"{ways[0]} and {ways[1]} both say how far the source is"
+        raise Fault(what, "keep one of them", (*here, ways[1]))
+    if found.commit and form != "dataset":
+        what = f"commit is for datasets that lazypipe writes, and this is {form}"
+        raise Fault(what, "remove commit: the watermark advances file by file then", (*here, "commit"))
+    for name in ("order", "by", "as", "tolerance") if not found.tells_rows else ():
+        if name in written:
+            what = f"{name} is for watermarks that rows come under, and {ways[0]} says this one beside them"
+            raise Fault(what, f"remove {name}, or {ways[0]}", (*here, name))
+    if source.on_bad_time and not found.tells_rows:
+        what = f"on_bad_time needs to know when rows came, and {ways[0]} says how far the source is beside them"
+        raise Fault(what, f"remove on_bad_time, or {ways[0]}", (*at, "on_bad_time"))
+    if "heartbeat" in written and not (found.by_files and "column" not in written):
+        what = f"a heartbeat moves watermarks that advance by event times, and {ways[0]} says this one"
+        raise Fault(what, f"remove heartbeat, or {ways[0]}", (*here, "heartbeat"))
 
 
 _DURATIONS = ("delay", "tolerance", "idle_after")
@@ -76,7 +124,8 @@ def _check(found: Watermark, written: Any, schema: pl.Schema, form: str, here: P
             raise Fault(what, "both need a time zone, or neither", (*here, "column"))
     elif form == "dataset":
         what = "the files of a dataset have no order: a run may write what came in many of them at once"
-        raise Fault(what, "name a column that says when rows came: watermark: {column: …}", here)
+        fix = "take what its commits say, watermark: {commit: true}, or name a column that says when rows came: {column: …}"
+        raise Fault(what, fix, here)
     elif found.by is not None and (schema[found.by].is_nested() or schema[found.by].is_float()):
         what = f"column {found.by!r} is {dtype_name(schema[found.by])}, which tells no partitions apart"
         raise Fault(what, "name one of text or whole numbers", (*here, "by"))
@@ -96,7 +145,7 @@ def _duration(written: Any, name: str, here: Path) -> int:
 def time_checks(source: Source, rule: Watermark | None) -> tuple[Check, ...]:
     """Return what ``on_bad_time`` says as a check: a row without a watermark is one whose event time is no time."""
     action = source.on_bad_time or "keep"
-    if rule is None or action == "keep":
+    if rule is None or action == "keep" or not rule.tells_rows:
         return ()
     said = f"{rule.time} is null, or lies too far after its row came"
     violated = pl.col(rule.name).is_null()

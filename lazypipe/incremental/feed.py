@@ -56,6 +56,7 @@ def decide(
     hashes: dict[FileInfo, str] | None = None,
     bound: Bound = UNBOUND,
     judge_again: bool = True,
+    now: int | None = None,
 ) -> Work:
     """Say what a run has to do for a segment's output, whatever its mode; see :func:`lazypipe.incremental.follow.decide`.
 
@@ -69,7 +70,7 @@ def decide(
     """
     assert segment.output is not None
     output = plan.outputs[segment.output]
-    how: dict[str, Any] = {"bound": bound, "full": full, "judge_again": judge_again}
+    how: dict[str, Any] = {"bound": bound, "full": full, "judge_again": judge_again, "now": now}
     followed = partial(follow.decide, plan, segment, look, run=run, listed=listed, hashes=hashes, **how)
     if output.format != "dataset":
         return followed()
@@ -85,7 +86,7 @@ def decide(
     strategy = plan.strategies[segment.output]
     known, added = {} if hashes is None else hashes, adds_to(output)
     leaves = Leaves(plan, segment, before, look, listed, known, bound, tell=judge_again, added=added)
-    decision = _Feed(leaves, strategy, commit, run, full=full, judge_again=judge_again)
+    decision = _Feed(leaves, strategy, commit, run, full=full, judge_again=judge_again, now=now)
     if output.mode == "replace":
         decision.refuse_loss()
         return followed(commit=commit)
@@ -130,7 +131,8 @@ class _Feed(Decision):
         reused = self.numbering.units(driving, keep=True, anew=False)
         new, _ = self.numbering.difference(driving, reused)
         if not any(new.values()):
-            return Work("none", "nothing new: " + ", ".join(map(str, driving)))
+            nothing = Work("none", "nothing new: " + ", ".join(map(str, driving)))
+            return self._still(nothing, plan, fixed, driving, generation)
         if (waits := self._waits(fixed, driving, anew=False)) is not None:
             return waits
         if self.leaves.bound.is_set:
@@ -159,6 +161,10 @@ class _Feed(Decision):
             why = "; ".join(news)
         elif self._output.mode == "snapshot":
             why = "each run is kept"
+        elif went_on := self._went_on():
+            if not self._closes:
+                return Work("state", went_on)
+            why = went_on
         else:
             return Work("none", "nothing changed: " + ", ".join(map(str, leaves)))
         if (waits := self._waits(fixed, driving, anew=True)) is not None:
@@ -170,6 +176,10 @@ class _Feed(Decision):
         info = self._info(plan, fixed, driving, units, generation, anew=True)
         reading = self.numbering.reading(driving, units) if self.strategy.kind == "units" else {}
         return Work("all", why, reading, info=info, anew=anew, left=left)
+
+    def _went_on(self) -> str:
+        # what only removes rows says nothing of those that are there
+        return "" if self._output.mode == "delete" else super()._went_on()
 
     @property
     def _is_anew(self) -> bool:

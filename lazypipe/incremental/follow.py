@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import polars as pl
@@ -19,8 +20,9 @@ from lazypipe.compile.sources import Snapshot
 from lazypipe.gates import Check
 from lazypipe.gates.rule import PREVIOUS
 from lazypipe.gates.tally import from_columns
+from lazypipe.incremental import progress
 from lazypipe.incremental.arrivals import ARRIVALS, by_name, kept
-from lazypipe.incremental.before import Before
+from lazypipe.incremental.before import CONSUMED, Before
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.leaf import Leaf, left_for_later
 from lazypipe.incremental.leaves import Leaves
@@ -51,6 +53,7 @@ def decide(
     bound: Bound = UNBOUND,
     judge_again: bool = True,
     commit: Commit | None = None,
+    now: int | None = None,
 ) -> Work:
     """Say what a run has to do for a segment's output.
 
@@ -74,6 +77,8 @@ def decide(
         Whether rules about the clock are reason enough for work.
     commit
         The output's last one, if it was read already.
+    now
+        The clock of the run, in microseconds since 1970, by which windows close though nothing came; None: they do not.
 
     Raises
     ------
@@ -91,7 +96,7 @@ def decide(
     commit = commit or Dataset(output.to, output.storage_options).latest()
     before = None if full else Before.of(commit, plan.redact(output.to))
     leaves = Leaves(plan, segment, before, look, listed, {} if hashes is None else hashes, bound, tell=judge_again)
-    work = Decision(leaves, strategy, commit, run, full=full, judge_again=judge_again).work()
+    work = Decision(leaves, strategy, commit, run, full=full, judge_again=judge_again, now=now).work()
     return replace(work, commit=commit, version=0 if commit is None else commit.version)
 
 
@@ -137,7 +142,15 @@ class Decision:
     """What there is to do for one output whose rows follow its inputs."""
 
     def __init__(
-        self, leaves: Leaves, strategy: Strategy, commit: Commit | None, run: str, *, full: bool, judge_again: bool
+        self,
+        leaves: Leaves,
+        strategy: Strategy,
+        commit: Commit | None,
+        run: str,
+        *,
+        full: bool,
+        judge_again: bool,
+        now: int | None = None,
     ) -> None:
         self.leaves = leaves
         self.plan = leaves.plan
@@ -149,6 +162,7 @@ class Decision:
         self.numbering = Numbering(self.before, run)
         self.full = full
         self.judge_again = judge_again
+        self.now = now
 
     def work(self) -> Work:
         """Say what it is, and what it would read."""
@@ -190,12 +204,13 @@ class Decision:
         judges = self.segment.node in self._judged() and self.plan.looks_at_the_clock(self.segment.node)
         if judges and self.judge_again:
             nothing = Work("judge", CLOCK)
+        still = partial(self._still, nothing, plan, fixed, driving, generation)
         if not any(leaf.is_news for leaf in driving):
-            return nothing
+            return still()
         reused = self.numbering.units(driving, keep=True, anew=False)
         new, gone = self.numbering.difference(driving, reused)
         if not gone and not any(new.values()):
-            return nothing
+            return still()
         if (waits := self._waits(fixed, driving, anew=False)) is not None:
             return waits
         if self.leaves.bound.is_set:
@@ -208,6 +223,32 @@ class Decision:
         return replace(
             self._changed(said, self.numbering.reading(driving, new), gone, reused, driving, info), left=left
         )
+
+    def _still(self, nothing: Work, plan: Fingerprint, fixed: list[Leaf], driving: list[Leaf], generation: str) -> Work:
+        """Return the work where nothing came: none, unless event time went on, by which windows close."""
+        why = self._went_on()
+        if not why:
+            return nothing
+        if not self._closes:
+            return nothing if nothing.kind == "judge" else Work("state", why)
+        if self.strategy.kind != "fold":
+            return self._all(why, plan, fixed, driving, generation, keep=True)
+        units = self.numbering.units(driving, keep=True, anew=False)
+        info = self._info(plan, fixed, driving, units, generation, anew=False)
+        none = self.numbering.reading(driving, {n: {} for n in units})
+        return self._changed(why, none, frozenset(), units, driving, info)
+
+    @property
+    def _closes(self) -> bool:
+        """Whether event time decides which rows there are."""
+        return any(closes(self.plan.nodes[n]) is not None for n in self.segment.nodes)
+
+    def _went_on(self) -> str:
+        """Say why the output is published once more though nothing came; nothing if there is no reason."""
+        said = None if self.commit is None else self.commit.info.get(CONSUMED)
+        if self.now is None or self.commit is None or said is None:
+            return ""
+        return progress.moved(self.plan, self.segment, self.commit, said, self.leaves.look, self.now)
 
     def part(self, needs: Mapping[str, Units] | None, *, judged: bool) -> Work:
         """Return the work of reading what is needed, and with gates what these have not judged yet; or all, where that must be."""

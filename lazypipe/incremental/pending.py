@@ -35,7 +35,7 @@ class Pending:
         return max(sums, default=0)
 
 
-def pending(plan: CompiledPipeline, look: Callable[[str], Snapshot], *, listed: int) -> Pending:
+def pending(plan: CompiledPipeline, look: Callable[[str], Snapshot], *, listed: int, now: int | None = None) -> Pending:
     """Say what a run would begin with; reads names, stamps and logs, and hashes only what names and stamps leave open.
 
     Rules about the clock are no reason to run: they are judged when there is another one.
@@ -46,6 +46,8 @@ def pending(plan: CompiledPipeline, look: Callable[[str], Snapshot], *, listed: 
         Lists a source.
     listed
         When, in nanoseconds since 1970.
+    now
+        The clock of the run, in microseconds since 1970, by which windows close though nothing came; None: they do not.
     """
     works: dict[str, Work] = {}
     stateless: list[str] = []
@@ -54,10 +56,10 @@ def pending(plan: CompiledPipeline, look: Callable[[str], Snapshot], *, listed: 
         if unsettled.intersection(segment.reads):
             unsettled.add(segment.node)
         elif segment.output is not None:
-            work = decide(plan, segment, look, run="pending", listed=listed, judge_again=False)
+            work = decide(plan, segment, look, run="pending", listed=listed, judge_again=False, now=now)
             if work.kind == "all" and not work.info:
                 stateless.append(segment.output)
-            elif work.kind in ("units", "all"):
+            elif work.kind in ("units", "all", "state"):
                 works[segment.output] = work
             if work.kind != "none" and segment.nodes:
                 unsettled.add(segment.node)

@@ -27,6 +27,7 @@ def preview(
     listed: int,
     full: bool = False,
     bound: Bound = UNBOUND,
+    now: int | None = None,
 ) -> list[dict[str, Any]]:
     """Return what a run would do, segment by segment: what is read (files, bytes), checked, written, how, and why.
 
@@ -43,8 +44,10 @@ def preview(
         Whether everything is to be made anew.
     bound
         How much that run takes of what is new.
+    now
+        The clock of that run, in microseconds since 1970, by which windows close though nothing came; None: they do not.
     """
-    return _Preview(plan, look, listed, bound, full=full).steps()
+    return _Preview(plan, look, listed, bound, now, full=full).steps()
 
 
 class _Preview:
@@ -54,6 +57,7 @@ class _Preview:
         lister: Callable[[BoundSource], Snapshot],
         listed: int,
         bound: Bound,
+        now: int | None,
         *,
         full: bool,
     ) -> None:
@@ -61,6 +65,7 @@ class _Preview:
         self.lister = lister
         self.listed = listed
         self.bound = bound
+        self.now = now
         self.full = full
         self.snapshots: dict[str, Snapshot] = {}
         self.busy: dict[str, str] = {}
@@ -87,7 +92,7 @@ class _Preview:
     def uses(self, segment: Segment, works: Mapping[str, Work]) -> bool:
         """Whether a segment would run."""
         if segment.output is not None:
-            return works[segment.name].kind not in ("none", "wait", "judge")
+            return works[segment.name].kind not in ("none", "wait", "judge", "state")
         return any(self.uses(s, works) for s in self.plan.segments if segment.node in s.reads)
 
     def shared(self, segment: Segment, works: Mapping[str, Work]) -> Work:
@@ -123,11 +128,18 @@ class _Preview:
             self.busy[segment.node] = segment.name
             return Work("all", f"depends on what {', '.join(self.busy.get(n, n) for n in waits)} becomes in this run")
         found = decide(
-            self.plan, segment, self.look, run="preview", listed=self.listed, full=self.full, bound=self.bound
+            self.plan,
+            segment,
+            self.look,
+            run="preview",
+            listed=self.listed,
+            full=self.full,
+            bound=self.bound,
+            now=self.now,
         )
         if found.kind == "wait":
             self.waiting[segment.node] = found.why
-        elif found.kind not in ("none", "judge") and segment.nodes:
+        elif found.kind not in ("none", "judge", "state") and segment.nodes:
             self.busy[segment.node] = segment.name
         return found
 
@@ -150,13 +162,13 @@ class _Preview:
         version = commit.version if commit else 0
         if work.kind in ("none", "wait"):
             return {**said, "writes": f"nothing: {target} stays at version {version}"}
-        same = ", its data as it is" if work.kind == "judge" else ""
+        same = ", its data as it is" if work.kind in ("judge", "state") else ""
         return {**said, "writes": f"{target} version {version + 1}{same}"}
 
     def said(self, segment: Segment, work: Work) -> dict[str, Any]:
         nodes = self.plan.nodes
         reads = []
-        for name in segment.nodes if work.kind not in ("none", "wait", "judge") else ():
+        for name in segment.nodes if work.kind not in ("none", "wait", "judge", "state") else ():
             if nodes[name].source is None:
                 continue
             snapshot, units = self.look(name), work.units.get(name)

@@ -50,7 +50,7 @@ def needs_of(
         if segment.node not in reader.reads:
             continue
         work = work_of(reader)
-        if work is not None and work.kind in ("none", "wait", "judge"):
+        if work is not None and work.kind in ("none", "wait", "judge", "state"):
             continue
         if work is None or any(n not in work.units for n in driving):
             return None

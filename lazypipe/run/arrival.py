@@ -93,7 +93,7 @@ class _Arrivals:
                 unknown.append(file)
         gone = self._gone()
         order = self._order(gone)
-        if not last:
+        if not last and self.rule.heartbeat is None:  # rows that only tell the time do not come by
             unknown = [f for f in unknown if f.uri != order[-1]]  # it is counted on the way
         if unknown:
             read = self._read(unknown, bounds)

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe.compile.closing import has_windows
+from lazypipe.compile.closing import closes, states
 from lazypipe.compile.contract import read_contract
 from lazypipe.compile.modes import merges
 from lazypipe.compile.segments import Segment
@@ -83,6 +83,8 @@ class Attempt:
         self.query.notify(0)
         if self.work.kind == "judge":
             return self._judge_again(started)
+        if self.work.kind == "state":
+            return self._state_again(started)
         expected = self._current_version() if self.work.version is None else self.work.version
         self._refuse_changes()
         self._snapshot()
@@ -163,9 +165,24 @@ class Attempt:
         self.all.recorder.announce()
         self._refuse_conflict(commit.version)
         gates = [report.to_dict() if r["node"] == name else r for r in commit.info.get("gates", ())]
-        made = dataset.restate(
-            commit, run=self.all.id, time=self.all.now, info={"gates": gates, **self.all.recorder.info}
-        )
+        return self._restated({"gates": gates}, started, (report,))
+
+    def _state_again(self, started: float) -> SegmentResult:
+        """Publish the rows that are there again, with how far event time is by now."""
+        commit = self.work.commit
+        assert commit is not None
+        self.ended = True
+        self.all.recorder.announce()
+        self._refuse_conflict(commit.version)
+        beside, told = self._progress()
+        return self._restated({CONSUMED: {**commit.info[CONSUMED], **beside}, **told}, started)
+
+    def _restated(self, info: dict[str, Any], started: float, gates: tuple[GateReport, ...] = ()) -> SegmentResult:
+        """Publish the rows that are there again, with other things said of them."""
+        commit, name = self.work.commit, self.segment.node
+        assert commit is not None
+        dataset = self._dataset()
+        made = dataset.restate(commit, run=self.all.id, time=self.all.now, info={**info, **self.all.recorder.info})
         self.published = True
         self.all.recorder.written[self.segment.name] = ()
         self.all.published.setdefault(name, (dataset, made))
@@ -181,7 +198,7 @@ class Attempt:
             files=len(made.files),
             why=self.work.why,
             seconds=time.perf_counter() - started,
-            gates=(report,),
+            gates=gates,
             corrupt=files_set_aside(self.all, self.segment),
         )
 
@@ -673,9 +690,14 @@ class Attempt:
         return tuple(chain.from_iterable(keys.values()))
 
     def _progress(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what the commit says of how far event time is, where windows of the output wait for it."""
-        name = next((n for n in reversed(self.segment.nodes) if has_windows(self.plan.nodes, n)), None)
-        return ({}, {}) if name is None else self.query.closing(name).to_info()
+        """Return what the commit says of how far event time is, where rows are made of sources that say it."""
+        nodes, last = self.plan.nodes, self.segment.node
+        if not states(nodes, last):
+            return {}, {}
+        closed = [n for n in self.segment.nodes if n != last and closes(nodes[n]) is not None]
+        beside, told = self.query.closing(last).to_info({n: self.query.closing(n).horizon for n in closed})
+        # what only removes rows says nothing of those that are there
+        return beside, told if self.output is None or self.output.mode != "delete" else {}
 
     def _compact(self, sink: DatasetSink | ExportSink) -> tuple[tuple[DataFile, ...], frozenset[str]]:
         """Write those rows once more whose file would hold more dead than live ones; return files, and what they replace."""

@@ -1,41 +1,37 @@
 """How far event time is in a run: the watermark up to which windows are closed, and what of it the next commit says.
 
-Unlike what rows came under, this is a matter of runs and of their clock, which tells for how long a partition stood still. It
-never goes back. A source that is a dataset of lazypipe's says itself how far its rows are complete.
+Unlike what rows came under, this is a matter of runs and of their clock (``incremental.progress``). Here it is told of rows: by their
+times, which were counted while they flowed by, or by a column that states it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import polars as pl
 
-from lazypipe.compile.closing import closes, waited_for
+from lazypipe.compile.closing import Upstream, closes
 from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.incremental import progress
 from lazypipe.incremental.before import CONSUMED
+from lazypipe.incremental.progress import NOWHERE, PROGRESS
 from lazypipe.incremental.stamps import nanoseconds
 from lazypipe.incremental.state import Consumed
 from lazypipe.incremental.work import Work
 from lazypipe.run.arrival import Counter, arrived
 from lazypipe.run.context import Run
 from lazypipe.windows.clock import Clock
-from lazypipe.windows.watermark import WHOLE, Arrival, Progress, Watermark, combined, reached
+from lazypipe.windows.watermark import COMPLETE, WHOLE, Arrival, Progress, Watermark, reached
 
-__all__ = ["COMPLETE", "PROGRESS", "Closing"]
-
-PROGRESS = "progress"
-"""Where in what a commit has consumed stands how far each source was."""
-COMPLETE = "watermark"
-"""Where in a commit's ``info`` stands up to which event time its rows are complete, in microseconds since 1970."""
-
-_NOTHING = -(2**62)
+__all__ = ["Closing"]
 
 
 @dataclass
 class Closing:
-    """The progress of the sources that a stage's windows wait for; counted once, when it is first asked for."""
+    """The progress of what a stage's windows wait for; counted once, when it is first asked for."""
 
     run: Run
     node: str
@@ -43,44 +39,56 @@ class Closing:
     times: Mapping[str, Counter]
     _found: dict[str, Progress] = field(default_factory=dict)
 
+    @cached_property
+    def _ups(self) -> tuple[Upstream, ...]:
+        return progress.waits(self.run.plan, self.node)
+
+    @property
+    def now(self) -> int:
+        """The clock of the run, in microseconds since 1970."""
+        return nanoseconds(self.run.now) // 1_000
+
     @property
     def horizon(self) -> int:
         """The watermark of the run, in microseconds; the far past while there is none."""
-        now = nanoseconds(self.run.now) // 1_000
-        sources = waited_for(self.run.plan.nodes, self.node)
-        found = combined([(self._progress(n, s, now), _rule(s).idle_after) for n, s in sources.items()], now=now)
-        before = self._before().get("at")
-        return max((m for m in (found, before) if m is not None), default=_NOTHING)
+        found = {u.name: self._progress(u) for u in self._ups}
+        return progress.horizon(self.node, self._ups, found, self._before, now=self.now)
 
-    def to_info(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what the commit says: beside what was consumed, and for those that read its rows."""
+    def to_info(self, others: Mapping[str, int]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what the commit says: beside what was consumed, and for those that read its rows.
+
+        ``others`` are the watermarks of further stages ahead of this one that keep closed windows.
+        """
         at = self.horizon
-        if at == _NOTHING:
-            return {}, {}
-        sources = waited_for(self.run.plan.nodes, self.node)
-        said = {n: {"about": _rule(s).closing, **self._found[n].to_dict()} for n, s in sources.items()}
+        said = {u.name: {"about": u.about, **self._found[u.name].to_dict()} for u in self._ups}
         operation = closes(self.run.plan.nodes[self.node])
         wait = 0 if operation is None else operation.wait
-        return {PROGRESS: {"at": at, "sources": said}}, {COMPLETE: at - wait}
+        beside = {PROGRESS: {"at": at, "sources": said, **({"nodes": dict(others)} if others else {})}}
+        return beside, {COMPLETE: None if at == NOWHERE else at - wait}
 
+    @cached_property
     def _before(self) -> Mapping[str, Any]:
         said = None if self.work.commit is None else self.work.commit.info.get(CONSUMED)
-        found: Mapping[str, Any] = {} if said is None else said.get(PROGRESS, {})
-        sources = waited_for(self.run.plan.nodes, self.node)
-        same = all(found.get("sources", {}).get(n, {}).get("about") == _rule(s).closing for n, s in sources.items())
-        return found if same else {}
+        return progress.before(said, self._ups)
 
-    def _progress(self, name: str, source: BoundSource, now: int) -> Progress:
-        if name not in self._found:
-            said = self._before().get("sources", {}).get(name)
+    def _progress(self, up: Upstream) -> Progress:
+        if up.name not in self._found:
+            said = self._before.get("sources", {}).get(up.name)
             before = Progress() if said is None else Progress.from_dict(said)
-            self._found[name] = before.advanced(self._reached(name, source), now=now)
-        return self._found[name]
+            self._found[up.name] = before.advanced(self._told(up), now=self.now)
+        return self._found[up.name]
+
+    def _told(self, up: Upstream) -> Mapping[str, int]:
+        stated = progress.stated(self.run.plan, up, self.run.look)
+        if stated is None:
+            assert up.source is not None
+            return self._reached(up.name, up.source)
+        # what is said of all that there is does not hold of a part
+        part = up.source is not None and (self.work.left > 0 or self.run.window is not None)
+        return {} if part else stated
 
     def _reached(self, name: str, source: BoundSource) -> Mapping[str, int]:
         rule, snapshot = _rule(source), self.run.look(name)
-        if snapshot.commit is not None and COMPLETE in snapshot.commit.info:
-            return {WHOLE: snapshot.commit.info[COMPLETE]}
         if not rule.by_files:
             return _stated(source, rule, self._taken(name, source, snapshot))
         snapshot = self._taken(name, source, snapshot)

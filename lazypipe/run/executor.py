@@ -26,6 +26,7 @@ from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.feed import decide
 from lazypipe.incremental.follow import decide_shared
 from lazypipe.incremental.shared import needs_of, state_of
+from lazypipe.incremental.stamps import nanoseconds
 from lazypipe.incremental.work import Work
 from lazypipe.records.emitter import Emitter
 from lazypipe.records.record import Records
@@ -243,7 +244,7 @@ class _Execution:
         if work.kind in ("none", "wait"):
             self.results.append(self._idle(segment, work, started))
             return
-        above = self._read(segment, by_node) if work.kind != "judge" else []
+        above = self._read(segment, by_node) if work.kind not in ("judge", "state") else []
         try:
             for name in above:
                 inner, ran = by_node[name], {r.name for r in self.results}
@@ -304,6 +305,8 @@ class _Execution:
             full=run.full,
             hashes=run.hashes,
             bound=run.bound,
+            # over part of event time, clocks and markers say nothing of what is left
+            now=nanoseconds(run.now) // 1_000 if run.window is None else None,
         )
 
     def _written_before(self, segment: Segment) -> list[str]:
@@ -382,7 +385,7 @@ class _Execution:
 
     def run_one(self, segment: Segment, work: Work) -> SegmentResult:
         """Run one segment; whatever goes wrong is its result, not an exception."""
-        if work.kind != "judge" and any(name not in self.run.kept for name in segment.reads):
+        if work.kind not in ("judge", "state") and any(name not in self.run.kept for name in segment.reads):
             return SegmentResult(segment.name, "blocked", segment.output)
         number = self.run.plan.segments.index(segment) + 1
         started = time.perf_counter()

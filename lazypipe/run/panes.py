@@ -19,11 +19,11 @@ from lazypipe.gates.tap import FILE_COLUMN
 from lazypipe.incremental.before import CONSUMED
 from lazypipe.incremental.state import State
 from lazypipe.records.ledger import Ledger
-from lazypipe.run.closing import COMPLETE
 from lazypipe.run.trace import ROW_COLUMN, Trace, of_type, trace
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
 from lazypipe.windows.clock import Clock
+from lazypipe.windows.watermark import COMPLETE
 
 __all__ = ["Pane", "WindowHistory", "window_history"]
 

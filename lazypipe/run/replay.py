@@ -34,6 +34,7 @@ from lazypipe.storage.dataset import Dataset, scan_files
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.sink import DatasetSink
 from lazypipe.storage.units import UNIT
+from lazypipe.windows.watermark import COMPLETE
 
 __all__ = ["ReplayResult", "replay"]
 
@@ -250,8 +251,8 @@ class _Replay:
 
     @property
     def kept_info(self) -> dict[str, Any]:
-        """How the output is written; and what it has consumed, if rows are added to it: the next run goes on from there."""
-        kept = (CONSUMED, DELETES) if self.target.mode == "append" else ()
+        """How the output is written, up to where it is complete; and what it has consumed, if rows are added: the next run goes on there."""
+        kept = (COMPLETE, CONSUMED, DELETES) if self.target.mode == "append" else (COMPLETE,)
         return {WRITE: self.target.mode, **{k: v for k, v in self.current.info.items() if k in kept}}
 
     def pending(self) -> tuple[pl.LazyFrame, int]:

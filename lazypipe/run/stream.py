@@ -168,7 +168,7 @@ class Stream:
 
     def _is_due(self, look: _Look) -> bool:
         """Whether a batch begins now."""
-        found = pending(look.plan, look, listed=nanoseconds(look.now))
+        found = pending(look.plan, look, listed=nanoseconds(look.now), now=nanoseconds(look.now) // 1_000)
         self._moved = frozenset(found.works)
         exports = bool(found.stateless) and look.signature() != self._exported
         if not (found.works or exports) or (self._tried is not None and look.signature() == self._tried):

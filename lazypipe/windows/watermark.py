@@ -21,6 +21,7 @@ from lazypipe.spec.model import NOTHING
 from lazypipe.windows.clock import Clock
 
 __all__ = [
+    "COMPLETE",
     "DAY",
     "WATERMARK",
     "WHOLE",
@@ -38,6 +39,8 @@ WATERMARK = "_watermark"
 """The column with the watermark that each row came under, unless a source calls it otherwise."""
 WHOLE = ""
 """The key of null, and of all rows of a source without partitions."""
+COMPLETE = "watermark"
+"""Where in a commit's ``info`` stands up to which event time its rows are complete, in microseconds since 1970; None: to none."""
 DAY = 86_400_000_000
 """Microseconds in a day of 24 hours."""
 _FAR = 2**63 - 1
@@ -54,6 +57,9 @@ class Watermark:
     ``order`` of names or of stamps, for each value of the column ``by`` apart. Event times that lie more than ``tolerance``
     after their file (or ``column``) came are no times: they move nothing. A partition that stood still for ``idle_after`` is not
     waited for.
+
+    Or something beside the rows says it: files that a ``marker`` names, or the ``commit`` of the dataset that is read. No row
+    gets a watermark then. Rows that are a ``heartbeat``, a condition in SQL, have a time and are nothing else.
     """
 
     time: str
@@ -64,11 +70,19 @@ class Watermark:
     by: str | None = None
     tolerance: int = DAY
     idle_after: int | None = None
+    marker: str | None = None
+    commit: bool = False
+    heartbeat: str | None = None
 
     @property
     def by_files(self) -> bool:
         """Whether it advances file by file."""
-        return self.column is None
+        return self.tells_rows and self.column is None
+
+    @property
+    def tells_rows(self) -> bool:
+        """Whether each row gets the watermark that it came under."""
+        return self.marker is None and not self.commit
 
     @property
     def about(self) -> str:
@@ -78,7 +92,10 @@ class Watermark:
     @property
     def closing(self) -> str:
         """What the watermark that is reached is a matter of: under another rule, one that was reached before says nothing."""
-        return json.dumps([self.time, self.by, self.tolerance, self.column, self.order, self.delay])
+        said = [self.time, self.by, self.tolerance, self.column, self.order, self.delay]
+        # a marker's URI may hold a secret
+        marker = None if self.marker is None else blake3(self.marker.encode()).hexdigest(16)
+        return json.dumps(said if self.tells_rows else [*said, marker, self.commit])
 
     def stated(self, schema: pl.Schema) -> pl.Expr:
         """Return the watermark of each row where a column states it; null where the row's event time is no time.
@@ -260,6 +277,10 @@ class Progress:
             if partition not in high or watermark > high[partition]:
                 high[partition], since[partition] = watermark, now
         return Progress(high, since)
+
+    def behind(self, wait: int) -> Progress:
+        """Return the progress of what comes so long after, in microseconds."""
+        return Progress({p: at - wait for p, at in self.reached.items()}, self.since) if wait else self
 
     def is_idle(self, *, idle_after: int | None, now: int) -> bool:
         """Whether no partition has moved for so long that the source is not waited for."""

@@ -80,6 +80,67 @@ def compiled(**source: Any) -> lp.Plan:
                 "remove order, or column"
             ),
         ),
+        (
+            {"event_time": "t", "watermark": {"column": "came", "marker": "upto.txt"}},
+            "sources.a.watermark.marker: column and marker both say how far the source is; keep one of them",
+        ),
+        (
+            {"event_time": "t", "watermark": {"commit": True}},
+            (
+                "sources.a.watermark.commit: commit is for datasets that lazypipe writes, and this is csv; remove commit: the watermark "
+                "advances file by file then"
+            ),
+        ),
+        (
+            {"event_time": "t", "watermark": {"marker": "upto.txt", "by": "k"}},
+            (
+                "sources.a.watermark.by: by is for watermarks that rows come under, and marker says this one beside them; remove by, "
+                "or marker"
+            ),
+        ),
+        (
+            {"event_time": "t", "watermark": {"marker": "${NOT_SET}/upto.txt"}},
+            "sources.a.watermark.marker: environment variable NOT_SET is not set; set it: export NOT_SET=…",
+        ),
+        (
+            {"event_time": "t", "watermark": {"marker": "upto.txt"}, "on_bad_time": "drop"},
+            (
+                "sources.a.on_bad_time: on_bad_time needs to know when rows came, and marker says how far the source is beside them; "
+                "remove on_bad_time, or marker"
+            ),
+        ),
+        (
+            {"event_time": "t", "watermark": {"marker": "upto.txt", "heartbeat": "x IS NULL"}},
+            (
+                "sources.a.watermark.heartbeat: a heartbeat moves watermarks that advance by event times, and marker says this one; "
+                "remove heartbeat, or marker"
+            ),
+        ),
+        (
+            {"event_time": "t", "watermark": {"column": "came", "heartbeat": "x IS NULL"}},
+            (
+                "sources.a.watermark.heartbeat: a heartbeat moves watermarks that advance by event times, and column says this one; "
+                "remove heartbeat, or column"
+            ),
+        ),
+        (
+            {"event_time": "t", "watermark": {"heartbeat": "y IS NULL"}},
+            "sources.a.watermark.heartbeat: heartbeat: unknown column 'y'; known columns: came, k, t, x, z",
+        ),
+        (
+            {"event_time": "t", "watermark": {"heartbeat": "x + 1"}},
+            (
+                "sources.a.watermark.heartbeat: heartbeat: a condition must be true or false, and this is Float64; compare it with "
+                "something"
+            ),
+        ),
+        (
+            {"event_time": "t", "watermark": {"heartbeat": "k > 1"}},
+            (
+                "sources.a.watermark.heartbeat: heartbeat: cannot compare string with numeric type (i32); compare columns with values "
+                "of their types"
+            ),
+        ),
     ],
 )
 def test_mistakes_are_located(source: dict[str, Any], message: str) -> None:
@@ -99,8 +160,25 @@ def test_the_default_name_may_be_taken() -> None:
 
 
 def test_a_dataset_has_no_order_of_files() -> None:
-    with pytest.raises(lp.DefinitionError, match="the files of a dataset have no order"):
+    with pytest.raises(lp.DefinitionError, match="the files of a dataset have no order") as found:
         compiled(event_time="t", watermark={"delay": "1h"}, format="dataset")
+    assert str(found.value).endswith(
+        "take what its commits say, watermark: {commit: true}, or name a column that says when rows came: {column: …}"
+    )
+
+
+def test_a_watermark_beside_the_rows_is_no_column_of_them() -> None:
+    plan = compiled(event_time="t", watermark={"marker": "upto.txt", "delay": "1h"})
+    assert "_watermark" not in plan.schema("a")
+    assert compiled(event_time="t").fingerprints()["a"] == plan.fingerprints()["a"]
+    assert lp.Pipeline.from_yaml(lp.Pipeline.of(plan.pipeline).to_yaml()) == plan.pipeline
+
+
+def test_a_heartbeat_is_another_fingerprint() -> None:
+    one = compiled(event_time="t", watermark={"delay": "1h"})
+    other = compiled(event_time="t", watermark={"delay": "1h", "heartbeat": "x IS NULL"})
+    assert one.fingerprints()["a"].rows != other.fingerprints()["a"].rows
+    assert lp.Pipeline.from_yaml(lp.Pipeline.of(other.pipeline).to_yaml()) == other.pipeline
 
 
 def test_each_row_gets_a_column_and_bad_times_a_check() -> None:
