@@ -27,6 +27,7 @@ from lazypipe.gates.tap import FILE_COLUMN, RAW_COLUMN, RULES_COLUMN, RUN_COLUMN
 from lazypipe.gates.uniqueness import repeated
 from lazypipe.incremental.feed import WRITE
 from lazypipe.incremental.work import CONSUMED, DELETES
+from lazypipe.run.closing import COMPLETE
 from lazypipe.run.recorder import Aside, Recorder
 from lazypipe.spec.model import Output
 from lazypipe.storage import uri as uris
@@ -250,8 +251,8 @@ class _Replay:
 
     @property
     def kept_info(self) -> dict[str, Any]:
-        """How the output is written; and what it has consumed, if rows are added to it: the next run goes on from there."""
-        kept = (CONSUMED, DELETES) if self.target.mode == "append" else ()
+        """How the output is written, and how far it is complete; what it has consumed, if rows are added: the next run goes on there."""
+        kept = (COMPLETE, CONSUMED, DELETES) if self.target.mode == "append" else (COMPLETE,)
         return {WRITE: self.target.mode, **{k: v for k, v in self.current.info.items() if k in kept}}
 
     def pending(self) -> tuple[pl.LazyFrame, int]:
