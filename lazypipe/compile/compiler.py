@@ -24,6 +24,7 @@ from lazypipe.compile.lineage import Parts, pipeline_lineage, pipeline_tags
 from lazypipe.compile.modes import check_modes
 from lazypipe.compile.node import Node, compile_checks, compile_steps
 from lazypipe.compile.openlineage import bind_openlineage
+from lazypipe.compile.panes import check_panes, untimed
 from lazypipe.compile.promise import promised
 from lazypipe.compile.segments import Segment, cut
 from lazypipe.compile.sources import BoundSource, Snapshot, bind, expand_env
@@ -297,6 +298,7 @@ def compile_pipeline(
     _check_output_columns(pipeline, nodes, faults)
     faults += endless(nodes)
     check_modes(pipeline, nodes, values, faults)
+    check_panes(pipeline, nodes, faults)
     if faults:
         raise problems(without_twins(faults), pipeline.origin)
     if unread:
@@ -311,7 +313,7 @@ def compile_pipeline(
     secrets = (s for n in nodes.values() if n.source is not None for s in n.source.redact.secrets)
     redact = uris.Redactor(tuple(dict.fromkeys([*secrets, *used, *more])))
     segments = cut(pipeline, graph, nodes)
-    if lost := forgotten(segments, nodes):
+    if lost := [*forgotten(segments, nodes), *untimed(segments, nodes, outputs)]:
         raise problems(lost, pipeline.origin)
     return CompiledPipeline(written, values, nodes, frames, segments, redact, outputs, held, audit, events)
 

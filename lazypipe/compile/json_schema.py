@@ -348,6 +348,29 @@ def _workload() -> dict[str, Any]:
     return said | {"minProperties": 1}
 
 
+def _panes() -> dict[str, Any]:
+    """Return how an output tells what becomes of its windows."""
+    mode = {
+        "description": "What is told of a window that changes, in a dataset beside the output, named with __panes. accumulate: its new "
+        "row. discard: what is to be added to what was told before. retract: its old row and its new one, with -1 and 1 as weight.",
+        "enum": ["accumulate", "discard", "retract"],
+    }
+    said = _object(
+        "How what becomes of windows is told, in a dataset beside the output, named with __panes.",
+        {
+            "mode": mode,
+            "weight": _described(_TEXT, "With retract: the column with -1 and 1. Default: _weight."),
+            "index": _described(_TEXT, "A column for the number of the pane, from 0 for each window. Default: none."),
+            "timing": _described(
+                _TEXT,
+                "A column that says early, on_time or late: before, when or after the watermark passed the window's end. Default: none.",
+            ),
+        },
+        ("mode",),
+    )
+    return {"description": said["description"], "if": {"type": "object"}, "then": said, "else": mode}
+
+
 def _maintenance() -> dict[str, Any]:
     """Return what an output says of when its files are to be written anew."""
     said = _object(
@@ -498,6 +521,7 @@ def build() -> dict[str, Any]:
                 "named with __changes. Default: false.",
                 "type": "boolean",
             },
+            "panes": _panes(),
             "optimize": {
                 "description": "What the layout of the files should favour; it is chosen from the rows, once, and kept.",
                 "enum": ["storage", "balanced", "read", "write"],

@@ -1,10 +1,14 @@
-"""The change feed of an output: a dataset beside it with the rows that each version inserted, updated and deleted.
+"""Feeds of an output: datasets beside it that tell what each version changed.
 
-It is made of two versions of the output by their difference, so it holds for every mode. Its commits name the version that they bring it
-to. A feed that lags, because a run was killed right after it had published, is completed by the next run.
+The change feed has the rows that a version inserted, updated and deleted; that of panes (``run/panefeed.py``) says what became of
+windows. A feed is made of two versions of the output by their difference, so it holds for every mode. Its commits name the version that they bring
+it to. A feed that lags, because a run was killed right after it had published, is completed by the next run.
 """
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
 import polars as pl
 
@@ -17,7 +21,7 @@ from lazypipe.storage.log import Commit
 from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink
 
-__all__ = ["VERSION", "ChangeFeed", "feed_of"]
+__all__ = ["VERSION", "ChangeFeed", "Feed", "feed_of"]
 
 VERSION = "version"
 """Where in the ``info`` of a feed's commit stands the output's version that it tells of."""
@@ -26,19 +30,26 @@ _CHANGE, _VERSION, _TIME, _RUN = CHANGE_COLUMNS
 _OWN = pl.Schema({_CHANGE: pl.String(), _VERSION: pl.Int64(), _TIME: pl.Datetime("us", "UTC"), _RUN: pl.String()})
 
 
-def feed_of(output: Dataset) -> Dataset:
-    """Return the dataset with the changes of an output.
+def feed_of(output: Dataset, kind: str = "changes") -> Dataset:
+    """Return the dataset with a feed of an output.
 
     Examples
     --------
     >>> feed_of(Dataset("out/orders")).uri
     'out/orders__changes'
     """
-    return Dataset(f"{output.uri}__changes", output.storage_options)
+    return Dataset(f"{output.uri}__{kind}", output.storage_options)
 
 
-class ChangeFeed:
-    """The feed of one output in one run."""
+class Feed(ABC):
+    """A feed of one output in one run."""
+
+    kind: ClassVar[str]
+    """What the name of its dataset ends with."""
+    said: ClassVar[str]
+    """What it is called in messages."""
+    own: pl.Schema
+    """The columns that it has besides those of the output."""
 
     def __init__(self, run: Run, name: str, number: int) -> None:
         output = run.plan.outputs[name]
@@ -47,12 +58,28 @@ class ChangeFeed:
         self.number = number
         self.key = (*output.key, VALID_FROM) if output.mode == "scd2" else output.key
         self.output = Dataset(output.to, output.storage_options)
-        self.feed = feed_of(self.output)
+        self.feed = feed_of(self.output, self.kind)
+
+    @abstractmethod
+    def _whole(self, commit: Commit) -> list[pl.LazyFrame]:
+        """Return what a feed that begins with a version tells of it."""
+
+    @abstractmethod
+    def _between(self, before: Commit, after: Commit, feed: Commit) -> list[pl.LazyFrame]:
+        """Return what it tells of a version, given the one before it and what it has told."""
+
+    def _schema(self, commit: Commit) -> pl.Schema:
+        """Return the columns of the feed, for a version of the output."""
+        return pl.Schema({**self.own, **commit.schema})
+
+    def _about(self) -> dict[str, Any]:
+        """Return what its commits say of it besides."""
+        return {}
 
     def complete(self) -> None:
         """Tell of all versions that the feed does not know.
 
-        A feed that begins tells of all rows that are there as inserted.
+        A feed that begins tells of all rows that are there as new.
 
         Raises
         ------
@@ -63,10 +90,11 @@ class ChangeFeed:
         if latest is None:
             return
         if feed is None:
-            self._write(latest, [self._whole(latest)], None)
+            self._write(latest, self._whole(latest), None)
             return
         for version in range(feed.info[VERSION] + 1, latest.version + 1):
-            feed = self._write(self._read(version), self._between(version - 1, version), feed)
+            commit, before = self._read(version), self._read(version - 1)
+            feed = self._write(commit, self._between(before, commit, feed), feed)
 
     def _read(self, version: int) -> Commit:
         try:
@@ -75,36 +103,26 @@ class ChangeFeed:
             raise self._stopped(error.what) from error
 
     def _stopped(self, why: str) -> StorageError:
-        what = f"the change feed of output {self.name!r} cannot go on: {why}"
+        what = f"the {self.said} of output {self.name!r} cannot go on: {why}"
         fix = f"delete it and {self.feed.log.uri.rpartition('/')[2]} to begin a new one"
         return StorageError(what, uri=self.run.plan.redact(self.feed.uri), fix=fix)
 
-    def _whole(self, commit: Commit) -> pl.LazyFrame:
-        return self.output.scan(commit).with_columns(pl.lit("insert").alias(_CHANGE))
-
-    def _between(self, before: int, after: int) -> list[pl.LazyFrame]:
-        """Return what one version changed of the one before it."""
-        self._read(before)
-        sides = ((self.output.uri, before), (self.output.uri, after))
+    def _diff(self, before: Commit, after: Commit) -> RowDiff:
+        """Return the difference of two versions."""
+        sides = ((self.output.uri, before.version), (self.output.uri, after.version))
         try:
-            found = diff(*sides, key=self.key, storage_options=self.output.storage_options)
+            return diff(*sides, key=self.key, storage_options=self.output.storage_options)
         except LazypipeError as error:
             raise self._stopped(str(error)) from error
-        parts = [
-            found.inserted.with_columns(pl.lit("insert").alias(_CHANGE)),
-            *_images(found, self.key),
-            found.deleted.with_columns(pl.lit("delete").alias(_CHANGE)),
-        ]
-        return [part.lazy() for part in parts if part.height]
 
     def _write(self, commit: Commit, parts: list[pl.LazyFrame], before: Commit | None) -> Commit:
         """Commit what one version changed."""
-        schema = pl.Schema({**_OWN, **commit.schema})
+        schema = self._schema(commit)
         if before is not None:
             schema = pl.Schema({**before.schema, **schema})
         said = {
             _VERSION: pl.lit(commit.version, dtype=pl.Int64),
-            _TIME: pl.lit(commit.time, dtype=_OWN[_TIME]),
+            _TIME: pl.lit(commit.time, dtype=self.own[_TIME]),
             _RUN: pl.lit(commit.run),
         }
         rows = [_shaped(part.with_columns(**said), schema) for part in parts]
@@ -114,7 +132,7 @@ class ChangeFeed:
             if held is None:
                 raise self._stopped("columns have narrower types by now")
             rows, mode = [held, *rows], "replace"
-        prefix = f"{self.run.id}-{self.number:03}f-{commit.version % 1_000:03}"
+        prefix = f"{self.run.id}-{self.number:03}{self.kind[0]}-{commit.version % 1_000:03}"
         sink = DatasetSink(self.feed.uri, prefix, storage_options=self.feed.storage_options)
         try:
             files = sink.write(pl.concat(rows)).files if rows else ()
@@ -124,12 +142,32 @@ class ChangeFeed:
                 run=self.run.id,
                 time=self.run.now,
                 mode=mode,
-                info={"of": self.name, VERSION: commit.version, **self.run.recorder.info},
+                info={"of": self.name, VERSION: commit.version, **self._about(), **self.run.recorder.info},
                 expected=0 if before is None else before.version,
             )
         except BaseException:
             sink.discard()
             raise
+
+
+class ChangeFeed(Feed):
+    """What each version inserted, updated and deleted."""
+
+    kind = "changes"
+    said = "change feed"
+    own = _OWN
+
+    def _whole(self, commit: Commit) -> list[pl.LazyFrame]:
+        return [self.output.scan(commit).with_columns(pl.lit("insert").alias(_CHANGE))]
+
+    def _between(self, before: Commit, after: Commit, feed: Commit) -> list[pl.LazyFrame]:
+        found = self._diff(before, after)
+        parts = [
+            found.inserted.with_columns(pl.lit("insert").alias(_CHANGE)),
+            *_images(found, self.key),
+            found.deleted.with_columns(pl.lit("delete").alias(_CHANGE)),
+        ]
+        return [part.lazy() for part in parts if part.height]
 
 
 def _images(found: RowDiff, key: tuple[str, ...]) -> list[pl.DataFrame]:

@@ -35,9 +35,10 @@ from lazypipe.run.arrival import Extents
 from lazypipe.run.attempt import Attempt
 from lazypipe.run.backfill import TimeRange, refuse_timeless
 from lazypipe.run.body import body
-from lazypipe.run.changefeed import ChangeFeed
+from lazypipe.run.changefeed import ChangeFeed, Feed
 from lazypipe.run.context import Observer, Run
 from lazypipe.run.corrupt import files_set_aside, leave_out_corrupt
+from lazypipe.run.panefeed import PaneFeed
 from lazypipe.run.recorder import Recorder
 from lazypipe.run.result import RunResult, SegmentResult, Status
 from lazypipe.run.upkeep import upkeep
@@ -318,12 +319,14 @@ class _Execution:
         return [n for n in failed if _same_place(self.run.plan, n, segment.name)]
 
     def complete_feed(self, segment: Segment) -> None:
-        """Bring the change feed of an output up to date, if it has one."""
-        name = segment.output
-        if name is not None:
-            feeds = [n for n, o in self.run.plan.outputs.items() if o.changes and _same_place(self.run.plan, n, name)]
-            for feed in feeds:
-                ChangeFeed(self.run, feed, self.run.plan.segments.index(segment) + 1).complete()
+        """Bring the feeds of an output up to date, if it has any."""
+        plan, name = self.run.plan, segment.output
+        for one, output in plan.outputs.items() if name is not None else ():
+            if name is None or not _same_place(plan, one, name):
+                continue
+            kinds: list[type[Feed]] = [ChangeFeed] * output.changes + [PaneFeed] * bool(output.panes)
+            for kind in kinds:
+                kind(self.run, one, plan.segments.index(segment) + 1).complete()
 
     def _held_up(self, segment: Segment, by: Sequence[str]) -> SegmentResult:
         """Return the outcome where what a segment reads was not brought up to date: it waits too, or is blocked."""

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import polars as pl
 
 from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.panes import panes_of
 from lazypipe.errors import LazypipeError, nearest
 from lazypipe.gates.tap import FILE_COLUMN
 from lazypipe.incremental.before import CONSUMED
@@ -22,7 +23,7 @@ from lazypipe.records.ledger import Ledger
 from lazypipe.run.trace import ROW_COLUMN, Trace, of_type, trace
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
-from lazypipe.windows.clock import Clock
+from lazypipe.windows.panes import timing
 from lazypipe.windows.watermark import COMPLETE
 
 __all__ = ["Pane", "WindowHistory", "window_history"]
@@ -133,10 +134,12 @@ class _History:
         made: list[tuple[Commit, Commit | None, Mapping[str, Any] | None, Mapping[str, Any] | None]] = []
         last: Commit | None = None
         row: Mapping[str, Any] | None = None
+        # such panes are told of, though nothing changes with them
+        timed = (told := panes_of(self.target)) is not None and told.timing is not None
         for version in dataset.log.versions():
             commit = dataset.log.read(version)
             now = self._row(dataset, commit)
-            if now != row:
+            if now != row or (timed and now is not None and self._timing(commit, last, now) == "on_time"):
                 made.append((commit, last, now, row))
             last, row = commit, now
         whys = self._whys() if made else {}
@@ -165,15 +168,14 @@ class _History:
         self, commit: Commit, previous: Commit | None, row: Mapping[str, Any] | None
     ) -> Literal["early", "on_time", "late"] | None:
         """Return whether the watermark had passed the end of the window, by what the commit and the one before it say."""
-        complete, end = commit.info.get(COMPLETE), self.node.schema.get(self.end)
-        if complete is None or row is None or row.get(self.end) is None or end is None:
+        schema = self.node.schema
+        if row is None or self.end not in row or self.end not in schema:
             return None
-        clock = Clock.of(self.end, self.node.schema)
-        ends = pl.select(clock.ticks(pl.lit(row[self.end], dtype=end))).item() * (clock.tick // 1_000)
-        if complete < ends:
-            return "early"
-        before = None if previous is None else previous.info.get(COMPLETE)
-        return "on_time" if before is None or before < ends else "late"
+        had = None if previous is None else previous.info.get(COMPLETE)
+        ends = pl.DataFrame({self.end: [row[self.end]]}, schema={self.end: schema[self.end]})
+        found: Literal["early", "on_time", "late"] | None
+        found = ends.select(timing(self.end, schema, commit.info.get(COMPLETE), had)).item()
+        return found
 
     def _whys(self) -> dict[str, str]:
         """Return why runs did what they did for the output, by run."""

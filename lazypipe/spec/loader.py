@@ -18,6 +18,7 @@ from lazypipe.errors import DefinitionError, Problem
 from lazypipe.spec import document
 from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.model import (
+    NOTHING,
     Audit,
     Fault,
     Origin,
@@ -221,12 +222,17 @@ def _stage(name: str, written: Mapping[str, Any]) -> Stage:
 def _output(name: str, written: Mapping[str, Any]) -> Output:
     given = freeze(written)
     return Output(
-        **{k: v for k, v in given.items() if k not in ("from", "key", "order_by", "partition_by")},
+        **{k: v for k, v in given.items() if k not in ("from", "key", "order_by", "partition_by", "panes")},
         stage=written.get("from", name),
         key=_names(written.get("key", ())),
         order_by=_names(written.get("order_by", ())),
         partition_by=_names(written.get("partition_by", ())),
+        panes=_panes(given.get("panes")),
     )
+
+
+def _panes(written: Any) -> Mapping[str, Any]:
+    return freeze({"mode": written}) if isinstance(written, str) else written or NOTHING
 
 
 def _names(written: Any) -> tuple[str, ...]:
@@ -418,6 +424,7 @@ def _output_dict(name: str, output: Output) -> dict[str, Any]:
             deletes=output.deletes,
             keep=output.keep,
             changes=output.changes or None,
+            panes=output.panes["mode"] if [*output.panes] == ["mode"] else output.panes,
             optimize=output.optimize,
             workload=output.workload,
             maintain=output.maintain,

@@ -263,6 +263,7 @@ class Stage:
 class Output:
     """A stage's rows, written to a dataset or exported to files; ``mode`` says what becomes of the rows before.
 
+    ``panes`` says how what becomes of windows is told beside it.
     ``optimize`` is what its layout is chosen for, ``workload`` what readers ask of it, ``maintain`` when files are written anew.
     """
 
@@ -278,6 +279,7 @@ class Output:
     deletes: str | None = None
     keep: int | None = None
     changes: bool = False
+    panes: Mapping[str, Any] = NOTHING
     optimize: str | None = None
     workload: Mapping[str, Any] = NOTHING
     maintain: Mapping[str, Any] = NOTHING
