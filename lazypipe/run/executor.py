@@ -22,11 +22,13 @@ from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import GateError, Interrupted, LazypipeError, first_line
 from lazypipe.gates.report import GateReport
+from lazypipe.incremental import incomplete as incompletes
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.feed import decide
+from lazypipe.incremental.progress import PROGRESS
 from lazypipe.incremental.shared import needs_of, state_of
 from lazypipe.incremental.stamps import nanoseconds
-from lazypipe.incremental.work import Work, decide_shared
+from lazypipe.incremental.work import CONSUMED, Work, decide_shared
 from lazypipe.records.emitter import Emitter
 from lazypipe.records.record import Records
 from lazypipe.records.transport import Transport
@@ -364,6 +366,7 @@ class _Execution:
             why=work.why,
             seconds=time.perf_counter() - started,
             corrupt=files_set_aside(self.run, segment, idle=True),
+            incomplete=incompletes.read(commit.info.get(CONSUMED, {}).get(PROGRESS, {}))[0],
         )
 
     def result(self) -> RunResult:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from lazypipe.errors import LazypipeError
 from lazypipe.gates.report import GateReport
+from lazypipe.incremental.incomplete import Incomplete, told
 from lazypipe.plan.executed import Executed
 from lazypipe.plan.lineage import ColumnLineage
 from lazypipe.storage.corrupt import CorruptFile
@@ -38,7 +39,7 @@ class SegmentResult:
     units (files, or parts of a dataset) were there and are left for later runs, where a run may take only so many.
 
     ``corrupt`` are the files that its sources were read without, where ``on_corrupt`` lets a run go on; ``maintained`` says what was
-    mended of the output's files afterwards.
+    mended of the output's files afterwards. ``incomplete`` are the closed windows that lack something which is expected of them.
     """
 
     name: str
@@ -58,6 +59,7 @@ class SegmentResult:
     error: LazypipeError | None = None
     corrupt: tuple[CorruptFile, ...] = ()
     maintained: tuple[str, ...] = ()
+    incomplete: tuple[Incomplete, ...] = ()
     executed: Executed | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -90,6 +92,7 @@ class SegmentResult:
             "counts": dict(self.counts),
             "corrupt": [c.to_dict() for c in self.corrupt],
             **({"maintained": list(self.maintained)} if self.maintained else {}),
+            **told(self.incomplete),
             "error": None if self.error is None else str(self.error),
         }
 
