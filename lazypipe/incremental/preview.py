@@ -174,7 +174,10 @@ class _Preview:
             if nodes[name].source is None:
                 continue
             snapshot, units = self.look(name), work.units.get(name)
-            files = [f for f in snapshot.files if units is None or snapshot.commit is not None or f.uri in units.files]
+            files = [f for f in snapshot.files if units is None or f.uri in units.files]
+            if units is not None and snapshot.commit is not None and snapshot.commit.tagged:
+                pairs = zip(snapshot.files, snapshot.commit.files, strict=True)
+                files = [f for f, data in pairs if not units.wanted.isdisjoint(data.units)]
             sizes = [f.size for f in files]
             total = None if None in sizes else sum(s for s in sizes if s is not None)
             reads.append({"name": name, "files": len(files), "of": len(snapshot.files), "bytes": total})

@@ -53,6 +53,7 @@ __all__ = [
     "files_of_units",
     "known_before",
     "own_commit",
+    "units_before",
     "with_hashes",
 ]
 
@@ -386,6 +387,12 @@ def consumed_before(outputs: Mapping[str, Output], source: str) -> tuple[Consume
     return tuple(found)
 
 
+def units_before(outputs: Mapping[str, Output], source: str) -> frozenset[int]:
+    """Return the units of a dataset, whose rows know theirs, that outputs were made of."""
+    found = (u for before in _all_before(outputs, source) for u in before.units.get(source, ()))
+    return frozenset(found)
+
+
 def files_of_units(commit: Commit) -> dict[int, str]:
     """Return the file that each unit of an output is, as far as its rows know their units; raises StorageError if it is damaged."""
     before = Before.of(commit, "")
@@ -707,7 +714,8 @@ class Decision:
             files = tuple(f for f in snapshot.files if f.uri not in left)
             snapshot = replace(snapshot, files=files, waiting=(*snapshot.waiting, *without))
         if snapshot.commit is not None:
-            return replace(self._dataset_leaf(name, snapshot, before, redact(uri), source), left=left)
+            leaf = self._dataset_leaf(name, snapshot, before, redact(uri), source)
+            return replace(leaf, left=left) if left else leaf
         intake = self._intake(source)
         text = source is not None and source.is_text and not any(_is_packed(f.uri) for f in snapshot.files)
         hashing = self._hasher(options)
@@ -780,8 +788,12 @@ class Decision:
         if source is not None:
             at["plan"] = digest(said.get("fingerprint"))
         consumed = replace(Consumed.of(snapshot, uri=uri), at=at)
+        left = self._beyond(name, snapshot)
+        if left:
+            pairs = zip(commit.files, consumed.files, strict=True)
+            consumed = replace(consumed, files=tuple(said for file, said in pairs if left.isdisjoint(file.units)))
         if before is None:
-            return Leaf(name, snapshot, lambda: consumed, None, None, tagged=commit.tagged)
+            return Leaf(name, snapshot, lambda: consumed, None, None, tagged=commit.tagged, left=left)
         found = compare(replace(before, at=NOTHING), snapshot, hasher=hasher(), name=self.plan.redact)
         if found.nothing and dict(before.at) != at:
             found = replace(found, position=(before.at, at))
@@ -795,7 +807,13 @@ class Decision:
             changes,
             tagged=commit.tagged,
             keeps_gone=intake.on_removed == "ignore",
+            left=left,
         )
+
+    def _beyond(self, name: str, snapshot: Snapshot) -> frozenset[int]:
+        """Return the units of a dataset that lie beyond the range of a run, and were not read."""
+        known = () if self.before is None else self.before.units.get(name, ())
+        return snapshot.beyond.difference(known)
 
     # how much of it
 
@@ -832,22 +850,25 @@ class Decision:
         commit = leaf.snapshot.commit
         assert commit is not None
         known = frozenset(self.before.units.get(leaf.name, ())) if self.before is not None and not anew else frozenset()
+        beyond = self._beyond(leaf.name, leaf.snapshot)
         said: Mapping[str, Sequence[int]] = commit.info.get(CONSUMED, {}).get("units", {})
         order = {unit: place for place, unit in enumerate(u for of in said.values() for u in of)}
         rows: dict[int, int] = {}
         size: dict[int, int] = {}
         for file in commit.files:
             for unit, count in sorted(file.units.items(), key=lambda pair: order.get(pair[0], -1)):
-                if unit not in commit.gone and unit not in known:
+                if unit not in commit.gone and unit not in known and unit not in beyond:
                     rows[unit] = rows.get(unit, 0) + count
                     size[unit] = size.get(unit, 0) + file.bytes * count // file.rows
         new = [*rows]
         left = frozenset(new[self.bound.first(new, size.__getitem__, rows.__getitem__) :])
         if not left:
             return leaf
+        left = left.union(beyond)
         consumed = leaf.consumed
-        pairs = zip(commit.files, consumed.files, strict=True)
-        kept = tuple(said for file, said in pairs if left.isdisjoint(file.units))
+        pairs = zip(commit.files, Consumed.of(leaf.snapshot, uri=consumed.uri).files, strict=True)
+        whole = {said.uri for file, said in pairs if left.isdisjoint(file.units)}
+        kept = tuple(said for said in consumed.files if said.uri in whole)
         return replace(leaf, left=left, consume=lambda: replace(consumed, files=kept))
 
     def _is_racy(self, stamp: str | None) -> bool:

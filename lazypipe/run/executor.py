@@ -108,7 +108,8 @@ def execute(
     folder = work or (Path(uris.local_path(state)) / "work" / run if uris.is_local(state) else Path(tempfile.mkdtemp()))
     try:
         snapshots: dict[str, Snapshot] = {}
-        recorder = Recorder(plan, run, now, state, actor, code, snapshots=snapshots)
+        about = {} if window is None else {"window": str(window)}
+        recorder = Recorder(plan, run, now, state, actor, code, snapshots=snapshots, about=about)
         times = {} if extents is None else extents
         started = Run(
             plan,
@@ -380,6 +381,7 @@ class _Execution:
             record=self.records.path(self.run.id),
             warnings=self.warnings,
             error=self.error,
+            window=None if self.run.window is None else str(self.run.window),
         )
 
     def record(self, *, done: bool) -> None:

@@ -102,7 +102,8 @@ class RunResult:
     """One run's outcome; ``record`` is the URI of the file that holds it.
 
     ``warnings`` say what went wrong beside the run and did not touch its data, such as an event that could not be sent; ``error``
-    what went wrong outside of its segments: with its record in the ledger.
+    what went wrong outside of its segments: with its record in the ledger. ``window`` is the range of event time that it was for, None if
+    it was for all.
     """
 
     run: str
@@ -114,6 +115,7 @@ class RunResult:
     record: str
     warnings: tuple[str, ...] = ()
     error: LazypipeError | None = None
+    window: str | None = None
 
     @property
     def status(self) -> Status:
@@ -163,6 +165,7 @@ class RunResult:
             "started": self.started.isoformat(),
             "seconds": round(self.seconds, 6),
             "params": {k: str(v) for k, v in self.params.items()},
+            **({"window": self.window} if self.window is not None else {}),
             "segments": [s.to_dict() for s in self.segments],
             "warnings": list(self.warnings),
             "error": None if self.error is None else str(self.error),
