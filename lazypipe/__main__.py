@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
 
@@ -314,8 +314,21 @@ def _plan(options: argparse.Namespace) -> int:
             print(f"    touches {node}: {count:,} window{'s' * (count != 1)}")
         for node, rules in step["gates"].items():
             print(f"    checks {node}: {', '.join(rules)}")
+        _incomplete(step)
         print(f"    writes {step['writes']}")
     return 0
+
+
+def _incomplete(said: Mapping[str, Any]) -> None:
+    """Say which closed windows lack something."""
+    windows = said.get("incomplete", [])
+    for window in windows[:10]:
+        held = "held back" if window["held"] else "given"
+        lacks = ", ".join(window["lacks"])
+        print(f"    incomplete: {window['start']}..{window['end']}, {held}, since {window['since']}: {lacks}")
+    more = len(windows[10:]) + said.get("more_incomplete", 0)
+    if more:
+        print(f"    incomplete: {more:,} more")
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -331,6 +344,7 @@ def _status(options: argparse.Namespace) -> int:
         for name, of in output["consumed"].items():
             version = "" if of["version"] is None else f" of version {of['version']}"
             print(f"    made of {name}: {of['files']} file{'s' * (of['files'] != 1)}{version}, {of['bytes']:,} bytes")
+        _incomplete(output)
     return 0
 
 

@@ -165,7 +165,9 @@ class Plan(CompiledPipeline):
             What started the run, as events tell it: ``run`` (a UUID, or the id of a lazypipe run), ``job`` and ``namespace``.
         window
             A range of event time: ``(start, end)``, the end not in it, either may be None. Of files that were never read, only those
-            with times in it are; what was read stays. Sources without ``event_time``, and datasets, are read as they are.
+            with times in it are; what was read stays. Of a dataset these are the parts, or data files, with times in it by their
+            footers; all of it, if what was read has been written anew since. Sources without ``event_time`` are read as they are. The
+            record says the range; clocks, markers and commits then say nothing of how far event time is.
 
         Returns
         -------
@@ -215,7 +217,7 @@ class Plan(CompiledPipeline):
         Raises
         ------
         LazypipeError
-            If the range has no start or no end, or no source of files says when its rows happened.
+            If the range has no start or no end, or no source says when its rows happened.
         """
         wanted = self._wanted(outputs)
         extents: dict[str, Extents] = {}

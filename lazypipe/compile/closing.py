@@ -129,18 +129,25 @@ def _above(nodes: Mapping[str, Node], name: str) -> set[str]:
     return found
 
 
-def forgotten(segments: Sequence[Segment], nodes: Mapping[str, Node]) -> list[Fault]:
+def forgotten(segments: Sequence[Segment], nodes: Mapping[str, Node], outputs: Mapping[str, Output]) -> list[Fault]:
     """Return a fault for each stage that keeps closed windows and is computed for several outputs, none of which publishes it.
 
-    How far its windows are closed stands in the commit of the output that they are in: else it would be forgotten.
+    How far its windows are closed stands in the commit of the output that they are in: else it would be forgotten. Where something
+    is expected of windows there must be one in any case.
     """
     faults = []
     for segment in segments:
         for name in segment.nodes if segment.output is None else ():
             operation, scope = next(((o, s) for o, s in nodes[name].steps if isinstance(o, Closed)), (None, None))
-            if operation is not None and scope is not None:
+            if operation is not None and scope is not None and operation.expectation is None:
                 what = f"several outputs are made of the windows of {name!r}, and none keeps how far these are closed"
                 faults.append(scope.fault(what, f"add an output of stage {name!r}", "end"))
+    kept = published(segments, outputs)
+    for name, node in nodes.items():
+        for step, scope in node.steps:
+            if isinstance(step, Closed) and step.expectation is not None and name not in kept:
+                what = f"which windows of {name!r} are held back stands with them, and no output has them"
+                faults.append(scope.fault(what, f"add an output of stage {name!r}", "expect"))
     return faults
 
 
@@ -152,4 +159,9 @@ def endless(nodes: Mapping[str, Node]) -> list[Fault]:
             if isinstance(operation, Closed) and not waited_for(nodes, name):
                 what = "no source of these rows has a watermark, so that no window would ever close"
                 faults.append(scope.fault(what, "give one event_time and watermark: {delay: …}", "end"))
+            elif isinstance(operation, Closed) and operation.expectation is not None:
+                counted = [s.watermark for s in waited_for(nodes, name).values()]
+                if operation.expectation.files is not None and not any(w is not None and w.by_files for w in counted):
+                    what = "files are counted by their event times, and no source of these rows has a watermark that advances by them"
+                    faults.append(scope.fault(what, "expect rows, values or a marker", "expect", "files"))
     return faults

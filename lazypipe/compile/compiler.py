@@ -313,7 +313,7 @@ def compile_pipeline(
     secrets = (s for n in nodes.values() if n.source is not None for s in n.source.redact.secrets)
     redact = uris.Redactor(tuple(dict.fromkeys([*secrets, *used, *more])))
     segments = cut(pipeline, graph, nodes)
-    if lost := [*forgotten(segments, nodes), *untimed(segments, nodes, outputs)]:
+    if lost := [*forgotten(segments, nodes, outputs), *untimed(segments, nodes, outputs)]:
         raise problems(lost, pipeline.origin)
     return CompiledPipeline(written, values, nodes, frames, segments, redact, outputs, held, audit, events)
 

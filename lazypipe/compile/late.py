@@ -20,6 +20,7 @@ __all__ = ["LATE", "with_late_gates", "without_twins"]
 LATE = "__late"
 """What the name of a stage's first part ends with."""
 
+_ABOUT_WHOLE = ("expect", "on_partial", "deadline", "partial")
 _ABOUT_WINDOWS = ("time", "every", "period", "offset", "time_zone", "gap", "allowed_lateness", "watermark")
 
 
@@ -71,6 +72,10 @@ def _split(name: str, stage: Stage) -> dict[str, Stage]:
             continue
         written: Mapping[str, Any] = step.arguments
         left = {n: v for n, v in written.items() if n not in ("late", "watermark", "emit")}
+        if isinstance(operation, Window) and operation.expect is not None:
+            left["emit"] = (
+                "counted"  # with what is counted to know whether windows are whole, which the next step needs
+            )
         rest = (replace(step, arguments=freeze(left)), *_closing(step, operation), *stage.do[index + 1 :])
         if operation.late == "update":
             return {name: replace(stage, do=(*stage.do[:index], *rest))}
@@ -88,7 +93,10 @@ def _closing(step: Step, operation: Window | Session) -> tuple[Step, ...]:
     if operation.emit == "each_run":
         return ()
     after = [operation.allowed_lateness]
-    end = "window_end"
+    written: dict[str, Any] = {"end": "window_end", "after": after}
     if isinstance(operation, Session):
-        end, after = "session_end", [operation.gap, *after]
-    return (Step("closed", freeze({"end": end, "after": after}), (*step.path, step.name, "emit")),)
+        written = {"end": "session_end", "after": [operation.gap, *after]}
+    elif operation.expect is not None:
+        about = {n: v for n in _ABOUT_WHOLE if (v := getattr(operation, n)) is not None}
+        written |= {"start": "window_start", **about}
+    return (Step("closed", freeze(written), (*step.path, step.name, "emit")),)

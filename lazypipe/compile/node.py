@@ -18,7 +18,7 @@ from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.ops import Operation
 from lazypipe.ops.base import Fold
 from lazypipe.spec.model import NOTHING, Fault, Step
-from lazypipe.spec.scope import FAR, Guard, Scope, Table, Tally
+from lazypipe.spec.scope import FAR, Guard, Scope, Table, Tally, Whole
 from lazypipe.spec.taps import label
 from lazypipe.spec.types import dtype_name
 from lazypipe.spec.words import plain
@@ -75,9 +75,12 @@ class Node:
         tally: Tally | None = None,
         guard: Callable[[Step], Guard] | None = None,
         horizon: int = FAR,
+        whole: Whole | None = None,
     ) -> pl.LazyFrame:
         """Return the stage's rows before its gate, over the given inputs; counts and keys are watched as told."""
-        return self.shaped(self.steps_over(inputs[self.inputs[0]], inputs, 0, len(self.steps), tally, guard, horizon))
+        return self.shaped(
+            self.steps_over(inputs[self.inputs[0]], inputs, 0, len(self.steps), tally, guard, horizon, whole)
+        )
 
     def steps_over(
         self,
@@ -88,10 +91,13 @@ class Node:
         tally: Tally | None = None,
         guard: Callable[[Step], Guard] | None = None,
         horizon: int = FAR,
+        whole: Whole | None = None,
     ) -> Table:
         """Return the rows after some of the steps, over those ahead of them."""
         for (operation, scope), schema in zip(self.steps[start:stop], self.schemas[start:stop], strict=True):
-            table = Table(operation.lower(table, _here(scope, inputs, tally, guard, horizon)), schema, table.extra)
+            table = Table(
+                operation.lower(table, _here(scope, inputs, tally, guard, horizon, whole)), schema, table.extra
+            )
         return table
 
     def fold(
@@ -102,10 +108,11 @@ class Node:
         tally: Tally | None = None,
         guard: Callable[[Step], Guard] | None = None,
         horizon: int = FAR,
+        whole: Whole | None = None,
     ) -> Fold:
         """Return a step that can be folded in its two steps, over the rows ahead of it."""
         operation, scope = self.steps[step]
-        fold = operation.fold(table, _here(scope, inputs, tally, guard, horizon))
+        fold = operation.fold(table, _here(scope, inputs, tally, guard, horizon, whole))
         assert fold is not None
         return fold
 
@@ -147,9 +154,10 @@ def _here(
     tally: Tally | None,
     guard: Callable[[Step], Guard] | None,
     horizon: int,
+    whole: Whole | None,
 ) -> Scope:
     """Return the scope of a step in a run."""
-    here = replace(scope, tables=inputs, horizon=horizon)
+    here = replace(scope, tables=inputs, horizon=horizon, whole=whole)
     if tally is not None:
         here = replace(here, tally=tally)
     return here if guard is None else replace(here, guard=guard(scope.step))

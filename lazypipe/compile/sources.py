@@ -38,7 +38,8 @@ class Snapshot:
     """What a source holds at one moment: its files, or a dataset's commit. ``corrupt`` are files that were set aside.
 
     ``waiting`` are files that are there and are left for a later run, because they are not whole; ``awaited`` says in words
-    what is waited for. ``arrivals`` say of each file what the source had reached before it, where it has a watermark.
+    what is waited for. ``arrivals`` say of each file what the source had reached before it, where it has a watermark. ``beyond`` are the
+    units of a dataset that a run over part of event time does not read.
     """
 
     files: tuple[FileInfo, ...]
@@ -47,6 +48,7 @@ class Snapshot:
     waiting: tuple[FileInfo, ...] = ()
     awaited: str = ""
     arrivals: Mapping[str, Arrival] = field(default=NOTHING, repr=False, compare=False)
+    beyond: frozenset[int] = field(default=frozenset(), repr=False, compare=False)
 
     def without(self, corrupt: Sequence[CorruptFile], uris: Collection[str]) -> Snapshot:
         """Return the snapshot with the files at ``uris`` set aside."""
@@ -233,7 +235,8 @@ class BoundSource:
         if snapshot.commit is not None:
             uri, commit = self.patterns[0], snapshot.commit
             dataset = Dataset(uri, self.reader.storage_options)
-            frame = dataset.scan(commit) if units is None else dataset.scan_units(commit, units)
+            wanted = commit.units - snapshot.beyond if snapshot.beyond else None
+            frame = dataset.scan(commit, only=wanted) if units is None else dataset.scan_units(commit, units)
             frame = frame.with_columns(pl.lit(uri).alias(FILE_COLUMN)) if file_column else frame
             if self.shape is not None:
                 one = fit(FileInfo(uri, None), commit.schema, self.shape, self.reader)

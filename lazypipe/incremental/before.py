@@ -28,6 +28,7 @@ __all__ = [
     "files_of_units",
     "known_before",
     "own_commit",
+    "units_before",
     "with_hashes",
 ]
 
@@ -96,6 +97,12 @@ def consumed_before(outputs: Mapping[str, Output], source: str) -> tuple[Consume
     for before in _all_before(outputs, source):
         found |= dict.fromkeys(before.state.sources[source].files)
     return tuple(found)
+
+
+def units_before(outputs: Mapping[str, Output], source: str) -> frozenset[int]:
+    """Return the units of a dataset, whose rows know theirs, that outputs were made of."""
+    found = (u for before in _all_before(outputs, source) for u in before.units.get(source, ()))
+    return frozenset(found)
 
 
 def files_of_units(commit: Commit) -> dict[int, str]:

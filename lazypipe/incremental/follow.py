@@ -394,7 +394,8 @@ class Decision:
         rules = [prints[n].gate for n in self.segment.nodes]
         # hashes are those of one version of Polars
         kept = (*map(list, self.strategy.hashed), pl.__version__) if self.strategy.hashed else ()
-        more = (*([waited] if waited else []), *kept)
+        wanted = [repr(e) for c in closing if (o := closes(nodes[c])) is not None and (e := o.expectation) is not None]
+        more = (*([waited] if waited else []), *kept, *wanted)
         return digest(by, self.strategy.kind, self.strategy.cut, rules, *more)
 
     def _info(

@@ -70,7 +70,8 @@ class Leaves:
             files = tuple(f for f in snapshot.files if f.uri not in left)
             snapshot = replace(snapshot, files=files, waiting=(*snapshot.waiting, *without))
         if snapshot.commit is not None:
-            return replace(self._dataset_leaf(name, snapshot, before, redact(uri), source), left=left)
+            leaf = self._dataset_leaf(name, snapshot, before, redact(uri), source)
+            return replace(leaf, left=left) if left else leaf
         intake = self._intake(source)
         text = source is not None and source.is_text and not any(_is_packed(f.uri) for f in snapshot.files)
         hashing = self._hasher(options)
@@ -111,8 +112,12 @@ class Leaves:
         if source is not None:
             at["plan"] = digest(said.get("fingerprint"))
         consumed = replace(Consumed.of(snapshot, uri=uri), at=at)
+        left = self._beyond(name, snapshot)
+        if left:
+            pairs = zip(commit.files, consumed.files, strict=True)
+            consumed = replace(consumed, files=tuple(said for file, said in pairs if left.isdisjoint(file.units)))
         if before is None:
-            return Leaf(name, snapshot, lambda: consumed, None, None, tagged=commit.tagged)
+            return Leaf(name, snapshot, lambda: consumed, None, None, tagged=commit.tagged, left=left)
         found = compare(replace(before, at=NOTHING), snapshot, hasher=hasher(), name=self.plan.redact)
         if found.nothing and dict(before.at) != at:
             found = replace(found, position=(before.at, at))
@@ -126,7 +131,13 @@ class Leaves:
             changes,
             tagged=commit.tagged,
             keeps_gone=intake.on_removed == "ignore",
+            left=left,
         )
+
+    def _beyond(self, name: str, snapshot: Snapshot) -> frozenset[int]:
+        """Return the units of a dataset that lie beyond the range of a run, and were not read."""
+        known = () if self.before is None else self.before.units.get(name, ())
+        return snapshot.beyond.difference(known)
 
     # what has changed
 
@@ -205,22 +216,25 @@ class Leaves:
         commit = leaf.snapshot.commit
         assert commit is not None
         known = frozenset(self.before.units.get(leaf.name, ())) if self.before is not None and not anew else frozenset()
+        beyond = self._beyond(leaf.name, leaf.snapshot)
         said: Mapping[str, Sequence[int]] = commit.info.get(CONSUMED, {}).get("units", {})
         order = {unit: place for place, unit in enumerate(u for of in said.values() for u in of)}
         rows: dict[int, int] = {}
         size: dict[int, int] = {}
         for file in commit.files:
             for unit, count in sorted(file.units.items(), key=lambda pair: order.get(pair[0], -1)):
-                if unit not in commit.gone and unit not in known:
+                if unit not in commit.gone and unit not in known and unit not in beyond:
                     rows[unit] = rows.get(unit, 0) + count
                     size[unit] = size.get(unit, 0) + file.bytes * count // file.rows
         new = [*rows]
         left = frozenset(new[self.bound.first(new, size.__getitem__, rows.__getitem__) :])
         if not left:
             return leaf
+        left = left.union(beyond)
         consumed = leaf.consumed
-        pairs = zip(commit.files, consumed.files, strict=True)
-        kept = tuple(said for file, said in pairs if left.isdisjoint(file.units))
+        pairs = zip(commit.files, Consumed.of(leaf.snapshot, uri=consumed.uri).files, strict=True)
+        whole = {said.uri for file, said in pairs if left.isdisjoint(file.units)}
+        kept = tuple(said for said in consumed.files if said.uri in whole)
         return replace(leaf, left=left, consume=lambda: replace(consumed, files=kept))
 
 

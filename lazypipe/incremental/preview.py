@@ -12,10 +12,13 @@ from lazypipe.incremental.before import CONSUMED, own_commit
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.feed import decide
 from lazypipe.incremental.follow import decide_shared
+from lazypipe.incremental.incomplete import read, told
+from lazypipe.incremental.progress import PROGRESS
 from lazypipe.incremental.shared import needs_of, state_of
 from lazypipe.incremental.state import State
 from lazypipe.incremental.work import Work
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.log import Commit
 
 __all__ = ["preview", "status"]
 
@@ -159,6 +162,7 @@ class _Preview:
         commit = Dataset(output.to, output.storage_options).latest()
         if work.adds and work.kind not in ("none", "wait") and not work.anew and commit is not None:
             said["why"] = f"{work.why}; {output.mode} on version {commit.version} ({commit.rows:,} rows)"
+        said |= _incomplete(commit)
         version = commit.version if commit else 0
         if work.kind in ("none", "wait"):
             return {**said, "writes": f"nothing: {target} stays at version {version}"}
@@ -172,7 +176,10 @@ class _Preview:
             if nodes[name].source is None:
                 continue
             snapshot, units = self.look(name), work.units.get(name)
-            files = [f for f in snapshot.files if units is None or snapshot.commit is not None or f.uri in units.files]
+            files = [f for f in snapshot.files if units is None or f.uri in units.files]
+            if units is not None and snapshot.commit is not None and snapshot.commit.tagged:
+                pairs = zip(snapshot.files, snapshot.commit.files, strict=True)
+                files = [f for f, data in pairs if not units.wanted.isdisjoint(data.units)]
             sizes = [f.size for f in files]
             total = None if None in sizes else sum(s for s in sizes if s is not None)
             reads.append({"name": name, "files": len(files), "of": len(snapshot.files), "bytes": total})
@@ -180,8 +187,16 @@ class _Preview:
         return {"name": segment.name, "reads": reads, "from": segment.reads, "gates": gates}
 
 
+def _incomplete(commit: Commit | None) -> dict[str, Any]:
+    """Return the windows that lack something, as the last commit says it; nothing where all are whole."""
+    consumed = {} if commit is None else commit.info.get(CONSUMED, {})
+    return told(*read(consumed.get(PROGRESS, {})))
+
+
 def status(plan: CompiledPipeline) -> list[dict[str, Any]]:
     """Return, per output that is a dataset, its version, when it was made and of what: files per source, or versions.
+
+    Closed windows that lack something are ``incomplete``.
 
     Raises
     ------
@@ -199,6 +214,7 @@ def status(plan: CompiledPipeline) -> list[dict[str, Any]]:
             said |= {"rows": commit.rows, "bytes": commit.bytes, "files": len(commit.files)}
             own = own_commit(commit, name, output)
             kept = None if own is None else own.info.get(CONSUMED)
+            said |= _incomplete(own)
             sources = {} if kept is None else State.from_dict(kept, uri=said["uri"]).sources
             said["consumed"] = {
                 source: {"files": len(of.files), "version": of.version, "bytes": sum(f.size or 0 for f in of.files)}

@@ -7,35 +7,24 @@ never goes back. What is made of a dataset of lazypipe's is as far as the commit
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
 from typing import Any
 
 from lazypipe.compile.closing import Upstream, closes, published, states, upstreams
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import Snapshot
+from lazypipe.incremental.incomplete import due
 from lazypipe.incremental.marker import marked
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
-from lazypipe.windows.watermark import COMPLETE, WHOLE, Progress, combined
+from lazypipe.windows.watermark import COMPLETE, WHOLE, Progress, combined, moment
 
-__all__ = ["NOWHERE", "PROGRESS", "before", "horizon", "moment", "moved", "stated", "waits"]
+__all__ = ["NOWHERE", "PROGRESS", "before", "horizon", "moved", "stated", "waits"]
 
 PROGRESS = "progress"
 """Where in what a commit has consumed stands how far each source was."""
 NOWHERE = -(2**62)
 """The watermark while there is none: the far past, in microseconds."""
-
-
-def moment(at: int) -> str:
-    """Return a moment in microseconds since 1970 as text.
-
-    Examples
-    --------
-    >>> moment(1_700_000_000_000_000)
-    '2023-11-14T22:13:20'
-    """
-    return (datetime(1970, 1, 1) + timedelta(microseconds=at)).isoformat()  # noqa: DTZ001  # as the event times are
 
 
 def waits(plan: CompiledPipeline, node: str) -> tuple[Upstream, ...]:
@@ -116,4 +105,5 @@ def moved(
         at = horizon(node, ups, progress, known, now=now)
         if at > known.get("nodes", {}).get(node, known.get("at", NOWHERE)):
             return f"event time has reached {moment(at)}"
-    return ""
+    closed = closes(plan.nodes[segment.node])
+    return "" if closed is None else due(plan, plan.nodes[segment.node], closed, known, now)

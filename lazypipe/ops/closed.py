@@ -1,16 +1,19 @@
-"""``closed``: only windows that the watermark has passed."""
+"""``closed``: only windows that the watermark has passed, and that are whole."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import cached_property
+from typing import Any, ClassVar, Literal
 
 import polars as pl
 
 from lazypipe.ops.base import Operation, Scope, Table
-from lazypipe.spec.arguments import COLUMN, TEXTS, arg
+from lazypipe.spec.arguments import COLUMN, TEXT, TEXTS, arg, choice
 from lazypipe.spec.model import Fault
 from lazypipe.windows import Clock
+from lazypipe.windows.expectation import EXPECT, ROWS, STATS, Expectation, expected, known_values
 from lazypipe.windows.late import lateness
 
 
@@ -20,6 +23,9 @@ class Closed(Operation):
 
     The watermark is the least of those of all sources and partitions which are waited for, as the run finds it; it never goes
     back. A row without an end is not closed. Outside a run, as in ``lp.apply``, all rows with an end are.
+
+    Where something is expected of windows, those that lack it are held back (see ``on_partial``); rows with the same ``start`` and
+    ``end`` are of one window. Outside a run all are whole.
 
     Examples
     --------
@@ -35,25 +41,68 @@ class Closed(Operation):
     shorthand: ClassVar[str] = "end"
     end: str = arg(COLUMN, "The column with the end of each row's window.")
     after: tuple[str, ...] = arg(TEXTS, "How long after the end, such as 2h; several are added up.", default=())
+    start: str | None = arg(
+        COLUMN, "The column with the start of each row's window, where expect needs it.", default=None
+    )
+    expect: Mapping[str, Any] | None = arg(EXPECT, "What must be there of a window for it to be whole.", default=None)
+    on_partial: Literal["wait", "emit", "fail"] | None = arg(
+        choice("wait", "emit", "fail"),
+        "What becomes of a closed window that lacks something: it is held back until it is whole, or only until the deadline; or "
+        "the run fails after that. Default: wait.",
+        default=None,
+    )
+    deadline: str | None = arg(
+        TEXT, "How long after its end, by the clock of the run, a window may lack something, such as 6h.", default=None
+    )
+    partial: str | None = arg(
+        COLUMN, "The column that says of each row whether its window lacks something.", default=None
+    )
 
     def __post_init__(self) -> None:
-        """Check the lengths of time."""
+        """Check the lengths of time, and what goes together."""
         self.wait  # noqa: B018  # it raises
+        if self.expectation is not None and self.start is None:
+            raise Fault("windows of which something is expected have a start", "add start: column", ("expect",))
 
     @property
     def wait(self) -> int:
         """How long after the end a window closes, in microseconds."""
         return sum(lateness(text, "after") for text in self.after)
 
+    @cached_property
+    def expectation(self) -> Expectation | None:
+        """What is expected of windows; None if nothing is."""
+        return expected(self.expect, self.on_partial, self.deadline, self.partial)
+
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
-        """Lower to a filter."""
-        try:
-            clock = Clock.of(self.end, table.schema, argument="end")
-        except Fault as fault:
-            raise scope.fault(fault.what, fault.fix, "end") from None
+        """Lower to a filter; what is expected of windows is counted over them, and judged by the run."""
+        clock = self._clock(self.end, table, scope, "end")
         ends = clock.ticks(pl.col(self.end))
-        return table.frame.filter(ends <= (scope.horizon - self.wait) // (clock.tick // 1_000))
+        frame = table.frame.filter(ends <= (scope.horizon - self.wait) // (clock.tick // 1_000))
+        found = self.expectation
+        if found is None or self.start is None:
+            return frame
+        self._clock(self.start, table, scope, "start")
+        hidden = found.counts() if ROWS in table.schema else ()
+        if found.column is not None and found.column in table.schema:
+            raise scope.fault(f"there is a column {found.column!r} already", "choose another name", "partial")
+        if not hidden:
+            try:
+                known_values(found, table.schema, None)
+            except Fault as fault:
+                raise scope.fault(fault.what, fault.fix, str(fault.path[0]), *fault.path[1:]) from None
+        frame = frame.with_columns(found.found(table.schema).over(self.start, self.end).alias(STATS))
+        if found.column is not None:
+            frame = frame.with_columns(pl.lit(value=False).alias(found.column))
+        frame = frame if scope.whole is None else scope.whole(frame)
+        return frame.drop(*hidden, STATS)
 
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Each row is made of itself."""
         return self.lower(table, scope)
+
+    def _clock(self, column: str, table: Table, scope: Scope, argument: str) -> Clock:
+        try:
+            return Clock.of(column, table.schema, argument=argument)
+        except Fault as fault:
+            raise scope.fault(fault.what, fault.fix, argument) from None

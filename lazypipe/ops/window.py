@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from functools import cached_property
+from typing import Any, ClassVar, Literal
 
 import polars as pl
 
@@ -13,6 +14,7 @@ from lazypipe.ops.base import MADE_FROM, Fold, Operation, Scope, Table
 from lazypipe.spec.arguments import COLUMN, COLUMNS, SQLS, TEXT, TEXTS, arg, choice
 from lazypipe.spec.model import Fault
 from lazypipe.windows import Clock, Windows, windows
+from lazypipe.windows.expectation import EXPECT, Expectation, expected, known_values
 from lazypipe.windows.late import lateness
 from lazypipe.windows.watermark import WATERMARK
 
@@ -69,11 +71,26 @@ class Window(Operation):
         COLUMN, "The column with the watermark that each row came under. Default: _watermark.", default=WATERMARK
     )
 
-    emit: Literal["each_run", "on_close"] = arg(
+    emit: Literal["each_run", "on_close", "counted"] = arg(
         choice("each_run", "on_close"),
         "Whether each run gives all windows as they are by then, or only those that are closed: whose end and "
         "allowed_lateness the watermark of the sources has passed.",
         default="each_run",
+    )
+    expect: Mapping[str, Any] | None = arg(
+        EXPECT, "What must be there of a window for it to be whole; for emit: on_close.", default=None
+    )
+    on_partial: Literal["wait", "emit", "fail"] | None = arg(
+        choice("wait", "emit", "fail"),
+        "What becomes of a closed window that lacks something: it is held back until it is whole, or only until the deadline; or "
+        "the run fails after that. Default: wait.",
+        default=None,
+    )
+    deadline: str | None = arg(
+        TEXT, "How long after its end, by the clock of the run, a window may lack something, such as 6h.", default=None
+    )
+    partial: str | None = arg(
+        COLUMN, "The column that says of each row whether its window lacks something.", default=None
     )
 
     def __post_init__(self) -> None:
@@ -85,6 +102,25 @@ class Window(Operation):
             what = "windows that overlap are of one kind in a stage"
             raise Fault(what, "give one every with a period, or several without", ("period",))
         lateness(self.allowed_lateness)
+        if self.expectation is not None:
+            if self.emit == "each_run":
+                what = "windows that lack something are held back, and those of emit: each_run never are"
+                raise Fault(what, "add emit: on_close", ("expect",))
+            if len(self.every) > 1 or self.every[0] == "all":
+                what = "something is expected of windows of one kind, which end"
+                raise Fault(what, "give one length of time as every", ("every",))
+
+    @cached_property
+    def expectation(self) -> Expectation | None:
+        """What is expected of windows; None if nothing is."""
+        return expected(self.expect, self.on_partial, self.deadline, self.partial)
+
+    @cached_property
+    def _aggregates(self) -> Mapping[str, str | pl.Expr]:
+        """The aggregates, and what is counted to know whether windows are whole."""
+        if self.emit != "counted" or self.expectation is None:
+            return self.aggregate
+        return {**self.aggregate, **self.expectation.counts()}
 
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to ``group_by``; where windows share rows, of slices of time whose figures add up, else of rows once per window."""
@@ -107,7 +143,7 @@ class Window(Operation):
         """Aggregate each slice of time in each part, then the slices of each window; where every aggregate adds up."""
         parts = self._windows(table, scope)
         sliced = self._sliced(table, parts)
-        figures = Aggregate(self.aggregate, (*self.by, *_slices(parts))).fold(sliced, scope)
+        figures = Aggregate(self._aggregates, (*self.by, *_slices(parts))).fold(sliced, scope)
         rows, groups = self._in_windows(table.stub(), parts)
         whole = groups.fold(rows, scope)
         if figures is None or whole is None:
@@ -132,7 +168,13 @@ class Window(Operation):
             if name in made:
                 what = f"windows have a column {name!r} of their own"
                 raise scope.fault(what, "give the aggregate another name", "aggregate", name)
+        if self.partial is not None and (
+            self.partial in self.by or self.partial in made or self.partial in self.aggregate
+        ):
+            raise scope.fault(f"windows have a column {self.partial!r} already", "choose another name", "partial")
         try:
+            if self.expectation is not None:
+                known_values(self.expectation, table.schema, self.by)
             clock = Clock.of(self.time, table.schema, self.time_zone)
             places = [()] if len(self.every) == 1 else [(index,) for index in range(len(self.every))]
             return tuple(
@@ -155,7 +197,7 @@ class Window(Operation):
         sliced = self._sliced(table, parts)
         keys = (_NUMBER, _BEGIN) if len(parts) > 1 else (_BEGIN,)
         schema = pl.Schema({**sliced.schema, **dict.fromkeys(keys, pl.Int64())})
-        return Table(_spread(sliced.frame, parts), schema), Aggregate(self.aggregate, (*self.by, *keys))
+        return Table(_spread(sliced.frame, parts), schema), Aggregate(self._aggregates, (*self.by, *keys))
 
     def _named(self, frame: pl.LazyFrame, parts: Sequence[Windows], *more: str) -> pl.LazyFrame:
         """Return the columns as they are promised, over rows that say where their window begins."""
@@ -172,7 +214,7 @@ class Window(Operation):
                 END: _by_number([part.end(begin) for part, begin in pairs]),
             }
         frame = frame.with_columns(expr.alias(name) for name, expr in made.items())
-        return frame.select(*dict.fromkeys(self.by), *made, *self.aggregate, *more)
+        return frame.select(*dict.fromkeys(self.by), *made, *self._aggregates, *more)
 
 
 def refuse_outside(late: str, emit: str, scope: Scope) -> None:
@@ -180,7 +222,7 @@ def refuse_outside(late: str, emit: str, scope: Scope) -> None:
     if late != "update":
         what = "late rows are put aside by the stage of a pipeline, and this is none"
         raise scope.fault(what, "write late: update, and check the rule late", "late")
-    if emit != "each_run":
+    if emit == "on_close":
         raise scope.fault("windows are closed by the runs of a pipeline, and this is none", "remove emit", "emit")
 
 

@@ -27,7 +27,7 @@ from lazypipe.storage.scan import is_engine_error
 from lazypipe.windows.clock import Clock
 from lazypipe.windows.watermark import WHOLE, Extent, Watermark, in_order, key
 
-__all__ = ["Counter", "Extents", "arrived"]
+__all__ = ["Counter", "Extents", "arrived", "extent"]
 
 Extents = MutableMapping[FileInfo, Mapping[str, Extent]]
 """The times in files, as far as they are known."""
@@ -163,8 +163,7 @@ class _Arrivals:
         low, high = told
         if low is None:
             return {}
-        scale = {"ns": 1, "us": 1_000, "ms": 1_000_000}.get(getattr(dtype, "time_unit", ""), 86_400_000_000_000)
-        return {WHOLE: Extent(low * scale // 1_000, high * scale // 1_000)}
+        return {WHOLE: extent(low, high, dtype)}
 
     def _from_columns(
         self, files: Sequence[FileInfo], bounds: Mapping[str, int | None]
@@ -179,6 +178,18 @@ class _Arrivals:
             parts = [self._from_columns([f], bounds) for f in files] if len(files) > 1 else []
             return {f: e for part in parts for f, e in part.items()}
         return extents_of(rows, self.source, files)
+
+
+def extent(low: int, high: int, dtype: pl.DataType) -> Extent:
+    """Return physical values of a type as times in microseconds.
+
+    Examples
+    --------
+    >>> extent(1, 2, pl.Date())
+    Extent(low=86400000000, high=172800000000)
+    """
+    scale = {"ns": 1, "us": 1_000, "ms": 1_000_000}.get(getattr(dtype, "time_unit", ""), 86_400_000_000_000)
+    return Extent(low * scale // 1_000, high * scale // 1_000)
 
 
 def extents_of(

@@ -24,8 +24,10 @@ from lazypipe.gates.rule import PREVIOUS
 from lazypipe.gates.tally import Tally, to_columns
 from lazypipe.gates.tap import Tap
 from lazypipe.gates.uniqueness import TIMES_COLUMN, repeated
+from lazypipe.incremental import incomplete as incompletes
 from lazypipe.incremental.arrivals import with_times
 from lazypipe.incremental.before import CONSUMED, DELETES, with_hashes
+from lazypipe.incremental.progress import PROGRESS
 from lazypipe.incremental.shared import Shared, state_of
 from lazypipe.incremental.work import Work
 from lazypipe.plan.executed import Executed
@@ -45,6 +47,7 @@ from lazypipe.storage.log import KEPT, Commit, DataFile, partitioned
 from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink, ExportSink, Written
 from lazypipe.storage.tiers import ROWS
+from lazypipe.windows.watermark import COMPLETE
 
 __all__ = ["Attempt"]
 
@@ -107,6 +110,9 @@ class Attempt:
         # before anything is judged by the rows of another run
         self._refuse_conflict(expected)
         self._audit_gates(written)
+        whole = self.query.whole(self.segment.node)
+        if whole is not None:
+            whole.refuse_overdue()
         merged = self._merge(sink, written)
         earlier = self._rewrite(sink)
         commit = self._publish(sink, written, earlier, expected, hashes, merged)
@@ -136,6 +142,7 @@ class Attempt:
             gates=gates,
             counts=dict(self.query.counters),
             corrupt=files_set_aside(self.all, self.segment),
+            incomplete=() if whole is None else whole.incomplete(),
             executed=Executed(self.segment.node, self.capture, self.beneath),
         )
 
@@ -696,6 +703,10 @@ class Attempt:
             return {}, {}
         closed = [n for n in self.segment.nodes if n != last and closes(nodes[n]) is not None]
         beside, told = self.query.closing(last).to_info({n: self.query.closing(n).horizon for n in closed})
+        whole = self.query.whole(last)
+        if whole is not None:
+            told = {COMPLETE: whole.hold(told[COMPLETE])}
+            beside = {PROGRESS: {**beside[PROGRESS], incompletes.INCOMPLETE: incompletes.written(whole.incomplete())}}
         # what only removes rows says nothing of those that are there
         return beside, told if self.output is None or self.output.mode != "delete" else {}
 

@@ -17,14 +17,17 @@ from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError
-from lazypipe.incremental.before import consumed_before
+from lazypipe.incremental.before import consumed_before, units_before
+from lazypipe.incremental.rowgroups import column_range
 from lazypipe.incremental.stamps import nanoseconds
 from lazypipe.ops.window import Window
-from lazypipe.run.arrival import Extents, arrived
+from lazypipe.run.arrival import Extents, arrived, extent
 from lazypipe.spec.model import Param
+from lazypipe.storage.corrupt import in_parallel
 from lazypipe.storage.files import FileInfo
+from lazypipe.storage.log import Commit
 from lazypipe.windows import Clock, windows
-from lazypipe.windows.watermark import Arrival, Extent, Watermark
+from lazypipe.windows.watermark import WHOLE, Arrival, Extent, Watermark
 
 __all__ = ["TimeRange", "pieces", "refuse_timeless", "touched", "within"]
 
@@ -120,15 +123,15 @@ def _pieces(start: datetime, end: datetime, length: timedelta) -> Iterator[TimeR
 
 
 def refuse_timeless(plan: CompiledPipeline) -> None:
-    """Raise LazypipeError where no source has files with event times, so that all runs read the same."""
+    """Raise LazypipeError where no source has event times, so that all runs read the same."""
     if not any(_is_timed(plan, node.source) for node in plan.nodes.values() if node.source is not None):
-        what = "no source of files says when its rows happened, so no part of time can be read alone"
+        what = "no source says when its rows happened, so no part of time can be read alone"
         raise LazypipeError(f"{what}; add event_time: column to a source")
 
 
 def _is_timed(plan: CompiledPipeline, source: BoundSource) -> bool:
     written = plan.pipeline.sources.get(source.name)
-    return source.reader.format != "dataset" and written is not None and written.event_time is not None
+    return written is not None and written.event_time is not None
 
 
 def within(
@@ -141,17 +144,70 @@ def within(
 ) -> Snapshot:
     """Return a source as it was listed, without the files that were never read and have no time in the range.
 
-    Sources without an event time, and datasets, are read as they are. ``seen`` is as in ``arrived``.
+    Sources without an event time are read as they are. Of a dataset whose rows know their units, units are left out instead, of
+    which no file has a time in the range. Where what was read of a dataset is not there any more, since it was written anew, all of
+    it is read: else rows would go without those that replace them. ``seen`` is as in ``arrived``.
     """
     if not _is_timed(plan, source):
         return snapshot
+    if snapshot.commit is not None:
+        return _within_dataset(plan, source, snapshot, snapshot.commit, wanted)
     fresh = _unread(plan, source, snapshot)
     arrivals = _timed(plan, source, snapshot, fresh, now, seen)
     beyond = {f.uri for f in fresh if not wanted.overlaps(arrivals.get(f.uri))}
     return replace(snapshot, files=tuple(f for f in snapshot.files if f.uri not in beyond))
 
 
+def _within_dataset(
+    plan: CompiledPipeline, source: BoundSource, snapshot: Snapshot, commit: Commit, wanted: TimeRange
+) -> Snapshot:
+    pairs = [*zip(snapshot.files, commit.files, strict=True)]
+    if commit.tagged:
+        known = units_before(plan.outputs, source.name)
+        units = commit.units
+        if not known <= units:
+            return snapshot
+        fresh = [f for f, data in pairs if not known.issuperset(units.intersection(data.units))]
+        arrivals = _in_footers(plan, source, snapshot, fresh)
+        reaching = {u for f, data in pairs if f in arrivals and wanted.overlaps(arrivals[f]) for u in data.units}
+        return replace(snapshot, beyond=units - known - reaching)
+    before = {source.redact(f.uri) for f in consumed_before(plan.outputs, source.name)}
+    if not before <= {source.redact(f.uri) for f in snapshot.files}:
+        return snapshot
+    arrivals = _in_footers(plan, source, snapshot, [f for f, _ in pairs if source.redact(f.uri) not in before])
+    kept = [(f, data) for f, data in pairs if f not in arrivals or wanted.overlaps(arrivals[f])]
+    files = tuple(f for f, _ in kept)
+    return replace(snapshot, files=files, commit=replace(commit, files=tuple(data for _, data in kept)))
+
+
+def _in_footers(
+    plan: CompiledPipeline, source: BoundSource, snapshot: Snapshot, files: Iterable[FileInfo]
+) -> dict[FileInfo, Arrival]:
+    """Return what the footers of a dataset's files say of their times; nothing where these stand there in another form."""
+    commit, column = snapshot.commit, plan.pipeline.sources[source.name].event_time
+    assert commit is not None
+    assert column is not None
+    data = dict(zip(snapshot.files, commit.files, strict=True))
+
+    def told(file: FileInfo) -> Arrival:
+        layout = data[file].layout
+        if column not in commit.schema or (layout is not None and column in layout.forms):
+            return Arrival()
+        dtype = commit.schema[column]
+        found = column_range(file.uri, column, dtype, source.reader.storage_options)
+        if found is None:
+            return Arrival()
+        low, high = found
+        return Arrival(extents={} if low is None else {WHOLE: extent(low, high, dtype)})
+
+    return dict(in_parallel(told, [*files]))
+
+
 def _unread(plan: CompiledPipeline, source: BoundSource, snapshot: Snapshot) -> tuple[FileInfo, ...]:
+    if snapshot.commit is not None and snapshot.commit.tagged:
+        known = units_before(plan.outputs, source.name) | snapshot.beyond
+        pairs = zip(snapshot.files, snapshot.commit.files, strict=True)
+        return tuple(f for f, data in pairs if not known.issuperset(data.units))
     before = {f.uri for f in consumed_before(plan.outputs, source.name)}
     return tuple(f for f in snapshot.files if source.redact(f.uri) not in before)
 
@@ -165,6 +221,8 @@ def _timed(
     seen: Extents | None,
 ) -> Mapping[str, Arrival]:
     """Return what is known of the times in files, all of which are looked for."""
+    if snapshot.commit is not None:
+        return {f.uri: a for f, a in _in_footers(plan, source, snapshot, files).items()}
     if source.watermark is not None and source.watermark.by_files:
         return arrived(plan, source, snapshot, now, seen, last=True).arrivals
     column = plan.pipeline.sources[source.name].event_time

@@ -31,6 +31,7 @@ def body(
         "code": bodies.code(run.recorder.code),
         "definition": {"file": plan.pipeline.origin.file, "blake3": bodies.text_hash(plan), "object": None},
         "params": {k: str(v) for k, v in plan.params.items()},
+        **({"window": str(run.window)} if run.window is not None else {}),
         "inputs": {n: bodies.input_of(s, run.snapshots[n], {}) for n, s in sources.items()},
         "segments": [
             {**s.to_dict(), "mode": plan.outputs[s.output].mode if s.output else None, "data": []} for s in segments

@@ -52,7 +52,15 @@ class Closing:
     def horizon(self) -> int:
         """The watermark of the run, in microseconds; the far past while there is none."""
         found = {u.name: self._progress(u) for u in self._ups}
-        return progress.horizon(self.node, self._ups, found, self._before, now=self.now)
+        return progress.horizon(self.node, self._ups, found, self.before, now=self.now)
+
+    def times_of_files(self) -> list[tuple[int, int]]:
+        """Return the first and the last event time of each file that has any, of sources whose watermark advances by files."""
+        files = [
+            self._arrived(u.name, u.source) for u in self._ups if u.source is not None and _rule(u.source).by_files
+        ]
+        known = [(a.low, a.high) for of in files for a in of.values()]
+        return [(low, high) for low, high in known if low is not None and high is not None]
 
     def to_info(self, others: Mapping[str, int]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return what the commit says: beside what was consumed, and for those that read its rows.
@@ -67,13 +75,14 @@ class Closing:
         return beside, {COMPLETE: None if at == NOWHERE else at - wait}
 
     @cached_property
-    def _before(self) -> Mapping[str, Any]:
+    def before(self) -> Mapping[str, Any]:
+        """What the last commit says of progress; nothing where that was by another rule."""
         said = None if self.work.commit is None else self.work.commit.info.get(CONSUMED)
         return progress.before(said, self._ups)
 
     def _progress(self, up: Upstream) -> Progress:
         if up.name not in self._found:
-            said = self._before.get("sources", {}).get(up.name)
+            said = self.before.get("sources", {}).get(up.name)
             before = Progress() if said is None else Progress.from_dict(said)
             self._found[up.name] = before.advanced(self._told(up), now=self.now)
         return self._found[up.name]
@@ -91,13 +100,17 @@ class Closing:
         rule, snapshot = _rule(source), self.run.look(name)
         if not rule.by_files:
             return _stated(source, rule, self._taken(name, source, snapshot))
-        snapshot = self._taken(name, source, snapshot)
+        return reached(rule, self._arrived(name, source).values())
+
+    def _arrived(self, name: str, source: BoundSource) -> Mapping[str, Arrival]:
+        """Return what is known of the files of a source, all of their times among it."""
+        snapshot = self._taken(name, source, self.run.look(name))
         arrivals = {f.uri: snapshot.arrivals[f.uri] for f in snapshot.files if f.uri in snapshot.arrivals}
         found = {u: a if a.extents is not None else self._counted(name, u, a) for u, a in arrivals.items()}
         if any(a.extents is None for a in found.values()):
             seen = self.run.extents.setdefault(name, {})
             found = dict(arrived(self.run.plan, source, snapshot, self.run.now, seen, last=True).arrivals)
-        return reached(rule, found.values())
+        return found
 
     def _taken(self, name: str, source: BoundSource, snapshot: Snapshot) -> Snapshot:
         """Return what is there of a source without the files that are left for later runs: these say nothing yet."""

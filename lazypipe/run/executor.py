@@ -22,9 +22,12 @@ from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import GateError, Interrupted, LazypipeError, first_line
 from lazypipe.gates.report import GateReport
+from lazypipe.incremental import incomplete as incompletes
+from lazypipe.incremental.before import CONSUMED
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.feed import decide
 from lazypipe.incremental.follow import decide_shared
+from lazypipe.incremental.progress import PROGRESS
 from lazypipe.incremental.shared import needs_of, state_of
 from lazypipe.incremental.stamps import nanoseconds
 from lazypipe.incremental.work import Work
@@ -108,7 +111,8 @@ def execute(
     folder = work or (Path(uris.local_path(state)) / "work" / run if uris.is_local(state) else Path(tempfile.mkdtemp()))
     try:
         snapshots: dict[str, Snapshot] = {}
-        recorder = Recorder(plan, run, now, state, actor, code, snapshots=snapshots)
+        about = {} if window is None else {"window": str(window)}
+        recorder = Recorder(plan, run, now, state, actor, code, snapshots=snapshots, about=about)
         times = {} if extents is None else extents
         started = Run(
             plan,
@@ -368,6 +372,7 @@ class _Execution:
             why=work.why,
             seconds=time.perf_counter() - started,
             corrupt=files_set_aside(self.run, segment, idle=True),
+            incomplete=incompletes.read(commit.info.get(CONSUMED, {}).get(PROGRESS, {}))[0],
         )
 
     def result(self) -> RunResult:
@@ -381,6 +386,7 @@ class _Execution:
             record=self.records.path(self.run.id),
             warnings=self.warnings,
             error=self.error,
+            window=None if self.run.window is None else str(self.run.window),
         )
 
     def record(self, *, done: bool) -> None:

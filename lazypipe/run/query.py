@@ -29,9 +29,11 @@ from lazypipe.run.blame import join_sides
 from lazypipe.run.closing import Closing
 from lazypipe.run.context import Run
 from lazypipe.run.figures import Kept
+from lazypipe.run.whole import Whole
 from lazypipe.spec import taps
 from lazypipe.spec.model import Step
 from lazypipe.spec.scope import FAR, Guard, Table, Tally
+from lazypipe.spec.scope import Whole as WholeWindows
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.units import UNIT, Units, as_units
@@ -67,6 +69,7 @@ class Query:
         self.counters: dict[str, int] = {}
         self.times: dict[str, Counter] = {}
         self._closing: dict[str, Closing] = {}
+        self._wholes: dict[str, Whole] = {}
         self.known: dict[tuple[str, str], pl.DataFrame] = {}
         self.holds = False
         self.anew = False
@@ -205,7 +208,7 @@ class Query:
             frame = self._merged(node, self.work.cut[1])
         else:
             inputs = {n: Table(self.plain(n), self.plan.nodes[n].schema) for n in node.inputs}
-            frame = node.lower(inputs, horizon=self._horizon(node))
+            frame = node.lower(inputs, horizon=self._horizon(node), whole=self._hold(node))
         return node.mended(frame) if before_gate else node.good(frame, self.lookup)
 
     def lookup(self, reference: Reference) -> pl.LazyFrame:
@@ -270,14 +273,27 @@ class Query:
         self.times[name] = Counter(source, self.snapshots[name], files, UNIT)
         return self.times[name].attach(rows)
 
-    def _watch(self, node: Node) -> tuple[Tally, Callable[[Step], Guard], int]:
-        return self._tally, lambda step: partial(self._guard, node, step), self._horizon(node)
+    def _watch(self, node: Node) -> tuple[Tally, Callable[[Step], Guard], int, WholeWindows | None]:
+        return self._tally, lambda step: partial(self._guard, node, step), self._horizon(node), self._hold(node)
 
     def closing(self, name: str) -> Closing:
         """Return how far event time is for a node's windows."""
         if name not in self._closing:
             self._closing[name] = Closing(self.run, name, self.work, self.times)
         return self._closing[name]
+
+    def whole(self, name: str) -> Whole | None:
+        """Return which windows of a node are whole; None if nothing is expected of them."""
+        closed = closes(self.plan.nodes[name])
+        if closed is None or closed.expectation is None:
+            return None
+        if name not in self._wholes:
+            self._wholes[name] = Whole(self.closing(name), self.plan.nodes[name], closed.expectation)
+        return self._wholes[name]
+
+    def _hold(self, node: Node) -> WholeWindows | None:
+        whole = self.whole(node.name)
+        return None if whole is None else whole.attach
 
     def _horizon(self, node: Node) -> int:
         return FAR if closes(node) is None else self.closing(node.name).horizon

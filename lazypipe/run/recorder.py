@@ -59,7 +59,8 @@ class Aside:
 class Recorder:
     """Collects the record of one run; with ``audit: off`` it does nothing.
 
-    ``snapshots`` are the run's own, which may still change; ``inputs`` what else it read, as a record says it.
+    ``snapshots`` are the run's own, which may still change; ``inputs`` what else it read, as a record says it; ``about`` what else a
+    record says of the run.
     """
 
     plan: CompiledPipeline
@@ -74,6 +75,7 @@ class Recorder:
     asides: dict[str, list[Aside]] = field(default_factory=dict)
     written: dict[str, tuple[DataFile, ...]] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Begin to prepare."""
@@ -253,6 +255,7 @@ class Recorder:
             "definition": {"file": pipeline.origin.file, "blake3": bodies.text_hash(self.plan), "object": named},
             "stages": {name: made.whole for name, made in self.plan.fingerprints().items()},
             "params": {name: str(value) for name, value in self.plan.params.items()},
+            **self.about,
         }
         return tip, common
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from lazypipe.errors import LazypipeError
 from lazypipe.gates.report import GateReport
+from lazypipe.incremental.incomplete import Incomplete, told
 from lazypipe.plan.executed import Executed
 from lazypipe.plan.lineage import ColumnLineage
 from lazypipe.storage.corrupt import CorruptFile
@@ -38,7 +39,7 @@ class SegmentResult:
     units (files, or parts of a dataset) were there and are left for later runs, where a run may take only so many.
 
     ``corrupt`` are the files that its sources were read without, where ``on_corrupt`` lets a run go on; ``maintained`` says what was
-    mended of the output's files afterwards.
+    mended of the output's files afterwards. ``incomplete`` are the closed windows that lack something which is expected of them.
     """
 
     name: str
@@ -58,6 +59,7 @@ class SegmentResult:
     error: LazypipeError | None = None
     corrupt: tuple[CorruptFile, ...] = ()
     maintained: tuple[str, ...] = ()
+    incomplete: tuple[Incomplete, ...] = ()
     executed: Executed | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -90,6 +92,7 @@ class SegmentResult:
             "counts": dict(self.counts),
             "corrupt": [c.to_dict() for c in self.corrupt],
             **({"maintained": list(self.maintained)} if self.maintained else {}),
+            **told(self.incomplete),
             "error": None if self.error is None else str(self.error),
         }
 
@@ -99,7 +102,8 @@ class RunResult:
     """One run's outcome; ``record`` is the URI of the file that holds it.
 
     ``warnings`` say what went wrong beside the run and did not touch its data, such as an event that could not be sent; ``error``
-    what went wrong outside of its segments: with its record in the ledger.
+    what went wrong outside of its segments: with its record in the ledger. ``window`` is the range of event time that it was for, None if
+    it was for all.
     """
 
     run: str
@@ -111,6 +115,7 @@ class RunResult:
     record: str
     warnings: tuple[str, ...] = ()
     error: LazypipeError | None = None
+    window: str | None = None
 
     @property
     def status(self) -> Status:
@@ -160,6 +165,7 @@ class RunResult:
             "started": self.started.isoformat(),
             "seconds": round(self.seconds, 6),
             "params": {k: str(v) for k, v in self.params.items()},
+            **({"window": self.window} if self.window is not None else {}),
             "segments": [s.to_dict() for s in self.segments],
             "warnings": list(self.warnings),
             "error": None if self.error is None else str(self.error),

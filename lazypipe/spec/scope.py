@@ -14,7 +14,7 @@ from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.model import NOTHING, Fault, Step
 from lazypipe.spec.words import plain
 
-__all__ = ["Guard", "Scope", "Table", "Tally"]
+__all__ = ["Guard", "Scope", "Table", "Tally", "Whole"]
 
 FAR = 2**62
 """A moment after all others, in microseconds."""
@@ -22,6 +22,9 @@ FAR = 2**62
 Tally = Callable[[pl.LazyFrame, Mapping[str, pl.Expr]], pl.LazyFrame]
 """Takes a frame and named boolean expressions whose true rows are to be counted on the way; returns the same frame."""
 
+
+Whole = Callable[[pl.LazyFrame], pl.LazyFrame]
+"""Takes rows of closed windows with what was found of each; returns those whose window is whole, or given all the same."""
 
 Guard = Callable[[pl.LazyFrame, pl.Schema, tuple[str, ...]], pl.LazyFrame]
 """Takes a frame whose keys must not repeat, its schema and the keys; returns the frame, watched on the way."""
@@ -53,7 +56,8 @@ class Scope:
 
     ``tally`` and ``guard`` are how a run measures on the way what no plan can say: rows for which something holds, and
     keys that repeat. Without a guard, operations leave the check of keys to Polars, which gives up streaming for it. ``horizon`` is
-    the watermark of a run, in microseconds since 1970: windows up to it are closed. Outside a run all are.
+    the watermark of a run, in microseconds since 1970: windows up to it are closed. Outside a run all are. ``whole`` holds back those
+    that are not whole; without it all are.
     """
 
     owner: type[Arguments]
@@ -64,6 +68,7 @@ class Scope:
     tally: Tally = _uncounted
     guard: Guard | None = None
     horizon: int = FAR
+    whole: Whole | None = None
 
     def fault(self, what: str, fix: str | None, argument: str, *rest: str | int) -> Fault:
         """Return the mistake, placed at an argument (or inside it); engine's words become plain ones."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 import polars as pl
@@ -32,6 +33,7 @@ __all__ = [
     "combined",
     "in_order",
     "key",
+    "moment",
     "reached",
 ]
 
@@ -180,6 +182,17 @@ def key(column: str) -> pl.Expr:
     ['=7', '']
     """
     return pl.concat_str(pl.lit("="), pl.col(column).cast(pl.String)).fill_null(WHOLE)
+
+
+def moment(at: int) -> str:
+    """Return a moment in microseconds since 1970 as text.
+
+    Examples
+    --------
+    >>> moment(1_700_000_000_000_000)
+    '2023-11-14T22:13:20'
+    """
+    return (datetime(1970, 1, 1) + timedelta(microseconds=at)).isoformat()  # noqa: DTZ001  # as the event times are
 
 
 class Extent(NamedTuple):

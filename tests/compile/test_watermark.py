@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 import lazypipe as lp
+from lazypipe import ops
+from lazypipe.ops.window import Window
 
 COLUMNS = {"t": "Datetime(us)", "z": "Datetime(us, UTC)", "k": "String", "x": "Float64", "came": "Datetime(us)"}
 
@@ -273,3 +275,209 @@ def test_late_rows_need_a_pipeline() -> None:
     step = {"window": {"time": "t", "every": "1h", "aggregate": {"n": "count(*)"}, "late": "drop"}}
     with pytest.raises(lp.DefinitionError, match="late rows are put aside by the stage of a pipeline"):
         lp.apply(step, __import__("polars").LazyFrame(schema={"t": __import__("polars").Datetime("us")}))
+
+
+CLOSES = {"emit": "on_close", "by": ["k"]}
+WINDOW = "stages.s.do[0].window"
+
+
+@pytest.mark.parametrize(
+    ("window", "message"),
+    [
+        (
+            {"expect": {"rows": 1}},
+            f"{WINDOW}.expect: windows that lack something are held back, and those of emit: each_run never are; add emit: on_close",
+        ),
+        (
+            {**CLOSES, "on_partial": "emit"},
+            (
+                f"{WINDOW}.on_partial: on_partial is about windows that are not whole, and nothing is expected of them; add expect, "
+                "such as expect: {rows: 100}"
+            ),
+        ),
+        (
+            {**CLOSES, "expect": {"rows": 1}, "deadline": "1h"},
+            (
+                f"{WINDOW}.deadline: windows that are not whole are waited for, and there is a deadline; say on_partial: emit, or "
+                "remove deadline"
+            ),
+        ),
+        (
+            {**CLOSES, "expect": {"rows": 1}, "on_partial": "fail"},
+            (
+                f"{WINDOW}.on_partial: on_partial: fail needs to know for how long a window is waited for; add deadline, such as "
+                "deadline: 6h"
+            ),
+        ),
+        (
+            {**CLOSES, "expect": {"rows": 1}, "on_partial": "emit", "deadline": "1h"},
+            (
+                f"{WINDOW}.on_partial: windows that are not whole are to be told from those that are; add partial: the name of a "
+                "column that says it"
+            ),
+        ),
+        (
+            {**CLOSES, "expect": {"rows": 1}, "on_partial": "fail", "deadline": "1h", "partial": "p"},
+            f"{WINDOW}.partial: no window is given that is not whole; say on_partial: emit, or remove partial",
+        ),
+        (
+            {**CLOSES, "expect": {"rows": 1}, "on_partial": "emit", "deadline": "1h", "partial": "n"},
+            f"{WINDOW}.partial: windows have a column 'n' already; choose another name",
+        ),
+        (
+            {**CLOSES, "expect": {"rows": 1}, "on_partial": "fail", "deadline": "soon"},
+            f"{WINDOW}.deadline: 'soon' is not a length of time; write one such as 30m, 2h or 2d",
+        ),
+        (
+            {**CLOSES, "expect": {"rows": 1}, "on_partial": "fail", "deadline": "1mo"},
+            f"{WINDOW}.deadline: 1mo has months, which have no fixed length; write days",
+        ),
+        (
+            {**CLOSES, "expect": {"rows": 1}, "every": ["1h", "1d"]},
+            f"{WINDOW}.every: something is expected of windows of one kind, which end; give one length of time as every",
+        ),
+        (
+            {**CLOSES, "expect": {"values": {"kk": [1]}}},
+            f"{WINDOW}.expect.values.kk: unknown column 'kk'; did you mean 'k'?",
+        ),
+        (
+            {**CLOSES, "expect": {"values": {"x": 3}}},
+            (
+                f"{WINDOW}.expect.values.x: how many different values of 'x' a window has is known only of columns of by; list the "
+                "values, or add x to by"
+            ),
+        ),
+        (
+            {**CLOSES, "expect": {"values": {"k": ["a", 1]}}},
+            f"{WINDOW}.expect.values.k[1]: 1 is no value of column 'k', which is String; write values of the column's type",
+        ),
+        (
+            {**CLOSES, "expect": {"marker": "done.ok"}},
+            (
+                f"{WINDOW}.expect.marker: marker 'done.ok' does not say of which window it is; write the window's start into it, such "
+                "as done/{start:%Y-%m-%dT%H}.ok"
+            ),
+        ),
+        (
+            {**CLOSES, "expect": {"marker": "{start:%Q}.ok"}},
+            (
+                f"{WINDOW}.expect.marker: marker '{{start:%Q}}.ok' has a time that cannot be written; write it such as "
+                "{start:%Y-%m-%dT%H}"
+            ),
+        ),
+        ({**CLOSES, "expect": {"rows": 0}}, f"{WINDOW}.expect.rows: 'rows' is 0, less than 1; write 1 or more"),
+        (
+            {**CLOSES, "expect": {"row": 1}},
+            f"{WINDOW}.expect.row: unknown argument 'row' of window; did you mean 'rows'?",
+        ),
+        ({**CLOSES, "expect": {}}, f"{WINDOW}.expect: 'expect' is empty; write at least one entry"),
+        (
+            {**CLOSES, "expect": {"values": {"k": "a"}}},
+            f"{WINDOW}.expect.values.k: 'k' must be a list or a whole number, not 'a'; write [a]",
+        ),
+    ],
+)
+def test_mistakes_about_whole_windows_are_located(window: dict[str, Any], message: str) -> None:
+    with pytest.raises(lp.DefinitionError) as found:
+        compiled(event_time="t", watermark={"delay": "1h"}, window=window)
+    assert str(found.value) == message
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (
+            {"end": "t", "expect": {"rows": 1}},
+            "stages.s.do[0].closed.expect: windows of which something is expected have a start; add start: column",
+        ),
+        (
+            {"end": "t", "start": "k", "expect": {"rows": 1}},
+            "stages.s.do[0].closed.start: column 'k' is String, which is no time; name a column of dates or datetimes, or cast it first",
+        ),
+        (
+            {"end": "t", "start": "t", "expect": {"values": {"y": 1}}},
+            "stages.s.do[0].closed.expect.values.y: unknown column 'y'; known columns: _watermark, came, k, t, x, z",
+        ),
+        (
+            {
+                "end": "t",
+                "start": "t",
+                "expect": {"rows": 1},
+                "on_partial": "emit",
+                "deadline": "1h",
+                "partial": "x",
+            },
+            "stages.s.do[0].closed.partial: there is a column 'x' already; choose another name",
+        ),
+    ],
+)
+def test_mistakes_about_closed_rows_are_located(step: dict[str, Any], message: str) -> None:
+    with pytest.raises(lp.DefinitionError) as found:
+        lp.Pipeline.from_dict(closing([{"closed": step}])).compile()
+    assert str(found.value) == message
+
+
+def closing(do: list[Any], outputs: dict[str, Any] | None = None, **watermark: Any) -> dict[str, Any]:
+    source = {"uri": "memory://none/a.csv", "contract": {"columns": COLUMNS}, "event_time": "t"}
+    return {
+        "version": 1,
+        "name": "p",
+        "sources": {"a": {**source, "watermark": watermark or {"delay": "1h"}}},
+        "stages": {"s": {"from": "a", "do": do}},
+        "outputs": outputs or {"s": {"to": "memory://none/s"}},
+    }
+
+
+def test_files_are_counted_only_by_event_times() -> None:
+    step = {
+        "window": {
+            "time": "t",
+            "every": "1h",
+            "emit": "on_close",
+            "aggregate": {"n": "count(*)"},
+            "expect": {"files": 2},
+        }
+    }
+    with pytest.raises(lp.DefinitionError) as found:
+        lp.Pipeline.from_dict(closing([step], column="came")).compile()
+    assert str(found.value).endswith(
+        "files are counted by their event times, and no source of these rows has a watermark that advances by them; expect rows, "
+        "values or a marker"
+    )
+
+
+def test_windows_that_are_held_back_need_an_output_of_their_own() -> None:
+    step = {
+        "window": {
+            "time": "t",
+            "every": "1h",
+            "emit": "on_close",
+            "aggregate": {"n": "count(*)"},
+            "expect": {"rows": 2},
+        }
+    }
+    data = closing([step], {"u": {"to": "memory://none/u"}})
+    data["stages"]["u"] = {"from": "s", "do": [{"filter": "n > 1"}]}
+    with pytest.raises(lp.DefinitionError) as found:
+        lp.Pipeline.from_dict(data).compile()
+    assert str(found.value).endswith(
+        "which windows of 's' are held back stands with them, and no output has them; add an output of stage 's'"
+    )
+
+
+def test_what_is_expected_round_trips() -> None:
+    window = {
+        **CLOSES,
+        "expect": {"values": {"k": ["a"]}, "files": 2},
+        "on_partial": "emit",
+        "deadline": "1h",
+        "partial": "p",
+    }
+    plan = compiled(event_time="t", watermark={"delay": "1h"}, window=window)
+    assert lp.Pipeline.from_yaml(lp.Pipeline.of(plan.pipeline).to_yaml()) == plan.pipeline
+    built = lp.pipeline("p").source(
+        "a", "memory://none/a.csv", contract={"columns": COLUMNS}, event_time="t", watermark={"delay": "1h"}
+    )
+    step = Window("t", ("1h",), {"n": "count(*)"}, ("k",), **{n: v for n, v in window.items() if n != "by"})
+    other = built.stage("s", "a", do=[step]).output("s", "memory://none/s").output("a", "memory://none/a").build()
+    assert ops.operation(other.stages["s"].do[0]) == ops.operation(plan.pipeline.stages["s"].do[0])

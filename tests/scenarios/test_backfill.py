@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from datetime import UTC, date, datetime, timedelta
@@ -218,10 +219,121 @@ def test_a_pipeline_without_event_times_has_no_ranges(history: History) -> None:
     text = DEFINITION.format(fmt="csv", watermark="", late="", out="out").replace("    event_time: at\n", "")
     plan = lp.Pipeline.from_yaml(text, base=str(history.root)).compile()
     for ask in (plan.run, plan.preview):
-        with pytest.raises(lp.LazypipeError, match="no source of files says when its rows happened"):
+        with pytest.raises(lp.LazypipeError, match="no source says when its rows happened"):
             ask(window=(day(1), day(2)))
 
 
 def test_a_range_with_a_time_zone_is_that_moment(history: History) -> None:
     berlin = datetime(2024, 1, 4, 1, tzinfo=UTC) - timedelta(hours=1)
     assert history.plan().run(window=(berlin, berlin + timedelta(days=1))).segments[0].rows == 1
+
+
+READER = """
+version: 1
+name: reader
+sources:
+  rows: {{uri: out/rows, event_time: at}}
+  daily: {{uri: out/daily, event_time: window_start}}
+stages:
+  hourly:
+    from: rows
+    do: [{{window: {{time: at, every: 1h, aggregate: {{{aggregate}}}}}}}]
+  weekly:
+    from: daily
+    do: [{{window: {{time: window_start, every: 1w, aggregate: {{n: sum(n)}}}}}}]
+outputs:
+  hourly: {{to: {out}/hourly}}
+  weekly: {{to: {out}/weekly}}
+state: {out}/state
+"""
+
+
+class Datasets(History):
+    """Files whose rows are published as a dataset, and their days as another one, which another pipeline reads."""
+
+    def publish(self) -> None:
+        text = DEFINITION.format(fmt="csv", watermark="", late="", out="out")
+        text = text.replace("to: out/daily,", "to: out/daily, partition_by: [total],")
+        text = text.replace(
+            "outputs:\n", "  rows: {from: readings, do: [{filter: value >= 0}]}\noutputs:\n  rows: {to: out/rows}\n"
+        )
+        lp.Pipeline.from_yaml(text, base=str(self.root)).compile().run().raise_for_status()
+
+    def reader(self, out: str = "read", aggregate: str = "n: count(*)") -> lp.Plan:
+        return lp.Pipeline.from_yaml(READER.format(out=out, aggregate=aggregate), base=str(self.root)).compile()
+
+    def read(self, out: str = "read") -> dict[str, list[Any]]:
+        scan = {n: lp.scan(str(self.root / out / n)).sort("window_start") for n in ("hourly", "weekly")}
+        return {n: rows.collect().rows() for n, rows in scan.items()}
+
+
+@pytest.fixture
+def datasets(tmp_path: Path) -> Datasets:
+    made = Datasets(tmp_path)
+    for number in range(10):
+        made.deliver(number, [number])
+        made.publish()
+    return made
+
+
+def test_of_a_dataset_only_parts_with_times_in_the_range_are_read(datasets: Datasets) -> None:
+    steps = {s["name"]: s for s in datasets.reader().preview(window=(day(3), day(5)))}
+    assert [(r["files"], r["of"]) for r in steps["hourly"]["reads"]] == [(2, 10)]
+    assert steps["hourly"]["windows"] == {"hourly": 2}
+    result = datasets.reader().run(window=(day(3), day(5)))
+    found = datasets.read()
+    assert ([r[0].day for r in found["hourly"]], result.window) == ([4, 5], "2024-01-04T00:00:00..2024-01-06T00:00:00")
+    assert [r[2] for r in found["weekly"]] == [2]
+    assert steps["weekly"]["reads"] == [{**steps["weekly"]["reads"][0], "files": 2, "of": 2}]
+    again = datasets.reader().run(window=(day(3), day(5)))
+    assert again.status == "unchanged"
+    list(datasets.reader().backfill((day(0), day(9)), chunk="2d"))
+    assert [r[0].day for r in datasets.read()["hourly"]] == list(range(1, 10))
+    datasets.reader().run().raise_for_status()
+    datasets.reader("anew").run().raise_for_status()
+    assert datasets.read() == datasets.read("anew")
+
+
+def test_bounded_runs_over_a_range_of_a_dataset(datasets: Datasets) -> None:
+    result = datasets.reader().run(window=(day(2), day(6)), max_files=3)
+    assert len(datasets.read()["hourly"]) == 3
+    assert result.segments[0].left == 7
+    datasets.reader().run(window=(day(2), day(6)), max_files=3)
+    assert [r[0].day for r in datasets.read()["hourly"]] == [3, 4, 5, 6]
+
+
+def test_figures_that_do_not_add_up_are_made_of_the_range_alone(datasets: Datasets) -> None:
+    plan = datasets.reader(aggregate="m: median(value)")
+    plan.run(window=(day(2), day(4))).raise_for_status()
+    assert [r[0].day for r in datasets.read()["hourly"]] == [3, 4]
+    plan.run().raise_for_status()
+    assert len(datasets.read()["hourly"]) == 10
+
+
+def test_where_a_dataset_was_written_anew_all_of_it_is_read(datasets: Datasets) -> None:
+    datasets.reader().run(window=(day(0), day(2))).raise_for_status()
+    datasets.deliver(0, [3, 4])
+    datasets.publish()
+    datasets.reader().run(window=(day(5), day(6))).raise_for_status()
+    datasets.reader("anew").run().raise_for_status()
+    assert datasets.read() == datasets.read("anew")
+
+
+def test_a_dataset_without_statistics_is_read_as_it_is(datasets: Datasets) -> None:
+    text = READER.format(out="read", aggregate="n: count(*)").replace(
+        "rows: {uri: out/rows, event_time: at}",
+        "rows: {uri: out/rows, event_time: at, contract: {columns: {at: {type: Datetime(us), alias: old}}}}",
+    )
+    lp.scan(str(datasets.root / "out/rows")).rename({"at": "old"}).collect()
+    plan = lp.Pipeline.from_yaml(text, base=str(datasets.root)).compile()
+    plan.run(window=(day(3), day(4))).raise_for_status()
+    assert len(datasets.read()["hourly"]) == 1
+
+
+def test_records_say_the_range_of_a_run(history: History) -> None:
+    result = history.plan().run(window=("2024-01-03", None))
+    said = "2024-01-03T00:00:00.."
+    assert json.loads(Path(result.record).read_text())["window"] == said
+    (entry,) = lp.Ledger(str(history.root / "out/state/ledger")).runs("daily")
+    assert (result.window, entry.body["window"]) == (said, said)
+    assert "window" not in json.loads(Path(history.plan().run().record).read_text())
