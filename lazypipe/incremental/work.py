@@ -28,6 +28,7 @@ from lazypipe.incremental.arrivals import ARRIVALS, Known, by_name, kept, known,
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.changes import RACY, Changes, allowed, compare
 from lazypipe.incremental.hashing import hasher, prefix_hasher
+from lazypipe.incremental.reach import EXTENTS, Moved, Reaching, Use, read_extents
 from lazypipe.incremental.stamps import moment_of
 from lazypipe.incremental.state import Consumed, ConsumedFile, State
 from lazypipe.plan.fingerprint import Fingerprint, digest
@@ -37,6 +38,7 @@ from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.units import Units, unit_of
+from lazypipe.windows.reach import Extent
 
 __all__ = [
     "CONSUMED",
@@ -148,7 +150,8 @@ class Leaf:
     ``found`` is what has changed, ``changes`` what of that is acted upon. ``consume`` gives what an output that is made anew has
     consumed; what is ignored is not in it, since its rows are not kept then. ``left`` is what this run does not take of it: files,
     which are no longer in ``snapshot``, or units of a dataset whose rows know theirs. ``rejudged`` are files that are as they
-    were, and whose rows came under another watermark, because of others.
+    were, and whose rows came under another watermark, because of others; ``reached`` those with rows that rows of another source reach
+    which came or went.
     """
 
     name: str
@@ -160,6 +163,7 @@ class Leaf:
     keeps_gone: bool = False
     left: frozenset[str] | frozenset[int] = frozenset()
     rejudged: frozenset[str] = frozenset()
+    reached: frozenset[str] = frozenset()
 
     @cached_property
     def consumed(self) -> Consumed:
@@ -169,7 +173,7 @@ class Leaf:
     @property
     def is_news(self) -> bool:
         """Whether there is something to act upon."""
-        return self.changes is None or not self.changes.nothing or bool(self.rejudged)
+        return self.changes is None or not self.changes.nothing or bool(self.rejudged | self.reached)
 
     @property
     def came(self) -> tuple[Came, ...]:
@@ -211,7 +215,8 @@ class Leaf:
     def __str__(self) -> str:
         told = "never read before" if self.changes is None else str(self.changes)
         judged = f"{len(self.rejudged):,} under another watermark" if self.rejudged else ""
-        more = filter(None, [judged, self.snapshot.awaited, _left(len(self.left))])
+        reached = f"{len(self.reached):,} reached by what changed" if self.reached else ""
+        more = filter(None, [judged, reached, self.snapshot.awaited, _left(len(self.left))])
         return ", ".join([f"{self.name}: {told}", *more])
 
 
@@ -232,6 +237,7 @@ class Before:
     figures: tuple[DataFile, ...]
     keys: Mapping[tuple[str, str], tuple[DataFile, ...]]
     arrivals: Mapping[str, Any] = NOTHING
+    extents: Mapping[str, Mapping[str, Extent]] = NOTHING
 
     @classmethod
     def of(cls, commit: Commit | None, uri: str) -> Before | None:
@@ -257,6 +263,7 @@ class Before:
                 tuple(paths.values()),
                 keys,
                 arrivals,
+                read_extents(said.get(EXTENTS, {})),
             )
         except (LazypipeError, KeyError, TypeError, ValueError) as error:
             fix = "run once in full, which writes it anew"
@@ -441,6 +448,7 @@ class Decision:
         self.bound = bound
         self.full = full
         self.judge_again = judge_again
+        self.reached: Mapping[str, frozenset[str]] = NOTHING
 
     def work(self) -> Work:
         """Say what it is, and what it would read."""
@@ -469,15 +477,17 @@ class Decision:
             why = (
                 "the definition changed: sources or stages have other names, by which is kept what was read and counted"
             )
-        elif news:
+        elif news and not self._reach(fixed, driving, len(news)):
             why = "; ".join(news)
         elif self.judge_again and self._clock_makes_anew(driving):
             why = CLOCK
         else:
             why = ""
-        generation = before.generation if before is not None and not news else self.run
+        remade = bool(news) and not self.reached
+        generation = before.generation if before is not None and not remade else self.run
         if why:
-            return self._all(why, plan, fixed, driving, generation, keep=not news)
+            return self._all(why, plan, fixed, driving, generation, keep=not remade)
+        driving = [self._leaf(leaf.name) for leaf in driving] if self.reached else driving
         nothing = Work("none", "nothing changed: " + ", ".join(map(str, (*fixed, *driving))))
         judges = self.segment.node in self._judged() and self.plan.looks_at_the_clock(self.segment.node)
         if judges and self.judge_again:
@@ -494,10 +504,34 @@ class Decision:
             driving = [self._bounded(leaf) for leaf in driving]
             reused = self._units(driving, keep=True, anew=False)
             new, gone = self._difference(driving, reused)
-        said = "; ".join(str(leaf) for leaf in driving if leaf.is_news or self._moved(leaf, reused))
+        said = "; ".join([*news, *(str(leaf) for leaf in driving if leaf.is_news or self._moved(leaf, reused))])
         left = sum(len(leaf.left) for leaf in driving)
         info = self._info(plan, fixed, driving, reused, generation, anew=False)
         return replace(self._changed(said, self._reading(driving, new), gone, reused, driving, info), left=left)
+
+    def _reach(self, fixed: list[Leaf], driving: list[Leaf], news: int) -> bool:
+        """Find the files whose rows are reached by what changed beside them; whether that can be told, and is all the news."""
+        changed = [leaf for leaf in fixed if leaf.is_news]
+        uses = [Use(*use) for use in self.strategy.reached]
+        if any(leaf.snapshot.commit is not None for leaf in (*changed, *driving)):
+            return False  # the data files of a dataset are written anew for other reasons too
+        if len(changed) < news or not {leaf.name for leaf in changed} <= {use.leaf for use in uses}:
+            return False
+        assert self.before is not None
+        moved: dict[str, Moved] = {}
+        for leaf in changed:
+            if leaf.changes is None or leaf.changes.position is not None:
+                return False
+            moved[leaf.name] = Moved.of(leaf.snapshot, leaf.changes, leaf.rejudged)
+        units = self._units(driving, keep=True, anew=False)
+        new, _ = self._difference(driving, units)
+        stay = {n.name: tuple(f for f in n.snapshot.files if f.uri not in new[n.name]) for n in driving}
+        found = Reaching(self.plan, self.look).touched(uses, moved, stay, self.before.extents)
+        if found is None:
+            return False
+        # an entry for each, so that something is known even where nothing is reached
+        self.reached = {n.name: found.get(n.name, frozenset()) for n in driving}
+        return True
 
     def part(self, needs: Mapping[str, Units] | None, *, judged: bool) -> Work:
         """Return the work of reading what is needed, and with gates what these have not judged yet; or all, where that must be."""
@@ -689,7 +723,14 @@ class Decision:
         if before is None:
             return Leaf(name, snapshot, consume, None, None, left=left)
         return Leaf(
-            name, snapshot, consume, found, changes, left=left, rejudged=self._rejudged(name, snapshot, before, changes)
+            name,
+            snapshot,
+            consume,
+            found,
+            changes,
+            left=left,
+            rejudged=self._rejudged(name, snapshot, before, changes),
+            reached=self.reached.get(name, frozenset()),
         )
 
     def _rejudged(self, name: str, snapshot: Snapshot, before: Consumed, changes: Changes) -> frozenset[str]:
@@ -860,7 +901,7 @@ class Decision:
             return {}
         name, units = changes.name or str, self._was(leaf)
         changed = {f.uri for f in (*changes.modified, *changes.truncated)}
-        changed |= {g.file.uri for g in changes.grown} | leaf.rejudged
+        changed |= {g.file.uri for g in changes.grown} | leaf.rejudged | leaf.reached
         known = {
             f.uri: units[name(f.uri)] for f in leaf.snapshot.files if name(f.uri) in units and f.uri not in changed
         }
@@ -936,11 +977,28 @@ class Decision:
         return {
             **state.to_dict(),
             **({ARRIVALS: arrivals} if arrivals else {}),
+            **self._extents(fixed, state, anew=anew),
             "fingerprint": plan.to_dict(),
             "layout": self._layout(),
             "generation": generation,
             "units": {n: [*of.values()] for n, of in units.items()},
         }
+
+    def _extents(self, fixed: list[Leaf], state: State, *, anew: bool) -> dict[str, Any]:
+        """Return what is known of where the files lie that reach rows of others; the rest is added once the run has read them."""
+        if not self.strategy.reached:
+            return {}
+        said: dict[str, dict[str, Extent]] = {}
+        for use in (Use(*use) for use in self.strategy.reached):
+            leaf = next(n for n in fixed if n.name == use.leaf)
+            known = NOTHING if anew or self.before is None else self.before.extents.get(use.key, NOTHING)
+            if leaf.changes is not None:
+                changed = Moved.of(leaf.snapshot, leaf.changes, leaf.rejudged).names
+                known = {n: e for n, e in known.items() if n not in changed}
+                known |= {m.now.uri: known[m.before.uri] for m in leaf.changes.moved if m.before.uri in known}
+            there = {f.uri for f in state.sources[use.leaf].files}
+            said[use.key] = {n: e for n, e in known.items() if n in there}
+        return {EXTENTS: said}
 
     def _arrivals(self, leaf: Leaf, state: State, *, anew: bool) -> dict[str, Any] | None:
         """Return what is known of the event times in a source's files; None where it has no watermark that advances by them."""
