@@ -7,8 +7,9 @@ unit (``storage.units``), or that any row of it may change, and why.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Literal
 
 import polars as pl
@@ -41,7 +42,8 @@ class Strategy:
     a change in them makes everything anew. ``cut`` is the stage and step that is folded. ``hashed`` are checks of keys, each by
     its source or stage and id, of which the hashes of each row's key are kept, so that repeats in other files are found.
     ``keys`` are the columns that tell groups apart, with their names in the output, where only the groups that a change touches are
-    made anew; ``whole`` says why all are. ``reasons`` say why it is ``full``.
+    made anew; ``whole`` says why all are. ``reasons`` say why it is ``full``. ``reached`` are leaves that are ``fixed`` only as the
+    other side of joins, each with the stage and step: if rows of them come or go, only the units are made anew that these reach.
 
     Examples
     --------
@@ -57,12 +59,17 @@ class Strategy:
     hashed: tuple[tuple[str, str], ...] = ()
     keys: tuple[tuple[str, str], ...] = ()
     whole: str | None = None
+    reached: tuple[tuple[str, str, int], ...] = ()
 
     def __str__(self) -> str:
         """Say it in one line."""
         if self.reasons:
             return f"{self.kind}: {'; '.join(self.reasons)}"
-        fixed = f"; all of it if {' or '.join(self.fixed)} changes" if self.fixed else ""
+        beside = dict.fromkeys(leaf for leaf, *_ in self.reached)
+        others = [leaf for leaf in self.fixed if leaf not in beside]
+        fixed = f"; all of it if {' or '.join(others)} changes" if others else ""
+        if beside:
+            fixed = f", and those reached by what changes in {' or '.join(beside)}{fixed}"
         kept = [] if self.cut is None else [f"from the figures of {self.cut[0]} that are kept of each"]
         if self.hashed:
             kept.append(f"with the hashed keys of {' and '.join(map('.'.join, self.hashed))}")
@@ -79,7 +86,8 @@ class _Flow:
 
     Behind a step that is folded (``cut``), the leaves ahead of it are ``folded``, and anything may be done to the rows.
     ``whole`` says why rows are not made of one group each. ``hashed`` are checks of keys on the way that compare rows of one file
-    with those of others.
+    with those of others. ``reached`` are leaves that are the other side of a join, with its stage and step; ``stuck`` those that are
+    ``fixed`` in any other way.
     """
 
     driving: frozenset[str] = frozenset()
@@ -90,6 +98,8 @@ class _Flow:
     by: tuple[str, ...] = ()
     whole: str | None = None
     hashed: tuple[tuple[str, str], ...] = ()
+    reached: tuple[tuple[str, str, int], ...] = ()
+    stuck: frozenset[str] = frozenset()
 
     @property
     def leaves(self) -> frozenset[str]:
@@ -97,10 +107,14 @@ class _Flow:
 
     def all_fixed(self) -> _Flow:
         """Return the same, read all at once."""
-        return _Flow(fixed=self.leaves)
+        return _Flow(fixed=self.leaves, stuck=self.leaves)
+
+    def with_fixed(self, leaves: Iterable[str]) -> _Flow:
+        """Return the same, with more that is read all at once."""
+        return replace(self, fixed=self.fixed.union(leaves), stuck=self.stuck.union(leaves))
 
     def broken(self, reason: str) -> _Flow:
-        return _Flow(fixed=self.leaves, reasons=(*self.reasons, reason))
+        return _Flow(fixed=self.leaves, reasons=(*self.reasons, reason), stuck=self.leaves)
 
 
 def strategies(
@@ -169,6 +183,7 @@ class _Segment:
             flow.hashed,
             keys,
             whole,
+            tuple(r for r in flow.reached if r[0] not in flow.stuck and kind != "full" and self._follows),
         )
 
     def _keys(self, flow: _Flow) -> tuple[tuple[tuple[str, str], ...], str | None]:
@@ -185,6 +200,11 @@ class _Segment:
         if found is None:
             return (), f"not all of {', '.join(flow.by)} are in the output as they are"
         return tuple(found.items()), None
+
+    @property
+    def _follows(self) -> bool:
+        """Whether rows that are there are those of the inputs as they are now."""
+        return self.output is not None and self.output.mode == "replace"
 
     @property
     def _adds(self) -> bool:
@@ -208,10 +228,10 @@ class _Segment:
             inner = self.inner[name]
             if inner.kind != "units":
                 why = inner.reasons or (f"{name}: its groups are made anew for each run",)
-                return _Flow(fixed=self._leaves(name), reasons=why)
-            return _Flow(driving=frozenset(inner.driving), fixed=frozenset(inner.fixed))
+                return _Flow(fixed=self._leaves(name), reasons=why, stuck=self._leaves(name))
+            return _Flow(driving=frozenset(inner.driving)).with_fixed(inner.fixed)
         flow = _Flow(driving=frozenset([name])) if node.source is not None else self._ahead(node)
-        flow = replace(flow, fixed=flow.fixed.union(*(self._leaves(n) for n in _looked_up(node))))
+        flow = flow.with_fixed(chain.from_iterable(self._leaves(n) for n in _looked_up(node)))
         if not flow.driving:
             against = self._against_groups(node) if flow.cut is not None else None
             return flow if against is None else replace(flow, whole=flow.whole or against)
@@ -237,7 +257,8 @@ class _Segment:
             if flow.cut is not None and operation.change(table, here, frozenset([AHEAD])) != "each":
                 flow = replace(flow, whole=flow.whole or f"{node.name}: {operation.name} can change any row")
             if operation.change(table, here, changed) != "alone" or not all(f.driving for f in (flow, *sides)):
-                sides = [f.all_fixed() for f in sides]
+                beside = self._reached(node, index, table, here, flow, sides)
+                sides = [f.all_fixed() for f in sides] if beside is None else [beside]
                 # rows of a side that go on by themselves, and are no unit's, would come again with each part
                 if flow.driving and operation.change(table, here, frozenset([AHEAD])) != "each":
                     by = None if sides else self._folds(operation, table, here)
@@ -250,12 +271,43 @@ class _Segment:
                     flow,
                     driving=flow.driving | side.driving,
                     fixed=flow.fixed | side.fixed,
+                    stuck=flow.stuck | side.stuck,
+                    reached=(*flow.reached, *side.reached),
                     reasons=(*flow.reasons, *side.reasons),
                     hashed=tuple(dict.fromkeys([*flow.hashed, *side.hashed])),
                 )
             schema = after
         # a query over all inputs does not say which of them it reads
-        return replace(flow, fixed=flow.fixed.union(*(inputs[n].leaves for n in unread)))
+        return flow.with_fixed(chain.from_iterable(inputs[n].leaves for n in unread))
+
+    def _reached(
+        self, node: Node, index: int, table: Table, scope: Scope, flow: _Flow, sides: list[_Flow]
+    ) -> _Flow | None:
+        """Return the other side of a join, if it can be told which rows here those reach that come or go there; else None.
+
+        It must be made of one source row by row, and so must the rows here of theirs, by nodes of this segment alone.
+        """
+        operation = node.steps[index][0]
+        if len(sides) != 1 or not flow.driving or flow.cut is not None:
+            return None
+        (side,), (other,) = sides, operation.inputs()
+        plain = len(side.driving) == 1 and not (side.fixed or side.reasons or side.hashed or side.cut)
+        if not plain or operation.change(table, scope, frozenset([AHEAD])) != "each":
+            return None
+        if operation.reach(table, scope) is None or not all(map(self._is_seen, (node.inputs[0], other))):
+            return None
+        if not all(self.nodes[n].source is not None for n in (*flow.driving, *side.driving)):
+            return None
+        (leaf,) = side.driving
+        return _Flow(fixed=side.driving, reached=((leaf, node.name, index),))
+
+    def _is_seen(self, name: str) -> bool:
+        """Whether a node and all that it is made of is in this segment, and no gate there needs other rows or changes some."""
+        node = self.nodes[name]
+        if name not in self.segment.nodes:
+            return False
+        alone = all(c.reference is None and c.repair is None and not (c.keys and c.removes_rows) for c in node.checks)
+        return alone and all(map(self._is_seen, node.inputs))
 
     def _folds(self, operation: Operation, table: Table, scope: Scope) -> tuple[str, ...] | None:
         """Return the columns by which groups are told apart that add up of parts; None if they do not."""

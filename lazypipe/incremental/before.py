@@ -14,11 +14,13 @@ from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.sources import BoundSource
 from lazypipe.errors import LazypipeError, StorageError
 from lazypipe.incremental.arrivals import ARRIVALS, Known, by_name, known
+from lazypipe.incremental.reach import EXTENTS, read_extents
 from lazypipe.incremental.state import Consumed, ConsumedFile, State
 from lazypipe.plan.fingerprint import Fingerprint
 from lazypipe.spec.model import NOTHING, Output
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit, DataFile
+from lazypipe.windows.reach import Extent
 
 __all__ = [
     "CONSUMED",
@@ -52,6 +54,7 @@ class Before:
     figures: tuple[DataFile, ...]
     keys: Mapping[tuple[str, str], tuple[DataFile, ...]]
     arrivals: Mapping[str, Any] = NOTHING
+    extents: Mapping[str, Mapping[str, Extent]] = NOTHING
 
     @classmethod
     def of(cls, commit: Commit | None, uri: str) -> Before | None:
@@ -77,6 +80,7 @@ class Before:
                 tuple(paths.values()),
                 keys,
                 arrivals,
+                read_extents(said.get(EXTENTS, {})),
             )
         except (LazypipeError, KeyError, TypeError, ValueError) as error:
             fix = "run once in full, which writes it anew"

@@ -27,6 +27,7 @@ from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.leaf import Leaf, left_for_later
 from lazypipe.incremental.leaves import Leaves
 from lazypipe.incremental.numbering import Numbering
+from lazypipe.incremental.reach import EXTENTS, Moved, Reaching, Use
 from lazypipe.incremental.state import State
 from lazypipe.incremental.work import Work
 from lazypipe.plan.fingerprint import Fingerprint, digest
@@ -35,6 +36,7 @@ from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.log import Commit
 from lazypipe.storage.units import Units, unit_of
+from lazypipe.windows.reach import Extent
 
 __all__ = ["Decision", "decide", "decide_shared"]
 
@@ -163,6 +165,7 @@ class Decision:
         self.full = full
         self.judge_again = judge_again
         self.now = now
+        self.reached: Mapping[str, frozenset[str]] = NOTHING
 
     def work(self) -> Work:
         """Say what it is, and what it would read."""
@@ -191,15 +194,17 @@ class Decision:
             why = (
                 "the definition changed: sources or stages have other names, by which is kept what was read and counted"
             )
-        elif news:
+        elif news and not self._reach(fixed, driving, len(news)):
             why = "; ".join(news)
         elif self.judge_again and self._clock_makes_anew(driving):
             why = CLOCK
         else:
             why = ""
-        generation = before.generation if before is not None and not news else self.run
+        remade = bool(news) and not self.reached
+        generation = before.generation if before is not None and not remade else self.run
         if why:
-            return self._all(why, plan, fixed, driving, generation, keep=not news)
+            return self._all(why, plan, fixed, driving, generation, keep=not remade)
+        driving = [replace(leaf, reached=self.reached[leaf.name]) for leaf in driving] if self.reached else driving
         nothing = Work("none", "nothing changed: " + ", ".join(map(str, (*fixed, *driving))))
         judges = self.segment.node in self._judged() and self.plan.looks_at_the_clock(self.segment.node)
         if judges and self.judge_again:
@@ -217,12 +222,38 @@ class Decision:
             driving = [self.leaves.bounded(leaf) for leaf in driving]
             reused = self.numbering.units(driving, keep=True, anew=False)
             new, gone = self.numbering.difference(driving, reused)
-        said = "; ".join(str(leaf) for leaf in driving if leaf.is_news or self.numbering.moved(leaf, reused))
+        said = "; ".join(
+            [*news, *(str(leaf) for leaf in driving if leaf.is_news or self.numbering.moved(leaf, reused))]
+        )
         left = sum(len(leaf.left) for leaf in driving)
         info = self._info(plan, fixed, driving, reused, generation, anew=False)
         return replace(
             self._changed(said, self.numbering.reading(driving, new), gone, reused, driving, info), left=left
         )
+
+    def _reach(self, fixed: list[Leaf], driving: list[Leaf], news: int) -> bool:
+        """Find the files whose rows are reached by what changed beside them; whether that can be told, and is all the news."""
+        changed = [leaf for leaf in fixed if leaf.is_news]
+        uses = [Use(*use) for use in self.strategy.reached]
+        if any(leaf.snapshot.commit is not None for leaf in (*changed, *driving)):
+            return False  # the data files of a dataset are written anew for other reasons too
+        if len(changed) < news or not {leaf.name for leaf in changed} <= {use.leaf for use in uses}:
+            return False
+        assert self.before is not None
+        moved: dict[str, Moved] = {}
+        for leaf in changed:
+            if leaf.changes is None or leaf.changes.position is not None:
+                return False
+            moved[leaf.name] = Moved.of(leaf.snapshot, leaf.changes, leaf.rejudged)
+        units = self.numbering.units(driving, keep=True, anew=False)
+        new, _ = self.numbering.difference(driving, units)
+        stay = {n.name: tuple(f for f in n.snapshot.files if f.uri not in new[n.name]) for n in driving}
+        found = Reaching(self.plan, self.leaves.look).touched(uses, moved, stay, self.before.extents)
+        if found is None:
+            return False
+        # an entry for each, so that something is known even where nothing is reached
+        self.reached = {n.name: found.get(n.name, frozenset()) for n in driving}
+        return True
 
     def _still(self, nothing: Work, plan: Fingerprint, fixed: list[Leaf], driving: list[Leaf], generation: str) -> Work:
         """Return the work where nothing came: none, unless event time went on, by which windows close."""
@@ -413,11 +444,28 @@ class Decision:
         return {
             **state.to_dict(),
             **({ARRIVALS: arrivals} if arrivals else {}),
+            **self._extents(fixed, state, anew=anew),
             "fingerprint": plan.to_dict(),
             "layout": self._layout(),
             "generation": generation,
             "units": {n: [*of.values()] for n, of in units.items()},
         }
+
+    def _extents(self, fixed: list[Leaf], state: State, *, anew: bool) -> dict[str, Any]:
+        """Return what is known of where the files lie that reach rows of others; the rest is added once the run has read them."""
+        if not self.strategy.reached:
+            return {}
+        said: dict[str, dict[str, Extent]] = {}
+        for use in (Use(*use) for use in self.strategy.reached):
+            leaf = next(n for n in fixed if n.name == use.leaf)
+            known = NOTHING if anew or self.before is None else self.before.extents.get(use.key, NOTHING)
+            if leaf.changes is not None:
+                changed = Moved.of(leaf.snapshot, leaf.changes, leaf.rejudged).names
+                known = {n: e for n, e in known.items() if n not in changed}
+                known |= {m.now.uri: known[m.before.uri] for m in leaf.changes.moved if m.before.uri in known}
+            there = {f.uri for f in state.sources[use.leaf].files}
+            said[use.key] = {n: e for n, e in known.items() if n in there}
+        return {EXTENTS: said}
 
     def _arrivals(self, leaf: Leaf, state: State, *, anew: bool) -> dict[str, Any] | None:
         """Return what is known of the event times in a source's files; None where it has no watermark that advances by them."""

@@ -30,7 +30,8 @@ class Leaf:
     ``found`` is what has changed, ``changes`` what of that is acted upon. ``consume`` gives what an output that is made anew has
     consumed; what is ignored is not in it, since its rows are not kept then. ``left`` is what this run does not take of it: files,
     which are no longer in ``snapshot``, or units of a dataset whose rows know theirs. ``rejudged`` are files that are as they
-    were, and whose rows came under another watermark, because of others.
+    were, and whose rows came under another watermark, because of others; ``reached`` those with rows that rows of another source reach
+    which came or went.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Leaf:
     keeps_gone: bool = False
     left: frozenset[str] | frozenset[int] = frozenset()
     rejudged: frozenset[str] = frozenset()
+    reached: frozenset[str] = frozenset()
 
     @cached_property
     def consumed(self) -> Consumed:
@@ -51,7 +53,7 @@ class Leaf:
     @property
     def is_news(self) -> bool:
         """Whether there is something to act upon."""
-        return self.changes is None or not self.changes.nothing or bool(self.rejudged)
+        return self.changes is None or not self.changes.nothing or bool(self.rejudged | self.reached)
 
     @property
     def came(self) -> tuple[Came, ...]:
@@ -93,7 +95,8 @@ class Leaf:
     def __str__(self) -> str:
         told = "never read before" if self.changes is None else str(self.changes)
         judged = f"{len(self.rejudged):,} under another watermark" if self.rejudged else ""
-        more = filter(None, [judged, self.snapshot.awaited, left_for_later(len(self.left))])
+        reached = f"{len(self.reached):,} reached by what changed" if self.reached else ""
+        more = filter(None, [judged, reached, self.snapshot.awaited, left_for_later(len(self.left))])
         return ", ".join([f"{self.name}: {told}", *more])
 
 

@@ -200,7 +200,7 @@ class Leaves:
                 came.update(g.file.uri for g in leaf.changes.grown)
             new = [f for f in new if f.uri in came]
         rest = new[self.bound.first(new, lambda f: f.size, partial(self._rows, leaf)) :]
-        return self.leaf(leaf.name, rest) if rest else leaf
+        return replace(self.leaf(leaf.name, rest), reached=leaf.reached) if rest else leaf
 
     def _rows(self, leaf: Leaf, file: FileInfo) -> int:
         """Count the rows of a file; one that cannot be read has none: whoever reads it will say so."""

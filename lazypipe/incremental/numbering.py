@@ -117,7 +117,7 @@ class Numbering:
             return {}
         name, units = changes.name or str, self._was(leaf)
         changed = {f.uri for f in (*changes.modified, *changes.truncated)}
-        changed |= {g.file.uri for g in changes.grown} | leaf.rejudged
+        changed |= {g.file.uri for g in changes.grown} | leaf.rejudged | leaf.reached
         known = {
             f.uri: units[name(f.uri)] for f in leaf.snapshot.files if name(f.uri) in units and f.uri not in changed
         }

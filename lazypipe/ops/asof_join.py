@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import ClassVar, Literal
 
 import polars as pl
 
-from lazypipe.ops.base import Operation, Scope, Table, both_made, with_other_made
+from lazypipe.ops.base import AHEAD, Change, Operation, Scope, Table, both_made, with_other_made
 from lazypipe.spec.arguments import BOUND, COLUMN, COLUMNS, INPUT, TEXT, arg, choice
 from lazypipe.spec.model import Fault
 from lazypipe.spec.spans import Span
+from lazypipe.windows import Clock, Reach
+from lazypipe.windows.clock import DAY
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,21 @@ class AsofJoin(Operation):
         )
         return joined if key == left else joined.drop(key)
 
+    def change(self, table: Table, scope: Scope, changed: frozenset[str]) -> Change:
+        """Rows of this side are put beside the other side's as these are."""
+        return "each" if changed == {AHEAD} else "all"
+
+    def reach(self, table: Table, scope: Scope) -> Reach | None:
+        """A row of the other side is near to those from it to the next one, or from the one before it, and within the tolerance."""
+        left, right = self.on or self.left_on or "", self.on or self.right_on or ""
+        dtype = table.schema[left]
+        if not Reach.takes(dtype):
+            return None
+        far = self._distance(dtype)
+        back, on = self.strategy != "backward", self.strategy != "forward"
+        before, after = far if back else 0, far if on else 0
+        return Reach(left, right, dtype, before, after, previous=back, following=on, by_here=self.by, by_there=self.by)
+
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Each row is made of itself and the one that it was put beside."""
         return both_made(self.lower(table, with_other_made(scope, self.with_)))
@@ -122,6 +140,16 @@ class AsofJoin(Operation):
         if span.days < 0 or span.nanoseconds < 0:
             raise self._negative(scope)
         return f"{span.days}d{span.nanoseconds}ns"
+
+    def _distance(self, dtype: pl.DataType) -> int | float | None:
+        """Return the tolerance in whole ticks or numbers, rounded up; None if there is none."""
+        if self.tolerance is None:
+            return None
+        if not isinstance(self.tolerance, str):
+            return self.tolerance if dtype.is_float() else ceil(self.tolerance)
+        span = Span.parse(self.tolerance)
+        # what is finer than a tick may lie just beyond
+        return (span.days * DAY + span.nanoseconds) // Clock(dtype).tick + 1
 
     def _negative(self, scope: Scope) -> Fault:
         return scope.fault(f"the tolerance {self.tolerance} is negative", "write it without the minus", "tolerance")

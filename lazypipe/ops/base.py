@@ -14,6 +14,7 @@ from lazypipe.errors import nearest
 from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.scope import Scope, Table
 from lazypipe.sql import empty
+from lazypipe.windows.reach import Reach
 
 __all__ = [
     "AHEAD",
@@ -93,6 +94,10 @@ class Operation(Arguments):
     def change(self, table: Table, scope: Scope, changed: frozenset[str]) -> Change:
         """Return how rows that come to inputs, or go from them, pass through; ``AHEAD`` stands for the rows ahead of it."""
         return "each" if changed == {AHEAD} and self.each(table, scope) else "all"
+
+    def reach(self, table: Table, scope: Scope) -> Reach | None:
+        """Return which rows ahead of it may be put beside others if rows of its other input come or go; None if any may."""
+        return None
 
     def fold(self, table: Table, scope: Scope) -> Fold | None:
         """Lower it in two steps, parts being told apart by ``extra`` columns; None if that cannot be done."""

@@ -14,7 +14,7 @@ from lazypipe.ops.join import check_keys, chosen_columns, renamed
 from lazypipe.spec.arguments import CHOSEN, COLUMN, COLUMNS, INPUT, TEXT, Kind, arg, choice
 from lazypipe.spec.model import Fault, freeze
 from lazypipe.spec.types import dtype_name
-from lazypipe.windows import Clock, Interval, elapsed
+from lazypipe.windows import Clock, Interval, Reach, elapsed
 
 _WITHIN = Kind({"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}, freeze)
 _THERE, _TIME = "__lazypipe_there", "__lazypipe_time"
@@ -99,6 +99,16 @@ class IntervalJoin(Operation):
     def change(self, table: Table, scope: Scope, changed: frozenset[str]) -> Change:
         """Rows of this side are joined with the other side as it is."""
         return "each" if changed == {AHEAD} else "all"
+
+    def reach(self, table: Table, scope: Scope) -> Reach | None:
+        """A row of the other side is seen from the interval around it, turned round."""
+        interval = self._interval(table.schema, scope.table(self.with_).schema, scope)
+        here, there = self.time or self.left_time or "", self.time or self.right_time or ""
+        by = (self.by or self.left_by, self.by or self.right_by)
+        # what is finer than a tick may lie just beyond
+        more = int(interval.clock.unit == "ns")
+        before, after = interval.upper + more, more - interval.lower
+        return Reach(here, there, interval.clock.dtype, before, after, by_here=by[0], by_there=by[1])
 
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Each row is made of the rows of both sides that it joins."""

@@ -28,6 +28,7 @@ from lazypipe.incremental import incomplete as incompletes
 from lazypipe.incremental.arrivals import with_times
 from lazypipe.incremental.before import CONSUMED, DELETES, with_hashes
 from lazypipe.incremental.progress import PROGRESS
+from lazypipe.incremental.reach import EXTENTS, Reaching, Use
 from lazypipe.incremental.shared import Shared, state_of
 from lazypipe.incremental.work import Work
 from lazypipe.plan.executed import Executed
@@ -680,12 +681,25 @@ class Attempt:
                 **beside,
                 **with_times(with_hashes(self.work.info, known), counted),
                 "tallies": self._tallies(),
+                **self._extents(),
             }
         if self._is_sorted():
             info["ordered"] = True  # files that are put together later must stay in their order
         if self.chosen and self.choice is not None:
             info[KEPT] = dict(self.choice.said)
         return info
+
+    def _extents(self) -> dict[str, Any]:
+        """Return where the files lie that reach rows of others in joins, with those that were not known."""
+        said: dict[str, dict[str, Any]] = {k: dict(of) for k, of in self.work.info.get(EXTENTS, {}).items()}
+        uses = self.plan.strategies[self.segment.output].reached if self.segment.output is not None else ()
+        for use in map(Use._make, uses):
+            source, known = self.plan.nodes[use.leaf].source, said.get(use.key, {})
+            assert source is not None
+            new = [f for f in self.all.look(use.leaf).files if source.redact(f.uri) not in known]
+            found = Reaching(self.plan, self.all.look).extents(use, new)
+            said[use.key] = {**known, **{source.redact(u): list(ends) for u, ends in found.items()}}
+        return {EXTENTS: said} if said else {}
 
     def _note_keys(self, info: dict[str, Any]) -> tuple[DataFile, ...]:
         """Return the files with hashed keys that the next version is made of, and say in it which is which."""

@@ -72,6 +72,9 @@ LAST: list[list[dict[str, Any]]] = [
     *([*AT, step] for step in WINDOWS),
     [*AT, {"interval_join": {**NEAR, "by": "k"}}],
     [*AT, {"interval_join": {**NEAR, "how": "left"}}],
+    # rows of b_v with one time and group are the same, so that it does not matter which is taken
+    [*AT, {"asof_join": {"with": "b_v", "on": "at", "by": "k"}}],
+    [*AT, {"asof_join": {"with": "b_v", "on": "at", "strategy": "forward", "tolerance": "1d"}}],
     *(
         [step]
         for step in (
@@ -165,7 +168,9 @@ def pipelines(draw: st.DrawFn) -> dict[str, Any]:
         stages["end"] = {"from": below, **end}
         if "b_at" in json.dumps(stages["end"]):
             stages = {"b_at": {"from": "b", "do": AT}, **stages}
-    outputs = draw(st.lists(st.sampled_from([n for n in stages if n != "b_at"]), min_size=1, unique=True))
+        if "b_v" in json.dumps(stages["end"]):
+            stages = {"b_v": {"from": "b", "do": [*AT, {"select": ["k", "v", "at"]}]}, **stages}
+    outputs = draw(st.lists(st.sampled_from([n for n in stages if n not in ("b_at", "b_v")]), min_size=1, unique=True))
     last = [*stages][-1]
     if draw(st.booleans()):
         # what it is made of has two readers then, and is kept for the run if it is no output
