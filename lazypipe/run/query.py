@@ -271,13 +271,13 @@ class Query:
         """Return a stage's rows after some of its steps, with the keys noted by which they are looked up in other sides."""
         table = inputs[node.inputs[0]]
         for step in range(stop):
-            here = inputs
-            for side in self._sides_of(node.name, step):
+            noted = self._sides_of(node.name, step)
+            for side in noted:
                 table = replace(table, frame=self._noting(side, table.frame, table.schema))
-                other = inputs[side.match.other]
-                # filters of later steps must not empty the other side, or the rows of this one would not all flow by
-                here = {**inputs, side.match.other: replace(other, frame=taps.tap(other.frame, _through))}
-            table = node.steps_over(table, here, step, step + 1, tally, guard, horizon)
+            table = node.steps_over(table, inputs, step, step + 1, tally, guard, horizon)
+            if noted:
+                # a filter of a later step that emptied the other side would end this one before all of its rows have flowed by
+                table = replace(table, frame=taps.tap(table.frame, _through))
         return table
 
     def _noting(self, side: Side, frame: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:
@@ -301,7 +301,8 @@ class Query:
         full = {(s.node, s.step) for s in self.work.sides if (told[s] if s in told else digests.of(s).height)}
         for name in self.segment.nodes:
             for step, (operation, _) in enumerate(self.plan.nodes[name].steps):
-                if may_stop(operation) and (name, step) not in full:
+                joins = bool(operation.inputs()) and operation.name != "union"
+                if (joins or may_stop(operation)) and (name, step) not in full:
                     return True
         return False
 

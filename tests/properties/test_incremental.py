@@ -319,6 +319,8 @@ class World:
         """Return the rows of every dataset below a folder, whatever run they are of."""
         found = {}
         for log in sorted((self.base / where).rglob("*.commits")):
+            if not any(log.glob("*.json")):
+                continue  # a first run that failed
             name = str(log.relative_to(self.base / where)).removesuffix(".commits")
             frame = lp.scan(str(log).removesuffix(".commits")).collect()
             if frame.height:
