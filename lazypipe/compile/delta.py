@@ -7,13 +7,14 @@ unit (``storage.units``), or that any row of it may change, and why.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
 
 import polars as pl
 
+from lazypipe.compile.closing import closes
 from lazypipe.compile.fingerprint import carried
 from lazypipe.compile.modes import adds_to
 from lazypipe.compile.node import Node
@@ -22,13 +23,33 @@ from lazypipe.gates import Check
 from lazypipe.gates.rule import BAD, PREVIOUS
 from lazypipe.gates.uniqueness import hashable
 from lazypipe.ops import Operation
-from lazypipe.ops.base import AHEAD, reads_one_row
+from lazypipe.ops.base import AHEAD, Match, reads_one_row
 from lazypipe.spec.model import Output
 from lazypipe.spec.scope import Scope, Table
 from lazypipe.sql import empty
 from lazypipe.storage.units import UNIT
 
-__all__ = ["Strategy", "strategies"]
+__all__ = ["Side", "Strategy", "strategies"]
+
+
+@dataclass(frozen=True)
+class Side:
+    """A place where rows of a unit find those of another source or stage by a key: a step of a stage, or its gate (no ``step``).
+
+    If the other side changes, what comes of a row is another only if it has one of the keys whose rows there changed. ``mark`` tells the
+    places of a node apart; ``leaves`` are the sources and outputs that the other side is made of.
+    """
+
+    node: str
+    step: int | None
+    mark: str
+    match: Match
+    leaves: tuple[str, ...]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The place, as what is kept for it is named."""
+        return self.node, self.mark
 
 
 @dataclass(frozen=True)
@@ -38,8 +59,9 @@ class Strategy:
     ``units``: rows of files that came are added, rows of files that went or changed are taken out. ``fold``: the same with the
     figures that files add up to, of which the output is made. ``full``: it is made anew. Nothing is done if nothing changed.
 
-    ``driving`` are the sources and outputs whose rows are read one unit at a time; ``fixed`` those of which all is read, so that
-    a change in them makes everything anew. ``cut`` is the stage and step that is folded. ``hashed`` are checks of keys, each by
+    ``driving`` are the sources and outputs whose rows are read one unit at a time; ``fixed`` those of which all is read. A change in one
+    that is ``loose`` makes everything anew; in others, the units that hold keys whose rows changed there (``sides``), and, of
+    those ``behind`` what is folded, all that is made of the figures. ``cut`` is the stage and step that is folded. ``hashed`` are checks of keys, each by
     its source or stage and id, of which the hashes of each row's key are kept, so that repeats in other files are found.
     ``keys`` are the columns that tell groups apart, with their names in the output, where only the groups that a change touches are
     made anew; ``whole`` says why all are. ``reasons`` say why it is ``full``. ``reached`` are leaves that are ``fixed`` only as the
@@ -60,16 +82,23 @@ class Strategy:
     keys: tuple[tuple[str, str], ...] = ()
     whole: str | None = None
     reached: tuple[tuple[str, str, int], ...] = ()
+    loose: tuple[str, ...] = ()
+    behind: tuple[str, ...] = ()
+    sides: tuple[Side, ...] = ()
 
     def __str__(self) -> str:
         """Say it in one line."""
         if self.reasons:
             return f"{self.kind}: {'; '.join(self.reasons)}"
         beside = dict.fromkeys(leaf for leaf, *_ in self.reached)
-        others = [leaf for leaf in self.fixed if leaf not in beside]
-        fixed = f"; all of it if {' or '.join(others)} changes" if others else ""
-        if beside:
-            fixed = f", and those reached by what changes in {' or '.join(beside)}{fixed}"
+        looked = [n for n in self.fixed if n not in self.loose and any(n in s.leaves for s in self.sides)]
+        changes = [
+            ("those with changed keys", looked),
+            ("what is made of the figures", [n for n in self.behind if n not in self.loose]),
+            ("all of it", self.loose),
+        ]
+        fixed = f", and those reached by what changes in {' or '.join(beside)}" if beside else ""
+        fixed += "".join(f"; {what} if {' or '.join(names)} changes" for what, names in changes if names)
         kept = [] if self.cut is None else [f"from the figures of {self.cut[0]} that are kept of each"]
         if self.hashed:
             kept.append(f"with the hashed keys of {' and '.join(map('.'.join, self.hashed))}")
@@ -83,6 +112,9 @@ class Strategy:
 @dataclass(frozen=True)
 class _Flow:
     """What a node's rows are made of: ``driving`` leaves row by row, ``fixed`` ones all at once; ``reasons`` against it.
+
+    ``loose`` are fixed ones of which it is not known what a change touches, ``sides`` the places where others are looked up by keys, and
+    ``behind`` those that are read behind what is folded.
 
     Behind a step that is folded (``cut``), the leaves ahead of it are ``folded``, and anything may be done to the rows.
     ``whole`` says why rows are not made of one group each. ``hashed`` are checks of keys on the way that compare rows of one file
@@ -100,6 +132,9 @@ class _Flow:
     hashed: tuple[tuple[str, str], ...] = ()
     reached: tuple[tuple[str, str, int], ...] = ()
     stuck: frozenset[str] = frozenset()
+    loose: frozenset[str] = frozenset()
+    behind: frozenset[str] = frozenset()
+    sides: tuple[Side, ...] = ()
 
     @property
     def leaves(self) -> frozenset[str]:
@@ -174,6 +209,9 @@ class _Segment:
         kind: Literal["units", "fold", "full"] = "full" if flow.reasons else "units" if flow.cut is None else "fold"
         order = [*self.nodes]
         keys, whole = self._keys(flow) if kind == "fold" else ((), None)
+        reached = tuple(r for r in flow.reached if r[0] not in flow.stuck and kind != "full" and self._follows)
+        loose, sides = self._followed(flow, kind)
+        loose = loose.union(leaf for leaf, *_ in flow.reached).difference(leaf for leaf, *_ in reached)
         return Strategy(
             kind,
             tuple(sorted(flow.driving | flow.folded, key=order.index)),
@@ -183,8 +221,18 @@ class _Segment:
             flow.hashed,
             keys,
             whole,
-            tuple(r for r in flow.reached if r[0] not in flow.stuck and kind != "full" and self._follows),
+            reached,
+            tuple(sorted(loose, key=order.index)),
+            tuple(sorted(flow.behind, key=order.index)),
+            sides,
         )
+
+    def _followed(self, flow: _Flow, kind: str) -> tuple[frozenset[str], tuple[Side, ...]]:
+        """Return the fixed leaves whose changes make all anew, and the places where those of others are found by keys."""
+        closing = any(closes(self.nodes[n]) is not None for n in self.segment.nodes)
+        if kind == "full" or self._adds or closing:
+            return flow.fixed, ()
+        return flow.loose, tuple(s for s in dict.fromkeys(flow.sides) if not flow.loose.issuperset(s.leaves))
 
     def _keys(self, flow: _Flow) -> tuple[tuple[tuple[str, str], ...], str | None]:
         """Return the columns of groups with their names in the output, or why its rows cannot be told apart by them."""
@@ -229,9 +277,10 @@ class _Segment:
             if inner.kind != "units":
                 why = inner.reasons or (f"{name}: its groups are made anew for each run",)
                 return _Flow(fixed=self._leaves(name), reasons=why, stuck=self._leaves(name))
-            return _Flow(driving=frozenset(inner.driving)).with_fixed(inner.fixed)
+            flow = _Flow(driving=frozenset(inner.driving), loose=frozenset(inner.loose), sides=inner.sides)
+            return flow.with_fixed(inner.fixed)
         flow = _Flow(driving=frozenset([name])) if node.source is not None else self._ahead(node)
-        flow = flow.with_fixed(chain.from_iterable(self._leaves(n) for n in _looked_up(node)))
+        flow = self._looking(node, flow)
         if not flow.driving:
             against = self._against_groups(node) if flow.cut is not None else None
             return flow if against is None else replace(flow, whole=flow.whole or against)
@@ -243,6 +292,26 @@ class _Segment:
         return replace(
             flow, hashed=(*flow.hashed, *((node.name, c.id) for c in node.checks if self._is_hashed(c, node)))
         )
+
+    def _looking(self, node: Node, flow: _Flow) -> _Flow:
+        """Return what a node's rows are made of, with what its gate looks up."""
+        looked = {n: self._leaves(n) for n in _looked_up(node)}
+        flow = flow.with_fixed(chain.from_iterable(looked.values()))
+        if flow.cut is not None:
+            return replace(flow, behind=flow.behind.union(*looked.values()))
+        repaired = {c.column for c in node.checks if c.repair is not None}
+        sides, loose = [*flow.sides], flow.loose
+        for check in node.checks:
+            if check.measure is not None:
+                loose = loose.union(*(looked[n] for n in check.measure.frames if n in looked))
+            if check.reference is not None:
+                of, leaves = check.reference, looked[check.reference.to]
+                match = Match(of.columns, of.to, of.others, times=of.least != 1 or of.most is not None)
+                if repaired.isdisjoint(of.columns) and _is_told(match, node.schema, self.nodes[of.to].schema):
+                    sides.append(Side(node.name, None, check.id, match, tuple(sorted(leaves))))
+                else:
+                    loose |= leaves
+        return replace(flow, loose=loose, sides=tuple(sides))
 
     def _ahead(self, node: Node) -> _Flow:
         """Return what a stage's rows are made of, ahead of its gate."""
@@ -257,8 +326,9 @@ class _Segment:
             if flow.cut is not None and operation.change(table, here, frozenset([AHEAD])) != "each":
                 flow = replace(flow, whole=flow.whole or f"{node.name}: {operation.name} can change any row")
             if operation.change(table, here, changed) != "alone" or not all(f.driving for f in (flow, *sides)):
-                beside = self._reached(node, index, table, here, flow, sides)
-                sides = [f.all_fixed() for f in sides] if beside is None else [beside]
+                near = self._reached(node, index, table, here, flow, sides)
+                sides = [f.all_fixed() for f in sides] if near is None else [near]
+                flow = self._beside(node, index, table, here, flow, sides) if near is None else flow
                 # rows of a side that go on by themselves, and are no unit's, would come again with each part
                 if flow.driving and operation.change(table, here, frozenset([AHEAD])) != "each":
                     by = None if sides else self._folds(operation, table, here)
@@ -275,10 +345,13 @@ class _Segment:
                     reached=(*flow.reached, *side.reached),
                     reasons=(*flow.reasons, *side.reasons),
                     hashed=tuple(dict.fromkeys([*flow.hashed, *side.hashed])),
+                    loose=flow.loose | side.loose,
+                    sides=(*flow.sides, *side.sides),
                 )
             schema = after
         # a query over all inputs does not say which of them it reads
-        return flow.with_fixed(chain.from_iterable(inputs[n].leaves for n in unread))
+        more = frozenset(chain.from_iterable(inputs[n].leaves for n in unread))
+        return replace(flow.with_fixed(more), loose=flow.loose | more)
 
     def _reached(
         self, node: Node, index: int, table: Table, scope: Scope, flow: _Flow, sides: list[_Flow]
@@ -308,6 +381,16 @@ class _Segment:
             return False
         alone = all(c.reference is None and c.repair is None and not (c.keys and c.removes_rows) for c in node.checks)
         return alone and all(map(self._is_seen, node.inputs))
+
+    def _beside(self, node: Node, step: int, table: Table, scope: Scope, flow: _Flow, sides: Sequence[_Flow]) -> _Flow:
+        """Return what rows are made of, with how a step finds those of its sides that are read in whole."""
+        leaves = frozenset[str]().union(*(f.fixed for f in sides))
+        if flow.cut is not None:
+            return replace(flow, behind=flow.behind | leaves)
+        match = node.steps[step][0].match(table, scope)
+        if match is None or not _is_told(match, table.schema, scope.tables[match.other].schema):
+            return replace(flow, loose=flow.loose | leaves)
+        return replace(flow, sides=(*flow.sides, Side(node.name, step, f"@{step}", match, tuple(sorted(leaves)))))
 
     def _folds(self, operation: Operation, table: Table, scope: Scope) -> tuple[str, ...] | None:
         """Return the columns by which groups are told apart that add up of parts; None if they do not."""
@@ -351,6 +434,12 @@ class _Segment:
     def _is_last(self, node: Node) -> bool:
         """Whether the rows that a node's gate lets go on are those of the output."""
         return node.name == self.segment.node and self.output is not None
+
+
+def _is_told(match: Match, here: pl.Schema, there: pl.Schema) -> bool:
+    """Whether equal keys of both sides have equal hashes."""
+    same = all(here[a] == there[b] for a, b in zip(match.here, match.there, strict=True))
+    return same and hashable(match.here, here)
 
 
 def _looked_up(node: Node) -> tuple[str, ...]:

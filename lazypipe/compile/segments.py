@@ -19,7 +19,7 @@ from lazypipe.ops.aggregate import Aggregate
 from lazypipe.ops.join import Join
 from lazypipe.spec.model import Pipeline
 
-__all__ = ["Segment", "cut"]
+__all__ = ["Segment", "cut", "may_stop"]
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _reach(
 def _partial(inside: tuple[str, ...], nodes: Mapping[str, Node]) -> tuple[str, ...]:
     cut_short: set[str] = set()
     for name in reversed(inside):
-        if name in cut_short or any(_may_stop(operation) for operation, _ in nodes[name].steps):
+        if name in cut_short or any(may_stop(operation) for operation, _ in nodes[name].steps):
             cut_short.update(nodes[name].inputs)
     return tuple(n for n in inside if n in cut_short and (nodes[n].checks or _is_counted(nodes[n])))
 
@@ -107,7 +107,7 @@ def _is_counted(node: Node) -> bool:
     return node.source is not None and node.source.watermark is not None
 
 
-def _may_stop(operation: Operation) -> bool:
+def may_stop(operation: Operation) -> bool:
     """Whether an operation may end before it has read all of its inputs, as measured on the streaming engine."""
     match operation:
         case Join():

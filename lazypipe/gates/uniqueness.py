@@ -153,10 +153,23 @@ class KeyTracker:
 
 
 class KeyHashes:
-    """Keeps the hash of each compared row's key, by the unit that the row is of; thread-safe, beyond a budget on disk."""
+    """Keeps the hash of each compared row's key, by the unit that the row is of; thread-safe, beyond a budget on disk.
 
-    def __init__(self, keys: tuple[str, ...], schema: pl.Schema, spill: Path, unit: str) -> None:
-        self._key = hashed(keys, schema)
+    With ``once`` a key that repeats within a batch is kept once. With ``nulls`` a null is a value like others.
+    """
+
+    def __init__(
+        self,
+        keys: tuple[str, ...],
+        schema: pl.Schema,
+        spill: Path,
+        unit: str,
+        *,
+        once: bool = False,
+        nulls: bool = False,
+    ) -> None:
+        self._key = hashed(keys, schema, nulls=nulls)
+        self._once = once
         self._spill = spill
         self._unit = unit
         self._lock = threading.Lock()
@@ -166,7 +179,7 @@ class KeyHashes:
 
     def add(self, unit: int, batch: pl.DataFrame) -> None:
         """Take note of the keys of rows of one unit; those with a null in the key are not compared."""
-        found = batch.select(self._key).drop_nulls()
+        found = batch.select(self._key.unique() if self._once else self._key).drop_nulls()
         found = found.with_columns(pl.lit(unit, dtype=pl.UInt64).alias(self._unit))
         with self._lock:
             self._parts.append(found)
@@ -190,8 +203,8 @@ def hashable(keys: Iterable[str], schema: pl.Schema) -> bool:
     return not any(schema[name].is_nested() or schema[name] == pl.Object for name in keys)
 
 
-def hashed(keys: tuple[str, ...], schema: pl.Schema) -> pl.Expr:
-    """Return the hash of a row's key, null where there is a null in it.
+def hashed(keys: tuple[str, ...], schema: pl.Schema, *, nulls: bool = False) -> pl.Expr:
+    """Return the hash of a row's key, null where there is a null in it; unless ``nulls`` are values like others.
 
     Examples
     --------
@@ -201,6 +214,8 @@ def hashed(keys: tuple[str, ...], schema: pl.Schema) -> pl.Expr:
     (False, None)
     """
     values = [_comparable(name, schema[name]).alias(name) for name in keys]
+    if nulls:
+        return _row_hash(values)
     known = pl.all_horizontal(pl.col(name).is_not_null() for name in keys)
     return pl.when(known).then(_row_hash(values)).alias(HASH)
 

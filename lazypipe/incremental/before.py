@@ -53,6 +53,8 @@ class Before:
     tallies: Mapping[str, Any]
     figures: tuple[DataFile, ...]
     keys: Mapping[tuple[str, str], tuple[DataFile, ...]]
+    digests: Mapping[tuple[str, str], tuple[DataFile, ...]]
+    renamed: Mapping[str, Mapping[int, int]] = NOTHING
     arrivals: Mapping[str, Any] = NOTHING
     extents: Mapping[str, Mapping[str, Extent]] = NOTHING
 
@@ -67,6 +69,8 @@ class Before:
             plan = Fingerprint.from_dict(said["fingerprint"])
             paths = {f.path: f for f in commit.figures}
             keys = {(n, c): tuple(map(paths.pop, names)) for n, c, names in said.get("keys", ())}
+            digests = {(n, c): tuple(map(paths.pop, names)) for n, c, names in said.get("digests", ())}
+            renamed = {n: dict(of) for n, of in said.get("renamed", {}).items()}
             arrivals = said.get(ARRIVALS, NOTHING)
             for name, of in arrivals.items():
                 by_name(state.sources[name], of)
@@ -79,12 +83,19 @@ class Before:
                 said["tallies"],
                 tuple(paths.values()),
                 keys,
+                digests,
+                renamed,
                 arrivals,
                 read_extents(said.get(EXTENTS, {})),
             )
         except (LazypipeError, KeyError, TypeError, ValueError) as error:
             fix = "run once in full, which writes it anew"
             raise StorageError("what the output has consumed is damaged", uri=uri, fix=fix) from error
+
+    def known(self, name: str) -> frozenset[int]:
+        """Return the units of a dataset that were consumed, as its rows know them."""
+        there = {here: unit for unit, here in self.renamed.get(name, {}).items()}
+        return frozenset(there.get(u, u) for u in self.units.get(name, ()))
 
 
 def own_commit(commit: Commit | None, name: str, output: Output) -> Commit | None:

@@ -6,11 +6,13 @@ files that went are no change, and a changed definition holds for what comes fro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
+
+import polars as pl
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.modes import adds_to
@@ -54,6 +56,7 @@ def decide(
     listed: int,
     full: bool = False,
     hashes: dict[FileInfo, str] | None = None,
+    digests: dict[Hashable, pl.DataFrame] | None = None,
     bound: Bound = UNBOUND,
     judge_again: bool = True,
     now: int | None = None,
@@ -71,6 +74,7 @@ def decide(
     assert segment.output is not None
     output = plan.outputs[segment.output]
     how: dict[str, Any] = {"bound": bound, "full": full, "judge_again": judge_again, "now": now}
+    how["digests"] = digests
     followed = partial(follow.decide, plan, segment, look, run=run, listed=listed, hashes=hashes, **how)
     if output.format != "dataset":
         return followed()

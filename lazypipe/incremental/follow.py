@@ -5,8 +5,8 @@ What the last commit says that it was made of is compared with what is there now
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -14,12 +14,14 @@ import polars as pl
 
 from lazypipe.compile.closing import closes, waited_for
 from lazypipe.compile.compiler import CompiledPipeline
-from lazypipe.compile.delta import Strategy
+from lazypipe.compile.delta import Side, Strategy
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import Snapshot
+from lazypipe.errors import LazypipeError
 from lazypipe.gates import Check
 from lazypipe.gates.rule import PREVIOUS
 from lazypipe.gates.tally import from_columns
+from lazypipe.gates.uniqueness import HASH
 from lazypipe.incremental import progress
 from lazypipe.incremental.arrivals import ARRIVALS, by_name, kept
 from lazypipe.incremental.before import CONSUMED, Before
@@ -28,14 +30,16 @@ from lazypipe.incremental.leaf import Leaf, left_for_later
 from lazypipe.incremental.leaves import Leaves
 from lazypipe.incremental.numbering import Numbering
 from lazypipe.incremental.reach import EXTENTS, Moved, Reaching, Use
+from lazypipe.incremental.sides import DIGESTS, KEYS, Digests, differing, has_repeats
 from lazypipe.incremental.state import State
 from lazypipe.incremental.work import Work
 from lazypipe.plan.fingerprint import Fingerprint, digest
 from lazypipe.spec.model import NOTHING
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.dataset import Dataset, scan_files
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.log import Commit
-from lazypipe.storage.units import Units, unit_of
+from lazypipe.storage.log import Commit, DataFile
+from lazypipe.storage.scan import is_engine_error
+from lazypipe.storage.units import UNIT, Units, unit_of
 from lazypipe.windows.reach import Extent
 
 __all__ = ["Decision", "decide", "decide_shared"]
@@ -52,6 +56,7 @@ def decide(
     listed: int,
     full: bool = False,
     hashes: dict[FileInfo, str] | None = None,
+    digests: dict[Hashable, pl.DataFrame] | None = None,
     bound: Bound = UNBOUND,
     judge_again: bool = True,
     commit: Commit | None = None,
@@ -73,6 +78,8 @@ def decide(
         Whether everything is to be made anew, whatever has changed.
     hashes
         BLAKE3 of files, as far as they were hashed for other outputs since they were listed; more are put in.
+    digests
+        What other sides of joins hold of each key, as far as that was computed for other outputs; more is put in.
     bound
         How much a run may take of what is new, where rows are told apart; also where they are made anew.
     judge_again
@@ -98,7 +105,10 @@ def decide(
     commit = commit or Dataset(output.to, output.storage_options).latest()
     before = None if full else Before.of(commit, plan.redact(output.to))
     leaves = Leaves(plan, segment, before, look, listed, {} if hashes is None else hashes, bound, tell=judge_again)
-    work = Decision(leaves, strategy, commit, run, full=full, judge_again=judge_again, now=now).work()
+    decision = Decision(leaves, strategy, commit, run, full=full, judge_again=judge_again, now=now)
+    decision.digests = Digests(plan, look, {} if digests is None else digests)
+    decision.beside = Dataset(output.to, output.storage_options)
+    work = decision.work()
     return replace(work, commit=commit, version=0 if commit is None else commit.version)
 
 
@@ -112,6 +122,7 @@ def decide_shared(
     run: str,
     listed: int,
     hashes: dict[FileInfo, str] | None = None,
+    digests: dict[Hashable, pl.DataFrame] | None = None,
 ) -> Work:
     """Say what a run reads of a source or stage whose rows several outputs need, and which are kept for that run only.
 
@@ -121,7 +132,7 @@ def decide_shared(
         Where its gates keep what they counted and put aside; None if it has no gates.
     needs
         What the outputs need of each source; None for all of it.
-    look, run, listed, hashes
+    look, run, listed, hashes, digests
         As in ``decide``.
     """
     commit = None if state is None else state.latest()
@@ -129,8 +140,12 @@ def decide_shared(
     strategy = plan.inner[segment.node]
     leaves = Leaves(plan, segment, before, look, listed, {} if hashes is None else hashes)
     decision = Decision(leaves, strategy, commit, run, full=False, judge_again=True)
+    decision.digests = Digests(plan, look, {} if digests is None else digests)
+    decision.beside = state
     work = decision.part(needs, judged=state is not None)
-    return replace(work, commit=commit, version=0 if commit is None else commit.version)
+    # those who read the rows keep the keys by which they were looked up
+    version = 0 if commit is None else commit.version
+    return replace(work, commit=commit, version=version, sides=strategy.sides)
 
 
 def _sources(plan: CompiledPipeline, segment: Segment) -> list[str]:
@@ -138,6 +153,16 @@ def _sources(plan: CompiledPipeline, segment: Segment) -> list[str]:
     inner = [s for s in plan.segments if s.output is None and s.node in segment.reads]
     own = [n for n in (*segment.nodes, *segment.lookups) if plan.nodes[n].source is not None]
     return [*own, *(n for s in inner for n in _sources(plan, s))]
+
+
+@dataclass(frozen=True)
+class Touched:
+    """What changes in other sides touch: ``units`` to be made again, and what is ``said`` of them; or what is ``against`` that."""
+
+    against: str = ""
+    said: tuple[str, ...] = ()
+    units: frozenset[int] = frozenset()
+    digests: Mapping[Side, pl.DataFrame] = field(default_factory=dict)
 
 
 class Decision:
@@ -166,6 +191,8 @@ class Decision:
         self.judge_again = judge_again
         self.now = now
         self.reached: Mapping[str, frozenset[str]] = NOTHING
+        self.digests = Digests(self.plan, leaves.look)
+        self.beside: Dataset | None = None
 
     def work(self) -> Work:
         """Say what it is, and what it would read."""
@@ -179,7 +206,10 @@ class Decision:
     def _work(self, fixed: list[Leaf], driving: list[Leaf]) -> Work:
         before = self.before
         plan = self.plan.fingerprints()[self.segment.node]
-        news = [str(leaf) for leaf in fixed if leaf.is_news]
+        beside = {leaf for leaf, *_ in self.strategy.reached}
+        near = [leaf for leaf in fixed if leaf.is_news and leaf.name in beside]
+        turned = [n for n in fixed if n.is_news and n.name not in self.strategy.loose and n not in near]
+        news = [str(leaf) for leaf in fixed if leaf.is_news and leaf.name in self.strategy.loose]
         news += [f"{n.name}: made anew" for n in driving if n.changes is not None and self.numbering.is_remade(n)]
         if before is None:
             unknown = (
@@ -194,52 +224,138 @@ class Decision:
             why = (
                 "the definition changed: sources or stages have other names, by which is kept what was read and counted"
             )
-        elif news and not self._reach(fixed, driving, len(news)):
+        elif news:
             why = "; ".join(news)
-        elif self.judge_again and self._clock_makes_anew(driving):
+        elif self.judge_again and self._clock_makes_anew([*driving, *turned, *near]):
             why = CLOCK
         else:
-            why = ""
-        remade = bool(news) and not self.reached
-        generation = before.generation if before is not None and not remade else self.run
+            touched = self._touched(turned, driving)
+            why = touched.against
+            if not why and not self._reach(near, driving):
+                why = "; ".join(map(str, near))
+            news += [why] if why else []
+        generation = before.generation if before is not None and not news else self.run
         if why:
-            return self._all(why, plan, fixed, driving, generation, keep=not remade)
+            return self._all(why, plan, fixed, driving, generation, keep=not news)
         driving = [replace(leaf, reached=self.reached[leaf.name]) for leaf in driving] if self.reached else driving
         nothing = Work("none", "nothing changed: " + ", ".join(map(str, (*fixed, *driving))))
         judges = self.segment.node in self._judged() and self.plan.looks_at_the_clock(self.segment.node)
         if judges and self.judge_again:
             nothing = Work("judge", CLOCK)
         still = partial(self._still, nothing, plan, fixed, driving, generation)
-        if not any(leaf.is_news for leaf in driving):
+        if not turned and not near and not any(leaf.is_news for leaf in driving):
             return still()
-        reused = self.numbering.units(driving, keep=True, anew=False)
+        reused = self._units(driving, touched)
         new, gone = self.numbering.difference(driving, reused)
-        if not gone and not any(new.values()):
+        if not turned and not near and not gone and not any(new.values()):
             return still()
         if (waits := self._waits(fixed, driving, anew=False)) is not None:
             return waits
         if self.leaves.bound.is_set:
             driving = [self.leaves.bounded(leaf) for leaf in driving]
-            reused = self.numbering.units(driving, keep=True, anew=False)
+            reused = self._units(driving, touched)
             new, gone = self.numbering.difference(driving, reused)
-        said = "; ".join(
-            [*news, *(str(leaf) for leaf in driving if leaf.is_news or self.numbering.moved(leaf, reused))]
-        )
+        plain = self.numbering.units(driving, keep=True, anew=False) if touched.units else reused
+        moved = [str(leaf) for leaf in driving if leaf.is_news or self.numbering.moved(leaf, plain)]
+        said = "; ".join([*touched.said, *map(str, near), *moved])
         left = sum(len(leaf.left) for leaf in driving)
         info = self._info(plan, fixed, driving, reused, generation, anew=False)
-        return replace(
-            self._changed(said, self.numbering.reading(driving, new), gone, reused, driving, info), left=left
-        )
+        work = self._changed(said, self.numbering.reading(driving, new), gone, reused, driving, info)
+        work = self._keeping(work, fixed, touched)
+        whole = any(leaf.name in self.strategy.behind for leaf in turned)
+        return replace(work, left=left, sides=work.keeping, whole=whole)
 
-    def _reach(self, fixed: list[Leaf], driving: list[Leaf], news: int) -> bool:
-        """Find the files whose rows are reached by what changed beside them; whether that can be told, and is all the news."""
-        changed = [leaf for leaf in fixed if leaf.is_news]
-        uses = [Use(*use) for use in self.strategy.reached]
+    # changes of other sides
+
+    def _keeping(self, work: Work, fixed: list[Leaf], touched: Touched) -> Work:
+        """Return work that goes on with what is kept of other sides."""
+        assert self.before is not None
+        before = self.before.digests
+        keeping = tuple(s for s in self._sides(fixed) if s.key in before)
+        told = {s: before[s.key] for s in keeping if s not in touched.digests}
+        return replace(work, keeping=keeping, told=told, digests=touched.digests)
+
+    def _sides(self, fixed: list[Leaf]) -> tuple[Side, ...]:
+        """Return the sides of which it is known what they held when rows were made: not those with files that are ignored."""
+        held = {leaf.name for leaf in fixed if leaf.held}
+        return tuple(s for s in self.strategy.sides if held.isdisjoint(s.leaves))
+
+    def _touched(self, turned: list[Leaf], driving: list[Leaf]) -> Touched:
+        """Return what changes in other sides touch: the units with keys whose rows there are others now."""
+        assert self.before is not None
+        names = {leaf.name for leaf in turned}
+        changed: dict[Side, int] = {}
+        digests: dict[Side, pl.DataFrame] = {}
+        units: dict[Side, frozenset[int]] = {}
+        news = "; ".join(map(str, turned))
+        for side in self.strategy.sides:
+            if names.isdisjoint(side.leaves):
+                continue
+            if side.key not in self.before.digests or side.key not in self.before.keys:
+                return Touched(f"{news}; the keys of {side.match.other} were not kept")
+            try:
+                now = self.digests.of(side)
+                hashes = differing(self._kept(self.before.digests[side.key], DIGESTS), now)
+                keys = self._kept(self.before.keys[side.key], KEYS, tags=True)
+                met = keys.join(hashes.to_frame().lazy(), on=HASH, how="semi").select(pl.col(UNIT).unique())
+                units[side] = frozenset(met.collect(engine="streaming").to_series())
+            except Exception as error:
+                if not (isinstance(error, LazypipeError) or is_engine_error(error)):
+                    raise
+                # whoever reads it in whole will say what is wrong
+                return Touched(f"{news}; the keys of {side.match.other} cannot be compared")
+            if side.match.unique and has_repeats(now):
+                return Touched(f"{news}; keys of {side.match.other} repeat")
+            changed[side], digests[side] = len(hashes), now
+        return self._told(turned, driving, changed, units, digests)
+
+    def _told(
+        self,
+        turned: list[Leaf],
+        driving: list[Leaf],
+        changed: Mapping[Side, int],
+        units: Mapping[Side, frozenset[int]],
+        digests: Mapping[Side, pl.DataFrame],
+    ) -> Touched:
+        reused = self.numbering.units(driving, keep=True, anew=False) if turned else {}
+        there = frozenset(u for of in reused.values() for u in of.values())
+        said = []
+        for leaf in turned:
+            of = [s for s in changed if leaf.name in s.leaves]
+            keys = sum(changed[s] for s in of)
+            met = there & {u for s in of for u in units[s]}
+            among = f"{len(met):,} of {len(there):,} files of {', '.join(n.name for n in driving)}"
+            told = f" ({keys:,} key{'s' * (keys != 1)} changed): {among}" if of else ""
+            behind = (
+                f"{', and' if of else ':'} what is made of the figures" if leaf.name in self.strategy.behind else ""
+            )
+            said.append(f"{leaf}{told}{behind}")
+        again = there & {u for of in units.values() for u in of}
+        if 2 * len(again) > len(there):
+            return Touched(f"{'; '.join(said)}, which are most: all are made anew")
+        readable = self.numbering.readable(driving, reused) if again else {}
+        if not again <= {u for of in readable.values() for u in of.here}:
+            return Touched(f"{'; '.join(said)}, of which some cannot be read again by themselves")
+        return Touched("", tuple(said), again, digests)
+
+    def _kept(self, files: Sequence[DataFile], schema: pl.Schema, *, tags: bool = False) -> pl.LazyFrame:
+        """Return the rows of files that are kept beside the output."""
+        assert self.beside is not None
+        options = self.beside.storage_options
+        return scan_files(self.beside.figures, files, schema, (), options, tagged=tags, tags=tags)
+
+    def _units(self, driving: list[Leaf], touched: Touched) -> dict[str, dict[str, int]]:
+        """Return the unit of each file; those that are touched are made again."""
+        return self.numbering.renewed(self.numbering.units(driving, keep=True, anew=False), touched.units)
+
+    def _reach(self, changed: list[Leaf], driving: list[Leaf]) -> bool:
+        """Find the files whose rows are reached by what changed beside them; whether that can be told."""
+        if not changed:
+            return True
         if any(leaf.snapshot.commit is not None for leaf in (*changed, *driving)):
             return False  # the data files of a dataset are written anew for other reasons too
-        if len(changed) < news or not {leaf.name for leaf in changed} <= {use.leaf for use in uses}:
-            return False
         assert self.before is not None
+        uses = [Use(*use) for use in self.strategy.reached]
         moved: dict[str, Moved] = {}
         for leaf in changed:
             if leaf.changes is None or leaf.changes.position is not None:
@@ -285,19 +401,27 @@ class Decision:
         """Return the work of reading what is needed, and with gates what these have not judged yet; or all, where that must be."""
         fixed = [self.leaves.leaf(n) for n in self.strategy.fixed] if judged else []
         driving = [self.leaves.leaf(n) for n in self.strategy.driving]
-        kept = needs is not None and judged and self._follows(fixed, driving)
+        turned = [leaf for leaf in fixed if leaf.is_news and leaf.name not in self.strategy.loose]
+        touched = Touched()
+        kept = needs is not None and judged and self._follows([n for n in fixed if n not in turned], driving)
+        if kept:
+            touched = self._touched(turned, driving)
+            kept = not touched.against
         units = self.numbering.units(driving, keep=kept, anew=not kept)
+        units = self.numbering.renewed(units, touched.units)
         if needs is not None and (kept or not judged):
             units = {n: self._renewed(of, needs[n], judged=judged) for n, of in units.items()}
         plan = self.plan.fingerprints()[self.segment.node]
         info = self._info(plan, fixed, driving, units, self.run, anew=not kept) if judged else {}
         if needs is None or not kept:
             kind: Literal["all", "units"] = "all" if needs is None or judged else "units"
-            return Work(kind, "", self.numbering.reading(driving, units), hashed=self.strategy.hashed, info=info)
+            reading, keeping = self.numbering.reading(driving, units), self._sides(fixed) if judged else ()
+            return Work(kind, "", reading, hashed=self.strategy.hashed, keeping=keeping, info=info)
         new, gone = self.numbering.difference(driving, units)
         if any(leaf.tagged and not needs[leaf.name].wanted <= {*new[leaf.name].values()} for leaf in driving):
             return self.part(None, judged=True)  # these rows were judged under the very unit that they have now
-        return self._changed("", self.numbering.reading(driving, new), gone, units, driving, info)
+        work = self._changed("", self.numbering.reading(driving, new), gone, units, driving, info)
+        return self._keeping(work, fixed, touched)
 
     def _follows(self, fixed: list[Leaf], driving: list[Leaf]) -> bool:
         """Whether rows that were judged before would be judged in the same way now."""
@@ -405,6 +529,8 @@ class Decision:
             cut=self.strategy.cut,
             groups=self.strategy.keys,
             hashed=self.strategy.hashed,
+            sides=self._sides(fixed),
+            keeping=self._sides(fixed),
             info=info,
             left=sum(left.values()),
         )
@@ -424,7 +550,8 @@ class Decision:
         waited = [[n, s.watermark.closing] for c in closing for n, s in waited_for(nodes, c).items() if s.watermark]
         rules = [prints[n].gate for n in self.segment.nodes]
         # hashes are those of one version of Polars
-        kept = (*map(list, self.strategy.hashed), pl.__version__) if self.strategy.hashed else ()
+        hashed = [*map(list, self.strategy.hashed), *(list(s.key) for s in self.strategy.sides)]
+        kept = (*hashed, pl.__version__) if hashed else ()
         wanted = [repr(e) for c in closing if (o := closes(nodes[c])) is not None and (e := o.expectation) is not None]
         more = (*([waited] if waited else []), *kept, *wanted)
         return digest(by, self.strategy.kind, self.strategy.cut, rules, *more)
@@ -441,6 +568,9 @@ class Decision:
     ) -> dict[str, Any]:
         state = State({n.name: n.consumed if anew else n.consumed_and_held for n in (*fixed, *driving)})
         arrivals = {n.name: of for n in (*fixed, *driving) if (of := self._arrivals(n, state, anew=anew)) is not None}
+        known = {n.name: [(int(u), here) for u, here in units[n.name].items()] for n in driving if n.tagged}
+        others = {n: [[u, here] for u, here in of if u != here] for n, of in known.items()}
+        renamed = {n: of for n, of in others.items() if of}
         return {
             **state.to_dict(),
             **({ARRIVALS: arrivals} if arrivals else {}),
@@ -449,6 +579,7 @@ class Decision:
             "layout": self._layout(),
             "generation": generation,
             "units": {n: [*of.values()] for n, of in units.items()},
+            **({"renamed": renamed} if renamed else {}),
         }
 
     def _extents(self, fixed: list[Leaf], state: State, *, anew: bool) -> dict[str, Any]:

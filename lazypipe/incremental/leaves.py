@@ -215,7 +215,7 @@ class Leaves:
         """Return a dataset's leaf without the units that are left for later, oldest first; their files are not consumed then."""
         commit = leaf.snapshot.commit
         assert commit is not None
-        known = frozenset(self.before.units.get(leaf.name, ())) if self.before is not None and not anew else frozenset()
+        known = self.before.known(leaf.name) if self.before is not None and not anew else frozenset()
         beyond = self._beyond(leaf.name, leaf.snapshot)
         said: Mapping[str, Sequence[int]] = commit.info.get(CONSUMED, {}).get("units", {})
         order = {unit: place for place, unit in enumerate(u for of in said.values() for u in of)}

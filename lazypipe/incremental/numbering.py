@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 from lazypipe.incremental.before import Before
@@ -42,14 +42,19 @@ class Numbering:
                 there = leaf.snapshot.commit.units.difference(leaf.left)
                 if leaf.keeps_gone and not anew:
                     assert self.before is not None
-                    there = there.union(self.before.units[leaf.name])
-                found[leaf.name] = {str(u): u for u in sorted(there)}
+                    there = there.union(self.before.known(leaf.name))
+                others = self.before.renamed.get(leaf.name, {}) if keep and self.before is not None else {}
+                found[leaf.name] = {str(u): others.get(u, u) for u in sorted(there)}
                 continue
             known = self._known(leaf, leaf.found if anew else leaf.changes) if keep else {}
             found[leaf.name] = {f.uri: known.get(f.uri) or unit_of(f.uri, self.run) for f in leaf.snapshot.files}
             if not anew:
                 found[leaf.name] |= self._held(leaf)
         return found
+
+    def renewed(self, units: Mapping[str, dict[str, int]], again: Container[int]) -> dict[str, dict[str, int]]:
+        """Return the units of files, where those to be made ``again`` get others."""
+        return {n: {f: unit_of(f, self.run) if u in again else u for f, u in of.items()} for n, of in units.items()}
 
     def difference(
         self, driving: list[Leaf], units: Mapping[str, dict[str, int]]
@@ -68,7 +73,8 @@ class Numbering:
         for leaf in driving:
             of = units[leaf.name]
             if leaf.tagged:
-                found[leaf.name] = Units(wanted=frozenset(of.values()))
+                others = {int(u): here for u, here in of.items() if int(u) != here}
+                found[leaf.name] = Units(wanted=frozenset(map(int, of)), others=others)
             else:
                 found[leaf.name] = Units(of, first=first if late else None)
                 first += len(of)
@@ -82,7 +88,7 @@ class Numbering:
             of = {f: u for f, u in units[leaf.name].items() if u not in held}
             if leaf.tagged:
                 assert leaf.snapshot.commit is not None
-                of = {f: u for f, u in of.items() if u in leaf.snapshot.commit.units}
+                of = {f: u for f, u in of.items() if int(f) in leaf.snapshot.commit.units}
             there[leaf.name] = of
         return self.reading(driving, there)
 

@@ -7,11 +7,12 @@ its own, below the pipeline's state (docs/decisions/0021-groups-keys-and-what-is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
 from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.delta import Side
 from lazypipe.compile.segments import Segment
 from lazypipe.incremental.work import Work
 from lazypipe.storage import uri as uris
@@ -62,29 +63,44 @@ def needs_of(
 
 @dataclass(frozen=True)
 class Shared:
-    """The rows of a node that are kept for one run, with their units: those that the node's own work gave them."""
+    """The rows of a node that are kept for one run, with their units: those that the node's own work gave them.
+
+    ``keys`` are the hashed keys by which rows were looked up in other sides on the way to it, with the same units.
+    """
 
     uri: str
     files: Sequence[DataFile]
     schema: pl.Schema
     units: Mapping[str, Units]
+    keys: Mapping[Side, pl.LazyFrame] = field(default_factory=dict)
 
     def scan(self, units: Mapping[str, Units]) -> pl.LazyFrame | None:
         """Return the rows of some files or units, each with its unit, or its number on the way; None if not all are told apart."""
         if any(name not in units for name in self.units):
             return None
+        here, there = self._places(units)
+        rows = scan_files(self.uri, self.files, self.schema, (), {}, tagged=True, units=here, tags=True)
+        return rows if here == there else _renamed(rows, here, there)
+
+    def keys_of(self, side: Side, units: Mapping[str, Units]) -> pl.LazyFrame:
+        """Return the hashed keys of rows of some files or units, with these or their numbers on the way, as of rows in ``scan``."""
+        here, there = self._places(units)
+        return _renamed(self.keys[side].filter(pl.col(UNIT).is_in(here)), here, there)
+
+    def _places(self, units: Mapping[str, Units]) -> tuple[list[int], list[int]]:
+        """Return the units that rows of some files or units have here, and what is to be put in their places."""
         here: list[int] = []
         there: list[int] = []
         for name, mine in self.units.items():
             theirs = units[name]
             if mine.wanted or theirs.wanted:
                 here += sorted(theirs.wanted)
-                there += sorted(theirs.wanted)
+                there += [theirs.others.get(unit, unit) for unit in sorted(theirs.wanted)]
             for number, (file, unit) in enumerate(theirs.files.items()):
                 here.append(mine.files[file])
                 there.append(unit if theirs.first is None else theirs.first + number)
-        rows = scan_files(self.uri, self.files, self.schema, (), {}, tagged=True, units=here, tags=True)
-        if here == there:
-            return rows
-        now = pl.col(UNIT).replace_strict(here, there, return_dtype=pl.UInt64)
-        return rows.with_columns(now.alias(UNIT))
+        return here, there
+
+
+def _renamed(rows: pl.LazyFrame, here: Sequence[int], there: Sequence[int]) -> pl.LazyFrame:
+    return rows.with_columns(pl.col(UNIT).replace_strict(here, there, return_dtype=pl.UInt64))

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import polars as pl
+
+from lazypipe.compile.delta import Side
 from lazypipe.gates.tally import Tally
 from lazypipe.incremental.leaf import Came
 from lazypipe.spec.model import NOTHING
@@ -29,6 +32,11 @@ class Work:
     ``left`` is how many units are there and are left for later runs, because a run may take no more of them (``Bound``). ``came`` are
     the files that are new or others than they were, whether this run takes them or not; ``went`` is how many are gone.
 
+    ``sides`` are the places where rows find those of other sides by keys, of which hashes are noted by unit; for those in ``keeping`` they are
+    kept, in ``keys``. What such sides hold of each key is in the files of ``told``, as far as that is as it was; ``digests`` are what
+    is known of others by now. With
+    ``whole``, all that is made of figures is made anew.
+
     With ``adds``, the rows of what is read are put together with those that are there, as the output's mode says; with ``anew``,
     what is there is left out of that. With ``wait`` nothing is done yet: there is work, and what it needs of a source is not whole. With ``judge`` no
     row changes, and the gate's rules about the clock are judged again; with ``state`` none does, and the commit says how far event time is by now.
@@ -45,6 +53,11 @@ class Work:
     leaving: tuple[DataFile, ...] = field(default=(), repr=False)
     hashed: tuple[tuple[str, str], ...] = ()
     keys: Mapping[tuple[str, str], tuple[DataFile, ...]] = field(default_factory=dict, repr=False)
+    sides: tuple[Side, ...] = field(default=(), repr=False)
+    keeping: tuple[Side, ...] = field(default=(), repr=False)
+    told: Mapping[Side, tuple[DataFile, ...]] = field(default_factory=dict, repr=False)
+    digests: Mapping[Side, pl.DataFrame] = field(default_factory=dict, repr=False)
+    whole: bool = False
     known: Mapping[str, Units] = field(default=NOTHING, repr=False)
     info: Mapping[str, Any] = field(default=NOTHING, repr=False)
     version: int | None = None
@@ -63,7 +76,7 @@ class Work:
     def again(self, units: frozenset[int]) -> Work | None:
         """Return the work of reading some units again; None if one of them is not there any more as it was."""
         reading = {name: of.only(units) for name, of in self.known.items()}
-        there = {u for of in reading.values() for u in (*of.files.values(), *of.wanted)}
+        there = {u for of in reading.values() for u in of.here}
         return replace(self, kind="units", units=reading) if units <= there else None
 
     @property

@@ -23,6 +23,7 @@ __all__ = [
     "OTHER_MADE_FROM",
     "Change",
     "Fold",
+    "Match",
     "Operation",
     "Ordering",
     "Scope",
@@ -66,6 +67,24 @@ class Fold:
     by: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Match:
+    """How rows ahead of an operation, or of a gate, find those of another input: by equal keys, and by nothing else.
+
+    Columns ``here`` are compared with ``there`` of the ``other`` input, one by one. What comes of a row is decided by the rows with
+    its key: by whether there are any, how many (``times``), and the columns that are ``taken``. A null in a key finds nothing
+    unless ``nulls`` are equal. With ``unique`` a key that stands twice on the other side is refused.
+    """
+
+    here: tuple[str, ...]
+    other: str
+    there: tuple[str, ...]
+    taken: tuple[str, ...] = ()
+    times: bool = True
+    nulls: bool = False
+    unique: bool = False
+
+
 class Operation(Arguments):
     """One step in a stage: a frozen dataclass of arguments that lowers to a LazyFrame."""
 
@@ -97,6 +116,10 @@ class Operation(Arguments):
 
     def reach(self, table: Table, scope: Scope) -> Reach | None:
         """Return which rows ahead of it may be put beside others if rows of its other input come or go; None if any may."""
+        return None
+
+    def match(self, table: Table, scope: Scope) -> Match | None:
+        """Return by which keys rows ahead of it find those of another input, where nothing else decides what comes of them."""
         return None
 
     def fold(self, table: Table, scope: Scope) -> Fold | None:

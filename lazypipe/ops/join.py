@@ -14,6 +14,7 @@ from lazypipe.ops.base import (
     MADE_FROM,
     OTHER_MADE_FROM,
     Change,
+    Match,
     Operation,
     Scope,
     Table,
@@ -138,6 +139,16 @@ class Join(Operation):
         """Rows of this side are joined with the other side as it is; a right or full join may also unmatch others."""
         alone = self.how not in ("right", "full") and self.validate in ("m:m", "m:1")
         return "each" if changed == {AHEAD} and alone else "all"
+
+    def match(self, table: Table, scope: Scope) -> Match | None:
+        """Rows of this side find those with their key; a right or full join also gives rows of which nobody asks."""
+        if self.how in ("cross", "right", "full"):
+            return None
+        left, right = self.on or self.left_on, self.on or self.right_on
+        if self.how in ("semi", "anti"):
+            return Match(left, self.with_, right, times=False, nulls=self.nulls_equal)
+        taken = tuple(self._chosen(table.schema, scope.table(self.with_).schema, scope).values())
+        return Match(left, self.with_, right, taken, nulls=self.nulls_equal, unique=self.validate in ("1:1", "m:1"))
 
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Each row is made of the rows of both sides that it joins; of a semi join, of all that match."""

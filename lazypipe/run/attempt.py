@@ -14,6 +14,7 @@ import polars as pl
 
 from lazypipe.compile.closing import closes, states
 from lazypipe.compile.contract import read_contract
+from lazypipe.compile.delta import Side
 from lazypipe.compile.modes import merges
 from lazypipe.compile.segments import Segment
 from lazypipe.errors import CommitConflict, LazypipeError, StorageError
@@ -30,6 +31,7 @@ from lazypipe.incremental.before import CONSUMED, DELETES, with_hashes
 from lazypipe.incremental.progress import PROGRESS
 from lazypipe.incremental.reach import EXTENTS, Reaching, Use
 from lazypipe.incremental.shared import Shared, state_of
+from lazypipe.incremental.sides import KEYS, Digests
 from lazypipe.incremental.work import Work
 from lazypipe.plan.executed import Executed
 from lazypipe.plan.reader import Capture
@@ -93,6 +95,7 @@ class Attempt:
         self._refuse_changes()
         self._snapshot()
         self.choice = self._kept_layout()
+        self._note_digests()
         begun = time.perf_counter()
         sink, written = self._write()
         self.query.audit()
@@ -125,7 +128,8 @@ class Attempt:
         self.all.kept.setdefault(self.segment.node, rows)
         if self.output is None and self.work.told_apart:
             schema = self.plan.nodes[self.segment.node].schema
-            self.all.shared[self.segment.node] = Shared(self.target, written.files, schema, self.work.units)
+            keys = self._shared_keys()
+            self.all.shared[self.segment.node] = Shared(self.target, written.files, schema, self.work.units, keys)
         now: Commit | Written = commit if seen and commit is not None else written
         return SegmentResult(
             self.segment.name,
@@ -210,6 +214,12 @@ class Attempt:
             corrupt=files_set_aside(self.all, self.segment),
         )
 
+    def _note_digests(self) -> None:
+        """Keep what other sides hold of each key: as it is before any row is read, so that a change meanwhile is found the next time."""
+        if self.work.keeping and self.query.beside is not None:
+            digests = Digests(self.plan, self.all.look, self.all.digests)
+            self.query.beside.note_digests(digests.of, self._prefix("d"))
+
     def _write(self, suffix: str = "") -> tuple[DatasetSink | ExportSink, Written]:
         """Write the segment's rows, and have its gates see all of theirs."""
         query = self.query
@@ -224,6 +234,8 @@ class Attempt:
         query.complete_gates()
         if self.work.hashed and query.beside is not None:
             query.beside.note_keys(query.taps, query.with_units, self._prefix(f"{suffix}k"))
+        if self.work.keeping and query.beside is not None:
+            query.beside.note_sides(query.keys_of, self._prefix(f"{suffix}s"))
         if self.groups is not None:
             self.groups.leave_out(self._prefix(f"{suffix}g"))
             if not written.rows:
@@ -257,7 +269,7 @@ class Attempt:
         work, commit, beside = self.work, self.work.commit, self.query.beside
         assert commit is not None
         assert beside is not None
-        if self.plan.nodes[self.segment.node].checks and self._reported() is None:
+        if work.whole or (self.plan.nodes[self.segment.node].checks and self._reported() is None):
             return None
         by = [name for name, _ in work.groups]
         parts = [beside.scan(self.query.figures, schema, work.live), beside.scan(work.leaving, schema, work.gone)]
@@ -265,6 +277,16 @@ class Attempt:
         if 2 * touched.height > commit.rows:
             return None
         return Groups(self._dataset(), commit, work, touched)
+
+    def _shared_keys(self) -> dict[Side, pl.LazyFrame]:
+        """Write the keys by which rows were looked up that are kept for this run only: whoever reads these keeps them as its own."""
+        found = {}
+        for number, side in enumerate(self.work.sides):
+            sink = DatasetSink(self.target + ".keys", self._prefix(f"k-{number:03}"), options=_SPILL)
+            self.staged.append(sink)
+            files = sink.write(self.query.keys_of(side)).files
+            found[side] = scan_files(sink.uri, files, KEYS, (), {}, tagged=True, tags=True)
+        return found
 
     def _reported(self) -> dict[str, Any] | None:
         """Return what the gate of the output found, as the commit that this run builds upon says."""
@@ -708,7 +730,10 @@ class Attempt:
         keys = beside.merge_keys(self._prefix("m"))
         if keys:
             info[CONSUMED]["keys"] = [[n, c, [f.path for f in files]] for (n, c), files in keys.items()]
-        return tuple(chain.from_iterable(keys.values()))
+        if beside.digests:
+            told = [[*side.key, [f.path for f in files]] for side, files in beside.digests.items()]
+            info[CONSUMED]["digests"] = told
+        return tuple(chain(*keys.values(), *beside.digests.values()))
 
     def _progress(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return what the commit says of how far event time is, where rows are made of sources that say it."""

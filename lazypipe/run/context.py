@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -51,6 +51,7 @@ class Run:
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
     checked: set[FileInfo] = field(default_factory=set)
     hashes: dict[FileInfo, str] = field(default_factory=dict)
+    digests: dict[Hashable, pl.DataFrame] = field(default_factory=dict)
     extents: dict[str, Extents] = field(default_factory=dict)
     window: TimeRange | None = None
 

@@ -272,7 +272,17 @@ class _Execution:
             return Work("all", "")
         needs = None if run.full else needs_of(run.plan, segment, self._work_of)
         state, now = state_of(run.plan, segment), time.time_ns()
-        return decide_shared(run.plan, segment, run.look, state, needs, run=run.id, listed=now, hashes=run.hashes)
+        return decide_shared(
+            run.plan,
+            segment,
+            run.look,
+            state,
+            needs,
+            run=run.id,
+            listed=now,
+            hashes=run.hashes,
+            digests=run.digests,
+        )
 
     def _work_of(self, segment: Segment) -> Work | None:
         """Return the work of a segment that may still run in this run; None if it cannot be told yet."""
@@ -309,6 +319,7 @@ class _Execution:
             listed=time.time_ns(),
             full=run.full,
             hashes=run.hashes,
+            digests=run.digests,
             bound=run.bound,
             # over part of event time, clocks and markers say nothing of what is left
             now=nanoseconds(run.now) // 1_000 if run.window is None else None,

@@ -1,5 +1,7 @@
 """What is kept of each unit beside an output's data: the figures that it adds up to, and the hashed keys of its rows.
 
+Of other sides in which rows are looked up, what they hold of each key is kept too.
+
 They are files that the next run reads instead of the rows themselves. Each run adds some; those of similar size are merged
 (``storage.tiers``), so that there are never many.
 """
@@ -11,9 +13,11 @@ from dataclasses import dataclass, field, replace
 
 import polars as pl
 
+from lazypipe.compile.delta import Side
 from lazypipe.gates import Check
 from lazypipe.gates.tap import Tap
 from lazypipe.gates.uniqueness import HASH, TIMES_COLUMN, hashed, repeated
+from lazypipe.incremental.sides import KEYS
 from lazypipe.incremental.work import Work
 from lazypipe.storage.dataset import Dataset, count_units, scan_files
 from lazypipe.storage.keyed import not_ruled_out
@@ -22,10 +26,7 @@ from lazypipe.storage.sink import DatasetSink, Watch
 from lazypipe.storage.tiers import ROWS, due
 from lazypipe.storage.units import UNIT
 
-__all__ = ["KEYS", "Kept"]
-
-KEYS = pl.Schema({HASH: pl.UInt64()})
-"""The columns of files with hashed keys, each row with its unit besides."""
+__all__ = ["Kept"]
 
 
 @dataclass
@@ -36,9 +37,12 @@ class Kept:
     work: Work
     staged: list[DatasetSink] = field(default_factory=list)
     keys: dict[tuple[str, str], tuple[DataFile, ...]] = field(default_factory=dict)
+    digests: dict[Side, tuple[DataFile, ...]] = field(default_factory=dict)
 
-    def write(self, rows: pl.LazyFrame, prefix: str, capture: Watch | None = None) -> tuple[DataFile, ...]:
-        """Write rows that carry their unit; none where there are none."""
+    def write(
+        self, rows: pl.LazyFrame, prefix: str, capture: Watch | None = None, *, tagged: bool = True
+    ) -> tuple[DataFile, ...]:
+        """Write rows that carry their unit, if they are ``tagged``; none where there are none."""
         options = self.dataset.storage_options
         sink = DatasetSink(self.dataset.figures, prefix, storage_options=options, most_rows=ROWS)
         self.staged.append(sink)
@@ -47,7 +51,7 @@ class Kept:
         if not written.rows:
             sink.discard()
             return ()
-        return count_units(sink.uri, written.files, schema, (), sink.storage_options)
+        return count_units(sink.uri, written.files, schema, (), sink.storage_options) if tagged else written.files
 
     def scan(
         self, files: Sequence[DataFile], schema: pl.Schema, units: Iterable[int], *, tags: bool = False
@@ -87,10 +91,24 @@ class Kept:
             rows = told(taps[node].hashes[check].frame()).sort(HASH)
             self.keys[node, check] = self.write(rows, f"{prefix}-{number:03}")
 
+    def note_sides(self, rows: Callable[[Side], pl.LazyFrame], prefix: str) -> None:
+        """Write the hashed keys by which the rows of this run were looked up in other sides; ``rows`` gives them, with units."""
+        for number, side in enumerate(self.work.keeping, start=len(self.work.hashed)):
+            self.keys[side.key] = self.write(rows(side).unique().sort(HASH), f"{prefix}-{number:03}")
+
+    def note_digests(self, digest: Callable[[Side], pl.DataFrame], prefix: str) -> None:
+        """Write what other sides hold of each key, where that is not as it was; ``digest`` gives it."""
+        for number, side in enumerate(self.work.keeping):
+            told = self.work.told.get(side)
+            if told is None:
+                frame = self.work.digests[side] if side in self.work.digests else digest(side)
+                told = self.write(frame.lazy().sort(HASH), f"{prefix}-{number:03}", tagged=False)
+            self.digests[side] = told
+
     def merge_keys(self, prefix: str) -> dict[tuple[str, str], tuple[DataFile, ...]]:
         """Return all files with hashed keys that the next version is made of."""
         found = {}
-        for number, key in enumerate(self.work.hashed):
+        for number, key in enumerate([*self.work.hashed, *(s.key for s in self.work.keeping)]):
             before = self.merged(self.work.keys.get(key, ()), KEYS, [HASH], f"{prefix}-{number:03}")
             found[key] = (*before, *self.keys.get(key, ()))
         return found

@@ -15,14 +15,16 @@ from typing import Any
 import polars as pl
 
 from lazypipe.compile.closing import closes
+from lazypipe.compile.delta import Side
 from lazypipe.compile.node import Node
-from lazypipe.compile.segments import Segment
+from lazypipe.compile.segments import Segment, may_stop
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import Problem, RunError
 from lazypipe.gates.alone import mark_repeats
 from lazypipe.gates.rule import Reference
 from lazypipe.gates.tap import FILE_COLUMN, MASKED, Tap
-from lazypipe.gates.uniqueness import TIMES_COLUMN, KeyTracker, repeated
+from lazypipe.gates.uniqueness import TIMES_COLUMN, KeyHashes, KeyTracker, hashed, repeated
+from lazypipe.incremental.sides import Digests
 from lazypipe.incremental.work import Work
 from lazypipe.run.arrival import Counter
 from lazypipe.run.blame import join_sides
@@ -42,6 +44,10 @@ __all__ = ["FIGURES", "Query", "without_units"]
 
 FIGURES = "@figures"
 """What is kept of each unit, in the plan of the query that makes an output of that."""
+
+
+def _through(batch: pl.DataFrame) -> pl.DataFrame:
+    return batch
 
 
 class Query:
@@ -68,6 +74,7 @@ class Query:
         self.taps: dict[str, Tap] = {}
         self.counters: dict[str, int] = {}
         self.times: dict[str, Counter] = {}
+        self._sides: dict[Side, KeyHashes] = {}
         self._closing: dict[str, Closing] = {}
         self._wholes: dict[str, Whole] = {}
         self.known: dict[tuple[str, str], pl.DataFrame] = {}
@@ -106,6 +113,7 @@ class Query:
         self.counters.clear()
         self.times.clear()
         self._guards.clear()
+        self._sides.clear()
 
     def counted(self) -> None:
         """Take note that all rows have flowed by whose times are counted."""
@@ -118,7 +126,7 @@ class Query:
         name, step = self.work.cut
         node = self.plan.nodes[name]
         inputs = {n: self._table(n) for n in node.inputs}
-        ahead = node.steps_over(inputs[node.inputs[0]], inputs, 0, step, *self._watch(node)[:2])
+        ahead = self._stepped(node, inputs, step, *self._watch(node)[:2])
         fold = node.fold(ahead, inputs, step)
         rows = self.with_units(fold.partial)
         return rows.sort(fold.by, nulls_last=True) if self.work.groups else rows
@@ -156,9 +164,11 @@ class Query:
             frame = self._merged(node, self.work.cut[1])
         else:
             inputs = {n: self._table(n) for n in node.inputs}
-            frame = node.lower(inputs, *self._watch(node))
+            frame = node.shaped(self._stepped(node, inputs, len(node.steps), *self._watch(node)))
         if not node.checks:
             return frame
+        for side in self._sides_of(name, None):
+            frame = self._noting(side, frame, node.ahead)
         hashing = {check for of, check in self.work.hashed if of == name}
         known = {check: keys for (of, check), keys in self.known.items() if of == name and check not in hashing}
         checks, lookup = mark_repeats(node.checks, known, self.lookup)
@@ -189,27 +199,116 @@ class Query:
         """Return rows without their units where these only choose what is read."""
         return rows.drop(UNIT, strict=False) if self.work.adds else rows
 
-    def plain(self, name: str, *, before_gate: bool = False) -> pl.LazyFrame:
-        """Return a node's rows with gates as filters: what to count exactly, or to find a culprit with; what this run reads."""
+    def plain(self, name: str, *, before_gate: bool = False, told: bool = False) -> pl.LazyFrame:
+        """Return a node's rows with gates as filters: what to count exactly, or to find a culprit with; what this run reads.
+
+        If they are to be ``told`` apart, they carry their units.
+        """
         units = self.work.units.get(name)
         if name in self.run.kept and name != self.segment.node and not (self.anew and name in self.run.shared):
             shared = self._shared(name)
             if shared is not None:
-                return shared.drop(UNIT)
+                return shared if told else shared.drop(UNIT)
             if units is None:
                 return self.run.kept[name]
             dataset, commit = self.run.published[name]
-            return dataset.scan_units(commit, units).drop(UNIT)
+            rows = dataset.scan_units(commit, units)
+            return rows if told else rows.drop(UNIT)
         node = self.plan.nodes[name]
         if node.source is not None:
             frame = self._read(name, node.source)
-            frame = frame if units is None else frame.drop(UNIT)
+            frame = frame if units is None or told else frame.drop(UNIT)
         elif self.work.cut is not None and name == self.work.cut[0]:
             frame = self._merged(node, self.work.cut[1])
         else:
-            inputs = {n: Table(self.plain(n), self.plan.nodes[n].schema) for n in node.inputs}
-            frame = node.lower(inputs, horizon=self._horizon(node), whole=self._hold(node))
-        return node.mended(frame) if before_gate else node.good(frame, self.lookup)
+            frame = node.lower(self._plain_tables(node, told=told), horizon=self._horizon(node), whole=self._hold(node))
+        if before_gate:
+            return frame if told else node.mended(frame)
+        return node.good(frame, self.lookup, self.unit(name) if told else ())
+
+    def _plain_tables(self, node: Node, *, told: bool) -> dict[str, Table]:
+        found = {}
+        for name in node.inputs:
+            frame = self.plain(name, told=told)
+            found[name] = Table(frame, self.plan.nodes[name].schema, self.unit(name) if told else ())
+        return found
+
+    # keys by which rows are looked up in other sides
+
+    def keys_of(self, side: Side) -> pl.LazyFrame:
+        """Return the hashed keys of the rows that this run has looked up in another side, with their units.
+
+        They were noted while rows flowed by, if all are sure to have done so; otherwise they are read.
+        """
+        for shared in self.run.shared.values():
+            if side.node not in self.segment.nodes and side in shared.keys:
+                return self.with_units(shared.keys_of(side, self.work.units))
+        if side in self._sides and not self._may_have_stopped():
+            return self.with_units(self._sides[side].frame())
+        node, match = self.plan.nodes[side.node], side.match
+        if side.step is None:
+            ahead, schema = self.plain(side.node, before_gate=True, told=True), node.schema
+        else:
+            inputs = self._plain_tables(node, told=True)
+            table = node.steps_over(inputs[node.inputs[0]], inputs, 0, side.step)
+            ahead, schema = table.frame, table.schema
+        return self.with_units(ahead.select(hashed(match.here, schema, nulls=match.nulls), UNIT).drop_nulls().unique())
+
+    def _sides_of(self, name: str, step: int | None) -> list[Side]:
+        """Return what is noted of a node's rows on the way: where filters and projections cannot go further down anyhow."""
+        sources = [self.plan.nodes[n].source for n in self.work.units]
+        watched = [s is not None and (s.is_text or self.plan.nodes[s.name].checks) for s in sources]
+        if not all(watched) or any(n in self.run.kept for n in self.work.units):
+            return []
+        return [s for s in self.work.sides if (s.node, s.step) == (name, step)]
+
+    def _stepped(
+        self,
+        node: Node,
+        inputs: Mapping[str, Table],
+        stop: int,
+        tally: Tally | None = None,
+        guard: Callable[[Step], Guard] | None = None,
+        horizon: int = FAR,
+        whole: WholeWindows | None = None,
+    ) -> Table:
+        """Return a stage's rows after some of its steps, with the keys noted by which they are looked up in other sides."""
+        table = inputs[node.inputs[0]]
+        for step in range(stop):
+            noted = self._sides_of(node.name, step)
+            for side in noted:
+                table = replace(table, frame=self._noting(side, table.frame, table.schema))
+            table = node.steps_over(table, inputs, step, step + 1, tally, guard, horizon, whole)
+            if noted:
+                # a filter of a later step that emptied the other side would end this one before all of its rows have flowed by
+                table = replace(table, frame=taps.tap(table.frame, _through))
+        return table
+
+    def _noting(self, side: Side, frame: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:
+        """Note the hashed keys of rows on the way."""
+        match, spill = side.match, self.run.folder / "keys"
+        made = KeyHashes(match.here, schema, spill, UNIT, once=True, nulls=match.nulls)
+        hashes = self._sides.setdefault(side, made)
+
+        def note(batch: pl.DataFrame) -> pl.DataFrame:
+            units = batch[UNIT].unique()
+            for unit in units:
+                hashes.add(unit, batch if len(units) == 1 else batch.filter(pl.col(UNIT) == unit))
+            return batch
+
+        return taps.tap(frame, note)
+
+    def _may_have_stopped(self) -> bool:
+        """Whether a step may have ended its inputs early, so that not all rows have flowed by."""
+        told = {} if self.beside is None else self.beside.digests
+        digests = Digests(self.plan, self.run.look, self.run.digests)
+        full = {(s.node, s.step) for s in self.work.sides if (told[s] if s in told else digests.of(s).height)}
+        for name in self.segment.nodes:
+            for step, (operation, _) in enumerate(self.plan.nodes[name].steps):
+                joins = bool(operation.inputs()) and operation.name != "union"
+                if (joins or may_stop(operation)) and (name, step) not in full:
+                    return True
+        return False
 
     def lookup(self, reference: Reference) -> pl.LazyFrame:
         """Return the rows that a rule of keys looks into."""

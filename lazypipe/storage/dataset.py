@@ -118,7 +118,7 @@ class Dataset:
     def scan_units(self, commit: Commit, units: Units) -> pl.LazyFrame:
         """Return a lazy scan of some units of a commit, each row with its own; of rows that do not know theirs, by data file."""
         if commit.tagged:
-            return self.scan(commit, only=units.wanted, tags=True)
+            return units.renamed(self.scan(commit, only=units.wanted, tags=True))
         files = [f for f in commit.files if uris.join(self.uri, f.path) in units.files]
         schema, by = commit.schema, commit.partition_by
         frame = scan_files(self.uri, files, schema, by, self.storage_options, file_column=True)

@@ -42,6 +42,8 @@ class Units:
         File → unit, of what is read file by file.
     wanted
         The units themselves, of a dataset whose rows know theirs.
+    others
+        Those of them whose rows get another unit here.
     first
         Files are numbered from here, if the caller puts units for numbers in the end (``as_units``): so filters still go below
         that, into the scan. None: rows get their units at once.
@@ -50,11 +52,25 @@ class Units:
     files: Mapping[str, int] = field(default_factory=dict)
     wanted: frozenset[int] = frozenset()
     first: int | None = None
+    others: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def here(self) -> frozenset[int]:
+        """The units that the rows get."""
+        return frozenset([*self.files.values(), *(self.others.get(u, u) for u in self.wanted)])
 
     def only(self, units: Container[int]) -> Units:
         """Return those of some units, each row with its own."""
         files = {file: unit for file, unit in self.files.items() if unit in units}
-        return Units(files, frozenset(u for u in self.wanted if u in units))
+        wanted = frozenset(u for u in self.wanted if self.others.get(u, u) in units)
+        return Units(files, wanted, others={u: o for u, o in self.others.items() if u in wanted})
+
+    def renamed(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        """Put in rows that know their units those that they get here."""
+        if not self.others:
+            return frame
+        now = pl.col(UNIT).replace([*self.others], pl.Series([*self.others.values()], dtype=pl.UInt64))
+        return frame.with_columns(now)
 
     def number(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         """Add ``UNIT`` to rows of files, by the column with each row's file."""

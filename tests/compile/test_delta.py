@@ -36,7 +36,10 @@ def strategy(
         ([], "by the files of a"),
         ([{"filter": "x > 1"}, {"derive": {"y": "x + 1"}}], "by the files of a"),
         ([{"union": "b"}], "by the files of a, b"),
-        ([{"join": {"with": "b", "on": "k", "columns": {"x": "y"}}}], "by the files of a; all of it if b changes"),
+        (
+            [{"join": {"with": "b", "on": "k", "columns": {"x": "y"}}}],
+            "by the files of a; those with changed keys if b changes",
+        ),
         ([{"join": {"with": "b", "on": "k", "how": "right"}}], "full: s: join can change any row"),
         ([{"sort": ["x"]}], "full: s: sort can change any row"),
         (
@@ -120,7 +123,7 @@ def test_operations_decide(steps: list[Any], expected: str) -> None:
         ([{"sum": {"column": "x", "max": 9}}], "by the files of a"),
         (
             [{"foreign_key": {"columns": "k", "references": {"to": "b", "column": "k"}}}],
-            "by the files of a; all of it if b changes",
+            "by the files of a; those with changed keys if b changes",
         ),
         (
             [{"between": {"column": "x", "min": 1, "action": "repair", "repair": {"previous": ["x"]}}}],

@@ -101,6 +101,7 @@ def test_a_late_row_of_the_other_side_corrects_what_it_should_have_matched(world
     world.write("quotes-8", (50.5, "b", 999), (500, "b", 1))
     assert world.run().written == 12
     world.write("quotes-7", (600, "b", 1))
+    assert world.run().written == 0
     assert world.run().status == "unchanged"
 
 
@@ -139,6 +140,7 @@ def test_the_other_side_may_come_all_at_once_or_not_at_all(tmp_path: Path) -> No
     assert world.run().written == 1
     # it had no rows, and reached nothing
     world.remove("quotes-0")
+    assert world.run().written == 0
     assert world.run().status == "unchanged"
     world.write("quotes-1")
     assert world.run().written == 1

@@ -43,6 +43,14 @@ EACH: list[list[dict[str, Any]]] = [
     [{"join": {"with": "d", "on": "k", "how": "semi"}}],
     [{"join": {"with": "d", "on": "k", "how": "anti"}}],
     [{"join": {"with": "b", "on": "k", "how": "left", "columns": {"v": "there{}"}}}],
+    [{"join": {"with": "d", "on": "k", "how": "left", "nulls_equal": True, "columns": {"label": "equal{}"}}}],
+    [
+        {"join": {"with": "d", "on": "k", "how": "left", "columns": {"label": "about"}}},
+        {"join": {"with": "e", "left_on": "about", "right_on": "label", "columns": {"weight": "weight{}"}}},
+        {"drop": "about"},
+    ],
+    [{"join": {"with": "dim", "on": "k", "how": "inner", "columns": {"n": "n{}", "weight": "of{}"}}}],
+    [{"join": {"with": "dim", "left_on": "v", "right_on": "weight", "how": "semi"}}],
     [{"sample": {"fraction": 0.6}}],
     [{"select": ["id", "k", "v"]}],
     [{"union": {"with": "b", "missing": "fill"}}],
@@ -121,6 +129,15 @@ GROUPS: list[dict[str, Any]] = [
         ]
     },
 ]
+# a dimension that is made of others, with a gate of its own
+DIMENSION: dict[str, Any] = {
+    "from": "d",
+    "do": [
+        {"aggregate": {"by": ["k", "label"], "aggregate": {"n": "count(*)"}}},
+        {"join": {"with": "e", "on": "label", "how": "left"}},
+    ],
+    "gate": [{"not_null": {"columns": "k", "action": "quarantine"}}],
+}
 RULES: list[dict[str, Any]] = [
     {"not_null": {"columns": "id", "action": "quarantine"}},
     {"between": {"column": "v", "max": 50, "action": "drop"}},
@@ -132,10 +149,11 @@ RULES: list[dict[str, Any]] = [
     {"between": {"column": "v", "max": 30, "action": "repair", "repair": {"previous": ["id", "k", "v"]}}},
     {"sum": {"column": "v", "max": 1000, "action": "warn"}},
     {"mean": {"column": "v", "max": 40, "action": "fail"}},
-    {"row_count": {"max": 12, "action": "fail"}},
+    {"row_count": {"max": 20, "action": "fail"}},
     {"between": {"column": "v", "min": -4, "action": "quarantine", "max_failures": "40%"}},
     {"unique": {"columns": ["id", "k", "v"], "action": "fail"}},
     {"foreign_key": {"columns": "k", "references": {"to": "d", "column": "k"}, "action": "quarantine"}},
+    {"foreign_key": {"columns": "v", "references": {"to": "e", "column": "weight"}, "action": "drop"}},
 ]
 
 
@@ -149,6 +167,7 @@ def pipelines(draw: st.DrawFn) -> dict[str, Any]:
     contract = {"columns": {n: str(t) for n, t in COLUMNS.items()}}
     sources: dict[str, Any] = {name: {"uri": f"in/{name}-*.{fmt}", "contract": contract} for name in ("a", "b")}
     sources["d"] = {"uri": "in/d.csv", "contract": {"columns": {"k": "String", "label": "String"}}}
+    sources["e"] = {"uri": "in/e.csv", "contract": {"columns": {"label": "String", "weight": "Int64"}}}
     if draw(st.booleans()):
         sources["a"]["gate"] = draw(st.lists(st.sampled_from(RULES), max_size=2, unique_by=str))
     stages: dict[str, Any] = {}
@@ -182,6 +201,9 @@ def pipelines(draw: st.DrawFn) -> dict[str, Any]:
         above = draw(st.sampled_from(["a", *(n for n in stages if n != "end")]))
         stages["twin"] = {"from": above, "gate": gate, **end, "do": [*steps, *end["do"]]}
         outputs.append("twin")
+    if '"dim"' in json.dumps(stages):
+        stages = {"dim": DIMENSION, **stages}
+        outputs += ["dim"] * draw(st.booleans())
     return {
         "version": 1,
         "name": "p",
@@ -193,10 +215,12 @@ def pipelines(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
+# what other sides of joins become; of most of these only few keys
+SIDES = ["dimension", "amend", "amend", "weigh", "amend other"]
 ACTIONS = st.lists(
     st.tuples(
         st.sampled_from(
-            ["add", "add", "modify", "remove", "rename", "touch", "copy", "other", "dimension", "define", "nothing"]
+            ["add", "add", "modify", "remove", "rename", "touch", "copy", "other", "define", "nothing", *SIDES]
         ),
         st.integers(0, 5),
         ROWS,
@@ -218,8 +242,13 @@ class World:
         self.made = 0
         (base / "in").mkdir()
         self.write("a", [(1, "a", 5), (2, "b", None), (7, "c", 9), (8, None, 3), (9, "a", 51)])
+        for k in "abc":
+            self.write("a", [(ord(k), k, 1), (10, k, ord(k) - 90)])
         self.write("b", [(3, "c", 7)])
-        self.dimension([("a", "one"), ("b", "two")])
+        self.labels: dict[str | None, str] = {"a": "one", "b": "two", None: "none"}
+        self.weights = {"one": 7, "two": 9, "none": None, "more": 8}
+        self.amended()
+        self.weighed()
 
     def write(self, source: str, rows: list[Any], path: Path | None = None) -> None:
         self.made += 1
@@ -232,9 +261,17 @@ class World:
         self.clock += 10
         os.utime(path, (self.clock, self.clock))
 
-    def dimension(self, rows: list[tuple[str, str]]) -> None:
+    def amended(self) -> None:
+        self.dimension([*self.labels.items()])
+
+    def weighed(self) -> None:
+        path = self.base / "in/e.csv"
+        pl.DataFrame([*self.weights.items()], schema=["label", "weight"], orient="row").write_csv(path)
+        self.stamp(path)
+
+    def dimension(self, rows: list[tuple[str | None, str]]) -> None:
         path = self.base / "in/d.csv"
-        pl.DataFrame(rows, schema=["k", "label"], orient="row").write_csv(path)
+        pl.DataFrame(rows, schema={"k": pl.String, "label": pl.String}, orient="row").write_csv(path)
         self.stamp(path)
 
     def act(self, action: str, index: int, rows: list[Any]) -> None:
@@ -260,6 +297,18 @@ class World:
                 self.dimension(
                     [(k, f"{k}{index}") for k, _ in zip("abc", range(index % 4), strict=False)] or [("a", "x")]
                 )
+            case "amend":
+                key = (*"abc", None)[index % 4]
+                if self.labels.pop(key, "") in ("", "one"):
+                    self.labels[key] = ("more", "one", "other")[len(rows) % 3]
+                self.amended()
+            case "weigh":
+                label = [*self.weights][index % 3]
+                self.weights[label] = len(rows)
+                self.weighed()
+            case "amend other":
+                (other, *_) = sorted((self.base / "in").glob(f"b-*.{self.fmt}"))
+                self.write("b", rows, other)
             case "define":
                 self.more += 1
 
@@ -275,6 +324,8 @@ class World:
         """Return the rows of every dataset below a folder, whatever run they are of."""
         found = {}
         for log in sorted((self.base / where).rglob("*.commits")):
+            if not any(log.glob("*.json")):
+                continue  # a first run that failed
             name = str(log.relative_to(self.base / where)).removesuffix(".commits")
             frame = lp.scan(str(log).removesuffix(".commits")).collect()
             if frame.height:

@@ -1,0 +1,129 @@
+"""What another source or stage, in which rows are looked up by a key, holds of each key; so that a change in it touches few rows.
+
+Of each key, by its hash, two hashes of the rows that have it are kept beside an output, and of each of its units the hashed keys that its rows
+have. If the other side changes, the keys of which the rows are others now are known by that, and so are the units that hold such
+keys: only these are made anew (docs/decisions/0027-a-changed-side-touches-keys.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import xor
+
+import polars as pl
+
+from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.delta import Side
+from lazypipe.compile.sources import Snapshot
+from lazypipe.gates.uniqueness import HASH, hashed
+from lazypipe.ops.base import Match
+from lazypipe.spec.scope import Table
+from lazypipe.storage.dataset import Dataset
+
+__all__ = ["DIGESTS", "KEYS", "Digests", "differing", "digest", "has_repeats"]
+
+KEYS = pl.Schema({HASH: pl.UInt64()})
+"""The columns of files with hashed keys, each row with its unit besides."""
+
+_FIRST, _SECOND, _ROWS = (f"__lazypipe_{n}" for n in ("first", "second", "rows"))
+
+DIGESTS = pl.Schema({HASH: pl.UInt64(), _FIRST: pl.UInt64(), _SECOND: pl.UInt64(), _ROWS: pl.UInt32()})
+"""The columns of files with what another side holds of each key."""
+
+_PRIMES = (11, 13)
+"""Seeds of the two hashes of a row: rows that differ have equal ones with a chance of 1 in 2 to the 128."""
+
+
+@dataclass(frozen=True)
+class Digests:
+    """Computes what other sides hold of each key now; each once, as long as the same is there.
+
+    ``look`` lists a source as it is now; ``known`` is what has been computed before, and more is put in.
+    """
+
+    plan: CompiledPipeline
+    look: Callable[[str], Snapshot]
+    known: dict[Hashable, pl.DataFrame] = field(default_factory=dict)
+
+    def of(self, side: Side) -> pl.DataFrame:
+        """Return what the other side holds of each key (``DIGESTS``): no row for keys that it has not."""
+        match = side.match
+        at = tuple(self._at(n) for n in side.leaves)
+        known = (match.other, match.there, match.taken, match.times, match.nulls, at)
+        if known not in self.known:
+            rows = digest(self.rows(match.other), self.plan.nodes[match.other].schema, match)
+            self.known[known] = rows.collect(engine="streaming")
+        return self.known[known]
+
+    def rows(self, name: str) -> pl.LazyFrame:
+        """Return all rows of a source or stage as they are now, with gates as filters."""
+        dataset = self._published(name)
+        if dataset is not None:
+            return dataset.scan(dataset.read())
+        node = self.plan.nodes[name]
+        if node.source is not None:
+            frame = node.source.scan(node.source.looked_at(self.look(name)))
+        else:
+            frame = node.lower({n: Table(self.rows(n), self.plan.nodes[n].schema) for n in node.inputs})
+        return node.good(frame, lambda reference: self.rows(reference.to))
+
+    def _at(self, name: str) -> Hashable:
+        dataset = self._published(name)
+        if dataset is not None:
+            return name, dataset.read().version
+        found = self.look(name)
+        return name, tuple(found.files), None if found.commit is None else found.commit.version
+
+    def _published(self, name: str) -> Dataset | None:
+        """Return the dataset that a stage is read from, if it is an output."""
+        for segment in self.plan.segments:
+            if segment.node == name and segment.nodes and segment.output is not None:
+                output = self.plan.outputs[segment.output]
+                return Dataset(output.to, output.storage_options) if output.format == "dataset" else None
+        return None
+
+
+def digest(rows: pl.LazyFrame, schema: pl.Schema, match: Match) -> pl.LazyFrame:
+    """Return, per hashed key of some rows, what decides over what is made of a row that finds them.
+
+    Examples
+    --------
+    >>> match = Match(("k",), "other", ("k",), ("v",))
+    >>> before = pl.LazyFrame({"k": [1, 2, None], "v": ["a", "b", "c"]})
+    >>> now = before.with_columns(v=pl.lit("a"))
+    >>> old, new = (digest(f, f.collect_schema(), match).collect() for f in (before, now))
+    >>> old.height, len(differing(old.lazy(), new))
+    (2, 1)
+    """
+    key = hashed(match.there, schema, nulls=match.nulls)
+    hashes = [_row(match.taken, schema, prime).alias(n) for n, prime in zip((_FIRST, _SECOND), _PRIMES, strict=True)]
+    times = pl.len() if match.times else pl.lit(1, dtype=pl.UInt32)
+    found = rows.select(key, *hashes).filter(pl.col(HASH).is_not_null()).group_by(HASH)
+    sums = [pl.col(n).sum() if match.times else pl.lit(0, dtype=pl.UInt64).alias(n) for n in (_FIRST, _SECOND)]
+    return found.agg(*sums, times.alias(_ROWS)).cast(DIGESTS)
+
+
+def differing(before: pl.LazyFrame, now: pl.DataFrame) -> pl.Series:
+    """Return the hashed keys of which two digests say something else."""
+    same = [pl.col(n).eq_missing(pl.col(f"{n}_now")) for n in (_FIRST, _SECOND, _ROWS)]
+    both = before.join(now.lazy(), on=HASH, how="full", coalesce=True, suffix="_now")
+    return both.filter(~pl.all_horizontal(same)).select(HASH).collect(engine="streaming").to_series()
+
+
+def has_repeats(now: pl.DataFrame) -> bool:
+    """Whether a key stands more than once, as far as hashes tell."""
+    return bool((now[_ROWS] > 1).any())
+
+
+def _row(names: Iterable[str], schema: pl.Schema, seed: int) -> pl.Expr:
+    """Return a hash of a row's columns, in which zeros with and without a sign differ."""
+    parts = [pl.lit(0, dtype=pl.UInt64)]
+    for number, name in enumerate(names):
+        column, of = pl.col(name), seed + 100 * number
+        parts.append(column.hash(of))
+        if schema[name].is_float():
+            parts.append((1 / column).hash(of + 50))
+    # hashed once more, so that values which change places between rows do not cancel
+    return reduce(xor, parts).hash(seed)
