@@ -11,7 +11,7 @@ from typing import Any, Literal
 import polars as pl
 
 from lazypipe.spec.types import dtype_name
-from lazypipe.storage.optimizer.form import Form, is_ticking, same
+from lazypipe.storage.optimizer.form import Form, bits, is_ticking, same
 from lazypipe.storage.optimizer.form_numbers import Scaled
 from lazypipe.storage.optimizer.relations import Relation, find_relations
 from lazypipe.storage.optimizer.sample import ROWS, Sample, take_sample
@@ -307,7 +307,8 @@ def _units(dtype: pl.DataType) -> Sequence[int]:
         return [second * s for s in (_DAY, 3_600, 60, 1)] + [second // 10**n for n in (3, 6) if second > 10**n]
     if dtype == pl.Date:
         return []
-    return [10**n for n in range(9, 0, -1) if 10**n <= dtype.max().pipe(pl.select).item()]  # type: ignore[attr-defined]
+    most = 2 ** (bits(dtype) - dtype.is_signed_integer()) - 1
+    return [10**n for n in range(9, 0, -1) if 10**n <= most]
 
 
 def _column(
