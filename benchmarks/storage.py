@@ -134,8 +134,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--sets", default=",".join(SETS))
-    parser.add_argument("--share", type=float, default=0.03, help="part of the default's time to write that choosing may take")
-    parser.add_argument("--search", type=int, default=20_000, help="rows that advice and all combinations are compared on; 0: none")
+    parser.add_argument(
+        "--share", type=float, default=0.03, help="part of the default's time to write that choosing may take"
+    )
+    parser.add_argument(
+        "--search", type=int, default=20_000, help="rows that advice and all combinations are compared on; 0: none"
+    )
     parser.add_argument("--texts", type=int, default=1, help="0 leaves CSV and NDJSON out")
     parser.add_argument("--bounded", action="store_true")
     parser.add_argument("--child", nargs="*")
@@ -149,12 +153,18 @@ def main() -> None:
         make, sql = SETS[name]
         frame = make(options.rows)
         if frame is not None:
-            rows += compared(name, frame, sql, options.runs, options.share, texts=bool(options.texts), search=options.search)
+            rows += compared(
+                name, frame, sql, options.runs, options.share, texts=bool(options.texts), search=options.search
+            )
     rows += geometric(rows)
     if options.bounded:
         rows += bounded(options.rows)
     goals = told(rows)
-    publish("storage", [*rows, *goals], note="bytes are exact; times are ratios to Polars' default Parquet, of medians in turn")
+    publish(
+        "storage",
+        [*rows, *goals],
+        note="bytes are exact; times are ratios to Polars' default Parquet, of medians in turn",
+    )
     for goal in goals:
         print(f"{'met' if goal['met'] else 'NOT MET':8} {goal['goal']}: {goal['said']}")
 
@@ -228,7 +238,11 @@ def exhaustive(frame: pl.DataFrame) -> float:
         ways: list[Cost] = []
         for form in (None, *forms_for(found[name], found, frame)):
             needed = frame.select(list(dict.fromkeys([name, *(form.needs if form is not None else ())])))
-            inside = needed if form is None else physical(needed.lazy(), needed.schema, {name: form}).collect().drop(form.needs)
+            inside = (
+                needed
+                if form is None
+                else physical(needed.lazy(), needed.schema, {name: form}).collect().drop(form.needs)
+            )
             combined = [Cost() if form is None else form_cost(form, frame.height)]
             for part, dtype in inside.schema.items():
                 options = [c for e in encodings_for(dtype) for c in _measured(inside.select(part), part, dtype, e)]
@@ -282,11 +296,14 @@ def told(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if r["way"] == "read":
             text = f"{1 / r['query']:.1f} x faster, {r['query_bytes']:.1%} of the bytes, {r['query_groups']} row groups read"
             goals.append((f"read ≥ 2 x faster: {r['set']}", text, r["query"] <= 0.5))
-        if r["way"] == "storage":
-            if r["of_best"] is not None:
-                goals.append((f"advice within 5 % of the best: {r['set']}", f"{r['of_best'] - 1:+.1%}", r["of_best"] <= 1.05))
+        if r["way"] == "storage" and r["of_best"] is not None:
+            goals.append(
+                (f"advice within 5 % of the best: {r['set']}", f"{r['of_best'] - 1:+.1%}", r["of_best"] <= 1.05)
+            )
         if r["way"] in GOALS:
-            goals.append((f"choosing ≤ 3 % of the write: {r['set']}, {r['way']}", f"{r['choosing']:.1%}", r["choosing"] <= 0.03))
+            goals.append(
+                (f"choosing ≤ 3 % of the write: {r['set']}, {r['way']}", f"{r['choosing']:.1%}", r["choosing"] <= 0.03)
+            )
     for r in rows:
         if r["set"] == "bounded":
             text = f"{r['in_memory_mb']:,.0f} MB with a budget of {r['budget_mb']:,} MB: peak {r['peak_mb']:,.0f} MB"

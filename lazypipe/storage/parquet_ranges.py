@@ -174,7 +174,9 @@ class Footer:
 
     def raw_bytes(self, group: int, column: str) -> int:
         """Return the bytes that a column takes in a row group before compression."""
-        metas = [_get(self._chunks[group][i], 3, (STRUCT,), "the metadata of a column chunk") for i in self._leaves([column])]
+        metas = [
+            _get(self._chunks[group][i], 3, (STRUCT,), "the metadata of a column chunk") for i in self._leaves([column])
+        ]
         return sum(_integer(m, 6, "the size of a column chunk") for m in metas)
 
     def _leaves(self, columns: Iterable[str]) -> list[int]:

@@ -171,7 +171,9 @@ class _Adviser:
         self.profile = Profile(0, 0, ())
         self.writers = [w for w in writers if w == "polars" or writable(self.frame.schema)] or ["polars"]
         if bench.quick and "pyarrow" in self.writers and GOALS[goal].least == "bytes":
-            self.writers = ["pyarrow"]  # what has encodings per column is smaller: it would be a waste of time to see that
+            self.writers = [
+                "pyarrow"
+            ]  # what has encodings per column is smaller: it would be a waste of time to see that
         self.limits: Limits = GOALS[goal]
         self.filtered = self.workload.weights("filters") if self.workload.queries else {}
         self.reasons: list[Reason] = []
@@ -220,7 +222,9 @@ class _Adviser:
         most = max(round((self.bench.left or 0.0) / 2 / _COLUMN_SECONDS), _LOOKED)
         taken = {*sorted(plain, key=lambda n: -plain[n])[:most], *self.filtered}
         if len(taken) < len(plain):
-            self._note(None, f"{len(taken)} of {len(plain)} columns", "there was time for those that take the most bytes")
+            self._note(
+                None, f"{len(taken)} of {len(plain)} columns", "there was time for those that take the most bytes"
+            )
         return [n for n in self.frame.columns if n in taken]
 
     def _made(self, layout: Layout, plain: Mapping[str, int], sizes: Mapping[str, int]) -> Advice:
@@ -255,7 +259,9 @@ class _Adviser:
         names = sorted(profiles, key=lambda n: -plain[n])
         forms = {n: self._forms(n, frame) for n in names}
         found = (
-            estimated_options(frame, forms, profiles, self.writers, self.bench, _LEVELS.get(self.goal))
+            estimated_options(
+                frame, forms, profiles, self.writers, self.bench, _LEVELS.get(self.goal), self.sample.scale
+            )
             if self.bench.quick
             else measured_options(frame, forms, self.writers, self.bench)
         )

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lazypipe.storage.optimizer.form import Form
 from lazypipe.storage.optimizer.cost import Cost
+from lazypipe.storage.optimizer.form import Form
 
 __all__ = ["GOALS", "Goal", "Limits", "Option", "choose"]
 

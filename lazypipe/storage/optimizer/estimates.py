@@ -11,9 +11,9 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from lazypipe.storage.optimizer.cost import Cost, Size
 from lazypipe.storage.optimizer.form import Form
 from lazypipe.storage.optimizer.layout import Layout
-from lazypipe.storage.optimizer.cost import Cost, Size
 
 __all__ = ["column_cost", "form_cost", "layout_cost", "values"]
 
@@ -79,7 +79,13 @@ _SORT = 30.0
 
 
 def column_cost(
-    dtype: pl.DataType, size: Size, rows: int, writer: str, encoding: str = "", codec: str = "zstd", level: int | None = 3
+    dtype: pl.DataType,
+    size: Size,
+    rows: int,
+    writer: str,
+    encoding: str = "",
+    codec: str = "zstd",
+    level: int | None = 3,
 ) -> Cost:
     """Return what a column as it stands in a file costs, by the bytes that it takes there.
 

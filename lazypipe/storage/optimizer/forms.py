@@ -209,9 +209,7 @@ def physical(frame: pl.LazyFrame, schema: Mapping[str, pl.DataType], forms: Mapp
     return frame.with_columns(**made).select(*chosen, *extra)
 
 
-def apart(
-    name: str, dtype: pl.DataType, form: Form, mark: str = ""
-) -> tuple[dict[str, pl.Expr], dict[str, pl.Expr]]:
+def apart(name: str, dtype: pl.DataType, form: Form, mark: str = "") -> tuple[dict[str, pl.Expr], dict[str, pl.Expr]]:
     """Return what is to be added to a frame so that a column can be written in a form, and then what is to be taken from it.
 
     ``mark`` tells several forms of the same column apart.

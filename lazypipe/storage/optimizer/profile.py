@@ -24,6 +24,7 @@ Order = Literal["ascending", "descending"]
 _NEARLY = 0.98
 """Which part of the values must have a property for the column to have it."""
 _MOST_DIGITS = 8
+_COUNT = "__lazypipe_count"
 _TEXTS = 1_000
 """Texts that are looked at to find out of what make they are."""
 _MINIBLOCK = 32
@@ -270,7 +271,7 @@ def _figures(column: pl.Expr, dtype: pl.DataType) -> dict[str, pl.Expr]:
     exprs = {"nulls": column.null_count()}
     if not _is_flat(dtype):
         return exprs
-    counts = column.drop_nulls().value_counts(name="n").struct.field("n")
+    counts = column.drop_nulls().value_counts(name=_COUNT).struct.field(_COUNT)
     exprs |= {"distinct": counts.len(), "entropy": counts.entropy(base=2)}
     exprs |= {"runs": column.rle_id().last() + 1}
     compared = column.cast(pl.String) if isinstance(dtype, pl.Categorical | pl.Enum) else column

@@ -36,7 +36,11 @@ _NEAR = 1.1
 """How many times more bytes an encoding may take than the smallest, to be offered because it is faster."""
 _RISING = 0.98
 _GAIN, _NOISE = 0.99, 32
-"""Which part of the bytes a form may leave at most, and how many more it must save, as headers of pages differ by some."""
+"""Which part of the bytes another way may leave at most, and how many more it must save, as headers of pages differ by some."""
+_DOUBTFUL = 0.8
+_UNIQUE = 0.7
+_STEADY = 1.5
+"""How many times more bytes than the smallest differences may take where values rise: with more rows they only gain."""
 _LEVEL = 3
 _How: TypeAlias = tuple[str, int]
 """An encoding (the writer's own is empty) and a level of compression."""
@@ -59,10 +63,11 @@ def estimated_options(
     writers: Sequence[str],
     bench: Bench,
     level: int | None = None,
+    scale: float = 1.0,
 ) -> dict[str, dict[str, list[Option]]]:
     """Return writer → column → options, the plain one first; columns without a profile are written as writers do by themselves.
 
-    ``level`` is one of zstd that is offered for each column besides.
+    ``level`` is one of zstd that is offered for each column besides; ``scale`` how many rows a row of the frame stands for.
     """
     wide, ways = _wide(frame, forms)
     held = {s.name: s for s in wide}
@@ -79,19 +84,26 @@ def estimated_options(
             sizes |= _sizes(held, best, replace(base, level=level))
         options: dict[str, list[Option]] = {}
         by_column: dict[str, dict[_How, Size]] = {}
-        for (c, *how), size in sizes.items():
-            by_column.setdefault(c, {})[how[0], how[1]] = size
+        for (c, encoding, at), size in sizes.items():
+            by_column.setdefault(c, {})[encoding, at] = size
         for way in ways:
             parts = {part: by_column[c] for part, c in way.parts.items()}
-            some = _options(way, parts, {part: held[c] for part, c in way.parts.items()}, writer, bench)
-            plain = options.setdefault(way.name, some)
-            if some is not plain:
-                plain.extend(o for o in some if _is_better(o.cost, plain[0].cost))
+            profile = profiles.get(way.name)
+            some = _options(
+                way, parts, {part: held[c] for part, c in way.parts.items()}, writer, bench, rising=_rises(profile)
+            )
+            first, *others = options.setdefault(way.name, some)
+            # what is known of few rows must gain much where more rows may have many more values, or just the same ones
+            gain = _DOUBTFUL if profile is not None and _is_doubtful(profile, scale) else _GAIN
+            better = [o for o in (others if way.form is None else some) if _is_better(o, first, gain)]
+            options[way.name] = [first, *better] if way.form is None else [first, *others, *better]
         found[writer] = options
     return found
 
 
-def _sizes(held: Mapping[str, pl.Series], tried: Mapping[str, Sequence[str]], base: Layout) -> dict[tuple[str, str, int], Size]:
+def _sizes(
+    held: Mapping[str, pl.Series], tried: Mapping[str, Sequence[str]], base: Layout
+) -> dict[tuple[str, str, int], Size]:
     """Return the bytes of columns in encodings, at a level: all by writing one file."""
     columns = [held[c].alias(f"{c}.{e}") for c, encodings in tried.items() for e in encodings]
     encodings = {f"{c}.{e}": e for c, some in tried.items() for e in some if e}
@@ -122,9 +134,7 @@ def _wide(frame: pl.DataFrame, forms: Mapping[str, Sequence[Form]]) -> tuple[pl.
     nulls = wide.null_count().row(0, named=True)
     for name, one, parts in ways:
         odd = one is not None and nulls[parts[plain_column(name)]] < frame.height
-        if one is not None and not odd:
-            parts = {p: c for p, c in parts.items() if p != plain_column(name)}
-        found.append(_Way(name, one, parts, odd))
+        found.append(_Way(name, one, {p: c for p, c in parts.items() if odd or p != plain_column(name)}, odd))
     return wide, found
 
 
@@ -140,16 +150,31 @@ def _tried(way: _Way, part: str, dtype: pl.DataType, profiles: Mapping[str, Colu
     share = known.distinct / values if alike and known.distinct is not None and values else None
     if share is not None and share <= _FEW:
         others = [e for e in others if e in ("delta", "rle") and dtype != pl.String]
-    if dtype in (pl.String, pl.Binary) and not (known.rising is not None and known.rising >= _RISING):
+    if dtype in (pl.String, pl.Binary) and not _rises(known):
         others = [e for e in others if e != "delta"]  # texts share what they begin with only in order
     if way.form is not None and share is not None and share > _MANY and own == "dictionary" and others:
         return tuple(others)
     return ("", *others)
 
 
-def _is_better(one: Cost, other: Cost) -> bool:
-    """Whether a form is worth being looked at: it gains something, if only a little."""
-    return one.bytes + _NOISE < _GAIN * other.bytes or one.write < _GAIN * other.write or one.read < _GAIN * other.read
+def _rises(profile: ColumnProfile | None) -> bool:
+    return profile is not None and profile.rising is not None and profile.rising >= _RISING
+
+
+def _is_doubtful(profile: ColumnProfile, scale: float) -> bool:
+    """Whether a dictionary may do much better on more rows than it does on these."""
+    values = profile.rows - profile.nulls
+    return scale > 1 and profile.distinct is not None and _FEW * values < profile.distinct < _UNIQUE * values
+
+
+def _is_better(one: Option, other: Option, gain: float) -> bool:
+    """Whether it is worth it to write a column in another way than by itself."""
+    if one.form is None and not one.encodings:
+        return True  # another level, or codec
+    new, old = one.cost, other.cost
+    return new.bytes + _NOISE < gain * old.bytes or (
+        gain == _GAIN and (new.write < gain * old.write or new.read < gain * old.read)
+    )
 
 
 def _options(
@@ -158,6 +183,8 @@ def _options(
     held: Mapping[str, pl.Series],
     writer: str,
     bench: Bench,
+    *,
+    rising: bool = False,
 ) -> list[Option]:
     """Return the way as it is written by itself, in the smallest encodings, and in those nearly as small that are fastest."""
     chosen: dict[tuple[Any, ...], Option] = {}
@@ -168,11 +195,19 @@ def _options(
         size, (encoding, level) = parts[part][how], how
         if writer == "pyarrow" and size.raw <= _RAW * size.bytes:
             raw = Size(size.raw, size.raw)
-            return column_cost(held[part].dtype, raw, values(held[part]), writer, encoding, "uncompressed", None), ("uncompressed", None)
+            return column_cost(held[part].dtype, raw, values(held[part]), writer, encoding, "uncompressed", None), (
+                "uncompressed",
+                None,
+            )
         other = None if level == _LEVEL else ("zstd", level)
         return column_cost(held[part].dtype, size, values(held[part]), writer, encoding, "zstd", level), other
 
     known = {p: {how: cost(p, how) for how in some} for p, some in parts.items()}
+    for costs in known.values() if rising else ():
+        least_bytes = min(c.bytes for c, _ in costs.values())
+        for how, (one, codec) in costs.items():
+            if how[0] == "delta" and least_bytes < one.bytes <= _STEADY * least_bytes + _NOISE:
+                costs[how] = (replace(one, bytes=least_bytes - 1), codec)
 
     def offer(picked: Mapping[str, _How]) -> None:
         costs = {p: known[p][how] for p, how in picked.items()}
@@ -197,5 +232,10 @@ def _options(
     offer({p: min(some, key=lambda how: some[how].write) for p, some in near.items()})
     offer({p: min(some, key=lambda how: some[how].read) for p, some in near.items()})
     if any(len(known[p]) > len(usual[p]) for p in parts):
-        offer({p: min(some, key=lambda how: some[how][0].bytes) for p, some in known.items()})
+        offer(
+            {
+                p: min([least[p], *(h for h in some if h[1] != _LEVEL)], key=lambda how: some[how][0].bytes)
+                for p, some in known.items()
+            }
+        )
     return [*chosen.values()]

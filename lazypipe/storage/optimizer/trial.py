@@ -64,7 +64,9 @@ def chunk_sizes(data: bytes) -> dict[str, Size]:
     footer = read_footer(io.BytesIO(data))
     groups = range(len(footer.group_rows))
     return {
-        n: Size(sum(r.length for g in groups for r in footer.ranges(g, [n])), sum(footer.raw_bytes(g, n) for g in groups))
+        n: Size(
+            sum(r.length for g in groups for r in footer.ranges(g, [n])), sum(footer.raw_bytes(g, n) for g in groups)
+        )
         for n in footer.columns
     }
 
