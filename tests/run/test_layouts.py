@@ -86,7 +86,8 @@ def test_a_layout_is_chosen_once_and_kept(tmp_path: Path) -> None:
     plain.deliver("1", rows(0, 60_000))
     assert first.bytes < 0.9 * plain.run().bytes
     assert {f.layout for f in first.files} == {kept_layout(first)}
-    assert len(list((tmp_path / "out").glob("*.parquet"))) == len(first.files)  # those of the first writing are gone
+    assert len(list((tmp_path / "out").glob("*.parquet"))) == len(first.files)
+    assert all(f.path.startswith(f"{first.run}-001-") for f in first.files)  # written once: chosen by the first rows
     assert_frame_equal(world.content(), rows(0, 60_000))
 
     world.deliver("2", rows(60_000, 61_000))
@@ -103,6 +104,37 @@ def test_a_layout_is_chosen_once_and_kept(tmp_path: Path) -> None:
 def tmp_path_of(tmp_path: Path, name: str) -> Path:
     (tmp_path / name).mkdir()
     return tmp_path / name
+
+
+def test_what_has_no_first_rows_is_written_in_haste_and_then_in_its_layout(tmp_path: Path) -> None:
+    do = [{"aggregate": {"by": ["id"], "aggregate": {"price": "median(price)", "mail": "min(mail)"}}}]
+    world = World(tmp_path, do=do, optimize="storage")
+    world.deliver("1", rows(0, 30_000))
+    first = world.run()
+    assert first.info["optimize"]["goal"] == "storage"
+    assert all(f.path.startswith(f"{first.run}-001l-") for f in first.files)
+    assert len(list((tmp_path / "out").glob("*.parquet"))) == len(first.files)
+    assert_frame_equal(world.content(), rows(0, 30_000).select("id", "price", "mail"))
+
+
+def test_rows_that_cannot_be_read_are_told_of_by_the_run(tmp_path: Path) -> None:
+    world = World(tmp_path, optimize="storage")
+    world.deliver("1", rows(0, 30_000))
+    (tmp_path / "in" / "1.parquet").write_bytes((tmp_path / "in" / "1.parquet").read_bytes()[:-9] + b"123456789")
+    with pytest.raises(lp.LazypipeError, match=r"1\.parquet"):
+        world.run()
+    assert not list((tmp_path / "out").glob("*.parquet"))
+
+
+def test_no_row_no_layout(tmp_path: Path) -> None:
+    # the gate drops all that the choice was made for
+    world = World(tmp_path, optimize="storage")
+    world.deliver("1", rows(0, 30_000))
+    built = lp.pipeline("p", base=str(tmp_path)).source("a", "in/*.parquet")
+    gate = [{"between": {"column": "id", "max": -1, "action": "quarantine"}}]
+    built.stage("b", "a", gate=gate).output("b", "out", optimize="storage").build().compile().run().raise_for_status()
+    commit = Dataset(world.uri).read()
+    assert (commit.rows, "optimize" in commit.info) == (0, False)
 
 
 def test_another_goal_or_other_columns_are_chosen_for_anew(tmp_path: Path) -> None:

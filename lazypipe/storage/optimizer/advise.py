@@ -79,6 +79,7 @@ def advise(
     budget: float | None = None,
     *,
     sample: int = ROWS,
+    total: int | None = None,
     partition_by: Sequence[str] | None = None,
     writers: Sequence[Writer] | None = None,
     clock: Clock = time.process_time,
@@ -100,6 +101,8 @@ def advise(
         smaller too. Default: no end.
     sample
         About how many rows to try with.
+    total
+        How many rows these stand for, if the data is a sample already. Default: they are all.
     partition_by
         Columns that stand in folders already. Default: that is to be advised too.
     writers
@@ -132,6 +135,7 @@ def advise(
     if budget is not None:
         sample = min(sample, _quick_rows(data, budget) if quick else max(round(budget * _ROWS_PER_SECOND), _FEWEST))
     taken = take_sample(data, sample, storage_options)
+    taken = taken if total is None else replace(taken, total=max(total, taken.total))
     for name in partition_by or ():
         if name not in taken.frame.columns:
             raise LazypipeError(f"there is no column {name!r}; {nearest(name, taken.frame.columns, 'columns')}")

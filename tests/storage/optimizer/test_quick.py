@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -90,14 +90,11 @@ def test_of_many_columns_the_largest_are_looked_at() -> None:
 
 def test_differences_are_kept_where_values_rise_and_few_rows_would_not_show_it() -> None:
     start = datetime(2026, 1, 1)
-    frame = pl.DataFrame(
-        {
-            "t": [start + timedelta(seconds=n // 100 * 10) for n in range(100_000)],
-            "n": [n % 100 for n in range(100_000)],
-        }
+    frame = pl.DataFrame({"n": range(100_000)}).select(
+        t=start + pl.duration(seconds=pl.col("n") // 100 * 10), text=pl.col("n").hash(1).cast(pl.String)
     )
     advice = advise(frame, goal="storage", budget=0.05, clock=still)
-    assert set(advice.layout.encodings.values()) == {"delta"} or advice.layout.encodings["t"] == "delta"
+    assert advice.layout.encodings["t"] == "delta"
     assert bytes_of(written(frame, advice.layout)) < bytes_of(write_bytes(frame, Layout()))
 
 
