@@ -1,13 +1,16 @@
-"""How large files become, and how long it takes to write and to read them, under the layouts that are advised.
+"""How large files become, and how long it takes to write and to read them, under the layouts that are advised; and whether goals are met.
 
     uv run --group bench python benchmarks/storage.py [--rows 10000000] [--runs 5] [--sets orders,flights,…] [--bounded]
 
 Each set of rows is written as CSV, NDJSON, Parquet by pyarrow with snappy, Parquet by Polars as it comes, and in the layouts that are
-advised for ``storage``, ``balanced``, ``read`` and ``write``. Bytes are exact. Times are ratios to Polars' default, of medians of
-writings and readings in turn. ``query`` is a question that the layout was advised for: its time, and the part of the bytes of the row groups
-that its bounds leave to be read. ``choosing`` is the part of the time of writing that a budget of 3 % really took.
+advised for ``storage``, ``balanced``, ``read`` and ``write``. Bytes are exact. Times are of the processor, as ratios to Polars' default, of medians
+of writings and readings in turn. ``query`` is a question that the layout was advised for: its time, and the part of the bytes, and of the row
+groups, that its bounds leave to be read. Advice may take ``--share`` of what writing takes by default; ``choosing`` is the part that it
+took of writing in the layout that it chose. ``of_best`` is the advice for ``storage`` next to the best of all combinations of forms, encodings and
+codecs, column by column, within the same limits on time, on the same sample.
 
-The flights are the three months of the example, or what ``FLIGHTS`` names: a folder with all months of nycflights13. With ``--bounded``, rows of many times the memory that spilling is allowed are written in order, by each writer, and the peak is told.
+The flights are the three months of the example, or what ``FLIGHTS`` names: a folder with all months of nycflights13. With ``--bounded``,
+rows of five times the memory that spilling is allowed are written in order, by each writer, and the peak is told.
 """
 
 from __future__ import annotations
@@ -35,11 +38,20 @@ import lazypipe as lp
 from lazypipe.plan.uses import declared
 from lazypipe.storage.dataset import find_odd, scan_files
 from lazypipe.storage.log import DataFile
+from lazypipe.storage.optimizer.candidates import encodings_for, forms_for
+from lazypipe.storage.optimizer.choice import GOALS as CHOICES
+from lazypipe.storage.optimizer.cost import Cost
+from lazypipe.storage.optimizer.estimates import column_cost, form_cost, values
+from lazypipe.storage.optimizer.forms import physical
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
+from lazypipe.storage.optimizer.sample import take_sample
+from lazypipe.storage.optimizer.trial import chunk_bytes, chunk_sizes, write_bytes
 from lazypipe.storage.sink import DatasetSink
 
 GOALS = ("storage", "balanced", "read", "write")
 TEXTS = ("csv", "ndjson")
+LEAST = 0.06
+"""Seconds that choosing may take at any rate, as in a run."""
 
 
 def generated(rows: int) -> pl.DataFrame:
@@ -63,9 +75,11 @@ def lineitem(rows: int) -> pl.DataFrame | None:
         if command is None:
             print("lineitem is left out: tpchgen-cli is not installed (it is in the group bench)", file=sys.stderr)
             return None
-        subprocess.run(
-            [command, "-s", "1", "--tables=lineitem", "--format=parquet", f"--output-dir={path.parent}"], check=True
-        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        what = ["-s", "1", "--tables=lineitem", f"--output-dir={path.parent}"]
+        # since version 3 the format is a command of its own
+        if subprocess.run([command, "parquet", *what], check=False).returncode:
+            subprocess.run([command, "--format=parquet", *what], check=True)
     frame = pl.scan_parquet(path).head(rows).collect()
     return frame.with_columns(pl.selectors.by_dtype(pl.Binary).cast(pl.String))
 
@@ -120,7 +134,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--sets", default=",".join(SETS))
-    parser.add_argument("--budget", type=float, help="seconds that the advice for each goal may take. Default: no end")
+    parser.add_argument(
+        "--share", type=float, default=0.03, help="part of the default's time to write that choosing may take"
+    )
+    parser.add_argument(
+        "--search", type=int, default=20_000, help="rows that advice and all combinations are compared on; 0: none"
+    )
     parser.add_argument("--texts", type=int, default=1, help="0 leaves CSV and NDJSON out")
     parser.add_argument("--bounded", action="store_true")
     parser.add_argument("--child", nargs="*")
@@ -129,19 +148,29 @@ def main() -> None:
         child(*options.child)
         return
     rows = []
+    lp.optimize.advise(pl.DataFrame({"x": range(10_000)}), budget=LEAST)  # imports are paid for once
     for name in options.sets.split(","):
         make, sql = SETS[name]
         frame = make(options.rows)
         if frame is not None:
-            rows += compared(name, frame, sql, options.runs, options.budget, texts=bool(options.texts))
+            rows += compared(
+                name, frame, sql, options.runs, options.share, texts=bool(options.texts), search=options.search
+            )
     rows += geometric(rows)
     if options.bounded:
         rows += bounded(options.rows)
-    publish("storage", rows, note="bytes are exact; times are ratios to Polars' default Parquet, of medians in turn")
+    goals = told(rows)
+    publish(
+        "storage",
+        [*rows, *goals],
+        note="bytes are exact; times are ratios to Polars' default Parquet, of medians in turn",
+    )
+    for goal in goals:
+        print(f"{'met' if goal['met'] else 'NOT MET':8} {goal['goal']}: {goal['said']}")
 
 
 def compared(
-    name: str, frame: pl.DataFrame, sql: str, runs: int, budget: float | None, *, texts: bool
+    name: str, frame: pl.DataFrame, sql: str, runs: int, share: float, *, texts: bool, search: int
 ) -> list[dict[str, Any]]:
     """Write and read one set in all ways."""
     workload, _ = declared({"queries": [sql]}, "self", frame.schema)
@@ -149,23 +178,28 @@ def compared(
         ways: dict[str, Way] = {t: Text(folder, t) for t in (TEXTS if texts else ())}
         ways["snappy"] = Snappy(folder, "snappy")
         ways["default"] = Laid(folder, "default", DEFAULT, sql)
-        first = ways["default"].write(frame)
+        ways["default"].write(frame)
+        seconds = ways["default"].write(frame)
+        choosing: dict[str, float] = {}
         for goal in GOALS:
-            advice = lp.optimize.advise(frame, workload, goal, budget, partition_by=())
+            # nobody who asks for small files declares queries that would be slower to answer
+            asked = workload if goal in ("read", "balanced") else None
+            begun = time.process_time()
+            advice = lp.optimize.advise(frame, asked, goal, max(share * seconds, LEAST), partition_by=())
+            choosing[goal] = time.process_time() - begun
             ways[goal] = Laid(folder, goal, advice.layout, sql)
-        begun = time.perf_counter()
-        lp.optimize.advise(frame, workload, "storage", budget=first * 0.03, partition_by=())
-        choosing = (time.perf_counter() - begun) / first
         times: dict[str, dict[str, list[float]]] = {n: {"write": [], "read": [], "query": []} for n in ways}
         for turn in range(runs + 1):
             for way in ways.values():
                 found = {"write": way.write(frame), "read": way.read(), "query": way.query()}
-                for key, seconds in found.items():
+                for key, took in found.items():
                     if turn:  # the first turn warms caches
-                        times[way.name][key].append(seconds)
+                        times[way.name][key].append(took)
         assert all(w.same(frame) for w in ways.values()), name
         sizes = {n: w.size() for n, w in ways.items()}
-        base = {k: statistics.median(v) for k, v in times["default"].items()}
+        medians = {n: {k: statistics.median(v) for k, v in t.items()} for n, t in times.items()}
+        base = medians["default"]
+        best = of_best(frame, search) if search else None
         return [
             {
                 "set": name,
@@ -173,14 +207,108 @@ def compared(
                 "way": n,
                 "bytes": sizes[n],
                 "of_default": sizes[n] / sizes["default"],
-                "write": statistics.median(times[n]["write"]) / base["write"],
-                "read": statistics.median(times[n]["read"]) / base["read"] if n != "ndjson" else None,
-                "query": statistics.median(times[n]["query"]) / base["query"] if n in ("default", *GOALS) else None,
-                "query_bytes": way.query_bytes(),
-                "choosing": choosing if n == "storage" else None,
+                "write": medians[n]["write"] / base["write"],
+                "read": medians[n]["read"] / base["read"] if n != "ndjson" else None,
+                "query": medians[n]["query"] / base["query"] if n in ("default", *GOALS) else None,
+                "query_bytes": way.query_bytes() if isinstance(way, Laid) else None,
+                "query_groups": way.query_groups() if isinstance(way, Laid) else None,
+                "choosing": choosing[n] / medians[n]["write"] if n in choosing else None,
+                "of_best": best if n == "storage" else None,
             }
             for n, way in ways.items()
         ]
+
+
+def of_best(frame: pl.DataFrame, rows: int) -> float:
+    """Return the bytes of the sample under advice, next to the least of all combinations within the same limits."""
+    sample = take_sample(frame, rows).frame
+    advice = lp.optimize.advise(sample, None, "storage", LEAST, sample=rows, partition_by=())
+    inside = physical(sample.lazy(), sample.schema, advice.layout.forms).collect()
+    return sum(chunk_bytes(write_bytes(inside, advice.layout)).values()) / exhaustive(sample)
+
+
+def exhaustive(frame: pl.DataFrame) -> float:
+    """Return the bytes of the best of all combinations: each column alone, in every form, encoding and level."""
+    found = lp.optimize.profile(frame, sample=frame.height)
+    limits, default = CHOICES["storage"], Cost()
+    columns: list[list[Cost]] = []
+    for name in frame.columns:
+        size = chunk_sizes(write_bytes(frame.select(name), DEFAULT))[name]
+        default += column_cost(frame.schema[name], size, values(frame[name]), "polars")
+        ways: list[Cost] = []
+        for form in (None, *forms_for(found[name], found, frame)):
+            needed = frame.select(list(dict.fromkeys([name, *(form.needs if form is not None else ())])))
+            inside = (
+                needed
+                if form is None
+                else physical(needed.lazy(), needed.schema, {name: form}).collect().drop(form.needs)
+            )
+            combined = [Cost() if form is None else form_cost(form, frame.height)]
+            for part, dtype in inside.schema.items():
+                options = [c for e in encodings_for(dtype) for c in _measured(inside.select(part), part, dtype, e)]
+                if part.endswith(":plain") and inside[part].null_count() == inside.height:
+                    options = [Cost(min(o.bytes for o in options))]  # is not read
+                combined = _best([a + b for a in combined for b in options])
+            ways += combined
+        columns.append(_best(ways))
+    least = math.inf
+    for write in (0.0, *(10.0**n for n in range(3, 11))):
+        for read in (0.0, *(10.0**n for n in range(3, 11))):
+            total = sum((min(c, key=lambda o: o.bytes + write * o.write + read * o.read) for c in columns), Cost())
+            if not limits.broken(total, default):
+                least = min(least, total.bytes)
+    return least
+
+
+def _measured(frame: pl.DataFrame, name: str, dtype: pl.DataType, encoding: str) -> list[Cost]:
+    found = []
+    for codec, level in (("zstd", 3), ("zstd", 9), ("zstd", 19), ("uncompressed", None)):
+        layout = Layout(writer="pyarrow", encodings={name: encoding}, codec=codec, level=level)
+        size = chunk_sizes(write_bytes(frame, layout))[name]
+        found.append(column_cost(dtype, size, values(frame[name]), "pyarrow", encoding, codec, level))
+    return found
+
+
+def _best(ways: list[Cost]) -> list[Cost]:
+    """Leave out what another is better than in all respects."""
+    return [
+        w for w in ways
+        if not any(o != w and o.bytes <= w.bytes and o.write <= w.write and o.read <= w.read for o in ways)
+    ]  # fmt: skip
+
+
+def told(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the goals of the optimizer, and how far they are met."""
+    means = {r["way"]: r for r in rows if r["set"] == "geometric mean"}
+    sets = [r for r in rows if r["set"] not in ("geometric mean", "bounded")]
+
+    def said(r: Mapping[str, Any]) -> str:
+        return f"{1 - r['of_default']:.1%} smaller, {r['write']:.2f} x to write, {r['read']:.2f} x to read"
+
+    storage, balanced = means["storage"], means["balanced"]
+    goals = [
+        ("storage ≥ 30 % smaller, ≤ 3 x to write, ≤ 1.1 x to read", said(storage),
+         storage["of_default"] <= 0.7 and storage["write"] <= 3 and storage["read"] <= 1.1),
+        ("balanced ≥ 15 % smaller, not slower to read", said(balanced),
+         balanced["of_default"] <= 0.85 and balanced["read"] <= 1.03),
+    ]  # fmt: skip
+    for r in sets:
+        if r["way"] == "read":
+            text = f"{1 / r['query']:.1f} x faster, {r['query_bytes']:.1%} of the bytes, {r['query_groups']} row groups read"
+            goals.append((f"read ≥ 2 x faster: {r['set']}", text, r["query"] <= 0.5))
+        if r["way"] == "storage" and r["of_best"] is not None:
+            goals.append(
+                (f"advice within 5 % of the best: {r['set']}", f"{r['of_best'] - 1:+.1%}", r["of_best"] <= 1.05)
+            )
+        if r["way"] in GOALS:
+            goals.append(
+                (f"choosing ≤ 3 % of the write: {r['set']}, {r['way']}", f"{r['choosing']:.1%}", r["choosing"] <= 0.03)
+            )
+    for r in rows:
+        if r["set"] == "bounded":
+            text = f"{r['in_memory_mb']:,.0f} MB with a budget of {r['budget_mb']:,} MB: peak {r['peak_mb']:,.0f} MB"
+            goals.append((f"bounded memory at 5 x the budget: {r['way']}", text, r["peak_mb"] < r["in_memory_mb"] / 2))
+    return [{"goal": g, "said": t, "met": bool(ok)} for g, t, ok in goals]
 
 
 class Way:
@@ -191,22 +319,19 @@ class Way:
         Path(self.folder).mkdir()
 
     def write(self, frame: pl.DataFrame) -> float:
-        begun = time.perf_counter()
+        begun = time.process_time()
         self._write(frame)
-        return time.perf_counter() - begun
+        return time.process_time() - begun
 
     def read(self) -> float:
-        begun = time.perf_counter()
+        begun = time.process_time()
         # every value is decoded, and none is kept
         self.rows().select(pl.all().is_not_null().sum()).collect(engine="streaming")
         self.rows().select(pl.len()).collect(engine="streaming")
-        return time.perf_counter() - begun
+        return time.process_time() - begun
 
     def query(self) -> float:
         return 0.0
-
-    def query_bytes(self) -> float | None:
-        return None
 
     def size(self) -> int:
         return sum(p.stat().st_size for p in Path(self.folder).rglob("*") if p.is_file())
@@ -265,33 +390,34 @@ class Laid(Way):
         return scan_files(self.folder, self.files, self.schema, (), {})
 
     def query(self) -> float:
-        begun = time.perf_counter()
+        begun = time.process_time()
         pl.SQLContext({"self": self.rows()}).execute(self.sql).collect(engine="streaming")
-        return time.perf_counter() - begun
+        return time.process_time() - begun
 
     def query_bytes(self) -> float:
         """Return the part of the bytes that stands in row groups whose bounds do not rule out the query."""
+        groups = self._groups()
+        return sum(size for size, read in groups if read) / max(sum(size for size, _ in groups), 1)
+
+    def query_groups(self) -> str:
+        """Return how many of the row groups are read."""
+        groups = self._groups()
+        return f"{sum(read for _, read in groups)} of {len(groups)}"
+
+    def _groups(self) -> list[tuple[int, bool]]:
+        """Return the bytes of each row group in the columns that the query asks for, and whether it is read."""
         plan = pl.SQLContext({"self": self.rows()}).execute(self.sql)
-        names = set(plan.collect_schema()) | {
-            c for q in [self.sql.partition("WHERE")[2]] for c in self.schema if c in q
-        }
-        read = whole = 0
+        where = self.sql.partition("WHERE")[2]
+        names = {*plan.collect_schema(), *(c for c in self.schema if c in where)}
+        found = []
         for file in self.files:
-            path = f"{self.folder}/{file.path}"
-            meta = pq.ParquetFile(path).metadata
-            begin = 0
+            meta = pq.ParquetFile(f"{self.folder}/{file.path}").metadata
             for number in range(meta.num_row_groups):
                 group = meta.row_group(number)
-                size = sum(
-                    group.column(i).total_compressed_size
-                    for i in range(group.num_columns)
-                    if _of(group.column(i).path_in_schema) in names
-                )
-                whole += size
-                if _is_read(group, self.sql):
-                    read += size
-                begin += group.num_rows
-        return read / whole if whole else 1.0
+                columns = (group.column(i) for i in range(group.num_columns))
+                size = sum(c.total_compressed_size for c in columns if _of(c.path_in_schema) in names)
+                found.append((size, _is_read(group, self.sql)))
+        return found
 
     def same(self, frame: pl.DataFrame) -> bool:
         found = self.rows().collect()
@@ -312,6 +438,8 @@ def _is_read(group: Any, sql: str) -> bool:
     for condition in conditions:
         name, op, value = condition.split(" ", 2)
         stats = columns.get(name)
+        if stats is not None and stats.null_count == group.num_rows:
+            return False
         if stats is None or not stats.has_min_max:
             continue
         low, high = stats.min, stats.max

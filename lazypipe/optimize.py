@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +18,10 @@ from typing import Any
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.errors import LazypipeError
 from lazypipe.plan.uses import declared, uses
+from lazypipe.records.ledger import Ledger
+from lazypipe.run.rewrites import recorded
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.log import Commit
 from lazypipe.storage.optimizer.advise import Advice, Reason, advise
 from lazypipe.storage.optimizer.choice import Goal
 from lazypipe.storage.optimizer.layout import Layout
@@ -54,6 +58,8 @@ def rewrite(
     storage_options: Mapping[str, Any] | None = None,
     run: str | None = None,
     now: datetime | None = None,
+    ledger: Ledger | str | None = None,
+    actor: str | None = None,
 ) -> Rewrite:
     """Write a dataset's files anew, in a layout that is given, or chosen by its rows; runs write theirs in it from then on.
 
@@ -78,6 +84,9 @@ def rewrite(
         Seconds that choosing may take. Default: as long as it takes.
     run, now
         An id that was never used, and the time that the commit says. Default: made up, and the machine's clock.
+    ledger, actor
+        Where it is recorded, and who does it. Default: in the ledger of the run that wrote the rows, if they come of one, and
+        the user, or ``LAZYPIPE_ACTOR``. Signed ledgers need a key: ``lp.ledger(…, key=…)``.
 
     Raises
     ------
@@ -94,10 +103,11 @@ def rewrite(
         advice = advise(dataset, workload, layout, budget, partition_by=by, storage_options=storage_options)
         goal, layout, reasons = layout, advice.layout, tuple(map(str, advice.reasons))
     moment = now or datetime.now(UTC)
-    return relayout(
+    name, clock = run or _id(moment), time.perf_counter()
+    made = relayout(
         target,
         layout,
-        run=run or _id(moment),
+        run=name,
         time=moment,
         partition_by=partition_by,
         goal=goal,
@@ -106,6 +116,7 @@ def rewrite(
         dry_run=dry_run,
         commit=commit,
     )
+    return _recorded(made, target, commit, "rewrite", (name, moment, clock), ledger, actor)
 
 
 def compact(
@@ -117,6 +128,8 @@ def compact(
     storage_options: Mapping[str, Any] | None = None,
     run: str | None = None,
     now: datetime | None = None,
+    ledger: Ledger | str | None = None,
+    actor: str | None = None,
 ) -> Rewrite:
     """Write a dataset's small files as fewer, and leave out dead rows; files of two partitions never go together.
 
@@ -126,7 +139,7 @@ def compact(
         Bytes of a file. Default: what the dataset's layout says, or 128 MiB. Smaller than half of it is small.
     dead
         Which part of a file's rows may be dead. Default: a fifth.
-    dry_run, run, now
+    dry_run, run, now, ledger, actor
         See ``rewrite``.
 
     Raises
@@ -135,8 +148,35 @@ def compact(
         If there is no dataset, or files cannot be read or written; then nothing has changed.
     """
     moment = now or datetime.now(UTC)
-    of = Dataset(dataset, storage_options)
-    return compacted(of, run=run or _id(moment), time=moment, target=target, dead=dead, dry_run=dry_run)
+    of, name, clock = Dataset(dataset, storage_options), run or _id(moment), time.perf_counter()
+    commit = of.read()
+    made = compacted(of, run=name, time=moment, target=target, dead=dead, dry_run=dry_run, commit=commit)
+    return _recorded(made, of, commit, "compact", (name, moment, clock), ledger, actor)
+
+
+def _recorded(
+    made: Rewrite,
+    dataset: Dataset,
+    before: Commit,
+    kind: str,
+    begun: tuple[str, datetime, float],
+    ledger: Ledger | str | None,
+    actor: str | None,
+) -> Rewrite:
+    run, started, clock = begun
+    seconds, ended = time.perf_counter() - clock, datetime.now(UTC)
+    return recorded(
+        made,
+        dataset,
+        before,
+        kind=kind,
+        run=run,
+        started=started,
+        seconds=seconds,
+        ended=ended,
+        ledger=ledger,
+        actor=actor,
+    )
 
 
 def workload(

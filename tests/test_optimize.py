@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -70,10 +71,59 @@ def test_a_dataset_is_written_anew_for_a_goal(uri: str, tmp_path: Path) -> None:
     result = plan(tmp_path).run()
     assert [s.status for s in result.segments] == ["unchanged"]
     found = lp.ledger(plan(tmp_path)).verify(datasets=[uri])
-    assert found.ok
-    assert f"version 4 was written anew by '{after.run}', outside of any run, with the rows of version 3" in str(
-        found.warnings[0]
-    )
+    assert (found.ok, found.warnings) == (True, ())
+    entry = lp.ledger(plan(tmp_path)).records()[made.record - 1] if made.record else None
+    assert entry is not None
+    assert (entry.kind, entry.run, entry.pipeline, entry.status) == ("rewrite", after.run, "p", "done")
+    (segment,) = entry.body["segments"]
+    assert [(d["path"], d["rows"]) for d in segment["data"]] == [(f.path, f.rows) for f in after.files]
+    assert sorted(segment["replaced"]) == sorted(f.path for f in before.files)
+    assert made.to_dict()["record"] == entry.number
+
+
+def test_what_a_version_was_made_of_is_known_after_it_was_written_anew(uri: str, tmp_path: Path) -> None:
+    made = lp.optimize.compact(uri, actor="keeper")
+    ledger = lp.ledger(plan(tmp_path))
+    assert (ledger.records()[-1].kind, ledger.records()[-1].actor) == ("compact", "keeper")
+    history = ledger.history(uri, made.version)
+    assert {s.entry.run for s in history.steps if s.entry} >= {r.run for r in ledger.records()[-2:]}
+    (held,) = [h for h in ledger.containing(str(tmp_path / "in" / "0.parquet")) if h.in_force]
+    assert (held.version, held.via) == (made.version, ("earlier version",))
+    assert "keeper" in json.dumps(lp.audit_report(ledger, uri).to_dict())
+    (tmp_path / "in" / "9.parquet").write_bytes((tmp_path / "in" / "0.parquet").read_bytes())
+    assert plan(tmp_path).run().status == "done"
+    assert ledger.verify(datasets=[uri]).ok
+
+
+def test_why_a_rewrite_is_not_in_the_ledger(uri: str, tmp_path: Path) -> None:
+    dataset = Dataset(uri)
+
+    def again(info: dict[str, Any], ledger: Any = None) -> lp.optimize.Rewrite:
+        latest = dataset.read()
+        kept = {k: v for k, v in latest.info.items() if k != "ledger"} | info
+        dataset.log.append(replace(latest, version=latest.version + 1, run="x", info=kept))
+        return lp.optimize.rewrite(uri, lp.optimize.Layout(level=latest.version), ledger=ledger)
+
+    own = lp.ledger(plan(tmp_path))
+    run = own.records()[-1].run
+    assert again({}).unrecorded is None
+    assert again({}, own).unrecorded == "no run in that ledger has written the rows"
+    hidden = again({"ledger": {"uri": "s3://***/ledger", "run": run}})
+    assert hidden.unrecorded == "the ledger's URI holds a secret, name it with ledger="
+    gone = again({"ledger": {"uri": own.uri, "run": "gone"}})
+    assert gone.unrecorded == f"run 'gone', which wrote the rows, is not in {own.uri}"
+    assert str(gone).endswith(f"; not in the ledger: {gone.unrecorded}")
+    assert again({"ledger": {"uri": own.uri, "run": run}}, own.uri).record is not None
+    signed = lp.ledger(str(tmp_path / "signed"), key="secret")
+    shutil.copytree(Path(own.uri) / "objects", tmp_path / "signed" / "objects")
+    signed.append(dict(own.records()[-1].body), time=NOW)
+    told = {"ledger": {"uri": signed.uri, "run": own.records()[-1].run}}
+    assert again(told).unrecorded == f"the records in {signed.uri} are signed, give lp.ledger(…, key=…) as ledger="
+    assert again(told, signed).record == 2
+    assert signed.verify().ok
+    (next((tmp_path / "signed").glob("*2.json"))).write_text("{")
+    assert "the record is truncated or damaged" in str(again(told, signed).unrecorded)
+    assert lp.scan(uri).collect().sort("id").equals(rows(0, 15_000))
 
 
 def test_a_rewrite_with_other_rows_is_not_taken_for_one(uri: str, tmp_path: Path) -> None:

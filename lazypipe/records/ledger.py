@@ -54,6 +54,11 @@ class Ledger:
         self._files = NumberedFiles(uri, what="the ledger")
         self._known: dict[int, Entry] = {}
 
+    @property
+    def signs(self) -> bool:
+        """Whether records that are appended are signed."""
+        return self._key is not None
+
     # what stands in it
 
     def records(self) -> tuple[Entry, ...]:

@@ -94,7 +94,7 @@ class Attempt:
         expected = self._current_version() if self.work.version is None else self.work.version
         self._refuse_changes()
         self._snapshot()
-        self.choice = self._kept_layout()
+        self.choice = self._kept_layout() or self._choose_ahead()
         self._note_digests()
         begun = time.perf_counter()
         sink, written = self._write()
@@ -353,7 +353,9 @@ class Attempt:
             layout = None if self.choice is None else self.choice.layout
             rows = ROWS if self.work.groups else None
             by, options = self.output.partition_by, self.output.storage_options
-            made = DatasetSink(self.target, prefix, by, options, layout=layout, most_rows=rows)
+            # what is going to be written once more is written in haste
+            how = _SPILL if layout is None and self.output.optimize is not None else {}
+            made = DatasetSink(self.target, prefix, by, options, how, layout=layout, most_rows=rows)
         else:
             made = ExportSink(self.target, self.output.format, prefix, self.output.storage_options)
         self.staged.append(made)
@@ -400,12 +402,30 @@ class Attempt:
         schema = self.plan.nodes[self.segment.node].schema
         return layouts.kept(self.output, self._dataset().latest(), schema, ordered=self._is_sorted())
 
+    def _choose_ahead(self) -> layouts.Choice | None:
+        """Choose a layout by the first rows, so that all are written once; not where these are put together with others."""
+        output, name = self.output, self.segment.output
+        if output is None or name is None or output.optimize is None or output.format != "dataset":
+            return None
+        if self._is_merged or self.work.cut is not None:
+            return None
+        read = self.query.snapshots.values()
+        size = sum(sum(f.size or 0 for f in s.files) if s.commit is None else s.commit.bytes for s in read)
+        frame = self.query.plain(self.segment.node).select(self.plan.nodes[self.segment.node].schema.names())
+        choice = layouts.choose_ahead(self.plan, name, frame, size, ordered=self._is_sorted())
+        self.chosen = choice is not None
+        return choice
+
     def _lay_out(
         self, sink: DatasetSink | ExportSink, written: Written, seconds: float
     ) -> tuple[DatasetSink | ExportSink, Written]:
         """Choose a layout by the rows that were written, if one is asked for and none is kept, and write them in that."""
         output, name = self.output, self.segment.output
         if output is None or name is None or not isinstance(sink, DatasetSink) or self._is_merged:
+            return sink, written
+        if self.chosen and self.choice is not None:
+            self.chosen = written.rows > 0
+            self.choice = layouts.measured(self.choice, written.rows, written.bytes) if self.chosen else None
             return sink, written
         if not layouts.is_due(output, self.choice, written.rows, written.bytes):
             return sink, written

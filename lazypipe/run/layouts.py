@@ -1,4 +1,4 @@
-"""The layout of an output's files: kept from the commit before, or chosen from the rows that a run has just written."""
+"""The layout of an output's files: kept from the commit before, or chosen from the first rows of a run, or from all it has written."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import polars as pl
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.errors import LazypipeError
+from lazypipe.plan.nodes import postorder
+from lazypipe.plan.reader import read_plan
 from lazypipe.spec.model import Output
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import KEPT, Commit
@@ -18,14 +20,43 @@ from lazypipe.storage.optimizer.forms import check_forms
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.maintenance import sample
 from lazypipe.storage.optimizer.writing import check_layout
+from lazypipe.storage.scan import is_engine_error
 
-__all__ = ["Choice", "choose", "is_due", "kept"]
+__all__ = ["Choice", "choose", "choose_ahead", "is_due", "kept", "measured"]
 
 _SHARE = 0.03
 """Which part of the time that writing took may be spent on choosing, where that is more than the least."""
 
-_LEAST_SECONDS = 1.0
-"""What choosing may take at any rate: it is done once, and less than that finds nothing."""
+_LEAST_SECONDS = 0.06
+"""What choosing may take at any rate: it is done once, and less than that finds little."""
+
+_AHEAD = 20_000
+"""Rows that are looked at before any are written."""
+
+_BYTES_PER_SECOND = 32 << 20
+"""Bytes of files that a second of the processor writes, about."""
+
+_PACKED = 3.0
+"""How many times more bytes rows take in memory than in the files that they are read from, about."""
+
+_STREAMS = frozenset(
+    {
+        "scan",
+        "frame",
+        "select",
+        "project",
+        "with_columns",
+        "filter",
+        "union",
+        "explode",
+        "unnest",
+        "unpivot",
+        "pass",
+        "tap",
+        "label",
+    }
+)
+"""Steps of a plan of which the first rows cost no more than those."""
 
 _LEAST = 1 << 16
 """Bytes of an output below which no layout is worth a choice."""
@@ -81,6 +112,38 @@ def is_due(output: Output, choice: Choice | None, rows: int, size: int) -> bool:
     return not was / _DRIFT <= size / rows <= was * _DRIFT
 
 
+def choose_ahead(plan: CompiledPipeline, name: str, frame: pl.LazyFrame, size: int, *, ordered: bool) -> Choice | None:
+    """Take advice on rows that are still to be written, by the first of them; None if that would take a query of its own.
+
+    Parameters
+    ----------
+    frame
+        The rows, in the columns that are to be written.
+    size
+        Bytes of what they are read from: what writing takes is judged by that.
+
+    Returns
+    -------
+    Choice, or None
+        None also where there are so few rows that no layout is worth a choice, or where they cannot be read: the run tells why.
+    """
+    try:
+        if not all(node.kind in _STREAMS for node in postorder(read_plan(frame), lambda node: node.inputs)):
+            return None
+        rows = frame.head(_AHEAD).collect(engine="streaming")
+    except Exception as error:
+        if not (isinstance(error, LazypipeError) or is_engine_error(error)):
+            raise
+        return None
+    if rows.estimated_size() < _LEAST:
+        return None
+    seconds = size / _BYTES_PER_SECOND
+    total = (
+        rows.height if rows.height < _AHEAD else max(int(_PACKED * size * rows.height / rows.estimated_size()), _AHEAD)
+    )
+    return _advised(plan, name, rows, total, seconds, ordered=ordered)
+
+
 def choose(
     plan: CompiledPipeline, name: str, dataset: Dataset, staged: Commit, seconds: float, *, ordered: bool
 ) -> Choice:
@@ -91,17 +154,24 @@ def choose(
     staged
         The files with the rows, as a commit would hold them.
     seconds
-        How long it took to write them: choosing may take 3 % of that, or a second.
+        How long it took to write them: choosing may take 3 % of that, or a moment.
     """
+    rows = sample(dataset, staged, min(_ROWS, max(5_000, staged.rows // 30)))
+    return _advised(plan, name, rows, staged.rows, seconds, ordered=ordered)
+
+
+def _advised(
+    plan: CompiledPipeline, name: str, rows: pl.DataFrame, total: int, seconds: float, *, ordered: bool
+) -> Choice:
     output = plan.outputs[name]
     goal: Any = output.optimize
-    rows = sample(dataset, staged, min(_ROWS, max(5_000, staged.rows // 30)))
     advice = advise(
         rows,
         plan.workload(name),
         goal,
         budget=max(seconds * _SHARE, _LEAST_SECONDS),
         sample=rows.height,
+        total=total,
         partition_by=output.partition_by,
     )
     layout = replace(advice.layout, partition_by=())

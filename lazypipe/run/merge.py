@@ -22,17 +22,21 @@ from lazypipe.incremental.before import DELETES
 from lazypipe.incremental.feed import WRITE, mode_of
 from lazypipe.incremental.merging import Merged, merge_upsert, merge_versions, refuse_nulls
 from lazypipe.incremental.work import Work
+from lazypipe.run import layouts
 from lazypipe.run.context import Run
 from lazypipe.spec.model import NOTHING, Output
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.dataset import Dataset, find_odd
 from lazypipe.storage.keyed import files_with, rewrite_without, rows_with
-from lazypipe.storage.log import Commit, DataFile
+from lazypipe.storage.log import KEPT, Commit, DataFile
 from lazypipe.storage.sink import DatasetSink
 
 __all__ = ["Merge", "Outcome"]
 
 _PART = 2_000_000
 """Rows that are compared at a time."""
+
+_WRITTEN_HERE = ("upsert", "scd2", "snapshot")
+"""Modes whose rows are written once they are put together with those that are there."""
 
 _SAMPLE = 10_000
 """Keys by which rows are taken apart into ranges."""
@@ -67,6 +71,8 @@ class Merge:
         self.schema = written_schema(self.output, schema)
         self.prefix = f"{run.id}-{number:03}"
         self.staged: list[DatasetSink] = []
+        self.choice: layouts.Choice | None = None
+        self.chosen = False
 
     def outcome(self, incoming: pl.LazyFrame, files: tuple[DataFile, ...]) -> Outcome:
         """Put the rows of a run together with those that are there.
@@ -86,6 +92,7 @@ class Merge:
         mode = self.output.mode
         if mode != "delete":
             self._refuse_other_columns()
+            self._choose(incoming, sum(f.bytes for f in files))
         if mode in ("upsert", "delete", "scd2"):
             nulls = incoming.select(pl.col(self.output.key).is_null().sum()).collect(engine="streaming")
             self._said(partial(refuse_nulls, nulls.row(0, named=True)))
@@ -111,7 +118,19 @@ class Merge:
         before = NOTHING if self.commit is None else self.commit.info
         kept = {DELETES: before[DELETES]} if before.get(DELETES) else {}
         said = {WRITE: self.output.mode, **kept, **info}
+        if self.chosen and self.choice is not None and (rows := sum(f.rows for f in files)):
+            said[KEPT] = dict(layouts.measured(self.choice, rows, sum(f.bytes for f in files)).said)
         return Outcome(files, self.schema, self.output.partition_by, mode, without, said)
+
+    def _choose(self, incoming: pl.LazyFrame, size: int) -> None:
+        """Take the layout that the files there have, or, where one is asked for and none is kept, choose it by the rows that came."""
+        if self.output.mode not in _WRITTEN_HERE:
+            return
+        self.choice = layouts.kept(self.output, self.dataset.latest(), self.schema, ordered=False)
+        if self.choice is None and self.output.optimize is not None:
+            rows = incoming.select(self.given.names())
+            self.choice = layouts.choose_ahead(self.run.plan, self.name, rows, size, ordered=False)
+            self.chosen = self.choice is not None
 
     def _refuse_other_columns(self) -> None:
         before, by = self.commit, self.output.partition_by
@@ -239,11 +258,12 @@ class Merge:
     # files
 
     def _write(self, rows: pl.LazyFrame, suffix: str) -> tuple[DataFile, ...]:
-        sink = DatasetSink(
-            self.output.to, f"{self.prefix}{suffix}", self.output.partition_by, self.output.storage_options
-        )
+        by, options = self.output.partition_by, self.output.storage_options
+        layout = None if self.choice is None else self.choice.layout
+        sink = DatasetSink(self.output.to, f"{self.prefix}{suffix}", by, options, layout=layout)
         self.staged.append(sink)
-        return sink.write(rows.select(self.schema.names())).files
+        files = sink.write(rows.select(self.schema.names())).files
+        return find_odd(self.output.to, files, self.schema, options)
 
     def _spilled(self, rows: pl.LazyFrame, name: str) -> pl.LazyFrame:
         """Keep rows in a file of this run."""

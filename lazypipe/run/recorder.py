@@ -26,9 +26,10 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.content import HashCache, hash_file, hash_files, unchanged
 from lazypipe.storage.log import Commit, DataFile
 
-__all__ = ["Aside", "Recorder"]
+__all__ = ["ACTOR", "Aside", "Recorder", "user"]
 
-_ACTOR = "LAZYPIPE_ACTOR"
+ACTOR = "LAZYPIPE_ACTOR"
+"""Environment variable with the name of who runs it."""
 _SMALL = 1 << 18
 _REPORT = "report it as a bug of lazypipe"
 
@@ -101,7 +102,7 @@ class Recorder:
     @property
     def who(self) -> str | None:
         """Who runs it: as told, as the definition or the environment says, or the user of the machine."""
-        return self.actor or self.plan.audit.actor or os.environ.get(_ACTOR) or _user()
+        return self.actor or self.plan.audit.actor or os.environ.get(ACTOR) or user()
 
     @property
     def info(self) -> dict[str, Any]:
@@ -310,7 +311,8 @@ class Recorder:
         return None if uri is None else self.plan.redact(uri)
 
 
-def _user() -> str:
+def user() -> str:
+    """Return the user of the machine."""
     try:
         return getpass.getuser()
     except (OSError, KeyError) as error:  # a user without a name, as in a container

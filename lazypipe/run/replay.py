@@ -27,10 +27,11 @@ from lazypipe.gates.tap import FILE_COLUMN, RAW_COLUMN, RULES_COLUMN, RUN_COLUMN
 from lazypipe.gates.uniqueness import repeated
 from lazypipe.incremental.before import CONSUMED, DELETES
 from lazypipe.incremental.feed import WRITE
+from lazypipe.run import layouts
 from lazypipe.run.recorder import Aside, Recorder
 from lazypipe.spec.model import Output
 from lazypipe.storage import uri as uris
-from lazypipe.storage.dataset import Dataset, scan_files
+from lazypipe.storage.dataset import Dataset, find_odd, scan_files
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.sink import DatasetSink
 from lazypipe.storage.units import UNIT
@@ -214,10 +215,19 @@ class _Replay:
             report.raise_for_status()
             staged, remaining = self.write_remaining(tap)
         left = sum(f.rows for f in remaining)
-        sink = DatasetSink(self.data.uri, f"{self.run}-000", self.target.partition_by, self.target.storage_options)
+        ordered = bool(self.current.info.get("ordered"))
+        choice = layouts.kept(self.target, self.current, self.current.schema, ordered=ordered)
+        sink = DatasetSink(
+            self.data.uri,
+            f"{self.run}-000",
+            self.target.partition_by,
+            self.target.storage_options,
+            layout=None if choice is None else choice.layout,
+        )
         # healed rows are a unit of their own: the next run, to which this commit names no inputs, makes everything anew
         apart = [pl.lit(0, dtype=pl.UInt64).alias(UNIT)] if self.current.tagged else []
         files = sink.write(good.lazy().with_columns(apart)).files if good.height else ()
+        files = find_odd(sink.uri, files, self.current.schema, self.target.storage_options, tagged=self.current.tagged)
         files = self.recorder.hashed(sink.uri, files, self.target.storage_options)
         if self.current.tagged:
             files = tuple(replace(f, units={0: f.rows}) for f in files)

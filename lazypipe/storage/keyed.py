@@ -19,7 +19,7 @@ from lazypipe.errors import StorageError, first_line, nearest
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
-from lazypipe.storage.dataset import Dataset, count_units, scan_files
+from lazypipe.storage.dataset import Dataset, count_units, find_odd, scan_files
 from lazypipe.storage.footers import TAIL, read_footer
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.parquet_prune import Bounds, bounds
@@ -88,7 +88,7 @@ def rewrite_without(
 ) -> Rewrite:
     """Write those files of a commit once more that hold any of the keys, without the rows of these keys.
 
-    Rows keep their order and their units; rows of units that are gone are left out on the way. A file of which nothing is left has no
+    Rows keep their order, their layout and their units; rows of units that are gone are left out on the way. A file of which nothing is left has no
     successor. Small neighbours become one file. Memory is that of the keys that the files hold, not of all keys.
 
     Parameters
@@ -286,7 +286,11 @@ class _Work:
         """Write the rows of files that belong together without those of the keys."""
         commit, options = self.commit, self.dataset.storage_options
         number = f"{len(self.sinks):03}"
-        sink = DatasetSink(self.dataset.uri, f"{self.prefix}-{number}", commit.partition_by, options)
+        # what is left of one file is in its order; rows of several are put in that
+        layout = files[0].layout
+        unsorted = layout is not None and len(files) == 1
+        how = replace(layout, sort_by=(), curve="linear", bounds={}) if layout is not None and unsorted else layout
+        sink = DatasetSink(self.dataset.uri, f"{self.prefix}-{number}", commit.partition_by, options, layout=how)
         self.sinks.append(sink)
         rows = self._scan(files, tags=commit.tagged)
         kept = rows.join(keys, on=[*self.on], how="anti", nulls_equal=True, maintain_order="left")
@@ -294,9 +298,17 @@ class _Work:
         if not written.rows:
             sink.discard()
             return ()
+        found = written.files
+        if layout is not None:
+            same = replace(layout, partition_by=commit.partition_by)
+            found = tuple(
+                replace(f, layout=same) if f.layout is not None and f.layout.writer == layout.writer else f
+                for f in found
+            )
+            found = find_odd(self.dataset.uri, found, commit.schema, options, tagged=commit.tagged)
         if not commit.tagged:
-            return written.files
-        return count_units(self.dataset.uri, written.files, commit.schema, commit.partition_by, options)
+            return found
+        return count_units(self.dataset.uri, found, commit.schema, commit.partition_by, options)
 
     def _scan(self, files: Sequence[DataFile], *, tags: bool = False, file_column: bool = False) -> pl.LazyFrame:
         commit = self.commit

@@ -172,6 +172,13 @@ class Footer:
         """Return where the chunks of ``columns`` lie in row group ``group``: every leaf of a nested column, in file order."""
         return [self._range(self._chunks[group][leaf]) for leaf in self._leaves(columns)]
 
+    def raw_bytes(self, group: int, column: str) -> int:
+        """Return the bytes that a column takes in a row group before compression."""
+        metas = [
+            _get(self._chunks[group][i], 3, (STRUCT,), "the metadata of a column chunk") for i in self._leaves([column])
+        ]
+        return sum(_integer(m, 6, "the size of a column chunk") for m in metas)
+
     def _leaves(self, columns: Iterable[str]) -> list[int]:
         return sorted(leaf for name in set(columns) for leaf in self._columns[name].leaves)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -16,8 +17,10 @@ from lazypipe.run.layouts import Choice, is_due, kept
 from lazypipe.run.upkeep import upkeep
 from lazypipe.spec.model import Output
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.keyed import rewrite_without
 from lazypipe.storage.log import Commit
 from lazypipe.storage.optimizer.advise import advise
+from lazypipe.storage.optimizer.forms import Scaled
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.maintenance import compact, kept_layout, relayout
 from lazypipe.storage.sink import DatasetSink
@@ -86,7 +89,8 @@ def test_a_layout_is_chosen_once_and_kept(tmp_path: Path) -> None:
     plain.deliver("1", rows(0, 60_000))
     assert first.bytes < 0.9 * plain.run().bytes
     assert {f.layout for f in first.files} == {kept_layout(first)}
-    assert len(list((tmp_path / "out").glob("*.parquet"))) == len(first.files)  # those of the first writing are gone
+    assert len(list((tmp_path / "out").glob("*.parquet"))) == len(first.files)
+    assert all(f.path.startswith(f"{first.run}-001-") for f in first.files)  # written once: chosen by the first rows
     assert_frame_equal(world.content(), rows(0, 60_000))
 
     world.deliver("2", rows(60_000, 61_000))
@@ -103,6 +107,37 @@ def test_a_layout_is_chosen_once_and_kept(tmp_path: Path) -> None:
 def tmp_path_of(tmp_path: Path, name: str) -> Path:
     (tmp_path / name).mkdir()
     return tmp_path / name
+
+
+def test_what_has_no_first_rows_is_written_in_haste_and_then_in_its_layout(tmp_path: Path) -> None:
+    do = [{"aggregate": {"by": ["id"], "aggregate": {"price": "median(price)", "mail": "min(mail)"}}}]
+    world = World(tmp_path, do=do, optimize="storage")
+    world.deliver("1", rows(0, 30_000))
+    first = world.run()
+    assert first.info["optimize"]["goal"] == "storage"
+    assert all(f.path.startswith(f"{first.run}-001l-") for f in first.files)
+    assert len(list((tmp_path / "out").glob("*.parquet"))) == len(first.files)
+    assert_frame_equal(world.content(), rows(0, 30_000).select("id", "price", "mail"))
+
+
+def test_rows_that_cannot_be_read_are_told_of_by_the_run(tmp_path: Path) -> None:
+    world = World(tmp_path, optimize="storage")
+    world.deliver("1", rows(0, 30_000))
+    (tmp_path / "in" / "1.parquet").write_bytes((tmp_path / "in" / "1.parquet").read_bytes()[:-9] + b"123456789")
+    with pytest.raises(lp.LazypipeError, match=r"1\.parquet"):
+        world.run()
+    assert not list((tmp_path / "out").glob("*.parquet"))
+
+
+def test_no_row_no_layout(tmp_path: Path) -> None:
+    # the gate drops all that the choice was made for
+    world = World(tmp_path, optimize="storage")
+    world.deliver("1", rows(0, 30_000))
+    built = lp.pipeline("p", base=str(tmp_path)).source("a", "in/*.parquet")
+    gate = [{"between": {"column": "id", "max": -1, "action": "quarantine"}}]
+    built.stage("b", "a", gate=gate).output("b", "out", optimize="storage").build().compile().run().raise_for_status()
+    commit = Dataset(world.uri).read()
+    assert (commit.rows, "optimize" in commit.info) == (0, False)
 
 
 def test_another_goal_or_other_columns_are_chosen_for_anew(tmp_path: Path) -> None:
@@ -344,3 +379,98 @@ def test_there_may_be_nothing_to_mend(tmp_path: Path) -> None:
     # two are small, and the large one between them keeps them apart
     assert upkeep(output, run="r", now=NOW) == ()
     assert Dataset(output.to).read().version == 1
+
+
+def scanned(uri: str, *by: str) -> pl.DataFrame:
+    return lp.scan(uri).collect().sort(*by)
+
+
+def test_rows_that_are_merged_are_written_in_the_layout_that_was_chosen_for_them(tmp_path: Path) -> None:
+    world = World(tmp_path, mode="upsert", key=["id"], optimize="storage", maintain={"small_files": 1})
+    world.deliver("1", rows(0, 30_000))
+    first = world.run()
+    layout = kept_layout(first)
+    assert layout is not None
+    assert layout != Layout()
+    assert {f.layout for f in first.files} == {layout}
+    odd = rows(29_990, 30_010).with_columns(price=pl.lit(1 / 3), mail=pl.lit("nobody"))
+    world.deliver("2", odd)
+    second = world.run()
+    assert kept_layout(second) == layout
+    assert {f.layout for f in second.files} == {layout}
+    expected = pl.concat([rows(0, 29_990), odd])
+    assert_frame_equal(world.content(), expected)
+    latest = Dataset(world.uri).read()
+    assert len(latest.files) == 1  # small files are put together, in that layout
+    assert latest.files[0].layout == layout
+    world.run()
+    assert [s.status for s in world.result.segments] == ["unchanged"]
+    world.deliver("3", rows(5, 6).with_columns(mail=pl.lit("late")))
+    third = world.run()
+    assert {f.layout for f in third.files} == {layout}
+    assert_frame_equal(world.content().filter(pl.col("id") != 5), expected.filter(pl.col("id") != 5))
+    assert world.content()["mail"][5] == "late"
+
+
+def test_versions_and_snapshots_have_a_layout_too(tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    versions = World(tmp_path / "v", mode="scd2", key=["id"], optimize="balanced")
+    versions.deliver("1", rows(0, 20_000))
+    first = versions.run()
+    assert {f.layout for f in first.files} == {kept_layout(first)}
+    versions.deliver("2", rows(7, 8).with_columns(mail=pl.lit("other")))
+    second = versions.run()
+    assert {f.layout for f in second.files} == {kept_layout(first)}
+    found = lp.scan(versions.uri).filter(pl.col("id") == 7).collect().sort("valid_from")
+    assert found["mail"].to_list() == ["user217@shop.example", "other"]
+    assert found["is_current"].to_list() == [False, True]
+
+    (tmp_path / "s").mkdir()
+    snapshots = World(tmp_path / "s", mode="snapshot", optimize="storage", keep=2)
+    snapshots.deliver("1", rows(0, 20_000))
+    for _ in range(3):
+        commit = snapshots.run(full=True)
+    assert {f.layout for f in commit.files} == {kept_layout(commit)}
+    assert_frame_equal(
+        lp.scan(snapshots.uri).collect().sort("snapshot_at", "id").select(rows(0, 1).columns),
+        pl.concat([rows(0, 20_000)] * 2) if commit.rows == 40_000 else rows(0, 20_000),
+    )
+
+
+def test_healed_rows_are_replayed_into_the_layout(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    bad = rows(30_000, 30_005).with_columns(price=pl.lit(1 / 3))
+    pl.concat([rows(0, 30_000), bad]).write_parquet(tmp_path / "in" / "1.parquet")
+
+    def plan(most: int) -> lp.Plan:
+        gate = [{"between": {"column": "id", "max": most, "action": "quarantine"}}]
+        built = lp.pipeline("p", base=str(tmp_path)).source("a", "in/*.parquet").stage("b", "a", gate=gate)
+        return built.output("b", "out", optimize="storage").build().compile()
+
+    plan(29_999).run().raise_for_status()
+    layout = kept_layout(Dataset(str(tmp_path / "out")).read())
+    assert layout is not None
+    assert lp.replay(plan(99_999), "b").healed == 5
+    commit = Dataset(str(tmp_path / "out")).read()
+    assert [f.layout for f in commit.files] == [layout, layout]
+    assert kept_layout(commit) == layout
+    assert_frame_equal(scanned(str(tmp_path / "out"), "id"), pl.concat([rows(0, 30_000), bad]))
+
+
+def test_what_is_left_of_a_file_keeps_its_layout_and_its_order(tmp_path: Path) -> None:
+    frames = [rows(0, 300), rows(300, 600)]
+    layout = Layout(forms={"price": Scaled(2, pl.Int32())}, sort_by=("mail",))
+    dataset = Dataset(str(tmp_path / "d"))
+    sinks = [DatasetSink(dataset.uri, f"w-00{i}", layout=layout) for i in range(2)]
+    files = [f for sink, frame in zip(sinks, frames, strict=True) for f in sink.write(frame.lazy()).files]
+    commit = dataset.commit(files, frames[0].schema, run="w", time=NOW)
+    gone = pl.LazyFrame({"id": [5, 6, 310]})
+    for together, count in ((True, 1), (False, 2)):
+        found = rewrite_without(dataset, commit, gone, ["id"], prefix=f"x-00{count}k", together=together)
+        assert len(found.files) == count
+        assert {f.layout for f in found.files} == {layout}
+        assert {f.odd for f in found.files} == {("price",)}  # as Polars divides, some have more than two decimals
+        parts = [dataset.scan(replace(commit, files=(f,))).collect() for f in found.files]
+        assert all(p["mail"].is_sorted() for p in parts)
+        expected = pl.concat(frames).filter(~pl.col("id").is_in([5, 6, 310]))
+        assert_frame_equal(pl.concat(parts).sort("id"), expected)

@@ -15,16 +15,18 @@ from lazypipe.errors import LazypipeError, nearest
 from lazypipe.storage.optimizer.advice import Advice, Reason, listed, order_name, told_form, why
 from lazypipe.storage.optimizer.candidates import forms_for
 from lazypipe.storage.optimizer.choice import GOALS, Goal, Limits, Option, choose
+from lazypipe.storage.optimizer.cost import Cost
 from lazypipe.storage.optimizer.form import Form
 from lazypipe.storage.optimizer.form_numbers import Cast
 from lazypipe.storage.optimizer.forms import owner
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.options import base_layout, measured_options
 from lazypipe.storage.optimizer.order import ordered, with_bounds
-from lazypipe.storage.optimizer.profile import profile_sample
+from lazypipe.storage.optimizer.profile import Profile, profile_sample
 from lazypipe.storage.optimizer.pruning import reached
+from lazypipe.storage.optimizer.quick import estimated_options
 from lazypipe.storage.optimizer.sample import ROWS, Sample, take_sample
-from lazypipe.storage.optimizer.trial import Bench, Clock, Cost, Trial
+from lazypipe.storage.optimizer.trial import Bench, Clock, Trial
 from lazypipe.storage.optimizer.workload import Workload
 from lazypipe.storage.optimizer.writing import writable
 
@@ -39,6 +41,8 @@ _TRIED: Mapping[Goal, tuple[tuple[str, int | None], ...]] = {
     "write": (("zstd", 1), ("lz4", None)),
 }
 """Codecs that are tried once forms and encodings are chosen."""
+_LEVELS: Mapping[Goal, int] = {"storage": 9, "balanced": 6}
+"""Levels of zstd that columns may have of their own, where bytes count."""
 _WORTH = 0.98
 """How small another codec must make the whole to be worth it."""
 _ORDER_WORTH = 0.95
@@ -55,6 +59,13 @@ _ATTEMPTS = 4
 _ROWS_PER_SECOND = 50_000
 """Rows that a second is enough to profile and to try the likeliest ways of."""
 _FEWEST = 10_000
+_QUICK = 1.5
+"""Seconds below which nothing is timed: bytes of a few rows tell what is likely, and rates how long it takes."""
+_COLUMN_SECONDS, _CELL_SECONDS = 4e-3, 1.5e-6
+"""What looking at a column takes then, and at each of its values."""
+_QUICK_FEWEST, _QUICK_MOST = 2_000, 20_000
+_LOOKED = 4
+"""Columns that are looked at in any case."""
 _PARTITIONS = 200
 _PARTITION_BYTES = 32 << 20
 _OFTEN = 0.5
@@ -68,6 +79,7 @@ def advise(
     budget: float | None = None,
     *,
     sample: int = ROWS,
+    total: int | None = None,
     partition_by: Sequence[str] | None = None,
     writers: Sequence[Writer] | None = None,
     clock: Clock = time.process_time,
@@ -89,6 +101,8 @@ def advise(
         smaller too. Default: no end.
     sample
         About how many rows to try with.
+    total
+        How many rows these stand for, if the data is a sample already. Default: they are all.
     partition_by
         Columns that stand in folders already. Default: that is to be advised too.
     writers
@@ -116,10 +130,12 @@ def advise(
     known = ("polars", "pyarrow")
     if wrong := [w for w in writers or () if w not in known]:
         raise LazypipeError(f"there is no writer {wrong[0]!r}; {nearest(wrong[0], known, 'writers')}")
-    bench = Bench(clock, budget)
+    quick = budget is not None and budget < _QUICK
+    bench = Bench(clock, budget, quick=quick)
     if budget is not None:
-        sample = min(sample, max(round(budget * _ROWS_PER_SECOND), _FEWEST))
+        sample = min(sample, _quick_rows(data, budget) if quick else max(round(budget * _ROWS_PER_SECOND), _FEWEST))
     taken = take_sample(data, sample, storage_options)
+    taken = taken if total is None else replace(taken, total=max(total, taken.total))
     for name in partition_by or ():
         if name not in taken.frame.columns:
             raise LazypipeError(f"there is no column {name!r}; {nearest(name, taken.frame.columns, 'columns')}")
@@ -127,6 +143,13 @@ def advise(
         raise LazypipeError(f"column {wrong_type[0]!r} holds Python objects, which no file can; cast or drop it")
     chosen = list(writers) if writers else ["polars", *(["pyarrow"] if _has_pyarrow() else [])]
     return _Adviser(taken, workload or Workload(), goal, partition_by, chosen, bench).advice()
+
+
+def _quick_rows(data: pl.DataFrame | pl.LazyFrame | str, budget: float) -> int:
+    """Return the rows that can be looked at in so few seconds."""
+    columns = 16 if isinstance(data, str) else max(len(data.collect_schema()), 1)
+    rows = (budget - columns * _COLUMN_SECONDS) / (columns * _CELL_SECONDS)
+    return min(max(round(rows), _QUICK_FEWEST), _QUICK_MOST)
 
 
 def _has_pyarrow() -> bool:
@@ -149,8 +172,12 @@ class _Adviser:
         self.partition_by = partition_by
         self.keys = tuple(partition_by or ())
         self.frame = sample.frame.drop(self.keys)
-        self.profile = profile_sample(replace(sample, frame=self.frame))
+        self.profile = Profile(0, 0, ())
         self.writers = [w for w in writers if w == "polars" or writable(self.frame.schema)] or ["polars"]
+        if bench.quick and "pyarrow" in self.writers and GOALS[goal].least == "bytes":
+            self.writers = [
+                "pyarrow"
+            ]  # what has encodings per column is smaller: it would be a waste of time to see that
         self.limits: Limits = GOALS[goal]
         self.filtered = self.workload.weights("filters") if self.workload.queries else {}
         self.reasons: list[Reason] = []
@@ -164,6 +191,8 @@ class _Adviser:
             self._note(None, "the default layout", why)
             return self._made(replace(DEFAULT, partition_by=self.keys), {}, {})
         default, plain = bench.whole(self.frame, DEFAULT, "default")
+        looked = self._looked(plain)
+        self.profile = profile_sample(replace(self.sample, frame=self.frame.select(looked)))
         layout, rows = self._columns(self.frame, default, plain), self.frame
         order = self._order(layout, default)
         how: dict[str, Any]
@@ -189,6 +218,18 @@ class _Adviser:
         if bench.over:
             self._note(None, "no more trials", "the time for them was over; what was not tried is as it was")
         return self._made(layout, plain, sizes)
+
+    def _looked(self, plain: Mapping[str, int]) -> list[str]:
+        """Return the columns that are looked at: all, or, where there is little time, those that take the most."""
+        if not self.bench.quick:
+            return self.frame.columns
+        most = max(round((self.bench.left or 0.0) / 2 / _COLUMN_SECONDS), _LOOKED)
+        taken = {*sorted(plain, key=lambda n: -plain[n])[:most], *self.filtered}
+        if len(taken) < len(plain):
+            self._note(
+                None, f"{len(taken)} of {len(plain)} columns", "there was time for those that take the most bytes"
+            )
+        return [n for n in self.frame.columns if n in taken]
 
     def _made(self, layout: Layout, plain: Mapping[str, int], sizes: Mapping[str, int]) -> Advice:
         after: dict[str, int] = dict.fromkeys(plain, 0)
@@ -218,10 +259,18 @@ class _Adviser:
 
     def _columns(self, frame: pl.DataFrame, default: Cost, plain: Mapping[str, int]) -> Layout:
         """Choose each column's form and encodings."""
-        names = sorted(frame.columns, key=lambda n: -plain[n])
+        profiles = {c.name: c for c in self.profile.columns}
+        names = sorted(profiles, key=lambda n: -plain[n])
         forms = {n: self._forms(n, frame) for n in names}
-        found = measured_options(frame, forms, self.writers, self.bench)
-        base = sum((options[0].cost for options in found[self.writers[0]].values()), Cost())
+        found = (
+            estimated_options(
+                frame, forms, profiles, self.writers, self.bench, _LEVELS.get(self.goal), self.sample.scale
+            )
+            if self.bench.quick
+            else measured_options(frame, forms, self.writers, self.bench)
+        )
+        plainly = (options[0].cost for options in found[self.writers[0]].values())
+        base = default if self.bench.quick else sum(plainly, Cost())
         layouts = [self._within(found[w], base, default, w, frame) for w in self.writers]
         least = self.limits.least
         best, cost = min(layouts, key=lambda p: (self._excess(p[1], default), getattr(p[1], least), p[1].bytes))
@@ -278,9 +327,9 @@ class _Adviser:
         cost, _ = self.bench.whole(self.frame, bare, "in no order")
         natural = self._reading(self.frame)
         least = natural
-        for sort_by, curve in orders:
-            if self.bench.over:
-                break
+        for number, (sort_by, curve) in enumerate(orders):
+            if self.bench.over and (number or not self.bench.quick):
+                break  # one is tried in any case where that takes no time to speak of: it is worth more than all else
             tried = replace(bare, sort_by=sort_by, curve=curve)
             tried = with_bounds(tried, self.frame, "the sample")
             rows = ordered(self.frame.lazy(), tried, self.frame.schema, "the sample").collect(engine="streaming")
@@ -338,6 +387,8 @@ class _Adviser:
         )
 
     def _codec(self, layout: Layout, default: Cost) -> Layout:
+        if self.bench.quick and layout.writer == "pyarrow" and self.goal in _LEVELS:
+            return layout  # each column has had the choice
         best, cost = layout, self._last(layout)
         for codec, level in _TRIED[self.goal]:
             if self.bench.over:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from lazypipe.storage.optimizer.cost import Cost
 from lazypipe.storage.optimizer.form import Form
-from lazypipe.storage.optimizer.trial import Cost
 
 __all__ = ["GOALS", "Goal", "Limits", "Option", "choose"]
 
@@ -80,7 +80,32 @@ def choose(options: Mapping[str, Sequence[Option]], default: Cost, limits: Limit
         _, name, option = min(swaps, key=lambda s: s[0])
         left[name].remove(chosen[name])  # it does not come back for another measure's sake, so that this ends
         chosen[name] = option
-    return chosen
+    return _improved(chosen, options, default, limits)
+
+
+def _improved(
+    chosen: dict[str, Option], options: Mapping[str, Sequence[Option]], default: Cost, limits: Limits
+) -> dict[str, Option]:
+    """Return a choice that is within limits with options that make less of what is to be small, as long as it stays there.
+
+    What was given up first may not have been needed, once the rest was given up too.
+    """
+    total = sum((o.cost for o in chosen.values()), Cost())
+    if limits.broken(total, default):
+        return chosen
+    least = limits.least
+    while True:
+        swaps = [
+            (getattr(chosen[n].cost, least) - getattr(o.cost, least), n, o, total - chosen[n].cost + o.cost)
+            for n, some in options.items()
+            for o in some
+            if getattr(o.cost, least) < getattr(chosen[n].cost, least)
+        ]
+        allowed = [s for s in swaps if not limits.broken(s[3], default)]
+        if not allowed:
+            return chosen
+        _, name, option, total = max(allowed, key=lambda s: s[0])
+        chosen[name] = option
 
 
 def _price(now: Cost, then: Cost, least: Measure, measure: Measure) -> float:

@@ -32,6 +32,7 @@ __all__ = [
     "Scaled",
     "Template",
     "Whole",
+    "apart",
     "check_forms",
     "from_dict",
     "odd_columns",
@@ -201,19 +202,33 @@ def physical(frame: pl.LazyFrame, schema: Mapping[str, pl.DataType], forms: Mapp
     made: dict[str, pl.Expr] = {}
     chosen: list[pl.Expr] = []
     for name, dtype in schema.items():
-        value = pl.col(name)
         if name not in forms:
-            chosen.append(value)
+            chosen.append(pl.col(name))
             continue
-        form = forms[name]
-        # under names of their own first: the value is still to be compared with what they make
-        split = {p: (f"{_RESERVED}{name}::{p}", e) for p, e in form.split(value, dtype).items()}
-        made |= dict(split.values())
-        parts = {p: pl.col(temporary) for p, (temporary, _) in split.items()}
-        kept = same(form.join(parts, dtype), value, dtype)
-        chosen += [e.alias(_part(name, p)) for p, e in parts.items()]
-        chosen.append(pl.when(~kept).then(value).alias(plain_column(name)))
+        first, then = apart(name, dtype, forms[name])
+        made |= first
+        chosen += [e.alias(n) for n, e in then.items()]
     return frame.with_columns(**made).select(*chosen, *extra)
+
+
+def apart(name: str, dtype: pl.DataType, form: Form, mark: str = "") -> tuple[dict[str, pl.Expr], dict[str, pl.Expr]]:
+    """Return what is to be added to a frame so that a column can be written in a form, and then what is to be taken from it.
+
+    ``mark`` tells several forms of the same column apart.
+
+    Examples
+    --------
+    >>> first, then = apart("x", pl.Int64(), Cast(pl.Int8()))
+    >>> pl.DataFrame({"x": [1, 1_000]}).with_columns(**first).select(**then).rows()
+    [(1, None), (None, 1000)]
+    """
+    value = pl.col(name)
+    # under names of their own first: the value is still to be compared with what they make
+    split = {p: (f"{_RESERVED}{name}:{mark}:{p}", e) for p, e in form.split(value, dtype).items()}
+    parts = {p: pl.col(temporary) for p, (temporary, _) in split.items()}
+    kept = same(form.join(parts, dtype), value, dtype)
+    then = {_part(name, p): e for p, e in parts.items()}
+    return dict(split.values()), {**then, plain_column(name): pl.when(~kept).then(value)}
 
 
 def _needed(name: str, odd: Collection[str] | None) -> bool:

@@ -56,6 +56,8 @@ class Rewrite:
         That of the files written, if one was asked for, with ``reasons``.
     missed
         How many tasks came to nothing, because another run replaced their files first.
+    record, unrecorded
+        The number of its record in the ledger, and why there is none, where there should be.
     """
 
     uri: str
@@ -69,6 +71,8 @@ class Rewrite:
     reasons: tuple[str, ...] = ()
     missed: int = 0
     dead: int = 0
+    record: int | None = None
+    unrecorded: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -83,6 +87,8 @@ class Rewrite:
             "columns": {n: [self.before.get(n), self.after.get(n)] for n in dict.fromkeys([*self.before, *self.after])},
             "layout": None if self.layout is None else self.layout.to_dict(),
             "reasons": list(self.reasons),
+            "record": self.record,
+            "unrecorded": self.unrecorded,
         }
 
     def to_markdown(self) -> str:
@@ -113,7 +119,8 @@ class Rewrite:
         new = sum(f.bytes for f in self.written)
         said = f"{len(self.replaced):,} files ({old:,} bytes) became {len(self.written):,} ({new:,} bytes)"
         missed = f"; {self.missed} parts had changed meanwhile, run again" if self.missed else ""
-        return f"{self.uri}: version {self.version}: {said}, {self.dead:,} dead rows left out{missed}"
+        silent = f"; not in the ledger: {self.unrecorded}" if self.unrecorded else ""
+        return f"{self.uri}: version {self.version}: {said}, {self.dead:,} dead rows left out{missed}{silent}"
 
 
 def _row(name: str, before: int | None, after: int | None) -> str:

@@ -82,7 +82,7 @@ def ordered(frame: pl.LazyFrame, layout: Layout, schema: Mapping[str, pl.DataTyp
     if not layout.sort_by:
         return frame
     if layout.curve == "linear":
-        return frame.sort(*layout.sort_by, nulls_last=False, maintain_order=False)
+        return frame.sort(*layout.sort_by, nulls_last=False, maintain_order=True)
     bits = _bits(layout, uri)
     if any(n not in layout.bounds for n in layout.sort_by):
         what = f"the {layout.curve} order has no bounds for its columns"

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import polars as pl
 
 from lazypipe.spec.types import dtype_name
-from lazypipe.storage.optimizer.form import Form, is_ticking, same
+from lazypipe.storage.optimizer.form import Form, bits, is_ticking, same
 from lazypipe.storage.optimizer.form_numbers import Scaled
 from lazypipe.storage.optimizer.relations import Relation, find_relations
 from lazypipe.storage.optimizer.sample import ROWS, Sample, take_sample
@@ -24,6 +24,7 @@ Order = Literal["ascending", "descending"]
 _NEARLY = 0.98
 """Which part of the values must have a property for the column to have it."""
 _MOST_DIGITS = 8
+_COUNT = "__lazypipe_count"
 _TEXTS = 1_000
 """Texts that are looked at to find out of what make they are."""
 _MINIBLOCK = 32
@@ -270,7 +271,7 @@ def _figures(column: pl.Expr, dtype: pl.DataType) -> dict[str, pl.Expr]:
     exprs = {"nulls": column.null_count()}
     if not _is_flat(dtype):
         return exprs
-    counts = column.drop_nulls().value_counts(name="n").struct.field("n")
+    counts = column.drop_nulls().value_counts(name=_COUNT).struct.field(_COUNT)
     exprs |= {"distinct": counts.len(), "entropy": counts.entropy(base=2)}
     exprs |= {"runs": column.rle_id().last() + 1}
     compared = column.cast(pl.String) if isinstance(dtype, pl.Categorical | pl.Enum) else column
@@ -307,7 +308,8 @@ def _units(dtype: pl.DataType) -> Sequence[int]:
         return [second * s for s in (_DAY, 3_600, 60, 1)] + [second // 10**n for n in (3, 6) if second > 10**n]
     if dtype == pl.Date:
         return []
-    return [10**n for n in range(9, 0, -1) if 10**n <= dtype.max().pipe(pl.select).item()]  # type: ignore[attr-defined]
+    most = 2 ** (bits(dtype) - dtype.is_signed_integer()) - 1
+    return [10**n for n in range(9, 0, -1) if 10**n <= most]
 
 
 def _column(

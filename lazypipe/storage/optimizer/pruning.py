@@ -39,12 +39,14 @@ def reach(values: pl.Series, compare: Compare, groups: int, selectivity: float |
     known = ranks.drop_nulls().sort()
     places = [(2 * i + 1) * known.len() // (2 * _PROBES) for i in range(_PROBES)]
     width = 0 if compare == "equal" else max(int(known.len() * (selectivity or _RANGE)), 1)
-    found = 0.0
-    for place in places:
-        first = min(place, known.len() - 1 - width) if width < known.len() else 0
-        low, high = known[first], known[min(first + width, known.len() - 1)]
-        found += bounds.filter(pl.col("high") >= low, pl.col("low") <= high).height / bounds.height
-    return round(found / _PROBES, 6)
+    firsts = [min(p, known.len() - 1 - width) if width < known.len() else 0 for p in places]
+    low, high = known.gather(firsts), known.gather([min(f + width, known.len() - 1) for f in firsts])
+    # a group is left out if all of it lies below, or all of it above; it cannot be both
+    lows, highs = (bounds[n].drop_nulls().sort() for n in ("low", "high"))
+    below = highs.search_sorted(low, side="left")
+    above = lows.len() - lows.search_sorted(high, side="right").cast(pl.Int64)
+    read = lows.len() - below.cast(pl.Int64) - above
+    return round(int(read.sum()) / bounds.height / _PROBES, 6)
 
 
 def reached(frame: pl.DataFrame, query: Query, groups: int) -> float:

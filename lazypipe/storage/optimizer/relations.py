@@ -91,8 +91,7 @@ def _determined(frame: pl.DataFrame, few: list[str], distinct: Mapping[str, int]
 
     # which of two that determine each other stays: the one that comes first
     seen: set[tuple[str, str]] = set()
-    probed = exceptions(frame.head(_PROBE), pairs)
-    likely = [p for p, share in zip(pairs, probed, strict=True) if share <= _EXCEPTIONS]
+    likely = _likely(frame.head(_PROBE), pairs)
     relations = []
     order = {n: i for i, n in enumerate(frame.columns)}
     likely.sort(key=lambda p: (order[p[1]], distinct[p[0]], order[p[0]]))
@@ -103,6 +102,24 @@ def _determined(frame: pl.DataFrame, few: list[str], distinct: Mapping[str, int]
         seen.add((by, column))
         relations.append(Relation("determined", column, by, share))
     return relations
+
+
+def _likely(probe: pl.DataFrame, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the pairs of which the first may determine the second: both together have hardly more values than the first alone.
+
+    Each value more is an exception at least once.
+    """
+    if not pairs:
+        return []
+    both = {frozenset(p) for p in pairs}
+    counts = probe.select(
+        *(pl.struct(sorted(p)).n_unique().alias(str(i)) for i, p in enumerate(both)),
+        *(pl.col(n).n_unique().alias(f"of:{n}") for n in {n for p in pairs for n in p}),
+    )
+    found = counts.row(0, named=True)
+    together = {p: found[str(i)] for i, p in enumerate(both)}
+    most = _EXCEPTIONS * probe.height
+    return [(by, column) for by, column in pairs if together[frozenset((by, column))] - found[f"of:{by}"] <= most]
 
 
 def _differences(frame: pl.DataFrame, distinct: Mapping[str, int]) -> list[Relation]:

@@ -23,7 +23,9 @@ __all__ = ["ROWS", "Sample", "take_sample"]
 
 ROWS = 50_000
 """Rows that a sample has if nothing else is asked for."""
-_STRETCH = 5_000
+_STRETCH, _SHORTEST = 5_000, 500
+_STRETCHES = 4
+"""Stretches at least, unless they become too short: what lies near each other is often alike."""
 _ROW = "__lazypipe_row"
 _FOOTERS = 64
 """Files at most whose footers are read: as many as are needed to know what columns take, evenly spread."""
@@ -60,8 +62,8 @@ def take_sample(
     Examples
     --------
     >>> sample = take_sample(pl.DataFrame({"x": range(100_000)}), 10_000)
-    >>> sample.total, sample.frame["x"].to_list()[4_998:5_002]
-    (100000, [4998, 4999, 50000, 50001])
+    >>> sample.total, sample.frame["x"].to_list()[2_498:2_502]
+    (100000, [2498, 2499, 25000, 25001])
     """
     if rows < 1:
         raise LazypipeError(f"a sample of {rows} rows shows nothing; write 1 or more")
@@ -83,7 +85,7 @@ def take_sample(
 
 
 def _length(rows: int) -> int:
-    return min(_STRETCH, rows)
+    return min(_STRETCH, max(rows // _STRETCHES, _SHORTEST), rows)
 
 
 def _period(total: int, rows: int) -> int:

@@ -296,10 +296,12 @@ class BatchWriter:
         with self._parquet.ParquetWriter(out := io.BytesIO(), self._arrow):
             pass
         made = self._parquet.ParquetFile(out).schema
-        names = sorted(self._arrow.names, key=len, reverse=True)  # a name may begin with another and a dot
+        flat = set(self._arrow.names)
+        names = sorted(flat, key=len, reverse=True)  # a name may begin with another and a dot
         found = {}
         for i in range(len(made)):
             leaf = made.column(i)
-            owner = next(n for n in names if leaf.path == n or leaf.path.startswith(f"{n}."))
-            found[leaf.path] = (owner, leaf.physical_type)
+            path = leaf.path
+            owner = path if path in flat else next(n for n in names if path.startswith(f"{n}."))
+            found[path] = (owner, leaf.physical_type)
         return found

@@ -1,0 +1,164 @@
+"""What writing and reading columns takes, estimated from their bytes before and after compression: where timing would cost too much.
+
+A few thousand rows are written in less time than it takes to plan the query, so their times say nothing. Their bytes do: with the type
+of a column, its encoding and its codec they tell what each value takes, by rates that were measured once (nanoseconds on one core, by
+pyarrow's writer and Polars' reader). Only ratios count: what is chosen is compared with the default by the same rates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from lazypipe.storage.optimizer.cost import Cost, Size
+from lazypipe.storage.optimizer.form import Form
+from lazypipe.storage.optimizer.layout import Layout
+
+__all__ = ["column_cost", "form_cost", "layout_cost", "values"]
+
+_NANO = 1e-9
+
+_ENCODE: Mapping[str, tuple[float, float]] = {
+    "plain": (18, 60),
+    "dictionary": (30, 75),
+    "delta": (30, 140),
+    "delta_length": (20, 115),
+    "byte_stream_split": (22, 22),
+    "rle": (28, 28),
+}
+"""Encoding → nanoseconds to write a number, and a text."""
+
+_DECODE: Mapping[str, tuple[float, float]] = {
+    "plain": (5, 17),
+    "dictionary": (6, 8),
+    "delta": (13, 230),
+    "delta_length": (14, 37),
+    "byte_stream_split": (18, 18),
+    "rle": (5, 5),
+}
+
+_POLARS = 0.7
+"""How long Polars' writer takes to encode, next to pyarrow's."""
+
+_SCATTERED = (70, 45)
+"""What a dictionary costs besides, where most values are new to it: its table outgrows the processor's cache."""
+_INDEX = 2.2
+"""Bytes of a value in a dictionary, beyond which it has that many."""
+
+_PACK: Mapping[str, tuple[float, float]] = {
+    "zstd": (6.5, 2.0),
+    "gzip": (30, 5.0),
+    "brotli": (20, 4.0),
+    "lz4": (2.0, 0.8),
+    "snappy": (2.0, 0.8),
+    "uncompressed": (0.0, 0.0),
+}
+"""Codec → nanoseconds to compress, and to decompress, a byte; of zstd at level 3."""
+_LEVELS: Mapping[int, float] = {1: 0.6, 2: 0.8, 3: 1.0, 4: 1.3, 5: 2.2, 6: 3.0, 7: 4.0, 8: 5.0, 9: 7.0, 19: 60.0}
+_HARD = (0.9, 0.2)
+"""What is compressed to no less than this part of it is found out soon, and takes this part of the time."""
+
+_FORMS: Mapping[str, tuple[float, float]] = {
+    "cast": (10, 3),
+    "whole": (14, 6),
+    "scaled": (17, 7),
+    "flag": (30, 15),
+    "coded": (68, 34),
+    "hexed": (200, 100),
+    "constant": (7, 5),
+    "determined": (70, 35),
+}
+_TEMPLATE = ((170, 135), (10, 75))
+"""Nanoseconds to take a text apart and to put it together: once, and for each part of it."""
+
+_NULL = 0.2
+"""What a null takes of the time of a value."""
+_SORT = 30.0
+"""Nanoseconds that a value takes to be put in order with its row."""
+
+
+def column_cost(
+    dtype: pl.DataType,
+    size: Size,
+    rows: int,
+    writer: str,
+    encoding: str = "",
+    codec: str = "zstd",
+    level: int | None = 3,
+) -> Cost:
+    """Return what a column as it stands in a file costs, by the bytes that it takes there.
+
+    ``encoding`` is the writer's own if it is empty.
+
+    Examples
+    --------
+    >>> cost = column_cost(pl.Int64(), Size(1_000, 1_000), 1_000, "pyarrow", "delta")
+    >>> cost.bytes, round(cost.write * 1e6), round(cost.read * 1e6)
+    (1000, 31, 13)
+    """
+    text = 0 if dtype.is_numeric() or dtype.is_temporal() or dtype == pl.Boolean else 1
+    encoding = encoding or ("plain" if dtype == pl.Boolean else "dictionary")
+    write, read = _ENCODE[encoding][text], _DECODE[encoding][text]
+    if encoding == "dictionary" and size.raw > _INDEX * rows:
+        # Polars gives such a dictionary up at once, pyarrow when it has outgrown its page
+        write += _SCATTERED[text] if writer == "pyarrow" else 0.0
+        read = _DECODE["plain"][text]
+    if writer == "polars":
+        write *= _POLARS
+    pack, unpack = _PACK[codec]
+    if codec == "zstd":
+        pack *= _LEVELS.get(3 if level is None else level, _LEVELS[19])
+    hard = _HARD[1] if size.bytes > _HARD[0] * size.raw else 1.0
+    return Cost(
+        size.bytes,
+        (write * rows + pack * hard * size.raw) * _NANO,
+        (read * rows + unpack * hard * size.raw) * _NANO,
+    )
+
+
+def form_cost(form: Form, rows: int) -> Cost:
+    """Return what it costs to put values into a form, and back.
+
+    Examples
+    --------
+    >>> from lazypipe.storage.optimizer.form_known import Constant
+    >>> form_cost(Constant(1), 1_000_000_000)
+    Cost(bytes=0, write=7.0, read=5.0)
+    """
+    if form.kind in _FORMS:
+        write, read = _FORMS[form.kind]
+    else:
+        parts = len(form.parts(pl.String()))
+        write, read = (once + each * parts for once, each in _TEMPLATE)
+    return Cost(0, write * rows * _NANO, read * rows * _NANO)
+
+
+def values(column: pl.Series) -> int:
+    """Return how many values a column costs time for: a null is hardly one.
+
+    Examples
+    --------
+    >>> values(pl.Series([1, None, None, None, None, None]))
+    2
+    """
+    nulls = column.null_count()
+    return column.len() - nulls + round(_NULL * nulls)
+
+
+def layout_cost(inside: pl.DataFrame, sizes: Mapping[str, Size], layout: Layout) -> Cost:
+    """Return what all columns cost as they stand in a file, with the forms and the order of the layout.
+
+    Columns for values that do not fit are read, and paid for, only where there are some: they take next to nothing else.
+    """
+    rows, costs = inside.height, []
+    for name, size in sizes.items():
+        if name.endswith(":plain") and inside[name].null_count() == rows:
+            costs.append(Cost(size.bytes))
+            continue
+        codec, level = layout.codecs.get(name, (layout.codec, layout.level))
+        column, encoding = inside[name], layout.encodings.get(name, "")
+        costs.append(column_cost(column.dtype, size, values(column), layout.writer, encoding, codec, level))
+    costs += [form_cost(f, rows) for f in layout.forms.values()]
+    order = Cost(0, _SORT * rows * inside.width * _NANO, 0.0) if layout.sort_by else Cost()
+    return sum(costs, order)

@@ -1,0 +1,241 @@
+"""The ways in which each column can be written, estimated where there is little time: one file of few rows tells the bytes of all.
+
+A column stands in that file in every form that its profile speaks for, and each part of a form in every encoding that it is likely to be
+smallest in. What each takes in time follows from its bytes, see ``estimates``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import polars as pl
+
+from lazypipe.storage.optimizer.advice import listed, told_form
+from lazypipe.storage.optimizer.candidates import encodings_for
+from lazypipe.storage.optimizer.choice import Option
+from lazypipe.storage.optimizer.cost import Cost, Size
+from lazypipe.storage.optimizer.estimates import column_cost, form_cost, values
+from lazypipe.storage.optimizer.form import Form
+from lazypipe.storage.optimizer.forms import apart, plain_column
+from lazypipe.storage.optimizer.layout import Layout
+from lazypipe.storage.optimizer.options import base_layout
+from lazypipe.storage.optimizer.profile import ColumnProfile
+from lazypipe.storage.optimizer.trial import Bench, Trial, chunk_sizes, write_bytes
+
+__all__ = ["estimated_options"]
+
+_RAW = 1.01
+"""How many times larger a column may be without compression, to be left without."""
+_FEW = 0.02
+"""Which part of the values may be different ones at most, for a dictionary to be the only thing worth trying."""
+_MANY = 0.5
+"""Beyond which part a dictionary is not worth trying."""
+_NEAR = 1.1
+"""How many times more bytes an encoding may take than the smallest, to be offered because it is faster."""
+_RISING = 0.98
+_GAIN, _NOISE = 0.99, 32
+"""Which part of the bytes another way may leave at most, and how many more it must save, as headers of pages differ by some."""
+_DOUBTFUL = 0.8
+_UNIQUE = 0.7
+_STEADY = 1.5
+"""How many times more bytes than the smallest differences may take where values rise: with more rows they only gain."""
+_LEVEL = 3
+_How: TypeAlias = tuple[str, int]
+"""An encoding (the writer's own is empty) and a level of compression."""
+
+
+@dataclass(frozen=True)
+class _Way:
+    """A column in a form: part → the column of the wide frame that holds it; whether some values do not fit."""
+
+    name: str
+    form: Form | None
+    parts: Mapping[str, str]
+    odd: bool
+
+
+def estimated_options(
+    frame: pl.DataFrame,
+    forms: Mapping[str, Sequence[Form]],
+    profiles: Mapping[str, ColumnProfile],
+    writers: Sequence[str],
+    bench: Bench,
+    level: int | None = None,
+    scale: float = 1.0,
+) -> dict[str, dict[str, list[Option]]]:
+    """Return writer → column → options, the plain one first; columns without a profile are written as writers do by themselves.
+
+    ``level`` is one of zstd that is offered for each column besides; ``scale`` how many rows a row of the frame stands for.
+    """
+    wide, ways = _wide(frame, forms)
+    held = {s.name: s for s in wide}
+    found: dict[str, dict[str, list[Option]]] = {}
+    for writer in writers:
+        base = base_layout(writer)
+        tried = {c: _tried(way, part, held[c].dtype, profiles) for way in ways for part, c in way.parts.items()}
+        if writer == "polars":
+            tried = dict.fromkeys(tried, ("",))
+        sizes = _sizes(held, tried, base)
+        if writer == "pyarrow" and level is not None:
+            # brute force pays for some columns only, and costs the more the larger they are
+            best = {c: (min(some, key=lambda e: sizes[c, e, _LEVEL].bytes),) for c, some in tried.items()}
+            sizes |= _sizes(held, best, replace(base, level=level))
+        options: dict[str, list[Option]] = {}
+        by_column: dict[str, dict[_How, Size]] = {}
+        for (c, encoding, at), size in sizes.items():
+            by_column.setdefault(c, {})[encoding, at] = size
+        for way in ways:
+            parts = {part: by_column[c] for part, c in way.parts.items()}
+            profile = profiles.get(way.name)
+            some = _options(
+                way, parts, {part: held[c] for part, c in way.parts.items()}, writer, bench, rising=_rises(profile)
+            )
+            first, *others = options.setdefault(way.name, some)
+            # what is known of few rows must gain much where more rows may have many more values, or just the same ones
+            gain = _DOUBTFUL if profile is not None and _is_doubtful(profile, scale) else _GAIN
+            better = [o for o in (others if way.form is None else some) if _is_better(o, first, gain)]
+            options[way.name] = [first, *better] if way.form is None else [first, *others, *better]
+        found[writer] = options
+    return found
+
+
+def _sizes(
+    held: Mapping[str, pl.Series], tried: Mapping[str, Sequence[str]], base: Layout
+) -> dict[tuple[str, str, int], Size]:
+    """Return the bytes of columns in encodings, at a level: all by writing one file."""
+    columns = [held[c].alias(f"{c}.{e}") for c, encodings in tried.items() for e in encodings]
+    encodings = {f"{c}.{e}": e for c, some in tried.items() for e in some if e}
+    layout = replace(base, encodings=encodings, statistics=False)
+    sizes = chunk_sizes(write_bytes(pl.DataFrame(columns), layout))
+    level = _LEVEL if base.level is None else base.level
+    return {(c, e, level): sizes[f"{c}.{e}"] for c, some in tried.items() for e in some}
+
+
+def _wide(frame: pl.DataFrame, forms: Mapping[str, Sequence[Form]]) -> tuple[pl.DataFrame, list[_Way]]:
+    """Return every column in every form, in one frame, made by one query."""
+    first: dict[str, pl.Expr] = {}
+    then: dict[str, pl.Expr] = {}
+    ways: list[tuple[str, Form | None, dict[str, str]]] = []
+    for name, dtype in frame.schema.items():
+        then[f"c{len(then)}"] = pl.col(name)
+        ways.append((name, None, {name: f"c{len(then) - 1}"}))
+        for number, form in enumerate(forms.get(name, ())):
+            split, made = apart(name, dtype, form, str(number))
+            first |= split
+            parts = {}
+            for part, expr in made.items():
+                parts[part] = f"c{len(then)}"
+                then[parts[part]] = expr
+            ways.append((name, form, parts))
+    wide = frame.lazy().with_columns(**first).select(**then).collect()
+    found = []
+    nulls = wide.null_count().row(0, named=True)
+    for name, one, parts in ways:
+        odd = one is not None and nulls[parts[plain_column(name)]] < frame.height
+        found.append(_Way(name, one, {p: c for p, c in parts.items() if odd or p != plain_column(name)}, odd))
+    return wide, found
+
+
+def _tried(way: _Way, part: str, dtype: pl.DataType, profiles: Mapping[str, ColumnProfile]) -> tuple[str, ...]:
+    """Return the encodings that a part may be smallest in; the writer's own is the empty text."""
+    known = profiles.get(way.name)
+    if known is None or part == plain_column(way.name):
+        return ("",)
+    own, *others = encodings_for(dtype)
+    values = known.rows - known.nulls
+    # what leans on another column, or is a part of a text, may have fewer or more values than the column
+    alike = way.form is None or (not way.form.needs and len(way.parts) == 1 + way.odd)
+    share = known.distinct / values if alike and known.distinct is not None and values else None
+    if share is not None and share <= _FEW:
+        others = [e for e in others if e in ("delta", "rle") and dtype != pl.String]
+    if dtype in (pl.String, pl.Binary) and not _rises(known):
+        others = [e for e in others if e != "delta"]  # texts share what they begin with only in order
+    if way.form is not None and share is not None and share > _MANY and own == "dictionary" and others:
+        return tuple(others)
+    return ("", *others)
+
+
+def _rises(profile: ColumnProfile | None) -> bool:
+    return profile is not None and profile.rising is not None and profile.rising >= _RISING
+
+
+def _is_doubtful(profile: ColumnProfile, scale: float) -> bool:
+    """Whether a dictionary may do much better on more rows than it does on these."""
+    values = profile.rows - profile.nulls
+    return scale > 1 and profile.distinct is not None and _FEW * values < profile.distinct < _UNIQUE * values
+
+
+def _is_better(one: Option, other: Option, gain: float) -> bool:
+    """Whether it is worth it to write a column in another way than by itself."""
+    if one.form is None and not one.encodings:
+        return True  # another level, or codec
+    new, old = one.cost, other.cost
+    return new.bytes + _NOISE < gain * old.bytes or (
+        gain == _GAIN and (new.write < gain * old.write or new.read < gain * old.read)
+    )
+
+
+def _options(
+    way: _Way,
+    parts: Mapping[str, Mapping[_How, Size]],
+    held: Mapping[str, pl.Series],
+    writer: str,
+    bench: Bench,
+    *,
+    rising: bool = False,
+) -> list[Option]:
+    """Return the way as it is written by itself, in the smallest encodings, and in those nearly as small that are fastest."""
+    chosen: dict[tuple[Any, ...], Option] = {}
+    rows = next(iter(held.values())).len()
+
+    def cost(part: str, how: _How) -> tuple[Cost, tuple[str, int | None] | None]:
+        """Return what a part costs, and its codec if it is not that of all: none where compression gains nothing."""
+        size, (encoding, level) = parts[part][how], how
+        if writer == "pyarrow" and size.raw <= _RAW * size.bytes:
+            raw = Size(size.raw, size.raw)
+            return column_cost(held[part].dtype, raw, values(held[part]), writer, encoding, "uncompressed", None), (
+                "uncompressed",
+                None,
+            )
+        other = None if level == _LEVEL else ("zstd", level)
+        return column_cost(held[part].dtype, size, values(held[part]), writer, encoding, "zstd", level), other
+
+    known = {p: {how: cost(p, how) for how in some} for p, some in parts.items()}
+    for costs in known.values() if rising else ():
+        least_bytes = min(c.bytes for c, _ in costs.values())
+        for how, (one, codec) in costs.items():
+            if how[0] == "delta" and least_bytes < one.bytes <= _STEADY * least_bytes + _NOISE:
+                costs[how] = (replace(one, bytes=least_bytes - 1), codec)
+
+    def offer(picked: Mapping[str, _How]) -> None:
+        costs = {p: known[p][how] for p, how in picked.items()}
+        encodings = tuple((p, e) for p, (e, _) in picked.items() if e)
+        codecs = tuple((p, codec) for p, (_, codec) in costs.items() if codec is not None)
+        total = sum((c for c, _ in costs.values()), Cost() if way.form is None else form_cost(way.form, rows))
+        if (encodings, codecs) not in chosen:
+            chosen[encodings, codecs] = Option(way.form, total, encodings, codecs)
+            told = [told_form(way.form) if way.form else "plain", writer]
+            told += [listed(dict(encodings))] if encodings else []
+            bench.trials.append(Trial(way.name, ", ".join(told), total))
+
+    usual = {p: {how: c for how, c in some.items() if how[1] == _LEVEL} for p, some in known.items()}
+    if way.form is None:
+        offer(dict.fromkeys(parts, ("", _LEVEL)))
+    least = {p: min(some, key=lambda how: some[how][0].bytes) for p, some in usual.items()}
+    offer(least)
+    near = {
+        p: {how: c for how, (c, _) in some.items() if c.bytes <= _NEAR * some[least[p]][0].bytes}
+        for p, some in usual.items()
+    }
+    offer({p: min(some, key=lambda how: some[how].write) for p, some in near.items()})
+    offer({p: min(some, key=lambda how: some[how].read) for p, some in near.items()})
+    if any(len(known[p]) > len(usual[p]) for p in parts):
+        offer(
+            {
+                p: min([least[p], *(h for h in some if h[1] != _LEVEL)], key=lambda how: some[how][0].bytes)
+                for p, some in known.items()
+            }
+        )
+    return [*chosen.values()]

@@ -1,0 +1,168 @@
+"""Advice where there is little time: few rows, bytes of one file, times by rates; and how near that comes to more time."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from polars.testing import assert_frame_equal
+
+from lazypipe.storage.optimizer.advise import advise
+from lazypipe.storage.optimizer.choice import Limits, Option, choose
+from lazypipe.storage.optimizer.cost import Cost, Size
+from lazypipe.storage.optimizer.estimates import column_cost, form_cost, layout_cost
+from lazypipe.storage.optimizer.form_numbers import Scaled
+from lazypipe.storage.optimizer.form_texts import Hexed, Template
+from lazypipe.storage.optimizer.forms import physical, restore
+from lazypipe.storage.optimizer.layout import Layout
+from lazypipe.storage.optimizer.trial import chunk_sizes, write_bytes
+from lazypipe.storage.optimizer.workload import Query, Workload
+from lazypipe.testing.synthetic import make_orders
+
+
+def still() -> float:
+    return 0.0
+
+
+def written(frame: pl.DataFrame, layout: Layout) -> bytes:
+    inside = physical(frame.lazy(), frame.schema, layout.forms).collect()
+    return write_bytes(inside, replace(layout, sort_by=(), curve="linear", bounds={}))
+
+
+def bytes_of(data: bytes) -> int:
+    meta = pq.read_metadata(io.BytesIO(data))
+    groups = [meta.row_group(i) for i in range(meta.num_row_groups)]
+    return sum(g.column(i).total_compressed_size for g in groups for i in range(g.num_columns))
+
+
+def mixed(rows: int) -> pl.DataFrame:
+    return make_orders(rows, seed=7).with_columns(
+        pl.lit("EUR").alias("currency"),
+        pl.when(pl.col("country") == "DE").then(pl.lit("Germany")).otherwise(pl.lit("abroad")).alias("where"),
+        pl.when(pl.int_range(pl.len()) % 3 == 0).then("amount").alias("rebate"),
+        pl.concat_list("quantity", "order_id").alias("list"),
+        pl.lit(None).alias("nothing"),
+        (pl.int_range(pl.len()) % 5 == 0).alias("fifth"),
+        pl.col("order_id").hash(3).cast(pl.String).cast(pl.Binary).alias("raw"),
+    )
+
+
+@pytest.mark.parametrize("goal", ["storage", "balanced", "read", "write"])
+@pytest.mark.parametrize("writers", [["polars"], ["pyarrow"], None])
+def test_what_is_advised_in_little_time_comes_back(goal: Any, writers: Any) -> None:
+    frame = mixed(3_000)
+    workload = Workload((Query("a", {"country": "equal"}), Query("b", {"event_time": "range", "amount": "other"})))
+    advice = advise(frame, workload, goal, 0.08, writers=writers, clock=still)
+    assert advice.rows == 2_000
+    assert advice.after == advice.measured[-1].cost
+    back = pl.scan_parquet(io.BytesIO(written(frame, advice.layout)))
+    assert_frame_equal(restore(back, frame.schema, advice.layout.forms).collect(), frame)
+
+
+def test_little_time_finds_nearly_as_much_as_all_the_time_there_is() -> None:
+    frame = make_orders(30_000, seed=3)
+    quick = advise(frame, goal="storage", budget=0.1, clock=still)
+    slow = advise(frame, goal="storage", clock=still)
+    default = bytes_of(write_bytes(frame, Layout()))
+    quickly, slowly = (bytes_of(written(frame, a.layout)) for a in (quick, slow))
+    assert len(quick.measured) < len(slow.measured)
+    assert quick.rows < 10_000 < slow.rows
+    assert quickly < 0.8 * default
+    # advice without an end has no limits on a clock that stands still; the other estimates them
+    assert quickly < 1.25 * slowly
+
+
+def test_of_many_columns_the_largest_are_looked_at() -> None:
+    rows = 2_000
+    small = {f"s{i}": [i] * rows for i in range(20)}
+    frame = pl.DataFrame({**small, "large": [n * 7_919 % 1_000_003 / 100 for n in range(rows)], "id": range(rows)})
+    advice = advise(frame, goal="storage", budget=0.02, clock=still)
+    assert set(advice.layout.forms) | set(advice.layout.encodings) <= {"large", "id", "s0", "s1"}
+    assert advice.layout.forms["large"] == Scaled(2, pl.Int32())
+    (told,) = [r for r in advice.reasons if r.decision == "4 of 22 columns"]
+    assert told.why == "there was time for those that take the most bytes"
+
+
+def test_differences_are_kept_where_values_rise_and_few_rows_would_not_show_it() -> None:
+    start = datetime(2026, 1, 1)
+    frame = pl.DataFrame({"n": range(100_000)}).select(
+        t=start + pl.duration(seconds=pl.col("n") // 100 * 10), text=pl.col("n").hash(1).cast(pl.String)
+    )
+    advice = advise(frame, goal="storage", budget=0.05, clock=still)
+    assert advice.layout.encodings["t"] == "delta"
+    assert bytes_of(written(frame, advice.layout)) < bytes_of(write_bytes(frame, Layout()))
+
+
+def test_a_dictionary_that_more_rows_would_fill_is_left_where_little_is_gained() -> None:
+    codes = [f"N{(n * 7_919) % 1_009 * 31 % 997:03}{(n * 31) % 7}" for n in range(60_000)]
+    frame = pl.DataFrame({"code": codes})
+    advice = advise(frame, goal="storage", budget=0.03, clock=still)
+    assert bytes_of(written(frame, advice.layout)) <= 1.05 * bytes_of(write_bytes(frame, Layout()))
+
+
+def test_one_order_is_tried_in_any_case() -> None:
+    ticks = iter(range(1_000_000))
+    frame = make_orders(3_000, seed=7)
+    workload = Workload((Query("a", {"country": "equal", "status": "equal"}),))
+    advice = advise(frame, workload, "read", 0.001, clock=lambda: float(next(ticks)))
+    assert {t.how for t in advice.measured if t.how.startswith("ordered by")} == {"ordered by country"}
+    assert advice.layout.sort_by == ("country",)
+    assert str(advice.reasons[-1]) == "no more trials: the time for them was over; what was not tried is as it was"
+
+
+# estimates
+
+
+def test_rates_tell_what_is_slow() -> None:
+    size, rows = Size(4_000, 8_000), 1_000
+    usual = column_cost(pl.Int64(), size, rows, "pyarrow")
+    assert column_cost(pl.Int64(), size, rows, "polars").write < usual.write  # gives up dictionaries that do not pay
+    assert column_cost(pl.Int64(), size, rows, "pyarrow", "plain", "zstd", 9).write > usual.write
+    assert column_cost(pl.Int64(), size, rows, "pyarrow", "plain", "zstd", 22).write > 1e-3 / 2
+    assert column_cost(pl.Int64(), size, rows, "pyarrow", "plain", "zstd", None) == column_cost(
+        pl.Int64(), size, rows, "pyarrow", "plain", "zstd", 3
+    )
+    packed = column_cost(pl.String(), Size(7_900, 8_000), rows, "pyarrow", "plain")
+    assert packed.write < column_cost(pl.String(), Size(1_000, 8_000), rows, "pyarrow", "plain").write  # zstd gives up
+    raw = column_cost(pl.Boolean(), Size(100, 100), rows, "pyarrow", "", "uncompressed", None)
+    assert (raw.bytes, raw.write) == (100, pytest.approx(18e-6))
+    assert form_cost(Hexed((32,)), 1_000) == Cost(0, pytest.approx(2e-4), pytest.approx(1e-4))  # type: ignore[arg-type]
+    one, two = (form_cost(Template(("a", *["b"] * n), ("number",) * n), 1_000) for n in (1, 2))
+    assert one.write < two.write
+    assert one.read < two.read
+
+
+def test_what_is_in_order_costs_to_sort_and_what_is_empty_costs_nothing_to_read() -> None:
+    frame = pl.DataFrame({"x": [1.5, 2.5, None], "_lazypipe:x:plain": pl.Series([None] * 3, dtype=pl.Float64)})
+    sizes = chunk_sizes(write_bytes(frame, Layout()))
+    plain = layout_cost(frame, sizes, Layout())
+    assert plain.bytes == sum(s.bytes for s in sizes.values())
+    assert plain.read == column_cost(pl.Float64(), sizes["x"], 2, "polars").read
+    assert layout_cost(frame, sizes, Layout(sort_by=("x",))).write > plain.write
+
+
+def test_sizes_before_compression_are_those_of_the_footer() -> None:
+    frame = pl.DataFrame({"x": range(10_000), "l": [[1, 2]] * 10_000})
+    data = write_bytes(frame, Layout(row_group_rows=3_000))
+    meta = pq.read_metadata(io.BytesIO(data))
+    groups = [meta.row_group(i) for i in range(meta.num_row_groups)]
+    found = chunk_sizes(data)
+    assert len(groups) > 1
+    for i, name in enumerate(frame.columns):
+        chunks = [g.column(i) for g in groups]
+        assert found[name] == Size(
+            sum(c.total_compressed_size for c in chunks), sum(c.total_uncompressed_size for c in chunks)
+        )
+
+
+def test_what_was_given_up_for_nothing_is_taken_back() -> None:
+    # the cheapest step back is a's, but it is not enough; after b's it was not needed
+    a = [Option(None, Cost(10, 1.0, 3.0)), Option(None, Cost(11, 1.0, 2.0))]
+    b = [Option(None, Cost(10, 1.0, 9.0)), Option(None, Cost(90, 1.0, 1.0))]
+    chosen = choose({"a": a, "b": b}, Cost(200, 2.0, 4.0), Limits("bytes", read=1.0))
+    assert chosen == {"a": a[0], "b": b[1]}
