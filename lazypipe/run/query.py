@@ -287,9 +287,10 @@ class Query:
         hashes = self._sides.setdefault(side, made)
 
         def note(batch: pl.DataFrame) -> pl.DataFrame:
-            units = batch[UNIT].unique()
-            for unit in units:
-                hashes.add(unit, batch if len(units) == 1 else batch.filter(pl.col(UNIT) == unit))
+            units = batch[UNIT]
+            alike = bool(units.min() == units.max())  # as a rule: what is read at once is of one file
+            for unit in units.head(1) if alike else units.unique():
+                hashes.add(unit, batch if alike else batch.filter(pl.col(UNIT) == unit))
             return batch
 
         return taps.tap(frame, note)
