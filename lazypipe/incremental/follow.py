@@ -5,7 +5,7 @@ What the last commit says that it was made of is compared with what is there now
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ import polars as pl
 
 from lazypipe.compile.closing import closes, waited_for
 from lazypipe.compile.compiler import CompiledPipeline
-from lazypipe.compile.delta import Strategy
+from lazypipe.compile.delta import Side, Strategy
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import Snapshot
 from lazypipe.gates import Check
@@ -136,7 +136,9 @@ def decide_shared(
     work = decision.part(needs, judged=state is not None)
     # those who read the rows keep the keys by which they were looked up
     version = 0 if commit is None else commit.version
-    return replace(work, commit=commit, version=version, sides=strategy.sides)
+    wanted = {side for of in plan.strategies.values() for side in of.sides}
+    sides = tuple(s for s in strategy.sides if s in wanted or s in work.keeping)
+    return replace(work, commit=commit, version=version, sides=sides)
 
 
 def _sources(plan: CompiledPipeline, segment: Segment) -> list[str]:
@@ -235,11 +237,15 @@ class Decision:
         work = self._changed(said, self.numbering.reading(driving, new), gone, reused, driving, info)
         work = self._touching.keeping(work, fixed, touched)
         whole = any(leaf.name in self.strategy.behind for leaf in turned)
-        return replace(work, left=left, sides=work.keeping, whole=whole)
+        return replace(work, left=left, sides=self._noted(work.keeping), whole=whole)
 
     def _units(self, driving: list[Leaf], touched: Touched) -> dict[str, dict[str, int]]:
         """Return the unit of each file; those that are touched are made again."""
         return self.numbering.renewed(self.numbering.units(driving, keep=True, anew=False), touched.units)
+
+    def _noted(self, sides: Sequence[Side]) -> tuple[Side, ...]:
+        """Return the sides of which keys are kept by units."""
+        return tuple(s for s in sides if s in self.strategy.sides)
 
     @property
     def _touching(self) -> Touching:
@@ -379,7 +385,7 @@ class Decision:
             cut=self.strategy.cut,
             groups=self.strategy.keys,
             hashed=self.strategy.hashed,
-            sides=followed(self.strategy, fixed),
+            sides=self._noted(followed(self.strategy, fixed)),
             keeping=followed(self.strategy, fixed),
             info=info,
             left=sum(left.values()),
@@ -400,7 +406,8 @@ class Decision:
         waited = [[n, s.watermark.closing] for c in closing for n, s in waited_for(nodes, c).items() if s.watermark]
         rules = [prints[n].gate for n in self.segment.nodes]
         # hashes are those of one version of Polars
-        hashed = [*map(list, self.strategy.hashed), *(list(s.key) for s in self.strategy.sides)]
+        sides = (*self.strategy.sides, *self.strategy.grouped)
+        hashed = [*map(list, self.strategy.hashed), *(list(s.key) for s in sides)]
         kept = (*hashed, pl.__version__) if hashed else ()
         more = (*([waited] if waited else []), *kept)
         return digest(by, self.strategy.kind, self.strategy.cut, rules, *more)

@@ -25,19 +25,20 @@ __all__ = ["Touched", "Touching", "followed"]
 class Touched:
     """What changes in other sides touch: ``units`` to be made again, and what is ``said`` of them; or what is ``against`` that.
 
-    ``digests`` are what those sides hold of each key by now.
+    ``digests`` are what those sides hold of each key by now, ``turned`` the hashed keys that groups look up and whose rows are others now.
     """
 
     against: str = ""
     said: tuple[str, ...] = ()
     units: frozenset[int] = frozenset()
     digests: Mapping[Side, pl.DataFrame] = field(default_factory=dict)
+    turned: Mapping[Side, pl.Series] = field(default_factory=dict)
 
 
 def followed(strategy: Strategy, fixed: Sequence[Leaf]) -> tuple[Side, ...]:
     """Return the sides of which it is known what rows were joined with: not those with files that are ignored, or wait."""
     held = {leaf.name for leaf in fixed if leaf.held}
-    return tuple(s for s in strategy.sides if held.isdisjoint(s.leaves))
+    return tuple(s for s in (*strategy.sides, *strategy.grouped) if held.isdisjoint(s.leaves))
 
 
 @dataclass(frozen=True)
@@ -56,16 +57,22 @@ class Touching:
         changed: dict[Side, int] = {}
         units: dict[Side, frozenset[int]] = {}
         digests: dict[Side, pl.DataFrame] = {}
+        groups: dict[Side, pl.Series] = {}
         news = "; ".join(map(str, turned))
-        for side in self.strategy.sides:
+        for side in (*self.strategy.sides, *self.strategy.grouped):
             if names.isdisjoint(side.leaves):
                 continue
-            if side.key not in self.before.digests or side.key not in self.before.keys:
+            if side.key not in self.before.digests or (
+                side in self.strategy.sides and side.key not in self.before.keys
+            ):
                 return Touched(f"{news}; the keys of {side.match.other} were not kept")
             try:
                 now = digests[side] = self.digests.of(side)
                 hashes = differing(self._kept(self.before.digests[side.key], DIGESTS), now)
-                units[side] = self._holding(side, hashes)
+                if side in self.strategy.sides:
+                    units[side] = self._holding(side, hashes)
+                else:
+                    groups[side] = hashes
             except (Exception, pl.exceptions.PanicException):  # whoever reads it in whole will say what is wrong
                 return Touched(f"{news}; the keys of {side.match.other} cannot be compared")
             if side.match.unique and has_repeats(now):
@@ -80,13 +87,13 @@ class Touching:
         readable = self.numbering.readable(driving, reused) if again else {}
         if not again <= {u for of in readable.values() for u in of.here}:
             return Touched(f"{'; '.join(said)}, of which some cannot be read again by themselves")
-        return Touched("", said, again, digests)
+        return Touched("", said, again, digests, groups)
 
     def keeping(self, work: Work, fixed: Sequence[Leaf], touched: Touched) -> Work:
         """Return the work of reading some units, which goes on with what is kept of other sides."""
         keeping = tuple(s for s in followed(self.strategy, fixed) if s.key in self.before.digests)
         told = {s: self.before.digests[s.key] for s in keeping if s not in touched.digests}
-        return replace(work, keeping=keeping, told=told, digests=touched.digests)
+        return replace(work, keeping=keeping, told=told, digests=touched.digests, turned=touched.turned)
 
     def _said(
         self,
@@ -98,11 +105,16 @@ class Touching:
     ) -> str:
         """Say what has changed, and how much of the driving ones that touches."""
         of = [side for side in changed if leaf.name in side.leaves]
-        keys, met = sum(changed[s] for s in of), there & {u for s in of for u in units[s]}
-        among = f"{len(met):,} of {len(there):,} files of {', '.join(n.name for n in driving)}"
-        told = f" ({keys:,} key{'s' * (keys != 1)} changed): {among}" if of else ""
-        behind = f"{', and' if of else ':'} what is made of the figures" if leaf.name in self.strategy.behind else ""
-        return f"{leaf}{told}{behind}"
+        keys, met = sum(changed[s] for s in of), there & {u for s in of for u in units.get(s, ())}
+        told = f" ({keys:,} key{'s' * (keys != 1)} changed)" if of else ""
+        among = []
+        if any(s in units for s in of):
+            among.append(f"{len(met):,} of {len(there):,} files of {', '.join(n.name for n in driving)}")
+        if leaf.name in self.strategy.behind:
+            among.append("what is made of the figures")
+        elif any(s not in units for s in of):
+            among.append("groups that hold them")
+        return f"{leaf}{told}: {', and '.join(among)}"
 
     def _holding(self, side: Side, hashes: pl.Series) -> frozenset[int]:
         """Return the units with rows that have one of some hashed keys."""
