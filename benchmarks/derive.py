@@ -4,6 +4,7 @@
 
 - ``late windows``: hourly windows of a year, a file with a few late rows more; against a run in full.
 - ``shared``: two outputs of one text source, a file more; against a run in full, and against two pipelines that each read it.
+- ``dimension``: orders with their customers, of whom one changes: one that few files hold, or one that half of them do; against a run in full.
 - ``flights``: the example pipeline, its third month more; against all three in full.
 
 Each variant is prepared anew, in a process of its own; only the last run is measured.
@@ -12,6 +13,7 @@ Each variant is prepared anew, in a process of its own; only the last run is mea
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import tempfile
 from datetime import UTC, datetime, timedelta
@@ -25,8 +27,13 @@ import lazypipe as lp
 
 YEAR = 365 * 24 * 3600
 FLIGHTS = Path(__file__).parent.parent / "pipelines"
-VARIANTS = ("late", "late full", "shared", "shared full", "apart", "flights", "flights full")
+VARIANTS = (
+    *("late", "late full", "shared", "shared full", "apart", "flights", "flights full"),
+    *("few", "many", "customers full", "few csv", "many csv", "customers csv full"),
+)
 AGAINST = {"late": "late full", "shared": "apart", "flights": "flights full"}
+AGAINST |= {"few": "customers full", "many": "customers full"}
+AGAINST |= {"few csv": "customers csv full", "many csv": "customers csv full"}
 
 
 def main() -> None:
@@ -56,7 +63,8 @@ def main() -> None:
 
 
 def child(variant: str, folder: Path, files: int, rows: int) -> None:
-    what, _, full = variant.partition(" ")
+    what, *how = variant.split(" ")
+    full = "full" in how
     clock = Clock()
     if what == "flights":
         jobs = flights(folder, months=2)
@@ -67,13 +75,19 @@ def child(variant: str, folder: Path, files: int, rows: int) -> None:
         jobs = [lp.Pipeline.from_dict(HOURLY, base=str(folder))]
         run(jobs)
         events(folder, 1, rows // 1_000, late=True)
+    elif what in ("few", "many", "customers"):
+        fmt = "csv" if "csv" in how else "parquet"
+        jobs = [lp.Pipeline.from_dict(json.loads(json.dumps(CUSTOMERS).replace("FORMAT", fmt)), base=str(folder))]
+        bought(folder, files, rows, fmt)
+        run(jobs)
+        customers(folder, rows, moved=3 if what == "many" else rows // 20 - 1)
     else:
         orders(folder, range(files), rows // files)
         jobs = [lp.Pipeline.from_dict(d, base=str(folder)) for d in (apart() if what == "apart" else [SHARED])]
         run(jobs)
         orders(folder, range(files, files + 1), rows // files)
     with clock:
-        run(jobs, full=bool(full))
+        run(jobs, full=full)
     clock.report()
 
 
@@ -109,6 +123,18 @@ SHARED: dict[str, Any] = {
 }
 
 
+CUSTOMERS: dict[str, Any] = {
+    "version": 1,
+    "name": "customers",
+    "sources": {"orders": {"uri": "in/*.FORMAT"}, "customers": {"uri": "customers.parquet"}},
+    "stages": {
+        "known": {"from": "customers", "do": [{"filter": "city IS NOT NULL"}]},
+        "sold": {"from": "orders", "do": [{"join": {"with": "known", "on": "customer", "how": "left"}}]},
+    },
+    "outputs": {"sold": {"to": "out/sold"}},
+}
+
+
 def apart() -> list[dict[str, Any]]:
     """Return the same as two pipelines, each of which reads the source by itself."""
     return [
@@ -129,6 +155,32 @@ def events(folder: Path, files: int, rows: int, *, late: bool) -> None:
             at, drawn(7, 20).alias("place"), (drawn(9, 1_000_000) / 1e6).alias("value")
         )
         frame.sort("at").write_parquet(folder / "in" / f"{'late' if late else 'part'}-{number:05}.parquet")
+
+
+def bought(folder: Path, files: int, rows: int, fmt: str) -> None:
+    """Write orders whose customers change with time, but for one who orders in every other file."""
+    (folder / "in").mkdir(exist_ok=True)
+    count, many = rows // files, rows // 20
+    customers(folder, rows, moved=-1)
+    for number in range(files):
+        span = max(many // files, 1)
+        late = pl.lit(many - 1 - number * span) - drawn(number, span)
+        always = pl.lit(3) if number % 2 else late
+        frame = pl.select(n=pl.int_range(count)).select(
+            (pl.col("n") + number * count).alias("id"),
+            pl.when(pl.col("n") % 1_000 == 0).then(always).otherwise(late).alias("customer"),
+            *(drawn(seed, 1_000).alias(f"amount_{seed}") for seed in range(5)),
+        )
+        path = folder / "in" / f"{number:05}.{fmt}"
+        frame.write_csv(path) if fmt == "csv" else frame.write_parquet(path)
+
+
+def customers(folder: Path, rows: int, *, moved: int) -> None:
+    """Write the customers, one for every twenty orders, one of whom has moved."""
+    frame = pl.select(customer=pl.int_range(rows // 20)).with_columns(
+        city=pl.when(customer=moved).then(pl.lit("elsewhere")).otherwise(pl.col("customer").hash(5).cast(pl.String))
+    )
+    frame.write_parquet(folder / "customers.parquet")
 
 
 def orders(folder: Path, numbers: range, count: int) -> None:

@@ -61,7 +61,7 @@ class Strategy:
 
     ``driving`` are the sources and outputs whose rows are read one unit at a time; ``fixed`` those of which all is read. A change in one
     that is ``loose`` makes everything anew; in others, the units that hold keys whose rows changed there (``sides``), and, of
-    those ``behind`` what is folded, all that is made of the figures. ``cut`` is the stage and step that is folded. ``hashed`` are checks of keys, each by
+    those ``behind`` what is folded, all that is made of the figures; or just groups with such keys (``grouped``). ``cut`` is the stage and step that is folded. ``hashed`` are checks of keys, each by
     its source or stage and id, of which the hashes of each row's key are kept, so that repeats in other files are found.
     ``keys`` are the columns that tell groups apart, with their names in the output, where only the groups that a change touches are
     made anew; ``whole`` says why all are. ``reasons`` say why it is ``full``. ``reached`` are leaves that are ``fixed`` only as the
@@ -85,13 +85,15 @@ class Strategy:
     loose: tuple[str, ...] = ()
     behind: tuple[str, ...] = ()
     sides: tuple[Side, ...] = ()
+    grouped: tuple[Side, ...] = ()
 
     def __str__(self) -> str:
         """Say it in one line."""
         if self.reasons:
             return f"{self.kind}: {'; '.join(self.reasons)}"
         beside = dict.fromkeys(leaf for leaf, *_ in self.reached)
-        looked = [n for n in self.fixed if n not in self.loose and any(n in s.leaves for s in self.sides)]
+        sides = (*self.sides, *self.grouped)
+        looked = [n for n in self.fixed if n not in self.loose and any(n in s.leaves for s in sides)]
         changes = [
             ("those with changed keys", looked),
             ("what is made of the figures", [n for n in self.behind if n not in self.loose]),
@@ -114,7 +116,7 @@ class _Flow:
     """What a node's rows are made of: ``driving`` leaves row by row, ``fixed`` ones all at once; ``reasons`` against it.
 
     ``loose`` are fixed ones of which it is not known what a change touches, ``sides`` the places where others are looked up by keys, and
-    ``behind`` those that are read behind what is folded.
+    ``behind`` those that are read behind what is folded, ``grouped`` the places where it is groups that look others up by keys.
 
     Behind a step that is folded (``cut``), the leaves ahead of it are ``folded``, and anything may be done to the rows.
     ``whole`` says why rows are not made of one group each. ``hashed`` are checks of keys on the way that compare rows of one file
@@ -135,6 +137,7 @@ class _Flow:
     loose: frozenset[str] = frozenset()
     behind: frozenset[str] = frozenset()
     sides: tuple[Side, ...] = ()
+    grouped: tuple[Side, ...] = ()
 
     @property
     def leaves(self) -> frozenset[str]:
@@ -212,6 +215,9 @@ class _Segment:
         reached = tuple(r for r in flow.reached if r[0] not in flow.stuck and kind != "full" and self._follows)
         loose, sides = self._followed(flow, kind)
         loose = loose.union(leaf for leaf, *_ in flow.reached).difference(leaf for leaf, *_ in reached)
+        # without groups that are told apart, all is made of the figures
+        grouped = tuple(s for s in flow.grouped if keys and not loose.issuperset(s.leaves))
+        behind = flow.behind if keys else flow.behind.union(*(s.leaves for s in flow.grouped))
         return Strategy(
             kind,
             tuple(sorted(flow.driving | flow.folded, key=order.index)),
@@ -223,8 +229,9 @@ class _Segment:
             whole,
             reached,
             tuple(sorted(loose, key=order.index)),
-            tuple(sorted(flow.behind, key=order.index)),
+            tuple(sorted(behind, key=order.index)),
             sides,
+            grouped,
         )
 
     def _followed(self, flow: _Flow, kind: str) -> tuple[frozenset[str], tuple[Side, ...]]:
@@ -385,12 +392,15 @@ class _Segment:
     def _beside(self, node: Node, step: int, table: Table, scope: Scope, flow: _Flow, sides: Sequence[_Flow]) -> _Flow:
         """Return what rows are made of, with how a step finds those of its sides that are read in whole."""
         leaves = frozenset[str]().union(*(f.fixed for f in sides))
-        if flow.cut is not None:
-            return replace(flow, behind=flow.behind | leaves)
         match = node.steps[step][0].match(table, scope)
-        if match is None or not _is_told(match, table.schema, scope.tables[match.other].schema):
-            return replace(flow, loose=flow.loose | leaves)
-        return replace(flow, sides=(*flow.sides, Side(node.name, step, f"@{step}", match, tuple(sorted(leaves)))))
+        told = match is not None and _is_told(match, table.schema, scope.tables[match.other].schema)
+        if match is None or not told or (flow.cut is not None and flow.cut[0] != node.name):
+            kind = "loose" if flow.cut is None else "behind"
+            return replace(flow, **{kind: getattr(flow, kind) | leaves})
+        side = Side(node.name, step, f"@{step}", match, tuple(sorted(leaves)))
+        if flow.cut is not None:
+            return replace(flow, grouped=(*flow.grouped, side))
+        return replace(flow, sides=(*flow.sides, side))
 
     def _folds(self, operation: Operation, table: Table, scope: Scope) -> tuple[str, ...] | None:
         """Return the columns by which groups are told apart that add up of parts; None if they do not."""

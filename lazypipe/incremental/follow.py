@@ -6,7 +6,7 @@ What the last commit says that it was made of is compared with what is there now
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -17,11 +17,9 @@ from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.delta import Side, Strategy
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import Snapshot
-from lazypipe.errors import LazypipeError
 from lazypipe.gates import Check
 from lazypipe.gates.rule import PREVIOUS
 from lazypipe.gates.tally import from_columns
-from lazypipe.gates.uniqueness import HASH
 from lazypipe.incremental import progress
 from lazypipe.incremental.arrivals import ARRIVALS, by_name, kept
 from lazypipe.incremental.before import CONSUMED, Before
@@ -30,16 +28,16 @@ from lazypipe.incremental.leaf import Leaf, left_for_later
 from lazypipe.incremental.leaves import Leaves
 from lazypipe.incremental.numbering import Numbering
 from lazypipe.incremental.reach import EXTENTS, Moved, Reaching, Use
-from lazypipe.incremental.sides import DIGESTS, KEYS, Digests, differing, has_repeats
+from lazypipe.incremental.sides import Digests
 from lazypipe.incremental.state import State
+from lazypipe.incremental.touched import Touched, Touching, followed
 from lazypipe.incremental.work import Work
 from lazypipe.plan.fingerprint import Fingerprint, digest
 from lazypipe.spec.model import NOTHING
-from lazypipe.storage.dataset import Dataset, scan_files
+from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.log import Commit, DataFile
-from lazypipe.storage.scan import is_engine_error
-from lazypipe.storage.units import UNIT, Units, unit_of
+from lazypipe.storage.log import Commit
+from lazypipe.storage.units import Units, unit_of
 from lazypipe.windows.reach import Extent
 
 __all__ = ["Decision", "decide", "decide_shared"]
@@ -145,7 +143,9 @@ def decide_shared(
     work = decision.part(needs, judged=state is not None)
     # those who read the rows keep the keys by which they were looked up
     version = 0 if commit is None else commit.version
-    return replace(work, commit=commit, version=version, sides=strategy.sides)
+    wanted = {side for of in plan.strategies.values() for side in of.sides}
+    sides = tuple(s for s in strategy.sides if s in wanted or s in work.keeping)
+    return replace(work, commit=commit, version=version, sides=sides)
 
 
 def _sources(plan: CompiledPipeline, segment: Segment) -> list[str]:
@@ -153,16 +153,6 @@ def _sources(plan: CompiledPipeline, segment: Segment) -> list[str]:
     inner = [s for s in plan.segments if s.output is None and s.node in segment.reads]
     own = [n for n in (*segment.nodes, *segment.lookups) if plan.nodes[n].source is not None]
     return [*own, *(n for s in inner for n in _sources(plan, s))]
-
-
-@dataclass(frozen=True)
-class Touched:
-    """What changes in other sides touch: ``units`` to be made again, and what is ``said`` of them; or what is ``against`` that."""
-
-    against: str = ""
-    said: tuple[str, ...] = ()
-    units: frozenset[int] = frozenset()
-    digests: Mapping[Side, pl.DataFrame] = field(default_factory=dict)
 
 
 class Decision:
@@ -229,7 +219,7 @@ class Decision:
         elif self.judge_again and self._clock_makes_anew([*driving, *turned, *near]):
             why = CLOCK
         else:
-            touched = self._touched(turned, driving)
+            touched = self._touching.touched(turned, driving)
             why = touched.against
             if not why and not self._reach(near, driving):
                 why = "; ".join(map(str, near))
@@ -261,88 +251,9 @@ class Decision:
         left = sum(len(leaf.left) for leaf in driving)
         info = self._info(plan, fixed, driving, reused, generation, anew=False)
         work = self._changed(said, self.numbering.reading(driving, new), gone, reused, driving, info)
-        work = self._keeping(work, fixed, touched)
+        work = self._touching.keeping(work, fixed, touched)
         whole = any(leaf.name in self.strategy.behind for leaf in turned)
-        return replace(work, left=left, sides=work.keeping, whole=whole)
-
-    # changes of other sides
-
-    def _keeping(self, work: Work, fixed: list[Leaf], touched: Touched) -> Work:
-        """Return work that goes on with what is kept of other sides."""
-        assert self.before is not None
-        before = self.before.digests
-        keeping = tuple(s for s in self._sides(fixed) if s.key in before)
-        told = {s: before[s.key] for s in keeping if s not in touched.digests}
-        return replace(work, keeping=keeping, told=told, digests=touched.digests)
-
-    def _sides(self, fixed: list[Leaf]) -> tuple[Side, ...]:
-        """Return the sides of which it is known what they held when rows were made: not those with files that are ignored."""
-        held = {leaf.name for leaf in fixed if leaf.held}
-        return tuple(s for s in self.strategy.sides if held.isdisjoint(s.leaves))
-
-    def _touched(self, turned: list[Leaf], driving: list[Leaf]) -> Touched:
-        """Return what changes in other sides touch: the units with keys whose rows there are others now."""
-        assert self.before is not None
-        names = {leaf.name for leaf in turned}
-        changed: dict[Side, int] = {}
-        digests: dict[Side, pl.DataFrame] = {}
-        units: dict[Side, frozenset[int]] = {}
-        news = "; ".join(map(str, turned))
-        for side in self.strategy.sides:
-            if names.isdisjoint(side.leaves):
-                continue
-            if side.key not in self.before.digests or side.key not in self.before.keys:
-                return Touched(f"{news}; the keys of {side.match.other} were not kept")
-            try:
-                now = self.digests.of(side)
-                hashes = differing(self._kept(self.before.digests[side.key], DIGESTS), now)
-                keys = self._kept(self.before.keys[side.key], KEYS, tags=True)
-                met = keys.join(hashes.to_frame().lazy(), on=HASH, how="semi").select(pl.col(UNIT).unique())
-                units[side] = frozenset(met.collect(engine="streaming").to_series())
-            except Exception as error:
-                if not (isinstance(error, LazypipeError) or is_engine_error(error)):
-                    raise
-                # whoever reads it in whole will say what is wrong
-                return Touched(f"{news}; the keys of {side.match.other} cannot be compared")
-            if side.match.unique and has_repeats(now):
-                return Touched(f"{news}; keys of {side.match.other} repeat")
-            changed[side], digests[side] = len(hashes), now
-        return self._told(turned, driving, changed, units, digests)
-
-    def _told(
-        self,
-        turned: list[Leaf],
-        driving: list[Leaf],
-        changed: Mapping[Side, int],
-        units: Mapping[Side, frozenset[int]],
-        digests: Mapping[Side, pl.DataFrame],
-    ) -> Touched:
-        reused = self.numbering.units(driving, keep=True, anew=False) if turned else {}
-        there = frozenset(u for of in reused.values() for u in of.values())
-        said = []
-        for leaf in turned:
-            of = [s for s in changed if leaf.name in s.leaves]
-            keys = sum(changed[s] for s in of)
-            met = there & {u for s in of for u in units[s]}
-            among = f"{len(met):,} of {len(there):,} files of {', '.join(n.name for n in driving)}"
-            told = f" ({keys:,} key{'s' * (keys != 1)} changed): {among}" if of else ""
-            behind = (
-                f"{', and' if of else ':'} what is made of the figures" if leaf.name in self.strategy.behind else ""
-            )
-            said.append(f"{leaf}{told}{behind}")
-        again = there & {u for of in units.values() for u in of}
-        if 2 * len(again) > len(there):
-            return Touched(f"{'; '.join(said)}, which are most: all are made anew")
-        readable = self.numbering.readable(driving, reused) if again else {}
-        if not again <= {u for of in readable.values() for u in of.here}:
-            return Touched(f"{'; '.join(said)}, of which some cannot be read again by themselves")
-        return Touched("", tuple(said), again, digests)
-
-    def _kept(self, files: Sequence[DataFile], schema: pl.Schema, *, tags: bool = False) -> pl.LazyFrame:
-        """Return the rows of files that are kept beside the output."""
-        assert self.beside is not None
-        options = self.beside.storage_options
-        return scan_files(self.beside.figures, files, schema, (), options, tagged=tags, tags=tags)
+        return replace(work, left=left, sides=self._noted(work.keeping), whole=whole)
 
     def _units(self, driving: list[Leaf], touched: Touched) -> dict[str, dict[str, int]]:
         """Return the unit of each file; those that are touched are made again."""
@@ -397,6 +308,16 @@ class Decision:
             return ""
         return progress.moved(self.plan, self.segment, self.commit, said, self.leaves.look, self.now)
 
+    def _noted(self, sides: Sequence[Side]) -> tuple[Side, ...]:
+        """Return the sides of which keys are kept by units."""
+        return tuple(s for s in sides if s in self.strategy.sides)
+
+    @property
+    def _touching(self) -> Touching:
+        assert self.before is not None
+        assert self.beside is not None
+        return Touching(self.strategy, self.before, self.numbering, self.digests, self.beside)
+
     def part(self, needs: Mapping[str, Units] | None, *, judged: bool) -> Work:
         """Return the work of reading what is needed, and with gates what these have not judged yet; or all, where that must be."""
         fixed = [self.leaves.leaf(n) for n in self.strategy.fixed] if judged else []
@@ -405,7 +326,7 @@ class Decision:
         touched = Touched()
         kept = needs is not None and judged and self._follows([n for n in fixed if n not in turned], driving)
         if kept:
-            touched = self._touched(turned, driving)
+            touched = self._touching.touched(turned, driving)
             kept = not touched.against
         units = self.numbering.units(driving, keep=kept, anew=not kept)
         units = self.numbering.renewed(units, touched.units)
@@ -415,13 +336,13 @@ class Decision:
         info = self._info(plan, fixed, driving, units, self.run, anew=not kept) if judged else {}
         if needs is None or not kept:
             kind: Literal["all", "units"] = "all" if needs is None or judged else "units"
-            reading, keeping = self.numbering.reading(driving, units), self._sides(fixed) if judged else ()
+            reading, keeping = self.numbering.reading(driving, units), followed(self.strategy, fixed) if judged else ()
             return Work(kind, "", reading, hashed=self.strategy.hashed, keeping=keeping, info=info)
         new, gone = self.numbering.difference(driving, units)
         if any(leaf.tagged and not needs[leaf.name].wanted <= {*new[leaf.name].values()} for leaf in driving):
             return self.part(None, judged=True)  # these rows were judged under the very unit that they have now
         work = self._changed("", self.numbering.reading(driving, new), gone, units, driving, info)
-        return self._keeping(work, fixed, touched)
+        return self._touching.keeping(work, fixed, touched)
 
     def _follows(self, fixed: list[Leaf], driving: list[Leaf]) -> bool:
         """Whether rows that were judged before would be judged in the same way now."""
@@ -529,8 +450,8 @@ class Decision:
             cut=self.strategy.cut,
             groups=self.strategy.keys,
             hashed=self.strategy.hashed,
-            sides=self._sides(fixed),
-            keeping=self._sides(fixed),
+            sides=self._noted(followed(self.strategy, fixed)),
+            keeping=followed(self.strategy, fixed),
             info=info,
             left=sum(left.values()),
         )
@@ -550,7 +471,8 @@ class Decision:
         waited = [[n, s.watermark.closing] for c in closing for n, s in waited_for(nodes, c).items() if s.watermark]
         rules = [prints[n].gate for n in self.segment.nodes]
         # hashes are those of one version of Polars
-        hashed = [*map(list, self.strategy.hashed), *(list(s.key) for s in self.strategy.sides)]
+        sides = (*self.strategy.sides, *self.strategy.grouped)
+        hashed = [*map(list, self.strategy.hashed), *(list(s.key) for s in sides)]
         kept = (*hashed, pl.__version__) if hashed else ()
         wanted = [repr(e) for c in closing if (o := closes(nodes[c])) is not None and (e := o.expectation) is not None]
         more = (*([waited] if waited else []), *kept, *wanted)

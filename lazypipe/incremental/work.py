@@ -35,7 +35,7 @@ class Work:
     ``sides`` are the places where rows find those of other sides by keys, of which hashes are noted by unit; for those in ``keeping`` they are
     kept, in ``keys``. What such sides hold of each key is in the files of ``told``, as far as that is as it was; ``digests`` are what
     is known of others by now. With
-    ``whole``, all that is made of figures is made anew.
+    ``whole``, all that is made of figures is made anew; otherwise also the groups that look up one of the hashed keys ``turned`` in a side.
 
     With ``adds``, the rows of what is read are put together with those that are there, as the output's mode says; with ``anew``,
     what is there is left out of that. With ``wait`` nothing is done yet: there is work, and what it needs of a source is not whole. With ``judge`` no
@@ -58,6 +58,7 @@ class Work:
     told: Mapping[Side, tuple[DataFile, ...]] = field(default_factory=dict, repr=False)
     digests: Mapping[Side, pl.DataFrame] = field(default_factory=dict, repr=False)
     whole: bool = False
+    turned: Mapping[Side, pl.Series] = field(default_factory=dict, repr=False)
     known: Mapping[str, Units] = field(default=NOTHING, repr=False)
     info: Mapping[str, Any] = field(default=NOTHING, repr=False)
     version: int | None = None

@@ -273,6 +273,7 @@ class Attempt:
             return None
         by = [name for name, _ in work.groups]
         parts = [beside.scan(self.query.figures, schema, work.live), beside.scan(work.leaving, schema, work.gone)]
+        parts += [self.query.looking(side, hashes) for side, hashes in work.turned.items() if len(hashes)]
         touched = pl.concat(p.select(by) for p in parts).unique().collect(engine="streaming")
         if 2 * touched.height > commit.rows:
             return None

@@ -85,6 +85,11 @@ class Kept:
 
     # hashed keys
 
+    @property
+    def _by_units(self) -> list[Side]:
+        """The sides of which hashed keys are kept by unit."""
+        return [s for s in self.work.keeping if s in self.work.sides]
+
     def note_keys(self, taps: Mapping[str, Tap], told: Callable[[pl.LazyFrame], pl.LazyFrame], prefix: str) -> None:
         """Write the hashed keys of the rows that this run has read; ``told`` puts units in the place of numbers of files."""
         for number, (node, check) in enumerate(self.work.hashed):
@@ -93,7 +98,7 @@ class Kept:
 
     def note_sides(self, rows: Callable[[Side], pl.LazyFrame], prefix: str) -> None:
         """Write the hashed keys by which the rows of this run were looked up in other sides; ``rows`` gives them, with units."""
-        for number, side in enumerate(self.work.keeping, start=len(self.work.hashed)):
+        for number, side in enumerate(self._by_units, start=len(self.work.hashed)):
             self.keys[side.key] = self.write(rows(side).unique().sort(HASH), f"{prefix}-{number:03}")
 
     def note_digests(self, digest: Callable[[Side], pl.DataFrame], prefix: str) -> None:
@@ -108,7 +113,7 @@ class Kept:
     def merge_keys(self, prefix: str) -> dict[tuple[str, str], tuple[DataFile, ...]]:
         """Return all files with hashed keys that the next version is made of."""
         found = {}
-        for number, key in enumerate([*self.work.hashed, *(s.key for s in self.work.keeping)]):
+        for number, key in enumerate([*self.work.hashed, *(s.key for s in self._by_units)]):
             before = self.merged(self.work.keys.get(key, ()), KEYS, [HASH], f"{prefix}-{number:03}")
             found[key] = (*before, *self.keys.get(key, ()))
         return found

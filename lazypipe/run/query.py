@@ -23,7 +23,7 @@ from lazypipe.errors import Problem, RunError
 from lazypipe.gates.alone import mark_repeats
 from lazypipe.gates.rule import Reference
 from lazypipe.gates.tap import FILE_COLUMN, MASKED, Tap
-from lazypipe.gates.uniqueness import TIMES_COLUMN, KeyHashes, KeyTracker, hashed, repeated
+from lazypipe.gates.uniqueness import HASH, TIMES_COLUMN, KeyHashes, KeyTracker, hashed, repeated
 from lazypipe.incremental.sides import Digests
 from lazypipe.incremental.work import Work
 from lazypipe.run.arrival import Counter
@@ -291,9 +291,10 @@ class Query:
         hashes = self._sides.setdefault(side, made)
 
         def note(batch: pl.DataFrame) -> pl.DataFrame:
-            units = batch[UNIT].unique()
-            for unit in units:
-                hashes.add(unit, batch if len(units) == 1 else batch.filter(pl.col(UNIT) == unit))
+            units = batch[UNIT]
+            alike = bool(units.min() == units.max())  # as a rule: what is read at once is of one file
+            for unit in units.head(1) if alike else units.unique():
+                hashes.add(unit, batch if alike else batch.filter(pl.col(UNIT) == unit))
             return batch
 
         return taps.tap(frame, note)
@@ -477,6 +478,26 @@ class Query:
             rows = rows.filter(between(self.touched)).join(those, on=fold.by, how="semi", nulls_equal=True)
         after = Table(fold.merge(rows), node.schemas[step])
         return node.shaped(node.steps_over(after, inputs, step + 1, len(node.steps), *self._watch(node)))
+
+    def looking(self, side: Side, hashes: pl.Series) -> pl.LazyFrame:
+        """Return the groups, as the step that makes them names their columns, that look up one of some hashed keys in another side."""
+        assert self.beside is not None
+        assert self.work.cut is not None
+        assert side.step is not None
+        (name, cut), match = self.work.cut, side.match
+        node = self.plan.nodes[name]
+        inputs = {**self._plain_tables(node, told=False), node.inputs[0]: self._stub(node.inputs[0])}
+        fold = node.fold(node.steps_over(inputs[node.inputs[0]], {**inputs}, 0, cut), inputs, cut)
+        within = without_units(fold.partial.collect_schema())
+        rows = fold.merge(self.beside.scan((*self.work.figures, *self.figures), within, self.work.live))
+        copies = {f"__lazypipe_group_{number}": by for number, by in enumerate(fold.by)}
+        after = Table(
+            rows.with_columns(pl.col(by).alias(copy) for copy, by in copies.items()), node.schemas[cut], tuple(copies)
+        )
+        table = node.steps_over(after, inputs, cut + 1, side.step)
+        found = table.frame.select(*copies, hashed(match.here, table.schema, nulls=match.nulls))
+        those = found.join(hashes.to_frame().lazy(), on=HASH, how="semi")
+        return those.select(pl.col(copy).alias(by) for copy, by in copies.items())
 
     def _stub(self, name: str) -> Table:
         schema = self.plan.nodes[name].schema

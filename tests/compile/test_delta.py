@@ -24,7 +24,10 @@ def strategy(
             "a": {"uri": "memory://none/a.csv", "contract": COLUMNS, "gate": source_gate or []},
             "b": {"uri": "memory://none/b.csv", "contract": COLUMNS},
         },
-        "stages": {"s": {"from": "a", "do": steps, "gate": gate or []}},
+        "stages": {
+            "nested": {"from": "b", "do": [{"derive": {"k": "string_to_array(k, ',')"}}]},
+            "s": {"from": "a", "do": steps, "gate": gate or []},
+        },
         "outputs": {"s": {"to": "memory://none/s", **output}},
     }
     return str(lp.Pipeline.from_dict(data).compile().strategies["s"])
@@ -41,6 +44,27 @@ def strategy(
             "by the files of a; those with changed keys if b changes",
         ),
         ([{"join": {"with": "b", "on": "k", "how": "right"}}], "full: s: join can change any row"),
+        ([{"join": {"with": "b", "how": "cross"}}], "by the files of a; all of it if b changes"),
+        (
+            [{"derive": {"k": "string_to_array(k, ',')"}}, {"join": {"with": "nested", "on": "k"}}],
+            "by the files of a; all of it if b changes",
+        ),
+        (
+            [{"join": {"with": "b", "on": "k", "how": "semi"}}, {"join": {"with": "b", "how": "cross"}}],
+            "by the files of a; all of it if b changes",
+        ),
+        (
+            [{"aggregate": {"by": "k", "aggregate": N}}, {"join": {"with": "b", "on": "k"}}],
+            f"{FOLDED}, only those rows made anew whose k they touch; those with changed keys if b changes",
+        ),
+        (
+            [
+                {"aggregate": {"aggregate": N}},
+                {"cast": {"n": "Int64"}},
+                {"join": {"with": "b", "left_on": "n", "right_on": "x"}},
+            ],
+            f"{FOLDED_WHOLE}; what is made of the figures if b changes",
+        ),
         ([{"sort": ["x"]}], "full: s: sort can change any row"),
         (
             [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}],

@@ -312,13 +312,35 @@ def test_figures_of_units_with_changed_keys_are_made_anew(tmp_path: Path) -> Non
     world.same()
 
 
-def test_what_is_joined_to_groups_is_made_of_their_figures(tmp_path: Path) -> None:
-    steps = [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}, JOIN]
-    world = World(
-        tmp_path,
-        "csv",
-        {"s": {"from": "orders", "do": steps, "gate": [{"not_null": {"columns": "k", "action": "warn"}}]}},
-    )
+def test_only_groups_with_changed_keys_are_made_anew(tmp_path: Path) -> None:
+    steps = [
+        {"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}},
+        {"rename": {"k": "of"}},
+        {"join": {"with": "names", "left_on": "of", "right_on": "k", "how": "left", "columns": {"name": "name"}}},
+        {"join": {"with": "names", "on": "name", "how": "inner"}},
+    ]
+    gate = [{"not_null": {"columns": "of", "action": "warn"}}]
+    world = World(tmp_path, "csv", {"s": {"from": "orders", "do": steps, "gate": gate}})
+    world.run()
+    world.deliver(k5=("name 4", 4))
+    *_, told = world.pipe().compile().preview()
+    assert (told["how"], [r["files"] for r in told["reads"]]) == ("units", [0])
+    # one key by its number, and two by their names
+    said = "names: 1 modified (3 keys changed): groups that hold them"
+    assert _plain(told["why"]) == said
+    found = world.run()["s"]
+    assert (_plain(found.why), found.written) == (f"{said}; 2 groups touched, of 16 rows", 4)
+    world.same()
+    world.deliver(k6=("name 4", 4))
+    world.orders(7, [(1, 5)])
+    world.run()
+    world.same()
+
+
+def test_what_cannot_be_told_by_groups_is_made_of_all_figures(tmp_path: Path) -> None:
+    sums = [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}]
+    stages = {"sums": {"from": "orders", "do": sums}, "s": {"from": "sums", "do": [JOIN]}}
+    world = World(tmp_path, "csv", stages)
     world.run()
     world.deliver(k5=("name 4", 4))
     (told,) = world.pipe().compile().preview()
@@ -326,9 +348,22 @@ def test_what_is_joined_to_groups_is_made_of_their_figures(tmp_path: Path) -> No
     assert _plain(told["why"]) == "names: 1 modified: what is made of the figures"
     world.run()
     world.same()
-    world.deliver(k6=("name 4", 4))
-    world.orders(7, [(1, 5)])
+    # nor where rows are not told apart by what groups them
+    world.data["stages"]["s"]["do"] = [*sums, JOIN, {"select": ["name", "n"]}]
+    world.data["stages"]["s"]["from"] = "orders"
     world.run()
+    world.deliver(k6=("name 4", 4))
+    assert world.why() == "names: 1 modified: what is made of the figures"
+    world.same()
+
+
+def test_units_and_groups_may_look_up_the_same(tmp_path: Path) -> None:
+    steps = [JOIN, SUMS, {"join": {"with": "names", "on": "name", "how": "left", "columns": {"size": "size"}}}]
+    world = World(tmp_path, "csv", {"s": {"from": "orders", "do": steps}})
+    world.run()
+    world.deliver(k5=("name 4", 4))
+    said = "names: 1 modified (3 keys changed): 1 of 8 files of orders, and groups that hold them"
+    assert world.why() == f"{said}; 3 groups touched, of 17 rows"
     world.same()
 
 
