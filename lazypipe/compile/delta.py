@@ -99,8 +99,8 @@ class Strategy:
             ("what is made of the figures", [n for n in self.behind if n not in self.loose]),
             ("all of it", self.loose),
         ]
-        fixed = f", and those reached by what changes in {' or '.join(beside)}" if beside else ""
-        fixed += "".join(f"; {what} if {' or '.join(names)} changes" for what, names in changes if names)
+        fixed = "".join(f"; {what} if {' or '.join(names)} changes" for what, names in changes if names)
+        reached = f" and those reached by what changes in {' or '.join(beside)}" if beside else ""
         kept = [] if self.cut is None else [f"from the figures of {self.cut[0]} that are kept of each"]
         if self.hashed:
             kept.append(f"with the hashed keys of {' and '.join(map('.'.join, self.hashed))}")
@@ -108,7 +108,8 @@ class Strategy:
             kept.append(f"only those rows made anew whose {', '.join(name for _, name in self.keys)} they touch")
         if self.whole is not None:
             kept.append(f"all rows made anew of these ({self.whole})")
-        return f"{', '.join(['by the files of ' + ', '.join(self.driving), *kept])}{fixed}"
+        files = f"by the files of {', '.join(self.driving)}{reached}"
+        return f"{', '.join([files, *kept])}{fixed}"
 
 
 @dataclass(frozen=True)
@@ -365,7 +366,7 @@ class _Segment:
     ) -> _Flow | None:
         """Return the other side of a join, if it can be told which rows here those reach that come or go there; else None.
 
-        It must be made of one source row by row, and so must the rows here of theirs, by nodes of this segment alone.
+        It must be made of one source row by row, and so must the rows here of theirs, by no output of the pipeline.
         """
         operation = node.steps[index][0]
         if len(sides) != 1 or not flow.driving or flow.cut is not None:
@@ -382,9 +383,9 @@ class _Segment:
         return _Flow(fixed=side.driving, reached=((leaf, node.name, index),))
 
     def _is_seen(self, name: str) -> bool:
-        """Whether a node and all that it is made of is in this segment, and no gate there needs other rows or changes some."""
+        """Whether a node is made of sources by no output, and no gate on the way needs other rows or changes some."""
         node = self.nodes[name]
-        if name not in self.segment.nodes:
+        if name not in self.segment.nodes and name not in self.inner:
             return False
         alone = all(c.reference is None and c.repair is None and not (c.keys and c.removes_rows) for c in node.checks)
         return alone and all(map(self._is_seen, node.inputs))

@@ -1,6 +1,6 @@
-"""Rows that come late to a window, as what a gate does: a stage with such windows is compiled as two.
+"""Rows that come late to a window or a join by time, as what a gate does: a stage with such a step is compiled as two.
 
-The first ends ahead of the windows, with a gate that has the rule ``late``; the second begins with them. So late rows are put
+The first ends ahead of the step, with a gate that has the rule ``late``; the second begins with it. So late rows are put
 aside, dropped or refused, counted and remembered as all others that a gate finds (docs/decisions/0023).
 """
 
@@ -11,6 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from lazypipe import ops
+from lazypipe.ops.asof_join import AsofJoin
+from lazypipe.ops.base import Operation
+from lazypipe.ops.interval_join import IntervalJoin
 from lazypipe.ops.session import Session
 from lazypipe.ops.window import Window
 from lazypipe.spec.model import Fault, Path, Pipeline, Stage, Step, freeze
@@ -21,6 +24,7 @@ LATE = "__late"
 """What the name of a stage's first part ends with."""
 
 _ABOUT_WHOLE = ("expect", "on_partial", "deadline", "partial")
+_TIMELY = (Window, Session, AsofJoin, IntervalJoin)
 _ABOUT_WINDOWS = ("time", "every", "period", "offset", "time_zone", "gap", "allowed_lateness", "watermark")
 
 
@@ -36,7 +40,7 @@ def with_late_gates(pipeline: Pipeline, faults: list[Fault]) -> Pipeline:
     """
     stages: dict[str, Stage] = {}
     for name, stage in pipeline.stages.items():
-        found = _split(name, stage)
+        found = _split(name, stage, faults)
         for part in found:
             if part != name and (part in pipeline.stages or part in pipeline.sources):
                 what = f"{part!r} is what stage {name!r} is called ahead of its windows"
@@ -61,14 +65,13 @@ def _of_windows(path: Path) -> Path | None:
             return None
 
 
-def _split(name: str, stage: Stage) -> dict[str, Stage]:
-    """Return a stage as what it is compiled as: late rows are what a gate ahead of the windows finds, closing is a step of its own."""
+def _split(name: str, stage: Stage, faults: list[Fault]) -> dict[str, Stage]:
+    """Return a stage as what it is compiled as: late rows are what a gate ahead of the step finds, closing is a step of its own."""
     for index, step in enumerate(stage.do):
-        try:
-            operation = ops.operation(step)
-        except Fault:
+        operation = _operation(step)
+        if operation is None:
             return {name: stage}  # told where the graph is built
-        if not isinstance(operation, Window | Session) or (operation.late, operation.emit) == ("update", "each_run"):
+        if not isinstance(operation, _TIMELY) or (operation.late, _emit(operation)) == ("update", "each_run"):
             continue
         written: Mapping[str, Any] = step.arguments
         left = {n: v for n, v in written.items() if n not in ("late", "watermark", "emit")}
@@ -79,8 +82,13 @@ def _split(name: str, stage: Stage) -> dict[str, Stage]:
         rest = (replace(step, arguments=freeze(left)), *_closing(step, operation), *stage.do[index + 1 :])
         if operation.late == "update":
             return {name: replace(stage, do=(*stage.do[:index], *rest))}
-        about = {n: written[n] for n in _ABOUT_WINDOWS if n in written}
-        rule = Step("late", freeze({**about, "action": operation.late}), (*step.path, step.name))
+        for other in stage.do[index + 1 :]:
+            if getattr(_operation(other), "late", "update") != "update":
+                what = (
+                    f"the late rows of {step.name} are put aside in this stage, and those of {other.name} would be too"
+                )
+                faults.append(Fault(what, f"give {other.name} a stage of its own", (*other.path, other.name, "late")))
+        rule = Step("late", freeze({**_about(operation, written), "action": operation.late}), (*step.path, step.name))
         # a query over all inputs does not say which of them it reads
         more = stage.inputs[1:] if any(s.name in ("sql", "python") for s in rest) else ()
         ahead = Stage(stage.inputs, stage.do[:index], (rule,))
@@ -88,9 +96,33 @@ def _split(name: str, stage: Stage) -> dict[str, Stage]:
     return {name: stage}
 
 
-def _closing(step: Step, operation: Window | Session) -> tuple[Step, ...]:
+def _operation(step: Step) -> Operation | None:
+    """Return a step's operation; None if it is wrong."""
+    try:
+        return ops.operation(step)
+    except Fault:
+        return None
+
+
+def _emit(operation: Operation) -> str:
+    """Return when a step gives its rows: a join does whenever it has some."""
+    return operation.emit if isinstance(operation, Window | Session) else "each_run"
+
+
+def _about(operation: Operation, written: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the rule needs to know of a step: a row of a join is awaited until the end of its interval."""
+    about = {n: written[n] for n in _ABOUT_WINDOWS if n in written}
+    if isinstance(operation, AsofJoin):
+        return {**about, "time": operation.on or operation.left_on, "gap": "0s"}
+    if isinstance(operation, IntervalJoin):
+        upper = operation.within[1]
+        return {**about, "time": operation.time or operation.left_time, "gap": "0s" if upper[:1] == "-" else upper}
+    return about
+
+
+def _closing(step: Step, operation: Operation) -> tuple[Step, ...]:
     """Return the step that keeps closed windows, if only those are wanted."""
-    if operation.emit == "each_run":
+    if not isinstance(operation, Window | Session) or operation.emit == "each_run":
         return ()
     after = [operation.allowed_lateness]
     written: dict[str, Any] = {"end": "window_end", "after": after}

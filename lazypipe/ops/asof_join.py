@@ -9,11 +9,14 @@ from typing import ClassVar, Literal
 import polars as pl
 
 from lazypipe.ops.base import AHEAD, Change, Operation, Scope, Table, both_made, with_other_made
+from lazypipe.ops.window import refuse_outside
 from lazypipe.spec.arguments import BOUND, COLUMN, COLUMNS, INPUT, TEXT, arg, choice
 from lazypipe.spec.model import Fault
 from lazypipe.spec.spans import Span
 from lazypipe.windows import Clock, Reach
 from lazypipe.windows.clock import DAY
+from lazypipe.windows.late import lateness
+from lazypipe.windows.watermark import WATERMARK
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,23 @@ class AsofJoin(Operation):
         BOUND, "How far away it may be: a number, or a duration such as 2h.", default=None
     )
     suffix: str = arg(TEXT, "Added to names of the other side that are taken.", default="_right")
+    allowed_lateness: str = arg(TEXT, "How long after its time a row of this side may come; see late.", default="0s")
+    late: Literal["update", "quarantine", "drop", "fail"] = arg(
+        choice("update", "quarantine", "drop", "fail"),
+        "What becomes of a row of this side that came under a watermark past its time and allowed_lateness: it is joined as any "
+        "other, or is put aside, dropped and counted, or stops the run. All but update need a source with a watermark.",
+        default="update",
+    )
+    watermark: str = arg(
+        COLUMN, "The column with the watermark that each row came under. Default: _watermark.", default=WATERMARK
+    )
 
     def __post_init__(self) -> None:
         """Check that the key is said once."""
         both = self.left_on is not None and self.right_on is not None
         if (self.on is not None) == both or (not both and (self.left_on or self.right_on)):
             raise Fault("an asof_join needs its key once", "give on, or left_on and right_on", ("with",))
+        lateness(self.allowed_lateness)
 
     def inputs(self) -> tuple[str, ...]:
         """Return the other side."""
@@ -60,6 +74,7 @@ class AsofJoin(Operation):
 
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to sorts and ``join_asof``."""
+        refuse_outside(self.late, "each_run", scope)
         other = scope.table(self.with_)
         left, right = self.on or self.left_on or "", self.on or self.right_on or ""
         scope.columns([left], table.schema, "on" if self.on else "left_on")

@@ -11,10 +11,13 @@ import polars as pl
 from lazypipe.errors import nearest
 from lazypipe.ops.base import AHEAD, OTHER_MADE_FROM, Change, Operation, Scope, Table, both_made, with_other_made
 from lazypipe.ops.join import check_keys, chosen_columns, renamed
+from lazypipe.ops.window import refuse_outside
 from lazypipe.spec.arguments import CHOSEN, COLUMN, COLUMNS, INPUT, TEXT, Kind, arg, choice
 from lazypipe.spec.model import Fault, freeze
 from lazypipe.spec.types import dtype_name
 from lazypipe.windows import Clock, Interval, Reach, elapsed
+from lazypipe.windows.late import lateness
+from lazypipe.windows.watermark import WATERMARK
 
 _WITHIN = Kind({"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}, freeze)
 _THERE, _TIME = "__lazypipe_there", "__lazypipe_time"
@@ -58,6 +61,18 @@ class IntervalJoin(Operation):
         CHOSEN, "Columns of the other side to take; a mapping renames them. Default: all.", default=None
     )
     suffix: str = arg(TEXT, "Added to names of the other side that are taken.", default="_right")
+    allowed_lateness: str = arg(
+        TEXT, "How long after its interval a row of this side may come; see late.", default="0s"
+    )
+    late: Literal["update", "quarantine", "drop", "fail"] = arg(
+        choice("update", "quarantine", "drop", "fail"),
+        "What becomes of a row of this side that came under a watermark past its interval and allowed_lateness: it is joined as any "
+        "other, or is put aside, dropped and counted, or stops the run. All but update need a source with a watermark.",
+        default="update",
+    )
+    watermark: str = arg(
+        COLUMN, "The column with the watermark that each row came under. Default: _watermark.", default=WATERMARK
+    )
 
     def __post_init__(self) -> None:
         """Check that times and columns are said once, and as many on both sides."""
@@ -71,6 +86,7 @@ class IntervalJoin(Operation):
         if len(self.left_by) != len(self.right_by):
             what = f"left_by has {len(self.left_by)} columns and right_by {len(self.right_by)}"
             raise Fault(what, "name as many on both sides", ("left_by" if self.left_by else "right_by",))
+        lateness(self.allowed_lateness)
 
     def inputs(self) -> tuple[str, ...]:
         """Return the other side."""
@@ -78,6 +94,7 @@ class IntervalJoin(Operation):
 
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to a join on equal stretches of time, and a filter; a left join finds pairs of times first."""
+        refuse_outside(self.late, "each_run", scope)
         other = scope.table(self.with_)
         interval = self._interval(table.schema, other.schema, scope)
         left, right = self.by or self.left_by, self.by or self.right_by

@@ -108,7 +108,7 @@ def strategy(
         ),
         (
             [{"interval_join": {"with": "b", "time": "t", "within": ["-1h", "0s"], "by": "k"}}],
-            "by the files of a, and those reached by what changes in b",
+            "by the files of a and those reached by what changes in b",
         ),
         # what is read twice is kept as files, for the run only, and its rows know their unit
         ([{"union": "b"}, {"union": "b"}], "by the files of a, b"),

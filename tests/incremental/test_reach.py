@@ -89,7 +89,7 @@ def world(tmp_path: Path) -> World:
 
 def test_a_late_row_of_the_other_side_corrects_what_it_should_have_matched(world: World) -> None:
     assert world.compile().explain_incremental() == (
-        "priced: by the files of trades, and those reached by what changes in quotes"
+        "priced: by the files of trades and those reached by what changes in quotes"
     )
     world.write("quotes-9", (50, "a", 999))
     done = world.run()
@@ -204,12 +204,29 @@ def test_what_cannot_be_told_makes_all_anew(world: World, more: dict[str, Any], 
 def test_a_side_that_is_used_in_another_way_too_makes_all_anew(world: World) -> None:
     world.data["stages"]["priced"]["do"] = [ASOF, {"join": {"with": "quotes", "on": ["at", "k"], "how": "anti"}}]
     assert world.compile().explain_incremental() == "priced: by the files of trades; all of it if quotes changes"
-    # what is read twice is kept for the run
-    world.data["stages"]["priced"]["do"] = [
-        ASOF,
-        {"interval_join": {**NEAR["interval_join"], "columns": {"p": "near"}}},
-    ]
-    assert world.compile().explain_incremental() == "priced: by the files of trades; all of it if quotes changes"
+
+
+def test_what_others_read_too_is_reached_as_well(world: World) -> None:
+    # both sides are kept for the run then, and quotes are used twice
+    world.data["sources"]["trades"]["gate"] = [{"between": {"column": "v", "max": 60, "action": "quarantine"}}]
+    near = {"interval_join": {**NEAR["interval_join"], "columns": {"p": "near"}}}
+    world.data["stages"] = {
+        "priced": {"from": "trades", "do": [ASOF, near]},
+        "more": {"from": "trades", "do": [{"filter": "v > 3"}]},
+        "dear": {"from": "quotes", "do": [{"filter": "p > 103"}]},
+    }
+    world.data["outputs"] = {n: {"to": f"out/{n}x"} for n in world.data["stages"]}
+    assert world.compile().explain_incremental().splitlines()[0] == (
+        "priced: by the files of trades and those reached by what changes in quotes"
+    )
+    world.run()
+    world.write("quotes-9", (50.5, "a", 999))
+    done = world.run()
+    why = "quotes: 1 added, 4 unchanged; trades: 4 unchanged, 1 reached by what changed"
+    assert (done.written, done.why) == (8, why)
+    world.write("trades-2", (50, "a", 9), (54, "a", 99))
+    world.remove("quotes-9")
+    assert world.run().written == 1
 
 
 def test_two_joins_reach_each_its_own_rows(world: World) -> None:
