@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -118,26 +115,3 @@ def test_many_windows_are_named_in_part() -> None:
     windows = [Incomplete(n, n + 1, ("no marker",), 0, held=True) for n in range(1_002)]
     assert (len(written(windows)["windows"]), written(windows)["more"]) == (1_000, 2)
     assert (len(told(windows)["incomplete"]), told(windows, 3)["more_incomplete"]) == (1_000, 5)
-
-
-def test_one_thread_is_enough(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    at = pl.datetime_range(T0, T0 + timedelta(hours=4), "1m", eager=True)
-    pl.DataFrame({"at": at}).with_columns(k=pl.col("at").dt.minute().cast(pl.String)).write_parquet(
-        tmp_path / "in/1.parquet"
-    )
-    (tmp_path / "p.yaml").write_text(
-        TEXT.replace("n: count(*)", "n: count(*), m: median(k)").replace("median(k)", "median(length(k))")
-    )
-    script = (
-        "import sys, lazypipe as lp; r = lp.load(sys.argv[1]).compile().run(); print(r.status, r.segments[-1].rows)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "p.yaml")],
-        env={**os.environ, "POLARS_MAX_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert (done.stdout, done.stderr) == ("done 240\n", "")
