@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
 
@@ -245,6 +245,8 @@ def _tell(result: lp.RunResult) -> None:
             for check in gate.checks:
                 if check.status != "pass":
                     _say(f"    {check.status}: {gate.node}: {check}")
+        for line in _incomplete(segment.to_dict()):
+            _say(line)
         if segment.error is not None:
             _say(f"    {segment.error}")
     for warning in result.warnings:
@@ -314,21 +316,22 @@ def _plan(options: argparse.Namespace) -> int:
             print(f"    touches {node}: {count:,} window{'s' * (count != 1)}")
         for node, rules in step["gates"].items():
             print(f"    checks {node}: {', '.join(rules)}")
-        _incomplete(step)
+        for line in _incomplete(step):
+            print(line)
         print(f"    writes {step['writes']}")
     return 0
 
 
-def _incomplete(said: Mapping[str, Any]) -> None:
-    """Say which closed windows lack something."""
+def _incomplete(said: Mapping[str, Any]) -> Iterator[str]:
+    """Say which closed windows lack something, in a line each."""
     windows = said.get("incomplete", [])
     for window in windows[:10]:
         held = "held back" if window["held"] else "given"
         lacks = ", ".join(window["lacks"])
-        print(f"    incomplete: {window['start']}..{window['end']}, {held}, since {window['since']}: {lacks}")
+        yield f"    incomplete: {window['start']}..{window['end']}, {held}, since {window['since']}: {lacks}"
     more = len(windows[10:]) + said.get("more_incomplete", 0)
     if more:
-        print(f"    incomplete: {more:,} more")
+        yield f"    incomplete: {more:,} more"
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -344,7 +347,8 @@ def _status(options: argparse.Namespace) -> int:
         for name, of in output["consumed"].items():
             version = "" if of["version"] is None else f" of version {of['version']}"
             print(f"    made of {name}: {of['files']} file{'s' * (of['files'] != 1)}{version}, {of['bytes']:,} bytes")
-        _incomplete(output)
+        for line in _incomplete(output):
+            print(line)
     return 0
 
 

@@ -6,6 +6,8 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import polars as pl
+
 from lazypipe.compile.node import Node
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource
@@ -17,6 +19,7 @@ from lazypipe.spec.model import Fault, Output
 __all__ = [
     "Upstream",
     "closes",
+    "columns_where_closed",
     "endless",
     "forgotten",
     "has_windows",
@@ -51,6 +54,12 @@ def closes(node: Node) -> Closed | None:
     return next((o for o, _ in node.steps if isinstance(o, Closed)), None)
 
 
+def columns_where_closed(node: Node) -> pl.Schema:
+    """Return the columns of a stage's rows where it keeps closed windows."""
+    place = next(i for i, (o, _) in enumerate(node.steps) if isinstance(o, Closed))
+    return node.schemas[place]
+
+
 def has_windows(nodes: Mapping[str, Node], name: str) -> bool:
     """Whether a stage, or one that its rows are made of, makes windows of rows whose sources say how far they are."""
     windows = (
@@ -72,10 +81,10 @@ def waited_for(nodes: Mapping[str, Node], name: str) -> dict[str, BoundSource]:
     return {n: found[n] for n in nodes if n in found}
 
 
-def published(segments: Sequence[Segment], outputs: Mapping[str, Output]) -> frozenset[str]:
-    """Return the nodes whose rows are read from the dataset that an output writes."""
-    written = (s for s in segments if s.output is not None and s.nodes)
-    return frozenset(s.node for s in written if s.output is not None and outputs[s.output].format == "dataset")
+def published(segments: Sequence[Segment], outputs: Mapping[str, Output]) -> Mapping[str, str]:
+    """Return the nodes whose rows are read from the dataset that an output writes, each with the output."""
+    written = {s.node: s.output for s in segments if s.output is not None and s.nodes}
+    return {n: o for n, o in written.items() if outputs[o].format == "dataset" and outputs[o].mode != "delete"}
 
 
 def upstreams(nodes: Mapping[str, Node], name: str, datasets: Collection[str]) -> tuple[Upstream, ...]:

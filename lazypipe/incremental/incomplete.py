@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe.compile.closing import waited_for
+from lazypipe.compile.closing import columns_where_closed, waited_for
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.node import Node
 from lazypipe.ops.closed import Closed
@@ -111,7 +111,7 @@ class Marks:
         folder = "" if uris.resolve(found.pattern, plan.pipeline.base) == found.pattern else folder
         options = next((s.reader.storage_options for s in waited_for(plan.nodes, node.name).values()), {})
         files = expand([folder + found.pattern], options, patient=True)
-        clock = Clock.of(closed.end, node.schema)
+        clock = Clock.of(closed.end, columns_where_closed(node))
         return cls(found, clock, folder, frozenset(f.uri for f in files))
 
     def names(self, ends: pl.DataFrame) -> list[str]:

@@ -54,7 +54,7 @@ def horizon(
 def stated(plan: CompiledPipeline, up: Upstream, look: Callable[[str], Snapshot]) -> Mapping[str, int] | None:
     """Return how far an upstream is where something says it without rows being read; None where rows do."""
     if up.source is None:
-        output = next(o for o in plan.outputs.values() if o.stage == up.name and o.format == "dataset")
+        output = plan.outputs[published(plan.segments, plan.outputs)[up.name]]
         commit = Dataset(output.to, output.storage_options).latest()
         return _of(None if commit is None else commit.info.get(COMPLETE), 0)
     rule = up.source.watermark

@@ -73,6 +73,17 @@ class TimeRange:
         starts = self.start is None or arrival.high >= nanoseconds(self.start) // 1_000
         return starts and (self.end is None or arrival.low < nanoseconds(self.end) // 1_000)
 
+    def holds(self, start: int, end: int) -> bool:
+        """Whether a window lies in it, by its ends in microseconds since 1970.
+
+        Examples
+        --------
+        >>> TimeRange.of("1970-01-01..1970-01-02").holds(0, 86_400_000_000)
+        True
+        """
+        starts = self.start is None or nanoseconds(self.start) // 1_000 <= start
+        return starts and (self.end is None or end <= nanoseconds(self.end) // 1_000)
+
     def __str__(self) -> str:
         return "..".join("" if m is None else m.isoformat() for m in (self.start, self.end))
 

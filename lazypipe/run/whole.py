@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from lazypipe.compile.closing import closes
+from lazypipe.compile.closing import closes, columns_where_closed
 from lazypipe.compile.node import Node
 from lazypipe.errors import Problem, RunError
 from lazypipe.incremental.incomplete import Incomplete, Marks, read
@@ -42,7 +42,7 @@ class Whole:
         self.closed = closed
         self.start = closed.start
         self.expectation = expectation
-        self.clock = Clock.of(closed.end, node.schema)
+        self.clock = Clock.of(closed.end, columns_where_closed(node))
         self.limit = closing.horizon - closed.wait
         self.marks = Marks.of(closing.run.plan, node, closed)
         times = closing.times_of_files() if expectation.files is not None else []
@@ -81,13 +81,20 @@ class Whole:
             files = bisect_left(self.lows, end) - bisect_left(self.highs, start)
             lacks = self.expectation.lacks(of, files, marked=has)
             if lacks:
-                due = self.expectation.is_due(end, self.closing.now) and not self.expectation.fails
+                held = self.expectation.fails or not self._is_overdue(start, end)
                 since = self.before.get(start, self.closing.now)
-                lacking.append(Incomplete(start, end, tuple(lacks), since, held=not due))
+                lacking.append(Incomplete(start, end, tuple(lacks), since, held))
         with self._lock:
             self.seen.update(places["start"].to_list())
             self.found.update((w.start, w) for w in lacking)
         return lacking
+
+    def _is_overdue(self, start: int, end: int) -> bool:
+        """Whether a window is not waited for any more; it is while a run leaves for later what may belong to it."""
+        run = self.closing.run
+        if self.closing.work.left or (run.window is not None and not run.window.holds(start, end)):
+            return False
+        return self.expectation.is_due(end, self.closing.now)
 
     def incomplete(self) -> tuple[Incomplete, ...]:
         """Return all windows that lack something once all rows have flowed by, also those that have no row; the earliest first."""
@@ -102,31 +109,24 @@ class Whole:
         operation = self.node.steps[place - 1][0] if place else None
         if not isinstance(operation, Window) or not self.seen:
             return None
-        kind = windows(self._clock(operation), operation.every[0], period=operation.period, offset=operation.offset)
-        scale = kind.line.clock.tick // 1_000
+        kind = windows(self.clock, operation.every[0], period=operation.period, offset=operation.offset)
+        scale = self.clock.tick // 1_000
         ticks = pl.DataFrame({"at": [min(self.seen) // scale, self.limit // scale]})
-        first, last = ticks.select(kind.begin(kind.slice(kind.line.clock.from_ticks(pl.col("at"))), pl.lit(0)))["at"]
+        first, last = ticks.select(kind.begin(kind.slice(self.clock.from_ticks(pl.col("at"))), pl.lit(0)))["at"]
         begin = pl.int_range(first, min(last + 1, first + _MOST * kind.every), kind.every).alias("begin")
         ends = pl.select(begin).select(
             kind.start(pl.col("begin")).alias("start"), kind.end(pl.col("begin")).alias("end")
         )
-        closed = kind.line.clock.ticks(pl.col("end")) * scale <= self.limit
-        known = (kind.line.clock.ticks(pl.col("start")) * scale).is_in(list(self.seen))
+        closed = self.clock.ticks(pl.col("end")) * scale <= self.limit
+        known = (self.clock.ticks(pl.col("start")) * scale).is_in(list(self.seen))
         return ends.filter(closed & ~known)
-
-    def _clock(self, operation: Window) -> Clock:
-        return (
-            Clock(self.clock.dtype)
-            if operation.time_zone is None
-            else Clock.of(self.start, self.node.schema, operation.time_zone)
-        )
 
     def refuse_overdue(self) -> None:
         """Raise RunError for the first window that lacks something after its deadline, where that is to fail."""
         if not self.expectation.fails:
             return
         for window in self.incomplete():
-            if self.expectation.is_due(window.end, self.closing.now):
+            if self._is_overdue(window.start, window.end):
                 step = next(s.step for o, s in self.node.steps if o is self.closed)
                 where = self.closing.run.plan.pipeline.origin.locate(step.path)
                 deadline = moment(window.end + (self.expectation.deadline or 0))

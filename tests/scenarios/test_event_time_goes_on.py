@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import lazypipe as lp
 from lazypipe.storage.dataset import Dataset
@@ -140,8 +144,8 @@ def test_days_in_the_same_pipeline_wait_for_their_last_hour(site: Site) -> None:
 
 
 def test_days_wait_for_hours_of_files_that_are_left_for_later_runs(site: Site) -> None:
-    for start in range(0, 48, 6):
-        site.deliver("a", *range(start, start + 6))
+    for start in range(0, 48, 12):
+        site.deliver("a", *range(start, start + 12))
     site.deliver("b", 60)
     seen = []
     while (result := site.run(max_files=1)).left:
@@ -151,7 +155,64 @@ def test_days_wait_for_hours_of_files_that_are_left_for_later_runs(site: Site) -
             assert {day + h for h in range(24)} <= {*hours}
     assert result.status == "done"
     assert (site.starts("daily"), len(site.starts())) == ([0], 45)
-    assert len(seen) == 7
+    assert len(seen) == 3
+
+
+def test_outputs_say_how_far_they_are_unless_that_would_cost_and_nobody_asks(site: Site) -> None:
+    text = definition(a="column: at", b="column: at")
+    rows = [line for line in text.splitlines() if not line.startswith(("  daily", "  hourly"))]
+    site.text = "\n".join([*rows, "  a: {to: out/a}"])
+    site.deliver("a", 1)
+    site.deliver("b", 2)
+    site.run()
+    commit = Dataset(str(site.root / "out/rows")).latest()
+    assert commit is not None
+    assert "watermark" not in commit.info
+    # where a stage closes windows over them they do
+    site.text = "\n".join([*rows[:-1], *rows[-1:]]).replace(
+        "outputs:", f"  more: {{from: rows, do: [{{{HOURS}}}]}}\noutputs:\n  more: {{to: out/more}}"
+    )
+    site.run(full=True)
+    assert (site.complete("rows"), site.complete("more")) == (1, 0)
+    site.text = definition(a="delay: 0s").replace("outputs:\n", "outputs:\n  a: {to: out/a}\n")
+    site.text = site.text.replace("hourly, do: [{window", "hourly, do: [{union: {with: hourly}}, {window")
+    site.run(full=True)
+    assert site.complete("a") == 1
+
+
+def test_a_version_that_says_nothing_of_event_time_is_told_again(site: Site) -> None:
+    site.deliver("a", 1)
+    site.deliver("b", 2)
+    site.run()
+    dataset = Dataset(str(site.root / "out/rows"))
+    commit = dataset.latest()
+    assert commit is not None
+    info = {k: v for k, v in commit.info.items() if k != "watermark"}
+    dataset.log.append(replace(commit, version=commit.version + 1, info=info))
+    assert whys(site.run())["rows"] == "how far event time is was not said yet"
+    assert (site.complete("rows"), site.run().status) == (0.5, "unchanged")
+
+
+def test_rows_that_are_added_say_how_far_they_are_too(site: Site) -> None:
+    keyed = "rows: {to: out/rows, mode: upsert, key: [at, v]}"
+    site.text = site.text.replace("rows: {to: out/rows}", keyed).replace(
+        "hourly: {to: out/hourly}", "hourly: {to: out/hourly, mode: upsert, key: window_start}"
+    )
+    site.deliver("a", 0)
+    site.deliver("b", 0.5)
+    site.run(day=0)
+    site.deliver("a", 48)
+    site.run(day=2)
+    assert (site.complete("rows"), site.starts()) == (0.5, [])
+    result = site.run(day=3.1)
+    assert (site.complete("rows"), site.starts(), site.complete()) == (47.5, [0], 46.5)
+    assert whys(result)["hourly"] == whys(result)["rows"] == "event time has reached 2024-05-02T23:30:00"
+    assert site.run(day=4).status == "unchanged"
+    gone = "delete: {from: gone, to: out/rows, mode: delete, key: [at, v]}"
+    site.text = site.text.replace(keyed, f"{keyed}\n  {gone}")
+    site.text = site.text.replace("outputs:", "  gone: {from: a, do: [{filter: v > 9}]}\noutputs:")
+    site.run(day=4).raise_for_status()
+    assert site.complete("rows") == 47.5
 
 
 READER = f"""
@@ -287,3 +348,33 @@ def test_heartbeats_move_the_watermark_and_are_no_rows(site: Site) -> None:
     assert sorted(rows["v"].to_list()) == [0, 0, 1, 2]
     assert site.run(full=True).status == "done"
     assert (site.starts(), site.complete()) == ([0, 1, 2], 4.5)
+
+
+@given(
+    files=st.lists(
+        st.tuples(st.sampled_from("ab"), st.lists(st.integers(0, 60), min_size=1, max_size=3)), min_size=2, max_size=5
+    ),
+    runs=st.lists(st.sampled_from([None, "all", "one"]), min_size=5, max_size=5),
+)
+@settings(max_examples=settings().max_examples // 20)
+def test_however_it_came_hours_and_days_end_as_in_one_run(
+    files: list[tuple[str, list[int]]], runs: list[str | None]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        site = Site(Path(folder))
+        site.text = definition(a="delay: 1h", b="delay: 0s")
+        for (source, hours), how in zip([("a", []), ("b", []), *files], [None, None, *runs], strict=False):
+            site.deliver(source, *hours)
+            if how is not None:
+                site.run(**({"max_files": 1} if how == "one" else {}))
+        while site.run(max_files=1).left:
+            pass
+        days = {d: [h for h in site.starts() if d <= h < d + 24] for d in site.starts("daily")}
+        counted = lp.scan(f"{folder}/out/daily").select("hours").collect().to_series()
+        assert sorted(map(len, days.values())) == sorted(counted)
+        found = [(o, site.starts(o), site.complete(o)) for o in ("hourly", "daily")]
+        site.text = site.text.replace("out/", "anew/").replace("state/p", "state/q")
+        site.run()
+        os.rename(f"{folder}/out", f"{folder}/before")
+        os.rename(f"{folder}/anew", f"{folder}/out")
+        assert [(o, site.starts(o), site.complete(o)) for o in ("hourly", "daily")] == found

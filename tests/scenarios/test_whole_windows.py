@@ -219,6 +219,8 @@ def test_records_plans_and_the_status_say_what_is_missing(tmp_path: Path, capsys
         out = capsys.readouterr().out
         assert line in out
         assert "    incomplete: 4 more\n" in out
+    assert main(["run", str(file)]) == 0
+    assert line in capsys.readouterr().err
 
 
 def test_rows_of_windows_that_others_made_are_held_back_too(tmp_path: Path) -> None:
@@ -245,6 +247,74 @@ def test_lineage_and_traces_know_held_windows(tmp_path: Path) -> None:
     assert plan.lineage(optimized=True).upstream("hourly.n").direct == plan.lineage().upstream("hourly.n").direct
     found = plan.trace("hourly", {"window_start": T0 + timedelta(hours=1), "sensor": "x"})
     assert [of.rows.height for of in found.sources.values() if of.rows is not None] == [2]
+
+
+def test_late_rows_are_put_aside_ahead_of_what_is_expected(tmp_path: Path) -> None:
+    site = Site(tmp_path, "rows: 2", ", late: quarantine")
+    site.deliver((0, "x"), (1, "x"), (1.1, "x"), (4, "y"))
+    site.deliver((0.5, "x"), (5, "x"))
+    result = site.run()
+    # the late row does not make the first hour whole
+    assert lacking(result)[0] == ("1 of 2 rows",)
+    assert (site.rows(), site.plan().late("hourly").collect().height) == ([(1, 2)], 1)
+    result = site.run(full=True)
+    assert (lacking(result)[0], site.rows()) == (("1 of 2 rows",), [(1, 2)])
+
+
+def test_windows_of_other_types_and_names_in_other_modes(tmp_path: Path) -> None:
+    site = Site(tmp_path, "rows: 2, marker: 'done/{start:%j}-{end}.ok'")
+    site.text = (
+        site.text.replace("window: {time: at, every: 1h", "window: {time: at, every: 1d, time_zone: Europe/Berlin")
+        .replace("at: Datetime(us)", "at: 'Datetime(us, UTC)'")
+        .replace("{to: out/hourly}", "{to: out/hourly, mode: upsert, key: [day, sensor]}")
+        .replace("outputs:", "    gate: [{not_null: {columns: day, action: drop}}]\noutputs:")
+        .replace("\n    gate:", "\n      - rename: {window_start: day}\n      - drop: window_end\n    gate:")
+    )
+    site.deliver((0, "x"), (21, "x"), (23, "x"), (80, "x"))
+    (tmp_path / "done/122-2024-05-02T00:00:00.ok").touch()
+    (tmp_path / "done/121-2024-05-02T00:00:00.ok").touch()
+    assert [w.lacks for w in site.run().segments[0].incomplete] == [
+        ("1 of 2 rows", "no marker"),
+        ("0 of 2 rows", "no marker"),
+    ]
+    rows = lp.scan(str(tmp_path / "out/hourly")).select("sensor", "day", "n").collect().rows()
+    assert [(s, str(d), n) for s, d, n in rows] == [("x", "2024-05-01 00:00:00+02:00", 2)]
+    site.deliver((24, "x"))
+    (tmp_path / "done/123-2024-05-03T00:00:00.ok").touch()
+    site.run()
+    assert sorted(lp.scan(str(tmp_path / "out/hourly")).collect()["n"]) == [2, 2]
+
+
+def test_days_of_dates_have_markers_too(tmp_path: Path) -> None:
+    site = Site(tmp_path, "marker: 'done/{end:%Y%m%d-%H}.ok'")
+    site.text = site.text.replace("at: Datetime(us)", "at: Date").replace("every: 1h", "every: 1d")
+    for day in (1, 2, 3):
+        (tmp_path / "in" / f"{day}.csv").write_text(f"at,sensor,v\n2024-05-0{day},x,1\n")
+    (tmp_path / "done/20240502-00.ok").touch()
+    result = site.run()
+    assert [str(w) for w in result.segments[0].incomplete] == [
+        "2024-05-02T00:00:00..2024-05-03T00:00:00 held back since 2025-06-21T16:00:00: no marker"
+    ]
+    assert lp.scan(str(tmp_path / "out/hourly")).collect()["window_start"].to_list() == [T0.date()]
+
+
+def test_what_a_run_leaves_for_later_is_not_missing(tmp_path: Path) -> None:
+    site = Site(tmp_path, "rows: 1", ", on_partial: fail, deadline: 1h")
+    for hour in range(6):
+        site.deliver((hour, "x"))
+    # in any order, and file by file
+    site.run(window=(T0 + timedelta(hours=4), None)).raise_for_status()
+    site.run(window=(T0 + timedelta(hours=1), T0 + timedelta(hours=2))).raise_for_status()
+    assert [r[0] for r in site.rows()] == [1, 4]
+    result = site.run(max_files=1)
+    assert (result.status, lacking(result)) == ("done", {2: ("0 of 1 rows",), 3: ("0 of 1 rows",)})
+    site.run().raise_for_status()
+    assert [r[0] for r in site.rows()] == [0, 1, 2, 3, 4]
+    os.remove(tmp_path / "in/003.csv")
+    assert site.run(window=(T0, T0 + timedelta(hours=1))).status == "done"
+    result = site.run()
+    assert result.status == "error"
+    assert "from 2024-05-01T02:00:00 to 2024-05-01T03:00:00 is not whole" in str(result.segments[0].error)
 
 
 FILES = st.lists(
