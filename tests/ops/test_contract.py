@@ -58,7 +58,7 @@ MORE: dict[str, list[Any]] = {
         {"aggregate": {"n": "count(v)"}},
     ],
     "asof_join": [
-        {"with": "other", "on": "t", "strategy": "nearest", "tolerance": 2, "suffix": "_o"},
+        {"with": "other", "on": "t", "strategy": "nearest", "tolerance": 2, "suffix": "_o", "allowed_lateness": "1h"},
         {"with": "other", "left_on": "t", "right_on": "t", "by": "k", "strategy": "forward"},
     ],
     "cast": [{"v": "Float64", "t": "String"}, {"columns": {"s": "Int64"}, "on_error": "null"}],
@@ -87,7 +87,15 @@ MORE: dict[str, list[Any]] = {
     ],
     "filter": ["v > 1 AND s IS NOT NULL"],
     "interval_join": [
-        {"with": "other", "time": "at", "within": ["-1h", "45m"], "by": "k", "how": "left", "suffix": "_o"},
+        {
+            "with": "other",
+            "time": "at",
+            "within": ["-1h", "45m"],
+            "by": "k",
+            "how": "left",
+            "suffix": "_o",
+            "allowed_lateness": "2h",
+        },
         {"with": "other", "left_time": "at", "right_time": "at", "within": ["0s", "2h"], "columns": {"w": "v"}},
         {"with": "other", "time": "at", "within": ["-1d", "1d"], "left_by": "s", "right_by": "k", "columns": ["w"]},
     ],
