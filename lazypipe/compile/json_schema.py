@@ -387,6 +387,11 @@ def _maintenance() -> dict[str, Any]:
                 "minimum": 0.001,
                 "maximum": 1,
             },
+            "overlap": {
+                "description": "How many files of a partition may hold the same values of what its layout orders rows by, on average; then they are put in order.",
+                "type": "number",
+                "minimum": 1,
+            },
             "keep": {
                 "description": "How many versions are kept; files of older ones are deleted.",
                 "type": "integer",

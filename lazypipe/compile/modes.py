@@ -158,7 +158,7 @@ def _looked_up(node: Node) -> list[str]:
 
 def _maintained(pipeline: Pipeline, nodes: Mapping[str, Node], output: Output, at: Path) -> list[Fault]:
     """Return a fault where files are put together that another output takes for deliveries."""
-    if not adds_to(output) or not {"small_files", "dead_rows"} & output.maintain.keys():
+    if not adds_to(output) or not {"small_files", "dead_rows", "overlap"} & output.maintain.keys():
         return []
     for name, other in pipeline.outputs.items():
         if other is not output and adds_to(other) and output.stage in _above(nodes, other.stage):

@@ -44,7 +44,7 @@ class Entry:
 
     @property
     def kind(self) -> str:
-        """``run``, ``replay``, or ``start``: what a run that must be recorded says before it publishes anything."""
+        """``run``, ``replay``; ``rewrite``, ``compact``: files written anew outside of runs; ``start``: said before anything is published."""
         return str(self.body["kind"])
 
     @property

@@ -171,7 +171,7 @@ class Ledger:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> tuple[Entry, ...]:
-        """Return the last record of each run (and replay), oldest first.
+        """Return the last record of each run (and replay, rewrite, compaction), oldest first.
 
         Parameters
         ----------

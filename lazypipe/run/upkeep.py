@@ -1,4 +1,4 @@
-"""What a run mends of an output's files once it has published: small files, dead rows, old versions."""
+"""What a run mends of an output's files once it has published: small files, dead rows, a lost order, old versions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 from lazypipe.spec.model import Output
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
-from lazypipe.storage.optimizer.maintenance import compact, kept_layout
+from lazypipe.storage.optimizer.maintenance import compact, kept_layout, recluster
 from lazypipe.storage.optimizer.packing import folders, is_small, target_bytes
 
 __all__ = ["upkeep"]
@@ -30,6 +30,10 @@ def upkeep(output: Output, *, run: str, now: datetime) -> tuple[str, ...]:
         made = compact(dataset, run=run, time=now, dead=output.maintain.get("dead_rows"), commit=commit)
         if made.tasks:
             done.append(str(made))
+    if (most := output.maintain.get("overlap")) is not None:
+        again = recluster(dataset, most, run=run, time=now)
+        if again is not None:
+            done.append(f"{again}, in order again: {again.tasks[0].why}")
     if (keep := output.maintain.get("keep")) is not None and len(dataset.log.versions()) > keep:
         deleted = dataset.vacuum(keep=keep)
         done.append(f"{dataset.uri}: {keep} versions kept, {len(deleted):,} files deleted")

@@ -23,6 +23,7 @@ from lazypipe.storage.optimizer.advise import advise
 from lazypipe.storage.optimizer.forms import Scaled
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.maintenance import compact, kept_layout, relayout
+from lazypipe.storage.optimizer.overlap import overlaps
 from lazypipe.storage.sink import DatasetSink
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -123,7 +124,8 @@ def test_what_has_no_first_rows_is_written_in_haste_and_then_in_its_layout(tmp_p
 def test_rows_that_cannot_be_read_are_told_of_by_the_run(tmp_path: Path) -> None:
     world = World(tmp_path, optimize="storage")
     world.deliver("1", rows(0, 30_000))
-    (tmp_path / "in" / "1.parquet").write_bytes((tmp_path / "in" / "1.parquet").read_bytes()[:-9] + b"123456789")
+    good = (tmp_path / "in" / "1.parquet").read_bytes()
+    (tmp_path / "in" / "1.parquet").write_bytes(good[:4] + bytes(2_000) + good[2_004:])
     with pytest.raises(lp.LazypipeError, match=r"1\.parquet"):
         world.run()
     assert not list((tmp_path / "out").glob("*.parquet"))
@@ -474,3 +476,35 @@ def test_what_is_left_of_a_file_keeps_its_layout_and_its_order(tmp_path: Path) -
         assert all(p["mail"].is_sorted() for p in parts)
         expected = pl.concat(frames).filter(~pl.col("id").is_in([5, 6, 310]))
         assert_frame_equal(pl.concat(parts).sort("id"), expected)
+
+
+def test_files_that_overlap_too_much_are_put_in_order_again(tmp_path: Path) -> None:
+    world = World(tmp_path, maintain={"overlap": 2})
+    world.deliver("0", rows(0, 3_000))
+    world.run()
+    layout = Layout(sort_by=("day",))
+    relayout(Dataset(world.uri), layout, run="m", time=NOW)
+    told = []
+    for i in range(3):
+        world.deliver(str(i + 1), rows(3_000 + 500 * i, 3_500 + 500 * i))
+        world.run()
+        told.append(world.result.segments[0].maintained)
+    commit = Dataset(world.uri).read()
+    assert [len(t) for t in told] == [0, 1, 0]  # three files hold the same; then one, and the next
+    assert "in order again: 3.0" in told[1][0]
+    assert told[1][0].endswith("files of the dataset hold the same day")
+    assert overlaps(Dataset(world.uri), commit, layout)[""] <= 2
+    assert {f.layout for f in commit.files} == {layout}
+    assert_frame_equal(world.content(), rows(0, 4_500))
+    warned = lp.ledger(world.plan()).verify(datasets=[world.uri]).warnings
+    assert [w.what.partition(",")[0] for w in warned] == ["version 2 was written anew by 'm'"]  # no other
+    world.run()
+    assert [s.status for s in world.result.segments] == ["unchanged"]
+
+
+def test_what_is_in_no_order_is_left(tmp_path: Path) -> None:
+    world = World(tmp_path, maintain={"overlap": 1})
+    for i in range(3):
+        world.deliver(str(i), rows(0, 100))
+        world.run()
+        assert world.result.segments[0].maintained == ()

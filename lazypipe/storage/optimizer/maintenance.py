@@ -22,11 +22,12 @@ from lazypipe.storage.footers import column_bytes
 from lazypipe.storage.log import KEPT, REWRITE, Commit, DataFile, partitioned
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.order import with_bounds
+from lazypipe.storage.optimizer.overlap import overlaps
 from lazypipe.storage.optimizer.packing import Task, compaction, live_bytes, renewal, target_bytes
 from lazypipe.storage.optimizer.writing import check_layout
 from lazypipe.storage.sink import DatasetSink
 
-__all__ = ["FOLDER_TYPES", "Rewrite", "compact", "kept_layout", "relayout", "sample"]
+__all__ = ["FOLDER_TYPES", "Rewrite", "compact", "kept_layout", "recluster", "relayout", "sample"]
 
 FOLDER_TYPES = (pl.String, pl.Boolean, pl.Date, pl.Datetime, pl.Categorical, pl.Enum)
 """Types, besides whole numbers, whose values can be the names of folders."""
@@ -230,6 +231,37 @@ def relayout(
     return work.done(dry_run=dry_run)
 
 
+def recluster(
+    dataset: Dataset, most: float, *, run: str, time: datetime, commit: Commit | None = None
+) -> Rewrite | None:
+    """Put the rows of partitions in order again whose files overlap too much; None if there are none, or there is no order.
+
+    Parameters
+    ----------
+    most
+        How many files of a partition may hold the same values of what rows are ordered by, on average.
+    run, time, commit
+        See ``compact``.
+
+    Raises
+    ------
+    StorageError, SourceError
+        If files cannot be read or written; then nothing has changed.
+    """
+    latest = commit or dataset.read()
+    layout = kept_layout(latest)
+    if layout is None or not layout.sort_by or latest.info.get("ordered"):
+        return None
+    due = {folder: n for folder, n in overlaps(dataset, latest, layout).items() if n > most}
+    tasks = tuple(
+        replace(t, why=f"{due[f]:.1f} files of {f or 'the dataset'} hold the same {', '.join(layout.sort_by)}")
+        for t in renewal(latest, layout, None, every=True)
+        if (f := t.files[0].path.rpartition("/")[0]) in due
+    )
+    work = _Work(dataset, latest, tasks, run, time, layout.file_bytes, mark="o")
+    return work.done(dry_run=False) if tasks else None
+
+
 def _check_folders(names: Sequence[str], schema: Mapping[str, pl.DataType], uri: str) -> None:
     for name in names:
         if not (schema[name].is_integer() or isinstance(schema[name], FOLDER_TYPES)):
@@ -253,6 +285,8 @@ class _Work:
     kept: Mapping[str, Any] | None = None
     layout: Layout | None = None
     reasons: tuple[str, ...] = ()
+    mark: str = ""
+    """What tells the names of its files from those of another work of the same run."""
     sinks: list[DatasetSink] = field(default_factory=list)
 
     def done(self, *, dry_run: bool) -> Rewrite:
@@ -319,7 +353,7 @@ class _Work:
         parts = max(1, -(-size // most))
         sink = DatasetSink(
             dataset.uri,
-            f"{self.run}-{number // 1000 + 1:03}-{number % 1000:03}",
+            f"{self.run}-{number // 1000 + 1:03}{self.mark}-{number % 1000:03}",
             task.partition_by,
             dataset.storage_options,
             layout=task.layout,

@@ -1,0 +1,91 @@
+"""How far data files are from an order among each other: how many of them a reader of one value must open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+from lazypipe.storage import uri as uris
+from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.footers import TAIL, read_footer, unreadable
+from lazypipe.storage.log import Commit, DataFile
+from lazypipe.storage.optimizer.form_numbers import Cast
+from lazypipe.storage.optimizer.layout import Layout
+from lazypipe.storage.optimizer.packing import folders
+from lazypipe.storage.parquet_prune import bounds
+
+__all__ = ["depth", "overlaps"]
+
+
+class _Box(NamedTuple):
+    """The least and greatest values of some columns in a file."""
+
+    low: tuple[Any, ...]
+    high: tuple[Any, ...]
+
+
+def depth(boxes: Sequence[tuple[tuple[Any, ...], tuple[Any, ...]]]) -> float:
+    """Return how many of some boxes, on average, the lowest corner of one lies in: 1 if they are apart.
+
+    Examples
+    --------
+    >>> depth([((1,), (3,)), ((4,), (6,))]), depth([((1,), (9,)), ((2,), (8,)), ((3,), (7,))])
+    (1.0, 2.0)
+    """
+
+    def holds(box: tuple[tuple[Any, ...], tuple[Any, ...]], corner: tuple[Any, ...]) -> bool:
+        return all(low <= x <= high for low, x, high in zip(box[0], corner, box[1], strict=True))
+
+    if not boxes:
+        return 0.0
+    return sum(holds(box, low) for low, _ in boxes for box in boxes) / len(boxes)
+
+
+def overlaps(dataset: Dataset, commit: Commit, layout: Layout) -> dict[str, float]:
+    """Return partition → how many of its files hold the same values of what a layout orders rows by, on average.
+
+    Counted are files whose footers tell; along a curve, all of its columns count, else the first. Nothing without an order.
+
+    Raises
+    ------
+    SourceError
+        If a file cannot be read.
+    """
+    found: dict[str, float] = {}
+    for (folder, by), files in folders(commit, commit.files).items():
+        ordered = tuple(n for n in layout.sort_by if n not in by)
+        columns = ordered[:1] if layout.curve == "linear" else ordered
+        if not columns or len(files) < 2:
+            continue
+        with ThreadPoolExecutor(8) as pool:
+            boxes = [*pool.map(lambda f: _box(dataset, commit, f, columns), files)]  # noqa: B023  # used at once
+        found[folder] = depth([b for b in boxes if b is not None])
+    return found
+
+
+def _box(dataset: Dataset, commit: Commit, file: DataFile, columns: tuple[str, ...]) -> _Box | None:
+    """Return the bounds of columns in a file, None if its footer does not tell all of them."""
+    forms = {} if file.layout is None else file.layout.forms
+    for name in columns:
+        form = forms.get(name)
+        # what is merely shorter has the bounds of its values
+        if form is not None and not (isinstance(form, Cast) and form.widens(commit.schema[name]) and not file.odd):
+            return None
+    uri = uris.join(dataset.uri, file.path)
+    try:
+        fs, path = uris.file_system(uri, dataset.storage_options)
+        with fs.open(path, "rb", block_size=TAIL) as handle:
+            footer = read_footer(handle)
+    except Exception as error:  # any store's own errors: the caller learns which file it was
+        raise unreadable(uri, error) from error
+    low: list[Any] = []
+    high: list[Any] = []
+    for name in columns:
+        told = [bounds(footer.statistics(g, name), commit.schema[name]) for g in range(len(footer.group_rows))]
+        known = [b for b in told if b is not None and not b.all_null]
+        if not known or any(b is None or (b.low is None and not b.all_null) for b in told):
+            return None
+        low.append(min(b.low for b in known))
+        high.append(max(b.high for b in known))
+    return _Box(tuple(low), tuple(high))
