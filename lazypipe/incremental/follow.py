@@ -203,11 +203,20 @@ class Decision:
             reused = self.numbering.units(driving, keep=True, anew=False)
             new, gone = self.numbering.difference(driving, reused)
         said = "; ".join(str(leaf) for leaf in driving if leaf.is_news or self.numbering.moved(leaf, reused))
+        if self.strategy.kind == "parts" and (kept := self._unreadable(driving, reused)):
+            why = f"{said}; rows of {kept} are to be read again, and are not there any more as they were"
+            return self._all(why, plan, fixed, driving, self.run, keep=False)
         left = sum(len(leaf.left) for leaf in driving)
         info = self._info(plan, fixed, driving, reused, generation, anew=False)
         return replace(
             self._changed(said, self.numbering.reading(driving, new), gone, reused, driving, info), left=left
         )
+
+    def _unreadable(self, driving: list[Leaf], units: Mapping[str, dict[str, int]]) -> str:
+        """Return the sources of which files are kept as they were, though they are gone or others now; empty if there are none."""
+        there = self.numbering.readable(driving, units)
+        told = {n: {*of.files.values(), *of.wanted} for n, of in there.items()}
+        return ", ".join(n for n, of in units.items() if not told[n].issuperset(of.values()))
 
     def part(self, needs: Mapping[str, Units] | None, *, judged: bool) -> Work:
         """Return the work of reading what is needed, and with gates what these have not judged yet; or all, where that must be."""
@@ -265,6 +274,7 @@ class Decision:
             tallies,
             tuple(f for f in before.figures if not live.isdisjoint(f.units)),
             self.strategy.cut,
+            reread=self.strategy.kind == "parts",
             groups=self.strategy.keys,
             leaving=tuple(f for f in before.figures if not gone.isdisjoint(f.units)),
             hashed=self.strategy.hashed,
@@ -331,6 +341,7 @@ class Decision:
             "; ".join([why, *said]),
             self.numbering.reading(driving, units),
             cut=self.strategy.cut,
+            reread=self.strategy.kind == "parts",
             groups=self.strategy.keys,
             hashed=self.strategy.hashed,
             info=info,

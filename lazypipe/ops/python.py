@@ -59,6 +59,10 @@ class Python(Operation):
             raise scope.fault(what, "return a LazyFrame", "call")
         return result
 
+    def apart(self) -> tuple[str, ...] | None:
+        """Whatever a function does to some rows, it may do otherwise to others."""
+        return ()
+
     def _load(self, call: str, scope: Scope) -> Callable[..., Any]:
         module_name, _, attribute = call.partition(":")
         if not module_name or not attribute:

@@ -53,7 +53,7 @@ def strategy(
         ),
         (
             [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}, {"derive": {"k": "k || '!'"}}],
-            f"{FOLDED}, all rows made anew of these (not all of k are in the output as they are)",
+            f"{FOLDED}, all rows made anew of these (none of k is in the output as it is)",
         ),
         (
             [{"aggregate": {"aggregate": {"n": "count(*)"}}}],
