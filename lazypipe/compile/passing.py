@@ -12,6 +12,9 @@ from lazypipe.compile.node import HERE, Node
 from lazypipe.compile.through import Through, through
 from lazypipe.ops import Operation
 from lazypipe.ops.base import AHEAD, Change
+from lazypipe.ops.limit import Limit
+from lazypipe.ops.python import Python
+from lazypipe.ops.sort import Sort
 from lazypipe.ops.sql import Sql
 from lazypipe.plan.follow import follow
 from lazypipe.plan.reader import read_plan
@@ -95,7 +98,7 @@ class Passing:
         if self.inputs():
             return None
         tagged = self.table.frame.with_columns(pl.lit(0, dtype=pl.UInt64).alias(UNIT))
-        fold = self.operation.fold(replace(self.table, frame=tagged, extra=(UNIT,)), self.scope)
+        fold = self.node.folds(replace(self.table, frame=tagged, extra=(UNIT,)), self.scope, self.index)
         return None if fold is None else fold.by
 
     def apart(self) -> dict[str, str]:
@@ -111,9 +114,19 @@ class Passing:
 
     def against(self) -> str:
         """Say what stands against following single files behind it."""
-        why = f"{self.operation.name} can change any row"
-        if not isinstance(self.operation, Sql):
-            return why
-        plan = self.plan
-        clause = plan.against or ("ORDER BY" if plan.ordered else "")
-        return f"{why} ({clause})" if clause else why
+        clause = self._clause()
+        return f"{self.operation.name} can change any row" + (f" ({clause})" if clause else "")
+
+    def _clause(self) -> str:
+        """Say what of it does, or what would help; empty if there is no more to say."""
+        if isinstance(self.operation, Sort):
+            after = self.node.steps[self.index + 1 :]
+            missing = [c for c in self.table.schema if c not in {*self.operation.columns(self.table, self.scope)}]
+            if after and isinstance(after[0][0], Limit):
+                return f"of rows that it leaves equal, any may come first; order by {', '.join(missing)} too"
+            return "it promises the order of all rows"
+        if isinstance(self.operation, Python):
+            return "unless you declare incremental: rows"
+        if isinstance(self.operation, Sql):
+            return self.plan.against or ("ORDER BY" if self.plan.ordered else "it cannot select the file of each row")
+        return ""

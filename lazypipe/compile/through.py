@@ -45,6 +45,11 @@ class Through:
     against: str = ""
 
     @property
+    def opaque(self) -> bool:
+        """Whether the plan cannot be seen into."""
+        return self.against == _UNKNOWN
+
+    @property
     def apart(self) -> dict[str, str]:
         """The columns within whose values rows have to do with each other, each with its name after the plan."""
         if self.against or self.by is None:

@@ -41,9 +41,7 @@ class Sql(Operation):
         except sql_text.SqlError as error:
             raise scope.fault(error.what, error.fix, "query") from error
 
-    def _carrying(
-        self, tables: Mapping[str, pl.LazyFrame], extra: Sequence[str], scope: Scope
-    ) -> pl.LazyFrame | None:
+    def _carrying(self, tables: Mapping[str, pl.LazyFrame], extra: Sequence[str], scope: Scope) -> pl.LazyFrame | None:
         """Return the rows with extra columns, if there is a way to select these; whether it is the right one, its plan says."""
         for deep in (True, False) if extra else ():
             with suppress(sql_text.SqlError):

@@ -38,7 +38,7 @@ def strategy(
         ([{"union": "b"}], "by the files of a, b"),
         ([{"join": {"with": "b", "on": "k", "columns": {"x": "y"}}}], "by the files of a; all of it if b changes"),
         ([{"join": {"with": "b", "on": "k", "how": "right"}}], "full: s: join can change any row"),
-        ([{"sort": ["x"]}], "full: s: sort can change any row"),
+        ([{"sort": ["x"]}], "full: s: sort can change any row (it promises the order of all rows)"),
         (
             [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}],
             "by the files of a, from the figures of s that are kept of each, only those rows made anew whose k they touch",
