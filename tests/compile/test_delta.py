@@ -49,7 +49,7 @@ def strategy(
         ),
         (
             [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}, {"sort": ["k"]}],
-            f"{FOLDED}, all rows made anew of these (s: sort can change any row)",
+            f"{FOLDED}, all rows made anew of these (s: sort can change any row (it promises the order of all rows))",
         ),
         (
             [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}, {"derive": {"k": "k || '!'"}}],
@@ -172,12 +172,15 @@ def shared(first: dict[str, Any], gate: list[Any] | None = None) -> lp.Plan:
 
 def test_what_is_kept_for_a_run_is_read_by_units_or_says_why_not() -> None:
     plan = shared({"filter": "x > 1"}, [{"unique": "x"}])
-    assert plan.explain_incremental() == "s: by the files of a\nt: full: t: sort can change any row"
+    assert (
+        plan.explain_incremental()
+        == "s: by the files of a\nt: full: t: sort can change any row (it promises the order of all rows)"
+    )
     assert str(plan.inner["m"]) == "by the files of a, with the hashed keys of a.unique:x"
     plan = shared({"aggregate": {"by": "k", "aggregate": {"x": "count(*)"}}})
     assert str(plan.strategies["s"]) == "full: m: its groups are made anew for each run"
     plan = shared({"sort": ["x"]})
-    assert str(plan.strategies["s"]) == "full: m: sort can change any row"
+    assert str(plan.strategies["s"]) == "full: m: sort can change any row (it promises the order of all rows)"
     plan = shared({"filter": "x > 1"}, [{"sum": {"column": "x", "max": 9}}])
     assert str(plan.strategies["s"]) == "full: a: sum:x is a matter of all rows"
 
