@@ -59,7 +59,7 @@ class Passing:
         if not isinstance(self.operation, Sql):
             return self.operation.change(self.table, self.scope, changed)
         plan, these = self.plan, frozenset(self._ahead if n == AHEAD else n for n in changed)
-        if plan.against or plan.by is not None or plan.ordered or not plan.rows <= these:
+        if plan.against or plan.by is not None or plan.ordered or not {self._ahead} <= plan.rows <= these:
             return "all"
         if told and not self._carries(plan.rows):
             return "all"
@@ -74,7 +74,7 @@ class Passing:
             plain, carrying = (self._lowered(told, extra) for extra in ((), (UNIT,)))
         except Fault:
             return False
-        if [*carrying.collect_schema()] != [*self.node.schemas[self.index], UNIT]:
+        if {*carrying.collect_schema()} != {*self.node.schemas[self.index], UNIT}:
             return False
         plans = [read_plan(f, exact=True) for f in (plain, carrying)]
         one, other = (follow(p, states, lambda: "") for p in plans)
@@ -128,5 +128,7 @@ class Passing:
         if isinstance(self.operation, Python):
             return "unless you declare incremental: rows"
         if isinstance(self.operation, Sql):
-            return self.plan.against or ("ORDER BY" if self.plan.ordered else "it cannot select the file of each row")
+            if self.plan.against or self.plan.ordered:
+                return self.plan.against or "ORDER BY"
+            return "its rows are not those ahead of it, one by one or by groups"
         return ""

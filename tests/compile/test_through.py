@@ -103,6 +103,11 @@ MADE: dict[str, tuple[Callable[[], pl.LazyFrame], str, dict[str, str]]] = {
         UNSEEN,
         {},
     ),
+    "windows in windows": (
+        lambda: A.with_columns(pl.col("x").sum().over("k").max().over("k")),
+        "a window within a window",
+        {},
+    ),
     "exploded windows": (lambda: A.select(pl.col("x").sort().over("k", mapping_strategy="explode")), UNSEEN, {}),
     "numbers": (A.with_row_index, "numbers of rows", {}),
     "time": (lambda: A.sort("x").group_by_dynamic("x", every="2i").agg(pl.len()), "groups by time", {}),

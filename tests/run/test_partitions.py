@@ -14,6 +14,7 @@ import pytest
 import lazypipe as lp
 from lazypipe.run import figures
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.units import UNIT
 
 CLOCK = 1_700_000_000
 COLUMNS = {"k": pl.Int64(), "v": pl.Int64()}
@@ -114,6 +115,15 @@ def test_pairs_of_groups_and_files_are_taken_together(tmp_path: Path, monkeypatc
     deliver(tmp_path, "late", [(None, 1), (4, 4)])
     assert "; 2 groups touched" in (run(tmp_path, data).why or "")
     assert held(tmp_path) == shares(tmp_path)
+
+
+def test_pairs_are_those_of_groups_and_units() -> None:
+    places = figures.Places()
+    assert not places
+    rows = pl.DataFrame({"k": ["a", "a", None, "b"], "v": [1, 2, 3, 4], UNIT: pl.Series([0, 0, 0, 1], dtype=pl.UInt64)})
+    assert places.attach(rows.lazy(), ["k"]).collect(engine="in-memory").equals(rows)
+    found = places.frame().collect().sort("k", nulls_last=True)
+    assert found.rows() == [("a", 0), ("b", 1), (None, 0)]
 
 
 def test_groups_without_figures_that_add_up(tmp_path: Path) -> None:
