@@ -755,7 +755,7 @@ class Attempt:
     def explain(self, error: BaseException) -> LazypipeError:
         """Turn what stopped the query into an error that names the file, or the stage and its operation or rule."""
         nodes = {n: self.plan.nodes[n] for n in (*self.segment.lookups, *self.segment.nodes)}
-        snapshots = {n: s for n, s in self.query.snapshots.items() if n in nodes}
+        snapshots = {n: s for n, s in {**self.query.snapshots, **self.query.read_again}.items() if n in nodes}
         redacted = self.plan.redact(self.target)
         self.query.touched = None  # figures of this run are taken away by now
         plain, gated = self.query.plain, partial(self.query.plain, before_gate=True)

@@ -65,6 +65,7 @@ class Query:
         self.places = Places()
         self.larger = work.reread
         self.snapshots: dict[str, Snapshot] = {}
+        self.read_again: dict[str, Snapshot] = {}
         self.taps: dict[str, Tap] = {}
         self.counters: dict[str, int] = {}
         self.times: dict[str, Counter] = {}
@@ -398,6 +399,7 @@ class Query:
         work = self.work.again(units)
         assert work is not None, "units that cannot be read again were asked for"
         other = self.instead(work)
+        self.read_again = other.snapshots
         inputs = {n: Table(taps.label(other.plain(n), n), self.plan.nodes[n].schema) for n in node.inputs}
         ahead = node.steps_over(inputs[node.inputs[0]], inputs, 0, step, horizon=self._horizon(node))
         rows = ahead.frame

@@ -334,6 +334,8 @@ class World:
         """Return the rows of every dataset below a folder, whatever run they are of."""
         found = {}
         for log in sorted((self.base / where).rglob("*.commits")):
+            if not any(log.glob("*.json")):
+                continue  # of a run that failed, the folder may be there
             name = str(log.relative_to(self.base / where)).removesuffix(".commits")
             frame = lp.scan(str(log).removesuffix(".commits")).collect()
             if frame.height:

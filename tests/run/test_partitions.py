@@ -212,6 +212,22 @@ def test_files_that_cannot_be_read_again_make_all_anew(tmp_path: Path) -> None:
     assert held(tmp_path) == shares(tmp_path)
 
 
+def test_a_file_that_cannot_be_read_again_is_named(tmp_path: Path) -> None:
+    data = definition(SHARE)
+    files = [deliver(tmp_path, f"{n}", [(10 * n + m // 2, m) for m in range(20)]) for n in range(3)]
+    run(tmp_path, data)
+    before = held(tmp_path)
+    whole = spoil(files[1])
+    deliver(tmp_path, "late", [(11, 7)])
+    with pytest.raises(lp.LazypipeError, match=r"in/1\.csv"):
+        run(tmp_path, data)
+    assert held(tmp_path) == before
+    files[1].write_bytes(whole)
+    os.utime(files[1], (CLOCK, CLOCK))
+    assert "; 1 group touched" in (run(tmp_path, data).why or "")
+    assert held(tmp_path) == shares(tmp_path)
+
+
 def test_rows_of_another_output_are_read_again_by_their_units(tmp_path: Path) -> None:
     data = definition([{"filter": "v <> 4"}])
     data["stages"]["t"] = {"from": "s", "do": SHARE}
