@@ -126,7 +126,8 @@ class Query:
         fold = node.fold(ahead, inputs, step)
         self.larger = {*fold.by} != {name for name, _ in self.work.groups}
         rows = self.with_units(fold.partial)
-        return rows.sort(fold.by, nulls_last=True) if self.work.groups else rows
+        by = [name for name, _ in self.work.groups]
+        return rows.sort(by, nulls_last=True) if by else rows
 
     def rows(self) -> pl.LazyFrame:
         """Return the rows of the output, with the unit of each if the output says it."""
