@@ -3,6 +3,7 @@
     uv run python benchmarks/derive.py [--runs 3] [--files 50] [--rows 500000]
 
 - ``late windows``: hourly windows of a year, a file with a few late rows more; against a run in full.
+- ``ranks``: the rank of each event within its day and place, with the same few late rows; against a run in full.
 - ``shared``: two outputs of one text source, a file more; against a run in full, and against two pipelines that each read it.
 - ``dimension``: orders with their customers, of whom one changes: one that few files hold, or one that half of them do; against a run in full.
 - ``flights``: the example pipeline, its third month more; against all three in full.
@@ -28,10 +29,10 @@ import lazypipe as lp
 YEAR = 365 * 24 * 3600
 FLIGHTS = Path(__file__).parent.parent / "pipelines"
 VARIANTS = (
-    *("late", "late full", "shared", "shared full", "apart", "flights", "flights full"),
+    *("late", "late full", "ranks", "ranks full", "shared", "shared full", "apart", "flights", "flights full"),
     *("few", "many", "customers full", "few csv", "many csv", "customers csv full"),
 )
-AGAINST = {"late": "late full", "shared": "apart", "flights": "flights full"}
+AGAINST = {"late": "late full", "ranks": "ranks full", "shared": "apart", "flights": "flights full"}
 AGAINST |= {"few": "customers full", "many": "customers full"}
 AGAINST |= {"few csv": "customers csv full", "many csv": "customers csv full"}
 
@@ -70,9 +71,9 @@ def child(variant: str, folder: Path, files: int, rows: int) -> None:
         jobs = flights(folder, months=2)
         run(jobs)
         shutil.copy2(FLIGHTS / "data/flights-2013-03.csv.gz", folder / "data")
-    elif what == "late":
+    elif what in ("late", "ranks"):
         events(folder, files, rows, late=False)
-        jobs = [lp.Pipeline.from_dict(HOURLY, base=str(folder))]
+        jobs = [lp.Pipeline.from_dict(HOURLY if what == "late" else RANKS, base=str(folder))]
         run(jobs)
         events(folder, 1, rows // 1_000, late=True)
     elif what in ("few", "many", "customers"):
@@ -110,6 +111,20 @@ HOURLY: dict[str, Any] = {
         }
     },
     "outputs": {"hourly": {"to": "out/hourly"}},
+}
+RANKS: dict[str, Any] = {
+    **HOURLY,
+    "name": "ranks",
+    "stages": {
+        "ranks": {
+            "from": "events",
+            "do": [
+                {"derive": {"day": "date_trunc('day', at)"}},
+                {"rank": {"as": "place_of_day", "order_by": "value DESC", "by": ["day", "place"]}},
+            ],
+        }
+    },
+    "outputs": {"ranks": {"to": "out/ranks"}},
 }
 SHARED: dict[str, Any] = {
     "version": 1,

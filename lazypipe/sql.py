@@ -142,6 +142,61 @@ def call(sql: str) -> tuple[str, str] | None:
     return tokens[0].text.lower(), " ".join(t.text for t in tokens[2:-1])
 
 
+def carrying(sql: str, columns: Sequence[str], *, deep: bool = True) -> str:
+    """Return a query that selects some columns besides, wherever it selects columns one by one: a guess, for the plan to judge.
+
+    Parameters
+    ----------
+    deep
+        Whether queries in brackets, which others read, are to select them too.
+
+    Examples
+    --------
+    >>> carrying("SELECT a FROM t WHERE b IN (SELECT b FROM d)", ["u"])
+    'SELECT a, "u" FROM t WHERE b IN (SELECT b FROM d)'
+    >>> carrying("WITH t AS (SELECT * FROM s) SELECT extract(year FROM d) AS y FROM t UNION ALL SELECT a FROM s", ["u"])
+    'WITH t AS (SELECT * FROM s) SELECT extract(year FROM d) AS y, "u" FROM t UNION ALL SELECT a, "u" FROM s'
+    """
+    more = "".join(f', "{c}"' for c in columns)
+    out: list[str] = []
+    # per bracket: whether columns are being selected in it, and whether its query is one that gives rows
+    levels = [_Level(gives=True)]
+    before = ""
+    for token in _tokens(sql):
+        word = token.text.lower()
+        if token.kind in ("space", "comment"):
+            out.append(token.text)
+            continue
+        here = levels[-1]
+        if word == "(":
+            # of a table, or of a query by a name; not of a value
+            levels.append(_Level(gives=deep and here.gives and before in ("from", "join", "as", "all", "(", "")))
+        elif word == ")" and len(levels) > 1:
+            levels.pop()
+        elif word == "select":
+            here.selects, here.star = True, False
+        elif word == "*" and before in ("select", "distinct", "all", ",", "."):
+            here.star = here.star or here.selects
+        elif word == "from" and here.selects:
+            if here.gives and not here.star:
+                while out and out[-1].isspace():
+                    out.pop()
+                out.append(more + " ")
+            here.selects = False
+        out.append(token.text)
+        before = word
+    return "".join(out)
+
+
+@dataclass
+class _Level:
+    """What is known of the query within a bracket."""
+
+    gives: bool
+    selects: bool = False
+    star: bool = False
+
+
 def literal(value: object) -> str:
     """Render a Python value as one SQL literal, with its type; a list as several, for ``IN (:list)``.
 

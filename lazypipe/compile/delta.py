@@ -18,16 +18,15 @@ from lazypipe.compile.closing import closes
 from lazypipe.compile.fingerprint import carried
 from lazypipe.compile.modes import adds_to
 from lazypipe.compile.node import Node
+from lazypipe.compile.passing import Passing
 from lazypipe.compile.segments import Segment
 from lazypipe.gates import Check
 from lazypipe.gates.rule import BAD, PREVIOUS
 from lazypipe.gates.uniqueness import hashable
-from lazypipe.ops import Operation
 from lazypipe.ops.base import AHEAD, Match, reads_one_row
-from lazypipe.spec.model import Output
+from lazypipe.spec.model import NOTHING, Output
 from lazypipe.spec.scope import Scope, Table
 from lazypipe.sql import empty
-from lazypipe.storage.units import UNIT
 
 __all__ = ["Side", "Strategy", "strategies"]
 
@@ -57,14 +56,15 @@ class Strategy:
     """How an output is kept up to date.
 
     ``units``: rows of files that came are added, rows of files that went or changed are taken out. ``fold``: the same with the
-    figures that files add up to, of which the output is made. ``full``: it is made anew. Nothing is done if nothing changed.
+    figures that files add up to, of which the output is made. ``parts``: rows that have to do with those of the same groups only are
+    made anew group by group, of the files that hold any of them. ``full``: it is made anew. Nothing is done if nothing changed.
 
     ``driving`` are the sources and outputs whose rows are read one unit at a time; ``fixed`` those of which all is read. A change in one
     that is ``loose`` makes everything anew; in others, the units that hold keys whose rows changed there (``sides``), and, of
-    those ``behind`` what is folded, all that is made of the figures; or just groups with such keys (``grouped``). ``cut`` is the stage and step that is folded. ``hashed`` are checks of keys, each by
+    those ``behind`` what is folded, all that is made of the figures; or just groups with such keys (``grouped``). ``cut`` is the stage and step that is folded, or that goes by groups. ``hashed`` are checks of keys, each by
     its source or stage and id, of which the hashes of each row's key are kept, so that repeats in other files are found.
-    ``keys`` are the columns that tell groups apart, with their names in the output, where only the groups that a change touches are
-    made anew; ``whole`` says why all are. ``reasons`` say why it is ``full``. ``reached`` are leaves that are ``fixed`` only as the
+    ``keys`` are the columns that tell groups apart (after the step that is folded, ahead of one that goes by groups), with their
+    names in the output, where only the groups that a change touches are made anew; ``whole`` says why all are. ``reasons`` say why it is ``full``. ``reached`` are leaves that are ``fixed`` only as the
     other side of joins, each with the stage and step: if rows of them come or go, only the units are made anew that these reach.
 
     Examples
@@ -73,7 +73,7 @@ class Strategy:
     full: hourly: aggregate can change any row
     """
 
-    kind: Literal["units", "fold", "full"]
+    kind: Literal["units", "fold", "parts", "full"]
     driving: tuple[str, ...]
     fixed: tuple[str, ...]
     reasons: tuple[str, ...] = ()
@@ -101,11 +101,13 @@ class Strategy:
         ]
         fixed = "".join(f"; {what} if {' or '.join(names)} changes" for what, names in changes if names)
         reached = f" and those reached by what changes in {' or '.join(beside)}" if beside else ""
-        kept = [] if self.cut is None else [f"from the figures of {self.cut[0]} that are kept of each"]
+        kept = [f"from the figures of {self.cut[0]} that are kept of each"] if self.cut and self.kind == "fold" else []
         if self.hashed:
             kept.append(f"with the hashed keys of {' and '.join(map('.'.join, self.hashed))}")
         if self.keys:
             kept.append(f"only those rows made anew whose {', '.join(name for _, name in self.keys)} they touch")
+        if self.kind == "parts":
+            kept.append("of the files that hold such rows")
         if self.whole is not None:
             kept.append(f"all rows made anew of these ({self.whole})")
         files = f"by the files of {', '.join(self.driving)}{reached}"
@@ -120,7 +122,8 @@ class _Flow:
     ``behind`` those that are read behind what is folded, ``grouped`` the places where it is groups that look others up by keys.
 
     Behind a step that is folded (``cut``), the leaves ahead of it are ``folded``, and anything may be done to the rows.
-    ``whole`` says why rows are not made of one group each. ``hashed`` are checks of keys on the way that compare rows of one file
+    ``whole`` says why rows are not made of one group each. With ``apart`` that step is not folded, but goes by groups: ``by`` are
+    their columns after it, ``apart`` the same with their names ahead of it. ``hashed`` are checks of keys on the way that compare rows of one file
     with those of others. ``reached`` are leaves that are the other side of a join, with its stage and step; ``stuck`` those that are
     ``fixed`` in any other way.
     """
@@ -131,6 +134,7 @@ class _Flow:
     folded: frozenset[str] = frozenset()
     cut: tuple[str, int] | None = None
     by: tuple[str, ...] = ()
+    apart: Mapping[str, str] = NOTHING
     whole: str | None = None
     hashed: tuple[tuple[str, str], ...] = ()
     reached: tuple[tuple[str, str, int], ...] = ()
@@ -210,15 +214,19 @@ class _Segment:
         both = (flow.driving | flow.folded) & flow.fixed
         if both:
             flow = flow.broken(f"{min(both)} is read row by row, and also as a whole")
-        kind: Literal["units", "fold", "full"] = "full" if flow.reasons else "units" if flow.cut is None else "fold"
+        keys, whole = self._keys(flow) if flow.cut is not None and not flow.reasons else ((), None)
+        if flow.apart and whole is not None:
+            flow, whole = flow.broken(whole), None
+        kind = _kind(flow)
         order = [*self.nodes]
-        keys, whole = self._keys(flow) if kind == "fold" else ((), None)
         reached = tuple(r for r in flow.reached if r[0] not in flow.stuck and kind != "full" and self._follows)
         loose, sides = self._followed(flow, kind)
         loose = loose.union(leaf for leaf, *_ in flow.reached).difference(leaf for leaf, *_ in reached)
         # without groups that are told apart, all is made of the figures
         grouped = tuple(s for s in flow.grouped if keys and not loose.issuperset(s.leaves))
         behind = flow.behind if keys else flow.behind.union(*(s.leaves for s in flow.grouped))
+        if flow.apart:
+            loose, behind, grouped = loose.union(behind, *(s.leaves for s in grouped)), frozenset(), ()
         return Strategy(
             kind,
             tuple(sorted(flow.driving | flow.folded, key=order.index)),
@@ -250,12 +258,13 @@ class _Segment:
             return (), flow.whole
         if not flow.by:
             return (), "no columns tell its groups apart"
-        if any(schema[c].is_nested() for c in flow.by):
+        if all(schema[c].is_nested() for c in flow.by):
             return (), "groups are told apart by nested values"
-        found = carried(self.nodes, flow.cut, self.segment.node, flow.by)
-        if found is None:
-            return (), f"not all of {', '.join(flow.by)} are in the output as they are"
-        return tuple(found.items()), None
+        # groups of some of the columns are larger ones
+        found = carried(self.nodes, flow.cut, self.segment.node, [c for c in flow.by if not schema[c].is_nested()])
+        if not found:
+            return (), f"none of {', '.join(flow.by)} is in the output as it is"
+        return tuple((flow.apart.get(c, c), name) for c, name in found.items()), None
 
     @property
     def _follows(self) -> bool:
@@ -328,22 +337,20 @@ class _Segment:
         flow, schema, unread = inputs[node.inputs[0]], self.nodes[node.inputs[0]].schema, {*node.inputs[1:]}
         for index, ((operation, scope), after) in enumerate(zip(node.steps, node.schemas, strict=True)):
             table, here = Table(empty(schema).lazy(), schema), replace(scope, tables=tables)
-            sides = [inputs[n] for n in operation.inputs()]
-            unread -= {*operation.inputs()}
-            changed = frozenset(n for n in operation.inputs() if inputs[n].driving) | {AHEAD}
-            if flow.cut is not None and operation.change(table, here, frozenset([AHEAD])) != "each":
-                flow = replace(flow, whole=flow.whole or f"{node.name}: {operation.name} can change any row")
-            if operation.change(table, here, changed) != "alone" or not all(f.driving for f in (flow, *sides)):
+            passing = Passing(node, index, operation, table, here)
+            others = passing.inputs()
+            sides = [inputs[n] for n in others]
+            unread -= {*others}
+            changed = frozenset(n for n in others if inputs[n].driving) | {AHEAD}
+            if flow.cut is not None and passing.change(frozenset([AHEAD]), told=False) != "each":
+                flow = self._narrowed(flow, node, index, passing)
+            if passing.change(changed) != "alone" or not all(f.driving for f in (flow, *sides)):
                 near = self._reached(node, index, table, here, flow, sides)
                 sides = [f.all_fixed() for f in sides] if near is None else [near]
                 flow = self._beside(node, index, table, here, flow, sides) if near is None else flow
                 # rows of a side that go on by themselves, and are no unit's, would come again with each part
-                if flow.driving and operation.change(table, here, frozenset([AHEAD])) != "each":
-                    by = None if sides else self._folds(operation, table, here)
-                    if by is not None:
-                        flow = replace(flow, driving=frozenset(), folded=flow.driving, cut=(node.name, index), by=by)
-                    else:
-                        flow = flow.broken(f"{node.name}: {operation.name} can change any row")
+                if flow.driving and passing.change(frozenset([AHEAD])) != "each":
+                    flow = self._cut(flow, node, index, passing)
             for side in sides:
                 flow = replace(
                     flow,
@@ -369,7 +376,7 @@ class _Segment:
         It must be made of one source row by row, and so must the rows here of theirs, by no output of the pipeline.
         """
         operation = node.steps[index][0]
-        if len(sides) != 1 or not flow.driving or flow.cut is not None:
+        if not len(sides) == len(operation.inputs()) == 1 or not flow.driving or flow.cut is not None:
             return None
         (side,), (other,) = sides, operation.inputs()
         plain = len(side.driving) == 1 and not (side.fixed or side.reasons or side.hashed or side.cut)
@@ -403,11 +410,24 @@ class _Segment:
             return replace(flow, grouped=(*flow.grouped, side))
         return replace(flow, sides=(*flow.sides, side))
 
-    def _folds(self, operation: Operation, table: Table, scope: Scope) -> tuple[str, ...] | None:
-        """Return the columns by which groups are told apart that add up of parts; None if they do not."""
-        tagged = table.frame.with_columns(pl.lit(0, dtype=pl.UInt64).alias(UNIT))
-        fold = operation.fold(replace(table, frame=tagged, extra=(UNIT,)), scope)
-        return None if fold is None else fold.by
+    def _cut(self, flow: _Flow, node: Node, index: int, passing: Passing) -> _Flow:
+        """Return what rows are made of behind a step that is folded, or that goes by groups; or why any may change."""
+        folded = replace(flow, driving=frozenset(), folded=flow.driving, cut=(node.name, index))
+        by = passing.folds()
+        if by is not None:
+            return replace(folded, by=by)
+        apart = passing.apart()
+        if not apart:
+            return flow.broken(f"{node.name}: {passing.against()}")
+        return replace(folded, by=tuple(apart.values()), apart={after: ahead for ahead, after in apart.items()})
+
+    def _narrowed(self, flow: _Flow, node: Node, index: int, passing: Passing) -> _Flow:
+        """Return what rows are made of behind a further step that does not leave each group by itself: larger groups."""
+        assert flow.cut is not None
+        apart = passing.apart()
+        here = {c: carried(self.nodes, flow.cut, node.name, [c], stop=index) for c in flow.by}
+        by = tuple(c for c, found in here.items() if found and found[c] in apart)
+        return replace(flow, by=by) if by else replace(flow, whole=flow.whole or f"{node.name}: {passing.against()}")
 
     def _against(self, node: Node) -> str | None:
         """Return what in a gate decides over rows, or judges them, by other rows than each alone."""
@@ -451,6 +471,12 @@ def _is_told(match: Match, here: pl.Schema, there: pl.Schema) -> bool:
     """Whether equal keys of both sides have equal hashes."""
     same = all(here[a] == there[b] for a, b in zip(match.here, match.there, strict=True))
     return same and hashable(match.here, here)
+
+
+def _kind(flow: _Flow) -> Literal["units", "fold", "parts", "full"]:
+    if flow.reasons:
+        return "full"
+    return "units" if flow.cut is None else "parts" if flow.apart else "fold"
 
 
 def _looked_up(node: Node) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from lazypipe.spec.types import dtype_name
 from lazypipe.sql import empty
 from lazypipe.storage.shape import refitted
 
-__all__ = ["carried", "pipeline_fingerprints", "same_rules"]
+__all__ = ["carried", "pipeline_fingerprints", "same_rules", "unknown"]
 
 
 def pipeline_fingerprints(parts: Parts, rules: Callable[[str], Sequence[Check]]) -> dict[str, Fingerprint]:
@@ -57,7 +57,9 @@ def same_rules(one: Sequence[Check], other: Sequence[Check]) -> bool:
     return [*map(_arguments, one)] == [*map(_arguments, other)]
 
 
-def carried(nodes: Mapping[str, Node], cut: tuple[str, int], to: str, columns: Iterable[str]) -> dict[str, str] | None:
+def carried(
+    nodes: Mapping[str, Node], cut: tuple[str, int], to: str, columns: Iterable[str], *, stop: int | None = None
+) -> dict[str, str]:
     """Return under which names a node's rows hold columns, value by value, that there are after a step further up.
 
     Parameters
@@ -66,11 +68,13 @@ def carried(nodes: Mapping[str, Node], cut: tuple[str, int], to: str, columns: I
         The stage and the number of its step.
     to
         That stage, or one that is made of it row by row.
+    stop
+        The number of the step of that stage ahead of which to look. Default: behind all of them.
 
     Returns
     -------
-    dict or None
-        The column there by the column after the step; None if one of them is not kept as it is.
+    dict
+        The column there by the column after the step, without those that are not kept as they are.
     """
     path = [to]
     while path[-1] != cut[0]:
@@ -80,15 +84,20 @@ def carried(nodes: Mapping[str, Node], cut: tuple[str, int], to: str, columns: I
     start = cut[1] + 1
     for name in reversed(path):
         node = nodes[name]
-        leaves = {n: _unknown(n, nodes[n].schema) for n in node.inputs}
-        state = _through(node, nodes, state, leaves, start).only(node.schema)
+        leaves = {n: unknown(n, nodes[n].schema) for n in node.inputs}
+        if name != cut[0]:
+            leaves[node.inputs[0]] = state
+        if name == to and stop is not None:
+            state = _over(node, state, leaves, start, stop)
+        else:
+            state = _through(node, nodes, state, leaves, start).only(node.schema)
         start = 0
     names = {digest_: name for name, digest_ in state.columns.items()}
     found = {c: names.get(digest("after", c)) for c in columns}
-    return {c: n for c, n in found.items() if n is not None} if None not in found.values() else None
+    return {c: n for c, n in found.items() if n is not None}
 
 
-def _unknown(name: str, schema: pl.Schema) -> State:
+def unknown(name: str, schema: pl.Schema) -> State:
     """Return the state of rows of which nothing is known but who they are."""
     return State(digest("any", name), {c: digest("any", name, c) for c in schema}, digest("any", name, "order"))
 
@@ -117,13 +126,19 @@ def _ahead(parts: Parts, node: Node, states: Mapping[str, State]) -> State:
 
 def _through(node: Node, nodes: Mapping[str, Node], state: State, leaves: Mapping[str, State], start: int = 0) -> State:
     """Return what is known of rows after a stage's steps, from one of them on."""
-    for (operation, scope), stub in zip(node.steps[start:], node.stubs[start:], strict=True):
-        state = follow(read_plan(stub, exact=True), {**leaves, HERE: state}, _identity(operation, scope))
+    state = _over(node, state, leaves, start, len(node.steps))
     if node.shape is not None:
         shape = node.shape
         schema = node.schemas[-1] if node.schemas else nodes[node.inputs[0]].schema
         last = refitted(label(empty(schema).lazy(), HERE), schema, shape)
         state = follow(read_plan(last, exact=True), {HERE: state}, lambda: digest("shape", _arguments(shape)))
+    return state
+
+
+def _over(node: Node, state: State, leaves: Mapping[str, State], start: int, stop: int) -> State:
+    """Return what is known of rows after some of a stage's steps."""
+    for (operation, scope), stub in zip(node.steps[start:stop], node.stubs[start:stop], strict=True):
+        state = follow(read_plan(stub, exact=True), {**leaves, HERE: state}, _identity(operation, scope))
     return state
 
 

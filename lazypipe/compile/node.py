@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import polars as pl
 
 from lazypipe import gates
+from lazypipe.compile.declared import check_rows
 from lazypipe.compile.sources import BoundSource
 from lazypipe.errors import first_line, nearest
 from lazypipe.gates import Check, Rule
@@ -17,6 +18,9 @@ from lazypipe.gates.rule import ACTIONS
 from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.ops import Operation
 from lazypipe.ops.base import Fold
+from lazypipe.ops.limit import Limit
+from lazypipe.ops.python import Python
+from lazypipe.ops.sort import Sort
 from lazypipe.spec.model import NOTHING, Fault, Step
 from lazypipe.spec.scope import FAR, Guard, Scope, Table, Tally, Whole
 from lazypipe.spec.taps import label
@@ -111,10 +115,17 @@ class Node:
         whole: Whole | None = None,
     ) -> Fold:
         """Return a step that can be folded in its two steps, over the rows ahead of it."""
-        operation, scope = self.steps[step]
-        fold = operation.fold(table, _here(scope, inputs, tally, guard, horizon, whole))
+        fold = self.folds(table, _here(self.steps[step][1], inputs, tally, guard, horizon, whole), step)
         assert fold is not None
         return fold
+
+    def folds(self, table: Table, scope: Scope, step: int) -> Fold | None:
+        """Return a step in two steps, if it can be folded: a sort if only its first rows go on."""
+        operation = self.steps[step][0]
+        after = self.steps[step + 1][0] if step + 1 < len(self.steps) else None
+        if isinstance(operation, Sort) and isinstance(after, Limit):
+            return operation.top(table, scope, after.offset + after.rows)
+        return operation.fold(table, scope)
 
     def shaped(self, table: Table) -> pl.LazyFrame:
         """Return rows after the last step as the contract of an output has them."""
@@ -183,8 +194,11 @@ def compile_steps(
     for step, operation in zip(steps, operations, strict=True):
         scope = make_scope(step, type(operation))
         try:
-            lowered = operation.lower(table, replace(scope, tables=tables))
+            here = replace(scope, tables=tables)
+            lowered = operation.lower(table, here)
             schema = lowered.collect_schema()
+            if isinstance(operation, Python) and operation.incremental is not None:
+                check_rows(operation, table, here, lowered)
         except BaseException as error:
             if not (is_engine_error(error) or isinstance(error, TypeError)):
                 raise

@@ -248,6 +248,9 @@ class Decision:
         plain = self.numbering.units(driving, keep=True, anew=False) if touched.units else reused
         moved = [str(leaf) for leaf in driving if leaf.is_news or self.numbering.moved(leaf, plain)]
         said = "; ".join([*touched.said, *map(str, near), *moved])
+        if self.strategy.kind == "parts" and (kept := self._unreadable(driving, reused)):
+            why = f"{said}; rows of {kept} are to be read again, and are not there any more as they were"
+            return self._all(why, plan, fixed, driving, self.run, keep=False)
         left = sum(len(leaf.left) for leaf in driving)
         info = self._info(plan, fixed, driving, reused, generation, anew=False)
         work = self._changed(said, self.numbering.reading(driving, new), gone, reused, driving, info)
@@ -318,6 +321,12 @@ class Decision:
         assert self.beside is not None
         return Touching(self.strategy, self.before, self.numbering, self.digests, self.beside)
 
+    def _unreadable(self, driving: list[Leaf], units: Mapping[str, dict[str, int]]) -> str:
+        """Return the sources of which files are kept as they were, though they are gone or others now; empty if there are none."""
+        there = self.numbering.readable(driving, units)
+        told = {n: of.here for n, of in there.items()}
+        return ", ".join(n for n, of in units.items() if not told[n].issuperset(of.values()))
+
     def part(self, needs: Mapping[str, Units] | None, *, judged: bool) -> Work:
         """Return the work of reading what is needed, and with gates what these have not judged yet; or all, where that must be."""
         fixed = [self.leaves.leaf(n) for n in self.strategy.fixed] if judged else []
@@ -382,6 +391,7 @@ class Decision:
             tallies,
             tuple(f for f in before.figures if not live.isdisjoint(f.units)),
             self.strategy.cut,
+            reread=self.strategy.kind == "parts",
             groups=self.strategy.keys,
             leaving=tuple(f for f in before.figures if not gone.isdisjoint(f.units)),
             hashed=self.strategy.hashed,
@@ -448,6 +458,7 @@ class Decision:
             "; ".join([why, *said]),
             self.numbering.reading(driving, units),
             cut=self.strategy.cut,
+            reread=self.strategy.kind == "parts",
             groups=self.strategy.keys,
             hashed=self.strategy.hashed,
             sides=self._noted(followed(self.strategy, fixed)),

@@ -163,6 +163,9 @@ class _Preview:
         if work.adds and work.kind not in ("none", "wait") and not work.anew and commit is not None:
             said["why"] = f"{work.why}; {output.mode} on version {commit.version} ({commit.rows:,} rows)"
         said |= _incomplete(commit)
+        if work.reread and work.kind == "units":
+            again = ", ".join(name for name, _ in work.groups)
+            said["why"] = f"{work.why}; files that hold rows with the same {again} are read again"
         version = commit.version if commit else 0
         if work.kind in ("none", "wait"):
             return {**said, "writes": f"nothing: {target} stays at version {version}"}

@@ -29,6 +29,9 @@ class Work:
     those that a change touches are made anew; ``leaving`` are the files with the figures of units that are gone. ``info`` is what the next
     commit says of all this. ``commit``, if there is one, and its ``version`` are the output's that it builds upon.
 
+    With ``reread`` the figures are the groups that stand in each unit, and rows of groups that are touched are read again from the
+    units that hold any.
+
     ``left`` is how many units are there and are left for later runs, because a run may take no more of them (``Bound``). ``came`` are
     the files that are new or others than they were, whether this run takes them or not; ``went`` is how many are gone.
 
@@ -66,6 +69,7 @@ class Work:
     left: int = 0
     came: tuple[Came, ...] = field(default=(), repr=False)
     went: int = 0
+    reread: bool = False
     adds: bool = False
     anew: bool = False
 

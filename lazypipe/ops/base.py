@@ -126,6 +126,10 @@ class Operation(Arguments):
         """Lower it in two steps, parts being told apart by ``extra`` columns; None if that cannot be done."""
         return None
 
+    def apart(self) -> tuple[str, ...] | None:
+        """Return columns that stay, within whose values alone rows have to do with each other; None to ask the plan."""
+        return None
+
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Lower over frames that have ``MADE_FROM``, so that it says of each row after this operation what made that.
 

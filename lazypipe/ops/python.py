@@ -5,19 +5,23 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import polars as pl
 
 from lazypipe.errors import first_line, nearest
 from lazypipe.ops.base import Operation, Scope, Table
-from lazypipe.spec.arguments import INPUTS, MAPPING, TEXT, arg
+from lazypipe.spec.arguments import INPUTS, MAPPING, TEXT, arg, choice
 from lazypipe.spec.model import NOTHING
 
 
 @dataclass(frozen=True)
 class Python(Operation):
     """Call ``module:function`` with the frame, the inputs in ``with`` by name, and ``arguments``; LazyFrame in and out.
+
+    With ``incremental: rows`` you say that the function treats each row by itself: what it gives of some rows does not hang on
+    which others there are. Then runs call it with the rows of new files only, and those carry a column ``_lazypipe_unit``, which it
+    must leave as it is. What of its plan can be seen is checked; what it does in Python cannot be.
 
     Only modules that the caller names in ``allow`` are imported: a definition alone can run no code. The function must be
     pure: it is also called with empty frames, to learn the schema. Lineage treats it as opaque.
@@ -36,6 +40,9 @@ class Python(Operation):
     call: str | Callable[..., pl.LazyFrame] = arg(TEXT, "module:function.")
     with_: tuple[str, ...] = arg(INPUTS, "Other sources or stages, passed by name.", default=())
     arguments: Mapping[str, Any] | None = arg(MAPPING, "Further keyword arguments.", default=None)
+    incremental: Literal["rows"] | None = arg(
+        choice("rows"), "rows: it treats each row by itself, so that single files can be followed.", default=None
+    )
 
     def inputs(self) -> tuple[str, ...]:
         """Return the other inputs."""
@@ -58,6 +65,18 @@ class Python(Operation):
             what = f"{self.call} returned a {type(result).__name__}"
             raise scope.fault(what, "return a LazyFrame", "call")
         return result
+
+    def each(self, table: Table, scope: Scope) -> bool:
+        """Whether it is declared so."""
+        return self.incremental == "rows"
+
+    def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
+        """Nobody knows what a function makes of columns that it does not know."""
+        return None
+
+    def apart(self) -> tuple[str, ...] | None:
+        """Whatever a function does to some rows, it may do otherwise to others."""
+        return ()
 
     def _load(self, call: str, scope: Scope) -> Callable[..., Any]:
         module_name, _, attribute = call.partition(":")

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import polars as pl
 
-from lazypipe.ops.base import Operation, Scope, Table, ordering
+from lazypipe.ops.base import Fold, Operation, Scope, Table, ordering
+from lazypipe.spec import taps
 from lazypipe.spec.arguments import TEXTS, arg
 
 
@@ -32,6 +33,29 @@ class Sort(Operation):
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to ``sort``."""
         return ordering(self.by, table.schema, scope, "by").sort(table.frame)
+
+    def columns(self, table: Table, scope: Scope) -> tuple[str, ...]:
+        """Return the columns that it orders by."""
+        return ordering(self.by, table.schema, scope, "by").columns
+
+    def top(self, table: Table, scope: Scope, rows: int) -> Fold | None:
+        """Return the first rows in two steps: those of each part, then those of all; None if the order leaves some equal.
+
+        Which of equal rows come first is not promised, so rows must be told apart by the order: by all of their columns.
+        """
+        order = ordering(self.by, table.schema, scope, "by")
+        if {*order.columns} != {*table.schema}:
+            return None
+        extra = list(table.extra)
+
+        def first(batch: pl.DataFrame) -> pl.DataFrame:
+            place = pl.int_range(pl.len()).over(extra)
+            return order.sort(batch.lazy()).filter(place < rows).collect(engine="in-memory")
+
+        # of each batch on the way, so that no more than these are ever held
+        ahead = taps.tap(table.frame, first, deciding=order.columns)
+        partial = order.sort(ahead).filter(pl.int_range(pl.len()).over(extra) < rows)
+        return Fold(partial, order.sort)
 
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Rows stay as they are."""

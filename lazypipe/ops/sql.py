@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -34,6 +36,14 @@ class Sql(Operation):
         """Lower through a SQL context."""
         tables = {name: other.frame for name, other in scope.tables.items()} | {"self": table.frame}
         try:
-            return sql_text.query(self.query, tables, scope.params)
+            found = self._carrying(tables, table.extra, scope)
+            return sql_text.query(self.query, tables, scope.params) if found is None else found
         except sql_text.SqlError as error:
             raise scope.fault(error.what, error.fix, "query") from error
+
+    def _carrying(self, tables: Mapping[str, pl.LazyFrame], extra: Sequence[str], scope: Scope) -> pl.LazyFrame | None:
+        """Return the rows with extra columns, if there is a way to select these; whether it is the right one, its plan says."""
+        for deep in (True, False) if extra else ():
+            with suppress(sql_text.SqlError):
+                return sql_text.query(sql_text.carrying(self.query, extra, deep=deep), tables, scope.params)
+        return None

@@ -22,7 +22,7 @@ _ROWWISE = frozenset(
         "list.contains", "list.count_matches", "list.diff", "list.drop_nulls", "list.get", "list.join", "list.length", "list.max",
         "list.mean", "list.median", "list.min", "list.set_operation", "list.shift", "list.slice", "list.sort", "list.std", "list.sum",
         "list.var", "log", "log1p", "max_horizontal", "mean_horizontal", "min_horizontal", "negate", "not", "pow", "radians",
-        "round", "round_sig_figs", "sign", "sin", "sinh", "sqrt", "sum_horizontal", "tan", "tanh", "truncate",
+        "round", "round_sig_figs", "sign", "sin", "sinh", "sqrt", "sum_horizontal", "tan", "tanh", "trunc_rem", "truncate",
     }
 )  # fmt: skip
 _LOOKUPS = frozenset({"is_in", "replace", "replace_strict"})

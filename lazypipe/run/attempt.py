@@ -226,12 +226,15 @@ class Attempt:
         query.begin()
         sink = self._sink(suffix)
         query.holds = isinstance(sink, DatasetSink) and not self._is_sorted()
-        if self.work.cut is not None:
+        on_the_way = self.work.reread and self.work.kind == "all"
+        if self.work.cut is not None and not on_the_way:
             self._write_figures(suffix)
         self.capture = Capture()
         written = sink.write(query.rows(), self.capture)
         query.counted()
         query.complete_gates()
+        if on_the_way:
+            self._write_places(suffix)
         if self.work.hashed and query.beside is not None:
             query.beside.note_keys(query.taps, query.with_units, self._prefix(f"{suffix}k"))
         if self.work.keeping and query.beside is not None:
@@ -258,11 +261,21 @@ class Attempt:
         partial = query.partial()
         query.within = without_units(partial.collect_schema())
         query.figures = query.beside.write(partial, self._prefix(suffix), capture)
-        self.beneath = Executed(FIGURES, capture)
+        if not self.work.reread:
+            self.beneath = Executed(FIGURES, capture)
         self.query.counted()
         if self.work.groups and self.work.kind == "units":
             self.groups = self._touched(query.within)
             query.touched = None if self.groups is None else self.groups.touched
+
+    def _write_places(self, suffix: str) -> None:
+        """Write which units hold rows of which groups, as that was noted on the way."""
+        query, by = self.query, [name for name, _ in self.work.groups]
+        assert query.beside is not None
+        if query.places:
+            pairs = query.with_units(query.places.frame()).sort(by, nulls_last=True)
+            query.within = without_units(pairs.collect_schema())
+            query.figures = query.beside.write(pairs, self._prefix(suffix))
 
     def _touched(self, schema: pl.Schema) -> Groups | None:
         """Return the groups that came, changed or went; None if these are so many that all are better made anew."""
@@ -275,7 +288,7 @@ class Attempt:
         parts = [beside.scan(self.query.figures, schema, work.live), beside.scan(work.leaving, schema, work.gone)]
         parts += [self.query.looking(side, hashes) for side, hashes in work.turned.items() if len(hashes)]
         touched = pl.concat(p.select(by) for p in parts).unique().collect(engine="streaming")
-        if 2 * touched.height > commit.rows:
+        if 2 * touched.height > self._groups_there(by, schema):
             return None
         return Groups(self._dataset(), commit, work, touched)
 
@@ -288,6 +301,16 @@ class Attempt:
             files = sink.write(self.query.keys_of(side)).files
             found[side] = scan_files(sink.uri, files, KEYS, (), {}, tagged=True, tags=True)
         return found
+
+    def _groups_there(self, by: list[str], schema: pl.Schema) -> int:
+        """Return how many groups the output has, or rows if each is one of its own."""
+        work, beside = self.work, self.query.beside
+        assert work.commit is not None
+        assert beside is not None
+        if not self.query.larger:
+            return work.commit.rows
+        kept = beside.scan((*work.figures, *self.query.figures), schema, work.live)
+        return int(kept.select(by).unique().select(pl.len()).collect(engine="streaming").item())
 
     def _reported(self) -> dict[str, Any] | None:
         """Return what the gate of the output found, as the commit that this run builds upon says."""
@@ -825,7 +848,7 @@ class Attempt:
     def explain(self, error: BaseException) -> LazypipeError:
         """Turn what stopped the query into an error that names the file, or the stage and its operation or rule."""
         nodes = {n: self.plan.nodes[n] for n in (*self.segment.lookups, *self.segment.nodes)}
-        snapshots = {n: s for n, s in self.query.snapshots.items() if n in nodes}
+        snapshots = {n: s for n, s in {**self.query.snapshots, **self.query.read_again}.items() if n in nodes}
         redacted = self.plan.redact(self.target)
         self.query.touched = None  # figures of this run are taken away by now
         plain, gated = self.query.plain, partial(self.query.plain, before_gate=True)

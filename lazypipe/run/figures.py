@@ -8,6 +8,7 @@ They are files that the next run reads instead of the rows themselves. Each run 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,6 +20,7 @@ from lazypipe.gates.tap import Tap
 from lazypipe.gates.uniqueness import HASH, TIMES_COLUMN, hashed, repeated
 from lazypipe.incremental.sides import KEYS
 from lazypipe.incremental.work import Work
+from lazypipe.spec import taps
 from lazypipe.storage.dataset import Dataset, count_units, scan_files
 from lazypipe.storage.keyed import not_ruled_out
 from lazypipe.storage.log import DataFile
@@ -26,7 +28,42 @@ from lazypipe.storage.sink import DatasetSink, Watch
 from lazypipe.storage.tiers import ROWS, due
 from lazypipe.storage.units import UNIT
 
-__all__ = ["Kept"]
+__all__ = ["Kept", "Places"]
+
+
+class Places:
+    """The units that hold rows of each group, told on the way: distinct pairs, so memory is that of these."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._parts: list[pl.DataFrame] = []
+        self._due = _PAIRS
+
+    def attach(self, frame: pl.LazyFrame, by: Sequence[str]) -> pl.LazyFrame:
+        """Note the groups of rows that flow by, each with its unit, or its number on the way."""
+        columns = [*by, UNIT]
+
+        def note(batch: pl.DataFrame) -> pl.DataFrame:
+            pairs = batch.select(columns).unique()
+            with self._lock:
+                self._parts.append(pairs)
+                if sum(p.height for p in self._parts) >= self._due:
+                    self._parts = [pl.concat(self._parts).unique()]
+                    self._due = max(_PAIRS, 2 * self._parts[0].height)
+            return batch
+
+        return taps.tap(frame, note)
+
+    def frame(self) -> pl.LazyFrame:
+        """Return the pairs."""
+        return pl.concat(self._parts).unique().lazy()
+
+    def __bool__(self) -> bool:
+        return bool(self._parts)
+
+
+_PAIRS = 1_000_000
+"""As many pairs are gathered before those that stand more than once are taken together."""
 
 
 @dataclass

@@ -30,7 +30,7 @@ from lazypipe.run.arrival import Counter
 from lazypipe.run.blame import join_sides
 from lazypipe.run.closing import Closing
 from lazypipe.run.context import Run
-from lazypipe.run.figures import Kept
+from lazypipe.run.figures import Kept, Places
 from lazypipe.run.whole import Whole
 from lazypipe.spec import taps
 from lazypipe.spec.model import Step
@@ -54,7 +54,7 @@ class Query:
     """The frames of one segment in one run, and what was counted while they ran.
 
     ``figures`` are the files with what was kept of the units that this run reads, where the output is made of that, and ``within``
-    their columns; only the groups that are ``touched`` are made of them, if they are known. ``known`` are
+    their columns; only the groups that are ``touched`` are made of them, if they are known. Groups are ``larger`` than one row of the output. ``known`` are
     keys that stand more than once, per node and check, where the rows are gone through once more because of them. With ``holds``
     the gate of the segment's own node holds back rows whose key may repeat, until all have been seen.
     """
@@ -70,7 +70,10 @@ class Query:
         self.figures: tuple[DataFile, ...] = ()
         self.within = pl.Schema()
         self.touched: pl.DataFrame | None = None
+        self.places = Places()
+        self.larger = work.reread
         self.snapshots: dict[str, Snapshot] = {}
+        self.read_again: dict[str, Snapshot] = {}
         self.taps: dict[str, Tap] = {}
         self.counters: dict[str, int] = {}
         self.times: dict[str, Counter] = {}
@@ -112,6 +115,7 @@ class Query:
         """Forget what was counted: the rows are gone through once more."""
         self.counters.clear()
         self.times.clear()
+        self.places = Places()
         self._guards.clear()
         self._sides.clear()
 
@@ -127,9 +131,14 @@ class Query:
         node = self.plan.nodes[name]
         inputs = {n: self._table(n) for n in node.inputs}
         ahead = self._stepped(node, inputs, step, *self._watch(node)[:2])
+        if self.work.reread:
+            by = [name for name, _ in self.work.groups]
+            return self.with_units(ahead.frame.select(*by, UNIT).unique()).sort(by, nulls_last=True)
         fold = node.fold(ahead, inputs, step)
+        self.larger = {*fold.by} != {name for name, _ in self.work.groups}
         rows = self.with_units(fold.partial)
-        return rows.sort(fold.by, nulls_last=True) if self.work.groups else rows
+        by = [name for name, _ in self.work.groups]
+        return rows.sort(by, nulls_last=True) if by else rows
 
     def rows(self) -> pl.LazyFrame:
         """Return the rows of the output, with the unit of each if the output says it."""
@@ -161,7 +170,8 @@ class Query:
             rows = rows if units is None else self._counting(name, node.source, units, rows)
             frame = taps.label(self._untold(rows), name)
         elif self.work.cut is not None and name == self.work.cut[0]:
-            frame = self._merged(node, self.work.cut[1])
+            made = self._by_groups if self.work.reread else self._merged
+            frame = made(node, self.work.cut[1])
         else:
             inputs = {n: self._table(n) for n in node.inputs}
             frame = node.shaped(self._stepped(node, inputs, len(node.steps), *self._watch(node)))
@@ -218,8 +228,10 @@ class Query:
         if node.source is not None:
             frame = self._read(name, node.source)
             frame = frame if units is None or told else frame.drop(UNIT)
-        elif self.work.cut is not None and name == self.work.cut[0]:
+        elif self.work.cut is not None and name == self.work.cut[0] and not self.work.reread:
             frame = self._merged(node, self.work.cut[1])
+        elif self.work.cut is not None and name == self.work.cut[0] and self.work.kind == "units":
+            frame = self._again(node, self.work.cut[1], None, None, self._horizon(node), self._hold(node))
         else:
             frame = node.lower(self._plain_tables(node, told=told), horizon=self._horizon(node), whole=self._hold(node))
         if before_gate:
@@ -475,7 +487,7 @@ class Query:
             files = self.beside.may_hold(kept, within, self.touched)
             rows = taps.label(self.beside.scan(files, within, self.work.live), FIGURES)
             those = taps.label(self.touched.lazy(), "touched groups")
-            rows = rows.filter(between(self.touched)).join(those, on=fold.by, how="semi", nulls_equal=True)
+            rows = rows.filter(between(self.touched)).join(those, on=self.touched.columns, how="semi", nulls_equal=True)
         after = Table(fold.merge(rows), node.schemas[step])
         return node.shaped(node.steps_over(after, inputs, step + 1, len(node.steps), *self._watch(node)))
 
@@ -498,6 +510,48 @@ class Query:
         found = table.frame.select(*copies, hashed(match.here, table.schema, nulls=match.nulls))
         those = found.join(hashes.to_frame().lazy(), on=HASH, how="semi")
         return those.select(pl.col(copy).alias(by) for copy, by in copies.items())
+
+    def _by_groups(self, node: Node, step: int) -> pl.LazyFrame:
+        """Return a stage's rows, ahead of its gate: of all units that there are, or of the groups that are touched."""
+        if self.work.kind == "units":
+            return self._again(node, step, *self._watch(node))
+        inputs = {n: self._table(n) for n in node.inputs}
+        by = [name for name, _ in self.work.groups]
+        ahead = self._stepped(node, inputs, step, *self._watch(node))
+        rows = Table(self.places.attach(ahead.frame, by).drop(UNIT), ahead.schema)
+        told = {n: Table(t.frame.drop(t.extra), t.schema) for n, t in inputs.items()}
+        return node.shaped(self._from(node, step, rows, told, *self._watch(node)))
+
+    def _again(self, node: Node, step: int, *watch: Any) -> pl.LazyFrame:
+        """Return a stage's rows, ahead of its gate, of the groups that are touched, read again from the units that hold any."""
+        assert self.beside is not None
+        kept, live = (*self.work.figures, *self.figures), self.work.live
+        if self.touched is None:
+            units = live
+        else:
+            files = self.beside.may_hold(kept, self.within, self.touched)
+            held = self.beside.scan(files, self.within, live, tags=True).filter(between(self.touched))
+            held = held.join(self.touched.lazy(), on=self.touched.columns, how="semi", nulls_equal=True)
+            units = frozenset(held.select(pl.col(UNIT).unique()).collect(engine="streaming")[UNIT].to_list())
+        work = self.work.again(units)
+        assert work is not None, "units that cannot be read again were asked for"
+        other = self.instead(work)
+        self.read_again = other.snapshots
+        inputs = {n: Table(taps.label(other.plain(n), n), self.plan.nodes[n].schema) for n in node.inputs}
+        ahead = node.steps_over(inputs[node.inputs[0]], inputs, 0, step, horizon=self._horizon(node))
+        rows = ahead.frame
+        if self.touched is not None:
+            those = taps.label(self.touched.lazy(), "touched groups")
+            rows = rows.filter(between(self.touched)).join(
+                those, on=self.touched.columns, how="semi", nulls_equal=True, maintain_order="left"
+            )
+        return node.shaped(self._from(node, step, Table(rows, ahead.schema), inputs, *watch))
+
+    def _from(self, node: Node, step: int, rows: Table, inputs: Mapping[str, Table], *watch: Any) -> Table:
+        """Return the rows after a step and all behind it."""
+        if step == 0:  # a query may call the rows ahead of it by the name of the stage that they are
+            inputs = {**inputs, node.inputs[0]: rows}
+        return node.steps_over(rows, inputs, step, len(node.steps), *watch)
 
     def _stub(self, name: str) -> Table:
         schema = self.plan.nodes[name].schema

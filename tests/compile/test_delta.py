@@ -33,6 +33,93 @@ def strategy(
     return str(lp.Pipeline.from_dict(data).compile().strategies["s"])
 
 
+BY_K = "by the files of a, only those rows made anew whose k they touch, of the files that hold such rows"
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        (
+            [
+                {"over": {"by": ["k", "t"], "columns": {"s": "sum(x)"}}},
+                {"rank": {"as": "r", "order_by": "s", "by": "k"}},
+            ],
+            BY_K,
+        ),
+        (
+            [{"over": {"by": "k", "columns": {"s": "sum(x)"}}}, {"rank": {"as": "r", "order_by": "s", "by": "t"}}],
+            "full: s: rank can change any row",
+        ),
+        (
+            [{"over": {"by": "k", "columns": {"s": "sum(x)"}}}, {"derive": {"k": "k || '!'"}}],
+            "full: none of k is in the output as it is",
+        ),
+        (
+            [{"over": {"by": "k", "columns": {"s": "sum(x)"}}}, {"filter": "s > 1"}, {"rename": {"k": "g"}}],
+            BY_K.replace("whose k", "whose g"),
+        ),
+        ([{"fill": {"columns": "x", "strategy": "forward", "order_by": "t", "by": "k"}}], BY_K),
+        ([{"distinct": {"columns": "k", "keep": "none"}}], BY_K),
+        ([{"window": {"time": "t", "every": "1h", "by": "k", "aggregate": {"m": "median(x)"}}}], BY_K),
+        ([{"session": {"time": "t", "gap": "1h", "by": "k", "max_length": "1d", "aggregate": N}}], BY_K),
+        ([{"filter": "x > avg(x) OVER (PARTITION BY k)"}], BY_K),
+        (
+            [
+                {"aggregate": {"by": ["k", "t"], "aggregate": N}},
+                {"rank": {"as": "r", "order_by": "n", "by": "k"}},
+                {"filter": "r < 3"},
+            ],
+            f"{FOLDED}, only those rows made anew whose k they touch",
+        ),
+        (
+            [{"sort": ["x", "k", "t"]}, {"limit": 3}],
+            f"{FOLDED}, all rows made anew of these (s: limit can change any row)",
+        ),
+        (
+            [{"sort": ["x"]}, {"limit": 3}],
+            "full: s: sort can change any row (of rows that it leaves equal, any may come first; order by k, t too)",
+        ),
+        ([{"limit": 3}], "full: s: limit can change any row"),
+    ],
+)
+def test_rows_that_have_to_do_with_each_other_are_found_by_what_they_share(steps: list[Any], expected: str) -> None:
+    assert strategy(steps) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("SELECT *, x + 1 AS y FROM a WHERE x > 1", "by the files of a"),
+        ("SELECT a.x, b.t FROM a JOIN b ON a.k = b.k", "by the files of a; all of it if b changes"),
+        ("SELECT x FROM a UNION ALL SELECT x FROM b", "by the files of a, b"),
+        ("SELECT x FROM a UNION SELECT x FROM b", "full: s: sql can change any row (DISTINCT without a column that is as it was)"),
+        (
+            "SELECT a.x, e.n FROM a LEFT JOIN (SELECT k, count(*) AS n FROM b GROUP BY k) AS e ON a.k = e.k",
+            "by the files of a; all of it if b changes",
+        ),
+        ("SELECT k, sum(x) AS s FROM a GROUP BY k", BY_K),
+        ("SELECT x, k FROM a ORDER BY x", "full: s: sql can change any row (ORDER BY)"),
+        ("SELECT x, k FROM a LIMIT 5", "full: s: sql can change any row (LIMIT)"),
+        ("SELECT k FROM b", "full: s: sql can change any row (its rows are not those ahead of it, one by one or by groups)"),
+        (
+            "SELECT x FROM a UNION ALL SELECT y AS x FROM (SELECT x + 1 AS y FROM b) AS e",
+            "by the files of a, b",
+        ),
+        ("SELECT k, unnest(string_to_array(k, ',')) AS w FROM a", "by the files of a"),
+    ],
+)  # fmt: skip
+def test_queries_are_followed_by_their_plans(query: str, expected: str) -> None:
+    reads = ["a", "b"] if " b" in query else ["a"]
+    data = {
+        "version": 1,
+        "name": "p",
+        "sources": {n: {"uri": f"memory://none/{n}.csv", "contract": COLUMNS} for n in reads},
+        "stages": {"s": {"from": reads, "do": [{"sql": query}]}},
+        "outputs": {"s": {"to": "memory://none/s"}},
+    }
+    assert str(lp.Pipeline.from_dict(data).compile().strategies["s"]) == expected
+
+
 @pytest.mark.parametrize(
     ("steps", "expected"),
     [
@@ -65,7 +152,7 @@ def strategy(
             ],
             f"{FOLDED_WHOLE}; what is made of the figures if b changes",
         ),
-        ([{"sort": ["x"]}], "full: s: sort can change any row"),
+        ([{"sort": ["x"]}], "full: s: sort can change any row (it promises the order of all rows)"),
         (
             [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}],
             "by the files of a, from the figures of s that are kept of each, only those rows made anew whose k they touch",
@@ -76,11 +163,11 @@ def strategy(
         ),
         (
             [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}, {"sort": ["k"]}],
-            f"{FOLDED}, all rows made anew of these (s: sort can change any row)",
+            f"{FOLDED}, all rows made anew of these (s: sort can change any row (it promises the order of all rows))",
         ),
         (
             [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}, {"derive": {"k": "k || '!'"}}],
-            f"{FOLDED}, all rows made anew of these (not all of k are in the output as they are)",
+            f"{FOLDED}, all rows made anew of these (none of k is in the output as it is)",
         ),
         (
             [{"aggregate": {"aggregate": {"n": "count(*)"}}}],
@@ -199,12 +286,15 @@ def shared(first: dict[str, Any], gate: list[Any] | None = None) -> lp.Plan:
 
 def test_what_is_kept_for_a_run_is_read_by_units_or_says_why_not() -> None:
     plan = shared({"filter": "x > 1"}, [{"unique": "x"}])
-    assert plan.explain_incremental() == "s: by the files of a\nt: full: t: sort can change any row"
+    assert (
+        plan.explain_incremental()
+        == "s: by the files of a\nt: full: t: sort can change any row (it promises the order of all rows)"
+    )
     assert str(plan.inner["m"]) == "by the files of a, with the hashed keys of a.unique:x"
     plan = shared({"aggregate": {"by": "k", "aggregate": {"x": "count(*)"}}})
     assert str(plan.strategies["s"]) == "full: m: its groups are made anew for each run"
     plan = shared({"sort": ["x"]})
-    assert str(plan.strategies["s"]) == "full: m: sort can change any row"
+    assert str(plan.strategies["s"]) == "full: m: sort can change any row (it promises the order of all rows)"
     plan = shared({"filter": "x > 1"}, [{"sum": {"column": "x", "max": 9}}])
     assert str(plan.strategies["s"]) == "full: a: sum:x is a matter of all rows"
 

@@ -117,6 +117,7 @@ MORE: dict[str, list[Any]] = {
     "python": [
         {"call": f"{MODULE.__name__}:half", "with": ["other"], "arguments": {"n": 3}},
         f"{MODULE.__name__}:half",
+        {"call": f"{MODULE.__name__}:half", "incremental": "rows"},
     ],
     "rank": [{"as": "r", "order_by": ["v DESC NULLS FIRST", "t", "s"], "by": ["k"], "method": "dense"}],
     "rename": [{"k": "t", "t": "k"}],

@@ -32,6 +32,15 @@ ROWS = st.lists(
 EXAMPLES = settings().max_examples
 FORMATS = st.sampled_from(["csv", "parquet"])
 
+
+def doubled(rows: pl.LazyFrame) -> pl.LazyFrame:
+    return rows.filter(pl.col("v").is_null() | (pl.col("v") != 9)).with_columns(v=pl.col("v") * 2)
+
+
+def unseen(rows: pl.LazyFrame) -> pl.LazyFrame:
+    return rows.map_batches(lambda batch: batch.with_columns(pl.col("v") + 1))
+
+
 EACH: list[list[dict[str, Any]]] = [
     [{"filter": "v > 3 OR v IS NULL"}],
     [{"derive": {"w": "v * 2 + 1"}}],
@@ -56,6 +65,13 @@ EACH: list[list[dict[str, Any]]] = [
     [{"union": {"with": "b", "missing": "fill"}}],
     [{"cast": {"v": "Int16"}}, {"filter": "v < 55 OR v IS NULL"}, {"cast": {"v": "Int64"}}],
     [{"rename": {"v": "z"}}, {"derive": {"v": "z"}}, {"drop": "z"}],
+    [{"sql": "SELECT *, v + 1 AS more{} FROM self WHERE v < 58 OR v IS NULL"}],
+    [{"sql": "WITH t AS (SELECT id, k, v FROM self WHERE id IS NOT NULL) SELECT id, k, v * 2 AS v FROM t"}],
+    [{"sql": "SELECT id, k, v FROM self WHERE k IN (SELECT k FROM d)"}],
+    [{"sql": "SELECT self.id, self.k, self.v, d.label AS said{} FROM self LEFT JOIN d ON self.k = d.k"}],
+    [{"python": {"call": f"{__name__}:doubled", "incremental": "rows"}}],
+    [{"python": {"call": f"{__name__}:unseen", "incremental": "rows"}}],
+    [{"sql": "SELECT id, k, v FROM self UNION ALL SELECT id, k, v FROM b WHERE v > 2"}],
     [{"derive": {"parts": "string_to_array('a,b', ',')"}}, {"explode": "parts"}, {"drop": "parts"}],
     [
         {"select": ["id", "k", "v"]},
@@ -74,6 +90,8 @@ WINDOWS: list[dict[str, Any]] = [
     {"window": {"time": "at", "every": "1d", "period": "2d", "aggregate": {"m": "median(v)"}}},
     {"session": {"time": "at", "gap": "6h", "by": "k", "aggregate": SUMS}},
     {"session": {"time": "at", "gap": "2h", "max_length": "8h", "aggregate": SUMS}},
+    {"session": {"time": "at", "gap": "2h", "by": "id", "max_length": "8h", "aggregate": SUMS}},
+    {"window": {"time": "at", "every": "1d", "by": "id", "aggregate": {"m": "median(v)"}}},
 ]
 NEAR = {"with": "b_at", "time": "at", "within": ["-4h", "2h"], "columns": {"id": "near"}}
 LAST: list[list[dict[str, Any]]] = [
@@ -89,6 +107,16 @@ LAST: list[list[dict[str, Any]]] = [
             {"aggregate": {"by": "k", "aggregate": {"n": "count(*)", "s": "sum(v)", "lo": "min(v)", "hi": "max(v)"}}},
             {"aggregate": {"aggregate": {"n": "count(v)", "mean": "avg(v)"}}},
             {"aggregate": {"by": "k", "aggregate": {"m": "median(v)"}}},
+            {"aggregate": {"by": ["k", "id"], "aggregate": {"m": "median(v)", "d": "count(DISTINCT k)"}}},
+            {"distinct": {"columns": "id", "keep": "none"}},
+            {"over": {"by": "id", "columns": {"most": "max(v)", "share": "v - min(v)"}}},
+            {"derive": {"mine": "sum(v) OVER (PARTITION BY id)"}},
+            {"rank": {"as": "place", "order_by": ["v DESC"], "by": ["id", "k"], "method": "dense"}},
+            {"pivot": {"on": "k", "into": ["a", "b"], "values": "v", "index": "id", "aggregate": "median"}},
+            {"sql": "SELECT id, count(*) AS n, sum(v) AS s FROM self GROUP BY id HAVING count(*) > 1"},
+            {"sql": "SELECT k AS g, id, rank() OVER (PARTITION BY id ORDER BY v) AS r FROM self"},
+            {"sql": "SELECT max(v) AS m FROM self"},
+            {"sql": "SELECT DISTINCT id, k FROM self"},
             {"distinct": ["id", "k", "v"]},
             {"distinct": {"keep": "any"}},
             {"over": {"by": "k", "columns": {"sum_v": "sum(v)"}}},
@@ -100,6 +128,36 @@ LAST: list[list[dict[str, Any]]] = [
             {"union": {"with": "s0", "missing": "fill"}},
         )
     ),
+]
+LAST += [
+    [{"python": f"{__name__}:doubled"}],
+    [{"select": ["id", "k", "v"]}, {"sort": ["v DESC NULLS FIRST", "k", "id"]}, {"limit": {"rows": 3, "offset": 1}}],
+    [
+        {"aggregate": {"by": "id", "aggregate": {"n": "count(*)"}}},
+        {"sort": ["n", "id"]},
+        {"limit": 2},
+        {"derive": {"m": "n"}},
+    ],
+    [
+        {"aggregate": {"by": ["id", "k"], "aggregate": {"n": "count(*)", "s": "sum(v)"}}},
+        {"rank": {"as": "place", "order_by": ["s", "n"], "by": "id"}},
+        {"filter": "place < 3"},
+    ],
+    [
+        {"over": {"by": ["k", "id"], "columns": {"s": "sum(v)"}}},
+        {"filter": "s > 5"},
+        {"rank": {"as": "place", "order_by": ["s"], "by": "id"}},
+        {"rename": {"id": "who"}},
+    ],
+    [
+        {"select": ["id", "k", "v"]},
+        {"fill": {"columns": "v", "strategy": "forward", "order_by": ["v", "k"], "by": "id"}},
+    ],
+    [
+        {"select": ["id", "k", "v"]},
+        {"over": {"by": "id", "order_by": ["v", "k"], "columns": {"before": "v"}}},
+        {"rank": {"as": "place", "order_by": ["v", "k"], "by": "id", "method": "ordinal"}},
+    ],
 ]
 GROUPS: list[dict[str, Any]] = [
     {"do": [{"aggregate": {"by": "id", "aggregate": {"n": "count(*)", "s": "sum(v)"}}}]},
@@ -157,6 +215,12 @@ RULES: list[dict[str, Any]] = [
 ]
 
 
+def read(steps: list[Any]) -> list[str]:
+    """Return what queries read besides."""
+    text = json.dumps([s["sql"] for s in steps if "sql" in s])
+    return [n for n in ("b", "d") if f"FROM {n}" in text or f"JOIN {n}" in text]
+
+
 OUTPUT = st.sampled_from([{}, {}, {"partition_by": "k"}, {"format": "csv"}])
 
 
@@ -177,7 +241,7 @@ def pipelines(draw: st.DrawFn) -> dict[str, Any]:
         steps = [json.loads(json.dumps(s).replace("{}", f"_{number}_{place}")) for place, s in enumerate(drawn)]
         name = f"s{number}"
         stages[name] = {
-            "from": below,
+            "from": [below, *read(steps)],
             "do": steps,
             "gate": draw(st.lists(st.sampled_from(RULES), max_size=2, unique_by=str)),
         }
@@ -199,7 +263,7 @@ def pipelines(draw: st.DrawFn) -> dict[str, Any]:
         gate = [] if "gate" in end else draw(st.lists(st.sampled_from(RULES), max_size=1))
         gate = [] if end["do"] else gate
         above = draw(st.sampled_from(["a", *(n for n in stages if n != "end")]))
-        stages["twin"] = {"from": above, "gate": gate, **end, "do": [*steps, *end["do"]]}
+        stages["twin"] = {"from": [above, *read(steps)], "gate": gate, **end, "do": [*steps, *end["do"]]}
         outputs.append("twin")
     if '"dim"' in json.dumps(stages):
         stages = {"dim": DIMENSION, **stages}
@@ -318,14 +382,14 @@ class World:
             end = f".{output['format']}" if "format" in output else ""
             outputs[name] = {**output, "to": f"{where}/{name}{end}"}
         pipe = lp.Pipeline.from_dict({**self.data, "outputs": outputs, "state": f"{where}/state"}, base=str(self.base))
-        return pipe.compile(more=self.more).run(max_files=max_files)
+        return pipe.compile(more=self.more, allow=[__name__]).run(max_files=max_files)
 
     def held(self, where: str) -> dict[str, Counter[tuple[Any, ...]]]:
         """Return the rows of every dataset below a folder, whatever run they are of."""
         found = {}
         for log in sorted((self.base / where).rglob("*.commits")):
             if not any(log.glob("*.json")):
-                continue  # a first run that failed
+                continue  # of a run that failed, the folder may be there
             name = str(log.relative_to(self.base / where)).removesuffix(".commits")
             frame = lp.scan(str(log).removesuffix(".commits")).collect()
             if frame.height:

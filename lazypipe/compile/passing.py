@@ -1,0 +1,134 @@
+"""How rows pass through one step of a stage: what its operation says of itself, else what its plan says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import polars as pl
+
+from lazypipe.compile.fingerprint import unknown
+from lazypipe.compile.node import HERE, Node
+from lazypipe.compile.through import Through, through
+from lazypipe.ops import Operation
+from lazypipe.ops.base import AHEAD, Change
+from lazypipe.ops.limit import Limit
+from lazypipe.ops.python import Python
+from lazypipe.ops.sort import Sort
+from lazypipe.ops.sql import Sql
+from lazypipe.plan.follow import follow
+from lazypipe.plan.reader import read_plan
+from lazypipe.spec.model import Fault
+from lazypipe.spec.scope import Scope, Table
+from lazypipe.spec.taps import label
+from lazypipe.sql import empty
+from lazypipe.storage.units import UNIT
+
+__all__ = ["Passing"]
+
+
+@dataclass(frozen=True)
+class Passing:
+    """One step of a stage, over no rows: ``table`` are those ahead of it, in ``scope`` are the stage's inputs."""
+
+    node: Node
+    index: int
+    operation: Operation
+    table: Table
+    scope: Scope
+
+    @cached_property
+    def plan(self) -> Through:
+        """What its plan says."""
+        return through(read_plan(self.node.stubs[self.index], exact=True), self._ahead)
+
+    @property
+    def _ahead(self) -> str:
+        """How the rows ahead of it are called in its plan."""
+        return HERE if self.index else self.node.inputs[0]
+
+    def inputs(self) -> tuple[str, ...]:
+        """Return the names of the other sources and stages that it reads."""
+        if not isinstance(self.operation, Sql):
+            return self.operation.inputs()
+        read = self.plan.rows | self.plan.whole
+        return tuple(n for n in self.node.inputs if n in read and n != self._ahead)
+
+    def change(self, changed: frozenset[str], *, told: bool = True) -> Change:
+        """Return how rows that come to inputs, or go from them, pass through it; ``told``: with the unit of each."""
+        if not isinstance(self.operation, Sql):
+            return self.operation.change(self.table, self.scope, changed)
+        plan, these = self.plan, frozenset(self._ahead if n == AHEAD else n for n in changed)
+        if plan.against or plan.by is not None or plan.ordered or not {self._ahead} <= plan.rows <= these:
+            return "all"
+        if told and not self._carries(plan.rows):
+            return "all"
+        if these == {self._ahead}:
+            return "each"
+        return "alone" if plan.whole.isdisjoint(these) else "all"
+
+    def _carries(self, told: frozenset[str]) -> bool:
+        """Whether a query gives the same rows, with the unit of each, where those of some inputs carry theirs."""
+        states = {n: unknown(n, pl.Schema({**t.schema, UNIT: pl.UInt64()})) for n, t in self._tables(told).items()}
+        try:
+            plain, carrying = (self._lowered(told, extra) for extra in ((), (UNIT,)))
+        except Fault:
+            return False
+        if {*carrying.collect_schema()} != {*self.node.schemas[self.index], UNIT}:
+            return False
+        plans = [read_plan(f, exact=True) for f in (plain, carrying)]
+        one, other = (follow(p, states, lambda: "") for p in plans)
+        same = one.rows == other.rows and all(other.columns[c] == one.columns[c] for c in self.node.schemas[self.index])
+        return same and through(plans[1], self._ahead, told).kept.get(UNIT) == UNIT
+
+    def _lowered(self, told: frozenset[str], extra: tuple[str, ...]) -> pl.LazyFrame:
+        """Return its plan over inputs of which some carry the unit of each row."""
+        tables = self._tables(told)
+        ahead = tables.pop(HERE) if self.index else tables[self._ahead]
+        return self.operation.lower(replace(ahead, extra=extra), replace(self.scope, tables=tables))
+
+    def _tables(self, told: frozenset[str]) -> dict[str, Table]:
+        schemas = {n: t.schema for n, t in self.scope.tables.items()} | {self._ahead: self.table.schema}
+        unit = {UNIT: pl.UInt64()}
+        frames = {n: empty({**s, **(unit if n in told else {})}).lazy() for n, s in schemas.items()}
+        return {n: Table(label(f, n), schemas[n]) for n, f in frames.items()}
+
+    def folds(self) -> tuple[str, ...] | None:
+        """Return the columns by which groups are told apart that add up of parts; None if they do not."""
+        if self.inputs():
+            return None
+        tagged = self.table.frame.with_columns(pl.lit(0, dtype=pl.UInt64).alias(UNIT))
+        fold = self.node.folds(replace(self.table, frame=tagged, extra=(UNIT,)), self.scope, self.index)
+        return None if fold is None else fold.by
+
+    def apart(self) -> dict[str, str]:
+        """Return the columns within whose values alone rows have to do with each other, each with its name after the step."""
+        if isinstance(self.operation, Sql):
+            return {} if self.plan.ordered or self.plan.rows != {self._ahead} else self.plan.apart
+        if self.operation.inputs():
+            return {}
+        said = self.operation.apart()
+        if said is not None:
+            return {c: c for c in said}
+        return self.plan.apart
+
+    def against(self) -> str:
+        """Say what stands against following single files behind it."""
+        clause = self._clause()
+        return f"{self.operation.name} can change any row" + (f" ({clause})" if clause else "")
+
+    def _clause(self) -> str:
+        """Say what of it does, or what would help; empty if there is no more to say."""
+        if isinstance(self.operation, Sort):
+            after = self.node.steps[self.index + 1 :]
+            missing = [c for c in self.table.schema if c not in {*self.operation.columns(self.table, self.scope)}]
+            if after and isinstance(after[0][0], Limit):
+                return f"of rows that it leaves equal, any may come first; order by {', '.join(missing)} too"
+            return "it promises the order of all rows"
+        if isinstance(self.operation, Python):
+            return "unless you declare incremental: rows"
+        if isinstance(self.operation, Sql):
+            if self.plan.against or self.plan.ordered:
+                return self.plan.against or "ORDER BY"
+            return "its rows are not those ahead of it, one by one or by groups"
+        return ""
