@@ -114,7 +114,7 @@ class PaneFeed(Feed):
                 parts = [self._weighed(was, -1), self._weighed(now, 1)]
             case "accumulate":
                 parts = [now, self._emptied(gone, after)]
-            case "discard":
+            case _:
                 parts = [self._difference(was, now, after)]
         if (column := self.panes.timing) is not None:
             when = self._timing(before, after).alias(column)
