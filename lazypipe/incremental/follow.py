@@ -348,7 +348,7 @@ class Decision:
             reading, keeping = self.numbering.reading(driving, units), followed(self.strategy, fixed) if judged else ()
             return Work(kind, "", reading, hashed=self.strategy.hashed, keeping=keeping, info=info)
         new, gone = self.numbering.difference(driving, units)
-        if any(leaf.tagged and not needs[leaf.name].wanted <= {*new[leaf.name].values()} for leaf in driving):
+        if any(leaf.tagged and not needs[leaf.name].wanted <= {*map(int, new[leaf.name])} for leaf in driving):
             return self.part(None, judged=True)  # these rows were judged under the very unit that they have now
         work = self._changed("", self.numbering.reading(driving, new), gone, units, driving, info)
         return self._touching.keeping(work, fixed, touched)

@@ -94,7 +94,7 @@ class Shared:
         for name, mine in self.units.items():
             theirs = units[name]
             if mine.wanted or theirs.wanted:
-                here += sorted(theirs.wanted)
+                here += [mine.others.get(unit, unit) for unit in sorted(theirs.wanted)]
                 there += [theirs.others.get(unit, unit) for unit in sorted(theirs.wanted)]
             for number, (file, unit) in enumerate(theirs.files.items()):
                 here.append(mine.files[file])
