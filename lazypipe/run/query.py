@@ -227,7 +227,7 @@ class Query:
         node = self.plan.nodes[name]
         if node.source is not None:
             frame = self._read(name, node.source)
-            frame = frame if units is None or told else frame.drop(UNIT)
+            frame = taps.label(frame if units is None or told else frame.drop(UNIT), name)
         elif self.work.cut is not None and name == self.work.cut[0] and not self.work.reread:
             frame = self._merged(node, self.work.cut[1])
         elif self.work.cut is not None and name == self.work.cut[0] and self.work.kind == "units":
@@ -537,7 +537,9 @@ class Query:
         assert work is not None, "units that cannot be read again were asked for"
         other = self.instead(work)
         self.read_again = other.snapshots
-        inputs = {n: Table(taps.label(other.plain(n), n), self.plan.nodes[n].schema) for n in node.inputs}
+        there = {n: other.plain(n) for n in node.inputs}
+        told = {n: rows if n in self.segment.nodes else taps.label(rows, n) for n, rows in there.items()}
+        inputs = {n: Table(rows, self.plan.nodes[n].schema) for n, rows in told.items()}
         ahead = node.steps_over(inputs[node.inputs[0]], inputs, 0, step, horizon=self._horizon(node))
         rows = ahead.frame
         if self.touched is not None:

@@ -231,6 +231,22 @@ def test_a_file_that_cannot_be_read_again_is_named(tmp_path: Path) -> None:
     assert held(tmp_path) == shares(tmp_path)
 
 
+def test_what_is_read_again_is_in_the_lineage(tmp_path: Path) -> None:
+    data = definition([{"filter": "v > 1"}])
+    data["stages"]["t"] = {"from": "s", "do": SHARE}
+    data["outputs"] = {"t": {"to": "out/s"}}
+    for name in ("1", "2"):
+        deliver(tmp_path, name, [(10 * int(name) + m // 2, m) for m in range(20)])
+    for name in ("3", "4"):
+        result = run(tmp_path, data)
+        assert result.executed is not None
+        flows = str(result.executed.lineage).splitlines()
+        assert any(f.startswith("a.v → t.total: AGGREGATION") for f in flows), flows
+        assert any(f.startswith("a.k → t.total: WINDOW") for f in flows), flows
+        deliver(tmp_path, name, [(11, 7)])
+    assert "; 1 group touched" in (result.why or "")
+
+
 def test_rows_of_another_output_are_read_again_by_their_units(tmp_path: Path) -> None:
     data = definition([{"filter": "v <> 4"}])
     data["stages"]["t"] = {"from": "s", "do": SHARE}
