@@ -5,7 +5,7 @@ Nothing else is remembered anywhere, so data and state cannot disagree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +14,7 @@ from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.sources import BoundSource
 from lazypipe.errors import LazypipeError, StorageError
 from lazypipe.incremental.arrivals import ARRIVALS, Known, by_name, known
+from lazypipe.incremental.parts import Listed, units_in
 from lazypipe.incremental.state import Consumed, ConsumedFile, State
 from lazypipe.plan.fingerprint import Fingerprint
 from lazypipe.spec.model import NOTHING, Output
@@ -45,7 +46,7 @@ class Before:
     fingerprint: Fingerprint
     layout: str
     state: State
-    units: Mapping[str, list[int]]
+    units: Mapping[str, Sequence[Listed]]
     generation: str
     tallies: Mapping[str, Any]
     figures: tuple[DataFile, ...]
@@ -106,7 +107,8 @@ def files_of_units(commit: Commit) -> dict[int, str]:
         for name, units in before.units.items():
             files = before.state.sources[name].files
             # those of a dataset whose rows know their units are no files
-            found |= {u: f.uri for u, f in zip(units, files, strict=False)} if len(units) == len(files) else {}
+            if len(units) == len(files):
+                found |= {u: f.uri for listed, f in zip(units, files, strict=True) for u in units_in([listed])}
     return found
 
 

@@ -21,12 +21,12 @@ from lazypipe.incremental import follow
 from lazypipe.incremental.before import DELETES, Before, own_commit
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.follow import Decision
+from lazypipe.incremental.hashing import Hashes
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.leaves import Leaves
 from lazypipe.incremental.work import Work
 from lazypipe.spec.model import Output
 from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.files import FileInfo
 from lazypipe.storage.log import Commit
 
 __all__ = ["WRITE", "decide", "mode_of"]
@@ -53,7 +53,7 @@ def decide(
     run: str,
     listed: int,
     full: bool = False,
-    hashes: dict[FileInfo, str] | None = None,
+    hashes: Hashes | None = None,
     bound: Bound = UNBOUND,
     judge_again: bool = True,
 ) -> Work:
@@ -83,7 +83,7 @@ def decide(
     with suppress(*([StorageError] if full else [])):  # what is damaged is not needed then
         before = Before.of(own_commit(commit, segment.output, output), uri)
     strategy = plan.strategies[segment.output]
-    known, added = {} if hashes is None else hashes, adds_to(output)
+    known, added = Hashes() if hashes is None else hashes, adds_to(output)
     leaves = Leaves(plan, segment, before, look, listed, known, bound, tell=judge_again, added=added)
     decision = _Feed(leaves, strategy, commit, run, full=full, judge_again=judge_again)
     if output.mode == "replace":
@@ -220,8 +220,13 @@ class _Feed(Decision):
             if source is not None and source.on_modified is not None:
                 continue
             what = ""
-            if found.grown:
-                what = f"{found.grown[0].file.uri} has grown, and all of its rows would be added, also those that were before"
+            grown = [g.file.uri for g in found.grown if g.file.uri not in leaf.tails]
+            within = [f.uri for f in found.modified if f.uri in found.lengthened]
+            if grown or within:
+                what = (
+                    f"{(grown or within)[0]} has grown, and all of its rows would be added, also those that were before"
+                )
+                what += "" if grown else ": what was read of it does not end with a row, or was not hashed"
             elif (
                 leaf.snapshot.commit is not None
                 and not leaf.tagged

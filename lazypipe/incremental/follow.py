@@ -22,15 +22,16 @@ from lazypipe.gates.tally import from_columns
 from lazypipe.incremental.arrivals import ARRIVALS, by_name, kept
 from lazypipe.incremental.before import Before
 from lazypipe.incremental.bound import UNBOUND, Bound
+from lazypipe.incremental.hashing import Hashes
 from lazypipe.incremental.leaf import Leaf, left_for_later
 from lazypipe.incremental.leaves import Leaves
 from lazypipe.incremental.numbering import Numbering
-from lazypipe.incremental.state import State
+from lazypipe.incremental.parts import to_list
+from lazypipe.incremental.state import WITH_PARTS, State
 from lazypipe.incremental.work import Work
 from lazypipe.plan.fingerprint import Fingerprint, digest
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.files import FileInfo
 from lazypipe.storage.log import Commit
 from lazypipe.storage.units import Units, unit_of
 
@@ -47,7 +48,7 @@ def decide(
     run: str,
     listed: int,
     full: bool = False,
-    hashes: dict[FileInfo, str] | None = None,
+    hashes: Hashes | None = None,
     bound: Bound = UNBOUND,
     judge_again: bool = True,
     commit: Commit | None = None,
@@ -90,7 +91,9 @@ def decide(
         return Work("wait", awaited[0]) if awaited else Work("all", strategy.reasons[0])
     commit = commit or Dataset(output.to, output.storage_options).latest()
     before = None if full else Before.of(commit, plan.redact(output.to))
-    leaves = Leaves(plan, segment, before, look, listed, {} if hashes is None else hashes, bound, tell=judge_again)
+    leaves = Leaves(
+        plan, segment, before, look, listed, Hashes() if hashes is None else hashes, bound, tell=judge_again
+    )
     work = Decision(leaves, strategy, commit, run, full=full, judge_again=judge_again).work()
     return replace(work, commit=commit, version=0 if commit is None else commit.version)
 
@@ -104,7 +107,7 @@ def decide_shared(
     *,
     run: str,
     listed: int,
-    hashes: dict[FileInfo, str] | None = None,
+    hashes: Hashes | None = None,
 ) -> Work:
     """Say what a run reads of a source or stage whose rows several outputs need, and which are kept for that run only.
 
@@ -120,7 +123,7 @@ def decide_shared(
     commit = None if state is None else state.latest()
     before = Before.of(commit, plan.redact("" if state is None else state.uri))
     strategy = plan.inner[segment.node]
-    leaves = Leaves(plan, segment, before, look, listed, {} if hashes is None else hashes)
+    leaves = Leaves(plan, segment, before, look, listed, Hashes() if hashes is None else hashes)
     decision = Decision(leaves, strategy, commit, run, full=False, judge_again=True)
     work = decision.part(needs, judged=state is not None)
     return replace(work, commit=commit, version=0 if commit is None else commit.version)
@@ -368,13 +371,17 @@ class Decision:
     ) -> dict[str, Any]:
         state = State({n.name: n.consumed if anew else n.consumed_and_held for n in (*fixed, *driving)})
         arrivals = {n.name: of for n in (*fixed, *driving) if (of := self._arrivals(n, state, anew=anew)) is not None}
+        plain = state.to_dict()
+        lists = {n: to_list(of) for n, of in units.items()}
+        if any(isinstance(unit, list) for of in lists.values() for unit in of):
+            plain["format"] = WITH_PARTS
         return {
-            **state.to_dict(),
+            **plain,
             **({ARRIVALS: arrivals} if arrivals else {}),
             "fingerprint": plan.to_dict(),
             "layout": self._layout(),
             "generation": generation,
-            "units": {n: [*of.values()] for n, of in units.items()},
+            "units": lists,
         }
 
     def _arrivals(self, leaf: Leaf, state: State, *, anew: bool) -> dict[str, Any] | None:

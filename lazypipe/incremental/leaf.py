@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from typing import NamedTuple
 from lazypipe.compile.sources import Snapshot
 from lazypipe.incremental.changes import Changes
 from lazypipe.incremental.state import Consumed, ConsumedFile
+from lazypipe.spec.model import NOTHING
 from lazypipe.storage.files import FileInfo
 
 __all__ = ["Came", "Leaf", "left_for_later"]
@@ -30,7 +31,8 @@ class Leaf:
     ``found`` is what has changed, ``changes`` what of that is acted upon. ``consume`` gives what an output that is made anew has
     consumed; what is ignored is not in it, since its rows are not kept then. ``left`` is what this run does not take of it: files,
     which are no longer in ``snapshot``, or units of a dataset whose rows know theirs. ``rejudged`` are files that are as they
-    were, and whose rows came under another watermark, because of others.
+    were, and whose rows came under another watermark, because of others. ``tails`` are those that have grown, and from which byte on
+    they are read.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Leaf:
     keeps_gone: bool = False
     left: frozenset[str] | frozenset[int] = frozenset()
     rejudged: frozenset[str] = frozenset()
+    tails: Mapping[str, int] = NOTHING
 
     @cached_property
     def consumed(self) -> Consumed:
@@ -59,11 +62,16 @@ class Leaf:
         commit, files = self.snapshot.commit, self.snapshot.files
         if self.changes is not None:
             changes = self.changes
-            files = (*changes.added, *changes.modified, *changes.truncated, *(g.file for g in changes.grown))
+            grown = (self.read(g.file) for g in changes.grown)
+            files = (*changes.added, *changes.modified, *changes.truncated, *grown)
         if commit is None:
             return tuple(Came(self.name, f) for f in files)
         rows = {f: d.rows - d.dead(commit.gone) for f, d in zip(self.snapshot.files, commit.files, strict=True)}
         return tuple(Came(self.name, f, rows[f]) for f in files)
+
+    def read(self, file: FileInfo) -> FileInfo:
+        """Return what is read of a file that is new or another than it was."""
+        return file._replace(start=self.tails[file.uri], end=file.size) if file.uri in self.tails else file
 
     @property
     def went(self) -> int:

@@ -11,17 +11,17 @@ from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.intake import Intake
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
-from lazypipe.incremental.arrivals import by_name, rejudged
+from lazypipe.incremental.arrivals import by_name, rejudged, still_stands
 from lazypipe.incremental.before import CONSUMED, Before
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.changes import RACY, Changes, allowed, compare
-from lazypipe.incremental.hashing import hasher, prefix_hasher
+from lazypipe.incremental.hashing import Hashes, hasher, prefix_hasher
 from lazypipe.incremental.leaf import Leaf
+from lazypipe.incremental.parts import Listed, units_in
 from lazypipe.incremental.stamps import moment_of
 from lazypipe.incremental.state import Consumed
 from lazypipe.plan.fingerprint import digest
 from lazypipe.spec.model import NOTHING
-from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import FileInfo
 
@@ -41,7 +41,7 @@ class Leaves:
     before: Before | None
     look: Callable[[str], Snapshot]
     listed: int
-    hashes: dict[FileInfo, str]
+    hashes: Hashes
     bound: Bound = UNBOUND
     tell: bool = True
     added: bool = False
@@ -72,14 +72,14 @@ class Leaves:
         if snapshot.commit is not None:
             return replace(self._dataset_leaf(name, snapshot, before, redact(uri), source), left=left)
         intake = self._intake(source)
-        text = source is not None and source.is_text and not any(_is_packed(f.uri) for f in snapshot.files)
-        hashing = self._hasher(options)
+        text = source.reader if source is not None and source.is_text else None
+        hashing = self._hasher(options, grows=text is not None)
         found = compare(
             before,
             snapshot,
             hasher=hashing,
             detect=intake.detect,
-            prefix=prefix_hasher(options) if text else None,
+            prefix=None if text is None else prefix_hasher(text.format, text.csv_options, options, self.hashes),
             name=redact if redact.secrets else None,
             waiting=[f.uri for f in snapshot.waiting],
             # where there may be many new files, of which few are taken, none is hashed for that alone
@@ -91,14 +91,17 @@ class Leaves:
             return replace(found, waiting=()).consumed(
                 listed=self.listed,
                 hasher=hashing,  # whoever reads a file that cannot be read will say so
-                wanted=lambda f: intake.detect == "content" or self._is_racy(f.stamp),
+                wanted=lambda f: intake.detect == "content" or must_know or self._is_racy(f.stamp) or f in self.hashes,
             )
+
+        # rows that were added must not come again, so that growth must be known for what it is
+        must_know = self.added and text is not None
 
         if before is None:
             return Leaf(name, snapshot, consume, None, None, left=left)
-        return Leaf(
-            name, snapshot, consume, found, changes, left=left, rejudged=self._rejudged(name, snapshot, before, changes)
-        )
+        rejudged = self._rejudged(name, snapshot, before, changes)
+        tails = self._tails(name, snapshot, before, changes, source)
+        return Leaf(name, snapshot, consume, found, changes, left=left, rejudged=rejudged, tails=tails)
 
     def _dataset_leaf(
         self, name: str, snapshot: Snapshot, before: Consumed | None, uri: str, source: BoundSource | None
@@ -142,14 +145,34 @@ class Leaves:
         changed = {f.uri for f in (*changes.modified, *changes.truncated)} | {g.file.uri for g in changes.grown}
         return frozenset(u for u in found - changed if (changes.name or str)(u) not in ignored)
 
+    def _tails(
+        self, name: str, snapshot: Snapshot, before: Consumed, changes: Changes, source: BoundSource | None
+    ) -> dict[str, int]:
+        """Return the files of which only what was appended is read, and where that begins.
+
+        A file is read anew if its rows must be judged again, as what they came under is another; and where several outputs
+        share what is read, as they may have read different parts of it.
+        """
+        assert self.before is not None
+        if not changes.grown or self.segment.output is None or name not in self.segment.nodes:
+            return {}
+        assert source is not None
+        judged = source.watermark is not None and source.watermark.by_files and not self.added
+        said, named = by_name(before, self.before.arrivals.get(name)) if judged else {}, changes.name or str
+        return {
+            g.file.uri: g.start
+            for g in changes.grown
+            if not judged or still_stands(said.get(named(g.file.uri)), snapshot.arrivals.get(g.file.uri))
+        }
+
     def _intake(self, source: BoundSource | None) -> Intake:
         """Return what a source says of files that change or go; rows that were added do not go with their files."""
         said = Intake() if source is None else source.intake
         return replace(said, on_removed="ignore") if self.added and said.on_removed != "fail" else said
 
-    def _hasher(self, options: Mapping[str, Any]) -> Callable[[FileInfo], str]:
+    def _hasher(self, options: Mapping[str, Any], *, grows: bool) -> Callable[[FileInfo], str]:
         """Return what hashes the files of one storage, each once in a run."""
-        plain = hasher(options)
+        plain = hasher(options, grows=grows)
 
         def hashed(file: FileInfo) -> str:
             if file not in self.hashes:
@@ -188,7 +211,7 @@ class Leaves:
                 came.update(f.uri for f in (*leaf.changes.modified, *leaf.changes.truncated))
                 came.update(g.file.uri for g in leaf.changes.grown)
             new = [f for f in new if f.uri in came]
-        rest = new[self.bound.first(new, lambda f: f.size, partial(self._rows, leaf)) :]
+        rest = new[self.bound.first(new, lambda f: leaf.read(f).length, partial(self._rows, leaf)) :]
         return self.leaf(leaf.name, rest) if rest else leaf
 
     def _rows(self, leaf: Leaf, file: FileInfo) -> int:
@@ -198,15 +221,16 @@ class Leaves:
             return dict(zip(leaf.snapshot.files, commit.files, strict=True))[file].rows
         source = self.plan.nodes[leaf.name].source
         assert source is not None
-        return source.count(file)
+        return source.count(leaf.read(file))
 
     def _bounded_units(self, leaf: Leaf, *, anew: bool) -> Leaf:
         """Return a dataset's leaf without the units that are left for later, oldest first; their files are not consumed then."""
         commit = leaf.snapshot.commit
         assert commit is not None
-        known = frozenset(self.before.units.get(leaf.name, ())) if self.before is not None and not anew else frozenset()
-        said: Mapping[str, Sequence[int]] = commit.info.get(CONSUMED, {}).get("units", {})
-        order = {unit: place for place, unit in enumerate(u for of in said.values() for u in of)}
+        listed = self.before.units.get(leaf.name, ()) if self.before is not None and not anew else ()
+        known = frozenset(units_in(listed))
+        said: Mapping[str, Sequence[Listed]] = commit.info.get(CONSUMED, {}).get("units", {})
+        order = {unit: place for place, unit in enumerate(u for of in said.values() for u in units_in(of))}
         rows: dict[int, int] = {}
         size: dict[int, int] = {}
         for file in commit.files:
@@ -222,7 +246,3 @@ class Leaves:
         pairs = zip(commit.files, consumed.files, strict=True)
         kept = tuple(said for file, said in pairs if left.isdisjoint(file.units))
         return replace(leaf, left=left, consume=lambda: replace(consumed, files=kept))
-
-
-def _is_packed(uri: str) -> bool:
-    return (uris.protocol(uri) != "" and "::" in uri) or uri.endswith((".gz", ".zst"))

@@ -160,8 +160,9 @@ class _Preview:
             if nodes[name].source is None:
                 continue
             snapshot, units = self.look(name), work.units.get(name)
-            files = [f for f in snapshot.files if units is None or snapshot.commit is not None or f.uri in units.files]
-            sizes = [f.size for f in files]
+            whole = units is None or snapshot.commit is not None
+            files = snapshot.files if units is None or whole else units.select(snapshot.files)
+            sizes = [f.length for f in files]
             total = None if None in sizes else sum(s for s in sizes if s is not None)
             reads.append({"name": name, "files": len(files), "of": len(snapshot.files), "bytes": total})
         gates = {n: [c.id for c in nodes[n].checks] for n in segment.nodes if nodes[n].checks}

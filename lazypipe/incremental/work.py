@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from lazypipe.gates.tally import Tally
 from lazypipe.incremental.leaf import Came
+from lazypipe.incremental.parts import units_in
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.units import Units
@@ -58,7 +59,7 @@ class Work:
     @property
     def live(self) -> frozenset[int]:
         """All units that the output will be made of."""
-        return frozenset(u for of in self.info.get("units", {}).values() for u in of)
+        return frozenset(u for of in self.info.get("units", {}).values() for u in units_in(of))
 
     def again(self, units: frozenset[int]) -> Work | None:
         """Return the work of reading some units again; None if one of them is not there any more as it was."""

@@ -37,6 +37,7 @@ from lazypipe.run.body import body
 from lazypipe.run.changefeed import ChangeFeed
 from lazypipe.run.context import Observer, Run
 from lazypipe.run.corrupt import files_set_aside, leave_out_corrupt
+from lazypipe.run.query import Meanwhile
 from lazypipe.run.recorder import Recorder
 from lazypipe.run.result import RunResult, SegmentResult, Status
 from lazypipe.run.upkeep import upkeep
@@ -400,7 +401,7 @@ class _Execution:
                 return self._idle(segment, work, started)
 
     def _try(self, attempt: Attempt, segment: Segment, started: float) -> SegmentResult | None:
-        """Return the outcome of one try; None where corrupt files were in its way, and are now set aside."""
+        """Return the outcome of one try; None where corrupt files, or some that grow, were in its way, and are known now."""
         status: Status
         error: LazypipeError
         try:
@@ -416,7 +417,11 @@ class _Execution:
                 raise
             attempt.clean_up()
             try:
-                if leave_out_corrupt(self.run, segment, failure):
+                if (
+                    isinstance(failure, Meanwhile)
+                    or attempt.query.cut()
+                    or leave_out_corrupt(self.run, segment, failure)
+                ):
                     return None
                 status, error = "error", attempt.explain(failure)
             except LazypipeError as another:

@@ -18,11 +18,12 @@ from lazypipe.compile.closing import closes
 from lazypipe.compile.node import Node
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
-from lazypipe.errors import Problem, RunError
+from lazypipe.errors import LazypipeError, Problem, RunError
 from lazypipe.gates.alone import mark_repeats
 from lazypipe.gates.rule import Reference
 from lazypipe.gates.tap import FILE_COLUMN, MASKED, Tap
 from lazypipe.gates.uniqueness import TIMES_COLUMN, KeyTracker, repeated
+from lazypipe.incremental.hashing import hash_prefix
 from lazypipe.incremental.work import Work
 from lazypipe.run.arrival import Counter
 from lazypipe.run.blame import join_sides
@@ -32,14 +33,19 @@ from lazypipe.run.figures import Kept
 from lazypipe.spec import taps
 from lazypipe.spec.model import Step
 from lazypipe.spec.scope import FAR, Guard, Table, Tally
+from lazypipe.storage.content import has_grown
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.units import UNIT, Units, as_units
 
-__all__ = ["FIGURES", "Query", "without_units"]
+__all__ = ["FIGURES", "Meanwhile", "Query", "without_units"]
 
 FIGURES = "@figures"
 """What is kept of each unit, in the plan of the query that makes an output of that."""
+
+
+class Meanwhile(LazypipeError):
+    """Files have grown while they were read; with them cut, all is to be read once more."""
 
 
 class Query:
@@ -78,9 +84,30 @@ class Query:
         """Take what is to be read of a source, and look into its files."""
         listed, units = self.run.look(name), self.work.units.get(name)
         if units is not None and listed.commit is None:
-            listed = replace(listed, files=tuple(f for f in listed.files if f.uri in units.files))
+            listed = replace(listed, files=units.select(listed.files))
+        if self.run.cut and listed.commit is None:
+            cut = (f._replace(end=f.size) if f in self.run.cut else f for f in listed.files)
+            listed = replace(listed, files=tuple(cut))
         self.snapshots[name] = source.looked_at(listed)
         return self.snapshots[name]
+
+    def cut(self) -> bool:
+        """Note which text files have grown since they were listed, and were perhaps read beyond that; return whether there are any.
+
+        What was appended is not consumed, and would be read once more by the next run. So these are read up to where they
+        ended. What that is must be hashed before.
+        """
+        grown = [
+            (f, source)
+            for name, snapshot in self.snapshots.items()
+            if (source := self.plan.nodes[name].source) is not None and source.is_text
+            for f in snapshot.files
+            if f.end is None and has_grown(f)
+        ]
+        for file, source in grown:
+            self.run.hashes[file] = hash_prefix(file.uri, file.size or 0, source.reader.storage_options)
+            self.run.cut.add(file)
+        return bool(grown)
 
     def instead(self, work: Work) -> Query:
         """Return the same query with other work, to ask of rows without counting them; also of what was not kept for this run."""
