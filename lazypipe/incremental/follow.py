@@ -5,7 +5,7 @@ What the last commit says that it was made of is compared with what is there now
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from lazypipe.gates import Check
 from lazypipe.gates.rule import PREVIOUS
 from lazypipe.gates.tally import from_columns
 from lazypipe.incremental.arrivals import ARRIVALS, by_name, kept
-from lazypipe.incremental.before import Before
+from lazypipe.incremental.before import Before, consumed_before
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.hashing import Hashes
 from lazypipe.incremental.leaf import Leaf, left_for_later
@@ -30,7 +30,7 @@ from lazypipe.incremental.parts import to_list
 from lazypipe.incremental.state import WITH_PARTS, State
 from lazypipe.incremental.work import Work
 from lazypipe.plan.fingerprint import Fingerprint, digest
-from lazypipe.spec.model import NOTHING
+from lazypipe.spec.model import NOTHING, Output
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
 from lazypipe.storage.units import Units, unit_of
@@ -105,6 +105,7 @@ def decide_shared(
     state: Dataset | None,
     needs: Mapping[str, Units] | None,
     *,
+    anew: Container[str] = (),
     run: str,
     listed: int,
     hashes: Hashes | None = None,
@@ -117,6 +118,8 @@ def decide_shared(
         Where its gates keep what they counted and put aside; None if it has no gates.
     needs
         What the outputs need of each source; None for all of it.
+    anew
+        The outputs that keep nothing of what they were made of before.
     look, run, listed, hashes
         As in ``decide``.
     """
@@ -125,7 +128,8 @@ def decide_shared(
     strategy = plan.inner[segment.node]
     leaves = Leaves(plan, segment, before, look, listed, Hashes() if hashes is None else hashes)
     decision = Decision(leaves, strategy, commit, run, full=False, judge_again=True)
-    work = decision.part(needs, judged=state is not None)
+    stays = {n: o for n, o in plan.outputs.items() if n not in anew}
+    work = decision.part(needs, stays, judged=state is not None)
     return replace(work, commit=commit, version=0 if commit is None else commit.version)
 
 
@@ -212,11 +216,16 @@ class Decision:
             self._changed(said, self.numbering.reading(driving, new), gone, reused, driving, info), left=left
         )
 
-    def part(self, needs: Mapping[str, Units] | None, *, judged: bool) -> Work:
-        """Return the work of reading what is needed, and with gates what these have not judged yet; or all, where that must be."""
+    def part(self, needs: Mapping[str, Units] | None, stays: Mapping[str, Output] = NOTHING, *, judged: bool) -> Work:
+        """Return the work of reading what is needed, and with gates what these have not judged yet; or all, where that must be.
+
+        What no output needs, and none of those in ``stays`` was made of, is not judged either: runs with bounds leave it for later.
+        """
         fixed = [self.leaves.leaf(n) for n in self.strategy.fixed] if judged else []
         driving = [self.leaves.leaf(n) for n in self.strategy.driving]
         kept = needs is not None and judged and self._follows(fixed, driving)
+        if judged and needs is not None:
+            driving = [self._needed(leaf, needs[leaf.name], stays, anew=not kept) for leaf in driving]
         units = self.numbering.units(driving, keep=kept, anew=not kept)
         if needs is not None and (kept or not judged):
             units = {n: self._renewed(of, needs[n], judged=judged) for n, of in units.items()}
@@ -229,6 +238,19 @@ class Decision:
         if any(leaf.tagged and not needs[leaf.name].wanted <= {*new[leaf.name].values()} for leaf in driving):
             return self.part(None, judged=True)  # these rows were judged under the very unit that they have now
         return self._changed("", self.numbering.reading(driving, new), gone, units, driving, info)
+
+    def _needed(self, leaf: Leaf, needs: Units, stays: Mapping[str, Output], *, anew: bool) -> Leaf:
+        """Return a leaf without files that are not judged yet, which no output needs now, or was made of before."""
+        if leaf.tagged:
+            return leaf
+        new, name = leaf.snapshot.files if anew else [c.file for c in leaf.came], self.plan.redact
+        came = {f.uri for f in new}.difference(needs.files)
+        if came:
+            made_of = {(f.uri, f.size, f.stamp) for f in consumed_before(stays, leaf.name)}
+            files = (f for f in leaf.snapshot.files if f.uri in came)
+            rest = [f for f in files if (name(f.uri), f.size, f.stamp) not in made_of]
+            return self.leaves.leaf(leaf.name, rest) if rest else leaf
+        return leaf
 
     def _follows(self, fixed: list[Leaf], driving: list[Leaf]) -> bool:
         """Whether rows that were judged before would be judged in the same way now."""

@@ -100,9 +100,9 @@ class _Preview:
                 return self.shared(reader, works)
             return None if works[reader.name].why.startswith("depends on") else works[reader.name]
 
-        needs = None if self.full else needs_of(self.plan, segment, work_of)
+        needs, anew = (None, frozenset[str]()) if self.full else needs_of(self.plan, segment, work_of)
         state = state_of(self.plan, segment)
-        return decide_shared(self.plan, segment, self.look, state, needs, run="preview", listed=self.listed)
+        return decide_shared(self.plan, segment, self.look, state, needs, anew=anew, run="preview", listed=self.listed)
 
     def look(self, name: str) -> Snapshot:
         if name not in self.snapshots:

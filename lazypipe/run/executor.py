@@ -265,9 +265,11 @@ class _Execution:
         run = self.run
         if run.plan.inner[segment.node].kind != "units":
             return Work("all", "")
-        needs = None if run.full else needs_of(run.plan, segment, self._work_of)
+        needs, anew = (None, frozenset[str]()) if run.full else needs_of(run.plan, segment, self._work_of)
         state, now = state_of(run.plan, segment), time.time_ns()
-        return decide_shared(run.plan, segment, run.look, state, needs, run=run.id, listed=now, hashes=run.hashes)
+        return decide_shared(
+            run.plan, segment, run.look, state, needs, anew=anew, run=run.id, listed=now, hashes=run.hashes
+        )
 
     def _work_of(self, segment: Segment) -> Work | None:
         """Return the work of a segment that may still run in this run; None if it cannot be told yet."""
