@@ -133,6 +133,9 @@ def _bound_options(made: argparse.ArgumentParser, what: str) -> None:
     for name in ("files", "rows", "bytes"):
         text = f"take in at most N new {name} per {what}; the rest is for the next one"
         made.add_argument(f"--max-{name}", type=int, metavar="N", help=text)
+    for name, when in (("since", "from then on"), ("until", "before then")):
+        text = f"take in only new files that were written {when}; the rest is for later ones"
+        made.add_argument(f"--{name}", metavar="TIME", help=text)
 
 
 def _about_files(command: Callable[..., Any]) -> None:
@@ -232,10 +235,18 @@ class _Bound(TypedDict):
     max_files: int | None
     max_rows: int | None
     max_bytes: int | None
+    since: str | None
+    until: str | None
 
 
 def _bound(options: argparse.Namespace) -> _Bound:
-    return _Bound(max_files=options.max_files, max_rows=options.max_rows, max_bytes=options.max_bytes)
+    return _Bound(
+        max_files=options.max_files,
+        max_rows=options.max_rows,
+        max_bytes=options.max_bytes,
+        since=options.since,
+        until=options.until,
+    )
 
 
 def _tell(result: lp.RunResult) -> None:

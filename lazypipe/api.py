@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -164,6 +164,8 @@ class Plan(CompiledPipeline):
         max_files: int | None = None,
         max_rows: int | None = None,
         max_bytes: int | None = None,
+        since: datetime | date | str | None = None,
+        until: datetime | date | str | None = None,
         actor: str | None = None,
         code: str | None = None,
         outputs: Iterable[str] = (),
@@ -190,6 +192,10 @@ class Plan(CompiledPipeline):
             one file at least; the rest is for later runs (``result.left``). Sources that are read in whole, and outputs that must
             be made anew from all rows (``plan.explain_incremental()``), are not bounded. An output that starts from nothing, or whose
             definition changed, holds the first files only until the last of such runs. Rows of files are counted ahead.
+        since, until
+            When files must have been written (by their stamps, not by what is in them) for this run to take them in, where it follows
+            a source file by file: from ``since`` on, and before ``until``. What was read before stays, and what lies outside is for
+            later runs. Refused with ``full`` where rows would be lost.
         actor
             Who runs it. Default: ``audit.actor``, else the environment variable LAZYPIPE_ACTOR, else the user of the machine.
         code
@@ -218,7 +224,7 @@ class Plan(CompiledPipeline):
             observer=observer,
             work=work,
             full=full,
-            bound=Bound(max_files, max_rows, max_bytes),
+            bound=_bound(max_files, max_rows, max_bytes, since, until, self),
             actor=actor,
             code=code,
             outputs=self._wanted(outputs),
@@ -288,6 +294,8 @@ class Plan(CompiledPipeline):
         max_files: int | None = None,
         max_rows: int | None = None,
         max_bytes: int | None = None,
+        since: datetime | date | str | None = None,
+        until: datetime | date | str | None = None,
         now: datetime | None = None,
         window: TimeRange | Sequence[Any] | str | None = None,
     ) -> list[dict[str, Any]]:
@@ -300,7 +308,7 @@ class Plan(CompiledPipeline):
         ----------
         full
             Whether everything is to be made anew.
-        max_files, max_rows, max_bytes
+        max_files, max_rows, max_bytes, since, until
             As of ``run``.
         now
             The time of that run. Default: the machine's clock.
@@ -321,7 +329,11 @@ class Plan(CompiledPipeline):
             return found[source.name]
 
         steps = previews.preview(
-            self, look, listed=time.time_ns(), full=full, bound=Bound(max_files, max_rows, max_bytes)
+            self,
+            look,
+            listed=time.time_ns(),
+            full=full,
+            bound=_bound(max_files, max_rows, max_bytes, since, until, self),
         )
         segments = {s.name: s for s in self.segments}
         if wanted is None:
@@ -714,6 +726,8 @@ def stream(
     max_files: int | None = None,
     max_rows: int | None = None,
     max_bytes: int | None = None,
+    since: datetime | date | str | None = None,
+    until: datetime | date | str | None = None,
     on_gate_failure: OnGateFailure = "stop",
     backoff: Backoff | None = None,
     params: Mapping[str, Any] | None = None,
@@ -739,6 +753,8 @@ def stream(
         When batches begin. Default: as soon as anything came, which is looked for every ten seconds.
     max_files, max_rows, max_bytes
         How much a batch takes in at most, as of ``Plan.run``; where something is left the next one follows at once.
+    since, until
+        Which files are taken in, by when they were written, as of ``Plan.run``: ``since`` begins a stream without what came before.
     on_gate_failure
         ``stop``, or ``continue``: the batch is tried again when something else has come.
     backoff
@@ -767,7 +783,7 @@ def stream(
     >>> [result.status for result in stream(pipe, Trigger(once=True))]
     []
     """
-    bound, definition = Bound(max_files, max_rows, max_bytes), Pipeline.of(pipeline)
+    bound, definition = _bound(max_files, max_rows, max_bytes, since, until), Pipeline.of(pipeline)
     if on_gate_failure not in get_args(OnGateFailure):
         raise LazypipeError(f"on_gate_failure: {on_gate_failure!r}; write stop or continue")
     allowed = tuple(allow)
@@ -794,7 +810,28 @@ def stream(
         on_gate_failure,
         backoff or Backoff(),
         sleep,
+        Bound(since=bound.since, until=bound.until),
     )
+
+
+def _bound(
+    files: int | None,
+    rows: int | None,
+    size: int | None,
+    since: datetime | date | str | None,
+    until: datetime | date | str | None,
+    plan: CompiledPipeline | None = None,
+) -> Bound:
+    """Return what a run takes; raises LazypipeError where files are to be of some time, and none is read file by file."""
+    if since is None and until is None:
+        return Bound(files, rows, size)
+    written = TimeRange.of((since, until))
+    followed = set() if plan is None else {n for s in plan.strategies.values() for n in s.driving}
+    sources = [plan.nodes[n].source for n in followed] if plan is not None else []
+    if plan is not None and all(s is None or s.reader.format == "dataset" for s in sources):
+        what = "no output follows a source file by file, so since and until choose nothing"
+        raise LazypipeError(f"{what}; leave them out, or see plan.explain_incremental()")
+    return Bound(files, rows, size, written.start, written.end)
 
 
 def replay(

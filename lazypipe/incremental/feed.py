@@ -137,6 +137,8 @@ class _Feed(Decision):
             driving = [self.leaves.bounded(leaf) for leaf in driving]
             reused = self.numbering.units(driving, keep=True, anew=False)
             new, _ = self.numbering.difference(driving, reused)
+            if not any(new.values()):
+                return Work("none", "nothing to do: " + ", ".join(map(str, driving)))
         left = sum(len(leaf.left) for leaf in driving)
         said = ["; ".join(str(leaf) for leaf in driving if leaf.is_news or self.numbering.moved(leaf, reused))]
         if not plan.changes(before.fingerprint).same:
@@ -164,7 +166,10 @@ class _Feed(Decision):
         if (waits := self._waits(fixed, driving, anew=True)) is not None:
             return waits
         if self.strategy.kind == "units":
-            driving = [self.leaves.bounded(leaf, anew=True) for leaf in driving]
+            driving = [self.leaves.bounded(leaf, anew=True, full=anew) for leaf in driving]
+            if (untaken := self._untaken(driving)) is not None:
+                return untaken
+            why = "; ".join([why, *(f"{n.name}: {n.told_outside}" for n in driving if n.outside)])
         left = sum(len(leaf.left) for leaf in driving)
         units = self.numbering.units(driving, keep=False, anew=True)
         info = self._info(plan, fixed, driving, units, generation, anew=True)

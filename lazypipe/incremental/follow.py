@@ -6,6 +6,7 @@ What the last commit says that it was made of is compared with what is there now
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -16,11 +17,12 @@ from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.delta import Strategy
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import Snapshot
+from lazypipe.errors import StorageError
 from lazypipe.gates import Check
 from lazypipe.gates.rule import PREVIOUS
 from lazypipe.gates.tally import from_columns
 from lazypipe.incremental.arrivals import ARRIVALS, by_name, kept
-from lazypipe.incremental.before import Before, consumed_before
+from lazypipe.incremental.before import Before, consumed_before, own_commit
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.hashing import Hashes
 from lazypipe.incremental.leaf import Leaf, left_for_later
@@ -209,6 +211,8 @@ class Decision:
             driving = [self.leaves.bounded(leaf) for leaf in driving]
             reused = self.numbering.units(driving, keep=True, anew=False)
             new, gone = self.numbering.difference(driving, reused)
+            if not gone and not any(new.values()):
+                return replace(nothing, why="nothing to do: " + ", ".join(map(str, (*fixed, *driving))))
         said = "; ".join(str(leaf) for leaf in driving if leaf.is_news or self.numbering.moved(leaf, reused))
         left = sum(len(leaf.left) for leaf in driving)
         info = self._info(plan, fixed, driving, reused, generation, anew=False)
@@ -340,6 +344,8 @@ class Decision:
         if (waits := self._waits(fixed, driving, anew=True)) is not None:
             return waits
         driving = [self.leaves.bounded(leaf, anew=True, again=why == CLOCK) for leaf in driving]
+        if (untaken := self._untaken(driving)) is not None:
+            return untaken
         units = self.numbering.units(driving, keep=keep, anew=True)
         leaves = (*fixed, *driving)
         ignored = {leaf.name: len(leaf.changes.ignored) for leaf in leaves if leaf.changes and leaf.changes.ignored}
@@ -349,6 +355,7 @@ class Decision:
             for n, k in ignored.items()
         ]
         left = {leaf.name: len(leaf.left) for leaf in driving if leaf.left}
+        said += [f"{n.name}: {n.told_outside}" for n in driving if n.outside]
         said += [f"{n}: {left_for_later(k)}" for n, k in left.items()]
         info = self._info(plan, fixed, driving, units, generation, anew=True)
         return Work(
@@ -361,6 +368,35 @@ class Decision:
             info=info,
             left=sum(left.values()),
         )
+
+    def _untaken(self, driving: list[Leaf]) -> Work | None:
+        """Return what is waited for, if all is to be made anew and of what it was made of some may not be taken now.
+
+        In full it is refused: what would be left out is not read again by itself.
+        """
+        outside = [leaf for leaf in driving if leaf.outside]
+        if not outside:
+            return None
+        name, written = self.segment.output, outside[0].written
+        assert name is not None
+        output = self.plan.outputs[name]
+        redact, before = self.plan.redact, None
+        with suppress(StorageError):  # what is damaged says nothing, and is to be mended
+            before = Before.of(own_commit(self.commit, name, output), redact(output.to))
+        had = {} if before is None else {n: {f.uri for f in of.files} for n, of in before.state.sources.items()}
+        lost = [u for n in outside for f in n.outside if (u := redact(f.uri)) in had.get(n.name, ())]
+        if lost:
+            which = (
+                "a file that it was made of was" if len(lost) == 1 else f"{len(lost):,} files that it was made of were"
+            )
+            what = f"made anew it would lose rows: {which} not written {written}, such as {lost[0]}"
+            if not self.full:
+                return Work("wait", f"waiting for a run that takes all: {what}")
+            fix = "leave out full, or since and until"
+            raise StorageError(f"output {name!r}: {what}", uri=redact(output.to), fix=fix)
+        if all(leaf.outside and not leaf.snapshot.files for leaf in driving):
+            return Work("wait", "waiting for files: " + ", ".join(f"{n.name}: {n.told_outside}" for n in driving))
+        return None
 
     def _waits(self, fixed: list[Leaf], driving: list[Leaf], *, anew: bool) -> Work | None:
         """Return what is waited for, if work cannot begin: what is read in whole must be there in whole."""

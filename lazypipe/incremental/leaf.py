@@ -32,7 +32,7 @@ class Leaf:
     consumed; what is ignored is not in it, since its rows are not kept then. ``left`` is what this run does not take of it: files,
     which are no longer in ``snapshot``, or units of a dataset whose rows know theirs. ``rejudged`` are files that are as they
     were, and whose rows came under another watermark, because of others. ``tails`` are those that have grown, and from which byte on
-    they are read.
+    they are read. ``outside`` are files that are not taken because they were not ``written`` when they had to be.
     """
 
     name: str
@@ -45,6 +45,8 @@ class Leaf:
     left: frozenset[str] | frozenset[int] = frozenset()
     rejudged: frozenset[str] = frozenset()
     tails: Mapping[str, int] = NOTHING
+    outside: tuple[FileInfo, ...] = ()
+    written: str = ""
 
     @cached_property
     def consumed(self) -> Consumed:
@@ -90,6 +92,11 @@ class Leaf:
         files = [held.pop(f.uri, f) for f in self.consumed.files]
         return replace(self.consumed, files=(*files, *held.values())) if self.held else self.consumed
 
+    @property
+    def told_outside(self) -> str:
+        """How many files are not taken because of when they were written, in words."""
+        return f"{len(self.outside):,} not written {self.written}" if self.outside else ""
+
     def waits(self, *, anew: bool) -> bool:
         """Whether what is there is too little to work with: nothing, or less than what was consumed if all is read anew."""
         if not self.snapshot.awaited:
@@ -101,7 +108,7 @@ class Leaf:
     def __str__(self) -> str:
         told = "never read before" if self.changes is None else str(self.changes)
         judged = f"{len(self.rejudged):,} under another watermark" if self.rejudged else ""
-        more = filter(None, [judged, self.snapshot.awaited, left_for_later(len(self.left))])
+        more = filter(None, [judged, self.snapshot.awaited, self.told_outside, left_for_later(len(self.left))])
         return ", ".join([f"{self.name}: {told}", *more])
 
 

@@ -11,6 +11,7 @@ from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.intake import Intake
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.errors import SourceError
 from lazypipe.incremental.arrivals import by_name, rejudged, still_stands
 from lazypipe.incremental.before import CONSUMED, Before
 from lazypipe.incremental.bound import UNBOUND, Bound
@@ -46,8 +47,11 @@ class Leaves:
     tell: bool = True
     added: bool = False
 
-    def leaf(self, name: str, without: Sequence[FileInfo] = ()) -> Leaf:
-        """Return what is there of a source or output, and what was consumed of it; ``without`` files that are left for later."""
+    def leaf(self, name: str, without: Sequence[FileInfo] = (), outside: Sequence[FileInfo] = ()) -> Leaf:
+        """Return what is there of a source or output, and what was consumed of it.
+
+        So ``without`` files that are left for later, and those that were written ``outside`` of what the run is for.
+        """
         published = name not in self.segment.nodes and any(o.stage == name for o in self._outputs())
         source = None if published else self.plan.nodes[name].source
         before = None if self.before is None else self.before.state.sources.get(name)
@@ -66,9 +70,11 @@ class Leaves:
             )
             uri = output.to
         left = frozenset(f.uri for f in without)
-        if left:
-            files = tuple(f for f in snapshot.files if f.uri not in left)
-            snapshot = replace(snapshot, files=files, waiting=(*snapshot.waiting, *without))
+        if left or outside:
+            away = left.union(f.uri for f in outside)
+            files = tuple(f for f in snapshot.files if f.uri not in away)
+            snapshot = replace(snapshot, files=files, waiting=(*snapshot.waiting, *without, *outside))
+        apart: dict[str, Any] = {"left": left, "outside": tuple(outside), "written": self.bound.told}
         if snapshot.commit is not None:
             return replace(self._dataset_leaf(name, snapshot, before, redact(uri), source), left=left)
         intake = self._intake(source)
@@ -98,10 +104,10 @@ class Leaves:
         must_know = self.added and text is not None
 
         if before is None:
-            return Leaf(name, snapshot, consume, None, None, left=left)
+            return Leaf(name, snapshot, consume, None, None, **apart)
         rejudged = self._rejudged(name, snapshot, before, changes)
         tails = self._tails(name, snapshot, before, changes, source)
-        return Leaf(name, snapshot, consume, found, changes, left=left, rejudged=rejudged, tails=tails)
+        return Leaf(name, snapshot, consume, found, changes, rejudged=rejudged, tails=tails, **apart)
 
     def _dataset_leaf(
         self, name: str, snapshot: Snapshot, before: Consumed | None, uri: str, source: BoundSource | None
@@ -195,10 +201,11 @@ class Leaves:
 
     # how much of it
 
-    def bounded(self, leaf: Leaf, *, anew: bool = False, again: bool = False) -> Leaf:
+    def bounded(self, leaf: Leaf, *, anew: bool = False, again: bool = False, full: bool = False) -> Leaf:
         """Return a leaf with as much of what is new as this run may take, the first of it at least.
 
-        Where all is made ``anew`` nothing has been taken yet; unless that is done ``again`` with all that was consumed.
+        Where all is made ``anew`` nothing has been taken yet; unless that is done ``again`` with all that was consumed. With
+        ``full`` it is no matter what was.
         """
         if not self.bound.is_set:
             return leaf
@@ -211,8 +218,29 @@ class Leaves:
                 came.update(f.uri for f in (*leaf.changes.modified, *leaf.changes.truncated))
                 came.update(g.file.uri for g in leaf.changes.grown)
             new = [f for f in new if f.uri in came]
+        outside = self._outside(leaf, new, full=full)
+        if outside:
+            away = {f.uri for f in outside}
+            new = [f for f in new if f.uri not in away]
         rest = new[self.bound.first(new, lambda f: leaf.read(f).length, partial(self._rows, leaf)) :]
-        return self.leaf(leaf.name, rest) if rest else leaf
+        return self.leaf(leaf.name, rest, outside) if rest or outside else leaf
+
+    def _outside(self, leaf: Leaf, new: Sequence[FileInfo], *, full: bool) -> list[FileInfo]:
+        """Return those of the new files that were not written when they had to be; not what was read before, which stays."""
+        source = self.plan.nodes[leaf.name].source
+        if not self.bound.is_dated or source is None or leaf.snapshot.commit is not None:
+            return []
+        came = {f.uri for f in new} if leaf.changes is None or full else {c.file.uri for c in leaf.came}
+        found = []
+        for file in new:
+            moment = moment_of(file.stamp)
+            if moment is None:
+                what = "its store does not say when it was written, and only files of some time are to be read"
+                fix = "leave out since and until; max_files says how many files a run takes"
+                raise source.located(SourceError(what, uri=file.uri, fix=fix))
+            if file.uri in came and not self.bound.holds(moment):
+                found.append(file)
+        return found
 
     def _rows(self, leaf: Leaf, file: FileInfo) -> int:
         """Count the rows of a file; one that cannot be read has none: whoever reads it will say so."""

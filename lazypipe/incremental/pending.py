@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.sources import Snapshot
+from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.feed import decide
 from lazypipe.incremental.leaf import Came
 from lazypipe.incremental.work import Work
@@ -35,7 +36,7 @@ class Pending:
         return max(sums, default=0)
 
 
-def pending(plan: CompiledPipeline, look: Callable[[str], Snapshot], *, listed: int) -> Pending:
+def pending(plan: CompiledPipeline, look: Callable[[str], Snapshot], *, listed: int, bound: Bound = UNBOUND) -> Pending:
     """Say what a run would begin with; reads names, stamps and logs, and hashes only what names and stamps leave open.
 
     Rules about the clock are no reason to run: they are judged when there is another one.
@@ -46,6 +47,8 @@ def pending(plan: CompiledPipeline, look: Callable[[str], Snapshot], *, listed: 
         Lists a source.
     listed
         When, in nanoseconds since 1970.
+    bound
+        What a run takes.
     """
     works: dict[str, Work] = {}
     stateless: list[str] = []
@@ -54,7 +57,7 @@ def pending(plan: CompiledPipeline, look: Callable[[str], Snapshot], *, listed: 
         if unsettled.intersection(segment.reads):
             unsettled.add(segment.node)
         elif segment.output is not None:
-            work = decide(plan, segment, look, run="pending", listed=listed, judge_again=False)
+            work = decide(plan, segment, look, run="pending", listed=listed, judge_again=False, bound=bound)
             if work.kind == "all" and not work.info:
                 stateless.append(segment.output)
             elif work.kind in ("units", "all"):
