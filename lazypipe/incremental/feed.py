@@ -6,7 +6,7 @@ files that went are no change, and a changed definition holds for what comes fro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -24,6 +24,7 @@ from lazypipe.incremental.follow import Decision
 from lazypipe.incremental.hashing import Hashes
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.leaves import Leaves
+from lazypipe.incremental.successors import Older, succeeded
 from lazypipe.incremental.work import Work
 from lazypipe.spec.model import Output
 from lazypipe.storage.dataset import Dataset
@@ -84,12 +85,39 @@ def decide(
         before = Before.of(own_commit(commit, segment.output, output), uri)
     strategy = plan.strategies[segment.output]
     known, added = Hashes() if hashes is None else hashes, adds_to(output)
-    leaves = Leaves(plan, segment, before, look, listed, known, bound, tell=judge_again, added=added)
+    older: dict[str, Older] = {}
+    if before is not None and added and strategy.kind == "units":
+        for name, dataset, latest in _tables(plan, segment, look, strategy.driving):
+            if name in before.state.sources:
+                before, read = succeeded(before, name, dataset, latest, plan.redact)
+                older |= {name: read} if read is not None and not full else {}
+    leaves = Leaves(plan, segment, before, look, listed, known, bound, tell=judge_again, added=added, older=older)
     decision = _Feed(leaves, strategy, commit, run, full=full, judge_again=judge_again)
     if output.mode == "replace":
         decision.refuse_loss()
         return followed(commit=commit)
-    return replace(decision.work(), commit=commit, version=0 if commit is None else commit.version, adds=True)
+    version = 0 if commit is None else commit.version
+    read_instead = {name: of.commit for name, of in older.items()}
+    return replace(decision.work(), commit=commit, version=version, adds=True, older=read_instead)
+
+
+def _tables(
+    plan: CompiledPipeline, segment: Segment, look: Callable[[str], Snapshot], names: Iterable[str]
+) -> list[tuple[str, Dataset, Commit]]:
+    """Return those of some sources and outputs that are tables, as they are now."""
+    found = []
+    for name in names:
+        written = [o for o in plan.outputs.values() if o.stage == name and o.format == "dataset"]
+        source = plan.nodes[name].source
+        if source is not None and (name in segment.nodes or not written):
+            commit, table = look(name).commit, Dataset(source.patterns[0], source.reader.storage_options)
+        elif written:
+            table = Dataset(written[0].to, written[0].storage_options)
+            commit = table.latest()
+        else:
+            continue
+        found += [(name, table, commit)] if commit is not None else []
+    return found
 
 
 def _refuse_other_mode(name: str, output: Output, commit: Commit | None, uri: str, *, full: bool) -> None:

@@ -21,6 +21,7 @@ from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.parts import Listed, units_in
 from lazypipe.incremental.stamps import moment_of
 from lazypipe.incremental.state import Consumed
+from lazypipe.incremental.successors import Older
 from lazypipe.plan.fingerprint import digest
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage.dataset import Dataset
@@ -34,7 +35,8 @@ class Leaves:
     """Finds out what there is of what one output reads.
 
     ``tell`` says whether new files are hashed for no more than to tell what they are. Where rows are ``added`` to those that
-    are there, these do not go with their files, and stay what they were judged to be.
+    are there, these do not go with their files, and stay what they were judged to be. ``older`` are versions of tables that are to be
+    read instead of their last ones.
     """
 
     plan: CompiledPipeline
@@ -46,6 +48,7 @@ class Leaves:
     bound: Bound = UNBOUND
     tell: bool = True
     added: bool = False
+    older: Mapping[str, Older] = NOTHING
 
     def leaf(self, name: str, without: Sequence[FileInfo] = (), outside: Sequence[FileInfo] = ()) -> Leaf:
         """Return what is there of a source or output, and what was consumed of it.
@@ -70,7 +73,10 @@ class Leaves:
             )
             uri = output.to
         left = frozenset(f.uri for f in without)
-        if left or outside:
+        if name in self.older and snapshot.commit is not None:
+            commit, more = self.older[name]
+            snapshot, left = Snapshot(Dataset(uri, options).files(commit), commit), left.union(more)
+        if without or outside:
             away = left.union(f.uri for f in outside)
             files = tuple(f for f in snapshot.files if f.uri not in away)
             snapshot = replace(snapshot, files=files, waiting=(*snapshot.waiting, *without, *outside))

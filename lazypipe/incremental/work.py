@@ -30,6 +30,8 @@ class Work:
     ``left`` is how many units are there and are left for later runs, because a run may take no more of them (``Bound``). ``came`` are
     the files that are new or others than they were, whether this run takes them or not; ``went`` is how many are gone.
 
+    ``older`` are versions of tables that are read instead of their last ones.
+
     With ``adds``, the rows of what is read are put together with those that are there, as the output's mode says; with ``anew``,
     what is there is left out of that. With ``wait`` nothing is done yet: there is work, and what it needs of a source is not whole. With ``judge`` no
     row changes, and the gate's rules about the clock are judged again.
@@ -53,6 +55,7 @@ class Work:
     left: int = 0
     came: tuple[Came, ...] = field(default=(), repr=False)
     went: int = 0
+    older: Mapping[str, Commit] = field(default=NOTHING, repr=False)
     adds: bool = False
     anew: bool = False
 

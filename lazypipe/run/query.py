@@ -83,6 +83,9 @@ class Query:
     def take_snapshot(self, name: str, source: BoundSource) -> Snapshot:
         """Take what is to be read of a source, and look into its files."""
         listed, units = self.run.look(name), self.work.units.get(name)
+        if name in self.work.older:
+            older = self.work.older[name]
+            listed = Snapshot(Dataset(source.patterns[0], source.reader.storage_options).files(older), older)
         if units is not None and listed.commit is None:
             listed = replace(listed, files=units.select(listed.files))
         if self.run.cut and listed.commit is None:
@@ -164,8 +167,7 @@ class Query:
         if name in self.run.kept:
             shared = self._shared(name)
             if shared is None and units is not None:
-                dataset, commit = self.run.published[name]
-                shared = dataset.scan_units(commit, units)
+                shared = self._of_units(name, units)
             return taps.label(self.run.kept[name] if shared is None else self._untold(shared), name)
         node = self.plan.nodes[name]
         quarantines = any(c.action == "quarantine" for c in node.checks)
@@ -205,6 +207,11 @@ class Query:
         self.taps[name] = gate
         return gate.attach(frame)
 
+    def _of_units(self, name: str, units: Units) -> pl.LazyFrame:
+        """Return the rows of an output that this run reads, with their units."""
+        dataset, commit = self.run.published[name]
+        return dataset.scan_units(self.work.older.get(name, commit), units)
+
     def _read(self, name: str, source: BoundSource, **how: Any) -> pl.LazyFrame:
         """Return the rows of a source that this run reads, with their units."""
         return source.scan(self.snapshots[name], units=self.work.units.get(name), **how)
@@ -222,8 +229,7 @@ class Query:
                 return shared.drop(UNIT)
             if units is None:
                 return self.run.kept[name]
-            dataset, commit = self.run.published[name]
-            return dataset.scan_units(commit, units).drop(UNIT)
+            return self._of_units(name, units).drop(UNIT)
         node = self.plan.nodes[name]
         if node.source is not None:
             frame = self._read(name, node.source)
