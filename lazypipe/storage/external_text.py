@@ -119,7 +119,17 @@ class Csv:
         options = {k: v for k, v in self.options.items() if k not in ("schema_overrides", "try_parse_dates")}
         if not first:
             options |= {"has_header": False, "skip_rows": 0}
+        separator = str(options.get("separator", ",")).encode()
+        if not first and isinstance(source, bytes) and self._begins_short(source, separator, len(schema)):
+            # Polars takes the first row for as wide as all others: it gets one that is
+            full = separator * (len(schema) - 1) + b"\n" + source
+            most = None if n_rows is None else n_rows + 1
+            return pl.scan_csv(full, schema=schema, n_rows=most, raise_if_empty=False, **options).slice(1)
         return pl.scan_csv(source, schema=schema, n_rows=n_rows, raise_if_empty=False, **options)
+
+    def _begins_short(self, block: bytes, separator: bytes, width: int) -> bool:
+        """Whether the first line of a block may have fewer fields than a row."""
+        return block.count(separator, 0, max(0, block.find(b"\n"))) < width - 1
 
 
 def _row_end_with_comments(block: bytes, quote: bytes, comment: bytes) -> int:
