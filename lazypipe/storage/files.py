@@ -183,7 +183,8 @@ def _stat(path: str) -> FileInfo:
 
 def _info(path: str, entry: os.DirEntry[str]) -> FileInfo:
     found = entry.stat()
-    return FileInfo(path, found.st_size, str(found.st_mtime_ns))
+    # without the checks of a call: there may be very many
+    return tuple.__new__(FileInfo, (path, found.st_size, str(found.st_mtime_ns), 0, None))
 
 
 def _glob(pattern: str) -> list[FileInfo]:
@@ -221,11 +222,12 @@ def _match(
         if rest:
             _match(folder, rest, found, entries=entries)
     fits = re.compile(fnmatch.translate("*" if deep else part)).match
+    start = folder if folder in ("", "/") else f"{folder}/"
     for entry in entries:
         name = entry.name
         if not fits(name) or (name[0] == "." and part[0] != "."):
             continue
-        path = _join(folder, name)
+        path = start + name
         if (rest or deep) and (entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(path))):
             _match(path, parts, found, inside) if deep else _match(path, rest, found)
         elif not rest and (entry.is_file(follow_symlinks=False) or os.path.isfile(path)):
