@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from blake3 import blake3
 
 from lazypipe.storage import uri as uris
-from lazypipe.storage.content import PIECE, hash_file, unreadable
+from lazypipe.storage.content import PIECE, has_grown, hash_file, unreadable
 from lazypipe.storage.external_text import TextFormat, is_packed, text_format
 from lazypipe.storage.files import FileInfo
 
@@ -73,9 +73,13 @@ def hasher(storage_options: Mapping[str, Any] | None = None, *, grows: bool = Fa
     """Return ``hash_file`` for files of one storage; if they may have grown since, of no more than they were listed with."""
 
     def hashed(file: FileInfo) -> str:
-        if grows and file.size is not None:
-            return hash_prefix(file.uri, file.size, storage_options)
-        return hash_file(file.uri, storage_options)
+        if not grows or file.size is None:
+            return hash_file(file.uri, storage_options)
+        if uris.is_local(file.uri):
+            found = hash_file(file.uri, storage_options)
+            if not has_grown(file):
+                return found
+        return hash_prefix(file.uri, file.size, storage_options)
 
     return hashed
 

@@ -227,3 +227,17 @@ def test_where_it_is_not_known_any_more_what_took_whose_place(tmp_path: Path) ->
         plan.run().segments[1].error
     )
     assert copied(world) == [1, 2]
+
+
+def test_of_partitions_that_were_put_together_those_that_are_new_are_read(tmp_path: Path) -> None:
+    world = World(tmp_path, {"mode": "append", "partition_by": ["k"]})
+    copying(world, {"mode": "append"})
+    for number, k in enumerate([1, 1]):
+        world.deliver(str(number), (number, k, "x"))
+        world.run()
+    for number, k in enumerate([2, 2, 2], start=2):
+        world.deliver(str(number), (number, k, "x"))
+        world.run(outputs=["o"])
+    lp.optimize.compact(str(tmp_path / "out/o"))
+    assert [s.written for s in world.run().segments if s.output == "t"] == [3]
+    assert copied(world) == [1, 1, 2, 2, 2]
