@@ -206,6 +206,9 @@ def _run(options: argparse.Namespace) -> int:
     if options.chunk is not None:
         if options.window is None or options.full:
             raise lp.LazypipeError("--chunk is for a run with --window, and without --full; write --window START..END")
+        if options.since is not None or options.until is not None:
+            what = "--chunk works off when rows happened, and --since and --until are of when files were written"
+            raise lp.LazypipeError(f"{what}; leave one of them out")
         code = 0
         for piece in plan.backfill(options.window, chunk=options.chunk, observer=progress, outputs=options.output):
             code = _told(options, piece, progress)
