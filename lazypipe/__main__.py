@@ -133,6 +133,9 @@ def _bound_options(made: argparse.ArgumentParser, what: str) -> None:
     for name in ("files", "rows", "bytes"):
         text = f"take in at most N new {name} per {what}; the rest is for the next one"
         made.add_argument(f"--max-{name}", type=int, metavar="N", help=text)
+    for name, when in (("since", "from then on"), ("until", "before then")):
+        text = f"take in only new files that were written {when}; the rest is for later ones"
+        made.add_argument(f"--{name}", metavar="TIME", help=text)
 
 
 def _about_files(command: Callable[..., Any]) -> None:
@@ -203,6 +206,9 @@ def _run(options: argparse.Namespace) -> int:
     if options.chunk is not None:
         if options.window is None or options.full:
             raise lp.LazypipeError("--chunk is for a run with --window, and without --full; write --window START..END")
+        if options.since is not None or options.until is not None:
+            what = "--chunk works off when rows happened, and --since and --until are of when files were written"
+            raise lp.LazypipeError(f"{what}; leave one of them out")
         code = 0
         for piece in plan.backfill(options.window, chunk=options.chunk, observer=progress, outputs=options.output):
             code = _told(options, piece, progress)
@@ -232,10 +238,18 @@ class _Bound(TypedDict):
     max_files: int | None
     max_rows: int | None
     max_bytes: int | None
+    since: str | None
+    until: str | None
 
 
 def _bound(options: argparse.Namespace) -> _Bound:
-    return _Bound(max_files=options.max_files, max_rows=options.max_rows, max_bytes=options.max_bytes)
+    return _Bound(
+        max_files=options.max_files,
+        max_rows=options.max_rows,
+        max_bytes=options.max_bytes,
+        since=options.since,
+        until=options.until,
+    )
 
 
 def _tell(result: lp.RunResult) -> None:

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -126,6 +126,8 @@ class Plan(CompiledPipeline):
         max_files: int | None = None,
         max_rows: int | None = None,
         max_bytes: int | None = None,
+        since: datetime | date | str | None = None,
+        until: datetime | date | str | None = None,
         actor: str | None = None,
         code: str | None = None,
         outputs: Iterable[str] = (),
@@ -152,6 +154,10 @@ class Plan(CompiledPipeline):
             one file at least; the rest is for later runs (``result.left``). Sources that are read in whole, and outputs that must
             be made anew from all rows (``plan.explain_incremental()``), are not bounded. An output that starts from nothing, or whose
             definition changed, holds the first files only until the last of such runs. Rows of files are counted ahead.
+        since, until
+            When files must have been written (by their stamps, not by what is in them) for this run to take them in, where it follows
+            a source file by file: from ``since`` on, and before ``until``. What was read before stays, and what lies outside is for
+            later runs. Refused with ``full`` where rows would be lost.
         actor
             Who runs it. Default: ``audit.actor``, else the environment variable LAZYPIPE_ACTOR, else the user of the machine.
         code
@@ -182,7 +188,7 @@ class Plan(CompiledPipeline):
             observer=observer,
             work=work,
             full=full,
-            bound=Bound(max_files, max_rows, max_bytes),
+            bound=bound_of(max_files, max_rows, max_bytes, since, until, self),
             actor=actor,
             code=code,
             outputs=self._wanted(outputs),
@@ -252,6 +258,8 @@ class Plan(CompiledPipeline):
         max_files: int | None = None,
         max_rows: int | None = None,
         max_bytes: int | None = None,
+        since: datetime | date | str | None = None,
+        until: datetime | date | str | None = None,
         now: datetime | None = None,
         window: TimeRange | Sequence[Any] | str | None = None,
     ) -> list[dict[str, Any]]:
@@ -264,7 +272,7 @@ class Plan(CompiledPipeline):
         ----------
         full
             Whether everything is to be made anew.
-        max_files, max_rows, max_bytes
+        max_files, max_rows, max_bytes, since, until
             As of ``run``.
         now
             The time of that run. Default: the machine's clock.
@@ -289,7 +297,7 @@ class Plan(CompiledPipeline):
             look,
             listed=time.time_ns(),
             full=full,
-            bound=Bound(max_files, max_rows, max_bytes),
+            bound=bound_of(max_files, max_rows, max_bytes, since, until, self),
             now=nanoseconds(moment) // 1_000 if wanted is None else None,
         )
         segments = {s.name: s for s in self.segments}
@@ -402,6 +410,26 @@ class Plan(CompiledPipeline):
             raise LazypipeError(f"unknown output {output!r}; {nearest(output, self.outputs, 'outputs')}")
         target = self.outputs[output]
         return scan(target.to, storage_options=target.storage_options)
+
+
+def bound_of(
+    files: int | None,
+    rows: int | None,
+    size: int | None,
+    since: datetime | date | str | None,
+    until: datetime | date | str | None,
+    plan: CompiledPipeline | None = None,
+) -> Bound:
+    """Return what a run takes; raises LazypipeError where files are to be of some time, and none is read file by file."""
+    if since is None and until is None:
+        return Bound(files, rows, size)
+    written = TimeRange.of((since, until))
+    followed = set() if plan is None else {n for s in plan.strategies.values() for n in s.driving}
+    sources = [plan.nodes[n].source for n in followed] if plan is not None else []
+    if plan is not None and all(s is None or s.reader.format == "dataset" for s in sources):
+        what = "no output follows a source file by file, so since and until choose nothing"
+        raise LazypipeError(f"{what}; leave them out, or see plan.explain_incremental()")
+    return Bound(files, rows, size, written.start, written.end)
 
 
 def run_id(moment: datetime) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, get_args
 
-from lazypipe.api.pipeline import Pipeline, run_id
+from lazypipe.api.pipeline import Pipeline, bound_of, run_id
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.errors import LazypipeError
 from lazypipe.incremental.bound import Bound
@@ -30,6 +30,8 @@ def stream(
     max_files: int | None = None,
     max_rows: int | None = None,
     max_bytes: int | None = None,
+    since: datetime | date | str | None = None,
+    until: datetime | date | str | None = None,
     on_gate_failure: OnGateFailure = "stop",
     backoff: Backoff | None = None,
     params: Mapping[str, Any] | None = None,
@@ -55,6 +57,8 @@ def stream(
         When batches begin. Default: as soon as anything came, which is looked for every ten seconds.
     max_files, max_rows, max_bytes
         How much a batch takes in at most, as of ``Plan.run``; where something is left the next one follows at once.
+    since, until
+        Which files are taken in, by when they were written, as of ``Plan.run``: ``since`` begins a stream without what came before.
     on_gate_failure
         ``stop``, or ``continue``: the batch is tried again when something else has come.
     backoff
@@ -84,7 +88,7 @@ def stream(
     >>> [result.status for result in stream(pipe, Trigger(once=True))]
     []
     """
-    bound, definition = Bound(max_files, max_rows, max_bytes), Pipeline.of(pipeline)
+    bound, definition = bound_of(max_files, max_rows, max_bytes, since, until), Pipeline.of(pipeline)
     if on_gate_failure not in get_args(OnGateFailure):
         raise LazypipeError(f"on_gate_failure: {on_gate_failure!r}; write stop or continue")
     allowed = tuple(allow)
@@ -111,4 +115,5 @@ def stream(
         on_gate_failure,
         backoff or Backoff(),
         sleep,
+        Bound(since=bound.since, until=bound.until),
     )

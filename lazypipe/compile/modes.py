@@ -92,7 +92,6 @@ def check_modes(pipeline: Pipeline, nodes: Mapping[str, Node], params: Mapping[s
             continue
         faults += _options(output, at)
         faults += _readers(pipeline, nodes, output, at)
-        faults += _maintained(pipeline, nodes, output, at)
         if output.stage in nodes:
             faults += _columns(output, nodes[output.stage].schema, params, at)
 
@@ -154,29 +153,6 @@ def _readers(pipeline: Pipeline, nodes: Mapping[str, Node], output: Output, at: 
 
 def _looked_up(node: Node) -> list[str]:
     return [c.reference.to for c in node.checks if c.reference is not None]
-
-
-def _maintained(pipeline: Pipeline, nodes: Mapping[str, Node], output: Output, at: Path) -> list[Fault]:
-    """Return a fault where files are put together that another output takes for deliveries."""
-    if not adds_to(output) or not {"small_files", "dead_rows", "overlap"} & output.maintain.keys():
-        return []
-    for name, other in pipeline.outputs.items():
-        if other is not output and adds_to(other) and output.stage in _above(nodes, other.stage):
-            what = f"output {name!r} adds rows of each file of this one, and would not know files again that are put together"
-            return [Fault(what, "leave only keep in maintain, or give it mode: replace", (*at, "maintain"))]
-    return []
-
-
-def _above(nodes: Mapping[str, Node], name: str) -> set[str]:
-    """Return what a stage's rows are made of, at any distance."""
-    found: set[str] = set()
-    pending = [name]
-    while pending:
-        node = nodes.get(pending.pop())
-        more = [] if node is None else [n for n in node.inputs if n not in found]
-        found.update(more)
-        pending += more
-    return found
 
 
 def _columns(output: Output, schema: pl.Schema, params: Mapping[str, Any], at: Path) -> list[Fault]:

@@ -27,7 +27,7 @@ from lazypipe.storage.log import Commit
 from lazypipe.storage.scan import FILE_COLUMN, Reader, is_engine_error, plain_reason
 from lazypipe.storage.shape import Fit, Shape, fit, fitted, misfits, reader_of, reread
 from lazypipe.storage.text import refuse_short_rows
-from lazypipe.storage.units import UNIT, Units
+from lazypipe.storage.units import UNIT, Units, as_uri
 from lazypipe.windows.watermark import COMPLETE, Arrival, Watermark
 
 __all__ = ["BoundSource", "Snapshot", "bind"]
@@ -157,13 +157,13 @@ class BoundSource:
         left = snapshot.files
         while left:
             ahead = left[:1] if first else left
-            found = in_parallel(self._columns, [f for f in ahead if f not in self._looked or f.stamp is None])
+            found = in_parallel(self._columns, [f for f in ahead if _whole(f) not in self._looked or f.stamp is None])
             why = {f.uri: e.what for f, e in found if isinstance(e, SourceError)}
             errors = [e for _, e in found if isinstance(e, SourceError)]
             fatal = next((e for e in errors if self.on_corrupt == "fail" or not is_damage(e)), None)
             if fatal is not None:
                 raise fatal
-            self._looked.update((f, s) for f, s in found if isinstance(s, pl.Schema))
+            self._looked.update((_whole(f), s) for f, s in found if isinstance(s, pl.Schema))
             snapshot = self.set_aside(snapshot, why)
             left = snapshot.files if first and why else ()
         return snapshot
@@ -180,7 +180,7 @@ class BoundSource:
         """Return the files that have been looked at, each with the columns inside it."""
         if snapshot.commit is not None:
             return ((FileInfo(self.patterns[0], None), snapshot.commit.schema),)
-        return tuple((f, self._looked[f]) for f in snapshot.files if f in self._looked)
+        return tuple((f, self._looked[_whole(f)]) for f in snapshot.files if _whole(f) in self._looked)
 
     def set_aside(self, snapshot: Snapshot, why: Mapping[str, str]) -> Snapshot:
         """Return the snapshot without the files at the URIs in ``why``.
@@ -248,17 +248,17 @@ class BoundSource:
             frame = self._scan_files(snapshot, extra, watch)
             return frame if rule is None else frame.with_columns(rule.stated(self.schema)).select(names)
         if units is not None:
-            snapshot = replace(snapshot, files=tuple(f for f in snapshot.files if f.uri in units.files))
+            snapshot = replace(snapshot, files=tuple(f for f in snapshot.files if f.key in units.files))
         frame = self._scan_files(snapshot, [FILE_COLUMN], watch)
         if rule is not None:
-            files = [f.uri for f in snapshot.files]
-            under = (
-                rule.counted(self.schema, snapshot.arrivals, files, FILE_COLUMN)
-                if counted
-                else rule.stated(self.schema)
-            )
+            arrivals = {f.key: snapshot.arrivals[f.uri] for f in snapshot.files if f.uri in snapshot.arrivals}
+            files = [f.key for f in snapshot.files]
+            under = rule.counted(self.schema, arrivals, files, FILE_COLUMN) if counted else rule.stated(self.schema)
             frame = self._without_beats(frame.with_columns(under), rule, tally)
-        return (frame if units is None else units.number(frame)).select(names)
+        frame = frame if units is None else units.number(frame)
+        if file_column and any(f.key != f.uri for f in snapshot.files):
+            frame = frame.with_columns(as_uri(pl.col(FILE_COLUMN)))
+        return frame.select(names)
 
     def _without_beats(self, frame: pl.LazyFrame, rule: Watermark, tally: Tally | None) -> pl.LazyFrame:
         """Leave out rows that only tell the time, counted."""
@@ -271,7 +271,7 @@ class BoundSource:
     def extents(self, snapshot: Snapshot, bounds: Mapping[str, int | None]) -> pl.LazyFrame:
         """Return the earliest and latest event times in files, by partition; reads no other columns of formats that know theirs."""
         assert self.watermark is not None
-        some = replace(snapshot, files=tuple(f for f in snapshot.files if f.uri in bounds))
+        some = replace(snapshot, files=tuple(f for f in snapshot.files if f.key in bounds))
         return self.watermark.extents(self._scan_files(some, [FILE_COLUMN], None), self.schema, bounds, FILE_COLUMN)
 
     def _scan_files(
@@ -299,7 +299,7 @@ class BoundSource:
 
     def _fit(self, file: FileInfo) -> Fit | None:
         """Return how a file is read that has been looked at, None if as all others."""
-        return None if self.shape is None else fit(file, self._looked[file], self.shape, self.reader)
+        return None if self.shape is None else fit(file, self._looked[_whole(file)], self.shape, self.reader)
 
     def _groups(self, snapshot: Snapshot) -> list[tuple[Fit | None, tuple[FileInfo, ...], pl.Schema]]:
         """Return the files that are read in the same way, how, and the columns that their scan has."""
@@ -325,7 +325,7 @@ class BoundSource:
         how = self._fit(file)
         if how is None:
             return self.schema
-        return self._with_keys(how.schema if self.is_text else self._looked[file], file)
+        return self._with_keys(how.schema if self.is_text else self._looked[_whole(file)], file)
 
     def damaged(self, snapshot: Snapshot) -> dict[str, str]:
         """Read each file for itself; return URI → why for those that are corrupt. Slow, exact, for after a failure."""
@@ -411,6 +411,11 @@ class BoundSource:
     def is_text(self) -> bool:
         """Whether reading it means parsing text, which costs far more than reading columns."""
         return self.reader.format in ("csv", "ndjson")
+
+
+def _whole(file: FileInfo) -> FileInfo:
+    """Return the file that a part is of: both have the same columns."""
+    return file if file.end is None else file._replace(start=0, end=None)
 
 
 def bind(

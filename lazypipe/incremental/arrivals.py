@@ -7,6 +7,7 @@ judged by stand in the commit beside what it has consumed, in the order of the f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from lazypipe.compile.sources import Snapshot
@@ -14,9 +15,9 @@ from lazypipe.incremental.changes import RACY
 from lazypipe.incremental.stamps import moment_of
 from lazypipe.incremental.state import Consumed, ConsumedFile
 from lazypipe.storage.files import FileInfo
-from lazypipe.windows.watermark import Arrival, Extent, Watermark
+from lazypipe.windows.watermark import Arrival, Extent, Times, Watermark, plain_times
 
-__all__ = ["ARRIVALS", "Known", "by_name", "kept", "known", "rejudged", "with_times"]
+__all__ = ["ARRIVALS", "Known", "by_name", "kept", "known", "rejudged", "still_stands", "with_times"]
 
 ARRIVALS = "arrivals"
 """Where in what a commit has consumed stands what it knows of the times in files."""
@@ -28,7 +29,7 @@ class Known(NamedTuple):
     file: ConsumedFile
     listed: int | None
     bound: int | None
-    extents: Mapping[str, Extent] | None
+    extents: Times | None
 
     def is_of(self, file: FileInfo) -> bool:
         """Whether it holds of a file that is listed now, to all that names, sizes and stamps can tell."""
@@ -70,10 +71,13 @@ def known(rule: Watermark, consumed: Consumed, plain: Mapping[str, Any] | None) 
     found = {}
     for file, about in zip(consumed.files, plain["files"], strict=True):
         if about is not None:
-            _, bound, times = about
-            extents = None if times is None else {k: Extent(*e) for k, e in times.items()}
-            found[file.uri] = Known(file, consumed.listed, bound, extents)
+            found[file.uri] = Known(file, consumed.listed, about[1], _times(about))
     return found
+
+
+def _times(about: Sequence[Any]) -> Times | None:
+    _, _, times, *within = about
+    return None if times is None else Times({k: Extent(*e) for k, e in times.items()}, within=bool(within))
 
 
 def with_times(info: Mapping[str, Any], counted: Mapping[str, Mapping[str, Mapping[str, Extent]]]) -> dict[str, Any]:
@@ -84,15 +88,24 @@ def with_times(info: Mapping[str, Any], counted: Mapping[str, Mapping[str, Mappi
         said = [
             about
             if about is None or about[2] is not None or f.uri not in counted[name]
-            else [*about[:2], _plain(counted[name][f.uri])]
+            else [*about[:2], *plain_times(counted[name][f.uri])]
             for f, about in zip(files, arrivals[name]["files"], strict=True)
         ]
         arrivals[name] = {**arrivals[name], "files": said}
     return {**info, **({ARRIVALS: arrivals} if arrivals else {})}
 
 
-def _plain(extents: Mapping[str, Extent]) -> dict[str, list[int]]:
-    return {partition: list(extent) for partition, extent in extents.items()}
+def still_stands(said: Sequence[Any] | None, arrival: Arrival | None) -> bool:
+    """Whether rows of a file that has grown came under what they came under before.
+
+    ``said`` is what the last commit says of it. The file was written later now, so that later times are times: that makes no
+    difference if there are none.
+    """
+    if said is None or arrival is None:
+        return False
+    times = _times(said)
+    same = replace(arrival, bound=said[1]).mark == said[0]
+    return same and times is not None and times.holds_with(arrival.bound)
 
 
 def rejudged(

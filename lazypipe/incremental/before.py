@@ -5,7 +5,7 @@ Nothing else is remembered anywhere, so data and state cannot disagree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +14,7 @@ from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.sources import BoundSource
 from lazypipe.errors import LazypipeError, StorageError
 from lazypipe.incremental.arrivals import ARRIVALS, Known, by_name, known
+from lazypipe.incremental.parts import Listed, units_in
 from lazypipe.incremental.reach import EXTENTS, read_extents
 from lazypipe.incremental.state import Consumed, ConsumedFile, State
 from lazypipe.plan.fingerprint import Fingerprint
@@ -48,7 +49,7 @@ class Before:
     fingerprint: Fingerprint
     layout: str
     state: State
-    units: Mapping[str, list[int]]
+    units: Mapping[str, Sequence[Listed]]
     generation: str
     tallies: Mapping[str, Any]
     figures: tuple[DataFile, ...]
@@ -95,7 +96,7 @@ class Before:
     def known(self, name: str) -> frozenset[int]:
         """Return the units of a dataset that were consumed, as its rows know them."""
         there = {here: unit for unit, here in self.renamed.get(name, {}).items()}
-        return frozenset(there.get(u, u) for u in self.units.get(name, ()))
+        return frozenset(there.get(u, u) for u in units_in(self.units.get(name, ())))
 
 
 def own_commit(commit: Commit | None, name: str, output: Output) -> Commit | None:
@@ -116,7 +117,7 @@ def consumed_before(outputs: Mapping[str, Output], source: str) -> tuple[Consume
 
 def units_before(outputs: Mapping[str, Output], source: str) -> frozenset[int]:
     """Return the units of a dataset, whose rows know theirs, that outputs were made of."""
-    found = (u for before in _all_before(outputs, source) for u in before.units.get(source, ()))
+    found = (u for before in _all_before(outputs, source) for u in units_in(before.units.get(source, ())))
     return frozenset(found)
 
 
@@ -128,7 +129,8 @@ def files_of_units(commit: Commit) -> dict[int, str]:
         for name, units in before.units.items():
             files = before.state.sources[name].files
             # those of a dataset whose rows know their units are no files
-            found |= {u: f.uri for u, f in zip(units, files, strict=False)} if len(units) == len(files) else {}
+            if len(units) == len(files):
+                found |= {u: f.uri for listed, f in zip(units, files, strict=True) for u in units_in([listed])}
     return found
 
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import TypeVar
 
 from lazypipe.errors import LazypipeError
+from lazypipe.incremental.stamps import nanoseconds
 
 __all__ = ["UNBOUND", "Bound"]
 
 T = TypeVar("T")
+
+_SIZES = ("files", "rows", "bytes")
 
 
 @dataclass(frozen=True)
 class Bound:
     """What a run takes at most of each source that is read unit by unit: files (or units of a dataset), bytes, rows.
 
-    The first unit is always taken, whatever its size, so that every run gets on.
+    The first unit is always taken, whatever its size, so that every run gets on. Of files, only those are taken that were written from
+    ``since`` on, and before ``until``; in UTC where they have no time zone.
 
     Raises
     ------
@@ -33,12 +38,37 @@ class Bound:
     files: int | None = None
     rows: int | None = None
     bytes: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
     def __post_init__(self) -> None:
-        for name in (f.name for f in fields(self)):
+        for name in _SIZES:
             most = getattr(self, name)
             if most is not None and most < 1:
                 raise LazypipeError(f"max_{name} is {most}; a run takes 1 at least: leave it out for no bound")
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether it depends on when files were written which of them are taken."""
+        return self.since is not None or self.until is not None
+
+    def holds(self, moment: int) -> bool:
+        """Whether files are taken that were written at a moment, in nanoseconds since 1970.
+
+        Examples
+        --------
+        >>> [Bound(since=datetime(1970, 1, 1), until=datetime(1970, 1, 2)).holds(n) for n in (-1, 0, 86_400_000_000_000)]
+        [False, True, False]
+        """
+        since, until = self.since, self.until
+        return (since is None or moment >= nanoseconds(since)) and (until is None or moment < nanoseconds(until))
+
+    @property
+    def told(self) -> str:
+        """When files were written that are taken, in words."""
+        since = "" if self.since is None else f"since {self.since.isoformat()}"
+        until = "" if self.until is None else f"before {self.until.isoformat()}"
+        return " and ".join(filter(None, [since, until]))
 
     @property
     def is_set(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import SourceError
+from lazypipe.incremental.hashing import Prefix
 from lazypipe.incremental.stamps import moment_of
 from lazypipe.incremental.state import Consumed, ConsumedFile
 from lazypipe.spec.model import NOTHING
@@ -25,7 +26,7 @@ Detect: TypeAlias = Literal["stamp", "content"]
 OnRemoved: TypeAlias = Literal["ignore", "delete", "fail"]
 OnModified: TypeAlias = Literal["reprocess", "fail", "ignore"]
 Hasher: TypeAlias = Callable[[FileInfo], str]
-PrefixHasher: TypeAlias = Callable[[FileInfo, int], str]
+PrefixHasher: TypeAlias = Callable[[FileInfo, int], Prefix | None]
 
 RACY = 2_000_000_000
 """A stamp this many nanoseconds before the listing, or later, may stay the same when the file is written again."""
@@ -77,6 +78,9 @@ class Changes:
         a full run; this tells of them.
     unchanged
         How many files are as they were.
+    lengthened
+        URIs of modified text files that begin with all that was read of them, which ends within a row; or of which that is not
+        known, as they were not hashed, and they are longer now.
     unreadable
         URI → why: files whose content had to be looked at, and could not be. They count as changed.
     ignored
@@ -102,6 +106,7 @@ class Changes:
     touched: tuple[FileInfo, ...] = ()
     redelivered: tuple[Redelivered, ...] = ()
     unchanged: int = 0
+    lengthened: frozenset[str] = frozenset()
     unreadable: Mapping[str, str] = NOTHING
     ignored: tuple[ConsumedFile, ...] = ()
     waiting: tuple[ConsumedFile, ...] = ()
@@ -198,8 +203,8 @@ def compare(
         changed (or is missing, or so young when it was listed that it proves nothing), and of new files that are as
         long as one that was consumed. With ``detect="content"`` of all.
     prefix
-        Gives the BLAKE3 of the first bytes of a file, "" if they do not end a line. To be given for text files that are not
-        compressed: those that were only appended to are ``grown`` then. Otherwise they are modified.
+        Gives the BLAKE3 of the first bytes of a file, and says whether they end with a row. None for
+        files that are compressed. To be given for text: files that were only appended to are ``grown`` then, not modified.
     name
         What a URI was kept as, if not as it is.
     waiting
@@ -233,6 +238,7 @@ class _Comparison:
         self.name = name
         self.hashes: dict[str, str] = {}
         self.unreadable: dict[str, str] = {}
+        self.lengthened: set[str] = set()
 
     def changes(self, waiting: Iterable[str], *, tell: bool) -> Changes:
         """Compare name by name, then look for moves among what came and went."""
@@ -243,7 +249,7 @@ class _Comparison:
         other: list[tuple[FileInfo, ConsumedFile]] = []
         unchanged = 0
         for file in self.now.files:
-            uri, size, stamp = file
+            uri, size, stamp, *_ = file
             old = left.pop(uri if name is None else name(uri), None)
             if old is None:
                 came.append(file)
@@ -268,6 +274,7 @@ class _Comparison:
             removed=tuple(left.values()),
             moved=tuple(moved),
             redelivered=tuple(redelivered),
+            lengthened=frozenset(self.lengthened),
             unchanged=unchanged,
             unreadable=self.unreadable,
             waiting=tuple(f for f in held if f is not None),
@@ -309,13 +316,24 @@ class _Comparison:
         return "grown" if self._has_grown(file, old.size, old.blake3) else "modified"
 
     def _has_grown(self, file: FileInfo, size: int, was: str | None) -> bool:
-        if self.prefix is None or was is None or not size:
+        if self.prefix is None or not size:
+            return False
+        if was is None:
+            self.lengthened.add(file.uri)
             return False
         try:
-            return self.prefix(file, size) == was
+            found = self.prefix(file, size)
         except SourceError as error:
             self.unreadable[file.uri] = error.what
             return False
+        if found is None:
+            return False
+        self.hashes[file.uri] = found.whole
+        if found.blake3 != was:
+            return False
+        if not found.ends:
+            self.lengthened.add(file.uri)
+        return found.ends
 
     def _hash(self, file: FileInfo) -> str | None:
         """Return a file's hash, None if it cannot be read."""

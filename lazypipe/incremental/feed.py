@@ -6,7 +6,7 @@ files that went are no change, and a changed definition holds for what comes fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -23,12 +23,13 @@ from lazypipe.incremental import follow
 from lazypipe.incremental.before import DELETES, Before, own_commit
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.follow import Decision
+from lazypipe.incremental.hashing import Hashes
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.leaves import Leaves
+from lazypipe.incremental.successors import Older, succeeded
 from lazypipe.incremental.work import Work
 from lazypipe.spec.model import Output
 from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.files import FileInfo
 from lazypipe.storage.log import Commit
 
 __all__ = ["WRITE", "decide", "mode_of"]
@@ -55,7 +56,7 @@ def decide(
     run: str,
     listed: int,
     full: bool = False,
-    hashes: dict[FileInfo, str] | None = None,
+    hashes: Hashes | None = None,
     digests: dict[Hashable, pl.DataFrame] | None = None,
     bound: Bound = UNBOUND,
     judge_again: bool = True,
@@ -88,13 +89,40 @@ def decide(
     with suppress(*([StorageError] if full else [])):  # what is damaged is not needed then
         before = Before.of(own_commit(commit, segment.output, output), uri)
     strategy = plan.strategies[segment.output]
-    known, added = {} if hashes is None else hashes, adds_to(output)
-    leaves = Leaves(plan, segment, before, look, listed, known, bound, tell=judge_again, added=added)
+    known, added = Hashes() if hashes is None else hashes, adds_to(output)
+    older: dict[str, Older] = {}
+    if before is not None and added and strategy.kind == "units":
+        for name, dataset, latest in _tables(plan, segment, look, strategy.driving):
+            if name in before.state.sources:
+                before, read = succeeded(before, name, dataset, latest, plan.redact)
+                older |= {name: read} if read is not None and not full else {}
+    leaves = Leaves(plan, segment, before, look, listed, known, bound, tell=judge_again, added=added, older=older)
     decision = _Feed(leaves, strategy, commit, run, full=full, judge_again=judge_again, now=now)
     if output.mode == "replace":
         decision.refuse_loss()
         return followed(commit=commit)
-    return replace(decision.work(), commit=commit, version=0 if commit is None else commit.version, adds=True)
+    version = 0 if commit is None else commit.version
+    read_instead = {name: of.commit for name, of in older.items()}
+    return replace(decision.work(), commit=commit, version=version, adds=True, older=read_instead)
+
+
+def _tables(
+    plan: CompiledPipeline, segment: Segment, look: Callable[[str], Snapshot], names: Iterable[str]
+) -> list[tuple[str, Dataset, Commit]]:
+    """Return those of some sources and outputs that are tables, as they are now."""
+    found = []
+    for name in names:
+        written = [o for o in plan.outputs.values() if o.stage == name and o.format == "dataset"]
+        source = plan.nodes[name].source
+        if source is not None and (name in segment.nodes or not written):
+            commit, table = look(name).commit, Dataset(source.patterns[0], source.reader.storage_options)
+        elif written:
+            table = Dataset(written[0].to, written[0].storage_options)
+            commit = table.latest()
+        else:
+            continue
+        found += [(name, table, commit)] if commit is not None else []
+    return found
 
 
 def _refuse_other_mode(name: str, output: Output, commit: Commit | None, uri: str, *, full: bool) -> None:
@@ -143,6 +171,8 @@ class _Feed(Decision):
             driving = [self.leaves.bounded(leaf) for leaf in driving]
             reused = self.numbering.units(driving, keep=True, anew=False)
             new, _ = self.numbering.difference(driving, reused)
+            if not any(new.values()):
+                return Work("none", "nothing to do: " + ", ".join(map(str, driving)))
         left = sum(len(leaf.left) for leaf in driving)
         said = ["; ".join(str(leaf) for leaf in driving if leaf.is_news or self.numbering.moved(leaf, reused))]
         if not plan.changes(before.fingerprint).same:
@@ -174,7 +204,10 @@ class _Feed(Decision):
         if (waits := self._waits(fixed, driving, anew=True)) is not None:
             return waits
         if self.strategy.kind == "units":
-            driving = [self.leaves.bounded(leaf, anew=True) for leaf in driving]
+            driving = [self.leaves.bounded(leaf, anew=True, full=anew) for leaf in driving]
+            if (untaken := self._untaken(driving)) is not None:
+                return untaken
+            why = "; ".join([why, *(f"{n.name}: {n.told_outside}" for n in driving if n.outside)])
         left = sum(len(leaf.left) for leaf in driving)
         units = self.numbering.units(driving, keep=False, anew=True)
         info = self._info(plan, fixed, driving, units, generation, anew=True)
@@ -234,8 +267,13 @@ class _Feed(Decision):
             if source is not None and source.on_modified is not None:
                 continue
             what = ""
-            if found.grown:
-                what = f"{found.grown[0].file.uri} has grown, and all of its rows would be added, also those that were before"
+            grown = [g.file.uri for g in found.grown if g.file.uri not in leaf.tails]
+            within = [f.uri for f in found.modified if f.uri in found.lengthened]
+            if grown or within:
+                what = (
+                    f"{(grown or within)[0]} has grown, and all of its rows would be added, also those that were before"
+                )
+                what += "" if grown else ": what was read of it does not end with a row, or was not hashed"
             elif (
                 leaf.snapshot.commit is not None
                 and not leaf.tagged

@@ -5,7 +5,8 @@ What the last commit says that it was made of is compared with what is there now
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -17,25 +18,27 @@ from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.delta import Side, Strategy
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import Snapshot
+from lazypipe.errors import StorageError
 from lazypipe.gates import Check
 from lazypipe.gates.rule import PREVIOUS
 from lazypipe.gates.tally import from_columns
 from lazypipe.incremental import progress
 from lazypipe.incremental.arrivals import ARRIVALS, by_name, kept
-from lazypipe.incremental.before import CONSUMED, Before
+from lazypipe.incremental.before import CONSUMED, Before, consumed_before, own_commit
 from lazypipe.incremental.bound import UNBOUND, Bound
+from lazypipe.incremental.hashing import Hashes
 from lazypipe.incremental.leaf import Leaf, left_for_later
 from lazypipe.incremental.leaves import Leaves
 from lazypipe.incremental.numbering import Numbering
+from lazypipe.incremental.parts import to_list
 from lazypipe.incremental.reach import EXTENTS, Moved, Reaching, Use
 from lazypipe.incremental.sides import Digests
-from lazypipe.incremental.state import State
+from lazypipe.incremental.state import WITH_PARTS, State
 from lazypipe.incremental.touched import Touched, Touching, followed
 from lazypipe.incremental.work import Work
 from lazypipe.plan.fingerprint import Fingerprint, digest
-from lazypipe.spec.model import NOTHING
+from lazypipe.spec.model import NOTHING, Output
 from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.files import FileInfo
 from lazypipe.storage.log import Commit
 from lazypipe.storage.units import Units, unit_of
 from lazypipe.windows.reach import Extent
@@ -53,7 +56,7 @@ def decide(
     run: str,
     listed: int,
     full: bool = False,
-    hashes: dict[FileInfo, str] | None = None,
+    hashes: Hashes | None = None,
     digests: dict[Hashable, pl.DataFrame] | None = None,
     bound: Bound = UNBOUND,
     judge_again: bool = True,
@@ -102,7 +105,9 @@ def decide(
         return Work("wait", awaited[0]) if awaited else Work("all", strategy.reasons[0])
     commit = commit or Dataset(output.to, output.storage_options).latest()
     before = None if full else Before.of(commit, plan.redact(output.to))
-    leaves = Leaves(plan, segment, before, look, listed, {} if hashes is None else hashes, bound, tell=judge_again)
+    leaves = Leaves(
+        plan, segment, before, look, listed, Hashes() if hashes is None else hashes, bound, tell=judge_again
+    )
     decision = Decision(leaves, strategy, commit, run, full=full, judge_again=judge_again, now=now)
     decision.digests = Digests(plan, look, {} if digests is None else digests)
     decision.beside = Dataset(output.to, output.storage_options)
@@ -117,9 +122,10 @@ def decide_shared(
     state: Dataset | None,
     needs: Mapping[str, Units] | None,
     *,
+    anew: Container[str] = (),
     run: str,
     listed: int,
-    hashes: dict[FileInfo, str] | None = None,
+    hashes: Hashes | None = None,
     digests: dict[Hashable, pl.DataFrame] | None = None,
 ) -> Work:
     """Say what a run reads of a source or stage whose rows several outputs need, and which are kept for that run only.
@@ -130,17 +136,20 @@ def decide_shared(
         Where its gates keep what they counted and put aside; None if it has no gates.
     needs
         What the outputs need of each source; None for all of it.
+    anew
+        The outputs that keep nothing of what they were made of before.
     look, run, listed, hashes, digests
         As in ``decide``.
     """
     commit = None if state is None else state.latest()
     before = Before.of(commit, plan.redact("" if state is None else state.uri))
     strategy = plan.inner[segment.node]
-    leaves = Leaves(plan, segment, before, look, listed, {} if hashes is None else hashes)
+    leaves = Leaves(plan, segment, before, look, listed, Hashes() if hashes is None else hashes)
     decision = Decision(leaves, strategy, commit, run, full=False, judge_again=True)
     decision.digests = Digests(plan, look, {} if digests is None else digests)
     decision.beside = state
-    work = decision.part(needs, judged=state is not None)
+    stays = {n: o for n, o in plan.outputs.items() if n not in anew}
+    work = decision.part(needs, stays, judged=state is not None)
     # those who read the rows keep the keys by which they were looked up
     version = 0 if commit is None else commit.version
     wanted = {side for of in plan.strategies.values() for side in of.sides}
@@ -245,6 +254,8 @@ class Decision:
             driving = [self.leaves.bounded(leaf) for leaf in driving]
             reused = self._units(driving, touched)
             new, gone = self.numbering.difference(driving, reused)
+            if not turned and not near and not gone and not any(new.values()):
+                return replace(nothing, why="nothing to do: " + ", ".join(map(str, (*fixed, *driving))))
         plain = self.numbering.units(driving, keep=True, anew=False) if touched.units else reused
         moved = [str(leaf) for leaf in driving if leaf.is_news or self.numbering.moved(leaf, plain)]
         said = "; ".join([*touched.said, *map(str, near), *moved])
@@ -327,8 +338,11 @@ class Decision:
         told = {n: of.here for n, of in there.items()}
         return ", ".join(n for n, of in units.items() if not told[n].issuperset(of.values()))
 
-    def part(self, needs: Mapping[str, Units] | None, *, judged: bool) -> Work:
-        """Return the work of reading what is needed, and with gates what these have not judged yet; or all, where that must be."""
+    def part(self, needs: Mapping[str, Units] | None, stays: Mapping[str, Output] = NOTHING, *, judged: bool) -> Work:
+        """Return the work of reading what is needed, and with gates what these have not judged yet; or all, where that must be.
+
+        What no output needs, and none of those in ``stays`` was made of, is not judged either: runs with bounds leave it for later.
+        """
         fixed = [self.leaves.leaf(n) for n in self.strategy.fixed] if judged else []
         driving = [self.leaves.leaf(n) for n in self.strategy.driving]
         turned = [leaf for leaf in fixed if leaf.is_news and leaf.name not in self.strategy.loose]
@@ -337,6 +351,8 @@ class Decision:
         if kept:
             touched = self._touching.touched(turned, driving)
             kept = not touched.against
+        if judged and needs is not None:
+            driving = [self._needed(leaf, needs[leaf.name], stays, anew=not kept) for leaf in driving]
         units = self.numbering.units(driving, keep=kept, anew=not kept)
         units = self.numbering.renewed(units, touched.units)
         if needs is not None and (kept or not judged):
@@ -352,6 +368,19 @@ class Decision:
             return self.part(None, judged=True)  # these rows were judged under the very unit that they have now
         work = self._changed("", self.numbering.reading(driving, new), gone, units, driving, info)
         return self._touching.keeping(work, fixed, touched)
+
+    def _needed(self, leaf: Leaf, needs: Units, stays: Mapping[str, Output], *, anew: bool) -> Leaf:
+        """Return a leaf without files that are not judged yet, which no output needs now, or was made of before."""
+        if leaf.tagged:
+            return leaf
+        new, name = leaf.snapshot.files if anew else [c.file for c in leaf.came], self.plan.redact
+        came = {f.uri for f in new}.difference(needs.files)
+        if came:
+            made_of = {(f.uri, f.size, f.stamp) for f in consumed_before(stays, leaf.name)}
+            files = (f for f in leaf.snapshot.files if f.uri in came)
+            rest = [f for f in files if (name(f.uri), f.size, f.stamp) not in made_of]
+            return self.leaves.leaf(leaf.name, rest) if rest else leaf
+        return leaf
 
     def _follows(self, fixed: list[Leaf], driving: list[Leaf]) -> bool:
         """Whether rows that were judged before would be judged in the same way now."""
@@ -442,6 +471,8 @@ class Decision:
         if (waits := self._waits(fixed, driving, anew=True)) is not None:
             return waits
         driving = [self.leaves.bounded(leaf, anew=True, again=why == CLOCK) for leaf in driving]
+        if (untaken := self._untaken(driving)) is not None:
+            return untaken
         units = self.numbering.units(driving, keep=keep, anew=True)
         leaves = (*fixed, *driving)
         ignored = {leaf.name: len(leaf.changes.ignored) for leaf in leaves if leaf.changes and leaf.changes.ignored}
@@ -451,6 +482,7 @@ class Decision:
             for n, k in ignored.items()
         ]
         left = {leaf.name: len(leaf.left) for leaf in driving if leaf.left}
+        said += [f"{n.name}: {n.told_outside}" for n in driving if n.outside]
         said += [f"{n}: {left_for_later(k)}" for n, k in left.items()]
         info = self._info(plan, fixed, driving, units, generation, anew=True)
         return Work(
@@ -466,6 +498,35 @@ class Decision:
             info=info,
             left=sum(left.values()),
         )
+
+    def _untaken(self, driving: list[Leaf]) -> Work | None:
+        """Return what is waited for, if all is to be made anew and of what it was made of some may not be taken now.
+
+        In full it is refused: what would be left out is not read again by itself.
+        """
+        outside = [leaf for leaf in driving if leaf.outside]
+        if not outside:
+            return None
+        name, written = self.segment.output, outside[0].written
+        assert name is not None
+        output = self.plan.outputs[name]
+        redact, before = self.plan.redact, None
+        with suppress(StorageError):  # what is damaged says nothing, and is to be mended
+            before = Before.of(own_commit(self.commit, name, output), redact(output.to))
+        had = {} if before is None else {n: {f.uri for f in of.files} for n, of in before.state.sources.items()}
+        lost = [u for n in outside for f in n.outside if (u := redact(f.uri)) in had.get(n.name, ())]
+        if lost:
+            which = (
+                "a file that it was made of was" if len(lost) == 1 else f"{len(lost):,} files that it was made of were"
+            )
+            what = f"made anew it would lose rows: {which} not written {written}, such as {lost[0]}"
+            if not self.full:
+                return Work("wait", f"waiting for a run that takes all: {what}")
+            fix = "leave out full, or since and until"
+            raise StorageError(f"output {name!r}: {what}", uri=redact(output.to), fix=fix)
+        if all(leaf.outside and not leaf.snapshot.files for leaf in driving):
+            return Work("wait", "waiting for files: " + ", ".join(f"{n.name}: {n.told_outside}" for n in driving))
+        return None
 
     def _waits(self, fixed: list[Leaf], driving: list[Leaf], *, anew: bool) -> Work | None:
         """Return what is waited for, if work cannot begin: what is read in whole must be there in whole."""
@@ -504,14 +565,18 @@ class Decision:
         known = {n.name: [(int(u), here) for u, here in units[n.name].items()] for n in driving if n.tagged}
         others = {n: [[u, here] for u, here in of if u != here] for n, of in known.items()}
         renamed = {n: of for n, of in others.items() if of}
+        plain = state.to_dict()
+        lists = {n: to_list(of) for n, of in units.items()}
+        if any(isinstance(unit, list) for of in lists.values() for unit in of):
+            plain["format"] = WITH_PARTS
         return {
-            **state.to_dict(),
+            **plain,
             **({ARRIVALS: arrivals} if arrivals else {}),
             **self._extents(fixed, state, anew=anew),
             "fingerprint": plan.to_dict(),
             "layout": self._layout(),
             "generation": generation,
-            "units": {n: [*of.values()] for n, of in units.items()},
+            "units": lists,
             **({"renamed": renamed} if renamed else {}),
         }
 

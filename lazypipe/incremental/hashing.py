@@ -2,55 +2,122 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from blake3 import blake3
 
 from lazypipe.storage import uri as uris
-from lazypipe.storage.content import PIECE, hash_file, unreadable
+from lazypipe.storage.content import PIECE, has_grown, hash_file, unreadable
+from lazypipe.storage.external_text import TextFormat, is_packed, text_format
 from lazypipe.storage.files import FileInfo
 
-__all__ = ["hash_lines", "hash_prefix", "hasher", "prefix_hasher"]
+__all__ = ["Hashes", "Prefix", "hash_prefix", "hash_rows", "hasher", "prefix_hasher"]
+
+_LONGEST_ROW = 128 << 20
+
+
+class Prefix(NamedTuple):
+    """What a text file begins with.
+
+    ``blake3`` is that of its first bytes, ``whole`` that of all bytes which it was listed with. ``ends`` says whether a row ends
+    where the first bytes do, so that what is behind them can be read alone.
+    """
+
+    blake3: str
+    whole: str
+    ends: bool
+
+
+class Hashes(dict[FileInfo, str]):
+    """BLAKE3 of files as far as they are known in a run, and of what text files begin with, so that nothing is hashed twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prefixes: dict[tuple[FileInfo, int], Prefix] = {}
 
 
 def hash_prefix(uri: str, size: int, storage_options: Mapping[str, Any] | None = None) -> str:
     """Return the BLAKE3 of the first ``size`` bytes of a file (of all, if it has less)."""
     made = blake3(max_threads=blake3.AUTO)
-    _open_and_update(made, uri, size, storage_options)
+    for piece in _pieces(uri, size, storage_options):
+        made.update(piece)
     return made.hexdigest()
 
 
-def hash_lines(uri: str, size: int, storage_options: Mapping[str, Any] | None = None) -> str:
-    """Return the BLAKE3 of the first ``size`` bytes of a file; "" if they do not end with a line.
+def hash_rows(file: FileInfo, size: int, text: TextFormat, storage_options: Mapping[str, Any] | None = None) -> Prefix:
+    """Hash the first ``size`` bytes of a text file, then all that it was listed with, in one pass.
 
-    What is appended to half a line changes that line, so that not only the new bytes must be read.
+    A row ends there if that is behind a newline which stands in no quotes, and behind header and rows to skip. What is appended
+    to half a row changes that row, so that not only the new bytes must be read.
     """
     made = blake3(max_threads=blake3.AUTO)
-    last = _open_and_update(made, uri, size, storage_options)
-    return made.hexdigest() if last == b"\n" else ""
+    first, rest, left = "", b"", size
+    ends = True
+    for number, piece in enumerate(_pieces(file.uri, file.size or 0, storage_options)):
+        here, after = piece[:left], piece[left:]
+        left -= len(here)
+        made.update(here)
+        if here and ends:
+            begins = text.begins(here) if number == 0 else 0
+            ends = begins is not None and not (number == 0 and is_packed(here)) and len(rest) < _LONGEST_ROW
+            block = rest + here
+            rest = block[text.row_end(block) :]
+        if not left:
+            first = first or made.hexdigest()
+            made.update(after)
+    return Prefix(first, made.hexdigest(), ends and not rest)
 
 
-def hasher(storage_options: Mapping[str, Any] | None = None) -> Callable[[FileInfo], str]:
-    """Return ``hash_file`` for files of one storage."""
-    return lambda file: hash_file(file.uri, storage_options)
+def hasher(storage_options: Mapping[str, Any] | None = None, *, grows: bool = False) -> Callable[[FileInfo], str]:
+    """Return ``hash_file`` for files of one storage; if they may have grown since, of no more than they were listed with."""
+
+    def hashed(file: FileInfo) -> str:
+        if not grows or file.size is None:
+            return hash_file(file.uri, storage_options)
+        if uris.is_local(file.uri):
+            found = hash_file(file.uri, storage_options)
+            if not has_grown(file):
+                return found
+        return hash_prefix(file.uri, file.size, storage_options)
+
+    return hashed
 
 
-def prefix_hasher(storage_options: Mapping[str, Any] | None = None) -> Callable[[FileInfo, int], str]:
-    """Return ``hash_lines`` for files of one storage."""
-    return lambda file, size: hash_lines(file.uri, size, storage_options)
+def prefix_hasher(
+    form: str,
+    options: Mapping[str, Any],
+    storage_options: Mapping[str, Any] | None = None,
+    hashes: Hashes | None = None,
+) -> Callable[[FileInfo, int], Prefix | None]:
+    """Return ``hash_rows`` for text files of one format and storage, read with ``options``; None for those that are compressed.
+
+    What is found is put into ``hashes``, and taken from there.
+    """
+    text, known = text_format(form, options), Hashes() if hashes is None else hashes
+
+    def hashed(file: FileInfo, size: int) -> Prefix | None:
+        if _is_packed(file.uri):
+            return None
+        if (file, size) not in known.prefixes:
+            known.prefixes[file, size] = found = hash_rows(file, size, text, storage_options)
+            known[file] = found.whole
+        return known.prefixes[file, size]
+
+    return hashed
 
 
-def _open_and_update(made: Any, uri: str, size: int, options: Mapping[str, Any] | None) -> bytes:
-    """Put the start of a file's content into a hash; return the last byte."""
-    last = b""
+def _is_packed(uri: str) -> bool:
+    return (uris.protocol(uri) != "" and "::" in uri) or uri.endswith((".gz", ".zst"))
+
+
+def _pieces(uri: str, size: int, options: Mapping[str, Any] | None) -> Iterator[bytes]:
+    """Yield the start of a file's content."""
     try:
         fs, path = uris.file_system(uri, options)
         with fs.open(path, "rb") as file:
-            while size and (chunk := file.read(min(size, PIECE))):
-                made.update(chunk)
-                size -= len(chunk)
-                last = chunk[-1:]
+            while size and (piece := file.read(min(size, PIECE))):
+                yield piece
+                size -= len(piece)
     except Exception as error:  # any store's own errors: the caller learns which file it was
         raise unreadable(uri, error) from error
-    return last

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from typing import NamedTuple
 from lazypipe.compile.sources import Snapshot
 from lazypipe.incremental.changes import Changes
 from lazypipe.incremental.state import Consumed, ConsumedFile
+from lazypipe.spec.model import NOTHING
 from lazypipe.storage.files import FileInfo
 
 __all__ = ["Came", "Leaf", "left_for_later"]
@@ -31,7 +32,8 @@ class Leaf:
     consumed; what is ignored is not in it, since its rows are not kept then. ``left`` is what this run does not take of it: files,
     which are no longer in ``snapshot``, or units of a dataset whose rows know theirs. ``rejudged`` are files that are as they
     were, and whose rows came under another watermark, because of others; ``reached`` those with rows that rows of another source reach
-    which came or went.
+    which came or went. ``tails`` are those that have grown, and from which byte on
+    they are read. ``outside`` are files that are not taken because they were not ``written`` when they had to be.
     """
 
     name: str
@@ -41,9 +43,12 @@ class Leaf:
     changes: Changes | None
     tagged: bool = False
     keeps_gone: bool = False
-    left: frozenset[str] | frozenset[int] = frozenset()
+    left: frozenset[str | int] = frozenset()
     rejudged: frozenset[str] = frozenset()
     reached: frozenset[str] = frozenset()
+    tails: Mapping[str, int] = NOTHING
+    outside: tuple[FileInfo, ...] = ()
+    written: str = ""
 
     @cached_property
     def consumed(self) -> Consumed:
@@ -61,11 +66,16 @@ class Leaf:
         commit, files = self.snapshot.commit, self.snapshot.files
         if self.changes is not None:
             changes = self.changes
-            files = (*changes.added, *changes.modified, *changes.truncated, *(g.file for g in changes.grown))
+            grown = (self.read(g.file) for g in changes.grown)
+            files = (*changes.added, *changes.modified, *changes.truncated, *grown)
         if commit is None:
             return tuple(Came(self.name, f) for f in files)
         rows = {f: d.rows - d.dead(commit.gone) for f, d in zip(self.snapshot.files, commit.files, strict=True)}
         return tuple(Came(self.name, f, rows[f]) for f in files)
+
+    def read(self, file: FileInfo) -> FileInfo:
+        """Return what is read of a file that is new or another than it was."""
+        return file._replace(start=self.tails[file.uri], end=file.size) if file.uri in self.tails else file
 
     @property
     def went(self) -> int:
@@ -84,6 +94,11 @@ class Leaf:
         files = [held.pop(f.uri, f) for f in self.consumed.files]
         return replace(self.consumed, files=(*files, *held.values())) if self.held else self.consumed
 
+    @property
+    def told_outside(self) -> str:
+        """How many files are not taken because of when they were written, in words."""
+        return f"{len(self.outside):,} not written {self.written}" if self.outside else ""
+
     def waits(self, *, anew: bool) -> bool:
         """Whether what is there is too little to work with: nothing, or less than what was consumed if all is read anew."""
         if not self.snapshot.awaited:
@@ -96,7 +111,7 @@ class Leaf:
         told = "never read before" if self.changes is None else str(self.changes)
         judged = f"{len(self.rejudged):,} under another watermark" if self.rejudged else ""
         reached = f"{len(self.reached):,} reached by what changed" if self.reached else ""
-        more = filter(None, [judged, reached, self.snapshot.awaited, left_for_later(len(self.left))])
+        more = filter(None, [judged, reached, self.snapshot.awaited, self.told_outside, left_for_later(len(self.left))])
         return ", ".join([f"{self.name}: {told}", *more])
 
 

@@ -11,17 +11,19 @@ from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.intake import Intake
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
-from lazypipe.incremental.arrivals import by_name, rejudged
+from lazypipe.errors import SourceError
+from lazypipe.incremental.arrivals import by_name, rejudged, still_stands
 from lazypipe.incremental.before import CONSUMED, Before
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.changes import RACY, Changes, allowed, compare
-from lazypipe.incremental.hashing import hasher, prefix_hasher
+from lazypipe.incremental.hashing import Hashes, hasher, prefix_hasher
 from lazypipe.incremental.leaf import Leaf
+from lazypipe.incremental.parts import Listed, units_in
 from lazypipe.incremental.stamps import moment_of
 from lazypipe.incremental.state import Consumed
+from lazypipe.incremental.successors import Older
 from lazypipe.plan.fingerprint import digest
 from lazypipe.spec.model import NOTHING
-from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import FileInfo
 
@@ -33,7 +35,8 @@ class Leaves:
     """Finds out what there is of what one output reads.
 
     ``tell`` says whether new files are hashed for no more than to tell what they are. Where rows are ``added`` to those that
-    are there, these do not go with their files, and stay what they were judged to be.
+    are there, these do not go with their files, and stay what they were judged to be. ``older`` are versions of tables that are to be
+    read instead of their last ones.
     """
 
     plan: CompiledPipeline
@@ -41,13 +44,17 @@ class Leaves:
     before: Before | None
     look: Callable[[str], Snapshot]
     listed: int
-    hashes: dict[FileInfo, str]
+    hashes: Hashes
     bound: Bound = UNBOUND
     tell: bool = True
     added: bool = False
+    older: Mapping[str, Older] = NOTHING
 
-    def leaf(self, name: str, without: Sequence[FileInfo] = ()) -> Leaf:
-        """Return what is there of a source or output, and what was consumed of it; ``without`` files that are left for later."""
+    def leaf(self, name: str, without: Sequence[FileInfo] = (), outside: Sequence[FileInfo] = ()) -> Leaf:
+        """Return what is there of a source or output, and what was consumed of it.
+
+        So ``without`` files that are left for later, and those that were written ``outside`` of what the run is for.
+        """
         published = name not in self.segment.nodes and any(o.stage == name for o in self._outputs())
         source = None if published else self.plan.nodes[name].source
         before = None if self.before is None else self.before.state.sources.get(name)
@@ -66,21 +73,26 @@ class Leaves:
             )
             uri = output.to
         left = frozenset(f.uri for f in without)
-        if left:
-            files = tuple(f for f in snapshot.files if f.uri not in left)
-            snapshot = replace(snapshot, files=files, waiting=(*snapshot.waiting, *without))
+        if name in self.older and snapshot.commit is not None:
+            commit, more = self.older[name]
+            snapshot, left = Snapshot(Dataset(uri, options).files(commit), commit), left.union(more)
+        if without or outside:
+            away = left.union(f.uri for f in outside)
+            files = tuple(f for f in snapshot.files if f.uri not in away)
+            snapshot = replace(snapshot, files=files, waiting=(*snapshot.waiting, *without, *outside))
+        apart: dict[str, Any] = {"left": left, "outside": tuple(outside), "written": self.bound.told}
         if snapshot.commit is not None:
             leaf = self._dataset_leaf(name, snapshot, before, redact(uri), source)
-            return replace(leaf, left=left) if left else leaf
+            return replace(leaf, left=leaf.left | left) if left else leaf
         intake = self._intake(source)
-        text = source is not None and source.is_text and not any(_is_packed(f.uri) for f in snapshot.files)
-        hashing = self._hasher(options)
+        text = source.reader if source is not None and source.is_text else None
+        hashing = self._hasher(options, grows=text is not None)
         found = compare(
             before,
             snapshot,
             hasher=hashing,
             detect=intake.detect,
-            prefix=prefix_hasher(options) if text else None,
+            prefix=None if text is None else prefix_hasher(text.format, text.csv_options, options, self.hashes),
             name=redact if redact.secrets else None,
             waiting=[f.uri for f in snapshot.waiting],
             # where there may be many new files, of which few are taken, none is hashed for that alone
@@ -92,14 +104,17 @@ class Leaves:
             return replace(found, waiting=()).consumed(
                 listed=self.listed,
                 hasher=hashing,  # whoever reads a file that cannot be read will say so
-                wanted=lambda f: intake.detect == "content" or self._is_racy(f.stamp),
+                wanted=lambda f: intake.detect == "content" or must_know or self._is_racy(f.stamp) or f in self.hashes,
             )
 
+        # rows that were added must not come again, so that growth must be known for what it is
+        must_know = self.added and text is not None
+
         if before is None:
-            return Leaf(name, snapshot, consume, None, None, left=left)
-        return Leaf(
-            name, snapshot, consume, found, changes, left=left, rejudged=self._rejudged(name, snapshot, before, changes)
-        )
+            return Leaf(name, snapshot, consume, None, None, **apart)
+        rejudged = self._rejudged(name, snapshot, before, changes)
+        tails = self._tails(name, snapshot, before, changes, source)
+        return Leaf(name, snapshot, consume, found, changes, rejudged=rejudged, tails=tails, **apart)
 
     def _dataset_leaf(
         self, name: str, snapshot: Snapshot, before: Consumed | None, uri: str, source: BoundSource | None
@@ -153,14 +168,34 @@ class Leaves:
         changed = {f.uri for f in (*changes.modified, *changes.truncated)} | {g.file.uri for g in changes.grown}
         return frozenset(u for u in found - changed if (changes.name or str)(u) not in ignored)
 
+    def _tails(
+        self, name: str, snapshot: Snapshot, before: Consumed, changes: Changes, source: BoundSource | None
+    ) -> dict[str, int]:
+        """Return the files of which only what was appended is read, and where that begins.
+
+        A file is read anew if its rows must be judged again, as what they came under is another; and where several outputs
+        share what is read, as they may have read different parts of it.
+        """
+        assert self.before is not None
+        if not changes.grown or self.segment.output is None or name not in self.segment.nodes:
+            return {}
+        assert source is not None
+        judged = source.watermark is not None and source.watermark.by_files and not self.added
+        said, named = by_name(before, self.before.arrivals.get(name)) if judged else {}, changes.name or str
+        return {
+            g.file.uri: g.start
+            for g in changes.grown
+            if not judged or still_stands(said.get(named(g.file.uri)), snapshot.arrivals.get(g.file.uri))
+        }
+
     def _intake(self, source: BoundSource | None) -> Intake:
         """Return what a source says of files that change or go; rows that were added do not go with their files."""
         said = Intake() if source is None else source.intake
         return replace(said, on_removed="ignore") if self.added and said.on_removed != "fail" else said
 
-    def _hasher(self, options: Mapping[str, Any]) -> Callable[[FileInfo], str]:
+    def _hasher(self, options: Mapping[str, Any], *, grows: bool) -> Callable[[FileInfo], str]:
         """Return what hashes the files of one storage, each once in a run."""
-        plain = hasher(options)
+        plain = hasher(options, grows=grows)
 
         def hashed(file: FileInfo) -> str:
             if file not in self.hashes:
@@ -183,10 +218,11 @@ class Leaves:
 
     # how much of it
 
-    def bounded(self, leaf: Leaf, *, anew: bool = False, again: bool = False) -> Leaf:
+    def bounded(self, leaf: Leaf, *, anew: bool = False, again: bool = False, full: bool = False) -> Leaf:
         """Return a leaf with as much of what is new as this run may take, the first of it at least.
 
-        Where all is made ``anew`` nothing has been taken yet; unless that is done ``again`` with all that was consumed.
+        Where all is made ``anew`` nothing has been taken yet; unless that is done ``again`` with all that was consumed. With
+        ``full`` it is no matter what was.
         """
         if not self.bound.is_set:
             return leaf
@@ -199,8 +235,29 @@ class Leaves:
                 came.update(f.uri for f in (*leaf.changes.modified, *leaf.changes.truncated))
                 came.update(g.file.uri for g in leaf.changes.grown)
             new = [f for f in new if f.uri in came]
-        rest = new[self.bound.first(new, lambda f: f.size, partial(self._rows, leaf)) :]
-        return replace(self.leaf(leaf.name, rest), reached=leaf.reached) if rest else leaf
+        outside = self._outside(leaf, new, full=full)
+        if outside:
+            away = {f.uri for f in outside}
+            new = [f for f in new if f.uri not in away]
+        rest = new[self.bound.first(new, lambda f: leaf.read(f).length, partial(self._rows, leaf)) :]
+        return replace(self.leaf(leaf.name, rest, outside), reached=leaf.reached) if rest or outside else leaf
+
+    def _outside(self, leaf: Leaf, new: Sequence[FileInfo], *, full: bool) -> list[FileInfo]:
+        """Return those of the new files that were not written when they had to be; not what was read before, which stays."""
+        source = self.plan.nodes[leaf.name].source
+        if not self.bound.is_dated or source is None or leaf.snapshot.commit is not None:
+            return []
+        came = {f.uri for f in new} if leaf.changes is None or full else {c.file.uri for c in leaf.came}
+        found = []
+        for file in new:
+            moment = moment_of(file.stamp)
+            if moment is None:
+                what = "its store does not say when it was written, and only files of some time are to be read"
+                fix = "leave out since and until; max_files says how many files a run takes"
+                raise source.located(SourceError(what, uri=file.uri, fix=fix))
+            if file.uri in came and not self.bound.holds(moment):
+                found.append(file)
+        return found
 
     def _rows(self, leaf: Leaf, file: FileInfo) -> int:
         """Count the rows of a file; one that cannot be read has none: whoever reads it will say so."""
@@ -209,7 +266,7 @@ class Leaves:
             return dict(zip(leaf.snapshot.files, commit.files, strict=True))[file].rows
         source = self.plan.nodes[leaf.name].source
         assert source is not None
-        return source.count(file)
+        return source.count(leaf.read(file))
 
     def _bounded_units(self, leaf: Leaf, *, anew: bool) -> Leaf:
         """Return a dataset's leaf without the units that are left for later, oldest first; their files are not consumed then."""
@@ -217,8 +274,8 @@ class Leaves:
         assert commit is not None
         known = self.before.known(leaf.name) if self.before is not None and not anew else frozenset()
         beyond = self._beyond(leaf.name, leaf.snapshot)
-        said: Mapping[str, Sequence[int]] = commit.info.get(CONSUMED, {}).get("units", {})
-        order = {unit: place for place, unit in enumerate(u for of in said.values() for u in of)}
+        said: Mapping[str, Sequence[Listed]] = commit.info.get(CONSUMED, {}).get("units", {})
+        order = {unit: place for place, unit in enumerate(u for of in said.values() for u in units_in(of))}
         rows: dict[int, int] = {}
         size: dict[int, int] = {}
         for file in commit.files:
@@ -236,7 +293,3 @@ class Leaves:
         whole = {said.uri for file, said in pairs if left.isdisjoint(file.units)}
         kept = tuple(said for said in consumed.files if said.uri in whole)
         return replace(leaf, left=left, consume=lambda: replace(consumed, files=kept))
-
-
-def _is_packed(uri: str) -> bool:
-    return (uris.protocol(uri) != "" and "::" in uri) or uri.endswith((".gz", ".zst"))

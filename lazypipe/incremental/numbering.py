@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from lazypipe.incremental.before import Before
 from lazypipe.incremental.changes import Changes
 from lazypipe.incremental.leaf import Leaf
+from lazypipe.incremental.parts import Listed, of_file, units_in
+from lazypipe.storage.files import FileInfo, part_key
 from lazypipe.storage.units import Units, unit_of
 
 __all__ = ["Numbering"]
@@ -46,22 +48,41 @@ class Numbering:
                 others = self.before.renamed.get(leaf.name, {}) if keep and self.before is not None else {}
                 found[leaf.name] = {str(u): others.get(u, u) for u in sorted(there)}
                 continue
-            known = self._known(leaf, leaf.found if anew else leaf.changes) if keep else {}
-            found[leaf.name] = {f.uri: known.get(f.uri) or unit_of(f.uri, self.run) for f in leaf.snapshot.files}
+            known = self._known(leaf, leaf.found if anew else leaf.changes, {} if anew else leaf.tails) if keep else {}
+            tails = {} if anew else leaf.tails
+            of = found[leaf.name] = {}
+            for file in leaf.snapshot.files:
+                listed = known.get(file.uri)
+                if listed is None or (anew and not isinstance(listed, int)):  # what is read at once is one unit
+                    of[file.uri] = unit_of(file.uri, self.run)
+                elif isinstance(listed, int) and file.uri not in tails:
+                    of[file.uri] = listed
+                else:
+                    of |= self._parts(file, listed, tails.get(file.uri))
             if not anew:
-                found[leaf.name] |= self._held(leaf)
+                of |= self._held(leaf)
         return found
 
     def renewed(self, units: Mapping[str, dict[str, int]], again: Container[int]) -> dict[str, dict[str, int]]:
         """Return the units of files, where those to be made ``again`` get others."""
         return {n: {f: unit_of(f, self.run) if u in again else u for f, u in of.items()} for n, of in units.items()}
 
+    def _parts(self, file: FileInfo, listed: Listed, tail: int | None) -> dict[str, int]:
+        """Return the units of a file that was read in parts, and with a ``tail`` is read from there on."""
+        if tail is None:
+            return of_file(file.uri, file.size, listed)
+        key = part_key(file.uri, tail, file.size)
+        return {
+            **of_file(file.uri, tail, [[0, listed]] if isinstance(listed, int) else listed),
+            key: unit_of(key, self.run),
+        }
+
     def difference(
         self, driving: list[Leaf], units: Mapping[str, dict[str, int]]
     ) -> tuple[dict[str, dict[str, int]], frozenset[int]]:
         """Return what is new of each leaf, and the units that are gone."""
         assert self.before is not None
-        was = {leaf.name: {*self.before.units[leaf.name]} for leaf in driving}
+        was = {leaf.name: {*units_in(self.before.units[leaf.name])} for leaf in driving}
         new = {n: {f: u for f, u in of.items() if u not in was[n]} for n, of in units.items()}
         gone = frozenset(u for n, of in units.items() for u in was[n].difference(of.values()))
         return new, gone
@@ -95,10 +116,10 @@ class Numbering:
     def moved(self, leaf: Leaf, units: Mapping[str, Mapping[str, int]]) -> bool:
         """Whether the units of a leaf are others than they were."""
         assert self.before is not None
-        return {*units[leaf.name].values()} != {*self.before.units[leaf.name]}
+        return {*units[leaf.name].values()} != {*units_in(self.before.units[leaf.name])}
 
-    def _was(self, leaf: Leaf) -> dict[str, int]:
-        """Return the unit that each file had."""
+    def _was(self, leaf: Leaf) -> dict[str, Listed]:
+        """Return the unit that each file had, or those of its parts."""
         assert self.before is not None
         files = self.before.state.sources[leaf.name].files
         return {f.uri: unit for f, unit in zip(files, self.before.units[leaf.name], strict=True)}
@@ -108,22 +129,25 @@ class Numbering:
         assert leaf.changes is not None
         name = leaf.changes.name or str
         there = {name(f.uri) for f in leaf.snapshot.files}
-        units = self._was(leaf)
-        return {f.uri: units[f.uri] for f in leaf.held if f.uri not in there}
+        units, found = self._was(leaf), dict[str, int]()
+        for file in leaf.held:
+            if file.uri not in there:
+                found |= of_file(file.uri, file.size, units[file.uri])
+        return found
 
     def _was_held(self, leaf: Leaf) -> list[int]:
         if leaf.tagged or not leaf.held:
             return []
         units = self._was(leaf)
-        return [units[f.uri] for f in leaf.held]
+        return [*units_in(units[f.uri] for f in leaf.held)]
 
-    def _known(self, leaf: Leaf, changes: Changes | None) -> dict[str, int]:
-        """Return the unit of each file that is as it was."""
+    def _known(self, leaf: Leaf, changes: Changes | None, tails: Mapping[str, int]) -> dict[str, Listed]:
+        """Return the unit of each file that is as it was, or of which only what was appended is read."""
         if self.before is None or changes is None or leaf.name not in self.before.units:
             return {}
         name, units = changes.name or str, self._was(leaf)
         changed = {f.uri for f in (*changes.modified, *changes.truncated)}
-        changed |= {g.file.uri for g in changes.grown} | leaf.rejudged | leaf.reached
+        changed |= {g.file.uri for g in changes.grown if g.file.uri not in tails} | leaf.rejudged | leaf.reached
         known = {
             f.uri: units[name(f.uri)] for f in leaf.snapshot.files if name(f.uri) in units and f.uri not in changed
         }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.sources import Snapshot
+from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.feed import decide
 from lazypipe.incremental.leaf import Came
 from lazypipe.incremental.work import Work
@@ -35,7 +36,14 @@ class Pending:
         return max(sums, default=0)
 
 
-def pending(plan: CompiledPipeline, look: Callable[[str], Snapshot], *, listed: int, now: int | None = None) -> Pending:
+def pending(
+    plan: CompiledPipeline,
+    look: Callable[[str], Snapshot],
+    *,
+    listed: int,
+    now: int | None = None,
+    bound: Bound = UNBOUND,
+) -> Pending:
     """Say what a run would begin with; reads names, stamps and logs, and hashes only what names and stamps leave open.
 
     Rules about the clock are no reason to run: they are judged when there is another one.
@@ -48,6 +56,8 @@ def pending(plan: CompiledPipeline, look: Callable[[str], Snapshot], *, listed: 
         When, in nanoseconds since 1970.
     now
         The clock of the run, in microseconds since 1970, by which windows close though nothing came; None: they do not.
+    bound
+        What a run takes.
     """
     works: dict[str, Work] = {}
     stateless: list[str] = []
@@ -56,7 +66,7 @@ def pending(plan: CompiledPipeline, look: Callable[[str], Snapshot], *, listed: 
         if unsettled.intersection(segment.reads):
             unsettled.add(segment.node)
         elif segment.output is not None:
-            work = decide(plan, segment, look, run="pending", listed=listed, judge_again=False, now=now)
+            work = decide(plan, segment, look, run="pending", listed=listed, judge_again=False, now=now, bound=bound)
             if work.kind == "all" and not work.info:
                 stateless.append(segment.output)
             elif work.kind in ("units", "all", "state"):

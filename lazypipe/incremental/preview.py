@@ -108,9 +108,9 @@ class _Preview:
                 return self.shared(reader, works)
             return None if works[reader.name].why.startswith("depends on") else works[reader.name]
 
-        needs = None if self.full else needs_of(self.plan, segment, work_of)
+        needs, anew = (None, frozenset[str]()) if self.full else needs_of(self.plan, segment, work_of)
         state = state_of(self.plan, segment)
-        return decide_shared(self.plan, segment, self.look, state, needs, run="preview", listed=self.listed)
+        return decide_shared(self.plan, segment, self.look, state, needs, anew=anew, run="preview", listed=self.listed)
 
     def look(self, name: str) -> Snapshot:
         if name not in self.snapshots:
@@ -179,11 +179,11 @@ class _Preview:
             if nodes[name].source is None:
                 continue
             snapshot, units = self.look(name), work.units.get(name)
-            files = [f for f in snapshot.files if units is None or f.uri in units.files]
+            files = snapshot.files if units is None else units.select(snapshot.files)
             if units is not None and snapshot.commit is not None and snapshot.commit.tagged:
                 pairs = zip(snapshot.files, snapshot.commit.files, strict=True)
-                files = [f for f, data in pairs if not units.wanted.isdisjoint(data.units)]
-            sizes = [f.size for f in files]
+                files = tuple(f for f, data in pairs if not units.wanted.isdisjoint(data.units))
+            sizes = [f.length for f in files]
             total = None if None in sizes else sum(s for s in sizes if s is not None)
             reads.append({"name": name, "files": len(files), "of": len(snapshot.files), "bytes": total})
         gates = {n: [c.id for c in nodes[n].checks] for n in segment.nodes if nodes[n].checks}

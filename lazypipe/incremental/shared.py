@@ -36,8 +36,10 @@ def state_of(plan: CompiledPipeline, segment: Segment) -> Dataset | None:
 
 def needs_of(
     plan: CompiledPipeline, segment: Segment, work_of: Callable[[Segment], Work | None]
-) -> dict[str, Units] | None:
+) -> tuple[dict[str, Units] | None, frozenset[str]]:
     """Return what of each source is needed by those who read a node that is kept for a run only; None for all of it.
+
+    Besides, the outputs that keep nothing of what they were made of before.
 
     Parameters
     ----------
@@ -47,6 +49,7 @@ def needs_of(
     driving = plan.inner[segment.node].driving
     files: dict[str, dict[str, int]] = {n: {} for n in driving}
     wanted: dict[str, set[int]] = {n: set() for n in driving}
+    anew: set[str] = set()
     for reader in plan.segments:
         if segment.node not in reader.reads:
             continue
@@ -54,11 +57,13 @@ def needs_of(
         if work is not None and work.kind in ("none", "wait", "judge", "state"):
             continue
         if work is None or any(n not in work.units for n in driving):
-            return None
+            return None, frozenset()
+        if work.kind == "all" and reader.output is not None:
+            anew.add(reader.output)
         for name in driving:
             files[name] |= work.units[name].files
             wanted[name] |= work.units[name].wanted
-    return {n: Units(files[n], frozenset(wanted[n])) for n in driving}
+    return {n: Units(files[n], frozenset(wanted[n])) for n in driving}, frozenset(anew)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import polars as pl
 from lazypipe.compile.delta import Side
 from lazypipe.gates.tally import Tally
 from lazypipe.incremental.leaf import Came
+from lazypipe.incremental.parts import units_in
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.units import Units
@@ -39,6 +40,7 @@ class Work:
     kept, in ``keys``. What such sides hold of each key is in the files of ``told``, as far as that is as it was; ``digests`` are what
     is known of others by now. With
     ``whole``, all that is made of figures is made anew; otherwise also the groups that look up one of the hashed keys ``turned`` in a side.
+    ``older`` are versions of tables that are read instead of their last ones.
 
     With ``adds``, the rows of what is read are put together with those that are there, as the output's mode says; with ``anew``,
     what is there is left out of that. With ``wait`` nothing is done yet: there is work, and what it needs of a source is not whole. With ``judge`` no
@@ -70,13 +72,14 @@ class Work:
     came: tuple[Came, ...] = field(default=(), repr=False)
     went: int = 0
     reread: bool = False
+    older: Mapping[str, Commit] = field(default=NOTHING, repr=False)
     adds: bool = False
     anew: bool = False
 
     @property
     def live(self) -> frozenset[int]:
         """All units that the output will be made of."""
-        return frozenset(u for of in self.info.get("units", {}).values() for u in of)
+        return frozenset(u for of in self.info.get("units", {}).values() for u in units_in(of))
 
     def again(self, units: frozenset[int]) -> Work | None:
         """Return the work of reading some units again; None if one of them is not there any more as it was."""

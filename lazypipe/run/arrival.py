@@ -18,6 +18,7 @@ from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import SourceError
 from lazypipe.incremental.arrivals import Known
 from lazypipe.incremental.before import known_before
+from lazypipe.incremental.hashing import Hashes, prefix_hasher
 from lazypipe.incremental.rowgroups import column_range
 from lazypipe.incremental.stamps import moment_of, nanoseconds
 from lazypipe.spec import taps
@@ -25,11 +26,11 @@ from lazypipe.storage.corrupt import in_parallel
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.scan import is_engine_error
 from lazypipe.windows.clock import Clock
-from lazypipe.windows.watermark import WHOLE, Extent, Watermark, in_order, key
+from lazypipe.windows.watermark import WHOLE, Extent, Times, Watermark, in_order, key
 
 __all__ = ["Counter", "Extents", "arrived", "extent"]
 
-Extents = MutableMapping[FileInfo, Mapping[str, Extent]]
+Extents = MutableMapping[FileInfo, Times]
 """The times in files, as far as they are known."""
 
 
@@ -41,6 +42,7 @@ def arrived(
     seen: Extents | None = None,
     *,
     last: bool = False,
+    hashes: Hashes | None = None,
 ) -> Snapshot:
     """Return a source as it was listed, with what it had reached ahead of each file.
 
@@ -52,6 +54,8 @@ def arrived(
         Times that were read before in the same run; more are put in.
     last
         Whether the times of the last file are wanted too, which no other comes after.
+    hashes
+        What is known in the run of the content of files.
 
     Raises
     ------
@@ -61,7 +65,8 @@ def arrived(
     rule = source.watermark
     if rule is None or not rule.by_files or snapshot.commit is not None:
         return snapshot
-    return _Arrivals(source, rule, snapshot, known_before(plan, source), now, {} if seen is None else seen).found(last)
+    known, times = known_before(plan, source), {} if seen is None else seen
+    return _Arrivals(source, rule, snapshot, known, now, times, Hashes() if hashes is None else hashes).found(last)
 
 
 class _Arrivals:
@@ -73,6 +78,7 @@ class _Arrivals:
         held: Mapping[str, Known],
         now: datetime,
         seen: Extents,
+        hashes: Hashes,
     ) -> None:
         self.source = source
         self.rule = rule
@@ -80,17 +86,22 @@ class _Arrivals:
         self.held = held
         self.now = now
         self.seen = seen
+        self.hashes = hashes
 
     def found(self, last: bool) -> Snapshot:  # noqa: FBT001  # as its caller says it
         bounds: dict[str, int | None] = {}
-        extents: dict[str, Mapping[str, Extent] | None] = {}
-        unknown = []
+        extents: dict[str, Times | None] = {}
+        unknown, tails = [], dict[FileInfo, Times]()
         for file in self.snapshot.files:
             was = self._was(file)
             bounds[file.uri] = self._bound(file)
             extents[file.uri] = was.extents if was is not None and was.extents is not None else self.seen.get(file)
             if extents[file.uri] is None:
-                unknown.append(file)
+                grown = self._grown(file, bounds[file.uri])
+                if grown is None:
+                    unknown.append(file)
+                else:
+                    tails |= grown
         gone = self._gone()
         order = self._order(gone)
         if not last and self.rule.heartbeat is None:  # rows that only tell the time do not come by
@@ -99,15 +110,44 @@ class _Arrivals:
             read = self._read(unknown, bounds)
             self.seen.update(read)
             extents |= {f.uri: e for f, e in read.items()}
+        if tails:
+            read = self._read([*tails], bounds)
+            for tail, more in read.items():
+                whole = tail._replace(start=0, end=None)
+                self.seen[whole] = extents[tail.uri] = tails[tail].joined(more)
         every = {**{name: k.extents for name, k in gone.items()}, **extents}
         made = in_order(order, self.rule, every, bounds)
         return replace(self.snapshot, arrivals={f.uri: made[f.uri] for f in self.snapshot.files})
 
+    def _grown(self, file: FileInfo, bound: int | None) -> dict[FileInfo, Times] | None:
+        """Return the part that was appended to a file, with the times in what was there before; None if they are not known."""
+        was = self._before_growth(file)
+        if was is None or was.extents is None or not was.extents.holds_with(bound):
+            return None
+        return {file._replace(start=was.file.size or 0, end=file.size): was.extents}
+
+    def _before_growth(self, file: FileInfo) -> Known | None:
+        """Return what is known of a text file that begins with all that was read of it, and has further rows now."""
+        was, reader = self.held.get(self.source.redact(file.uri)), self.source.reader
+        if was is None or not self.source.is_text or not was.file.size or was.file.blake3 is None:
+            return None
+        if file.size is None or file.size <= was.file.size:
+            return None
+        hashing = prefix_hasher(reader.format, reader.csv_options, reader.storage_options, self.hashes)
+        try:
+            found = hashing(file, was.file.size)
+        except SourceError:
+            return None  # whoever reads its rows says so
+        return was if found is not None and found.blake3 == was.file.blake3 and found.ends else None
+
     def _was(self, file: FileInfo) -> Known | None:
         """Return what is known of a file from before; of one whose changes are ignored, as it was."""
         was = self.held.get(self.source.redact(file.uri))
+        if was is None or was.is_of(file):
+            return was
+        # growth is no change that would be ignored
         ignores = self.source.intake.on_modified == "ignore"
-        return was if was is not None and (ignores or was.is_of(file)) else None
+        return was if ignores and self._before_growth(file) is None else None
 
     def _bound(self, file: FileInfo) -> int:
         """Return the latest time that a file may tell: the tolerance after it was written, or was found, in microseconds."""
@@ -139,11 +179,9 @@ class _Arrivals:
             places[uri] = (moment, name)
         return sorted(places, key=lambda uri: places[uri])
 
-    def _read(
-        self, files: Sequence[FileInfo], bounds: Mapping[str, int | None]
-    ) -> dict[FileInfo, Mapping[str, Extent]]:
+    def _read(self, files: Sequence[FileInfo], bounds: Mapping[str, int | None]) -> dict[FileInfo, Times]:
         """Return the times in files, from their footers or else from the columns that say them."""
-        found: dict[FileInfo, Mapping[str, Extent]] = {}
+        found: dict[FileInfo, Times] = {}
         if self.source.reader.format == "parquet" and self.rule.by is None:
             told = in_parallel(self._from_footer, files)
             found = {f: e for f, e in told if e is not None and all(x.high <= (bounds[f.uri] or 0) for x in e.values())}
@@ -152,7 +190,7 @@ class _Arrivals:
             found |= self._from_columns(left, bounds)
         return found
 
-    def _from_footer(self, file: FileInfo) -> Mapping[str, Extent] | None:
+    def _from_footer(self, file: FileInfo) -> Times | None:
         try:
             dtype = self.source.schema[self.rule.time]
             told = column_range(file.uri, self.rule.time, dtype, self.source.reader.storage_options)
@@ -162,15 +200,13 @@ class _Arrivals:
             return None
         low, high = told
         if low is None:
-            return {}
-        return {WHOLE: extent(low, high, dtype)}
+            return Times()
+        return Times({WHOLE: extent(low, high, dtype)})
 
-    def _from_columns(
-        self, files: Sequence[FileInfo], bounds: Mapping[str, int | None]
-    ) -> dict[FileInfo, Mapping[str, Extent]]:
-        wanted = {f.uri: bounds[f.uri] for f in files}
+    def _from_columns(self, files: Sequence[FileInfo], bounds: Mapping[str, int | None]) -> dict[FileInfo, Times]:
+        wanted = {f.key: bounds[f.uri] for f in files}
         try:
-            rows = self.source.extents(self.snapshot, wanted).collect(engine="streaming")
+            rows = self.source.extents(replace(self.snapshot, files=tuple(files)), wanted).collect(engine="streaming")
         except BaseException as error:
             if not (is_engine_error(error) or isinstance(error, SourceError)):
                 raise
@@ -192,16 +228,17 @@ def extent(low: int, high: int, dtype: pl.DataType) -> Extent:
     return Extent(low * scale // 1_000, high * scale // 1_000)
 
 
-def extents_of(
-    rows: pl.DataFrame, source: BoundSource, files: Sequence[FileInfo]
-) -> dict[FileInfo, Mapping[str, Extent]]:
+def extents_of(rows: pl.DataFrame, source: BoundSource, files: Sequence[FileInfo]) -> dict[FileInfo, Times]:
     """Return what ``Watermark.extents`` found, by file; a file that no row tells of has no times."""
     assert source.watermark is not None
     micro = Clock.of(source.watermark.time, source.schema).tick // 1_000
-    found: dict[str, dict[str, Extent]] = {}
-    for uri, partition, low, high in rows.select("file", "key", "low", "high").iter_rows():
-        found.setdefault(uri, {})[partition] = Extent(low * micro, high * micro)
-    return {f: found.get(f.uri, {}) for f in files}
+    found = {f.key: Times(within=True) for f in files}
+    for key_of_file, partition, low, high, beyond in rows.select("file", "key", "low", "high", "beyond").iter_rows():
+        times = found[key_of_file]
+        times.within = times.within and not beyond
+        if low is not None:
+            times[partition] = Extent(low * micro, high * micro)
+    return {f: found[f.key] for f in files}
 
 
 class Counter:
@@ -217,7 +254,7 @@ class Counter:
         self.files = files
         self.number = number
         self.bounds = {n: snapshot.arrivals[uri].bound for n, uri in files.items()}
-        self.found: dict[str, dict[str, Extent]] = {uri: {} for uri in files.values()}
+        self.found = {uri: Times(within=True) for uri in files.values()}
         self.is_done = False
         self._lock = threading.Lock()
 
@@ -234,7 +271,10 @@ class Counter:
                 self.clock.ticks(pl.col(self.rule.time)).alias("ticks"),
             )
             bound = self.bounds[file]
-            times = times.filter(pl.col("ticks") <= (2**63 - 1 if bound is None else bound // micro))
+            real = times["ticks"] <= (2**63 - 1 if bound is None else bound // micro)
+            if not real.all():
+                self.found[self.files[file]].within = False
+            times = times.filter(real)
             for part in times.partition_by("key"):
                 ticks = part["ticks"].sort()  # no query of its own, which would wait for this very thread
                 self._add(self.files[file], part["key"][0], Extent(ticks[0] * micro, ticks[-1] * micro))

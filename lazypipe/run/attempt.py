@@ -42,7 +42,7 @@ from lazypipe.run.context import Run
 from lazypipe.run.corrupt import files_set_aside
 from lazypipe.run.groups import Groups
 from lazypipe.run.merge import Merge, Outcome
-from lazypipe.run.query import FIGURES, Query, without_units
+from lazypipe.run.query import FIGURES, Meanwhile, Query, without_units
 from lazypipe.run.result import SegmentResult
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset, count_units, find_odd, scan_files
@@ -98,6 +98,8 @@ class Attempt:
         self._note_digests()
         begun = time.perf_counter()
         sink, written = self._write()
+        if self.query.cut():
+            raise Meanwhile("files have grown while they were read")
         self.query.audit()
         again = "b"
         while self._settle():

@@ -109,7 +109,10 @@ class Closing:
         found = {u: a if a.extents is not None else self._counted(name, u, a) for u, a in arrivals.items()}
         if any(a.extents is None for a in found.values()):
             seen = self.run.extents.setdefault(name, {})
-            found = dict(arrived(self.run.plan, source, snapshot, self.run.now, seen, last=True).arrivals)
+            hashes = self.run.hashes
+            found = dict(
+                arrived(self.run.plan, source, snapshot, self.run.now, seen, last=True, hashes=hashes).arrivals
+            )
         return found
 
     def _taken(self, name: str, source: BoundSource, snapshot: Snapshot) -> Snapshot:

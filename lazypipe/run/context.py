@@ -12,6 +12,7 @@ import polars as pl
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.sources import Snapshot
 from lazypipe.incremental.bound import UNBOUND, Bound
+from lazypipe.incremental.hashing import Hashes
 from lazypipe.incremental.shared import Shared
 from lazypipe.run.arrival import Extents, arrived
 from lazypipe.run.backfill import TimeRange, within
@@ -32,7 +33,8 @@ Observer = Callable[[str, int, int, int], None]
 class Run:
     """What the segments of one run share: the plan, the run's id and time, what was listed and what was kept.
 
-    ``patient`` tells whether sources without any file are waited for.
+    ``patient`` tells whether sources without any file are waited for. ``cut`` are text files that grow while the run lasts: of these it
+    reads what they were listed with.
     """
 
     plan: CompiledPipeline
@@ -50,8 +52,9 @@ class Run:
     published: dict[str, tuple[Dataset, Commit]] = field(default_factory=dict)
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
     checked: set[FileInfo] = field(default_factory=set)
-    hashes: dict[FileInfo, str] = field(default_factory=dict)
+    hashes: Hashes = field(default_factory=Hashes)
     digests: dict[Hashable, pl.DataFrame] = field(default_factory=dict)
+    cut: set[FileInfo] = field(default_factory=set)
     extents: dict[str, Extents] = field(default_factory=dict)
     window: TimeRange | None = None
 
@@ -66,7 +69,7 @@ class Run:
                 listed = source.looked_at(listed)
             found = admitted(self, source, listed)
             seen = self.extents.setdefault(name, {})
-            found = arrived(self.plan, source, found, self.now, seen)
+            found = arrived(self.plan, source, found, self.now, seen, hashes=self.hashes)
             if self.window is not None:
                 found = within(self.plan, source, found, self.window, self.now, seen)
             self.snapshots[name] = found

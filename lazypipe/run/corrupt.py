@@ -76,7 +76,8 @@ def leave_out_corrupt(run: Run, segment: Segment, error: BaseException) -> bool:
         if why:
             left = source.set_aside(run.snapshots[name], why)
             # what others came under is another matter without it
-            run.snapshots[name] = arrived(run.plan, source, left, run.now, run.extents.setdefault(name, {}))
+            seen = run.extents.setdefault(name, {})
+            run.snapshots[name] = arrived(run.plan, source, left, run.now, seen, hashes=run.hashes)
             _remember(run, source, run.snapshots[name], _remembered(run, source))
             any_found = True
     return any_found

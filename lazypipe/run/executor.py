@@ -42,6 +42,7 @@ from lazypipe.run.changefeed import ChangeFeed, Feed
 from lazypipe.run.context import Observer, Run
 from lazypipe.run.corrupt import files_set_aside, leave_out_corrupt
 from lazypipe.run.panefeed import PaneFeed
+from lazypipe.run.query import Meanwhile
 from lazypipe.run.recorder import Recorder
 from lazypipe.run.result import RunResult, SegmentResult, Status
 from lazypipe.run.upkeep import upkeep
@@ -270,7 +271,7 @@ class _Execution:
         run = self.run
         if run.plan.inner[segment.node].kind != "units":
             return Work("all", "")
-        needs = None if run.full else needs_of(run.plan, segment, self._work_of)
+        needs, anew = (None, frozenset[str]()) if run.full else needs_of(run.plan, segment, self._work_of)
         state, now = state_of(run.plan, segment), time.time_ns()
         return decide_shared(
             run.plan,
@@ -278,6 +279,7 @@ class _Execution:
             run.look,
             state,
             needs,
+            anew=anew,
             run=run.id,
             listed=now,
             hashes=run.hashes,
@@ -423,7 +425,7 @@ class _Execution:
                 return self._idle(segment, work, started)
 
     def _try(self, attempt: Attempt, segment: Segment, started: float) -> SegmentResult | None:
-        """Return the outcome of one try; None where corrupt files were in its way, and are now set aside."""
+        """Return the outcome of one try; None where corrupt files, or some that grow, were in its way, and are known now."""
         status: Status
         error: LazypipeError
         try:
@@ -439,7 +441,11 @@ class _Execution:
                 raise
             attempt.clean_up()
             try:
-                if leave_out_corrupt(self.run, segment, failure):
+                if (
+                    isinstance(failure, Meanwhile)
+                    or attempt.query.cut()
+                    or leave_out_corrupt(self.run, segment, failure)
+                ):
                     return None
                 status, error = "error", attempt.explain(failure)
             except LazypipeError as another:

@@ -19,11 +19,12 @@ from lazypipe.compile.delta import Side
 from lazypipe.compile.node import Node
 from lazypipe.compile.segments import Segment, may_stop
 from lazypipe.compile.sources import BoundSource, Snapshot
-from lazypipe.errors import Problem, RunError
+from lazypipe.errors import LazypipeError, Problem, RunError
 from lazypipe.gates.alone import mark_repeats
 from lazypipe.gates.rule import Reference
 from lazypipe.gates.tap import FILE_COLUMN, MASKED, Tap
 from lazypipe.gates.uniqueness import HASH, TIMES_COLUMN, KeyHashes, KeyTracker, hashed, repeated
+from lazypipe.incremental.hashing import hash_prefix
 from lazypipe.incremental.sides import Digests
 from lazypipe.incremental.work import Work
 from lazypipe.run.arrival import Counter
@@ -36,11 +37,12 @@ from lazypipe.spec import taps
 from lazypipe.spec.model import Step
 from lazypipe.spec.scope import FAR, Guard, Table, Tally
 from lazypipe.spec.scope import Whole as WholeWindows
+from lazypipe.storage.content import has_grown
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.units import UNIT, Units, as_units
 
-__all__ = ["FIGURES", "Query", "without_units"]
+__all__ = ["FIGURES", "Meanwhile", "Query", "without_units"]
 
 FIGURES = "@figures"
 """What is kept of each unit, in the plan of the query that makes an output of that."""
@@ -48,6 +50,10 @@ FIGURES = "@figures"
 
 def _through(batch: pl.DataFrame) -> pl.DataFrame:
     return batch
+
+
+class Meanwhile(LazypipeError):
+    """Files have grown while they were read; with them cut, all is to be read once more."""
 
 
 class Query:
@@ -90,10 +96,34 @@ class Query:
     def take_snapshot(self, name: str, source: BoundSource) -> Snapshot:
         """Take what is to be read of a source, and look into its files."""
         listed, units = self.run.look(name), self.work.units.get(name)
+        if name in self.work.older:
+            older = self.work.older[name]
+            listed = Snapshot(Dataset(source.patterns[0], source.reader.storage_options).files(older), older)
         if units is not None and listed.commit is None:
-            listed = replace(listed, files=tuple(f for f in listed.files if f.uri in units.files))
+            listed = replace(listed, files=units.select(listed.files))
+        if self.run.cut and listed.commit is None:
+            cut = (f._replace(end=f.size) if f in self.run.cut else f for f in listed.files)
+            listed = replace(listed, files=tuple(cut))
         self.snapshots[name] = source.looked_at(listed)
         return self.snapshots[name]
+
+    def cut(self) -> bool:
+        """Note which text files have grown since they were listed, and were perhaps read beyond that; return whether there are any.
+
+        What was appended is not consumed, and would be read once more by the next run. So these are read up to where they
+        ended. What that is must be hashed before.
+        """
+        grown = [
+            (f, source)
+            for name, snapshot in self.snapshots.items()
+            if (source := self.plan.nodes[name].source) is not None and source.is_text
+            for f in snapshot.files
+            if f.end is None and has_grown(f)
+        ]
+        for file, source in grown:
+            self.run.hashes[file] = hash_prefix(file.uri, file.size or 0, source.reader.storage_options)
+            self.run.cut.add(file)
+        return bool(grown)
 
     def instead(self, work: Work) -> Query:
         """Return the same query with other work, to ask of rows without counting them; also of what was not kept for this run."""
@@ -157,8 +187,7 @@ class Query:
         if name in self.run.kept:
             shared = self._shared(name)
             if shared is None and units is not None:
-                dataset, commit = self.run.published[name]
-                shared = dataset.scan_units(commit, units)
+                shared = self._of_units(name, units)
             return taps.label(self.run.kept[name] if shared is None else self._untold(shared), name)
         node = self.plan.nodes[name]
         quarantines = any(c.action == "quarantine" for c in node.checks)
@@ -201,6 +230,11 @@ class Query:
         self.taps[name] = gate
         return gate.attach(frame)
 
+    def _of_units(self, name: str, units: Units) -> pl.LazyFrame:
+        """Return the rows of an output that this run reads, with their units."""
+        dataset, commit = self.run.published[name]
+        return dataset.scan_units(self.work.older.get(name, commit), units)
+
     def _read(self, name: str, source: BoundSource, **how: Any) -> pl.LazyFrame:
         """Return the rows of a source that this run reads, with their units."""
         return source.scan(self.snapshots[name], units=self.work.units.get(name), **how)
@@ -221,8 +255,7 @@ class Query:
                 return shared if told else shared.drop(UNIT)
             if units is None:
                 return self.run.kept[name]
-            dataset, commit = self.run.published[name]
-            rows = dataset.scan_units(commit, units)
+            rows = self._of_units(name, units)
             return rows if told else rows.drop(UNIT)
         node = self.plan.nodes[name]
         if node.source is not None:

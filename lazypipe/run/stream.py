@@ -22,6 +22,7 @@ from typing import Literal
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import LazypipeError
+from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.leaf import Came
 from lazypipe.incremental.pending import pending
 from lazypipe.incremental.stamps import nanoseconds
@@ -59,6 +60,8 @@ class Stream:
         Tells the time.
     sleep
         Waits for so many seconds. Default: until then, or until ``stop`` is called.
+    bound
+        What batches take, as far as that depends on when files were written: others are no reason to begin one.
     """
 
     compile: Callable[[datetime], CompiledPipeline]
@@ -69,6 +72,7 @@ class Stream:
     on_gate_failure: OnGateFailure = "stop"
     backoff: Backoff = Backoff()
     sleep: Callable[[float], object] | None = None
+    bound: Bound = UNBOUND
     _stopped: threading.Event = field(default_factory=threading.Event, repr=False)
     _counts: dict[Came, int] = field(default_factory=dict, repr=False)
     _since: datetime | None = field(default=None, repr=False)
@@ -168,7 +172,8 @@ class Stream:
 
     def _is_due(self, look: _Look) -> bool:
         """Whether a batch begins now."""
-        found = pending(look.plan, look, listed=nanoseconds(look.now), now=nanoseconds(look.now) // 1_000)
+        listed = nanoseconds(look.now)
+        found = pending(look.plan, look, listed=listed, now=listed // 1_000, bound=self.bound)
         self._moved = frozenset(found.works)
         exports = bool(found.stateless) and look.signature() != self._exported
         if not (found.works or exports) or (self._tried is not None and look.signature() == self._tried):

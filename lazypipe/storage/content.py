@@ -16,7 +16,7 @@ from lazypipe.errors import SourceError, first_line
 from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
 
-__all__ = ["PIECE", "HashCache", "hash_file", "hash_files", "unchanged", "unreadable"]
+__all__ = ["PIECE", "HashCache", "has_grown", "hash_file", "hash_files", "unchanged", "unreadable"]
 
 PIECE = 1 << 20
 """Bytes of a remote file that are read at a time, and up to which more threads cost more than they bring."""
@@ -146,6 +146,16 @@ def unchanged(file: FileInfo) -> bool:
     except OSError:
         return False
     return (found.st_size, str(found.st_mtime_ns)) == (file.size, file.stamp)
+
+
+def has_grown(file: FileInfo) -> bool:
+    """Whether a local file is longer than it was listed; of others it is not asked."""
+    if file.size is None or not uris.is_local(file.uri):
+        return False
+    try:
+        return os.stat(uris.local_path(file.uri)).st_size > file.size
+    except OSError:
+        return False
 
 
 def hash_files(

@@ -20,6 +20,7 @@ from polars.io.external_reader import (
 )
 
 from lazypipe.errors import nearest
+from lazypipe.spec.model import NOTHING
 from lazypipe.storage.external_content import Content, Format, Request, open_content
 from lazypipe.storage.external_files import reading
 from lazypipe.storage.external_text import CSV_OPTIONS, NDJSON_OPTIONS
@@ -44,6 +45,7 @@ def scan_external(
     schema: pl.Schema | None = None,
     storage_options: Mapping[str, Any] | None = None,
     read_options: Mapping[str, Any] | None = None,
+    parts: Mapping[str, tuple[int, int]] | None = None,
 ) -> pl.LazyFrame:
     """Scan files of any fsspec protocol.
 
@@ -61,6 +63,8 @@ def scan_external(
     read_options
         For CSV a subset of the keywords of ``pl.scan_csv`` (:data:`~lazypipe.storage.external_text.CSV_OPTIONS`), for NDJSON
         ``schema_overrides``, for others none.
+    parts
+        Of text files that are not compressed: URI → the bytes between which rows are read.
 
     Returns
     -------
@@ -81,7 +85,7 @@ def scan_external(
     _check_options(format, read_options)
     if schema is None:
         schema = external_schema(uris[0], format=format, storage_options=storage_options, read_options=read_options)
-    builder = _Builder(format, schema, dict(storage_options or {}), dict(read_options or {}))
+    builder = _Builder(format, schema, dict(storage_options or {}), dict(read_options or {}), dict(parts or {}))
     return scan_external_reader(builder, sources=list(uris), schema=schema, expand_paths=False)
 
 
@@ -120,6 +124,7 @@ class _Builder(FileReaderBuilder):
     schema: pl.Schema
     storage_options: Mapping[str, Any]
     read_options: Mapping[str, Any]
+    parts: Mapping[str, tuple[int, int]] = NOTHING
 
     def reader_capabilities(self) -> ReaderCapabilities:
         return ReaderCapabilities(row_index=True, pre_slice=True, supported_filter="partial")
@@ -129,7 +134,8 @@ class _Builder(FileReaderBuilder):
 
     def explain_properties(self) -> dict[str, str]:
         # Options stay out: they hold credentials, and plans are logged.
-        return {"reader": "lazypipe", "format": self.format}
+        parts = [f"{start}-{end}" for start, end in self.parts.values() if start]
+        return {"reader": "lazypipe", "format": self.format, **({"bytes": ", ".join(parts)} if parts else {})}
 
 
 class _Reader(FileReader):
@@ -143,7 +149,8 @@ class _Reader(FileReader):
     def _opened(self) -> Content:
         if self._content is None:
             b = self._builder
-            self._content = open_content(self._uri, b.format, b.schema, b.storage_options, b.read_options)
+            part = b.parts.get(self._uri)
+            self._content = open_content(self._uri, b.format, b.schema, b.storage_options, b.read_options, part)
             _check_columns(self._content.schema, b.schema)
         return self._content
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, TypeAlias
 import polars as pl
 
 from lazypipe.storage.external_files import Handle, open_handle, spool
-from lazypipe.storage.external_text import Csv, Ndjson, TextBlocks, TextFormat, columns_of, is_zstd, open_text
+from lazypipe.storage.external_text import TextBlocks, TextFormat, columns_of, is_zstd, open_text, text_format
 from lazypipe.storage.parquet_prune import Bounds, bounds, may_match
 from lazypipe.storage.parquet_ranges import TRAILER, ChunkRange, Footer, footer_length
 
@@ -23,6 +23,7 @@ Format: TypeAlias = Literal["parquet", "csv", "ndjson", "ipc"]
 
 _TAIL = 64 << 10  # holds the footer of most files, so that one read finds it
 _GAP = 64 << 10  # ranges closer than this are cheaper to read as one
+_BEGINNING = 4 << 10  # holds the header of most text files
 _BATCH = 4 << 20  # small row groups are read together, up to this many bytes
 
 
@@ -71,14 +72,15 @@ def open_content(
     declared: pl.Schema | None,
     storage_options: Mapping[str, Any],
     read_options: Mapping[str, Any],
+    part: tuple[int, int] | None = None,
 ) -> Content:
     """Open a file in the way that reads least of it.
 
-    ``declared`` gives the types that CSV and NDJSON are parsed into; the other formats know their own.
+    ``declared`` gives the types that CSV and NDJSON are parsed into; the other formats know their own. With ``part``, only the
+    rows between these bytes are read, of a text file that is not compressed; its header stands at its start.
     """
     if format in ("csv", "ndjson"):
-        text = Csv(read_options) if format == "csv" else Ndjson(read_options)
-        return _open_text(uri, text, declared, storage_options)
+        return _open_text(uri, text_format(format, read_options), declared, storage_options, part)
     handle = open_handle(uri, storage_options)
     try:
         if format == "parquet" and handle.random:
@@ -93,12 +95,19 @@ def open_content(
     return _CopyContent(copy, pl.scan_ipc)
 
 
-def _open_text(uri: str, text: TextFormat, declared: pl.Schema | None, storage_options: Mapping[str, Any]) -> Content:
-    file = _TextFile(uri, storage_options)
+def _open_text(
+    uri: str,
+    text: TextFormat,
+    declared: pl.Schema | None,
+    storage_options: Mapping[str, Any],
+    part: tuple[int, int] | None,
+) -> Content:
+    file = _TextFile(uri, storage_options, part)
     try:
+        beginning = file.beginning(text)
         stream = file.open()
         if not is_zstd(stream):
-            return _TextContent(text, file, stream, declared)
+            return _TextContent(text, file, stream, declared, beginning)
         copy = spool(stream)
     except BaseException:
         file.close()
@@ -112,17 +121,46 @@ def _open_text(uri: str, text: TextFormat, declared: pl.Schema | None, storage_o
 
 
 class _TextFile:
-    """A text file that can be read from its start more than once."""
+    """A text file, or a part of one, that can be read from its start more than once."""
 
-    def __init__(self, uri: str, storage_options: Mapping[str, Any]) -> None:
+    def __init__(self, uri: str, storage_options: Mapping[str, Any], part: tuple[int, int] | None) -> None:
         self._uri = uri
         self._options = storage_options
+        self._part = part
         self._handle: Handle | None = None
 
     def open(self) -> io.BufferedReader:
         self.close()
         self._handle = open_handle(self._uri, self._options)
-        return open_text(self._handle.file)
+        return open_text(
+            self._handle.file if self._is_all(self._handle) else self._handle.part(*(self._part or (0, 0)))
+        )
+
+    def _is_all(self, handle: Handle) -> bool:
+        """Whether the file has no more bytes than are wanted; what cannot be read by position is then read as it is."""
+        if self._part is None or self._part[0]:
+            return self._part is None
+        if not handle.random:
+            return True
+        size = handle.size()
+        handle.file.seek(0)
+        return size <= self._part[1]
+
+    def beginning(self, text: TextFormat) -> bytes | None:
+        """Return what precedes the rows of the file, and one of them, where a part does not begin with that."""
+        if self._part is None or self._part[0] == 0:
+            return None
+        most, size = self._part[0], _BEGINNING
+        while True:
+            handle = open_handle(self._uri, self._options)
+            with handle.part(0, min(size, most)) as stream:
+                block = stream.read()
+            begins = text.begins(block)
+            # a row behind the header: what has no columns of its own has those of its first row
+            end = 0 if begins is None else begins + text.row_end(block[begins:])
+            if (begins is not None and end > begins) or size >= most:
+                return block[:end] if end else block
+            size *= 2
 
     def close(self) -> None:
         if self._handle is not None:
@@ -221,10 +259,15 @@ class _TextContent:
     """CSV or NDJSON by blocks."""
 
     def __init__(
-        self, text: TextFormat, file: _TextFile, stream: io.BufferedReader, declared: pl.Schema | None
+        self,
+        text: TextFormat,
+        file: _TextFile,
+        stream: io.BufferedReader,
+        declared: pl.Schema | None,
+        beginning: bytes | None,
     ) -> None:
         self._file = file
-        self._blocks = TextBlocks(text, stream, file.open, declared)
+        self._blocks = TextBlocks(text, stream, file.open, declared, beginning)
         self.schema = self._blocks.schema
 
     def rows(self, limit: int | None = None) -> int:

@@ -96,6 +96,14 @@ class Handle:
         self.file.close()
         self._owner = None
 
+    def part(self, start: int, end: int) -> BinaryIO:
+        """Return the bytes from ``start`` to ``end`` as a stream; closing it closes the file."""
+        handle = self
+        if not self.random:
+            handle = Handle(spool(self.file), random=True)
+            self.close()
+        return cast("BinaryIO", _Window(handle, start, end - start))
+
 
 class _Positioned(io.RawIOBase):
     """A stream over ``length`` bytes from ``offset`` of something that reads by position; knows only its own position."""

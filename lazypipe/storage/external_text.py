@@ -20,8 +20,10 @@ __all__ = [
     "TextBlocks",
     "TextFormat",
     "columns_of",
+    "is_packed",
     "is_zstd",
     "open_text",
+    "text_format",
 ]
 
 #: Keyword arguments of ``polars.scan_csv`` and ``polars.scan_ndjson`` that can be given here.
@@ -39,11 +41,17 @@ _COMPRESSED_BUFFER = 256 << 10
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
+_PACKED = (_GZIP, _ZSTD, b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")  # those of zlib are the last four
+
+
 class TextFormat(Protocol):
     """What differs between row-by-row text formats. A source is whole rows, or the path of a file."""
 
     def row_end(self, block: bytes) -> int:
         """Return the offset behind the last whole row of ``block``, which starts at a row; 0 if no row ends in it."""
+
+    def begins(self, block: bytes) -> int | None:
+        """Return the offset behind what precedes the rows of a file that starts with ``block``; None if that is longer."""
 
     def head_lines(self) -> int:
         """Return how many lines suffice to infer the schema."""
@@ -83,6 +91,21 @@ class Csv:
                 return 0
             stop, outside = start, not outside
 
+    def begins(self, block: bytes) -> int | None:
+        """Return the offset behind the rows to skip and the header; comments ahead of them are not counted."""
+        quote = (self.options.get("quote_char", '"') or "").encode()
+        comment = (self.options.get("comment_prefix") or "").encode()
+        at, left, inside = 0, int(self.options.get("skip_rows", 0)) + self.has_header, False
+        while left:
+            newline = block.find(b"\n", at)
+            if newline < 0:
+                return None
+            if inside or not (comment and block.startswith(comment, at)):
+                inside ^= bool(quote) and block.count(quote, at, newline) % 2 == 1
+                left -= not inside
+            at = newline + 1
+        return at
+
     def head_lines(self) -> int:
         """Return the lines of a header, of the rows to skip, and of those that types are inferred from."""
         return _INFER_LINES + int(self.options.get("skip_rows", 0))
@@ -96,7 +119,17 @@ class Csv:
         options = {k: v for k, v in self.options.items() if k not in ("schema_overrides", "try_parse_dates")}
         if not first:
             options |= {"has_header": False, "skip_rows": 0}
+        separator = str(options.get("separator", ",")).encode()
+        if not first and isinstance(source, bytes) and self._begins_short(source, separator, len(schema)):
+            # Polars takes the first row for as wide as all others: it gets one that is
+            full = separator * (len(schema) - 1) + b"\n" + source
+            most = None if n_rows is None else n_rows + 1
+            return pl.scan_csv(full, schema=schema, n_rows=most, raise_if_empty=False, **options).slice(1)
         return pl.scan_csv(source, schema=schema, n_rows=n_rows, raise_if_empty=False, **options)
+
+    def _begins_short(self, block: bytes, separator: bytes, width: int) -> bool:
+        """Whether the first line of a block may have fewer fields than a row."""
+        return block.count(separator, 0, max(0, block.find(b"\n"))) < width - 1
 
 
 def _row_end_with_comments(block: bytes, quote: bytes, comment: bytes) -> int:
@@ -122,6 +155,10 @@ class Ndjson:
         """Return the offset behind the last newline: JSON escapes those inside strings."""
         return block.rfind(b"\n") + 1
 
+    def begins(self, block: bytes) -> int | None:
+        """Return 0: rows begin at once."""
+        return 0
+
     def head_lines(self) -> int:
         """Return the number of lines that types are inferred from."""
         return _INFER_LINES
@@ -140,6 +177,16 @@ class Ndjson:
     ) -> pl.LazyFrame:
         """Return the rows."""
         return pl.scan_ndjson(_ndjson_source(source), schema=schema, n_rows=n_rows)
+
+
+def text_format(form: str, options: Mapping[str, Any]) -> TextFormat:
+    """Return what knows the rows of a text format that is read with ``options``."""
+    return Csv(options) if form == "csv" else Ndjson(options)
+
+
+def is_packed(start: bytes) -> bool:
+    """Tell whether what starts so is compressed, as Polars would see it."""
+    return start.startswith(_PACKED)
 
 
 def _ndjson_source(source: bytes | str) -> str | io.BytesIO:
@@ -189,6 +236,8 @@ class TextBlocks:
         Opens it again; called only if the rows are asked for twice.
     declared
         Types by column name, see :func:`columns_of`.
+    beginning
+        What the file starts with, if ``stream`` starts behind that, at a row.
 
     Raises
     ------
@@ -204,13 +253,15 @@ class TextBlocks:
         stream: io.BufferedReader,
         reopen: Callable[[], io.BufferedReader],
         declared: Mapping[str, pl.DataType] | None,
+        beginning: bytes | None = None,
     ) -> None:
         self._text = text
+        self._is_whole = beginning is None
         self._stream: io.BufferedReader | None = stream
         self._reopen = reopen
         self._head, self._head_is_all = self._read_head(stream)
         rows = self._head if self._head_is_all else self._head[: text.row_end(self._head)]
-        self.schema = columns_of(text, rows, declared)
+        self.schema = columns_of(text, rows if beginning is None else beginning, declared)
 
     def _read_head(self, stream: BinaryIO) -> tuple[bytes, bool]:
         """Read enough rows to infer types from, and tell whether that was the whole file."""
@@ -253,7 +304,9 @@ class TextBlocks:
         """
         at = 0
         for number, block in enumerate(self._blocks()):
-            frame = self._decode(block, columns, first=number == 0, n_rows=None if stop is None else stop - at)
+            frame = self._decode(
+                block, columns, first=self._is_whole and number == 0, n_rows=None if stop is None else stop - at
+            )
             if at + frame.height > start:
                 skip = max(0, start - at)
                 yield at + skip, frame.slice(skip)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from lazypipe.errors import SourceError, first_line
 from lazypipe.storage import uri as uris
 
-__all__ = ["FORMATS", "FileInfo", "expand", "format_of"]
+__all__ = ["FORMATS", "FileInfo", "expand", "format_of", "is_part", "part_key", "read_key"]
 
 FORMATS: Mapping[str, tuple[str, ...]] = {
     "parquet": (".parquet", ".pq"),
@@ -27,6 +27,10 @@ _HIDDEN = re.compile(r"(^|/)[._]")
 """Hidden files and folders: what is being written, and what other tools put beside their data."""
 
 
+_PART = "\0"
+"""What no URI has in it."""
+
+
 class _NoFiles(SourceError):
     """A pattern matches no file, or a folder holds none."""
 
@@ -34,12 +38,58 @@ class _NoFiles(SourceError):
 class FileInfo(NamedTuple):
     """One file as it was found: its URI, its size in bytes, and a stamp that changes when it is rewritten.
 
-    ``size`` and ``stamp`` are None where the protocol does not tell. (A tuple, because there may be many thousands.)
+    ``size`` and ``stamp`` are None where the protocol does not tell. (A tuple, because there may be many thousands.) With an
+    ``end``, only the bytes from ``start`` up to there are meant: rows of a text file, which is not compressed.
     """
 
     uri: str
     size: int | None
     stamp: str | None = None
+    start: int = 0
+    end: int | None = None
+
+    @property
+    def key(self) -> str:
+        """What it goes by among parts of files: the URI of a whole one.
+
+        Examples
+        --------
+        >>> FileInfo("a.csv", 9).key, FileInfo("a.csv", 9, end=9).key, FileInfo("a.csv", 9, None, 4, 9).key == "a.csv"
+        ('a.csv', 'a.csv', False)
+        """
+        return (
+            self.uri if not self.start and self.end in (None, self.size) else part_key(self.uri, self.start, self.end)
+        )
+
+    @property
+    def length(self) -> int | None:
+        """How many bytes are meant."""
+        return self.size if self.end is None else self.end - self.start
+
+
+def part_key(uri: str, start: int, end: int | None) -> str:
+    """Return what a part of a file goes by; without an ``end`` it is the file.
+
+    Examples
+    --------
+    >>> part_key("a.csv", 0, None), read_key(part_key("a.csv", 4, 9)), read_key("a.csv")
+    ('a.csv', ('a.csv', 4, 9), ('a.csv', 0, None))
+    """
+    return uri if end is None else f"{uri}{_PART}{start}-{end}"
+
+
+def is_part(key: str) -> bool:
+    """Whether what goes by a key is a part of a file."""
+    return _PART in key
+
+
+def read_key(key: str) -> tuple[str, int, int | None]:
+    """Return URI, start and end of what goes by a key."""
+    uri, part, told = key.partition(_PART)
+    if not part:
+        return uri, 0, None
+    start, _, end = told.partition("-")
+    return uri, int(start), int(end)
 
 
 def format_of(name: str) -> str | None:
@@ -133,7 +183,8 @@ def _stat(path: str) -> FileInfo:
 
 def _info(path: str, entry: os.DirEntry[str]) -> FileInfo:
     found = entry.stat()
-    return FileInfo(path, found.st_size, str(found.st_mtime_ns))
+    # without the checks of a call: there may be very many
+    return tuple.__new__(FileInfo, (path, found.st_size, str(found.st_mtime_ns), 0, None))
 
 
 def _glob(pattern: str) -> list[FileInfo]:
@@ -171,11 +222,12 @@ def _match(
         if rest:
             _match(folder, rest, found, entries=entries)
     fits = re.compile(fnmatch.translate("*" if deep else part)).match
+    start = folder if folder in ("", "/") else f"{folder}/"
     for entry in entries:
         name = entry.name
         if not fits(name) or (name[0] == "." and part[0] != "."):
             continue
-        path = _join(folder, name)
+        path = start + name
         if (rest or deep) and (entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(path))):
             _match(path, parts, found, inside) if deep else _match(path, rest, found)
         elif not rest and (entry.is_file(follow_symlinks=False) or os.path.isfile(path)):

@@ -46,6 +46,8 @@ def values(path: str) -> dict[str, str | None]:
     >>> values("run=7/out/day=2013-01-01/to=A%2FB/x.parquet")
     {'day': '2013-01-01', 'to': 'A/B'}
     """
+    if "=" not in path:
+        return {}
     parts = itertools.takewhile(lambda part: "=" in part, reversed(path.split("/")[:-1]))
     pairs = [part.split("=", 1) for part in parts][::-1]
     return {unquote(n): None if t == _NULL else unquote(t) for n, t in pairs}
@@ -64,7 +66,7 @@ def is_plain(names: Collection[str], paths: Iterable[str]) -> bool:
 def types(paths: Sequence[str]) -> pl.Schema:
     """Guess the types of the columns in folders from all their values, as Polars does."""
     found: dict[str, list[str]] = {}
-    for path in paths:
+    for path in (p for p in paths if "=" in p):
         for name, text in values(path).items():
             found.setdefault(name, []).append(re.sub(r"[\r\n]", " ", text or ""))
     schema = pl.Schema()

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from lazypipe.errors import SourceError, first_line
+from lazypipe.spec.model import NOTHING
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.external import external_schema, scan_external
@@ -37,6 +38,7 @@ _LOOSE: Mapping[str, Any] = {
 }
 _INFER_ROWS = 10_000
 _INFER_DATES = 100
+_TEXT = ("csv", "ndjson")
 _WITH_FOLDERS = ("parquet", "ipc")
 """Formats that know their types, and whose columns Polars itself takes from Hive folders."""
 
@@ -167,6 +169,12 @@ class Reader:
             return pl.LazyFrame(schema={**schema, **dict.fromkeys(extra, pl.String)})
         keys = self.keys(files, schema) if keys is None else keys
         stored = pl.Schema({n: t for n, t in schema.items() if n not in keys})
+        parts = [f for f in files if f.end is not None]
+        if parts:
+            whole = [f for f in files if f.end is None]
+            scans = [self.scan(whole, schema, keys=keys, file_column=file_column)] if whole else []
+            scans += [self._part(f, stored, keys).select(*schema, *extra) for f in parts]
+            return pl.concat(scans)
         names = [f.uri for f in files]
         native = uris.is_native(names[0])
         if native and (not keys or (self.format in _WITH_FOLDERS and hive.is_plain(keys, names))):
@@ -175,15 +183,23 @@ class Reader:
         for name in names:
             one = not native and file_column
             groups.setdefault(name if one else name.rpartition("/")[0] if keys else "", []).append(name)
+        # what is appended while they are read is not read, as it is not consumed
+        ends = {f.uri: (0, f.size) for f in files if f.size is not None} if self.format in _TEXT and not native else {}
         scans = []
         for group in groups.values():
             if native:
                 frame = self._native(group, stored, {}, FILE_COLUMN if file_column else None)
             else:
-                frame = self._through_fsspec(group, stored)
+                frame = self._through_fsspec(group, stored, ends)
                 frame = frame.with_columns(pl.lit(group[0]).alias(FILE_COLUMN)) if file_column else frame
             scans.append(frame.with_columns(hive.as_literals(group[0], keys)).select(*schema, *extra))
         return pl.concat(scans)
+
+    def _part(self, file: FileInfo, stored: pl.Schema, keys: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+        """Return the rows of a part of a text file, each with what the part goes by."""
+        assert file.end is not None
+        frame = self._through_fsspec([file.uri], stored, {file.uri: (file.start, file.end)})
+        return frame.with_columns(pl.lit(file.key).alias(FILE_COLUMN), *hive.as_literals(file.uri, keys))
 
     def keys(self, files: Sequence[FileInfo], schema: Mapping[str, pl.DataType]) -> dict[str, pl.DataType]:
         """Return those columns of ``schema`` that stand in the names of the files' folders."""
@@ -245,10 +261,16 @@ class Reader:
     def _external(self) -> Any:
         return self.format
 
-    def _through_fsspec(self, names: Sequence[str], schema: pl.Schema) -> pl.LazyFrame:
-        options = self.csv_options if self.format == "csv" else None
+    def _through_fsspec(
+        self, names: Sequence[str], schema: pl.Schema, parts: Mapping[str, tuple[int, int]] = NOTHING
+    ) -> pl.LazyFrame:
         return scan_external(
-            names, format=self._external, schema=schema, storage_options=self.storage_options, read_options=options
+            names,
+            format=self._external,
+            schema=schema,
+            storage_options=self.storage_options,
+            read_options=self.csv_options if self.format == "csv" else None,
+            parts=parts,
         )
 
     def _native(

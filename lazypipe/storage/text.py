@@ -12,6 +12,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import polars as pl
 
@@ -43,9 +44,10 @@ def refuse_short_rows(files: Sequence[FileInfo], reader: Reader, schema: pl.Sche
         if not nulls and reader.header(file, schema)[-1:] == schema.names()[-1:]:
             continue
         with _local(file, reader) as path:
-            found = _short_row(path, reader, width)
+            found = _short_row(path, reader, width, preamble=not file.start)
         if found is not None:
             line, fields = found
+            line += _lines_ahead(file, reader)
             raise SourceError(
                 f"line {line} has {fields} of {width} fields",
                 uri=file.uri,
@@ -61,14 +63,14 @@ def bad_line(file: FileInfo, reader: Reader, schema: pl.Schema) -> int | None:
             return None
         parse = _parser(reader, pl.Schema({n: schema[n] for n in names}))
         with _local(file, reader) as path:
-            records = _records(path, reader, preamble=reader.format == "csv")
+            records = _records(path, reader, preamble=reader.format == "csv" and not file.start)
             while chunk := list(itertools.islice(records, _CHUNK)):
                 if parse(chunk):
                     continue
                 while len(chunk) > 1:
                     half = len(chunk) // 2
                     chunk = chunk[half:] if parse(chunk[:half]) else chunk[:half]
-                return chunk[0][0]
+                return chunk[0][0] + _lines_ahead(file, reader)
     except BaseException as error:  # the file is worse than one bad line
         if not (is_engine_error(error) or isinstance(error, SourceError)):
             raise
@@ -95,27 +97,37 @@ def _parser(reader: Reader, schema: pl.Schema) -> Callable[[Sequence[tuple[int, 
 
 @contextmanager
 def _local(file: FileInfo, reader: Reader) -> Iterator[str]:
-    """Yield a URI of the file that Polars reads: its own, or that of a temporary copy."""
-    if uris.is_native(file.uri):
+    """Yield a URI of the file that Polars reads: its own, or that of a temporary copy; so of a part of one."""
+    if uris.is_native(file.uri) and file.end is None:
         yield file.uri
         return
     handle = open_handle(file.uri, reader.storage_options)
+    stream = handle.file if file.end is None else handle.part(file.start, file.end)
     try:
-        with spool(handle.file) as copy:
+        with spool(stream) as copy:
             yield copy.name
     finally:
+        stream.close()
         handle.close()
+
+
+def _lines_ahead(file: FileInfo, reader: Reader) -> int:
+    """Return how many lines of the file stand ahead of a part."""
+    if not file.start:
+        return 0
+    with open_handle(file.uri, reader.storage_options).part(0, file.start) as stream:
+        return sum(piece.count(b"\n") for piece in iter(partial(stream.read, 1 << 20), b""))
 
 
 def _scan(path: str, reader: Reader) -> pl.LazyFrame:
     return pl.scan_lines(path, glob=False, storage_options=dict(reader.storage_options) or None)
 
 
-def _short_row(path: str, reader: Reader, width: int) -> tuple[int, int] | None:
+def _short_row(path: str, reader: Reader, width: int, *, preamble: bool) -> tuple[int, int] | None:
     if not _suspicious(path, reader, width):
         return None
     separator, quoted = reader.read.get("separator", ","), _quoted(reader)
-    for number, record in _records(path, reader, preamble=True):
+    for number, record in _records(path, reader, preamble=preamble):
         fields = quoted.sub("", record).count(separator) + 1 if record.strip() else 0
         if fields < width:
             return number, fields

@@ -7,15 +7,16 @@ along, without any other row being read or written (docs/decisions/0016-rows-kno
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
 from blake3 import blake3
 
+from lazypipe.storage.files import FileInfo, read_key
 from lazypipe.storage.scan import FILE_COLUMN
 
-__all__ = ["UNIT", "Units", "as_units", "unit_of"]
+__all__ = ["UNIT", "Units", "as_units", "as_uri", "unit_of"]
 
 UNIT = "_lazypipe_unit"
 """The column with each row's unit, in the data files of datasets that are kept up to date part by part."""
@@ -39,7 +40,7 @@ class Units:
     Parameters
     ----------
     files
-        File → unit, of what is read file by file.
+        File, or the key of a part of one, → unit, of what is read file by file.
     wanted
         The units themselves, of a dataset whose rows know theirs.
     others
@@ -72,6 +73,29 @@ class Units:
         now = pl.col(UNIT).replace([*self.others], pl.Series([*self.others.values()], dtype=pl.UInt64))
         return frame.with_columns(now)
 
+    def select(self, files: Iterable[FileInfo]) -> tuple[FileInfo, ...]:
+        """Return those of some files that are read; of files that are read in parts, the parts.
+
+        Examples
+        --------
+        >>> [f.key for f in Units({"b": 1}).select([FileInfo("a", 1), FileInfo("b", 1)])]
+        ['b']
+        """
+        parts: dict[str, list[tuple[int, int | None]]] = {}
+        for key in self.files:
+            uri, start, end = read_key(key)
+            if end is not None:
+                parts.setdefault(uri, []).append((start, end))
+        if not parts:
+            return tuple(f for f in files if f.uri in self.files)
+        found: list[FileInfo] = []
+        for file in files:
+            if file.uri in parts:
+                found += [file._replace(start=start, end=end) for start, end in parts[file.uri]]
+            elif file.uri in self.files:
+                found.append(file)
+        return tuple(found)
+
     def number(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         """Add ``UNIT`` to rows of files, by the column with each row's file."""
         names = [*self.files]
@@ -79,6 +103,17 @@ class Units:
         if self.first is None:
             return as_units(frame.with_columns(number.alias(UNIT)), [*self.files.values()])
         return frame.with_columns((number + self.first).alias(UNIT))
+
+
+def as_uri(key: pl.Expr) -> pl.Expr:
+    """Return the URIs of the files that keys of parts are of.
+
+    Examples
+    --------
+    >>> pl.select(as_uri(pl.lit(FileInfo("a.csv", 9, None, 4, 9).key))).item()
+    'a.csv'
+    """
+    return key.str.replace(r"(?s)\x00.*", "")
 
 
 def as_units(frame: pl.LazyFrame, units: Sequence[int]) -> pl.LazyFrame:

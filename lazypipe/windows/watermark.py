@@ -29,11 +29,13 @@ __all__ = [
     "Arrival",
     "Extent",
     "Progress",
+    "Times",
     "Watermark",
     "combined",
     "in_order",
     "key",
     "moment",
+    "plain_times",
     "reached",
 ]
 
@@ -147,7 +149,8 @@ class Watermark:
     ) -> pl.LazyFrame:
         """Return the earliest and the latest event time of each file and partition: ``file``, ``key``, ``low``, ``high``.
 
-        Times beyond the file's bound, and null, are left out. ``low`` and ``high`` are in ticks of the clock.
+        Times beyond the file's bound, and null, are left out; ``beyond`` says whether there are any of the former. ``low`` and
+        ``high`` are in ticks of the clock.
         """
         clock = Clock.of(self.time, schema)
         files = list(bounds)
@@ -160,9 +163,9 @@ class Watermark:
             ticks.alias("ticks"),
             (ticks <= latest // (clock.tick // 1_000)).alias("real"),
         )
-        return (
-            rows.filter("real").group_by("file", "key").agg(pl.min("ticks").alias("low"), pl.max("ticks").alias("high"))
-        )
+        real = pl.when("real").then("ticks")
+        counted = (real.min().alias("low"), real.max().alias("high"), (~pl.col("real")).any().alias("beyond"))
+        return rows.filter(pl.col("real").is_not_null()).group_by("file", "key").agg(*counted)
 
 
 def _first(clock: Clock) -> int:
@@ -202,6 +205,29 @@ class Extent(NamedTuple):
     high: int
 
 
+class Times(dict[str, Extent]):
+    """The earliest and the latest event time of each partition within a file.
+
+    ``within`` tells that no time in it lies beyond the file's bound: then none does with another bound that is not before ``high``.
+    """
+
+    def __init__(self, extents: Mapping[str, Extent] = NOTHING, *, within: bool = False) -> None:
+        super().__init__(extents)
+        self.within = within
+
+    def holds_with(self, bound: int | None) -> bool:
+        """Whether just these are the times with another bound, too."""
+        return self.within and (bound is None or all(e.high <= bound for e in self.values()))
+
+    def joined(self, other: Times) -> Times:
+        """Return the times of two parts of a file together."""
+        both = dict(self)
+        for partition, more in other.items():
+            known = both.get(partition, more)
+            both[partition] = Extent(min(known.low, more.low), max(known.high, more.high))
+        return Times(both, within=self.within and other.within)
+
+
 @dataclass(frozen=True)
 class Arrival:
     """What is known of one file of a source: what had been reached ``before`` it, by partition, and the times in it.
@@ -231,7 +257,13 @@ class Arrival:
 
     def to_plain(self) -> list[Any]:
         """Return it as plain data that JSON holds, ``before`` as ``mark``."""
-        return [self.mark, self.bound, None if self.extents is None else {k: list(e) for k, e in self.extents.items()}]
+        return [self.mark, self.bound, *(plain_times(self.extents) if self.extents is not None else [None])]
+
+
+def plain_times(extents: Mapping[str, Extent]) -> list[Any]:
+    """Return the times in a file as a commit says them, and last whether all lie within its bound, if so."""
+    within = isinstance(extents, Times) and extents.within
+    return [{k: list(e) for k, e in extents.items()}, *([True] if within else [])]
 
 
 def in_order(

@@ -25,7 +25,7 @@ from lazypipe.storage.content import hash_file
 from lazypipe.storage.files import FileInfo, expand
 from lazypipe.storage.log import Commit, DataFile
 
-HASH, PREFIX = hasher(), prefix_hasher()
+HASH, PREFIX = hasher(), prefix_hasher("ndjson", {})
 LATER = time.time_ns() + 3600 * 1_000_000_000
 
 

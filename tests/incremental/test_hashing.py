@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -38,11 +39,69 @@ def test_hashes_are_those_of_the_bytes(uri: str, size: int) -> None:
         assert hashing.hash_prefix(uri, start) == blake3(content[: min(start, size)]).hexdigest()
 
 
-def test_a_start_that_ends_within_a_line_equals_no_other(uri: str) -> None:
-    put(uri, b"1\n22\n3")
-    prefix = hashing.prefix_hasher()
-    assert prefix(FileInfo(uri, 6), 5) == blake3(b"1\n22\n").hexdigest()
-    assert [prefix(FileInfo(uri, 6), n) for n in (0, 1, 3, 4, 6)] == [""] * 5
+QUOTED = b'id,k\n1,"a\n2,""b"""\n# "c\n3,d\n4'
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "ends"),
+    [
+        ("csv", {}, [5, 19]),  # the quote in what is no comment here is never closed
+        ("csv", {"comment_prefix": "#"}, [5, 19, 24, 28]),
+        ("csv", {"quote_char": None}, [5, 10, 19, 24, 28]),
+        ("csv", {"has_header": False}, [5, 19]),
+        ("csv", {"skip_rows": 1}, [19]),
+        ("csv", {"skip_rows": 1, "comment_prefix": "#"}, [19, 24, 28]),
+        ("csv", {"skip_rows": 3}, []),
+        ("ndjson", {}, [5, 10, 19, 24, 28]),
+    ],
+)
+def test_where_rows_end(uri: str, form: str, options: dict[str, Any], ends: list[int]) -> None:
+    size = len(QUOTED)
+    put(uri, QUOTED + b"more that came after it was listed")
+    hashes = hashing.Hashes()
+    prefix = hashing.prefix_hasher(form, options, hashes=hashes)
+    found = {n: prefix(FileInfo(uri, size), n) for n in range(1, size + 1)}
+    assert all(p is not None for p in found.values())
+    assert {n: p.blake3 for n, p in found.items() if p} == {n: blake3(QUOTED[:n]).hexdigest() for n in found}
+    assert {p.whole for p in found.values() if p} == {blake3(QUOTED).hexdigest()}
+    assert [n for n, p in found.items() if p and p.ends] == ends
+    assert hashes == {FileInfo(uri, size): blake3(QUOTED).hexdigest()}
+    put(uri, b"other")
+    assert prefix(FileInfo(uri, size), 5) == found[5]  # it was hashed before
+
+
+def test_rows_that_are_longer_than_what_is_read_at_once(uri: str) -> None:
+    row = b'1,"' + b"x\n" * (1 << 20) + b'"\n'
+    content = b"id,k\n" + row * 3
+    put(uri, content)
+    prefix = hashing.prefix_hasher("csv", {})
+    for rows in (1, 2, 3):
+        size = 5 + rows * len(row)
+        assert prefix(FileInfo(uri, len(content)), size) == (
+            blake3(content[:size]).hexdigest(),
+            blake3(content).hexdigest(),
+            True,
+        )
+        assert prefix(FileInfo(uri, len(content)), size - 3) == (
+            blake3(content[: size - 3]).hexdigest(),
+            blake3(content).hexdigest(),
+            False,
+        )
+
+
+@pytest.mark.parametrize("start", [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x9c"])
+def test_what_is_compressed_has_no_rows_that_end(uri: str, start: bytes) -> None:
+    put(uri, start + b"1\n2\n")
+    found = hashing.prefix_hasher("ndjson", {})(FileInfo(uri, len(start) + 4), len(start) + 2)
+    assert found == (blake3(start + b"1\n").hexdigest(), blake3(start + b"1\n2\n").hexdigest(), False)
+    assert hashing.prefix_hasher("csv", {})(FileInfo(f"{uri}.csv.gz", 4), 2) is None
+    assert hashing.prefix_hasher("csv", {})(FileInfo("zip://a.csv::memory://x.zip", 4), 2) is None
+
+
+def test_hashes_of_no_more_than_was_listed(uri: str) -> None:
+    put(uri, b"1\n2\n")
+    assert hashing.hasher(grows=True)(FileInfo(uri, 2)) == blake3(b"1\n").hexdigest()
+    assert hashing.hasher(grows=True)(FileInfo(uri, None)) == blake3(b"1\n2\n").hexdigest()
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -90,9 +90,9 @@ def test_ten_thousand_files_are_small_and_fast() -> None:
 
 def test_a_newer_format_is_refused() -> None:
     with pytest.raises(StorageError) as caught:
-        State.from_dict({"format": 2, "positions": []}, uri="out")
+        State.from_dict({"format": 3, "positions": []}, uri="out")
     assert str(caught.value) == (
-        "out: what the output has consumed is kept in format 2, this lazypipe reads up to 1; "
+        "out: what the output has consumed is kept in format 3, this lazypipe reads up to 2; "
         "upgrade lazypipe, or run once in full, which writes it anew"
     )
 

@@ -155,6 +155,6 @@ def test_dates_are_days(tmp_path: Path) -> None:
     assert rows["_watermark"].to_list() == [date(2024, 1, 3), date(1, 1, 1)]
     commit = Dataset(str(tmp_path / "out/a")).latest()
     assert commit is not None
-    assert [times for _, _, times in commit.info["consumed"]["arrivals"]["a"]["files"]] == [
+    assert [times for _, _, times, _ in commit.info["consumed"]["arrivals"]["a"]["files"]] == [
         {"": [us(datetime(2024, 1, d))] * 2} for d in (5, 4)
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -267,3 +268,50 @@ def test_another_definition_of_a_shared_stage_judges_all_again(tmp_path: Path) -
     assert counts(results, "m")[:3] == [2, 2, 0]
     assert held(tmp_path, "state/quarantine/m") == []
     assert held(tmp_path, "out/s") == [(3, "y"), (4, "x")]
+
+
+GATES = [[QUARANTINE], [QUARANTINE, {"unique": {"columns": "id", "action": "fail"}}]]
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_a_bounded_run_judges_no_more_than_its_outputs_take(tmp_path: Path, gate: list[Any]) -> None:
+    data = definition(gate)
+    files = [deliver(tmp_path, str(n), [(n, "x"), (10 + n, None)]) for n in range(4)]
+    whole = {path: path.read_bytes() for path in files}
+    for path in files[1:]:
+        spoil(path)
+    for number, path in enumerate(files):
+        path.write_bytes(whole[path])
+        os.utime(path, (CLOCK, CLOCK))
+        told = {s["name"]: s["reads"] for s in lp.Pipeline.from_dict(data, base=str(tmp_path)).compile().preview(max_files=1)}  # fmt: skip
+        assert told["a"][0]["files"] == 1
+        results = run(tmp_path, data, max_files=1)
+        assert counts(results)[:3] == [2 * (number + 1), number + 1, number + 1]
+        assert held(tmp_path, "out/t") == [("x", number + 1)]
+    assert {s.status for s in run(tmp_path, data, max_files=1).values()} == {"unchanged"}
+    # what changed and is left for later stays judged as it was
+    for n, path in enumerate(files[:2]):
+        deliver(tmp_path, path.stem, [(n, "y"), (20 + n, None), (30 + n, None)], later=5)
+    other = files[1].read_bytes()
+    spoil(files[1])
+    assert counts(run(tmp_path, data, max_files=1))[:3] == [9, 4, 5]
+    files[1].write_bytes(other)
+    assert counts(run(tmp_path, data, max_files=1))[:3] == [10, 4, 6]
+    full = counts(run(tmp_path, data, full=True))
+    assert full[:3] == [10, 4, 6]
+    # made anew with other rules, it begins with the first files again
+    data["sources"]["a"]["gate"] = [{"in_set": {"column": "k", "values": ["y"], "action": "quarantine"}}]
+    for path in files[1:]:
+        spoil(path)
+    assert counts(run(tmp_path, data, max_files=1))[:3] == [3, 3, 0]
+
+
+def test_what_an_output_was_made_of_is_judged_though_nobody_needs_it(tmp_path: Path) -> None:
+    data = definition([QUARANTINE])
+    deliver(tmp_path, "1", [(1, "x"), (2, None)])
+    run(tmp_path, data)
+    shutil.rmtree(tmp_path / "state")
+    deliver(tmp_path, "2", [(3, "x")])
+    deliver(tmp_path, "3", [(4, "x")])
+    assert counts(run(tmp_path, data, max_files=1))[:3] == [3, 2, 1]
+    assert counts(run(tmp_path, data))[:3] == [4, 3, 1]

@@ -464,8 +464,8 @@ def test_a_long_backlog_is_not_hashed(site: Site, monkeypatch: pytest.MonkeyPatc
     hashed: list[str] = []
     plain = leaves.hasher
 
-    def counting(options: Any = None) -> Any:
-        return lambda file: hashed.append(file.uri) or plain(options)(file)
+    def counting(options: Any = None, **how: Any) -> Any:
+        return lambda file: hashed.append(file.uri) or plain(options, **how)(file)
 
     monkeypatch.setattr(leaves, "hasher", counting)
     assert [r.left for r in site.run(ONE, max_files=4, trigger=lp.Trigger(once=True))] == [4, 0]

@@ -413,7 +413,8 @@ def test_what_is_made_anew_cannot_keep_what_is_not_there(site: Site) -> None:
     assert told(site.run([WHOLE], **source)) == ("unchanged", "nothing changed: s: 2 ignored, 1 unchanged")
     assert site.rows() == [("a", 1, 1), ("b", 2, 2), ("c", 3, 3)]
     site.put("d.csv", ("d", 4))
-    said = "s: 1 added, 2 ignored, 1 unchanged; s: what 2 ignored files held is not kept, as all is made anew"
+    said = "s: 1 added, 2 ignored, 1 unchanged; rows of s are to be read again, and are not there any more as they were"
+    said += "; s: what 2 ignored files held is not kept, as all is made anew"
     assert told(site.run([WHOLE], **source)) == ("done", said)
     assert site.rows() == [("a", 1, 1), ("c", 30, 30), ("d", 4, 4)]
     assert told(site.run([WHOLE], **source)) == ("unchanged", "nothing changed: s: 3 unchanged")

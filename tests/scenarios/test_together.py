@@ -129,14 +129,115 @@ def test_windows_that_close_want_an_output(tmp_path: Path) -> None:
         lp.Pipeline.from_dict(world.definition, base=tmp_path).compile()
 
 
-@pytest.mark.parametrize("keeps", [{"keep": 3}, {"small_files": 4}])
-def test_files_are_not_put_together_where_another_output_adds_them(tmp_path: Path, keeps: dict[str, int]) -> None:
+READERS = [{"mode": "append"}, {"mode": "upsert", "key": ["k"]}, {"mode": "scd2", "key": ["k"]}]
+
+
+def copying(world: World, reader: dict[str, Any]) -> None:
+    world.definition["stages"]["t"] = {"from": "s", "do": [{"filter": "k > 0"}]}
+    world.definition["outputs"]["t"] = {"to": "out/t", **reader}
+
+
+def copied(world: World) -> list[int]:
+    return sorted(lp.scan(str(world.root / "out/t")).collect()["k"].to_list())
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("keeps", [{"small_files": 2, "keep": 2}, {"small_files": 3}])
+def test_files_are_put_together_where_another_output_adds_them(
+    tmp_path: Path, reader: dict[str, Any], keeps: dict[str, int]
+) -> None:
     world = World(tmp_path, {"mode": "append", "maintain": keeps})
-    world.definition["stages"] |= {"m": {"from": "s", "do": []}, "t": {"from": "m", "do": [{"filter": "k > 0"}]}}
-    world.definition["outputs"]["t"] = {"to": "out/t", "mode": "append"}
-    pipe = lp.Pipeline.from_dict(world.definition, base=tmp_path)
-    if "keep" in keeps:
-        pipe.compile()
-        return
-    with pytest.raises(DefinitionError, match="output 't' adds rows of each file of this one"):
-        pipe.compile()
+    copying(world, reader)
+    for number in range(1, 9):
+        world.deliver(str(number), (number, number, "x"))
+        (o, t) = world.run().segments
+        assert (o.written, t.written) == (1, 1)
+    assert copied(world) == [*range(1, 9)]
+    commit = world.dataset.latest()
+    assert commit is not None
+    assert len(commit.files) < 5
+    assert [s.status for s in world.run().segments] == ["unchanged", "unchanged"]
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_reader_that_lags_reads_the_version_before_files_were_put_together(
+    tmp_path: Path, reader: dict[str, Any], apart: bool
+) -> None:
+    world = World(tmp_path, {"mode": "append"})
+    if apart:  # in a pipeline of its own
+        other = World(tmp_path, {})
+        other.definition["sources"]["a"] = {"uri": "out/o", "format": "dataset"}
+        other.definition["outputs"] = {"t": {"from": "s", "to": "out/t", **reader}}
+    else:
+        copying(world, reader)
+        other = world
+
+    def write(*numbers: int) -> None:
+        for number in numbers:
+            world.deliver(str(number), (number, number, "x"))
+            world.run(outputs=["o"])
+
+    def read(**more: Any) -> lp.RunResult:
+        return other.run(outputs=["t"], **more)
+
+    target = str(tmp_path / "out/o")
+    write(1, 2)
+    read()
+    write(3, 4)
+    lp.optimize.compact(target)
+    write(5, 6)
+    lp.optimize.compact(target)
+    write(7)
+    assert [s.written for s in read().segments if s.output == "t"] == [2]
+    assert copied(world) == [1, 2, 3, 4]
+    result = read()
+    assert copied(world) == [1, 2, 3, 4, 5, 6]
+    assert result.left > 0
+    read()
+    assert copied(world) == [1, 2, 3, 4, 5, 6, 7]
+    assert [s.status for s in read().segments] == ["unchanged"] * (1 if apart else 2)
+    # put together where it has read everything, and nothing came since: still no news
+    for _ in range(2):
+        lp.optimize.rewrite(target, Layout(sort_by=("k",)))
+    assert [s.status for s in read().segments] == ["unchanged"] * (1 if apart else 2)
+    write(8, 9)
+    lp.optimize.compact(target)
+    seen = []
+    while (result := read(max_files=1)).status == "done":
+        seen.append((result.segments[-1].written, result.left > 0))
+    assert copied(world) == [*range(1, 10)]
+    assert seen == [(1, True), (1, False)]
+    if apart and reader["mode"] != "scd2":  # what has successors is not gone
+        assert read(full=True).segments[0].rows == 9
+
+
+def test_where_it_is_not_known_any_more_what_took_whose_place(tmp_path: Path) -> None:
+    world = World(tmp_path, {"mode": "append"})
+    copying(world, {"mode": "append"})
+    for number in (1, 2):
+        world.deliver(str(number), (number, number, "x"))
+        world.run()
+    lp.optimize.compact(str(tmp_path / "out/o"))
+    world.deliver("3", (3, 3, "x"))
+    world.run(outputs=["o"])
+    lp.vacuum(str(tmp_path / "out/o"))
+    plan = lp.Pipeline.from_dict(world.definition, base=tmp_path).compile()
+    assert "rows of 's' were written again, and those that were added before would be added once more" in str(
+        plan.run().segments[1].error
+    )
+    assert copied(world) == [1, 2]
+
+
+def test_of_partitions_that_were_put_together_those_that_are_new_are_read(tmp_path: Path) -> None:
+    world = World(tmp_path, {"mode": "append", "partition_by": ["k"]})
+    copying(world, {"mode": "append"})
+    for number, k in enumerate([1, 1]):
+        world.deliver(str(number), (number, k, "x"))
+        world.run()
+    for number, k in enumerate([2, 2, 2], start=2):
+        world.deliver(str(number), (number, k, "x"))
+        world.run(outputs=["o"])
+    lp.optimize.compact(str(tmp_path / "out/o"))
+    assert [s.written for s in world.run().segments if s.output == "t"] == [3]
+    assert copied(world) == [1, 1, 2, 2, 2]

@@ -325,14 +325,18 @@ def test_append_to_a_log_that_grows(world: World) -> None:
     log.write_text("id\n1\n2\n")
     world.source = {"uri": "log.csv"}
     world.done()
-    log.write_text("id\n1\n2\n3\n")
+    log.write_text("id\n1\n2\n3\n4")
+    world.done()
+    assert world.rows() == [(1,), (2,), (3,), (4,)]
+    log.write_text("id\n1\n2\n3\n45\n")
     assert world.refusal() == (
-        f"output 'orders': {log} has grown, and all of its rows would be added, also those that were before; use mode: upsert, have "
+        f"output 'orders': {log} has grown, and all of its rows would be added, also those that were before: what was read of it "
+        "does not end with a row, or was not hashed; use mode: upsert, have "
         "new rows delivered as new files, or say on_modified: reprocess at the source to add them"
     )
     world.source["on_modified"] = "reprocess"
     world.done()
-    assert world.rows() == [(1,), (1,), (2,), (2,), (3,)]
+    assert world.rows() == [(1,), (1,), (2,), (2,), (3,), (3,), (4,), (45,)]
 
 
 def test_append_from_a_table_that_is_written_again(world: World) -> None:

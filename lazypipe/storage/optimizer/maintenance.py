@@ -419,7 +419,10 @@ class _Work:
         kept = partitioned(latest.files, latest.partition_by, by)
         found = tuple(f for old in kept for f in instead.get(old.path, (old,)))
         info = {k: v for k, v in latest.info.items() if k != "gates"}
-        info |= {REWRITE: {"of": latest.rows_of, "files": sum(len(t.files) for t, _ in held)}}
+        said: dict[str, Any] = {"of": latest.rows_of, "files": sum(len(t.files) for t, _ in held)}
+        if not latest.tagged:  # rows that know their units are known by these
+            said["instead"] = [[[f.path for f in t.files], [f.path for f in files]] for t, files in held]
+        info |= {REWRITE: said}
         if self.kept is not None:
             rows = sum(f.rows for f in found)
             took = {"rows": rows, "bytes_per_row": sum(f.bytes for f in found) / rows} if rows else {}

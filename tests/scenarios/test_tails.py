@@ -1,0 +1,502 @@
+"""Text files that grow: only what was appended is read, and the result is that of a full run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lazypipe as lp
+from lazypipe.storage.dataset import Dataset
+
+OLD = 1_700_000_000
+NOW = datetime.fromtimestamp(OLD, UTC) + timedelta(days=30)
+EXAMPLES = settings().max_examples
+COLUMNS = {"id": "Int64", "k": "String", "v": "Int64"}
+QUARANTINE = {"not_null": {"columns": "v", "action": "quarantine"}}
+UNIQUE = {"unique": {"columns": "id", "action": "warn"}}
+KINDS: dict[str, dict[str, Any]] = {
+    "rows": {"do": [{"filter": "id IS NULL OR id < 1000"}]},
+    "sums": {"do": [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)", "s": "sum(v)"}}}]},
+    "kinds": {"do": [{"select": ["k"]}, {"distinct": {}}]},
+    "gated": {"gate": [{"between": {"column": "v", "max": 50, "action": "quarantine"}}]},
+    "keys": {"gate": [UNIQUE]},
+    "all": {"do": [{"over": {"by": "k", "columns": {"n": "count(*)"}}}]},
+}
+
+
+class Logs:
+    """A folder with text files that others append to, and a pipeline over them."""
+
+    def __init__(self, base: Path, kind: str = "rows", form: str = "csv", uri: str | None = None) -> None:
+        self.base = base
+        self.kind = kind
+        self.form = form
+        self.uri = uri or f"in/**/*.{form}"
+        self.source: dict[str, Any] = {}
+        self.output: dict[str, Any] = {}
+        self.more: dict[str, Any] = {}
+        self.runs = 0
+        self.writes = 0
+
+    def add(self, name: str, text: str, *, to: str = "in") -> None:
+        path = self.base / to / f"{name}.{self.form}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", newline="") as file:
+            file.write(text)
+        self.writes += 1
+        os.utime(path, (OLD + self.writes, OLD + self.writes))
+
+    def data(self, out: str = "out") -> dict[str, Any]:
+        gate = {"gated": {"gate": [QUARANTINE]}, "keys": {"gate": [UNIQUE]}}.get(self.kind, {})
+        return {
+            "version": 1,
+            "name": "p",
+            "state": f"{out}/state",
+            "sources": {"s": {"uri": self.uri, "contract": {"columns": COLUMNS}, **gate, **self.source}},
+            "stages": {"o": {"from": "s", **KINDS[self.kind]}, **self.more.get("stages", {})},
+            "outputs": {
+                "o": {"to": f"{out}/o", **self.output},
+                **{n: {"to": f"{out}/{n}", **o} for n, o in self.more.get("outputs", {}).items()},
+            },
+        }
+
+    def plan(self, out: str = "out") -> lp.Plan:
+        return lp.Pipeline.from_dict(self.data(out), base=str(self.base)).compile()
+
+    def run(self, out: str = "out", **more: Any) -> lp.RunResult:
+        result = self.plan(out).run(now=NOW, **more)
+        result.raise_for_status()
+        return result
+
+    def step(self, **more: Any) -> lp.SegmentResult:
+        return self.run(**more).segments[0]
+
+    def rows(self, out: str = "out", name: str = "o") -> list[Any]:
+        return sorted(lp.scan(str(self.base / out / name)).collect().rows(), key=repr)
+
+    def told(self, out: str) -> list[Any]:
+        """Return all that stands in outputs and quarantines, and what gates counted, without what differs from run to run."""
+        said: list[Any] = [self.rows(out, n) for n in ["o", *self.more.get("outputs", {})]]
+        for folder in (f"{out}/o__quarantine", f"{out}/state/quarantine/s"):
+            dataset = Dataset(str(self.base / folder))
+            if dataset.latest() is not None:
+                aside = dataset.scan(dataset.latest()).drop("_lazypipe_run").collect()
+                said.append(sorted(aside.rows(), key=repr) if aside.height else None)
+            else:
+                said.append(None)
+        commit = Dataset(str(self.base / out / "o")).latest()
+        assert commit is not None
+        counts = ("node", "rows", "good", "quarantined")
+        gates = [[*(g[n] for n in counts), [c["failed"] for c in g["checks"]]] for g in commit.info["gates"]]
+        return [*said, gates]
+
+    def same(self, **more: Any) -> lp.RunResult:
+        """Run, and compare with a pipeline that has never run before."""
+        result = self.run(**more)
+        self.runs += 1
+        full = f"full{self.runs}"
+        self.run(full)
+        assert self.told("out") == self.told(full)
+        shutil.rmtree(self.base / full)
+        return result
+
+
+def line(form: str, row: tuple[int | None, str | None, int | None]) -> str:
+    if form == "ndjson":
+        return json.dumps(dict(zip(COLUMNS, row, strict=True))) + "\n"
+    quoted = "" if row[1] is None else '"' + row[1].replace('"', '""') + '"'
+    return ",".join(["" if row[0] is None else str(row[0]), quoted, "" if row[2] is None else str(row[2])]) + "\n"
+
+
+ROWS = st.lists(
+    st.tuples(
+        st.integers(0, 30), st.sampled_from(["a", "b\nc", 'd"', "e,\n\nf"]), st.one_of(st.none(), st.integers(0, 60))
+    ),
+    max_size=4,
+)
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw how files grow: whole rows at once, or cut anywhere; and what else becomes of them."""
+    events = st.tuples(
+        st.sampled_from(["grow", "grow", "grow", "half", "shrink", "remove", "move"]), st.integers(0, 1), ROWS
+    )
+    return {
+        "kind": draw(st.sampled_from(sorted(KINDS))),
+        "form": draw(st.sampled_from(["csv", "csv", "ndjson"])),
+        "runs": draw(st.lists(st.lists(events, min_size=1, max_size=3), min_size=2, max_size=4)),
+        "bound": draw(st.sampled_from([{}, {}, {"max_files": 1}])),
+    }
+
+
+@settings(max_examples=max(5, EXAMPLES // 8))
+@given(histories())
+def test_whatever_is_appended_the_result_is_that_of_a_full_run(case: dict[str, Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        logs = Logs(Path(folder), case["kind"], case["form"])
+        head = "id,k,v\n" if case["form"] == "csv" else line("ndjson", (99, "a", 1))
+        for name in ("0", "1", "always"):
+            logs.add(name, head)
+        for events in case["runs"]:
+            for what, number, rows in events:
+                path = logs.base / "in" / f"{number}.{logs.form}"
+                text = "".join(line(logs.form, row) for row in rows)
+                if what == "remove" and path.exists():
+                    path.unlink()
+                elif what == "move" and path.exists():
+                    path.rename(path.with_name(f"{logs.writes}{number}.{logs.form}"))
+                elif what == "shrink" or not path.exists():
+                    path.unlink(missing_ok=True)
+                    logs.add(str(number), head + text)
+                elif what == "half" and logs.form == "csv" and text:
+                    logs.add(str(number), text[:-1])
+                    if not logs.base.exists() or number:  # sometimes the rest comes before anybody looks
+                        logs.add(str(number), "\n")
+                else:
+                    ended = not path.read_text().endswith("\n")
+                    logs.add(str(number), "\n" * ended + text)
+            bound = case["bound"]
+            result = logs.run(**bound)
+            while bound and result.left:
+                result = logs.run(**bound)
+            logs.same()
+
+
+# which bytes are read
+
+
+class Spy:
+    """What is read of files in memory: by position, which is how their rows are read; all else is looked at to be hashed."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.ranges: list[tuple[str, int, int]] = []
+        read = MemoryFileSystem.cat_file
+
+        def cat_file(fs: Any, path: str, start: Any = None, end: Any = None, **more: Any) -> bytes:
+            found: bytes = read(fs, path, start, end, **more)
+            if start is not None and path.endswith(".csv"):
+                self.ranges.append((path.rpartition("/")[2], start, start + len(found)))
+            return found
+
+        patch.setattr(MemoryFileSystem, "cat_file", cat_file)
+
+
+def test_only_the_tail_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = f"memory://{uuid.uuid4().hex}"
+    fs = fsspec.filesystem("memory")
+    head = "id,k,v\n" + "".join(f"{n},{'x' * 90},1\n" for n in range(2_000))  # 190 KB
+    fs.pipe_file(f"{folder}/a.csv", head.encode())
+    fs.pipe_file(f"{folder}/b.csv", b"id,k,v\n5,x,1\n")
+    logs = Logs(tmp_path, uri=f"{folder}/*.csv")
+    logs.step()
+    tail = '9,"y\nz",1\n'
+    fs.pipe_file(f"{folder}/a.csv", (head + tail).encode())
+    plan = logs.plan()
+    spy = Spy(monkeypatch)
+    (step,) = [s for s in plan.preview() if s["name"] == "o"]
+    assert (step["why"], step["reads"]) == ("s: 1 grown, 1 unchanged", [{"name": "s", "files": 1, "of": 2, "bytes": len(tail)}])  # fmt: skip
+    assert spy.ranges == []
+    result = plan.run(now=NOW)
+    (segment,) = result.segments
+    assert (segment.why, segment.written, segment.rows) == ("s: 1 grown, 1 unchanged", 1, 1_002)
+    assert {name for name, _, _ in spy.ranges} == {"a.csv"}
+    beginning = [end - start for _, start, end in spy.ranges if start < len(head)]
+    assert sum(beginning) <= 4_096 + 65_536 < len(head)  # the header, wherever it is asked for
+    assert {(start, end) for _, start, end in spy.ranges if start >= len(head)} == {(len(head), len(head + tail))}
+    assert (9, "y\nz", 1) in logs.rows()
+
+
+def test_what_is_read_of_a_file_on_this_machine(tmp_path: Path) -> None:
+    logs = Logs(tmp_path, "gated")
+    logs.add("a", "id,k,v\n" + "1,a,1\n" * 500)
+    logs.add("b", "id,k,v\n2,b,2\n")
+    logs.step()
+    logs.add("a", "3,c,\n4,d,4\n")
+    logs.same()
+    commit = Dataset(str(tmp_path / "out/o")).latest()
+    assert commit is not None
+    (listed,) = commit.info["consumed"]["units"].values()
+    assert [start for start, _ in listed[0]] == [0, 7 + 500 * 6]
+    assert isinstance(listed[1], int)
+    assert commit.info["consumed"]["format"] == 2
+    assert logs.step().status == "unchanged"
+    # the plan of the query that ran says so
+    logs.add("a", "5,e,5\n")
+    result = logs.run()
+    assert result.segments[0].written == 1
+
+
+def test_a_file_that_grew_and_was_then_changed(tmp_path: Path) -> None:
+    logs = Logs(tmp_path, "gated")
+    logs.add("a", "id,k,v\n1,a,\n")
+    logs.step()
+    logs.add("a", "2,b,2\n")
+    assert logs.same().segments[0].why == "s: 1 grown"
+    path = tmp_path / "in/a.csv"
+    path.rename(tmp_path / "in/moved.csv")
+    assert logs.step().why == "nothing changed: s: 1 moved"
+    (tmp_path / "in/moved.csv").rename(path)
+    text = path.read_text()
+    path.write_text(text.replace("1,a,", "7,a,"))
+    assert logs.same().segments[0].why == "s: 1 modified"
+    assert logs.rows() == [(2, "b", 2)]
+    logs.add("a", "3,c,3\n")
+    assert logs.same().segments[0].why == "s: 1 grown"
+
+
+def test_growth_is_no_change_that_is_refused_or_ignored(tmp_path: Path) -> None:
+    logs = Logs(tmp_path)
+    for said in ("fail", "ignore"):
+        logs.source = {"on_modified": said}
+        logs.add("a", f"id,k,v\n1,{said},1\n" if said == "fail" else "4,d,4\n")
+        logs.step()
+        logs.add("a", "2,b,2\n")
+        assert logs.step().why == "s: 1 grown"
+    assert logs.rows() == [(1, "fail", 1), (2, "b", 2), (2, "b", 2), (4, "d", 4)]
+    logs.source = {"on_removed": "ignore"}
+    (tmp_path / "in/a.csv").rename(tmp_path / "kept")
+    logs.add("b", "id,k,v\n5,e,5\n")
+    assert len({r[0] for r in logs.rows()}) == 3
+    assert logs.step().written == 1
+    assert [r[0] for r in logs.rows()] == [1, 2, 2, 4, 5]
+
+
+def test_a_tail_with_a_short_row_is_named_by_its_line(tmp_path: Path) -> None:
+    logs = Logs(tmp_path)
+    logs.add("a", "id,k,v\n1,a,1\n")
+    logs.step()
+    logs.add("a", "2,b,2\n3,c\n")
+    result = logs.plan().run(now=NOW)
+    assert str(result.segments[0].error) == (
+        f"{tmp_path}/in/a.csv: source 's': line 4 has 2 of 3 fields; mend the row, or have the file delivered again"
+    )
+    logs.base.joinpath("in/a.csv").write_text("id,k,v\n1,a,1\n2,b,x\n")
+    assert "line 3" in str(logs.plan().run(now=NOW).segments[0].error)
+    assert logs.rows() == [(1, "a", 1)]
+
+
+def test_folders_are_columns_of_tails_too(tmp_path: Path) -> None:
+    logs = Logs(tmp_path, uri="in/**/*.csv")
+    logs.output = {"partition_by": ["day"]}
+    logs.add("day=2024-01-01/a", "id,k,v\n1,a,1\n")
+    logs.step()
+    logs.add("day=2024-01-01/a", "2,b,2\n")
+    logs.add("day=2024-01-02/a", "id,k,v\n3,a,1\n")
+    assert logs.same().segments[0].written == 2
+
+
+def test_a_version_that_comes_back_brings_what_it_had_read(tmp_path: Path) -> None:
+    logs = Logs(tmp_path, "keys")
+    logs.add("a", "id,k,v\n1,a,1\n")
+    logs.step()
+    logs.add("a", "1,b,2\n")
+    logs.step()
+    logs.add("a", "3,c,3\n")
+    logs.step()
+    lp.rollback(logs.plan(), "o", version=1)
+    assert logs.same().segments[0].why == "s: 1 grown"
+    lp.rollback(logs.plan(), "o", version=2)
+    assert logs.same().segments[0].why == "s: 1 grown"
+    assert logs.rows() == [(1, "a", 1), (1, "b", 2), (3, "c", 3)]
+
+
+def test_what_reads_the_output_follows_tails(tmp_path: Path) -> None:
+    logs = Logs(tmp_path)
+    logs.more = {
+        "stages": {"t": {"from": "o", "do": [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}]}},
+        "outputs": {"t": {}},
+    }
+    logs.add("a", "id,k,v\n1,a,1\n")
+    logs.same()
+    for number in range(3):
+        logs.add("a", f"{number},b,2\n")
+        result = logs.same(**({"max_files": 1} if number == 1 else {}))
+        assert result.segments[0].written == 1
+
+
+def test_a_source_with_two_readers_is_read_anew(tmp_path: Path) -> None:
+    logs = Logs(tmp_path, "gated")
+    logs.more = {
+        "stages": {"t": {"from": "s", "do": [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}]}},
+        "outputs": {"t": {}},
+    }
+    logs.add("a", "id,k,v\n1,a,1\n")
+    logs.add("b", "id,k,v\n1,a,\n")
+    logs.same()
+    logs.add("a", "2,b,\n")
+    logs.same()
+    logs.add("a", "3,c,2\n")
+    logs.same(max_files=1)
+
+
+# rows that are added
+
+
+def test_modes_that_add_take_the_tail(tmp_path: Path) -> None:
+    for mode in ({"mode": "append"}, {"mode": "upsert", "key": "id"}, {"mode": "scd2", "key": "id"}):
+        for audit in ("recorded", "off"):
+            logs = Logs(tmp_path / mode["mode"] / audit)
+            logs.base.mkdir(parents=True)
+            logs.output = mode
+            logs.add("a", "id,k,v\n1,a,1\n")
+            logs.add("b", "id,k,v\n7,a,1\n")
+            plan = logs.data() | {"audit": {"mode": audit}}
+            for text in ("", "2,b,2\n", "3,c,3\n4,d,4\n"):
+                logs.add("a", text)
+                result = lp.Pipeline.from_dict(plan, base=str(logs.base)).compile().run(now=NOW)
+                result.raise_for_status()
+            ids = [r[0] for r in logs.rows()]
+            assert ids == [1, 2, 3, 4, 7]
+
+
+# files that grow while they are read
+
+
+@pytest.mark.parametrize("kind", ["rows", "sums", "gated"])
+@pytest.mark.parametrize("form", ["csv", "ndjson"])
+def test_what_is_appended_while_a_run_reads_is_for_the_next(tmp_path: Path, kind: str, form: str) -> None:
+    logs = Logs(tmp_path, kind, form)
+    logs.add("a", ("id,k,v\n" if form == "csv" else "") + line(form, (1, "a", 1)))
+    once: list[int] = []
+
+    def write(*_: Any) -> None:
+        if not once:  # sources are listed by now, and not read yet
+            once.append(1)
+            logs.add("a", line(form, (2, "b", 2)))
+            logs.add("a", line(form, (3, "c", 3))[:-4])  # and half a row more
+
+    result = logs.plan().run(now=NOW, observer=write)
+    result.raise_for_status()
+    assert once
+    if kind != "sums":
+        assert logs.rows() == [(1, "a", 1)]
+    logs.add("a", line(form, (3, "c", 3))[-4:])
+    found = logs.same()
+    assert found.segments[0].why == "s: 1 grown"
+    assert len(logs.rows()) == 3
+
+
+# late rows
+
+
+WINDOW = {
+    "window": {"time": "t", "every": "1h", "allowed_lateness": "1h", "late": "quarantine", "aggregate": {"n": "count(*)"}}
+}  # fmt: skip
+
+
+@settings(max_examples=max(4, EXAMPLES // 12))
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(0, 2), st.lists(st.integers(0, 40), max_size=3)), min_size=1, max_size=3),
+        min_size=2,
+        max_size=4,
+    ),
+    st.sampled_from(["name", "stamp"]),
+    st.sampled_from(["1h", "20d"]),
+)
+def test_late_rows_of_files_that_grow_are_those_of_a_full_run(
+    deliveries: list[list[tuple[int, list[int]]]], order: str, tolerance: str
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        logs = Logs(Path(folder))
+        begin = datetime.fromtimestamp(OLD - 86_400, UTC).replace(tzinfo=None, minute=0, second=0)
+
+        def plan(out: str) -> lp.Plan:
+            data = logs.data(out)
+            data["sources"]["s"] |= {
+                "contract": {"columns": {"t": "Datetime(us)", "x": "Int64"}},
+                "event_time": "t",
+                "watermark": {"delay": "1h", "order": order, "tolerance": tolerance},
+            }
+            data["stages"]["o"] = {"from": "s", "do": [WINDOW]}
+            return lp.Pipeline.from_dict(data, base=folder).compile()
+
+        def told(out: str) -> list[Any]:
+            late = plan(out).late("o").select("t", "x", "window_start", "late_by").collect()
+            return [logs.rows(out), sorted(late.rows(), key=repr)]
+
+        for name in range(3):
+            logs.add(str(name), "t,x\n")
+        for number, delivery in enumerate(deliveries):
+            for name, hours in delivery:
+                logs.add(str(name), "".join(f"{begin + timedelta(hours=h)},{h}\n" for h in hours))
+            plan("out").run(now=NOW).raise_for_status()
+            plan(f"full{number}").run(now=NOW).raise_for_status()
+            assert told("out") == told(f"full{number}")
+
+
+def test_a_tail_comes_under_the_watermark_of_its_file(tmp_path: Path) -> None:
+    logs = Logs(tmp_path)
+    logs.source = {"watermark": {"delay": "0s"}, "event_time": "t"}
+    data = logs.data()
+    data["sources"]["s"] |= {"contract": {"columns": {"t": "Datetime(us)", "x": "Int64"}}}
+    data["stages"]["o"] = {"from": "s"}
+
+    def run() -> tuple[str | None, int | None]:
+        result = lp.Pipeline.from_dict(data, base=str(tmp_path)).compile().run(now=NOW)
+        result.raise_for_status()
+        return result.segments[0].why, result.segments[0].written
+
+    def under() -> list[Any]:
+        return [(r[1], r[2].day) for r in logs.rows()]
+
+    logs.add("1", "t,x\n2023-01-05,1\n")
+    logs.add("2", "t,x\n2023-01-02,2\n")
+    run()
+    logs.add("2", "2023-01-03,3\n")
+    assert run() == ("s: 1 grown, 1 unchanged", 1)
+    assert sorted(under()) == [(1, 1), (2, 5), (3, 5)]
+    # what others came under changes with the times in what is appended ahead of them
+    logs.add("1", "2023-01-09,4\n")
+    assert run() == ("s: 1 grown, 1 unchanged, 1 under another watermark", 3)
+    assert sorted(under()) == [(1, 1), (2, 9), (3, 9), (4, 1)]
+    # a time that was too far ahead, and is none any more: all of the file is judged again
+    logs.add("2", f"{datetime.fromtimestamp(OLD + 3 * 86_400, UTC):%Y-%m-%d},5\n")
+    assert run() == ("s: 1 grown, 1 unchanged", 1)
+    assert [r[2] for r in logs.rows() if r[1] == 5] == [None]
+    logs.writes = 5 * 86_400
+    logs.add("2", "2023-01-02,6\n")
+    assert run() == ("s: 1 grown, 1 unchanged", 4)
+    assert [r[2].day for r in logs.rows() if r[1] == 5] == [9]
+
+
+# bounds
+
+
+def test_bounds_count_what_is_read(tmp_path: Path) -> None:
+    logs = Logs(tmp_path)
+    for name in "ab":
+        logs.add(name, "id,k,v\n" + "1,a,1\n" * 100)
+    logs.step()
+    for name in "ab":
+        logs.add(name, "2,b,2\n3,c,3\n")
+    assert (logs.step(max_rows=2).written, logs.step(max_bytes=12).written) == (2, 2)
+    assert logs.same().segments[0].status == "unchanged"
+    for name in "ab":
+        logs.add(name, "4,b,2\n")
+    result = logs.run(max_rows=2)
+    assert (result.segments[0].written, result.left) == (2, 0)
+
+
+def test_rows_are_traced_to_their_place_in_the_file(tmp_path: Path) -> None:
+    logs = Logs(tmp_path)
+    logs.add("a", "id,k,v\n1,a,1\n2,b,2\n")
+    logs.step()
+    logs.add("a", "3,c,3\n")
+    logs.step()
+    traced = logs.plan().trace("o", {"id": 3}).sources["s"]
+    assert traced.rows is not None
+    assert traced.rows.select("_lazypipe_row", "id").rows() == [(2, 3)]
