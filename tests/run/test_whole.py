@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 import lazypipe as lp
-from lazypipe.compile.closing import closes
+from lazypipe.compile.closing import closes, upstreams
 from lazypipe.incremental.incomplete import Incomplete, told, written
 from lazypipe.incremental.work import Work
 from lazypipe.run.closing import Closing
@@ -37,10 +37,10 @@ outputs:
 """
 
 
-def whole(root: Path, *hours: float, now: float) -> Whole:
+def whole(root: Path, *hours: float, now: float, text: str = TEXT) -> Whole:
     (root / "in").mkdir()
     pl.DataFrame({"at": [T0 + h * HOUR for h in hours], "k": ["x"] * len(hours)}).write_parquet(root / "in/1.parquet")
-    plan = lp.Pipeline.from_yaml(TEXT, base=str(root)).compile()
+    plan = lp.Pipeline.from_yaml(text, base=str(root)).compile()
     moment = (T0 + now * HOUR).replace(tzinfo=UTC)
     recorder = Recorder(plan, "r", moment, str(root))
     run = Run(plan, "r", moment, str(root), root, lambda *_: None, recorder)
@@ -109,6 +109,25 @@ def test_windows_that_are_whole_are_given_as_they_are(tmp_path: Path) -> None:
     judge = whole(tmp_path, 0.5, 9.5, now=7.5)
     frame = rows((0, "x", 2, 2)).collect()
     assert judge._judge(frame).rows() == frame.rows()
+
+
+def test_windows_that_are_waited_for_have_no_mark(tmp_path: Path) -> None:
+    text = TEXT.replace(",\n           on_partial: emit, deadline: 6h, partial: is_partial", "")
+    judge = whole(tmp_path, 0.5, 9.5, now=7.5, text=text)
+    frame = rows((0, "x", 2, 2), (1, "x", 1, 2)).drop("is_partial").collect()
+    assert judge._judge(frame)["window_start"].to_list() == [T0]
+
+
+def test_what_is_read_twice_is_waited_for_once(tmp_path: Path) -> None:
+    stages = "stages:\n  x: {from: a}\n  y: {from: a}\n  both: {from: x, do: [{union: y}]}\noutputs:\n  both: {to: out/both}\n"
+    text = TEXT[: TEXT.index("stages:")] + stages
+    plan = lp.Pipeline.from_yaml(text, base=str(tmp_path)).compile()
+    assert [(u.name, u.wait) for u in upstreams(plan.nodes, "both", ())] == [("a", 0)]
+    (tmp_path / "in").mkdir()
+    pl.DataFrame({"at": [T0], "k": ["x"]}).write_parquet(tmp_path / "in/1.parquet")
+    # without a watermark there is none to go on
+    plan = lp.Pipeline.from_yaml(text.replace("watermark: {delay: 0s}, ", ""), base=str(tmp_path)).compile()
+    assert [plan.run().status for _ in range(2)] == ["done", "unchanged"]
 
 
 def test_many_windows_are_named_in_part() -> None:
