@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -20,7 +19,9 @@ from lazypipe.storage.optimizer.form_numbers import Scaled
 from lazypipe.storage.optimizer.form_texts import Hexed, Template
 from lazypipe.storage.optimizer.forms import physical, restore
 from lazypipe.storage.optimizer.layout import Layout
-from lazypipe.storage.optimizer.trial import chunk_sizes, write_bytes
+from lazypipe.storage.optimizer.profile import profile
+from lazypipe.storage.optimizer.quick import estimated_options
+from lazypipe.storage.optimizer.trial import Bench, chunk_sizes, write_bytes
 from lazypipe.storage.optimizer.workload import Query, Workload
 from lazypipe.testing.synthetic import make_orders
 
@@ -88,14 +89,20 @@ def test_of_many_columns_the_largest_are_looked_at() -> None:
     assert told.why == "there was time for those that take the most bytes"
 
 
-def test_differences_are_kept_where_values_rise_and_few_rows_would_not_show_it() -> None:
-    start = datetime(2026, 1, 1)
-    frame = pl.DataFrame({"n": range(100_000)}).select(
-        t=start + pl.duration(seconds=pl.col("n") // 100 * 10), text=pl.col("n").hash(1).cast(pl.String)
-    )
-    advice = advise(frame, goal="storage", budget=0.05, clock=still)
-    assert advice.layout.encodings["t"] == "delta"
-    assert bytes_of(written(frame, advice.layout)) < bytes_of(write_bytes(frame, Layout()))
+def test_differences_are_preferred_where_values_rise_and_few_rows_would_not_show_it() -> None:
+    rising = pl.DataFrame({"t": [n // 8 for n in range(400)]})
+    falling = pl.DataFrame({"t": [(400 - n) // 8 for n in range(400)]})
+
+    def options(frame: pl.DataFrame) -> dict[tuple[str, ...], int]:
+        found = {c.name: c for c in profile(frame).columns}
+        made = estimated_options(frame, {}, found, ["pyarrow"], Bench(still, 1.0, quick=True))["pyarrow"]["t"]
+        return {tuple(e for _, e in o.encodings): o.cost.bytes for o in made}
+
+    up, down = options(rising), options(falling)
+    exact = chunk_sizes(write_bytes(rising, Layout(writer="pyarrow", level=3, encodings={"t": "delta"})))["t"]
+    assert min(up, key=lambda e: up[e]) == ("delta",)
+    assert up["delta",] <= exact.bytes
+    assert all(bytes_of(write_bytes(falling, Layout(writer="pyarrow", level=3))) >= n for n in down.values())
 
 
 def test_a_dictionary_that_more_rows_would_fill_is_left_where_little_is_gained() -> None:
