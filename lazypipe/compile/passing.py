@@ -70,8 +70,9 @@ class Passing:
     def _carries(self, told: frozenset[str]) -> bool:
         """Whether a query gives the same rows, with the unit of each, where those of some inputs carry theirs."""
         states = {n: unknown(n, pl.Schema({**t.schema, UNIT: pl.UInt64()})) for n, t in self._tables(told).items()}
+        plain = self._lowered(frozenset(), ())
         try:
-            plain, carrying = (self._lowered(told, extra) for extra in ((), (UNIT,)))
+            carrying = self._lowered(told, (UNIT,))
         except Fault:
             return False
         if {*carrying.collect_schema()} != {*self.node.schemas[self.index], UNIT}:
@@ -130,5 +131,9 @@ class Passing:
         if isinstance(self.operation, Sql):
             if self.plan.against or self.plan.ordered:
                 return self.plan.against or "ORDER BY"
-            return "its rows are not those ahead of it, one by one or by groups"
+            if self._ahead not in self.plan.rows:
+                return "its rows are not those ahead of it"
+            if self.plan.by is not None:
+                return f"it does not give {' or '.join(sorted(self.plan.by))} as it is, which its rows go by"
+            return "the file of each row cannot be told"
         return ""

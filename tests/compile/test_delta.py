@@ -98,9 +98,19 @@ def test_rows_that_have_to_do_with_each_other_are_found_by_what_they_share(steps
             "by the files of a; all of it if b changes",
         ),
         ("SELECT k, sum(x) AS s FROM a GROUP BY k", BY_K),
+        ("SELECT * FROM a UNION ALL SELECT x, k, t FROM b", "by the files of a, b"),
+        (
+            "WITH t AS (SELECT x, k FROM a), e AS (SELECT k FROM b) SELECT t.x FROM t JOIN e ON t.k = e.k",
+            "full: s: sql can change any row (the file of each row cannot be told)",
+        ),
+        (
+            "WITH e AS (SELECT k AS j FROM c), u AS (SELECT x, k, t FROM b) SELECT * FROM a, e UNION ALL SELECT *, k AS j FROM u",
+            "full: s: sql can change any row (the file of each row cannot be told)",
+        ),
         ("SELECT x, k FROM a ORDER BY x", "full: s: sql can change any row (ORDER BY)"),
         ("SELECT x, k FROM a LIMIT 5", "full: s: sql can change any row (LIMIT)"),
-        ("SELECT k FROM b", "full: s: sql can change any row (its rows are not those ahead of it, one by one or by groups)"),
+        ("SELECT sum(x) AS s FROM a GROUP BY k", "full: s: sql can change any row (it does not give k as it is, which its rows go by)"),
+        ("SELECT k FROM b", "full: s: sql can change any row (its rows are not those ahead of it)"),
         (
             "SELECT x FROM a UNION ALL SELECT y AS x FROM (SELECT x + 1 AS y FROM b) AS e",
             "by the files of a, b",
@@ -109,7 +119,7 @@ def test_rows_that_have_to_do_with_each_other_are_found_by_what_they_share(steps
     ],
 )  # fmt: skip
 def test_queries_are_followed_by_their_plans(query: str, expected: str) -> None:
-    reads = ["a", "b"] if " b" in query else ["a"]
+    reads = [n for n in ("a", "b", "c") if f"FROM {n}" in query or f"JOIN {n}" in query or n == "a"]
     data = {
         "version": 1,
         "name": "p",

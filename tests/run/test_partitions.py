@@ -12,7 +12,10 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
+from lazypipe.ops.sort import Sort
 from lazypipe.run import figures
+from lazypipe.spec.model import Step
+from lazypipe.spec.scope import Scope, Table
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.units import UNIT
 
@@ -118,6 +121,20 @@ def test_pairs_of_groups_and_files_are_taken_together(tmp_path: Path, monkeypatc
     deliver(tmp_path, "late", [(None, 1), (4, 4)])
     assert "; 2 groups touched" in (run(tmp_path, data).why or "")
     assert held(tmp_path) == shares(tmp_path)
+
+
+def test_each_part_keeps_its_first_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "_PAIRS", 1)
+    rows = pl.DataFrame({"k": [3, 1, 2, 5, 4], UNIT: pl.Series([7, 7, 7, 8, 8], dtype=pl.UInt64)})
+    table = Table(rows.lazy(), pl.Schema({"k": pl.Int64()}), (UNIT,))
+    step = Step("sort", ["k DESC"])
+    fold = Sort(("k DESC",)).top(table, Scope(Sort, step), 2)
+    assert fold is not None
+    assert sorted(fold.partial.collect(engine="in-memory").rows()) == [(2, 7), (3, 7), (4, 8), (5, 8)]
+    assert fold.merge(pl.LazyFrame({"k": [2, 5, 4]})).collect()["k"].to_list() == [5, 4, 2]
+    places = figures.Places()
+    places.attach(pl.concat([rows, rows]).lazy(), ["k"]).collect(engine="in-memory")
+    assert places.frame().collect().height == 5
 
 
 def test_pairs_are_those_of_groups_and_units() -> None:
