@@ -145,7 +145,8 @@ def test_small_files_become_one_and_rows_stay(uri: str) -> None:
         1,
         50,
     )
-    assert after.info == {"consumed": {"n": 4}, "rewrite": {"of": 5, "files": 5}}
+    instead = [[[f.path for f in before.files], [f.path for f in after.files]]]
+    assert after.info == {"consumed": {"n": 4}, "rewrite": {"of": 5, "files": 5, "instead": instead}}
     assert (made.version, made.replaced, made.written) == (6, before.files, after.files)
     assert made.after == column_bytes([f"{uri}/{f.path}" for f in after.files])
     assert content(uri).equals(rows(0, 50))
