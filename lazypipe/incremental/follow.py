@@ -40,7 +40,7 @@ from lazypipe.plan.fingerprint import Fingerprint, digest
 from lazypipe.spec.model import NOTHING, Output
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
-from lazypipe.storage.units import Units, unit_of
+from lazypipe.storage.units import Units
 from lazypipe.windows.reach import Extent
 
 __all__ = ["Decision", "decide", "decide_shared"]
@@ -185,7 +185,7 @@ class Decision:
         self.strategy = strategy
         self.commit = commit
         self.run = run
-        self.numbering = Numbering(self.before, run)
+        self.numbering = Numbering(self.before, run, self.segment.name)
         self.full = full
         self.judge_again = judge_again
         self.now = now
@@ -356,7 +356,7 @@ class Decision:
         units = self.numbering.units(driving, keep=kept, anew=not kept)
         units = self.numbering.renewed(units, touched.units)
         if needs is not None and (kept or not judged):
-            units = {n: self._renewed(of, needs[n], judged=judged) for n, of in units.items()}
+            units = {n: self._renewed(n, of, needs[n], judged=judged) for n, of in units.items()}
         plan = self.plan.fingerprints()[self.segment.node]
         info = self._info(plan, fixed, driving, units, self.run, anew=not kept) if judged else {}
         if needs is None or not kept:
@@ -391,11 +391,11 @@ class Decision:
         news = any(n.is_news for n in fixed) or any(n.changes is None or self.numbering.is_remade(n) for n in driving)
         return not news and not any(self.plan.looks_at_the_clock(n) for n in self._judged())
 
-    def _renewed(self, units: dict[str, int], needs: Units, *, judged: bool) -> dict[str, int]:
+    def _renewed(self, leaf: str, units: dict[str, int], needs: Units, *, judged: bool) -> dict[str, int]:
         """Return the units of files, where those that are read again get others; without gates, of just these."""
         if needs.wanted:
             return {f: u for f, u in units.items() if judged or u in needs.wanted}
-        again = {f: unit_of(f, self.run) for f in units if f in needs.files}
+        again = {f: self.numbering.new(leaf, f) for f in units if f in needs.files}
         return {**units, **again} if judged else again
 
     def _changed(

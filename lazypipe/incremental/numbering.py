@@ -19,11 +19,17 @@ __all__ = ["Numbering"]
 class Numbering:
     """Gives each file of what an output reads the unit that its rows have; files that are as they were keep theirs.
 
-    ``before`` is what the last commit says, ``run`` the run that gives new ones.
+    ``before`` is what the last commit says, ``run`` the run that gives new ones, ``at`` the segment that it gives them for: what is made
+    of a file here and elsewhere in the same run may meet again further down.
     """
 
     before: Before | None
     run: str
+    at: str
+
+    def new(self, leaf: str, key: str) -> int:
+        """Return a unit for a file of a source or output that had none, or is another now."""
+        return unit_of(f"{self.at}\0{leaf}\0{key}", self.run)
 
     def is_remade(self, leaf: Leaf) -> bool:
         """Whether an output's rows are others than they were, unit by unit: then its units say nothing."""
@@ -45,8 +51,7 @@ class Numbering:
                 if leaf.keeps_gone and not anew:
                     assert self.before is not None
                     there = there.union(self.before.known(leaf.name))
-                others = self.before.renamed.get(leaf.name, {}) if keep and self.before is not None else {}
-                found[leaf.name] = {str(u): others.get(u, u) for u in sorted(there)}
+                found[leaf.name] = self._tagged(leaf.name, there, found, keep=keep)
                 continue
             known = self._known(leaf, leaf.found if anew else leaf.changes, {} if anew else leaf.tails) if keep else {}
             tails = {} if anew else leaf.tails
@@ -54,27 +59,41 @@ class Numbering:
             for file in leaf.snapshot.files:
                 listed = known.get(file.uri)
                 if listed is None or (anew and not isinstance(listed, int)):  # what is read at once is one unit
-                    of[file.uri] = unit_of(file.uri, self.run)
+                    of[file.uri] = self.new(leaf.name, file.uri)
                 elif isinstance(listed, int) and file.uri not in tails:
                     of[file.uri] = listed
                 else:
-                    of |= self._parts(file, listed, tails.get(file.uri))
+                    of |= self._parts(leaf.name, file, listed, tails.get(file.uri))
             if not anew:
                 of |= self._held(leaf)
         return found
 
+    def _tagged(
+        self, leaf: str, there: frozenset[int], found: Mapping[str, Mapping[str, int]], *, keep: bool
+    ) -> dict[str, int]:
+        """Return the units of an output's rows: their own, unless rows that come another way have the same."""
+        kept = self.before if keep else None
+        others = {} if kept is None else kept.renamed.get(leaf, {})
+        known = frozenset() if kept is None else kept.known(leaf)
+        taken = {u for n, of in found.items() if n != leaf for u in of.values()}
+        if kept is not None:
+            taken.update(u for n, of in kept.units.items() if n != leaf for u in units_in(of))
+        return {
+            str(u): self.new(leaf, str(u)) if u in taken and u not in known else others.get(u, u) for u in sorted(there)
+        }
+
     def renewed(self, units: Mapping[str, dict[str, int]], again: Container[int]) -> dict[str, dict[str, int]]:
         """Return the units of files, where those to be made ``again`` get others."""
-        return {n: {f: unit_of(f, self.run) if u in again else u for f, u in of.items()} for n, of in units.items()}
+        return {n: {f: self.new(n, f) if u in again else u for f, u in of.items()} for n, of in units.items()}
 
-    def _parts(self, file: FileInfo, listed: Listed, tail: int | None) -> dict[str, int]:
+    def _parts(self, leaf: str, file: FileInfo, listed: Listed, tail: int | None) -> dict[str, int]:
         """Return the units of a file that was read in parts, and with a ``tail`` is read from there on."""
         if tail is None:
             return of_file(file.uri, file.size, listed)
         key = part_key(file.uri, tail, file.size)
         return {
             **of_file(file.uri, tail, [[0, listed]] if isinstance(listed, int) else listed),
-            key: unit_of(key, self.run),
+            key: self.new(leaf, key),
         }
 
     def difference(

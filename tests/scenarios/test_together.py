@@ -241,3 +241,39 @@ def test_of_partitions_that_were_put_together_those_that_are_new_are_read(tmp_pa
     lp.optimize.compact(str(tmp_path / "out/o"))
     assert [s.written for s in world.run().segments if s.output == "t"] == [3]
     assert copied(world) == [1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("other", ["b", "t"])
+def test_rows_that_come_two_ways_are_told_apart(tmp_path: Path, other: str) -> None:
+    """One file, read by an output and by what is made of that output; or two outputs of the same file, put together later."""
+    columns = {"columns": {"k": "Int64"}}
+    definition = {
+        "version": 1,
+        "name": "p",
+        "sources": {n: {"uri": f"in/{n}-*.csv", "contract": columns} for n in "ab"},
+        "stages": {
+            "s": {"from": "a", "do": [{"union": {"with": "b"}}]},
+            "t": {"from": "s", "do": [{"filter": "k > 1"}]},
+            "u": {"from": "s", "do": [{"union": {"with": other}}]},
+            "v": {"from": "u", "do": [{"derive": {"more": "k + 1"}}]},
+        },
+        "outputs": {n: {"to": f"out/{n}"} for n in "stuv"},
+    }
+    (tmp_path / "in").mkdir()
+    plan = lp.Pipeline.from_dict(definition, base=tmp_path).compile
+
+    def rows(name: str) -> list[int]:
+        return sorted(lp.scan(str(tmp_path / "out" / name)).collect()["k"].to_list())
+
+    def put(name: str, key: int) -> None:
+        (tmp_path / f"in/{name}.csv").write_text(f"k\n{key}\n")
+
+    for name, key in (("a-1", 1), ("b-1", 2), ("a-2", 3), ("b-2", 4)):
+        put(name, key)
+    while plan().run(max_files=1).left:
+        pass
+    assert rows("s") == [1, 2, 3, 4]
+    assert rows("u") == rows("v") == ([1, 2, 2, 3, 4, 4] if other == "b" else [1, 2, 2, 3, 3, 4, 4])
+    (tmp_path / "in/b-2.csv").unlink()
+    plan().run().raise_for_status()
+    assert rows("u") == rows("v") == ([1, 2, 2, 3] if other == "b" else [1, 2, 2, 3, 3])
