@@ -59,7 +59,8 @@ def rollback(
 ) -> int:
     """Make an earlier version of a dataset the one in force, as a version of its own; return its number.
 
-    What it had consumed comes back with it: the next run does what has changed since then.
+    What it had consumed comes back with it: the next run does what has changed since then, and what was put aside since then leaves the
+    quarantine.
 
     Raises
     ------

@@ -19,7 +19,7 @@ from lazypipe.run.query import Query
 from lazypipe.run.recorder import Aside
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset, count_units
-from lazypipe.storage.log import Commit, DataFile
+from lazypipe.storage.log import BACK, Commit, DataFile
 from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink
 
@@ -50,10 +50,27 @@ class Quarantine:
 
     def publish(self, tap: Tap, good: pl.LazyFrame) -> None:
         """Commit what the gate has put aside; ``good`` are the rows that went on."""
+        self._go_back()
         if self.query.unit(self.name):
             self._change(tap)
         else:
             self._replace(tap, good)
+
+    def _go_back(self) -> None:
+        """Begin with what was put aside at the version that the output has gone back to, if it has."""
+        work, log = self.query.work, self.dataset.log
+        back = None if work.commit is None or work.kind != "units" else work.commit.info.get(BACK)
+        latest = self.dataset.latest()
+        if back is None or latest is None or self.query.dataset is None:
+            return
+        replayed = self.query.dataset.log
+        runs = {replayed.read(version).run: version for version in replayed.versions()}
+        found = [(q.info.get(_AHEAD_OF, runs.get(q.run, 0)), q.version) for q in map(log.read, log.versions())]
+        _, version = max((pair for pair in found if pair[0] <= back), default=(0, None))
+        if version is None:
+            self.dataset.commit((), self.schema, run=self.run.id, time=self.run.now, info={_AHEAD_OF: back})
+        elif version != latest.version:
+            self.dataset.rollback(version, run=self.run.id, time=self.run.now)
 
     def _replace(self, tap: Tap, good: pl.LazyFrame) -> None:
         report, before = tap.report(self.name), self.dataset.latest()

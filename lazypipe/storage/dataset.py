@@ -16,7 +16,7 @@ from lazypipe.spec.model import freeze
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.log import KEPT, Commit, CommitLog, DataFile, partitioned
+from lazypipe.storage.log import BACK, KEPT, Commit, CommitLog, DataFile, partitioned
 from lazypipe.storage.optimizer.forms import (
     WIDENS,
     Form,
@@ -258,7 +258,9 @@ class Dataset:
         if missing:
             what = f"version {version} cannot come back: {len(missing):,} of its files are gone, such as {missing[0]}"
             raise StorageError(what, uri=self.uri, fix="choose a later version, or run the pipeline in full")
-        made = replace(old, version=latest.version + 1, run=run, time=time, mode=f"rollback to {version}")
+        info = {**old.info, BACK: old.info.get(BACK, version)}
+        mode = f"rollback to {version}"
+        made = replace(old, version=latest.version + 1, run=run, time=time, mode=mode, info=info)
         self.log.append(made)
         return made
 

@@ -20,7 +20,7 @@ from lazypipe.spec.types import dtype_from_name, dtype_name
 from lazypipe.storage.numbered import NumberedFiles, seal
 from lazypipe.storage.optimizer.layout import Layout
 
-__all__ = ["KEPT", "REWRITE", "Commit", "CommitLog", "DataFile", "partitioned"]
+__all__ = ["BACK", "KEPT", "REWRITE", "Commit", "CommitLog", "DataFile", "partitioned"]
 
 FORMAT = 3
 """Version of the commit files; a reader refuses newer ones.
@@ -29,6 +29,8 @@ A commit is written as the least version that has all it needs: 1 knows no units
 to be read.
 """
 
+BACK = "back_to"
+"""Where in the ``info`` of a commit stands the version that a dataset has gone back to, until there is something new in it."""
 REWRITE = "rewrite"
 """The ``mode`` of commits that hold the rows of the one before in other files, and where their ``info`` speaks of that."""
 

@@ -277,3 +277,29 @@ def test_rows_that_come_two_ways_are_told_apart(tmp_path: Path, other: str) -> N
     (tmp_path / "in/b-2.csv").unlink()
     plan().run().raise_for_status()
     assert rows("u") == rows("v") == ([1, 2, 2, 3] if other == "b" else [1, 2, 2, 3, 3])
+
+
+@pytest.mark.parametrize("mode", ["replace", "append"])
+def test_what_was_put_aside_goes_back_with_its_version(tmp_path: Path, mode: str) -> None:
+    good = {"positive": {"columns": "k", "action": "quarantine"}}
+    world = World(tmp_path, {"mode": mode})
+    world.definition["stages"]["s"] = {"from": "a", "gate": [good]}
+
+    def held() -> tuple[list[int], list[int]]:
+        found = [lp.scan(str(tmp_path / f"out/o{end}")).collect()["k"].to_list() for end in ("", "__quarantine")]
+        return sorted(found[0]), sorted(found[1])
+
+    world.deliver("0", (0, 10, "x"))
+    world.run()
+    for number in (1, 2):
+        world.deliver(str(number), (0, number, "x"), (0, -number, "x"))
+        world.run()
+    assert held() == ([1, 2, 10], [-2, -1])
+    at = START
+    # to each version; then what came after it comes again, and something new besides
+    for number, version in enumerate((2, 3, 1), start=3):
+        at += timedelta(hours=1)
+        lp.rollback(str(tmp_path / "out/o"), version=version, now=at)
+        world.deliver(str(number), (0, number, "x"), (0, -number, "x"))
+        world.run()
+        assert held() == ([*range(1, number + 1), 10], [*range(-number, 0)])
