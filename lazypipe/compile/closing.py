@@ -166,7 +166,8 @@ def endless(nodes: Mapping[str, Node]) -> list[Fault]:
     for name, node in nodes.items():
         for operation, scope in node.steps:
             if isinstance(operation, Closed) and not waited_for(nodes, name):
-                what = "no source of these rows has a watermark, so that no window would ever close"
+                never = "no result would ever leave" if operation.open else "no window would ever close"
+                what = f"no source of these rows has a watermark, so that {never}"
                 faults.append(scope.fault(what, "give one event_time and watermark: {delay: …}", "end"))
             elif isinstance(operation, Closed) and operation.expectation is not None:
                 counted = [s.watermark for s in waited_for(nodes, name).values()]

@@ -71,10 +71,13 @@ def _split(name: str, stage: Stage, faults: list[Fault]) -> dict[str, Stage]:
         operation = _operation(step)
         if operation is None:
             return {name: stage}  # told where the graph is built
-        if not isinstance(operation, _TIMELY) or (operation.late, _emit(operation)) == ("update", "each_run"):
+        if not isinstance(operation, _TIMELY) or (
+            (operation.late, _emit(operation)) == ("update", "each_run")
+            and getattr(operation, "keep_results", None) is None
+        ):
             continue
         written: Mapping[str, Any] = step.arguments
-        left = {n: v for n, v in written.items() if n not in ("late", "watermark", "emit")}
+        left = {n: v for n, v in written.items() if n not in ("late", "watermark", "emit", "keep_results")}
         if isinstance(operation, Window) and operation.expect is not None:
             left["emit"] = (
                 "counted"  # with what is counted to know whether windows are whole, which the next step needs
@@ -121,14 +124,20 @@ def _about(operation: Operation, written: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _closing(step: Step, operation: Operation) -> tuple[Step, ...]:
-    """Return the step that keeps closed windows, if only those are wanted."""
-    if not isinstance(operation, Window | Session) or operation.emit == "each_run":
+    """Return the step that keeps closed windows, if only those are wanted, or for how long they stay."""
+    if not isinstance(operation, Window | Session):
         return ()
+    stays: dict[str, Any] = {} if operation.keep_results is None else {"keep": operation.keep_results}
+    if operation.emit == "each_run":
+        if not stays:
+            return ()
+        stays |= {"open": True}
     after = [operation.allowed_lateness]
-    written: dict[str, Any] = {"end": "window_end", "after": after}
+    written: dict[str, Any] = {"end": "window_end", "after": after, **stays}
     if isinstance(operation, Session):
-        written = {"end": "session_end", "after": [operation.gap, *after]}
+        written = {"end": "session_end", "after": [operation.gap, *after], **stays}
     elif operation.expect is not None:
         about = {n: v for n in _ABOUT_WHOLE if (v := getattr(operation, n)) is not None}
         written |= {"start": "window_start", **about}
-    return (Step("closed", freeze(written), (*step.path, step.name, "emit")),)
+    place = "emit" if operation.emit == "on_close" else "keep_results"
+    return (Step("closed", freeze(written), (*step.path, step.name, place)),)

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Literal
 import polars as pl
 
 from lazypipe.ops.base import Operation, Scope, Table
-from lazypipe.spec.arguments import COLUMN, TEXT, TEXTS, arg, choice
+from lazypipe.spec.arguments import COLUMN, FLAG, TEXT, TEXTS, arg, choice
 from lazypipe.spec.model import Fault
+from lazypipe.spec.scope import FAR
 from lazypipe.windows import Clock
 from lazypipe.windows.expectation import EXPECT, ROWS, STATS, Expectation, expected, known_values
 from lazypipe.windows.late import lateness
@@ -23,6 +24,8 @@ class Closed(Operation):
 
     The watermark is the least of those of all sources and partitions which are waited for, as the run finds it; it never goes
     back. A row without an end is not closed. Outside a run, as in ``lp.apply``, all rows with an end are.
+
+    With ``keep``, rows leave again once the watermark is past that by as much; with ``open``, rows that are not closed yet stay too.
 
     Where something is expected of windows, those that lack it are held back (see ``on_partial``); rows with the same ``start`` and
     ``end`` are of one window. Outside a run all are whole.
@@ -41,6 +44,10 @@ class Closed(Operation):
     shorthand: ClassVar[str] = "end"
     end: str = arg(COLUMN, "The column with the end of each row's window.")
     after: tuple[str, ...] = arg(TEXTS, "How long after the end, such as 2h; several are added up.", default=())
+    keep: str | None = arg(
+        TEXT, "How long rows stay once they are closed, by the watermark, such as 30d. Default: for good.", default=None
+    )
+    open: bool = arg(FLAG, "Whether rows stay too that are not closed yet.", default=False)
     start: str | None = arg(
         COLUMN, "The column with the start of each row's window, where expect needs it.", default=None
     )
@@ -60,14 +67,20 @@ class Closed(Operation):
 
     def __post_init__(self) -> None:
         """Check the lengths of time, and what goes together."""
-        self.wait  # noqa: B018  # it raises
+        self._after  # noqa: B018  # it raises
+        if self.keep is not None:
+            lateness(self.keep, "keep")
         if self.expectation is not None and self.start is None:
             raise Fault("windows of which something is expected have a start", "add start: column", ("expect",))
 
     @property
-    def wait(self) -> int:
-        """How long after the end a window closes, in microseconds."""
+    def _after(self) -> int:
         return sum(lateness(text, "after") for text in self.after)
+
+    @property
+    def wait(self) -> int:
+        """How long after the end a row comes, in microseconds."""
+        return 0 if self.open else self._after
 
     @cached_property
     def expectation(self) -> Expectation | None:
@@ -78,7 +91,10 @@ class Closed(Operation):
         """Lower to a filter; what is expected of windows is counted over them, and judged by the run."""
         clock = self._clock(self.end, table, scope, "end")
         ends = clock.ticks(pl.col(self.end))
-        frame = table.frame.filter(ends <= (scope.horizon - self.wait) // (clock.tick // 1_000))
+        unit, at = clock.tick // 1_000, scope.horizon - self._after
+        frame = table.frame.filter(pl.col(self.end).is_not_null() if self.open else ends <= at // unit)
+        if self.keep is not None and scope.horizon < FAR:  # outside a run nothing leaves
+            frame = frame.filter(ends > (at - lateness(self.keep, "keep")) // unit)
         found = self.expectation
         if found is None or self.start is None:
             return frame

@@ -10,7 +10,7 @@ import polars as pl
 
 from lazypipe.ops.aggregate import Aggregate, figure
 from lazypipe.ops.base import MADE_FROM, Fold, Operation, Scope, Table
-from lazypipe.ops.window import refuse_outside
+from lazypipe.ops.window import refuse_outside, refuse_unseen
 from lazypipe.spec.arguments import COLUMN, COLUMNS, SQLS, TEXT, arg, choice
 from lazypipe.spec.model import Fault
 from lazypipe.windows import PIECE, SESSION, Clock, Sessions, elapsed
@@ -65,10 +65,16 @@ class Session(Operation):
         "allowed_lateness the watermark of the sources has passed.",
         default="each_run",
     )
+    keep_results: str | None = arg(
+        TEXT,
+        "How long results stay once the watermark has passed the gap after the last row and allowed_lateness, such as 30d. Default: for good.",
+        default=None,
+    )
 
     def __post_init__(self) -> None:
         """Check what needs no columns."""
         lateness(self.allowed_lateness)
+        refuse_unseen(self.keep_results, self.emit)
 
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to a sort, a comparison with the row before, and ``group_by``."""
@@ -97,7 +103,7 @@ class Session(Operation):
 
     def _sessions(self, table: Table, scope: Scope) -> Sessions:
         """Check all arguments, and return how rows are told apart."""
-        refuse_outside(self.late, self.emit, scope)
+        refuse_outside(self.late, self.emit, scope, self.keep_results)
         Aggregate(self.aggregate, self.by).lower(table.stub(), scope)
         for index, name in enumerate(self.by):
             if name in (START, END):

@@ -77,6 +77,11 @@ class Window(Operation):
         "allowed_lateness the watermark of the sources has passed.",
         default="each_run",
     )
+    keep_results: str | None = arg(
+        TEXT,
+        "How long results stay once the watermark has passed the window's end and allowed_lateness, such as 30d. Default: for good.",
+        default=None,
+    )
     expect: Mapping[str, Any] | None = arg(
         EXPECT, "What must be there of a window for it to be whole; for emit: on_close.", default=None
     )
@@ -102,6 +107,7 @@ class Window(Operation):
             what = "windows that overlap are of one kind in a stage"
             raise Fault(what, "give one every with a period, or several without", ("period",))
         lateness(self.allowed_lateness)
+        refuse_unseen(self.keep_results, self.emit)
         if self.expectation is not None:
             if self.emit == "each_run":
                 what = "windows that lack something are held back, and those of emit: each_run never are"
@@ -158,7 +164,7 @@ class Window(Operation):
 
     def _windows(self, table: Table, scope: Scope) -> tuple[Windows, ...]:
         """Check all arguments, and return the windows of each ``every``."""
-        refuse_outside(self.late, self.emit, scope)
+        refuse_outside(self.late, self.emit, scope, self.keep_results)
         Aggregate(self.aggregate, self.by).lower(table.stub(), scope)
         made = (START, END) if len(self.every) == 1 else (WINDOW, START, END)
         for index, name in enumerate(self.by):
@@ -217,13 +223,23 @@ class Window(Operation):
         return frame.select(*dict.fromkeys(self.by), *made, *self._aggregates, *more)
 
 
-def refuse_outside(late: str, emit: str, scope: Scope) -> None:
+def refuse_unseen(keep_results: str | None, emit: str) -> None:
+    """Raise Fault for a length of time that is none, or by which no result would ever be seen."""
+    if keep_results is not None and lateness(keep_results, "keep_results") == 0 and emit == "on_close":
+        what = "results that are given when windows close, and leave at that moment, would never be there"
+        raise Fault(what, "write how long they stay, such as 30d", ("keep_results",))
+
+
+def refuse_outside(late: str, emit: str, scope: Scope, keep_results: str | None = None) -> None:
     """Raise Fault for what a pipeline makes stages and steps of before windows are lowered."""
     if late != "update":
         what = "late rows are put aside by the stage of a pipeline, and this is none"
         raise scope.fault(what, "write late: update, and check the rule late", "late")
     if emit == "on_close":
         raise scope.fault("windows are closed by the runs of a pipeline, and this is none", "remove emit", "emit")
+    if keep_results is not None:
+        what = "results leave in the runs of a pipeline, and this is none"
+        raise scope.fault(what, "remove keep_results", "keep_results")
 
 
 def _is_nanoseconds(dtype: pl.DataType) -> bool:

@@ -258,3 +258,72 @@ def test_closing_needs_a_pipeline() -> None:
         lp.apply({"closed": {"end": "t", "after": "soon"}}, pl.LazyFrame(schema={"t": pl.Datetime("us")}))
     with pytest.raises(lp.DefinitionError, match="which is no time"):
         lp.apply({"closed": "t"}, pl.LazyFrame(schema={"t": pl.Int64}))
+
+
+def keeping(emit: str, keep: str, window: str = "window: {time: at, every: 1h,") -> str:
+    return DEFINITION.replace("emit: on_close", f"emit: {emit}, keep_results: {keep}").replace(
+        "window: {time: at, every: 1h,", window
+    )
+
+
+def test_results_leave_once_they_are_closed_for_long_enough(tmp_path: Path) -> None:
+    feed = Feed(tmp_path, keeping("each_run", "2h"))
+    feed.deliver("a", 0.5, 1.5, 4)
+    feed.deliver("b", 0.2, 3)
+    feed.run()
+    assert feed.hours() == [0, 1, 3, 4]  # of event time 3.0: the first leaves at 4
+    feed.deliver("a", 9)
+    feed.deliver("b", 8.6)
+    feed.run()
+    assert feed.hours() == [8, 9]  # 8.5
+    # what is still taken in does not bring them back
+    feed.deliver("b", 1.2, 8.7)
+    feed.run()
+    assert feed.hours() == [8, 9]
+    feed.run(full=True)
+    assert feed.hours() == [8, 9]
+    assert lp.scan(str(tmp_path / "out/hourly")).collect()["n"].sum() == 3
+
+
+def test_closed_windows_leave_too(tmp_path: Path) -> None:
+    feed = Feed(tmp_path, keeping("on_close", "2h"))
+    feed.deliver("a", 0.5, 1.5, 4, 5)
+    feed.deliver("b", 0.2, 3, 4.5)
+    feed.run()
+    assert feed.hours() == [1]  # of event time 4.5: closed are those that ended by 3.5, gone those that did by 1.5
+    feed.deliver("a", 50)
+    feed.deliver("b", 50)
+    feed.run()
+    assert feed.hours() == []
+
+
+def test_sessions_leave_a_gap_after_their_last_row(tmp_path: Path) -> None:
+    feed = Feed(tmp_path, keeping("each_run", "1h", "session: {time: at, gap: 1h,"))
+    feed.deliver("a", 0, 0.5, 7)
+    feed.deliver("b", 3, 5)
+    feed.run()
+    rows = lp.scan(str(tmp_path / "out/hourly")).collect().sort("session_start")
+    assert [(s - T0) / timedelta(hours=1) for s in rows["session_start"]] == [3, 5, 7]  # of event time 5.0
+
+
+def test_for_how_long_results_stay_is_checked(tmp_path: Path) -> None:
+    window = {"time": "at", "every": "1h", "aggregate": {"n": "count(*)"}}
+    frame = pl.LazyFrame(schema={"at": pl.Datetime("us")})
+    with pytest.raises(
+        lp.DefinitionError, match="and leave at that moment, would never be there; write how long they stay"
+    ):
+        lp.apply({"window": {**window, "emit": "on_close", "keep_results": "0h"}}, frame)
+    with pytest.raises(
+        lp.DefinitionError, match="keep_results: results leave in the runs of a pipeline, and this is none"
+    ):
+        lp.apply({"window": {**window, "keep_results": "1d"}}, frame)
+    with pytest.raises(lp.DefinitionError, match="keep: 1mo has months"):
+        lp.apply({"closed": {"end": "at", "keep": "1mo"}}, frame)
+    text = keeping("each_run", "2h").replace(", watermark: {delay: 30m, idle_after: 3d}", "")
+    text = text.replace(", watermark: {delay: 0s, idle_after: 3d}", "")
+    with pytest.raises(
+        lp.DefinitionError, match="no source of these rows has a watermark, so that no result would ever leave"
+    ):
+        lp.Pipeline.from_yaml(text, base=str(tmp_path)).compile()
+    days = pl.LazyFrame({"at": [T0, None]}, schema={"at": pl.Datetime("us")})
+    assert lp.apply({"closed": {"end": "at", "keep": "1d", "open": True}}, days).collect().rows() == [(T0,)]
