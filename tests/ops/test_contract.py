@@ -64,6 +64,7 @@ MORE: dict[str, list[Any]] = {
     "cast": [{"v": "Float64", "t": "String"}, {"columns": {"s": "Int64"}, "on_error": "null"}],
     "closed": [
         {"end": "at", "after": ["1h", "30m"]},
+        {"end": "at", "keep": "1d", "open": True},
         {
             "start": "at",
             "end": "at",
@@ -333,7 +334,7 @@ def test_every_argument_of_every_operation_stands_in_an_example() -> None:
         missing = {f.name for f in dataclasses.fields(ops.operation_class(name))} - shown  # type: ignore[arg-type]
         # what the stages of a pipeline are made of is no argument of a step alone
         closing = {"expect", "on_partial", "deadline", "partial"} if name == "window" else set()
-        assert missing <= {"nulls_equal", "late", "watermark", "emit", *closing}, name
+        assert missing <= {"nulls_equal", "late", "watermark", "emit", "keep_results", *closing}, name
 
 
 def test_an_unknown_operation_is_told_with_the_nearest_name() -> None:

@@ -86,9 +86,13 @@ def test_extents_leave_out_what_is_no_time() -> None:
     frame = pl.DataFrame({"t": moments, "k": ["a", "b", "a", "a"], "f": ["x", "x", "x", "y"]})
     bounds = {"x": us(datetime(2024, 1, 20)), "y": None}
     found = Watermark("t", by="k").extents(frame.lazy(), frame.schema, bounds, "f").collect().sort("key").rows()
-    assert found == [("x", "=a", us(moments[0]), us(moments[0])), ("x", "=b", us(moments[1]), us(moments[1]))]
+    # the last says that there are others
+    assert found == [
+        ("x", "=a", us(moments[0]), us(moments[0]), True),
+        ("x", "=b", us(moments[1]), us(moments[1]), False),
+    ]
     whole = Watermark("t").extents(frame.lazy(), frame.schema, bounds, "f").collect().rows()
-    assert whole == [("x", "", us(moments[0]), us(moments[1]))]
+    assert whole == [("x", "", us(moments[0]), us(moments[1]), True)]
 
 
 def test_files_advance_what_comes_after_them() -> None:
