@@ -57,7 +57,7 @@ class _Of:
     def name_of(self, column: str) -> str | None:
         """Return the name of a column of windows in the stage; None if it is not there as it is."""
         found = carried(self.nodes, self.cut, self.stage, [column])
-        return None if found is None else found[column]
+        return found.get(column)
 
     @property
     def start(self) -> str:
