@@ -34,12 +34,12 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Count nothing as covered that only drawn examples, or processes that are killed, have reached.
+    """Count nothing as covered that only whole pipelines that are drawn, or processes that are killed, have reached.
 
-    What must be covered is, by tests that say which case they mean; and these run twice as fast.
+    What must be covered is, by tests that say which case they mean; and those run twice as fast.
     """
     for item in () if config.option.no_cov else items:
-        if item.get_closest_marker("hypothesis") or item.path.is_relative_to(ROOT / "tests" / "faults"):
+        if item.path.is_relative_to(ROOT / "tests" / "properties") or item.path.stem.endswith("_kills"):
             item.add_marker("no_cover")
 
 

@@ -129,8 +129,8 @@ def files_of_units(commit: Commit) -> dict[int, str]:
         for name, units in before.units.items():
             files = before.state.sources[name].files
             # those of a dataset whose rows know their units are no files
-            if len(units) == len(files):
-                found |= {u: f.uri for listed, f in zip(units, files, strict=True) for u in units_in([listed])}
+            pairs = zip(units, files, strict=True) if len(units) == len(files) else ()
+            found |= {u: f.uri for listed, f in pairs for u in units_in([listed])}
     return found
 
 

@@ -92,10 +92,10 @@ def decide(
     known, added = Hashes() if hashes is None else hashes, adds_to(output)
     older: dict[str, Older] = {}
     if before is not None and added and strategy.kind == "units":
-        for name, dataset, latest in _tables(plan, segment, look, strategy.driving):
-            if name in before.state.sources:
-                before, read = succeeded(before, name, dataset, latest, plan.redact)
-                older |= {name: read} if read is not None and not full else {}
+        consumed = [n for n in strategy.driving if n in before.state.sources]
+        for name, dataset, latest in _tables(plan, segment, look, consumed):
+            before, read = succeeded(before, name, dataset, latest, plan.redact)
+            older |= {name: read} if read is not None and not full else {}
     leaves = Leaves(plan, segment, before, look, listed, known, bound, tell=judge_again, added=added, older=older)
     decision = _Feed(leaves, strategy, commit, run, full=full, judge_again=judge_again, now=now)
     if output.mode == "replace":
@@ -116,11 +116,9 @@ def _tables(
         source = plan.nodes[name].source
         if source is not None and (name in segment.nodes or not written):
             commit, table = look(name).commit, Dataset(source.patterns[0], source.reader.storage_options)
-        elif written:
+        else:
             table = Dataset(written[0].to, written[0].storage_options)
             commit = table.latest()
-        else:
-            continue
         found += [(name, table, commit)] if commit is not None else []
     return found
 

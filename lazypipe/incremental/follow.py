@@ -283,8 +283,7 @@ class Decision:
         uses = [Use(*use) for use in self.strategy.reached]
         moved: dict[str, Moved] = {}
         for leaf in changed:
-            if leaf.changes is None or leaf.changes.position is not None:
-                return False
+            assert leaf.changes is not None
             moved[leaf.name] = Moved.of(leaf.snapshot, leaf.changes, leaf.rejudged)
         units = self.numbering.units(driving, keep=True, anew=False)
         new, _ = self.numbering.difference(driving, units)

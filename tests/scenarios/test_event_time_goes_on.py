@@ -378,3 +378,33 @@ def test_however_it_came_hours_and_days_end_as_in_one_run(
         os.rename(f"{folder}/out", f"{folder}/before")
         os.rename(f"{folder}/anew", f"{folder}/out")
         assert [(o, site.starts(o), site.complete(o)) for o in ("hourly", "daily")] == found
+
+
+def test_windows_close_too_whose_figures_do_not_add_up(site: Site) -> None:
+    site.text = site.text.replace("total: sum(v)", "total: median(v)").replace(
+        "{n: count(*),", "{n: count(distinct v),"
+    )
+    site.deliver("a", 0)
+    site.deliver("b", 0.5)
+    site.run(day=0)
+    site.deliver("a", 48)
+    site.run(day=2)
+    assert site.starts() == []
+    assert whys(site.run(day=3.1))["hourly"] == "event time has reached 2024-05-02T23:30:00"
+    assert site.starts() == [0]
+
+
+def test_what_keys_are_put_in_by_says_how_far_it_is(site: Site) -> None:
+    site.text = site.text.replace("rows: {to: out/rows}", "rows: {to: out/rows, mode: upsert, key: [at]}")
+    site.text = site.text.replace(
+        "rows: {from: a, do: [{union: b}]}", "rows: {from: a, do: [{union: b}, {sort: [at, v]}]}"
+    )
+    site.deliver("a", 0)
+    site.deliver("b", 0.5)
+    site.run(day=0)
+    site.deliver("a", 48)
+    site.run(day=2)
+    assert site.complete("rows") == 0.5
+    result = site.run(day=3.1)
+    assert (whys(result)["rows"], site.complete("rows")) == ("event time has reached 2024-05-02T23:30:00", 47.5)
+    assert lp.scan(str(site.root / "out/rows")).collect().height == 3

@@ -303,3 +303,13 @@ def test_what_was_put_aside_goes_back_with_its_version(tmp_path: Path, mode: str
         world.deliver(str(number), (0, number, "x"), (0, -number, "x"))
         world.run()
         assert held() == ([*range(1, number + 1), 10], [*range(-number, 0)])
+
+
+def test_what_is_added_of_an_output_whose_rows_know_their_files(tmp_path: Path) -> None:
+    world = World(tmp_path, {})
+    world.definition["stages"]["t"] = {"from": "s", "do": [{"derive": {"more": "k + 1"}}]}
+    world.definition["outputs"]["t"] = {"to": "out/t", "mode": "append"}
+    for number in (1, 2):
+        world.deliver(str(number), (0, number, "x"))
+        world.run()
+    assert sorted(lp.scan(str(tmp_path / "out/t")).collect()["more"].to_list()) == [2, 3]

@@ -169,6 +169,13 @@ def test_ends_beyond_what_python_tells_skip_no_files() -> None:
     assert reached.touched(here, here.head(0), came=here).collect().height == 2
 
 
+def test_nothing_is_reached_where_nothing_came() -> None:
+    here = frame([(1, "a")], pl.Datetime("us"), "row")
+    reached = reach({"asof_join": {"with": "other", "on": "t", "by": ["k"]}}, here, here)
+    assert reached is not None
+    assert reached.touched(here, here, came=here.head(0)).collect().rows() == []
+
+
 def test_distances_of_other_types_are_not_told() -> None:
     here = pl.LazyFrame(schema={"t": pl.Duration("us")})
     assert reach({"asof_join": {"with": "other", "on": "t", "by": []}}, here, here) is None
