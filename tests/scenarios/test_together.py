@@ -303,3 +303,16 @@ def test_what_was_put_aside_goes_back_with_its_version(tmp_path: Path, mode: str
         world.deliver(str(number), (0, number, "x"), (0, -number, "x"))
         world.run()
         assert held() == ([*range(1, number + 1), 10], [*range(-number, 0)])
+
+
+class TestWindows:
+    """Windows, with what else follows files and groups."""
+
+    def test_windows_of_which_something_is_expected_close_where_no_row_came(self, tmp_path: Path) -> None:
+        hours = {"time": "t", "every": "1h", "emit": "on_close", "expect": {"rows": 1}, "aggregate": {"n": "count(*)"}}
+        world = World(tmp_path, {}, {"window": hours}, **TIMED)
+        world.deliver("1", (0, 1, "x"), (60, 1, "x"), (130, 1, "x"))
+        world.run()
+        world.deliver("2", (300, 1, "x"))
+        world.run()
+        assert world.rows("window_start", "n") == [(datetime(2024, 1, 1, hour), 1) for hour in range(3)]
