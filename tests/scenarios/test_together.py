@@ -316,3 +316,18 @@ class TestWindows:
         world.deliver("2", (300, 1, "x"))
         world.run()
         assert world.rows("window_start", "n") == [(datetime(2024, 1, 1, hour), 1) for hour in range(3)]
+
+    def test_a_stream_sees_that_rows_come_under_another_watermark(self, tmp_path: Path) -> None:
+        hours = {"time": "t", "every": "1h", "late": "drop", "aggregate": {"n": "count(*)"}}
+        world = World(tmp_path, {}, {"window": hours}, event_time="t", watermark={"delay": "0s", "order": "name"})
+
+        def stream() -> list[str]:
+            pipeline = lp.Pipeline.from_dict(world.definition, base=tmp_path)
+            return [r.status for r in lp.stream(pipeline, lp.Trigger(once=True), clock=lambda: START)]
+
+        world.deliver("b", (300, 1, "x"))
+        world.deliver("c", (0, 1, "x"))
+        assert (stream(), world.rows("n")) == (["done"], [(1,)])
+        (tmp_path / "in/c.csv").rename(tmp_path / "in/a.csv")  # it came first, then, and was not late
+        assert (stream(), world.rows("n")) == (["done"], [(1,), (1,)])
+        assert stream() == []
