@@ -114,7 +114,7 @@ class Closed(Operation):
         return frame.drop(*hidden, STATS)
 
     def apart(self) -> tuple[str, ...]:
-        """None: rows come and leave by how far event time is, whatever came of their group."""
+        """Nothing keeps rows apart: windows that no new row touches close, too, and its plan shows none of that."""
         return ()
 
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:

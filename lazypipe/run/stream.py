@@ -26,6 +26,7 @@ from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.leaf import Came
 from lazypipe.incremental.pending import pending
 from lazypipe.incremental.stamps import nanoseconds
+from lazypipe.run.arrival import Extents, arrived
 from lazypipe.run.delivery import listing
 from lazypipe.run.result import RunResult
 from lazypipe.run.retry import Backoff, is_transient
@@ -79,6 +80,7 @@ class Stream:
     _behind: bool = field(default=False, repr=False)
     _moved: frozenset[str] = field(default=frozenset(), repr=False)
     _corrupt: set[_File] = field(default_factory=set, repr=False)
+    _times: Extents = field(default_factory=dict, repr=False)
     _tried: Mapping[str, object] | None = field(default=None, repr=False)
     _exported: Mapping[str, object] | None = field(default=None, repr=False)
 
@@ -126,7 +128,7 @@ class Stream:
             try:
                 # what is looked for is what was compiled for the last batch: schemas matter when there is something to read
                 plan = self.compile(began) if plan is None else plan
-                look = _Look(plan, began, self._corrupt)
+                look = _Look(plan, began, self._corrupt, self._times)
                 if not self._is_due(look):
                     failures = 0
                     if self.trigger.once:
@@ -173,7 +175,10 @@ class Stream:
     def _is_due(self, look: _Look) -> bool:
         """Whether a batch begins now."""
         listed = nanoseconds(look.now)
-        found = pending(look.plan, look, listed=listed, now=listed // 1_000, bound=self.bound)
+        begins = partial(pending, look.plan, listed=listed, now=listed // 1_000, bound=self.bound)
+        found = begins(look)
+        if not found.works and look.has_places:
+            found = begins(look.in_places)
         self._moved = frozenset(found.works)
         exports = bool(found.stateless) and look.signature() != self._exported
         if not (found.works or exports) or (self._tried is not None and look.signature() == self._tried):
@@ -206,10 +211,11 @@ class Stream:
 class _Look:
     """Each source as it is at one moment, listed once, without files that were found corrupt; if it has none it is waited for."""
 
-    def __init__(self, plan: CompiledPipeline, now: datetime, corrupt: Container[_File]) -> None:
+    def __init__(self, plan: CompiledPipeline, now: datetime, corrupt: Container[_File], times: Extents) -> None:
         self.plan = plan
         self.now = now
         self.corrupt = corrupt
+        self.times = times
         self._found: dict[str, Snapshot] = {}
 
     def __call__(self, name: str) -> Snapshot:
@@ -222,6 +228,18 @@ class _Look:
                 found = replace(found, files=tuple(files))
             self._found[name] = found
         return self._found[name]
+
+    @property
+    def has_places(self) -> bool:
+        """Whether the place of a file among others decides what its rows come under."""
+        rules = [n.source.watermark for n in self.plan.nodes.values() if n.source is not None]
+        return any(rule is not None and rule.by_files for rule in rules)
+
+    def in_places(self, name: str) -> Snapshot:
+        """Return a source with what it had reached ahead of each file: one that goes, or takes another place, has others judged again."""
+        source = self.plan.nodes[name].source
+        assert source is not None
+        return arrived(self.plan, source, self(name), self.now, self.times)
 
     def signature(self) -> Mapping[str, object]:
         """Return what stands for all that is there to be read."""

@@ -313,3 +313,31 @@ def test_what_is_added_of_an_output_whose_rows_know_their_files(tmp_path: Path) 
         world.deliver(str(number), (0, number, "x"))
         world.run()
     assert sorted(lp.scan(str(tmp_path / "out/t")).collect()["more"].to_list()) == [2, 3]
+
+
+class TestWindows:
+    """Windows, with what else follows files and groups."""
+
+    def test_windows_of_which_something_is_expected_close_where_no_row_came(self, tmp_path: Path) -> None:
+        hours = {"time": "t", "every": "1h", "emit": "on_close", "expect": {"rows": 1}, "aggregate": {"n": "count(*)"}}
+        world = World(tmp_path, {}, {"window": hours}, **TIMED)
+        world.deliver("1", (0, 1, "x"), (60, 1, "x"), (130, 1, "x"))
+        world.run()
+        world.deliver("2", (300, 1, "x"))
+        world.run()
+        assert world.rows("window_start", "n") == [(datetime(2024, 1, 1, hour), 1) for hour in range(3)]
+
+    def test_a_stream_sees_that_rows_come_under_another_watermark(self, tmp_path: Path) -> None:
+        hours = {"time": "t", "every": "1h", "late": "drop", "aggregate": {"n": "count(*)"}}
+        world = World(tmp_path, {}, {"window": hours}, event_time="t", watermark={"delay": "0s", "order": "name"})
+
+        def stream() -> list[str]:
+            pipeline = lp.Pipeline.from_dict(world.definition, base=tmp_path)
+            return [r.status for r in lp.stream(pipeline, lp.Trigger(once=True), clock=lambda: START)]
+
+        world.deliver("b", (300, 1, "x"))
+        world.deliver("c", (0, 1, "x"))
+        assert (stream(), world.rows("n")) == (["done"], [(1,)])
+        (tmp_path / "in/c.csv").rename(tmp_path / "in/a.csv")  # it came first, then, and was not late
+        assert (stream(), world.rows("n")) == (["done"], [(1,), (1,)])
+        assert stream() == []
