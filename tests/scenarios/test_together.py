@@ -303,3 +303,49 @@ def test_what_was_put_aside_goes_back_with_its_version(tmp_path: Path, mode: str
         world.deliver(str(number), (0, number, "x"), (0, -number, "x"))
         world.run()
         assert held() == ([*range(1, number + 1), 10], [*range(-number, 0)])
+
+
+class TestGoingBack:
+    """What is put aside, replayed and taken back."""
+
+    @staticmethod
+    def world(root: Path) -> World:
+        world = World(root, {"mode": "append"})
+        world.definition["stages"]["s"] = {
+            "from": "a",
+            "gate": [{"between": {"column": "k", "min": 0, "action": "quarantine"}}],
+        }
+        for number in (1, 2):
+            world.deliver(str(number), (0, number, "x"), (0, -number, "x"))
+            world.run()
+        return world
+
+    @staticmethod
+    def replay(world: World) -> int:
+        """Let all rows pass from now on."""
+        world.definition["stages"]["s"]["gate"][0]["between"]["min"] = -10
+        world.runs += 1
+        plan = lp.Pipeline.from_dict(world.definition, base=world.root).compile()
+        return plan.replay("o", now=START + timedelta(days=world.runs)).healed
+
+    @staticmethod
+    def back(world: World, version: int) -> None:
+        world.runs += 1
+        lp.rollback(str(world.root / "out/o"), version=version, now=START + timedelta(days=world.runs))
+
+    def test_rows_that_come_again_are_not_replayed_before(self, tmp_path: Path) -> None:
+        world = self.world(tmp_path)
+        self.back(world, 1)
+        assert self.replay(world) == 1
+        assert world.rows("k") == [(-1,), (1,)]
+        world.run()
+        assert world.rows("k") == [(-2,), (-1,), (1,), (2,)]
+
+    def test_a_replay_that_was_killed_and_taken_back_is_not_finished(self, tmp_path: Path) -> None:
+        world = self.world(tmp_path)
+        assert self.replay(world) == 2
+        Path(tmp_path / "out/o__quarantine.commits/00000000000000000003.json").unlink()
+        self.back(world, 2)
+        assert world.rows("k") == [(1,), (2,)]
+        assert self.replay(world) == 2
+        assert world.rows("k") == [(-2,), (-1,), (1,), (2,)]
