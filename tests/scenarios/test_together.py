@@ -349,3 +349,24 @@ class TestGoingBack:
         assert world.rows("k") == [(1,), (2,)]
         assert self.replay(world) == 2
         assert world.rows("k") == [(-2,), (-1,), (1,), (2,)]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("mode", ["append", "replace"])
+def test_a_file_that_has_another_name_when_it_grows_is_not_added_again(tmp_path: Path, mode: str, apart: bool) -> None:
+    world = World(tmp_path, {"mode": mode})
+    copying(world, {"mode": "append"})
+    for number in (1, 2):
+        world.deliver(str(number), (0, number, "x"))
+    world.run()
+    path = tmp_path / "in/1.csv"
+    for number in (3, 4):
+        path = path.rename(path.with_name(f"moved-{number}.csv"))
+        if apart:
+            world.deliver(f"more-{number}", (0, 10 * number, "x"))
+        assert [s.status for s in world.run().segments] == ["done", "done" if apart else "unchanged"]
+        assert [s.status for s in world.run().segments] == ["unchanged", "unchanged"]
+        with path.open("a") as file:
+            file.write(f"2024-01-01T00:00:00,{number},x\n")
+        world.run()
+    assert copied(world) == [1, 2, 3, 4, *([30, 40] if apart else [])]
