@@ -160,7 +160,8 @@ class _Feed(Decision):
             self._refuse_doubles(driving)
         reused = self.numbering.units(driving, keep=True, anew=False)
         new, _ = self.numbering.difference(driving, reused)
-        if not any(new.values()):
+        moved = self._moved(driving)
+        if not any(new.values()) and not moved:
             nothing = Work("none", "nothing new: " + ", ".join(map(str, driving)))
             return self._still(nothing, plan, fixed, driving, generation)
         if (waits := self._waits(fixed, driving, anew=False)) is not None:
@@ -169,10 +170,14 @@ class _Feed(Decision):
             driving = [self.leaves.bounded(leaf) for leaf in driving]
             reused = self.numbering.units(driving, keep=True, anew=False)
             new, _ = self.numbering.difference(driving, reused)
-            if not any(new.values()):
+            if not any(new.values()) and not moved:
                 return Work("none", "nothing to do: " + ", ".join(map(str, driving)))
         left = sum(len(leaf.left) for leaf in driving)
-        said = ["; ".join(str(leaf) for leaf in driving if leaf.is_news or self.numbering.moved(leaf, reused))]
+        said = [
+            "; ".join(
+                str(leaf) for leaf in driving if leaf.is_news or leaf in moved or self.numbering.moved(leaf, reused)
+            )
+        ]
         if not plan.changes(before.fingerprint).same:
             said.append("the definition changed, and holds for what is new")
         info = self._info(plan, fixed, driving, reused, generation, anew=False)

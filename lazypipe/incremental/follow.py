@@ -16,6 +16,7 @@ import polars as pl
 from lazypipe.compile.closing import closes, waited_for
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.delta import Side, Strategy
+from lazypipe.compile.modes import adds_to
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import StorageError
@@ -242,11 +243,12 @@ class Decision:
         if judges and self.judge_again:
             nothing = Work("judge", CLOCK)
         still = partial(self._still, nothing, plan, fixed, driving, generation)
-        if not turned and not near and not any(leaf.is_news for leaf in driving):
+        renamed = self._moved(driving)
+        if not turned and not near and not renamed and not any(leaf.is_news for leaf in driving):
             return still()
         reused = self._units(driving, touched)
         new, gone = self.numbering.difference(driving, reused)
-        if not turned and not near and not gone and not any(new.values()):
+        if not turned and not near and not gone and not any(new.values()) and not renamed:
             return still()
         if (waits := self._waits(fixed, driving, anew=False)) is not None:
             return waits
@@ -254,10 +256,10 @@ class Decision:
             driving = [self.leaves.bounded(leaf) for leaf in driving]
             reused = self._units(driving, touched)
             new, gone = self.numbering.difference(driving, reused)
-            if not turned and not near and not gone and not any(new.values()):
+            if not turned and not near and not gone and not any(new.values()) and not renamed:
                 return replace(nothing, why="nothing to do: " + ", ".join(map(str, (*fixed, *driving))))
         plain = self.numbering.units(driving, keep=True, anew=False) if touched.units else reused
-        moved = [str(leaf) for leaf in driving if leaf.is_news or self.numbering.moved(leaf, plain)]
+        moved = [str(leaf) for leaf in driving if leaf.is_news or leaf in renamed or self.numbering.moved(leaf, plain)]
         said = "; ".join([*touched.said, *map(str, near), *moved])
         if self.strategy.kind == "parts" and (kept := self._unreadable(driving, reused)):
             why = f"{said}; rows of {kept} are to be read again, and are not there any more as they were"
@@ -268,6 +270,18 @@ class Decision:
         work = self._touching.keeping(work, fixed, touched)
         whole = any(leaf.name in self.strategy.behind for leaf in turned)
         return replace(work, left=left, sides=self._noted(work.keeping), whole=whole)
+
+    def _moved(self, driving: list[Leaf]) -> list[Leaf]:
+        """Return the sources of which a file of text has another name, where rows are added.
+
+        The file is to be known by that name when it grows: it would be another one, and all of its rows added again.
+        """
+        node, outputs = self.segment.node, self.plan.outputs
+        added = [n for n, o in outputs.items() if adds_to(o)]
+        if self.segment.output not in added and not any(node in self.plan.strategies[n].driving for n in added):
+            return []
+        texts = {n for n, of in self.plan.nodes.items() if of.source is not None and of.source.is_text}
+        return [n for n in driving if n.name in texts and n.changes is not None and n.changes.moved]
 
     def _units(self, driving: list[Leaf], touched: Touched) -> dict[str, dict[str, int]]:
         """Return the unit of each file; those that are touched are made again."""

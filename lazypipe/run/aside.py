@@ -7,6 +7,7 @@ replaces what was, or is added to it; then rows leave whose key has come by, goo
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from itertools import chain
 from typing import Any
 
@@ -23,10 +24,24 @@ from lazypipe.storage.log import BACK, Commit, DataFile
 from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink
 
-__all__ = ["Quarantine"]
+__all__ = ["Quarantine", "go_back"]
 
 _AHEAD_OF = "ahead_of"
 """Where in the ``info`` of its commit stands the output's version that is published right after it."""
+
+
+def go_back(aside: Dataset, data: Dataset, commit: Commit, schema: pl.Schema, *, run: str, now: datetime) -> None:
+    """Have a quarantine hold what was put aside at the version that its output has gone back to, if ``commit`` says that it has."""
+    back, latest, log = commit.info.get(BACK), aside.latest(), aside.log
+    if back is None or latest is None:
+        return
+    runs = {data.log.read(version).run: version for version in data.log.versions()}
+    found = [(q.info.get(_AHEAD_OF, runs.get(q.run, 0)), q.version) for q in map(log.read, log.versions())]
+    _, version = max((pair for pair in found if pair[0] <= back), default=(0, None))
+    if version is None:
+        aside.commit((), schema, run=run, time=now, info={_AHEAD_OF: back})
+    elif version != latest.version:
+        aside.rollback(version, run=run, time=now)
 
 
 class Quarantine:
@@ -58,19 +73,9 @@ class Quarantine:
 
     def _go_back(self) -> None:
         """Begin with what was put aside at the version that the output has gone back to, if it has."""
-        work, log = self.query.work, self.dataset.log
-        back = None if work.commit is None or work.kind != "units" else work.commit.info.get(BACK)
-        latest = self.dataset.latest()
-        if back is None or latest is None or self.query.dataset is None:
-            return
-        replayed = self.query.dataset.log
-        runs = {replayed.read(version).run: version for version in replayed.versions()}
-        found = [(q.info.get(_AHEAD_OF, runs.get(q.run, 0)), q.version) for q in map(log.read, log.versions())]
-        _, version = max((pair for pair in found if pair[0] <= back), default=(0, None))
-        if version is None:
-            self.dataset.commit((), self.schema, run=self.run.id, time=self.run.now, info={_AHEAD_OF: back})
-        elif version != latest.version:
-            self.dataset.rollback(version, run=self.run.id, time=self.run.now)
+        work = self.query.work
+        if work.commit is not None and work.kind == "units" and self.query.dataset is not None:
+            go_back(self.dataset, self.query.dataset, work.commit, self.schema, run=self.run.id, now=self.run.now)
 
     def _replace(self, tap: Tap, good: pl.LazyFrame) -> None:
         report, before = tap.report(self.name), self.dataset.latest()

@@ -246,11 +246,12 @@ class Attempt:
             if not written.rows:
                 sink.discard()
                 return sink, Written(())
-        if not self.work.told_apart:
-            return sink, written
-        if written.rows == 0:
+        added = self.output is not None and self.output.mode == "append" and self.work.kind == "units"
+        if written.rows == 0 and (added or self.work.told_apart):
             sink.discard()
             return sink, Written(())
+        if not self.work.told_apart:
+            return sink, written
         schema = self.plan.nodes[self.segment.node].schema
         options = self.output.storage_options if self.output else {}
         by = self.output.partition_by if self.output else ()

@@ -28,11 +28,12 @@ from lazypipe.gates.uniqueness import repeated
 from lazypipe.incremental.before import CONSUMED, DELETES
 from lazypipe.incremental.feed import WRITE
 from lazypipe.run import layouts
+from lazypipe.run.aside import go_back
 from lazypipe.run.recorder import Aside, Recorder
 from lazypipe.spec.model import Output
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset, find_odd, scan_files
-from lazypipe.storage.log import Commit, DataFile
+from lazypipe.storage.log import BACK, Commit, DataFile
 from lazypipe.storage.sink import DatasetSink
 from lazypipe.storage.units import UNIT
 from lazypipe.windows.watermark import COMPLETE
@@ -90,7 +91,11 @@ def replay(
         raise LazypipeError(f"{what}; deliver the mended rows as a file of their own")
     data = Dataset(target.to, target.storage_options)
     aside = Dataset(f"{target.to}__quarantine", target.storage_options)
-    held, current = aside.latest(), data.latest()
+    current = data.latest()
+    if current is not None and (latest := aside.latest()) is not None:
+        # what was put aside later comes again with the files that are not consumed any more
+        go_back(aside, data, current, latest.schema, run=run, now=now)
+    held = aside.latest()
     if held is None or held.rows == 0 or current is None:
         return ReplayResult(output, 0, 0, 0)
     done = _begun(data, held)
@@ -121,12 +126,17 @@ def _as_input(plan: CompiledPipeline, aside: Dataset, held: Commit) -> dict[str,
 
 def _begun(data: Dataset, held: Commit) -> Commit | None:
     """Return the output's commit of a replay of this very quarantine that was killed before its end."""
-    for version in reversed(data.log.versions()):
+    versions = data.log.versions()
+    most = max(versions)
+    for version in reversed(versions):
+        if version > most:  # the output has gone back to before it
+            continue
         commit = data.log.read(version)
         if commit.info.get("replay", {}).get("quarantine") == held.version:
             return commit
         if commit.time < held.time:
             return None
+        most = min(most, commit.info.get(BACK, most))
     return None
 
 

@@ -341,3 +341,70 @@ class TestWindows:
         (tmp_path / "in/c.csv").rename(tmp_path / "in/a.csv")  # it came first, then, and was not late
         assert (stream(), world.rows("n")) == (["done"], [(1,), (1,)])
         assert stream() == []
+
+
+class TestGoingBack:
+    """What is put aside, replayed and taken back."""
+
+    @staticmethod
+    def world(root: Path) -> World:
+        world = World(root, {"mode": "append"})
+        world.definition["stages"]["s"] = {
+            "from": "a",
+            "gate": [{"between": {"column": "k", "min": 0, "action": "quarantine"}}],
+        }
+        for number in (1, 2):
+            world.deliver(str(number), (0, number, "x"), (0, -number, "x"))
+            world.run()
+        return world
+
+    @staticmethod
+    def replay(world: World) -> int:
+        """Let all rows pass from now on."""
+        world.definition["stages"]["s"]["gate"][0]["between"]["min"] = -10
+        world.runs += 1
+        plan = lp.Pipeline.from_dict(world.definition, base=world.root).compile()
+        return plan.replay("o", now=START + timedelta(days=world.runs)).healed
+
+    @staticmethod
+    def back(world: World, version: int) -> None:
+        world.runs += 1
+        lp.rollback(str(world.root / "out/o"), version=version, now=START + timedelta(days=world.runs))
+
+    def test_rows_that_come_again_are_not_replayed_before(self, tmp_path: Path) -> None:
+        world = self.world(tmp_path)
+        self.back(world, 1)
+        assert self.replay(world) == 1
+        assert world.rows("k") == [(-1,), (1,)]
+        world.run()
+        assert world.rows("k") == [(-2,), (-1,), (1,), (2,)]
+
+    def test_a_replay_that_was_killed_and_taken_back_is_not_finished(self, tmp_path: Path) -> None:
+        world = self.world(tmp_path)
+        assert self.replay(world) == 2
+        Path(tmp_path / "out/o__quarantine.commits/00000000000000000003.json").unlink()
+        self.back(world, 2)
+        assert world.rows("k") == [(1,), (2,)]
+        assert self.replay(world) == 2
+        assert world.rows("k") == [(-2,), (-1,), (1,), (2,)]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("mode", ["append", "replace"])
+def test_a_file_that_has_another_name_when_it_grows_is_not_added_again(tmp_path: Path, mode: str, apart: bool) -> None:
+    world = World(tmp_path, {"mode": mode})
+    copying(world, {"mode": "append"})
+    for number in (1, 2):
+        world.deliver(str(number), (0, number, "x"))
+    world.run()
+    path = tmp_path / "in/1.csv"
+    for number in (3, 4):
+        path = path.rename(path.with_name(f"moved-{number}.csv"))
+        if apart:
+            world.deliver(f"more-{number}", (0, 10 * number, "x"))
+        assert [s.status for s in world.run().segments] == ["done", "done" if apart else "unchanged"]
+        assert [s.status for s in world.run().segments] == ["unchanged", "unchanged"]
+        with path.open("a") as file:
+            file.write(f"2024-01-01T00:00:00,{number},x\n")
+        world.run()
+    assert copied(world) == [1, 2, 3, 4, *([30, 40] if apart else [])]
