@@ -107,8 +107,8 @@ class Leaves:
                 wanted=lambda f: intake.detect == "content" or must_know or self._is_racy(f.stamp) or f in self.hashes,
             )
 
-        # rows that were added must not come again, so that growth must be known for what it is
-        must_know = self.added and text is not None
+        # growth must be known for what it is: rows that were added must not come again, and what is modified may be ignored or refused
+        must_know = text is not None and (self.added or intake.on_modified != "reprocess")
 
         if before is None:
             return Leaf(name, snapshot, consume, None, None, **apart)

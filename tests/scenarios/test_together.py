@@ -408,3 +408,14 @@ def test_a_file_that_has_another_name_when_it_grows_is_not_added_again(tmp_path:
             file.write(f"2024-01-01T00:00:00,{number},x\n")
         world.run()
     assert copied(world) == [1, 2, 3, 4, *([30, 40] if apart else [])]
+
+
+@pytest.mark.parametrize("on_modified", ["ignore", "fail"])
+def test_growth_is_no_modification_though_nothing_is_audited(tmp_path: Path, on_modified: str) -> None:
+    world = World(tmp_path, {}, on_modified=on_modified)
+    world.definition["audit"] = "off"
+    world.deliver("1", (0, 1, "x"))
+    world.run()
+    world.deliver("1", (0, 1, "x"), (0, 2, "x"))
+    world.run()
+    assert world.rows("k") == [(1,), (2,)]
