@@ -490,6 +490,16 @@ def test_any_sequence_of_operations(how: str, first: list[Any], rounds: list[lis
             assert Consumed.from_dict(state.to_dict()) == state
 
 
+def test_whether_a_file_has_grown_is_not_known_without_its_hash(folder: Folder) -> None:
+    folder.write("a.csv", b"k\n1\n")
+    before = compare(None, folder.listed(), hasher=HASH).consumed(wanted=lambda _: False)
+    assert [f.blake3 for f in before.files] == [None]
+    folder.write("a.csv", b"k\n1\n2\n")
+    found = compare(before, folder.listed(), hasher=HASH, prefix=PREFIX)
+    assert short(found, folder) == {"modified": ["a.csv"]}
+    assert found.lengthened == {f"{folder.root}/a.csv"}
+
+
 # many, odd and unreadable
 
 
