@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lazypipe as lp
@@ -238,6 +238,7 @@ def scaled(frame: pl.LazyFrame, kind: str) -> pl.LazyFrame:
 @pytest.mark.parametrize("tolerance", [None, 0, 2])
 @pytest.mark.parametrize("by", [False, True])
 @pytest.mark.parametrize("strategy", ["backward", "forward", "nearest"])
+@settings(max_examples=settings().max_examples // 2)
 @given(TIMED, QUOTES)
 def test_asof_join(strategy: str, by: bool, tolerance: int | None, kind: str, left: Any, right: Any) -> None:
     limit = {"int": tolerance, "float": (tolerance or 0) / 2, "datetime": f"{tolerance}h"}[kind]
