@@ -6,7 +6,6 @@ engine's own threads, so none of them may start a streaming query (docs/decision
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -19,19 +18,19 @@ from lazypipe.compile.delta import Side
 from lazypipe.compile.node import Node
 from lazypipe.compile.segments import Segment, may_stop
 from lazypipe.compile.sources import BoundSource, Snapshot
-from lazypipe.errors import LazypipeError, Problem, RunError
+from lazypipe.errors import LazypipeError
 from lazypipe.gates.alone import mark_repeats
 from lazypipe.gates.rule import Reference
-from lazypipe.gates.tap import FILE_COLUMN, MASKED, Tap
-from lazypipe.gates.uniqueness import HASH, TIMES_COLUMN, KeyHashes, KeyTracker, hashed, repeated
+from lazypipe.gates.tap import FILE_COLUMN, Tap
+from lazypipe.gates.uniqueness import HASH, KeyHashes, hashed
 from lazypipe.incremental.hashing import hash_prefix
 from lazypipe.incremental.sides import Digests
 from lazypipe.incremental.work import Work
 from lazypipe.run.arrival import Counter
-from lazypipe.run.blame import join_sides
 from lazypipe.run.closing import Closing
 from lazypipe.run.context import Run
 from lazypipe.run.figures import Kept, Places
+from lazypipe.run.watches import Watches
 from lazypipe.run.whole import Whole
 from lazypipe.spec import taps
 from lazypipe.spec.model import Step
@@ -81,7 +80,7 @@ class Query:
         self.snapshots: dict[str, Snapshot] = {}
         self.read_again: dict[str, Snapshot] = {}
         self.taps: dict[str, Tap] = {}
-        self.counters: dict[str, int] = {}
+        self.watches = Watches(run.plan)
         self.times: dict[str, Counter] = {}
         self._sides: dict[Side, KeyHashes] = {}
         self._closing: dict[str, Closing] = {}
@@ -89,9 +88,6 @@ class Query:
         self.known: dict[tuple[str, str], pl.DataFrame] = {}
         self.holds = False
         self.anew = False
-        self._lock = threading.Lock()
-        self._short: dict[str, list[int]] = {}
-        self._guards: list[tuple[Node, Step, KeyTracker]] = []
 
     def take_snapshot(self, name: str, source: BoundSource) -> Snapshot:
         """Take what is to be read of a source, and look into its files."""
@@ -143,10 +139,9 @@ class Query:
 
     def begin(self) -> None:
         """Forget what was counted: the rows are gone through once more."""
-        self.counters.clear()
+        self.watches.begin()
         self.times.clear()
         self.places = Places()
-        self._guards.clear()
         self._sides.clear()
 
     def counted(self) -> None:
@@ -194,8 +189,8 @@ class Query:
         if node.source is not None:
             # rows that are replayed from a quarantine carry the file that they came from
             asked = quarantines and FILE_COLUMN not in node.schema
-            watch = partial(self._watch_text, name, node.source) if node.source.is_text else None
-            rows = self._read(name, node.source, file_column=asked, watch=watch, tally=self._tally)
+            watch = partial(self.watches.text, name, node.source) if node.source.is_text else None
+            rows = self._read(name, node.source, file_column=asked, watch=watch, tally=self.watches.tally)
             rows = rows if units is None else self._counting(name, node.source, units, rows)
             frame = taps.label(self._untold(rows), name)
         elif self.work.cut is not None and name == self.work.cut[0]:
@@ -375,7 +370,7 @@ class Query:
 
     def complete_gates(self) -> None:
         """Run the gates alone that saw only part of their rows, because what reads them stopped, or never began."""
-        counted = dict(self.counters)
+        counted = dict(self.watches.counters)
         for name in reversed([n for n in self.segment.nodes if n in self.taps and n != self.segment.node]):
             seen = self.taps[name].rows
             if seen and name not in self.segment.partial:
@@ -383,21 +378,12 @@ class Query:
             rows = self.plain(name, before_gate=True).select(pl.len()).collect(engine="streaming").item()
             if rows != seen:
                 self.frame(name).select(pl.len()).collect(engine="streaming")
-        self.counters.update(counted)
+        self.watches.counters.update(counted)
 
     def audit(self) -> None:
         """Raise where a text file has short rows, or a join's keys are not as unique as it states."""
-        for name, nulls in self._short.items():
-            source = self.plan.nodes[name].source
-            assert source is not None
-            source.refuse_short_rows(self.snapshots[name], nulls=bool(nulls))
-        for node, step, tracker in self._guards:
-            if tracker.count() != 0:
-                inputs = {n: Table(self.plain(n), self.plan.nodes[n].schema) for n in node.inputs}
-                for frame, keys in join_sides(node, step, inputs):
-                    found = repeated(frame, keys).collect(engine="streaming")
-                    if found.height:
-                        raise self._repeats_in_join(node, step, found)
+        self.watches.refuse_short_rows(self.snapshots)
+        self.watches.refuse_repeats(self.plain)
 
     def tags(self, name: str) -> dict[str, Any]:
         """Return what a dataset's commit says of its columns' tags; nothing where none has any."""
@@ -419,7 +405,12 @@ class Query:
         return self.times[name].attach(rows)
 
     def _watch(self, node: Node) -> tuple[Tally, Callable[[Step], Guard], int, WholeWindows | None]:
-        return self._tally, lambda step: partial(self._guard, node, step), self._horizon(node), self._hold(node)
+        return (
+            self.watches.tally,
+            lambda step: partial(self.watches.guard, node, step),
+            self._horizon(node),
+            self._hold(node),
+        )
 
     def closing(self, name: str) -> Closing:
         """Return how far event time is for a node's windows."""
@@ -442,60 +433,6 @@ class Query:
 
     def _horizon(self, node: Node) -> int:
         return FAR if closes(node) is None else self.closing(node.name).horizon
-
-    def _watch_text(self, name: str, source: BoundSource, frame: pl.LazyFrame, last: str) -> pl.LazyFrame:
-        """Keep projection away from a text file, so that every field is parsed; note nulls in the last column of a CSV."""
-        nulls = self._short.setdefault(name, []) if source.reader.format == "csv" else []
-
-        def watch(batch: pl.DataFrame) -> pl.DataFrame:
-            if not nulls and batch[last].null_count():
-                nulls.append(1)
-            return batch
-
-        return taps.tap(frame, watch)
-
-    def _tally(self, frame: pl.LazyFrame, conditions: Mapping[str, pl.Expr]) -> pl.LazyFrame:
-        """Count rows for which conditions hold, on the way."""
-        schema = frame.collect_schema()
-        columns = {f"__lazypipe_tally_{i}": (name, expr) for i, (name, expr) in enumerate(conditions.items())}
-        for name, _ in columns.values():
-            self.counters.setdefault(name, 0)
-
-        def count(batch: pl.DataFrame) -> pl.DataFrame:
-            sums = batch.select(pl.col(list(columns)).sum()).row(0)
-            with self._lock:
-                for (name, _), found in zip(columns.values(), sums, strict=True):
-                    self.counters[name] += found
-            return batch.select(schema.names())
-
-        return taps.tap(frame.with_columns(e.alias(c) for c, (_, e) in columns.items()), count, schema=schema)
-
-    def _guard(
-        self, node: Node, step: Step, frame: pl.LazyFrame, schema: pl.Schema, keys: tuple[str, ...]
-    ) -> pl.LazyFrame:
-        """Watch the keys of a join's side on the way."""
-        tracker = KeyTracker(keys, schema)
-        self._guards.append((node, step, tracker))
-
-        def watch(batch: pl.DataFrame) -> pl.DataFrame:
-            within = batch.select(keys).drop_nulls()
-            # select, not DataFrame.n_unique: that is a streaming query of its own, and would wait for this very thread
-            if within.select(pl.struct(pl.all()).n_unique()).item() < within.height:
-                # said at once: a join on repeated keys can multiply rows without bound
-                raise self._repeats_in_join(node, step, repeated(within, keys))
-            tracker.add(batch)
-            return batch
-
-        return taps.tap(frame, watch)
-
-    def _repeats_in_join(self, node: Node, step: Step, found: pl.DataFrame) -> RunError:
-        *values, times = found.sort(TIMES_COLUMN, descending=True).row(0)
-        hidden = frozenset[str]().union(*map(self.plan.masked, (node.name, *node.inputs)))
-        named = zip(found.columns, values, strict=False)
-        key = ", ".join(MASKED if name in hidden else str(value) for name, value in named)
-        where = self.plan.pipeline.origin.locate((*step.path, step.name))
-        what = f"stage {node.name!r}: join: key ({key}) stands {times} times on a side where validate allows one"
-        return RunError(str(Problem(what, where)), fix="mend the data, or change validate; nothing was published")
 
     def notify(self, _: int) -> None:
         """Tell of progress."""

@@ -14,7 +14,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.errors import GateError, StorageError
-from lazypipe.run import attempt
+from lazypipe.run import target
 from lazypipe.run.result import RunResult
 from lazypipe.storage.sink import DatasetSink, Written
 
@@ -482,7 +482,7 @@ def test_what_could_not_be_published_blocks_what_reads_it(tmp_path: Path, monkey
     def full(*args: Any, **more: Any) -> None:
         raise StorageError("the disk is full")
 
-    monkeypatch.setattr(attempt.Dataset, "commit", full)
+    monkeypatch.setattr(target.Dataset, "commit", full)
     result = lp.Pipeline.from_dict(definition, base=str(tmp_path)).compile().run(run="r1", now=NOW)
     assert [s.status for s in result.segments] == ["error", "blocked"]
 

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
-from lazypipe.run import attempt, figures, groups
+from lazypipe.run import figures, groups, target
 from lazypipe.storage import tiers
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.numbered import seal
@@ -66,7 +66,7 @@ def paths(root: Path) -> set[str]:
 @pytest.fixture
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make data files of a hundred rows each."""
-    for module in (attempt, figures, groups, tiers):
+    for module in (target, figures, groups, tiers):
         monkeypatch.setattr(module, "ROWS", 100)
 
 

@@ -1,0 +1,85 @@
+"""How the files of one try at a segment are laid out: as before, or as a layout that is chosen ahead of writing, or after it."""
+
+from __future__ import annotations
+
+from lazypipe.run import layouts
+from lazypipe.run.query import Query
+from lazypipe.run.target import Target
+from lazypipe.storage.dataset import count_units
+from lazypipe.storage.log import Commit
+from lazypipe.storage.sink import DatasetSink, ExportSink, Written
+
+__all__ = ["LayingOut"]
+
+
+class LayingOut:
+    """Chooses the layout of a target's files, where one is asked for, and brings what was written into it."""
+
+    def __init__(self, query: Query, target: Target) -> None:
+        self.query = query
+        self.target = target
+        self.run = target.run
+        self.plan = target.plan
+        self.segment = target.segment
+        self.work = target.work
+        self.output = target.output
+
+    def choose(self) -> None:
+        """Choose a layout before anything is written: the one that is kept, or one by the first rows."""
+        self.target.choice = self._kept() or self._ahead()
+
+    def _kept(self) -> layouts.Choice | None:
+        """Return the layout that the output's files have, if one was ever chosen."""
+        if self.output is None or self.output.format != "dataset":
+            return None
+        schema = self.target.schema
+        return layouts.kept(self.output, self.target.dataset.latest(), schema, ordered=self.target.is_sorted)
+
+    def _ahead(self) -> layouts.Choice | None:
+        """Choose a layout by the first rows, so that all are written once; not where these are put together with others."""
+        output, name = self.output, self.segment.output
+        if output is None or name is None or output.optimize is None or output.format != "dataset":
+            return None
+        if self.target.is_merged or self.work.cut is not None:
+            return None
+        read = self.query.snapshots.values()
+        size = sum(sum(f.size or 0 for f in s.files) if s.commit is None else s.commit.bytes for s in read)
+        frame = self.query.plain(self.segment.node).select(self.target.schema.names())
+        choice = layouts.choose_ahead(self.plan, name, frame, size, ordered=self.target.is_sorted)
+        self.target.chosen = choice is not None
+        return choice
+
+    def after(
+        self, sink: DatasetSink | ExportSink, written: Written, seconds: float
+    ) -> tuple[DatasetSink | ExportSink, Written]:
+        """Choose a layout by the rows that were written, if one is asked for and none is kept, and write them in that."""
+        output, name = self.output, self.segment.output
+        if output is None or name is None or not isinstance(sink, DatasetSink) or self.target.is_merged:
+            return sink, written
+        if self.target.chosen and self.target.choice is not None:
+            self.target.chosen = written.rows > 0
+            self.target.choice = (
+                layouts.measured(self.target.choice, written.rows, written.bytes) if self.target.chosen else None
+            )
+            return sink, written
+        if not layouts.is_due(output, self.target.choice, written.rows, written.bytes):
+            return sink, written
+        schema, apart = self.target.schema, self.work.told_apart
+        staged = Commit(
+            0, self.run.id, self.run.now, "staged", schema, written.files, output.partition_by, tagged=apart
+        )
+        dataset, ordered = self.target.dataset, self.target.is_sorted
+        self.target.choice = layouts.choose(self.plan, name, dataset, staged, seconds, ordered=ordered)
+        self.target.chosen = True
+        earlier = [s for s in self.target.staged if isinstance(s, DatasetSink) and s.uri == sink.uri]
+        again = self.target.sink("l")
+        files = again.write(dataset.scan(staged, tags=apart)).files
+        if apart:
+            files = count_units(self.target.uri, files, schema, output.partition_by, output.storage_options)
+        for one in earlier:
+            one.discard()
+            self.target.staged.remove(one)
+        assert sum(f.rows for f in files) == written.rows, f"rows lost on the way to the layout of {self.target.uri}"
+        written = Written(files)
+        self.target.choice = layouts.measured(self.target.choice, written.rows, written.bytes)
+        return again, written

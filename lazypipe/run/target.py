@@ -1,0 +1,162 @@
+"""Where one try at a segment writes: an output, or what is kept for later segments; and what of it nobody sees yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import polars as pl
+
+from lazypipe.compile.modes import merges
+from lazypipe.compile.segments import Segment
+from lazypipe.errors import CommitConflict, StorageError
+from lazypipe.incremental.shared import state_of
+from lazypipe.incremental.work import Work
+from lazypipe.run.context import Run
+from lazypipe.run.groups import Groups
+from lazypipe.run.layouts import Choice
+from lazypipe.storage import uri as uris
+from lazypipe.storage.dataset import Dataset, find_odd, scan_files
+from lazypipe.storage.log import DataFile
+from lazypipe.storage.sink import DatasetSink, ExportSink, Written
+from lazypipe.storage.tiers import ROWS
+
+__all__ = ["SPILL", "Target"]
+
+SPILL = {"compression": "lz4"}
+"""Rows kept for later segments of the same run are written once and read once or twice: speed before size."""
+
+
+class Target:
+    """Where one try at a segment writes.
+
+    ``staged`` are its sinks so far, to be taken away if it fails. Only the ``groups`` that a change touches are made anew, if they
+    are known. Files are laid out as the ``choice`` says, which this run made if it is ``chosen``. ``state`` is the dataset that says what
+    was counted of rows that are kept for the run only.
+    """
+
+    def __init__(self, run: Run, segment: Segment, number: int, work: Work) -> None:
+        self.run = run
+        self.plan = run.plan
+        self.segment = segment
+        self.number = number
+        self.work = work
+        self.output = self.plan.outputs[segment.output] if segment.output else None
+        self.uri = self.output.to if self.output else str(run.folder / segment.name)
+        self.state = state_of(run.plan, segment)
+        self.schema = self.plan.nodes[segment.node].schema
+        self.groups: Groups | None = None
+        self.staged: list[DatasetSink | ExportSink] = []
+        self.choice: Choice | None = None
+        self.chosen = False
+
+    def prefix(self, suffix: str) -> str:
+        """Return how the names of files begin that this try writes."""
+        return f"{self.run.id}-{self.number:03}{suffix}"
+
+    def current_version(self) -> int:
+        """Return the version that is in force now, 0 if there is none."""
+        kept = self.state if self.output is None else self.dataset if self.output.format == "dataset" else None
+        latest = None if kept is None else kept.latest()
+        return latest.version if latest else 0
+
+    def _stands(self, expected: int) -> bool:
+        if self.output is None or self.output.format != "dataset":
+            return True
+        latest = self.dataset.latest()
+        return expected == 0 if latest is None else latest.stands(expected)
+
+    def refuse_conflict(self, expected: int) -> None:
+        """Raise CommitConflict where another run has committed to the output since this one looked."""
+        if not self._stands(expected):
+            raise CommitConflict(
+                "another run has committed meanwhile",
+                uri=self.plan.redact(self.uri),
+                fix="run again: nothing of this run became visible",
+            )
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The dataset that the output is."""
+        assert self.output is not None
+        return Dataset(self.uri, self.output.storage_options)
+
+    def refuse_changes(self) -> None:
+        """Raise StorageError where an output with a contract has got other columns since the pipeline was compiled."""
+        name = self.segment.output
+        if name is None or name not in self.plan.held:
+            return
+        latest = self.dataset.latest()
+        known = (self.plan.held[name], self.schema)
+        if latest is not None and all(dict(latest.schema) != dict(k or {}) for k in known):
+            what = f"output {name!r}: its columns are others than when the pipeline was compiled"
+            raise StorageError(what, uri=self.plan.redact(self.uri), fix="compile the pipeline again")
+
+    def sink(self, suffix: str) -> DatasetSink | ExportSink:
+        """Return where rows go."""
+        prefix = self.prefix(suffix)
+        if self.output is None:
+            made: DatasetSink | ExportSink = DatasetSink(self.uri, prefix, options=SPILL)
+        elif self.is_merged:
+            made = DatasetSink(str(self.run.folder / f"{self.segment.name}.came"), prefix, options=SPILL)
+        elif self.output.format == "dataset":
+            layout = None if self.choice is None else self.choice.layout
+            rows = ROWS if self.work.groups else None
+            by, options = self.output.partition_by, self.output.storage_options
+            # what is going to be written once more is written in haste
+            how = SPILL if layout is None and self.output.optimize is not None else {}
+            made = DatasetSink(self.uri, prefix, by, options, how, layout=layout, most_rows=rows)
+        else:
+            made = ExportSink(self.uri, self.output.format, prefix, self.output.storage_options)
+        self.staged.append(made)
+        return made
+
+    @property
+    def is_sorted(self) -> bool:
+        """Whether rows must be written in the order in which they come."""
+        steps = self.plan.nodes[self.segment.node].steps
+        return bool(steps) and steps[-1][0].name == "sort"
+
+    @property
+    def path(self) -> str:
+        """Where the files of the target are, as sinks name it."""
+        return (uris.local_path(self.uri) if uris.is_local(self.uri) else self.uri).rstrip("/")
+
+    def hashing(self, sink: DatasetSink | ExportSink, written: Written) -> Callable[[], tuple[DataFile, ...]]:
+        """Begin to hash what was written, where that is going to be recorded; what is returned waits for it."""
+        if self.output is None or self.is_merged:
+            return lambda: written.files
+        if isinstance(sink, DatasetSink):
+            schema, options = self.schema, sink.storage_options
+            files = find_odd(sink.uri, written.files, schema, options, tagged=self.work.told_apart)
+            return self.run.recorder.hashing(sink.uri, files, options)
+        name = sink.staged.rpartition("/")[2]
+        folder = sink.staged.removesuffix(name)
+        return self.run.recorder.hashing(folder, written.files, sink.storage_options, names=[name])
+
+    def hashing_of(self, merged: Sequence[DataFile]) -> Callable[[], tuple[DataFile, ...]]:
+        """Begin to hash what is there after rows were put together; what is returned waits for it."""
+        return self.run.recorder.hashing(self.path, merged, self.dataset.storage_options)
+
+    def rows_of(self, sink: DatasetSink | ExportSink, written: Written) -> pl.LazyFrame:
+        """Return the rows that a sink wrote."""
+        if isinstance(sink, ExportSink):
+            return pl.LazyFrame(schema=self.schema)  # an export is written only where nobody else reads
+        tagged = self.work.told_apart and sink.uri.rstrip("/") == self.path
+        return scan_files(sink.uri, written.files, self.schema, sink.partition_by, sink.storage_options, tagged=tagged)
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether rows are put together with those that are there, and only that is published."""
+        return self.output is not None and self.work.adds and merges(self.output)
+
+    def is_published(self, name: str) -> bool:
+        """Whether the rows of a node are those of the output, and it is a dataset."""
+        return name == self.segment.node and self.output is not None and self.output.format == "dataset"
+
+    def reported(self) -> dict[str, Any] | None:
+        """Return what the gate of the output found, as the commit that this run builds upon says."""
+        commit = self.work.commit
+        reports = [] if commit is None else commit.info.get("gates", ())
+        return next((r for r in reports if r["node"] == self.segment.node), None)

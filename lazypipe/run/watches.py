@@ -1,0 +1,111 @@
+"""What a run notes of rows on their way, besides its gates: counts of operations, keys of joins, short rows of text files.
+
+These functions run on the streaming engine's own threads, so none of them may start a streaming query (docs/decisions/0001).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+
+import polars as pl
+
+from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.node import Node
+from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.errors import Problem, RunError
+from lazypipe.gates.tap import MASKED
+from lazypipe.gates.uniqueness import TIMES_COLUMN, KeyTracker, repeated
+from lazypipe.run.blame import join_sides
+from lazypipe.spec import taps
+from lazypipe.spec.model import Step
+from lazypipe.spec.scope import Table
+
+__all__ = ["Watches"]
+
+
+class Watches:
+    """What was noted while the query of a segment ran; ``counters`` are what its operations count."""
+
+    def __init__(self, plan: CompiledPipeline) -> None:
+        self.plan = plan
+        self.counters: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._short: dict[str, list[int]] = {}
+        self._guards: list[tuple[Node, Step, KeyTracker]] = []
+
+    def begin(self) -> None:
+        """Forget what was counted: the rows are gone through once more."""
+        self.counters.clear()
+        self._guards.clear()
+
+    def refuse_short_rows(self, snapshots: Mapping[str, Snapshot]) -> None:
+        """Raise SourceError where a text file has short rows."""
+        for name, nulls in self._short.items():
+            source = self.plan.nodes[name].source
+            assert source is not None
+            source.refuse_short_rows(snapshots[name], nulls=bool(nulls))
+
+    def refuse_repeats(self, plain: Callable[[str], pl.LazyFrame]) -> None:
+        """Raise RunError where a join's keys are not as unique as it states; ``plain`` gives a node's rows."""
+        for node, step, tracker in self._guards:
+            if tracker.count() != 0:
+                inputs = {n: Table(plain(n), self.plan.nodes[n].schema) for n in node.inputs}
+                for frame, keys in join_sides(node, step, inputs):
+                    found = repeated(frame, keys).collect(engine="streaming")
+                    if found.height:
+                        raise self._repeats_in_join(node, step, found)
+
+    def text(self, name: str, source: BoundSource, frame: pl.LazyFrame, last: str) -> pl.LazyFrame:
+        """Keep projection away from a text file, so that every field is parsed; note nulls in the last column of a CSV."""
+        nulls = self._short.setdefault(name, []) if source.reader.format == "csv" else []
+
+        def watch(batch: pl.DataFrame) -> pl.DataFrame:
+            if not nulls and batch[last].null_count():
+                nulls.append(1)
+            return batch
+
+        return taps.tap(frame, watch)
+
+    def tally(self, frame: pl.LazyFrame, conditions: Mapping[str, pl.Expr]) -> pl.LazyFrame:
+        """Count rows for which conditions hold, on the way."""
+        schema = frame.collect_schema()
+        columns = {f"__lazypipe_tally_{i}": (name, expr) for i, (name, expr) in enumerate(conditions.items())}
+        for name, _ in columns.values():
+            self.counters.setdefault(name, 0)
+
+        def count(batch: pl.DataFrame) -> pl.DataFrame:
+            sums = batch.select(pl.col(list(columns)).sum()).row(0)
+            with self._lock:
+                for (name, _), found in zip(columns.values(), sums, strict=True):
+                    self.counters[name] += found
+            return batch.select(schema.names())
+
+        return taps.tap(frame.with_columns(e.alias(c) for c, (_, e) in columns.items()), count, schema=schema)
+
+    def guard(
+        self, node: Node, step: Step, frame: pl.LazyFrame, schema: pl.Schema, keys: tuple[str, ...]
+    ) -> pl.LazyFrame:
+        """Watch the keys of a join's side on the way."""
+        tracker = KeyTracker(keys, schema)
+        self._guards.append((node, step, tracker))
+
+        def watch(batch: pl.DataFrame) -> pl.DataFrame:
+            within = batch.select(keys).drop_nulls()
+            # select, not DataFrame.n_unique: that is a streaming query of its own, and would wait for this very thread
+            if within.select(pl.struct(pl.all()).n_unique()).item() < within.height:
+                # said at once: a join on repeated keys can multiply rows without bound
+                raise self._repeats_in_join(node, step, repeated(within, keys))
+            tracker.add(batch)
+            return batch
+
+        return taps.tap(frame, watch)
+
+    def _repeats_in_join(self, node: Node, step: Step, found: pl.DataFrame) -> RunError:
+        *values, times = found.sort(TIMES_COLUMN, descending=True).row(0)
+        hidden = frozenset[str]().union(*map(self.plan.masked, (node.name, *node.inputs)))
+        named = zip(found.columns, values, strict=False)
+        key = ", ".join(MASKED if name in hidden else str(value) for name, value in named)
+        where = self.plan.pipeline.origin.locate((*step.path, step.name))
+        what = f"stage {node.name!r}: join: key ({key}) stands {times} times on a side where validate allows one"
+        return RunError(str(Problem(what, where)), fix="mend the data, or change validate; nothing was published")

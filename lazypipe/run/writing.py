@@ -1,0 +1,162 @@
+"""Writing the rows of one try at a segment to files that nobody sees, with what is kept beside them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import polars as pl
+
+from lazypipe.compile.contract import read_contract
+from lazypipe.compile.delta import Side
+from lazypipe.incremental.sides import KEYS, Digests
+from lazypipe.plan.executed import Executed
+from lazypipe.plan.reader import Capture
+from lazypipe.run.groups import Groups
+from lazypipe.run.query import FIGURES, Query, without_units
+from lazypipe.run.target import SPILL, Target
+from lazypipe.storage.dataset import count_units, scan_files
+from lazypipe.storage.shape import grown
+from lazypipe.storage.sink import DatasetSink, ExportSink, Written
+
+__all__ = ["Writing"]
+
+
+class Writing:
+    """The rows of a segment on their way to files; ``capture`` has seen the plan of the query that wrote them, ``beneath`` that of figures."""
+
+    def __init__(self, query: Query, target: Target) -> None:
+        self.query = query
+        self.target = target
+        self.run = target.run
+        self.plan = target.plan
+        self.segment = target.segment
+        self.work = target.work
+        self.output = target.output
+        self.capture = Capture()
+        self.beneath: Executed | None = None
+
+    def note_digests(self) -> None:
+        """Keep what other sides hold of each key: as it is before any row is read, so that a change meanwhile is found the next time."""
+        if self.work.keeping and self.query.beside is not None:
+            digests = Digests(self.plan, self.run.look, self.run.digests)
+            self.query.beside.note_digests(digests.of, self.target.prefix("d"))
+
+    def write(self, suffix: str = "") -> tuple[DatasetSink | ExportSink, Written]:
+        """Write the segment's rows, and have its gates see all of theirs."""
+        query = self.query
+        query.begin()
+        sink = self.target.sink(suffix)
+        query.holds = isinstance(sink, DatasetSink) and not self.target.is_sorted
+        on_the_way = self.work.reread and self.work.kind == "all"
+        if self.work.cut is not None and not on_the_way:
+            self._write_figures(suffix)
+        self.capture = Capture()
+        written = sink.write(query.rows(), self.capture)
+        query.counted()
+        query.complete_gates()
+        if on_the_way:
+            self._write_places(suffix)
+        if self.work.hashed and query.beside is not None:
+            query.beside.note_keys(query.taps, query.with_units, self.target.prefix(f"{suffix}k"))
+        if self.work.keeping and query.beside is not None:
+            query.beside.note_sides(query.keys_of, self.target.prefix(f"{suffix}s"))
+        if self.target.groups is not None:
+            self.target.groups.leave_out(self.target.prefix(f"{suffix}g"))
+            if not written.rows:
+                sink.discard()
+                return sink, Written(())
+        added = self.output is not None and self.output.mode == "append" and self.work.kind == "units"
+        if written.rows == 0 and (added or self.work.told_apart):
+            sink.discard()
+            return sink, Written(())
+        if not self.work.told_apart:
+            return sink, written
+        schema = self.target.schema
+        options = self.output.storage_options if self.output else {}
+        by = self.output.partition_by if self.output else ()
+        return sink, Written(count_units(self.target.uri, written.files, schema, by, options))
+
+    def _write_figures(self, suffix: str) -> None:
+        """Write what is kept of each unit that this run reads, where the output is made of that."""
+        capture, query = Capture(), self.query
+        assert query.beside is not None
+        partial = query.partial()
+        query.within = without_units(partial.collect_schema())
+        query.figures = query.beside.write(partial, self.target.prefix(suffix), capture)
+        if not self.work.reread:
+            self.beneath = Executed(FIGURES, capture)
+        self.query.counted()
+        if self.work.groups and self.work.kind == "units":
+            self.target.groups = self._touched(query.within)
+            query.touched = None if self.target.groups is None else self.target.groups.touched
+
+    def _write_places(self, suffix: str) -> None:
+        """Write which units hold rows of which groups, as that was noted on the way."""
+        query, by = self.query, [name for name, _ in self.work.groups]
+        assert query.beside is not None
+        if query.places:
+            pairs = query.with_units(query.places.frame()).sort(by, nulls_last=True)
+            query.within = without_units(pairs.collect_schema())
+            query.figures = query.beside.write(pairs, self.target.prefix(suffix))
+
+    def _touched(self, schema: pl.Schema) -> Groups | None:
+        """Return the groups that came, changed or went; None if these are so many that all are better made anew."""
+        work, commit, beside = self.work, self.work.commit, self.query.beside
+        assert commit is not None
+        assert beside is not None
+        if work.whole or (self.plan.nodes[self.segment.node].checks and self.target.reported() is None):
+            return None
+        by = [name for name, _ in work.groups]
+        parts = [beside.scan(self.query.figures, schema, work.live), beside.scan(work.leaving, schema, work.gone)]
+        parts += [self.query.looking(side, hashes) for side, hashes in work.turned.items() if len(hashes)]
+        touched = pl.concat(p.select(by) for p in parts).unique().collect(engine="streaming")
+        if 2 * touched.height > self._groups_there(by, schema):
+            return None
+        return Groups(self.target.dataset, commit, work, touched)
+
+    def _groups_there(self, by: list[str], schema: pl.Schema) -> int:
+        """Return how many groups the output has, or rows if each is one of its own."""
+        work, beside = self.work, self.query.beside
+        assert work.commit is not None
+        assert beside is not None
+        if not self.query.larger:
+            return work.commit.rows
+        kept = beside.scan((*work.figures, *self.query.figures), schema, work.live)
+        return int(kept.select(by).unique().select(pl.len()).collect(engine="streaming").item())
+
+    def shared_keys(self) -> dict[Side, pl.LazyFrame]:
+        """Write the keys by which rows were looked up that are kept for this run only: whoever reads these keeps them as its own."""
+        found = {}
+        for number, side in enumerate(self.work.sides):
+            sink = DatasetSink(self.target.uri + ".keys", self.target.prefix(f"k-{number:03}"), options=SPILL)
+            self.target.staged.append(sink)
+            files = sink.write(self.query.keys_of(side)).files
+            found[side] = scan_files(sink.uri, files, KEYS, (), {}, tagged=True, tags=True)
+        return found
+
+    def release(self, sink: DatasetSink | ExportSink, written: Written) -> Written:
+        """Write the rows that were held back until all keys had been seen."""
+        tap = self.query.taps.get(self.segment.node)
+        good = tap.release() if tap is not None else None
+        if good is None or good.height == 0:
+            return written
+        assert isinstance(sink, DatasetSink)
+        more = replace(sink, prefix=f"{sink.prefix}h")
+        self.target.staged.append(more)
+        return Written((*written.files, *more.write(good.lazy()).files))
+
+    def rewrite(self, sink: DatasetSink | ExportSink) -> Written | None:
+        """Write the rows that more are appended to once more, if the contract has let the columns change; None if not."""
+        if self.output is None or not self.output.contract or self.output.mode != "append" or self.work.anew:
+            return None
+        before = self.target.dataset.latest()
+        schema = self.target.schema
+        if before is None or dict(before.schema) == dict(schema) or before.partition_by != self.output.partition_by:
+            return None
+        assert isinstance(sink, DatasetSink)
+        aliases = {n: c.alias for n, c in read_contract(self.output.contract, ()).columns.items()}
+        rows = grown(self.target.dataset.scan(before), before.schema, schema, aliases)
+        assert rows is not None, "the compiler refuses columns that do not hold the rows that are there"
+        again = replace(sink, prefix=f"{sink.prefix}o")
+        self.target.staged.append(again)
+        return again.write(rows)
