@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -238,6 +238,33 @@ class CompiledPipeline:
         raise LazypipeError(f"unknown source, stage or output {name!r}; {hint}")
 
 
+class Frames(Mapping[str, pl.LazyFrame]):
+    """The rows of each source and stage as plans over the files that were there at compile time, each made when it is asked for.
+
+    A run makes plans of its own, over what is there then; to make these too would cost it time with each file.
+    """
+
+    def __init__(self, nodes: Mapping[str, Node]) -> None:
+        self._nodes = nodes
+        self._made: dict[str, pl.LazyFrame] = {}
+
+    def __getitem__(self, name: str) -> pl.LazyFrame:
+        if name not in self._made:
+            node = self._nodes[name]
+            if node.source is not None:
+                frame = node.source.scan(node.source.when_compiled())
+            else:
+                frame = node.lower({n: Table(self[n], self._nodes[n].schema) for n in node.inputs})
+            self._made[name] = node.good(frame, lambda reference: self[reference.to])
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+
 def compile_pipeline(
     pipeline: Pipeline,
     params: Mapping[str, Any] | None = None,
@@ -303,19 +330,12 @@ def compile_pipeline(
         raise problems(without_twins(faults), pipeline.origin)
     if unread:
         raise unread[0]
-    frames: dict[str, pl.LazyFrame] = {}
-    for name, node in nodes.items():
-        if node.source is not None:
-            frame = node.source.scan(node.source.compiled)
-        else:
-            frame = node.lower({n: Table(frames[n], nodes[n].schema) for n in node.inputs})
-        frames[name] = node.good(frame, lambda reference: frames[reference.to])
     secrets = (s for n in nodes.values() if n.source is not None for s in n.source.redact.secrets)
     redact = uris.Redactor(tuple(dict.fromkeys([*secrets, *used, *more])))
     segments = cut(pipeline, graph, nodes)
     if lost := [*forgotten(segments, nodes, outputs), *untimed(segments, nodes, outputs)]:
         raise problems(lost, pipeline.origin)
-    return CompiledPipeline(written, values, nodes, frames, segments, redact, outputs, held, audit, events)
+    return CompiledPipeline(written, values, nodes, Frames(nodes), segments, redact, outputs, held, audit, events)
 
 
 def _held(outputs: Mapping[str, Output], redact: uris.Redactor) -> dict[str, pl.Schema | None]:

@@ -22,7 +22,7 @@ from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.corrupt import CorruptFile, OnCorrupt, damaged, in_parallel, is_damage, preflight
 from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.files import FORMATS, FileInfo, expand, format_of
+from lazypipe.storage.files import FORMATS, FileInfo, expand, files_at, format_of, named
 from lazypipe.storage.log import Commit
 from lazypipe.storage.scan import FILE_COLUMN, Reader, is_engine_error, plain_reason
 from lazypipe.storage.shape import Fit, Shape, fit, fitted, misfits, reader_of, reread
@@ -62,7 +62,7 @@ class BoundSource:
 
     With a ``shape``, files may differ from each other: each is looked at (its footer, or its header) when the source is
     listed, and read as if it had that shape. Without one, they are all as the first. ``compiled`` is what it held when it was
-    compiled; a run lists it again.
+    compiled, or by ``names`` what stood there then, where no more was needed; a run lists it again.
     """
 
     name: str
@@ -78,6 +78,7 @@ class BoundSource:
     watermark: Watermark | None = None
     on_bad_time: tuple[Check, ...] = ()
     compiled: Snapshot = field(default=Snapshot(()), repr=False, compare=False)
+    names: tuple[str, ...] = field(default=(), repr=False, compare=False)
     _looked: dict[FileInfo, pl.Schema] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -104,6 +105,10 @@ class BoundSource:
         Where corrupt files are not to stop a run, those are set aside that can be told without reading them.
         """
         return self.looked_at(self.listing())
+
+    def when_compiled(self) -> Snapshot:
+        """Return what the source held when it was compiled, each file as it is now where only names were noted."""
+        return Snapshot(tuple(files_at(self.names))) if self.names else self.compiled
 
     def listing(
         self, admit: Callable[[Snapshot], Snapshot] = lambda found: found, *, patient: bool = False
@@ -467,16 +472,18 @@ def _bind(
     bound = BoundSource(
         name, patterns, reader, redact, on_corrupt=action, intake=intake, declares=bool(contract.columns)
     )
+    there, first = ((), None) if contract.adapts else _by_name(bound)
     try:
-        listed = bound.listed(partial(admit, bound))
+        listed = bound.listed(partial(admit, bound)) if first is None else Snapshot((first,))
         if not listed.files and listed.waiting and not contract.columns:
             listed = bound.listed()
         snapshot = bound.look(listed, first=not contract.adapts)
     except SourceError as error:
         if not contract.columns:
             raise bound.located(error) from None
-        snapshot = Snapshot(())  # a pipeline can be compiled before its data is there, or while it is not readable
-    keys = hive.types([f.uri for f in snapshot.files]) if snapshot.commit is None else pl.Schema()
+        # a pipeline can be compiled before its data is there, or while it is not readable
+        snapshot, there = Snapshot(()), ()
+    keys = hive.types(there or [f.uri for f in snapshot.files]) if snapshot.commit is None else pl.Schema()
     inside, keys = contract.for_folders(keys, (*at, "contract"))
     try:
         shape = resolve(inside, bound.columns(snapshot), text=text, at=(*at, "contract"))
@@ -506,7 +513,22 @@ def _bind(
         )
         raise Fault(what, fix, (*at, "watermark", "commit"))
     tags = _tags(source, snapshot.commit, schema)
-    return replace(bound, tags=tags, compiled=snapshot, watermark=rule, on_bad_time=time_checks(source, rule))
+    return replace(
+        bound, tags=tags, compiled=snapshot, names=there, watermark=rule, on_bad_time=time_checks(source, rule)
+    )
+
+
+def _by_name(bound: BoundSource) -> tuple[tuple[str, ...], FileInfo | None]:
+    """Return the names of a source's files, and the first file, where that is all that compiling needs; else none.
+
+    Names of many files cost a fraction of looking at each; the run does that.
+    """
+    intake = bound.intake
+    if bound.reader.format == "dataset" or bound.on_corrupt != "fail" or intake.expect is not None or intake.settle:
+        return (), None
+    names = named(bound.patterns, endings=FORMATS[bound.reader.format]) or ()
+    first = next((f for f in files_at(names) if f.size is not None), None)
+    return (names, first) if first is not None else ((), None)
 
 
 def _tags(source: Source, commit: Commit | None, schema: pl.Schema) -> dict[str, tuple[str, ...]]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import re
 import urllib.request
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from operator import itemgetter
+from stat import S_IFREG
 from typing import Any, NamedTuple
 
 from lazypipe.errors import SourceError, first_line
 from lazypipe.storage import uri as uris
+from lazypipe.storage.local_files import Names, below, is_glob, matching
 
-__all__ = ["FORMATS", "FileInfo", "expand", "format_of", "is_part", "part_key", "read_key"]
+__all__ = ["FORMATS", "FileInfo", "expand", "files_at", "format_of", "is_part", "named", "part_key", "read_key"]
 
 FORMATS: Mapping[str, tuple[str, ...]] = {
     "parquet": (".parquet", ".pq"),
@@ -125,7 +127,7 @@ def expand(
     SourceError
         If a pattern matches nothing, a file does not exist, or a folder cannot be listed.
     """
-    found: dict[str, FileInfo] = {}
+    found: list[list[FileInfo]] = []
     for pattern in patterns:
         try:
             listed = _list(pattern, options, tuple(endings))
@@ -140,8 +142,10 @@ def expand(
             raise SourceError(
                 f"cannot be listed: {_reason(error)}", uri=uri, fix="check path, rights and network"
             ) from error
-        found.update({f.uri: f for f in listed})
-    return tuple(found.values())
+        found.append(listed)
+    if len(found) == 1:
+        return tuple(found[0])
+    return tuple({f.uri: f for of in found for f in of}.values())
 
 
 def _reason(error: Exception) -> str:
@@ -156,24 +160,76 @@ def _list(pattern: str, options: Mapping[str, Any] | None, endings: tuple[str, .
     return _list_remote(pattern, options, endings)
 
 
-def _is_glob(path: str) -> bool:
-    return any(c in path for c in "*?[")
+def named(patterns: Iterable[str], *, endings: Sequence[str] = ()) -> tuple[str, ...] | None:
+    """Return the URIs that patterns name in local folders, as ``expand`` would, but look at no file; None if some is elsewhere.
+
+    Folders may be among what patterns match. What cannot be listed is left to ``expand``, which says why.
+    """
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        if not uris.is_local(pattern):
+            return None
+        path = uris.local_path(pattern)
+        try:
+            names = _matching(path) if _is_pattern(path) else below(path, tuple(endings) or ("",))
+        except NotADirectoryError:
+            names = [Names("", [path])]
+        except OSError:
+            return None
+        if not names:
+            return None
+        found |= dict.fromkeys([start + name for start, of in names for name in of])
+    return tuple(found)
+
+
+def files_at(paths: Iterable[str]) -> Iterator[FileInfo]:
+    """Yield the files among local paths as they are now; those that are gone meanwhile without size and stamp.
+
+    So that whoever reads them misses them. Folders are left out, and links that lead nowhere.
+    """
+    for path in paths:
+        try:
+            about = os.stat(path)
+        except OSError:
+            if not os.path.islink(path):
+                yield FileInfo(path, None)
+            continue
+        if about.st_mode & _KIND == S_IFREG:
+            yield FileInfo(path, about.st_size, str(about.st_mtime_ns))
 
 
 def _list_local(path: str, endings: tuple[str, ...]) -> list[FileInfo]:
-    if not _is_glob(path) or os.path.exists(path):
-        if os.path.isdir(path):
-            return _walk(path, endings)
-        try:
-            return [_stat(path)]
-        except FileNotFoundError:
-            raise SourceError(
-                "there is no such file", uri=path, fix="check the path; it starts from the definition's folder"
-            ) from None
-    matches = _glob(path)
-    if not matches:
-        raise _NoFiles("no file matches", uri=path, fix="check the pattern; it starts from the definition's folder")
-    return matches
+    if _is_pattern(path):
+        found = _look(_matching(path), broken=True)
+        if not found:
+            raise _NoFiles("no file matches", uri=path, fix="check the pattern; it starts from the definition's folder")
+        return found
+    if os.path.isdir(path):
+        found = _look(below(path, endings or ("",)))
+        if not found:
+            what = f"expected files that end in {', '.join(endings)}"
+            raise _NoFiles("the folder holds no data file", uri=path, fix=what)
+        return found
+    try:
+        return [_stat(path)]
+    except FileNotFoundError:
+        raise SourceError(
+            "there is no such file", uri=path, fix="check the path; it starts from the definition's folder"
+        ) from None
+
+
+def _is_pattern(path: str) -> bool:
+    return is_glob(path) and not os.path.exists(path)
+
+
+def _matching(pattern: str) -> list[Names]:
+    """Return the names that a pattern matches, in the order of their paths: of several folders, one by one."""
+    names = matching(pattern)
+    if len(names) < 2:
+        return names
+    # two ways of ``**`` may lead to the same file
+    folders = sorted({(start + name, start) for start, of in names for name in of})
+    return [Names(start, [path.removeprefix(start) for path, _ in of]) for start, of in groupby(folders, itemgetter(1))]
 
 
 def _stat(path: str) -> FileInfo:
@@ -181,104 +237,39 @@ def _stat(path: str) -> FileInfo:
     return FileInfo(path, found.st_size, str(found.st_mtime_ns))
 
 
-def _info(path: str, entry: os.DirEntry[str]) -> FileInfo:
-    found = entry.stat()
-    # without the checks of a call: there may be very many
-    return tuple.__new__(FileInfo, (path, found.st_size, str(found.st_mtime_ns), 0, None))
+def _look(names: Sequence[Names], *, broken: bool = False) -> list[FileInfo]:
+    """Return the files among names, each with size and stamp; links may be ``broken``, and are none then."""
+    if len(names) == 1:
+        return _stats(*names[0], broken=broken)
+    return [file for start, of in names for file in _stats(start, of, broken=broken)]
 
 
-def _glob(pattern: str) -> list[FileInfo]:
-    """Return the files that a pattern matches, as ``glob.glob`` would, but each folder and each file is looked at once.
+_KIND = 0o170000
+"""Where in a file's mode stands what it is."""
 
-    An unreadable folder is an error, not an empty one. A folder that is a link to one that it stands in is not gone into again.
-    """
-    root, parts = "/" if pattern.startswith("/") else "", pattern.split("/")
-    fixed = next(i for i, part in enumerate(parts) if _is_glob(part))
-    start = "/".join(parts[:fixed])
-    found: dict[str, FileInfo] = {}
-    _match(start or root, [p for p in parts[fixed:] if p], found)
-    return [found[path] for path in sorted(found)]
+_FROM_FOLDERS = os.stat in os.supports_dir_fd
+"""Whether a file can be looked at by its name in an open folder: then its path is not gone down for each."""
 
 
-def _match(
-    folder: str,
-    parts: Sequence[str],
-    found: dict[str, FileInfo],
-    inside: frozenset[tuple[int, int]] = frozenset(),
-    entries: Sequence[os.DirEntry[str]] | None = None,
-) -> None:
-    """Collect the files below ``folder`` that match the parts of a pattern; ``inside`` are the folders that ``**`` is in."""
-    part, rest = parts[0], parts[1:]
-    if not _is_glob(part):
-        _match_name(folder, part, rest, found)
-        return
-    deep = part == "**"
-    entries = _entries(folder) if entries is None else entries
-    if deep and entries:
-        at = os.stat(folder or ".")
-        if (at.st_dev, at.st_ino) in inside:
-            return
-        inside |= {(at.st_dev, at.st_ino)}
-        if rest:
-            _match(folder, rest, found, entries=entries)
-    fits = re.compile(fnmatch.translate("*" if deep else part)).match
-    start = folder if folder in ("", "/") else f"{folder}/"
-    for entry in entries:
-        name = entry.name
-        if not fits(name) or (name[0] == "." and part[0] != "."):
-            continue
-        path = start + name
-        if (rest or deep) and (entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(path))):
-            _match(path, parts, found, inside) if deep else _match(path, rest, found)
-        elif not rest and (entry.is_file(follow_symlinks=False) or os.path.isfile(path)):
-            found[path] = _info(path, entry)
-
-
-def _join(folder: str, name: str) -> str:
-    return f"{folder}{name}" if folder in ("", "/") else f"{folder}/{name}"
-
-
-def _match_name(folder: str, name: str, rest: Sequence[str], found: dict[str, FileInfo]) -> None:
-    path = _join(folder, name)
-    if rest:
-        _match(path, rest, found)
-    elif os.path.isfile(path):
-        found[path] = _stat(path)
-
-
-def _entries(folder: str) -> list[os.DirEntry[str]]:
+def _stats(start: str, names: Sequence[str], *, broken: bool) -> list[FileInfo]:
+    folder = os.open(start or ".", os.O_RDONLY) if _FROM_FOLDERS and len(names) > 1 else None
+    found = []
+    # without calls of our own, and without the checks of a call: there may be very many
+    stat, new = os.stat, tuple.__new__
     try:
-        with os.scandir(folder or ".") as entries:
-            return list(entries)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _walk(folder: str, endings: tuple[str, ...]) -> list[FileInfo]:
-    found = _below(folder, endings or ("",))
-    if not found:
-        raise _NoFiles(
-            "the folder holds no data file", uri=folder, fix=f"expected files that end in {', '.join(endings)}"
-        )
-    return found
-
-
-def _below(folder: str, endings: tuple[str, ...]) -> list[FileInfo]:
-    """Return the files of a folder by name, then those of the folders in it; links to folders are not gone into."""
-    files, folders = [], []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            name = entry.name
-            if name[0] in "._":
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(name)
-            elif name.lower().endswith(endings) and not (entry.is_symlink() and os.path.isdir(entry.path)):
-                files.append((name, entry))
-    start = folder if folder.endswith("/") else f"{folder}/"
-    found = [_info(start + name, entry) for name, entry in sorted(files, key=itemgetter(0))]
-    for name in sorted(folders):
-        found += _below(start + name, endings)
+        for name in names:
+            try:
+                about = stat(start + name) if folder is None else stat(name, dir_fd=folder)
+            except OSError as error:
+                if broken and os.path.islink(start + name):
+                    continue
+                error.filename = start + name
+                raise
+            if about.st_mode & _KIND == S_IFREG:
+                found.append(new(FileInfo, (start + name, about.st_size, str(about.st_mtime_ns), 0, None)))
+    finally:
+        if folder is not None:
+            os.close(folder)
     return found
 
 
@@ -304,7 +295,7 @@ def _list_remote(pattern: str, options: Mapping[str, Any] | None, endings: tuple
         stamp = next((details[k] for k in ("ETag", "etag", "mtime", "created", "LastModified") if details.get(k)), None)
         return FileInfo(whole(details["name"]), details.get("size"), None if stamp is None else str(stamp))
 
-    if _is_glob(head):
+    if is_glob(head):
         matches = fs.glob(path, detail=True)
         files = [d for n, d in sorted(matches.items()) if d["type"] == "file" and ("/." in path or "/." not in f"/{n}")]
         if not files:

@@ -17,7 +17,8 @@ import fsspec
 import pytest
 
 from lazypipe.errors import SourceError
-from lazypipe.storage.files import FORMATS, expand, format_of
+from lazypipe.storage import files
+from lazypipe.storage.files import FORMATS, FileInfo, expand, files_at, format_of, named
 
 CSV = FORMATS["csv"]
 
@@ -127,10 +128,57 @@ def test_patterns_match_what_pythons_own_glob_matches(
         monkeypatch.chdir(tmp_path)
         expected = sorted({p for p in glob.glob(f"{base}{pattern}", recursive=True) if os.path.isfile(p)})
         if expected:
-            assert [f.uri for f in expand([f"{base}{pattern}"])] == expected
+            found = expand([f"{base}{pattern}"])
+            assert [f.uri for f in found] == expected
+            assert tuple(files_at(named([f"{base}{pattern}"]) or ())) == found
         else:
             with pytest.raises(SourceError, match="no file matches"):
                 expand([f"{base}{pattern}"])
+
+
+def test_files_are_looked_at_from_their_folder_where_the_system_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(str(tmp_path), "d/a.csv", "d/b.csv", "d/x.csv/n.txt", "e/c.csv")
+    put(str(tmp_path), "d/c.csv", content=b"x\n1\n2\n")
+    found = expand([f"{tmp_path}/*/*.csv", f"{tmp_path}/d"], endings=CSV)
+    assert [(f.uri.rpartition("/")[2], f.size) for f in found] == [
+        ("a.csv", 4),
+        ("b.csv", 4),
+        ("c.csv", 6),
+        ("c.csv", 4),
+    ]
+    assert [f.stamp for f in found] == [str(os.stat(f.uri).st_mtime_ns) for f in found]
+    monkeypatch.setattr(files, "_FROM_FOLDERS", False)
+    assert expand([f"{tmp_path}/*/*.csv", f"{tmp_path}/d"], endings=CSV) == found
+
+
+def test_a_link_that_leads_nowhere_is_told_where_it_is_no_matter_of_patterns(tmp_path: Path) -> None:
+    put(str(tmp_path), "d/a.csv", "d/c.csv")
+    os.symlink("nowhere", tmp_path / "d" / "b.csv")
+    assert names(str(tmp_path), "d/*.csv") == ["d/a.csv", "d/c.csv"]
+    with pytest.raises(SourceError, match="d/b.csv: cannot be listed: No such file or directory"):
+        names(str(tmp_path), "d")
+
+
+def test_names_without_looking_at_files(tmp_path: Path) -> None:
+    put(str(tmp_path), "d/a.csv", "d/b=1/c.csv", "d/x.txt", "e.csv")
+    root = f"{tmp_path}"
+    both = (f"{root}/d/a.csv", f"{root}/d/b=1/c.csv")
+    assert named([f"{root}/d"], endings=CSV) == both
+    assert named([f"{root}/e.csv", f"{root}/*.csv", f"{root}/d"], endings=CSV) == (f"{root}/e.csv", *both)
+    # these are left to those who look, and say what is wrong
+    nothing = [f"{root}/gone", f"{root}/gone.csv", f"{root}/*.x", "memory://x/*.csv"]
+    assert [named([f"{root}/d", pattern], endings=CSV) for pattern in nothing] == [None] * 4
+
+
+def test_files_that_are_gone_meanwhile_are_missed(tmp_path: Path) -> None:
+    put(str(tmp_path), "a.csv", "b.csv", "c.csv/d")
+    os.symlink("nowhere", tmp_path / "l.csv")
+    there = named([f"{tmp_path}/*.csv"])
+    assert there is not None
+    os.remove(tmp_path / "b.csv")
+    assert [*files_at(there)] == [*expand([f"{tmp_path}/a.csv"]), FileInfo(f"{tmp_path}/b.csv", None)]
 
 
 def test_links_that_lead_back_up_are_not_followed_around(tmp_path: Path) -> None:

@@ -1,0 +1,134 @@
+"""The names of local files that a pattern matches, or that stand below a folder; no file is looked at for them."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+__all__ = ["Names", "below", "is_glob", "matching"]
+
+_GLOB = re.compile(r"[*?\[]")
+
+
+class Names(NamedTuple):
+    """Names that stand right in one folder, in order; ``start`` is what comes before each, with its slash.
+
+    Folders may be among names that match a pattern: what each one is shows when it is looked at.
+    """
+
+    start: str
+    names: list[str]
+
+
+def is_glob(path: str) -> bool:
+    """Whether a path is a pattern.
+
+    Examples
+    --------
+    >>> is_glob("in/*.csv"), is_glob("in/a.csv")
+    (True, False)
+    """
+    return _GLOB.search(path) is not None
+
+
+def matching(pattern: str) -> list[Names]:
+    """Return the names that a pattern matches, as ``glob.glob`` would, but each folder is listed once.
+
+    An unreadable folder is an error, not an empty one. A folder that is a link to one that it stands in is not gone into again.
+    """
+    root, parts = "/" if pattern.startswith("/") else "", pattern.split("/")
+    fixed = next(i for i, part in enumerate(parts) if is_glob(part))
+    found: list[Names] = []
+    _match("/".join(parts[:fixed]) or root, [p for p in parts[fixed:] if p], found)
+    return [n for n in found if n.names]
+
+
+def below(folder: str, endings: tuple[str, ...]) -> list[Names]:
+    """Return the files of a folder by name, then those of the folders in it; links to folders are not gone into."""
+    files, folders = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = entry.name
+            if name[0] in "._":
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(name)
+            elif name.lower().endswith(endings) and not (entry.is_symlink() and os.path.isdir(entry.path)):
+                files.append(name)
+    start = folder if folder.endswith("/") else f"{folder}/"
+    found = [Names(start, sorted(files))] if files else []
+    for name in sorted(folders):
+        found += below(start + name, endings)
+    return found
+
+
+def _match(
+    folder: str,
+    parts: Sequence[str],
+    found: list[Names],
+    inside: frozenset[tuple[int, int]] = frozenset(),
+    entries: Sequence[os.DirEntry[str]] | None = None,
+) -> None:
+    """Collect the names below ``folder`` that match the parts of a pattern; ``inside`` are the folders that ``**`` is in."""
+    part, rest = parts[0], parts[1:]
+    start = folder if folder in ("", "/") else f"{folder}/"
+    if not is_glob(part):
+        path = start + part
+        if rest:
+            _match(path, rest, found)
+        elif os.path.isfile(path):
+            found.append(Names(start, [part]))
+        return
+    fits = _fits(part)
+    if not rest and part != "**":
+        names = _listdir(folder) if entries is None else [e.name for e in entries]
+        found.append(Names(start, sorted(fits(names))))
+        return
+    deep = part == "**"
+    entries = _entries(folder) if entries is None else entries
+    if deep and entries:
+        at = os.stat(folder or ".")
+        if (at.st_dev, at.st_ino) in inside:
+            return
+        inside |= {(at.st_dev, at.st_ino)}
+        if rest:
+            _match(folder, rest, found, entries=entries)
+    chosen, files = {*fits([e.name for e in entries])}, []
+    for entry in entries:
+        if entry.name not in chosen:
+            continue
+        path = start + entry.name
+        if entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(path)):
+            _match(path, parts, found, inside) if deep else _match(path, rest, found)
+        elif not rest:
+            files.append(entry.name)
+    found.append(Names(start, sorted(files)))
+
+
+def _fits(part: str) -> Callable[[Sequence[str]], list[str]]:
+    """Return what chooses the names that one part of a pattern matches; hidden ones only if it asks for them."""
+    part = "*" if part == "**" else part
+    shown = part[0] == "."
+    if part[0] == "*" and not is_glob(part[1:]):  # by far the most frequent, and there may be very many names
+        ending = part[1:]
+        return lambda names: [n for n in names if n.endswith(ending) and n[0] != "."]
+    fits = re.compile(fnmatch.translate(part)).match
+    return lambda names: [n for n in names if fits(n) and (shown or n[0] != ".")]
+
+
+def _listdir(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder or ".")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder or ".") as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -1,0 +1,74 @@
+"""What compiling learns of a source: columns from its first file, names of the others, and of no file more than is needed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import lazypipe as lp
+from lazypipe.errors import SourceError
+
+
+def plan_of(base: Path, uri: str | list[str], **more: object) -> lp.Plan:
+    made = lp.pipeline("p", base=str(base)).source("a", uri, **more)
+    return made.stage("s", "a", do=[{"filter": "x > 0"}]).output("s", "out").build().compile()
+
+
+def put(path: Path, *values: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pl.DataFrame({"x": values}).write_parquet(path)
+
+
+def test_frames_are_over_the_files_that_stood_there(tmp_path: Path) -> None:
+    put(tmp_path / "in/a.parquet", 1, -1)
+    put(tmp_path / "in/b.parquet", 2)
+    (tmp_path / "in/folder.parquet").mkdir()
+    plan = plan_of(tmp_path, "in/*.parquet")
+    put(tmp_path / "in/c.parquet", 3)
+    assert plan.frames["s"].collect()["x"].to_list() == [1, 2]
+    assert plan.frames["a"].collect()["x"].to_list() == [1, -1, 2]
+    assert list(plan.frames) == ["a", "s"]
+    assert len(plan.frames) == 2
+    assert plan.frames["s"] is plan.frames["s"]
+
+
+def test_frames_do_not_pass_over_a_file_that_is_gone(tmp_path: Path) -> None:
+    put(tmp_path / "in/a.parquet", 1)
+    put(tmp_path / "in/b.parquet", 2)
+    plan = plan_of(tmp_path, "in")
+    os.remove(tmp_path / "in/b.parquet")
+    with pytest.raises(FileNotFoundError, match=r"b\.parquet"):
+        plan.frames["s"].collect()
+
+
+def test_a_run_looks_at_what_is_there_then(tmp_path: Path) -> None:
+    put(tmp_path / "in/a.parquet", 1)
+    plan = plan_of(tmp_path, "in/*.parquet")
+    put(tmp_path / "in/b.parquet", 2, 3)
+    plan.run().raise_for_status()
+    os.remove(tmp_path / "in/a.parquet")
+    put(tmp_path / "in/b.parquet", 2, 3, 4)
+    plan.run().raise_for_status()
+    assert sorted(lp.scan(str(tmp_path / "out")).collect()["x"]) == [2, 3, 4]
+
+
+def test_folders_give_columns_of_all_their_names(tmp_path: Path) -> None:
+    """The type of a column in folders is that of all its values, whatever file is the first."""
+    put(tmp_path / "in/n=1/a.parquet", 1)
+    put(tmp_path / "in/n=two/a.parquet", 2)
+    assert dict(plan_of(tmp_path, "in/**/*.parquet").schema("a")) == {"x": pl.Int64(), "n": pl.String()}
+    assert dict(plan_of(tmp_path, "in/n=1").schema("a")) == {"x": pl.Int64(), "n": pl.Int64()}
+
+
+@pytest.mark.parametrize("uri", ["in/*.csv", "in", ["in/*.parquet", "gone/*.parquet"], "gone.parquet"])
+def test_nothing_there_is_told_at_once_unless_columns_are_declared(tmp_path: Path, uri: str | list[str]) -> None:
+    (tmp_path / "in/x.csv").mkdir(parents=True)
+    if isinstance(uri, list):
+        put(tmp_path / "in/a.parquet", 1)
+    with pytest.raises(SourceError, match=r"source 'a': (no file matches|the folder holds no|there is no such)"):
+        plan_of(tmp_path, uri)
+    declared = plan_of(tmp_path, uri, contract={"columns": {"x": "Int64"}})
+    assert dict(declared.schema("s")) == {"x": pl.Int64()}
