@@ -18,6 +18,7 @@ from lazypipe.compile.changed import PlanChanges, plan_changes
 from lazypipe.compile.closing import endless, forgotten
 from lazypipe.compile.contract import cell_checks
 from lazypipe.compile.delta import Strategy, strategies
+from lazypipe.compile.durations import with_durations
 from lazypipe.compile.fingerprint import pipeline_fingerprints, same_rules
 from lazypipe.compile.late import with_late_gates, without_twins
 from lazypipe.compile.lineage import Parts, pipeline_lineage, pipeline_tags
@@ -304,7 +305,7 @@ def compile_pipeline(
         return Scope(owner, step, params=values, modules=modules, guard=_unwatched)
 
     environment = os.environ if env is None else env
-    written, pipeline = pipeline, with_late_gates(pipeline, faults)
+    written, pipeline = pipeline, with_late_gates(with_durations(pipeline, values, faults), faults)
     graph = graphs.build(pipeline, faults)
     outputs, used = bind_outputs(pipeline, environment, faults)
     audit, more = bind_audit(pipeline, environment, faults)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import cast
 
 import polars as pl
 
@@ -105,7 +106,11 @@ class _Arrivals:
         gone = self._gone()
         order = self._order(gone)
         if not last and self.rule.heartbeat is None:  # rows that only tell the time do not come by
-            unknown = [f for f in unknown if f.uri != order[-1]]  # it is counted on the way
+            newest = [f for f in unknown if f.uri == order[-1]]
+            unknown = [f for f in unknown if f.uri != order[-1]]
+            told = self._told(newest, bounds)  # if not, it is counted on the way
+            self.seen.update(told)
+            extents |= {f.uri: e for f, e in told.items()}
         if unknown:
             read = self._read(unknown, bounds)
             self.seen.update(read)
@@ -181,14 +186,19 @@ class _Arrivals:
 
     def _read(self, files: Sequence[FileInfo], bounds: Mapping[str, int | None]) -> dict[FileInfo, Times]:
         """Return the times in files, from their footers or else from the columns that say them."""
-        found: dict[FileInfo, Times] = {}
-        if self.source.reader.format == "parquet" and self.rule.by is None:
-            told = in_parallel(self._from_footer, files)
-            found = {f: e for f, e in told if e is not None and all(x.high <= (bounds[f.uri] or 0) for x in e.values())}
+        found = self._told(files, bounds)
         left = [f for f in files if f not in found]
         if left:
             found |= self._from_columns(left, bounds)
         return found
+
+    def _told(self, files: Sequence[FileInfo], bounds: Mapping[str, int | None]) -> dict[FileInfo, Times]:
+        """Return the times in those files whose footers tell them."""
+        if self.source.reader.format != "parquet" or self.rule.by is not None:
+            return {}
+        told = [(f, e) for f, e in in_parallel(self._from_footer, files) if e is not None]
+        within = {f: Times(e, within=True) for f, e in told}
+        return {f: e for f, e in within.items() if e.holds_with(bounds[f.uri])}
 
     def _from_footer(self, file: FileInfo) -> Times | None:
         try:
@@ -263,22 +273,50 @@ class Counter:
         return taps.tap(frame, self._count)
 
     def _count(self, batch: pl.DataFrame) -> pl.DataFrame:
-        number, micro = batch[self.number], self.clock.tick // 1_000
-        for file in set(number.unique().to_list()) & self.files.keys():
-            rows = batch.filter(number == file)
-            times = rows.select(
-                (pl.lit(WHOLE) if self.rule.by is None else key(self.rule.by)).alias("key"),
-                self.clock.ticks(pl.col(self.rule.time)).alias("ticks"),
-            )
-            bound = self.bounds[file]
-            real = times["ticks"] <= (2**63 - 1 if bound is None else bound // micro)
-            if not real.all():
-                self.found[self.files[file]].within = False
-            times = times.filter(real)
-            for part in times.partition_by("key"):
-                ticks = part["ticks"].sort()  # no query of its own, which would wait for this very thread
-                self._add(self.files[file], part["key"][0], Extent(ticks[0] * micro, ticks[-1] * micro))
+        number = batch[self.number]
+        first = number.min()
+        if first is not None and first == number.max():  # as a rule: what is read at once is of one file
+            self._count_file(number[0], batch)
+            return batch
+        for file in number.unique().to_list():
+            self._count_file(file, batch.filter(number == file))
         return batch
+
+    def _count_file(self, file: int, rows: pl.DataFrame) -> None:
+        """Count the times of rows of one file."""
+        if file not in self.files:
+            return
+        if self.rule.by is None:
+            self._count_partition(file, WHOLE, rows[self.rule.time])
+            return
+        told = rows.select(key(self.rule.by).alias("key"), self.rule.time)
+        for part in told.partition_by("key"):
+            self._count_partition(file, part["key"][0], part[self.rule.time])
+
+    def _count_partition(self, file: int, partition: str, times: pl.Series) -> None:
+        # no query of its own, which would wait for this very thread; a cast copies nothing
+        physical = times.cast(pl.Int32 if self.clock.unit is None else pl.Int64)
+        latest = self._latest(self.bounds[file])
+        if (highest := cast("int | None", physical.max())) is not None and highest > latest:
+            self.found[self.files[file]].within = False
+            physical = physical.filter(physical <= latest)
+        low, high = cast("int | None", physical.min()), cast("int | None", physical.max())
+        if low is not None and high is not None:
+            self._add(self.files[file], partition, Extent(self._micro(low), self._micro(high)))
+
+    @property
+    def _each(self) -> int:
+        """How much the column's own numbers rise in one tick: nanoseconds are counted in microseconds."""
+        return 1_000 if self.clock.unit == "ns" else 1
+
+    def _latest(self, bound: int | None) -> int:
+        """Return the last of the column's own numbers that is a time: the last of the tick in which the bound lies."""
+        if bound is None:
+            return 2**63 - 1
+        return (bound // (self.clock.tick // 1_000) + 1) * self._each - 1
+
+    def _micro(self, physical: int) -> int:
+        return physical // self._each * (self.clock.tick // 1_000)
 
     def _add(self, uri: str, partition: str, more: Extent) -> None:
         with self._lock:

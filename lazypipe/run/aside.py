@@ -7,6 +7,7 @@ replaces what was, or is added to it; then rows leave whose key has come by, goo
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import chain
 from typing import Any
@@ -19,10 +20,11 @@ from lazypipe.gates.tap import RUN_COLUMN, Tap, quarantine_schema
 from lazypipe.run.query import Query
 from lazypipe.run.recorder import Aside
 from lazypipe.storage import uri as uris
-from lazypipe.storage.dataset import Dataset, count_units
+from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import BACK, Commit, DataFile
 from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink
+from lazypipe.storage.units import UNIT
 
 __all__ = ["Quarantine", "go_back"]
 
@@ -109,14 +111,19 @@ class Quarantine:
             return
         files: list[DataFile] = []
         for number, part in enumerate(tap.quarantined()):
-            files += self._write(number, self.query.with_units(part.lazy()))
-        counted = count_units(self.dataset.uri, files, self.schema, (), self.dataset.storage_options)
+            files += self._told_apart(number, self.query.with_units(part.lazy()).collect())
         mode = "change" if follows else "replace"
-        self._commit(report, counted, mode=mode, kept="replace", tagged=True, gone=gone)
+        self._commit(report, files, mode=mode, kept="replace", tagged=True, gone=gone)
 
-    def _write(self, number: int, rows: pl.LazyFrame) -> tuple[DataFile, ...]:
-        prefix = f"{self.run.id}-{self.query.number:03}-{number:03}"
-        sink = DatasetSink(self.dataset.uri, prefix, storage_options=self.dataset.storage_options)
+    def _told_apart(self, number: int, rows: pl.DataFrame) -> tuple[DataFile, ...]:
+        """Write rows that know their units as one file that says how many of each it holds: it need not be read for that."""
+        (made,) = self._write(number, rows.lazy(), most_rows=rows.height + 1)
+        counts = rows[UNIT].value_counts(name="rows").sort(UNIT)
+        return (replace(made, units=dict(counts.iter_rows())),)
+
+    def _write(self, number: int, rows: pl.LazyFrame, *, most_rows: int | None = None) -> tuple[DataFile, ...]:
+        prefix, options = f"{self.run.id}-{self.query.number:03}-{number:03}", self.dataset.storage_options
+        sink = DatasetSink(self.dataset.uri, prefix, storage_options=options, most_rows=most_rows)
         self.staged.append(sink)
         return self.run.recorder.hashed(sink.uri, sink.write(rows).files, self.dataset.storage_options)
 

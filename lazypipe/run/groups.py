@@ -28,6 +28,9 @@ from lazypipe.storage.tiers import ROWS, due
 
 __all__ = ["Groups"]
 
+_HASTY = 1 << 18
+"""Bytes of files that may hold touched groups up to which they are written again as one: some 20,000 windows."""
+
 
 @dataclass
 class Groups:
@@ -61,7 +64,7 @@ class Groups:
         """Write the files that hold rows of the groups once more, without these."""
         self.rewrite.discard()
         self.rewrite = rewrite_without(
-            self.dataset, self.commit, self.keys.lazy(), self.names, prefix=prefix, together=False
+            self.dataset, self.commit, self.keys.lazy(), self.names, prefix=prefix, together=False, hasty=_HASTY
         )
 
     @property

@@ -6,6 +6,7 @@ import polars as pl
 
 from lazypipe import gates
 from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.durations import with_durations
 from lazypipe.compile.late import LATE, with_late_gates
 from lazypipe.errors import LazypipeError
 from lazypipe.gates.rules.late import Late
@@ -29,7 +30,8 @@ def late_rows(plan: CompiledPipeline, stage: str) -> pl.LazyFrame:
     name = f"{stage}{LATE}"
     rule = None
     if name in plan.nodes and name not in plan.pipeline.stages:
-        rule = gates.rule(with_late_gates(plan.pipeline, []).stages[name].gate[-1])
+        pipeline = with_late_gates(with_durations(plan.pipeline, plan.params, []), [])
+        rule = gates.rule(pipeline.stages[name].gate[-1])
     if not isinstance(rule, Late) or rule.action != "quarantine":
         fix = "say late: quarantine in its window"
         raise LazypipeError(f"stage {stage!r} puts no late rows aside; {fix}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lazypipe.compile.audit import bind_audit
 from lazypipe.compile.compiler import bind_outputs
+from lazypipe.compile.durations import with_durations
 from lazypipe.compile.late import with_late_gates
 from lazypipe.records.record import Records
 from lazypipe.run.changefeed import VERSION, ChangeFeed, feed_of
@@ -33,7 +34,7 @@ def vacuum_pipeline(pipeline: Pipeline, *, keep: int, older_than: timedelta, now
     deleted = []
     needed: dict[str, int] = {}
     faults: list[Fault] = []
-    stages = with_late_gates(pipeline, faults).stages
+    stages = with_late_gates(with_durations(pipeline, None, faults), faults).stages
     kept = [(kind, name) for kind in ("quarantine", "shared") for name in (*pipeline.sources, *stages)]
     datasets = [Dataset(uris.join(state, kind, name)) for kind, name in kept]
     outputs, _ = bind_outputs(pipeline, os.environ, faults)

@@ -85,6 +85,7 @@ def rewrite_without(
     prefix: str,
     gone: Collection[int] = (),
     together: bool = True,
+    hasty: int = 0,
 ) -> Rewrite:
     """Write those files of a commit once more that hold any of the keys, without the rows of these keys.
 
@@ -104,6 +105,9 @@ def rewrite_without(
         Units that leave with the same commit, besides those that are gone already.
     together
         Whether small files become one, which their statistics then tell less of.
+    hasty
+        Bytes up to which all files that statistics do not rule out become one, whatever their folders: to look first which of
+        them hold keys would cost as much as to write them.
 
     Raises
     ------
@@ -124,7 +128,7 @@ def rewrite_without(
     (1, [2])
     """
     _check(dataset, commit, keys, on)
-    work = _Work(dataset, commit, tuple(on), frozenset(gone), prefix, together=together)
+    work = _Work(dataset, commit, tuple(on), frozenset(gone), prefix, together=together, hasty=hasty)
     try:
         return work.run(keys.select(on))
     except BaseException:
@@ -203,12 +207,14 @@ class _Work:
         prefix: str,
         *,
         together: bool = True,
+        hasty: int = 0,
     ) -> None:
         self.dataset = dataset
         self.commit = replace(commit, gone=commit.gone | gone)
         self.on = on
         self.prefix = prefix
         self.together = together
+        self.hasty = hasty
         self.sinks: list[DatasetSink] = []
 
     def find(self, keys: pl.LazyFrame) -> tuple[tuple[DataFile, ...], Iterator[tuple[list[DataFile], pl.LazyFrame]]]:
@@ -221,9 +227,13 @@ class _Work:
         alive = [f for f in self.commit.files if f.rows > f.dead(self.commit.gone)]
         batches = [head] if few else keys.collect_batches(engine="streaming", maintain_order=False)
         read = self.possible(alive, batches) if head.height else ()
-        return read, (self._holding(files, keys) for files in ([read] if few else _parts(read)))
+        return read, (self._holding(files, keys, few=few) for files in ([read] if few else _parts(read)))
 
-    def _holding(self, files: Sequence[DataFile], keys: pl.LazyFrame) -> tuple[list[DataFile], pl.LazyFrame]:
+    def _holding(
+        self, files: Sequence[DataFile], keys: pl.LazyFrame, *, few: bool
+    ) -> tuple[list[DataFile], pl.LazyFrame]:
+        if few and self._is_hasty(files):
+            return [*files], keys
         held = self._held(files, keys)
         return [files[n] for n in held[_NUMBER].unique().sort()], held.drop(_NUMBER).unique().lazy()
 
@@ -233,10 +243,19 @@ class _Work:
         replaced: list[DataFile] = []
         written: list[DataFile] = []
         for exact, held in found:
-            for part in _together(exact) if self.together else [[f] for f in exact]:
-                written += self._write(part, held)
-            replaced += exact
+            hasty = self._is_hasty(exact)
+            for part in _alike(exact) if hasty else _together(exact) if self.together else [[f] for f in exact]:
+                made = self._write(part, held)
+                if hasty and sum(f.rows for f in made) == sum(f.rows - f.dead(self.commit.gone) for f in part):
+                    self.sinks.pop().discard()  # none of them held any
+                    continue
+                written += made
+                replaced += part
         return Rewrite(tuple(written), tuple(replaced), read, tuple(self.sinks))
+
+    def _is_hasty(self, files: Sequence[DataFile]) -> bool:
+        """Whether it would cost as much to look which files hold keys as to write them all."""
+        return sum(f.bytes for f in files) <= self.hasty
 
     def possible(self, files: Sequence[DataFile], batches: Iterable[pl.DataFrame]) -> tuple[DataFile, ...]:
         """Return the files that no statistics rule out."""
@@ -338,6 +357,14 @@ def _parts(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
         yield part
 
 
+def _alike(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
+    """Yield files that have the same layout together."""
+    left = [*files]
+    while left:
+        yield [f for f in left if f.layout == left[0].layout]
+        left = [f for f in left if f.layout != left[0].layout]
+
+
 def _together(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
     """Yield each file by itself, but small ones that follow each other in one folder in groups."""
     for _, ones in groupby(files, lambda f: f.path.rpartition("/")[0]):
@@ -398,12 +425,12 @@ def _hits(batch: pl.DataFrame, boxes: Sequence[_Box]) -> set[int]:
     if len(columns) == 1 or len(left) * batch.height > _TESTS:
         return {b.file for b in left}
     known = {f"{n}": p for n, (_, p) in enumerate(columns) if p is not None}
-    frame, hit = pl.DataFrame(known), set[int]()
-    for box in left:
-        tests = [_test(n, frame.schema[n], box.bounds[int(n)]) for n in known]
-        if box.file not in hit and (not tests or not frame.filter(tests).is_empty()):
-            hit.add(box.file)
-    return hit
+    frame = pl.DataFrame(known)
+    tests = [[_test(n, frame.schema[n], box.bounds[int(n)]) for n in known] for box in left]
+    # all in one query, which costs more to begin than to run
+    asked = {f"{n}": pl.all_horizontal(each).any() for n, each in enumerate(tests) if each}
+    answers = frame.select(**asked).row(0, named=True) if asked else {}
+    return {box.file for n, box in enumerate(left) if answers.get(f"{n}", True)}
 
 
 def _inside(values: pl.Series, found: Sequence[Bounds | None]) -> list[bool]:

@@ -124,18 +124,21 @@ class Watermark:
             The column with each row's file.
         """
         clock = Clock.of(self.time, schema)
-        number = pl.col(file).cast(pl.Enum(files)).to_physical().cast(pl.Int64)
         found = [arrivals.get(f, Arrival()) for f in files]
-        bounds = pl.lit(pl.Series([_FAR if a.bound is None else a.bound for a in found], dtype=pl.Int64))
         keys = [WHOLE, *sorted({k for a in found for k in a.before} - {WHOLE})]
         first = _first(clock)
-        table = pl.lit(pl.Series([a.before.get(k, first) for a in found for k in keys], dtype=pl.Int64))
+        bounds = [_FAR if a.bound is None else a.bound for a in found]
+        table = [a.before.get(k, first) for a in found for k in keys]
+        if self.by is None and len(found) == 1:  # the same for all rows: nothing is to be looked up for each
+            return self._under(pl.lit(table[0], dtype=pl.Int64), pl.lit(bounds[0], dtype=pl.Int64), clock)
+        number = pl.col(file).cast(pl.Enum(files)).to_physical().cast(pl.Int64)
+        marks = pl.lit(pl.Series(table, dtype=pl.Int64))
         place: pl.Expr = number * len(keys)
-        before = table.gather(place)
+        before = marks.gather(place)
         if self.by is not None:
             which = key(self.by).cast(pl.Enum(keys), strict=False).to_physical().cast(pl.Int64)
-            before = pl.when(which.is_not_null()).then(table.gather(place + which.fill_null(0))).otherwise(first)
-        return self._under(before, bounds.gather(number), clock)
+            before = pl.when(which.is_not_null()).then(marks.gather(place + which.fill_null(0))).otherwise(first)
+        return self._under(before, pl.lit(pl.Series(bounds, dtype=pl.Int64)).gather(number), clock)
 
     def _under(self, before: pl.Expr, bound: pl.Expr, clock: Clock) -> pl.Expr:
         time = pl.col(self.time)

@@ -58,7 +58,9 @@ class Windows:
 
     def begin(self, slices: pl.Expr, number: pl.Expr) -> pl.Expr:
         """Return where the window of each slice begins that is the last but ``number``."""
-        return _floor(slices, self.every, self.origin) - number * self.every
+        # where each window has whole ones of those that begin with it, a slice begins as a window does
+        begin = slices if self.period % self.every == 0 else _floor(slices, self.every, self.origin)
+        return begin - number * self.every
 
     def holds(self, slices: pl.Expr, begin: pl.Expr) -> pl.Expr:
         """Whether a window that begins there has the slice, which it may not where periods are no multiple of ``every``."""

@@ -158,3 +158,38 @@ def test_dates_are_days(tmp_path: Path) -> None:
     assert [times for _, _, times, _ in commit.info["consumed"]["arrivals"]["a"]["files"]] == [
         {"": [us(datetime(2024, 1, d))] * 2} for d in (5, 4)
     ]
+
+
+@pytest.mark.parametrize("by", [{}, {"by": "k"}], ids=["whole", "by"])
+@pytest.mark.parametrize("unit", ["Date", "Datetime(ms)", "Datetime(us)", "Datetime(ns)"])
+def test_what_is_counted_on_the_way_is_what_reading_ahead_finds(tmp_path: Path, unit: str, by: dict[str, str]) -> None:
+    (tmp_path / "in").mkdir()
+    times = [
+        datetime(1969, 12, 30, 12, 0, 0, 1),
+        datetime(1970, 1, 2),
+        None,
+        datetime(2024, 5, 6, 7),
+        datetime(2199, 1, 1),
+    ]
+    for name, some in {"1": times, "2": times[2:], "3": times[2:3], "4": times[:2]}.items():
+        frame = pl.DataFrame(
+            {"t": some, "k": [*"abab"[: len(some) - 1], None]}, schema={"t": pl.Datetime, "k": pl.String}
+        )
+        dtype = {"Date": pl.Date(), "Datetime(ms)": pl.Datetime("ms"), "Datetime(ns)": pl.Datetime("ns")}.get(unit)
+        frame.with_columns(pl.col("t").cast(dtype or pl.Datetime("us"))).write_ipc(tmp_path / "in" / f"{name}.ipc")
+    plan, source = source_of(tmp_path, "ipc", unit, **by)
+    snapshot = source.snapshot()
+    read = arrived(plan, source, snapshot, NOW, last=True)
+    counter = Counter(source, read, dict(enumerate(read.arrivals)), "n")
+    parts = [source.scan(replace(read, files=(f,))).with_columns(n=pl.lit(n)) for n, f in enumerate(snapshot.files)]
+    counter.attach(pl.concat(parts)).collect(engine="streaming")
+    counter.attach(parts[0].head(0)).collect()
+    assert counter.found == {uri: a.extents for uri, a in read.arrivals.items()}
+    assert [t.within for t in counter.found.values()] == [False, False, True, True]
+    if unit == "Datetime(us)" and not by:
+        assert [dict(t) for t in counter.found.values()] == [
+            {"": Extent(us(datetime(1969, 12, 30, 12, 0, 0, 1)), us(datetime(2024, 5, 6, 7)))},
+            {"": Extent(us(datetime(2024, 5, 6, 7)), us(datetime(2024, 5, 6, 7)))},
+            {},
+            {"": Extent(us(datetime(1969, 12, 30, 12, 0, 0, 1)), us(datetime(1970, 1, 2)))},
+        ]
