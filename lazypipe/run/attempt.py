@@ -346,7 +346,7 @@ class Attempt:
 
     def _dataset(self) -> Dataset:
         assert self.output is not None
-        return Dataset(self.target, self.output.storage_options)
+        return Dataset(self.target, self.output.storage_options, delta=self.output.delta_log)
 
     def _refuse_changes(self) -> None:
         """Raise StorageError where an output with a contract has got other columns since the pipeline was compiled."""
@@ -709,6 +709,8 @@ class Attempt:
             figures=(*figures, *keys),
             without=worn if merged is None else merged.without,
         )
+        if self.output.delta_log:  # some may have been written once more, as a Delta reader is to read them
+            files = tuple(f for f in commit.files if f.path.rpartition("/")[2].startswith(f"{self.all.id}-"))
         self.all.recorder.written[self.segment.name] = files
         return commit
 
