@@ -17,7 +17,7 @@ Schema([('x', Int64)])
 
 from lazypipe import contracts, optimize
 from lazypipe.api.builder import Builder, pipeline
-from lazypipe.api.datasets import history, rollback, vacuum
+from lazypipe.api.datasets import history, publish_delta, rollback, vacuum
 from lazypipe.api.frames import apply, check, split
 from lazypipe.api.pipeline import Pipeline, Plan, catalog, load, replay, trace, window_history
 from lazypipe.api.records import audit_report, ledger
@@ -115,6 +115,7 @@ __all__ = [
     "load",
     "optimize",
     "pipeline",
+    "publish_delta",
     "replay",
     "rollback",
     "rule",

@@ -92,7 +92,8 @@ def test_public_names() -> None:
         "Interrupted", "LazypipeError", "Ledger", "Lineage", "Location", "Pane", "Pipeline", "Plan", "Problem", "Reach",
         "ReplayResult", "RowDiff", "RunError", "RunResult", "SegmentResult", "SourceError", "Split", "StorageError", "Stream",
         "Trace", "Traced", "Trigger", "Verification", "WindowHistory", "apply", "audit_report", "catalog", "check", "contracts",
-        "diff", "history", "json_schema", "ledger", "load", "optimize", "pipeline", "replay", "rollback", "rule", "scan",
+        "diff", "history", "json_schema", "ledger", "load", "optimize", "pipeline", "replay", "publish_delta",
+        "rollback", "rule", "scan",
         "split", "stream", "suggest_rules", "trace", "vacuum", "window_history",
     }  # fmt: skip
     for name in lazypipe.__all__:

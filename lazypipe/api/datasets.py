@@ -15,8 +15,9 @@ from lazypipe.run.maintenance import vacuum_pipeline
 from lazypipe.spec import loader, model
 from lazypipe.spec.model import Fault
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.log import DELTA
 
-__all__ = ["history", "rollback", "vacuum"]
+__all__ = ["history", "publish_delta", "rollback", "vacuum"]
 
 
 def history(target: str | model.Pipeline | Plan, output: str | None = None) -> pl.DataFrame:
@@ -70,7 +71,39 @@ def rollback(
         If a run commits meanwhile.
     """
     moment = now or datetime.now(UTC)
-    return _dataset(target, output).rollback(version, run=run or run_id(moment), time=moment).version
+    dataset, name = _dataset(target, output), run or run_id(moment)
+    made = dataset.rollback(version, run=name, time=moment)
+    if DELTA in made.info:
+        dataset.publish(run=name, time=moment)  # again, if it did not succeed: to have it said
+    return made.version
+
+
+def publish_delta(
+    target: str | model.Pipeline | Plan,
+    output: str | None = None,
+    *,
+    run: str | None = None,
+    now: datetime | None = None,
+) -> int:
+    """Have the Delta log of a dataset tell of all its versions; return how many it did not know.
+
+    Runs do that themselves, for outputs with ``format: delta``. A dataset that is no Delta table yet becomes one, by a version with the
+    same rows; files that a Delta reader would misread are written anew for it.
+
+    Raises
+    ------
+    StorageError
+        If a Delta table cannot hold its columns, the log cannot be written, or somebody else has written to it.
+    CommitConflict
+        If a run commits meanwhile.
+
+    Examples
+    --------
+    >>> publish_delta("memory://nothing-here")
+    0
+    """
+    moment = now or datetime.now(UTC)
+    return _dataset(target, output).publish(run=run or run_id(moment), time=moment)
 
 
 def _dataset(target: str | model.Pipeline | Plan, output: str | None) -> Dataset:

@@ -29,6 +29,7 @@ from lazypipe.compile.panes import check_panes, untimed
 from lazypipe.compile.promise import promised
 from lazypipe.compile.segments import Segment, cut
 from lazypipe.compile.sources import BoundSource, Snapshot, bind, expand_env
+from lazypipe.compile.tables import check_tables
 from lazypipe.errors import LazypipeError, SourceError, StorageError, nearest
 from lazypipe.gates import Check
 from lazypipe.plan.explain import Kind, explain
@@ -327,6 +328,7 @@ def compile_pipeline(
     faults += endless(nodes)
     check_modes(pipeline, nodes, values, faults)
     check_panes(pipeline, nodes, faults)
+    check_tables(pipeline, nodes, faults)
     if faults:
         raise problems(without_twins(faults), pipeline.origin)
     if unread:

@@ -494,8 +494,9 @@ def build() -> dict[str, Any]:
             "from": _described(_TEXT, "The stage (or source). Default: the output's own name."),
             "to": _described(_TEXT, "Folder of the dataset, or file of the export, relative to this file."),
             "format": {
-                "description": "dataset (Parquet files with a commit log) or one exported file. Default: dataset.",
-                "enum": ["dataset", "parquet", "csv", "ndjson", "ipc"],
+                "description": "dataset (Parquet files with a commit log), delta (a dataset that is a Delta Lake table too) or one "
+                "exported file. Default: dataset.",
+                "enum": ["dataset", "delta", "parquet", "csv", "ndjson", "ipc"],
             },
             "mode": {
                 "description": "What becomes of the rows before. replace: the output is what the stage gives. append: rows of new input "

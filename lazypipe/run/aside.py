@@ -60,7 +60,8 @@ class Quarantine:
         # where keys are only removed, the dataset's quarantine is that of the output which writes it
         own = self.output is not None and name == query.segment.node and self.output.mode != "delete"
         if self.output is not None and own:
-            self.dataset = Dataset(f"{self.output.to}__quarantine", self.output.storage_options)
+            options = self.output.storage_options
+            self.dataset = Dataset(f"{self.output.to}__quarantine", options, delta=self.output.delta_log)
         else:
             self.dataset = Dataset(uris.join(self.run.state, "quarantine", name))
         self.by_key = self.output.key if self.output is not None and own and self.output.format == "dataset" else ()

@@ -38,7 +38,7 @@ def feed_of(output: Dataset, kind: str = "changes") -> Dataset:
     >>> feed_of(Dataset("out/orders")).uri
     'out/orders__changes'
     """
-    return Dataset(f"{output.uri}__{kind}", output.storage_options)
+    return Dataset(f"{output.uri}__{kind}", output.storage_options, delta=output.delta)
 
 
 class Feed(ABC):
@@ -57,7 +57,7 @@ class Feed(ABC):
         self.name = name
         self.number = number
         self.key = (*output.key, VALID_FROM) if output.mode == "scd2" else output.key
-        self.output = Dataset(output.to, output.storage_options)
+        self.output = Dataset(output.to, output.storage_options, delta=output.delta_log)
         self.feed = feed_of(self.output, self.kind)
 
     @abstractmethod

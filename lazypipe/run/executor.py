@@ -45,6 +45,7 @@ from lazypipe.run.panefeed import PaneFeed
 from lazypipe.run.query import Meanwhile
 from lazypipe.run.recorder import Recorder
 from lazypipe.run.result import RunResult, SegmentResult, Status
+from lazypipe.run.tables import publish
 from lazypipe.run.upkeep import upkeep
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
@@ -167,8 +168,10 @@ class _Execution:
 
     def run_all(self) -> RunResult:
         try:
+            self.publish()  # what runs have not told that were killed
             self.run_segments()
             self.maintain()
+            self.publish()
         except BaseException as failure:
             # nobody gets a result then; what was published before is in the ledger all the same
             status: Status = "interrupted" if isinstance(failure, KeyboardInterrupt) else "error"
@@ -205,6 +208,18 @@ class _Execution:
                 self.notes.append(plan.redact(f"output {found.output!r} was not maintained: {first_line(error)}"))
                 continue
             self.results[number] = replace(found, maintained=tuple(map(plan.redact, done)))
+
+    def publish(self) -> None:
+        """Have the Delta logs of outputs tell of all commits. What fails here is a warning: the rows are committed."""
+        plan = self.run.plan
+        for name, output in plan.outputs.items():
+            if not output.delta_log or (self.only and name not in self.only):
+                continue
+            try:
+                publish(output, run=self.run.id, now=self.run.now)
+            except LazypipeError as error:
+                note = plan.redact(f"output {name!r} is not up to date as a Delta table: {error}")
+                self.notes += [] if note in self.notes else [note]
 
     def _needed(self) -> set[str]:
         """Return the nodes whose rows the wanted outputs are made of."""

@@ -14,6 +14,7 @@ from lazypipe.plan.nodes import postorder
 from lazypipe.plan.reader import read_plan
 from lazypipe.spec.model import Output
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.lake.fitting import plain
 from lazypipe.storage.log import KEPT, Commit
 from lazypipe.storage.optimizer.advise import advise
 from lazypipe.storage.optimizer.forms import check_forms
@@ -86,6 +87,8 @@ def kept(output: Output, commit: Commit | None, schema: pl.Schema, *, ordered: b
     if output.optimize is not None and said.get("goal") != output.optimize:
         return None
     layout = Layout.from_dict(said["layout"])
+    if output.delta_log:
+        layout = plain(layout)
     if ordered:
         layout = replace(layout, sort_by=(), curve="linear", bounds={})
     try:
@@ -171,7 +174,7 @@ def _advised(
         total=total,
         partition_by=output.partition_by,
     )
-    layout = replace(advice.layout, partition_by=())
+    layout = replace(plain(advice.layout) if output.delta_log else advice.layout, partition_by=())
     if ordered:
         layout = replace(layout, sort_by=(), curve="linear", bounds={})
     said = {"goal": goal, "layout": layout.to_dict(), "reasons": [str(r) for r in advice.reasons]}

@@ -17,8 +17,8 @@ from lazypipe.run.panefeed import PaneFeed
 from lazypipe.spec.loader import problems
 from lazypipe.spec.model import Fault, Output, Pipeline
 from lazypipe.storage import uri as uris
-from lazypipe.storage.dataset import Dataset, written_at
-from lazypipe.storage.numbered import NumberedFiles
+from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.numbered import NumberedFiles, written_at
 from lazypipe.storage.sink import is_staged
 
 __all__ = ["vacuum_pipeline"]

@@ -100,6 +100,8 @@ class Publication:
             figures=(*figures, *keys),
             without=worn if merged is None else merged.without,
         )
+        if self.output.delta_log:  # some may have been written once more, as a Delta reader is to read them
+            files = tuple(f for f in commit.files if f.path.rpartition("/")[2].startswith(f"{self.run.id}-"))
         self.run.recorder.written[self.segment.name] = files
         return commit
 

@@ -80,7 +80,7 @@ class Target:
     def dataset(self) -> Dataset:
         """The dataset that the output is."""
         assert self.output is not None
-        return Dataset(self.uri, self.output.storage_options)
+        return Dataset(self.uri, self.output.storage_options, delta=self.output.delta_log)
 
     def refuse_changes(self) -> None:
         """Raise StorageError where an output with a contract has got other columns since the pipeline was compiled."""

@@ -413,7 +413,9 @@ def _output_dict(name: str, output: Output) -> dict[str, Any]:
     return {
         **({"from": output.stage} if output.stage != name else {}),
         "to": output.to,
-        **({"format": output.format} if output.format != "dataset" else {}),
+        **(
+            {"format": "delta"} if output.delta_log else {"format": output.format} if output.format != "dataset" else {}
+        ),
         **({"mode": output.mode} if output.mode != "replace" else {}),
         **_given(
             partition_by=output.partition_by,

@@ -265,6 +265,7 @@ class Output:
 
     ``panes`` says how what becomes of windows is told beside it.
     ``optimize`` is what its layout is chosen for, ``workload`` what readers ask of it, ``maintain`` when files are written anew.
+    ``delta_log`` says that the dataset is a Delta table too: that is what ``format: delta`` makes of an output.
     """
 
     stage: str
@@ -286,6 +287,13 @@ class Output:
     storage_options: Mapping[str, Any] = NOTHING
     contract: Mapping[str, Any] = NOTHING
     description: str | None = None
+    delta_log: bool = False
+
+    def __post_init__(self) -> None:
+        """Take ``format: delta`` for what it is: a dataset with one log more."""
+        if self.format == "delta":
+            object.__setattr__(self, "format", "dataset")
+            object.__setattr__(self, "delta_log", True)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,10 @@ from lazypipe.spec.model import freeze
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.log import BACK, KEPT, Commit, CommitLog, DataFile, partitioned
+from lazypipe.storage.lake import publish
+from lazypipe.storage.lake.fitting import fitted
+from lazypipe.storage.log import BACK, DELTA, KEPT, REWRITE, Commit, CommitLog, DataFile, partitioned
+from lazypipe.storage.numbered import written_at
 from lazypipe.storage.optimizer.forms import (
     WIDENS,
     Form,
@@ -30,11 +33,16 @@ from lazypipe.storage.scan import FILE_COLUMN, Reader
 from lazypipe.storage.sink import is_data_file
 from lazypipe.storage.units import UNIT, Units
 
-__all__ = ["Dataset", "find_odd", "is_dataset", "scan", "scan_files", "vacuum", "written_at"]
+__all__ = ["Dataset", "find_odd", "is_dataset", "scan", "scan_files", "vacuum"]
 
 
 class Dataset:
     """A table with commits at a URI.
+
+    Parameters
+    ----------
+    delta
+        Whether it is to be a Delta table too. None: if it is one; False: one that is, is refused.
 
     Examples
     --------
@@ -42,9 +50,12 @@ class Dataset:
     True
     """
 
-    def __init__(self, uri: str, storage_options: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, uri: str, storage_options: Mapping[str, Any] | None = None, *, delta: bool | None = None
+    ) -> None:
         self.uri = uri.rstrip("/")
         self.storage_options = dict(storage_options or {})
+        self.delta = delta
         self.log = CommitLog(f"{self.uri}.commits", storage_options)
 
     def latest(self) -> Commit | None:
@@ -171,17 +182,81 @@ class Dataset:
             previous = self.latest()
             made = self._next(previous, files, schema, expected, mode, partition_by, gone, without)
             handed_on = {} if previous is None else {k: v for k, v in previous.info.items() if k == KEPT}
-            made = replace(
-                made, run=run, time=time, info={**handed_on, **(info or {})}, tagged=tagged, figures=tuple(figures)
-            )
+            said = {**handed_on, **(info or {}), **self._table(previous, made.version, begin=bool(self.delta))}
+            made = replace(made, run=run, time=time, info=said, tagged=tagged, figures=tuple(figures))
             try:
-                self.log.append(made)
+                return self.append(made)
             except CommitConflict:
                 latest = self.latest()
                 if previous is None or latest is None or not latest.stands(previous.version):
                     raise
-                continue  # files were only written anew meanwhile
+                # files were only written anew meanwhile
+
+    def append(self, made: Commit) -> Commit:
+        """Make a commit visible, all at once, and tell of it in the Delta log if there is one; return it as it was made.
+
+        What cannot be told there now is told by the next who comes by, see ``publish``.
+
+        Raises
+        ------
+        CommitConflict
+            If somebody else created this version first.
+        StorageError
+            If the file cannot be written, or a Delta table cannot hold its rows.
+        """
+        if DELTA not in made.info:
+            self.log.append(made)
             return made
+        fit = fitted(self, made)
+        try:
+            self.log.append(fit.commit)
+        except CommitConflict:
+            fit.discard()
+            raise
+        with suppress(StorageError):  # the rows are committed
+            publish.catch_up(self.uri, self.log, fit.commit, self.storage_options)
+        return fit.commit
+
+    def publish(self, *, run: str, time: datetime) -> int:
+        """Have the Delta log tell of all commits; return how many it did not know.
+
+        What is no Delta table yet becomes one, by a commit that holds the same rows.
+
+        Raises
+        ------
+        StorageError
+            If a Delta table cannot hold the rows, its log cannot be read or written, or somebody else writes to it.
+        CommitConflict
+            If a run commits meanwhile.
+        """
+        latest = self.latest()
+        if latest is None:
+            return 0
+        if DELTA not in latest.info:
+            version = latest.version + 1
+            info = {k: v for k, v in latest.info.items() if k != "gates"}
+            info[REWRITE] = {"of": latest.rows_of, "files": 0}
+            info |= self._table(latest, version, begin=True)
+            self.append(replace(latest, version=version, run=run, time=time, mode=REWRITE, info=info))
+            return 1
+        return publish.catch_up(self.uri, self.log, latest, self.storage_options)
+
+    def _table(self, previous: Commit | None, version: int, *, begin: bool = False) -> dict[str, Any]:
+        """Return what a commit says of its Delta table, if it has one; ``begin`` one if it has none."""
+        before = None if previous is None else previous.info.get(DELTA)
+        if before is None:
+            if not begin:
+                return {}
+            publish.refuse_taken(self.uri, self.storage_options)
+            return {DELTA: version}
+        if self.delta is False:
+            fix = "write format: delta, or write to another place"
+            raise StorageError("the dataset here is a Delta table too", uri=self.uri, fix=fix)
+        return {DELTA: before}
+
+    def counted(self, files: Sequence[DataFile], commit: Commit) -> tuple[DataFile, ...]:
+        """Return data files with the number of rows that each has of each unit."""
+        return count_units(self.uri, files, commit.schema, commit.partition_by, self.storage_options)
 
     def _next(
         self,
@@ -238,9 +313,7 @@ class Dataset:
             If another run has committed since.
         """
         said = {**commit.info, **info}
-        made = replace(commit, version=commit.version + 1, run=run, time=time, mode="judge", info=said)
-        self.log.append(made)
-        return made
+        return self.append(replace(commit, version=commit.version + 1, run=run, time=time, mode="judge", info=said))
 
     def rollback(self, version: int, *, run: str, time: datetime) -> Commit:
         """Make an earlier version the one in force, as a commit of its own.
@@ -258,11 +331,10 @@ class Dataset:
         if missing:
             what = f"version {version} cannot come back: {len(missing):,} of its files are gone, such as {missing[0]}"
             raise StorageError(what, uri=self.uri, fix="choose a later version, or run the pipeline in full")
-        info = {**old.info, BACK: old.info.get(BACK, version)}
+        number = latest.version + 1
+        info = {**old.info, BACK: old.info.get(BACK, version), **self._table(latest, number)}
         mode = f"rollback to {version}"
-        made = replace(old, version=latest.version + 1, run=run, time=time, mode=mode, info=info)
-        self.log.append(made)
-        return made
+        return self.append(replace(old, version=number, run=run, time=time, mode=mode, info=info))
 
     def vacuum(
         self, *, keep: int = 1, older_than: timedelta = timedelta(hours=24), now: datetime | None = None
@@ -281,9 +353,11 @@ class Dataset:
             raise StorageError(
                 f"cannot keep {keep} versions", uri=self.uri, fix="keep 1 or more: one must stay in force"
             )
-        limit = (now or datetime.now(UTC)) - older_than
+        moment = now or datetime.now(UTC)
+        limit = moment - older_than
         fs, root = uris.file_system(self.uri, self.storage_options)
         fs.invalidate_cache(root)
+        table = self._caught_up()
         # listed before the log is read: a file that is committed meanwhile is either not in the list, or live
         listed = {p.removeprefix(root).lstrip("/"): d for p, d in sorted(fs.find(root, detail=True).items())}
         nested = {p.partition(".commits/")[0] + "/" for p in listed if ".commits/" in p}
@@ -301,6 +375,9 @@ class Dataset:
                 deleted.append(path)
         for version in versions[:-keep]:
             self.log.remove(version)
+        if table is not None:
+            oldest = versions[max(0, len(versions) - keep)]
+            publish.forget(self.uri, oldest - table, moment, limit, self.storage_options)
         self._vacuum_figures({f.path for v in versions[-keep:] for f in self.log.read(v).figures}, limit)
         for path, details in self.log.half_written().items():
             if written_at(details) <= limit:
@@ -309,24 +386,20 @@ class Dataset:
             _remove_empty_folders(root)
         return deleted
 
+    def _caught_up(self) -> int | None:
+        """Have the Delta log tell of all commits, as of some nobody could afterwards; return the version that it begins with."""
+        latest = self.latest()
+        if latest is None or DELTA not in latest.info:
+            return None
+        publish.catch_up(self.uri, self.log, latest, self.storage_options)
+        return int(latest.info[DELTA])
+
     def _vacuum_figures(self, live: Collection[str], limit: datetime) -> None:
         fs, root = uris.file_system(self.figures, self.storage_options)
         with suppress(FileNotFoundError):
             for path, details in fs.find(root, detail=True).items():
                 if path.rpartition("/")[2] not in live and written_at(details) <= limit:
                     fs.rm_file(path)
-
-
-def written_at(details: Mapping[str, Any]) -> datetime:
-    """When a file was last written; the far past where the store does not say, so that it can be deleted at all."""
-    found = next(
-        (details[k] for k in ("mtime", "LastModified", "last_modified", "created", "updated") if details.get(k)), 0
-    )
-    if isinstance(found, int | float):
-        return datetime.fromtimestamp(found, UTC)
-    moment = datetime.fromisoformat(found) if isinstance(found, str) else found
-    assert isinstance(moment, datetime)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _remove_empty_folders(root: str) -> None:

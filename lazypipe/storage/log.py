@@ -20,7 +20,7 @@ from lazypipe.spec.types import dtype_from_name, dtype_name
 from lazypipe.storage.numbered import NumberedFiles, seal
 from lazypipe.storage.optimizer.layout import Layout
 
-__all__ = ["BACK", "KEPT", "REWRITE", "Commit", "CommitLog", "DataFile", "partitioned"]
+__all__ = ["BACK", "DELTA", "KEPT", "REWRITE", "Commit", "CommitLog", "DataFile", "partitioned"]
 
 FORMAT = 3
 """Version of the commit files; a reader refuses newer ones.
@@ -33,6 +33,9 @@ BACK = "back_to"
 """Where in the ``info`` of a commit stands the version that a dataset has gone back to, until there is something new in it."""
 REWRITE = "rewrite"
 """The ``mode`` of commits that hold the rows of the one before in other files, and where their ``info`` speaks of that."""
+
+DELTA = "delta"
+"""Where in a commit's ``info`` stands the version that a dataset's Delta table begins with, if it is one; commits hand it on."""
 
 KEPT = "optimize"
 """Where in a commit's ``info`` stands the layout that the dataset's next files are to have, and why; commits hand it on."""

@@ -11,6 +11,7 @@ import secrets
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from errno import ENOTDIR
 from typing import Any
 
@@ -19,7 +20,7 @@ from blake3 import blake3
 from lazypipe.errors import StorageError, first_line
 from lazypipe.storage import uri as uris
 
-__all__ = ["NumberedFiles", "seal"]
+__all__ = ["NumberedFiles", "seal", "written_at"]
 
 _IN_THIS_PROCESS = threading.Lock()
 """For stores whose exclusive create is a look and then a write (fsspec's ``memory``)."""
@@ -34,6 +35,18 @@ def seal(body: Mapping[str, Any]) -> str:
     True
     """
     return blake3(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def written_at(details: Mapping[str, Any]) -> datetime:
+    """When a file was last written; the far past where the store does not say, so that it can be deleted at all."""
+    found = next(
+        (details[k] for k in ("mtime", "LastModified", "last_modified", "created", "updated") if details.get(k)), 0
+    )
+    if isinstance(found, int | float):
+        return datetime.fromtimestamp(found, UTC)
+    moment = datetime.fromisoformat(found) if isinstance(found, str) else found
+    assert isinstance(moment, datetime)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 class NumberedFiles:
@@ -70,6 +83,10 @@ class NumberedFiles:
     def half_written(self) -> dict[str, Mapping[str, Any]]:
         """Return the files that writers which were killed have left: path to what the store knows of it."""
         return {name: details for name, details in self._listed().items() if name.endswith(".tmp")}
+
+    def names(self) -> list[str]:
+        """Return the names of all files of the folder, whatever they are."""
+        return [name.rsplit("/", 1)[-1] for name in self._names()]
 
     def _names(self) -> list[str]:
         if not uris.is_local(self.uri):

@@ -19,7 +19,8 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.content import hash_file
 from lazypipe.storage.dataset import Dataset, count_units, find_odd
 from lazypipe.storage.footers import column_bytes
-from lazypipe.storage.log import KEPT, REWRITE, Commit, DataFile, partitioned
+from lazypipe.storage.lake.fitting import plain
+from lazypipe.storage.log import DELTA, KEPT, REWRITE, Commit, DataFile, partitioned
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.order import with_bounds
 from lazypipe.storage.optimizer.overlap import overlaps
@@ -133,7 +134,10 @@ def _row(name: str, before: int | None, after: int | None) -> str:
 def kept_layout(commit: Commit) -> Layout | None:
     """Return the layout that a dataset's next files are to have, None if none was ever chosen."""
     said = commit.info.get(KEPT)
-    return None if said is None else Layout.from_dict(said["layout"])
+    if said is None:
+        return None
+    layout = Layout.from_dict(said["layout"])
+    return plain(layout) if DELTA in commit.info else layout
 
 
 def sample(dataset: Dataset, commit: Commit, rows: int = _SAMPLE) -> pl.DataFrame:
@@ -220,7 +224,7 @@ def relayout(
     by = tuple(partition_by) if partition_by is not None else layout.partition_by or None
     if latest.info.get("ordered"):
         layout = replace(layout, sort_by=(), curve="linear")  # the pipeline has ordered the rows
-    layout = replace(layout, partition_by=())
+    layout = replace(plain(layout) if DELTA in latest.info else layout, partition_by=())
     check_layout(replace(layout, partition_by=by or ()), latest.schema, dataset.uri)
     _check_folders(by or (), latest.schema, dataset.uri)
     if layout.curve != "linear":
@@ -394,7 +398,7 @@ class _Work:
                 return None, []
             made = self._next(latest, held)
             try:
-                self.dataset.log.append(made)
+                made = self.dataset.append(made)
             except CommitConflict:
                 continue
             return made, held

@@ -1,0 +1,127 @@
+"""Files that a Delta reader would misread, written anew: with rows that are dead, in forms that a scan undoes, in other folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from lazypipe.errors import StorageError
+from lazypipe.storage import uri as uris
+from lazypipe.storage.content import hash_file
+from lazypipe.storage.lake.types import misfits
+from lazypipe.storage.log import REWRITE, Commit, DataFile
+from lazypipe.storage.optimizer.forms import owner, without_keys
+from lazypipe.storage.optimizer.layout import Layout
+from lazypipe.storage.sink import DatasetSink
+
+if TYPE_CHECKING:
+    from lazypipe.storage.dataset import Dataset
+
+__all__ = ["Fitted", "fitted", "plain"]
+
+
+def plain(layout: Layout) -> Layout:
+    """Return a layout without what a Delta reader would not undo: columns stand in files as they are declared.
+
+    Examples
+    --------
+    >>> from lazypipe.storage.optimizer.forms import Cast
+    >>> plain(Layout(forms={"x": Cast(pl.Int8())}, encodings={"x": "delta", "y": "delta"}, writer="pyarrow")).to_dict()
+    {'encodings': {'y': 'delta'}, 'writer': 'pyarrow'}
+    """
+    # what was chosen for a column in another form says nothing of the column itself
+    codecs = {n: v for n, v in layout.codecs.items() if owner(n) not in layout.forms}
+    encodings = {n: v for n, v in layout.encodings.items() if owner(n) not in layout.forms}
+    return replace(layout, forms={}, codecs=codecs, encodings=encodings)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A commit all of whose files a Delta reader reads right, and what was written for that."""
+
+    commit: Commit
+    staged: tuple[DatasetSink, ...] = ()
+
+    def discard(self) -> None:
+        """Delete what was written: the commit was not made."""
+        for sink in self.staged:
+            sink.discard()
+
+
+def fitted(dataset: Dataset, commit: Commit) -> Fitted:
+    """Return a commit with files that a Delta reader reads right: those that it would not are written anew.
+
+    Raises
+    ------
+    StorageError
+        If a Delta table cannot hold these columns or partitions.
+    """
+    for misfit in misfits(commit.schema, commit.partition_by):
+        raise StorageError(misfit.what, uri=dataset.uri, fix=misfit.fix)
+    _refuse_empty(dataset, commit)
+    staged: list[DatasetSink] = []
+    files: list[DataFile] = []
+    instead: list[list[list[str]]] = []
+    try:
+        for file in commit.files:
+            if file.units and file.dead(commit.gone) == file.rows:
+                continue
+            if not _is_misread(file, commit):
+                files.append(file)
+                continue
+            made = _written(dataset, commit, file, len(staged), staged)
+            instead.append([[file.path], [f.path for f in made]])
+            files += made
+    except BaseException:
+        Fitted(commit, tuple(staged)).discard()
+        raise
+    info = commit.info
+    if commit.mode == REWRITE and not commit.tagged and instead:
+        said = info[REWRITE]
+        info = {**info, REWRITE: {**said, "files": len(instead), "instead": [*said.get("instead", ()), *instead]}}
+    gone = commit.gone & {u for f in files for u in f.units}
+    return Fitted(replace(commit, files=tuple(files), gone=gone, info=info), tuple(staged))
+
+
+def _refuse_empty(dataset: Dataset, commit: Commit) -> None:
+    """Refuse partitions of empty texts: to a Delta reader these are nulls."""
+    for name in commit.partition_by:
+        if commit.schema[name] in (pl.String, pl.Categorical) and any(
+            f"/{name}=/" in f"/{file.path}" for file in commit.files
+        ):
+            what = f"column {name!r} has empty text, which as a partition of a Delta table would be a null"
+            raise StorageError(
+                what, uri=dataset.uri, fix=f"derive another text for it, or leave {name!r} out of partition_by"
+            )
+
+
+def _is_misread(file: DataFile, commit: Commit) -> bool:
+    if file.dead(commit.gone):
+        return True
+    by = commit.partition_by if file.layout is None else file.layout.partition_by
+    return by != commit.partition_by or (file.layout is not None and bool(without_keys(file.layout.forms, by)))
+
+
+def _written(
+    dataset: Dataset, commit: Commit, file: DataFile, number: int, staged: list[DatasetSink]
+) -> Sequence[DataFile]:
+    """Write the live rows of one file once more, where the order of files is kept."""
+    sink = DatasetSink(
+        dataset.uri,
+        f"{commit.run}-000d-{commit.version:03}{number:04}",
+        partition_by=commit.partition_by,
+        storage_options=dataset.storage_options,
+        layout=None if file.layout is None else plain(file.layout),
+    )
+    staged.append(sink)
+    one = replace(commit, files=(file,), gone=commit.gone & set(file.units))
+    made: Sequence[DataFile] = sink.write(dataset.scan(one, tags=commit.tagged)).files
+    if commit.tagged:
+        made = dataset.counted(made, commit)
+    if file.blake3 is None:
+        return made
+    options = dataset.storage_options
+    return [replace(f, blake3=hash_file(uris.join(dataset.uri, f.path), options)) for f in made]
