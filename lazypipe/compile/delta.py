@@ -7,7 +7,7 @@ unit (``storage.units``), or that any row of it may change, and why.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal
@@ -226,7 +226,10 @@ class _Segment:
         grouped = tuple(s for s in flow.grouped if keys and not loose.issuperset(s.leaves))
         behind = flow.behind if keys else flow.behind.union(*(s.leaves for s in flow.grouped))
         if flow.apart:
-            loose, behind, grouped = loose.union(behind, *(s.leaves for s in grouped)), frozenset(), ()
+            # the step that goes by groups may find rows by these very columns; what later ones look up is not told by group
+            looking = tuple(s for s in grouped if (s.node, s.step) == flow.cut)
+            others = (s.leaves for s in grouped if s not in looking)
+            loose, behind, grouped = loose.union(behind, *others), frozenset(), looking
         return Strategy(
             kind,
             tuple(sorted(flow.driving | flow.folded, key=order.index)),
@@ -324,8 +327,9 @@ class _Segment:
             if check.reference is not None:
                 of, leaves = check.reference, looked[check.reference.to]
                 match = Match(of.columns, of.to, of.others, times=of.least != 1 or of.most is not None)
-                if repaired.isdisjoint(of.columns) and _is_told(match, node.schema, self.nodes[of.to].schema):
-                    sides.append(Side(node.name, None, check.id, match, tuple(sorted(leaves))))
+                told = _told(match, node.schema, self.nodes[of.to].schema)
+                if told is not None and repaired.isdisjoint(of.columns):
+                    sides.append(Side(node.name, None, check.id, told, tuple(sorted(leaves))))
                 else:
                     loose |= leaves
         return replace(flow, loose=loose, sides=tuple(sides))
@@ -347,10 +351,10 @@ class _Segment:
             if passing.change(changed) != "alone" or not all(f.driving for f in (flow, *sides)):
                 near = self._reached(node, index, table, here, flow, sides)
                 sides = [f.all_fixed() for f in sides] if near is None else [near]
-                flow = self._beside(node, index, table, here, flow, sides) if near is None else flow
                 # rows of a side that go on by themselves, and are no unit's, would come again with each part
                 if flow.driving and passing.change(frozenset([AHEAD])) != "each":
                     flow = self._cut(flow, node, index, passing)
+                flow = self._beside(flow, passing, dict(zip(others, sides, strict=True))) if near is None else flow
             for side in sides:
                 flow = replace(
                     flow,
@@ -397,18 +401,23 @@ class _Segment:
         alone = all(c.reference is None and c.repair is None and not (c.keys and c.removes_rows) for c in node.checks)
         return alone and all(map(self._is_seen, node.inputs))
 
-    def _beside(self, node: Node, step: int, table: Table, scope: Scope, flow: _Flow, sides: Sequence[_Flow]) -> _Flow:
+    def _beside(self, flow: _Flow, passing: Passing, others: Mapping[str, _Flow]) -> _Flow:
         """Return what rows are made of, with how a step finds those of its sides that are read in whole."""
-        leaves = frozenset[str]().union(*(f.fixed for f in sides))
-        match = node.steps[step][0].match(table, scope)
-        told = match is not None and _is_told(match, table.schema, scope.tables[match.other].schema)
-        if match is None or not told or (flow.cut is not None and flow.cut[0] != node.name):
-            kind = "loose" if flow.cut is None else "behind"
-            return replace(flow, **{kind: getattr(flow, kind) | leaves})
-        side = Side(node.name, step, f"@{step}", match, tuple(sorted(leaves)))
+        node, step = passing.node, passing.index
+        matches, found, untold = passing.matches(), list[Side](), frozenset[str]()
+        for name, side in others.items():
+            there = self.nodes[name].schema
+            told = [_told(m, passing.table.schema, there) for m in matches.get(name, ())]
+            if not told or None in told or (flow.cut is not None and flow.cut[0] != node.name):
+                untold |= side.fixed
+                continue
+            for match in told:
+                assert match is not None
+                mark = f"@{step}.{len(found)}" if found else f"@{step}"
+                found.append(Side(node.name, step, mark, match, tuple(sorted(side.fixed))))
         if flow.cut is not None:
-            return replace(flow, grouped=(*flow.grouped, side))
-        return replace(flow, sides=(*flow.sides, side))
+            return replace(flow, behind=flow.behind | untold, grouped=(*flow.grouped, *found))
+        return replace(flow, loose=flow.loose | untold, sides=(*flow.sides, *found))
 
     def _cut(self, flow: _Flow, node: Node, index: int, passing: Passing) -> _Flow:
         """Return what rows are made of behind a step that is folded, or that goes by groups; or why any may change."""
@@ -424,7 +433,7 @@ class _Segment:
     def _narrowed(self, flow: _Flow, node: Node, index: int, passing: Passing) -> _Flow:
         """Return what rows are made of behind a further step that does not leave each group by itself: larger groups."""
         assert flow.cut is not None
-        apart = passing.apart()
+        apart = {} if passing.inputs() else passing.apart()
         here = {c: carried(self.nodes, flow.cut, node.name, [c], stop=index) for c in flow.by}
         by = tuple(c for c, found in here.items() if found and found[c] in apart)
         return replace(flow, by=by) if by else replace(flow, whole=flow.whole or f"{node.name}: {passing.against()}")
@@ -467,10 +476,24 @@ class _Segment:
         return node.name == self.segment.node and self.output is not None
 
 
-def _is_told(match: Match, here: pl.Schema, there: pl.Schema) -> bool:
-    """Whether equal keys of both sides have equal hashes."""
-    same = all(here[a] == there[b] for a, b in zip(match.here, match.there, strict=True))
-    return same and hashable(match.here, here)
+def _told(match: Match, here: pl.Schema, there: pl.Schema) -> Match | None:
+    """Return how rows find others, such that equal keys of both sides have equal hashes; None if they may not."""
+    pairs = [(here[a], there[b]) for a, b in zip(match.here, match.there, strict=True)]
+    if not hashable(match.here, here) or not hashable(match.there, there):
+        return None
+    if all(a == b for a, b in pairs):
+        return match
+    return replace(match, types=tuple(a if a == b else _wider(a, b) for a, b in pairs))
+
+
+def _wider(one: pl.DataType, other: pl.DataType) -> pl.DataType:
+    """Return the type that holds all values of two that differ, as joins compare them: Polars takes whole numbers of any, or fractions."""
+    if one.is_float():
+        return pl.Float64()
+    if pl.UInt128() in (one, other):
+        return pl.UInt128()
+    large = (pl.UInt64(), pl.Int128())
+    return pl.Int128() if one in large or other in large else pl.Int64()
 
 
 def _kind(flow: _Flow) -> Literal["units", "fold", "parts", "full"]:

@@ -9,9 +9,9 @@ import polars as pl
 
 from lazypipe.compile.fingerprint import unknown
 from lazypipe.compile.node import HERE, Node
-from lazypipe.compile.through import Through, through
+from lazypipe.compile.through import Through, looked_up, through
 from lazypipe.ops import Operation
-from lazypipe.ops.base import AHEAD, Change
+from lazypipe.ops.base import AHEAD, Change, Match
 from lazypipe.ops.limit import Limit
 from lazypipe.ops.python import Python
 from lazypipe.ops.sort import Sort
@@ -106,12 +106,22 @@ class Passing:
         """Return the columns within whose values alone rows have to do with each other, each with its name after the step."""
         if isinstance(self.operation, Sql):
             return {} if self.plan.ordered or self.plan.rows != {self._ahead} else self.plan.apart
-        if self.operation.inputs():
-            return {}
-        said = self.operation.apart()
+        said = self.operation.apart(self.table, self.scope)
         if said is not None:
-            return {c: c for c in said}
-        return self.plan.apart
+            return dict(said)
+        return {} if self.operation.inputs() else self.plan.apart
+
+    def matches(self) -> dict[str, tuple[Match, ...]]:
+        """Return how its rows find those of other inputs by keys, in each place where it reads these; without those of which it is not known."""
+        match = self.operation.match(self.table, self.scope)
+        if match is not None:
+            return {match.other: (match,)}
+        if not isinstance(self.operation, Sql | Python) or self.plan.rows != {self._ahead} or self.plan.by is not None:
+            return {}
+        found = looked_up(read_plan(self.node.stubs[self.index], exact=True), self._ahead)
+        taken = {n: tuple(self.scope.tables[n].schema) for n in found}
+        # whether nulls are equal to each other its plan does not say
+        return {n: tuple(Match(u.here, n, u.there, taken[n], nulls=True) for u in of) for n, of in found.items()}
 
     def against(self) -> str:
         """Say what stands against following single files behind it."""

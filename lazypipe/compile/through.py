@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from lazypipe.plan.nodes import Named, PlanExpr, PlanNode, postorder
 from lazypipe.plan.rowwise import is_rowwise, keeps_length
 
-__all__ = ["Through", "through"]
+__all__ = ["LookedUp", "Through", "looked_up", "through"]
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,77 @@ def through(plan: PlanNode, ahead: str, known: frozenset[str] = frozenset()) -> 
     >>> through(read_plan(counted, exact=True), "a").apart
     {'k': 'g'}
     """
+    return _states(plan, ahead, known)[id(plan)]
+
+
+@dataclass(frozen=True)
+class LookedUp:
+    """A place in a plan where rows find others by equal keys: columns of the rows ahead, and of those others, as they were."""
+
+    here: tuple[str, ...]
+    there: tuple[str, ...]
+
+
+def looked_up(plan: PlanNode, ahead: str) -> dict[str, tuple[LookedUp, ...]]:
+    """Return where rows of a plan find those of each other label by keys that both have as they were.
+
+    What is made of the rows with one key there is then decided by these alone; also if they are filtered, joined with others, or grouped
+    by that key first. Labels that are also read in another way are left out.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> from lazypipe.plan.reader import read_plan
+    >>> from lazypipe.spec.taps import label
+    >>> rows = label(pl.LazyFrame(schema={"k": pl.String}), "a")
+    >>> names = label(pl.LazyFrame(schema={"id": pl.String, "n": pl.Int64}), "b").group_by("id").agg(pl.col("n").sum())
+    >>> looked_up(read_plan(rows.join(names, left_on="k", right_on="id"), exact=True), "a")
+    {'b': (LookedUp(here=('k',), there=('id',)),)}
+    """
+    states = _states(plan, ahead, frozenset())
+    found: dict[str, tuple[LookedUp, ...]] = {}
+    untold: set[str] = set()
+    for node in postorder(plan, _below):
+        if node.kind != "join" or ahead not in states[id(node)].rows:
+            continue
+        at = 0 if ahead in states[id(node.inputs[0])].rows else 1
+        one, other = states[id(node.inputs[at])], node.inputs[1 - at]
+        sides = (node.keys, node.right_keys)
+        pairs = [p for p in map(_columns_of, sides[at], sides[1 - at]) if p is not None]
+        for name in {n.option("name") for n in postorder(other, _below) if n.kind == "label"}:
+            inner = through(other, name)
+            told = [(one.kept.get(a), inner.kept.get(b)) for a, b in pairs]
+            keys = [(a, b) for a, b in told if a is not None and b is not None and b in (inner.by or {b})]
+            if inner.against or name not in inner.rows or not keys:
+                untold.add(name)
+            else:
+                here, there = zip(*keys, strict=True)
+                found[name] = (*found.get(name, ()), LookedUp(here, there))
+    return {n: of for n, of in found.items() if n not in untold}
+
+
+def _columns_of(one: PlanExpr, other: PlanExpr) -> tuple[str, str] | None:
+    """Return the columns that two keys are, perhaps both as numbers of one type; None if they are more than that."""
+    if one.kind == other.kind == "cast" and one.name == other.name:
+        numbers = "<Float" if one.name == "Float64" else ("<Int", "<UInt") if one.name in _INTEGERS else ()
+        if not all((e.args[0].exact or "").startswith(numbers) for e in (one, other)):
+            return None
+        # those that are equal as such are equal as they were, or there are none such
+        one, other = one.args[0], other.args[0]
+    return (one.name, other.name) if one.kind == other.kind == "column" else None
+
+
+_INTEGERS = frozenset({"Int16", "Int32", "Int64", "Int128", "UInt16", "UInt32", "UInt64"})
+"""Types that numbers of two types are compared as."""
+
+
+def _below(node: PlanNode) -> Sequence[PlanNode]:
+    return () if node.kind == "label" else node.inputs
+
+
+def _states(plan: PlanNode, ahead: str, known: frozenset[str]) -> dict[int, Through]:
     states: dict[int, Through] = {}
-    for node in postorder(plan, lambda n: () if n.kind == "label" else n.inputs):
+    for node in postorder(plan, _below):
         below = [states[id(i)] for i in node.inputs] if node.kind != "label" else []
         try:
             states[id(node)] = _step(node, below, ahead, known)
@@ -85,7 +154,7 @@ def through(plan: PlanNode, ahead: str, known: frozenset[str] = frozenset()) -> 
             everything = frozenset[str]().union(*(s.rows | s.whole for s in below))
             # what is made of other rows only is read as a whole, whatever is done to them
             states[id(node)] = Through(whole=everything, against=str(found) if ahead in everything else "")
-    return states[id(plan)]
+    return states
 
 
 class _Against(Exception):

@@ -155,7 +155,8 @@ class KeyTracker:
 class KeyHashes:
     """Keeps the hash of each compared row's key, by the unit that the row is of; thread-safe, beyond a budget on disk.
 
-    With ``once`` a key that repeats within a batch is kept once. With ``nulls`` a null is a value like others.
+    With ``once`` a key that repeats within a batch is kept once. With ``nulls`` a null is a value like others. Keys are hashed
+    as if they were of ``types``, if these are given.
     """
 
     def __init__(
@@ -167,8 +168,9 @@ class KeyHashes:
         *,
         once: bool = False,
         nulls: bool = False,
+        types: Sequence[pl.DataType] = (),
     ) -> None:
-        self._key = hashed(keys, schema, nulls=nulls)
+        self._key = hashed(keys, schema, nulls=nulls, types=types)
         self._once = once
         self._spill = spill
         self._unit = unit
@@ -203,8 +205,12 @@ def hashable(keys: Iterable[str], schema: pl.Schema) -> bool:
     return not any(schema[name].is_nested() or schema[name] == pl.Object for name in keys)
 
 
-def hashed(keys: tuple[str, ...], schema: pl.Schema, *, nulls: bool = False) -> pl.Expr:
+def hashed(
+    keys: tuple[str, ...], schema: pl.Schema, *, nulls: bool = False, types: Sequence[pl.DataType] = ()
+) -> pl.Expr:
     """Return the hash of a row's key, null where there is a null in it; unless ``nulls`` are values like others.
+
+    Values of other types than those in the ``schema`` have equal hashes with theirs where both are hashed as if of the same ``types``.
 
     Examples
     --------
@@ -214,6 +220,7 @@ def hashed(keys: tuple[str, ...], schema: pl.Schema, *, nulls: bool = False) -> 
     (False, None)
     """
     values = [_comparable(name, schema[name]).alias(name) for name in keys]
+    values = [v.cast(t) for v, t in zip(values, types, strict=True)] if types else values
     if nulls:
         return _row_hash(values)
     known = pl.all_horizontal(pl.col(name).is_not_null() for name in keys)

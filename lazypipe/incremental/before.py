@@ -26,6 +26,7 @@ from lazypipe.windows.reach import Extent
 __all__ = [
     "CONSUMED",
     "DELETES",
+    "GONE",
     "Before",
     "consumed_before",
     "files_of_units",
@@ -41,10 +42,16 @@ CONSUMED = "consumed"
 DELETES = "deletes"
 """Where in a commit's ``info`` stands what outputs with ``mode: delete`` have consumed, by their names."""
 
+GONE = "gone"
+"""Where in what was consumed stands which units of a table went after their rows were added, and of which files they were."""
+
 
 @dataclass(frozen=True)
 class Before:
-    """What the last commit says: the plan, what was consumed, the unit of each file, and since when rows are what they are."""
+    """What the last commit says: the plan, what was consumed, the unit of each file, and since when rows are what they are.
+
+    ``gone`` are units whose rows were added and that are not in their table any more, with the file of each.
+    """
 
     fingerprint: Fingerprint
     layout: str
@@ -58,6 +65,7 @@ class Before:
     renamed: Mapping[str, Mapping[int, int]] = NOTHING
     arrivals: Mapping[str, Any] = NOTHING
     extents: Mapping[str, Mapping[str, Extent]] = NOTHING
+    gone: Mapping[str, Mapping[int, str]] = NOTHING
 
     @classmethod
     def of(cls, commit: Commit | None, uri: str) -> Before | None:
@@ -88,6 +96,7 @@ class Before:
                 renamed,
                 arrivals,
                 read_extents(said.get(EXTENTS, {})),
+                {n: dict(of) for n, of in said.get(GONE, {}).items()},
             )
         except (LazypipeError, KeyError, TypeError, ValueError) as error:
             fix = "run once in full, which writes it anew"

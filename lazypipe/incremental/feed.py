@@ -6,7 +6,7 @@ files that went are no change, and a changed definition holds for what comes fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -20,15 +20,16 @@ from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import StorageError
 from lazypipe.incremental import follow
-from lazypipe.incremental.before import DELETES, Before, own_commit
+from lazypipe.incremental.before import DELETES, GONE, Before, own_commit
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.follow import Decision
 from lazypipe.incremental.hashing import Hashes
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.leaves import Leaves
+from lazypipe.incremental.remade import Origins, Remade
 from lazypipe.incremental.successors import Older, succeeded
 from lazypipe.incremental.work import Work
-from lazypipe.spec.model import Output
+from lazypipe.spec.model import NOTHING, Output
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
 
@@ -91,13 +92,16 @@ def decide(
     strategy = plan.strategies[segment.output]
     known, added = Hashes() if hashes is None else hashes, adds_to(output)
     older: dict[str, Older] = {}
+    tables: dict[str, Dataset] = {}
     if before is not None and added and strategy.kind == "units":
         consumed = [n for n in strategy.driving if n in before.state.sources]
         for name, dataset, latest in _tables(plan, segment, look, consumed):
+            tables[name] = dataset
             before, read = succeeded(before, name, dataset, latest, plan.redact)
             older |= {name: read} if read is not None and not full else {}
     leaves = Leaves(plan, segment, before, look, listed, known, bound, tell=judge_again, added=added, older=older)
     decision = _Feed(leaves, strategy, commit, run, full=full, judge_again=judge_again, now=now)
+    decision.tables = tables
     if output.mode == "replace":
         decision.refuse_loss()
         return followed(commit=commit)
@@ -142,7 +146,9 @@ def _refuse_other_mode(name: str, output: Output, commit: Commit | None, uri: st
 
 
 class _Feed(Decision):
-    """What there is to do for one output to which rows are added."""
+    """What there is to do for one output to which rows are added; ``tables`` are those that it has read."""
+
+    tables: Mapping[str, Dataset] = NOTHING
 
     def _work(self, fixed: list[Leaf], driving: list[Leaf]) -> Work:
         output, before = self._output, self.before
@@ -160,6 +166,8 @@ class _Feed(Decision):
             self._refuse_doubles(driving)
         reused = self.numbering.units(driving, keep=True, anew=False)
         new, _ = self.numbering.difference(driving, reused)
+        remade = self._remade(driving, new) if output.mode == "append" else {}
+        new = _without(new, remade)
         moved = self._moved(driving)
         if not any(new.values()) and not moved:
             nothing = Work("none", "nothing new: " + ", ".join(map(str, driving)))
@@ -169,7 +177,7 @@ class _Feed(Decision):
         if self.leaves.bound.is_set:
             driving = [self.leaves.bounded(leaf) for leaf in driving]
             reused = self.numbering.units(driving, keep=True, anew=False)
-            new, _ = self.numbering.difference(driving, reused)
+            new = _without(self.numbering.difference(driving, reused)[0], remade)
             if not any(new.values()) and not moved:
                 return Work("none", "nothing to do: " + ", ".join(map(str, driving)))
         left = sum(len(leaf.left) for leaf in driving)
@@ -181,6 +189,8 @@ class _Feed(Decision):
         if not plan.changes(before.fingerprint).same:
             said.append("the definition changed, and holds for what is new")
         info = self._info(plan, fixed, driving, reused, generation, anew=False)
+        gone = {n: sorted(of.gone.items()) for n, of in remade.items() if of.gone}
+        info |= {GONE: gone} if gone else {}
         return Work("units", "; ".join(said), self.numbering.reading(driving, new), info=info, left=left)
 
     def _everything(self, plan: Any, fixed: list[Leaf], driving: list[Leaf], generation: str, *, anew: bool) -> Work:
@@ -254,13 +264,54 @@ class _Feed(Decision):
         if self.before is None or mode_of(self.commit) == "replace":
             return
         leaves = [self.leaves.leaf(n) for n in (*self.strategy.fixed, *self.strategy.driving)]
-        gone = [f.uri for leaf in leaves if leaf.found is not None for f in leaf.found.removed]
+        gone = [uri for leaf in leaves for uri in self._lost(leaf)]
         if gone:
             are = "a file that it was made of is" if len(gone) == 1 else f"{len(gone):,} files that it was made of are"
             what = f"made anew it would lose rows: {are} gone, such as {gone[0]}"
             raise self._refused(
                 what, f"bring back what is gone, let the next run go on from what is there, {elsewhere}"
             )
+
+    def _remade(self, driving: list[Leaf], new: Mapping[str, Mapping[str, int]]) -> dict[str, Remade]:
+        """Say what of tables was made anew in the place of rows that were added; raises where these would come again."""
+        found = {}
+        for leaf in driving:
+            of = self._of_table(leaf, new[leaf.name])
+            if of is None:
+                continue
+            source = self.plan.pipeline.sources.get(leaf.name)
+            said = None if source is None else source.on_modified
+            if of.units and said != "reprocess" and (said != "ignore" or of.unknown):
+                such = f", such as those of {of.files[0]}" if of.files else ""
+                what = f"rows of {leaf.name!r} were made anew, and those that were added before would be added once more{such}"
+                fix = "run once in full (--full), which makes it anew, or use mode: upsert"
+                raise self._refused(self.plan.redact(what), fix)
+            found[leaf.name] = of if said == "ignore" else replace(of, units=frozenset())
+        return found
+
+    def _lost(self, leaf: Leaf) -> list[str]:
+        """Return the files that were read and are gone; of tables whose rows know their units, the files that these were."""
+        if leaf.found is None:
+            return []
+        if (remade := self._of_table(leaf, None)) is not None and not remade.unknown:
+            return [*remade.lost]
+        return [f.uri for f in leaf.found.removed]
+
+    def _of_table(self, leaf: Leaf, new: Iterable[str] | None) -> Remade | None:
+        """Say what of a table was made anew, of the units that are ``new``; None if its rows do not know their units."""
+        commit, before = leaf.snapshot.commit, self.before
+        if commit is None or before is None or not leaf.tagged or leaf.name not in self.tables:
+            return None
+        came = commit.units.difference(before.known(leaf.name)) if new is None else map(int, new)
+        return Remade.of(before, leaf.name, self.tables[leaf.name], commit, came, Origins(self._table))
+
+    def _table(self, name: str) -> Dataset | None:
+        """Return the table that an output of the pipeline is, or that a source reads."""
+        written = [o for o in self.plan.outputs.values() if o.stage == name and o.format == "dataset"]
+        source = self.plan.nodes[name].source if name in self.plan.nodes else None
+        if source is not None and not written:
+            return Dataset(source.patterns[0], source.reader.storage_options)
+        return Dataset(written[0].to, written[0].storage_options) if written else None
 
     def _refuse_doubles(self, driving: list[Leaf]) -> None:
         """Raise where rows that were added before would come again, though nobody has changed them."""
@@ -287,3 +338,11 @@ class _Feed(Decision):
             if what:
                 fix = "use mode: upsert, have new rows delivered as new files, or say on_modified: reprocess at the source to add them"
                 raise self._refused(self.plan.redact(what), fix)
+
+
+def _without(new: dict[str, dict[str, int]], remade: Mapping[str, Remade]) -> dict[str, dict[str, int]]:
+    """Return what is new of each source or output, without the units whose rows were added before."""
+    return {
+        n: {u: here for u, here in of.items() if n not in remade or int(u) not in remade[n].units}
+        for n, of in new.items()
+    }

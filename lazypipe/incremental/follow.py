@@ -9,6 +9,7 @@ from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
 from typing import Any, Literal
 
 import polars as pl
@@ -31,7 +32,7 @@ from lazypipe.incremental.hashing import Hashes
 from lazypipe.incremental.leaf import Leaf, left_for_later
 from lazypipe.incremental.leaves import Leaves
 from lazypipe.incremental.numbering import Numbering
-from lazypipe.incremental.parts import to_list
+from lazypipe.incremental.parts import cut_up, to_list
 from lazypipe.incremental.reach import EXTENTS, Moved, Reaching, Use
 from lazypipe.incremental.sides import Digests
 from lazypipe.incremental.state import WITH_PARTS, State
@@ -40,6 +41,7 @@ from lazypipe.incremental.work import Work
 from lazypipe.plan.fingerprint import Fingerprint, digest
 from lazypipe.spec.model import NOTHING, Output
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.files import read_key
 from lazypipe.storage.log import Commit
 from lazypipe.storage.units import Units
 from lazypipe.windows.reach import Extent
@@ -368,7 +370,7 @@ class Decision:
             driving = [self._needed(leaf, needs[leaf.name], stays, anew=not kept) for leaf in driving]
         units = self.numbering.units(driving, keep=kept, anew=not kept)
         units = self.numbering.renewed(units, touched.units)
-        if needs is not None and (kept or not judged):
+        if needs is not None:
             units = {n: self._renewed(n, of, needs[n], judged=judged) for n, of in units.items()}
         plan = self.plan.fingerprints()[self.segment.node]
         info = self._info(plan, fixed, driving, units, self.run, anew=not kept) if judged else {}
@@ -387,7 +389,7 @@ class Decision:
         if leaf.tagged:
             return leaf
         new, name = leaf.snapshot.files if anew else [c.file for c in leaf.came], self.plan.redact
-        came = {f.uri for f in new}.difference(needs.files)
+        came = {f.uri for f in new}.difference(read_key(key)[0] for key in needs.files)
         if came:
             made_of = {(f.uri, f.size, f.stamp) for f in consumed_before(stays, leaf.name)}
             files = (f for f in leaf.snapshot.files if f.uri in came)
@@ -405,11 +407,22 @@ class Decision:
         return not news and not any(self.plan.looks_at_the_clock(n) for n in self._judged())
 
     def _renewed(self, leaf: str, units: dict[str, int], needs: Units, *, judged: bool) -> dict[str, int]:
-        """Return the units of files, where those that are read again get others; without gates, of just these."""
+        """Return the units of files and their parts, where those that are read again get others; without gates, of just these.
+
+        Files are cut where any who needs them, or the gates, have read them up to.
+        """
         if needs.wanted:
             return {f: u for f, u in units.items() if judged or u in needs.wanted}
-        again = {f: self.numbering.new(leaf, f) for f in units if f in needs.files}
-        return {**units, **again} if judged else again
+        asked = cut_up(needs.files)
+        if not judged:
+            return {part: self.numbering.new(leaf, part) for parts in asked.values() for part in parts}
+        found: dict[str, int] = {}
+        for uri, of in groupby(units.items(), lambda pair: read_key(pair[0])[0]):
+            own, parts = dict(of), asked.get(uri, [])
+            whole = own if own.keys() >= {*parts} else dict.fromkeys(cut_up([uri, *own, *parts])[uri], 0)
+            again = parts if whole is own else whole
+            found |= whole | {part: self.numbering.new(leaf, part) for part in again}
+        return found
 
     def _changed(
         self,

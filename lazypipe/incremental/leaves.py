@@ -19,6 +19,7 @@ from lazypipe.incremental.changes import RACY, Changes, allowed, compare
 from lazypipe.incremental.hashing import Hashes, hasher, prefix_hasher
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.parts import Listed, units_in
+from lazypipe.incremental.shared import takes_parts
 from lazypipe.incremental.stamps import moment_of
 from lazypipe.incremental.state import Consumed
 from lazypipe.incremental.successors import Older
@@ -174,10 +175,12 @@ class Leaves:
         """Return the files of which only what was appended is read, and where that begins.
 
         A file is read anew if its rows must be judged again, as what they came under is another; and where several outputs
-        share what is read, as they may have read different parts of it.
+        share what is read, if it cannot be told ahead of that what each of them needs.
         """
         assert self.before is not None
-        if not changes.grown or self.segment.output is None or name not in self.segment.nodes:
+        if not changes.grown:
+            return {}
+        if (self.segment.output is None or name not in self.segment.nodes) and not takes_parts(self.plan, name):
             return {}
         assert source is not None
         judged = source.watermark is not None and source.watermark.by_files and not self.added

@@ -7,11 +7,11 @@ parts a list of pairs, of the byte at which each part begins and its unit. A par
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from lazypipe.storage.files import is_part, part_key, read_key
 
-__all__ = ["Listed", "of_file", "to_list", "units_in"]
+__all__ = ["Listed", "cut_up", "of_file", "to_list", "units_in", "within"]
 
 Listed = int | Sequence[Sequence[int]]
 """The unit of a file, or those of its parts."""
@@ -46,6 +46,48 @@ def of_file(uri: str, size: int | None, listed: Listed) -> dict[str, int]:
         return {uri: listed}
     ends = [*(start for start, _ in listed[1:]), size]
     return {part_key(uri, start, end): unit for (start, unit), end in zip(listed, ends, strict=True)}
+
+
+def cut_up(keys: Iterable[str]) -> dict[str, list[str]]:
+    """Return, by file, parts of which all that is asked for can be put together: files and parts of them, which may overlap.
+
+    Examples
+    --------
+    >>> found = cut_up(["a", "b", part_key("c", 4, 9), part_key("c", 6, 9), part_key("b", 4, 9)])
+    >>> {uri: [read_key(k)[1:] for k in parts] for uri, parts in found.items()}
+    {'a': [(0, None)], 'b': [(0, 4), (4, 9)], 'c': [(4, 6), (6, 9)]}
+    """
+    asked: dict[str, list[tuple[int, int | None]]] = {}
+    for key in keys:
+        uri, start, end = read_key(key)
+        asked.setdefault(uri, []).append((start, end))
+    found = {}
+    for uri, ranges in asked.items():
+        size = max((end for _, end in ranges if end is not None), default=None)
+        if size is None:
+            found[uri] = [uri]
+            continue
+        whole = [(start, size if end is None else end) for start, end in ranges]
+        ends = sorted({place for of in whole for place in of})
+        pairs = [p for p in pairwise(ends) if any(start <= p[0] and p[1] <= end for start, end in whole)]
+        found[uri] = [part_key(uri, *p) for p in pairs]
+    return found
+
+
+def within(key: str, there: Iterable[str]) -> list[str]:
+    """Return those keys of a file and its parts that lie within one.
+
+    Examples
+    --------
+    >>> parts = [part_key("c", 0, 4), part_key("c", 4, 6), part_key("c", 6, 9)]
+    >>> within("c", parts) == parts, within(part_key("c", 4, 9), parts) == parts[1:]
+    (True, True)
+    """
+    _, start, end = read_key(key)
+    if end is None:
+        return [*there]
+    ranges = {k: read_key(k)[1:] for k in there}
+    return [k for k, (first, last) in ranges.items() if start <= first and last is not None and last <= end]
 
 
 def units_in(listed: Iterable[Listed]) -> Iterator[int]:

@@ -6,7 +6,7 @@ its own, below the pipeline's state (docs/decisions/0021-groups-keys-and-what-is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -14,13 +14,15 @@ import polars as pl
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.delta import Side
 from lazypipe.compile.segments import Segment
+from lazypipe.incremental.parts import within
 from lazypipe.incremental.work import Work
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset, scan_files
+from lazypipe.storage.files import read_key
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.units import UNIT, Units
 
-__all__ = ["Shared", "needs_of", "state_of"]
+__all__ = ["Shared", "needs_of", "state_of", "takes_parts"]
 
 
 def state_of(plan: CompiledPipeline, segment: Segment) -> Dataset | None:
@@ -66,6 +68,31 @@ def needs_of(
     return {n: Units(files[n], frozenset(wanted[n])) for n in driving}, frozenset(anew)
 
 
+def takes_parts(plan: CompiledPipeline, name: str) -> bool:
+    """Whether it can be told ahead which parts of its files those need who read a source through what is kept for a run only.
+
+    All of them must read it by files, and no output besides, of which it is not known yet what comes of it.
+    """
+    inner = [
+        s for s in plan.segments if s.output is None and s.node in plan.inner and name in plan.inner[s.node].driving
+    ]
+    kept = frozenset(s.node for s in plan.segments if s.output is None)
+    return all(_needs_parts(plan, segment, kept) for segment in inner)
+
+
+def _needs_parts(plan: CompiledPipeline, segment: Segment, kept: frozenset[str]) -> bool:
+    if plan.inner[segment.node].kind != "units":
+        return False
+    for reader in plan.segments:
+        if segment.node not in reader.reads or reader.output is None:
+            continue
+        output, strategy = plan.outputs[reader.output], plan.strategies[reader.output]
+        by_files = strategy.kind == "units" or (strategy.kind != "full" and output.mode == "replace")
+        if not by_files or not kept.issuperset(reader.reads):
+            return False
+    return True
+
+
 @dataclass(frozen=True)
 class Shared:
     """The rows of a node that are kept for one run, with their units: those that the node's own work gave them.
@@ -101,10 +128,21 @@ class Shared:
             if mine.wanted or theirs.wanted:
                 here += [mine.others.get(unit, unit) for unit in sorted(theirs.wanted)]
                 there += [theirs.others.get(unit, unit) for unit in sorted(theirs.wanted)]
+            parts = _by_file(mine.files)
             for number, (file, unit) in enumerate(theirs.files.items()):
-                here.append(mine.files[file])
-                there.append(unit if theirs.first is None else theirs.first + number)
+                # a file, or what was appended to it, may have been read in parts here, as others needed
+                of = [file] if file in mine.files else within(file, parts[read_key(file)[0]])
+                here += [mine.files[part] for part in of]
+                there += [unit if theirs.first is None else theirs.first + number] * len(of)
         return here, there
+
+
+def _by_file(keys: Iterable[str]) -> dict[str, list[str]]:
+    """Return keys of parts by their files."""
+    found: dict[str, list[str]] = {}
+    for key in keys:
+        found.setdefault(read_key(key)[0], []).append(key)
+    return found
 
 
 def _renamed(rows: pl.LazyFrame, here: Sequence[int], there: Sequence[int]) -> pl.LazyFrame:

@@ -51,7 +51,7 @@ class Digests:
         """Return what the other side holds of each key (``DIGESTS``): no row for keys that it has not."""
         match = side.match
         at = tuple(self._at(n) for n in side.leaves)
-        known = (match.other, match.there, match.taken, match.times, match.nulls, at)
+        known = (match.other, match.there, match.taken, match.times, match.nulls, match.types, at)
         if known not in self.known:
             rows = digest(self.rows(match.other), self.plan.nodes[match.other].schema, match)
             self.known[known] = rows.collect(engine="streaming")
@@ -97,7 +97,7 @@ def digest(rows: pl.LazyFrame, schema: pl.Schema, match: Match) -> pl.LazyFrame:
     >>> old.height, len(differing(old.lazy(), new))
     (2, 1)
     """
-    key = hashed(match.there, schema, nulls=match.nulls)
+    key = hashed(match.there, schema, nulls=match.nulls, types=match.types)
     hashes = [_row(match.taken, schema, prime).alias(n) for n, prime in zip((_FIRST, _SECOND), _PRIMES, strict=True)]
     times = pl.len() if match.times else pl.lit(1, dtype=pl.UInt32)
     found = rows.select(key, *hashes).filter(pl.col(HASH).is_not_null()).group_by(HASH)

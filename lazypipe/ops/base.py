@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -73,7 +73,8 @@ class Match:
 
     Columns ``here`` are compared with ``there`` of the ``other`` input, one by one. What comes of a row is decided by the rows with
     its key: by whether there are any, how many (``times``), and the columns that are ``taken``. A null in a key finds nothing
-    unless ``nulls`` are equal. With ``unique`` a key that stands twice on the other side is refused.
+    unless ``nulls`` are equal. With ``unique`` a key that stands twice on the other side is refused. ``types`` are those that keys
+    are compared as, where they are not the same on both sides.
     """
 
     here: tuple[str, ...]
@@ -83,6 +84,7 @@ class Match:
     times: bool = True
     nulls: bool = False
     unique: bool = False
+    types: tuple[pl.DataType, ...] = ()
 
 
 class Operation(Arguments):
@@ -126,8 +128,11 @@ class Operation(Arguments):
         """Lower it in two steps, parts being told apart by ``extra`` columns; None if that cannot be done."""
         return None
 
-    def apart(self) -> tuple[str, ...] | None:
-        """Return columns that stay, within whose values alone rows have to do with each other; None to ask the plan."""
+    def apart(self, table: Table, scope: Scope) -> Mapping[str, str] | None:
+        """Return columns within whose values alone rows have to do with each other, each with its name after it; None to ask the plan.
+
+        Of a join that is so of the rows of both sides: whoever is made anew of some keys needs the rows with these, there and here.
+        """
         return None
 
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:

@@ -113,9 +113,9 @@ class Closed(Operation):
         frame = frame if scope.whole is None else scope.whole(frame)
         return frame.drop(*hidden, STATS)
 
-    def apart(self) -> tuple[str, ...]:
+    def apart(self, table: Table, scope: Scope) -> Mapping[str, str]:
         """Nothing keeps rows apart: windows that no new row touches close, too, and its plan shows none of that."""
-        return ()
+        return {}
 
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Each row is made of itself."""

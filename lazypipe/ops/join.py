@@ -141,14 +141,28 @@ class Join(Operation):
         return "each" if changed == {AHEAD} and alone else "all"
 
     def match(self, table: Table, scope: Scope) -> Match | None:
-        """Rows of this side find those with their key; a right or full join also gives rows of which nobody asks."""
-        if self.how in ("cross", "right", "full"):
+        """Rows of this side find those with their key; a right or full join also gives rows of which nobody asks, and their keys."""
+        if self.how == "cross":
             return None
         left, right = self.on or self.left_on, self.on or self.right_on
         if self.how in ("semi", "anti"):
             return Match(left, self.with_, right, times=False, nulls=self.nulls_equal)
         taken = tuple(self._chosen(table.schema, scope.table(self.with_).schema, scope).values())
-        return Match(left, self.with_, right, taken, nulls=self.nulls_equal, unique=self.validate in ("1:1", "m:1"))
+        unique = self.validate in ("1:1", "m:1")
+        if self.how in ("right", "full"):  # rows without a key stay too, and may be many whatever is validated
+            taken = tuple(dict.fromkeys([*taken, *right]))
+            return Match(left, self.with_, right, taken, nulls=True, unique=unique and self.nulls_equal)
+        return Match(left, self.with_, right, taken, nulls=self.nulls_equal, unique=unique)
+
+    def apart(self, table: Table, scope: Scope) -> Mapping[str, str] | None:
+        """Rows of both sides have to do with those of their key only, also where they find none, or must be the only one."""
+        left, right, there = self.on or self.left_on, self.on or self.right_on, scope.table(self.with_).schema
+        if self.how == "cross" or any(table.schema[a] != there[b] for a, b in zip(left, right, strict=True)):
+            return {}
+        if self.how != "right" or self.columns is not None:
+            return {c: c for c in left}
+        names = {there: here for here, there in self._chosen(table.schema, there, scope).items()}
+        return {a: names[b] for a, b in zip(left, right, strict=True)}
 
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Each row is made of the rows of both sides that it joins; of a semi join, of all that match."""

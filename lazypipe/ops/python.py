@@ -74,9 +74,9 @@ class Python(Operation):
         """Nobody knows what a function makes of columns that it does not know."""
         return None
 
-    def apart(self) -> tuple[str, ...] | None:
+    def apart(self, table: Table, scope: Scope) -> Mapping[str, str] | None:
         """Whatever a function does to some rows, it may do otherwise to others."""
-        return ()
+        return {}
 
     def _load(self, call: str, scope: Scope) -> Callable[..., Any]:
         module_name, _, attribute = call.partition(":")

@@ -97,9 +97,9 @@ class Session(Operation):
         first, last = (figure(place) for place in range(2))
         return Fold(fold.partial, lambda parts: self._named(merge(sessions.put_together(parts, by, first, last))))
 
-    def apart(self) -> tuple[str, ...] | None:
+    def apart(self, table: Table, scope: Scope) -> Mapping[str, str] | None:
         """Rows of other groups are in other sessions."""
-        return self._by()
+        return {c: c for c in self._by()}
 
     def _sessions(self, table: Table, scope: Scope) -> Sessions:
         """Check all arguments, and return how rows are told apart."""

@@ -26,6 +26,7 @@ from lazypipe.gates.uniqueness import HASH, KeyHashes, hashed
 from lazypipe.incremental.hashing import hash_prefix
 from lazypipe.incremental.sides import Digests
 from lazypipe.incremental.work import Work
+from lazypipe.ops.join import Join
 from lazypipe.run.arrival import Counter
 from lazypipe.run.closing import Closing
 from lazypipe.run.context import Run
@@ -79,6 +80,7 @@ class Query:
         self.larger = work.reread
         self.snapshots: dict[str, Snapshot] = {}
         self.read_again: dict[str, Snapshot] = {}
+        self._groups_of: Query = self
         self.taps: dict[str, Tap] = {}
         self.watches = Watches(run.plan)
         self.times: dict[str, Counter] = {}
@@ -120,6 +122,25 @@ class Query:
             self.run.hashes[file] = hash_prefix(file.uri, file.size or 0, source.reader.storage_options)
             self.run.cut.add(file)
         return bool(grown)
+
+    def pairs(self) -> pl.LazyFrame | None:
+        """Return which units hold rows of which groups, where all rows were read; None if there are no rows.
+
+        They were noted on the way, unless rows were joined: with nothing on the other side a join may end before all have flowed by.
+        """
+        assert self.work.cut is not None
+        name, step = self.work.cut
+        node = self.plan.nodes[name]
+        if not self._may_end(node, step):
+            return self.with_units(self.places.frame()) if self.places else None
+        inputs = self._plain_tables(node, told=True)
+        ahead = node.steps_over(inputs[node.inputs[0]], inputs, 0, step).frame
+        return self.with_units(ahead.select(*(by for by, _ in self.work.groups), UNIT).unique())
+
+    def _may_end(self, node: Node, step: int) -> bool:
+        """Whether a step may end what is ahead of it before all of its rows have flowed by."""
+        operation = node.steps[step][0]
+        return isinstance(operation, Join) and may_stop(operation)
 
     def instead(self, work: Work) -> Query:
         """Return the same query with other work, to ask of rows without counting them; also of what was not kept for this run."""
@@ -292,7 +313,9 @@ class Query:
             inputs = self._plain_tables(node, told=True)
             table = node.steps_over(inputs[node.inputs[0]], inputs, 0, side.step)
             ahead, schema = table.frame, table.schema
-        return self.with_units(ahead.select(hashed(match.here, schema, nulls=match.nulls), UNIT).drop_nulls().unique())
+        return self.with_units(
+            ahead.select(hashed(match.here, schema, nulls=match.nulls, types=match.types), UNIT).drop_nulls().unique()
+        )
 
     def _sides_of(self, name: str, step: int | None) -> list[Side]:
         """Return what is noted of a node's rows on the way: where filters and projections cannot go further down anyhow."""
@@ -300,6 +323,8 @@ class Query:
         watched = [s is not None and (s.is_text or self.plan.nodes[s.name].checks) for s in sources]
         if not all(watched) or any(n in self.run.kept for n in self.work.units):
             return []
+        if step is not None and not isinstance(self.plan.nodes[name].steps[step][0], Join):
+            return []  # a query may end its inputs at any time, so that they are read afterwards anyhow
         return [s for s in self.work.sides if (s.node, s.step) == (name, step)]
 
     def _stepped(
@@ -327,7 +352,7 @@ class Query:
     def _noting(self, side: Side, frame: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:
         """Note the hashed keys of rows on the way."""
         match, spill = side.match, self.run.folder / "keys"
-        made = KeyHashes(match.here, schema, spill, UNIT, once=True, nulls=match.nulls)
+        made = KeyHashes(match.here, schema, spill, UNIT, once=True, nulls=match.nulls, types=match.types)
         hashes = self._sides.setdefault(side, made)
 
         def note(batch: pl.DataFrame) -> pl.DataFrame:
@@ -383,7 +408,15 @@ class Query:
     def audit(self) -> None:
         """Raise where a text file has short rows, or a join's keys are not as unique as it states."""
         self.watches.refuse_short_rows(self.snapshots)
-        self.watches.refuse_repeats(self.plain)
+        self.watches.refuse_repeats(self._compared)
+
+    def _compared(self, node: Node) -> Mapping[str, Table]:
+        """Return the inputs of a join whose keys are said to be unique.
+
+        Of one that goes by groups all rows of these are compared, and any that is there besides was before.
+        """
+        rows = self._groups_of if self.work.cut is not None and node.name == self.work.cut[0] else self
+        return {n: Table(rows.plain(n), self.plan.nodes[n].schema) for n in node.inputs}
 
     def tags(self, name: str) -> dict[str, Any]:
         """Return what a dataset's commit says of its columns' tags; nothing where none has any."""
@@ -466,6 +499,8 @@ class Query:
         assert self.beside is not None
         assert self.work.cut is not None
         assert side.step is not None
+        if self.work.reread:
+            return self._holding(side, hashes)
         (name, cut), match = self.work.cut, side.match
         node = self.plan.nodes[name]
         inputs = {**self._plain_tables(node, told=False), node.inputs[0]: self._stub(node.inputs[0])}
@@ -477,9 +512,31 @@ class Query:
             rows.with_columns(pl.col(by).alias(copy) for copy, by in copies.items()), node.schemas[cut], tuple(copies)
         )
         table = node.steps_over(after, inputs, cut + 1, side.step)
-        found = table.frame.select(*copies, hashed(match.here, table.schema, nulls=match.nulls))
+        found = table.frame.select(*copies, hashed(match.here, table.schema, nulls=match.nulls, types=match.types))
         those = found.join(hashes.to_frame().lazy(), on=HASH, how="semi")
         return those.select(pl.col(copy).alias(by) for copy, by in copies.items())
+
+    def _holding(self, side: Side, hashes: pl.Series) -> pl.LazyFrame:
+        """Return the groups that are keys of a join and have one of some hashes: of rows here, there now, or in the output as they were."""
+        assert self.beside is not None
+        assert self.dataset is not None
+        assert self.work.commit is not None
+        match, names = side.match, dict(self.work.groups)
+        here = self.beside.scan((*self.work.figures, *self.figures), self.within, self.work.live)
+        there = self.plain(match.other)
+        columns = dict(zip(match.here, match.there, strict=True))
+        there = there.select(pl.col(columns[by]).alias(by) for by in names)
+        was = self.dataset.scan(self.work.commit).select(pl.col(name).alias(by) for by, name in names.items())
+        key = hashed(match.here, self.within, nulls=match.nulls, types=match.types)
+        found, left = [], hashes.to_frame()
+        for rows in (pl.concat([here.select(*names), there]), was):
+            if left.height:  # keys that are nowhere else any more stand in the output
+                those = (
+                    rows.with_columns(key).join(left.lazy(), on=HASH, how="semi").unique().collect(engine="streaming")
+                )
+                left = left.join(those, on=HASH, how="anti")
+                found.append(those.select(*names))
+        return pl.concat(found).unique().lazy()
 
     def _by_groups(self, node: Node, step: int) -> pl.LazyFrame:
         """Return a stage's rows, ahead of its gate: of all units that there are, or of the groups that are touched."""
@@ -488,7 +545,8 @@ class Query:
         inputs = {n: self._table(n) for n in node.inputs}
         by = [name for name, _ in self.work.groups]
         ahead = self._stepped(node, inputs, step, *self._watch(node))
-        rows = Table(self.places.attach(ahead.frame, by).drop(UNIT), ahead.schema)
+        noted = ahead.frame if self._may_end(node, step) else self.places.attach(ahead.frame, by)
+        rows = Table(noted.drop(UNIT), ahead.schema)
         told = {n: Table(t.frame.drop(t.extra), t.schema) for n, t in inputs.items()}
         return node.shaped(self._from(node, step, rows, told, *self._watch(node)))
 
@@ -505,25 +563,51 @@ class Query:
             units = frozenset(held.select(pl.col(UNIT).unique()).collect(engine="streaming")[UNIT].to_list())
         work = self.work.again(units)
         assert work is not None, "units that cannot be read again were asked for"
-        other = self.instead(work)
+        other = self._groups_of = self.instead(work)
         self.read_again = other.snapshots
         there = {n: other.plain(n) for n in node.inputs}
         told = {n: rows if n in self.segment.nodes else taps.label(rows, n) for n, rows in there.items()}
         inputs = {n: Table(rows, self.plan.nodes[n].schema) for n, rows in told.items()}
         ahead = node.steps_over(inputs[node.inputs[0]], inputs, 0, step, horizon=self._horizon(node))
-        rows = ahead.frame
+        rows, sides = ahead.frame, None
         if self.touched is not None:
+            sides = self._cut_down(node, step, ahead, inputs)
             those = taps.label(self.touched.lazy(), "touched groups")
             rows = rows.filter(between(self.touched)).join(
                 those, on=self.touched.columns, how="semi", nulls_equal=True, maintain_order="left"
             )
-        return node.shaped(self._from(node, step, Table(rows, ahead.schema), inputs, *watch))
+        return node.shaped(self._from(node, step, Table(rows, ahead.schema), inputs, *watch, sides=sides))
 
-    def _from(self, node: Node, step: int, rows: Table, inputs: Mapping[str, Table], *watch: Any) -> Table:
-        """Return the rows after a step and all behind it."""
+    def _cut_down(self, node: Node, step: int, ahead: Table, inputs: Mapping[str, Table]) -> Mapping[str, Table] | None:
+        """Return the inputs of a step with the other side of a join cut down to the groups that are touched."""
+        operation, scope = node.steps[step]
+        match = operation.match(ahead, replace(scope, tables={**inputs})) if operation.inputs() else None
+        if match is None or self.touched is None:
+            return None
+        columns = dict(zip(match.here, match.there, strict=True))
+        those, other = (
+            self.touched.select(pl.col(by).alias(columns[by]) for by in self.touched.columns),
+            inputs[match.other],
+        )
+        rows = other.frame.filter(between(those)).join(
+            taps.label(those.lazy(), "touched groups"), on=those.columns, how="semi", nulls_equal=True
+        )
+        return {**inputs, match.other: replace(other, frame=rows)}
+
+    def _from(
+        self,
+        node: Node,
+        step: int,
+        rows: Table,
+        inputs: Mapping[str, Table],
+        *watch: Any,
+        sides: Mapping[str, Table] | None = None,
+    ) -> Table:
+        """Return the rows after a step and all behind it; that step itself has perhaps other ``sides``."""
         if step == 0:  # a query may call the rows ahead of it by the name of the stage that they are
             inputs = {**inputs, node.inputs[0]: rows}
-        return node.steps_over(rows, inputs, step, len(node.steps), *watch)
+        after = node.steps_over(rows, inputs if sides is None else sides, step, step + 1, *watch)
+        return node.steps_over(after, inputs, step + 1, len(node.steps), *watch)
 
     def _stub(self, name: str) -> Table:
         schema = self.plan.nodes[name].schema

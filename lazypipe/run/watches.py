@@ -46,12 +46,11 @@ class Watches:
             assert source is not None
             source.refuse_short_rows(snapshots[name], nulls=bool(nulls))
 
-    def refuse_repeats(self, plain: Callable[[str], pl.LazyFrame]) -> None:
-        """Raise RunError where a join's keys are not as unique as it states; ``plain`` gives a node's rows."""
+    def refuse_repeats(self, compared: Callable[[Node], Mapping[str, Table]]) -> None:
+        """Raise RunError where a join's keys are not as unique as it states; ``compared`` gives the inputs of its stage."""
         for node, step, tracker in self._guards:
             if tracker.count() != 0:
-                inputs = {n: Table(plain(n), self.plan.nodes[n].schema) for n in node.inputs}
-                for frame, keys in join_sides(node, step, inputs):
+                for frame, keys in join_sides(node, step, compared(node)):
                     found = repeated(frame, keys).collect(engine="streaming")
                     if found.height:
                         raise self._repeats_in_join(node, step, found)

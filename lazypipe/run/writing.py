@@ -94,8 +94,9 @@ class Writing:
         """Write which units hold rows of which groups, as that was noted on the way."""
         query, by = self.query, [name for name, _ in self.work.groups]
         assert query.beside is not None
-        if query.places:
-            pairs = query.with_units(query.places.frame()).sort(by, nulls_last=True)
+        found = query.pairs()
+        if found is not None:
+            pairs = found.sort(by, nulls_last=True)
             query.within = without_units(pairs.collect_schema())
             query.figures = query.beside.write(pairs, self.target.prefix(suffix))
 

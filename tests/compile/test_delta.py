@@ -26,6 +26,7 @@ def strategy(
         },
         "stages": {
             "nested": {"from": "b", "do": [{"derive": {"k": "string_to_array(k, ',')"}}]},
+            "unsigned": {"from": "b", "do": [{"cast": {"x": "UInt64"}}]},
             "s": {"from": "a", "do": steps, "gate": gate or []},
         },
         "outputs": {"s": {"to": "memory://none/s", **output}},
@@ -90,11 +91,16 @@ def test_rows_that_have_to_do_with_each_other_are_found_by_what_they_share(steps
     ("query", "expected"),
     [
         ("SELECT *, x + 1 AS y FROM a WHERE x > 1", "by the files of a"),
-        ("SELECT a.x, b.t FROM a JOIN b ON a.k = b.k", "by the files of a; all of it if b changes"),
+        ("SELECT a.x, b.t FROM a JOIN b ON a.k = b.k", "by the files of a; those with changed keys if b changes"),
+        ("SELECT a.x, b.t FROM a JOIN b ON a.k < b.k", "by the files of a; all of it if b changes"),
         ("SELECT x FROM a UNION ALL SELECT x FROM b", "by the files of a, b"),
         ("SELECT x FROM a UNION SELECT x FROM b", "full: s: sql can change any row (DISTINCT without a column that is as it was)"),
         (
             "SELECT a.x, e.n FROM a LEFT JOIN (SELECT k, count(*) AS n FROM b GROUP BY k) AS e ON a.k = e.k",
+            "by the files of a; those with changed keys if b changes",
+        ),
+        (
+            "SELECT a.x, e.n FROM a LEFT JOIN (SELECT x, max(k) AS k, count(*) AS n FROM b GROUP BY x) AS e ON a.k = e.k",
             "by the files of a; all of it if b changes",
         ),
         ("SELECT k, sum(x) AS s FROM a GROUP BY k", BY_K),
@@ -140,7 +146,29 @@ def test_queries_are_followed_by_their_plans(query: str, expected: str) -> None:
             [{"join": {"with": "b", "on": "k", "columns": {"x": "y"}}}],
             "by the files of a; those with changed keys if b changes",
         ),
-        ([{"join": {"with": "b", "on": "k", "how": "right"}}], "full: s: join can change any row"),
+        ([{"join": {"with": "b", "on": "k", "how": "right"}}], f"{BY_K}; those with changed keys if b changes"),
+        ([{"join": {"with": "b", "on": "k", "how": "full"}}], f"{BY_K}; those with changed keys if b changes"),
+        ([{"join": {"with": "b", "on": "k", "validate": "1:m"}}], f"{BY_K}; those with changed keys if b changes"),
+        (
+            [{"cast": {"x": "Int32"}}, {"join": {"with": "b", "on": "x", "how": "full"}}],
+            "full: s: join can change any row",
+        ),
+        (
+            [{"cast": {"x": "Int32"}}, {"join": {"with": "b", "on": "x", "columns": ["t"]}}],
+            "by the files of a; those with changed keys if b changes",
+        ),
+        (
+            [{"rank": {"as": "r", "order_by": "x", "by": "k"}}, {"join": {"with": "b", "on": "k"}}],
+            f"{BY_K}; all of it if b changes",
+        ),
+        (
+            [{"rank": {"as": "r", "order_by": "x", "by": "k"}}, {"join": {"with": "b", "on": "k", "how": "full"}}],
+            "full: s: join can change any row",
+        ),
+        (
+            [{"cast": {"x": "UInt128"}}, {"join": {"with": "unsigned", "on": "x", "columns": ["t"]}}],
+            "by the files of a; those with changed keys if b changes",
+        ),
         ([{"join": {"with": "b", "how": "cross"}}], "by the files of a; all of it if b changes"),
         (
             [{"derive": {"k": "string_to_array(k, ',')"}}, {"join": {"with": "nested", "on": "k"}}],

@@ -124,12 +124,25 @@ LAST: list[list[dict[str, Any]]] = [
             {"rank": {"as": "place", "order_by": ["v", "id"], "by": "k"}},
             {"join": {"with": "d", "on": "k", "how": "right"}},
             {"join": {"with": "d", "on": "k", "how": "full"}},
+            {"join": {"with": "dim", "left_on": "v", "right_on": "weight", "how": "full"}},
+            {"join": {"with": "e", "left_on": "v", "right_on": "weight", "how": "right", "columns": ["label"]}},
+            {"join": {"with": "e", "left_on": "v", "right_on": "weight", "how": "left", "validate": "1:m"}},
             {"join": {"with": "s0", "on": "id", "how": "left", "columns": {"v": "earlier"}}},
             {"union": {"with": "s0", "missing": "fill"}},
         )
     ),
 ]
 LAST += [
+    [
+        {"filter": "v > 9"},
+        {"join": {"with": "b", "on": "id", "how": "inner", "validate": "1:1", "columns": {"v": "there"}}},
+    ],
+    [
+        {"join": {"with": "d", "on": "k", "how": "full", "nulls_equal": True, "columns": {"label": "l"}}},
+        {"derive": {"more": "v + 1"}},
+        {"filter": "more > 4 OR more IS NULL"},
+        {"rename": {"k": "key"}},
+    ],
     [{"python": f"{__name__}:doubled"}],
     [{"select": ["id", "k", "v"]}, {"sort": ["v DESC NULLS FIRST", "k", "id"]}, {"limit": {"rows": 3, "offset": 1}}],
     [

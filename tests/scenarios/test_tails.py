@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import lazypipe as lp
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.log import Commit
 
 OLD = 1_700_000_000
 NOW = datetime.fromtimestamp(OLD, UTC) + timedelta(days=30)
@@ -137,7 +138,10 @@ def histories(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "kind": draw(st.sampled_from(sorted(KINDS))),
         "form": draw(st.sampled_from(["csv", "csv", "ndjson"])),
-        "runs": draw(st.lists(st.lists(events, min_size=1, max_size=3), min_size=2, max_size=4)),
+        "twin": draw(st.sampled_from([None, *sorted(KINDS)])),
+        "runs": draw(
+            st.lists(st.tuples(st.lists(events, min_size=1, max_size=3), st.booleans()), min_size=2, max_size=4)
+        ),
         "bound": draw(st.sampled_from([{}, {}, {"max_files": 1}])),
     }
 
@@ -147,10 +151,12 @@ def histories(draw: st.DrawFn) -> dict[str, Any]:
 def test_whatever_is_appended_the_result_is_that_of_a_full_run(case: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         logs = Logs(Path(folder), case["kind"], case["form"])
+        if case["twin"] is not None:  # another reader, which may be behind
+            logs.more = {"stages": {"t": {"from": "s", **KINDS[case["twin"]]}}, "outputs": {"t": {}}}
         head = "id,k,v\n" if case["form"] == "csv" else line("ndjson", (99, "a", 1))
         for name in ("0", "1", "always"):
             logs.add(name, head)
-        for events in case["runs"]:
+        for events, both in case["runs"]:
             for what, number, rows in events:
                 path = logs.base / "in" / f"{number}.{logs.form}"
                 text = "".join(line(logs.form, row) for row in rows)
@@ -168,11 +174,15 @@ def test_whatever_is_appended_the_result_is_that_of_a_full_run(case: dict[str, A
                 else:
                     ended = not path.read_text().endswith("\n")
                     logs.add(str(number), "\n" * ended + text)
+            if not both:
+                logs.run(outputs=["o"])
+                continue
             bound = case["bound"]
             result = logs.run(**bound)
             while bound and result.left:
                 result = logs.run(**bound)
             logs.same()
+        logs.same()
 
 
 # which bytes are read
@@ -327,19 +337,93 @@ def test_what_reads_the_output_follows_tails(tmp_path: Path) -> None:
         assert result.segments[0].written == 1
 
 
-def test_a_source_with_two_readers_is_read_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["rows", "gated", "keys"])
+@pytest.mark.parametrize("behind", [False, True])
+def test_the_tail_is_read_for_all_who_share_a_source(tmp_path: Path, kind: str, *, behind: bool) -> None:
+    logs = Logs(tmp_path, kind)
+    logs.more = {
+        "stages": {
+            "t": {"from": "s", "do": [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}]},
+            "u": {"from": "s", "do": [{"derive": {"w": "v + 1"}}]},
+        },
+        "outputs": {"t": {}, "u": {}},
+    }
+    logs.add("a", "id,k,v\n" + "".join(f"{n},{'ab'[n % 2]},1\n" for n in range(30)))
+    logs.add("b", "id,k,v\n40,a,\n")
+    logs.same()
+    if behind:  # two of three have read a part that the third has not
+        logs.add("a", "50,b,2\n51,c,3\n")
+        logs.run(outputs=["o", "t"])
+    logs.add("a", "52,d,\n53,e,4\n")
+    good = 1 + (kind != "gated")
+    read = {s.name: s.written for s in logs.run().segments}
+    # what is kept for the run has the rows that any of them needs
+    assert (read["s"], read["o"], read["u"]) == (good + 2 * behind, good, good + 2 * behind)
+    logs.same()
+    logs.add("a", "54,f,5\n")
+    assert [s.written for s in logs.same(max_files=1).segments if s.name == "o"] == [1]
+    (listed,) = _commit(tmp_path, "u").info["consumed"]["units"].values()
+    assert len(listed[0]) == 3
+    if kind != "rows":  # a gate looks at all of what a reader that is made anew needs, as it was cut
+        logs.more["stages"]["u"]["do"] = [{"derive": {"w": "v + 2"}}]
+        logs.add("a", "55,g,6\n")
+        logs.same()
+        logs.add("a", "56,g,")
+        logs.same()
+        logs.add("a", "7\n")
+        logs.same()
+
+
+def test_what_is_shared_may_be_made_of_what_is_shared(tmp_path: Path) -> None:
     logs = Logs(tmp_path, "gated")
     logs.more = {
-        "stages": {"t": {"from": "s", "do": [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}]}},
-        "outputs": {"t": {}},
+        "stages": {
+            "m": {"from": "s", "gate": [{"between": {"column": "v", "max": 50, "action": "drop"}}]},
+            "t": {"from": "m", "do": [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}]},
+            "u": {"from": "m", "do": [{"derive": {"w": "v + 1"}}]},
+        },
+        "outputs": {"t": {}, "u": {"mode": "append"}},
     }
+    logs.add("a", "id,k,v\n" + "".join(f"{n},{'ab'[n % 2]},{n}\n" for n in range(30)))
+    logs.add("b", "id,k,v\n40,a,\n")
+    logs.run()
+    for number, outputs in enumerate((["o"], ["u"], ["t", "o"], None, ["t"], None)):
+        logs.add("a", f"{50 + number},{'acd'[number % 3]},{47 + number}\n")
+        logs.run(outputs=outputs or ["o", "t", "u"])
+    logs.same()
+
+
+def _commit(base: Path, name: str) -> Commit:
+    found = Dataset(str(base / "out" / name)).latest()
+    assert found is not None
+    return found
+
+
+def test_rows_of_a_shared_log_are_added_once(tmp_path: Path) -> None:
+    logs = Logs(tmp_path, "gated")
+    logs.output = {"mode": "append"}
+    logs.more = {"stages": {"t": {"from": "s"}}, "outputs": {"t": {"mode": "upsert", "key": "id"}}}
     logs.add("a", "id,k,v\n1,a,1\n")
-    logs.add("b", "id,k,v\n1,a,\n")
-    logs.same()
-    logs.add("a", "2,b,\n")
-    logs.same()
-    logs.add("a", "3,c,2\n")
-    logs.same(max_files=1)
+    for text in ("2,b,2\n", "3,c,\n4,d,4\n", "5,e,5\n"):
+        logs.run()
+        logs.add("a", text)
+        logs.run(outputs=["o"])
+    logs.run()
+    assert [r[0] for r in logs.rows()] == [r[0] for r in logs.rows(name="t")] == [1, 2, 4, 5]
+
+
+@pytest.mark.parametrize("other", [{"format": "csv"}, {"mode": "snapshot"}])
+def test_a_source_is_read_anew_where_a_reader_wants_all_of_it(tmp_path: Path, other: dict[str, Any]) -> None:
+    logs = Logs(tmp_path)
+    steps = [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}]
+    logs.more = {"stages": {"t": {"from": "s", "do": steps}}, "outputs": {"t": other}}
+    if "format" in other:
+        logs.more["outputs"]["t"] = {"to": str(tmp_path / "t.csv"), "format": "csv"}
+    logs.add("a", "id,k,v\n1,a,1\n")
+    logs.run()
+    logs.add("a", "2,b,2\n")
+    assert [s.written for s in logs.run().segments if s.name == "o"] == [2]
+    assert [r[0] for r in logs.rows()] == [1, 2]
 
 
 # rows that are added
