@@ -66,6 +66,27 @@ _PAIRS = 1_000_000
 """As many pairs are gathered before those that stand more than once are taken together."""
 
 
+class _Counted:
+    """How many rows of each unit have flowed by."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rows: dict[int, int] = {}
+
+    def note(self, batch: pl.DataFrame) -> pl.DataFrame:
+        """Count the rows of a batch; thread-safe."""
+        counts = batch[UNIT].value_counts()
+        with self._lock:
+            for unit, rows in counts.iter_rows():
+                self._rows[unit] = self._rows.get(unit, 0) + rows
+        return batch
+
+    @property
+    def units(self) -> dict[int, int]:
+        """The rows of each unit, in the order of these."""
+        return dict(sorted(self._rows.items()))
+
+
 @dataclass
 class Kept:
     """The files beside one output's log, as a run reads and writes them; ``staged`` are the sinks that wrote them."""
@@ -83,12 +104,17 @@ class Kept:
         options = self.dataset.storage_options
         sink = DatasetSink(self.dataset.figures, prefix, storage_options=options, most_rows=ROWS)
         self.staged.append(sink)
-        schema = pl.Schema({n: t for n, t in rows.collect_schema().items() if n != UNIT})
-        written = sink.write(rows, capture)
+        counted = _Counted()
+        written = sink.write(taps.tap(rows, counted.note) if tagged else rows, capture)
         if not written.rows:
             sink.discard()
             return ()
-        return count_units(sink.uri, written.files, schema, (), sink.storage_options) if tagged else written.files
+        if not tagged:
+            return written.files
+        if len(written.files) == 1:  # as a rule: what is in it need not be read again
+            return (replace(written.files[0], units=counted.units),)
+        schema = pl.Schema({n: t for n, t in rows.collect_schema().items() if n != UNIT})
+        return count_units(sink.uri, written.files, schema, (), sink.storage_options)
 
     def scan(
         self, files: Sequence[DataFile], schema: pl.Schema, units: Iterable[int], *, tags: bool = False
