@@ -322,7 +322,7 @@ class _Feed(Decision):
                 continue
             what = ""
             grown = [g.file.uri for g in found.grown if g.file.uri not in leaf.tails]
-            within = [f.uri for f in found.modified if f.uri in found.lengthened]
+            within = [f.uri for f in (*found.modified, *found.added) if f.uri in found.lengthened]
             if grown or within:
                 what = (
                     f"{(grown or within)[0]} has grown, and all of its rows would be added, also those that were before"
