@@ -293,9 +293,11 @@ class _Feed(Decision):
         """Return the files that were read and are gone; of tables whose rows know their units, the files that these were."""
         if leaf.found is None:
             return []
-        if (remade := self._of_table(leaf, None)) is not None and not remade.unknown:
-            return [*remade.lost]
-        return [f.uri for f in leaf.found.removed]
+        removed = [f.uri for f in leaf.found.removed]
+        remade = self._of_table(leaf, None)
+        if remade is None:
+            return removed
+        return removed or [self.tables[leaf.name].uri] if remade.unknown else [*remade.lost]
 
     def _of_table(self, leaf: Leaf, new: Iterable[str] | None) -> Remade | None:
         """Say what of a table was made anew, of the units that are ``new``; None if its rows do not know their units."""

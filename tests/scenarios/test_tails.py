@@ -438,6 +438,22 @@ def test_rows_of_a_shared_log_are_added_once(tmp_path: Path) -> None:
     assert [r[0] for r in logs.rows()] == [r[0] for r in logs.rows(name="t")] == [1, 2, 4, 5]
 
 
+def test_what_is_shared_by_groups_is_read_anew(tmp_path: Path) -> None:
+    logs = Logs(tmp_path)
+    logs.more = {
+        "stages": {
+            "m": {"from": "s", "do": [{"over": {"by": "k", "columns": {"n": "count(*)"}}}]},
+            "t": {"from": "m", "do": [{"filter": "n > 1"}]},
+            "u": {"from": "m", "do": [{"filter": "n = 1"}]},
+        },
+        "outputs": {"t": {}, "u": {}},
+    }
+    logs.add("a", "id,k,v\n1,a,1\n2,b,2\n")
+    logs.same()
+    logs.add("a", "3,b,3\n")
+    assert [s.written for s in logs.same().segments if s.name == "o"] == [3]
+
+
 @pytest.mark.parametrize("other", [{"format": "csv"}, {"mode": "snapshot"}])
 def test_a_source_is_read_anew_where_a_reader_wants_all_of_it(tmp_path: Path, other: dict[str, Any]) -> None:
     logs = Logs(tmp_path)
