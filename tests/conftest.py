@@ -44,16 +44,17 @@ def pytest_configure() -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_collection(session: pytest.Session) -> Iterator[Any]:
     """Count as covered what importing lazypipe reaches, and then nothing until the tests run: collecting them takes half the time."""
-    coverage_of = session.config.pluginmanager.getplugin("_cov")
+    # there is a plugin without a controller where nothing is counted (--no-cov)
+    coverage_of = getattr(session.config.pluginmanager.getplugin("_cov"), "cov_controller", None)
     for module in pkgutil.walk_packages(lazypipe.__path__, "lazypipe."):
         importlib.import_module(module.name)
     if coverage_of is not None:
-        coverage_of.cov_controller.pause()
+        coverage_of.pause()
     try:
         return (yield)
     finally:
         if coverage_of is not None:
-            coverage_of.cov_controller.resume()
+            coverage_of.resume()
         # thousands of tests are no garbage: the collector need not look at them again and again
         gc.collect()
         gc.freeze()
@@ -84,7 +85,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         nonlocal examples
         examples += 1
         if examples == MEASURED + 1:
-            coverage_of.cov_controller.pause()
+            coverage_of.pause()
         return test(*args, **kwargs)
 
     drawn.inner_test = counted
@@ -93,7 +94,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     finally:
         drawn.inner_test = test
         if examples > MEASURED:
-            coverage_of.cov_controller.resume()
+            coverage_of.resume()
 
 
 @pytest.hookimpl(optionalhook=True)
