@@ -41,19 +41,24 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def _controller(config: pytest.Config) -> Any:
+    """Return what counts what is covered; None where nothing does, though there is a plugin (--no-cov)."""
+    return getattr(config.pluginmanager.getplugin("_cov"), "cov_controller", None)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection(session: pytest.Session) -> Iterator[Any]:
     """Count as covered what importing lazypipe reaches, and then nothing until the tests run: collecting them takes half the time."""
-    coverage_of = session.config.pluginmanager.getplugin("_cov")
+    coverage_of = _controller(session.config)
     for module in pkgutil.walk_packages(lazypipe.__path__, "lazypipe."):
         importlib.import_module(module.name)
     if coverage_of is not None:
-        coverage_of.cov_controller.pause()
+        coverage_of.pause()
     try:
         return (yield)
     finally:
         if coverage_of is not None:
-            coverage_of.cov_controller.resume()
+            coverage_of.resume()
         # thousands of tests are no garbage: the collector need not look at them again and again
         gc.collect()
         gc.freeze()
@@ -73,7 +78,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Count as covered what the first examples of a test reach: the rest look for what is wrong, and run twice as fast."""
-    coverage_of = item.config.pluginmanager.getplugin("_cov")
+    coverage_of = _controller(item.config)
     drawn = getattr(getattr(item, "obj", None), "hypothesis", None)
     if drawn is None or coverage_of is None or item.get_closest_marker("no_cover"):
         return (yield)
@@ -84,7 +89,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         nonlocal examples
         examples += 1
         if examples == MEASURED + 1:
-            coverage_of.cov_controller.pause()
+            coverage_of.pause()
         return test(*args, **kwargs)
 
     drawn.inner_test = counted
@@ -93,7 +98,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     finally:
         drawn.inner_test = test
         if examples > MEASURED:
-            coverage_of.cov_controller.resume()
+            coverage_of.resume()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -17,11 +17,11 @@ from lazypipe.errors import LazypipeError, StorageError
 from lazypipe.incremental.diff import RowDiff, diff
 from lazypipe.run.context import Run
 from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import Commit
+from lazypipe.storage.log import REWRITE, Commit
 from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink
 
-__all__ = ["VERSION", "ChangeFeed", "Feed", "feed_of"]
+__all__ = ["VERSION", "ChangeFeed", "Feed", "feed_of", "needed"]
 
 VERSION = "version"
 """Where in the ``info`` of a feed's commit stands the output's version that it tells of."""
@@ -39,6 +39,12 @@ def feed_of(output: Dataset, kind: str = "changes") -> Dataset:
     'out/orders__changes'
     """
     return Dataset(f"{output.uri}__{kind}", output.storage_options, delta=output.delta)
+
+
+def needed(output: Dataset, feed: Dataset) -> int:
+    """Return how many versions of an output a feed of it needs to go on: from the one that it tells of."""
+    versions, told = output.log.versions(), feed.latest()
+    return 1 if told is None else sum(v >= told.info[VERSION] for v in versions)
 
 
 class Feed(ABC):
@@ -93,8 +99,10 @@ class Feed(ABC):
             self._write(latest, self._whole(latest), None)
             return
         for version in range(feed.info[VERSION] + 1, latest.version + 1):
-            commit, before = self._read(version), self._read(version - 1)
-            feed = self._write(commit, self._between(before, commit, feed), feed)
+            commit = self._read(version)
+            # files that were only written anew hold the same rows
+            told = [] if commit.mode == REWRITE else self._between(self._read(version - 1), commit, feed)
+            feed = self._write(commit, told, feed)
 
     def _read(self, version: int) -> Commit:
         try:

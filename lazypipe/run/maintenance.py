@@ -12,8 +12,8 @@ from lazypipe.compile.compiler import bind_outputs
 from lazypipe.compile.durations import with_durations
 from lazypipe.compile.late import with_late_gates
 from lazypipe.records.record import Records
-from lazypipe.run.changefeed import VERSION, ChangeFeed, feed_of
-from lazypipe.run.panefeed import PaneFeed
+from lazypipe.run.changefeed import needed as feed_needs
+from lazypipe.run.panefeed import feeds_of
 from lazypipe.spec.loader import problems
 from lazypipe.spec.model import Fault, Output, Pipeline
 from lazypipe.storage import uri as uris
@@ -47,9 +47,9 @@ def vacuum_pipeline(pipeline: Pipeline, *, keep: int, older_than: timedelta, now
         if output.format == "dataset":
             dataset = Dataset(target, output.storage_options)
             datasets.append(dataset)
-            for feed in _feeds(output, dataset):
+            for feed in feeds_of(output, dataset):
                 datasets.append(feed)
-                needed[dataset.uri] = max(needed.get(dataset.uri, 0), _needed(dataset, feed))
+                needed[dataset.uri] = max(needed.get(dataset.uri, 0), feed_needs(dataset, feed))
         else:
             deleted += _half_written(target, output, limit)
     for dataset in datasets:
@@ -62,18 +62,6 @@ def vacuum_pipeline(pipeline: Pipeline, *, keep: int, older_than: timedelta, now
         deleted += _left_over(folder / "work", limit)
         deleted += Records(uris.join(state, "runs")).remove_half_written(limit)
     return deleted
-
-
-def _feeds(output: Output, dataset: Dataset) -> list[Dataset]:
-    """Return the feeds of an output."""
-    kinds = [ChangeFeed.kind] * output.changes + [PaneFeed.kind] * bool(output.panes)
-    return [feed_of(dataset, kind) for kind in kinds]
-
-
-def _needed(dataset: Dataset, feed: Dataset) -> int:
-    """Return how many versions a feed of an output needs to go on: from the one that it tells of."""
-    versions, told = dataset.log.versions(), feed.latest()
-    return 1 if told is None else sum(v >= told.info[VERSION] for v in versions)
 
 
 def _half_written(target: str, output: Output, limit: datetime) -> list[str]:

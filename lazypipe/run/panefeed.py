@@ -12,14 +12,16 @@ import polars as pl
 
 from lazypipe.compile.modes import CHANGE_COLUMNS
 from lazypipe.compile.panes import end_of, feed_schema, panes_of
-from lazypipe.run.changefeed import Feed
+from lazypipe.run.changefeed import ChangeFeed, Feed, feed_of
 from lazypipe.run.context import Run
 from lazypipe.run.query import between
+from lazypipe.spec.model import Output
+from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
 from lazypipe.windows.panes import Panes, timing
 from lazypipe.windows.watermark import COMPLETE
 
-__all__ = ["PaneFeed"]
+__all__ = ["PaneFeed", "feeds_of"]
 
 _, _VERSION, _TIME, _RUN = CHANGE_COLUMNS
 _OWN = pl.Schema({_VERSION: pl.Int64(), _TIME: pl.Datetime("us", "UTC"), _RUN: pl.String()})
@@ -163,3 +165,9 @@ class PaneFeed(Feed):
         last = rows.group_by(on).agg(pl.col(column).max()).collect(engine="streaming")
         told = keys.join(last, on=on, how="left", nulls_equal=True)
         return told.with_columns(pl.col(column).fill_null(-1) + 1)
+
+
+def feeds_of(output: Output, dataset: Dataset) -> list[Dataset]:
+    """Return the datasets with the feeds that an output has."""
+    kinds = [ChangeFeed.kind] * output.changes + [PaneFeed.kind] * bool(output.panes)
+    return [feed_of(dataset, kind) for kind in kinds]

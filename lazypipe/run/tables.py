@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from lazypipe.run.changefeed import ChangeFeed, feed_of
-from lazypipe.run.panefeed import PaneFeed
+from lazypipe.run.panefeed import feeds_of
 from lazypipe.spec.model import Output
 from lazypipe.storage.dataset import Dataset
 
@@ -21,8 +20,7 @@ def publish(output: Output, *, run: str, now: datetime) -> int:
         See ``Dataset.publish``.
     """
     dataset = Dataset(output.to, output.storage_options, delta=True)
-    kinds = [ChangeFeed.kind] * output.changes + [PaneFeed.kind] * bool(output.panes)
     # where keys are only removed, the quarantine is that of the output which writes the dataset
     aside = Dataset(f"{output.to}__quarantine", output.storage_options, delta=True)
-    beside = [aside, *(feed_of(dataset, kind) for kind in kinds)]
+    beside = [aside, *feeds_of(output, dataset)]
     return sum(of.publish(run=run, time=now) for of in (dataset, *beside))

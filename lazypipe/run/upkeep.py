@@ -1,9 +1,11 @@
-"""What a run mends of an output's files once it has published: small files, dead rows, a lost order, old versions."""
+"""What a run mends of an output's files, and those of its feeds, once it has published: small files, dead rows, a lost order, old versions."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
+from lazypipe.run.changefeed import needed
+from lazypipe.run.panefeed import feeds_of
 from lazypipe.spec.model import Output
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
@@ -25,19 +27,35 @@ def upkeep(output: Output, *, run: str, now: datetime) -> tuple[str, ...]:
     commit = dataset.latest()
     if commit is None:
         return ()
-    done = []
-    if _is_due(output, commit):
-        made = compact(dataset, run=run, time=now, dead=output.maintain.get("dead_rows"), commit=commit)
-        if made.tasks:
-            done.append(str(made))
+    done = _compacted(output, dataset, commit, run, now)
     if (most := output.maintain.get("overlap")) is not None:
         again = recluster(dataset, most, run=run, time=now)
         if again is not None:
             done.append(f"{again}, in order again: {again.tasks[0].why}")
-    if (keep := output.maintain.get("keep")) is not None and len(dataset.log.versions()) > keep:
-        deleted = dataset.vacuum(keep=keep)
-        done.append(f"{dataset.uri}: {keep} versions kept, {len(deleted):,} files deleted")
+    feeds = feeds_of(output, dataset)
+    for feed in feeds:
+        done += _compacted(output, feed, feed.latest(), run, now)
+    if (keep := output.maintain.get("keep")) is not None:
+        # a feed goes on from the version that it tells of
+        done += _vacuumed(dataset, max([keep, *(needed(dataset, feed) for feed in feeds)]))
+        for feed in feeds:
+            done += _vacuumed(feed, keep)
     return tuple(done)
+
+
+def _compacted(output: Output, dataset: Dataset, commit: Commit | None, run: str, now: datetime) -> list[str]:
+    """Write small files, and those with dead rows, anew, if they are due: of the output, or of a feed of it."""
+    if commit is None or not _is_due(output, commit):
+        return []
+    made = compact(dataset, run=run, time=now, dead=output.maintain.get("dead_rows"), commit=commit)
+    return [str(made)] if made.tasks else []
+
+
+def _vacuumed(dataset: Dataset, keep: int) -> list[str]:
+    if len(dataset.log.versions()) <= keep:
+        return []
+    deleted = dataset.vacuum(keep=keep)
+    return [f"{dataset.uri}: {keep} versions kept, {len(deleted):,} files deleted"]
 
 
 def _is_due(output: Output, commit: Commit) -> bool:

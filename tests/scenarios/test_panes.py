@@ -408,3 +408,40 @@ def test_the_definition_comes_back_as_it_was_written() -> None:
         assert lp.Pipeline.from_yaml(pipeline.to_yaml()) == pipeline
         assert lp.Pipeline.from_json(pipeline.to_json()) == pipeline
     assert "panes: discard" in lp.Pipeline.from_yaml(DEFINITION.replace(PANES, "{mode: discard}")).to_yaml()
+
+
+@pytest.mark.parametrize("kept", ["", ", keep: 1"])
+def test_files_of_feeds_are_joined_and_still_told_in_order(feed: Feed, kept: str) -> None:
+    wanted = f"changes: true, maintain: {{small_files: 2{kept}}}, panes:"
+    feed.definition = feed.definition.replace("panes:", wanted)
+    said: list[str] = []
+    totals = []
+    for number in range(7):
+        feed.deliver(f"{number}", (0.5, "a", number), (number + 0.1, "b", 1))
+        said += feed.run().segments[0].maintained
+        assert feed.added_up("retract") == feed.windows()
+        totals.append(feed.windows())
+    feeds = [Dataset(f"{feed.uri}__{kind}") for kind in ("panes", "changes")]
+    for one in feeds:
+        assert len(one.read().files) <= 3
+        assert any(line.startswith(f"{one.uri}: version") for line in said)
+        assert (len(one.log.versions()) == 1) is bool(kept)
+    # the window that each delivery touched, pane by pane, the old row ahead of the new one
+    told = lp.scan(f"{feed.uri}__panes").filter(pl.col("k") == "a").sort("pane", "w").collect()
+    assert told.select("pane", "w", "total").rows() == [
+        (0, 1, 0),
+        *((n, w, sum(range(n + (w > 0)))) for n in range(1, 7) for w in (-1, 1)),
+    ]
+    history = lp.window_history(feed.plan, "hourly", {"k": "a"}, T0)
+    if kept:
+        return
+    assert [(p.row or {})["total"] for p in history.panes] == [sum(range(n + 1)) for n in range(7)]
+    # what the feed told at each of its versions is what the output held then
+    for version in feeds[0].log.versions():
+        rows = lp.scan(f"{feed.uri}__panes", version=version).collect()
+        there = (
+            rows.group_by("k", "window_start", "n", "total")
+            .agg(pl.col("w").cast(pl.Int64).sum())
+            .filter(pl.col("w") != 0)
+        )
+        assert sorted(there.drop("w").rows(), key=repr) in totals
