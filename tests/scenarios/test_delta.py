@@ -181,6 +181,8 @@ def test_keys_that_are_removed(tmp_path: Path) -> None:
     ):
         shop.compile()
     shop.more["outputs"]["gone"]["format"] = "delta"
+    shop.more["stages"] = {"list": {"from": "s"}}
+    shop.more["outputs"]["list"] = {"to": "out/list.csv", "format": "csv"}
     shop.done()
     assert sorted(pl.read_delta(shop.uri)["id"]) == [1, 3]
 

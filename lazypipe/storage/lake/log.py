@@ -198,11 +198,10 @@ class DeltaLog:
             except (pl.exceptions.PolarsError, OSError) as error:
                 what = f"the checkpoint cannot be read: {first_line(error)}"
                 raise StorageError(what, uri=uris.join(self.uri, name), fix="restore it from a backup") from error
-            for kind in ("protocol", "metaData", "txn", "add", "remove"):
-                if kind in frame.columns:
-                    rows = frame.get_column(kind).drop_nulls().to_list()
-                    # a reader that lacks nulls in structs gives structs of nulls
-                    found += [{kind: row} for row in rows if any(v is not None for v in row.values())]
+            for kind in (k for k in _ROWS if k in frame.columns):
+                rows = frame.get_column(kind).drop_nulls().to_list()
+                # a writer that lacks nulls in structs gives structs of nulls
+                found += [{kind: row} for row in rows if any(v is not None for v in row.values())]
         return found
 
     def create(self, version: int, actions: Iterable[Action]) -> None:

@@ -72,8 +72,9 @@ def test_a_checkpoint_that_cannot_be_written() -> None:
         faults.fail("create", FULL)
         with pytest.raises(StorageError, match="the checkpoint of the Delta log cannot be written: .* No space left"):
             dataset.vacuum(older_than=timedelta(0))
-        dataset.vacuum(older_than=timedelta(0))
-        assert list(log.checkpoints()) == [10]
+        for _ in range(2):  # the second has its checkpoint already
+            dataset.vacuum(older_than=timedelta(0))
+            assert list(log.checkpoints()) == [10]
         faults.fail("write", FULL)
         log.point_to(10, 3)  # what says where the last checkpoint is may fail
         assert log.table().transactions == {"lazypipe": 11}
