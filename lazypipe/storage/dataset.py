@@ -427,7 +427,7 @@ def scan_files(
     With ``file_column``, each row carries its data file's URI in ``_lazypipe_file``.
     """
     extra = {**({UNIT: pl.UInt64()} if tags else {}), **({FILE_COLUMN: pl.String()} if file_column else {})}
-    seen = pl.Schema({**schema, **extra})
+    seen: dict[str, pl.DataType] = {**schema, **extra}
     if not files:
         return pl.LazyFrame(schema=seen)
     if tagged:
@@ -435,7 +435,7 @@ def scan_files(
         frame = scan_files(uri, files, inside, partition_by, storage_options, file_column=file_column)
         if units is not None:
             frame = frame.filter(pl.col(UNIT).is_in(pl.Series(sorted(units), dtype=pl.UInt64).implode()))
-        return frame.select(seen.names())
+        return frame.select(*seen)
     alike: dict[tuple[tuple[str, ...], Mapping[str, Form]], list[DataFile]] = {}
     for file in files:
         by = partition_by if file.layout is None else file.layout.partition_by
@@ -466,9 +466,7 @@ def _scan_alike(
         inside = scan_schema(schema, forms, odd)
         frame = pl.scan_parquet(
             names,
-            schema=pl.Schema(
-                {n: t for n, t in inside.items() if n not in keys}
-            ),  # so that no file is opened to learn it
+            schema={n: t for n, t in inside.items() if n not in keys},  # so that no file is opened to learn it
             glob=False,
             hive_partitioning=bool(keys),
             hive_schema=keys or None,
