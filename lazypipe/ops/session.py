@@ -18,6 +18,10 @@ from lazypipe.windows.late import lateness
 from lazypipe.windows.watermark import WATERMARK
 
 START, END = "session_start", "session_end"
+_NO_EXPECTATION = (
+    "which sessions there should be cannot be told: they are made by their rows, and without rows there is none",
+    "ask of each session in the stage's gate, such as between: {column: n, min: 2, action: quarantine}; or of periods, in a stage with window over session_end, which has expect",
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,9 @@ class Session(Operation):
     """
 
     name: ClassVar[str] = "session"
+    absent: ClassVar[Mapping[str, tuple[str, str]]] = dict.fromkeys(
+        ("expect", "on_partial", "deadline", "partial"), _NO_EXPECTATION
+    )
     time: str = arg(COLUMN, "The column with the time of each row: dates or datetimes.")
     gap: str = arg(TEXT, "The longest time between two rows of a session: 30s, 15m, 2h, 1d.")
     aggregate: Mapping[str, str | pl.Expr] = arg(SQLS, "New column → SQL aggregate, such as count(*) or avg(x).")

@@ -30,6 +30,7 @@ __all__ = ["Pane", "WindowHistory", "window_history"]
 
 _STARTS = ("window_start", "session_start")
 _ENDS = ("window_end", "session_end")
+_VACUUMED = "as it was by then: versions before this one are vacuumed"
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ def window_history(
     ledger: Ledger | None = None,
 ) -> WindowHistory:
     """Return what each version of an output said of one window, as far as vacuum has left them.
+
+    Of the first version that is left it is not known when a window became what it is there, nor why, if there were others before.
 
     Parameters
     ----------
@@ -150,6 +153,8 @@ class _History:
             timing = self._timing(commit, previous, now or before)
             rows = _rows(traced, came)
             why = whys.get(commit.run)
+            if previous is None and commit.version > 1:  # which run made it so, and when, went with the versions before
+                timing, why = "early" if timing == "early" else None, _VACUUMED
             panes.append(
                 Pane(number, commit.version, commit.run, commit.time, now, before, timing, came, went, why, rows)
             )

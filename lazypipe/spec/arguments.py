@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 from lazypipe.errors import nearest
-from lazypipe.spec.model import Fault, Path, Step, freeze
+from lazypipe.spec.model import NOTHING, Fault, Path, Step, freeze
 from lazypipe.spec.types import dtype_from_name
 
 __all__ = ["Arguments", "Kind", "arg", "choice"]
@@ -107,6 +107,8 @@ class Arguments:
 
     name: ClassVar[str]
     shorthand: ClassVar[str | None] = None
+    absent: ClassVar[Mapping[str, tuple[str, str]]] = NOTHING
+    """Arguments that others have, and this never will: why, and what to write instead."""
 
     @classmethod
     @lru_cache
@@ -149,7 +151,8 @@ class Arguments:
         attributes = {f.name.rstrip("_"): f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
         for name in written:
             if name not in kinds:
-                what, fix = f"unknown argument {name!r} of {cls.name}", nearest(name, kinds, "arguments")
+                unknown = (f"unknown argument {name!r} of {cls.name}", nearest(name, kinds, "arguments"))
+                what, fix = cls.absent.get(name, unknown)
                 raise Fault(what, fix, (*step.path, step.name, name))
         for field in dataclasses.fields(cls):  # type: ignore[arg-type]
             name = field.name.rstrip("_")
@@ -192,6 +195,8 @@ class Arguments:
         long: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
         if required:
             long["required"] = required
+        if cls.absent:
+            long["x-absent"] = {n: list(said) for n, said in cls.absent.items()}
         if cls.shorthand is None:
             return {"description": doc, **long}
         short = properties[cls.shorthand]

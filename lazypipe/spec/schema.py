@@ -65,7 +65,7 @@ def _explain(error: ValidationError) -> Iterator[Fault]:
     wanted: Any = error.validator_value
     match rule:
         case "additionalProperties":
-            yield from _unknown(path, schema.get("properties", {}), value)
+            yield from _unknown(path, schema, value)
         case "required":
             yield from _missing(path, schema["properties"], value, wanted)
         case "maxProperties" | "minProperties":
@@ -95,12 +95,14 @@ def _explain(error: ValidationError) -> Iterator[Fault]:
             yield Fault(f"{_name(path)} cannot be {_shown(value)}", _LIMIT, path)
 
 
-def _unknown(path: Path, known: Iterable[str], value: Mapping[str, Any]) -> Iterator[Fault]:
+def _unknown(path: Path, schema: Mapping[str, Any], value: Mapping[str, Any]) -> Iterator[Fault]:
     noun, owner = _keys(path)
+    known, absent = schema.get("properties", {}), schema.get("x-absent", {})
     for key in value:
         if key not in known:
-            fix = nearest(str(key), known, f"{noun}s")
-            yield Fault(f"unknown {noun} {str(key)!r}{owner}", fix, (*path, key))
+            unknown = (f"unknown {noun} {str(key)!r}{owner}", nearest(str(key), known, f"{noun}s"))
+            what, fix = absent.get(key, unknown)
+            yield Fault(what, fix, (*path, key))
 
 
 def _missing(

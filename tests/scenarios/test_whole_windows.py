@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -397,3 +398,72 @@ def naive(files: list[list[Row]], marks: set[int], expect: str, clock: int | Non
             more = () if clock is None else (not whole,)
             found += [(hour, n, *more) for _, n in sorted(Counter(inside).items())]
     return found
+
+
+VISITS = """
+version: 1
+name: p
+sources:
+  a: {uri: in/*.csv, event_time: at, watermark: {delay: 0s}, contract: {columns: {at: Datetime(us), sensor: String, v: Int64}}}
+stages:
+  visits:
+    from: a
+    do:
+      - session: {time: at, gap: 30m, by: sensor, aggregate: {n: count(*)}, emit: on_close}
+    gate:
+      - between: {column: n, min: 2, action: quarantine}
+  daily:
+    from: visits
+    do:
+      - window:
+          {time: session_end, every: 1d, aggregate: {visits: count(*)}, emit: on_close,
+           expect: {values: {sensor: [a, b]}}, on_partial: emit, partial: part, deadline: 6h}
+outputs:
+  visits: {to: out/visits}
+  daily: {to: out/daily}
+"""
+
+
+@pytest.mark.parametrize("argument", ["expect: {rows: 2}", "on_partial: wait", "deadline: 6h", "partial: part"])
+def test_nothing_is_expected_of_sessions_and_it_says_what_to_write(tmp_path: Path, argument: str) -> None:
+    site = Site(tmp_path, "rows: 1")
+    site.deliver((0.1, "a"))
+    site.text = VISITS.replace("gap: 30m,", f"gap: 30m, {argument},")
+    with pytest.raises(lp.DefinitionError) as found:
+        site.plan()
+    assert str(found.value) == (
+        "<yaml>:10:39: which sessions there should be cannot be told: they are made by their rows, and without rows there is none; "
+        "ask of each session in the stage's gate, such as between: {column: n, min: 2, action: quarantine}; "
+        "or of periods, in a stage with window over session_end, which has expect"
+    )
+    name, _, value = argument.partition(": ")
+    step = {"session": {"time": "at", "gap": "30m", "aggregate": {"n": "count(*)"}, name: value}}
+    with pytest.raises(lp.LazypipeError, match="which sessions there should be cannot be told"):
+        lp.apply(step, pl.LazyFrame({"at": [T0]}))
+
+
+def test_what_sessions_and_periods_of_sessions_must_have(tmp_path: Path) -> None:
+    site = Site(tmp_path, "rows: 1")
+    site.text = VISITS
+
+    def visits() -> list[Any]:
+        found = lp.scan(str(tmp_path / "out/visits")).sort("session_start").collect().rows()
+        return [(sensor, (first - T0) / timedelta(hours=1), n) for sensor, first, _, n in found]
+
+    def days() -> list[Any]:
+        return sorted(lp.scan(str(tmp_path / "out/daily")).drop("window_end").collect().rows())
+
+    site.deliver((1, "a"), (1.25, "a"), (3, "b"), (23.5, "a"))
+    site.run(24)
+    assert (visits(), days()) == ([("a", 1, 2)], []), "a session of one row is put aside"
+    site.deliver((3.25, "b"), (48.5, "a"))
+    site.run(49)
+    # the row that came late has mended the session of b, so both are there
+    assert visits() == [("a", 1, 2), ("b", 3, 2)]
+    assert days() == [(T0, 2, False)]
+    site.deliver((48.75, "a"), (96.5, "b"))
+    result = site.run(73)
+    assert days() == [(T0, 2, False)], "a day without any visit of b, whose deadline has not passed"
+    assert [w.held for w in result.segments[1].incomplete] == [False, True, True]
+    site.run(110)
+    assert days() == [(T0, 2, False), (T0 + timedelta(days=2), 1, True)]

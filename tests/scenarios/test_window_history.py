@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
+from lazypipe.storage.dataset import Dataset
 
 T0 = datetime(2024, 5, 1)
 DEFINITION = """
@@ -90,6 +91,20 @@ def test_each_pane_says_what_came_and_why(feed: Feed) -> None:
     rows = [p.rows["a"].select("k", "v").rows() if p.rows else [] for p in history.panes]
     assert rows == [[("a", 1)], [("a", 2)], [], []]
     assert str(history).splitlines()[1].startswith("1: version 2 on time: k=a, window=1h")
+
+
+def test_what_vacuum_took_away_is_not_made_up(feed: Feed) -> None:
+    Dataset(str(feed.root / "out/hourly")).vacuum(keep=3, older_than=timedelta(0))
+    # versions 3 to 5 are left; the third says nothing of this window but how it was by then
+    history = lp.window_history(feed.plan, "hourly", {"k": "a"}, (T0, T0 + timedelta(hours=1)))
+    told = [(p.number, p.version, p.timing, (p.row or {})["n"], p.why) for p in history.panes]
+    assert told == [
+        (0, 3, None, 2, "as it was by then: versions before this one are vacuumed"),
+        (1, 4, "late", 3, "a: 1 added, 3 unchanged"),
+        (2, 5, "late", 2, "a: 1 truncated, 3 unchanged"),
+    ]
+    open_still = lp.window_history(feed.plan, "hourly", {"k": "a"}, (T0 + timedelta(hours=9), T0 + timedelta(hours=10)))
+    assert [(p.version, p.timing) for p in open_still.panes] == [(4, "early")]
 
 
 def test_changes_are_retractions(feed: Feed) -> None:
