@@ -430,6 +430,9 @@ def test_somebody_else_writes(tmp_path: Path) -> None:
     assert sorted(lp.scan(shop.uri).collect()["id"]) == [1, 2]
     with pytest.raises(StorageError, match="was written by somebody else"):
         lp.rollback(shop.uri, version=1)
+    (tmp_path / "out/orders/_delta_log").rename(tmp_path / "away")
+    shop.done()
+    assert sorted(pl.read_delta(shop.uri)["id"]) == [1, 2]
     other = str(tmp_path / "out/theirs")
     deltalake.write_deltalake(other, pl.DataFrame({"id": [9]}).to_arrow())
     shop.output["to"] = other
