@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -233,8 +235,12 @@ class DeltaLog:
     def point_to(self, version: int, size: int) -> None:
         """Say which checkpoint is the last, so that readers need not list the folder."""
         fs, path = uris.file_system(uris.join(self.uri, "_last_checkpoint"), self.storage_options)
+        local = uris.is_local(self.uri)
+        staged = f"{path}.{secrets.token_hex(8)}.tmp" if local else path
         with suppress(OSError):  # only a hint
-            fs.pipe_file(path, json.dumps({"version": version, "size": size}).encode())
+            fs.pipe_file(staged, json.dumps({"version": version, "size": size}).encode())
+            if local:  # whole, or as it was
+                os.replace(staged, path)
 
     def forget_half_written(self, limit: datetime) -> None:
         """Delete what writers that were killed have left, once it is older than ``limit``."""

@@ -10,21 +10,19 @@ import polars as pl
 import pytest
 
 from lazypipe.errors import CommitConflict, StorageError
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.dataset import Dataset, count_units
 from lazypipe.storage.lake.fitting import fitted
-from lazypipe.storage.log import DELTA
+from lazypipe.storage.log import DELTA, DataFile
 from lazypipe.storage.sink import DatasetSink
 from lazypipe.storage.units import UNIT
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 
 
-def tagged(dataset: Dataset, number: int, units: list[int]) -> tuple[pl.Schema, tuple]:  # type: ignore[type-arg]
+def tagged(dataset: Dataset, number: int, units: list[int]) -> tuple[pl.Schema, tuple[DataFile, ...]]:
     frame = pl.DataFrame({"id": units, UNIT: pl.Series(units, dtype=pl.UInt64)})
     schema = pl.Schema({"id": pl.Int64()})
     files = DatasetSink(dataset.uri, f"r{number}-001").write(frame.lazy()).files
-    from lazypipe.storage.dataset import count_units
-
     return schema, count_units(dataset.uri, files, schema)
 
 

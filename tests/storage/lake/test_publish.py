@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import lazypipe as lp
 from lazypipe.errors import CommitConflict, StorageError
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.lake.log import DeltaLog
-from lazypipe.storage.lake.publish import partition_values
+from lazypipe.storage.lake.publish import catch_up, partition_values
 from lazypipe.storage.log import DELTA
 from lazypipe.storage.sink import DatasetSink
 from lazypipe.testing.faults import faulty
@@ -166,8 +167,6 @@ def test_two_tell_of_the_same_commit(tmp_path: Path) -> None:
 
 
 def test_who_is_behind_leaves_the_table_as_it_is(tmp_path: Path) -> None:
-    from lazypipe.storage.lake.publish import catch_up
-
     dataset = Dataset(str(tmp_path / "out"), delta=True)
     add(dataset, 1)
     first = dataset.read()
@@ -182,8 +181,6 @@ def test_a_conflict_leaves_nothing_behind(tmp_path: Path) -> None:
     table = Dataset(dataset.uri, delta=True)
     stale = table.read()
     add(dataset, 2)
-    from dataclasses import replace
-
     tagged = replace(stale.files[0], units={0: 1, 1: 0})
     made = replace(stale, version=2, tagged=False, partition_by=(), info={DELTA: 2}, files=(tagged,))
     with pytest.raises(CommitConflict):
