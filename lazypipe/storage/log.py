@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import struct
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -167,11 +168,7 @@ class Commit:
             newer = body.get("format", 0) > FORMAT
             is_long = body.get("format", 0) == 4
         except (ValueError, KeyError, TypeError) as error:
-            raise StorageError(
-                "the commit file is truncated or damaged",
-                uri=uri,
-                fix="restore it from a backup, or read an earlier version",
-            ) from error
+            raise _damaged(uri) from error
         if newer:
             raise StorageError(
                 f"the commit file has format {body['format']}, this lazypipe reads up to {FORMAT}",
@@ -184,7 +181,11 @@ class Commit:
                 uri=uri,
                 fix="restore it from a backup, or read an earlier version",
             )
-        body = unpack(body) if is_long else body
+        if is_long:
+            try:
+                body = unpack(body)
+            except (ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error) as error:
+                raise _damaged(uri) from error
         layouts = {n: Layout.from_dict(plain) for n, plain in body.get("layouts", {}).items()}
         return cls(
             version=body["version"],
@@ -199,6 +200,11 @@ class Commit:
             gone=frozenset(body.get("gone", ())),
             figures=tuple(map(DataFile.from_dict, body.get("figures", ()))),
         )
+
+
+def _damaged(uri: str) -> StorageError:
+    fix = "restore it from a backup, or read an earlier version"
+    return StorageError("the commit file is truncated or damaged", uri=uri, fix=fix)
 
 
 def partitioned(files: Iterable[DataFile], before: tuple[str, ...], now: tuple[str, ...]) -> tuple[DataFile, ...]:

@@ -20,7 +20,7 @@ import pytest
 from lazypipe.errors import CommitConflict, StorageError
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit, CommitLog, DataFile
-from lazypipe.storage.numbered import seal
+from lazypipe.storage.numbered import seal, seal_text
 from lazypipe.testing.faults import faulty
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -273,6 +273,17 @@ def test_a_long_commit_that_was_edited_in_any_way_is_named(uri: str) -> None:
         with pytest.raises(StorageError, match="the commit file was changed after it was written"):
             CommitLog(uri).read(1)
     fs.pipe_file(path, whole[:-100])
+    with pytest.raises(StorageError, match="truncated or damaged"):
+        CommitLog(uri).read(1)
+
+
+@pytest.mark.parametrize(("kind", "packed"), [("numbers", "Zabc="), ("numbers", "Qabc"), ("numbers", ""), ("texts", 7)])
+def test_a_long_commit_that_no_lazypipe_packed(tmp_path: Path, kind: str, packed: object) -> None:
+    uri = str(tmp_path / "d.commits")
+    CommitLog(uri).append(long_commit())
+    body = {k: v for k, v in json.loads(long_commit().to_json()).items() if k != "blake3"}
+    body["info"] = {"a": {f"\0{kind}": packed}}
+    Path(file_of(uri, 1)).write_bytes(seal_text(json.dumps(body)))
     with pytest.raises(StorageError, match="truncated or damaged"):
         CommitLog(uri).read(1)
 
