@@ -7,15 +7,16 @@ files are then a few hundred kilobytes, and are read back in milliseconds.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args, overload
 
 from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import StorageError
 from lazypipe.spec.model import NOTHING, freeze, thaw
 
-__all__ = ["Consumed", "ConsumedFile", "Kind", "State"]
+__all__ = ["Columns", "Consumed", "ConsumedFile", "Kind", "State"]
 
 FORMAT = 2
 """Version up to which ``from_dict`` reads; it refuses newer ones."""
@@ -38,6 +39,65 @@ class ConsumedFile(NamedTuple):
     blake3: str | None = None
 
 
+class Columns(Sequence[ConsumedFile]):
+    """Files that are kept as columns, and made one by one only if somebody asks for them: mostly nobody does.
+
+    Raises ValueError where columns are not of one length.
+
+    Examples
+    --------
+    >>> kept = Columns(["a.csv"], [10], ["1"], ["-"])
+    >>> kept[0], kept == (ConsumedFile("a.csv", 10, "1"),), kept.are(["a.csv"], [10], ["1"])
+    (ConsumedFile(uri='a.csv', size=10, stamp='1', blake3=None), True, True)
+    """
+
+    def __init__(
+        self,
+        uris: Sequence[str],
+        sizes: Sequence[int | None],
+        stamps: Sequence[str | None],
+        hashes: Sequence[str | None],
+    ) -> None:
+        if not len(uris) == len(sizes) == len(stamps) == len(hashes):
+            raise ValueError("columns of files have different lengths")
+        self._uris, self._sizes, self._stamps, self._hashes = uris, sizes, stamps, hashes
+
+    @cached_property
+    def _files(self) -> tuple[ConsumedFile, ...]:
+        hashes = [None if h == _NO_HASH else h for h in self._hashes]
+        return tuple(map(ConsumedFile._make, zip(self._uris, self._sizes, self._stamps, hashes, strict=True)))
+
+    def are(self, uris: Sequence[str], sizes: Sequence[int | None], stamps: Sequence[str | None]) -> bool:
+        """Whether these are the files, in their order, by names, sizes and stamps."""
+        return (
+            len(uris) == len(self._uris)
+            and [*sizes] == [*self._sizes]
+            and [*stamps] == [*self._stamps]
+            and [*uris] == [*self._uris]
+        )
+
+    @overload
+    def __getitem__(self, index: int) -> ConsumedFile: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[ConsumedFile, ...]: ...
+    def __getitem__(self, index: int | slice) -> ConsumedFile | tuple[ConsumedFile, ...]:
+        return self._files[index]
+
+    def __iter__(self) -> Iterator[ConsumedFile]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._uris)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Columns | tuple) and self._files == (
+            other._files if isinstance(other, Columns) else other
+        )
+
+    def __hash__(self) -> int:
+        return hash(self._files)
+
+
 @dataclass(frozen=True)
 class Consumed:
     """What has been read of one source.
@@ -56,7 +116,7 @@ class Consumed:
     """
 
     kind: Kind
-    files: tuple[ConsumedFile, ...] = ()
+    files: Sequence[ConsumedFile] = ()
     uri: str | None = None
     version: int | None = None
     at: Mapping[str, Any] = NOTHING
@@ -133,12 +193,11 @@ class Consumed:
         )
 
 
-def _files(plain: Mapping[str, Any]) -> tuple[ConsumedFile, ...]:
+def _files(plain: Mapping[str, Any]) -> Columns:
     names, prefix = plain["names"], plain["prefix"]
     nothing = [None] * len(names)
-    hashes = [None if h == _NO_HASH else h for h in plain["blake3"].split(" ")] if "blake3" in plain else nothing
-    columns = ([prefix + n for n in names], plain["sizes"], plain.get("stamps", nothing), hashes)
-    return tuple(map(ConsumedFile._make, zip(*columns, strict=True)))
+    hashes = plain["blake3"].split(" ") if "blake3" in plain else nothing
+    return Columns([prefix + n for n in names], plain["sizes"], plain.get("stamps", nothing), hashes)
 
 
 @dataclass(frozen=True)

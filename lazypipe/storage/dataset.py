@@ -106,10 +106,12 @@ class Dataset:
         tags
             Whether the column with each row's unit is to be seen.
         """
-        gone = {u for f in commit.files for u in f.units if u in commit.gone or (only is not None and u not in only)}
-        files = tuple(f for f in commit.files if f.dead(gone) < f.rows or not f.units)
-        kept = {u for f in files for u in f.units} - gone
-        left_out = any(f.dead(gone) for f in files)
+        files, units = commit.files, None
+        if commit.gone or only is not None:  # there may be very many units, and mostly all of them are read
+            gone = {u for f in files for u in f.units if u in commit.gone or (only is not None and u not in only)}
+            files = tuple(f for f in files if f.dead(gone) < f.rows or not f.units)
+            kept = {u for f in files for u in f.units} - gone
+            units = kept if any(f.dead(gone) for f in files) else None
         return scan_files(
             self.uri,
             files,
@@ -117,7 +119,7 @@ class Dataset:
             commit.partition_by,
             self.storage_options,
             tagged=commit.tagged,
-            units=kept if left_out else None,
+            units=units,
             tags=tags,
         )
 

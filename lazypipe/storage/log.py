@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import struct
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -18,20 +19,25 @@ import polars as pl
 
 from lazypipe.errors import CommitConflict, StorageError, first_line
 from lazypipe.spec.types import dtype_from_name, dtype_name
-from lazypipe.storage.numbered import NumberedFiles, seal
+from lazypipe.storage.numbered import NumberedFiles, is_sealed, seal, seal_text
 from lazypipe.storage.optimizer.layout import Layout
+from lazypipe.storage.packed import pack, unpack
 
 __all__ = ["BACK", "DELTA", "KEPT", "REWRITE", "Commit", "CommitLog", "DataFile", "partitioned"]
 
-FORMAT = 3
+FORMAT = 4
 """Version of the commit files; a reader refuses newer ones.
 
 A commit is written as the least version that has all it needs: 1 knows no units, 2 knows no files that differ in how they are
-to be read.
+to be read, 3 seals the body whatever the order of its keys. 4 is for long ones: long lists are packed, and it is sealed as it is written,
+so that neither thousands of values nor a second text of them must be made when it is read.
 """
 
 _LARGE = 2 << 20
 """Bytes of a commit file above which it is read anew each time, rather than kept in memory."""
+
+_LONG = 1 << 16
+"""Characters from which on a commit is a long one."""
 
 BACK = "back_to"
 """Where in the ``info`` of a commit stands the version that a dataset has gone back to, until there is something new in it."""
@@ -64,7 +70,7 @@ class DataFile:
 
     def dead(self, gone: Container[int]) -> int:
         """Return how many of its rows no reader sees."""
-        return sum(rows for unit, rows in self.units.items() if unit in gone)
+        return sum(rows for unit, rows in self.units.items() if unit in gone) if gone else 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -148,7 +154,11 @@ class Commit:
             body["figures"] = [f.to_dict() for f in self.figures]
         if layouts:
             body["layouts"] = {n.id: n.to_dict() for n in layouts}
-        return json.dumps(body | {"blake3": seal(body)}, separators=(",", ":")).encode()
+        written = json.dumps(body, separators=(",", ":"))
+        if len(written) < _LONG:
+            return json.dumps(body | {"blake3": seal(body)}, separators=(",", ":")).encode()
+        written = json.dumps(pack(body | {"format": 4}), separators=(",", ":"))
+        return seal_text(written)
 
     @classmethod
     def from_json(cls, data: builtins.bytes, uri: str) -> Commit:
@@ -163,24 +173,26 @@ class Commit:
             body = dict(json.loads(data))
             sealed = body.pop("blake3")
             newer = body.get("format", 0) > FORMAT
+            is_long = body.get("format", 0) == 4
         except (ValueError, KeyError, TypeError) as error:
-            raise StorageError(
-                "the commit file is truncated or damaged",
-                uri=uri,
-                fix="restore it from a backup, or read an earlier version",
-            ) from error
+            raise _damaged(uri) from error
         if newer:
             raise StorageError(
                 f"the commit file has format {body['format']}, this lazypipe reads up to {FORMAT}",
                 uri=uri,
                 fix="upgrade lazypipe",
             )
-        if sealed != seal(body):
+        if not is_sealed(data) if is_long else sealed != seal(body):
             raise StorageError(
                 "the commit file was changed after it was written",
                 uri=uri,
                 fix="restore it from a backup, or read an earlier version",
             )
+        if is_long:
+            try:
+                body = unpack(body)
+            except (ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error) as error:
+                raise _damaged(uri) from error
         layouts = {n: Layout.from_dict(plain) for n, plain in body.get("layouts", {}).items()}
         return cls(
             version=body["version"],
@@ -195,6 +207,11 @@ class Commit:
             gone=frozenset(body.get("gone", ())),
             figures=tuple(map(DataFile.from_dict, body.get("figures", ()))),
         )
+
+
+def _damaged(uri: str) -> StorageError:
+    fix = "restore it from a backup, or read an earlier version"
+    return StorageError("the commit file is truncated or damaged", uri=uri, fix=fix)
 
 
 def partitioned(files: Iterable[DataFile], before: tuple[str, ...], now: tuple[str, ...]) -> tuple[DataFile, ...]:

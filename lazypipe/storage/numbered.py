@@ -20,7 +20,7 @@ from blake3 import blake3
 from lazypipe.errors import StorageError, first_line
 from lazypipe.storage import uri as uris
 
-__all__ = ["NumberedFiles", "seal", "written_at"]
+__all__ = ["NumberedFiles", "is_sealed", "seal", "seal_text", "written_at"]
 
 _IN_THIS_PROCESS = threading.Lock()
 """For stores whose exclusive create is a look and then a write (fsspec's ``memory``)."""
@@ -47,6 +47,31 @@ def written_at(details: Mapping[str, Any]) -> datetime:
     moment = datetime.fromisoformat(found) if isinstance(found, str) else found
     assert isinstance(moment, datetime)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def seal_text(written: str) -> bytes:
+    """Return a JSON object, as text, with the BLAKE3 hash of that text as the last thing in it.
+
+    Examples
+    --------
+    >>> is_sealed(seal_text('{"a":1}')), is_sealed(seal_text('{"a":1}').replace(b"1", b"2", 1))
+    (True, False)
+    """
+    data = written.encode()
+    return data[:-1] + _tail(data)
+
+
+def is_sealed(data: bytes) -> bool:
+    """Whether bytes are what ``seal_text`` gave."""
+    end = len(data) - _TAIL
+    return end > 0 and data[end:] == _tail(data[:end] + b"}")
+
+
+def _tail(data: bytes) -> bytes:
+    return b',"blake3":"%s"}' % blake3(data).hexdigest().encode()
+
+
+_TAIL = 64 + len(',"blake3":""}')
 
 
 class NumberedFiles:

@@ -87,7 +87,7 @@ def test_a_commit_file_that_cannot_be_trusted(tmp_path: Path, how: str) -> None:
     message = {
         "edited": "the commit file was changed after it was written",
         "truncated": "the commit file is truncated or damaged",
-        "newer": "the commit file has format 99, this lazypipe reads up to 3",
+        "newer": "the commit file has format 99, this lazypipe reads up to 4",
     }[how]
     if how == "newer":
         rewrite(tmp_path, lambda body: body.update(format=99))
@@ -231,3 +231,22 @@ def test_two_sources_that_match_the_same_files(tmp_path: Path) -> None:
     run(tmp_path, both)
     assert held(tmp_path) == [7, 7]
     assert run(tmp_path, both).status == "unchanged"
+
+
+def test_a_run_over_very_many_files_and_what_it_notices_afterwards(tmp_path: Path) -> None:
+    """Their commit is a long one, which is packed; what the next runs find by it is the same as with few files."""
+    for number in range(1_200):
+        put(tmp_path, f"{number:04}", number)
+    assert run(tmp_path).status == "done"
+    (commit,) = (tmp_path / "out/b.commits").glob("*.json")
+    assert json.loads(commit.read_bytes())["format"] == 4
+    assert run(tmp_path).status == "unchanged"
+    put(tmp_path, "0007", 7_000)
+    (tmp_path / "in/0008.csv").unlink()
+    (tmp_path / "in/0009.csv").rename(tmp_path / "in/x.csv")
+    put(tmp_path, "0010", 10, at=1)
+    put(tmp_path, "new", 1_200)
+    done = run(tmp_path)
+    assert done.why == "a: 1 added, 1 modified, 1 removed, 1 moved, 1 touched, 1,196 unchanged"
+    assert held(tmp_path) == sorted([n for n in range(1_201) if n not in (7, 8)] + [7_000])
+    assert run(tmp_path).status == "unchanged"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections import Counter
@@ -20,7 +21,7 @@ from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import SourceError
 from lazypipe.incremental.changes import Changes, allowed, compare
 from lazypipe.incremental.hashing import hasher, prefix_hasher
-from lazypipe.incremental.state import Consumed, ConsumedFile
+from lazypipe.incremental.state import Consumed, ConsumedFile, State
 from lazypipe.storage.content import hash_file
 from lazypipe.storage.files import FileInfo, expand
 from lazypipe.storage.log import Commit, DataFile
@@ -539,3 +540,53 @@ def test_two_sources_that_match_the_same_file_are_told_apart(folder: Folder) -> 
     one, other = folder.consumed(), Consumed("files")
     assert compare(one, folder.listed(), hasher=never).still
     assert short(compare(other, folder.listed(), hasher=never), folder) == {"added": ["a"]}
+
+
+def as_kept(consumed: Consumed) -> Consumed:
+    """Return what was consumed as a commit gives it back."""
+    return State.from_dict(json.loads(json.dumps(State({"a": consumed}).to_dict()))).sources["a"]
+
+
+STAMPS = st.sampled_from([None, "1700000000000000000", "1700000000000000001", "1900000000000000000", '"etag"', "12"])
+LISTED = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([None, 3, 4]), STAMPS), max_size=4)
+
+
+@given(
+    LISTED, LISTED, st.booleans(), st.sampled_from([None, 1_800_000_000_000_000_000, 5]), st.booleans(), st.booleans()
+)
+def test_what_is_the_same_at_one_look_is_the_same_file_by_file(
+    was: Any, now: Any, alike: bool, listed: int | None, content: bool, dataset: bool
+) -> None:
+    """With and without the short cut for lists that are equal to the letter, against files that all have other content."""
+    before = tuple(ConsumedFile(u, s, t, "old") for u, s, t in {f[0]: f for f in was}.values())
+    there = [FileInfo(*f[:3]) for f in (before if alike else {f[0]: f for f in now}.values())]
+    commit = Commit(1, "r", datetime(2024, 1, 1, tzinfo=UTC), "replace", pl.Schema(), ()) if dataset else None
+    plain = Consumed("dataset" if dataset else "files", before, listed=listed)
+    asked: dict[bool, list[str]] = {True: [], False: []}
+
+    def hashing(kept: bool) -> Any:
+        return lambda file: asked[kept].append(file.uri) or "new"
+
+    found = {
+        kept: compare(
+            as_kept(plain) if kept else plain,
+            Snapshot(tuple(there), commit),
+            hasher=hashing(kept),
+            detect="content" if content else "stamp",
+        )
+        for kept in (True, False)
+    }
+    assert found[True] == found[False]
+    assert kinds(found[True]) == kinds(found[False])
+    assert asked[True] == asked[False]
+
+
+def test_files_as_they_were_are_known_without_looking_at_each(folder: Folder) -> None:
+    for n in range(3):
+        folder.write(f"{n}.csv", b"x")
+    before = as_kept(folder.consumed(listed=LATER))
+    found = compare(before, folder.listed(), hasher=never)
+    assert (found.still, found.unchanged, str(found)) == (True, 3, "3 unchanged")
+    assert found.consumed(listed=LATER) == before
+    folder.touch("1.csv")
+    assert short(compare(before, folder.listed(), hasher=HASH), folder) == {"touched": ["1.csv"]}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazypipe.errors import StorageError
-from lazypipe.incremental.state import Consumed, ConsumedFile, State
+from lazypipe.incremental.state import Columns, Consumed, ConsumedFile, State
 
 TEXT = st.text(st.characters(exclude_categories=[]), min_size=1, max_size=8)
 FILE = st.builds(
@@ -115,3 +115,28 @@ def test_what_is_damaged_is_refused(plain: Any) -> None:
     with pytest.raises(StorageError, match="out: what the output has consumed is damaged; run once in full") as caught:
         State.from_dict(plain, uri="out")
     assert caught.value.uri == "out"
+
+
+def test_files_that_are_kept_as_columns() -> None:
+    files = (ConsumedFile("a", 1, "s", None), ConsumedFile("b", None, None, "h"))
+    kept = Columns(["a", "b"], [1, None], ["s", None], ["-", "h"])
+    assert (len(kept), kept[1], kept[:1], tuple(kept)) == (2, files[1], files[:1], files)
+    assert kept == files
+    assert kept == Columns(["a", "b"], [1, None], ["s", None], ["-", "h"])
+    assert kept != files[:1]
+    assert kept != [*files]
+    assert hash(kept) == hash(files)
+    assert kept.are(("a", "b"), (1, None), ("s", None))
+    others = [(("a",), (1,), ("s",)), (("a", "c"), (1, None), ("s", None)), (("a", "b"), (2, None), ("s", None))]
+    assert not any(kept.are(*other) for other in [*others, (("a", "b"), (1, None), ("t", None))])
+
+
+@pytest.mark.parametrize(
+    "change", [{"sizes": [1]}, {"stamps": ["1"]}, {"blake3": "h"}, {"names": [1, 2]}, {"prefix": None}]
+)
+def test_columns_that_do_not_fit_together_are_damage(change: dict[str, Any]) -> None:
+    files = (ConsumedFile("d/a", 1, "1", "h1"), ConsumedFile("d/b", 2, "2", "h2"))
+    plain = State({"a": Consumed("files", files)}).to_dict()
+    plain["sources"]["a"] |= change
+    with pytest.raises(StorageError, match="what the output has consumed is damaged"):
+        State.from_dict(plain)

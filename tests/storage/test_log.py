@@ -21,6 +21,7 @@ from lazypipe.errors import CommitConflict, StorageError
 from lazypipe.storage import log
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit, CommitLog, DataFile
+from lazypipe.storage.numbered import seal, seal_text
 from lazypipe.testing.faults import faulty
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -216,8 +217,8 @@ def test_an_edited_commit_file_is_named(uri: str) -> None:
 def test_a_commit_file_of_a_newer_lazypipe_is_refused(uri: str) -> None:
     log = CommitLog(uri)
     log.append(commit(1))
-    rewrite(uri, 1, lambda data: json.dumps(json.loads(data) | {"format": 4, "colour": "blue"}).encode())
-    with pytest.raises(StorageError, match=r"has format 4, this lazypipe reads up to 3; upgrade lazypipe") as caught:
+    rewrite(uri, 1, lambda data: json.dumps(json.loads(data) | {"format": 5, "colour": "blue"}).encode())
+    with pytest.raises(StorageError, match=r"has format 5, this lazypipe reads up to 4; upgrade lazypipe") as caught:
         log.read(1)
     assert caught.value.uri == file_of(uri, 1)
 
@@ -237,6 +238,56 @@ def test_the_seal_does_not_depend_on_the_order_or_the_form_of_the_json(uri: str)
     log.append(commit(1))
     rewrite(uri, 1, lambda data: json.dumps(dict(reversed(json.loads(data).items()))).encode())
     assert log.read(1) == commit(1)
+
+
+def long_commit() -> Commit:
+    units = {2**63 + n: n + 1 for n in range(4_000)}
+    files = (DataFile("r.parquet", sum(units.values()), 9, "h", units), DataFile("s.parquet", 1, 2))
+    info = {"b": [{"names": [f"ü{n}" for n in range(3_000)]}], "a": {"z": 1, "y": [[0, 7]] * 300}}
+    return commit(1, files=files, tagged=True, gone=frozenset(range(2**63, 2**63 + 600)), info=info)
+
+
+def test_a_long_commit_is_packed_and_comes_back_as_it_was(uri: str) -> None:
+    written = long_commit()
+    CommitLog(uri).append(written)
+    read = CommitLog(uri).read(1)
+    assert read == written
+    assert json.dumps(read.info) == json.dumps(written.info)
+    assert (read.files[0].units, read.rows) == (written.files[0].units, sum(range(601, 4_001)) + 1)
+    fs, path = fsspec.core.url_to_fs(file_of(uri, 1))
+    data = fs.cat_file(path)
+    assert json.loads(data)["format"] == 4
+    assert len(data) < len(json.dumps([f.to_dict() for f in written.files] + [written.info]))
+
+
+def test_a_long_commit_that_was_edited_in_any_way_is_named(uri: str) -> None:
+    CommitLog(uri).append(long_commit())
+    fs, path = fsspec.core.url_to_fs(file_of(uri, 1))
+    whole = fs.cat_file(path)
+    body = {k: v for k, v in json.loads(whole).items() if k != "blake3"}
+    for edited in (
+        whole.replace(b'"rows":1', b'"rows":2'),
+        whole[:-3] + (b"1" if whole[-3:-2] != b"1" else b"2") + whole[-2:],
+        json.dumps(json.loads(whole)).encode(),
+        json.dumps(body | {"blake3": seal(body)}).encode(),
+    ):
+        fs.pipe_file(path, edited)
+        with pytest.raises(StorageError, match="the commit file was changed after it was written"):
+            CommitLog(uri).read(1)
+    fs.pipe_file(path, whole[:-100])
+    with pytest.raises(StorageError, match="truncated or damaged"):
+        CommitLog(uri).read(1)
+
+
+@pytest.mark.parametrize(("kind", "packed"), [("numbers", "Zabc="), ("numbers", "Qabc"), ("numbers", ""), ("texts", 7)])
+def test_a_long_commit_that_no_lazypipe_packed(tmp_path: Path, kind: str, packed: object) -> None:
+    uri = str(tmp_path / "d.commits")
+    CommitLog(uri).append(long_commit())
+    body = {k: v for k, v in json.loads(long_commit().to_json()).items() if k != "blake3"}
+    body["info"] = {"a": {f"\0{kind}": packed}}
+    Path(file_of(uri, 1)).write_bytes(seal_text(json.dumps(body)))
+    with pytest.raises(StorageError, match="truncated or damaged"):
+        CommitLog(uri).read(1)
 
 
 def test_a_version_that_does_not_exist_says_which_do(uri: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lazypipe.errors import StorageError
-from lazypipe.storage.numbered import NumberedFiles
+from lazypipe.storage.numbered import NumberedFiles, is_sealed, seal_text
 from lazypipe.testing.faults import faulty
 
 
@@ -77,3 +78,13 @@ def test_what_cannot_be_read_says_what_it_is(tmp_path: Path, monkeypatch: pytest
         faults.fail("list", PermissionError(13, "Permission denied"))
         with pytest.raises(StorageError, match="faulty://log: the log cannot be read: Permission denied"):
             NumberedFiles("faulty://log", what="the log").last()
+
+
+def test_a_text_that_is_sealed_as_it_is_written() -> None:
+    sealed = seal_text('{"a":[1,2],"b":"\u00fc"}')
+    assert json.loads(sealed)["a"] == [1, 2]
+    assert is_sealed(sealed)
+    for place in range(len(sealed)):
+        assert not is_sealed(sealed[:place] + bytes([sealed[place] ^ 1]) + sealed[place + 1 :])
+        assert not is_sealed(sealed[:place])
+    assert not is_sealed(sealed + b" ")

@@ -1,0 +1,61 @@
+"""Long lists in plain data as one text each, which JSON reads and writes at once, and not value by value."""
+
+from __future__ import annotations
+
+import struct
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["pack", "unpack"]
+
+_MANY = 256
+"""Values from which on a list is a long one."""
+
+_TEXTS, _NUMBERS = "\0texts", "\0numbers"
+"""Keys that nothing a user can name is called."""
+
+_BETWEEN = "\n"
+
+_WIDTHS = {"B": 8, "H": 16, "I": 32, "Q": 64}
+"""How many bits numbers have that are written as ``struct`` says."""
+
+
+def pack(plain: Any) -> Any:
+    r"""Return plain data with long lists of texts, or of whole numbers below 2^64, packed; the rest is as it was.
+
+    Examples
+    --------
+    >>> packed = pack({"names": ["a"] * 1000, "sizes": [7] * 1000, "few": [1, 2]})
+    >>> packed["few"], list(packed["names"]), unpack(packed) == {"names": ["a"] * 1000, "sizes": [7] * 1000, "few": [1, 2]}
+    ([1, 2], ['\x00texts'], True)
+    """
+    if isinstance(plain, Mapping):
+        return {key: pack(value) for key, value in plain.items()}
+    if not isinstance(plain, list | tuple):
+        return plain
+    if len(plain) < _MANY:
+        return [pack(value) for value in plain]
+    kinds = set(map(type, plain))
+    if kinds == {int} and min(plain) >= 0 and (width := max(plain).bit_length()) <= 64:
+        kind = next(kind for kind, bits in _WIDTHS.items() if width <= bits)
+        return {_NUMBERS: kind + b64encode(struct.pack(f"<{len(plain)}{kind}", *plain)).decode()}
+    if kinds == {str}:
+        text = _BETWEEN.join(plain)
+        if text.count(_BETWEEN) == len(plain) - 1:
+            return {_TEXTS: text}
+    return [pack(value) for value in plain]
+
+
+def unpack(plain: Any) -> Any:
+    """Return what was packed as it was; of other lists, those that hold nothing to be unpacked are given back themselves."""
+    if isinstance(plain, dict):
+        if _TEXTS in plain:
+            return plain[_TEXTS].split(_BETWEEN)
+        if _NUMBERS in plain:
+            kind, numbers = plain[_NUMBERS][0], b64decode(plain[_NUMBERS][1:])
+            return list(struct.unpack(f"<{len(numbers) * 8 // _WIDTHS[kind]}{kind}", numbers))
+        return {key: unpack(value) for key, value in plain.items()}
+    if isinstance(plain, list) and any(isinstance(value, dict | list) for value in plain):
+        return [unpack(value) for value in plain]
+    return plain
