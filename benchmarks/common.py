@@ -82,7 +82,10 @@ def measure(script: str, variants: Mapping[str, Sequence[str]], *, runs: int = 5
 
 def _child(script: str, arguments: Sequence[str]) -> dict[str, float]:
     command = [sys.executable, script, "--child", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    # modules that are imported late are compiled by the turn that warms caches, as they are where packages are installed
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = str(DATA / "bytecode")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None
     output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)

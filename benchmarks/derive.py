@@ -6,6 +6,7 @@
 - ``ranks``: the rank of each event within its day and place, with the same few late rows; against a run in full.
 - ``shared``: two outputs of one text source, a file more; against a run in full, and against two pipelines that each read it.
 - ``dimension``: orders with their customers, of whom one changes: one that few files hold, or one that half of them do; against a run in full.
+- ``both``: the same, with customers who have ordered nothing too (a full join).
 - ``flights``: the example pipeline, its third month more; against all three in full.
 
 Each variant is prepared anew, in a process of its own; only the last run is measured.
@@ -30,10 +31,10 @@ YEAR = 365 * 24 * 3600
 FLIGHTS = Path(__file__).parent.parent / "pipelines"
 VARIANTS = (
     *("late", "late full", "ranks", "ranks full", "shared", "shared full", "apart", "flights", "flights full"),
-    *("few", "many", "customers full", "few csv", "many csv", "customers csv full"),
+    *("few", "many", "customers full", "few csv", "many csv", "customers csv full", "both", "both full"),
 )
 AGAINST = {"late": "late full", "ranks": "ranks full", "shared": "apart", "flights": "flights full"}
-AGAINST |= {"few": "customers full", "many": "customers full"}
+AGAINST |= {"few": "customers full", "many": "customers full", "both": "both full"}
 AGAINST |= {"few csv": "customers csv full", "many csv": "customers csv full"}
 
 
@@ -76,9 +77,11 @@ def child(variant: str, folder: Path, files: int, rows: int) -> None:
         jobs = [lp.Pipeline.from_dict(HOURLY if what == "late" else RANKS, base=str(folder))]
         run(jobs)
         events(folder, 1, rows // 1_000, late=True)
-    elif what in ("few", "many", "customers"):
+    elif what in ("few", "many", "customers", "both"):
         fmt = "csv" if "csv" in how else "parquet"
-        jobs = [lp.Pipeline.from_dict(json.loads(json.dumps(CUSTOMERS).replace("FORMAT", fmt)), base=str(folder))]
+        text = json.dumps(CUSTOMERS).replace("FORMAT", fmt)
+        text = text.replace('"how": "left"', '"how": "full"') if what == "both" else text
+        jobs = [lp.Pipeline.from_dict(json.loads(text), base=str(folder))]
         bought(folder, files, rows, fmt)
         run(jobs)
         customers(folder, rows, moved=3 if what == "many" else rows // 20 - 1)

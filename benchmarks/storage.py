@@ -64,7 +64,7 @@ def flights(rows: int) -> pl.DataFrame:
     found = [pl.read_csv(p, null_values="NA", infer_schema_length=None) for p in sorted(folder.glob("flights*.csv*"))]
     frame = pl.concat(found, how="vertical_relaxed")
     if frame.schema.get("time_hour") == pl.String:
-        frame = frame.with_columns(pl.col("time_hour").str.to_datetime(strict=False))
+        frame = frame.with_columns(pl.col("time_hour").str.to_datetime("%Y-%m-%dT%H:%M:%SZ"))
     return frame.head(rows)
 
 
@@ -243,7 +243,7 @@ def exhaustive(frame: pl.DataFrame) -> float:
                 if form is None
                 else physical(needed.lazy(), needed.schema, {name: form}).collect().drop(form.needs)
             )
-            combined = [Cost() if form is None else form_cost(form, frame.height)]
+            combined = [Cost() if form is None else form_cost(form, frame.height, frame.schema[name])]
             for part, dtype in inside.schema.items():
                 options = [c for e in encodings_for(dtype) for c in _measured(inside.select(part), part, dtype, e)]
                 if part.endswith(":plain") and inside[part].null_count() == inside.height:

@@ -212,12 +212,18 @@ class CompiledPipeline:
         return dict(self._tags.get(self._node(name), {}))
 
     @cached_property
+    def _given(self) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
+        """The tags that sources give."""
+        return {n: node.source.tags for n, node in self.nodes.items() if node.source is not None and node.source.tags}
+
+    @cached_property
     def _tags(self) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
-        given = {n: node.source.tags for n, node in self.nodes.items() if node.source is not None and node.source.tags}
-        return pipeline_tags(self._parts, given) if given else {}
+        return pipeline_tags(self._parts, self._given) if self._given else {}
 
     def masked(self, name: str) -> frozenset[str]:
         """Return the columns of a source or stage that carry the tag ``pii``: their values are not shown in reports."""
+        if not any("pii" in tags for columns in self._given.values() for tags in columns.values()):
+            return frozenset()  # so that plans need not be read for it before rows flow
         return frozenset(c for c, tags in self._tags.get(name, {}).items() if "pii" in tags)
 
     def explain(self, name: str, kind: Kind = "optimized") -> str:

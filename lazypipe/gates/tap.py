@@ -153,7 +153,7 @@ class Tap:
 
     def _flow(self, batch: pl.DataFrame) -> pl.DataFrame:
         if batch.height == 0:
-            return batch.select(self._schema.names())
+            return batch[self._schema.names()]
         if self._unit is None:
             return self._flow_of(0, batch)
         units = batch[self._unit]
@@ -168,7 +168,7 @@ class Tap:
         counted = (*marked.masks.values(), *marked.wheres.values(), *marked.repairs.values())
         sums = {name: int(batch[name].sum()) for name in counted}
         batch, held = self._watch_keys(unit, batch)
-        good = batch.select(self._schema.names())
+        good = batch[self._schema.names()]
         bad: pl.DataFrame | None = None
         kept: pl.DataFrame | None = None
         removed = 0
@@ -217,14 +217,17 @@ class Tap:
                 continue
             where = self._marked.wheres.get(check.id)
             compared = batch.filter(where) if where else batch
-            ends = self.trackers[check.id].add(compared)
-            if check.id in self.hashes:
-                self.hashes[check.id].add(unit, compared)
+            hashes = self.hashes[check.id].add(unit, compared) if check.id in self.hashes else None
+            ends = self.trackers[check.id].add(compared, hashes)
+            if ends is None:  # nothing is known yet; written out, because a query per batch would cost more
+                none = pl.Series(self._masks[check.id], [False]).new_from_index(0, batch.height)
+                batch = batch.hstack([none])
+                continue
             mask, value = pl.lit(value=False), pl.col(check.keys[0]).to_physical()
-            if ends is not None and len(ends.repeated):
+            if len(ends.repeated):
                 mask = value.is_in(ends.repeated.implode()).fill_null(value=False)
             marks.append((mask & pl.col(where) if where else mask).alias(self._masks[check.id]))
-            if ends is not None and self._hold:
+            if self._hold:
                 at_end = (value == ends.ends[0]) | (value == ends.ends[1])
                 held, holds = held | (at_end & pl.col(where) if where else at_end), True
         if marks:

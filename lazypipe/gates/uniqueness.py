@@ -73,14 +73,22 @@ class KeyTracker:
         self._unseen = False
         self._counted: Counter[Any] = Counter()
 
-    def add(self, batch: pl.DataFrame) -> Ends | None:
+    def add(self, batch: pl.DataFrame, hashes: pl.Series | None = None) -> Ends | None:
         """Take note of a batch's keys; rows with a null in the key are not compared.
+
+        Parameters
+        ----------
+        hashes
+            Those of the keys that are compared, where they are known already.
 
         Returns
         -------
         Ends or None
             What is known at once; None where the keys are in no order.
         """
+        if hashes is not None and self._hashable and not self._ordered:
+            self._hash(hashes)
+            return None
         keys = batch.select(self._keys).drop_nulls()
         if keys.height == 0:
             return None
@@ -101,10 +109,12 @@ class KeyTracker:
                 self._note(values, inside)
                 return Ends(inside, values.gather([0, keys.height - 1]))
             self._keep(_Span(values.min(), values.max()))
-        hashes = keys.select(_row_hash(keys.columns)).to_series()
+        self._hash(keys.select(_row_hash(keys.columns)).to_series())
+        return None
+
+    def _hash(self, hashes: pl.Series) -> None:
         with self._lock:
             self._hashes.append(hashes)
-        return None
 
     def _note(self, values: pl.Series, inside: pl.Series) -> None:
         least, most = values[0], values[-1]
@@ -155,7 +165,7 @@ class KeyTracker:
 class KeyHashes:
     """Keeps the hash of each compared row's key, by the unit that the row is of; thread-safe, beyond a budget on disk.
 
-    With ``once`` a key that repeats within a batch is kept once. With ``nulls`` a null is a value like others. Keys are hashed
+    With ``once`` a key that repeats within a unit is kept once. With ``nulls`` a null is a value like others. Keys are hashed
     as if they were of ``types``, if these are given.
     """
 
@@ -175,29 +185,37 @@ class KeyHashes:
         self._spill = spill
         self._unit = unit
         self._lock = threading.Lock()
-        self._parts: list[pl.DataFrame] = []
+        self._parts: dict[int, list[pl.Series]] = {}
         self._rows = 0
         self._spilled: list[Path] = []
 
-    def add(self, unit: int, batch: pl.DataFrame) -> None:
-        """Take note of the keys of rows of one unit; those with a null in the key are not compared."""
-        found = batch.select(self._key.unique() if self._once else self._key).drop_nulls()
-        found = found.with_columns(pl.lit(unit, dtype=pl.UInt64).alias(self._unit))
+    def add(self, unit: int, batch: pl.DataFrame) -> pl.Series:
+        """Take note of the keys of rows of one unit, and return their hashes; those with a null in the key are not compared."""
+        found = batch.select(self._key).to_series()
+        found = found.drop_nulls() if found.has_nulls() else found
         with self._lock:
-            self._parts.append(found)
-            self._rows += found.height
+            self._parts.setdefault(unit, []).append(found)
+            self._rows += len(found)
             if self._rows > _HELD:
                 self._spill.mkdir(parents=True, exist_ok=True)
                 path = self._spill / f"keys-{id(self)}-{len(self._spilled)}.arrow"
-                pl.concat(self._parts).write_ipc(path)
+                self._here().write_ipc(path)
                 self._spilled.append(path)
-                self._parts, self._rows = [], 0
+                self._parts, self._rows = {}, 0
+        return found
+
+    def _here(self) -> pl.DataFrame:
+        """Return what is held in memory; put together unit by unit, for a query per batch would cost more than the hashes."""
+        frames = [pl.DataFrame(schema={HASH: pl.UInt64, self._unit: pl.UInt64})]
+        for unit, parts in self._parts.items():
+            hashes = pl.concat(parts)
+            hashes = hashes.unique() if self._once else hashes
+            frames.append(hashes.to_frame().with_columns(pl.lit(unit, dtype=pl.UInt64).alias(self._unit)))
+        return pl.concat(frames)
 
     def frame(self) -> pl.LazyFrame:
         """Return the hashes, each with its unit."""
-        there = [pl.scan_ipc(path) for path in self._spilled]
-        here = pl.concat([pl.DataFrame(schema={HASH: pl.UInt64, self._unit: pl.UInt64}), *self._parts])
-        return pl.concat([*there, here.lazy()])
+        return pl.concat([*(pl.scan_ipc(path) for path in self._spilled), self._here().lazy()])
 
 
 def hashable(keys: Iterable[str], schema: pl.Schema) -> bool:

@@ -44,10 +44,14 @@ class Moved(NamedTuple):
 
 
 class Grown(NamedTuple):
-    """A text file that still begins with all that was read of it: only what stands from byte ``start`` on is new."""
+    """A text file that still begins with all that was read of it: only what stands from byte ``start`` on is new.
+
+    If it had another name, it ``was`` that.
+    """
 
     file: FileInfo
     start: int
+    was: ConsumedFile | None = None
 
 
 class Redelivered(NamedTuple):
@@ -68,7 +72,7 @@ class Changes:
     truncated
         Modified, and shorter than before. Whether the rest is as it was cannot be told without the old bytes.
     grown
-        Text files that were appended to, after a whole line.
+        Text files that were appended to, after a whole line; perhaps under another name than before.
     moved
         Removed under one name, added under another, with the same content in folders of the same keys.
     touched
@@ -267,6 +271,7 @@ class _Comparison:
         held = [left.pop((name or str)(uri), None) for uri in waiting]
         gone = set(left)
         moved, added = self._moves(came, left)
+        added = self._carried(added, left, kinds["grown"])
         redelivered = self._again(added, gone) if tell else []
         unchanged += len(kinds.pop("unchanged"))
         return Changes(
@@ -362,6 +367,25 @@ class _Comparison:
             moved.append(Moved(old, file))
         return moved, added
 
+    def _carried(self, added: list[FileInfo], left: dict[str, ConsumedFile], grown: list[Grown]) -> list[FileInfo]:
+        """Take out of what came, and of what is ``left``, the files that went on under another name; put them with what has ``grown``."""
+        olds = sorted((f for f in left.values() if f.size and f.blake3 is not None), key=lambda f: -(f.size or 0))
+        if self.prefix is None or not olds:
+            return added
+        found, tries = [], _TRIES
+        for file in added:
+            for old in olds:
+                longer = file.size is not None and (old.size or 0) < file.size and _folder(old.uri) == _folder(file.uri)
+                if not longer or old.uri not in left or not tries:
+                    continue
+                tries -= 1
+                if self._has_grown(file, old.size or 0, old.blake3):
+                    grown.append(Grown(file, old.size or 0, left.pop(old.uri)))
+                    break
+            else:
+                found.append(file)
+        return found
+
     def _again(self, added: Sequence[FileInfo], gone: Container[str]) -> list[Redelivered]:
         """Return those of the new files that are like one which was read and is not among the ``gone``."""
         sizes: dict[int | None, dict[str, ConsumedFile]] = {}
@@ -370,6 +394,10 @@ class _Comparison:
                 sizes.setdefault(old.size, {}).setdefault(old.blake3, old)
         pairs = ((f, sizes[f.size].get(self._hash(f) or "")) for f in added if f.size in sizes)
         return [Redelivered(f, like) for f, like in pairs if like is not None]
+
+
+_TRIES = 100
+"""How often at most the beginning of a new file is compared with a file that is gone."""
 
 
 def _folder(uri: str) -> tuple[tuple[str, str | None], ...]:

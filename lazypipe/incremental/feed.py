@@ -293,9 +293,11 @@ class _Feed(Decision):
         """Return the files that were read and are gone; of tables whose rows know their units, the files that these were."""
         if leaf.found is None:
             return []
-        if (remade := self._of_table(leaf, None)) is not None and not remade.unknown:
-            return [*remade.lost]
-        return [f.uri for f in leaf.found.removed]
+        removed = [f.uri for f in leaf.found.removed]
+        remade = self._of_table(leaf, None)
+        if remade is None:
+            return removed
+        return removed or [self.tables[leaf.name].uri] if remade.unknown else [*remade.lost]
 
     def _of_table(self, leaf: Leaf, new: Iterable[str] | None) -> Remade | None:
         """Say what of a table was made anew, of the units that are ``new``; None if its rows do not know their units."""
@@ -322,7 +324,7 @@ class _Feed(Decision):
                 continue
             what = ""
             grown = [g.file.uri for g in found.grown if g.file.uri not in leaf.tails]
-            within = [f.uri for f in found.modified if f.uri in found.lengthened]
+            within = [f.uri for f in (*found.modified, *found.added) if f.uri in found.lengthened]
             if grown or within:
                 what = (
                     f"{(grown or within)[0]} has grown, and all of its rows would be added, also those that were before"

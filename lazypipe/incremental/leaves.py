@@ -188,7 +188,8 @@ class Leaves:
         return {
             g.file.uri: g.start
             for g in changes.grown
-            if not judged or still_stands(said.get(named(g.file.uri)), snapshot.arrivals.get(g.file.uri))
+            if not judged
+            or still_stands(said.get(g.was.uri if g.was else named(g.file.uri)), snapshot.arrivals.get(g.file.uri))
         }
 
     def _intake(self, source: BoundSource | None) -> Intake:

@@ -170,4 +170,7 @@ class Numbering:
         known = {
             f.uri: units[name(f.uri)] for f in leaf.snapshot.files if name(f.uri) in units and f.uri not in changed
         }
-        return known | {m.now.uri: units[m.before.uri] for m in changes.moved if m.now.uri not in changed}
+        carried = {
+            g.file.uri: units[g.was.uri] for g in changes.grown if g.was is not None and g.file.uri not in changed
+        }
+        return known | carried | {m.now.uri: units[m.before.uri] for m in changes.moved if m.now.uri not in changed}

@@ -49,13 +49,23 @@ class Digests:
 
     def of(self, side: Side) -> pl.DataFrame:
         """Return what the other side holds of each key (``DIGESTS``): no row for keys that it has not."""
-        match = side.match
-        at = tuple(self._at(n) for n in side.leaves)
-        known = (match.other, match.there, match.taken, match.times, match.nulls, match.types, at)
-        if known not in self.known:
-            rows = digest(self.rows(match.other), self.plan.nodes[match.other].schema, match)
-            self.known[known] = rows.collect(engine="streaming")
-        return self.known[known]
+        self.ahead([side])
+        return self.known[self._key(side)]
+
+    def ahead(self, sides: Iterable[Side]) -> None:
+        """Compute what several other sides hold, side by side; those that are known are not computed again."""
+        missing = {key: side.match for side in sides if (key := self._key(side)) not in self.known}
+        frames = [digest(self.rows(m.other), self.plan.nodes[m.other].schema, m) for m in missing.values()]
+        found = (
+            pl.collect_all(frames, engine="streaming")
+            if len(frames) > 1
+            else [f.collect(engine="streaming") for f in frames]
+        )
+        self.known.update(zip(missing, found, strict=True))
+
+    def _key(self, side: Side) -> Hashable:
+        match, at = side.match, tuple(self._at(n) for n in side.leaves)
+        return match.other, match.there, match.taken, match.times, match.nulls, match.types, at
 
     def rows(self, name: str) -> pl.LazyFrame:
         """Return all rows of a source or stage as they are now, with gates as filters."""

@@ -210,10 +210,12 @@ def reads_one_row(exprs: Sequence[pl.Expr], schema: pl.Schema) -> bool:
     >>> reads_one_row([pl.col("a") + 1], schema), reads_one_row([pl.col("a") - pl.col("a").mean()], schema)
     (True, False)
     """
+    if not exprs:
+        return True
     mark = "__lazypipe_mark"
     rows = empty({**schema, mark: pl.Boolean()}).lazy()
     made = rows.with_columns(e.alias(f"__lazypipe_made_{number}") for number, e in enumerate(exprs))
-    return not exprs or made.filter(pl.col(mark)).explain().lstrip().startswith("WITH_COLUMNS")
+    return made.filter(pl.col(mark)).explain().lstrip().startswith("WITH_COLUMNS")
 
 
 _ORDER = re.compile(r"(.*?)(?:\s+(asc|desc))?(?:\s+nulls\s+(first|last))?", re.IGNORECASE | re.DOTALL)

@@ -6,7 +6,7 @@ replaces what was, or is added to it; then rows leave whose key has come by, goo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import chain
@@ -66,8 +66,8 @@ class Quarantine:
             self.dataset = Dataset(uris.join(self.run.state, "quarantine", name))
         self.by_key = self.output.key if self.output is not None and own and self.output.format == "dataset" else ()
 
-    def publish(self, tap: Tap, good: pl.LazyFrame) -> None:
-        """Commit what the gate has put aside; ``good`` are the rows that went on."""
+    def publish(self, tap: Tap, good: Callable[[], pl.LazyFrame]) -> None:
+        """Commit what the gate has put aside; ``good`` gives the rows that went on."""
         self._go_back()
         if self.query.unit(self.name):
             self._change(tap)
@@ -80,7 +80,7 @@ class Quarantine:
         if work.commit is not None and work.kind == "units" and self.query.dataset is not None:
             go_back(self.dataset, self.query.dataset, work.commit, self.schema, run=self.run.id, now=self.run.now)
 
-    def _replace(self, tap: Tap, good: pl.LazyFrame) -> None:
+    def _replace(self, tap: Tap, good: Callable[[], pl.LazyFrame]) -> None:
         report, before = tap.report(self.name), self.dataset.latest()
         mode = kept = "append" if self._adds else "replace"
         parts: Iterable[pl.DataFrame] = tap.quarantined()
@@ -143,14 +143,14 @@ class Quarantine:
         aside = Aside(self.name, self.dataset.uri, commit, files, kept)
         self.run.recorder.asides.setdefault(self.query.segment.name, []).append(aside)
 
-    def _still_aside(self, before: Commit, good: pl.LazyFrame, *, more: bool) -> pl.DataFrame | None:
+    def _still_aside(self, before: Commit, good: Callable[[], pl.LazyFrame], *, more: bool) -> pl.DataFrame | None:
         """Return what stays of the rows put aside before, with the columns of now; None if they can stay as they are."""
         rows, same = self.dataset.scan(before), dict(before.schema) == dict(self.schema)
         lost = self._is_left_behind(before)
         if lost:  # its rows come again
             rows = rows.filter(pl.col(RUN_COLUMN).ne_missing(before.run))
         if self.by_key:
-            rows = rows.join(good.select(self.by_key), on=self.by_key, how="anti")
+            rows = rows.join(good().select(self.by_key), on=self.by_key, how="anti")
         elif same and not lost:
             return None
         held = rows if same else grown(rows, before.schema, self.schema)

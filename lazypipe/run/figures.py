@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import polars as pl
 
@@ -28,7 +29,7 @@ from lazypipe.storage.sink import DatasetSink, Watch
 from lazypipe.storage.tiers import ROWS, due
 from lazypipe.storage.units import UNIT
 
-__all__ = ["Kept", "Places"]
+__all__ = ["Counted", "Kept", "Places"]
 
 
 class Places:
@@ -66,6 +67,31 @@ _PAIRS = 1_000_000
 """As many pairs are gathered before those that stand more than once are taken together."""
 
 
+class Counted:
+    """How many rows of each unit have flowed into a file, so that it need not be read again to tell."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rows: dict[int, int] = {}
+
+    def attach(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        """Count rows that flow by with their units."""
+        return taps.tap(frame, self._note)
+
+    def _note(self, batch: pl.DataFrame) -> pl.DataFrame:
+        units = batch[UNIT]
+        alike = batch.height > 0 and units.min() == units.max()  # as a rule: what is read at once is of one file
+        counts = [(units[0], batch.height)] if alike else units.value_counts().rows()
+        with self._lock:
+            for unit, rows in counts:
+                self._rows[unit] = self._rows.get(unit, 0) + rows
+        return batch
+
+    def files(self, files: Sequence[DataFile], ask: Callable[[], tuple[DataFile, ...]]) -> tuple[DataFile, ...]:
+        """Return files that hold the rows, with their units; of several it must be asked which holds what."""
+        return (replace(files[0], units=dict(sorted(self._rows.items()))),) if len(files) == 1 else ask()
+
+
 @dataclass
 class Kept:
     """The files beside one output's log, as a run reads and writes them; ``staged`` are the sinks that wrote them."""
@@ -83,12 +109,15 @@ class Kept:
         options = self.dataset.storage_options
         sink = DatasetSink(self.dataset.figures, prefix, storage_options=options, most_rows=ROWS)
         self.staged.append(sink)
-        schema = pl.Schema({n: t for n, t in rows.collect_schema().items() if n != UNIT})
-        written = sink.write(rows, capture)
+        counted = Counted()
+        written = sink.write(counted.attach(rows) if tagged else rows, capture)
         if not written.rows:
             sink.discard()
             return ()
-        return count_units(sink.uri, written.files, schema, (), sink.storage_options) if tagged else written.files
+        if not tagged:
+            return written.files
+        schema = pl.Schema({n: t for n, t in rows.collect_schema().items() if n != UNIT})
+        return counted.files(written.files, partial(count_units, sink.uri, written.files, schema, (), options))
 
     def scan(
         self, files: Sequence[DataFile], schema: pl.Schema, units: Iterable[int], *, tags: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -61,7 +62,7 @@ class Publication:
         again, worn = self._compact(sink)
         for name, tap in self.query.taps.items():
             self.asides.append(Quarantine(self.query, name))
-            self.asides[-1].publish(tap, self.target.rows_of(sink, written))
+            self.asides[-1].publish(tap, partial(self.target.rows_of, sink, written))
         self.published = True
         more = () if earlier is None else self.target.hashing(sink, earlier)()
         if merged is not None and self.target.is_merged:

@@ -149,7 +149,7 @@ class Query:
         left = [self.segment.node, *self.segment.lookups]
         while left:
             node = self.plan.nodes[left.pop()]
-            left += node.inputs
+            left += [*node.inputs, *(c.reference.to for c in node.checks if c.reference is not None)]
             if node.source is not None and node.name not in other.snapshots:
                 other.take_snapshot(node.name, node.source)
         return other

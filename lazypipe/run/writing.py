@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import polars as pl
 
@@ -11,6 +12,7 @@ from lazypipe.compile.delta import Side
 from lazypipe.incremental.sides import KEYS, Digests
 from lazypipe.plan.executed import Executed
 from lazypipe.plan.reader import Capture
+from lazypipe.run.figures import Counted
 from lazypipe.run.groups import Groups
 from lazypipe.run.query import FIGURES, Query, without_units
 from lazypipe.run.target import SPILL, Target
@@ -39,6 +41,7 @@ class Writing:
         """Keep what other sides hold of each key: as it is before any row is read, so that a change meanwhile is found the next time."""
         if self.work.keeping and self.query.beside is not None:
             digests = Digests(self.plan, self.run.look, self.run.digests)
+            digests.ahead(s for s in self.work.keeping if s not in self.work.told and s not in self.work.digests)
             self.query.beside.note_digests(digests.of, self.target.prefix("d"))
 
     def write(self, suffix: str = "") -> tuple[DatasetSink | ExportSink, Written]:
@@ -51,7 +54,10 @@ class Writing:
         if self.work.cut is not None and not on_the_way:
             self._write_figures(suffix)
         self.capture = Capture()
-        written = sink.write(query.rows(), self.capture)
+        counted, by = Counted(), self.output.partition_by if self.output else ()
+        # rows of several partitions go into several files: then it must be asked which holds what
+        counts = self.work.told_apart and not by
+        written = sink.write(counted.attach(query.rows()) if counts else query.rows(), self.capture)
         query.counted()
         query.complete_gates()
         if on_the_way:
@@ -73,8 +79,8 @@ class Writing:
             return sink, written
         schema = self.target.schema
         options = self.output.storage_options if self.output else {}
-        by = self.output.partition_by if self.output else ()
-        return sink, Written(count_units(self.target.uri, written.files, schema, by, options))
+        ask = partial(count_units, self.target.uri, written.files, schema, by, options)
+        return sink, Written(counted.files(written.files, ask) if counts else ask())
 
     def _write_figures(self, suffix: str) -> None:
         """Write what is kept of each unit that this run reads, where the output is made of that."""

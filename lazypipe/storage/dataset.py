@@ -357,7 +357,7 @@ class Dataset:
         limit = moment - older_than
         fs, root = uris.file_system(self.uri, self.storage_options)
         fs.invalidate_cache(root)
-        table = self._caught_up()
+        is_table = self._is_caught_up()
         # listed before the log is read: a file that is committed meanwhile is either not in the list, or live
         listed = {p.removeprefix(root).lstrip("/"): d for p, d in sorted(fs.find(root, detail=True).items())}
         nested = {p.partition(".commits/")[0] + "/" for p in listed if ".commits/" in p}
@@ -375,9 +375,9 @@ class Dataset:
                 deleted.append(path)
         for version in versions[:-keep]:
             self.log.remove(version)
-        if table is not None:
+        if is_table:
             oldest = versions[max(0, len(versions) - keep)]
-            publish.forget(self.uri, oldest - table, moment, limit, self.storage_options)
+            publish.forget(self.uri, oldest, moment, limit, self.storage_options)
         self._vacuum_figures({f.path for v in versions[-keep:] for f in self.log.read(v).figures}, limit)
         for path, details in self.log.half_written().items():
             if written_at(details) <= limit:
@@ -386,13 +386,13 @@ class Dataset:
             _remove_empty_folders(root)
         return deleted
 
-    def _caught_up(self) -> int | None:
-        """Have the Delta log tell of all commits, as of some nobody could afterwards; return the version that it begins with."""
+    def _is_caught_up(self) -> bool:
+        """Have the Delta log tell of all commits, as of some nobody could afterwards; return whether there is one."""
         latest = self.latest()
         if latest is None or DELTA not in latest.info:
-            return None
+            return False
         publish.catch_up(self.uri, self.log, latest, self.storage_options)
-        return int(latest.info[DELTA])
+        return True
 
     def _vacuum_figures(self, live: Collection[str], limit: datetime) -> None:
         fs, root = uris.file_system(self.figures, self.storage_options)
@@ -427,7 +427,7 @@ def scan_files(
     With ``file_column``, each row carries its data file's URI in ``_lazypipe_file``.
     """
     extra = {**({UNIT: pl.UInt64()} if tags else {}), **({FILE_COLUMN: pl.String()} if file_column else {})}
-    seen = pl.Schema({**schema, **extra})
+    seen: dict[str, pl.DataType] = {**schema, **extra}
     if not files:
         return pl.LazyFrame(schema=seen)
     if tagged:
@@ -435,7 +435,7 @@ def scan_files(
         frame = scan_files(uri, files, inside, partition_by, storage_options, file_column=file_column)
         if units is not None:
             frame = frame.filter(pl.col(UNIT).is_in(pl.Series(sorted(units), dtype=pl.UInt64).implode()))
-        return frame.select(seen.names())
+        return frame.select(*seen)
     alike: dict[tuple[tuple[str, ...], Mapping[str, Form]], list[DataFile]] = {}
     for file in files:
         by = partition_by if file.layout is None else file.layout.partition_by
@@ -466,9 +466,7 @@ def _scan_alike(
         inside = scan_schema(schema, forms, odd)
         frame = pl.scan_parquet(
             names,
-            schema=pl.Schema(
-                {n: t for n, t in inside.items() if n not in keys}
-            ),  # so that no file is opened to learn it
+            schema={n: t for n, t in inside.items() if n not in keys},  # so that no file is opened to learn it
             glob=False,
             hive_partitioning=bool(keys),
             hive_schema=keys or None,

@@ -11,6 +11,7 @@ import json
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import polars as pl
@@ -28,6 +29,9 @@ FORMAT = 3
 A commit is written as the least version that has all it needs: 1 knows no units, 2 knows no files that differ in how they are
 to be read.
 """
+
+_LARGE = 2 << 20
+"""Bytes of a commit file above which it is read anew each time, rather than kept in memory."""
 
 BACK = "back_to"
 """Where in the ``info`` of a commit stands the version that a dataset has gone back to, until there is something new in it."""
@@ -215,6 +219,12 @@ def _name(dtype: pl.DataType) -> str:
     return name
 
 
+@lru_cache(maxsize=8)
+def _parsed(data: builtins.bytes, uri: str) -> Commit:
+    """Read a commit file back; a run asks for the same one several times, and the same bytes are the same commit."""
+    return Commit.from_json(data, uri)
+
+
 class CommitLog:
     """The numbered commit files in one folder, on any file system that can create a file exclusively."""
 
@@ -237,7 +247,7 @@ class CommitLog:
             known = self.versions()
             fix = f"versions {known[0]} to {known[-1]} exist" if known else "nothing was ever committed"
             raise StorageError(f"there is no version {version}", uri=self.uri, fix=fix)
-        commit = Commit.from_json(data, uri)
+        commit = Commit.from_json(data, uri) if len(data) > _LARGE else _parsed(data, uri)
         if commit.version != version:
             raise StorageError(
                 f"the commit file holds version {commit.version}: it was renamed or copied",

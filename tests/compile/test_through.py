@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
-from lazypipe.compile.through import Through, through
+from lazypipe.compile.through import LookedUp, Through, looked_up, through
 from lazypipe.plan.reader import read_plan
 from lazypipe.spec.taps import label
 
@@ -220,3 +220,30 @@ def test_wrong_declarations_are_refused(function: Callable[[pl.LazyFrame], pl.La
         declared(function, incremental="rows")
     where = "stages.s.do[0].python.incremental"
     assert str(error.value) == f"{where}: {__name__}:{function.__name__} {what}; {fix}"
+
+
+NUMBERS = label(pl.LazyFrame(schema={"x": pl.Int16(), "y": pl.UInt64(), "k": pl.String(), "f": pl.Float32()}), "c")
+
+
+@pytest.mark.parametrize(
+    ("joined", "expected"),
+    [
+        (lambda: A.join(NUMBERS, on="x"), {"c": (("x",), ("x",))}),
+        (lambda: A.join(NUMBERS, left_on="x", right_on="y", how="left"), {"c": (("x",), ("y",))}),
+        (lambda: A.with_columns(f=pl.lit(1.5)).join(NUMBERS, on=["f", "x"]), {"c": (("x",), ("x",))}),
+        (lambda: NUMBERS.join(A, on=["x", "k"]), {"c": (("x", "k"), ("x", "k"))}),
+        # numbers in text are equal where the text is not
+        (lambda: A.join(NUMBERS, left_on=pl.col("k").cast(pl.Int64), right_on=pl.col("k").cast(pl.Int64)), {}),
+        (lambda: A.join(NUMBERS, left_on=pl.col("x").cast(pl.String), right_on=pl.col("y").cast(pl.String)), {}),
+        (lambda: A.join(B.join(NUMBERS.select("x"), on="x"), on="x"), {"b": (("x",), ("x",))}),
+        (lambda: A.join(B.group_by("x", "k").agg(pl.len()), on=["k", "x"]), {"b": (("k", "x"), ("k", "x"))}),
+        (lambda: A.join(B.group_by("x").agg(pl.col("k").max()), on=["k", "x"]), {"b": (("x",), ("x",))}),
+        (lambda: A.join(B.sort("y").head(3), on="x"), {}),
+        (lambda: A.join(B, on="x").join(B.select(pl.col("y").max()), how="cross"), {}),
+    ],
+)
+def test_how_rows_find_others_is_read_off_the_plan(
+    joined: Callable[[], pl.LazyFrame], expected: dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
+) -> None:
+    found = looked_up(read_plan(joined(), exact=True), "a")
+    assert found == {name: (LookedUp(*keys),) for name, keys in expected.items()}

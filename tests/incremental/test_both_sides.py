@@ -321,3 +321,25 @@ def test_sides_of_queries_and_functions_are_followed(tmp_path: Path, fmt: str, s
 def test_which_sides_of_queries_are_followed(tmp_path: Path, step: dict[str, Any], expected: str) -> None:
     world = World(tmp_path, step, reads=["names"] if "sql" in step else [])
     assert world.plan.explain_incremental() == f"s: by the files of orders; {expected} if names changes"
+
+
+def test_groups_behind_a_shared_gate_that_looks_up_keys(tmp_path: Path) -> None:
+    rule = {"columns": "k", "references": {"to": "names", "column": "k"}, "action": "drop"}
+    steps: list[Any] = [{"over": {"by": "k", "columns": {"total": "sum(v)"}}}]
+    world = World(tmp_path, *steps, orders={"gate": [{"foreign_key": rule}]})
+    world.data["stages"]["twin"] = {"from": "orders", "do": [{"filter": "v > 1"}]}
+    world.data["outputs"]["twin"] = {"to": "twin"}
+
+    def expected() -> list[Row]:
+        there = {k for k, _ in world.names}
+        rows = [r for of in world.orders.values() for r in of if r[0] in there]
+        return sorted([(k, v, sum(w for j, w in rows if j == k)) for k, v in rows], key=repr)
+
+    world.run()
+    assert world.held("k", "v", "total") == expected()
+    world.order("orders8", (4, 10), (17, 1))
+    world.run(only={"orders2", "orders8"})
+    assert world.held("k", "v", "total") == expected()
+    world.name({4: None})
+    world.run()
+    assert world.held("k", "v", "total") == expected()

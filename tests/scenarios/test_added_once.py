@@ -165,3 +165,32 @@ def test_where_it_is_not_known_what_went(world: World) -> None:
     world.deliver("4", 5)
     what = f"output 't': rows of 's' {MADE_ANEW}, such as those of {world.root}/in/a-4.csv"
     assert world.run()["t"][1] == f"{world.root}/out/t: {what}; {FIX}"
+
+
+def test_a_table_of_which_it_is_not_known_what_it_was_made_of(world: World) -> None:
+    world.data["outputs"]["t"] = {"to": "out/u"}
+    copying: dict[str, Any] = {
+        "version": 1,
+        "name": "copying",
+        "sources": {"table": {"uri": "out/u"}},
+        "stages": {"c": {"from": "table"}},
+        "outputs": {"c": {"to": "out/c", "mode": "append"}},
+    }
+
+    def copy() -> lp.RunResult:
+        return lp.Pipeline.from_dict(copying, base=str(world.root)).compile().run()
+
+    world.run()
+    copy().raise_for_status()
+    # rows of s are files, those of u are rows of s, of which this pipeline knows nothing
+    world.deliver("4", 5)
+    world.run()
+    assert copy().segments[0].written == 1
+    (world.root / "in/a-3.csv").unlink()
+    world.run()
+    assert copy().status == "unchanged"
+    world.deliver("5", 6)
+    world.run()
+    assert f"rows of 'table' {MADE_ANEW}; {FIX}" in str(copy().segments[0].error)
+    pipe = lp.Pipeline.from_dict(copying, base=str(world.root)).compile()
+    assert "made anew it would lose rows" in str(pipe.run(full=True).segments[0].error)

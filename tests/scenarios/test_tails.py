@@ -133,7 +133,7 @@ ROWS = st.lists(
 def histories(draw: st.DrawFn) -> dict[str, Any]:
     """Draw how files grow: whole rows at once, or cut anywhere; and what else becomes of them."""
     events = st.tuples(
-        st.sampled_from(["grow", "grow", "grow", "half", "shrink", "remove", "move"]), st.integers(0, 1), ROWS
+        st.sampled_from(["grow", "grow", "grow", "half", "shrink", "remove", "move", "carry"]), st.integers(0, 1), ROWS
     )
     return {
         "kind": draw(st.sampled_from(sorted(KINDS))),
@@ -156,14 +156,21 @@ def test_whatever_is_appended_the_result_is_that_of_a_full_run(case: dict[str, A
         head = "id,k,v\n" if case["form"] == "csv" else line("ndjson", (99, "a", 1))
         for name in ("0", "1", "always"):
             logs.add(name, head)
+        # rows put aside keep the name of the file that they came in
         for events, both in case["runs"]:
             for what, number, rows in events:
                 path = logs.base / "in" / f"{number}.{logs.form}"
                 text = "".join(line(logs.form, row) for row in rows)
                 if what == "remove" and path.exists():
                     path.unlink()
-                elif what == "move" and path.exists():
+                elif what == "move" and path.exists() and "gated" not in (case["kind"], case["twin"]):
                     path.rename(path.with_name(f"{logs.writes}{number}.{logs.form}"))
+                elif what == "carry" and path.exists() and "gated" not in (case["kind"], case["twin"]):
+                    # another name, and more rows at once
+                    name = f"{logs.writes}{number}"
+                    ended = not path.read_text().endswith("\n")
+                    path.rename(path.with_name(f"{name}.{logs.form}"))
+                    logs.add(name, "\n" * ended + text)
                 elif what == "shrink" or not path.exists():
                     path.unlink(missing_ok=True)
                     logs.add(str(number), head + text)
@@ -399,6 +406,25 @@ def _commit(base: Path, name: str) -> Commit:
     return found
 
 
+def test_a_log_that_goes_on_under_another_name_is_added_once(tmp_path: Path) -> None:
+    logs = Logs(tmp_path)
+    logs.output = {"mode": "append"}
+    logs.add("0", "id,k,v\n1,a,1\n")
+    for number in range(1, 4):
+        logs.run()
+        (tmp_path / f"in/{number - 1}.csv").rename(tmp_path / f"in/{number}.csv")
+        logs.add(str(number), f"{number + 1},b,2\n")
+    logs.run()
+    assert [r[0] for r in logs.rows()] == [1, 2, 3, 4]
+    (tmp_path / "in/3.csv").rename(tmp_path / "in/4.csv")
+    logs.add("4", "5,c,1")
+    logs.run()
+    (tmp_path / "in/4.csv").rename(tmp_path / "in/5.csv")
+    logs.add("5", "6\n")
+    with pytest.raises(lp.LazypipeError, match=r"5.csv has grown, and all of its rows would be added"):
+        logs.run()
+
+
 def test_rows_of_a_shared_log_are_added_once(tmp_path: Path) -> None:
     logs = Logs(tmp_path, "gated")
     logs.output = {"mode": "append"}
@@ -410,6 +436,22 @@ def test_rows_of_a_shared_log_are_added_once(tmp_path: Path) -> None:
         logs.run(outputs=["o"])
     logs.run()
     assert [r[0] for r in logs.rows()] == [r[0] for r in logs.rows(name="t")] == [1, 2, 4, 5]
+
+
+def test_what_is_shared_by_groups_is_read_anew(tmp_path: Path) -> None:
+    logs = Logs(tmp_path)
+    logs.more = {
+        "stages": {
+            "m": {"from": "s", "do": [{"over": {"by": "k", "columns": {"n": "count(*)"}}}]},
+            "t": {"from": "m", "do": [{"filter": "n > 1"}]},
+            "u": {"from": "m", "do": [{"filter": "n = 1"}]},
+        },
+        "outputs": {"t": {}, "u": {}},
+    }
+    logs.add("a", "id,k,v\n1,a,1\n2,b,2\n")
+    logs.same()
+    logs.add("a", "3,b,3\n")
+    assert [s.written for s in logs.same().segments if s.name == "o"] == [3]
 
 
 @pytest.mark.parametrize("other", [{"format": "csv"}, {"mode": "snapshot"}])
@@ -424,6 +466,29 @@ def test_a_source_is_read_anew_where_a_reader_wants_all_of_it(tmp_path: Path, ot
     logs.add("a", "2,b,2\n")
     assert [s.written for s in logs.run().segments if s.name == "o"] == [2]
     assert [r[0] for r in logs.rows()] == [1, 2]
+
+
+def test_a_file_goes_on_under_another_name(tmp_path: Path) -> None:
+    logs = Logs(tmp_path, "keys")
+    logs.add("log", "id,k,v\n1,a,1\n2,b,\n")
+    logs.add("other", "id,k,v\n9,z,9\n")
+    logs.same()
+    (tmp_path / "in/log.csv").rename(tmp_path / "in/log.1.csv")
+    logs.add("log.1", "3,c,3\n")
+    logs.add("log", "id,k,v\n4,d,4\n")
+    result = logs.same()
+    assert result.segments[0].why == "s: 1 added, 1 truncated, 1 unchanged"
+    (tmp_path / "in/log.1.csv").rename(tmp_path / "in/log.2.csv")
+    logs.add("log.2", "5,e,5\n")
+    result = logs.same()
+    assert (result.segments[0].why, result.segments[0].written) == ("s: 1 grown, 2 unchanged", 1)
+    # within a row it is another file
+    (tmp_path / "in/log.2.csv").rename(tmp_path / "in/log.3.csv")
+    logs.add("log.3", "6,f,")
+    logs.same()
+    (tmp_path / "in/log.3.csv").rename(tmp_path / "in/log.4.csv")
+    logs.add("log.4", "6\n")
+    assert logs.same().segments[0].why == "s: 1 added, 1 removed, 2 unchanged"
 
 
 # rows that are added

@@ -468,8 +468,8 @@ SECTIONS = {
     "outputs: {b: {@from: aa, to: out}}": "unknown stage 'aa'; did you mean 'a'?",
     "outputs: {a: {@to: '${NOPE}/out'}}": "environment variable NOPE is not set; set it: export NOPE=…",
     "outputs: {a: {to: out, @mode: add}}": "'mode' cannot be 'add'; known values: append, delete, replace, replace_partitions, scd2, snapshot, upsert",
-    "outputs: {a: {to: out, @format: delta}}": (
-        "'format' cannot be 'delta'; known values: csv, dataset, ipc, ndjson, parquet"
+    "outputs: {a: {to: out, @format: avro}}": (
+        "'format' cannot be 'avro'; known values: csv, dataset, delta, ipc, ndjson, parquet"
     ),
     "outputs: {a: {to: out, @partition_by: y}}": "unknown column 'y'; known columns: d, f, t, x",
     "outputs: {a: {to: out, partition_by: [t, @f]}}": (

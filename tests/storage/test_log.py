@@ -18,6 +18,7 @@ import polars as pl
 import pytest
 
 from lazypipe.errors import CommitConflict, StorageError
+from lazypipe.storage import log
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit, CommitLog, DataFile
 from lazypipe.testing.faults import faulty
@@ -143,6 +144,7 @@ import sys, time
 from datetime import UTC, datetime
 import polars as pl
 from lazypipe.errors import CommitConflict
+from lazypipe.storage import log
 from lazypipe.storage.log import Commit, CommitLog
 
 uri, name = sys.argv[1:]
@@ -367,3 +369,18 @@ def test_a_commit_that_is_visible_is_a_success_though_its_staged_file_stays(
     log.append(commit(1))
     assert log.versions() == [1]
     assert len(log.half_written()) == 1
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_commit_that_was_read_is_read_again_only_as_it_stands_there(
+    uri: str, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if large:
+        monkeypatch.setattr(log, "_LARGE", 0)
+    CommitLog(uri).append(commit(1))
+    first, again = CommitLog(uri).read(1), CommitLog(uri).read(1)
+    assert first == again == commit(1)
+    assert (first is again) != large
+    rewrite(uri, 1, lambda data: data.replace(b'"rows":3', b'"rows":4'))
+    with pytest.raises(StorageError, match="the commit file was changed after it was written"):
+        CommitLog(uri).read(1)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from lazypipe.errors import StorageError
+from lazypipe.errors import StorageError, first_line
+from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.content import hash_file
 from lazypipe.storage.lake.types import misfits
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from lazypipe.storage.dataset import Dataset
 
 __all__ = ["Fitted", "fitted", "plain"]
+
+_NULLS = ("", "__HIVE_DEFAULT_PARTITION__")
+"""Texts of partitions that readers take for nulls."""
 
 
 def plain(layout: Layout) -> Layout:
@@ -61,7 +65,7 @@ def fitted(dataset: Dataset, commit: Commit) -> Fitted:
     """
     for misfit in misfits(commit.schema, commit.partition_by):
         raise StorageError(misfit.what, uri=dataset.uri, fix=misfit.fix)
-    _refuse_empty(dataset, commit)
+    _refuse_nulls(dataset, commit)
     staged: list[DatasetSink] = []
     files: list[DataFile] = []
     instead: list[list[list[str]]] = []
@@ -86,16 +90,16 @@ def fitted(dataset: Dataset, commit: Commit) -> Fitted:
     return Fitted(replace(commit, files=tuple(files), gone=gone, info=info), tuple(staged))
 
 
-def _refuse_empty(dataset: Dataset, commit: Commit) -> None:
-    """Refuse partitions of empty texts: to a Delta reader these are nulls."""
-    for name in commit.partition_by:
-        if commit.schema[name] in (pl.String, pl.Categorical) and any(
-            f"/{name}=/" in f"/{file.path}" for file in commit.files
-        ):
-            what = f"column {name!r} has empty text, which as a partition of a Delta table would be a null"
-            raise StorageError(
-                what, uri=dataset.uri, fix=f"derive another text for it, or leave {name!r} out of partition_by"
-            )
+def _refuse_nulls(dataset: Dataset, commit: Commit) -> None:
+    """Refuse partitions of texts that are nulls to a Delta reader."""
+    texts = [n for n in commit.partition_by if commit.schema[n] in (pl.String, pl.Categorical)]
+    for file in commit.files if texts else ():
+        found = hive.values(file.path)
+        for name in texts:
+            if found.get(name) in _NULLS:
+                what = f"column {name!r} has the text {found[name]!r}, which as a partition of a Delta table would be a null"
+                fix = f"derive another text for it, or leave {name!r} out of partition_by"
+                raise StorageError(what, uri=dataset.uri, fix=fix)
 
 
 def _is_misread(file: DataFile, commit: Commit) -> bool:
@@ -118,9 +122,13 @@ def _written(
     )
     staged.append(sink)
     one = replace(commit, files=(file,), gone=commit.gone & set(file.units))
-    made: Sequence[DataFile] = sink.write(dataset.scan(one, tags=commit.tagged)).files
-    if commit.tagged:
-        made = dataset.counted(made, commit)
+    try:
+        made: Sequence[DataFile] = sink.write(dataset.scan(one, tags=commit.tagged)).files
+        made = dataset.counted(made, commit) if commit.tagged else made
+    except (pl.exceptions.PolarsError, OSError) as error:
+        what = f"rows that a Delta reader would misread cannot be written once more: {first_line(error)}"
+        fix = "mend the cause, or restore the file from a backup, and run again"
+        raise StorageError(what, uri=uris.join(dataset.uri, file.path), fix=fix) from error
     if file.blake3 is None:
         return made
     options = dataset.storage_options

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -83,7 +85,7 @@ _ROWS = pl.Schema(
 class Table:
     """What a log comes to at a version: the files that are live, those that were removed, and what they are.
 
-    ``adds`` and ``removes`` are by the paths that the log gives, see ``DeltaLog``.
+    ``adds`` and ``removes`` are by the paths that the log gives; ``transactions`` say how far each writer is that counts its own.
     """
 
     version: int = -1
@@ -91,6 +93,7 @@ class Table:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     adds: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     removes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    transactions: dict[str, int] = field(default_factory=dict)
 
     def apply(self, actions: Iterable[Action]) -> None:
         """Take in actions, in their order."""
@@ -106,6 +109,8 @@ class Table:
                     self.metadata = metadata
                 case {"protocol": dict(protocol)}:
                     self.protocol = protocol
+                case {"txn": dict(told)}:
+                    self.transactions[told["appId"]] = told["version"]
                 case _:  # who wrote it, and what only other writers need
                     pass
 
@@ -153,8 +158,8 @@ class DeltaLog:
         if data is None:
             return None
         try:
-            return [json.loads(line) for line in data.splitlines() if line.strip()]
-        except ValueError as error:
+            return [dict(json.loads(line)) for line in data.splitlines() if line.strip()]
+        except (ValueError, TypeError) as error:
             raise StorageError(
                 "the file of the Delta log is truncated or damaged",
                 uri=self.files.uri_of(version),
@@ -195,11 +200,10 @@ class DeltaLog:
             except (pl.exceptions.PolarsError, OSError) as error:
                 what = f"the checkpoint cannot be read: {first_line(error)}"
                 raise StorageError(what, uri=uris.join(self.uri, name), fix="restore it from a backup") from error
-            for kind in ("protocol", "metaData", "add", "remove"):
-                if kind in frame.columns:
-                    rows = frame.get_column(kind).drop_nulls().to_list()
-                    # a reader that lacks nulls in structs gives structs of nulls
-                    found += [{kind: row} for row in rows if any(v is not None for v in row.values())]
+            for kind in (k for k in _ROWS if k in frame.columns):
+                rows = frame.get_column(kind).drop_nulls().to_list()
+                # a writer that lacks nulls in structs gives structs of nulls
+                found += [{kind: row} for row in rows if any(v is not None for v in row.values())]
         return found
 
     def create(self, version: int, actions: Iterable[Action]) -> None:
@@ -217,6 +221,7 @@ class DeltaLog:
         """
         gone = [r for r in table.removes.values() if r.get("deletionTimestamp", 0) > now - _KEPT_REMOVED]
         rows: list[dict[str, Any]] = [{"protocol": table.protocol}, {"metaData": table.metadata}]
+        rows += [{"txn": {"appId": app, "version": at, "lastUpdated": now}} for app, at in table.transactions.items()]
         rows += [{"add": {**a, "dataChange": False}} for a in table.adds.values()]
         rows += [{"remove": {**r, "dataChange": False}} for r in gone]
         buffer = io.BytesIO()
@@ -230,8 +235,12 @@ class DeltaLog:
     def point_to(self, version: int, size: int) -> None:
         """Say which checkpoint is the last, so that readers need not list the folder."""
         fs, path = uris.file_system(uris.join(self.uri, "_last_checkpoint"), self.storage_options)
+        local = uris.is_local(self.uri)
+        staged = f"{path}.{secrets.token_hex(8)}.tmp" if local else path
         with suppress(OSError):  # only a hint
-            fs.pipe_file(path, json.dumps({"version": version, "size": size}).encode())
+            fs.pipe_file(staged, json.dumps({"version": version, "size": size}).encode())
+            if local:  # whole, or as it was
+                os.replace(staged, path)
 
     def forget_half_written(self, limit: datetime) -> None:
         """Delete what writers that were killed have left, once it is older than ``limit``."""

@@ -6,7 +6,7 @@ a run was killed in between is written by whoever comes next, in order, and alwa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, NoReturn
@@ -28,6 +28,12 @@ __all__ = ["actions", "catch_up", "forget", "partition_values", "refuse_taken"]
 
 _EVERY = 10
 """A version of so many has a checkpoint."""
+
+_APP = "lazypipe"
+_CHANGES = frozenset({"add", "remove", "metaData", "protocol"})
+"""Actions that make another table of it."""
+
+_AGAIN = "the rows are committed; mend the cause and run again"
 
 _OPERATIONS: Mapping[str, tuple[str, dict[str, str]]] = {
     "replace": ("WRITE", {"mode": "Overwrite"}),
@@ -63,40 +69,54 @@ def catch_up(uri: str, log: CommitLog, latest: Commit, storage_options: Mapping[
         If the log cannot be read or written, or if somebody else writes to it. The commit stands.
     """
     table = DeltaLog(uri, storage_options)
-    first, last = int(latest.info[DELTA]), table.last()
-    wanted = latest.version - first
-    if last >= 0:
-        _check_own(uri, table, last, first)
-    if last > wanted:
-        return 0  # somebody else is further by now
-    found = table.table(last) if last < wanted else Table()
-    for number in range(last + 1, wanted + 1):
-        commit = _held(log, number + first, latest)
-        told = actions(found, commit, uri, number + first, storage_options)
+    last = table.last()
+    told = _told(uri, table, last) if last >= 0 else int(latest.info[DELTA]) - 1
+    if told >= latest.version:
+        return 0
+    found = table.table(last) if last >= 0 else Table()
+    for version in range(told + 1, latest.version + 1):
+        commit, number = _held(log, version, latest), found.version + 1
+        said = actions(found, commit, uri, version, storage_options)
         try:
-            table.create(number, told)
-        except FileExistsError:
-            _check_own(uri, table, number, first)
+            table.create(number, said)
+        except FileExistsError:  # somebody else tells of it too, or has noted something: look again
+            return version - told - 1 + catch_up(uri, log, latest, storage_options)
         except Exception as error:  # any store's own errors: the caller learns which log it was
             what = f"the Delta log cannot be written: {first_line(error)}"
-            raise StorageError(
-                what, uri=table.uri, fix="the rows are committed; mend the cause and run again"
-            ) from error
-        found.apply(told)
+            raise StorageError(what, uri=table.uri, fix=_AGAIN) from error
+        found.apply(said)
         found.version = number
         if number and number % _EVERY == 0:
             _checkpoint(table, found, commit.time)
-    return wanted - last
+    return latest.version - told
 
 
-def _check_own(uri: str, table: DeltaLog, number: int, first: int) -> None:
-    """Refuse to go on behind a version that others have written."""
-    found = table.actions(number)
-    if found is None:  # only its checkpoint is left
-        return
-    told = next((a["commitInfo"].get("lazypipe") for a in found if "commitInfo" in a), None)
-    if told is None or told.get("version") != number + first:
-        _refuse(uri, f"version {number} of the Delta table here was written by somebody else")
+def _told(uri: str, table: DeltaLog, last: int) -> int:
+    """Return the dataset's version that a table is at; what others have only noted, such as that they vacuumed, is passed over.
+
+    Raises
+    ------
+    StorageError
+        If others have changed the table.
+    """
+    number = last
+    while (found := table.actions(number)) is not None:
+        if (version := _own(found)) is not None:
+            return version
+        if any(kind in _CHANGES for action in found for kind in action):
+            _refuse(uri, f"version {number} of the Delta table here was written by somebody else")
+        number -= 1
+    # only checkpoints are left of what was before
+    told = table.table(last).transactions.get(_APP)
+    if told is None:
+        _refuse(uri, "the Delta table here was written by somebody else")
+    return told
+
+
+def _own(found: Iterable[Action]) -> int | None:
+    """Return the dataset's version that a version of the table tells of, None if it is not ours."""
+    told = (action["txn"] for action in found if "txn" in action)
+    return next((int(t["version"]) for t in told if t["appId"] == _APP), None)
 
 
 def _held(log: CommitLog, version: int, latest: Commit) -> Commit:
@@ -121,7 +141,8 @@ def actions(
         "engineInfo": f"lazypipe/{VERSION}",
         "lazypipe": {"version": version, "run": commit.run},
     }
-    found: list[Action] = [{"commitInfo": info}]
+    # which version it is stands where checkpoints keep it
+    found: list[Action] = [{"commitInfo": info}, {"txn": {"appId": _APP, "version": version, "lastUpdated": moment}}]
     changes = commit.mode != REWRITE
     naive = "timestampNtz" in table.features or is_naive(commit.schema)
     protocol = _WITH_NAIVE if naive else _PLAIN
@@ -212,7 +233,7 @@ def _time(value: datetime, dtype: pl.DataType) -> str:
 def forget(
     uri: str, version: int, now: datetime, limit: datetime, storage_options: Mapping[str, Any] | None = None
 ) -> None:
-    """Delete what a Delta log holds of the versions before one, which has a checkpoint from then on.
+    """Delete what a Delta log holds of versions before one of the dataset's, which has a checkpoint from then on.
 
     What writers that were killed have left in it goes too, once it is older than ``limit``.
 
@@ -223,11 +244,14 @@ def forget(
     """
     table = DeltaLog(uri, storage_options)
     table.forget_half_written(limit)
-    if version <= 0:
+    number = table.last()
+    while (found := table.actions(number)) is not None and _own(found) != version:
+        number -= 1
+    if found is None or number == 0:
         return
-    if version not in table.checkpoints():
-        _checkpoint(table, table.table(version), now)
-    table.forget_before(version)
+    if number not in table.checkpoints():
+        _checkpoint(table, table.table(number), now)
+    table.forget_before(number)
 
 
 def _checkpoint(table: DeltaLog, found: Table, now: datetime) -> None:
@@ -235,7 +259,7 @@ def _checkpoint(table: DeltaLog, found: Table, now: datetime) -> None:
         table.write_checkpoint(found, _milliseconds(now))
     except Exception as error:  # any store's own errors
         what = f"the checkpoint of the Delta log cannot be written: {first_line(error)}"
-        raise StorageError(what, uri=table.uri, fix="the rows are committed; mend the cause and run again") from error
+        raise StorageError(what, uri=table.uri, fix=_AGAIN) from error
 
 
 def _milliseconds(moment: datetime) -> int:

@@ -22,9 +22,10 @@ from lazypipe.storage.optimizer.forms import owner
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.options import base_layout, measured_options
 from lazypipe.storage.optimizer.order import ordered, with_bounds
+from lazypipe.storage.optimizer.ordering import packing_order, rising, spread
 from lazypipe.storage.optimizer.profile import Profile, profile_sample
 from lazypipe.storage.optimizer.pruning import reached
-from lazypipe.storage.optimizer.quick import estimated_options
+from lazypipe.storage.optimizer.quick import estimated_options, shrinking
 from lazypipe.storage.optimizer.sample import ROWS, Sample, take_sample
 from lazypipe.storage.optimizer.trial import Bench, Clock, Trial
 from lazypipe.storage.optimizer.workload import Workload
@@ -64,6 +65,8 @@ _QUICK = 1.5
 _COLUMN_SECONDS, _CELL_SECONDS = 4e-3, 1.5e-6
 """What looking at a column takes then, and at each of its values."""
 _QUICK_FEWEST, _QUICK_MOST = 2_000, 20_000
+_ORDERED = 8_000
+"""Rows that orders are tried on."""
 _LOOKED = 4
 """Columns that are looked at in any case."""
 _PARTITIONS = 200
@@ -134,7 +137,14 @@ def advise(
     bench = Bench(clock, budget, quick=quick)
     if budget is not None:
         sample = min(sample, _quick_rows(data, budget) if quick else max(round(budget * _ROWS_PER_SECOND), _FEWEST))
-    taken = take_sample(data, sample, storage_options)
+    packs = quick and GOALS[goal].least == "bytes" and not (workload and workload.queries)
+    taken = take_sample(
+        data, max(sample, _ORDERED) if packs and not isinstance(data, pl.DataFrame) else sample, storage_options
+    )
+    rows = taken.frame
+    if packs and isinstance(data, pl.DataFrame):
+        # what recurs is seen best where rows follow each other
+        rows = data.slice(max(data.height - _ORDERED, 0) // 2, _ORDERED)
     taken = taken if total is None else replace(taken, total=max(total, taken.total))
     for name in partition_by or ():
         if name not in taken.frame.columns:
@@ -142,7 +152,7 @@ def advise(
     if wrong_type := [n for n, t in taken.frame.schema.items() if t in (pl.Object, pl.Unknown)]:
         raise LazypipeError(f"column {wrong_type[0]!r} holds Python objects, which no file can; cast or drop it")
     chosen = list(writers) if writers else ["polars", *(["pyarrow"] if _has_pyarrow() else [])]
-    return _Adviser(taken, workload or Workload(), goal, partition_by, chosen, bench).advice()
+    return _Adviser(taken, workload or Workload(), goal, partition_by, chosen, bench, rows, sample).advice()
 
 
 def _quick_rows(data: pl.DataFrame | pl.LazyFrame | str, budget: float) -> int:
@@ -167,11 +177,16 @@ class _Adviser:
         partition_by: Sequence[str] | None,
         writers: Sequence[str],
         bench: Bench,
+        ordered: pl.DataFrame,
+        rows: int,
     ) -> None:
-        self.sample, self.workload, self.goal, self.bench = sample, workload, goal, bench
+        self.workload, self.goal, self.bench = workload, goal, bench
         self.partition_by = partition_by
         self.keys = tuple(partition_by or ())
-        self.frame = sample.frame.drop(self.keys)
+        # orders are told by more rows than there is time to write in all ways
+        self.ordered, self.rows = ordered.drop(self.keys), rows
+        self.sample = replace(sample, frame=spread(sample.frame, rows)) if bench.quick else sample
+        self.frame = self.sample.frame.drop(self.keys)
         self.profile = Profile(0, 0, ())
         self.writers = [w for w in writers if w == "polars" or writable(self.frame.schema)] or ["polars"]
         if bench.quick and "pyarrow" in self.writers and GOALS[goal].least == "bytes":
@@ -191,12 +206,25 @@ class _Adviser:
             self._note(None, "the default layout", why)
             return self._made(replace(DEFAULT, partition_by=self.keys), {}, {})
         default, plain = bench.whole(self.frame, DEFAULT, "default")
-        looked = self._looked(plain)
-        self.profile = profile_sample(replace(self.sample, frame=self.frame.select(looked)))
-        layout, rows = self._columns(self.frame, default, plain), self.frame
-        order = self._order(layout, default)
-        how: dict[str, Any]
-        if order.sort_by:
+        how: dict[str, Any] = {}
+        rows, base, held = self.frame, default, plain
+        if packed := self._packed():
+            how = {"sort_by": packed}
+            rows = self.ordered.sort(*packed, nulls_last=False, maintain_order=True)
+            self.sample, self.frame = replace(self.sample, frame=self.ordered), self.ordered
+            bench.trials.clear()  # these were of other rows
+            default, plain = bench.whole(self.frame, DEFAULT, "default")
+            rows = spread(rows, self.rows)
+            base, held = bench.whole(rows, DEFAULT, "default, in order")
+        looked = self._looked(held)
+        self.profile = profile_sample(replace(self.sample, frame=rows.select(looked)))
+        if bench.quick:
+            parts = {c.name: shrinking(c, self.sample.total / rows.height) for c in self.profile.columns}
+            bench.shrinks = {n: part for n, part in parts.items() if part < 1}
+            base, _ = bench.whole(rows, DEFAULT, "default, as of more rows")
+        layout = self._columns(rows, base, held, packed)
+        order = layout if how else self._order(layout, default)
+        if order.sort_by and not how:
             rows = ordered(self.frame.lazy(), order, self.frame.schema, "the sample").collect(engine="streaming")
             # from here on compared with what the default makes of rows in that order
             how = {"sort_by": order.sort_by, "curve": order.curve, "bounds": order.bounds}
@@ -257,8 +285,10 @@ class _Adviser:
 
     # columns
 
-    def _columns(self, frame: pl.DataFrame, default: Cost, plain: Mapping[str, int]) -> Layout:
-        """Choose each column's form and encodings."""
+    def _columns(
+        self, frame: pl.DataFrame, default: Cost, plain: Mapping[str, int], sort_by: tuple[str, ...] = ()
+    ) -> Layout:
+        """Choose each column's form and encodings; of rows that are sorted, the sort is part of what writing takes."""
         profiles = {c.name: c for c in self.profile.columns}
         names = sorted(profiles, key=lambda n: -plain[n])
         forms = {n: self._forms(n, frame) for n in names}
@@ -271,7 +301,7 @@ class _Adviser:
         )
         plainly = (options[0].cost for options in found[self.writers[0]].values())
         base = default if self.bench.quick else sum(plainly, Cost())
-        layouts = [self._within(found[w], base, default, w, frame) for w in self.writers]
+        layouts = [self._within(found[w], base, default, w, frame, sort_by) for w in self.writers]
         least = self.limits.least
         best, cost = min(layouts, key=lambda p: (self._excess(p[1], default), getattr(p[1], least), p[1].bytes))
         if len(layouts) > 1:
@@ -289,13 +319,19 @@ class _Adviser:
         return found
 
     def _within(
-        self, options: Mapping[str, Sequence[Option]], base: Cost, default: Cost, writer: str, frame: pl.DataFrame
+        self,
+        options: Mapping[str, Sequence[Option]],
+        base: Cost,
+        default: Cost,
+        writer: str,
+        frame: pl.DataFrame,
+        sort_by: tuple[str, ...],
     ) -> tuple[Layout, Cost]:
         """Choose options; where the whole, tried together, breaks limits all the same, choose again under stricter ones."""
         limits = self.limits
         for _ in range(_ATTEMPTS):
             chosen = choose(options, base, limits)
-            layout = _layout(chosen, writer, frame)
+            layout = replace(_layout(chosen, writer, frame), sort_by=sort_by)
             cost, _sizes = self.bench.whole(frame, layout, f"chosen, {writer}")
             broken = self.limits.broken(cost, default)
             if not broken or self.bench.over:
@@ -316,6 +352,25 @@ class _Adviser:
         return getattr(after, least) > getattr(default, least) or self._excess(after, default) > 1.2
 
     # order
+
+    def _packed(self) -> tuple[str, ...]:
+        """Return the columns by which rows are sorted to make files smaller, where nobody filters them."""
+        if self.limits.least != "bytes" or self.filtered or (self.bench.over and not self.bench.quick):
+            return ()
+        by = packing_order(self.ordered)
+        if not by:
+            return ()
+        writer = self.writers[-1]
+        # as they come rows are written in what is best for values that rise, so that an order is not said to gain what that does
+        delta = rising(self.ordered) if writer == "pyarrow" else ()
+        bare = replace(base_layout(writer), encodings=dict.fromkeys(delta, "delta"))
+        cost, _ = self.bench.whole(self.ordered, bare, "in no order")
+        tried = replace(bare, sort_by=by)
+        found, _ = self.bench.whole(self.ordered, tried, f"ordered by {order_name(tried)}")
+        if found.bytes > _ORDER_WORTH * cost.bytes or found.write > self.limits.write * cost.write:
+            return ()
+        self._note(None, f"ordered by {order_name(tried)}", "files are smaller that way")
+        return by
 
     def _order(self, layout: Layout, default: Cost) -> Layout:
         """Choose the order of rows."""
@@ -359,14 +414,6 @@ class _Adviser:
         for pair in pairwise(filtered):
             yield pair, "linear"
             yield pair, "hilbert"
-        if self.limits.least == "bytes" and not filtered and self.sample.scale == 1:
-            # whether an order makes files smaller can be told only where all rows are at hand
-            counts: dict[str, int] = {}
-            for relation in self.profile.relations:
-                if relation.kind == "clustered":
-                    counts[relation.by] = counts.get(relation.by, 0) + 1
-            for name in sorted(counts, key=lambda n: -counts[n])[:2]:
-                yield (name,), "linear"
 
     def _reading(self, rows: pl.DataFrame, group: int = _GROUP) -> float:
         """Return which part of the row groups the workload's queries read, on average."""

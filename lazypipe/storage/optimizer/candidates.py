@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from lazypipe.storage.optimizer.form import Form, is_scalar, is_ticking, scalars
+from lazypipe.storage.optimizer.form import Form, is_counted, is_scalar, is_ticking, scalars
 from lazypipe.storage.optimizer.form_known import Constant, Determined
 from lazypipe.storage.optimizer.form_numbers import Cast, Scaled, Whole
 from lazypipe.storage.optimizer.form_texts import Coded, Flag
@@ -36,7 +36,7 @@ def forms_for(column: ColumnProfile, profile: Profile, frame: pl.DataFrame) -> l
     >>> frame = pl.DataFrame({"price": [1.25, 3.5, 2.75], "side": ["buy", "sell", "buy"]})
     >>> found = profile(frame)
     >>> forms_for(found["price"], found, frame), forms_for(found["side"], found, frame)
-    ([Scaled(digits=2, dtype=Int32)], [Flag(true='buy', false='sell')])
+    ([Scaled(digits=2, dtype=Int32, product=False)], [Flag(true='buy', false='sell')])
     """
     if column.distinct is None or not column.distinct:
         return []
@@ -96,7 +96,14 @@ def _decimals(column: ColumnProfile, dtype: pl.Decimal) -> list[Form]:
     whole = int(max(abs(column.least), abs(column.greatest)) * _HEADROOM)
     needed = len(str(whole)) + digits
     found = [p for p in (9, 18) if needed <= p < dtype.precision]
-    return [Cast(pl.Decimal(p, digits)) for p in found[:1]]
+    shorter: list[Form] = [Cast(pl.Decimal(p, digits)) for p in found[:1]]
+    if not is_counted(dtype):
+        return shorter
+    # whole numbers have encodings that decimals have not
+    unit = 10 ** (dtype.scale - digits)
+    low, high = (int(value.scaleb(dtype.scale)) // unit for value in (column.least, column.greatest))
+    bits = max(abs(low), abs(high), 1).bit_length() + _HEADROOM - 1
+    return [*shorter, *[Whole(t, unit) for t, b in _INTS if bits <= b][:1]]
 
 
 def _floats(column: ColumnProfile) -> list[Form]:
@@ -107,7 +114,7 @@ def _floats(column: ColumnProfile) -> list[Form]:
     if column.digits is not None and greatest < 2.0**52 / 10**column.digits:
         bits = int(greatest * 10**column.digits).bit_length() + _HEADROOM - 1
         dtype = next(t for t, b in _INTS if bits <= b)
-        found.append(Scaled(column.digits, dtype) if column.digits else Cast(dtype))
+        found.append(Scaled(column.digits, dtype, column.product) if column.digits else Cast(dtype))
     if column.digits is None or not column.digits:
         found.append(Cast(pl.Float32()))
     return found
@@ -167,7 +174,7 @@ def encodings_for(dtype: pl.DataType) -> Sequence[str]:
     >>> encodings_for(pl.Int64()), encodings_for(pl.Boolean())
     (('dictionary', 'delta', 'byte_stream_split', 'plain'), ('plain', 'rle'))
     """
-    if is_ticking(dtype):
+    if is_counted(dtype):
         return ("dictionary", "delta", "byte_stream_split", "plain")
     if dtype in (pl.Float32, pl.Float64):
         return ("dictionary", "byte_stream_split", "plain")

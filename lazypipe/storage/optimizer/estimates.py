@@ -11,8 +11,11 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from lazypipe.spec.model import NOTHING
 from lazypipe.storage.optimizer.cost import Cost, Size
 from lazypipe.storage.optimizer.form import Form
+from lazypipe.storage.optimizer.form_texts import Template
+from lazypipe.storage.optimizer.forms import plain_column
 from lazypipe.storage.optimizer.layout import Layout
 
 __all__ = ["column_cost", "form_cost", "layout_cost", "values"]
@@ -20,22 +23,22 @@ __all__ = ["column_cost", "form_cost", "layout_cost", "values"]
 _NANO = 1e-9
 
 _ENCODE: Mapping[str, tuple[float, float]] = {
-    "plain": (18, 60),
-    "dictionary": (30, 75),
-    "delta": (30, 140),
-    "delta_length": (20, 115),
-    "byte_stream_split": (22, 22),
-    "rle": (28, 28),
+    "plain": (14, 65),
+    "dictionary": (24, 80),
+    "delta": (23, 140),
+    "delta_length": (20, 120),
+    "byte_stream_split": (15, 22),
+    "rle": (20, 20),
 }
 """Encoding → nanoseconds to write a number, and a text."""
 
 _DECODE: Mapping[str, tuple[float, float]] = {
-    "plain": (5, 17),
-    "dictionary": (6, 8),
-    "delta": (13, 230),
-    "delta_length": (14, 37),
-    "byte_stream_split": (18, 18),
-    "rle": (5, 5),
+    "plain": (3, 15),
+    "dictionary": (3.2, 5),
+    "delta": (10, 230),
+    "delta_length": (12, 33),
+    "byte_stream_split": (14, 14),
+    "rle": (4, 4),
 }
 
 _POLARS = 0.7
@@ -60,21 +63,28 @@ _HARD = (0.9, 0.2)
 """What is compressed to no less than this part of it is found out soon, and takes this part of the time."""
 
 _FORMS: Mapping[str, tuple[float, float]] = {
-    "cast": (10, 3),
-    "whole": (14, 6),
-    "scaled": (17, 7),
+    "cast": (8, 2),
+    "whole": (14, 4),
+    "scaled": (15, 3.5),
     "flag": (30, 15),
-    "coded": (68, 34),
+    "coded": (68, 25),
     "hexed": (200, 100),
-    "constant": (7, 5),
-    "determined": (70, 35),
+    "constant": (7, 2),
+    "determined": (70, 32),
 }
-_TEMPLATE = ((170, 135), (10, 75))
-"""Nanoseconds to take a text apart and to put it together: once, and for each part of it."""
+_DECIMAL = 12
+"""Nanoseconds that a decimal takes besides to be made of a whole number."""
+_TEMPLATE: Mapping[str, tuple[float, float]] = {
+    "once": (170, 40),
+    "number": (80, 45),
+    "text": (45, 10),
+    "only": (60, 45),
+}
+"""Nanoseconds to take a text apart and to put it together: once, and for each part of it; of one number and nothing else."""
 
 _NULL = 0.2
 """What a null takes of the time of a value."""
-_SORT = 30.0
+_SORT = 50.0
 """Nanoseconds that a value takes to be put in order with its row."""
 
 
@@ -86,21 +96,23 @@ def column_cost(
     encoding: str = "",
     codec: str = "zstd",
     level: int | None = 3,
+    part: float = 1.0,
 ) -> Cost:
     """Return what a column as it stands in a file costs, by the bytes that it takes there.
 
-    ``encoding`` is the writer's own if it is empty.
+    ``encoding`` is the writer's own if it is empty. Times are those of ``part`` of the bytes: with many more rows, the dictionary is
+    hardly longer.
 
     Examples
     --------
     >>> cost = column_cost(pl.Int64(), Size(1_000, 1_000), 1_000, "pyarrow", "delta")
     >>> cost.bytes, round(cost.write * 1e6), round(cost.read * 1e6)
-    (1000, 31, 13)
+    (1000, 24, 10)
     """
     text = 0 if dtype.is_numeric() or dtype.is_temporal() or dtype == pl.Boolean else 1
     encoding = encoding or ("plain" if dtype == pl.Boolean else "dictionary")
     write, read = _ENCODE[encoding][text], _DECODE[encoding][text]
-    if encoding == "dictionary" and size.raw > _INDEX * rows:
+    if encoding == "dictionary" and part * size.raw > _INDEX * rows:
         # Polars gives such a dictionary up at once, pyarrow when it has outgrown its page
         write += _SCATTERED[text] if writer == "pyarrow" else 0.0
         read = _DECODE["plain"][text]
@@ -109,7 +121,7 @@ def column_cost(
     pack, unpack = _PACK[codec]
     if codec == "zstd":
         pack *= _LEVELS.get(3 if level is None else level, _LEVELS[19])
-    hard = _HARD[1] if size.bytes > _HARD[0] * size.raw else 1.0
+    hard = part * (_HARD[1] if size.bytes > _HARD[0] * size.raw else 1.0)
     return Cost(
         size.bytes,
         (write * rows + pack * hard * size.raw) * _NANO,
@@ -117,21 +129,23 @@ def column_cost(
     )
 
 
-def form_cost(form: Form, rows: int) -> Cost:
-    """Return what it costs to put values into a form, and back.
+def form_cost(form: Form, rows: int, dtype: pl.DataType | None = None) -> Cost:
+    """Return what it costs to put values into a form, and back; ``dtype`` is that of the values.
 
     Examples
     --------
     >>> from lazypipe.storage.optimizer.form_known import Constant
     >>> form_cost(Constant(1), 1_000_000_000)
-    Cost(bytes=0, write=7.0, read=5.0)
+    Cost(bytes=0, write=7.0, read=2.0)
     """
-    if form.kind in _FORMS:
-        write, read = _FORMS[form.kind]
+    if isinstance(form, Template):
+        varying = ["text" if v == "text" else "number" for v in form.varying]
+        parts = ["only"] if varying == ["number"] and not any(form.pieces) else ["once", *varying]
+        write, read = (sum(_TEMPLATE[p][i] for p in parts) for i in (0, 1))
     else:
-        parts = len(form.parts(pl.String()))
-        write, read = (once + each * parts for once, each in _TEMPLATE)
-    return Cost(0, write * rows * _NANO, read * rows * _NANO)
+        write, read = _FORMS[form.kind]
+    more = _DECIMAL if isinstance(dtype, pl.Decimal) and form.kind != "cast" else 0.0
+    return Cost(0, (write + more) * rows * _NANO, (read + more) * rows * _NANO)
 
 
 def values(column: pl.Series) -> int:
@@ -146,10 +160,13 @@ def values(column: pl.Series) -> int:
     return column.len() - nulls + round(_NULL * nulls)
 
 
-def layout_cost(inside: pl.DataFrame, sizes: Mapping[str, Size], layout: Layout) -> Cost:
+def layout_cost(
+    inside: pl.DataFrame, sizes: Mapping[str, Size], layout: Layout, shrinks: Mapping[str, float] = NOTHING
+) -> Cost:
     """Return what all columns cost as they stand in a file, with the forms and the order of the layout.
 
     Columns for values that do not fit are read, and paid for, only where there are some: they take next to nothing else.
+    ``shrinks`` tells which part is left of columns in a dictionary where there are many more rows.
     """
     rows, costs = inside.height, []
     for name, size in sizes.items():
@@ -158,7 +175,8 @@ def layout_cost(inside: pl.DataFrame, sizes: Mapping[str, Size], layout: Layout)
             continue
         codec, level = layout.codecs.get(name, (layout.codec, layout.level))
         column, encoding = inside[name], layout.encodings.get(name, "")
-        costs.append(column_cost(column.dtype, size, values(column), layout.writer, encoding, codec, level))
-    costs += [form_cost(f, rows) for f in layout.forms.values()]
+        part = shrinks.get(name, 1.0) if encoding in ("", "dictionary") else 1.0
+        costs.append(column_cost(column.dtype, size, values(column), layout.writer, encoding, codec, level, part))
+    costs += [form_cost(f, rows, inside.schema[plain_column(n)]) for n, f in layout.forms.items()]
     order = Cost(0, _SORT * rows * inside.width * _NANO, 0.0) if layout.sort_by else Cost()
     return sum(costs, order)

@@ -14,13 +14,28 @@ from typing import Any, ClassVar, TypeAlias
 
 import polars as pl
 
-__all__ = ["INSIDE", "Form", "Scalar", "bits", "is_scalar", "is_ticking", "literal", "plain_type", "same", "scalars"]
+__all__ = [
+    "INSIDE",
+    "Form",
+    "Scalar",
+    "bits",
+    "counted",
+    "is_counted",
+    "is_scalar",
+    "is_ticking",
+    "literal",
+    "of_count",
+    "plain_type",
+    "same",
+    "scalars",
+]
 
 Scalar: TypeAlias = str | int | float | bool
 """A value as it stands in a commit; dates and times are the whole numbers that they are stored as."""
 
 INSIDE = ""
 """Name of the part that stands in the file under the column's own name."""
+_DIGITS = 18
 _TICKING = (pl.Date, pl.Datetime, pl.Duration)
 """Types that are whole numbers inside, of which each is a value."""
 
@@ -28,6 +43,31 @@ _TICKING = (pl.Date, pl.Datetime, pl.Duration)
 def is_ticking(dtype: pl.DataType) -> bool:
     """Whether values are whole numbers of at most 64 bits inside."""
     return isinstance(dtype, _TICKING) or (dtype.is_integer() and dtype not in (pl.Int128, pl.UInt128))
+
+
+def is_counted(dtype: pl.DataType) -> bool:
+    """Whether values are whole numbers inside that 64 bits hold: also decimals of up to 18 digits."""
+    return is_ticking(dtype) or (isinstance(dtype, pl.Decimal) and dtype.precision <= _DIGITS)
+
+
+def counted(value: pl.Expr) -> pl.Expr:
+    """Return what a value is inside, as a whole number of 64 bits; null where it is longer."""
+    return value.to_physical().cast(pl.Int64, strict=False)
+
+
+def of_count(count: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    """Return the value that a whole number of 64 bits is inside; null where the type does not hold it.
+
+    Examples
+    --------
+    >>> pl.select(of_count(pl.lit(1234), pl.Decimal(15, 2))).item()
+    Decimal('12.34')
+    """
+    if not isinstance(dtype, pl.Decimal):
+        return count.cast(plain_type(dtype), strict=False).cast(dtype)
+    end = 10**dtype.precision
+    within = pl.when((count > -end) & (count < end)).then(count)  # else Polars refuses it
+    return within.cast(pl.Int128).reinterpret(dtype=dtype)
 
 
 def same(one: pl.Expr, other: pl.Expr, dtype: pl.DataType) -> pl.Expr:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import polars as pl
 
 from lazypipe.spec.types import dtype_from_name, dtype_name
-from lazypipe.storage.optimizer.form import INSIDE, Form, bits, is_ticking, plain_type
+from lazypipe.storage.optimizer.form import INSIDE, Form, bits, counted, is_counted, of_count
 
 __all__ = ["Cast", "Scaled", "Whole"]
 
@@ -86,7 +86,7 @@ def _is_coarser(dtype: pl.Datetime | pl.Duration, to: pl.DataType) -> bool:
 
 @dataclass(frozen=True)
 class Whole(Form):
-    """Whole numbers, dates, datetimes and durations, counted in a ``unit``, from 0 or from the value of another column.
+    """Whole numbers, decimals, dates, datetimes and durations, counted in a ``unit``, from 0 or from another column's value.
 
     Examples
     --------
@@ -106,12 +106,12 @@ class Whole(Form):
         return () if self.base is None else (self.base,)
 
     def leans_on(self, dtype: pl.DataType) -> bool:
-        """Whole numbers of up to 64 bits, dates, datetimes and durations."""
-        return is_ticking(dtype)
+        """Whole numbers of up to 64 bits, decimals of up to 18 digits, dates, datetimes and durations."""
+        return is_counted(dtype)
 
     def fits(self, dtype: pl.DataType) -> bool:
-        """Whole numbers of up to 64 bits, dates, datetimes and durations."""
-        return is_ticking(dtype) and self.dtype.is_signed_integer() and self.dtype != pl.Int128 and self.unit > 0
+        """Whole numbers of up to 64 bits, decimals of up to 18 digits, dates, datetimes and durations."""
+        return is_counted(dtype) and self.dtype.is_signed_integer() and self.dtype != pl.Int128 and self.unit > 0
 
     def parts(self, dtype: pl.DataType) -> dict[str, pl.DataType]:
         """Return the count."""
@@ -119,8 +119,8 @@ class Whole(Form):
 
     def split(self, value: pl.Expr, dtype: pl.DataType) -> dict[str, pl.Expr]:
         """Count the units; null where the other column is null."""
-        count = _ticks(value)
-        count = count if self.base is None else count - _ticks(pl.col(self.base))
+        count = counted(value)
+        count = count if self.base is None else count - counted(pl.col(self.base))
         count = count if self.unit == 1 else count // self.unit
         return {INSIDE: count.cast(self.dtype, strict=False)}
 
@@ -128,8 +128,8 @@ class Whole(Form):
         """Multiply and add."""
         count = parts[INSIDE].cast(pl.Int64)
         count = count if self.unit == 1 else count * self.unit
-        count = count if self.base is None else count + _ticks(pl.col(self.base))
-        return count.cast(plain_type(dtype), strict=False).cast(dtype)
+        count = count if self.base is None else count + counted(pl.col(self.base))
+        return of_count(count, dtype)
 
     def arguments(self) -> dict[str, Any]:
         """Return what differs from a count of ones from 0."""
@@ -142,10 +142,6 @@ class Whole(Form):
         return cls(dtype_from_name(plain["dtype"]), plain["unit"], plain.get("base"))
 
 
-def _ticks(value: pl.Expr) -> pl.Expr:
-    return value.to_physical().cast(pl.Int64, strict=False)
-
-
 @dataclass(frozen=True)
 class Scaled(Form):
     """Floats with few decimals as whole numbers: 12.34 as 1234.
@@ -153,6 +149,8 @@ class Scaled(Form):
     Dividing 1234 by 100 gives the float that is written 12.34, in every bit, but Polars multiplies with 1/100 instead where it
     divides by one number, and a column of hundreds is no way round that: it may be one row long. So 1/100 is kept in two
     parts, of which the first is short enough that its product is exact, and the sum of both products is rounded once.
+
+    Where a program has multiplied with 1/100 itself, which gives another float in 13 % of the values, ``product`` does the same.
 
     Examples
     --------
@@ -163,6 +161,7 @@ class Scaled(Form):
     kind: ClassVar[str] = "scaled"
     digits: int
     dtype: pl.DataType
+    product: bool = False
 
     def fits(self, dtype: pl.DataType) -> bool:
         """Floats of 64 bits, with up to eight decimals."""
@@ -179,6 +178,8 @@ class Scaled(Form):
 
     def join(self, parts: Mapping[str, pl.Expr], dtype: pl.DataType) -> pl.Expr:
         """Divide."""
+        if self.product:
+            return parts[INSIDE].cast(pl.Float64) * float(Fraction(1, 10**self.digits))
         exact = Fraction(1, 10**self.digits)
         shift = 10**self.digits
         places = shift.bit_length() + _EXACT_BITS[bits(self.dtype)] - 1
@@ -187,10 +188,11 @@ class Scaled(Form):
         return number * float(short) + number * float(exact - short)
 
     def arguments(self) -> dict[str, Any]:
-        """Return the decimals and the type."""
-        return {"digits": self.digits, "dtype": dtype_name(self.dtype)}
+        """Return the decimals and the type, and whether values are products."""
+        plain: dict[str, Any] = {"digits": self.digits, "dtype": dtype_name(self.dtype)}
+        return plain | ({"product": True} if self.product else {})
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Scaled:
         """Read it back."""
-        return cls(plain["digits"], dtype_from_name(plain["dtype"]))
+        return cls(plain["digits"], dtype_from_name(plain["dtype"]), bool(plain.get("product")))

@@ -88,12 +88,20 @@ class Coded(Form):
         return {"values": list(self.values)}
 
 
+_KINDS: Mapping[str, tuple[str, pl.DataType]] = {
+    "number": ("[0-9]+", pl.Int64()),
+    "long": ("[0-9]+", pl.UInt64()),
+    "text": (".*?", pl.String()),
+}
+"""What varies in texts of one make → its pattern, and the type that it is kept in."""
+
+
 @dataclass(frozen=True)
 class Template(Form):
     """Texts of one make, as what varies in them: ``pieces`` are the texts between, one more than ``varying``.
 
-    What varies is a number without leading zeros (``number``), one of so many digits (``3``), or text up to the piece
-    behind it (``text``).
+    What varies is a number without leading zeros (``number``; ``long`` if it may have 20 digits), one of so many digits (``3``), or
+    text up to the piece behind it (``text``).
 
     Examples
     --------
@@ -109,18 +117,14 @@ class Template(Form):
 
     def fits(self, dtype: pl.DataType) -> bool:
         """Text."""
-        known = all(
-            isinstance(v, int) and 0 < v <= 18 if not isinstance(v, str) else v in ("number", "text")
-            for v in self.varying
-        )
+        known = all(isinstance(v, int) and 0 < v <= 18 if not isinstance(v, str) else v in _KINDS for v in self.varying)
         return dtype == pl.String and known and len(self.pieces) == len(self.varying) + 1 > 1
 
     @property
     def pattern(self) -> str:
         """The regular expression whose groups are what varies."""
-        groups = {"number": "[0-9]+", "text": ".*?"}
         found = [
-            f"(?P<p{i}>{groups[v] if isinstance(v, str) else f'[0-9]{{{v}}}'})" for i, v in enumerate(self.varying)
+            f"(?P<p{i}>{_KINDS[v][0] if isinstance(v, str) else f'[0-9]{{{v}}}'})" for i, v in enumerate(self.varying)
         ]
         return "(?s)^" + "".join(_escaped(p) + f for p, f in zip(self.pieces, [*found, ""], strict=True)) + "$"
 
@@ -129,7 +133,12 @@ class Template(Form):
         return {str(i): _varying(v) for i, v in enumerate(self.varying)}
 
     def split(self, value: pl.Expr, dtype: pl.DataType) -> dict[str, pl.Expr]:
-        """Match the text."""
+        """Match the text; of one number with something before or behind it, without a pattern, which takes ten times as long."""
+        if len(self.varying) == 1 and self.varying[0] != "text":
+            rest = value
+            for piece, stripped in zip(self.pieces, ("strip_prefix", "strip_suffix"), strict=True):
+                rest = getattr(rest.str, stripped)(piece) if piece else rest
+            return {"0": rest.cast(_varying(self.varying[0]), strict=False)}
         groups = value.str.extract_groups(self.pattern)
         return {
             str(i): groups.struct.field(f"p{i}").cast(_varying(v), strict=False) for i, v in enumerate(self.varying)
@@ -150,9 +159,9 @@ class Template(Form):
 
 
 def _varying(varying: str | int) -> pl.DataType:
-    if varying == "text":
-        return pl.String()
-    return pl.Int32() if isinstance(varying, int) and varying < 10 else pl.Int64()
+    if isinstance(varying, str):
+        return _KINDS[varying][1]
+    return pl.Int32() if varying < 10 else pl.Int64()
 
 
 def _escaped(text: str) -> str:

@@ -24,6 +24,8 @@ Order = Literal["ascending", "descending"]
 _NEARLY = 0.98
 """Which part of the values must have a property for the column to have it."""
 _MOST_DIGITS = 8
+_FLOATS = 2_000
+"""Floats whose decimals are looked at."""
 _COUNT = "__lazypipe_count"
 _TEXTS = 1_000
 """Texts that are looked at to find out of what make they are."""
@@ -59,6 +61,8 @@ class ColumnProfile:
         The form that nearly all texts fit.
     digits
         Decimals that nearly all floats, or all decimals, have; None if more than eight.
+    product
+        Whether floats with decimals are whole numbers times 0.01, which are not always those that are written with two decimals.
     unit
         The greatest unit of which nearly all whole numbers, datetimes and durations are multiples.
     encodings
@@ -85,6 +89,7 @@ class ColumnProfile:
     prefix: str = ""
     make: Form | None = None
     digits: int | None = None
+    product: bool = False
     unit: int | None = None
     encodings: Mapping[str, int] | None = None
     stored: int | None = None
@@ -152,6 +157,7 @@ class Profile:
             "prefix": pl.String,
             "make": pl.String,
             "digits": pl.Int64,
+            "product": pl.Boolean,
             "unit": pl.Int64,
             "stored": pl.Int64,
         }
@@ -245,8 +251,9 @@ def profile_sample(sample: Sample) -> Profile:
     """Profile what a sample is of."""
     frame = sample.frame
     exprs: dict[str, pl.Expr] = {}
+    every = max(frame.height // _FLOATS, 1)
     for index, (name, dtype) in enumerate(frame.schema.items()):
-        exprs |= {f"{index}:{what}": e for what, e in _figures(pl.col(name), dtype).items()}
+        exprs |= {f"{index}:{what}": e for what, e in _figures(pl.col(name), dtype, every).items()}
     # in memory already, and there small: the engine for that is twice as fast
     found = frame.select(**exprs).row(0, named=True) if exprs else {}
     packed = _packed(frame)
@@ -266,8 +273,8 @@ def _is_text(dtype: pl.DataType) -> bool:
     return dtype in (pl.String, pl.Binary)
 
 
-def _figures(column: pl.Expr, dtype: pl.DataType) -> dict[str, pl.Expr]:
-    """Return the aggregates that tell about a column."""
+def _figures(column: pl.Expr, dtype: pl.DataType, every: int) -> dict[str, pl.Expr]:
+    """Return the aggregates that tell about a column; the decimals of floats are those of one value of so many."""
     exprs = {"nulls": column.null_count()}
     if not _is_flat(dtype):
         return exprs
@@ -289,9 +296,11 @@ def _figures(column: pl.Expr, dtype: pl.DataType) -> dict[str, pl.Expr]:
     if dtype == pl.Float64:
         finite = column.drop_nulls()
         exprs["digits:0"] = same(finite.cast(pl.Int64, strict=False).cast(dtype), finite, dtype).mean()
-        for digits in range(1, _MOST_DIGITS + 1):
-            form = Scaled(digits, pl.Int64())
-            exprs[f"digits:{digits}"] = same(form.join(form.split(finite, dtype), dtype), finite, dtype).mean()
+        some = finite.gather_every(every)
+        for digits, product in ((d, p) for d in range(1, _MOST_DIGITS + 1) for p in (False, True)):
+            form = Scaled(digits, pl.Int64(), product)
+            fits = same(form.join(form.split(some, dtype), dtype), some, dtype).mean()
+            exprs[f"{'product' if product else 'digits'}:{digits}"] = fits
     if isinstance(dtype, pl.Decimal):
         inside = column.drop_nulls().to_physical()
         exprs |= {f"digits:{d}": (inside % 10 ** (dtype.scale - d) == 0).mean() for d in range(dtype.scale + 1)}
@@ -335,6 +344,8 @@ def _column(
             known.unique(maintain_order=True).head(_TEXTS).to_list() if distinct > _TEXTS else known.unique().to_list()
         )
         make, prefix = find_make(some), common_prefix(some)
+    digits, products = _first(figures, "digits:"), _first(figures, "product:")
+    is_product = products is not None and (digits is None or products < digits)
     return ColumnProfile(
         name,
         dtype,
@@ -353,7 +364,8 @@ def _column(
         figures.get("mean_bytes"),
         prefix,
         make,
-        _first(figures, "digits:"),
+        products if is_product else digits,
+        is_product,
         (_first(figures, "unit:") or 1) if is_ticking(dtype) else None,
         _sizes(dtype, values, distinct, figures, packed),
         stored,

@@ -24,7 +24,7 @@ from lazypipe.storage.optimizer.options import base_layout
 from lazypipe.storage.optimizer.profile import ColumnProfile
 from lazypipe.storage.optimizer.trial import Bench, Trial, chunk_sizes, write_bytes
 
-__all__ = ["estimated_options"]
+__all__ = ["estimated_options", "shrinking"]
 
 _RAW = 1.01
 """How many times larger a column may be without compression, to be left without."""
@@ -89,9 +89,8 @@ def estimated_options(
         for way in ways:
             parts = {part: by_column[c] for part, c in way.parts.items()}
             profile = profiles.get(way.name)
-            some = _options(
-                way, parts, {part: held[c] for part, c in way.parts.items()}, writer, bench, rising=_rises(profile)
-            )
+            parted = {part: held[c] for part, c in way.parts.items()}
+            some = _options(way, parts, parted, writer, bench, frame.schema[way.name], rising=_rises(profile))
             first, *others = options.setdefault(way.name, some)
             # what is known of few rows must gain much where more rows may have many more values, or just the same ones
             gain = _DOUBTFUL if profile is not None and _is_doubtful(profile, scale) else _GAIN
@@ -157,6 +156,25 @@ def _tried(way: _Way, part: str, dtype: pl.DataType, profiles: Mapping[str, Colu
     return ("", *others)
 
 
+def shrinking(profile: ColumnProfile, scale: float) -> float:
+    """Return which part of a dictionary-encoded column's bytes is left for each row on more rows: there the dictionary is not longer.
+
+    Examples
+    --------
+    >>> from lazypipe.storage.optimizer.profile import profile
+    >>> known = profile(pl.DataFrame({"x": [n % 300 for n in range(1_000)]}))["x"]
+    >>> round(shrinking(known, 1.0), 2), round(shrinking(known, 100.0), 2)
+    (1.0, 0.33)
+    """
+    plain, distinct = (profile.encodings or {}).get("plain"), profile.distinct
+    values = profile.rows - profile.nulls
+    if not plain or not distinct or not _is_doubtful(profile, scale) or (profile.runs or 0) < _STEADY * distinct:
+        return 1.0  # values that come once, in a run, are new ones in every row group
+    held = plain / values * distinct
+    places = max(distinct - 1, 1).bit_length() * values / 8
+    return (places + held / scale) / (places + held)
+
+
 def _rises(profile: ColumnProfile | None) -> bool:
     return profile is not None and profile.rising is not None and profile.rising >= _RISING
 
@@ -183,6 +201,7 @@ def _options(
     held: Mapping[str, pl.Series],
     writer: str,
     bench: Bench,
+    dtype: pl.DataType,
     *,
     rising: bool = False,
 ) -> list[Option]:
@@ -200,7 +219,8 @@ def _options(
                 None,
             )
         other = None if level == _LEVEL else ("zstd", level)
-        return column_cost(held[part].dtype, size, values(held[part]), writer, encoding, "zstd", level), other
+        left = bench.shrinks.get(part, 1.0) if encoding == "" else 1.0
+        return column_cost(held[part].dtype, size, values(held[part]), writer, encoding, "zstd", level, left), other
 
     known = {p: {how: cost(p, how) for how in some} for p, some in parts.items()}
     for costs in known.values() if rising else ():
@@ -213,7 +233,7 @@ def _options(
         costs = {p: known[p][how] for p, how in picked.items()}
         encodings = tuple((p, e) for p, (e, _) in picked.items() if e)
         codecs = tuple((p, codec) for p, (_, codec) in costs.items() if codec is not None)
-        total = sum((c for c, _ in costs.values()), Cost() if way.form is None else form_cost(way.form, rows))
+        total = sum((c for c, _ in costs.values()), Cost() if way.form is None else form_cost(way.form, rows, dtype))
         if (encodings, codecs) not in chosen:
             chosen[encodings, codecs] = Option(way.form, total, encodings, codecs)
             told = [told_form(way.form) if way.form else "plain", writer]

@@ -15,6 +15,8 @@ _HEX = re.compile("[0-9a-f]+(-[0-9a-f]+)*")
 _SEPARATORS = ("@", "://", "/", "|", ";", "\t", "_", ":", "-", ", ", " ")
 _ENOUGH = 0.98
 """Which part of the texts must be of one make."""
+_LONG = 18
+"""Digits that a signed number of 64 bits holds, whatever they are."""
 _BYTES = 8
 """Bytes of hexadecimal digits at least: shorter ones are more likely numbers, or words."""
 
@@ -89,10 +91,10 @@ def _kind(digits: Sequence[str]) -> str | int | None:
     lengths = {len(d) for d in digits}
     if len(set(digits)) == 1 and len(digits) > 1:
         return None
-    if max(lengths) > 18:
-        return "text"
     if any(d[0] == "0" and len(d) > 1 for d in digits):
-        return lengths.pop() if len(lengths) == 1 else "text"
+        return lengths.pop() if len(lengths) == 1 and max(lengths) <= _LONG else "text"
+    if max(lengths) > _LONG:
+        return "long" if max(map(int, digits)) < 2**64 else "text"
     return "number"
 
 

@@ -91,6 +91,11 @@ class Bench:
         Seconds from now on, after which no trial begins; None: no end.
     quick
         Whether times are estimated from bytes rather than taken: of a few thousand rows they say nothing.
+
+    Attributes
+    ----------
+    shrinks
+        What is left for each row of columns in a dictionary, on as many rows as the sample stands for: see ``estimates``.
     """
 
     def __init__(self, clock: Clock, budget: float | None, *, quick: bool = False) -> None:
@@ -99,7 +104,8 @@ class Bench:
         self._start = clock()
         self._end = None if budget is None else self._start + budget
         self._overheads: dict[str, Cost] = {}
-        self._known: dict[Layout, tuple[pl.DataFrame, Cost, dict[str, int]]] = {}
+        self._known: dict[Layout, tuple[pl.DataFrame, pl.DataFrame, dict[str, Size]]] = {}
+        self.shrinks: Mapping[str, float] = {}
         self.trials: list[Trial] = []
 
     @property
@@ -168,16 +174,14 @@ class Bench:
     def _estimated(self, frame: pl.DataFrame, layout: Layout, how: str) -> tuple[Cost, dict[str, int]]:
         known = self._known.get(layout)
         if known is None or known[0] is not frame:
-            known = self._known[layout] = (frame, *self._sizes(frame, layout))
-        self.trials.append(Trial(None, how, known[1]))
-        return known[1], known[2]
-
-    def _sizes(self, frame: pl.DataFrame, layout: Layout) -> tuple[Cost, dict[str, int]]:
-        rows = ordered(frame.lazy(), layout, frame.schema, _NAME)
-        # in memory already, and there small: the engine for that begins at once
-        inside = physical(rows, frame.schema, layout.forms).collect()
-        sizes = chunk_sizes(write_bytes(inside, replace(layout, statistics=False)))
-        return layout_cost(inside, sizes, layout), {n: size.bytes for n, size in sizes.items()}
+            rows = ordered(frame.lazy(), layout, frame.schema, _NAME)
+            # in memory already, and there small: the engine for that begins at once
+            inside = physical(rows, frame.schema, layout.forms).collect()
+            made = write_bytes(inside, replace(layout, statistics=False))
+            known = self._known[layout] = (frame, inside, chunk_sizes(made))
+        cost = layout_cost(known[1], known[2], layout, self.shrinks)
+        self.trials.append(Trial(None, how, cost))
+        return cost, {n: size.bytes for n, size in known[2].items()}
 
     def _whole(self, frame: pl.DataFrame, layout: Layout) -> tuple[Cost, dict[str, int]]:
         forms = layout.forms

@@ -285,6 +285,8 @@ class BatchWriter:
             "column_encoding": {p: e for p, e in named.items() if e} or None,
             "write_statistics": self.layout.statistics,
             "data_page_size": self.layout.page_bytes or _PAGE,
+            # as Polars does: there are encodings for whole numbers that bytes have not
+            "store_decimal_as_integer": True,
         }
         if self.layout.bloom and _has_bloom_filters(self._parquet.ParquetWriter):
             wanted = [p for p, (n, kind) in leaves.items() if n in self.layout.bloom and kind != "BOOLEAN"]
@@ -293,7 +295,7 @@ class BatchWriter:
 
     def _leaves(self) -> dict[str, tuple[str, str]]:
         """Return path in the file → column and physical type, of each leaf."""
-        with self._parquet.ParquetWriter(out := io.BytesIO(), self._arrow):
+        with self._parquet.ParquetWriter(out := io.BytesIO(), self._arrow, store_decimal_as_integer=True):
             pass
         made = self._parquet.ParquetFile(out).schema
         flat = set(self._arrow.names)

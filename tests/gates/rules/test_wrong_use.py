@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import pkgutil
+import subprocess
+import sys
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,6 +17,7 @@ import pytest
 import lazypipe as lp
 from lazypipe import gates
 from lazypipe.errors import DefinitionError
+from lazypipe.gates import rules
 from lazypipe.spec.types import dtype_name
 
 NAN, INF = math.nan, math.inf
@@ -25,6 +30,22 @@ def test_the_catalogue_is_found_by_name() -> None:
         "not_in_set", "not_like", "not_null", "not_regex", "null", "parseable", "positive", "regex", "sum_equals", "unique",
     }  # fmt: skip
     assert list(gates.names()) == sorted(gates.names())
+
+
+def test_every_rule_is_found_in_the_text_of_its_module() -> None:
+    found: dict[str, type[gates.Rule]] = {}
+    for info in pkgutil.iter_modules(rules.__path__):
+        module = importlib.import_module(f"{rules.__name__}.{info.name}")
+        here = [v for v in vars(module).values() if isinstance(v, type) and v.__module__ == module.__name__]
+        found |= {v.name: v for v in here if issubclass(v, gates.Rule) and "name" in vars(v)}
+    assert {n: gates.rule_class(n) for n in gates.names()} == found
+
+
+def test_only_modules_are_imported_whose_rules_are_used() -> None:
+    code = "import sys, lazypipe; from lazypipe import gates; gates.rule_class('unique'); print(*sys.modules)"
+    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "lazypipe.gates.rules.keys" in there
+    assert "lazypipe.gates.rules.drift" not in there
 
 
 FRAME = pl.DataFrame(

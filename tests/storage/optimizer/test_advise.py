@@ -100,7 +100,10 @@ DAYS = [n * 86_400_000_000 for n in range(19_000, 19_010)]
         ([1.25, 3.5], pl.Float32(), []),
         ([Decimal("1.5"), Decimal("2.5")], pl.Decimal(38, 4), [Cast(pl.Decimal(9, 1))]),
         ([Decimal(10**9), Decimal("2.5")], pl.Decimal(38, 4), [Cast(pl.Decimal(18, 1))]),
-        ([Decimal("1.5"), Decimal("2.5")], pl.Decimal(9, 4), []),
+        ([Decimal("1.5"), Decimal("2.5")], pl.Decimal(9, 4), [Whole(pl.Int32(), 1_000)]),
+        ([Decimal("-1.25"), Decimal(2 * 10**9)], pl.Decimal(15, 2), [Whole(pl.Int64())]),
+        ([Decimal(0), Decimal(10**9)], pl.Decimal(18, 2), [Whole(pl.Int32(), 10**2)]),
+        ([n * 0.01 for n in range(100)], pl.Float64(), [Scaled(2, pl.Int32(), product=True)]),
         ([date(2026, 1, 1), date(2026, 2, 1)], pl.Date(), []),
         (["yes", "no", None], pl.String(), [Flag("no", "yes")]),
         (["b", "a", "c"] * 20, pl.String(), [Coded(("a", "b", "c"))]),
@@ -427,8 +430,12 @@ def test_rows_are_put_in_an_order_that_makes_files_smaller() -> None:
     advice = advise(frame, goal="storage", clock=still)
     assert advice.layout.sort_by == ("shop",)
     assert "ordered by shop: files are smaller that way" in [str(r) for r in advice.reasons]
-    # from a part of the rows that cannot be told
-    assert advise(frame, goal="storage", sample=5_000, clock=still).layout.sort_by == ()
+    assert advise(frame, goal="storage", sample=5_000, clock=still).layout.sort_by == ("shop",)
+    assert advise(frame, goal="storage", budget=0.06, clock=still).layout.sort_by == ("shop",)
+    # readers who filter decide on the order, and goals for which bytes are not the point leave rows as they come
+    asked = Workload((Query("q", {"city": "equal"}),))
+    assert advise(frame, asked, goal="storage", budget=0.06, clock=still).layout.sort_by == ("city",)
+    assert advise(frame, goal="write", clock=still).layout.sort_by == ()
 
 
 def test_folders_and_file_sizes_follow_from_all_that_the_sample_stands_for(monkeypatch: pytest.MonkeyPatch) -> None:

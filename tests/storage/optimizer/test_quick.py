@@ -15,12 +15,12 @@ from lazypipe.storage.optimizer.advise import advise
 from lazypipe.storage.optimizer.choice import Limits, Option, choose
 from lazypipe.storage.optimizer.cost import Cost, Size
 from lazypipe.storage.optimizer.estimates import column_cost, form_cost, layout_cost
-from lazypipe.storage.optimizer.form_numbers import Scaled
+from lazypipe.storage.optimizer.form_numbers import Scaled, Whole
 from lazypipe.storage.optimizer.form_texts import Hexed, Template
 from lazypipe.storage.optimizer.forms import physical, restore
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.profile import profile
-from lazypipe.storage.optimizer.quick import estimated_options
+from lazypipe.storage.optimizer.quick import estimated_options, shrinking
 from lazypipe.storage.optimizer.trial import Bench, chunk_sizes, write_bytes
 from lazypipe.storage.optimizer.workload import Query, Workload
 from lazypipe.testing.synthetic import make_orders
@@ -137,11 +137,42 @@ def test_rates_tell_what_is_slow() -> None:
     packed = column_cost(pl.String(), Size(7_900, 8_000), rows, "pyarrow", "plain")
     assert packed.write < column_cost(pl.String(), Size(1_000, 8_000), rows, "pyarrow", "plain").write  # zstd gives up
     raw = column_cost(pl.Boolean(), Size(100, 100), rows, "pyarrow", "", "uncompressed", None)
-    assert (raw.bytes, raw.write) == (100, pytest.approx(18e-6))
+    assert (raw.bytes, raw.write) == (100, pytest.approx(14e-6))
     assert form_cost(Hexed((32,)), 1_000) == Cost(0, pytest.approx(2e-4), pytest.approx(1e-4))  # type: ignore[arg-type]
     one, two = (form_cost(Template(("a", *["b"] * n), ("number",) * n), 1_000) for n in (1, 2))
     assert one.write < two.write
     assert one.read < two.read
+    assert form_cost(Template(("", ""), ("long",)), 1_000).write < one.write  # needs no pattern
+    plain, made = (form_cost(Whole(pl.Int32()), 1_000, t) for t in (pl.Int64(), pl.Decimal(9, 2)))
+    assert plain.read < made.read
+
+
+def test_a_dictionary_takes_less_time_where_it_is_hardly_longer_for_more_rows() -> None:
+    usual, many = (column_cost(pl.Int64(), Size(4_000, 8_000), 1_000, "pyarrow", part=p) for p in (1.0, 0.2))
+    assert many.bytes == usual.bytes
+    assert many.write < usual.write
+    assert many.read < usual.read
+    frame = pl.DataFrame({"x": [n % 300 for n in range(1_000)]})
+    sizes = chunk_sizes(write_bytes(frame, Layout()))
+    assert layout_cost(frame, sizes, Layout(), {"x": 0.2}).read < layout_cost(frame, sizes, Layout()).read
+    plain = Layout(writer="pyarrow", encodings={"x": "plain"})
+    assert layout_cost(frame, sizes, plain, {"x": 0.2}) == layout_cost(frame, sizes, plain)
+
+
+@pytest.mark.parametrize(
+    ("values", "scale", "part"),
+    [
+        ([n * 7 % 300 for n in range(1_000)], 1.0, 1.0),
+        # 9 bits for each of 1,000 values, and 300 values of 8 bytes
+        ([n * 7 % 300 for n in range(1_000)], 100.0, (1_125 + 24) / (1_125 + 2_400)),
+        ([n // 4 for n in range(1_000)], 100.0, 1.0),  # these do not come again
+        (list(range(1_000)), 100.0, 1.0),
+        ([[1]] * 1_000, 100.0, 1.0),
+    ],
+)
+def test_what_is_left_of_a_dictionary_on_more_rows(values: list[Any], scale: float, part: float) -> None:
+    known = profile(pl.DataFrame({"x": values}))["x"]
+    assert shrinking(known, scale) == pytest.approx(part)
 
 
 def test_what_is_in_order_costs_to_sort_and_what_is_empty_costs_nothing_to_read() -> None:

@@ -33,7 +33,9 @@ def test_the_common_prefix(texts: list[str]) -> None:
         (["ann@a.org", "bob@a.org"], Template(("", "@a.org"), ("text",))),
         (["ann@x1.org", "bob@x22.org"], Template(("", "@x", ".org"), ("text", "number"))),
         (["a/b/c", "d/e"], Template(("", "/", ""), ("text", "text"))),
-        (["9" * 19 + "z", "8" * 19 + "z"], None),
+        (["1" + "0" * 19 + "z", "8" * 19 + "z"], Template(("", "z"), ("long",))),
+        (["2" + "0" * 19 + "z", "8" * 19 + "z"], None),  # more than 64 bits
+        (["0" + "1" * 18 + "z", "8" * 19 + "z"], None),
         (["some", "words"], None),
         (["same", "same"], None),
         (["same"], None),

@@ -1,0 +1,112 @@
+"""Orders that make files smaller: what is planted is found, what rises is left alone, and the files that are written are smaller."""
+
+from __future__ import annotations
+
+import io
+import random
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lazypipe.storage.optimizer.advise import advise
+from lazypipe.storage.optimizer.layout import DEFAULT, Layout
+from lazypipe.storage.optimizer.order import ordered
+from lazypipe.storage.optimizer.ordering import packing_order, rising, spread
+from lazypipe.storage.optimizer.trial import write_bytes
+
+
+def timetable(rows: int) -> pl.DataFrame:
+    """Return trips that recur: the line tells from where to where, and how far that is; the day rises."""
+    draw = random.Random(7)
+    lines = [
+        (f"line {n}", draw.choice("ABCDEFGH"), draw.choice("STUVWXYZ"), draw.randrange(100, 999)) for n in range(60)
+    ]
+    trips = [(n // 200, *draw.choice(lines), draw.randrange(60)) for n in range(rows)]
+    return pl.DataFrame(trips, schema=["day", "line", "from", "to", "distance", "late"], orient="row")
+
+
+def size(frame: pl.DataFrame, layout: Layout = DEFAULT) -> int:
+    return len(write_bytes(ordered(frame.lazy(), layout, frame.schema, "rows").collect(), layout))
+
+
+def test_the_column_that_others_follow_comes_first() -> None:
+    frame = timetable(4_000)
+    found = packing_order(frame)
+    assert found[0] == "line"
+    # no other column alone makes files as small
+    sizes = {n: size(frame, Layout(sort_by=(n,))) for n in frame.columns}
+    assert min(sizes, key=lambda n: sizes[n]) == "line"
+    assert size(frame, Layout(sort_by=found)) <= sizes["line"] < 0.7 * size(frame)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pl.DataFrame(),
+        pl.DataFrame({"x": [1, 1, 2]}),
+        pl.DataFrame({"x": [1, 2] * 50}),
+        pl.DataFrame({"x": [[1], [2]] * 50, "y": [None, None] * 50}),
+        pl.DataFrame({"id": range(1_000), "key": [f"{n * 7919 % 1009}" for n in range(1_000)]}),
+        pl.DataFrame({"day": [n // 100 for n in range(1_000)], "shop": [n // 10 for n in range(1_000)]}),
+    ],
+    ids=["nothing", "few", "one", "nested", "all differ", "in order"],
+)
+def test_where_nothing_is_gained_there_is_no_order(frame: pl.DataFrame) -> None:
+    assert packing_order(frame) == ()
+
+
+def test_of_many_columns_the_best_are_found_on_few_rows() -> None:
+    frame = timetable(3_000)
+    draw = random.Random(8)
+    noise = {f"n{i}": [draw.randrange(40) for _ in range(3_000)] for i in range(9)}
+    assert packing_order(frame.with_columns(**{n: pl.Series(v) for n, v in noise.items()}))[0] == "line"
+
+
+def test_what_rises() -> None:
+    frame = pl.DataFrame({
+        "id": range(100), "same": [1] * 100, "nearly": [*range(98), 5, 6], "falls": range(100, 0, -1),
+        "null": pl.Series([None] * 100, dtype=pl.Int64), "text": [f"{n:03}" for n in range(100)],
+    })  # fmt: skip
+    assert rising(frame) == ["id", "same", "nearly"]
+    assert rising(frame.select("text")) == []
+
+
+@given(st.integers(0, 200), st.integers(4, 60))
+def test_stretches_of_rows_are_spread_evenly(height: int, rows: int) -> None:
+    frame = pl.DataFrame({"x": range(height)}, schema={"x": pl.Int64})
+    found = spread(frame, rows)["x"].to_list()
+    if height <= rows:
+        assert found == list(range(height))
+    else:
+        assert len(found) == rows // 4 * 4
+        assert found == sorted(set(found))
+        assert found[0] == 0
+        assert found[-1] >= height // 4 * 3
+
+
+def test_advice_in_a_hurry_puts_rows_in_order() -> None:
+    frame = timetable(30_000)
+    advice = advise(frame, goal="storage", budget=0.06, clock=lambda: 0.0)
+    assert advice.layout.sort_by[0] == "line"
+    assert f"ordered by {', '.join(advice.layout.sort_by)}: files are smaller that way" in map(str, advice.reasons)
+    assert advice.measured[0].how == "default"
+    assert advice.after.bytes < 0.8 * advice.before.bytes
+    assert size(frame, Layout(sort_by=advice.layout.sort_by)) < 0.7 * size(frame)
+    lazily = advise(frame.lazy(), goal="storage", budget=0.06, clock=lambda: 0.0)
+    assert lazily.layout.sort_by[0] == "line"
+    # to sort takes longer than who asks for both small files and fast writing allows
+    assert advise(frame, goal="balanced", budget=0.06, clock=lambda: 0.0).layout.sort_by == ()
+
+
+def test_an_order_does_not_pay_where_it_scatters_what_rises() -> None:
+    draw = random.Random(9)
+    frame = pl.DataFrame(
+        {"id": range(0, 60_000, 3), "at": range(20_000), "kind": [draw.choice("abc") for _ in range(20_000)]}
+    )
+    assert packing_order(frame) == ("kind",)
+    advice = advise(frame, goal="storage", budget=0.06, clock=lambda: 0.0)
+    assert advice.layout.sort_by == ()
+    found = pl.read_parquet(io.BytesIO(write_bytes(frame, DEFAULT)))
+    assert found.equals(frame)
