@@ -311,9 +311,7 @@ class Counter:
 
     def _latest(self, bound: int | None) -> int:
         """Return the last of the column's own numbers that is a time: the last of the tick in which the bound lies."""
-        if bound is None:
-            return 2**63 - 1
-        return (bound // (self.clock.tick // 1_000) + 1) * self._each - 1
+        return 2**63 - 1 if bound is None else (bound // (self.clock.tick // 1_000) + 1) * self._each - 1
 
     def _micro(self, physical: int) -> int:
         return physical // self._each * (self.clock.tick // 1_000)

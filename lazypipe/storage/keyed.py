@@ -293,8 +293,6 @@ class _Work:
     def _held(self, files: Sequence[DataFile], keys: pl.LazyFrame) -> pl.DataFrame:
         """Return the keys that stand in files, each with the number of its file."""
         names = [uris.join(self.dataset.uri, f.path) for f in files]
-        if not names:
-            return pl.DataFrame(schema={n: self.commit.schema[n] for n in self.on} | {_NUMBER: pl.UInt32()})
         number = pl.col(FILE_COLUMN).cast(pl.Enum(names)).to_physical().cast(pl.UInt32).alias(_NUMBER)
         there = self._scan(files, file_column=True).select(*self.on, number)
         # an inner join, since the engine builds its table of whichever side is the smaller one

@@ -183,7 +183,8 @@ def test_what_is_counted_on_the_way_is_what_reading_ahead_finds(tmp_path: Path, 
     counter = Counter(source, read, dict(enumerate(read.arrivals)), "n")
     parts = [source.scan(replace(read, files=(f,))).with_columns(n=pl.lit(n)) for n, f in enumerate(snapshot.files)]
     counter.attach(pl.concat(parts)).collect(engine="streaming")
-    counter.attach(parts[0].head(0)).collect()
+    for batch in pl.collect_all([parts[1], pl.concat(parts), parts[0].head(0), parts[0].with_columns(n=pl.lit(9))]):
+        assert counter._count(batch) is batch
     assert counter.found == {uri: a.extents for uri, a in read.arrivals.items()}
     assert [t.within for t in counter.found.values()] == [False, False, True, True]
     if unit == "Datetime(us)" and not by:
