@@ -115,7 +115,7 @@ def test_characters_of_patterns_in_the_name_of_a_file_that_exists(tmp_path: Path
 
 @pytest.mark.parametrize(
     "pattern",
-    ["*", "*.csv", "x/*.csv", "*/*.csv", "*/*/*.csv", "**/*.csv", "**", "x/**/*.csv", "**/y/*.csv", "[ax]*", ".h*", ".h/*", "?.csv", "*/y/3.csv", "l/*.csv", "**/.h.csv", "nothing*"],
+    ["*", "*.csv", "x/*.csv", "*/*.csv", "*/*/*.csv", "**/*.csv", "**", "x/**/*.csv", "**/y/*.csv", "[ax]*", ".h*", ".h/*", "?.csv", "*/y/3.csv", "l/*.csv", "**/.h.csv", "nothing*", "gone/*.csv", "gone/*/*.csv", "a.csv/*/b"],
 )  # fmt: skip
 def test_patterns_match_what_pythons_own_glob_matches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str
