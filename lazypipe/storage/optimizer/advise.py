@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +23,7 @@ from lazypipe.storage.optimizer.forms import owner
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.options import base_layout, measured_options
 from lazypipe.storage.optimizer.order import ordered, with_bounds
-from lazypipe.storage.optimizer.ordering import packing_order, rising, spread
+from lazypipe.storage.optimizer.ordering import loose_key, packing_order, rising, spread
 from lazypipe.storage.optimizer.profile import Profile, profile_sample
 from lazypipe.storage.optimizer.pruning import reached
 from lazypipe.storage.optimizer.quick import estimated_options, shrinking
@@ -251,7 +252,7 @@ class _Adviser:
         """Return the columns that are looked at: all, or, where there is little time, those that take the most."""
         if not self.bench.quick:
             return self.frame.columns
-        most = max(round((self.bench.left or 0.0) / 2 / _COLUMN_SECONDS), _LOOKED)
+        most = max(round((self.bench.budget or 0.0) / 2 / _COLUMN_SECONDS), _LOOKED)
         taken = {*sorted(plain, key=lambda n: -plain[n])[:most], *self.filtered}
         if len(taken) < len(plain):
             self._note(
@@ -294,7 +295,13 @@ class _Adviser:
         forms = {n: self._forms(n, frame) for n in names}
         found = (
             estimated_options(
-                frame, forms, profiles, self.writers, self.bench, _LEVELS.get(self.goal), self.sample.scale
+                frame,
+                forms,
+                profiles,
+                self.writers,
+                self.bench,
+                _LEVELS.get(self.goal),
+                self.sample.scale,
             )
             if self.bench.quick
             else measured_options(frame, forms, self.writers, self.bench)
@@ -357,10 +364,9 @@ class _Adviser:
         """Return the columns by which rows are sorted to make files smaller, where nobody filters them."""
         if self.limits.least != "bytes" or self.filtered or (self.bench.over and not self.bench.quick):
             return ()
-        by = packing_order(self.ordered)
+        by, writer = packing_order(self.ordered), self.writers[-1]
         if not by:
-            return ()
-        writer = self.writers[-1]
+            return self._numbered(writer)
         # as they come rows are written in what is best for values that rise, so that an order is not said to gain what that does
         delta = rising(self.ordered) if writer == "pyarrow" else ()
         bare = replace(base_layout(writer), encodings=dict.fromkeys(delta, "delta"))
@@ -371,6 +377,24 @@ class _Adviser:
             return ()
         self._note(None, f"ordered by {order_name(tried)}", "files are smaller that way")
         return by
+
+    def _numbered(self, writer: str) -> tuple[str, ...]:
+        """Return the column that rows without any order are sorted by to save what that costs, if it is worth it."""
+        key = loose_key(self.ordered) if writer == "pyarrow" else None
+        if key is None:
+            return ()
+        bare, rows = base_layout(writer), self.ordered.height
+        cost, _ = self.bench.whole(self.ordered, bare, "in no order")
+        tried = replace(bare, sort_by=(key,), encodings={key: "delta"})
+        found, _ = self.bench.whole(self.ordered, tried, f"ordered by {key}")
+        # of more rows the steps are smaller
+        fewer = round(rows * math.log2(max(self.sample.total / rows, 1)) / 8)
+        if found.bytes - fewer > _ORDER_WORTH * cost.bytes or found.write > self.limits.write * cost.write:
+            return ()
+        self._note(
+            None, f"ordered by {key}", "rows have no order that would be lost, and steps are smaller than values"
+        )
+        return (key,)
 
     def _order(self, layout: Layout, default: Cost) -> Layout:
         """Choose the order of rows."""

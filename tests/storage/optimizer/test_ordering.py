@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lazypipe.storage.optimizer.advise import advise
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.order import ordered
-from lazypipe.storage.optimizer.ordering import packing_order, rising, spread
+from lazypipe.storage.optimizer.ordering import loose_key, packing_order, rising, spread
 from lazypipe.storage.optimizer.trial import write_bytes
 
 
@@ -110,3 +110,32 @@ def test_an_order_does_not_pay_where_it_scatters_what_rises() -> None:
     assert advice.layout.sort_by == ()
     found = pl.read_parquet(io.BytesIO(write_bytes(frame, DEFAULT)))
     assert found.equals(frame)
+
+
+def test_rows_in_no_order_are_sorted_by_a_key_for_its_own_sake() -> None:
+    draw = random.Random(5)
+    keys = [draw.randrange(2**63) for _ in range(9_000)]
+    frame = pl.DataFrame(
+        {"x": [draw.random() for _ in keys], "key": keys, "code": [str(draw.randrange(2**63)) for _ in keys]}
+    )
+    assert loose_key(frame) == "key"
+    advice = advise(frame, goal="storage", budget=0.06, total=10_000_000, clock=lambda: 0.0)
+    assert advice.layout.sort_by == ("key",)
+    assert advice.layout.encodings["key"] == "delta"
+    assert "rows have no order that would be lost" in " ".join(map(str, advice.reasons))
+    in_order = Layout(sort_by=("key",), encodings={"key": "delta"}, writer="pyarrow")
+    assert size(frame.select("key"), in_order) < 0.9 * size(frame.select("key"))
+    # what rises would be scattered; and next to long texts it is not worth it
+    assert loose_key(frame.with_columns(at=pl.int_range(pl.len()))) is None
+    long = frame.with_columns(text=pl.Series([draw.randbytes(90).hex() for _ in range(9_000)]))
+    assert advise(long, goal="storage", budget=0.06, clock=lambda: 0.0).layout.sort_by == ()
+    assert advise(frame, goal="storage", budget=0.06, writers=["polars"], clock=lambda: 0.0).layout.sort_by == ()
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [pl.DataFrame(), pl.DataFrame({"x": [1]}), pl.DataFrame({"x": [2, 1, None]}), pl.DataFrame({"x": [2, 1, 2, 1]}), pl.DataFrame({"x": ["b", "a"]})],
+    ids=["nothing", "one", "null", "again", "text"],
+)  # fmt: skip
+def test_what_is_no_key_of_rows_without_order(frame: pl.DataFrame) -> None:
+    assert loose_key(frame) is None
