@@ -84,6 +84,7 @@ def advise(
     *,
     sample: int = ROWS,
     total: int | None = None,
+    keep_order: bool = False,
     partition_by: Sequence[str] | None = None,
     writers: Sequence[Writer] | None = None,
     clock: Clock = time.process_time,
@@ -107,6 +108,8 @@ def advise(
         About how many rows to try with.
     total
         How many rows these stand for, if the data is a sample already. Default: they are all.
+    keep_order
+        Whether rows stay in the order in which they come.
     partition_by
         Columns that stand in folders already. Default: that is to be advised too.
     writers
@@ -138,7 +141,7 @@ def advise(
     bench = Bench(clock, budget, quick=quick)
     if budget is not None:
         sample = min(sample, _quick_rows(data, budget) if quick else max(round(budget * _ROWS_PER_SECOND), _FEWEST))
-    packs = quick and GOALS[goal].least == "bytes" and not (workload and workload.queries)
+    packs = quick and not keep_order and GOALS[goal].least == "bytes" and not (workload and workload.queries)
     taken = take_sample(
         data, max(sample, _ORDERED) if packs and not isinstance(data, pl.DataFrame) else sample, storage_options
     )
@@ -153,7 +156,7 @@ def advise(
     if wrong_type := [n for n, t in taken.frame.schema.items() if t in (pl.Object, pl.Unknown)]:
         raise LazypipeError(f"column {wrong_type[0]!r} holds Python objects, which no file can; cast or drop it")
     chosen = list(writers) if writers else ["polars", *(["pyarrow"] if _has_pyarrow() else [])]
-    return _Adviser(taken, workload or Workload(), goal, partition_by, chosen, bench, rows, sample).advice()
+    return _Adviser(taken, workload or Workload(), goal, partition_by, chosen, bench, rows, sample, keep_order).advice()
 
 
 def _quick_rows(data: pl.DataFrame | pl.LazyFrame | str, budget: float) -> int:
@@ -180,11 +183,13 @@ class _Adviser:
         bench: Bench,
         ordered: pl.DataFrame,
         rows: int,
+        keep_order: bool,  # noqa: FBT001
     ) -> None:
         self.workload, self.goal, self.bench = workload, goal, bench
         self.partition_by = partition_by
         self.keys = tuple(partition_by or ())
         # orders are told by more rows than there is time to write in all ways
+        self.keep_order = keep_order
         self.ordered, self.rows = ordered.drop(self.keys), rows
         self.sample = replace(sample, frame=spread(sample.frame, rows)) if bench.quick else sample
         self.frame = self.sample.frame.drop(self.keys)
@@ -362,7 +367,12 @@ class _Adviser:
 
     def _packed(self) -> tuple[str, ...]:
         """Return the columns by which rows are sorted to make files smaller, where nobody filters them."""
-        if self.limits.least != "bytes" or self.filtered or (self.bench.over and not self.bench.quick):
+        if (
+            self.limits.least != "bytes"
+            or self.filtered
+            or self.keep_order
+            or (self.bench.over and not self.bench.quick)
+        ):
             return ()
         by, writer = packing_order(self.ordered), self.writers[-1]
         if not by:
@@ -398,7 +408,7 @@ class _Adviser:
 
     def _order(self, layout: Layout, default: Cost) -> Layout:
         """Choose the order of rows."""
-        orders = [*self._orders()]
+        orders = [] if self.keep_order else [*self._orders()]
         if not orders:
             return layout
         # encodings are those that are best without an order: each order is compared, and tried, without them

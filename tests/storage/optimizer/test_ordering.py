@@ -15,6 +15,7 @@ from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.order import ordered
 from lazypipe.storage.optimizer.ordering import loose_key, packing_order, rising, spread
 from lazypipe.storage.optimizer.trial import write_bytes
+from lazypipe.storage.optimizer.workload import Query, Workload
 
 
 def timetable(rows: int) -> pl.DataFrame:
@@ -96,6 +97,9 @@ def test_advice_in_a_hurry_puts_rows_in_order() -> None:
     assert size(frame, Layout(sort_by=advice.layout.sort_by)) < 0.7 * size(frame)
     lazily = advise(frame.lazy(), goal="storage", budget=0.06, clock=lambda: 0.0)
     assert lazily.layout.sort_by[0] == "line"
+    assert advise(frame, goal="storage", budget=0.06, keep_order=True, clock=lambda: 0.0).layout.sort_by == ()
+    asked = Workload((Query("q", {"line": "equal"}),))
+    assert advise(frame, asked, goal="read", keep_order=True, clock=lambda: 0.0).layout.sort_by == ()
     # to sort takes longer than who asks for both small files and fast writing allows
     assert advise(frame, goal="balanced", budget=0.06, clock=lambda: 0.0).layout.sort_by == ()
 
