@@ -1,6 +1,6 @@
 """How large files become, and how long it takes to write and to read them, under the layouts that are advised; and whether goals are met.
 
-    uv run --group bench python benchmarks/storage.py [--rows 10000000] [--runs 5] [--sets orders,flights,…] [--bounded]
+    uv run --group bench python benchmarks/storage.py [--rows 10000000] [--runs 5] [--sets orders,flights,…] [--quick] [--bounded]
 
 Each set of rows is written as CSV, NDJSON, Parquet by pyarrow with snappy, Parquet by Polars as it comes, and in the layouts that are
 advised for ``storage``, ``balanced``, ``read`` and ``write``. Bytes are exact. Times are of the processor, as ratios to Polars' default, of medians
@@ -9,7 +9,7 @@ groups, that its bounds leave to be read. Advice may take ``--share`` of what wr
 took of writing in the layout that it chose. ``of_best`` is the advice for ``storage`` next to the best of all combinations of forms, encodings and
 codecs, column by column, within the same limits on time, on the same sample.
 
-The flights are the three months of the example, or what ``FLIGHTS`` names: a folder with all months of nycflights13. With ``--bounded``,
+With ``--quick`` all of that is done on a million rows, without texts. The flights are the three months of the example, or what ``FLIGHTS`` names: a folder with all months of nycflights13. With ``--bounded``,
 rows of five times the memory that spilling is allowed are written in order, by each writer, and the peak is told.
 """
 
@@ -44,6 +44,7 @@ from lazypipe.storage.optimizer.cost import Cost
 from lazypipe.storage.optimizer.estimates import column_cost, form_cost, values
 from lazypipe.storage.optimizer.forms import physical
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
+from lazypipe.storage.optimizer.order import ordered
 from lazypipe.storage.optimizer.sample import take_sample
 from lazypipe.storage.optimizer.trial import chunk_bytes, chunk_sizes, write_bytes
 from lazypipe.storage.sink import DatasetSink
@@ -141,9 +142,12 @@ def main() -> None:
         "--search", type=int, default=20_000, help="rows that advice and all combinations are compared on; 0: none"
     )
     parser.add_argument("--texts", type=int, default=1, help="0 leaves CSV and NDJSON out")
+    parser.add_argument("--quick", action="store_true", help="all goals in a few minutes: 1,000,000 rows, two runs")
     parser.add_argument("--bounded", action="store_true")
     parser.add_argument("--child", nargs="*")
     options = parser.parse_args()
+    if options.quick:
+        options.rows, options.runs, options.texts, options.search = 1_000_000, 2, 0, 3_000
     if options.child:
         child(*options.child)
         return
@@ -223,7 +227,8 @@ def of_best(frame: pl.DataFrame, rows: int) -> float:
     """Return the bytes of the sample under advice, next to the least of all combinations within the same limits."""
     sample = take_sample(frame, rows).frame
     advice = lp.optimize.advise(sample, None, "storage", LEAST, sample=rows, partition_by=())
-    inside = physical(sample.lazy(), sample.schema, advice.layout.forms).collect()
+    rows = ordered(sample.lazy(), advice.layout, sample.schema, "the sample")
+    inside = physical(rows, sample.schema, advice.layout.forms).collect()
     return sum(chunk_bytes(write_bytes(inside, advice.layout)).values()) / exhaustive(sample)
 
 

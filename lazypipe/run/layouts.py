@@ -172,11 +172,10 @@ def _advised(
         budget=max(seconds * _SHARE, _LEAST_SECONDS),
         sample=rows.height,
         total=total,
+        keep_order=ordered,
         partition_by=output.partition_by,
     )
     layout = replace(plain(advice.layout) if output.delta_log else advice.layout, partition_by=())
-    if ordered:
-        layout = replace(layout, sort_by=(), curve="linear", bounds={})
     said = {"goal": goal, "layout": layout.to_dict(), "reasons": [str(r) for r in advice.reasons]}
     return Choice(layout, said)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +23,7 @@ from lazypipe.storage.optimizer.forms import owner
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.options import base_layout, measured_options
 from lazypipe.storage.optimizer.order import ordered, with_bounds
-from lazypipe.storage.optimizer.ordering import packing_order, rising, spread
+from lazypipe.storage.optimizer.ordering import loose_key, packing_order, rising, spread
 from lazypipe.storage.optimizer.profile import Profile, profile_sample
 from lazypipe.storage.optimizer.pruning import reached
 from lazypipe.storage.optimizer.quick import estimated_options, shrinking
@@ -83,6 +84,7 @@ def advise(
     *,
     sample: int = ROWS,
     total: int | None = None,
+    keep_order: bool = False,
     partition_by: Sequence[str] | None = None,
     writers: Sequence[Writer] | None = None,
     clock: Clock = time.process_time,
@@ -106,6 +108,8 @@ def advise(
         About how many rows to try with.
     total
         How many rows these stand for, if the data is a sample already. Default: they are all.
+    keep_order
+        Whether rows stay in the order in which they come.
     partition_by
         Columns that stand in folders already. Default: that is to be advised too.
     writers
@@ -137,7 +141,7 @@ def advise(
     bench = Bench(clock, budget, quick=quick)
     if budget is not None:
         sample = min(sample, _quick_rows(data, budget) if quick else max(round(budget * _ROWS_PER_SECOND), _FEWEST))
-    packs = quick and GOALS[goal].least == "bytes" and not (workload and workload.queries)
+    packs = quick and not keep_order and GOALS[goal].least == "bytes" and not (workload and workload.queries)
     taken = take_sample(
         data, max(sample, _ORDERED) if packs and not isinstance(data, pl.DataFrame) else sample, storage_options
     )
@@ -152,7 +156,7 @@ def advise(
     if wrong_type := [n for n, t in taken.frame.schema.items() if t in (pl.Object, pl.Unknown)]:
         raise LazypipeError(f"column {wrong_type[0]!r} holds Python objects, which no file can; cast or drop it")
     chosen = list(writers) if writers else ["polars", *(["pyarrow"] if _has_pyarrow() else [])]
-    return _Adviser(taken, workload or Workload(), goal, partition_by, chosen, bench, rows, sample).advice()
+    return _Adviser(taken, workload or Workload(), goal, partition_by, chosen, bench, rows, sample, keep_order).advice()
 
 
 def _quick_rows(data: pl.DataFrame | pl.LazyFrame | str, budget: float) -> int:
@@ -179,11 +183,13 @@ class _Adviser:
         bench: Bench,
         ordered: pl.DataFrame,
         rows: int,
+        keep_order: bool,  # noqa: FBT001
     ) -> None:
         self.workload, self.goal, self.bench = workload, goal, bench
         self.partition_by = partition_by
         self.keys = tuple(partition_by or ())
         # orders are told by more rows than there is time to write in all ways
+        self.keep_order = keep_order
         self.ordered, self.rows = ordered.drop(self.keys), rows
         self.sample = replace(sample, frame=spread(sample.frame, rows)) if bench.quick else sample
         self.frame = self.sample.frame.drop(self.keys)
@@ -251,7 +257,7 @@ class _Adviser:
         """Return the columns that are looked at: all, or, where there is little time, those that take the most."""
         if not self.bench.quick:
             return self.frame.columns
-        most = max(round((self.bench.left or 0.0) / 2 / _COLUMN_SECONDS), _LOOKED)
+        most = max(round((self.bench.budget or 0.0) / 2 / _COLUMN_SECONDS), _LOOKED)
         taken = {*sorted(plain, key=lambda n: -plain[n])[:most], *self.filtered}
         if len(taken) < len(plain):
             self._note(
@@ -294,7 +300,13 @@ class _Adviser:
         forms = {n: self._forms(n, frame) for n in names}
         found = (
             estimated_options(
-                frame, forms, profiles, self.writers, self.bench, _LEVELS.get(self.goal), self.sample.scale
+                frame,
+                forms,
+                profiles,
+                self.writers,
+                self.bench,
+                _LEVELS.get(self.goal),
+                self.sample.scale,
             )
             if self.bench.quick
             else measured_options(frame, forms, self.writers, self.bench)
@@ -355,12 +367,16 @@ class _Adviser:
 
     def _packed(self) -> tuple[str, ...]:
         """Return the columns by which rows are sorted to make files smaller, where nobody filters them."""
-        if self.limits.least != "bytes" or self.filtered or (self.bench.over and not self.bench.quick):
+        if (
+            self.limits.least != "bytes"
+            or self.filtered
+            or self.keep_order
+            or (self.bench.over and not self.bench.quick)
+        ):
             return ()
-        by = packing_order(self.ordered)
+        by, writer = packing_order(self.ordered), self.writers[-1]
         if not by:
-            return ()
-        writer = self.writers[-1]
+            return self._numbered(writer)
         # as they come rows are written in what is best for values that rise, so that an order is not said to gain what that does
         delta = rising(self.ordered) if writer == "pyarrow" else ()
         bare = replace(base_layout(writer), encodings=dict.fromkeys(delta, "delta"))
@@ -372,9 +388,27 @@ class _Adviser:
         self._note(None, f"ordered by {order_name(tried)}", "files are smaller that way")
         return by
 
+    def _numbered(self, writer: str) -> tuple[str, ...]:
+        """Return the column that rows without any order are sorted by to save what that costs, if it is worth it."""
+        key = loose_key(self.ordered) if writer == "pyarrow" else None
+        if key is None:
+            return ()
+        bare, rows = base_layout(writer), self.ordered.height
+        cost, _ = self.bench.whole(self.ordered, bare, "in no order")
+        tried = replace(bare, sort_by=(key,), encodings={key: "delta"})
+        found, _ = self.bench.whole(self.ordered, tried, f"ordered by {key}")
+        # of more rows the steps are smaller
+        fewer = round(rows * math.log2(max(self.sample.total / rows, 1)) / 8)
+        if found.bytes - fewer > _ORDER_WORTH * cost.bytes or found.write > self.limits.write * cost.write:
+            return ()
+        self._note(
+            None, f"ordered by {key}", "rows have no order that would be lost, and steps are smaller than values"
+        )
+        return (key,)
+
     def _order(self, layout: Layout, default: Cost) -> Layout:
         """Choose the order of rows."""
-        orders = [*self._orders()]
+        orders = [] if self.keep_order else [*self._orders()]
         if not orders:
             return layout
         # encodings are those that are best without an order: each order is compared, and tried, without them

@@ -62,6 +62,9 @@ _LEVELS: Mapping[int, float] = {1: 0.6, 2: 0.8, 3: 1.0, 4: 1.3, 5: 2.2, 6: 3.0, 
 _HARD = (0.9, 0.2)
 """What is compressed to no less than this part of it is found out soon, and takes this part of the time."""
 
+_STREAMS = 0.5
+"""How long bytes that are split into streams take to decompress, next to others: some are not compressed, the rest is much."""
+
 _FORMS: Mapping[str, tuple[float, float]] = {
     "cast": (8, 2),
     "whole": (14, 4),
@@ -121,6 +124,8 @@ def column_cost(
     pack, unpack = _PACK[codec]
     if codec == "zstd":
         pack *= _LEVELS.get(3 if level is None else level, _LEVELS[19])
+    if encoding == "byte_stream_split":
+        unpack *= _STREAMS
     hard = part * (_HARD[1] if size.bytes > _HARD[0] * size.raw else 1.0)
     return Cost(
         size.bytes,

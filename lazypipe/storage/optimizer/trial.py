@@ -99,7 +99,7 @@ class Bench:
     """
 
     def __init__(self, clock: Clock, budget: float | None, *, quick: bool = False) -> None:
-        self.quick = quick
+        self.quick, self.budget = quick, budget
         self._clock = clock
         self._start = clock()
         self._end = None if budget is None else self._start + budget
@@ -112,11 +112,6 @@ class Bench:
     def over(self) -> bool:
         """Whether the time for trials is over."""
         return self._end is not None and self._clock() >= self._end
-
-    @property
-    def left(self) -> float | None:
-        """Seconds that are left; None: there is no end."""
-        return None if self._end is None else max(self._end - self._clock(), 0.0)
 
     @property
     def seconds(self) -> float:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from lazypipe.storage.optimizer.advise import advise
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.order import ordered
-from lazypipe.storage.optimizer.ordering import packing_order, rising, spread
+from lazypipe.storage.optimizer.ordering import loose_key, packing_order, rising, spread
 from lazypipe.storage.optimizer.trial import write_bytes
+from lazypipe.storage.optimizer.workload import Query, Workload
 
 
 def timetable(rows: int) -> pl.DataFrame:
@@ -96,6 +97,9 @@ def test_advice_in_a_hurry_puts_rows_in_order() -> None:
     assert size(frame, Layout(sort_by=advice.layout.sort_by)) < 0.7 * size(frame)
     lazily = advise(frame.lazy(), goal="storage", budget=0.06, clock=lambda: 0.0)
     assert lazily.layout.sort_by[0] == "line"
+    assert advise(frame, goal="storage", budget=0.06, keep_order=True, clock=lambda: 0.0).layout.sort_by == ()
+    asked = Workload((Query("q", {"line": "equal"}),))
+    assert advise(frame, asked, goal="read", keep_order=True, clock=lambda: 0.0).layout.sort_by == ()
     # to sort takes longer than who asks for both small files and fast writing allows
     assert advise(frame, goal="balanced", budget=0.06, clock=lambda: 0.0).layout.sort_by == ()
 
@@ -110,3 +114,32 @@ def test_an_order_does_not_pay_where_it_scatters_what_rises() -> None:
     assert advice.layout.sort_by == ()
     found = pl.read_parquet(io.BytesIO(write_bytes(frame, DEFAULT)))
     assert found.equals(frame)
+
+
+def test_rows_in_no_order_are_sorted_by_a_key_for_its_own_sake() -> None:
+    draw = random.Random(5)
+    keys = [draw.randrange(2**63) for _ in range(9_000)]
+    frame = pl.DataFrame(
+        {"x": [draw.random() for _ in keys], "key": keys, "code": [str(draw.randrange(2**63)) for _ in keys]}
+    )
+    assert loose_key(frame) == "key"
+    advice = advise(frame, goal="storage", budget=0.06, total=10_000_000, clock=lambda: 0.0)
+    assert advice.layout.sort_by == ("key",)
+    assert advice.layout.encodings["key"] == "delta"
+    assert "rows have no order that would be lost" in " ".join(map(str, advice.reasons))
+    in_order = Layout(sort_by=("key",), encodings={"key": "delta"}, writer="pyarrow")
+    assert size(frame.select("key"), in_order) < 0.9 * size(frame.select("key"))
+    # what rises would be scattered; and next to long texts it is not worth it
+    assert loose_key(frame.with_columns(at=pl.int_range(pl.len()))) is None
+    long = frame.with_columns(text=pl.Series([draw.randbytes(90).hex() for _ in range(9_000)]))
+    assert advise(long, goal="storage", budget=0.06, clock=lambda: 0.0).layout.sort_by == ()
+    assert advise(frame, goal="storage", budget=0.06, writers=["polars"], clock=lambda: 0.0).layout.sort_by == ()
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [pl.DataFrame(), pl.DataFrame({"x": [1]}), pl.DataFrame({"x": [2, 1, None]}), pl.DataFrame({"x": [2, 1, 2, 1]}), pl.DataFrame({"x": ["b", "a"]})],
+    ids=["nothing", "one", "null", "again", "text"],
+)  # fmt: skip
+def test_what_is_no_key_of_rows_without_order(frame: pl.DataFrame) -> None:
+    assert loose_key(frame) is None
