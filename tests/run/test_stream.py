@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -520,6 +521,7 @@ def test_memory_does_not_grow_with_batches(site: Site) -> None:
     def next_one() -> None:
         site.put("1", len(site.sleeps))
         if len(site.sleeps) in (rounds // 2, rounds):
+            gc.collect()
             sizes.append(tracemalloc.get_traced_memory()[0])
 
     site.put("1", 0)
