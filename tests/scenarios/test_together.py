@@ -459,3 +459,14 @@ class TestSides:
         assert world.run().segments[1].why == "b: 1 modified (1 key changed): 1 of 2 files of a"
         assert world.rows("k", "w") == [(1, 6), (2, None)]
         assert sorted(lp.scan(str(tmp_path / "out/t")).collect()["more"].to_list()) == [3, 4]
+
+    @pytest.mark.parametrize("validate", ["1:1", "1:m"])
+    def test_keys_are_compared_though_there_is_nothing_to_join_them_with(self, tmp_path: Path, validate: str) -> None:
+        world = self.world(tmp_path, {"validate": validate})
+        self.put(world)
+        world.deliver("1", (0, 1, "x"))
+        world.run()
+        world.deliver("1", (0, 1, "x"), (0, 1, "y"))
+        with pytest.raises(lp.RunError, match=r"key \(1\) stands 2 times on a side where validate allows one"):
+            world.run()
+        assert world.rows("k") == []
