@@ -409,7 +409,7 @@ class Decision:
     def _renewed(self, leaf: Leaf, units: dict[str, int], needs: Units, *, judged: bool) -> dict[str, int]:
         """Return the units of files and their parts, where those that are read again get others; without gates, of just these.
 
-        Files are cut where any who needs them, or the gates, have read them up to.
+        Files are cut where any who needs them, or the gates, have read them up to; not those that are others now, which the gates ignored.
         """
         if needs.wanted:
             return {f: u for f, u in units.items() if judged or u in needs.wanted}
@@ -418,8 +418,11 @@ class Decision:
         if not judged:
             return {part: self.numbering.new(leaf.name, part) for parts in asked.values() for part in parts}
         found: dict[str, int] = {}
+        held, name = {f.uri for f in leaf.held}, self.plan.redact
         for uri, of in groupby(units.items(), lambda pair: read_key(pair[0])[0]):
             own, parts = dict(of), asked.get(uri, [])
+            if parts and held and name(uri) in held:
+                own = dict.fromkeys(parts, 0)
             whole = own if own.keys() >= {*parts} else dict.fromkeys(cut_up([uri, *own, *parts], sizes)[uri], 0)
             again = parts if whole is own else whole
             found |= whole | {part: self.numbering.new(leaf.name, part) for part in again}

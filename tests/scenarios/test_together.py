@@ -470,3 +470,17 @@ class TestSides:
         with pytest.raises(lp.RunError, match=r"key \(1\) stands 2 times on a side where validate allows one"):
             world.run()
         assert world.rows("k") == []
+
+    def test_a_file_that_is_another_now_is_not_cut_where_it_grew(self, tmp_path: Path) -> None:
+        world = self.world(tmp_path, {"how": "left"}, t={"from": "m", "do": [{"derive": {"more": "k + 1"}}]})
+        world.definition["sources"]["a"]["on_modified"] = "ignore"
+        world.definition["stages"]["m"]["gate"] = [{"positive": {"columns": "k", "action": "quarantine"}}]
+        self.put(world, (1, 5))
+        for rows in ([1], [1, 2], [30000, 4, 5]):
+            world.deliver("1", *((0, k, "x") for k in rows))
+            world.run()
+        world.definition["stages"]["t"]["do"] = [{"derive": {"more": "k + 2"}}]
+        world.run()
+        assert world.rows("k") == [(1,), (2,)]
+        assert sorted(lp.scan(str(tmp_path / "out/t")).collect()["more"].to_list()) == [6, 7, 30002]
+        assert [s.status for s in world.run().segments] == ["unchanged", "unchanged"]
