@@ -394,7 +394,7 @@ class Decision:
             made_of = {(f.uri, f.size, f.stamp) for f in consumed_before(stays, leaf.name)}
             files = (f for f in leaf.snapshot.files if f.uri in came)
             rest = [f for f in files if (name(f.uri), f.size, f.stamp) not in made_of]
-            return self.leaves.leaf(leaf.name, rest) if rest else leaf
+            return self.leaves.without(leaf, rest) if rest else leaf
         return leaf
 
     def _follows(self, fixed: list[Leaf], driving: list[Leaf]) -> bool:
