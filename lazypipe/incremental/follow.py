@@ -371,7 +371,7 @@ class Decision:
         units = self.numbering.units(driving, keep=kept, anew=not kept)
         units = self.numbering.renewed(units, touched.units)
         if needs is not None:
-            units = {n: self._renewed(n, of, needs[n], judged=judged) for n, of in units.items()}
+            units = {n.name: self._renewed(n, units[n.name], needs[n.name], judged=judged) for n in driving}
         plan = self.plan.fingerprints()[self.segment.node]
         info = self._info(plan, fixed, driving, units, self.run, anew=not kept) if judged else {}
         if needs is None or not kept:
@@ -394,7 +394,7 @@ class Decision:
             made_of = {(f.uri, f.size, f.stamp) for f in consumed_before(stays, leaf.name)}
             files = (f for f in leaf.snapshot.files if f.uri in came)
             rest = [f for f in files if (name(f.uri), f.size, f.stamp) not in made_of]
-            return self.leaves.leaf(leaf.name, rest) if rest else leaf
+            return self.leaves.without(leaf, rest) if rest else leaf
         return leaf
 
     def _follows(self, fixed: list[Leaf], driving: list[Leaf]) -> bool:
@@ -406,22 +406,26 @@ class Decision:
         news = any(n.is_news for n in fixed) or any(n.changes is None or self.numbering.is_remade(n) for n in driving)
         return not news and not any(self.plan.looks_at_the_clock(n) for n in self._judged())
 
-    def _renewed(self, leaf: str, units: dict[str, int], needs: Units, *, judged: bool) -> dict[str, int]:
+    def _renewed(self, leaf: Leaf, units: dict[str, int], needs: Units, *, judged: bool) -> dict[str, int]:
         """Return the units of files and their parts, where those that are read again get others; without gates, of just these.
 
-        Files are cut where any who needs them, or the gates, have read them up to.
+        Files are cut where any who needs them, or the gates, have read them up to; not those that are others now, which the gates ignored.
         """
         if needs.wanted:
             return {f: u for f, u in units.items() if judged or u in needs.wanted}
-        asked = cut_up(needs.files)
+        sizes = {f.uri: f.size for f in leaf.snapshot.files}
+        asked = cut_up(needs.files, sizes)
         if not judged:
-            return {part: self.numbering.new(leaf, part) for parts in asked.values() for part in parts}
+            return {part: self.numbering.new(leaf.name, part) for parts in asked.values() for part in parts}
         found: dict[str, int] = {}
+        held, name = {f.uri for f in leaf.held}, self.plan.redact
         for uri, of in groupby(units.items(), lambda pair: read_key(pair[0])[0]):
             own, parts = dict(of), asked.get(uri, [])
-            whole = own if own.keys() >= {*parts} else dict.fromkeys(cut_up([uri, *own, *parts])[uri], 0)
+            if parts and held and name(uri) in held:
+                own = dict.fromkeys(parts, 0)
+            whole = own if own.keys() >= {*parts} else dict.fromkeys(cut_up([uri, *own, *parts], sizes)[uri], 0)
             again = parts if whole is own else whole
-            found |= whole | {part: self.numbering.new(leaf, part) for part in again}
+            found |= whole | {part: self.numbering.new(leaf.name, part) for part in again}
         return found
 
     def _changed(

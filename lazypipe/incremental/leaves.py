@@ -51,10 +51,17 @@ class Leaves:
     added: bool = False
     older: Mapping[str, Older] = NOTHING
 
-    def leaf(self, name: str, without: Sequence[FileInfo] = (), outside: Sequence[FileInfo] = ()) -> Leaf:
+    def leaf(
+        self,
+        name: str,
+        without: Sequence[FileInfo] = (),
+        outside: Sequence[FileInfo] = (),
+        was: Sequence[FileInfo] = (),
+    ) -> Leaf:
         """Return what is there of a source or output, and what was consumed of it.
 
-        So ``without`` files that are left for later, and those that were written ``outside`` of what the run is for.
+        So ``without`` files that are left for later, and those that were written ``outside`` of what the run is for; ``was`` are those of
+        them that had other names, by which their rows stay.
         """
         published = name not in self.segment.nodes and any(o.stage == name for o in self._outputs())
         source = None if published else self.plan.nodes[name].source
@@ -80,7 +87,7 @@ class Leaves:
         if without or outside:
             away = left.union(f.uri for f in outside)
             files = tuple(f for f in snapshot.files if f.uri not in away)
-            snapshot = replace(snapshot, files=files, waiting=(*snapshot.waiting, *without, *outside))
+            snapshot = replace(snapshot, files=files, waiting=(*snapshot.waiting, *without, *outside, *was))
         apart: dict[str, Any] = {"left": left, "outside": tuple(outside), "written": self.bound.told}
         if snapshot.commit is not None:
             leaf = self._dataset_leaf(name, snapshot, before, redact(uri), source)
@@ -244,7 +251,14 @@ class Leaves:
             away = {f.uri for f in outside}
             new = [f for f in new if f.uri not in away]
         rest = new[self.bound.first(new, lambda f: leaf.read(f).length, partial(self._rows, leaf)) :]
-        return replace(self.leaf(leaf.name, rest, outside), reached=leaf.reached) if rest or outside else leaf
+        return replace(self.without(leaf, rest, outside), reached=leaf.reached) if rest or outside else leaf
+
+    def without(self, leaf: Leaf, rest: Sequence[FileInfo], outside: Sequence[FileInfo] = ()) -> Leaf:
+        """Return a leaf without files that are left for later; what was read of them under another name stays as it was."""
+        grown = () if leaf.changes is None else leaf.changes.grown
+        names = {g.file.uri: g.was.uri for g in grown if g.was is not None}
+        was = [f._replace(uri=names[f.uri]) for f in (*rest, *outside) if f.uri in names]
+        return self.leaf(leaf.name, rest, outside, was)
 
     def _outside(self, leaf: Leaf, new: Sequence[FileInfo], *, full: bool) -> list[FileInfo]:
         """Return those of the new files that were not written when they had to be; not what was read before, which stays."""

@@ -48,12 +48,14 @@ def of_file(uri: str, size: int | None, listed: Listed) -> dict[str, int]:
     return {part_key(uri, start, end): unit for (start, unit), end in zip(listed, ends, strict=True)}
 
 
-def cut_up(keys: Iterable[str]) -> dict[str, list[str]]:
+def cut_up(keys: Iterable[str], sizes: Mapping[str, int | None]) -> dict[str, list[str]]:
     """Return, by file, parts of which all that is asked for can be put together: files and parts of them, which may overlap.
+
+    ``sizes`` are those of the files now: one that is asked for as a whole ends there, whatever parts of it are asked for besides.
 
     Examples
     --------
-    >>> found = cut_up(["a", "b", part_key("c", 4, 9), part_key("c", 6, 9), part_key("b", 4, 9)])
+    >>> found = cut_up(["a", "b", part_key("c", 4, 9), part_key("c", 6, 9), part_key("b", 0, 4)], {"a": 5, "b": 9, "c": 9})
     >>> {uri: [read_key(k)[1:] for k in parts] for uri, parts in found.items()}
     {'a': [(0, None)], 'b': [(0, 4), (4, 9)], 'c': [(4, 6), (6, 9)]}
     """
@@ -63,10 +65,10 @@ def cut_up(keys: Iterable[str]) -> dict[str, list[str]]:
         asked.setdefault(uri, []).append((start, end))
     found = {}
     for uri, ranges in asked.items():
-        size = max((end for _, end in ranges if end is not None), default=None)
-        if size is None:
+        if all(end is None for _, end in ranges):
             found[uri] = [uri]
             continue
+        size = sizes.get(uri) or 0
         whole = [(start, size if end is None else end) for start, end in ranges]
         ends = sorted({place for of in whole for place in of})
         pairs = [p for p in pairwise(ends) if any(start <= p[0] and p[1] <= end for start, end in whole)]

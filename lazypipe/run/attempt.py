@@ -67,7 +67,7 @@ class Attempt:
         sink, written = self.writing.write()
         if self.query.cut():
             raise Meanwhile("files have grown while they were read")
-        self.query.audit()
+        self.query.audit(written.rows)
         again = "b"
         while self.audit.settle():
             sink.discard()

@@ -405,10 +405,10 @@ class Query:
                 self.frame(name).select(pl.len()).collect(engine="streaming")
         self.watches.counters.update(counted)
 
-    def audit(self) -> None:
-        """Raise where a text file has short rows, or a join's keys are not as unique as it states."""
+    def audit(self, rows: int) -> None:
+        """Raise where a text file has short rows, or a join's keys are not as unique as it states; ``rows`` are how many came of it."""
         self.watches.refuse_short_rows(self.snapshots)
-        self.watches.refuse_repeats(self._compared)
+        self.watches.refuse_repeats(self._compared, came=rows > 0)
 
     def _compared(self, node: Node) -> Mapping[str, Table]:
         """Return the inputs of a join whose keys are said to be unique.

@@ -12,6 +12,7 @@ import polars as pl
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.node import Node
+from lazypipe.compile.segments import may_stop
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import Problem, RunError
 from lazypipe.gates.tap import MASKED
@@ -46,10 +47,19 @@ class Watches:
             assert source is not None
             source.refuse_short_rows(snapshots[name], nulls=bool(nulls))
 
-    def refuse_repeats(self, compared: Callable[[Node], Mapping[str, Table]]) -> None:
-        """Raise RunError where a join's keys are not as unique as it states; ``compared`` gives the inputs of its stage."""
+    def refuse_repeats(self, compared: Callable[[Node], Mapping[str, Table]], *, came: bool) -> None:
+        """Raise RunError where a join's keys are not as unique as it states.
+
+        Parameters
+        ----------
+        compared
+            Gives the inputs of the join's stage.
+        came
+            Whether any row came of all this. If none did, a join may have had nothing on one side, and ended the other before all of
+            its keys had flowed by.
+        """
         for node, step, tracker in self._guards:
-            if tracker.count() != 0:
+            if tracker.count() != 0 or (not came and _may_stop(node, step)):
                 for frame, keys in join_sides(node, step, compared(node)):
                     found = repeated(frame, keys).collect(engine="streaming")
                     if found.height:
@@ -108,3 +118,7 @@ class Watches:
         where = self.plan.pipeline.origin.locate((*step.path, step.name))
         what = f"stage {node.name!r}: join: key ({key}) stands {times} times on a side where validate allows one"
         return RunError(str(Problem(what, where)), fix="mend the data, or change validate; nothing was published")
+
+
+def _may_stop(node: Node, step: Step) -> bool:
+    return any(may_stop(operation) for operation, scope in node.steps if scope.step is step)

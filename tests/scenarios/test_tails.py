@@ -640,6 +640,28 @@ def test_bounds_count_what_is_read(tmp_path: Path) -> None:
     assert (result.segments[0].written, result.left) == (2, 0)
 
 
+@pytest.mark.parametrize("kind", ["rows", "gated", "sums"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_a_file_had_under_another_name_stays_while_it_waits(tmp_path: Path, kind: str, *, shared: bool) -> None:
+    logs = Logs(tmp_path, kind)
+    if shared:
+        logs.more = {"stages": {"t": {"from": "s", "do": [{"filter": "v > 1"}]}}, "outputs": {"t": {}}}
+    logs.add("m", "id,k,v\n1,a,1\n2,a,\n")
+    logs.run()
+    before = logs.rows()
+    (tmp_path / "in/m.csv").rename(tmp_path / "in/z.csv")
+    logs.add("z", "3,a,3\n4,b,\n")
+    logs.run(until=datetime.fromtimestamp(OLD, UTC))
+    assert logs.rows() == before
+    logs.add("a", "id,k,v\n5,c,5\n")
+    result = logs.run(max_files=1)
+    assert len(logs.rows()) == len(before) + 1
+    assert result.left > 0
+    logs.run()
+    logs.run("full")
+    assert logs.rows() == logs.rows("full")
+
+
 def test_rows_are_traced_to_their_place_in_the_file(tmp_path: Path) -> None:
     logs = Logs(tmp_path)
     logs.add("a", "id,k,v\n1,a,1\n2,b,2\n")

@@ -419,3 +419,68 @@ def test_growth_is_no_modification_though_nothing_is_audited(tmp_path: Path, on_
     world.deliver("1", (0, 1, "x"), (0, 2, "x"))
     world.run()
     assert world.rows("k") == [(1,), (2,)]
+
+
+class TestSides:
+    """Joins whose sides change, with what else follows files: shared tails, keys that must be unique, what reads the output."""
+
+    @staticmethod
+    def world(root: Path, join: dict[str, Any], **readers: Any) -> World:
+        """Join files of ``a`` with those of ``b``, by ``k``; ``readers`` are further stages, each with an output."""
+        world = World(root, {})
+        columns = {"columns": {"k": "Int64", "w": "Int64"}}
+        world.definition |= {
+            "sources": {**world.definition["sources"], "b": {"uri": "b/*.csv", "contract": columns}},
+            "stages": {
+                "m": {"from": "a", "do": [{"filter": "k >= 0"}]},
+                "s": {"from": "m", "do": [{"join": {"with": "b", "on": "k", **join}}]},
+                **readers,
+            },
+        }
+        world.definition["outputs"] |= {name: {"to": f"out/{name}"} for name in readers}
+        (root / "b").mkdir()
+        return world
+
+    @staticmethod
+    def put(world: World, *rows: tuple[int, int]) -> None:
+        (world.root / "b/1.csv").write_text("k,w\n" + "".join(f"{k},{w}\n" for k, w in rows))
+
+    @pytest.mark.parametrize("gate", [[], [{"positive": {"columns": "k", "action": "quarantine"}}]])
+    def test_a_part_is_touched_where_another_reads_the_whole_file(self, tmp_path: Path, gate: list[Any]) -> None:
+        world = self.world(tmp_path, {"how": "left"}, t={"from": "m", "do": [{"derive": {"more": "k + 1"}}]})
+        world.definition["stages"]["m"]["gate"] = gate
+        self.put(world, (1, 5))
+        world.deliver("1", (0, 1, "x"))
+        world.run()
+        world.deliver("1", (0, 1, "x"), (0, 2, "x"))
+        assert world.run().segments[-1].why == "a: 1 grown"
+        self.put(world, (1, 6))
+        world.definition["stages"]["t"]["do"] = [{"derive": {"more": "k + 2"}}]
+        assert world.run().segments[1].why == "b: 1 modified (1 key changed): 1 of 2 files of a"
+        assert world.rows("k", "w") == [(1, 6), (2, None)]
+        assert sorted(lp.scan(str(tmp_path / "out/t")).collect()["more"].to_list()) == [3, 4]
+
+    @pytest.mark.parametrize("validate", ["1:1", "1:m"])
+    def test_keys_are_compared_though_there_is_nothing_to_join_them_with(self, tmp_path: Path, validate: str) -> None:
+        world = self.world(tmp_path, {"validate": validate})
+        self.put(world)
+        world.deliver("1", (0, 1, "x"))
+        world.run()
+        world.deliver("1", (0, 1, "x"), (0, 1, "y"))
+        with pytest.raises(lp.RunError, match=r"key \(1\) stands 2 times on a side where validate allows one"):
+            world.run()
+        assert world.rows("k") == []
+
+    def test_a_file_that_is_another_now_is_not_cut_where_it_grew(self, tmp_path: Path) -> None:
+        world = self.world(tmp_path, {"how": "left"}, t={"from": "m", "do": [{"derive": {"more": "k + 1"}}]})
+        world.definition["sources"]["a"]["on_modified"] = "ignore"
+        world.definition["stages"]["m"]["gate"] = [{"positive": {"columns": "k", "action": "quarantine"}}]
+        self.put(world, (1, 5))
+        for rows in ([1], [1, 2], [30000, 4, 5]):
+            world.deliver("1", *((0, k, "x") for k in rows))
+            world.run()
+        world.definition["stages"]["t"]["do"] = [{"derive": {"more": "k + 2"}}]
+        world.run()
+        assert world.rows("k") == [(1,), (2,)]
+        assert sorted(lp.scan(str(tmp_path / "out/t")).collect()["more"].to_list()) == [6, 7, 30002]
+        assert [s.status for s in world.run().segments] == ["unchanged", "unchanged"]
