@@ -252,8 +252,8 @@ def _is_rewrite(commit: Commit, log: CommitLog) -> bool:
 def _is_rollback(commit: Commit, log: CommitLog) -> bool:
     """Whether a commit holds what an earlier one does: the same files, or, told to Delta readers, which cannot read all, as many rows."""
     of = commit.brings_back
-    if of is None or of >= commit.version:
-        return False
+    if not of or of >= commit.version:
+        return of == 0 and not commit.files
     try:
         old = log.read(of)
     except StorageError:  # vacuumed since
