@@ -238,3 +238,29 @@ def test_a_rollback_that_is_not_recorded_is_noted(uri: str, tmp_path: Path) -> N
     signed = lp.ledger(str(tmp_path / "signed"), key="secret")
     assert lp.rollback(uri, version=7, ledger=signed) == 8
     assert signed.records() == ()
+
+
+def test_rollbacks_by_pipelines_that_sign_their_records_or_keep_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEDGER_KEY", "secret")
+    (tmp_path / "in").mkdir()
+    rows(0, 10).write_parquet(tmp_path / "in" / "0.parquet")
+    ledger, uri = str(tmp_path / "ledger"), str(tmp_path / "out")
+    for number, audit in enumerate(({"ledger": ledger, "key": "${LEDGER_KEY}"}, "off")):
+        built = lp.Pipeline.from_dict(
+            {
+                "version": 1,
+                "name": "p",
+                "audit": audit,
+                "sources": {"a": {"uri": "in/*.parquet"}},
+                "stages": {"b": {"from": "a"}},
+                "outputs": {"b": {"to": "out"}},
+            },
+            base=str(tmp_path),
+        )
+        built.compile().run(full=True).raise_for_status()
+        lp.rollback(built, "b", version=2 * number + 1)
+    assert [e.kind for e in lp.ledger(ledger).records()] == ["run", "rollback"]
+    assert lp.ledger(ledger, key="secret").verify().ok
+    assert lp.history(uri)["mode"].to_list() == ["replace", "rollback to 1", "replace", "rollback to 3"]
