@@ -227,16 +227,17 @@ def test_a_rollback_that_is_not_recorded_is_noted(uri: str, tmp_path: Path) -> N
     told = "version 4 was made by 'x', outside of any run, of version 1, which it brings back"
     assert (found.problems, [w.what for w in found.warnings]) == ((), [told])
     latest = dataset.read()
-    for number, forged in enumerate((replace(latest, files=()), replace(latest, mode="rollback to 9")), start=5):
+    others = (replace(latest, files=()), *(replace(latest, mode=f"rollback to {of}") for of in ("x", "9")))
+    for number, forged in enumerate(others, start=5):
         dataset.log.append(replace(forged, version=number))
         wrong = ledger.verify(datasets=[uri]).problems
         assert wrong[-1].what == f"version {number} was committed by run 'x', which the ledger does not know"
     lp.vacuum(uri, keep=1)
-    dataset.rollback(6, run="y", time=NOW)
+    dataset.rollback(7, run="y", time=NOW)
     lp.vacuum(uri, keep=1)
     assert ledger.verify(datasets=[uri]).ok  # nothing to compare with any more
     signed = lp.ledger(str(tmp_path / "signed"), key="secret")
-    assert lp.rollback(uri, version=7, ledger=signed) == 8
+    assert lp.rollback(uri, version=8, ledger=signed) == 9
     assert signed.records() == ()
 
 

@@ -121,7 +121,7 @@ class Commit:
     def brings_back(self) -> int | None:
         """The version that it made the one in force again, None if it is no rollback."""
         number = self.mode.removeprefix(ROLLBACK)
-        return int(number) if number != self.mode else None
+        return int(number) if number != self.mode and number.isdecimal() else None
 
     def stands(self, version: int) -> bool:
         """Whether what was built upon a version can be committed on top of this one: nothing but files has changed since."""
