@@ -325,7 +325,8 @@ def _plan(options: argparse.Namespace) -> int:
         for source in step["reads"]:
             size = "unknown size" if source["bytes"] is None else f"{source['bytes']:,} bytes"
             some = "" if source["files"] == source["of"] else f" of {source['of']}"
-            print(f"    reads {source['name']}: {source['files']}{some} file{'s' * (source['of'] != 1)}, {size}")
+            least = "at least " if source.get("at_least") else ""
+            print(f"    reads {source['name']}: {least}{source['files']}{some} file{'s' * (source['of'] != 1)}, {size}")
         for node, count in step.get("windows", {}).items():
             print(f"    touches {node}: {count:,} window{'s' * (count != 1)}")
         for node, rules in step["gates"].items():

@@ -35,7 +35,7 @@ def preview(
     """Return what a run would do, segment by segment: what is read (files, bytes), checked, written, how, and why.
 
     Sizes are those of the files as they stand now; None where that is not known: the store does not tell, or it depends on what
-    comes before it in the same run.
+    comes before it in the same run. ``at_least`` so many are read where others follow by what stands in them.
 
     Parameters
     ----------
@@ -185,7 +185,10 @@ class _Preview:
                 files = tuple(f for f, data in pairs if not units.wanted.isdisjoint(data.units))
             sizes = [f.length for f in files]
             total = None if None in sizes else sum(s for s in sizes if s is not None)
-            reads.append({"name": name, "files": len(files), "of": len(snapshot.files), "bytes": total})
+            found = {"name": name, "files": len(files), "of": len(snapshot.files), "bytes": total}
+            # which files hold rows of the groups that are touched comes out when these have been read
+            more = work.reread and work.kind == "units" and len(files) < len(snapshot.files)
+            reads.append(found | ({"at_least": True} if more else {}))
         gates = {n: [c.id for c in nodes[n].checks] for n in segment.nodes if nodes[n].checks}
         return {"name": segment.name, "reads": reads, "from": segment.reads, "gates": gates}
 

@@ -46,6 +46,14 @@ def test_inserted_updated_and_deleted() -> None:
     ]
 
 
+def test_many_rows_that_differ() -> None:
+    many = module._FEW + 2
+    before = pl.DataFrame({"k": range(many), "x": 0})
+    found = lp.diff(before, before.with_columns(x=pl.col("k") % 2 + 1).tail(-1), key="k")
+    assert found.counts == {"inserted": 0, "updated": many - 1, "deleted": 1, "unchanged": 0}
+    assert found.updated["k"].sort().to_list() == list(range(1, many))
+
+
 def test_as_text() -> None:
     before = pl.DataFrame({"k": [1, 2], "x": ["a|b", None]})
     found = lp.diff(before, pl.DataFrame({"k": [1], "x": ["c\nd"]}), key="k")

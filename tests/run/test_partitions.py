@@ -83,7 +83,7 @@ def test_only_files_that_hold_touched_groups_are_read_again(tmp_path: Path) -> N
     deliver(tmp_path, "late", [(3, 100), (11, 7), (99, 1)])
     (told,) = lp.Pipeline.from_dict(data, base=str(tmp_path)).compile().preview()
     assert told["why"] == "a: 1 added, 4 unchanged; files that hold rows with the same k are read again"
-    assert [(r["files"], r["of"]) for r in told["reads"]] == [(1, 5)]
+    assert [(r["files"], r["of"], r["at_least"]) for r in told["reads"]] == [(1, 5, True)]
     others = {path: spoil(path) for path in files[2:]}
     result = run(tmp_path, data)
     for path, whole in others.items():
