@@ -193,3 +193,75 @@ def test_commands(uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert Dataset(uri).read().partition_by == ("day",)
     code, out, err = run(capsys, "optimize", tmp_path / "nowhere")
     assert (code, "there is no dataset here" in err) == (3, True)
+
+
+def test_a_rollback_is_in_the_ledger(uri: str, tmp_path: Path) -> None:
+    made, ledger = plan(tmp_path), lp.ledger(plan(tmp_path))
+    first = ledger.records()[-3].run
+    assert lp.rollback(made, "b", version=1, now=NOW, actor="keeper") == 4
+    entry = ledger.records()[-1]
+    assert (entry.kind, entry.actor, entry.status, entry.run) == ("rollback", "keeper", "done", Dataset(uri).read().run)
+    (segment,) = entry.body["segments"]
+    files = [(f.path, f.blake3) for f in Dataset(uri).read(version=1).files]
+    assert [(d["path"], d["blake3"]) for d in segment["data"]] == files
+    assert (segment["of"], segment["version"], segment["rows"]) == (1, 4, Dataset(uri).read(version=1).rows)
+    assert [s.version for s in ledger.history(uri).steps] == [4, 1]
+    assert first in {s.entry.run for s in ledger.history(uri).steps if s.entry}
+    # what came in between is not in it
+    held = {n: [h for h in ledger.containing(str(tmp_path / "in" / f"{n}.parquet")) if h.in_force] for n in range(3)}
+    assert [(h.version, h.via) for n in range(3) for h in held[n]] == [(4, ("earlier version",))]
+    report = lp.audit_report(ledger, uri)
+    assert f"- Rows brought back: {segment['rows']:,}, those of version 1" in report.to_markdown()
+    assert made.run().status == "done"
+    assert lp.scan(uri).collect().sort("id").equals(rows(0, 15_000))
+    assert [s.version for s in ledger.history(uri).steps] == [5]  # its record names all inputs
+    lp.rollback(uri, version=3)
+    found = ledger.verify(datasets=[uri])
+    assert (found.problems, found.warnings) == ((), ())
+
+
+def test_a_rollback_that_is_not_recorded_is_noted(uri: str, tmp_path: Path) -> None:
+    dataset, ledger = Dataset(uri), lp.ledger(plan(tmp_path))
+    dataset.rollback(1, run="x", time=NOW)
+    found = ledger.verify(datasets=[uri])
+    told = "version 4 was made by 'x', outside of any run, of version 1, which it brings back"
+    assert (found.problems, [w.what for w in found.warnings]) == ((), [told])
+    latest = dataset.read()
+    others = (replace(latest, files=()), *(replace(latest, mode=f"rollback to {of}") for of in ("x", "9")))
+    for number, forged in enumerate(others, start=5):
+        dataset.log.append(replace(forged, version=number))
+        wrong = ledger.verify(datasets=[uri]).problems
+        assert wrong[-1].what == f"version {number} was committed by run 'x', which the ledger does not know"
+    lp.vacuum(uri, keep=1)
+    dataset.rollback(7, run="y", time=NOW)
+    lp.vacuum(uri, keep=1)
+    assert ledger.verify(datasets=[uri]).ok  # nothing to compare with any more
+    signed = lp.ledger(str(tmp_path / "signed"), key="secret")
+    assert lp.rollback(uri, version=8, ledger=signed) == 9
+    assert signed.records() == ()
+
+
+def test_rollbacks_by_pipelines_that_sign_their_records_or_keep_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEDGER_KEY", "secret")
+    (tmp_path / "in").mkdir()
+    rows(0, 10).write_parquet(tmp_path / "in" / "0.parquet")
+    ledger, uri = str(tmp_path / "ledger"), str(tmp_path / "out")
+    for number, audit in enumerate(({"ledger": ledger, "key": "${LEDGER_KEY}"}, "off")):
+        built = lp.Pipeline.from_dict(
+            {
+                "version": 1,
+                "name": "p",
+                "audit": audit,
+                "sources": {"a": {"uri": "in/*.parquet"}},
+                "stages": {"b": {"from": "a"}},
+                "outputs": {"b": {"to": "out"}},
+            },
+            base=str(tmp_path),
+        )
+        built.compile().run(full=True).raise_for_status()
+        lp.rollback(built, "b", version=2 * number + 1)
+    assert [e.kind for e in lp.ledger(ledger).records()] == ["run", "rollback"]
+    assert lp.ledger(ledger, key="secret").verify().ok
+    assert lp.history(uri)["mode"].to_list() == ["replace", "rollback to 1", "replace", "rollback to 3"]

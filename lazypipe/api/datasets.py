@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
 
 from lazypipe.api.pipeline import Plan, run_id
+from lazypipe.api.records import own_ledger
 from lazypipe.compile.compiler import bind_outputs
 from lazypipe.errors import LazypipeError, nearest
+from lazypipe.records.ledger import Ledger
 from lazypipe.run.maintenance import vacuum_pipeline
+from lazypipe.run.rewrites import record_rollback
 from lazypipe.spec import loader, model
 from lazypipe.spec.model import Fault
 from lazypipe.storage.dataset import Dataset
@@ -57,11 +61,25 @@ def rollback(
     version: int,
     run: str | None = None,
     now: datetime | None = None,
+    ledger: Ledger | str | None = None,
+    actor: str | None = None,
 ) -> int:
     """Make an earlier version of a dataset the one in force, as a version of its own; return its number.
 
     What it had consumed comes back with it: the next run does what has changed since then, and what was put aside since then leaves the
     quarantine.
+
+    Parameters
+    ----------
+    target, output
+        The dataset's URI, or a pipeline, then with the name of one of its outputs.
+    version
+        That which comes back.
+    run, now
+        An id that was never used, and the time that the commit says. Default: made up, and the machine's clock.
+    ledger, actor
+        Where it is recorded, and who does it. Default: in the ledger of the pipeline, or of the run that wrote the rows, if they come
+        of one, and the user, or ``LAZYPIPE_ACTOR``. The version comes back even if that cannot be recorded; ``verify`` of the ledger notes it then.
 
     Raises
     ------
@@ -71,8 +89,11 @@ def rollback(
         If a run commits meanwhile.
     """
     moment = now or datetime.now(UTC)
-    dataset, name = _dataset(target, output), run or run_id(moment)
+    dataset, name, clock = _dataset(target, output), run or run_id(moment), time.perf_counter()
+    book = ledger if ledger is not None or isinstance(target, str) else own_ledger(target)
     made = dataset.rollback(version, run=name, time=moment)
+    seconds, ended = time.perf_counter() - clock, datetime.now(UTC)
+    record_rollback(made, dataset, started=moment, seconds=seconds, ended=ended, ledger=book, actor=actor)
     if DELTA in made.info:
         dataset.publish(run=name, time=moment)  # again, if it did not succeed: to have it said
     return made.version

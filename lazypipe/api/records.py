@@ -13,7 +13,7 @@ from lazypipe.records.ledger import Ledger
 from lazypipe.spec import loader, model
 from lazypipe.spec.model import Fault
 
-__all__ = ["audit_report", "ledger"]
+__all__ = ["audit_report", "ledger", "own_ledger"]
 
 
 def ledger(target: str | model.Pipeline | Plan, *, key: str | None = None) -> Ledger:
@@ -45,6 +45,12 @@ def ledger(target: str | model.Pipeline | Plan, *, key: str | None = None) -> Le
         name = target.pipeline.name if isinstance(target, Plan) else target.name
         raise LazypipeError(f"runs of pipeline {name!r} are not recorded; remove audit: off from its definition")
     return Ledger(bound.uri, key=key if key is not None else bound.key)
+
+
+def own_ledger(target: model.Pipeline | Plan) -> Ledger | None:
+    """Return the ledger of a pipeline, None if its runs are not recorded."""
+    bound = _bound_audit(target)
+    return Ledger(bound.uri, key=bound.key) if bound.is_on else None
 
 
 def _bound_audit(target: model.Pipeline | Plan) -> BoundAudit:

@@ -142,7 +142,8 @@ def _output(entries: Sequence[Entry], target: Published) -> dict[str, Any]:
         "record": entry.number,
         "recorded": entry.time.isoformat(),
         "rows_written": target.rows,
-        "keeps_earlier_rows": target.keeps,
+        "keeps_earlier_rows": target.before is not None,
+        "brings_back": target.before if entry.kind == "rollback" else None,
         "files": [dict(f) for f in target.data],
     }
 

@@ -19,14 +19,14 @@ __all__ = ["History", "Holding", "Step", "containing", "history", "published", "
 class Published:
     """Something that a run made visible: a version of a dataset (or of what was put aside), or an exported file.
 
-    ``keeps`` says whether what the version before held is still in it; ``sources`` which of the run's inputs went in.
+    ``before`` is the version of which rows are still in it, None if there is none; ``sources`` are those of the run's inputs that went in.
     """
 
     entry: Entry
     name: str
     uri: str
     version: int | None
-    keeps: bool
+    before: int | None
     sources: tuple[str, ...]
     rows: int
     data: tuple[Mapping[str, Any], ...]
@@ -45,16 +45,23 @@ def published(entry: Entry) -> Iterator[Published]:
         sources = tuple(segment["sources"])
         for part in segment["quarantine"]:
             yield Published(
-                entry, f"{part['node']}__quarantine", part["uri"], part["version"], part["mode"] != "replace", tuple(part["sources"]),
+                entry, f"{part['node']}__quarantine", part["uri"], part["version"], _before(part), tuple(part["sources"]),
                 part["rows"], tuple(part["data"]), aside=True,
             )  # fmt: skip
         if segment["output"] is None or segment["status"] == "unchanged":
             continue
         if segment["status"] == "done" or segment["version"] is not None:
             yield Published(
-                entry, segment["output"], segment["uri"], segment["version"], segment["mode"] != "replace", sources,
+                entry, segment["output"], segment["uri"], segment["version"], _before(segment), sources,
                 segment["rows"], tuple(segment["data"]),
             )  # fmt: skip
+
+
+def _before(part: Mapping[str, Any]) -> int | None:
+    """Return the version that something published was built upon: the one before, unless the record says another."""
+    if part["mode"] == "replace" or part["version"] is None:
+        return None
+    return part.get("of", part["version"] - 1) or None
 
 
 def _plain(uri: str) -> str:
@@ -223,8 +230,8 @@ class _Graph:
             if raw:
                 files[source] = tuple(raw)
         uri = _plain(made.uri)
-        if made.keeps and made.version is not None and made.version > 1:
-            parents.append(self._known(uri, made.version - 1))
+        if made.before is not None:
+            parents.append(self._known(uri, made.before))
         parents = list(dict.fromkeys(parents))
         whence = tuple((self.steps[p].uri, self.steps[p].version) for p in parents)
         step = Step(made.uri, made.version, made.name, made.entry, files, whence, made.rows)
@@ -323,9 +330,9 @@ class _Search:
         """Go through what a record says was published."""
         uri = _plain(made.uri)
         via = [source for source in made.sources if self._reads(made.entry, source)]
-        if made.keeps and made.version is not None and made.version > 1 and self._in(uri, made.version - 1):
+        if made.before is not None and self._in(uri, made.before):
             via.append(KEPT)
-        self._replace(uri, keeps=made.keeps)
+        self._replace(uri, keeps=made.before is not None and made.before + 1 == made.version)
         # a dataset or file that was made anew under the same name holds only what it holds now
         self.holds.discard((uri, made.version))
         self.known.add((uri, made.version))

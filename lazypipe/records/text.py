@@ -23,8 +23,11 @@ def _head(said: Mapping[str, Any]) -> Iterator[str]:
     yield f"- Location: `{output['uri']}`"
     yield f"- Made by run `{output['run']}` (record {output['record']} of the ledger, {output['recorded']})"
     yield f"- In force: {'yes' if output['in_force'] else 'no, a later version has taken its place'}"
-    kept = ", added to those of the version before" if output["keeps_earlier_rows"] else ""
-    yield f"- Rows written: {output['rows_written']:,}{kept}"
+    if output["brings_back"] is not None:
+        yield f"- Rows brought back: {output['rows_written']:,}, those of version {output['brings_back']}"
+    else:
+        kept = ", added to those of the version before" if output["keeps_earlier_rows"] else ""
+        yield f"- Rows written: {output['rows_written']:,}{kept}"
     checked = "nothing was touched" if said["ledger"]["ok"] else "**NOT AS IT WAS WRITTEN**, see the end"
     yield f"- Ledger: {checked}"
     yield ""

@@ -12,7 +12,7 @@ from blake3 import blake3
 from lazypipe.errors import StorageError
 from lazypipe.records.entry import Entry, signature_of
 from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import REWRITE, Commit, CommitLog
+from lazypipe.storage.log import DELTA, REWRITE, Commit, CommitLog
 from lazypipe.storage.numbered import NumberedFiles
 
 __all__ = ["Finding", "Head", "Verification", "verify"]
@@ -223,7 +223,7 @@ def _commits(uri: str, entries: Iterable[Entry]) -> Iterator[Finding]:
             yield Finding(None, file, f"{error.what}; {error.fix}")
             continue
         if commit.run not in known:
-            if _is_rewrite(commit, log):
+            if _is_rewrite(commit, log) or _is_rollback(commit, log):
                 continue
             yield Finding(
                 None, file, f"version {version} was committed by run {commit.run!r}, which the ledger does not know"
@@ -249,8 +249,21 @@ def _is_rewrite(commit: Commit, log: CommitLog) -> bool:
         return True
 
 
+def _is_rollback(commit: Commit, log: CommitLog) -> bool:
+    """Whether a commit holds what an earlier one does: the same files, or, told to Delta readers, which cannot read all, as many rows."""
+    of = commit.brings_back
+    if not of or of >= commit.version:
+        return of == 0 and not commit.files
+    try:
+        old = log.read(of)
+    except StorageError:  # vacuumed since
+        return True
+    same = {(f.path, f.blake3) for f in commit.files} == {(f.path, f.blake3) for f in old.files}
+    return same or (DELTA in commit.info and commit.rows == old.rows)
+
+
 def _rewrites(uri: str, entries: Iterable[Entry]) -> Iterator[Finding]:
-    """Name what was written anew outside of any run."""
+    """Name what was written anew, or brought back, outside of any run, and is not recorded."""
     known, log = {entry.run for entry in entries}, Dataset(uri).log
     for version in log.versions():
         try:
@@ -259,6 +272,9 @@ def _rewrites(uri: str, entries: Iterable[Entry]) -> Iterator[Finding]:
             continue  # told already
         if commit.mode == REWRITE and commit.run not in known:
             what = f"version {version} was written anew by {commit.run!r}, outside of any run, with the rows of version {commit.rows_of}"
+            yield Finding(None, f"{log.uri}/{version:020}.json", what)
+        elif commit.brings_back is not None and commit.run not in known:
+            what = f"version {version} was made by {commit.run!r}, outside of any run, of version {commit.brings_back}, which it brings back"
             yield Finding(None, f"{log.uri}/{version:020}.json", what)
 
 

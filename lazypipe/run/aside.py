@@ -21,7 +21,7 @@ from lazypipe.run.query import Query
 from lazypipe.run.recorder import Aside
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import BACK, Commit, DataFile
+from lazypipe.storage.log import BACK, ROLLBACK, Commit, DataFile
 from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink
 from lazypipe.storage.units import UNIT
@@ -32,18 +32,22 @@ _AHEAD_OF = "ahead_of"
 """Where in the ``info`` of its commit stands the output's version that is published right after it."""
 
 
-def go_back(aside: Dataset, data: Dataset, commit: Commit, schema: pl.Schema, *, run: str, now: datetime) -> None:
-    """Have a quarantine hold what was put aside at the version that its output has gone back to, if ``commit`` says that it has."""
+def go_back(
+    aside: Dataset, data: Dataset, commit: Commit, schema: pl.Schema, *, run: str, now: datetime
+) -> Commit | None:
+    """Have a quarantine hold what was put aside at the version that its output has gone back to, if ``commit`` says that it has.
+
+    Returns the quarantine's commit, None if it was not needed.
+    """
     back, latest, log = commit.info.get(BACK), aside.latest(), aside.log
     if back is None or latest is None:
-        return
+        return None
     runs = {data.log.read(version).run: version for version in data.log.versions()}
     found = [(q.info.get(_AHEAD_OF, runs.get(q.run, 0)), q.version) for q in map(log.read, log.versions())]
     _, version = max((pair for pair in found if pair[0] <= back), default=(0, None))
-    if version is None:
-        aside.commit((), schema, run=run, time=now, info={_AHEAD_OF: back})
-    elif version != latest.version:
-        aside.rollback(version, run=run, time=now)
+    if version is None:  # nothing was
+        return aside.commit((), schema, run=run, time=now, mode=f"{ROLLBACK}0", info={_AHEAD_OF: back})
+    return None if version == latest.version else aside.rollback(version, run=run, time=now)
 
 
 class Quarantine:
@@ -78,7 +82,10 @@ class Quarantine:
         """Begin with what was put aside at the version that the output has gone back to, if it has."""
         work = self.query.work
         if work.commit is not None and work.kind == "units" and self.query.dataset is not None:
-            go_back(self.dataset, self.query.dataset, work.commit, self.schema, run=self.run.id, now=self.run.now)
+            data, run = self.query.dataset, self.run
+            made = go_back(self.dataset, data, work.commit, self.schema, run=run.id, now=run.now)
+            if made is not None:
+                run.recorder.put_aside(self.query.segment.name, Aside.back(self.name, self.dataset.uri, made))
 
     def _replace(self, tap: Tap, good: Callable[[], pl.LazyFrame]) -> None:
         report, before = tap.report(self.name), self.dataset.latest()
@@ -140,8 +147,7 @@ class Quarantine:
             files, self.schema, run=self.run.id, time=self.run.now, mode=mode, info=info, **units
         )
         self.staged.clear()
-        aside = Aside(self.name, self.dataset.uri, commit, files, kept)
-        self.run.recorder.asides.setdefault(self.query.segment.name, []).append(aside)
+        self.run.recorder.put_aside(self.query.segment.name, Aside(self.name, self.dataset.uri, commit, files, kept))
 
     def _still_aside(self, before: Commit, good: Callable[[], pl.LazyFrame], *, more: bool) -> pl.DataFrame | None:
         """Return what stays of the rows put aside before, with the columns of now; None if they can stay as they are."""

@@ -36,13 +36,22 @@ _REPORT = "report it as a bug of lazypipe"
 
 @dataclass(frozen=True)
 class Aside:
-    """A commit of rows that were put aside: by which node's gate, where, and whether rows from before are still in it."""
+    """A commit of rows that were put aside: by which node's gate, where, and whether rows from before are still in it.
+
+    ``of`` is the version that it brings back, 0 if nothing was put aside then; None if it is of the run's own rows.
+    """
 
     node: str
     uri: str
     commit: Commit
     files: Sequence[DataFile]
     mode: str
+    of: int | None = None
+
+    @classmethod
+    def back(cls, node: str, uri: str, commit: Commit) -> Aside:
+        """Return what was put aside at a version that has come back."""
+        return cls(node, uri, commit, commit.files, "rollback", commit.brings_back)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data, as a record holds it."""
@@ -53,6 +62,7 @@ class Aside:
             "mode": self.mode,
             "rows": self.commit.rows,
             "data": bodies.data(self.files),
+            **({} if self.of is None else {"of": self.of}),
         }
 
 
@@ -303,8 +313,13 @@ class Recorder:
             **said,
         }
 
+    def put_aside(self, segment: str, aside: Aside) -> None:
+        """Note a commit of rows that a segment has put aside."""
+        self.asides.setdefault(segment, []).append(aside)
+
     def _aside(self, aside: Aside) -> dict[str, Any]:
         sources = [*self.inputs] or bodies.sources_of(self.plan, aside.node)
+        sources = sources if aside.of is None else []
         return {**aside.to_dict(), "uri": self.plan.redact(aside.uri), "sources": sources}
 
     def _shown(self, uri: str | None) -> str | None:

@@ -92,9 +92,10 @@ def replay(
     data = Dataset(target.to, target.storage_options)
     aside = Dataset(f"{target.to}__quarantine", target.storage_options)
     current = data.latest()
+    back = None
     if current is not None and (latest := aside.latest()) is not None:
         # what was put aside later comes again with the files that are not consumed any more
-        go_back(aside, data, current, latest.schema, run=run, now=now)
+        back = go_back(aside, data, current, latest.schema, run=run, now=now)
     held = aside.latest()
     if held is None or held.rows == 0 or current is None:
         return ReplayResult(output, 0, 0, 0)
@@ -107,6 +108,8 @@ def replay(
     # what was committed before a replay was killed bears its name, and so does what finishes it
     recorder = Recorder(plan, run if done is None else done.run, now, state, actor, code, kind="replay")
     recorder.inputs[f"{output}__quarantine"] = _as_input(plan, aside, held)
+    if back is not None:
+        recorder.put_aside(output, Aside.back(target.stage, aside.uri, back))
     work = _Replay(plan, output, target, data, aside, current, held, recorder, now)
     return work.recorded(work.run_all if done is None else lambda: work.finish(done))
 
@@ -209,7 +212,7 @@ class _Replay:
         made = self.aside.commit(
             files, self.held.schema, run=commit.run, time=self.now, info=info, expected=self.held.version
         )
-        self.recorder.asides[self.output] = [Aside(self.node.name, self.aside.uri, made, files, "replace")]
+        self.recorder.put_aside(self.output, Aside(self.node.name, self.aside.uri, made, files, "replace"))
         left = sum(f.rows for f in files)
         return ReplayResult(self.output, said["healed"], said["superseded"], left, commit.version)
 

@@ -1,8 +1,9 @@
-"""Files that are written anew outside of runs, recorded as runs are: in the ledger of whoever wrote the rows."""
+"""What is done to datasets outside of runs, recorded as runs are, in the ledger of whoever wrote the rows: files written anew, versions that come back."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -16,7 +17,7 @@ from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
 from lazypipe.storage.optimizer.maintenance import Rewrite
 
-__all__ = ["recorded"]
+__all__ = ["record_rollback", "recorded"]
 
 _HIDDEN = "***"
 
@@ -51,21 +52,70 @@ def recorded(
     """
     if made.version is None:
         return made
+    said = {
+        "mode": "rewrite",  # what the version before held is in it
+        "data": bodies.data(made.written),
+        "version": made.version,
+        "rows": sum(f.rows for f in made.written),
+        "bytes": sum(f.bytes for f in made.written),
+        "files": len(made.written),
+        "replaced": [f.path for f in made.replaced],
+        "reasons": list(made.reasons),
+    }
+    number, why = _append(dataset, before, said, kind, run, (started, seconds, ended), ledger, actor)
+    return replace(made, record=number, unrecorded=why)
+
+
+def record_rollback(
+    made: Commit,
+    dataset: Dataset,
+    *,
+    started: datetime,
+    seconds: float,
+    ended: datetime,
+    ledger: Ledger | str | None = None,
+    actor: str | None = None,
+) -> int | None:
+    """Append a record of a version that has come back; return the record's number, None if there is no ledger, or it cannot be recorded there.
+
+    The record names the definition that made the rows when they were new.
+    """
+    said = {
+        "mode": "rollback",
+        "of": made.brings_back,
+        "data": bodies.data(made.files),
+        "version": made.version,
+        "rows": made.rows,
+        "bytes": made.bytes,
+        "files": len(made.files),
+    }
+    return _append(dataset, made, said, "rollback", made.run, (started, seconds, ended), ledger, actor)[0]
+
+
+def _append(
+    dataset: Dataset,
+    before: Commit,
+    about: Mapping[str, Any],
+    kind: str,
+    run: str,
+    times: tuple[datetime, float, datetime],
+    ledger: Ledger | str | None,
+    actor: str | None,
+) -> tuple[int | None, str | None]:
+    """Append a record; return its number, or why there is none where there should be one."""
+    started, seconds, ended = times
     said = before.info.get("ledger")
     if said is None:
-        return made if ledger is None else replace(made, unrecorded="no run in that ledger has written the rows")
+        return None, None if ledger is None else "no run in that ledger has written the rows"
     try:
         if ledger is None and _HIDDEN in said["uri"]:
-            return replace(made, unrecorded="the ledger's URI holds a secret, name it with ledger=")
+            return None, "the ledger's URI holds a secret, name it with ledger="
         book = ledger if isinstance(ledger, Ledger) else Ledger(ledger or said["uri"])
         origin = _last_of(book, said["run"])
         if origin is None:
-            return replace(made, unrecorded=f"run {said['run']!r}, which wrote the rows, is not in {book.uri}")
+            return None, f"run {said['run']!r}, which wrote the rows, is not in {book.uri}"
         if origin.signature is not None and not book.signs:
-            return replace(
-                made, unrecorded=f"the records in {book.uri} are signed, give lp.ledger(…, key=…) as ledger="
-            )
-        segment = _segment(made, dataset, origin, seconds)
+            return None, f"the records in {book.uri} are signed, give lp.ledger(…, key=…) as ledger="
         body = {
             "kind": kind,
             "run": run,
@@ -78,14 +128,13 @@ def recorded(
             "ended": ended.isoformat(),
             "seconds": round(seconds, 6),
             "inputs": {},
-            "segments": [segment],
+            "segments": [_segment(about, dataset, origin, seconds)],
             "error": None,
         }
-        entry = book.append(body, time=ended)
+        return book.append(body, time=ended).number, None
     except StorageError as error:
-        # the rows are as they were, and the dataset has its new version: what is missing is told
-        return replace(made, unrecorded=first_line(error))
-    return replace(made, record=entry.number)
+        # the dataset has its new version, and that is right: what is missing is told
+        return None, first_line(error)
 
 
 def _last_of(ledger: Ledger, run: str) -> Entry | None:
@@ -99,29 +148,22 @@ def _last_of(ledger: Ledger, run: str) -> Entry | None:
     return None
 
 
-def _segment(made: Rewrite, dataset: Dataset, origin: Entry, seconds: float) -> dict[str, Any]:
+def _segment(about: Mapping[str, Any], dataset: Dataset, origin: Entry, seconds: float) -> dict[str, Any]:
     like = next((s for s in origin.body["segments"] if s["output"] and _same(s["uri"], dataset.uri)), None)
     name = dataset.uri.rstrip("/").rpartition("/")[2] if like is None else like["output"]
     return {
         "sources": [],
-        "mode": "rewrite",  # what the version before held is in it
-        "data": bodies.data(made.written),
         "quarantine": [],
         "name": name,
         "status": "done",
         "output": name,
         "uri": dataset.uri if like is None else like["uri"],
-        "version": made.version,
-        "rows": sum(f.rows for f in made.written),
-        "bytes": sum(f.bytes for f in made.written),
-        "files": len(made.written),
         "seconds": round(seconds, 6),
         "gates": [],
         "counts": {},
         "corrupt": [],
         "error": None,
-        "replaced": [f.path for f in made.replaced],
-        "reasons": list(made.reasons),
+        **about,
     }
 
 

@@ -18,7 +18,7 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.lake import publish
 from lazypipe.storage.lake.fitting import fitted
-from lazypipe.storage.log import BACK, DELTA, KEPT, REWRITE, Commit, CommitLog, DataFile, partitioned
+from lazypipe.storage.log import BACK, DELTA, KEPT, REWRITE, ROLLBACK, Commit, CommitLog, DataFile, partitioned
 from lazypipe.storage.numbered import written_at
 from lazypipe.storage.optimizer.forms import (
     WIDENS,
@@ -335,7 +335,7 @@ class Dataset:
             raise StorageError(what, uri=self.uri, fix="choose a later version, or run the pipeline in full")
         number = latest.version + 1
         info = {**old.info, BACK: old.info.get(BACK, version), **self._table(latest, number)}
-        mode = f"rollback to {version}"
+        mode = f"{ROLLBACK}{version}"
         return self.append(replace(old, version=number, run=run, time=time, mode=mode, info=info))
 
     def vacuum(

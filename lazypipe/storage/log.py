@@ -23,7 +23,7 @@ from lazypipe.storage.numbered import NumberedFiles, is_sealed, seal, seal_text
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.packed import pack, unpack
 
-__all__ = ["BACK", "DELTA", "KEPT", "REWRITE", "Commit", "CommitLog", "DataFile", "partitioned"]
+__all__ = ["BACK", "DELTA", "KEPT", "REWRITE", "ROLLBACK", "Commit", "CommitLog", "DataFile", "partitioned"]
 
 FORMAT = 4
 """Version of the commit files; a reader refuses newer ones.
@@ -41,6 +41,8 @@ _LONG = 1 << 16
 
 BACK = "back_to"
 """Where in the ``info`` of a commit stands the version that a dataset has gone back to, until there is something new in it."""
+ROLLBACK = "rollback to "
+"""How the ``mode`` of a commit begins that makes an earlier version the one in force; the number of that follows."""
 REWRITE = "rewrite"
 """The ``mode`` of commits that hold the rows of the one before in other files, and where their ``info`` speaks of that."""
 
@@ -114,6 +116,12 @@ class Commit:
     def rows_of(self) -> int:
         """The version whose rows these are: its own, or an earlier one where files were only written anew since."""
         return int(self.info[REWRITE]["of"]) if self.mode == REWRITE else self.version
+
+    @property
+    def brings_back(self) -> int | None:
+        """The version that it made the one in force again, None if it is no rollback."""
+        number = self.mode.removeprefix(ROLLBACK)
+        return int(number) if number != self.mode and number.isdecimal() else None
 
     def stands(self, version: int) -> bool:
         """Whether what was built upon a version can be committed on top of this one: nothing but files has changed since."""

@@ -484,3 +484,31 @@ class TestSides:
         assert world.rows("k") == [(1,), (2,)]
         assert sorted(lp.scan(str(tmp_path / "out/t")).collect()["more"].to_list()) == [6, 7, 30002]
         assert [s.status for s in world.run().segments] == ["unchanged", "unchanged"]
+
+
+def test_the_ledger_knows_what_was_put_aside_and_came_back(tmp_path: Path) -> None:
+    world = World(tmp_path, {"mode": "append"}, {"filter": "k > -9"})
+    world.definition["stages"]["s"]["gate"] = [{"between": {"column": "k", "min": 0, "action": "quarantine"}}]
+    aside, uri = str(tmp_path / "out/o__quarantine"), str(tmp_path / "out/o")
+    steps = [(0, 1), (0, -1), (0, -2), (0, 3), (0, -4)]  # nothing is put aside by the first
+    ledger = lp.ledger(lp.Pipeline.from_dict(world.definition, base=tmp_path))
+
+    def deliver(name: str, row: tuple[int, int]) -> None:
+        world.deliver(name, (*row, name), (1, 7, "x"))
+        world.run()
+
+    for number, row in enumerate(steps[:3]):
+        deliver(str(number), row)
+    lp.rollback(uri, version=2)
+    deliver("3", steps[3])
+    assert [s.version for s in ledger.history(aside).steps] == [4, 3, 1]  # the third file comes again
+    (held,) = [h for h in ledger.containing(str(tmp_path / "in/1.csv")) if h.aside and h.in_force]
+    assert (held.version, held.via) == (4, ("a", "earlier version"))
+    lp.rollback(uri, version=1)
+    plan = lp.Pipeline.from_dict(world.definition, base=tmp_path).compile()
+    assert plan.replay("o").remaining == 0
+    deliver("4", steps[4])
+    assert lp.history(aside)["mode"].to_list()[-2:] == ["rollback to 0", "append"]
+    found = ledger.verify(datasets=[uri, aside])
+    assert found.problems == ()
+    assert ["made by" in w.what for w in found.warnings] == [True]  # of a replay that found nothing, which is no run

@@ -132,8 +132,8 @@ def actions(
 ) -> list[Action]:
     """Return what makes a table what a commit is; ``version`` is that of the dataset."""
     moment = _milliseconds(commit.time)
-    kind = "rollback" if commit.mode.startswith("rollback") else commit.mode
-    operation, parameters = _OPERATIONS.get(kind, ("RESTORE" if kind == "rollback" else "WRITE", {}))
+    other = "WRITE" if commit.brings_back is None else "RESTORE"
+    operation, parameters = _OPERATIONS.get(commit.mode, (other, {}))
     info = {
         "timestamp": moment,
         "operation": operation,
