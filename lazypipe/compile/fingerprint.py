@@ -147,7 +147,10 @@ def _source(source: BoundSource) -> State:
     where = [source.redact(p) for p in source.patterns]
     beyond = [] if source.shape is None else [source.shape.on_new_column, list(source.shape.watched)]
     left_out = [] if source.watermark is None or source.watermark.heartbeat is None else [source.watermark.heartbeat]
-    rows = digest("source", where, reader.format, _arguments(reader.read), source.on_corrupt, beyond, *left_out)
+    version = [] if source.version is None else [source.version]
+    rows = digest(
+        "source", where, reader.format, _arguments(reader.read), source.on_corrupt, beyond, *left_out, *version
+    )
     targets = {} if source.shape is None else {t.name: _arguments(t) for t in source.shape.targets}
     columns = {c: digest("column", rows, c, dtype_name(t), targets.get(c, "")) for c, t in source.schema.items()}
     if source.watermark is not None and source.watermark.tells_rows:

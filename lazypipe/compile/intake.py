@@ -53,8 +53,10 @@ def read_intake(source: Source, form: str, at: Path) -> Intake:
     Raises
     ------
     Fault
-        If it contradicts itself, or says of a dataset what holds for files only.
+        If it contradicts itself, or says of a dataset or a Delta table what holds for files only.
     """
+    if form == "delta":
+        _refuse_for_delta(source, at)
     if form == "dataset":
         for key in ("settle", "expect", "on_partial"):
             if getattr(source, key):
@@ -70,6 +72,19 @@ def read_intake(source: Source, form: str, at: Path) -> Intake:
         )
     given = {k: v for k in ("detect", "on_removed", "on_modified", "on_partial") if (v := getattr(source, k))}
     return Intake(**given, settle=_settle(source.settle, at), expect=_expect(source.expect, (*at, "expect")))
+
+
+def _refuse_for_delta(source: Source, at: Path) -> None:
+    for key in ("settle", "expect", "on_partial"):
+        if getattr(source, key):
+            what = f"{key} is for files that others deliver, and this is a Delta table: its versions are whole"
+            raise Fault(what, f"remove {key}", (*at, key))
+    if source.detect == "content":
+        what = "detect: content is for files that others deliver, and this is a Delta table: its files never change"
+        raise Fault(what, "remove detect", (*at, "detect"))
+    if source.on_modified == "ignore":
+        what = "a Delta table changes rows by writing other files, so that on_modified: ignore would add them once more"
+        raise Fault(what, "write on_modified: reprocess, or remove it", (*at, "on_modified"))
 
 
 def _settle(written: str | None, at: Path) -> timedelta:

@@ -448,8 +448,14 @@ def build() -> dict[str, Any]:
                 "Path, URI or glob pattern, or a list of them, relative to this file; ${NAME} takes an environment variable.",
             ),
             "format": {
-                "description": "Format of the files. Default: by their names.",
-                "enum": ["parquet", "csv", "ndjson", "ipc", "dataset"],
+                "description": "Format of the files; dataset is a table that lazypipe writes, delta a Delta Lake table of anyone. "
+                "Default: by their names, or by the log in the folder.",
+                "enum": ["parquet", "csv", "ndjson", "ipc", "dataset", "delta"],
+            },
+            "version": {
+                "description": "Which version of a Delta table is read. Default: the last one.",
+                "type": "integer",
+                "minimum": 0,
             },
             "read": read,
             "storage_options": options,

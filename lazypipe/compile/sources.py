@@ -12,7 +12,7 @@ import polars as pl
 from lazypipe.compile.contract import cell_checks, read_contract, resolve
 from lazypipe.compile.intake import Intake, read_intake
 from lazypipe.compile.watermark import beat, read_watermark, time_checks
-from lazypipe.errors import SourceError, nearest
+from lazypipe.errors import SourceError, StorageError, nearest
 from lazypipe.gates import Check
 from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.spec.model import NOTHING, Fault, Path, Source
@@ -23,6 +23,8 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.corrupt import CorruptFile, OnCorrupt, damaged, in_parallel, is_damage, preflight
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import FORMATS, FileInfo, expand, files_at, format_of, named
+from lazypipe.storage.lake.log import DeltaLog
+from lazypipe.storage.lake.table import LakeTable, read_table
 from lazypipe.storage.log import Commit
 from lazypipe.storage.scan import FILE_COLUMN, Reader, is_engine_error, plain_reason
 from lazypipe.storage.shape import Fit, Shape, fit, fitted, misfits, reader_of, reread
@@ -35,7 +37,7 @@ __all__ = ["BoundSource", "Snapshot", "bind"]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a source holds at one moment: its files, or a dataset's commit. ``corrupt`` are files that were set aside.
+    """What a source holds at one moment: its files, a dataset's commit, or a Delta table. ``corrupt`` are files that were set aside.
 
     ``waiting`` are files that are there and are left for a later run, because they are not whole; ``awaited`` says in words
     what is waited for. ``arrivals`` say of each file what the source had reached before it, where it has a watermark. ``beyond`` are the
@@ -49,6 +51,17 @@ class Snapshot:
     awaited: str = ""
     arrivals: Mapping[str, Arrival] = field(default=NOTHING, repr=False, compare=False)
     beyond: frozenset[int] = field(default=frozenset(), repr=False, compare=False)
+    table: LakeTable | None = field(default=None, compare=False)
+
+    @property
+    def version(self) -> int | None:
+        """Which version it is of a dataset or a Delta table, None of files."""
+        return self.commit.version if self.commit is not None else None if self.table is None else self.table.version
+
+    @property
+    def logged(self) -> pl.Schema | None:
+        """The columns that a log says all files have, None where each file is asked."""
+        return self.commit.schema if self.commit is not None else None if self.table is None else self.table.schema
 
     def without(self, corrupt: Sequence[CorruptFile], uris: Collection[str]) -> Snapshot:
         """Return the snapshot with the files at ``uris`` set aside."""
@@ -77,6 +90,7 @@ class BoundSource:
     tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     watermark: Watermark | None = None
     on_bad_time: tuple[Check, ...] = ()
+    version: int | None = None
     compiled: Snapshot = field(default=Snapshot(()), repr=False, compare=False)
     names: tuple[str, ...] = field(default=(), repr=False, compare=False)
     _looked: dict[FileInfo, pl.Schema] = field(default_factory=dict, repr=False, compare=False)
@@ -125,7 +139,7 @@ class BoundSource:
 
     def looked_at(self, found: Snapshot) -> Snapshot:
         """Compare files with the contract, where it lets them differ; raises SourceError if one breaks it."""
-        if self.shape is None or found.commit is not None:
+        if self.shape is None or found.logged is not None:
             return found
         try:
             found = self.look(found)
@@ -145,6 +159,12 @@ class BoundSource:
                     "there is no dataset here", uri=self.patterns[0], fix="run the pipeline that writes it"
                 )
             return Snapshot(dataset.files(commit), commit)
+        if self.reader.format == "delta":
+            try:
+                table = read_table(self.patterns[0], self.reader.storage_options, self.version)
+            except StorageError as error:
+                raise SourceError(error.what, uri=error.uri, fix=error.fix) from error
+            return Snapshot(table.files, table=table)
         endings = FORMATS[self.reader.format]
         files = expand(self.patterns, self.reader.storage_options, endings=endings, patient=patient)
         if self.intake.expect is not None:
@@ -157,7 +177,7 @@ class BoundSource:
 
     def look(self, snapshot: Snapshot, *, first: bool = False) -> Snapshot:
         """Learn which columns stand inside files, of all or of the ``first``; corrupt ones are set aside if they may be."""
-        if snapshot.commit is not None:
+        if snapshot.logged is not None:
             return snapshot
         left = snapshot.files
         while left:
@@ -183,8 +203,8 @@ class BoundSource:
 
     def columns(self, snapshot: Snapshot) -> tuple[tuple[FileInfo, pl.Schema], ...]:
         """Return the files that have been looked at, each with the columns inside it."""
-        if snapshot.commit is not None:
-            return ((FileInfo(self.patterns[0], None), snapshot.commit.schema),)
+        if snapshot.logged is not None:
+            return ((FileInfo(self.patterns[0], None), snapshot.logged),)
         return tuple((f, self._looked[_whole(f)]) for f in snapshot.files if _whole(f) in self._looked)
 
     def set_aside(self, snapshot: Snapshot, why: Mapping[str, str]) -> Snapshot:
@@ -212,12 +232,23 @@ class BoundSource:
 
     def check(self, snapshot: Snapshot) -> None:
         """Refuse what Polars would pass over in silence, or not name; raises SourceError."""
+        if snapshot.table is not None:
+            self._check_table(snapshot.table)
+            return
         try:
             # what stands inside files has been compared with the shape already
             inside = self.schema if self.shape is None else self.reader.keys(snapshot.files, self.schema)
             self.reader.check(snapshot.files, pl.Schema(inside), inside=self.shape is None)
         except SourceError as error:
             raise self.located(error) from error
+
+    def _check_table(self, table: LakeTable) -> None:
+        """Refuse a table whose columns are others than when the pipeline was compiled; files are as its log says."""
+        for name, dtype in self.schema.items() if self.shape is None else ():
+            if (found := table.schema.get(name)) != dtype:
+                now = f"is {dtype_name(found)}" if found is not None else "is gone"
+                what = f"column {name!r} of the Delta table {now}, and was {dtype_name(dtype)} when the pipeline was compiled"
+                raise self.located(SourceError(what, uri=table.uri, fix="compile the pipeline again"))
 
     def scan(
         self,
@@ -284,6 +315,13 @@ class BoundSource:
     ) -> pl.LazyFrame:
         file_column = bool(extra)
         names = [*self.schema, *([RAW_COLUMN] if self.raw else []), *extra]
+        if snapshot.table is not None:
+            table, options = snapshot.table, self.reader.storage_options
+            frame = table.scan(snapshot.files, options, file_column=file_column, looked=self._looked)
+            if self.shape is not None:
+                one = fit(FileInfo(table.uri, None), table.schema, self.shape, self.reader)
+                frame = fitted(frame, one, self.shape, self.reader, extra)
+            return frame.select(names)
         parts = []
         for how, files, schema in self._groups(snapshot):
             keys = self.reader.keys(files, self.schema)
@@ -320,6 +358,8 @@ class BoundSource:
         """Return the snapshot with its files in the order in which their rows come in a scan."""
         if snapshot.commit is not None:
             return snapshot
+        if snapshot.table is not None:
+            return replace(snapshot, files=snapshot.table.in_order(snapshot.files))
         return replace(snapshot, files=tuple(f for _, files, _ in self._groups(snapshot) for f in files))
 
     def _with_keys(self, inside: pl.Schema, file: FileInfo) -> pl.Schema:
@@ -334,14 +374,16 @@ class BoundSource:
 
     def damaged(self, snapshot: Snapshot) -> dict[str, str]:
         """Read each file for itself; return URI → why for those that are corrupt. Slow, exact, for after a failure."""
-        if snapshot.commit is not None:
+        if snapshot.logged is not None:
             return {}
         return {f.uri: why for file in snapshot.files for f, why in damaged([file], self.reader, self._own(file))}
 
-    def count(self, file: FileInfo) -> int:
-        """Return the rows of one file; of one that cannot be read, 0: whoever reads its rows will say so."""
+    def count(self, file: FileInfo, table: LakeTable | None = None) -> int:
+        """Return the rows of one file, perhaps of a ``table``; of one that cannot be read, 0: whoever reads its rows will say so."""
+        if table is not None and file.uri in table.rows:
+            return table.rows[file.uri]
         try:
-            one = self.looked_at(Snapshot((file,)))
+            one = self.looked_at(Snapshot((file,), table=table))
             return int(self.scan(one).select(pl.len()).collect(engine="streaming").item())
         except BaseException as error:
             if not (is_engine_error(error) or isinstance(error, SourceError)):
@@ -350,7 +392,9 @@ class BoundSource:
 
     def culprit(self, snapshot: Snapshot) -> SourceError | None:
         """Return the error that names the first file which cannot be read as the contract says, None if all can."""
-        if snapshot.commit is None:
+        if snapshot.table is not None:
+            parts = [replace(snapshot, files=(file,)) for file in snapshot.files]
+        elif snapshot.commit is None:
             for file in snapshot.files:
                 found = self.reader.culprit([file], self._own(file))
                 if found is not None:
@@ -371,12 +415,14 @@ class BoundSource:
         return None
 
     def _unread(self, part: Snapshot, error: BaseException) -> SourceError:
-        fix = "mend the file, or change the contract" if part.commit is None else "restore it from a backup"
+        fix = "mend the file, or change the contract" if part.logged is None else "restore it from a backup"
+        if part.table is not None:
+            fix = "read a later version if VACUUM has deleted it, or restore it from a backup"
         return SourceError(plain_reason(error), uri=part.files[0].uri, fix=fix)
 
     def _misfit(self, part: Snapshot) -> SourceError | None:
         """Say which cells of a file are not of their column's type, if that is what is wrong with it."""
-        if self.shape is None or part.commit is not None:
+        if self.shape is None or part.logged is not None:
             return None
         ((how, files, schema),) = self._groups(part)
         assert how is not None
@@ -465,13 +511,20 @@ def _bind(
     reader = Reader(form, contract.overrides if text else {}, source.read, options)
     if not text and source.read:
         raise Fault(f"read is for text files, and this is {form}", "remove read", (*at, "read"))
-    if form == "dataset" and source.on_corrupt != "fail":
-        what = "on_corrupt is for files that others deliver, and this is a dataset"
+    if form in ("dataset", "delta") and source.on_corrupt != "fail":
+        called = "a dataset" if form == "dataset" else "a Delta table"
+        what = f"on_corrupt is for files that others deliver, and this is {called}"
         raise Fault(what, "remove on_corrupt", (*at, "on_corrupt"))
+    if form == "delta" and len(patterns) > 1:
+        raise Fault("a Delta table is one folder", "make a source of each, and union them", (*at, "uri"))
+    if source.version is not None and form != "delta":
+        what = f"version is for Delta tables, and this is {form}"
+        raise Fault(what, "add format: delta, or remove version", (*at, "version"))
     action, intake = cast("OnCorrupt", source.on_corrupt), read_intake(source, form, at)
     bound = BoundSource(
         name, patterns, reader, redact, on_corrupt=action, intake=intake, declares=bool(contract.columns)
     )
+    bound = replace(bound, version=source.version)
     there, first = ((), None) if contract.adapts else _by_name(bound)
     try:
         listed = bound.listed(partial(admit, bound)) if first is None else Snapshot((first,))
@@ -483,7 +536,7 @@ def _bind(
             raise bound.located(error) from None
         # a pipeline can be compiled before its data is there, or while it is not readable
         snapshot, there = Snapshot(()), ()
-    keys = hive.types(there or [f.uri for f in snapshot.files]) if snapshot.commit is None else pl.Schema()
+    keys = hive.types(there or [f.uri for f in snapshot.files]) if snapshot.logged is None else pl.Schema()
     inside, keys = contract.for_folders(keys, (*at, "contract"))
     try:
         shape = resolve(inside, bound.columns(snapshot), text=text, at=(*at, "contract"))
@@ -524,7 +577,12 @@ def _by_name(bound: BoundSource) -> tuple[tuple[str, ...], FileInfo | None]:
     Names of many files cost a fraction of looking at each; the run does that.
     """
     intake = bound.intake
-    if bound.reader.format == "dataset" or bound.on_corrupt != "fail" or intake.expect is not None or intake.settle:
+    if (
+        bound.reader.format in ("dataset", "delta")
+        or bound.on_corrupt != "fail"
+        or intake.expect is not None
+        or intake.settle
+    ):
         return (), None
     names = named(bound.patterns, endings=FORMATS[bound.reader.format]) or ()
     first = next((f for f in files_at(names) if f.size is not None), None)
@@ -575,6 +633,8 @@ def _guess(patterns: tuple[str, ...], options: Mapping[str, Any], at: Path) -> s
     if None in formats and len(patterns) == 1:
         if Dataset(patterns[0], options).log.versions():
             return "dataset"
+        if DeltaLog(patterns[0], options).last() >= 0:
+            return "delta"  # its folder also holds files that are none of its rows any more
         if "." not in patterns[0].rsplit("/", 1)[-1]:
             return "parquet"  # a folder
     if len(formats) > 1:

@@ -122,6 +122,9 @@ def _check(found: Watermark, written: Any, schema: pl.Schema, form: str, here: P
                 f"column {found.column!r} is {dtype_name(other)}, and event_time {found.time!r} is {dtype_name(time)}"
             )
             raise Fault(what, "both need a time zone, or neither", (*here, "column"))
+    elif form == "delta":
+        what = "the files of a Delta table have no order: whoever compacts it puts rows of many times together"
+        raise Fault(what, "name a column that says when rows came: watermark: {column: …}", here)
     elif form == "dataset":
         what = "the files of a dataset have no order: a run may write what came in many of them at once"
         fix = "take what its commits say, watermark: {commit: true}, or name a column that says when rows came: {column: …}"

@@ -27,7 +27,7 @@ from lazypipe.incremental.hashing import Hashes
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.leaves import Leaves
 from lazypipe.incremental.remade import Origins, Remade
-from lazypipe.incremental.successors import Older, succeeded
+from lazypipe.incremental.successors import Older, rewritten, succeeded
 from lazypipe.incremental.work import Work
 from lazypipe.spec.model import NOTHING, Output
 from lazypipe.storage.dataset import Dataset
@@ -93,20 +93,29 @@ def decide(
     known, added = Hashes() if hashes is None else hashes, adds_to(output)
     older: dict[str, Older] = {}
     tables: dict[str, Dataset] = {}
+    again: set[str] = set()
     if before is not None and added and strategy.kind == "units":
         consumed = [n for n in strategy.driving if n in before.state.sources]
         for name, dataset, latest in _tables(plan, segment, look, consumed):
             tables[name] = dataset
             before, read = succeeded(before, name, dataset, latest, plan.redact)
             older |= {name: read} if read is not None and not full else {}
+        for name in consumed:
+            source = plan.nodes[name].source if name in plan.nodes else None
+            table = look(name).table if source is not None and source.reader.format == "delta" else None
+            if source is not None and table is not None:
+                options = source.reader.storage_options
+                before, then, twice = rewritten(before, name, table, options, plan.redact, full=full)
+                older |= {name: then} if then is not None else {}
+                again |= {name} if twice else set()
     leaves = Leaves(plan, segment, before, look, listed, known, bound, tell=judge_again, added=added, older=older)
     decision = _Feed(leaves, strategy, commit, run, full=full, judge_again=judge_again, now=now)
-    decision.tables = tables
+    decision.tables, decision.again = tables, frozenset(again)
     if output.mode == "replace":
         decision.refuse_loss()
         return followed(commit=commit)
     version = 0 if commit is None else commit.version
-    read_instead = {name: of.commit for name, of in older.items()}
+    read_instead = {name: of.then for name, of in older.items()}
     return replace(decision.work(), commit=commit, version=version, adds=True, older=read_instead)
 
 
@@ -146,9 +155,13 @@ def _refuse_other_mode(name: str, output: Output, commit: Commit | None, uri: st
 
 
 class _Feed(Decision):
-    """What there is to do for one output to which rows are added; ``tables`` are those that it has read."""
+    """What there is to do for one output to which rows are added; ``tables`` are those that it has read.
+
+    ``again`` are Delta tables with rows that were added, and stand in other files now.
+    """
 
     tables: Mapping[str, Dataset] = NOTHING
+    again: frozenset[str] = frozenset()
 
     def _work(self, fixed: list[Leaf], driving: list[Leaf]) -> Work:
         output, before = self._output, self.before
@@ -320,7 +333,8 @@ class _Feed(Decision):
         for leaf in driving:
             found, source = leaf.changes, self.plan.pipeline.sources.get(leaf.name)
             assert found is not None
-            if source is not None and source.on_modified is not None:
+            said = None if source is None else source.on_modified
+            if said is not None and not (leaf.name in self.again and said == "fail"):
                 continue
             what = ""
             grown = [g.file.uri for g in found.grown if g.file.uri not in leaf.tails]
@@ -330,7 +344,7 @@ class _Feed(Decision):
                     f"{(grown or within)[0]} has grown, and all of its rows would be added, also those that were before"
                 )
                 what += "" if grown else ": what was read of it does not end with a row, or was not hashed"
-            elif (
+            elif (leaf.name in self.again and found.added) or (
                 leaf.snapshot.commit is not None
                 and not leaf.tagged
                 and (found.removed or found.ignored)

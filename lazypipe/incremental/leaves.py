@@ -81,9 +81,9 @@ class Leaves:
             )
             uri = output.to
         left = frozenset(f.uri for f in without)
-        if name in self.older and snapshot.commit is not None:
-            commit, more = self.older[name]
-            snapshot, left = Snapshot(Dataset(uri, options).files(commit), commit), left.union(more)
+        if name in self.older:
+            snapshot, more = self.older[name]
+            left = left.union(more)
         if without or outside:
             away = left.union(f.uri for f in outside)
             files = tuple(f for f in snapshot.files if f.uri not in away)
@@ -112,7 +112,10 @@ class Leaves:
             return replace(found, waiting=()).consumed(
                 listed=self.listed,
                 hasher=hashing,  # whoever reads a file that cannot be read will say so
-                wanted=lambda f: intake.detect == "content" or must_know or self._is_racy(f.stamp) or f in self.hashes,
+                wanted=lambda f: (
+                    f in self.hashes
+                    or (snapshot.table is None and (intake.detect == "content" or must_know or self._is_racy(f.stamp)))
+                ),
             )
 
         # growth must be known for what it is: rows that were added must not come again, and what is modified may be ignored or refused
@@ -284,7 +287,7 @@ class Leaves:
             return dict(zip(leaf.snapshot.files, commit.files, strict=True))[file].rows
         source = self.plan.nodes[leaf.name].source
         assert source is not None
-        return source.count(leaf.read(file))
+        return source.count(leaf.read(file), leaf.snapshot.table)
 
     def _bounded_units(self, leaf: Leaf, *, anew: bool) -> Leaf:
         """Return a dataset's leaf without the units that are left for later, oldest first; their files are not consumed then."""

@@ -84,7 +84,7 @@ class Digests:
         if dataset is not None:
             return name, dataset.read().version
         found = self.look(name)
-        return name, tuple(found.files), None if found.commit is None else found.commit.version
+        return name, tuple(found.files), found.version
 
     def _published(self, name: str) -> Dataset | None:
         """Return the dataset that a stage is read from, if it is an output."""

@@ -102,7 +102,7 @@ class Columns(Sequence[ConsumedFile]):
 class Consumed:
     """What has been read of one source.
 
-    ``files`` are the files, of a dataset its data files at ``version`` of ``uri``. ``at`` is the position in a database
+    ``files`` are the files, of a dataset its data files at ``version`` of ``uri``, of a Delta table those of its ``version``. ``at`` is the position in a database
     or a stream, as plain data. ``listed`` is when the files were listed, in nanoseconds since 1970: a file that was written
     in that very moment may have been written once more without its stamp telling.
 
@@ -152,7 +152,7 @@ class Consumed:
             files = tuple([ConsumedFile(name(f.uri), f.size, f.stamp, known(f.uri)) for f in snapshot.files])
             uri = None if uri is None else name(uri)
         if snapshot.commit is None:
-            return cls("files", files, listed=listed)
+            return cls("files", files, version=snapshot.version, listed=listed)
         return cls("dataset", files, uri=uri, version=snapshot.commit.version)
 
     @classmethod

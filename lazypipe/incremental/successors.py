@@ -1,32 +1,35 @@
 """Which data files of a table have taken the place of others, where its files were only written anew.
 
 A run that adds rows knows a table by its data files. A rewrite names, in its commit, which files came instead of which: who has
-consumed these has consumed those (docs/decisions/0029-tails-times-and-successors.md).
+consumed these has consumed those (docs/decisions/0029-tails-times-and-successors.md). Versions of Delta tables say the same of
+those that changed no data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import StorageError
 from lazypipe.incremental.before import Before
 from lazypipe.incremental.parts import Listed
 from lazypipe.incremental.state import ConsumedFile
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.lake.table import LakeTable, read_table, rewrites
 from lazypipe.storage.log import REWRITE, Commit
 from lazypipe.storage.uri import Redactor
 
-__all__ = ["Older", "succeeded"]
+__all__ = ["Older", "Rewritten", "rewritten", "succeeded"]
 
 
 class Older(NamedTuple):
     """A version of a table that is read instead of its last one, and the files of that one with rows which it has not."""
 
-    commit: Commit
+    then: Snapshot
     left: frozenset[str]
 
 
@@ -64,7 +67,79 @@ def succeeded(
     then: _Known = {f.uri: (f, 0) for f in walk.files(commit, (f.path for f in commit.files))}
     walk.follow(then, version)
     there = (uris.join(dataset.uri, f.path) for f in latest.files)
-    return before, Older(commit, frozenset(u for u in there if redact(u) not in then))
+    return before, Older(Snapshot(dataset.files(commit), commit), frozenset(u for u in there if redact(u) not in then))
+
+
+class Rewritten(NamedTuple):
+    """What was consumed of a Delta table, by the files that hold it now.
+
+    And what is read if not its latest version, and whether rows that were consumed would come ``again``.
+    """
+
+    before: Before
+    older: Older | None
+    again: bool
+
+
+def rewritten(
+    before: Before,
+    name: str,
+    table: LakeTable,
+    storage_options: Mapping[str, Any],
+    redact: Redactor,
+    *,
+    full: bool = False,
+) -> Rewritten:
+    """Return what was consumed of a Delta table with successors in the place of files; see ``succeeded``.
+
+    Rows would come again where files that were consumed were written anew with changes, or are gone and the log no longer says
+    why. With ``full`` no older version is read: all rows are.
+
+    Raises
+    ------
+    StorageError
+        If it was read as a dataset before, whose rows may know their units.
+    """
+    consumed = before.state.sources[name]
+    if consumed.kind != "files":
+        if full:
+            return Rewritten(before, None, again=False)
+        what = f"{name!r} was read by its log of commits before, and is read as a Delta table now, so that what is new is not known"
+        fix = "run once in full (--full), which makes the output anew, or remove format: delta at the source"
+        raise StorageError(what, uri=redact(table.uri), fix=fix)
+    known: _Known = {f.uri: (f, unit) for f, unit in zip(consumed.files, before.units[name], strict=True)}
+    done = None if consumed.version is None else rewrites(table, storage_options, consumed.version)
+    older, again = None, done is None and not known.keys() <= {redact(f.uri) for f in table.files}
+    for version, went, came, same in done or ():
+        old = [u for u in map(redact, went) if u in known]
+        if not old or not came:
+            continue
+        if not same:
+            again = True
+        elif full or len(old) == len(went):
+            units = [known.pop(u)[1] for u in old]
+            known |= {u: (ConsumedFile(u, None), units[0]) for u in map(redact, came)}
+        else:
+            older = _before(version, table, storage_options)
+            again |= older is None
+            break
+    files, listed = tuple(f for f, _ in known.values()), [unit for _, unit in known.values()]
+    if files != tuple(consumed.files):
+        state = replace(before.state, sources={**before.state.sources, name: replace(consumed, files=files)})
+        before = replace(before, state=state, units={**before.units, name: listed})
+    return Rewritten(before, older, again)
+
+
+def _before(version: int, table: LakeTable, storage_options: Mapping[str, Any]) -> Older | None:
+    """Return a Delta table as it was before a version, None if its log no longer says that."""
+    try:
+        then = read_table(table.uri, storage_options, version - 1)
+    except StorageError:
+        return None
+    held = {f.uri for f in then.files}
+    for _, went, came, same in rewrites(table, storage_options, version - 1) or ():
+        held.update(came if same and held.issuperset(went) else ())
+    return Older(Snapshot(then.files, table=then), frozenset(f.uri for f in table.files if f.uri not in held))
 
 
 @dataclass(frozen=True)

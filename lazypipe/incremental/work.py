@@ -9,6 +9,7 @@ from typing import Any, Literal
 import polars as pl
 
 from lazypipe.compile.delta import Side
+from lazypipe.compile.sources import Snapshot
 from lazypipe.gates.tally import Tally
 from lazypipe.incremental.leaf import Came
 from lazypipe.incremental.parts import units_in
@@ -72,7 +73,7 @@ class Work:
     came: tuple[Came, ...] = field(default=(), repr=False)
     went: int = 0
     reread: bool = False
-    older: Mapping[str, Commit] = field(default=NOTHING, repr=False)
+    older: Mapping[str, Snapshot] = field(default=NOTHING, repr=False)
     adds: bool = False
     anew: bool = False
 

@@ -76,7 +76,6 @@ def _text(path: str) -> str:
 
 def input_of(source: BoundSource, snapshot: Snapshot, hashes: Mapping[str, str]) -> dict[str, Any]:
     """Return what a record says of one source as a run read it."""
-    version = None if snapshot.commit is None else snapshot.commit.version
     return {
         "uri": [source.redact(p) for p in source.patterns],
         "format": source.reader.format,
@@ -84,7 +83,7 @@ def input_of(source: BoundSource, snapshot: Snapshot, hashes: Mapping[str, str])
             {"uri": source.redact(f.uri), "size": f.size, "stamp": f.stamp, "blake3": hashes.get(f.uri)}
             for f in snapshot.files
         ],
-        "version": version,
+        "version": snapshot.version,
     }
 
 

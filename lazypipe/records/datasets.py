@@ -170,7 +170,7 @@ def _place(output: str, stage: str, plan: CompiledPipeline) -> str:
 
 def _named(uri: str, form: str, facets: Mapping[str, Any]) -> dict[str, Any]:
     namespace, name = dataset_name(uri)
-    kind = facet("DatasetTypeDatasetFacet", datasetType="TABLE" if form == "dataset" else "FILE")
+    kind = facet("DatasetTypeDatasetFacet", datasetType="TABLE" if form in ("dataset", "delta") else "FILE")
     own = {"dataSource": data_source(uri), "storage": storage_facet(uri, form), "datasetType": kind}
     return {"namespace": namespace, "name": name, "facets": {**own, **facets}}
 

@@ -38,7 +38,7 @@ _VERSIONS: Mapping[str, str] = {
     "StorageDatasetFacet": "1-0-1",
     "TagsDatasetFacet": "1-0-0",
 }
-_FILES: Mapping[str, str] = {"dataset": "parquet", "ndjson": "json", "ipc": "arrow"}
+_FILES: Mapping[str, str] = {"dataset": "parquet", "delta": "parquet", "ndjson": "json", "ipc": "arrow"}
 
 
 def facet(kind: str, **body: Any) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def data_source(uri: str) -> dict[str, Any]:
 
 
 def storage_facet(uri: str, form: str) -> dict[str, Any]:
-    """Return the facet about the form of files: ``lazypipe`` keeps the log of a dataset, others are plain files.
+    """Return the facet about the form of files: ``lazypipe`` keeps the log of a dataset, ``delta`` that of a table, others are plain.
 
     Examples
     --------
@@ -86,7 +86,8 @@ def storage_facet(uri: str, form: str) -> dict[str, Any]:
     >>> found["storageLayer"], found["fileFormat"], storage_facet("/out/a", "dataset")["storageLayer"]
     ('s3', 'json', 'lazypipe')
     """
-    layer = "lazypipe" if form == "dataset" else uris.protocol(uri) or "file"
+    logs = {"dataset": "lazypipe", "delta": "delta"}
+    layer = logs.get(form) or uris.protocol(uri) or "file"
     return facet("StorageDatasetFacet", storageLayer=layer, fileFormat=_FILES.get(form, form))
 
 

@@ -41,7 +41,7 @@ def listing(plan: CompiledPipeline, source: BoundSource, now: datetime, *, patie
         found = source.listing(patient=patient)
     else:
         found = source.listing(partial(_admitted, plan, source, now), patient=patient)
-    if found.files or found.commit is not None or found.awaited or found.corrupt:
+    if found.files or found.logged is not None or found.awaited or found.corrupt:
         return found
     return replace(found, awaited=f"waiting for {_shower(plan, source)(source.patterns[0])}")
 

@@ -93,10 +93,7 @@ class Query:
 
     def take_snapshot(self, name: str, source: BoundSource) -> Snapshot:
         """Take what is to be read of a source, and look into its files."""
-        listed, units = self.run.look(name), self.work.units.get(name)
-        if name in self.work.older:
-            older = self.work.older[name]
-            listed = Snapshot(Dataset(source.patterns[0], source.reader.storage_options).files(older), older)
+        listed, units = self.work.older.get(name) or self.run.look(name), self.work.units.get(name)
         if units is not None and listed.commit is None:
             listed = replace(listed, files=units.select(listed.files))
         if self.run.cut and listed.commit is None:
@@ -249,7 +246,8 @@ class Query:
     def _of_units(self, name: str, units: Units) -> pl.LazyFrame:
         """Return the rows of an output that this run reads, with their units."""
         dataset, commit = self.run.published[name]
-        return dataset.scan_units(self.work.older.get(name, commit), units)
+        older = self.work.older.get(name)
+        return dataset.scan_units(commit if older is None or older.commit is None else older.commit, units)
 
     def _read(self, name: str, source: BoundSource, **how: Any) -> pl.LazyFrame:
         """Return the rows of a source that this run reads, with their units."""

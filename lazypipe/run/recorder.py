@@ -290,7 +290,7 @@ class Recorder:
         for file in rest:
             if uris.is_local(file.uri) or self.plan.audit.hash_all:
                 try:
-                    found |= hash_files([file], options, self._cache)
+                    found |= hash_files([file], options, self._cache, fixed=snapshot.table is not None)
                 except LazypipeError:
                     continue  # a file that cannot be read is told by the query that reads it
         return found
@@ -299,7 +299,8 @@ class Recorder:
         source = self.plan.nodes[name].source
         assert source is not None
         # what was written anew while the run read it is not what was hashed
-        known = {f.uri: hashes[f.uri] for f in snapshot.files if f.uri in hashes and unchanged(f)}
+        fixed = snapshot.table is not None
+        known = {f.uri: hashes[f.uri] for f in snapshot.files if f.uri in hashes and (fixed or unchanged(f))}
         return bodies.input_of(source, snapshot, known)
 
     def _segment(self, segment: Segment | None, said: dict[str, Any]) -> dict[str, Any]:

@@ -390,9 +390,11 @@ _INTAKE = ("detect", "on_removed", "on_modified", "settle", "expect", "on_partia
 
 def _source_dict(source: Source) -> dict[str, Any]:
     fields = ("format", "read", "storage_options", "event_time", "contract", "columns")
+    version = {} if source.version is None else {"version": source.version}
     return {
         "uri": _one_or_more(source.uri),
         **_given(**{f: getattr(source, f) for f in fields}),
+        **version,
         **({"key": list(source.key)} if source.key else {}),
         **_gate_dict(source.gate, source.action),
         **({"on_corrupt": source.on_corrupt} if source.on_corrupt != "fail" else {}),

@@ -224,11 +224,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Source:
-    """Where rows come from: files under a URI pattern, or a dataset; ``action`` is that of its gate's rules by default."""
+    """Where rows come from: files under a URI pattern, a dataset, or a Delta table, perhaps at a ``version``.
+
+    ``action`` is that of its gate's rules by default.
+    """
 
     uri: tuple[str, ...]
     format: str | None = None
     read: Mapping[str, Any] = NOTHING
+    version: int | None = None
     storage_options: Mapping[str, Any] = NOTHING
     event_time: str | None = None
     key: tuple[str, ...] = ()

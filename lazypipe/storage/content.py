@@ -163,6 +163,7 @@ def hash_files(
     storage_options: Mapping[str, Any] | None = None,
     cache: HashCache | None = None,
     *,
+    fixed: bool = False,
     clock: Callable[[], int] = time.time_ns,
 ) -> dict[str, str]:
     """Return URI → hash of the content of files, those left out that changed (or went) after they were listed.
@@ -171,6 +172,8 @@ def hash_files(
     ----------
     cache
         Where hashes are looked up and remembered; the caller saves it.
+    fixed
+        Whether they never change once they are there, as those of a Delta table, whose stamps are not those of the store.
     clock
         Nanoseconds since 1970; stamps that are as young as it are not remembered.
 
@@ -185,10 +188,10 @@ def hash_files(
         if known is None:
             # read before the file is: what is written from here on has a stamp that is too young
             begun = clock()
-            if not unchanged(file):
+            if not (fixed or unchanged(file)):
                 continue
             known = hash_file(file.uri, storage_options)
-            if not unchanged(file):
+            if not (fixed or unchanged(file)):
                 continue
             if cache is not None:
                 cache.put(file, known, begun)
