@@ -147,6 +147,8 @@ def why(column: ColumnProfile, form: Form | None) -> str:
             return f"values lie near those of {form.needs[0]}"
         case "whole":
             return f"values are multiples of {column.unit:,}"
+        case "paged":
+            return "values rise"
         case "flag" | "coded":
             return f"{column.distinct} different texts"
         case "template":

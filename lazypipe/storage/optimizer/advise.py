@@ -50,7 +50,7 @@ _WORTH = 0.98
 _ORDER_WORTH = 0.95
 _ORDER_TIMES = 3
 """How many times longer than the default writing in order may take."""
-_ORDER_BYTES: Mapping[Goal, float] = {"storage": 1.0, "balanced": 1.15, "read": 1.5, "write": 1.0}
+_ORDER_BYTES: Mapping[Goal, float] = {"storage": 1.0, "balanced": 1.0, "read": 1.5, "write": 1.0}
 """How many times more bytes than the default rows may take in an order that lets readers read less of them."""
 _PRUNES = 0.67
 """Which part of what readers read is left at most, for an order to be worth it."""
@@ -68,10 +68,18 @@ _COLUMN_SECONDS, _CELL_SECONDS = 4e-3, 1.5e-6
 _QUICK_FEWEST, _QUICK_MOST = 2_000, 20_000
 _ORDERED = 8_000
 """Rows that orders are tried on."""
+_ORDER_SHARE, _ORDER_SECONDS = 1 / 3, 100e-9
+"""Which part of the time an order may be looked for in, and what that takes at each value."""
 _LOOKED = 4
 """Columns that are looked at in any case."""
 _PARTITIONS = 200
 _PARTITION_BYTES = 32 << 20
+_SURE = 0.95
+"""Which part of the bytes a balanced layout may leave of a sample, not to be larger on all rows."""
+_FEW = 0.02
+"""Which part of the values may be different ones at most, for more rows to have no more of them."""
+_EMPTY = 0.9
+"""Which part of the rows must be null for the bytes of a column to tell little more than where they are not."""
 _OFTEN = 0.5
 """In which part of the queries a column must be filtered, for its values to be folders."""
 
@@ -195,10 +203,6 @@ class _Adviser:
         self.frame = self.sample.frame.drop(self.keys)
         self.profile = Profile(0, 0, ())
         self.writers = [w for w in writers if w == "polars" or writable(self.frame.schema)] or ["polars"]
-        if bench.quick and "pyarrow" in self.writers and GOALS[goal].least == "bytes":
-            self.writers = [
-                "pyarrow"
-            ]  # what has encodings per column is smaller: it would be a waste of time to see that
         self.limits: Limits = GOALS[goal]
         self.filtered = self.workload.weights("filters") if self.workload.queries else {}
         self.reasons: list[Reason] = []
@@ -212,6 +216,7 @@ class _Adviser:
             self._note(None, "the default layout", why)
             return self._made(replace(DEFAULT, partition_by=self.keys), {}, {})
         default, plain = bench.whole(self.frame, DEFAULT, "default")
+        self._settle_writer(plain)
         how: dict[str, Any] = {}
         rows, base, held = self.frame, default, plain
         if packed := self._packed():
@@ -228,30 +233,46 @@ class _Adviser:
             parts = {c.name: shrinking(c, self.sample.total / rows.height) for c in self.profile.columns}
             bench.shrinks = {n: part for n, part in parts.items() if part < 1}
             base, _ = bench.whole(rows, DEFAULT, "default, as of more rows")
-        layout = self._columns(rows, base, held, packed)
+        layout = unordered = self._columns(rows, base, held, packed)
+        first, noted = default, list(self.reasons)
         order = layout if how else self._order(layout, default)
         if order.sort_by and not how:
             rows = ordered(self.frame.lazy(), order, self.frame.schema, "the sample").collect(engine="streaming")
             # from here on compared with what the default makes of rows in that order
             how = {"sort_by": order.sort_by, "curve": order.curve, "bounds": order.bounds}
             default, _ = bench.whole(self.frame, replace(DEFAULT, **how), "default, in order")
-            layout = replace(self._columns(rows, default, plain), **how)
+            layout = replace(self._columns(rows, default, plain, steady=rising(self.frame)), **how)
+            if self.goal == "balanced" and self._last(layout).bytes > first.bytes:
+                # readers are not worth more than bytes: rows stay as they come
+                layout, default, how, self.reasons = unordered, first, {}, noted
         layout = self._codec(layout, default)
-        layout = self._sizes(layout, default)
+        layout = self._sizes(layout, default, first)
         layout = self._partitions(layout)
         after, sizes = bench.whole(self.frame, layout, "advised")
         if self._is_no_gain(after, default):
             layout = replace(layout, forms={}, encodings={}, codecs={}, codec="zstd", level=None, writer="polars")
-            if not self.filtered:
-                layout = replace(layout, sort_by=(), curve="linear", bounds={})
+            if not self.filtered or self.goal == "balanced":
+                layout = replace(layout, sort_by=(), curve="linear", bounds={}, row_group_rows=None)
             after, sizes = bench.whole(self.frame, layout, "advised")
-            self.reasons = [
-                r for r in self.reasons if r.column is None and r.decision.startswith(("order", "row groups"))
-            ]
+            kept = ("order", "row groups") if layout.sort_by else ()
+            self.reasons = [r for r in self.reasons if r.column is None and r.decision.startswith(kept)]
             self._note(None, "the default forms and encodings", "nothing that was tried is better on the whole")
         if bench.over:
             self._note(None, "no more trials", "the time for them was over; what was not tried is as it was")
         return self._made(layout, plain, sizes)
+
+    def _settle_writer(self, plain: Mapping[str, int]) -> None:
+        """Leave one writer where there is little time and bytes count: the other would be tried in vain.
+
+        What has encodings per column is smaller, unless most bytes only tell where nulls are: those Polars packs better.
+        """
+        if not self.bench.quick or len(self.writers) < 2 or self.limits.least != "bytes":
+            return
+        nulls = self.frame.null_count().row(0, named=True)
+        empty = sum(size for n, size in plain.items() if nulls[n] >= _EMPTY * self.frame.height)
+        self.writers = ["polars" if empty > sum(plain.values()) / 2 else "pyarrow"]
+        if self.writers == ["polars"]:
+            self._note(None, "written by polars", "most bytes tell where nulls are, which it packs best")
 
     def _looked(self, plain: Mapping[str, int]) -> list[str]:
         """Return the columns that are looked at: all, or, where there is little time, those that take the most."""
@@ -292,9 +313,18 @@ class _Adviser:
     # columns
 
     def _columns(
-        self, frame: pl.DataFrame, default: Cost, plain: Mapping[str, int], sort_by: tuple[str, ...] = ()
+        self,
+        frame: pl.DataFrame,
+        default: Cost,
+        plain: Mapping[str, int],
+        sort_by: tuple[str, ...] = (),
+        steady: Sequence[str] = (),
     ) -> Layout:
-        """Choose each column's form and encodings; of rows that are sorted, the sort is part of what writing takes."""
+        """Choose each column's form and encodings; of rows that are sorted, the sort is part of what writing takes.
+
+        ``steady`` are columns that rose before rows were sorted for readers. Of many rows each row group has new values of them,
+        which few rows do not show: a dictionary would be repeated, where differences stay small.
+        """
         profiles = {c.name: c for c in self.profile.columns}
         names = sorted(profiles, key=lambda n: -plain[n])
         forms = {n: self._forms(n, frame) for n in names}
@@ -307,10 +337,15 @@ class _Adviser:
                 self.bench,
                 _LEVELS.get(self.goal),
                 self.sample.scale,
+                self.bench.sizes(frame, DEFAULT),
+                sure=self.goal == "balanced",
             )
             if self.bench.quick
             else measured_options(frame, forms, self.writers, self.bench)
         )
+        for options in found.values() if self.limits.least == "bytes" else ():
+            for name in set(steady) & set(options):
+                options[name] = [o for o in options[name] if "delta" in dict(o.encodings).values()] or options[name]
         plainly = (options[0].cost for options in found[self.writers[0]].values())
         base = default if self.bench.quick else sum(plainly, Cost())
         layouts = [self._within(found[w], base, default, w, frame, sort_by) for w in self.writers]
@@ -325,7 +360,8 @@ class _Adviser:
 
     def _forms(self, name: str, frame: pl.DataFrame) -> list[Form]:
         """Return the forms to try; of a column that is filtered only those with which a filter skips row groups."""
-        found = forms_for(self.profile[name], self.profile, frame)
+        writer = "polars" if self.writers == ["polars"] else "pyarrow"
+        found = forms_for(self.profile[name], self.profile, frame, writer)
         if name in self.filtered:
             return [f for f in found if isinstance(f, Cast) and f.widens(frame.schema[name])]
         return found
@@ -361,7 +397,9 @@ class _Adviser:
 
     def _is_no_gain(self, after: Cost, default: Cost) -> bool:
         least = self.limits.least
-        return getattr(after, least) > getattr(default, least) or self._excess(after, default) > 1.2
+        # a few parts in a hundred on few rows may be none, or less, on many
+        worth = _SURE if self.goal == "balanced" and self.sample.scale > 1 else 1.0
+        return getattr(after, least) > worth * getattr(default, least) or self._excess(after, default) > 1.2
 
     # order
 
@@ -374,7 +412,7 @@ class _Adviser:
             or (self.bench.over and not self.bench.quick)
         ):
             return ()
-        by, writer = packing_order(self.ordered), self.writers[-1]
+        by, writer = packing_order(self.ordered, self._orderable()), self.writers[-1]
         if not by:
             return self._numbered(writer)
         # as they come rows are written in what is best for values that rise, so that an order is not said to gain what that does
@@ -387,6 +425,13 @@ class _Adviser:
             return ()
         self._note(None, f"ordered by {order_name(tried)}", "files are smaller that way")
         return by
+
+    def _orderable(self) -> int:
+        """Return the rows that there is time to put in order again and again."""
+        if self.bench.budget is None:
+            return _ORDERED
+        seconds = _ORDER_SECONDS * max(self.ordered.width, 1)
+        return min(max(round(_ORDER_SHARE * self.bench.budget / seconds), _QUICK_FEWEST), _ORDERED)
 
     def _numbered(self, writer: str) -> tuple[str, ...]:
         """Return the column that rows without any order are sorted by to save what that costs, if it is worth it."""
@@ -470,6 +515,8 @@ class _Adviser:
     def _codec(self, layout: Layout, default: Cost) -> Layout:
         if self.bench.quick and layout.writer == "pyarrow" and self.goal in _LEVELS:
             return layout  # each column has had the choice
+        if self.bench.quick and layout.writer == "polars" and self.goal in _LEVELS:
+            return self._harder(layout, default)
         best, cost = layout, self._last(layout)
         for codec, level in _TRIED[self.goal]:
             if self.bench.over:
@@ -485,17 +532,39 @@ class _Adviser:
                 best, cost = tried, found
         return best
 
-    def _sizes(self, layout: Layout, default: Cost) -> Layout:
-        """Choose the size of row groups and files."""
+    def _harder(self, layout: Layout, default: Cost) -> Layout:
+        """Compress all columns harder if that stays within limits: what it saves shows only on more rows."""
+        tried = replace(layout, codec="zstd", level=_LEVELS[self.goal])
+        if self.limits.broken(self.bench.alike(self.frame, layout, tried), default):
+            return layout
+        self._note(None, f"codec {_codec_name('zstd', tried.level)}", "there is time for it")
+        return tried
+
+    def _repeated(self, layout: Layout, group: int) -> float:
+        """Return the bytes by which the sample grows, at most, if dictionaries are repeated in row groups of so many rows."""
+        rows, found = self.frame.height, 0.0
+        for name, dtype in self.frame.schema.items():
+            encodings = {e for part, e in layout.encodings.items() if owner(part) == name}
+            if dtype.is_nested() or dtype == pl.Boolean or (encodings and "dictionary" not in encodings):
+                continue
+            values = self.frame[name]
+            distinct, size = values.n_unique(), values.estimated_size() / rows
+            # of few values all are seen; of others as many more may come as there are rows
+            share = distinct / group if distinct <= _FEW * rows else 1.0
+            found += min(share, 1.0) * size * rows * (1 - group / _GROUP)
+        return found
+
+    def _sizes(self, layout: Layout, default: Cost, first: Cost) -> Layout:
+        """Choose the size of row groups and files; ``first`` is what rows cost as they came."""
         access = self.workload.access if self.workload else "scan"
         rows = _GROUPS.get(access)
         if rows is not None and layout.sort_by and self.goal in ("read", "balanced"):
             in_order = ordered(self.frame.lazy(), layout, self.frame.schema, "the sample").collect(engine="streaming")
             now, then = self._reading(in_order), self._reading(in_order, rows)
-            layout = replace(layout, row_group_rows=rows)
-            self._note(
-                None, f"row groups of {rows:,} rows", f"{access}: queries read {then:.1%} of the rows, not {now:.1%}"
-            )
+            if self.goal == "read" or self._last(layout).bytes + self._repeated(layout, rows) <= first.bytes:
+                layout = replace(layout, row_group_rows=rows)
+                why = f"{access}: queries read {then:.1%} of the rows, not {now:.1%}"
+                self._note(None, f"row groups of {rows:,} rows", why)
         size = round(self.bench.trials[-1].cost.bytes * self.sample.scale)
         if size > 2 * _FILE_BYTES:
             layout = replace(layout, file_bytes=_FILE_BYTES)

@@ -8,7 +8,7 @@ import polars as pl
 
 from lazypipe.storage.optimizer.form import Form, is_counted, is_scalar, is_ticking, scalars
 from lazypipe.storage.optimizer.form_known import Constant, Determined
-from lazypipe.storage.optimizer.form_numbers import Cast, Scaled, Whole
+from lazypipe.storage.optimizer.form_numbers import Cast, Paged, Scaled, Whole
 from lazypipe.storage.optimizer.form_texts import Coded, Flag
 from lazypipe.storage.optimizer.profile import ColumnProfile, Profile
 from lazypipe.storage.optimizer.relations import Relation
@@ -21,14 +21,17 @@ _REPEATS = 20
 """How often each of these texts must stand in the sample, on average, so that few others are to be expected."""
 _HEADROOM = 2
 """How many times greater later values may be than those seen, before a narrower type loses them."""
+_RISING = 0.98
+"""Which part of the steps from a value to the next must not fall, for values to be counted in pages."""
 _INTS: tuple[tuple[pl.DataType, int], ...] = ((pl.Int32(), 31), (pl.Int64(), 63))
 """Parquet has no shorter ones."""
 
 
-def forms_for(column: ColumnProfile, profile: Profile, frame: pl.DataFrame) -> list[Form]:
+def forms_for(column: ColumnProfile, profile: Profile, frame: pl.DataFrame, writer: str = "pyarrow") -> list[Form]:
     """Return the forms that a column could be written in, plainly not among them.
 
-    ``frame`` is the sample that the profile is of.
+    ``frame`` is the sample that the profile is of; ``writer`` may be one that has no encoding for differences, which others do
+    better with than with any form.
 
     Examples
     --------
@@ -44,6 +47,8 @@ def forms_for(column: ColumnProfile, profile: Profile, frame: pl.DataFrame) -> l
     if column.distinct == 1 and not column.nulls and is_scalar(column.dtype):
         found.append(Constant(scalars(frame[column.name].head(1))[0]))
     found += _numbers(column) if column.dtype != pl.String else _texts(column, frame)
+    if writer == "polars" and is_ticking(column.dtype) and (column.rising or 0.0) >= _RISING:
+        found.append(Paged())
     for relation in profile.relations:
         if relation.column == column.name and (form := _related(relation, column, profile, frame)) is not None:
             found.append(form)

@@ -37,7 +37,7 @@ class Limits:
 
 GOALS: Mapping[Goal, Limits] = {
     "storage": Limits("bytes", write=3.0, read=1.1),
-    "balanced": Limits("bytes", write=1.5, read=1.0),
+    "balanced": Limits("bytes", bytes=1.0, write=1.5, read=1.0),
     "read": Limits("read", bytes=1.1, write=3.0),
     "write": Limits("write", bytes=1.1, read=1.1),
 }

@@ -12,10 +12,12 @@ import polars as pl
 from lazypipe.spec.types import dtype_from_name, dtype_name
 from lazypipe.storage.optimizer.form import INSIDE, Form, bits, counted, is_counted, of_count
 
-__all__ = ["Cast", "Scaled", "Whole"]
+__all__ = ["Cast", "Paged", "Scaled", "Whole"]
 
 _EXACT_BITS = {8: 21, 16: 21, 32: 21, 64: 13}
 """Bits of a factor whose product with a whole number of so many bits (of 64: of 40) is exact."""
+
+_MOST_PLACES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,44 @@ class Whole(Form):
     def from_dict(cls, plain: Mapping[str, Any]) -> Whole:
         """Read it back."""
         return cls(dtype_from_name(plain["dtype"]), plain["unit"], plain.get("base"))
+
+
+@dataclass(frozen=True)
+class Paged(Form):
+    """Whole numbers, dates and times that rise, as a page and a place in it: pages come in runs, and places come again and again.
+
+    So a writer that has no encoding for differences packs both.
+
+    Examples
+    --------
+    >>> form = Paged()
+    >>> pl.select(**{f"part {n}": e for n, e in form.split(pl.lit(-1), pl.Int32()).items()}).row(0)
+    (-1, 255)
+    """
+
+    kind: ClassVar[str] = "paged"
+    places: int = 256
+
+    def fits(self, dtype: pl.DataType) -> bool:
+        """Whole numbers of up to 64 bits, decimals of up to 18 digits, dates, datetimes and durations."""
+        return is_counted(dtype) and 1 < self.places <= _MOST_PLACES
+
+    def parts(self, dtype: pl.DataType) -> dict[str, pl.DataType]:
+        """Return the page, and the place."""
+        return {"page": pl.Int64(), "place": pl.UInt16()}
+
+    def split(self, value: pl.Expr, dtype: pl.DataType) -> dict[str, pl.Expr]:
+        """Divide, towards what is less."""
+        count = counted(value)
+        return {"page": count // self.places, "place": (count % self.places).cast(pl.UInt16)}
+
+    def join(self, parts: Mapping[str, pl.Expr], dtype: pl.DataType) -> pl.Expr:
+        """Multiply and add."""
+        return of_count(parts["page"] * self.places + parts["place"], dtype)
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the places of a page."""
+        return {"places": self.places}
 
 
 @dataclass(frozen=True)

@@ -133,15 +133,19 @@ class Template(Form):
         return {str(i): _varying(v) for i, v in enumerate(self.varying)}
 
     def split(self, value: pl.Expr, dtype: pl.DataType) -> dict[str, pl.Expr]:
-        """Match the text; of one number with something before or behind it, without a pattern, which takes ten times as long."""
-        if len(self.varying) == 1 and self.varying[0] != "text":
-            rest = value
-            for piece, stripped in zip(self.pieces, ("strip_prefix", "strip_suffix"), strict=True):
-                rest = getattr(rest.str, stripped)(piece) if piece else rest
-            return {"0": rest.cast(_varying(self.varying[0]), strict=False)}
-        groups = value.str.extract_groups(self.pattern)
+        """Match the text; of one number, or of two parts, without a pattern, which takes several times as long."""
+        first, *between, last = self.pieces
+        if (len(self.varying) == 1 and self.varying[0] != "text") or (len(between) == 1 and between[0]):
+            rest = value.str.strip_prefix(first) if first else value
+            rest = rest.str.strip_suffix(last) if last else rest
+            halves = rest.str.splitn(between[0], 2) if between else None
+            found = [rest] if halves is None else [halves.struct.field(f"field_{i}") for i in (0, 1)]
+        else:
+            groups = value.str.extract_groups(self.pattern)
+            found = [groups.struct.field(f"p{i}") for i in range(len(self.varying))]
         return {
-            str(i): groups.struct.field(f"p{i}").cast(_varying(v), strict=False) for i, v in enumerate(self.varying)
+            str(i): part.cast(_varying(v), strict=False)
+            for i, (part, v) in enumerate(zip(found, self.varying, strict=True))
         }
 
     def join(self, parts: Mapping[str, pl.Expr], dtype: pl.DataType) -> pl.Expr:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import polars as pl
 
+from lazypipe.spec.model import NOTHING
 from lazypipe.storage.optimizer.advice import listed, told_form
 from lazypipe.storage.optimizer.candidates import encodings_for
 from lazypipe.storage.optimizer.choice import Option
@@ -64,10 +65,15 @@ def estimated_options(
     bench: Bench,
     level: int | None = None,
     scale: float = 1.0,
+    known: Mapping[str, Size] = NOTHING,
+    *,
+    sure: bool = False,
 ) -> dict[str, dict[str, list[Option]]]:
     """Return writer → column → options, the plain one first; columns without a profile are written as writers do by themselves.
 
-    ``level`` is one of zstd that is offered for each column besides; ``scale`` how many rows a row of the frame stands for.
+    ``level`` is one of zstd that is offered for each column besides; ``scale`` how many rows a row of the frame stands for;
+    ``known`` the bytes of columns as Polars' writer makes them by itself. Where ``sure``, another way must gain half of
+    what a dictionary can with more rows.
     """
     wide, ways = _wide(frame, forms)
     held = {s.name: s for s in wide}
@@ -75,9 +81,12 @@ def estimated_options(
     for writer in writers:
         base = base_layout(writer)
         tried = {c: _tried(way, part, held[c].dtype, profiles) for way in ways for part, c in way.parts.items()}
+        sizes: dict[tuple[str, str, int], Size] = {}
         if writer == "polars":
-            tried = dict.fromkeys(tried, ("",))
-        sizes = _sizes(held, tried, base)
+            same = {way.parts[way.name]: known[way.name] for way in ways if way.form is None and way.name in known}
+            sizes = {(c, "", _LEVEL): size for c, size in same.items()}
+            tried = {c: ("",) for c in tried if c not in same}
+        sizes |= _sizes(held, tried, base) if tried else {}
         if writer == "pyarrow" and level is not None:
             # brute force pays for some columns only, and costs the more the larger they are
             best = {c: (min(some, key=lambda e: sizes[c, e, _LEVEL].bytes),) for c, some in tried.items()}
@@ -93,7 +102,9 @@ def estimated_options(
             some = _options(way, parts, parted, writer, bench, frame.schema[way.name], rising=_rises(profile))
             first, *others = options.setdefault(way.name, some)
             # what is known of few rows must gain much where more rows may have many more values, or just the same ones
-            gain = _DOUBTFUL if profile is not None and _is_doubtful(profile, scale) else _GAIN
+            gain = _GAIN
+            if profile is not None and _is_doubtful(profile, scale):
+                gain = min(_DOUBTFUL, (1 + shrinking(profile, scale)) / 2) if sure else _DOUBTFUL
             better = [o for o in (others if way.form is None else some) if _is_better(o, first, gain)]
             options[way.name] = [first, *better] if way.form is None else [first, *others, *better]
         found[writer] = options

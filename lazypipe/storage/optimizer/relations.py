@@ -123,9 +123,7 @@ def _likely(probe: pl.DataFrame, pairs: list[tuple[str, str]]) -> list[tuple[str
 
 
 def _differences(frame: pl.DataFrame, distinct: Mapping[str, int]) -> list[Relation]:
-    names = [n for n, t in frame.schema.items() if is_ticking(t) and t != pl.Date and distinct.get(n, 0) > _FEW][
-        :_COLUMNS
-    ]
+    names = [n for n, t in frame.schema.items() if is_ticking(t) and distinct.get(n, 0) > _FEW][:_COLUMNS]
     pairs = [(a, b) for a in names for b in names if a != b and _comparable(frame.schema[a], frame.schema[b])]
     if not pairs:
         return []

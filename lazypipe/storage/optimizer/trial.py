@@ -166,7 +166,23 @@ class Bench:
         self.trials.append(Trial(None, how, cost))
         return cost, sizes
 
+    def sizes(self, frame: pl.DataFrame, layout: Layout) -> Mapping[str, Size]:
+        """Return the bytes of each column; nothing is written that was written before."""
+        return self._sized(frame, layout)[2]
+
+    def alike(self, frame: pl.DataFrame, layout: Layout, other: Layout) -> Cost:
+        """Estimate what another codec costs, if bytes were those of a layout; nothing is written that was written before."""
+        _, inside, sizes = self._sized(frame, layout)
+        return layout_cost(inside, sizes, other, self.shrinks)
+
     def _estimated(self, frame: pl.DataFrame, layout: Layout, how: str) -> tuple[Cost, dict[str, int]]:
+        _, inside, sizes = self._sized(frame, layout)
+        cost = layout_cost(inside, sizes, layout, self.shrinks)
+        self.trials.append(Trial(None, how, cost))
+        return cost, {n: size.bytes for n, size in sizes.items()}
+
+    def _sized(self, frame: pl.DataFrame, layout: Layout) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Size]]:
+        """Return rows, these as they stand in a file, and the bytes of each column."""
         known = self._known.get(layout)
         if known is None or known[0] is not frame:
             rows = ordered(frame.lazy(), layout, frame.schema, _NAME)
@@ -174,9 +190,7 @@ class Bench:
             inside = physical(rows, frame.schema, layout.forms).collect()
             made = write_bytes(inside, replace(layout, statistics=False))
             known = self._known[layout] = (frame, inside, chunk_sizes(made))
-        cost = layout_cost(known[1], known[2], layout, self.shrinks)
-        self.trials.append(Trial(None, how, cost))
-        return cost, {n: size.bytes for n, size in known[2].items()}
+        return known
 
     def _whole(self, frame: pl.DataFrame, layout: Layout) -> tuple[Cost, dict[str, int]]:
         forms = layout.forms

@@ -29,6 +29,7 @@ from lazypipe.storage.optimizer.forms import (
     Determined,
     Flag,
     Hexed,
+    Paged,
     Scaled,
     Template,
     Whole,
@@ -67,6 +68,9 @@ CASES: list[tuple[pl.DataType, st.SearchStrategy[Any], Form]] = [
     (pl.Int64(), INTS, Cast(pl.UInt16())),
     (pl.UInt64(), st.integers(0, 2**64 - 1) | st.integers(0, 300), Cast(pl.UInt8())),
     (pl.UInt64(), st.integers(0, 2**64 - 1) | st.integers(0, 300), Whole(pl.Int16())),
+    (pl.Int64(), st.integers(-(2**63), 2**63 - 1) | INTS, Paged()),
+    (pl.UInt64(), st.integers(0, 2**64 - 1) | st.integers(0, 600), Paged(1 << 16)),
+    (BERLIN, st.integers(-(2**40), 2**40), Paged()),
     (pl.Int128(), st.integers(-(2**127), 2**127 - 1) | INTS, Cast(pl.Int64())),
     (pl.Float64(), FLOATS, Cast(pl.Float32())),
     (pl.Float64(), FLOATS, Cast(pl.Int32())),
@@ -565,3 +569,13 @@ def test_a_commit_holds_the_forms_of_its_files() -> None:
     )
     assert Commit.from_json(commit.to_json(), "u") == commit
     assert json.loads(commit.to_json())["format"] == 3
+
+
+def test_texts_of_two_parts_are_taken_apart_at_the_first_separator() -> None:
+    texts = ["a@b@c.com", "ü@ß.com", "@.com", "a.com", "a@b", "", None, "a@b.com\n"]
+    frame = pl.DataFrame({"x": texts}, schema={"x": pl.String})
+    form = Template(("", "@", ".com"), ("text", "text"))
+    inside = physical(frame.lazy(), frame.schema, {"x": form}).collect()
+    assert inside.rows()[:3] == [("a", "b@c", None), ("ü", "ß", None), ("", "", None)]
+    assert inside["_lazypipe:x:plain"].to_list()[3:] == ["a.com", "a@b", "", None, "a@b.com\n"]
+    assert restore(inside.lazy(), frame.schema, {"x": form}).collect()["x"].to_list() == texts

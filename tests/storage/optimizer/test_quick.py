@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -12,10 +13,11 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from lazypipe.storage.optimizer.advise import advise
+from lazypipe.storage.optimizer.candidates import forms_for
 from lazypipe.storage.optimizer.choice import Limits, Option, choose
 from lazypipe.storage.optimizer.cost import Cost, Size
 from lazypipe.storage.optimizer.estimates import column_cost, form_cost, layout_cost
-from lazypipe.storage.optimizer.form_numbers import Scaled, Whole
+from lazypipe.storage.optimizer.form_numbers import Paged, Scaled, Whole
 from lazypipe.storage.optimizer.form_texts import Hexed, Template
 from lazypipe.storage.optimizer.forms import physical, restore
 from lazypipe.storage.optimizer.layout import Layout
@@ -204,3 +206,76 @@ def test_what_was_given_up_for_nothing_is_taken_back() -> None:
     b = [Option(None, Cost(10, 1.0, 9.0)), Option(None, Cost(90, 1.0, 1.0))]
     chosen = choose({"a": a, "b": b}, Cost(200, 2.0, 4.0), Limits("bytes", read=1.0))
     assert chosen == {"a": a[0], "b": b[1]}
+
+
+def sparse(rows: int) -> pl.DataFrame:
+    n = pl.int_range(rows, eager=True).alias("id").to_frame()
+    number = [pl.col("id").hash(i) for i in range(90)]
+    return n.with_columns(
+        pl.when(h % 50 == 0).then(h % 1_000).cast(pl.Int64).alias(f"f{i}") for i, h in enumerate(number)
+    )
+
+
+def test_what_is_mostly_null_is_written_by_polars_which_packs_nulls_best() -> None:
+    frame = sparse(30_000)
+    advice = advise(frame, None, "storage", 0.06, partition_by=(), clock=still)
+    assert (advice.layout.writer, advice.layout.level, advice.layout.forms) == ("polars", 9, {"id": Paged()})
+    data = written(frame, advice.layout)
+    assert bytes_of(data) < 0.85 * bytes_of(write_bytes(frame, Layout()))
+    assert bytes_of(data) < 0.95 * bytes_of(write_bytes(frame, Layout(writer="pyarrow", encodings={"id": "delta"})))
+    back = restore(pl.scan_parquet(io.BytesIO(data)), frame.schema, advice.layout.forms).collect()
+    assert_frame_equal(back, frame)
+
+
+def test_where_harder_compression_would_take_too_long_it_is_left() -> None:
+    digits = pl.concat_str(pl.int_range(3_000).hash(i).cast(pl.String) for i in range(5))
+    frame = pl.select(raw=digits.cast(pl.Binary))
+    advice = advise(frame, None, "balanced", 0.06, partition_by=(), writers=["polars"], clock=still)
+    assert advice.layout.level is None
+    assert advise(sparse(3_000), None, "balanced", 0.06, partition_by=(), clock=still).layout.level == 6
+
+
+def test_dates_near_each_other_are_written_as_differences() -> None:
+    n = pl.int_range(20_000, eager=True).alias("n").to_frame()
+    day = pl.date(1995, 1, 1) + pl.duration(days=pl.col("n").hash(1) % 2_500)
+    frame = n.select(shipped=day, received=day + pl.duration(days=1 + pl.col("n").hash(2) % 30))
+    found = profile(frame)
+    (relation,) = (r for r in found.relations if r.kind == "difference" and r.column == "received")
+    assert (relation.by, round(relation.strength)) == ("shipped", 5)
+    assert Whole(pl.Int32(), 1, "shipped") in forms_for(found["received"], found, frame)
+
+
+def series(rows: int, sensors: int = 20) -> pl.DataFrame:
+    n = pl.int_range(rows, eager=True).alias("n").to_frame()
+    return n.select(
+        time=pl.lit(datetime(2026, 1, 1)) + pl.duration(seconds=pl.col("n") // sensors * 10),
+        sensor=pl.format("sensor-{}", pl.col("n") % sensors),
+        value=(20 + pl.col("n").hash(1) % 100 / 100).round(2),
+    )
+
+
+def test_balanced_never_grows_for_the_sake_of_readers() -> None:
+    frame = series(120_000)
+    lookup = Workload((Query("one", {"sensor": "equal"}),))
+    advice = advise(frame, lookup, "balanced", 0.06, partition_by=(), clock=still)
+    layout = advice.layout
+    made = frame.sort(*layout.sort_by, maintain_order=True) if layout.sort_by else frame
+    assert bytes_of(written(made, layout)) < bytes_of(write_bytes(frame, Layout()))
+
+
+def test_balanced_gives_an_order_up_that_makes_more_bytes() -> None:
+    # the names rise with the ids, and sorted by shop both come in no order any more
+    n = pl.int_range(20_000, eager=True).alias("id").to_frame()
+    day = (pl.col("id") // 40).cast(pl.String) + "-of-the-days-since-the-beginning"
+    frame = n.with_columns(day=day, shop=pl.col("id").hash(5) % 40)
+    lookup = Workload((Query("one", {"shop": "equal"}),))
+    advice = advise(frame, lookup, "balanced", 0.2, partition_by=(), clock=still)
+    made = frame.sort(*advice.layout.sort_by, maintain_order=True) if advice.layout.sort_by else frame
+    assert bytes_of(written(made, advice.layout)) <= bytes_of(write_bytes(frame, Layout()))
+
+
+def test_balanced_falls_back_on_the_default_where_little_is_won() -> None:
+    noise = pl.DataFrame({"a": pl.int_range(30_000, eager=True).hash(1), "b": pl.int_range(30_000, eager=True).hash(2)})
+    lookup = Workload((Query("one", {"a": "equal"}),))
+    advice = advise(noise, lookup, "balanced", 0.06, partition_by=(), writers=["polars"], clock=still)
+    assert advice.layout == Layout()
