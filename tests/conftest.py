@@ -25,7 +25,7 @@ MEASURED = 5
 
 settings.register_profile(
     "ci",
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     # what is tested does not hang on luck; "deep" draws others each time
     derandomize=True,

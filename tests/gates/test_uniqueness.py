@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazypipe.gates.uniqueness import KeyTracker, repeated
+from lazypipe.gates.uniqueness import KeyTracker, hashed, repeated
 
 small = st.integers(0, 40)
 MOMENTS = [datetime(2020, 10, 25, 0, 0, tzinfo=UTC) + timedelta(minutes=10 * i) for i in range(20)]
@@ -124,6 +124,16 @@ def test_shuffled_batches_are_certain() -> None:
     one_by_one.add(pl.DataFrame({"k": [250]}))
     assert one_by_one.count() != 0
     assert batches((0, 100), (100, 200), shuffle=True).count() == 0
+
+
+@pytest.mark.parametrize(("values", "times"), [([5, 1, 3, None], 0), ([5, 1, 3, 5], 2)])
+def test_hashes_that_are_known_are_taken(values: list[int | None], times: int) -> None:
+    rows = pl.DataFrame({"k": values, "g": "a"})
+    tracker = KeyTracker(("k", "g"), rows.schema)
+    hashes = rows.select(hashed(("k", "g"), rows.schema)).to_series().drop_nulls()
+    assert tracker.add(rows.head(2), hashes.head(2)) is None
+    assert tracker.add(rows.tail(2), hashes.tail(-2)) is None
+    assert (tracker.count() != 0) == bool(times)
 
 
 def test_a_mix_is_certain_where_sorted_batches_stand_apart() -> None:

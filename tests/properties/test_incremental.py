@@ -433,7 +433,7 @@ def ended(result: lp.RunResult) -> dict[str, str]:
 
 
 @given(data=pipelines(), actions=ACTIONS)
-@settings(max_examples=EXAMPLES)
+@settings(max_examples=EXAMPLES * 8 // 5)
 def test_runs_that_do_what_is_needed_equal_one_full_run(
     data: dict[str, Any], actions: list[tuple[str, int, Any]]
 ) -> None:

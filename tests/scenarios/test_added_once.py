@@ -194,3 +194,32 @@ def test_a_table_of_which_it_is_not_known_what_it_was_made_of(world: World) -> N
     assert f"rows of 'table' {MADE_ANEW}; {FIX}" in str(copy().segments[0].error)
     pipe = lp.Pipeline.from_dict(copying, base=str(world.root)).compile()
     assert "made anew it would lose rows" in str(pipe.run(full=True).segments[0].error)
+
+
+def test_a_source_that_is_new_is_no_loss(world: World) -> None:
+    world.data["sources"]["b"] = {"uri": "in/b.csv", "contract": world.data["sources"]["a"]["contract"]}
+    world.put("b", "id,k\n7,k7\n")
+    world.data["stages"]["t"]["do"].insert(0, {"union": {"with": "b", "missing": "fill"}})
+    assert world.run(full=True)["t"][0] == "done"
+    assert world.added() == [10, 20, 30, 40, 70]
+
+
+def test_rows_of_a_table_below_an_output_that_was_made_anew(world: World) -> None:
+    above = {
+        "version": 1,
+        "name": "above",
+        "sources": {"table": {"uri": "out/s"}},
+        "stages": {"m": {"from": "table"}, "n": {"from": "m", "do": [{"derive": {"n": "id * 10"}}]}},
+        "outputs": {"m": {"to": "out/m"}, "n": {"to": "out/n", "mode": "append"}},
+    }
+
+    def run() -> dict[str, str]:
+        found = lp.Pipeline.from_dict(above, base=str(world.root)).compile().run()
+        return {s.name: str(s.error or s.status) for s in found.segments}
+
+    assert run() == {"m": "done", "n": "done"}
+    world.deliver("2", 33, 3)
+    world.run(outputs=["s"])
+    what = f"output 'n': rows of 'm' {MADE_ANEW}, such as those of {world.root}/in/a-2.csv"
+    assert run() == {"m": "done", "n": f"{world.root}/out/n: {what}; {FIX}"}
+    assert sorted(lp.scan(str(world.root / "out/n")).collect()["n"].to_list()) == [10, 20, 30, 40]

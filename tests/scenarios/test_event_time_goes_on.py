@@ -356,7 +356,7 @@ def test_heartbeats_move_the_watermark_and_are_no_rows(site: Site) -> None:
     ),
     runs=st.lists(st.sampled_from([None, "all", "one"]), min_size=5, max_size=5),
 )
-@settings(max_examples=settings().max_examples // 20)
+@settings(max_examples=max(2, settings().max_examples // 20))
 def test_however_it_came_hours_and_days_end_as_in_one_run(
     files: list[tuple[str, list[int]]], runs: list[str | None]
 ) -> None:

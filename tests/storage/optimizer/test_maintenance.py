@@ -478,6 +478,8 @@ def _compacting(uri: str, number: int, until: Any) -> None:
         compact(Dataset(uri), run=f"c{number}x{turn}", time=NOW)
         turn += 1
         clock.sleep(0.1)
+    # once more with nobody in the way: others may have been done before it had begun
+    compact(Dataset(uri), run=f"c{number}last", time=NOW)
 
 
 def _reading(uri: str, until: Any, wrong: Any) -> None:
