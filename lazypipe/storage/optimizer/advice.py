@@ -145,6 +145,8 @@ def why(column: ColumnProfile, form: Form | None) -> str:
             return f"values have {column.digits} decimals"
         case "whole" if form.needs:
             return f"values lie near those of {form.needs[0]}"
+        case "whole" if column.unit is None:
+            return "decimals fit whole numbers of their last digit"
         case "whole":
             return f"values are multiples of {column.unit:,}"
         case "paged":

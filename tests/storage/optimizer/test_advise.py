@@ -20,7 +20,7 @@ from polars.testing import assert_frame_equal
 
 from lazypipe.errors import LazypipeError
 from lazypipe.storage.optimizer import advise as module
-from lazypipe.storage.optimizer.advice import Advice, Reason, order_name, told_form
+from lazypipe.storage.optimizer.advice import Advice, Reason, order_name, told_form, why
 from lazypipe.storage.optimizer.advise import advise
 from lazypipe.storage.optimizer.candidates import encodings_for, forms_for
 from lazypipe.storage.optimizer.choice import GOALS, Limits, Option, choose
@@ -584,3 +584,10 @@ def test_why(form: Form | None, says: str) -> None:
     from lazypipe.storage.optimizer.advice import why
 
     assert why(profile(pl.DataFrame({"x": [1, 2, 3]}))["x"], form) == says
+
+
+def test_decimals_that_become_whole_numbers_are_given_a_reason() -> None:
+    prices = pl.DataFrame({"price": [Decimal("1.25"), Decimal("3.07"), None]}, schema={"price": pl.Decimal(15, 2)})
+    found = profile(prices)
+    form = next(f for f in forms_for(found["price"], found, prices) if f.kind == "whole")
+    assert why(found["price"], form) == "decimals fit whole numbers of their last digit"
