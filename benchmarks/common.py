@@ -2,13 +2,20 @@
 
 Machines are noisy and shared, so nothing here is an absolute figure: variants run in turn (A B C A B C …), each in a process
 of its own, and what counts is the ratio of medians within one run.
+
+``--toy`` runs any of them once, in one process, at a size that says nothing, and writes no results: to see that it still runs.
+``LAZYPIPE_BENCHMARK_DATA`` names another folder for what is made once.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import io
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -22,11 +29,37 @@ import polars as pl
 import lazypipe
 
 HERE = Path(__file__).parent
-DATA = HERE / "data"
 RESULTS = HERE / "results"
+PIPELINES = HERE.parent / "pipelines"
+TOY = "--toy" in sys.argv
+"""Whether this is only to see that a benchmark runs."""
+DATA = Path(os.environ.get("LAZYPIPE_BENCHMARK_DATA", HERE / "data")) / ("toy" if TOY else "")
+MILLION = 1_000 if TOY else 1_000_000
+"""Rows of a file where rows are counted in millions."""
 
 
-def orders(files: int, rows_per_file: int = 1_000_000) -> Path:
+def parse(parser: argparse.ArgumentParser, toy: str = "") -> argparse.Namespace:
+    """Return the options of the command line; of a toy, those that make it small."""
+    parser.add_argument("--toy", action="store_true", help="once, at a size that says nothing, with no results written")
+    options = parser.parse_args()
+    if options.toy and not getattr(options, "child", None):
+        options = parser.parse_args(["--toy", *toy.split()])
+    DATA.mkdir(parents=True, exist_ok=True)
+    return options
+
+
+def example(folder: Path) -> None:
+    """Copy the example pipeline and its data; for a toy, few of its flights."""
+    made = DATA / "example"
+    if not TOY or not made.exists():
+        shutil.copytree(PIPELINES, made if TOY else folder, ignore=shutil.ignore_patterns("out", ".lazypipe"))
+        for path in sorted((made / "data").glob("*.csv.gz")) if TOY else ():
+            pl.read_csv(path, infer_schema=False).head(500).write_csv(path, compression="gzip")
+    if TOY:
+        shutil.copytree(made, folder)
+
+
+def orders(files: int, rows_per_file: int = MILLION) -> Path:
     """Make (once) a folder of Parquet files of generated orders, about 1 % of them with something wrong."""
     folder = DATA / f"orders-{rows_per_file}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,10 +104,10 @@ def measure(script: str, variants: Mapping[str, Sequence[str]], *, runs: int = 5
     A child prints one JSON object with ``seconds``, what it measured itself around the work, without start-up.
     """
     seen: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
-    for turn in range(runs + 1):
+    for turn in range(1 if TOY else runs + 1):
         for name, arguments in variants.items():
-            found = _child(script, arguments)
-            if turn:  # the first turn warms caches
+            found = _toy_child(script, arguments) if TOY else _child(script, arguments)
+            if turn or TOY:  # the first turn warms caches
                 seen[name].append(found)
     keys = next(iter(seen.values()))[0]
     return {name: {k: statistics.median(r[k] for r in rows) for k in keys} for name, rows in seen.items()}
@@ -96,6 +129,18 @@ def _child(script: str, arguments: Sequence[str]) -> dict[str, float]:
     return {**found, "peak_mb": usage.ru_maxrss / 1024}
 
 
+def _toy_child(script: str, arguments: Sequence[str]) -> dict[str, float]:
+    """Do what a child does, in this process: it starts in no time."""
+    command, sys.argv = sys.argv, [script, "--toy", "--child", *arguments]
+    try:
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            vars(sys.modules["__main__"])["main"]()
+    finally:
+        sys.argv = command
+    found: dict[str, float] = json.loads(output.getvalue().strip().splitlines()[-1])
+    return {**found, "peak_mb": 1.0}
+
+
 class Clock:
     """Times a block: ``with Clock() as clock: …; clock.report()``."""
 
@@ -112,7 +157,7 @@ class Clock:
 
 
 def publish(name: str, rows: Sequence[Mapping[str, object]], *, note: str = "") -> None:
-    """Print a table and write it, with versions, to ``benchmarks/results``."""
+    """Print a table and write it, with versions, to ``benchmarks/results``; of a toy, only print it."""
     with pl.Config(
         tbl_rows=-1,
         tbl_cols=-1,
@@ -122,6 +167,8 @@ def publish(name: str, rows: Sequence[Mapping[str, object]], *, note: str = "") 
         float_precision=3,
     ):
         print(pl.DataFrame(rows, infer_schema_length=None))
+    if TOY:
+        return
     RESULTS.mkdir(exist_ok=True)
     versions = {"lazypipe": lazypipe.__version__, "polars": pl.__version__, "python": platform.python_version()}
     found = {"versions": versions, "cpus": os.cpu_count(), "note": note, "rows": list(rows)}

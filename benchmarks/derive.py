@@ -23,12 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from common import Clock, measure, publish
+from common import Clock, example, measure, parse, publish
 
 import lazypipe as lp
 
 YEAR = 365 * 24 * 3600
-FLIGHTS = Path(__file__).parent.parent / "pipelines"
 VARIANTS = (
     *("late", "late full", "ranks", "ranks full", "shared", "shared full", "apart", "flights", "flights full"),
     *("few", "many", "customers full", "few csv", "many csv", "customers csv full", "both", "both full"),
@@ -44,7 +43,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--files", type=int, default=50)
     parser.add_argument("--rows", type=int, default=500_000)
-    options = parser.parse_args()
+    options = parse(parser, "--files 3 --rows 3000")
     if options.child:
         variant, files, rows = options.child
         with tempfile.TemporaryDirectory() as folder:
@@ -69,9 +68,12 @@ def child(variant: str, folder: Path, files: int, rows: int) -> None:
     full = "full" in how
     clock = Clock()
     if what == "flights":
-        jobs = flights(folder, months=2)
+        example(folder / "example")
+        last = folder / "example/data/flights-2013-03.csv.gz"
+        shutil.move(last, folder)
+        jobs = [lp.load(folder / "example/flights.yaml")]
         run(jobs)
-        shutil.copy2(FLIGHTS / "data/flights-2013-03.csv.gz", folder / "data")
+        shutil.move(folder / last.name, last)
     elif what in ("late", "ranks"):
         events(folder, files, rows, late=False)
         jobs = [lp.Pipeline.from_dict(HOURLY if what == "late" else RANKS, base=str(folder))]
@@ -215,14 +217,6 @@ def orders(folder: Path, numbers: range, count: int) -> None:
 def drawn(seed: int, below: int) -> pl.Expr:
     """Return whole numbers below a bound, the same at each run."""
     return (pl.col("n").hash(seed) % below).cast(pl.Int64)
-
-
-def flights(folder: Path, months: int) -> list[lp.Pipeline]:
-    shutil.copytree(FLIGHTS / "data", folder / "data", ignore=shutil.ignore_patterns("flights-*"))
-    for month in range(1, months + 1):
-        shutil.copy2(FLIGHTS / f"data/flights-2013-{month:02}.csv.gz", folder / "data")
-    shutil.copy(FLIGHTS / "flights.yaml", folder)
-    return [lp.load(folder / "flights.yaml")]
 
 
 if __name__ == "__main__":

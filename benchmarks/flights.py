@@ -17,11 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
-from common import HERE, Clock, measure, publish
+from common import Clock, example, measure, parse, publish
 
 import lazypipe as lp
-
-PIPELINES = HERE.parent / "pipelines"
 
 
 def main() -> None:
@@ -29,7 +27,7 @@ def main() -> None:
     parser.add_argument("--child", nargs=2, metavar=("VARIANT", "TIMES"))
     parser.add_argument("--times", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--runs", type=int, default=9)
-    options = parser.parse_args()
+    options = parse(parser, "--times 2")
     if options.child:
         child(options.child[0], int(options.child[1]))
         return
@@ -53,14 +51,13 @@ def main() -> None:
 def child(variant: str, times: int) -> None:
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "data").mkdir()
-        for file in (PIPELINES / "data").iterdir():
-            copies = range(times) if file.name.startswith("flights") else range(1)
-            for copy in copies:
+        folder = Path(name) / "example"
+        example(folder)
+        for file in sorted((folder / "data").glob("flights-*")):
+            for copy in range(1, times):
                 stem, dot, rest = file.name.partition(".")
-                shutil.copy(file, folder / "data" / (f"{stem}-{copy}{dot}{rest}" if len(copies) > 1 else file.name))
-        text = (PIPELINES / "flights.yaml").read_text()
+                shutil.copy(file, file.with_name(f"{stem}-{copy}{dot}{rest}"))
+        text = (folder / "flights.yaml").read_text()
         if times > 1:
             # the same flights several times over: their key is no key then
             text = text.replace(

@@ -18,7 +18,7 @@ import warnings
 from pathlib import Path
 
 import polars as pl
-from common import Clock, measure, orders, publish
+from common import Clock, measure, orders, parse, publish
 
 import lazypipe as lp
 
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--child", nargs=2, metavar=("VARIANT", "FILES"))
     parser.add_argument("--millions", type=int, nargs="+", default=[5, 10, 20])
     parser.add_argument("--runs", type=int, default=5)
-    options = parser.parse_args()
+    options = parse(parser, "--millions 1 10")
     if options.child:
         child(options.child[0], int(options.child[1]))
         return

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import polars as pl
 from blake3 import blake3
-from common import DATA, Clock, measure, orders, publish
+from common import DATA, Clock, measure, orders, parse, publish
 
 import lazypipe as lp
 from lazypipe.compile.sources import Snapshot
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--only", choices=("detect", "upsert"))
-    options = parser.parse_args()
+    options = parse(parser, "--files 20 --rows 2000")
     if options.child:
         variant, files, count = options.child[0], int(options.child[1]), int(options.child[2])
         if variant in UPSERTS:

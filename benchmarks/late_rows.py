@@ -17,11 +17,11 @@ from datetime import datetime
 from pathlib import Path
 
 import polars as pl
-from common import Clock, measure, publish
+from common import TOY, Clock, measure, parse, publish
 
 import lazypipe as lp
 
-DELIVERIES = 20
+DELIVERIES = 2 if TOY else 20
 DEFINITION = """
 version: 1
 name: late
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--days", type=int, nargs="+", default=[1, 10, 100])
-    options = parser.parse_args()
+    options = parse(parser, "--rows 2000 --days 1 2")
     if options.child:
         variant, rows = options.child
         shares(variant, int(rows)) if variant in SHARES else one(int(variant), int(rows))

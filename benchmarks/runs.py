@@ -18,15 +18,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
-from common import DATA, Clock, measure, orders, publish
+from common import DATA, TOY, Clock, measure, orders, parse, publish
 
 import lazypipe as lp
 
 OLD = 1_700_000_000
+FILES, COMMITS = (12, 12) if TOY else (1_000, 1_000)
+MIDDLE = f"f{FILES // 2:06}.parquet"
 PAIRS = {
     "nothing changed": "bare listing",
     "one file changed": "one file alone",
-    "after 1,000 commits": "after 10 commits",
+    f"after {COMMITS:,} commits": "after 10 commits",
     "first run": "by hand",
 }
 
@@ -36,12 +38,12 @@ def main() -> None:
     parser.add_argument("--child", metavar=("VARIANT", "FILES"), nargs=2)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--files", type=int, default=10_000)
-    options = parser.parse_args()
+    options = parse(parser, "--files 20")
     if options.child:
         VARIANTS[options.child[0]](int(options.child[1]))
         return
-    many(options.files), many(1_000, 10_000), orders(10)
-    for commits in (10, 1_000):
+    many(options.files), several(), orders(10)
+    for commits in (10, COMMITS):
         with_history(commits)
     run_over(many(options.files), "noop")
     variants = {name: (name, str(options.files)) for pair in PAIRS.items() for name in pair}
@@ -58,7 +60,9 @@ def main() -> None:
         for name, other in PAIRS.items()
     ]
     publish(
-        "runs", rows, note=f"{options.files} files of 100 rows; 1,000 files of 10,000 rows; medians, compile included"
+        "runs",
+        rows,
+        note=f"{options.files} files of 100 rows; {FILES:,} files of 10,000 rows; medians, compile included",
     )
 
 
@@ -74,6 +78,11 @@ def many(count: int, rows: int = 100) -> Path:
             os.utime(path, (OLD, OLD))
         made.rename(folder)
     return folder
+
+
+def several() -> Path:
+    """Make (once) a folder of fewer and larger files."""
+    return many(FILES, 10_000)
 
 
 def pipeline(folder: Path, base: Path, pattern: str = "*.parquet") -> lp.Pipeline:
@@ -129,10 +138,10 @@ def one_changed(_: int) -> None:
     """Change one of a thousand files whose output is up to date; take its rows in."""
     with tempfile.TemporaryDirectory() as folder:
         deliveries = Path(folder) / "in"
-        shutil.copytree(many(1_000, 10_000), deliveries)
+        shutil.copytree(several(), deliveries)
         base = Path(folder) / "base"
         pipeline(deliveries, base).compile().run().raise_for_status()
-        changed = deliveries / "f000500.parquet"
+        changed = deliveries / MIDDLE
         pl.read_parquet(changed).with_columns(x=pl.col("x") + 1).write_parquet(changed)
         os.utime(changed, (OLD + 60, OLD + 60))
         timed(lambda: pipeline(deliveries, base).compile().run().raise_for_status())
@@ -140,8 +149,8 @@ def one_changed(_: int) -> None:
 
 def alone(_: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        source = many(1_000, 10_000)
-        timed(lambda: pipeline(source, Path(folder), "f000500.parquet").compile().run().raise_for_status())
+        source = several()
+        timed(lambda: pipeline(source, Path(folder), MIDDLE).compile().run().raise_for_status())
 
 
 def first_run(_: int) -> None:
@@ -171,7 +180,7 @@ VARIANTS: dict[str, Callable[[int], None]] = {
     "one file changed": one_changed,
     "one file alone": alone,
     "after 10 commits": lambda _: nothing(many(10), with_history(10)),
-    "after 1,000 commits": lambda _: nothing(many(10), with_history(1_000)),
+    f"after {COMMITS:,} commits": lambda _: nothing(many(10), with_history(COMMITS)),
     "first run": first_run,
     "by hand": by_hand,
 }

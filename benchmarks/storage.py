@@ -32,7 +32,7 @@ from typing import Any
 
 import polars as pl
 import pyarrow.parquet as pq
-from common import DATA, HERE, Clock, _child, orders, publish
+from common import DATA, PIPELINES, Clock, _child, orders, parse, publish
 
 import lazypipe as lp
 from lazypipe.plan.uses import declared
@@ -61,7 +61,7 @@ def generated(rows: int) -> pl.DataFrame:
 
 
 def flights(rows: int) -> pl.DataFrame:
-    folder = Path(os.environ.get("FLIGHTS", HERE.parent / "pipelines/data"))
+    folder = Path(os.environ.get("FLIGHTS", PIPELINES / "data"))
     found = [pl.read_csv(p, null_values="NA", infer_schema_length=None) for p in sorted(folder.glob("flights*.csv*"))]
     frame = pl.concat(found, how="vertical_relaxed")
     if frame.schema.get("time_hour") == pl.String:
@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="all goals in a few minutes: 1,000,000 rows, two runs")
     parser.add_argument("--bounded", action="store_true")
     parser.add_argument("--child", nargs="*")
-    options = parser.parse_args()
+    options = parse(parser, "--rows 2000 --runs 1 --search 0 --sets orders,flights")
     if options.quick:
         options.rows, options.runs, options.texts, options.search = 1_000_000, 2, 0, 3_000
     if options.child:

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import publish
+from common import parse, publish
 
 import lazypipe as lp
 
@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--batches", type=int, default=1_000)
-    options = parser.parse_args()
+    options = parse(parser, "--files 20 --batches 10")
     base = Path(tempfile.mkdtemp())
     try:
         bare, look = idle(base / "idle", options.files)

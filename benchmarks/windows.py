@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
-from common import DATA, Clock, measure, publish
+from common import DATA, Clock, measure, parse, publish
 
 import lazypipe as lp
 
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--keys", type=int, default=100_000)
-    options = parser.parse_args()
+    options = parse(parser, "--rows 2000 --keys 20")
     if options.child:
         variant, rows, keys = options.child
         child(variant, events(int(rows), int(keys)))

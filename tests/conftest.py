@@ -8,6 +8,7 @@ import importlib
 import os
 import pkgutil
 import signal
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +16,20 @@ from typing import Any
 
 import coverage
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import lazypipe
 
 ROOT = Path(__file__).parent.parent
-MEASURED = 5
+MEASURED = 3
 """Examples of a test whose lines count as covered."""
+UNMEASURED = ("properties", "test_benchmarks.py")
+"""Folders and files of tests whose lines do not count as covered, and so are not followed: what must be covered is, by tests that say which case they mean."""
+
+# processes that the tests start, themselves among them, find modules compiled: that takes half of their time, and a machine may say otherwise
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 settings.register_profile(
     "ci",
@@ -41,6 +49,12 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@settings(max_examples=1)
+@given(st.text(), st.integers())
+def _warm(text: str, number: int) -> None:
+    """Have hypothesis read its tables and all modules: once for all tests."""
+
+
 def _controller(config: pytest.Config) -> Any:
     """Return what counts what is covered; None where nothing does, though there is a plugin (--no-cov)."""
     return getattr(config.pluginmanager.getplugin("_cov"), "cov_controller", None)
@@ -55,7 +69,10 @@ def pytest_collection(session: pytest.Session) -> Iterator[Any]:
     if coverage_of is not None:
         coverage_of.pause()
     try:
-        return (yield)
+        result = yield
+        if coverage_of is not None:
+            _warm()
+        return result
     finally:
         if coverage_of is not None:
             coverage_of.resume()
@@ -64,15 +81,23 @@ def pytest_collection(session: pytest.Session) -> Iterator[Any]:
         gc.freeze()
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Count nothing as covered that only whole pipelines that are drawn, or processes that are killed, have reached.
+def _unmeasured(item: pytest.Item) -> bool:
+    return any(item.path.is_relative_to(ROOT / "tests" / name) for name in UNMEASURED) or item.path.stem.endswith(
+        "_kills"
+    )
 
-    What must be covered is, by tests that say which case they mean; and those run twice as fast.
-    """
-    for item in () if config.option.no_cov else items:
-        if item.path.is_relative_to(ROOT / "tests" / "properties") or item.path.stem.endswith("_kills"):
-            item.add_marker("no_cover")
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
+    """Follow no lines of a test that does not count, of what it is set up with, or of processes that it starts."""
+    coverage_of = _controller(item.config)
+    if coverage_of is None or not _unmeasured(item):
+        return (yield)
+    coverage_of.pause()
+    try:
+        return (yield)
+    finally:
+        coverage_of.resume()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -80,7 +105,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Count as covered what the first examples of a test reach: the rest look for what is wrong, and run twice as fast."""
     coverage_of = _controller(item.config)
     drawn = getattr(getattr(item, "obj", None), "hypothesis", None)
-    if drawn is None or coverage_of is None or item.get_closest_marker("no_cover"):
+    if drawn is None or coverage_of is None or not coverage_of.started:
         return (yield)
     test, examples = drawn.inner_test, 0
 

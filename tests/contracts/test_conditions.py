@@ -87,7 +87,7 @@ def test_pandas_queries(written: str, found: list[int]) -> None:
     words=st.lists(st.sampled_from([" and ", " or ", " and not "]), min_size=2, max_size=2),
     values=st.lists(st.none() | st.integers(-2, 3), min_size=1, max_size=5),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=settings().max_examples * 3)
 def test_pandas_queries_against_python(
     ops: list[str], numbers: list[int], words: list[str], values: list[int | None]
 ) -> None:

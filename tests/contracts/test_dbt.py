@@ -115,7 +115,7 @@ def test_a_whole_file() -> None:
 VALUES = st.lists(st.none() | st.integers(0, 4), max_size=8)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=settings().max_examples * 3)
 @given(
     values=VALUES,
     test=st.sampled_from(["unique", "not_null", "accepted_values", "relationships"]),

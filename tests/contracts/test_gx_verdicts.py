@@ -221,7 +221,7 @@ def verdict(kind: str, kwargs: Mapping[str, Any], rows: Sequence[Row]) -> bool:
 
 
 @pytest.mark.parametrize("case", range(len(CASES)), ids=lambda i: f"{i}-{CASES[i][0].removeprefix('expect_')}")
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=settings().max_examples * 2 // 5)
 @given(rows=ROWS)
 def test_verdicts(case: int, rows: list[Row]) -> None:
     kind, kwargs, oracle = CASES[case]

@@ -328,7 +328,7 @@ BAD: dict[str, tuple[dict[str, Any], Any]] = {
 }  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=settings().max_examples * 3)
 @given(
     metric=st.sampled_from(sorted(BAD)),
     op=st.sampled_from([*NAMES, "mustBeBetween"]),

@@ -115,7 +115,7 @@ EVERY = {
 
 
 @pytest.mark.parametrize("by", [(), ("g",), ("g", "b"), ("f",)])
-@settings(max_examples=25)
+@settings(max_examples=settings().max_examples * 2 // 5)
 @given(parts=PARTS, live=st.frozensets(st.integers(0, 3)))
 @example(parts=[], live=frozenset({0}))
 def test_any_split_aggregates_to_the_same(
@@ -138,7 +138,7 @@ def test_any_split_aggregates_to_the_same(
         {"time": "at", "gap": "3000d", "by": ["g", "f"]},
     ],
 )
-@settings(max_examples=15)
+@settings(max_examples=settings().max_examples * 2 // 5)
 @given(parts=PARTS, live=st.frozensets(st.integers(0, 3)))
 @example(parts=[], live=frozenset({0}))
 def test_any_split_falls_into_the_same_windows_and_sessions(

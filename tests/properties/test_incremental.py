@@ -433,7 +433,7 @@ def ended(result: lp.RunResult) -> dict[str, str]:
 
 
 @given(data=pipelines(), actions=ACTIONS)
-@settings(max_examples=EXAMPLES * 8 // 5)
+@settings(max_examples=EXAMPLES)
 def test_runs_that_do_what_is_needed_equal_one_full_run(
     data: dict[str, Any], actions: list[tuple[str, int, Any]]
 ) -> None:
@@ -462,7 +462,7 @@ def test_runs_that_do_what_is_needed_equal_one_full_run(
 
 
 @given(data=pipelines(), actions=ACTIONS, most=st.integers(1, 2))
-@settings(max_examples=EXAMPLES)
+@settings(max_examples=EXAMPLES * 3 // 5)
 def test_runs_that_take_a_part_at_a_time_come_to_the_same(
     data: dict[str, Any], actions: list[tuple[str, int, Any]], most: int
 ) -> None:

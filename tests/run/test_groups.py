@@ -204,7 +204,7 @@ def test_files_stay_few(tmp_path: Path, parts: dict[str, Any]) -> None:
     pipe = lp.Pipeline.from_dict(data, base=str(tmp_path))
     groups_of = (lambda n: [n, n + 1]) if not parts else (lambda n: [n % 2])
     deliver(tmp_path, "first", [(k, k) for k in range(-8, 0 if not parts else 2)])
-    for number in range(30):
+    for number in range(16):
         deliver(tmp_path, f"{number:03}", [(k, number) for k in groups_of(number)])
         pipe.compile().run().raise_for_status()
     assert held(tmp_path) == expected(tmp_path)

@@ -12,7 +12,7 @@ from typing import Any
 import fsspec
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lazypipe as lp
@@ -752,7 +752,7 @@ SHAPES = st.dictionaries(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=settings().max_examples * 4 // 5)
 @given(shapes=st.lists(SHAPES, min_size=1, max_size=4), kind=st.sampled_from(KINDS))
 def test_no_row_and_no_cell_is_lost_in_silence(
     tmp_path_factory: pytest.TempPathFactory, shapes: Any, kind: str
@@ -789,7 +789,7 @@ CELL = st.one_of(
 TYPES = {"i": pl.Int64(), "s": pl.Int8(), "f": pl.Float64(), "d": pl.Date(), "b": pl.Boolean()}
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=settings().max_examples)
 @given(
     cells=st.lists(st.tuples(*[CELL] * len(TYPES)), min_size=1, max_size=8),
     kind=st.sampled_from(KINDS),

@@ -522,7 +522,7 @@ ACTIONS = st.lists(
     do=st.sampled_from([[], [SUM], [WHOLE], [{"filter": "v > 3"}, SUM]]),
     actions=ACTIONS,
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=settings().max_examples * 3 // 5)
 def test_changes_that_are_followed_give_what_a_full_run_gives(detect: str, do: list[Any], actions: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         site, at = Site(Path(folder)), OLD

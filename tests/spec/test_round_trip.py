@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import lazypipe as lp
@@ -109,6 +109,7 @@ def test_definitions_survive_every_form(data: dict[str, Any]) -> None:
 def test_every_step_survives_being_a_value(name: str) -> None:
     kind, cls = ("operation", ops.operation_class(name)) if name in ops.names() else ("rule", gates.rule_class(name))
 
+    @settings(max_examples=settings().max_examples // 3)
     @given(matching(json_schema()["$defs"][kind]["properties"][name]))
     def survives(written: Any) -> None:
         step = lp.Pipeline.from_dict(_with_step(kind, {name: written})).stages["b"]

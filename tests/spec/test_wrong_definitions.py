@@ -591,7 +591,7 @@ TEXTS = {
         "@a: &a [*a]",
         "the definition is nested too deeply, or contains itself; write it with fewer levels",
     ),
-    "too deep": ("@" + "[" * 5_000, "the definition is nested too deeply, or contains itself; write it with fewer levels"),
+    "too deep": ("@" + "[" * 1_000, "the definition is nested too deeply, or contains itself; write it with fewer levels"),
 }  # fmt: skip
 
 

@@ -600,7 +600,7 @@ LAYOUTS = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=settings().max_examples // 2)
 @given(
     parts=PARTS,
     layout=LAYOUTS,

@@ -201,7 +201,7 @@ def test_every_type_comes_back_as_it_was(tmp_path: Path) -> None:
     assert_frame_equal(bits(found), bits(frame))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=settings().max_examples)
 @given(
     frame=dataframes(min_cols=1, max_cols=4, max_size=30, allow_null=True, excluded_dtypes=[pl.Object, pl.Unknown]),
     rows=st.integers(1, 12),
