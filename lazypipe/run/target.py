@@ -105,10 +105,13 @@ class Target:
             rows = ROWS if self.work.groups else None
             by, options = self.output.partition_by, self.output.storage_options
             # what is going to be written once more is written in haste
-            how = SPILL if layout is None and self.output.optimize is not None else {}
-            made = DatasetSink(self.uri, prefix, by, options, how, layout=layout, most_rows=rows)
+            again = layout is None and self.output.optimize is not None
+            told = None if again else self.run.recorder.follow
+            how = SPILL if again else {}
+            made = DatasetSink(self.uri, prefix, by, options, how, layout=layout, most_rows=rows, told=told)
         else:
-            made = ExportSink(self.uri, self.output.format, prefix, self.output.storage_options)
+            told = self.run.recorder.follow
+            made = ExportSink(self.uri, self.output.format, prefix, self.output.storage_options, told=told)
         self.staged.append(made)
         return made
 
