@@ -59,6 +59,7 @@ class Attempt:
             return self._state_again(started)
         expected = self.target.current_version() if self.work.version is None else self.work.version
         self.target.refuse_changes()
+        self.target.refuse_gone()
         self._snapshot()
         self.laying.choose()
         self.writing.note_digests()

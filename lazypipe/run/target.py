@@ -93,6 +93,15 @@ class Target:
             what = f"output {name!r}: its columns are others than when the pipeline was compiled"
             raise StorageError(what, uri=self.plan.redact(self.uri), fix="compile the pipeline again")
 
+    def refuse_gone(self) -> None:
+        """Raise StorageError where this run builds upon a version of which a data file is gone."""
+        builds = self.work.kind == "units" or (self.work.adds and not self.work.anew)
+        if self.output is None or self.output.format != "dataset" or not builds:
+            return
+        commit = self.dataset.latest()
+        if commit is not None:
+            self.dataset.refuse_gone(commit)
+
     def sink(self, suffix: str) -> DatasetSink | ExportSink:
         """Return where rows go."""
         prefix = self.prefix(suffix)
