@@ -1,10 +1,11 @@
-"""What late rows cost: deliveries that have some against the same without, and one late row after a history of some length.
+"""What late rows cost: the same rows late and in order, and one late row after a history of some length.
 
     uv run python benchmarks/late_rows.py [--runs 5] [--rows 10000000] [--days 1 10 100]
 
-Twenty deliveries of one file each are run one after the other, hourly windows of twenty groups being kept up to date. In the one
-case all rows are of their own day; in the others three in a hundred are of one of the five days before, which they update, or which
-are closed by then, so that they are put aside. Then one file with one row of the first day comes after histories of some days.
+Twenty deliveries of one file each are run one after the other, hourly windows of twenty groups being kept up to date. Three rows
+in a hundred are of one of the five days before: they update windows that are there, or these are closed by then and the rows are put
+aside. What that is compared with are the same rows, each delivered on its own day (those of the days before the first delivery with that
+one), so that both make the same windows. Then one file with one row of the first day comes after histories of some days.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from datetime import datetime
 from pathlib import Path
 
 import polars as pl
-from common import TOY, Clock, measure, parse, publish
+from common import DATA, TOY, Clock, measure, parse, publish
 
 import lazypipe as lp
 
 DELIVERIES = 2 if TOY else 20
+FIRST = 10
+"""The day of the first delivery: late rows are of the days before, too."""
+
 DEFINITION = """
 version: 1
 name: late
@@ -43,25 +47,52 @@ outputs:
 ASIDE = {"watermark": "watermark: {delay: 1h}", "late": "late: quarantine, "}
 PLAIN = {"watermark": "", "late": ""}
 SHARES = {
-    "none late": (0, PLAIN),
-    "3 % late, updating": (3, PLAIN),
-    "3 % late, put aside": (3, ASIDE),
-    "none late, watched": (0, ASIDE),
+    "in order": ("order", PLAIN, "in order"),
+    "3 % late, updating": ("late", PLAIN, "in order"),
+    "in order, watched": ("order", ASIDE, "in order, watched"),
+    "3 % late, put aside": ("late", ASIDE, "in order, watched"),
 }
+"""Variants: which deliveries, what the pipeline says, and what it is compared with."""
 
 
-def deliver(root: Path, day: int, rows: int, late: int) -> None:
+def made(day: int, rows: int, late: int) -> pl.LazyFrame:
+    """Return the rows of one delivery."""
     number = pl.int_range(rows, eager=True).alias("n").to_frame().lazy()
     back = pl.when(pl.col("n").hash(3) % 100 < late).then(1 + pl.col("n").hash(4) % 5).otherwise(0)
     at = pl.lit(datetime(2024, 1, 1)) + pl.duration(
         days=day - back.cast(pl.Int64), microseconds=pl.col("n") * (86_400_000_000 // rows)
     )
-    path = root / "in" / f"{day:04}.parquet"
-    path.parent.mkdir(exist_ok=True)
-    number.select(
+    return number.select(
         at=at, site=(pl.col("n").hash(5) % 20).cast(pl.Int64), value=(pl.col("n").hash(6) % 1_000).cast(pl.Int64)
-    ).sink_parquet(path)
-    os.utime(path, (1_750_000_000 + day,) * 2)
+    )
+
+
+def prepare(rows: int) -> Path:
+    """Make the deliveries once, late and in order; return their folder."""
+    folder = DATA / f"late-{rows}"
+    if folder.exists():
+        return folder
+    draft = folder.with_suffix(".tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    for name in ("late", "order"):
+        (draft / name).mkdir(parents=True)
+    for number in range(DELIVERIES):
+        made(FIRST + number, rows // DELIVERIES, 3).sink_parquet(draft / "late" / f"{number:04}.parquet")
+    for number in range(DELIVERIES):
+        start, end = (pl.datetime(2024, 1, 1) + pl.duration(days=FIRST + number + more) for more in (0, 1))
+        own = pl.col("at") < end if number == 0 else pl.col("at").is_between(start, end, closed="left")
+        found = pl.scan_parquet(draft / "late" / "*.parquet").filter(own).sort("at")
+        found.sink_parquet(draft / "order" / f"{number:04}.parquet")
+    draft.rename(folder)
+    return folder
+
+
+def bring(root: Path, path: Path, number: int) -> None:
+    """Deliver a file."""
+    there = root / "in" / path.name
+    there.parent.mkdir(exist_ok=True)
+    shutil.copy(path, there)
+    os.utime(there, (1_750_000_000 + number,) * 2)
 
 
 def run(root: Path, settings: dict[str, str]) -> None:
@@ -69,13 +100,13 @@ def run(root: Path, settings: dict[str, str]) -> None:
 
 
 def shares(variant: str, rows: int) -> None:
-    late, settings = SHARES[variant]
+    kind, settings, _ = SHARES[variant]
     root = Path(tempfile.mkdtemp())
     try:
         clock = Clock()
         seconds = cpu = 0.0
-        for day in range(DELIVERIES):
-            deliver(root, 10 + day, rows // DELIVERIES, late)
+        for number, path in enumerate(sorted((prepare(rows) / kind).iterdir())):
+            bring(root, path, number)
             with clock:
                 run(root, settings)
             seconds, cpu = seconds + clock.seconds, cpu + clock.cpu
@@ -88,12 +119,14 @@ def shares(variant: str, rows: int) -> None:
 def one(days: int, rows: int) -> None:
     root = Path(tempfile.mkdtemp())
     try:
-        for day in range(days):
-            deliver(root, day, rows // DELIVERIES, 0)
+        for day in range(days + 1):
+            path = root / f"{day:04}.parquet"
+            if day < days:
+                made(day, rows // DELIVERIES, 0).sink_parquet(path)
+                bring(root, path, day)
         run(root, PLAIN)
-        deliver(root, days, 1, 0)
-        path = root / "in" / f"{days:04}.parquet"
         pl.DataFrame({"at": [datetime(2024, 1, 1, 12)], "site": [1], "value": [1]}).write_parquet(path)
+        bring(root, path, days)
         with Clock() as clock:
             run(root, PLAIN)
         clock.report(windows=lp.scan(str(root / "out/hourly")).collect().height)
@@ -106,24 +139,27 @@ def main() -> None:
     parser.add_argument("--child", metavar=("VARIANT", "ROWS"), nargs=2)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--days", type=int, nargs="+", default=[1, 10, 100])
+    parser.add_argument("--days", type=int, nargs="*", default=[1, 10, 100])
     options = parse(parser, "--rows 2000 --days 1 2")
     if options.child:
         variant, rows = options.child
         shares(variant, int(rows)) if variant in SHARES else one(int(variant), int(rows))
         return
+    prepare(options.rows)
     variants = [*SHARES, *map(str, options.days)]
     found = measure(__file__, {v: (v, str(options.rows)) for v in variants}, runs=options.runs)
     rows = []
     for variant in variants:
-        peer = "none late" if variant in SHARES else str(options.days[0])
+        peer = SHARES[variant][2] if variant in SHARES else str(options.days[0])
         rows.append(
             {
                 "what": variant if variant in SHARES else f"one late row after {variant} days",
                 "seconds": round(found[variant]["seconds"], 3),
+                "cpu": round(found[variant]["cpu"], 3),
                 "peak MB": round(found[variant]["peak_mb"]),
                 "windows": round(found[variant]["windows"]),
                 "time ratio": round(found[variant]["seconds"] / found[peer]["seconds"], 2),
+                "cpu ratio": round(found[variant]["cpu"] / found[peer]["cpu"], 2),
             }
         )
     publish("late_rows", rows, note=f"{options.rows:,} rows in {DELIVERIES} deliveries; medians of interleaved runs")

@@ -13,7 +13,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
 
+import polars as pl
+
 import lazypipe as lp
+from lazypipe.errors import first_line
 from lazypipe.spec.model import Param
 
 __all__ = ["main"]
@@ -440,7 +443,15 @@ def _lineage(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    rows = _compiled(options).scan(options.output).head(options.rows).collect()
+    plan = _compiled(options)
+    try:
+        rows = plan.scan(options.output).head(options.rows).collect()
+    except (OSError, pl.exceptions.PolarsError) as error:  # of files that were there when they were committed
+        what, fix = (
+            f"rows cannot be read: {first_line(error)}",
+            "restore the file from a backup, roll back, or run in full",
+        )
+        raise lp.StorageError(what, uri=plan.redact(plan.outputs[options.output].to), fix=fix) from error
     _json(rows.to_dicts()) if options.json else print(rows)
     return 0
 

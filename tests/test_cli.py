@@ -204,6 +204,12 @@ def test_show(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
         {"id": 1, "customer": "a", "amount": 5}
     ]
     assert run(capsys, "show", shop, "lrge")[0] == 3
+    (data,) = (Path(shop).parent / "out/large").glob("*.parquet")
+    data.unlink()
+    code, out, err = run(capsys, "show", shop, "large")
+    assert (code, out) == (3, "")
+    assert err.startswith(f"{data.parent}: rows cannot be read: No such file")
+    assert err.endswith("; restore the file from a backup, roll back, or run in full\n")
 
 
 def test_replay(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:

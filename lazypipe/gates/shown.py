@@ -57,10 +57,11 @@ def _values(column: pl.Series) -> list[Any]:
 
 def _readable(column: pl.Series, per_day: int, text: Callable[[int], str], limits: tuple[int, int]) -> list[Any]:
     """Return Python's values, and texts for those that lie before the first day or after the last one."""
-    counts = column.to_physical().cast(pl.Int64)
-    inside = (counts // per_day).is_between(*limits).fill_null(value=True)
-    if inside.all():
+    counts = column.cast(pl.Int64)
+    ends = [e // per_day for e in (counts.min(), counts.max()) if isinstance(e, int)]  # none of nothing but nulls
+    if all(limits[0] <= e <= limits[1] for e in ends):
         return column.to_list()
+    inside = (counts // per_day).is_between(*limits).fill_null(value=True)
     there = column.to_frame("a").select(pl.when(inside).then("a"))["a"].to_list()
     return [value if ok else text(count) for value, ok, count in zip(there, inside, counts, strict=True)]
 

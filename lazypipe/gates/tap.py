@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import io
 import threading
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +125,7 @@ class Tap:
         self.tallies: dict[int, Tally] = {}
         self._repeated: dict[str, int] = {}
         self._samples: dict[str, list[dict[str, Any]]] = {c.id: [] for c in self._checks}
+        self._sampled = Counter[str]()
         self._measured: dict[str, CheckResult] = {}
         self._bad: list[bytes] = []
         self._bad_bytes = 0
@@ -174,9 +178,8 @@ class Tap:
         removed = 0
         found = [c for c in self._removing if sums.get(self._masks[c.id], c.keys)]
         if found or held is not None:
-            out = batch.select(
-                pl.any_horizontal(pl.lit(value=False), *(self._masks[c.id] for c in found)).alias("out")
-            ).to_series()
+            none = pl.Series("out", [False]).new_from_index(0, batch.height)
+            out = reduce(or_, (batch[self._masks[c.id]] for c in found), none)
             if held is not None:
                 kept, out = batch.filter(held), out & ~held
             removed = int(out.sum())
@@ -185,19 +188,19 @@ class Tap:
             bad = self._condemned(batch.filter(out)) if removed else None
         for total in self._sums.values():
             total.add(good)
-        samples = {c.id: self._sample(batch, c) for c in self._checks if sums.get(self._masks.get(c.id, ""))}
+        failed = {c.id: sums.get(self._masks.get(c.id, ""), 0) for c in self._checks}
+        samples = {c.id: self._sample(batch, c, failed[c.id]) for c in self._checks}
         with self._lock:
             tally = self.tallies.setdefault(unit, Tally())
             tally.rows += batch.height
             tally.good += good.height
             for check in self._checks:
                 where = marked.wheres.get(check.id)
-                tally.failed[check.id] += sums.get(self._masks.get(check.id, ""), 0)
+                tally.failed[check.id] += failed[check.id]
                 tally.evaluated[check.id] += sums[where] if where else batch.height
                 if check.id in marked.repairs:
                     tally.repaired[check.id] += sums[marked.repairs[check.id]]
-                room = SAMPLES - len(self._samples[check.id])
-                self._samples[check.id] += samples.get(check.id, [])[: max(room, 0)]
+                self._samples[check.id] += samples[check.id]
             if bad is not None:
                 tally.quarantined += bad.height
                 tally.dropped += removed - bad.height
@@ -234,13 +237,14 @@ class Tap:
             batch = batch.with_columns(marks)
         return batch, batch.select(held.fill_null(value=False).alias("held")).to_series() if holds else None
 
-    def _sample(self, batch: pl.DataFrame, check: Check) -> list[dict[str, Any]]:
-        if len(self._samples[check.id]) >= SAMPLES:
+    def _sample(self, batch: pl.DataFrame, check: Check, failed: int) -> list[dict[str, Any]]:
+        names = [*self._key] or [n for n in self._schema if n in check.columns]
+        with self._lock:  # other batches are sampled at the same time
+            many = min(failed, SAMPLES - self._sampled[check.id])
+            self._sampled[check.id] += many
+        if not many or not names:  # a condition on no column at all
             return []
-        names = self._key or tuple(n for n in self._schema if n in check.columns)
-        if not names:  # a condition on no column at all
-            return []
-        rows = batch.select(names)[batch[self._masks[check.id]].arg_true().head(SAMPLES)]
+        rows = batch[names][batch[self._masks[check.id]].arg_true().head(many)]
         return [{k: MASKED if k in self._masked else v for k, v in row.items()} for row in records(rows)]
 
     def _condemned(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -285,20 +289,22 @@ class Tap:
         """Return quarantined rows as their dataset holds them: as they were before any repair."""
         # many rows violate the same few sets of rules: each set is spelled out once
         ids = {mask: check for check, mask in self._masks.items() if mask in rows.columns}
-        sets = rows.select(list(ids)).unique()
+        sets = rows[list(ids)].unique()
         names = [[ids[m] for m, violates in row.items() if violates] for row in sets.iter_rows(named=True)]
-        sets = sets.with_columns(pl.Series(RULES_COLUMN, names, dtype=pl.List(pl.String)))
-        rows = rows.drop(RULES_COLUMN, strict=False).join(sets, on=list(ids), how="left", maintain_order="left")
-        rows = rows.with_columns(pl.col(kept).alias(name) for name, kept in self._marked.originals.items())
+        sets = sets.hstack([pl.Series(RULES_COLUMN, names, dtype=pl.List(pl.String))])
+        # all in one query, which costs more to begin than to run
+        told = rows.lazy().drop(RULES_COLUMN, strict=False)
+        told = told.join(sets.lazy(), on=list(ids), how="left", maintain_order="left")
+        told = told.with_columns(pl.col(kept).alias(name) for name, kept in self._marked.originals.items())
         file = pl.col(FILE_COLUMN) if FILE_COLUMN in rows.columns else pl.lit(None, dtype=pl.String)
         # in a replay, rows keep the run that first put them aside
         replayed = RUN_COLUMN in rows.columns and RUN_COLUMN not in self._schema
         run = pl.col(RUN_COLUMN) if replayed else pl.lit(self._run).alias(RUN_COLUMN)
         if self._raw and isinstance(rows.schema[RAW_COLUMN], pl.Struct):
             cells = pl.any_horizontal(pl.col(RAW_COLUMN).struct.field("*").is_not_null())
-            rows = rows.with_columns(pl.when(cells).then(pl.col(RAW_COLUMN).struct.json_encode()).alias(RAW_COLUMN))
+            told = told.with_columns(pl.when(cells).then(pl.col(RAW_COLUMN).struct.json_encode()).alias(RAW_COLUMN))
         kept = quarantine_schema(self._schema, raw=self._raw).names()
-        return rows.with_columns(run, file.alias(FILE_COLUMN)).select(kept)
+        return told.with_columns(run, file.alias(FILE_COLUMN)).select(kept).collect()
 
     def _keep(self, bad: pl.DataFrame) -> None:
         if bad.height == 0:

@@ -78,6 +78,12 @@ class Quarantine:
         else:
             self._replace(tap, good)
 
+    def clear(self) -> None:
+        """Have nothing be aside any more, where a gate is gone from the definition and all of its rows were made anew."""
+        before = self.dataset.latest()
+        if before is not None and before.rows and not self._adds:
+            self._commit(GateReport(self.name, (), 0, 0), (), mode="replace", kept="replace")
+
     def _go_back(self) -> None:
         """Begin with what was put aside at the version that the output has gone back to, if it has."""
         work = self.query.work

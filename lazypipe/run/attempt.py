@@ -17,7 +17,6 @@ from lazypipe.gates.tap import Tap
 from lazypipe.incremental.before import CONSUMED
 from lazypipe.incremental.shared import Shared
 from lazypipe.incremental.work import Work
-from lazypipe.plan.executed import Executed
 from lazypipe.run.audit import Audit
 from lazypipe.run.blame import explain_failure
 from lazypipe.run.context import Run
@@ -60,6 +59,7 @@ class Attempt:
             return self._state_again(started)
         expected = self.target.current_version() if self.work.version is None else self.work.version
         self.target.refuse_changes()
+        self.target.refuse_gone()
         self._snapshot()
         self.laying.choose()
         self.writing.note_digests()
@@ -118,7 +118,7 @@ class Attempt:
             counts=dict(self.query.watches.counters),
             corrupt=files_set_aside(self.all, self.segment),
             incomplete=() if whole is None else whole.incomplete(),
-            executed=Executed(self.segment.node, self.writing.capture, self.writing.beneath),
+            executed=self.writing.executed,
         )
 
     def _judge_again(self, started: float) -> SegmentResult:

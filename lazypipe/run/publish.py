@@ -63,6 +63,8 @@ class Publication:
         for name, tap in self.query.taps.items():
             self.asides.append(Quarantine(self.query, name))
             self.asides[-1].publish(tap, partial(self.target.rows_of, sink, written))
+        if self.output is not None and self.segment.node not in self.query.taps:
+            Quarantine(self.query, self.segment.node).clear()
         self.published = True
         more = () if earlier is None else self.target.hashing(sink, earlier)()
         if merged is not None and self.target.is_merged:

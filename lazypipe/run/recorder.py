@@ -24,6 +24,7 @@ from lazypipe.records import body as bodies
 from lazypipe.records.ledger import Ledger, Tip
 from lazypipe.storage import uri as uris
 from lazypipe.storage.content import HashCache, hash_file, hash_files, unchanged
+from lazypipe.storage.following import Following
 from lazypipe.storage.log import Commit, DataFile
 
 __all__ = ["ACTOR", "Aside", "Recorder", "user"]
@@ -100,6 +101,7 @@ class Recorder:
         self.begun = time.perf_counter()
         local = uris.is_local(self.state)
         self._cache = HashCache(f"{uris.local_path(self.state)}/hashes.json" if local else None)
+        self._following = Following()
         self._thread = ThreadPoolExecutor(2, thread_name_prefix="lazypipe-ledger")
         self._prepared: Future[tuple[Tip, dict[str, Any]]] = self._thread.submit(self._prepare)
 
@@ -138,6 +140,11 @@ class Recorder:
             found |= hashing.result()
         return found
 
+    @property
+    def follow(self) -> Callable[[str], None] | None:
+        """Is to be told the paths of files that are going to be written, so that they are hashed meanwhile."""
+        return self._following.follow if self.is_on else None
+
     def hashed(self, uri: str, files: Sequence[DataFile], options: Mapping[str, Any]) -> tuple[DataFile, ...]:
         """Return files that were written below a URI with the hashes of their content, as ``hashing`` would."""
         return self.hashing(uri, files, options)()
@@ -158,10 +165,15 @@ class Recorder:
             return lambda: tuple(files)
         found: list[Callable[[], str]] = []
         for name, file in zip(names or [f.path for f in files], files, strict=True):
-            hashing = partial(hash_file, uris.join(uri, name), options)
+            path = uris.join(uri, name)
+            hashing = partial(self._hash_written, path, file.bytes, options)
             # of a small file, going to another thread and back costs more than hashing
-            found.append(hashing if file.bytes < _SMALL else self._thread.submit(hashing).result)
+            left = self._following.left(path, file.bytes)
+            found.append(hashing if left < _SMALL else self._thread.submit(hashing).result)
         return lambda: tuple(replace(f, blake3=digest()) for f, digest in zip(files, found, strict=True))
+
+    def _hash_written(self, path: str, size: int, options: Mapping[str, Any]) -> str:
+        return self._following.digest(path, size) or hash_file(path, options)
 
     def announce(self) -> None:
         """Before anything is published: have it in the ledger that this run will, if that is required.
@@ -205,6 +217,7 @@ class Recorder:
                 f"the end of this run is not in the ledger: {what}", uri=uri, fix=f"{told.fix}; {began}"
             )
         finally:
+            self._following.close()
             self._thread.shutdown(cancel_futures=True)
             self._cache.save()
         return None, None

@@ -64,7 +64,7 @@ class SegmentResult:
 
     @property
     def lineage(self) -> ColumnLineage | None:
-        """The column lineage of the query that ran, in terms of the sources and stages it read; None if none was completed.
+        """The column lineage of the query that ran, in terms of the sources and stages it read; None if none was completed, or with ``audit: off``.
 
         Raises
         ------

@@ -93,6 +93,15 @@ class Target:
             what = f"output {name!r}: its columns are others than when the pipeline was compiled"
             raise StorageError(what, uri=self.plan.redact(self.uri), fix="compile the pipeline again")
 
+    def refuse_gone(self) -> None:
+        """Raise StorageError where this run builds upon a version of which a data file is gone."""
+        builds = self.work.kind == "units" or (self.work.adds and not self.work.anew)
+        if self.output is None or self.output.format != "dataset" or not builds:
+            return
+        commit = self.dataset.latest()
+        if commit is not None:
+            self.dataset.refuse_gone(commit)
+
     def sink(self, suffix: str) -> DatasetSink | ExportSink:
         """Return where rows go."""
         prefix = self.prefix(suffix)
@@ -105,10 +114,13 @@ class Target:
             rows = ROWS if self.work.groups else None
             by, options = self.output.partition_by, self.output.storage_options
             # what is going to be written once more is written in haste
-            how = SPILL if layout is None and self.output.optimize is not None else {}
-            made = DatasetSink(self.uri, prefix, by, options, how, layout=layout, most_rows=rows)
+            again = layout is None and self.output.optimize is not None
+            told = None if again else self.run.recorder.follow
+            how = SPILL if again else {}
+            made = DatasetSink(self.uri, prefix, by, options, how, layout=layout, most_rows=rows, told=told)
         else:
-            made = ExportSink(self.uri, self.output.format, prefix, self.output.storage_options)
+            told = self.run.recorder.follow
+            made = ExportSink(self.uri, self.output.format, prefix, self.output.storage_options, told=told)
         self.staged.append(made)
         return made
 

@@ -24,7 +24,7 @@ __all__ = ["Writing"]
 
 
 class Writing:
-    """The rows of a segment on their way to files; ``capture`` has seen the plan of the query that wrote them, ``beneath`` that of figures."""
+    """The rows of a segment on their way to files; ``capture`` sees the plan of the query that writes them, ``beneath`` is that of figures."""
 
     def __init__(self, query: Query, target: Target) -> None:
         self.query = query
@@ -34,7 +34,7 @@ class Writing:
         self.segment = target.segment
         self.work = target.work
         self.output = target.output
-        self.capture = Capture()
+        self.capture: Capture | None = None
         self.beneath: Executed | None = None
 
     def note_digests(self) -> None:
@@ -53,7 +53,7 @@ class Writing:
         on_the_way = self.work.reread and self.work.kind == "all"
         if self.work.cut is not None and not on_the_way:
             self._write_figures(suffix)
-        self.capture = Capture()
+        self.capture = self._watch()
         counted, by = Counted(), self.output.partition_by if self.output else ()
         # rows of several partitions go into several files: then it must be asked which holds what
         counts = self.work.told_apart and not by
@@ -82,14 +82,23 @@ class Writing:
         ask = partial(count_units, self.target.uri, written.files, schema, by, options)
         return sink, Written(counted.files(written.files, ask) if counts else ask())
 
+    def _watch(self) -> Capture | None:
+        """Return what is shown the plan that runs; None where nothing of a run is written down."""
+        return Capture() if self.run.recorder.is_on else None
+
+    @property
+    def executed(self) -> Executed | None:
+        """The plan that ran, as far as it was to be seen."""
+        return None if self.capture is None else Executed(self.segment.node, self.capture, self.beneath)
+
     def _write_figures(self, suffix: str) -> None:
         """Write what is kept of each unit that this run reads, where the output is made of that."""
-        capture, query = Capture(), self.query
+        capture, query = self._watch(), self.query
         assert query.beside is not None
         partial = query.partial()
         query.within = without_units(partial.collect_schema())
         query.figures = query.beside.write(partial, self.target.prefix(suffix), capture)
-        if not self.work.reread:
+        if not self.work.reread and capture is not None:
             self.beneath = Executed(FIGURES, capture)
         self.query.counted()
         if self.work.groups and self.work.kind == "units":

@@ -123,6 +123,17 @@ class Dataset:
             tags=tags,
         )
 
+    def refuse_gone(self, commit: Commit) -> None:
+        """Raise StorageError if a data file of a commit is gone from a local folder; of other stores it would take a request for each."""
+        if not uris.is_local(self.uri):
+            return
+        root = uris.local_path(self.uri)
+        for file in commit.files:
+            if not os.path.exists(os.path.join(root, file.path)):
+                what = f"a data file of version {commit.version} is gone"
+                fix = "restore it from a backup, roll back, or run in full, which makes the output anew"
+                raise StorageError(what, uri=uris.join(self.uri, file.path), fix=fix)
+
     def worn(self, commit: Commit, gone: Iterable[int]) -> tuple[DataFile, ...]:
         """Return the files of which more than half will be dead rows, once these units are gone too, and some are not."""
         left_out = commit.gone.union(gone)

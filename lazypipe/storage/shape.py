@@ -19,6 +19,7 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.cells import as_text, misfit, parses, refused, value
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.scan import Reader
+from lazypipe.storage.units import UNIT
 from lazypipe.storage.widen import widened
 
 __all__ = [
@@ -131,7 +132,7 @@ def fit(file: FileInfo, found: pl.Schema, shape: Shape, reader: Reader) -> Fit:
     takes = [_names(file, found, target, reader.format) for target in shape.targets]
     used = {name for names in takes for name in names}
     for name in found:
-        if name not in used:
+        if name not in used and name != UNIT:
             _check_new(file, name, shape)
     reads: dict[str, pl.DataType] = {}
     text, loose = reader.format in _TEXT, _is_loose(reader, file.uri)

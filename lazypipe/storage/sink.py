@@ -34,6 +34,8 @@ __all__ = ["DatasetSink", "ExportSink", "Sink", "Written", "is_data_file", "is_s
 
 Watch = Callable[..., None]
 """Is shown, by Polars, the plan of the very query that runs."""
+Told = Callable[[str], None]
+"""Is told the path of a file on this machine that is going to be written."""
 
 _TARGET_BYTES = 1 << 30
 """Size in memory at which a data file is closed and the next begun; on disk it is a quarter of that, or less."""
@@ -102,7 +104,8 @@ class Sink(Protocol):
 class DatasetSink:
     """Parquet files below a dataset's folder, in a folder per partition, named by ``prefix``, as ``layout`` says.
 
-    ``most_rows`` is how many go into a file, where that is better known than by the layout's ``file_bytes``.
+    ``most_rows`` is how many go into a file, where that is better known than by the layout's ``file_bytes``. Who is ``told`` hears of each
+    file of this machine before it is there.
     """
 
     uri: str
@@ -112,6 +115,7 @@ class DatasetSink:
     options: Mapping[str, Any] = field(default_factory=dict)
     layout: Layout | None = None
     most_rows: int | None = None
+    told: Told | None = None
     _paths: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -161,7 +165,7 @@ class DatasetSink:
                 # after a failure Polars goes on for a while; what it opened then, nobody would remove
                 if ended.is_set():
                     raise RuntimeError("the query has ended")
-                self._paths.append(path)
+                self._begin(path)
                 if native:
                     return path
                 fs.makedirs(f"{root}/{path}".rsplit("/", 1)[0], exist_ok=True)
@@ -210,7 +214,7 @@ class DatasetSink:
 
         def create(keys: pl.DataFrame, index: int) -> tuple[str, Any]:
             path = self._path(keys, index)
-            self._paths.append(path)
+            self._begin(path)
             fs.makedirs(f"{root}/{path}".rsplit("/", 1)[0], exist_ok=True)
             return path, fs.open(f"{root}/{path}", "wb")
 
@@ -220,6 +224,11 @@ class DatasetSink:
             return writer.finish()
         finally:
             writer.abort()
+
+    def _begin(self, path: str) -> None:
+        self._paths.append(path)
+        if self.told is not None and uris.is_local(self.uri):
+            self.told(uris.join(self.uri, path))
 
     def discard(self) -> None:
         """Delete the files of this write."""
@@ -286,12 +295,13 @@ _EXPORTS: Mapping[str, Callable[..., pl.LazyFrame]] = {
 
 @dataclass
 class ExportSink:
-    """One file that replaces its target in one step once it is whole."""
+    """One file that replaces its target in one step once it is whole; who is ``told`` hears of it as of those of a :class:`DatasetSink`."""
 
     uri: str
     format: str
     prefix: str
     storage_options: Mapping[str, Any] = field(default_factory=dict)
+    told: Told | None = None
 
     def __post_init__(self) -> None:
         """Write local files by their paths, see :class:`DatasetSink`."""
@@ -315,6 +325,8 @@ class ExportSink:
         if self.format in ("csv", "ndjson") and self.uri.endswith((".gz", ".zst")):
             options["compression"] = "gzip" if self.uri.endswith(".gz") else "zstd"
         target: Any = self.staged
+        if self.told is not None and uris.is_local(self.uri):
+            self.told(self.staged)
         if uris.is_native(self.uri):
             options |= {"mkdir": True, "storage_options": dict(self.storage_options) or None}
         else:

@@ -16,7 +16,7 @@ from blake3 import blake3
 from lazypipe.storage.files import FileInfo, read_key
 from lazypipe.storage.scan import FILE_COLUMN
 
-__all__ = ["UNIT", "Units", "as_units", "as_uri", "unit_of"]
+__all__ = ["UNIT", "Units", "as_units", "as_uri", "unit_of", "untagged"]
 
 UNIT = "_lazypipe_unit"
 """The column with each row's unit, in the data files of datasets that are kept up to date part by part."""
@@ -31,6 +31,17 @@ def unit_of(uri: str, run: str) -> int:
     (True, False)
     """
     return int.from_bytes(blake3(f"{run}\0{uri}".encode()).digest(8)) >> 1
+
+
+def untagged(schema: pl.Schema) -> pl.Schema:
+    """Return the columns of rows without that of their units.
+
+    Examples
+    --------
+    >>> untagged(pl.Schema({"x": pl.Int64(), UNIT: pl.UInt64()}))
+    Schema([('x', Int64)])
+    """
+    return pl.Schema({n: t for n, t in schema.items() if n != UNIT})
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 import lazypipe as lp
@@ -111,22 +112,37 @@ def test_a_data_file_of_the_last_commit_is_gone(tmp_path: Path) -> None:
     run(tmp_path)
     (data,) = (tmp_path / "out/b").glob("*.parquet")
     data.unlink()
-    # nothing is read of it where rows only come
-    put(tmp_path, "4", 4)
-    assert run(tmp_path).status == "done"
+    gone = f"{data}: a data file of version 1 is gone; restore it from a backup, roll back, or run in full, which makes the output anew"
     with pytest.raises(FileNotFoundError, match=data.name):
         lp.scan(str(tmp_path / "out/b")).collect()
-    # where its rows are needed the file is named
+    # no version is built upon it, whether its rows are to be read or not
+    assert run(tmp_path).status == "unchanged"
+    put(tmp_path, "4", 4)
+    assert str(run(tmp_path).error) == gone
     (tmp_path / "in/1.csv").unlink()
     (tmp_path / "in/2.csv").unlink()
-    failed = run(tmp_path)
-    assert failed.status == "error"
-    assert str(failed.error) == (
-        f"{data}: a data file of the version in force is gone, and rows of it are to be written once more; restore it from a "
-        "backup, or run once in full, which makes the output anew"
-    )
+    assert str(run(tmp_path).error) == gone
     assert run(tmp_path, full=True).status == "done"
     assert held(tmp_path) == [3, 4, 30]
+
+
+def test_a_data_file_is_gone_from_a_store_and_its_rows_are_to_be_written_once_more(tmp_path: Path) -> None:
+    uri = f"memory://{tmp_path.name}/b"
+    data = {**DATA, "outputs": {"b": {"to": uri}}}
+    for name in "123":
+        put(tmp_path, name, int(name), 10 * int(name))
+    run(tmp_path, data)
+    fs, path = fsspec.core.url_to_fs(uri)
+    (file,) = fs.glob(f"{path}/*.parquet")
+    fs.rm_file(file)
+    (tmp_path / "in/1.csv").unlink()
+    (tmp_path / "in/2.csv").unlink()
+    assert str(run(tmp_path, data).error) == (
+        f"{uri}/{file.rpartition('/')[2]}: a data file of the version in force is gone, and rows of it are to be written once more; "
+        "restore it from a backup, or run once in full, which makes the output anew"
+    )
+    assert run(tmp_path, data, full=True).status == "done"
+    assert sorted(lp.scan(uri).collect()["x"].to_list()) == [3, 30]
 
 
 def test_a_clock_that_went_back_between_runs(tmp_path: Path) -> None:

@@ -415,6 +415,34 @@ def test_the_quarantine_follows_the_output(case: Case) -> None:
     assert set(lp.scan(case.quarantine).collect()["_lazypipe_run"]) == {"r4"}
 
 
+@pytest.mark.parametrize("place", ["output", "source as output", "csv export"])
+def test_without_a_gate_nothing_is_aside_any_more(tmp_path: Path, place: str) -> None:
+    case = Case(tmp_path, place)
+    case.deliver(ROWS)
+    gate = [{"not_null": {"columns": "v", "action": "quarantine"}}]
+    case.run(gate).raise_for_status()
+    assert lp.scan(case.quarantine).collect()["id"].to_list() == [2]
+    case.run([], "r2").raise_for_status()
+    assert lp.scan(case.quarantine).collect().is_empty()
+    if place != "csv export":
+        # the row is in the output by now, and is not to come once more
+        assert lp.replay(case.plan([]), "s").healed == 0
+        assert lp.scan(case.target).collect()["id"].sort().to_list() == [r["id"] for r in ROWS]
+        case.run(gate, "r3").raise_for_status()
+        assert lp.scan(case.quarantine).collect()["id"].to_list() == [2]
+
+
+def test_rows_that_were_added_stay_aside_without_a_gate(tmp_path: Path) -> None:
+    case = Case(tmp_path)
+    case.deliver(ROWS)
+    gate = [{"not_null": {"columns": "v", "action": "quarantine"}}]
+    case.run(gate, mode="append").raise_for_status()
+    pl.DataFrame([{"id": 9, "k": 1, "v": 1}], schema=SCHEMA).write_parquet(tmp_path / "a-3.parquet")
+    case.run([], "r2", mode="append").raise_for_status()
+    assert lp.scan(case.target).collect().height == len(ROWS)
+    assert lp.scan(case.quarantine).collect()["id"].to_list() == [2]
+
+
 def test_append_adds_to_the_quarantine(tmp_path: Path) -> None:
     case = Case(tmp_path, "output")
     for run, rows in (("r1", ROWS), ("r2", ROWS[:2]), ("r3", ROWS)):

@@ -494,7 +494,9 @@ def test_a_run_that_is_killed_after_it_published_is_known(small: Path) -> None:
 
 def test_off_writes_nothing(small: Path) -> None:
     plan = define(small, "off").compile()
-    plan.run(run="r1").raise_for_status()
+    result = plan.run(run="r1")
+    result.raise_for_status()
+    assert {s.lineage for s in result.segments} == {None}
     plan.replay("b")
     assert not (small / "ledger").exists()
     assert not (small / ".lazypipe" / "hashes.json").exists()

@@ -211,8 +211,8 @@ class NotInSet(Rule):
         return [self.check(self.column, schema, scope, violated=member, column=self.column)]
 
 
-_FEW = 8
-"""Up to here a string is found sooner by comparing it with each value than by hashing it (measured: 5 values 6 ns, 17 ns)."""
+_FEW, _INLINE = 8, 12
+"""So many strings of so many bytes, which Polars holds in place, are compared sooner one by one than looked up (5 values: 9 ns, 27 ns)."""
 
 
 def _member(rule: InSet | NotInSet, schema: pl.Schema, scope: Scope) -> pl.Expr:
@@ -222,7 +222,7 @@ def _member(rule: InSet | NotInSet, schema: pl.Schema, scope: Scope) -> pl.Expr:
     values = typed_values(rule.values, dtype, scope, "values", rule.column)
     if values.dtype.is_float() and dtype.is_integer():
         raise misfit(rule.values, dtype, scope, "values", rule.column)
-    if values.dtype == pl.String and len(values) <= _FEW:
+    if values.dtype == pl.String and len(values) <= _FEW and (values.str.len_bytes() <= _INLINE).all():
         found: pl.Expr = reduce(operator.or_, (column == value for value in values))
         return found
     return column.is_in(values.implode())

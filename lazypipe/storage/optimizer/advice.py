@@ -149,6 +149,8 @@ def why(column: ColumnProfile, form: Form | None) -> str:
             return "decimals fit whole numbers of their last digit"
         case "whole":
             return f"values are multiples of {column.unit:,}"
+        case "multiple":
+            return f"values are multiples of those of {form.needs[0]}"
         case "paged":
             return "values rise"
         case "flag" | "coded":

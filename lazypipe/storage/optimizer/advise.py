@@ -72,6 +72,8 @@ _ORDER_SHARE, _ORDER_SECONDS = 1 / 3, 100e-9
 """Which part of the time an order may be looked for in, and what that takes at each value."""
 _LOOKED = 4
 """Columns that are looked at in any case."""
+_LITTLE = 0.01
+"""Which part of the bytes a column must have, to be worth a look because its values rise."""
 _PARTITIONS = 200
 _PARTITION_BYTES = 32 << 20
 _SURE = 0.95
@@ -279,7 +281,9 @@ class _Adviser:
         if not self.bench.quick:
             return self.frame.columns
         most = max(round((self.bench.budget or 0.0) / 2 / _COLUMN_SECONDS), _LOOKED)
-        taken = {*sorted(plain, key=lambda n: -plain[n])[:most], *self.filtered}
+        # where values rise nearly all bytes may be gained, and more of them than few rows show
+        rise = (n for n in rising(self.frame) if plain[n] > _LITTLE * sum(plain.values()))
+        taken = {*sorted(plain, key=lambda n: -plain[n])[:most], *self.filtered, *rise}
         if len(taken) < len(plain):
             self._note(
                 None, f"{len(taken)} of {len(plain)} columns", "there was time for those that take the most bytes"

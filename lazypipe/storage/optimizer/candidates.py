@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import polars as pl
 
 from lazypipe.storage.optimizer.form import Form, is_counted, is_scalar, is_ticking, scalars
 from lazypipe.storage.optimizer.form_known import Constant, Determined
-from lazypipe.storage.optimizer.form_numbers import Cast, Paged, Scaled, Whole
+from lazypipe.storage.optimizer.form_numbers import Cast, Multiple, Paged, Scaled, Whole
 from lazypipe.storage.optimizer.form_texts import Coded, Flag
 from lazypipe.storage.optimizer.profile import ColumnProfile, Profile
 from lazypipe.storage.optimizer.relations import Relation
@@ -138,8 +139,14 @@ def _texts(column: ColumnProfile, frame: pl.DataFrame) -> list[Form]:
 
 def _related(
     relation: Relation, column: ColumnProfile, profile: Profile, frame: pl.DataFrame
-) -> Whole | Determined | None:
+) -> Whole | Multiple | Determined | None:
     by = profile[relation.by]
+    if relation.kind == "multiple":
+        if any(r.column == by.name and r.by == column.name for r in profile.relations):
+            return None  # two cannot lean on each other
+        one = 10**by.dtype.scale if isinstance(by.dtype, pl.Decimal) and by.digits == 0 else 1
+        bits = math.ceil(relation.strength) + _HEADROOM
+        return next((Multiple(t, by.name, one) for t, b in _INTS if bits <= b), None)
     if relation.kind == "difference":
         # of two that lie near each other the one that is harder to pack is written as the difference
         sizes = [(c.encodings or {}).get("delta", 0) for c in (column, by)]

@@ -68,6 +68,7 @@ _STREAMS = 0.5
 _FORMS: Mapping[str, tuple[float, float]] = {
     "cast": (8, 2),
     "whole": (14, 4),
+    "multiple": (30, 5),
     "paged": (20, 6),
     "scaled": (15, 3.5),
     "flag": (30, 15),

@@ -12,7 +12,7 @@ import polars as pl
 from lazypipe.spec.types import dtype_from_name, dtype_name
 from lazypipe.storage.optimizer.form import INSIDE, Form, bits, counted, is_counted, of_count
 
-__all__ = ["Cast", "Paged", "Scaled", "Whole"]
+__all__ = ["Cast", "Multiple", "Paged", "Scaled", "Whole"]
 
 _EXACT_BITS = {8: 21, 16: 21, 32: 21, 64: 13}
 """Bits of a factor whose product with a whole number of so many bits (of 64: of 40) is exact."""
@@ -142,6 +142,70 @@ class Whole(Form):
     def from_dict(cls, plain: Mapping[str, Any]) -> Whole:
         """Read it back."""
         return cls(dtype_from_name(plain["dtype"]), plain["unit"], plain.get("base"))
+
+
+@dataclass(frozen=True)
+class Multiple(Form):
+    """Whole numbers and decimals as how many times they hold another column's value: a total as the price of one of ``by``.
+
+    The other column is counted in a ``unit``, so that 3.00 of something is three of it. Where it is 0, so is what is kept.
+
+    Examples
+    --------
+    >>> form = Multiple(pl.Int32(), "quantity", unit=100)
+    >>> form.needs, form.fits(pl.Decimal(15, 2)), form.fits(pl.String())
+    (('quantity',), True, False)
+    """
+
+    kind: ClassVar[str] = "multiple"
+    dtype: pl.DataType
+    by: str
+    unit: int = 1
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The other column."""
+        return (self.by,)
+
+    def leans_on(self, dtype: pl.DataType) -> bool:
+        """Whole numbers of up to 64 bits, and decimals of up to 18 digits."""
+        return _is_amount(dtype)
+
+    def fits(self, dtype: pl.DataType) -> bool:
+        """Whole numbers of up to 64 bits, and decimals of up to 18 digits."""
+        return _is_amount(dtype) and self.dtype.is_signed_integer() and self.dtype != pl.Int128 and self.unit > 0
+
+    def parts(self, dtype: pl.DataType) -> dict[str, pl.DataType]:
+        """Return how many times."""
+        return {INSIDE: self.dtype}
+
+    def split(self, value: pl.Expr, dtype: pl.DataType) -> dict[str, pl.Expr]:
+        """Divide, towards what is less; null where the other column is null."""
+        by = self._times()
+        # a null stays one: nothing stands aside for it
+        times = pl.when((by == 0) & value.is_not_null()).then(0).otherwise(counted(value) // by)
+        return {INSIDE: times.cast(self.dtype, strict=False)}
+
+    def join(self, parts: Mapping[str, pl.Expr], dtype: pl.DataType) -> pl.Expr:
+        """Multiply."""
+        return of_count(parts[INSIDE].cast(pl.Int64) * self._times(), dtype)
+
+    def _times(self) -> pl.Expr:
+        by = counted(pl.col(self.by))
+        return by if self.unit == 1 else by // self.unit
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the type, and the other column in its unit."""
+        return {"dtype": dtype_name(self.dtype), "by": self.by, "unit": self.unit}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Multiple:
+        """Read it back."""
+        return cls(dtype_from_name(plain["dtype"]), plain["by"], plain["unit"])
+
+
+def _is_amount(dtype: pl.DataType) -> bool:
+    return is_counted(dtype) and not dtype.is_temporal()
 
 
 @dataclass(frozen=True)

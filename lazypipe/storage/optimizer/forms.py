@@ -16,7 +16,7 @@ import polars as pl
 from lazypipe.errors import StorageError, nearest
 from lazypipe.storage.optimizer.form import Form, same
 from lazypipe.storage.optimizer.form_known import Constant, Determined
-from lazypipe.storage.optimizer.form_numbers import Cast, Paged, Scaled, Whole
+from lazypipe.storage.optimizer.form_numbers import Cast, Multiple, Paged, Scaled, Whole
 from lazypipe.storage.optimizer.form_texts import Coded, Flag, Hexed, Template
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Flag",
     "Form",
     "Hexed",
+    "Multiple",
     "Paged",
     "Scaled",
     "Template",
@@ -53,7 +54,7 @@ _RESERVED = "_lazypipe:"
 
 
 KINDS: Mapping[str, type[Form]] = {
-    k.kind: k for k in (Cast, Whole, Paged, Scaled, Flag, Coded, Template, Hexed, Constant, Determined)
+    k.kind: k for k in (Cast, Whole, Multiple, Paged, Scaled, Flag, Coded, Template, Hexed, Constant, Determined)
 }
 """Forms by the names that commits know them by."""
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import polars as pl
 
-from lazypipe.storage.optimizer.form import is_ticking
+from lazypipe.storage.optimizer.form import counted, is_counted, is_ticking
 
 __all__ = ["Relation", "find_relations"]
 
-Kind = Literal["determined", "difference", "clustered"]
+Kind = Literal["determined", "difference", "multiple", "clustered"]
 
 _FEW = 1_000
 """Distinct values up to which a column may determine another, with the pairs kept in a commit."""
@@ -23,8 +24,12 @@ _COLUMNS = 12
 _PROBE = 10_000
 """Rows that columns are compared on first."""
 _EXCEPTIONS = 0.005
-_BITS = 4
-"""Bits that a difference must be shorter than the column."""
+_BITS = 3
+"""Bits that a difference, or how many times one holds another, must be shorter than the column."""
+_PAIRED = 2_000
+"""Rows on which columns are counted in each other."""
+_FEWER = 8
+"""How many times fewer values a difference must have than the column, to be worth it however far they lie apart."""
 _NEARLY = 0.98
 _TICKS = {"ns": (10**9, 10**6, 10**3), "us": (10**6, 10**3), "ms": (10**3,)}
 """Units of time that values are often multiples of."""
@@ -37,8 +42,8 @@ class Relation:
     """What one column has to do with another.
 
     ``determined``: the value of ``by`` tells that of ``column``, but for the part ``strength`` of the rows. ``difference``: the
-    difference of both is ``strength`` bits long, ``column`` itself ``of`` bits. ``clustered``: ordered by ``by``, ``column`` has
-    the part ``strength`` of the runs that it has now.
+    difference of both is ``strength`` bits long, ``column`` itself ``of`` bits. ``multiple``: so is how many times ``column`` holds
+    ``by``. ``clustered``: ordered by ``by``, ``column`` has the part ``strength`` of the runs that it has now.
     """
 
     kind: Kind
@@ -53,6 +58,10 @@ class Relation:
                 return f"{self.column} follows from {self.by} ({self.strength:.2%} of the rows are exceptions)"
             case "difference":
                 return f"{self.column} less {self.by} needs {self.strength:.0f} bits rather than {self.of:.0f}"
+            case "multiple":
+                return (
+                    f"{self.column} as a multiple of {self.by} needs {self.strength:.0f} bits rather than {self.of:.0f}"
+                )
             case _:
                 return f"{self.column} has {self.strength:.0%} of its runs when rows are ordered by {self.by}"
 
@@ -76,7 +85,12 @@ def find_relations(frame: pl.DataFrame, distinct: Mapping[str, int]) -> tuple[Re
         (n for n, d in distinct.items() if 1 < d <= _FEW and d * _REPEATS <= frame.height), key=lambda n: distinct[n]
     )
     few = few[:_COLUMNS]
-    return (*_determined(frame, few, distinct), *_differences(frame, distinct), *_clustered(frame, few, distinct))
+    return (
+        *_determined(frame, few, distinct),
+        *_differences(frame, distinct),
+        *_multiples(frame, distinct),
+        *_clustered(frame, few, distinct),
+    )
 
 
 def _determined(frame: pl.DataFrame, few: list[str], distinct: Mapping[str, int]) -> list[Relation]:
@@ -145,12 +159,58 @@ def _differences(frame: pl.DataFrame, distinct: Mapping[str, int]) -> list[Relat
     spans = {f"of:{n}": bits(inside(n), types[n]) for n in {n for p in pairs for n in p}}
     spans |= {f"{i}": bits(inside(a) - inside(b), types[a]) for i, (a, b) in enumerate(pairs)}
     found = frame.select(**spans).row(0, named=True)
+    # values that lie far apart may still differ by the same few steps again and again
+    both = {frozenset(p) for p in pairs}
+    steps = {f"{min(p)}:{max(p)}": (inside(min(p)) - inside(max(p))).drop_nulls().n_unique() for p in both}
+    probe = frame.head(_PAIRED)
+    counts = probe.select(**steps, **{n: pl.col(n).drop_nulls().n_unique() for n in names}).row(0, named=True)
     relations = []
     for i, (a, b) in enumerate(pairs):
         short, long = found[f"{i}"], found[f"of:{a}"]
-        if short is not None and long is not None and short + _BITS <= long:
+        if short is None or long is None:
+            continue
+        differ = counts[f"{min(a, b)}:{max(a, b)}"]
+        if differ * _FEWER <= counts[a]:
+            short = min(short, math.log2(max(differ, 1)))
+        if short + _BITS <= long:
             relations.append(Relation("difference", a, b, short, long))
     return sorted(relations, key=lambda r: r.strength)
+
+
+def _multiples(frame: pl.DataFrame, distinct: Mapping[str, int]) -> list[Relation]:
+    """Return the columns of which nearly all values are whole multiples of another's, and shorter when told as how many times."""
+    amounts = [n for n, t in frame.schema.items() if is_counted(t) and not t.is_temporal() and n in distinct]
+    many = sorted((n for n in amounts if distinct[n] > _FEW), key=lambda n: -distinct[n])[: _COLUMNS // 2]
+    pairs = [(a, b) for a in many for b in amounts[:_COLUMNS] if a != b and 1 < distinct[b] < distinct[a]]
+    if not pairs:
+        return []
+
+    def length(value: pl.Expr) -> pl.Expr:
+        return ((value.quantile(0.99, "nearest") - value.quantile(0.01, "nearest")).cast(pl.Float64) + 1).log(2)
+
+    probe = frame.head(_PAIRED).select(counted(pl.col(amounts)))
+    units = {n: _ones(frame.schema[n], probe[n]) for n in {b for _, b in pairs}}
+    found = {}
+    for i, (a, b) in enumerate(pairs):
+        by = pl.col(b) // units[b]
+        times = pl.when(by != 0).then(pl.col(a) // by)
+        found |= {
+            f"fits:{i}": (pl.col(a) % by == 0).mean(), f"bits:{i}": length(times), f"of:{i}": length(pl.col(a)),
+        }  # fmt: skip
+    told = probe.select(**found).row(0, named=True)
+    relations = []
+    for i, (a, b) in enumerate(pairs):
+        fits, short, long = told[f"fits:{i}"], told[f"bits:{i}"], told[f"of:{i}"]
+        if fits is not None and fits >= _NEARLY and short is not None and short + _BITS <= long:
+            relations.append(Relation("multiple", a, b, short, long))
+    return sorted(relations, key=lambda r: r.strength)
+
+
+def _ones(dtype: pl.DataType, counts: pl.Series) -> int:
+    """Return what one of something is inside, where nearly all values of a column are whole: 100 for decimals with two digits."""
+    one = 10**dtype.scale if isinstance(dtype, pl.Decimal) else 1
+    whole = int((counts % one == 0).sum())
+    return one if whole >= _NEARLY * (counts.len() - counts.null_count()) else 1
 
 
 def _comparable(one: pl.DataType, other: pl.DataType) -> bool:

@@ -151,6 +151,12 @@ def test_in_set_of_few_and_many_texts(violations: Any, size: int) -> None:
     assert found == [True] * size + [False, False, False]
 
 
+def test_in_set_of_long_texts(violations: Any) -> None:
+    values = ["a longer name than twelve bytes", "b"]
+    found = violations([*values, "a longer name", None], {"in_set": {"column": "a", "values": values}})
+    assert found == [False, False, True, False]
+
+
 def test_in_set_of_a_column_without_type_passes(violations: Any) -> None:
     for rule in ("in_set", "not_in_set"):
         assert violations([None, None], {rule: {"column": "a", "values": ["x"]}}, dtype=pl.Null) == [False, False]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
@@ -32,6 +33,7 @@ from lazypipe.storage.optimizer.forms import (
     Determined,
     Flag,
     Hexed,
+    Multiple,
     Scaled,
     Template,
     Whole,
@@ -153,6 +155,53 @@ def test_forms_that_lean_on_other_columns() -> None:
     # what an Enum or a float determines is not written in a commit
     assert all(f.by in ("code", "land") for some in forms.values() for f in some if isinstance(f, Determined))
     assert_frame_equal(restore(physical(frame.lazy(), frame.schema, {n: f[0] for n, f in forms.items() if f}), frame.schema, {n: f[0] for n, f in forms.items() if f}).collect(), frame)  # fmt: skip
+
+
+def test_totals_are_as_many_times_as_there_are_pieces() -> None:
+    n = pl.int_range(3_000, eager=True).alias("n").to_frame()
+    cents = pl.col("n").hash(1) % 120_000 + 90_000
+    pieces = (pl.col("n").hash(2) % 50 + 1).cast(pl.Int64)
+    frame = n.select(
+        total=(cents.cast(pl.Int64) * pieces).cast(pl.Int128).reinterpret(dtype=pl.Decimal(15, 2)),
+        pieces=pieces.cast(pl.Decimal(15, 2)),
+        weight=pieces * (cents.cast(pl.Int64) // 7),
+        packed=pieces.cast(pl.Int16),
+        one=pl.lit(1) + (pl.col("n") % 100 == 0).cast(pl.Int64),
+        most=cents.cast(pl.Int64) * 50,
+    )
+    found = profile(frame)
+    told = {str(r) for r in found.relations if r.kind == "multiple" and r.column in ("total", "weight")}
+    assert "total as a multiple of pieces needs 17 bits rather than 23" in told
+    assert not any(r.by == "one" for r in found.relations if r.kind == "multiple")  # one of each saves nothing
+    forms = {n: [f for f in forms_for(found[n], found, frame) if isinstance(f, Multiple)] for n in frame.columns}
+    assert forms["total"] == [Multiple(pl.Int32(), "pieces", 100), Multiple(pl.Int32(), "packed")]
+    assert Multiple(pl.Int32(), "packed") in forms["weight"]
+    assert forms["pieces"] == forms["most"] == []
+    chosen = {"total": forms["total"][0], "weight": forms["weight"][0]}
+    inside = physical(frame.lazy(), frame.schema, chosen)
+    assert inside.select(pl.col("^_lazypipe:.*$").count()).collect().row(0) == (0, 0)
+    assert_frame_equal(restore(inside, frame.schema, chosen).collect(), frame)
+
+
+def test_columns_never_lean_on_each_other() -> None:
+    numbers = [n * 7_919 for n in range(1, 2_000)]
+    frame = pl.DataFrame({"x": [*numbers, None], "y": [*numbers, 7_919]})
+    found = profile(frame)
+    kinds = {(r.kind, r.column) for r in found.relations}
+    assert {("multiple", "x"), ("difference", "y")} <= kinds
+    forms = {n: [f for f in forms_for(found[n], found, frame) if f.needs] for n in frame.columns}
+    assert [f.kind for some in forms.values() for f in some] == ["whole"]
+
+
+def test_few_steps_between_numbers_that_lie_far_apart_are_found() -> None:
+    n = pl.int_range(3_000, eager=True).alias("n").to_frame()
+    part = (pl.col("n").hash(1) % 200_000).cast(pl.Int64)
+    frame = n.select(part=part, shelf=part + pl.col("n") % 5 * 10_000)
+    found = profile(frame)
+    (told,) = [r for r in found.relations if r.kind == "difference" and r.column == "shelf"]
+    assert told.strength == pytest.approx(math.log2(5))
+    (form,) = [f for n in frame.columns for f in forms_for(found[n], found, frame) if f.needs]
+    assert form.kind == "whole"
 
 
 def test_differences_that_no_integer_holds_are_not_proposed() -> None:
@@ -576,6 +625,7 @@ def test_long_lists_are_told_by_their_length() -> None:
         (Cast(pl.Int32()), "all values seen lie between 1 and 3"),
         (Flag("a", "b"), "3 different texts"),
         (Hexed((4,)), "all texts are hexadecimal digits"),
+        (Multiple(pl.Int32(), "y"), "values are multiples of those of y"),
         (Constant(1), "there is one value"),
         (Determined("y", (1,), (1,)), "values follow from y"),
     ],

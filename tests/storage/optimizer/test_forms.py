@@ -29,6 +29,7 @@ from lazypipe.storage.optimizer.forms import (
     Determined,
     Flag,
     Hexed,
+    Multiple,
     Paged,
     Scaled,
     Template,
@@ -222,6 +223,50 @@ def test_a_column_as_the_difference_from_another(tmp_path: Path) -> None:
     assert inside["m"].to_list() == [1, 0, None, 1]
 
 
+AMOUNTS: list[tuple[pl.DataType, pl.DataType, Multiple]] = [
+    (pl.Int64(), pl.Int64(), Multiple(pl.Int32(), "n")),
+    (pl.UInt64(), pl.Int8(), Multiple(pl.Int64(), "n", 3)),
+    (pl.Int8(), pl.UInt32(), Multiple(pl.Int8(), "n")),
+    (pl.Decimal(15, 2), pl.Decimal(9, 2), Multiple(pl.Int32(), "n", 100)),
+    (pl.Decimal(18, 0), pl.Int64(), Multiple(pl.Int64(), "n")),
+]
+
+
+@pytest.mark.parametrize(("dtype", "by", "form"), AMOUNTS, ids=[f"{d} by {b}" for d, b, _ in AMOUNTS])
+def test_a_column_as_a_multiple_of_another(dtype: pl.DataType, by: pl.DataType, form: Multiple, tmp_path: Path) -> None:
+    def of(kind: pl.DataType) -> st.SearchStrategy[Any]:
+        if isinstance(kind, pl.Decimal):
+            most = 10**kind.precision - 1
+            return (st.integers(-most, most) | st.integers(-50, 50)).map(lambda n: Decimal(n).scaleb(-kind.scale))
+        low, high = (int(pl.select(v).item()) for v in (kind.min(), kind.max()))
+        return st.integers(low, high) | st.integers(max(low, -9), 9) | st.sampled_from([low, high, 0])
+
+    @settings(max_examples=max(25, settings().max_examples // 3))
+    @given(st.lists(st.tuples(st.none() | of(dtype), st.none() | of(by)), max_size=20))
+    def check(drawn: list[tuple[Any, Any]]) -> None:
+        frame = pl.DataFrame([
+            pl.Series("x", [a for a, _ in drawn], dtype=dtype), pl.Series("n", [b for _, b in drawn], dtype=by),
+        ])  # fmt: skip
+        assert bits(through(frame, {"x": form}, tmp_path / "a.parquet")) == bits(frame)
+
+    check()
+
+
+def test_what_multiples_are_in_a_file(tmp_path: Path) -> None:
+    total = [Decimal(t) for t in ("30.00", "0.00", "-7.50", "5.00", "1.01", "8.00")] + [None]
+    frame = pl.DataFrame(
+        {"total": total, "pieces": [Decimal(p) for p in ("3", "0", "5", "0", "2")] + [None, Decimal(4)]},
+        schema={"total": pl.Decimal(15, 2), "pieces": pl.Decimal(15, 2)},
+    )
+    forms = {"total": Multiple(pl.Int32(), "pieces", 100), "pieces": Whole(pl.Int32(), 100)}
+    assert_frame_equal(through(frame, forms, tmp_path / "a.parquet"), frame)
+    inside = pl.read_parquet(tmp_path / "a.parquet")
+    # cents of one piece; none of nothing makes nothing, and what does not divide, or has no other, stands aside
+    assert inside["total"].to_list() == [1_000, 0, -150, 0, 50, None, None]
+    aside = inside["_lazypipe:total:plain"].to_list()
+    assert aside == [None, None, None, Decimal(5), Decimal("1.01"), Decimal(8), None]
+
+
 def test_a_column_that_another_determines(tmp_path: Path) -> None:
     codes = ["DE", "FR", None, "XX", "DE", "FR"]
     frame = pl.DataFrame(
@@ -278,7 +323,9 @@ def test_columns_that_are_not_part_of_the_schema_are_carried_along() -> None:
 
 
 @pytest.mark.parametrize(
-    "form", [c[2] for c in CASES] + [Determined("a", ("k", None), (1.5, None)), Whole(pl.Int8(), 2, "b")]
+    "form",
+    [c[2] for c in CASES]
+    + [Determined("a", ("k", None), (1.5, None)), Whole(pl.Int8(), 2, "b"), Multiple(pl.Int8(), "b", 2)],
 )
 def test_a_form_comes_back_from_json(form: Form) -> None:
     back = from_dict(json.loads(json.dumps(form.to_dict())))
@@ -287,7 +334,7 @@ def test_a_form_comes_back_from_json(form: Form) -> None:
 
 
 def test_every_kind_is_among_the_cases() -> None:
-    assert {c[2].kind for c in CASES} | {"determined"} == set(KINDS)
+    assert {c[2].kind for c in CASES} | {"determined", "multiple"} == set(KINDS)
     assert {k: f.kind for k, f in KINDS.items()} == {k: k for k in KINDS}
 
 
@@ -329,6 +376,10 @@ def test_what_is_no_form_is_refused(plain: dict[str, Any], says: str) -> None:
         (Whole(pl.UInt8()), pl.Int64()),
         (Whole(pl.Int128()), pl.Int64()),
         (Whole(pl.Int8(), 0), pl.Int64()),
+        (Multiple(pl.Int8(), "a"), pl.Date()),
+        (Multiple(pl.Int8(), "a"), pl.Decimal(38, 2)),
+        (Multiple(pl.UInt8(), "a"), pl.Int64()),
+        (Multiple(pl.Int8(), "a", 0), pl.Int64()),
         (Scaled(2, pl.Int32()), pl.Float32()),
         (Scaled(0, pl.Int32()), pl.Float64()),
         (Scaled(9, pl.Int32()), pl.Float64()),
@@ -394,6 +445,7 @@ def test_forms_that_name_wrong_columns_are_refused(forms: dict[str, Form], says:
     ("form", "other"),
     [
         (Whole(pl.Int8(), base="other"), pl.String()),
+        (Multiple(pl.Int8(), "other"), pl.Duration("us")),
         (Determined("other", ("a",), (1,)), pl.Int64()),
         (Determined("other", (1.5,), (1,)), pl.Float64()),
         (Determined("other", ("a",), (1,)), pl.Enum(["a"])),
