@@ -2,7 +2,8 @@
 
     uv run python benchmarks/incremental.py [--runs 5] [--files 10000] [--rows 10000000] [--only upsert]
 
-Detection is held against a bare recursive listing with stat, content mode against BLAKE3 of the same files alone, the difference of
+Detection is held against a bare recursive listing with stat, content mode against BLAKE3 of the same files alone, what an output has
+consumed against the parsing of its JSON, the difference of
 two tables (100 rows updated, one deleted in the middle) against reading both and against processing both in full. An upsert of keys that one, five and
 all of ten data files hold is held against writing all of them anew; only the merge and the commit are measured, the run around
 them is the same for all.
@@ -11,6 +12,7 @@ them is the same for all.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import time
@@ -27,13 +29,14 @@ from lazypipe.compile.sources import Snapshot
 from lazypipe.incremental.changes import Changes, compare
 from lazypipe.incremental.hashing import hasher
 from lazypipe.incremental.merging import merge_upsert
+from lazypipe.incremental.state import State
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import expand
 from lazypipe.storage.keyed import files_with, rewrite_without, rows_with
 from lazypipe.storage.sink import DatasetSink
 
 SIZE = 36_000
-VARIANTS = ("list", "nothing changed", "hash", "content mode", "read", "full", "diff")
+VARIANTS = ("list", "nothing changed", "hash", "content mode", "JSON", "state", "read", "full", "diff")
 UPSERTS = ("write all", "upsert 1 of 10", "upsert 5 of 10", "upsert 10 of 10")
 TABLE_FILES = 10
 
@@ -62,7 +65,9 @@ def main() -> None:
         table(options.rows)
         variants += UPSERTS
     found = measure(__file__, {v: (v, *sizes) for v in variants}, runs=options.runs)
-    pairs = {"nothing changed": "list", "content mode": "hash", "diff": "full"} | dict.fromkeys(UPSERTS[1:], UPSERTS[0])
+    pairs = {"nothing changed": "list", "content mode": "hash", "state": "JSON", "diff": "full"} | dict.fromkeys(
+        UPSERTS[1:], UPSERTS[0]
+    )
     rows = [
         {
             "what": variant,
@@ -163,11 +168,16 @@ def child(variant: str, folder: Path, pair: tuple[Path, Path]) -> None:
 
     frames = [pl.scan_parquet(p) for p in pair]
     before = Changes().consumed()
-    if variant in ("nothing changed", "content mode"):
+    if variant in ("nothing changed", "content mode", "JSON", "state"):
         before = Changes(now=listed()).consumed(listed=time.time_ns() + 10**10, hasher=hasher())
     names = [path for path, _, _ in bare(str(folder))] if variant == "hash" else []
+    state = json.dumps(State({"a": before}).to_dict())
     with Clock() as clock:
         match variant:
+            case "JSON":
+                json.loads(state)
+            case "state":
+                State.from_dict(json.loads(state))
             case "list":
                 bare(str(folder))
             case "nothing changed":

@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--pipelines", type=int, default=1000)
     parser.add_argument("--files", type=int, default=10)
-    options = parse(parser, "--runs 1 --pipelines 12 --files 1")
+    options = parse(parser, "--runs 1 --pipelines 3 --files 1")
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(dir=DATA) as folder:
         example(Path(folder) / "flights")

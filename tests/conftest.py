@@ -7,8 +7,10 @@ import gc
 import importlib
 import os
 import pkgutil
+import shutil
 import signal
 import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +24,7 @@ from hypothesis import strategies as st
 import lazypipe
 
 ROOT = Path(__file__).parent.parent
+MEMORY = "/dev/shm"
 MEASURED = 3
 """Examples of a test whose lines count as covered."""
 UNMEASURED = ("properties", "test_benchmarks.py")
@@ -44,9 +47,17 @@ settings.register_profile("deep", parent=settings.get_profile("ci"), max_example
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
-def pytest_configure() -> None:
-    """Let Ctrl-C be Ctrl-C: a shell that starts the tests in the background has them ignore it."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Let Ctrl-C be Ctrl-C: a shell that starts the tests in the background has them ignore it. And keep files in memory, if there is room."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if "TMPDIR" not in os.environ and not hasattr(config, "workerinput") and _is_roomy(MEMORY):
+        os.environ["TMPDIR"], tempfile.tempdir = MEMORY, None
+
+
+def _is_roomy(folder: str) -> bool:
+    """Whether files can be in memory: each commit waits for the disk otherwise, and there are some thousands."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return os.access(folder, os.W_OK) and min(shutil.disk_usage(folder).free, free) > 2 * 2**30
 
 
 @settings(max_examples=1)

@@ -4,7 +4,9 @@ Reads lines ``root event run`` and answers each with the events that the run wen
 N: SIGKILL at the Nth; -N: SIGKILL after N milliseconds).
 """
 
+import importlib
 import os
+import pkgutil
 import signal
 import sys
 import time
@@ -60,6 +62,8 @@ def run(root: str, die_at: int, name: str) -> list[str]:
 
 
 def main() -> None:
+    for module in pkgutil.walk_packages(lp.__path__, "lazypipe."):
+        importlib.import_module(module.name)
     for line in sys.stdin:
         root, event, name = line.split()
         reading, writing = os.pipe()

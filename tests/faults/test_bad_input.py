@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
 import re
 import subprocess
 import sys
@@ -398,7 +397,7 @@ print(result.segments[0].error)
 
 def test_an_unreadable_folder(tmp_path: Path) -> None:
     for parent in (tmp_path, *tmp_path.parents):
-        if parent != Path("/") and parent.stat().st_uid == os.getuid() and str(parent) != "/tmp":
+        if parent.stat().st_mode & 0o055 != 0o055:
             parent.chmod(parent.stat().st_mode | 0o055)
     for folder in ("open", "closed"):
         (tmp_path / "data" / folder).mkdir(parents=True)

@@ -18,7 +18,7 @@ import lazypipe as lp
 from lazypipe.errors import CommitConflict
 from lazypipe.run import executor
 from lazypipe.storage.dataset import Dataset
-from tests.faults.test_kills import Killer
+from tests.faults.test_kills import Killer, Template
 
 DEFINITION = """
 version: 1
@@ -106,12 +106,12 @@ def test_a_kill_at_every_step(
 ) -> None:
     before, after, counted, events = outcome
     assert {"before commit", "after commit", "after opening of a data file", "before write of a dataset"} <= set(events)
+    (tmp_path / "p").mkdir()
+    template = Template(prepare(tmp_path / "p"))
     for number, event in enumerate(events, start=1):
         if event in events[max(0, number - 4) : number - 1] or event in ("after commit", "before record"):
             continue  # nothing on disk differs from the event before, or just one file more
-        root = tmp_path / str(number)
-        root.mkdir()
-        prepare(root)
+        root = template.again()
         code, _ = killer.run(root, number, "killed")
         assert code == -signal.SIGKILL, f"{event} did not happen"
         for name, rows in held(root).items():

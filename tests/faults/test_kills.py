@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,6 +98,18 @@ class Killer:
         self.process.stdin.flush()
         code, _, events = self.process.stdout.readline().rstrip("\n").partition(" ")
         return int(code), events.split("|")
+
+
+class Template:
+    """A folder as it is when this is made, to be had again and again in the same place: runs know their files by their paths and stamps."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.kept = root, root.with_name(f"{root.name}.kept")
+        shutil.copytree(root, self.kept)
+
+    def again(self) -> Path:
+        shutil.rmtree(self.root)
+        return Path(shutil.copytree(self.kept, self.root))
 
 
 @pytest.fixture(scope="module")

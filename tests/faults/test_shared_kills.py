@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 import lazypipe as lp
-from tests.faults.test_kills import Killer
+from tests.faults.test_kills import Killer, Template
 
 DEFINITION = """
 version: 1
@@ -76,8 +76,9 @@ def test_a_run_after_one_that_was_killed_equals_a_full_one(tmp_path: Path) -> No
     assert held(root) == after
     commits = [n for n, event in enumerate(events, start=1) if "commit" in event]
     assert len(commits) >= 8  # of the quarantine, of what the gate counted, and of both outputs
+    template = Template(prepare(tmp_path / "p"))
     for number in commits[::2]:
-        root = prepare(tmp_path / str(number))
+        root = template.again()
         code, _ = killer.run(root, number, "killed")
         assert code == -signal.SIGKILL
         lp.load(root / "p.yaml").compile().run(run="next").raise_for_status()

@@ -15,7 +15,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.storage.dataset import Dataset
-from tests.faults.test_kills import Killer
+from tests.faults.test_kills import Killer, Template
 
 DEFINITION = """
 version: 1
@@ -96,11 +96,12 @@ def test_a_kill_at_every_step(tmp_path: Path, killer: Killer) -> None:
     assert after["out/added__quarantine"].total() == 6 + 3
     assert lp.scan(str(whole / "out/versions")).filter("is_current").collect().height == 400
     assert events.count("before commit") == 7, events
+    template = Template(prepare_in(tmp_path / "p"))
     for number, event in enumerate(events, start=1):
-        # around each commit, and now and then between: each kill costs four runs
+        # around each commit, and now and then between: each kill costs three runs
         if event != "before commit" and number % 9:
             continue
-        root = prepare_in(tmp_path / str(number))
+        root = template.again()
         code, _ = killer.run(root, number, "killed")
         assert code == -signal.SIGKILL, f"{event} did not happen"
         for name in ("out/added", "out/versions"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import timeit
 from typing import Any
 
 import pytest
@@ -71,7 +70,7 @@ def test_what_it_looks_like() -> None:
     }
 
 
-def test_ten_thousand_files_are_small_and_fast() -> None:
+def test_ten_thousand_files_are_small() -> None:
     files = tuple(
         ConsumedFile(f"s3://bucket/some/where/far/below/day={n % 30:02}/part-{n:06}.parquet", 36_000 + n, str(10**18 + n), "ab" * 32)
         for n in range(10_000)
@@ -80,12 +79,6 @@ def test_ten_thousand_files_are_small_and_fast() -> None:
     text = json.dumps(state.to_dict())
     assert len(text) < 1_300_000
     assert State.from_dict(json.loads(text)) == state
-    # against the least that reading could cost: machines differ, and are busy
-    reading, least = (
-        min(timeit.repeat(lambda work=work: work(json.loads(text)), number=1, repeat=5))
-        for work in (State.from_dict, lambda plain: [*map(tuple, plain.items())])
-    )
-    assert reading < 40 * least
 
 
 def test_a_newer_format_is_refused() -> None:
