@@ -498,12 +498,17 @@ def _ledger(options: argparse.Namespace) -> int:
         _json(found.to_dict()) if options.json else print(found)
         return 0 if found.ok else 3
     told: Sequence[lp.Holding | lp.Entry]
-    told = ledger.containing(options.containing) if options.containing else ledger.runs(options.output)
+    told = ledger.runs(options.output) if options.containing is None else ledger.containing(options.containing)
     if options.json:
         _json([one.to_dict() for one in told])
     else:
         for one in told:
             print(one)
+    if not told:
+        none = (
+            f"no output holds data from {options.containing}" if options.containing else "there are no records of runs"
+        )
+        _say(f"{none} in {ledger.uri}")
     return 0
 
 

@@ -19,6 +19,7 @@ from lazypipe.compile.closing import endless, forgotten
 from lazypipe.compile.contract import cell_checks
 from lazypipe.compile.delta import Strategy, strategies
 from lazypipe.compile.durations import with_durations
+from lazypipe.compile.exports import check_exports
 from lazypipe.compile.fingerprint import pipeline_fingerprints, same_rules
 from lazypipe.compile.late import with_late_gates, without_twins
 from lazypipe.compile.lineage import Parts, pipeline_lineage, pipeline_tags
@@ -337,6 +338,7 @@ def compile_pipeline(
     check_modes(pipeline, nodes, values, faults)
     check_panes(pipeline, nodes, faults)
     check_tables(pipeline, nodes, faults)
+    check_exports(pipeline, nodes, faults)
     if faults:
         raise problems(without_twins(faults), pipeline.origin)
     if unread:

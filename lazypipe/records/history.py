@@ -403,7 +403,9 @@ def _identities(entries: Sequence[Entry], file: str) -> tuple[set[str], set[str]
     hashes = {f["blake3"] for f in of_name if f["blake3"]} | (
         {file} if any(f["blake3"] == file for f in read) else set()
     )
-    patterns = (p for e in entries if e.kind == "start" for about in e.body["inputs"].values() for p in about["uri"])
+    ended = {e.run for e in entries if e.kind != "start"}
+    begun = [e for e in entries if e.kind == "start" and e.run not in ended]
+    patterns = (p for e in begun for about in e.body["inputs"].values() for p in about["uri"])
     if not of_name and not hashes and any(fnmatch(wanted, _plain(p)) for p in patterns):
         return {wanted}, set()  # of a run that was killed before it listed the files
     if not of_name and not hashes:

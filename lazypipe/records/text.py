@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 __all__ = ["to_markdown"]
@@ -40,9 +41,10 @@ def _sources(said: Mapping[str, Any]) -> Iterator[str]:
     yield "## Raw sources"
     yield ""
     rows = (
-        [f["source"], f["uri"], f["size"], f["stamp"], f["blake3"], _numbers(f["records"])] for f in said["sources"]
+        [f["source"], f["uri"], f["size"], _stamp(f["stamp"]), f["blake3"], _numbers(f["records"])]
+        for f in said["sources"]
     )
-    yield from _table(["source", "file", "bytes", "stamp", "BLAKE3", "records"], rows)
+    yield from _table(["source", "file", "bytes", "written, or stamp", "BLAKE3", "records"], rows)
 
 
 def _transformations(said: Mapping[str, Any]) -> Iterator[str]:
@@ -166,6 +168,17 @@ def _ledger(said: Mapping[str, Any]) -> Iterator[str]:
             yield ""
             yield from (f"- record {f['record']} ({f['file']}): {f['what']}" for f in said[key])
             yield ""
+
+
+def _stamp(stamp: str | None) -> str | None:
+    """Return when a local file was written, for people; stamps of stores, such as etags, as they are."""
+    if stamp is None or not (stamp.isdecimal() and len(stamp) == _NANOSECONDS):
+        return stamp
+    return datetime.fromtimestamp(int(stamp) // 10**9, UTC).isoformat()
+
+
+_NANOSECONDS = 19
+"""How many digits nanoseconds since 1970 have, from 2001 on."""
 
 
 def _numbers(records: Iterable[int]) -> str:

@@ -97,6 +97,8 @@ class Verification:
     def __str__(self) -> str:
         count = f"{self.records:,} record{'s' * (self.records != 1)}"
         said = f"{count}, nothing was touched" if self.ok else f"{count}, {len(self.problems)} not as written"
+        if self.ok and not self.records:
+            said = "there are no records: none was written yet, or all are gone, or the ledger is elsewhere"
         lines = [f"{self.ledger}: {said}", *(f"    {p}" for p in self.problems)]
         return "\n".join([*lines, *(f"    note: {w}" for w in self.warnings)])
 

@@ -188,6 +188,11 @@ def test_a_file_that_a_killed_run_had_not_listed_yet(books: Books) -> None:
     assert books.holding("/raw/x") == ["a None in force by unfinished run"]
     with pytest.raises(LazypipeError, match="no run in the ledger has read '/elsewhere/x'"):
         books.holding("/elsewhere/x")
+    # a run that ended has said what it read, and a name like those is another file
+    books.add("a", 1, {"s": raw("y")}, run="killed")
+    books.add("b", 1, {"s": raw("z")}, run="other")
+    with pytest.raises(LazypipeError, match="no run in the ledger has read '/raw/x'; did you mean '/raw/z'"):
+        books.holding("/raw/x")
 
 
 def test_names_that_mean_several_outputs(books: Books) -> None:

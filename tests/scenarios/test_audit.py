@@ -231,6 +231,8 @@ def test_the_report(ledger: lp.Ledger, home: Path) -> None:
         f"flights/{n}" for n in ("airports", "flights", "planes", "weather")
     }
     (february,) = [s for s in told["sources"] if s["uri"].endswith("02.csv.gz")]
+    written = datetime.fromtimestamp((home / "recalled.csv.gz").stat().st_mtime, UTC).replace(microsecond=0)
+    assert f"| {written.isoformat()} | {february['blake3']} |" in report.to_markdown()
     assert february["records"] == [2]
     assert february["blake3"] == blake3((home / "recalled.csv.gz").read_bytes()).hexdigest()
     names = [(t["pipeline"], t["records"]) for t in told["transformations"]]
@@ -549,6 +551,12 @@ def test_a_touched_ledger_shows_in_the_report(small: Path, capsys: pytest.Captur
     assert "record 1 " in capsys.readouterr().out
     assert main(["ledger", str(small / "p.yaml"), "--verify", "--head", "9"]) == 2
     assert "--head '9' is no head of a ledger" in capsys.readouterr().err
+    assert main(["ledger", str(small / "nowhere"), "--verify"]) == 0
+    assert "there are no records: none was written yet, or all are gone" in capsys.readouterr().out
+    assert main(["ledger", str(small / "nowhere")]) == 0
+    assert capsys.readouterr() == ("", f"there are no records of runs in {small}/nowhere\n")
+    assert main(["ledger", str(small / "ledger"), "--containing", ""]) == 3
+    assert "no run in the ledger has read ''" in capsys.readouterr().err
     assert main(["ledger", str(small / "p.yaml"), "--output", "b", "--json"]) == 0
     assert [e["run"] for e in json.loads(capsys.readouterr().out)] == ["r1", "r2", "r3"]
     assert main(["ledger", str(small / "p.yaml")]) == 0

@@ -1,0 +1,45 @@
+"""Outputs that are one file: whether its format has what their columns need, told before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import polars as pl
+
+from lazypipe.compile.node import Node
+from lazypipe.spec.model import Fault, Pipeline
+from lazypipe.spec.types import dtype_name
+
+__all__ = ["check_exports"]
+
+
+def check_exports(pipeline: Pipeline, nodes: Mapping[str, Node], faults: list[Fault]) -> None:
+    """Add columns that cannot be written in the format of their output to ``faults``."""
+    for name, output in pipeline.outputs.items():
+        lacks = _LACKS.get(output.format)
+        if lacks is None or output.stage not in nodes:
+            continue
+        for column, dtype in nodes[output.stage].schema.items():
+            if any(isinstance(part, lacks) for part in _parts(dtype)):
+                what = f"{output.format} has no way to write column {column!r}, which is {dtype_name(dtype)}"
+                fix = "make text or numbers of it in the stage, drop it, or write parquet or ipc"
+                faults.append(Fault(what, fix, ("outputs", name, "format")))
+
+
+_LACKS: Mapping[str, tuple[type[pl.DataType], ...]] = {
+    "csv": (pl.List, pl.Array, pl.Struct, pl.Binary, pl.Duration),
+    "ndjson": (pl.Binary,),
+}
+
+
+def _parts(dtype: pl.DataType) -> Iterator[pl.DataType]:
+    """Yield a type and those within it."""
+    yield dtype
+    match dtype:
+        case pl.List() | pl.Array():
+            yield from _parts(dtype.inner)  # type: ignore[arg-type]  # of a schema, it is a type with its parameters
+        case pl.Struct():
+            for field in dtype.fields:
+                yield from _parts(field.dtype)  # type: ignore[arg-type]
+        case _:
+            pass

@@ -1,0 +1,42 @@
+"""What the format of one file has no way to write is told before anything is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import lazypipe as lp
+
+HAS = {"csv": "abcfg", "ndjson": "abcdefgi", "parquet": "abcdefghij", "ipc": "abcdefghij"}
+
+
+def pipe(base: Path, form: str, column: str = "*") -> lp.Pipeline:
+    source = {"uri": "in.parquet"}
+    stage = {"from": "in", "do": [] if column == "*" else [{"select": [column]}]}
+    output = {"from": "s", "to": f"out.{form}", "format": form}
+    data = {"version": 1, "name": "p", "sources": {"in": source}, "stages": {"s": stage}, "outputs": {"o": output}}
+    return lp.Pipeline.from_dict(data, base=str(base))
+
+
+@pytest.mark.parametrize("form", HAS)
+def test_types_that_a_format_lacks(tmp_path: Path, form: str) -> None:
+    pl.DataFrame(
+        {"a": [1], "b": ["x"], "c": [1.5], "d": [[1]], "e": [{"x": 1}], "f": [None], "g": [True], "h": [b"x"], "i": [1], "j": [[b"x"]]},
+        schema_overrides={"f": pl.Decimal(10, 2), "i": pl.Duration("us")},
+    ).write_parquet(tmp_path / "in.parquet")  # fmt: skip
+    for column in "abcdefghij":
+        if column in HAS[form]:
+            assert pipe(tmp_path, form, column).compile().run().status == "done"
+        else:
+            with pytest.raises(lp.DefinitionError, match=f"{form} has no way to write column '{column}'"):
+                pipe(tmp_path, form, column).compile()
+    if form == "ndjson":
+        with pytest.raises(lp.DefinitionError) as error:
+            pipe(tmp_path, form).compile()
+        fix = "make text or numbers of it in the stage, drop it, or write parquet or ipc"
+        assert str(error.value).splitlines() == [
+            f"outputs.o.format: ndjson has no way to write column 'h', which is Binary; {fix}",
+            f"outputs.o.format: ndjson has no way to write column 'j', which is List(Binary); {fix}",
+        ]
