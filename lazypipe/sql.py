@@ -27,7 +27,7 @@ import polars as pl
 
 from lazypipe.errors import first_line, nearest
 
-__all__ = ["SqlError", "bind", "call", "empty", "literal", "parameters", "query", "tried"]
+__all__ = ["SqlError", "bind", "call", "empty", "literal", "parameters", "query", "tried", "value_of"]
 
 _TOKEN = re.compile(
     r"""
@@ -346,7 +346,9 @@ def bind(sql: str, schema: pl.Schema, params: Mapping[str, object] | None = None
 
 
 def tried(sql: str, schema: pl.Schema, params: Mapping[str, object]) -> pl.Expr:
-    """Return what ``bind`` does, after it was run over no rows: schemas alone do not show that text was compared with a number.
+    """Return what ``bind`` does, after it was tried out: schemas alone do not show that text was compared with a number.
+
+    It is run over no rows, and over a made-up one, for Polars refuses casts between types only where there is a value.
 
     The same text over the same columns is tried once: a pipeline is lowered many times while it is compiled.
 
@@ -363,7 +365,52 @@ def _tried(sql: str, columns: tuple[tuple[str, pl.DataType], ...]) -> pl.Expr:
     schema = pl.Schema(columns)
     expr = bind(sql, schema)
     empty(schema).lazy().select(expr).collect()
+    try:
+        _one_row(columns).lazy().select(expr).collect()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        # whatever else is wrong is so of the made-up values
+        if _NEVER.match(first_line(error)):
+            raise
     return expr
+
+
+_NEVER = re.compile(
+    r"casting from .* not supported|cannot cast (List|Array|categorical) type|could not evaluate comparison between"
+)
+"""How Polars says that no value of a type becomes one of another, or can be compared with one."""
+
+
+@lru_cache(maxsize=256)
+def _one_row(columns: tuple[tuple[str, pl.DataType], ...]) -> pl.DataFrame:
+    """Return a frame of these columns with a row of values, as far as types have one that is easily made up."""
+    return pl.DataFrame([value_of(dtype).alias(name) for name, dtype in columns])
+
+
+@lru_cache(maxsize=256)
+def value_of(dtype: pl.DataType) -> pl.Series:
+    """Return a column of one value, made up; of a null for types that have none worth making.
+
+    Examples
+    --------
+    >>> value_of(pl.Date()).to_list()
+    [datetime.date(1970, 1, 2)]
+    """
+    match dtype:
+        case pl.String() | pl.Categorical():
+            return pl.Series(["a"], dtype=dtype)
+        case pl.Enum():
+            return pl.Series([*dtype.categories[:1]] or [None], dtype=dtype)
+        case pl.Binary():
+            return pl.Series([b"a"], dtype=dtype)
+        case pl.List():
+            return pl.Series([[]], dtype=dtype)
+        case pl.Array():
+            return pl.Series([[None] * dtype.size], dtype=dtype)
+        case pl.Decimal():
+            return pl.Series([Decimal(0)], dtype=dtype)
+    if dtype.is_numeric() or dtype.is_temporal() or dtype == pl.Boolean:
+        return pl.Series([1]).cast(pl.Int32 if dtype == pl.Date else pl.Int64).cast(dtype)
+    return pl.Series([None], dtype=dtype)
 
 
 def _placeholder(index: int) -> str:

@@ -12,6 +12,7 @@ import polars as pl
 
 from lazypipe import gates, ops
 from lazypipe.compile.graph import outside
+from lazypipe.compile.names import check_names
 from lazypipe.compile.node import compile_checks
 from lazypipe.compile.sources import bind
 from lazypipe.errors import LazypipeError, RunError, first_line
@@ -118,9 +119,13 @@ def _checks(
         for uri in outside(steps, frames):
             frames[uri] = _scan_anything(uri)
         schemas = {name: other.collect_schema() for name, other in frames.items()}
+        for schema in (frame.collect_schema(), *schemas.values()):
+            check_names(schema, ("rules",))
         checks = compile_checks(
             steps, frame.collect_schema(), lambda step, owner: Scope(owner, step, params=values), faults, schemas
         )
+    except Fault as fault:
+        raise loader.problems([fault], Origin()) from None
     except (TypeError, AttributeError, ValueError, ArithmeticError, pl.exceptions.PolarsError) as error:
         # arguments of other types than rules expect: the schema says which, but not of what is in Python only
         fix = "compare its arguments with its documentation"

@@ -24,6 +24,7 @@ from lazypipe.compile.fingerprint import pipeline_fingerprints, same_rules
 from lazypipe.compile.late import with_late_gates, without_twins
 from lazypipe.compile.lineage import Parts, pipeline_lineage, pipeline_tags
 from lazypipe.compile.modes import check_modes
+from lazypipe.compile.names import check_names
 from lazypipe.compile.node import Node, compile_checks, compile_steps
 from lazypipe.compile.openlineage import bind_openlineage
 from lazypipe.compile.panes import check_panes, untimed
@@ -434,6 +435,8 @@ def _compile_node(
         source = pipeline.sources.get(name) or Source((name,))
         try:
             bound = binding(name, source)
+            at: Path = ("sources", name) if name in pipeline.sources else ()
+            check_names(bound.schema, at, files=bound.reader.format != "dataset")
         except Fault as fault:
             faults.append(fault)
             return None

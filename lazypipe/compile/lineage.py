@@ -184,8 +184,10 @@ class _Work:
         masks = {c.id: pl.col(marked.masks[c.id]) if c.id in marked.masks else c.mask() for c in checks}
         put = [masks[c.id] for c in checks if c.action == "quarantine"]
         why = pl.concat_list(pl.when(m).then(pl.lit(i)) for i, m in masks.items())
+        # of rows that were put aside before, why and by which run is told anew
+        own = [c for c in node.ahead if c not in (RULES_COLUMN, RUN_COLUMN, FILE_COLUMN)]
         frame = marked.frame.filter(pl.any_horizontal(put)).select(
-            *(pl.col(marked.originals.get(c, c)).alias(c) for c in node.ahead),
+            *(pl.col(marked.originals.get(c, c)).alias(c) for c in own),
             why.alias(RULES_COLUMN),
             pl.lit(None, dtype=pl.String).alias(RUN_COLUMN),
             pl.lit(None, dtype=pl.String).alias(FILE_COLUMN),

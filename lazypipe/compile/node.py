@@ -10,6 +10,7 @@ import polars as pl
 
 from lazypipe import gates
 from lazypipe.compile.declared import check_rows
+from lazypipe.compile.names import check_names
 from lazypipe.compile.sources import BoundSource
 from lazypipe.errors import first_line, nearest
 from lazypipe.gates import Check, Rule
@@ -203,6 +204,7 @@ def compile_steps(
             if not (is_engine_error(error) or isinstance(error, TypeError)):
                 raise
             raise _misfit(step, operation, error) from error
+        check_names(schema, (*step.path, step.name))
         table = Table(label(empty(schema).lazy(), HERE), schema)
         compiled.append((operation, scope))
         schemas.append(schema)

@@ -13,6 +13,7 @@ from lazypipe.ops.window import refuse_outside
 from lazypipe.spec.arguments import BOUND, COLUMN, COLUMNS, INPUT, TEXT, arg, choice
 from lazypipe.spec.model import Fault
 from lazypipe.spec.spans import Span
+from lazypipe.spec.types import dtype_name
 from lazypipe.windows import Clock, Reach
 from lazypipe.windows.clock import DAY
 from lazypipe.windows.late import lateness
@@ -81,6 +82,10 @@ class AsofJoin(Operation):
         scope.columns([right], other.schema, "on" if self.on else "right_on", of=self.with_)
         scope.columns(self.by, table.schema, "by")
         scope.columns(self.by, other.schema, "by", of=self.with_)
+        for index, name in enumerate(self.by):
+            if table.schema[name].is_nested():
+                what = f"column {name!r} is {dtype_name(table.schema[name])}, by which rows cannot be put together here"
+                raise scope.fault(what, "take columns of plain values", "by", index)
         self._check_keys(table.schema[left], other.schema[right], scope)
         key, frame = left, table.frame
         matchable = other.frame.filter(pl.col(right).is_not_null())

@@ -11,6 +11,7 @@ import polars as pl
 from lazypipe.errors import first_line
 from lazypipe.ops.base import Operation, Scope, Table
 from lazypipe.spec.arguments import TYPES, arg, check_dtype, choice
+from lazypipe.spec.types import dtype_name
 
 __all__ = ["Cast", "converted", "refusal"]
 
@@ -56,7 +57,8 @@ class Cast(Operation):
             casts[name] = converted(pl.col(name), table.schema[name], target, strict=strict)
             reason = refusal(table.schema[name], target)
             if reason is not None:
-                what = f"column {name!r} cannot be cast from {table.schema[name]} to {target}: {reason}"
+                types = f"{dtype_name(table.schema[name])} to {dtype_name(target)}"
+                what = f"column {name!r} cannot be cast from {types}"
                 raise scope.fault(what, "cast to another type first, or derive it", "columns", name)
         frame = table.frame
         if not strict:
@@ -139,6 +141,10 @@ def refusal(source: pl.DataType, target: pl.DataType) -> str | None:
     """Why Polars has no cast between two types: it says so only when it meets a value."""
     if isinstance(source, pl.Struct) and not isinstance(target, pl.Struct | pl.String):
         return "it holds several values"  # Polars panics
+    if isinstance(source, pl.List | pl.Array) and isinstance(target, pl.List | pl.Array):
+        inside = refusal(_inside(source), _inside(target))
+        if inside is not None:
+            return inside
     example = _example(source)
     if example is None:
         return None
@@ -149,10 +155,14 @@ def refusal(source: pl.DataType, target: pl.DataType) -> str | None:
     return None
 
 
+def _inside(dtype: pl.List | pl.Array) -> pl.DataType:
+    return dtype.inner if isinstance(dtype.inner, pl.DataType) else dtype.inner()
+
+
 def _example(dtype: pl.DataType) -> pl.Expr | None:
     match dtype:
         case pl.List():
-            inner = _example(dtype.inner if isinstance(dtype.inner, pl.DataType) else dtype.inner())
+            inner = _example(_inside(dtype))
             return None if inner is None else inner.implode()
         case pl.Enum():
             return pl.lit(dtype.categories[0], dtype=dtype) if len(dtype.categories) else None

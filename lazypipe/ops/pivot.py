@@ -9,6 +9,8 @@ import polars as pl
 
 from lazypipe.ops.base import MADE, MADE_FROM, Operation, Scope, Table
 from lazypipe.spec.arguments import COLUMN, COLUMNS, SCALARS, arg, choice
+from lazypipe.spec.types import dtype_name
+from lazypipe.sql import value_of
 
 _AGGREGATES = ("first", "last", "sum", "min", "max", "mean", "median", "len")
 
@@ -46,18 +48,28 @@ class Pivot(Operation):
         scope.columns(self.index, table.schema, "index")
         try:
             values = pl.Series(self.into, dtype=table.schema[self.on], strict=True)
+            names = values.cast(pl.String).to_list()
         except (pl.exceptions.PolarsError, TypeError) as error:
-            what = f"the values do not fit column {self.on!r}, which is {table.schema[self.on]}"
+            what = f"the values do not fit column {self.on!r}, which is {dtype_name(table.schema[self.on])}"
             raise scope.fault(what, "write values of that type", "into") from error
         made = list(self.index)
-        for index, name in enumerate(values.cast(pl.String).to_list()):
+        for index, name in enumerate(names):
             if name in made:
                 what = f"two columns would be called {name!r}"
                 raise scope.fault(what, "list each value once, and no index column", "into", index)
             made.append(name)
+        self._try(table.schema[self.values], scope)
         return table.frame.pivot(
             self.on, values, index=list(self.index), values=self.values, aggregate_function=self.aggregate
         )
+
+    def _try(self, dtype: pl.DataType, scope: Scope) -> None:
+        """Raise Fault where values of the type have no such aggregate: over no rows Polars would not say so."""
+        try:
+            value_of(dtype).to_frame("x").lazy().select(getattr(pl.col("x"), self.aggregate)()).collect()
+        except pl.exceptions.PolarsError as error:
+            what = f"column {self.values!r} is {dtype_name(dtype)}, which has no {self.aggregate}"
+            raise scope.fault(what, "choose first, last or len, or cast the column first", "aggregate") from error
 
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Each row is made of those with its values of ``index``."""

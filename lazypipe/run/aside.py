@@ -125,7 +125,7 @@ class Quarantine:
             return
         files: list[DataFile] = []
         for number, part in enumerate(tap.quarantined()):
-            files += self._told_apart(number, self.query.with_units(part.lazy()).collect())
+            files += self._told_apart(number, self.query.with_files(self.query.with_units(part.lazy())).collect())
         mode = "change" if follows else "replace"
         self._commit(report, files, mode=mode, kept="replace", tagged=True, gone=gone)
 

@@ -39,6 +39,7 @@ from lazypipe.spec.scope import FAR, Guard, Table, Tally
 from lazypipe.spec.scope import Whole as WholeWindows
 from lazypipe.storage.content import has_grown
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.files import read_key
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.units import UNIT, Units, as_units
 
@@ -193,6 +194,14 @@ class Query:
     def with_units(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         """Put units in the place of the numbers that rows of files carry on the way."""
         return frame if self.work.numbers is None else as_units(frame, self.work.numbers)
+
+    def with_files(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        """Say of quarantined rows which file they came from, where they do not yet: their units tell."""
+        files = {unit: read_key(key)[0] for of in self.work.units.values() for key, unit in of.files.items()}
+        if not files:
+            return frame
+        file = pl.col(UNIT).replace_strict([*files], [*files.values()], default=None, return_dtype=pl.String)
+        return frame.with_columns(pl.coalesce(FILE_COLUMN, file).alias(FILE_COLUMN))
 
     def frame(self, name: str) -> pl.LazyFrame:
         """Return a node's rows as this run computes them: counted, checked, split."""

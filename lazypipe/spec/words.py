@@ -23,6 +23,9 @@ class Said:
 _CAST = "cast one of them, as in x::double or x::text"
 _SHORT = {
     "str": "String",
+    "string": "String",
+    "datetime": "Datetime",
+    "BinaryView": "Binary",
     "bool": "Boolean",
     "date": "Date",
     "time": "Time",
@@ -75,6 +78,14 @@ def _compared(m: re.Match[str]) -> Said:
     zones = left.startswith("Datetime") and right.startswith("Datetime")
     fix = "both need a time zone, or neither" if zones else _CAST
     return Said(f"{left} cannot be compared with {right} ({m[1]})", fix)
+
+
+def _cannot_cast(source: str, target: str) -> Said:
+    what = f"{source} cannot be cast to {target}"
+    call = {"Date": "date", "Datetime": "timestamp", "Time": "time"}.get(target.partition("(")[0])
+    if source == "String" and call is not None:
+        return Said(what, f"write {call}(x), or put the operation cast ahead of it")
+    return Said(what, "cast it to a type in between, such as text or bigint")
 
 
 def _missing(m: re.Match[str]) -> Said:
@@ -132,6 +143,30 @@ _READINGS: tuple[tuple[str, Callable[[re.Match[str]], Said]], ...] = (
     (
         r"conversion from `(.*?)` to `(.*?)` failed in column .*?: \[(.*)\]",
         lambda m: Said(f"{m[3]} cannot become {_type(m[2])}", "write a value of that type"),
+    ),
+    (
+        r"casting from (.*?) to (.*?) (?:is )?not supported\.?",
+        lambda m: _cannot_cast(_type(m[1]), _type(m[2])),
+    ),
+    (
+        r"cannot cast (?:List|Array) type \(inner: '.*', to: '(.*)'\)",
+        lambda m: _cannot_cast("a list", _type(m[1])),
+    ),
+    (
+        r"cannot cast categorical types to (.*)",
+        lambda m: _cannot_cast("a category", _type(m[1])),
+    ),
+    (
+        r"could not evaluate comparison between series .*? of dtype: (.*) and series .*? of dtype: (.*)",
+        lambda m: Said(f"{_type(m[1])} cannot be compared with {_type(m[2])}", _CAST),
+    ),
+    (
+        r"failed to determine supertype of (.*) and (.*)",
+        lambda m: Said(f"no type holds both {_type(m[1])} and {_type(m[2])}", _CAST),
+    ),
+    (
+        r"got invalid or ambiguous dtypes: '\[(.*), ([\w ]+(?:\[.*\])?)\]' in expression '(.*)'",
+        lambda m: Said(f"{m[3]} takes values of one type, not {_type(m[1])} and {_type(m[2])}", _CAST),
     ),
     (
         r"could not find an appropriate format to parse dates.*",

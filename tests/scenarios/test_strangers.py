@@ -1,0 +1,162 @@
+"""What somebody tries who has not read the documentation: odd names, odd types, odd files. Told in our words, at compile where that can be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import lazypipe as lp
+
+EVERY = pl.LazyFrame(
+    schema={
+        "s": pl.String,
+        "d": pl.Date,
+        "du": pl.Duration("us"),
+        "c": pl.Categorical,
+        "e": pl.Enum(["x"]),
+        "l": pl.List(pl.String),
+        "a": pl.Array(pl.Int64, 2),
+        "st": pl.Struct({"x": pl.Int64}),
+        "ls": pl.List(pl.Struct({"x": pl.Int64})),
+        "b": pl.Binary,
+        "i": pl.Int64,
+        "n": pl.Decimal(10, 2),
+    }
+)
+
+
+def source(folder: Path, rows: pl.DataFrame, *gate: dict[str, Any]) -> Any:
+    """A pipeline that publishes the rows of a file, behind a stage with a gate."""
+    rows.write_parquet(folder / "in.parquet")
+    made = lp.pipeline("p", base=str(folder)).source("in", "in.parquet")
+    return made.stage("kept", "in", gate=[*gate]).output("kept", "out").build()
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("s::date", "String cannot be cast to Date; write date(x), or put the operation cast ahead of it"),
+        (
+            "try_cast(s AS timestamp)",
+            "String cannot be cast to Datetime; write timestamp(x), or put the operation cast",
+        ),
+        ("n::date", "Decimal(10, 2) cannot be cast to Date; cast it to a type in between"),
+        ("du || 'x'", "Duration(us) cannot be cast to String; cast it to a type in between"),
+        ("l = 'x'", "a list cannot be cast to String; cast it to a type in between"),
+        ("c::date", "a category cannot be cast to Date; cast it to a type in between"),
+        ("l = 1", "List(String) cannot be compared with Int32; cast one of them"),
+        ("c + 1", "no type holds both Categorical and Int32; cast one of them"),
+        ("coalesce(d, 0)", "coalesce takes values of one type, not Date and a whole number; cast one of them"),
+    ],
+)
+def test_what_no_value_can_become_is_told_at_compile(sql: str, said: str) -> None:
+    with pytest.raises(lp.DefinitionError) as caught:
+        lp.apply({"derive": {"z": sql}}, EVERY)
+    assert str(caught.value).startswith(f"derive.z: {said}")
+
+
+@pytest.mark.parametrize("sql", ["date(s)", "s::bigint", "s || 'x'", "e::text", "i / 0", "a = a", "b = b", "st = st"])
+def test_what_only_some_values_cannot_become_is_for_the_run(sql: str) -> None:
+    assert lp.apply({"derive": {"z": sql}}, EVERY).collect().height == 0
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (
+            {"pivot": {"on": "i", "into": [1], "values": "s", "index": "d", "aggregate": "sum"}},
+            "pivot.aggregate: column 's' is String, which has no sum; choose first, last or len, or cast the column first",
+        ),
+        (
+            {"pivot": {"on": "i", "into": [1], "values": "l", "index": "d", "aggregate": "max"}},
+            "pivot.aggregate: column 'l' is List(String), which has no max; choose first, last or len, or cast the column first",
+        ),
+        (
+            {"pivot": {"on": "du", "into": [1], "values": "i", "index": "d", "aggregate": "sum"}},
+            "pivot.into: the values do not fit column 'du', which is Duration(us); write values of that type",
+        ),
+        (
+            {"asof_join": {"with": "o", "on": "i", "by": "st"}},
+            (
+                "asof_join.by[0]: column 'st' is Struct(x: Int64), by which rows cannot be put together here; "
+                "take columns of plain values"
+            ),
+        ),
+        (
+            {"cast": {"ls": "List(Int64)"}},
+            (
+                "cast.ls: column 'ls' cannot be cast from List(Struct(x: Int64)) to List(Int64); "
+                "cast to another type first, or derive it"
+            ),
+        ),
+        ({"cast": {"i": "Enum(a)"}}, "cast.i: column 'i' cannot be cast from Int64 to Enum(a); cast to another type"),
+    ],
+)
+def test_operations_on_types_that_they_cannot_serve(step: dict[str, Any], said: str) -> None:
+    with pytest.raises(lp.DefinitionError) as caught:
+        lp.apply(step, EVERY, o=EVERY)
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize("name", ["*", "^x$"])
+def test_a_column_whose_name_is_a_pattern(tmp_path: Path, name: str) -> None:
+    what = f"column {name!r} would be taken for a pattern of names"
+    frame = pl.DataFrame({"x": [1, 2, 2], name: [1, 1, 2]})
+    with pytest.raises(lp.DefinitionError) as caught:
+        source(tmp_path, frame).compile()
+    assert str(caught.value) == f"sources.in: {what}; rename it, or leave it out of the files"
+    with pytest.raises(lp.DefinitionError) as caught:
+        lp.check(frame, [{"unique": name}])
+    assert str(caught.value) == f"rules: {what}; give it another name"
+    pipe = lp.pipeline("p", base=str(tmp_path)).source("in", "x.parquet", contract={"columns": {"x": "Int64"}})
+    with pytest.raises(lp.DefinitionError) as caught:
+        pipe.stage("s", "in", do=[{"rename": {"x": name}}]).output("s", "out").build().compile()
+    assert str(caught.value) == f"stages.s.do[0].rename: {what}; give it another name"
+
+
+@pytest.mark.parametrize("name", ["_lazypipe_file", "_lazypipe_unit"])
+def test_a_column_that_is_ours(tmp_path: Path, name: str) -> None:
+    with pytest.raises(lp.DefinitionError) as caught:
+        source(tmp_path, pl.DataFrame({name: [1]})).compile()
+    assert str(caught.value).startswith(
+        f"sources.in: column {name!r} is one that lazypipe adds to rows; read the folder"
+    )
+
+
+def test_quarantined_rows_say_which_file_they_came_from(tmp_path: Path) -> None:
+    for name, ids in (("a", [1, None]), ("b", [None, 2])):
+        pl.DataFrame({"id": ids, "n": [1, 2]}, schema={"id": pl.Int64, "n": pl.Int64}).write_parquet(
+            tmp_path / f"{name}.parquet"
+        )
+    pipe = lp.pipeline("p", base=str(tmp_path)).source("in", "?.parquet")
+    rule = {"not_null": {"columns": "id", "action": "quarantine"}}
+    plan = pipe.stage("kept", "in", do=[{"derive": {"m": "n"}}], gate=[rule]).output("kept", "out").build().compile()
+    plan.run().raise_for_status()
+    put = lp.scan(str(tmp_path / "out__quarantine")).collect().sort("n")
+    assert [(n, Path(f).name) for n, f in put.select("n", "_lazypipe_file").rows()] == [
+        (1, "b.parquet"),
+        (2, "a.parquet"),
+    ]
+
+
+def test_a_quarantine_is_a_source_like_any_other(tmp_path: Path) -> None:
+    rule = {"not_null": {"columns": "id", "action": "quarantine"}}
+    source(tmp_path, pl.DataFrame({"id": [1, None]}), rule).compile().run(run="r1").raise_for_status()
+    again = lp.pipeline("q", base=str(tmp_path)).source("in", "out__quarantine")
+    plan = again.stage("kept", "in", gate=[rule]).output("kept", "again").build().compile()
+    plan.lineage()
+    plan.run(run="r2").raise_for_status()
+    rows = lp.scan(str(tmp_path / "again__quarantine")).collect()
+    assert rows.select("_lazypipe_rules", "_lazypipe_run").rows() == [(["not_null:id"], "r2")]
+    files = (
+        lp.pipeline("f", base=str(tmp_path)).source("in", "out__quarantine/**/*.parquet").output("in", "files").build()
+    )
+    with pytest.raises(lp.DefinitionError) as caught:
+        files.compile()
+    assert str(caught.value) == (
+        "sources.in: column '_lazypipe_unit' is one that lazypipe adds to rows; "
+        "read the folder as the dataset that it is, or rename the column"
+    )
