@@ -35,7 +35,7 @@ class Following:
     >>> import tempfile
     >>> following = Following()
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     following.follow(f"{folder}/a")
+    ...     _ = following.follow(f"{folder}/a")
     ...     with open(f"{folder}/a", "wb") as file:
     ...         _ = file.write(b"rows")
     ...     found = following.digest(f"{folder}/a", 4)
