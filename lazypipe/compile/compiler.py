@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -53,6 +54,8 @@ from lazypipe.storage.shape import Shape
 __all__ = ["CompiledPipeline", "bind_outputs", "compile_pipeline"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_AT_ONCE = 8
+"""Sources that are looked at side by side."""
 _LATER = datetime(1987, 6, 5, 4, 3, 2, 1, tzinfo=UTC)
 
 
@@ -316,23 +319,28 @@ def compile_pipeline(
 
     environment = os.environ if env is None else env
     written, pipeline = pipeline, with_late_gates(with_durations(pipeline, values, faults), faults)
-    graph = graphs.build(pipeline, faults)
-    outputs, used = bind_outputs(pipeline, environment, faults)
-    audit, more = bind_audit(pipeline, environment, faults)
-    used += more
-    held = _held(outputs, uris.Redactor(tuple(used)))
-    events, more = bind_openlineage(pipeline, environment, faults)
-    nodes: dict[str, Node] = {}
-    unread: list[SourceError] = []
-    binding = partial(bind, base=pipeline.base, env=environment, admit=partial(admit, outputs))
-    for name in graph.order:
-        try:
-            node = _compile_node(name, pipeline, graph, nodes, make_scope, faults, binding, held)
-        except SourceError as error:
-            unread.append(error)  # mistakes in the definition are told first: they can be mended without the data
-            continue
-        if node is not None:
-            nodes[name] = node
+    wrong: list[Fault] = []
+    outputs, used = bind_outputs(pipeline, environment, wrong)
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="lazypipe-sources") as pool:
+        binding = _begin(
+            pool, pipeline, partial(bind, base=pipeline.base, env=environment, admit=partial(admit, outputs))
+        )
+        graph = graphs.build(pipeline, faults)
+        faults += wrong
+        audit, more = bind_audit(pipeline, environment, faults)
+        used += more
+        held = _held(outputs, uris.Redactor(tuple(used)))
+        events, more = bind_openlineage(pipeline, environment, faults)
+        nodes: dict[str, Node] = {}
+        unread: list[SourceError] = []
+        for name in graph.order:
+            try:
+                node = _compile_node(name, pipeline, graph, nodes, make_scope, faults, binding, held)
+            except SourceError as error:
+                unread.append(error)  # mistakes in the definition are told first: they can be mended without the data
+                continue
+            if node is not None:
+                nodes[name] = node
     _check_output_columns(pipeline, nodes, faults)
     faults += reserved(pipeline, nodes)
     faults += endless(nodes)
@@ -350,6 +358,14 @@ def compile_pipeline(
     if lost := [*forgotten(segments, nodes, outputs), *untimed(segments, nodes, outputs)]:
         raise problems(lost, pipeline.origin)
     return CompiledPipeline(written, values, nodes, Frames(nodes), segments, redact, outputs, held, audit, events)
+
+
+def _begin(
+    pool: ThreadPoolExecutor, pipeline: Pipeline, bind: Callable[[str, Source], BoundSource]
+) -> Callable[[str, Source], BoundSource]:
+    """Begin to look at all sources, side by side: most of the time it is stores that are waited for, or text that is tried for types."""
+    begun = {name: pool.submit(bind, name, source) for name, source in pipeline.sources.items()}
+    return lambda name, source: begun[name].result() if name in begun else bind(name, source)
 
 
 def _held(outputs: Mapping[str, Output], redact: uris.Redactor) -> dict[str, pl.Schema | None]:

@@ -24,6 +24,7 @@ from lazypipe.records import body as bodies
 from lazypipe.records.ledger import Ledger, Tip
 from lazypipe.storage import uri as uris
 from lazypipe.storage.content import HashCache, hash_file, hash_files, unchanged
+from lazypipe.storage.files import FileInfo
 from lazypipe.storage.following import Following
 from lazypipe.storage.log import Commit, DataFile
 
@@ -32,6 +33,8 @@ __all__ = ["ACTOR", "Aside", "Recorder", "user"]
 ACTOR = "LAZYPIPE_ACTOR"
 """Environment variable with the name of who runs it."""
 _SMALL = 1 << 18
+_LARGE = 1 << 23
+"""Bytes of an input from which on it is hashed in the time that cores idle: smaller ones take less than that needs to begin."""
 _REPORT = "report it as a bug of lazypipe"
 
 
@@ -96,6 +99,7 @@ class Recorder:
         self._has_started = False
         self._read: set[str] = set()
         self._hashes: list[Future[dict[str, str]]] = []
+        self._later: list[tuple[FileInfo, int, Mapping[str, Any]]] = []
         if not self.is_on:
             return
         self.begun = time.perf_counter()
@@ -138,10 +142,31 @@ class Recorder:
         found: dict[str, str] = {}
         for hashing in self._hashes:
             found |= hashing.result()
+        if self._later:
+            late: dict[str, str] = {}
+            for file, begun, options in self._later:
+                late |= self._hash_now(file, begun, options)
+            self._later.clear()
+            self._hashes.append(_done(late))
+            found |= late
         return found
 
+    def _hash_now(self, file: FileInfo, begun: int, options: Mapping[str, Any]) -> dict[str, str]:
+        """Return the hash of an input that was begun with, none where it is another by now, or cannot be read."""
+        digest = self._following.digest(uris.local_path(file.uri), file.size or 0)
+        if digest is None or not unchanged(file):
+            return self._hash_file(file, options)
+        self._cache.put(file, digest, begun)
+        return {file.uri: digest}
+
+    def _hash_file(self, file: FileInfo, options: Mapping[str, Any], *, fixed: bool = False) -> dict[str, str]:
+        try:
+            return hash_files([file], options, self._cache, fixed=fixed)
+        except LazypipeError:
+            return {}  # a file that cannot be read is told by the query that reads it
+
     @property
-    def follow(self) -> Callable[[str], None] | None:
+    def follow(self) -> Callable[[str], object] | None:
         """Is to be told the paths of files that are going to be written, so that they are hashed meanwhile."""
         return self._following.follow if self.is_on else None
 
@@ -301,12 +326,18 @@ class Recorder:
         rest = [f for f in snapshot.files if f.uri not in known]
         found = dict(known)
         for file in rest:
-            if uris.is_local(file.uri) or self.plan.audit.hash_all:
-                try:
-                    found |= hash_files([file], options, self._cache, fixed=snapshot.table is not None)
-                except LazypipeError:
-                    continue  # a file that cannot be read is told by the query that reads it
+            begun, fixed = time.time_ns(), snapshot.table is not None
+            if not fixed and self._is_begun(file):
+                self._later.append((file, begun, options))
+            elif uris.is_local(file.uri) or self.plan.audit.hash_all:
+                found |= self._hash_file(file, options, fixed=fixed)
         return found
+
+    def _is_begun(self, file: FileInfo) -> bool:
+        """Have a large file hashed in the time that cores idle, if it is one that is not known; return whether it is."""
+        if not uris.is_local(file.uri) or (file.size or 0) < _LARGE or self._cache.get(file) is not None:
+            return False
+        return unchanged(file) and self._following.ahead(uris.local_path(file.uri))
 
     def _input(self, name: str, snapshot: Snapshot, hashes: Mapping[str, str]) -> dict[str, Any]:
         source = self.plan.nodes[name].source
@@ -338,6 +369,12 @@ class Recorder:
 
     def _shown(self, uri: str | None) -> str | None:
         return None if uri is None else self.plan.redact(uri)
+
+
+def _done(found: dict[str, str]) -> Future[dict[str, str]]:
+    made: Future[dict[str, str]] = Future()
+    made.set_result(found)
+    return made
 
 
 def user() -> str:

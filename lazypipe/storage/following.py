@@ -1,4 +1,4 @@
-"""BLAKE3 hashes of files that are being written: what was appended is hashed while the rest is still to come.
+"""BLAKE3 hashes of files that are being written, or read: what is there is hashed while the rest is still to come.
 
 A thread of low priority looks after the files every now and then and hashes what is new in them, so that it takes the time that a core
 would idle. Whoever asks for a hash takes over from it, and does what is left.
@@ -28,15 +28,14 @@ _NICE = 10
 class Following:
     """Follows local files while they grow.
 
-    They may only be appended to, as all writers of data files do. A file that has become shorter, or was replaced, or was there before it was
-    followed, is not hashed here.
+    They may only be appended to, as all writers of data files do. A file that has become shorter, or was replaced, is not hashed here.
 
     Examples
     --------
     >>> import tempfile
     >>> following = Following()
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     following.follow(f"{folder}/a")
+    ...     _ = following.follow(f"{folder}/a")
     ...     with open(f"{folder}/a", "wb") as file:
     ...         _ = file.write(b"rows")
     ...     found = following.digest(f"{folder}/a", 4)
@@ -51,20 +50,29 @@ class Following:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def follow(self, path: str) -> None:
-        """Follow a file that is going to be written."""
+    def follow(self, path: str) -> bool:
+        """Follow a file that is going to be written, unless it is there already; return whether it is followed."""
         with self._lock:
             known = self._trails.pop(path, None)  # by a try that failed
             if known is not None:
                 known.close()
-            # elsewhere than on POSIX a file that is open could not be taken away
-            if os.name != "posix" or len(self._trails) >= _MOST or os.path.exists(path):
-                return
-            self._trails[path] = _Trail(path)
-            if self._thread is None:
-                # a daemon: a run that is stopped in the middle does not wait for it
-                self._thread = threading.Thread(target=self._look_after, name="lazypipe-following", daemon=True)
-                self._thread.start()
+            return not os.path.exists(path) and self._begin(path)
+
+    def ahead(self, path: str) -> bool:
+        """Hash a file that is whole; return whether it is going to be, as long as there are not very many."""
+        with self._lock:
+            return path not in self._trails and self._begin(path)
+
+    def _begin(self, path: str) -> bool:
+        # elsewhere than on POSIX a file that is open could not be taken away
+        if os.name != "posix" or len(self._trails) >= _MOST:
+            return False
+        self._trails[path] = _Trail(path)
+        if self._thread is None:
+            # a daemon: a run that is stopped in the middle does not wait for it
+            self._thread = threading.Thread(target=self._look_after, name="lazypipe-following", daemon=True)
+            self._thread.start()
+        return True
 
     def left(self, path: str, size: int) -> int:
         """Return how many bytes of a file are not hashed yet."""

@@ -34,7 +34,7 @@ __all__ = ["DatasetSink", "ExportSink", "Sink", "Written", "is_data_file", "is_s
 
 Watch = Callable[..., None]
 """Is shown, by Polars, the plan of the very query that runs."""
-Told = Callable[[str], None]
+Told = Callable[[str], object]
 """Is told the path of a file on this machine that is going to be written."""
 
 _TARGET_BYTES = 1 << 30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import uuid
 from pathlib import Path
@@ -180,6 +181,51 @@ def test_files_that_have_not_changed_are_not_hashed_again(home: str, monkeypatch
     pipe(home).compile().run(full=True).raise_for_status()
     assert last(pipe(home)).body["inputs"]["a"] == first
     assert hashed == []
+
+
+@pytest.mark.parametrize("files", [1, 3])
+def test_large_inputs_are_hashed_once(home: str, files: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lazypipe.run.recorder._LARGE", 8)
+    texts = ["x\n" + "1234567\n" * (100_000 + number) for number in range(files)]
+    for number, text in enumerate(["x\n1\n", *texts]):
+        Path(f"{home}/{number}.csv").write_text(text)
+        os.utime(f"{home}/{number}.csv", ns=(10**18, 10**18))
+    target = pipe(home, source="[0-9].csv")
+    target.compile().run().raise_for_status()
+    found = last(target).body["inputs"]["a"]["files"]
+    assert [f["blake3"] for f in found] == [blake3(t.encode()).hexdigest() for t in ("x\n1\n", *texts)]
+    # the state of an output holds them too
+    commit = json.loads(Path(f"{home}/out/b.commits/{1:020}.json").read_text())
+    assert all(f["blake3"] in json.dumps(commit) for f in found)
+    hashed: list[str] = []
+    plain = content.hash_file
+    monkeypatch.setattr(content, "hash_file", lambda uri, *more: hashed.append(uri) or plain(uri, *more))
+    monkeypatch.setattr("lazypipe.storage.following.Following.ahead", lambda _, path: hashed.append(path))
+    target.compile().run(full=True).raise_for_status()
+    assert last(target).body["inputs"]["a"]["files"] == found
+    assert hashed == []
+
+
+@pytest.mark.parametrize("change", ["longer", "other bytes", "gone"])
+def test_a_large_input_that_changes_while_it_is_read_has_no_hash(
+    home: str, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lazypipe.run.recorder._LARGE", 8)
+    source = Path(f"{home}/a.parquet")
+    pl.DataFrame({"x": range(100_000)}).write_parquet(source, compression="uncompressed")
+    os.utime(source, ns=(10**18, 10**18))
+
+    def observer(_s: str, _n: int, _c: int, rows: int) -> None:
+        if rows and change == "gone":
+            source.unlink(missing_ok=True)
+        elif rows:
+            data = source.read_bytes()
+            source.write_bytes(data + b"more" if change == "longer" else data[::-1])
+
+    target = pipe(home, source="a.parquet", gate=[{"not_null": "x"}])
+    target.compile().run(observer=observer)
+    (file,) = last(target).body["inputs"]["a"]["files"]
+    assert file["blake3"] is None
 
 
 def test_a_file_that_cannot_be_hashed_is_left_to_the_query_that_reads_it(

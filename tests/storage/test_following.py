@@ -154,7 +154,7 @@ def test_a_file_that_was_cut_and_has_grown_again_is_not_hashed(following: Follow
 def test_a_file_that_is_there_already_is_not_followed(following: Following, tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(NOISE)
-    following.follow(str(path))
+    assert not following.follow(str(path))
     assert following.digest(str(path), len(NOISE)) is None
 
 
@@ -167,6 +167,18 @@ def test_the_next_try_writes_to_the_same_name(following: Following, tmp_path: Pa
     following.follow(str(path))
     path.write_bytes(NOISE[::-1])
     assert following.digest(str(path), len(NOISE)) == blake3(NOISE[::-1]).hexdigest()
+
+
+def test_a_file_that_is_there_is_hashed_ahead_of_who_asks(following: Following, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(NOISE)
+    assert following.ahead(str(path))
+    assert not following.ahead(str(path))
+    assert reach(following, path, 5 * PIECE)
+    assert following.digest(str(path), len(NOISE)) == blake3(NOISE).hexdigest()
+    # what is not there, nobody can hash; that is told to who asks
+    assert following.ahead(str(tmp_path / "none"))
+    assert following.digest(str(tmp_path / "none"), 1) is None
 
 
 def test_very_many_files_are_hashed_when_they_are_whole(following: Following, tmp_path: Path) -> None:
