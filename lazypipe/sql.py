@@ -188,6 +188,34 @@ def carrying(sql: str, columns: Sequence[str], *, deep: bool = True) -> str:
     return "".join(out)
 
 
+def without_limit(sql: str) -> tuple[str, str] | None:
+    """Return a query without its ``LIMIT``, and without its ``ORDER BY`` too, if it ends in both: a guess, for the plan to judge.
+
+    Examples
+    --------
+    >>> without_limit("SELECT a FROM (SELECT a FROM t LIMIT 9) AS s ORDER BY a LIMIT 3 OFFSET 1")
+    ('SELECT a FROM (SELECT a FROM t LIMIT 9) AS s ORDER BY a', 'SELECT a FROM (SELECT a FROM t LIMIT 9) AS s')
+    >>> without_limit("SELECT a FROM t LIMIT 3") is None
+    True
+    """
+    texts: list[str] = []
+    order = limit = None
+    depth = 0
+    for token in _tokens(sql):
+        word = token.text.lower()
+        if token.kind == "other":
+            depth += {"(": 1, ")": -1}.get(word, 0)
+        elif token.kind == "word" and depth == 0:
+            if word == "order":
+                order, limit = len(texts), None
+            elif word in ("limit", "offset") and limit is None:
+                limit = len(texts)
+        texts.append(" " if token.kind == "comment" else token.text)
+    if order is None or limit is None:
+        return None
+    return "".join(texts[:limit]).rstrip(), "".join(texts[:order]).rstrip()
+
+
 @dataclass
 class _Level:
     """What is known of the query within a bracket."""

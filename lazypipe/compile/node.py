@@ -10,6 +10,7 @@ import polars as pl
 
 from lazypipe import gates
 from lazypipe.compile.declared import check_rows
+from lazypipe.compile.first_rows import first_rows
 from lazypipe.compile.names import check_names
 from lazypipe.compile.sources import BoundSource
 from lazypipe.errors import first_line, nearest
@@ -22,6 +23,8 @@ from lazypipe.ops.base import Fold
 from lazypipe.ops.limit import Limit
 from lazypipe.ops.python import Python
 from lazypipe.ops.sort import Sort
+from lazypipe.ops.sql import Sql
+from lazypipe.plan.reader import read_plan
 from lazypipe.spec.model import NOTHING, Fault, Step
 from lazypipe.spec.scope import FAR, Guard, Scope, Table, Tally, Whole
 from lazypipe.spec.taps import label
@@ -121,8 +124,11 @@ class Node:
         return fold
 
     def folds(self, table: Table, scope: Scope, step: int) -> Fold | None:
-        """Return a step in two steps, if it can be folded: a sort if only its first rows go on."""
+        """Return a step in two steps, if it can be folded: a sort if only its first rows go on, a query if it gives first rows."""
         operation = self.steps[step][0]
+        if isinstance(operation, Sql):
+            found = first_rows(read_plan(self.stubs[step], exact=True), operation.query)
+            return None if found is None or found.missing else found.fold(operation, table, scope)
         after = self.steps[step + 1][0] if step + 1 < len(self.steps) else None
         if isinstance(operation, Sort) and isinstance(after, Limit):
             return operation.top(table, scope, after.offset + after.rows)

@@ -8,6 +8,7 @@ from functools import cached_property
 import polars as pl
 
 from lazypipe.compile.fingerprint import unknown
+from lazypipe.compile.first_rows import FirstRows, first_rows
 from lazypipe.compile.node import HERE, Node
 from lazypipe.compile.through import Through, looked_up, through
 from lazypipe.ops import Operation
@@ -61,18 +62,18 @@ class Passing:
         plan, these = self.plan, frozenset(self._ahead if n == AHEAD else n for n in changed)
         if plan.against or plan.by is not None or plan.ordered or not {self._ahead} <= plan.rows <= these:
             return "all"
-        if told and not self._carries(plan.rows):
+        if told and not self.carries(plan.rows):
             return "all"
         if these == {self._ahead}:
             return "each"
         return "alone" if plan.whole.isdisjoint(these) else "all"
 
-    def _carries(self, told: frozenset[str]) -> bool:
+    def carries(self, told: frozenset[str]) -> bool:
         """Whether a query gives the same rows, with the unit of each, where those of some inputs carry theirs."""
         states = {n: unknown(n, pl.Schema({**t.schema, UNIT: pl.UInt64()})) for n, t in self._tables(told).items()}
-        plain = self._lowered(frozenset(), ())
+        plain = self.lowered(frozenset(), ())
         try:
-            carrying = self._lowered(told, (UNIT,))
+            carrying = self.lowered(told, (UNIT,))
         except Fault:
             return False
         if {*carrying.collect_schema()} != {*self.node.schemas[self.index], UNIT}:
@@ -82,7 +83,7 @@ class Passing:
         same = one.rows == other.rows and all(other.columns[c] == one.columns[c] for c in self.node.schemas[self.index])
         return same and through(plans[1], self._ahead, told).kept.get(UNIT) == UNIT
 
-    def _lowered(self, told: frozenset[str], extra: tuple[str, ...]) -> pl.LazyFrame:
+    def lowered(self, told: frozenset[str], extra: tuple[str, ...]) -> pl.LazyFrame:
         """Return its plan over inputs of which some carry the unit of each row."""
         tables = self._tables(told)
         ahead = tables.pop(HERE) if self.index else tables[self._ahead]
@@ -98,9 +99,41 @@ class Passing:
         """Return the columns by which groups are told apart that add up of parts; None if they do not."""
         if self.inputs():
             return None
+        if isinstance(self.operation, Sql):
+            return () if self._gives_first_rows(self.operation) else None
         tagged = self.table.frame.with_columns(pl.lit(0, dtype=pl.UInt64).alias(UNIT))
         fold = self.node.folds(replace(self.table, frame=tagged, extra=(UNIT,)), self.scope, self.index)
         return None if fold is None else fold.by
+
+    def _gives_first_rows(self, operation: Sql) -> bool:
+        """Whether a query gives first rows that can be told of each file by itself, and its text stands for what its plan does."""
+        found = self._first
+        if found is None or found.missing:
+            return False
+        unlimited, unordered = (
+            replace(self, operation=replace(operation, query=text)) for text in (found.unlimited, found.unordered)
+        )
+        try:
+            lowered = [one.lowered(frozenset(), ()) for one in (self, unlimited, unordered)]
+        except Fault:
+            return False
+        whole, before, rows = (
+            read_plan(f, exact=True) for f in (lowered[0], lowered[1].slice(found.offset, found.rows), lowered[2])
+        )
+        ahead = through(rows, self._ahead)
+        if whole != before or ahead.against or ahead.by is not None or ahead.ordered:
+            return False
+        states = {n: unknown(n, t.schema) for n, t in self._tables(frozenset()).items()}
+        one, other = (follow(p, states, lambda: "") for p in (read_plan(lowered[1], exact=True), rows))
+        same = one.rows == other.rows and all(one.columns[c] == other.columns[c] for c in self.node.schemas[self.index])
+        return same and unordered.carries(frozenset([self._ahead]))
+
+    @cached_property
+    def _first(self) -> FirstRows | None:
+        """What a query says of first rows."""
+        if not isinstance(self.operation, Sql):
+            return None
+        return first_rows(read_plan(self.node.stubs[self.index], exact=True), self.operation.query)
 
     def apart(self) -> dict[str, str]:
         """Return the columns within whose values alone rows have to do with each other, each with its name after the step."""
@@ -139,6 +172,10 @@ class Passing:
         if isinstance(self.operation, Python):
             return "unless you declare incremental: rows"
         if isinstance(self.operation, Sql):
+            if self._first is not None and self._first.missing:
+                return (
+                    f"of rows that it leaves equal, any may come first; order by {', '.join(self._first.missing)} too"
+                )
             if self.plan.against or self.plan.ordered:
                 return self.plan.against or "ORDER BY"
             if self._ahead not in self.plan.rows:

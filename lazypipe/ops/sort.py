@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import polars as pl
 
-from lazypipe.ops.base import Fold, Operation, Scope, Table, ordering
+from lazypipe.ops.base import Fold, Operation, Ordering, Scope, Table, ordering
 from lazypipe.spec import taps
 from lazypipe.spec.arguments import TEXTS, arg
 
@@ -46,17 +47,21 @@ class Sort(Operation):
         order = ordering(self.by, table.schema, scope, "by")
         if {*order.columns} != {*table.schema}:
             return None
-        extra = list(table.extra)
-
-        def first(batch: pl.DataFrame) -> pl.DataFrame:
-            place = pl.int_range(pl.len()).over(extra)
-            return order.sort(batch.lazy()).filter(place < rows).collect(engine="in-memory")
-
-        # of each batch on the way, so that no more than these are ever held
-        ahead = taps.tap(table.frame, first, deciding=order.columns)
-        partial = order.sort(ahead).filter(pl.int_range(pl.len()).over(extra) < rows)
-        return Fold(partial, order.sort)
+        return Fold(first_of(order, table.frame, table.extra, rows), order.sort)
 
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Rows stay as they are."""
         return self.lower(table, scope)
+
+
+def first_of(order: Ordering, frame: pl.LazyFrame, extra: Sequence[str], rows: int) -> pl.LazyFrame:
+    """Return the first rows, in an order, of each part of a frame; ``extra`` columns tell parts apart."""
+    apart = list(extra)
+
+    def first(batch: pl.DataFrame) -> pl.DataFrame:
+        place = pl.int_range(pl.len()).over(apart)
+        return order.sort(batch.lazy()).filter(place < rows).collect(engine="in-memory")
+
+    # of each batch on the way, so that no more than these are ever held
+    ahead = taps.tap(frame, first, deciding=order.columns)
+    return order.sort(ahead).filter(pl.int_range(pl.len()).over(apart) < rows)

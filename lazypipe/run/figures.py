@@ -22,11 +22,12 @@ from lazypipe.gates.uniqueness import HASH, TIMES_COLUMN, hashed, repeated
 from lazypipe.incremental.sides import KEYS
 from lazypipe.incremental.work import Work
 from lazypipe.spec import taps
-from lazypipe.storage.dataset import Dataset, count_units, scan_files
+from lazypipe.storage.dataset import Dataset, scan_files
 from lazypipe.storage.keyed import not_ruled_out
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.sink import DatasetSink, Watch
 from lazypipe.storage.tiers import ROWS, due
+from lazypipe.storage.unit_counts import count_units
 from lazypipe.storage.units import UNIT
 
 __all__ = ["Counted", "Kept", "Places"]
@@ -116,8 +117,7 @@ class Kept:
             return ()
         if not tagged:
             return written.files
-        schema = pl.Schema({n: t for n, t in rows.collect_schema().items() if n != UNIT})
-        return counted.files(written.files, partial(count_units, sink.uri, written.files, schema, (), options))
+        return counted.files(written.files, partial(count_units, sink.uri, written.files, options))
 
     def scan(
         self, files: Sequence[DataFile], schema: pl.Schema, units: Iterable[int], *, tags: bool = False

@@ -5,9 +5,9 @@ from __future__ import annotations
 from lazypipe.run import layouts
 from lazypipe.run.query import Query
 from lazypipe.run.target import Target
-from lazypipe.storage.dataset import count_units
 from lazypipe.storage.log import Commit
 from lazypipe.storage.sink import DatasetSink, ExportSink, Written
+from lazypipe.storage.unit_counts import count_units
 
 __all__ = ["LayingOut"]
 
@@ -75,7 +75,7 @@ class LayingOut:
         again = self.target.sink("l")
         files = again.write(dataset.scan(staged, tags=apart)).files
         if apart:
-            files = count_units(self.target.uri, files, schema, output.partition_by, output.storage_options)
+            files = count_units(self.target.uri, files, output.storage_options)
         for one in earlier:
             one.discard()
             self.target.staged.remove(one)

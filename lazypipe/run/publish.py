@@ -22,9 +22,9 @@ from lazypipe.run.merge import Outcome
 from lazypipe.run.query import Query
 from lazypipe.run.target import Target
 from lazypipe.storage import uri as uris
-from lazypipe.storage.dataset import count_units
 from lazypipe.storage.log import KEPT, Commit, DataFile, partitioned
 from lazypipe.storage.sink import DatasetSink, ExportSink, Written
+from lazypipe.storage.unit_counts import count_units
 from lazypipe.windows.watermark import COMPLETE
 
 __all__ = ["Publication"]
@@ -217,9 +217,7 @@ class Publication:
         self.target.staged.append(again)
         live = commit.units - self.work.gone
         rows = self.target.dataset.scan(replace(commit, files=worn), only=live, tags=True)
-        counted = count_units(
-            self.target.uri, again.write(rows).files, commit.schema, commit.partition_by, again.storage_options
-        )
+        counted = count_units(self.target.uri, again.write(rows).files, again.storage_options)
         return self.target.hashing(again, Written(counted))(), frozenset(f.path for f in worn)
 
     def _merged_figures(self) -> tuple[DataFile, ...]:

@@ -16,9 +16,10 @@ from lazypipe.run.figures import Counted
 from lazypipe.run.groups import Groups
 from lazypipe.run.query import FIGURES, Query, without_units
 from lazypipe.run.target import SPILL, Target
-from lazypipe.storage.dataset import count_units, scan_files
+from lazypipe.storage.dataset import scan_files
 from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink, ExportSink, Written
+from lazypipe.storage.unit_counts import count_units
 
 __all__ = ["Writing"]
 
@@ -77,9 +78,8 @@ class Writing:
             return sink, Written(())
         if not self.work.told_apart:
             return sink, written
-        schema = self.target.schema
         options = self.output.storage_options if self.output else {}
-        ask = partial(count_units, self.target.uri, written.files, schema, by, options)
+        ask = partial(count_units, self.target.uri, written.files, options)
         return sink, Written(counted.files(written.files, ask) if counts else ask())
 
     def _watch(self) -> Capture | None:

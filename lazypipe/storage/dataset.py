@@ -31,6 +31,7 @@ from lazypipe.storage.optimizer.forms import (
 )
 from lazypipe.storage.scan import FILE_COLUMN, Reader
 from lazypipe.storage.sink import is_data_file
+from lazypipe.storage.unit_counts import count_units
 from lazypipe.storage.units import UNIT, Units
 
 __all__ = ["Dataset", "find_odd", "is_dataset", "scan", "scan_files", "vacuum"]
@@ -269,7 +270,7 @@ class Dataset:
 
     def counted(self, files: Sequence[DataFile], commit: Commit) -> tuple[DataFile, ...]:
         """Return data files with the number of rows that each has of each unit."""
-        return count_units(self.uri, files, commit.schema, commit.partition_by, self.storage_options)
+        return count_units(self.uri, files, self.storage_options)
 
     def _next(
         self,
@@ -520,29 +521,6 @@ def find_odd(
         row = frame.select(**odd_columns(forms)).collect(engine="streaming").row(0, named=True)
         found.append(replace(file, odd=tuple(n for n, is_odd in row.items() if is_odd)))
     return tuple(found)
-
-
-def count_units(
-    uri: str,
-    files: Sequence[DataFile],
-    schema: pl.Schema,
-    partition_by: tuple[str, ...] = (),
-    storage_options: Mapping[str, Any] | None = None,
-) -> tuple[DataFile, ...]:
-    """Return data files with the number of rows that each has of each unit."""
-    if not files:
-        return ()
-    counts = [
-        scan_files(uri, [file], schema, partition_by, storage_options or {}, tagged=True, tags=True)
-        .group_by(UNIT)
-        .agg(pl.len().alias("rows"))
-        .with_columns(pl.lit(number).alias("file"))
-        for number, file in enumerate(files)
-    ]
-    found: dict[int, dict[int, int]] = {}
-    for unit, rows, number in pl.concat(counts).collect(engine="streaming").sort(UNIT).iter_rows():
-        found.setdefault(number, {})[unit] = rows
-    return tuple(replace(f, units=found.get(number, {})) for number, f in enumerate(files))
 
 
 def is_dataset(uri: str, storage_options: Mapping[str, Any] | None = None) -> bool:

@@ -19,13 +19,14 @@ from lazypipe.errors import StorageError, first_line, nearest
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
-from lazypipe.storage.dataset import Dataset, count_units, find_odd, scan_files
+from lazypipe.storage.dataset import Dataset, find_odd, scan_files
 from lazypipe.storage.footers import TAIL, read_footer
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.parquet_prune import Bounds, bounds
 from lazypipe.storage.parquet_ranges import Footer
 from lazypipe.storage.scan import FILE_COLUMN
 from lazypipe.storage.sink import DatasetSink
+from lazypipe.storage.unit_counts import count_units
 
 __all__ = ["Rewrite", "files_with", "not_ruled_out", "rewrite_without", "rows_with"]
 
@@ -325,7 +326,7 @@ class _Work:
             found = find_odd(self.dataset.uri, found, commit.schema, options, tagged=commit.tagged)
         if not commit.tagged:
             return found
-        return count_units(self.dataset.uri, found, commit.schema, commit.partition_by, options)
+        return count_units(self.dataset.uri, found, options)
 
     def _scan(self, files: Sequence[DataFile], *, tags: bool = False, file_column: bool = False) -> pl.LazyFrame:
         commit = self.commit

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 import lazypipe as lp
 from lazypipe.__main__ import main
 from lazypipe.incremental import diff as module
-from lazypipe.storage.dataset import Dataset, count_units
+from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.sink import DatasetSink
+from lazypipe.storage.unit_counts import count_units
 from lazypipe.storage.units import UNIT
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -291,12 +292,12 @@ def test_rows_of_units_that_went_from_a_file_that_stays(tmp_path: Path) -> None:
     written = DatasetSink(dataset.uri, "r1-001").write(
         rows.lazy().with_columns(pl.Series(UNIT, [10, 10, 11], dtype=pl.UInt64))
     )
-    files = count_units(dataset.uri, written.files, rows.schema)
+    files = count_units(dataset.uri, written.files)
     dataset.commit(files, rows.schema, run="r1", time=NOON, tagged=True)
     more = DatasetSink(dataset.uri, "r2-001").write(
         pl.LazyFrame({"k": [3]}).with_columns(pl.lit(12, pl.UInt64).alias(UNIT))
     )
-    files = count_units(dataset.uri, more.files, rows.schema)
+    files = count_units(dataset.uri, more.files)
     dataset.commit(files, rows.schema, run="r2", time=NOON, mode="change", tagged=True, gone=[11])
     found = lp.diff((dataset.uri, 1), (dataset.uri, 2), key="k")
     assert found.counts == {"inserted": 0, "updated": 0, "deleted": 0, "unchanged": 3}

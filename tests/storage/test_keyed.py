@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 
 from lazypipe.errors import StorageError
 from lazypipe.storage import keyed
-from lazypipe.storage.dataset import Dataset, count_units
+from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.footers import read_footer
 from lazypipe.storage.keyed import Rewrite, rewrite_without, rows_with
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.sink import DatasetSink, is_data_file
+from lazypipe.storage.unit_counts import count_units
 from lazypipe.storage.units import UNIT
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -45,7 +46,7 @@ def tagged(uri: str, frames: Sequence[pl.DataFrame], units: Sequence[Sequence[in
     for number, (frame, of) in enumerate(zip(frames, units, strict=True)):
         rows = frame.with_columns(pl.Series(UNIT, of, dtype=pl.UInt64)).lazy()
         files += DatasetSink(uri, f"r1-001-{number:03}").write(rows).files
-    counted = count_units(uri, files, schema)
+    counted = count_units(uri, files)
     return dataset, dataset.commit(counted, schema, run="r1", time=NOON, tagged=True)
 
 

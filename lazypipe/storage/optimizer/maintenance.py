@@ -17,7 +17,7 @@ from lazypipe.errors import CommitConflict, StorageError
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage import uri as uris
 from lazypipe.storage.content import hash_file
-from lazypipe.storage.dataset import Dataset, count_units, find_odd
+from lazypipe.storage.dataset import Dataset, find_odd
 from lazypipe.storage.footers import column_bytes
 from lazypipe.storage.lake.fitting import plain
 from lazypipe.storage.log import DELTA, KEPT, REWRITE, Commit, DataFile, partitioned
@@ -27,6 +27,7 @@ from lazypipe.storage.optimizer.overlap import overlaps
 from lazypipe.storage.optimizer.packing import Task, compaction, live_bytes, renewal, target_bytes
 from lazypipe.storage.optimizer.writing import check_layout
 from lazypipe.storage.sink import DatasetSink
+from lazypipe.storage.unit_counts import count_units
 
 __all__ = ["FOLDER_TYPES", "Rewrite", "compact", "kept_layout", "recluster", "relayout", "sample"]
 
@@ -375,7 +376,7 @@ class _Work:
             sink.discard()
             return ()
         if commit.tagged:
-            files = count_units(dataset.uri, files, commit.schema, task.partition_by, dataset.storage_options)
+            files = count_units(dataset.uri, files, dataset.storage_options)
         files = find_odd(dataset.uri, files, commit.schema, dataset.storage_options, tagged=commit.tagged)
         if any(f.blake3 is not None for f in task.files):
             hashed = [hash_file(uris.join(dataset.uri, f.path), dataset.storage_options) for f in files]

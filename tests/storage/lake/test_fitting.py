@@ -10,10 +10,11 @@ import polars as pl
 import pytest
 
 from lazypipe.errors import CommitConflict, StorageError
-from lazypipe.storage.dataset import Dataset, count_units
+from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.lake.fitting import fitted
 from lazypipe.storage.log import DELTA, DataFile
 from lazypipe.storage.sink import DatasetSink
+from lazypipe.storage.unit_counts import count_units
 from lazypipe.storage.units import UNIT
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
@@ -23,7 +24,7 @@ def tagged(dataset: Dataset, number: int, units: list[int]) -> tuple[pl.Schema, 
     frame = pl.DataFrame({"id": units, UNIT: pl.Series(units, dtype=pl.UInt64)})
     schema = pl.Schema({"id": pl.Int64()})
     files = DatasetSink(dataset.uri, f"r{number}-001").write(frame.lazy()).files
-    return schema, count_units(dataset.uri, files, schema)
+    return schema, count_units(dataset.uri, files)
 
 
 @pytest.mark.parametrize("hashed", [True, False])

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazypipe.errors import CommitConflict, SourceError, StorageError
-from lazypipe.storage.dataset import Dataset, count_units
+from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.footers import column_bytes
 from lazypipe.storage.log import Commit, CommitLog, DataFile
 from lazypipe.storage.optimizer.forms import Cast
@@ -28,6 +28,7 @@ from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.maintenance import Rewrite, compact, kept_layout, relayout, sample
 from lazypipe.storage.optimizer.packing import compaction, pack
 from lazypipe.storage.sink import DatasetSink
+from lazypipe.storage.unit_counts import count_units
 from lazypipe.storage.units import UNIT
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -54,7 +55,7 @@ def tagged(uri: str, parts: dict[int, pl.DataFrame], gone: tuple[int, ...] = ())
     """One data file for all parts, whose rows know their unit."""
     frame = pl.concat(f.with_columns(pl.lit(u, dtype=pl.UInt64).alias(UNIT)) for u, f in parts.items())
     files = DatasetSink(uri, f"w{next(NUMBERS)}-001").write(frame.lazy()).files
-    counted = count_units(uri, files, SCHEMA)
+    counted = count_units(uri, files)
     return Dataset(uri).commit(counted, SCHEMA, run="w", time=NOW, mode="change", tagged=True, gone=gone)
 
 
@@ -435,7 +436,7 @@ def test_a_run_that_built_on_the_version_before_can_still_commit(uri: str) -> No
     latest = Dataset(uri).read()
     assert [latest.stands(v) for v in range(1, 5)] == [False, True, True, False]
     frame = rows(20, 30).with_columns(pl.lit(3, dtype=pl.UInt64).alias(UNIT))
-    files = count_units(uri, DatasetSink(uri, "x-001").write(frame.lazy()).files, SCHEMA)
+    files = count_units(uri, DatasetSink(uri, "x-001").write(frame.lazy()).files)
     more = {"run": "x", "time": NOW, "mode": "change", "tagged": True, "gone": (1,)}
     with pytest.raises(CommitConflict):  # it counts on a file that is not there any more
         Dataset(uri).commit(files, SCHEMA, expected=base.version, without={base.files[0].path}, **more)
