@@ -377,7 +377,7 @@ class _Segment:
     ) -> _Flow | None:
         """Return the other side of a join, if it can be told which rows here those reach that come or go there; else None.
 
-        It must be made of one source row by row, and so must the rows here of theirs, by no output of the pipeline.
+        It must be made of one source or output row by row, and so must the rows here of theirs.
         """
         operation = node.steps[index][0]
         if not len(sides) == len(operation.inputs()) == 1 or not flow.driving or flow.cut is not None:
@@ -388,16 +388,14 @@ class _Segment:
             return None
         if operation.reach(table, scope) is None or not all(map(self._is_seen, (node.inputs[0], other))):
             return None
-        if not all(self.nodes[n].source is not None for n in (*flow.driving, *side.driving)):
-            return None
         (leaf,) = side.driving
         return _Flow(fixed=side.driving, reached=((leaf, node.name, index),))
 
     def _is_seen(self, name: str) -> bool:
-        """Whether a node is made of sources by no output, and no gate on the way needs other rows or changes some."""
+        """Whether a node is made of sources and outputs by what can be done once more: no gate on the way needs other rows or changes some."""
         node = self.nodes[name]
         if name not in self.segment.nodes and name not in self.inner:
-            return False
+            return name in self.published
         alone = all(c.reference is None and c.repair is None and not (c.keys and c.removes_rows) for c in node.checks)
         return alone and all(map(self._is_seen, node.inputs))
 

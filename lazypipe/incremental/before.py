@@ -32,6 +32,7 @@ __all__ = [
     "files_of_units",
     "known_before",
     "own_commit",
+    "read_whole_before",
     "units_before",
     "with_hashes",
 ]
@@ -128,6 +129,12 @@ def units_before(outputs: Mapping[str, Output], source: str) -> frozenset[int]:
     """Return the units of a dataset, whose rows know theirs, that outputs were made of."""
     found = (u for before in _all_before(outputs, source) for u in units_in(before.units.get(source, ())))
     return frozenset(found)
+
+
+def read_whole_before(outputs: Mapping[str, Output], source: str) -> frozenset[str]:
+    """Return the files of a dataset that outputs read in whole, as the other side of a join, by the names they are consumed by."""
+    found = (before for before in _all_before(outputs, source) if source not in before.units)
+    return frozenset(f.uri for before in found for f in before.state.sources[source].files)
 
 
 def files_of_units(commit: Commit) -> dict[int, str]:

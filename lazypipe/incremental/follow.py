@@ -33,7 +33,7 @@ from lazypipe.incremental.leaf import Leaf, left_for_later
 from lazypipe.incremental.leaves import Leaves
 from lazypipe.incremental.numbering import Numbering
 from lazypipe.incremental.parts import cut_up, to_list
-from lazypipe.incremental.reach import EXTENTS, Moved, Reaching, Use
+from lazypipe.incremental.reach import EXTENTS, Moved, Reaching, Use, parts
 from lazypipe.incremental.sides import Digests
 from lazypipe.incremental.state import WITH_PARTS, State
 from lazypipe.incremental.touched import Touched, Touching, followed
@@ -193,6 +193,7 @@ class Decision:
         self.judge_again = judge_again
         self.now = now
         self.reached: Mapping[str, frozenset[str]] = NOTHING
+        self.renewed = frozenset[int]()
         self.digests = Digests(self.plan, leaves.look)
         self.beside: Dataset | None = None
 
@@ -233,13 +234,14 @@ class Decision:
         else:
             touched = self._touching.touched(turned, driving)
             why = touched.against
-            if not why and not self._reach(near, driving):
+            if not why and not self._reach(near, fixed, driving):
                 why = "; ".join(map(str, near))
             news += [why] if why else []
         generation = before.generation if before is not None and not news else self.run
         if why:
             return self._all(why, plan, fixed, driving, generation, keep=not news)
         driving = [replace(leaf, reached=self.reached[leaf.name]) for leaf in driving] if self.reached else driving
+        touched = replace(touched, units=touched.units | self.renewed)
         nothing = Work("none", "nothing changed: " + ", ".join(map(str, (*fixed, *driving))))
         judges = self.segment.node in self._judged() and self.plan.looks_at_the_clock(self.segment.node)
         if judges and self.judge_again:
@@ -289,27 +291,46 @@ class Decision:
         """Return the unit of each file; those that are touched are made again."""
         return self.numbering.renewed(self.numbering.units(driving, keep=True, anew=False), touched.units)
 
-    def _reach(self, changed: list[Leaf], driving: list[Leaf]) -> bool:
-        """Find the files whose rows are reached by what changed beside them; whether that can be told."""
+    def _reach(self, changed: list[Leaf], fixed: list[Leaf], driving: list[Leaf]) -> bool:
+        """Find the files and units whose rows are reached by what changed beside them; whether that can be told."""
         if not changed:
             return True
-        if any(leaf.snapshot.commit is not None for leaf in (*changed, *driving)):
-            return False  # the data files of a dataset are written anew for other reasons too
         assert self.before is not None
         uses = [Use(*use) for use in self.strategy.reached]
-        moved: dict[str, Moved] = {}
-        for leaf in changed:
-            assert leaf.changes is not None
-            moved[leaf.name] = Moved.of(leaf.snapshot, leaf.changes, leaf.rejudged)
+        turned = {leaf.name: leaf for leaf in changed}
+        if any(self._is_untold(turned[use.leaf], use) for use in uses if use.leaf in turned):
+            return False
         units = self.numbering.units(driving, keep=True, anew=False)
         new, _ = self.numbering.difference(driving, units)
-        stay = {n.name: tuple(f for f in n.snapshot.files if f.uri not in new[n.name]) for n in driving}
-        found = Reaching(self.plan, self.leaves.look).touched(uses, moved, stay, self.before.extents)
+        stay, first = dict[str, Units](), 0
+        for leaf in driving:
+            of = {f: u for f, u in units[leaf.name].items() if f not in new[leaf.name]}
+            there = parts(leaf.snapshot)
+            if leaf.tagged:
+                wanted = there.wanted.intersection(map(int, of))
+                stay[leaf.name] = Units(wanted=wanted, others={u: of[str(u)] for u in wanted if of[str(u)] != u})
+            else:  # by numbers of their own, which no unit has
+                files = [f for f in there.files if f not in new[leaf.name]]
+                stay[leaf.name] = Units({f: number for number, f in enumerate(files, first)})
+                first += len(files)
+        snapshots = {leaf.name: leaf.snapshot for leaf in (*fixed, *driving)}
+        reaching = Reaching(self.plan, lambda name: snapshots.get(name) or self.leaves.look(name))
+        found = reaching.touched(uses, turned, stay, self.before.extents)
         if found is None:
             return False
         # an entry for each, so that something is known even where nothing is reached
-        self.reached = {n.name: found.get(n.name, frozenset()) for n in driving}
+        self.reached = {
+            n: frozenset([*(f for f, u in of.files.items() if u in found), *map(str, of.only(found).wanted)])
+            for n, of in stay.items()
+        }
+        self.renewed = frozenset(u for n in driving if n.tagged for u in stay[n.name].only(found).here)
         return True
+
+    def _is_untold(self, leaf: Leaf, use: Use) -> bool:
+        """Whether it is not known which rows of a dataset that is the other side of a join are as they were."""
+        assert self.before is not None
+        unknown = bool(self.before.state.sources[leaf.name].files) and not self.before.extents.get(use.key)
+        return leaf.tagged and (unknown or self.numbering.is_remade(leaf))
 
     def _still(self, nothing: Work, plan: Fingerprint, fixed: list[Leaf], driving: list[Leaf], generation: str) -> Work:
         """Return the work where nothing came: none, unless event time went on, by which windows close."""
@@ -619,10 +640,10 @@ class Decision:
             leaf = next(n for n in fixed if n.name == use.leaf)
             known = NOTHING if anew or self.before is None else self.before.extents.get(use.key, NOTHING)
             if leaf.changes is not None:
-                changed = Moved.of(leaf.snapshot, leaf.changes, leaf.rejudged).names
+                changed = Moved.of(leaf, known.keys()).names
                 known = {n: e for n, e in known.items() if n not in changed}
                 known |= {m.now.uri: known[m.before.uri] for m in leaf.changes.moved if m.before.uri in known}
-            there = {f.uri for f in state.sources[use.leaf].files}
+            there = {*known} if leaf.tagged else {f.uri for f in state.sources[use.leaf].files}
             said[use.key] = {n: e for n, e in known.items() if n in there}
         return {EXTENTS: said}
 

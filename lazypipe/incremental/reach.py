@@ -2,12 +2,13 @@
 
 Only the columns that decide it are read: of this side those rows that lie where something changed, of the other side the places of
 rows that stay, where the nearest counts. Rows that are gone cannot be read any more: where they lay stands in the
-commit, by file. More files than need be may be found, and none less (docs/decisions/0025).
+commit, by file, or by unit of a dataset whose rows know theirs. More files than need be may be found, and none less
+(docs/decisions/0025, 0039).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -15,21 +16,21 @@ import polars as pl
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.sources import Snapshot
-from lazypipe.incremental.changes import Changes
+from lazypipe.incremental.leaf import Leaf
 from lazypipe.spec.model import NOTHING
 from lazypipe.spec.scope import Scope, Table
-from lazypipe.storage.files import FileInfo
+from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.units import UNIT, Units
 from lazypipe.windows.reach import Extent, Reach
 
-__all__ = ["EXTENTS", "Moved", "Reaching", "Use", "read_extents"]
+__all__ = ["EXTENTS", "Moved", "Reaching", "Use", "parts", "read_extents"]
 
 EXTENTS = "extents"
-"""Where in what a commit has consumed stands, per join and file of its other side, where the file's rows lie."""
+"""Where in what a commit has consumed stands, per join and file (or unit) of its other side, where its rows lie."""
 
 
 class Use(NamedTuple):
-    """A source that is the other side of a join: the source, the stage and its step."""
+    """A source or output that is the other side of a join: its name, the stage and its step."""
 
     leaf: str
     node: str
@@ -43,23 +44,50 @@ class Use(NamedTuple):
 
 @dataclass(frozen=True)
 class Moved:
-    """What changed in a source: the files that ``came``, those that ``stay``, and the ``names`` of those whose rows went."""
+    """What changed in a source or output: what ``came``, what of it will ``stay``, and the ``names`` of the files, or units, whose rows went."""
 
-    came: tuple[FileInfo, ...]
-    stay: tuple[FileInfo, ...]
+    came: Units
+    stay: Units
     names: frozenset[str]
 
     @classmethod
-    def of(cls, snapshot: Snapshot, changes: Changes, rejudged: frozenset[str]) -> Moved:
-        """Return it of what a source holds now; files whose rows came under another watermark went and came."""
-        others = (
-            {f.uri for f in (*changes.modified, *changes.truncated)} | {g.file.uri for g in changes.grown} | rejudged
-        )
+    def of(cls, leaf: Leaf, known: Collection[str]) -> Moved:
+        """Return it of what there is now.
+
+        Files whose rows came under another watermark went and came. Of a dataset whose rows know their units, these are held against
+        those that are ``known`` by their names: its data files are written anew for other reasons too.
+        """
+        there = parts(leaf.snapshot)
+        if leaf.tagged:
+            came = frozenset(u for u in there.wanted if str(u) not in known)
+            gone = frozenset(known).difference(map(str, there.wanted))
+            stay = Units(wanted=there.wanted - came)
+            return cls(Units(wanted=came), stay, frozenset() if leaf.keeps_gone else gone)
+        changes = leaf.changes
+        assert changes is not None
+        others = {f.uri for f in (*changes.modified, *changes.truncated)} | {g.file.uri for g in changes.grown}
+        others |= leaf.rejudged
         new = others | {f.uri for f in changes.added}
-        came = tuple(f for f in snapshot.files if f.uri in new)
-        stay = tuple(f for f in snapshot.files if f.uri not in new)
         name = changes.name or str
-        return cls(came, stay, frozenset([*map(name, others), *(f.uri for f in changes.removed)]))
+        return cls(
+            Units({f: n for f, n in there.files.items() if f in new}),
+            Units({f: n for f, n in there.files.items() if f not in new}),
+            frozenset([*map(name, others), *(f.uri for f in changes.removed)]),
+        )
+
+
+def parts(snapshot: Snapshot) -> Units:
+    """Return what there is of a source or output: units of a dataset whose rows know theirs, or files, each with a number.
+
+    Examples
+    --------
+    >>> from lazypipe.storage.files import FileInfo
+    >>> parts(Snapshot((FileInfo("a.csv", 1), FileInfo("b.csv", 1)))).files
+    {'a.csv': 0, 'b.csv': 1}
+    """
+    if snapshot.commit is not None and snapshot.commit.tagged:
+        return Units(wanted=snapshot.commit.units - snapshot.beyond)
+    return Units({f.uri: number for number, f in enumerate(snapshot.files)})
 
 
 def read_extents(plain: Mapping[str, Any]) -> dict[str, dict[str, Extent]]:
@@ -68,72 +96,73 @@ def read_extents(plain: Mapping[str, Any]) -> dict[str, dict[str, Extent]]:
 
 
 class Reaching:
-    """The joins of one plan, asked what is beside what."""
+    """The joins of one plan, asked what is beside what; ``look`` says what there is of a source, or of an output that is read."""
 
     def __init__(self, plan: CompiledPipeline, look: Callable[[str], Snapshot]) -> None:
         self.plan = plan
         self.look = look
+        outputs = [plan.outputs[s.output] for s in plan.segments if s.output is not None and s.nodes]
+        self.tables = {o.stage: Dataset(o.to, o.storage_options) for o in outputs if o.format == "dataset"}
 
     def touched(
         self,
         uses: Sequence[Use],
-        moved: Mapping[str, Moved],
-        stay: Mapping[str, Sequence[FileInfo]],
+        changed: Mapping[str, Leaf],
+        stay: Mapping[str, Units],
         extents: Mapping[str, Mapping[str, Extent]],
-    ) -> dict[str, frozenset[str]] | None:
-        """Return the files with rows that are reached by what changed, by their sources; None if that cannot be told.
+    ) -> frozenset[int] | None:
+        """Return the numbers of what has rows that are reached by what changed; None if that cannot be told.
 
         Parameters
         ----------
-        moved
-            What changed, by source.
+        changed
+            What there is of the other sides that are others now, by their names.
         stay
-            The files of this side that were read before and are as they were, by source.
+            What of this side was read before and is as it was, by source or output, each with its number.
         extents
-            Where the files of the other side lay, by use and name.
+            Where the files, or units, of the other side lay, by use and name.
         """
-        files = [(leaf, file) for leaf, of in stay.items() for file in of]
-        found: dict[str, set[str]] = {leaf: set() for leaf in stay}
+        found = set[int]()
         for use in uses:
-            if use.leaf not in moved:
+            if use.leaf not in changed:
                 continue
-            change, known = moved[use.leaf], extents.get(use.key, NOTHING)
+            known = extents.get(use.key, NOTHING)
+            change = Moved.of(changed[use.leaf], known.keys())
             if not change.names <= known.keys():
                 return None
-            for number in self._reached(use, change, [known[n] for n in change.names if known[n]], files):
-                leaf, file = files[number]
-                found[leaf].add(file.uri)
-        return {leaf: frozenset(of) for leaf, of in found.items()}
+            found.update(self._reached(use, change, [known[n] for n in change.names if known[n]], stay))
+        return frozenset(found)
 
-    def extents(self, use: Use, files: Sequence[FileInfo]) -> dict[str, Extent | tuple[()]]:
-        """Return between which places the rows of files lie that are the other side of a join; nothing of one without rows."""
-        if not files or self.look(use.leaf).commit is not None:
+    def extents(self, use: Use, known: Container[str]) -> dict[str, Extent | tuple[()]]:
+        """Return between which places the rows lie of files, or units, of the other side of a join that are not ``known``, by their names.
+
+        Nothing of those without rows.
+        """
+        source, there = self.plan.nodes[use.leaf].source, parts(self.look(use.leaf))
+        redact = self.plan.redact if source is None or use.leaf in self.tables else source.redact
+        names = {u: str(u) for u in there.wanted} | {number: redact(f) for f, number in there.files.items()}
+        new = {number: name for number, name in names.items() if name not in known}
+        if not new:
             return {}
-        numbered = Units({f.uri: number for number, f in enumerate(files)})
-        rows = self._rows(self._other(use), {use.leaf: files}, {use.leaf: numbered})
+        rows = self._rows(self._other(use), {use.leaf: there.only(new)})
         found = self._reach(use).extents(rows.frame, UNIT)
-        return {f.uri: found.get(number, ()) for number, f in enumerate(files)}
+        return {name: found.get(number, ()) for number, name in new.items()}
 
-    def _reached(
-        self, use: Use, change: Moved, went: Sequence[Extent], files: Sequence[tuple[str, FileInfo]]
-    ) -> list[int]:
-        """Return the numbers of the files with rows that are reached."""
-        if not files or not (change.came or went):
+    def _reached(self, use: Use, change: Moved, went: Sequence[Extent], stay: Mapping[str, Units]) -> list[int]:
+        """Return the numbers of what has rows that are reached."""
+        if not any(of.here for of in stay.values()) or not (change.came.here or went):
             return []
-        leaves = dict.fromkeys(leaf for leaf, _ in files)
-        read = {leaf: [f for of, f in files if of == leaf] for leaf in leaves}
-        units = {leaf: Units({f.uri: number for number, (of, f) in enumerate(files) if of == leaf}) for leaf in leaves}
-        ahead = self._ahead(use, read, units)
+        ahead = self._ahead(use, stay)
         other = self._other(use)
 
-        def there(of: Sequence[FileInfo]) -> pl.LazyFrame:
-            if not of:
+        def there(of: Units) -> pl.LazyFrame:
+            if not of.here:
                 return pl.LazyFrame(schema=self.plan.nodes[other].schema)
-            return self._rows(other, {use.leaf: of}, {}).frame
+            return self._rows(other, {use.leaf: of}).frame
 
         reach = self._reach(use)
         columns = [*dict.fromkeys([reach.here, *reach.by_here]), UNIT]
-        came = there(change.came) if change.came else None
+        came = there(change.came) if change.came.here else None
         rows = reach.touched(ahead.frame.select(columns), there(change.stay), came=came, went=went)
         return [*map(int, rows.select(pl.col(UNIT).unique()).collect(engine="streaming").to_series())]
 
@@ -154,23 +183,26 @@ class Reaching:
         schemas = {n: self.plan.nodes[n].schema for n in inputs}
         return replace(scope, tables={n: Table(pl.LazyFrame(schema=s), s) for n, s in schemas.items()})
 
-    def _ahead(self, use: Use, read: Mapping[str, Sequence[FileInfo]], units: Mapping[str, Units]) -> Table:
-        """Return the rows of this side as they come to the join, each with its file's number."""
+    def _ahead(self, use: Use, read: Mapping[str, Units]) -> Table:
+        """Return the rows of this side as they come to the join, each with its number."""
         node = self.plan.nodes[use.node]
-        inputs = {n: self._rows(n, read, units) for n in node.inputs}
+        inputs = {n: self._rows(n, read) for n in node.inputs}
         return node.steps_over(inputs[node.inputs[0]], inputs, 0, use.step)
 
-    def _rows(self, name: str, read: Mapping[str, Sequence[FileInfo]], units: Mapping[str, Units]) -> Table:
-        """Return the rows of a node; of some sources those of some files, or with their files' numbers."""
-        node, extra = self.plan.nodes[name], tuple[str, ...]()
+    def _rows(self, name: str, read: Mapping[str, Units]) -> Table:
+        """Return the rows of a node; of some sources and outputs those of some files or units, with their numbers."""
+        node = self.plan.nodes[name]
+        extra: tuple[str, ...] = (UNIT,) if name in read else ()
+        if name in self.tables:  # what an output publishes is read as it is there
+            commit = self.look(name).commit
+            assert commit is not None
+            dataset = self.tables[name]
+            frame = dataset.scan_units(commit, read[name]) if extra else dataset.scan(commit)
+            return Table(frame, node.schema, extra)
         if node.source is not None:
-            snapshot = self.look(name)
-            if name in read:
-                snapshot = replace(snapshot, files=tuple(read[name]))
-            frame = node.source.scan(node.source.looked_at(snapshot), units=units.get(name))
-            extra = (UNIT,) if name in units else ()
+            frame = node.source.scan(node.source.looked_at(self.look(name)), units=read.get(name))
         else:
-            inputs = {n: self._rows(n, read, units) for n in node.inputs}
+            inputs = {n: self._rows(n, read) for n in node.inputs}
             frame, extra = node.lower(inputs), inputs[node.inputs[0]].extra
         # no gate on the way looks into other rows
         return Table(node.good(frame, lambda of: self.plan.frames[of.to], extra), node.schema, extra)

@@ -17,7 +17,7 @@ from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError
-from lazypipe.incremental.before import consumed_before, units_before
+from lazypipe.incremental.before import consumed_before, read_whole_before, units_before
 from lazypipe.incremental.rowgroups import column_range
 from lazypipe.incremental.stamps import nanoseconds
 from lazypipe.ops.window import Window
@@ -175,9 +175,11 @@ def _within_dataset(
     pairs = [*zip(snapshot.files, commit.files, strict=True)]
     if commit.tagged:
         known = units_before(plan.outputs, source.name)
-        units = commit.units
-        if not known <= units:
+        units, named = commit.units, {source.redact(f.uri): data for f, data in pairs}
+        whole = read_whole_before(plan.outputs, source.name)
+        if not (known <= units and whole <= named.keys()):
             return snapshot
+        known |= units.intersection(u for name in whole for u in named[name].units)
         fresh = [f for f, data in pairs if not known.issuperset(units.intersection(data.units))]
         arrivals = _in_footers(plan, source, snapshot, fresh)
         reaching = {u for f, data in pairs if f in arrivals and wanted.overlaps(arrivals[f]) for u in data.units}

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Any
 
 from lazypipe.compile.closing import closes, states
+from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import StorageError
 from lazypipe.gates.tally import to_columns
 from lazypipe.incremental import incomplete as incompletes
@@ -159,12 +160,17 @@ class Publication:
         said: dict[str, dict[str, Any]] = {k: dict(of) for k, of in self.work.info.get(EXTENTS, {}).items()}
         uses = self.plan.strategies[self.segment.output].reached if self.segment.output is not None else ()
         for use in map(Use._make, uses):
-            source, known = self.plan.nodes[use.leaf].source, said.get(use.key, {})
-            assert source is not None
-            new = [f for f in self.run.look(use.leaf).files if source.redact(f.uri) not in known]
-            found = Reaching(self.plan, self.run.look).extents(use, new)
-            said[use.key] = {**known, **{source.redact(u): list(ends) for u, ends in found.items()}}
+            known = said.get(use.key, {})
+            found = Reaching(self.plan, self._looked_at).extents(use, known)
+            said[use.key] = {**known, **{name: list(ends) for name, ends in found.items()}}
         return {EXTENTS: said} if said else {}
+
+    def _looked_at(self, name: str) -> Snapshot:
+        """Return what this run has found of a source, or of an output that it reads."""
+        if name not in self.run.published:
+            return self.run.look(name)
+        dataset, commit = self.run.published[name]
+        return Snapshot(dataset.files(commit), commit)
 
     def _note_keys(self, info: dict[str, Any]) -> tuple[DataFile, ...]:
         """Return the files with hashed keys that the next version is made of, and say in it which is which."""
