@@ -56,6 +56,14 @@ _PRUNES = 0.67
 """Which part of what readers read is left at most, for an order to be worth it."""
 _GROUP = 122_880
 _GROUPS: Mapping[str, int] = {"point lookup": 16_384, "time range": 65_536}
+"""Rows that a group has at least where readers look for few of them: of many rows."""
+_FEWEST_GROUPS, _SMALLEST = 8, 4_096
+"""Of few rows there are so many groups, of so many rows at least; their number is a multiple of ``_STEP``."""
+_STEP = 1_024
+_CHUNK_SECONDS = 0.35e-6
+"""What a reader takes to see in the footer what a column is like in one row group."""
+_HITS = 1.5
+"""Row groups that a lookup reads, about."""
 _FILE_BYTES = 256 << 20
 _ATTEMPTS = 4
 _ROWS_PER_SECOND = 50_000
@@ -498,12 +506,12 @@ class _Adviser:
             yield pair, "linear"
             yield pair, "hilbert"
 
-    def _reading(self, rows: pl.DataFrame, group: int = _GROUP) -> float:
-        """Return which part of the row groups the workload's queries read, on average."""
+    def _reading(self, rows: pl.DataFrame, group: int = _GROUP, fewest: int = _FEWEST_GROUPS) -> float:
+        """Return which part of the row groups the workload's queries read, on average: where there are ``fewest`` at least."""
         total = sum(q.weight for q in self.workload.queries)
         if not total:
             return 1.0
-        groups = min(max(self.sample.total // group, 8), max(rows.height // 20, 1))
+        groups = min(max(-(-self.sample.total // group), fewest), max(rows.height // 20, 1))
         return sum(reached(rows, q, groups) * q.weight for q in self.workload.queries) / total
 
     # codec, sizes, partitions
@@ -558,13 +566,29 @@ class _Adviser:
             found += min(share, 1.0) * size * rows * (1 - group / _GROUP)
         return found
 
+    def _group(self, layout: Layout, access: str) -> int | None:
+        """Return the rows of a group with which lookups take the least; None if nobody looks for a few rows of many.
+
+        In smaller groups less is read in vain, but footers are longer, the more so the more columns there are.
+        """
+        least, total = _GROUPS.get(access), self.sample.total
+        if least is None or total < 2 * _SMALLEST:
+            return None
+        width = self.frame.width
+        asked = min(sum(self.workload.weights("columns").values()), width) or width
+        rates = self.bench.alike(self.frame, layout, layout)  # what was timed is another each time
+        seconds = rates.read / self.frame.height * asked / width
+        best = math.sqrt(_CHUNK_SECONDS * width * total / (_HITS * seconds))
+        rows = max(best, min(least, max(total / _FEWEST_GROUPS, _SMALLEST)))
+        return min(math.ceil(rows / _STEP) * _STEP, _GROUP)
+
     def _sizes(self, layout: Layout, default: Cost, first: Cost) -> Layout:
         """Choose the size of row groups and files; ``first`` is what rows cost as they came."""
         access = self.workload.access if self.workload else "scan"
-        rows = _GROUPS.get(access)
+        rows = self._group(layout, access)
         if rows is not None and layout.sort_by and self.goal in ("read", "balanced"):
             in_order = ordered(self.frame.lazy(), layout, self.frame.schema, "the sample").collect(engine="streaming")
-            now, then = self._reading(in_order), self._reading(in_order, rows)
+            now, then = (self._reading(in_order, size, 1) for size in (_GROUP, rows))
             if self.goal == "read" or self._last(layout).bytes + self._repeated(layout, rows) <= first.bytes:
                 layout = replace(layout, row_group_rows=rows)
                 why = f"{access}: queries read {then:.1%} of the rows, not {now:.1%}"

@@ -89,8 +89,8 @@ _TEMPLATE: Mapping[str, tuple[float, float]] = {
 
 _NULL = 0.2
 """What a null takes of the time of a value."""
-_SORT = 50.0
-"""Nanoseconds that a value takes to be put in order with its row."""
+_SORT, _KEY = 25.0, 60.0
+"""Nanoseconds that a value takes to be put in order with its row, and each key of a row."""
 
 
 def column_cost(
@@ -185,5 +185,7 @@ def layout_cost(
         part = shrinks.get(name, 1.0) if encoding in ("", "dictionary") else 1.0
         costs.append(column_cost(column.dtype, size, values(column), layout.writer, encoding, codec, level, part))
     costs += [form_cost(f, rows, inside.schema[plain_column(n)]) for n, f in layout.forms.items()]
-    order = Cost(0, _SORT * rows * inside.width * _NANO, 0.0) if layout.sort_by else Cost()
-    return sum(costs, order)
+    if layout.sort_by:
+        cells = sum(values(column) for column in inside)
+        costs.append(Cost(0, (_SORT * cells + _KEY * len(layout.sort_by) * rows) * _NANO))
+    return sum(costs, Cost())
