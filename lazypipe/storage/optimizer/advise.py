@@ -17,13 +17,14 @@ from lazypipe.storage.optimizer.advice import Advice, Reason, listed, order_name
 from lazypipe.storage.optimizer.candidates import forms_for
 from lazypipe.storage.optimizer.choice import GOALS, Goal, Limits, Option, choose
 from lazypipe.storage.optimizer.cost import Cost
+from lazypipe.storage.optimizer.estimates import order_seconds
 from lazypipe.storage.optimizer.form import Form
 from lazypipe.storage.optimizer.form_numbers import Cast
 from lazypipe.storage.optimizer.forms import owner
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.options import base_layout, measured_options
 from lazypipe.storage.optimizer.order import ordered, with_bounds
-from lazypipe.storage.optimizer.ordering import loose_key, packing_order, rising, spread
+from lazypipe.storage.optimizer.ordering import kept_bits, loose_key, packing_order, rising, spread
 from lazypipe.storage.optimizer.profile import Profile, profile_sample
 from lazypipe.storage.optimizer.pruning import reached
 from lazypipe.storage.optimizer.quick import estimated_options, shrinking
@@ -48,6 +49,11 @@ _LEVELS: Mapping[Goal, int] = {"storage": 9, "balanced": 6}
 _WORTH = 0.98
 """How small another codec must make the whole to be worth it."""
 _ORDER_WORTH = 0.95
+_ORDER_LIKELY = 0.97
+"""Which part of the bits an order may leave by their count, to be tried."""
+_LIKELY_ROWS = 4_000
+_STEP_BITS = 3.0
+"""Bits that a step from a number to the next takes besides those that the order of rows is worth."""
 _ORDER_TIMES = 3
 """How many times longer than the default writing in order may take."""
 _ORDER_BYTES: Mapping[Goal, float] = {"storage": 1.0, "balanced": 1.0, "read": 1.5, "write": 1.0}
@@ -76,7 +82,7 @@ _COLUMN_SECONDS, _CELL_SECONDS = 4e-3, 1.5e-6
 _QUICK_FEWEST, _QUICK_MOST = 2_000, 20_000
 _ORDERED = 8_000
 """Rows that orders are tried on."""
-_ORDER_SHARE, _ORDER_SECONDS = 1 / 3, 100e-9
+_ORDER_SHARE, _ORDER_SECONDS = 1 / 3, 300e-9
 """Which part of the time an order may be looked for in, and what that takes at each value."""
 _LOOKED = 4
 """Columns that are looked at in any case."""
@@ -229,7 +235,7 @@ class _Adviser:
         self._settle_writer(plain)
         how: dict[str, Any] = {}
         rows, base, held = self.frame, default, plain
-        if packed := self._packed():
+        if packed := self._packed(default):
             how = {"sort_by": packed}
             rows = self.ordered.sort(*packed, nulls_last=False, maintain_order=True)
             self.sample, self.frame = replace(self.sample, frame=self.ordered), self.ordered
@@ -415,7 +421,7 @@ class _Adviser:
 
     # order
 
-    def _packed(self) -> tuple[str, ...]:
+    def _packed(self, default: Cost) -> tuple[str, ...]:
         """Return the columns by which rows are sorted to make files smaller, where nobody filters them."""
         if (
             self.limits.least != "bytes"
@@ -426,7 +432,9 @@ class _Adviser:
             return ()
         by, writer = packing_order(self.ordered, self._orderable()), self.writers[-1]
         if not by:
-            return self._numbered(writer)
+            return self._numbered(writer, default)
+        if kept_bits(self.ordered.head(_LIKELY_ROWS), by) > _ORDER_LIKELY:
+            return ()  # not worth a trial
         # as they come rows are written in what is best for values that rise, so that an order is not said to gain what that does
         delta = rising(self.ordered) if writer == "pyarrow" else ()
         bare = replace(base_layout(writer), encodings=dict.fromkeys(delta, "delta"))
@@ -445,18 +453,16 @@ class _Adviser:
         seconds = _ORDER_SECONDS * max(self.ordered.width, 1)
         return min(max(round(_ORDER_SHARE * self.bench.budget / seconds), _QUICK_FEWEST), _ORDERED)
 
-    def _numbered(self, writer: str) -> tuple[str, ...]:
+    def _numbered(self, writer: str, default: Cost) -> tuple[str, ...]:
         """Return the column that rows without any order are sorted by to save what that costs, if it is worth it."""
         key = loose_key(self.ordered) if writer == "pyarrow" else None
         if key is None:
             return ()
-        bare, rows = base_layout(writer), self.ordered.height
-        cost, _ = self.bench.whole(self.ordered, bare, "in no order")
-        tried = replace(bare, sort_by=(key,), encodings={key: "delta"})
-        found, _ = self.bench.whole(self.ordered, tried, f"ordered by {key}")
-        # of more rows the steps are smaller
-        fewer = round(rows * math.log2(max(self.sample.total / rows, 1)) / 8)
-        if found.bytes - fewer > _ORDER_WORTH * cost.bytes or found.write > self.limits.write * cost.write:
+        # of few rows a trial shows little: of more, steps are smaller
+        rows = self.frame.height
+        saved = max(math.log2(max(self.sample.total, 1)) - _STEP_BITS, 0.0) * rows / 8
+        longer = order_seconds(self.frame, 1)
+        if saved < (1 - _ORDER_WORTH) * default.bytes or default.write + longer > self.limits.write * default.write:
             return ()
         self._note(
             None, f"ordered by {key}", "rows have no order that would be lost, and steps are smaller than values"
