@@ -17,13 +17,14 @@ from lazypipe.storage.optimizer.advice import Advice, Reason, listed, order_name
 from lazypipe.storage.optimizer.candidates import forms_for
 from lazypipe.storage.optimizer.choice import GOALS, Goal, Limits, Option, choose
 from lazypipe.storage.optimizer.cost import Cost
+from lazypipe.storage.optimizer.estimates import order_seconds
 from lazypipe.storage.optimizer.form import Form
 from lazypipe.storage.optimizer.form_numbers import Cast
 from lazypipe.storage.optimizer.forms import owner
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.options import base_layout, measured_options
 from lazypipe.storage.optimizer.order import ordered, with_bounds
-from lazypipe.storage.optimizer.ordering import loose_key, packing_order, rising, spread
+from lazypipe.storage.optimizer.ordering import kept_bits, loose_key, packing_order, rising, spread
 from lazypipe.storage.optimizer.profile import Profile, profile_sample
 from lazypipe.storage.optimizer.pruning import reached
 from lazypipe.storage.optimizer.quick import estimated_options, shrinking
@@ -48,6 +49,11 @@ _LEVELS: Mapping[Goal, int] = {"storage": 9, "balanced": 6}
 _WORTH = 0.98
 """How small another codec must make the whole to be worth it."""
 _ORDER_WORTH = 0.95
+_ORDER_LIKELY = 0.97
+"""Which part of the bits an order may leave by their count, to be tried."""
+_LIKELY_ROWS = 4_000
+_STEP_BITS = 3.0
+"""Bits that a step from a number to the next takes besides those that the order of rows is worth."""
 _ORDER_TIMES = 3
 """How many times longer than the default writing in order may take."""
 _ORDER_BYTES: Mapping[Goal, float] = {"storage": 1.0, "balanced": 1.0, "read": 1.5, "write": 1.0}
@@ -56,6 +62,14 @@ _PRUNES = 0.67
 """Which part of what readers read is left at most, for an order to be worth it."""
 _GROUP = 122_880
 _GROUPS: Mapping[str, int] = {"point lookup": 16_384, "time range": 65_536}
+"""Rows that a group has at least where readers look for few of them: of many rows."""
+_FEWEST_GROUPS, _SMALLEST = 8, 4_096
+"""Of few rows there are so many groups, of so many rows at least; their number is a multiple of ``_STEP``."""
+_STEP = 1_024
+_CHUNK_SECONDS = 0.35e-6
+"""What a reader takes to see in the footer what a column is like in one row group."""
+_HITS = 1.5
+"""Row groups that a lookup reads, about."""
 _FILE_BYTES = 256 << 20
 _ATTEMPTS = 4
 _ROWS_PER_SECOND = 50_000
@@ -68,7 +82,7 @@ _COLUMN_SECONDS, _CELL_SECONDS = 4e-3, 1.5e-6
 _QUICK_FEWEST, _QUICK_MOST = 2_000, 20_000
 _ORDERED = 8_000
 """Rows that orders are tried on."""
-_ORDER_SHARE, _ORDER_SECONDS = 1 / 3, 100e-9
+_ORDER_SHARE, _ORDER_SECONDS = 1 / 3, 300e-9
 """Which part of the time an order may be looked for in, and what that takes at each value."""
 _LOOKED = 4
 """Columns that are looked at in any case."""
@@ -221,7 +235,7 @@ class _Adviser:
         self._settle_writer(plain)
         how: dict[str, Any] = {}
         rows, base, held = self.frame, default, plain
-        if packed := self._packed():
+        if packed := self._packed(default):
             how = {"sort_by": packed}
             rows = self.ordered.sort(*packed, nulls_last=False, maintain_order=True)
             self.sample, self.frame = replace(self.sample, frame=self.ordered), self.ordered
@@ -407,7 +421,7 @@ class _Adviser:
 
     # order
 
-    def _packed(self) -> tuple[str, ...]:
+    def _packed(self, default: Cost) -> tuple[str, ...]:
         """Return the columns by which rows are sorted to make files smaller, where nobody filters them."""
         if (
             self.limits.least != "bytes"
@@ -418,7 +432,9 @@ class _Adviser:
             return ()
         by, writer = packing_order(self.ordered, self._orderable()), self.writers[-1]
         if not by:
-            return self._numbered(writer)
+            return self._numbered(writer, default)
+        if kept_bits(self.ordered.head(_LIKELY_ROWS), by) > _ORDER_LIKELY:
+            return ()  # not worth a trial
         # as they come rows are written in what is best for values that rise, so that an order is not said to gain what that does
         delta = rising(self.ordered) if writer == "pyarrow" else ()
         bare = replace(base_layout(writer), encodings=dict.fromkeys(delta, "delta"))
@@ -437,18 +453,16 @@ class _Adviser:
         seconds = _ORDER_SECONDS * max(self.ordered.width, 1)
         return min(max(round(_ORDER_SHARE * self.bench.budget / seconds), _QUICK_FEWEST), _ORDERED)
 
-    def _numbered(self, writer: str) -> tuple[str, ...]:
+    def _numbered(self, writer: str, default: Cost) -> tuple[str, ...]:
         """Return the column that rows without any order are sorted by to save what that costs, if it is worth it."""
         key = loose_key(self.ordered) if writer == "pyarrow" else None
         if key is None:
             return ()
-        bare, rows = base_layout(writer), self.ordered.height
-        cost, _ = self.bench.whole(self.ordered, bare, "in no order")
-        tried = replace(bare, sort_by=(key,), encodings={key: "delta"})
-        found, _ = self.bench.whole(self.ordered, tried, f"ordered by {key}")
-        # of more rows the steps are smaller
-        fewer = round(rows * math.log2(max(self.sample.total / rows, 1)) / 8)
-        if found.bytes - fewer > _ORDER_WORTH * cost.bytes or found.write > self.limits.write * cost.write:
+        # of few rows a trial shows little: of more, steps are smaller
+        rows = self.frame.height
+        saved = max(math.log2(max(self.sample.total, 1)) - _STEP_BITS, 0.0) * rows / 8
+        longer = order_seconds(self.frame, 1)
+        if saved < (1 - _ORDER_WORTH) * default.bytes or default.write + longer > self.limits.write * default.write:
             return ()
         self._note(
             None, f"ordered by {key}", "rows have no order that would be lost, and steps are smaller than values"
@@ -498,12 +512,12 @@ class _Adviser:
             yield pair, "linear"
             yield pair, "hilbert"
 
-    def _reading(self, rows: pl.DataFrame, group: int = _GROUP) -> float:
-        """Return which part of the row groups the workload's queries read, on average."""
+    def _reading(self, rows: pl.DataFrame, group: int = _GROUP, fewest: int = _FEWEST_GROUPS) -> float:
+        """Return which part of the row groups the workload's queries read, on average: where there are ``fewest`` at least."""
         total = sum(q.weight for q in self.workload.queries)
         if not total:
             return 1.0
-        groups = min(max(self.sample.total // group, 8), max(rows.height // 20, 1))
+        groups = min(max(-(-self.sample.total // group), fewest), max(rows.height // 20, 1))
         return sum(reached(rows, q, groups) * q.weight for q in self.workload.queries) / total
 
     # codec, sizes, partitions
@@ -558,13 +572,29 @@ class _Adviser:
             found += min(share, 1.0) * size * rows * (1 - group / _GROUP)
         return found
 
+    def _group(self, layout: Layout, access: str) -> int | None:
+        """Return the rows of a group with which lookups take the least; None if nobody looks for a few rows of many.
+
+        In smaller groups less is read in vain, but footers are longer, the more so the more columns there are.
+        """
+        least, total = _GROUPS.get(access), self.sample.total
+        if least is None or total < 2 * _SMALLEST:
+            return None
+        width = self.frame.width
+        asked = min(sum(self.workload.weights("columns").values()), width) or width
+        rates = self.bench.alike(self.frame, layout, layout)  # what was timed is another each time
+        seconds = rates.read / self.frame.height * asked / width
+        best = math.sqrt(_CHUNK_SECONDS * width * total / (_HITS * seconds))
+        rows = max(best, min(least, max(total / _FEWEST_GROUPS, _SMALLEST)))
+        return min(math.ceil(rows / _STEP) * _STEP, _GROUP)
+
     def _sizes(self, layout: Layout, default: Cost, first: Cost) -> Layout:
         """Choose the size of row groups and files; ``first`` is what rows cost as they came."""
         access = self.workload.access if self.workload else "scan"
-        rows = _GROUPS.get(access)
+        rows = self._group(layout, access)
         if rows is not None and layout.sort_by and self.goal in ("read", "balanced"):
             in_order = ordered(self.frame.lazy(), layout, self.frame.schema, "the sample").collect(engine="streaming")
-            now, then = self._reading(in_order), self._reading(in_order, rows)
+            now, then = (self._reading(in_order, size, 1) for size in (_GROUP, rows))
             if self.goal == "read" or self._last(layout).bytes + self._repeated(layout, rows) <= first.bytes:
                 layout = replace(layout, row_group_rows=rows)
                 why = f"{access}: queries read {then:.1%} of the rows, not {now:.1%}"

@@ -18,7 +18,7 @@ from lazypipe.storage.optimizer.form_texts import Template
 from lazypipe.storage.optimizer.forms import plain_column
 from lazypipe.storage.optimizer.layout import Layout
 
-__all__ = ["column_cost", "form_cost", "layout_cost", "values"]
+__all__ = ["column_cost", "form_cost", "layout_cost", "order_seconds", "values"]
 
 _NANO = 1e-9
 
@@ -89,8 +89,8 @@ _TEMPLATE: Mapping[str, tuple[float, float]] = {
 
 _NULL = 0.2
 """What a null takes of the time of a value."""
-_SORT = 50.0
-"""Nanoseconds that a value takes to be put in order with its row."""
+_SORT, _KEY = 25.0, 60.0
+"""Nanoseconds that a value takes to be put in order with its row, and each key of a row."""
 
 
 def column_cost(
@@ -167,6 +167,17 @@ def values(column: pl.Series) -> int:
     return column.len() - nulls + round(_NULL * nulls)
 
 
+def order_seconds(frame: pl.DataFrame, keys: int) -> float:
+    """Return what it takes to put rows in the order of so many keys.
+
+    Examples
+    --------
+    >>> round(order_seconds(pl.DataFrame({"x": [1] * 1_000, "y": [2] * 1_000}), 1) * 1e6)
+    110
+    """
+    return (_SORT * sum(values(column) for column in frame) + _KEY * keys * frame.height) * _NANO
+
+
 def layout_cost(
     inside: pl.DataFrame, sizes: Mapping[str, Size], layout: Layout, shrinks: Mapping[str, float] = NOTHING
 ) -> Cost:
@@ -185,5 +196,6 @@ def layout_cost(
         part = shrinks.get(name, 1.0) if encoding in ("", "dictionary") else 1.0
         costs.append(column_cost(column.dtype, size, values(column), layout.writer, encoding, codec, level, part))
     costs += [form_cost(f, rows, inside.schema[plain_column(n)]) for n, f in layout.forms.items()]
-    order = Cost(0, _SORT * rows * inside.width * _NANO, 0.0) if layout.sort_by else Cost()
-    return sum(costs, order)
+    if layout.sort_by:
+        costs.append(Cost(0, order_seconds(inside, len(layout.sort_by))))
+    return sum(costs, Cost())

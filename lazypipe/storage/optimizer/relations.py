@@ -190,7 +190,7 @@ def _multiples(frame: pl.DataFrame, distinct: Mapping[str, int]) -> list[Relatio
 
     probe = frame.head(_PAIRED).select(counted(pl.col(amounts)))
     units = {n: _ones(frame.schema[n], probe[n]) for n in {b for _, b in pairs}}
-    found = {}
+    found: dict[str, pl.Expr] = {}
     for i, (a, b) in enumerate(pairs):
         by = pl.col(b) // units[b]
         times = pl.when(by != 0).then(pl.col(a) // by)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -61,6 +62,8 @@ def write_bytes(frame: pl.DataFrame, layout: Layout) -> bytes:
 
 def chunk_sizes(data: bytes) -> dict[str, Size]:
     """Return the bytes that each column takes in a file, and those before compression."""
+    if importlib.util.find_spec("pyarrow") is not None and (found := _flat_sizes(data)) is not None:
+        return found
     footer = read_footer(io.BytesIO(data))
     groups = range(len(footer.group_rows))
     return {
@@ -69,6 +72,20 @@ def chunk_sizes(data: bytes) -> dict[str, Size]:
         )
         for n in footer.columns
     }
+
+
+def _flat_sizes(data: bytes) -> dict[str, Size] | None:
+    """Return the same by pyarrow, which is quick to read footers; None where a dot in a path may be that of a nested column."""
+    meta = importlib.import_module("pyarrow.parquet").read_metadata(io.BytesIO(data))
+    found: dict[str, Size] = {}
+    for group in map(meta.row_group, range(meta.num_row_groups)):
+        for chunk in map(group.column, range(group.num_columns)):
+            path = chunk.path_in_schema
+            if "." in path:
+                return None
+            was = found.get(path, Size(0, 0))
+            found[path] = Size(was.bytes + chunk.total_compressed_size, was.raw + chunk.total_uncompressed_size)
+    return found if meta.num_row_groups else None
 
 
 def chunk_bytes(data: bytes) -> dict[str, int]:

@@ -452,13 +452,37 @@ def test_readers_that_look_up_get_rows_in_order_and_small_row_groups() -> None:
     assert (advice.layout.sort_by, advice.layout.curve, advice.layout.row_group_rows) == (
         ("country",),
         "linear",
-        16_384,
+        8_192,  # an eighth of the rows, in steps of 1,024
     )
     texts = [str(r) for r in advice.reasons]
     assert any(t.startswith("ordered by country: queries read ") for t in texts)
-    assert any(t.startswith("row groups of 16,384 rows: point lookup: queries read ") for t in texts)
+    (told,) = [t for t in texts if t.startswith("row groups of 8,192 rows: point lookup: queries read ")]
+    assert told.endswith("of the rows, not 100.0%")  # by default there is one row group
     nothing = advise(frame, workload, "write", sample=20_000, clock=still)
     assert nothing.layout.sort_by == ()
+
+
+def groups_of(frame: pl.DataFrame, total: int, **query: Any) -> int | None:
+    workload = Workload((Query("one", {"key": "equal"}, **query),))
+    advice = advise(frame, workload, "read", 0.06, total=total, partition_by=(), clock=still)
+    assert advice.layout.sort_by == ("key",)
+    return advice.layout.row_group_rows
+
+
+def test_row_groups_are_as_large_as_lookups_and_footers_ask_for() -> None:
+    n = pl.int_range(20_000, eager=True).alias("n").to_frame()
+    narrow = n.select(key=pl.col("n").hash(1) % 1_000, value=pl.col("n").hash(2) % 1_000)
+    wide = narrow.with_columns((pl.col("value") + i).alias(f"v{i}") for i in range(120))
+    assert groups_of(narrow.head(8_000), 8_000) is None
+    assert groups_of(narrow, 20_000) == 4_096
+    assert groups_of(narrow, 100_000) == 13_312  # an eighth, in steps of 1,024
+    assert groups_of(narrow, 10**6) == 16_384
+    # with more columns, and more rows, footers are longer; and the fewer columns are asked for the less is read in vain
+    some, few = (groups_of(wide, 10**6, columns=c) for c in (("key", *(f"v{i}" for i in range(60))), ("key", "value")))
+    assert some is not None
+    assert few is not None
+    assert 16_384 <= some < few <= 122_880
+    assert groups_of(wide, 10**9, columns=("key", "value")) == 122_880
 
 
 def test_readers_that_filter_two_columns_get_an_order_along_a_curve() -> None:
@@ -550,10 +574,9 @@ def test_the_default_stays_if_all_together_is_worse(monkeypatch: pytest.MonkeyPa
     assert advice.before.bytes == advice.after.bytes
     workload = Workload((Query("q", {"country": "equal"}),))
     ordered = advise(orders(1_000), workload, goal="read", clock=still)
-    assert ordered.layout == Layout(sort_by=("country",), row_group_rows=16_384)
+    assert ordered.layout == Layout(sort_by=("country",))
     assert [r.decision for r in ordered.reasons] == [
         "ordered by country",
-        "row groups of 16,384 rows",
         "the default forms and encodings",
     ]
 
