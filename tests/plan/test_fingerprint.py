@@ -368,7 +368,7 @@ def test_the_cost_is_linear_in_the_number_of_stages() -> None:
             times.append(time.process_time() - began)
         return min(times)
 
-    assert seconds(160) < 6 * seconds(40)
+    assert seconds(80) < 6 * seconds(20)
     assert chain(3).fingerprints() is not None
 
 

@@ -85,7 +85,7 @@ def test_a_slow_endpoint_does_not_hold_a_run_up(folder: Path, endpoint: Any) -> 
     begun = time.monotonic()
     emitter.emit(lambda: BODY)
     told = emitter.finish()
-    assert time.monotonic() - begun < 2.0
+    assert time.monotonic() - begun < 10.0
     assert told == (f"{slow.name}: sending takes too long, and the run does not wait for it",)
     assert len([p for p in (folder / "other").iterdir() if p.suffix == ".json"]) == 1
 
@@ -111,7 +111,7 @@ def test_ctrl_c_ends_the_waiting_not_the_run(folder: Path, endpoint: Any) -> Non
     begun = time.monotonic()
     (told,) = emitter.finish()
     timer.join()
-    assert time.monotonic() - begun < 2.0
+    assert time.monotonic() - begun < 10.0
     assert "sending takes too long" in told
 
 

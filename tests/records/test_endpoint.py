@@ -163,10 +163,10 @@ def test_an_endpoint_that_is_away_gets_all_events_when_it_is_back(plain: Any, tm
 
 def test_a_slow_endpoint_is_not_waited_for(plain: Any, tmp_path: Path) -> None:
     plain.script = ["slow"] * 2
-    made = lp.HttpTransport(plain.url, spool=tmp_path, timeout=0.1, attempts=9, patience=0.25, jitter=lambda: 0.0)
+    made = lp.HttpTransport(plain.url, spool=tmp_path, timeout=0.1, attempts=99, patience=0.25, jitter=lambda: 0.0)
     begun = time.monotonic()
     (told,) = send(made, 1)
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 5.0
     assert "it cannot be reached (timed out); 1 OpenLineage event waits" in told
     plain.script = []
     assert send(made, 2) == ()
