@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     schema.add_argument("--allow", action="append", default=[], metavar="MODULE", help="allow python operations of it")
     show = with_plan(command("show", _show, "Show the first rows of a published output."))
     show.add_argument("output")
-    show.add_argument("-n", "--rows", type=int, default=10)
+    show.add_argument("-n", "--rows", type=_count, default=10, help="how many. Default: 10")
     lineage = with_plan(command("lineage", _lineage, "Show where columns come from, or where one goes; read no data."))
     lineage.add_argument("name", nargs="?", help="a column (stage.column), stage or rule. Default: everything")
     lineage.add_argument("--format", choices=["text", "json", "dot", "mermaid"], default="text")
@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("a", help="a dataset's folder, of a version as FOLDER@VERSION, or files")
     diff.add_argument("b", help="the table to compare it with")
     diff.add_argument("--key", action="append", required=True, metavar="COLUMN", help="a column that identifies a row")
-    diff.add_argument("-n", "--rows", type=int, default=20, help="rows of each kind to show. Default: 20")
+    diff.add_argument("-n", "--rows", type=_count, default=20, help="rows of each kind to show. Default: 20")
     _about_the_past(command, with_plan)
     _about_files(command)
     vacuum = command("vacuum", _vacuum, "Delete files that no kept version uses.")
@@ -157,6 +157,13 @@ def _about_files(command: Callable[..., Any]) -> None:
     optimize.add_argument("--budget", type=float, metavar="SECONDS", help="what choosing may take. Default: no end")
     optimize.add_argument("--pipeline", action="append", default=[], metavar="FILE", help="a definition that reads it")
     compact.add_argument("--target", type=int, metavar="BYTES", help="size of a file. Default: 128 MiB")
+
+
+def _count(text: str) -> int:
+    """Return a number of rows."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows; write 0 or more")
+    return int(text)
 
 
 def _about_the_past(command: Callable[..., Any], with_plan: Callable[[Any], Any]) -> None:
@@ -538,6 +545,8 @@ def _vacuum(options: argparse.Namespace) -> int:
         raise lp.DefinitionError([lp.Problem(f"--older-than: {error}")]) from None
     target = lp.load(options.target) if is_definition else options.target
     deleted = lp.vacuum(target, keep=options.keep, older_than=age)
+    if not deleted and not is_definition:
+        lp.scan(options.target)  # which says so if there is no dataset
     if options.json:
         _json({"deleted": deleted})
     for path in deleted:

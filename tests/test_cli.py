@@ -204,6 +204,9 @@ def test_show(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
         {"id": 1, "customer": "a", "amount": 5}
     ]
     assert run(capsys, "show", shop, "lrge")[0] == 3
+    with pytest.raises(SystemExit):
+        run(capsys, "show", shop, "large", "-n", "-1")
+    assert "'-1' is no number of rows; write 0 or more" in capsys.readouterr().err
     (data,) = (Path(shop).parent / "out/large").glob("*.parquet")
     data.unlink()
     code, out, err = run(capsys, "show", shop, "large")
@@ -260,6 +263,9 @@ def test_vacuum(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(deleted) == 2  # the first version's data, and its quarantine
     assert err.splitlines()[-1] == "2 deleted"
     assert run(capsys, "vacuum", shop.parent / "out/large")[2] == "0 deleted\n"
+    assert run(capsys, "vacuum", shop.parent / "nowhere")[2].startswith(
+        f"{shop.parent}/nowhere: there is no dataset here"
+    )
     assert run(capsys, "vacuum", shop, "--older-than", "soon")[0] == 2
 
 

@@ -62,7 +62,9 @@ class Parts:
     def quarantine_uri(self, name: str) -> str:
         """Return where rows are put aside by a node's gate."""
         output = next((s.output for s in self.segments if s.node == name and s.nodes), None)
-        return f"{self.outputs[output].to}__quarantine" if output else uris.join(self.state, "quarantine", name)
+        if output:
+            return f"{self.outputs[output].to}__quarantine"
+        return uris.beside(self.state, "quarantine", self.name, name)
 
 
 def pipeline_lineage(parts: Parts, *, optimized: bool = False, masks: frozenset[str] = MASKS) -> Lineage:

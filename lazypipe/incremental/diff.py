@@ -19,11 +19,12 @@ from typing import Any, TypeAlias
 import polars as pl
 
 from lazypipe.compile.sources import bind
-from lazypipe.errors import LazypipeError, nearest
-from lazypipe.spec.model import Source
+from lazypipe.errors import LazypipeError, first_line, nearest
+from lazypipe.spec.model import Fault, Source
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
+from lazypipe.storage.scan import is_engine_error
 from lazypipe.storage.widen import widened
 
 __all__ = ["CHANGE_COLUMN", "COLUMNS_COLUMN", "RowDiff", "Table", "diff"]
@@ -172,8 +173,8 @@ def diff(
     Raises
     ------
     LazypipeError
-        If a column is missing, has types that cannot be compared, or a key stands twice in rows that differ. (Rows that are the
-        same on both sides, as often, are no difference even if their key repeats.)
+        If a table cannot be read, a column is missing, has types that cannot be compared, or a key stands twice in rows that differ.
+        (Rows that are the same on both sides, as often, are no difference even if their key repeats.)
 
     Examples
     --------
@@ -184,10 +185,16 @@ def diff(
     [{'k': 2, 'before': {'x': 2}, 'after': {'x': 5}, '_columns': ['x']}]
     """
     names = (key,) if isinstance(key, str) else tuple(key)
-    left, right = _sides(a, b, storage_options or {})
-    compared = _compared(left, right, names, columns)
-    work = _Work(left, right, names, compared)
-    return work.result()
+    try:
+        left, right = _sides(a, b, storage_options or {})
+        return _Work(left, right, names, _compared(left, right, names, columns)).result()
+    except Fault as fault:
+        raise LazypipeError(f"{fault.what}; {fault.fix}") from None
+    except BaseException as error:  # Polars' panics are no exceptions of the common kind
+        if not is_engine_error(error):
+            raise
+        fix = "check that both can be read, by themselves and in whole"
+        raise LazypipeError(f"the tables cannot be compared: {first_line(error)}; {fix}") from error
 
 
 @dataclass(frozen=True)

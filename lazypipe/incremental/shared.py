@@ -33,7 +33,7 @@ def state_of(plan: CompiledPipeline, segment: Segment) -> Dataset | None:
     if not any(plan.nodes[n].checks for n in segment.nodes):
         return None
     state = uris.resolve(plan.pipeline.state, plan.pipeline.base)
-    return Dataset(uris.join(state, "shared", segment.node))
+    return Dataset(uris.beside(state, "shared", plan.pipeline.name, segment.node))
 
 
 def needs_of(

@@ -67,7 +67,7 @@ class Quarantine:
             options = self.output.storage_options
             self.dataset = Dataset(f"{self.output.to}__quarantine", options, delta=self.output.delta_log)
         else:
-            self.dataset = Dataset(uris.join(self.run.state, "quarantine", name))
+            self.dataset = Dataset(uris.beside(self.run.state, "quarantine", query.plan.pipeline.name, name))
         self.by_key = self.output.key if self.output is not None and own and self.output.format == "dataset" else ()
 
     def publish(self, tap: Tap, good: Callable[[], pl.LazyFrame]) -> None:

@@ -107,7 +107,7 @@ def _reads(source: BoundSource, snapshot: Snapshot) -> bool:
 
 
 def _folder(run: Run, source: BoundSource) -> str:
-    return uris.join(run.state, "quarantine", f"{source.name}__files")
+    return uris.beside(run.state, "quarantine", run.plan.pipeline.name, f"{source.name}__files")
 
 
 def _key(source: BoundSource, file: FileInfo | CorruptFile) -> tuple[str, int | None, str | None]:

@@ -36,7 +36,8 @@ def late_rows(plan: CompiledPipeline, stage: str) -> pl.LazyFrame:
         fix = "say late: quarantine in its window"
         raise LazypipeError(f"stage {stage!r} puts no late rows aside; {fix}")
     node = plan.nodes[name]
-    dataset = Dataset(uris.join(uris.resolve(plan.pipeline.state, plan.pipeline.base), "quarantine", name))
+    state = uris.resolve(plan.pipeline.state, plan.pipeline.base)
+    dataset = Dataset(uris.beside(state, "quarantine", plan.pipeline.name, name))
     commit = dataset.latest()
     if commit is None:
         rows = pl.LazyFrame(schema=quarantine_schema(node.schema))

@@ -36,7 +36,7 @@ def vacuum_pipeline(pipeline: Pipeline, *, keep: int, older_than: timedelta, now
     faults: list[Fault] = []
     stages = with_late_gates(with_durations(pipeline, None, faults), faults).stages
     kept = [(kind, name) for kind in ("quarantine", "shared") for name in (*pipeline.sources, *stages)]
-    datasets = [Dataset(uris.join(state, kind, name)) for kind, name in kept]
+    datasets = [Dataset(uris.beside(state, kind, pipeline.name, name)) for kind, name in kept]
     outputs, _ = bind_outputs(pipeline, os.environ, faults)
     audit, _ = bind_audit(pipeline, os.environ, faults)
     if faults:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import fsspec
 
-__all__ = ["Redactor", "file_system", "is_local", "is_native", "join", "protocol", "resolve"]
+__all__ = ["Redactor", "beside", "file_system", "is_local", "is_native", "join", "protocol", "resolve"]
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(?=::|://)")
@@ -123,6 +123,18 @@ def join(uri: str, *parts: str) -> str:
     """
     tail = "/".join(p.strip("/") for p in parts)
     return uri + tail if uri.endswith("://") else f"{uri.rstrip('/')}/{tail}"
+
+
+def beside(state: str, kind: str, pipeline: str, name: str) -> str:
+    """Return where a pipeline keeps what is no output of it; another one with the same state may have nodes of the same names.
+
+    Examples
+    --------
+    >>> beside("/p/.lazypipe", "quarantine", "shop", "orders"), beside("/p/.lazypipe", "shared", "../a b", "orders")
+    ('/p/.lazypipe/quarantine/shop/orders', '/p/.lazypipe/shared/%2E%2E%2Fa%20b/orders')
+    """
+    folder = quote(pipeline, safe="")
+    return join(state, kind, folder.replace(".", "%2E") if folder.startswith(".") else folder, name)
 
 
 def file_system(uri: str, options: Mapping[str, Any] | None = None) -> tuple[fsspec.AbstractFileSystem, str]:

@@ -91,7 +91,7 @@ class World:
             assert sorted(found["x"].to_list()) == expected, output
 
     def remembered(self) -> list[dict[str, Any]]:
-        found = self.fs.glob(f"{self.path}/.lazypipe/quarantine/a__files/*")
+        found = self.fs.glob(f"{self.path}/.lazypipe/quarantine/p/a__files/*")
         return [json.loads(line) for name in sorted(found) for line in self.fs.cat_file(name).decode().splitlines()]
 
 
@@ -245,7 +245,7 @@ def test_rows_of_a_corrupt_file_are_not_in_quarantine_either(root: str) -> None:
     assert [c.uri for c in result.corrupt] == [uri]
     report = result.gates["a"]
     assert (report.rows, report.quarantined) == (2 * ROWS, 2 * ROWS - 1001)
-    bad = lp.scan(f"{root}/.lazypipe/quarantine/a").collect()
+    bad = lp.scan(f"{root}/.lazypipe/quarantine/p/a").collect()
     assert bad.height == report.quarantined
     assert uri not in bad["_lazypipe_file"].to_list()
 
@@ -395,7 +395,7 @@ def test_a_record_that_was_half_written_is_passed_over(root: str) -> None:
     world = World(root, "csv", on_corrupt="quarantine_file")
     world.damage(2, line("5,s,abc"))
     world.pipe.compile().run(run="r1").raise_for_status()
-    name = f"{world.path}/.lazypipe/quarantine/a__files/r1.jsonl"
+    name = f"{world.path}/.lazypipe/quarantine/p/a__files/r1.jsonl"
     world.fs.pipe_file(name, world.fs.cat_file(name)[:40])
     result = world.pipe.compile().run(run="r2")
     result.raise_for_status()
@@ -411,7 +411,7 @@ def test_where_nothing_can_be_remembered_nothing_is_published(tmp_path: Path) ->
     result = world.pipe.compile().run(run="r")
     assert result.status == "error"
     error = next(s.error for s in result.segments if s.error)
-    assert str(error).startswith(f"{tmp_path}/.lazypipe/quarantine/a__files")
+    assert str(error).startswith(f"{tmp_path}/.lazypipe/quarantine/p/a__files")
     assert str(error).endswith("; mend the cause, or choose another folder with state")
     assert not (tmp_path / "out").exists()
 

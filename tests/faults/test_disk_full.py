@@ -112,7 +112,7 @@ def test_a_quarantine_that_cannot_be_written_stops_the_run(tmp_path: Path, call:
         made = pipe(str(tmp_path / "p"), f"{tmp_path}/a.parquet", state="faulty://state")
         made.compile().run(run="first").raise_for_status()
         old = lp.scan(str(tmp_path / "p" / "out" / "b")).collect().sort("x").rows()
-        kept = lp.scan("faulty://state/quarantine/a").collect().rows()
+        kept = lp.scan("faulty://state/quarantine/p/a").collect().rows()
         assert [row[0] for row in kept] == [0]
         deliver(tmp_path, -5)
         faults.mend()
@@ -126,10 +126,10 @@ def test_a_quarantine_that_cannot_be_written_stops_the_run(tmp_path: Path, call:
         assert isinstance(result.segments[0].error, StorageError)
         assert "No space left on device" in str(result.segments[0].error)
         assert lp.scan(str(tmp_path / "p" / "out" / "b")).collect().sort("x").rows() == old
-        assert lp.scan("faulty://state/quarantine/a").collect().rows() == kept
+        assert lp.scan("faulty://state/quarantine/p/a").collect().rows() == kept
         faults.mend()
         made.compile().run(run="next").raise_for_status()
-        assert sorted(lp.scan("faulty://state/quarantine/a").collect()["x"]) == [-5, -4, -3, -2, -1, 0]
+        assert sorted(lp.scan("faulty://state/quarantine/p/a").collect()["x"]) == [-5, -4, -3, -2, -1, 0]
 
 
 def test_a_record_that_cannot_be_written_stops_the_run_before_it_begins(tmp_path: Path) -> None:

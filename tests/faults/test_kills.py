@@ -53,7 +53,7 @@ def deliver(root: Path, seed: int) -> None:
 def published(root: Path) -> dict[str, Any]:
     """Return every output's rows in an order that does not depend on the run."""
     found: dict[str, Any] = {}
-    for name in ("out/b", "out/c", ".lazypipe/quarantine/a"):
+    for name in ("out/b", "out/c", ".lazypipe/quarantine/killed/a"):
         frame = lp.scan(str(root / name)).collect()
         kept = [c for c in frame.columns if c not in ("_lazypipe_run", "_lazypipe_file")]
         found[name] = frame.select(kept).sort(kept).rows()
@@ -64,7 +64,7 @@ def published(root: Path) -> dict[str, Any]:
 def live(root: Path) -> set[str]:
     """Return the files that there should be when nothing is left over."""
     files = {"out/e.csv"}
-    for name in ("out/b", "out/c", ".lazypipe/quarantine/a"):
+    for name in ("out/b", "out/c", ".lazypipe/quarantine/killed/a"):
         dataset = Dataset(str(root / name))
         commit = dataset.read()
         files |= {f"{name}/{f.path}" for f in commit.files} | {f"{name}.commits/{commit.version:020}.json"}

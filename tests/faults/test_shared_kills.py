@@ -53,7 +53,7 @@ def prepare(root: Path) -> Path:
 
 def held(root: Path) -> list[Any]:
     found: list[Any] = []
-    for name in ("out/b", "out/c", "state/quarantine/a"):
+    for name in ("out/b", "out/c", "state/quarantine/shared/a"):
         frame = lp.scan(str(root / name)).collect()
         columns = sorted(c for c in frame.columns if c not in ("_lazypipe_run", "_lazypipe_file"))
         found.append(Counter(map(repr, frame.select(columns).rows())))

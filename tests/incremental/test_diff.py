@@ -286,6 +286,18 @@ def test_the_command_line(versions: str, capsys: pytest.CaptureFixture[str]) -> 
     assert "has no column 'q'" in capsys.readouterr().err
 
 
+def test_tables_that_cannot_be_read(tmp_path: Path) -> None:
+    whole = str(tmp_path / "whole.parquet")
+    pl.DataFrame({"k": list(range(1000)), "x": list(range(1000))}).write_parquet(whole)
+    data = bytearray(Path(whole).read_bytes())
+    data[4:40] = b"x" * 36
+    (tmp_path / "torn.parquet").write_bytes(data)
+    with pytest.raises(lp.LazypipeError, match="^the tables cannot be compared: .*; check that both can be read"):
+        lp.diff(whole, str(tmp_path / "torn.parquet"), key="k")
+    with pytest.raises(lp.LazypipeError, match="^the format of '.*x.weird' is not known from its name; add format"):
+        lp.diff(whole, str(tmp_path / "x.weird"), key="k")
+
+
 def test_rows_of_units_that_went_from_a_file_that_stays(tmp_path: Path) -> None:
     dataset = Dataset(str(tmp_path / "d"))
     rows = pl.DataFrame({"k": [1, 2, 3]})

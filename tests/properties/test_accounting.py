@@ -168,8 +168,8 @@ def test_every_row_has_one_fate(place: str, given_rows: list[Row], gate: list[Ru
         assert [c.failed for c in lp.check(pl.DataFrame(numbered, schema=SCHEMA), rules).checks] == [
             n for _, n, _ in counts
         ]
-        inner = {"output": "out/s__quarantine", "stage": ".lazypipe/quarantine/inner"}.get(
-            place, ".lazypipe/quarantine/a"
+        inner = {"output": "out/s__quarantine", "stage": ".lazypipe/quarantine/p/inner"}.get(
+            place, ".lazypipe/quarantine/p/a"
         )
         if any(failed for _, _, failed in counts):
             assert (result.status, result.exit_code) == ("gate_failed", 1)

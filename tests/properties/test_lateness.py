@@ -145,7 +145,7 @@ class World:
         if "window" not in windows.columns:
             windows = windows.with_columns(pl.lit(self.case["every"][0]).alias("window"))
         found = windows.select("window", "k", "window_start", "window_end", "n", "s").rows()
-        aside = self.base / where / "state/quarantine/w__late"
+        aside = self.base / where / "state/quarantine/p/w__late"
         late: Counter[Any] = Counter()
         if Path(f"{aside}.commits").exists():
             late = Counter(lp.scan(str(aside)).collect().select("t", "k", "x").rows())

@@ -89,7 +89,7 @@ def test_flights_emit_a_start_and_a_complete(tmp_path: Path, root: Path, events:
     ]
     # what is written
     outputs = by_name(end["outputs"], tmp_path)
-    aside = {"out/flown__quarantine", ".lazypipe/quarantine/flights", ".lazypipe/quarantine/weather"}
+    aside = {"out/flown__quarantine", ".lazypipe/quarantine/flights/flights", ".lazypipe/quarantine/flights/weather"}
     assert set(outputs) == {"out/flown", "out/hourly", *aside}
     assert by_name(start["outputs"], tmp_path).keys() == outputs.keys()
     assert all("outputFacets" not in o for o in start["outputs"])
@@ -340,9 +340,9 @@ def test_datasets_of_all_kinds(tmp_path: Path, events: Read) -> None:
     assert "version" not in exported["facets"]
     assert exported["facets"]["columnLineage"]["fields"]["id"]["inputFields"][0]["name"] == f"{tmp_path}/l.ndjson"
     aside = {n: o for n, o in outputs.items() if "quarantine" in n}
-    assert set(aside) == {".lazypipe/quarantine/lines", ".lazypipe/quarantine/inner"}
-    kept = lp.scan(str(tmp_path / ".lazypipe/quarantine/lines")).collect()
-    lines = aside[".lazypipe/quarantine/lines"]
+    assert set(aside) == {".lazypipe/quarantine/kinds/lines", ".lazypipe/quarantine/kinds/inner"}
+    kept = lp.scan(str(tmp_path / ".lazypipe/quarantine/kinds/lines")).collect()
+    lines = aside[".lazypipe/quarantine/kinds/lines"]
     assert [f["name"] for f in lines["facets"]["schema"]["fields"]] == kept.columns
     assert lines["outputFacets"]["outputStatistics"]["rowCount"] == kept.height == 1
 

@@ -46,7 +46,7 @@ class Case:
         export = place == "csv export"
         self.target = str(base / "out" / ("s.csv" if export else "s"))
         inner = place in ("source", "inner stage")
-        self.quarantine = str(base / ".lazypipe/quarantine" / self.node) if inner else f"{self.target}__quarantine"
+        self.quarantine = str(base / ".lazypipe/quarantine/p" / self.node) if inner else f"{self.target}__quarantine"
 
     def deliver(self, rows: Sequence[Mapping[str, Any]]) -> None:
         half = len(rows) // 2
@@ -323,7 +323,7 @@ def test_a_gate_sees_rows_that_nobody_reads(tmp_path: Path, step: dict[str, Any]
     assert (report.rows, report.good, report.quarantined, report.failed) == (rows, rows - 2, 2, {"v": 2})
     assert result.gates["inner"].rows == rows - 2
     if not failing:
-        assert lp.scan(str(tmp_path / ".lazypipe/quarantine/a")).collect()["id"].sort().to_list() == [
+        assert lp.scan(str(tmp_path / ".lazypipe/quarantine/p/a")).collect()["id"].sort().to_list() == [
             rows - 2,
             rows - 1,
         ]
@@ -430,6 +430,25 @@ def test_without_a_gate_nothing_is_aside_any_more(tmp_path: Path, place: str) ->
         assert lp.scan(case.target).collect()["id"].sort().to_list() == [r["id"] for r in ROWS]
         case.run(gate, "r3").raise_for_status()
         assert lp.scan(case.quarantine).collect()["id"].to_list() == [2]
+
+
+def test_two_pipelines_of_one_folder_put_rows_of_equal_names_aside(tmp_path: Path) -> None:
+    gate = [{"not_null": {"columns": "v", "action": "quarantine"}}]
+    for number, name in enumerate(("one", "../other one")):
+        pl.DataFrame({"id": [number], "v": [None]}, schema={"id": pl.Int64, "v": pl.Int64}).write_parquet(
+            tmp_path / f"{number}.parquet"
+        )
+        definition = {
+            "version": 1,
+            "name": name,
+            "sources": {"a": {"uri": f"{number}.parquet", "gate": gate}},
+            "stages": {"s": {"from": "a"}},
+            "outputs": {"s": {"to": f"out/{number}"}},
+        }
+        lp.Pipeline.from_dict(definition, base=str(tmp_path)).compile().run().raise_for_status()
+    folder = tmp_path / ".lazypipe/quarantine"
+    aside = {p.name: lp.scan(str(p / "a")).collect()["id"].to_list() for p in folder.iterdir()}
+    assert aside == {"one": [0], "%2E%2E%2Fother%20one": [1]}
 
 
 def test_rows_that_were_added_stay_aside_without_a_gate(tmp_path: Path) -> None:

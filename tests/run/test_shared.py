@@ -96,7 +96,7 @@ def test_gates_count_put_aside_and_compare_file_by_file(tmp_path: Path) -> None:
     assert counts(run(tmp_path, data)) == [3, 2, 1, ("not_null:k", 3, 1), ("unique:id", 3, 0)]
     deliver(tmp_path, "2", [(3, "x"), (4, None)])
     assert counts(run(tmp_path, data)) == [5, 3, 2, ("not_null:k", 5, 2), ("unique:id", 5, 0)]
-    aside = "state/quarantine/a"
+    aside = "state/quarantine/p/a"
     assert [r[0] for r in held(tmp_path, aside)] == [2, 4]
     # a row that was put aside counts among the keys
     third = deliver(tmp_path, "3", [(4, "x")])
@@ -126,7 +126,7 @@ def test_an_output_that_is_behind_gets_what_it_lacks(tmp_path: Path) -> None:
     assert counts(results) == [5, 3, 2, ("not_null:k", 5, 2), ("unique:id", 5, 0)]
     assert held(tmp_path, "out/s") == [(1, "x"), (2, "x"), (3, "y")]
     assert held(tmp_path, "out/t") == [("x", 2), ("y", 1)]
-    assert [r[0] for r in held(tmp_path, "state/quarantine/a")] == [5, 6]
+    assert [r[0] for r in held(tmp_path, "state/quarantine/p/a")] == [5, 6]
     deliver(tmp_path, "4", [(6, "z")])
     with pytest.raises(lp.GateError, match="unique:id: 2 of 6 rows"):
         run(tmp_path, data)
@@ -185,7 +185,7 @@ def test_a_stage_over_a_dataset_with_two_readers(tmp_path: Path) -> None:
     assert written == [1, 1, 1, 4]
     assert held(tmp_path, "out/t") == [("x", 4)]
     assert held(tmp_path, "out/s") == [(n, "x") for n in (1, 2, 3, 4)]
-    assert len(held(tmp_path, "state/quarantine/m")) == 4
+    assert len(held(tmp_path, "state/quarantine/p/m")) == 4
 
 
 def test_keys_of_rows_that_were_not_kept_are_compared_again(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_what_is_kept_of_shared_gates_is_vacuumed(tmp_path: Path) -> None:
     for number in range(12):
         deliver(tmp_path, f"{number:02}", [(number, "x")])
         run(tmp_path, data)
-    state = Dataset(str(tmp_path / "state/shared/a"))
+    state = Dataset(str(tmp_path / "state/shared/p/a"))
     before = {p.name for p in Path(state.figures).iterdir()}
     live = {f.path for f in state.read().figures}
     assert live < before
@@ -266,7 +266,7 @@ def test_another_definition_of_a_shared_stage_judges_all_again(tmp_path: Path) -
     deliver(tmp_path, "2", [(4, "x")])
     results = run(tmp_path, data)
     assert counts(results, "m")[:3] == [2, 2, 0]
-    assert held(tmp_path, "state/quarantine/m") == []
+    assert held(tmp_path, "state/quarantine/p/m") == []
     assert held(tmp_path, "out/s") == [(3, "y"), (4, "x")]
 
 

@@ -639,7 +639,7 @@ def test_a_stage_below_sees_good_rows_of_known_columns(tmp_path: Path) -> None:
     result.raise_for_status()
     assert lp.scan(str(tmp_path / "out" / "b")).collect().rows() == [(2, 1.5)]
     assert lp.scan(str(tmp_path / "out" / "c")).collect()["name"].to_list() == ["a"]
-    bad = lp.scan(str(tmp_path / ".lazypipe" / "quarantine" / "a")).collect()
+    bad = lp.scan(str(tmp_path / ".lazypipe" / "quarantine" / "p" / "a")).collect()
     assert bad.height == 3
     assert "_lazypipe_raw" in bad.columns
 

@@ -116,7 +116,7 @@ def test_what_was_put_aside(home: Path) -> None:
     record = json.loads((home / ".lazypipe/runs/r1.json").read_text())
     gates = {g["node"]: g for s in record["segments"] for g in s["gates"]}
     assert gates["flights"]["rows"] == gates["flights"]["good"] == 80_789
-    weather = lp.scan(str(home / ".lazypipe/quarantine/weather")).collect()
+    weather = lp.scan(str(home / ".lazypipe/quarantine/flights/weather")).collect()
     assert weather.height == gates["weather"]["quarantined"] > 0
     assert weather["_lazypipe_rules"].to_list() == [["not_null:temp"]] * weather.height
     assert set(weather["_lazypipe_run"]) == {"r1"}

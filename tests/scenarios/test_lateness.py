@@ -165,7 +165,7 @@ def test_times_that_are_none_move_nothing_and_are_put_aside(station: Station) ->
     result = station.run()
     assert station.hours() == {"01 08": (2, 3)}
     assert station.late() == []
-    aside = lp.scan(str(station.root / ".lazypipe/quarantine/readings")).collect()
+    aside = lp.scan(str(station.root / ".lazypipe/quarantine/readings/readings")).collect()
     assert sorted(aside["value"]) == [7, 8]
     assert result.gates["readings"].quarantined == 2
 
@@ -233,7 +233,7 @@ def test_late_rows_are_vacuumed_as_all_that_is_put_aside(station: Station) -> No
     station.deliver("03", ("01 08:00", "a", 3))
     station.run()
     station.run(full=True)
-    aside = Dataset(str(station.root / ".lazypipe/quarantine/hourly__late"))
+    aside = Dataset(str(station.root / ".lazypipe/quarantine/readings/hourly__late"))
     assert len(aside.log.versions()) == 3
     lp.vacuum(station.plan.pipeline, older_than=timedelta(0))
     assert len(aside.log.versions()) == 1

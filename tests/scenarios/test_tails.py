@@ -90,7 +90,7 @@ class Logs:
     def told(self, out: str) -> list[Any]:
         """Return all that stands in outputs and quarantines, and what gates counted, without what differs from run to run."""
         said: list[Any] = [self.rows(out, n) for n in ["o", *self.more.get("outputs", {})]]
-        for folder in (f"{out}/o__quarantine", f"{out}/state/quarantine/s"):
+        for folder in (f"{out}/o__quarantine", f"{out}/state/quarantine/p/s"):
             dataset = Dataset(str(self.base / folder))
             if dataset.latest() is not None:
                 aside = dataset.scan(dataset.latest()).drop("_lazypipe_run").collect()

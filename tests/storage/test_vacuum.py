@@ -247,7 +247,7 @@ def test_a_pipelines_datasets_quarantines_exports_and_work_folder(root: str) -> 
     assert [f for f in after if "killed" in f or "one-" in f] == []
     assert {"out/.mine.e.csv", "out/other.csv", "out/e.csv", "a.csv"} <= set(after)
     assert sorted(lp.scan(f"{root}/out/b").collect()["x"].to_list()) == [2, 3]
-    assert lp.scan(f"{root}/.lazypipe/quarantine/a").collect()["x"].to_list() == [1]
+    assert lp.scan(f"{root}/.lazypipe/quarantine/p/a").collect()["x"].to_list() == [1]
     assert lp.vacuum(made, older_than=NOW) == []
     assert files(root) == after
 
