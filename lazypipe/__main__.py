@@ -376,6 +376,8 @@ def _history(options: argparse.Namespace) -> int:
         print(
             f"{one['version']}: {one['time']:%Y-%m-%d %H:%M:%S} {one['mode']}, {one['rows']:,} rows, run {one['run']}"
         )
+    if not found:
+        _say(f"{options.output}: nothing was committed yet")
     return 0
 
 
@@ -402,7 +404,8 @@ def _check(options: argparse.Namespace) -> int:
     }
     if options.json:
         _json({"status": "ok", **counts})
-    _say(f"{options.file} is right: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
+    told = (f"{n} {name if n != 1 else name.removesuffix('s')}" for name, n in counts.items())
+    _say(f"{options.file} is right: {', '.join(told)}")
     return 0
 
 

@@ -337,7 +337,9 @@ def compile_pipeline(
     check_panes(pipeline, nodes, faults)
     check_tables(pipeline, nodes, faults)
     if faults:
-        raise problems(without_twins(faults), pipeline.origin)
+        # a parameter without a value is not unknown
+        unset = {f"unknown parameter :{name}" for name in pipeline.params if name not in values}
+        raise problems(without_twins([f for f in faults if f.what not in unset]), pipeline.origin)
     if unread:
         raise unread[0]
     secrets = (s for n in nodes.values() if n.source is not None for s in n.source.redact.secrets)
