@@ -19,6 +19,7 @@ from lazypipe.compile.closing import endless, forgotten
 from lazypipe.compile.contract import cell_checks
 from lazypipe.compile.delta import Strategy, strategies
 from lazypipe.compile.durations import with_durations
+from lazypipe.compile.exports import unwritable
 from lazypipe.compile.fingerprint import pipeline_fingerprints, same_rules
 from lazypipe.compile.late import with_late_gates, without_twins
 from lazypipe.compile.lineage import Parts, pipeline_lineage, pipeline_tags
@@ -42,6 +43,7 @@ from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.loader import problems
 from lazypipe.spec.model import NOTHING, Fault, Output, Path, Pipeline, Source, Step
 from lazypipe.spec.scope import Scope, Table
+from lazypipe.spec.types import dtype_name
 from lazypipe.sql import empty
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
@@ -504,8 +506,9 @@ def _check_output_columns(pipeline: Pipeline, nodes: Mapping[str, Node], faults:
                 elif key == "partition_by" and not (
                     schema[column].is_integer() or isinstance(schema[column], _FOLDER_TYPES)
                 ):
-                    what = f"{schema[column]} column {column!r} cannot name folders"
+                    what = f"{dtype_name(schema[column])} column {column!r} cannot name folders"
                     faults.append(Fault(what, "partition by text, whole numbers, booleans, dates or datetimes", path))
+        faults += unwritable(output.format, schema, ("outputs", name))
         for number, error in declared(output.workload, name, schema)[1]:
             faults.append(Fault(error.what, error.fix, ("outputs", name, "workload", "queries", number)))
         if output.partition_by and set(output.partition_by) == set(schema):

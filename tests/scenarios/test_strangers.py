@@ -255,3 +255,28 @@ def test_commands_on_what_is_not_there(tmp_path: Path, capsys: pytest.CaptureFix
     file.write_text("version: 1\nname: [")
     assert main(["check", str(file)]) == 2
     assert capsys.readouterr().err == f"{file}:2:8: not YAML: the definition ends where a value is expected; add it\n"
+
+
+def test_an_export_whose_format_does_not_hold_a_column(tmp_path: Path) -> None:
+    schema = {"k": pl.Int64, "b": pl.Binary, "l": pl.List(pl.Int64), "d": pl.Duration("us")}
+    schema |= {"s": pl.Struct({"x": pl.List(pl.Binary)}), "a": pl.Array(pl.Binary, 1), "t": pl.Struct({"x": pl.Time})}
+    pl.DataFrame(schema=schema).write_parquet(tmp_path / "in.parquet")
+    made = lp.pipeline("p", base=str(tmp_path)).source("in", "in.parquet")
+    pipe = made.output("in", "out.csv", format="csv").build()
+    with pytest.raises(lp.DefinitionError) as caught:
+        pipe.compile()
+    fix = "cast, unnest or drop it in a stage, or write format: parquet"
+    first, *_ = told = str(caught.value).splitlines()
+    assert first == f"outputs.in: CSV does not hold column 'b', which is Binary; {fix}"
+    assert [line.split("'")[1] for line in told] == ["b", "l", "d", "s", "a", "t"]
+    pipe = (
+        lp.pipeline("p", base=str(tmp_path))
+        .source("in", "in.parquet")
+        .output("in", "o.ndjson", format="ndjson")
+        .build()
+    )
+    with pytest.raises(lp.DefinitionError) as caught:
+        pipe.compile()
+    told = str(caught.value).splitlines()
+    assert [line.split("'")[1] for line in told] == ["b", "s", "a"]
+    assert told[0] == f"outputs.in: NDJSON does not hold column 'b', which is Binary; {fix}"
