@@ -11,7 +11,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from math import isfinite
 from typing import Any, TypedDict
+
+import polars as pl
 
 import lazypipe as lp
 from lazypipe.spec.model import Param
@@ -91,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     schema.add_argument("--allow", action="append", default=[], metavar="MODULE", help="allow python operations of it")
     show = with_plan(command("show", _show, "Show the first rows of a published output."))
     show.add_argument("output")
-    show.add_argument("-n", "--rows", type=int, default=10)
+    show.add_argument("-n", "--rows", type=_count, default=10, help="how many rows. Default: 10")
     lineage = with_plan(command("lineage", _lineage, "Show where columns come from, or where one goes; read no data."))
     lineage.add_argument("name", nargs="?", help="a column (stage.column), stage or rule. Default: everything")
     lineage.add_argument("--format", choices=["text", "json", "dot", "mermaid"], default="text")
@@ -106,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("a", help="a dataset's folder, of a version as FOLDER@VERSION, or files")
     diff.add_argument("b", help="the table to compare it with")
     diff.add_argument("--key", action="append", required=True, metavar="COLUMN", help="a column that identifies a row")
-    diff.add_argument("-n", "--rows", type=int, default=20, help="rows of each kind to show. Default: 20")
+    diff.add_argument("-n", "--rows", type=_count, default=20, help="rows of each kind to show. Default: 20")
     _about_the_past(command, with_plan)
     _about_files(command)
     vacuum = command("vacuum", _vacuum, "Delete files that no kept version uses.")
@@ -444,7 +447,8 @@ def _lineage(options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     rows = _compiled(options).scan(options.output).head(options.rows).collect()
-    _json(rows.to_dicts()) if options.json else print(rows)
+    with pl.Config(tbl_rows=-1, tbl_cols=-1):  # all that was asked for
+        _json(rows.to_dicts()) if options.json else print(rows)
     return 0
 
 
@@ -456,7 +460,7 @@ def _replay(options: argparse.Namespace) -> int:
         _json({"output": found.output, **counts, "version": found.version})
     version = f" in version {found.version}" if found.version is not None else ""
     _say(f"{found.output}: {found.healed:,} rows healed{version}, {found.superseded:,} delivered anew by their source")
-    _say(f"{found.remaining:,} rows remain in quarantine")
+    _say("1 row remains in quarantine" if found.remaining == 1 else f"{found.remaining:,} rows remain in quarantine")
     for warning in found.warnings:
         _say(f"warning: {warning}")
     return 0
@@ -584,7 +588,22 @@ def _say(text: str) -> None:
 
 
 def _json(value: Any) -> None:
-    print(json.dumps(value, indent=1, default=str, ensure_ascii=False))
+    print(json.dumps(_finite(value), indent=1, default=str, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    """Return a value with text in the place of what JSON has no number for: NaN and infinities."""
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return str(value) if isinstance(value, float) and not isfinite(value) else value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows; write 0 or more")
+    return int(text)
 
 
 if __name__ == "__main__":

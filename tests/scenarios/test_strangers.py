@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -280,3 +281,24 @@ def test_an_export_whose_format_does_not_hold_a_column(tmp_path: Path) -> None:
     told = str(caught.value).splitlines()
     assert [line.split("'")[1] for line in told] == ["b", "s", "a"]
     assert told[0] == f"outputs.in: NDJSON does not hold column 'b', which is Binary; {fix}"
+
+
+def test_show_prints_all_that_was_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = pl.DataFrame({"k": range(30), "x": [float("nan"), *[0.5] * 29]}).with_columns(
+        pl.lit(0).alias(f"c{i}") for i in range(12)
+    )
+    rows.write_parquet(tmp_path / "in.parquet")
+    file = tmp_path / "p.yaml"
+    file.write_text("version: 1\nname: p\nsources: {in: {uri: in.parquet}}\noutputs: {in: {to: out}}\n")
+    assert main(["run", str(file)]) == 0
+    capsys.readouterr()
+    assert main(["show", str(file), "in", "-n", "30"]) == 0
+    told = capsys.readouterr().out
+    assert all(f"│ {k} " in told for k in range(30))
+    assert "…" not in told
+    assert main(["show", str(file), "in", "-n", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["x"] == "nan"
+    with pytest.raises(SystemExit) as left:
+        main(["show", str(file), "in", "-n", "-5"])
+    assert left.value.code == 2
+    assert "argument -n/--rows: '-5' is no number of rows; write 0 or more" in capsys.readouterr().err
