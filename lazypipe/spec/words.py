@@ -249,7 +249,7 @@ def plain(message: str) -> Said:
     >>> plain("`sum` operation not supported for dtype `str`").what
     'sum is not possible for String'
     """
-    for prefix in ("", "bad SQL: "):
+    for prefix in ("bad SQL: ", ""):
         rest = message.removeprefix(prefix)
         for pattern, read in _READINGS:
             if match := re.fullmatch(pattern, rest, re.DOTALL):

@@ -302,3 +302,43 @@ def test_show_prints_all_that_was_asked_for(tmp_path: Path, capsys: pytest.Captu
         main(["show", str(file), "in", "-n", "-5"])
     assert left.value.code == 2
     assert "argument -n/--rows: '-5' is no number of rows; write 0 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (
+            {"cast": {"s": "Int64"}},
+            "operation 1 (cast): column 's' has values that cannot become Int64: [",
+        ),
+        (
+            {"cast": {"s": "Boolean"}},
+            "operation 1 (cast): column 's' has values that cannot become Boolean: [\"x\"]; mend",
+        ),
+        ({"derive": {"z": "s::bigint"}}, "operation 1 (derive): column 's' has values that cannot become Int64: ["),
+        ({"explode": ["l", "m"]}, "operation 1 (explode): exploded columns must have matching element counts; mend"),
+    ],
+)
+def test_rows_that_an_operation_does_not_take(tmp_path: Path, step: dict[str, Any], said: str) -> None:
+    rows = pl.DataFrame({"s": ["x", "y"], "l": [[1], [2]], "m": [[1], [2, 3]]})
+    rows.write_parquet(tmp_path / "in.parquet")
+    made = lp.pipeline("p", base=str(tmp_path)).source("in", "in.parquet").stage("t", "in", do=[step])
+    result = made.output("t", "out").build().compile().run()
+    assert said in str(result.segments[0].error)
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (
+            {"drop": list(EVERY.collect_schema())},
+            "drop: every column is dropped; leave one: rows are told by their columns",
+        ),
+        ({"sql": "SELECT sum(s) FROM self"}, "sql: sum is not possible for String; cast it first, as in x::double"),
+        ({"derive": {"z": "s ~ '('"}}, "derive.z: not a regular expression: unclosed group"),
+    ],
+)
+def test_steps_that_make_no_sense(step: dict[str, Any], said: str) -> None:
+    with pytest.raises(lp.DefinitionError) as caught:
+        lp.apply(step, EVERY)
+    assert str(caught.value) == said
