@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from math import isfinite
 from typing import Any, TypedDict
 
 import polars as pl
@@ -94,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     schema.add_argument("--allow", action="append", default=[], metavar="MODULE", help="allow python operations of it")
     show = with_plan(command("show", _show, "Show the first rows of a published output."))
     show.add_argument("output")
-    show.add_argument("-n", "--rows", type=_count, default=10, help="how many. Default: 10")
+    show.add_argument("-n", "--rows", type=_count, default=10, help="how many rows. Default: 10")
     lineage = with_plan(command("lineage", _lineage, "Show where columns come from, or where one goes; read no data."))
     lineage.add_argument("name", nargs="?", help="a column (stage.column), stage or rule. Default: everything")
     lineage.add_argument("--format", choices=["text", "json", "dot", "mermaid"], default="text")
@@ -386,6 +387,8 @@ def _history(options: argparse.Namespace) -> int:
         print(
             f"{one['version']}: {one['time']:%Y-%m-%d %H:%M:%S} {one['mode']}, {one['rows']:,} rows, run {one['run']}"
         )
+    if not found:
+        _say(f"{options.output}: nothing was committed yet")
     return 0
 
 
@@ -412,7 +415,8 @@ def _check(options: argparse.Namespace) -> int:
     }
     if options.json:
         _json({"status": "ok", **counts})
-    _say(f"{options.file} is right: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
+    told = (f"{n} {name if n != 1 else name.removesuffix('s')}" for name, n in counts.items())
+    _say(f"{options.file} is right: {', '.join(told)}")
     return 0
 
 
@@ -459,7 +463,8 @@ def _show(options: argparse.Namespace) -> int:
             "restore the file from a backup, roll back, or run in full",
         )
         raise lp.StorageError(what, uri=plan.redact(plan.outputs[options.output].to), fix=fix) from error
-    _json(rows.to_dicts()) if options.json else print(rows)
+    with pl.Config(tbl_rows=-1, tbl_cols=-1):  # all that was asked for
+        _json(rows.to_dicts()) if options.json else print(rows)
     return 0
 
 
@@ -471,7 +476,7 @@ def _replay(options: argparse.Namespace) -> int:
         _json({"output": found.output, **counts, "version": found.version})
     version = f" in version {found.version}" if found.version is not None else ""
     _say(f"{found.output}: {found.healed:,} rows healed{version}, {found.superseded:,} delivered anew by their source")
-    _say(f"{found.remaining:,} rows remain in quarantine")
+    _say("1 row remains in quarantine" if found.remaining == 1 else f"{found.remaining:,} rows remain in quarantine")
     for warning in found.warnings:
         _say(f"warning: {warning}")
     return 0
@@ -606,7 +611,22 @@ def _say(text: str) -> None:
 
 
 def _json(value: Any) -> None:
-    print(json.dumps(value, indent=1, default=str, ensure_ascii=False))
+    print(json.dumps(_finite(value), indent=1, default=str, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    """Return a value with text in the place of what JSON has no number for: NaN and infinities."""
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return str(value) if isinstance(value, float) and not isfinite(value) else value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows; write 0 or more")
+    return int(text)
 
 
 if __name__ == "__main__":

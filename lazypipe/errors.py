@@ -15,6 +15,7 @@ Every message has the form ``where: what; fix``.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -92,6 +93,8 @@ def first_line(error: BaseException | str) -> str:
     'cannot add'
     """
     text = str(error).strip()
+    if found := re.search(r"regex parse error:\n.*\nerror: ([^\n]*)", text, re.DOTALL):
+        return f"not a regular expression: {found[1]}"  # what is wrong with one is said last
     line = text.splitlines()[0].strip() if text else ""
     return line or type(error).__name__
 

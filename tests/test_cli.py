@@ -113,7 +113,7 @@ def test_a_missing_file_is_exit_code_3(shop: Path, capsys: pytest.CaptureFixture
 
 
 def test_check(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(capsys, "check", shop) == (0, "", f"{shop} is right: 1 sources, 1 stages, 2 outputs\n")
+    assert run(capsys, "check", shop) == (0, "", f"{shop} is right: 1 source, 1 stage, 2 outputs\n")
     assert json.loads(run(capsys, "check", shop, "--json")[1]) == {
         "status": "ok",
         "sources": 1,

@@ -45,6 +45,7 @@ from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.loader import problems
 from lazypipe.spec.model import NOTHING, Fault, Output, Path, Pipeline, Source, Step
 from lazypipe.spec.scope import Scope, Table
+from lazypipe.spec.types import dtype_name
 from lazypipe.sql import empty
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
@@ -349,7 +350,9 @@ def compile_pipeline(
     check_tables(pipeline, nodes, faults)
     check_exports(pipeline, nodes, faults)
     if faults:
-        raise problems(without_twins(faults), pipeline.origin)
+        # a parameter without a value is not unknown
+        unset = {f"unknown parameter :{name}" for name in pipeline.params if name not in values}
+        raise problems(without_twins([f for f in faults if f.what not in unset]), pipeline.origin)
     if unread:
         raise unread[0]
     secrets = (s for n in nodes.values() if n.source is not None for s in n.source.redact.secrets)
@@ -522,7 +525,7 @@ def _check_output_columns(pipeline: Pipeline, nodes: Mapping[str, Node], faults:
                 elif key == "partition_by" and not (
                     schema[column].is_integer() or isinstance(schema[column], _FOLDER_TYPES)
                 ):
-                    what = f"{schema[column]} column {column!r} cannot name folders"
+                    what = f"{dtype_name(schema[column])} column {column!r} cannot name folders"
                     faults.append(Fault(what, "partition by text, whole numbers, booleans, dates or datetimes", path))
         for number, error in declared(output.workload, name, schema)[1]:
             faults.append(Fault(error.what, error.fix, ("outputs", name, "workload", "queries", number)))

@@ -201,7 +201,8 @@ def _declared_type(
         raise _other_type(name, types[0][1], dtype, at)
     if declared.on_type_change == "evolve":
         for file, other in types:
-            dtype = _wider_than_declared(dtype, other) if text else _wider(name, dtype, file, other, "the contract")
+            where = "the contract" if dtype == declared.dtype else "others"
+            dtype = _wider_than_declared(dtype, other) if text else _wider(name, dtype, file, other, where)
     return dtype
 
 
@@ -218,7 +219,7 @@ def _wider(name: str, dtype: pl.DataType, file: FileInfo, other: pl.DataType, wh
     both = widened(dtype, other)
     if both is None:
         raise SourceError(
-            f"column {name!r} is {dtype_name(other)} here and {dtype_name(dtype)} in {where}, which no type holds both",
+            f"column {name!r} is {dtype_name(other)} here and {dtype_name(dtype)} in {where}, and no type holds both",
             uri=file.uri,
             fix="declare its type, with on_type_change: freeze, discard_column or discard_row",
         )

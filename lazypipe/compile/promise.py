@@ -109,7 +109,7 @@ class _Promise:
         if about.on_type_change == "evolve":
             both = widened(dtype, actual)
             if both is None:
-                raise Fault(f"{what}, which no type holds both", "cast it in a stage", path)
+                raise Fault(f"{what}, and no type holds both", "cast it in a stage", path)
             return Target(column, both, "evolve", alias=about.alias)
         if refused(actual, dtype):
             raise Fault(f"{what}, which it cannot become", "cast it in a stage", path)

@@ -26,7 +26,8 @@ from lazypipe.storage.files import FORMATS, FileInfo, expand, files_at, format_o
 from lazypipe.storage.lake.log import DeltaLog
 from lazypipe.storage.lake.table import LakeTable, read_table
 from lazypipe.storage.log import Commit
-from lazypipe.storage.scan import FILE_COLUMN, Reader, is_engine_error, plain_reason
+from lazypipe.storage.reasons import MASKED
+from lazypipe.storage.scan import FILE_COLUMN, Reader, is_engine_error
 from lazypipe.storage.shape import Fit, Shape, fit, fitted, misfits, reader_of, reread
 from lazypipe.storage.text import refuse_short_rows
 from lazypipe.storage.units import UNIT, Units, as_uri, untagged
@@ -407,7 +408,7 @@ class BoundSource:
             parts = [replace(snapshot, files=(file,)) for file in snapshot.files]
         elif snapshot.commit is None:
             for file in snapshot.files:
-                found = self.reader.culprit([file], self._own(file))
+                found = self._broken(file) or self.reader.culprit([file], self._own(file))
                 if found is not None:
                     return self.located(found)
             parts = [Snapshot((file,)) for file in snapshot.files]
@@ -425,11 +426,20 @@ class BoundSource:
                 return self.located(self._misfit(part) or self._unread(part, error))
         return None
 
+    def _broken(self, file: FileInfo) -> SourceError | None:
+        """Say what the ends of a file show."""
+        try:
+            why = preflight([file], self.reader).get(file.uri)
+        except SourceError as error:  # it cannot be fetched
+            return error
+        fix = "deliver it again, or say on_corrupt: quarantine_file or skip"
+        return None if why is None else SourceError(why, uri=file.uri, fix=fix)
+
     def _unread(self, part: Snapshot, error: BaseException) -> SourceError:
         fix = "mend the file, or change the contract" if part.logged is None else "restore it from a backup"
         if part.table is not None:
             fix = "read a later version if VACUUM has deleted it, or restore it from a backup"
-        return SourceError(plain_reason(error), uri=part.files[0].uri, fix=fix)
+        return SourceError(self.reader.told(error), uri=part.files[0].uri, fix=fix)
 
     def _misfit(self, part: Snapshot) -> SourceError | None:
         """Say which cells of a file are not of their column's type, if that is what is wrong with it."""
@@ -444,7 +454,7 @@ class BoundSource:
         name, dtype, count, text = found
         cells = "1 cell that is" if count == 1 else f"{count:,} cells that are"
         return SourceError(
-            f"column {name!r} has {cells} no {dtype_name(dtype)}, such as {text!r}",
+            f"column {name!r} has {cells} no {dtype_name(dtype)}, such as {MASKED if self.reader.masked else repr(text)}",
             uri=files[0].uri,
             fix="mend the file, or say on_type_change: discard_row or discard_column",
         )
@@ -519,7 +529,8 @@ def _bind(
     form = source.format or _guess(patterns, options, at)
     contract = read_contract(source.contract, (*at, "contract"))
     text = form in ("csv", "ndjson")
-    reader = Reader(form, contract.overrides if text else {}, source.read, options)
+    masked = any("pii" in column.get("tags", ()) for column in source.columns.values())
+    reader = Reader(form, contract.overrides if text else {}, source.read, options, masked=masked)
     if not text and source.read:
         raise Fault(f"read is for text files, and this is {form}", "remove read", (*at, "read"))
     if form in ("dataset", "delta") and source.on_corrupt != "fail":

@@ -30,6 +30,8 @@ class Drop(Operation):
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to ``drop``."""
         scope.columns(self.columns, table.schema, "columns")
+        if set(self.columns) == set(table.schema):
+            raise scope.fault("every column is dropped", "leave one: rows are told by their columns", "columns")
         return table.frame.drop(self.columns)
 
     def each(self, table: Table, scope: Scope) -> bool:

@@ -13,9 +13,11 @@ from lazypipe.compile.node import Node
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, Problem, RunError, SourceError, StorageError, first_line
 from lazypipe.gates.tap import MASKED
+from lazypipe.ops import Operation
+from lazypipe.ops.cast import Cast
 from lazypipe.spec.model import Origin, Step
 from lazypipe.spec.scope import Guard, Table
-from lazypipe.spec.words import plain
+from lazypipe.spec.words import plain, type_name
 from lazypipe.storage.scan import is_engine_error, os_error, plain_reason
 from lazypipe.storage.text import bad_line
 
@@ -129,9 +131,24 @@ def _blame_operation(
         failed = _runs(part.lower(inputs))
         if failed is not None:
             where = origin.locate((*scope.step.path, operation.name))
-            what = f"stage {node.name!r}, operation {count} ({operation.name}): {reason(failed)}"
+            said = _conversion(reason(failed), operation)
+            what = f"stage {node.name!r}, operation {count} ({operation.name}): {said}"
             return RunError(str(Problem(what, where)), fix="mend the data or the operation; nothing was published")
     return rule or RunError(what, fix="nothing was published")
+
+
+def _conversion(reason: str, operation: Operation) -> str:
+    """Say of values that did not fit their new type which one that was to be, as the definition has it.
+
+    How many there are depends on the batch that was looked at, and is not told.
+    """
+    pattern = r"conversion from `.*?` to `(.*?)` failed in column '(.*?)' for .*? values?: (.*)"
+    found = re.fullmatch(pattern, reason, re.DOTALL)
+    if found is None:
+        return reason
+    target, column, values = found.groups()
+    written = operation.columns.get(column) if isinstance(operation, Cast) else None
+    return f"column {column!r} has values that cannot become {written or type_name(target)}: {values}"
 
 
 def _blame_rule(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lazypipe.errors import nearest
 
-__all__ = ["Said", "plain", "plain_types"]
+__all__ = ["Said", "plain", "plain_types", "type_name"]
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,19 @@ _SHORT = {
 }
 
 
-def _type(text: str) -> str:
-    """Return the name of a type that Polars wrote in short, such as ``datetime[μs, UTC]``."""
+def type_name(text: str) -> str:
+    """Return the name of a type that Polars wrote in short.
+
+    Examples
+    --------
+    >>> type_name("datetime[μs, UTC]"), type_name("i64")
+    ('Datetime(us, UTC)', 'Int64')
+    """
     if match := re.fullmatch(r"([iuf])(\d+)", text):
         return {"i": "Int", "u": "UInt", "f": "Float"}[match[1]] + match[2]
     if match := re.fullmatch(r"(datetime|duration|list|decimal|struct|array|enum)\[(.*)\]", text):
         inner = (
-            _type(match[2])
+            type_name(match[2])
             if match[1] == "list"
             else match[2].replace("μs", "us").replace(",", ", ").replace("  ", " ")
         )
@@ -74,7 +80,7 @@ def _struct(m: re.Match[str]) -> str:
 
 
 def _compared(m: re.Match[str]) -> Said:
-    left, right = _type(m[2]), _type(m[3])
+    left, right = type_name(m[2]), type_name(m[3])
     zones = left.startswith("Datetime") and right.startswith("Datetime")
     fix = "both need a time zone, or neither" if zones else _CAST
     return Said(f"{left} cannot be compared with {right} ({m[1]})", fix)
@@ -96,11 +102,11 @@ _READINGS: tuple[tuple[str, Callable[[re.Match[str]], Said]], ...] = (
     (r'unable to find column "(.*?)"; valid columns: \[(.*)\]', _missing),
     (
         r"arithmetic on dtypes (.*?) and (.*?) is not allowed .*",
-        lambda m: Said(f"cannot calculate with {_type(m[1])} and {_type(m[2])}", _CAST),
+        lambda m: Said(f"cannot calculate with {type_name(m[1])} and {type_name(m[2])}", _CAST),
     ),
     (
         r"cannot compare string with numeric type \((.*)\)",
-        lambda m: Said(f"String cannot be compared with {_type(m[1])}", _CAST),
+        lambda m: Said(f"String cannot be compared with {type_name(m[1])}", _CAST),
     ),
     (
         r"cannot compare 'date/datetime/time' to a string value .*",
@@ -115,17 +121,19 @@ _READINGS: tuple[tuple[str, Callable[[re.Match[str]], Said]], ...] = (
     (
         r"invalid series dtype: expected `(.*)`, got `(.*)` for series with name `(.*)`",
         lambda m: Said(
-            f"{m[3]!r} is {_type(m[2])}, and {_type(m[1])} is needed", f"cast it, as in {m[3]}::{_sql(m[1])}"
+            f"{m[3]!r} is {type_name(m[2])}, and {type_name(m[1])} is needed", f"cast it, as in {m[3]}::{_sql(m[1])}"
         ),
     ),
     (
         r"expected (\w+) type, got: (.*)",
-        lambda m: Said(f"{_type(m[2])} stands where {_type(m[1])} is needed", f"cast it, as in x::{_sql(m[1])}"),
+        lambda m: Said(
+            f"{type_name(m[2])} stands where {type_name(m[1])} is needed", f"cast it, as in x::{_sql(m[1])}"
+        ),
     ),
     (
         r"`?(.*?)`? operation not supported for dtypes?:? `?(.*?)`?(?: \(.*\))?",
         lambda m: Said(
-            f"{m[1].split(' (')[0]} is not possible for {' and '.join(map(_type, m[2].split(' != ')))}",
+            f"{m[1].split(' (')[0]} is not possible for {' and '.join(map(type_name, m[2].split(' != ')))}",
             "cast it first, as in x::double",
         ),
     ),
@@ -136,37 +144,37 @@ _READINGS: tuple[tuple[str, Callable[[re.Match[str]], Said]], ...] = (
     (
         r"(&|\||\^) on (.*) and (.*) is not supported",
         lambda m: Said(
-            f"{ {'&': 'AND', '|': 'OR'}.get(m[1], 'XOR') } takes conditions, and these are {_type(m[2])} and {_type(m[3])}",
+            f"{ {'&': 'AND', '|': 'OR'}.get(m[1], 'XOR') } takes conditions, and these are {type_name(m[2])} and {type_name(m[3])}",
             "compare each side with something",
         ),
     ),
     (
         r"conversion from `(.*?)` to `(.*?)` failed in column .*?: \[(.*)\]",
-        lambda m: Said(f"{m[3]} cannot become {_type(m[2])}", "write a value of that type"),
+        lambda m: Said(f"{m[3]} cannot become {type_name(m[2])}", "write a value of that type"),
     ),
     (
         r"casting from (.*?) to (.*?) (?:is )?not supported\.?",
-        lambda m: _cannot_cast(_type(m[1]), _type(m[2])),
+        lambda m: _cannot_cast(type_name(m[1]), type_name(m[2])),
     ),
     (
         r"cannot cast (?:List|Array) type \(inner: '.*', to: '(.*)'\)",
-        lambda m: _cannot_cast("a list", _type(m[1])),
+        lambda m: _cannot_cast("a list", type_name(m[1])),
     ),
     (
         r"cannot cast categorical types to (.*)",
-        lambda m: _cannot_cast("a category", _type(m[1])),
+        lambda m: _cannot_cast("a category", type_name(m[1])),
     ),
     (
         r"could not evaluate comparison between series .*? of dtype: (.*) and series .*? of dtype: (.*)",
-        lambda m: Said(f"{_type(m[1])} cannot be compared with {_type(m[2])}", _CAST),
+        lambda m: Said(f"{type_name(m[1])} cannot be compared with {type_name(m[2])}", _CAST),
     ),
     (
         r"failed to determine supertype of (.*) and (.*)",
-        lambda m: Said(f"no type holds both {_type(m[1])} and {_type(m[2])}", _CAST),
+        lambda m: Said(f"no type holds both {type_name(m[1])} and {type_name(m[2])}", _CAST),
     ),
     (
         r"got invalid or ambiguous dtypes: '\[(.*), ([\w ]+(?:\[.*\])?)\]' in expression '(.*)'",
-        lambda m: Said(f"{m[3]} takes values of one type, not {_type(m[1])} and {_type(m[2])}", _CAST),
+        lambda m: Said(f"{m[3]} takes values of one type, not {type_name(m[1])} and {type_name(m[2])}", _CAST),
     ),
     (
         r"could not find an appropriate format to parse dates.*",
@@ -207,7 +215,7 @@ _READINGS: tuple[tuple[str, Callable[[re.Match[str]], Said]], ...] = (
     (
         r"datatypes of join keys don't match - `(.*?)`: (.*?) on left does not match `(.*?)`: (.*?) on right.*",
         lambda m: Said(
-            f"key {m[1]!r} is {_type(m[2])} and key {m[3]!r} is {_type(m[4])}",
+            f"key {m[1]!r} is {type_name(m[2])} and key {m[3]!r} is {type_name(m[4])}",
             "cast one of them first",
             ("on", "left_on"),
         ),
@@ -241,7 +249,7 @@ def plain(message: str) -> Said:
     >>> plain("`sum` operation not supported for dtype `str`").what
     'sum is not possible for String'
     """
-    for prefix in ("", "bad SQL: "):
+    for prefix in ("bad SQL: ", ""):
         rest = message.removeprefix(prefix)
         for pattern, read in _READINGS:
             if match := re.fullmatch(pattern, rest, re.DOTALL):

@@ -7,6 +7,7 @@ with other columns than expected: the first is for the network, the second for t
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -209,7 +210,7 @@ def _why(file: FileInfo, reader: Reader, schema: pl.Schema) -> str | None:
         what = reader.unreadable(file, error).what
         line = (
             bad_line(file, reader, inside)
-            if reader.format in ("csv", "ndjson") and " line " not in f" {what}"
+            if reader.format in ("csv", "ndjson") and not re.search(r"line \d", what)
             else None
         )
         return what if line is None else f"{what} (line {line})"

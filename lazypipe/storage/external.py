@@ -19,8 +19,9 @@ from polars.io.external_reader import (
     scan_external_reader,
 )
 
-from lazypipe.errors import nearest
+from lazypipe.errors import SourceError, nearest
 from lazypipe.spec.model import NOTHING
+from lazypipe.spec.types import dtype_name
 from lazypipe.storage.external_content import Content, Format, Request, open_content
 from lazypipe.storage.external_files import reading
 from lazypipe.storage.external_text import CSV_OPTIONS, NDJSON_OPTIONS
@@ -151,7 +152,7 @@ class _Reader(FileReader):
             b = self._builder
             part = b.parts.get(self._uri)
             self._content = open_content(self._uri, b.format, b.schema, b.storage_options, b.read_options, part)
-            _check_columns(self._content.schema, b.schema)
+            _check_columns(self._uri, self._content.schema, b.schema)
         return self._content
 
     def fetch_metadata(self) -> None:
@@ -187,14 +188,14 @@ class _Reader(FileReader):
             self._content = None
 
 
-def _check_columns(found: pl.Schema, expected: pl.Schema) -> None:
+def _check_columns(uri: str, found: pl.Schema, expected: pl.Schema) -> None:
     """Polars would refuse as well, without naming the file."""
-    missing = [name for name in expected if name not in found]
-    extra = [name for name in found if name not in expected]
-    if missing or extra:
-        wrong = [f"lacks the columns {missing}"] * bool(missing) + [f"has the unexpected columns {extra}"] * bool(extra)
-        raise ValueError("the file " + " and ".join(wrong))
-    for name, dtype in expected.items():
-        if found[name] != dtype:
-            msg = f"column {name!r} is {found[name]}, expected {dtype}"
-            raise ValueError(msg)
+    wrong = [f"lacks column {n!r}" for n in expected if n not in found]
+    wrong += [f"has a column {n!r} that is not expected" for n in found if n not in expected]
+    wrong += [
+        f"has {dtype_name(found[n])} in column {n!r}, not {dtype_name(t)}"
+        for n, t in expected.items()
+        if found.get(n, t) != t
+    ]
+    if wrong:
+        raise SourceError(f"the file {wrong[0]}", uri=uri, fix="deliver it again, or make it another source")

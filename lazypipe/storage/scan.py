@@ -15,6 +15,7 @@ from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.external import external_schema, scan_external
 from lazypipe.storage.files import FileInfo
+from lazypipe.storage.reasons import in_plain_words
 
 __all__ = ["FILE_COLUMN", "Reader", "is_engine_error", "os_error", "plain_reason"]
 
@@ -53,7 +54,7 @@ def plain_reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     found = _OS_ERROR.search(first_line(error))
-    return found[1] if found else first_line(error)
+    return found[1] if found else in_plain_words(first_line(error))
 
 
 def os_error(error: BaseException) -> int | None:
@@ -70,7 +71,7 @@ class Reader:
 
     The same reader gives the schema (``infer``), the scan of a list of files, and the culprit when a scan has failed.
     ``loose`` lets Parquet files that Polars reads itself lack columns (which are null then), have further ones, and hold
-    narrower numbers.
+    narrower numbers. With ``masked``, errors quote nothing of what stands in files.
     """
 
     format: str
@@ -78,6 +79,7 @@ class Reader:
     read: Mapping[str, Any] = field(default_factory=dict)
     storage_options: Mapping[str, Any] = field(default_factory=dict)
     loose: bool = False
+    masked: bool = False
 
     def infer(self, files: Sequence[FileInfo]) -> pl.Schema:
         """Read the schema of the first file, from its footer or its first rows, and add the columns in Hive folders.
@@ -223,7 +225,7 @@ class Reader:
         """Return the error that names the first file which cannot be read, None if all can."""
         for file in files:
             try:
-                if self.format in _WITH_FOLDERS:
+                if self.format in _WITH_FOLDERS or self.format == "csv":
                     self._refuse_other_columns(file, schema)
                 self.scan([file], schema).select(pl.all().null_count()).collect(engine="streaming")
             except BaseException as found:
@@ -233,10 +235,13 @@ class Reader:
         return None
 
     def _refuse_other_columns(self, file: FileInfo, schema: pl.Schema) -> None:
-        """Say which column of a file that knows its types is not as in the first one. Their order may differ."""
+        """Say which column of a file that knows its columns is not as in the first one. Their order may differ."""
         keys = self.keys([file], schema)
-        found = {n: t for n, t in self._infer(file).items() if n not in keys}
-        expected = {n: t for n, t in schema.items() if n not in keys}
+        expected = pl.Schema({n: t for n, t in schema.items() if n not in keys})
+        if self.format == "csv":  # which knows no types
+            found = {n: expected.get(n, pl.String()) for n in self.header(file, expected)}
+        else:
+            found = {n: t for n, t in self._infer(file).items() if n not in keys}
         wrong = [f"lacks column {n!r}" for n in expected if n not in found]
         wrong += [f"has a column {n!r} that is not expected" for n in found if n not in expected]
         wrong += [f"has {found[n]} in column {n!r}, not {t}" for n, t in expected.items() if found.get(n, t) != t]
@@ -252,10 +257,16 @@ class Reader:
             "ndjson": "each line must be one JSON object; declare types in contract",
         }
         return SourceError(
-            f"is not readable as {self.format}: {error.what if isinstance(error, SourceError) else plain_reason(error)}",
+            f"is not readable as {self.format}: {self.told(error)}",
             uri=file.uri,
             fix=fixes.get(self.format, "the file may be truncated or damaged; deliver it again"),
         )
+
+    def told(self, error: BaseException) -> str:
+        """Return why a file could not be read, in plain words."""
+        if isinstance(error, SourceError):
+            return in_plain_words(error.what, masked=self.masked)
+        return plain_reason(error) if os_error(error) else in_plain_words(first_line(error), masked=self.masked)
 
     @property
     def _external(self) -> Any:

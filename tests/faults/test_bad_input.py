@@ -180,9 +180,9 @@ CASES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "csv: short row": ("csv", lines("5,short"), "line 1501 has 2 of 3 fields"),
     "csv: short row with quotes": ("csv", lines('5,"sho,rt"'), "line 1501 has 2 of 3 fields"),
     "csv: short last row": ("csv", lambda d: d + b"5,short", f"line {ROWS + 2} has 2 of 3 fields"),
-    "csv: long row": ("csv", lines("5,long,1.5,more"), r"\(line 1501\)|more fields"),
-    "csv: wrong type": ("csv", lines("5,s,abc"), "could not parse `abc`"),
-    "csv: wrong type in the key": ("csv", lines("five,s,1.5"), "could not parse `five`"),
+    "csv: long row": ("csv", lines("5,long,1.5,more"), r"\(line 1501\)|too many fields"),
+    "csv: wrong type": ("csv", lines("5,s,abc"), "'abc' in column 'z' is no Float64"),
+    "csv: wrong type in the key": ("csv", lines("five,s,1.5"), "'five' in column 'x' is no Int64"),
     "csv: unclosed quote": ("csv", lines('5,"open,1.5'), "csv"),
     "csv: text behind a quote": ("csv", lines('5,"a"b,1.5'), "csv"),
     "csv: blank line": ("csv", lines(""), "line 1501 has 0 of 3 fields"),
@@ -190,7 +190,7 @@ CASES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "csv: invalid UTF-8": ("csv", lines("5,\xff\xfe,1.5"), "(?i)utf-?8"),
     "csv: no header": ("csv", lambda d: d.partition(b"\n")[2], "csv|column"),
     "csv: missing column": ("csv", header("x,s"), "(?i)z|columns"),
-    "csv: other column": ("csv", header("x,s,zz"), "zz"),
+    "csv: other column": ("csv", header("x,s,zz"), "the file lacks column 'z'"),
     "csv: new column": ("csv", header("x,s,z,new"), "new"),
     "csv: short row in another order": (
         "csv",
@@ -198,9 +198,9 @@ CASES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
         "line 3002 has 2",
     ),
     "csv: only a newline": ("csv", lambda _: b"\n", "(?i)empty|column"),
-    "csv.gz: truncated": ("csv.gz", lambda d: d[: len(d) // 2], "(?i)end of file|ended|eof"),
-    "csv.gz: without its checksum": ("csv.gz", lambda d: d[:-8], "(?i)end of file|ended|eof"),
-    "csv.gz: other checksum": ("csv.gz", lambda d: d[:-8] + b"\0\0\0\0" + d[-4:], "(?i)crc|checksum"),
+    "csv.gz: truncated": ("csv.gz", lambda d: d[: len(d) // 2], "the packed text ends too early"),
+    "csv.gz: without its checksum": ("csv.gz", lambda d: d[:-8], "the packed text ends too early"),
+    "csv.gz: other checksum": ("csv.gz", lambda d: d[:-8] + b"\0\0\0\0" + d[-4:], "the packed text is damaged"),
     "csv.gz: of nothing": ("csv.gz", lambda _: gzip.compress(b""), "(?i)empty"),
     "csv.gz: short row": (
         "csv.gz",
@@ -214,7 +214,7 @@ CASES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "ndjson: two objects": ("ndjson", lines('{"x": 5} {"x": 6}'), r"\(line 1501\)"),
     "ndjson: cut": ("ndjson", lambda d: d[:-12], rf"\(line {ROWS}\)"),
     "ndjson: invalid UTF-8": ("ndjson", lines('{"x": 5, "s": "\xff"}'), "(?i)utf-?8"),
-    "ndjson.gz: truncated": ("ndjson.gz", lambda d: d[: len(d) // 2], "(?i)end of file|ended|eof"),
+    "ndjson.gz: truncated": ("ndjson.gz", lambda d: d[: len(d) // 2], "the packed text ends too early"),
 }
 
 
@@ -300,7 +300,7 @@ def test_a_column_that_the_contract_drops_is_parsed_all_the_same(root: str) -> N
         .output("a", "out")
         .build()
     )
-    for row, message in (("2,b", "line 3 has 2 of 3"), ("2,b,c,d", "more fields"), ('2,"b"x,c', "(?i)csv")):
+    for row, message in (("2,b", "line 3 has 2 of 3"), ("2,b,c,d", "too many fields"), ('2,"b"x,c', "(?i)csv")):
         fs.pipe_file(f"{path}/a.csv", f"x,s,z\n1,a,b\n{row}\n".encode())
         result = pipe.compile().run()
         assert result.status == "error", row

@@ -127,14 +127,14 @@ CASES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "arrow: a garbage footer": ("arrow", lambda d: d[:-100] + b"\xa5" * 90 + d[-10:], "is not readable as ipc"),
     "csv: no bytes": ("csv", lambda _: b"", "the file is empty (0 bytes)"),
     "csv: a short row": ("csv", line("5,short"), "line 1501 has 2 of 3 fields"),
-    "csv: a long row": ("csv", line("5,long,1.5,more"), "is not readable as csv: found more fields"),
+    "csv: a long row": ("csv", line("5,long,1.5,more"), "is not readable as csv: a line has too many fields"),
     "csv: an open quote": ("csv", line('5,"open,1.5'), "is not readable as csv"),
     "csv: a cell": (
         "csv",
         line("5,s,abc"),
-        "is not readable as csv: could not parse `abc` as dtype `f64` at column 'z'",
+        "is not readable as csv: 'abc' in column 'z' is no Float64",
     ),
-    "csv: not UTF-8": ("csv", line("5,\xff\xfe,1.5"), "is not readable as csv: invalid utf-8"),
+    "csv: not UTF-8": ("csv", line("5,\xff\xfe,1.5"), "is not readable as csv: the text is not UTF-8"),
     "csv: binary": ("csv", lambda _: bytes(range(256)) * 40, "the file does not begin with UTF-8 text"),
     "csv.gz: not gzip": ("csv.gz", gzip.decompress, "the file is not gzip, as its name says"),
     "csv.gz: truncated": ("csv.gz", lambda d: d[: len(d) // 2], "is not readable as csv: "),
@@ -143,7 +143,7 @@ CASES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "ndjson: no bytes": ("ndjson", lambda _: b"", "the file is empty (0 bytes)"),
     "ndjson: a broken line": ("ndjson", line('{"x": 5, "s": '), "is not readable as ndjson: "),
     "ndjson: cut short": ("ndjson", lambda d: d[:-12], "is not readable as ndjson: "),
-    "ndjson: a cell": ("ndjson", line('{"x": "five"}'), "is not readable as ndjson: cannot parse 'five'"),
+    "ndjson: a cell": ("ndjson", line('{"x": "five"}'), "is not readable as ndjson: 'five' is no Int64"),
     "ndjson.gz: truncated": ("ndjson.gz", lambda d: d[: len(d) // 2], "is not readable as ndjson: "),
 }
 

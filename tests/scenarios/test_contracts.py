@@ -348,7 +348,7 @@ def test_types_that_nothing_holds_both(tmp_path: Path, kind: str) -> None:
     fix = "declare its type, with on_type_change: freeze, discard_column or discard_row"
     for columns, where in (({}, world.uri("f1")), ({"x": "Int64"}, "the contract")):
         assert world.refusal({"columns": columns, "on_type_change": "evolve"}) == (
-            f"{world.uri('f2')}: source 'a': column 'x' is String here and Int64 in {where}, which no type holds both; {fix}"
+            f"{world.uri('f2')}: source 'a': column 'x' is String here and Int64 in {where}, and no type holds both; {fix}"
         )
 
 
@@ -576,7 +576,7 @@ def test_text_in_quotes_decimal_commas_and_words_for_null(tmp_path: Path) -> Non
 
 
 def test_ragged_rows_stay_an_error(tmp_path: Path, root: str) -> None:
-    for row, message in (("5", r"line 3 has 1 of 2 fields"), ("5,6,7", "more fields")):
+    for row, message in (("5", r"line 3 has 1 of 2 fields"), ("5,6,7", "too many fields")):
         world = World(tmp_path, "csv", root)
         world.put(f1=f"x,y\n1,2\n{row}\n")
         assert re.search(message, world.refusal({"columns": {"x": "Int64"}, "on_type_change": "discard_row"}))

@@ -140,7 +140,7 @@ TEXT = pl.DataFrame({"x": ["1", "two", None], "t": ["a", "b", "c"]})
 def test_a_type_that_holds_other_values(world: World) -> None:
     assert world.refusal(TEXT, {"on_type_change": "evolve"}) == (
         "outputs.b.contract.on_type_change: column 'x' is String in 'b' and Int64 in the commit before, "
-        "which no type holds both; cast it in a stage"
+        "and no type holds both; cast it in a stage"
     )
     result = world.pipe(TEXT, {"on_type_change": "freeze"}).compile().run()
     assert (result.status, result.commits) == ("gate_failed", {})

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import polars as pl
 import pytest
 
 import lazypipe as lp
+from lazypipe.__main__ import main
 
 EVERY = pl.LazyFrame(
     schema={
@@ -160,3 +163,157 @@ def test_a_quarantine_is_a_source_like_any_other(tmp_path: Path) -> None:
         "sources.in: column '_lazypipe_unit' is one that lazypipe adds to rows; "
         "read the folder as the dataset that it is, or rename the column"
     )
+
+
+@pytest.mark.parametrize("root", ["", "memory://strangers/"])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "id,n,more\n3,4,5\n",
+            "the file has a column 'more' that is not expected; deliver it again, or make it another",
+        ),
+        ("id\n3\n", "the file lacks column 'n'; deliver it again, or make it another source"),
+        ("id,n\n3,x\n", "is not readable as csv: 'x' in column 'n' is no Int64 (line 2); mend the row"),
+        ("id,n\n3,4,5\n", "is not readable as csv: a line has too many fields (line 2); mend the row"),
+    ],
+)
+def test_a_text_file_unlike_the_first(tmp_path: Path, root: str, text: str, said: str) -> None:
+    folder = root + tmp_path.name if root else str(tmp_path)
+    files = fsspec.filesystem("memory" if root else "file")
+    files.pipe_file(f"{folder}/a.csv", b"id,n\n1,2\n")
+    files.pipe_file(f"{folder}/b.csv", text.encode())
+    made = lp.pipeline("p", base=str(tmp_path)).source("in", f"{folder}/*.csv").output("in", "out").build()
+    result = made.compile().run()
+    assert f"{folder}/b.csv: source 'in': {said}" in str(result.segments[0].error)
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "other"),
+    [
+        ("csv", "id,mail\n1,5\n", "id,mail\n2,a@b.c\n"),
+        ("ndjson", '{"id": 1, "mail": 5}\n', '{"id": 2, "mail": "a@b.c"}\n'),
+    ],
+)
+@pytest.mark.parametrize("on_corrupt", ["fail", "skip"])
+def test_personal_data_is_not_quoted_from_files(
+    tmp_path: Path, kind: str, first: str, other: str, on_corrupt: str
+) -> None:
+    (tmp_path / f"a.{kind}").write_text(first)
+    (tmp_path / f"b.{kind}").write_text(other)
+    contract = {"columns": {"mail": "Int64"}}
+    source = lp.pipeline("p", base=str(tmp_path)).source(
+        "in", f"*.{kind}", columns={"mail": {"tags": ["pii"]}}, contract=contract, on_corrupt=on_corrupt
+    )
+    result = source.output("in", "out").build().compile().run()
+    told = str([result.corrupt, *(s.error for s in result.segments)])
+    assert "b." + kind in told
+    assert "*** " in told
+    assert "a@b.c" not in told
+
+
+def test_personal_data_is_not_quoted_from_frozen_columns(tmp_path: Path) -> None:
+    pl.DataFrame({"mail": [1]}).write_parquet(tmp_path / "a.parquet")
+    pl.DataFrame({"mail": ["a@b.c"]}).write_parquet(tmp_path / "b.parquet")
+    contract = {"columns": {"mail": {"type": "Int64", "on_type_change": "freeze"}}}
+    for tags, told in (({}, "'a@b.c'"), ({"mail": {"tags": ["pii"]}}, "***")):
+        made = lp.pipeline("p", base=str(tmp_path)).source("in", "?.parquet", columns=tags, contract=contract)
+        result = made.output("in", "out").build().compile().run()
+        assert f"column 'mail' has 1 cell that is no Int64, such as {told}" in str(result.segments[0].error)
+
+
+def test_what_others_have_is_not_said_of_the_contract(tmp_path: Path) -> None:
+    pl.DataFrame({"id": [1]}).write_parquet(tmp_path / "a.parquet")
+    pl.DataFrame({"id": ["x"]}).write_parquet(tmp_path / "b.parquet")
+    contract = {"columns": {"id": {"type": "Int32", "on_type_change": "evolve"}}}
+    made = lp.pipeline("p", base=str(tmp_path)).source("in", "?.parquet", contract=contract).output("in", "out").build()
+    with pytest.raises(lp.SourceError, match="column 'id' is String here and Int64 in others, and no type holds both"):
+        made.compile()
+
+
+def test_a_wrong_value_of_a_parameter_is_told_once(tmp_path: Path) -> None:
+    pl.DataFrame({"n": [1]}).write_parquet(tmp_path / "in.parquet")
+    made = lp.pipeline("p", base=str(tmp_path)).param("least", "integer").source("in", "in.parquet")
+    pipe = made.stage("s", "in", do=[{"filter": "n > :least"}]).output("s", "out").build()
+    for given, said in (
+        ({"least": "x"}, "params.least: parameter 'least': 'x' is not an integer such as 42"),
+        ({}, "params.least: parameter 'least' has no value; pass it (--param least=…), or give it a default"),
+    ):
+        with pytest.raises(lp.DefinitionError) as caught:
+            pipe.compile(**given)
+        assert str(caught.value).splitlines() == [said]
+
+
+def test_commands_on_what_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nowhere = str(tmp_path / "nowhere")
+    assert main(["vacuum", nowhere]) == 3
+    assert capsys.readouterr() == ("", f"{nowhere}: there is no dataset here; check the path\n")
+    (tmp_path / "in.csv").write_text("n\n1\n")
+    file = tmp_path / "p.yaml"
+    file.write_text("version: 1\nname: p\nsources: {in: {uri: in.csv}}\noutputs: {in: {to: out}}\n")
+    assert main(["history", str(file), "in"]) == 0
+    assert capsys.readouterr() == ("", "in: nothing was committed yet\n")
+    file.write_text("version: 1\nname: [")
+    assert main(["check", str(file)]) == 2
+    assert capsys.readouterr().err == f"{file}:2:8: not YAML: the definition ends where a value is expected; add it\n"
+
+
+def test_show_prints_all_that_was_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = pl.DataFrame({"k": range(30), "x": [float("nan"), *[0.5] * 29]}).with_columns(
+        pl.lit(0).alias(f"c{i}") for i in range(12)
+    )
+    rows.write_parquet(tmp_path / "in.parquet")
+    file = tmp_path / "p.yaml"
+    file.write_text("version: 1\nname: p\nsources: {in: {uri: in.parquet}}\noutputs: {in: {to: out}}\n")
+    assert main(["run", str(file)]) == 0
+    capsys.readouterr()
+    assert main(["show", str(file), "in", "-n", "30"]) == 0
+    told = capsys.readouterr().out
+    assert all(f"│ {k} " in told for k in range(30))
+    assert "…" not in told
+    assert main(["show", str(file), "in", "-n", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["x"] == "nan"
+    with pytest.raises(SystemExit) as left:
+        main(["show", str(file), "in", "-n", "-5"])
+    assert left.value.code == 2
+    assert "argument -n/--rows: '-5' is no number of rows; write 0 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (
+            {"cast": {"s": "Int64"}},
+            "operation 1 (cast): column 's' has values that cannot become Int64: [",
+        ),
+        (
+            {"cast": {"s": "Boolean"}},
+            "operation 1 (cast): column 's' has values that cannot become Boolean: [\"x\"]; mend",
+        ),
+        ({"derive": {"z": "s::bigint"}}, "operation 1 (derive): column 's' has values that cannot become Int64: ["),
+        ({"explode": ["l", "m"]}, "operation 1 (explode): exploded columns must have matching element counts; mend"),
+    ],
+)
+def test_rows_that_an_operation_does_not_take(tmp_path: Path, step: dict[str, Any], said: str) -> None:
+    rows = pl.DataFrame({"s": ["x", "y"], "l": [[1], [2]], "m": [[1], [2, 3]]})
+    rows.write_parquet(tmp_path / "in.parquet")
+    made = lp.pipeline("p", base=str(tmp_path)).source("in", "in.parquet").stage("t", "in", do=[step])
+    result = made.output("t", "out").build().compile().run()
+    assert said in str(result.segments[0].error)
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (
+            {"drop": list(EVERY.collect_schema())},
+            "drop: every column is dropped; leave one: rows are told by their columns",
+        ),
+        ({"sql": "SELECT sum(s) FROM self"}, "sql: sum is not possible for String; cast it first, as in x::double"),
+        ({"derive": {"z": "s ~ '('"}}, "derive.z: not a regular expression: unclosed group"),
+    ],
+)
+def test_steps_that_make_no_sense(step: dict[str, Any], said: str) -> None:
+    with pytest.raises(lp.DefinitionError) as caught:
+        lp.apply(step, EVERY)
+    assert str(caught.value) == said

@@ -1,0 +1,54 @@
+"""Why a file could not be read: what Polars' readers say, in the words of somebody who looks at the file."""
+
+from __future__ import annotations
+
+import re
+
+from lazypipe.spec.words import type_name
+
+__all__ = ["MASKED", "in_plain_words"]
+
+MASKED = "***"
+"""What stands in messages for personal data."""
+
+_READINGS = (
+    (
+        r"could not parse `(.*?)` as dtype `(.*?)` at column '(.*?)' \(column number \d+\)",
+        r"{1!r} in column {3!r} is no {2}",
+    ),
+    (r"could not parse `(.*)", "a quote is not closed after {1!r}"),
+    (r"found more fields than defined in 'Schema'", "a line has too many fields"),
+    (r"invalid utf-8 sequence|error parsing line: InvalidUtf8 at character .*", "the text is not UTF-8"),
+    (r"cannot parse '(.*)' \([\w ]+\) as (.*)", r"{1!r} is no {2}"),
+    (r"error parsing line: .*", "a line is not JSON"),
+    (r"NDJSON line expected to contain JSON object: .*", "a line is JSON, but no object"),
+    (r"(?:parquet: )?File out of specification: The file must end with .*", "the file does not end as Parquet does"),
+    (r"(?:parquet: )?File out of specification: (.*)", "{1}"),
+    (r"out-of-spec: InvalidFooter", "the file does not end as Arrow IPC does"),
+    (r"incomplete frame|unexpected end of file|Compressed file ended before .*", "the packed text ends too early"),
+    (
+        r"Data corruption detected|corrupt (?:deflate|gzip) stream.*|CRC check failed.*|Error -3 while decompressing.*",
+        "the packed text is damaged",
+    ),
+)
+
+
+def in_plain_words(reason: str, *, masked: bool = False) -> str:
+    """Return what a reader said in plain words; what is not known stays as it is.
+
+    With ``masked``, nothing that it quotes of the file is told.
+
+    Examples
+    --------
+    >>> in_plain_words("could not parse `abc` as dtype `f64` at column 'z' (column number 3)")
+    "'abc' in column 'z' is no Float64"
+    >>> in_plain_words("cannot parse 'abc' (string) as Int64", masked=True)
+    '*** is no Int64'
+    """
+    for pattern, words in _READINGS:
+        if found := re.fullmatch(pattern, reason, re.DOTALL):
+            told = words.replace("{1!r}", MASKED) if masked else words
+            # what is no value is the name of a type, or of a column
+            types = [type_name(part) if f"{{{n}}}" in words else part for n, part in enumerate(found.groups(), 1)]
+            return told.format(None, *types)
+    return re.sub(r"`[^`]*`|'[^']*'|\"[^\"]*\"", MASKED, reason) if masked else reason
