@@ -623,11 +623,5 @@ def _finite(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not isfinite(value) else value
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows; write 0 or more")
-    return int(text)
-
-
 if __name__ == "__main__":
     sys.exit(main())

@@ -25,12 +25,11 @@ from lazypipe.compile.fingerprint import pipeline_fingerprints, same_rules
 from lazypipe.compile.late import with_late_gates, without_twins
 from lazypipe.compile.lineage import Parts, pipeline_lineage, pipeline_tags
 from lazypipe.compile.modes import check_modes
-from lazypipe.compile.names import check_names
+from lazypipe.compile.names import check_aside, check_names
 from lazypipe.compile.node import Node, compile_checks, compile_steps
 from lazypipe.compile.openlineage import bind_openlineage
 from lazypipe.compile.panes import check_panes, untimed
 from lazypipe.compile.promise import promised
-from lazypipe.compile.reserved import reserved
 from lazypipe.compile.segments import Segment, cut
 from lazypipe.compile.sources import BoundSource, Snapshot, bind, expand_env
 from lazypipe.compile.tables import check_tables
@@ -343,7 +342,7 @@ def compile_pipeline(
             if node is not None:
                 nodes[name] = node
     _check_output_columns(pipeline, nodes, faults)
-    faults += reserved(pipeline, nodes)
+    faults += check_aside(pipeline, nodes)
     faults += endless(nodes)
     check_modes(pipeline, nodes, values, faults)
     check_panes(pipeline, nodes, faults)

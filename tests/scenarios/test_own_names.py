@@ -138,8 +138,8 @@ def test_no_step_makes_units(table: Path) -> None:
     with pytest.raises(DefinitionError) as told:
         reading(table, "in/*.parquet", do=[{"filter": "k > 0"}, {"derive": {"_lazypipe_unit": "k"}}, {"limit": 3}])
     assert str(told.value) == (
-        "stages.u.do[1]: column '_lazypipe_unit' is lazypipe's own: it tells which file each row of an output was made of; "
-        "give yours another name"
+        "stages.u.do[1].derive: column '_lazypipe_unit' is lazypipe's own: it tells which file each row of an output was made of; "
+        "give it another name"
     )
 
 
@@ -152,7 +152,7 @@ def test_rows_put_aside_go_with_their_file_whatever_its_name(tmp_path: Path) -> 
         pipe = lp.pipeline("p", base=str(tmp_path)).source("s", "in/*.parquet", gate=POSITIVE).stage("t", "s")
         result = pipe.output("t", "t").build().compile().run()
         result.raise_for_status()
-        aside = lp.scan(str(tmp_path / ".lazypipe/quarantine/s")).collect()
+        aside = lp.scan(str(tmp_path / ".lazypipe/quarantine/p/s")).collect()
         return result.status, {k: Path(f).name for k, f in aside.select("k", "_lazypipe_file").iter_rows()}
 
     def rename(old: str, new: str) -> None:

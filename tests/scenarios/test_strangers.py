@@ -120,15 +120,6 @@ def test_a_column_whose_name_is_a_pattern(tmp_path: Path, name: str) -> None:
     assert str(caught.value) == f"stages.s.do[0].rename: {what}; give it another name"
 
 
-@pytest.mark.parametrize("name", ["_lazypipe_file", "_lazypipe_unit"])
-def test_a_column_that_is_ours(tmp_path: Path, name: str) -> None:
-    with pytest.raises(lp.DefinitionError) as caught:
-        source(tmp_path, pl.DataFrame({name: [1]})).compile()
-    assert str(caught.value).startswith(
-        f"sources.in: column {name!r} is one that lazypipe adds to rows; read the folder"
-    )
-
-
 def test_quarantined_rows_say_which_file_they_came_from(tmp_path: Path) -> None:
     for name, ids in (("a", [1, None]), ("b", [None, 2])):
         pl.DataFrame({"id": ids, "n": [1, 2]}, schema={"id": pl.Int64, "n": pl.Int64}).write_parquet(
@@ -143,26 +134,6 @@ def test_quarantined_rows_say_which_file_they_came_from(tmp_path: Path) -> None:
         (1, "b.parquet"),
         (2, "a.parquet"),
     ]
-
-
-def test_a_quarantine_is_a_source_like_any_other(tmp_path: Path) -> None:
-    rule = {"not_null": {"columns": "id", "action": "quarantine"}}
-    source(tmp_path, pl.DataFrame({"id": [1, None]}), rule).compile().run(run="r1").raise_for_status()
-    again = lp.pipeline("q", base=str(tmp_path)).source("in", "out__quarantine")
-    plan = again.stage("kept", "in", gate=[rule]).output("kept", "again").build().compile()
-    plan.lineage()
-    plan.run(run="r2").raise_for_status()
-    rows = lp.scan(str(tmp_path / "again__quarantine")).collect()
-    assert rows.select("_lazypipe_rules", "_lazypipe_run").rows() == [(["not_null:id"], "r2")]
-    files = (
-        lp.pipeline("f", base=str(tmp_path)).source("in", "out__quarantine/**/*.parquet").output("in", "files").build()
-    )
-    with pytest.raises(lp.DefinitionError) as caught:
-        files.compile()
-    assert str(caught.value) == (
-        "sources.in: column '_lazypipe_unit' is one that lazypipe adds to rows; "
-        "read the folder as the dataset that it is, or rename the column"
-    )
 
 
 @pytest.mark.parametrize("root", ["", "memory://strangers/"])
