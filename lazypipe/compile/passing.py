@@ -7,6 +7,8 @@ from functools import cached_property
 
 import polars as pl
 
+from lazypipe import sql
+from lazypipe.compile.added_up import added_up
 from lazypipe.compile.fingerprint import unknown
 from lazypipe.compile.first_rows import FirstRows, first_rows
 from lazypipe.compile.node import HERE, Node
@@ -18,6 +20,7 @@ from lazypipe.ops.python import Python
 from lazypipe.ops.sort import Sort
 from lazypipe.ops.sql import Sql
 from lazypipe.plan.follow import follow
+from lazypipe.plan.nodes import PlanNode
 from lazypipe.plan.reader import read_plan
 from lazypipe.spec.model import Fault
 from lazypipe.spec.scope import Scope, Table
@@ -100,7 +103,7 @@ class Passing:
         if self.inputs():
             return None
         if isinstance(self.operation, Sql):
-            return () if self._gives_first_rows(self.operation) else None
+            return () if self._gives_first_rows(self.operation) else self._adds_up(self.operation)
         tagged = self.table.frame.with_columns(pl.lit(0, dtype=pl.UInt64).alias(UNIT))
         fold = self.node.folds(replace(self.table, frame=tagged, extra=(UNIT,)), self.scope, self.index)
         return None if fold is None else fold.by
@@ -110,30 +113,54 @@ class Passing:
         found = self._first
         if found is None or found.missing:
             return False
-        unlimited, unordered = (
-            replace(self, operation=replace(operation, query=text)) for text in (found.unlimited, found.unordered)
-        )
-        try:
-            lowered = [one.lowered(frozenset(), ()) for one in (self, unlimited, unordered)]
-        except Fault:
+        unlimited, rows = self._guess(operation, found.unlimited), self._guess(operation, found.unordered)
+        if unlimited is None or rows is None or self._written.inputs != (unlimited,):
             return False
-        whole, before, rows = (
-            read_plan(f, exact=True) for f in (lowered[0], lowered[1].slice(found.offset, found.rows), lowered[2])
-        )
         ahead = through(rows, self._ahead)
-        if whole != before or ahead.against or ahead.by is not None or ahead.ordered:
+        if ahead.against or ahead.by is not None or ahead.ordered or not self._alike(unlimited, rows, frozenset()):
             return False
-        states = {n: unknown(n, t.schema) for n, t in self._tables(frozenset()).items()}
-        one, other = (follow(p, states, lambda: "") for p in (read_plan(lowered[1], exact=True), rows))
-        same = one.rows == other.rows and all(one.columns[c] == other.columns[c] for c in self.node.schemas[self.index])
-        return same and unordered.carries(frozenset([self._ahead]))
+        plain = replace(self, operation=replace(operation, query=found.unordered))
+        return plain.carries(frozenset([self._ahead]))
+
+    def _adds_up(self, operation: Sql) -> tuple[str, ...] | None:
+        """Return by which columns a query groups, if its figures add up and can be told of each file by itself."""
+        found, text = added_up(self._written), sql.grouping(operation.query, [UNIT])
+        told = frozenset([self._ahead])
+        guess = None if found is None or text is None else self._guess(operation, text, told)
+        apart = None if guess is None else added_up(guess)
+        if found is None or apart is None or {*apart.by} != {*found.by, UNIT} or apart.figures != found.figures:
+            return None
+        if apart.exprs != found.exprs or [k for k in apart.groups.keys if k.name != UNIT] != [*found.groups.keys]:
+            return None
+        (here,), (there,) = found.groups.inputs, apart.groups.inputs
+        ahead = through(there, self._ahead)
+        plain = not ahead.against and ahead.by is None and ahead.kept.get(UNIT) == UNIT
+        return found.by if plain and self._alike(here, there, told) else None
+
+    def _guess(self, operation: Sql, query: str, told: frozenset[str] = frozenset()) -> PlanNode | None:
+        """Return the plan of another query in this place, over inputs of which some carry units; None if there is no such query."""
+        try:
+            return read_plan(replace(self, operation=replace(operation, query=query)).lowered(told, ()), exact=True)
+        except Fault:
+            return None
+
+    def _alike(self, plan: PlanNode, other: PlanNode, told: frozenset[str]) -> bool:
+        """Whether two plans give the same rows, with the columns of the first."""
+        states = {n: unknown(n, pl.Schema({**t.schema, UNIT: pl.UInt64()})) for n, t in self._tables(told).items()}
+        one, two = (follow(p, states, lambda: "") for p in (plan, other))
+        return one.rows == two.rows and all(one.columns[c] == two.columns.get(c) for c in plan.columns)
+
+    @cached_property
+    def _written(self) -> PlanNode:
+        """The plan of the step, as it is written, in the place where guesses stand."""
+        return read_plan(self.lowered(frozenset(), ()), exact=True)
 
     @cached_property
     def _first(self) -> FirstRows | None:
         """What a query says of first rows."""
         if not isinstance(self.operation, Sql):
             return None
-        return first_rows(read_plan(self.node.stubs[self.index], exact=True), self.operation.query)
+        return first_rows(self._written, self.operation.query)
 
     def apart(self) -> dict[str, str]:
         """Return the columns within whose values alone rows have to do with each other, each with its name after the step."""
