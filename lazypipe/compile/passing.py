@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -10,7 +11,7 @@ import polars as pl
 from lazypipe import sql
 from lazypipe.compile.added_up import added_up
 from lazypipe.compile.fingerprint import unknown
-from lazypipe.compile.first_rows import FirstRows, first_rows
+from lazypipe.compile.first_rows import first_rows
 from lazypipe.compile.node import HERE, Node
 from lazypipe.compile.through import Through, looked_up, through
 from lazypipe.ops import Operation
@@ -110,7 +111,7 @@ class Passing:
 
     def _gives_first_rows(self, operation: Sql) -> bool:
         """Whether a query gives first rows that can be told of each file by itself, and its text stands for what its plan does."""
-        found = self._first
+        found = first_rows(self._written, operation.query)
         if found is None or found.missing:
             return False
         unlimited, rows = self._guess(operation, found.unlimited), self._guess(operation, found.unordered)
@@ -155,13 +156,6 @@ class Passing:
         """The plan of the step, as it is written, in the place where guesses stand."""
         return read_plan(self.lowered(frozenset(), ()), exact=True)
 
-    @cached_property
-    def _first(self) -> FirstRows | None:
-        """What a query says of first rows."""
-        if not isinstance(self.operation, Sql):
-            return None
-        return first_rows(self._written, self.operation.query)
-
     def apart(self) -> dict[str, str]:
         """Return the columns within whose values alone rows have to do with each other, each with its name after the step."""
         if isinstance(self.operation, Sql):
@@ -194,15 +188,14 @@ class Passing:
             after = self.node.steps[self.index + 1 :]
             missing = [c for c in self.table.schema if c not in {*self.operation.columns(self.table, self.scope)}]
             if after and isinstance(after[0][0], Limit):
-                return f"of rows that it leaves equal, any may come first; order by {', '.join(missing)} too"
+                return _untied(missing)
             return "it promises the order of all rows"
         if isinstance(self.operation, Python):
             return "unless you declare incremental: rows"
         if isinstance(self.operation, Sql):
-            if self._first is not None and self._first.missing:
-                return (
-                    f"of rows that it leaves equal, any may come first; order by {', '.join(self._first.missing)} too"
-                )
+            found = first_rows(self._written, self.operation.query)
+            if found is not None and found.missing:
+                return _untied(found.missing)
             if self.plan.against or self.plan.ordered:
                 return self.plan.against or "ORDER BY"
             if self._ahead not in self.plan.rows:
@@ -211,3 +204,7 @@ class Passing:
                 return f"it does not give {' or '.join(sorted(self.plan.by))} as it is, which its rows go by"
             return "the file of each row cannot be told"
         return ""
+
+
+def _untied(missing: Sequence[str]) -> str:
+    return f"of rows that it leaves equal, any may come first; order by {', '.join(missing)} too"

@@ -46,6 +46,8 @@ OTHERS = {
         "SELECT k, sum(v) AS s FROM a GROUP BY k ORDER BY k, s LIMIT 2",
         "full: s: sql can change any row (LIMIT)",
     ),
+    "a misleading name": ("SELECT k, v AS offset FROM a ORDER BY offset, k LIMIT 3", "full: s: sql can change any row (LIMIT)"),
+    "no groups": ("SELECT max(v) AS m FROM a", "full: s: sql can change any row (max over all rows)"),
     "mean": ("SELECT k, avg(v) AS m FROM a GROUP BY k", "only those rows made anew whose k they touch, of the files"),
     "more of a sum": ("SELECT k, sum(v) + 1 AS s FROM a GROUP BY k", "whose k they touch, of the files that hold such rows"),
     "distinct": ("SELECT k, count(DISTINCT v) AS n FROM a GROUP BY k", "whose k they touch, of the files that hold such rows"),
