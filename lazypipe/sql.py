@@ -188,6 +188,27 @@ def carrying(sql: str, columns: Sequence[str], *, deep: bool = True) -> str:
     return "".join(out)
 
 
+def grouping(sql: str, columns: Sequence[str]) -> str | None:
+    """Return a query that groups by some columns too, and selects them, if it ends in a ``GROUP BY``: a guess, for the plan to judge.
+
+    Examples
+    --------
+    >>> grouping("SELECT k, max(a) AS a FROM t GROUP BY k", ["u"])
+    'SELECT k, max(a) AS a, "u" FROM t GROUP BY k, "u"'
+    >>> grouping("SELECT max(a) AS a FROM (SELECT k, max(a) AS a FROM t GROUP BY k) AS s", ["u"]) is None
+    True
+    """
+    groups, depth = False, 0
+    texts: list[str] = []
+    for token in _tokens(sql):
+        depth += {"(": 1, ")": -1}.get(token.text, 0) if token.kind == "other" else 0
+        groups = groups or (depth == 0 and token.kind == "word" and token.text.lower() == "group")
+        texts.append(" " if token.kind == "comment" else token.text)
+    if not groups:
+        return None
+    return carrying("".join(texts).rstrip(), columns) + "".join(f', "{c}"' for c in columns)
+
+
 def without_limit(sql: str) -> tuple[str, str] | None:
     """Return a query without its ``LIMIT``, and without its ``ORDER BY`` too, if it ends in both: a guess, for the plan to judge.
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from lazypipe import sql
@@ -17,7 +16,7 @@ from lazypipe.ops.sql import Sql
 from lazypipe.plan.nodes import PlanNode
 from lazypipe.spec.scope import Scope
 
-__all__ = ["FirstRows", "first_rows"]
+__all__ = ["FirstRows", "chosen", "first_rows"]
 
 _SLICE = re.compile(r"Slice\(len=(\d+),offset=(\d+)\)")
 _SORT = re.compile(r"Sort\(slice=None,sort_options=(\[.*\])\)")
@@ -67,11 +66,10 @@ def first_rows(plan: PlanNode, query: str) -> FirstRows | None:
     (('a',), 3, ('c',), 'SELECT a, b AS c FROM t')
     """
     texts = sql.without_limit(query)
-    node, names = _below(plan, {c: c for c in plan.columns})
-    cut = _SLICE.fullmatch(node.exact or "") if node.kind == "slice" else None
+    cut = _SLICE.fullmatch(plan.exact or "") if plan.kind == "slice" else None
     if texts is None or cut is None:
         return None
-    node, names = _below(node.inputs[0], names)
+    node, names = chosen(plan.inputs[0])
     found = _SORT.fullmatch(node.exact or "") if node.kind == "sort" else None
     if found is None or any(k.kind != "column" for k in node.keys):
         return None
@@ -88,9 +86,9 @@ def first_rows(plan: PlanNode, query: str) -> FirstRows | None:
     return FirstRows(order, offset, rows, missing, *texts)
 
 
-def _below(node: PlanNode, names: Mapping[str, str]) -> tuple[PlanNode, dict[str, str]]:
-    """Return the first node below that does more than choose and rename columns, with what these are called there."""
-    names = dict(names)
+def chosen(plan: PlanNode) -> tuple[PlanNode, dict[str, str]]:
+    """Return the first step of a plan that does more than choose and rename columns, and what those after it are called in it."""
+    node, names = plan, {c: c for c in plan.columns}
     while node.kind in ("select", "project", "pass"):
         made = {n.name: n.expr for n in node.exprs} if node.kind == "select" else {}
         if any(e.kind != "column" for e in made.values()):

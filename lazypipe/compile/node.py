@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import polars as pl
 
 from lazypipe import gates
+from lazypipe.compile.added_up import added_up
 from lazypipe.compile.declared import check_rows
 from lazypipe.compile.first_rows import first_rows
 from lazypipe.compile.names import check_names
@@ -124,10 +125,14 @@ class Node:
         return fold
 
     def folds(self, table: Table, scope: Scope, step: int) -> Fold | None:
-        """Return a step in two steps, if it can be folded: a sort if only its first rows go on, a query if it gives first rows."""
+        """Return a step in two steps, if it can be folded: a sort if only its first rows go on, a query by its plan."""
         operation = self.steps[step][0]
         if isinstance(operation, Sql):
-            found = first_rows(read_plan(self.stubs[step], exact=True), operation.query)
+            plan = read_plan(self.stubs[step], exact=True)
+            found = first_rows(plan, operation.query)
+            groups = None if found is not None else added_up(plan)
+            if groups is not None:
+                return groups.fold(operation, table, scope, self.schemas[step])
             return None if found is None or found.missing else found.fold(operation, table, scope)
         after = self.steps[step + 1][0] if step + 1 < len(self.steps) else None
         if isinstance(operation, Sort) and isinstance(after, Limit):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import polars as pl
 
+from lazypipe import sql
+from lazypipe.compile.added_up import added_up
 from lazypipe.compile.fingerprint import unknown
-from lazypipe.compile.first_rows import FirstRows, first_rows
+from lazypipe.compile.first_rows import first_rows
 from lazypipe.compile.node import HERE, Node
 from lazypipe.compile.through import Through, looked_up, through
 from lazypipe.ops import Operation
@@ -18,6 +21,7 @@ from lazypipe.ops.python import Python
 from lazypipe.ops.sort import Sort
 from lazypipe.ops.sql import Sql
 from lazypipe.plan.follow import follow
+from lazypipe.plan.nodes import PlanNode
 from lazypipe.plan.reader import read_plan
 from lazypipe.spec.model import Fault
 from lazypipe.spec.scope import Scope, Table
@@ -100,40 +104,57 @@ class Passing:
         if self.inputs():
             return None
         if isinstance(self.operation, Sql):
-            return () if self._gives_first_rows(self.operation) else None
+            return () if self._gives_first_rows(self.operation) else self._adds_up(self.operation)
         tagged = self.table.frame.with_columns(pl.lit(0, dtype=pl.UInt64).alias(UNIT))
         fold = self.node.folds(replace(self.table, frame=tagged, extra=(UNIT,)), self.scope, self.index)
         return None if fold is None else fold.by
 
     def _gives_first_rows(self, operation: Sql) -> bool:
         """Whether a query gives first rows that can be told of each file by itself, and its text stands for what its plan does."""
-        found = self._first
+        found = first_rows(self._written, operation.query)
         if found is None or found.missing:
             return False
-        unlimited, unordered = (
-            replace(self, operation=replace(operation, query=text)) for text in (found.unlimited, found.unordered)
-        )
-        try:
-            lowered = [one.lowered(frozenset(), ()) for one in (self, unlimited, unordered)]
-        except Fault:
+        unlimited, rows = self._guess(operation, found.unlimited), self._guess(operation, found.unordered)
+        if unlimited is None or rows is None or self._written.inputs != (unlimited,):
             return False
-        whole, before, rows = (
-            read_plan(f, exact=True) for f in (lowered[0], lowered[1].slice(found.offset, found.rows), lowered[2])
-        )
         ahead = through(rows, self._ahead)
-        if whole != before or ahead.against or ahead.by is not None or ahead.ordered:
+        if ahead.against or ahead.by is not None or ahead.ordered or not self._alike(unlimited, rows, frozenset()):
             return False
-        states = {n: unknown(n, t.schema) for n, t in self._tables(frozenset()).items()}
-        one, other = (follow(p, states, lambda: "") for p in (read_plan(lowered[1], exact=True), rows))
-        same = one.rows == other.rows and all(one.columns[c] == other.columns[c] for c in self.node.schemas[self.index])
-        return same and unordered.carries(frozenset([self._ahead]))
+        plain = replace(self, operation=replace(operation, query=found.unordered))
+        return plain.carries(frozenset([self._ahead]))
+
+    def _adds_up(self, operation: Sql) -> tuple[str, ...] | None:
+        """Return by which columns a query groups, if its figures add up and can be told of each file by itself."""
+        found, text = added_up(self._written), sql.grouping(operation.query, [UNIT])
+        told = frozenset([self._ahead])
+        guess = None if found is None or text is None else self._guess(operation, text, told)
+        apart = None if guess is None else added_up(guess)
+        if found is None or apart is None or {*apart.by} != {*found.by, UNIT} or apart.figures != found.figures:
+            return None
+        if apart.exprs != found.exprs or [k for k in apart.groups.keys if k.name != UNIT] != [*found.groups.keys]:
+            return None
+        (here,), (there,) = found.groups.inputs, apart.groups.inputs
+        ahead = through(there, self._ahead)
+        plain = not ahead.against and ahead.by is None and ahead.kept.get(UNIT) == UNIT
+        return found.by if plain and self._alike(here, there, told) else None
+
+    def _guess(self, operation: Sql, query: str, told: frozenset[str] = frozenset()) -> PlanNode | None:
+        """Return the plan of another query in this place, over inputs of which some carry units; None if there is no such query."""
+        try:
+            return read_plan(replace(self, operation=replace(operation, query=query)).lowered(told, ()), exact=True)
+        except Fault:
+            return None
+
+    def _alike(self, plan: PlanNode, other: PlanNode, told: frozenset[str]) -> bool:
+        """Whether two plans give the same rows, with the columns of the first."""
+        states = {n: unknown(n, pl.Schema({**t.schema, UNIT: pl.UInt64()})) for n, t in self._tables(told).items()}
+        one, two = (follow(p, states, lambda: "") for p in (plan, other))
+        return one.rows == two.rows and all(one.columns[c] == two.columns.get(c) for c in plan.columns)
 
     @cached_property
-    def _first(self) -> FirstRows | None:
-        """What a query says of first rows."""
-        if not isinstance(self.operation, Sql):
-            return None
-        return first_rows(read_plan(self.node.stubs[self.index], exact=True), self.operation.query)
+    def _written(self) -> PlanNode:
+        """The plan of the step, as it is written, in the place where guesses stand."""
+        return read_plan(self.lowered(frozenset(), ()), exact=True)
 
     def apart(self) -> dict[str, str]:
         """Return the columns within whose values alone rows have to do with each other, each with its name after the step."""
@@ -167,15 +188,14 @@ class Passing:
             after = self.node.steps[self.index + 1 :]
             missing = [c for c in self.table.schema if c not in {*self.operation.columns(self.table, self.scope)}]
             if after and isinstance(after[0][0], Limit):
-                return f"of rows that it leaves equal, any may come first; order by {', '.join(missing)} too"
+                return _untied(missing)
             return "it promises the order of all rows"
         if isinstance(self.operation, Python):
             return "unless you declare incremental: rows"
         if isinstance(self.operation, Sql):
-            if self._first is not None and self._first.missing:
-                return (
-                    f"of rows that it leaves equal, any may come first; order by {', '.join(self._first.missing)} too"
-                )
+            found = first_rows(self._written, self.operation.query)
+            if found is not None and found.missing:
+                return _untied(found.missing)
             if self.plan.against or self.plan.ordered:
                 return self.plan.against or "ORDER BY"
             if self._ahead not in self.plan.rows:
@@ -184,3 +204,7 @@ class Passing:
                 return f"it does not give {' or '.join(sorted(self.plan.by))} as it is, which its rows go by"
             return "the file of each row cannot be told"
         return ""
+
+
+def _untied(missing: Sequence[str]) -> str:
+    return f"of rows that it leaves equal, any may come first; order by {', '.join(missing)} too"

@@ -103,7 +103,11 @@ def test_rows_that_have_to_do_with_each_other_are_found_by_what_they_share(steps
             "SELECT a.x, e.n FROM a LEFT JOIN (SELECT x, max(k) AS k, count(*) AS n FROM b GROUP BY x) AS e ON a.k = e.k",
             "by the files of a; all of it if b changes",
         ),
-        ("SELECT k, sum(x) AS s FROM a GROUP BY k", BY_K),
+        ("SELECT k, avg(x) AS s FROM a GROUP BY k", BY_K),
+        (
+            "SELECT k, sum(x) AS s FROM a GROUP BY k",
+            "by the files of a, from the figures of s that are kept of each, only those rows made anew whose k they touch",
+        ),
         ("SELECT * FROM a UNION ALL SELECT x, k, t FROM b", "by the files of a, b"),
         (
             "WITH t AS (SELECT x, k FROM a), e AS (SELECT k FROM b) SELECT t.x FROM t JOIN e ON t.k = e.k",

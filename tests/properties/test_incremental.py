@@ -145,6 +145,8 @@ LAST += [
     ],
     [{"python": f"{__name__}:doubled"}],
     [{"select": ["id", "k", "v"]}, {"sort": ["v DESC NULLS FIRST", "k", "id"]}, {"limit": {"rows": 3, "offset": 1}}],
+    [{"sql": "SELECT id, k, v FROM self ORDER BY v DESC NULLS FIRST, k, id LIMIT 3 OFFSET 1"}],
+    [{"sql": "SELECT id, k, count(*) AS n, sum(v) AS s, max(v) AS m FROM self WHERE v > 1 GROUP BY id, k"}],
     [
         {"aggregate": {"by": "id", "aggregate": {"n": "count(*)"}}},
         {"sort": ["n", "id"]},
