@@ -543,6 +543,10 @@ def _bind(
     except SourceError as error:
         raise bound.located(error) from None
     schema = pl.Schema({**{t.name: t.dtype for t in shape.targets}, **keys})
+    if snapshot.logged is None and any(UNIT in columns for _, columns in bound.columns(snapshot)):
+        # rows that are gone are still in such files
+        what = f"column {UNIT!r} is of lazypipe's own: these are data files of a dataset, read without its log"
+        raise Fault(what, "give the folder of the dataset as uri, with <folder>.commits beside it", (*at, "uri"))
     bound = replace(bound, schema=schema, shape=shape if contract.adapts else None)
     if bound.shape is not None and snapshot.files:
         snapshot = bound.looked_at(snapshot)  # so that a file which breaks the contract is told now
