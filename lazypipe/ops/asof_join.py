@@ -159,6 +159,9 @@ class AsofJoin(Operation):
             raise scope.fault(what, "write it in days or hours", "tolerance")
         if span.days < 0 or span.nanoseconds < 0:
             raise self._negative(scope)
+        if span.is_endless:
+            what = f"{self.tolerance} is longer than 30,000 years"
+            raise scope.fault(what, "write a shorter one, or leave it out", "tolerance")
         return f"{span.days}d{span.nanoseconds}ns"
 
     def _distance(self, dtype: pl.DataType) -> int | float | None:

@@ -19,6 +19,7 @@ _UNITS = {
 }
 _DAYS = {"d": 1, "w": 7}
 _MONTHS = {"mo": 1, "q": 3, "y": 12}
+_YEARS = 30_000
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|ms|mo|[smhdwqy])")
 _WHOLE = re.compile(rf"\s*(-?)((?:{_PART.pattern})+)\s*")
 
@@ -71,6 +72,18 @@ class Span:
             raise ValueError(f"{text!r} has a part of a month or of a nanosecond")
         weekly = all(unit == "w" for _, unit in parts) and days == int(days)
         return cls(int(months), int(days), int(nanoseconds), weekly)
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether it is longer than 30,000 years, so that times which are that far apart cannot be counted.
+
+        Examples
+        --------
+        >>> Span.parse("30000y").is_endless, Span.parse("-11000000d").is_endless
+        (False, True)
+        """
+        days = abs(self.days) + abs(self.nanoseconds) // (24 * _UNITS["h"])
+        return abs(self.months) > 12 * _YEARS or days > 366 * _YEARS
 
     @property
     def is_positive(self) -> bool:

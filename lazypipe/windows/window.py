@@ -82,9 +82,12 @@ def _floor(places: pl.Expr, size: int, origin: int) -> pl.Expr:
 def _span(text: str, argument: str, *place: int) -> Span:
     """Read a length of time that a definition gives; raises Fault at the argument."""
     try:
-        return Span.parse(text)
+        found = Span.parse(text)
     except ValueError as error:
         raise Fault(str(error), "write one such as 15m, 1h, 1d, 1w, 1mo, 1q or 1y", (argument, *place)) from None
+    if found.is_endless:
+        raise Fault(f"{text} is longer than 30,000 years", "write a shorter one", (argument, *place))
+    return found
 
 
 def elapsed(text: str, clock: Clock, argument: str, *place: int) -> int:

@@ -72,3 +72,20 @@ def test_nothing_there_is_told_at_once_unless_columns_are_declared(tmp_path: Pat
         plan_of(tmp_path, uri)
     declared = plan_of(tmp_path, uri, contract={"columns": {"x": "Int64"}})
     assert dict(declared.schema("s")) == {"x": pl.Int64()}
+
+
+@pytest.mark.parametrize("more", ["", ", contract: {columns: {a: Int64}, on_new_column: ignore}"])
+def test_data_files_of_a_dataset_are_not_read_without_its_log(tmp_path: Path, more: str) -> None:
+    text = "{{version: 1, name: p, sources: {{r: {{uri: {uri}{more}}}}}, stages: {{s: {{from: r, do: [{{filter: a > 0}}]}}}}, outputs: {{s: {{to: out/s}}}}}}"
+    (tmp_path / "in.csv").write_text("a\n1\n2\n")
+    pipeline = lp.Pipeline.from_yaml(text.format(uri="in.csv", more=""), base=str(tmp_path))
+    pipeline.compile().run().raise_for_status()
+    below = lp.Pipeline.from_yaml(text.format(uri="out/s", more=more), base=str(tmp_path))
+    assert below.compile().frames["s"].collect().height == 2
+    (tmp_path / "out/s.commits").rename(tmp_path / "elsewhere")
+    with pytest.raises(lp.DefinitionError) as found:
+        below.compile()
+    assert str(found.value.problems[0]).partition(": ")[2] == (
+        "column '_lazypipe_unit' is of lazypipe's own: these are data files of a dataset, read without its log; "
+        "give the folder of the dataset as uri, with <folder>.commits beside it"
+    )

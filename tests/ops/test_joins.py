@@ -292,6 +292,10 @@ def test_asof_join_with_keys_of_other_names_keeps_both() -> None:
         ({"on": "d", "tolerance": 2}, "the tolerance 2 does not fit a Date key; write a duration such as 2h"),
         ({"on": "d", "tolerance": "soon"}, "'soon' is not a duration; write one such as 90s, 15m, 2h or 3d"),
         ({"on": "d", "tolerance": "-2h"}, "the tolerance -2h is negative; write it without the minus"),
+        (
+            {"on": "d", "tolerance": "300000000d"},
+            "300000000d is longer than 30,000 years; write a shorter one, or leave it out",
+        ),
         ({"on": "d", "tolerance": "1mo"}, "1mo has months, which are not all as long; write it in days or hours"),
         ({"on": "n", "tolerance": -1}, "the tolerance -1 is negative"),
         ({"on": "s"}, "a String key has no distances"),

@@ -172,6 +172,20 @@ def test_a_preview_says_what_a_range_touches(history: History) -> None:
     assert not (history.root / "out/daily/x").exists()
 
 
+def test_a_preview_says_what_a_range_touches_behind_what_outputs_share(history: History) -> None:
+    weekly = "  weekly: {from: readings, do: [{window: {time: at, every: 1w, aggregate: {n: count(*)}}}]}\n"
+    gated = "watermark: {delay: 0s}\n    on_bad_time: quarantine"
+    text = DEFINITION.format(fmt="csv", watermark=gated, late="", out="out")
+    text = text.replace("outputs:\n", f"{weekly}outputs:\n  weekly: {{to: out/weekly}}\n")
+    plan = lp.Pipeline.from_yaml(text, base=str(history.root)).compile()
+    steps = {s["name"]: s for s in plan.preview(window=(day(5), day(9)))}
+    # the rows of readings are kept for the run, as both need those that its gate lets through
+    assert [(r["name"], r["files"]) for r in steps["readings"]["reads"]] == [("readings", 4)]
+    assert {n: s["windows"] for n, s in steps.items()} == {
+        "readings": {}, "daily": {"daily": 4}, "weekly": {"weekly": 2},
+    }  # fmt: skip
+
+
 def test_the_command_line_takes_ranges_and_pieces(history: History, capsys: pytest.CaptureFixture[str]) -> None:
     file = history.root / "p.yaml"
     file.write_text(DEFINITION.format(fmt="csv", watermark="", late="", out="out"))

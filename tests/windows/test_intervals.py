@@ -135,6 +135,7 @@ LENGTH = "write one such as 15m, 1h, 1d, 1w, 1mo, 1q or 1y"
         ({"within": ["1h"]}, "within: within has two bounds; write them as in [-1h, 1h]"),
         ({"within": "1h"}, "within: within has two bounds; write them as in [-1h, 1h]"),
         ({"within": ["-1h", "later"]}, f"within[1]: 'later' is not a length of time; {LENGTH}"),
+        ({"within": ["-1h", "300000000d"]}, "within[1]: 300000000d is longer than 30,000 years; write a shorter one"),
         ({"within": ["-1mo", "0h"]}, "within[0]: -1mo has months, which are not all as long; write it in days or hours"),
         ({"time": "d"}, "within[0]: -1h is finer than what Date tells apart; write a longer one"),
         ({"time": "tt"}, "time: unknown column 'tt'; did you mean 't'?"),

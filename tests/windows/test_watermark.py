@@ -147,6 +147,7 @@ def test_keys_tell_null_from_text() -> None:
         ("soon", "'soon' is not a length of time"),
         ("1mo", "1mo has months, which have no fixed length"),
         ("-1h", "-1h is less than nothing"),
+        ("11000000d", "11000000d is longer than 30,000 years"),
     ],
 )
 def test_lateness_is_a_length_of_time(text: str, what: str) -> None:

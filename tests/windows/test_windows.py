@@ -355,6 +355,8 @@ LENGTH = "write one such as 15m, 1h, 1d, 1w, 1mo, 1q or 1y"
         ({"every": ["1d", "1 hour"]}, f"window.every[1]: '1 hour' is not a length of time; {LENGTH}"),
         ({"every": "1.5mo"}, f"window.every: '1.5mo' has a part of a month or of a nanosecond; {LENGTH}"),
         ({"every": "1h", "offset": "x"}, f"window.offset: 'x' is not a length of time; {LENGTH}"),
+        ({"every": "30001y"}, "window.every: 30001y is longer than 30,000 years; write a shorter one"),
+        ({"every": "1d", "offset": "-11000000d"}, "window.offset: -11000000d is longer than 30,000 years; write a shorter one"),
         ({"every": ["1h", "1h"]}, "window.every[1]: 1h stands twice in every; remove one of them"),
         (
             {"every": ["1h", "1d"], "period": "2d"},
