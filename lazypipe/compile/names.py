@@ -33,7 +33,7 @@ def check_names(schema: pl.Schema, path: Path, *, files: bool = False) -> None:
         if name == "*" or (name.startswith("^") and name.endswith("$")):
             fix = "rename it, or leave it out of the files" if files else "give it another name"
             raise Fault(f"column {name!r} would be taken for a pattern of names", fix, path)
-        if name == UNIT and not files:  # sources leave it out
+        if name == UNIT:
             what = f"column {UNIT!r} is lazypipe's own: it tells which file each row of an output was made of"
             raise Fault(what, "give it another name", path)
 

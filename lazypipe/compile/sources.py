@@ -28,7 +28,7 @@ from lazypipe.storage.lake.table import LakeTable, read_table
 from lazypipe.storage.log import Commit
 from lazypipe.storage.reasons import MASKED
 from lazypipe.storage.scan import FILE_COLUMN, Reader, is_engine_error
-from lazypipe.storage.shape import Fit, Shape, fit, fitted, misfits, reader_of, reread
+from lazypipe.storage.shape import BY_LOG, Fit, Shape, fit, fitted, misfits, reader_of, reread
 from lazypipe.storage.text import refuse_short_rows
 from lazypipe.storage.units import UNIT, Units, as_uri, untagged
 from lazypipe.windows.watermark import COMPLETE, Arrival, Watermark
@@ -76,8 +76,7 @@ class BoundSource:
 
     With a ``shape``, files may differ from each other: each is looked at (its footer, or its header) when the source is
     listed, and read as if it had that shape. Without one, they are all as the first. ``compiled`` is what it held when it was
-    compiled, or by ``names`` what stood there then, where no more was needed; a run lists it again. ``tagged`` files are those of a
-    dataset whose rows know their units: that column is left out.
+    compiled, or by ``names`` what stood there then, where no more was needed; a run lists it again.
     """
 
     name: str
@@ -95,7 +94,6 @@ class BoundSource:
     version: int | None = None
     compiled: Snapshot = field(default=Snapshot(()), repr=False, compare=False)
     names: tuple[str, ...] = field(default=(), repr=False, compare=False)
-    tagged: bool = False
     _looked: dict[FileInfo, pl.Schema] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -205,14 +203,10 @@ class BoundSource:
         return pl.Schema({n: t for n, t in found.items() if n not in keys})
 
     def columns(self, snapshot: Snapshot) -> tuple[tuple[FileInfo, pl.Schema], ...]:
-        """Return the files that have been looked at, each with the columns inside it, but the units of its rows."""
+        """Return the files that have been looked at, each with the columns inside it; of a table, those that its log tells."""
         if snapshot.logged is not None:
             return ((FileInfo(self.patterns[0], None), untagged(snapshot.logged)),)
-        return tuple((f, untagged(self._looked[_whole(f)])) for f in snapshot.files if _whole(f) in self._looked)
-
-    def names_inside(self) -> frozenset[str]:
-        """Return the names of all columns inside files that have been looked at, those of lazypipe's own too."""
-        return frozenset(n for schema in self._looked.values() for n in schema)
+        return tuple((f, self._looked[_whole(f)]) for f in snapshot.files if _whole(f) in self._looked)
 
     def set_aside(self, snapshot: Snapshot, why: Mapping[str, str]) -> Snapshot:
         """Return the snapshot without the files at the URIs in ``why``.
@@ -244,7 +238,7 @@ class BoundSource:
             return
         try:
             # what stands inside files has been compared with the shape already
-            inside = self._inside if self.shape is None else self.reader.keys(snapshot.files, self.schema)
+            inside = self.schema if self.shape is None else self.reader.keys(snapshot.files, self.schema)
             self.reader.check(snapshot.files, pl.Schema(inside), inside=self.shape is None)
         except SourceError as error:
             raise self.located(error) from error
@@ -357,7 +351,7 @@ class BoundSource:
         for file in snapshot.files:
             found.setdefault(self._fit(file), []).append(file)
         return [
-            (how, tuple(files), self._inside if how is None else self._with_keys(how.schema, files[0]))
+            (how, tuple(files), self.schema if how is None else self._with_keys(how.schema, files[0]))
             for how, files in found.items()
         ]
 
@@ -369,11 +363,6 @@ class BoundSource:
             return replace(snapshot, files=snapshot.table.in_order(snapshot.files))
         return replace(snapshot, files=tuple(f for _, files, _ in self._groups(snapshot) for f in files))
 
-    @property
-    def _inside(self) -> pl.Schema:
-        """The columns of its files, if they are all alike."""
-        return pl.Schema({**self.schema, UNIT: pl.UInt64()}) if self.tagged else self.schema
-
     def _with_keys(self, inside: pl.Schema, file: FileInfo) -> pl.Schema:
         return pl.Schema({**inside, **self.reader.keys([file], self.schema)})
 
@@ -381,7 +370,7 @@ class BoundSource:
         """Return the columns of a file by which it can be told whether it is sound: its own, or those its text is read with."""
         how = self._fit(file)
         if how is None:
-            return self._inside
+            return self.schema
         return self._with_keys(how.schema if self.is_text else self._looked[_whole(file)], file)
 
     def damaged(self, snapshot: Snapshot) -> dict[str, str]:
@@ -560,19 +549,15 @@ def _bind(
         snapshot, there = Snapshot(()), ()
     keys = hive.types(there or [f.uri for f in snapshot.files]) if snapshot.logged is None else pl.Schema()
     inside, keys = contract.for_folders(keys, (*at, "contract"))
+    columns = bound.columns(snapshot)
+    if snapshot.logged is None and (own := [n for n in (FILE_COLUMN, UNIT) for _, names in columns if n in names]):
+        raise Fault(f"the files have a column {own[0]!r}, a name that is lazypipe's own", BY_LOG, (*at, "uri"))
     try:
-        shape = resolve(inside, bound.columns(snapshot), text=text, at=(*at, "contract"))
+        shape = resolve(inside, columns, text=text, at=(*at, "contract"))
     except SourceError as error:
         raise bound.located(error) from None
     schema = pl.Schema({**{t.name: t.dtype for t in shape.targets}, **keys})
-    columns = bound.names_inside()
-    if taken := [n for n in (FILE_COLUMN, UNIT) if n in columns and (text or n == FILE_COLUMN)]:
-        what = f"the files have a column {taken[0]!r}, a name that is lazypipe's own"
-        raise Fault(
-            what, "if they are a dataset's, write its folder; if not, give the column another name", (*at, "uri")
-        )
-    tagged = UNIT in columns
-    bound = replace(bound, schema=schema, shape=shape if contract.adapts else None, tagged=tagged)
+    bound = replace(bound, schema=schema, shape=shape if contract.adapts else None)
     if bound.shape is not None and snapshot.files:
         snapshot = bound.looked_at(snapshot)  # so that a file which breaks the contract is told now
     for key, names in (

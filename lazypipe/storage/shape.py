@@ -23,6 +23,7 @@ from lazypipe.storage.units import UNIT
 from lazypipe.storage.widen import widened
 
 __all__ = [
+    "BY_LOG",
     "MISSING",
     "Fit",
     "Mode",
@@ -42,6 +43,8 @@ Mode = Literal["ignore", "evolve", "freeze", "discard_column", "discard_row", "f
 _TEXT = ("csv", "ndjson")
 _AGAIN = "deliver it again, or make it another source"
 _COMPILE = "compile the pipeline again"
+BY_LOG = "write the folder of the dataset, which is read by its log: files hold rows that are gone; if it is none, rename the column"
+"""What to do about a column that only data files of datasets have."""
 _CELL = "__lazypipe_cell_"
 
 MISSING = "missing_column:"
@@ -132,7 +135,7 @@ def fit(file: FileInfo, found: pl.Schema, shape: Shape, reader: Reader) -> Fit:
     takes = [_names(file, found, target, reader.format) for target in shape.targets]
     used = {name for names in takes for name in names}
     for name in found:
-        if name not in used and name != UNIT:
+        if name not in used:
             _check_new(file, name, shape)
     reads: dict[str, pl.DataType] = {}
     text, loose = reader.format in _TEXT, _is_loose(reader, file.uri)
@@ -173,6 +176,8 @@ def _names(file: FileInfo, found: pl.Schema, target: Target, form: str) -> tuple
 
 
 def _check_new(file: FileInfo, name: str, shape: Shape) -> None:
+    if name == UNIT:
+        raise SourceError(f"the file has a column {name!r}, a name that is lazypipe's own", uri=file.uri, fix=BY_LOG)
     match shape.on_new_column:
         case "discard_column":
             return
