@@ -527,8 +527,6 @@ class _Adviser:
     def _reading(self, rows: pl.DataFrame, group: int = _GROUP, fewest: int = _FEWEST_GROUPS) -> float:
         """Return which part of the row groups the workload's queries read, on average: where there are ``fewest`` at least."""
         total = sum(q.weight for q in self.workload.queries)
-        if not total:
-            return 1.0
         groups = min(max(-(-self.sample.total // group), fewest), max(rows.height // 20, 1))
         return sum(reached(rows, q, groups) * q.weight for q in self.workload.queries) / total
 
@@ -604,7 +602,7 @@ class _Adviser:
         """Choose the size of row groups and files; ``first`` is what rows cost as they came."""
         access = self.workload.access if self.workload else "scan"
         rows = self._group(layout, access)
-        if rows is not None and layout.sort_by and self.goal in ("read", "balanced"):
+        if rows is not None and self.filtered and layout.sort_by and self.goal in ("read", "balanced"):
             in_order = ordered(self.frame.lazy(), layout, self.frame.schema, "the sample").collect(engine="streaming")
             now, then = (self._reading(in_order, size, 1) for size in (_GROUP, rows))
             if self.goal == "read" or self._last(layout).bytes + self._repeated(layout, rows) <= first.bytes:
