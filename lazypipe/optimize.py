@@ -21,7 +21,7 @@ from lazypipe.plan.uses import declared, uses
 from lazypipe.records.ledger import Ledger
 from lazypipe.run.rewrites import recorded
 from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import Commit
+from lazypipe.storage.log import DELTA, Commit
 from lazypipe.storage.optimizer.advise import Advice, Reason, advise
 from lazypipe.storage.optimizer.choice import Goal
 from lazypipe.storage.optimizer.layout import Layout
@@ -100,7 +100,10 @@ def rewrite(
     goal, reasons = None, tuple[str, ...]()
     if not isinstance(layout, Layout):
         by = tuple(commit.partition_by if partition_by is None else partition_by)
-        advice = advise(dataset, workload, layout, budget, partition_by=by, storage_options=storage_options)
+        forms = DELTA not in commit.info
+        advice = advise(
+            dataset, workload, layout, budget, partition_by=by, forms=forms, storage_options=storage_options
+        )
         goal, layout, reasons = layout, advice.layout, tuple(map(str, advice.reasons))
     moment = now or datetime.now(UTC)
     name, clock = run or _id(moment), time.perf_counter()

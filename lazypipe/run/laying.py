@@ -24,6 +24,11 @@ class LayingOut:
         self.work = target.work
         self.output = target.output
 
+    @property
+    def _has_folders(self) -> bool:
+        """Whether values of columns may be folders: where groups are made anew, what is left of files is put together."""
+        return not self.work.groups
+
     def choose(self) -> None:
         """Choose a layout before anything is written: the one that is kept, or one by the first rows."""
         self.target.choice = self._kept() or self._ahead()
@@ -45,7 +50,9 @@ class LayingOut:
         read = self.query.snapshots.values()
         size = sum(sum(f.size or 0 for f in s.files) if s.commit is None else s.commit.bytes for s in read)
         frame = self.query.plain(self.segment.node).select(self.target.schema.names())
-        choice = layouts.choose_ahead(self.plan, name, frame, size, ordered=self.target.is_sorted)
+        choice = layouts.choose_ahead(
+            self.plan, name, frame, size, ordered=self.target.is_sorted, folders=self._has_folders
+        )
         self.target.chosen = choice is not None
         return choice
 
@@ -68,8 +75,8 @@ class LayingOut:
         staged = Commit(
             0, self.run.id, self.run.now, "staged", schema, written.files, output.partition_by, tagged=apart
         )
-        dataset, ordered = self.target.dataset, self.target.is_sorted
-        self.target.choice = layouts.choose(self.plan, name, dataset, staged, seconds, ordered=ordered)
+        dataset, ordered, folders = self.target.dataset, self.target.is_sorted, self._has_folders
+        self.target.choice = layouts.choose(self.plan, name, dataset, staged, seconds, ordered=ordered, folders=folders)
         self.target.chosen = True
         earlier = [s for s in self.target.staged if isinstance(s, DatasetSink) and s.uri == sink.uri]
         again = self.target.sink("l")

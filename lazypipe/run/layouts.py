@@ -91,12 +91,20 @@ def kept(output: Output, commit: Commit | None, schema: pl.Schema, *, ordered: b
         layout = plain(layout)
     if ordered:
         layout = replace(layout, sort_by=(), curve="linear", bounds={})
+    if not _is_free(output, ordered=ordered):
+        layout = replace(layout, partition_by=())
     try:
         check_layout(layout, schema, output.to)
         check_forms(layout.forms, schema)
     except LazypipeError:
         return None
     return Choice(layout, said)
+
+
+def _is_free(output: Output, *, ordered: bool) -> bool:
+    """Whether columns may be chosen whose values are folders: none are declared, and nobody counts on there being none."""
+    others = output.partition_by or output.delta_log or output.changes or output.panes
+    return output.mode == "replace" and not ordered and not others
 
 
 def is_due(output: Output, choice: Choice | None, rows: int, size: int) -> bool:
@@ -114,7 +122,9 @@ def is_due(output: Output, choice: Choice | None, rows: int, size: int) -> bool:
     return not was / _DRIFT <= size / rows <= was * _DRIFT
 
 
-def choose_ahead(plan: CompiledPipeline, name: str, frame: pl.LazyFrame, size: int, *, ordered: bool) -> Choice | None:
+def choose_ahead(
+    plan: CompiledPipeline, name: str, frame: pl.LazyFrame, size: int, *, ordered: bool, folders: bool = True
+) -> Choice | None:
     """Take advice on rows that are still to be written, by the first of them; None if that would take a query of its own.
 
     Parameters
@@ -123,6 +133,8 @@ def choose_ahead(plan: CompiledPipeline, name: str, frame: pl.LazyFrame, size: i
         The rows, in the columns that are to be written.
     size
         Bytes of what they are read from: what writing takes is judged by that.
+    folders
+        Whether values of columns may be folders, if the output's definition leaves that open.
 
     Returns
     -------
@@ -141,11 +153,18 @@ def choose_ahead(plan: CompiledPipeline, name: str, frame: pl.LazyFrame, size: i
     total = (
         rows.height if rows.height < _AHEAD else max(int(_PACKED * size * rows.height / rows.estimated_size()), _AHEAD)
     )
-    return _advised(plan, name, rows, total, seconds, ordered=ordered)
+    return _advised(plan, name, rows, total, seconds, ordered=ordered, folders=folders)
 
 
 def choose(
-    plan: CompiledPipeline, name: str, dataset: Dataset, staged: Commit, seconds: float, *, ordered: bool
+    plan: CompiledPipeline,
+    name: str,
+    dataset: Dataset,
+    staged: Commit,
+    seconds: float,
+    *,
+    ordered: bool,
+    folders: bool = True,
 ) -> Choice:
     """Take advice on rows that were written, by a sample of them.
 
@@ -155,15 +174,25 @@ def choose(
         The files with the rows, as a commit would hold them.
     seconds
         How long it took to write them: choosing may take 3 % of that, or a moment.
+    ordered, folders
+        As ``kept`` and ``choose_ahead`` say.
     """
     rows = sample(dataset, staged, min(_ROWS, max(5_000, staged.rows // 30)))
-    return _advised(plan, name, rows, staged.rows, seconds, ordered=ordered)
+    return _advised(plan, name, rows, staged.rows, seconds, ordered=ordered, folders=folders)
 
 
 def _advised(
-    plan: CompiledPipeline, name: str, rows: pl.DataFrame, total: int, seconds: float, *, ordered: bool
+    plan: CompiledPipeline,
+    name: str,
+    rows: pl.DataFrame,
+    total: int,
+    seconds: float,
+    *,
+    ordered: bool,
+    folders: bool,
 ) -> Choice:
     output = plan.outputs[name]
+    free = folders and _is_free(output, ordered=ordered)
     goal: Any = output.optimize
     advice = advise(
         rows,
@@ -173,9 +202,11 @@ def _advised(
         sample=rows.height,
         total=total,
         keep_order=ordered,
-        partition_by=output.partition_by,
+        partition_by=None if free else output.partition_by,
+        forms=not output.delta_log,
     )
-    layout = replace(plain(advice.layout) if output.delta_log else advice.layout, partition_by=())
+    # declared ones are the output's, not the layout's
+    layout = advice.layout if free else replace(advice.layout, partition_by=())
     said = {"goal": goal, "layout": layout.to_dict(), "reasons": [str(r) for r in advice.reasons]}
     return Choice(layout, said)
 

@@ -112,7 +112,8 @@ class Target:
         elif self.output.format == "dataset":
             layout = None if self.choice is None else self.choice.layout
             rows = ROWS if self.work.groups else None
-            by, options = self.output.partition_by, self.output.storage_options
+            by = self.output.partition_by or (() if layout is None else layout.partition_by)
+            options = self.output.storage_options
             # what is going to be written once more is written in haste
             again = layout is None and self.output.optimize is not None
             told = None if again else self.run.recorder.follow

@@ -55,7 +55,7 @@ class Writing:
         if self.work.cut is not None and not on_the_way:
             self._write_figures(suffix)
         self.capture = self._watch()
-        counted, by = Counted(), self.output.partition_by if self.output else ()
+        counted, by = Counted(), sink.partition_by if isinstance(sink, DatasetSink) else ()
         # rows of several partitions go into several files: then it must be asked which holds what
         counts = self.work.told_apart and not by
         written = sink.write(counted.attach(query.rows()) if counts else query.rows(), self.capture)

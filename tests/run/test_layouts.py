@@ -196,6 +196,121 @@ def test_gates_partitions_and_quarantine_go_with_a_layout(tmp_path: Path) -> Non
     assert not result.warnings
 
 
+SHOPS = [{"derive": {"shop": "id % 5"}}]
+ASKED = {"queries": ["SELECT price FROM self WHERE shop = 3"]}
+
+
+def shops(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.with_columns(shop=pl.col("id") % 5).sort("id")
+
+
+def in_shops(commit: Commit) -> bool:
+    """Whether all files lie in folders of shops, as their layouts say."""
+    said = {f.layout.partition_by for f in commit.files if f.layout is not None}
+    return {f.path.split("/")[0] for f in commit.files} == {f"shop={n}" for n in range(5)} and said == {("shop",)}
+
+
+def test_columns_that_readers_filter_become_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lazypipe.storage.optimizer.advise._PARTITION_BYTES", 1_000)
+    world = World(tmp_path, do=SHOPS, optimize="read", workload=ASKED)
+    world.deliver("1", rows(0, 30_000))
+    first = world.run()
+    assert in_shops(first)
+    assert first.partition_by == ()
+    assert any(r.startswith("a folder per shop: 5 of them, of ") for r in first.info["optimize"]["reasons"])
+    assert_frame_equal(world.content(), shops(rows(0, 30_000)))
+    found = lp.scan(world.uri).filter(pl.col("shop") == 3)
+    assert found.collect().height == 6_000
+
+    # as files come, change and go
+    world.deliver("2", rows(30_000, 33_000))
+    second = world.run()
+    assert in_shops(second)
+    assert {f.path for f in first.files} < {f.path for f in second.files}
+    world.deliver("1", rows(0, 25_000))
+    assert in_shops(world.run())
+    assert_frame_equal(world.content(), shops(pl.concat([rows(0, 25_000), rows(30_000, 33_000)])))
+    (tmp_path / "in" / "2.parquet").unlink()
+    world.run()
+    assert_frame_equal(world.content(), shops(rows(0, 25_000)))
+    dataset = Dataset(world.uri)
+    compact(dataset, run="compact", time=NOW)
+    assert in_shops(dataset.read())
+    assert_frame_equal(world.content(), shops(rows(0, 25_000)))
+    lp.rollback(world.uri, version=second.version)
+    assert_frame_equal(world.content(), shops(rows(0, 33_000)))
+    world.run()
+    assert_frame_equal(world.content(), shops(rows(0, 25_000)))
+
+    # what is declared wins
+    world.output["partition_by"] = ["day"]
+    declared = world.run(full=True)
+    assert declared.partition_by == ("day",)
+    assert all(f.path.startswith("day=2026-01-0") for f in declared.files)
+    assert_frame_equal(world.content(), shops(rows(0, 25_000)))
+
+
+@pytest.mark.parametrize(
+    ("output", "do"),
+    [
+        ({"partition_by": ["day"]}, SHOPS),
+        ({"mode": "append"}, SHOPS),
+        ({"changes": True, "key": ["id"]}, SHOPS),
+        ({}, [*SHOPS, {"sort": "id"}]),
+    ],
+    ids=["declared", "append", "changes", "sorted"],
+)
+def test_where_somebody_counts_on_folders_none_are_chosen(
+    output: dict[str, Any], do: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lazypipe.storage.optimizer.advise._PARTITION_BYTES", 1_000)
+    world = World(tmp_path, do=do, optimize="read", workload=ASKED, **output)
+    world.deliver("1", rows(0, 20_000))
+    commit = world.run()
+    assert {f.layout.partition_by for f in commit.files if f.layout} == {tuple(output.get("partition_by", ()))}
+    assert not any("shop=" in f.path for f in commit.files)
+    assert_frame_equal(world.content(), shops(rows(0, 20_000)))
+
+
+def test_folders_of_rows_that_a_gate_takes_out_and_none_of_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lazypipe.storage.optimizer.advise._PARTITION_BYTES", 1_000)
+    (tmp_path / "in").mkdir()
+
+    def run() -> lp.RunResult:
+        built = lp.pipeline("p", base=str(tmp_path)).source("a", "in/*.parquet")
+        gate = [{"between": {"column": "id", "min": 5, "action": "quarantine"}}]
+        built = built.stage("b", "a", do=SHOPS, gate=gate).output("b", "out", optimize="read", workload=ASKED)
+        group = {"aggregate": {"by": ["mail", "shop"], "aggregate": {"price": "max(price)", "rows": "count(*)"}}}
+        built = built.stage("c", "b", do=[group]).output("c", "sums", optimize="read", workload=ASKED)
+        result = built.build().compile().run()
+        result.raise_for_status()
+        return result
+
+    def check(*delivered: pl.DataFrame) -> None:
+        good = shops(pl.concat(delivered).filter(pl.col("id") >= 5))
+        assert_frame_equal(lp.scan(str(tmp_path / "out")).collect().sort("id"), good)
+        sums = good.group_by("mail", "shop").agg(pl.max("price"), rows=pl.len().cast(pl.Int64))
+        found = lp.scan(str(tmp_path / "sums")).collect()
+        assert_frame_equal(
+            found.select(pl.col("mail", "shop", "price"), pl.col("rows").cast(pl.Int64)), sums, check_row_order=False
+        )
+        assert in_shops(Dataset(str(tmp_path / "out")).read())
+        # what is left of files is put together there, whatever the folders
+        assert not any("=" in f.path for f in Dataset(str(tmp_path / "sums")).read().files)
+
+    rows(0, 20_000).write_parquet(tmp_path / "in" / "1.parquet")
+    assert run().gates["b"].quarantined == 5
+    check(rows(0, 20_000))
+    rows(20_000, 20_200).write_parquet(tmp_path / "in" / "2.parquet")
+    run()
+    check(rows(0, 20_000), rows(20_000, 20_200))
+    rows(20_000, 20_100).write_parquet(tmp_path / "in" / "2.parquet")
+    run()
+    check(rows(0, 20_000), rows(20_000, 20_100))
+
+
 def test_rows_that_a_stage_has_sorted_stay_sorted(tmp_path: Path) -> None:
     world = World(
         tmp_path, do=[{"sort": "mail"}], optimize="read", workload={"queries": ["SELECT id FROM b WHERE id = 3"]}

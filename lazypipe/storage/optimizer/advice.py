@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from lazypipe.storage.optimizer.choice import Goal
 from lazypipe.storage.optimizer.form import Form
@@ -54,6 +54,8 @@ class Advice:
         Rows of the sample, and of all that it stands for.
     seconds
         What choosing took, by the clock that was given.
+    format
+        ``parquet``, or, where rows are asked for as interchange, ``ipc`` if that is much faster: for outputs that are exported.
     """
 
     goal: Goal
@@ -64,6 +66,7 @@ class Advice:
     rows: int
     total: int
     seconds: float
+    format: Literal["parquet", "ipc"] = "parquet"
 
     @property
     def before(self) -> Cost:
@@ -86,6 +89,7 @@ class Advice:
             "rows": self.rows,
             "total": self.total,
             "seconds": self.seconds,
+            "format": self.format,
         }
 
     def to_markdown(self) -> str:
@@ -102,16 +106,17 @@ class Advice:
             f"| default | {before.bytes:,} | {before.write * 1e3:.1f} ms | {before.read * 1e3:.1f} ms |",
             f"| advised | {after.bytes:,} ({change}) | {after.write * 1e3:.1f} ms | {after.read * 1e3:.1f} ms |",
             "",
-            "| column | default | advised | change |",
-            "|---|--:|--:|--:|",
-            *(
-                f"| {n.replace('|', chr(92) + '|')} | {a:,} | {b:,} | {_change(a, b)} |"
-                for n, (a, b) in self.sizes.items()
-            ),
-            "",
+            *self._columns(),
             *(f"- {r}" for r in self.reasons),
         ]
         return "\n".join(lines)
+
+    def _columns(self) -> list[str]:
+        """Return the table of columns, if there were rows to measure."""
+        rows = [
+            f"| {n.replace('|', chr(92) + '|')} | {a:,} | {b:,} | {_change(a, b)} |" for n, (a, b) in self.sizes.items()
+        ]
+        return ["| column | default | advised | change |", "|---|--:|--:|--:|", *rows, ""] if rows else []
 
 
 def _change(before: int, after: int) -> str:

@@ -21,6 +21,7 @@ from lazypipe.storage.optimizer.estimates import order_seconds
 from lazypipe.storage.optimizer.form import Form
 from lazypipe.storage.optimizer.form_numbers import Cast
 from lazypipe.storage.optimizer.forms import owner
+from lazypipe.storage.optimizer.interchange import with_format
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.options import base_layout, measured_options
 from lazypipe.storage.optimizer.order import ordered, with_bounds
@@ -111,6 +112,7 @@ def advise(
     keep_order: bool = False,
     partition_by: Sequence[str] | None = None,
     writers: Sequence[Writer] | None = None,
+    forms: bool = True,
     clock: Clock = time.process_time,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Advice:
@@ -138,6 +140,8 @@ def advise(
         Columns that stand in folders already. Default: that is to be advised too.
     writers
         Who may write: ``polars``, ``pyarrow``. Default: both, if pyarrow is installed.
+    forms
+        Whether columns may stand in files in other forms, which ``lp.scan`` undoes and other readers (of Delta tables) do not.
     clock
         Tells the time, in seconds. Default: that of the processor in this process, which other work on the machine does not
         disturb.
@@ -180,7 +184,10 @@ def advise(
     if wrong_type := [n for n, t in taken.frame.schema.items() if t in (pl.Object, pl.Unknown)]:
         raise LazypipeError(f"column {wrong_type[0]!r} holds Python objects, which no file can; cast or drop it")
     chosen = list(writers) if writers else ["polars", *(["pyarrow"] if _has_pyarrow() else [])]
-    return _Adviser(taken, workload or Workload(), goal, partition_by, chosen, bench, rows, sample, keep_order).advice()
+    asked = workload or Workload()
+    how: dict[str, bool] = {"keep_order": keep_order, "forms": forms, "is_part": total is not None}
+    advice = _Adviser(taken, asked, goal, partition_by, chosen, bench, rows, sample, **how).advice()
+    return advice if asked.access != "interchange" else with_format(advice, taken.frame, clock)
 
 
 def _quick_rows(data: pl.DataFrame | pl.LazyFrame | str, budget: float) -> int:
@@ -207,13 +214,16 @@ class _Adviser:
         bench: Bench,
         ordered: pl.DataFrame,
         rows: int,
-        keep_order: bool,  # noqa: FBT001
+        *,
+        keep_order: bool,
+        forms: bool,
+        is_part: bool,
     ) -> None:
         self.workload, self.goal, self.bench = workload, goal, bench
         self.partition_by = partition_by
         self.keys = tuple(partition_by or ())
         # orders are told by more rows than there is time to write in all ways
-        self.keep_order = keep_order
+        self.keep_order, self.forms, self.is_part = keep_order, forms, is_part
         self.ordered, self.rows = ordered.drop(self.keys), rows
         self.sample = replace(sample, frame=spread(sample.frame, rows)) if bench.quick else sample
         self.frame = self.sample.frame.drop(self.keys)
@@ -378,6 +388,8 @@ class _Adviser:
 
     def _forms(self, name: str, frame: pl.DataFrame) -> list[Form]:
         """Return the forms to try; of a column that is filtered only those with which a filter skips row groups."""
+        if not self.forms:
+            return []
         writer = "polars" if self.writers == ["polars"] else "pyarrow"
         found = forms_for(self.profile[name], self.profile, frame, writer)
         if name in self.filtered:
@@ -515,8 +527,6 @@ class _Adviser:
     def _reading(self, rows: pl.DataFrame, group: int = _GROUP, fewest: int = _FEWEST_GROUPS) -> float:
         """Return which part of the row groups the workload's queries read, on average: where there are ``fewest`` at least."""
         total = sum(q.weight for q in self.workload.queries)
-        if not total:
-            return 1.0
         groups = min(max(-(-self.sample.total // group), fewest), max(rows.height // 20, 1))
         return sum(reached(rows, q, groups) * q.weight for q in self.workload.queries) / total
 
@@ -592,7 +602,7 @@ class _Adviser:
         """Choose the size of row groups and files; ``first`` is what rows cost as they came."""
         access = self.workload.access if self.workload else "scan"
         rows = self._group(layout, access)
-        if rows is not None and layout.sort_by and self.goal in ("read", "balanced"):
+        if rows is not None and self.filtered and layout.sort_by and self.goal in ("read", "balanced"):
             in_order = ordered(self.frame.lazy(), layout, self.frame.schema, "the sample").collect(engine="streaming")
             now, then = (self._reading(in_order, size, 1) for size in (_GROUP, rows))
             if self.goal == "read" or self._last(layout).bytes + self._repeated(layout, rows) <= first.bytes:
@@ -616,6 +626,8 @@ class _Adviser:
             column = next((c for c in self.profile.columns if c.name == name), None)
             if column is None or column.distinct is None or column.nulls or weight < _OFTEN or column.dtype.is_float():
                 continue
+            if self.is_part and self.frame[name].head(self.frame.height // 2).n_unique() < column.distinct:
+                continue  # more rows are likely to have more values
             counts = self.frame[name].value_counts()["count"].sort()
             least = size * int(counts[0]) / self.frame.height
             if 1 < column.distinct <= _PARTITIONS and least >= _PARTITION_BYTES:

@@ -75,8 +75,12 @@ def chunk_sizes(data: bytes) -> dict[str, Size]:
 
 
 def _flat_sizes(data: bytes) -> dict[str, Size] | None:
-    """Return the same by pyarrow, which is quick to read footers; None where a dot in a path may be that of a nested column."""
-    meta = importlib.import_module("pyarrow.parquet").read_metadata(io.BytesIO(data))
+    """Return the same by pyarrow, which is quick to read footers; None where it cannot, or where paths may be of nested columns."""
+    arrow = importlib.import_module("pyarrow")
+    try:
+        meta = importlib.import_module("pyarrow.parquet").read_metadata(io.BytesIO(data))
+    except arrow.ArrowException:  # types that it does not know
+        return None
     found: dict[str, Size] = {}
     for group in map(meta.row_group, range(meta.num_row_groups)):
         for chunk in map(group.column, range(group.num_columns)):

@@ -13,8 +13,8 @@ __all__ = ["ACCESS", "Access", "Compare", "Query", "Use", "Workload"]
 Compare = Literal["equal", "range", "other"]
 """How a filter compares a column: with values, with bounds, or in a way that no footer helps with."""
 
-Access = Literal["scan", "point lookup", "time range", "append heavy"]
-ACCESS: tuple[Access, ...] = ("scan", "point lookup", "time range", "append heavy")
+Access = Literal["scan", "point lookup", "time range", "append heavy", "interchange"]
+ACCESS: tuple[Access, ...] = ("scan", "point lookup", "time range", "append heavy", "interchange")
 """How a dataset is used on the whole."""
 
 Use = Literal["filters", "joins", "groups", "sorts", "columns"]

@@ -533,6 +533,16 @@ def test_folders_and_file_sizes_follow_from_all_that_the_sample_stands_for(monke
     assert advise(frame, Workload(queries), "read", clock=still).layout.partition_by == ()
 
 
+def test_folders_are_not_advised_by_first_rows_where_more_values_are_likely(monkeypatch: pytest.MonkeyPatch) -> None:
+    days = [date(2026, 1, 1) + timedelta(days=n // 1_000) for n in range(4_000)]
+    frame = pl.DataFrame({"day": days, "shop": [n % 4 for n in range(4_000)]})
+    monkeypatch.setattr(module, "_PARTITION_BYTES", 1)
+    for column, folders in (("day", ()), ("shop", ("shop",))):
+        asked = Workload((Query("a", {column: "equal"}),))
+        assert advise(frame, asked, "read", 0.06, clock=still).layout.partition_by == (column,)
+        assert advise(frame, asked, "read", 0.06, total=10**6, clock=still).layout.partition_by == folders
+
+
 def test_another_codec_must_be_worth_it() -> None:
     words = ["lorem", "ipsum", "dolor", "sit", "amet", "consectetur", "adipiscing", "elit"]
     text = [" ".join(words[(n * 7919 >> 3 * i) % 8] for i in range(12)) for n in range(6_000)]

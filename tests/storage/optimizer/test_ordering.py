@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lazypipe.storage.optimizer.advise import advise
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.order import ordered
-from lazypipe.storage.optimizer.ordering import loose_key, packing_order, rising, spread
+from lazypipe.storage.optimizer.ordering import kept_bits, loose_key, packing_order, rising, spread
 from lazypipe.storage.optimizer.trial import write_bytes
 from lazypipe.storage.optimizer.workload import Query, Workload
 
@@ -63,6 +63,26 @@ def test_of_many_columns_the_best_are_found_on_few_rows() -> None:
     draw = random.Random(8)
     noise = {f"n{i}": [draw.randrange(40) for _ in range(3_000)] for i in range(9)}
     assert packing_order(frame.with_columns(**{n: pl.Series(v) for n, v in noise.items()}))[0] == "line"
+
+
+def test_an_order_is_judged_by_what_it_leaves_and_what_it_disturbs() -> None:
+    frame = timetable(4_000)
+    assert kept_bits(frame, packing_order(frame)) < 0.7
+    # ids that rise are steps of one; in another order they are long ones
+    ids = pl.DataFrame({"id": range(4_000), "at": range(0, 40_000, 10), "shop": [n * 7 % 11 for n in range(4_000)]})
+    assert kept_bits(ids, ["shop"]) > 1
+    assert kept_bits(ids.select("shop", list=pl.concat_list("shop")), ["shop"]) < 0.2
+    assert kept_bits(pl.DataFrame({"text": ["a", "b"] * 500}), ["text"]) < 0.1
+    assert kept_bits(pl.DataFrame({"same": [1] * 100}), ["same"]) == 0.0
+
+
+def test_an_order_that_disturbs_more_than_it_leaves_is_not_tried() -> None:
+    n = pl.int_range(20_000, eager=True).alias("id").to_frame()
+    frame = n.with_columns(at=pl.col("id") * 10, seen=pl.col("id") * 10 + 3, shop=pl.col("id").hash(1) % 11)
+    assert packing_order(frame) == ("shop",)
+    advice = advise(frame, goal="storage", budget=0.06, clock=lambda: 0.0)
+    assert not any(t.how.startswith("ordered by") for t in advice.measured)
+    assert advice.layout.sort_by == ()
 
 
 def test_what_rises() -> None:

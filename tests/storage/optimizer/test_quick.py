@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from polars.testing import assert_frame_equal
 
+from lazypipe.storage.optimizer import advise as module
 from lazypipe.storage.optimizer.advise import advise
 from lazypipe.storage.optimizer.candidates import forms_for
 from lazypipe.storage.optimizer.choice import Limits, Option, choose
@@ -263,14 +265,33 @@ def test_balanced_never_grows_for_the_sake_of_readers() -> None:
     assert bytes_of(written(made, layout)) < bytes_of(write_bytes(frame, Layout()))
 
 
-def test_balanced_gives_an_order_up_that_makes_more_bytes() -> None:
-    # the names rise with the ids, and sorted by shop both come in no order any more
-    n = pl.int_range(20_000, eager=True).alias("id").to_frame()
-    day = (pl.col("id") // 40).cast(pl.String) + "-of-the-days-since-the-beginning"
-    frame = n.with_columns(day=day, shop=pl.col("id").hash(5) % 40)
+def tens(rows: int) -> pl.DataFrame:
+    """Return rows of which ten in a row have names and numbers alike; sorted by shop these come in no order any more."""
+    n = pl.int_range(rows, eager=True).alias("id").to_frame()
+    ten = pl.col("id") // 10
+    name = ten.hash(1).cast(pl.String) + "-of-the-days-since-the-beginning-of-all-that-there-is-and-was"
+    return n.with_columns(name=name, share=ten.hash(3).cast(pl.Float64) / 7, shop=pl.col("id").hash(5) % 2_000)
+
+
+def days(rows: int) -> pl.DataFrame:
+    n = pl.int_range(rows, eager=True).alias("id").to_frame()
+    day = (pl.col("id") // 40).cast(pl.String) + "-of-the-days-since-the-beginning-of-all-that-there-is-and-was"
+    return n.with_columns(day=day, shop=pl.col("id").hash(5) % 2_000)
+
+
+@pytest.mark.parametrize(("make", "sort_by"), [(tens, ()), (days, ("shop",))])
+def test_balanced_gives_up_what_makes_more_bytes(
+    make: Callable[[int], pl.DataFrame], sort_by: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # orders are let through that their trial would not
+    monkeypatch.setattr(module, "_ORDER_BYTES", {**module._ORDER_BYTES, "balanced": 2.0})
+    frame = make(20_000)
     lookup = Workload((Query("one", {"shop": "equal"}),))
     advice = advise(frame, lookup, "balanced", 0.2, partition_by=(), clock=still)
-    made = frame.sort(*advice.layout.sort_by, maintain_order=True) if advice.layout.sort_by else frame
+    assert "default, in order" in {t.how for t in advice.measured}
+    # the order where all columns together are not worth it, small row groups where dictionaries would be repeated
+    assert (advice.layout.sort_by, advice.layout.row_group_rows) == (sort_by, None)
+    made = frame.sort(*sort_by, maintain_order=True) if sort_by else frame
     assert bytes_of(written(made, advice.layout)) <= bytes_of(write_bytes(frame, Layout()))
 
 
