@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -31,6 +32,9 @@ from lazypipe.storage.unit_counts import count_units
 from lazypipe.storage.units import UNIT
 
 __all__ = ["Counted", "Kept", "Places"]
+
+_AT_ONCE = 2
+"""Small files that are written side by side."""
 
 
 class Places:
@@ -158,23 +162,33 @@ class Kept:
 
     def note_keys(self, taps: Mapping[str, Tap], told: Callable[[pl.LazyFrame], pl.LazyFrame], prefix: str) -> None:
         """Write the hashed keys of the rows that this run has read; ``told`` puts units in the place of numbers of files."""
-        for number, (node, check) in enumerate(self.work.hashed):
-            rows = told(taps[node].hashes[check].frame()).sort(HASH)
-            self.keys[node, check] = self.write(rows, f"{prefix}-{number:03}")
+        rows = [told(taps[node].hashes[check].frame()).sort(HASH) for node, check in self.work.hashed]
+        self.keys |= zip(self.work.hashed, self._written(rows, prefix), strict=True)
 
     def note_sides(self, rows: Callable[[Side], pl.LazyFrame], prefix: str) -> None:
         """Write the hashed keys by which the rows of this run were looked up in other sides; ``rows`` gives them, with units."""
-        for number, side in enumerate(self._by_units, start=len(self.work.hashed)):
-            self.keys[side.key] = self.write(rows(side).unique().sort(HASH), f"{prefix}-{number:03}")
+        sides = self._by_units
+        found = self._written([rows(s).unique().sort(HASH) for s in sides], prefix, first=len(self.work.hashed))
+        self.keys |= zip([s.key for s in sides], found, strict=True)
 
     def note_digests(self, digest: Callable[[Side], pl.DataFrame], prefix: str) -> None:
         """Write what other sides hold of each key, where that is not as it was; ``digest`` gives it."""
-        for number, side in enumerate(self.work.keeping):
-            told = self.work.told.get(side)
-            if told is None:
-                frame = self.work.digests[side] if side in self.work.digests else digest(side)
-                told = self.write(frame.lazy().sort(HASH), f"{prefix}-{number:03}", tagged=False)
-            self.digests[side] = told
+        new = [s for s in self.work.keeping if s not in self.work.told]
+        frames = [self.work.digests[s] if s in self.work.digests else digest(s) for s in new]
+        found = self._written([f.lazy().sort(HASH) for f in frames], prefix, tagged=False)
+        known = {**self.work.told, **dict(zip(new, found, strict=True))}
+        self.digests |= {side: known[side] for side in self.work.keeping}
+
+    def _written(
+        self, rows: Sequence[pl.LazyFrame], prefix: str, *, first: int = 0, tagged: bool = True
+    ) -> list[tuple[DataFile, ...]]:
+        """Write several files, side by side: each is little, and most of its time goes into beginning and ending a query."""
+        write = partial(self.write, tagged=tagged)
+        names = [f"{prefix}-{number:03}" for number in range(first, first + len(rows))]
+        if len(rows) < 2:
+            return [*map(write, rows, names)]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return [*pool.map(write, rows, names)]
 
     def merge_keys(self, prefix: str) -> dict[tuple[str, str], tuple[DataFile, ...]]:
         """Return all files with hashed keys that the next version is made of."""

@@ -21,7 +21,7 @@ _PAUSE = 0.05
 """Seconds between two looks; nothing at all is done for files that are written in less."""
 _MOST = 32
 """Files that are followed at a time: looking after very many small ones would cost more than it brings."""
-_NICE = 10
+_NICE = 5
 """Not less priority than that: on a busy machine it would be held up within a piece, and with it whoever asks for the hash."""
 
 
@@ -48,6 +48,7 @@ class Following:
         self._trails: dict[str, _Trail] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
+        self._asking = 0
         self._thread: threading.Thread | None = None
 
     def follow(self, path: str) -> bool:
@@ -83,7 +84,12 @@ class Following:
         """Return the hash of a file that is whole by now, None where it is not known: then it is to be read from its beginning."""
         with self._lock:
             trail = self._trails.pop(path, None)
-        return None if trail is None else trail.finish(size)
+            self._asking += 1
+        try:
+            return None if trail is None else trail.finish(size)
+        finally:
+            with self._lock:
+                self._asking -= 1
 
     def close(self) -> None:
         """Follow nothing any more."""
@@ -102,7 +108,8 @@ class Following:
             with self._lock:
                 trails = [*self._trails.values()]
             for trail in trails:
-                while not self._ended.is_set() and trail.step():
+                # who asks for a hash will ask for others: let them be free
+                while not (self._asking or self._ended.is_set()) and trail.step():
                     pass
 
 

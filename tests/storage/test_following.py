@@ -211,4 +211,4 @@ def test_whoever_else_wants_a_core_goes_first(following: Following, tmp_path: Pa
     assert reach(following, tmp_path / "a", PIECE)
     (thread,) = [t for t in threading.enumerate() if t.name == "lazypipe-following"]
     assert thread.native_id is not None
-    assert os.getpriority(os.PRIO_PROCESS, thread.native_id) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)
+    assert os.getpriority(os.PRIO_PROCESS, thread.native_id) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 5)
