@@ -414,6 +414,8 @@ def _tried(sql: str, columns: tuple[tuple[str, pl.DataType], ...]) -> pl.Expr:
     schema = pl.Schema(columns)
     expr = bind(sql, schema)
     empty(schema).lazy().select(expr).collect()
+    if not _may_cast(sql, expr, schema):
+        return expr
     try:
         _one_row(columns).lazy().select(expr).collect()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
@@ -427,6 +429,14 @@ _NEVER = re.compile(
     r"casting from .* not supported|cannot cast (List|Array|categorical) type|could not evaluate comparison between"
 )
 """How Polars says that no value of a type becomes one of another, or can be compared with one."""
+
+
+def _may_cast(sql: str, expr: pl.Expr, schema: pl.Schema) -> bool:
+    """Whether an expression casts, or reads what comparing and joining text would cast: of most it need not be found out."""
+    read = (schema[name] for name in expr.meta.root_names() if name in schema)
+    return re.search(r"::|\|\||cast", sql, re.IGNORECASE) is not None or any(
+        dtype.is_nested() or dtype == pl.Duration for dtype in read
+    )
 
 
 @lru_cache(maxsize=256)

@@ -44,6 +44,8 @@ def in_plain_words(reason: str, *, masked: bool = False) -> str:
     "'abc' in column 'z' is no Float64"
     >>> in_plain_words("cannot parse 'abc' (string) as Int64", masked=True)
     '*** is no Int64'
+    >>> in_plain_words("cannot make 'abc' out"), in_plain_words("cannot make 'abc' out", masked=True)
+    ("cannot make 'abc' out", 'cannot make *** out')
     """
     for pattern, words in _READINGS:
         if found := re.fullmatch(pattern, reason, re.DOTALL):
