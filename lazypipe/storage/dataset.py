@@ -70,8 +70,9 @@ class Dataset:
         Raises
         ------
         StorageError
-            If there is no such commit.
+            If there is no such commit, or both are given, or something else than a number and a datetime.
         """
+        _refuse_odd(self.uri, version, as_of)
         if version is not None:
             return self.log.read(version)
         versions = self.log.versions()
@@ -521,6 +522,15 @@ def find_odd(
         row = frame.select(**odd_columns(forms)).collect(engine="streaming").row(0, named=True)
         found.append(replace(file, odd=tuple(n for n, is_odd in row.items() if is_odd)))
     return tuple(found)
+
+
+def _refuse_odd(uri: str, version: object, as_of: object) -> None:
+    """Raise StorageError if what is to choose a commit is of another type, or both are given."""
+    if version is not None and as_of is not None:
+        raise StorageError("both a version and a moment are given", uri=uri, fix="leave out version or as_of")
+    if not isinstance(version, int | None) or not isinstance(as_of, datetime | None):
+        said = f"version {version!r} is no number" if as_of is None else f"as_of {as_of!r} is no moment"
+        raise StorageError(said, uri=uri, fix="give version=3, or as_of=datetime(2024, 1, 31, 12)")
 
 
 def is_dataset(uri: str, storage_options: Mapping[str, Any] | None = None) -> bool:

@@ -149,6 +149,17 @@ def test_versions_and_moments(uri: str) -> None:
         lp.scan(uri, version=4)
     with pytest.raises(StorageError, match="nothing was committed before"):
         lp.scan(uri, as_of=NOON)
+    for wrong, message in (
+        ({"version": 1, "as_of": NOON}, "both a version and a moment are given; leave out version or as_of"),
+        ({"version": "1"}, "version '1' is no number; give version=3, or as_of=datetime(2024, 1, 31, 12)"),
+        (
+            {"as_of": "2024-05-01"},
+            "as_of '2024-05-01' is no moment; give version=3, or as_of=datetime(2024, 1, 31, 12)",
+        ),
+    ):
+        with pytest.raises(StorageError) as error:
+            values(**wrong)
+        assert str(error.value) == f"{uri}: {message}"
 
 
 def test_columns_are_chosen_by_name(uri: str) -> None:
