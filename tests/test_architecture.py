@@ -104,3 +104,11 @@ def test_exit_codes() -> None:
     assert lazypipe.GateError.exit_code == 1
     assert lazypipe.DefinitionError([]).exit_code == 2
     assert lazypipe.RunError("x").exit_code == 3
+
+
+def test_tests_that_do_not_count_are_there(root: Path) -> None:
+    names = [n for n in (root / "tests/uncounted.txt").read_text().splitlines() if not n.startswith("#")]
+    assert names == sorted({*names})
+    for name in names:
+        path, _, test = name.partition("::")
+        assert f"def {test.rpartition('::')[2]}(" in (root / path).read_text(), name
