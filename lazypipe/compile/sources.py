@@ -239,7 +239,8 @@ class BoundSource:
         try:
             # what stands inside files has been compared with the shape already
             inside = self.schema if self.shape is None else self.reader.keys(snapshot.files, self.schema)
-            self.reader.check(snapshot.files, pl.Schema(inside), inside=self.shape is None)
+            own = snapshot.commit is None
+            self.reader.check(snapshot.files, pl.Schema(inside), inside=self.shape is None, folders=own)
         except SourceError as error:
             raise self.located(error) from error
 

@@ -208,12 +208,13 @@ class Reader:
         found = hive.values(files[0].uri) if files else {}
         return {n: t for n, t in schema.items() if n in found}
 
-    def check(self, files: Sequence[FileInfo], schema: pl.Schema, *, inside: bool = True) -> None:
+    def check(self, files: Sequence[FileInfo], schema: pl.Schema, *, inside: bool = True, folders: bool = True) -> None:
         """Refuse what Polars would pass over in silence, or not name: an empty file, one in another kind of folder.
 
-        ``inside`` tells whether the columns inside files are to be looked at too, where a scan does not.
+        ``inside`` tells whether the columns inside files are to be looked at too, where a scan does not; ``folders`` whether all
+        files must be in the same kind of folder: those of a dataset need not, as its commit says of each which it is in.
         """
-        keys = self.keys(files, schema)
+        keys = self.keys(files, schema) if folders else {}
         for file in files:
             _refuse_empty(file)
             if other := [k for k in keys if k not in hive.values(file.uri)]:

@@ -250,6 +250,30 @@ def test_columns_that_readers_filter_become_folders(tmp_path: Path, monkeypatch:
     assert_frame_equal(world.content(), shops(rows(0, 25_000)))
 
 
+def test_who_reads_on_does_not_mind_files_in_folders_beside_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lazypipe.storage.optimizer.advise._PARTITION_BYTES", 1_000)
+    world = World(tmp_path, do=SHOPS, optimize="read", workload=ASKED)
+
+    def read_on() -> pl.DataFrame:
+        built = lp.pipeline("q", base=str(tmp_path)).source("o", "out")
+        plan = built.stage("c", "o", do=[{"filter": "shop = 2"}]).output("c", "twos").build().compile()
+        plan.run().raise_for_status()
+        return lp.scan(str(tmp_path / "twos")).collect().sort("id")
+
+    world.deliver("1", rows(0, 20_000))
+    assert in_shops(world.run())
+    assert_frame_equal(read_on(), shops(rows(0, 20_000)).filter(pl.col("shop") == 2))
+    world.output["optimize"] = "write"  # other folders from here on, or none
+    del world.output["workload"]
+    world.deliver("2", rows(20_000, 21_000))
+    mixed = {f.path.partition("/")[0].partition("=")[0] for f in world.run().files}
+    assert "shop" in mixed
+    assert len(mixed) > 1
+    assert_frame_equal(read_on(), shops(rows(0, 21_000)).filter(pl.col("shop") == 2))
+
+
 @pytest.mark.parametrize(
     ("output", "do"),
     [
