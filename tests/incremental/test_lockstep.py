@@ -63,3 +63,4 @@ def test_of_rows_in_quite_another_order_nothing_is_said(monkeypatch: pytest.Monk
         "deleted": 0,
         "unchanged": 5_000,
     }
+    assert lp.diff(tables[0], tables[0].reverse(), key="k").nothing
