@@ -1,8 +1,9 @@
 """The difference of two tables, row by row: by key, what came, what went, and what has other values.
 
-Both sides are reduced to two hashes per row. Rows that stand at the same place with the same hash cancel at once, which is nearly all
-where a file was written again with few changes; of the others, those with equal hashes anywhere cancel. Only rows with the keys
-of what is left are read again and joined. So memory is 32 bytes per pair of rows and the rows that differ; above
+Both sides are read once, side by side, with two hashes per row; what cancels is forgotten, but for the hash of its key (``lockstep.py``).
+Where that cannot tell, as rows come in very different orders, keys repeat, or there are more than ``PART`` rows, both sides are reduced
+to their hashes; of rows that stand at other places those with equal hashes cancel, and only rows with the keys of what is left are read
+again and joined. So memory is 32 bytes per pair of rows and the rows that differ; above
 ``PART`` rows both sides are taken apart by the hash of their rows, and memory stays that of one part.
 Data files that two versions of a dataset share are not read at all.
 """
@@ -20,6 +21,7 @@ import polars as pl
 
 from lazypipe.compile.sources import bind
 from lazypipe.errors import LazypipeError, first_line, nearest
+from lazypipe.incremental.lockstep import KEY, ROW, lockstep
 from lazypipe.spec.model import Fault, Source
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage.dataset import Dataset
@@ -38,7 +40,7 @@ _FEW = 10_000
 """Keys that are looked for by a filter; more of them by a join."""
 
 _OWN = ("before", "after")
-_KEY, _ROW, _SIDE = "__lazypipe_key", "__lazypipe_row", "__lazypipe_side"
+_KEY, _ROW, _SIDE = KEY, ROW, "__lazypipe_side"
 
 Table: TypeAlias = pl.DataFrame | pl.LazyFrame | str | tuple[str, int]
 
@@ -306,8 +308,7 @@ class _Work:
 
     def result(self) -> RowDiff:
         """Find the keys that differ, read their rows, and tell them apart."""
-        keys, rows = self._different()
-        before, after = self._rows(self.left, keys), self._rows(self.right, keys)
+        before, after, rows = self._side_by_side() or self._by_hash()
         for side, frame in ((self.left, before), (self.right, after)):
             self._refuse_repeated(side, frame)
         on = [pl.col(k).cast(self.compared[k]) for k in self.key]
@@ -325,6 +326,27 @@ class _Work:
             tuple(n for n in self.left.schema if n not in self.right.schema),
         )
 
+    def _side_by_side(self) -> tuple[pl.DataFrame, pl.DataFrame, int] | None:
+        """Return the rows that differ of both sides, and how many rows the right one has, by reading both once; None if that cannot tell."""
+        if max(self.left.count(), self.right.count()) > PART:  # hashes of keys are kept
+            return None
+        frames = [s.frame.with_columns(self._hashes()) for s in (self.left, self.right)]
+        found = lockstep(*frames)
+        if found is None:
+            return None
+        keys = pl.concat([found.one[_KEY], found.other[_KEY]]).unique()
+        if found.keys.is_in(keys.implode()).any():  # a key that repeats, perhaps in rows that differ
+            return None
+        return found.one.drop(_KEY, _ROW), found.other.drop(_KEY, _ROW), found.rows
+
+    def _by_hash(self) -> tuple[pl.DataFrame, pl.DataFrame, int]:
+        """Return the same by the hashes of all rows; those with keys that differ are read again."""
+        keys, rows = self._different()
+        return self._rows(self.left, keys), self._rows(self.right, keys), rows
+
+    def _hashes(self) -> tuple[pl.Expr, pl.Expr]:
+        return self._hash(self.key).alias(_KEY), self._hash(self.compared).alias(_ROW)
+
     def _cast(self, names: Iterable[str]) -> list[pl.Expr]:
         return [pl.col(n).cast(self.compared[n]) for n in names]
 
@@ -333,7 +355,7 @@ class _Work:
         return reduce(add, (column.hash(seed) for seed, column in enumerate(self._cast(names))))
 
     def _hashed(self, side: _Side) -> pl.LazyFrame:
-        return side.frame.select(self._hash(self.key).alias(_KEY), self._hash(self.compared).alias(_ROW))
+        return side.frame.select(*self._hashes())
 
     def _different(self) -> tuple[pl.Series, int]:
         """Return the hashes of the keys of all rows that are not on both sides, and how many rows the right side has."""
