@@ -184,7 +184,7 @@ _YAML_WORDS = (
     (r"expected ',' or '([}\]])'.*", "the bracket that opens here is not closed with '{0}'", "close it"),
     (r"found character '\\t' .*", "a tab stands here", "indent with spaces"),
     (r"mapping values are not allowed .*", "a ':' is not expected here", "put text that contains ': ' in quotes"),
-    (r"expected the node content, but found '<stream end>'", "the definition ends where a value is expected", "add it"),
+    (r"expected the node content, but found '<stream end>'", "the text ends where a value is expected", "add it"),
     (r"expected the node content, but found '(.*)'", "a value cannot start with '{0}' here", "put it in quotes"),
     (r"found character '(.*)' that .*", "a value cannot start with '{0}'", "put it in quotes"),
     (r"but found another document", "a second document starts here", "write one definition per file"),

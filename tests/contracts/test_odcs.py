@@ -669,7 +669,7 @@ WRONG: list[tuple[dict[str, Any], list[str]]] = [
     ({"name": "c", "quality": [{"type": "custom"}]}, ["'engine' is missing; add engine: it must be text", "'implementation' is missing; add implementation: what the engine runs"]),
     ({"name": "c", "quality": [{"type": "custom", "engine": "lazypipe", "implementation": "x"}]}, ["the implementation is no mapping; write name: arguments"]),
     ({"name": "c", "quality": [{"type": "custom", "engine": "lazypipe", "implementation": "a: 1\nb: 2"}]}, ["a rule is a mapping with one key, its name; write name: arguments"]),
-    ({"name": "c", "quality": [{"type": "custom", "engine": "lazypipe", "implementation": "a: ["}]}, ["the implementation is not YAML: a value cannot start with '<stream end>' here; write YAML"]),
+    ({"name": "c", "quality": [{"type": "custom", "engine": "lazypipe", "implementation": "a: ["}]}, ["the implementation is not YAML: the text ends where a value is expected; write YAML"]),
     ({"name": "c", "quality": [{"type": "custom", "engine": "gx", "implementation": "{kwargs: {}}"}]}, ["'type' is missing; add type: the name of the expectation"]),
     ({"name": "c", "relationships": [{"type": "friend", "to": "a.b"}]}, ["unknown type of relationship 'friend'; write type: foreignKey"]),
     ({"name": "c", "relationships": [{}]}, ["'to' is missing; add to: table.column"]),

@@ -226,7 +226,7 @@ def test_commands_on_what_is_not_there(tmp_path: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr() == ("", "in: nothing was committed yet\n")
     file.write_text("version: 1\nname: [")
     assert main(["check", str(file)]) == 2
-    assert capsys.readouterr().err == f"{file}:2:8: not YAML: the definition ends where a value is expected; add it\n"
+    assert capsys.readouterr().err == f"{file}:2:8: not YAML: the text ends where a value is expected; add it\n"
 
 
 def test_show_prints_all_that_was_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
