@@ -408,7 +408,7 @@ def test_the_last_snapshots_are_kept(world: World) -> None:
         ({"changes": True}, "outputs.orders.changes: changes needs a key; "),
         ({"changes": True, "key": "id", "mode": "snapshot"}, "outputs.orders.changes: changes says nothing with mode: snapshot; "),
         ({"changes": True, "key": "id", "mode": "delete"}, "outputs.orders.changes: changes says nothing with mode: delete; "),
-        ({"changes": True, "format": "csv"}, "outputs.orders.changes: changes is for datasets, and this is one csv file; "),
+        ({"changes": True, "format": "parquet"}, "outputs.orders.changes: changes is for datasets, and this is one parquet file; "),
     ],
 )  # fmt: skip
 def test_mistakes_are_told_where_they_are(world: World, output: dict[str, Any], message: str) -> None:
