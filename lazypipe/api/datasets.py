@@ -12,7 +12,7 @@ import polars as pl
 from lazypipe.api.pipeline import Plan, run_id
 from lazypipe.api.records import own_ledger
 from lazypipe.compile.compiler import bind_outputs
-from lazypipe.errors import LazypipeError, StorageError, nearest
+from lazypipe.errors import LazypipeError, nearest
 from lazypipe.records.ledger import Ledger
 from lazypipe.run.maintenance import vacuum_pipeline
 from lazypipe.run.rewrites import record_rollback
@@ -168,9 +168,5 @@ def vacuum(
         The deleted files.
     """
     if isinstance(target, str):
-        dataset = Dataset(target)
-        deleted = dataset.vacuum(keep=keep, older_than=older_than, now=now)
-        if not deleted and not dataset.log.versions():
-            raise StorageError("there is no dataset here", uri=target, fix="check the path")
-        return deleted
+        return Dataset(target).vacuum(keep=keep, older_than=older_than, now=now)
     return vacuum_pipeline(target, keep=keep, older_than=older_than, now=now)

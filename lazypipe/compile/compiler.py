@@ -25,7 +25,7 @@ from lazypipe.compile.fingerprint import pipeline_fingerprints, same_rules
 from lazypipe.compile.late import with_late_gates, without_twins
 from lazypipe.compile.lineage import Parts, pipeline_lineage, pipeline_tags
 from lazypipe.compile.modes import check_modes
-from lazypipe.compile.names import check_aside, check_names
+from lazypipe.compile.names import check_names
 from lazypipe.compile.node import Node, compile_checks, compile_steps
 from lazypipe.compile.openlineage import bind_openlineage
 from lazypipe.compile.panes import check_panes, untimed
@@ -342,7 +342,6 @@ def compile_pipeline(
             if node is not None:
                 nodes[name] = node
     _check_output_columns(pipeline, nodes, faults)
-    faults += check_aside(pipeline, nodes)
     faults += endless(nodes)
     check_modes(pipeline, nodes, values, faults)
     check_panes(pipeline, nodes, faults)

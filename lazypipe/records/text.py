@@ -171,7 +171,13 @@ def _ledger(said: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _stamp(stamp: str | None) -> str | None:
-    """Return when a local file was written, for people; stamps of stores, such as etags, as they are."""
+    """Return when a local file was written, for people; stamps of stores, such as etags, as they are.
+
+    Examples
+    --------
+    >>> _stamp("1711871999000000000"), _stamp("0x8DC1"), _stamp(None)
+    ('2024-03-31T07:59:59+00:00', '0x8DC1', None)
+    """
     if stamp is None or not (stamp.isdecimal() and len(stamp) == _NANOSECONDS):
         return stamp
     return datetime.fromtimestamp(int(stamp) // 10**9, UTC).isoformat()

@@ -213,6 +213,17 @@ def test_any_two_tables(part: int, few: int, before: Any, after: Any, keep: list
     assert found.unchanged == len(before.keys() & after.keys()) - len(expected)
 
 
+def test_more_rows_than_hashes_are_kept_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PART", 2)
+    monkeypatch.setattr(module, "_FEW", 1)
+    before = pl.DataFrame({"k": range(9), "x": range(9)})
+    after = pl.DataFrame({"k": range(1, 10), "x": [1, 2, 30, 40, 5, 6, 7, 8, 9]})
+    found = lp.diff(before, after, key="k")
+    assert (found.inserted["k"].to_list(), found.deleted["k"].to_list()) == ([9], [0])
+    assert (sorted(found.updated["k"]), found.unchanged) == ([3, 4], 6)
+    assert lp.diff(before, before, key="k").unchanged == 9
+
+
 # datasets and files
 
 

@@ -97,28 +97,6 @@ def test_rows_put_aside_are_read_as_a_dataset_not_as_files(table: Path) -> None:
     assert (row["k"], row["_lazypipe_rules"], row["w"]) == (2, ["between:v"], 0)
 
 
-@pytest.mark.parametrize("name", ["_lazypipe_rules", "_lazypipe_run", "_lazypipe_file", "_lazypipe_raw"])
-def test_rows_cannot_be_put_aside_with_columns_of_that_name(table: Path, name: str) -> None:
-    made = [{"derive": {name: "k"}}]
-    with pytest.raises(DefinitionError) as told:
-        reading(table, "in/*.parquet", do=made, gate=NO_NULLS)
-    assert str(told.value) == (
-        f"stages.u.gate: rows that are put aside get a column {name!r}, and these have one; "
-        f"rename it, in a stage ahead: rename: {{{name}: {name.removeprefix('_lazypipe_')}}}"
-    )
-    reading(table, "in/*.parquet", do=made, gate=[{"not_null": {"columns": ["k"], "action": "fail"}}])
-
-
-def test_a_source_of_rows_put_aside_with_a_gate_that_puts_aside(table: Path) -> None:
-    pipe = (
-        lp.pipeline("q", base=str(table)).source("s", "t__quarantine", gate=NO_NULLS).stage("u", "s").output("u", "u")
-    )
-    with pytest.raises(
-        DefinitionError, match=r"sources\.s\.gate: rows that are put aside get a column '_lazypipe_rules'"
-    ):
-        pipe.build().compile()
-
-
 def test_no_step_makes_units(table: Path) -> None:
     with pytest.raises(DefinitionError) as told:
         reading(table, "in/*.parquet", do=[{"filter": "k > 0"}, {"derive": {"_lazypipe_unit": "k"}}, {"limit": 3}])

@@ -136,6 +136,17 @@ def test_quarantined_rows_say_which_file_they_came_from(tmp_path: Path) -> None:
     ]
 
 
+def test_a_quarantine_is_a_source_like_any_other(tmp_path: Path) -> None:
+    rule = {"not_null": {"columns": "id", "action": "quarantine"}}
+    source(tmp_path, pl.DataFrame({"id": [1, None]}), rule).compile().run(run="r1").raise_for_status()
+    again = lp.pipeline("q", base=str(tmp_path)).source("in", "out__quarantine")
+    plan = again.stage("kept", "in", gate=[rule]).output("kept", "again").build().compile()
+    plan.lineage()
+    plan.run(run="r2").raise_for_status()
+    rows = lp.scan(str(tmp_path / "again__quarantine")).collect()
+    assert rows.select("_lazypipe_rules", "_lazypipe_run").rows() == [(["not_null:id"], "r2")]
+
+
 @pytest.mark.parametrize("root", ["", "memory://strangers/"])
 @pytest.mark.parametrize(
     ("text", "said"),
@@ -218,7 +229,10 @@ def test_a_wrong_value_of_a_parameter_is_told_once(tmp_path: Path) -> None:
 def test_commands_on_what_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nowhere = str(tmp_path / "nowhere")
     assert main(["vacuum", nowhere]) == 3
-    assert capsys.readouterr() == ("", f"{nowhere}: there is no dataset here; check the path\n")
+    assert capsys.readouterr() == (
+        "",
+        f"{nowhere}: there is no dataset here; run the pipeline that writes it, or check the path\n",
+    )
     (tmp_path / "in.csv").write_text("n\n1\n")
     file = tmp_path / "p.yaml"
     file.write_text("version: 1\nname: p\nsources: {in: {uri: in.csv}}\noutputs: {in: {to: out}}\n")

@@ -789,13 +789,13 @@ def test_from_python_the_part_stands_in_place_of_the_position() -> None:
     data: dict[str, Any] = {
         "version": 1,
         "name": "p",
-        "sources": {"a": {"uri": "a.csv", "contract": {"columns": {"x": "Int64"}}}},
-        "stages": {"b": {"from": "a", "do": [{"drop": "x"}, {"filter": "y > 1"}]}},
+        "sources": {"a": {"uri": "a.csv", "contract": {"columns": {"x": "Int64", "z": "Int64"}}}},
+        "stages": {"b": {"from": "a", "do": [{"drop": "z"}, {"filter": "y > 1"}]}},
         "outputs": {"b": {"to": "out"}},
     }
     with pytest.raises(lp.DefinitionError) as caught:
         lp.Pipeline.from_dict(data).compile()
-    assert str(caught.value) == "stages.b.do[1].filter: unknown column 'y'; there are no columns"
+    assert str(caught.value) == "stages.b.do[1].filter: unknown column 'y'; known columns: x"
 
 
 SECRET = "hunter2-s3cr3t"
