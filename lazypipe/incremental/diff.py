@@ -398,7 +398,9 @@ class _Work:
             return before.clear().select(*keys, pl.lit([], dtype=pl.List(pl.String)).alias(COLUMNS_COLUMN))
         one = before.select(*keys, pl.struct(self._cast(others)).alias("before"))
         other = after.select(*keys, pl.struct(self._cast(others)).alias("after"))
-        pairs = one.join(other, on=list(self.key), how="inner", nulls_equal=True)
+        # streaming: in memory Polars finds no partner for NaN where both sides are in order, as single rows always are
+        joined = one.lazy().join(other.lazy(), on=list(self.key), nulls_equal=True, maintain_order="left")
+        pairs = joined.collect(engine="streaming")
         differs = [
             pl.when(pl.col("before").struct[n].ne_missing(pl.col("after").struct[n])).then(pl.lit(n)) for n in others
         ]

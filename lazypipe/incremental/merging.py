@@ -76,7 +76,11 @@ def merge_upsert(
     last = both.sort(*order, _NEW, nulls_last=False).unique(subset=[*key], keep="last", maintain_order=True)
     won = last.filter(_NEW)
     there = old.select(*key, pl.struct(names).alias(_OLD))
-    won = won.join(there, on=[*key], how="left", nulls_equal=True, coalesce=True)
+    # streaming: in memory Polars finds no partner for NaN where both sides are in order, as single rows always are
+    joined = won.lazy().join(
+        there.lazy(), on=[*key], how="left", nulls_equal=True, coalesce=True, maintain_order="left"
+    )
+    won = joined.collect(engine="streaming")
     known = pl.col(_OLD).is_not_null()
     same = pl.all_horizontal(pl.col(n).eq_missing(pl.col(_OLD).struct[n]) for n in names)
     put = won.filter(~pl.col(_GONE) & (~known | ~same)).sort(key).select(names)

@@ -102,6 +102,14 @@ def test_what_is_equal() -> None:
     assert lp.diff(nulls, pl.DataFrame({"k": [1], "x": [math.nan]}), key="k").counts["updated"] == 1
 
 
+def test_a_row_with_nan_as_its_key_differs_like_any_other() -> None:
+    for keys in ([math.nan], [1.0, math.nan]):  # in order, as Polars knows
+        one, other = (pl.DataFrame({"k": keys, "x": [n] * len(keys)}).sort("k") for n in (1, 2))
+        found = lp.diff(one, other, key="k")
+        assert found.counts == {"inserted": 0, "updated": len(keys), "deleted": 0, "unchanged": 0}
+        assert found.updated["_columns"].to_list() == [["x"]] * len(keys)
+
+
 def test_values_that_change_places_between_columns() -> None:
     before = pl.DataFrame({"k": [1, 2], "x": [1, 2], "y": [2, 2]})
     after = before.select("k", x="y", y="x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import polars as pl
@@ -152,6 +153,14 @@ def test_versions_in_any_order_are_the_same_history() -> None:
             (3, 4, False),
             (4, None, True),
         ]
+
+
+def test_a_key_of_nan_is_one_key() -> None:
+    for before, after in (([(math.nan, 1)], [(math.nan, 2)]), ([(1.0, 1), (math.nan, 1)], [(1.0, 2), (math.nan, 2)])):
+        old, new = (pl.DataFrame(r, schema={"k": pl.Float64, "x": pl.Int64}, orient="row") for r in (before, after))
+        made = merge_upsert(old.sort("k"), new.sort("k"), ["k"])
+        assert repr(made.put.rows()) == repr(after)
+        assert repr(made.take.rows()) == repr([(k,) for k, _ in before])
 
 
 def refused(function: Any, *args: Any, **kwargs: Any) -> str:
