@@ -96,7 +96,12 @@ class RowDiff:
     def to_frame(self) -> pl.DataFrame:
         """Return one row per change: ``_change`` (insert, update, delete), ``_columns`` of updates, then the columns of both.
 
-        Updates have their new values.
+        Updates have their new values. Columns of other types before and after are in the narrowest type that holds both.
+
+        Raises
+        ------
+        LazypipeError
+            If a column that was not compared has types that no column can hold.
         """
         columns = pl.lit(None, dtype=pl.List(pl.String)).alias(COLUMNS_COLUMN)
         after = [pl.col("after").struct.unnest()] if "after" in self.updated.columns else []
@@ -106,7 +111,7 @@ class RowDiff:
             updated.select(pl.lit("update").alias(CHANGE_COLUMN), COLUMNS_COLUMN, pl.exclude(COLUMNS_COLUMN)),
             self.deleted.select(pl.lit("delete").alias(CHANGE_COLUMN), columns, pl.all()),
         ]
-        return pl.concat(parts, how="diagonal_relaxed")
+        return _together(parts)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data: counts, columns, and all changes."""
@@ -143,6 +148,24 @@ class RowDiff:
             before, after = row["before"], row["after"]
             return ", ".join(f"{c}: {_cell(before[c])} → {_cell(after[c])}" for c in row[COLUMNS_COLUMN])
         return ", ".join(f"{c}: {_cell(v)}" for c, v in row.items() if c not in self.key)
+
+
+def _together(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Return the rows of all frames, each column in a type that holds what all of them have of it."""
+    types, apart = dict[str, pl.DataType](), dict[str, str]()
+    for name, dtype in (item for part in parts for item in part.schema.items()):
+        found = widened(types.setdefault(name, dtype), dtype)
+        if found is None:
+            apart[name] = f"{dtype_name(types[name])} and {dtype_name(dtype)}"
+        else:
+            types[name] = found
+    try:
+        cast = [p.cast({n: t for n, t in types.items() if n in p.columns and n not in apart}) for p in parts]
+        return pl.concat(cast, how="diagonal_relaxed")
+    except pl.exceptions.PolarsError as error:
+        told = "; ".join(f"column {n!r} is {t}" for n, t in apart.items()) or first_line(error)
+        fix = "take inserted, updated and deleted by themselves"
+        raise LazypipeError(f"the changes do not go into one frame: {told}; {fix}") from error
 
 
 def _cell(value: Any) -> str:

@@ -46,6 +46,15 @@ class Publication:
         self.asides: list[Quarantine] = []
         self.published = False
 
+    def _judged_no_more(self) -> list[str]:
+        """Return the nodes without a gate, of which rows may be aside by a definition from before."""
+        if self.output is None:
+            return []
+        # what nodes ahead put aside is shared by all outputs, and may be all that there is of rows which others only add
+        anew = self.query.work.kind == "all" and all(o.mode == "replace" for o in self.query.plan.outputs.values())
+        names = self.segment.nodes if anew else (self.segment.node,)
+        return [n for n in names if not self.query.plan.nodes[n].checks]
+
     def publish(
         self,
         sink: DatasetSink | ExportSink,
@@ -64,8 +73,8 @@ class Publication:
         for name, tap in self.query.taps.items():
             self.asides.append(Quarantine(self.query, name))
             self.asides[-1].publish(tap, partial(self.target.rows_of, sink, written))
-        if self.output is not None and self.segment.node not in self.query.taps:
-            Quarantine(self.query, self.segment.node).clear()
+        for name in self._judged_no_more():
+            Quarantine(self.query, name).clear()
         self.published = True
         more = () if earlier is None else self.target.hashing(sink, earlier)()
         if merged is not None and self.target.is_merged:

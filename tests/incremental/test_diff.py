@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -124,6 +125,20 @@ def test_columns_that_only_one_has_are_told_and_make_no_row_differ() -> None:
     assert not found.nothing
     assert str(found) == "4 unchanged, columns 'u', 'v' added, column 't' removed"
     assert found.to_frame().columns == ["_change", "_columns", "k", "x", "u", "v", "t"]
+
+
+def test_columns_of_other_types_in_one_frame() -> None:
+    one = pl.DataFrame({"k": [1, 2], "e": pl.Series(["p", "q"], dtype=pl.Enum(["p", "q"])), "x": [[1], [2]]})
+    other = pl.DataFrame({"k": [2, 3], "e": pl.Series(["p", "r"], dtype=pl.Categorical), "x": ["a", "b"]})
+    found = lp.diff(one, other, key="k", columns=["e"])
+    assert lp.diff(one.drop("x"), other.drop("x"), key="k").to_frame().sort("k").rows() == [
+        ("delete", None, 1, "p"),
+        ("update", ["e"], 2, "p"),
+        ("insert", None, 3, "r"),
+    ]
+    message = "the changes do not go into one frame: column 'x' is String and List(Int64); take inserted, updated and deleted by themselves"
+    with pytest.raises(lp.LazypipeError, match=f"^{re.escape(message)}$"):
+        found.to_frame()
 
 
 def test_only_some_columns() -> None:

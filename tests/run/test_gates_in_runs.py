@@ -419,7 +419,7 @@ def test_the_quarantine_follows_the_output(case: Case) -> None:
     assert set(lp.scan(case.quarantine).collect()["_lazypipe_run"]) == {"r4"}
 
 
-@pytest.mark.parametrize("place", ["output", "source as output", "csv export"])
+@pytest.mark.parametrize("place", PLACES)
 def test_without_a_gate_nothing_is_aside_any_more(tmp_path: Path, place: str) -> None:
     case = Case(tmp_path, place)
     case.deliver(ROWS)
