@@ -46,6 +46,7 @@ from lazypipe.spec.model import NOTHING, Fault, Output, Path, Pipeline, Source, 
 from lazypipe.spec.scope import Scope, Table
 from lazypipe.spec.types import dtype_name
 from lazypipe.sql import empty
+from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.optimizer.workload import Workload
@@ -505,9 +506,6 @@ def _promise(
     return None
 
 
-_FOLDER_TYPES = (pl.String, pl.Boolean, pl.Date, pl.Datetime, pl.Categorical, pl.Enum)
-
-
 def _check_output_columns(pipeline: Pipeline, nodes: Mapping[str, Node], faults: list[Fault]) -> None:
     for name, output in pipeline.outputs.items():
         if output.stage not in nodes:
@@ -520,9 +518,7 @@ def _check_output_columns(pipeline: Pipeline, nodes: Mapping[str, Node], faults:
                     faults.append(Fault(f"column {column!r} stands twice", "remove one of them", path))
                 elif column not in schema:
                     faults.append(Fault(f"unknown column {column!r}", nearest(column, schema, "columns"), path))
-                elif key == "partition_by" and not (
-                    schema[column].is_integer() or isinstance(schema[column], _FOLDER_TYPES)
-                ):
+                elif key == "partition_by" and not hive.can_name(schema[column]):
                     what = f"{dtype_name(schema[column])} column {column!r} cannot name folders"
                     faults.append(Fault(what, "partition by text, whole numbers, booleans, dates or datetimes", path))
         for number, error in declared(output.workload, name, schema)[1]:

@@ -188,7 +188,8 @@ class Decision:
         self.strategy = strategy
         self.commit = commit
         self.run = run
-        self.numbering = Numbering(self.before, run, self.segment.name)
+        held = () if commit is None else (u for f in (*commit.files, *commit.figures) for u in f.units)
+        self.numbering = Numbering(self.before, run, self.segment.name, frozenset(held))
         self.full = full
         self.judge_again = judge_again
         self.now = now

@@ -20,12 +20,14 @@ class Numbering:
     """Gives each file of what an output reads the unit that its rows have; files that are as they were keep theirs.
 
     ``before`` is what the last commit says, ``run`` the run that gives new ones, ``at`` the segment that it gives them for: what is made
-    of a file here and elsewhere in the same run may meet again further down.
+    of a file here and elsewhere in the same run may meet again further down. ``held`` are units of which files of the last commit,
+    or figures of it, have rows, also if they are gone.
     """
 
     before: Before | None
     run: str
     at: str
+    held: frozenset[int] = frozenset()
 
     def new(self, leaf: str, key: str) -> int:
         """Return a unit for a file of a source or output that had none, or is another now."""
@@ -71,13 +73,15 @@ class Numbering:
     def _tagged(
         self, leaf: str, there: frozenset[int], found: Mapping[str, Mapping[str, int]], *, keep: bool
     ) -> dict[str, int]:
-        """Return the units of an output's rows: their own, unless rows that come another way have the same."""
+        """Return the units of an output's rows: their own, unless rows that come another way, or were there before, have the same."""
         kept = self.before if keep else None
         others = {} if kept is None else kept.renamed.get(leaf, {})
         known = frozenset() if kept is None else kept.known(leaf)
         taken = {u for n, of in found.items() if n != leaf for u in of.values()}
         if kept is not None:
             taken.update(u for n, of in kept.units.items() if n != leaf for u in units_in(of))
+            # of one that went and comes back, as by a rollback, rows may still be there that nobody reads
+            taken |= self.held
         return {
             str(u): self.new(leaf, str(u)) if u in taken and u not in known else others.get(u, u) for u in sorted(there)
         }

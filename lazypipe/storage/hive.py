@@ -9,11 +9,23 @@ from urllib.parse import quote, unquote
 
 import polars as pl
 
-__all__ = ["as_literals", "folders", "is_plain", "types", "values"]
+__all__ = ["as_literals", "can_name", "folders", "is_plain", "types", "values"]
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"  # as Hive, Spark and Polars write it
 _NULL_AS_TEXT = "%5F" + _NULL[1:]
+_NAMING = (pl.String, pl.Boolean, pl.Date, pl.Datetime, pl.Categorical, pl.Enum)
 _NOT_IN_NAMES = re.compile(r"[%/=\\?#*\[\]{}\x00-\x1f]")
+
+
+def can_name(dtype: pl.DataType) -> bool:
+    """Whether values of a type can be names of folders, and be read back from them as they were.
+
+    Examples
+    --------
+    >>> can_name(pl.Date()), can_name(pl.Float64()), can_name(pl.Duration("us"))
+    (True, False, False)
+    """
+    return dtype.is_integer() or isinstance(dtype, _NAMING)
 
 
 def folders(names: Sequence[str], texts: Sequence[str | None]) -> str:

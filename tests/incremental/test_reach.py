@@ -379,6 +379,30 @@ def test_units_that_are_ignored_when_they_go_reach_nothing(world: World, upstrea
     assert rows["p"].null_count() == 0
 
 
+TIMES = {"window": {"time": "at", "every": "1d", "by": ["k"], "aggregate": {"n": "count(*)", "v": "sum(v)"}}}
+
+
+@pytest.mark.parametrize("step", [{"filter": "v >= 0"}, TIMES], ids=["rows", "groups"])
+def test_a_unit_that_went_and_comes_back_is_there_once(tmp_path: Path, step: dict[str, Any]) -> None:
+    world = World(tmp_path, step)
+    del world.data["sources"]["quotes"]
+    up = Upstream(world, "trades")
+    up.write("trades-0", (50, "a", 38))
+    up.write("trades-1", (51, "a", 1), (52, "a", 2), (53, "b", 3))
+    up.publish()
+    world.run()
+    up.write("trades-0", (54, "a", 81), (55, "a", 95))
+    up.publish()
+    world.run()
+    lp.rollback(up.table, version=1)
+    assert world.run().status == "done"  # and equals a full one
+    up.remove("trades-1")
+    up.publish()
+    world.run()
+    lp.rollback(up.table, version=2)
+    world.run()
+
+
 @pytest.mark.parametrize("step", [ASOF, {"join": {"with": "quotes", "on": "k", "how": "left", "columns": {"p": "p"}}}])
 def test_a_run_over_part_of_event_time_goes_on_reading_the_other_side(world: World, step: Any) -> None:
     world.data["stages"]["priced"]["do"] = [step]

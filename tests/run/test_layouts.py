@@ -24,6 +24,7 @@ from lazypipe.storage.optimizer.forms import Scaled
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.maintenance import compact, kept_layout, relayout
 from lazypipe.storage.optimizer.overlap import overlaps
+from lazypipe.storage.optimizer.workload import Query, Workload
 from lazypipe.storage.sink import DatasetSink
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -272,6 +273,31 @@ def test_who_reads_on_does_not_mind_files_in_folders_beside_others(
     assert "shop" in mixed
     assert len(mixed) > 1
     assert_frame_equal(read_on(), shops(rows(0, 21_000)).filter(pl.col("shop") == 2))
+
+
+@pytest.mark.parametrize("kind", [pl.Duration("us"), pl.Binary()], ids=["length", "bytes"])
+def test_what_cannot_name_folders_is_not_chosen_for_them(
+    kind: pl.DataType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lazypipe.storage.optimizer.advise._PARTITION_BYTES", 1_000)
+    world = World(tmp_path, optimize="read", workload={"queries": ["SELECT price FROM self WHERE shop > shop"]})
+    shop = pl.col("id") % 5
+    inside = shop.cast(pl.String).cast(kind) if kind == pl.Binary() else shop.cast(kind)
+    frame = rows(0, 5_000).with_columns(shop=inside)
+    world.deliver("1", frame)
+    commit = world.run()
+    assert "optimize" in commit.info
+    assert not any("=" in f.path for f in commit.files)
+    assert_frame_equal(world.content(), frame)
+    with pytest.raises(lp.StorageError, match=r"column 'shop' cannot name folders; partition by text"):
+        lp.optimize.rewrite(world.uri, partition_by=["shop"])
+
+
+def test_the_only_column_does_not_become_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lazypipe.storage.optimizer.advise._PARTITION_BYTES", 100)
+    asked = Workload((Query(filters={"shop": "equal"}),))
+    found = advise(pl.DataFrame({"shop": [1, 2] * 500}), asked, "read", clock=lambda: 0.0)
+    assert found.layout.partition_by == ()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import polars as pl
 
 from lazypipe.errors import LazypipeError, nearest
+from lazypipe.storage import hive
 from lazypipe.storage.optimizer.advice import Advice, Reason, listed, order_name, told_form, why
 from lazypipe.storage.optimizer.candidates import forms_for
 from lazypipe.storage.optimizer.choice import GOALS, Goal, Limits, Option, choose
@@ -624,7 +625,9 @@ class _Adviser:
         size = self.bench.trials[-1].cost.bytes * self.sample.scale
         for name, weight in self.filtered.items():
             column = next((c for c in self.profile.columns if c.name == name), None)
-            if column is None or column.distinct is None or column.nulls or weight < _OFTEN or column.dtype.is_float():
+            if column is None or column.distinct is None or column.nulls or weight < _OFTEN:
+                continue
+            if not hive.can_name(column.dtype) or self.frame.width == 1:
                 continue
             if self.is_part and self.frame[name].head(self.frame.height // 2).n_unique() < column.distinct:
                 continue  # more rows are likely to have more values

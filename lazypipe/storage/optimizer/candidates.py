@@ -47,7 +47,7 @@ def forms_for(column: ColumnProfile, profile: Profile, frame: pl.DataFrame, writ
     found: list[Form] = []
     if column.distinct == 1 and not column.nulls and is_scalar(column.dtype):
         found.append(Constant(scalars(frame[column.name].head(1))[0]))
-    found += _numbers(column) if column.dtype != pl.String else _texts(column, frame)
+    found += _numbers(column, frame) if column.dtype != pl.String else _texts(column, frame)
     if writer == "polars" and is_ticking(column.dtype) and (column.rising or 0.0) >= _RISING:
         found.append(Paged())
     for relation in profile.relations:
@@ -56,7 +56,7 @@ def forms_for(column: ColumnProfile, profile: Profile, frame: pl.DataFrame, writ
     return [f for f in found if f.fits(column.dtype)]
 
 
-def _numbers(column: ColumnProfile) -> list[Form]:
+def _numbers(column: ColumnProfile, frame: pl.DataFrame) -> list[Form]:
     dtype = column.dtype
     if isinstance(dtype, pl.Decimal):
         return _decimals(column, dtype)
@@ -65,7 +65,7 @@ def _numbers(column: ColumnProfile) -> list[Form]:
     if not (is_ticking(dtype) or dtype in (pl.Int128, pl.UInt128)):
         return []
     found: list[Form] = []
-    low, high = _bounds(column)
+    low, high = _bounds(column, frame)
     if dtype.is_integer():
         bits = max(abs(low), abs(high), 1).bit_length() + _HEADROOM - 1
         types = [t for t, b in _INTS if bits <= b] if dtype.is_signed_integer() else _unsigned(bits)
@@ -83,10 +83,12 @@ def _day(dtype: pl.Datetime) -> int:
     return 86_400 * {"ms": 10**3, "us": 10**6, "ns": 10**9}[dtype.time_unit]
 
 
-def _bounds(column: ColumnProfile) -> tuple[int, int]:
+def _bounds(column: ColumnProfile, frame: pl.DataFrame) -> tuple[int, int]:
     """Return the bounds of what stands inside."""
-    bounds = pl.Series([column.least, column.greatest], dtype=column.dtype).to_physical().to_list()
-    return bounds[0], bounds[1]
+    if not column.dtype.is_temporal():
+        return column.least, column.greatest
+    inside = frame.select(low=pl.col(column.name).min(), high=pl.col(column.name).max())  # Python may have no such date
+    return inside["low"].to_physical()[0], inside["high"].to_physical()[0]
 
 
 def _unsigned(bits: int) -> list[pl.DataType]:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from lazypipe.gates.shown import records
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage.optimizer.form import Form, bits, is_ticking, same
 from lazypipe.storage.optimizer.form_numbers import Scaled
@@ -255,7 +256,7 @@ def profile_sample(sample: Sample) -> Profile:
     for index, (name, dtype) in enumerate(frame.schema.items()):
         exprs |= {f"{index}:{what}": e for what, e in _figures(pl.col(name), dtype, every).items()}
     # in memory already, and there small: the engine for that is twice as fast
-    found = frame.select(**exprs).row(0, named=True) if exprs else {}
+    found = records(frame.select(**exprs))[0] if exprs else {}
     packed = _packed(frame)
     columns = []
     for index, (name, dtype) in enumerate(frame.schema.items()):

@@ -16,6 +16,8 @@ from typing import Any, BinaryIO
 import polars as pl
 
 from lazypipe.errors import StorageError, nearest
+from lazypipe.spec.types import dtype_name
+from lazypipe.storage import hive
 from lazypipe.storage.optimizer.layout import CURVES, Layout
 
 __all__ = ["CODECS", "ENCODINGS", "BatchWriter", "check_layout", "polars_options", "writable"]
@@ -46,7 +48,8 @@ def check_layout(layout: Layout, schema: Mapping[str, pl.DataType], uri: str) ->
     Raises
     ------
     StorageError
-        If it names a codec, an encoding, a column or a curve that does not exist, or asks Polars' writer for what only pyarrow's can.
+        If it names a codec, an encoding, a column or a curve that does not exist, or a column whose values cannot name folders, or
+        asks Polars' writer for what only pyarrow's can.
     """
     for codec in (layout.codec, *(c for c, _ in layout.codecs.values())):
         if codec not in CODECS:
@@ -62,6 +65,10 @@ def check_layout(layout: Layout, schema: Mapping[str, pl.DataType], uri: str) ->
     for name in (*layout.sort_by, *layout.partition_by):
         if name not in schema:
             raise StorageError(f"there is no column {name!r}", uri=uri, fix=nearest(name, schema, "columns"))
+    for name in layout.partition_by:
+        if not hive.can_name(schema[name]):
+            what = f"{dtype_name(schema[name])} column {name!r} cannot name folders"
+            raise StorageError(what, uri=uri, fix="partition by text, whole numbers, booleans, dates or datetimes")
     if layout.writer == "polars" and (asked := [n for n in ("codecs", "encodings", "bloom") if getattr(layout, n)]):
         what = f"Polars' writer cannot do {' or '.join(asked)} per column"
         raise StorageError(what, uri=uri, fix="write writer: pyarrow, or leave them out")

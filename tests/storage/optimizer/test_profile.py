@@ -20,8 +20,10 @@ from lazypipe.errors import LazypipeError, SourceError
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.footers import column_bytes
 from lazypipe.storage.log import DataFile
-from lazypipe.storage.optimizer.form_numbers import Cast
-from lazypipe.storage.optimizer.forms import physical
+from lazypipe.storage.optimizer.advise import advise
+from lazypipe.storage.optimizer.candidates import forms_for
+from lazypipe.storage.optimizer.form_numbers import Cast, Whole
+from lazypipe.storage.optimizer.forms import physical, restore
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.profile import profile
 from lazypipe.storage.optimizer.relations import Relation, find_relations
@@ -213,6 +215,26 @@ def test_plain_data_tables_and_text(tmp_path: Path) -> None:
     assert both.endswith(
         "- l has 2% of its runs when rows are ordered by c\n- c has 2% of its runs when rows are ordered by l"
     )
+
+
+def test_dates_and_times_that_python_does_not_know() -> None:
+    most = 2**63 - 1
+    frame = pl.DataFrame({"day": [-900_000, 0, 4_000_000], "last": [-(2**31), 5, 2**31 - 1], "at": [-most, 7_000, most], "for": [-most, 7_000, most]}).select(
+        pl.col("day", "last").cast(pl.Int32).cast(pl.Date), pl.col("at").cast(pl.Datetime("ms", "UTC")), pl.col("for").cast(pl.Duration("ms"))
+    )  # fmt: skip
+    found = profile(frame)
+    assert (found["day"].least, found["day"].greatest) == ("-00495-11-20", "+12921-08-18")
+    assert found["for"].greatest == f"{most}ms"
+    json.dumps(found.to_dict())
+    assert "+12921-08-18" in found.to_markdown()
+    # and a layout is chosen for them, which gives back every value
+    thousands = frame.with_columns(at=pl.Series([-(10**15), 0, 10**15]).cast(pl.Datetime("ms", "UTC")))
+    for rows in (frame, thousands):
+        layout = advise(rows, goal="storage", clock=lambda: 0.0).layout
+        back = restore(physical(rows.lazy(), rows.schema, layout.forms), rows.schema, layout.forms).collect()
+        assert back.select(pl.all().to_physical()).rows() == rows.select(pl.all().to_physical()).rows()
+    at = profile(thousands)
+    assert forms_for(at["at"], at, thousands) == [Whole(pl.Int64(), 1_000)]
 
 
 @pytest.mark.parametrize(
