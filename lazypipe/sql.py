@@ -390,7 +390,9 @@ def bind(sql: str, schema: pl.Schema, params: Mapping[str, object] | None = None
         expr = _substitute(expr, _placeholder(index), replacement)
     for name in expr.meta.root_names():
         if name not in schema and name != "*":
-            raise SqlError(f"unknown column {name!r}", nearest(name, schema, "columns"))
+            # of what a query in brackets gives there is no column, and no hint
+            made = name.startswith("_POLARS_TMP_SQL")
+            raise SqlError(f"unknown column {name!r}", None if made else nearest(name, schema, "columns"))
     return expr
 
 

@@ -195,6 +195,17 @@ _READINGS: tuple[tuple[str, Callable[[re.Match[str]], Said]], ...] = (
         lambda m: Said(f"{m[2]!r} cannot be read inside an expression", "join it first, or write a sql operation"),
     ),
     (
+        r"'Expr: .*\.subplan\(.*' not allowed in this .*|unknown column '_POLARS_TMP_SQL_.*",
+        lambda _: Said("a query cannot stand inside an expression", "join what it reads, or write a sql operation"),
+    ),
+    (
+        r"AT TIME ZONE could not resolve the type of (.*)",
+        lambda m: Said(
+            f"AT TIME ZONE has to be told whether {m[1]} has a zone",
+            f"write CAST({m[1]} AS TIMESTAMP), or CAST({m[1]} AS TIMESTAMPTZ) if it has one",
+        ),
+    ),
+    (
         r"(bad SQL: )expected an expression \(found '(.*)' clause\)",
         lambda m: Said(f"{m[1]}{m[2]} starts a query, not an expression", "write an expression, or a sql operation"),
     ),

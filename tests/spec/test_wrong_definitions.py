@@ -145,6 +145,16 @@ OPERATIONS = {
     "@filter: flight > (SELECT max(seats) FROM planes)": (
         "'planes' cannot be read inside an expression; join it first, or write a sql operation"
     ),
+    "@filter: EXISTS (SELECT 1)": (
+        "a query cannot stand inside an expression; join what it reads, or write a sql operation"
+    ),
+    "@filter: flight IN (SELECT 1)": (
+        "a query cannot stand inside an expression; join what it reads, or write a sql operation"
+    ),
+    "@filter: date(time_hour AT TIME ZONE 'UTC') > :since": (
+        "AT TIME ZONE has to be told whether time_hour has a zone; "
+        "write CAST(time_hour AS TIMESTAMP), or CAST(time_hour AS TIMESTAMPTZ) if it has one"
+    ),
     "@filter: time_hour > :sinse": "unknown parameter :sinse; did you mean 'since'?",
     "@filter: date_trunc('huor', time_hour) > :since": "date_trunc has no unit 'huor'; did you mean 'hour'?",
     "@filter: date_trunc('hour', flight) > :since": (
