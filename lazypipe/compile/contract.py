@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 import polars as pl
 
@@ -25,9 +25,6 @@ from lazypipe.storage.shape import MISSING, Mode, Shape, Target
 from lazypipe.storage.widen import widened
 
 __all__ = ["Contract", "Declared", "cell_checks", "read_contract", "resolve"]
-
-_EARLIER: Mapping[str, str] = {"drop": "discard_column", "cast": "freeze"}
-"""Words of the first version, which are still read."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +98,9 @@ def read_contract(written: Mapping[str, Any], at: Path, on_new_column: Mode = "i
     Fault
         If a type is unknown, or an alias is taken.
     """
-    new = _mode(written, "on_new_column", on_new_column)
-    missing = _mode(written, "on_missing_column", "fail")
-    change = _mode(written, "on_type_change", "fail")
+    new = written.get("on_new_column", on_new_column)
+    missing = written.get("on_missing_column", "fail")
+    change = written.get("on_type_change", "fail")
     columns: dict[str, Declared] = {}
     for name, entry in written.get("columns", {}).items():
         path: Path = (*at, "columns", name)
@@ -116,8 +113,8 @@ def read_contract(written: Mapping[str, Any], at: Path, on_new_column: Mode = "i
         columns[name] = Declared(
             dtype,
             (alias,) if isinstance(alias, str) else tuple(alias),
-            _mode(given, "on_type_change", change),
-            _mode(given, "on_missing_column", missing),
+            given.get("on_type_change", change),
+            given.get("on_missing_column", missing),
         )
     owners = {name: name for name in columns}
     for name, column in columns.items():
@@ -129,11 +126,6 @@ def read_contract(written: Mapping[str, Any], at: Path, on_new_column: Mode = "i
                 raise Fault(what, "remove one of them", (*at, "columns", name, "alias"))
             owners[alias] = name
     return Contract(columns, new, missing, change)
-
-
-def _mode(written: Mapping[str, Any], key: str, default: Mode) -> Mode:
-    word = written.get(key, default)
-    return cast("Mode", _EARLIER.get(word, word))
 
 
 def resolve(contract: Contract, found: Sequence[tuple[FileInfo, pl.Schema]], *, text: bool, at: Path) -> Shape:

@@ -61,7 +61,7 @@ _CHANGES = ("fail", "evolve", "freeze", "discard_column", "discard_row")
 def _contract(new: dict[str, Any], change: str, missing: str) -> dict[str, Any]:
     """Return the properties of a contract, with what ``on_type_change`` and ``on_missing_column`` mean there."""
     words = {
-        "on_type_change": {"description": change, "enum": [*_CHANGES, "cast"]},
+        "on_type_change": {"description": change, "enum": [*_CHANGES]},
         "on_missing_column": {"description": missing, "enum": [*_CHANGES]},
     }
     declared = {
@@ -90,7 +90,7 @@ def _source_contract() -> dict[str, Any]:
         "must have; evolve: take those of any file, null where a file lacks them; discard_column: leave them out; "
         "discard_row: quarantine rows that have a value in one; freeze or fail: refuse the file. NDJSON is judged by the first "
         "10,000 lines of each file. Default: ignore.",
-        "enum": ["ignore", *_CHANGES, "drop"],
+        "enum": ["ignore", *_CHANGES],
     }
     change = (
         "What to do where a column has another type in a file, or a cell of CSV or NDJSON does not parse. fail: "

@@ -296,7 +296,7 @@ def test_a_column_that_the_contract_drops_is_parsed_all_the_same(root: str) -> N
     fs.makedirs(path, exist_ok=True)
     pipe = (
         lp.pipeline("p", base=root)
-        .source("a", "a.csv", contract={"columns": {"x": "Int64"}, "on_new_column": "drop"})
+        .source("a", "a.csv", contract={"columns": {"x": "Int64"}, "on_new_column": "discard_column"})
         .output("a", "out")
         .build()
     )
@@ -474,7 +474,7 @@ def test_a_cast_of_the_contract_that_fails_names_source_and_file(tmp_path: Path)
         pl.DataFrame({"x": [text]}).write_parquet(tmp_path / f"{name}.parquet")
     pipe = (
         lp.pipeline("p", base=str(tmp_path))
-        .source("a", "*.parquet", contract={"columns": {"x": "Int64"}, "on_type_change": "cast"})
+        .source("a", "*.parquet", contract={"columns": {"x": "Int64"}, "on_type_change": "freeze"})
         .output("a", "out")
         .build()
     )
