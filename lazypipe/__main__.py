@@ -1,6 +1,6 @@
 """The command line: a thin face over the API. Human text on stderr, results on stdout, JSON on stdout with ``--json``.
 
-Exit codes: 0 done, 1 a gate failed, 2 the definition is wrong, 3 the run could not be completed.
+Exit codes: 0 done, 1 a gate failed, 2 the definition or the command line is wrong, 3 the run could not be completed.
 """
 
 from __future__ import annotations
@@ -203,9 +203,7 @@ def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
-            raise lp.DefinitionError(
-                [lp.Problem(f"{option} {text!r} has no value", fix=f"write {option} {name}=value")]
-            )
+            raise lp.LazypipeError(f"{option} {text!r} has no value; write {option} {name}=value")
         pairs[name] = value
     return pairs
 
@@ -444,9 +442,7 @@ def _lineage(options: argparse.Namespace) -> int:
         assert isinstance(found, lp.Lineage)
         found = found.downstream(options.name) if options.downstream else found.upstream(options.name)
     elif options.downstream:
-        raise lp.DefinitionError(
-            [lp.Problem("--downstream needs a column, stage or rule", fix="name one after the file")]
-        )
+        raise lp.LazypipeError("--downstream needs a column, stage or rule; name one after the file")
     form = "json" if options.json else options.format
     texts = {"text": found.__str__, "json": found.to_json, "dot": found.to_dot, "mermaid": found.to_mermaid}
     print(texts[form]())
@@ -529,10 +525,7 @@ def _head(text: str | None) -> tuple[int, str] | None:
         return None
     number, _, digest = text.partition(":")
     if not number.isdecimal() or not digest:
-        problem = lp.Problem(
-            f"--head {text!r} is no head of a ledger", fix="write its number and hash: --head 12:af13…"
-        )
-        raise lp.DefinitionError([problem])
+        raise lp.LazypipeError(f"--head {text!r} is no head of a ledger; write its number and hash: --head 12:af13…")
     return int(number), digest
 
 
@@ -547,7 +540,7 @@ def _vacuum(options: argparse.Namespace) -> int:
     try:
         age: timedelta = Param("duration").parse(options.older_than)
     except ValueError as error:
-        raise lp.DefinitionError([lp.Problem(f"--older-than: {error}")]) from None
+        raise lp.LazypipeError(f"--older-than: {error}") from None
     target = lp.load(options.target) if is_definition else options.target
     deleted = lp.vacuum(target, keep=options.keep, older_than=age)
     if not deleted and not is_definition:

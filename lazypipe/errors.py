@@ -1,6 +1,6 @@
 """The exceptions of lazypipe: what went wrong, where, and what to do about it.
 
-    LazypipeError
+    LazypipeError            what was asked for is wrong (exit code 2): an option, an argument, a name
     ├── DefinitionError      the definition is wrong (exit code 2): a list of located problems
     ├── GateError            a gate refused the data (exit code 1); nothing was published
     └── RunError             the run could not be completed (exit code 3)
@@ -100,15 +100,13 @@ def first_line(error: BaseException | str) -> str:
 
 
 class LazypipeError(Exception):
-    """Base of everything lazypipe raises; ``exit_code`` is what the command line returns."""
+    """Base of everything lazypipe raises, itself for what cannot be asked for; ``exit_code`` is what the command line returns."""
 
-    exit_code: ClassVar[int] = 3
+    exit_code: ClassVar[int] = 2
 
 
 class DefinitionError(LazypipeError):
     """The definition is wrong; ``problems`` holds every mistake found, in the order of the file."""
-
-    exit_code = 2
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems: Sequence[Problem] = tuple(sorted(problems, key=lambda p: p.where or Location("", 0, 0)))
@@ -117,6 +115,8 @@ class DefinitionError(LazypipeError):
 
 class RunError(LazypipeError):
     """The run could not be completed; what was published before is untouched."""
+
+    exit_code = 3
 
     def __init__(self, what: str, *, uri: str | None = None, fix: str | None = None) -> None:
         self.what = what

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import polars as pl
 
 from lazypipe.compile.sources import bind
-from lazypipe.errors import LazypipeError, first_line, nearest
+from lazypipe.errors import LazypipeError, RunError, first_line, nearest
 from lazypipe.incremental.lockstep import KEY, ROW, lockstep
 from lazypipe.spec.model import Fault, Source
 from lazypipe.spec.types import dtype_name
@@ -165,7 +165,7 @@ def _together(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     except pl.exceptions.PolarsError as error:
         told = "; ".join(f"column {n!r} is {t}" for n, t in apart.items()) or first_line(error)
         fix = "take inserted, updated and deleted by themselves"
-        raise LazypipeError(f"the changes do not go into one frame: {told}; {fix}") from error
+        raise RunError(f"the changes do not go into one frame: {told}", fix=fix) from error
 
 
 def _cell(value: Any) -> str:
@@ -219,7 +219,7 @@ def diff(
         if not is_engine_error(error):
             raise
         fix = "check that both can be read, by themselves and in whole"
-        raise LazypipeError(f"the tables cannot be compared: {first_line(error)}; {fix}") from error
+        raise RunError(f"the tables cannot be compared: {first_line(error)}", fix=fix) from error
 
 
 @dataclass(frozen=True)
@@ -411,9 +411,8 @@ class _Work:
         if repeated.height:
             *values, times = repeated.sort("__lazypipe_len", *self.key, descending=True).row(0)
             told = ", ".join(f"{k} = {v!r}" for k, v in zip(self.key, values, strict=True))
-            raise LazypipeError(
-                f"key ({told}) stands {times} times in {side.called}; name more columns in key, or make it unique"
-            )
+            what = f"key ({told}) stands {times} times in {side.called}"
+            raise RunError(what, fix="name more columns in key, or make it unique")
 
     def _updated(self, before: pl.DataFrame, after: pl.DataFrame, others: Sequence[str]) -> pl.DataFrame:
         keys = self._cast(self.key)

@@ -14,7 +14,7 @@ import polars as pl
 from lazypipe.compile.modes import IS_CURRENT as _CURRENT
 from lazypipe.compile.modes import VALID_FROM as _FROM
 from lazypipe.compile.modes import VALID_TO as _TO
-from lazypipe.errors import LazypipeError
+from lazypipe.errors import RunError
 
 __all__ = ["Merged", "merge_upsert", "merge_versions", "refuse_nulls"]
 
@@ -52,7 +52,7 @@ def merge_upsert(
 
     Raises
     ------
-    LazypipeError
+    RunError
         If it cannot be told which of several rows counts.
 
     Examples
@@ -117,7 +117,7 @@ def merge_versions(
 
     Raises
     ------
-    LazypipeError
+    RunError
         If rows that come with one key and one moment differ, or have no moment.
 
     Examples
@@ -131,9 +131,7 @@ def merge_versions(
     new = _distinct(new).with_columns(moment.cast(old.schema[_FROM]).alias(_FROM))
     if new[_FROM].null_count():
         told = _shown(new.filter(pl.col(_FROM).is_null()).row(0, named=True), key)
-        raise LazypipeError(
-            f"{told} has no event time; fill it in the stage, or put such rows aside with a rule not_null"
-        )
+        raise RunError(f"{told} has no event time; fill it in the stage, or put such rows aside with a rule not_null")
     _refuse_repeated(new, key, [_FROM])
     events = _events(old, new, key, ended)
     same_key = pl.all_horizontal(pl.col(k).eq_missing(pl.col(k).shift(1)) for k in key) & (pl.int_range(pl.len()) > 0)
@@ -202,18 +200,18 @@ def _refuse_repeated(rows: pl.DataFrame, key: Sequence[str], order: Sequence[str
     many = f" ({keys:,} keys in all)" if keys > 1 else ""
     if order:
         what = f"{told} comes more than once at the same time or place in the order, with other values{many}"
-        raise LazypipeError(f"{what}; name more columns in order_by, or keep one of the rows in the stage")
+        raise RunError(f"{what}; name more columns in order_by, or keep one of the rows in the stage")
     what = f"{told} comes more than once in this run{many}"
-    raise LazypipeError(f"{what}; say with order_by or event_time which is the latest, or keep one in the stage")
+    raise RunError(f"{what}; say with order_by or event_time which is the latest, or keep one in the stage")
 
 
 def refuse_nulls(nulls: Mapping[str, int]) -> None:
-    """Raise LazypipeError where rows have no value in a column of their key: ``nulls`` says how many, per column."""
+    """Raise RunError where rows have no value in a column of their key: ``nulls`` says how many, per column."""
     for name, count in nulls.items():
         if count:
             have = "a row has" if count == 1 else f"{count:,} rows have"
             fix = "put such rows aside with a rule not_null, or fill it in the stage"
-            raise LazypipeError(f"{have} no value in key column {name!r}; {fix}")
+            raise RunError(f"{have} no value in key column {name!r}; {fix}")
 
 
 def _shown(row: dict[str, object], key: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe.errors import LazypipeError, first_line
+from lazypipe.errors import LazypipeError, RunError, first_line
 from lazypipe.plan.exact import exact_expr, exact_node
 from lazypipe.plan.nodes import ExprKind, Named, NodeKind, PlanExpr, PlanNode
 from lazypipe.plan.shown import duration, function_name, literal, plain
@@ -213,9 +213,9 @@ class Capture:
             raise self._error
         if self._error is not None:
             what = f"the query plan could not be read: {type(self._error).__name__}: {first_line(self._error)}"
-            raise LazypipeError(what) from self._error
+            raise RunError(what) from self._error
         if not self._order:
-            raise LazypipeError("there is no query plan to read: the query did not begin")
+            raise RunError("there is no query plan to read: the query did not begin")
         if self._plan is None:
             made: dict[int, PlanNode] = {}
             exprs = _Exprs(self._exprs, self._types)
@@ -258,7 +258,7 @@ def _is_label(view: Any, kind: str) -> bool:
 def _check_version(found: tuple[int, ...]) -> None:
     if found != VERSION:
         have, want = (".".join(map(str, v)) for v in (found, VERSION))
-        raise LazypipeError(
+        raise RunError(
             f"Polars {pl.__version__} shows its plans in version {have}, and this lazypipe reads version {want}; "
             "install the Polars that lazypipe asks for"
         )

@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 
 from lazypipe.compile.modes import IS_CURRENT, SNAPSHOT_AT, VALID_FROM, deleted, written_schema
-from lazypipe.errors import LazypipeError, StorageError
+from lazypipe.errors import LazypipeError, RunError, StorageError
 from lazypipe.incremental.before import DELETES
 from lazypipe.incremental.feed import WRITE, mode_of
 from lazypipe.incremental.merging import Merged, merge_upsert, merge_versions, refuse_nulls
@@ -86,7 +86,7 @@ class Merge:
 
         Raises
         ------
-        LazypipeError
+        RunError
             If keys are missing or repeat, or the dataset has other columns.
         """
         mode = self.output.mode
@@ -149,7 +149,7 @@ class Merge:
         try:
             return function()
         except LazypipeError as error:
-            raise LazypipeError(f"output {self.name!r}: {error}") from error
+            raise RunError(f"output {self.name!r}: {error}") from error
 
     # the modes
 
