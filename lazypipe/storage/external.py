@@ -29,7 +29,15 @@ from lazypipe.storage.external_text import CSV_OPTIONS, NDJSON_OPTIONS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["external_schema", "scan_external"]
+__all__ = ["AGAIN", "OTHER_TYPE", "external_schema", "refuse_other_columns", "scan_external"]
+
+AGAIN = "deliver it again, or make it another source"
+"""What to do about a file with other columns."""
+OTHER_TYPE = (
+    "deliver it again, make it another source, or say in its contract on_type_change: "
+    "evolve, freeze, discard_column or discard_row"
+)
+"""What to do about a file in which a column has another type."""
 
 _OPTIONS: dict[Format, frozenset[str]] = {
     "parquet": frozenset(),
@@ -152,7 +160,7 @@ class _Reader(FileReader):
             b = self._builder
             part = b.parts.get(self._uri)
             self._content = open_content(self._uri, b.format, b.schema, b.storage_options, b.read_options, part)
-            _check_columns(self._uri, self._content.schema, b.schema)
+            refuse_other_columns(self._uri, self._content.schema, b.schema)
         return self._content
 
     def fetch_metadata(self) -> None:
@@ -188,14 +196,13 @@ class _Reader(FileReader):
             self._content = None
 
 
-def _check_columns(uri: str, found: pl.Schema, expected: pl.Schema) -> None:
-    """Polars would refuse as well, without naming the file."""
+def refuse_other_columns(uri: str, found: Mapping[str, pl.DataType], expected: Mapping[str, pl.DataType]) -> None:
+    """Raise SourceError for a file that has other columns; Polars would refuse it as well, without naming the file."""
     wrong = [f"lacks column {n!r}" for n in expected if n not in found]
     wrong += [f"has a column {n!r} that is not expected" for n in found if n not in expected]
-    wrong += [
-        f"has {dtype_name(found[n])} in column {n!r}, not {dtype_name(t)}"
-        for n, t in expected.items()
-        if found.get(n, t) != t
-    ]
     if wrong:
-        raise SourceError(f"the file {wrong[0]}", uri=uri, fix="deliver it again, or make it another source")
+        raise SourceError(f"the file {wrong[0]}", uri=uri, fix=AGAIN)
+    for name, dtype in expected.items():
+        if found[name] != dtype:
+            what = f"the file has {dtype_name(found[name])} in column {name!r}, not {dtype_name(dtype)}"
+            raise SourceError(what, uri=uri, fix=OTHER_TYPE)

@@ -13,7 +13,7 @@ from lazypipe.errors import SourceError, first_line
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
-from lazypipe.storage.external import external_schema, scan_external
+from lazypipe.storage.external import external_schema, refuse_other_columns, scan_external
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.reasons import in_plain_words
 
@@ -243,11 +243,7 @@ class Reader:
             found = {n: expected.get(n, pl.String()) for n in self.header(file, expected)}
         else:
             found = {n: t for n, t in self._infer(file).items() if n not in keys}
-        wrong = [f"lacks column {n!r}" for n in expected if n not in found]
-        wrong += [f"has a column {n!r} that is not expected" for n in found if n not in expected]
-        wrong += [f"has {found[n]} in column {n!r}, not {t}" for n, t in expected.items() if found.get(n, t) != t]
-        if wrong:
-            raise SourceError(f"the file {wrong[0]}", uri=file.uri, fix="deliver it again, or make it another source")
+        refuse_other_columns(file.uri, found, expected)
 
     def unreadable(self, file: FileInfo, error: BaseException) -> SourceError:
         """Return the error that says which file could not be read, and what to do; one that says so already stays."""

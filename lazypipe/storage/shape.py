@@ -17,6 +17,7 @@ from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import uri as uris
 from lazypipe.storage.cells import as_text, misfit, parses, refused, value
+from lazypipe.storage.external import AGAIN, OTHER_TYPE
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.scan import Reader
 from lazypipe.storage.units import UNIT
@@ -41,7 +42,6 @@ __all__ = [
 Mode = Literal["ignore", "evolve", "freeze", "discard_column", "discard_row", "fail"]
 
 _TEXT = ("csv", "ndjson")
-_AGAIN = "deliver it again, or make it another source"
 _COMPILE = "compile the pipeline again"
 BY_LOG = "write the folder of the dataset, which is read by its log: files hold rows that are gone; if it is none, rename the column"
 """What to do about a column that only data files of datasets have."""
@@ -171,7 +171,7 @@ def _names(file: FileInfo, found: pl.Schema, target: Target, form: str) -> tuple
         what = f"the file has a column {names[0]!r} and another, {names[1]!r}, that is an alias of {target.name!r}"
         raise SourceError(what, uri=file.uri, fix="remove the alias, or have one of them renamed")
     if not names and target.on_missing_column not in ("evolve", "discard_column", "discard_row"):
-        raise SourceError(f"the file lacks column {target.name!r}", uri=file.uri, fix=_AGAIN)
+        raise SourceError(f"the file lacks column {target.name!r}", uri=file.uri, fix=AGAIN)
     return names
 
 
@@ -187,7 +187,7 @@ def _check_new(file: FileInfo, name: str, shape: Shape) -> None:
             what = f"the file has a column {name!r} that no file had when the pipeline was compiled"
             raise SourceError(what, uri=file.uri, fix=_COMPILE)
         case _:
-            raise SourceError(f"the file has a column {name!r} that is not expected", uri=file.uri, fix=_AGAIN)
+            raise SourceError(f"the file has a column {name!r} that is not expected", uri=file.uri, fix=AGAIN)
 
 
 def _check_type(file: FileInfo, name: str, found: pl.DataType, target: Target) -> None:
@@ -199,10 +199,10 @@ def _check_type(file: FileInfo, name: str, found: pl.DataType, target: Target) -
             if widened(found, target.dtype) != target.dtype:
                 raise SourceError(f"{what}which {dtype_name(target.dtype)} does not hold", uri=file.uri, fix=_COMPILE)
         case "fail":
-            raise SourceError(f"{what}not {dtype_name(target.dtype)}", uri=file.uri, fix=_AGAIN)
+            raise SourceError(f"{what}not {dtype_name(target.dtype)}", uri=file.uri, fix=OTHER_TYPE)
         case _:
             if refused(found, target.dtype):
-                raise SourceError(f"{what}which cannot become {dtype_name(target.dtype)}", uri=file.uri, fix=_AGAIN)
+                raise SourceError(f"{what}which cannot become {dtype_name(target.dtype)}", uri=file.uri, fix=AGAIN)
 
 
 def _upcasts(found: pl.DataType, target: Target) -> bool:

@@ -448,7 +448,7 @@ def test_another_type_is_refused(tmp_path: Path, root: str, kind: str) -> None:
     world.put(f1=FRAME, f2=FRAME.with_columns(pl.col("price").cast(pl.Float32)))
     assert world.refusal({"columns": COLUMNS, "on_new_column": "evolve"}) == (
         f"{world.uri('f2')}: source 'a': the file has Float32 in column 'price', not Float64; "
-        "deliver it again, or make it another source"
+        "deliver it again, make it another source, or say in its contract on_type_change: evolve, freeze, discard_column or discard_row"
     )
 
 
