@@ -17,7 +17,7 @@ import polars as pl
 from lazypipe.compile.compiler import CompiledPipeline, compile_pipeline
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.contracts import Column, Contract
-from lazypipe.errors import LazypipeError, nearest
+from lazypipe.errors import LazypipeError
 from lazypipe.incremental import preview as previews
 from lazypipe.incremental.bound import Bound
 from lazypipe.incremental.stamps import nanoseconds
@@ -247,8 +247,7 @@ class Plan(CompiledPipeline):
     def _wanted(self, outputs: Iterable[str]) -> frozenset[str]:
         names = frozenset(outputs)
         for name in sorted(names):
-            if name not in self.outputs:
-                raise LazypipeError(f"unknown output {name!r}; {nearest(name, self.outputs, 'outputs')}")
+            self.output(name)
         return names
 
     def preview(
@@ -345,9 +344,7 @@ class Plan(CompiledPipeline):
         LazypipeError
             If there is no such output, or its stage has no window with ``late: quarantine``.
         """
-        if output not in self.outputs:
-            raise LazypipeError(f"unknown output {output!r}; {nearest(output, self.outputs, 'outputs')}")
-        return late_rows(self, self.outputs[output].stage)
+        return late_rows(self, self.output(output).stage)
 
     def window_history(self, output: str, key: Mapping[str, Any], window: Any) -> WindowHistory:
         """Return what each version of an output said of one window: with which run, which files and rows came, and why it changed.
@@ -406,9 +403,7 @@ class Plan(CompiledPipeline):
 
     def scan(self, output: str) -> pl.LazyFrame:
         """Scan what is published of a dataset output."""
-        if output not in self.outputs:
-            raise LazypipeError(f"unknown output {output!r}; {nearest(output, self.outputs, 'outputs')}")
-        target = self.outputs[output]
+        target = self.output(output)
         return scan(target.to, storage_options=target.storage_options)
 
 

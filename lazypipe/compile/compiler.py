@@ -85,6 +85,12 @@ class CompiledPipeline:
         """Return the columns and types of a source, stage or output; raises LazypipeError for an unknown name."""
         return self.nodes[self._node(name)].schema
 
+    def output(self, name: str) -> Output:
+        """Return an output, its URIs bound; raises LazypipeError for an unknown name."""
+        if name not in self.outputs:
+            raise LazypipeError(f"unknown output {name!r}; {nearest(name, self.outputs, 'outputs')}")
+        return self.outputs[name]
+
     def key(self, name: str) -> tuple[str, ...]:
         """Return the columns that tell the rows of a source or stage apart, as far as they are declared."""
         if name in self.pipeline.sources:
@@ -140,9 +146,7 @@ class CompiledPipeline:
         LazypipeError
             If there is no such output.
         """
-        if output not in self.outputs:
-            raise LazypipeError(f"unknown output {output!r}; {nearest(output, self.outputs, 'outputs')}")
-        target = self.outputs[output]
+        target = self.output(output)
         said, _ = declared(target.workload, output, self.nodes[target.stage].schema)
         here = uses_within(self.lineage(), target.stage)
         there = uses((other.lineage() for other in others), self.redact(target.to))

@@ -34,7 +34,6 @@ _ACTIONS = {
     "info": "warn",
     "low": "warn",
 }
-_DOCUMENTATION = ("authoritativeDefinitions", "businessImpact", "dimension", "method", "unit")
 
 
 def quality(check: Node) -> list[Written]:

@@ -15,7 +15,7 @@ import polars as pl
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.panes import panes_of
-from lazypipe.errors import LazypipeError, nearest
+from lazypipe.errors import LazypipeError
 from lazypipe.gates.tap import FILE_COLUMN
 from lazypipe.incremental.before import CONSUMED
 from lazypipe.incremental.state import State
@@ -107,8 +107,6 @@ def window_history(
     LazypipeError
         If there is no such output or column, the output has no windows or is no dataset, or more than one window is meant.
     """
-    if output not in plan.outputs:
-        raise LazypipeError(f"unknown output {output!r}; {nearest(output, plan.outputs, 'outputs')}")
     return _History(plan, output, key, window, ledger).found()
 
 
@@ -119,7 +117,7 @@ class _History:
         self.plan = plan
         self.output = output
         self.ledger = ledger
-        self.target = plan.outputs[output]
+        self.target = plan.output(output)
         self.node = plan.nodes[self.target.stage]
         schema = self.node.schema
         start = next((n for n in _STARTS if n in schema), None)

@@ -19,7 +19,7 @@ import polars as pl
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.node import Node
-from lazypipe.errors import GateError, LazypipeError, first_line, nearest
+from lazypipe.errors import GateError, LazypipeError, first_line
 from lazypipe.gates.alone import mark_repeats
 from lazypipe.gates.report import GateReport
 from lazypipe.gates.rule import PREVIOUS, Reference
@@ -81,9 +81,7 @@ def replay(
     StorageError
         If it must be recorded in the ledger, and cannot be.
     """
-    if output not in plan.outputs:
-        raise LazypipeError(f"unknown output {output!r}; {nearest(output, plan.outputs, 'outputs')}")
-    target = plan.outputs[output]
+    target = plan.output(output)
     if target.format != "dataset":
         raise LazypipeError(f"output {output!r} is one {target.format} file, which has no quarantine to replay")
     if target.mode not in ("replace", "append"):

@@ -150,8 +150,7 @@ def trace(plan: CompiledPipeline, output: str, key: Mapping[str, Any], *, most: 
     SourceError
         If a source cannot be read.
     """
-    if output not in plan.outputs:
-        raise LazypipeError(f"unknown output {output!r}; {nearest(output, plan.outputs, 'outputs')}")
+    plan.output(output)
     if not key:
         raise LazypipeError(f"output {output!r}: a trace needs a key; give a column and its value")
     return _Tracer(plan, output, key, most).run()

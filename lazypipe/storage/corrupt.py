@@ -23,10 +23,9 @@ from lazypipe.storage.files import FileInfo
 from lazypipe.storage.scan import Reader, is_engine_error, os_error
 from lazypipe.storage.text import bad_line, refuse_short_rows
 
-__all__ = ["ON_CORRUPT", "CorruptFile", "OnCorrupt", "damaged", "in_parallel", "is_damage", "preflight"]
+__all__ = ["CorruptFile", "OnCorrupt", "damaged", "in_parallel", "is_damage", "preflight"]
 
 OnCorrupt = Literal["fail", "quarantine_file", "skip"]
-ON_CORRUPT: tuple[OnCorrupt, ...] = ("fail", "quarantine_file", "skip")
 
 _T = TypeVar("_T")
 

@@ -7,7 +7,7 @@ together with whatever takes the place of the rows that went (docs/decisions/002
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -84,13 +84,12 @@ def rewrite_without(
     on: Sequence[str],
     *,
     prefix: str,
-    gone: Collection[int] = (),
     together: bool = True,
     hasty: int = 0,
 ) -> Rewrite:
     """Write those files of a commit once more that hold any of the keys, without the rows of these keys.
 
-    Rows keep their order, their layout and their units; rows of units that are gone are left out on the way. A file of which nothing is left has no
+    Rows keep their order, their layout and their units; rows of units that the commit says are gone are left out on the way. A file of which nothing is left has no
     successor. Small neighbours become one file. Memory is that of the keys that the files hold, not of all keys.
 
     Parameters
@@ -102,8 +101,6 @@ def rewrite_without(
         The key's columns, partition columns among them or not.
     prefix
         How the names of the new files begin: the run's id and what else makes it new, such as ``r7-001k``.
-    gone
-        Units that leave with the same commit, besides those that are gone already.
     together
         Whether small files become one, which their statistics then tell less of.
     hasty
@@ -129,7 +126,7 @@ def rewrite_without(
     (1, [2])
     """
     _check(dataset, commit, keys, on)
-    work = _Work(dataset, commit, tuple(on), frozenset(gone), prefix, together=together, hasty=hasty)
+    work = _Work(dataset, commit, tuple(on), prefix, together=together, hasty=hasty)
     try:
         return work.run(keys.select(on))
     except BaseException:
@@ -143,12 +140,10 @@ def files_with(
     commit: Commit,
     keys: pl.LazyFrame,
     on: Sequence[str],
-    *,
-    gone: Collection[int] = (),
 ) -> tuple[DataFile, ...]:
     """Return those files of a commit that hold any of the keys; see :func:`rewrite_without`, which finds them as this does."""
     _check(dataset, commit, keys, on)
-    work = _Work(dataset, commit, tuple(on), frozenset(gone), "")
+    work = _Work(dataset, commit, tuple(on), "")
     _, found = work.find(keys.select(on))
     return tuple(f for exact, _ in found for f in exact)
 
@@ -159,9 +154,6 @@ def rows_with(
     files: Iterable[DataFile],
     keys: pl.LazyFrame,
     on: Sequence[str],
-    *,
-    gone: Collection[int] = (),
-    tags: bool = False,
 ) -> pl.LazyFrame:
     """Return the rows of some files of a commit that have any of the keys: what ``rewrite_without`` leaves out of them.
 
@@ -169,16 +161,15 @@ def rows_with(
     ----------
     files
         Such as ``Rewrite.replaced``.
-    tags
-        Whether the column with each row's unit is to be seen.
     """
-    seen = replace(commit, files=tuple(files), gone=commit.gone.union(gone))
-    return dataset.scan(seen, tags=tags).join(keys.select(on).unique(), on=[*on], how="semi", nulls_equal=True)
+    return dataset.scan(replace(commit, files=tuple(files))).join(
+        keys.select(on).unique(), on=[*on], how="semi", nulls_equal=True
+    )
 
 
 def not_ruled_out(dataset: Dataset, commit: Commit, keys: pl.DataFrame) -> tuple[DataFile, ...]:
     """Return the files of a commit that may hold some keys, as far as folders and footers tell."""
-    return _Work(dataset, commit, tuple(keys.columns), frozenset(), "").possible(commit.files, [keys])
+    return _Work(dataset, commit, tuple(keys.columns), "").possible(commit.files, [keys])
 
 
 def _check(dataset: Dataset, commit: Commit, keys: pl.LazyFrame, on: Sequence[str]) -> None:
@@ -204,14 +195,13 @@ class _Work:
         dataset: Dataset,
         commit: Commit,
         on: tuple[str, ...],
-        gone: frozenset[int],
         prefix: str,
         *,
         together: bool = True,
         hasty: int = 0,
     ) -> None:
         self.dataset = dataset
-        self.commit = replace(commit, gone=commit.gone | gone)
+        self.commit = commit
         self.on = on
         self.prefix = prefix
         self.together = together
