@@ -25,11 +25,10 @@ from lazypipe.storage.packed import pack, unpack
 
 __all__ = ["BACK", "DELTA", "KEPT", "REWRITE", "ROLLBACK", "Commit", "CommitLog", "DataFile", "partitioned"]
 
-FORMAT = 4
-"""Version of the commit files; a reader refuses newer ones.
+FORMAT, PACKED = 1, 2
+"""Versions of the commit files; a reader refuses newer ones.
 
-A commit is written as the least version that has all it needs: 1 knows no units, 2 knows no files that differ in how they are
-to be read, 3 seals the body whatever the order of its keys. 4 is for long ones: long lists are packed, and it is sealed as it is written,
+``FORMAT`` seals the body whatever the order of its keys. ``PACKED`` is for long ones: long lists are packed, and it is sealed as it is written,
 so that neither thousands of values nor a second text of them must be made when it is read.
 """
 
@@ -146,7 +145,7 @@ class Commit:
         """Return the commit file's content: one JSON object, sealed by the BLAKE3 hash of its body."""
         layouts = {f.layout for f in self.files if f.layout is not None}
         body = {
-            "format": 3 if any(n.forms or n.partition_by != self.partition_by for n in layouts) else 1 + self.tagged,
+            "format": FORMAT,
             "version": self.version,
             "run": self.run,
             "time": self.time.isoformat(),
@@ -165,7 +164,7 @@ class Commit:
         written = json.dumps(body, separators=(",", ":"))
         if len(written) < _LONG:
             return json.dumps(body | {"blake3": seal(body)}, separators=(",", ":")).encode()
-        written = json.dumps(pack(body | {"format": 4}), separators=(",", ":"))
+        written = json.dumps(pack(body | {"format": PACKED}), separators=(",", ":"))
         return seal_text(written)
 
     @classmethod
@@ -180,13 +179,13 @@ class Commit:
         try:
             body = dict(json.loads(data))
             sealed = body.pop("blake3")
-            newer = body.get("format", 0) > FORMAT
-            is_long = body.get("format", 0) == 4
+            newer = body.get("format", 0) > PACKED
+            is_long = body.get("format", 0) == PACKED
         except (ValueError, KeyError, TypeError) as error:
             raise _damaged(uri) from error
         if newer:
             raise StorageError(
-                f"the commit file has format {body['format']}, this lazypipe reads up to {FORMAT}",
+                f"the commit file has format {body['format']}, this lazypipe reads up to {PACKED}",
                 uri=uri,
                 fix="upgrade lazypipe",
             )

@@ -217,8 +217,8 @@ def test_an_edited_commit_file_is_named(uri: str) -> None:
 def test_a_commit_file_of_a_newer_lazypipe_is_refused(uri: str) -> None:
     log = CommitLog(uri)
     log.append(commit(1))
-    rewrite(uri, 1, lambda data: json.dumps(json.loads(data) | {"format": 5, "colour": "blue"}).encode())
-    with pytest.raises(StorageError, match=r"has format 5, this lazypipe reads up to 4; upgrade lazypipe") as caught:
+    rewrite(uri, 1, lambda data: json.dumps(json.loads(data) | {"format": 3, "colour": "blue"}).encode())
+    with pytest.raises(StorageError, match=r"has format 3, this lazypipe reads up to 2; upgrade lazypipe") as caught:
         log.read(1)
     assert caught.value.uri == file_of(uri, 1)
 
@@ -256,7 +256,7 @@ def test_a_long_commit_is_packed_and_comes_back_as_it_was(uri: str) -> None:
     assert (read.files[0].units, read.rows) == (written.files[0].units, sum(range(601, 4_001)) + 1)
     fs, path = fsspec.core.url_to_fs(file_of(uri, 1))
     data = fs.cat_file(path)
-    assert json.loads(data)["format"] == 4
+    assert json.loads(data)["format"] == 2
     assert len(data) < len(json.dumps([f.to_dict() for f in written.files] + [written.info]))
 
 

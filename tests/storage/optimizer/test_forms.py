@@ -620,7 +620,6 @@ def test_a_commit_holds_the_forms_of_its_files() -> None:
         1, "r", datetime(2026, 1, 1, tzinfo=UTC), "replace", SCHEMA, (file, DataFile("b", 1, 1, layout=layout))
     )
     assert Commit.from_json(commit.to_json(), "u") == commit
-    assert json.loads(commit.to_json())["format"] == 3
 
 
 def test_texts_of_two_parts_are_taken_apart_at_the_first_separator() -> None:
