@@ -13,6 +13,8 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,16 @@ def _warm(text: str, number: int) -> None:
     """Have hypothesis read its tables and all modules: once for all tests."""
 
 
+@contextmanager
+def _unfollowed() -> Iterator[None]:
+    """Have processes that start meanwhile count nothing as covered."""
+    told = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("COVERAGE_PROCESS_")}
+    try:
+        yield
+    finally:
+        os.environ.update(told)
+
+
 def _controller(config: pytest.Config) -> Any:
     """Return what counts what is covered; None where nothing does, though there is a plugin (--no-cov)."""
     return getattr(config.pluginmanager.getplugin("_cov"), "cov_controller", None)
@@ -80,6 +92,9 @@ def pytest_collection(session: pytest.Session) -> Iterator[Any]:
         importlib.import_module(module.name)
     if coverage_of is not None:
         coverage_of.pause()
+        with _unfollowed():
+            # it ends after all tests do, and what it then wrote was half a file to whoever combined what was counted
+            resource_tracker.ensure_running()
     try:
         result = yield
         if coverage_of is not None:
@@ -105,11 +120,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
     if coverage_of is None or not _unmeasured(item):
         return (yield)
     coverage_of.pause()
-    told = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("COVERAGE_PROCESS_")}
     try:
-        return (yield)
+        with _unfollowed():
+            return (yield)
     finally:
-        os.environ.update(told)
         coverage_of.resume()
 
 
