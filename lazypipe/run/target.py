@@ -22,10 +22,7 @@ from lazypipe.storage.log import DataFile
 from lazypipe.storage.sink import DatasetSink, ExportSink, Written
 from lazypipe.storage.tiers import ROWS
 
-__all__ = ["SPILL", "Target"]
-
-SPILL = {"compression": "lz4"}
-"""Rows kept for later segments of the same run are written once and read once or twice: speed before size."""
+__all__ = ["Target"]
 
 
 class Target:
@@ -106,9 +103,9 @@ class Target:
         """Return where rows go."""
         prefix = self.prefix(suffix)
         if self.output is None:
-            made: DatasetSink | ExportSink = DatasetSink(self.uri, prefix, options=SPILL)
+            made: DatasetSink | ExportSink = DatasetSink(self.uri, prefix, spill=True)
         elif self.is_merged:
-            made = DatasetSink(str(self.run.folder / f"{self.segment.name}.came"), prefix, options=SPILL)
+            made = DatasetSink(str(self.run.folder / f"{self.segment.name}.came"), prefix, spill=True)
         elif self.output.format == "dataset":
             layout = None if self.choice is None else self.choice.layout
             rows = ROWS if self.work.groups else None
@@ -117,8 +114,7 @@ class Target:
             # what is going to be written once more is written in haste
             again = layout is None and self.output.optimize is not None
             told = None if again else self.run.recorder.follow
-            how = SPILL if again else {}
-            made = DatasetSink(self.uri, prefix, by, options, how, layout=layout, most_rows=rows, told=told)
+            made = DatasetSink(self.uri, prefix, by, options, layout=layout, most_rows=rows, told=told, spill=again)
         else:
             told = self.run.recorder.follow
             made = ExportSink(self.uri, self.output.format, prefix, self.output.storage_options, told=told)

@@ -15,7 +15,7 @@ from lazypipe.plan.reader import Capture
 from lazypipe.run.figures import Counted
 from lazypipe.run.groups import Groups
 from lazypipe.run.query import FIGURES, Query, without_units
-from lazypipe.run.target import SPILL, Target
+from lazypipe.run.target import Target
 from lazypipe.storage.dataset import scan_files
 from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink, ExportSink, Written
@@ -144,7 +144,7 @@ class Writing:
         """Write the keys by which rows were looked up that are kept for this run only: whoever reads these keeps them as its own."""
         found = {}
         for number, side in enumerate(self.work.sides):
-            sink = DatasetSink(self.target.uri + ".keys", self.target.prefix(f"k-{number:03}"), options=SPILL)
+            sink = DatasetSink(self.target.uri + ".keys", self.target.prefix(f"k-{number:03}"), spill=True)
             self.target.staged.append(sink)
             files = sink.write(self.query.keys_of(side)).files
             found[side] = scan_files(sink.uri, files, KEYS, (), {}, tagged=True, tags=True)

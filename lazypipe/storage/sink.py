@@ -11,7 +11,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from lazypipe.spec.taps import tap
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.external import scan_external
+from lazypipe.storage.flushing import Flushing
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.optimizer.forms import physical, without_keys
 from lazypipe.storage.optimizer.layout import Layout
@@ -41,6 +42,9 @@ _TARGET_BYTES = 1 << 30
 """Size in memory at which a data file is closed and the next begun; on disk it is a quarter of that, or less."""
 
 _PACKED = 4
+
+_IN_HASTE: Mapping[str, Any] = {"compression": "lz4"}
+"""What is read once or twice and then gone: speed before size."""
 
 _STEP = r"-\d{3}[a-z]*"  # how the prefix that the executor gives ends: …-001
 _DATA_FILE = re.compile(_STEP + r"(-\d{3,})?-\d{5}\.parquet$")
@@ -105,7 +109,8 @@ class DatasetSink:
     """Parquet files below a dataset's folder, in a folder per partition, named by ``prefix``, as ``layout`` says.
 
     ``most_rows`` is how many go into a file, where that is better known than by the layout's ``file_bytes``. Who is ``told`` hears of each
-    file of this machine before it is there.
+    file of this machine before it is there. What is written of it stands on the disk, as far as it is local; a ``spill``, which only this
+    run reads, is written in haste and need not.
     """
 
     uri: str
@@ -116,7 +121,9 @@ class DatasetSink:
     layout: Layout | None = None
     most_rows: int | None = None
     told: Told | None = None
+    spill: bool = False
     _paths: list[str] = field(default_factory=list, init=False)
+    _flushing: Flushing | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Write local files by their paths: for ``file:`` URIs Polars stages each once more, and leaves that behind."""
@@ -124,17 +131,20 @@ class DatasetSink:
 
     def write(self, frame: pl.LazyFrame, capture: Watch | None = None) -> Written:
         """Write the rows; raises whatever the query raises, with the files left for ``discard`` or ``vacuum``."""
-        layout, found = None, list[tuple[str, int, int]]()
-        if self.layout is None:
-            found = self._write_natively(frame, capture, self.options, _TARGET_BYTES)
-        else:
+        layout = self.layout
+        if layout is not None:
             schema = frame.collect_schema()
-            layout = _fitting(replace(self.layout, partition_by=self.partition_by), schema)
+            layout = _fitting(replace(layout, partition_by=self.partition_by), schema)
             check_layout(layout, schema, self.uri)
             frame = physical(
                 ordered(frame, layout, schema, self.uri), schema, without_keys(layout.forms, self.partition_by)
             )
-            if layout.writer == "pyarrow":
+        self._flushing = Flushing() if uris.is_local(self.uri) and not self.spill else None
+        with self._flushing or nullcontext():
+            if layout is None:
+                options = _IN_HASTE if self.spill else self.options
+                found = self._write_natively(frame, capture, options, _TARGET_BYTES)
+            elif layout.writer == "pyarrow":
                 found = self._write_in_batches(frame, capture, layout)
             else:
                 target = None if layout.file_bytes is None else layout.file_bytes * _PACKED
@@ -227,6 +237,8 @@ class DatasetSink:
 
     def _begin(self, path: str) -> None:
         self._paths.append(path)
+        if self._flushing is not None:
+            self._flushing.add(f"{self.uri.rstrip('/')}/{path}")
         if self.told is not None and uris.is_local(self.uri):
             self.told(uris.join(self.uri, path))
 
@@ -335,10 +347,13 @@ class ExportSink:
                 fs.makedirs(folder, exist_ok=True)
             target = _Counting(fs.open(path, "wb"))
         try:
-            sinking = _EXPORTS[self.format](tap(frame, count), target, lazy=True, **options)
-            _run(sinking, capture)
-            if isinstance(target, _Counting):
-                target.finish()
+            with Flushing() if uris.is_local(self.uri) else nullcontext() as flushing:
+                if flushing is not None:
+                    flushing.add(self.staged)
+                sinking = _EXPORTS[self.format](tap(frame, count), target, lazy=True, **options)
+                _run(sinking, capture)
+                if isinstance(target, _Counting):
+                    target.finish()
         finally:
             if isinstance(target, _Counting):
                 with suppress(Exception):  # a second close of a whole file, or the close of one to be discarded

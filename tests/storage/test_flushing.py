@@ -1,0 +1,107 @@
+"""What a sink has written is on the disk before it is named: how that is asked for, and what is told where it fails."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from lazypipe.errors import StorageError
+from lazypipe.storage import flushing
+from lazypipe.storage.flushing import Flushing
+from lazypipe.storage.optimizer.layout import Layout
+from lazypipe.storage.sink import DatasetSink, ExportSink
+
+
+@pytest.fixture
+def flushed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, int]]]:
+    """The files that the disk was asked for, each with its size at that time."""
+    found: list[tuple[str, int]] = []
+    true = os.fdatasync
+
+    def noted(file: int) -> None:
+        found.append((os.path.basename(os.readlink(f"/proc/self/fd/{file}")), os.fstat(file).st_size))
+        true(file)
+
+    monkeypatch.setattr(os, "fdatasync", noted)
+    return found
+
+
+ROWS = pl.LazyFrame({"k": [1, 1, 2], "x": [1, 2, 3]})
+
+
+@pytest.mark.parametrize("by", [(), ("k",)])
+@pytest.mark.parametrize("layout", [None, Layout(), Layout(writer="pyarrow")])
+def test_data_files_are_on_the_disk_as_a_whole(
+    tmp_path: Path, by: tuple[str, ...], layout: Layout | None, flushed: list[tuple[str, int]]
+) -> None:
+    written = DatasetSink(str(tmp_path), "r-001", by, layout=layout).write(ROWS)
+    assert sorted(flushed) == sorted((os.path.basename(f.path), f.bytes) for f in written.files)
+
+
+@pytest.mark.parametrize("ending", ["csv", "csv.gz", "ndjson", "parquet", "ipc"])
+def test_exports_are_on_the_disk_before_they_are_swapped_in(
+    tmp_path: Path, ending: str, flushed: list[tuple[str, int]]
+) -> None:
+    sink = ExportSink(f"{tmp_path}/e.{ending}", ending.partition(".")[0], "r-001")
+    written = sink.write(ROWS)
+    assert flushed == [(f".r-001.e.{ending}", written.bytes)]
+
+
+def test_what_only_this_run_reads_need_not_be(tmp_path: Path, flushed: list[tuple[str, int]]) -> None:
+    DatasetSink(str(tmp_path), "r-001", spill=True).write(ROWS)
+    DatasetSink("memory://flushing", "r-001").write(ROWS)
+    ExportSink("memory://flushing/e.csv", "csv", "r-001").write(ROWS)
+    assert flushed == []
+
+
+def test_a_large_file_goes_to_the_disk_while_it_grows(
+    tmp_path: Path, flushed: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flushing, "_PAUSE", 0.001)
+    monkeypatch.setattr(flushing, "_GROWN", 100)
+    with Flushing() as following, open(tmp_path / "a", "wb", buffering=0) as file:
+        following.add(str(tmp_path / "a"))
+        following.add(str(tmp_path / "b"))
+        for size in (100, 250):
+            file.write(b"x" * (size - file.tell()))
+            while ("a", size) not in flushed:
+                assert following._thread is not None
+                assert following._thread.is_alive()
+        file.write(b"x")
+        (tmp_path / "b").touch()
+    assert flushed == [("a", 100), ("a", 250), ("a", 251), ("b", 0)]
+
+
+def test_a_disk_that_refuses_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", refuse)
+    with pytest.raises(StorageError, match="the disk does not take it: Input/output error") as error:
+        DatasetSink(str(tmp_path), "r-001").write(ROWS)
+    assert error.value.uri == f"{tmp_path}/r-001-00000.parquet"
+
+
+def test_a_query_that_fails_is_not_waited_for(tmp_path: Path, flushed: list[tuple[str, int]]) -> None:
+    with pytest.raises(pl.exceptions.InvalidOperationError):
+        DatasetSink(str(tmp_path), "r-001").write(ROWS.select(pl.lit("a").cast(pl.Int64)))
+    assert flushed == []
+
+
+def test_where_files_cannot_be_flushed_by_others_it_is_left_to_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flushed: list[tuple[str, int]]
+) -> None:
+    monkeypatch.setattr(os, "name", "nt")
+    with Flushing() as following:
+        following.add(str(tmp_path / "none"))
+    assert flushed == []
+
+
+def test_advice_is_no_condition(
+    tmp_path: Path, flushed: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "posix_fadvise")
+    written = DatasetSink(str(tmp_path), "r-001").write(ROWS)
+    assert [f.bytes for f in written.files] == [size for _, size in flushed]
