@@ -12,7 +12,7 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.parquet_prune import bounds
 from lazypipe.storage.parquet_ranges import TRAILER, Footer, ParquetError, footer_length
 
-__all__ = ["TAIL", "column_bytes", "column_range", "read_footer", "unreadable"]
+__all__ = ["TAIL", "column_bytes", "column_range", "footer_of", "read_footer", "unreadable"]
 
 TAIL = 64 * 1024
 """Bytes that are read at first: most footers are in them."""
@@ -43,7 +43,7 @@ def column_bytes(names: Iterable[str], storage_options: Mapping[str, Any] | None
     found: dict[str, int] = {}
     for uri in names:
         try:
-            footer = _footer_of(uri, storage_options)
+            footer = footer_of(uri, storage_options)
             for name in footer.columns:
                 ranges = (r for n in range(len(footer.group_rows)) for r in footer.ranges(n, [name]))
                 found[name] = found.get(name, 0) + sum(r.length for r in ranges)
@@ -65,7 +65,7 @@ def column_range(
         If the file cannot be read, or is not Parquet.
     """
     try:
-        footer = _footer_of(uri, storage_options)
+        footer = footer_of(uri, storage_options)
         if column not in footer.columns:
             return None
         found = [bounds(footer.statistics(n, column), dtype) for n in range(len(footer.group_rows))]
@@ -77,7 +77,8 @@ def column_range(
     return min((b.low for b in told), default=None), max((b.high for b in told), default=None)
 
 
-def _footer_of(uri: str, storage_options: Mapping[str, Any] | None) -> Footer:
+def footer_of(uri: str, storage_options: Mapping[str, Any] | None) -> Footer:
+    """Read the footer of a file; raises ParquetError if it has none, and the store's own errors."""
     fs, path = uris.file_system(uri, storage_options)
     with fs.open(path, "rb", block_size=TAIL) as file:
         return read_footer(file)
