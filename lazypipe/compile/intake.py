@@ -78,6 +78,9 @@ def _refuse_for_whole(source: Source, form: str, at: Path) -> None:
     if source.detect == "content":
         what = f"detect: content is for files that others deliver, and this is a {kind}: its files never change"
         raise Fault(what, "remove detect", (*at, "detect"))
+    if source.on_corrupt != "fail":
+        what = f"on_corrupt is for files that others deliver, and this is a {kind}"
+        raise Fault(what, "remove on_corrupt", (*at, "on_corrupt"))
     if form == "delta" and source.on_modified == "ignore":
         what = "a Delta table changes rows by writing other files, so that on_modified: ignore would add them once more"
         raise Fault(what, "write on_modified: reprocess, or remove it", (*at, "on_modified"))
