@@ -133,6 +133,11 @@ OPERATIONS = {
         "bad SQL: '(flight > 1' is not a whole expression; check its operators, brackets and commas"
     ),
     "@filter: SELECT 1": ("bad SQL: SELECT starts a query, not an expression; write an expression, or a sql operation"),
+    "@filter: select 1": ("bad SQL: select starts a query, not an expression; write an expression, or a sql operation"),
+    "@filter: order > 1": (
+        'bad SQL: order starts a clause of a query, not an expression; write "order" in double quotes, if a column is meant'
+    ),
+    "@filter: user = 'x'": 'user is a word of SQL; write "user" in double quotes, if a column is meant',
     '@filter: "late; DROP TABLE x"': "bad SQL: ';' is not expected here; write one expression",
     "@filter: fligt(flight) > 1": (
         "unknown function 'fligt'; use one of Polars SQL, such as coalesce, round, upper or date_part"
