@@ -343,6 +343,8 @@ def _plan(options: argparse.Namespace) -> int:
         return 0
     for step in steps:
         print(f"{step['name']}: {step['why']}")
+        for reason in step.get("against", []):
+            print(f"    all of it, for {reason}")
         for source in step["reads"]:
             size = "unknown size" if source["bytes"] is None else f"{source['bytes']:,} bytes"
             some = "" if source["files"] == source["of"] else f" of {source['of']}"
