@@ -6,10 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from lazypipe.errors import Location, nearest
-from lazypipe.spec.loader import Dumper
+from lazypipe.spec.loader import dump
 from lazypipe.spec.model import NOTHING, Path
 
 __all__ = ["SHORTHANDS", "Column", "Contract", "Finding", "Written", "foreign_key", "joined", "made"]
@@ -110,7 +108,7 @@ class Contract:
     def to_yaml(self, table: str | None = None) -> str:
         """Return the tables (or one of them) as YAML to be put under ``sources``; what is missing stands in comments."""
         data = {name: self.source(name) for name in self.tables} if table is None else self.source(table)
-        text = yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120) if data else ""
+        text = dump(data) if data else ""
         return text + "".join(self._comments(table))
 
     def _comments(self, table: str | None) -> Iterable[str]:

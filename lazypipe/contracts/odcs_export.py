@@ -20,7 +20,7 @@ from lazypipe.contracts.document import plain
 from lazypipe.contracts.odcs import fragment
 from lazypipe.errors import DefinitionError, Problem
 from lazypipe.gates import rule as gate_rule
-from lazypipe.spec.loader import Dumper
+from lazypipe.spec.loader import dump
 from lazypipe.spec.model import NOTHING, Fault, Step, freeze
 from lazypipe.spec.types import dtype_from_name, dtype_name
 
@@ -185,7 +185,7 @@ class _Table:
                     self._put(words)
                     return
         try:
-            text = yaml.dump(rule, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
+            text = dump(rule)
         except yaml.YAMLError:
             what = f"{self.name}: a rule {name!r} holds a value that exists in Python only"
             raise DefinitionError([Problem(what, fix="write SQL text, numbers or text")]) from None

@@ -69,7 +69,7 @@ class Tap:
         Whether rows are taken out; otherwise all go on, and are only counted.
     hold
         Whether rows whose keys may stand in another batch too may be held back until all have been seen: the caller then
-        takes those that are good from ``released``.
+        takes those that are good from ``release``.
     key
         Columns that tell rows apart in reports. Default: those that the check reads.
     masked

@@ -12,15 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from lazypipe.errors import StorageError
 from lazypipe.gates.tap import MASKED
 from lazypipe.records.entry import Entry
 from lazypipe.records.history import History, Published, published, runs
 from lazypipe.records.ledger import Ledger
 from lazypipe.records.text import to_markdown
-from lazypipe.spec.loader import Dumper
+from lazypipe.spec.loader import dump
 
 __all__ = ["AuditReport", "audit_report"]
 
@@ -356,7 +354,7 @@ def _text(step: Mapping[str, Any], hidden: set[str]) -> str:
 
 
 def _yaml(step: Mapping[str, Any]) -> str:
-    text = yaml.dump(step, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=True)
+    text = dump(step, flow=True, width=10_000)
     return " ".join(text.split()).removeprefix("{").removesuffix("}")
 
 

@@ -46,15 +46,6 @@ class Records:
                 fix="mend the cause, or choose another folder with state",
             ) from error
 
-    def read(self, run: str) -> dict[str, Any]:
-        """Return a run's record; raises StorageError if there is none."""
-        try:
-            return dict(json.loads(self._fs.cat_file(f"{self._path}/{run}.json")))
-        except FileNotFoundError:
-            raise StorageError(f"there is no record of run {run!r}", uri=self.uri, fix="check the run's id") from None
-        except (ValueError, TypeError) as error:
-            raise StorageError("the record is damaged", uri=self.path(run), fix="restore it from a backup") from error
-
     def remove_half_written(self, limit: datetime) -> list[str]:
         """Delete what runs that were killed while they wrote a record have left; return the paths."""
         found = [p for p in sorted(Path(self._path).glob("*.json.tmp")) if p.stat().st_mtime <= limit.timestamp()]

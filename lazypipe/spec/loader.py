@@ -35,8 +35,8 @@ from lazypipe.spec.model import (
 from lazypipe.spec.schema import faults
 
 __all__ = [
-    "Dumper",
     "described",
+    "dump",
     "from_dict",
     "from_json",
     "from_yaml",
@@ -320,7 +320,7 @@ def _written(pipeline: Pipeline) -> dict[str, Any]:
 
 def to_yaml(pipeline: Pipeline) -> str:
     """Return the definition as YAML that ``from_yaml`` reads back to an equal pipeline."""
-    return yaml.dump(to_dict(pipeline), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return dump(to_dict(pipeline))
 
 
 def to_json(pipeline: Pipeline) -> str:
@@ -328,7 +328,12 @@ def to_json(pipeline: Pipeline) -> str:
     return json.dumps(to_dict(pipeline), indent=2, ensure_ascii=False) + "\n"
 
 
-class Dumper(yaml.SafeDumper):
+def dump(data: Any, *, flow: bool | None = False, width: float = 120) -> str:
+    """Return plain data as YAML that the loader reads back; with ``flow`` in one line, as far as its ``width`` allows."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=width, default_flow_style=flow)
+
+
+class _Dumper(yaml.SafeDumper):
     """Quotes every text that the loader would not read as text."""
 
     yaml_implicit_resolvers = dict(yaml.SafeDumper.yaml_implicit_resolvers)  # noqa: RUF012  # as PyYAML declares it
@@ -338,17 +343,17 @@ class Dumper(yaml.SafeDumper):
         return True
 
 
-def _text(dumper: Dumper, text: str) -> yaml.ScalarNode:
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
     # these are line ends to YAML 1.1; PyYAML escapes them between double quotes only
     style = '"' if any(c in "\x85\u2028\u2029\ufeff" for c in text) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
-Dumper.add_representer(str, _text)
+_Dumper.add_representer(str, _text)
 
 # the dumper keeps YAML 1.1's resolvers, which quote more than the loader needs, so other readers agree too
 for _first, _resolvers in document.RESOLVERS.items():
-    Dumper.yaml_implicit_resolvers[_first] = [*Dumper.yaml_implicit_resolvers.get(_first, []), *_resolvers]
+    _Dumper.yaml_implicit_resolvers[_first] = [*_Dumper.yaml_implicit_resolvers.get(_first, []), *_resolvers]
 
 
 def _given(**values: Any) -> dict[str, Any]:

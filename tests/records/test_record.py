@@ -22,13 +22,18 @@ def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path / "runs") if request.param == "local" else f"memory://{uuid.uuid4().hex}/runs"
 
 
+def read(records: Records, run: str) -> Any:
+    fs, path = fsspec.core.url_to_fs(records.path(run))
+    return json.loads(fs.cat_file(path))
+
+
 def test_a_record_is_replaced_as_the_run_goes_on(uri: str) -> None:
     records = Records(uri)
     records.write("r1", {"status": "running", "started": datetime(2024, 1, 1, tzinfo=UTC)})
     records.write("r1", {"status": "done", "note": "ünï"})
     records.write("r2", {"status": "running"})
-    assert records.read("r1") == {"status": "done", "note": "ünï"}
-    assert records.read("r2") == {"status": "running"}
+    assert read(records, "r1") == {"status": "done", "note": "ünï"}
+    assert read(records, "r2") == {"status": "running"}
     assert records.path("r1") == f"{uri}/r1.json"
     fs, path = fsspec.core.url_to_fs(uri)
     assert sorted(p.rsplit("/", 1)[-1] for p in fs.find(path)) == ["r1.json", "r2.json"]
@@ -36,24 +41,7 @@ def test_a_record_is_replaced_as_the_run_goes_on(uri: str) -> None:
 
 def test_values_that_json_has_no_form_for_are_written_as_text(uri: str) -> None:
     Records(uri).write("r", {"at": datetime(2024, 1, 1, tzinfo=UTC), "for": timedelta(hours=1)})
-    assert Records(uri).read("r") == {"at": "2024-01-01 00:00:00+00:00", "for": "1:00:00"}
-
-
-def test_a_run_without_a_record(uri: str) -> None:
-    with pytest.raises(StorageError, match="there is no record of run 'r9'; check the run's id") as caught:
-        Records(uri).read("r9")
-    assert caught.value.uri == uri
-
-
-@pytest.mark.parametrize("content", [b"", b'{"status": "do', b"[1, 2]", b"\xff\xfe"])
-def test_a_damaged_record_is_named(uri: str, content: bytes) -> None:
-    records = Records(uri)
-    records.write("r", {"status": "done"})
-    fs, path = fsspec.core.url_to_fs(records.path("r"))
-    fs.pipe_file(path, content)
-    with pytest.raises(StorageError, match="the record is damaged") as caught:
-        records.read("r")
-    assert caught.value.uri == records.path("r")
+    assert read(Records(uri), "r") == {"at": "2024-01-01 00:00:00+00:00", "for": "1:00:00"}
 
 
 def test_a_write_that_fails_leaves_the_record_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
