@@ -272,10 +272,20 @@ def _tell(result: lp.RunResult) -> None:
             _say(line)
         if segment.error is not None:
             _say(f"    {segment.error}")
+    for line in _left_out(result):
+        _say(line)
     for warning in result.warnings:
         _say(f"warning: {warning}")
     if result.error is not None:
         _say(str(result.error))
+
+
+def _left_out(result: lp.RunResult) -> Iterator[str]:
+    """Say which files were not read, in a line each: also where nothing else has changed, their rows are in no output."""
+    for file in result.corrupt[:10]:
+        yield f"left out ({file.action}): {file}"
+    if more := len(result.corrupt[10:]):
+        yield f"left out: {more:,} more"
 
 
 def _stream(options: argparse.Namespace) -> int:
@@ -304,6 +314,8 @@ def _batch(result: lp.RunResult) -> str:
     """Return a batch in one line."""
     told = [f"{s.name} +{s.written:,}" for s in result.segments if s.output is not None and s.status == "done"]
     left = f"; {result.left:,} left" if result.left else ""
+    if out := len(result.corrupt):
+        left += f"; {out:,} file{'s' * (out != 1)} left out"
     status = result.status.replace("_", " ")
     what = ", ".join([f"{result.started:%Y-%m-%d %H:%M:%S} {status} in {result.seconds:.2f} s", *told])
     return f"{what}{left}"
@@ -331,6 +343,8 @@ def _plan(options: argparse.Namespace) -> int:
         return 0
     for step in steps:
         print(f"{step['name']}: {step['why']}")
+        for reason in step.get("against", []):
+            print(f"    all of it, for {reason}")
         for source in step["reads"]:
             size = "unknown size" if source["bytes"] is None else f"{source['bytes']:,} bytes"
             some = "" if source["files"] == source["of"] else f" of {source['of']}"

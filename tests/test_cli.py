@@ -188,6 +188,35 @@ def test_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (code, err) == (2, "trigger: or_after is how long files or rows are waited for; add one of them\n")
 
 
+def test_files_that_are_left_out_are_told_in_every_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = """\
+version: 1
+name: p
+sources: {a: {uri: in/*.csv, on_corrupt: quarantine_file}}
+outputs: {a: {to: out/a}}
+"""
+    Path("p.yaml").write_text(text)
+    Path("in").mkdir()
+    Path("in/1.csv").write_text("x\n1\n")
+    assert run(capsys, "run", "p.yaml")[0] == 0
+    for number in range(2, 14):
+        Path(f"in/{number:02}.csv").write_text("x\n1,2\n")
+    why = "source 'a': is not readable as csv: a line has too many fields (line 2)"
+    for _ in range(2):
+        code, _, err = run(capsys, "run", "p.yaml")
+        lines = err.splitlines()
+        assert (code, lines[0]) == (0, "a: unchanged, version 1")
+        assert lines[1] == f"left out (quarantine_file): {tmp_path}/in/02.csv: {why}"
+        assert lines[11] == "left out: 2 more"
+        assert lines[12].startswith("unchanged in ")
+    Path("in/14.csv").write_text("x\n2\n")
+    code, out, _ = run(capsys, "stream", "p.yaml", "--once")
+    assert (code, out.rstrip().rpartition(", ")[2]) == (0, "a +1; 12 files left out")
+
+
 def test_explain(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "FILTER" in run(capsys, "explain", shop, "large", "--kind", "logical")[1]
     assert "Parquet SCAN" in run(capsys, "explain", shop, "large")[1]

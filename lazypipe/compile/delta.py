@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, groupby
 from typing import Literal
 
 import polars as pl
@@ -23,9 +23,11 @@ from lazypipe.compile.segments import Segment
 from lazypipe.gates import Check
 from lazypipe.gates.rule import BAD, PREVIOUS
 from lazypipe.gates.uniqueness import hashable
+from lazypipe.ops.asof_join import AsofJoin
 from lazypipe.ops.base import AHEAD, Match, reads_one_row
+from lazypipe.ops.interval_join import IntervalJoin
 from lazypipe.spec.model import NOTHING, Output
-from lazypipe.spec.scope import Scope, Table
+from lazypipe.spec.scope import Table
 from lazypipe.sql import empty
 
 __all__ = ["Side", "Strategy", "strategies"]
@@ -66,6 +68,7 @@ class Strategy:
     ``keys`` are the columns that tell groups apart (after the step that is folded, ahead of one that goes by groups), with their
     names in the output, where only the groups that a change touches are made anew; ``whole`` says why all are. ``reasons`` say why it is ``full``. ``reached`` are leaves that are ``fixed`` only as the
     other side of joins, each with the stage and step: if rows of them come or go, only the units are made anew that these reach.
+    ``because`` says of each that is loose why it is. With ``adds`` rows are added to those that are there, which stay as they are.
 
     Examples
     --------
@@ -86,6 +89,8 @@ class Strategy:
     behind: tuple[str, ...] = ()
     sides: tuple[Side, ...] = ()
     grouped: tuple[Side, ...] = ()
+    because: Mapping[str, str] = NOTHING
+    adds: bool = False
 
     def __str__(self) -> str:
         """Say it in one line."""
@@ -94,12 +99,13 @@ class Strategy:
         beside = dict.fromkeys(leaf for leaf, *_ in self.reached)
         sides = (*self.sides, *self.grouped)
         looked = [n for n in self.fixed if n not in self.loose and any(n in s.leaves for s in sides)]
+        what = "what is there stays as it is" if self.adds else "all of it"
         changes = [
-            ("those with changed keys", looked),
-            ("what is made of the figures", [n for n in self.behind if n not in self.loose]),
-            ("all of it", self.loose),
+            ("those with changed keys", looked, ""),
+            ("what is made of the figures", [n for n in self.behind if n not in self.loose], ""),
+            *((what, [*of], f" ({why})" if why else "") for why, of in groupby(self.loose, self.because.get)),
         ]
-        fixed = "".join(f"; {what} if {' or '.join(names)} changes" for what, names in changes if names)
+        fixed = "".join(f"; {what} if {' or '.join(names)} changes{why}" for what, names, why in changes if names)
         reached = f" and those reached by what changes in {' or '.join(beside)}" if beside else ""
         kept = [f"from the figures of {self.cut[0]} that are kept of each"] if self.cut and self.kind == "fold" else []
         if self.hashed:
@@ -118,8 +124,9 @@ class Strategy:
 class _Flow:
     """What a node's rows are made of: ``driving`` leaves row by row, ``fixed`` ones all at once; ``reasons`` against it.
 
-    ``loose`` are fixed ones of which it is not known what a change touches, ``sides`` the places where others are looked up by keys, and
-    ``behind`` those that are read behind what is folded, ``grouped`` the places where it is groups that look others up by keys.
+    ``loose`` are fixed ones of which it is not known what a change touches, each with the reason, ``sides`` the places where others are
+    looked up by keys, and ``behind`` those that are read behind what is folded, ``grouped`` the places where it is groups that look
+    others up by keys.
 
     Behind a step that is folded (``cut``), the leaves ahead of it are ``folded``, and anything may be done to the rows.
     ``whole`` says why rows are not made of one group each. With ``apart`` that step is not folded, but goes by groups: ``by`` are
@@ -139,7 +146,7 @@ class _Flow:
     hashed: tuple[tuple[str, str], ...] = ()
     reached: tuple[tuple[str, str, int], ...] = ()
     stuck: frozenset[str] = frozenset()
-    loose: frozenset[str] = frozenset()
+    loose: Mapping[str, str] = NOTHING
     behind: frozenset[str] = frozenset()
     sides: tuple[Side, ...] = ()
     grouped: tuple[Side, ...] = ()
@@ -204,16 +211,17 @@ class _Segment:
         elif self.output.format != "dataset":
             flow = flow.broken(f"one {self.output.format} file is written")
         elif not self.segment.nodes:
-            flow = flow.broken("it is written twice")
+            flow = flow.broken(f"it is a copy of another output; write a stage of its own, from: {self.segment.node}")
         elif self.output.mode != "replace" and not self._adds:
-            flow = flow.broken(f"mode: {self.output.mode}")
+            flow = flow.broken(f"mode: {self.output.mode}{_WHOLE.get(self.output.mode, '')}")
         elif self.output.mode != "replace" and flow.cut is not None:
             flow = flow.broken(f"{flow.cut[0]}: each file changes what is there")
         elif not (flow.driving or flow.folded or flow.reasons):
             flow = flow.broken("it reads nothing row by row")
         both = (flow.driving | flow.folded) & flow.fixed
         if both:
-            flow = flow.broken(f"{min(both)} is read row by row, and also as a whole")
+            what = f"{min(both)} is read row by row, and also as a whole"
+            flow = flow.broken(f"{what}; write what is looked up as an output of its own")
         keys, whole = self._keys(flow) if flow.cut is not None and not flow.reasons else ((), None)
         if flow.apart and whole is not None:
             flow, whole = flow.broken(whole), None
@@ -221,15 +229,21 @@ class _Segment:
         order = [*self.nodes]
         reached = tuple(r for r in flow.reached if r[0] not in flow.stuck and kind != "full" and self._follows)
         loose, sides = self._followed(flow, kind)
-        loose = loose.union(leaf for leaf, *_ in flow.reached).difference(leaf for leaf, *_ in reached)
+        twice = {
+            leaf: f"{name}: it is put beside rows by time, and read in another way too"
+            for leaf, name, _ in flow.reached
+        }
+        near = {leaf for leaf, *_ in reached}
+        loose = {leaf: why for leaf, why in {**twice, **loose}.items() if leaf not in near}
         # without groups that are told apart, all is made of the figures
-        grouped = tuple(s for s in flow.grouped if keys and not loose.issuperset(s.leaves))
+        grouped = tuple(s for s in flow.grouped if keys and not loose.keys() >= {*s.leaves})
         behind = flow.behind if keys else flow.behind.union(*(s.leaves for s in flow.grouped))
         if flow.apart:
             # the step that goes by groups may find rows by these very columns; what later ones look up is not told by group
             looking = tuple(s for s in grouped if (s.node, s.step) == flow.cut)
             others = (s.leaves for s in grouped if s not in looking)
-            loose, behind, grouped = loose.union(behind, *others), frozenset(), looking
+            loose = dict.fromkeys(behind.union(*others), self._looked_up_late(flow)) | loose
+            behind, grouped = frozenset(), looking
         return Strategy(
             kind,
             tuple(sorted(flow.driving | flow.folded, key=order.index)),
@@ -244,14 +258,27 @@ class _Segment:
             tuple(sorted(behind, key=order.index)),
             sides,
             grouped,
+            loose,
+            self._adds,
         )
 
-    def _followed(self, flow: _Flow, kind: str) -> tuple[frozenset[str], tuple[Side, ...]]:
+    def _looked_up_late(self, flow: _Flow) -> str:
+        """Say why what is looked up behind groups that are read again is not followed."""
+        assert flow.cut is not None
+        made = self._made(flow.cut)
+        return f"{flow.cut[0]}: it is looked up behind {made}, which goes by groups; look it up ahead of that"
+
+    def _made(self, cut: tuple[str, int]) -> str:
+        """Return the name of the operation that makes groups."""
+        return self.nodes[cut[0]].steps[cut[1]][0].name
+
+    def _followed(self, flow: _Flow, kind: str) -> tuple[Mapping[str, str], tuple[Side, ...]]:
         """Return the fixed leaves whose changes make all anew, and the places where those of others are found by keys."""
-        closing = any(closes(self.nodes[n]) is not None for n in self.segment.nodes)
+        closing = [n for n in self.segment.nodes if closes(self.nodes[n]) is not None]
         if kind == "full" or self._adds or closing:
-            return flow.fixed, ()
-        return flow.loose, tuple(s for s in dict.fromkeys(flow.sides) if not flow.loose.issuperset(s.leaves))
+            why = f"{closing[0]}: its windows close by event time" if closing else ""
+            return {**dict.fromkeys(flow.fixed, why), **flow.loose}, ()
+        return flow.loose, tuple(s for s in dict.fromkeys(flow.sides) if not flow.loose.keys() >= {*s.leaves})
 
     def _keys(self, flow: _Flow) -> tuple[tuple[tuple[str, str], ...], str | None]:
         """Return the columns of groups with their names in the output, or why its rows cannot be told apart by them."""
@@ -295,9 +322,10 @@ class _Segment:
                 return _Flow(driving=frozenset([name]))
             inner = self.inner[name]
             if inner.kind != "units":
-                why = inner.reasons or (f"{name}: its groups are made anew for each run",)
+                kept = f"{name}: its groups are made anew for each run, as several read it; write it as an output of its own"
+                why = inner.reasons or (kept,)
                 return _Flow(fixed=self._leaves(name), reasons=why, stuck=self._leaves(name))
-            flow = _Flow(driving=frozenset(inner.driving), loose=frozenset(inner.loose), sides=inner.sides)
+            flow = _Flow(driving=frozenset(inner.driving), loose=inner.because, sides=inner.sides)
             return flow.with_fixed(inner.fixed)
         flow = _Flow(driving=frozenset([name])) if node.source is not None else self._ahead(node)
         flow = self._looking(node, flow)
@@ -320,10 +348,11 @@ class _Segment:
         if flow.cut is not None:
             return replace(flow, behind=flow.behind.union(*looked.values()))
         repaired = {c.column for c in node.checks if c.repair is not None}
-        sides, loose = [*flow.sides], flow.loose
+        sides, loose = [*flow.sides], {**flow.loose}
         for check in node.checks:
             if check.measure is not None:
-                loose = loose.union(*(looked[n] for n in check.measure.frames if n in looked))
+                measured = chain.from_iterable(looked[n] for n in check.measure.frames if n in looked)
+                loose = dict.fromkeys(measured, f"{node.name}: {check.id} compares with all rows of it") | loose
             if check.reference is not None:
                 of, leaves = check.reference, looked[check.reference.to]
                 match = Match(of.columns, of.to, of.others, times=of.least != 1 or of.most is not None)
@@ -331,7 +360,8 @@ class _Segment:
                 if told is not None and repaired.isdisjoint(of.columns):
                     sides.append(Side(node.name, None, check.id, told, tuple(sorted(leaves))))
                 else:
-                    loose |= leaves
+                    why = "compares nested values" if told is None else "looks up what the same gate repairs"
+                    loose = dict.fromkeys(leaves, f"{node.name}: {check.id} {why}") | loose
         return replace(flow, loose=loose, sides=tuple(sides))
 
     def _ahead(self, node: Node) -> _Flow:
@@ -349,12 +379,12 @@ class _Segment:
             if flow.cut is not None and passing.change(frozenset([AHEAD]), told=False) != "each":
                 flow = self._narrowed(flow, node, index, passing)
             if passing.change(changed) != "alone" or not all(f.driving for f in (flow, *sides)):
-                near = self._reached(node, index, table, here, flow, sides)
+                near, far = self._reached(passing, flow, sides)
                 sides = [f.all_fixed() for f in sides] if near is None else [near]
                 # rows of a side that go on by themselves, and are no unit's, would come again with each part
                 if flow.driving and passing.change(frozenset([AHEAD])) != "each":
                     flow = self._cut(flow, node, index, passing)
-                flow = self._beside(flow, passing, dict(zip(others, sides, strict=True))) if near is None else flow
+                flow = self._beside(flow, passing, dict(zip(others, sides, strict=True)), far) if near is None else flow
             for side in sides:
                 flow = replace(
                     flow,
@@ -364,32 +394,43 @@ class _Segment:
                     reached=(*flow.reached, *side.reached),
                     reasons=(*flow.reasons, *side.reasons),
                     hashed=tuple(dict.fromkeys([*flow.hashed, *side.hashed])),
-                    loose=flow.loose | side.loose,
+                    loose={**side.loose, **flow.loose},
                     sides=(*flow.sides, *side.sides),
                 )
             schema = after
         # a query over all inputs does not say which of them it reads
         more = frozenset(chain.from_iterable(inputs[n].leaves for n in unread))
-        return replace(flow.with_fixed(more), loose=flow.loose | more)
+        idle = {
+            leaf: f"{node.name}: no step reads {n}; leave it out of from" for n in unread for leaf in inputs[n].leaves
+        }
+        return replace(flow.with_fixed(more), loose={**idle, **flow.loose})
 
-    def _reached(
-        self, node: Node, index: int, table: Table, scope: Scope, flow: _Flow, sides: list[_Flow]
-    ) -> _Flow | None:
-        """Return the other side of a join, if it can be told which rows here those reach that come or go there; else None.
+    def _reached(self, passing: Passing, flow: _Flow, sides: list[_Flow]) -> tuple[_Flow | None, str]:
+        """Return the other side of a join by time, if it can be told which rows here those reach that come or go there; else why not.
 
         It must be made of one source or output row by row, and so must the rows here of theirs.
         """
-        operation = node.steps[index][0]
+        node, operation = passing.node, passing.operation
         if not len(sides) == len(operation.inputs()) == 1 or not flow.driving or flow.cut is not None:
-            return None
+            return None, ""
+        if not isinstance(operation, AsofJoin | IntervalJoin):
+            return None, ""
         (side,), (other,) = sides, operation.inputs()
-        plain = len(side.driving) == 1 and not (side.fixed or side.reasons or side.hashed or side.cut)
-        if not plain or operation.change(table, scope, frozenset([AHEAD])) != "each":
-            return None
-        if operation.reach(table, scope) is None or not all(map(self._is_seen, (node.inputs[0], other))):
-            return None
+        publish = f"write {other} as an output of its own, whose rows are followed"
+        if side.reasons:
+            return None, side.reasons[0]
+        if side.cut or side.hashed:
+            return None, f"rows of {other} are made, or judged, by those of several files; {publish}"
+        if len(side.driving) != 1 or side.fixed:
+            return None, f"{other} is made of {' and '.join(sorted(side.leaves))}; {publish}"
+        if operation.reach(passing.table, passing.scope) is None:
+            return None, "distances of such times are not told; take dates, datetimes or numbers"
+        unseen = [n for n in (node.inputs[0], other) if not self._is_seen(n)]
+        if unseen:
+            what = f"a gate of {unseen[0]}, or ahead of it, takes rows out by keys, looks others up, or repairs"
+            return None, f"{what}; write {unseen[0]} as an output of its own, whose rows are followed"
         (leaf,) = side.driving
-        return _Flow(fixed=side.driving, reached=((leaf, node.name, index),))
+        return _Flow(fixed=side.driving, reached=((leaf, node.name, passing.index),)), ""
 
     def _is_seen(self, name: str) -> bool:
         """Whether a node is made of sources and outputs by what can be done once more: no gate on the way needs other rows or changes some."""
@@ -399,23 +440,24 @@ class _Segment:
         alone = all(c.reference is None and c.repair is None and not (c.keys and c.removes_rows) for c in node.checks)
         return alone and all(map(self._is_seen, node.inputs))
 
-    def _beside(self, flow: _Flow, passing: Passing, others: Mapping[str, _Flow]) -> _Flow:
-        """Return what rows are made of, with how a step finds those of its sides that are read in whole."""
+    def _beside(self, flow: _Flow, passing: Passing, others: Mapping[str, _Flow], far: str) -> _Flow:
+        """Return what rows are made of, with how a step finds those of its sides that are read in whole; ``far`` says why not by time."""
         node, step = passing.node, passing.index
-        matches, found, untold = passing.matches(), list[Side](), frozenset[str]()
+        matches, found, untold = passing.matches(), list[Side](), dict[str, str]()
         for name, side in others.items():
             there = self.nodes[name].schema
             told = [_told(m, passing.table.schema, there) for m in matches.get(name, ())]
             if not told or None in told or (flow.cut is not None and flow.cut[0] != node.name):
-                untold |= side.fixed
+                why = "its keys are nested values" if None in told else far or passing.mixes(name)
+                untold = dict.fromkeys(side.fixed, f"{node.name}: {passing.operation.name}: {why}") | untold
                 continue
             for match in told:
                 assert match is not None
                 mark = f"@{step}.{len(found)}" if found else f"@{step}"
                 found.append(Side(node.name, step, mark, match, tuple(sorted(side.fixed))))
         if flow.cut is not None:
-            return replace(flow, behind=flow.behind | untold, grouped=(*flow.grouped, *found))
-        return replace(flow, loose=flow.loose | untold, sides=(*flow.sides, *found))
+            return replace(flow, behind=flow.behind.union(untold), grouped=(*flow.grouped, *found))
+        return replace(flow, loose={**untold, **flow.loose}, sides=(*flow.sides, *found))
 
     def _cut(self, flow: _Flow, node: Node, index: int, passing: Passing) -> _Flow:
         """Return what rows are made of behind a step that is folded, or that goes by groups; or why any may change."""
@@ -434,7 +476,10 @@ class _Segment:
         apart = {} if passing.inputs() else passing.apart()
         here = {c: carried(self.nodes, flow.cut, node.name, [c], stop=index) for c in flow.by}
         by = tuple(c for c, found in here.items() if found and found[c] in apart)
-        return replace(flow, by=by) if by else replace(flow, whole=flow.whole or f"{node.name}: {passing.against()}")
+        if by:
+            return replace(flow, by=by)
+        against = passing.against(self._made(flow.cut), flow.by)
+        return replace(flow, whole=flow.whole or f"{node.name}: {against}")
 
     def _against(self, node: Node) -> str | None:
         """Return what in a gate decides over rows, or judges them, by other rows than each alone."""
@@ -446,7 +491,7 @@ class _Segment:
             if check.keys and check.removes_rows:
                 return f"{node.name}: {check.id} takes rows out by what stands in others"
             if check.measure is not None and not last:
-                return f"{node.name}: {check.id} is a matter of all rows"
+                return f"{node.name}: {check.id} is a matter of all rows; put it at the gate of what is written"
             tolerated = check.action != "fail" or check.fail_above is not None
             if check.keys and tolerated and any(c.action == "quarantine" for c in node.checks):
                 # what is said of a row put aside would change with rows of other files
@@ -472,6 +517,14 @@ class _Segment:
     def _is_last(self, node: Node) -> bool:
         """Whether the rows that a node's gate lets go on are those of the output."""
         return node.name == self.segment.node and self.output is not None
+
+
+_WHOLE = {
+    "snapshot": " keeps all rows of each run",
+    "scd2": " with deletes: close compares all rows with those that are there",
+    "replace_partitions": " gives whole partitions",
+}
+"""What write modes need all rows for, where rows are not just added."""
 
 
 def _told(match: Match, here: pl.Schema, there: pl.Schema) -> Match | None:

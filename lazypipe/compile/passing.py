@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,11 +15,16 @@ from lazypipe.compile.first_rows import first_rows
 from lazypipe.compile.node import HERE, Node
 from lazypipe.compile.through import Through, looked_up, through
 from lazypipe.ops import Operation
+from lazypipe.ops.aggregate import Aggregate
 from lazypipe.ops.base import AHEAD, Change, Match
+from lazypipe.ops.join import Join
 from lazypipe.ops.limit import Limit
 from lazypipe.ops.python import Python
+from lazypipe.ops.sample import Sample
+from lazypipe.ops.session import Session
 from lazypipe.ops.sort import Sort
 from lazypipe.ops.sql import Sql
+from lazypipe.ops.window import Window
 from lazypipe.plan.follow import follow
 from lazypipe.plan.nodes import PlanNode
 from lazypipe.plan.reader import read_plan
@@ -177,33 +182,79 @@ class Passing:
         # whether nulls are equal to each other its plan does not say
         return {n: tuple(Match(u.here, n, u.there, taken[n], nulls=True) for u in of) for n, of in found.items()}
 
-    def against(self) -> str:
-        """Say what stands against following single files behind it."""
-        clause = self._clause()
+    def mixes(self, other: str) -> str:
+        """Say why it is not known which of its rows a change in another input touches."""
+        if isinstance(self.operation, Join):
+            return f"each row is put beside every row of {other}"
+        if self.plan.opaque:
+            return self.plan.against
+        return f"rows do not find those of {other} by equal columns alone that both have as they are"
+
+    def against(self, behind: str = "", by: Sequence[str] = ()) -> str:
+        """Say what stands against following single files behind it; or groups ``by`` columns, ``behind`` a step that makes them."""
+        clause = self._behind(behind, by) if behind else self._clause()
         return f"{self.operation.name} can change any row" + (f" ({clause})" if clause else "")
 
+    def _behind(self, behind: str, by: Sequence[str]) -> str:
+        """Say why groups that are made ahead of it are not told apart behind it."""
+        if self.inputs():
+            name = self.node.name
+            return f"it stands behind {behind}, which goes by groups; write what {name} is up to there as an output of its own"
+        apart = [*self.apart()]
+        if apart:
+            ahead = f"those of {behind} by {', '.join(by)}" if by else f"{behind} has no groups"
+            return f"its rows go by {', '.join(apart)}, {ahead}; let both go by a column that they share"
+        return f"it goes over all groups of {behind}"
+
     def _clause(self) -> str:
-        """Say what of it does, or what would help; empty if there is no more to say."""
-        if isinstance(self.operation, Sort):
-            after = self.node.steps[self.index + 1 :]
-            missing = [c for c in self.table.schema if c not in {*self.operation.columns(self.table, self.scope)}]
-            if after and isinstance(after[0][0], Limit):
-                return _untied(missing)
-            return "it promises the order of all rows"
-        if isinstance(self.operation, Python):
-            return "unless you declare incremental: rows"
-        if isinstance(self.operation, Sql):
-            found = first_rows(self._written, self.operation.query)
-            if found is not None and found.missing:
-                return _untied(found.missing)
-            if self.plan.against or self.plan.ordered:
-                return self.plan.against or "ORDER BY"
-            if self._ahead not in self.plan.rows:
-                return "its rows are not those ahead of it"
-            if self.plan.by is not None:
-                return f"it does not give {' or '.join(sorted(self.plan.by))} as it is, which its rows go by"
-            return "the file of each row cannot be told"
-        return ""
+        """Say what of it does, and what to write instead where there is something."""
+        operation = self.operation
+        match operation:
+            case Sort():
+                after = self.node.steps[self.index + 1 :]
+                missing = [c for c in self.table.schema if c not in {*operation.columns(self.table, self.scope)}]
+                first = after and isinstance(after[0][0], Limit)
+                return _untied(missing) if first else f"it promises the order of all rows; {_UNSORTED}"
+            case Sample():
+                return "it draws of all rows; take a fraction, which is a matter of each row"
+            case Limit():
+                return "which rows come first is not said; sort by all columns right before it"
+            case Python():
+                return "unless you declare incremental: rows"
+            case Join():
+                pairs = zip(operation.on or operation.left_on, operation.on or operation.right_on, strict=True)
+                there = self.scope.tables[operation.with_].schema
+                types = [(self.table.schema[a], there[b]) for a, b in pairs if self.table.schema[a] != there[b]]
+                return (
+                    " and ".join(f"its keys are {a} here and {b} there" for a, b in types) + "; cast one of them first"
+                )
+            case Sql():
+                return self._query_clause(operation)
+            case Aggregate() | Window() | Session():
+                return "it is not made of figures that add up file by file; give it by columns, by which it goes then"
+        return f"{self.plan.against}; {_PARTITIONS}" if self.plan.against else ""
+
+    def _query_clause(self, operation: Sql) -> str:
+        found = first_rows(self._written, operation.query)
+        if found is not None and found.missing:
+            return _untied(found.missing)
+        if self.plan.against or self.plan.ordered:
+            what = self.plan.against or "ORDER BY"
+            return f"{what}; {_INSTEAD[what]}" if what in _INSTEAD else what
+        if self._ahead not in self.plan.rows:
+            return "its rows are not those ahead of it"
+        if self.plan.by is not None:
+            return f"it does not give {' or '.join(sorted(self.plan.by))} as it is, which its rows go by; select it too"
+        return "the file of each row cannot be told"
+
+
+_UNSORTED = "leave it out, for whoever reads the output can sort"
+_PARTITIONS = "let it go by columns as they are (by, or PARTITION BY)"
+_INSTEAD: Mapping[str, str] = {
+    "ORDER BY": _UNSORTED,
+    "LIMIT": "it needs ORDER BY all columns that are selected, and no other",
+    "FULL JOIN": "the operation join follows both sides",
+}
 
 
 def _untied(missing: Sequence[str]) -> str:

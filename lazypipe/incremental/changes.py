@@ -91,8 +91,8 @@ class Changes:
         Files that changed or went, and were to be ignored (``allowed``): they stay consumed as they were.
     waiting
         Files that were consumed, and are not to be looked at now: they stay consumed as they were.
-    inside
-        Whether the same files of a dataset hold other rows: some were taken out, or another plan made them.
+    position
+        Of a database or a stream: what was consumed before, and what is there now, where they differ.
     before, now
         What was compared.
     hashes
@@ -114,9 +114,9 @@ class Changes:
     unreadable: Mapping[str, str] = NOTHING
     ignored: tuple[ConsumedFile, ...] = ()
     waiting: tuple[ConsumedFile, ...] = ()
-    inside: bool = False
+    position: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None
     before: Consumed | None = field(default=None, repr=False)
-    now: Snapshot = field(default=Snapshot(()), repr=False)
+    now: Snapshot | Consumed = field(default=Snapshot(()), repr=False)
     hashes: Mapping[str, str] = field(default=NOTHING, repr=False)
     looked: frozenset[str] = field(default=frozenset(), repr=False)
     name: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
@@ -124,7 +124,9 @@ class Changes:
     @property
     def nothing(self) -> bool:
         """Whether no row can have come, changed or gone: files that were moved or touched have the rows they had."""
-        return not (self.added or self.modified or self.removed or self.truncated or self.grown or self.inside)
+        return not (
+            self.added or self.modified or self.removed or self.truncated or self.grown or self.position is not None
+        )
 
     @property
     def still(self) -> bool:
@@ -137,8 +139,8 @@ class Changes:
         told = [f"{n:,} {k}" for k, n in counts.items() if n]
         if self.redelivered:
             told[0] += f" ({len(self.redelivered):,} re-delivered)"
-        if self.inside:
-            told.append("other rows in the same files")
+        if self.position is not None:
+            told.append("position moved")
         return ", ".join(told) or "nothing"
 
     def consumed(
@@ -163,6 +165,8 @@ class Changes:
         uri
             That of a dataset.
         """
+        if isinstance(self.now, Consumed):
+            return self.now
         was = {f.uri: f.blake3 for f in self.before.files} if self.before is not None else {}
         name = self.name or str
         hashes = {f.uri: h for f in self.now.files if f.uri not in self.looked and (h := was.get(name(f.uri)))}
@@ -181,7 +185,7 @@ class Changes:
 
 def compare(
     before: Consumed | None,
-    now: Snapshot,
+    now: Snapshot | Consumed,
     *,
     hasher: Hasher,
     detect: Detect = "stamp",
@@ -197,7 +201,7 @@ def compare(
     before
         What was consumed; None: nothing yet.
     now
-        The source as it was listed.
+        The source as it was listed, or the position that it has reached.
     hasher
         Gives the BLAKE3 of a file's content; raises SourceError if it cannot be read. It is asked of files whose stamp has
         changed (or is missing, or so young when it was listed that it proves nothing), and of new files that are as
@@ -212,6 +216,9 @@ def compare(
     tell
         Whether ``redelivered`` is found out, for which new files are hashed that are as long as one that was consumed.
     """
+    if isinstance(now, Consumed):
+        at = before.at if before is not None and before.kind == now.kind else NOTHING
+        return Changes(position=None if at == now.at else (at, now.at), before=before, now=now)
     return _Comparison(before or Consumed("files"), now, hasher, detect, prefix, name).changes(waiting, tell=tell)
 
 
@@ -274,17 +281,14 @@ class _Comparison:
         moved, added = ([], came) if logged else self._moves(came, left)
         added = self._carried(added, left, kinds["grown"])
         redelivered = self._again(added, gone) if tell and not logged else []
+        unchanged += len(kinds.pop("unchanged"))
         return Changes(
             added=tuple(added),
-            modified=tuple(kinds["modified"]),
-            truncated=tuple(kinds["truncated"]),
-            grown=tuple(kinds["grown"]),
-            touched=tuple(kinds["touched"]),
             removed=tuple(left.values()),
             moved=tuple(moved),
             redelivered=tuple(redelivered),
             lengthened=frozenset(self.lengthened),
-            unchanged=unchanged + len(kinds["unchanged"]),
+            unchanged=unchanged,
             unreadable=self.unreadable,
             waiting=tuple(f for f in held if f is not None),
             before=self.before,
@@ -292,6 +296,7 @@ class _Comparison:
             hashes=self.hashes,
             looked=frozenset([f.uri for f in came] + [f.uri for f, _ in other]),
             name=name,
+            **{k: tuple(v) for k, v in kinds.items()},
         )
 
     def _is_the_same(self) -> bool:

@@ -208,7 +208,7 @@ class _Feed(Decision):
 
     def _everything(self, plan: Any, fixed: list[Leaf], driving: list[Leaf], generation: str, *, anew: bool) -> Work:
         """Return the work where all rows are made, or none if nothing at all has changed."""
-        before, leaves = self.before, (*fixed, *driving)
+        before, leaves, news = self.before, (*fixed, *driving), list[str]()
         if anew:
             why = "made anew, as asked for"
         elif before is None:
@@ -234,11 +234,12 @@ class _Feed(Decision):
             if (untaken := self._untaken(driving)) is not None:
                 return untaken
             why = "; ".join([why, *(f"{n.name}: {n.told_outside}" for n in driving if n.outside)])
+        against = self._against([n for n in fixed if n.is_news]) if news else ()
         left = sum(len(leaf.left) for leaf in driving)
         units = self.numbering.units(driving, keep=False, anew=True)
         info = self._info(plan, fixed, driving, units, generation, anew=True)
         reading = self.numbering.reading(driving, units) if self.strategy.kind == "units" else {}
-        return Work("all", why, reading, info=info, anew=anew, left=left)
+        return Work("all", why, reading, info=info, anew=anew, left=left, against=against)
 
     def _went_on(self) -> str:
         # what only removes rows says nothing of those that are there

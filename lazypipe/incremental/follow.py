@@ -207,6 +207,11 @@ class Decision:
         came, went = tuple(c for leaf in leaves for c in leaf.came), sum(leaf.went for leaf in leaves)
         return replace(made, came=came, went=went) if made.kind in ("units", "all") else made
 
+    def _against(self, changed: Sequence[Leaf]) -> tuple[str, ...]:
+        """Return what in the definition stands against reading less than all, where only some of it changed."""
+        said = [self.strategy.because[n.name] for n in changed if self.strategy.because.get(n.name)]
+        return tuple(dict.fromkeys([*self.strategy.reasons, *said]))
+
     def _work(self, fixed: list[Leaf], driving: list[Leaf]) -> Work:
         before = self.before
         plan = self.plan.fingerprints()[self.segment.node]
@@ -240,7 +245,12 @@ class Decision:
             news += [why] if why else []
         generation = before.generation if before is not None and not news else self.run
         if why:
-            return self._all(why, plan, fixed, driving, generation, keep=not news)
+            made = self._all(why, plan, fixed, driving, generation, keep=not news)
+            return (
+                replace(made, against=self._against([n for n in fixed if n.is_news]))
+                if news and before is not None
+                else made
+            )
         driving = [replace(leaf, reached=self.reached[leaf.name]) for leaf in driving] if self.reached else driving
         touched = replace(touched, units=touched.units | self.renewed)
         nothing = Work("none", "nothing changed: " + ", ".join(map(str, (*fixed, *driving))))

@@ -80,7 +80,7 @@ class Leaf:
     @property
     def went(self) -> int:
         """How many files are gone; a dataset that was made anew counts as one."""
-        return 0 if self.changes is None else len(self.changes.removed) + self.changes.inside
+        return 0 if self.changes is None else len(self.changes.removed) + (self.changes.position is not None)
 
     @property
     def held(self) -> tuple[ConsumedFile, ...]:

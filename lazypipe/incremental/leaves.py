@@ -146,7 +146,7 @@ class Leaves:
             return Leaf(name, snapshot, lambda: consumed, None, None, tagged=commit.tagged, left=left)
         found = compare(replace(before, at=NOTHING), snapshot, hasher=hasher(), name=self.plan.redact)
         if found.nothing and dict(before.at) != at:
-            found = replace(found, inside=True)
+            found = replace(found, position=(before.at, at))
         intake = self._intake(source)
         changes = allowed(found, on_removed=intake.on_removed, on_modified=intake.on_modified, source=name)
         return Leaf(

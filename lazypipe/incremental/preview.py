@@ -35,7 +35,8 @@ def preview(
     """Return what a run would do, segment by segment: what is read (files, bytes), checked, written, how, and why.
 
     Sizes are those of the files as they stand now; None where that is not known: the store does not tell, or it depends on what
-    comes before it in the same run. ``at_least`` so many are read where others follow by what stands in them.
+    comes before it in the same run. ``at_least`` so many are read where others follow by what stands in them. If all is read though only some
+    of it changed, ``against`` says what in the definition stands against less.
 
     Parameters
     ----------
@@ -157,6 +158,8 @@ class _Preview:
         target = self.plan.redact(output.to)
         how = "unknown" if work.why.startswith("depends on") else work.kind
         said = {**self.said(segment, work), "how": how, "why": work.why}
+        if work.against:
+            said["against"] = [*work.against]
         if output.format != "dataset":
             return {**said, "writes": target, "why": f"one {output.format} file is replaced"}
         commit = Dataset(output.to, output.storage_options).latest()

@@ -71,24 +71,28 @@ def needs_of(
 def takes_parts(plan: CompiledPipeline, name: str) -> bool:
     """Whether it can be told ahead which parts of its files those need who read a source through what is kept for a run only.
 
-    All of them must read it by files, and no output besides, of which it is not known yet what comes of it.
+    All of them must read it by files, not as a side of theirs, and no output besides, of which it is not known yet what comes of it.
     """
     inner = [
         s for s in plan.segments if s.output is None and s.node in plan.inner and name in plan.inner[s.node].driving
     ]
     kept = frozenset(s.node for s in plan.segments if s.output is None)
-    return all(_needs_parts(plan, segment, kept) for segment in inner)
+    return all(_needs_parts(plan, segment, name, kept) for segment in inner)
 
 
-def _needs_parts(plan: CompiledPipeline, segment: Segment, kept: frozenset[str]) -> bool:
+def _needs_parts(plan: CompiledPipeline, segment: Segment, name: str, kept: frozenset[str]) -> bool:
     if plan.inner[segment.node].kind != "units":
         return False
     for reader in plan.segments:
-        if segment.node not in reader.reads or reader.output is None:
+        if segment.node not in reader.reads:
+            continue
+        if reader.output is None:
+            if name not in plan.inner[reader.node].driving:
+                return False
             continue
         output, strategy = plan.outputs[reader.output], plan.strategies[reader.output]
         by_files = strategy.kind == "units" or (strategy.kind != "full" and output.mode == "replace")
-        if not by_files or not kept.issuperset(reader.reads):
+        if not by_files or name not in strategy.driving or not kept.issuperset(reader.reads):
             return False
     return True
 

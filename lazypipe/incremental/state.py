@@ -24,8 +24,8 @@ FORMAT = 2
 WITH_PARTS = 2
 """Version of what is kept where files were read in parts, beside what ``to_dict`` gives."""
 
-Kind: TypeAlias = Literal["files", "dataset"]
-"""How a source tells what is in it: a list of files, or a commit."""
+Kind: TypeAlias = Literal["files", "dataset", "cursor", "offsets"]
+"""How a source tells what is in it: a list of files, a commit, the value of a column, a position per partition."""
 
 _NO_HASH = "-"
 
@@ -102,8 +102,8 @@ class Columns(Sequence[ConsumedFile]):
 class Consumed:
     """What has been read of one source.
 
-    ``files`` are the files, of a dataset its data files at ``version`` of ``uri``, of a Delta table those of its ``version``. ``at`` is what a
-    dataset's commit says of rows beside its files, as plain data. ``listed`` is when the files were listed, in nanoseconds since 1970: a file that was written
+    ``files`` are the files, of a dataset its data files at ``version`` of ``uri``, of a Delta table those of its ``version``. ``at`` is the position in a database
+    or a stream, as plain data. ``listed`` is when the files were listed, in nanoseconds since 1970: a file that was written
     in that very moment may have been written once more without its stamp telling.
 
     Examples
@@ -155,6 +155,11 @@ class Consumed:
             return cls("files", files, version=snapshot.version, listed=listed)
         return cls("dataset", files, uri=uri, version=snapshot.commit.version)
 
+    @classmethod
+    def of_position(cls, kind: Literal["cursor", "offsets"], at: Mapping[str, Any]) -> Consumed:
+        """Return a position as consumed: the last value of a cursor column, or partition → the next offset."""
+        return cls(kind, at=freeze(at))
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON holds, without what is not known."""
         plain: dict[str, Any] = {"kind": self.kind}
@@ -201,7 +206,7 @@ class State:
 
     Examples
     --------
-    >>> state = State({"orders": Consumed("files", (ConsumedFile("data/a.csv", 10, "1"),))})
+    >>> state = State({"orders": Consumed.of_position("cursor", {"id": 41})})
     >>> State.from_dict(state.to_dict()) == state
     True
     """

@@ -20,11 +20,11 @@ from lazypipe.errors import SourceError
 from lazypipe.incremental.arrivals import Known
 from lazypipe.incremental.before import known_before
 from lazypipe.incremental.hashing import Hashes, prefix_hasher
+from lazypipe.incremental.rowgroups import column_range
 from lazypipe.incremental.stamps import moment_of, nanoseconds
 from lazypipe.spec import taps
 from lazypipe.storage.corrupt import in_parallel
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.footers import column_range
 from lazypipe.storage.scan import is_engine_error
 from lazypipe.windows.clock import Clock
 from lazypipe.windows.watermark import WHOLE, Extent, Times, Watermark, in_order, key

@@ -18,13 +18,13 @@ from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError
 from lazypipe.incremental.before import consumed_before, read_whole_before, units_before
+from lazypipe.incremental.rowgroups import column_range
 from lazypipe.incremental.stamps import nanoseconds
 from lazypipe.ops.window import Window
 from lazypipe.run.arrival import Extents, arrived, extent
 from lazypipe.spec.model import Param
 from lazypipe.storage.corrupt import in_parallel
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.footers import column_range
 from lazypipe.storage.log import Commit
 from lazypipe.windows import Clock, windows
 from lazypipe.windows.watermark import WHOLE, Arrival, Extent, Watermark

@@ -18,6 +18,7 @@ from lazypipe.run.arrival import Extents, arrived
 from lazypipe.run.backfill import TimeRange, within
 from lazypipe.run.corrupt import admitted
 from lazypipe.run.delivery import listing
+from lazypipe.run.layouts import Choice
 from lazypipe.run.recorder import Recorder
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import FileInfo
@@ -34,7 +35,7 @@ class Run:
     """What the segments of one run share: the plan, the run's id and time, what was listed and what was kept.
 
     ``patient`` tells whether sources without any file are waited for. ``cut`` are text files that grow while the run lasts: of these it
-    reads what they were listed with.
+    reads what they were listed with. ``flat`` are layouts of outputs without the folders that were advised, as some value cannot name one.
     """
 
     plan: CompiledPipeline
@@ -55,6 +56,7 @@ class Run:
     hashes: Hashes = field(default_factory=Hashes)
     digests: dict[Hashable, pl.DataFrame] = field(default_factory=dict)
     cut: set[FileInfo] = field(default_factory=set)
+    flat: dict[str, Choice] = field(default_factory=dict)
     extents: dict[str, Extents] = field(default_factory=dict)
     window: TimeRange | None = None
 

@@ -431,7 +431,7 @@ class _Execution:
             result = self._try(attempt, segment, started)
             if result is not None:
                 return result
-            # without the files that were set aside
+            # without the files that were set aside, or without folders
             if segment.output is None:
                 work = self.shared(segment)
                 continue
@@ -440,7 +440,7 @@ class _Execution:
                 return self._idle(segment, work, started)
 
     def _try(self, attempt: Attempt, segment: Segment, started: float) -> SegmentResult | None:
-        """Return the outcome of one try; None where corrupt files, or some that grow, were in its way, and are known now."""
+        """Return the outcome of one try; None where corrupt files, some that grow, or folders were in its way, and are known now."""
         status: Status
         error: LazypipeError
         try:
@@ -459,6 +459,7 @@ class _Execution:
                 if (
                     isinstance(failure, Meanwhile)
                     or attempt.query.cut()
+                    or attempt.laying.gives_up_folders(failure)
                     or leave_out_corrupt(self.run, segment, failure)
                 ):
                     return None

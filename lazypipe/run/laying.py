@@ -5,6 +5,7 @@ from __future__ import annotations
 from lazypipe.run import layouts
 from lazypipe.run.query import Query
 from lazypipe.run.target import Target
+from lazypipe.storage import hive
 from lazypipe.storage.log import Commit
 from lazypipe.storage.sink import DatasetSink, ExportSink, Written
 from lazypipe.storage.unit_counts import count_units
@@ -31,7 +32,22 @@ class LayingOut:
 
     def choose(self) -> None:
         """Choose a layout before anything is written: the one that is kept, or one by the first rows."""
-        self.target.choice = self._kept() or self._ahead()
+        flat = self.run.flat.get(self.segment.output or "")
+        self.target.chosen = flat is not None
+        self.target.choice = flat or self._kept() or self._ahead()
+
+    def gives_up_folders(self, error: BaseException) -> bool:
+        """Whether a value that is too long for a folder's name stopped the writing, and folders were only advised.
+
+        They are a convenience: the output is written without them. A value is not known before its file is begun.
+        """
+        choice, output, name = self.target.choice, self.output, self.segment.output
+        if choice is None or output is None or name is None or not hive.is_too_long(error):
+            return False
+        if output.partition_by or not choice.layout.partition_by:
+            return False
+        self.run.flat[name] = layouts.without_folders(choice)
+        return True
 
     def _kept(self) -> layouts.Choice | None:
         """Return the layout that the output's files have, if one was ever chosen."""
@@ -64,6 +80,8 @@ class LayingOut:
         if output is None or name is None or not isinstance(sink, DatasetSink) or self.target.is_merged:
             return sink, written
         if self.target.chosen and self.target.choice is not None:
+            if "rows" in self.target.choice.said:
+                return sink, written  # what was chosen before, without its folders
             self.target.chosen = written.rows > 0
             self.target.choice = (
                 layouts.measured(self.target.choice, written.rows, written.bytes) if self.target.chosen else None

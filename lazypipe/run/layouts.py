@@ -14,6 +14,7 @@ from lazypipe.plan.nodes import postorder
 from lazypipe.plan.reader import read_plan
 from lazypipe.spec.model import Output
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.hive import NAME_BYTES
 from lazypipe.storage.lake.fitting import plain
 from lazypipe.storage.log import KEPT, Commit
 from lazypipe.storage.optimizer.advise import advise
@@ -22,7 +23,7 @@ from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.maintenance import sample
 from lazypipe.storage.optimizer.writing import check_layout
 
-__all__ = ["Choice", "choose", "choose_ahead", "is_due", "kept", "measured"]
+__all__ = ["Choice", "choose", "choose_ahead", "is_due", "kept", "measured", "without_folders"]
 
 _SHARE = 0.03
 """Which part of the time that writing took may be spent on choosing, where that is more than the least."""
@@ -214,3 +215,15 @@ def _advised(
 def measured(choice: Choice, rows: int, size: int) -> Choice:
     """Return a choice with what the rows take that it was made for."""
     return replace(choice, said={**choice.said, "rows": rows, "bytes_per_row": size / rows})
+
+
+def without_folders(choice: Choice) -> Choice:
+    """Return a choice without the folders that were advised, as some value is too long to name one."""
+    by = choice.layout.partition_by
+    reasons = [r for r in choice.said["reasons"] if not r.startswith("a folder per ")]
+    why = (
+        f"no folders by {', '.join(by)}: a value makes a name that is too long for the file system ({NAME_BYTES} bytes)"
+    )
+    layout = replace(Layout.from_dict(choice.said["layout"]), partition_by=())
+    said = {**choice.said, "layout": layout.to_dict(), "reasons": [*reasons, why]}
+    return Choice(replace(choice.layout, partition_by=()), said)

@@ -185,6 +185,10 @@ _READINGS: tuple[tuple[str, Callable[[re.Match[str]], Said]], ...] = (
         lambda m: Said(f"{m[1]}{m[2]!r} is not a whole expression", "check its operators, brackets and commas"),
     ),
     (
+        r"(bad SQL: )unsupported function '((?:current_|session_)?user)'",
+        lambda m: Said(f"{m[2]} is a word of SQL", f'write "{m[2]}" in double quotes, if a column is meant'),
+    ),
+    (
         r"(bad SQL: )unsupported function '(.*)'",
         lambda m: Said(
             f"unknown function {m[2]!r}", "use one of Polars SQL, such as coalesce, round, upper or date_part"
@@ -203,6 +207,13 @@ _READINGS: tuple[tuple[str, Callable[[re.Match[str]], Said]], ...] = (
         lambda m: Said(
             f"AT TIME ZONE has to be told whether {m[1]} has a zone",
             f"write CAST({m[1]} AS TIMESTAMP), or CAST({m[1]} AS TIMESTAMPTZ) if it has one",
+        ),
+    ),
+    (
+        r"(bad SQL: )expected an expression \(found '(?!(?i:select|with)\b)(.*)' clause\)",
+        lambda m: Said(
+            f"{m[1]}{m[2]} starts a clause of a query, not an expression",
+            f'write "{m[2]}" in double quotes, if a column is meant',
         ),
     ),
     (

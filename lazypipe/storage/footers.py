@@ -1,18 +1,15 @@
-"""Footers of Parquet files, read from their tails: what bytes columns take, and what values they hold, by them."""
+"""Footers of Parquet files, read from their tails, and the bytes that each column takes by them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import polars as pl
-
 from lazypipe.errors import SourceError, first_line
 from lazypipe.storage import uri as uris
-from lazypipe.storage.parquet_prune import bounds
 from lazypipe.storage.parquet_ranges import TRAILER, Footer, ParquetError, footer_length
 
-__all__ = ["TAIL", "column_bytes", "column_range", "footer_of", "read_footer", "unreadable"]
+__all__ = ["TAIL", "column_bytes", "footer_of", "read_footer", "unreadable"]
 
 TAIL = 64 * 1024
 """Bytes that are read at first: most footers are in them."""
@@ -30,6 +27,19 @@ def read_footer(file: Any) -> Footer:
         file.seek(size - length - TRAILER)
         tail = file.read()
     return Footer(tail[-length - TRAILER : -TRAILER], data_end=size - length - TRAILER)
+
+
+def footer_of(uri: str, storage_options: Mapping[str, Any] | None) -> Footer:
+    """Read the footer of a file; raises ParquetError if it has none, and the store's own errors."""
+    fs, path = uris.file_system(uri, storage_options)
+    with fs.open(path, "rb", block_size=TAIL) as file:
+        return read_footer(file)
+
+
+def unreadable(uri: str, error: Exception) -> SourceError:
+    """Return the error that names a file which is no Parquet, or cannot be read."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+    return SourceError(f"cannot be read: {reason}", uri=uri, fix="check path, rights and network, or deliver it again")
 
 
 def column_bytes(names: Iterable[str], storage_options: Mapping[str, Any] | None = None) -> dict[str, int]:
@@ -50,41 +60,3 @@ def column_bytes(names: Iterable[str], storage_options: Mapping[str, Any] | None
         except Exception as error:  # any store's own errors: the caller learns which file it was
             raise unreadable(uri, error) from error
     return found
-
-
-def column_range(
-    uri: str, column: str, dtype: pl.DataType, storage_options: Mapping[str, Any] | None = None
-) -> tuple[Any, Any] | None:
-    """Return the least and the greatest value of a file's column as its footer says them, physical; None if it does not.
-
-    A column without any value has ``(None, None)``.
-
-    Raises
-    ------
-    SourceError
-        If the file cannot be read, or is not Parquet.
-    """
-    try:
-        footer = footer_of(uri, storage_options)
-        if column not in footer.columns:
-            return None
-        found = [bounds(footer.statistics(n, column), dtype) for n in range(len(footer.group_rows))]
-    except Exception as error:  # any store's own errors: the caller learns which file it was
-        raise unreadable(uri, error) from error
-    if any(b is None or (b.low is None and not b.all_null) for b in found):
-        return None
-    told = [b for b in found if b is not None and b.low is not None]
-    return min((b.low for b in told), default=None), max((b.high for b in told), default=None)
-
-
-def footer_of(uri: str, storage_options: Mapping[str, Any] | None) -> Footer:
-    """Read the footer of a file; raises ParquetError if it has none, and the store's own errors."""
-    fs, path = uris.file_system(uri, storage_options)
-    with fs.open(path, "rb", block_size=TAIL) as file:
-        return read_footer(file)
-
-
-def unreadable(uri: str, error: Exception) -> SourceError:
-    """Return the error that names a file which is no Parquet, or cannot be read."""
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
-    return SourceError(f"cannot be read: {reason}", uri=uri, fix="check path, rights and network, or deliver it again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -9,7 +10,10 @@ from urllib.parse import quote, unquote
 
 import polars as pl
 
-__all__ = ["as_literals", "can_name", "folders", "is_plain", "types", "values"]
+__all__ = ["NAME_BYTES", "as_literals", "can_name", "folders", "is_plain", "is_too_long", "types", "values"]
+
+NAME_BYTES = 255
+"""How long the name of a folder may be on nearly all file systems."""
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"  # as Hive, Spark and Polars write it
 _NULL_AS_TEXT = "%5F" + _NULL[1:]
@@ -26,6 +30,18 @@ def can_name(dtype: pl.DataType) -> bool:
     (True, False, False)
     """
     return dtype.is_integer() or isinstance(dtype, _NAMING)
+
+
+def is_too_long(error: BaseException) -> bool:
+    """Whether a file or folder could not be made because of how long its name is, as Python or Polars says it.
+
+    Examples
+    --------
+    >>> is_too_long(OSError(errno.ENAMETOOLONG, "File name too long")), is_too_long(OSError(errno.ENOSPC, "disk full"))
+    (True, False)
+    """
+    code = errno.ENAMETOOLONG
+    return isinstance(error, OSError) and (error.errno == code or f"(os error {code})" in str(error))
 
 
 def folders(names: Sequence[str], texts: Sequence[str | None]) -> str:

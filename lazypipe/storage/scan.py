@@ -250,7 +250,7 @@ class Reader:
         if isinstance(error, SourceError) and error.fix is not None:
             return error
         fixes = {
-            "csv": "mend the row, declare the column's type in contract, or describe the file in read",
+            "csv": "mend the row, declare the column's type in contract (on_type_change: discard_row puts such rows aside), or describe the file in read",
             "ndjson": "each line must be one JSON object; declare types in contract",
         }
         return SourceError(

@@ -10,6 +10,10 @@ import lazypipe as lp
 
 COLUMNS = {"columns": {"x": "Int64", "k": "String", "t": "Datetime(us)"}}
 N = {"n": "count(*)"}
+NOT_ADDED = "it is not made of figures that add up file by file; give it by columns, by which it goes then"
+SORTED = "it promises the order of all rows; leave it out, for whoever reads the output can sort"
+NOT_EQUAL = "s: sql: rows do not find those of b by equal columns alone that both have as they are"
+EVERY = "s: join: each row is put beside every row of b"
 FOLDED = "by the files of a, from the figures of s that are kept of each"
 FOLDED_WHOLE = f"{FOLDED}, all rows made anew of these (no columns tell its groups apart)"
 
@@ -49,7 +53,7 @@ BY_K = "by the files of a, only those rows made anew whose k they touch, of the 
         ),
         (
             [{"over": {"by": "k", "columns": {"s": "sum(x)"}}}, {"rank": {"as": "r", "order_by": "s", "by": "t"}}],
-            "full: s: rank can change any row",
+            "full: s: rank can change any row (its rows go by t, those of over by k; let both go by a column that they share)",
         ),
         (
             [{"over": {"by": "k", "columns": {"s": "sum(x)"}}}, {"derive": {"k": "k || '!'"}}],
@@ -74,13 +78,28 @@ BY_K = "by the files of a, only those rows made anew whose k they touch, of the 
         ),
         (
             [{"sort": ["x", "k", "t"]}, {"limit": 3}],
-            f"{FOLDED}, all rows made anew of these (s: limit can change any row)",
+            f"{FOLDED}, all rows made anew of these (s: limit can change any row (it goes over all groups of sort))",
         ),
         (
             [{"sort": ["x"]}, {"limit": 3}],
             "full: s: sort can change any row (of rows that it leaves equal, any may come first; order by k, t too)",
         ),
-        ([{"limit": 3}], "full: s: limit can change any row"),
+        (
+            [{"limit": 3}],
+            "full: s: limit can change any row (which rows come first is not said; sort by all columns right before it)",
+        ),
+        (
+            [{"sample": {"rows": 3}}],
+            "full: s: sample can change any row (it draws of all rows; take a fraction, which is a matter of each row)",
+        ),
+        (
+            [{"rank": {"as": "r", "order_by": "x"}}],
+            "full: s: rank can change any row (rank over all rows; let it go by columns as they are (by, or PARTITION BY))",
+        ),
+        (
+            [{"derive": {"y": "x - avg(x) OVER (PARTITION BY x + 1)"}}],
+            "full: s: derive can change any row (OVER without a column that is as it was; let it go by columns as they are (by, or PARTITION BY))",
+        ),
     ],
 )
 def test_rows_that_have_to_do_with_each_other_are_found_by_what_they_share(steps: list[Any], expected: str) -> None:
@@ -92,7 +111,7 @@ def test_rows_that_have_to_do_with_each_other_are_found_by_what_they_share(steps
     [
         ("SELECT *, x + 1 AS y FROM a WHERE x > 1", "by the files of a"),
         ("SELECT a.x, b.t FROM a JOIN b ON a.k = b.k", "by the files of a; those with changed keys if b changes"),
-        ("SELECT a.x, b.t FROM a JOIN b ON a.k < b.k", "by the files of a; all of it if b changes"),
+        ("SELECT a.x, b.t FROM a JOIN b ON a.k < b.k", f"by the files of a; all of it if b changes ({NOT_EQUAL})"),
         ("SELECT x FROM a UNION ALL SELECT x FROM b", "by the files of a, b"),
         ("SELECT x FROM a UNION SELECT x FROM b", "full: s: sql can change any row (DISTINCT without a column that is as it was)"),
         (
@@ -101,7 +120,7 @@ def test_rows_that_have_to_do_with_each_other_are_found_by_what_they_share(steps
         ),
         (
             "SELECT a.x, e.n FROM a LEFT JOIN (SELECT x, max(k) AS k, count(*) AS n FROM b GROUP BY x) AS e ON a.k = e.k",
-            "by the files of a; all of it if b changes",
+            f"by the files of a; all of it if b changes ({NOT_EQUAL})",
         ),
         ("SELECT k, avg(x) AS s FROM a GROUP BY k", BY_K),
         (
@@ -117,9 +136,9 @@ def test_rows_that_have_to_do_with_each_other_are_found_by_what_they_share(steps
             "WITH e AS (SELECT k AS j FROM c), u AS (SELECT x, k, t FROM b) SELECT * FROM a, e UNION ALL SELECT *, k AS j FROM u",
             "full: s: sql can change any row (the file of each row cannot be told)",
         ),
-        ("SELECT x, k FROM a ORDER BY x", "full: s: sql can change any row (ORDER BY)"),
-        ("SELECT x, k FROM a LIMIT 5", "full: s: sql can change any row (LIMIT)"),
-        ("SELECT sum(x) AS s FROM a GROUP BY k", "full: s: sql can change any row (it does not give k as it is, which its rows go by)"),
+        ("SELECT x, k FROM a ORDER BY x", "full: s: sql can change any row (ORDER BY; leave it out, for whoever reads the output can sort)"),
+        ("SELECT x, k FROM a LIMIT 5", "full: s: sql can change any row (LIMIT; it needs ORDER BY all columns that are selected, and no other)"),
+        ("SELECT sum(x) AS s FROM a GROUP BY k", "full: s: sql can change any row (it does not give k as it is, which its rows go by; select it too)"),
         ("SELECT k FROM b", "full: s: sql can change any row (its rows are not those ahead of it)"),
         (
             "SELECT x FROM a UNION ALL SELECT y AS x FROM (SELECT x + 1 AS y FROM b) AS e",
@@ -155,7 +174,7 @@ def test_queries_are_followed_by_their_plans(query: str, expected: str) -> None:
         ([{"join": {"with": "b", "on": "k", "validate": "1:m"}}], f"{BY_K}; those with changed keys if b changes"),
         (
             [{"cast": {"x": "Int32"}}, {"join": {"with": "b", "on": "x", "how": "full"}}],
-            "full: s: join can change any row",
+            "full: s: join can change any row (its keys are Int32 here and Int64 there; cast one of them first)",
         ),
         (
             [{"cast": {"x": "Int32"}}, {"join": {"with": "b", "on": "x", "columns": ["t"]}}],
@@ -163,24 +182,24 @@ def test_queries_are_followed_by_their_plans(query: str, expected: str) -> None:
         ),
         (
             [{"rank": {"as": "r", "order_by": "x", "by": "k"}}, {"join": {"with": "b", "on": "k"}}],
-            f"{BY_K}; all of it if b changes",
+            f"{BY_K}; all of it if b changes (s: it is looked up behind rank, which goes by groups; look it up ahead of that)",
         ),
         (
             [{"rank": {"as": "r", "order_by": "x", "by": "k"}}, {"join": {"with": "b", "on": "k", "how": "full"}}],
-            "full: s: join can change any row",
+            "full: s: join can change any row (it stands behind rank, which goes by groups; write what s is up to there as an output of its own)",
         ),
         (
             [{"cast": {"x": "UInt128"}}, {"join": {"with": "unsigned", "on": "x", "columns": ["t"]}}],
             "by the files of a; those with changed keys if b changes",
         ),
-        ([{"join": {"with": "b", "how": "cross"}}], "by the files of a; all of it if b changes"),
+        ([{"join": {"with": "b", "how": "cross"}}], f"by the files of a; all of it if b changes ({EVERY})"),
         (
             [{"derive": {"k": "string_to_array(k, ',')"}}, {"join": {"with": "nested", "on": "k"}}],
-            "by the files of a; all of it if b changes",
+            "by the files of a; all of it if b changes (s: join: its keys are nested values)",
         ),
         (
             [{"join": {"with": "b", "on": "k", "how": "semi"}}, {"join": {"with": "b", "how": "cross"}}],
-            "by the files of a; all of it if b changes",
+            f"by the files of a; all of it if b changes ({EVERY})",
         ),
         (
             [{"aggregate": {"by": "k", "aggregate": N}}, {"join": {"with": "b", "on": "k"}}],
@@ -194,7 +213,7 @@ def test_queries_are_followed_by_their_plans(query: str, expected: str) -> None:
             ],
             f"{FOLDED_WHOLE}; what is made of the figures if b changes",
         ),
-        ([{"sort": ["x"]}], "full: s: sort can change any row (it promises the order of all rows)"),
+        ([{"sort": ["x"]}], f"full: s: sort can change any row ({SORTED})"),
         (
             [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}],
             "by the files of a, from the figures of s that are kept of each, only those rows made anew whose k they touch",
@@ -205,7 +224,7 @@ def test_queries_are_followed_by_their_plans(query: str, expected: str) -> None:
         ),
         (
             [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}, {"sort": ["k"]}],
-            f"{FOLDED}, all rows made anew of these (s: sort can change any row (it promises the order of all rows))",
+            f"{FOLDED}, all rows made anew of these (s: sort can change any row (it goes over all groups of aggregate))",
         ),
         (
             [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}, {"derive": {"k": "k || '!'"}}],
@@ -219,7 +238,7 @@ def test_queries_are_followed_by_their_plans(query: str, expected: str) -> None:
             [{"derive": {"l": "string_to_array(k, ',')"}}, {"distinct": ["l"]}],
             f"{FOLDED}, all rows made anew of these (groups are told apart by nested values)",
         ),
-        ([{"aggregate": {"aggregate": {"m": "median(x)"}}}], "full: s: aggregate can change any row"),
+        ([{"aggregate": {"aggregate": {"m": "median(x)"}}}], f"full: s: aggregate can change any row ({NOT_ADDED})"),
         (
             [{"window": {"time": "t", "every": "1h", "by": "k", "aggregate": N}}],
             f"{FOLDED}, only those rows made anew whose k, window_start they touch",
@@ -229,11 +248,11 @@ def test_queries_are_followed_by_their_plans(query: str, expected: str) -> None:
         ([{"session": {"time": "t", "gap": "1h", "by": "k", "aggregate": N}}], FOLDED_WHOLE),
         (
             [{"window": {"time": "t", "every": "1h", "aggregate": {"m": "median(x)"}}}],
-            "full: s: window can change any row",
+            f"full: s: window can change any row ({NOT_ADDED})",
         ),
         (
             [{"session": {"time": "t", "gap": "1h", "max_length": "1d", "aggregate": N}}],
-            "full: s: session can change any row",
+            f"full: s: session can change any row ({NOT_ADDED})",
         ),
         (
             [{"interval_join": {"with": "b", "time": "t", "within": ["-1h", "0s"], "by": "k"}}],
@@ -244,7 +263,7 @@ def test_queries_are_followed_by_their_plans(query: str, expected: str) -> None:
         ([{"union": "a"}, {"union": "b"}], "by the files of a, b"),
         (
             [{"join": {"with": "a", "on": "k", "how": "semi"}}],
-            "full: a is read row by row, and also as a whole",
+            "full: a is read row by row, and also as a whole; write what is looked up as an output of its own",
         ),
     ],
 )
@@ -296,7 +315,10 @@ def test_keys_ahead_of_other_steps_are_kept_as_hashes() -> None:
 
 
 def test_figures_of_all_rows_stand_at_the_end() -> None:
-    assert strategy([], [], [{"sum": {"column": "x", "max": 9}}]) == "full: a: sum:x is a matter of all rows"
+    assert (
+        strategy([], [], [{"sum": {"column": "x", "max": 9}}])
+        == "full: a: sum:x is a matter of all rows; put it at the gate of what is written"
+    )
 
 
 @pytest.mark.parametrize(
@@ -306,8 +328,15 @@ def test_figures_of_all_rows_stand_at_the_end() -> None:
         ({"mode": "append"}, "by the files of a"),
         ({"mode": "upsert", "key": "k"}, "by the files of a"),
         ({"mode": "scd2", "key": "k"}, "by the files of a"),
-        ({"mode": "scd2", "key": "k", "deletes": "close"}, "full: mode: scd2"),
-        ({"mode": "snapshot"}, "full: mode: snapshot"),
+        (
+            {"mode": "scd2", "key": "k", "deletes": "close"},
+            "full: mode: scd2 with deletes: close compares all rows with those that are there",
+        ),
+        ({"mode": "snapshot"}, "full: mode: snapshot keeps all rows of each run"),
+        (
+            {"mode": "replace_partitions", "partition_by": "k"},
+            "full: mode: replace_partitions gives whole partitions",
+        ),
     ],
 )
 def test_outputs_decide(output: dict[str, Any], expected: str) -> None:
@@ -328,17 +357,16 @@ def shared(first: dict[str, Any], gate: list[Any] | None = None) -> lp.Plan:
 
 def test_what_is_kept_for_a_run_is_read_by_units_or_says_why_not() -> None:
     plan = shared({"filter": "x > 1"}, [{"unique": "x"}])
-    assert (
-        plan.explain_incremental()
-        == "s: by the files of a\nt: full: t: sort can change any row (it promises the order of all rows)"
-    )
+    assert plan.explain_incremental() == f"s: by the files of a\nt: full: t: sort can change any row ({SORTED})"
     assert str(plan.inner["m"]) == "by the files of a, with the hashed keys of a.unique:x"
     plan = shared({"aggregate": {"by": "k", "aggregate": {"x": "count(*)"}}})
-    assert str(plan.strategies["s"]) == "full: m: its groups are made anew for each run"
+    assert str(plan.strategies["s"]) == (
+        "full: m: its groups are made anew for each run, as several read it; write it as an output of its own"
+    )
     plan = shared({"sort": ["x"]})
-    assert str(plan.strategies["s"]) == "full: m: sort can change any row (it promises the order of all rows)"
+    assert str(plan.strategies["s"]) == f"full: m: sort can change any row ({SORTED})"
     plan = shared({"filter": "x > 1"}, [{"sum": {"column": "x", "max": 9}}])
-    assert str(plan.strategies["s"]) == "full: a: sum:x is a matter of all rows"
+    assert str(plan.strategies["s"]) == "full: a: sum:x is a matter of all rows; put it at the gate of what is written"
 
 
 @pytest.mark.parametrize(

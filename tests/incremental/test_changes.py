@@ -322,11 +322,17 @@ def test_names_that_must_not_be_written_down() -> None:
     assert (of_dataset.uri, of_dataset.files[0].uri) == ("n:out", "n:out/a")
 
 
-def test_other_rows_in_the_same_files() -> None:
-    assert str(Changes()) == "nothing"
-    found = Changes(unchanged=1, inside=True)
-    assert str(found) == "1 unchanged, other rows in the same files"
+def test_positions() -> None:
+    ten, twelve = (Consumed.of_position("offsets", {"0": n}) for n in (10, 12))
+    assert compare(ten, ten, hasher=never).still
+    found = compare(ten, twelve, hasher=never)
+    assert found.position == ({"0": 10}, {"0": 12})
     assert not found.nothing
+    assert str(found) == "position moved"
+    assert found.consumed() == twelve
+    for before in (None, Consumed("files")):
+        assert compare(before, twelve, hasher=never).position == ({}, {"0": 12})
+    assert str(Changes()) == "nothing"
 
 
 # what is allowed to happen

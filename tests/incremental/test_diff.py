@@ -316,7 +316,7 @@ def test_the_command_line(versions: str, capsys: pytest.CaptureFixture[str]) -> 
     told = json.loads(capsys.readouterr().out)
     assert (told["deleted"], told["inserted"], told["key"]) == (2, 0, ["k"])
     assert sorted(c["row"]["t"] for c in told["changes"]) == ["c", "d"]
-    assert main(["diff", versions, versions, "--key", "q"]) == 3
+    assert main(["diff", versions, versions, "--key", "q"]) == 2
     assert "has no column 'q'" in capsys.readouterr().err
 
 

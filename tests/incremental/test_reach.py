@@ -188,13 +188,16 @@ def test_steps_ahead_of_the_join_are_taken(world: World) -> None:
 @pytest.mark.parametrize(
     ("more", "why"),
     [
-        ({"gate": [{"unique": {"columns": ["at", "k"], "action": "drop"}}]}, "by the files of trades; all of it if quotes changes"),
-        ({"gate": [{"between": {"column": "p", "max": 300, "action": "repair", "repair": {"set": "7"}}}]}, "by the files of trades; all of it if quotes changes"),
+        ({"gate": [{"unique": {"columns": ["at", "k"], "action": "drop"}}]}, "asof_join: quotes: unique:at,k takes rows out by what stands in others"),
+        ({"gate": [{"between": {"column": "p", "max": 300, "action": "repair", "repair": {"set": "7"}}}]}, "asof_join: a gate of quotes, or ahead of it, takes rows out by keys, looks others up, or repairs; write quotes as an output of its own, whose rows are followed"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_told_makes_all_anew(world: World, more: dict[str, Any], why: str) -> None:
     world.data["sources"]["quotes"] |= more
-    assert world.compile().explain_incremental() == f"priced: {why}"
+    assert (
+        world.compile().explain_incremental()
+        == f"priced: by the files of trades; all of it if quotes changes (priced: {why})"
+    )
     world.run()
     world.write("quotes-9", (50, "a", 99))
     done = world.run()
@@ -203,7 +206,9 @@ def test_what_cannot_be_told_makes_all_anew(world: World, more: dict[str, Any], 
 
 def test_a_side_that_is_used_in_another_way_too_makes_all_anew(world: World) -> None:
     world.data["stages"]["priced"]["do"] = [ASOF, {"join": {"with": "quotes", "on": ["at", "k"], "how": "anti"}}]
-    assert world.compile().explain_incremental() == "priced: by the files of trades; all of it if quotes changes"
+    assert world.compile().explain_incremental() == (
+        "priced: by the files of trades; all of it if quotes changes (priced: it is put beside rows by time, and read in another way too)"
+    )
 
 
 def test_what_others_read_too_is_reached_as_well(world: World) -> None:

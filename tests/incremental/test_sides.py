@@ -291,7 +291,9 @@ def test_a_repaired_key_is_not_followed(tmp_path: Path) -> None:
         {"foreign_key": {"columns": "k", "references": {"to": "names", "column": "k"}, "action": "quarantine"}},
     ]
     world = World(tmp_path, "csv", {"s": {"from": "orders", "do": [], "gate": gate}})
-    assert world.pipe().compile().explain_incremental() == "s: by the files of orders; all of it if names changes"
+    assert world.pipe().compile().explain_incremental() == (
+        "s: by the files of orders; all of it if names changes (s: foreign_key:k looks up what the same gate repairs)"
+    )
     world.run()
     del world.names[9]
     world.deliver()

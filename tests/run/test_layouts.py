@@ -293,6 +293,109 @@ def test_what_cannot_name_folders_is_not_chosen_for_them(
         lp.optimize.rewrite(world.uri, partition_by=["shop"])
 
 
+NAMED = [{"derive": {"shop": "note || (id % 5)"}}]
+LONG = {"queries": ["SELECT price FROM self WHERE shop = '3'"]}
+NO_FOLDERS = "no folders by shop: a value makes a name that is too long for the file system (255 bytes)"
+
+
+def named(frame: pl.DataFrame, note: str = "") -> pl.DataFrame:
+    return frame.with_columns(note=pl.lit(note))
+
+
+def with_names(*parts: pl.DataFrame) -> pl.DataFrame:
+    shop = pl.col("note") + (pl.col("id") % 5).cast(pl.String)
+    return pl.concat(parts).with_columns(shop=shop).sort("id")
+
+
+def has_folders(commit: Commit) -> set[bool]:
+    return {"shop=" in f.path for f in commit.files}
+
+
+# Polars says it in another way than Python
+@pytest.mark.parametrize("forms", [True, False], ids=["pyarrow", "polars"])
+def test_a_value_that_is_too_long_for_a_folder_is_no_reason_to_fail(
+    forms: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lazypipe.storage.optimizer.advise._PARTITION_BYTES", 1_000)
+    writers = ["pyarrow" if forms else "polars"]
+    monkeypatch.setattr("lazypipe.run.layouts.advise", partial(advise, clock=lambda: 0.0, writers=writers))
+    world = World(tmp_path, do=NAMED, optimize="read", workload=LONG)
+    world.deliver("1", named(rows(0, 20_000)))
+    first = world.run()
+    assert has_folders(first) == {True}
+    before, more = named(rows(0, 20_000)), named(rows(20_000, 20_010), "ü" * 50)
+    world.deliver("2", more)
+    second = world.run()
+    assert second.mode == "change"
+    assert {f.path for f in first.files} < {f.path for f in second.files}
+    assert {"shop=" in f.path for f in second.files if f.path.rpartition("/")[2].startswith(second.run)} == {False}
+    assert_frame_equal(world.content(), with_names(before, more))
+    said = second.info["optimize"]
+    assert NO_FOLDERS in said["reasons"]
+    assert not any(r.startswith("a folder per") for r in said["reasons"])
+    assert (said["rows"], said["bytes_per_row"]) == tuple(first.info["optimize"][k] for k in ("rows", "bytes_per_row"))
+    assert not [p for p in (tmp_path / "out").rglob("*.parquet") if str(p.relative_to(tmp_path / "out")) not in {
+        f.path for f in second.files
+    }]  # what was begun was taken away  # fmt: skip
+
+    # from then on none are tried, in whatever is done
+    last = named(rows(20_010, 21_000))
+    world.deliver("3", last)
+    third = world.run()
+    assert third.info["optimize"] == said
+    compact(Dataset(world.uri), run="compact", time=NOW)
+    assert_frame_equal(world.content(), with_names(before, more, last))
+    lp.rollback(world.uri, version=first.version)
+    assert_frame_equal(world.content(), with_names(before))
+    world.run()
+    assert_frame_equal(world.content(), with_names(before, more, last))
+    full = world.run(full=True)
+    assert has_folders(full) == {False}
+    assert_frame_equal(world.content(), with_names(before, more, last))
+
+
+@pytest.mark.parametrize("first_rows", [True, False], ids=["ahead", "in haste"])
+def test_a_name_too_long_that_the_first_choice_does_not_see(
+    first_rows: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lazypipe.storage.optimizer.advise._PARTITION_BYTES", 1_000)
+    by = {"by": ["id", "note"], "aggregate": {"price": "median(price)", "mail": "min(mail)", "day": "min(day)"}}
+    do = NAMED if first_rows else [{"aggregate": by}, *NAMED]
+    world = World(tmp_path, do=do, optimize="read", workload=LONG)
+    world.deliver("1", pl.concat([named(rows(0, 29_998)), named(rows(29_998, 30_000), "x" * 300)]))
+    gate = [{"between": {"column": "id", "min": 5, "action": "quarantine"}}, {"unique": {"columns": ["id"]}}]
+    built = lp.pipeline("p", base=str(tmp_path)).source("a", "in/*.parquet").stage("b", "a", do=do, gate=gate)
+    result = built.output("b", "out", **world.output).build().compile().run()
+    result.raise_for_status()
+    commit = Dataset(world.uri).read()
+    assert has_folders(commit) == {False}
+    assert NO_FOLDERS in commit.info["optimize"]["reasons"]
+    assert commit.info["optimize"]["rows"] == 29_995
+    (gated,) = result.segments[-1].gates
+    assert (gated.rows, gated.quarantined) == (30_000, 5)  # each counted once
+    expected = with_names(named(rows(5, 29_998)), named(rows(29_998, 30_000), "x" * 300))
+    assert_frame_equal(world.content().select(expected.columns), expected)
+
+
+def test_values_too_long_for_folders_are_not_chosen_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lazypipe.storage.optimizer.advise._PARTITION_BYTES", 100)
+    asked = Workload((Query(filters={"shop": "equal"}),))
+    frame = pl.DataFrame({"shop": ["a", "ü" * 42] * 500, "x": range(1_000)})
+    found = advise(frame, asked, "read", clock=lambda: 0.0)
+    assert found.layout.partition_by == ()
+    why = "no folders by shop: a value makes a name of 257 bytes, and 255 are allowed"
+    assert why in map(str, found.reasons)
+    frame = frame.with_columns(shop=pl.col("shop").str.head(41))
+    assert advise(frame, asked, "read", clock=lambda: 0.0).layout.partition_by == ("shop",)
+
+
+def test_a_name_too_long_for_folders_that_are_declared_is_an_error(tmp_path: Path) -> None:
+    world = World(tmp_path, do=NAMED, optimize="read", partition_by=["shop"])
+    world.deliver("1", named(rows(0, 10), "x" * 300))
+    with pytest.raises(lp.StorageError, match=r"cannot be written: File name too long"):
+        world.run()
+
+
 def test_the_only_column_does_not_become_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lazypipe.storage.optimizer.advise._PARTITION_BYTES", 100)
     asked = Workload((Query(filters={"shop": "equal"}),))

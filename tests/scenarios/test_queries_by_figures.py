@@ -30,23 +30,23 @@ OTHERS = {
         "SELECT k, v FROM a ORDER BY v LIMIT 2",
         "full: s: sql can change any row (of rows that it leaves equal, any may come first; order by k too)",
     ),
-    "hidden order": ("SELECT k FROM a ORDER BY v, k LIMIT 2", "full: s: sql can change any row (LIMIT)"),
-    "computed order": ("SELECT k, v FROM a ORDER BY v + 1, k, v LIMIT 2", "full: s: sql can change any row (LIMIT)"),
-    "no order": ("SELECT k, v FROM a LIMIT 2", "full: s: sql can change any row (LIMIT)"),
+    "hidden order": ("SELECT k FROM a ORDER BY v, k LIMIT 2", "full: s: sql can change any row (LIMIT; it needs ORDER BY all columns that are selected, and no other)"),
+    "computed order": ("SELECT k, v FROM a ORDER BY v + 1, k, v LIMIT 2", "full: s: sql can change any row (LIMIT; it needs ORDER BY all columns that are selected, and no other)"),
+    "no order": ("SELECT k, v FROM a LIMIT 2", "full: s: sql can change any row (LIMIT; it needs ORDER BY all columns that are selected, and no other)"),
     "an order within": (
         "SELECT k, v FROM (SELECT k, v FROM a ORDER BY k, v) AS t LIMIT 2",
-        "full: s: sql can change any row (LIMIT)",
+        "full: s: sql can change any row (LIMIT; it needs ORDER BY all columns that are selected, and no other)",
     ),
-    "first of distinct": ("SELECT DISTINCT k FROM a ORDER BY k LIMIT 2", "full: s: sql can change any row (LIMIT)"),
+    "first of distinct": ("SELECT DISTINCT k FROM a ORDER BY k LIMIT 2", "full: s: sql can change any row (LIMIT; it needs ORDER BY all columns that are selected, and no other)"),
     "first of first": (
         "SELECT k FROM (SELECT k FROM a LIMIT 9) AS t ORDER BY k LIMIT 2",
-        "full: s: sql can change any row (LIMIT)",
+        "full: s: sql can change any row (LIMIT; it needs ORDER BY all columns that are selected, and no other)",
     ),
     "first of groups": (
         "SELECT k, sum(v) AS s FROM a GROUP BY k ORDER BY k, s LIMIT 2",
-        "full: s: sql can change any row (LIMIT)",
+        "full: s: sql can change any row (LIMIT; it needs ORDER BY all columns that are selected, and no other)",
     ),
-    "a misleading name": ("SELECT k, v AS offset FROM a ORDER BY offset, k LIMIT 3", "full: s: sql can change any row (LIMIT)"),
+    "a misleading name": ("SELECT k, v AS offset FROM a ORDER BY offset, k LIMIT 3", "full: s: sql can change any row (LIMIT; it needs ORDER BY all columns that are selected, and no other)"),
     "no groups": ("SELECT max(v) AS m FROM a", "full: s: sql can change any row (max over all rows)"),
     "mean": ("SELECT k, avg(v) AS m FROM a GROUP BY k", "only those rows made anew whose k they touch, of the files"),
     "more of a sum": ("SELECT k, sum(v) + 1 AS s FROM a GROUP BY k", "whose k they touch, of the files that hold such rows"),
@@ -59,7 +59,7 @@ OTHERS = {
         "SELECT k, sum(s) AS s FROM (SELECT k, v, max(id) AS s FROM a GROUP BY k, v) AS t GROUP BY k",
         "of the files that hold such rows",
     ),
-    "groups of first": ("SELECT k, sum(v) AS s FROM (SELECT * FROM a LIMIT 5) AS t GROUP BY k", "(LIMIT)"),
+    "groups of first": ("SELECT k, sum(v) AS s FROM (SELECT * FROM a LIMIT 5) AS t GROUP BY k", "(LIMIT; it needs ORDER BY all columns that are selected, and no other)"),
 }  # fmt: skip
 
 

@@ -65,7 +65,10 @@ class Logs:
             "version": 1,
             "name": "p",
             "state": f"{out}/state",
-            "sources": {"s": {"uri": self.uri, "contract": {"columns": COLUMNS}, **gate, **self.source}},
+            "sources": {
+                "s": {"uri": self.uri, "contract": {"columns": COLUMNS}, **gate, **self.source},
+                **self.more.get("sources", {}),
+            },
             "stages": {"o": {"from": "s", **KINDS[self.kind]}, **self.more.get("stages", {})},
             "outputs": {
                 "o": {"to": f"{out}/o", **self.output},
@@ -466,6 +469,29 @@ def test_a_source_is_read_anew_where_a_reader_wants_all_of_it(tmp_path: Path, ot
     logs.add("a", "2,b,2\n")
     assert [s.written for s in logs.run().segments if s.name == "o"] == [2]
     assert [r[0] for r in logs.rows()] == [1, 2]
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_source_is_read_anew_where_it_is_the_side_of_a_join(tmp_path: Path, *, behind: bool) -> None:
+    logs = Logs(tmp_path, "sums")
+    look = {"join": {"with": "s", "on": "k", "how": "left", "columns": {"v": "there"}}}
+    stages: dict[str, Any] = {"t": {"from": "m", "do": [look]}}
+    if behind:  # what looks rows up is kept for the run as well
+        stages["u"] = {"from": "t", "do": [{"filter": "there > 1"}]}
+        stages["w"] = {"from": "t", "do": [{"filter": "there IS NULL"}]}
+    logs.more = {
+        "sources": {"m": {"uri": "more/*.csv", "contract": {"columns": {"k": "String"}}}},
+        "stages": stages,
+        "outputs": {n: {} for n in ([*stages][1:] or stages)},
+    }
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/x.csv").write_text("k\na\nb\n")
+    logs.add("a", "id,k,v\n1,a,1\n")
+    logs.same()
+    logs.add("a", "2,b,2\n")
+    logs.same()
+    assert logs.rows() == [("a", 1, 1), ("b", 1, 2)]
+    assert logs.rows(name="u" if behind else "t")[-1:] == [("b", 2)]
 
 
 def test_a_file_goes_on_under_another_name(tmp_path: Path) -> None:

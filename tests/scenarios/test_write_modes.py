@@ -510,7 +510,10 @@ def test_a_side_that_is_not_whole_is_waited_for(world: World) -> None:
     marker.touch()
     assert world.done() == {"orders": "done"}
     assert world.rows() == [(1, "A"), (1, "a"), (2, "B")]
-    assert world.compile().explain_incremental() == "orders: by the files of s; all of it if names changes"
+    assert (
+        world.compile().explain_incremental()
+        == "orders: by the files of s; what is there stays as it is if names changes"
+    )
 
 
 def test_what_a_run_would_do_is_said(world: World) -> None:

@@ -133,6 +133,11 @@ OPERATIONS = {
         "bad SQL: '(flight > 1' is not a whole expression; check its operators, brackets and commas"
     ),
     "@filter: SELECT 1": ("bad SQL: SELECT starts a query, not an expression; write an expression, or a sql operation"),
+    "@filter: select 1": ("bad SQL: select starts a query, not an expression; write an expression, or a sql operation"),
+    "@filter: order > 1": (
+        'bad SQL: order starts a clause of a query, not an expression; write "order" in double quotes, if a column is meant'
+    ),
+    "@filter: user = 'x'": 'user is a word of SQL; write "user" in double quotes, if a column is meant',
     '@filter: "late; DROP TABLE x"': "bad SQL: ';' is not expected here; write one expression",
     "@filter: fligt(flight) > 1": (
         "unknown function 'fligt'; use one of Polars SQL, such as coalesce, round, upper or date_part"
@@ -423,7 +428,7 @@ SECTIONS = {
         "unknown key 'on_new_colum' of 'contract'; did you mean 'on_new_column'?"
     ),
     "sources: {a: {uri: a.csv, contract: {columns: {x: Int64}, @on_new_column: refuse}}}": (
-        "'on_new_column' cannot be 'refuse'; known values: discard_column, discard_row, drop, evolve, fail, freeze, ignore"
+        "'on_new_column' cannot be 'refuse'; known values: discard_column, discard_row, evolve, fail, freeze, ignore"
     ),
     "sources: {a: {uri: a.csv, @contract: {on_new_column: fail}}}": (
         "'columns' is missing in 'contract'; add columns: column → type, such as Int64, String, Date, Datetime(us, UTC)"

@@ -631,9 +631,13 @@ class _Adviser:
                 continue
             if self.is_part and self.frame[name].head(self.frame.height // 2).n_unique() < column.distinct:
                 continue  # more rows are likely to have more values
-            counts = self.frame[name].value_counts()["count"].sort()
-            least = size * int(counts[0]) / self.frame.height
+            counts = self.frame[name].value_counts()
+            least = size * int(counts["count"].sort()[0]) / self.frame.height
             if 1 < column.distinct <= _PARTITIONS and least >= _PARTITION_BYTES:
+                if (long := _longest_name(counts[name])) > hive.NAME_BYTES:
+                    allowed = f"a value makes a name of {long:,} bytes, and {hive.NAME_BYTES} are allowed"
+                    self._note(None, f"no folders by {name}", allowed)
+                    continue
                 self._note(
                     None, f"a folder per {name}", f"{column.distinct} of them, of {int(least) >> 20:,} MiB or more each"
                 )
@@ -663,6 +667,12 @@ def _without(layout: Layout, name: str) -> Layout:
         layout, forms=forms, encodings=encodings, codecs=codecs, sort_by=sort_by, curve=curve, bounds=bounds,
         partition_by=(name,),
     )  # fmt: skip
+
+
+def _longest_name(values: pl.Series) -> int:
+    """Return the bytes of the longest name of a folder among those of some values."""
+    texts = values.cast(pl.String)
+    return max(len(hive.folders([values.name], [text])) - 1 for text in texts)
 
 
 def _codec_name(codec: str, level: int | None) -> str:

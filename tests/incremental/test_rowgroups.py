@@ -1,4 +1,4 @@
-"""Footers of real files: what they say of columns, and which files have none."""
+"""Row groups of real files: what was appended, rewritten or moved is found from the footer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from lazypipe.errors import SourceError
-from lazypipe.storage.footers import column_bytes, column_range
+from lazypipe.incremental.rowgroups import (
+    GroupChanges,
+    RowGroup,
+    column_range,
+    compare_groups,
+    group_hasher,
+    row_groups,
+)
 
 PARTS = [pl.DataFrame({"k": range(n * 100, n * 100 + 100), "t": [f"{n}-{i}" for i in range(100)]}) for n in range(5)]
 
@@ -24,6 +31,38 @@ def write(path: Path, *parts: pl.DataFrame, codec: str = "zstd") -> str:
     return str(path)
 
 
+def test_what_was_appended_is_new(tmp_path: Path) -> None:
+    before = row_groups(write(tmp_path / "a", *PARTS[:3]))
+    now = row_groups(write(tmp_path / "a", *PARTS))
+    assert [g.rows for g in before] == [100] * 3
+    found = compare_groups(before, now)
+    assert found == GroupChanges(((0, 0), (1, 1), (2, 2)), (3, 4), ())
+    assert str(found) == "3 row groups the same, 2 new, 0 gone"
+    assert not found.nothing
+    assert compare_groups(now, now).nothing
+
+
+def test_what_was_rewritten_moved_and_removed(tmp_path: Path) -> None:
+    before = row_groups(write(tmp_path / "a", *PARTS[:4]))
+    other = PARTS[1].with_columns(k=pl.col("k") + 1)
+    now = row_groups(write(tmp_path / "a", PARTS[3], PARTS[0], other))
+    assert compare_groups(before, now) == GroupChanges(((3, 0), (0, 1)), (2,), (1, 2))
+
+
+def test_the_same_statistics_are_not_the_same_data(tmp_path: Path) -> None:
+    """Swapped values have the same bounds, counts and sizes: only the bytes tell."""
+    one = pl.DataFrame({"k": [0, 1, 2, 9]})
+    other = pl.DataFrame({"k": [0, 2, 1, 9]})
+    before = row_groups(write(tmp_path / "a", one, one, codec="none"), content=True)
+    uri = write(tmp_path / "a", other, one, codec="none")
+    now = row_groups(uri)
+    assert compare_groups(before, now).nothing
+    found = compare_groups(before, now, verify=group_hasher(uri))
+    assert (len(found.same), found.new, found.gone) == (1, (0,), (1,))
+    assert compare_groups(before, row_groups(uri, content=True)) == found
+    assert compare_groups([g._replace(content=None) for g in before], now, verify=group_hasher(uri)).nothing
+
+
 def test_files_of_polars_on_other_file_systems_with_long_footers(tmp_path: Path) -> None:
     wide = pl.DataFrame({f"column {n}": [f"text {i} " * 3 for i in range(64)] for n in range(200)})
     wide.write_parquet(tmp_path / "a", row_group_size=8)
@@ -31,10 +70,10 @@ def test_files_of_polars_on_other_file_systems_with_long_footers(tmp_path: Path)
     fs, path = fsspec.core.url_to_fs(uri)
     fs.pipe_file(path, (tmp_path / "a").read_bytes())
     assert (tmp_path / "a").stat().st_size > 200_000
-    found = column_bytes([uri])
-    assert found == column_bytes([str(tmp_path / "a")])
-    assert [*found] == wide.columns
-    assert column_range(uri, "column 7", pl.String()) == (b"text 0 text 0 text 0 ", b"text 9 text 9 text 9 ")
+    found = row_groups(uri, content=True)
+    assert found == row_groups(str(tmp_path / "a"), content=True)
+    assert [g.rows for g in found] == [8] * 8
+    assert found[3].content == group_hasher(uri)(3)
 
 
 @pytest.mark.parametrize(
@@ -47,14 +86,20 @@ def test_files_of_polars_on_other_file_systems_with_long_footers(tmp_path: Path)
 )  # fmt: skip
 def test_what_is_no_parquet(tmp_path: Path, content: bytes, why: str) -> None:
     (tmp_path / "a").write_bytes(content)
-    for read in (lambda uri: column_bytes([uri]), lambda uri: column_range(uri, "k", pl.Int64())):
+    for read in (row_groups, lambda uri: group_hasher(uri)(0)):
         with pytest.raises(SourceError) as caught:
             read(str(tmp_path / "a"))
         assert str(caught.value) == (
             f"{tmp_path}/a: cannot be read: {why}; check path, rights and network, or deliver it again"
         )
     with pytest.raises(SourceError, match="No such file or directory"):
-        column_bytes([str(tmp_path / "b")])
+        row_groups(str(tmp_path / "b"))
+
+
+def test_equal_row_groups_are_paired_as_often_as_they_stand() -> None:
+    one = RowGroup("h", 1)
+    assert compare_groups([one], [one, one]) == GroupChanges(((0, 0),), (1,), ())
+    assert compare_groups([one, one], [one]) == GroupChanges(((0, 0),), (), (1,))
 
 
 def test_the_range_of_a_column_is_that_of_its_row_groups(tmp_path: Path) -> None:

@@ -1,0 +1,211 @@
+"""Why an output is made anew in full, or when something beside it changes: each reason in plain words, and what to write instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import lazypipe as lp
+from lazypipe.__main__ import main
+
+COLUMNS = {"columns": {"x": "Int64", "k": "String", "t": "Datetime(us)"}}
+ASOF = {"asof_join": {"with": "b", "on": "t"}}
+RANK = {"rank": {"as": "r", "order_by": "x", "by": "k"}}
+COUNT = {"aggregate": {"by": "t", "aggregate": {"n": "count(*)"}}}
+UNIQUE = {"unique": {"columns": ["t", "k"], "action": "drop"}}
+REPAIR = {"between": {"column": "x", "max": 9, "action": "repair", "repair": {"set": "9"}}}
+
+
+def explained(stages: dict[str, Any], *outputs: str, gate: Any = (), **output: Any) -> dict[str, str]:
+    """Return what is said of each output; ``gate`` is that of source b."""
+    used = [n for n in "abc" if f"'{n}'" in str(stages) or f" {n}" in str(stages)]
+    sources: dict[str, Any] = {n: {"uri": f"memory://none/{n}.csv", "contract": COLUMNS} for n in used}
+    if gate:
+        sources["b"]["gate"] = [*gate]
+    data = {
+        "version": 1,
+        "name": "p",
+        "sources": sources,
+        "stages": stages,
+        "outputs": {n: {"to": f"memory://none/{n}", **output} for n in outputs or ("s",)},
+    }
+    lines = lp.Pipeline.from_dict(data).compile().explain_incremental().splitlines()
+    return dict(line.split(": ", 1) for line in lines)
+
+
+def loose(why: str, of: str = "b", by: str = "a") -> str:
+    return f"by the files of {by}; all of it if {of} changes ({why})"
+
+
+HOLD = "of the files that hold such rows"
+LATE = "s: it is looked up behind rank, which goes by groups; look it up ahead of that"
+OWN = "write {} as an output of its own, whose rows are followed"
+
+BESIDE: dict[str, tuple[dict[str, Any], Any, str]] = {
+    "two sources there": (
+        {"m": {"from": "b", "do": [{"union": "c"}]}, "s": {"from": "a", "do": [{"asof_join": {"with": "m", "on": "t"}}]}},
+        (),
+        loose(f"s: asof_join: m is made of b and c; {OWN.format('m')}", "b or c"),
+    ),
+    "groups there": (
+        {"m": {"from": "b", "do": [COUNT]}, "s": {"from": "a", "do": [{"asof_join": {"with": "m", "on": "t"}}]}},
+        (),
+        loose(f"s: asof_join: rows of m are made, or judged, by those of several files; {OWN.format('m')}"),
+    ),
+    "keys that must be unique there": (
+        {"s": {"from": "a", "do": [ASOF]}},
+        [{"unique": "x"}],
+        loose(f"s: asof_join: rows of b are made, or judged, by those of several files; {OWN.format('b')}"),
+    ),
+    "keys by which rows go there": (
+        {"s": {"from": "a", "do": [ASOF]}},
+        [UNIQUE],
+        loose("s: asof_join: b: unique:t,k takes rows out by what stands in others"),
+    ),
+    "repairs there": (
+        {"s": {"from": "a", "do": [ASOF]}},
+        [REPAIR],
+        loose(f"s: asof_join: a gate of b, or ahead of it, takes rows out by keys, looks others up, or repairs; {OWN.format('b')}"),
+    ),
+    "no distances": (
+        {
+            "m": {"from": "a", "do": [{"derive": {"w": "t - DATE '2024-01-01'"}}]},
+            "n": {"from": "b", "do": [{"derive": {"w": "t - DATE '2024-01-01'"}}]},
+            "s": {"from": "m", "do": [{"asof_join": {"with": "n", "on": "w"}}]},
+        },
+        (),
+        loose("s: asof_join: distances of such times are not told; take dates, datetimes or numbers"),
+    ),
+    "by time and by key": (
+        {"s": {"from": "a", "do": [ASOF, {"join": {"with": "b", "on": "k", "how": "anti"}}]}},
+        (),
+        loose("s: it is put beside rows by time, and read in another way too"),
+    ),
+    "behind groups": (
+        {"s": {"from": "a", "do": [RANK, ASOF]}},
+        (),
+        f"by the files of a, only those rows made anew whose k they touch, {HOLD}; all of it if b changes ({LATE})",
+    ),
+    "a gate compares": (
+        {"s": {"from": "a", "gate": [{"row_count": {"same_as": "b"}}]}},
+        (),
+        loose("s: row_count compares with all rows of it"),
+    ),
+    "a gate looks up nested values": (
+        {
+            "m": {"from": "b", "do": [{"derive": {"l": "string_to_array(k, ',')"}}]},
+            "s": {
+                "from": "a",
+                "do": [{"derive": {"l": "string_to_array(k, ',')"}}],
+                "gate": [{"foreign_key": {"columns": "l", "references": {"to": "m", "column": "l"}}}],
+            },
+        },
+        (),
+        loose("s: foreign_key:l compares nested values"),
+    ),
+    "what nobody reads": (
+        {"s": {"from": ["a", "b"], "do": [{"filter": "x > 1"}]}},
+        (),
+        loose("s: no step reads b; leave it out of from"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("stages", "gate", "expected"), BESIDE.values(), ids=BESIDE)
+def test_why_all_is_made_anew_if_something_beside_changes(stages: dict[str, Any], gate: Any, expected: str) -> None:
+    assert explained(stages, gate=gate) == {"s": expected}
+
+
+def test_what_is_said_to_help_does() -> None:
+    """What the reasons above tell to write instead is followed."""
+    by_time = {"asof_join": {"with": "m", "on": "t"}}
+    for ahead in ({"union": "c"}, COUNT):
+        stages = {"m": {"from": "b", "do": [ahead]}, "s": {"from": "a", "do": [by_time]}}
+        assert explained(stages, "m", "s")["s"] == "by the files of a and those reached by what changes in m"
+    stages = {"s": {"from": "a", "do": [ASOF]}}
+    for gate in ([{"unique": "x"}], [REPAIR]):
+        assert explained(stages, "b", "s", gate=gate)["s"] == "by the files of a and those reached by what changes in b"
+    ahead_of_groups = explained({"s": {"from": "a", "do": [ASOF, RANK]}})["s"]
+    assert ahead_of_groups.startswith("by the files of a and those reached by what changes in b, only those rows")
+    full = {"join": {"with": "b", "on": "k", "how": "full"}}
+    again = {"join": {"with": "c", "on": "k", "how": "full", "suffix": "_2"}}
+    behind = "full: s: join can change any row (it stands behind join, which goes by groups; write what s is up to there as an output of its own)"
+    assert explained({"s": {"from": "a", "do": [full, again]}})["s"] == behind
+    apart = explained({"m": {"from": "a", "do": [full]}, "s": {"from": "m", "do": [again]}}, "m", "s")["s"]
+    assert apart.startswith("by the files of m, only those rows made anew whose k they touch")
+    itself = {"s": {"from": "a", "do": [{"join": {"with": "a", "on": "k", "how": "semi"}}]}}
+    assert explained(itself)["s"] == (
+        "full: a is read row by row, and also as a whole; write what is looked up as an output of its own"
+    )
+    looked = {"m": {"from": "a"}, "s": {"from": "a", "do": [{"join": {"with": "m", "on": "k", "how": "semi"}}]}}
+    assert explained(looked, "m", "s")["s"] == "by the files of a; those with changed keys if m changes"
+    counted = {"m": {"from": "a", "do": [COUNT]}, "s": {"from": "m"}, "u": {"from": "m"}}
+    assert explained(counted, "s", "u")["u"] == (
+        "full: m: its groups are made anew for each run, as several read it; write it as an output of its own"
+    )
+    assert explained(counted, "m", "s", "u")["u"] == "by the files of m"
+
+
+def test_a_copy_of_an_output() -> None:
+    data: dict[str, Any] = {
+        "version": 1,
+        "name": "p",
+        "sources": {"a": {"uri": "memory://none/a.csv", "contract": COLUMNS}},
+        "stages": {"s": {"from": "a", "do": [{"filter": "x > 1"}]}},
+        "outputs": {"s": {"to": "memory://none/s"}, "copy": {"from": "s", "to": "memory://none/copy"}},
+    }
+    plan = lp.Pipeline.from_dict(data).compile()
+    assert str(plan.strategies["copy"]) == "full: it is a copy of another output; write a stage of its own, from: s"
+    data["stages"]["copy"] = {"from": "s"}
+    data["outputs"]["copy"] = {"to": "memory://none/copy"}
+    assert str(lp.Pipeline.from_dict(data).compile().strategies["copy"]) == "by the files of s"
+
+
+def test_windows_that_close_say_so() -> None:
+    window = {"window": {"time": "t", "every": "1h", "emit": "on_close", "aggregate": {"n": "count(*)"}}}
+    data = {
+        "version": 1,
+        "name": "p",
+        "sources": {
+            "a": {"uri": "memory://none/a.csv", "contract": COLUMNS, "event_time": "t", "watermark": {"delay": "1h"}},
+            "b": {"uri": "memory://none/b.csv", "contract": COLUMNS},
+        },
+        "stages": {"s": {"from": "a", "do": [{"join": {"with": "b", "on": "k"}}, window]}},
+        "outputs": {"s": {"to": "memory://none/s"}},
+    }
+    said = str(lp.Pipeline.from_dict(data).compile().strategies["s"])
+    assert said.endswith("; all of it if b changes (s: its windows close by event time)")
+
+
+def test_a_plan_says_why_all_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, rows in (("a", [1, 2]), ("b", [5])):
+        (tmp_path / name).mkdir()
+        pl.DataFrame({"x": rows}).write_parquet(tmp_path / name / "1.parquet")
+    cross = {"join": {"with": "b", "how": "cross", "columns": {"x": "y"}}}
+
+    def compiled(mode: str = "replace", **more: Any) -> lp.Plan:
+        pipe = lp.pipeline("p", base=str(tmp_path), audit="off").source("a", "a/*.parquet").source("b", "b/*.parquet")
+        pipe = pipe.stage("s", "a", do=[cross]).stage("sorted", "a", do=[{"sort": "x"}])
+        return pipe.output("s", "s").output("sorted", "sorted", mode=mode).build().compile()
+
+    def against(mode: str = "replace") -> dict[str, Any]:
+        return {s["name"]: s.get("against") for s in compiled(mode).preview()}
+
+    assert against() == {"s": None, "sorted": None}
+    compiled().run().raise_for_status()
+    assert against() == {"s": None, "sorted": None}
+    pl.DataFrame({"x": [6]}).write_parquet(tmp_path / "b/2.parquet")
+    why = "s: join: each row is put beside every row of b"
+    assert against() == {"s": [why], "sorted": None}
+    assert all("against" not in s for s in compiled().preview(full=True))
+    compiled().run().raise_for_status()
+    pl.DataFrame({"x": [3]}).write_parquet(tmp_path / "a/2.parquet")
+    order = "sorted: sort can change any row (it promises the order of all rows; leave it out, for whoever reads the output can sort)"
+    assert against() == {"s": None, "sorted": [order]}
+    path = tmp_path / "p.yaml"
+    path.write_text(compiled().pipeline.to_yaml())
+    assert main(["plan", str(path)]) == 0
+    assert f"    all of it, for {order}\n" in capsys.readouterr().out
