@@ -33,6 +33,7 @@ __all__ = [
     "StorageError",
     "first_line",
     "nearest",
+    "reason_of",
 ]
 
 
@@ -97,6 +98,17 @@ def first_line(error: BaseException | str) -> str:
         return f"not a regular expression: {found[1]}"  # what is wrong with one is said last
     line = text.splitlines()[0].strip() if text else ""
     return line or type(error).__name__
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an error says: of the system's own just that, without number and path.
+
+    Examples
+    --------
+    >>> reason_of(FileNotFoundError(2, "No such file or directory", "a.csv")), reason_of(ValueError("bad"))
+    ('No such file or directory', 'bad')
+    """
+    return error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
 
 
 class LazypipeError(Exception):

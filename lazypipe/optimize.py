@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.errors import LazypipeError
 from lazypipe.plan.uses import declared, uses
 from lazypipe.records.ledger import Ledger
+from lazypipe.run.context import run_id
 from lazypipe.run.rewrites import recorded
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import DELTA, Commit
@@ -106,7 +106,7 @@ def rewrite(
         )
         goal, layout, reasons = layout, advice.layout, tuple(map(str, advice.reasons))
     moment = now or datetime.now(UTC)
-    name, clock = run or _id(moment), time.perf_counter()
+    name, clock = run or run_id(moment), time.perf_counter()
     made = relayout(
         target,
         layout,
@@ -151,7 +151,7 @@ def compact(
         If there is no dataset, or files cannot be read or written; then nothing has changed.
     """
     moment = now or datetime.now(UTC)
-    of, name, clock = Dataset(dataset, storage_options), run or _id(moment), time.perf_counter()
+    of, name, clock = Dataset(dataset, storage_options), run or run_id(moment), time.perf_counter()
     commit = of.read()
     made = compacted(of, run=name, time=moment, target=target, dead=dead, dry_run=dry_run, commit=commit)
     return _recorded(made, of, commit, "compact", (name, moment, clock), ledger, actor)
@@ -213,7 +213,3 @@ def workload(
     if wrong:
         raise LazypipeError(f"query {wrong[0][0] + 1}: {wrong[0][1]}")
     return Workload((*said.queries, *uses((p.lineage() for p in pipelines), dataset)), access)
-
-
-def _id(moment: datetime) -> str:
-    return f"{moment:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"

@@ -9,11 +9,12 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe.api.pipeline import Plan, run_id
+from lazypipe.api.pipeline import Plan
 from lazypipe.api.records import own_ledger
 from lazypipe.compile.compiler import bind_outputs
 from lazypipe.errors import LazypipeError, nearest
 from lazypipe.records.ledger import Ledger
+from lazypipe.run.context import run_id
 from lazypipe.run.maintenance import vacuum_pipeline
 from lazypipe.run.rewrites import record_rollback
 from lazypipe.spec import loader, model

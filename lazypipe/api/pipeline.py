@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -30,7 +29,7 @@ from lazypipe.run import replay as replays
 from lazypipe.run import trace as traces
 from lazypipe.run.arrival import Extents, arrived
 from lazypipe.run.backfill import TimeRange, pieces, refuse_timeless, touched, within
-from lazypipe.run.context import Observer
+from lazypipe.run.context import Observer, run_id
 from lazypipe.run.delivery import listing, whole
 from lazypipe.run.executor import execute
 from lazypipe.run.late import late_rows
@@ -425,11 +424,6 @@ def bound_of(
         what = "no output follows a source file by file, so since and until choose nothing"
         raise LazypipeError(f"{what}; leave them out, or see plan.explain_incremental()")
     return Bound(files, rows, size, written.start, written.end)
-
-
-def run_id(moment: datetime) -> str:
-    """Return a name for a run that begins now, and for no other."""
-    return f"{moment:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
 
 
 def load(path: str | Path) -> Pipeline:

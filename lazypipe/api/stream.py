@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, get_args
 
-from lazypipe.api.pipeline import Pipeline, bound_of, run_id
+from lazypipe.api.pipeline import Pipeline, bound_of
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.errors import LazypipeError
 from lazypipe.incremental.bound import Bound
 from lazypipe.records.transport import Transport
-from lazypipe.run.context import Observer
+from lazypipe.run.context import Observer, run_id
 from lazypipe.run.executor import execute
 from lazypipe.run.result import RunResult
 from lazypipe.run.retry import Backoff

@@ -27,7 +27,7 @@ from lazypipe.storage.lake.log import DeltaLog
 from lazypipe.storage.lake.table import LakeTable, read_table
 from lazypipe.storage.log import Commit
 from lazypipe.storage.reasons import MASKED
-from lazypipe.storage.scan import FILE_COLUMN, Reader, is_engine_error
+from lazypipe.storage.scan import FILE_COLUMN, TEXT_FORMATS, Reader, is_engine_error
 from lazypipe.storage.shape import BY_LOG, Fit, Shape, fit, fitted, misfits, reader_of, reread
 from lazypipe.storage.text import refuse_short_rows
 from lazypipe.storage.units import UNIT, Units, as_uri, untagged
@@ -472,7 +472,7 @@ class BoundSource:
     @property
     def is_text(self) -> bool:
         """Whether reading it means parsing text, which costs far more than reading columns."""
-        return self.reader.format in ("csv", "ndjson")
+        return self.reader.format in TEXT_FORMATS
 
 
 def _whole(file: FileInfo) -> FileInfo:
@@ -518,7 +518,7 @@ def _bind(
 ) -> BoundSource:
     form = source.format or _guess(patterns, options, at)
     contract = read_contract(source.contract, (*at, "contract"))
-    text = form in ("csv", "ndjson")
+    text = form in TEXT_FORMATS
     masked = any("pii" in column.get("tags", ()) for column in source.columns.values())
     reader = Reader(form, contract.overrides if text else {}, source.read, options, masked=masked)
     _refuse_of_others(source, form, patterns, at)
@@ -567,7 +567,7 @@ def _bind(
 
 def _refuse_of_others(source: Source, form: str, patterns: Sequence[str], at: Path) -> None:
     """Refuse what is said of a source and holds for other formats only."""
-    if form not in ("csv", "ndjson") and source.read:
+    if form not in TEXT_FORMATS and source.read:
         raise Fault(f"read is for text files, and this is {form}", "remove read", (*at, "read"))
     if form == "delta" and len(patterns) > 1:
         raise Fault("a Delta table is one folder", "make a source of each, and union them", (*at, "uri"))

@@ -225,7 +225,7 @@ def _group_by(node: PlanNode, below: Sequence[Through], _: str) -> Through:
     (state,) = below
     if node.option("index") is not None:
         raise _Against("groups by time")
-    for part in (p for n in node.exprs for p in postorder(n.expr, _parts)):
+    for part in (p for n in node.exprs for p in postorder(n.expr, PlanExpr.parts)):
         if part.kind in ("opaque", "window"):
             raise _Against(_UNKNOWN if part.kind == "opaque" else "a window within an aggregate")
     names = [Named(n, k) for n, k in zip(node.option("names"), node.keys, strict=True)]
@@ -274,9 +274,11 @@ def _mixed(state: Through, exprs: Iterable[PlanExpr]) -> Through:
     for expr in exprs:
         for window in _windows(expr):
             partition = window.by[: window.options[0]]
-            if 'kind="explode"' in (window.exact or "") or any(p.kind == "opaque" for p in postorder(window, _parts)):
+            if 'kind="explode"' in (window.exact or "") or any(
+                p.kind == "opaque" for p in postorder(window, PlanExpr.parts)
+            ):
                 raise _Against(_UNKNOWN)
-            if any(p.kind == "window" for a in window.args for p in postorder(a, _parts)):
+            if any(p.kind == "window" for a in window.args for p in postorder(a, PlanExpr.parts)):
                 raise _Against("a window within a window")
             state = _within(state, partition, "OVER")
     return state
@@ -295,7 +297,7 @@ def _windows(expr: PlanExpr) -> list[PlanExpr]:
         elif not is_rowwise(part):
             raise _Against(f"{part.name or part.kind} over all rows")
         else:
-            left += _parts(part)
+            left += part.parts()
     return found
 
 
@@ -306,7 +308,3 @@ def _within(state: Through, keys: Iterable[PlanExpr], what: str) -> Through:
     if not by:
         raise _Against(f"{what} without a column that is as it was" if state.by is None else f"{what} by other columns")
     return replace(state, by=by)
-
-
-def _parts(expr: PlanExpr) -> tuple[PlanExpr, ...]:
-    return (*expr.args, *expr.by)

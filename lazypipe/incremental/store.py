@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lazypipe.errors import SourceError, first_line
+from lazypipe.errors import SourceError, reason_of
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage import uri as uris
 from lazypipe.storage.content import hash_file, unreadable
@@ -106,7 +106,7 @@ class Store:
                 self._listed[folder] = ()
             except Exception as error:  # any store's own errors: the caller learns which folder it was
                 raise SourceError(
-                    f"cannot be listed: {_reason(error)}", uri=folder, fix="check path, rights and network"
+                    f"cannot be listed: {reason_of(error)}", uri=folder, fix="check path, rights and network"
                 ) from error
         return self._listed[folder]
 
@@ -141,7 +141,3 @@ class Store:
         except Exception as error:  # any store's own errors: the caller learns which file it was
             raise unreadable(uri, error) from error
         return made.hexdigest()
-
-
-def _reason(error: Exception) -> str:
-    return error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)

@@ -105,7 +105,7 @@ class _Values:
         """Return the hash of an expression; ``place`` is where it stands in its node."""
         if expr.kind == "column" and expr.name in self.state.columns:
             return self.state.columns[expr.name]
-        for number, part in enumerate(postorder(expr, _parts)):
+        for number, part in enumerate(postorder(expr, PlanExpr.parts)):
             if id(part) not in self.known:
                 self.known[id(part)] = self._one(part, [self.side, place, number])
         found = self.known[id(expr)]
@@ -159,10 +159,6 @@ _EITHER = frozenset({"Eq", "EqValidity", "NotEq", "NotEqValidity", "Xor"})
 _SUMS = frozenset({"Plus", "Multiply"})
 """Operators of which, for two numbers, it does not matter bit by bit which one is first."""
 _NUMBERS = ("<Int", "<UInt", "<Float")
-
-
-def _parts(expr: PlanExpr) -> tuple[PlanExpr, ...]:
-    return (*expr.args, *expr.by)
 
 
 @dataclass

@@ -58,6 +58,10 @@ class PlanExpr:
     options: tuple[Any, ...] = ()
     exact: str | None = field(default=None, repr=False)
 
+    def parts(self) -> tuple[PlanExpr, ...]:
+        """Return all that it is put together from: ``args`` and ``by``."""
+        return (*self.args, *self.by)
+
 
 @dataclass(frozen=True, slots=True)
 class Named:

@@ -95,15 +95,11 @@ def _leaf(node: PlanNode, inputs: Sequence[_State], name: str, *, tell: bool, ma
     seen = _State({}, {}, {})
     for key in node.keys:
         # a predicate inside a scan may read columns that do not come out of it
-        names = [e.name for e in postorder(key, _parts) if e.kind == "column"]
+        names = [e.name for e in postorder(key, PlanExpr.parts) if e.kind == "column"]
         seen.columns = {c: {Flow(Column(name, c), "IDENTITY"): ""} for c in (*node.columns, *names)}
         seen.texts = {c: identifier(c, name if tell else "") for c in seen.columns}
         state.rows |= _Evaluation(seen, masks).decides([key], "FILTER")
     return state
-
-
-def _parts(expr: PlanExpr) -> tuple[PlanExpr, ...]:
-    return (*expr.args, *expr.by)
 
 
 class _Evaluation:
@@ -116,7 +112,7 @@ class _Evaluation:
 
     def of(self, expr: PlanExpr) -> tuple[Flows, Text]:
         """Return what an expression's values come from, and its text."""
-        for part in postorder(expr, _parts):
+        for part in postorder(expr, PlanExpr.parts):
             if id(part) not in self._known:
                 self._known[id(part)] = self._one(part)
         return self._known[id(expr)]

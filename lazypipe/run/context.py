@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,10 +25,15 @@ from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.log import Commit
 
-__all__ = ["Observer", "Run"]
+__all__ = ["Observer", "Run", "run_id"]
 
 Observer = Callable[[str, int, int, int], None]
 """Told of progress: segment, its number, how many there are, rows seen by its gates so far."""
+
+
+def run_id(moment: datetime) -> str:
+    """Return a name for a run that begins now, and for no other."""
+    return f"{moment:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
 
 
 @dataclass(frozen=True)

@@ -41,9 +41,9 @@ from lazypipe.storage.content import has_grown
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import read_key
 from lazypipe.storage.log import DataFile
-from lazypipe.storage.units import UNIT, Units, as_units
+from lazypipe.storage.units import UNIT, Units, as_units, untagged
 
-__all__ = ["FIGURES", "Meanwhile", "Query", "without_units"]
+__all__ = ["FIGURES", "Meanwhile", "Query"]
 
 FIGURES = "@figures"
 """What is kept of each unit, in the plan of the query that makes an output of that."""
@@ -490,7 +490,7 @@ class Query:
         ahead = node.steps_over(inputs[node.inputs[0]], {**inputs}, 0, step)
         fold = node.fold(ahead, inputs, step)
         kept = (*self.work.figures, *self.figures)
-        within = without_units(fold.partial.collect_schema())
+        within = untagged(fold.partial.collect_schema())
         if self.touched is None:
             rows = taps.label(self.beside.scan(kept, within, self.work.live), FIGURES)
         else:
@@ -512,7 +512,7 @@ class Query:
         node = self.plan.nodes[name]
         inputs = {**self._plain_tables(node, told=False), node.inputs[0]: self._stub(node.inputs[0])}
         fold = node.fold(node.steps_over(inputs[node.inputs[0]], {**inputs}, 0, cut), inputs, cut)
-        within = without_units(fold.partial.collect_schema())
+        within = untagged(fold.partial.collect_schema())
         rows = fold.merge(self.beside.scan((*self.work.figures, *self.figures), within, self.work.live))
         copies = {f"__lazypipe_group_{number}": by for number, by in enumerate(fold.by)}
         after = Table(
@@ -640,8 +640,3 @@ def _has_ends(dtype: pl.DataType) -> bool:
     if isinstance(dtype, pl.Datetime):
         return dtype.time_unit != "ns"
     return dtype.is_integer() or dtype in (pl.Date, pl.String)
-
-
-def without_units(schema: pl.Schema) -> pl.Schema:
-    """Return the schema without the column of units."""
-    return pl.Schema({n: t for n, t in schema.items() if n != UNIT})

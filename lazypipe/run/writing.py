@@ -14,12 +14,13 @@ from lazypipe.plan.executed import Executed
 from lazypipe.plan.reader import Capture
 from lazypipe.run.figures import Counted
 from lazypipe.run.groups import Groups
-from lazypipe.run.query import FIGURES, Query, without_units
+from lazypipe.run.query import FIGURES, Query
 from lazypipe.run.target import Target
 from lazypipe.storage.dataset import scan_files
 from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink, ExportSink, Written
 from lazypipe.storage.unit_counts import count_units
+from lazypipe.storage.units import untagged
 
 __all__ = ["Writing"]
 
@@ -96,7 +97,7 @@ class Writing:
         capture, query = self._watch(), self.query
         assert query.beside is not None
         partial = query.partial()
-        query.within = without_units(partial.collect_schema())
+        query.within = untagged(partial.collect_schema())
         query.figures = query.beside.write(partial, self.target.prefix(suffix), capture)
         if not self.work.reread and capture is not None:
             self.beneath = Executed(FIGURES, capture)
@@ -112,7 +113,7 @@ class Writing:
         found = query.pairs()
         if found is not None:
             pairs = found.sort(by, nulls_last=True)
-            query.within = without_units(pairs.collect_schema())
+            query.within = untagged(pairs.collect_schema())
             query.figures = query.beside.write(pairs, self.target.prefix(suffix))
 
     def _touched(self, schema: pl.Schema) -> Groups | None:

@@ -69,7 +69,6 @@ SCALARS = Kind({"type": "array", "items": _SCALAR, "minItems": 1}, freeze)
 """A list of strings, numbers or booleans."""
 COUNT = Kind({"type": "integer", "minimum": 0})
 """A whole number, zero or more."""
-"""A whole number."""
 FRACTION = Kind({"type": "number", "minimum": 0, "maximum": 1})
 """A number from 0 to 1."""
 NUMBER = Kind({"type": "number"})

@@ -13,7 +13,7 @@ import polars as pl
 
 from lazypipe.errors import nearest
 
-__all__ = ["dtype_from_name", "dtype_name"]
+__all__ = ["dtype_from_name", "dtype_name", "instance_of"]
 
 _PLAIN: dict[str, pl.DataType] = {
     t.__name__.lower(): t()
@@ -157,21 +157,22 @@ def dtype_name(dtype: pl.DataType) -> str:
         case pl.Decimal():
             return f"Decimal({dtype.precision}, {dtype.scale})"
         case pl.Array():
-            return f"Array({dtype_name(_instance(dtype.inner))}, {dtype.size})"
+            return f"Array({dtype_name(instance_of(dtype.inner))}, {dtype.size})"
         case pl.List():
-            return f"List({dtype_name(_instance(dtype.inner))})"
+            return f"List({dtype_name(instance_of(dtype.inner))})"
         case pl.Map():
-            return f"Map({dtype_name(_instance(dtype.key))}, {dtype_name(_instance(dtype.value))})"
+            return f"Map({dtype_name(instance_of(dtype.key))}, {dtype_name(instance_of(dtype.value))})"
         case pl.Enum():
             return f"Enum({', '.join(map(_write_word, dtype.categories))})"
         case pl.Struct():
-            fields = (f"{_write_word(f.name)}: {dtype_name(_instance(f.dtype))}" for f in dtype.fields)
+            fields = (f"{_write_word(f.name)}: {dtype_name(instance_of(f.dtype))}" for f in dtype.fields)
             return f"Struct({', '.join(fields)})"
         case _:
             return type(dtype).__name__
 
 
-def _instance(dtype: object) -> pl.DataType:
+def instance_of(dtype: object) -> pl.DataType:
+    """Return a type as an instance: types inside of others may be classes."""
     made = dtype() if isinstance(dtype, type) else dtype
     assert isinstance(made, pl.DataType)
     return made

@@ -12,7 +12,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from lazypipe.errors import SourceError, first_line
+from lazypipe.errors import SourceError, reason_of
 from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
 
@@ -51,7 +51,7 @@ def hash_file(uri: str, storage_options: Mapping[str, Any] | None = None) -> str
 
 def unreadable(uri: str, error: Exception) -> SourceError:
     """Return the error that says which file cannot be read, and why."""
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+    reason = reason_of(error)
     return SourceError(f"cannot be read: {reason}", uri=uri, fix="check path, rights and network")
 
 

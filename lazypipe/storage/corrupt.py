@@ -20,7 +20,7 @@ from lazypipe.errors import SourceError
 from lazypipe.storage import uri as uris
 from lazypipe.storage.external_files import open_handle
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.scan import Reader, is_engine_error, os_error
+from lazypipe.storage.scan import TEXT_FORMATS, Reader, is_engine_error, os_error
 from lazypipe.storage.text import bad_line, refuse_short_rows
 
 __all__ = ["CorruptFile", "OnCorrupt", "damaged", "in_parallel", "is_damage", "preflight"]
@@ -209,7 +209,7 @@ def _why(file: FileInfo, reader: Reader, schema: pl.Schema) -> str | None:
         what = reader.unreadable(file, error).what
         line = (
             bad_line(file, reader, inside)
-            if reader.format in ("csv", "ndjson") and not re.search(r"line \d", what)
+            if reader.format in TEXT_FORMATS and not re.search(r"line \d", what)
             else None
         )
         return what if line is None else f"{what} (line {line})"

@@ -11,7 +11,7 @@ from operator import itemgetter
 from stat import S_IFREG
 from typing import Any, NamedTuple
 
-from lazypipe.errors import SourceError, first_line
+from lazypipe.errors import SourceError, reason_of
 from lazypipe.storage import uri as uris
 from lazypipe.storage.local_files import Names, below, is_glob, matching
 
@@ -140,16 +140,12 @@ def expand(
         except Exception as error:  # whatever a file system raises, the caller learns which URI it was
             uri = error.filename if isinstance(error, OSError) and isinstance(error.filename, str) else pattern
             raise SourceError(
-                f"cannot be listed: {_reason(error)}", uri=uri, fix="check path, rights and network"
+                f"cannot be listed: {reason_of(error)}", uri=uri, fix="check path, rights and network"
             ) from error
         found.append(listed)
     if len(found) == 1:
         return tuple(found[0])
     return tuple({f.uri: f for of in found for f in of}.values())
-
-
-def _reason(error: Exception) -> str:
-    return error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
 
 
 def _list(pattern: str, options: Mapping[str, Any] | None, endings: tuple[str, ...]) -> list[FileInfo]:

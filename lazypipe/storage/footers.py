@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lazypipe.errors import SourceError, first_line
+from lazypipe.errors import SourceError, reason_of
 from lazypipe.storage import uri as uris
 from lazypipe.storage.parquet_ranges import TRAILER, Footer, ParquetError, footer_length
 
@@ -38,7 +38,7 @@ def footer_of(uri: str, storage_options: Mapping[str, Any] | None) -> Footer:
 
 def unreadable(uri: str, error: Exception) -> SourceError:
     """Return the error that names a file which is no Parquet, or cannot be read."""
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+    reason = reason_of(error)
     return SourceError(f"cannot be read: {reason}", uri=uri, fix="check path, rights and network, or deliver it again")
 
 

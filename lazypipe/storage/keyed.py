@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from lazypipe.errors import StorageError, first_line, nearest
+from lazypipe.errors import StorageError, nearest, reason_of
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
@@ -380,7 +380,7 @@ def _footer(uri: str, options: Mapping[str, Any]) -> Footer:
     try:
         return footer_of(uri, options)
     except Exception as error:  # any store's own errors: the caller learns which file it was
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+        reason = reason_of(error)
         fix = "restore it from a backup, roll back, or run in full"
         raise StorageError(f"a data file cannot be read: {reason}", uri=uri, fix=fix) from error
 

@@ -17,7 +17,7 @@ from lazypipe.storage.external import external_schema, refuse_other_columns, sca
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.reasons import in_plain_words
 
-__all__ = ["FILE_COLUMN", "Reader", "is_engine_error", "os_error", "plain_reason"]
+__all__ = ["FILE_COLUMN", "TEXT_FORMATS", "Reader", "is_engine_error", "os_error", "plain_reason"]
 
 FILE_COLUMN = "_lazypipe_file"
 """Column that carries the file a row came from, where it is asked for."""
@@ -39,7 +39,8 @@ _LOOSE: Mapping[str, Any] = {
 }
 _INFER_ROWS = 10_000
 _INFER_DATES = 100
-_TEXT = ("csv", "ndjson")
+TEXT_FORMATS = ("csv", "ndjson")
+"""Formats of lines, which know no types."""
 _WITH_FOLDERS = ("parquet", "ipc")
 """Formats that know their types, and whose columns Polars itself takes from Hive folders."""
 
@@ -186,7 +187,11 @@ class Reader:
             one = not native and file_column
             groups.setdefault(name if one else name.rpartition("/")[0] if keys else "", []).append(name)
         # what is appended while they are read is not read, as it is not consumed
-        ends = {f.uri: (0, f.size) for f in files if f.size is not None} if self.format in _TEXT and not native else {}
+        ends = (
+            {f.uri: (0, f.size) for f in files if f.size is not None}
+            if self.format in TEXT_FORMATS and not native
+            else {}
+        )
         scans = []
         for group in groups.values():
             if native:

@@ -19,7 +19,7 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.cells import as_text, misfit, parses, refused, value
 from lazypipe.storage.external import AGAIN, OTHER_TYPE
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.scan import Reader
+from lazypipe.storage.scan import TEXT_FORMATS, Reader
 from lazypipe.storage.units import UNIT
 from lazypipe.storage.widen import widened
 
@@ -41,7 +41,6 @@ __all__ = [
 
 Mode = Literal["ignore", "evolve", "freeze", "discard_column", "discard_row", "fail"]
 
-_TEXT = ("csv", "ndjson")
 _COMPILE = "compile the pipeline again"
 BY_LOG = "write the folder of the dataset, which is read by its log: files hold rows that are gone; if it is none, rename the column"
 """What to do about a column that only data files of datasets have."""
@@ -93,7 +92,7 @@ class Shape:
     def raw(self, form: str) -> pl.Schema:
         """Return the fields of ``_lazypipe_raw`` for files of a format; none if no cell is ever discarded."""
         soft = [t for t in self.targets if t.discards or (self.gated and t.on_type_change == "freeze")]
-        names = [t.name for t in soft if form not in _TEXT or _is_soft(t, form)]
+        names = [t.name for t in soft if form not in TEXT_FORMATS or _is_soft(t, form)]
         missing = [MISSING + t.name for t in self.targets if t.discards_missing and form != "ndjson"]
         return pl.Schema(dict.fromkeys([*names, *self.watched, *missing], pl.String()))
 
@@ -112,7 +111,12 @@ class Fit:
 
 
 def _is_soft(target: Target, form: str) -> bool:
-    return form in _TEXT and target.discards and parses(target.dtype) and not isinstance(target.dtype, pl.Categorical)
+    return (
+        form in TEXT_FORMATS
+        and target.discards
+        and parses(target.dtype)
+        and not isinstance(target.dtype, pl.Categorical)
+    )
 
 
 def reader_of(reader: Reader, file: str, how: Fit | None) -> Reader:
@@ -138,7 +142,7 @@ def fit(file: FileInfo, found: pl.Schema, shape: Shape, reader: Reader) -> Fit:
         if name not in used:
             _check_new(file, name, shape)
     reads: dict[str, pl.DataType] = {}
-    text, loose = reader.format in _TEXT, _is_loose(reader, file.uri)
+    text, loose = reader.format in TEXT_FORMATS, _is_loose(reader, file.uri)
     for index, target in enumerate(shape.targets):
         if loose and not takes[index] and not target.discards_missing:
             takes[index] = (target.name,)

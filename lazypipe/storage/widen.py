@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from lazypipe.spec.types import instance_of
+
 __all__ = ["widened"]
 
 _SIGNED: tuple[pl.DataType, ...] = (pl.Int8(), pl.Int16(), pl.Int32(), pl.Int64(), pl.Int128())
@@ -55,14 +57,14 @@ def _widened(one: pl.DataType, other: pl.DataType) -> pl.DataType | None:
             digits = len(str(2 ** _bits(other)))
             return _decimal(max(one.precision - one.scale, digits), one.scale)
         case pl.List(), pl.List():
-            inner = widened(_instance(one.inner), _instance(other.inner))
+            inner = widened(instance_of(one.inner), instance_of(other.inner))
             return None if inner is None else pl.List(inner)
         case pl.Array(), pl.Array() if one.size == other.size:
-            inner = widened(_instance(one.inner), _instance(other.inner))
+            inner = widened(instance_of(one.inner), instance_of(other.inner))
             return None if inner is None else pl.Array(inner, one.size)
         case pl.Struct(), pl.Struct() if [f.name for f in one.fields] == [f.name for f in other.fields]:
             pairs = zip(one.fields, other.fields, strict=True)
-            found = {a.name: widened(_instance(a.dtype), _instance(b.dtype)) for a, b in pairs}
+            found = {a.name: widened(instance_of(a.dtype), instance_of(b.dtype)) for a, b in pairs}
             inside = {name: dtype for name, dtype in found.items() if dtype is not None}
             return pl.Struct(inside) if len(inside) == len(found) else None
     return _number(one, other) if one.is_numeric() and other.is_numeric() else None
@@ -98,9 +100,3 @@ def _bits(dtype: pl.DataType) -> int:
 
 def _decimal(whole: int, scale: int) -> pl.Decimal | None:
     return pl.Decimal(whole + scale, scale) if whole + scale <= _DIGITS else None
-
-
-def _instance(dtype: object) -> pl.DataType:
-    made = dtype() if isinstance(dtype, type) else dtype
-    assert isinstance(made, pl.DataType)
-    return made

@@ -15,12 +15,11 @@ from lazypipe.gates.figures import Figure
 from lazypipe.gates.frame_rule import FrameRule, GroupedRule
 from lazypipe.gates.rule import HISTORY, PREVIOUS, VALUE, Check, Measure
 from lazypipe.gates.rules.helpers import comparable
-from lazypipe.spec.arguments import COLUMN, COUNT, FRACTION, Kind, arg, choice
+from lazypipe.spec.arguments import COLUMN, COUNT, FRACTION, NUMBER, arg, choice
 from lazypipe.spec.model import Fault
 from lazypipe.spec.scope import Scope
 from lazypipe.spec.types import dtype_name
 
-_NUMBER = Kind({"type": "number"})
 _ITEM = "__lazypipe_item"
 _GROUP = "__lazypipe_group"
 _HERE = "__lazypipe_here"
@@ -51,7 +50,7 @@ class Psi(GroupedRule):
 
     name: ClassVar[str] = "psi"
     column: str = arg(COLUMN, "The column.")
-    max: float = arg(_NUMBER, "The greatest index.", default=0.2)
+    max: float = arg(NUMBER, "The greatest index.", default=0.2)
     bins: int = arg(COUNT, "How many bins, for numbers, dates and times.", default=10)
 
     def __post_init__(self) -> None:
@@ -251,7 +250,7 @@ class ZScore(FrameRule):
     name: ClassVar[str] = "z_score"
     metric: Metric = arg(choice(*METRICS), "What is measured.")
     column: str | None = arg(COLUMN, "The column that it is measured of, unless it is row_count.", default=None)
-    max: float = arg(_NUMBER, "The greatest distance, in standard deviations.", default=3)
+    max: float = arg(NUMBER, "The greatest distance, in standard deviations.", default=3)
     runs: int = arg(COUNT, "How many earlier runs count, the last ones.", default=20)
     min_runs: int = arg(COUNT, "How many there must be, for the rule to say anything.", default=3)
 

@@ -40,7 +40,7 @@ from lazypipe.spec.arguments import (
 )
 from lazypipe.spec.model import Fault, freeze
 from lazypipe.spec.scope import Scope
-from lazypipe.spec.types import dtype_name
+from lazypipe.spec.types import dtype_name, instance_of
 
 _OTHER = "__lazypipe_other"
 _ITEM = "__lazypipe_item"
@@ -202,20 +202,14 @@ def _kind(dtype: pl.DataType) -> Any:
         case pl.Datetime():
             return pl.Datetime, dtype.time_zone is None
         case pl.List() | pl.Array():
-            return pl.List, _kind(_made(dtype.inner))
+            return pl.List, _kind(instance_of(dtype.inner))
         case pl.Struct():
-            return pl.Struct, tuple((f.name, _kind(_made(f.dtype))) for f in dtype.fields)
+            return pl.Struct, tuple((f.name, _kind(instance_of(f.dtype))) for f in dtype.fields)
         case pl.String() | pl.Categorical() | pl.Enum():
             return pl.String
         case pl.Duration() | pl.Decimal():
             return dtype.base_type()
     return "integer" if dtype.is_integer() else "float" if dtype.is_float() else dtype
-
-
-def _made(dtype: Any) -> pl.DataType:
-    made = dtype() if isinstance(dtype, type) else dtype
-    assert isinstance(made, pl.DataType)
-    return made
 
 
 def _percent(value: float) -> str:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from lazypipe.errors import StorageError
+from lazypipe.spec.types import instance_of
 
 __all__ = ["Misfit", "is_naive", "misfits", "schema_string", "to_polars"]
 
@@ -88,21 +89,15 @@ def _inner(path: str, dtype: pl.DataType) -> Iterator[tuple[str, pl.DataType]]:
     """Yield a type, or those inside it, each with its path."""
     match dtype:
         case pl.List():
-            yield from _inner(path, _made(dtype.inner))
+            yield from _inner(path, instance_of(dtype.inner))
         case pl.Struct() if dtype.fields:
             for field in dtype.fields:
-                yield from _inner(f"{path}.{field.name}", _made(field.dtype))
+                yield from _inner(f"{path}.{field.name}", instance_of(field.dtype))
         case pl.Map():
-            yield from _inner(f"{path}.key", _made(dtype.key))
-            yield from _inner(f"{path}.value", _made(dtype.value))
+            yield from _inner(f"{path}.key", instance_of(dtype.key))
+            yield from _inner(f"{path}.value", instance_of(dtype.value))
         case _:
             yield path, dtype
-
-
-def _made(dtype: Any) -> pl.DataType:
-    made = dtype() if isinstance(dtype, type) else dtype
-    assert isinstance(made, pl.DataType)
-    return made
 
 
 def _unfit(dtype: pl.DataType) -> str | None:
@@ -144,18 +139,18 @@ def schema_string(schema: Mapping[str, pl.DataType]) -> str:
 
 
 def _struct(fields: Any) -> dict[str, Any]:
-    named = [{"name": n, "type": _written(_made(t)), "nullable": True, "metadata": {}} for n, t in fields]
+    named = [{"name": n, "type": _written(instance_of(t)), "nullable": True, "metadata": {}} for n, t in fields]
     return {"type": "struct", "fields": named}
 
 
 def _written(dtype: pl.DataType) -> Any:
     match dtype:
         case pl.List():
-            return {"type": "array", "elementType": _written(_made(dtype.inner)), "containsNull": True}
+            return {"type": "array", "elementType": _written(instance_of(dtype.inner)), "containsNull": True}
         case pl.Struct():
             return _struct((f.name, f.dtype) for f in dtype.fields)
         case pl.Map():
-            key, value = _written(_made(dtype.key)), _written(_made(dtype.value))
+            key, value = _written(instance_of(dtype.key)), _written(instance_of(dtype.value))
             return {"type": "map", "keyType": key, "valueType": value, "valueContainsNull": True}
         case pl.Decimal():
             return f"decimal({dtype.precision},{dtype.scale})"
