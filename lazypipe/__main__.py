@@ -182,6 +182,11 @@ def _about_the_past(command: Callable[..., Any], with_plan: Callable[[Any], Any]
         "--verify", action="store_true", help="check that no record was touched; exit code 3 if one was"
     )
     ledger.add_argument(
+        "--data",
+        action="store_true",
+        help="the same, and read the data files of all outputs: each must hold what was written",
+    )
+    ledger.add_argument(
         "--head", metavar="NUMBER:HASH", help="the end of the ledger as it was noted before; with --verify"
     )
     ledger.add_argument("--output", help="only runs of this output")
@@ -517,8 +522,8 @@ def _of(target: str) -> str | lp.Pipeline:
 
 def _ledger(options: argparse.Namespace) -> int:
     ledger = lp.ledger(_of(options.file))
-    if options.verify:
-        found = ledger.verify(_head(options.head))
+    if options.verify or options.data:
+        found = ledger.verify(_head(options.head), data=options.data)
         _json(found.to_dict()) if options.json else print(found)
         return 0 if found.ok else 3
     told: Sequence[lp.Holding | lp.Entry]
