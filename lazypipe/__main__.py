@@ -479,10 +479,15 @@ def _show(options: argparse.Namespace) -> int:
             f"rows cannot be read: {first_line(error)}",
             "restore the file from a backup, roll back, or run in full",
         )
-        raise lp.StorageError(what, uri=plan.redact(plan.outputs[options.output].to), fix=fix) from error
+        raise lp.StorageError(what, uri=plan.redact(_place(plan, options.output)), fix=fix) from error
     with pl.Config(tbl_rows=-1, tbl_cols=-1):  # all that was asked for
         _json(rows.to_dicts()) if options.json else print(rows)
     return 0
+
+
+def _place(plan: lp.Plan, output: str) -> str:
+    """Return where an output is, or else its name: what stands beside it has none of its own."""
+    return plan.outputs[output].to if output in plan.outputs else output
 
 
 def _replay(options: argparse.Namespace) -> int:

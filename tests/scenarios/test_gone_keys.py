@@ -50,11 +50,11 @@ class Feed:
         return result
 
     def now(self) -> dict[int, Event]:
-        return {r[0]: r for r in lp.scan(str(self.root / "out/now")).select(NAMES).collect().rows()}
+        return {r[0]: r for r in lp.scan(self.root / "out/now").select(NAMES).collect().rows()}
 
     def history(self) -> list[tuple[int, int, int, int | None, bool]]:
         seconds = [pl.col(n).dt.epoch("s") for n in ("valid_from", "valid_to")]
-        rows = lp.scan(str(self.root / "out/history")).select("id", "v", *seconds, "is_current").collect()
+        rows = lp.scan(self.root / "out/history").select("id", "v", *seconds, "is_current").collect()
         return sorted(rows.rows())
 
 
@@ -95,7 +95,7 @@ def test_removals_are_known_after_rollback_compaction_and_vacuum(tmp_path: Path)
     feed = Feed(tmp_path)
     feed.deliver([(1, "I", 1, 1), (2, "I", 2, 2)])
     feed.deliver([(1, "D", 10, 0), (3, "D", 10, 0)])
-    out = str(tmp_path / "out/now")
+    out = tmp_path / "out/now"
     lp.optimize.compact(out)
     lp.vacuum(feed.pipe)
     feed.deliver([(1, "U", 5, 5), (3, "I", 5, 5), (2, "U", 5, 5)])
@@ -142,7 +142,7 @@ def test_a_feed_of_keys_forgets_removals_too(tmp_path: Path) -> None:
     (tmp_path / "forget/1.csv").write_text("id\n1\n")
     erase.compile().run().raise_for_status()
     kept = sorted(tmp_path.glob("out/now.commits/figures/*"))
-    lp.vacuum(str(tmp_path / "out/now"), older_than=timedelta(0))
+    lp.vacuum(tmp_path / "out/now", older_than=timedelta(0))
     left = sorted(tmp_path.glob("out/now.commits/figures/*"))
     assert (len(kept), [pl.read_parquet(f)["id"].to_list() for f in left]) == (2, [[2]])
     feed.deliver([(1, "U", 4, 4), (2, "U", 4, 4)])
@@ -152,6 +152,8 @@ def test_a_feed_of_keys_forgets_removals_too(tmp_path: Path) -> None:
     commit = Dataset(str(tmp_path / "out/now")).latest()
     assert commit is not None
     assert (commit.figures, GONE in commit.info) == ((), False)
+    (tmp_path / "forget/3.csv").write_text("id\n1\n")
+    assert erase.compile().run().status == "done"
 
 
 def test_with_another_order_removals_of_before_say_nothing(tmp_path: Path) -> None:
