@@ -52,9 +52,13 @@ class Dataset:
     """
 
     def __init__(
-        self, uri: str, storage_options: Mapping[str, Any] | None = None, *, delta: bool | None = None
+        self,
+        uri: str | os.PathLike[str],
+        storage_options: Mapping[str, Any] | None = None,
+        *,
+        delta: bool | None = None,
     ) -> None:
-        self.uri = uri.rstrip("/")
+        self.uri = os.fspath(uri).rstrip("/")
         self.storage_options = dict(storage_options or {})
         self.delta = delta
         self.log = CommitLog(f"{self.uri}.commits", storage_options)
@@ -539,7 +543,7 @@ def is_dataset(uri: str, storage_options: Mapping[str, Any] | None = None) -> bo
 
 
 def scan(
-    uri: str,
+    uri: str | os.PathLike[str],
     *,
     version: int | None = None,
     as_of: datetime | None = None,
@@ -572,7 +576,8 @@ def scan(
     chosen = list(columns)
     for name in chosen:
         if name not in commit.schema:
-            raise StorageError(f"there is no column {name!r}", uri=uri, fix=nearest(name, commit.schema, "columns"))
+            fix = nearest(name, commit.schema, "columns")
+            raise StorageError(f"there is no column {name!r}", uri=dataset.uri, fix=fix)
     return frame.select(chosen)
 
 
