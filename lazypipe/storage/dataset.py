@@ -482,7 +482,8 @@ def _scan_alike(
     keys = {name: schema[name] for name in partition_by}
     native = uris.is_native(names[0]) and (not keys or hive.is_plain(keys, names))
     if native:
-        inside = scan_schema(schema, forms, odd)
+        # a schema of many columns takes as long to make as the scan itself
+        inside = scan_schema(schema, forms, odd) if forms else schema
         frame = pl.scan_parquet(
             names,
             schema={n: t for n, t in inside.items() if n not in keys},  # so that no file is opened to learn it
@@ -498,6 +499,8 @@ def _scan_alike(
             [FileInfo(n, None) for n in names], physical_schema(schema, forms), keys=keys, file_column=file_column
         )
     frame = restore(frame, schema, forms, odd=odd, widened=native)
+    if native and not keys:
+        return frame  # columns stand in their order
     return frame.select(*schema, *((FILE_COLUMN,) if file_column else ()))
 
 
