@@ -53,14 +53,24 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument("--json", action="store_true", help="write JSON to stdout")
         return made
 
-    def with_plan(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        made.add_argument("file", help="the definition, YAML or JSON")
+    def with_plan(made: argparse.ArgumentParser, file: str | None = None) -> argparse.ArgumentParser:
+        made.add_argument("file", nargs=file, help="the definition, YAML or JSON")
         made.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a parameter")
         made.add_argument(
             "--allow", action="append", default=[], metavar="MODULE", help="allow python operations of it"
         )
         return made
 
+    _about_runs(command, with_plan)
+    _about_definitions(command, with_plan)
+    _about_rows(command, with_plan)
+    _about_the_past(command, with_plan)
+    _about_files(command)
+    return parser
+
+
+def _about_runs(command: Callable[..., Any], with_plan: Callable[..., Any]) -> None:
+    """Add the commands that run a pipeline, or say what that would do."""
     run = with_plan(
         command("run", _run, "Run a pipeline: write, audit, publish; what has not changed is left as it is.")
     )
@@ -83,26 +93,30 @@ def _parser() -> argparse.ArgumentParser:
     _stream_options(stream)
     for made, what in ((run, "run"), (plan, "run"), (stream, "batch")):
         _bound_options(made, what)
-    with_plan(command("status", _status, "Show which version each output has, and what it was made of."))
+    replay = with_plan(command("replay", _replay, "Put an output's quarantined rows through its gate again."))
+    replay.add_argument("output")
+
+
+def _about_definitions(command: Callable[..., Any], with_plan: Callable[..., Any]) -> None:
+    """Add the commands that read a definition, and no data."""
     explain = with_plan(command("explain", _explain, "Show the query plan of a source, stage or output."))
     explain.add_argument("name", help="source, stage or output")
     explain.add_argument("--kind", choices=["logical", "optimized", "physical"], default="optimized")
     with_plan(command("check", _check, "Check a definition; run nothing."))
     schema = command("schema", _schema, "Show columns and types; without a file, the JSON Schema of definitions.")
-    schema.add_argument("file", nargs="?", help="the definition, YAML or JSON")
-    schema.add_argument("name", nargs="?", help="source, stage or output. Default: all")
-    schema.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a parameter")
-    schema.add_argument("--allow", action="append", default=[], metavar="MODULE", help="allow python operations of it")
-    show = with_plan(command("show", _show, "Show the first rows of a published output."))
-    show.add_argument("output")
-    show.add_argument("-n", "--rows", type=_count, default=10, help="how many rows. Default: 10")
+    with_plan(schema, file="?").add_argument("name", nargs="?", help="source, stage or output. Default: all")
     lineage = with_plan(command("lineage", _lineage, "Show where columns come from, or where one goes; read no data."))
     lineage.add_argument("name", nargs="?", help="a column (stage.column), stage or rule. Default: everything")
     lineage.add_argument("--format", choices=["text", "json", "dot", "mermaid"], default="text")
     lineage.add_argument("--downstream", action="store_true", help="what depends on it, instead of what it depends on")
     lineage.add_argument("--optimized", action="store_true", help="only columns that something needs")
-    replay = with_plan(command("replay", _replay, "Put an output's quarantined rows through its gate again."))
-    replay.add_argument("output")
+
+
+def _about_rows(command: Callable[..., Any], with_plan: Callable[..., Any]) -> None:
+    """Add the commands that show rows."""
+    show = with_plan(command("show", _show, "Show the first rows of a published output."))
+    show.add_argument("output")
+    show.add_argument("-n", "--rows", type=_count, default=10, help="how many rows. Default: 10")
     trace = with_plan(command("trace", _trace, "Show which source rows, in which files, made a row of an output."))
     trace.add_argument("output")
     trace.add_argument("--key", action="append", required=True, metavar="COLUMN=VALUE", help="the row's key")
@@ -111,15 +125,6 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("b", help="the table to compare it with")
     diff.add_argument("--key", action="append", required=True, metavar="COLUMN", help="a column that identifies a row")
     diff.add_argument("-n", "--rows", type=_count, default=20, help="rows of each kind to show. Default: 20")
-    _about_the_past(command, with_plan)
-    _about_files(command)
-    vacuum = command("vacuum", _vacuum, "Delete files that no kept version uses.")
-    vacuum.add_argument("target", help="a definition, or the folder of a dataset")
-    vacuum.add_argument("--keep", type=int, default=1, metavar="N", help="versions to keep. Default: 1")
-    vacuum.add_argument(
-        "--older-than", default="24h", metavar="AGE", help="leave younger unfinished files. Default: 24h"
-    )
-    return parser
 
 
 def _stream_options(stream: argparse.ArgumentParser) -> None:
@@ -158,6 +163,12 @@ def _about_files(command: Callable[..., Any]) -> None:
     optimize.add_argument("--budget", type=float, metavar="SECONDS", help="what choosing may take. Default: no end")
     optimize.add_argument("--pipeline", action="append", default=[], metavar="FILE", help="a definition that reads it")
     compact.add_argument("--target", type=int, metavar="BYTES", help="size of a file. Default: 128 MiB")
+    vacuum = command("vacuum", _vacuum, "Delete files that no kept version uses.")
+    vacuum.add_argument("target", help="a definition, or the folder of a dataset")
+    vacuum.add_argument("--keep", type=int, default=1, metavar="N", help="versions to keep. Default: 1")
+    vacuum.add_argument(
+        "--older-than", default="24h", metavar="AGE", help="leave younger unfinished files. Default: 24h"
+    )
 
 
 def _count(text: str) -> int:
@@ -167,8 +178,9 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _about_the_past(command: Callable[..., Any], with_plan: Callable[[Any], Any]) -> None:
+def _about_the_past(command: Callable[..., Any], with_plan: Callable[..., Any]) -> None:
     """Add the commands about versions and records."""
+    with_plan(command("status", _status, "Show which version each output has, and what it was made of."))
     history = with_plan(command("history", _history, "Show the versions of an output that can be read."))
     history.add_argument("output")
     rollback = with_plan(command("rollback", _rollback, "Make an earlier version of an output the one in force."))

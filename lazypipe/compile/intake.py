@@ -55,16 +55,8 @@ def read_intake(source: Source, form: str, at: Path) -> Intake:
     Fault
         If it contradicts itself, or says of a dataset or a Delta table what holds for files only.
     """
-    if form == "delta":
-        _refuse_for_delta(source, at)
-    if form == "dataset":
-        for key in ("settle", "expect", "on_partial"):
-            if getattr(source, key):
-                what = f"{key} is for files that others deliver, and this is a dataset: its commits are whole"
-                raise Fault(what, f"remove {key}", (*at, key))
-        if source.detect == "content":
-            what = "detect: content is for files that others deliver, and this is a dataset: its files never change"
-            raise Fault(what, "remove detect", (*at, "detect"))
+    if form in _WHOLE:
+        _refuse_for_whole(source, form, at)
     if source.on_partial and not source.expect:
         fix = "add expect, such as expect: {marker: _SUCCESS}"
         raise Fault(
@@ -74,15 +66,22 @@ def read_intake(source: Source, form: str, at: Path) -> Intake:
     return Intake(**given, settle=_settle(source.settle, at), expect=_expect(source.expect, (*at, "expect")))
 
 
-def _refuse_for_delta(source: Source, at: Path) -> None:
+_WHOLE = {"dataset": ("dataset", "commits"), "delta": ("Delta table", "versions")}
+
+
+def _refuse_for_whole(source: Source, form: str, at: Path) -> None:
+    kind, parts = _WHOLE[form]
     for key in ("settle", "expect", "on_partial"):
         if getattr(source, key):
-            what = f"{key} is for files that others deliver, and this is a Delta table: its versions are whole"
+            what = f"{key} is for files that others deliver, and this is a {kind}: its {parts} are whole"
             raise Fault(what, f"remove {key}", (*at, key))
     if source.detect == "content":
-        what = "detect: content is for files that others deliver, and this is a Delta table: its files never change"
+        what = f"detect: content is for files that others deliver, and this is a {kind}: its files never change"
         raise Fault(what, "remove detect", (*at, "detect"))
-    if source.on_modified == "ignore":
+    if source.on_corrupt != "fail":
+        what = f"on_corrupt is for files that others deliver, and this is a {kind}"
+        raise Fault(what, "remove on_corrupt", (*at, "on_corrupt"))
+    if form == "delta" and source.on_modified == "ignore":
         what = "a Delta table changes rows by writing other files, so that on_modified: ignore would add them once more"
         raise Fault(what, "write on_modified: reprocess, or remove it", (*at, "on_modified"))
 

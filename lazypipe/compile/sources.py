@@ -521,17 +521,7 @@ def _bind(
     text = form in ("csv", "ndjson")
     masked = any("pii" in column.get("tags", ()) for column in source.columns.values())
     reader = Reader(form, contract.overrides if text else {}, source.read, options, masked=masked)
-    if not text and source.read:
-        raise Fault(f"read is for text files, and this is {form}", "remove read", (*at, "read"))
-    if form in ("dataset", "delta") and source.on_corrupt != "fail":
-        called = "a dataset" if form == "dataset" else "a Delta table"
-        what = f"on_corrupt is for files that others deliver, and this is {called}"
-        raise Fault(what, "remove on_corrupt", (*at, "on_corrupt"))
-    if form == "delta" and len(patterns) > 1:
-        raise Fault("a Delta table is one folder", "make a source of each, and union them", (*at, "uri"))
-    if source.version is not None and form != "delta":
-        what = f"version is for Delta tables, and this is {form}"
-        raise Fault(what, "add format: delta, or remove version", (*at, "version"))
+    _refuse_of_others(source, form, patterns, at)
     action, intake = cast("OnCorrupt", source.on_corrupt), read_intake(source, form, at)
     bound = BoundSource(
         name, patterns, reader, redact, on_corrupt=action, intake=intake, declares=bool(contract.columns)
@@ -561,6 +551,33 @@ def _bind(
     bound = replace(bound, schema=schema, shape=shape if contract.adapts else None)
     if bound.shape is not None and snapshot.files:
         snapshot = bound.looked_at(snapshot)  # so that a file which breaks the contract is told now
+    _check_names(source, schema, at)
+    rule = read_watermark(source, schema, form, at, marker)
+    if rule is not None and rule.commit and snapshot.commit is not None and COMPLETE not in snapshot.commit.info:
+        what = "the last commit of the dataset does not say up to which event time it is complete"
+        fix = (
+            "run the pipeline that writes it, with watermarks at its sources, or name a column: watermark: {column: …}"
+        )
+        raise Fault(what, fix, (*at, "watermark", "commit"))
+    tags = _tags(source, snapshot.commit, schema)
+    return replace(
+        bound, tags=tags, compiled=snapshot, names=there, watermark=rule, on_bad_time=time_checks(source, rule)
+    )
+
+
+def _refuse_of_others(source: Source, form: str, patterns: Sequence[str], at: Path) -> None:
+    """Refuse what is said of a source and holds for other formats only."""
+    if form not in ("csv", "ndjson") and source.read:
+        raise Fault(f"read is for text files, and this is {form}", "remove read", (*at, "read"))
+    if form == "delta" and len(patterns) > 1:
+        raise Fault("a Delta table is one folder", "make a source of each, and union them", (*at, "uri"))
+    if source.version is not None and form != "delta":
+        what = f"version is for Delta tables, and this is {form}"
+        raise Fault(what, "add format: delta, or remove version", (*at, "version"))
+
+
+def _check_names(source: Source, schema: pl.Schema, at: Path) -> None:
+    """Refuse names of columns that a source does not have, and an event time that is none."""
     for key, names in (
         ("event_time", [source.event_time] if source.event_time else []),
         ("key", source.key),
@@ -573,17 +590,6 @@ def _bind(
     if source.event_time and not isinstance(schema[source.event_time], pl.Date | pl.Datetime):
         what = f"event_time {source.event_time!r} is {dtype_name(schema[source.event_time])}, not a date or a datetime"
         raise Fault(what, "declare it as one in contract", (*at, "event_time"))
-    rule = read_watermark(source, schema, form, at, marker)
-    if rule is not None and rule.commit and snapshot.commit is not None and COMPLETE not in snapshot.commit.info:
-        what = "the last commit of the dataset does not say up to which event time it is complete"
-        fix = (
-            "run the pipeline that writes it, with watermarks at its sources, or name a column: watermark: {column: …}"
-        )
-        raise Fault(what, fix, (*at, "watermark", "commit"))
-    tags = _tags(source, snapshot.commit, schema)
-    return replace(
-        bound, tags=tags, compiled=snapshot, names=there, watermark=rule, on_bad_time=time_checks(source, rule)
-    )
 
 
 def _by_name(bound: BoundSource) -> tuple[tuple[str, ...], FileInfo | None]:

@@ -15,7 +15,7 @@ import polars as pl
 from blake3 import blake3
 
 from lazypipe.storage import uri as uris
-from lazypipe.storage.footers import TAIL, read_footer, unreadable
+from lazypipe.storage.footers import TAIL, footer_of, read_footer, unreadable
 from lazypipe.storage.parquet_prune import bounds
 from lazypipe.storage.parquet_ranges import ChunkRange, Footer
 
@@ -84,12 +84,10 @@ def column_range(
         If the file cannot be read, or is not Parquet.
     """
     try:
-        fs, path = uris.file_system(uri, storage_options)
-        with fs.open(path, "rb", block_size=TAIL) as file:
-            footer = read_footer(file)
-            if column not in footer.columns:
-                return None
-            found = [bounds(footer.statistics(n, column), dtype) for n in range(len(footer.group_rows))]
+        footer = footer_of(uri, storage_options)
+        if column not in footer.columns:
+            return None
+        found = [bounds(footer.statistics(n, column), dtype) for n in range(len(footer.group_rows))]
     except Exception as error:  # any store's own errors: the caller learns which file it was
         raise unreadable(uri, error) from error
     if any(b is None or (b.low is None and not b.all_null) for b in found):

@@ -10,7 +10,7 @@ import polars as pl
 
 from lazypipe.ops.aggregate import Aggregate, figure
 from lazypipe.ops.base import MADE_FROM, Fold, Operation, Scope, Table
-from lazypipe.ops.window import refuse_outside, refuse_unseen
+from lazypipe.ops.window import refuse_outside, refuse_taken, refuse_unseen
 from lazypipe.spec.arguments import COLUMN, COLUMNS, SQLS, TEXT, arg, choice
 from lazypipe.spec.model import Fault
 from lazypipe.windows import PIECE, SESSION, Clock, Sessions, elapsed
@@ -112,13 +112,7 @@ class Session(Operation):
         """Check all arguments, and return how rows are told apart."""
         refuse_outside(self.late, self.emit, scope, self.keep_results)
         Aggregate(self.aggregate, self.by).lower(table.stub(), scope)
-        for index, name in enumerate(self.by):
-            if name in (START, END):
-                raise scope.fault(f"sessions have a column {name!r} of their own", "rename it first", "by", index)
-        for name in self.aggregate:
-            if name in (START, END):
-                what = f"sessions have a column {name!r} of their own"
-                raise scope.fault(what, "give the aggregate another name", "aggregate", name)
+        refuse_taken("sessions", (START, END), self.by, self.aggregate, scope)
         try:
             clock = Clock.of(self.time, table.schema)
             gap = self._length("gap", self.gap, clock)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -167,13 +167,7 @@ class Window(Operation):
         refuse_outside(self.late, self.emit, scope, self.keep_results)
         Aggregate(self.aggregate, self.by).lower(table.stub(), scope)
         made = (START, END) if len(self.every) == 1 else (WINDOW, START, END)
-        for index, name in enumerate(self.by):
-            if name in made:
-                raise scope.fault(f"windows have a column {name!r} of their own", "rename it first", "by", index)
-        for name in self.aggregate:
-            if name in made:
-                what = f"windows have a column {name!r} of their own"
-                raise scope.fault(what, "give the aggregate another name", "aggregate", name)
+        refuse_taken("windows", made, self.by, self.aggregate, scope)
         if self.partial is not None and (
             self.partial in self.by or self.partial in made or self.partial in self.aggregate
         ):
@@ -240,6 +234,17 @@ def refuse_outside(late: str, emit: str, scope: Scope, keep_results: str | None 
     if keep_results is not None:
         what = "results leave in the runs of a pipeline, and this is none"
         raise scope.fault(what, "remove keep_results", "keep_results")
+
+
+def refuse_taken(kind: str, made: Collection[str], by: Iterable[str], aggregate: Iterable[str], scope: Scope) -> None:
+    """Raise Fault where windows, or what else is of a ``kind``, make a column that is a group's or an aggregate's."""
+    for index, name in enumerate(by):
+        if name in made:
+            raise scope.fault(f"{kind} have a column {name!r} of their own", "rename it first", "by", index)
+    for name in aggregate:
+        if name in made:
+            what = f"{kind} have a column {name!r} of their own"
+            raise scope.fault(what, "give the aggregate another name", "aggregate", name)
 
 
 def _is_nanoseconds(dtype: pl.DataType) -> bool:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["admitted", "files_set_aside", "leave_out_corrupt"]
 
-
 _MEND = "mend the cause, or choose another folder with state"
 
 

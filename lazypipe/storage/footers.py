@@ -9,7 +9,7 @@ from lazypipe.errors import SourceError, first_line
 from lazypipe.storage import uri as uris
 from lazypipe.storage.parquet_ranges import TRAILER, Footer, ParquetError, footer_length
 
-__all__ = ["TAIL", "column_bytes", "read_footer", "unreadable"]
+__all__ = ["TAIL", "column_bytes", "footer_of", "read_footer", "unreadable"]
 
 TAIL = 64 * 1024
 """Bytes that are read at first: most footers are in them."""
@@ -29,6 +29,13 @@ def read_footer(file: Any) -> Footer:
     return Footer(tail[-length - TRAILER : -TRAILER], data_end=size - length - TRAILER)
 
 
+def footer_of(uri: str, storage_options: Mapping[str, Any] | None) -> Footer:
+    """Read the footer of a file; raises ParquetError if it has none, and the store's own errors."""
+    fs, path = uris.file_system(uri, storage_options)
+    with fs.open(path, "rb", block_size=TAIL) as file:
+        return read_footer(file)
+
+
 def unreadable(uri: str, error: Exception) -> SourceError:
     """Return the error that names a file which is no Parquet, or cannot be read."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
@@ -46,9 +53,7 @@ def column_bytes(names: Iterable[str], storage_options: Mapping[str, Any] | None
     found: dict[str, int] = {}
     for uri in names:
         try:
-            fs, path = uris.file_system(uri, storage_options)
-            with fs.open(path, "rb", block_size=TAIL) as file:
-                footer = read_footer(file)
+            footer = footer_of(uri, storage_options)
             for name in footer.columns:
                 ranges = (r for n in range(len(footer.group_rows)) for r in footer.ranges(n, [name]))
                 found[name] = found.get(name, 0) + sum(r.length for r in ranges)

@@ -20,7 +20,7 @@ from lazypipe.spec.types import dtype_name
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset, find_odd, scan_files
-from lazypipe.storage.footers import TAIL, read_footer
+from lazypipe.storage.footers import footer_of
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.parquet_prune import Bounds, bounds
 from lazypipe.storage.parquet_ranges import Footer
@@ -378,9 +378,7 @@ class _Box(NamedTuple):
 
 def _footer(uri: str, options: Mapping[str, Any]) -> Footer:
     try:
-        fs, path = uris.file_system(uri, options)
-        with fs.open(path, "rb", block_size=TAIL) as file:
-            return read_footer(file)
+        return footer_of(uri, options)
     except Exception as error:  # any store's own errors: the caller learns which file it was
         reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
         fix = "restore it from a backup, roll back, or run in full"

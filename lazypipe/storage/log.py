@@ -38,6 +38,9 @@ _LARGE = 2 << 20
 _LONG = 1 << 16
 """Characters from which on a commit is a long one."""
 
+_RESTORE = "restore it from a backup, or read an earlier version"
+"""What to do about a commit file that is not as it was written."""
+
 BACK = "back_to"
 """Where in the ``info`` of a commit stands the version that a dataset has gone back to, until there is something new in it."""
 ROLLBACK = "rollback to "
@@ -190,11 +193,7 @@ class Commit:
                 fix="upgrade lazypipe",
             )
         if not is_sealed(data) if is_long else sealed != seal(body):
-            raise StorageError(
-                "the commit file was changed after it was written",
-                uri=uri,
-                fix="restore it from a backup, or read an earlier version",
-            )
+            raise StorageError("the commit file was changed after it was written", uri=uri, fix=_RESTORE)
         if is_long:
             try:
                 body = unpack(body)
@@ -217,8 +216,7 @@ class Commit:
 
 
 def _damaged(uri: str) -> StorageError:
-    fix = "restore it from a backup, or read an earlier version"
-    return StorageError("the commit file is truncated or damaged", uri=uri, fix=fix)
+    return StorageError("the commit file is truncated or damaged", uri=uri, fix=_RESTORE)
 
 
 def partitioned(files: Iterable[DataFile], before: tuple[str, ...], now: tuple[str, ...]) -> tuple[DataFile, ...]:
@@ -273,11 +271,8 @@ class CommitLog:
             raise StorageError(f"there is no version {version}", uri=self.uri, fix=fix)
         commit = Commit.from_json(data, uri) if len(data) > _LARGE else _parsed(data, uri)
         if commit.version != version:
-            raise StorageError(
-                f"the commit file holds version {commit.version}: it was renamed or copied",
-                uri=uri,
-                fix="restore it from a backup, or read an earlier version",
-            )
+            what = f"the commit file holds version {commit.version}: it was renamed or copied"
+            raise StorageError(what, uri=uri, fix=_RESTORE)
         return commit
 
     def append(self, commit: Commit) -> None:

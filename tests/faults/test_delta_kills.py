@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import deltalake
 import polars as pl
-import pytest
 
 import lazypipe as lp
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import DELTA
-from tests.faults.test_kills import Killer
+from tests.faults.killing import Killer
 
 DEFINITION = """
 version: 1
@@ -26,14 +24,6 @@ outputs:
   kept: {to: out/kept, format: delta}
 """
 TABLES = ("out/kept", "out/kept__quarantine")
-
-
-@pytest.fixture(scope="module")
-def killer() -> Iterator[Killer]:
-    made = Killer()
-    yield made
-    made.process.communicate()
-    assert made.process.returncode == 0
 
 
 def prepare(root: Path) -> Path:

@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import lazypipe as lp
 from lazypipe.errors import CommitConflict
 from lazypipe.run import executor
 from lazypipe.storage.dataset import Dataset
-from tests.faults.test_kills import Killer, Template
+from tests.faults.killing import Killer, Template
 
 DEFINITION = """
 version: 1
@@ -73,14 +72,6 @@ def said(root: Path) -> list[Any]:
     (gate,) = Dataset(str(root / "out/b")).read().info["gates"]
     checks = [(c["id"], c["evaluated"], c["failed"], c["status"]) for c in gate["checks"]]
     return [gate[n] for n in ("rows", "good", "quarantined", "dropped")] + checks
-
-
-@pytest.fixture(scope="module")
-def killer() -> Iterator[Killer]:
-    made = Killer()
-    yield made
-    made.process.communicate()
-    assert made.process.returncode == 0
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,11 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.storage.dataset import Dataset
+from tests.faults.killing import Killer
 
 ROWS = 6_000
 DEFINITION = """
@@ -82,42 +81,6 @@ def files(root: Path) -> set[str]:
             or re.fullmatch(r"\.lazypipe/ledger/.*\.json", f)
         )
     }
-
-
-class Killer:
-    def __init__(self) -> None:
-        script = Path(__file__).with_name("killed.py")
-        self.process = subprocess.Popen(
-            [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def run(self, root: Path, event: int, name: str) -> tuple[int, list[str]]:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(f"{root} {event} {name}\n")
-        self.process.stdin.flush()
-        code, _, events = self.process.stdout.readline().rstrip("\n").partition(" ")
-        return int(code), events.split("|")
-
-
-class Template:
-    """A folder as it is when this is made, to be had again and again in the same place: runs know their files by their paths and stamps."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.kept = root, root.with_name(f"{root.name}.kept")
-        shutil.copytree(root, self.kept)
-
-    def again(self) -> Path:
-        shutil.rmtree(self.root)
-        return Path(shutil.copytree(self.kept, self.root))
-
-
-@pytest.fixture(scope="module")
-def killer() -> Iterator[Killer]:
-    made = Killer()
-    yield made
-    made.process.communicate()
-    assert made.process.returncode == 0
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 import lazypipe as lp
-from tests.faults.test_kills import Killer, Template
+from tests.faults.killing import Killer, Template
 
 DEFINITION = """
 version: 1
@@ -66,8 +66,7 @@ def counted(result: lp.RunResult) -> list[Any]:
     return [gate.rows, gate.good, gate.quarantined, *((c.id, c.evaluated, c.failed) for c in gate.checks)]
 
 
-def test_a_run_after_one_that_was_killed_equals_a_full_one(tmp_path: Path) -> None:
-    killer = Killer()
+def test_a_run_after_one_that_was_killed_equals_a_full_one(tmp_path: Path, killer: Killer) -> None:
     root = prepare(tmp_path / "whole")
     code, events = killer.run(root, 0, "incremental")
     assert code == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.storage.dataset import Dataset
-from tests.faults.test_kills import Killer, Template
+from tests.faults.killing import Killer, Template
 
 DEFINITION = """
 version: 1
@@ -68,14 +67,6 @@ def held(root: Path) -> dict[str, Counter[str]]:
         columns = sorted(c for c in frame.columns if c not in ("_lazypipe_run", "_lazypipe_file", "_run", "_time"))
         found[name] = Counter(map(repr, frame.select(columns).rows()))
     return found
-
-
-@pytest.fixture(scope="module")
-def killer() -> Iterator[Killer]:
-    made = Killer()
-    yield made
-    made.process.communicate()
-    assert made.process.returncode == 0
 
 
 def expected() -> dict[str, set[int]]:

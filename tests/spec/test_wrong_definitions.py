@@ -428,7 +428,7 @@ SECTIONS = {
         "unknown key 'on_new_colum' of 'contract'; did you mean 'on_new_column'?"
     ),
     "sources: {a: {uri: a.csv, contract: {columns: {x: Int64}, @on_new_column: refuse}}}": (
-        "'on_new_column' cannot be 'refuse'; known values: discard_column, discard_row, drop, evolve, fail, freeze, ignore"
+        "'on_new_column' cannot be 'refuse'; known values: discard_column, discard_row, evolve, fail, freeze, ignore"
     ),
     "sources: {a: {uri: a.csv, @contract: {on_new_column: fail}}}": (
         "'columns' is missing in 'contract'; add columns: column → type, such as Int64, String, Date, Datetime(us, UTC)"

@@ -9,8 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe.storage import uri as uris
-from lazypipe.storage.footers import TAIL, read_footer
+from lazypipe.storage.footers import footer_of
 from lazypipe.storage.parquet_prune import Bounds, bounds
 from lazypipe.storage.parquet_ranges import Footer
 
@@ -29,9 +28,7 @@ def of_file(uri: str, rows: int, schema: Mapping[str, pl.DataType], options: Map
     A footer that cannot be read tells nothing: readers then open the file, and say so themselves.
     """
     try:
-        fs, path = uris.file_system(uri, options)
-        with fs.open(path, "rb", block_size=TAIL) as file:
-            footer = read_footer(file)
+        footer = footer_of(uri, options)
     except Exception:
         return said(rows, {}, schema)
     return said(rows, {n: _of_column(footer, n, schema[n]) for n in _told(footer, schema)}, schema)
