@@ -194,6 +194,11 @@ def _about_the_past(command: Callable[..., Any], with_plan: Callable[..., Any]) 
         "--verify", action="store_true", help="check that no record was touched; exit code 3 if one was"
     )
     ledger.add_argument(
+        "--data",
+        action="store_true",
+        help="the same, and read the data files of all outputs: each must hold what was written",
+    )
+    ledger.add_argument(
         "--head", metavar="NUMBER:HASH", help="the end of the ledger as it was noted before; with --verify"
     )
     ledger.add_argument("--output", help="only runs of this output")
@@ -484,10 +489,15 @@ def _show(options: argparse.Namespace) -> int:
             f"rows cannot be read: {first_line(error)}",
             "restore the file from a backup, roll back, or run in full",
         )
-        raise lp.StorageError(what, uri=plan.redact(plan.outputs[options.output].to), fix=fix) from error
+        raise lp.StorageError(what, uri=plan.redact(_place(plan, options.output)), fix=fix) from error
     with pl.Config(tbl_rows=-1, tbl_cols=-1):  # all that was asked for
         _json(rows.to_dicts()) if options.json else print(rows)
     return 0
+
+
+def _place(plan: lp.Plan, output: str) -> str:
+    """Return where an output is, or else its name: what stands beside it has none of its own."""
+    return plan.outputs[output].to if output in plan.outputs else output
 
 
 def _replay(options: argparse.Namespace) -> int:
@@ -527,8 +537,8 @@ def _of(target: str) -> str | lp.Pipeline:
 
 def _ledger(options: argparse.Namespace) -> int:
     ledger = lp.ledger(_of(options.file))
-    if options.verify:
-        found = ledger.verify(_head(options.head))
+    if options.verify or options.data:
+        found = ledger.verify(_head(options.head), data=options.data)
         _json(found.to_dict()) if options.json else print(found)
         return 0 if found.ok else 3
     told: Sequence[lp.Holding | lp.Entry]

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -47,7 +48,7 @@ __all__ = [
 
 
 def rewrite(
-    dataset: str,
+    dataset: str | os.PathLike[str],
     layout: Layout | Goal = "balanced",
     *,
     dry_run: bool = False,
@@ -102,7 +103,7 @@ def rewrite(
         by = tuple(commit.partition_by if partition_by is None else partition_by)
         forms = DELTA not in commit.info
         advice = advise(
-            dataset, workload, layout, budget, partition_by=by, forms=forms, storage_options=storage_options
+            target.uri, workload, layout, budget, partition_by=by, forms=forms, storage_options=storage_options
         )
         goal, layout, reasons = layout, advice.layout, tuple(map(str, advice.reasons))
     moment = now or datetime.now(UTC)
@@ -123,7 +124,7 @@ def rewrite(
 
 
 def compact(
-    dataset: str,
+    dataset: str | os.PathLike[str],
     *,
     target: int | None = None,
     dead: float | None = None,

@@ -254,6 +254,23 @@ def test_show(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (code, out) == (3, "")
     assert err.startswith(f"{data.parent}: rows cannot be read: No such file")
     assert err.endswith("; restore the file from a backup, roll back, or run in full\n")
+    aside = json.loads(run(capsys, "show", shop, "large__quarantine", "--json")[1])
+    assert [(r["id"], r["_lazypipe_rules"]) for r in aside] == [(2, ["not_null:customer"])]
+    (data,) = (Path(shop).parent / "out/large__quarantine").glob("*.parquet")
+    data.unlink()
+    assert run(capsys, "show", shop, "large__quarantine")[2].startswith("large__quarantine: rows cannot be read: ")
+    assert run(capsys, "show", shop, "large__panes")[2].startswith(
+        f"{shop.parent}/out/large__panes: there is no dataset"
+    )
+    shop.write_text(
+        DEFINITION.replace(
+            "{uri: orders.parquet}",
+            "{uri: orders.parquet, gate: [{in_set: {column: id, values: [1], action: quarantine}}]}",
+        )
+    )
+    run(capsys, "run", shop)
+    aside = json.loads(run(capsys, "show", shop, "orders__quarantine", "--json")[1])
+    assert sorted(r["id"] for r in aside) == [2, 3, 4]
 
 
 def test_replay(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:

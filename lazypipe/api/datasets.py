@@ -25,7 +25,7 @@ from lazypipe.storage.log import DELTA
 __all__ = ["history", "publish_delta", "rollback", "vacuum"]
 
 
-def history(target: str | model.Pipeline | Plan, output: str | None = None) -> pl.DataFrame:
+def history(target: str | os.PathLike[str] | model.Pipeline | Plan, output: str | None = None) -> pl.DataFrame:
     """Return the versions of a dataset that can still be read, oldest first.
 
     Parameters
@@ -56,7 +56,7 @@ def history(target: str | model.Pipeline | Plan, output: str | None = None) -> p
 
 
 def rollback(
-    target: str | model.Pipeline | Plan,
+    target: str | os.PathLike[str] | model.Pipeline | Plan,
     output: str | None = None,
     *,
     version: int,
@@ -91,7 +91,7 @@ def rollback(
     """
     moment = now or datetime.now(UTC)
     dataset, name, clock = _dataset(target, output), run or run_id(moment), time.perf_counter()
-    book = ledger if ledger is not None or isinstance(target, str) else own_ledger(target)
+    book = ledger if ledger is not None or isinstance(target, str | os.PathLike) else own_ledger(target)
     made = dataset.rollback(version, run=name, time=moment)
     seconds, ended = time.perf_counter() - clock, datetime.now(UTC)
     record_rollback(made, dataset, started=moment, seconds=seconds, ended=ended, ledger=book, actor=actor)
@@ -101,7 +101,7 @@ def rollback(
 
 
 def publish_delta(
-    target: str | model.Pipeline | Plan,
+    target: str | os.PathLike[str] | model.Pipeline | Plan,
     output: str | None = None,
     *,
     run: str | None = None,
@@ -128,8 +128,8 @@ def publish_delta(
     return _dataset(target, output).publish(run=run or run_id(moment), time=moment)
 
 
-def _dataset(target: str | model.Pipeline | Plan, output: str | None) -> Dataset:
-    if isinstance(target, str):
+def _dataset(target: str | os.PathLike[str] | model.Pipeline | Plan, output: str | None) -> Dataset:
+    if isinstance(target, str | os.PathLike):
         return Dataset(target)
     if isinstance(target, Plan):
         outputs = target.outputs
@@ -147,7 +147,7 @@ def _dataset(target: str | model.Pipeline | Plan, output: str | None) -> Dataset
 
 
 def vacuum(
-    target: str | model.Pipeline,
+    target: str | os.PathLike[str] | model.Pipeline,
     *,
     keep: int = 1,
     older_than: timedelta = timedelta(hours=24),
@@ -168,6 +168,6 @@ def vacuum(
     list of str
         The deleted files.
     """
-    if isinstance(target, str):
+    if isinstance(target, str | os.PathLike):
         return Dataset(target).vacuum(keep=keep, older_than=older_than, now=now)
     return vacuum_pipeline(target, keep=keep, older_than=older_than, now=now)

@@ -39,6 +39,7 @@ from lazypipe.run.result import RunResult
 from lazypipe.run.trace import Trace
 from lazypipe.spec import loader, model
 from lazypipe.spec.types import dtype_name
+from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import scan
 
 __all__ = ["Pipeline", "Plan", "catalog", "load", "replay", "trace", "window_history"]
@@ -401,9 +402,22 @@ class Plan(CompiledPipeline):
         return Contract(self.pipeline.name, rules, columns, description=self.pipeline.description)
 
     def scan(self, output: str) -> pl.LazyFrame:
-        """Scan what is published of a dataset output."""
-        target = self.output(output)
-        return scan(target.to, storage_options=target.storage_options)
+        """Scan what is published of a dataset output.
+
+        What stands beside it goes by ``<output>__quarantine``, ``__changes`` or ``__panes``, and what gates of sources and inner stages have put
+        aside by ``<name>__quarantine``.
+        """
+        name, _, kind = output.rpartition("__")
+        if output in self.outputs or kind not in ("quarantine", "changes", "panes"):
+            target = self.output(output)
+            return scan(target.to, storage_options=target.storage_options)
+        if name in self.outputs:
+            target = self.outputs[name]
+            return scan(f"{target.to}__{kind}", storage_options=target.storage_options)
+        if name not in self.nodes or kind != "quarantine":
+            self.output(output)  # which refuses it
+        state = uris.resolve(self.pipeline.state, self.pipeline.base)
+        return scan(uris.beside(state, kind, self.pipeline.name, name))
 
 
 def bound_of(

@@ -16,7 +16,7 @@ from lazypipe.spec.model import Fault
 __all__ = ["audit_report", "ledger", "own_ledger"]
 
 
-def ledger(target: str | model.Pipeline | Plan, *, key: str | None = None) -> Ledger:
+def ledger(target: str | os.PathLike[str] | model.Pipeline | Plan, *, key: str | None = None) -> Ledger:
     """Open a ledger: the records of runs, and questions about them.
 
     Parameters
@@ -38,8 +38,8 @@ def ledger(target: str | model.Pipeline | Plan, *, key: str | None = None) -> Le
     >>> ledger("memory://a-new-ledger").verify().ok
     True
     """
-    if isinstance(target, str):
-        return Ledger(target, key=key)
+    if isinstance(target, str | os.PathLike):
+        return Ledger(os.fspath(target), key=key)
     bound = _bound_audit(target)
     if not bound.is_on:
         name = target.pipeline.name if isinstance(target, Plan) else target.name

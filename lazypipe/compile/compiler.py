@@ -165,13 +165,14 @@ class CompiledPipeline:
         """
         return self._fingerprints
 
-    def changed_since(self, before: Mapping[str, Fingerprint]) -> PlanChanges:
-        """Return what is another than when ``fingerprints`` were ``before``: which stages and columns, and why.
+    def changed_since(self, before: Mapping[str, Fingerprint] | CompiledPipeline) -> PlanChanges:
+        """Return what is another than in a plan ``before``, or than when ``fingerprints`` were ``before``: which stages and columns, and why.
 
         A column whose own expression, and whatever it is made of, are the same is not among them.
         """
         places = {n: self._node(n) for n in self.fingerprints()}
-        return plan_changes(self.fingerprints(), before, self.lineage, places)
+        known = before.fingerprints() if isinstance(before, CompiledPipeline) else before
+        return plan_changes(self.fingerprints(), known, self.lineage, places)
 
     @cached_property
     def _fingerprints(self) -> Mapping[str, Fingerprint]:

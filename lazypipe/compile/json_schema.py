@@ -520,7 +520,8 @@ def build() -> dict[str, Any]:
                 _TEXT, "The column that says since when a row is so: with scd2 its valid_from, with upsert its order."
             ),
             "deleted_when": _described(
-                _TEXT, "With upsert: a SQL condition; a row for which it is true removes its key."
+                _TEXT,
+                "A SQL condition; a row for which it is true removes its key (upsert), or ends its version (scd2).",
             ),
             "deletes": {
                 "description": "With scd2: close ends the versions of keys that the stage no longer has, for a source that always "

@@ -39,7 +39,7 @@ _NEEDS_KEY = ("upsert", "delete", "scd2")
 _ONLY_FOR = {
     "order_by": ("upsert",),
     "event_time": ("upsert", "scd2"),
-    "deleted_when": ("upsert",),
+    "deleted_when": ("upsert", "scd2"),
     "deletes": ("scd2",),
     "keep": ("snapshot",),
 }
@@ -74,7 +74,7 @@ def written_schema(output: Output, schema: pl.Schema) -> pl.Schema:
 
 
 def deleted(output: Output, schema: pl.Schema, params: Mapping[str, Any]) -> pl.Expr | None:
-    """Return which rows of a run remove their key, as an expression; raises SqlError if it is wrong."""
+    """Return which rows of a run remove or end their key, as an expression; raises SqlError if it is wrong."""
     written = output.deleted_when
     if written is None or isinstance(written, pl.Expr):
         return written

@@ -42,7 +42,7 @@ _FEW = 10_000
 _OWN = ("before", "after")
 _KEY, _ROW, _SIDE = KEY, ROW, "__lazypipe_side"
 
-Table: TypeAlias = pl.DataFrame | pl.LazyFrame | str | tuple[str, int]
+Table: TypeAlias = pl.DataFrame | pl.LazyFrame | str | os.PathLike[str] | tuple[str | os.PathLike[str], int]
 
 
 @dataclass(frozen=True)
@@ -210,6 +210,7 @@ def diff(
     [{'k': 2, 'before': {'x': 2}, 'after': {'x': 5}, '_columns': ['x']}]
     """
     names = (key,) if isinstance(key, str) else tuple(key)
+    a, b = (os.fspath(t) if isinstance(t, os.PathLike) else t for t in (a, b))
     try:
         left, right = _sides(a, b, storage_options or {})
         return _Work(left, right, names, _compared(left, right, names, columns)).result()

@@ -19,16 +19,20 @@ from lazypipe.errors import RunError
 __all__ = ["Merged", "merge_upsert", "merge_versions", "refuse_nulls"]
 
 _NEW, _KIND, _HAD, _GONE, _OLD = (f"__lazypipe_{n}" for n in ("new", "kind", "had", "gone", "old"))
-_SAME, _ROWS, _BEFORE = (f"__lazypipe_{n}" for n in ("same", "rows", "before"))
+_SAME, _ROWS, _BEFORE, _COUNTS = (f"__lazypipe_{n}" for n in ("same", "rows", "before", "counts"))
 _VERSION, _END = 1, 0
 
 
 @dataclass(frozen=True)
 class Merged:
-    """The rows to put, and the keys of which all rows that are there are to be taken out before that."""
+    """The rows to put, and the keys of which all rows that are there are to be taken out before that.
+
+    ``gone`` is what is to be known of deletions besides the rows: keys, and the places in the order at which they went.
+    """
 
     put: pl.DataFrame
     take: pl.DataFrame
+    gone: pl.DataFrame
 
 
 def merge_upsert(
@@ -38,6 +42,7 @@ def merge_upsert(
     *,
     order: Sequence[str] = (),
     deleted: pl.Expr | None = None,
+    gone: pl.DataFrame | None = None,
 ) -> Merged:
     """Let rows that come replace those with the same key.
 
@@ -49,6 +54,8 @@ def merge_upsert(
     ----------
     deleted
         Which of the new rows remove their key, if they count.
+    gone
+        Keys that were removed before, with their places in the order: an earlier row that comes late does not bring them back.
 
     Raises
     ------
@@ -64,14 +71,19 @@ def merge_upsert(
     """
     if order:
         new = _distinct(new)
-    _refuse_repeated(new, key, order)
-    gone = pl.lit(value=False) if deleted is None else deleted.fill_null(value=False)
-    names = new.columns
+    _refuse_repeated(
+        new, key, order, "say with order_by or event_time which is the latest", "name more columns in order_by"
+    )
+    removes = pl.lit(value=False) if deleted is None else deleted.fill_null(value=False)
+    names, places = new.columns, [*dict.fromkeys([*key, *order])]
+    known_gone = new.select(places).clear() if gone is None else gone.select(places)
     both = pl.concat(
         [
             old.with_columns(pl.lit(value=False).alias(_NEW), pl.lit(value=False).alias(_GONE)),
-            new.with_columns(pl.lit(value=True).alias(_NEW), gone.alias(_GONE)),
-        ]
+            known_gone.with_columns(pl.lit(value=False).alias(_NEW), pl.lit(value=True).alias(_GONE)),
+            new.with_columns(pl.lit(value=True).alias(_NEW), removes.alias(_GONE)),
+        ],
+        how="diagonal",
     )
     last = both.sort(*order, _NEW, nulls_last=False).unique(subset=[*key], keep="last", maintain_order=True)
     won = last.filter(_NEW)
@@ -85,7 +97,9 @@ def merge_upsert(
     same = pl.all_horizontal(pl.col(n).eq_missing(pl.col(_OLD).struct[n]) for n in names)
     put = won.filter(~pl.col(_GONE) & (~known | ~same)).sort(key).select(names)
     take = won.filter(known & (pl.col(_GONE) | ~same)).select(key)
-    return Merged(put, take)
+    # without an order, what comes later counts in any case
+    went = won.filter(_GONE).select(places) if order else known_gone.clear()
+    return Merged(put, take, went.join(known_gone, on=places, how="anti", nulls_equal=True))
 
 
 def merge_versions(
@@ -96,6 +110,8 @@ def merge_versions(
     moment: pl.Expr,
     ignore: Sequence[str] = (),
     ended: pl.DataFrame | None = None,
+    deleted: pl.Expr | None = None,
+    gone: pl.DataFrame | None = None,
 ) -> Merged:
     """Put new versions of rows in their places in the history of their keys.
 
@@ -114,6 +130,10 @@ def merge_versions(
         Columns in which a difference makes no version.
     ended
         Keys that are there no more, with their moment in ``valid_from``.
+    deleted
+        Which of the new rows are no versions, but say that their key is no more, from their moment on.
+    gone
+        Such moments from before that end no version, with their keys: versions may come that they end.
 
     Raises
     ------
@@ -132,8 +152,13 @@ def merge_versions(
     if new[_FROM].null_count():
         told = _shown(new.filter(pl.col(_FROM).is_null()).row(0, named=True), key)
         raise RunError(f"{told} has no event time; fill it in the stage, or put such rows aside with a rule not_null")
-    _refuse_repeated(new, key, [_FROM])
-    events = _events(old, new, key, ended)
+    _refuse_repeated(new, key, [_FROM], "", "name in event_time a column that tells them apart")
+    known_gone = new.select(*key, _FROM).clear() if gone is None else gone.select(*key, _FROM)
+    if deleted is not None:
+        removes = new.select(deleted.fill_null(value=False)).to_series()
+        ends = new.filter(removes).select(*key, _FROM)
+        ended, new = ends if ended is None else pl.concat([ended.select(ends.columns), ends]), new.filter(~removes)
+    events = _events(old, new, key, ended, known_gone)
     same_key = pl.all_horizontal(pl.col(k).eq_missing(pl.col(k).shift(1)) for k in key) & (pl.int_range(pl.len()) > 0)
     compared = [n for n in names if n not in ignore and n not in key]
     events = events.sort(*key, _FROM, _NEW, _KIND)
@@ -147,15 +172,21 @@ def merge_versions(
     )
     events = events.filter(~((pl.col(_KIND) == _VERSION) & same_key & equal))
     follows = same_key & (pl.col(_KIND).shift(1) == _VERSION)
-    events = events.filter((pl.col(_KIND) == _VERSION) | follows)
+    events = events.with_columns(((pl.col(_KIND) == _VERSION) | follows).alias(_COUNTS))
+    went = events.filter(~pl.col(_COUNTS)).select(known_gone.columns)
+    went = went.join(known_gone, on=went.columns, how="anti", nulls_equal=True)
+    events = events.filter(_COUNTS)
     next_key = pl.all_horizontal(pl.col(k).eq_missing(pl.col(k).shift(-1)) for k in key)
     last = pl.int_range(pl.len()) == pl.len() - 1
     events = events.with_columns(pl.when(next_key & ~last).then(pl.col(_FROM).shift(-1)).alias(_TO))
     made = events.filter(pl.col(_KIND) == _VERSION).with_columns(pl.col(_TO).is_null().alias(_CURRENT))
-    return _changed(old, made, key)
+    put, take = _changed(old, made, key)
+    return Merged(put, take, went)
 
 
-def _events(old: pl.DataFrame, new: pl.DataFrame, key: Sequence[str], ended: pl.DataFrame | None) -> pl.DataFrame:
+def _events(
+    old: pl.DataFrame, new: pl.DataFrame, key: Sequence[str], ended: pl.DataFrame | None, gone: pl.DataFrame
+) -> pl.DataFrame:
     """Return versions, and the ends of those that no other follows at once."""
     is_old, is_new = pl.lit(value=False).alias(_NEW), pl.lit(value=True).alias(_NEW)
     version, end = pl.lit(_VERSION).alias(_KIND), pl.lit(_END).alias(_KIND)
@@ -165,14 +196,15 @@ def _events(old: pl.DataFrame, new: pl.DataFrame, key: Sequence[str], ended: pl.
         old.select(*old.columns, pl.struct(_FROM, _TO).alias(_HAD), is_old, version).drop(_TO, _CURRENT),
         new.select(pl.all(), is_new, version),
         closed.select(*key, pl.col(_TO).alias(_FROM), is_old, end),
+        gone.with_columns(is_old, end),
     ]
     if ended is not None:
         parts.append(ended.select(*key, pl.col(_FROM).cast(old.schema[_FROM]), is_new, end))
     return pl.concat(parts, how="diagonal")
 
 
-def _changed(old: pl.DataFrame, made: pl.DataFrame, key: Sequence[str]) -> Merged:
-    """Return the keys whose versions are others than they were."""
+def _changed(old: pl.DataFrame, made: pl.DataFrame, key: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the versions to put, and the keys to take out, of keys whose versions are others than they were."""
     had = pl.col(_HAD).struct
     kept = pl.col(_HAD).is_not_null() & had[_FROM].eq_missing(pl.col(_FROM)) & had[_TO].eq_missing(pl.col(_TO))
     told = made.group_by(key).agg(kept.all().alias(_SAME), pl.len().alias(_ROWS))
@@ -182,15 +214,15 @@ def _changed(old: pl.DataFrame, made: pl.DataFrame, key: Sequence[str]) -> Merge
     others = told.filter(~same)
     put = made.join(others.select(key), on=[*key], how="semi", nulls_equal=True)
     put = put.sort(*key, _FROM).select(old.columns)
-    return Merged(put, others.filter(pl.col(_BEFORE).is_not_null()).select(key))
+    return put, others.filter(pl.col(_BEFORE).is_not_null()).select(key)
 
 
 def _distinct(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.unique(maintain_order=True)
 
 
-def _refuse_repeated(rows: pl.DataFrame, key: Sequence[str], order: Sequence[str]) -> None:
-    """Raise where rows that come cannot be told apart."""
+def _refuse_repeated(rows: pl.DataFrame, key: Sequence[str], order: Sequence[str], lacking: str, equal: str) -> None:
+    """Raise where rows that come cannot be told apart, with what to do where there is no order, and where places in it are equal."""
     within = [*key, *order]
     repeated = rows.filter(pl.struct(within).is_duplicated())
     if not repeated.height:
@@ -200,9 +232,8 @@ def _refuse_repeated(rows: pl.DataFrame, key: Sequence[str], order: Sequence[str
     many = f" ({keys:,} keys in all)" if keys > 1 else ""
     if order:
         what = f"{told} comes more than once at the same time or place in the order, with other values{many}"
-        raise RunError(f"{what}; name more columns in order_by, or keep one of the rows in the stage")
-    what = f"{told} comes more than once in this run{many}"
-    raise RunError(f"{what}; say with order_by or event_time which is the latest, or keep one in the stage")
+        raise RunError(f"{what}; {equal}, or keep one of the rows in the stage")
+    raise RunError(f"{told} comes more than once in this run{many}; {lacking}, or keep one in the stage")
 
 
 def refuse_nulls(nulls: Mapping[str, int]) -> None:

@@ -18,6 +18,7 @@ from lazypipe.errors import StorageError, first_line
 from lazypipe.records import history, verify
 from lazypipe.records.entry import Entry, sealed
 from lazypipe.records.history import History, Holding
+from lazypipe.records.proof import whole
 from lazypipe.records.verify import Head, Verification
 from lazypipe.storage.numbered import NumberedFiles
 
@@ -222,7 +223,9 @@ class Ledger:
         made._known = self._known  # noqa: SLF001  # records do not change
         return made
 
-    def verify(self, head: Head | tuple[int, str] | None = None, *, datasets: Iterable[str] = ()) -> Verification:
+    def verify(
+        self, head: Head | tuple[int, str] | None = None, *, datasets: Iterable[str] = (), data: bool = False
+    ) -> Verification:
         """Check every record: nothing edited, removed, reordered or inserted, and signed with the key, if there is one.
 
         Parameters
@@ -231,9 +234,12 @@ class Ledger:
             ``ledger.head`` as it was kept elsewhere: shows also what was removed at the end.
         datasets
             URIs of datasets, each commit of which must be known.
+        data
+            Whether the data files of these datasets are read too, and compared with the hashes that they were written with. Where no
+            datasets are named, those of all datasets and exports that the ledger knows.
         """
         known = None if head is None else Head(*head)
-        return verify.verify(self._files, self._key, known, tuple(datasets))
+        return verify.verify(self._files, self._key, known, tuple(map(whole, datasets)), data=data)
 
 
 def object_name(key: str) -> str:

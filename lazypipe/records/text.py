@@ -29,7 +29,7 @@ def _head(said: Mapping[str, Any]) -> Iterator[str]:
     else:
         kept = ", added to those of the version before" if output["keeps_earlier_rows"] else ""
         yield f"- Rows written: {output['rows_written']:,}{kept}"
-    checked = "nothing was touched" if said["ledger"]["ok"] else "**NOT AS IT WAS WRITTEN**, see the end"
+    checked = "no record was touched" if said["ledger"]["ok"] else "**NOT AS IT WAS WRITTEN**, see the end"
     yield f"- Ledger: {checked}"
     yield ""
     yield from _table(

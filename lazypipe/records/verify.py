@@ -11,6 +11,7 @@ from blake3 import blake3
 
 from lazypipe.errors import StorageError
 from lazypipe.records.entry import Entry, signature_of
+from lazypipe.records.proof import compare
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import DELTA, REWRITE, Commit, CommitLog
 from lazypipe.storage.numbered import NumberedFiles
@@ -55,7 +56,7 @@ class Finding:
 class Verification:
     """What a check of a ledger found. ``warnings`` are no sign that records were touched: a clock, a run that was killed.
 
-    ``signed`` says how many records have a signature; it was checked if a key was given.
+    ``data`` is how many data files were read and compared with their hashes; None if that was not asked for. ``signed`` says how many records have a signature; it was checked if a key was given.
     """
 
     ledger: str
@@ -65,6 +66,7 @@ class Verification:
     warnings: tuple[Finding, ...]
     signed: int = 0
     checked_signatures: bool = False
+    data: int | None = None
 
     @property
     def ok(self) -> bool:
@@ -78,7 +80,7 @@ class Verification:
             raise StorageError(
                 f"{self.problems[0]}{more}",
                 uri=self.ledger,
-                fix="restore the ledger from a backup, and find out who did it",
+                fix="restore it from a backup, and find out who did it",
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -89,6 +91,7 @@ class Verification:
             "records": self.records,
             "signed": self.signed,
             "checked_signatures": self.checked_signatures,
+            **({} if self.data is None else {"data": self.data}),
             "head": None if self.head is None else {"number": self.head.number, "blake3": self.head.blake3},
             "problems": [p.to_dict() for p in self.problems],
             "warnings": [w.to_dict() for w in self.warnings],
@@ -96,14 +99,20 @@ class Verification:
 
     def __str__(self) -> str:
         count = f"{self.records:,} record{'s' * (self.records != 1)}"
-        said = f"{count}, nothing was touched" if self.ok else f"{count}, {len(self.problems)} not as written"
+        none = "no record was touched"
+        if self.data is not None:
+            count = f"{count} and {self.data:,} data file{'s' * (self.data != 1)}"
+            none = "nothing was touched"
+        said = f"{count}, {none}" if self.ok else f"{count}, {len(self.problems)} not as written"
         if self.ok and not self.records:
             said = "there are no records: none was written yet, or all are gone, or the ledger is elsewhere"
         lines = [f"{self.ledger}: {said}", *(f"    {p}" for p in self.problems)]
         return "\n".join([*lines, *(f"    note: {w}" for w in self.warnings)])
 
 
-def verify(files: NumberedFiles, key: str | None, head: Head | None, datasets: Sequence[str]) -> Verification:
+def verify(
+    files: NumberedFiles, key: str | None, head: Head | None, datasets: Sequence[str], *, data: bool = False
+) -> Verification:
     """Read every record and compare it with its seal, its place, its neighbours, its signature and what it names."""
     numbers = files.numbers()
     problems = list(_gaps(files, numbers))
@@ -119,6 +128,8 @@ def verify(files: NumberedFiles, key: str | None, head: Head | None, datasets: S
     problems += _objects(files, good)
     problems += [] if head is None else _anchored(files, good, numbers, head)
     problems += [f for uri in datasets for f in _commits(uri, good.values())]
+    compared = [*compare(good.values(), datasets)] if data else []
+    problems += [Finding(None, c.file, c.what) for c in compared if c.what is not None]
     last = good.get(numbers[-1]) if numbers else None
     # one finding per record, the first: what follows from it is not told too
     told: dict[Any, Finding] = {}
@@ -132,6 +143,7 @@ def verify(files: NumberedFiles, key: str | None, head: Head | None, datasets: S
         (*_warnings(files, good, key), *(f for uri in datasets for f in _rewrites(uri, good.values()))),
         sum(e.signature is not None for e in good.values()),
         key is not None,
+        len(compared) if data else None,
     )
 
 

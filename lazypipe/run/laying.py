@@ -50,25 +50,34 @@ class LayingOut:
         return True
 
     def _kept(self) -> layouts.Choice | None:
-        """Return the layout that the output's files have, if one was ever chosen."""
+        """Return the layout that the output's files have, if one was ever chosen, or a better one where that was for few rows."""
         if self.output is None or self.output.format != "dataset":
             return None
-        schema = self.target.schema
-        return layouts.kept(self.output, self.target.dataset.latest(), schema, ordered=self.target.is_sorted)
+        there = self.target.dataset.latest()
+        found = layouts.kept(self.output, there, self.target.schema, ordered=self.target.is_sorted)
+        if there is None or found is None or not layouts.is_outgrown(self.output, found, there, self._size):
+            return found
+        return self._ahead(there) or found
 
-    def _ahead(self) -> layouts.Choice | None:
-        """Choose a layout by the first rows, so that all are written once; not where these are put together with others."""
+    @property
+    def _size(self) -> int:
+        """Bytes of all that is read."""
+        read = self.query.snapshots.values()
+        return sum(sum(f.size or 0 for f in s.files) if s.commit is None else s.commit.bytes for s in read)
+
+    def _ahead(self, there: Commit | None = None) -> layouts.Choice | None:
+        """Choose a layout by the first rows, so that all are written once; not where these are put together with others.
+
+        What is ``there`` already counts, if the layout is to be better than the one that it has.
+        """
         output, name = self.output, self.segment.output
         if output is None or name is None or output.optimize is None or output.format != "dataset":
             return None
         if self.target.is_merged or self.work.cut is not None:
             return None
-        read = self.query.snapshots.values()
-        size = sum(sum(f.size or 0 for f in s.files) if s.commit is None else s.commit.bytes for s in read)
         frame = self.query.plain(self.segment.node).select(self.target.schema.names())
-        choice = layouts.choose_ahead(
-            self.plan, name, frame, size, ordered=self.target.is_sorted, folders=self._has_folders
-        )
+        how = {"ordered": self.target.is_sorted, "folders": self._has_folders}
+        choice = layouts.choose_ahead(self.plan, name, frame, self._size, there=there, **how)
         self.target.chosen = choice is not None
         return choice
 
@@ -83,8 +92,9 @@ class LayingOut:
             if "rows" in self.target.choice.said:
                 return sink, written  # what was chosen before, without its folders
             self.target.chosen = written.rows > 0
+            there = self.target.dataset.latest()
             self.target.choice = (
-                layouts.measured(self.target.choice, written.rows, written.bytes) if self.target.chosen else None
+                layouts.measured(self.target.choice, written.rows, written.bytes, there) if self.target.chosen else None
             )
             return sink, written
         if not layouts.is_due(output, self.target.choice, written.rows, written.bytes):

@@ -23,7 +23,7 @@ from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.maintenance import sample
 from lazypipe.storage.optimizer.writing import check_layout
 
-__all__ = ["Choice", "choose", "choose_ahead", "is_due", "kept", "measured", "without_folders"]
+__all__ = ["Choice", "choose", "choose_ahead", "is_due", "is_outgrown", "kept", "measured", "without_folders"]
 
 _SHARE = 0.03
 """Which part of the time that writing took may be spent on choosing, where that is more than the least."""
@@ -61,6 +61,9 @@ _STREAMS = frozenset(
 
 _LEAST = 1 << 16
 """Bytes of an output below which no layout is worth a choice."""
+
+_GROWN, _GROWS = 16, 1 << 20
+"""How many times more rows there must be than a layout was chosen for, to be chosen once more; and bytes that a run must then read."""
 
 _DRIFT = 1.5
 _ROWS = 50_000
@@ -123,8 +126,31 @@ def is_due(output: Output, choice: Choice | None, rows: int, size: int) -> bool:
     return not was / _DRIFT <= size / rows <= was * _DRIFT
 
 
+def is_outgrown(output: Output, choice: Choice, commit: Commit, size: int) -> bool:
+    """Whether a layout was chosen for few of the rows that there are by now, in little time, so that another choice is worth it.
+
+    Each takes 3 % of what was written until then, at most, and the next one comes when there are as many times more rows again.
+
+    Parameters
+    ----------
+    commit
+        The dataset as it is.
+    size
+        Bytes that the run reads: few rows tell nothing new.
+    """
+    rows = choice.said.get("total", choice.said.get("rows"))
+    return output.optimize is not None and bool(rows) and size >= _GROWS and commit.rows >= _GROWN * rows
+
+
 def choose_ahead(
-    plan: CompiledPipeline, name: str, frame: pl.LazyFrame, size: int, *, ordered: bool, folders: bool = True
+    plan: CompiledPipeline,
+    name: str,
+    frame: pl.LazyFrame,
+    size: int,
+    *,
+    ordered: bool,
+    folders: bool = True,
+    there: Commit | None = None,
 ) -> Choice | None:
     """Take advice on rows that are still to be written, by the first of them; None if that would take a query of its own.
 
@@ -136,6 +162,8 @@ def choose_ahead(
         Bytes of what they are read from: what writing takes is judged by that.
     folders
         Whether values of columns may be folders, if the output's definition leaves that open.
+    there
+        The dataset to which rows come, if the layout is for all that it is going to hold.
 
     Returns
     -------
@@ -150,10 +178,12 @@ def choose_ahead(
         return None
     if rows.estimated_size() < _LEAST:
         return None
-    seconds = size / _BYTES_PER_SECOND
     total = (
         rows.height if rows.height < _AHEAD else max(int(_PACKED * size * rows.height / rows.estimated_size()), _AHEAD)
     )
+    if there is not None:  # what was written before counts too: it is to be kept that way from here on
+        total, size = max(total, there.rows), max(size, there.bytes)
+    seconds = size / _BYTES_PER_SECOND
     return _advised(plan, name, rows, total, seconds, ordered=ordered, folders=folders)
 
 
@@ -212,9 +242,10 @@ def _advised(
     return Choice(layout, said)
 
 
-def measured(choice: Choice, rows: int, size: int) -> Choice:
-    """Return a choice with what the rows take that it was made for."""
-    return replace(choice, said={**choice.said, "rows": rows, "bytes_per_row": size / rows})
+def measured(choice: Choice, rows: int, size: int, there: Commit | None = None) -> Choice:
+    """Return a choice with what the rows take that it was made for; more if they come to a dataset that is ``there``."""
+    more = {"total": there.rows} if there is not None and there.rows > rows else {}
+    return replace(choice, said={**choice.said, "rows": rows, "bytes_per_row": size / rows, **more})
 
 
 def without_folders(choice: Choice) -> Choice:

@@ -24,6 +24,7 @@ from lazypipe.incremental.merging import Merged, merge_upsert, merge_versions, r
 from lazypipe.incremental.work import Work
 from lazypipe.run import layouts
 from lazypipe.run.context import Run
+from lazypipe.run.gone import GONE, GoneKeys
 from lazypipe.spec.model import NOTHING, Output
 from lazypipe.storage.dataset import Dataset, find_odd
 from lazypipe.storage.keyed import files_with, rewrite_without, rows_with
@@ -47,7 +48,10 @@ _SNAPSHOTS = "snapshots"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is to be committed: new files, the paths of those that they replace, and what the commit says besides."""
+    """What is to be committed: new files, the paths of those that they replace, and what the commit says besides.
+
+    ``beside`` are files that no reader of data sees: which keys were removed, and when.
+    """
 
     files: tuple[DataFile, ...]
     schema: pl.Schema
@@ -55,6 +59,7 @@ class Outcome:
     mode: str = "change"
     without: frozenset[str] = frozenset()
     info: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    beside: tuple[DataFile, ...] = ()
 
 
 class Merge:
@@ -73,6 +78,7 @@ class Merge:
         self.staged: list[DatasetSink] = []
         self.choice: layouts.Choice | None = None
         self.chosen = False
+        self.gone = GoneKeys(self.dataset)
 
     def outcome(self, incoming: pl.LazyFrame, files: tuple[DataFile, ...]) -> Outcome:
         """Put the rows of a run together with those that are there.
@@ -117,10 +123,10 @@ class Merge:
             mode = "replace"
         before = NOTHING if self.commit is None else self.commit.info
         kept = {DELETES: before[DELETES]} if before.get(DELETES) else {}
-        said = {WRITE: self.output.mode, **kept, **info}
+        said = {WRITE: self.output.mode, **kept, **self.gone.said, **info}
         if self.chosen and self.choice is not None and (rows := sum(f.rows for f in files)):
             said[KEPT] = dict(layouts.measured(self.choice, rows, sum(f.bytes for f in files)).said)
-        return Outcome(files, self.schema, self.output.partition_by, mode, without, said)
+        return Outcome(files, self.schema, self.output.partition_by, mode, without, said, self.gone.files)
 
     def _choose(self, incoming: pl.LazyFrame, size: int) -> None:
         """Take the layout that the files there have, or, where one is asked for and none is kept, choose it by the rows that came."""
@@ -175,9 +181,13 @@ class Merge:
         found = rewrite_without(self.dataset, commit, incoming, self.output.key, prefix=f"{self.prefix}k")
         self.staged += found.sinks
         feeds = {**commit.info.get(DELETES, {}), self.name: self.work.info}
-        kept = {k: v for k, v in commit.info.items() if k not in (DELETES, "gates", "ledger")}
-        info = {WRITE: mode_of(commit), **kept, DELETES: feeds}
-        return Outcome(found.files, commit.schema, commit.partition_by, "change", found.without, info)
+        kept = {k: v for k, v in commit.info.items() if k not in (DELETES, GONE, "gates", "ledger")}
+        self.gone = GoneKeys.of(self.dataset, commit, pl.Schema(commit.schema))
+        self.gone.forget(incoming, self.output.key, f"{self.prefix}g")
+        self.staged += self.gone.staged
+        info = {WRITE: mode_of(commit), **kept, **self.gone.said, DELETES: feeds}
+        said = (found.without, info, self.gone.files)
+        return Outcome(found.files, commit.schema, commit.partition_by, "change", *said)
 
     def _merge(self, incoming: pl.LazyFrame) -> Outcome:
         key, commit = [*self.output.key], self.commit
@@ -186,6 +196,8 @@ class Merge:
         if ended is not None:
             keys = pl.concat([keys, ended])
         there = () if commit is None else files_with(self.dataset, commit, keys, key)
+        self.gone = GoneKeys.of(self.dataset, commit, self.schema, [*dict.fromkeys([*key, *self._order()])])
+        went: list[pl.LazyFrame] = []
         files: list[DataFile] = []
         taken: list[pl.LazyFrame] = []
         for number, part in enumerate(self._parts(incoming, keys, sum(f.rows for f in there))):
@@ -193,11 +205,16 @@ class Merge:
             old = self._old(there, wanted).filter(part).collect(engine="streaming")
             new = incoming.filter(part).select(self.given.names()).collect(engine="streaming")
             gone = None if ended is None else ended.filter(part).collect(engine="streaming")
-            made: Merged = self._said(partial(self._merged, old, new, gone))
+            known = self.gone.of_keys(wanted, key).filter(part).collect(engine="streaming")
+            made: Merged = self._said(partial(self._merged, old, new, gone, known))
+            if made.gone.height:
+                went.append(self._spilled(made.gone.lazy(), f"gone-{number}"))
             if made.put.height:
                 files += self._write(made.put.lazy(), f"m-{number:03}")
             if made.take.height:
                 taken.append(self._spilled(made.take.lazy(), f"taken-{number}"))
+        self.gone.add(went, f"{self.prefix}g")
+        self.staged += self.gone.staged
         if not taken:
             return self._made(tuple(files))
         assert commit is not None
@@ -206,17 +223,22 @@ class Merge:
         self.staged += found.sinks
         return self._made((*found.files, *files), without=found.without)
 
-    def _merged(self, old: pl.DataFrame, new: pl.DataFrame, gone: pl.DataFrame | None) -> Merged:
+    def _order(self) -> tuple[str, ...]:
+        """Return the columns that say which of several rows with a key is later: they are kept of keys that were removed."""
+        if self.output.mode == "scd2":
+            return (VALID_FROM,)
+        return self.output.order_by or ((self.output.event_time,) if self.output.event_time else ())
+
+    def _merged(self, old: pl.DataFrame, new: pl.DataFrame, gone: pl.DataFrame | None, known: pl.DataFrame) -> Merged:
         output, key = self.output, self.output.key
+        condition = deleted(output, self.given, self.run.plan.params)
         if output.mode == "upsert":
-            order = output.order_by or ((output.event_time,) if output.event_time else ())
-            condition = deleted(output, self.given, self.run.plan.params)
-            return merge_upsert(old, new, key, order=order, deleted=condition)
+            return merge_upsert(old, new, key, order=self._order(), deleted=condition, gone=known)
         now = pl.lit(self.run.now, dtype=self.schema[VALID_FROM])
         moment = now if output.event_time is None else pl.col(output.event_time)
         ended = None if gone is None else gone.with_columns(now.alias(VALID_FROM))
         ignore = () if output.event_time is None else (output.event_time,)
-        return merge_versions(old, new, key, moment=moment, ignore=ignore, ended=ended)
+        return merge_versions(old, new, key, moment=moment, ignore=ignore, ended=ended, deleted=condition, gone=known)
 
     def _ended(self, keys: pl.LazyFrame) -> pl.LazyFrame | None:
         """Return the keys that are there and did not come, where that ends them."""

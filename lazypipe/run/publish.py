@@ -110,7 +110,7 @@ class Publication:
             expected=expected,
             tagged=self.work.told_apart,
             gone=self.work.gone if self.work.told_apart else (),
-            figures=(*figures, *keys),
+            figures=(*figures, *keys, *(() if merged is None else merged.beside)),
             without=worn if merged is None else merged.without,
         )
         if self.output.delta_log:  # some may have been written once more, as a Delta reader is to read them

@@ -52,9 +52,13 @@ class Dataset:
     """
 
     def __init__(
-        self, uri: str, storage_options: Mapping[str, Any] | None = None, *, delta: bool | None = None
+        self,
+        uri: str | os.PathLike[str],
+        storage_options: Mapping[str, Any] | None = None,
+        *,
+        delta: bool | None = None,
     ) -> None:
-        self.uri = uri.rstrip("/")
+        self.uri = os.fspath(uri).rstrip("/")
         self.storage_options = dict(storage_options or {})
         self.delta = delta
         self.log = CommitLog(f"{self.uri}.commits", storage_options)
@@ -478,7 +482,8 @@ def _scan_alike(
     keys = {name: schema[name] for name in partition_by}
     native = uris.is_native(names[0]) and (not keys or hive.is_plain(keys, names))
     if native:
-        inside = scan_schema(schema, forms, odd)
+        # a schema of many columns takes as long to make as the scan itself
+        inside = scan_schema(schema, forms, odd) if forms else schema
         frame = pl.scan_parquet(
             names,
             schema={n: t for n, t in inside.items() if n not in keys},  # so that no file is opened to learn it
@@ -494,6 +499,8 @@ def _scan_alike(
             [FileInfo(n, None) for n in names], physical_schema(schema, forms), keys=keys, file_column=file_column
         )
     frame = restore(frame, schema, forms, odd=odd, widened=native)
+    if native and not keys:
+        return frame  # columns stand in their order
     return frame.select(*schema, *((FILE_COLUMN,) if file_column else ()))
 
 
@@ -539,7 +546,7 @@ def is_dataset(uri: str, storage_options: Mapping[str, Any] | None = None) -> bo
 
 
 def scan(
-    uri: str,
+    uri: str | os.PathLike[str],
     *,
     version: int | None = None,
     as_of: datetime | None = None,
@@ -572,7 +579,8 @@ def scan(
     chosen = list(columns)
     for name in chosen:
         if name not in commit.schema:
-            raise StorageError(f"there is no column {name!r}", uri=uri, fix=nearest(name, commit.schema, "columns"))
+            fix = nearest(name, commit.schema, "columns")
+            raise StorageError(f"there is no column {name!r}", uri=dataset.uri, fix=fix)
     return frame.select(chosen)
 
 

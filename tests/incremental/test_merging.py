@@ -176,14 +176,17 @@ def test_what_cannot_be_told_apart_is_refused() -> None:
         "key (k = 1, j = 'a') comes more than once in this run (2 keys in all); say with order_by or event_time which is the latest, "
         "or keep one in the stage"
     )
-    told = (
-        "key (k = 1, j = 'a') comes more than once at the same time or place in the order, with other values; name more columns in "
-        "order_by, or keep one of the rows in the stage"
+    told = "key (k = 1, j = 'a') comes more than once at the same time or place in the order, with other values; "
+    kept = ", or keep one of the rows in the stage"
+    assert (
+        refused(merge_upsert, nothing, frame([one, other]), KEY, order=["t"])
+        == f"{told}name more columns in order_by{kept}"
     )
-    assert refused(merge_upsert, nothing, frame([one, other]), KEY, order=["t"]) == told
     assert merge_upsert(nothing, frame([one, one]), KEY, order=["t"]).put.rows() == [one]
     none = frame([], VERSIONS)
-    assert refused(merge_versions, none, frame([one, other]), KEY, moment=pl.col("t")) == told
+    assert refused(merge_versions, none, frame([one, other]), KEY, moment=pl.col("t")) == (
+        f"{told}name in event_time a column that tells them apart{kept}"
+    )
     assert refused(merge_versions, none, frame([(1, "a", None, [1], "u")]), KEY, moment=pl.col("t")) == (
         "key (k = 1, j = 'a') has no event time; fill it in the stage, or put such rows aside with a rule not_null"
     )

@@ -84,6 +84,7 @@ def test_every_source_stage_and_output_has_one() -> None:
     hashes = [h for f in before().values() for h in (f.rows, f.whole, f.gate, *f.columns.values())]
     assert {len(h) for h in hashes} == {64}
     assert plan().changed_since(before()).same
+    assert plan().changed_since(plan()).same
 
 
 @pytest.mark.parametrize(

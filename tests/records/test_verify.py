@@ -201,7 +201,7 @@ def test_an_untouched_ledger(uri: str) -> None:
     found = ledger.verify()
     assert (found.ok, found.records, found.problems, found.warnings, found.signed) == (True, 6, (), (), 0)
     found.raise_for_status()
-    assert str(found) == f"{uri}: 6 records, nothing was touched"
+    assert str(found) == f"{uri}: 6 records, no record was touched"
     assert found.to_dict()["head"] == {"number": 6, "blake3": load(uri, 6)["blake3"]}
     assert found.head == ledger.head
     assert str(ledger.head) == f"6:{load(uri, 6)['blake3']}"

@@ -13,16 +13,16 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import lazypipe as lp
-from lazypipe.run.layouts import Choice, is_due, kept
+from lazypipe.run.layouts import Choice, is_due, is_outgrown, kept
 from lazypipe.run.upkeep import upkeep
 from lazypipe.spec.model import Output
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.keyed import rewrite_without
-from lazypipe.storage.log import Commit
+from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.optimizer.advise import advise
 from lazypipe.storage.optimizer.forms import Scaled
 from lazypipe.storage.optimizer.layout import Layout
-from lazypipe.storage.optimizer.maintenance import compact, kept_layout, relayout
+from lazypipe.storage.optimizer.maintenance import compact, kept_layout, relayout, sample
 from lazypipe.storage.optimizer.overlap import overlaps
 from lazypipe.storage.optimizer.workload import Query, Workload
 from lazypipe.storage.sink import DatasetSink
@@ -283,7 +283,7 @@ def test_what_cannot_name_folders_is_not_chosen_for_them(
     world = World(tmp_path, optimize="read", workload={"queries": ["SELECT price FROM self WHERE shop > shop"]})
     shop = pl.col("id") % 5
     inside = shop.cast(pl.String).cast(kind) if kind == pl.Binary() else shop.cast(kind)
-    frame = rows(0, 5_000).with_columns(shop=inside)
+    frame = rows(0, 8_000).with_columns(shop=inside)
     world.deliver("1", frame)
     commit = world.run()
     assert "optimize" in commit.info
@@ -291,6 +291,59 @@ def test_what_cannot_name_folders_is_not_chosen_for_them(
     assert_frame_equal(world.content(), frame)
     with pytest.raises(lp.StorageError, match=r"column 'shop' cannot name folders; partition by text"):
         lp.optimize.rewrite(world.uri, partition_by=["shop"])
+
+
+def test_what_has_outgrown_its_layout_gets_a_better_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lazypipe.run.layouts._GROWS", 20_000)
+    monkeypatch.setattr("lazypipe.run.layouts._DRIFT", 100.0)  # many rows take less each
+    tried: list[tuple[float, int]] = []
+
+    def noting(*args: Any, **how: Any) -> Any:
+        tried.append((how["budget"], how["total"]))
+        return advise(*args, **how, clock=lambda: 0.0)
+
+    monkeypatch.setattr("lazypipe.run.layouts.advise", noting)
+    world = World(tmp_path, optimize="storage")
+    world.deliver("0", rows(0, 1_000))
+    assert "optimize" not in world.run().info  # so few that no layout is worth a choice
+    world.deliver("0", rows(0, 8_000))
+    first = world.run()
+    assert first.info["optimize"]["rows"] == 8_000
+    before = rows(0, 8_000)
+    stop = 8_000
+    for name, count in (("1", 130_000), ("2", 20_000), ("3", 100)):
+        more = rows(stop, stop + count)
+        world.deliver(name, more)
+        before, stop = pl.concat([before, more]), stop + count
+        commit = world.run()
+        assert commit.mode == "change"
+    # the first to know that there are many more rows was the second one; what came then is too little to be asked again
+    assert [total for _, total in tried] == [8_000, 138_000]
+    assert commit.info["optimize"]["total"] == 138_000
+    assert commit.info["optimize"]["rows"] == 20_000
+    assert_frame_equal(world.content(), before)
+    compact(Dataset(world.uri), run="compact", time=NOW)
+    assert_frame_equal(world.content(), before)
+    world.deliver("4", rows(stop, stop + 20_000))
+    world.run()
+    assert len(tried) == 2
+    assert_frame_equal(world.content(), rows(0, stop + 20_000))
+
+
+@pytest.mark.parametrize(
+    ("goal", "said", "now", "size", "due"),
+    [
+        ("storage", {"rows": 100}, 1_600, 1 << 20, True),
+        ("storage", {"rows": 100}, 1_599, 1 << 20, False),
+        ("storage", {"rows": 100}, 1_600, (1 << 20) - 1, False),
+        ("storage", {"rows": 100, "total": 101}, 1_600, 1 << 20, False),
+        ("storage", {}, 1_600, 1 << 20, False),
+        (None, {"rows": 100}, 1_600, 1 << 20, False),
+    ],
+)
+def test_when_a_layout_is_outgrown(goal: Any, said: dict[str, Any], now: int, size: int, due: bool) -> None:
+    commit = Commit(1, "r", NOW, "replace", pl.Schema({"x": pl.Int64()}), (DataFile("a", now, 1),))
+    assert is_outgrown(Output("o", "s", "out", optimize=goal), Choice(Layout(), said), commit, size) is due
 
 
 NAMED = [{"derive": {"shop": "note || (id % 5)"}}]
@@ -359,6 +412,8 @@ def test_a_name_too_long_that_the_first_choice_does_not_see(
     first_rows: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lazypipe.storage.optimizer.advise._PARTITION_BYTES", 1_000)
+    # groups come in any order
+    monkeypatch.setattr("lazypipe.run.layouts.sample", lambda *a: sample(*a).filter(pl.col("note") == ""))
     by = {"by": ["id", "note"], "aggregate": {"price": "median(price)", "mail": "min(mail)", "day": "min(day)"}}
     do = NAMED if first_rows else [{"aggregate": by}, *NAMED]
     world = World(tmp_path, do=do, optimize="read", workload=LONG)

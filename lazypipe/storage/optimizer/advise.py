@@ -255,23 +255,28 @@ class _Adviser:
             rows = spread(rows, self.rows)
             base, held = bench.whole(rows, DEFAULT, "default, in order")
         looked = self._looked(held)
-        self.profile = profile_sample(replace(self.sample, frame=rows.select(looked)))
+        self.profile = profile_sample(replace(self.sample, frame=rows.select(looked)), quick=bench.quick)
         if bench.quick:
             parts = {c.name: shrinking(c, self.sample.total / rows.height) for c in self.profile.columns}
             bench.shrinks = {n: part for n, part in parts.items() if part < 1}
             base, _ = bench.whole(rows, DEFAULT, "default, as of more rows")
-        layout = unordered = self._columns(rows, base, held, packed)
         first, noted = default, list(self.reasons)
-        order = layout if how else self._order(layout, default)
-        if order.sort_by and not how:
-            rows = ordered(self.frame.lazy(), order, self.frame.schema, "the sample").collect(engine="streaming")
+        # where there is little time columns are looked at once, in the order that rows are going to have
+        order = Layout() if how or not bench.quick else self._order(base_layout(self.writers[0]), default)
+        layout = DEFAULT if order.sort_by else self._columns(rows, base, held, packed)
+        unordered = None if order.sort_by else (layout, list(self.reasons))
+        if not how and not bench.quick:
+            order = self._order(layout, default)
+        if order.sort_by:
+            in_order = ordered(self.frame.lazy(), order, self.frame.schema, "the sample").collect(engine="streaming")
             # from here on compared with what the default makes of rows in that order
             how = {"sort_by": order.sort_by, "curve": order.curve, "bounds": order.bounds}
             default, _ = bench.whole(self.frame, replace(DEFAULT, **how), "default, in order")
-            layout = replace(self._columns(rows, default, plain, steady=rising(self.frame)), **how)
+            layout = replace(self._columns(in_order, default, plain, steady=rising(self.frame)), **how)
             if self.goal == "balanced" and self._last(layout).bytes > first.bytes:
                 # readers are not worth more than bytes: rows stay as they come
-                layout, default, how, self.reasons = unordered, first, {}, noted
+                default, how, self.reasons = first, {}, noted
+                layout, self.reasons = unordered or (self._columns(rows, base, held), self.reasons)
         layout = self._codec(layout, default)
         layout = self._sizes(layout, default, first)
         layout = self._partitions(layout)
@@ -411,6 +416,8 @@ class _Adviser:
         for _ in range(_ATTEMPTS):
             chosen = choose(options, base, limits)
             layout = replace(_layout(chosen, writer, frame), sort_by=sort_by)
+            if self.bench.quick:
+                self.bench.expect(frame, layout, *_summed(chosen, frame, sort_by))
             cost, _sizes = self.bench.whole(frame, layout, f"chosen, {writer}")
             broken = self.limits.broken(cost, default)
             if not broken or self.bench.over:
@@ -444,6 +451,7 @@ class _Adviser:
         ):
             return ()
         by, writer = packing_order(self.ordered, self._orderable()), self.writers[-1]
+        frame = self.ordered.head(_LIKELY_ROWS) if self.bench.quick else self.ordered
         if not by:
             return self._numbered(writer, default)
         if kept_bits(self.ordered.head(_LIKELY_ROWS), by) > _ORDER_LIKELY:
@@ -451,9 +459,9 @@ class _Adviser:
         # as they come rows are written in what is best for values that rise, so that an order is not said to gain what that does
         delta = rising(self.ordered) if writer == "pyarrow" else ()
         bare = replace(base_layout(writer), encodings=dict.fromkeys(delta, "delta"))
-        cost, _ = self.bench.whole(self.ordered, bare, "in no order")
+        cost, _ = self.bench.whole(frame, bare, "in no order")
         tried = replace(bare, sort_by=by)
-        found, _ = self.bench.whole(self.ordered, tried, f"ordered by {order_name(tried)}")
+        found, _ = self.bench.whole(frame, tried, f"ordered by {order_name(tried)}")
         if found.bytes > _ORDER_WORTH * cost.bytes or found.write > self.limits.write * cost.write:
             return ()
         self._note(None, f"ordered by {order_name(tried)}", "files are smaller that way")
@@ -652,6 +660,12 @@ def _layout(chosen: Mapping[str, Option], writer: str, frame: pl.DataFrame) -> L
         encodings=dict(e for n in frame.columns for e in chosen[n].encodings),
         codecs=dict(c for n in frame.columns for c in chosen[n].codecs),
     )
+
+
+def _summed(chosen: Mapping[str, Option], frame: pl.DataFrame, sort_by: tuple[str, ...]) -> tuple[Cost, dict[str, int]]:
+    """Return what options cost together, in order, and the bytes of each column in the file."""
+    cost = sum((o.cost for o in chosen.values()), Cost(0, order_seconds(frame, len(sort_by)) if sort_by else 0.0))
+    return cost, {part: size.bytes for o in chosen.values() for part, size in o.sizes}
 
 
 def _without(layout: Layout, name: str) -> Layout:

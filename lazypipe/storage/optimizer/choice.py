@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lazypipe.storage.optimizer.cost import Cost
+from lazypipe.storage.optimizer.cost import Cost, Size
 from lazypipe.storage.optimizer.form import Form
 
 __all__ = ["GOALS", "Goal", "Limits", "Option", "choose"]
@@ -45,12 +45,16 @@ GOALS: Mapping[Goal, Limits] = {
 
 @dataclass(frozen=True)
 class Option:
-    """A way to write a column: its form, the encodings and codecs of what then stands in the file, and the cost."""
+    """A way to write a column: its form, the encodings and codecs of what then stands in the file, and the cost.
+
+    ``sizes`` are the bytes of each part, where these are known.
+    """
 
     form: Form | None
     cost: Cost
     encodings: tuple[tuple[str, str], ...] = ()
     codecs: tuple[tuple[str, tuple[str, int | None]], ...] = ()
+    sizes: tuple[tuple[str, Size], ...] = ()
 
 
 def choose(options: Mapping[str, Sequence[Option]], default: Cost, limits: Limits) -> dict[str, Option]:

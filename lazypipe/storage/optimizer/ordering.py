@@ -20,6 +20,8 @@ _FIRST = 2_000
 """Rows that all columns are tried on, before the best are on more."""
 _TRIED, _BEST = 16, 6
 """Columns that are tried as keys: those with the most bits; and those of them that are on more rows."""
+_COUNTED = 32
+"""Columns whose bits are counted: those that have the most."""
 _KEYS = 4
 """Columns that rows are sorted by at most."""
 _ALIKE = 2
@@ -52,11 +54,11 @@ def packing_order(frame: pl.DataFrame, rows: int = _ROWS) -> tuple[str, ...]:
         return ()
     # what a value is does not matter, only where it is another: hashes are compared and sorted the fastest
     codes = probe.select(pl.col(flat).hash())
-    counts = [codes[n].value_counts(name="__n")["__n"] for n in flat]
-    bits = {n: float(c.entropy(base=2) or 0.0) for n, c in zip(flat, counts, strict=True)}
-    distinct = {n: c.len() for n, c in zip(flat, counts, strict=True)}
+    bits = _entropies(codes)
+    distinct = codes.select(pl.all().n_unique()).row(0, named=True)
     worth = [n for n in flat if bits[n] > _FEW_BITS and distinct[n] <= probe.height / _ALIKE]
     keys = sorted(worth, key=lambda n: -bits[n])[:_TRIED]
+    codes = codes.select(sorted(flat, key=lambda n: -bits[n])[:_COUNTED])
     if len(keys) > _BEST:
         first = codes.head(_FIRST)
         keys = sorted(keys, key=lambda n: _bits(first.sort(n, maintain_order=True), bits))[:_BEST]
@@ -85,7 +87,7 @@ def kept_bits(frame: pl.DataFrame, order: Sequence[str]) -> float:
     ticking = [n for n, t in frame.schema.items() if is_ticking(t)]
     flat = [n for n, t in frame.schema.items() if not t.is_nested() and t not in (pl.Null, pl.Object)]
     codes = frame.select(pl.col(flat).hash())
-    counts = {n: codes[n].value_counts(name="__n")["__n"].entropy(base=2) or 0.0 for n in flat}
+    counts = _entropies(codes)
     # a step to the next value takes as many bits as it is long, and one more
     step = (pl.all().diff().abs().cast(pl.Float64) + 1).log(2).sum() + frame.height
 
@@ -141,6 +143,12 @@ def spread(frame: pl.DataFrame, rows: int, stretches: int = 4) -> pl.DataFrame:
         return frame
     step = frame.height // stretches
     return pl.concat(frame.slice(i * step, rows // stretches) for i in range(stretches))
+
+
+def _entropies(codes: pl.DataFrame) -> dict[str, float]:
+    """Return the bits that a value of each column holds."""
+    counts = pl.all().value_counts(name="__n").struct.field("__n").entropy(base=2)
+    return {n: bits or 0.0 for n, bits in codes.select(counts.name.keep()).row(0, named=True).items()}
 
 
 def _bits(codes: pl.DataFrame, bits: dict[str, float]) -> float:

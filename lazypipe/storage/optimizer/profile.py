@@ -28,8 +28,8 @@ _MOST_DIGITS = 8
 _FLOATS = 2_000
 """Floats whose decimals are looked at."""
 _COUNT = "__lazypipe_count"
-_TEXTS = 1_000
-"""Texts that are looked at to find out of what make they are."""
+_TEXTS, _FEW_TEXTS = 1_000, 250
+"""Texts that are looked at to find out of what make they are; and where there is little time."""
 _MINIBLOCK = 32
 """Values that are packed with the same number of bits where differences are kept (as in Parquet)."""
 _DAY = 86_400
@@ -248,8 +248,8 @@ def profile(
     return profile_sample(take_sample(data, sample, storage_options))
 
 
-def profile_sample(sample: Sample) -> Profile:
-    """Profile what a sample is of."""
+def profile_sample(sample: Sample, *, quick: bool = False) -> Profile:
+    """Profile what a sample is of; if that is to be ``quick``, by fewer texts, and only what forms of columns follow from."""
     frame = sample.frame
     exprs: dict[str, pl.Expr] = {}
     every = max(frame.height // _FLOATS, 1)
@@ -257,13 +257,13 @@ def profile_sample(sample: Sample) -> Profile:
         exprs |= {f"{index}:{what}": e for what, e in _figures(pl.col(name), dtype, every).items()}
     # in memory already, and there small: the engine for that is twice as fast
     found = records(frame.select(**exprs))[0] if exprs else {}
-    packed = _packed(frame)
+    packed, texts = _packed(frame), _FEW_TEXTS if quick else _TEXTS
     columns = []
     for index, (name, dtype) in enumerate(frame.schema.items()):
         figures = {w.partition(":")[2]: v for w, v in found.items() if w.startswith(f"{index}:")}
-        columns.append(_column(name, dtype, frame, figures, packed.get(name), sample.stored.get(name)))
+        columns.append(_column(name, dtype, frame, figures, packed.get(name), sample.stored.get(name), texts))
     known = {c.name: c.distinct + bool(c.nulls) for c in columns if c.distinct is not None}
-    return Profile(frame.height, sample.total, tuple(columns), find_relations(frame, known))
+    return Profile(frame.height, sample.total, tuple(columns), find_relations(frame, known, clusters=not quick))
 
 
 def _is_flat(dtype: pl.DataType) -> bool:
@@ -329,6 +329,7 @@ def _column(
     figures: Mapping[str, Any],
     packed: int | None,
     stored: int | None,
+    texts: int,
 ) -> ColumnProfile:
     rows, nulls = frame.height, figures["nulls"]
     if not _is_flat(dtype):
@@ -341,9 +342,7 @@ def _column(
     make, prefix = None, ""
     if dtype == pl.String:
         known = frame[name].drop_nulls()
-        some = (
-            known.unique(maintain_order=True).head(_TEXTS).to_list() if distinct > _TEXTS else known.unique().to_list()
-        )
+        some = known.unique(maintain_order=True).head(texts).to_list() if distinct > texts else known.unique().to_list()
         make, prefix = find_make(some), common_prefix(some)
     digits, products = _first(figures, "digits:"), _first(figures, "product:")
     is_product = products is not None and (digits is None or products < digits)

@@ -19,6 +19,7 @@ from lazypipe.storage.optimizer.choice import Option
 from lazypipe.storage.optimizer.cost import Cost, Size
 from lazypipe.storage.optimizer.estimates import column_cost, form_cost, values
 from lazypipe.storage.optimizer.form import Form
+from lazypipe.storage.optimizer.form_numbers import Cast, Scaled, Whole
 from lazypipe.storage.optimizer.forms import apart, plain_column
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.options import base_layout
@@ -36,6 +37,8 @@ _MANY = 0.5
 _NEAR = 1.1
 """How many times more bytes an encoding may take than the smallest, to be offered because it is faster."""
 _RISING = 0.98
+_LITTLE = 0.03
+"""Which part of all bytes a column must have, for a higher level of compression to be tried."""
 _GAIN, _NOISE = 0.99, 32
 """Which part of the bytes another way may leave at most, and how many more it must save, as headers of pages differ by some."""
 _DOUBTFUL = 0.8
@@ -77,10 +80,17 @@ def estimated_options(
     """
     wide, ways = _wide(frame, forms)
     held = {s.name: s for s in wide}
+    # where bytes count; others are perhaps faster as they are
+    narrowed = (w for w in ways if isinstance(w.form, Cast | Scaled | Whole) and not (w.odd or w.form.needs))
+    shorter = {w.name for w in narrowed if level is not None}
     found: dict[str, dict[str, list[Option]]] = {}
     for writer in writers:
         base = base_layout(writer)
-        tried = {c: _tried(way, part, held[c].dtype, profiles) for way in ways for part, c in way.parts.items()}
+        tried = {
+            c: _tried(way, part, held[c].dtype, profiles, shorter=way.name in shorter)
+            for way in ways
+            for part, c in way.parts.items()
+        }
         sizes: dict[tuple[str, str, int], Size] = {}
         if writer == "polars":
             same = {way.parts[way.name]: known[way.name] for way in ways if way.form is None and way.name in known}
@@ -89,8 +99,9 @@ def estimated_options(
         sizes |= _sizes(held, tried, base) if tried else {}
         if writer == "pyarrow" and level is not None:
             # brute force pays for some columns only, and costs the more the larger they are
-            best = {c: (min(some, key=lambda e: sizes[c, e, _LEVEL].bytes),) for c, some in tried.items()}
-            sizes |= _sizes(held, best, replace(base, level=level))
+            best = {c: min(some, key=lambda e: sizes[c, e, _LEVEL].bytes) for c, some in tried.items()}
+            hard = {c: (e,) for c, e in best.items() if _is_worth(sizes[c, e, _LEVEL], known)}
+            sizes |= _sizes(held, hard, replace(base, level=level)) if hard else {}
         options: dict[str, list[Option]] = {}
         by_column: dict[str, dict[_How, Size]] = {}
         for (c, encoding, at), size in sizes.items():
@@ -115,12 +126,19 @@ def _sizes(
     held: Mapping[str, pl.Series], tried: Mapping[str, Sequence[str]], base: Layout
 ) -> dict[tuple[str, str, int], Size]:
     """Return the bytes of columns in encodings, at a level: all by writing one file."""
-    columns = [held[c].alias(f"{c}.{e}") for c, encodings in tried.items() for e in encodings]
-    encodings = {f"{c}.{e}": e for c, some in tried.items() for e in some if e}
+    # without a dot, which would look like a part of a nested column
+    columns = [held[c].alias(f"{c}:{e}") for c, encodings in tried.items() for e in encodings]
+    encodings = {f"{c}:{e}": e for c, some in tried.items() for e in some if e}
     layout = replace(base, encodings=encodings, statistics=False)
     sizes = chunk_sizes(write_bytes(pl.DataFrame(columns), layout))
     level = _LEVEL if base.level is None else base.level
-    return {(c, e, level): sizes[f"{c}.{e}"] for c, some in tried.items() for e in some}
+    return {(c, e, level): sizes[f"{c}:{e}"] for c, some in tried.items() for e in some}
+
+
+def _is_worth(size: Size, known: Mapping[str, Size]) -> bool:
+    """Whether harder compression may gain anything to speak of: much is left, and it is compressed at all."""
+    least = _LITTLE * sum(s.bytes for s in known.values())
+    return size.bytes > least and size.raw > _RAW * size.bytes
 
 
 def _wide(frame: pl.DataFrame, forms: Mapping[str, Sequence[Form]]) -> tuple[pl.DataFrame, list[_Way]]:
@@ -148,12 +166,19 @@ def _wide(frame: pl.DataFrame, forms: Mapping[str, Sequence[Form]]) -> tuple[pl.
     return wide, found
 
 
-def _tried(way: _Way, part: str, dtype: pl.DataType, profiles: Mapping[str, ColumnProfile]) -> tuple[str, ...]:
-    """Return the encodings that a part may be smallest in; the writer's own is the empty text."""
+def _tried(
+    way: _Way, part: str, dtype: pl.DataType, profiles: Mapping[str, ColumnProfile], *, shorter: bool
+) -> tuple[str, ...]:
+    """Return the encodings that a part may be smallest in; the writer's own is the empty text.
+
+    ``shorter`` tells whether the column is tried in a form with the same values in fewer bytes, too.
+    """
     known = profiles.get(way.name)
     if known is None or part == plain_column(way.name):
         return ("",)
     own, *others = encodings_for(dtype)
+    if way.form is None and shorter:
+        others = [e for e in others if e == "delta"]  # what else may be smaller is so in a narrower form, too
     values = known.rows - known.nulls
     # what leans on another column, or is a part of a text, may have fewer or more values than the column
     alike = way.form is None or (not way.form.needs and len(way.parts) == 1 + way.odd)
@@ -184,6 +209,11 @@ def shrinking(profile: ColumnProfile, scale: float) -> float:
     held = plain / values * distinct
     places = max(distinct - 1, 1).bit_length() * values / 8
     return (places + held / scale) / (places + held)
+
+
+def _stored(size: Size, codec: tuple[str, int | None] | None) -> Size:
+    """Return what a part takes with a codec of its own, if it has one."""
+    return Size(size.raw, size.raw) if codec == ("uncompressed", None) else size
 
 
 def _rises(profile: ColumnProfile | None) -> bool:
@@ -246,7 +276,8 @@ def _options(
         codecs = tuple((p, codec) for p, (_, codec) in costs.items() if codec is not None)
         total = sum((c for c, _ in costs.values()), Cost() if way.form is None else form_cost(way.form, rows, dtype))
         if (encodings, codecs) not in chosen:
-            chosen[encodings, codecs] = Option(way.form, total, encodings, codecs)
+            sizes = tuple((p, _stored(parts[p][how], costs[p][1])) for p, how in picked.items())
+            chosen[encodings, codecs] = Option(way.form, total, encodings, codecs, sizes)
             told = [told_form(way.form) if way.form else "plain", writer]
             told += [listed(dict(encodings))] if encodings else []
             bench.trials.append(Trial(way.name, ", ".join(told), total))

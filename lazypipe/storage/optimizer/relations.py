@@ -70,8 +70,10 @@ class Relation:
         return dict(vars(self))
 
 
-def find_relations(frame: pl.DataFrame, distinct: Mapping[str, int]) -> tuple[Relation, ...]:
+def find_relations(frame: pl.DataFrame, distinct: Mapping[str, int], *, clusters: bool = True) -> tuple[Relation, ...]:
     """Return the relations between flat columns of a sample; ``distinct`` says how many values each has, null among them.
+
+    No form of a column follows from how others are clustered: without ``clusters`` that is not looked at.
 
     Examples
     --------
@@ -89,7 +91,7 @@ def find_relations(frame: pl.DataFrame, distinct: Mapping[str, int]) -> tuple[Re
         *_determined(frame, few, distinct),
         *_differences(frame, distinct),
         *_multiples(frame, distinct),
-        *_clustered(frame, few, distinct),
+        *(_clustered(frame, few, distinct) if clusters else ()),
     )
 
 

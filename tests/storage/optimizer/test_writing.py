@@ -37,6 +37,13 @@ FRAME = pl.DataFrame({
 })  # fmt: skip
 
 
+class Kept(io.BytesIO):
+    """A file in memory that can be read once it is closed."""
+
+    def close(self) -> None:
+        self.flush()
+
+
 def write(folder: str, frame: pl.DataFrame, layout: Layout, by: tuple[str, ...] = (), **more: Any) -> Written:
     return DatasetSink(folder, "r-001", by, layout=layout, **more).write(frame.lazy())
 
@@ -116,6 +123,29 @@ def test_partitions_are_folders_and_rows_stand_in_order(tmp_path: Path, writer: 
     if writer == "pyarrow":
         assert len(written.files) > 3
         assert max(f.bytes for f in written.files) < 30_000
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_an_hour_that_comes_twice_and_nanoseconds_are_partitions_of_their_own(*, at_once: bool) -> None:
+    # Python takes either pair for one moment
+    frame = pl.DataFrame({"id": [1, 2, 3], "hour": [0, 3_600_000, 3_600_000], "ns": [5, 5, 6]}).with_columns(
+        (pl.col("hour") + 1_729_989_000_000).cast(pl.Datetime("ms", "Europe/Berlin")),
+        pl.col("ns").cast(pl.Datetime("ns")),
+    )
+    assert frame["hour"].dt.hour().to_list() == [2, 2, 2]
+    made: dict[str, tuple[Any, io.BytesIO]] = {}
+
+    def create(keys: pl.DataFrame, number: int) -> tuple[str, io.BytesIO]:
+        path = f"{len(made)}-{number}"
+        made[path] = (keys, Kept())
+        return path, made[path][1]
+
+    writer = BatchWriter(Layout(), frame.schema, ("hour", "ns"), create, "uri")
+    for batch in [frame] if at_once else frame.iter_slices(1):
+        writer.add(batch)
+    assert [(path, rows) for path, rows, _ in writer.finish()] == [("0-0", 1), ("1-0", 1), ("2-0", 1)]
+    found = [keys.with_columns(id=pl.read_parquet(file.getvalue())["id"]) for keys, file in made.values()]
+    assert_frame_equal(pl.concat(found), frame, check_column_order=False)
 
 
 @pytest.mark.parametrize("writer", ["polars", "pyarrow"])
