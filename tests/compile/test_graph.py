@@ -116,7 +116,7 @@ name: p
 params: {least: {type: integer, default: 1}}
 sources:
   a: {uri: 'a/*.parquet', gate: [{not_null: x}]}
-  b: {uri: b.parquet, contract: {columns: {x: Int64}, on_new_column: drop}}
+  b: {uri: b.parquet, contract: {columns: {x: Int64}, on_new_column: discard_column}}
 stages:
   s:
     from: a
