@@ -143,7 +143,7 @@ def test_the_command_line(
 
 def test_the_command_line_tells_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write(tmp_path)
-    assert main(["lineage", file, "clean.nett"]) == 3
+    assert main(["lineage", file, "clean.nett"]) == 2
     assert "unknown column or rule 'clean.nett'; did you mean 'clean.net'?" in capsys.readouterr().err
     assert main(["lineage", file, "--downstream"]) == 2
     assert "--downstream needs a column, stage or rule" in capsys.readouterr().err

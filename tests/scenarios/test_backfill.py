@@ -194,7 +194,7 @@ def test_the_command_line_takes_ranges_and_pieces(history: History, capsys: pyte
     assert main(["run", str(file), "--window", "2024-01-01..2024-01-03"]) == 0
     assert main(["run", str(file), "--window", "2024-01-01..2024-01-09", "--chunk", "4d"]) == 0
     assert len(history.held()[0]) == 8
-    assert main(["run", str(file), "--chunk", "4d"]) == 3
+    assert main(["run", str(file), "--chunk", "4d"]) == 2
     assert "--chunk is for a run with --window, and without --full" in capsys.readouterr().err
 
 
