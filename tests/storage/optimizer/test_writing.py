@@ -129,7 +129,8 @@ def test_partitions_are_folders_and_rows_stand_in_order(tmp_path: Path, writer: 
 def test_an_hour_that_comes_twice_and_nanoseconds_are_partitions_of_their_own(*, at_once: bool) -> None:
     # Python takes either pair for one moment
     frame = pl.DataFrame({"id": [1, 2, 3], "hour": [0, 3_600_000, 3_600_000], "ns": [5, 5, 6]}).with_columns(
-        (pl.col("hour") + 1_729_989_000_000).cast(pl.Datetime("ms", "Europe/Berlin")), pl.col("ns").cast(pl.Datetime("ns"))
+        (pl.col("hour") + 1_729_989_000_000).cast(pl.Datetime("ms", "Europe/Berlin")),
+        pl.col("ns").cast(pl.Datetime("ns")),
     )
     assert frame["hour"].dt.hour().to_list() == [2, 2, 2]
     made: dict[str, tuple[Any, io.BytesIO]] = {}
