@@ -305,12 +305,21 @@ files = st.lists(
 
 
 @pytest.mark.parametrize("mode", ["accumulate", "discard", "retract"])
-@given(steps=files, runs=st.lists(st.booleans(), min_size=5, max_size=5))
+@given(
+    steps=files,
+    runs=st.lists(st.booleans(), min_size=5, max_size=5),
+    every=st.sampled_from(["1h", "1h", "1h, period: 2h", "2h, offset: 30m"]),
+    layout=st.sampled_from(["", "", ", optimize: storage", ", maintain: {small_files: 2}", ", partition_by: [k]"]),
+    more=st.sampled_from([None, None, 1]),
+)
 @settings(max_examples=settings().max_examples // 10)
-def test_what_is_told_adds_up_to_what_there_is(mode: str, steps: list[Any], runs: list[bool]) -> None:
+def test_what_is_told_adds_up_to_what_there_is(
+    mode: str, steps: list[Any], runs: list[bool], every: str, layout: str, more: int | None
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         weight = "weight: w, " if mode == "retract" else ""
-        feed = Feed(Path(folder), panes=f"{{mode: {mode}, {weight}index: pane, timing: said}}")
+        definition = DEFINITION.replace("every: 1h", f"every: {every}").replace(", panes:", f"{layout}, panes:")
+        feed = Feed(Path(folder), definition, f"{{mode: {mode}, {weight}index: pane, timing: said}}")
         feed.deliver("0", (0, "a", 1))
         feed.run()
         for (name, rows, what), due in zip(steps, runs, strict=False):
@@ -322,9 +331,14 @@ def test_what_is_told_adds_up_to_what_there_is(mode: str, steps: list[Any], runs
                 Dataset(feed.uri).rollback(1, run=f"b{feed.number}", time=datetime(2026, 2, 1, tzinfo=UTC))
             if due:
                 window = (T0, T0 + timedelta(hours=2)) if what == "range" else None
-                feed.run(full=what == "full", window=window)
-        feed.run()
+                feed.run(full=what == "full", window=window, max_files=None if what == "full" else more)
+        while feed.run(max_files=more).left:
+            assert feed.added_up(mode) == feed.windows()
         assert feed.added_up(mode) == feed.windows()
+        anew = feed.definition.replace("out/hourly", "anew/hourly").replace("name: p", "name: q")
+        lp.Pipeline.from_yaml(anew, base=folder).compile().run().raise_for_status()
+        fresh = lp.scan(f"{folder}/anew/hourly").drop("window_end").collect().rows()
+        assert feed.windows() == sorted(fresh, key=repr)
         for k, start, *_ in feed.windows():
             history = feed.plan.window_history("hourly", {"k": k}, start)
             told = lp.scan(f"{feed.uri}__panes").filter(pl.col("k") == k, pl.col("window_start") == start)

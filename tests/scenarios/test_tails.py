@@ -37,6 +37,14 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+LOOKUP = {"join": {"with": "s", "on": "k", "how": "left", "columns": {"v": "there"}}}
+LOOKED: dict[str, Any] = {
+    "sources": {"m": {"uri": "more/*.csv", "contract": {"columns": {"k": "String"}}}},
+    "stages": {"t": {"from": "m", "do": [LOOKUP]}},
+    "outputs": {"t": {}},
+}
+
+
 class Logs:
     """A folder with text files that others append to, and a pipeline over them."""
 
@@ -51,8 +59,8 @@ class Logs:
         self.runs = 0
         self.writes = 0
 
-    def add(self, name: str, text: str, *, to: str = "in") -> None:
-        path = self.base / to / f"{name}.{self.form}"
+    def add(self, name: str, text: str, *, to: str = "in", form: str | None = None) -> None:
+        path = self.base / to / f"{name}.{form or self.form}"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", newline="") as file:
             file.write(text)
@@ -141,7 +149,7 @@ def histories(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "kind": draw(st.sampled_from(sorted(KINDS))),
         "form": draw(st.sampled_from(["csv", "csv", "ndjson"])),
-        "twin": draw(st.sampled_from([None, *sorted(KINDS)])),
+        "twin": draw(st.sampled_from([None, *sorted(KINDS), "side"])),
         "runs": draw(
             st.lists(st.tuples(st.lists(events, min_size=1, max_size=3), st.booleans()), min_size=2, max_size=4)
         ),
@@ -154,7 +162,10 @@ def histories(draw: st.DrawFn) -> dict[str, Any]:
 def test_whatever_is_appended_the_result_is_that_of_a_full_run(case: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         logs = Logs(Path(folder), case["kind"], case["form"])
-        if case["twin"] is not None:  # another reader, which may be behind
+        if case["twin"] == "side":  # another reader, which looks rows of another source up in it
+            logs.more = LOOKED
+            logs.add("m", 'k\na\n"e,\n\nf"\n', to="more", form="csv")
+        elif case["twin"] is not None:  # another reader, which may be behind
             logs.more = {"stages": {"t": {"from": "s", **KINDS[case["twin"]]}}, "outputs": {"t": {}}}
         head = "id,k,v\n" if case["form"] == "csv" else line("ndjson", (99, "a", 1))
         for name in ("0", "1", "always"):
@@ -474,18 +485,12 @@ def test_a_source_is_read_anew_where_a_reader_wants_all_of_it(tmp_path: Path, ot
 @pytest.mark.parametrize("behind", [False, True])
 def test_a_source_is_read_anew_where_it_is_the_side_of_a_join(tmp_path: Path, *, behind: bool) -> None:
     logs = Logs(tmp_path, "sums")
-    look = {"join": {"with": "s", "on": "k", "how": "left", "columns": {"v": "there"}}}
-    stages: dict[str, Any] = {"t": {"from": "m", "do": [look]}}
+    stages = {**LOOKED["stages"]}
     if behind:  # what looks rows up is kept for the run as well
         stages["u"] = {"from": "t", "do": [{"filter": "there > 1"}]}
         stages["w"] = {"from": "t", "do": [{"filter": "there IS NULL"}]}
-    logs.more = {
-        "sources": {"m": {"uri": "more/*.csv", "contract": {"columns": {"k": "String"}}}},
-        "stages": stages,
-        "outputs": {n: {} for n in ([*stages][1:] or stages)},
-    }
-    (tmp_path / "more").mkdir()
-    (tmp_path / "more/x.csv").write_text("k\na\nb\n")
+    logs.more = LOOKED | {"stages": stages, "outputs": {n: {} for n in ([*stages][1:] or stages)}}
+    logs.add("m", "k\na\nb\n", to="more")
     logs.add("a", "id,k,v\n1,a,1\n")
     logs.same()
     logs.add("a", "2,b,2\n")
