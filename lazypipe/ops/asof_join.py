@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import ClassVar, Literal
 
 import polars as pl
 
-from lazypipe.ops.base import AHEAD, Change, Operation, Scope, Table, both_made, with_other_made
+from lazypipe.ops.base import AHEAD, OTHER_MADE_FROM, Change, Operation, Scope, Table, both_made, with_other_made
+from lazypipe.ops.join import check_keys, chosen_columns, renamed
 from lazypipe.ops.window import refuse_outside
-from lazypipe.spec.arguments import BOUND, COLUMN, COLUMNS, INPUT, TEXT, arg, choice
+from lazypipe.spec.arguments import BOUND, CHOSEN, COLUMN, COLUMNS, INPUT, TEXT, arg, choice
 from lazypipe.spec.model import Fault
 from lazypipe.spec.spans import Span
 from lazypipe.spec.types import dtype_name
@@ -19,12 +21,15 @@ from lazypipe.windows.clock import DAY
 from lazypipe.windows.late import lateness
 from lazypipe.windows.watermark import WATERMARK
 
+_THERE = "__lazypipe_there"
+
 
 @dataclass(frozen=True)
 class AsofJoin(Operation):
     """Join each row with the other side's row whose key is nearest: the last not after it, by default.
 
     Every row of this side stays, once, ordered by the key; where nothing matches, the other side's columns are null.
+    ``columns`` chooses (a list) or chooses and renames (a mapping) what comes from the other side.
     Rows with a null key (or NaN, or null in ``by``) match nothing. Both sides are sorted by the key.
     Without ``by`` it streams; with it, both sides are held in memory (see ``interval_join`` for a join that is not).
 
@@ -44,11 +49,16 @@ class AsofJoin(Operation):
     left_on: str | None = arg(COLUMN, "The ordered key of this side.", default=None)
     right_on: str | None = arg(COLUMN, "The ordered key of the other side.", default=None)
     by: tuple[str, ...] = arg(COLUMNS, "Columns that must be equal on both sides.", default=())
+    left_by: tuple[str, ...] = arg(COLUMNS, "Those of this side, if their names differ.", default=())
+    right_by: tuple[str, ...] = arg(COLUMNS, "Those of the other side.", default=())
     strategy: Literal["backward", "forward", "nearest"] = arg(
         choice("backward", "forward", "nearest"), "Which neighbour is taken.", default="backward"
     )
     tolerance: str | float | None = arg(
         BOUND, "How far away it may be: a number, or a duration such as 2h.", default=None
+    )
+    columns: tuple[str, ...] | Mapping[str, str] | None = arg(
+        CHOSEN, "Columns of the other side to take; a mapping renames them. Default: all.", default=None
     )
     suffix: str = arg(TEXT, "Added to names of the other side that are taken.", default="_right")
     allowed_lateness: str = arg(TEXT, "How long after its time a row of this side may come; see late.", default="0s")
@@ -67,6 +77,11 @@ class AsofJoin(Operation):
         both = self.left_on is not None and self.right_on is not None
         if (self.on is not None) == both or (not both and (self.left_on or self.right_on)):
             raise Fault("an asof_join needs its key once", "give on, or left_on and right_on", ("with",))
+        if self.by and (self.left_by or self.right_by):
+            raise Fault("an asof_join needs its columns once", "give by, or left_by and right_by", ("by",))
+        if len(self.left_by) != len(self.right_by):
+            what = f"left_by has {len(self.left_by)} columns and right_by {len(self.right_by)}"
+            raise Fault(what, "name as many on both sides", ("left_by" if self.left_by else "right_by",))
         lateness(self.allowed_lateness)
 
     def inputs(self) -> tuple[str, ...]:
@@ -80,12 +95,14 @@ class AsofJoin(Operation):
         left, right = self.on or self.left_on or "", self.on or self.right_on or ""
         scope.columns([left], table.schema, "on" if self.on else "left_on")
         scope.columns([right], other.schema, "on" if self.on else "right_on", of=self.with_)
-        scope.columns(self.by, table.schema, "by")
-        scope.columns(self.by, other.schema, "by", of=self.with_)
-        for index, name in enumerate(self.by):
+        ours, others = self.by or self.left_by, self.by or self.right_by
+        places = ("by", "by") if self.by else ("left_by", "right_by")
+        scope.columns(ours, table.schema, places[0])
+        scope.columns(others, other.schema, places[1], of=self.with_)
+        for index, name in enumerate(ours):
             if table.schema[name].is_nested():
                 what = f"column {name!r} is {dtype_name(table.schema[name])}, by which rows cannot be put together here"
-                raise scope.fault(what, "take columns of plain values", "by", index)
+                raise scope.fault(what, "take columns of plain values", places[0], index)
         self._check_keys(table.schema[left], other.schema[right], scope)
         key, frame = left, table.frame
         matchable = other.frame.filter(pl.col(right).is_not_null())
@@ -94,20 +111,29 @@ class AsofJoin(Operation):
             key = "__lazypipe_key"
             frame = frame.with_columns(pl.col(left).fill_nan(None).alias(key))
             matchable = matchable.filter(pl.col(right).is_not_nan())
-            if left == right:
+            if left == right and not self._chooses:
                 matchable, right = matchable.rename({right: key}), key  # else it would stay beside ours
+        if self._chooses:
+            check_keys(ours, others, table.schema, other.schema, scope, places[0])
+            coalesced = others if self.on is None else (*others, self.on)
+            taken = set(table.schema)
+            chosen = chosen_columns(self.columns, self.suffix, taken, other.schema, coalesced, scope, of=self.with_)
+            helpers = {_THERE: right, **{f"__lazypipe_by_{index}": name for index, name in enumerate(others)}}
+            matchable, right, others = renamed(matchable, {**helpers, **chosen}), _THERE, tuple(helpers)[1:]
         # a null key matches nothing, but Polars refuses nulls in a sorted key of the other side
         joined = frame.sort(key, nulls_last=True).join_asof(
             matchable.sort(right),
             left_on=key,
             right_on=right,
-            by=list(self.by) or None,
+            by_left=[*ours] or None,
+            by_right=[*others] or None,
             strategy=self.strategy,
             tolerance=self._tolerance(scope),
             suffix=self.suffix,
             check_sortedness=False,
         )
-        return joined if key == left else joined.drop(key)
+        unwanted = [*(() if key == left else (key,)), *((_THERE,) if self._chooses else ())]
+        return joined.drop(unwanted, strict=False) if unwanted else joined
 
     def change(self, table: Table, scope: Scope, changed: frozenset[str]) -> Change:
         """Rows of this side are put beside the other side's as these are."""
@@ -122,11 +148,21 @@ class AsofJoin(Operation):
         far = self._distance(dtype)
         back, on = self.strategy != "backward", self.strategy != "forward"
         before, after = far if back else 0, far if on else 0
-        return Reach(left, right, dtype, before, after, previous=back, following=on, by_here=self.by, by_there=self.by)
+        by = (self.by or self.left_by, self.by or self.right_by)
+        return Reach(left, right, dtype, before, after, previous=back, following=on, by_here=by[0], by_there=by[1])
 
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Each row is made of itself and the one that it was put beside."""
-        return both_made(self.lower(table, with_other_made(scope, self.with_)))
+        wider = self
+        if self.columns is not None:
+            chosen = self.columns if isinstance(self.columns, Mapping) else {c: c for c in self.columns}
+            wider = replace(self, columns={**chosen, OTHER_MADE_FROM: OTHER_MADE_FROM})
+        return both_made(wider.lower(table, with_other_made(scope, self.with_)))
+
+    @property
+    def _chooses(self) -> bool:
+        """Whether the other side's columns are told one by one: under other names there, or just some of them."""
+        return self.columns is not None or bool(self.right_by)
 
     def _check_keys(self, left: pl.DataType, right: pl.DataType, scope: Scope) -> None:
         argument = "on" if self.on else "left_on"

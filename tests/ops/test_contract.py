@@ -60,6 +60,7 @@ MORE: dict[str, list[Any]] = {
     "asof_join": [
         {"with": "other", "on": "t", "strategy": "nearest", "tolerance": 2, "suffix": "_o", "allowed_lateness": "1h"},
         {"with": "other", "left_on": "t", "right_on": "t", "by": "k", "strategy": "forward"},
+        {"with": "other", "on": "t", "left_by": "k", "right_by": "k", "columns": {"t": "near"}},
     ],
     "cast": [{"v": "Float64", "t": "String"}, {"columns": {"s": "Int64"}, "on_error": "null"}],
     "closed": [

@@ -285,9 +285,35 @@ def test_asof_join_with_keys_of_other_names_keeps_both() -> None:
     assert lp.apply(step, left, r=right).collect().rows(named=True) == [{"t": 2.0, "g": 1, "at": 1.5}]
 
 
+def test_asof_join_with_groups_of_other_names_and_chosen_columns() -> None:
+    left = pl.LazyFrame({"at": [2, 6, 1, 9], "who": [1, 1, 2, 3], "tier": ["x"] * 4})
+    right = pl.LazyFrame({"since": [1, 5, 2], "id": [1, 1, 2], "tier": ["a", "b", "c"]})
+    step = {"with": "r", "left_on": "at", "right_on": "since", "left_by": "who", "right_by": "id"}
+    every = lp.apply({"asof_join": step}, left, r=right).collect()
+    assert every.columns == ["at", "who", "tier", "since", "tier_right"]
+    assert every.rows() == [(1, 2, "x", None, None), (2, 1, "x", 1, "a"), (6, 1, "x", 5, "b"), (9, 3, "x", None, None)]
+    one = lp.apply({"asof_join": {**step, "columns": ["tier"]}}, left, r=right).collect()
+    assert one.equals(every.drop("since"))
+    named = lp.apply({"asof_join": {**step, "columns": {"id": "dim", "since": "of"}}}, left, r=right).collect()
+    assert named.columns == ["at", "who", "tier", "dim", "of"]
+    assert named["dim"].to_list() == [None, 1, 1, None]
+    nan = float("nan")
+    this, that = pl.LazyFrame({"t": [nan, 1.0]}), pl.LazyFrame({"t": [nan, 0.5], "v": [1, 2], "w": [3, 4]})
+    chosen = lp.apply({"asof_join": {"with": "r", "on": "t", "columns": ["v"]}}, this, r=that).collect()
+    assert (chosen.columns, chosen["v"].to_list()) == (["t", "v"], [2, None])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            {"on": "n", "by": "s", "left_by": "s", "right_by": "s"},
+            "an asof_join needs its columns once; give by, or left_by and right_by",
+        ),
+        ({"on": "n", "left_by": "s"}, "left_by has 1 columns and right_by 0; name as many on both sides"),
+        ({"on": "n", "right_by": "s"}, "left_by has 0 columns and right_by 1; name as many on both sides"),
+        ({"on": "n", "left_by": "s", "right_by": "d"}, "key 's' is String and key 'd' is Date; cast one of them first"),
+        ({"on": "n", "columns": ["z"]}, "unknown column 'z'"),
         ({"on": "n", "tolerance": "2h"}, "the tolerance '2h' does not fit a Int64 key; write a number"),
         ({"on": "d", "tolerance": 2}, "the tolerance 2 does not fit a Date key; write a duration such as 2h"),
         ({"on": "d", "tolerance": "soon"}, "'soon' is not a duration; write one such as 90s, 15m, 2h or 3d"),
