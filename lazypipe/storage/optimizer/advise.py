@@ -63,11 +63,12 @@ _ORDER_BYTES: Mapping[Goal, float] = {"storage": 1.0, "balanced": 1.0, "read": 1
 _PRUNES = 0.67
 """Which part of what readers read is left at most, for an order to be worth it."""
 _GROUP = 122_880
-_GROUPS: Mapping[str, int] = {"point lookup": 16_384, "time range": 65_536}
-"""Rows that a group has at least where readers look for few of them: of many rows."""
-_FEWEST_GROUPS, _SMALLEST = 8, 4_096
-"""Of few rows there are so many groups, of so many rows at least; their number is a multiple of ``_STEP``."""
+_GROUPS: Mapping[str, int] = {"point lookup": 49_152, "time range": 98_304}
+"""Rows that a group has at least where readers look for few of them: in smaller ones files are larger, and lookups not faster."""
+_FEWEST_GROUPS, _HALVES, _SMALLEST = 8, 2, 4_096
+"""Groups that rows are taken to be in where orders are compared; into how many few rows are put, of so many at least."""
 _STEP = 1_024
+"""Rows of a group are a multiple of these."""
 _CHUNK_SECONDS = 0.35e-6
 """What a reader takes to see in the footer what a column is like in one row group."""
 _HITS = 1.5
@@ -604,7 +605,7 @@ class _Adviser:
         rates = self.bench.alike(self.frame, layout, layout)  # what was timed is another each time
         seconds = rates.read / self.frame.height * asked / width
         best = math.sqrt(_CHUNK_SECONDS * width * total / (_HITS * seconds))
-        rows = max(best, min(least, max(total / _FEWEST_GROUPS, _SMALLEST)))
+        rows = max(best, min(least, max(total / _HALVES, _SMALLEST)))
         return min(math.ceil(rows / _STEP) * _STEP, _GROUP)
 
     def _sizes(self, layout: Layout, default: Cost, first: Cost) -> Layout:

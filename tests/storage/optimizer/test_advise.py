@@ -452,11 +452,11 @@ def test_readers_that_look_up_get_rows_in_order_and_small_row_groups() -> None:
     assert (advice.layout.sort_by, advice.layout.curve, advice.layout.row_group_rows) == (
         ("country",),
         "linear",
-        8_192,  # an eighth of the rows, in steps of 1,024
+        30_720,  # half of the rows, in steps of 1,024
     )
     texts = [str(r) for r in advice.reasons]
     assert any(t.startswith("ordered by country: queries read ") for t in texts)
-    (told,) = [t for t in texts if t.startswith("row groups of 8,192 rows: point lookup: queries read ")]
+    (told,) = [t for t in texts if t.startswith("row groups of 30,720 rows: point lookup: queries read ")]
     assert told.endswith("of the rows, not 100.0%")  # by default there is one row group
     nothing = advise(frame, workload, "write", sample=20_000, clock=still)
     assert nothing.layout.sort_by == ()
@@ -474,14 +474,16 @@ def test_row_groups_are_as_large_as_lookups_and_footers_ask_for() -> None:
     narrow = n.select(key=pl.col("n").hash(1) % 1_000, value=pl.col("n").hash(2) % 1_000)
     wide = narrow.with_columns((pl.col("value") + i).alias(f"v{i}") for i in range(120))
     assert groups_of(narrow.head(8_000), 8_000) is None
-    assert groups_of(narrow, 20_000) == 4_096
-    assert groups_of(narrow, 100_000) == 13_312  # an eighth, in steps of 1,024
-    assert groups_of(narrow, 10**6) == 16_384
+    assert groups_of(narrow, 20_000) == 10_240
+    assert groups_of(narrow, 60_000) == 30_720  # half of them, in steps of 1,024
+    assert groups_of(narrow, 10**6) == 49_152
     # with more columns, and more rows, footers are longer; and the fewer columns are asked for the less is read in vain
-    some, few = (groups_of(wide, 10**6, columns=c) for c in (("key", *(f"v{i}" for i in range(60))), ("key", "value")))
+    some, few = (
+        groups_of(wide, 4 * 10**6, columns=c) for c in (("key", *(f"v{i}" for i in range(60))), ("key", "value"))
+    )
     assert some is not None
     assert few is not None
-    assert 16_384 <= some < few <= 122_880
+    assert 49_152 <= some < few <= 122_880
     assert groups_of(wide, 10**9, columns=("key", "value")) == 122_880
 
 
