@@ -27,7 +27,7 @@ import polars as pl
 
 from lazypipe.errors import first_line, nearest
 
-__all__ = ["SqlError", "bind", "call", "empty", "literal", "parameters", "query", "tried", "value_of"]
+__all__ = ["SqlError", "bind", "call", "empty", "literal", "parameters", "query", "tried", "value_of", "words"]
 
 _TOKEN = re.compile(
     r"""
@@ -121,6 +121,30 @@ def parameters(sql: str) -> frozenset[str]:
     return frozenset(t.text[1:] for t in _tokens(sql) if t.kind == "param")
 
 
+def words(sql: str) -> list[str]:
+    r"""Return the words, numbers, quoted texts and signs of a statement, without what stands between them.
+
+    Examples
+    --------
+    >>> words("sum(a.b) -- of all\n >= 'x y'")
+    ['sum', '(', 'a', '.', 'b', ')', '>=', "'x y'"]
+    """
+    found, adjacent = list[str](), False
+    for token in _tokens(sql):
+        if adjacent and found[-1] + token.text in _SIGNS:
+            found[-1] += token.text
+        elif token.kind not in ("space", "comment"):
+            found.append(token.text)
+        adjacent = token.kind == "other"
+    return found
+
+
+_SIGNS = frozenset(
+    {"||", ">=", "<=", "<>", "!=", "==", "//", "->", "->>", "~*", "!~", "!~*", "~~", "~~*", "!~~", "!~~*", "^@"}
+)
+"""Signs of several characters."""
+
+
 def call(sql: str) -> tuple[str, str] | None:
     """Return the function and the argument of text that is one call and nothing else; None for any other text.
 
@@ -186,27 +210,6 @@ def carrying(sql: str, columns: Sequence[str], *, deep: bool = True) -> str:
         out.append(token.text)
         before = word
     return "".join(out)
-
-
-def grouping(sql: str, columns: Sequence[str]) -> str | None:
-    """Return a query that groups by some columns too, and selects them, if it ends in a ``GROUP BY``: a guess, for the plan to judge.
-
-    Examples
-    --------
-    >>> grouping("SELECT k, max(a) AS a FROM t GROUP BY k", ["u"])
-    'SELECT k, max(a) AS a, "u" FROM t GROUP BY k, "u"'
-    >>> grouping("SELECT max(a) AS a FROM (SELECT k, max(a) AS a FROM t GROUP BY k) AS s", ["u"]) is None
-    True
-    """
-    groups, depth = False, 0
-    texts: list[str] = []
-    for token in _tokens(sql):
-        depth += {"(": 1, ")": -1}.get(token.text, 0) if token.kind == "other" else 0
-        groups = groups or (depth == 0 and token.kind == "word" and token.text.lower() == "group")
-        texts.append(" " if token.kind == "comment" else token.text)
-    if not groups:
-        return None
-    return carrying("".join(texts).rstrip(), columns) + "".join(f', "{c}"' for c in columns)
 
 
 def without_limit(sql: str) -> tuple[str, str] | None:

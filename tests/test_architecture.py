@@ -16,6 +16,7 @@ PACKAGE = Path(lazypipe.__file__).parent
 FLOORS = (
     {"errors", "version"},
     {"sql"},
+    {"in_steps"},
     {"spec"},
     {"windows"},
     {"ops", "gates"},

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from lazypipe import gates
-from lazypipe.compile.added_up import added_up
+from lazypipe import gates, in_steps
+from lazypipe.compile.added_up import fold_query
 from lazypipe.compile.declared import check_rows
 from lazypipe.compile.first_rows import first_rows
 from lazypipe.compile.names import check_names
@@ -130,10 +130,10 @@ class Node:
         if isinstance(operation, Sql):
             plan = read_plan(self.stubs[step], exact=True)
             found = first_rows(plan, operation.query)
-            groups = None if found is not None else added_up(plan)
-            if groups is not None:
-                return groups.fold(operation, table, scope, self.schemas[step])
-            return None if found is None or found.missing else found.fold(operation, table, scope)
+            if found is not None:
+                return None if found.missing else found.fold(operation, table, scope)
+            groups = in_steps.steps(operation.query, self.schemas[step].names())
+            return None if groups is None else fold_query(groups, operation, table, scope, self.schemas[step])
         after = self.steps[step + 1][0] if step + 1 < len(self.steps) else None
         if isinstance(operation, Sort) and isinstance(after, Limit):
             return operation.top(table, scope, after.offset + after.rows)

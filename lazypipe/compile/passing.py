@@ -8,8 +8,8 @@ from functools import cached_property
 
 import polars as pl
 
-from lazypipe import sql
-from lazypipe.compile.added_up import added_up
+from lazypipe import in_steps, sql
+from lazypipe.compile.added_up import fold_query, grouped
 from lazypipe.compile.fingerprint import unknown
 from lazypipe.compile.first_rows import first_rows
 from lazypipe.compile.node import HERE, Node
@@ -85,11 +85,12 @@ class Passing:
             carrying = self.lowered(told, (UNIT,))
         except Fault:
             return False
-        if {*carrying.collect_schema()} != {*self.node.schemas[self.index], UNIT}:
+        columns = plain.collect_schema().names()
+        if {*carrying.collect_schema()} != {*columns, UNIT}:
             return False
         plans = [read_plan(f, exact=True) for f in (plain, carrying)]
         one, other = (follow(p, states, lambda: "") for p in plans)
-        same = one.rows == other.rows and all(other.columns[c] == one.columns[c] for c in self.node.schemas[self.index])
+        same = one.rows == other.rows and all(other.columns[c] == one.columns[c] for c in columns)
         return same and through(plans[1], self._ahead, told).kept.get(UNIT) == UNIT
 
     def lowered(self, told: frozenset[str], extra: tuple[str, ...]) -> pl.LazyFrame:
@@ -130,23 +131,30 @@ class Passing:
 
     def _adds_up(self, operation: Sql) -> tuple[str, ...] | None:
         """Return by which columns a query groups, if its figures add up and can be told of each file by itself."""
-        found, text = added_up(self._written), sql.grouping(operation.query, [UNIT])
-        told = frozenset([self._ahead])
-        guess = None if found is None or text is None else self._guess(operation, text, told)
-        apart = None if guess is None else added_up(guess)
-        if found is None or apart is None or {*apart.by} != {*found.by, UNIT} or apart.figures != found.figures:
+        found = in_steps.steps(operation.query, self.node.schemas[self.index].names())
+        guess = None if found is None else self._guess(operation, found.rows)
+        if found is None or guess is None:
             return None
-        if apart.exprs != found.exprs or [k for k in apart.groups.keys if k.name != UNIT] != [*found.groups.keys]:
+        rows, ahead = replace(self, operation=replace(operation, query=found.rows)), through(guess, self._ahead)
+        if ahead.against or ahead.by or ahead.ordered or not rows.carries(frozenset([self._ahead])):
             return None
-        (here,), (there,) = found.groups.inputs, apart.groups.inputs
-        ahead = through(there, self._ahead)
-        plain = not ahead.against and ahead.by is None and ahead.kept.get(UNIT) == UNIT
-        return found.by if plain and self._alike(here, there, told) else None
-
-    def _guess(self, operation: Sql, query: str, told: frozenset[str] = frozenset()) -> PlanNode | None:
-        """Return the plan of another query in this place, over inputs of which some carry units; None if there is no such query."""
         try:
-            return read_plan(replace(self, operation=replace(operation, query=query)).lowered(told, ()), exact=True)
+            figures = sql.query(found.figures, {"self": rows.lowered(frozenset(), ())})
+            whole = sql.query(found.result, {"self": figures}, self.scope.params)
+        except sql.SqlError:
+            return None
+        plans = [grouped(p) for p in (self._written, *(read_plan(f, exact=True) for f in (whole, figures)))]
+        wanted, made, kept = plans
+        if wanted is None or kept is None or wanted != made or not wanted.is_made_of(kept.columns.values()):
+            return None
+        folded = fold_query(found, operation, replace(self.table, extra=()), self.scope, self.node.schemas[self.index])
+        return None if folded is None else folded.by
+
+    def _guess(self, operation: Sql, query: str) -> PlanNode | None:
+        """Return the plan of another query in this place; None if there is no such query."""
+        guess = replace(self, operation=replace(operation, query=query))
+        try:
+            return read_plan(guess.lowered(frozenset(), ()), exact=True)
         except Fault:
             return None
 

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import polars as pl
 
-from lazypipe import sql
-from lazypipe.ops.base import MADE, Fold, Operation, Scope, Table
+from lazypipe import in_steps, sql
+from lazypipe.ops.base import MADE, Fold, Operation, Scope, Table, reads_one_row
 from lazypipe.spec.arguments import COLUMNS, SQLS, arg
 
 
@@ -60,24 +60,58 @@ class Aggregate(Operation):
         return table.frame.group_by(list(dict.fromkeys(self.by))).agg(exprs) if self.by else table.frame.select(exprs)
 
     def fold(self, table: Table, scope: Scope) -> Fold | None:
-        """Aggregate each part, then the figures of the parts; where every aggregate is one call of a function that adds up."""
+        """Aggregate each part, then the figures of the parts; where every aggregate is made of calls of functions that add up."""
         parts: dict[str, pl.Expr] = {}
-        merged: dict[str, pl.Expr] = {}
+        merged: list[pl.Expr] = []
+        made: list[pl.Expr] = []
         final = self.lower(table.stub(), scope).collect_schema()
         for index, (name, text) in enumerate(self.aggregate.items()):
-            call = sql.call(text) if isinstance(text, str) else None
-            if call is None or call[0] not in _ADD_UP:
+            figures = _in_figures(text, figure(index), table, scope) if isinstance(text, str) else None
+            if figures is None:
                 return None
-            made = _figures(figure(index), *call, table.schema, scope)
-            if made is None:
-                return None
-            figures, whole = made
-            parts |= figures
-            merged[name] = whole.cast(final[name])
+            parts |= figures.parts
+            merged += figures.merged
+            made.append(figures.value.cast(final[name]).alias(name))
         by = list(dict.fromkeys(self.by))
         each = table.frame.group_by([*by, *table.extra]).agg(e.alias(n) for n, e in parts.items())
-        exprs = [e.alias(n) for n, e in merged.items()]
-        return Fold(each, lambda rows: rows.group_by(by).agg(exprs) if by else rows.select(exprs), tuple(by))
+
+        def merge(rows: pl.LazyFrame) -> pl.LazyFrame:
+            whole = rows.group_by(by).agg(merged) if by else rows.select(merged)
+            return whole.select(*by, *made)
+
+        return Fold(each, merge, tuple(by))
+
+
+@dataclass(frozen=True)
+class _Figures:
+    """What is kept of each part for an aggregate, what that is of all parts, and the aggregate as made of this."""
+
+    parts: Mapping[str, pl.Expr]
+    merged: Sequence[pl.Expr]
+    value: pl.Expr
+
+
+def _in_figures(text: str, name: str, table: Table, scope: Scope) -> _Figures | None:
+    found = in_steps.calls(text, name)
+    if found is None:
+        return None
+    rest, calls = found
+    parts: dict[str, pl.Expr] = {}
+    merged, types = list[pl.Expr](), dict[str, pl.DataType]()
+    for column, call in calls.items():
+        figures = figures_of(column, call.function, call.argument, table.schema, scope)
+        if figures is None:
+            return None
+        whole = sql.bind(f"{call.function}({call.argument})", table.schema, scope.params)
+        types[column] = table.stub().frame.select(whole.alias(column)).collect_schema()[column]
+        parts |= figures[0]
+        merged.append(figures[1].cast(types[column]).alias(column))
+    schema = pl.Schema(types)
+    try:
+        value = sql.bind(rest, schema, scope.params)
+    except sql.SqlError:  # something else is made of rows in it
+        return None
+    return _Figures(parts, merged, value) if reads_one_row([value], schema) else None
 
 
 def figure(place: int) -> str:
@@ -85,15 +119,14 @@ def figure(place: int) -> str:
     return f"__lazypipe_{place}"
 
 
-_ADD_UP = ("sum", "count", "min", "max", "avg")
-
-
-def _figures(
+def figures_of(
     name: str, function: str, argument: str, schema: pl.Schema, scope: Scope
 ) -> tuple[dict[str, pl.Expr], pl.Expr] | None:
-    """Return what is kept of each part, and what all parts together make of it; None if that would not be the same."""
+    """Return what is kept of each part for a call, and what all parts together make of it; None if that would not be the same."""
+    value = pl.lit(0) if argument == "*" else sql.bind(argument, schema, scope.params)
+    if not reads_one_row([value], schema):  # it looks at other rows of its part, as sum(a - min(a)) does
+        return None
     if function == "avg":
-        value = sql.bind(argument, schema, scope.params)
         dtype = sql.dtype_of(value, schema)
         if not (dtype.is_integer() or dtype in (pl.Float64, pl.Boolean)):
             return None

@@ -17,12 +17,12 @@ _NOT_ROWWISE = frozenset({"str.concat_vertical", "str.join", "str.json_decode", 
 _ROWWISE = frozenset(
     {
         "abs", "all_horizontal", "any_horizontal", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctanh", "as_struct", "atan2",
-        "cbrt", "ceil", "clip", "coalesce", "cos", "cosh", "cot", "degrees", "exp", "fill_null", "floor", "hash", "is_between", "is_close",
+        "cbrt", "ceil", "clip", "coalesce", "cos", "cosh", "cot", "decimal_div", "decimal_mul", "degrees", "exp", "fill_null", "floor", "hash", "is_between", "is_close",
         "is_finite", "is_infinite", "is_nan", "is_not_nan", "is_not_null", "is_null", "list.arg_max", "list.arg_min", "list.concat",
         "list.contains", "list.count_matches", "list.diff", "list.drop_nulls", "list.get", "list.join", "list.length", "list.max",
         "list.mean", "list.median", "list.min", "list.set_operation", "list.shift", "list.slice", "list.sort", "list.std", "list.sum",
         "list.var", "log", "log1p", "max_horizontal", "mean_horizontal", "min_horizontal", "negate", "not", "pow", "radians",
-        "round", "round_sig_figs", "sign", "sin", "sinh", "sqrt", "sum_horizontal", "tan", "tanh", "trunc_rem", "truncate",
+        "round", "round_sig_figs", "sign", "sin", "sinh", "sqrt", "sum_horizontal", "tan", "tanh", "trunc_rem", "trunc_int_div", "truncate",
     }
 )  # fmt: skip
 _LOOKUPS = frozenset({"is_in", "replace", "replace_strict"})
@@ -100,7 +100,8 @@ def keeps_length(expr: PlanExpr) -> Literal[True, False] | None:
         return True
     known: dict[int, bool | None] = {}
     for part in postorder(expr, _values):
-        args = [known[id(a)] for a in _values(part)]
+        looks_up = part.kind == "function" and part.name in _LOOKUPS and is_rowwise(part)
+        args = [known[id(a)] for a in (part.args[:1] if looks_up else _values(part))]
         if part.kind == "column":
             found: bool | None = True
         elif part.kind in ("literal", "len", "agg"):

@@ -122,7 +122,7 @@ def test_rows_that_have_to_do_with_each_other_are_found_by_what_they_share(steps
             "SELECT a.x, e.n FROM a LEFT JOIN (SELECT x, max(k) AS k, count(*) AS n FROM b GROUP BY x) AS e ON a.k = e.k",
             f"by the files of a; all of it if b changes ({NOT_EQUAL})",
         ),
-        ("SELECT k, avg(x) AS s FROM a GROUP BY k", BY_K),
+        ("SELECT k, median(x) AS s FROM a GROUP BY k", BY_K),
         (
             "SELECT k, sum(x) AS s FROM a GROUP BY k",
             "by the files of a, from the figures of s that are kept of each, only those rows made anew whose k they touch",

@@ -36,6 +36,8 @@ def asked(query: str) -> Through:
     [
         ("SELECT x + 1 AS y, k FROM a WHERE x > 3", {}, set(), {"k": "k"}),
         ("SELECT x AS y, 1 AS one FROM a", {}, set(), {"y": "x"}),
+        ("SELECT x * 1.5 AS y, x / 0.5 AS z, x // 1.5 AS w, k FROM a", {}, set(), {"k": "k"}),
+        ("SELECT k IN ('a', 'b') AS y, CASE WHEN x NOT IN (1, 2) THEN 1 END AS z FROM a", {}, set(), {}),
         ("SELECT k AS g, x, sum(x) OVER (PARTITION BY k) AS s FROM a", {"k": "g"}, set(), {"g": "k", "x": "x"}),
         ("SELECT k, count(*) AS n FROM a GROUP BY k HAVING count(*) > 1", {"k": "k"}, set(), {"k": "k"}),
         ("SELECT k, x % 2 AS g, max(x) AS m FROM a GROUP BY k, x % 2", {"k": "k"}, set(), {"k": "k"}),

@@ -111,6 +111,13 @@ EVERY = {
     "rows": "count(*)",
     "made": "sum(i * 2 + small)",
     "mean": "AVG(small + 1)",
+    "rate": "sum(small) / count(*)",
+    "spread": "max(i) - min(i)",
+    "at_least": "coalesce(sum(u), 0) >= 3 AND count(*) < 5",
+    "worded": "CASE WHEN count(b) > 1 THEN max(s) || '!' ELSE 'few' END",
+    "span": "max(at) - min(at)",
+    "month": "date_trunc('month', max(at))",
+    "typed": "sum(i)::VARCHAR",
 }
 
 
@@ -194,7 +201,10 @@ def test_any_split_keeps_the_first_and_the_last_by_an_order(
     "step",
     [
         {"aggregate": {"aggregate": {"m": "median(i)"}}},
-        {"aggregate": {"aggregate": {"m": "sum(i) / count(*)"}}},
+        {"aggregate": {"aggregate": {"m": "sum(i - min(i))"}}},
+        {"aggregate": {"aggregate": {"m": "max(i - avg(i)) + 1"}}},
+        {"aggregate": {"aggregate": {"m": "sum(i) + median(i)"}}},
+        {"aggregate": {"aggregate": {"m": "first_value(i) + sum(i)"}}},
         {"aggregate": {"aggregate": {"m": "count(DISTINCT i)"}}},
         {"aggregate": {"aggregate": {"n": "count(*)", "m": "avg(d)"}}},
         {"aggregate": {"aggregate": {"m": "avg(t)"}}},
