@@ -16,7 +16,7 @@ from lazypipe.errors import LazypipeError, nearest
 from lazypipe.storage import hive
 from lazypipe.storage.optimizer.advice import Advice, Reason, listed, order_name, told_form, why
 from lazypipe.storage.optimizer.candidates import forms_for
-from lazypipe.storage.optimizer.choice import GOALS, Goal, Limits, Option, choose
+from lazypipe.storage.optimizer.choice import GOALS, Goal, Limits, Measure, Option, choose
 from lazypipe.storage.optimizer.cost import Cost
 from lazypipe.storage.optimizer.estimates import order_seconds
 from lazypipe.storage.optimizer.form import Form
@@ -391,9 +391,7 @@ class _Adviser:
         best, cost = min(layouts, key=lambda p: (self._excess(p[1], default), getattr(p[1], least), p[1].bytes))
         if len(layouts) > 1:
             others = [c for n, c in layouts if n is not best]
-            costs = (_figure(getattr(c, least)) for c in (cost, others[0]))
-            said = {"bytes": "bytes of the sample", "read": "to read the sample", "write": "to write the sample"}[least]
-            saved = f"{said}: {', '.join(costs)} by the other"
+            saved = _compared(cost, others[0], least)
             self.reasons = [r for r in self.reasons if not r.decision.startswith("written by")]
             self._note(None, f"written by {best.writer}", saved)
         return best
@@ -678,6 +676,15 @@ def _layout(chosen: Mapping[str, Option], writer: str, frame: pl.DataFrame) -> L
 def _smaller(before: Cost, after: Cost) -> str:
     """Return what an order of rows saves."""
     return f"the sample takes {after.bytes:,} bytes that way, {before.bytes:,} as rows come"
+
+
+def _compared(chosen: Cost, other: Cost, least: Measure) -> str:
+    """Return what one way takes, and another, of what is to be small; of bytes if that is the same."""
+    here, there = (_figure(getattr(c, least)) for c in (chosen, other))
+    if least == "bytes" or here == there:
+        alike = "" if least == "bytes" else f"{here} to {least} the sample either way; "
+        return f"{alike}{chosen.bytes:,} bytes of the sample, {other.bytes:,} by the other"
+    return f"{here} to {least} the sample, {there} by the other"
 
 
 def _summed(chosen: Mapping[str, Option], frame: pl.DataFrame, sort_by: tuple[str, ...]) -> tuple[Cost, dict[str, int]]:

@@ -682,6 +682,22 @@ def test_what_a_column_is_written_for_is_told() -> None:
     assert why(column, None, "write") == "the fastest to write of the encodings for Int64 within the limits"
 
 
+@pytest.mark.parametrize(
+    ("least", "other", "says"),
+    [
+        ("bytes", Cost(20, 1e-3, 1e-3), "10 bytes of the sample, 20 by the other"),
+        ("read", Cost(20, 1e-3, 2e-3), "1,000 µs to read the sample, 2,000 µs by the other"),
+        (
+            "write",
+            Cost(20, 1e-3, 2e-3),
+            "1,000 µs to write the sample either way; 10 bytes of the sample, 20 by the other",
+        ),
+    ],
+)
+def test_writers_are_compared_by_what_is_to_be_small(least: Any, other: Cost, says: str) -> None:
+    assert module._compared(Cost(10, 1e-3, 1e-3), other, least) == says
+
+
 def test_whether_times_were_taken_or_estimated_is_told() -> None:
     frame = orders(500)
     quick = advise(frame, goal="storage", budget=0.5, clock=still)
