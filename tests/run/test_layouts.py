@@ -446,7 +446,7 @@ def test_values_too_long_for_folders_are_not_chosen_for_them(monkeypatch: pytest
 
 def test_a_name_too_long_for_folders_that_are_declared_is_an_error(tmp_path: Path) -> None:
     world = World(tmp_path, do=NAMED, optimize="read", partition_by=["shop"])
-    world.deliver("1", named(rows(0, 10), "x" * 300))
+    world.deliver("1", named(rows(0, 5_000), "x" * 300))
     with pytest.raises(lp.StorageError, match=r"cannot be written: File name too long"):
         world.run()
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lazypipe.storage.optimizer.choice import Goal
+from lazypipe.storage.optimizer.choice import Goal, Measure
 from lazypipe.storage.optimizer.form import Form
+from lazypipe.storage.optimizer.form_texts import Template
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.profile import ColumnProfile
 from lazypipe.storage.optimizer.trial import Cost, Trial
@@ -56,6 +57,8 @@ class Advice:
         What choosing took, by the clock that was given.
     format
         ``parquet``, or, where rows are asked for as interchange, ``ipc`` if that is much faster: for outputs that are exported.
+    estimated
+        Whether times follow from bytes, by rates that were measured once: of few rows they cannot be taken.
     """
 
     goal: Goal
@@ -67,6 +70,7 @@ class Advice:
     total: int
     seconds: float
     format: Literal["parquet", "ipc"] = "parquet"
+    estimated: bool = False
 
     @property
     def before(self) -> Cost:
@@ -90,6 +94,7 @@ class Advice:
             "total": self.total,
             "seconds": self.seconds,
             "format": self.format,
+            "estimated": self.estimated,
         }
 
     def to_markdown(self) -> str:
@@ -99,7 +104,8 @@ class Advice:
         lines = [
             f"# Advice: {self.goal}",
             "",
-            f"From {self.rows:,} of {self.total:,} rows, {len(self.measured):,} trials in {self.seconds:.2f} s.",
+            f"From {self.rows:,} of {self.total:,} rows, {len(self.measured):,} trials in {self.seconds:.2f} s."
+            + (" Times are estimated from bytes." if self.estimated else ""),
             "",
             "| sample | bytes | to write | to read |",
             "|---|--:|--:|--:|",
@@ -139,10 +145,23 @@ def order_name(layout: Layout) -> str:
     return ", ".join(layout.sort_by) + (f" ({layout.curve})" if layout.curve != "linear" else "")
 
 
-def why(column: ColumnProfile, form: Form | None) -> str:
-    """Return what speaks for the way a column is written."""
+def _make(form: Template) -> str:
+    """Return what texts of one make look like: what varies stands in angles."""
+    kinds = [f"<{v} digits>" if isinstance(v, int) else "<number>" if v == "long" else f"<{v}>" for v in form.varying]
+    return form.pieces[0] + "".join(k + piece for k, piece in zip(kinds, form.pieces[1:], strict=True))
+
+
+_BEST = {
+    "bytes": "the smallest of the encodings for {} within the limits on time",
+    "read": "the fastest to read of the encodings for {} within the limit on bytes",
+    "write": "the fastest to write of the encodings for {} within the limits",
+}
+
+
+def why(column: ColumnProfile, form: Form | None, least: Measure = "bytes") -> str:
+    """Return what speaks for the way a column is written, where ``least`` is to be small."""
     if form is None:
-        return f"measured smallest of the encodings for {column.dtype}"
+        return _BEST[least].format(column.dtype)
     match form.kind:
         case "cast":
             return f"all values seen lie between {column.least} and {column.greatest}"
@@ -161,7 +180,8 @@ def why(column: ColumnProfile, form: Form | None) -> str:
         case "flag" | "coded":
             return f"{column.distinct} different texts"
         case "template":
-            return "all texts are of one make"
+            assert isinstance(form, Template)
+            return f"nearly all texts are made like {_make(form)}"
         case "hexed":
             return "all texts are hexadecimal digits"
         case "constant":

@@ -16,7 +16,7 @@ from lazypipe.errors import LazypipeError, nearest
 from lazypipe.storage import hive
 from lazypipe.storage.optimizer.advice import Advice, Reason, listed, order_name, told_form, why
 from lazypipe.storage.optimizer.candidates import forms_for
-from lazypipe.storage.optimizer.choice import GOALS, Goal, Limits, Option, choose
+from lazypipe.storage.optimizer.choice import GOALS, Goal, Limits, Measure, Option, choose
 from lazypipe.storage.optimizer.cost import Cost
 from lazypipe.storage.optimizer.estimates import order_seconds
 from lazypipe.storage.optimizer.form import Form
@@ -290,7 +290,7 @@ class _Adviser:
             kept = ("order", "row groups") if layout.sort_by else ()
             self.reasons = [r for r in self.reasons if r.column is None and r.decision.startswith(kept)]
             self._note(None, "the default forms and encodings", "nothing that was tried is better on the whole")
-        if bench.over:
+        if bench.stopped:
             self._note(None, "no more trials", "the time for them was over; what was not tried is as it was")
         return self._made(layout, plain, sizes)
 
@@ -317,7 +317,9 @@ class _Adviser:
         taken = {*sorted(plain, key=lambda n: -plain[n])[:most], *self.filtered, *rise}
         if len(taken) < len(plain):
             self._note(
-                None, f"{len(taken)} of {len(plain)} columns", "there was time for those that take the most bytes"
+                None,
+                f"{len(taken)} of {len(plain)} columns looked at",
+                "there was time for those that take the most bytes",
             )
         return [n for n in self.frame.columns if n in taken]
 
@@ -328,7 +330,8 @@ class _Adviser:
         bench, reasons = self.bench, tuple(self._final(layout, plain, after))
         pairs = {n: (plain[n], after[n]) for n in plain}
         rows, total = self.sample.frame.height, self.sample.total
-        return Advice(self.goal, layout, reasons, tuple(bench.trials), pairs, rows, total, bench.seconds)
+        trials, seconds = tuple(bench.trials), bench.seconds
+        return Advice(self.goal, layout, reasons, trials, pairs, rows, total, seconds, estimated=bench.quick)
 
     def _note(self, column: str | None, decision: str, why: str) -> None:
         self.reasons.append(Reason(column, decision, why))
@@ -341,7 +344,7 @@ class _Adviser:
                 continue
             form = layout.forms.get(name)
             words = [*([told_form(form)] if form else []), *([f"encoded as {listed(encodings)}"] if encodings else [])]
-            reason = why(self.profile[name], form)
+            reason = why(self.profile[name], form, self.limits.least)
             yield Reason(name, ", ".join(words), reason, plain[name], after[name])
         yield from self.reasons
 
@@ -388,7 +391,7 @@ class _Adviser:
         best, cost = min(layouts, key=lambda p: (self._excess(p[1], default), getattr(p[1], least), p[1].bytes))
         if len(layouts) > 1:
             others = [c for n, c in layouts if n is not best]
-            saved = f"{cost.bytes:,} bytes of the sample, {others[0].bytes:,} by the other"
+            saved = _compared(cost, others[0], least)
             self.reasons = [r for r in self.reasons if not r.decision.startswith("written by")]
             self._note(None, f"written by {best.writer}", saved)
         return best
@@ -448,7 +451,7 @@ class _Adviser:
             self.limits.least != "bytes"
             or self.filtered
             or self.keep_order
-            or (self.bench.over and not self.bench.quick)
+            or (not self.bench.quick and self.bench.over)
         ):
             return ()
         by, writer = packing_order(self.ordered, self._orderable()), self.writers[-1]
@@ -465,7 +468,7 @@ class _Adviser:
         found, _ = self.bench.whole(frame, tried, f"ordered by {order_name(tried)}")
         if found.bytes > _ORDER_WORTH * cost.bytes or found.write > self.limits.write * cost.write:
             return ()
-        self._note(None, f"ordered by {order_name(tried)}", "files are smaller that way")
+        self._note(None, f"ordered by {order_name(tried)}", _smaller(cost, found))
         return by
 
     def _orderable(self) -> int:
@@ -487,7 +490,9 @@ class _Adviser:
         if saved < (1 - _ORDER_WORTH) * default.bytes or default.write + longer > self.limits.write * default.write:
             return ()
         self._note(
-            None, f"ordered by {key}", "rows have no order that would be lost, and steps are smaller than values"
+            None,
+            f"ordered by {key}",
+            f"rows have no order that would be lost, and steps take about {8 * saved / rows:.0f} bits a row less than values",
         )
         return (key,)
 
@@ -498,11 +503,12 @@ class _Adviser:
             return layout
         # encodings are those that are best without an order: each order is compared, and tried, without them
         best = bare = replace(base_layout(layout.writer), forms=layout.forms)
-        cost, _ = self.bench.whole(self.frame, bare, "in no order")
+        first, _ = self.bench.whole(self.frame, bare, "in no order")
+        cost = first
         natural = self._reading(self.frame)
         least = natural
         for number, (sort_by, curve) in enumerate(orders):
-            if self.bench.over and (number or not self.bench.quick):
+            if (number or not self.bench.quick) and self.bench.over:
                 break  # one is tried in any case where that takes no time to speak of: it is worth more than all else
             tried = replace(bare, sort_by=sort_by, curve=curve)
             tried = with_bounds(tried, self.frame, "the sample")
@@ -520,7 +526,7 @@ class _Adviser:
                 best, cost, least = tried, (found if smaller else cost), reading
         if best.sort_by:
             share = f"queries read {least:.0%} of the row groups, {natural:.0%} as it was"
-            why = share if least < natural else "files are smaller that way"
+            why = share if least < natural else _smaller(first, cost)
             self._note(None, f"ordered by {order_name(best)}", why)
         return best
 
@@ -575,7 +581,11 @@ class _Adviser:
         tried = replace(layout, codec="zstd", level=_LEVELS[self.goal])
         if self.limits.broken(self.bench.alike(self.frame, layout, tried), default):
             return layout
-        self._note(None, f"codec {_codec_name('zstd', tried.level)}", "there is time for it")
+        self._note(
+            None,
+            f"codec {_codec_name('zstd', tried.level)}",
+            f"writing stays within {self.limits.write:g} times the default's time",
+        )
         return tried
 
     def _repeated(self, layout: Layout, group: int) -> float:
@@ -617,7 +627,7 @@ class _Adviser:
             now, then = (self._reading(in_order, size, 1) for size in (_GROUP, rows))
             if self.goal == "read" or self._last(layout).bytes + self._repeated(layout, rows) <= first.bytes:
                 layout = replace(layout, row_group_rows=rows)
-                why = f"{access}: queries read {then:.1%} of the rows, not {now:.1%}"
+                why = f"{access}: queries read {then:.1%} of the rows, not {now:.1%} as in groups of {_GROUP:,}"
                 self._note(None, f"row groups of {rows:,} rows", why)
         size = round(self.bench.trials[-1].cost.bytes * self.sample.scale)
         if size > 2 * _FILE_BYTES:
@@ -663,6 +673,20 @@ def _layout(chosen: Mapping[str, Option], writer: str, frame: pl.DataFrame) -> L
     )
 
 
+def _smaller(before: Cost, after: Cost) -> str:
+    """Return what an order of rows saves."""
+    return f"the sample takes {after.bytes:,} bytes that way, {before.bytes:,} as rows come"
+
+
+def _compared(chosen: Cost, other: Cost, least: Measure) -> str:
+    """Return what one way takes, and another, of what is to be small; of bytes if that is the same."""
+    here, there = (_figure(getattr(c, least)) for c in (chosen, other))
+    if least == "bytes" or here == there:
+        alike = "" if least == "bytes" else f"{here} to {least} the sample either way; "
+        return f"{alike}{chosen.bytes:,} bytes of the sample, {other.bytes:,} by the other"
+    return f"{here} to {least} the sample, {there} by the other"
+
+
 def _summed(chosen: Mapping[str, Option], frame: pl.DataFrame, sort_by: tuple[str, ...]) -> tuple[Cost, dict[str, int]]:
     """Return what options cost together, in order, and the bytes of each column in the file."""
     cost = sum((o.cost for o in chosen.values()), Cost(0, order_seconds(frame, len(sort_by)) if sort_by else 0.0))
@@ -695,4 +719,4 @@ def _codec_name(codec: str, level: int | None) -> str:
 
 
 def _figure(number: float) -> str:
-    return f"{number:,}" if isinstance(number, int) else f"{number * 1e3:.1f} ms"
+    return f"{number:,}" if isinstance(number, int) else f"{number * 1e6:,.0f} µs"

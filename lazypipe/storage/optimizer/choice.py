@@ -9,7 +9,7 @@ from typing import Literal
 from lazypipe.storage.optimizer.cost import Cost, Size
 from lazypipe.storage.optimizer.form import Form
 
-__all__ = ["GOALS", "Goal", "Limits", "Option", "choose"]
+__all__ = ["GOALS", "Goal", "Limits", "Measure", "Option", "choose"]
 
 Goal = Literal["storage", "balanced", "read", "write"]
 Measure = Literal["bytes", "write", "read"]

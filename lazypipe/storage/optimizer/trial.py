@@ -115,6 +115,8 @@ class Bench:
 
     Attributes
     ----------
+    stopped
+        Whether something was left untried because the time was over.
     shrinks
         What is left for each row of columns in a dictionary, on as many rows as the sample stands for: see ``estimates``.
     """
@@ -127,13 +129,15 @@ class Bench:
         self._overheads: dict[str, Cost] = {}
         self._known: dict[Layout, tuple[pl.DataFrame, pl.DataFrame, dict[str, Size]]] = {}
         self._expected: dict[Layout, tuple[pl.DataFrame, Cost, dict[str, int]]] = {}
+        self.stopped = False
         self.shrinks: Mapping[str, float] = {}
         self.trials: list[Trial] = []
 
     @property
     def over(self) -> bool:
-        """Whether the time for trials is over."""
-        return self._end is not None and self._clock() >= self._end
+        """Whether the time for trials is over: asked by who has something to try, and leaves that then."""
+        self.stopped = self.stopped or (self._end is not None and self._clock() >= self._end)
+        return self.stopped
 
     @property
     def seconds(self) -> float:

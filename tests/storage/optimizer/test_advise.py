@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
@@ -394,7 +395,7 @@ def test_reasons_and_figures_of_an_advice() -> None:
     assert str(told["updated_at"]).startswith("updated_at: whole(dtype=Int32, unit=1000000, base=event_time)")
     assert told["updated_at"].why == "values lie near those of event_time"
     assert told["event_time"].why == "values are multiples of 1,000"
-    assert told["email"].why == "all texts are of one make"
+    assert told["email"].why == "nearly all texts are made like user<number>@example<number>.com"
     assert told["order_id"].decision == "encoded as delta"
     assert told[None] in advice.reasons
     before, after = (sum(pair[i] for pair in advice.sizes.values()) for i in (0, 1))
@@ -457,7 +458,7 @@ def test_readers_that_look_up_get_rows_in_order_and_small_row_groups() -> None:
     texts = [str(r) for r in advice.reasons]
     assert any(t.startswith("ordered by country: queries read ") for t in texts)
     (told,) = [t for t in texts if t.startswith("row groups of 30,720 rows: point lookup: queries read ")]
-    assert told.endswith("of the rows, not 100.0%")  # by default there is one row group
+    assert told.endswith("of the rows, not 100.0% as in groups of 122,880")  # by default there is one row group
     nothing = advise(frame, workload, "write", sample=20_000, clock=still)
     assert nothing.layout.sort_by == ()
 
@@ -504,7 +505,10 @@ def test_rows_are_put_in_an_order_that_makes_files_smaller() -> None:
     frame = pl.DataFrame({"shop": [f"shop {n} of all" for n in shops], "city": [f"city {n * 31 % 97}" for n in shops]})
     advice = advise(frame, goal="storage", clock=still)
     assert advice.layout.sort_by == ("shop",)
-    assert "ordered by shop: files are smaller that way" in [str(r) for r in advice.reasons]
+    (told,) = [r.why for r in advice.reasons if r.decision == "ordered by shop"]
+    after, before = (int(n.replace(",", "")) for n in re.findall(r"[0-9,]*[0-9]", told))
+    assert told == f"the sample takes {after:,} bytes that way, {before:,} as rows come"
+    assert after < before
     assert advise(frame, goal="storage", sample=5_000, clock=still).layout.sort_by == ("shop",)
     assert advise(frame, goal="storage", budget=0.06, clock=still).layout.sort_by == ("shop",)
     # readers who filter decide on the order, and goals for which bytes are not the point leave rows as they come
@@ -656,10 +660,11 @@ def test_long_lists_are_told_by_their_length() -> None:
 @pytest.mark.parametrize(
     ("form", "says"),
     [
-        (None, "measured smallest of the encodings for Int64"),
+        (None, "the smallest of the encodings for Int64 within the limits on time"),
         (Cast(pl.Int32()), "all values seen lie between 1 and 3"),
         (Flag("a", "b"), "3 different texts"),
         (Hexed((4,)), "all texts are hexadecimal digits"),
+        (Template(("", "-", ""), (3, "long")), "nearly all texts are made like <3 digits>-<number>"),
         (Multiple(pl.Int32(), "y"), "values are multiples of those of y"),
         (Constant(1), "there is one value"),
         (Determined("y", (1,), (1,)), "values follow from y"),
@@ -669,6 +674,36 @@ def test_why(form: Form | None, says: str) -> None:
     from lazypipe.storage.optimizer.advice import why
 
     assert why(profile(pl.DataFrame({"x": [1, 2, 3]}))["x"], form) == says
+
+
+def test_what_a_column_is_written_for_is_told() -> None:
+    column = profile(pl.DataFrame({"x": [1, 2, 3]}))["x"]
+    assert why(column, None, "read") == "the fastest to read of the encodings for Int64 within the limit on bytes"
+    assert why(column, None, "write") == "the fastest to write of the encodings for Int64 within the limits"
+
+
+@pytest.mark.parametrize(
+    ("least", "other", "says"),
+    [
+        ("bytes", Cost(20, 1e-3, 1e-3), "10 bytes of the sample, 20 by the other"),
+        ("read", Cost(20, 1e-3, 2e-3), "1,000 µs to read the sample, 2,000 µs by the other"),
+        (
+            "write",
+            Cost(20, 1e-3, 2e-3),
+            "1,000 µs to write the sample either way; 10 bytes of the sample, 20 by the other",
+        ),
+    ],
+)
+def test_writers_are_compared_by_what_is_to_be_small(least: Any, other: Cost, says: str) -> None:
+    assert module._compared(Cost(10, 1e-3, 1e-3), other, least) == says
+
+
+def test_whether_times_were_taken_or_estimated_is_told() -> None:
+    frame = orders(500)
+    quick = advise(frame, goal="storage", budget=0.5, clock=still)
+    assert quick.to_markdown().splitlines()[2].endswith(" s. Times are estimated from bytes.")
+    assert quick.to_dict()["estimated"] is True
+    assert advise(frame, goal="storage", clock=still).to_markdown().splitlines()[2].endswith(" in 0.00 s.")
 
 
 def test_decimals_that_become_whole_numbers_are_given_a_reason() -> None:

@@ -111,7 +111,8 @@ def test_advice_in_a_hurry_puts_rows_in_order() -> None:
     frame = timetable(30_000)
     advice = advise(frame, goal="storage", budget=0.06, clock=lambda: 0.0)
     assert advice.layout.sort_by[0] == "line"
-    assert f"ordered by {', '.join(advice.layout.sort_by)}: files are smaller that way" in map(str, advice.reasons)
+    ordered_by = f"ordered by {', '.join(advice.layout.sort_by)}: the sample takes "
+    assert any(str(r).startswith(ordered_by) for r in advice.reasons)
     assert advice.measured[0].how == "default"
     assert advice.after.bytes < 0.8 * advice.before.bytes
     assert size(frame, Layout(sort_by=advice.layout.sort_by)) < 0.7 * size(frame)
