@@ -157,7 +157,9 @@ class Join(Operation):
     def apart(self, table: Table, scope: Scope) -> Mapping[str, str] | None:
         """Rows of both sides have to do with those of their key only, also where they find none, or must be the only one."""
         left, right, there = self.on or self.left_on, self.on or self.right_on, scope.table(self.with_).schema
-        if self.how == "cross" or any(table.schema[a] != there[b] for a, b in zip(left, right, strict=True)):
+        if self.how == "cross" or not all(
+            _in_one_type(table.schema[a], there[b]) for a, b in zip(left, right, strict=True)
+        ):
             return {}
         if self.how != "right" or self.columns is not None:
             return {c: c for c in left}
@@ -197,6 +199,16 @@ class Join(Operation):
         if self.how == "right" and self.columns is None:
             taken, keys = taken - set(self.on or self.left_on), ()
         return chosen_columns(self.columns, self.suffix, taken, there, keys, scope, of=self.with_)
+
+
+def _in_one_type(one: pl.DataType, other: pl.DataType) -> bool:
+    """Whether keys of two types are told apart by values of one type that files hold: of 128 bits they would be."""
+    if one == other:
+        return True
+    if one.is_float() or other.is_float():
+        return one.is_float() and other.is_float()
+    large = (pl.Int128(), pl.UInt128(), pl.UInt64())
+    return one.is_integer() and other.is_integer() and one not in large and other not in large
 
 
 _TURNED: Mapping[str, Literal["m:m", "m:1", "1:m", "1:1"]] = {"m:m": "m:m", "m:1": "1:m", "1:m": "m:1", "1:1": "1:1"}

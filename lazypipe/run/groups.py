@@ -7,7 +7,7 @@ groups' columns, so that statistics tell most of them apart, and small ones are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -26,10 +26,25 @@ from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.sink import DatasetSink
 from lazypipe.storage.tiers import ROWS, due
 
-__all__ = ["Groups"]
+__all__ = ["Groups", "fitted"]
 
 _HASTY = 1 << 18
 """Bytes of files that may hold touched groups up to which they are written again as one: some 20,000 windows."""
+
+
+def fitted(keys: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """Return those of some keys that columns of other types can hold, as these hold them.
+
+    Examples
+    --------
+    >>> fitted(pl.DataFrame({"k": [1, None, 300]}), pl.Schema({"k": pl.Int8()}))["k"].to_list()
+    [1, None]
+    """
+    others = {c: schema[c] for c in keys.columns if schema[c] != keys.schema[c]}
+    if not others:
+        return keys
+    held = (pl.col(c).cast(t, strict=False).cast(keys.schema[c]).eq_missing(pl.col(c)) for c, t in others.items())
+    return keys.filter(*held).cast(others)  # type: ignore[arg-type]
 
 
 @dataclass
@@ -52,8 +67,8 @@ class Groups:
 
     @property
     def keys(self) -> pl.DataFrame:
-        """The groups, as the output names their columns."""
-        return self.touched.rename(dict(self.work.groups))
+        """The groups, as the output names their columns, and of its types."""
+        return fitted(self.touched.rename(dict(self.work.groups)), self.commit.schema)
 
     def __str__(self) -> str:
         """Say what is made anew."""

@@ -31,6 +31,7 @@ from lazypipe.run.arrival import Counter
 from lazypipe.run.closing import Closing
 from lazypipe.run.context import Run
 from lazypipe.run.figures import Kept, Places
+from lazypipe.run.groups import fitted
 from lazypipe.run.watches import Watches
 from lazypipe.run.whole import Whole
 from lazypipe.spec import taps
@@ -130,10 +131,21 @@ class Query:
         name, step = self.work.cut
         node = self.plan.nodes[name]
         if not self._may_end(node, step):
-            return self.with_units(self.places.frame()) if self.places else None
+            return self._in_one_type(self.with_units(self.places.frame())) if self.places else None
         inputs = self._plain_tables(node, told=True)
         ahead = node.steps_over(inputs[node.inputs[0]], inputs, 0, step).frame
-        return self.with_units(ahead.select(*(by for by, _ in self.work.groups), UNIT).unique())
+        return self._in_one_type(self.with_units(ahead.select(*(by for by, _ in self.work.groups), UNIT).unique()))
+
+    def _in_one_type(self, groups: pl.LazyFrame) -> pl.LazyFrame:
+        """Return groups of which keys that a join compares with those of another type are of the type that holds both."""
+        return groups.cast(dict(self._types))  # type: ignore[arg-type]
+
+    @property
+    def _types(self) -> Mapping[str, pl.DataType]:
+        """The types as which keys are compared that are of two types, where groups are those of a join."""
+        assert self.segment.output is not None
+        sides = self.plan.strategies[self.segment.output].grouped if self.work.reread else ()
+        return {here: t for s in sides for here, t in zip(s.match.here, s.match.types, strict=False)}
 
     def _may_end(self, node: Node, step: int) -> bool:
         """Whether a step may end what is ahead of it before all of its rows have flowed by."""
@@ -177,7 +189,7 @@ class Query:
         ahead = self._stepped(node, inputs, step, *self._watch(node)[:2])
         if self.work.reread:
             by = [name for name, _ in self.work.groups]
-            return self.with_units(ahead.frame.select(*by, UNIT).unique()).sort(by, nulls_last=True)
+            return self._in_one_type(self.with_units(ahead.frame.select(*by, UNIT).unique())).sort(by, nulls_last=True)
         fold = node.fold(ahead, inputs, step)
         self.larger = {*fold.by} != {name for name, _ in self.work.groups}
         rows = self.with_units(fold.partial)
@@ -532,8 +544,9 @@ class Query:
         here = self.beside.scan((*self.work.figures, *self.figures), self.within, self.work.live)
         there = self.plain(match.other)
         columns = dict(zip(match.here, match.there, strict=True))
-        there = there.select(pl.col(columns[by]).alias(by) for by in names)
+        there = self._in_one_type(there.select(pl.col(columns[by]).alias(by) for by in names))
         was = self.dataset.scan(self.work.commit).select(pl.col(name).alias(by) for by, name in names.items())
+        was = self._in_one_type(was)
         key = hashed(match.here, self.within, nulls=match.nulls, types=match.types)
         found, left = [], hashes.to_frame()
         for rows in (pl.concat([here.select(*names), there]), was):
@@ -579,9 +592,10 @@ class Query:
         rows, sides = ahead.frame, None
         if self.touched is not None:
             sides = self._cut_down(node, step, ahead, inputs)
-            those = taps.label(self.touched.lazy(), "touched groups")
-            rows = rows.filter(between(self.touched)).join(
-                those, on=self.touched.columns, how="semi", nulls_equal=True, maintain_order="left"
+            touched = fitted(self.touched, ahead.schema)
+            those = taps.label(touched.lazy(), "touched groups")
+            rows = rows.filter(between(touched)).join(
+                those, on=touched.columns, how="semi", nulls_equal=True, maintain_order="left"
             )
         return node.shaped(self._from(node, step, Table(rows, ahead.schema), inputs, *watch, sides=sides))
 
@@ -592,10 +606,8 @@ class Query:
         if match is None or self.touched is None:
             return None
         columns = dict(zip(match.here, match.there, strict=True))
-        those, other = (
-            self.touched.select(pl.col(by).alias(columns[by]) for by in self.touched.columns),
-            inputs[match.other],
-        )
+        other = inputs[match.other]
+        those = fitted(self.touched.select(pl.col(by).alias(columns[by]) for by in self.touched.columns), other.schema)
         rows = other.frame.filter(between(those)).join(
             taps.label(those.lazy(), "touched groups"), on=those.columns, how="semi", nulls_equal=True
         )

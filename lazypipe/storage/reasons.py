@@ -6,7 +6,7 @@ import re
 
 from lazypipe.spec.words import type_name
 
-__all__ = ["MASKED", "in_plain_words"]
+__all__ = ["MASKED", "in_plain_words", "too_narrow"]
 
 MASKED = "***"
 """What stands in messages for personal data."""
@@ -31,6 +31,23 @@ _READINGS = (
         "the packed text is damaged",
     ),
 )
+
+
+_TOO_NARROW = re.compile(
+    r"could not parse `[+-]?\d+` as dtype `([iu]\d+)`|cannot parse '[+-]?\d+' \([\w ]+\) as (U?Int\d+)|'[+-]?\d+'.* is no (U?Int\d+)"
+)
+
+
+def too_narrow(reason: str) -> str | None:
+    """Return the type that is too narrow for a whole number, if that is why a reader stopped; None if it is not.
+
+    Examples
+    --------
+    >>> too_narrow("could not parse `5000000000` as dtype `i32` at column 'x' (column number 1)"), too_narrow("cannot parse 'a' (string) as Int32")
+    ('Int32', None)
+    """
+    found = _TOO_NARROW.search(reason)
+    return None if found is None else type_name(next(filter(None, found.groups())))
 
 
 def in_plain_words(reason: str, *, masked: bool = False) -> str:

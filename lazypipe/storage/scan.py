@@ -15,7 +15,7 @@ from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.external import external_schema, refuse_other_columns, scan_external
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.reasons import in_plain_words
+from lazypipe.storage.reasons import in_plain_words, too_narrow
 
 __all__ = ["FILE_COLUMN", "TEXT_FORMATS", "Reader", "is_engine_error", "os_error", "plain_reason"]
 
@@ -258,6 +258,11 @@ class Reader:
             "csv": "mend the row, declare the column's type in contract (on_type_change: discard_row puts such rows aside), or describe the file in read",
             "ndjson": "each line must be one JSON object; declare types in contract",
         }
+        narrow = too_narrow(error.what if isinstance(error, SourceError) else first_line(error))
+        if narrow is not None and self.format in fixes:
+            fixes[self.format] = (
+                f"declare a type in contract that holds it, in the place of {narrow}: text shows no widths, so evolve follows none"
+            )
         return SourceError(
             f"is not readable as {self.format}: {self.told(error)}",
             uri=file.uri,

@@ -174,7 +174,7 @@ def test_queries_are_followed_by_their_plans(query: str, expected: str) -> None:
         ([{"join": {"with": "b", "on": "k", "validate": "1:m"}}], f"{BY_K}; those with changed keys if b changes"),
         (
             [{"cast": {"x": "Int32"}}, {"join": {"with": "b", "on": "x", "how": "full"}}],
-            "full: s: join can change any row (its keys are Int32 here and Int64 there; cast one of them first)",
+            f"{BY_K.replace('whose k', 'whose x')}; those with changed keys if b changes",
         ),
         (
             [{"cast": {"x": "Int32"}}, {"join": {"with": "b", "on": "x", "columns": ["t"]}}],
@@ -191,6 +191,10 @@ def test_queries_are_followed_by_their_plans(query: str, expected: str) -> None:
         (
             [{"cast": {"x": "UInt128"}}, {"join": {"with": "unsigned", "on": "x", "columns": ["t"]}}],
             "by the files of a; those with changed keys if b changes",
+        ),
+        (
+            [{"join": {"with": "unsigned", "on": "x", "how": "full"}}],
+            "full: s: join can change any row (its keys are Int64 here and UInt64 there; cast one of them first)",
         ),
         ([{"join": {"with": "b", "how": "cross"}}], f"by the files of a; all of it if b changes ({EVERY})"),
         (
