@@ -11,6 +11,7 @@ from typing import Any
 
 from lazypipe import gates, ops
 from lazypipe.compile.modes import MODES
+from lazypipe.compile.reference import reference
 from lazypipe.spec.arguments import COLUMN, COLUMNS, INPUTS
 from lazypipe.spec.model import PARAM_TYPES
 from lazypipe.storage.optimizer.workload import ACCESS
@@ -602,4 +603,6 @@ def text() -> str:
 
 
 if __name__ == "__main__":
-    (Path(__file__).parent.parent / "pipeline.schema.json").write_text(text(), encoding="utf-8")
+    _here = Path(__file__).parent.parent
+    (_here / "pipeline.schema.json").write_text(text(), encoding="utf-8")
+    (_here.parent / "docs" / "guide" / "reference.md").write_text(reference(build()), encoding="utf-8")

@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 import lazypipe as lp
 from lazypipe import gates, ops
 from lazypipe.compile import json_schema
+from lazypipe.compile.reference import reference
 
 SCHEMA = lp.json_schema()
 
@@ -22,6 +23,18 @@ def test_the_published_file_is_what_the_registries_give(root: Path) -> None:
     text = (root / "lazypipe" / "pipeline.schema.json").read_text(encoding="utf-8")
     assert text == json_schema.text(), "run: python -m lazypipe.compile.json_schema"
     assert json.loads(text) == json_schema.build() == SCHEMA
+
+
+def test_the_reference_tells_all_that_the_schema_does(root: Path) -> None:
+    page = reference(SCHEMA)
+    text = (root / "docs" / "guide" / "reference.md").read_text(encoding="utf-8")
+    assert text == page, "run: python -m lazypipe.compile.json_schema"
+    assert {line.removeprefix("### ") for line in page.splitlines() if line.startswith("### ")} == {
+        *ops.names(),
+        *gates.names(),
+    }
+    for inner in SCHEMA["$defs"]["output"]["properties"].values():
+        assert inner["description"] in text
 
 
 def test_it_is_a_schema_of_draft_2020_12() -> None:

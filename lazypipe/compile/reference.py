@@ -1,0 +1,83 @@
+"""The page that lists every key of a definition, every operation and every rule with its arguments, as the JSON Schema describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+__all__ = ["reference"]
+
+_COMMON = (
+    "action",
+    "where",
+    "max_failures",
+    "warn_above",
+    "fail_above",
+    "repair",
+    "id",
+    "description",
+    "tags",
+    "owner",
+)
+"""Arguments that every rule has: told once."""
+
+_HEAD = """\
+# Reference
+
+Every key of a definition, every operation and every rule. Written by `python -m lazypipe.compile.json_schema` from the JSON Schema that editors
+check definitions with; an argument that stands alone may be written without its name, as in `filter: amount > 0`.
+"""
+
+
+def reference(schema: Mapping[str, Any]) -> str:
+    """Return the page, in Markdown.
+
+    Examples
+    --------
+    >>> from lazypipe.compile.json_schema import build
+    >>> page = reference(build())
+    >>> [line for line in page.splitlines() if line.startswith("- `left_by`")][0]
+    '- `left_by`: Those of this side, if their names differ.'
+    """
+    kinds = schema["$defs"]
+    parts = [_HEAD, "## The definition\n", *_keys(schema)]
+    for name in ("source", "stage", "output", "param"):
+        parts += [f"\n## {name.capitalize()}s\n", *_keys(kinds[name])]
+    parts += ["\n## Operations"]
+    for name, one in _choices(kinds["operation"]):
+        parts += [f"\n### {name}\n", one["description"], "", *_keys(one)]
+    rules = dict(_choices(kinds["rule"]))
+    some = _long_form(next(iter(rules.values())))["properties"]
+    common = {"properties": {n: some[n] for n in _COMMON if n in some}}
+    parts += ["\n## Rules\n", "Each has these arguments besides its own:\n", *_keys(common)]
+    for name, one in rules.items():
+        parts += [f"\n### {name}\n", one["description"], "", *_keys(one, without=_COMMON)]
+    return "\n".join(parts).replace("\n\n\n", "\n\n").rstrip() + "\n"
+
+
+def _choices(kind: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    return iter(sorted(kind["properties"].items()))
+
+
+def _long_form(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the form with names of arguments, of what also has a short one."""
+    found = schema
+    while "properties" not in found and "then" in found:
+        found = found["then"]
+    return found
+
+
+def _keys(schema: Mapping[str, Any], depth: int = 0, *, without: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield a line for each key, and for those of keys that are mappings themselves."""
+    form = _long_form(schema)
+    for name, one in form.get("properties", {}).items():
+        if name in without:
+            continue
+        needed = " (needed)" if name in form.get("required", ()) else ""
+        told = one.get("description", "")
+        if values := one.get("enum"):
+            told = f"{told} One of {', '.join(f'`{v}`' for v in values)}.".strip()
+        if (default := one.get("default")) is not None and "Default:" not in told:
+            told = f"{told} Default: `{default}`."
+        yield f"{'  ' * depth}- `{name}`{needed}: {told}".rstrip(": ")
+        yield from _keys(one, depth + 1)
