@@ -169,6 +169,7 @@ def _about_files(command: Callable[..., Any]) -> None:
     vacuum.add_argument(
         "--older-than", default="24h", metavar="AGE", help="leave younger unfinished files. Default: 24h"
     )
+    vacuum.add_argument("--dry-run", action="store_true", help="say what would be deleted")
 
 
 def _count(text: str) -> int:
@@ -578,14 +579,14 @@ def _vacuum(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise lp.LazypipeError(f"--older-than: {error}") from None
     target = lp.load(options.target) if is_definition else options.target
-    deleted = lp.vacuum(target, keep=options.keep, older_than=age)
+    deleted = lp.vacuum(target, keep=options.keep, older_than=age, dry_run=options.dry_run)
     if not deleted and not is_definition:
         lp.scan(options.target)  # which says so if there is no dataset
     if options.json:
         _json({"deleted": deleted})
     for path in deleted:
         _say(path)
-    _say(f"{len(deleted)} deleted")
+    _say(f"{len(deleted)} {'would be ' if options.dry_run else ''}deleted")
     return 0
 
 

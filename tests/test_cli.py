@@ -315,6 +315,7 @@ def test_status_history_and_rollback(shop: Path, capsys: pytest.CaptureFixture[s
 def test_vacuum(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         run(capsys, "run", shop, "--full")
+    assert run(capsys, "vacuum", shop, "--older-than", "0s", "--dry-run")[2].splitlines()[-1] == "2 would be deleted"
     code, out, err = run(capsys, "vacuum", shop, "--older-than", "0s", "--json")
     assert code == 0
     deleted = json.loads(out)["deleted"]

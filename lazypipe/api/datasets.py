@@ -152,6 +152,7 @@ def vacuum(
     keep: int = 1,
     older_than: timedelta = timedelta(hours=24),
     now: datetime | None = None,
+    dry_run: bool = False,
 ) -> list[str]:
     """Delete what nobody can read any more: of one dataset, or of all datasets and leftovers of a pipeline.
 
@@ -162,6 +163,8 @@ def vacuum(
     older_than
         Files of no commit (left by a run that was killed) go when they are older than this; a run that is writing now
         has younger ones.
+    dry_run
+        Say what would be deleted, and delete nothing.
 
     Returns
     -------
@@ -169,5 +172,5 @@ def vacuum(
         The deleted files.
     """
     if isinstance(target, str | os.PathLike):
-        return Dataset(target).vacuum(keep=keep, older_than=older_than, now=now)
-    return vacuum_pipeline(target, keep=keep, older_than=older_than, now=now)
+        return Dataset(target).vacuum(keep=keep, older_than=older_than, now=now, dry_run=dry_run)
+    return vacuum_pipeline(target, keep=keep, older_than=older_than, now=now, dry_run=dry_run)

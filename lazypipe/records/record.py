@@ -46,10 +46,10 @@ class Records:
                 fix="mend the cause, or choose another folder with state",
             ) from error
 
-    def remove_half_written(self, limit: datetime) -> list[str]:
-        """Delete what runs that were killed while they wrote a record have left; return the paths."""
+    def remove_half_written(self, limit: datetime, *, dry_run: bool = False) -> list[str]:
+        """Delete what runs that were killed while they wrote a record have left, if it is no ``dry_run``; return the paths."""
         found = [p for p in sorted(Path(self._path).glob("*.json.tmp")) if p.stat().st_mtime <= limit.timestamp()]
-        for path in found:
+        for path in () if dry_run else found:
             path.unlink(missing_ok=True)
         return [str(p) for p in found]
 

@@ -24,10 +24,12 @@ from lazypipe.storage.sink import is_staged
 __all__ = ["vacuum_pipeline"]
 
 
-def vacuum_pipeline(pipeline: Pipeline, *, keep: int, older_than: timedelta, now: datetime | None = None) -> list[str]:
+def vacuum_pipeline(
+    pipeline: Pipeline, *, keep: int, older_than: timedelta, now: datetime | None = None, dry_run: bool = False
+) -> list[str]:
     """Vacuum a pipeline's datasets and quarantines, half-written exports and records, and rows kept between segments.
 
-    Returns the URIs of what was deleted.
+    Returns the URIs of what was deleted; with ``dry_run``, of what would be.
     """
     state = uris.resolve(pipeline.state, pipeline.base)
     limit = (now or datetime.now(UTC)) - older_than
@@ -51,20 +53,21 @@ def vacuum_pipeline(pipeline: Pipeline, *, keep: int, older_than: timedelta, now
                 datasets.append(feed)
                 needed[dataset.uri] = max(needed.get(dataset.uri, 0), feed_needs(dataset, feed))
         else:
-            deleted += _half_written(target, output, limit)
+            deleted += _half_written(target, output, limit, dry_run=dry_run)
     for dataset in datasets:
         versions = max(keep, needed.get(dataset.uri, 0)) if keep > 0 else keep
-        deleted += [uris.join(dataset.uri, p) for p in dataset.vacuum(keep=versions, older_than=older_than, now=now)]
+        found = dataset.vacuum(keep=versions, older_than=older_than, now=now, dry_run=dry_run)
+        deleted += [uris.join(dataset.uri, p) for p in found]
     if audit.is_on:
-        deleted += _half_recorded(audit.uri, limit)
+        deleted += _half_recorded(audit.uri, limit, dry_run=dry_run)
     if uris.is_local(state):
         folder = Path(uris.local_path(state))
-        deleted += _left_over(folder / "work", limit)
-        deleted += Records(uris.join(state, "runs")).remove_half_written(limit)
+        deleted += _left_over(folder / "work", limit, dry_run=dry_run)
+        deleted += Records(uris.join(state, "runs")).remove_half_written(limit, dry_run=dry_run)
     return deleted
 
 
-def _half_written(target: str, output: Output, limit: datetime) -> list[str]:
+def _half_written(target: str, output: Output, limit: datetime, *, dry_run: bool) -> list[str]:
     """Exports that were being written beside their target when their run was killed."""
     folder, _, name = target.rpartition("/")
     fs, path = uris.file_system(target, output.storage_options)
@@ -76,29 +79,31 @@ def _half_written(target: str, output: Output, limit: datetime) -> list[str]:
     for entry in entries:
         own = str(entry["name"]).rsplit("/", 1)[-1]
         if is_staged(own, name) and written_at(entry) <= limit:
-            fs.rm_file(entry["name"])
+            if not dry_run:
+                fs.rm_file(entry["name"])
             found.append(f"{folder}/{own}")
     return found
 
 
-def _half_recorded(ledger: str, limit: datetime) -> list[str]:
+def _half_recorded(ledger: str, limit: datetime, *, dry_run: bool) -> list[str]:
     """Records that were being written when their run was killed; whole ones stay for ever."""
     found = []
     for folder in (ledger, uris.join(ledger, "objects")):
         fs, _ = uris.file_system(folder)
         for path, details in NumberedFiles(folder, what="the ledger").half_written().items():
             if written_at(details) <= limit:
-                fs.rm_file(path)
+                if not dry_run:
+                    fs.rm_file(path)
                 found.append(uris.join(folder, path.rpartition("/")[2]))
     return found
 
 
-def _left_over(work: Path, limit: datetime) -> list[str]:
+def _left_over(work: Path, limit: datetime, *, dry_run: bool) -> list[str]:
     """Rows that killed runs kept between their segments; a folder is as old as the youngest file in it."""
     if not work.is_dir():
         return []
     found = [p for p in sorted(work.iterdir()) if datetime.fromtimestamp(_youngest(p), UTC) <= limit]
-    for path in found:
+    for path in () if dry_run else found:
         shutil.rmtree(path, ignore_errors=True)
     return [str(p) for p in found]
 

@@ -34,7 +34,7 @@ from lazypipe.storage.sink import is_data_file
 from lazypipe.storage.unit_counts import count_units
 from lazypipe.storage.units import UNIT, Units
 
-__all__ = ["Dataset", "find_odd", "is_dataset", "scan", "scan_files", "vacuum"]
+__all__ = ["Dataset", "find_odd", "is_dataset", "scan", "scan_files"]
 
 
 class Dataset:
@@ -356,9 +356,16 @@ class Dataset:
         return self.append(replace(old, version=number, run=run, time=time, mode=mode, info=info))
 
     def vacuum(
-        self, *, keep: int = 1, older_than: timedelta = timedelta(hours=24), now: datetime | None = None
+        self,
+        *,
+        keep: int = 1,
+        older_than: timedelta = timedelta(hours=24),
+        now: datetime | None = None,
+        dry_run: bool = False,
     ) -> list[str]:
         """Delete what no reader can reach any more; return the paths of the deleted data files.
+
+        With ``dry_run``, they are only told.
 
         Keeps the last ``keep`` versions. Files of no commit (left by a run that was killed) go once they are older than
         ``older_than``, so that a run in progress does not lose what it is writing. Files that no lazypipe wrote stay.
@@ -376,7 +383,7 @@ class Dataset:
         limit = moment - older_than
         fs, root = uris.file_system(self.uri, self.storage_options)
         fs.invalidate_cache(root)
-        is_table = self._is_caught_up()
+        is_table = not dry_run and self._is_caught_up()
         # listed before the log is read: a file that is committed meanwhile is either not in the list, or live
         listed = {p.removeprefix(root).lstrip("/"): d for p, d in sorted(fs.find(root, detail=True).items())}
         nested = {p.partition(".commits/")[0] + "/" for p in listed if ".commits/" in p}
@@ -390,8 +397,11 @@ class Dataset:
         for path, details in listed.items():
             left_over = is_data_file(path) and written_at(details) <= limit and not path.startswith(tuple(nested))
             if path not in live and (path in known or left_over):
-                fs.rm_file(f"{root}/{path}")
                 deleted.append(path)
+        if dry_run:
+            return deleted
+        for path in deleted:
+            fs.rm_file(f"{root}/{path}")
         for version in versions[:-keep]:
             self.log.remove(version)
         if is_table:
@@ -582,15 +592,3 @@ def scan(
             fix = nearest(name, commit.schema, "columns")
             raise StorageError(f"there is no column {name!r}", uri=dataset.uri, fix=fix)
     return frame.select(chosen)
-
-
-def vacuum(
-    uri: str,
-    *,
-    keep: int = 1,
-    older_than: timedelta = timedelta(hours=24),
-    now: datetime | None = None,
-    storage_options: Mapping[str, Any] | None = None,
-) -> list[str]:
-    """Delete a dataset's data files that no kept version uses; see ``Dataset.vacuum``."""
-    return Dataset(uri, storage_options).vacuum(keep=keep, older_than=older_than, now=now)

@@ -241,7 +241,11 @@ def test_a_pipelines_datasets_quarantines_exports_and_work_folder(root: str) -> 
     assert not [d for d in lp.vacuum(made) if "killed" in d]
     assert {b for b in before if "killed" in b} == {f for f in files(root) if "killed" in f}
 
+    stood = files(root)
+    told = lp.vacuum(made, older_than=NOW, dry_run=True)
+    assert files(root) == stood
     deleted = lp.vacuum(made, older_than=NOW)
+    assert told == deleted
     assert len([d for d in deleted if "killed" in d]) == (4 if left else 2)
     after = files(root)
     assert [f for f in after if "killed" in f or "one-" in f] == []
