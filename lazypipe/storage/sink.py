@@ -246,9 +246,10 @@ class DatasetSink:
         """Have the disk take a spill that is to be published as it is after all; return what writes more beside it."""
         if not self.spill:
             return self
-        with Flushing() if uris.is_local(self.uri) else nullcontext() as flushing:
-            for file in written.files if flushing is not None else ():
-                flushing.add(f"{self.uri.rstrip('/')}/{file.path}")
+        if uris.is_local(self.uri):
+            with Flushing() as flushing:
+                for file in written.files:
+                    flushing.add(f"{self.uri.rstrip('/')}/{file.path}")
         return replace(self, spill=False)
 
     def discard(self) -> None:
