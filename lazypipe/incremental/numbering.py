@@ -37,11 +37,9 @@ class Numbering:
         """Whether an output's rows are others than they were, unit by unit, or know no units any more: then these say nothing."""
         if self.before is None:
             return False
-        consumed = self.before.state.sources[leaf.name]
         if not leaf.tagged:
-            # the units of files are as many as these
-            return len(consumed.files) != len(self.before.units.get(leaf.name, consumed.files))
-        was = dict(consumed.at)
+            return self.before.knew_units(leaf.name)
+        was = dict(self.before.state.sources[leaf.name].at)
         return any(was.get(k) != v for k, v in leaf.consumed.at.items() if k != "gone")
 
     def units(self, driving: list[Leaf], *, keep: bool, anew: bool) -> dict[str, dict[str, int]]:
