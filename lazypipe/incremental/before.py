@@ -108,6 +108,17 @@ class Before:
         there = {here: unit for unit, here in self.renamed.get(name, {}).items()}
         return frozenset(there.get(u, u) for u in units_in(self.units.get(name, ())))
 
+    def knew_units(self, name: str) -> bool:
+        """Whether the rows of a table knew their units, where these are not as many as its files; if they are, each counts as one."""
+        consumed = self.state.sources[name]
+        return consumed.kind == "dataset" and len(consumed.files) != len(self.units.get(name, consumed.files))
+
+    def forgetting(self, name: str) -> Before:
+        """Return this without what was consumed of a table, of which all rows are in other files by now."""
+        consumed = replace(self.state.sources[name], files=())
+        state = replace(self.state, sources={**self.state.sources, name: consumed})
+        return replace(self, state=state, units={**self.units, name: []})
+
 
 def own_commit(commit: Commit | None, name: str, output: Output) -> Commit | None:
     """Return a commit as an output sees it: where it only deletes, with what it has consumed itself, None if it never did."""

@@ -100,6 +100,9 @@ def decide(
             tables[name] = dataset
             before, read = succeeded(before, name, dataset, latest, plan.redact)
             older |= {name: read} if read is not None and not full else {}
+            if not latest.tagged and before.knew_units(name) and not full:
+                before = before.forgetting(name)
+                again |= {name}
         for name in consumed:
             source = plan.nodes[name].source if name in plan.nodes else None
             table = look(name).table if source is not None and source.reader.format == "delta" else None
@@ -157,7 +160,7 @@ def _refuse_other_mode(name: str, output: Output, commit: Commit | None, uri: st
 class _Feed(Decision):
     """What there is to do for one output to which rows are added; ``tables`` are those that it has read.
 
-    ``again`` are Delta tables with rows that were added, and stand in other files now.
+    ``again`` are tables with rows that were added, and stand in other files now.
     """
 
     tables: Mapping[str, Dataset] = NOTHING

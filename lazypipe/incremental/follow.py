@@ -228,7 +228,7 @@ class Decision:
             )
             why = "made anew, as asked for" if self.full else unknown
         elif not (changed := plan.changes(before.fingerprint)).same or before.layout != self._layout():
-            why = f"the definition changed: {changed if not changed.same else 'partitions, or rules ahead of it'}"
+            why = f"the definition changed: {changed if not changed.same else 'partitions, rules ahead of it, or rows that these put aside'}"
         elif self._is_renamed(before, {leaf.name for leaf in (*fixed, *driving)}):
             why = (
                 "the definition changed: sources or stages have other names, by which is kept what was read and counted"
@@ -604,12 +604,15 @@ class Decision:
         closing = [n for n in self.segment.nodes if closes(nodes[n]) is not None]
         waited = [[n, s.watermark.closing] for c in closing for n, s in waited_for(nodes, c).items() if s.watermark]
         rules = [prints[n].gate for n in self.segment.nodes]
+        # rows are put aside with all their columns, also those that the output is not made of
+        ahead = [n for n in self.segment.nodes if n != self.segment.node and any(map(_puts_aside, nodes[n].checks))]
+        whole = [[n, sorted(prints[n].columns.items())] for n in ahead]
         # hashes are those of one version of Polars
         sides = (*self.strategy.sides, *self.strategy.grouped)
         hashed = [*map(list, self.strategy.hashed), *(list(s.key) for s in sides)]
         kept = (*hashed, pl.__version__) if hashed else ()
         wanted = [repr(e) for c in closing if (o := closes(nodes[c])) is not None and (e := o.expectation) is not None]
-        more = (*([waited] if waited else []), *kept, *wanted)
+        more = (*([waited] if waited else []), *kept, *wanted, *whole)
         return digest(by, self.strategy.kind, self.strategy.cut, rules, *more)
 
     def _info(
@@ -669,6 +672,11 @@ class Decision:
         held = frozenset() if anew else frozenset(f.uri for f in leaf.held)
         here = {name: a for uri, a in arrivals.items() if (name := source.redact(uri)) not in held}
         return kept(source.watermark, state.sources[leaf.name].files, here, said)
+
+
+def _puts_aside(check: Check) -> bool:
+    """Whether rows, or their original values, may go to quarantine."""
+    return check.action in ("quarantine", "repair")
 
 
 def _judges_alone(check: Check) -> bool:

@@ -34,9 +34,11 @@ class Numbering:
         return unit_of(f"{self.at}\0{leaf}\0{key}", self.run)
 
     def is_remade(self, leaf: Leaf) -> bool:
-        """Whether an output's rows are others than they were, unit by unit: then its units say nothing."""
-        if self.before is None or not leaf.tagged:
+        """Whether an output's rows are others than they were, unit by unit, or know no units any more: then these say nothing."""
+        if self.before is None:
             return False
+        if not leaf.tagged:
+            return self.before.knew_units(leaf.name)
         was = dict(self.before.state.sources[leaf.name].at)
         return any(was.get(k) != v for k, v in leaf.consumed.at.items() if k != "gone")
 

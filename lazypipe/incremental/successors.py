@@ -52,7 +52,7 @@ def succeeded(
         What URIs are kept as.
     """
     consumed = before.state.sources[name]
-    if latest.tagged or consumed.kind != "dataset" or consumed.version is None:
+    if latest.tagged or before.knew_units(name) or consumed.kind != "dataset" or consumed.version is None:
         return before, None
     walk = _Walk(dataset, latest, redact)
     known: _Known = {f.uri: (f, unit) for f, unit in zip(consumed.files, before.units[name], strict=True)}

@@ -131,8 +131,9 @@ def figures_of(
         if not (dtype.is_integer() or dtype in (pl.Float64, pl.Boolean)):
             return None
         count = sql.bind(f"count({argument})", schema, scope.params)
-        number = pl.col(f"{name}_count").sum()
-        mean = pl.when(number > 0).then(pl.col(f"{name}_sum").sum() / number)
+        number = pl.col(f"{name}_count")
+        # not its sum twice: Polars would compute that once, as a column, and of one row for all make as many as there are parts
+        mean = pl.when(number.max() > 0).then(pl.col(f"{name}_sum").sum() / number.sum())
         return {f"{name}_sum": value.cast(pl.Float64).sum(), f"{name}_count": count}, mean
     figure = {name: sql.bind(f"{function}({argument})", schema, scope.params)}
     number = pl.col(name)

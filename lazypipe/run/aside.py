@@ -101,11 +101,21 @@ class Quarantine:
             left = self._still_aside(before, good, more=report.quarantined > 0)
             if left is not None:
                 parts, mode = chain([left] if left.height else [], parts), "replace"
+            elif report.quarantined and dict(before.schema) != dict(self.schema):
+                raise self._other_columns(before)
         if not report.quarantined and (mode == "append" or before is None):
             return
         files = [f for number, part in enumerate(parts) for f in self._write(number, part.lazy())]
         # rows from before may still be in it, whichever way it was written
         self._commit(report, files, mode=mode, kept=kept)
+
+    def _other_columns(self, before: Commit) -> StorageError:
+        old, new = before.schema, self.schema
+        named = ", ".join(repr(n) for n, t in old.items() if new.get(n) != t)
+        what = f"rows of {self.name!r} that were put aside before have values in {named}, and rows have no such column, or another type, by now"
+        log = self.dataset.log.uri.rpartition("/")[2]
+        fix = f"keep the columns, run once in full (--full), or delete this and {log} if those rows are not needed"
+        return StorageError(what, uri=self.query.plan.redact(self.dataset.uri), fix=fix)
 
     @property
     def _adds(self) -> bool:

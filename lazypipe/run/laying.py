@@ -98,7 +98,7 @@ class LayingOut:
             )
             return sink, written
         if not layouts.is_due(output, self.target.choice, written.rows, written.bytes):
-            return sink, written
+            return sink.stay(written), written
         schema, apart = self.target.schema, self.work.told_apart
         staged = Commit(
             0, self.run.id, self.run.now, "staged", schema, written.files, output.partition_by, tagged=apart

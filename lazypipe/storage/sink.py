@@ -242,6 +242,16 @@ class DatasetSink:
         if self.told is not None and uris.is_local(self.uri):
             self.told(uris.join(self.uri, path))
 
+    def stay(self, written: Written) -> DatasetSink:
+        """Have the disk take a spill that is to be published as it is after all; return what writes more beside it."""
+        if not self.spill:
+            return self
+        if uris.is_local(self.uri):
+            with Flushing() as flushing:
+                for file in written.files:
+                    flushing.add(f"{self.uri.rstrip('/')}/{file.path}")
+        return replace(self, spill=False)
+
     def discard(self) -> None:
         """Delete the files of this write."""
         fs, root = uris.file_system(self.uri, self.storage_options)

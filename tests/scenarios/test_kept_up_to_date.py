@@ -78,7 +78,7 @@ def test_a_renamed_stage_is_the_same_stage(tmp_path: Path) -> None:
     first = run(tmp_path, renamed)
     named = "the definition changed: sources or stages have other names, by which is kept what was read and counted"
     assert first["b"] == ("done", named)
-    assert first["c"] == ("done", "the definition changed: partitions, or rules ahead of it")
+    assert first["c"] == ("done", "the definition changed: partitions, rules ahead of it, or rows that these put aside")
     assert rows(tmp_path / "out/b") == [(1, "u"), (3, "u")]
     assert rows(tmp_path / "out/c") == [("u", 2, 4)]
     assert {s for s, _ in run(tmp_path, renamed).values()} == {"unchanged"}

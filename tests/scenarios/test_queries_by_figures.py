@@ -38,6 +38,8 @@ FOLDED = {
     "groups by number": "SELECT count(*) AS n, upper(k) || '!' AS g, upper(k) AS u FROM a GROUP BY 3, 2",
     "kinds": "SELECT k, CASE WHEN count(*) > 2 THEN 'many' ELSE upper(k) END AS s, sum(v)::VARCHAR AS t FROM a GROUP BY k",
     "no groups": "SELECT max(v) AS m, count(*) AS n, avg(id) AS a, sum(v) / 2 AS h FROM a WHERE id > 3",
+    "just a mean": "SELECT avg(v) AS m FROM a",
+    "a mean, not counted": "SELECT avg(v) AS m, min(k) AS k FROM a WHERE id > 3",
     "just counted": "SELECT count(*) AS n FROM a",
 }
 OTHERS = {

@@ -7,8 +7,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+import lazypipe as lp
 from lazypipe.errors import StorageError
 from lazypipe.storage import flushing
+from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.flushing import Flushing
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.sink import DatasetSink, ExportSink
@@ -54,6 +56,31 @@ def test_what_only_this_run_reads_need_not_be(tmp_path: Path, flushed: list[tupl
     DatasetSink("memory://flushing", "r-001").write(ROWS)
     ExportSink("memory://flushing/e.csv", "csv", "r-001").write(ROWS)
     assert flushed == []
+
+
+def test_what_was_written_in_haste_and_stays_is_on_the_disk(tmp_path: Path, flushed: list[tuple[str, int]]) -> None:
+    for name, uri in (("here", str(tmp_path)), ("there", "memory://flushing")):
+        sink = DatasetSink(uri, f"{name}-001", ("k",), spill=True)
+        written = sink.write(ROWS)
+        assert sink.stay(written) == DatasetSink(uri, f"{name}-001", ("k",))
+        assert sink.stay(written).stay(written).spill is False
+    files = DatasetSink(str(tmp_path), "more-001", ("k",), spill=True).write(ROWS).files
+    assert len(files) == 2
+    assert {name for name, _ in flushed} == {"here-001-00000.parquet"}
+
+
+@pytest.mark.parametrize("mode", ["replace", "append"])
+def test_outputs_too_small_for_a_layout_are_on_the_disk(
+    tmp_path: Path, mode: str, flushed: list[tuple[str, int]]
+) -> None:
+    (tmp_path / "a.csv").write_text("k,x\n1,1\n1,2\n2,3\n")
+    made = lp.pipeline("p", base=tmp_path).source("a", "*.csv").stage("s", "a")
+    made.output(
+        "s", "out/s", optimize="storage", mode=mode, partition_by="k"
+    ).build().compile().run().raise_for_status()
+    commit = Dataset(tmp_path / "out/s").read()
+    assert len(commit.files) == 2
+    assert {(f.path.rpartition("/")[2], f.bytes) for f in commit.files} <= {*flushed}
 
 
 def test_a_large_file_goes_to_the_disk_while_it_grows(
