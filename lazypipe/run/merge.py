@@ -207,7 +207,7 @@ class Merge:
             gone = None if ended is None else ended.filter(part).collect(engine="streaming")
             known = self.gone.of_keys(wanted, key).filter(part).collect(engine="streaming")
             made: Merged = self._said(partial(self._merged, old, new, gone, known))
-            if made.gone.height:
+            if made.gone.height and self._may_be_late:
                 went.append(self._spilled(made.gone.lazy(), f"gone-{number}"))
             if made.put.height:
                 files += self._write(made.put.lazy(), f"m-{number:03}")
@@ -222,6 +222,11 @@ class Merge:
         found = rewrite_without(self.dataset, holding, pl.concat(taken), key, prefix=f"{self.prefix}k")
         self.staged += found.sinks
         return self._made((*found.files, *files), without=found.without)
+
+    @property
+    def _may_be_late(self) -> bool:
+        """Whether a row may come that is older than others: where the order is that of the runs, none can."""
+        return bool(self.output.order_by) or self.output.event_time is not None
 
     def _order(self) -> tuple[str, ...]:
         """Return the columns that say which of several rows with a key is later: they are kept of keys that were removed."""

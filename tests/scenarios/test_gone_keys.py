@@ -163,3 +163,16 @@ def test_with_another_order_removals_of_before_say_nothing(tmp_path: Path) -> No
     other = Feed(tmp_path / "other", order_by="v", to=str(tmp_path / "out/now"))
     other.deliver([(1, "U", 4, 4)])
     assert feed.now() == {1: (1, "U", 4, 4)}
+
+
+def test_nothing_is_remembered_where_the_order_is_that_of_the_runs(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    made = lp.pipeline("p", base=tmp_path).source("feed", "in/*.parquet").stage("s", "feed")
+    pipe = made.output("s", "out/s", mode="scd2", key="id", deleted_when="op = 'D'").build()
+    for number, operation in enumerate(["D", "I", "D", "I"]):
+        pl.DataFrame({"id": [1], "op": [operation]}).write_parquet(tmp_path / f"in/{number}.parquet")
+        pipe.compile().run().raise_for_status()
+        commit = Dataset(str(tmp_path / "out/s")).latest()
+        assert commit is not None
+        assert GONE not in commit.info
+    assert lp.scan(tmp_path / "out/s").select("is_current").collect().to_series().sort().to_list() == [False, True]
