@@ -35,10 +35,8 @@ class Numbering:
 
     def is_remade(self, leaf: Leaf) -> bool:
         """Whether an output's rows are others than they were, unit by unit, or know no units any more: then these say nothing."""
-        if self.before is None:
-            return False
-        if not leaf.tagged:
-            return self.before.knew_units(leaf.name)
+        if self.before is None or not leaf.tagged:
+            return self.before is not None and self.before.knew_units(leaf.name)
         was = dict(self.before.state.sources[leaf.name].at)
         return any(was.get(k) != v for k, v in leaf.consumed.at.items() if k != "gone")
 
