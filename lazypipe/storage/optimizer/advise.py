@@ -455,7 +455,6 @@ class _Adviser:
         ):
             return ()
         by, writer = packing_order(self.ordered, self._orderable()), self.writers[-1]
-        frame = self.ordered.head(_LIKELY_ROWS) if self.bench.quick else self.ordered
         if not by:
             return self._numbered(writer, default)
         if kept_bits(self.ordered.head(_LIKELY_ROWS), by) > _ORDER_LIKELY:
@@ -463,9 +462,9 @@ class _Adviser:
         # as they come rows are written in what is best for values that rise, so that an order is not said to gain what that does
         delta = rising(self.ordered) if writer == "pyarrow" else ()
         bare = replace(base_layout(writer), encodings=dict.fromkeys(delta, "delta"))
-        cost, _ = self.bench.whole(frame, bare, "in no order")
+        cost, _ = self.bench.whole(self.ordered, bare, "in no order")
         tried = replace(bare, sort_by=by)
-        found, _ = self.bench.whole(frame, tried, f"ordered by {order_name(tried)}")
+        found, _ = self.bench.whole(self.ordered, tried, f"ordered by {order_name(tried)}")
         if found.bytes > _ORDER_WORTH * cost.bytes or found.write > self.limits.write * cost.write:
             return ()
         self._note(None, f"ordered by {order_name(tried)}", _smaller(cost, found))
