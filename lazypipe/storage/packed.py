@@ -1,4 +1,4 @@
-"""Long lists in plain data as one text each, which JSON reads and writes at once, and not value by value."""
+"""Long lists in plain data as one text each, which JSON reads and writes at once, and not value by value; counting is told, not written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["pack", "unpack"]
 _MANY = 256
 """Values from which on a list is a long one."""
 
-_TEXTS, _NUMBERS = "\0texts", "\0numbers"
+_TEXTS, _NUMBERS, _RANGE = "\0texts", "\0numbers", "\0range"
 """Keys that nothing a user can name is called."""
 
 _BETWEEN = "\n"
@@ -22,7 +22,7 @@ _WIDTHS = {"B": 8, "H": 16, "I": 32, "Q": 64}
 
 
 def pack(plain: Any) -> Any:
-    r"""Return plain data with long lists of texts, or of whole numbers below 2^64, packed; the rest is as it was.
+    r"""Return plain data with long lists of texts, of whole numbers below 2^64, or of numbers that count up, packed; the rest is as it was.
 
     Examples
     --------
@@ -37,6 +37,8 @@ def pack(plain: Any) -> Any:
     if len(plain) < _MANY:
         return [pack(value) for value in plain]
     kinds = set(map(type, plain))
+    if kinds == {int} and plain[-1] - plain[0] == len(plain) - 1 and [*plain] == [*range(plain[0], plain[-1] + 1)]:
+        return {_RANGE: [plain[0], len(plain)]}
     if kinds == {int} and min(plain) >= 0 and (width := max(plain).bit_length()) <= 64:
         kind = next(kind for kind, bits in _WIDTHS.items() if width <= bits)
         return {_NUMBERS: kind + b64encode(struct.pack(f"<{len(plain)}{kind}", *plain)).decode()}
@@ -52,6 +54,9 @@ def unpack(plain: Any) -> Any:
     if isinstance(plain, dict):
         if _TEXTS in plain:
             return plain[_TEXTS].split(_BETWEEN)
+        if _RANGE in plain:
+            first, many = plain[_RANGE]
+            return [*range(first, first + many)]
         if _NUMBERS in plain:
             kind, numbers = plain[_NUMBERS][0], b64decode(plain[_NUMBERS][1:])
             return list(struct.unpack(f"<{len(numbers) * 8 // _WIDTHS[kind]}{kind}", numbers))

@@ -13,7 +13,10 @@ from lazypipe.storage.packed import pack, unpack
 
 VALUES = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=4)
 PLAIN = st.recursive(
-    VALUES | st.integers(0, 2**64 - 1).map(lambda n: [n, n // 2] * 200) | st.text(max_size=3).map(lambda t: [t] * 300),
+    VALUES
+    | st.integers(0, 2**64 - 1).map(lambda n: [n, n // 2] * 200)
+    | st.integers().map(lambda n: [*range(n, n + 300)])
+    | st.text(max_size=3).map(lambda t: [t] * 300),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=6,
 )
@@ -47,11 +50,15 @@ def test_anything_comes_back_through_json(plain: Any) -> None:
         (["a", 1] * 128, False),
         ([[1, 2]] * 256, False),
         ([[7] * 256] * 2, True),
+        ([*range(-5, 300)], True),
+        ([*range(2**64 - 128, 2**64 + 128)], True),
+        ([*range(255), 255.0], False),
+        ([False, *range(1, 300)], False),
     ],
 )
 def test_only_long_lists_of_texts_or_of_whole_numbers_are_packed(values: list[Any], packed: bool) -> None:
     written = json.dumps(pack({"a": [{"b": values}]}))
-    assert ("\\u0000texts" in written or "\\u0000numbers" in written) is packed
+    assert any(f"\\u0000{kind}" in written for kind in ("texts", "numbers", "range")) is packed
     assert exact(unpack(json.loads(written))) == exact({"a": [{"b": values}]})
     assert len(written) < len(json.dumps(values)) + 40
 
