@@ -21,6 +21,7 @@ from lazypipe.run.query import Query
 from lazypipe.run.recorder import Aside
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.keyed import Rewrite, rewrite_without
 from lazypipe.storage.log import BACK, ROLLBACK, Commit, DataFile
 from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink
@@ -97,17 +98,24 @@ class Quarantine:
         report, before = tap.report(self.name), self.dataset.latest()
         mode = kept = "append" if self._adds else "replace"
         parts: Iterable[pl.DataFrame] = tap.quarantined()
+        healed = Rewrite()
         if mode == "append" and before is not None:
-            left = self._still_aside(before, good, more=report.quarantined > 0)
-            if left is not None:
-                parts, mode = chain([left] if left.height else [], parts), "replace"
-            elif report.quarantined and dict(before.schema) != dict(self.schema):
-                raise self._other_columns(before)
+            same, lost = dict(before.schema) == dict(self.schema), self._is_left_behind(before)
+            if same and not lost:
+                healed = self._healed(before, good)
+                mode = "change" if healed.replaced else mode
+            else:
+                left = self._still_aside(before, good, lost=lost, more=report.quarantined > 0)
+                if left is not None:
+                    parts, mode = chain([left] if left.height else [], parts), "replace"
+                elif report.quarantined and not same:
+                    raise self._other_columns(before)
         if not report.quarantined and (mode == "append" or before is None):
             return
-        files = [f for number, part in enumerate(parts) for f in self._write(number, part.lazy())]
+        files = [*self._hashed(healed.files)]
+        files += [f for number, part in enumerate(parts) for f in self._write(number, part.lazy())]
         # rows from before may still be in it, whichever way it was written
-        self._commit(report, files, mode=mode, kept=kept)
+        self._commit(report, files, mode=mode, kept=kept, without=healed.without)
 
     def _other_columns(self, before: Commit) -> StorageError:
         old, new = before.schema, self.schema
@@ -149,9 +157,12 @@ class Quarantine:
         prefix, options = f"{self.run.id}-{self.query.number:03}-{number:03}", self.dataset.storage_options
         sink = DatasetSink(self.dataset.uri, prefix, storage_options=options, most_rows=most_rows)
         self.staged.append(sink)
-        return self.run.recorder.hashed(sink.uri, sink.write(rows).files, self.dataset.storage_options)
+        return self._hashed(sink.write(rows).files)
 
-    def _commit(self, report: GateReport, files: Sequence[DataFile], *, mode: str, kept: str, **units: Any) -> None:
+    def _hashed(self, files: Sequence[DataFile]) -> tuple[DataFile, ...]:
+        return self.run.recorder.hashed(self.dataset.uri, files, self.dataset.storage_options)
+
+    def _commit(self, report: GateReport, files: Sequence[DataFile], *, mode: str, kept: str, **more: Any) -> None:
         info = {
             "of": self.query.segment.output or self.name,
             **({} if self.query.work.version is None else {_AHEAD_OF: self.query.work.version + 1}),
@@ -159,22 +170,30 @@ class Quarantine:
             **self.query.tags(self.name),
             **self.run.recorder.info,
         }
-        commit = self.dataset.commit(
-            files, self.schema, run=self.run.id, time=self.run.now, mode=mode, info=info, **units
-        )
+        run, now, keys = self.run.id, self.run.now, self.by_key
+        commit = self.dataset.commit(files, self.schema, run=run, time=now, mode=mode, info=info, keys=keys, **more)
         self.staged.clear()
         self.run.recorder.put_aside(self.query.segment.name, Aside(self.name, self.dataset.uri, commit, files, kept))
 
-    def _still_aside(self, before: Commit, good: Callable[[], pl.LazyFrame], *, more: bool) -> pl.DataFrame | None:
-        """Return what stays of the rows put aside before, with the columns of now; None if they can stay as they are."""
+    def _healed(self, before: Commit, good: Callable[[], pl.LazyFrame]) -> Rewrite:
+        """Write the files that hold rows put aside before whose key has come by, good, once more without these."""
+        if not self.by_key or not before.rows:
+            return Rewrite()
+        keys = good().select(self.by_key).drop_nulls()
+        prefix = f"{self.run.id}-{self.query.number:03}h"
+        found = rewrite_without(self.dataset, before, keys, self.by_key, prefix=prefix)
+        self.staged += found.sinks
+        return found
+
+    def _still_aside(
+        self, before: Commit, good: Callable[[], pl.LazyFrame], *, lost: bool, more: bool
+    ) -> pl.DataFrame | None:
+        """Return what stays of the rows put aside before by a killed run or of other columns, with those of now; None if they can stay as they are."""
         rows, same = self.dataset.scan(before), dict(before.schema) == dict(self.schema)
-        lost = self._is_left_behind(before)
         if lost:  # its rows come again
             rows = rows.filter(pl.col(RUN_COLUMN).ne_missing(before.run))
         if self.by_key:
             rows = rows.join(good().select(self.by_key), on=self.by_key, how="anti")
-        elif same and not lost:
-            return None
         held = rows if same else grown(rows, before.schema, self.schema)
         left = None if held is None else held.collect(engine="streaming")
         return None if left is not None and left.height == before.rows and (same or not more) else left

@@ -16,6 +16,7 @@ from lazypipe.spec.model import freeze
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
+from lazypipe.storage.key_bounds import KeyBounds
 from lazypipe.storage.lake import publish
 from lazypipe.storage.lake.fitting import fitted
 from lazypipe.storage.log import BACK, DELTA, KEPT, REWRITE, ROLLBACK, Commit, CommitLog, DataFile, partitioned
@@ -169,6 +170,7 @@ class Dataset:
         gone: Iterable[int] = (),
         figures: Iterable[DataFile] = (),
         without: Collection[str] = (),
+        keys: Collection[str] = (),
     ) -> Commit:
         """Publish written files as the next version, in one step.
 
@@ -188,21 +190,24 @@ class Dataset:
             Files beside the log from which this version was made.
         without
             Paths of files of the commit before that are no longer part of this version: their rows are in ``files``.
+        keys
+            Columns by which rows are looked up: between which values they lie is noted of each file.
 
         Raises
         ------
         CommitConflict
             If another run has committed meanwhile.
         StorageError
-            If rows of another shape are appended, or the log cannot be written.
+            If rows of another shape are appended, the log cannot be written, or, with ``keys``, a file cannot be read.
         """
         files, gone = tuple(files), frozenset(gone)
         while True:
             previous = self.latest()
             made = self._next(previous, files, schema, expected, mode, partition_by, gone, without)
+            noted = KeyBounds(self.uri, tuple(keys), schema, partition_by, self.storage_options).noted(made.files)
             handed_on = {} if previous is None else {k: v for k, v in previous.info.items() if k == KEPT}
             said = {**handed_on, **(info or {}), **self._table(previous, made.version, begin=bool(self.delta))}
-            made = replace(made, run=run, time=time, info=said, tagged=tagged, figures=tuple(figures))
+            made = replace(made, run=run, time=time, info=said, files=noted, tagged=tagged, figures=tuple(figures))
             try:
                 return self.append(made)
             except CommitConflict:
@@ -312,6 +317,8 @@ class Dataset:
             kept = tuple(f for f in stay if f.dead(left_out) < f.rows or not f.units)
             left_out &= {u for f in kept for u in f.units}
             kept = partitioned(kept, previous.partition_by, partition_by)
+        if previous is not None:  # bounds are of the types of the commit
+            files = tuple(_of_types(f, previous.schema, schema) for f in files)
         return Commit(
             version=number + 1,
             run="",
@@ -429,6 +436,15 @@ class Dataset:
             for path, details in fs.find(root, detail=True).items():
                 if path.rpartition("/")[2] not in live and written_at(details) <= limit:
                     fs.rm_file(path)
+
+
+def _of_types(file: DataFile, before: Mapping[str, pl.DataType], now: Mapping[str, pl.DataType]) -> DataFile:
+    """Return a file of the commit before as one of the next, without the bounds of columns that have other types by then."""
+    return (
+        replace(file, bounds={n: b for n, b in file.bounds.items() if before.get(n) == now.get(n)})
+        if file.bounds
+        else file
+    )
 
 
 def _remove_empty_folders(root: str) -> None:

@@ -1,30 +1,28 @@
 """Keyed changes: the data files of a dataset that hold some keys are found, and only they are written again without them.
 
-The footers' statistics and the folders' values rule out most files without reading any data. Of those that are left, the key
+The bounds in the commit, the footers' statistics and the folders' values rule out most files without reading any data. Of those that are left, the key
 columns are read and joined with the keys, which says exactly which files hold some. One commit then publishes the rewritten files
 together with whatever takes the place of the rows that went (docs/decisions/0020-write-modes.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 
-from lazypipe.errors import StorageError, nearest, reason_of
+from lazypipe.errors import StorageError, nearest
 from lazypipe.spec.types import dtype_name
-from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset, find_odd, scan_files
-from lazypipe.storage.footers import footer_of
+from lazypipe.storage.key_bounds import KeyBounds, as_bounded
 from lazypipe.storage.log import Commit, DataFile
-from lazypipe.storage.parquet_prune import Bounds, bounds
-from lazypipe.storage.parquet_ranges import Footer
+from lazypipe.storage.parquet_prune import Bounds
 from lazypipe.storage.scan import FILE_COLUMN
 from lazypipe.storage.sink import DatasetSink
 from lazypipe.storage.unit_counts import count_units
@@ -41,7 +39,7 @@ _SMALL = 8 << 20
 """Bytes up to which neighbouring files of one folder are written again as one."""
 
 _TESTS = 50_000_000
-"""Pairs of row groups and keys up to which all columns of a key are tested together."""
+"""Pairs of boxes and keys up to which all columns of a key are tested together."""
 
 _NUMBER = "__lazypipe_file_number"
 
@@ -209,6 +207,11 @@ class _Work:
         self.hasty = hasty
         self.sinks: list[DatasetSink] = []
 
+    @property
+    def _known(self) -> KeyBounds:
+        commit, dataset = self.commit, self.dataset
+        return KeyBounds(dataset.uri, self.on, commit.schema, commit.partition_by, dataset.storage_options)
+
     def find(self, keys: pl.LazyFrame) -> tuple[tuple[DataFile, ...], Iterator[tuple[list[DataFile], pl.LazyFrame]]]:
         """Return the files whose keys have to be read; and, some at a time, those that hold keys, with all that these hold."""
         head = keys.head(_FEW + 1).collect(engine="streaming")
@@ -250,46 +253,44 @@ class _Work:
         return sum(f.bytes for f in files) <= self.hasty
 
     def possible(self, files: Sequence[DataFile], batches: Iterable[pl.DataFrame]) -> tuple[DataFile, ...]:
-        """Return the files that no statistics rule out."""
-        with ThreadPoolExecutor(8) as pool:
-            boxes = [b for found in pool.map(self._boxes, range(len(files)), files) for b in found]
+        """Return the files that no bounds rule out: those in the commit, and in the footers of files that are larger."""
+        known = self._known
+        whole = [_Box(n, known.of_file(f)) for n, f in enumerate(files)]
+        groups: dict[int, list[_Box]] = {}
         hit: set[int] = set()
         for batch in batches:
-            boxes = [b for b in boxes if b.file not in hit]
-            if not boxes:
+            near = _hits(batch, [b for b in whole if b.file not in hit])
+            unread = [n for n in near - groups.keys() if known.says_more(files[n])]
+            with ThreadPoolExecutor(8) as pool:
+                for number, found in zip(unread, pool.map(known.of_groups, [files[n] for n in unread]), strict=True):
+                    groups[number] = [_Box(number, told) for told in found]
+            hit |= near - groups.keys()
+            hit |= _hits(batch, [b for n in near & groups.keys() for b in groups[n]])
+            if len(hit) == len(files):
                 break
-            hit |= _hits(batch, boxes)
         return tuple(files[n] for n in sorted(hit))
-
-    def _boxes(self, number: int, file: DataFile) -> list[_Box]:
-        """Return what the folders and the footer of a file say of the key's columns, per row group."""
-        schema, uri = self.commit.schema, uris.join(self.dataset.uri, file.path)
-        by = self.commit.partition_by if file.layout is None else file.layout.partition_by
-        # the bounds of a column in another form are not those of its values
-        formed = frozenset() if file.layout is None else file.layout.forms.keys() - {*by}
-        folders = {n: schema[n] for n in self.on if n in by}
-        fixed = {
-            n: _exactly(expr, t)
-            for (n, t), expr in zip(folders.items(), hive.as_literals(file.path, folders), strict=True)
-        }
-        footer = _footer(uri, self.dataset.storage_options)
-        told = [
-            [
-                fixed[n] if n in fixed else None if n in formed else bounds(footer.statistics(g, n), schema[n])
-                for n in self.on
-            ]
-            for g in range(len(footer.group_rows))
-        ]
-        return [_Box(number, tuple(t)) for t in told]
 
     def _held(self, files: Sequence[DataFile], keys: pl.LazyFrame) -> pl.DataFrame:
         """Return the keys that stand in files, each with the number of its file."""
-        names = [uris.join(self.dataset.uri, f.path) for f in files]
-        number = pl.col(FILE_COLUMN).cast(pl.Enum(names)).to_physical().cast(pl.UInt32).alias(_NUMBER)
-        there = self._scan(files, file_column=True).select(*self.on, number)
+        if FILE_COLUMN in self.commit.schema:  # rows put aside tell where they came from, in a column of this very name
+            there = pl.concat(
+                [
+                    self._scan([f]).select(*self.on, pl.lit(n, dtype=pl.UInt32).alias(_NUMBER))
+                    for n, f in enumerate(files)
+                ]
+            )
+        else:
+            names = [uris.join(self.dataset.uri, f.path) for f in files]
+            number = pl.col(FILE_COLUMN).cast(pl.Enum(names)).to_physical().cast(pl.UInt32).alias(_NUMBER)
+            there = self._scan(files, file_column=True).select(*self.on, number)
         # an inner join, since the engine builds its table of whichever side is the smaller one
         found = keys.join(there, on=[*self.on], how="inner", nulls_equal=True).select(*self.on, _NUMBER).unique()
-        return found.collect(engine="streaming")
+        try:
+            return found.collect(engine="streaming")
+        except Exception:
+            for file in files:  # the one that cannot be read is named
+                self._known.of_groups(file)
+            raise
 
     def _write(self, files: Sequence[DataFile], keys: pl.LazyFrame) -> tuple[DataFile, ...]:
         """Write the rows of files that belong together without those of the keys."""
@@ -371,40 +372,15 @@ def _together(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
 
 
 class _Box(NamedTuple):
-    """The bounds of a key's columns in one row group of a file."""
+    """The bounds of a key's columns in a file, or in one row group of it."""
 
     file: int
     bounds: tuple[Bounds | None, ...]
 
 
-def _footer(uri: str, options: Mapping[str, Any]) -> Footer:
-    try:
-        return footer_of(uri, options)
-    except Exception as error:  # any store's own errors: the caller learns which file it was
-        reason = reason_of(error)
-        fix = "restore it from a backup, roll back, or run in full"
-        raise StorageError(f"a data file cannot be read: {reason}", uri=uri, fix=fix) from error
-
-
-def _exactly(value: pl.Expr, dtype: pl.DataType) -> Bounds | None:
-    """Return the bounds of a column that has one value, that of a folder; None if such values are not compared."""
-    found = _physical(pl.select(value).to_series(), dtype)
-    if found is None:
-        return None
-    return Bounds(None, None, 1, 1) if found[0] is None else Bounds(found[0], found[0], 0, 1)
-
-
-def _physical(values: pl.Series, dtype: pl.DataType) -> pl.Series | None:
-    """Return values as bounds are compared; None for types whose bounds are not known."""
-    if dtype == pl.String:
-        return values.cast(pl.Binary)
-    plain = (dtype.is_integer() and dtype not in (pl.Int128, pl.UInt128)) or dtype.is_float()
-    return values.to_physical() if plain or dtype == pl.Date or isinstance(dtype, pl.Datetime) else None
-
-
 def _hits(batch: pl.DataFrame, boxes: Sequence[_Box]) -> set[int]:
-    """Return the files of which a row group may hold a key of the batch."""
-    columns = [(s, _physical(s, s.dtype)) for s in batch]
+    """Return the files of which a box may hold a key of the batch."""
+    columns = [(s, as_bounded(s)) for s in batch]
     left = [*boxes]
     for at, (_, physical) in enumerate(columns):
         if physical is not None:
@@ -422,7 +398,7 @@ def _hits(batch: pl.DataFrame, boxes: Sequence[_Box]) -> set[int]:
 
 
 def _inside(values: pl.Series, found: Sequence[Bounds | None]) -> list[bool]:
-    """Say for each row group whether a value lies within its bounds."""
+    """Say for each box whether a value lies within its bounds."""
     nulls = values.null_count() > 0
     ordered = values.drop_nulls()
     odd = False
@@ -442,7 +418,7 @@ def _inside(values: pl.Series, found: Sequence[Bounds | None]) -> list[bool]:
 
 
 def _test(name: str, dtype: pl.DataType, box: Bounds | None) -> pl.Expr:
-    """Return whether a value may be in a row group, as an expression."""
+    """Return whether a value may be in a box, as an expression."""
     value = pl.col(name)
     if box is None:
         return pl.lit(value=True)

@@ -22,6 +22,7 @@ from lazypipe.spec.types import dtype_from_name, dtype_name
 from lazypipe.storage.numbered import NumberedFiles, is_sealed, seal, seal_text
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.packed import pack, unpack
+from lazypipe.storage.parquet_prune import Bounds
 
 __all__ = ["BACK", "DELTA", "KEPT", "REWRITE", "ROLLBACK", "Commit", "CommitLog", "DataFile", "partitioned"]
 
@@ -62,6 +63,7 @@ class DataFile:
     ``units`` says how many of its rows were made of which unit of the input (see ``storage.units``); empty where rows are
     not told apart. ``layout`` is how it was written; None: with nothing that a reader must know but the dataset's partitions.
     ``odd`` are those columns with a form in it of which some values do not fit that form; None: each may have such.
+    ``bounds`` are those of columns by which rows are looked up, as values of the commit's types: numbers, or UTF-8.
     """
 
     path: str
@@ -71,6 +73,7 @@ class DataFile:
     units: Mapping[int, int] = field(default_factory=dict, hash=False)
     layout: Layout | None = None
     odd: tuple[str, ...] | None = None
+    bounds: Mapping[str, Bounds] = field(default_factory=dict, hash=False)
 
     @property
     def folder(self) -> str:
@@ -87,7 +90,10 @@ class DataFile:
         plain |= {"blake3": self.blake3} if self.blake3 is not None else {}
         plain |= {"units": [list(self.units), list(self.units.values())]} if self.units else {}
         plain |= {"layout": self.layout.id} if self.layout is not None else {}
-        return plain | ({"odd": list(self.odd)} if self.odd is not None else {})
+        plain |= {"odd": list(self.odd)} if self.odd is not None else {}
+        return plain | (
+            {"bounds": {n: [*map(_text, b[:2]), b.nulls] for n, b in self.bounds.items()}} if self.bounds else {}
+        )
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any], layouts: Mapping[str, Layout] | None = None) -> DataFile:
@@ -95,7 +101,19 @@ class DataFile:
         units = dict(zip(*plain["units"], strict=True)) if "units" in plain else {}
         layout = (layouts or {})[plain["layout"]] if "layout" in plain else None
         odd = tuple(plain["odd"]) if "odd" in plain else None
-        return cls(plain["path"], plain["rows"], plain["bytes"], plain.get("blake3"), units, layout, odd)
+        bounds = {
+            n: Bounds(_bound(low), _bound(high), nulls, plain["rows"])
+            for n, (low, high, nulls) in plain.get("bounds", {}).items()
+        }
+        return cls(plain["path"], plain["rows"], plain["bytes"], plain.get("blake3"), units, layout, odd, bounds)
+
+
+def _text(end: Any) -> Any:
+    return end.decode() if isinstance(end, builtins.bytes) else end
+
+
+def _bound(end: Any) -> Any:
+    return end.encode() if isinstance(end, str) else end
 
 
 @dataclass(frozen=True)

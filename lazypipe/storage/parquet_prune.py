@@ -22,7 +22,7 @@ from lazypipe.storage.thrift import STRUCT, ThriftStruct
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["Bounds", "bounds", "may_match"]
+__all__ = ["Bounds", "bounds", "may_match", "overall"]
 
 # Above this a filter (an is_in of very many values) costs more to take apart than it saves.
 _MAX_FILTER_BYTES = 1 << 20
@@ -65,6 +65,26 @@ def bounds(statistics: ChunkStatistics | None, dtype: pl.DataType) -> Bounds | N
     if low is None or high is None or low > high:  # a writer that got them wrong proves nothing
         low = high = None
     return Bounds(low, high, statistics.nulls, statistics.values)
+
+
+def overall(groups: Sequence[Bounds | None]) -> Bounds | None:
+    """Return the bounds over several row groups; None if one of these has none.
+
+    Examples
+    --------
+    >>> overall([Bounds(1, 5, 0, 10), Bounds(None, None, 3, 3), Bounds(4, 9, 1, 10)])
+    Bounds(low=1, high=9, nulls=4, values=23)
+    """
+    found = [b for b in groups if b is not None]
+    if not found or len(found) < len(groups):
+        return None
+    counted = [b.nulls for b in found if b.nulls is not None]
+    nulls = sum(counted) if len(counted) == len(found) else None
+    values = sum(b.values for b in found)
+    filled = [b for b in found if not b.all_null]
+    if not filled or any(b.low is None for b in filled):
+        return Bounds(None, None, nulls, values)
+    return Bounds(min(b.low for b in filled), max(b.high for b in filled), nulls, values)
 
 
 def _physical(raw: bytes, element: ThriftStruct, dtype: pl.DataType) -> Any:

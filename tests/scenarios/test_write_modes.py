@@ -587,3 +587,32 @@ def test_a_backlog_is_added_a_part_at_a_time(tmp_path: Path) -> None:
         ("done", 2, 3), ("done", 2, 1), ("done", 1, 0), ("unchanged", 0, 0),
     ]  # fmt: skip
     assert sorted(lp.scan(str(tmp_path / "out/orders")).collect()["id"]) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("mode", ["upsert", "scd2"])
+def test_a_delivery_opens_no_file_that_cannot_hold_its_keys(tmp_path: Path, mode: str) -> None:
+    world = World(tmp_path, mode=mode, key="id", **({"event_time": "at"} if mode == "scd2" else {}))
+    world.gate = [{"between": {"column": "v", "min": 0, "action": "quarantine"}}]
+
+    def day(first: int, v: list[int]) -> None:
+        at = [START + timedelta(days=first + world.runs)] * 3
+        world.deliver(f"{world.runs}", id=[first, first + 1, first + 2], v=v, at=at)
+        world.done()
+
+    for first in (0, 10, 20):
+        day(first, [1, 2, -3])
+    out, aside = (Dataset(f"{world.uri}{of}") for of in ("", "__quarantine"))
+    held, kept = ([f.path for f in d.read().files] for d in (out, aside))
+    for dataset, paths in ((out, (held[0], held[2])), (aside, (kept[0], kept[2]))):
+        for path in paths:
+            Path(dataset.uri, path).write_bytes(b"whoever opens this stumbles")
+    day(11, [5, 3, -4])  # a key that changes, one that was aside, a new one that is put aside
+    assert [f.path for f in out.read().files][:2] == [held[0], held[2]]
+    assert [f.path for f in aside.read().files][:2] == [kept[0], kept[2]]
+    live = [pl.read_parquet([Path(d.uri, f.path) for f in d.read().files[2:]]) for d in (out, aside)]
+    assert sorted(live[0].filter(pl.col("is_current") if mode == "scd2" else True).select("id", "v").rows()) == [
+        (10, 1),
+        (11, 5),
+        (12, 3),
+    ]
+    assert live[1]["id"].to_list() == [13]

@@ -18,11 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazypipe.errors import StorageError
-from lazypipe.storage import keyed
+from lazypipe.storage import key_bounds, keyed
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.footers import read_footer
 from lazypipe.storage.keyed import Rewrite, rewrite_without, rows_with
 from lazypipe.storage.log import Commit, DataFile
+from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.sink import DatasetSink, is_data_file
 from lazypipe.storage.unit_counts import count_units
 from lazypipe.storage.units import UNIT
@@ -30,14 +31,16 @@ from lazypipe.storage.units import UNIT
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
 
-def write(uri: str, frames: Sequence[pl.DataFrame], *by: str, **options: Any) -> tuple[Dataset, Commit]:
-    """Commit each frame as a file of its own (or one per folder)."""
+def write(
+    uri: str, frames: Sequence[pl.DataFrame], *by: str, keys: Sequence[str] = (), **options: Any
+) -> tuple[Dataset, Commit]:
+    """Commit each frame as a file of its own (or one per folder), with the bounds of ``keys`` in the commit."""
     dataset = Dataset(uri)
     files: list[DataFile] = []
     for number, frame in enumerate(frames):
         files += DatasetSink(uri, f"r1-001-{number:03}", by, options=options).write(frame.lazy()).files
-    commit = dataset.commit(files, frames[0].schema, run="r1", time=NOON, partition_by=by)
-    return dataset, commit
+    dataset.commit(files, frames[0].schema, run="r1", time=NOON, partition_by=by, keys=keys)
+    return dataset, Dataset(uri).read()
 
 
 def tagged(uri: str, frames: Sequence[pl.DataFrame], units: Sequence[Sequence[int]]) -> tuple[Dataset, Commit]:
@@ -109,15 +112,21 @@ def cases(draw: st.DrawFn) -> tuple[pl.Schema, list[str], list[str], list[list[d
     few=st.sampled_from([keyed._FEW, 1]),
     tests=st.sampled_from([keyed._TESTS, 0]),
     hasty=st.sampled_from([0, 1 << 20]),
+    noted=st.sampled_from([0, 1, 3]),
+    one_group=st.sampled_from([key_bounds._ONE_GROUP, 0]),
 )
-def test_the_same_rows_as_by_a_plain_filter(case: Any, few: int, tests: int, hasty: int) -> None:
+def test_the_same_rows_as_by_a_plain_filter(
+    case: Any, few: int, tests: int, hasty: int, noted: int, one_group: int
+) -> None:
     schema, on, by, files, keys = case
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(keyed, "_FEW", few)
         patch.setattr(keyed, "_PART", 4)
         patch.setattr(keyed, "_TESTS", tests)
         patch.setattr(keyed, "_SMALL", 1)
-        dataset, commit = write(folder + "/d", [pl.DataFrame(f, schema=schema) for f in files], *by)
+        patch.setattr(key_bounds, "_ONE_GROUP", one_group)
+        frames = [pl.DataFrame(f, schema=schema) for f in files]
+        dataset, commit = write(folder + "/d", frames, *by, keys=on[:noted])
         wanted = {key_of(k, on) for k in keys}
         frame = pl.DataFrame(keys, schema=schema)
         holding = {
@@ -135,7 +144,8 @@ def test_the_same_rows_as_by_a_plain_filter(case: Any, few: int, tests: int, has
             assert found.without == holding
         assert {f.path for f in found.read} >= holding
         taken = rows_with(dataset, commit, found.replaced, frame.lazy(), on).collect().rows(named=True)
-        now = publish(dataset, found, commit)
+        now = publish(dataset, found, commit, keys=on[:noted])
+        assert dataset.read() == now
         rows = [dict(r) for f in files for r in f]
         there = dataset.scan(now).collect()
         assert there.schema == schema
@@ -168,6 +178,70 @@ def test_statistics_rule_out_what_cannot_hold_a_key(tmp_path: Path) -> None:
     assert sorted(ids(dataset, now)) == [n for n in range(10_000) if n not in (1_500, 4_000)]
     # what was not touched is the very same file
     assert {f.path for f in now.files} >= {f.path for n, f in enumerate(commit.files) if n not in (1, 4)}
+
+
+def unreadable(dataset: Dataset, files: Sequence[DataFile]) -> None:
+    for file in files:
+        Path(dataset.uri, file.path).write_bytes(b"no Parquet at all")
+
+
+def test_what_the_commit_rules_out_is_not_even_opened(tmp_path: Path) -> None:
+    frames = [pl.DataFrame({"id": [n, n + 9], "at": [dt.date(2024, 1, 1 + n)] * 2}) for n in range(0, 30, 10)]
+    dataset, commit = write(str(tmp_path / "d"), frames, keys=["id", "at"])
+    unreadable(dataset, [commit.files[0], commit.files[2]])
+    keys = pl.LazyFrame({"id": [11, 14, 19], "at": [dt.date(2024, 1, 11)] * 3})
+    found = rewrite_without(dataset, commit, keys, ["id", "at"], prefix="r2-001k")
+    assert found.replaced == found.read == (commit.files[1],)
+    # of what stays, nothing is opened either when the next version notes bounds
+    now = publish(dataset, found, commit, keys=["id"])
+    assert [set(f.bounds) for f in now.files] == [{"id", "at"}, {"id", "at"}, {"id"}]
+    assert [f.bounds["id"][:3] for f in now.files] == [(0, 9, 0), (20, 29, 0), (10, 10, 0)]
+    with pytest.raises(StorageError, match=r"d/r1-001-000-00000.parquet: a data file cannot be read: "):
+        rewrite_without(dataset, now, pl.LazyFrame({"id": [5]}), ["id"], prefix="r3-001k")
+
+
+def test_bounds_are_noted_of_files_that_lack_them(tmp_path: Path) -> None:
+    dataset, commit = plain(str(tmp_path / "d"), files=2)
+    assert [f.bounds for f in commit.files] == [{}, {}]
+    more = DatasetSink(dataset.uri, "r2-001").write(pl.LazyFrame({"id": [-7, None], "v": [0, 0]})).files
+    dataset.commit(more, commit.schema, run="r2", time=NOON, mode="append", keys=["id"])
+    now = dataset.read()
+    assert [f.bounds["id"] for f in now.files] == [(0, 999, 0, 1_000), (1_000, 1_999, 0, 1_000), (-7, -7, 1, 2)]
+    found = rewrite_without(
+        dataset, now, pl.LazyFrame({"id": [None]}, schema={"id": pl.Int64}), ["id"], prefix="r3-001k"
+    )
+    assert found.read == found.replaced == (now.files[2],)
+
+
+def test_bounds_go_when_the_column_has_another_type(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"id": [1, 2], "at": pl.Series([1, 2], dtype=pl.Datetime("ms"))})
+    dataset, commit = write(str(tmp_path / "d"), [frame], keys=["id", "at"])
+    schema = pl.Schema({"id": pl.Int64(), "at": pl.Datetime("us")})
+    made = dataset.commit(commit.files, schema, run="r2", time=NOON)
+    assert [set(f.bounds) for f in made.files] == [{"id"}]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pl.Series(["a", "b" * 257]),
+        pl.Series([1.5, math.inf]),
+        pl.Series([-math.inf, 2.0]),
+        pl.Series([True, False]),
+        pl.Series([1, 2], dtype=pl.Int128),
+    ],
+)
+def test_bounds_that_cannot_be_written_down_rule_out_nothing(tmp_path: Path, values: pl.Series) -> None:
+    dataset, frame = Dataset(str(tmp_path / "d")), pl.LazyFrame({"k": values})
+    layout = Layout(writer="pyarrow") if values.dtype == pl.String else None  # Polars cuts long texts
+    files = DatasetSink(dataset.uri, "r1-001", layout=layout).write(frame).files
+    commit = dataset.commit(files, frame.collect_schema(), run="r1", time=NOON, keys=["k"])
+    assert commit.files[0].bounds["k"][:2] == (None, None)
+    for value in values:
+        keys = pl.LazyFrame({"k": pl.Series([value], dtype=values.dtype)})
+        found = rewrite_without(dataset, commit, keys, ["k"], prefix="r2-001k")
+        assert [f.rows for f in found.files] == [1]
+        found.discard()
 
 
 def test_ten_thousand_keys_touch_the_files_that_hold_them(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from lazypipe.storage.footers import footer_of
-from lazypipe.storage.parquet_prune import Bounds, bounds
+from lazypipe.storage.parquet_prune import Bounds, bounds, overall
 from lazypipe.storage.parquet_ranges import Footer
 
 __all__ = ["MOST_COLUMNS", "of_file", "said"]
@@ -42,17 +42,7 @@ def _told(footer: Footer, schema: Mapping[str, pl.DataType]) -> Sequence[str]:
 def _of_column(footer: Footer, name: str, dtype: pl.DataType) -> Bounds | None:
     """Return the bounds over all row groups; None if one of these has none."""
     known = pl.String() if dtype == pl.Categorical else dtype
-    groups = [bounds(footer.statistics(n, name), known) for n in range(len(footer.group_rows))]
-    found = [b for b in groups if b is not None]
-    if not found or len(found) < len(groups):
-        return None
-    counted = [b.nulls for b in found if b.nulls is not None]
-    nulls = sum(counted) if len(counted) == len(found) else None
-    values = sum(b.values for b in found)
-    filled = [b for b in found if not b.all_null]
-    if not filled or any(b.low is None for b in filled):
-        return Bounds(None, None, nulls, values)
-    return Bounds(min(b.low for b in filled), max(b.high for b in filled), nulls, values)
+    return overall([bounds(footer.statistics(n, name), known) for n in range(len(footer.group_rows))])
 
 
 def said(rows: int, found: Mapping[str, Bounds | None], schema: Mapping[str, pl.DataType]) -> str:
