@@ -18,7 +18,7 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
-import coverage
+import coverage.control
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -36,6 +36,9 @@ REDUNDANT = frozenset((ROOT / "tests" / "uncounted.txt").read_text().splitlines(
 # processes that the tests start, themselves among them, find modules compiled: that takes half of their time, and a machine may say otherwise
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# three reports ask for the same files at the end, when one process works: they are read once
+coverage.control.PythonFileReporter = functools.cache(coverage.control.PythonFileReporter)
 
 settings.register_profile(
     "ci",
@@ -191,8 +194,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if not whole or hasattr(session.config, "workerinput") or options.no_cov or exitstatus not in (0, 1):
         return
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    measured = coverage.Coverage(config_file=str(ROOT / "pyproject.toml"))
-    measured.load()
+    measured = _controller(session.config).cov
     for package in project["tool"]["lazypipe"]["critical"]["packages"]:
         for path in sorted((ROOT / package).rglob("*.py")):
             analysis = measured._analyze(str(path))

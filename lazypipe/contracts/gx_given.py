@@ -105,9 +105,9 @@ def bounds(given: Given, *, kind: str = "scalar", whole: bool = False) -> tuple[
     return low, high, None if left and right else "left" if left else "right" if right else "none"
 
 
-def values_of(given: Given, key: str = "value_set") -> list[Any] | None:
+def values_of(given: Given) -> list[Any] | None:
     """Return a list of values without null; None where there is none, so that anything passes."""
-    values = given.kwargs.get(key, "list")
+    values = given.kwargs.get("value_set", "list")
     return None if values is None else [v for v in values if v is not None]
 
 

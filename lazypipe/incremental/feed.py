@@ -42,7 +42,7 @@ WRITE = "write"
 def mode_of(commit: Commit) -> str:
     """Return the mode that a dataset was written with.
 
-    Commits of a time when they did not say it were made by ``replace`` or ``append``.
+    Commits that do not say it are those of ``replace``, or were added without a run.
     """
     appended = commit.mode == "append" and "replay" not in commit.info
     said: str = commit.info.get(WRITE, "append" if appended else "replace")

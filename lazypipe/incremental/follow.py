@@ -35,7 +35,7 @@ from lazypipe.incremental.numbering import Numbering
 from lazypipe.incremental.parts import cut_up, to_list
 from lazypipe.incremental.reach import EXTENTS, Moved, Reaching, Use, parts
 from lazypipe.incremental.sides import Digests
-from lazypipe.incremental.state import WITH_PARTS, State
+from lazypipe.incremental.state import State
 from lazypipe.incremental.touched import Touched, Touching, followed
 from lazypipe.incremental.work import Work
 from lazypipe.plan.fingerprint import Fingerprint, digest
@@ -630,12 +630,9 @@ class Decision:
         known = {n.name: [(int(u), here) for u, here in units[n.name].items()] for n in driving if n.tagged}
         others = {n: [[u, here] for u, here in of if u != here] for n, of in known.items()}
         renamed = {n: of for n, of in others.items() if of}
-        plain = state.to_dict()
         lists = {n: to_list(of) for n, of in units.items()}
-        if any(isinstance(unit, list) for of in lists.values() for unit in of):
-            plain["format"] = WITH_PARTS
         return {
-            **plain,
+            **state.to_dict(),
             **({ARRIVALS: arrivals} if arrivals else {}),
             **self._extents(fixed, state, anew=anew),
             "fingerprint": plan.to_dict(),

@@ -18,11 +18,8 @@ from lazypipe.spec.model import NOTHING, freeze, thaw
 
 __all__ = ["Columns", "Consumed", "ConsumedFile", "Kind", "State"]
 
-FORMAT = 2
-"""Version up to which ``from_dict`` reads; it refuses newer ones."""
-
-WITH_PARTS = 2
-"""Version of what is kept where files were read in parts, beside what ``to_dict`` gives."""
+FORMAT = 1
+"""Version of what ``to_dict`` gives; ``from_dict`` refuses newer ones."""
 
 Kind: TypeAlias = Literal["files", "dataset", "cursor", "offsets"]
 """How a source tells what is in it: a list of files, a commit, the value of a column, a position per partition."""
@@ -215,7 +212,7 @@ class State:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON holds."""
-        return {"format": 1, "sources": {n: c.to_dict() for n, c in self.sources.items()}}
+        return {"format": FORMAT, "sources": {n: c.to_dict() for n, c in self.sources.items()}}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any], *, uri: str | None = None) -> State:

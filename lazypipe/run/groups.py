@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -119,10 +120,7 @@ class Groups:
         """
         made: list[DataFile] = []
         merged: list[DataFile] = []
-
-        def folder(file: DataFile) -> str:
-            return file.path.rpartition("/")[0]
-
+        folder = attrgetter("folder")
         for number, (_, of) in enumerate(groupby(sorted(self.staying, key=folder), folder)):
             small = due([*of], most=ROWS // 2)
             if small:

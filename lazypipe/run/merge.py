@@ -106,9 +106,9 @@ class Merge:
             case "append":
                 return self._made(files, mode="append")
             case "replace_partitions":
-                folders = {_folder(f) for f in files}
+                folders = {f.folder for f in files}
                 there = () if self.commit is None else self.commit.files
-                return self._made(files, without=frozenset(f.path for f in there if _folder(f) in folders))
+                return self._made(files, without=frozenset(f.path for f in there if f.folder in folders))
             case "snapshot":
                 return self._snapshot(incoming)
             case "delete":
@@ -297,7 +297,3 @@ class Merge:
         path = self.run.folder / "merge" / f"{self.name}-{name}.parquet"
         rows.sink_parquet(path, mkdir=True, compression="lz4")
         return pl.scan_parquet(path, glob=False)
-
-
-def _folder(file: DataFile) -> str:
-    return file.path.rpartition("/")[0]

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 import polars as pl
@@ -357,7 +358,7 @@ def _alike(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
 
 def _together(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
     """Yield each file by itself, but small ones that follow each other in one folder in groups."""
-    for _, ones in groupby(files, lambda f: f.path.rpartition("/")[0]):
+    for _, ones in groupby(files, attrgetter("folder")):
         group: list[DataFile] = []
         for file in ones:
             if group and sum(f.bytes for f in group) + file.bytes > _SMALL:

@@ -75,6 +75,11 @@ class DataFile:
     odd: tuple[str, ...] | None = None
     bounds: Mapping[str, Bounds] = field(default_factory=dict, hash=False)
 
+    @property
+    def folder(self) -> str:
+        """The folder that it is in, relative to the dataset."""
+        return self.path.rpartition("/")[0]
+
     def dead(self, gone: Container[int]) -> int:
         """Return how many of its rows no reader sees."""
         return sum(rows for unit, rows in self.units.items() if unit in gone) if gone else 0

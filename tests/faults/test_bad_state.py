@@ -70,7 +70,7 @@ def test_state_of_a_newer_version(tmp_path: Path) -> None:
     failed = run(tmp_path)
     assert isinstance(failed.error, StorageError)
     assert str(failed.error) == (
-        f"{tmp_path}/out/b: what the output has consumed is kept in format 99, this lazypipe reads up to 2; upgrade lazypipe, or "
+        f"{tmp_path}/out/b: what the output has consumed is kept in format 99, this lazypipe reads up to 1; upgrade lazypipe, or "
         "run once in full, which writes it anew"
     )
     assert held(tmp_path) == [1]

@@ -76,8 +76,13 @@ def world(root: str, base: Path, case: str, on_corrupt: str) -> lp.Pipeline:
     return made.output("a", "out").build()
 
 
-@pytest.mark.parametrize("on_corrupt", ["quarantine_file", "skip"])
-@pytest.mark.parametrize("case", CORRUPTIONS)
+# what becomes of a file has nothing to do with where it is: of each kind of file, one corruption meets all pairs
+FIRST = {kind: case for case, (kind, _) in reversed(CORRUPTIONS.items())}.values()
+WAYS = [("local", case, "quarantine_file") for case in CORRUPTIONS] + [("memory", case, "skip") for case in CORRUPTIONS]
+WAYS += [("local", case, "skip") for case in FIRST] + [("memory", case, "quarantine_file") for case in FIRST]
+
+
+@pytest.mark.parametrize(("root", "case", "on_corrupt"), WAYS, indirect=["root"])
 def test_the_rest_is_processed(tmp_path: Path, root: str, case: str, on_corrupt: str) -> None:
     result = world(root, tmp_path, case, on_corrupt).compile().run()
     result.raise_for_status()

@@ -180,16 +180,17 @@ def test_a_connection_that_is_lost_while_a_source_is_read(tmp_path: Path, ending
 LIMITED = """
 import json, os, resource, sys
 import lazypipe as lp
-root, kind = sys.argv[1:]
-plan = lp.load(root + "/p.yaml").compile()
+kind, *roots = sys.argv[1:]
+plans = [lp.load(root + "/p.yaml").compile() for root in roots]
 if kind == "limit":
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 elif os.getuid() == 0:
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)
-result = plan.run(run="full")
-print(json.dumps([result.status, result.exit_code, result.commits, [str(s.error) for s in result.segments if s.error]]))
+for plan in plans:
+    result = plan.run(run="full")
+    print(json.dumps([result.status, result.exit_code, result.commits, [str(s.error) for s in result.segments if s.error]]))
 """
 
 OUTPUTS = {
@@ -202,41 +203,49 @@ OUTPUTS = {
 
 
 @pytest.mark.parametrize(
-    ("kind", "output"), [*(("limit", name) for name in OUTPUTS), ("rights", "dataset"), ("rights", "csv")]
+    ("kind", "outputs", "reason"),
+    [("limit", [*OUTPUTS], "File too large"), ("rights", ["dataset", "csv"], "Permission denied")],
 )
-def test_a_real_limit_and_real_rights(tmp_path: Path, kind: str, output: str) -> None:
+def test_a_real_limit_and_real_rights(tmp_path: Path, kind: str, outputs: list[str], reason: str) -> None:
     for parent in (tmp_path, *tmp_path.parents):
         if parent.stat().st_mode & 0o055 != 0o055:
             parent.chmod(parent.stat().st_mode | 0o055)
-    noise = pl.int_range(100_000, eager=True).hash(1)
-    pl.DataFrame({"x": noise, "k": noise % 2}).write_parquet(tmp_path / "a.parquet")
-    kept = "stages: {s: {from: a, do: [{derive: {y: x}}]}, b: {from: s}, c: {from: s}}" if output == "kept" else ""
-    (tmp_path / "p.yaml").write_text(
-        f"version: 1\nname: p\nsources: {{a: {{uri: a.parquet}}}}\n{kept}\noutputs: {{{OUTPUTS[output]}}}\n"
-    )
-    (tmp_path / "out").mkdir()
-    if kind == "rights":
-        (tmp_path / ".lazypipe").mkdir()
-        (tmp_path / ".lazypipe").chmod(0o777)
-        (tmp_path / "out").chmod(0o555)
+    roots = [tmp_path / output for output in outputs]
+    for root, output in zip(roots, outputs, strict=True):
+        _limited(root, output)
+        if kind == "rights":
+            (root / ".lazypipe").mkdir()
+            (root / ".lazypipe").chmod(0o777)
+            (root / "out").chmod(0o555)
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(LIMITED), str(tmp_path), kind],
+        [sys.executable, "-c", textwrap.dedent(LIMITED), kind, *map(str, roots)],
         capture_output=True,
         text=True,
         check=False,
         cwd="/",
     )
     assert done.returncode == 0, done.stderr
-    status, code, commits, errors = json.loads(done.stdout.splitlines()[-1])
-    assert (status, code, commits) == ("error", 3, {})
-    target = str(tmp_path / ".lazypipe" / "work" / "full") if output == "kept" else str(tmp_path / "out" / "a")
-    reason = "File too large" if kind == "limit" else "Permission denied"
-    assert errors
-    for error in errors:
-        assert error.startswith(target), error
-        assert f"cannot be written: {reason}" in error
-        assert "\n" not in error
-    assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == []
-    (tmp_path / "out").chmod(0o755)
-    lp.load(tmp_path / "p.yaml").compile().run(run="next").raise_for_status()
-    assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] != []
+    for root, output, told in zip(roots, outputs, done.stdout.splitlines()[-len(roots) :], strict=True):
+        status, code, commits, errors = json.loads(told)
+        assert (status, code, commits) == ("error", 3, {})
+        target = str(root / ".lazypipe" / "work" / "full") if output == "kept" else str(root / "out" / "a")
+        assert errors
+        for error in errors:
+            assert error.startswith(target), error
+            assert f"cannot be written: {reason}" in error
+            assert "\n" not in error
+        assert [p for p in (root / "out").rglob("*") if p.is_file()] == []
+        (root / "out").chmod(0o755)
+        lp.load(root / "p.yaml").compile().run(run="next").raise_for_status()
+        assert [p for p in (root / "out").rglob("*") if p.is_file()] != []
+
+
+def _limited(root: Path, output: str) -> None:
+    """Write a pipeline of more bytes than the limit, and what it reads."""
+    (root / "out").mkdir(parents=True)
+    noise = pl.int_range(100_000, eager=True).hash(1)
+    pl.DataFrame({"x": noise, "k": noise % 2}).write_parquet(root / "a.parquet")
+    kept = "stages: {s: {from: a, do: [{derive: {y: x}}]}, b: {from: s}, c: {from: s}}" if output == "kept" else ""
+    (root / "p.yaml").write_text(
+        f"version: 1\nname: p\nsources: {{a: {{uri: a.parquet}}}}\n{kept}\noutputs: {{{OUTPUTS[output]}}}\n"
+    )

@@ -65,6 +65,8 @@ class World:
     def pipe(self, where: str = "out") -> lp.Pipeline:
         outputs = {n: {**o, "to": f"{where}/{n}"} for n, o in self.data["outputs"].items()}
         data = {**self.data, "outputs": outputs, "state": f"{where}/state"}
+        if where != "out":  # what others are compared with need not be written down
+            data["audit"] = "off"
         return lp.Pipeline.from_dict(data, base=str(self.root))
 
     def run(self, **how: Any) -> dict[str, lp.SegmentResult]:

@@ -83,9 +83,9 @@ def test_ten_thousand_files_are_small() -> None:
 
 def test_a_newer_format_is_refused() -> None:
     with pytest.raises(StorageError) as caught:
-        State.from_dict({"format": 3, "positions": []}, uri="out")
+        State.from_dict({"format": 2, "positions": []}, uri="out")
     assert str(caught.value) == (
-        "out: what the output has consumed is kept in format 3, this lazypipe reads up to 2; "
+        "out: what the output has consumed is kept in format 2, this lazypipe reads up to 1; "
         "upgrade lazypipe, or run once in full, which writes it anew"
     )
 

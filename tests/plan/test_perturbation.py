@@ -77,8 +77,8 @@ def check(build: queries.Query, tables: Mapping[str, pl.DataFrame], seeds: range
         return build(*(label(rows.lazy(), name) for name, rows in data.items()))
 
     found = lineages(frame(tables))
-    before = frame(tables).collect()
-    names = list(before.columns)
+    result = frame(tables).collect()
+    before, names = bags(result), list(result.columns)
     for lineage in found:
         assert list(lineage.columns) == names
     seen = 0
@@ -87,10 +87,10 @@ def check(build: queries.Query, tables: Mapping[str, pl.DataFrame], seeds: range
             for seed in seeds:
                 other = rows.with_columns(changed(rows[column], seed))
                 try:
-                    after = frame({**tables, table: other}).collect()
+                    after = bags(frame({**tables, table: other}).collect())
                 except pl.exceptions.PolarsError:
                     continue  # the query cannot take these values
-                moved = {n for n in names if bags(after)[n] != bags(before)[n]}
+                moved = {n for n in names if after[n] != before[n]}
                 seen += len(moved)
                 for lineage in found:
                     assert moved <= affected(lineage, Column(table, column)), (table, column, str(lineage))

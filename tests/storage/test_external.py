@@ -541,11 +541,11 @@ MANY = """
 """
 
 
-@pytest.mark.parametrize("threads", ["1", "2"])
-def test_queries_inside_the_reader_do_not_starve_the_query_outside(threads: str) -> None:
+def test_queries_inside_the_reader_do_not_starve_the_query_outside() -> None:
+    # with one thread that is certain; the tests above run on as many as there are
     ended = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(MANY)],
-        env={**os.environ, "POLARS_MAX_THREADS": threads, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "POLARS_MAX_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,
         timeout=120,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 from typing import Any
@@ -46,6 +47,7 @@ def footer_bytes(data: bytes) -> bytes:
     return data[-TRAILER - footer_length(data) : -TRAILER]
 
 
+@functools.cache
 def parse(data: bytes) -> Footer:
     raw = footer_bytes(data)
     return Footer(raw, data_end=len(data) - TRAILER - len(raw))

@@ -15,6 +15,7 @@ import polars as pl
 
 from lazypipe.errors import CommitConflict, StorageError
 from lazypipe.spec.model import NOTHING
+from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.content import hash_file
 from lazypipe.storage.dataset import Dataset, find_odd
@@ -29,10 +30,7 @@ from lazypipe.storage.optimizer.writing import check_layout
 from lazypipe.storage.sink import DatasetSink
 from lazypipe.storage.unit_counts import count_units
 
-__all__ = ["FOLDER_TYPES", "Rewrite", "compact", "kept_layout", "recluster", "relayout", "sample"]
-
-FOLDER_TYPES = (pl.String, pl.Boolean, pl.Date, pl.Datetime, pl.Categorical, pl.Enum)
-"""Types, besides whole numbers, whose values can be the names of folders."""
+__all__ = ["Rewrite", "compact", "kept_layout", "recluster", "relayout", "sample"]
 
 _SAMPLE = 100_000
 _SAMPLED_FILES = 64
@@ -236,16 +234,14 @@ def relayout(
     return work.done(dry_run=dry_run)
 
 
-def recluster(
-    dataset: Dataset, most: float, *, run: str, time: datetime, commit: Commit | None = None
-) -> Rewrite | None:
+def recluster(dataset: Dataset, most: float, *, run: str, time: datetime) -> Rewrite | None:
     """Put the rows of partitions in order again whose files overlap too much; None if there are none, or there is no order.
 
     Parameters
     ----------
     most
         How many files of a partition may hold the same values of what rows are ordered by, on average.
-    run, time, commit
+    run, time
         See ``compact``.
 
     Raises
@@ -253,7 +249,7 @@ def recluster(
     StorageError, SourceError
         If files cannot be read or written; then nothing has changed.
     """
-    latest = commit or dataset.read()
+    latest = dataset.read()
     layout = kept_layout(latest)
     if layout is None or not layout.sort_by or latest.info.get("ordered"):
         return None
@@ -261,7 +257,7 @@ def recluster(
     tasks = tuple(
         replace(t, why=f"{due[f]:.1f} files of {f or 'the dataset'} hold the same {', '.join(layout.sort_by)}")
         for t in renewal(latest, layout, None, every=True)
-        if (f := t.files[0].path.rpartition("/")[0]) in due
+        if (f := t.files[0].folder) in due
     )
     work = _Work(dataset, latest, tasks, run, time, layout.file_bytes, mark="o")
     return work.done(dry_run=False) if tasks else None
@@ -269,7 +265,7 @@ def recluster(
 
 def _check_folders(names: Sequence[str], schema: Mapping[str, pl.DataType], uri: str) -> None:
     for name in names:
-        if not (schema[name].is_integer() or isinstance(schema[name], FOLDER_TYPES)):
+        if not hive.can_name(schema[name]):
             what = f"{schema[name]} column {name!r} cannot name folders"
             raise StorageError(what, uri=uri, fix="partition by text, whole numbers, booleans, dates or datetimes")
     if names and set(names) == set(schema):
@@ -386,7 +382,7 @@ class _Work:
     def _stays(self, task: Task) -> bool:
         """Whether all files of a task are in the partition that its new ones will be in."""
         by = {self.commit.partition_by if f.layout is None else f.layout.partition_by for f in task.files}
-        return by == {task.partition_by} and len({f.path.rpartition("/")[0] for f in task.files}) == 1
+        return by == {task.partition_by} and len({f.folder for f in task.files}) == 1
 
     def _publish(
         self, written: list[tuple[Task, tuple[DataFile, ...]]]

@@ -91,7 +91,7 @@ def folders(commit: Commit, files: Iterable[DataFile]) -> dict[tuple[str, tuple[
     found: dict[tuple[str, tuple[str, ...]], list[DataFile]] = {}
     for file in files:
         by = commit.partition_by if file.layout is None else file.layout.partition_by
-        found.setdefault((file.path.rpartition("/")[0], by), []).append(file)
+        found.setdefault((file.folder, by), []).append(file)
     return found
 
 
