@@ -18,6 +18,7 @@ import polars as pl
 
 import lazypipe as lp
 from lazypipe.errors import first_line
+from lazypipe.run.maintenance import ending_versions
 from lazypipe.spec.model import Param
 
 __all__ = ["main"]
@@ -165,7 +166,13 @@ def _about_files(command: Callable[..., Any]) -> None:
     compact.add_argument("--target", type=int, metavar="BYTES", help="size of a file. Default: 128 MiB")
     vacuum = command("vacuum", _vacuum, "Delete files that no kept version uses.")
     vacuum.add_argument("target", help="a definition, or the folder of a dataset")
-    vacuum.add_argument("--keep", type=int, default=1, metavar="N", help="versions to keep. Default: 1")
+    vacuum.add_argument(
+        "--keep",
+        type=int,
+        default=1,
+        metavar="N",
+        help="versions to keep; earlier ones cannot be read, or rolled back to, any more. Default: 1",
+    )
     vacuum.add_argument(
         "--older-than", default="24h", metavar="AGE", help="leave younger unfinished files. Default: 24h"
     )
@@ -363,6 +370,8 @@ def _plan(options: argparse.Namespace) -> int:
         print(f"{step['name']}: {step['why']}")
         for reason in step.get("against", []):
             print(f"    all of it, for {reason}")
+        for reason in step.get("later", []):
+            print(f"    later runs will make all of it too, for {reason}")
         for source in step["reads"]:
             size = "unknown size" if source["bytes"] is None else f"{source['bytes']:,} bytes"
             some = "" if source["files"] == source["of"] else f" of {source['of']}"
@@ -579,13 +588,18 @@ def _vacuum(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise lp.LazypipeError(f"--older-than: {error}") from None
     target = lp.load(options.target) if is_definition else options.target
+    ending = ending_versions(target, options.keep)
     deleted = lp.vacuum(target, keep=options.keep, older_than=age, dry_run=options.dry_run)
     if not deleted and not is_definition:
         lp.scan(options.target)  # which says so if there is no dataset
     if options.json:
-        _json({"deleted": deleted})
+        _json({"deleted": deleted, "versions": ending})
     for path in deleted:
         _say(path)
+    for uri, versions in ending.items():
+        which = f"version {versions[0]}" if len(versions) == 1 else f"versions {versions[0]} to {versions[-1]}"
+        can = "can no longer be read or rolled back to"
+        _say(f"{uri}: {which} {can if not options.dry_run else f'{can} then; --keep N keeps the last N'}")
     _say(f"{len(deleted)} {'would be ' if options.dry_run else ''}deleted")
     return 0
 

@@ -315,9 +315,16 @@ def test_status_history_and_rollback(shop: Path, capsys: pytest.CaptureFixture[s
 def test_vacuum(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         run(capsys, "run", shop, "--full")
-    assert run(capsys, "vacuum", shop, "--older-than", "0s", "--dry-run")[2].splitlines()[-1] == "2 would be deleted"
+    assert run(capsys, "vacuum", shop, "--older-than", "0s", "--dry-run")[2].splitlines()[-2:] == [
+        f"{shop.parent}/out/large: version 1 can no longer be read or rolled back to then; --keep N keeps the last N",
+        "2 would be deleted",
+    ]
+    assert "can no longer" not in run(capsys, "vacuum", shop, "--keep", "2", "--dry-run")[2]
+    alone = run(capsys, "vacuum", shop.parent / "out/large", "--dry-run")[2].splitlines()
+    assert alone[-2].startswith(f"{shop.parent}/out/large: version 1 can no longer")
     code, out, err = run(capsys, "vacuum", shop, "--older-than", "0s", "--json")
     assert code == 0
+    assert json.loads(out)["versions"] == {f"{shop.parent}/out/large": [1]}
     deleted = json.loads(out)["deleted"]
     assert len(deleted) == 2  # the first version's data, and its quarantine
     assert err.splitlines()[-1] == "2 deleted"
