@@ -18,8 +18,10 @@ import polars as pl
 
 import lazypipe as lp
 from lazypipe.errors import first_line
+from lazypipe.records.record import Records
 from lazypipe.run.maintenance import ending_versions
 from lazypipe.spec.model import Param
+from lazypipe.storage import uri as uris
 
 __all__ = ["main"]
 
@@ -418,14 +420,17 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _history(options: argparse.Namespace) -> int:
-    found = lp.history(_compiled(options), options.output).to_dicts()
+    plan = _compiled(options)
+    records = Records(uris.join(uris.resolve(plan.pipeline.state, plan.pipeline.base), "runs"))
+    found = lp.history(plan, options.output).to_dicts()
+    found = [{**one, "why": records.why(one["run"], options.output)} for one in found]
     if options.json:
         _json(found)
         return 0
     for one in found:
-        print(
-            f"{one['version']}: {one['time']:%Y-%m-%d %H:%M:%S} {one['mode']}, {one['rows']:,} rows, run {one['run']}"
-        )
+        why = f": {one['why']}" if one["why"] else ""
+        at = f"{one['version']}: {one['time']:%Y-%m-%d %H:%M:%S}"
+        print(f"{at} {one['mode']}, {one['rows']:,} rows, run {one['run']}{why}")
     if not found:
         _say(f"{options.output}: nothing was committed yet")
     return 0

@@ -293,7 +293,12 @@ def test_status_history_and_rollback(shop: Path, capsys: pytest.CaptureFixture[s
     assert run(capsys, "run", shop)[0] == 0
     code, out, _ = run(capsys, "history", shop, "large", "--json")
     assert (code, [(v["version"], v["rows"]) for v in json.loads(out)]) == (0, [(1, first.height), (2, 0)])
-    assert [line[:2] for line in run(capsys, "history", shop, "large")[1].splitlines()] == ["1:", "2:"]
+    assert [v["why"] for v in json.loads(out)] == ["nothing was committed yet", "orders: 1 modified"]
+    lines = run(capsys, "history", shop, "large")[1].splitlines()
+    assert [(line[:2], line.partition(": ")[2].partition(": ")[2]) for line in lines] == [
+        ("1:", "nothing was committed yet"),
+        ("2:", "orders: 1 modified"),
+    ]
     code, out, err = run(capsys, "rollback", shop, "large", "1", "--json")
     assert (code, json.loads(out), err) == (
         0, {"output": "large", "version": 3}, "large: version 1 is in force again, as version 3\n"
@@ -306,6 +311,9 @@ def test_status_history_and_rollback(shop: Path, capsys: pytest.CaptureFixture[s
     assert "large: orders: 1 " in run(capsys, "plan", shop)[1]
     assert run(capsys, "run", shop, "--output", "large")[0] == 0
     assert lp.scan(str(shop.parent / "out/large")).collect().height == 0
+    for record in (shop.parent / ".lazypipe/runs").iterdir():  # what they tell is a convenience
+        record.write_text("[]")
+    assert {v["why"] for v in json.loads(run(capsys, "history", shop, "large", "--json")[1])} == {None}
     code, _, err = run(capsys, "rollback", shop, "large", "9")
     assert (code, "there is no version 9" in err) == (3, True)
     assert run(capsys, "history", shop, "larg")[0] == 2
