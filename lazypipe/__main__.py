@@ -34,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.command(options))
     except lp.LazypipeError as error:
         if options.json:
-            _json({"status": "error", "error": str(error)})
+            # a run that did not begin is told like one that did, for whoever reads its segments
+            segments: dict[str, Any] = {"segments": []} if options.command is _run else {}
+            _json({"status": "error", "error": str(error), **segments})
         _say(str(error))
         return error.exit_code
     except KeyboardInterrupt:
@@ -166,6 +168,7 @@ def _about_files(command: Callable[..., Any]) -> None:
     optimize.add_argument("--budget", type=float, metavar="SECONDS", help="what choosing may take. Default: no end")
     optimize.add_argument("--pipeline", action="append", default=[], metavar="FILE", help="a definition that reads it")
     compact.add_argument("--target", type=int, metavar="BYTES", help="size of a file. Default: 128 MiB")
+    compact.add_argument("--dead", type=float, metavar="PART", help="rows of a file that may be gone. Default: 0.2")
     vacuum = command("vacuum", _vacuum, "Delete files that no kept version uses.")
     vacuum.add_argument("target", help="a definition, or the folder of a dataset")
     vacuum.add_argument(
@@ -623,7 +626,9 @@ def _optimize(options: argparse.Namespace) -> int:
 
 
 def _compact(options: argparse.Namespace) -> int:
-    return _rewritten(lp.optimize.compact(options.dataset, target=options.target, dry_run=options.dry_run), options)
+    return _rewritten(
+        lp.optimize.compact(options.dataset, target=options.target, dead=options.dead, dry_run=options.dry_run), options
+    )
 
 
 def _rewritten(made: lp.optimize.Rewrite, options: argparse.Namespace) -> int:

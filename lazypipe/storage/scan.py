@@ -264,6 +264,9 @@ class Reader:
             fixes["csv"] = (
                 f"marks for thousands are not read as such: declare the column as String in contract, and derive in a stage, for example, {thousands}"
             )
+        if "Range request not supported" in reason:
+            what = "cannot be read: the server gives whole files only, and no parts of them"
+            return SourceError(what, uri=file.uri, fix="download the file, or copy it to a store, and read it there")
         if narrow is not None and self.format in fixes:
             fixes[self.format] = (
                 f"declare a type in contract that holds it, in the place of {narrow}: text shows no widths, so evolve follows none"
