@@ -320,6 +320,14 @@ def test_status_history_and_rollback(shop: Path, capsys: pytest.CaptureFixture[s
     assert run(capsys, "run", shop, "--output", "larg")[0] == 2
 
 
+def test_a_run_that_did_not_begin_has_no_segments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "p.yaml").write_text("version: 1\nname: p\nsources: {a: {uri: nowhere.csv}}\noutputs: {a: {to: out}}\n")
+    code, out, err = run(capsys, "run", tmp_path / "p.yaml", "--json")
+    assert json.loads(out) == {"status": "error", "error": err.removesuffix("\n"), "segments": []}
+    assert (code, "there is no such file" in err) == (3, True)
+    assert "segments" not in json.loads(run(capsys, "plan", tmp_path / "p.yaml", "--json")[1])
+
+
 def test_vacuum(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         run(capsys, "run", shop, "--full")
