@@ -18,7 +18,10 @@ import polars as pl
 
 import lazypipe as lp
 from lazypipe.errors import first_line
+from lazypipe.records.record import Records
+from lazypipe.run.maintenance import ending_versions
 from lazypipe.spec.model import Param
+from lazypipe.storage import uri as uris
 
 __all__ = ["main"]
 
@@ -31,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.command(options))
     except lp.LazypipeError as error:
         if options.json:
-            _json({"status": "error", "error": str(error)})
+            # a run that did not begin is told like one that did, for whoever reads its segments
+            segments: dict[str, Any] = {"segments": []} if options.command is _run else {}
+            _json({"status": "error", "error": str(error), **segments})
         _say(str(error))
         return error.exit_code
     except KeyboardInterrupt:
@@ -163,9 +168,16 @@ def _about_files(command: Callable[..., Any]) -> None:
     optimize.add_argument("--budget", type=float, metavar="SECONDS", help="what choosing may take. Default: no end")
     optimize.add_argument("--pipeline", action="append", default=[], metavar="FILE", help="a definition that reads it")
     compact.add_argument("--target", type=int, metavar="BYTES", help="size of a file. Default: 128 MiB")
+    compact.add_argument("--dead", type=float, metavar="PART", help="rows of a file that may be gone. Default: 0.2")
     vacuum = command("vacuum", _vacuum, "Delete files that no kept version uses.")
     vacuum.add_argument("target", help="a definition, or the folder of a dataset")
-    vacuum.add_argument("--keep", type=int, default=1, metavar="N", help="versions to keep. Default: 1")
+    vacuum.add_argument(
+        "--keep",
+        type=int,
+        default=1,
+        metavar="N",
+        help="versions to keep; earlier ones cannot be read, or rolled back to, any more. Default: 1",
+    )
     vacuum.add_argument(
         "--older-than", default="24h", metavar="AGE", help="leave younger unfinished files. Default: 24h"
     )
@@ -363,6 +375,8 @@ def _plan(options: argparse.Namespace) -> int:
         print(f"{step['name']}: {step['why']}")
         for reason in step.get("against", []):
             print(f"    all of it, for {reason}")
+        for reason in step.get("later", []):
+            print(f"    later runs will make all of it too, for {reason}")
         for source in step["reads"]:
             size = "unknown size" if source["bytes"] is None else f"{source['bytes']:,} bytes"
             some = "" if source["files"] == source["of"] else f" of {source['of']}"
@@ -409,14 +423,17 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _history(options: argparse.Namespace) -> int:
-    found = lp.history(_compiled(options), options.output).to_dicts()
+    plan = _compiled(options)
+    records = Records(uris.join(uris.resolve(plan.pipeline.state, plan.pipeline.base), "runs"))
+    found = lp.history(plan, options.output).to_dicts()
+    found = [{**one, "why": records.why(one["run"], options.output)} for one in found]
     if options.json:
         _json(found)
         return 0
     for one in found:
-        print(
-            f"{one['version']}: {one['time']:%Y-%m-%d %H:%M:%S} {one['mode']}, {one['rows']:,} rows, run {one['run']}"
-        )
+        why = f": {one['why']}" if one["why"] else ""
+        at = f"{one['version']}: {one['time']:%Y-%m-%d %H:%M:%S}"
+        print(f"{at} {one['mode']}, {one['rows']:,} rows, run {one['run']}{why}")
     if not found:
         _say(f"{options.output}: nothing was committed yet")
     return 0
@@ -579,13 +596,18 @@ def _vacuum(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise lp.LazypipeError(f"--older-than: {error}") from None
     target = lp.load(options.target) if is_definition else options.target
+    ending = ending_versions(target, options.keep)
     deleted = lp.vacuum(target, keep=options.keep, older_than=age, dry_run=options.dry_run)
     if not deleted and not is_definition:
         lp.scan(options.target)  # which says so if there is no dataset
     if options.json:
-        _json({"deleted": deleted})
+        _json({"deleted": deleted, "versions": ending})
     for path in deleted:
         _say(path)
+    for uri, versions in ending.items():
+        which = f"version {versions[0]}" if len(versions) == 1 else f"versions {versions[0]} to {versions[-1]}"
+        can = "can no longer be read or rolled back to"
+        _say(f"{uri}: {which} {can if not options.dry_run else f'{can} then; --keep N keeps the last N'}")
     _say(f"{len(deleted)} {'would be ' if options.dry_run else ''}deleted")
     return 0
 
@@ -604,7 +626,9 @@ def _optimize(options: argparse.Namespace) -> int:
 
 
 def _compact(options: argparse.Namespace) -> int:
-    return _rewritten(lp.optimize.compact(options.dataset, target=options.target, dry_run=options.dry_run), options)
+    return _rewritten(
+        lp.optimize.compact(options.dataset, target=options.target, dead=options.dead, dry_run=options.dry_run), options
+    )
 
 
 def _rewritten(made: lp.optimize.Rewrite, options: argparse.Namespace) -> int:

@@ -293,7 +293,12 @@ def test_status_history_and_rollback(shop: Path, capsys: pytest.CaptureFixture[s
     assert run(capsys, "run", shop)[0] == 0
     code, out, _ = run(capsys, "history", shop, "large", "--json")
     assert (code, [(v["version"], v["rows"]) for v in json.loads(out)]) == (0, [(1, first.height), (2, 0)])
-    assert [line[:2] for line in run(capsys, "history", shop, "large")[1].splitlines()] == ["1:", "2:"]
+    assert [v["why"] for v in json.loads(out)] == ["nothing was committed yet", "orders: 1 modified"]
+    lines = run(capsys, "history", shop, "large")[1].splitlines()
+    assert [(line[:2], line.partition(": ")[2].partition(": ")[2]) for line in lines] == [
+        ("1:", "nothing was committed yet"),
+        ("2:", "orders: 1 modified"),
+    ]
     code, out, err = run(capsys, "rollback", shop, "large", "1", "--json")
     assert (code, json.loads(out), err) == (
         0, {"output": "large", "version": 3}, "large: version 1 is in force again, as version 3\n"
@@ -306,18 +311,36 @@ def test_status_history_and_rollback(shop: Path, capsys: pytest.CaptureFixture[s
     assert "large: orders: 1 " in run(capsys, "plan", shop)[1]
     assert run(capsys, "run", shop, "--output", "large")[0] == 0
     assert lp.scan(str(shop.parent / "out/large")).collect().height == 0
+    for record in (shop.parent / ".lazypipe/runs").iterdir():  # what they tell is a convenience
+        record.write_text("[]")
+    assert {v["why"] for v in json.loads(run(capsys, "history", shop, "large", "--json")[1])} == {None}
     code, _, err = run(capsys, "rollback", shop, "large", "9")
     assert (code, "there is no version 9" in err) == (3, True)
     assert run(capsys, "history", shop, "larg")[0] == 2
     assert run(capsys, "run", shop, "--output", "larg")[0] == 2
 
 
+def test_a_run_that_did_not_begin_has_no_segments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "p.yaml").write_text("version: 1\nname: p\nsources: {a: {uri: nowhere.csv}}\noutputs: {a: {to: out}}\n")
+    code, out, err = run(capsys, "run", tmp_path / "p.yaml", "--json")
+    assert json.loads(out) == {"status": "error", "error": err.removesuffix("\n"), "segments": []}
+    assert (code, "there is no such file" in err) == (3, True)
+    assert "segments" not in json.loads(run(capsys, "plan", tmp_path / "p.yaml", "--json")[1])
+
+
 def test_vacuum(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         run(capsys, "run", shop, "--full")
-    assert run(capsys, "vacuum", shop, "--older-than", "0s", "--dry-run")[2].splitlines()[-1] == "2 would be deleted"
+    assert run(capsys, "vacuum", shop, "--older-than", "0s", "--dry-run")[2].splitlines()[-2:] == [
+        f"{shop.parent}/out/large: version 1 can no longer be read or rolled back to then; --keep N keeps the last N",
+        "2 would be deleted",
+    ]
+    assert "can no longer" not in run(capsys, "vacuum", shop, "--keep", "2", "--dry-run")[2]
+    alone = run(capsys, "vacuum", shop.parent / "out/large", "--dry-run")[2].splitlines()
+    assert alone[-2].startswith(f"{shop.parent}/out/large: version 1 can no longer")
     code, out, err = run(capsys, "vacuum", shop, "--older-than", "0s", "--json")
     assert code == 0
+    assert json.loads(out)["versions"] == {f"{shop.parent}/out/large": [1]}
     deleted = json.loads(out)["deleted"]
     assert len(deleted) == 2  # the first version's data, and its quarantine
     assert err.splitlines()[-1] == "2 deleted"

@@ -165,6 +165,24 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, str, 
     return code, out, err
 
 
+def test_a_folder_that_is_read_without_its_log_holds_what_is_in_force(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(9):
+        pl.DataFrame({"x": [number]}).write_parquet(tmp_path / f"{number}.parquet")
+    pipe = lp.pipeline("p", base=tmp_path).source("s", "*.parquet").stage("t", "s").output("t", "out/t").build()
+    pipe.compile().run().raise_for_status()
+    (tmp_path / "3.parquet").unlink()
+    pipe.compile().run().raise_for_status()
+    uri = str(tmp_path / "out/t")
+    assert pl.scan_parquet(uri).collect()["x"].sort().to_list() == [*range(9)]
+    # the row that is gone is less than a fifth
+    assert run(capsys, "compact", uri)[2] == f"{uri}: nothing to do\n"
+    assert "1 dead rows left out" in run(capsys, "compact", uri, "--dead", "0")[2]
+    assert run(capsys, "vacuum", uri)[0] == 0
+    assert pl.scan_parquet(uri).collect()["x"].sort().to_list() == [0, 1, 2, 4, 5, 6, 7, 8]
+
+
 def test_commands(uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "compact", uri, "--dry-run")
     assert (code, err.startswith(f"{uri}: would write 3 files anew")) == (0, True)

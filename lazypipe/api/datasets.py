@@ -159,7 +159,7 @@ def vacuum(
     Parameters
     ----------
     keep
-        How many versions stay readable.
+        How many versions stay readable. Earlier ones cannot be read (``version=``, ``as_of=``), compared or rolled back to any more.
     older_than
         Files of no commit (left by a run that was killed) go when they are older than this; a run that is writing now
         has younger ones.

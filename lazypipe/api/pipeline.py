@@ -336,7 +336,7 @@ class Plan(CompiledPipeline):
         """Scan the rows that came late to the windows of an output, with which window, how late, which run and which file.
 
         All columns of the rows, and ``window_start`` and ``window_end`` (of the window that decided: the one that ends last),
-        ``late_by`` (how long after it had closed they came), ``_lazypipe_run`` and ``_lazypipe_file``. Rows that a run put aside and
+        ``late_by`` (how long after it had closed they came), ``_lazypipe_run`` and ``_lazypipe_file`` (null behind steps that put rows of several files together). Rows that a run put aside and
         that are not late any more, since their file has changed, are not among them.
 
         Raises
@@ -405,9 +405,11 @@ class Plan(CompiledPipeline):
         """Scan what is published of a dataset output.
 
         What stands beside it goes by ``<output>__quarantine``, ``__changes`` or ``__panes``, and what gates of sources and inner stages have put
-        aside by ``<name>__quarantine``.
+        aside by ``<name>__quarantine``. ``<output>__late`` are the rows that came late to its windows (``late``).
         """
         name, _, kind = output.rpartition("__")
+        if kind == "late" and output not in self.outputs and name in self.outputs:
+            return self.late(name)
         if output in self.outputs or kind not in ("quarantine", "changes", "panes"):
             target = self.output(output)
             return scan(target.to, storage_options=target.storage_options)

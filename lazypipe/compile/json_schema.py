@@ -427,7 +427,10 @@ def build() -> dict[str, Any]:
             ),
             "comment": _described(_TEXT, "Lines that start with this are passed over."),
             "skip_rows": _described({"type": "integer", "minimum": 0}, "Lines before the header to pass over."),
-            "decimal_comma": _described({"type": "boolean"}, "Whether decimals are written 1,5."),
+            "decimal_comma": _described(
+                {"type": "boolean"},
+                "Whether decimals are written 1,5. Marks for thousands are not read as such: declare String and derive, with replace(x, '.', '').",
+            ),
             "parse_dates": _described(
                 {"type": "boolean"},
                 "Whether undeclared columns that look like dates and times become such. Default: true.",

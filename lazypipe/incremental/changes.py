@@ -70,7 +70,7 @@ class Changes:
     added, modified, removed
         New names; other content under the same name; names that are gone.
     truncated
-        Modified, and shorter than before. Whether the rest is as it was cannot be told without the old bytes.
+        Text files that are shorter than before. Whether the rest is as it was cannot be told without the old bytes.
     grown
         Text files that were appended to, after a whole line; perhaps under another name than before.
     moved
@@ -342,7 +342,8 @@ class _Comparison:
         assert old.size is not None
         assert file.size is not None
         if file.size < old.size:
-            return "truncated"
+            # of files that are not lines of text, a smaller one was written anew
+            return "modified" if self.prefix is None else "truncated"
         return "grown" if self._has_grown(file, old.size, old.blake3) else "modified"
 
     def _has_grown(self, file: FileInfo, size: int, was: str | None) -> bool:

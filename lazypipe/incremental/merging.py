@@ -27,7 +27,8 @@ _VERSION, _END = 1, 0
 class Merged:
     """The rows to put, and the keys of which all rows that are there are to be taken out before that.
 
-    ``gone`` is what is to be known of deletions besides the rows: keys, and the places in the order at which they went.
+    ``gone`` is what is to be known besides the rows: keys, and the places in the order at which they went, or of versions the moments at
+    which something was said that made none and ended none.
     """
 
     put: pl.DataFrame
@@ -115,7 +116,8 @@ def merge_versions(
 ) -> Merged:
     """Put new versions of rows in their places in the history of their keys.
 
-    A version holds from its ``moment`` until the next one's. One that says the same as the one before it adds nothing. A version of a moment
+    A version holds from its ``moment`` until the next one's. One that says the same as the one before it adds none, but its moment is to be
+    known: one that says something else, and belongs in between, holds until then. A version of a moment
     that another has already takes its place. Of versions that come with one key and one moment, only equal ones are allowed.
 
     Parameters
@@ -127,13 +129,14 @@ def merge_versions(
     moment
         Since when a new row is so.
     ignore
-        Columns in which a difference makes no version.
+        Columns in which a difference makes no version: they hold the moment.
     ended
         Keys that are there no more, with their moment in ``valid_from``.
     deleted
         Which of the new rows are no versions, but say that their key is no more, from their moment on.
     gone
-        Such moments from before that end no version, with their keys: versions may come that they end.
+        Moments from before at which a key was said to be as it was (if a version holds on both sides of it) or to be no more (if none
+        does), with their keys, from the first moment on that comes now: versions may come that they end.
 
     Raises
     ------
@@ -153,12 +156,13 @@ def merge_versions(
         told = _shown(new.filter(pl.col(_FROM).is_null()).row(0, named=True), key)
         raise RunError(f"{told} has no event time; fill it in the stage, or put such rows aside with a rule not_null")
     _refuse_repeated(new, key, [_FROM], "", "name in event_time a column that tells them apart")
-    known_gone = new.select(*key, _FROM).clear() if gone is None else gone.select(*key, _FROM)
+    marks = new.select(*key, _FROM).clear() if gone is None else gone.select(*key, _FROM)
+    again, ends_of_none = _remembered(old, marks, key, ignore)
     if deleted is not None:
         removes = new.select(deleted.fill_null(value=False)).to_series()
         ends = new.filter(removes).select(*key, _FROM)
         ended, new = ends if ended is None else pl.concat([ended.select(ends.columns), ends]), new.filter(~removes)
-    events = _events(old, new, key, ended, known_gone)
+    events = _events(old, again, new, key, ended, ends_of_none)
     same_key = pl.all_horizontal(pl.col(k).eq_missing(pl.col(k).shift(1)) for k in key) & (pl.int_range(pl.len()) > 0)
     compared = [n for n in names if n not in ignore and n not in key]
     events = events.sort(*key, _FROM, _NEW, _KIND)
@@ -170,11 +174,13 @@ def merge_versions(
     equal = pl.all_horizontal(pl.lit(value=True), *(pl.col(n).eq_missing(pl.col(n).shift(1)) for n in compared)) & (
         pl.col(_KIND).shift(1) == _VERSION
     )
-    events = events.filter(~((pl.col(_KIND) == _VERSION) & same_key & equal))
+    equal &= same_key & (pl.col(_KIND) == _VERSION)
+    said = events.filter(equal).select(marks.columns)
+    events = events.filter(~equal)
     follows = same_key & (pl.col(_KIND).shift(1) == _VERSION)
     events = events.with_columns(((pl.col(_KIND) == _VERSION) | follows).alias(_COUNTS))
-    went = events.filter(~pl.col(_COUNTS)).select(known_gone.columns)
-    went = went.join(known_gone, on=went.columns, how="anti", nulls_equal=True)
+    went = pl.concat([said, events.filter(~pl.col(_COUNTS)).select(marks.columns)])
+    went = went.join(marks, on=marks.columns, how="anti", nulls_equal=True)
     events = events.filter(_COUNTS)
     next_key = pl.all_horizontal(pl.col(k).eq_missing(pl.col(k).shift(-1)) for k in key)
     last = pl.int_range(pl.len()) == pl.len() - 1
@@ -184,8 +190,40 @@ def merge_versions(
     return Merged(put, take, went)
 
 
+def _remembered(
+    old: pl.DataFrame, marks: pl.DataFrame, key: Sequence[str], ignore: Sequence[str]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the versions that were said again, at the moments at which they were, and the moments of ends that ended none.
+
+    Which a moment is, is told by the versions there: one that holds on both sides was said again; where none does, there was an end. At the
+    moment at which one begins, it was put in the place of whatever was known.
+    """
+    both = pl.concat([old.with_columns(pl.lit(_VERSION).alias(_KIND)), marks], how="diagonal")
+    both = both.sort(*key, _FROM, _KIND, nulls_last=True)
+    # the last version that began until then
+    begun = pl.when(pl.col(_KIND).is_not_null()).then(pl.int_range(pl.len())).forward_fill()
+    both = both.with_columns(begun.alias(_BEFORE))
+    of = {n: pl.col(n).gather(pl.col(_BEFORE)) for n in old.columns}
+    mine = pl.all_horizontal(pl.col(k).eq_missing(of[k]) for k in key)
+    holds = mine & (of[_TO].is_null() | (pl.col(_FROM) < of[_TO]))
+    mark = pl.col(_KIND).is_null() & ~(mine & (pl.col(_FROM) == of[_FROM])).fill_null(value=False)
+    as_it_was = {n: e for n, e in of.items() if n != _FROM} | {n: pl.col(_FROM).cast(old.schema[n]) for n in ignore}
+    both = both.with_columns(
+        mark.alias(_SAME),
+        holds.fill_null(value=False).alias(_HAD),
+        pl.struct(e.alias(n) for n, e in as_it_was.items()).alias(_OLD),
+    )
+    again, gone = both.filter(_SAME, _HAD), both.filter(_SAME, ~pl.col(_HAD))
+    return again.select(_OLD, _FROM).unnest(_OLD).select(old.columns), gone.select(marks.columns)
+
+
 def _events(
-    old: pl.DataFrame, new: pl.DataFrame, key: Sequence[str], ended: pl.DataFrame | None, gone: pl.DataFrame
+    old: pl.DataFrame,
+    again: pl.DataFrame,
+    new: pl.DataFrame,
+    key: Sequence[str],
+    ended: pl.DataFrame | None,
+    gone: pl.DataFrame,
 ) -> pl.DataFrame:
     """Return versions, and the ends of those that no other follows at once."""
     is_old, is_new = pl.lit(value=False).alias(_NEW), pl.lit(value=True).alias(_NEW)
@@ -194,6 +232,7 @@ def _events(
     closed = old.filter(pl.col(_TO).is_not_null()).join(starts, on=[*key, _TO], how="anti", nulls_equal=True)
     parts = [
         old.select(*old.columns, pl.struct(_FROM, _TO).alias(_HAD), is_old, version).drop(_TO, _CURRENT),
+        again.select(pl.all().exclude(_TO, _CURRENT), is_old, version),
         new.select(pl.all(), is_new, version),
         closed.select(*key, pl.col(_TO).alias(_FROM), is_old, end),
         gone.with_columns(is_old, end),

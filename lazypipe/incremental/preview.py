@@ -36,7 +36,8 @@ def preview(
 
     Sizes are those of the files as they stand now; None where that is not known: the store does not tell, or it depends on what
     comes before it in the same run. ``at_least`` so many are read where others follow by what stands in them. If all is read though only some
-    of it changed, ``against`` says what in the definition stands against less.
+    of it changed, ``against`` says what in the definition stands against less; if all would be read in any case, ``later`` says what makes
+    later runs do so too.
 
     Parameters
     ----------
@@ -160,6 +161,12 @@ class _Preview:
         said = {**self.said(segment, work), "how": how, "why": work.why}
         if work.against:
             said["against"] = [*work.against]
+        elif (
+            work.kind == "all"
+            and output.format == "dataset"
+            and (stands := self.plan.strategies[segment.output].reasons)
+        ):
+            said["later"] = [*stands]
         if output.format != "dataset":
             return {**said, "writes": target, "why": f"one {output.format} file is replaced"}
         commit = Dataset(output.to, output.storage_options).latest()

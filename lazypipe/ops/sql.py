@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -39,7 +40,11 @@ class Sql(Operation):
             found = self._carrying(tables, table.extra, scope)
             return sql_text.query(self.query, tables, scope.params) if found is None else found
         except sql_text.SqlError as error:
-            raise scope.fault(error.what, error.fix, "query") from error
+            fix = error.fix
+            if unknown := re.fullmatch("unknown table '(.*)'", error.what):
+                read = ", ".join([*scope.tables, unknown[1]])
+                fix = f"{fix}; what else a stage reads is listed ahead: from: [{read}]"
+            raise scope.fault(error.what, fix, "query") from error
 
     def _carrying(self, tables: Mapping[str, pl.LazyFrame], extra: Sequence[str], scope: Scope) -> pl.LazyFrame | None:
         """Return the rows with extra columns, if there is a way to select these; whether it is the right one, its plan says."""

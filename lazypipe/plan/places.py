@@ -115,8 +115,12 @@ class Reach:
             "start": self.start,
             "columns": [{"name": str(c), "direct": c in self.direct} for c in self.columns],
             "rows": list(self.rows),
-            "edges": [e.to_dict() for e in self.edges],
+            "edges": [{**e.to_dict(), "direct": self._passes_values(e)} for e in self.edges],
         }
+
+    def _passes_values(self, edge: Edge) -> bool:
+        """Whether values go along an edge between the columns that were asked for and their own, not between others on the way."""
+        return edge.type == "DIRECT" and edge.source in self.direct and edge.target in self.direct
 
     def to_json(self) -> str:
         """Return the answer as JSON."""
@@ -131,7 +135,12 @@ class Reach:
         return draw.mermaid(self.edges)
 
     def __str__(self) -> str:
-        return "\n".join([self.start, *(f"    {e}" for e in self.edges)])
+        kinds = {True: "DIRECT, by values:", False: "INDIRECT, by which values or rows there are:"}
+        lines = [self.start]
+        for direct, heading in kinds.items():
+            edges = [f"    {e}" for e in self.edges if self._passes_values(e) is direct]
+            lines += [f"  {heading}", *edges] if edges else []
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,14 @@ class Records:
                 fix="mend the cause, or choose another folder with state",
             ) from error
 
+    def why(self, run: str, output: str) -> str | None:
+        """Return why a run wrote an output, if its record is there and says so."""
+        try:
+            segments = json.loads(self._fs.cat_file(f"{self._path}/{run}.json"))["segments"]
+            return next((str(s["why"]) for s in segments if s["output"] == output and s["why"]), None)
+        except (OSError, ValueError, KeyError, TypeError):  # gone or damaged: what it says is a convenience
+            return None
+
     def remove_half_written(self, limit: datetime, *, dry_run: bool = False) -> list[str]:
         """Delete what runs that were killed while they wrote a record have left, if it is no ``dry_run``; return the paths."""
         found = [p for p in sorted(Path(self._path).glob("*.json.tmp")) if p.stat().st_mtime <= limit.timestamp()]

@@ -1,5 +1,7 @@
 """Which keys were removed from an output, and when: beside its log, so that an earlier row that comes late brings none of them back.
 
+Of versions, also when keys were said to be as they were: an earlier version that comes late holds until then.
+
 They are files that no reader of data sees, like those with figures. They belong to a commit, so that a rollback brings back what was known then.
 """
 

@@ -21,7 +21,7 @@ from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.numbered import NumberedFiles, written_at
 from lazypipe.storage.sink import is_staged
 
-__all__ = ["vacuum_pipeline"]
+__all__ = ["ending_versions", "vacuum_pipeline"]
 
 
 def vacuum_pipeline(
@@ -65,6 +65,23 @@ def vacuum_pipeline(
         deleted += _left_over(folder / "work", limit, dry_run=dry_run)
         deleted += Records(uris.join(state, "runs")).remove_half_written(limit, dry_run=dry_run)
     return deleted
+
+
+def ending_versions(target: str | Pipeline, keep: int) -> dict[str, list[int]]:
+    """Return the versions of a dataset, or of the outputs of a pipeline, that nobody can read or go back to after a vacuum.
+
+    What is wrong with the pipeline is for the vacuum to say.
+    """
+    if isinstance(target, str):
+        kept = [(Dataset(target), keep)]
+    else:
+        kept = []
+        for output in bind_outputs(target, os.environ, [])[0].values():
+            dataset = Dataset(output.to, output.storage_options)
+            feeds = feeds_of(output, dataset) if output.format == "dataset" else ()
+            kept.append((dataset, max([keep, *(feed_needs(dataset, f) for f in feeds)])))
+    found = {dataset.uri: [*dataset.log.versions()[:-number]] for dataset, number in kept if number > 0}
+    return {uri: versions for uri, versions in found.items() if versions}
 
 
 def _half_written(target: str, output: Output, limit: datetime, *, dry_run: bool) -> list[str]:

@@ -205,7 +205,7 @@ class Merge:
             old = self._old(there, wanted).filter(part).collect(engine="streaming")
             new = incoming.filter(part).select(self.given.names()).collect(engine="streaming")
             gone = None if ended is None else ended.filter(part).collect(engine="streaming")
-            known = self.gone.of_keys(wanted, key).filter(part).collect(engine="streaming")
+            known = self._known(new, wanted).filter(part).collect(engine="streaming")
             made: Merged = self._said(partial(self._merged, old, new, gone, known))
             if made.gone.height and self._may_be_late:
                 went.append(self._spilled(made.gone.lazy(), f"gone-{number}"))
@@ -222,6 +222,15 @@ class Merge:
         found = rewrite_without(self.dataset, holding, pl.concat(taken), key, prefix=f"{self.prefix}k")
         self.staged += found.sinks
         return self._made((*found.files, *files), without=found.without)
+
+    def _known(self, new: pl.DataFrame, keys: pl.LazyFrame) -> pl.LazyFrame:
+        """Return what is known besides the rows, of some keys."""
+        known = self.gone.of_keys(keys, self.output.key)
+        if self.output.mode != "scd2" or self.output.event_time is None:
+            return known
+        # what was said before all that comes stays as it is: feeds that come in order read nothing of what was said ever since
+        first = new.select(pl.col(self.output.event_time).min()).item()
+        return known if first is None else known.filter(pl.col(VALID_FROM) >= first)
 
     @property
     def _may_be_late(self) -> bool:

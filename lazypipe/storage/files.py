@@ -99,10 +99,12 @@ def format_of(name: str) -> str | None:
 
     Examples
     --------
-    >>> format_of("flights-*.csv.gz"), format_of("x.txt")
-    ('csv', None)
+    >>> format_of("flights-*.csv.gz"), format_of("x.txt"), format_of("simplecache::https://example.org/x.csv")
+    ('csv', None, 'csv')
     """
-    plain = name.split("::", maxsplit=1)[0].lower()
+    links = name.lower().split("::")
+    # what only wraps another one has no path of its own
+    plain = next((link for link in links if not link.isidentifier()), "")
     return next((f for f, endings in FORMATS.items() if plain.endswith(endings)), None)
 
 

@@ -15,7 +15,7 @@ from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.external import external_schema, refuse_other_columns, scan_external
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.reasons import in_plain_words, too_narrow
+from lazypipe.storage.reasons import grouped, in_plain_words, too_narrow
 
 __all__ = ["FILE_COLUMN", "TEXT_FORMATS", "Reader", "is_engine_error", "os_error", "plain_reason"]
 
@@ -258,7 +258,15 @@ class Reader:
             "csv": "mend the row, declare the column's type in contract (on_type_change: discard_row puts such rows aside), or describe the file in read",
             "ndjson": "each line must be one JSON object; declare types in contract",
         }
-        narrow = too_narrow(error.what if isinstance(error, SourceError) else first_line(error))
+        reason = error.what if isinstance(error, SourceError) else first_line(error)
+        narrow, thousands = too_narrow(reason), None if self.masked else grouped(reason)
+        if thousands is not None and self.format == "csv":
+            fixes["csv"] = (
+                f"marks for thousands are not read as such: declare the column as String in contract, and derive in a stage, for example, {thousands}"
+            )
+        if "Range request not supported" in reason:
+            what = "cannot be read: the server gives whole files only, and no parts of them"
+            return SourceError(what, uri=file.uri, fix="download the file, or copy it to a store, and read it there")
         if narrow is not None and self.format in fixes:
             fixes[self.format] = (
                 f"declare a type in contract that holds it, in the place of {narrow}: text shows no widths, so evolve follows none"

@@ -102,7 +102,12 @@ def resolve(uri: str, base: str) -> str:
     --------
     >>> resolve("data/x.csv", "/p"), resolve("x.csv", "memory://p"), resolve("s3://b/x", "/p")
     ('/p/data/x.csv', 'memory://p/x.csv', 's3://b/x')
+    >>> resolve("zip://*.csv::data/x.zip", "/p")
+    'zip://*.csv::/p/data/x.zip'
     """
+    inner, chained, outer = uri.rpartition("::")
+    if chained:
+        return f"{inner}::{resolve(outer, base)}" if is_local(outer) else uri
     if not is_local(uri):
         return uri
     path = os.path.expanduser(local_path(uri))

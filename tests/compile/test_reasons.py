@@ -195,6 +195,8 @@ def test_a_plan_says_why_all_is_read(tmp_path: Path, capsys: pytest.CaptureFixtu
         return {s["name"]: s.get("against") for s in compiled(mode).preview()}
 
     assert against() == {"s": None, "sorted": None}
+    order = "sorted: sort can change any row (it promises the order of all rows; leave it out, for whoever reads the output can sort)"
+    assert {s["name"]: s.get("later") for s in compiled().preview()} == {"s": None, "sorted": [order]}
     compiled().run().raise_for_status()
     assert against() == {"s": None, "sorted": None}
     pl.DataFrame({"x": [6]}).write_parquet(tmp_path / "b/2.parquet")
@@ -203,9 +205,10 @@ def test_a_plan_says_why_all_is_read(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert all("against" not in s for s in compiled().preview(full=True))
     compiled().run().raise_for_status()
     pl.DataFrame({"x": [3]}).write_parquet(tmp_path / "a/2.parquet")
-    order = "sorted: sort can change any row (it promises the order of all rows; leave it out, for whoever reads the output can sort)"
     assert against() == {"s": None, "sorted": [order]}
     path = tmp_path / "p.yaml"
     path.write_text(compiled().pipeline.to_yaml())
     assert main(["plan", str(path)]) == 0
     assert f"    all of it, for {order}\n" in capsys.readouterr().out
+    assert main(["plan", str(path), "--full"]) == 0
+    assert f"    later runs will make all of it too, for {order}\n" in capsys.readouterr().out

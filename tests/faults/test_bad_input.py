@@ -12,7 +12,10 @@ import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import fsspec
@@ -558,3 +561,24 @@ def test_values_of_the_environment_never_show(tmp_path: Path) -> None:
     assert [text for text in shown if secret in text or "hunter2" in text] == []
     assert any("memory://${LAZYPIPE_PW}/" in text for text in shown)
     fs.rm(f"/{secret}", recursive=True)
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    """A server that gives whole files only."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def test_a_server_that_gives_whole_files_only_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(tmp_path))) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{server.server_address[1]}/a.csv"
+        with pytest.raises(lp.LazypipeError) as caught:
+            lp.pipeline("p", base=tmp_path).source("s", uri).output("s", "out").build().compile()
+        server.shutdown()
+    what = "cannot be read: the server gives whole files only, and no parts of them"
+    assert (
+        str(caught.value) == f"{uri}: source 's': {what}; download the file, or copy it to a store, and read it there"
+    )

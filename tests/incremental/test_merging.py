@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from lazypipe.errors import LazypipeError
@@ -78,27 +78,22 @@ END = "end"
 
 
 class History:
-    """The versions of one key as a list of moments with what is so since then, from which those that say nothing are left out."""
+    """What was said of one key, by its moments: the versions are what it says, without what says the same as before."""
 
     def __init__(self) -> None:
         self.events: dict[int, Any] = {}
 
-    def put(self, moment: int, value: Any) -> None:
-        self.events[moment] = value
+    def versions(self) -> list[Row]:
         kept: dict[int, Any] = {}
         said: Any = END
         for at in sorted(self.events):
             value = self.events[at]
-            same = value == said or (END not in (value, said) and value[3:] == said[3:])
-            if not same:
+            if not (value == said or (END not in (value, said) and value[3:] == said[3:])):
                 kept[at] = said = value
-        self.events = kept
-
-    def versions(self) -> list[Row]:
-        moments = sorted(self.events)
+        moments = sorted(kept)
         ends = [*moments[1:], None]
         pairs = zip(moments, ends, strict=False)
-        return [(*self.events[a], a, b, b is None) for a, b in pairs if self.events[a] != END]
+        return [(*kept[a], a, b, b is None) for a, b in pairs if kept[a] != END]
 
 
 @given(
@@ -111,24 +106,38 @@ class History:
         max_size=5,
     )
 )
+@example([([(1, "a", 1, [1], "u"), (1, "a", 5, [1], "u")], set(), 0), ([(1, "a", 3, [2], "u")], set(), 0)])
+@example(
+    [
+        ([(1, "a", 0, [1], "u"), (1, "a", 2, [2], "u"), (1, "a", 4, [1], "u")], set(), 0),
+        ([(1, "a", 2, [1], "u")], set(), 0),
+        ([], {(1, "a")}, 4),
+        ([(1, "a", 3, [2], "u")], set(), 0),
+    ]
+)
 def test_versions(batches: list[tuple[list[Row], set[Any], int]]) -> None:
     there: dict[Any, History] = {}
+    marks = pl.DataFrame(schema={"k": pl.Int64, "j": pl.String, "valid_from": pl.Int64})
     for batch, ended, now in batches:
         assume(len({r[:3] for r in batch}) == len(set(map(repr, batch))))
         ended -= {r[:2] for r in batch}
         touched = {r[:2] for r in batch} | ended
         before = {k: h.versions() for k, h in there.items()}
         old = frame([v for k in touched for v in before.get(k, [])], VERSIONS)
-        ends = pl.DataFrame(
-            [(*k, now) for k in ended], schema={"k": pl.Int64, "j": pl.String, "valid_from": pl.Int64}, orient="row"
+        ends = pl.DataFrame([(*k, now) for k in ended], schema=marks.schema, orient="row")
+        first = min([now] * len(ended) + [r[2] for r in batch], default=0)
+        # of other keys nothing is known, and of these nothing of before
+        known = marks.filter(pl.struct(KEY).is_in([dict(zip(KEY, k, strict=True)) for k in touched]))
+        known = known.filter(pl.col("valid_from") >= first)
+        made = merge_versions(
+            old, frame(batch), KEY, moment=pl.col("t"), ignore=["t"], ended=ends if ended else None, gone=known
         )
-        made = merge_versions(old, frame(batch), KEY, moment=pl.col("t"), ignore=["t"], ended=ends if ended else None)
+        assert made.gone.join(marks, on=marks.columns, how="semi").height == 0
+        marks = pl.concat([marks, made.gone])
         # all that comes at once is put in its place at once
         for key in touched:
             mine = [(r[2], r) for r in batch if r[:2] == key] + ([(now, END)] if key in ended else [])
-            history = there.setdefault(key, History())
-            history.events |= dict(mine)
-            history.put(*mine[-1])
+            there.setdefault(key, History()).events |= dict(mine)
         taken = set(made.take.rows())
         kept = [v for k, of in before.items() if k not in taken for v in of]
         after = {k: h.versions() for k, h in there.items()}

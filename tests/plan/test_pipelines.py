@@ -128,6 +128,23 @@ def test_upstream_reaches_through_rows(plan: lp.Plan) -> None:
     assert reach.places[0] == "daily"
 
 
+def test_what_holds_values_is_told_apart_from_what_is_decided_over(plan: lp.Plan) -> None:
+    amount = plan.lineage().downstream("orders.amount")
+    told = str(amount).splitlines()
+    apart = told.index("  INDIRECT, by which values or rows there are:")
+    assert told[:2] == ["orders.amount", "  DIRECT, by values:"]
+    holding = {line.partition(" → ")[2].partition(":")[0] for line in told[2:apart]}
+    assert holding | {"orders.amount"} == {str(c) for c in amount.direct}
+    assert len(told) == len(amount.edges) + 3
+    edges = amount.to_dict()["edges"]
+    assert [e["direct"] for e in edges].count(True) == apart - 2
+    assert {".".join(e["target"]) for e in edges if e["direct"]} == holding
+    # what is made of others on the way is not made of it
+    others = [e for e in edges if e["type"] == "DIRECT" and not e["direct"]]
+    assert others
+    assert all(".".join(e["target"]) not in holding or ".".join(e["source"]) not in holding for e in others)
+
+
 def test_downstream_of_values_and_of_rows(plan: lp.Plan) -> None:
     lineage = plan.lineage()
     assert set(lineage.downstream("orders.spare")) == {
@@ -291,7 +308,7 @@ def test_exports_are_whole(plan: lp.Plan) -> None:
     assert "AGGREGATION" in reach.to_dot()
     assert "AGGREGATION" in reach.to_mermaid()
     assert len(reach) == len(reach.columns)
-    assert str(reach).startswith("daily.revenue\n    ")
+    assert str(reach).startswith("daily.revenue\n  DIRECT, by values:\n    ")
     assert lineage.impact("daily").to_dict()["outputs"] == ["report"]
     assert lineage.places[0].rules[0].name == "orders.not_null:id"
 

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -571,6 +572,28 @@ def test_text_in_quotes_decimal_commas_and_words_for_null(tmp_path: Path) -> Non
     out = world.run({"columns": {"x": "Float64", "y": "Int64"}, "on_type_change": "discard_row"}, read=read)
     assert rows(out) == [(1.5, 7), (1.5, 8), (2.25, None)]
     assert json.loads(world.quarantine()["_lazypipe_raw"].item()) == {"x": None, "y": 'a "b"'}
+
+
+@pytest.mark.parametrize(
+    ("read", "row", "dtype", "value", "fix"),
+    [
+        ({"separator": ";", "decimal_comma": True}, "1.234.567,50", "Decimal(12,2)", Decimal("1234567.50"), "replace(replace(x, '.', ''), ',', '.')::decimal(12, 2)"),
+        ({"separator": ";"}, "1,234.5", "Float64", 1234.5, "replace(x, ',', '')::double"),
+        ({}, "1 234", "Int64", 1234, "replace(x, ' ', '')::bigint"),
+    ],
+)  # fmt: skip
+def test_marks_for_thousands_are_refused_with_what_reads_them(
+    tmp_path: Path, read: Any, row: str, dtype: str, value: Any, fix: str
+) -> None:
+    world = World(tmp_path, "csv")
+    mark = read.get("separator", ",")
+    world.put(f1=f"y{mark}x\n1{mark}7\n1{mark}{row}\n")
+    found = world.refusal({"columns": {"y": "Int64", "x": dtype}}, read=read)
+    assert found.endswith(
+        f"marks for thousands are not read as such: declare the column as String in contract, and derive in a stage, for example, {fix}"
+    )
+    as_said = lp.apply({"derive": {"x": fix}}, pl.DataFrame({"x": [row, "7"]}))
+    assert as_said["x"].to_list() == [value, 7]
 
 
 def test_ragged_rows_stay_an_error(tmp_path: Path, root: str) -> None:

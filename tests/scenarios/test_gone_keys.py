@@ -63,12 +63,21 @@ def present(events: Iterable[Event]) -> dict[int, Event]:
     return {k: e for k, e in last.items() if e[1] != "D"}
 
 
+def says(event: Event) -> tuple[bool, int]:
+    return event[1] == "D", event[3]
+
+
 def versions(events: Iterable[Event]) -> list[tuple[int, int, int, int | None, bool]]:
     found = []
     keys = {e[0] for e in events}
     for key in keys:
         of = sorted(e for e in events if e[0] == key)
         of.sort(key=lambda e: e[2])
+        of = [
+            e
+            for before, e in zip([None, *of], of, strict=False)
+            if not before or (e[1] == "D") or says(before) != says(e)
+        ]
         for event, after in zip(of, [*of[1:], None], strict=True):
             if event[1] != "D":
                 found.append((key, event[3], event[2], after and after[2], after is None))
@@ -78,8 +87,8 @@ def versions(events: Iterable[Event]) -> list[tuple[int, int, int, int | None, b
 @pytest.mark.parametrize("seed", range(4))
 def test_any_order_of_deliveries_ends_in_what_is_so(tmp_path: Path, seed: int) -> None:
     draw = random.Random(seed)
-    # values of their own, so that each row that is no removal is a version
-    events = [(draw.randrange(4), draw.choice("IUDD"), at, at) for at in range(30)]
+    # few values, so that many rows say what the one before them does
+    events = [(draw.randrange(4), draw.choice("IUUUD"), at, draw.randrange(2)) for at in range(30)]
     again = draw.sample(events, 5)
     feed, come = Feed(tmp_path), draw.sample([*events, *again], 35)
     for start in range(0, 35, 7):

@@ -72,6 +72,7 @@ def test_late_on_either_side(feed: Feed) -> None:
     feed.deliver("trades-2", (7, "a", 3), (7.5, "a", 4))
     plan = feed.run()
     assert feed.rows() == [(1, "a", 1, 100), (7.5, "a", 4, 100), (10, "a", 2, 108)]
+    assert plan.scan("priced__late").collect().equals(plan.late("priced").collect())
     assert plan.late("priced").select("v", "late_by", "window_end").collect().rows() == [
         (3, timedelta(0), T0 + timedelta(hours=7))
     ]

@@ -284,8 +284,8 @@ OPERATIONS = {
     "union: [planes, @planse]": "unknown input 'planse'; did you mean 'planes'?",
     "union: {with: [planes], @missing: fil}": "'missing' cannot be 'fil'; did you mean 'fill'?",
     # whole queries and functions
-    "@sql: SELECT * FROM flihgts": "unknown table 'flihgts'; did you mean 'flights'?",
-    "@sql: SELECT * FROM planes": "unknown table 'planes'; known inputs: flights, self",
+    "@sql: SELECT * FROM flihgts": "unknown table 'flihgts'; did you mean 'flights'?; what else a stage reads is listed ahead: from: [flights, flihgts]",
+    "@sql: SELECT * FROM planes": "unknown table 'planes'; known inputs: flights, self; what else a stage reads is listed ahead: from: [flights, planes]",
     "@sql: SELECT dely FROM self": NO_DELY,
     "@sql: SELECT flight FROM": "bad SQL: expected identifier, found the end; check the words before it",
     "@sql: DROP TABLE self": "a sql operation must be one SELECT statement; start it with SELECT or WITH",
