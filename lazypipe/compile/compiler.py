@@ -21,6 +21,7 @@ from lazypipe.compile.contract import cell_checks
 from lazypipe.compile.delta import Strategy, strategies
 from lazypipe.compile.durations import with_durations
 from lazypipe.compile.exports import check_exports
+from lazypipe.compile.feedback import check_feedback
 from lazypipe.compile.fingerprint import pipeline_fingerprints, same_rules
 from lazypipe.compile.late import with_late_gates, without_twins
 from lazypipe.compile.lineage import Parts, pipeline_lineage, pipeline_tags
@@ -353,6 +354,7 @@ def compile_pipeline(
     check_panes(pipeline, nodes, faults)
     check_tables(pipeline, nodes, faults)
     check_exports(pipeline, nodes, faults)
+    check_feedback(outputs, nodes, faults)
     if faults:
         # a parameter without a value is not unknown
         unset = {f"unknown parameter :{name}" for name in pipeline.params if name not in values}

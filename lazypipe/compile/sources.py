@@ -35,6 +35,9 @@ from lazypipe.windows.watermark import COMPLETE, Arrival, Watermark
 
 __all__ = ["BoundSource", "Snapshot", "bind"]
 
+_FEW = 16
+"""Files that are read one by one to find the one that cannot be read; of more, halves are read first."""
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -394,6 +397,7 @@ class BoundSource:
 
     def culprit(self, snapshot: Snapshot) -> SourceError | None:
         """Return the error that names the first file which cannot be read as the contract says, None if all can."""
+        snapshot = self._narrowed(snapshot)
         if snapshot.table is not None:
             parts = [replace(snapshot, files=(file,)) for file in snapshot.files]
         elif snapshot.commit is None:
@@ -415,6 +419,24 @@ class BoundSource:
                     raise
                 return self.located(self._misfit(part) or self._unread(part, error))
         return None
+
+    def _narrowed(self, snapshot: Snapshot) -> Snapshot:
+        """Return a few of the files, the first that cannot be read among them: each for itself, tens of thousands would take minutes."""
+        while len(snapshot.files) > _FEW and snapshot.logged is None:
+            half = replace(snapshot, files=snapshot.files[: len(snapshot.files) // 2])
+            rest = replace(snapshot, files=snapshot.files[len(half.files) :])
+            snapshot = rest if self._reads(half) else half
+        return snapshot
+
+    def _reads(self, part: Snapshot) -> bool:
+        try:
+            self.check(part)
+            self.scan(part).select(pl.all().null_count()).collect(engine="streaming")
+        except BaseException as error:
+            if not (is_engine_error(error) or isinstance(error, SourceError)):
+                raise
+            return False
+        return True
 
     def _broken(self, file: FileInfo) -> SourceError | None:
         """Say what the ends of a file show."""

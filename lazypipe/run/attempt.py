@@ -212,7 +212,6 @@ class Attempt:
         nodes = {n: self.plan.nodes[n] for n in (*self.segment.lookups, *self.segment.nodes)}
         snapshots = {n: s for n, s in {**self.query.snapshots, **self.query.read_again}.items() if n in nodes}
         redacted = self.plan.redact(self.target.uri)
-        self.query.touched = None  # figures of this run are taken away by now
         plain, gated = self.query.plain, partial(self.query.plain, before_gate=True)
         origin, masked = self.plan.pipeline.origin, any(map(self.plan.masked, nodes))
         found = explain_failure(error, nodes, snapshots, plain, gated, origin, redacted, masked=masked)
@@ -220,13 +219,16 @@ class Attempt:
             found.__cause__ = error
         return found
 
-    def clean_up(self) -> None:
-        """Take away files that were written and not published; what cannot be removed is left to vacuum."""
+    def clean_up(self, *, figures: bool = True) -> None:
+        """Take away files that were written and not published; what cannot be removed is left to vacuum.
+
+        Without ``figures`` those stay from which ``explain`` computes rows again.
+        """
         if self.publication.published:
             return
         if self.target.groups is not None:
             self.target.groups.rewrite.discard()
-        beside = self.query.beside.staged if self.query.beside is not None else ()
+        beside = self.query.beside.staged if figures and self.query.beside is not None else ()
         for sink in (*self.target.staged, *beside, *(s for a in self.publication.asides for s in a.staged)):
             with suppress(Exception):
                 sink.discard()

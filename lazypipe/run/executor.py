@@ -454,7 +454,7 @@ class _Execution:
         except BaseException as failure:
             if not (isinstance(failure, LazypipeError) or is_engine_error(failure)):
                 raise
-            attempt.clean_up()
+            attempt.clean_up(figures=False)
             try:
                 if (
                     isinstance(failure, Meanwhile)

@@ -6,9 +6,13 @@ So nothing becomes null in silence, and each cell can go where the contract says
 
 from __future__ import annotations
 
+import operator
+from functools import reduce
+
 import polars as pl
 
 from lazypipe.ops.cast import converted, refusal
+from lazypipe.spec.types import instance_of
 
 __all__ = ["as_text", "misfit", "parsed", "parses", "refused", "value"]
 
@@ -98,9 +102,30 @@ def misfit(cell: pl.Expr, value: pl.Expr, source: pl.DataType, target: pl.DataTy
         return lost if isinstance(target, pl.Enum | pl.Categorical) else lost & (cell != "")
     if source.is_float() and target.is_float():
         return lost | (value.is_infinite() & ~cell.is_infinite())
-    if _is_plain(source) and _is_plain(target):
-        return lost | value.cast(source, strict=False).ne_missing(cell)
+    if isinstance(source, pl.Struct) and isinstance(target, pl.Struct):
+        there = {f.name: instance_of(f.dtype) for f in target.fields}
+        fields = [(cell.struct.field(f.name), f.name, instance_of(f.dtype)) for f in source.fields]
+        inside = [
+            misfit(of, value.struct.field(name), dtype, there[name]) if name in there else of.is_not_null()
+            for of, name, dtype in fields
+        ]
+        return reduce(operator.or_, inside, lost)
+    if (_is_plain(source) and _is_plain(target)) or _may_lose(source, target):
+        # a cast to fewer digits than a value has would fail
+        back = pl.Decimal(38, source.scale) if isinstance(source, pl.Decimal) else source
+        return lost | value.cast(back, strict=False).ne_missing(cell)
     return lost
+
+
+def _may_lose(source: pl.DataType, target: pl.DataType) -> bool:
+    """Whether values inside of lists may be lost, or changed in another way than a smaller float rounds them."""
+    if isinstance(source, pl.List | pl.Array) and isinstance(target, pl.List | pl.Array):
+        one, other = instance_of(source.inner), instance_of(target.inner)
+        leaves = not (
+            one.is_nested() or one == other or isinstance(other, pl.String) or (one.is_float() and other.is_float())
+        )
+        return leaves or _may_lose(one, other)
+    return isinstance(source, pl.Struct) and source != target
 
 
 def _is_plain(dtype: pl.DataType) -> bool:
@@ -111,18 +136,63 @@ def value(cell: pl.Expr, source: pl.DataType, target: pl.DataType, *, decimal_co
     """Return cells of one type as another; null where that cannot be. See :func:`refused`."""
     if isinstance(source, pl.String) and parses(target):
         return parsed(cell, target, decimal_comma=decimal_comma)
+    if source.is_float() and isinstance(target, pl.Decimal):
+        # it would fail for more digits than there are
+        cell = pl.when(cell.abs() < 10.0 ** (target.precision - target.scale)).then(cell)
     return converted(cell, source, target, strict=False)
 
 
 def refused(source: pl.DataType, target: pl.DataType) -> bool:
-    """Whether no value of one type can become one of the other.
+    """Whether no value of one type can become one of the other and still say the same.
+
+    A number is no moment: in which unit it counts, and from when, no type tells.
 
     Examples
     --------
-    >>> refused(pl.Int64(), pl.Int8()), refused(pl.List(pl.Int64()), pl.Date())
-    (False, True)
+    >>> refused(pl.Int64(), pl.Int8()), refused(pl.List(pl.Int64()), pl.Date()), refused(pl.Int64(), pl.Date())
+    (False, True, True)
     """
-    return not (isinstance(source, pl.String) and parses(target)) and refusal(source, target) is not None
+    if isinstance(source, pl.String) and parses(target):
+        return False
+    if _is_of_another_kind(source, target) or refusal(source, target) is not None:
+        return True
+    return _is_plain(source) and _is_plain(target) and refusal(target, source) is not None
+
+
+def _is_of_another_kind(source: pl.DataType, target: pl.DataType) -> bool:
+    if isinstance(source, pl.Array | pl.List) and isinstance(target, pl.Array):
+        same = isinstance(source, pl.Array) and source.shape == target.shape
+        return not same or any(_is_of_another_kind(*pair) for pair in _inside(source, target))
+    if isinstance(source, pl.Null):
+        return False
+    if source.is_nested() or target.is_nested():
+        inside = _inside(source, target)
+        return not inside or any(_is_of_another_kind(*pair) for pair in inside)
+    if _kind(target) == "text":
+        return False
+    return isinstance(target, pl.Duration) if _kind(source) == "text" else _kind(source) != _kind(target)
+
+
+def _inside(source: pl.DataType, target: pl.DataType) -> list[tuple[pl.DataType, pl.DataType]]:
+    """Return the pairs of types that what is in values of one type has in those of the other."""
+    match source, target:
+        case ((pl.List() | pl.Array()), (pl.List() | pl.Array())):
+            return [(instance_of(source.inner), instance_of(target.inner))]
+        case pl.Struct(), pl.Struct():
+            there = {f.name: instance_of(f.dtype) for f in target.fields}
+            return [(instance_of(f.dtype), there[f.name]) for f in source.fields if f.name in there]
+    return []
+
+
+def _kind(dtype: pl.DataType) -> str:
+    match dtype:
+        case pl.String() | pl.Categorical() | pl.Enum() | pl.Binary():
+            return "text"
+        case pl.Date() | pl.Datetime():
+            return "moment"
+        case pl.Time() | pl.Duration():
+            return type(dtype).__name__
+    return "number"
 
 
 def as_text(cell: pl.Expr, source: pl.DataType) -> pl.Expr:

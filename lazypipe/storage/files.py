@@ -6,6 +6,7 @@ import os
 import re
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from errno import ELOOP, ENOENT
 from itertools import groupby
 from operator import itemgetter
 from stat import S_IFREG
@@ -144,6 +145,9 @@ def expand(
             raise SourceError(
                 f"cannot be listed: {reason_of(error)}", uri=uri, fix="check path, rights and network"
             ) from error
+        if odd := _unwritable([f.uri for f in listed]):
+            uri = os.fsencode(odd).decode(errors="backslashreplace")
+            raise SourceError("the name is not UTF-8 text", uri=uri, fix="rename the file or its folder")
         found.append(listed)
     if len(found) == 1:
         return tuple(found[0])
@@ -177,20 +181,29 @@ def named(patterns: Iterable[str], *, endings: Sequence[str] = ()) -> tuple[str,
         if not names:
             return None
         found |= dict.fromkeys([start + name for start, of in names for name in of])
-    return tuple(found)
+    return None if _unwritable(found) else tuple(found)
+
+
+def _unwritable(paths: Iterable[str]) -> str | None:
+    """Return one of the paths that is no text: neither Polars nor a record could name it."""
+    try:
+        "".join(paths).encode()
+    except UnicodeEncodeError as error:
+        part = error.object[error.start]
+        return next(p for p in paths if part in p)
+    return None
 
 
 def files_at(paths: Iterable[str]) -> Iterator[FileInfo]:
     """Yield the files among local paths as they are now; those that are gone meanwhile without size and stamp.
 
-    So that whoever reads them misses them. Folders are left out, and links that lead nowhere.
+    So that whoever reads them misses them. Folders are left out.
     """
     for path in paths:
         try:
             about = os.stat(path)
         except OSError:
-            if not os.path.islink(path):
-                yield FileInfo(path, None)
+            yield FileInfo(path, None)
             continue
         if about.st_mode & _KIND == S_IFREG:
             yield FileInfo(path, about.st_size, str(about.st_mtime_ns))
@@ -198,7 +211,7 @@ def files_at(paths: Iterable[str]) -> Iterator[FileInfo]:
 
 def _list_local(path: str, endings: tuple[str, ...]) -> list[FileInfo]:
     if _is_pattern(path):
-        found = _look(_matching(path), broken=True)
+        found = _look(_matching(path))
         if not found:
             raise _NoFiles("no file matches", uri=path, fix="check the pattern; it starts from the definition's folder")
         return found
@@ -235,11 +248,11 @@ def _stat(path: str) -> FileInfo:
     return FileInfo(path, found.st_size, str(found.st_mtime_ns))
 
 
-def _look(names: Sequence[Names], *, broken: bool = False) -> list[FileInfo]:
-    """Return the files among names, each with size and stamp; links may be ``broken``, and are none then."""
+def _look(names: Sequence[Names]) -> list[FileInfo]:
+    """Return the files among names, each with size and stamp."""
     if len(names) == 1:
-        return _stats(*names[0], broken=broken)
-    return [file for start, of in names for file in _stats(start, of, broken=broken)]
+        return _stats(*names[0])
+    return [file for start, of in names for file in _stats(start, of)]
 
 
 _KIND = 0o170000
@@ -249,7 +262,7 @@ _FROM_FOLDERS = os.stat in os.supports_dir_fd
 """Whether a file can be looked at by its name in an open folder: then its path is not gone down for each."""
 
 
-def _stats(start: str, names: Sequence[str], *, broken: bool) -> list[FileInfo]:
+def _stats(start: str, names: Sequence[str]) -> list[FileInfo]:
     folder = os.open(start or ".", os.O_RDONLY) if _FROM_FOLDERS and len(names) > 1 else None
     found = []
     # without calls of our own, and without the checks of a call: there may be very many
@@ -259,9 +272,11 @@ def _stats(start: str, names: Sequence[str], *, broken: bool) -> list[FileInfo]:
             try:
                 about = stat(start + name) if folder is None else stat(name, dir_fd=folder)
             except OSError as error:
-                if broken and os.path.islink(start + name):
-                    continue
                 error.filename = start + name
+                if error.errno in (ENOENT, ELOOP) and os.path.islink(start + name):
+                    # a file was to be there: nobody would miss its rows
+                    fix = "deliver the file that it leads to, or remove the link"
+                    raise SourceError("is a link that leads nowhere", uri=start + name, fix=fix) from error
                 raise
             if about.st_mode & _KIND == S_IFREG:
                 found.append(new(FileInfo, (start + name, about.st_size, str(about.st_mtime_ns), 0, None)))

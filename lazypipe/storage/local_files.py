@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-__all__ = ["Names", "below", "is_glob", "matching"]
+__all__ = ["Names", "below", "covers", "is_glob", "matching"]
 
 _GLOB = re.compile(r"[*?\[]")
 
@@ -44,6 +44,26 @@ def matching(pattern: str) -> list[Names]:
     found: list[Names] = []
     _match("/".join(parts[:fixed]) or root, [p for p in parts[fixed:] if p], found)
     return [n for n in found if n.names]
+
+
+def covers(pattern: str, path: str) -> bool:
+    """Whether a pattern would match a file at ``path``, if there was one.
+
+    Examples
+    --------
+    >>> covers("in/**/*.csv", "in/a/b.csv"), covers("in/*.csv", "in/a/b.csv"), covers("in/**/*.csv", "in/.a/b.csv")
+    (True, False, False)
+    """
+    return _covers([p for p in pattern.split("/") if p], [p for p in path.split("/") if p])
+
+
+def _covers(parts: Sequence[str], names: Sequence[str]) -> bool:
+    if not parts or not names:
+        return not parts and not names
+    if parts[0] == "**" and _covers(parts[1:], names):
+        return True
+    rest = parts if parts[0] == "**" and len(names) > 1 else parts[1:]
+    return bool(_fits(parts[0])([names[0]])) and _covers(rest, names[1:])
 
 
 def below(folder: str, endings: tuple[str, ...]) -> list[Names]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from errno import EACCES, EPERM
 from typing import Any
 
 import polars as pl
@@ -271,11 +272,10 @@ class Reader:
             fixes[self.format] = (
                 f"declare a type in contract that holds it, in the place of {narrow}: text shows no widths, so evolve follows none"
             )
-        return SourceError(
-            f"is not readable as {self.format}: {self.told(error)}",
-            uri=file.uri,
-            fix=fixes.get(self.format, "the file may be truncated or damaged; deliver it again"),
-        )
+        fix = fixes.get(self.format, "the file may be truncated or damaged; deliver it again")
+        if os_error(error) in (EACCES, EPERM):
+            fix = "give the user that runs it the right to read the file"
+        return SourceError(f"is not readable as {self.format}: {self.told(error)}", uri=file.uri, fix=fix)
 
     def told(self, error: BaseException) -> str:
         """Return why a file could not be read, in plain words."""

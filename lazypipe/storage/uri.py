@@ -81,13 +81,24 @@ def protocol(uri: str) -> str:
 
 
 def is_local(uri: str) -> bool:
-    """Whether the URI names a file of this machine."""
-    return protocol(uri) in ("", "file", "local") and "::" not in uri
+    """Whether the URI names a file of this machine.
+
+    Examples
+    --------
+    >>> is_local("x.csv"), is_local("/data/a::b.csv"), is_local("zip://x.csv::/data/a.zip")
+    (True, True, False)
+    """
+    return protocol(uri) in ("", "file", "local") and not _is_chain(uri)
 
 
 def is_native(uri: str) -> bool:
     """Whether Polars speaks the protocol itself."""
-    return protocol(uri) in NATIVE and "::" not in uri
+    return protocol(uri) in NATIVE and not _is_chain(uri)
+
+
+def _is_chain(uri: str) -> bool:
+    """Whether one file system stands in another; where a whole path begins, there is none."""
+    return "::" in uri and not uri.startswith("/")
 
 
 def local_path(uri: str) -> str:

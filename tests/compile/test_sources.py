@@ -89,3 +89,27 @@ def test_data_files_of_a_dataset_are_not_read_without_its_log(tmp_path: Path, mo
         "the files have a column '_lazypipe_unit', a name that is lazypipe's own; "
         "write the folder of the dataset, which is read by its log: files hold rows that are gone; if it is none, rename the column"
     )
+
+
+@pytest.mark.parametrize("wrong", [[], [0], [70], [99], [40, 80]])
+def test_of_many_files_the_first_that_cannot_be_read_is_found_by_halves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: list[int]
+) -> None:
+    for number in range(100):
+        put(tmp_path / f"in/{number:03}.parquet", number)
+    source = plan_of(tmp_path, "in/*.parquet").nodes["a"].source
+    assert source is not None
+    for number in wrong:
+        path = tmp_path / f"in/{number:03}.parquet"
+        path.write_bytes(b"PAR1" + bytes(path.stat().st_size - 8) + b"PAR1")
+    asked: list[int] = []
+    scan = type(source).scan
+    monkeypatch.setattr(
+        type(source), "scan", lambda self, found, **how: (asked.append(len(found.files)), scan(self, found, **how))[1]
+    )
+    found = source.culprit(source.listing())
+    assert (found.uri if found is not None else None) == (
+        str(tmp_path / f"in/{wrong[0]:03}.parquet") if wrong else None
+    )
+    assert sum(asked) <= 100 + 16
+    assert sum(n > 1 for n in asked) == 3

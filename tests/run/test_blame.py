@@ -81,3 +81,22 @@ def test_keys_of_personal_data_are_not_told(tmp_path: Path) -> None:
     join = {"join": {"with": "a", "on": "s", "validate": "1:1", "suffix": "_there"}}
     (segment,) = pipe.stage("s", "a", do=[join]).output("s", "out/s").build().compile().run().segments[-1:]
     assert "key (***) stands 2 times" in str(segment.error)
+
+
+@pytest.mark.parametrize("deliveries", [1, 2])
+def test_rows_of_figures_are_there_until_it_is_known_what_failed(tmp_path: Path, deliveries: int) -> None:
+    """An output that is made of what is kept of each file: the figures of this run are looked at, too."""
+    made = lp.pipeline("p", base=str(tmp_path)).source("a", "a-*.parquet")
+    made = made.stage("s", "a", do=[{"aggregate": {"by": "n", "aggregate": {"most": "max(s)"}}}])
+    pipe = made.stage("t", "s", do=[{"derive": {"m": "CAST(most AS INT)"}}]).output("t", "out").build()
+    for number in range(1, deliveries + 1):
+        value = "x" if number == deliveries else "7"
+        pl.DataFrame({"n": range(9), "s": ["1"] * 8 + [value]}).write_parquet(tmp_path / f"a-{number}.parquet")
+        before = sorted(tmp_path.rglob("out*/**/*.parquet"))
+        result = pipe.compile().run()
+    (error,) = [str(s.error) for s in result.segments if s.error]
+    assert error == (
+        "stage 't', operation 1 (derive): column 'most' has values that cannot become Int32: [\"x\"]; "
+        "mend the data or the operation; nothing was published"
+    )
+    assert sorted(tmp_path.rglob("out*/**/*.parquet")) == before

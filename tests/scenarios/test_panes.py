@@ -312,7 +312,7 @@ files = st.lists(
     layout=st.sampled_from(["", "", ", optimize: storage", ", maintain: {small_files: 2}", ", partition_by: [k]"]),
     more=st.sampled_from([None, None, 1]),
 )
-@settings(max_examples=settings().max_examples // 10)
+@settings(max_examples=max(2, settings().max_examples // 10))
 def test_what_is_told_adds_up_to_what_there_is(
     mode: str, steps: list[Any], runs: list[bool], every: str, layout: str, more: int | None
 ) -> None:

@@ -218,3 +218,11 @@ def test_dates_in_text_are_guessed_unless_told_not_to(root: str) -> None:
     file = put(root, "x.csv", b"d\n2024-01-01\n")
     assert Reader("csv").infer([file]) == {"d": pl.Date}
     assert Reader("csv", {}, {"parse_dates": False}).infer([file]) == {"d": pl.String}
+
+
+@pytest.mark.parametrize("form", ["csv", "ndjson", "parquet"])
+def test_a_file_without_the_right_to_read_it_is_not_taken_for_damaged(form: str) -> None:
+    for error in (PermissionError(13, "Permission denied"), OSError("Permission denied (os error 13): a")):
+        assert str(Reader(form).unreadable(FileInfo("a", 1), error)) == (
+            f"a: is not readable as {form}: Permission denied; give the user that runs it the right to read the file"
+        )

@@ -110,6 +110,9 @@ SETS: dict[str, tuple[Any, Any, Any, list[Any]]] = {
     "int": (pl.Int8, 1, 2, [1, 1.0, 1]),
     "wide": (pl.UInt8, 1, 2, [1, -1, 300]),
     "uint64": (pl.UInt64, 2**63 + 1, 2**63, [2**63 + 1]),
+    "far apart": (pl.UInt64, 2**64 - 1, 1, [0, -1, 2**64 - 1]),
+    "int128": (pl.Int128, 10**30, 1, [0, 10**30, -(10**30)]),
+    "too wide": (pl.Int8, 1, 2, [1, 2**70]),
     "float32": (pl.Float32, 0.1, 0.2, [0.1, 7]),
     "float64": (pl.Float64, 0.5, 0.25, [2, 0.5]),
     "zero": (pl.Float64, -0.0, 1.0, [0.0]),
@@ -162,12 +165,24 @@ def test_in_set_of_a_column_without_type_passes(violations: Any) -> None:
         assert violations([None, None], {rule: {"column": "a", "values": ["x"]}}, dtype=pl.Null) == [False, False]
 
 
-@given(st.lists(floats, max_size=20), st.lists(floats.filter(lambda v: v is not None), min_size=1, max_size=4))
-def test_in_set_equals_the_oracle(violations: Any, values: list[float | None], allowed: list[float]) -> None:
-    def same(a: float, b: float) -> bool:
-        return a == b or (math.isnan(a) and math.isnan(b))
+POOLS: dict[Any, st.SearchStrategy[Any]] = {
+    pl.Float64: floats.filter(lambda v: v is not None),
+    pl.UInt64: st.sampled_from([0, 1, 2**63, 2**64 - 1]),
+    pl.Int128: st.sampled_from([0, 1, 2**63, -(10**30), 10**30]),
+    pl.Decimal(10, 2): st.sampled_from([Decimal("0.00"), Decimal("0.10"), Decimal("-99999999.99")]),
+    pl.Categorical: st.sampled_from(["", "a", "a longer text than twelve bytes"]),
+    pl.Datetime("us"): st.sampled_from([datetime(1, 1, 1), datetime(1970, 1, 1), datetime(9999, 12, 31, 23, 59)]),
+}
 
+
+@given(st.data(), st.sampled_from([*POOLS]))
+def test_in_set_equals_the_oracle(violations: Any, data: st.DataObject, dtype: Any) -> None:
+    def same(a: Any, b: Any) -> bool:
+        return bool(a == b or (a != a and b != b))
+
+    values = data.draw(st.lists(st.none() | POOLS[dtype], max_size=20))
+    allowed = data.draw(st.lists(POOLS[dtype], min_size=1, max_size=4))
     expected = [v is not None and not any(same(v, w) for w in allowed) for v in values]
-    assert violations(column(values, pl.Float64), {"in_set": {"column": "a", "values": allowed}}) == expected
+    assert violations(values, {"in_set": {"column": "a", "values": allowed}}, dtype=dtype) == expected
     expected = [v is not None and not e for v, e in zip(values, expected, strict=True)]
-    assert violations(values, {"not_in_set": {"column": "a", "values": allowed}}, dtype=pl.Float64) == expected
+    assert violations(values, {"not_in_set": {"column": "a", "values": allowed}}, dtype=dtype) == expected
