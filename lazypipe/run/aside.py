@@ -27,7 +27,7 @@ from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink
 from lazypipe.storage.units import UNIT
 
-__all__ = ["Quarantine", "go_back"]
+__all__ = ["Quarantine", "forget", "go_back"]
 
 _AHEAD_OF = "ahead_of"
 """Where in the ``info`` of its commit stands the output's version that is published right after it."""
@@ -49,6 +49,36 @@ def go_back(
     if version is None:  # nothing was
         return aside.commit((), schema, run=run, time=now, mode=f"{ROLLBACK}0", info={_AHEAD_OF: back})
     return None if version == latest.version else aside.rollback(version, run=run, time=now)
+
+
+def forget(query: Query, keys: pl.LazyFrame) -> None:
+    """Take rows with keys that an output deletes out of what is put aside too, so that no replay brings them back."""
+    run, work, output = query.run, query.work, query.plan.outputs[query.segment.name]
+    aside = Dataset(f"{output.to}__quarantine", output.storage_options)
+    before = aside.latest()
+    if before is None or not before.rows:
+        return
+    found = rewrite_without(aside, before, keys, output.key, prefix=f"{run.id}-{query.number:03}h")
+    if not found.replaced:
+        return
+    files = run.recorder.hashed(aside.uri, found.files, output.storage_options)
+    said = {} if work.version is None else {_AHEAD_OF: work.version + 1}
+    try:
+        commit = aside.commit(
+            files,
+            before.schema,
+            run=run.id,
+            time=run.now,
+            mode="change",
+            info={**before.info, **said, **run.recorder.info},
+            tagged=before.tagged,
+            without=found.without,
+            keys=output.key,
+        )
+    except BaseException:
+        found.discard()
+        raise
+    run.recorder.put_aside(query.segment.name, Aside(query.segment.node, aside.uri, commit, files, "change"))
 
 
 class Quarantine:

@@ -20,7 +20,7 @@ from lazypipe.incremental.arrivals import with_times
 from lazypipe.incremental.before import CONSUMED, DELETES, with_hashes
 from lazypipe.incremental.progress import PROGRESS
 from lazypipe.incremental.reach import EXTENTS, Reaching, Use
-from lazypipe.run.aside import Quarantine
+from lazypipe.run.aside import Quarantine, forget
 from lazypipe.run.audit import Audit
 from lazypipe.run.merge import Outcome
 from lazypipe.run.query import Query
@@ -78,6 +78,8 @@ class Publication:
             self.asides[-1].publish(tap, partial(self.target.rows_of, sink, written))
         for name in self._judged_no_more():
             Quarantine(self.query, name).clear()
+        if self.output is not None and self.output.mode == "delete":
+            forget(self.query, self.target.rows_of(sink, written))
         self.published = True
         more = () if earlier is None else self.target.hashing(sink, earlier)()
         if merged is not None and self.target.is_merged:

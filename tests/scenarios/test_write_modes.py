@@ -221,6 +221,32 @@ def test_a_feed_of_keys_removes_rows(world: World) -> None:
     assert [(s.name, s.status) for s in result.segments] == [("orders", "error"), ("forget", "blocked")]
 
 
+def test_what_a_feed_of_keys_removes_is_not_put_aside_either(world: World) -> None:
+    world.output = {"mode": "upsert", "key": "id"}
+    world.gate = [{"between": {"column": "x", "min": 0, "action": "quarantine"}}]
+    world.more = {
+        "sources": {"gone": {"uri": "gone/*.parquet"}},
+        "stages": {"forget": {"from": "gone"}},
+        "outputs": {"forget": {"to": "out/orders", "mode": "delete", "key": "id"}},
+    }
+    aside = Dataset(f"{world.uri}__quarantine")
+    world.deliver("1", id=[1, 2, 3], x=[1, -2, -3])
+    world.deliver("0", "gone", id=[99], why=["asked"])
+    world.done()
+    assert aside.scan(aside.read()).collect()["id"].to_list() == [2, 3]
+    world.deliver("1", "gone", id=[2, 7], why=["asked", "asked"])
+    assert world.done() == {"orders": "unchanged", "forget": "done"}
+    assert aside.scan(aside.read()).collect()["id"].to_list() == [3]
+    # of what was never put aside, nothing is written
+    before = aside.read().version
+    world.deliver("2", "gone", id=[1], why=["asked"])
+    world.done()
+    assert aside.read().version == before
+    world.gate = []
+    assert world.compile().replay("orders", now=START + timedelta(days=9)).healed == 1
+    assert world.rows() == [(3, -3)]
+
+
 def test_deletions_need_a_dataset_that_keeps_them(world: World) -> None:
     world.output = {"mode": "delete", "key": "id"}
     world.deliver("1", id=[1])
