@@ -135,7 +135,8 @@ class Merge:
         self.choice = layouts.kept(self.output, self.dataset.latest(), self.schema, ordered=False)
         if self.choice is None and self.output.optimize is not None:
             rows = incoming.select(self.given.names())
-            self.choice = layouts.choose_ahead(self.run.plan, self.name, rows, size, ordered=False)
+            made = layouts.choose_ahead(self.run.plan, self.name, rows, size, ordered=False, there=self.commit)
+            self.choice = None if made is layouts.WAITS else made
             self.chosen = self.choice is not None
 
     def _refuse_other_columns(self) -> None:

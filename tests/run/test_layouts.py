@@ -79,6 +79,13 @@ def _no_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lazypipe.run.layouts.advise", partial(advise, clock=lambda: 0.0))
 
 
+@pytest.fixture(autouse=True)
+def _little_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layouts are chosen for few rows too."""
+    monkeypatch.setattr("lazypipe.run.layouts._WORTH", 1 << 16)
+    monkeypatch.setattr("lazypipe.run.layouts._SMALL", 1)
+
+
 def test_a_layout_is_chosen_once_and_kept(tmp_path: Path) -> None:
     world = World(tmp_path, optimize="storage", workload={"queries": ["SELECT price FROM b WHERE id = 3"]})
     world.deliver("1", rows(0, 60_000))
