@@ -48,8 +48,8 @@ _LEAST_SECONDS = 0.06
 _WORTH, _SMALL = 16 << 20, 1 << 20
 """Bytes that rows take in memory from which on choosing is worth that; and bytes that are read in which there are not so many."""
 
-_GOES_ON = 0.02
-"""Seconds there must be for a search to go on that ended early."""
+_GOES_ON, _MOST_SECONDS = 0.02, 1.0
+"""Seconds there must be for a search to go on that ended early; and that it may take then."""
 
 _AHEAD = 20_000
 """Rows that are looked at before any are written."""
@@ -245,7 +245,7 @@ def goes_on(
     output = plan.outputs[name]
     left = [c for c in choice.said.get("left", ()) if c in there.schema]
     spent = choice.said.get("spent", _LEAST_SECONDS)
-    seconds = _SHARE * max(size, there.bytes) / _BYTES_PER_SECOND - spent
+    seconds = min(_SHARE * max(size, there.bytes) / _BYTES_PER_SECOND - spent, _MOST_SECONDS)
     if output.optimize is None or not left or seconds < _GOES_ON:
         return None
     rows = _first_rows(frame)

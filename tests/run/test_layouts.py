@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from polars.testing import assert_frame_equal
 
 import lazypipe as lp
-from lazypipe.run.layouts import Choice, is_due, is_outgrown, kept
+from lazypipe.run.layouts import Choice, is_due, is_outgrown, kept, waits
 from lazypipe.run.upkeep import upkeep
 from lazypipe.spec.model import Output
 from lazypipe.storage.dataset import Dataset
@@ -77,13 +78,6 @@ def world(tmp_path: Path) -> World:
 def _no_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Advice by bytes alone: times on a busy machine are no ground for a test."""
     monkeypatch.setattr("lazypipe.run.layouts.advise", partial(advise, clock=lambda: 0.0))
-
-
-@pytest.fixture(autouse=True)
-def _little_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Layouts are chosen for few rows too."""
-    monkeypatch.setattr("lazypipe.run.layouts._WORTH", 1 << 16)
-    monkeypatch.setattr("lazypipe.run.layouts._SMALL", 1)
 
 
 def test_a_layout_is_chosen_once_and_kept(tmp_path: Path) -> None:
@@ -375,6 +369,155 @@ def test_what_has_outgrown_its_layout_gets_a_better_one(tmp_path: Path, monkeypa
 def test_when_a_layout_is_outgrown(goal: Any, said: dict[str, Any], now: int, size: int, due: bool) -> None:
     commit = Commit(1, "r", NOW, "replace", pl.Schema({"x": pl.Int64()}), (DataFile("a", now, 1),))
     assert is_outgrown(Output("o", "s", "out", optimize=goal), Choice(Layout(), said), commit, size) is due
+
+
+# choosing takes its share at most: it waits, or goes on later
+
+
+@pytest.fixture
+def dear(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choose as runs do outside of tests."""
+    monkeypatch.setattr("lazypipe.run.layouts._WORTH", 16 << 20)
+    monkeypatch.setattr("lazypipe.run.layouts._SMALL", 1 << 20)
+
+
+def by_default(commit: Commit) -> bool:
+    return "optimize" not in commit.info and all(f.layout is None for f in commit.files)
+
+
+@pytest.mark.usefixtures("dear")
+@pytest.mark.parametrize("count", [10, 30_000, 90_000], ids=["some", "few", "more"])
+def test_few_rows_are_written_as_they_come(count: int, tmp_path: Path) -> None:
+    # whether they are known to be few by what is read, or by the first rows
+    world = World(tmp_path, optimize="storage")
+    world.deliver("1", rows(0, count))
+    commit = world.run()
+    assert by_default(commit)
+    metas = [pq.read_metadata(tmp_path / "out" / f.path) for f in commit.files]
+    assert {m.row_group(0).column(0).compression for m in metas} == {"ZSTD"}  # not in haste
+    assert_frame_equal(world.content(), rows(0, count))
+    lp.optimize.rewrite(world.uri, "storage", budget=0.06)  # at once, as it is asked for
+    assert Dataset(world.uri).read().info["optimize"]["goal"] == "storage"
+    world.deliver("2", rows(count, count + 100))
+    assert "optimize" in world.run().info
+    assert_frame_equal(world.content(), rows(0, count + 100))
+
+
+@pytest.mark.usefixtures("dear")
+def test_groups_of_few_rows_are_written_as_they_come(tmp_path: Path) -> None:
+    do = [{"aggregate": {"by": ["id"], "aggregate": {"price": "median(price)"}}}]
+    world = World(tmp_path, do=do, optimize="storage")
+    world.deliver("1", rows(0, 30_000))
+    commit = world.run()
+    assert by_default(commit)
+    assert all(f.path.startswith(f"{commit.run}-001-") for f in commit.files)  # written once
+    assert_frame_equal(world.content(), rows(0, 30_000).select("id", "price"))
+
+
+@pytest.mark.usefixtures("dear")
+@pytest.mark.parametrize("kind", ["parquet", "csv", "dataset"])
+def test_what_was_put_off_is_done_once_there_are_enough_rows(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lazypipe.run.layouts._SMALL", 1_000)
+    # a row takes about 60 bytes in memory
+    monkeypatch.setattr("lazypipe.run.layouts._WORTH", 60_000 * 60)
+    (tmp_path / "in").mkdir()
+    world = World(tmp_path_of(tmp_path, "w"), optimize="storage")
+    source = {"dataset": "up", "csv": "in/*.csv", "parquet": "in/*.parquet"}[kind]
+
+    def run(name: str, frame: pl.DataFrame) -> Commit:
+        if kind == "dataset":
+            made = lp.pipeline("u", base=str(tmp_path)).source("a", "in/*.parquet").stage("b", "a", do=world.do)
+            frame.write_parquet(tmp_path / "in" / f"{name}.parquet")
+            made.output("b", "up").build().compile().run().raise_for_status()
+        elif kind == "csv":
+            frame.write_csv(tmp_path / "in" / f"{name}.csv")
+        else:
+            frame.write_parquet(tmp_path / "in" / f"{name}.parquet")
+        made = lp.pipeline("p", base=str(tmp_path)).source("a", source).stage("b", "a", do=world.do)
+        made.output("b", "w/out", optimize="storage").build().compile().run().raise_for_status()
+        return Dataset(world.uri).read()
+
+    assert by_default(run("1", rows(0, 21_000)))
+    commit = run("2", rows(21_000, 130_000))
+    assert commit.info["optimize"]["goal"] == "storage"
+    assert {f.layout is None for f in commit.files} == {True, False}
+    found = world.content().select(pl.col("day").cast(pl.Date), pl.exclude("day")).select("id", "day", "price", "mail")
+    assert_frame_equal(found, rows(0, 130_000))
+
+
+@pytest.mark.usefixtures("dear")
+def test_few_merged_rows_are_written_as_they_come(tmp_path: Path) -> None:
+    world = World(tmp_path, optimize="storage", mode="upsert", key="id")
+    world.deliver("1", rows(0, 10_000))
+    assert by_default(world.run())
+    assert_frame_equal(world.content(), rows(0, 10_000))
+
+
+@pytest.mark.parametrize(("there", "size", "goal", "wait"), [
+    (0, 99, "read", True), (0, 100, "read", False), (100, 9, "read", False), (None, 9, "read", True), (None, 0, "read", False),
+    (None, 9, None, False),
+])  # fmt: skip
+def test_what_is_read_tells_that_rows_are_few(
+    there: int | None, size: int, goal: Any, wait: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lazypipe.run.layouts._SMALL", 100)
+    files = () if there is None else (DataFile("a", 1, there),)
+    commit = None if there is None else Commit(1, "r", NOW, "replace", pl.Schema({"x": pl.Int64()}), files)
+    assert waits(Output("o", "s", "out", optimize=goal), size, commit) is wait
+
+
+def wide(start: int, stop: int) -> pl.DataFrame:
+    more = [(pl.col("id").hash(n) % 1_000_000 / 100).alias(f"p{n}") for n in range(8)]
+    return rows(start, stop).with_columns(more)
+
+
+@pytest.mark.parametrize("goal", ["storage", "write"])
+def test_a_search_that_ended_early_goes_on(goal: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[tuple[list[str], float]] = []
+
+    def noting(frame: pl.DataFrame, *args: Any, **how: Any) -> Any:
+        tried.append((frame.columns, how["budget"] if "budget" in how else args[2]))
+        return advise(frame, *args, **how, clock=lambda: 0.0)
+
+    monkeypatch.setattr("lazypipe.run.layouts.advise", noting)
+    monkeypatch.setattr("lazypipe.run.layouts._LEAST_SECONDS", 0.01)
+    monkeypatch.setattr("lazypipe.run.layouts._DRIFT", 100.0)
+    world = World(tmp_path, optimize=goal)
+    world.deliver("0", wide(0, 40_000))
+    first = world.run().info["optimize"]
+    left = first["left"]
+    assert 0 < len(left) < 12
+    assert first["spent"] == pytest.approx(0.01, rel=0.5)
+    # no time has come, or too few rows to look at
+    world.deliver("1", wide(40_000, 40_100))
+    assert world.run().info["optimize"] == first
+    monkeypatch.setattr("lazypipe.run.layouts._BYTES_PER_SECOND", 100_000)
+    world.deliver("2", wide(40_100, 40_200))
+    assert world.run().info["optimize"] == first
+    assert len(tried) == 1
+    # now some columns are looked at, and then the rest: none again
+    monkeypatch.setattr("lazypipe.run.layouts._MOST_SECONDS", 0.03)
+    world.deliver("3", wide(40_200, 70_200))
+    second = world.run().info["optimize"]
+    assert second["spent"] == pytest.approx(first["spent"] + 0.03)
+    world.deliver("4", wide(70_200, 100_200))
+    third = world.run().info["optimize"]
+    assert [c for c, _ in tried[1:]] == [left, *([second["left"]] if "left" in second else [])]
+    assert "left" not in third
+    assert (third["rows"], third["bytes_per_row"]) == (first["rows"], first["bytes_per_row"])
+    old, new = (Layout.from_dict(s["layout"]) for s in (first, third))
+    assert set(old.forms.items()) <= set(new.forms.items())
+    assert set(old.encodings.items()) <= set(new.encodings.items())
+    if goal == "storage":
+        assert {f"p{n}" for n in range(8)} <= set(new.forms)
+    assert not [r for r in third["reasons"] if "columns looked at" in r]
+    assert_frame_equal(world.content(), wide(0, 100_200))
+    world.deliver("5", wide(100_200, 130_200))
+    assert world.run().info["optimize"] == third
+    compact(Dataset(world.uri), run="compact", time=NOW)
+    assert_frame_equal(world.content(), wide(0, 130_200))
 
 
 NAMED = [{"derive": {"shop": "note || (id % 5)"}}]
