@@ -107,14 +107,12 @@ class LayingOut:
 
         What is ``there`` already counts, if the layout is to be better than the one that it has.
         """
-        output, name = self.output, self.segment.output
-        if output is None or name is None or output.optimize is None or output.format != "dataset":
-            return None
-        if self.target.is_merged or self.work.cut is not None:
+        name = self.segment.output
+        if name is None or self.target.is_merged or self.work.cut is not None:
             return None
         frame = self.query.plain(self.segment.node).select(self.target.schema.names())
-        how = {"ordered": self.target.is_sorted, "folders": self._has_folders, "read": self._rows}
-        choice = layouts.choose_ahead(self.plan, name, frame, self._size, there=there, **how)
+        how = {"ordered": self.target.is_sorted, "folders": self._has_folders}
+        choice = layouts.choose_ahead(self.plan, name, frame, self._size, read=self._rows, there=there, **how)
         self.target.chosen = choice is not None and choice is not layouts.WAITS
         return choice
 

@@ -243,21 +243,21 @@ def goes_on(
         The dataset to which rows come.
     """
     output = plan.outputs[name]
-    left = [c for c in choice.said.get("left", ()) if c in there.schema]
-    spent = choice.said.get("spent", _LEAST_SECONDS)
+    left, spent = choice.said.get("left", ()), choice.said.get("spent", _LEAST_SECONDS)
     seconds = min(_SHARE * max(size, there.bytes) / _BYTES_PER_SECOND - spent, _MOST_SECONDS)
     if output.optimize is None or not left or seconds < _GOES_ON:
         return None
     rows = _first_rows(frame)
     if rows is None or rows.height < _AHEAD:
         return None
-    layout, goal = choice.layout, output.optimize
+    layout = choice.layout
+    goal: Any = output.optimize
     rows = ordered_as(rows.lazy(), layout, rows.schema, output.to).select(left).collect()
     more = advise(
         rows,
         None,
-        goal,  # type: ignore[arg-type]
-        seconds,
+        goal,
+        budget=seconds,
         sample=rows.height,
         total=there.rows,
         keep_order=True,

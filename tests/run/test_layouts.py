@@ -14,10 +14,12 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import lazypipe as lp
+from lazypipe.run.laying import _rows_of
 from lazypipe.run.layouts import Choice, is_due, is_outgrown, kept, waits
 from lazypipe.run.upkeep import upkeep
 from lazypipe.spec.model import Output
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.files import FileInfo
 from lazypipe.storage.keyed import rewrite_without
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.optimizer.advise import advise
@@ -468,23 +470,40 @@ def test_what_is_read_tells_that_rows_are_few(
     assert waits(Output("o", "s", "out", optimize=goal), size, commit) is wait
 
 
+def test_footers_tell_how_many_rows_are_read(tmp_path: Path) -> None:
+    for number in range(9):
+        rows(0, 1_000).write_parquet(tmp_path / f"{number}.parquet")
+    (tmp_path / "x.csv").write_text("id\n1\n")
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 not quite PAR1")
+    found = {p.name: FileInfo(str(p), p.stat().st_size, None, None) for p in sorted(tmp_path.iterdir())}
+    assert _rows_of([f for n, f in found.items() if n[0] != "x"]) == 9_000
+    assert _rows_of([found["0.parquet"], found["x.csv"]]) == 1_000
+    assert _rows_of([found["x.csv"]]) == _rows_of([found["0.parquet"], found["x.parquet"]]) == _rows_of([]) == 0
+
+
 def wide(start: int, stop: int) -> pl.DataFrame:
     more = [(pl.col("id").hash(n) % 1_000_000 / 100).alias(f"p{n}") for n in range(8)]
     return rows(start, stop).with_columns(more)
 
 
-@pytest.mark.parametrize("goal", ["storage", "write"])
-def test_a_search_that_ended_early_goes_on(goal: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("goal", "how"),
+    [("storage", {}), ("write", {}), ("storage", {"mode": "append"}), ("storage", {"mode": "upsert", "key": "id"})],
+    ids=["storage", "write", "append", "upsert"],
+)
+def test_a_search_that_ended_early_goes_on(
+    goal: Any, how: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tried: list[tuple[list[str], float]] = []
 
-    def noting(frame: pl.DataFrame, *args: Any, **how: Any) -> Any:
-        tried.append((frame.columns, how["budget"] if "budget" in how else args[2]))
-        return advise(frame, *args, **how, clock=lambda: 0.0)
+    def noting(frame: pl.DataFrame, *args: Any, **more: Any) -> Any:
+        tried.append((frame.columns, more["budget"]))
+        return advise(frame, *args, **more, clock=lambda: 0.0)
 
     monkeypatch.setattr("lazypipe.run.layouts.advise", noting)
     monkeypatch.setattr("lazypipe.run.layouts._LEAST_SECONDS", 0.01)
     monkeypatch.setattr("lazypipe.run.layouts._DRIFT", 100.0)
-    world = World(tmp_path, optimize=goal)
+    world = World(tmp_path, optimize=goal, **how)
     world.deliver("0", wide(0, 40_000))
     first = world.run().info["optimize"]
     left = first["left"]
@@ -504,7 +523,7 @@ def test_a_search_that_ended_early_goes_on(goal: Any, tmp_path: Path, monkeypatc
     assert second["spent"] == pytest.approx(first["spent"] + 0.03)
     world.deliver("4", wide(70_200, 100_200))
     third = world.run().info["optimize"]
-    assert [c for c, _ in tried[1:]] == [left, *([second["left"]] if "left" in second else [])]
+    assert tried[1:] == [(left, 0.03), *([(second["left"], 0.03)] if "left" in second else [])]
     assert "left" not in third
     assert (third["rows"], third["bytes_per_row"]) == (first["rows"], first["bytes_per_row"])
     old, new = (Layout.from_dict(s["layout"]) for s in (first, third))
