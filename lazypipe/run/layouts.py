@@ -213,9 +213,11 @@ def choose_ahead(
     seconds = size / _BYTES_PER_SECOND
     # of rows that come from elsewhere than from files it is not known how many there are
     known = is_all or size > 0
-    if known and seconds * _SHARE < _LEAST_SECONDS and total * taken < _WORTH * rows.height:
+    little = known and seconds * _SHARE < _LEAST_SECONDS and total * taken < _WORTH * rows.height
+    # a few rows that come to many tell nothing
+    if little or taken < _LEAST:
         return WAITS
-    return _advised(plan, name, rows, total, seconds, ordered=ordered, folders=folders) if rows.height else WAITS
+    return _advised(plan, name, rows, total, seconds, ordered=ordered, folders=folders)
 
 
 def _first_rows(frame: pl.LazyFrame) -> pl.DataFrame | None:
@@ -322,9 +324,12 @@ def _advised(
     output, seconds = plan.outputs[name], max(seconds * _SHARE, _LEAST_SECONDS)
     free = folders and _is_free(output, ordered=ordered)
     goal: Any = output.optimize
+    asked = plan.workload(name)
+    if asked.access == "interchange":  # a dataset is Parquet: that another format is faster would be timed in vain
+        asked = replace(asked, declared="scan")
     advice = advise(
         rows,
-        plan.workload(name),
+        asked,
         goal,
         budget=seconds,
         sample=rows.height,

@@ -114,6 +114,15 @@ def tmp_path_of(tmp_path: Path, name: str) -> Path:
     return tmp_path / name
 
 
+def test_a_run_times_no_format_that_a_dataset_cannot_have(tmp_path: Path) -> None:
+    world = World(tmp_path, optimize="read", workload={"access": "interchange"})
+    world.deliver("1", rows(0, 30_000))
+    assert not [r for r in world.run().info["optimize"]["reasons"] if r.startswith("format")]
+    told = advise(rows(0, 3_000), Workload(declared="interchange"), "read", 0.06, clock=lambda: 0.0)
+    assert [r for r in told.reasons if r.decision.startswith("format")]
+    assert_frame_equal(world.content(), rows(0, 30_000))
+
+
 def test_what_has_no_first_rows_is_written_in_haste_and_then_in_its_layout(tmp_path: Path) -> None:
     do = [{"aggregate": {"by": ["id"], "aggregate": {"price": "median(price)", "mail": "min(mail)"}}}]
     world = World(tmp_path, do=do, optimize="storage")
@@ -447,6 +456,23 @@ def test_what_was_put_off_is_done_once_there_are_enough_rows(
     assert {f.layout is None for f in commit.files} == {True, False}
     found = world.content().select(pl.col("day").cast(pl.Date), pl.exclude("day")).select("id", "day", "price", "mail")
     assert_frame_equal(found, rows(0, 130_000))
+
+
+@pytest.mark.usefixtures("dear")
+def test_a_few_rows_that_come_to_many_are_no_ground_for_a_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lazypipe.run.layouts._WORTH", 60_000 * 60)
+    monkeypatch.setattr("lazypipe.run.layouts._SMALL", 1_000)
+    world = World(tmp_path)
+    world.deliver("1", rows(0, 100_000))
+    world.run()
+    world.output = {"optimize": "storage"}
+    world.deliver("2", rows(100_000, 100_050))
+    assert by_default(world.run())
+    world.deliver("3", rows(100_050, 103_000))
+    assert world.run().info["optimize"]["total"] == 100_050
+    assert_frame_equal(world.content(), rows(0, 103_000))
 
 
 @pytest.mark.usefixtures("dear")
