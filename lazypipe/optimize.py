@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,7 +27,7 @@ from lazypipe.storage.log import DELTA, Commit
 from lazypipe.storage.optimizer.advise import Advice, Reason, advise
 from lazypipe.storage.optimizer.choice import Goal
 from lazypipe.storage.optimizer.layout import Layout
-from lazypipe.storage.optimizer.maintenance import Rewrite, relayout
+from lazypipe.storage.optimizer.maintenance import Rewrite, advised_folders, relayout
 from lazypipe.storage.optimizer.maintenance import compact as compacted
 from lazypipe.storage.optimizer.profile import profile
 from lazypipe.storage.optimizer.workload import Access, Query, Workload
@@ -78,7 +79,8 @@ def rewrite(
     workload
         What readers ask of it, see ``workload``: the choice is made for that.
     partition_by
-        Columns whose values become folders; none if it is empty. Default: those that there are, or, of a layout, its own.
+        Columns whose values become folders; none if it is empty. Default: those that there are, also advised ones, or, of a
+        layout, its own.
     every
         Whether all files are written anew, so that all rows are in order with each other.
     budget
@@ -100,12 +102,18 @@ def rewrite(
     commit = target.read()
     goal, reasons = None, tuple[str, ...]()
     if not isinstance(layout, Layout):
-        by = tuple(commit.partition_by if partition_by is None else partition_by)
+        by = tuple((commit.partition_by or advised_folders(commit)) if partition_by is None else partition_by)
         forms = DELTA not in commit.info
         advice = advise(
             target.uri, workload, layout, budget, partition_by=by, forms=forms, storage_options=storage_options
         )
-        goal, layout, reasons = layout, advice.layout, tuple(map(str, advice.reasons))
+        goal, reasons = layout, tuple(map(str, advice.reasons))
+        # folders that were advised stay what they are: no partitions of the dataset
+        layout = (
+            advice.layout
+            if partition_by is not None or commit.partition_by
+            else replace(advice.layout, partition_by=())
+        )
     moment = now or datetime.now(UTC)
     name, clock = run or run_id(moment), time.perf_counter()
     made = relayout(

@@ -66,6 +66,16 @@ def _is_roomy(folder: str) -> bool:
     return os.access(folder, os.W_OK) and min(shutil.disk_usage(folder).free, free) > 2 * 2**30
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _few_rows_are_worth_a_layout() -> Iterator[None]:
+    """Have runs choose layouts for as few rows as tests have; those of waiting say what they wait for."""
+    layouts = importlib.import_module("lazypipe.run.layouts")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layouts, "_WORTH", 1 << 16)
+        patch.setattr(layouts, "_SMALL", 1)
+        yield
+
+
 @settings(max_examples=1)
 @given(st.text(), st.integers())
 def _warm(text: str, number: int) -> None:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lazypipe.run import layouts
 from lazypipe.run.query import Query
 from lazypipe.run.target import Target
 from lazypipe.storage import hive
+from lazypipe.storage import uri as uris
+from lazypipe.storage.files import FileInfo
+from lazypipe.storage.footers import footer_of
 from lazypipe.storage.log import Commit
 from lazypipe.storage.sink import DatasetSink, ExportSink, Written
 from lazypipe.storage.unit_counts import count_units
 
 __all__ = ["LayingOut"]
+
+
+_FOOTERS = 4
+"""Files whose footers tell how many rows there are in all."""
 
 
 class LayingOut:
@@ -34,7 +43,7 @@ class LayingOut:
         """Choose a layout before anything is written: the one that is kept, or one by the first rows."""
         flat = self.run.flat.get(self.segment.output or "")
         self.target.chosen = flat is not None
-        self.target.choice = flat or self._kept() or self._ahead()
+        self.target.choice = flat or self._kept() or self._first()
 
     def gives_up_folders(self, error: BaseException) -> bool:
         """Whether a value that is too long for a folder's name stopped the writing, and folders were only advised.
@@ -55,9 +64,31 @@ class LayingOut:
             return None
         there = self.target.dataset.latest()
         found = layouts.kept(self.output, there, self.target.schema, ordered=self.target.is_sorted)
-        if there is None or found is None or not layouts.is_outgrown(self.output, found, there, self._size):
+        if there is None or found is None:
             return found
-        return self._ahead(there) or found
+        if not layouts.is_outgrown(self.output, found, there, self._size):
+            return self._further(found, there) or found
+        made = self._ahead(there)
+        return found if made is None or made is layouts.WAITS else made
+
+    def _first(self) -> layouts.Choice | None:
+        """Choose a layout where none is kept, unless there are so few rows that it can wait."""
+        if self.output is None or self.output.optimize is None or self.output.format != "dataset":
+            return None
+        there, size = self.target.dataset.latest(), self._size
+        made = layouts.WAITS if layouts.waits(self.output, size, there) else self._ahead(there)
+        self.target.waits = made is layouts.WAITS
+        return None if made is layouts.WAITS else made
+
+    def _further(self, found: layouts.Choice, there: Commit) -> layouts.Choice | None:
+        """Go on with a choice that ended early."""
+        name = self.segment.output
+        if name is None or self.target.is_merged or self.work.cut is not None or "left" not in found.said:
+            return None
+        frame = self.query.plain(self.segment.node).select(self.target.schema.names())
+        made = layouts.goes_on(self.plan, name, frame, found, self._size, there)
+        self.target.chosen = made is not None
+        return made
 
     @property
     def _size(self) -> int:
@@ -65,20 +96,24 @@ class LayingOut:
         read = self.query.snapshots.values()
         return sum(sum(f.size or 0 for f in s.files) if s.commit is None else s.commit.bytes for s in read)
 
+    @property
+    def _rows(self) -> int:
+        """Rows of all that is read, as far as that is easily known: of datasets, and of Parquet files by the footers of some."""
+        read = self.query.snapshots.values()
+        return sum(_rows_of(s.files) if s.commit is None else s.commit.rows for s in read)
+
     def _ahead(self, there: Commit | None = None) -> layouts.Choice | None:
         """Choose a layout by the first rows, so that all are written once; not where these are put together with others.
 
         What is ``there`` already counts, if the layout is to be better than the one that it has.
         """
-        output, name = self.output, self.segment.output
-        if output is None or name is None or output.optimize is None or output.format != "dataset":
-            return None
-        if self.target.is_merged or self.work.cut is not None:
+        name = self.segment.output
+        if name is None or self.target.is_merged or self.work.cut is not None:
             return None
         frame = self.query.plain(self.segment.node).select(self.target.schema.names())
         how = {"ordered": self.target.is_sorted, "folders": self._has_folders}
-        choice = layouts.choose_ahead(self.plan, name, frame, self._size, there=there, **how)
-        self.target.chosen = choice is not None
+        choice = layouts.choose_ahead(self.plan, name, frame, self._size, read=self._rows, there=there, **how)
+        self.target.chosen = choice is not None and choice is not layouts.WAITS
         return choice
 
     def after(
@@ -90,14 +125,14 @@ class LayingOut:
             return sink, written
         if self.target.chosen and self.target.choice is not None:
             if "rows" in self.target.choice.said:
-                return sink, written  # what was chosen before, without its folders
+                return sink, written  # what was chosen before, without its folders, or for more columns
             self.target.chosen = written.rows > 0
             there = self.target.dataset.latest()
             self.target.choice = (
                 layouts.measured(self.target.choice, written.rows, written.bytes, there) if self.target.chosen else None
             )
             return sink, written
-        if not layouts.is_due(output, self.target.choice, written.rows, written.bytes):
+        if self.target.waits or not layouts.is_due(output, self.target.choice, written.rows, written.bytes):
             return sink.stay(written), written
         schema, apart = self.target.schema, self.work.told_apart
         staged = Commit(
@@ -118,3 +153,15 @@ class LayingOut:
         written = Written(files)
         self.target.choice = layouts.measured(self.target.choice, written.rows, written.bytes)
         return again, written
+
+
+def _rows_of(files: Sequence[FileInfo]) -> int:
+    """Return about how many rows stand in files, 0 if that is not told by the footers of some of them."""
+    known = [f for f in files if f.size and f.uri.endswith(".parquet") and uris.is_local(f.uri)]
+    some = known[:: -(-len(known) // _FOOTERS) or 1]
+    try:
+        rows = sum(sum(footer_of(f.uri, None).group_rows) for f in some)
+    except Exception:  # whatever it is: the run meets it too, and tells where
+        return 0
+    size = sum(f.size or 0 for f in some)
+    return rows * sum(f.size or 0 for f in known) // size if size else 0

@@ -17,19 +17,39 @@ from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.hive import NAME_BYTES
 from lazypipe.storage.lake.fitting import plain
 from lazypipe.storage.log import KEPT, Commit
+from lazypipe.storage.optimizer.advice import LATER
 from lazypipe.storage.optimizer.advise import advise
 from lazypipe.storage.optimizer.forms import check_forms
-from lazypipe.storage.optimizer.layout import Layout
+from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.maintenance import sample
+from lazypipe.storage.optimizer.order import ordered as ordered_as
 from lazypipe.storage.optimizer.writing import check_layout
 
-__all__ = ["Choice", "choose", "choose_ahead", "is_due", "is_outgrown", "kept", "measured", "without_folders"]
+__all__ = [
+    "WAITS",
+    "Choice",
+    "choose",
+    "choose_ahead",
+    "goes_on",
+    "is_due",
+    "is_outgrown",
+    "kept",
+    "measured",
+    "waits",
+    "without_folders",
+]
 
 _SHARE = 0.03
 """Which part of the time that writing took may be spent on choosing, where that is more than the least."""
 
 _LEAST_SECONDS = 0.06
-"""What choosing may take at any rate: it is done once, and less than that finds little."""
+"""What choosing may take for what is worth it: it is done once, and less than that finds little."""
+
+_WORTH, _SMALL = 16 << 20, 1 << 20
+"""Bytes that rows take in memory from which on choosing is worth that; and bytes that are read in which there are not so many."""
+
+_GOES_ON, _MOST_SECONDS = 0.02, 1.0
+"""Seconds there must be for a search to go on that ended early; and that it may take then."""
 
 _AHEAD = 20_000
 """Rows that are looked at before any are written."""
@@ -75,6 +95,15 @@ class Choice:
 
     layout: Layout
     said: Mapping[str, Any]
+
+
+WAITS = Choice(DEFAULT, {})
+"""No choice yet: there are so few rows that it would take much more than 3 % of writing them. Once there are more it is made."""
+
+
+def waits(output: Output, size: int, there: Commit | None) -> bool:
+    """Whether so little is read, and there, that no row need be looked at to know that choosing a layout can wait."""
+    return output.optimize is not None and 0 < max(size, 0 if there is None else there.bytes) < _SMALL
 
 
 def kept(output: Output, commit: Commit | None, schema: pl.Schema, *, ordered: bool) -> Choice | None:
@@ -150,6 +179,7 @@ def choose_ahead(
     *,
     ordered: bool,
     folders: bool = True,
+    read: int = 0,
     there: Commit | None = None,
 ) -> Choice | None:
     """Take advice on rows that are still to be written, by the first of them; None if that would take a query of its own.
@@ -162,29 +192,98 @@ def choose_ahead(
         Bytes of what they are read from: what writing takes is judged by that.
     folders
         Whether values of columns may be folders, if the output's definition leaves that open.
+    read
+        Rows that are read, as far as that is known.
     there
         The dataset to which rows come, if the layout is for all that it is going to hold.
 
     Returns
     -------
     Choice, or None
-        None also where there are so few rows that no layout is worth a choice, or where they cannot be read: the run tells why.
+        ``WAITS`` where there are so few rows that no layout is worth a choice; None also where they cannot be read: the run tells why.
     """
-    try:
-        if not all(node.kind in _STREAMS for node in postorder(read_plan(frame), lambda node: node.inputs)):
-            return None
-        rows = frame.head(_AHEAD).collect(engine="streaming")
-    except Exception:  # whatever it is: the run meets it too, and tells where
+    rows = _first_rows(frame)
+    if rows is None:
         return None
-    if rows.estimated_size() < _LEAST:
-        return None
-    total = (
-        rows.height if rows.height < _AHEAD else max(int(_PACKED * size * rows.height / rows.estimated_size()), _AHEAD)
-    )
+    taken = rows.estimated_size()
+    is_all = rows.height < _AHEAD
+    total = rows.height if is_all else max(int(_PACKED * size * rows.height / max(taken, 1)), read, _AHEAD)
     if there is not None:  # what was written before counts too: it is to be kept that way from here on
         total, size = max(total, there.rows), max(size, there.bytes)
     seconds = size / _BYTES_PER_SECOND
+    # of rows that come from elsewhere than from files it is not known how many there are
+    known = is_all or size > 0
+    little = known and seconds * _SHARE < _LEAST_SECONDS and total * taken < _WORTH * rows.height
+    # a few rows that come to many tell nothing
+    if little or taken < _LEAST:
+        return WAITS
     return _advised(plan, name, rows, total, seconds, ordered=ordered, folders=folders)
+
+
+def _first_rows(frame: pl.LazyFrame) -> pl.DataFrame | None:
+    """Return the first rows that are to be written; None if that would take a query of its own, or if they cannot be read."""
+    try:
+        if not all(node.kind in _STREAMS for node in postorder(read_plan(frame), lambda node: node.inputs)):
+            return None
+        return frame.head(_AHEAD).collect(engine="streaming")
+    except Exception:  # whatever it is: the run meets it too, and tells where
+        return None
+
+
+def goes_on(
+    plan: CompiledPipeline, name: str, frame: pl.LazyFrame, choice: Choice, size: int, there: Commit
+) -> Choice | None:
+    """Look at columns that a choice had no time for, once 3 % of what was written by now leave some; None if there is nothing to do.
+
+    What was found stays: columns do not depend on each other in a file.
+
+    Parameters
+    ----------
+    frame, size
+        As ``choose_ahead`` says.
+    there
+        The dataset to which rows come.
+    """
+    output = plan.outputs[name]
+    left, spent = choice.said.get("left", ()), choice.said.get("spent", _LEAST_SECONDS)
+    seconds = min(_SHARE * max(size, there.bytes) / _BYTES_PER_SECOND - spent, _MOST_SECONDS)
+    if output.optimize is None or not left or seconds < _GOES_ON:
+        return None
+    rows = _first_rows(frame)
+    if rows is None or rows.height < _AHEAD:
+        return None
+    layout = choice.layout
+    goal: Any = output.optimize
+    rows = ordered_as(rows.lazy(), layout, rows.schema, output.to).select(left).collect()
+    more = advise(
+        rows,
+        None,
+        goal,
+        budget=seconds,
+        sample=rows.height,
+        total=there.rows,
+        keep_order=True,
+        partition_by=(),
+        writers=[layout.writer],
+        forms=not output.delta_log,
+    )
+    if more.layout.writer == layout.writer:  # else nothing was better than the default
+        layout = replace(
+            layout,
+            forms={**layout.forms, **more.layout.forms},
+            encodings={**layout.encodings, **more.layout.encodings},
+            codecs={**layout.codecs, **more.layout.codecs},
+        )
+    reasons = [r for r in choice.said["reasons"] if not r.endswith(LATER)]
+    told = [str(r) for r in more.reasons if r.column is not None or r.decision.endswith("looked at")]
+    said = {
+        **{k: v for k, v in choice.said.items() if k != "left"},
+        "layout": layout.to_dict(),
+        "reasons": [*reasons, *told],
+        "spent": spent + seconds,
+        **({"left": list(more.left)} if more.left else {}),
+    }
+    return Choice(layout, said)
 
 
 def choose(
@@ -222,14 +321,17 @@ def _advised(
     ordered: bool,
     folders: bool,
 ) -> Choice:
-    output = plan.outputs[name]
+    output, seconds = plan.outputs[name], max(seconds * _SHARE, _LEAST_SECONDS)
     free = folders and _is_free(output, ordered=ordered)
     goal: Any = output.optimize
+    asked = plan.workload(name)
+    if asked.access == "interchange":  # a dataset is Parquet: that another format is faster would be timed in vain
+        asked = replace(asked, declared="scan")
     advice = advise(
         rows,
-        plan.workload(name),
+        asked,
         goal,
-        budget=max(seconds * _SHARE, _LEAST_SECONDS),
+        budget=seconds,
         sample=rows.height,
         total=total,
         keep_order=ordered,
@@ -239,11 +341,18 @@ def _advised(
     # declared ones are the output's, not the layout's
     layout = advice.layout if free else replace(advice.layout, partition_by=())
     said = {"goal": goal, "layout": layout.to_dict(), "reasons": [str(r) for r in advice.reasons]}
+    if advice.left:
+        said |= {"left": list(advice.left), "spent": seconds}
     return Choice(layout, said)
 
 
 def measured(choice: Choice, rows: int, size: int, there: Commit | None = None) -> Choice:
-    """Return a choice with what the rows take that it was made for; more if they come to a dataset that is ``there``."""
+    """Return a choice with what the rows take that it was made for; more if they come to a dataset that is ``there``.
+
+    One that goes on from another is as it was.
+    """
+    if "rows" in choice.said:
+        return choice
     more = {"total": there.rows} if there is not None and there.rows > rows else {}
     return replace(choice, said={**choice.said, "rows": rows, "bytes_per_row": size / rows, **more})
 

@@ -132,10 +132,15 @@ class Merge:
         """Take the layout that the files there have, or, where one is asked for and none is kept, choose it by the rows that came."""
         if self.output.mode not in _WRITTEN_HERE:
             return
-        self.choice = layouts.kept(self.output, self.dataset.latest(), self.schema, ordered=False)
-        if self.choice is None and self.output.optimize is not None:
-            rows = incoming.select(self.given.names())
-            self.choice = layouts.choose_ahead(self.run.plan, self.name, rows, size, ordered=False)
+        there = self.dataset.latest()
+        self.choice = layouts.kept(self.output, there, self.schema, ordered=False)
+        rows = incoming.select(self.given.names())
+        if self.choice is not None and there is not None:
+            further = layouts.goes_on(self.run.plan, self.name, rows, self.choice, size, there)
+            self.choice, self.chosen = further or self.choice, further is not None
+        elif self.output.optimize is not None:
+            made = layouts.choose_ahead(self.run.plan, self.name, rows, size, ordered=False, there=self.commit)
+            self.choice = None if made is layouts.WAITS else made
             self.chosen = self.choice is not None
 
     def _refuse_other_columns(self) -> None:

@@ -29,7 +29,7 @@ class Target:
     """Where one try at a segment writes.
 
     ``staged`` are its sinks so far, to be taken away if it fails. Only the ``groups`` that a change touches are made anew, if they
-    are known. Files are laid out as the ``choice`` says, which this run made if it is ``chosen``. ``state`` is the dataset that says what
+    are known. Files are laid out as the ``choice`` says, which this run made if it is ``chosen``; it ``waits`` while there are few rows. ``state`` is the dataset that says what
     was counted of rows that are kept for the run only.
     """
 
@@ -47,6 +47,7 @@ class Target:
         self.staged: list[DatasetSink | ExportSink] = []
         self.choice: Choice | None = None
         self.chosen = False
+        self.waits = False
 
     def prefix(self, suffix: str) -> str:
         """Return how the names of files begin that this try writes."""
@@ -112,7 +113,7 @@ class Target:
             by = self.output.partition_by or (() if layout is None else layout.partition_by)
             options = self.output.storage_options
             # what is going to be written once more is written in haste
-            again = layout is None and self.output.optimize is not None
+            again = layout is None and self.output.optimize is not None and not self.waits
             told = None if again else self.run.recorder.follow
             made = DatasetSink(self.uri, prefix, by, options, layout=layout, most_rows=rows, told=told, spill=again)
         else:

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from polars.testing import assert_frame_equal
 
 import lazypipe as lp
-from lazypipe.run.layouts import Choice, is_due, is_outgrown, kept
+from lazypipe.run.laying import _rows_of
+from lazypipe.run.layouts import Choice, is_due, is_outgrown, kept, waits
 from lazypipe.run.upkeep import upkeep
 from lazypipe.spec.model import Output
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.files import FileInfo
 from lazypipe.storage.keyed import rewrite_without
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.optimizer.advise import advise
@@ -109,6 +112,15 @@ def test_a_layout_is_chosen_once_and_kept(tmp_path: Path) -> None:
 def tmp_path_of(tmp_path: Path, name: str) -> Path:
     (tmp_path / name).mkdir()
     return tmp_path / name
+
+
+def test_a_run_times_no_format_that_a_dataset_cannot_have(tmp_path: Path) -> None:
+    world = World(tmp_path, optimize="read", workload={"access": "interchange"})
+    world.deliver("1", rows(0, 30_000))
+    assert not [r for r in world.run().info["optimize"]["reasons"] if r.startswith("format")]
+    told = advise(rows(0, 3_000), Workload(declared="interchange"), "read", 0.06, clock=lambda: 0.0)
+    assert [r for r in told.reasons if r.decision.startswith("format")]
+    assert_frame_equal(world.content(), rows(0, 30_000))
 
 
 def test_what_has_no_first_rows_is_written_in_haste_and_then_in_its_layout(tmp_path: Path) -> None:
@@ -251,6 +263,30 @@ def test_columns_that_readers_filter_become_folders(tmp_path: Path, monkeypatch:
     assert_frame_equal(world.content(), shops(rows(0, 25_000)))
 
 
+@pytest.mark.parametrize("layout", ["read", Layout(level=7)], ids=["goal", "layout"])
+def test_folders_that_were_advised_outlive_rewriting(
+    layout: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lazypipe.storage.optimizer.advise._PARTITION_BYTES", 1_000)
+    world = World(tmp_path, do=SHOPS, optimize="read", workload=ASKED)
+    world.deliver("1", rows(0, 20_000))
+    assert in_shops(world.run())
+    lp.optimize.rewrite(world.uri, layout, every=True)
+    made = Dataset(world.uri).read()
+    assert in_shops(made)
+    assert (made.partition_by, made.info["optimize"]["layout"]["partition_by"]) == ((), ["shop"])
+    if layout != "read":  # what was laid out by hand stays so where the definition asks for nothing else
+        world.output = {}
+    world.deliver("2", rows(20_000, 21_000))
+    assert in_shops(world.run())
+    assert_frame_equal(world.content(), shops(rows(0, 21_000)))
+    # they end where that is asked for
+    lp.optimize.rewrite(world.uri, layout, partition_by=[])
+    assert not any("shop=" in f.path for f in Dataset(world.uri).read().files)
+    assert "partition_by" not in Dataset(world.uri).read().info["optimize"]["layout"]
+    assert_frame_equal(world.content(), shops(rows(0, 21_000)))
+
+
 def test_who_reads_on_does_not_mind_files_in_folders_beside_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -344,6 +380,189 @@ def test_what_has_outgrown_its_layout_gets_a_better_one(tmp_path: Path, monkeypa
 def test_when_a_layout_is_outgrown(goal: Any, said: dict[str, Any], now: int, size: int, due: bool) -> None:
     commit = Commit(1, "r", NOW, "replace", pl.Schema({"x": pl.Int64()}), (DataFile("a", now, 1),))
     assert is_outgrown(Output("o", "s", "out", optimize=goal), Choice(Layout(), said), commit, size) is due
+
+
+# choosing takes its share at most: it waits, or goes on later
+
+
+@pytest.fixture
+def dear(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choose as runs do outside of tests."""
+    monkeypatch.setattr("lazypipe.run.layouts._WORTH", 16 << 20)
+    monkeypatch.setattr("lazypipe.run.layouts._SMALL", 1 << 20)
+
+
+def by_default(commit: Commit) -> bool:
+    return "optimize" not in commit.info and all(f.layout is None for f in commit.files)
+
+
+@pytest.mark.usefixtures("dear")
+@pytest.mark.parametrize("count", [10, 30_000, 90_000], ids=["some", "few", "more"])
+def test_few_rows_are_written_as_they_come(count: int, tmp_path: Path) -> None:
+    # whether they are known to be few by what is read, or by the first rows
+    world = World(tmp_path, optimize="storage")
+    world.deliver("1", rows(0, count))
+    commit = world.run()
+    assert by_default(commit)
+    metas = [pq.read_metadata(tmp_path / "out" / f.path) for f in commit.files]
+    assert {m.row_group(0).column(0).compression for m in metas} == {"ZSTD"}  # not in haste
+    assert_frame_equal(world.content(), rows(0, count))
+    lp.optimize.rewrite(world.uri, "storage", budget=0.06)  # at once, as it is asked for
+    assert Dataset(world.uri).read().info["optimize"]["goal"] == "storage"
+    world.deliver("2", rows(count, count + 100))
+    assert "optimize" in world.run().info
+    assert_frame_equal(world.content(), rows(0, count + 100))
+
+
+@pytest.mark.usefixtures("dear")
+def test_groups_of_few_rows_are_written_as_they_come(tmp_path: Path) -> None:
+    do = [{"aggregate": {"by": ["id"], "aggregate": {"price": "median(price)"}}}]
+    world = World(tmp_path, do=do, optimize="storage")
+    world.deliver("1", rows(0, 30_000))
+    commit = world.run()
+    assert by_default(commit)
+    assert all(f.path.startswith(f"{commit.run}-001-") for f in commit.files)  # written once
+    assert_frame_equal(world.content(), rows(0, 30_000).select("id", "price"))
+
+
+@pytest.mark.usefixtures("dear")
+@pytest.mark.parametrize("kind", ["parquet", "csv", "dataset"])
+def test_what_was_put_off_is_done_once_there_are_enough_rows(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lazypipe.run.layouts._SMALL", 1_000)
+    # a row takes about 60 bytes in memory
+    monkeypatch.setattr("lazypipe.run.layouts._WORTH", 60_000 * 60)
+    (tmp_path / "in").mkdir()
+    world = World(tmp_path_of(tmp_path, "w"), optimize="storage")
+    source = {"dataset": "up", "csv": "in/*.csv", "parquet": "in/*.parquet"}[kind]
+
+    def run(name: str, frame: pl.DataFrame) -> Commit:
+        if kind == "dataset":
+            made = lp.pipeline("u", base=str(tmp_path)).source("a", "in/*.parquet").stage("b", "a", do=world.do)
+            frame.write_parquet(tmp_path / "in" / f"{name}.parquet")
+            made.output("b", "up").build().compile().run().raise_for_status()
+        elif kind == "csv":
+            frame.write_csv(tmp_path / "in" / f"{name}.csv")
+        else:
+            frame.write_parquet(tmp_path / "in" / f"{name}.parquet")
+        made = lp.pipeline("p", base=str(tmp_path)).source("a", source).stage("b", "a", do=world.do)
+        made.output("b", "w/out", optimize="storage").build().compile().run().raise_for_status()
+        return Dataset(world.uri).read()
+
+    assert by_default(run("1", rows(0, 21_000)))
+    commit = run("2", rows(21_000, 130_000))
+    assert commit.info["optimize"]["goal"] == "storage"
+    assert {f.layout is None for f in commit.files} == {True, False}
+    found = world.content().select(pl.col("day").cast(pl.Date), pl.exclude("day")).select("id", "day", "price", "mail")
+    assert_frame_equal(found, rows(0, 130_000))
+
+
+@pytest.mark.usefixtures("dear")
+def test_a_few_rows_that_come_to_many_are_no_ground_for_a_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lazypipe.run.layouts._WORTH", 60_000 * 60)
+    monkeypatch.setattr("lazypipe.run.layouts._SMALL", 1_000)
+    world = World(tmp_path)
+    world.deliver("1", rows(0, 100_000))
+    world.run()
+    world.output = {"optimize": "storage"}
+    world.deliver("2", rows(100_000, 100_050))
+    assert by_default(world.run())
+    world.deliver("3", rows(100_050, 103_000))
+    assert world.run().info["optimize"]["total"] == 100_050
+    assert_frame_equal(world.content(), rows(0, 103_000))
+
+
+@pytest.mark.usefixtures("dear")
+def test_few_merged_rows_are_written_as_they_come(tmp_path: Path) -> None:
+    world = World(tmp_path, optimize="storage", mode="upsert", key="id")
+    world.deliver("1", rows(0, 10_000))
+    assert by_default(world.run())
+    assert_frame_equal(world.content(), rows(0, 10_000))
+
+
+@pytest.mark.parametrize(("there", "size", "goal", "wait"), [
+    (0, 99, "read", True), (0, 100, "read", False), (100, 9, "read", False), (None, 9, "read", True), (None, 0, "read", False),
+    (None, 9, None, False),
+])  # fmt: skip
+def test_what_is_read_tells_that_rows_are_few(
+    there: int | None, size: int, goal: Any, wait: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lazypipe.run.layouts._SMALL", 100)
+    files = () if there is None else (DataFile("a", 1, there),)
+    commit = None if there is None else Commit(1, "r", NOW, "replace", pl.Schema({"x": pl.Int64()}), files)
+    assert waits(Output("o", "s", "out", optimize=goal), size, commit) is wait
+
+
+def test_footers_tell_how_many_rows_are_read(tmp_path: Path) -> None:
+    for number in range(9):
+        rows(0, 1_000).write_parquet(tmp_path / f"{number}.parquet")
+    (tmp_path / "x.csv").write_text("id\n1\n")
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 not quite PAR1")
+    found = {p.name: FileInfo(str(p), p.stat().st_size, None, None) for p in sorted(tmp_path.iterdir())}
+    assert _rows_of([f for n, f in found.items() if n[0] != "x"]) == 9_000
+    assert _rows_of([found["0.parquet"], found["x.csv"]]) == 1_000
+    assert _rows_of([found["x.csv"]]) == _rows_of([found["0.parquet"], found["x.parquet"]]) == _rows_of([]) == 0
+
+
+def wide(start: int, stop: int) -> pl.DataFrame:
+    more = [(pl.col("id").hash(n) % 1_000_000 / 100).alias(f"p{n}") for n in range(8)]
+    return rows(start, stop).with_columns(more)
+
+
+@pytest.mark.parametrize(
+    ("goal", "how"),
+    [("storage", {}), ("write", {}), ("storage", {"mode": "append"}), ("storage", {"mode": "upsert", "key": "id"})],
+    ids=["storage", "write", "append", "upsert"],
+)
+def test_a_search_that_ended_early_goes_on(
+    goal: Any, how: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[tuple[list[str], float]] = []
+
+    def noting(frame: pl.DataFrame, *args: Any, **more: Any) -> Any:
+        tried.append((frame.columns, more["budget"]))
+        return advise(frame, *args, **more, clock=lambda: 0.0)
+
+    monkeypatch.setattr("lazypipe.run.layouts.advise", noting)
+    monkeypatch.setattr("lazypipe.run.layouts._LEAST_SECONDS", 0.01)
+    monkeypatch.setattr("lazypipe.run.layouts._DRIFT", 100.0)
+    world = World(tmp_path, optimize=goal, **how)
+    world.deliver("0", wide(0, 40_000))
+    first = world.run().info["optimize"]
+    left = first["left"]
+    assert 0 < len(left) < 12
+    assert first["spent"] == pytest.approx(0.01, rel=0.5)
+    # no time has come, or too few rows to look at
+    world.deliver("1", wide(40_000, 40_100))
+    assert world.run().info["optimize"] == first
+    monkeypatch.setattr("lazypipe.run.layouts._BYTES_PER_SECOND", 100_000)
+    world.deliver("2", wide(40_100, 40_200))
+    assert world.run().info["optimize"] == first
+    assert len(tried) == 1
+    # now some columns are looked at, and then the rest: none again
+    monkeypatch.setattr("lazypipe.run.layouts._MOST_SECONDS", 0.03)
+    world.deliver("3", wide(40_200, 70_200))
+    second = world.run().info["optimize"]
+    assert second["spent"] == pytest.approx(first["spent"] + 0.03)
+    world.deliver("4", wide(70_200, 100_200))
+    third = world.run().info["optimize"]
+    assert tried[1:] == [(left, 0.03), *([(second["left"], 0.03)] if "left" in second else [])]
+    assert "left" not in third
+    assert (third["rows"], third["bytes_per_row"]) == (first["rows"], first["bytes_per_row"])
+    old, new = (Layout.from_dict(s["layout"]) for s in (first, third))
+    assert set(old.forms.items()) <= set(new.forms.items())
+    assert set(old.encodings.items()) <= set(new.encodings.items())
+    if goal == "storage":
+        assert {f"p{n}" for n in range(8)} <= set(new.forms)
+    assert not [r for r in third["reasons"] if "columns looked at" in r]
+    assert_frame_equal(world.content(), wide(0, 100_200))
+    world.deliver("5", wide(100_200, 130_200))
+    assert world.run().info["optimize"] == third
+    compact(Dataset(world.uri), run="compact", time=NOW)
+    assert_frame_equal(world.content(), wide(0, 130_200))
 
 
 NAMED = [{"derive": {"shop": "note || (id % 5)"}}]

@@ -222,7 +222,7 @@ def test_a_feed_of_keys_removes_rows(world: World) -> None:
 
 
 def test_what_a_feed_of_keys_removes_is_not_put_aside_either(world: World) -> None:
-    world.output = {"mode": "upsert", "key": "id"}
+    world.output = {"mode": "append", "key": "id"}
     world.gate = [{"between": {"column": "x", "min": 0, "action": "quarantine"}}]
     world.more = {
         "sources": {"gone": {"uri": "gone/*.parquet"}},

@@ -13,7 +13,11 @@ from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.profile import ColumnProfile
 from lazypipe.storage.optimizer.trial import Cost, Trial
 
-__all__ = ["Advice", "Reason", "listed", "order_name", "told_form", "why"]
+__all__ = ["LATER", "Advice", "Reason", "listed", "order_name", "told_form", "why"]
+
+
+LATER = "there was time for those that take the most bytes"
+"""Why some columns were looked at, and others were left."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class Advice:
         What choosing took, by the clock that was given.
     format
         ``parquet``, or, where rows are asked for as interchange, ``ipc`` if that is much faster: for outputs that are exported.
+    left
+        Columns that there was no time to look at, which stand as they are.
     estimated
         Whether times follow from bytes, by rates that were measured once: of few rows they cannot be taken.
     """
@@ -71,6 +77,7 @@ class Advice:
     seconds: float
     format: Literal["parquet", "ipc"] = "parquet"
     estimated: bool = False
+    left: tuple[str, ...] = ()
 
     @property
     def before(self) -> Cost:
@@ -95,6 +102,7 @@ class Advice:
             "seconds": self.seconds,
             "format": self.format,
             "estimated": self.estimated,
+            "left": list(self.left),
         }
 
     def to_markdown(self) -> str:

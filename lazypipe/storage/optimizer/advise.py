@@ -14,7 +14,7 @@ import polars as pl
 
 from lazypipe.errors import LazypipeError, nearest
 from lazypipe.storage import hive
-from lazypipe.storage.optimizer.advice import Advice, Reason, listed, order_name, told_form, why
+from lazypipe.storage.optimizer.advice import LATER, Advice, Reason, listed, order_name, told_form, why
 from lazypipe.storage.optimizer.candidates import forms_for
 from lazypipe.storage.optimizer.choice import GOALS, Goal, Limits, Measure, Option, choose
 from lazypipe.storage.optimizer.cost import Cost
@@ -234,6 +234,7 @@ class _Adviser:
         self.limits: Limits = GOALS[goal]
         self.filtered = self.workload.weights("filters") if self.workload.queries else {}
         self.reasons: list[Reason] = []
+        self.left: tuple[str, ...] = ()
 
     def advice(self) -> Advice:
         """Go through all steps."""
@@ -316,11 +317,8 @@ class _Adviser:
         rise = (n for n in rising(self.frame) if plain[n] > _LITTLE * sum(plain.values()))
         taken = {*sorted(plain, key=lambda n: -plain[n])[:most], *self.filtered, *rise}
         if len(taken) < len(plain):
-            self._note(
-                None,
-                f"{len(taken)} of {len(plain)} columns looked at",
-                "there was time for those that take the most bytes",
-            )
+            self._note(None, f"{len(taken)} of {len(plain)} columns looked at", LATER)
+            self.left = tuple(n for n in self.frame.columns if n not in taken)
         return [n for n in self.frame.columns if n in taken]
 
     def _made(self, layout: Layout, plain: Mapping[str, int], sizes: Mapping[str, int]) -> Advice:
@@ -331,7 +329,9 @@ class _Adviser:
         pairs = {n: (plain[n], after[n]) for n in plain}
         rows, total = self.sample.frame.height, self.sample.total
         trials, seconds = tuple(bench.trials), bench.seconds
-        return Advice(self.goal, layout, reasons, trials, pairs, rows, total, seconds, estimated=bench.quick)
+        return Advice(
+            self.goal, layout, reasons, trials, pairs, rows, total, seconds, estimated=bench.quick, left=self.left
+        )
 
     def _note(self, column: str | None, decision: str, why: str) -> None:
         self.reasons.append(Reason(column, decision, why))

@@ -30,7 +30,7 @@ from lazypipe.storage.optimizer.writing import check_layout
 from lazypipe.storage.sink import DatasetSink
 from lazypipe.storage.unit_counts import count_units
 
-__all__ = ["Rewrite", "compact", "kept_layout", "recluster", "relayout", "sample"]
+__all__ = ["Rewrite", "advised_folders", "compact", "kept_layout", "recluster", "relayout", "sample"]
 
 _SAMPLE = 100_000
 _SAMPLED_FILES = 64
@@ -139,6 +139,12 @@ def kept_layout(commit: Commit) -> Layout | None:
     return plain(layout) if DELTA in commit.info else layout
 
 
+def advised_folders(commit: Commit) -> tuple[str, ...]:
+    """Return the columns whose values runs make folders of by advice, where the dataset has no partitions of its own."""
+    layout = None if commit.partition_by else kept_layout(commit)
+    return () if layout is None else layout.partition_by
+
+
 def sample(dataset: Dataset, commit: Commit, rows: int = _SAMPLE) -> pl.DataFrame:
     """Return some rows of each file (of many: of some), in the order of the files."""
     total = commit.rows
@@ -208,7 +214,8 @@ def relayout(
     run, time, dry_run, commit
         See ``compact``.
     partition_by
-        Columns whose values become folders. Default: the layout's, or, if it has none, what each file has now.
+        Columns whose values become folders. Default: the layout's, or, if it has none, what each file has now; folders that were
+        advised stay advised.
     goal, reasons
         What the layout was chosen for, and why: to be kept and told.
     every
@@ -224,12 +231,13 @@ def relayout(
     if latest.info.get("ordered"):
         layout = replace(layout, sort_by=(), curve="linear")  # the pipeline has ordered the rows
     layout = replace(plain(layout) if DELTA in latest.info else layout, partition_by=())
+    advised = () if by is not None else advised_folders(latest)
     check_layout(replace(layout, partition_by=by or ()), latest.schema, dataset.uri)
     _check_folders(by or (), latest.schema, dataset.uri)
     if layout.curve != "linear":
         layout = with_bounds(layout, sample(dataset, latest), dataset.uri)
     tasks = renewal(latest, layout, by, every=every)
-    kept = {"goal": goal, "layout": layout.to_dict(), "reasons": list(reasons)}
+    kept = {"goal": goal, "layout": replace(layout, partition_by=advised).to_dict(), "reasons": list(reasons)}
     work = _Work(dataset, latest, tasks, run, time, layout.file_bytes, by, kept, layout, tuple(reasons))
     return work.done(dry_run=dry_run)
 

@@ -97,11 +97,13 @@ def estimated_options(
             sizes = {(c, "", _LEVEL): size for c, size in same.items()}
             tried = {c: ("",) for c in tried if c not in same}
         sizes |= _sizes(held, tried, base) if tried else {}
+        bench.charge(sum(map(len, tried.values())), frame.height)
         if writer == "pyarrow" and level is not None:
             # brute force pays for some columns only, and costs the more the larger they are
             best = {c: min(some, key=lambda e: sizes[c, e, _LEVEL].bytes) for c, some in tried.items()}
             hard = {c: (e,) for c, e in best.items() if _is_worth(sizes[c, e, _LEVEL], known)}
             sizes |= _sizes(held, hard, replace(base, level=level)) if hard else {}
+            bench.charge(2 * len(hard), frame.height)
         options: dict[str, list[Option]] = {}
         by_column: dict[str, dict[_How, Size]] = {}
         for (c, encoding, at), size in sizes.items():

@@ -25,6 +25,8 @@ Clock: TypeAlias = Callable[[], float]
 """Seconds from some moment on, as ``time.perf_counter`` gives them."""
 
 _REPEATS = 2
+_FILE_SECONDS, _COLUMN_SECONDS, _CELL_SECONDS = 2e-3, 0.5e-3, 40e-9
+"""What a trial takes for the file, for each column in it, and for each value: measured once."""
 _NAME = "the sample"
 
 
@@ -111,7 +113,8 @@ class Bench:
     budget
         Seconds from now on, after which no trial begins; None: no end.
     quick
-        Whether times are estimated from bytes rather than taken: of a few thousand rows they say nothing.
+        Whether times are estimated from bytes rather than taken: of a few thousand rows they say nothing. What trials take is
+        estimated too, so that the same rows are given the same layout, whatever else the machine does.
 
     Attributes
     ----------
@@ -126,6 +129,7 @@ class Bench:
         self._clock = clock
         self._start = clock()
         self._end = None if budget is None else self._start + budget
+        self._charged = 0.0
         self._overheads: dict[str, Cost] = {}
         self._known: dict[Layout, tuple[pl.DataFrame, pl.DataFrame, dict[str, Size]]] = {}
         self._expected: dict[Layout, tuple[pl.DataFrame, Cost, dict[str, int]]] = {}
@@ -136,8 +140,15 @@ class Bench:
     @property
     def over(self) -> bool:
         """Whether the time for trials is over: asked by who has something to try, and leaves that then."""
-        self.stopped = self.stopped or (self._end is not None and self._clock() >= self._end)
+        if self.quick:
+            self.stopped = self.stopped or (self.budget is not None and self._charged >= self.budget)
+        else:
+            self.stopped = self.stopped or (self._end is not None and self._clock() >= self._end)
         return self.stopped
+
+    def charge(self, columns: int, rows: int) -> None:
+        """Take note that a file of so many columns and rows is tried, which takes about as long whatever else goes on."""
+        self._charged += _FILE_SECONDS + columns * (_COLUMN_SECONDS + rows * _CELL_SECONDS)
 
     @property
     def seconds(self) -> float:
@@ -220,6 +231,7 @@ class Bench:
         """Return rows, these as they stand in a file, and the bytes of each column."""
         known = self._known.get(layout)
         if known is None or known[0] is not frame:
+            self.charge(frame.width, frame.height)
             rows = ordered(frame.lazy(), layout, frame.schema, _NAME)
             # in memory already, and there small: the engine for that begins at once
             inside = physical(rows, frame.schema, layout.forms).collect()

@@ -126,6 +126,27 @@ def test_one_order_is_tried_in_any_case() -> None:
     assert str(advice.reasons[-1]) == "no more trials: the time for them was over; what was not tried is as it was"
 
 
+@pytest.mark.parametrize("goal", ["storage", "balanced", "read", "write"])
+def test_the_same_rows_get_the_same_layout_whatever_the_clock_says(goal: Any) -> None:
+    ticks = iter(range(1_000_000))
+    frame = make_orders(3_000, seed=7)
+    workload = Workload((Query("a", {"country": "equal", "status": "equal"}),)) if goal != "storage" else None
+    busy, idle = (advise(frame, workload, goal, 0.06, clock=c) for c in (lambda: float(next(ticks)), still))
+    assert busy.layout == idle.layout
+    assert [t.how for t in busy.measured] == [t.how for t in idle.measured]
+
+
+def test_trials_are_charged_by_what_stands_in_them() -> None:
+    bench = Bench(still, 0.02, quick=True)
+    bench.charge(10, 10_000)
+    assert not bench.over  # 2 ms, 5 ms for the columns, 4 ms for their values
+    bench.charge(10, 10_000)
+    assert bench.over
+    endless = Bench(still, None, quick=True)
+    endless.charge(10_000, 10_000)
+    assert not endless.over
+
+
 # estimates
 
 
