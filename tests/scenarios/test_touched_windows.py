@@ -131,3 +131,38 @@ def test_windows_that_share_rows_and_sessions_are_made_anew_for_the_groups_that_
     run(tmp_path / "full", step)
     assert after == found(tmp_path / "full")
     assert {k for k in after if after[k] != before.get(k)} <= {k for k in after if k[0] is None}
+
+
+@pytest.mark.parametrize("every", ["4h", "[4h, 1d]"])
+def test_medians_of_windows_are_traced_and_have_lineage(tmp_path: Path, every: str) -> None:
+    deliver(tmp_path, "0", readings(0), 0)
+    step = f"window: {{time: at, every: {every}, by: site, aggregate: {{m: median(x)}}}}"
+    run(tmp_path, step)
+    plan = lp.Pipeline.from_yaml(DEFINITION.replace("STEP", step), base=str(tmp_path)).compile()
+    key = {"site": "a", "window_start": T0 + timedelta(hours=4), **({} if every == "4h" else {"window": "4h"})}
+    found = plan.trace("made", key)
+    (rows,) = (of.rows for of in found.sources.values())
+    assert rows is not None
+    assert rows["at"].sort().to_list() == [T0 + timedelta(hours=h) for h in (4, 6)]
+    assert rows["site"].unique().to_list() == ["a"]
+    assert found.exact
+    assert {str(c) for c in plan.lineage().upstream("made.m").columns} >= {"readings.x", "readings.at"}
+    # a preview names the columns as the output does
+    deliver(tmp_path, "1", readings(1), 1)
+    (preview,) = plan.preview()
+    assert "__lazypipe" not in preview["why"]
+    assert preview["why"].endswith("window_start are read again")
+
+
+def test_times_in_nanoseconds_go_by_their_groups(tmp_path: Path) -> None:
+    schema = {**SCHEMA, "at": pl.Datetime("ns")}
+    rows = pl.DataFrame(readings(0), schema=SCHEMA, orient="row").cast(schema)  # type: ignore[arg-type]
+    (tmp_path / "in").mkdir()
+    rows.write_parquet(tmp_path / "in/0.parquet")
+    step = "window: {time: at, every: 4h, by: site, aggregate: {m: median(x)}}"
+    run(tmp_path, step)
+    assert found(tmp_path) == wanted(readings(0), {"4h": (4, 4)}, by=True)
+    pl.DataFrame([(T0, None, 50)], schema=SCHEMA, orient="row").cast(schema).write_parquet(tmp_path / "in/1.parquet")  # type: ignore[arg-type]
+    (segment,) = run(tmp_path, step).segments
+    assert segment.why.endswith("1 group touched, of 13 rows")
+    assert found(tmp_path) == wanted([*readings(0), (T0, None, 50)], {"4h": (4, 4)}, by=True)
