@@ -67,7 +67,7 @@ def fold_query(found: Steps, operation: Sql, table: Table, scope: Scope, schema:
     parts: list[pl.Expr] = []
     merged: list[pl.Expr] = []
     for name, call in found.calls.items():
-        made = figures_of(name, call.function, call.argument, here, scope)
+        made = figures_of(name, call.function, call.argument, here, scope.params)
         if made is None:
             return None
         figures, whole = made

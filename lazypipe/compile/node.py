@@ -13,6 +13,7 @@ from lazypipe.compile.added_up import fold_query
 from lazypipe.compile.declared import check_rows
 from lazypipe.compile.first_rows import first_rows
 from lazypipe.compile.names import check_names
+from lazypipe.compile.placed import in_two
 from lazypipe.compile.sources import BoundSource
 from lazypipe.errors import first_line, nearest
 from lazypipe.gates import Check, Rule
@@ -109,18 +110,9 @@ class Node:
             )
         return table
 
-    def fold(
-        self,
-        table: Table,
-        inputs: Mapping[str, Table],
-        step: int,
-        tally: Tally | None = None,
-        guard: Callable[[Step], Guard] | None = None,
-        horizon: int = FAR,
-        whole: Whole | None = None,
-    ) -> Fold:
+    def fold(self, table: Table, inputs: Mapping[str, Table], step: int) -> Fold:
         """Return a step that can be folded in its two steps, over the rows ahead of it."""
-        fold = self.folds(table, _here(self.steps[step][1], inputs, tally, guard, horizon, whole), step)
+        fold = self.folds(table, replace(self.steps[step][1], tables=inputs), step)
         assert fold is not None
         return fold
 
@@ -211,15 +203,19 @@ def compile_steps(
             schema = lowered.collect_schema()
             if isinstance(operation, Python) and operation.incremental is not None:
                 check_rows(operation, table, here, lowered)
+            parts = in_two(operation, table, here)
         except BaseException as error:
             if not (is_engine_error(error) or isinstance(error, TypeError)):
                 raise
             raise _misfit(step, operation, error) from error
         check_names(schema, (*step.path, step.name))
-        table = Table(label(empty(schema).lazy(), HERE), schema)
-        compiled.append((operation, scope))
-        schemas.append(schema)
-        stubs.append(lowered)
+        for part in parts:
+            lowered = lowered if len(parts) == 1 else part.lower(table, here)
+            schema = lowered.collect_schema()
+            table = Table(label(empty(schema).lazy(), HERE), schema)
+            compiled.append((part, scope))
+            schemas.append(schema)
+            stubs.append(lowered)
     return tuple(compiled), tuple(schemas), tuple(stubs)
 
 

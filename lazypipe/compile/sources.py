@@ -28,7 +28,7 @@ from lazypipe.storage.lake.table import LakeTable, read_table
 from lazypipe.storage.log import Commit
 from lazypipe.storage.reasons import MASKED
 from lazypipe.storage.scan import FILE_COLUMN, TEXT_FORMATS, Reader, is_engine_error
-from lazypipe.storage.shape import BY_LOG, Fit, Shape, fit, fitted, misfits, reader_of, reread
+from lazypipe.storage.shape import BY_LOG, Fit, Shape, fit, fitted, misfits, reader_of, reread, would_wrap
 from lazypipe.storage.text import refuse_short_rows
 from lazypipe.storage.units import UNIT, Units, as_uri, untagged
 from lazypipe.windows.watermark import COMPLETE, Arrival, Watermark
@@ -541,6 +541,7 @@ def _bind(
     form = source.format or _guess(patterns, options, at)
     contract = read_contract(source.contract, (*at, "contract"))
     text = form in TEXT_FORMATS
+    adapts = contract.adapts or (text and any(map(would_wrap, contract.types.values())))
     masked = any("pii" in column.get("tags", ()) for column in source.columns.values())
     reader = Reader(form, contract.overrides if text else {}, source.read, options, masked=masked)
     _refuse_of_others(source, form, patterns, at)
@@ -549,12 +550,12 @@ def _bind(
         name, patterns, reader, redact, on_corrupt=action, intake=intake, declares=bool(contract.columns)
     )
     bound = replace(bound, version=source.version)
-    there, first = ((), None) if contract.adapts else _by_name(bound)
+    there, first = ((), None) if adapts else _by_name(bound)
     try:
         listed = bound.listed(partial(admit, bound)) if first is None else Snapshot((first,))
         if not listed.files and listed.waiting and not contract.columns:
             listed = bound.listed()
-        snapshot = bound.look(listed, first=not contract.adapts)
+        snapshot = bound.look(listed, first=not adapts)
     except SourceError as error:
         if not contract.columns:
             raise bound.located(error) from None
@@ -570,7 +571,7 @@ def _bind(
     except SourceError as error:
         raise bound.located(error) from None
     schema = pl.Schema({**{t.name: t.dtype for t in shape.targets}, **keys})
-    bound = replace(bound, schema=schema, shape=shape if contract.adapts else None)
+    bound = replace(bound, schema=schema, shape=shape if adapts else None)
     if bound.shape is not None and snapshot.files:
         snapshot = bound.looked_at(snapshot)  # so that a file which breaks the contract is told now
     _check_names(source, schema, at)

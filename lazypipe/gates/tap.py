@@ -287,7 +287,7 @@ class Tap:
         self._keep(bad)
         return good
 
-    def _with_reasons(self, rows: pl.DataFrame) -> pl.DataFrame:
+    def _with_reasons(self, rows: pl.DataFrame) -> pl.LazyFrame:
         """Return quarantined rows as their dataset holds them: as they were before any repair."""
         # many rows violate the same few sets of rules: each set is spelled out once
         ids = {mask: check for check, mask in self._masks.items() if mask in rows.columns}
@@ -306,7 +306,7 @@ class Tap:
             cells = pl.any_horizontal(pl.col(RAW_COLUMN).struct.field("*").is_not_null())
             told = told.with_columns(pl.when(cells).then(pl.col(RAW_COLUMN).struct.json_encode()).alias(RAW_COLUMN))
         kept = quarantine_schema(self._schema, raw=self._raw).names()
-        return told.with_columns(run, file.alias(FILE_COLUMN)).select(kept).collect()
+        return told.with_columns(run, file.alias(FILE_COLUMN)).select(kept)
 
     def _keep(self, bad: pl.DataFrame) -> None:
         if bad.height == 0:
@@ -323,12 +323,16 @@ class Tap:
             self._spilled.append(path)
             self._bad, self._bad_bytes = [], 0
 
-    def quarantined(self) -> Iterator[pl.DataFrame]:
-        """Yield the quarantined rows, in parts that fit in memory."""
+    def quarantined(self, told: Callable[[pl.LazyFrame], pl.LazyFrame] | None = None) -> Iterator[pl.DataFrame]:
+        """Yield the quarantined rows, in parts that fit in memory, with what else is ``told`` of them in the same query."""
         for path in self._spilled:
-            yield self._with_reasons(pl.read_ipc_stream(path))
+            yield self._told_of(pl.read_ipc_stream(path), told)
         if self._bad:
-            yield self._with_reasons(_unpacked(self._bad))
+            yield self._told_of(_unpacked(self._bad), told)
+
+    def _told_of(self, rows: pl.DataFrame, told: Callable[[pl.LazyFrame], pl.LazyFrame] | None) -> pl.DataFrame:
+        found = self._with_reasons(rows)
+        return (found if told is None else told(found)).collect()
 
     def count_keys(self, check: Check, failed: int) -> None:
         """Take the exact count of rows whose key repeats."""

@@ -174,7 +174,7 @@ class _Preview:
             said["why"] = f"{work.why}; {output.mode} on version {commit.version} ({commit.rows:,} rows)"
         said |= _incomplete(commit)
         if work.reread and work.kind == "units":
-            again = ", ".join(name for name, _ in work.groups)
+            again = ", ".join(after if name.startswith("__lazypipe") else name for name, after in work.groups)
             said["why"] = f"{work.why}; files that hold rows with the same {again} are read again"
         version = commit.version if commit else 0
         if work.kind in ("none", "wait"):

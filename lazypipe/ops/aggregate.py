@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import lru_cache
+from typing import Any, ClassVar
 
 import polars as pl
 
 from lazypipe import in_steps, sql
 from lazypipe.ops.base import MADE, Fold, Operation, Scope, Table, reads_one_row
 from lazypipe.spec.arguments import COLUMNS, SQLS, arg
+from lazypipe.spec.model import NOTHING
 
 
 @dataclass(frozen=True)
@@ -92,26 +94,39 @@ class _Figures:
 
 
 def _in_figures(text: str, name: str, table: Table, scope: Scope) -> _Figures | None:
+    if ":" in text:  # perhaps parameters
+        return _taken_apart(text, name, table.schema, scope.params)
+    return _known(text, name, tuple(table.schema.items()))
+
+
+# a run asks this of the same text several times
+@lru_cache(maxsize=256)
+def _known(text: str, name: str, columns: tuple[tuple[str, pl.DataType], ...]) -> _Figures | None:
+    return _taken_apart(text, name, pl.Schema(columns), NOTHING)
+
+
+def _taken_apart(text: str, name: str, schema: pl.Schema, params: Mapping[str, Any]) -> _Figures | None:
     found = in_steps.calls(text, name)
     if found is None:
         return None
     rest, calls = found
     parts: dict[str, pl.Expr] = {}
+    stub = sql.empty(schema).lazy()
     merged, types = list[pl.Expr](), dict[str, pl.DataType]()
     for column, call in calls.items():
-        figures = figures_of(column, call.function, call.argument, table.schema, scope)
+        figures = figures_of(column, call.function, call.argument, schema, params)
         if figures is None:
             return None
-        whole = sql.bind(f"{call.function}({call.argument})", table.schema, scope.params)
-        types[column] = table.stub().frame.select(whole.alias(column)).collect_schema()[column]
+        whole = sql.bind(f"{call.function}({call.argument})", schema, params)
+        types[column] = stub.select(whole.alias(column)).collect_schema()[column]
         parts |= figures[0]
         merged.append(figures[1].cast(types[column]).alias(column))
-    schema = pl.Schema(types)
+    made = pl.Schema(types)
     try:
-        value = sql.bind(rest, schema, scope.params)
+        value = sql.bind(rest, made, params)
     except sql.SqlError:  # something else is made of rows in it
         return None
-    return _Figures(parts, merged, value) if reads_one_row([value], schema) else None
+    return _Figures(parts, merged, value) if reads_one_row([value], made) else None
 
 
 def figure(place: int) -> str:
@@ -120,22 +135,22 @@ def figure(place: int) -> str:
 
 
 def figures_of(
-    name: str, function: str, argument: str, schema: pl.Schema, scope: Scope
+    name: str, function: str, argument: str, schema: pl.Schema, params: Mapping[str, Any]
 ) -> tuple[dict[str, pl.Expr], pl.Expr] | None:
     """Return what is kept of each part for a call, and what all parts together make of it; None if that would not be the same."""
-    value = pl.lit(0) if argument == "*" else sql.bind(argument, schema, scope.params)
+    value = pl.lit(0) if argument == "*" else sql.bind(argument, schema, params)
     if not reads_one_row([value], schema):  # it looks at other rows of its part, as sum(a - min(a)) does
         return None
     if function == "avg":
         dtype = sql.dtype_of(value, schema)
         if not (dtype.is_integer() or dtype in (pl.Float64, pl.Boolean)):
             return None
-        count = sql.bind(f"count({argument})", schema, scope.params)
+        count = sql.bind(f"count({argument})", schema, params)
         number = pl.col(f"{name}_count")
         # not its sum twice: Polars would compute that once, as a column, and of one row for all make as many as there are parts
         mean = pl.when(number.max() > 0).then(pl.col(f"{name}_sum").sum() / number.sum())
         return {f"{name}_sum": value.cast(pl.Float64).sum(), f"{name}_count": count}, mean
-    figure = {name: sql.bind(f"{function}({argument})", schema, scope.params)}
+    figure = {name: sql.bind(f"{function}({argument})", schema, params)}
     number = pl.col(name)
     # the sum of no values is null in SQL
     total = pl.when(number.count() > 0).then(number.sum())

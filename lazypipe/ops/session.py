@@ -102,7 +102,7 @@ class Session(Operation):
             return None
         merge, sessions, by = fold.merge, self._sessions(table, scope), self._by()
         first, last = (figure(place) for place in range(2))
-        return Fold(fold.partial, lambda parts: self._named(merge(sessions.put_together(parts, by, first, last))))
+        return Fold(fold.partial, lambda parts: self._named(merge(sessions.put_together(parts, by, first, last))), by)
 
     def apart(self, table: Table, scope: Scope) -> Mapping[str, str] | None:
         """Rows of other groups are in other sessions."""

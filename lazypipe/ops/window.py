@@ -155,18 +155,44 @@ class Window(Operation):
         if figures is None or whole is None:
             return None
         merge, partial = whole.merge, figures.partial
-        by: tuple[str, ...] = ()
+        by = tuple(dict.fromkeys(self.by))
         if len(parts) == 1 and parts[0].overlap == 1 and not _is_nanoseconds(table.schema[self.time]):
             # where a window begins tells it apart, in figures as in windows
             partial = partial.with_columns(parts[0].start(pl.col(_slices(parts)[0])).alias(START))
-            by = (*dict.fromkeys(self.by), START)
+            by = (*by, START)
         return Fold(partial, lambda rows: self._named(merge(_spread(rows, parts)), parts), by)
+
+    def placed(self, table: Table, scope: Scope) -> pl.LazyFrame:
+        """Return each row that has a time once per window that it lies in, and in further columns which that is."""
+        parts = self._windows(table, scope)
+        rows, _ = self._in_windows(table, parts)
+        made = {_placed(name): expr for name, expr in self._ends(parts).items()}
+        frame = rows.frame.with_columns(expr.alias(name) for name, expr in made.items())
+        return frame.select(*table.schema, *made, *table.extra)
+
+    def grouped(self, placed: Table, scope: Scope, *, carry: bool = False) -> pl.LazyFrame | None:
+        """Return the windows of rows that are placed; or ``carry`` what these were made of, None if that cannot be told."""
+        groups = Aggregate(self._aggregates, (*self.by, *map(_placed, self._told)))
+        frame = groups.carry(placed, scope) if carry else groups.lower(placed, scope)
+        if frame is None:
+            return None
+        columns = (*self.by, *self._told, *self._aggregates, *([MADE_FROM] if carry else ()))
+        return frame.rename({_placed(name): name for name in self._told}).select(*dict.fromkeys(columns))
+
+    def groups(self) -> dict[str, str]:
+        """Return the columns that tell windows apart, as rows that are placed name them, each with its name in windows."""
+        return {**{c: c for c in self.by}, **{_placed(name): name for name in self._told if name != END}}
+
+    @property
+    def _told(self) -> tuple[str, ...]:
+        """The columns that say which window it is."""
+        return (START, END) if len(self.every) == 1 else (WINDOW, START, END)
 
     def _windows(self, table: Table, scope: Scope) -> tuple[Windows, ...]:
         """Check all arguments, and return the windows of each ``every``."""
         refuse_outside(self.late, self.emit, scope, self.keep_results)
         Aggregate(self.aggregate, self.by).lower(table.stub(), scope)
-        made = (START, END) if len(self.every) == 1 else (WINDOW, START, END)
+        made = self._told
         refuse_taken("windows", made, self.by, self.aggregate, scope)
         if self.partial is not None and (
             self.partial in self.by or self.partial in made or self.partial in self.aggregate
@@ -201,20 +227,23 @@ class Window(Operation):
 
     def _named(self, frame: pl.LazyFrame, parts: Sequence[Windows], *more: str) -> pl.LazyFrame:
         """Return the columns as they are promised, over rows that say where their window begins."""
-        begin = pl.col(_BEGIN)
-        if len(parts) == 1:
-            made = {START: parts[0].start(begin), END: parts[0].end(begin)}
-        else:
-            # what one kind of windows makes of the places of another may be no time at all
-            begins = [pl.when(pl.col(_NUMBER) == number).then(begin) for number in range(len(parts))]
-            pairs = list(zip(parts, begins, strict=True))
-            made = {
-                WINDOW: _by_number([pl.lit(every) for every in self.every]),
-                START: _by_number([part.start(begin) for part, begin in pairs]),
-                END: _by_number([part.end(begin) for part, begin in pairs]),
-            }
+        made = self._ends(parts)
         frame = frame.with_columns(expr.alias(name) for name, expr in made.items())
         return frame.select(*dict.fromkeys(self.by), *made, *self._aggregates, *more)
+
+    def _ends(self, parts: Sequence[Windows]) -> dict[str, pl.Expr]:
+        """Return the columns of windows besides groups and aggregates, over rows that say where their window begins."""
+        begin = pl.col(_BEGIN)
+        if len(parts) == 1:
+            return {START: parts[0].start(begin), END: parts[0].end(begin)}
+        # what one kind of windows makes of the places of another may be no time at all
+        begins = [pl.when(pl.col(_NUMBER) == number).then(begin) for number in range(len(parts))]
+        pairs = list(zip(parts, begins, strict=True))
+        return {
+            WINDOW: _by_number([pl.lit(every) for every in self.every]),
+            START: _by_number([part.start(begin) for part, begin in pairs]),
+            END: _by_number([part.end(begin) for part, begin in pairs]),
+        }
 
 
 def refuse_unseen(keep_results: str | None, emit: str) -> None:
@@ -250,6 +279,11 @@ def refuse_taken(kind: str, made: Collection[str], by: Iterable[str], aggregate:
 def _is_nanoseconds(dtype: pl.DataType) -> bool:
     """Whether two windows may begin at the same time, because it is the last that the type reaches."""
     return isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns"
+
+
+def _placed(name: str) -> str:
+    """Return what a column of windows is called in rows that are placed: these may have one of its name."""
+    return f"__lazypipe_{name}"
 
 
 def _slices(parts: Sequence[Windows]) -> tuple[str, ...]:

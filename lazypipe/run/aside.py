@@ -172,8 +172,9 @@ class Quarantine:
         if not report.quarantined and (before is None or (follows and not gone) or not (before.rows or follows)):
             return
         files: list[DataFile] = []
-        for number, part in enumerate(tap.quarantined()):
-            files += self._told_apart(number, self.query.with_files(self.query.with_units(part.lazy())).collect())
+        parts = tap.quarantined(lambda rows: self.query.with_files(self.query.with_units(rows)))
+        for number, part in enumerate(parts):
+            files += self._told_apart(number, part)
         mode = "change" if follows else "replace"
         self._commit(report, files, mode=mode, kept="replace", tagged=True, gone=gone)
 

@@ -37,6 +37,7 @@ __all__ = [
     "reader_of",
     "refitted",
     "reread",
+    "would_wrap",
 ]
 
 Mode = Literal["ignore", "evolve", "freeze", "discard_column", "discard_row", "fail"]
@@ -119,6 +120,11 @@ def _is_soft(target: Target, form: str) -> bool:
     )
 
 
+def would_wrap(dtype: pl.DataType) -> bool:
+    """Whether Polars' readers of text take years for others, in silence: those that nanoseconds do not reach."""
+    return isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns"
+
+
 def reader_of(reader: Reader, file: str, how: Fit | None) -> Reader:
     """Return the reader for files like ``file`` that are read in some way: where Polars can fill in and widen, it does."""
     return replace(reader, loose=True) if how is not None and _is_loose(reader, file) else reader
@@ -150,7 +156,8 @@ def fit(file: FileInfo, found: pl.Schema, shape: Shape, reader: Reader) -> Fit:
             continue
         for name in takes[index]:
             if text:
-                reads[name] = pl.String() if _is_soft(target, reader.format) else target.dtype
+                as_it_is = _is_soft(target, reader.format) or would_wrap(target.dtype)
+                reads[name] = pl.String() if as_it_is else target.dtype
             else:
                 _check_type(file, name, found[name], target)
                 reads[name] = target.dtype if loose and _upcasts(found[name], target) else found[name]
@@ -221,7 +228,7 @@ def fitted(frame: pl.LazyFrame, how: Fit, shape: Shape, reader: Reader, keep: Se
     Reads nothing. Strict casts fail when the rows are collected; what is discarded stands as text in ``_lazypipe_raw``.
     """
     schema, raw = how.schema, shape.raw(reader.format)
-    comma = bool(reader.read.get("decimal_comma"))
+    comma, text = bool(reader.read.get("decimal_comma")), reader.format in TEXT_FORMATS
     columns: list[pl.Expr] = []
     cells: dict[str, pl.Expr] = {}
     rejected: dict[str, pl.Expr] = {}
@@ -234,7 +241,7 @@ def fitted(frame: pl.LazyFrame, how: Fit, shape: Shape, reader: Reader, keep: Se
         if found == target.dtype:
             columns.append((cell if len(names) > 1 else pl.col(names[0])).alias(target.name))
             continue
-        if target.on_type_change == "evolve":
+        if target.on_type_change == "evolve" and not (text and would_wrap(target.dtype)):
             columns.append(cell.cast(target.dtype).alias(target.name))
             continue
         name = f"{_CELL}{index}"
@@ -312,7 +319,10 @@ def misfits(frame: pl.LazyFrame, how: Fit, shape: Shape, reader: Reader) -> tupl
     """Return the first column with cells that a strict cast refuses: its name, its type, how many, and one of them."""
     schema = how.schema
     for target, names in zip(shape.targets, how.takes, strict=True):
-        if not names or schema[names[0]] == target.dtype or target.on_type_change != "freeze":
+        strict = target.on_type_change == "freeze" or (
+            reader.format in TEXT_FORMATS and would_wrap(target.dtype) and not target.discards
+        )
+        if not names or schema[names[0]] == target.dtype or not strict:
             continue
         cell, found = pl.coalesce(*names), schema[names[0]]
         made = value(cell, found, target.dtype, decimal_comma=bool(reader.read.get("decimal_comma")))

@@ -120,8 +120,8 @@ class Clock:
     def from_days(self, days: pl.Expr, shift: int) -> pl.Expr:
         """Return when days begin, ``shift`` ns late by the wall clock: the first moment of them that there is.
 
-        A time that the clock shows twice is the earlier one. One that it skips is the one at which it goes on, which is looked
-        for on quarters of an hour; where a zone lost a whole day, that day has no length.
+        A time that the clock shows twice is the earlier one. One that it skips is the one at which it goes on: to the second where it
+        skips from there on, otherwise looked for on quarters of an hour; where a zone lost a whole day, that day has no length.
         """
         if self.unit is None:
             return self.from_ticks(days + shift // DAY)
@@ -146,6 +146,8 @@ class Clock:
         on = (-((-wall.dt.timestamp("us")) // size) * size).cast(pl.Datetime("us"))
         later = [on + quarter * number for number in range(5)]
         before = moment(wall - timedelta(days=1)).dt
-        utc = wall - (before.base_utc_offset() + before.dst_offset())
+        utc = wall - (before.base_utc_offset() + before.dst_offset()).dt.cast_time_unit("us")
         skipped = utc.dt.replace_time_zone("UTC").dt.convert_time_zone(self.zone or "UTC")
-        return pl.coalesce(moment(wall), *map(moment, later), skipped)
+        # what is skipped may begin right there
+        last = (skipped - timedelta(microseconds=1)).dt.replace_time_zone(None)
+        return pl.coalesce(moment(wall), pl.when(last < wall).then(skipped), *map(moment, later), skipped)

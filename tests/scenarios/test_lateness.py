@@ -266,3 +266,31 @@ def test_the_rule_takes_windows_or_a_gap(rule: dict[str, Any]) -> None:
     frame = pl.DataFrame(schema={"at": pl.Datetime("us"), "_watermark": pl.Datetime("us")})
     with pytest.raises(lp.DefinitionError, match="late needs every or gap, and not both; write every: 1h, or gap: 30m"):
         lp.check(frame, [{"late": rule}])
+
+
+@pytest.mark.parametrize("late", ["update", "quarantine"])
+def test_rows_of_history_that_is_vacuumed_and_whose_files_are_gone(station: Station, late: str) -> None:
+    station.definition = DEFINITION.replace("on_bad_time: quarantine", "on_removed: ignore").replace(
+        "allowed_lateness: 2h, late: quarantine", f"allowed_lateness: 2h, late: {late}"
+    )
+    for day in range(1, 7):
+        station.deliver(f"{day:02}", (f"{day:02} 08:00", "a", day), (f"{day:02} 20:00", "a", day))
+        station.run()
+    lp.vacuum(station.plan.pipeline, older_than=timedelta(0))
+    for day in (1, 2, 3):  # their files are archived
+        (station.root / f"in/{day:02}.csv").unlink()
+    before = station.hours()
+    assert len(before) == 12
+    station.deliver("90", ("02 08:30", "a", 100), ("01 00:00", "a", 7), ("06 20:30", "a", 9))
+    station.run()
+    came = {"06 20": (2, 15)}
+    if late == "update":
+        came |= {"02 08": (2, 102), "01 00": (1, 7)}
+        assert station.hours() == before | came
+        return
+    assert station.hours() == before | came
+    assert [(at, value) for at, _, value, _, _ in station.late()] == [("01 00:00", 7), ("02 08:30", 100)]
+    assert [by for *_, by in station.late()] == [
+        timedelta(days=5, hours=16, minutes=50),
+        timedelta(days=4, hours=8, minutes=50),
+    ]

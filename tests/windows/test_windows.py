@@ -223,6 +223,24 @@ def test_days_are_as_long_as_they_were(zone: str, start: datetime, quarters: lis
     assert found["window_start"][0] == start
 
 
+@pytest.mark.parametrize(
+    ("zone", "day", "first"),
+    [
+        # clocks were put forward at midnight, by as much as the sun's time was behind
+        ("Europe/Berlin", date(1893, 4, 1), datetime(1893, 3, 31, 23, 6, 32, tzinfo=UTC)),
+        ("Africa/Monrovia", date(1972, 1, 7), datetime(1972, 1, 7, 0, 44, 30, tzinfo=UTC)),
+        ("Pacific/Kwajalein", date(1993, 8, 22), datetime(1993, 8, 21, 12, tzinfo=UTC)),
+    ],
+)
+def test_days_begin_when_clocks_go_on_to_the_second(zone: str, day: date, first: datetime) -> None:
+    second = timedelta(seconds=1)
+    assert (first - second).astimezone(ZoneInfo(zone)).date() < day == first.astimezone(ZoneInfo(zone)).date()
+    frame = pl.LazyFrame({"t": [first - second, first]}, schema={"t": pl.Datetime("us", "UTC")})
+    found = apply(frame, every="1d", time_zone=zone).sort("window_start")
+    assert found["window_start"].to_list()[1] == first
+    assert found["window_end"].to_list()[0] == first
+
+
 def test_hours_are_hours_when_clocks_change() -> None:
     frame = each(
         datetime(2024, 10, 26, 23, tzinfo=UTC), datetime(2024, 10, 27, 4, tzinfo=UTC), HOUR / 4, "Europe/Berlin"
