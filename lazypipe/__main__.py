@@ -14,11 +14,8 @@ from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import Any, TypedDict
 
-import polars as pl
-
 import lazypipe as lp
-from lazypipe.errors import first_line
-from lazypipe.spec.model import Param
+from lazypipe.errors import LazypipeError, first_line
 
 __all__ = ["main"]
 
@@ -29,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         return int(options.command(options))
-    except lp.LazypipeError as error:
+    except LazypipeError as error:
         if options.json:
             _json({"status": "error", "error": str(error)})
         _say(str(error))
@@ -482,6 +479,8 @@ def _lineage(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
+    import polars as pl
+
     plan = _compiled(options)
     try:
         rows = plan.scan(options.output).head(options.rows).collect()
@@ -573,6 +572,8 @@ def _audit(options: argparse.Namespace) -> int:
 
 
 def _vacuum(options: argparse.Namespace) -> int:
+    from lazypipe.spec.model import Param
+
     is_definition = options.target.endswith((".yaml", ".yml", ".json"))
     try:
         age: timedelta = Param("duration").parse(options.older_than)

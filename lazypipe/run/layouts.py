@@ -17,10 +17,8 @@ from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.hive import NAME_BYTES
 from lazypipe.storage.lake.fitting import plain
 from lazypipe.storage.log import KEPT, Commit
-from lazypipe.storage.optimizer.advise import advise
 from lazypipe.storage.optimizer.forms import check_forms
 from lazypipe.storage.optimizer.layout import Layout
-from lazypipe.storage.optimizer.maintenance import sample
 from lazypipe.storage.optimizer.writing import check_layout
 
 __all__ = ["Choice", "choose", "choose_ahead", "is_due", "is_outgrown", "kept", "measured", "without_folders"]
@@ -208,6 +206,8 @@ def choose(
     ordered, folders
         As ``kept`` and ``choose_ahead`` say.
     """
+    from lazypipe.storage.optimizer.maintenance import sample
+
     rows = sample(dataset, staged, min(_ROWS, max(5_000, staged.rows // 30)))
     return _advised(plan, name, rows, staged.rows, seconds, ordered=ordered, folders=folders)
 
@@ -222,6 +222,8 @@ def _advised(
     ordered: bool,
     folders: bool,
 ) -> Choice:
+    from lazypipe.storage.optimizer.advise import advise
+
     output = plan.outputs[name]
     free = folders and _is_free(output, ordered=ordered)
     goal: Any = output.optimize
