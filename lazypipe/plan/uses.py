@@ -30,6 +30,8 @@ def query_of(lineage: ColumnLineage, of: str, *, name: str = "", weight: float =
 
     Examples
     --------
+    >>> from lazypipe.plan.reader import read_plan
+    >>> from lazypipe.plan.steps import plan_lineage
     >>> frame = label(pl.LazyFrame({"day": [1], "x": [2]}), "d")
     >>> asked = frame.filter(pl.col("day") >= 7).group_by("x").agg(pl.len())
     >>> found = query_of(plan_lineage(read_plan(asked)), "d")
