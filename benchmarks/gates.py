@@ -140,7 +140,7 @@ def by_lazypipe(rules, data=orders):
 
 
 def by_duckdb(count: int, _: Path):
-    import duckdb  # noqa: PLC0415  # a peer, needed by this variant only
+    import duckdb  # a peer, needed by this variant only
 
     names = files(orders(count), count)
     allowed = ", ".join(f"'{c}'" for c in COUNTRIES), ", ".join(f"'{s}'" for s in STATUSES)
@@ -153,7 +153,7 @@ def by_duckdb(count: int, _: Path):
 
 
 def by_pointblank(count: int, _: Path):
-    import pointblank as pb  # noqa: PLC0415
+    import pointblank as pb
 
     rows = pl.scan_parquet(files(orders(count), count))
 
@@ -176,7 +176,7 @@ def by_pointblank(count: int, _: Path):
 
 
 def by_pandera(count: int, _: Path):
-    import pandera.polars as pa  # noqa: PLC0415
+    import pandera.polars as pa
 
     rows = pl.scan_parquet(files(orders(count), count))
     schema = pa.DataFrameSchema(
@@ -202,7 +202,7 @@ def by_pandera(count: int, _: Path):
 
 
 def by_dataframely(count: int, _: Path):
-    import dataframely as dy  # noqa: PLC0415
+    import dataframely as dy
 
     class Orders(dy.Schema):
         order_id = dy.Int64(primary_key=True)

@@ -15,50 +15,57 @@
 Schema([('x', Int64)])
 """
 
-from lazypipe import contracts, optimize
-from lazypipe.api.builder import Builder, pipeline
-from lazypipe.api.datasets import history, publish_delta, rollback, vacuum
-from lazypipe.api.frames import apply, check, split
-from lazypipe.api.pipeline import Pipeline, Plan, catalog, load, replay, trace, window_history
-from lazypipe.api.records import audit_report, ledger
-from lazypipe.api.stream import stream
-from lazypipe.errors import (
-    CommitConflict,
-    DefinitionError,
-    GateError,
-    Interrupted,
-    LazypipeError,
-    Location,
-    Problem,
-    RunError,
-    SourceError,
-    StorageError,
-)
-from lazypipe.gates.alone import Split
-from lazypipe.gates.custom import rule
-from lazypipe.gates.report import CheckResult, GateReport
-from lazypipe.gates.suggest import suggest_rules
-from lazypipe.incremental.diff import RowDiff, diff
-from lazypipe.plan.fingerprint import Changes, Fingerprint
-from lazypipe.plan.graph import Lineage
-from lazypipe.plan.places import Impact, Reach
-from lazypipe.records.audit import AuditReport
-from lazypipe.records.endpoint import HttpTransport
-from lazypipe.records.entry import Entry
-from lazypipe.records.history import History, Holding
-from lazypipe.records.ledger import Ledger
-from lazypipe.records.transport import FileTransport
-from lazypipe.records.verify import Verification
-from lazypipe.run.panes import Pane, WindowHistory
-from lazypipe.run.replay import ReplayResult
-from lazypipe.run.result import RunResult, SegmentResult
-from lazypipe.run.retry import Backoff
-from lazypipe.run.stream import Stream
-from lazypipe.run.trace import Trace, Traced
-from lazypipe.run.trigger import Trigger
-from lazypipe.spec.schema import json_schema
-from lazypipe.storage.dataset import scan
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from lazypipe.version import VERSION
+
+if TYPE_CHECKING:
+    from lazypipe import contracts, optimize
+    from lazypipe.api.builder import Builder, pipeline
+    from lazypipe.api.datasets import history, publish_delta, rollback, vacuum
+    from lazypipe.api.frames import apply, check, split
+    from lazypipe.api.pipeline import Pipeline, Plan, catalog, load, replay, trace, window_history
+    from lazypipe.api.records import audit_report, ledger
+    from lazypipe.api.stream import stream
+    from lazypipe.errors import (
+        CommitConflict,
+        DefinitionError,
+        GateError,
+        Interrupted,
+        LazypipeError,
+        Location,
+        Problem,
+        RunError,
+        SourceError,
+        StorageError,
+    )
+    from lazypipe.gates.alone import Split
+    from lazypipe.gates.custom import rule
+    from lazypipe.gates.report import CheckResult, GateReport
+    from lazypipe.gates.suggest import suggest_rules
+    from lazypipe.incremental.diff import RowDiff, diff
+    from lazypipe.plan.fingerprint import Changes, Fingerprint
+    from lazypipe.plan.graph import Lineage
+    from lazypipe.plan.places import Impact, Reach
+    from lazypipe.records.audit import AuditReport
+    from lazypipe.records.endpoint import HttpTransport
+    from lazypipe.records.entry import Entry
+    from lazypipe.records.history import History, Holding
+    from lazypipe.records.ledger import Ledger
+    from lazypipe.records.transport import FileTransport
+    from lazypipe.records.verify import Verification
+    from lazypipe.run.panes import Pane, WindowHistory
+    from lazypipe.run.replay import ReplayResult
+    from lazypipe.run.result import RunResult, SegmentResult
+    from lazypipe.run.retry import Backoff
+    from lazypipe.run.stream import Stream
+    from lazypipe.run.trace import Trace, Traced
+    from lazypipe.run.trigger import Trigger
+    from lazypipe.spec.schema import json_schema
+    from lazypipe.storage.dataset import scan
 
 __version__ = VERSION
 
@@ -127,3 +134,83 @@ __all__ = [
     "vacuum",
     "window_history",
 ]
+
+# where each name is; it is imported when it is first asked for, because few programs need many of them
+_HOME = {
+    "contracts": "lazypipe",
+    "optimize": "lazypipe",
+    "Builder": "lazypipe.api.builder",
+    "pipeline": "lazypipe.api.builder",
+    "history": "lazypipe.api.datasets",
+    "publish_delta": "lazypipe.api.datasets",
+    "rollback": "lazypipe.api.datasets",
+    "vacuum": "lazypipe.api.datasets",
+    "apply": "lazypipe.api.frames",
+    "check": "lazypipe.api.frames",
+    "split": "lazypipe.api.frames",
+    "Pipeline": "lazypipe.api.pipeline",
+    "Plan": "lazypipe.api.pipeline",
+    "catalog": "lazypipe.api.pipeline",
+    "load": "lazypipe.api.pipeline",
+    "replay": "lazypipe.api.pipeline",
+    "trace": "lazypipe.api.pipeline",
+    "window_history": "lazypipe.api.pipeline",
+    "audit_report": "lazypipe.api.records",
+    "ledger": "lazypipe.api.records",
+    "stream": "lazypipe.api.stream",
+    "CommitConflict": "lazypipe.errors",
+    "DefinitionError": "lazypipe.errors",
+    "GateError": "lazypipe.errors",
+    "Interrupted": "lazypipe.errors",
+    "LazypipeError": "lazypipe.errors",
+    "Location": "lazypipe.errors",
+    "Problem": "lazypipe.errors",
+    "RunError": "lazypipe.errors",
+    "SourceError": "lazypipe.errors",
+    "StorageError": "lazypipe.errors",
+    "Split": "lazypipe.gates.alone",
+    "rule": "lazypipe.gates.custom",
+    "CheckResult": "lazypipe.gates.report",
+    "GateReport": "lazypipe.gates.report",
+    "suggest_rules": "lazypipe.gates.suggest",
+    "RowDiff": "lazypipe.incremental.diff",
+    "diff": "lazypipe.incremental.diff",
+    "Changes": "lazypipe.plan.fingerprint",
+    "Fingerprint": "lazypipe.plan.fingerprint",
+    "Lineage": "lazypipe.plan.graph",
+    "Impact": "lazypipe.plan.places",
+    "Reach": "lazypipe.plan.places",
+    "AuditReport": "lazypipe.records.audit",
+    "HttpTransport": "lazypipe.records.endpoint",
+    "Entry": "lazypipe.records.entry",
+    "History": "lazypipe.records.history",
+    "Holding": "lazypipe.records.history",
+    "Ledger": "lazypipe.records.ledger",
+    "FileTransport": "lazypipe.records.transport",
+    "Verification": "lazypipe.records.verify",
+    "Pane": "lazypipe.run.panes",
+    "WindowHistory": "lazypipe.run.panes",
+    "ReplayResult": "lazypipe.run.replay",
+    "RunResult": "lazypipe.run.result",
+    "SegmentResult": "lazypipe.run.result",
+    "Backoff": "lazypipe.run.retry",
+    "Stream": "lazypipe.run.stream",
+    "Trace": "lazypipe.run.trace",
+    "Traced": "lazypipe.run.trace",
+    "Trigger": "lazypipe.run.trigger",
+    "json_schema": "lazypipe.spec.schema",
+    "scan": "lazypipe.storage.dataset",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _HOME[name]
+    found: object = import_module(f"{home}.{name}") if home == __name__ else getattr(import_module(home), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

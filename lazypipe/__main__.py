@@ -14,14 +14,8 @@ from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import Any, TypedDict
 
-import polars as pl
-
 import lazypipe as lp
-from lazypipe.errors import first_line
-from lazypipe.records.record import Records
-from lazypipe.run.maintenance import ending_versions
-from lazypipe.spec.model import Param
-from lazypipe.storage import uri as uris
+from lazypipe.errors import LazypipeError, first_line
 
 __all__ = ["main"]
 
@@ -32,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         return int(options.command(options))
-    except lp.LazypipeError as error:
+    except LazypipeError as error:
         if options.json:
             # a run that did not begin is told like one that did, for whoever reads its segments
             segments: dict[str, Any] = {"segments": []} if options.command is _run else {}
@@ -423,6 +417,9 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _history(options: argparse.Namespace) -> int:
+    from lazypipe.records.record import Records
+    from lazypipe.storage import uri as uris
+
     plan = _compiled(options)
     records = Records(uris.join(uris.resolve(plan.pipeline.state, plan.pipeline.base), "runs"))
     found = lp.history(plan, options.output).to_dicts()
@@ -499,6 +496,8 @@ def _lineage(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
+    import polars as pl
+
     plan = _compiled(options)
     try:
         rows = plan.scan(options.output).head(options.rows).collect()
@@ -590,6 +589,9 @@ def _audit(options: argparse.Namespace) -> int:
 
 
 def _vacuum(options: argparse.Namespace) -> int:
+    from lazypipe.run.maintenance import ending_versions
+    from lazypipe.spec.model import Param
+
     is_definition = options.target.endswith((".yaml", ".yml", ".json"))
     try:
         age: timedelta = Param("duration").parse(options.older_than)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,41 @@ def test_public_names() -> None:
     }  # fmt: skip
     for name in lazypipe.__all__:
         assert getattr(lazypipe, name).__doc__
+
+
+def test_public_names_are_where_type_checkers_find_them() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    (told,) = (node for node in tree.body if isinstance(node, ast.If))
+    found = {a.name: n.module for n in told.body if isinstance(n, ast.ImportFrom) for a in n.names}
+    assert found == lazypipe._HOME
+    assert set(found) == set(lazypipe.__all__)
+    assert set(lazypipe.__all__) <= set(dir(lazypipe))
+    with pytest.raises(AttributeError, match="module 'lazypipe' has no attribute 'nonsense'"):
+        lazypipe.nonsense  # noqa: B018
+
+
+# what a program must not import: names of modules, all that is in them
+NEVER_FOR = {
+    "import lazypipe": ["polars", "yaml", "jsonschema", "fsspec", "blake3", *(f"lazypipe.{r}" for r in FLOOR_OF)],
+    "import lazypipe.__main__ as m; m._parser()": ["polars", "yaml", "jsonschema", "fsspec", "blake3"],
+    "import lazypipe as lp; lp.load('pipelines/flights.yaml').compile().schema('hourly')": [
+        "jsonschema", "fsspec", "lazypipe.contracts", "lazypipe.incremental", "lazypipe.records", "lazypipe.run",
+        "lazypipe.storage.dataset", "lazypipe.storage.lake.table", "lazypipe.storage.optimizer.advise",
+    ],
+    "import lazypipe.run.executor, lazypipe.run.attempt": [
+        "jsonschema", "lazypipe.contracts", "lazypipe.incremental.diff", "lazypipe.records.endpoint",
+        "lazypipe.records.openlineage", "lazypipe.run.merge", "lazypipe.run.replay", "lazypipe.run.trace",
+        "lazypipe.storage.external", "lazypipe.storage.lake.table", "lazypipe.storage.optimizer.advise",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("program", NEVER_FOR)
+def test_what_few_programs_need_is_imported_late(program: str, root: Path) -> None:
+    code = f"import sys; {program}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, cwd=root, capture_output=True, text=True)
+    never = {n for n in NEVER_FOR[program] if n not in ("lazypipe.version", "lazypipe.__init__")}
+    assert [m for m in done.stdout.split() if any(m == n or m.startswith(f"{n}.") for n in never)] == []
 
 
 def test_exit_codes() -> None:

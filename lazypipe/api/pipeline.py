@@ -9,38 +9,29 @@ from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
 
 from lazypipe.compile.compiler import CompiledPipeline, compile_pipeline
 from lazypipe.compile.sources import BoundSource, Snapshot
-from lazypipe.contracts import Column, Contract
 from lazypipe.errors import LazypipeError
-from lazypipe.incremental import preview as previews
-from lazypipe.incremental.bound import Bound
-from lazypipe.incremental.stamps import nanoseconds
-from lazypipe.plan.catalog import join
-from lazypipe.plan.graph import Lineage
-from lazypipe.records.ledger import Ledger
-from lazypipe.records.transport import Transport
-from lazypipe.run import panes
-from lazypipe.run import replay as replays
-from lazypipe.run import trace as traces
-from lazypipe.run.arrival import Extents, arrived
-from lazypipe.run.backfill import TimeRange, pieces, refuse_timeless, touched, within
-from lazypipe.run.context import Observer, run_id
-from lazypipe.run.delivery import listing, whole
-from lazypipe.run.executor import execute
-from lazypipe.run.late import late_rows
-from lazypipe.run.panes import WindowHistory
-from lazypipe.run.replay import ReplayResult
-from lazypipe.run.result import RunResult
-from lazypipe.run.trace import Trace
 from lazypipe.spec import loader, model
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import uri as uris
-from lazypipe.storage.dataset import scan
+
+if TYPE_CHECKING:
+    from lazypipe.contracts import Contract
+    from lazypipe.incremental.bound import Bound
+    from lazypipe.plan.graph import Lineage
+    from lazypipe.records.transport import Transport
+    from lazypipe.run.arrival import Extents
+    from lazypipe.run.backfill import TimeRange
+    from lazypipe.run.context import Observer
+    from lazypipe.run.panes import WindowHistory
+    from lazypipe.run.replay import ReplayResult
+    from lazypipe.run.result import RunResult
+    from lazypipe.run.trace import Trace
 
 __all__ = ["Pipeline", "Plan", "catalog", "load", "replay", "trace", "window_history"]
 
@@ -107,7 +98,7 @@ class Pipeline(model.Pipeline):
         """
         moment = now or datetime.now(UTC)
         values = {**(params or {}), **more}
-        compiled = compile_pipeline(self, values, now=moment, env=env, allow=allow, admit=partial(whole, moment))
+        compiled = compile_pipeline(self, values, now=moment, env=env, allow=allow, admit=partial(_whole, moment))
         return Plan(**{f.name: getattr(compiled, f.name) for f in fields(compiled)})
 
 
@@ -180,6 +171,10 @@ class Plan(CompiledPipeline):
         RunResult
             Also where a gate failed: see its ``status``, or call ``raise_for_status()``.
         """
+        from lazypipe.run.backfill import TimeRange
+        from lazypipe.run.context import run_id
+        from lazypipe.run.executor import execute
+
         moment = now or datetime.now(UTC)
         return execute(
             self,
@@ -225,6 +220,10 @@ class Plan(CompiledPipeline):
         LazypipeError
             If the range has no start or no end, or no source says when its rows happened.
         """
+        from lazypipe.run.backfill import TimeRange, pieces
+        from lazypipe.run.context import run_id
+        from lazypipe.run.executor import execute
+
         wanted = self._wanted(outputs)
         extents: dict[str, Extents] = {}
         for piece in pieces(TimeRange.of(window), chunk):
@@ -279,6 +278,12 @@ class Plan(CompiledPipeline):
             The range of event time that the run would be for. Steps then say how many ``windows`` of which stages the files that
             were never read reach over.
         """
+        from lazypipe.incremental import preview as previews
+        from lazypipe.incremental.stamps import nanoseconds
+        from lazypipe.run.arrival import arrived
+        from lazypipe.run.backfill import TimeRange, refuse_timeless, touched, within
+        from lazypipe.run.delivery import listing
+
         moment = now or datetime.now(UTC)
 
         wanted = None if window is None else TimeRange.of(window)
@@ -306,6 +311,8 @@ class Plan(CompiledPipeline):
 
     def status(self) -> list[dict[str, Any]]:
         """Return, per output that is a dataset, its version, when it was made, and of what: files per source, or versions."""
+        from lazypipe.incremental import preview as previews
+
         return previews.status(self)
 
     def replay(
@@ -329,6 +336,9 @@ class Plan(CompiledPipeline):
         GateError
             If the gate fails; nothing was moved.
         """
+        from lazypipe.run import replay as replays
+        from lazypipe.run.context import run_id
+
         moment = now or datetime.now(UTC)
         return replays.replay(self, output, run=run or run_id(moment), now=moment, actor=actor, code=code)
 
@@ -344,6 +354,8 @@ class Plan(CompiledPipeline):
         LazypipeError
             If there is no such output, or its stage has no window with ``late: quarantine``.
         """
+        from lazypipe.run.late import late_rows
+
         return late_rows(self, self.output(output).stage)
 
     def window_history(self, output: str, key: Mapping[str, Any], window: Any) -> WindowHistory:
@@ -363,6 +375,9 @@ class Plan(CompiledPipeline):
         LazypipeError
             If there is no such output or column, the output has no windows or is no dataset, or more than one window is meant.
         """
+        from lazypipe.records.ledger import Ledger
+        from lazypipe.run import panes
+
         known = Ledger(self.audit.uri, key=self.audit.key) if self.audit.is_on else None
         return panes.window_history(self, output, key, window, known)
 
@@ -383,6 +398,8 @@ class Plan(CompiledPipeline):
         LazypipeError
             If there is no such output, column or row, or more rows than ``most`` have the key.
         """
+        from lazypipe.run import trace as traces
+
         return traces.trace(self, output, key, most=most)
 
     def contract(self) -> Contract:
@@ -393,6 +410,8 @@ class Plan(CompiledPipeline):
         DefinitionError
             If a rule exists in Python only.
         """
+        from lazypipe.contracts import Column, Contract
+
         columns = {
             name: {c: Column(dtype_name(t), self.tags(name).get(c, ())) for c, t in self.schema(name).items()}
             for name in self.outputs
@@ -407,6 +426,8 @@ class Plan(CompiledPipeline):
         What stands beside it goes by ``<output>__quarantine``, ``__changes`` or ``__panes``, and what gates of sources and inner stages have put
         aside by ``<name>__quarantine``. ``<output>__late`` are the rows that came late to its windows (``late``).
         """
+        from lazypipe.storage.dataset import scan
+
         name, _, kind = output.rpartition("__")
         if kind == "late" and output not in self.outputs and name in self.outputs:
             return self.late(name)
@@ -422,6 +443,15 @@ class Plan(CompiledPipeline):
         return scan(uris.beside(state, kind, self.pipeline.name, name))
 
 
+def _whole(now: datetime, outputs: Mapping[str, model.Output], source: BoundSource, found: Snapshot) -> Snapshot:
+    # asked of each source, and what answers is needed only where a delivery is waited for
+    if source.intake.expect is None and not source.intake.settle:
+        return found
+    from lazypipe.run.delivery import whole
+
+    return whole(now, outputs, source, found)
+
+
 def bound_of(
     files: int | None,
     rows: int | None,
@@ -431,6 +461,9 @@ def bound_of(
     plan: CompiledPipeline | None = None,
 ) -> Bound:
     """Return what a run takes; raises LazypipeError where files are to be of some time, and none is read file by file."""
+    from lazypipe.incremental.bound import Bound
+    from lazypipe.run.backfill import TimeRange
+
     if since is None and until is None:
         return Bound(files, rows, size)
     written = TimeRange.of((since, until))
@@ -523,6 +556,8 @@ def catalog(pipelines: Iterable[model.Pipeline | Plan | str | Path], *, optimize
     >>> list(catalog([one, two]).upstream("two/b.x"))
     ['two/a.x', 'one/a.x', 'one/raw.x']
     """
+    from lazypipe.plan.catalog import join
+
     plans = [load(p) if isinstance(p, str | Path) else p for p in pipelines]
     return join((p if isinstance(p, Plan) else Pipeline.of(p).compile()).lineage(optimized=optimized) for p in plans)
 

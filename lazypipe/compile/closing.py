@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from lazypipe.compile.node import Node
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource
-from lazypipe.ops.closed import Closed
-from lazypipe.ops.session import Session
 from lazypipe.ops.window import Window
 from lazypipe.spec.model import Fault, Output
+
+if TYPE_CHECKING:
+    from lazypipe.ops.closed import Closed
 
 __all__ = [
     "Upstream",
@@ -51,17 +53,24 @@ class Upstream:
 
 def closes(node: Node) -> Closed | None:
     """Return the operation of a stage that keeps closed windows, None if it has none."""
+    from lazypipe.ops.closed import Closed
+
     return next((o for o, _ in node.steps if isinstance(o, Closed)), None)
 
 
 def columns_where_closed(node: Node) -> pl.Schema:
     """Return the columns of a stage's rows where it keeps closed windows."""
+    from lazypipe.ops.closed import Closed
+
     place = next(i for i, (o, _) in enumerate(node.steps) if isinstance(o, Closed))
     return node.schemas[place]
 
 
 def has_windows(nodes: Mapping[str, Node], name: str) -> bool:
     """Whether a stage, or one that its rows are made of, makes windows of rows whose sources say how far they are."""
+    from lazypipe.ops.closed import Closed
+    from lazypipe.ops.session import Session
+
     windows = (
         n for n in _above(nodes, name) if any(isinstance(o, Window | Session | Closed) for o, _ in nodes[n].steps)
     )
@@ -144,6 +153,8 @@ def forgotten(segments: Sequence[Segment], nodes: Mapping[str, Node], outputs: M
     How far its windows are closed stands in the commit of the output that they are in: else it would be forgotten. Where something
     is expected of windows there must be one in any case.
     """
+    from lazypipe.ops.closed import Closed
+
     faults = []
     for segment in segments:
         for name in segment.nodes if segment.output is None else ():
@@ -162,6 +173,8 @@ def forgotten(segments: Sequence[Segment], nodes: Mapping[str, Node], outputs: M
 
 def endless(nodes: Mapping[str, Node]) -> list[Fault]:
     """Return a fault for each stage whose windows nothing would ever close."""
+    from lazypipe.ops.closed import Closed
+
     faults = []
     for name, node in nodes.items():
         for operation, scope in node.steps:

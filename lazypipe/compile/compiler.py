@@ -9,22 +9,18 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from lazypipe.compile import graph as graphs
 from lazypipe.compile.audit import BoundAudit, bind_audit
-from lazypipe.compile.changed import PlanChanges, plan_changes
 from lazypipe.compile.closing import endless, forgotten
 from lazypipe.compile.contract import cell_checks
-from lazypipe.compile.delta import Strategy, strategies
 from lazypipe.compile.durations import with_durations
 from lazypipe.compile.exports import check_exports
 from lazypipe.compile.feedback import check_feedback
-from lazypipe.compile.fingerprint import pipeline_fingerprints, same_rules
 from lazypipe.compile.late import with_late_gates, without_twins
-from lazypipe.compile.lineage import Parts, pipeline_lineage, pipeline_tags
 from lazypipe.compile.modes import check_modes
 from lazypipe.compile.names import check_names
 from lazypipe.compile.node import Node, compile_checks, compile_steps
@@ -38,7 +34,6 @@ from lazypipe.errors import LazypipeError, SourceError, StorageError, nearest
 from lazypipe.gates import Check
 from lazypipe.plan.explain import Kind, explain
 from lazypipe.plan.fingerprint import Fingerprint
-from lazypipe.plan.graph import Lineage
 from lazypipe.plan.lineage import MASKS, Column
 from lazypipe.plan.uses import declared, uses, uses_within
 from lazypipe.spec.arguments import Arguments
@@ -49,9 +44,14 @@ from lazypipe.spec.types import dtype_name
 from lazypipe.sql import empty
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.optimizer.workload import Workload
 from lazypipe.storage.shape import Shape
+
+if TYPE_CHECKING:
+    from lazypipe.compile.changed import PlanChanges
+    from lazypipe.compile.delta import Strategy
+    from lazypipe.compile.lineage import Parts
+    from lazypipe.plan.graph import Lineage
+    from lazypipe.storage.optimizer.workload import Workload
 
 __all__ = ["CompiledPipeline", "bind_outputs", "compile_pipeline"]
 
@@ -108,20 +108,28 @@ class CompiledPipeline:
         masks
             Functions after which a value can no longer be read: dependencies through them say ``masking``.
         """
+        from lazypipe.compile.lineage import pipeline_lineage
+
         if masks != MASKS:
             return pipeline_lineage(self._parts, optimized=optimized, masks=masks)
         return self._optimized if optimized else self._written
 
     @cached_property
     def _written(self) -> Lineage:
+        from lazypipe.compile.lineage import pipeline_lineage
+
         return pipeline_lineage(self._parts)
 
     @cached_property
     def _optimized(self) -> Lineage:
+        from lazypipe.compile.lineage import pipeline_lineage
+
         return pipeline_lineage(self._parts, optimized=True)
 
     @cached_property
     def _parts(self) -> Parts:
+        from lazypipe.compile.lineage import Parts
+
         state = uris.resolve(self.pipeline.state, self.pipeline.base)
         return Parts(self.pipeline.name, self.nodes, self.segments, self.outputs, state, self.redact)
 
@@ -137,6 +145,8 @@ class CompiledPipeline:
 
     @cached_property
     def _strategies(self) -> tuple[dict[str, Strategy], dict[str, Strategy]]:
+        from lazypipe.compile.delta import strategies
+
         return strategies(self.nodes, self.segments, self.outputs)
 
     def workload(self, output: str, others: Iterable[CompiledPipeline] = ()) -> Workload:
@@ -147,6 +157,8 @@ class CompiledPipeline:
         LazypipeError
             If there is no such output.
         """
+        from lazypipe.storage.optimizer.workload import Workload
+
         target = self.output(output)
         said, _ = declared(target.workload, output, self.nodes[target.stage].schema)
         here = uses_within(self.lineage(), target.stage)
@@ -171,12 +183,16 @@ class CompiledPipeline:
 
         A column whose own expression, and whatever it is made of, are the same is not among them.
         """
+        from lazypipe.compile.changed import plan_changes
+
         places = {n: self._node(n) for n in self.fingerprints()}
         known = before.fingerprints() if isinstance(before, CompiledPipeline) else before
         return plan_changes(self.fingerprints(), known, self.lineage, places)
 
     @cached_property
     def _fingerprints(self) -> Mapping[str, Fingerprint]:
+        from lazypipe.compile.fingerprint import pipeline_fingerprints
+
         return MappingProxyType(pipeline_fingerprints(self._parts, self._rules))
 
     def looks_at_the_clock(self, name: str) -> bool:
@@ -185,6 +201,8 @@ class CompiledPipeline:
 
     def clock_rules(self, name: str) -> tuple[Check, ...]:
         """Return the checks of a source or stage that may find something else of the same rows at another time."""
+        from lazypipe.compile.fingerprint import same_rules
+
         rules, later = self._rules(name), self._rules(name, _LATER)
         return tuple(one for one, other in zip(rules, later, strict=True) if not same_rules([one], [other]))
 
@@ -231,6 +249,8 @@ class CompiledPipeline:
 
     @cached_property
     def _tags(self) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
+        from lazypipe.compile.lineage import pipeline_tags
+
         return pipeline_tags(self._parts, self._given) if self._given else {}
 
     def masked(self, name: str) -> frozenset[str]:
@@ -382,6 +402,8 @@ def _held(outputs: Mapping[str, Output], redact: uris.Redactor) -> dict[str, pl.
     found: dict[str, pl.Schema | None] = {}
     for name, output in outputs.items():
         if output.contract and output.format == "dataset":
+            from lazypipe.storage.dataset import Dataset
+
             try:
                 commit = Dataset(output.to, output.storage_options).latest()
             except StorageError as error:

@@ -23,9 +23,7 @@ from lazypipe.compile.segments import Segment
 from lazypipe.gates import Check
 from lazypipe.gates.rule import BAD, PREVIOUS
 from lazypipe.gates.uniqueness import hashable
-from lazypipe.ops.asof_join import AsofJoin
 from lazypipe.ops.base import AHEAD, Match, reads_one_row
-from lazypipe.ops.interval_join import IntervalJoin
 from lazypipe.spec.model import NOTHING, Output
 from lazypipe.spec.scope import Table
 from lazypipe.sql import empty
@@ -410,6 +408,9 @@ class _Segment:
 
         It must be made of one source or output row by row, and so must the rows here of theirs.
         """
+        from lazypipe.ops.asof_join import AsofJoin
+        from lazypipe.ops.interval_join import IntervalJoin
+
         node, operation = passing.node, passing.operation
         if not len(sides) == len(operation.inputs()) == 1 or not flow.driving or flow.cut is not None:
             return None, ""

@@ -9,12 +9,11 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from lazypipe.compile.code import code_of
-from lazypipe.compile.lineage import Parts
 from lazypipe.compile.node import HERE, Node
 from lazypipe.compile.sources import BoundSource
 from lazypipe.gates import Check
@@ -29,6 +28,9 @@ from lazypipe.spec.taps import label
 from lazypipe.spec.types import dtype_name
 from lazypipe.sql import empty
 from lazypipe.storage.shape import refitted
+
+if TYPE_CHECKING:
+    from lazypipe.compile.lineage import Parts
 
 __all__ = ["carried", "pipeline_fingerprints", "same_rules", "unknown"]
 

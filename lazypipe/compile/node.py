@@ -8,10 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from lazypipe import gates, in_steps
-from lazypipe.compile.added_up import fold_query
-from lazypipe.compile.declared import check_rows
-from lazypipe.compile.first_rows import first_rows
+from lazypipe import gates
 from lazypipe.compile.names import check_names
 from lazypipe.compile.placed import in_two
 from lazypipe.compile.sources import BoundSource
@@ -22,11 +19,7 @@ from lazypipe.gates.rule import ACTIONS
 from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.ops import Operation
 from lazypipe.ops.base import Fold
-from lazypipe.ops.limit import Limit
-from lazypipe.ops.python import Python
 from lazypipe.ops.sort import Sort
-from lazypipe.ops.sql import Sql
-from lazypipe.plan.reader import read_plan
 from lazypipe.spec.model import NOTHING, Fault, Step
 from lazypipe.spec.scope import FAR, Guard, Scope, Table, Tally, Whole
 from lazypipe.spec.taps import label
@@ -118,6 +111,13 @@ class Node:
 
     def folds(self, table: Table, scope: Scope, step: int) -> Fold | None:
         """Return a step in two steps, if it can be folded: a sort if only its first rows go on, a query by its plan."""
+        from lazypipe import in_steps
+        from lazypipe.compile.added_up import fold_query
+        from lazypipe.compile.first_rows import first_rows
+        from lazypipe.ops.limit import Limit
+        from lazypipe.ops.sql import Sql
+        from lazypipe.plan.reader import read_plan
+
         operation = self.steps[step][0]
         if isinstance(operation, Sql):
             plan = read_plan(self.stubs[step], exact=True)
@@ -192,6 +192,9 @@ def compile_steps(
     Fault
         At the first operation that does not fit.
     """
+    from lazypipe.compile.declared import check_rows
+    from lazypipe.ops.python import Python
+
     tables = {n: Table(label(empty(t.schema).lazy(), n), t.schema) for n, t in inputs.items()}
     table = tables[names[0]]
     compiled, schemas, stubs = [], [], []

@@ -9,7 +9,6 @@ import polars as pl
 
 from lazypipe import sql
 from lazypipe.compile.closing import waited_for
-from lazypipe.compile.fingerprint import carried
 from lazypipe.compile.modes import CHANGE_COLUMNS
 from lazypipe.compile.node import Node
 from lazypipe.compile.segments import Segment
@@ -56,6 +55,8 @@ class _Of:
 
     def name_of(self, column: str) -> str | None:
         """Return the name of a column of windows in the stage; None if it is not there as it is."""
+        from lazypipe.compile.fingerprint import carried
+
         found = carried(self.nodes, self.cut, self.stage, [column])
         return found.get(column)
 

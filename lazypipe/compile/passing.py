@@ -5,23 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from lazypipe import in_steps, sql
-from lazypipe.compile.added_up import fold_query, grouped
 from lazypipe.compile.fingerprint import unknown
-from lazypipe.compile.first_rows import first_rows
 from lazypipe.compile.node import HERE, Node
-from lazypipe.compile.through import Through, looked_up, through
 from lazypipe.ops import Operation
 from lazypipe.ops.aggregate import Aggregate
 from lazypipe.ops.base import AHEAD, Change, Match
 from lazypipe.ops.join import Join
 from lazypipe.ops.limit import Limit
 from lazypipe.ops.python import Python
-from lazypipe.ops.sample import Sample
-from lazypipe.ops.session import Session
 from lazypipe.ops.sort import Sort
 from lazypipe.ops.sql import Sql
 from lazypipe.ops.window import Window
@@ -33,6 +29,9 @@ from lazypipe.spec.scope import Scope, Table
 from lazypipe.spec.taps import label
 from lazypipe.sql import empty
 from lazypipe.storage.units import UNIT
+
+if TYPE_CHECKING:
+    from lazypipe.compile.through import Through
 
 __all__ = ["Passing"]
 
@@ -50,6 +49,8 @@ class Passing:
     @cached_property
     def plan(self) -> Through:
         """What its plan says."""
+        from lazypipe.compile.through import through
+
         return through(read_plan(self.node.stubs[self.index], exact=True), self._ahead)
 
     @property
@@ -79,6 +80,8 @@ class Passing:
 
     def carries(self, told: frozenset[str]) -> bool:
         """Whether a query gives the same rows, with the unit of each, where those of some inputs carry theirs."""
+        from lazypipe.compile.through import through
+
         states = {n: unknown(n, pl.Schema({**t.schema, UNIT: pl.UInt64()})) for n, t in self._tables(told).items()}
         plain = self.lowered(frozenset(), ())
         try:
@@ -117,6 +120,9 @@ class Passing:
 
     def _gives_first_rows(self, operation: Sql) -> bool:
         """Whether a query gives first rows that can be told of each file by itself, and its text stands for what its plan does."""
+        from lazypipe.compile.first_rows import first_rows
+        from lazypipe.compile.through import through
+
         found = first_rows(self._written, operation.query)
         if found is None or found.missing:
             return False
@@ -131,6 +137,9 @@ class Passing:
 
     def _adds_up(self, operation: Sql) -> tuple[str, ...] | None:
         """Return by which columns a query groups, if its figures add up and can be told of each file by itself."""
+        from lazypipe.compile.added_up import fold_query, grouped
+        from lazypipe.compile.through import through
+
         found = in_steps.steps(operation.query, self.node.schemas[self.index].names())
         guess = None if found is None else self._guess(operation, found.rows)
         if found is None or guess is None:
@@ -180,6 +189,8 @@ class Passing:
 
     def matches(self) -> dict[str, tuple[Match, ...]]:
         """Return how its rows find those of other inputs by keys, in each place where it reads these; without those of which it is not known."""
+        from lazypipe.compile.through import looked_up
+
         match = self.operation.match(self.table, self.scope)
         if match is not None:
             return {match.other: (match,)}
@@ -216,6 +227,9 @@ class Passing:
 
     def _clause(self) -> str:
         """Say what of it does, and what to write instead where there is something."""
+        from lazypipe.ops.sample import Sample
+        from lazypipe.ops.session import Session
+
         operation = self.operation
         match operation:
             case Sort():
@@ -243,6 +257,8 @@ class Passing:
         return f"{self.plan.against}; {_PARTITIONS}" if self.plan.against else ""
 
     def _query_clause(self, operation: Sql) -> str:
+        from lazypipe.compile.first_rows import first_rows
+
         found = first_rows(self._written, operation.query)
         if found is not None and found.missing:
             return _untied(found.missing)

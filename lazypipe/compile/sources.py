@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 
@@ -21,17 +21,17 @@ from lazypipe.spec.types import dtype_name
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.corrupt import CorruptFile, OnCorrupt, damaged, in_parallel, is_damage, preflight
-from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import FORMATS, FileInfo, expand, files_at, format_of, named
-from lazypipe.storage.lake.log import DeltaLog
-from lazypipe.storage.lake.table import LakeTable, read_table
-from lazypipe.storage.log import Commit
 from lazypipe.storage.reasons import MASKED
 from lazypipe.storage.scan import FILE_COLUMN, TEXT_FORMATS, Reader, is_engine_error
 from lazypipe.storage.shape import BY_LOG, Fit, Shape, fit, fitted, misfits, reader_of, reread, would_wrap
 from lazypipe.storage.text import refuse_short_rows
 from lazypipe.storage.units import UNIT, Units, as_uri, untagged
 from lazypipe.windows.watermark import COMPLETE, Arrival, Watermark
+
+if TYPE_CHECKING:
+    from lazypipe.storage.lake.table import LakeTable
+    from lazypipe.storage.log import Commit
 
 __all__ = ["BoundSource", "Snapshot", "bind"]
 
@@ -155,6 +155,9 @@ class BoundSource:
 
     def listed(self, admit: Callable[[Snapshot], Snapshot] = lambda found: found, *, patient: bool = False) -> Snapshot:
         """Return the files that are there, those left out whose ends show that they are corrupt."""
+        from lazypipe.storage.dataset import Dataset
+        from lazypipe.storage.lake.table import read_table
+
         if self.reader.format == "dataset":
             dataset = Dataset(self.patterns[0], self.reader.storage_options)
             commit = dataset.latest()
@@ -270,6 +273,8 @@ class BoundSource:
         ``units``, only those are read, and each row carries its own. Rows that only tell the time are left out, and counted by
         ``tally``.
         """
+        from lazypipe.storage.dataset import Dataset
+
         extra = [*([UNIT] if units is not None else []), *([FILE_COLUMN] if file_column else [])]
         names = [*self.seen, *([RAW_COLUMN] if self.raw else []), *extra]
         rule = self.watermark if self.watermark is not None and self.watermark.tells_rows else None
@@ -675,6 +680,9 @@ def expand_env(value: Any, env: Mapping[str, str], at: Path) -> tuple[Any, tuple
 def _guess(patterns: tuple[str, ...], options: Mapping[str, Any], at: Path) -> str:
     formats = {format_of(p) for p in patterns}
     if None in formats and len(patterns) == 1:
+        from lazypipe.storage.dataset import Dataset
+        from lazypipe.storage.lake.log import DeltaLog
+
         if Dataset(patterns[0], options).log.versions():
             return "dataset"
         if DeltaLog(patterns[0], options).last() >= 0:

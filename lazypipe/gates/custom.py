@@ -58,7 +58,7 @@ def rule(function: Callable[..., pl.Expr]) -> type[Rule]:
 
 def brought(name: str) -> type[Rule] | None:
     """Return the rule of that name that lazypipe brings."""
-    from lazypipe import gates  # noqa: PLC0415  # the package finds its rules through this module too
+    from lazypipe import gates  # the package finds its rules through this module too
 
     return gates.rule_class(name) if name in gates.names() else None
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -26,12 +26,14 @@ from lazypipe.incremental.follow import Decision
 from lazypipe.incremental.hashing import Hashes
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.leaves import Leaves
-from lazypipe.incremental.remade import Origins, Remade
-from lazypipe.incremental.successors import Older, rewritten, succeeded
 from lazypipe.incremental.work import Work
 from lazypipe.spec.model import NOTHING, Output
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
+
+if TYPE_CHECKING:
+    from lazypipe.incremental.remade import Remade
+    from lazypipe.incremental.successors import Older
 
 __all__ = ["WRITE", "decide", "mode_of"]
 
@@ -73,6 +75,8 @@ def decide(
         If what was consumed cannot be read, the dataset was written with another mode, or it cannot be made anew
         without losing rows.
     """
+    from lazypipe.incremental.successors import rewritten, succeeded
+
     assert segment.output is not None
     output = plan.outputs[segment.output]
     how: dict[str, Any] = {"bound": bound, "full": full, "judge_again": judge_again, "now": now}
@@ -318,6 +322,8 @@ class _Feed(Decision):
 
     def _of_table(self, leaf: Leaf, new: Iterable[str] | None) -> Remade | None:
         """Say what of a table was made anew, of the units that are ``new``; None if its rows do not know their units."""
+        from lazypipe.incremental.remade import Origins, Remade
+
         commit, before = leaf.snapshot.commit, self.before
         if commit is None or before is None or not leaf.tagged or leaf.name not in self.tables:
             return None

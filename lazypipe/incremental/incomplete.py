@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from lazypipe.compile.closing import columns_where_closed, waited_for
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.node import Node
-from lazypipe.ops.closed import Closed
 from lazypipe.storage import uri as uris
 from lazypipe.storage.files import expand
 from lazypipe.windows.clock import Clock
-from lazypipe.windows.expectation import Expectation
 from lazypipe.windows.watermark import moment
+
+if TYPE_CHECKING:
+    from lazypipe.ops.closed import Closed
+    from lazypipe.windows.expectation import Expectation
 
 __all__ = ["INCOMPLETE", "Incomplete", "Marks", "due", "read", "told", "written"]
 

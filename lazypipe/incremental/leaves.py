@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.intake import Intake
@@ -22,11 +22,13 @@ from lazypipe.incremental.parts import Listed, units_in
 from lazypipe.incremental.shared import takes_parts
 from lazypipe.incremental.stamps import moment_of
 from lazypipe.incremental.state import Consumed
-from lazypipe.incremental.successors import Older
 from lazypipe.plan.fingerprint import digest
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import FileInfo
+
+if TYPE_CHECKING:
+    from lazypipe.incremental.successors import Older
 
 __all__ = ["Leaves"]
 

@@ -16,7 +16,6 @@ from blake3 import blake3
 
 from lazypipe.storage import uri as uris
 from lazypipe.storage.footers import TAIL, footer_of, read_footer, unreadable
-from lazypipe.storage.parquet_prune import bounds
 from lazypipe.storage.parquet_ranges import ChunkRange, Footer
 
 __all__ = ["GroupChanges", "RowGroup", "column_range", "compare_groups", "group_hasher", "row_groups"]
@@ -83,6 +82,8 @@ def column_range(
     SourceError
         If the file cannot be read, or is not Parquet.
     """
+    from lazypipe.storage.parquet_prune import bounds
+
     try:
         footer = footer_of(uri, storage_options)
         if column not in footer.columns:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import StorageError
@@ -19,9 +19,11 @@ from lazypipe.incremental.parts import Listed
 from lazypipe.incremental.state import ConsumedFile
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.lake.table import LakeTable, read_table, rewrites
 from lazypipe.storage.log import REWRITE, Commit
 from lazypipe.storage.uri import Redactor
+
+if TYPE_CHECKING:
+    from lazypipe.storage.lake.table import LakeTable
 
 __all__ = ["Older", "Rewritten", "rewritten", "succeeded"]
 
@@ -100,6 +102,8 @@ def rewritten(
     StorageError
         If it was read as a dataset before, whose rows may know their units.
     """
+    from lazypipe.storage.lake.table import rewrites
+
     consumed = before.state.sources[name]
     if consumed.kind != "files":
         if full:
@@ -132,6 +136,8 @@ def rewritten(
 
 def _before(version: int, table: LakeTable, storage_options: Mapping[str, Any]) -> Older | None:
     """Return a Delta table as it was before a version, None if its log no longer says that."""
+    from lazypipe.storage.lake.table import read_table, rewrites
+
     try:
         then = read_table(table.uri, storage_options, version - 1)
     except StorageError:

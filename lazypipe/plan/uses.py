@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from lazypipe.plan.graph import Lineage
 from lazypipe.plan.lineage import ColumnLineage, Edge, compose
-from lazypipe.plan.places import Place
-from lazypipe.plan.reader import read_plan
-from lazypipe.plan.steps import plan_lineage
 from lazypipe.plan.text import identifier
 from lazypipe.spec.taps import label
 from lazypipe.sql import SqlError, empty, query
-from lazypipe.storage.optimizer.workload import Compare, Query, Workload
+
+if TYPE_CHECKING:
+    from lazypipe.plan.graph import Lineage
+    from lazypipe.plan.places import Place
+    from lazypipe.storage.optimizer.workload import Compare, Query, Workload
 
 __all__ = ["declared", "query_of", "uses", "uses_within"]
 
@@ -30,12 +30,16 @@ def query_of(lineage: ColumnLineage, of: str, *, name: str = "", weight: float =
 
     Examples
     --------
+    >>> from lazypipe.plan.reader import read_plan
+    >>> from lazypipe.plan.steps import plan_lineage
     >>> frame = label(pl.LazyFrame({"day": [1], "x": [2]}), "d")
     >>> asked = frame.filter(pl.col("day") >= 7).group_by("x").agg(pl.len())
     >>> found = query_of(plan_lineage(read_plan(asked)), "d")
     >>> found.filters, found.groups, found.columns
     ({'day': 'range'}, ('x',), ('x', 'day'))
     """
+    from lazypipe.storage.optimizer.workload import Query
+
     edges = [e for e in lineage.edges if e.source.dataset == of]
     direct = [e.source.name for e in edges if e.type == "DIRECT"]
     filters: dict[str, Compare] = {}
@@ -133,6 +137,10 @@ def declared(
     >>> workload.queries[0].filters, [str(w) for _, w in wrong]
     ({'day': 'equal'}, ["unknown column 'y'; known columns: day, x"])
     """
+    from lazypipe.plan.reader import read_plan
+    from lazypipe.plan.steps import plan_lineage
+    from lazypipe.storage.optimizer.workload import Workload
+
     queries: list[Query] = []
     wrong: list[tuple[int, SqlError]] = []
     rows = label(empty(schema).lazy(), name)

@@ -11,8 +11,6 @@ from typing import Any
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.errors import first_line
 from lazypipe.gates.report import GateReport
-from lazypipe.records.endpoint import HttpTransport
-from lazypipe.records.openlineage import NAMESPACE, run_event
 from lazypipe.records.transport import FileTransport, Transport
 from lazypipe.spec.model import NOTHING
 
@@ -41,6 +39,9 @@ class Emitter:
         wait: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        from lazypipe.records.endpoint import HttpTransport
+        from lazypipe.records.openlineage import NAMESPACE
+
         settings = plan.openlineage
         own: list[Transport] = [HttpTransport.of(settings)] if "url" in settings else []
         own += [FileTransport(settings["file"])] if "file" in settings else []
@@ -54,6 +55,8 @@ class Emitter:
 
     def emit(self, body: Callable[[], Mapping[str, Any]], gates: Mapping[str, GateReport] = NOTHING) -> None:
         """Make an event of a record's body and hand it to every transport; without any, nothing is done."""
+        from lazypipe.records.openlineage import run_event
+
         if not self._lanes:
             return
         try:

@@ -10,17 +10,18 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from blake3 import blake3
 
 from lazypipe.errors import StorageError, first_line
-from lazypipe.records import history, verify
 from lazypipe.records.entry import Entry, sealed
-from lazypipe.records.history import History, Holding
 from lazypipe.records.proof import whole
-from lazypipe.records.verify import Head, Verification
 from lazypipe.storage.numbered import NumberedFiles
+
+if TYPE_CHECKING:
+    from lazypipe.records.history import History, Holding
+    from lazypipe.records.verify import Head, Verification
 
 __all__ = ["Ledger", "Tip"]
 
@@ -85,6 +86,8 @@ class Ledger:
     @property
     def head(self) -> Head | None:
         """Number and hash of the last record: kept elsewhere, they show whether records were removed at the end."""
+        from lazypipe.records.verify import Head
+
         tip = self.tip()
         return None if tip.blake3 is None else Head(tip.number, tip.blake3)
 
@@ -183,6 +186,8 @@ class Ledger:
         since, until
             When the record was written.
         """
+        from lazypipe.records import history
+
         return history.runs(self.records(), output, pipeline, status, _moment(since), _moment(until))
 
     def history(self, output: str, version: int | None = None) -> History:
@@ -200,6 +205,8 @@ class Ledger:
         LazypipeError
             If the ledger does not know it.
         """
+        from lazypipe.records import history
+
         return history.history(self.records(), output, version)
 
     def containing(self, file: str) -> tuple[Holding, ...]:
@@ -215,6 +222,8 @@ class Ledger:
         LazypipeError
             If no run in the ledger has read it.
         """
+        from lazypipe.records import history
+
         return history.containing(self.records(), file)
 
     def as_of(self, moment: datetime) -> Self:
@@ -238,6 +247,9 @@ class Ledger:
             Whether the data files of these datasets are read too, and compared with the hashes that they were written with. Where no
             datasets are named, those of all datasets and exports that the ledger knows.
         """
+        from lazypipe.records import verify
+        from lazypipe.records.verify import Head
+
         known = None if head is None else Head(*head)
         return verify.verify(self._files, self._key, known, tuple(map(whole, datasets)), data=data)
 

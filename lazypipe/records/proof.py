@@ -7,13 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from lazypipe.errors import LazypipeError, StorageError
 from lazypipe.records.entry import Entry
-from lazypipe.records.history import Published, published
 from lazypipe.storage import uri as uris
 from lazypipe.storage.content import hash_file
 from lazypipe.storage.dataset import Dataset
+
+if TYPE_CHECKING:
+    from lazypipe.records.history import Published
 
 __all__ = ["Compared", "compare", "whole"]
 
@@ -36,6 +39,8 @@ def compare(entries: Iterable[Entry], datasets: Sequence[str]) -> Iterator[Compa
     datasets
         URIs of those to look at. Default: all datasets and exported files that the ledger names.
     """
+    from lazypipe.records.history import published
+
     named: dict[str, list[Published]] = {}
     for entry in entries:
         for part in published(entry):

@@ -91,7 +91,7 @@ def _append(path: Path, line: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b", buffering=0) as file:
         with suppress(ImportError, OSError):  # where there is no such lock, a line still goes in one call
-            import fcntl  # noqa: PLC0415  # not on every system
+            import fcntl  # not on every system
 
             fcntl.flock(file, fcntl.LOCK_EX)
         size = file.seek(0, os.SEEK_END)

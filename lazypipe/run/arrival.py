@@ -20,7 +20,6 @@ from lazypipe.errors import SourceError
 from lazypipe.incremental.arrivals import Known
 from lazypipe.incremental.before import known_before
 from lazypipe.incremental.hashing import Hashes, prefix_hasher
-from lazypipe.incremental.rowgroups import column_range
 from lazypipe.incremental.stamps import moment_of, nanoseconds
 from lazypipe.spec import taps
 from lazypipe.storage.corrupt import in_parallel
@@ -201,6 +200,8 @@ class _Arrivals:
         return {f: e for f, e in within.items() if e.holds_with(bounds[f.uri])}
 
     def _from_footer(self, file: FileInfo) -> Times | None:
+        from lazypipe.incremental.rowgroups import column_range
+
         try:
             dtype = self.source.schema[self.rule.time]
             told = column_range(file.uri, self.rule.time, dtype, self.source.reader.storage_options)

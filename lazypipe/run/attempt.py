@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -22,7 +22,6 @@ from lazypipe.run.blame import explain_failure
 from lazypipe.run.context import Run
 from lazypipe.run.corrupt import files_set_aside
 from lazypipe.run.laying import LayingOut
-from lazypipe.run.merge import Merge, Outcome
 from lazypipe.run.publish import Publication
 from lazypipe.run.query import Meanwhile, Query
 from lazypipe.run.result import SegmentResult
@@ -30,6 +29,9 @@ from lazypipe.run.target import Target
 from lazypipe.run.writing import Writing
 from lazypipe.storage.log import Commit
 from lazypipe.storage.sink import DatasetSink, ExportSink, Written
+
+if TYPE_CHECKING:
+    from lazypipe.run.merge import Outcome
 
 __all__ = ["Attempt"]
 
@@ -197,6 +199,8 @@ class Attempt:
 
     def _merge(self, sink: DatasetSink | ExportSink, written: Written) -> Outcome | None:
         """Put the rows together with those that are there, as the output's mode says; None if they are all there is."""
+        from lazypipe.run.merge import Merge
+
         if not self.work.adds:
             return None
         assert self.segment.output is not None

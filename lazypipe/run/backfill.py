@@ -18,7 +18,6 @@ from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError
 from lazypipe.incremental.before import consumed_before, read_whole_before, units_before
-from lazypipe.incremental.rowgroups import column_range
 from lazypipe.incremental.stamps import nanoseconds
 from lazypipe.ops.window import Window
 from lazypipe.run.arrival import Extents, arrived, extent
@@ -197,6 +196,8 @@ def _in_footers(
     plan: CompiledPipeline, source: BoundSource, snapshot: Snapshot, files: Iterable[FileInfo]
 ) -> dict[FileInfo, Arrival]:
     """Return what the footers of a dataset's files say of their times; nothing where these stand there in another form."""
+    from lazypipe.incremental.rowgroups import column_range
+
     commit, column = snapshot.commit, plan.pipeline.sources[source.name].event_time
     assert commit is not None
     assert column is not None

@@ -8,18 +8,20 @@ it to. A feed that lags, because a run was killed right after it had published, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
 
 from lazypipe.compile.modes import CHANGE_COLUMNS, VALID_FROM
 from lazypipe.errors import LazypipeError, StorageError
-from lazypipe.incremental.diff import RowDiff, diff
 from lazypipe.run.context import Run
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import REWRITE, Commit
 from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink
+
+if TYPE_CHECKING:
+    from lazypipe.incremental.diff import RowDiff
 
 __all__ = ["VERSION", "ChangeFeed", "Feed", "feed_of", "needed"]
 
@@ -117,6 +119,8 @@ class Feed(ABC):
 
     def _diff(self, before: Commit, after: Commit) -> RowDiff:
         """Return the difference of two versions."""
+        from lazypipe.incremental.diff import diff
+
         sides = ((self.output.uri, before.version), (self.output.uri, after.version))
         try:
             return diff(*sides, key=self.key, storage_options=self.output.storage_options)

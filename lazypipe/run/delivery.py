@@ -10,16 +10,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from typing import TYPE_CHECKING
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.incremental.before import consumed_before
-from lazypipe.incremental.delivery import Delivery, deliver, refuse_partial
 from lazypipe.incremental.state import Consumed
 from lazypipe.incremental.store import Store, folder_of
 from lazypipe.spec.model import Output, freeze
 from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
+
+if TYPE_CHECKING:
+    from lazypipe.incremental.delivery import Delivery
 
 __all__ = ["listing", "whole"]
 
@@ -48,13 +51,13 @@ def listing(plan: CompiledPipeline, source: BoundSource, now: datetime, *, patie
 
 def whole(now: datetime, outputs: Mapping[str, Output], source: BoundSource, found: Snapshot) -> Snapshot:
     """Return what was listed of a source without the files that wait, as far as that can be told without hashing any."""
-    if source.intake.expect is None and not source.intake.settle:
-        return found
     _, waiting = _told_apart(outputs, source, now, found, hashing=False)
     return _without(found, waiting)
 
 
 def _admitted(plan: CompiledPipeline, source: BoundSource, now: datetime, found: Snapshot) -> Snapshot:
+    from lazypipe.incremental.delivery import refuse_partial
+
     delivery, waiting = _told_apart(plan.outputs, source, now, found, hashing=True)
     if waiting or not delivery.waiting:
         refuse_partial(delivery, source.intake, source.name)
@@ -73,6 +76,8 @@ def _told_apart(
     outputs: Mapping[str, Output], source: BoundSource, now: datetime, found: Snapshot, *, hashing: bool
 ) -> tuple[Delivery, tuple[FileInfo, ...]]:
     """Return what a delivery lacks, and the files that wait because of that: not those that were taken in once."""
+    from lazypipe.incremental.delivery import deliver
+
     before = consumed_before(outputs, source.name)
     delivery = deliver(
         found.files,

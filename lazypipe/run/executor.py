@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.segments import Segment
@@ -35,7 +35,6 @@ from lazypipe.records.emitter import Emitter
 from lazypipe.records.record import Records
 from lazypipe.records.transport import Transport
 from lazypipe.run.arrival import Extents
-from lazypipe.run.attempt import Attempt
 from lazypipe.run.backfill import TimeRange, refuse_timeless
 from lazypipe.run.body import body
 from lazypipe.run.changefeed import ChangeFeed, Feed
@@ -46,10 +45,12 @@ from lazypipe.run.query import Meanwhile
 from lazypipe.run.recorder import Recorder
 from lazypipe.run.result import RunResult, SegmentResult, Status
 from lazypipe.run.tables import publish
-from lazypipe.run.upkeep import upkeep
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.scan import is_engine_error
+
+if TYPE_CHECKING:
+    from lazypipe.run.attempt import Attempt
 
 __all__ = ["Observer", "execute"]
 
@@ -195,6 +196,8 @@ class _Execution:
 
     def maintain(self) -> None:
         """Mend what outputs ask for; only now, so that no segment reads what is deleted. What fails here is a warning."""
+        from lazypipe.run.upkeep import upkeep
+
         plan = self.run.plan
         for number, found in enumerate(self.results):
             output = None if found.output is None else plan.outputs[found.output]
@@ -422,6 +425,8 @@ class _Execution:
 
     def run_one(self, segment: Segment, work: Work) -> SegmentResult:
         """Run one segment; whatever goes wrong is its result, not an exception."""
+        from lazypipe.run.attempt import Attempt
+
         if work.kind not in ("judge", "state") and any(name not in self.run.kept for name in segment.reads):
             return SegmentResult(segment.name, "blocked", segment.output)
         number = self.run.plan.segments.index(segment) + 1

@@ -24,7 +24,6 @@ from lazypipe.incremental.sides import KEYS
 from lazypipe.incremental.work import Work
 from lazypipe.spec import taps
 from lazypipe.storage.dataset import Dataset, scan_files
-from lazypipe.storage.keyed import not_ruled_out
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.sink import DatasetSink, Watch
 from lazypipe.storage.tiers import ROWS, due
@@ -148,6 +147,8 @@ class Kept:
 
     def may_hold(self, files: Sequence[DataFile], schema: pl.Schema, keys: pl.DataFrame) -> tuple[DataFile, ...]:
         """Return the files that no statistics exclude from holding some keys."""
+        from lazypipe.storage.keyed import not_ruled_out
+
         assert self.work.commit is not None
         figures = Dataset(self.dataset.figures, self.dataset.storage_options)
         commit = replace(self.work.commit, files=tuple(files), schema=schema, partition_by=(), gone=frozenset())

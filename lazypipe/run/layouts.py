@@ -18,10 +18,8 @@ from lazypipe.storage.hive import NAME_BYTES
 from lazypipe.storage.lake.fitting import plain
 from lazypipe.storage.log import KEPT, Commit
 from lazypipe.storage.optimizer.advice import LATER
-from lazypipe.storage.optimizer.advise import advise
 from lazypipe.storage.optimizer.forms import check_forms
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
-from lazypipe.storage.optimizer.maintenance import sample
 from lazypipe.storage.optimizer.order import ordered as ordered_as
 from lazypipe.storage.optimizer.writing import check_layout
 
@@ -244,6 +242,8 @@ def goes_on(
     there
         The dataset to which rows come.
     """
+    from lazypipe.storage.optimizer.advise import advise
+
     output = plan.outputs[name]
     left, spent = choice.said.get("left", ()), choice.said.get("spent", _LEAST_SECONDS)
     seconds = min(_SHARE * max(size, there.bytes) / _BYTES_PER_SECOND - spent, _MOST_SECONDS)
@@ -307,6 +307,8 @@ def choose(
     ordered, folders
         As ``kept`` and ``choose_ahead`` say.
     """
+    from lazypipe.storage.optimizer.maintenance import sample
+
     rows = sample(dataset, staged, min(_ROWS, max(5_000, staged.rows // 30)))
     return _advised(plan, name, rows, staged.rows, seconds, ordered=ordered, folders=folders)
 
@@ -321,6 +323,8 @@ def _advised(
     ordered: bool,
     folders: bool,
 ) -> Choice:
+    from lazypipe.storage.optimizer.advise import advise
+
     output, seconds = plan.outputs[name], max(seconds * _SHARE, _LEAST_SECONDS)
     free = folders and _is_free(output, ordered=ordered)
     goal: Any = output.optimize

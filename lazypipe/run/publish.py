@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -22,7 +22,6 @@ from lazypipe.incremental.progress import PROGRESS
 from lazypipe.incremental.reach import EXTENTS, Reaching, Use
 from lazypipe.run.aside import Quarantine, forget
 from lazypipe.run.audit import Audit
-from lazypipe.run.merge import Outcome
 from lazypipe.run.query import Query
 from lazypipe.run.target import Target
 from lazypipe.storage import uri as uris
@@ -30,6 +29,9 @@ from lazypipe.storage.log import KEPT, Commit, DataFile, partitioned
 from lazypipe.storage.sink import DatasetSink, ExportSink, Written
 from lazypipe.storage.unit_counts import count_units
 from lazypipe.windows.watermark import COMPLETE
+
+if TYPE_CHECKING:
+    from lazypipe.run.merge import Outcome
 
 __all__ = ["Publication"]
 

@@ -9,7 +9,6 @@ from lazypipe.run.panefeed import feeds_of
 from lazypipe.spec.model import Output
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
-from lazypipe.storage.optimizer.maintenance import compact, kept_layout, recluster
 from lazypipe.storage.optimizer.packing import folders, is_small, target_bytes
 
 __all__ = ["upkeep"]
@@ -23,6 +22,8 @@ def upkeep(output: Output, *, run: str, now: datetime) -> tuple[str, ...]:
     LazypipeError
         If files cannot be read, written or deleted; the rows of the output are what they were.
     """
+    from lazypipe.storage.optimizer.maintenance import recluster
+
     dataset = Dataset(output.to, output.storage_options)
     commit = dataset.latest()
     if commit is None:
@@ -45,6 +46,8 @@ def upkeep(output: Output, *, run: str, now: datetime) -> tuple[str, ...]:
 
 def _compacted(output: Output, dataset: Dataset, commit: Commit | None, run: str, now: datetime) -> list[str]:
     """Write small files, and those with dead rows, anew, if they are due: of the output, or of a feed of it."""
+    from lazypipe.storage.optimizer.maintenance import compact
+
     if commit is None or not _is_due(output, commit):
         return []
     made = compact(dataset, run=run, time=now, dead=output.maintain.get("dead_rows"), commit=commit)
@@ -59,6 +62,8 @@ def _vacuumed(dataset: Dataset, keep: int) -> list[str]:
 
 
 def _is_due(output: Output, commit: Commit) -> bool:
+    from lazypipe.storage.optimizer.maintenance import kept_layout
+
     most, dead = output.maintain.get("small_files"), output.maintain.get("dead_rows")
     if dead is not None:
         rows = sum(f.rows for f in commit.files)

@@ -16,7 +16,6 @@ from lazypipe.compile.closing import closes, columns_where_closed
 from lazypipe.compile.node import Node
 from lazypipe.errors import Problem, RunError
 from lazypipe.incremental.incomplete import Incomplete, Marks, read
-from lazypipe.ops.closed import Closed
 from lazypipe.ops.window import Window
 from lazypipe.run.closing import Closing
 from lazypipe.spec import taps
@@ -34,6 +33,8 @@ class Whole:
     """The windows of one stage in one run: ``found`` are those that lack something, by their start."""
 
     def __init__(self, closing: Closing, node: Node, expectation: Expectation) -> None:
+        from lazypipe.ops.closed import Closed
+
         closed = closes(node)
         assert isinstance(closed, Closed)
         assert closed.start is not None

@@ -13,7 +13,6 @@ from decimal import Decimal
 from typing import Any
 
 from lazypipe.errors import Location
-from lazypipe.spec.spans import Span
 
 __all__ = [
     "NOTHING",
@@ -171,6 +170,8 @@ def _datetime(value: object) -> datetime:
 
 
 def _duration(value: object) -> timedelta:
+    from lazypipe.spec.spans import Span
+
     if isinstance(value, timedelta):
         return value
     return Span.parse(_string(value)).to_timedelta()

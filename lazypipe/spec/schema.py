@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import resources
-from typing import Any
-
-from jsonschema import Draft202012Validator, validators
-from jsonschema.exceptions import ValidationError
+from typing import TYPE_CHECKING, Any
 
 from lazypipe.errors import nearest
+from lazypipe.spec.fitting import fits
 from lazypipe.spec.model import Fault, Path
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
 
 __all__ = ["faults", "json_schema"]
 
@@ -27,11 +28,6 @@ _TYPES = {
     "null": "null",
 }
 _LIMIT = "write a count of rows, or a percentage such as 0.1%"
-# JSON Schema takes 1.0 for an integer; here it is a mistake, as in Python
-_CHECKER = Draft202012Validator.TYPE_CHECKER.redefine(
-    "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
-)
-_Validator = validators.extend(Draft202012Validator, type_checker=_CHECKER)  # type: ignore[no-untyped-call]
 
 
 @cache
@@ -44,11 +40,21 @@ def json_schema() -> dict[str, Any]:
 
 @cache
 def _validator() -> Any:
-    return _Validator(json_schema())
+    # only for documents that do not fit: it costs as much to import as all else that reads a definition
+    from jsonschema import Draft202012Validator, validators
+
+    # JSON Schema takes 1.0 for an integer; here it is a mistake, as in Python
+    checker = Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    )
+    made = validators.extend(Draft202012Validator, type_checker=checker)  # type: ignore[no-untyped-call]
+    return made(json_schema())
 
 
 def faults(document: Any) -> Iterator[Fault]:
     """Yield every departure from the schema, with the path at which it stands."""
+    if fits(document, json_schema()):
+        return
     told = set()
     for error in _validator().iter_errors(document):
         for fault in _explain(error):

@@ -18,7 +18,6 @@ import polars as pl
 
 from lazypipe.errors import SourceError
 from lazypipe.storage import uri as uris
-from lazypipe.storage.external_files import open_handle
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.scan import TEXT_FORMATS, Reader, is_engine_error, os_error
 from lazypipe.storage.text import bad_line, refuse_short_rows
@@ -103,6 +102,8 @@ def _at_the_ends(file: FileInfo, reader: Reader) -> str | None:
 
 def _magic(file: FileInfo, reader: Reader) -> str | None:
     """Return what is wrong with the first and the last bytes of a file."""
+    from lazypipe.storage.external_files import open_handle
+
     handle = open_handle(file.uri, reader.storage_options)
     try:
         head = handle.file.read(_HEAD)

@@ -17,7 +17,6 @@ from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.key_bounds import KeyBounds
-from lazypipe.storage.lake import publish
 from lazypipe.storage.lake.fitting import fitted
 from lazypipe.storage.log import BACK, DELTA, KEPT, REWRITE, ROLLBACK, Commit, CommitLog, DataFile, partitioned
 from lazypipe.storage.numbered import written_at
@@ -228,6 +227,8 @@ class Dataset:
         StorageError
             If the file cannot be written, or a Delta table cannot hold its rows.
         """
+        from lazypipe.storage.lake import publish
+
         if DELTA not in made.info:
             self.log.append(made)
             return made
@@ -253,6 +254,8 @@ class Dataset:
         CommitConflict
             If a run commits meanwhile.
         """
+        from lazypipe.storage.lake import publish
+
         latest = self.latest()
         if latest is None:
             return 0
@@ -267,6 +270,8 @@ class Dataset:
 
     def _table(self, previous: Commit | None, version: int, *, begin: bool = False) -> dict[str, Any]:
         """Return what a commit says of its Delta table, if it has one; ``begin`` one if it has none."""
+        from lazypipe.storage.lake import publish
+
         before = None if previous is None else previous.info.get(DELTA)
         if before is None:
             if not begin:
@@ -382,6 +387,8 @@ class Dataset:
         StorageError
             If ``keep`` is less than 1, or a commit to keep cannot be read.
         """
+        from lazypipe.storage.lake import publish
+
         if keep < 1:
             raise StorageError(
                 f"cannot keep {keep} versions", uri=self.uri, fix="keep 1 or more: one must stay in force"
@@ -424,6 +431,8 @@ class Dataset:
 
     def _is_caught_up(self) -> bool:
         """Have the Delta log tell of all commits, as of some nobody could afterwards; return whether there is one."""
+        from lazypipe.storage.lake import publish
+
         latest = self.latest()
         if latest is None or DELTA not in latest.info:
             return False

@@ -10,12 +10,13 @@ import polars as pl
 
 from lazypipe.storage.external_files import Handle, open_handle, spool
 from lazypipe.storage.external_text import TextBlocks, TextFormat, columns_of, is_zstd, open_text, text_format
-from lazypipe.storage.parquet_prune import Bounds, bounds, may_match
 from lazypipe.storage.parquet_ranges import TRAILER, ChunkRange, Footer, footer_length
 
 if TYPE_CHECKING:
     import io
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from lazypipe.storage.parquet_prune import Bounds
 
 __all__ = ["Content", "Format", "Request", "open_content"]
 
@@ -199,6 +200,8 @@ class _ParquetContent:
 
     def _plan(self, request: Request) -> Iterator[tuple[int, list[int]]]:
         """Yield runs of neighbouring row groups to read together, each with the number of its first row."""
+        from lazypipe.storage.parquet_prune import may_match
+
         test = may_match(request.filters, self.schema)
         run: list[int] = []
         run_first = first = size = 0
@@ -218,6 +221,8 @@ class _ParquetContent:
             yield run_first, run
 
     def _bounds(self, group: int, name: str) -> Bounds | None:
+        from lazypipe.storage.parquet_prune import bounds
+
         if name not in self.schema:  # the column of row numbers
             return None
         return bounds(self._footer.statistics(group, name), self.schema[name])

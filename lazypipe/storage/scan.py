@@ -14,7 +14,6 @@ from lazypipe.errors import SourceError, first_line
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
-from lazypipe.storage.external import external_schema, refuse_other_columns, scan_external
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.reasons import grouped, in_plain_words, too_narrow
 
@@ -112,6 +111,8 @@ class Reader:
         return pl.Schema({n: self.declared.get(n, t) for n, t in found.items()})
 
     def _infer_through_fsspec(self, uri: str) -> pl.Schema:
+        from lazypipe.storage.external import external_schema
+
         options: dict[str, Any] = {}
         if self.format == "csv":
             options = self.csv_options | {"try_parse_dates": self.read.get("parse_dates", True)}
@@ -243,6 +244,8 @@ class Reader:
 
     def _refuse_other_columns(self, file: FileInfo, schema: pl.Schema) -> None:
         """Say which column of a file that knows its columns is not as in the first one. Their order may differ."""
+        from lazypipe.storage.external import refuse_other_columns
+
         keys = self.keys([file], schema)
         expected = pl.Schema({n: t for n, t in schema.items() if n not in keys})
         if self.format == "csv":  # which knows no types
@@ -290,6 +293,8 @@ class Reader:
     def _through_fsspec(
         self, names: Sequence[str], schema: pl.Schema, parts: Mapping[str, tuple[int, int]] = NOTHING
     ) -> pl.LazyFrame:
+        from lazypipe.storage.external import scan_external
+
         return scan_external(
             names,
             format=self._external,

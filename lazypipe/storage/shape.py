@@ -17,7 +17,6 @@ from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import uri as uris
 from lazypipe.storage.cells import as_text, misfit, parses, refused, value
-from lazypipe.storage.external import AGAIN, OTHER_TYPE
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.scan import TEXT_FORMATS, Reader
 from lazypipe.storage.units import UNIT
@@ -175,6 +174,8 @@ def fit(file: FileInfo, found: pl.Schema, shape: Shape, reader: Reader) -> Fit:
 
 def _names(file: FileInfo, found: pl.Schema, target: Target, form: str) -> tuple[str, ...]:
     """Return the columns of a file that are the target's: in NDJSON, whose lines differ, any of its names."""
+    from lazypipe.storage.external import AGAIN
+
     if form == "ndjson":
         return (target.name, *target.alias)
     names = tuple(n for n in (target.name, *target.alias) if n in found)
@@ -187,6 +188,8 @@ def _names(file: FileInfo, found: pl.Schema, target: Target, form: str) -> tuple
 
 
 def _check_new(file: FileInfo, name: str, shape: Shape) -> None:
+    from lazypipe.storage.external import AGAIN
+
     if name == UNIT:
         raise SourceError(f"the file has a column {name!r}, a name that is lazypipe's own", uri=file.uri, fix=BY_LOG)
     match shape.on_new_column:
@@ -202,6 +205,8 @@ def _check_new(file: FileInfo, name: str, shape: Shape) -> None:
 
 
 def _check_type(file: FileInfo, name: str, found: pl.DataType, target: Target) -> None:
+    from lazypipe.storage.external import AGAIN, OTHER_TYPE
+
     if found == target.dtype:
         return
     what = f"the file has {dtype_name(found)} in column {name!r}, "

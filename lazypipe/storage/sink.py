@@ -15,7 +15,6 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-import fsspec
 import polars as pl
 from polars.io.partition import FileProviderArgs, SinkedPathsCallbackArgs
 
@@ -23,7 +22,6 @@ from lazypipe.errors import StorageError, first_line
 from lazypipe.spec.taps import tap
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
-from lazypipe.storage.external import scan_external
 from lazypipe.storage.flushing import Flushing
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.optimizer.forms import physical, without_keys
@@ -161,6 +159,8 @@ class DatasetSink:
         self, frame: pl.LazyFrame, capture: Watch | None, options: Mapping[str, Any], target_bytes: int
     ) -> list[tuple[str, int, int]]:
         """Write the rows by Polars; return path, rows and bytes of each file."""
+        from lazypipe.storage.external import scan_external
+
         native = uris.is_native(self.uri)
         opened: dict[str, Any] = {}
         found: list[tuple[str, int, int]] = []
@@ -373,6 +373,8 @@ class ExportSink:
 
     def publish(self) -> None:
         """Swap the file in; raises StorageError if the store refuses."""
+        import fsspec
+
         fs, staged = uris.file_system(self.staged, self.storage_options)
         _, target = uris.file_system(self.uri, self.storage_options)
         try:

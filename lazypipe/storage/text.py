@@ -18,7 +18,6 @@ import polars as pl
 
 from lazypipe.errors import SourceError
 from lazypipe.storage import uri as uris
-from lazypipe.storage.external_files import open_handle, spool
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.scan import Reader, is_engine_error
 
@@ -98,6 +97,8 @@ def _parser(reader: Reader, schema: pl.Schema) -> Callable[[Sequence[tuple[int, 
 @contextmanager
 def _local(file: FileInfo, reader: Reader) -> Iterator[str]:
     """Yield a URI of the file that Polars reads: its own, or that of a temporary copy; so of a part of one."""
+    from lazypipe.storage.external_files import open_handle, spool
+
     if uris.is_native(file.uri) and file.end is None:
         yield file.uri
         return
@@ -113,6 +114,8 @@ def _local(file: FileInfo, reader: Reader) -> Iterator[str]:
 
 def _lines_ahead(file: FileInfo, reader: Reader) -> int:
     """Return how many lines of the file stand ahead of a part."""
+    from lazypipe.storage.external_files import open_handle
+
     if not file.start:
         return 0
     with open_handle(file.uri, reader.storage_options).part(0, file.start) as stream:

@@ -31,6 +31,7 @@ __all__ = [
 
 # Type codes of the Thrift compact protocol.
 TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT, UUID = range(1, 14)
+_INTEGERS = frozenset({I16, I32, I64})
 _MAX_DEPTH = 64
 
 #: field id → (type code, value); fields that nobody here knows are carried along.
@@ -72,6 +73,15 @@ class _Decoder:
         self.at = end
         return piece
 
+    def byte(self) -> int:
+        try:
+            found = self.data[self.at]
+        except IndexError:
+            msg = "the metadata ends in the middle of a value"
+            raise ThriftError(msg) from None
+        self.at += 1
+        return found
+
     def varint(self) -> int:
         value = shift = 0
         data, at = self.data, self.at
@@ -105,21 +115,21 @@ class _Decoder:
         if depth > _MAX_DEPTH:
             msg = "the metadata is nested too deeply"
             raise ThriftError(msg)
-        if kind in (I16, I32, I64):
+        if kind in _INTEGERS:
             return self.integer()
         if kind == BINARY:
             return self.take(self.length())
         if kind == STRUCT:
             return self.struct(depth + 1)
         if kind in (LIST, SET):
-            head = self.take(1)[0]
+            head = self.byte()
             item = head & 0x0F
             n = head >> 4 if head >> 4 != 15 else self.length()
             return ThriftList(item, [self.value(item, depth + 1) for _ in range(n)])
         if kind in (TRUE, FALSE):  # only as an item of a list: inside a struct the type code is the value
-            return self.take(1)[0] == TRUE
+            return self.byte() == TRUE
         if kind == BYTE:
-            return self.take(1)[0]
+            return self.byte()
         if kind == DOUBLE:
             return self.take(8)
         if kind == UUID:
@@ -127,7 +137,7 @@ class _Decoder:
         if kind == MAP:
             if (n := self.length()) == 0:
                 return ThriftMap(0, 0, [])
-            kinds = self.take(1)[0]
+            kinds = self.byte()
             key, val = kinds >> 4, kinds & 0x0F
             return ThriftMap(key, val, [(self.value(key, depth + 1), self.value(val, depth + 1)) for _ in range(n)])
         msg = f"the metadata holds the unknown Thrift type {kind}"
@@ -136,10 +146,13 @@ class _Decoder:
     def struct(self, depth: int) -> ThriftStruct:
         out: ThriftStruct = {}
         field = 0
-        while head := self.take(1)[0]:
+        while head := self.byte():
             kind = head & 0x0F
             field = field + (head >> 4) if head >> 4 else self.integer()
-            out[field] = (kind, kind == TRUE if kind in (TRUE, FALSE) else self.value(kind, depth))
+            if kind in _INTEGERS:  # most fields are: a call less for each
+                out[field] = (kind, self.integer())
+            else:
+                out[field] = (kind, kind == TRUE if kind in (TRUE, FALSE) else self.value(kind, depth))
         return out
 
 
@@ -172,7 +185,7 @@ def _put_integer(out: bytearray, value: int) -> None:
 
 
 def _put(out: bytearray, kind: int, value: Any) -> None:
-    if kind in (I16, I32, I64):
+    if kind in _INTEGERS:
         _put_integer(out, value)
     elif kind == BINARY:
         _put_varint(out, len(value))

@@ -17,7 +17,6 @@ import polars as pl
 from lazypipe.storage import uri as uris
 from lazypipe.storage.footers import TAIL, read_footer, unreadable
 from lazypipe.storage.log import DataFile
-from lazypipe.storage.parquet_prune import bounds
 from lazypipe.storage.parquet_ranges import Footer
 from lazypipe.storage.units import UNIT
 
@@ -41,6 +40,8 @@ def count_units(
 
 
 def _counted(uri: str, storage_options: Mapping[str, Any] | None) -> dict[int, int]:
+    from lazypipe.storage.parquet_prune import bounds
+
     found: Counter[int] = Counter()
     try:
         fs, path = uris.file_system(uri, storage_options)

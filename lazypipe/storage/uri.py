@@ -6,10 +6,11 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import fsspec
+if TYPE_CHECKING:
+    import fsspec
 
 __all__ = ["Redactor", "beside", "file_system", "is_local", "is_native", "join", "protocol", "resolve"]
 
@@ -155,5 +156,7 @@ def beside(state: str, kind: str, pipeline: str, name: str) -> str:
 
 def file_system(uri: str, options: Mapping[str, Any] | None = None) -> tuple[fsspec.AbstractFileSystem, str]:
     """Return fsspec's file system for a URI, and the path in it."""
+    import fsspec
+
     fs, path = fsspec.core.url_to_fs(uri, **(options or {}))
     return fs, str(path)

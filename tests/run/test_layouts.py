@@ -79,7 +79,7 @@ def world(tmp_path: Path) -> World:
 @pytest.fixture(autouse=True)
 def _no_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Advice by bytes alone: times on a busy machine are no ground for a test."""
-    monkeypatch.setattr("lazypipe.run.layouts.advise", partial(advise, clock=lambda: 0.0))
+    monkeypatch.setattr("lazypipe.storage.optimizer.advise.advise", partial(advise, clock=lambda: 0.0))
 
 
 def test_a_layout_is_chosen_once_and_kept(tmp_path: Path) -> None:
@@ -338,7 +338,7 @@ def test_what_has_outgrown_its_layout_gets_a_better_one(tmp_path: Path, monkeypa
         tried.append((how["budget"], how["total"]))
         return advise(*args, **how, clock=lambda: 0.0)
 
-    monkeypatch.setattr("lazypipe.run.layouts.advise", noting)
+    monkeypatch.setattr("lazypipe.storage.optimizer.advise.advise", noting)
     world = World(tmp_path, optimize="storage")
     world.deliver("0", rows(0, 1_000))
     assert "optimize" not in world.run().info  # so few that no layout is worth a choice
@@ -526,7 +526,7 @@ def test_a_search_that_ended_early_goes_on(
         tried.append((frame.columns, more["budget"]))
         return advise(frame, *args, **more, clock=lambda: 0.0)
 
-    monkeypatch.setattr("lazypipe.run.layouts.advise", noting)
+    monkeypatch.setattr("lazypipe.storage.optimizer.advise.advise", noting)
     monkeypatch.setattr("lazypipe.run.layouts._LEAST_SECONDS", 0.01)
     monkeypatch.setattr("lazypipe.run.layouts._DRIFT", 100.0)
     world = World(tmp_path, optimize=goal, **how)
@@ -590,7 +590,7 @@ def test_a_value_that_is_too_long_for_a_folder_is_no_reason_to_fail(
 ) -> None:
     monkeypatch.setattr("lazypipe.storage.optimizer.advise._PARTITION_BYTES", 1_000)
     writers = ["pyarrow" if forms else "polars"]
-    monkeypatch.setattr("lazypipe.run.layouts.advise", partial(advise, clock=lambda: 0.0, writers=writers))
+    monkeypatch.setattr("lazypipe.storage.optimizer.advise.advise", partial(advise, clock=lambda: 0.0, writers=writers))
     world = World(tmp_path, do=NAMED, optimize="read", workload=LONG)
     world.deliver("1", named(rows(0, 20_000)))
     first = world.run()
@@ -632,7 +632,9 @@ def test_a_name_too_long_that_the_first_choice_does_not_see(
 ) -> None:
     monkeypatch.setattr("lazypipe.storage.optimizer.advise._PARTITION_BYTES", 1_000)
     # groups come in any order
-    monkeypatch.setattr("lazypipe.run.layouts.sample", lambda *a: sample(*a).filter(pl.col("note") == ""))
+    monkeypatch.setattr(
+        "lazypipe.storage.optimizer.maintenance.sample", lambda *a: sample(*a).filter(pl.col("note") == "")
+    )
     by = {"by": ["id", "note"], "aggregate": {"price": "median(price)", "mail": "min(mail)", "day": "min(day)"}}
     do = NAMED if first_rows else [{"aggregate": by}, *NAMED]
     world = World(tmp_path, do=do, optimize="read", workload=LONG)

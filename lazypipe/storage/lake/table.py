@@ -16,7 +16,6 @@ from lazypipe.errors import SourceError, StorageError
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
-from lazypipe.storage.external import external_schema, scan_external
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.lake.log import FOLDER, DeltaLog, Table
 from lazypipe.storage.lake.types import to_polars
@@ -165,6 +164,8 @@ class LakeTable:
         extra: Sequence[str],
         looked: MutableMapping[FileInfo, pl.Schema],
     ) -> pl.LazyFrame:
+        from lazypipe.storage.external import external_schema, scan_external
+
         if file not in looked:
             looked[file] = external_schema(file.uri, format="parquet", storage_options=options)
         found = looked[file]
