@@ -5,6 +5,7 @@
 - nothing changed: a run over 10,000 files, against a bare recursive listing with stat;
 - one of 1,000 files changed: a run, against a first run over that one file alone;
 - long history: a run that finds nothing changed after 1,000 commits, against one after 10;
+- many deliveries: a run that upserts the rows of one more after 300 of them, against one after 10;
 - the first run over 10 M rows in 10 files (filter, derive, one output), against the same query by hand, straight into one file.
 """
 
@@ -23,12 +24,13 @@ from common import DATA, TOY, Clock, measure, orders, parse, publish
 import lazypipe as lp
 
 OLD = 1_700_000_000
-FILES, COMMITS = (12, 12) if TOY else (1_000, 1_000)
+FILES, COMMITS, DELIVERIES = (12, 12, 12) if TOY else (1_000, 1_000, 300)
 MIDDLE = f"f{FILES // 2:06}.parquet"
 PAIRS = {
     "nothing changed": "bare listing",
     "one file changed": "one file alone",
     f"after {COMMITS:,} commits": "after 10 commits",
+    f"after {DELIVERIES} deliveries": "after 10 deliveries",
     "first run": "by hand",
 }
 
@@ -45,6 +47,8 @@ def main() -> None:
     many(options.files), several(), orders(10)
     for commits in (10, COMMITS):
         with_history(commits)
+    for deliveries in (10, DELIVERIES):
+        with_deliveries(deliveries)
     run_over(many(options.files), "noop")
     variants = {name: (name, str(options.files)) for pair in PAIRS.items() for name in pair}
     found = measure(__file__, variants, runs=options.runs)
@@ -111,6 +115,34 @@ def with_history(commits: int) -> Path:
         for _ in range(commits):
             pipeline(folder, base).compile().run(full=True).raise_for_status()
     return base
+
+
+def deliver(base: Path, number: int) -> lp.Plan:
+    """Put one more file beside those that were taken in: 200 keys, of which 20 came before, and some rows to be put aside."""
+    keys = pl.int_range(number * 180, number * 180 + 200, eager=True)
+    rows = pl.DataFrame({"id": keys, "x": keys.hash(number) % 100})
+    (base / "in").mkdir(parents=True, exist_ok=True)
+    rows.write_parquet(base / "in" / f"{number:06}.parquet")
+    made = lp.pipeline("p", base=str(base), audit="off")
+    made = made.source("a", "in/*.parquet", contract={"columns": {"id": "Int64", "x": "UInt64"}})
+    made = made.stage("b", "a", gate=[{"between": {"column": "x", "max": 98, "action": "quarantine"}}])
+    return made.output("b", "out/b", mode="upsert", key="id").build().compile()
+
+
+def with_deliveries(count: int) -> Path:
+    base = DATA / "outputs" / f"deliveries-{count}"
+    if len(list((base / "out/b.commits").glob("*.json"))) < count:
+        shutil.rmtree(base, ignore_errors=True)
+        for number in range(count):
+            deliver(base, number).run().raise_for_status()
+    return base
+
+
+def one_more(count: int) -> None:
+    with tempfile.TemporaryDirectory(dir=DATA) as folder:
+        base = Path(folder) / "base"
+        shutil.copytree(with_deliveries(count), base)  # stamps are kept
+        timed(lambda: deliver(base, count).run().raise_for_status())
 
 
 def timed(work: Callable[[], object]) -> None:
@@ -181,6 +213,8 @@ VARIANTS: dict[str, Callable[[int], None]] = {
     "one file alone": alone,
     "after 10 commits": lambda _: nothing(many(10), with_history(10)),
     f"after {COMMITS:,} commits": lambda _: nothing(many(10), with_history(COMMITS)),
+    "after 10 deliveries": lambda _: one_more(10),
+    f"after {DELIVERIES} deliveries": lambda _: one_more(DELIVERIES),
     "first run": first_run,
     "by hand": by_hand,
 }

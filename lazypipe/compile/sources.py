@@ -683,7 +683,7 @@ def _guess(patterns: tuple[str, ...], options: Mapping[str, Any], at: Path) -> s
         from lazypipe.storage.dataset import Dataset
         from lazypipe.storage.lake.log import DeltaLog
 
-        if Dataset(patterns[0], options).log.versions():
+        if Dataset(patterns[0], options).log.last():
             return "dataset"
         if DeltaLog(patterns[0], options).last() >= 0:
             return "delta"  # its folder also holds files that are none of its rows any more

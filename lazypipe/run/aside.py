@@ -236,6 +236,6 @@ class Quarantine:
             return False
         log = Dataset(self.output.to, self.output.storage_options).log
         try:
-            return max(log.versions(), default=0) < version or log.read(version).run != before.run
+            return log.last() < version or log.read(version).run != before.run
         except StorageError:  # it was there, and is vacuumed by now, or damaged
             return False

@@ -65,8 +65,8 @@ class Dataset:
 
     def latest(self) -> Commit | None:
         """Return the commit in force, None if there is none yet."""
-        versions = self.log.versions()
-        return self.log.read(versions[-1]) if versions else None
+        version = self.log.last()
+        return self.log.read(version) if version else None
 
     def read(self, *, version: int | None = None, as_of: datetime | None = None) -> Commit:
         """Return a commit: the latest, a numbered one, or the one in force at a moment.
@@ -79,15 +79,15 @@ class Dataset:
         _refuse_odd(self.uri, version, as_of)
         if version is not None:
             return self.log.read(version)
-        versions = self.log.versions()
-        if not versions:
+        latest = self.latest()
+        if latest is None:
             raise StorageError(
                 "there is no dataset here", uri=self.uri, fix="run the pipeline that writes it, or check the path"
             )
         if as_of is None:
-            return self.log.read(versions[-1])
+            return latest
         moment = as_of if as_of.tzinfo else as_of.replace(tzinfo=UTC)
-        for number in reversed(versions):
+        for number in reversed(self.log.versions()):
             commit = self.log.read(number)
             if commit.time <= moment:
                 return commit
@@ -577,7 +577,7 @@ def _refuse_odd(uri: str, version: object, as_of: object) -> None:
 
 def is_dataset(uri: str, storage_options: Mapping[str, Any] | None = None) -> bool:
     """Whether a commit log stands beside ``uri``."""
-    return bool(Dataset(uri, storage_options).log.versions())
+    return Dataset(uri, storage_options).log.last() > 0
 
 
 def scan(

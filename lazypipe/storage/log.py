@@ -281,6 +281,10 @@ class CommitLog:
         """Return the versions that exist, oldest first; empty where there is no log."""
         return self._files.numbers()
 
+    def last(self) -> int:
+        """Return the latest version, 0 if there is none."""
+        return self._files.last()
+
     def half_written(self) -> dict[str, Mapping[str, Any]]:
         """Return the files that commits which were killed have left: path to what the store knows of it."""
         return self._files.half_written()
