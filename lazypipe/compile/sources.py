@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -383,10 +383,22 @@ class BoundSource:
         return self._with_keys(how.schema if self.is_text else self._looked[_whole(file)], file)
 
     def damaged(self, snapshot: Snapshot) -> dict[str, str]:
-        """Read each file for itself; return URI → why for those that are corrupt. Slow, exact, for after a failure."""
+        """Return URI → why for files that are corrupt, each of those read for itself that cannot be read with others. Exact, for after a failure."""
         if snapshot.logged is not None:
             return {}
-        return {f.uri: why for file in snapshot.files for f, why in damaged([file], self.reader, self._own(file))}
+        suspects = self._suspects(snapshot)
+        return {f.uri: why for file in suspects for f, why in damaged([file], self.reader, self._own(file))}
+
+    def _suspects(self, snapshot: Snapshot) -> Iterator[FileInfo]:
+        """Yield a few files for each that cannot be read: one by one, tens of thousands would take minutes."""
+        if len(snapshot.files) <= _FEW:
+            yield from snapshot.files
+            return
+        middle = len(snapshot.files) // 2
+        for files in (snapshot.files[:middle], snapshot.files[middle:]):
+            half = replace(snapshot, files=files)
+            if not self._reads(half):
+                yield from self._suspects(half)
 
     def count(self, file: FileInfo, table: LakeTable | None = None) -> int:
         """Return the rows of one file, perhaps of a ``table``; of one that cannot be read, 0: whoever reads its rows will say so."""
@@ -437,6 +449,8 @@ class BoundSource:
         try:
             self.check(part)
             self.scan(part).select(pl.all().null_count()).collect(engine="streaming")
+            if self.reader.format == "csv":
+                self.refuse_short_rows(part, nulls=True)
         except BaseException as error:
             if not (is_engine_error(error) or isinstance(error, SourceError)):
                 raise

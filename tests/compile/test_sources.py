@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -113,3 +114,21 @@ def test_of_many_files_the_first_that_cannot_be_read_is_found_by_halves(
     )
     assert sum(asked) <= 100 + 16
     assert sum(n > 1 for n in asked) == 3
+
+
+@pytest.mark.parametrize("wrong", [{}, {3: b"id,x\n1,seven\n"}, dict.fromkeys((0, 41, 99), b"id,x\n1\n")])
+def test_of_many_files_all_that_are_damaged_are_found_by_halves(tmp_path: Path, wrong: dict[int, bytes]) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(100):
+        (tmp_path / f"in/{number:03}.csv").write_bytes(wrong.get(number, b"id,x\n%d,7\n" % number))
+    source = (
+        plan_of(tmp_path, "in/*.csv", contract={"columns": {"id": "Int64", "x": "Int64"}}, on_corrupt="skip")
+        .nodes["a"]
+        .source
+    )
+    assert source is not None
+    whole = source.listing()
+    found = source.damaged(whole)
+    assert sorted(found) == [str(tmp_path / f"in/{n:03}.csv") for n in wrong]
+    one_by_one = {u: w for f in whole.files for u, w in source.damaged(replace(whole, files=(f,))).items()}
+    assert found == one_by_one
