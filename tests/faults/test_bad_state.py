@@ -193,6 +193,10 @@ def test_links_that_lead_in_circles_and_to_nothing(tmp_path: Path) -> None:
     (tmp_path / "in/deep/up").symlink_to(tmp_path / "in", target_is_directory=True)
     (tmp_path / "in/here").symlink_to(tmp_path / "in/here")
     (tmp_path / "in/nothing.csv").symlink_to(tmp_path / "no.csv")
+    # the pattern names it, and nobody would miss its rows
+    link = f"{tmp_path}/in/nothing.csv: source 'a': is a link that leads nowhere"
+    assert str(run(tmp_path).error).startswith(link)
+    (tmp_path / "in/nothing.csv").unlink()
     assert run(tmp_path).status == "done"
     assert held(tmp_path) == [1]
     put(tmp_path, "deep/2", 2)
