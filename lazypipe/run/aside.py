@@ -17,6 +17,7 @@ import polars as pl
 from lazypipe.errors import StorageError
 from lazypipe.gates.report import GateReport
 from lazypipe.gates.tap import RUN_COLUMN, Tap, quarantine_schema
+from lazypipe.run.groups import fitted
 from lazypipe.run.query import Query
 from lazypipe.run.recorder import Aside
 from lazypipe.storage import uri as uris
@@ -89,7 +90,10 @@ def forget(query: Query, keys: pl.LazyFrame) -> None:
         before = back
     if not before.rows:
         return
-    found = rewrite_without(aside, before, keys, output.key, prefix=f"{run.id}-{query.number:03}h")
+    if not set(output.key) <= before.schema.keys():
+        return  # they were put aside before rows had this key
+    held = fitted(keys.select(output.key), before.schema)
+    found = rewrite_without(aside, before, held, output.key, prefix=f"{run.id}-{query.number:03}h")
     if not found.replaced:
         return
     files = run.recorder.hashed(aside.uri, found.files, output.storage_options)
@@ -255,9 +259,11 @@ class Quarantine:
         rows, same = self.dataset.scan(before), dict(before.schema) == dict(self.schema)
         if lost:  # its rows come again
             rows = rows.filter(pl.col(RUN_COLUMN).ne_missing(before.run))
-        if self.by_key:
-            rows = rows.join(good().select(self.by_key), on=self.by_key, how="anti")
         held = rows if same else grown(rows, before.schema, self.schema)
+        if (
+            held is not None and self.by_key
+        ):  # of the types of now; rows from before a column of the key have no value in it
+            held = held.join(good().select(self.by_key), on=self.by_key, how="anti")
         left = None if held is None else held.collect(engine="streaming")
         return None if left is not None and left.height == before.rows and (same or not more) else left
 

@@ -305,6 +305,43 @@ def test_what_is_aside_stays_where_nobody_knows_what_was_before(world: World) ->
     assert sorted(lp.scan(aside.uri).collect()["id"]) == [2, 4, 4]
 
 
+WIDER: dict[str, tuple[Any, Any, Any, list[Any]]] = {
+    "datetime": (
+        pl.from_epoch("id", "d").cast(pl.Datetime("ms")),
+        pl.from_epoch("id", "d").cast(pl.Datetime("us")),
+        "id",
+        [],
+    ),
+    "decimal": (pl.col("id").cast(pl.Decimal(9, 2)), pl.col("id").cast(pl.Decimal(12, 2)), "id", []),
+    "column": (pl.col("id"), pl.col("id"), "k", [1, 2]),
+}
+
+
+@pytest.mark.parametrize("case", WIDER)
+def test_rows_put_aside_of_another_key_are_found_by_that_of_now(world: World, case: str) -> None:
+    before, after, key, left = WIDER[case]
+    world.output = {"mode": "append", "key": "id", "contract": {"on_type_change": "evolve", "on_new_column": "evolve"}}
+    world.gate = [{"between": {"column": "x", "min": 0, "action": "quarantine"}}]
+    world.do = [{"derive": {"id": before}}]
+    world.deliver("1", id=[1, 2, 3], x=[-1, -2, 3])
+    world.done()
+    world.output["key"] = key
+    world.do = [{"derive": {"id": after} | ({"k": after} if key == "k" else {})}]
+    world.more = {
+        "sources": {"gone": {"uri": "gone/*.parquet"}},
+        "stages": {"forget": {"from": "gone", "do": world.do}},
+        "outputs": {"forget": {"to": "out/orders", "mode": "delete", "key": key}},
+    }
+    world.deliver("0", "gone", id=[1])
+    world.deliver("2", id=[4], x=[4])
+    world.done()
+    aside = f"{world.uri}__quarantine"
+    assert lp.scan(aside).collect()["x"].to_list() == [-2] if not left else [-1, -2]
+    world.deliver("3", id=[2, 5], x=[2, -5])
+    world.done()
+    assert sorted(-x for x in lp.scan(aside).collect()["x"]) == [*left, 5]
+
+
 def test_deletions_need_a_dataset_that_keeps_them(world: World) -> None:
     world.output = {"mode": "delete", "key": "id"}
     world.deliver("1", id=[1])
