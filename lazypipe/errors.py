@@ -18,7 +18,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 __all__ = [
     "CommitConflict",
@@ -115,6 +115,16 @@ class LazypipeError(Exception):
     """Base of everything lazypipe raises, itself for what cannot be asked for; ``exit_code`` is what the command line returns."""
 
     exit_code: ClassVar[int] = 2
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say how it comes out of another process: as it was, though what it was made of is not in ``args``."""
+        return _as_it_was, (type(self), self.args), self.__dict__
+
+
+def _as_it_was(kind: type[LazypipeError], args: tuple[Any, ...]) -> LazypipeError:
+    made = kind.__new__(kind)
+    made.args = args
+    return made
 
 
 class DefinitionError(LazypipeError):

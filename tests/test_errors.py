@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 
 import lazypipe as lp
-from lazypipe.errors import first_line, nearest
+from lazypipe.errors import (
+    CommitConflict,
+    DefinitionError,
+    GateError,
+    LazypipeError,
+    Location,
+    Problem,
+    StorageError,
+    first_line,
+    nearest,
+)
 from lazypipe.spec.words import plain, plain_types
 
 
@@ -82,3 +95,22 @@ def test_the_words_of_the_engine_become_plain(said: str, what: str) -> None:
 def test_types_are_written_as_definitions_write_them() -> None:
     said = "Struct({'a': Struct({'b': Datetime(time_unit='us', time_zone=None)}), 'c': Decimal(precision=5, scale=2)})"
     assert plain_types(said) == "Struct(a: Struct(b: Datetime(us)), c: Decimal(5, 2))"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DefinitionError([Problem("no such stage", Location("p.yaml", 3, 5), "say which"), Problem("no name")]),
+        StorageError("it is gone", uri="out/a", fix="restore it"),
+        CommitConflict("another run was first"),
+        GateError("2 rows fail"),
+    ],
+)
+def test_errors_come_out_of_other_processes_as_they_were(error: LazypipeError) -> None:
+    for made in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert (type(made), str(made), made.args, made.__dict__) == (
+            type(error),
+            str(error),
+            error.args,
+            error.__dict__,
+        )

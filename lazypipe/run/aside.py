@@ -17,6 +17,7 @@ import polars as pl
 from lazypipe.errors import StorageError
 from lazypipe.gates.report import GateReport
 from lazypipe.gates.tap import RUN_COLUMN, Tap, quarantine_schema
+from lazypipe.run.groups import fitted
 from lazypipe.run.query import Query
 from lazypipe.run.recorder import Aside
 from lazypipe.storage import uri as uris
@@ -27,10 +28,13 @@ from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink
 from lazypipe.storage.units import UNIT
 
-__all__ = ["Quarantine", "forget", "go_back"]
+__all__ = ["Quarantine", "forget", "go_back", "needed"]
 
 _AHEAD_OF = "ahead_of"
 """Where in the ``info`` of its commit stands the output's version that is published right after it."""
+
+_WENT_BACK = "went_back_to"
+"""Where stands to which version the output had gone back, if that is what keys were taken out of."""
 
 
 def go_back(
@@ -40,29 +44,61 @@ def go_back(
 
     Returns the quarantine's commit, None if it was not needed.
     """
-    back, latest, log = commit.info.get(BACK), aside.latest(), aside.log
+    back, latest = commit.info.get(BACK), aside.latest()
     if back is None or latest is None:
         return None
-    runs = {data.log.read(version).run: version for version in data.log.versions()}
-    found = [(q.info.get(_AHEAD_OF, runs.get(q.run, 0)), q.version) for q in map(log.read, log.versions())]
-    _, version = max((pair for pair in found if pair[0] <= back), default=(0, None))
+    version = _version_of(aside, data, back)
+    if version is None and aside.log.versions()[0] > 1:
+        return None  # what was put aside then is vacuumed: rows that come once more are better than rows that are lost
     if version is None:  # nothing was
         return aside.commit((), schema, run=run, time=now, mode=f"{ROLLBACK}0", info={_AHEAD_OF: back})
     return None if version == latest.version else aside.rollback(version, run=run, time=now)
+
+
+def _version_of(aside: Dataset, data: Dataset, back: int) -> int | None:
+    """Return the quarantine's version that belongs to the version which its output has gone back to, None if nothing was put aside yet."""
+    commits = [data.log.read(version) for version in data.log.versions()]
+    runs = {c.run: c.version for c in commits}
+    rolled = max((c.version for c in commits if c.brings_back is not None), default=0)
+    found = [(q.info.get(_AHEAD_OF, runs.get(q.run, 0)), q) for q in map(aside.log.read, aside.log.versions())]
+    # what a feed of keys has taken out since then stays out
+    fit = ((n, q.version) for n, q in found if n <= back or (n > rolled and q.info.get(_WENT_BACK) == back))
+    return max(fit, default=(0, None))[1]
+
+
+def needed(aside: Dataset, data: Dataset) -> int:
+    """Return how many versions of a quarantine the next run needs: where its output has gone back, from the one that belongs to that."""
+    latest = data.latest()
+    back = None if latest is None else latest.info.get(BACK)
+    if back is None:
+        return 1
+    version = _version_of(aside, data, back) or 0
+    return sum(v >= version for v in aside.log.versions())
 
 
 def forget(query: Query, keys: pl.LazyFrame) -> None:
     """Take rows with keys that an output deletes out of what is put aside too, so that no replay brings them back."""
     run, work, output = query.run, query.work, query.plan.outputs[query.segment.name]
     aside = Dataset(f"{output.to}__quarantine", output.storage_options)
-    before = aside.latest()
-    if before is None or not before.rows:
+    before, current = aside.latest(), work.commit
+    if before is None or current is None:
         return
-    found = rewrite_without(aside, before, keys, output.key, prefix=f"{run.id}-{query.number:03}h")
+    data, name, node = Dataset(output.to, output.storage_options), query.segment.name, query.segment.node
+    back = go_back(aside, data, current, pl.Schema(before.schema), run=run.id, now=run.now)
+    if back is not None:
+        run.recorder.put_aside(name, Aside.back(node, aside.uri, back))
+        before = back
+    if not before.rows:
+        return
+    if not set(output.key) <= before.schema.keys():
+        return  # they were put aside before rows had this key
+    held = fitted(keys.select(output.key), before.schema)
+    found = rewrite_without(aside, before, held, output.key, prefix=f"{run.id}-{query.number:03}h")
     if not found.replaced:
         return
     files = run.recorder.hashed(aside.uri, found.files, output.storage_options)
     said = {} if work.version is None else {_AHEAD_OF: work.version + 1}
+    said |= {_WENT_BACK: current.info[BACK]} if BACK in current.info else {}
     try:
         commit = aside.commit(
             files,
@@ -78,7 +114,7 @@ def forget(query: Query, keys: pl.LazyFrame) -> None:
     except BaseException:
         found.discard()
         raise
-    run.recorder.put_aside(query.segment.name, Aside(query.segment.node, aside.uri, commit, files, "change"))
+    run.recorder.put_aside(name, Aside(node, aside.uri, commit, files, "change"))
 
 
 class Quarantine:
@@ -223,9 +259,11 @@ class Quarantine:
         rows, same = self.dataset.scan(before), dict(before.schema) == dict(self.schema)
         if lost:  # its rows come again
             rows = rows.filter(pl.col(RUN_COLUMN).ne_missing(before.run))
-        if self.by_key:
-            rows = rows.join(good().select(self.by_key), on=self.by_key, how="anti")
         held = rows if same else grown(rows, before.schema, self.schema)
+        if (
+            held is not None and self.by_key
+        ):  # of the types of now; rows from before a column of the key have no value in it
+            held = held.join(good().select(self.by_key), on=self.by_key, how="anti")
         left = None if held is None else held.collect(engine="streaming")
         return None if left is not None and left.height == before.rows and (same or not more) else left
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 
@@ -29,11 +29,13 @@ from lazypipe.storage.tiers import ROWS, due
 
 __all__ = ["Groups", "fitted"]
 
+Keys = TypeVar("Keys", pl.DataFrame, pl.LazyFrame)
+
 _HASTY = 1 << 18
 """Bytes of files that may hold touched groups up to which they are written again as one: some 20,000 windows."""
 
 
-def fitted(keys: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+def fitted(keys: Keys, schema: Mapping[str, pl.DataType]) -> Keys:
     """Return those of some keys that columns of other types can hold, as these hold them.
 
     Examples
@@ -41,10 +43,11 @@ def fitted(keys: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> pl.DataFram
     >>> fitted(pl.DataFrame({"k": [1, None, 300]}), pl.Schema({"k": pl.Int8()}))["k"].to_list()
     [1, None]
     """
-    others = {c: schema[c] for c in keys.columns if schema[c] != keys.schema[c]}
+    here = keys.collect_schema()
+    others = {c: schema[c] for c in here if schema[c] != here[c]}
     if not others:
         return keys
-    held = (pl.col(c).cast(t, strict=False).cast(keys.schema[c]).eq_missing(pl.col(c)) for c, t in others.items())
+    held = (pl.col(c).cast(t, strict=False).cast(here[c]).eq_missing(pl.col(c)) for c, t in others.items())
     return keys.filter(*held).cast(others)  # type: ignore[arg-type]
 
 

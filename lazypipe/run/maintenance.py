@@ -12,6 +12,7 @@ from lazypipe.compile.compiler import bind_outputs
 from lazypipe.compile.durations import with_durations
 from lazypipe.compile.late import with_late_gates
 from lazypipe.records.record import Records
+from lazypipe.run.aside import needed as aside_needs
 from lazypipe.run.changefeed import needed as feed_needs
 from lazypipe.run.panefeed import feeds_of
 from lazypipe.spec.loader import problems
@@ -39,15 +40,19 @@ def vacuum_pipeline(
     stages = with_late_gates(with_durations(pipeline, None, faults), faults).stages
     kept = [(kind, name) for kind in ("quarantine", "shared") for name in (*pipeline.sources, *stages)]
     datasets = [Dataset(uris.beside(state, kind, pipeline.name, name)) for kind, name in kept]
+    ahead = [d for d, (kind, _) in zip(datasets, kept, strict=True) if kind == "quarantine"]
     outputs, _ = bind_outputs(pipeline, os.environ, faults)
     audit, _ = bind_audit(pipeline, os.environ, faults)
     if faults:
         raise problems(faults, pipeline.origin)
     for output in outputs.values():
         target = output.to
-        datasets.append(Dataset(f"{target}__quarantine", output.storage_options))
+        aside = Dataset(f"{target}__quarantine", output.storage_options)
+        datasets.append(aside)
         if output.format == "dataset":
             dataset = Dataset(target, output.storage_options)
+            for held in (aside, *ahead):
+                needed[held.uri] = max(needed.get(held.uri, 0), aside_needs(held, dataset))
             datasets.append(dataset)
             for feed in feeds_of(output, dataset):
                 datasets.append(feed)

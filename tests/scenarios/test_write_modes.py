@@ -247,6 +247,101 @@ def test_what_a_feed_of_keys_removes_is_not_put_aside_either(world: World) -> No
     assert world.rows() == [(3, -3)]
 
 
+def put_aside_and_forgotten(world: World) -> Dataset:
+    """Return the quarantine of an output from which keys are removed."""
+    world.output = {"mode": "upsert", "key": "id"}
+    world.gate = [{"between": {"column": "x", "min": 0, "action": "quarantine"}}]
+    world.more = {
+        "sources": {"gone": {"uri": "gone/*.parquet"}},
+        "stages": {"forget": {"from": "gone"}},
+        "outputs": {"forget": {"to": "out/orders", "mode": "delete", "key": "id"}},
+    }
+    world.deliver("1", id=[1, 2, 3], x=[1, -2, -3])
+    world.deliver("0", "gone", id=[99])
+    world.done()
+    world.deliver("2", id=[3, 4], x=[3, -4])
+    world.done()
+    return Dataset(f"{world.uri}__quarantine")
+
+
+def test_what_is_removed_after_going_back_does_not_come_back_aside(world: World) -> None:
+    aside = put_aside_and_forgotten(world)
+    late = world.root / "in/2.parquet"
+    late.unlink()
+    lp.rollback(world.uri, version=2)
+    world.deliver("1", "gone", id=[2])
+    assert world.done() == {"orders": "unchanged", "forget": "done"}
+    assert lp.scan(aside.uri).collect()["id"].to_list() == [3]
+    world.deliver("3", id=[5], x=[-5])
+    assert world.done() == {"orders": "done", "forget": "unchanged"}
+    assert sorted(lp.scan(aside.uri).collect()["id"]) == [3, 5]
+    # whoever goes back once more, and asks for no removal by now, has what was aside then
+    (world.root / "gone/1.parquet").unlink()
+    (world.root / "in/3.parquet").unlink()
+    lp.rollback(world.uri, version=2)
+    world.deliver("4", id=[6], x=[-6])
+    world.done()
+    assert sorted(lp.scan(aside.uri).collect()["id"]) == [2, 3, 6]
+
+
+def test_vacuum_leaves_what_was_aside_at_the_version_that_is_in_force_again(world: World) -> None:
+    aside = put_aside_and_forgotten(world)
+    (world.root / "in/2.parquet").unlink()
+    lp.rollback(world.uri, version=2)
+    pipeline = lp.Pipeline.from_dict(world.definition(), base=str(world.root))
+    lp.vacuum(pipeline, older_than=timedelta(0))
+    assert aside.log.versions() == [1, 2]
+    world.deliver("3", id=[5], x=[-5])
+    world.done()
+    assert sorted(lp.scan(aside.uri).collect()["id"]) == [2, 3, 5]
+
+
+def test_what_is_aside_stays_where_nobody_knows_what_was_before(world: World) -> None:
+    aside = put_aside_and_forgotten(world)
+    lp.rollback(world.uri, version=2)
+    aside.vacuum(older_than=timedelta(0))
+    world.done()
+    # 4 was put aside by what is undone, and again by the run that did it again
+    assert sorted(lp.scan(aside.uri).collect()["id"]) == [2, 4, 4]
+
+
+WIDER: dict[str, tuple[Any, Any, Any, list[Any]]] = {
+    "datetime": (
+        pl.from_epoch("id", "d").cast(pl.Datetime("ms")),
+        pl.from_epoch("id", "d").cast(pl.Datetime("us")),
+        "id",
+        [],
+    ),
+    "decimal": (pl.col("id").cast(pl.Decimal(9, 2)), pl.col("id").cast(pl.Decimal(12, 2)), "id", []),
+    "column": (pl.col("id"), pl.col("id"), "k", [1, 2]),
+}
+
+
+@pytest.mark.parametrize("case", WIDER)
+def test_rows_put_aside_of_another_key_are_found_by_that_of_now(world: World, case: str) -> None:
+    before, after, key, left = WIDER[case]
+    world.output = {"mode": "append", "key": "id", "contract": {"on_type_change": "evolve", "on_new_column": "evolve"}}
+    world.gate = [{"between": {"column": "x", "min": 0, "action": "quarantine"}}]
+    world.do = [{"derive": {"id": before}}]
+    world.deliver("1", id=[1, 2, 3], x=[-1, -2, 3])
+    world.done()
+    world.output["key"] = key
+    world.do = [{"derive": {"id": after} | ({"k": after} if key == "k" else {})}]
+    world.more = {
+        "sources": {"gone": {"uri": "gone/*.parquet"}},
+        "stages": {"forget": {"from": "gone", "do": world.do}},
+        "outputs": {"forget": {"to": "out/orders", "mode": "delete", "key": key}},
+    }
+    world.deliver("0", "gone", id=[1])
+    world.deliver("2", id=[4], x=[4])
+    world.done()
+    aside = f"{world.uri}__quarantine"
+    assert lp.scan(aside).collect()["x"].to_list() == [-2] if not left else [-1, -2]
+    world.deliver("3", id=[2, 5], x=[2, -5])
+    world.done()
+    assert sorted(-x for x in lp.scan(aside).collect()["x"]) == [*left, 5]
+
+
 def test_deletions_need_a_dataset_that_keeps_them(world: World) -> None:
     world.output = {"mode": "delete", "key": "id"}
     world.deliver("1", id=[1])
