@@ -99,8 +99,8 @@ class NumberedFiles:
 
     def last(self) -> int:
         """Return the greatest number that exists, 0 if there is none; the names of a long log are not parsed for it."""
-        names = (name.rsplit("/", 1)[-1] for name in self._names())
-        found = max((n for n in names if len(n) == 25 and n.endswith(".json")), default="0.json")
+        names = self._names() if uris.is_local(self.uri) else self.names()  # a long log has many, and a run asks often
+        found = max([n for n in names if len(n) == 25 and n[-5:] == ".json"], default="0.json")
         stem = found.removesuffix(".json")
         # something else in the folder that sorts behind: look closely
         return int(stem) if stem.isdecimal() else max(self.numbers(), default=0)
