@@ -162,8 +162,8 @@ def advise(
     >>> advice.layout.encodings["id"], advice.after.bytes < advice.before.bytes / 4
     ('delta', True)
     """
-    if goal not in GOALS:
-        raise LazypipeError(f"there is no goal {goal!r}; {nearest(goal, GOALS, 'goals')}")
+    if not isinstance(goal, str) or goal not in GOALS:
+        raise LazypipeError(f"there is no goal {goal!r}; {nearest(str(goal), GOALS, 'goals')}")
     known = ("polars", "pyarrow")
     if wrong := [w for w in writers or () if w not in known]:
         raise LazypipeError(f"there is no writer {wrong[0]!r}; {nearest(wrong[0], known, 'writers')}")

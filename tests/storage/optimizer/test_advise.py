@@ -634,6 +634,7 @@ def test_advice_on_nothing(frame: pl.DataFrame, by: list[str], why: str) -> None
     ("arguments", "says"),
     [
         ({"goal": "storge"}, "there is no goal 'storge'; did you mean 'storage'?"),
+        ({"goal": ["read"]}, "there is no goal ['read']; did you mean 'read'?"),
         ({"writers": ["arrow"]}, "there is no writer 'arrow'; did you mean 'pyarrow'?"),
         ({"partition_by": ["da"]}, "there is no column 'da'; did you mean 'day'?"),
         ({"sample": 0}, "a sample of 0 rows shows nothing; write 1 or more"),
