@@ -44,7 +44,8 @@ def go_back(
 
     Returns the quarantine's commit, None if it was not needed.
     """
-    back, latest = commit.info.get(BACK), aside.latest()
+    back = commit.info.get(BACK)
+    latest = None if back is None else aside.latest()
     if back is None or latest is None:
         return None
     version = _version_of(aside, data, back)
@@ -110,6 +111,7 @@ def forget(query: Query, keys: pl.LazyFrame) -> None:
             tagged=before.tagged,
             without=found.without,
             keys=output.key,
+            known=before,
         )
     except BaseException:
         found.discard()
@@ -149,7 +151,7 @@ class Quarantine:
         """Have nothing be aside any more, where a gate is gone from the definition and all of its rows were made anew."""
         before = self.dataset.latest()
         if before is not None and before.rows and not self._adds:
-            self._commit(GateReport(self.name, (), 0, 0), (), mode="replace", kept="replace")
+            self._commit(GateReport(self.name, (), 0, 0), (), mode="replace", kept="replace", known=before)
 
     def _go_back(self) -> None:
         """Begin with what was put aside at the version that the output has gone back to, if it has."""
@@ -181,7 +183,7 @@ class Quarantine:
         files = [*self._hashed(healed.files)]
         files += [f for number, part in enumerate(parts) for f in self._write(number, part.lazy())]
         # rows from before may still be in it, whichever way it was written
-        self._commit(report, files, mode=mode, kept=kept, without=healed.without)
+        self._commit(report, files, mode=mode, kept=kept, without=healed.without, known=before)
 
     def _other_columns(self, before: Commit) -> StorageError:
         old, new = before.schema, self.schema
@@ -212,7 +214,7 @@ class Quarantine:
         for number, part in enumerate(parts):
             files += self._told_apart(number, part)
         mode = "change" if follows else "replace"
-        self._commit(report, files, mode=mode, kept="replace", tagged=True, gone=gone)
+        self._commit(report, files, mode=mode, kept="replace", tagged=True, gone=gone, known=before)
 
     def _told_apart(self, number: int, rows: pl.DataFrame) -> tuple[DataFile, ...]:
         """Write rows that know their units as one file that says how many of each it holds: it need not be read for that."""
@@ -272,6 +274,9 @@ class Quarantine:
         version = before.info.get(_AHEAD_OF)
         if version is None or self.output is None or self.output.format != "dataset":
             return False
+        there = self.query.work.commit
+        if there is not None and there.version == version:
+            return there.run != before.run
         log = Dataset(self.output.to, self.output.storage_options).log
         try:
             return log.last() < version or log.read(version).run != before.run

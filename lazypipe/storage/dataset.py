@@ -63,9 +63,11 @@ class Dataset:
         self.delta = delta
         self.log = CommitLog(f"{self.uri}.commits", storage_options)
 
-    def latest(self) -> Commit | None:
-        """Return the commit in force, None if there is none yet."""
+    def latest(self, known: Commit | None = None) -> Commit | None:
+        """Return the commit in force, None if there is none yet; one that is ``known``, of this very log, is not read again."""
         version = self.log.last()
+        if known is not None and known.version == version:
+            return known  # versions are never written twice
         return self.log.read(version) if version else None
 
     def read(self, *, version: int | None = None, as_of: datetime | None = None) -> Commit:
@@ -170,6 +172,7 @@ class Dataset:
         figures: Iterable[DataFile] = (),
         without: Collection[str] = (),
         keys: Collection[str] = (),
+        known: Commit | None = None,
     ) -> Commit:
         """Publish written files as the next version, in one step.
 
@@ -191,6 +194,8 @@ class Dataset:
             Paths of files of the commit before that are no longer part of this version: their rows are in ``files``.
         keys
             Columns by which rows are looked up: between which values they lie is noted of each file.
+        known
+            The commit that the caller has read: if it is still in force, it is not read again.
 
         Raises
         ------
@@ -201,7 +206,7 @@ class Dataset:
         """
         files, gone = tuple(files), frozenset(gone)
         while True:
-            previous = self.latest()
+            previous = self.latest(known)
             made = self._next(previous, files, schema, expected, mode, partition_by, gone, without)
             noted = KeyBounds(self.uri, tuple(keys), schema, partition_by, self.storage_options).noted(made.files)
             handed_on = {} if previous is None else {k: v for k, v in previous.info.items() if k == KEPT}
