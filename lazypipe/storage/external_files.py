@@ -20,6 +20,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.utils import infer_compression
 
 from lazypipe.errors import SourceError, first_line
+from lazypipe.storage import uri as uris
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -196,6 +197,8 @@ def open_handle(uri: str, storage_options: Mapping[str, Any] | None = None) -> H
     Exception
         Whatever the filesystem raises; see :func:`reading`.
     """
+    if uris.is_local(uri):  # of very many, each is opened to look at its first bytes
+        return Handle(open(uris.local_path(uri), "rb"), random=True)
     options = dict(storage_options or {})
     link, _, rest = uri.partition("::")
     protocol, _, member = link.partition("://")
