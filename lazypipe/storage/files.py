@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from errno import ELOOP, ENOENT
 from functools import cached_property
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from stat import S_IFREG
 from typing import Any, NamedTuple, overload
@@ -242,11 +242,9 @@ class Named(Sequence[str]):
     @property
     def first(self) -> FileInfo | None:
         """The first of them that is a file."""
-        for start, of in self._names[:1]:
-            for file in files_at([start + min(of)]):
-                if file.size is not None:
-                    return file
-        return next((f for f in files_at(self) if f.size is not None), None)
+        # mostly that is the least name, for which the others need not be put in order
+        least = [start + min(of) for start, of in self._names[:1]]
+        return next((f for f in chain(files_at(least), files_at(self)) if f.size is not None), None)
 
     @property
     def odd(self) -> str | None:

@@ -257,7 +257,7 @@ def _replaced(was: list[Any], now: list[Any]) -> list[Splice]:
 
 
 def _in_order(was: list[Any], now: list[Any]) -> list[Splice]:
-    """Return the splices between lists of which the values of the first are all different."""
+    """Return the splices between lists that end differently, of which the values of the first are all different."""
     where = {value: place for place, value in enumerate(was)}
     found, at, start = [], 0, 0
     for place, value in enumerate(now):
@@ -267,6 +267,4 @@ def _in_order(was: list[Any], now: list[Any]) -> list[Splice]:
         if there > at or place > start:
             found.append(Splice(at, there - at, now[start:place]))
         at, start = there + 1, place + 1
-    if at < len(was) or start < len(now):
-        found.append(Splice(at, len(was) - at, now[start:]))
-    return found
+    return [*found, Splice(at, len(was) - at, now[start:])]
