@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazypipe.storage.cells import as_text, misfit, parsed, parses, refused, value
+from lazypipe.storage.cells import Marks, as_text, misfit, parsed, parses, refused, value
 
 WHOLE = [
     "5",
@@ -111,9 +111,9 @@ TEXTS: dict[pl.DataType, list[str]] = {
 }
 
 
-def soft(text: str | None, dtype: pl.DataType, **more: Any) -> tuple[Any, bool]:
+def soft(text: str | None, dtype: pl.DataType, *more: Any) -> tuple[Any, bool]:
     frame = pl.LazyFrame({"x": [text]}, schema={"x": pl.String})
-    made = value(pl.col("x"), pl.String(), dtype, **more)
+    made = value(pl.col("x"), pl.String(), dtype, *more)
     found = frame.select(value=made, bad=misfit(pl.col("x"), made, pl.String(), dtype))
     result, bad = found.collect(engine="streaming").row(0)
     return result, bool(bad)
@@ -154,9 +154,36 @@ def test_an_empty_text_is_no_category_unless_it_is_one() -> None:
 
 
 def test_a_decimal_comma() -> None:
-    assert soft("1,5", pl.Float64(), decimal_comma=True) == (1.5, False)
-    assert soft("1,5", pl.Decimal(5, 1), decimal_comma=True) == (Decimal("1.5"), False)
-    assert soft("1,5", pl.Int64(), decimal_comma=True) == (None, True)
+    comma = Marks(decimal_comma=True)
+    assert soft("1,5", pl.Float64(), comma) == (1.5, False)
+    assert soft("1,5", pl.Decimal(5, 1), comma) == (Decimal("1.5"), False)
+    assert soft("1,5", pl.Int64(), comma) == (None, True)
+    assert soft("1.234", pl.Float64(), comma) == (None, True)
+
+
+@pytest.mark.parametrize(
+    ("marks", "text", "value"),
+    [
+        (Marks(True, "."), "1.234.567,50", 1234567.5),
+        (Marks(True, "."), "-1.234", -1234.0),
+        (Marks(True, "."), "1234,5", 1234.5),
+        (Marks(True, "."), "1.5", None),
+        (Marks(True, "."), "1234.567", None),
+        (Marks(True, "."), "1.23,4", None),
+        (Marks(False, ","), " 12,34,567.25", 1234567.25),
+        (Marks(False, ","), "1,5", None),
+        (Marks(False, ","), "1,234,5", None),
+        (Marks(False, "'"), "1’234.5", 1234.5),
+        (Marks(True, " "), "1\u202f234,5", 1234.5),
+        (Marks(False, "_"), "1_000", 1000.0),
+        (Marks(False, ","), "1e3", 1000.0),
+    ],
+)
+def test_marks_for_thousands(marks: Marks, text: str, value: float | None) -> None:
+    assert soft(text, pl.Float64(), marks) == (value, value is None)
+    if value is not None and value.is_integer() and "e" not in text:
+        assert soft(text, pl.Int32(), marks) == (int(value), False)
+    assert not Marks().told_by(pl.Int64())
     assert soft("1,5", pl.Float64()) == (None, True)
 
 
