@@ -351,6 +351,31 @@ def test_vacuum(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "vacuum", shop, "--older-than", "soon")[0] == 2
 
 
+def test_vacuum_tells_of_rows_that_are_gone_and_still_stand_in_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "p.yaml").write_text("{version: 1, name: p, sources: {s: {uri: '*.csv'}}, outputs: {s: {to: out}}}")
+    for name, rows in {"a": "1\n2\n", "b": "3\n"}.items():
+        (tmp_path / f"{name}.csv").write_text(f"x\n{rows}")
+    run(capsys, "run", tmp_path / "p.yaml")
+    (tmp_path / "b.csv").unlink()
+    run(capsys, "run", tmp_path / "p.yaml")
+    out = str(tmp_path / "out")
+    for target in (tmp_path / "p.yaml", out):
+        assert (
+            run(capsys, "vacuum", target)[2]
+            .splitlines()[-2]
+            .endswith(
+                f"{out}: 1 row that is gone still stands in its files, where readers that do not know its log see it; "
+                f"lazypipe compact {out} --dead 0, and vacuum again, takes it out"
+            )
+        )
+    assert json.loads(run(capsys, "vacuum", out, "--json")[1]) == {"deleted": [], "versions": {}, "dead_rows": {out: 1}}
+    run(capsys, "compact", out, "--dead", "0")
+    assert "still stands" not in run(capsys, "vacuum", out)[2]
+    assert sorted(pl.concat(map(pl.read_parquet, tmp_path.glob("out/*.parquet")))["x"]) == [1, 2]
+
+
 def test_progress_is_one_updating_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

@@ -14,6 +14,7 @@ from polars.testing import assert_frame_equal
 import lazypipe as lp
 from lazypipe.errors import DefinitionError, LazypipeError
 from lazypipe.run import merge
+from lazypipe.run.maintenance import outlook
 from lazypipe.storage.dataset import Dataset
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -289,11 +290,30 @@ def test_vacuum_leaves_what_was_aside_at_the_version_that_is_in_force_again(worl
     (world.root / "in/2.parquet").unlink()
     lp.rollback(world.uri, version=2)
     pipeline = lp.Pipeline.from_dict(world.definition(), base=str(world.root))
+    lp.vacuum(aside.uri, older_than=timedelta(0))  # of which its name tells the output
     lp.vacuum(pipeline, older_than=timedelta(0))
     assert aside.log.versions() == [1, 2]
     world.deliver("3", id=[5], x=[-5])
     world.done()
     assert sorted(lp.scan(aside.uri).collect()["id"]) == [2, 3, 5]
+
+
+def test_vacuum_by_path_leaves_what_a_feed_of_changes_has_not_told_yet(world: World) -> None:
+    world.output = {"mode": "upsert", "key": "id", "changes": True}
+    for number in (1, 2, 3):
+        world.deliver(str(number), id=[number], x=[number])
+        world.done()
+    feed = Dataset(f"{world.uri}__changes")
+    feed.log.remove(3)  # as if the last two runs had been killed before they told of it
+    feed.log.remove(2)
+    assert [(o.ending, o.held, o.dead) for o in outlook(world.uri, 1)] == [((), (1, 2), 0)]
+    lp.vacuum(world.uri, older_than=timedelta(0))
+    assert Dataset(world.uri).log.versions() == [1, 2, 3]
+    world.deliver("4", id=[4], x=[4])
+    world.done()
+    assert lp.scan(feed.uri).select("_version", "id").sort("id").collect().rows() == [(1, 1), (2, 2), (3, 3), (4, 4)]
+    lp.vacuum(world.uri, older_than=timedelta(0))
+    assert Dataset(world.uri).log.versions() == [4]
 
 
 def test_what_is_aside_stays_where_nobody_knows_what_was_before(world: World) -> None:
