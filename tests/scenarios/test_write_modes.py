@@ -248,6 +248,41 @@ def test_what_a_feed_of_keys_removes_is_not_put_aside_either(world: World) -> No
     assert world.rows() == [(3, -3)]
 
 
+def test_what_a_feed_of_keys_removes_leaves_the_quarantines_ahead_too(world: World) -> None:
+    """Of a source and of an inner stage, also under another name."""
+    world.source = {"gate": [{"between": {"column": "x", "min": 0, "action": "quarantine"}}]}
+    world.output = {"mode": "upsert", "key": "id"}
+    world.more = {
+        "sources": {"gone": {"uri": "gone/*.parquet"}},
+        "stages": {
+            "small": {
+                "from": "s",
+                "do": [{"rename": {"no": "id"}}],
+                "gate": [{"between": {"column": "x", "max": 50, "action": "quarantine"}}],
+            },
+            "orders": {"from": "small"},
+            "forget": {"from": "gone"},
+        },
+        "outputs": {"forget": {"to": "out/orders", "mode": "delete", "key": "id"}},
+    }
+    ahead = [Dataset(str(world.root / f".lazypipe/quarantine/shop/{n}")) for n in ("s", "small")]
+
+    def aside() -> list[list[int]]:
+        return [sorted(lp.scan(d.uri).collect()[c]) for d, c in zip(ahead, ("no", "id"), strict=True)]
+
+    world.deliver("1", no=[1, 2, 3, 4, 5], x=[1, -2, -3, 60, 70])
+    world.deliver("0", "gone", id=[99])
+    world.done()
+    assert aside() == [[2, 3], [4, 5]]
+    world.deliver("1", "gone", id=[2, 1, 4, 7])
+    assert world.done() == {"orders": "unchanged", "forget": "done"}
+    assert (world.rows(), aside()) == ([], [[3], [5]])
+    world.deliver("2", no=[6, 8], x=[-6, 8])
+    world.done()
+    assert (world.rows(), aside()) == ([(8, 8)], [[3, 6], [5]])
+    assert lp.ledger(str(world.root / ".lazypipe/ledger")).verify(data=True).ok
+
+
 def put_aside_and_forgotten(world: World) -> Dataset:
     """Return the quarantine of an output from which keys are removed."""
     world.output = {"mode": "upsert", "key": "id"}
