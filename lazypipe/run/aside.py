@@ -200,7 +200,7 @@ class Quarantine:
     def _replace(self, tap: Tap, good: Callable[[], pl.LazyFrame]) -> None:
         report, before = tap.report(self.name), self.dataset.latest()
         mode = kept = "append" if self._adds else "replace"
-        parts: Iterable[pl.DataFrame] = tap.quarantined()
+        parts: Iterable[pl.DataFrame] = tap.quarantined(self._told)
         healed = Rewrite()
         if mode == "append" and before is not None:
             same, lost = dict(before.schema) == dict(self.schema), self._is_left_behind(before)
@@ -245,11 +245,18 @@ class Quarantine:
         if not report.quarantined and (before is None or (follows and not gone) or not (before.rows or follows)):
             return
         files: list[DataFile] = []
-        parts = tap.quarantined(lambda rows: self.query.with_files(self.query.with_units(rows)))
+        parts = tap.quarantined(self._named)
         for number, part in enumerate(parts):
             files += self._told_apart(number, part)
         mode = "change" if follows else "replace"
         self._commit(report, files, mode=mode, kept="replace", tagged=True, gone=gone)
+
+    def _named(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        return self.query.with_files(self.query.with_units(rows))
+
+    def _told(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """Say of rows that carry their units only for this which file they came from."""
+        return self._named(rows).drop(UNIT) if UNIT in rows.collect_schema() else rows
 
     def _told_apart(self, number: int, rows: pl.DataFrame) -> tuple[DataFile, ...]:
         """Write rows that know their units as one file that says how many of each it holds: it need not be read for that."""
