@@ -15,7 +15,7 @@ import polars as pl
 from lazypipe.ops.cast import converted, refusal
 from lazypipe.spec.types import instance_of
 
-__all__ = ["POINT", "Marks", "as_text", "misfit", "parsed", "parses", "refused", "value"]
+__all__ = ["BYTES", "POINT", "Marks", "as_text", "misfit", "parsed", "parses", "refused", "value"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class Marks:
         return text
 
 
+BYTES = "\\x"
+"""What stands ahead of bytes that are shown as text."""
 POINT = Marks()
 """As Polars and SQL write numbers."""
 _GROUPS = {"'": "'’", " ": " \u00a0\u202f"}
@@ -172,10 +174,22 @@ def value(cell: pl.Expr, source: pl.DataType, target: pl.DataType, marks: Marks 
     """Return cells of one type as another; null where that cannot be. See :func:`refused`."""
     if isinstance(source, pl.String) and parses(target):
         return parsed(cell, target, marks)
+    if isinstance(source, pl.Binary) and isinstance(target, pl.String):
+        fits = cell.bin.encode("hex").str.contains(_UTF8)
+        # a cast fails, though it is not strict, also for bytes behind a null
+        return pl.when(fits).then(pl.when(fits).then(cell).otherwise(pl.lit(b"")).cast(target))
     if source.is_float() and isinstance(target, pl.Decimal):
         # it would fail for more digits than there are
         cell = pl.when(cell.abs() < 10.0 ** (target.precision - target.scale)).then(cell)
     return converted(cell, source, target, strict=False)
+
+
+_NEXT = "[89ab][0-9a-f]"
+_UTF8 = (
+    rf"^(?:[0-7][0-9a-f]|(?:c[2-9a-f]|d[0-9a-f]){_NEXT}|e0[ab][0-9a-f]{_NEXT}|e[1-9a-cef]{_NEXT}{_NEXT}|ed[89][0-9a-f]{_NEXT}"
+    rf"|f0[9ab][0-9a-f]{_NEXT}{_NEXT}|f[1-3]{_NEXT}{_NEXT}{_NEXT}|f48[0-9a-f]{_NEXT}{_NEXT})*$"
+)
+"""Bytes, as digits, that are UTF-8 (Unicode 15, table 3-7)."""
 
 
 def refused(source: pl.DataType, target: pl.DataType) -> bool:
@@ -237,7 +251,7 @@ def as_text(cell: pl.Expr, source: pl.DataType) -> pl.Expr:
         case pl.String():
             return cell
         case pl.Binary():
-            return cell.bin.encode("hex")
+            return pl.lit(BYTES) + cell.bin.encode("hex")
         case pl.List() | pl.Array() | pl.Struct():
             return pl.struct(cell.alias("value")).struct.json_encode()
         case _:

@@ -16,7 +16,7 @@ from lazypipe.errors import SourceError
 from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import uri as uris
-from lazypipe.storage.cells import as_text, misfit, parses, refused, value
+from lazypipe.storage.cells import BYTES, as_text, misfit, parses, refused, value
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.scan import TEXT_FORMATS, Reader
 from lazypipe.storage.units import UNIT
@@ -321,7 +321,10 @@ def reread(rows: pl.LazyFrame, shape: Shape, reader: Reader) -> pl.LazyFrame:
         dtype = targets[name].dtype
         made = value(cell, pl.String(), dtype, reader.marks)
         columns.append(pl.when(cell.is_not_null()).then(made).otherwise(pl.col(name)).alias(name))
-        still[name] = pl.when(misfit(cell, made, pl.String(), dtype)).then(cell)
+        # bytes that are no text do not become it by being shown
+        shown = cell.str.starts_with(BYTES) & (dtype == pl.String)
+        columns[-1] = pl.when(~shown.fill_null(value=False)).then(columns[-1]).otherwise(pl.col(name)).alias(name)
+        still[name] = pl.when(shown | misfit(cell, made, pl.String(), dtype)).then(cell)
     return rows.with_columns(*columns, pl.struct(e.alias(n) for n, e in still.items()).alias(RAW_COLUMN))
 
 

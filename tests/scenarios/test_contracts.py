@@ -891,3 +891,17 @@ def test_good_and_quarantined_rows_are_all_that_came_whatever_the_cells(
                 assert kept[name] == text
             else:
                 assert kept.get(name) in (None, "")
+
+
+def test_bytes_that_are_no_text_are_put_aside_and_stay_there(tmp_path: Path) -> None:
+    world = World(tmp_path, "parquet")
+    world.put(f1=pl.DataFrame({"id": [1, 2], "x": [b"ok", b"\xff\xfe"]}))
+    contract = {"columns": {"id": "Int64", "x": "String"}}
+    assert world.refusal({**contract, "on_type_change": "freeze"}).endswith(
+        "column 'x' has 1 cell that is no String, such as '\\\\xfffe'; mend the file, or say on_type_change: discard_row or discard_column"
+    )
+    assert rows(world.run({**contract, "on_type_change": "discard_row"})) == [(1, "ok")]
+    assert json.loads(world.quarantine()["_lazypipe_raw"].item()) == {"id": None, "x": "\\xfffe"}
+    # shown as text, it is none yet
+    result = world.pipe({**contract, "on_type_change": "discard_row"}).compile().replay("a")
+    assert (result.healed, result.remaining) == (0, 1)

@@ -161,6 +161,26 @@ def test_a_decimal_comma() -> None:
     assert soft("1.234", pl.Float64(), comma) == (None, True)
 
 
+@given(st.lists(st.one_of(st.binary(max_size=6), st.text(max_size=3).map(str.encode)), min_size=1, max_size=30))
+def test_bytes_are_text_where_they_are_utf8(cells: list[bytes]) -> None:
+    def text(cell: bytes) -> str | None:
+        try:
+            return cell.decode()
+        except UnicodeDecodeError:
+            return None
+
+    made = value(pl.col("x"), pl.Binary(), pl.String())
+    found = pl.LazyFrame({"x": [*cells, *SURROGATES, None]}).select(
+        value=made, bad=misfit(pl.col("x"), made, pl.Binary(), pl.String())
+    )
+    expected = [(text(c), text(c) is None) for c in (*cells, *SURROGATES)]
+    assert found.collect(engine="streaming").rows() == [*expected, (None, False)]
+
+
+SURROGATES = [b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\xaf", b"\xe0\x9f\xbf", b"\xf0\x8f\xbf\xbf", b"\xee\x80\x80"]
+"""Bytes at the borders of what is UTF-8."""
+
+
 @pytest.mark.parametrize(
     ("marks", "text", "value"),
     [
