@@ -246,15 +246,26 @@ def _run(options: argparse.Namespace) -> int:
         for piece in plan.backfill(options.window, chunk=options.chunk, observer=progress, outputs=options.output):
             code = _told(options, piece, progress)
         return code
-    result = plan.run(
-        now=now,
-        observer=progress,
-        full=options.full,
-        outputs=options.output,
-        window=options.window,
-        **_bound(options),
-    )
+    for left in reversed(range(_TRIES)):
+        result = plan.run(
+            now=now,
+            observer=progress,
+            full=options.full,
+            outputs=options.output,
+            window=options.window,
+            **_bound(options),
+        )
+        if not (result.overtaken and left):
+            break
+        progress.close()
+        _say("another run has committed meanwhile; once more, over what is there now")
+        now = datetime.now(UTC)
+        plan = _compiled(options, now)
     return _told(options, result, progress)
+
+
+_TRIES = 3
+"""How often a run goes about what another one was faster to commit."""
 
 
 def _told(options: argparse.Namespace, result: lp.RunResult, progress: _Progress) -> int:

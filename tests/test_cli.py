@@ -8,12 +8,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
 import lazypipe as lp
 from lazypipe.__main__ import _Progress, main
+from lazypipe.run import executor
 
 DEFINITION = """\
 version: 1
@@ -326,6 +328,32 @@ def test_a_run_that_did_not_begin_has_no_segments(tmp_path: Path, capsys: pytest
     assert json.loads(out) == {"status": "error", "error": err.removesuffix("\n"), "segments": []}
     assert (code, "there is no such file" in err) == (3, True)
     assert "segments" not in json.loads(run(capsys, "plan", tmp_path / "p.yaml", "--json")[1])
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_run_that_another_one_overtook_goes_on_from_there(
+    shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, always: bool
+) -> None:
+    decide, won = executor.decide, list[str]()
+
+    def overtaken(*args: Any, **kwargs: Any) -> Any:
+        """Let another run go by, right after this one has looked at what there is to do."""
+        work = decide(*args, **kwargs)
+        if always or not won:
+            with monkeypatch.context() as inner:
+                inner.setattr(executor, "decide", decide)
+                won.append(lp.load(shop).compile().run(full=True, outputs=["large"]).status)
+        return work
+
+    monkeypatch.setattr(executor, "decide", overtaken)
+    code, out, err = run(capsys, "run", shop, "--output", "large", "--json", *(["--full"] if always else []))
+    told = "another run has committed meanwhile; once more, over what is there now"
+    (segment,) = json.loads(out)["segments"]
+    assert won == ["done"] * (3 if always else 1)
+    assert not (shop.parent / "out/large.csv").exists()  # which nobody has asked for
+    assert err.count(told) == (2 if always else 1)
+    assert (code, segment["status"]) == ((3, "error") if always else (0, "unchanged"))
+    assert lp.history(shop.parent / "out/large").height == len(won)
 
 
 def test_vacuum(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
