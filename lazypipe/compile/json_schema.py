@@ -429,8 +429,12 @@ def build() -> dict[str, Any]:
             "skip_rows": _described({"type": "integer", "minimum": 0}, "Lines before the header to pass over."),
             "decimal_comma": _described(
                 {"type": "boolean"},
-                "Whether decimals are written 1,5. Marks for thousands are not read as such: declare String and derive, with replace(x, '.', '').",
+                "Whether decimals are written 1,5. A number with a point does not fit then, unless thousands says what it is.",
             ),
+            "thousands": {
+                "description": "The mark between thousands in numbers of columns that are declared as such: 1.234,50, 1,234.5, 1'234, 1 234. Default: none; such numbers do not fit.",
+                "enum": [".", ",", "'", " ", "_"],
+            },
             "parse_dates": _described(
                 {"type": "boolean"},
                 "Whether undeclared columns that look like dates and times become such. Default: true.",

@@ -20,11 +20,12 @@ from lazypipe.spec.scope import Tally
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
+from lazypipe.storage.cells import POINT
 from lazypipe.storage.corrupt import CorruptFile, OnCorrupt, damaged, in_parallel, is_damage, preflight
 from lazypipe.storage.files import FORMATS, FileInfo, expand, files_at, format_of, named
-from lazypipe.storage.reasons import MASKED
+from lazypipe.storage.reasons import MASKED, says_thousands
 from lazypipe.storage.scan import FILE_COLUMN, TEXT_FORMATS, Reader, is_engine_error
-from lazypipe.storage.shape import BY_LOG, Fit, Shape, fit, fitted, misfits, reader_of, reread, would_wrap
+from lazypipe.storage.shape import BY_LOG, Fit, Shape, fit, fitted, misfits, reader_of, reread, told_otherwise
 from lazypipe.storage.text import refuse_short_rows
 from lazypipe.storage.units import UNIT, Units, as_uri, untagged
 from lazypipe.windows.watermark import COMPLETE, Arrival, Watermark
@@ -484,10 +485,13 @@ class BoundSource:
             return None
         name, dtype, count, text = found
         cells = "1 cell that is" if count == 1 else f"{count:,} cells that are"
+        fix = "mend the file, or say on_type_change: discard_row or discard_column"
+        if not (self.reader.masked or self.reader.marks.thousands):
+            fix = says_thousands(text) or fix
         return SourceError(
             f"column {name!r} has {cells} no {dtype_name(dtype)}, such as {MASKED if self.reader.masked else repr(text)}",
             uri=files[0].uri,
-            fix="mend the file, or say on_type_change: discard_row or discard_column",
+            fix=fix,
         )
 
     def refuse_short_rows(self, snapshot: Snapshot, *, nulls: bool) -> None:
@@ -560,9 +564,11 @@ def _bind(
     form = source.format or _guess(patterns, options, at)
     contract = read_contract(source.contract, (*at, "contract"))
     text = form in TEXT_FORMATS
-    adapts = contract.adapts or (text and any(map(would_wrap, contract.types.values())))
     masked = any("pii" in column.get("tags", ()) for column in source.columns.values())
     reader = Reader(form, contract.overrides if text else {}, source.read, options, masked=masked)
+    # of columns that are not declared, files have to tell the types first
+    parsed = reader.marks != POINT or any(told_otherwise(t, reader) for t in contract.types.values())
+    adapts = contract.adapts or parsed
     _refuse_of_others(source, form, patterns, at)
     action, intake = cast("OnCorrupt", source.on_corrupt), read_intake(source, form, at)
     bound = BoundSource(
@@ -611,6 +617,16 @@ def _refuse_of_others(source: Source, form: str, patterns: Sequence[str], at: Pa
     """Refuse what is said of a source and holds for other formats only."""
     if form not in TEXT_FORMATS and source.read:
         raise Fault(f"read is for text files, and this is {form}", "remove read", (*at, "read"))
+    for option in ("decimal_comma", "thousands") if form != "csv" else ():
+        if option in source.read:
+            fix = f"remove {option}, and derive numbers from text in a stage"
+            raise Fault(f"{option} is for CSV, and this is {form}", fix, (*at, "read", option))
+    if source.read.get("thousands") == ("," if source.read.get("decimal_comma") else "."):
+        what, fix = (
+            "the mark for thousands is that for fractions, too",
+            "write another mark, or say decimal_comma: true",
+        )
+        raise Fault(what, fix, (*at, "read", "thousands"))
     if form == "delta" and len(patterns) > 1:
         raise Fault("a Delta table is one folder", "make a source of each, and union them", (*at, "uri"))
     if source.version is not None and form != "delta":

@@ -127,6 +127,15 @@ class Capture:
     _error: Exception | None = field(default=None, repr=False)
     _plan: PlanNode | None = field(default=None, repr=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Read the plan: what Polars shows does not leave the process."""
+        told: LazypipeError | None = None
+        try:
+            self.plan()
+        except LazypipeError as error:
+            told = error
+        return {**self.__dict__, "_nodes": {}, "_exprs": {}, "_types": {}, "_error": told}
+
     def __call__(self, traverser: Any, *_: Any) -> None:
         """Copy the plan that the traverser stands on."""
         try:

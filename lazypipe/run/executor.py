@@ -185,7 +185,10 @@ class _Execution:
     def run_segments(self) -> None:
         self.record(done=False)
         plan = self.run.plan
-        outputs = [s for s in plan.segments if s.output is not None and s.node in self._needed()]
+        needed = self._needed()
+        outputs = [s for s in plan.segments if s.output is not None and s.node in needed]
+        # what only writes the rows of another output once more is needed by nobody
+        outputs = [s for s in outputs if s.nodes or not self.only or s.output in self.only]
         # keys are removed from what the other outputs of the run have written
         outputs.sort(key=lambda s: plan.outputs[s.name].mode == "delete")
         for segment in outputs:

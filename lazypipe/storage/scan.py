@@ -14,6 +14,7 @@ from lazypipe.errors import SourceError, first_line
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
+from lazypipe.storage.cells import Marks
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.reasons import grouped, in_plain_words, too_narrow
 
@@ -264,10 +265,8 @@ class Reader:
         }
         reason = error.what if isinstance(error, SourceError) else first_line(error)
         narrow, thousands = too_narrow(reason), None if self.masked else grouped(reason)
-        if thousands is not None and self.format == "csv":
-            fixes["csv"] = (
-                f"marks for thousands are not read as such: declare the column as String in contract, and derive in a stage, for example, {thousands}"
-            )
+        if thousands is not None:
+            fixes["csv"] = thousands
         if "Range request not supported" in reason:
             what = "cannot be read: the server gives whole files only, and no parts of them"
             return SourceError(what, uri=file.uri, fix="download the file, or copy it to a store, and read it there")
@@ -351,6 +350,11 @@ class Reader:
                     include_file_paths=file_column,
                     raise_if_empty=True,
                 )
+
+    @property
+    def marks(self) -> Marks:
+        """The marks in numbers of text."""
+        return Marks(bool(self.read.get("decimal_comma")), str(self.read.get("thousands", "")))
 
     @property
     def csv_options(self) -> dict[str, Any]:

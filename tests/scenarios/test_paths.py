@@ -1,8 +1,14 @@
-"""Where a dataset's URI is asked for, a path will do."""
+"""Where a dataset's URI is asked for, a path will do; where a source's is, whatever fsspec understands."""
 
 from __future__ import annotations
 
+import io
+import uuid
+import zipfile
 from pathlib import Path
+
+import fsspec
+import pytest
 
 import lazypipe as lp
 
@@ -26,3 +32,37 @@ def test_paths_are_as_good_as_texts(tmp_path: Path) -> None:
     assert len(gone) == 1
     assert {*gone} == before - {f.name for f in out.glob("*.parquet")}
     assert lp.ledger(tmp_path / ".lazypipe/ledger").verify(datasets=[str(out)]).ok
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "simplecache::{}/*.csv",
+        "simplecache::{}/a.csv",
+        "filecache::{}/*.csv",
+        "zip://*.csv::{}/all.zip",
+        "zip://*.csv::simplecache::{}/all.zip",
+    ],
+)
+def test_caches_and_archives_are_listed_and_give_what_files_hold_now(tmp_path: Path, uri: str) -> None:
+    fs, root = fsspec.filesystem("memory"), f"/{uuid.uuid4().hex}"
+
+    def put(text: str) -> None:
+        fs.pipe_file(f"{root}/a.csv", text.encode())
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr(zipfile.ZipInfo("a.csv"), text)  # of the same time and size, whatever it holds
+        fs.pipe_file(f"{root}/all.zip", packed.getvalue())
+
+    options = {"filecache": {"cache_storage": str(tmp_path / "cache")}} if uri.startswith("filecache") else {}
+    pipe = (
+        lp.pipeline("p", base=tmp_path)
+        .source("a", uri.format(f"memory:/{root}"), storage_options=options)
+        .output("a", "out")
+        .build()
+    )
+    for rows in (["1", "2"], ["3", "4"]):
+        put("\n".join(["x", *rows]) + "\n")
+        assert pipe.compile().run().status == "done"
+        assert lp.scan(tmp_path / "out").collect()["x"].to_list() == [int(x) for x in rows]
+        assert pipe.compile().run().status == "unchanged"
