@@ -8,7 +8,7 @@ quoted names and comments are never touched:
 * ``date_trunc('hour', x)`` needs the type of ``x``, which ``pl.sql_expr`` does not know: it is bound here.
 * ``now()``, ``current_date`` … are refused: a pipeline reads no clock that its caller cannot pass in (``:now``).
 * functions that open files (``read_csv`` …) are refused: what a pipeline reads is declared as a source.
-* ``IS TRUE``, ``IS UNKNOWN`` … of null are true or false, as SQL has it, and ``a IS DISTINCT FROM b AND c`` is two conditions.
+* what Polars takes for something else than SQL says is written in other words (``dialect.py``).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any
 
 import polars as pl
 
+from lazypipe import dialect
 from lazypipe.errors import first_line, nearest
 
 __all__ = ["SqlError", "bind", "call", "empty", "literal", "parameters", "query", "tried", "value_of", "words"]
@@ -348,97 +349,12 @@ def _prepared(sql: str, params: Mapping[str, object]) -> list[_Token]:
         if token.kind in ("word", "quoted"):
             _refuse(token, called=called)
         out.append(token)
-    return [*_compared(out[::-1])]
+    return out[::-1]
 
 
-_TESTS = {
-    # Polars knows them, and leaves null as it is
-    ("is", "true"): "IS TRUE <=> TRUE",
-    ("is", "false"): "IS FALSE <=> TRUE",
-    ("is", "not", "true"): "IS TRUE <=> TRUE IS FALSE",
-    ("is", "not", "false"): "IS FALSE <=> TRUE IS FALSE",
-    # and these it does not
-    ("is", "unknown"): "IS NULL",
-    ("is", "not", "unknown"): "IS NOT NULL",
-}
-_DISTINCT = {("is", "distinct", "from"): " IS FALSE", ("is", "not", "distinct", "from"): ""}
-"""What stands behind the comparison ``<=>`` that takes its place."""
-_CLAUSES = {
-    "anti", "as", "asc", "cross", "desc", "else", "except", "fetch", "from", "full", "group", "having", "inner",
-    "intersect", "join", "left", "limit", "natural", "nulls", "offset", "on", "order", "qualify", "right", "semi",
-    "then", "union", "using", "when", "where", "window",
-}  # fmt: skip
-"""Words that end an expression, unless they call a function or begin it."""
-
-
-def _compared(tokens: Sequence[_Token]) -> Iterator[_Token]:
-    """Write tests of truth, and comparisons that know null, so that Polars takes them as SQL does.
-
-    What is compared by ``IS DISTINCT FROM`` would be all that follows, ``AND`` and ``OR`` with it.
-    """
-    at = 0
-    while at < len(tokens):
-        words, ends = _words(tokens, at) if _is_word(tokens[at], "is") else ((), ())
-        found = next((n for n in range(len(words), 1, -1) if words[:n] in _TESTS or words[:n] in _DISTINCT), 0)
-        end = ends[found - 1] if found else at + 1
-        other = _other_side(tokens, end) if words[:found] in _DISTINCT else None
-        if words[:found] in _TESTS:
-            yield _Token("other", _TESTS[words[:found]])
-        elif other is None:
-            yield from tokens[at:end]
-        else:
-            yield _Token("other", "<=> (")
-            yield from _compared(tokens[end:other])
-            yield _Token("other", f"){_DISTINCT[words[:found]]} ")
-            end = other
-        at = end
-
-
-def _is_word(token: _Token, *words: str) -> bool:
-    return token.kind == "word" and token.text.lower() in words
-
-
-def _words(tokens: Sequence[_Token], at: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Return up to four words from there on, in small letters, and where each ends."""
-    words, ends = list[str](), list[int]()
-    while at < len(tokens) and len(words) < 4 and tokens[at].kind in ("word", "space"):
-        if tokens[at].kind == "word":
-            words.append(tokens[at].text.lower())
-            ends.append(at + 1)
-        at += 1
-    return tuple(words), tuple(ends)
-
-
-def _other_side(tokens: Sequence[_Token], start: int) -> int | None:
-    """Return where what begins at ``start`` ends, if by AND, OR or IS; None if by anything else."""
-    depth = between = 0
-    begun = False
-    for at in range(start, len(tokens)):
-        token = tokens[at]
-        first, begun = not begun, begun or token.kind != "space"
-        if token.text in ("(", "[") or _is_word(token, "case"):
-            depth += 1
-        elif token.text in (")", "]") or _is_word(token, "end"):
-            depth -= 1
-        if depth < 0 or (depth == 0 and token.text in (",", ";")):
-            return None
-        if depth > 0 or token.kind != "word":
-            continue
-        word = token.text.lower()
-        if word == "between":
-            between += 1
-        elif word == "and" and between:
-            between -= 1
-        elif word in ("and", "or", "is"):
-            return at
-        elif word in _CLAUSES and not first and not _calls(tokens, at):
-            return None
-    return None
-
-
-def _calls(tokens: Sequence[_Token], at: int) -> bool:
-    """Whether the word there is the name of a function that is called."""
-    return next((t.text == "(" for t in tokens[at + 1 :] if t.kind != "space"), False)
+def _understood(text: str) -> str:
+    """Write text without parameters so that Polars takes it as SQL has it."""
+    return dialect.understood([(t.kind, t.text) for t in _tokens(text)])
 
 
 def _refuse(token: _Token, *, called: bool) -> None:
@@ -473,7 +389,7 @@ def bind(sql: str, schema: pl.Schema, params: Mapping[str, object] | None = None
     """
     tokens = _prepared(sql, params or {})
     inner: list[pl.Expr] = []
-    text = _hoist(tokens, schema, inner)
+    text = _understood(_hoist(tokens, schema, inner))
     if not text.strip():
         raise SqlError("empty SQL expression", "write an expression such as a + 1")
     try:
@@ -702,7 +618,7 @@ def query(sql: str, tables: Mapping[str, pl.LazyFrame], params: Mapping[str, obj
     context: pl.SQLContext[pl.LazyFrame] = pl.SQLContext(eager=False)
     context.register_many(tables)
     try:
-        result = context.execute("".join(t.text for t in tokens))
+        result = context.execute(_understood("".join(t.text for t in tokens)))
         result.collect_schema()
     except pl.exceptions.PolarsError as error:
         message = first_line(error)
