@@ -137,7 +137,8 @@ def misfit(cell: pl.Expr, value: pl.Expr, source: pl.DataType, target: pl.DataTy
     """
     lost = cell.is_not_null() & value.is_null()
     if isinstance(source, pl.String):
-        return lost if isinstance(target, pl.Enum | pl.Categorical) else lost & (cell != "")
+        lost = lost if isinstance(target, pl.Enum | pl.Categorical) else lost & (cell != "")
+        return lost | _has_more_digits(cell, value, target) if isinstance(target, pl.Decimal) else lost
     if source.is_float() and target.is_float():
         return lost | (value.is_infinite() & ~cell.is_infinite())
     if isinstance(source, pl.Struct) and isinstance(target, pl.Struct):
@@ -153,6 +154,14 @@ def misfit(cell: pl.Expr, value: pl.Expr, source: pl.DataType, target: pl.DataTy
         back = pl.Decimal(38, source.scale) if isinstance(source, pl.Decimal) else source
         return lost | value.cast(back, strict=False).ne_missing(cell)
     return lost
+
+
+def _has_more_digits(text: pl.Expr, value: pl.Expr, target: pl.Decimal) -> pl.Expr:
+    """Whether a number in text has more decimals than a type, which rounds it."""
+    plain = text.str.contains(rf"[.,]\d{{{target.scale}}}\d*[1-9]")
+    number = text.str.replace(",", ".", literal=True).str.strip_chars().cast(pl.Float64, strict=False)
+    powers = value.cast(pl.Float64, strict=False).ne_missing(number)
+    return value.is_not_null() & pl.when(text.str.contains("[eE]")).then(powers).otherwise(plain)
 
 
 def _may_lose(source: pl.DataType, target: pl.DataType) -> bool:

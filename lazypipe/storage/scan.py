@@ -133,10 +133,19 @@ class Reader:
         schema = self._native_csv(uri, infer_schema_length=_INFER_ROWS).collect_schema()
         if self.read.get("parse_dates", True) and pl.String in schema.dtypes():
             dated = self._native_csv(uri, infer_schema_length=_INFER_DATES, try_parse_dates=True).collect_schema()
-            for name, dtype in schema.items():
-                if dtype == pl.String and name not in self.declared and dated[name].is_temporal():
-                    schema[name] = dated[name]
+            moments = [
+                name
+                for name, dtype in schema.items()
+                if dtype == pl.String and name not in self.declared and dated[name].is_temporal()
+            ]
+            short = self._short_years(uri, moments) if moments else ()
+            schema |= {n: dated[n] for n in moments if n not in short}
         return schema
+
+    def _short_years(self, uri: str, names: Sequence[str]) -> Sequence[str]:
+        from lazypipe.storage.external_text import short_years
+
+        return short_years(self._native_csv(uri, infer_schema_length=0), names)
 
     def header(self, file: FileInfo, schema: pl.Schema) -> list[str]:
         """Return the columns of a CSV file in its own order; where there is no header, as in ``schema``."""
