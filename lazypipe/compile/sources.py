@@ -22,7 +22,7 @@ from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.cells import POINT
 from lazypipe.storage.corrupt import CorruptFile, OnCorrupt, damaged, in_parallel, is_damage, preflight
-from lazypipe.storage.files import FORMATS, FileInfo, expand, files_at, format_of, named
+from lazypipe.storage.files import FORMATS, FileInfo, Named, expand, files_at, format_of, named
 from lazypipe.storage.reasons import MASKED, says_thousands
 from lazypipe.storage.scan import FILE_COLUMN, TEXT_FORMATS, Reader, is_engine_error
 from lazypipe.storage.shape import BY_LOG, Fit, Shape, fit, fitted, misfits, reader_of, reread, told_otherwise
@@ -49,7 +49,7 @@ class Snapshot:
     units of a dataset that a run over part of event time does not read.
     """
 
-    files: tuple[FileInfo, ...]
+    files: Sequence[FileInfo]
     commit: Commit | None = None
     corrupt: tuple[CorruptFile, ...] = ()
     waiting: tuple[FileInfo, ...] = ()
@@ -97,7 +97,7 @@ class BoundSource:
     on_bad_time: tuple[Check, ...] = ()
     version: int | None = None
     compiled: Snapshot = field(default=Snapshot(()), repr=False, compare=False)
-    names: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    names: Sequence[str] = field(default=(), repr=False, compare=False)
     _looked: dict[FileInfo, pl.Schema] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -586,7 +586,11 @@ def _bind(
             raise bound.located(error) from None
         # a pipeline can be compiled before its data is there, or while it is not readable
         snapshot, there = Snapshot(()), ()
-    keys = hive.types(there or [f.uri for f in snapshot.files]) if snapshot.logged is None else pl.Schema()
+    keys = (
+        hive.types(there.each_folder if isinstance(there, Named) else [f.uri for f in snapshot.files])
+        if snapshot.logged is None
+        else pl.Schema()
+    )
     inside, keys = contract.for_folders(keys, (*at, "contract"))
     columns = bound.columns(snapshot)
     if snapshot.logged is None and (own := [n for n in (FILE_COLUMN, UNIT) for _, names in columns if n in names]):
@@ -650,7 +654,7 @@ def _check_names(source: Source, schema: pl.Schema, at: Path) -> None:
         raise Fault(what, "declare it as one in contract", (*at, "event_time"))
 
 
-def _by_name(bound: BoundSource) -> tuple[tuple[str, ...], FileInfo | None]:
+def _by_name(bound: BoundSource) -> tuple[Sequence[str], FileInfo | None]:
     """Return the names of a source's files, and the first file, where that is all that compiling needs; else none.
 
     Names of many files cost a fraction of looking at each; the run does that.
@@ -663,9 +667,9 @@ def _by_name(bound: BoundSource) -> tuple[tuple[str, ...], FileInfo | None]:
         or intake.settle
     ):
         return (), None
-    names = named(bound.patterns, endings=FORMATS[bound.reader.format]) or ()
-    first = next((f for f in files_at(names) if f.size is not None), None)
-    return (names, first) if first is not None else ((), None)
+    names = named(bound.patterns, endings=FORMATS[bound.reader.format])
+    first = None if names is None else names.first
+    return (names, first) if names is not None and first is not None else ((), None)
 
 
 def _tags(source: Source, commit: Commit | None, schema: pl.Schema) -> dict[str, tuple[str, ...]]:

@@ -18,7 +18,7 @@ from lazypipe.incremental.stamps import moment_of
 from lazypipe.incremental.state import Columns, Consumed, ConsumedFile
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage import hive
-from lazypipe.storage.files import FileInfo
+from lazypipe.storage.files import FileColumns, FileInfo
 
 __all__ = ["Changes", "Detect", "Grown", "Moved", "OnModified", "OnRemoved", "Redelivered", "allowed", "compare"]
 
@@ -32,8 +32,8 @@ RACY = 2_000_000_000
 """A stamp this many nanoseconds before the listing, or later, may stay the same when the file is written again."""
 
 
-_DIGITS = 19
-"""Of nanoseconds since 1970, from 2001 to 2286."""
+_DIGITS, _FIRST = 19, 10**18
+"""Of nanoseconds since 1970, from 2001 to 2286; the first of these."""
 
 
 class Moved(NamedTuple):
@@ -315,13 +315,16 @@ class _Comparison:
         before, now = self.before.files, self.now.files
         if not isinstance(before, Columns) or len(before) != len(now) or self.name is not None or not now:
             return False
-        uris, sizes, stamps, *_ = zip(*now, strict=True)
-        if not before.are(uris, sizes, stamps):
-            return False
         trusted, limit = self._trusted()
-        if None not in stamps and limit and max(stamps) < limit and set(map(len, stamps)) == {_DIGITS}:
-            return True
-        return all(map(trusted, stamps))
+        if isinstance(now, FileColumns):
+            if not before.are(now.uris, now.sizes, now.moments):
+                return False
+            # numbers in order are texts in order where they have as many digits
+            if limit and min(now.moments) >= _FIRST and (last := max(now.moments)) < 10 * _FIRST and str(last) < limit:
+                return True
+            return all(map(trusted, map(str, now.moments)))
+        uris, sizes, stamps, *_ = zip(*now, strict=True)
+        return before.are(uris, sizes, stamps) and all(map(trusted, stamps))
 
     def _trusted(self) -> tuple[Callable[[str | None], bool], str]:
         """Return whether a file whose stamp is the same is as it was, and a text below which nanoseconds say that it is."""

@@ -89,7 +89,7 @@ def decide(
     judge_again
         Whether rules about the clock are reason enough for work.
     commit
-        The output's last one, if it was read already.
+        The output's last one, None if nothing was committed yet.
     now
         The clock of the run, in microseconds since 1970, by which windows close though nothing came; None: they do not.
 
@@ -106,7 +106,6 @@ def decide(
     if output.format != "dataset":
         awaited = [s.awaited for n in _sources(plan, segment) if (s := look(n)).awaited and not s.files]
         return Work("wait", awaited[0]) if awaited else Work("all", strategy.reasons[0])
-    commit = commit or Dataset(output.to, output.storage_options).latest()
     before = None if full else Before.of(commit, plan.redact(output.to))
     leaves = Leaves(
         plan, segment, before, look, listed, Hashes() if hashes is None else hashes, bound, tell=judge_again
@@ -188,8 +187,7 @@ class Decision:
         self.strategy = strategy
         self.commit = commit
         self.run = run
-        held = () if commit is None else (u for f in (*commit.files, *commit.figures) for u in f.units)
-        self.numbering = Numbering(self.before, run, self.segment.name, frozenset(held))
+        self.numbering = Numbering(self.before, run, self.segment.name, commit)
         self.full = full
         self.judge_again = judge_again
         self.now = now

@@ -10,6 +10,7 @@ from lazypipe.incremental.changes import Changes
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.parts import Listed, of_file, units_in
 from lazypipe.storage.files import FileInfo, part_key
+from lazypipe.storage.log import Commit
 from lazypipe.storage.units import Units, unit_of
 
 __all__ = ["Numbering"]
@@ -20,14 +21,19 @@ class Numbering:
     """Gives each file of what an output reads the unit that its rows have; files that are as they were keep theirs.
 
     ``before`` is what the last commit says, ``run`` the run that gives new ones, ``at`` the segment that it gives them for: what is made
-    of a file here and elsewhere in the same run may meet again further down. ``held`` are units of which files of the last commit,
-    or figures of it, have rows, also if they are gone.
+    of a file here and elsewhere in the same run may meet again further down. ``commit`` is the last one.
     """
 
     before: Before | None
     run: str
     at: str
-    held: frozenset[int] = frozenset()
+    commit: Commit | None = None
+
+    @property
+    def held(self) -> frozenset[int]:
+        """Units of which files of the last commit, or figures of it, have rows, also if they are gone."""
+        files = () if self.commit is None else (*self.commit.files, *self.commit.figures)
+        return frozenset(u for f in files for u in f.units)
 
     def new(self, leaf: str, key: str) -> int:
         """Return a unit for a file of a source or output that had none, or is another now."""

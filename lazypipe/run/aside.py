@@ -47,7 +47,8 @@ def go_back(
 
     Returns the quarantine's commit, None if it was not needed.
     """
-    back, latest = commit.info.get(BACK), aside.latest()
+    back = commit.info.get(BACK)
+    latest = None if back is None else aside.latest()
     if back is None or latest is None:
         return None
     version = _version_of(aside, data, back)
@@ -147,6 +148,7 @@ def _forget_in(query: Query, aside: Dataset, node: str, names: Mapping[str, str]
             tagged=before.tagged,
             without=found.without,
             keys=key,
+            known=before,
         )
     except BaseException:
         found.discard()
@@ -186,7 +188,7 @@ class Quarantine:
         """Have nothing be aside any more, where a gate is gone from the definition and all of its rows were made anew."""
         before = self.dataset.latest()
         if before is not None and before.rows and not self._adds:
-            self._commit(GateReport(self.name, (), 0, 0), (), mode="replace", kept="replace")
+            self._commit(GateReport(self.name, (), 0, 0), (), mode="replace", kept="replace", known=before)
 
     def _go_back(self) -> None:
         """Begin with what was put aside at the version that the output has gone back to, if it has."""
@@ -218,7 +220,7 @@ class Quarantine:
         files = [*self._hashed(healed.files)]
         files += [f for number, part in enumerate(parts) for f in self._write(number, part.lazy())]
         # rows from before may still be in it, whichever way it was written
-        self._commit(report, files, mode=mode, kept=kept, without=healed.without)
+        self._commit(report, files, mode=mode, kept=kept, without=healed.without, known=before)
 
     def _other_columns(self, before: Commit) -> StorageError:
         old, new = before.schema, self.schema
@@ -249,7 +251,7 @@ class Quarantine:
         for number, part in enumerate(parts):
             files += self._told_apart(number, part)
         mode = "change" if follows else "replace"
-        self._commit(report, files, mode=mode, kept="replace", tagged=True, gone=gone)
+        self._commit(report, files, mode=mode, kept="replace", tagged=True, gone=gone, known=before)
 
     def _named(self, rows: pl.LazyFrame) -> pl.LazyFrame:
         return self.query.with_files(self.query.with_units(rows))
@@ -316,6 +318,9 @@ class Quarantine:
         version = before.info.get(_AHEAD_OF)
         if version is None or self.output is None or self.output.format != "dataset":
             return False
+        there = self.query.work.commit
+        if there is not None and there.version == version:
+            return there.run != before.run
         log = Dataset(self.output.to, self.output.storage_options).log
         try:
             return log.last() < version or log.read(version).run != before.run

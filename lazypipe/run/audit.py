@@ -64,7 +64,7 @@ class Audit:
                     tap.count_keys(check, self._count_keys(name, check, tap, rows))
                 if check.measure is not None:
                     frames = {n: self.query.plain(n) for n in check.measure.frames if n != PREVIOUS}
-                    commit = self.target.dataset.latest() if self.target.is_published(name) else None
+                    commit = self.target.before if self.target.is_published(name) else None
                     if commit is not None and PREVIOUS in check.measure.frames:
                         frames[PREVIOUS] = self.target.dataset.scan(commit)
                     tap.measure(
@@ -80,7 +80,7 @@ class Audit:
         rows = self.target.rows_of(sink, written)
         if self.target.groups is not None:
             return pl.concat([self.target.groups.others(), rows])
-        commit = self.target.dataset.latest() if self.work.adds_units else None
+        commit = self.target.latest() if self.work.adds_units else None
         if commit is None:
             return rows
         return pl.concat([self.target.dataset.scan(commit, only=commit.units - self.work.gone), rows])

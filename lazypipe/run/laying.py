@@ -62,7 +62,7 @@ class LayingOut:
         """Return the layout that the output's files have, if one was ever chosen, or a better one where that was for few rows."""
         if self.output is None or self.output.format != "dataset":
             return None
-        there = self.target.dataset.latest()
+        there = self.target.before
         found = layouts.kept(self.output, there, self.target.schema, ordered=self.target.is_sorted)
         if there is None or found is None:
             return found
@@ -75,7 +75,7 @@ class LayingOut:
         """Choose a layout where none is kept, unless there are so few rows that it can wait."""
         if self.output is None or self.output.optimize is None or self.output.format != "dataset":
             return None
-        there, size = self.target.dataset.latest(), self._size
+        there, size = self.target.before, self._size
         made = layouts.WAITS if layouts.waits(self.output, size, there) else self._ahead(there)
         self.target.waits = made is layouts.WAITS
         return None if made is layouts.WAITS else made
@@ -127,7 +127,7 @@ class LayingOut:
             if "rows" in self.target.choice.said:
                 return sink, written  # what was chosen before, without its folders, or for more columns
             self.target.chosen = written.rows > 0
-            there = self.target.dataset.latest()
+            there = self.target.before
             self.target.choice = (
                 layouts.measured(self.target.choice, written.rows, written.bytes, there) if self.target.chosen else None
             )

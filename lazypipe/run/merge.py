@@ -132,7 +132,7 @@ class Merge:
         """Take the layout that the files there have, or, where one is asked for and none is kept, choose it by the rows that came."""
         if self.output.mode not in _WRITTEN_HERE:
             return
-        there = self.dataset.latest()
+        there = self.work.commit
         self.choice = layouts.kept(self.output, there, self.schema, ordered=False)
         rows = incoming.select(self.given.names())
         if self.choice is not None and there is not None:

@@ -73,8 +73,8 @@ class Publication:
         if self.output is not None or self.query.taps:
             self.run.recorder.announce()
         # told before the quarantine is replaced too, which then is that of the other run
-        self.target.refuse_conflict(expected)
-        again, worn = self._compact(sink)
+        there = self.target.refuse_conflict(expected)
+        again, worn = self._compact(sink, there)
         for name, tap in self.query.taps.items():
             self.asides.append(Quarantine(self.query, name))
             self.asides[-1].publish(tap, partial(self.target.rows_of, sink, written))
@@ -120,6 +120,7 @@ class Publication:
             figures=(*figures, *keys, *(() if merged is None else merged.beside)),
             without=worn if merged is None else merged.without,
             keys=self._looked_up(schema),
+            known=self.work.commit,
         )
         if self.output.delta_log:  # some may have been written once more, as a Delta reader is to read them
             files = tuple(f for f in commit.files if f.path.rpartition("/")[2].startswith(f"{self.run.id}-"))
@@ -146,6 +147,7 @@ class Publication:
             info=info,
             expected=self.work.version or 0,
             figures=keys,
+            known=self.work.commit,
         )
 
     def _said(self) -> dict[str, Any]:
@@ -221,7 +223,9 @@ class Publication:
         # what only removes rows says nothing of those that are there
         return beside, told if self.output is None or self.output.mode != "delete" else {}
 
-    def _compact(self, sink: DatasetSink | ExportSink) -> tuple[tuple[DataFile, ...], frozenset[str]]:
+    def _compact(
+        self, sink: DatasetSink | ExportSink, there: Commit | None
+    ) -> tuple[tuple[DataFile, ...], frozenset[str]]:
         """Write those rows once more whose file would hold more dead than live ones; return files, and what they replace."""
         if self.target.groups is not None:
             assert isinstance(sink, DatasetSink)
@@ -230,7 +234,7 @@ class Publication:
             before, now = self.target.groups.commit.partition_by, self.output.partition_by
             made = (*partitioned(self.target.groups.rewrite.files, before, now), *merged)
             return self.target.hashing(sink, Written(made))(), gone | self.target.groups.rewrite.without
-        commit = self.target.dataset.latest() if self.work.adds_units and self.output is not None else None
+        commit = there if self.work.adds_units else None
         worn = () if commit is None else self.target.dataset.worn(commit, self.work.gone)
         if commit is None or not worn:
             return (), frozenset()

@@ -18,7 +18,7 @@ from lazypipe.run.groups import Groups
 from lazypipe.run.layouts import Choice
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset, find_odd, scan_files
-from lazypipe.storage.log import DataFile
+from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.sink import DatasetSink, ExportSink, Written
 from lazypipe.storage.tiers import ROWS
 
@@ -53,26 +53,33 @@ class Target:
         """Return how the names of files begin that this try writes."""
         return f"{self.run.id}-{self.number:03}{suffix}"
 
+    def latest(self) -> Commit | None:
+        """Return the commit that is in force now; the one that this run builds upon is not read again."""
+        return self.dataset.latest(self.work.commit)
+
+    @cached_property
+    def before(self) -> Commit | None:
+        """The commit that this run builds upon, None if there is none."""
+        return self.dataset.latest() if self.work.version is None else self.work.commit
+
     def current_version(self) -> int:
         """Return the version that is in force now, 0 if there is none."""
         kept = self.state if self.output is None else self.dataset if self.output.format == "dataset" else None
         latest = None if kept is None else kept.latest()
         return latest.version if latest else 0
 
-    def _stands(self, expected: int) -> bool:
+    def refuse_conflict(self, expected: int) -> Commit | None:
+        """Raise CommitConflict where another run has committed to the output since this one looked; return what is in force."""
         if self.output is None or self.output.format != "dataset":
-            return True
-        latest = self.dataset.latest()
-        return expected == 0 if latest is None else latest.stands(expected)
-
-    def refuse_conflict(self, expected: int) -> None:
-        """Raise CommitConflict where another run has committed to the output since this one looked."""
-        if not self._stands(expected):
+            return None
+        latest = self.latest()
+        if not (expected == 0 if latest is None else latest.stands(expected)):
             raise CommitConflict(
                 "another run has committed meanwhile",
                 uri=self.plan.redact(self.uri),
                 fix="run again: nothing of this run became visible",
             )
+        return latest
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -85,7 +92,7 @@ class Target:
         name = self.segment.output
         if name is None or name not in self.plan.held:
             return
-        latest = self.dataset.latest()
+        latest = self.latest()
         known = (self.plan.held[name], self.schema)
         if latest is not None and all(dict(latest.schema) != dict(k or {}) for k in known):
             what = f"output {name!r}: its columns are others than when the pipeline was compiled"
@@ -96,9 +103,8 @@ class Target:
         builds = self.work.kind == "units" or (self.work.adds and not self.work.anew)
         if self.output is None or self.output.format != "dataset" or not builds:
             return
-        commit = self.dataset.latest()
-        if commit is not None:
-            self.dataset.refuse_gone(commit)
+        if self.before is not None:
+            self.dataset.refuse_gone(self.before)
 
     def sink(self, suffix: str) -> DatasetSink | ExportSink:
         """Return where rows go."""

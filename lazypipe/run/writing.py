@@ -166,7 +166,7 @@ class Writing:
         """Write the rows that more are appended to once more, if the contract has let the columns change; None if not."""
         if self.output is None or not self.output.contract or self.output.mode != "append" or self.work.anew:
             return None
-        before = self.target.dataset.latest()
+        before = self.target.before
         schema = self.target.schema
         if before is None or dict(before.schema) == dict(schema) or before.partition_by != self.output.partition_by:
             return None

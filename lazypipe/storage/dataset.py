@@ -63,9 +63,11 @@ class Dataset:
         self.delta = delta
         self.log = CommitLog(f"{self.uri}.commits", storage_options)
 
-    def latest(self) -> Commit | None:
-        """Return the commit in force, None if there is none yet."""
+    def latest(self, known: Commit | None = None) -> Commit | None:
+        """Return the commit in force, None if there is none yet; one that is ``known``, of this very log, is not read again."""
         version = self.log.last()
+        if known is not None and known.version == version:
+            return known  # versions are never written twice
         return self.log.read(version) if version else None
 
     def read(self, *, version: int | None = None, as_of: datetime | None = None) -> Commit:
@@ -170,6 +172,7 @@ class Dataset:
         figures: Iterable[DataFile] = (),
         without: Collection[str] = (),
         keys: Collection[str] = (),
+        known: Commit | None = None,
     ) -> Commit:
         """Publish written files as the next version, in one step.
 
@@ -191,6 +194,8 @@ class Dataset:
             Paths of files of the commit before that are no longer part of this version: their rows are in ``files``.
         keys
             Columns by which rows are looked up: between which values they lie is noted of each file.
+        known
+            The commit that the caller has read: if it is still in force, it is not read again.
 
         Raises
         ------
@@ -201,12 +206,15 @@ class Dataset:
         """
         files, gone = tuple(files), frozenset(gone)
         while True:
-            previous = self.latest()
+            previous = self.latest(known)
             made = self._next(previous, files, schema, expected, mode, partition_by, gone, without)
             noted = KeyBounds(self.uri, tuple(keys), schema, partition_by, self.storage_options).noted(made.files)
             handed_on = {} if previous is None else {k: v for k, v in previous.info.items() if k == KEPT}
             said = {**handed_on, **(info or {}), **self._table(previous, made.version, begin=bool(self.delta))}
-            made = replace(made, run=run, time=time, info=said, files=noted, tagged=tagged, figures=tuple(figures))
+            rest = None if previous is None else previous.rest
+            made = replace(
+                made, run=run, time=time, info=said, files=noted, tagged=tagged, figures=tuple(figures), rest=rest
+            )
             try:
                 return self.append(made)
             except CommitConflict:
@@ -230,17 +238,16 @@ class Dataset:
         from lazypipe.storage.lake import publish
 
         if DELTA not in made.info:
-            self.log.append(made)
-            return made
+            return self.log.append(made)
         fit = fitted(self, made)
         try:
-            self.log.append(fit.commit)
+            commit = self.log.append(fit.commit)
         except CommitConflict:
             fit.discard()
             raise
         with suppress(StorageError):  # the rows are committed
-            publish.catch_up(self.uri, self.log, fit.commit, self.storage_options)
-        return fit.commit
+            publish.catch_up(self.uri, self.log, commit, self.storage_options)
+        return commit
 
     def publish(self, *, run: str, time: datetime) -> int:
         """Have the Delta log tell of all commits; return how many it did not know.
@@ -365,7 +372,8 @@ class Dataset:
         number = latest.version + 1
         info = {**old.info, BACK: old.info.get(BACK, version), **self._table(latest, number)}
         mode = f"{ROLLBACK}{version}"
-        return self.append(replace(old, version=number, run=run, time=time, mode=mode, info=info))
+        # what the version in force rests upon is there as long as that is in force
+        return self.append(replace(old, version=number, run=run, time=time, mode=mode, info=info, rest=latest.rest))
 
     def vacuum(
         self,
@@ -401,8 +409,13 @@ class Dataset:
         # listed before the log is read: a file that is committed meanwhile is either not in the list, or live
         listed = {p.removeprefix(root).lstrip("/"): d for p, d in sorted(fs.find(root, detail=True).items())}
         nested = {p.partition(".commits/")[0] + "/" for p in listed if ".commits/" in p}
+        rests = self.log.rests()
         versions = self.log.versions()
-        live = {f.path for v in versions[-keep:] for f in self.log.read(v).files}
+        live, figures, resting = set[str](), set[str](), set[str]()
+        for commit in map(self.log.read, versions[-keep:]):
+            live |= {f.path for f in commit.files}
+            figures |= {f.path for f in commit.figures}
+            resting |= set() if commit.rest is None else {commit.rest.name}
         known = set()
         for version in versions[:-keep]:
             with suppress(StorageError):  # damaged, and to be deleted anyway: its files go by their age
@@ -421,7 +434,10 @@ class Dataset:
         if is_table:
             oldest = versions[max(0, len(versions) - keep)]
             publish.forget(self.uri, oldest, moment, limit, self.storage_options)
-        self._vacuum_figures({f.path for v in versions[-keep:] for f in self.log.read(v).figures}, limit)
+        self._vacuum_figures(figures, limit)
+        for name, details in rests.items():
+            if name not in resting and written_at(details) <= limit:
+                self.log.remove_lists(name)
         for path, details in self.log.half_written().items():
             if written_at(details) <= limit:
                 fs.rm_file(path)

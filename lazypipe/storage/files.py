@@ -7,16 +7,29 @@ import re
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from errno import ELOOP, ENOENT
+from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
 from stat import S_IFREG
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from lazypipe.errors import SourceError, reason_of
 from lazypipe.storage import uri as uris
 from lazypipe.storage.local_files import Names, below, is_glob, matching
 
-__all__ = ["FORMATS", "FileInfo", "expand", "files_at", "format_of", "is_part", "named", "part_key", "read_key"]
+__all__ = [
+    "FORMATS",
+    "FileColumns",
+    "FileInfo",
+    "Named",
+    "expand",
+    "files_at",
+    "format_of",
+    "is_part",
+    "named",
+    "part_key",
+    "read_key",
+]
 
 FORMATS: Mapping[str, tuple[str, ...]] = {
     "parquet": (".parquet", ".pq"),
@@ -70,6 +83,48 @@ class FileInfo(NamedTuple):
         return self.size if self.end is None else self.end - self.start
 
 
+class FileColumns(Sequence[FileInfo]):
+    """Whole files of local folders as columns, with stamps as the numbers that they are; made one by one only if somebody asks for them.
+
+    Examples
+    --------
+    >>> files = FileColumns(["a.csv"], [10], [1700000000000000000])
+    >>> files[0], files == (FileInfo("a.csv", 10, "1700000000000000000"),)
+    (FileInfo(uri='a.csv', size=10, stamp='1700000000000000000', start=0, end=None), True)
+    """
+
+    def __init__(self, uris: list[str], sizes: list[int], moments: list[int]) -> None:
+        self.uris, self.sizes, self.moments = uris, sizes, moments
+
+    @cached_property
+    def _files(self) -> tuple[FileInfo, ...]:
+        return tuple(map(FileInfo, self.uris, self.sizes, map(str, self.moments)))
+
+    @overload
+    def __getitem__(self, index: int) -> FileInfo: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[FileInfo, ...]: ...
+    def __getitem__(self, index: int | slice) -> FileInfo | tuple[FileInfo, ...]:
+        return self._files[index]
+
+    def __iter__(self) -> Iterator[FileInfo]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self.uris)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FileColumns | tuple) and self._files == (
+            other._files if isinstance(other, FileColumns) else other
+        )
+
+    def __hash__(self) -> int:
+        return hash(self._files)
+
+    def __repr__(self) -> str:
+        return repr(self._files)
+
+
 def part_key(uri: str, start: int, end: int | None) -> str:
     """Return what a part of a file goes by; without an ``end`` it is the file.
 
@@ -115,7 +170,7 @@ def expand(
     *,
     endings: Sequence[str] = (),
     patient: bool = False,
-) -> tuple[FileInfo, ...]:
+) -> Sequence[FileInfo]:
     """Return the files that URIs and glob patterns name, in the order given and by name within a pattern.
 
     A folder stands for all files below it that have one of ``endings``; hidden files and folders are passed over.
@@ -130,7 +185,7 @@ def expand(
     SourceError
         If a pattern matches nothing, a file does not exist, or a folder cannot be listed.
     """
-    found: list[list[FileInfo]] = []
+    found: list[Sequence[FileInfo]] = []
     for pattern in patterns:
         try:
             listed = _list(pattern, options, tuple(endings))
@@ -145,16 +200,16 @@ def expand(
             raise SourceError(
                 f"cannot be listed: {reason_of(error)}", uri=uri, fix="check path, rights and network"
             ) from error
-        if odd := _unwritable([f.uri for f in listed]):
+        if odd := _unwritable(listed.uris if isinstance(listed, FileColumns) else [f.uri for f in listed]):
             uri = os.fsencode(odd).decode(errors="backslashreplace")
             raise SourceError("the name is not UTF-8 text", uri=uri, fix="rename the file or its folder")
         found.append(listed)
     if len(found) == 1:
-        return tuple(found[0])
+        return found[0] if isinstance(found[0], FileColumns) else tuple(found[0])
     return tuple({f.uri: f for of in found for f in of}.values())
 
 
-def _list(pattern: str, options: Mapping[str, Any] | None, endings: tuple[str, ...]) -> list[FileInfo]:
+def _list(pattern: str, options: Mapping[str, Any] | None, endings: tuple[str, ...]) -> Sequence[FileInfo]:
     link, chain, rest = pattern.partition("::")
     if chain and link.isidentifier():  # a cache knows what it holds, and not what there is
         inner = {k: v for k, v in (options or {}).items() if k != link}
@@ -166,26 +221,80 @@ def _list(pattern: str, options: Mapping[str, Any] | None, endings: tuple[str, .
     return _list_remote(pattern, options, endings)
 
 
-def named(patterns: Iterable[str], *, endings: Sequence[str] = ()) -> tuple[str, ...] | None:
+class Named(Sequence[str]):
+    """Paths that patterns name in local folders: one by one, in the order of ``expand``, only if somebody asks for them.
+
+    Examples
+    --------
+    >>> found = Named([Names("d/", ["b.csv", "a.csv"])])
+    >>> [*found], found.each_folder
+    (['d/a.csv', 'd/b.csv'], ['d/b.csv'])
+    """
+
+    def __init__(self, names: Sequence[Names]) -> None:
+        self._names = [of for of in names if of.names]
+
+    @cached_property
+    def _paths(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([start + name for start, of in self._names for name in sorted(of)]))
+
+    @property
+    def each_folder(self) -> list[str]:
+        """One path of each folder."""
+        return [start + of[0] for start, of in self._names]
+
+    @property
+    def first(self) -> FileInfo | None:
+        """The first of them that is a file."""
+        for start, of in self._names[:1]:
+            for file in files_at([start + min(of)]):
+                if file.size is not None:
+                    return file
+        return next((f for f in files_at(self) if f.size is not None), None)
+
+    @property
+    def odd(self) -> str | None:
+        """One of them that is no text, None if all are."""
+        for start, of in self._names:
+            if (found := _unwritable([start, *of])) is not None:
+                return found
+        return None
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+        return self._paths[index]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+
+def named(patterns: Iterable[str], *, endings: Sequence[str] = ()) -> Named | None:
     """Return the URIs that patterns name in local folders, as ``expand`` would, but look at no file; None if some is elsewhere.
 
     Folders may be among what patterns match. What cannot be listed is left to ``expand``, which says why.
     """
-    found: dict[str, None] = {}
+    found: list[Names] = []
     for pattern in patterns:
         if not uris.is_local(pattern):
             return None
         path = uris.local_path(pattern)
         try:
-            names = _matching(path) if _is_pattern(path) else below(path, tuple(endings) or ("",))
+            names = _matching(path, ordered=False) if _is_pattern(path) else below(path, tuple(endings) or ("",))
         except NotADirectoryError:
             names = [Names("", [path])]
         except OSError:
             return None
         if not names:
             return None
-        found |= dict.fromkeys([start + name for start, of in names for name in of])
-    return None if _unwritable(found) else tuple(found)
+        found += names
+    made = Named(found)
+    return None if made.odd else made
 
 
 def _unwritable(paths: Iterable[str]) -> str | None:
@@ -213,7 +322,7 @@ def files_at(paths: Iterable[str]) -> Iterator[FileInfo]:
             yield FileInfo(path, about.st_size, str(about.st_mtime_ns))
 
 
-def _list_local(path: str, endings: tuple[str, ...]) -> list[FileInfo]:
+def _list_local(path: str, endings: tuple[str, ...]) -> Sequence[FileInfo]:
     if _is_pattern(path):
         found = _look(_matching(path))
         if not found:
@@ -237,9 +346,12 @@ def _is_pattern(path: str) -> bool:
     return is_glob(path) and not os.path.exists(path)
 
 
-def _matching(pattern: str) -> list[Names]:
-    """Return the names that a pattern matches, in the order of their paths: of several folders, one by one."""
-    names = matching(pattern)
+def _matching(pattern: str, *, ordered: bool = True) -> list[Names]:
+    """Return the names that a pattern matches, in the order of their paths: of several folders, one by one.
+
+    If they need not be ``ordered``, those of a single folder are not.
+    """
+    names = matching(pattern, ordered=ordered)
     if len(names) < 2:
         return names
     # two ways of ``**`` may lead to the same file
@@ -252,11 +364,12 @@ def _stat(path: str) -> FileInfo:
     return FileInfo(path, found.st_size, str(found.st_mtime_ns))
 
 
-def _look(names: Sequence[Names]) -> list[FileInfo]:
+def _look(names: Sequence[Names]) -> FileColumns:
     """Return the files among names, each with size and stamp."""
-    if len(names) == 1:
-        return _stats(*names[0])
-    return [file for start, of in names for file in _stats(start, of)]
+    found = FileColumns([], [], [])
+    for start, of in names:
+        _stats(start, of, found)
+    return found
 
 
 _KIND = 0o170000
@@ -266,11 +379,12 @@ _FROM_FOLDERS = os.stat in os.supports_dir_fd
 """Whether a file can be looked at by its name in an open folder: then its path is not gone down for each."""
 
 
-def _stats(start: str, names: Sequence[str]) -> list[FileInfo]:
+def _stats(start: str, names: Sequence[str], found: FileColumns) -> None:
+    """Put the files among names of one folder with those that were found."""
     folder = os.open(start or ".", os.O_RDONLY) if _FROM_FOLDERS and len(names) > 1 else None
-    found = []
-    # without calls of our own, and without the checks of a call: there may be very many
-    stat, new = os.stat, tuple.__new__
+    # without calls of our own, and without an object for each: there may be very many
+    stat = os.stat
+    files, size, moment = list[str](), found.sizes.append, found.moments.append
     try:
         for name in names:
             try:
@@ -283,11 +397,13 @@ def _stats(start: str, names: Sequence[str]) -> list[FileInfo]:
                     raise SourceError("is a link that leads nowhere", uri=start + name, fix=fix) from error
                 raise
             if about.st_mode & _KIND == S_IFREG:
-                found.append(new(FileInfo, (start + name, about.st_size, str(about.st_mtime_ns), 0, None)))
+                files.append(name)
+                size(about.st_size)
+                moment(about.st_mtime_ns)
     finally:
         if folder is not None:
             os.close(folder)
-    return found
+    found.uris.extend([start + name for name in files])
 
 
 def _head(uri: str) -> FileInfo:

@@ -34,15 +34,20 @@ def is_glob(path: str) -> bool:
     return _GLOB.search(path) is not None
 
 
-def matching(pattern: str) -> list[Names]:
+def matching(pattern: str, *, ordered: bool = True) -> list[Names]:
     """Return the names that a pattern matches, as ``glob.glob`` would, but each folder is listed once.
 
+    If they need not be ``ordered``, those of a folder may come in any order: there may be very many.
     An unreadable folder is an error, not an empty one. A folder that is a link to one that it stands in is not gone into again.
     """
     root, parts = "/" if pattern.startswith("/") else "", pattern.split("/")
     fixed = next(i for i, part in enumerate(parts) if is_glob(part))
     found: list[Names] = []
-    _match("/".join(parts[:fixed]) or root, [p for p in parts[fixed:] if p], found)
+    folder, last = "/".join(parts[:fixed]) or root, [p for p in parts[fixed:] if p]
+    if not ordered and len(last) == 1 and last[0] != "**":
+        found.append(Names(_start(folder), _fits(last[0])(_listdir(folder))))
+    else:
+        _match(folder, last, found)
     return [n for n in found if n.names]
 
 
@@ -94,7 +99,7 @@ def _match(
 ) -> None:
     """Collect the names below ``folder`` that match the parts of a pattern; ``inside`` are the folders that ``**`` is in."""
     part, rest = parts[0], parts[1:]
-    start = folder if folder in ("", "/") else f"{folder}/"
+    start = _start(folder)
     if not is_glob(part):
         path = start + part
         if rest:
@@ -126,6 +131,10 @@ def _match(
         elif not rest:
             files.append(entry.name)
     found.append(Names(start, sorted(files)))
+
+
+def _start(folder: str) -> str:
+    return folder if folder in ("", "/") else f"{folder}/"
 
 
 def _fits(part: str) -> Callable[[Sequence[str]], list[str]]:

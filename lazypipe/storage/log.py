@@ -1,5 +1,7 @@
 """The commit log of a dataset: numbered files, each created exclusively, each a whole statement of what is live.
 
+Long lists in it may be told by what has changed since those of a file beside it (``storage.since``), never since another commit.
+
 A dataset at ``out/flown`` has its data under that folder and its log beside it, in ``out/flown.commits``, so that a plain
 ``pl.scan_parquet("out/flown")`` meets data files only (docs/decisions/0002-log-beside-the-data.md).
 """
@@ -8,8 +10,10 @@ from __future__ import annotations
 
 import builtins
 import json
+import secrets
 import struct
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
@@ -23,14 +27,16 @@ from lazypipe.storage.numbered import NumberedFiles, is_sealed, seal, seal_text
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.packed import pack, unpack
 from lazypipe.storage.parquet_prune import Bounds
+from lazypipe.storage.since import Lists, Rest, read_lists, told, untold
 
 __all__ = ["BACK", "DELTA", "KEPT", "REWRITE", "ROLLBACK", "Commit", "CommitLog", "DataFile", "partitioned"]
 
-FORMAT, PACKED = 1, 2
+FORMAT, PACKED, RESTING = 1, 2, 3
 """Versions of the commit files; a reader refuses newer ones.
 
 ``FORMAT`` seals the body whatever the order of its keys. ``PACKED`` is for long ones: long lists are packed, and it is sealed as it is written,
-so that neither thousands of values nor a second text of them must be made when it is read.
+so that neither thousands of values nor a second text of them must be made when it is read. ``RESTING`` is the same, and rests upon lists
+in a file beside it.
 """
 
 _LARGE = 2 << 20
@@ -38,6 +44,9 @@ _LARGE = 2 << 20
 
 _LONG = 1 << 16
 """Characters from which on a commit is a long one."""
+
+_LISTS = "lists"
+"""The folder in that of the commits with what they rest upon."""
 
 _RESTORE = "restore it from a backup, or read an earlier version"
 """What to do about a commit file that is not as it was written."""
@@ -122,7 +131,8 @@ class Commit:
 
     ``info`` is for whoever commits (gate results, what was consumed); readers of data pass over it. With ``tagged``, each row
     in the files carries its unit in a column that is not in ``schema``; rows of the units ``gone`` are not part of this version.
-    ``figures`` are files beside the log that this version was made from, and the next will be.
+    ``figures`` are files beside the log that this version was made from, and the next will be. ``rest`` is what its file rests upon, or
+    that of the version in force when it was made.
     """
 
     version: int
@@ -136,6 +146,7 @@ class Commit:
     tagged: bool = False
     gone: frozenset[int] = frozenset()
     figures: tuple[DataFile, ...] = ()
+    rest: Rest | None = field(default=None, repr=False, compare=False)
 
     @property
     def rows_of(self) -> int:
@@ -169,6 +180,21 @@ class Commit:
 
     def to_json(self) -> builtins.bytes:
         """Return the commit file's content: one JSON object, sealed by the BLAKE3 hash of its body."""
+        body = self.body()
+        written = json.dumps(body, separators=(",", ":"))
+        if len(written) < _LONG:
+            return json.dumps(body | {"blake3": seal(body)}, separators=(",", ":")).encode()
+        written = json.dumps(pack(body | {"format": PACKED}), separators=(",", ":"))
+        return seal_text(written)
+
+    def to_json_since(self, rest: Rest) -> builtins.bytes:
+        """Return the commit file's content as what has changed since the lists that it rests upon."""
+        upon = {"lists": rest.name, "blake3": rest.hashed, "bytes": rest.length, "spent": rest.spent}
+        body = told(self.body(), rest.lists) | {"format": RESTING, "rest": upon}
+        return seal_text(json.dumps(pack(body), separators=(",", ":")))
+
+    def body(self) -> dict[str, Any]:
+        """Return it as plain data."""
         layouts = {f.layout for f in self.files if f.layout is not None}
         body = {
             "format": FORMAT,
@@ -187,15 +213,11 @@ class Commit:
             body["figures"] = [f.to_dict() for f in self.figures]
         if layouts:
             body["layouts"] = {n.id: n.to_dict() for n in layouts}
-        written = json.dumps(body, separators=(",", ":"))
-        if len(written) < _LONG:
-            return json.dumps(body | {"blake3": seal(body)}, separators=(",", ":")).encode()
-        written = json.dumps(pack(body | {"format": PACKED}), separators=(",", ":"))
-        return seal_text(written)
+        return body
 
     @classmethod
-    def from_json(cls, data: builtins.bytes, uri: str) -> Commit:
-        """Read a commit file back.
+    def from_json(cls, data: builtins.bytes, uri: str, lists: Callable[[str, str], Lists] | None = None) -> Commit:
+        """Read a commit file back; ``lists`` reads what it rests upon, by name and hash.
 
         Raises
         ------
@@ -205,21 +227,25 @@ class Commit:
         try:
             body = dict(json.loads(data))
             sealed = body.pop("blake3")
-            newer = body.get("format", 0) > PACKED
-            is_long = body.get("format", 0) == PACKED
+            newer = body.get("format", 0) > RESTING
+            is_long = body.get("format", 0) >= PACKED
         except (ValueError, KeyError, TypeError) as error:
             raise _damaged(uri) from error
         if newer:
             raise StorageError(
-                f"the commit file has format {body['format']}, this lazypipe reads up to {PACKED}",
+                f"the commit file has format {body['format']}, this lazypipe reads up to {RESTING}",
                 uri=uri,
                 fix="upgrade lazypipe",
             )
         if not is_sealed(data) if is_long else sealed != seal(body):
             raise StorageError("the commit file was changed after it was written", uri=uri, fix=_RESTORE)
+        rest = Rest() if is_long else None
         if is_long:
             try:
                 body = unpack(body)
+                if "rest" in body:
+                    rest = _rest(body.pop("rest"), len(data), lists)
+                    body = untold(body, rest.lists)
             except (ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error) as error:
                 raise _damaged(uri) from error
         layouts = {n: Layout.from_dict(plain) for n, plain in body.get("layouts", {}).items()}
@@ -235,7 +261,15 @@ class Commit:
             tagged="gone" in body,
             gone=frozenset(body.get("gone", ())),
             figures=tuple(map(DataFile.from_dict, body.get("figures", ()))),
+            rest=rest,
         )
+
+
+def _rest(said: Mapping[str, Any], written: int, lists: Callable[[str, str], Lists] | None) -> Rest:
+    """Return what a commit of so many bytes says that it rests upon."""
+    assert lists is not None
+    name, of = said["lists"], said["blake3"]
+    return Rest(name, of, said["bytes"], said["spent"] + written, lists(name, of))
 
 
 def _damaged(uri: str) -> StorageError:
@@ -270,6 +304,11 @@ def _parsed(data: builtins.bytes, uri: str) -> Commit:
     return Commit.from_json(data, uri)
 
 
+def _is_kept(data: builtins.bytes) -> bool:
+    """Whether a commit that was read stays in memory: not large ones, nor those that rest upon lists, which are large."""
+    return len(data) <= _LARGE and not data.startswith(b'{"format":%d' % RESTING)
+
+
 class CommitLog:
     """The numbered commit files in one folder, on any file system that can create a file exclusively."""
 
@@ -296,14 +335,30 @@ class CommitLog:
             known = self.versions()
             fix = f"versions {known[0]} to {known[-1]} exist" if known else "nothing was ever committed"
             raise StorageError(f"there is no version {version}", uri=self.uri, fix=fix)
-        commit = Commit.from_json(data, uri) if len(data) > _LARGE else _parsed(data, uri)
+        commit = _parsed(data, uri) if _is_kept(data) else Commit.from_json(data, uri, self._lists)
         if commit.version != version:
             what = f"the commit file holds version {commit.version}: it was renamed or copied"
             raise StorageError(what, uri=uri, fix=_RESTORE)
         return commit
 
-    def append(self, commit: Commit) -> None:
-        """Make the commit visible, all at once.
+    def _lists(self, name: str, of: str) -> Lists:
+        """Return the lists of a file that commits rest upon, if they are those that were written."""
+        data, uri = self._files.read_named(f"{_LISTS}/{name}"), f"{self.uri}/{_LISTS}/{name}"
+        if data is None:
+            raise StorageError("the commit rests upon lists that are gone", uri=uri, fix=_RESTORE)
+        lists = read_lists(data, of)
+        if lists is None:
+            raise StorageError(
+                "the lists that commits rest upon were changed after they were written", uri=uri, fix=_RESTORE
+            )
+        return lists
+
+    def rests(self) -> dict[str, Mapping[str, Any]]:
+        """Return the files that commits may rest upon: name to what the store knows of it."""
+        return self._files.listed(_LISTS)
+
+    def append(self, commit: Commit) -> Commit:
+        """Make the commit visible, all at once; return it with what its file rests upon.
 
         Raises
         ------
@@ -312,9 +367,14 @@ class CommitLog:
         StorageError
             If the file cannot be written.
         """
+        made = None
         try:
-            self._files.create(commit.version, commit.to_json())
+            data, rest, made = self._written(commit)
+            self._files.create(commit.version, data)
         except FileExistsError:
+            if made is not None:
+                with suppress(Exception):  # left to vacuum
+                    self.remove_lists(made)
             raise CommitConflict(
                 f"version {commit.version} was committed by another run",
                 uri=self.uri,
@@ -326,6 +386,32 @@ class CommitLog:
                 uri=self.uri,
                 fix="nothing became visible; mend the cause and run again",
             ) from error
+        return replace(commit, rest=rest)
+
+    def _written(self, commit: Commit) -> tuple[builtins.bytes, Rest | None, str | None]:
+        """Return the content of a commit's file, what it rests upon, and the name of the file that was written for that, if one was.
+
+        What is long, and was before, rests upon lists: those of the commit before, until what was spent on differences is as much.
+        """
+        rest = commit.rest
+        if rest is not None and rest.name:
+            data = commit.to_json_since(rest)
+            if rest.fits(len(data)):
+                return data, replace(rest, spent=rest.spent + len(data)), None
+        data = commit.to_json()
+        if rest is None or len(data) < _LONG:
+            return data, Rest() if len(data) >= _LONG else None, None
+        # a name of its own: nobody else rests upon it before this commit is there, or takes it away
+        made, lists = Rest.of(f"{commit.version:020}-{secrets.token_hex(8)}.json", commit.body())
+        if not made.lists:
+            return data, Rest(), None
+        self._files.create_named(f"{_LISTS}/{made.name}", lists)
+        data = commit.to_json_since(made)
+        return data, replace(made, spent=len(data)), made.name
+
+    def remove_lists(self, name: str) -> None:
+        """Delete a file that no commit rests upon."""
+        self._files.remove_named(f"{_LISTS}/{name}")
 
     def remove(self, version: int) -> None:
         """Delete one commit file (vacuum only); another vacuum may have been first."""

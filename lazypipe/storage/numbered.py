@@ -109,6 +109,10 @@ class NumberedFiles:
         """Return the files that writers which were killed have left: path to what the store knows of it."""
         return {name: details for name, details in self._listed().items() if name.endswith(".tmp")}
 
+    def listed(self, folder: str) -> dict[str, Mapping[str, Any]]:
+        """Return the files of a folder in this one: name to what the store knows of it."""
+        return {path.rpartition("/")[2]: details for path, details in self._listed(f"/{folder}").items()}
+
     def names(self) -> list[str]:
         """Return the names of all files of the folder, whatever they are."""
         return [name.rsplit("/", 1)[-1] for name in self._names()]
@@ -123,12 +127,13 @@ class NumberedFiles:
             except (FileNotFoundError, NotADirectoryError):
                 return []
 
-    def _listed(self) -> dict[str, Mapping[str, Any]]:
+    def _listed(self, below: str = "") -> dict[str, Mapping[str, Any]]:
+        path = self._path + below
         # a listing that is cached would hide other writers
-        self._fs.invalidate_cache(self._path)
+        self._fs.invalidate_cache(path)
         with self._errors():
             try:
-                return {d["name"].rstrip("/"): d for d in self._fs.ls(self._path, detail=True)}
+                return {d["name"].rstrip("/"): d for d in self._fs.ls(path, detail=True)}
             except (FileNotFoundError, NotADirectoryError):
                 return {}
 
@@ -202,8 +207,12 @@ class NumberedFiles:
 
     def remove(self, number: int) -> None:
         """Delete one file; somebody else may have been first."""
+        self.remove_named(f"{number:020}.json")
+
+    def remove_named(self, name: str) -> None:
+        """Delete a file that has another name than a number."""
         with suppress(FileNotFoundError):
-            self._fs.rm_file(f"{self._path}/{number:020}.json")
+            self._fs.rm_file(f"{self._path}/{name}")
 
     def uri_of(self, number: int) -> str:
         """Return the URI of a file, whether it exists or not."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import struct
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["pack", "unpack"]
+__all__ = ["MANY", "is_range", "pack", "unpack"]
 
-_MANY = 256
+MANY = 256
 """Values from which on a list is a long one."""
 
 _TEXTS, _NUMBERS, _RANGE = "\0texts", "\0numbers", "\0range"
@@ -34,10 +34,10 @@ def pack(plain: Any) -> Any:
         return {key: pack(value) for key, value in plain.items()}
     if not isinstance(plain, list | tuple):
         return plain
-    if len(plain) < _MANY:
+    if len(plain) < MANY:
         return [pack(value) for value in plain]
     kinds = set(map(type, plain))
-    if kinds == {int} and plain[-1] - plain[0] == len(plain) - 1 and [*plain] == [*range(plain[0], plain[-1] + 1)]:
+    if is_range(plain):
         return {_RANGE: [plain[0], len(plain)]}
     if kinds == {int} and min(plain) >= 0 and (width := max(plain).bit_length()) <= 64:
         kind = next(kind for kind, bits in _WIDTHS.items() if width <= bits)
@@ -47,6 +47,20 @@ def pack(plain: Any) -> Any:
         if text.count(_BETWEEN) == len(plain) - 1:
             return {_TEXTS: text}
     return [pack(value) for value in plain]
+
+
+def is_range(plain: Sequence[Any]) -> bool:
+    """Whether values are whole numbers that count up, which is told in a few bytes.
+
+    Examples
+    --------
+    >>> is_range([3, 4, 5]), is_range([3, 5]), is_range([True, 2])
+    (True, False, False)
+    """
+    kinds = {type(plain[0]), type(plain[-1])}
+    if kinds != {int} or plain[-1] - plain[0] != len(plain) - 1 or set(map(type, plain)) != {int}:
+        return False
+    return [*plain] == [*range(plain[0], plain[-1] + 1)]
 
 
 def unpack(plain: Any) -> Any:

@@ -70,7 +70,7 @@ def test_state_of_a_newer_version(tmp_path: Path) -> None:
     failed = run(tmp_path)
     assert isinstance(failed.error, StorageError)
     assert str(failed.error) == (
-        f"{tmp_path}/out/b: what the output has consumed is kept in format 99, this lazypipe reads up to 1; upgrade lazypipe, or "
+        f"{tmp_path}/out/b: what the output has consumed is kept in format 99, this lazypipe reads up to 2; upgrade lazypipe, or "
         "run once in full, which writes it anew"
     )
     assert held(tmp_path) == [1]
@@ -88,7 +88,7 @@ def test_a_commit_file_that_cannot_be_trusted(tmp_path: Path, how: str) -> None:
     message = {
         "edited": "the commit file was changed after it was written",
         "truncated": "the commit file is truncated or damaged",
-        "newer": "the commit file has format 99, this lazypipe reads up to 2",
+        "newer": "the commit file has format 99, this lazypipe reads up to 3",
     }[how]
     if how == "newer":
         rewrite(tmp_path, lambda body: body.update(format=99))

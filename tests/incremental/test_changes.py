@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +23,7 @@ from lazypipe.incremental.changes import Changes, allowed, compare
 from lazypipe.incremental.hashing import hasher, prefix_hasher
 from lazypipe.incremental.state import Consumed, ConsumedFile, State
 from lazypipe.storage.content import hash_file
-from lazypipe.storage.files import FileInfo, expand
+from lazypipe.storage.files import FileColumns, FileInfo, expand
 from lazypipe.storage.log import Commit, DataFile
 
 HASH, PREFIX = hasher(), prefix_hasher("ndjson", {})
@@ -563,23 +563,29 @@ def test_what_is_the_same_at_one_look_is_the_same_file_by_file(
     there = [FileInfo(*f[:3]) for f in (before if alike else {f[0]: f for f in now}.values())]
     commit = Commit(1, "r", datetime(2024, 1, 1, tzinfo=UTC), "replace", pl.Schema(), ()) if dataset else None
     plain = Consumed("dataset" if dataset else "files", before, listed=listed)
-    asked: dict[bool, list[str]] = {True: [], False: []}
+    asked: dict[str, list[str]] = {"kept": [], "columns": [], "": []}
+    listings: dict[str, Sequence[FileInfo]] = {"kept": tuple(there), "columns": tuple(there), "": tuple(there)}
+    if all(f.size is not None and str(f.stamp).isdecimal() for f in there):  # as files of local folders are
+        listings["columns"] = FileColumns(
+            [f.uri for f in there], [f.size or 0 for f in there], [int(f.stamp or 0) for f in there]
+        )
 
-    def hashing(kept: bool) -> Any:
+    def hashing(kept: str) -> Any:
         return lambda file: asked[kept].append(file.uri) or "new"
 
     found = {
         kept: compare(
             as_kept(plain) if kept else plain,
-            Snapshot(tuple(there), commit),
+            Snapshot(files, commit),
             hasher=hashing(kept),
             detect="content" if content else "stamp",
         )
-        for kept in (True, False)
+        for kept, files in listings.items()
     }
-    assert found[True] == found[False]
-    assert kinds(found[True]) == kinds(found[False])
-    assert asked[True] == asked[False]
+    for way in ("kept", "columns"):
+        assert found[way] == found[""]
+        assert kinds(found[way]) == kinds(found[""])
+        assert asked[way] == asked[""]
 
 
 def test_files_as_they_were_are_known_without_looking_at_each(folder: Folder) -> None:

@@ -47,7 +47,7 @@ def test_positions_are_plain_data() -> None:
 def test_what_it_looks_like() -> None:
     files = (ConsumedFile("s3://b/x/1.csv", 5, "s", "h1"), ConsumedFile("s3://b/x/y/2.csv", None, None, None))
     assert State({"a": Consumed("files", files, listed=7)}).to_dict() == {
-        "format": 1,
+        "format": 2,
         "sources": {
             "a": {
                 "kind": "files",
@@ -56,7 +56,7 @@ def test_what_it_looks_like() -> None:
                 "names": ["1.csv", "y/2.csv"],
                 "sizes": [5, None],
                 "stamps": ["s", None],
-                "blake3": "h1 -",
+                "blake3": ["h1", "-"],
             }
         },
     }
@@ -81,11 +81,27 @@ def test_ten_thousand_files_are_small() -> None:
     assert State.from_dict(json.loads(text)) == state
 
 
+def test_stamps_that_are_moments_are_numbers_and_others_stay_texts() -> None:
+    moments = Consumed("files", tuple(ConsumedFile(n, 1, str(10**18 + 7)) for n in "ab"))
+    assert moments.to_dict()["stamps"] == [10**18 + 7] * 2
+    for odd in (None, "0" + "1" * 18, "1" * 18, "٣" * 19, "e" * 19):
+        mixed = Consumed("files", (ConsumedFile("a", 1, str(10**18)), ConsumedFile("b", 1, odd)))
+        assert mixed.to_dict()["stamps"] == [str(10**18), odd]
+        assert Consumed.from_dict(json.loads(json.dumps(mixed.to_dict()))) == mixed
+    assert Consumed.from_dict(json.loads(json.dumps(moments.to_dict()))) == moments
+
+
+def test_what_format_1_said_is_read() -> None:
+    plain = {"prefix": "x/", "names": ["a", "b"], "sizes": [1, 2], "stamps": [str(10**18), None], "blake3": "h -"}
+    state = State.from_dict({"format": 1, "sources": {"s": {"kind": "files", **plain}}})
+    assert [*state.sources["s"].files] == [ConsumedFile("x/a", 1, str(10**18), "h"), ConsumedFile("x/b", 2)]
+
+
 def test_a_newer_format_is_refused() -> None:
     with pytest.raises(StorageError) as caught:
-        State.from_dict({"format": 2, "positions": []}, uri="out")
+        State.from_dict({"format": 3, "positions": []}, uri="out")
     assert str(caught.value) == (
-        "out: what the output has consumed is kept in format 2, this lazypipe reads up to 1; "
+        "out: what the output has consumed is kept in format 3, this lazypipe reads up to 2; "
         "upgrade lazypipe, or run once in full, which writes it anew"
     )
 

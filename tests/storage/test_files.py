@@ -19,7 +19,7 @@ import pytest
 
 from lazypipe.errors import SourceError
 from lazypipe.storage import files
-from lazypipe.storage.files import FORMATS, FileInfo, expand, files_at, format_of, named
+from lazypipe.storage.files import FORMATS, FileColumns, FileInfo, expand, files_at, format_of, named
 from lazypipe.storage.scan import Reader
 
 CSV = FORMATS["csv"]
@@ -186,11 +186,40 @@ def test_names_without_looking_at_files(tmp_path: Path) -> None:
     put(str(tmp_path), "d/a.csv", "d/b=1/c.csv", "d/x.txt", "e.csv")
     root = f"{tmp_path}"
     both = (f"{root}/d/a.csv", f"{root}/d/b=1/c.csv")
-    assert named([f"{root}/d"], endings=CSV) == both
-    assert named([f"{root}/e.csv", f"{root}/*.csv", f"{root}/d"], endings=CSV) == (f"{root}/e.csv", *both)
+    found = named([f"{root}/d"], endings=CSV)
+    assert found is not None
+    assert (tuple(found), found[1], len(found)) == (both, both[1], 2)
+    assert (found.each_folder, found.first) == ([*both], FileInfo(both[0], 4, str(os.stat(both[0]).st_mtime_ns)))
+    several = named([f"{root}/e.csv", f"{root}/*.csv", f"{root}/d"], endings=CSV)
+    assert several is not None
+    assert several[:] == (f"{root}/e.csv", *both)
     # these are left to those who look, and say what is wrong
     nothing = [f"{root}/gone", f"{root}/gone.csv", f"{root}/*.x", "memory://x/*.csv"]
     assert [named([f"{root}/d", pattern], endings=CSV) for pattern in nothing] == [None] * 4
+
+
+def test_files_as_columns_are_those_files(tmp_path: Path) -> None:
+    put(str(tmp_path), "b.csv", "a.csv", "c/d.csv")
+    found = expand([f"{tmp_path}/**/*.csv"])
+    one_by_one = [
+        FileInfo(p, 4, str(os.stat(p).st_mtime_ns)) for p in (f"{tmp_path}/{n}" for n in ("a.csv", "b.csv", "c/d.csv"))
+    ]
+    assert [*found] == one_by_one
+    assert (found[1], found[1:], len(found)) == (one_by_one[1], tuple(one_by_one[1:]), 3)
+    assert isinstance(found, FileColumns)
+    assert found == tuple(one_by_one) == found
+    assert found == expand([f"{tmp_path}/*.csv", f"{tmp_path}/c"], endings=CSV)
+    assert found != expand([f"{tmp_path}/*.csv"])
+    assert found != [*one_by_one]
+    assert (hash(found), repr(found)) == (hash(tuple(one_by_one)), repr(tuple(one_by_one)))
+
+
+def test_the_first_name_may_be_that_of_a_folder_or_gone(tmp_path: Path) -> None:
+    put(str(tmp_path), "a.csv/x.txt", "c.csv")
+    os.symlink("nowhere", tmp_path / "b.csv")
+    found = named([f"{tmp_path}/*.csv"])
+    assert found is not None
+    assert found.first == FileInfo(f"{tmp_path}/c.csv", 4, str(os.stat(tmp_path / "c.csv").st_mtime_ns))
 
 
 def test_files_that_are_gone_meanwhile_are_missed(tmp_path: Path) -> None:

@@ -217,8 +217,8 @@ def test_an_edited_commit_file_is_named(uri: str) -> None:
 def test_a_commit_file_of_a_newer_lazypipe_is_refused(uri: str) -> None:
     log = CommitLog(uri)
     log.append(commit(1))
-    rewrite(uri, 1, lambda data: json.dumps(json.loads(data) | {"format": 3, "colour": "blue"}).encode())
-    with pytest.raises(StorageError, match=r"has format 3, this lazypipe reads up to 2; upgrade lazypipe") as caught:
+    rewrite(uri, 1, lambda data: json.dumps(json.loads(data) | {"format": 4, "colour": "blue"}).encode())
+    with pytest.raises(StorageError, match=r"has format 4, this lazypipe reads up to 3; upgrade lazypipe") as caught:
         log.read(1)
     assert caught.value.uri == file_of(uri, 1)
 
