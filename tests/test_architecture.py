@@ -18,7 +18,7 @@ PACKAGE = Path(lazypipe.__file__).parent
 FLOORS = (
     {"errors", "version", "dialect"},
     {"sql"},
-    {"in_steps"},
+    {"in_steps", "in_order"},
     {"spec"},
     {"windows"},
     {"ops", "gates"},
