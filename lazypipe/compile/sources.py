@@ -26,7 +26,7 @@ from lazypipe.storage.files import FORMATS, FileInfo, Named, expand, files_at, f
 from lazypipe.storage.reasons import MASKED, says_thousands
 from lazypipe.storage.scan import FILE_COLUMN, TEXT_FORMATS, Reader, is_engine_error
 from lazypipe.storage.shape import BY_LOG, Fit, Shape, fit, fitted, misfits, reader_of, reread, told_otherwise
-from lazypipe.storage.text import refuse_short_rows
+from lazypipe.storage.text import bad_line, refuse_short_rows
 from lazypipe.storage.units import UNIT, Units, as_uri, untagged
 from lazypipe.windows.watermark import COMPLETE, Arrival, Watermark
 
@@ -205,7 +205,11 @@ class BoundSource:
         try:
             found = self.reader.infer([file])
         except SourceError as error:
-            return error
+            if self.reader.format != "ndjson" or not is_damage(error):
+                return error
+            line = bad_line(file, self.reader, pl.Schema(self.reader.declared or {"a": pl.String()}))
+            what = error.what if line is None else f"{error.what} (line {line})"
+            return SourceError(what, uri=error.uri, fix=error.fix)
         keys = hive.values(file.uri)
         return pl.Schema({n: t for n, t in found.items() if n not in keys})
 

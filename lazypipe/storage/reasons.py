@@ -20,7 +20,7 @@ _READINGS = (
     (r"found more fields than defined in 'Schema'", "a line has too many fields"),
     (r"invalid utf-8 sequence|error parsing line: InvalidUtf8 at character .*", "the text is not UTF-8"),
     (r"cannot parse '(.*)' \([\w ]+\) as (.*)", r"{1!r} is no {2}"),
-    (r"error parsing line: .*", "a line is not JSON"),
+    (r"(?:error parsing line: )?Syntax at character .*|error parsing line: .*", "a line is not JSON"),
     (r"NDJSON line expected to contain JSON object: .*", "a line is JSON, but no object"),
     (r"(?:parquet: )?File out of specification: The file must end with .*", "the file does not end as Parquet does"),
     (r"(?:parquet: )?File out of specification: (.*)", "{1}"),

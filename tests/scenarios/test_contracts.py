@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import json
 import re
 from collections.abc import Iterator
@@ -905,3 +906,13 @@ def test_bytes_that_are_no_text_are_put_aside_and_stay_there(tmp_path: Path) -> 
     # shown as text, it is none yet
     result = world.pipe({**contract, "on_type_change": "discard_row"}).compile().replay("a")
     assert (result.healed, result.remaining) == (0, 1)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gz"])
+def test_the_line_that_is_no_json_is_named_where_types_may_differ(tmp_path: Path, pack: Any) -> None:
+    text = b'{"a": 1}\n{"a": 2, "b": \n{"a": 3}\n'
+    (tmp_path / "x.ndjson.gz").write_bytes(pack(text))
+    contract = {"columns": {"a": "Int64"}, "on_type_change": "discard_row"}
+    pipe = lp.pipeline("p", base=str(tmp_path)).source("s", "x.ndjson.gz", contract=contract).output("s", "out").build()
+    error = pipe.compile().run().segments[0].error
+    assert "source 's': is not readable as ndjson: a line is not JSON (line 2); each line" in str(error)

@@ -34,6 +34,22 @@ def test_paths_are_as_good_as_texts(tmp_path: Path) -> None:
     assert lp.ledger(tmp_path / ".lazypipe/ledger").verify(datasets=[str(out)]).ok
 
 
+def test_what_is_done_to_a_dataset_is_recorded_as_of_its_pipeline_however_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = lp.pipeline("p", base=tmp_path).source("a", "*.csv").output("a", "out").build()
+    for number in (1, 2):
+        (tmp_path / f"{number}.csv").write_text(f"x\n{number}\n")
+        pipe.compile().run().raise_for_status()
+    monkeypatch.chdir(tmp_path)
+    assert lp.rollback("out", version=1) == 3
+    assert lp.optimize.rewrite("out", lp.optimize.Layout(sort_by=("x",))).record is not None
+    output = lp.audit_report(pipe, "a").to_dict()["output"]
+    assert (output["uri"], output["version"]) == (str(tmp_path / "out"), 4)
+    assert lp.ledger(".lazypipe/ledger").verify(datasets=[str(tmp_path / "out")]).ok
+    assert {h.uri for h in lp.ledger(".lazypipe/ledger").containing("1.csv")} == {str(tmp_path / "out")}
+
+
 @pytest.mark.parametrize(
     "uri",
     [
