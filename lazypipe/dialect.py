@@ -3,13 +3,15 @@
 * ``x IS TRUE`` of null is null to Polars, and neither ``IS UNKNOWN`` nor its opposite is known.
 * ``a IS DISTINCT FROM b AND c`` compares ``a`` with ``b AND c``.
 * ``extract(hour FROM t) * 60`` is counted in eight bits, and ``length(s) - 5`` without a sign: both wrap around.
+
+``RIGHT JOIN … USING`` has no other words: of rows without a partner its key would be null.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-__all__ = ["Token", "understood"]
+__all__ = ["Token", "outer_using", "understood"]
 
 Token = tuple[str, str]
 """The kind of a piece of text (``word``, ``space``, …), and the piece."""
@@ -50,6 +52,34 @@ def understood(tokens: Sequence[Token]) -> str:
     'p IS TRUE <=> TRUE'
     """
     return "".join(_understood(tokens))
+
+
+def outer_using(tokens: Sequence[Token]) -> str | None:
+    """Return the first kind of join that keeps all rows of its right side and goes by ``USING``, in small letters; None if there is none.
+
+    Examples
+    --------
+    >>> outer_using([("word", w) for w in "SELECT a FROM t FULL OUTER JOIN r USING".split()])
+    'full'
+    """
+    open_: list[str | None] = [None]
+    before: list[str] = []
+    for kind, text in tokens:
+        word = text.lower() if kind == "word" else text
+        if text == "(":
+            open_.append(None)
+        elif text == ")" and len(open_) > 1:
+            open_.pop()
+        elif word == "join":
+            found = [w for w in before[-2:] if w != "outer"][-1:]
+            open_[-1] = found[0] if found and found[0] in ("right", "full") else None
+        elif word == "using" and open_[-1] is not None:
+            return open_[-1]
+        elif word == "on":
+            open_[-1] = None
+        if kind not in ("space", "comment"):
+            before = [*before[-1:], word]
+    return None
 
 
 def _understood(tokens: Sequence[Token]) -> Iterator[str]:

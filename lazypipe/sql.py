@@ -615,6 +615,9 @@ def query(sql: str, tables: Mapping[str, pl.LazyFrame], params: Mapping[str, obj
     first = next((t.text.lower() for t in tokens if t.kind == "word"), "")
     if first not in {"select", "with", "from", "values"}:
         raise SqlError("a sql operation must be one SELECT statement", "start it with SELECT or WITH")
+    if (kind := dialect.outer_using([(t.kind, t.text) for t in tokens])) is not None:
+        what = f"the key of a {kind} join by USING would be null in rows that only the right side has"
+        raise SqlError(what, "write ON t.key = u.key, and coalesce(t.key, u.key) for the key")
     context: pl.SQLContext[pl.LazyFrame] = pl.SQLContext(eager=False)
     context.register_many(tables)
     try:

@@ -380,6 +380,31 @@ def test_columns_may_be_called_like_functions() -> None:
     assert "bad SQL" in refused("length(s")
 
 
+@pytest.mark.parametrize(
+    ("join", "kind"),
+    [
+        ("RIGHT JOIN r USING (a)", "right"),
+        ("full outer join (SELECT * FROM r JOIN t USING (a)) AS r USING (a)", "full"),
+        ("JOIN (SELECT r.a FROM t RIGHT JOIN r USING (a)) AS r USING (a)", "right"),
+        ("LEFT JOIN r USING (a)", None),
+        ("LEFT OUTER JOIN r USING (a)", None),
+        ("RIGHT JOIN r ON t.a = r.a LEFT JOIN r AS s USING (a)", None),
+        ("FULL JOIN (SELECT r.a FROM t JOIN r USING (a)) AS r ON t.a = r.a", None),
+    ],
+)
+def test_keys_that_would_be_null_by_using_are_refused(join: str, kind: str | None) -> None:
+    tables = {"t": pl.LazyFrame({"a": [1, 2]}), "r": pl.LazyFrame({"a": [2, 3]})}
+    if kind is None:
+        assert query(f"SELECT t.a FROM t {join}", tables).collect().width == 1
+        return
+    with pytest.raises(SqlError) as caught:
+        query(f"SELECT a FROM t {join}", tables)
+    assert str(caught.value) == (
+        f"the key of a {kind} join by USING would be null in rows that only the right side has; "
+        "write ON t.key = u.key, and coalesce(t.key, u.key) for the key"
+    )
+
+
 # --- clocks and files
 
 CLOCKS = ["current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"]

@@ -707,12 +707,15 @@ def _expand(
 
 
 def expand_env(value: Any, env: Mapping[str, str], at: Path) -> tuple[Any, tuple[tuple[str, str], ...]]:
-    """Replace ``${NAME}`` and return it with the values used; raises Fault for a variable that is not set."""
+    """Replace ``${NAME}`` and return it with the values used; raises Fault for a variable that is not set, and for what names no file."""
     try:
-        return uris.expand(value, env)
+        found, used = uris.expand(value, env)
     except KeyError as error:
         name = str(error.args[0])
         raise Fault(f"environment variable {name} is not set", f"set it: export {name}=…", at) from None
+    if isinstance(found, str) and "\0" in found:
+        raise Fault("no file has a zero byte in its name", "take it out", at)
+    return found, used
 
 
 def _guess(patterns: tuple[str, ...], options: Mapping[str, Any], at: Path) -> str:

@@ -293,6 +293,29 @@ def test_lines_of_ndjson_that_use_either_name(tmp_path: Path) -> None:
     assert rows(world.run({"columns": columns})) == [(1,), (2,), (3,)]
 
 
+@pytest.mark.parametrize(
+    ("seen", "come", "found"),
+    [
+        ("[]", "[1, 2]", ["1", "2"]),
+        ("[null]", '["a", null]', ["a", None]),
+        ("[[]]", "[[1.5]]", [["1.5"]]),
+        ('{"x": []}', '{"x": [{"a": 1}]}', {"x": ['{"a": 1}']}),
+        ("[1]", "[3]", [3]),
+    ],
+)
+def test_lists_of_which_nothing_was_seen_hold_text(tmp_path: Path, root: str, seen: str, come: str, found: Any) -> None:
+    world = World(tmp_path, "ndjson", root)
+    world.put(f1=f'{{"c": {seen}}}\n{{"c": null}}\n', f2=f'{{"c": {come}}}\n')
+    assert world.run(None)["c"].to_list()[-1] == found
+
+
+def test_what_other_files_show_is_in_lists_that_were_empty(tmp_path: Path) -> None:
+    world = World(tmp_path, "ndjson")
+    world.put(f1='{"c": []}\n', f2='{"c": [1, 2]}\n')
+    out = world.run({"columns": {}, "on_type_change": "evolve"})
+    assert (out.schema, out.rows()) == ({"c": pl.List(pl.Int64)}, [([],), ([1, 2],)])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_columns_in_another_order(tmp_path: Path, root: str, kind: str) -> None:
     world = World(tmp_path, kind, root)
