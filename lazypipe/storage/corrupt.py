@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any, Literal, TypeVar
 
 import polars as pl
@@ -32,7 +33,7 @@ _MAGIC = {"parquet": b"PAR1", "ipc": b"ARROW1"}
 _NAMES = {"parquet": "Parquet", "ipc": "Arrow IPC"}
 _PACKED = {".gz": (b"\x1f\x8b", "gzip"), ".zst": (b"\x28\xb5\x2f\xfd", "zstd")}
 _HEAD = 4096
-_AT_ONCE = 8
+_AT_ONCE, _TURNS = 8, 32
 _NO_BYTES = "the file is empty (0 bytes)"
 _FETCHING = (FileNotFoundError, PermissionError, ConnectionError, TimeoutError, IsADirectoryError)
 _STORES = ("Generic ", "object-store", "object store", "status code", "error sending request", "client error")
@@ -76,8 +77,11 @@ def preflight(files: Sequence[FileInfo], reader: Reader) -> dict[str, str]:
 
 def in_parallel(ask: Callable[[FileInfo], _T], files: Sequence[FileInfo]) -> list[tuple[FileInfo, _T]]:
     """Ask something of each file, several at once: most of the time is spent waiting for a store."""
+    # of very many, several in turn: to hand one over takes longer than to look at one that is local
+    size = 1 + len(files) // (_AT_ONCE * _TURNS)
+    parts = [files[start : start + size] for start in range(0, len(files), size)]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return [*zip(files, pool.map(ask, files), strict=True)]
+        return [*zip(files, chain.from_iterable(pool.map(lambda part: [*map(ask, part)], parts)), strict=True)]
 
 
 def _at_the_ends(file: FileInfo, reader: Reader) -> str | None:

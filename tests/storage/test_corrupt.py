@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from lazypipe.errors import SourceError
-from lazypipe.storage.corrupt import damaged, is_damage, preflight
+from lazypipe.storage.corrupt import damaged, in_parallel, is_damage, preflight
 from lazypipe.storage.files import FileInfo, expand
 from lazypipe.storage.scan import Reader
 
@@ -154,6 +154,12 @@ def test_each_corrupt_file_is_found(root: str) -> None:
     assert found["3.csv"].endswith("(line 2)")
     assert found["4.csv"] == "line 2 has 1 of 2 fields"
     assert found["6.csv"] == "the file is empty (0 bytes)"
+
+
+def test_of_very_many_files_each_is_asked_once_and_in_order() -> None:
+    for count in (0, 1, 255, 256, 257, 1_000):
+        files = [FileInfo(f"{n}", n) for n in range(count)]
+        assert in_parallel(lambda file: -(file.size or 0), files) == [(f, -(f.size or 0)) for f in files]
 
 
 def test_columns_in_folders_are_not_looked_for_in_files(tmp_path: Path) -> None:

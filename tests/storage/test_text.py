@@ -123,6 +123,34 @@ def test_without_nulls_only_files_whose_columns_stand_in_another_order_are_read(
     assert caught.value.uri == other.uri
 
 
+@pytest.mark.parametrize("nulls", [True, False])
+def test_of_many_files_the_first_with_a_short_row_is_found(tmp_path: Path, nulls: bool) -> None:
+    whole, odd = "z,x,s\n1,2,a\n", 'z,x,s\n1,2,"a\nb"\n'
+    files = [put(str(tmp_path), odd if n == 3 else whole, f"{n:03}.csv") for n in range(600)]
+    refuse_short_rows(files, Reader("csv"), SCHEMA, nulls=nulls)
+    for number in (550, 400):
+        files[number] = put(str(tmp_path), f"{whole}3,{number}\n", f"{number}.csv")
+        with pytest.raises(SourceError, match="line 3 has 2 of 3 fields") as caught:
+            refuse_short_rows(files, Reader("csv"), SCHEMA, nulls=nulls)
+        assert caught.value.uri == files[number].uri
+    # one that is gone among others: they are looked at one by one
+    Path(files[450].uri).unlink()
+    with pytest.raises(SourceError, match="line 3 has 2 of 3 fields"):
+        refuse_short_rows(files, Reader("csv"), SCHEMA, nulls=nulls)
+    with pytest.raises(Exception, match=r"450\.csv|No such file") as gone:
+        refuse_short_rows(files[420:], Reader("csv"), SCHEMA, nulls=nulls)
+    assert not isinstance(gone.value, AssertionError)
+
+
+def test_lines_of_small_files_are_looked_at_where_only_their_columns_were_asked_for(tmp_path: Path) -> None:
+    """Short rows in files whose last column is the last have left a null there, if there is none there is no short row."""
+    small = [put(str(tmp_path), "x,s,z\n1,a,2\n3,b\n", f"{n}.csv") for n in range(3)]
+    refuse_short_rows(small, Reader("csv"), SCHEMA, nulls=False)
+    unknown = [FileInfo(f.uri, None) for f in small]
+    refuse_short_rows(unknown, Reader("csv"), SCHEMA, nulls=False)
+    refuse_short_rows([f._replace(size=1 << 20) for f in small], Reader("csv"), SCHEMA, nulls=False)
+
+
 def test_one_column_cannot_be_short(root: str) -> None:
     refuse_short_rows([put(root, "x\n1\n\n2\n")], Reader("csv"), pl.Schema({"x": pl.Int64()}), nulls=True)
 
