@@ -18,7 +18,7 @@ from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.spec.model import NOTHING, Fault, Path, Source
 from lazypipe.spec.scope import Tally
 from lazypipe.spec.types import dtype_name
-from lazypipe.storage import hive
+from lazypipe.storage import hive, moments
 from lazypipe.storage import uri as uris
 from lazypipe.storage.cells import POINT
 from lazypipe.storage.corrupt import CorruptFile, OnCorrupt, damaged, in_parallel, is_damage, preflight
@@ -269,12 +269,14 @@ class BoundSource:
         *,
         file_column: bool = False,
         watch: Callable[[pl.LazyFrame, str], pl.LazyFrame] | None = None,
+        quick: bool = False,
         units: Units | None = None,
         tally: Tally | None = None,
     ) -> pl.LazyFrame:
         """Return the lazy scan of a snapshot, in the shape of ``seen`` (with ``_lazypipe_raw``, and ``_lazypipe_file`` if asked).
 
-        ``watch`` is put over all columns of the files, before any is cast or left out; it is told the last one inside. With
+        ``watch`` is put over all columns of the files, before any is cast or left out; it is told the last one inside. If it is to be
+        ``quick``, moments are parsed beside Polars' reader, and the rows raise ``Unusual`` where it must do that itself. With
         ``units``, only those are read, and each row carries its own. Rows that only tell the time are left out, and counted by
         ``tally``.
         """
@@ -296,11 +298,11 @@ class BoundSource:
         # heartbeats are for watermarks that advance file by file
         counted = rule is not None and rule.by_files
         if units is None and not counted:
-            frame = self._scan_files(snapshot, extra, watch)
+            frame = self._scan_files(snapshot, extra, watch, quick=quick)
             return frame if rule is None else frame.with_columns(rule.stated(self.schema)).select(names)
         if units is not None:
             snapshot = replace(snapshot, files=tuple(f for f in snapshot.files if f.key in units.files))
-        frame = self._scan_files(snapshot, [FILE_COLUMN], watch)
+        frame = self._scan_files(snapshot, [FILE_COLUMN], watch, quick=quick)
         if rule is not None:
             arrivals = {f.key: snapshot.arrivals[f.uri] for f in snapshot.files if f.uri in snapshot.arrivals}
             files = [f.key for f in snapshot.files]
@@ -326,7 +328,12 @@ class BoundSource:
         return self.watermark.extents(self._scan_files(some, [FILE_COLUMN], None), self.schema, bounds, FILE_COLUMN)
 
     def _scan_files(
-        self, snapshot: Snapshot, extra: Sequence[str], watch: Callable[[pl.LazyFrame, str], pl.LazyFrame] | None
+        self,
+        snapshot: Snapshot,
+        extra: Sequence[str],
+        watch: Callable[[pl.LazyFrame, str], pl.LazyFrame] | None,
+        *,
+        quick: bool = False,
     ) -> pl.LazyFrame:
         file_column = bool(extra)
         names = [*self.schema, *([RAW_COLUMN] if self.raw else []), *extra]
@@ -340,7 +347,10 @@ class BoundSource:
         parts = []
         for how, files, schema in self._groups(snapshot):
             keys = self.reader.keys(files, self.schema)
-            frame = reader_of(self.reader, files[0].uri, how).scan(files, schema, file_column=file_column)
+            apart = moments.usual(self.reader, files[0], schema) if quick else ()
+            reader, read = reader_of(self.reader, files[0].uri, how), moments.as_text(schema, apart)
+            frame = reader.scan(files, read, file_column=file_column)
+            frame = moments.parsed(frame, schema, apart, self.name) if apart else frame
             if watch is not None:
                 frame = watch(frame, [n for n in schema if n not in keys][-1])
             if how is not None and self.shape is not None:

@@ -233,7 +233,8 @@ class Query:
             # rows that are replayed from a quarantine carry the file that they came from
             asked = quarantines and FILE_COLUMN not in node.schema
             watch = partial(self.watches.text, name, node.source) if node.source.is_text else None
-            rows = self._read(name, node.source, file_column=asked, watch=watch, tally=self.watches.tally)
+            tally, quick = self.watches.tally, name not in self.run.by_reader
+            rows = self._read(name, node.source, file_column=asked, watch=watch, tally=tally, quick=quick)
             rows = rows if units is None else self._counting(name, node.source, units, rows)
             frame = taps.label(self._told_gates(rows), name)
         elif self.work.cut is not None and name == self.work.cut[0]:

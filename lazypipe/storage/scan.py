@@ -155,6 +155,12 @@ class Reader:
             return self._native_csv(file.uri, infer_schema_length=0).collect_schema().names()
         return self._infer(file).names()
 
+    def first_row(self, file: FileInfo, schema: pl.Schema) -> pl.DataFrame:
+        """Return the first row of a CSV file as text; where there is no header, its columns are called as in ``schema``."""
+        names = None if self.read.get("header", True) else schema.names()
+        rows = pl.scan_csv(file.uri, **self.csv_options, new_columns=names, infer_schema=False, n_rows=1, glob=False)
+        return rows.collect(engine="in-memory")
+
     def _native_csv(self, uri: str, **options: Any) -> pl.LazyFrame:
         return pl.scan_csv(
             uri,
