@@ -47,12 +47,13 @@ def main() -> None:
     for part in options.part:
         names = [n for n in VARIANTS if n.startswith(f"{part}: ") and installed(n.rpartition(", ")[2])]
         found = measure(__file__, {n: (n, str(options.millions)) for n in names}, runs=options.runs)
-        first = next(iter(found.values()))["seconds"]
+        first = next(iter(found.values()))
         rows += [
             {
                 "what": name,
                 "seconds": round(r["seconds"], 3),
-                "of the floor": round(r["seconds"] / first, 3),
+                "of the floor": round(r["seconds"] / first["seconds"], 3),
+                "CPU of the floor": round(r["cpu"] / first["cpu"], 3),
                 "M rows/s": round(options.millions / r["seconds"], 2),
                 "peak MB": round(r["peak_mb"]),
                 "found": int(r["found"]),

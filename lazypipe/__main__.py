@@ -246,15 +246,26 @@ def _run(options: argparse.Namespace) -> int:
         for piece in plan.backfill(options.window, chunk=options.chunk, observer=progress, outputs=options.output):
             code = _told(options, piece, progress)
         return code
-    result = plan.run(
-        now=now,
-        observer=progress,
-        full=options.full,
-        outputs=options.output,
-        window=options.window,
-        **_bound(options),
-    )
+    for left in reversed(range(_TRIES)):
+        result = plan.run(
+            now=now,
+            observer=progress,
+            full=options.full,
+            outputs=options.output,
+            window=options.window,
+            **_bound(options),
+        )
+        if not (result.overtaken and left):
+            break
+        progress.close()
+        _say("another run has committed meanwhile; once more, over what is there now")
+        now = datetime.now(UTC)
+        plan = _compiled(options, now)
     return _told(options, result, progress)
+
+
+_TRIES = 3
+"""How often a run goes about what another one was faster to commit."""
 
 
 def _told(options: argparse.Namespace, result: lp.RunResult, progress: _Progress) -> int:
@@ -589,7 +600,7 @@ def _audit(options: argparse.Namespace) -> int:
 
 
 def _vacuum(options: argparse.Namespace) -> int:
-    from lazypipe.run.maintenance import ending_versions
+    from lazypipe.run.maintenance import outlook
     from lazypipe.spec.model import Param
 
     is_definition = options.target.endswith((".yaml", ".yml", ".json"))
@@ -598,20 +609,44 @@ def _vacuum(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise lp.LazypipeError(f"--older-than: {error}") from None
     target = lp.load(options.target) if is_definition else options.target
-    ending = ending_versions(target, options.keep)
+    found = outlook(target, options.keep)
     deleted = lp.vacuum(target, keep=options.keep, older_than=age, dry_run=options.dry_run)
     if not deleted and not is_definition:
         lp.scan(options.target)  # which says so if there is no dataset
     if options.json:
-        _json({"deleted": deleted, "versions": ending})
+        _json(
+            {
+                "deleted": deleted,
+                "versions": {o.uri: o.ending for o in found if o.ending},
+                "dead_rows": {o.uri: o.dead for o in found if o.dead},
+            }
+        )
     for path in deleted:
         _say(path)
-    for uri, versions in ending.items():
-        which = f"version {versions[0]}" if len(versions) == 1 else f"versions {versions[0]} to {versions[-1]}"
-        can = "can no longer be read or rolled back to"
-        _say(f"{uri}: {which} {can if not options.dry_run else f'{can} then; --keep N keeps the last N'}")
+    can = "can no longer be read or rolled back to"
+    for of in found:
+        if of.ending:
+            _say(
+                f"{of.uri}: {_versions(of.ending)} {can if not options.dry_run else f'{can} then; --keep N keeps the last N'}"
+            )
+        if of.held:
+            _say(f"{of.uri}: {_versions(of.held)} kept, for a feed of changes, or the next run, to go on from there")
+        if of.dead:
+            rows, it = (
+                ("1 row that is gone still stands", "it")
+                if of.dead == 1
+                else (f"{of.dead:,} rows that are gone still stand", "them")
+            )
+            _say(
+                f"{of.uri}: {rows} in its files, where readers that do not know its log see {it}; "
+                f"lazypipe compact {of.uri} --dead 0, and vacuum again, takes {it} out"
+            )
     _say(f"{len(deleted)} {'would be ' if options.dry_run else ''}deleted")
     return 0
+
+
+def _versions(numbers: Sequence[int]) -> str:
+    return f"version {numbers[0]}" if len(numbers) == 1 else f"versions {numbers[0]} to {numbers[-1]}"
 
 
 def _optimize(options: argparse.Namespace) -> int:

@@ -1,6 +1,6 @@
 """SQL text to Polars expressions and frames, bound against a schema.
 
-The dialect is that of Polars (``pl.sql_expr``). Four things are added, all on the token stream, so that strings,
+The dialect is that of Polars (``pl.sql_expr``). Five things are added, all on the token stream, so that strings,
 quoted names and comments are never touched:
 
 * ``:name`` is a parameter. Its value becomes ONE literal token with its type (``DATE '2013-01-01'``), so that no value,
@@ -8,6 +8,7 @@ quoted names and comments are never touched:
 * ``date_trunc('hour', x)`` needs the type of ``x``, which ``pl.sql_expr`` does not know: it is bound here.
 * ``now()``, ``current_date`` … are refused: a pipeline reads no clock that its caller cannot pass in (``:now``).
 * functions that open files (``read_csv`` …) are refused: what a pipeline reads is declared as a source.
+* what Polars takes for something else than SQL says is written in other words (``dialect.py``).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 
 import polars as pl
 
+from lazypipe import dialect
 from lazypipe.errors import first_line, nearest
 
 __all__ = ["SqlError", "bind", "call", "empty", "literal", "parameters", "query", "tried", "value_of", "words"]
@@ -350,6 +352,11 @@ def _prepared(sql: str, params: Mapping[str, object]) -> list[_Token]:
     return out[::-1]
 
 
+def _understood(text: str) -> str:
+    """Write text without parameters so that Polars takes it as SQL has it."""
+    return dialect.understood([(t.kind, t.text) for t in _tokens(text)])
+
+
 def _refuse(token: _Token, *, called: bool) -> None:
     word = token.text.strip('"').lower()
     keyword = token.kind == "word" and word.startswith(("current_", "local"))  # a clock without brackets too
@@ -382,7 +389,7 @@ def bind(sql: str, schema: pl.Schema, params: Mapping[str, object] | None = None
     """
     tokens = _prepared(sql, params or {})
     inner: list[pl.Expr] = []
-    text = _hoist(tokens, schema, inner)
+    text = _understood(_hoist(tokens, schema, inner))
     if not text.strip():
         raise SqlError("empty SQL expression", "write an expression such as a + 1")
     try:
@@ -608,10 +615,13 @@ def query(sql: str, tables: Mapping[str, pl.LazyFrame], params: Mapping[str, obj
     first = next((t.text.lower() for t in tokens if t.kind == "word"), "")
     if first not in {"select", "with", "from", "values"}:
         raise SqlError("a sql operation must be one SELECT statement", "start it with SELECT or WITH")
+    if (kind := dialect.outer_using([(t.kind, t.text) for t in tokens])) is not None:
+        what = f"the key of a {kind} join by USING would be null in rows that only the right side has"
+        raise SqlError(what, "write ON t.key = u.key, and coalesce(t.key, u.key) for the key")
     context: pl.SQLContext[pl.LazyFrame] = pl.SQLContext(eager=False)
     context.register_many(tables)
     try:
-        result = context.execute("".join(t.text for t in tokens))
+        result = context.execute(_understood("".join(t.text for t in tokens)))
         result.collect_schema()
     except pl.exceptions.PolarsError as error:
         message = first_line(error)

@@ -16,9 +16,9 @@ PACKAGE = Path(lazypipe.__file__).parent
 
 # lowest first; a module imports from its own floor's room and from floors below, never from above or from a neighbour room
 FLOORS = (
-    {"errors", "version"},
+    {"errors", "version", "dialect"},
     {"sql"},
-    {"in_steps"},
+    {"in_steps", "in_order"},
     {"spec"},
     {"windows"},
     {"ops", "gates"},

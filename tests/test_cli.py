@@ -8,12 +8,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
 import lazypipe as lp
 from lazypipe.__main__ import _Progress, main
+from lazypipe.run import executor
 
 DEFINITION = """\
 version: 1
@@ -328,6 +330,32 @@ def test_a_run_that_did_not_begin_has_no_segments(tmp_path: Path, capsys: pytest
     assert "segments" not in json.loads(run(capsys, "plan", tmp_path / "p.yaml", "--json")[1])
 
 
+@pytest.mark.parametrize("always", [False, True])
+def test_a_run_that_another_one_overtook_goes_on_from_there(
+    shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, always: bool
+) -> None:
+    decide, won = executor.decide, list[str]()
+
+    def overtaken(*args: Any, **kwargs: Any) -> Any:
+        """Let another run go by, right after this one has looked at what there is to do."""
+        work = decide(*args, **kwargs)
+        if always or not won:
+            with monkeypatch.context() as inner:
+                inner.setattr(executor, "decide", decide)
+                won.append(lp.load(shop).compile().run(full=True, outputs=["large"]).status)
+        return work
+
+    monkeypatch.setattr(executor, "decide", overtaken)
+    code, out, err = run(capsys, "run", shop, "--output", "large", "--json", *(["--full"] if always else []))
+    told = "another run has committed meanwhile; once more, over what is there now"
+    (segment,) = json.loads(out)["segments"]
+    assert won == ["done"] * (3 if always else 1)
+    assert not (shop.parent / "out/large.csv").exists()  # which nobody has asked for
+    assert err.count(told) == (2 if always else 1)
+    assert (code, segment["status"]) == ((3, "error") if always else (0, "unchanged"))
+    assert lp.history(shop.parent / "out/large").height == len(won)
+
+
 def test_vacuum(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         run(capsys, "run", shop, "--full")
@@ -349,6 +377,31 @@ def test_vacuum(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
         f"{shop.parent}/nowhere: there is no dataset here"
     )
     assert run(capsys, "vacuum", shop, "--older-than", "soon")[0] == 2
+
+
+def test_vacuum_tells_of_rows_that_are_gone_and_still_stand_in_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "p.yaml").write_text("{version: 1, name: p, sources: {s: {uri: '*.csv'}}, outputs: {s: {to: out}}}")
+    for name, rows in {"a": "1\n2\n", "b": "3\n"}.items():
+        (tmp_path / f"{name}.csv").write_text(f"x\n{rows}")
+    run(capsys, "run", tmp_path / "p.yaml")
+    (tmp_path / "b.csv").unlink()
+    run(capsys, "run", tmp_path / "p.yaml")
+    out = str(tmp_path / "out")
+    for target in (tmp_path / "p.yaml", out):
+        assert (
+            run(capsys, "vacuum", target)[2]
+            .splitlines()[-2]
+            .endswith(
+                f"{out}: 1 row that is gone still stands in its files, where readers that do not know its log see it; "
+                f"lazypipe compact {out} --dead 0, and vacuum again, takes it out"
+            )
+        )
+    assert json.loads(run(capsys, "vacuum", out, "--json")[1]) == {"deleted": [], "versions": {}, "dead_rows": {out: 1}}
+    run(capsys, "compact", out, "--dead", "0")
+    assert "still stands" not in run(capsys, "vacuum", out)[2]
+    assert sorted(pl.concat(map(pl.read_parquet, tmp_path.glob("out/*.parquet")))["x"]) == [1, 2]
 
 
 def test_progress_is_one_updating_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from collections import Counter
 from decimal import Decimal
 from itertools import product
 from time import perf_counter
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import duckdb
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lazypipe import sql
@@ -267,6 +269,142 @@ def test_an_expression_without_one_column_has_no_type() -> None:
         sql.dtype_of(pl.col("^zz$"), SCHEMA)
 
 
+# --- what null is, and where a comparison ends
+
+TRUTHS = (
+    pl.LazyFrame(
+        [*product([None, True, False], [None, True, False], [None, 1, 2], [None, 1, 2])],
+        schema={"p": pl.Boolean, "q": pl.Boolean, "a": pl.Int64, "b": pl.Int64},
+        orient="row",
+    )
+    .with_row_index("n")
+    .with_columns(nulls="a")
+)
+TRUTH = [
+    "p IS TRUE",
+    "p IS NOT TRUE",
+    "q IS FALSE",
+    "q IS NOT FALSE",
+    "p IS UNKNOWN",
+    "q IS NOT UNKNOWN",
+    "a = b IS NOT TRUE",
+]
+ALIKE = [
+    "a IS DISTINCT FROM b",
+    "a + 1 IS NOT DISTINCT FROM b",
+    "p IS DISTINCT FROM (q OR p)",
+    "a = b IS DISTINCT FROM p",
+    "a IS DISTINCT FROM CASE WHEN p AND q THEN a ELSE b END",
+    "a IS NOT DISTINCT FROM\n left('12', 1)::bigint",
+    "p IS /* not */ NOT DISTINCT FROM a BETWEEN 1 AND b",
+    "a IS DISTINCT FROM b IS TRUE",
+    'a IS DISTINCT FROM "nulls"',
+    "b IS DISTINCT FROM\tnulls + 1",
+]
+OTHERS = ["q", "a > 1", "a IS NULL", "q IS NOT NULL", "a IN (1, 2)", "a BETWEEN 1 AND b", "(p OR a IS DISTINCT FROM b)"]
+FEW = settings(settings.get_profile("few"), max_examples=max(8, settings().max_examples // 3))
+CONDITIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["AND", "OR", "or"]),
+        st.sampled_from(["", "", "NOT "]),
+        st.sampled_from([*TRUTH, *ALIKE, *OTHERS]),
+    ),
+    min_size=1,
+    max_size=3,
+).map(lambda terms: " ".join([word for term in terms for word in term][1:]))
+
+
+@FEW
+@example("a IS DISTINCT FROM b AND a > 1")
+@example("a IS NOT DISTINCT FROM b OR q")
+@example("NOT p IS TRUE")
+@given(CONDITIONS)
+def test_conditions_are_what_sql_says(text: str) -> None:
+    """Polars would leave the truth of null as it is, and take what follows a comparison for its other side."""
+    frame = TRUTHS.collect()
+    with duckdb.connect() as peer:
+        peer.register("t", frame.to_arrow())
+        expected = [v for (v,) in peer.execute(f"SELECT {text} AS v FROM t ORDER BY n").fetchall()]
+    assert frame.select(v=bind(text, frame.schema))["v"].to_list() == expected
+    found = query(f"SELECT n FROM (SELECT * FROM t WHERE {text} ORDER BY n) AS s", {"t": TRUTHS}).collect()
+    assert found["n"].to_list() == [n for n, v in enumerate(expected) if v]
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "SELECT a FROM t WHERE a IS DISTINCT FROM b",
+        "SELECT a, a IS DISTINCT FROM b AS x, p AND q AS y FROM t",
+        "SELECT max(a IS DISTINCT FROM b) AS x FROM t GROUP BY a HAVING max(p) AND max(q)",
+        "SELECT t.a FROM t JOIN t AS s ON t.n = s.n AND t.a IS NOT DISTINCT FROM s.b LEFT JOIN t AS r ON t.n = r.n AND s.n = r.n",
+        "SELECT CASE WHEN a IS DISTINCT FROM b THEN p AND q ELSE q END AS x FROM t",
+    ],
+)
+def test_a_comparison_ends_where_something_else_begins(tail: str) -> None:
+    assert "<=>" not in sql._understood(tail)
+    frame = TRUTHS.collect()
+    with duckdb.connect() as peer:
+        peer.register("t", frame.to_arrow())
+        expected = peer.execute(tail).fetchall()
+    assert Counter(query(tail, {"t": TRUTHS}).collect().rows()) == Counter(expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "extract(hour FROM ts) * 60 + EXTRACT ( minute FROM ts )",
+        "date_part('doy', d) * 1000",
+        "month(d) * 100 + day(d)",
+        "length(s) - 5",
+        "strpos(s, 'z') - length(concat(s, '))('))",
+        "array_length(string_to_array(s, ',')) - 2",
+        "extract(epoch FROM ts) / 2",
+        "date_part('millisecond', ts)",
+        "sum(length(s)) - 100",
+        "length(s) IS DISTINCT FROM length(s) - 9 AND length(s) - 9 < 0",
+    ],
+)
+def test_counting_does_not_wrap_around(text: str) -> None:
+    frame = ROWS.collect()
+    with duckdb.connect() as peer:
+        peer.register("t", frame.to_arrow())
+        expected = peer.execute(f"SELECT {text} FROM t").fetchall()
+    assert ROWS.select(bind(text, SCHEMA)).collect().rows() == expected
+    assert query(f"SELECT {text} AS v FROM t", {"t": ROWS}).collect().rows() == expected
+
+
+def test_columns_may_be_called_like_functions() -> None:
+    frame = pl.LazyFrame({"length": [1], "year": [2]})
+    assert query("SELECT t.length, year FROM t WHERE year IN (2)", {"t": frame}).collect().rows() == [(1, 2)]
+    assert frame.select(bind("length + year", frame.collect_schema())).collect().item() == 3
+    assert "bad SQL" in refused("length(s")
+
+
+@pytest.mark.parametrize(
+    ("join", "kind"),
+    [
+        ("RIGHT JOIN r USING (a)", "right"),
+        ("full outer join (SELECT * FROM r JOIN t USING (a)) AS r USING (a)", "full"),
+        ("JOIN (SELECT r.a FROM t RIGHT JOIN r USING (a)) AS r USING (a)", "right"),
+        ("LEFT JOIN r USING (a)", None),
+        ("LEFT OUTER JOIN r USING (a)", None),
+        ("RIGHT JOIN r ON t.a = r.a LEFT JOIN r AS s USING (a)", None),
+        ("FULL JOIN (SELECT r.a FROM t JOIN r USING (a)) AS r ON t.a = r.a", None),
+    ],
+)
+def test_keys_that_would_be_null_by_using_are_refused(join: str, kind: str | None) -> None:
+    tables = {"t": pl.LazyFrame({"a": [1, 2]}), "r": pl.LazyFrame({"a": [2, 3]})}
+    if kind is None:
+        assert query(f"SELECT t.a FROM t {join}", tables).collect().width == 1
+        return
+    with pytest.raises(SqlError) as caught:
+        query(f"SELECT a FROM t {join}", tables)
+    assert str(caught.value) == (
+        f"the key of a {kind} join by USING would be null in rows that only the right side has; "
+        "write ON t.key = u.key, and coalesce(t.key, u.key) for the key"
+    )
+
+
 # --- clocks and files
 
 CLOCKS = ["current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"]
@@ -356,7 +494,7 @@ class TestDateTrunc:
             "date_trunc('day', coalesce(us, TIMESTAMP '2000-01-01 00:00:00'))",
             "date_trunc('year', d) = date_trunc('year', us)",
             "CASE WHEN n > 1 THEN date_trunc('day', us) ELSE date_trunc('year', us) END",
-            "date_part('month', date_trunc('quarter', utc)) + 1",
+            "date_part('month', date_trunc('quarter', utc))::bigint + 1",
             "count(*) OVER (PARTITION BY date_trunc('year', us))",
             "first(n) OVER (PARTITION BY date_trunc('year', us) ORDER BY date_trunc('day', us))",
             "date_trunc('day', \"a b.é\")",

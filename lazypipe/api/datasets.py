@@ -15,7 +15,7 @@ from lazypipe.compile.compiler import bind_outputs
 from lazypipe.errors import LazypipeError, nearest
 from lazypipe.records.ledger import Ledger
 from lazypipe.run.context import run_id
-from lazypipe.run.maintenance import vacuum_pipeline
+from lazypipe.run.maintenance import vacuum_dataset, vacuum_pipeline
 from lazypipe.run.rewrites import record_rollback
 from lazypipe.spec import loader, model
 from lazypipe.spec.model import Fault
@@ -159,7 +159,8 @@ def vacuum(
     Parameters
     ----------
     keep
-        How many versions stay readable. Earlier ones cannot be read (``version=``, ``as_of=``), compared or rolled back to any more.
+        How many versions stay readable. Earlier ones cannot be read (``version=``, ``as_of=``), compared or rolled back to any more. Those stay
+        from which a feed beside the dataset, or its output's next run, goes on.
     older_than
         Files of no commit (left by a run that was killed) go when they are older than this; a run that is writing now
         has younger ones.
@@ -172,5 +173,5 @@ def vacuum(
         The deleted files.
     """
     if isinstance(target, str | os.PathLike):
-        return Dataset(target).vacuum(keep=keep, older_than=older_than, now=now, dry_run=dry_run)
+        return vacuum_dataset(os.fspath(target), keep=keep, older_than=older_than, now=now, dry_run=dry_run)
     return vacuum_pipeline(target, keep=keep, older_than=older_than, now=now, dry_run=dry_run)

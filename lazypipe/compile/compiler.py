@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from types import MappingProxyType
@@ -81,6 +81,10 @@ class CompiledPipeline:
     held: Mapping[str, pl.Schema | None] = field(default_factory=lambda: NOTHING, repr=False)
     audit: BoundAudit = field(default=BoundAudit("off", ""), repr=False)
     openlineage: Mapping[str, Any] = field(default_factory=lambda: NOTHING, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What it is, without what was found out of that: so it goes to other processes."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def schema(self, name: str) -> pl.Schema:
         """Return the columns and types of a source, stage or output; raises LazypipeError for an unknown name."""

@@ -19,7 +19,7 @@ from lazypipe.gates.rule import Action
 from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.spec.arguments import check_dtype
 from lazypipe.spec.model import Fault, Path
-from lazypipe.spec.types import dtype_name
+from lazypipe.spec.types import dtype_name, instance_of
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.shape import MISSING, Mode, Shape, Target
 from lazypipe.storage.widen import widened
@@ -204,6 +204,17 @@ def _found_type(name: str, mode: Mode, found: Sequence[tuple[FileInfo, pl.Schema
     if mode == "evolve":
         for file, other in types[1:]:
             dtype = _wider_text(dtype, other) if text else _wider(name, dtype, file, other, first.uri)
+    return _readable(dtype) if text else dtype
+
+
+def _readable(dtype: pl.DataType) -> pl.DataType:
+    """Return a type with text in lists of which nothing was seen: what came later would be null, in silence."""
+    match dtype:
+        case pl.List():
+            inner = instance_of(dtype.inner)
+            return pl.List(pl.String() if inner == pl.Null else _readable(inner))
+        case pl.Struct():
+            return pl.Struct({f.name: _readable(instance_of(f.dtype)) for f in dtype.fields})
     return dtype
 
 

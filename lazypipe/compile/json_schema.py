@@ -36,6 +36,12 @@ def _described(schema: Any, description: str) -> dict[str, Any]:
     return {"description": description, **schema}
 
 
+_DESCRIPTION = _described(_TEXT, "What it is for, in words.")
+_OPTIONS = _described(
+    {"type": "object"}, "Credentials and settings of the storage; ${NAME} takes an environment variable."
+)
+
+
 def _named(description: str, definition: str) -> dict[str, Any]:
     return {
         "description": description,
@@ -403,20 +409,20 @@ def _maintenance() -> dict[str, Any]:
     return said | {"minProperties": 1}
 
 
-def build() -> dict[str, Any]:
-    """Return the schema, with every operation and rule that is registered."""
-    description = _described(_TEXT, "What it is for, in words.")
-    options = _described(
-        {"type": "object"}, "Credentials and settings of the storage; ${NAME} takes an environment variable."
-    )
+def _gate() -> dict[str, Any]:
+    """Return what a gate may be: rules, or rules with what they do by default."""
     rules = {"description": "Rules on the rows.", "type": "array", "items": {"$ref": "#/$defs/rule"}}
     action = {
         "description": "What a violation does where its rule does not say. Default: fail.",
         "enum": ["fail", "quarantine", "drop", "warn"],
     }
     with_action = _object("Rules, and what they do by default.", {"action": action, "rules": rules}, ("rules",))
-    gate = {"description": rules["description"], "if": {"type": "object"}, "then": with_action, "else": rules}
-    read = _object(
+    return {"description": rules["description"], "if": {"type": "object"}, "then": with_action, "else": rules}
+
+
+def _read() -> dict[str, Any]:
+    """Return how text files are read."""
+    return _object(
         "How to read text files.",
         {
             "separator": _described(_TEXT, "Field separator of CSV. Default: a comma."),
@@ -429,22 +435,29 @@ def build() -> dict[str, Any]:
             "skip_rows": _described({"type": "integer", "minimum": 0}, "Lines before the header to pass over."),
             "decimal_comma": _described(
                 {"type": "boolean"},
-                "Whether decimals are written 1,5. Marks for thousands are not read as such: declare String and derive, with replace(x, '.', '').",
+                "Whether decimals are written 1,5. A number with a point does not fit then, unless thousands says what it is.",
             ),
+            "thousands": {
+                "description": "The mark between thousands in numbers of columns that are declared as such: 1.234,50, 1,234.5, 1'234, 1 234. Default: none; such numbers do not fit.",
+                "enum": [".", ",", "'", " ", "_"],
+            },
             "parse_dates": _described(
                 {"type": "boolean"},
                 "Whether undeclared columns that look like dates and times become such. Default: true.",
             ),
         },
     )
+
+
+def _source() -> dict[str, Any]:
     column = _object(
         "What is known about a column.",
         {
             "tags": {"description": "Words such as pii.", "type": "array", "items": _TEXT},
-            "description": description,
+            "description": _DESCRIPTION,
         },
     )
-    source = _object(
+    return _object(
         "Where rows come from.",
         {
             "uri": _described(
@@ -461,8 +474,8 @@ def build() -> dict[str, Any]:
                 "type": "integer",
                 "minimum": 0,
             },
-            "read": read,
-            "storage_options": options,
+            "read": _read(),
+            "storage_options": _OPTIONS,
             "event_time": _described(COLUMN.schema, "The column that says when a row happened."),
             "key": _described(COLUMNS.schema, "The columns that identify a row."),
             "contract": _source_contract(),
@@ -471,7 +484,7 @@ def build() -> dict[str, Any]:
                 "type": "object",
                 "additionalProperties": column,
             },
-            "gate": gate,
+            "gate": _gate(),
             "on_corrupt": {
                 "description": "What to do about a file that cannot be decoded (truncated, a garbage footer, wrong gzip, a broken "
                 "row or line): fail stops the run; skip leaves the whole file out, says so in the run's result, and tries it "
@@ -481,11 +494,14 @@ def build() -> dict[str, Any]:
             },
             **_intake(),
             **_time(),
-            "description": description,
+            "description": _DESCRIPTION,
         },
         ("uri",),
     )
-    stage = _object(
+
+
+def _stage() -> dict[str, Any]:
+    return _object(
         "A named node: inputs, operations, a gate.",
         {
             "from": _described(
@@ -493,12 +509,15 @@ def build() -> dict[str, Any]:
                 "The source or stage that the operations start from; further names can be read by sql and python.",
             ),
             "do": {"description": "Operations, in order.", "type": "array", "items": {"$ref": "#/$defs/operation"}},
-            "gate": gate,
-            "description": description,
+            "gate": _gate(),
+            "description": _DESCRIPTION,
         },
         ("from",),
     )
-    output = _object(
+
+
+def _output() -> dict[str, Any]:
+    return _object(
         "Where a stage's rows go.",
         {
             "from": _described(_TEXT, "The stage (or source). Default: the output's own name."),
@@ -545,27 +564,34 @@ def build() -> dict[str, Any]:
             },
             "workload": _workload(),
             "maintain": _maintenance(),
-            "storage_options": options,
+            "storage_options": _OPTIONS,
             "contract": _output_contract(),
-            "description": description,
+            "description": _DESCRIPTION,
         },
         ("to",),
     )
-    param = _object(
+
+
+def _param() -> dict[str, Any]:
+    return _object(
         "A value that the caller can set; :name in SQL.",
         {
             "type": {"description": "Its type.", "enum": list(PARAM_TYPES)},
             "default": {"description": "Its value if the caller gives none."},
-            "description": description,
+            "description": _DESCRIPTION,
         },
         ("type",),
     )
+
+
+def build() -> dict[str, Any]:
+    """Return the schema, with every operation and rule that is registered."""
     root = _object(
         "A lazypipe pipeline.",
         {
             "version": {"description": "Version of this format: 1.", "const": 1},
             "name": _described(_TEXT, "The pipeline's name."),
-            "description": description,
+            "description": _DESCRIPTION,
             "params": _named("Values that the caller can set.", "param"),
             "state": _described(
                 _TEXT, "Folder for run records and quarantined rows of sources and inner stages. Default: .lazypipe"
@@ -583,10 +609,10 @@ def build() -> dict[str, Any]:
         "title": "lazypipe pipeline",
         **root,
         "$defs": {
-            "param": param,
-            "source": source,
-            "stage": stage,
-            "output": output,
+            "param": _param(),
+            "source": _source(),
+            "stage": _stage(),
+            "output": _output(),
             "operation": _one_of(
                 "One operation: a mapping with one key, its name.",
                 {n: ops.operation_class(n).json_schema() for n in ops.names()},

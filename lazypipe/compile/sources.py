@@ -18,14 +18,15 @@ from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.spec.model import NOTHING, Fault, Path, Source
 from lazypipe.spec.scope import Tally
 from lazypipe.spec.types import dtype_name
-from lazypipe.storage import hive
+from lazypipe.storage import hive, moments
 from lazypipe.storage import uri as uris
+from lazypipe.storage.cells import POINT
 from lazypipe.storage.corrupt import CorruptFile, OnCorrupt, damaged, in_parallel, is_damage, preflight
 from lazypipe.storage.files import FORMATS, FileInfo, Named, expand, files_at, format_of, named
-from lazypipe.storage.reasons import MASKED
+from lazypipe.storage.reasons import MASKED, says_thousands
 from lazypipe.storage.scan import FILE_COLUMN, TEXT_FORMATS, Reader, is_engine_error
-from lazypipe.storage.shape import BY_LOG, Fit, Shape, fit, fitted, misfits, reader_of, reread, would_wrap
-from lazypipe.storage.text import refuse_short_rows
+from lazypipe.storage.shape import BY_LOG, Fit, Shape, fit, fitted, misfits, reader_of, reread, told_otherwise
+from lazypipe.storage.text import bad_line, refuse_short_rows
 from lazypipe.storage.units import UNIT, Units, as_uri, untagged
 from lazypipe.windows.watermark import COMPLETE, Arrival, Watermark
 
@@ -204,7 +205,11 @@ class BoundSource:
         try:
             found = self.reader.infer([file])
         except SourceError as error:
-            return error
+            if self.reader.format != "ndjson" or not is_damage(error):
+                return error
+            line = bad_line(file, self.reader, pl.Schema(self.reader.declared or {"a": pl.String()}))
+            what = error.what if line is None else f"{error.what} (line {line})"
+            return SourceError(what, uri=error.uri, fix=error.fix)
         keys = hive.values(file.uri)
         return pl.Schema({n: t for n, t in found.items() if n not in keys})
 
@@ -264,12 +269,14 @@ class BoundSource:
         *,
         file_column: bool = False,
         watch: Callable[[pl.LazyFrame, str], pl.LazyFrame] | None = None,
+        quick: bool = False,
         units: Units | None = None,
         tally: Tally | None = None,
     ) -> pl.LazyFrame:
         """Return the lazy scan of a snapshot, in the shape of ``seen`` (with ``_lazypipe_raw``, and ``_lazypipe_file`` if asked).
 
-        ``watch`` is put over all columns of the files, before any is cast or left out; it is told the last one inside. With
+        ``watch`` is put over all columns of the files, before any is cast or left out; it is told the last one inside. If it is to be
+        ``quick``, moments are parsed beside Polars' reader, and the rows raise ``Unusual`` where it must do that itself. With
         ``units``, only those are read, and each row carries its own. Rows that only tell the time are left out, and counted by
         ``tally``.
         """
@@ -291,11 +298,11 @@ class BoundSource:
         # heartbeats are for watermarks that advance file by file
         counted = rule is not None and rule.by_files
         if units is None and not counted:
-            frame = self._scan_files(snapshot, extra, watch)
+            frame = self._scan_files(snapshot, extra, watch, quick=quick)
             return frame if rule is None else frame.with_columns(rule.stated(self.schema)).select(names)
         if units is not None:
             snapshot = replace(snapshot, files=tuple(f for f in snapshot.files if f.key in units.files))
-        frame = self._scan_files(snapshot, [FILE_COLUMN], watch)
+        frame = self._scan_files(snapshot, [FILE_COLUMN], watch, quick=quick)
         if rule is not None:
             arrivals = {f.key: snapshot.arrivals[f.uri] for f in snapshot.files if f.uri in snapshot.arrivals}
             files = [f.key for f in snapshot.files]
@@ -321,7 +328,12 @@ class BoundSource:
         return self.watermark.extents(self._scan_files(some, [FILE_COLUMN], None), self.schema, bounds, FILE_COLUMN)
 
     def _scan_files(
-        self, snapshot: Snapshot, extra: Sequence[str], watch: Callable[[pl.LazyFrame, str], pl.LazyFrame] | None
+        self,
+        snapshot: Snapshot,
+        extra: Sequence[str],
+        watch: Callable[[pl.LazyFrame, str], pl.LazyFrame] | None,
+        *,
+        quick: bool = False,
     ) -> pl.LazyFrame:
         file_column = bool(extra)
         names = [*self.schema, *([RAW_COLUMN] if self.raw else []), *extra]
@@ -335,7 +347,10 @@ class BoundSource:
         parts = []
         for how, files, schema in self._groups(snapshot):
             keys = self.reader.keys(files, self.schema)
-            frame = reader_of(self.reader, files[0].uri, how).scan(files, schema, file_column=file_column)
+            apart = moments.usual(self.reader, files[0], schema) if quick else ()
+            reader, read = reader_of(self.reader, files[0].uri, how), moments.as_text(schema, apart)
+            frame = reader.scan(files, read, file_column=file_column)
+            frame = moments.parsed(frame, schema, apart, self.name) if apart else frame
             if watch is not None:
                 frame = watch(frame, [n for n in schema if n not in keys][-1])
             if how is not None and self.shape is not None:
@@ -484,10 +499,13 @@ class BoundSource:
             return None
         name, dtype, count, text = found
         cells = "1 cell that is" if count == 1 else f"{count:,} cells that are"
+        fix = "mend the file, or say on_type_change: discard_row or discard_column"
+        if not (self.reader.masked or self.reader.marks.thousands):
+            fix = says_thousands(text) or fix
         return SourceError(
             f"column {name!r} has {cells} no {dtype_name(dtype)}, such as {MASKED if self.reader.masked else repr(text)}",
             uri=files[0].uri,
-            fix="mend the file, or say on_type_change: discard_row or discard_column",
+            fix=fix,
         )
 
     def refuse_short_rows(self, snapshot: Snapshot, *, nulls: bool) -> None:
@@ -560,9 +578,11 @@ def _bind(
     form = source.format or _guess(patterns, options, at)
     contract = read_contract(source.contract, (*at, "contract"))
     text = form in TEXT_FORMATS
-    adapts = contract.adapts or (text and any(map(would_wrap, contract.types.values())))
     masked = any("pii" in column.get("tags", ()) for column in source.columns.values())
     reader = Reader(form, contract.overrides if text else {}, source.read, options, masked=masked)
+    # of columns that are not declared, files have to tell the types first
+    parsed = reader.marks != POINT or any(told_otherwise(t, reader) for t in contract.types.values())
+    adapts = contract.adapts or parsed
     _refuse_of_others(source, form, patterns, at)
     action, intake = cast("OnCorrupt", source.on_corrupt), read_intake(source, form, at)
     bound = BoundSource(
@@ -615,6 +635,16 @@ def _refuse_of_others(source: Source, form: str, patterns: Sequence[str], at: Pa
     """Refuse what is said of a source and holds for other formats only."""
     if form not in TEXT_FORMATS and source.read:
         raise Fault(f"read is for text files, and this is {form}", "remove read", (*at, "read"))
+    for option in ("decimal_comma", "thousands") if form != "csv" else ():
+        if option in source.read:
+            fix = f"remove {option}, and derive numbers from text in a stage"
+            raise Fault(f"{option} is for CSV, and this is {form}", fix, (*at, "read", option))
+    if source.read.get("thousands") == ("," if source.read.get("decimal_comma") else "."):
+        what, fix = (
+            "the mark for thousands is that for fractions, too",
+            "write another mark, or say decimal_comma: true",
+        )
+        raise Fault(what, fix, (*at, "read", "thousands"))
     if form == "delta" and len(patterns) > 1:
         raise Fault("a Delta table is one folder", "make a source of each, and union them", (*at, "uri"))
     if source.version is not None and form != "delta":
@@ -687,12 +717,15 @@ def _expand(
 
 
 def expand_env(value: Any, env: Mapping[str, str], at: Path) -> tuple[Any, tuple[tuple[str, str], ...]]:
-    """Replace ``${NAME}`` and return it with the values used; raises Fault for a variable that is not set."""
+    """Replace ``${NAME}`` and return it with the values used; raises Fault for a variable that is not set, and for what names no file."""
     try:
-        return uris.expand(value, env)
+        found, used = uris.expand(value, env)
     except KeyError as error:
         name = str(error.args[0])
         raise Fault(f"environment variable {name} is not set", f"set it: export {name}=…", at) from None
+    if isinstance(found, str) and "\0" in found:
+        raise Fault("no file has a zero byte in its name", "take it out", at)
+    return found, used
 
 
 def _guess(patterns: tuple[str, ...], options: Mapping[str, Any], at: Path) -> str:

@@ -105,7 +105,8 @@ class Tap:
         self._spill = spill
         self._lookup = lookup
         self._notify = notify
-        self._key = key
+        reads = {c.id: c.columns for c in self._checks}  # asked of expressions: not once more with every batch
+        self._shown = {i: [*key] or [n for n in schema if n in names] for i, names in reads.items()}
         self._masked = masked
         self._raw = raw
         self._unit = unit
@@ -240,7 +241,7 @@ class Tap:
         return batch, batch.select(held.fill_null(value=False).alias("held")).to_series() if holds else None
 
     def _sample(self, batch: pl.DataFrame, check: Check, failed: int) -> list[dict[str, Any]]:
-        names = [*self._key] or [n for n in self._schema if n in check.columns]
+        names = self._shown[check.id]
         with self._lock:  # other batches are sampled at the same time
             many = min(failed, SAMPLES - self._sampled[check.id])
             self._sampled[check.id] += many

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import polars as pl
 
 from lazypipe import in_steps, sql
+from lazypipe.in_order import grouped
 from lazypipe.ops.base import MADE, Fold, Operation, Scope, Table, reads_one_row
 from lazypipe.spec.arguments import COLUMNS, SQLS, arg
 from lazypipe.spec.model import NOTHING
@@ -35,14 +36,23 @@ class Aggregate(Operation):
     by: tuple[str, ...] = arg(COLUMNS, "The columns that make a group.", default=())
 
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
-        """Lower to ``group_by().agg()``, or ``select`` without groups."""
-        return self._aggregated(table, scope, [])
+        """Lower to ``group_by().agg()``, after a sort where aggregates need it; or to ``select`` without groups."""
+        return self.lowered(table, scope)
+
+    def lowered(self, table: Table, scope: Scope, **known: Any) -> pl.LazyFrame:
+        """Lower it, with what is ``known`` of the columns of groups; see ``in_order.grouped``."""
+        exprs = self._exprs(table, scope)
+        by = list(dict.fromkeys(self.by))
+        return grouped(table.frame, table.schema, by, exprs, **known) if by else table.frame.select(exprs)
 
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Each row is made of those of its group."""
-        return self._aggregated(table, scope, [MADE if self.by else MADE.implode()])
+        exprs = self._exprs(table, scope)
+        if not self.by:
+            return table.frame.select(*exprs, MADE.implode())
+        return table.frame.group_by(list(dict.fromkeys(self.by))).agg(*exprs, MADE)
 
-    def _aggregated(self, table: Table, scope: Scope, more: Sequence[pl.Expr]) -> pl.LazyFrame:
+    def _exprs(self, table: Table, scope: Scope) -> list[pl.Expr]:
         scope.columns(self.by, table.schema, "by")
         stub = table.stub().frame
         exprs = []
@@ -58,8 +68,7 @@ class Aggregate(Operation):
                 what = f"{name!r} is not an aggregate"
                 raise scope.fault(what, "wrap it in sum(), min(), max(), first() … or add it to by", "aggregate", name)
             exprs.append(expr.alias(name))
-        exprs += more
-        return table.frame.group_by(list(dict.fromkeys(self.by))).agg(exprs) if self.by else table.frame.select(exprs)
+        return exprs
 
     def fold(self, table: Table, scope: Scope) -> Fold | None:
         """Aggregate each part, then the figures of the parts; where every aggregate is made of calls of functions that add up."""

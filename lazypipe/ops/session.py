@@ -86,7 +86,8 @@ class Session(Operation):
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to a sort, a comparison with the row before, and ``group_by``."""
         rows = self._told_apart(table, scope)
-        return self._named(self._groups().lower(rows, scope))
+        # numbers of sessions rise from row to row, and those of their pieces within them
+        return self._named(self._groups().lowered(rows, scope, deciding=(SESSION, PIECE), in_order=True))
 
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Each row is made of those of its session: where it begins is a matter of the rows ahead too, but not of its values."""

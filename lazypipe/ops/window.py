@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import polars as pl
 
+from lazypipe.in_order import Digit
 from lazypipe.ops.aggregate import Aggregate
 from lazypipe.ops.base import MADE_FROM, Fold, Operation, Scope, Table
 from lazypipe.spec.arguments import COLUMN, COLUMNS, SQLS, TEXT, TEXTS, arg, choice
@@ -136,7 +137,10 @@ class Window(Operation):
         if fold is not None:
             return fold.merge(fold.partial)
         rows, groups = self._in_windows(table, parts)
-        return self._named(groups.lower(rows, scope), parts)
+        digits = {_BEGIN: Digit(*parts[0].number(pl.col(_BEGIN)))}
+        if len(parts) > 1:
+            digits = {_NUMBER: Digit(pl.col(_NUMBER), 0, len(parts))}
+        return self._named(groups.lowered(rows, scope, digits=digits), parts)
 
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Each row is made of those that lie in its window."""
@@ -173,7 +177,7 @@ class Window(Operation):
     def grouped(self, placed: Table, scope: Scope, *, carry: bool = False) -> pl.LazyFrame | None:
         """Return the windows of rows that are placed; or ``carry`` what these were made of, None if that cannot be told."""
         groups = Aggregate(self._aggregates, (*self.by, *map(_placed, self._told)))
-        frame = groups.carry(placed, scope) if carry else groups.lower(placed, scope)
+        frame = groups.carry(placed, scope) if carry else groups.lowered(placed, scope, **self._known(placed.schema))
         if frame is None:
             return None
         columns = (*self.by, *self._told, *self._aggregates, *([MADE_FROM] if carry else ()))
@@ -182,6 +186,19 @@ class Window(Operation):
     def groups(self) -> dict[str, str]:
         """Return the columns that tell windows apart, as rows that are placed name them, each with its name in windows."""
         return {**{c: c for c in self.by}, **{_placed(name): name for name in self._told if name != END}}
+
+    def _known(self, schema: pl.Schema) -> dict[str, Any]:
+        """Return what is known of the columns by which rows that are placed are grouped."""
+        parts = self._parts(schema)
+        clock = parts[0].line.clock
+        # where a zone's clock skips a day, windows that overlap may begin at one moment and end at two
+        begins = len(parts) == 1 and parts[0].overlap > 1 and not clock.is_even
+        deciding = tuple(_placed(name) for name in self._told if name != END or begins)
+        digits = {}
+        if len(parts) == 1 and parts[0].line.kind == "ticks":
+            start = _placed(START)
+            digits[start] = Digit(*parts[0].number(clock.ticks(pl.col(start))))
+        return {"deciding": (*self.by, *deciding), "digits": digits}
 
     @property
     def _told(self) -> tuple[str, ...]:
@@ -201,15 +218,19 @@ class Window(Operation):
         try:
             if self.expectation is not None:
                 known_values(self.expectation, table.schema, self.by)
-            clock = Clock.of(self.time, table.schema, self.time_zone)
-            places = [()] if len(self.every) == 1 else [(index,) for index in range(len(self.every))]
-            return tuple(
-                windows(clock, every, *place, period=self.period, offset=self.offset)
-                for every, place in zip(self.every, places, strict=True)
-            )
+            return self._parts(table.schema)
         except Fault as fault:
             argument, *rest = fault.path
             raise scope.fault(fault.what, fault.fix, str(argument), *rest) from None
+
+    def _parts(self, schema: pl.Schema) -> tuple[Windows, ...]:
+        """Return the windows of each ``every``; raises Fault."""
+        clock = Clock.of(self.time, schema, self.time_zone)
+        places = [()] if len(self.every) == 1 else [(index,) for index in range(len(self.every))]
+        return tuple(
+            windows(clock, every, *place, period=self.period, offset=self.offset)
+            for every, place in zip(self.every, places, strict=True)
+        )
 
     def _sliced(self, table: Table, parts: Sequence[Windows]) -> Table:
         """Return the rows that have a time, each with the slice that it lies in, of each kind of windows."""

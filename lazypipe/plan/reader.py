@@ -14,6 +14,7 @@ import polars as pl
 
 from lazypipe.errors import LazypipeError, RunError, first_line
 from lazypipe.plan.exact import exact_expr, exact_node
+from lazypipe.plan.meant import meant
 from lazypipe.plan.nodes import ExprKind, Named, NodeKind, PlanExpr, PlanNode
 from lazypipe.plan.shown import duration, function_name, literal, plain
 from lazypipe.spec.taps import read_mark
@@ -127,6 +128,15 @@ class Capture:
     _error: Exception | None = field(default=None, repr=False)
     _plan: PlanNode | None = field(default=None, repr=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Read the plan: what Polars shows does not leave the process."""
+        told: LazypipeError | None = None
+        try:
+            self.plan()
+        except LazypipeError as error:
+            told = error
+        return {**self.__dict__, "_nodes": {}, "_exprs": {}, "_types": {}, "_error": told}
+
     def __call__(self, traverser: Any, *_: Any) -> None:
         """Copy the plan that the traverser stands on."""
         try:
@@ -223,7 +233,7 @@ class Capture:
                 seen = self._nodes[number]
                 node = _node(seen, tuple(made[i] for i in seen.inputs), exprs)
                 made[number] = replace(node, exact=seen.exact) if self.exact else node
-            self._plan = made[self._order[-1]]
+            self._plan = meant(made[self._order[-1]])
             self._nodes, self._exprs, self._types = {}, {}, {}
         return self._plan
 

@@ -6,7 +6,7 @@ replaces what was, or is added to it; then rows leave whose key has come by, goo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import chain
@@ -14,12 +14,15 @@ from typing import Any
 
 import polars as pl
 
+from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.errors import StorageError
 from lazypipe.gates.report import GateReport
 from lazypipe.gates.tap import RUN_COLUMN, Tap, quarantine_schema
+from lazypipe.plan.lineage import Column
 from lazypipe.run.groups import fitted
 from lazypipe.run.query import Query
 from lazypipe.run.recorder import Aside
+from lazypipe.spec.model import Output
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.keyed import Rewrite, rewrite_without
@@ -78,26 +81,60 @@ def needed(aside: Dataset, data: Dataset) -> int:
 
 
 def forget(query: Query, keys: pl.LazyFrame) -> None:
-    """Take rows with keys that an output deletes out of what is put aside too, so that no replay brings them back."""
-    run, work, output = query.run, query.work, query.plan.outputs[query.segment.name]
-    aside = Dataset(f"{output.to}__quarantine", output.storage_options)
+    """Take rows with keys that an output deletes out of what is put aside too: by its own gate, so that no replay brings them back, and ahead of it.
+
+    Ahead are the gates of what the rows are made of in this pipeline, where the key is a column as it was.
+    """
+    output = query.plan.outputs[query.segment.name]
+    own = Dataset(f"{output.to}__quarantine", output.storage_options)
+    _forget_in(query, own, query.segment.node, dict.fromkeys(output.key, ""), keys)
+    for node, names in _ahead(query.plan, output).items():
+        aside = Dataset(uris.beside(query.run.state, "quarantine", query.plan.pipeline.name, node))
+        _forget_in(query, aside, node, names, keys)
+
+
+def _ahead(plan: CompiledPipeline, output: Output) -> dict[str, dict[str, str]]:
+    """Return the nodes ahead of who writes an output whose gates put rows aside, and what each column of the key is called there."""
+    writer = next((o for o in plan.outputs.values() if o.to == output.to and o.mode != "delete"), None)
+    gated = {n for n, node in plan.nodes.items() if any(c.action == "quarantine" for c in node.checks)}
+    if writer is None or not gated - {writer.stage}:
+        return {}
+    found: dict[str, dict[str, str]] = {}
+    lineage = plan.lineage()
+    for name in output.key:
+        left, seen = [Column(writer.stage, name)], set[Column]()
+        edges = [e for e in lineage.upstream(f"{writer.stage}.{name}").edges if e.subtype == "IDENTITY"]
+        while left:
+            at = left.pop()
+            seen.add(at)
+            found.setdefault(at.dataset, {}).setdefault(name, at.name)
+            left += [e.source for e in edges if e.target == at and e.source not in seen]
+    return {n: names for n, names in found.items() if n in gated - {writer.stage} and len(names) == len(output.key)}
+
+
+def _forget_in(query: Query, aside: Dataset, node: str, names: Mapping[str, str], keys: pl.LazyFrame) -> None:
+    """Take rows out of what a gate has put aside; ``names`` says what the columns of the key are called there, if otherwise."""
+    run, work = query.run, query.work
     before, current = aside.latest(), work.commit
     if before is None or current is None:
         return
-    data, name, node = Dataset(output.to, output.storage_options), query.segment.name, query.segment.node
+    output = query.plan.outputs[query.segment.name]
+    data, name = Dataset(output.to, output.storage_options), query.segment.name
     back = go_back(aside, data, current, pl.Schema(before.schema), run=run.id, now=run.now)
     if back is not None:
         run.recorder.put_aside(name, Aside.back(node, aside.uri, back))
         before = back
     if not before.rows:
         return
-    if not set(output.key) <= before.schema.keys():
+    key = [there or here for here, there in names.items()]
+    if not set(key) <= before.schema.keys():
         return  # they were put aside before rows had this key
-    held = fitted(keys.select(output.key), before.schema)
-    found = rewrite_without(aside, before, held, output.key, prefix=f"{run.id}-{query.number:03}h")
+    held = fitted(keys.select(pl.col(here).alias(there or here) for here, there in names.items()), before.schema)
+    prefix = f"{run.id}-{query.number:03}h"
+    found = rewrite_without(aside, before, held, key, prefix=prefix)
     if not found.replaced:
         return
-    files = run.recorder.hashed(aside.uri, found.files, output.storage_options)
+    files = run.recorder.hashed(aside.uri, found.files, aside.storage_options)
     said = {} if work.version is None else {_AHEAD_OF: work.version + 1}
     said |= {_WENT_BACK: current.info[BACK]} if BACK in current.info else {}
     try:
@@ -110,7 +147,7 @@ def forget(query: Query, keys: pl.LazyFrame) -> None:
             info={**before.info, **said, **run.recorder.info},
             tagged=before.tagged,
             without=found.without,
-            keys=output.key,
+            keys=key,
             known=before,
         )
     except BaseException:
@@ -165,7 +202,7 @@ class Quarantine:
     def _replace(self, tap: Tap, good: Callable[[], pl.LazyFrame]) -> None:
         report, before = tap.report(self.name), self.dataset.latest()
         mode = kept = "append" if self._adds else "replace"
-        parts: Iterable[pl.DataFrame] = tap.quarantined()
+        parts: Iterable[pl.DataFrame] = tap.quarantined(self._told)
         healed = Rewrite()
         if mode == "append" and before is not None:
             same, lost = dict(before.schema) == dict(self.schema), self._is_left_behind(before)
@@ -210,11 +247,18 @@ class Quarantine:
         if not report.quarantined and (before is None or (follows and not gone) or not (before.rows or follows)):
             return
         files: list[DataFile] = []
-        parts = tap.quarantined(lambda rows: self.query.with_files(self.query.with_units(rows)))
+        parts = tap.quarantined(self._named)
         for number, part in enumerate(parts):
             files += self._told_apart(number, part)
         mode = "change" if follows else "replace"
         self._commit(report, files, mode=mode, kept="replace", tagged=True, gone=gone, known=before)
+
+    def _named(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        return self.query.with_files(self.query.with_units(rows))
+
+    def _told(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """Say of rows that carry their units only for this which file they came from."""
+        return self._named(rows).drop(UNIT) if UNIT in rows.collect_schema() else rows
 
     def _told_apart(self, number: int, rows: pl.DataFrame) -> tuple[DataFile, ...]:
         """Write rows that know their units as one file that says how many of each it holds: it need not be read for that."""

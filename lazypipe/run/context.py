@@ -41,7 +41,8 @@ class Run:
     """What the segments of one run share: the plan, the run's id and time, what was listed and what was kept.
 
     ``patient`` tells whether sources without any file are waited for. ``cut`` are text files that grow while the run lasts: of these it
-    reads what they were listed with. ``flat`` are layouts of outputs without the folders that were advised, as some value cannot name one.
+    reads what they were listed with. ``by_reader`` are sources whose moments Polars' reader is to parse. ``flat`` are layouts of
+    outputs without the folders that were advised, as some value cannot name one.
     """
 
     plan: CompiledPipeline
@@ -62,6 +63,7 @@ class Run:
     hashes: Hashes = field(default_factory=Hashes)
     digests: dict[Hashable, pl.DataFrame] = field(default_factory=dict)
     cut: set[FileInfo] = field(default_factory=set)
+    by_reader: set[str] = field(default_factory=set)
     flat: dict[str, Choice] = field(default_factory=dict)
     extents: dict[str, Extents] = field(default_factory=dict)
     window: TimeRange | None = None

@@ -47,6 +47,7 @@ from lazypipe.run.result import RunResult, SegmentResult, Status
 from lazypipe.run.tables import publish
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.moments import Unusual
 from lazypipe.storage.scan import is_engine_error
 
 if TYPE_CHECKING:
@@ -185,7 +186,10 @@ class _Execution:
     def run_segments(self) -> None:
         self.record(done=False)
         plan = self.run.plan
-        outputs = [s for s in plan.segments if s.output is not None and s.node in self._needed()]
+        needed = self._needed()
+        outputs = [s for s in plan.segments if s.output is not None and s.node in needed]
+        # what only writes the rows of another output once more is needed by nobody
+        outputs = [s for s in outputs if s.nodes or not self.only or s.output in self.only]
         # keys are removed from what the other outputs of the run have written
         outputs.sort(key=lambda s: plan.outputs[s.name].mode == "delete")
         for segment in outputs:
@@ -436,7 +440,7 @@ class _Execution:
             result = self._try(attempt, segment, started)
             if result is not None:
                 return result
-            # without the files that were set aside, or without folders
+            # without the files that were set aside, without folders, or with moments parsed by Polars' reader
             if segment.output is None:
                 work = self.shared(segment)
                 continue
@@ -445,7 +449,7 @@ class _Execution:
                 return self._idle(segment, work, started)
 
     def _try(self, attempt: Attempt, segment: Segment, started: float) -> SegmentResult | None:
-        """Return the outcome of one try; None where corrupt files, some that grow, or folders were in its way, and are known now."""
+        """Return the outcome of one try; None where corrupt files, some that grow, moments or folders were in its way, and are known now."""
         status: Status
         error: LazypipeError
         try:
@@ -460,6 +464,9 @@ class _Execution:
             if not (isinstance(failure, LazypipeError) or is_engine_error(failure)):
                 raise
             attempt.clean_up(figures=False)
+            if isinstance(failure, Unusual):
+                self.run.by_reader.add(failure.source)
+                return None
             try:
                 if (
                     isinstance(failure, Meanwhile)

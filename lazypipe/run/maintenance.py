@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from lazypipe.compile.durations import with_durations
 from lazypipe.compile.late import with_late_gates
 from lazypipe.records.record import Records
 from lazypipe.run.aside import needed as aside_needs
+from lazypipe.run.changefeed import ChangeFeed, feed_of
 from lazypipe.run.changefeed import needed as feed_needs
-from lazypipe.run.panefeed import feeds_of
+from lazypipe.run.panefeed import PaneFeed, feeds_of
 from lazypipe.spec.loader import problems
 from lazypipe.spec.model import Fault, Output, Pipeline
 from lazypipe.storage import uri as uris
@@ -22,7 +24,43 @@ from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.numbered import NumberedFiles, written_at
 from lazypipe.storage.sink import is_staged
 
-__all__ = ["ending_versions", "vacuum_pipeline"]
+__all__ = ["Outlook", "outlook", "vacuum_dataset", "vacuum_pipeline"]
+
+_ASIDE = "__quarantine"
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a vacuum leaves of a dataset.
+
+    ``ending`` are the versions that nobody can read or go back to then, ``held`` those of which older than asked for stay, because a
+    feed or a run goes on from there, and ``dead`` the rows that no version in force has, and that still stand in files.
+    """
+
+    uri: str
+    ending: tuple[int, ...]
+    held: tuple[int, ...]
+    dead: int
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A dataset, how many versions of it are needed in any case, and whether it holds the rows of an output."""
+
+    dataset: Dataset
+    needed: int = 1
+    of_output: bool = False
+
+    def versions(self, keep: int) -> int:
+        return max(keep, self.needed) if keep > 0 else keep
+
+
+def vacuum_dataset(
+    uri: str, *, keep: int, older_than: timedelta, now: datetime | None = None, dry_run: bool = False
+) -> list[str]:
+    """Vacuum one dataset, but for versions from which what stands beside it goes on; returns the paths of what was deleted."""
+    (kept,) = _kept(uri)
+    return kept.dataset.vacuum(keep=kept.versions(keep), older_than=older_than, now=now, dry_run=dry_run)
 
 
 def vacuum_pipeline(
@@ -34,35 +72,18 @@ def vacuum_pipeline(
     """
     state = uris.resolve(pipeline.state, pipeline.base)
     limit = (now or datetime.now(UTC)) - older_than
-    deleted = []
-    needed: dict[str, int] = {}
+    datasets = _kept(pipeline)
     faults: list[Fault] = []
-    stages = with_late_gates(with_durations(pipeline, None, faults), faults).stages
-    kept = [(kind, name) for kind in ("quarantine", "shared") for name in (*pipeline.sources, *stages)]
-    datasets = [Dataset(uris.beside(state, kind, pipeline.name, name)) for kind, name in kept]
-    ahead = [d for d, (kind, _) in zip(datasets, kept, strict=True) if kind == "quarantine"]
-    outputs, _ = bind_outputs(pipeline, os.environ, faults)
     audit, _ = bind_audit(pipeline, os.environ, faults)
     if faults:
         raise problems(faults, pipeline.origin)
-    for output in outputs.values():
-        target = output.to
-        aside = Dataset(f"{target}__quarantine", output.storage_options)
-        datasets.append(aside)
-        if output.format == "dataset":
-            dataset = Dataset(target, output.storage_options)
-            for held in (aside, *ahead):
-                needed[held.uri] = max(needed.get(held.uri, 0), aside_needs(held, dataset))
-            datasets.append(dataset)
-            for feed in feeds_of(output, dataset):
-                datasets.append(feed)
-                needed[dataset.uri] = max(needed.get(dataset.uri, 0), feed_needs(dataset, feed))
-        else:
-            deleted += _half_written(target, output, limit, dry_run=dry_run)
-    for dataset in datasets:
-        versions = max(keep, needed.get(dataset.uri, 0)) if keep > 0 else keep
-        found = dataset.vacuum(keep=versions, older_than=older_than, now=now, dry_run=dry_run)
-        deleted += [uris.join(dataset.uri, p) for p in found]
+    deleted = []
+    for output in bind_outputs(pipeline, os.environ, [])[0].values():
+        if output.format != "dataset":
+            deleted += _half_written(output.to, output, limit, dry_run=dry_run)
+    for kept in datasets:
+        found = kept.dataset.vacuum(keep=kept.versions(keep), older_than=older_than, now=now, dry_run=dry_run)
+        deleted += [uris.join(kept.dataset.uri, p) for p in found]
     if audit.is_on:
         deleted += _half_recorded(audit.uri, limit, dry_run=dry_run)
     if uris.is_local(state):
@@ -72,21 +93,50 @@ def vacuum_pipeline(
     return deleted
 
 
-def ending_versions(target: str | Pipeline, keep: int) -> dict[str, list[int]]:
-    """Return the versions of a dataset, or of the outputs of a pipeline, that nobody can read or go back to after a vacuum.
+def outlook(target: str | Pipeline, keep: int) -> list[Outlook]:
+    """Return what a vacuum that keeps so many versions leaves of a dataset, or of all those of a pipeline; datasets that are not there are left out."""
+    found = []
+    for kept in _kept(target):
+        log = kept.dataset.log
+        versions = log.versions()
+        if versions and keep > 0:
+            latest, ending = log.read(versions[-1]), versions[: -kept.versions(keep)] if kept.of_output else ()
+            held = versions[-kept.versions(keep) : -keep]
+            dead = sum(f.dead(latest.gone) for f in latest.files)
+            found.append(Outlook(kept.dataset.uri, tuple(ending), tuple(held), dead))
+    return found
 
-    What is wrong with the pipeline is for the vacuum to say.
-    """
+
+def _kept(target: str | Pipeline) -> list[_Kept]:
+    """Return a dataset, or those of a pipeline: raises DefinitionError if that is wrong."""
     if isinstance(target, str):
-        kept = [(Dataset(target), keep)]
-    else:
-        kept = []
-        for output in bind_outputs(target, os.environ, [])[0].values():
+        dataset = Dataset(target)
+        feeds = [feed_of(dataset, kind) for kind in (ChangeFeed.kind, PaneFeed.kind)]
+        needed = max(feed_needs(dataset, feed) for feed in feeds)
+        if target.endswith(_ASIDE):
+            needed = aside_needs(dataset, Dataset(target.removesuffix(_ASIDE)))
+        return [_Kept(dataset, needed, of_output=True)]
+    state, faults = uris.resolve(target.state, target.base), list[Fault]()
+    stages = with_late_gates(with_durations(target, None, faults), faults).stages
+    places = [(kind, name) for kind in ("quarantine", "shared") for name in (*target.sources, *stages)]
+    found = {(kind, name): _Kept(Dataset(uris.beside(state, kind, target.name, name))) for kind, name in places}
+    outputs, _ = bind_outputs(target, os.environ, faults)
+    if faults:
+        raise problems(faults, target.origin)
+    kept = []
+    for output in outputs.values():
+        aside = _Kept(Dataset(f"{output.to}{_ASIDE}", output.storage_options))
+        if output.format == "dataset":
             dataset = Dataset(output.to, output.storage_options)
-            feeds = feeds_of(output, dataset) if output.format == "dataset" else ()
-            kept.append((dataset, max([keep, *(feed_needs(dataset, f) for f in feeds)])))
-    found = {dataset.uri: [*dataset.log.versions()[:-number]] for dataset, number in kept if number > 0}
-    return {uri: versions for uri, versions in found.items() if versions}
+            aside = replace(aside, needed=aside_needs(aside.dataset, dataset))
+            for place, held in found.items():
+                if place[0] == "quarantine":
+                    found[place] = replace(held, needed=max(held.needed, aside_needs(held.dataset, dataset)))
+            feeds = feeds_of(output, dataset)
+            needed = max([1, *(feed_needs(dataset, feed) for feed in feeds)])
+            kept += [_Kept(dataset, needed, of_output=True), *map(_Kept, feeds)]
+        kept.append(aside)
+    return [*found.values(), *kept]
 
 
 def _half_written(target: str, output: Output, limit: datetime, *, dry_run: bool) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import polars as pl
@@ -201,7 +201,11 @@ class Query:
         frame = self.frame(self.segment.node)
         if self.work.groups:
             return frame.sort([name for _, name in self.work.groups], nulls_last=True)
-        return self.with_units(frame) if self.work.told_apart else frame
+        return self.told(frame)
+
+    def told(self, frame: pl.LazyFrame) -> pl.LazyFrame:
+        """Return rows with their units if the output says them, without them where they only told gates the file of a row."""
+        return self.with_units(frame) if self.work.told_apart else self._untold(frame)
 
     def with_units(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         """Put units in the place of the numbers that rows of files carry on the way."""
@@ -222,16 +226,17 @@ class Query:
             shared = self._shared(name)
             if shared is None and units is not None:
                 shared = self._of_units(name, units)
-            return taps.label(self.run.kept[name] if shared is None else self._untold(shared), name)
+            return taps.label(self.run.kept[name] if shared is None else self._told_gates(shared), name)
         node = self.plan.nodes[name]
         quarantines = any(c.action == "quarantine" for c in node.checks)
         if node.source is not None:
             # rows that are replayed from a quarantine carry the file that they came from
             asked = quarantines and FILE_COLUMN not in node.schema
             watch = partial(self.watches.text, name, node.source) if node.source.is_text else None
-            rows = self._read(name, node.source, file_column=asked, watch=watch, tally=self.watches.tally)
+            tally, quick = self.watches.tally, name not in self.run.by_reader
+            rows = self._read(name, node.source, file_column=asked, watch=watch, tally=tally, quick=quick)
             rows = rows if units is None else self._counting(name, node.source, units, rows)
-            frame = taps.label(self._untold(rows), name)
+            frame = taps.label(self._told_gates(rows), name)
         elif self.work.cut is not None and name == self.work.cut[0]:
             made = self._by_groups if self.work.reread else self._merged
             frame = made(node, self.work.cut[1])
@@ -245,7 +250,7 @@ class Query:
         hashing = {check for of, check in self.work.hashed if of == name}
         known = {check: keys for (of, check), keys in self.known.items() if of == name and check not in hashing}
         checks, lookup = mark_repeats(node.checks, known, self.lookup)
-        extra = self.unit(name)
+        extra, told = self._carried(name), self.unit(name)
         gate = Tap(
             checks,
             pl.Schema({**node.schema, **dict.fromkeys(extra, pl.UInt64())}),
@@ -254,11 +259,11 @@ class Query:
             lookup=lookup,
             notify=self.notify,
             # rows that are held back come out of their unit's file
-            hold=self.holds and name == self.segment.node and not extra,
+            hold=self.holds and name == self.segment.node and not told,
             key=self.plan.key(name),
             masked=self.plan.masked(name),
             raw=bool(node.raw),
-            unit=UNIT if extra else None,
+            unit=UNIT if told else None,
             hashing=hashing,
         )
         self.taps[name] = gate
@@ -277,6 +282,15 @@ class Query:
     def _untold(self, rows: pl.LazyFrame) -> pl.LazyFrame:
         """Return rows without their units where these only choose what is read."""
         return rows.drop(UNIT, strict=False) if self.work.adds else rows
+
+    def _told_gates(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """Return rows without their units where no gate on the way has to know which file a row came from."""
+        return rows if self._tells_gates else self._untold(rows)
+
+    @cached_property
+    def _tells_gates(self) -> bool:
+        nodes = (self.plan.nodes[n] for n in self.segment.nodes)
+        return any(c.action == "quarantine" for node in nodes if node.source is None for c in node.checks)
 
     def plain(self, name: str, *, before_gate: bool = False, told: bool = False) -> pl.LazyFrame:
         """Return a node's rows with gates as filters: what to count exactly, or to find a culprit with; what this run reads.
@@ -400,8 +414,12 @@ class Query:
         return taps.label(self.plain(reference.to), reference.to)
 
     def unit(self, name: str) -> tuple[str, ...]:
+        """Return the column with each row's unit, where rows are told apart by it."""
+        return () if self.work.adds else self._carried(name)
+
+    def _carried(self, name: str) -> tuple[str, ...]:
         """Return the column with each row's unit, where rows carry it."""
-        if self.work.adds:
+        if self.work.adds and not self._tells_gates:
             return ()
         while name not in self.work.units:
             inputs = self.plan.nodes[name].inputs
@@ -493,7 +511,7 @@ class Query:
         )
 
     def _table(self, name: str) -> Table:
-        return Table(self.frame(name), self.plan.nodes[name].schema, self.unit(name))
+        return Table(self.frame(name), self.plan.nodes[name].schema, self._carried(name))
 
     def _merged(self, node: Node, step: int) -> pl.LazyFrame:
         """Return a stage's rows, ahead of its gate, from what was kept of each unit, in this run and before."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from lazypipe.errors import LazypipeError
+from lazypipe.errors import CommitConflict, LazypipeError
 from lazypipe.gates.report import GateReport
 from lazypipe.incremental.incomplete import Incomplete, told
 from lazypipe.plan.executed import Executed
@@ -127,6 +127,12 @@ class RunResult:
     def exit_code(self) -> int:
         """0 done, or waiting for a delivery; 1 a gate failed; 3 anything else went wrong."""
         return {"done": 0, "unchanged": 0, "waiting": 0, "gate_failed": 1}.get(self.status, 3)
+
+    @property
+    def overtaken(self) -> bool:
+        """Whether nothing stopped it but another run that committed first: run again, it does what is left to do, if anything is."""
+        found = [s.error for s in self.segments if s.status == "error"]
+        return self.status == "error" and self.error is None and all(isinstance(e, CommitConflict) for e in found)
 
     @property
     def gates(self) -> Mapping[str, GateReport]:

@@ -13,6 +13,7 @@ from lazypipe.records import body as bodies
 from lazypipe.records.entry import Entry
 from lazypipe.records.ledger import Ledger
 from lazypipe.run.recorder import ACTOR, user
+from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
 from lazypipe.storage.optimizer.maintenance import Rewrite
@@ -149,15 +150,16 @@ def _last_of(ledger: Ledger, run: str) -> Entry | None:
 
 
 def _segment(about: Mapping[str, Any], dataset: Dataset, origin: Entry, seconds: float) -> dict[str, Any]:
-    like = next((s for s in origin.body["segments"] if s["output"] and _same(s["uri"], dataset.uri)), None)
-    name = dataset.uri.rstrip("/").rpartition("/")[2] if like is None else like["output"]
+    uri = uris.resolve(dataset.uri, ".")  # as records say it, from wherever it was named
+    like = next((s for s in origin.body["segments"] if s["output"] and _same(s["uri"], uri)), None)
+    name = uri.rstrip("/").rpartition("/")[2] if like is None else like["output"]
     return {
         "sources": [],
         "quarantine": [],
         "name": name,
         "status": "done",
         "output": name,
-        "uri": dataset.uri if like is None else like["uri"],
+        "uri": uri if like is None else like["uri"],
         "seconds": round(seconds, 6),
         "gates": [],
         "counts": {},

@@ -160,7 +160,7 @@ class Writing:
         assert isinstance(sink, DatasetSink)
         more = replace(sink, prefix=f"{sink.prefix}h")
         self.target.staged.append(more)
-        return Written((*written.files, *more.write(good.lazy()).files))
+        return Written((*written.files, *more.write(self.query.told(good.lazy())).files))
 
     def rewrite(self, sink: DatasetSink | ExportSink) -> Written | None:
         """Write the rows that more are appended to once more, if the contract has let the columns change; None if not."""

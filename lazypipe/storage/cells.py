@@ -7,6 +7,7 @@ So nothing becomes null in silence, and each cell can go where the contract says
 from __future__ import annotations
 
 import operator
+from dataclasses import dataclass
 from functools import reduce
 
 import polars as pl
@@ -14,8 +15,44 @@ import polars as pl
 from lazypipe.ops.cast import converted, refusal
 from lazypipe.spec.types import instance_of
 
-__all__ = ["as_text", "misfit", "parsed", "parses", "refused", "value"]
+__all__ = ["BYTES", "POINT", "Marks", "as_text", "misfit", "parsed", "parses", "refused", "value"]
 
+
+@dataclass(frozen=True)
+class Marks:
+    """Which mark stands before the fraction of a number, and which between its thousands (none if it is empty)."""
+
+    decimal_comma: bool = False
+    thousands: str = ""
+
+    def told_by(self, dtype: pl.DataType) -> bool:
+        """Whether only these marks tell what text says as a number of a type: Polars' reader of CSV takes a point for a comma.
+
+        Examples
+        --------
+        >>> Marks(decimal_comma=True).told_by(pl.Float64()), POINT.told_by(pl.Float64())
+        (True, False)
+        """
+        return dtype.is_numeric() and (bool(self.thousands) or (self.decimal_comma and not dtype.is_integer()))
+
+    def plain(self, text: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+        """Return numbers as Polars reads them, without marks for thousands and with a point; null where marks stand elsewhere."""
+        if self.thousands:
+            group, point = f"[{_GROUPS.get(self.thousands, self.thousands)}]", "," if self.decimal_comma else r"\."
+            # three digits after the last one; in India two between others
+            grouped = rf"^\s*[+-]?\d{{1,3}}(?:{group}\d{{2,3}})*{group}\d{{3}}(?:{point}\d*)?$"
+            text = pl.when(text.str.contains(grouped)).then(text.str.replace_all(group, "")).otherwise(text)
+        if self.decimal_comma and not dtype.is_integer():
+            # a point that is left is no mark of a fraction here
+            text = pl.when(~text.str.contains(".", literal=True)).then(text.str.replace(",", ".", literal=True))
+        return text
+
+
+BYTES = "\\x"
+"""What stands ahead of bytes that are shown as text."""
+POINT = Marks()
+"""As Polars and SQL write numbers."""
+_GROUPS = {"'": "'’", " ": " \u00a0\u202f"}
 
 _BASIC = r"^(\d{4})-?(\d{2})-?(\d{2})T(\d{2})(\d{2})(\d{2})"
 """How ISO 8601 writes a moment without marks in its time."""
@@ -34,7 +71,7 @@ def parses(dtype: pl.DataType) -> bool:
     )
 
 
-def parsed(text: pl.Expr, dtype: pl.DataType, *, decimal_comma: bool = False) -> pl.Expr:
+def parsed(text: pl.Expr, dtype: pl.DataType, marks: Marks = POINT) -> pl.Expr:
     """Read text as Polars' readers of CSV and NDJSON do; what does not parse is null, and so is an empty text.
 
     Whatever those take gives the same value here, in every row for itself: dates are ISO 8601 or day-month-year, with ``-``, ``/``
@@ -46,6 +83,9 @@ def parsed(text: pl.Expr, dtype: pl.DataType, *, decimal_comma: bool = False) ->
     >>> frame = pl.DataFrame({"t": ["7", " 8", "7.5", "", None]})
     >>> frame.select(parsed(pl.col("t"), pl.Int64())).to_series().to_list()
     [7, 8, None, None, None]
+    >>> german = pl.Series(["1.234,5", "1.234", "1.5"])
+    >>> german.to_frame("t").select(parsed(pl.col("t"), pl.Float64(), Marks(True, "."))).to_series().to_list()
+    [1234.5, 1234.0, None]
     """
     match dtype:
         case pl.Boolean():
@@ -60,9 +100,7 @@ def parsed(text: pl.Expr, dtype: pl.DataType, *, decimal_comma: bool = False) ->
             return pl.coalesce(text.str.to_time(f, strict=False) for f in forms)
         case pl.Enum() | pl.Categorical() | pl.String():
             return text.cast(dtype, strict=False)
-    if decimal_comma and not dtype.is_integer():
-        text = text.str.replace(",", ".", literal=True)
-    return text.str.strip_chars_start(" \t").cast(dtype, strict=False)
+    return marks.plain(text, dtype).str.strip_chars_start(" \t").cast(dtype, strict=False)
 
 
 def _year_first(text: pl.Expr) -> pl.Expr:
@@ -99,7 +137,8 @@ def misfit(cell: pl.Expr, value: pl.Expr, source: pl.DataType, target: pl.DataTy
     """
     lost = cell.is_not_null() & value.is_null()
     if isinstance(source, pl.String):
-        return lost if isinstance(target, pl.Enum | pl.Categorical) else lost & (cell != "")
+        lost = lost if isinstance(target, pl.Enum | pl.Categorical) else lost & (cell != "")
+        return lost | _has_more_digits(cell, value, target) if isinstance(target, pl.Decimal) else lost
     if source.is_float() and target.is_float():
         return lost | (value.is_infinite() & ~cell.is_infinite())
     if isinstance(source, pl.Struct) and isinstance(target, pl.Struct):
@@ -117,6 +156,14 @@ def misfit(cell: pl.Expr, value: pl.Expr, source: pl.DataType, target: pl.DataTy
     return lost
 
 
+def _has_more_digits(text: pl.Expr, value: pl.Expr, target: pl.Decimal) -> pl.Expr:
+    """Whether a number in text has more decimals than a type, which rounds it."""
+    plain = text.str.contains(rf"[.,]\d{{{target.scale}}}\d*[1-9]")
+    number = text.str.replace(",", ".", literal=True).str.strip_chars().cast(pl.Float64, strict=False)
+    powers = value.cast(pl.Float64, strict=False).ne_missing(number)
+    return value.is_not_null() & pl.when(text.str.contains("[eE]")).then(powers).otherwise(plain)
+
+
 def _may_lose(source: pl.DataType, target: pl.DataType) -> bool:
     """Whether values inside of lists may be lost, or changed in another way than a smaller float rounds them."""
     if isinstance(source, pl.List | pl.Array) and isinstance(target, pl.List | pl.Array):
@@ -132,14 +179,26 @@ def _is_plain(dtype: pl.DataType) -> bool:
     return dtype.is_numeric() or isinstance(dtype, pl.Boolean | pl.Date | pl.Datetime | pl.Duration)
 
 
-def value(cell: pl.Expr, source: pl.DataType, target: pl.DataType, *, decimal_comma: bool = False) -> pl.Expr:
+def value(cell: pl.Expr, source: pl.DataType, target: pl.DataType, marks: Marks = POINT) -> pl.Expr:
     """Return cells of one type as another; null where that cannot be. See :func:`refused`."""
     if isinstance(source, pl.String) and parses(target):
-        return parsed(cell, target, decimal_comma=decimal_comma)
+        return parsed(cell, target, marks)
+    if isinstance(source, pl.Binary) and isinstance(target, pl.String):
+        fits = cell.bin.encode("hex").str.contains(_UTF8)
+        # a cast fails, though it is not strict, also for bytes behind a null
+        return pl.when(fits).then(pl.when(fits).then(cell).otherwise(pl.lit(b"")).cast(target))
     if source.is_float() and isinstance(target, pl.Decimal):
         # it would fail for more digits than there are
         cell = pl.when(cell.abs() < 10.0 ** (target.precision - target.scale)).then(cell)
     return converted(cell, source, target, strict=False)
+
+
+_NEXT = "[89ab][0-9a-f]"
+_UTF8 = (
+    rf"^(?:[0-7][0-9a-f]|(?:c[2-9a-f]|d[0-9a-f]){_NEXT}|e0[ab][0-9a-f]{_NEXT}|e[1-9a-cef]{_NEXT}{_NEXT}|ed[89][0-9a-f]{_NEXT}"
+    rf"|f0[9ab][0-9a-f]{_NEXT}{_NEXT}|f[1-3]{_NEXT}{_NEXT}{_NEXT}|f48[0-9a-f]{_NEXT}{_NEXT})*$"
+)
+"""Bytes, as digits, that are UTF-8 (Unicode 15, table 3-7)."""
 
 
 def refused(source: pl.DataType, target: pl.DataType) -> bool:
@@ -201,7 +260,7 @@ def as_text(cell: pl.Expr, source: pl.DataType) -> pl.Expr:
         case pl.String():
             return cell
         case pl.Binary():
-            return cell.bin.encode("hex")
+            return pl.lit(BYTES) + cell.bin.encode("hex")
         case pl.List() | pl.Array() | pl.Struct():
             return pl.struct(cell.alias("value")).struct.json_encode()
         case _:

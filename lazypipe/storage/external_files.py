@@ -207,11 +207,13 @@ def open_handle(uri: str, storage_options: Mapping[str, Any] | None = None) -> H
         return _open_member(protocol, member, rest, own, open_handle(rest, options))
     # an FTP connection answers one reader at a time, and fsspec shares it by the thread that opened it
     alone = {"skip_instance_cache": True} if protocol in ("ftp", "ftps") else {}
-    fs, path = fsspec.core.url_to_fs(uri, **options, **alone)
+    fs, path = uris.file_system(uri, {**options, **alone})
     if isinstance(fs, MemoryFileSystem):
         return Handle(cast("BinaryIO", _InMemory(fs, path)), random=True)
     # Without cache_type fsspec reads 5 MiB ahead of every jump. Filesystems without a cache ignore the word.
-    file = fs.open(path, "rb", cache_type="none")
+    # That which keeps blocks has one of its own.
+    how = {} if protocol == "blockcache" else {"cache_type": "none"}
+    file = fs.open(path, "rb", **how)
     if hasattr(file, "readv"):
         return Handle(cast("BinaryIO", _Pipelined(file)), random=True, owner=fs)
     random = file.seekable() and not isinstance(fs, AbstractArchiveFileSystem)

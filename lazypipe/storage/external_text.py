@@ -23,6 +23,7 @@ __all__ = [
     "is_packed",
     "is_zstd",
     "open_text",
+    "short_years",
     "text_format",
 ]
 
@@ -37,6 +38,7 @@ _BLOCK = 8 << 20
 _FIRST_BLOCK = 64 << 10  # so that a head(10) does not read megabytes; blocks then double up to _BLOCK
 _LONGEST_ROW = 128 << 20
 _INFER_LINES = 128  # Polars infers a schema from 100 rows
+_SHORT_YEAR = r"^\s*\d{1,2}[-/.]\d{1,2}[-/.]\d{1,2}(\D|$)"
 _COMPRESSED_BUFFER = 256 << 10
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
@@ -112,7 +114,14 @@ class Csv:
 
     def infer(self, source: bytes | str) -> pl.Schema:
         """Return the header's names (or ``column_1``, …) with types inferred from the first 100 rows."""
-        return pl.scan_csv(source, **self.options).collect_schema()
+        found = pl.scan_csv(source, **self.options).collect_schema()
+        moments = [n for n, t in found.items() if isinstance(t, pl.Date | pl.Datetime)]
+        if not moments or not self.options.get("try_parse_dates"):
+            return found
+        declared = self.options.get("schema_overrides", {})
+        as_text = {k: v for k, v in self.options.items() if k not in ("schema_overrides", "try_parse_dates")}
+        short = short_years(pl.scan_csv(source, infer_schema_length=0, **as_text), moments)
+        return pl.Schema({n: pl.String() if n in short and n not in declared else t for n, t in found.items()})
 
     def scan(self, source: bytes | str, schema: pl.Schema, *, first: bool, n_rows: int | None) -> pl.LazyFrame:
         """Return the rows; header and ``skip_rows`` count for the first block only."""
@@ -143,6 +152,18 @@ def _row_end_with_comments(block: bytes, quote: bytes, comment: bytes) -> int:
         if not inside:
             end = at
     return end
+
+
+def short_years(rows: pl.LazyFrame, names: Sequence[str]) -> list[str]:
+    """Return the columns of text whose first rows have days with years of two digits: Polars takes 24 for the year 24.
+
+    Examples
+    --------
+    >>> short_years(pl.LazyFrame({"a": ["1/2/24"], "b": ["2024-01-02"]}), ["a", "b"])
+    ['a']
+    """
+    short = rows.head(_INFER_LINES).select(pl.col(names).str.contains(_SHORT_YEAR).any())
+    return [n for n, found in short.collect().row(0, named=True).items() if found]
 
 
 @dataclass(frozen=True)

@@ -210,6 +210,10 @@ def expand(
 
 
 def _list(pattern: str, options: Mapping[str, Any] | None, endings: tuple[str, ...]) -> Sequence[FileInfo]:
+    link, chain, rest = pattern.partition("::")
+    if chain and link.isidentifier():  # a cache knows what it holds, and not what there is
+        inner = {k: v for k, v in (options or {}).items() if k != link}
+        return [f._replace(uri=link + chain + f.uri) for f in _list(rest, inner, endings)]
     if uris.is_local(pattern):
         return _list_local(uris.local_path(pattern), endings)
     if uris.protocol(pattern) in ("http", "https", "hf") and "::" not in pattern:

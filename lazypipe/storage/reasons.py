@@ -6,7 +6,7 @@ import re
 
 from lazypipe.spec.words import type_name
 
-__all__ = ["MASKED", "grouped", "in_plain_words", "too_narrow"]
+__all__ = ["MASKED", "grouped", "in_plain_words", "says_thousands", "too_narrow"]
 
 MASKED = "***"
 """What stands in messages for personal data."""
@@ -20,7 +20,7 @@ _READINGS = (
     (r"found more fields than defined in 'Schema'", "a line has too many fields"),
     (r"invalid utf-8 sequence|error parsing line: InvalidUtf8 at character .*", "the text is not UTF-8"),
     (r"cannot parse '(.*)' \([\w ]+\) as (.*)", r"{1!r} is no {2}"),
-    (r"error parsing line: .*", "a line is not JSON"),
+    (r"(?:error parsing line: )?Syntax at character .*|error parsing line: .*", "a line is not JSON"),
     (r"NDJSON line expected to contain JSON object: .*", "a line is JSON, but no object"),
     (r"(?:parquet: )?File out of specification: The file must end with .*", "the file does not end as Parquet does"),
     (r"(?:parquet: )?File out of specification: (.*)", "{1}"),
@@ -50,35 +50,38 @@ def too_narrow(reason: str) -> str | None:
     return None if found is None else type_name(next(filter(None, found.groups())))
 
 
-_GROUPED = re.compile(
-    r"could not parse `([^`]*)` as dtype `([^`]*)` at column '(.*)' \(column number \d+\)|'([^']*)' in column '(.*)' is no (.*)",
-    re.DOTALL,
-)
-_MARKS = re.compile(r"[+-]?\d{1,3}([., ])\d{3}(?:\1\d{3})*(?:(?!\1)([.,])\d*)?")
+_NO_NUMBER = re.compile(r"could not parse `([^`]*)` as dtype |'([^']*)' in column '.*' is no ", re.DOTALL)
+_GROUPED = re.compile(r"[+-]?\d{1,3}([., '])\d{3}(?:\1\d{3})*((?!\1)[.,]\d*)?")
 
 
-def grouped(reason: str) -> str | None:
-    """Return the SQL that reads a number in whose digits marks stand for thousands, if that is why a reader stopped; None if it is not.
+def says_thousands(text: str) -> str | None:
+    """Return what to write so that a number in whose digits marks stand for thousands is read; None if none seem to.
 
     Examples
     --------
-    >>> grouped("could not parse `1.234,50` as dtype `f64` at column 'x' (column number 1)")
-    "replace(replace(x, '.', ''), ',', '.')::double"
-    >>> grouped("'1,234' in column 'x' is no Decimal(12, 2)"), grouped("'1.5' in column 'x' is no Int64")
-    ("replace(x, ',', '')::decimal(12, 2)", None)
+    >>> says_thousands("1.234,50")
+    "if '.' stands between thousands, say read: {decimal_comma: true, thousands: '.'}"
+    >>> says_thousands("1,234"), says_thousands("1.5"), says_thousands("1.234.5")
+    ("if ',' stands between thousands, say read: {thousands: ','}", None, None)
     """
-    found = _GROUPED.search(reason)
-    text, dtype, column = (
-        ("", "", "") if found is None else found.group(1, 2, 3) if found.group(2) else found.group(4, 6, 5)
-    )
-    marks = _MARKS.fullmatch(text)
-    if marks is None:
+    found = _GROUPED.fullmatch(text)
+    if found is None:
         return None
-    name = column if column.isidentifier() else f'"{column}"'
-    made = f"replace({name}, '{marks[1]}', '')"
-    made = f"replace({made}, ',', '.')" if marks[2] == "," else made
-    named = type_name(dtype).lower()
-    return f"{made}::{named if named.startswith('decimal') else 'bigint' if 'int' in named else 'double'}"
+    comma = "decimal_comma: true, " if found[1] == "." or (found[2] or "").startswith(",") else ""
+    mark = f"'{found[1]}'" if found[1] != "'" else '"\'"'
+    return f"if {mark} stands between thousands, say read: {{{comma}thousands: {mark}}}"
+
+
+def grouped(reason: str) -> str | None:
+    """Return what to write if a reader stopped at a number with marks for thousands; None if it did not.
+
+    Examples
+    --------
+    >>> grouped("could not parse `1 234` as dtype `i64` at column 'x' (column number 1)"), grouped("'1.5' in column 'x' is no Int64")
+    ("if ' ' stands between thousands, say read: {thousands: ' '}", None)
+    """
+    found = _NO_NUMBER.search(reason)
+    return None if found is None else says_thousands(found[1] or found[2] or "")
 
 
 def in_plain_words(reason: str, *, masked: bool = False) -> str:

@@ -14,6 +14,7 @@ from lazypipe.errors import SourceError, first_line
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
+from lazypipe.storage.cells import Marks
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.reasons import grouped, in_plain_words, too_narrow
 
@@ -132,10 +133,19 @@ class Reader:
         schema = self._native_csv(uri, infer_schema_length=_INFER_ROWS).collect_schema()
         if self.read.get("parse_dates", True) and pl.String in schema.dtypes():
             dated = self._native_csv(uri, infer_schema_length=_INFER_DATES, try_parse_dates=True).collect_schema()
-            for name, dtype in schema.items():
-                if dtype == pl.String and name not in self.declared and dated[name].is_temporal():
-                    schema[name] = dated[name]
+            moments = [
+                name
+                for name, dtype in schema.items()
+                if dtype == pl.String and name not in self.declared and dated[name].is_temporal()
+            ]
+            short = self._short_years(uri, moments) if moments else ()
+            schema |= {n: dated[n] for n in moments if n not in short}
         return schema
+
+    def _short_years(self, uri: str, names: Sequence[str]) -> Sequence[str]:
+        from lazypipe.storage.external_text import short_years
+
+        return short_years(self._native_csv(uri, infer_schema_length=0), names)
 
     def header(self, file: FileInfo, schema: pl.Schema) -> list[str]:
         """Return the columns of a CSV file in its own order; where there is no header, as in ``schema``."""
@@ -144,6 +154,12 @@ class Reader:
         if uris.is_native(file.uri):
             return self._native_csv(file.uri, infer_schema_length=0).collect_schema().names()
         return self._infer(file).names()
+
+    def first_row(self, file: FileInfo, schema: pl.Schema) -> pl.DataFrame:
+        """Return the first row of a CSV file as text; where there is no header, its columns are called as in ``schema``."""
+        names = None if self.read.get("header", True) else schema.names()
+        rows = pl.scan_csv(file.uri, **self.csv_options, new_columns=names, infer_schema=False, n_rows=1, glob=False)
+        return rows.collect(engine="in-memory")
 
     def _native_csv(self, uri: str, **options: Any) -> pl.LazyFrame:
         return pl.scan_csv(
@@ -264,10 +280,8 @@ class Reader:
         }
         reason = error.what if isinstance(error, SourceError) else first_line(error)
         narrow, thousands = too_narrow(reason), None if self.masked else grouped(reason)
-        if thousands is not None and self.format == "csv":
-            fixes["csv"] = (
-                f"marks for thousands are not read as such: declare the column as String in contract, and derive in a stage, for example, {thousands}"
-            )
+        if thousands is not None:
+            fixes["csv"] = thousands
         if "Range request not supported" in reason:
             what = "cannot be read: the server gives whole files only, and no parts of them"
             return SourceError(what, uri=file.uri, fix="download the file, or copy it to a store, and read it there")
@@ -351,6 +365,11 @@ class Reader:
                     include_file_paths=file_column,
                     raise_if_empty=True,
                 )
+
+    @property
+    def marks(self) -> Marks:
+        """The marks in numbers of text."""
+        return Marks(bool(self.read.get("decimal_comma")), str(self.read.get("thousands", "")))
 
     @property
     def csv_options(self) -> dict[str, Any]:

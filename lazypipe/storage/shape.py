@@ -16,7 +16,7 @@ from lazypipe.errors import SourceError
 from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import uri as uris
-from lazypipe.storage.cells import as_text, misfit, parses, refused, value
+from lazypipe.storage.cells import BYTES, as_text, misfit, parses, refused, value
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.scan import TEXT_FORMATS, Reader
 from lazypipe.storage.units import UNIT
@@ -36,6 +36,7 @@ __all__ = [
     "reader_of",
     "refitted",
     "reread",
+    "told_otherwise",
     "would_wrap",
 ]
 
@@ -119,6 +120,11 @@ def _is_soft(target: Target, form: str) -> bool:
     )
 
 
+def told_otherwise(dtype: pl.DataType, reader: Reader) -> bool:
+    """Whether Polars' reader of text would take values for others in silence: then they are read as text, and parsed by us."""
+    return reader.format in TEXT_FORMATS and (would_wrap(dtype) or reader.marks.told_by(dtype))
+
+
 def would_wrap(dtype: pl.DataType) -> bool:
     """Whether Polars' readers of text take years for others, in silence: those that nanoseconds do not reach."""
     return isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns"
@@ -155,7 +161,7 @@ def fit(file: FileInfo, found: pl.Schema, shape: Shape, reader: Reader) -> Fit:
             continue
         for name in takes[index]:
             if text:
-                as_it_is = _is_soft(target, reader.format) or would_wrap(target.dtype)
+                as_it_is = _is_soft(target, reader.format) or told_otherwise(target.dtype, reader)
                 reads[name] = pl.String() if as_it_is else target.dtype
             else:
                 _check_type(file, name, found[name], target)
@@ -233,7 +239,6 @@ def fitted(frame: pl.LazyFrame, how: Fit, shape: Shape, reader: Reader, keep: Se
     Reads nothing. Strict casts fail when the rows are collected; what is discarded stands as text in ``_lazypipe_raw``.
     """
     schema, raw = how.schema, shape.raw(reader.format)
-    comma, text = bool(reader.read.get("decimal_comma")), reader.format in TEXT_FORMATS
     columns: list[pl.Expr] = []
     cells: dict[str, pl.Expr] = {}
     rejected: dict[str, pl.Expr] = {}
@@ -246,11 +251,11 @@ def fitted(frame: pl.LazyFrame, how: Fit, shape: Shape, reader: Reader, keep: Se
         if found == target.dtype:
             columns.append((cell if len(names) > 1 else pl.col(names[0])).alias(target.name))
             continue
-        if target.on_type_change == "evolve" and not (text and would_wrap(target.dtype)):
+        if target.on_type_change == "evolve" and not told_otherwise(target.dtype, reader):
             columns.append(cell.cast(target.dtype).alias(target.name))
             continue
         name = f"{_CELL}{index}"
-        cells[name] = value(cell, found, target.dtype, decimal_comma=comma)
+        cells[name] = value(cell, found, target.dtype, reader.marks)
         bad = misfit(cell, pl.col(name), found, target.dtype)
         columns.append(pl.when(~bad).then(pl.col(name)).alias(target.name))
         if target.name in raw:
@@ -314,9 +319,12 @@ def reread(rows: pl.LazyFrame, shape: Shape, reader: Reader) -> pl.LazyFrame:
             still[name] = cell
             continue
         dtype = targets[name].dtype
-        made = value(cell, pl.String(), dtype, decimal_comma=bool(reader.read.get("decimal_comma")))
+        made = value(cell, pl.String(), dtype, reader.marks)
         columns.append(pl.when(cell.is_not_null()).then(made).otherwise(pl.col(name)).alias(name))
-        still[name] = pl.when(misfit(cell, made, pl.String(), dtype)).then(cell)
+        # bytes that are no text do not become it by being shown
+        shown = cell.str.starts_with(BYTES) & (dtype == pl.String)
+        columns[-1] = pl.when(~shown.fill_null(value=False)).then(columns[-1]).otherwise(pl.col(name)).alias(name)
+        still[name] = pl.when(shown | misfit(cell, made, pl.String(), dtype)).then(cell)
     return rows.with_columns(*columns, pl.struct(e.alias(n) for n, e in still.items()).alias(RAW_COLUMN))
 
 
@@ -324,13 +332,11 @@ def misfits(frame: pl.LazyFrame, how: Fit, shape: Shape, reader: Reader) -> tupl
     """Return the first column with cells that a strict cast refuses: its name, its type, how many, and one of them."""
     schema = how.schema
     for target, names in zip(shape.targets, how.takes, strict=True):
-        strict = target.on_type_change == "freeze" or (
-            reader.format in TEXT_FORMATS and would_wrap(target.dtype) and not target.discards
-        )
+        strict = target.on_type_change == "freeze" or (told_otherwise(target.dtype, reader) and not target.discards)
         if not names or schema[names[0]] == target.dtype or not strict:
             continue
         cell, found = pl.coalesce(*names), schema[names[0]]
-        made = value(cell, found, target.dtype, decimal_comma=bool(reader.read.get("decimal_comma")))
+        made = value(cell, found, target.dtype, reader.marks)
         bad = frame.select(as_text(cell, found).alias("text"), misfit(cell, made, found, target.dtype).alias("bad"))
         rows = bad.filter("bad").select(pl.len(), pl.col("text").first().alias("text")).collect(engine="streaming")
         count, text = rows.row(0)

@@ -155,8 +155,24 @@ def beside(state: str, kind: str, pipeline: str, name: str) -> str:
 
 
 def file_system(uri: str, options: Mapping[str, Any] | None = None) -> tuple[fsspec.AbstractFileSystem, str]:
-    """Return fsspec's file system for a URI, and the path in it."""
+    """Return fsspec's file system for a URI, and the path in it.
+
+    What stands in another file system is looked at anew each time: fsspec would remember an archive, or what a cache holds, as it was.
+    """
     import fsspec
 
-    fs, path = fsspec.core.url_to_fs(uri, **(options or {}))
+    how = dict(options or {})
+    if _is_chain(uri):
+        names = [protocol(link) or link for link in uri.split("::")]
+        how |= {n: {**how.get(n, {}), **_CACHES[n]} for n in names if n in _CACHES}
+        how["skip_instance_cache"] = True
+    fs, path = fsspec.core.url_to_fs(uri, **how)
     return fs, str(path)
+
+
+_CACHES: Mapping[str, Mapping[str, Any]] = {
+    "simplecache": {"cache_storage": "TMP", "skip_instance_cache": True},
+    "filecache": {"check_files": True},
+    "blockcache": {"check_files": True},
+}
+"""How fsspec's caches are told not to give what a file held before: the first one never looks, so it begins with nothing."""

@@ -66,6 +66,16 @@ class Windows:
         """Whether a window that begins there has the slice, which it may not where periods are no multiple of ``every``."""
         return slices < begin + self.period
 
+    def number(self, begin: pl.Expr) -> tuple[pl.Expr, int, int]:
+        """Return which window it is that begins there, as a whole number: that, the least that it may be, and how many there may be."""
+        if self.line.kind == "all":
+            return begin, 0, 1
+        # what ticks of datetimes need; there are fewer days and months
+        bits = 64 if self.line.kind == "ticks" and self.line.clock.unit is not None else 32
+        most = (1 << (bits - 1)) // self.every + self.overlap + 2
+        counted = begin - self.origin if self.origin else begin
+        return counted // self.every if self.every > 1 else counted, -most, 2 * most
+
     def start(self, begin: pl.Expr) -> pl.Expr:
         """Return the first moment of the window that begins there."""
         return self.line.times(begin)

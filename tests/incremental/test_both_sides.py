@@ -78,7 +78,7 @@ class World:
             os.utime(path, ns=(stamps[path], stamps[path]))
         result.raise_for_status()
         why = result.segments[-1].why or ""
-        return why.replace("1 truncated", "1 modified").replace("1 grown", "1 modified")
+        return why.replace(" (1 shorter)", "").replace("1 grown", "1 modified")
 
     def held(self, *columns: str) -> list[Row]:
         return sorted(lp.scan(str(self.root / "out")).select(columns).collect().rows(), key=repr)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import json
 import re
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +293,29 @@ def test_lines_of_ndjson_that_use_either_name(tmp_path: Path) -> None:
     assert rows(world.run({"columns": columns})) == [(1,), (2,), (3,)]
 
 
+@pytest.mark.parametrize(
+    ("seen", "come", "found"),
+    [
+        ("[]", "[1, 2]", ["1", "2"]),
+        ("[null]", '["a", null]', ["a", None]),
+        ("[[]]", "[[1.5]]", [["1.5"]]),
+        ('{"x": []}', '{"x": [{"a": 1}]}', {"x": ['{"a": 1}']}),
+        ("[1]", "[3]", [3]),
+    ],
+)
+def test_lists_of_which_nothing_was_seen_hold_text(tmp_path: Path, root: str, seen: str, come: str, found: Any) -> None:
+    world = World(tmp_path, "ndjson", root)
+    world.put(f1=f'{{"c": {seen}}}\n{{"c": null}}\n', f2=f'{{"c": {come}}}\n')
+    assert world.run(None)["c"].to_list()[-1] == found
+
+
+def test_what_other_files_show_is_in_lists_that_were_empty(tmp_path: Path) -> None:
+    world = World(tmp_path, "ndjson")
+    world.put(f1='{"c": []}\n', f2='{"c": [1, 2]}\n')
+    out = world.run({"columns": {}, "on_type_change": "evolve"})
+    assert (out.schema, out.rows()) == ({"c": pl.List(pl.Int64)}, [([],), ([1, 2],)])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_columns_in_another_order(tmp_path: Path, root: str, kind: str) -> None:
     world = World(tmp_path, kind, root)
@@ -570,30 +593,76 @@ def test_text_in_quotes_decimal_commas_and_words_for_null(tmp_path: Path) -> Non
     world.put(f1='x;y\n"1,5";"7"\n2,25;""\n-;"a ""b"""\n1.5;8\n')
     read = {"separator": ";", "decimal_comma": True, "null_values": ["-"]}
     out = world.run({"columns": {"x": "Float64", "y": "Int64"}, "on_type_change": "discard_row"}, read=read)
-    assert rows(out) == [(1.5, 7), (1.5, 8), (2.25, None)]
-    assert json.loads(world.quarantine()["_lazypipe_raw"].item()) == {"x": None, "y": 'a "b"'}
+    assert rows(out) == [(1.5, 7), (2.25, None)]
+    aside = [json.loads(raw) for raw in world.quarantine()["_lazypipe_raw"]]
+    assert sorted(aside, key=str) == [{"x": "1.5", "y": None}, {"x": None, "y": 'a "b"'}]
+
+
+GROUPED = {
+    "german": ({"separator": ";", "decimal_comma": True, "thousands": "."}, "1.234.567,50", 1234567.5),
+    "short": ({"separator": ";", "decimal_comma": True, "thousands": "."}, "1.234", 1234.0),
+    "english": ({"separator": ";", "thousands": ","}, "1,234.5", 1234.5),
+    "quoted": ({"thousands": ","}, '"1,234"', 1234.0),
+    "french": ({"thousands": " ", "decimal_comma": True, "separator": ";"}, "1\u202f234,5", 1234.5),
+}
+
+
+@pytest.mark.parametrize(("read", "cell", "value"), GROUPED.values(), ids=GROUPED)
+@pytest.mark.parametrize("declared", [True, False])
+def test_marks_for_thousands_are_read_where_they_are_said(
+    tmp_path: Path, root: str, read: Any, cell: str, value: float, declared: bool
+) -> None:
+    """Also in a later file, where nothing was declared, and plain numbers stood in the first."""
+    world, mark = World(tmp_path, "csv", root), read.get("separator", ",")
+    contract = {"columns": {"y": "Int64", "x": "Decimal(12,2)"}} if declared else None
+    plain = "7,5" if read.get("decimal_comma") else "7.5"
+    world.put(f1=f"y{mark}x\n1{mark}{plain}\n")
+    world.run(contract, read=read)
+    world.put(f2=f"y{mark}x\n2{mark}{cell}\n")
+    assert rows(world.run(contract, read=read)) == [(1, 7.5), (2, value)]
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "Float64", "Decimal(12,2)"])
+@pytest.mark.parametrize(
+    ("read", "cell", "fix"),
+    [
+        ({"decimal_comma": True}, "1.234.567,50", "'.' stands between thousands, say read: {decimal_comma: true, thousands: '.'}"),
+        ({"decimal_comma": True}, "1.234", "'.' stands between thousands, say read: {decimal_comma: true, thousands: '.'}"),
+        ({}, "1,234.5", "',' stands between thousands, say read: {thousands: ','}"),
+        ({}, "1 234,5", "' ' stands between thousands, say read: {decimal_comma: true, thousands: ' '}"),
+    ],
+)  # fmt: skip
+def test_numbers_with_other_marks_are_refused_with_what_reads_them(
+    tmp_path: Path, root: str, read: Any, cell: str, fix: str, dtype: str
+) -> None:
+    world = World(tmp_path, "csv", root)
+    world.put(f1=f"y;x\n1;7\n1;{cell}\n")
+    found = world.refusal({"columns": {"y": "Int64", "x": dtype}}, read={"separator": ";", **read})
+    assert cell in found
+    assert found.endswith(f"if {fix}")
+
+
+def test_a_point_that_comes_where_only_commas_were_is_not_read_as_one(tmp_path: Path) -> None:
+    """1.234 may be 1234: Polars would take it for 1.234."""
+    world = World(tmp_path, "csv")
+    world.put(f1="y;x\n1;7,5\n1;1.234\n" + "1;2,5\n" * 3)
+    read = {"separator": ";", "decimal_comma": True}
+    found = world.refusal({"columns": {"y": "Int64", "x": "Float64"}, "on_type_change": "evolve"}, read=read)
+    assert "column 'x' has 1 cell that is no Float64, such as '1.234'" in found
 
 
 @pytest.mark.parametrize(
-    ("read", "row", "dtype", "value", "fix"),
+    ("kind", "read", "message"),
     [
-        ({"separator": ";", "decimal_comma": True}, "1.234.567,50", "Decimal(12,2)", Decimal("1234567.50"), "replace(replace(x, '.', ''), ',', '.')::decimal(12, 2)"),
-        ({"separator": ";"}, "1,234.5", "Float64", 1234.5, "replace(x, ',', '')::double"),
-        ({}, "1 234", "Int64", 1234, "replace(x, ' ', '')::bigint"),
+        ("csv", {"thousands": "."}, "the mark for thousands is that for fractions, too; write another mark, or say decimal_comma: true"),
+        ("ndjson", {"decimal_comma": True}, "decimal_comma is for CSV, and this is ndjson"),
     ],
 )  # fmt: skip
-def test_marks_for_thousands_are_refused_with_what_reads_them(
-    tmp_path: Path, read: Any, row: str, dtype: str, value: Any, fix: str
-) -> None:
-    world = World(tmp_path, "csv")
-    mark = read.get("separator", ",")
-    world.put(f1=f"y{mark}x\n1{mark}7\n1{mark}{row}\n")
-    found = world.refusal({"columns": {"y": "Int64", "x": dtype}}, read=read)
-    assert found.endswith(
-        f"marks for thousands are not read as such: declare the column as String in contract, and derive in a stage, for example, {fix}"
-    )
-    as_said = lp.apply({"derive": {"x": fix}}, pl.DataFrame({"x": [row, "7"]}))
-    assert as_said["x"].to_list() == [value, 7]
+def test_marks_that_cannot_be(tmp_path: Path, kind: str, read: Any, message: str) -> None:
+    world = World(tmp_path, kind)
+    world.put(f1=pl.DataFrame({"x": [1.5]}))
+    with pytest.raises(lp.DefinitionError, match=re.escape(message)):
+        world.pipe(None, read=read).compile()
 
 
 def test_ragged_rows_stay_an_error(tmp_path: Path, root: str) -> None:
@@ -846,3 +915,27 @@ def test_good_and_quarantined_rows_are_all_that_came_whatever_the_cells(
                 assert kept[name] == text
             else:
                 assert kept.get(name) in (None, "")
+
+
+def test_bytes_that_are_no_text_are_put_aside_and_stay_there(tmp_path: Path) -> None:
+    world = World(tmp_path, "parquet")
+    world.put(f1=pl.DataFrame({"id": [1, 2], "x": [b"ok", b"\xff\xfe"]}))
+    contract = {"columns": {"id": "Int64", "x": "String"}}
+    assert world.refusal({**contract, "on_type_change": "freeze"}).endswith(
+        "column 'x' has 1 cell that is no String, such as '\\\\xfffe'; mend the file, or say on_type_change: discard_row or discard_column"
+    )
+    assert rows(world.run({**contract, "on_type_change": "discard_row"})) == [(1, "ok")]
+    assert json.loads(world.quarantine()["_lazypipe_raw"].item()) == {"id": None, "x": "\\xfffe"}
+    # shown as text, it is none yet
+    result = world.pipe({**contract, "on_type_change": "discard_row"}).compile().replay("a")
+    assert (result.healed, result.remaining) == (0, 1)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gz"])
+def test_the_line_that_is_no_json_is_named_where_types_may_differ(tmp_path: Path, pack: Any) -> None:
+    text = b'{"a": 1}\n{"a": 2, "b": \n{"a": 3}\n'
+    (tmp_path / "x.ndjson.gz").write_bytes(pack(text))
+    contract = {"columns": {"a": "Int64"}, "on_type_change": "discard_row"}
+    pipe = lp.pipeline("p", base=str(tmp_path)).source("s", "x.ndjson.gz", contract=contract).output("s", "out").build()
+    error = pipe.compile().run().segments[0].error
+    assert "source 's': is not readable as ndjson: a line is not JSON (line 2); each line" in str(error)

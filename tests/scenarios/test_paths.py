@@ -1,8 +1,14 @@
-"""Where a dataset's URI is asked for, a path will do."""
+"""Where a dataset's URI is asked for, a path will do; where a source's is, whatever fsspec understands."""
 
 from __future__ import annotations
 
+import io
+import uuid
+import zipfile
 from pathlib import Path
+
+import fsspec
+import pytest
 
 import lazypipe as lp
 
@@ -26,3 +32,53 @@ def test_paths_are_as_good_as_texts(tmp_path: Path) -> None:
     assert len(gone) == 1
     assert {*gone} == before - {f.name for f in out.glob("*.parquet")}
     assert lp.ledger(tmp_path / ".lazypipe/ledger").verify(datasets=[str(out)]).ok
+
+
+def test_what_is_done_to_a_dataset_is_recorded_as_of_its_pipeline_however_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = lp.pipeline("p", base=tmp_path).source("a", "*.csv").output("a", "out").build()
+    for number in (1, 2):
+        (tmp_path / f"{number}.csv").write_text(f"x\n{number}\n")
+        pipe.compile().run().raise_for_status()
+    monkeypatch.chdir(tmp_path)
+    assert lp.rollback("out", version=1) == 3
+    assert lp.optimize.rewrite("out", lp.optimize.Layout(sort_by=("x",))).record is not None
+    output = lp.audit_report(pipe, "a").to_dict()["output"]
+    assert (output["uri"], output["version"]) == (str(tmp_path / "out"), 4)
+    assert lp.ledger(".lazypipe/ledger").verify(datasets=[str(tmp_path / "out")]).ok
+    assert {h.uri for h in lp.ledger(".lazypipe/ledger").containing("1.csv")} == {str(tmp_path / "out")}
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "simplecache::{}/*.csv",
+        "simplecache::{}/a.csv",
+        "filecache::{}/*.csv",
+        "zip://*.csv::{}/all.zip",
+        "zip://*.csv::simplecache::{}/all.zip",
+    ],
+)
+def test_caches_and_archives_are_listed_and_give_what_files_hold_now(tmp_path: Path, uri: str) -> None:
+    fs, root = fsspec.filesystem("memory"), f"/{uuid.uuid4().hex}"
+
+    def put(text: str) -> None:
+        fs.pipe_file(f"{root}/a.csv", text.encode())
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr(zipfile.ZipInfo("a.csv"), text)  # of the same time and size, whatever it holds
+        fs.pipe_file(f"{root}/all.zip", packed.getvalue())
+
+    options = {"filecache": {"cache_storage": str(tmp_path / "cache")}} if uri.startswith("filecache") else {}
+    pipe = (
+        lp.pipeline("p", base=tmp_path)
+        .source("a", uri.format(f"memory:/{root}"), storage_options=options)
+        .output("a", "out")
+        .build()
+    )
+    for rows in (["1", "2"], ["3", "4"]):
+        put("\n".join(["x", *rows]) + "\n")
+        assert pipe.compile().run().status == "done"
+        assert lp.scan(tmp_path / "out").collect()["x"].to_list() == [int(x) for x in rows]
+        assert pipe.compile().run().status == "unchanged"

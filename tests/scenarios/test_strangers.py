@@ -136,6 +136,38 @@ def test_quarantined_rows_say_which_file_they_came_from(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("mode", ["append", "upsert", "scd2"])
+def test_so_do_those_of_outputs_to_which_rows_are_added(tmp_path: Path, mode: str) -> None:
+    """By the gates of inner stages and of the output's own, behind a union, with keys that are held back; in later runs too."""
+
+    def put(name: str, ids: list[int], ns: list[int]) -> None:
+        pl.DataFrame({"id": ids, "n": ns}).write_parquet(tmp_path / f"{name}.parquet")
+
+    positive = {"positive": {"columns": "n", "action": "quarantine"}}
+    once = {"unique": {"columns": "id", "action": "quarantine"}}
+    pipe = lp.pipeline("p", base=str(tmp_path)).source("in", "?.parquet").source("more", "more-?.parquet")
+    pipe = pipe.stage("both", "in", do=[{"union": {"with": "more"}}, {"derive": {"m": "n"}}], gate=[positive])
+    pipe = pipe.stage("kept", "both", do=[{"filter": "n < 90"}], gate=[once]).output("kept", "out", mode=mode, key="id")
+
+    def found() -> tuple[list[int], set[tuple[int, str]], set[tuple[int, str]]]:
+        pipe.build().compile().run().raise_for_status()
+        out = lp.scan(str(tmp_path / "out")).collect()
+        assert out.columns[:3] == ["id", "n", "m"]
+        assert "_lazypipe_unit" not in out.columns
+        aside = (tmp_path / ".lazypipe/quarantine/p/both", tmp_path / "out__quarantine")
+        told = [lp.scan(str(a)).select("id", "_lazypipe_file").collect().rows() for a in aside]
+        one, other = ({(i, Path(f).stem) for i, f in rows} for rows in told)
+        return sorted(out["id"]), one, other
+
+    put("a", [1, 2, 3, 3], [1, -2, 3, 4])
+    put("b", [5, 6], [5, -6])
+    put("more-a", [7, 8], [-7, 99])
+    assert found() == ([1, 5], {(2, "a"), (6, "b"), (7, "more-a")}, {(3, "a")})
+    put("c", [9, 10, 11, 11], [9, -10, 11, 11])
+    ids, inner, own = found()
+    assert (ids, inner, own) == ([1, 5, 9], inner | {(10, "c")}, own | {(11, "c")})
+
+
 def test_a_quarantine_is_a_source_like_any_other(tmp_path: Path) -> None:
     rule = {"not_null": {"columns": "id", "action": "quarantine"}}
     source(tmp_path, pl.DataFrame({"id": [1, None]}), rule).compile().run(run="r1").raise_for_status()

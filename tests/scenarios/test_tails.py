@@ -127,16 +127,18 @@ class Logs:
         return result
 
 
-def line(form: str, row: tuple[int | None, str | None, int | None]) -> str:
+def line(form: str, row: tuple[int | None, str | None, int | None], end: str = "\n") -> str:
     if form == "ndjson":
         return json.dumps(dict(zip(COLUMNS, row, strict=True))) + "\n"
     quoted = "" if row[1] is None else '"' + row[1].replace('"', '""') + '"'
-    return ",".join(["" if row[0] is None else str(row[0]), quoted, "" if row[2] is None else str(row[2])]) + "\n"
+    return ",".join(["" if row[0] is None else str(row[0]), quoted, "" if row[2] is None else str(row[2])]) + end
 
 
 ROWS = st.lists(
     st.tuples(
-        st.integers(0, 30), st.sampled_from(["a", "b\nc", 'd"', "e,\n\nf"]), st.one_of(st.none(), st.integers(0, 60))
+        st.integers(0, 30),
+        st.sampled_from(["a", "b\nc", 'd"', "e,\n\nf", "g\r\nh", "\u00e9\ufeff", "", None]),
+        st.one_of(st.none(), st.integers(0, 60)),
     ),
     max_size=4,
 )
@@ -151,6 +153,8 @@ def histories(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "kind": draw(st.sampled_from(sorted(KINDS))),
         "form": draw(st.sampled_from(["csv", "csv", "ndjson"])),
+        "end": draw(st.sampled_from(["\n", "\n", "\r\n"])),
+        "mark": draw(st.sampled_from(["", "", "\ufeff"])),
         "twin": draw(st.sampled_from([None, *sorted(KINDS), "side"])),
         "runs": draw(
             st.lists(st.tuples(st.lists(events, min_size=1, max_size=3), st.booleans()), min_size=2, max_size=4)
@@ -169,14 +173,14 @@ def test_whatever_is_appended_the_result_is_that_of_a_full_run(case: dict[str, A
             logs.add("m", 'k\na\n"e,\n\nf"\n', to="more", form="csv")
         elif case["twin"] is not None:  # another reader, which may be behind
             logs.more = {"stages": {"t": {"from": "s", **KINDS[case["twin"]]}}, "outputs": {"t": {}}}
-        head = "id,k,v\n" if case["form"] == "csv" else line("ndjson", (99, "a", 1))
+        head = f"{case['mark']}id,k,v{case['end']}" if case["form"] == "csv" else line("ndjson", (99, "a", 1))
         for name in ("0", "1", "always"):
             logs.add(name, head)
         # rows put aside keep the name of the file that they came in
         for events, both in case["runs"]:
             for what, number, rows in events:
                 path = logs.base / "in" / f"{number}.{logs.form}"
-                text = "".join(line(logs.form, row) for row in rows)
+                text = "".join(line(logs.form, row, case["end"]) for row in rows)
                 if what == "remove" and path.exists():
                     path.unlink()
                 elif what == "move" and path.exists() and "gated" not in (case["kind"], case["twin"]):
@@ -509,7 +513,7 @@ def test_a_file_goes_on_under_another_name(tmp_path: Path) -> None:
     logs.add("log.1", "3,c,3\n")
     logs.add("log", "id,k,v\n4,d,4\n")
     result = logs.same()
-    assert result.segments[0].why == "s: 1 added, 1 truncated, 1 unchanged"
+    assert result.segments[0].why == "s: 1 added, 1 modified (1 shorter), 1 unchanged"
     (tmp_path / "in/log.1.csv").rename(tmp_path / "in/log.2.csv")
     logs.add("log.2", "5,e,5\n")
     result = logs.same()

@@ -43,6 +43,11 @@ def held(root: Path, step: str) -> list[str]:
         "window: {time: at, every: 1h, period: 24h, by: k, keep_results: 3d, aggregate: {n: avg(x)}}",
         "session: {time: at, gap: 1h, by: k, late: drop, emit: on_close, aggregate: {n: count(*)}}",
         "session: {time: at, gap: 1h, max_length: 4h, by: k, aggregate: {n: count(*)}}",
+        "window: {time: at, every: 1h, by: k, aggregate: {m: median(x)}}",
+        "window: {time: at, every: 1d, period: 3d, by: [k, x], late: quarantine, aggregate: {m: median(x), all: array_agg(x)}}",
+        "window: {time: at, every: [1h, 1mo, all], by: k, emit: on_close, aggregate: {m: median(x)}}",
+        "session: {time: at, gap: 1h, by: k, late: drop, aggregate: {m: 'quantile_cont(x, 0.9)'}}",
+        "aggregate: {by: [k, at], aggregate: {m: \"string_agg(k, ',')\"}}",
         "interval_join: {with: o, time: at, within: [-1h, 1h], by: k, late: quarantine, how: left, columns: [x]}",
         "asof_join: {with: o, on: at, late: quarantine, tolerance: 2h, columns: [x]}",
     ],
@@ -54,8 +59,7 @@ def test_what_is_run_streams(tmp_path: Path, step: str) -> None:
 @pytest.mark.parametrize(
     ("step", "node"),
     [
-        ("window: {time: at, every: 1h, by: k, aggregate: {m: median(x)}}", "in-memory-map"),
-        ("session: {time: at, gap: 1h, by: k, aggregate: {m: 'quantile_cont(x, 0.9)'}}", "in-memory-map"),
+        ("pivot: {on: k, into: [a], index: at, values: x, aggregate: median}", "in-memory-map"),
         ("asof_join: {with: o, on: at, by: k, columns: [x]}", "in-memory-join"),
     ],
 )

@@ -14,6 +14,7 @@ from polars.testing import assert_frame_equal
 import lazypipe as lp
 from lazypipe.errors import DefinitionError, LazypipeError
 from lazypipe.run import merge
+from lazypipe.run.maintenance import outlook
 from lazypipe.storage.dataset import Dataset
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -247,6 +248,41 @@ def test_what_a_feed_of_keys_removes_is_not_put_aside_either(world: World) -> No
     assert world.rows() == [(3, -3)]
 
 
+def test_what_a_feed_of_keys_removes_leaves_the_quarantines_ahead_too(world: World) -> None:
+    """Of a source and of an inner stage, also under another name."""
+    world.source = {"gate": [{"between": {"column": "x", "min": 0, "action": "quarantine"}}]}
+    world.output = {"mode": "upsert", "key": "id"}
+    world.more = {
+        "sources": {"gone": {"uri": "gone/*.parquet"}},
+        "stages": {
+            "small": {
+                "from": "s",
+                "do": [{"rename": {"no": "id"}}],
+                "gate": [{"between": {"column": "x", "max": 50, "action": "quarantine"}}],
+            },
+            "orders": {"from": "small"},
+            "forget": {"from": "gone"},
+        },
+        "outputs": {"forget": {"to": "out/orders", "mode": "delete", "key": "id"}},
+    }
+    ahead = [Dataset(str(world.root / f".lazypipe/quarantine/shop/{n}")) for n in ("s", "small")]
+
+    def aside() -> list[list[int]]:
+        return [sorted(lp.scan(d.uri).collect()[c]) for d, c in zip(ahead, ("no", "id"), strict=True)]
+
+    world.deliver("1", no=[1, 2, 3, 4, 5], x=[1, -2, -3, 60, 70])
+    world.deliver("0", "gone", id=[99])
+    world.done()
+    assert aside() == [[2, 3], [4, 5]]
+    world.deliver("1", "gone", id=[2, 1, 4, 7])
+    assert world.done() == {"orders": "unchanged", "forget": "done"}
+    assert (world.rows(), aside()) == ([], [[3], [5]])
+    world.deliver("2", no=[6, 8], x=[-6, 8])
+    world.done()
+    assert (world.rows(), aside()) == ([(8, 8)], [[3, 6], [5]])
+    assert lp.ledger(str(world.root / ".lazypipe/ledger")).verify(data=True).ok
+
+
 def put_aside_and_forgotten(world: World) -> Dataset:
     """Return the quarantine of an output from which keys are removed."""
     world.output = {"mode": "upsert", "key": "id"}
@@ -289,11 +325,30 @@ def test_vacuum_leaves_what_was_aside_at_the_version_that_is_in_force_again(worl
     (world.root / "in/2.parquet").unlink()
     lp.rollback(world.uri, version=2)
     pipeline = lp.Pipeline.from_dict(world.definition(), base=str(world.root))
+    lp.vacuum(aside.uri, older_than=timedelta(0))  # of which its name tells the output
     lp.vacuum(pipeline, older_than=timedelta(0))
     assert aside.log.versions() == [1, 2]
     world.deliver("3", id=[5], x=[-5])
     world.done()
     assert sorted(lp.scan(aside.uri).collect()["id"]) == [2, 3, 5]
+
+
+def test_vacuum_by_path_leaves_what_a_feed_of_changes_has_not_told_yet(world: World) -> None:
+    world.output = {"mode": "upsert", "key": "id", "changes": True}
+    for number in (1, 2, 3):
+        world.deliver(str(number), id=[number], x=[number])
+        world.done()
+    feed = Dataset(f"{world.uri}__changes")
+    feed.log.remove(3)  # as if the last two runs had been killed before they told of it
+    feed.log.remove(2)
+    assert [(o.ending, o.held, o.dead) for o in outlook(world.uri, 1)] == [((), (1, 2), 0)]
+    lp.vacuum(world.uri, older_than=timedelta(0))
+    assert Dataset(world.uri).log.versions() == [1, 2, 3]
+    world.deliver("4", id=[4], x=[4])
+    world.done()
+    assert lp.scan(feed.uri).select("_version", "id").sort("id").collect().rows() == [(1, 1), (2, 2), (3, 3), (4, 4)]
+    lp.vacuum(world.uri, older_than=timedelta(0))
+    assert Dataset(world.uri).log.versions() == [4]
 
 
 def test_what_is_aside_stays_where_nobody_knows_what_was_before(world: World) -> None:

@@ -397,6 +397,8 @@ SECTIONS = {
         "one source cannot mix formats; make a source of each, and union them"
     ),
     "sources: {a: {@uri: '${NOPE}/a.csv'}}": "environment variable NOPE is not set; set it: export NOPE=…",
+    'sources: {a: {@uri: "a\\0.csv"}}': "no file has a zero byte in its name; take it out",
+    'outputs: {a: {@to: "out\\0"}}': "no file has a zero byte in its name; take it out",
     "sources: {a: {uri: [a.csv, @'${NOPE}/b.csv']}}": "environment variable NOPE is not set; set it: export NOPE=…",
     "sources: {a: {uri: a.csv, storage_options: {@key: '${NOPE}'}}}": (
         "environment variable NOPE is not set; set it: export NOPE=…"

@@ -220,6 +220,16 @@ def test_dates_in_text_are_guessed_unless_told_not_to(root: str) -> None:
     assert Reader("csv", {}, {"parse_dates": False}).infer([file]) == {"d": pl.String}
 
 
+def test_days_with_short_years_and_versions_are_no_dates_of_the_first_century(root: str) -> None:
+    rows = b"d,v,t,w\n1/2/24,1.2.3,24-01-31T10:00:00,2024-1-2\n31/1/24,1.10.0,,2024-01-31\n"
+    file = put(root, "x.csv", rows)
+    assert Reader("csv").infer([file]) == {"d": pl.String, "v": pl.String, "t": pl.String, "w": pl.Date}
+    reader = Reader("csv", {"d": pl.String()})
+    found = collect(reader.scan([file], reader.infer([file])))
+    expected = ("1/2/24", "1.2.3", "24-01-31T10:00:00", dt.date(2024, 1, 2))
+    assert found.row(0) == expected
+
+
 @pytest.mark.parametrize("form", ["csv", "ndjson", "parquet"])
 def test_a_file_without_the_right_to_read_it_is_not_taken_for_damaged(form: str) -> None:
     for error in (PermissionError(13, "Permission denied"), OSError("Permission denied (os error 13): a")):

@@ -1,0 +1,165 @@
+"""SQL in other words, where Polars takes it for something else than SQL says, in silence.
+
+* ``x IS TRUE`` of null is null to Polars, and neither ``IS UNKNOWN`` nor its opposite is known.
+* ``a IS DISTINCT FROM b AND c`` compares ``a`` with ``b AND c``.
+* ``extract(hour FROM t) * 60`` is counted in eight bits, and ``length(s) - 5`` without a sign: both wrap around.
+
+``RIGHT JOIN … USING`` has no other words: of rows without a partner its key would be null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+__all__ = ["Token", "outer_using", "understood"]
+
+Token = tuple[str, str]
+"""The kind of a piece of text (``word``, ``space``, …), and the piece."""
+
+_COUNTS = {
+    "array_length", "bit_count", "bit_length", "bitcount", "char_length", "character_length", "date_part", "day", "dayofweek",
+    "extract", "hour", "length", "minute", "month", "octet_length", "position", "quarter", "second", "strpos", "week", "year",
+}  # fmt: skip
+"""Functions whose whole numbers have as few bits as they need themselves."""
+_FRACTIONS = ("epoch", "micro", "milli", "ms", "nano", "ns", "time", "us")
+"""How parts of moments begin that are no whole numbers."""
+_TESTS = {
+    # Polars knows them, and leaves null as it is
+    ("is", "true"): "IS TRUE <=> TRUE",
+    ("is", "false"): "IS FALSE <=> TRUE",
+    ("is", "not", "true"): "IS TRUE <=> TRUE IS FALSE",
+    ("is", "not", "false"): "IS FALSE <=> TRUE IS FALSE",
+    # and these it does not
+    ("is", "unknown"): "IS NULL",
+    ("is", "not", "unknown"): "IS NOT NULL",
+}
+_DISTINCT = {("is", "distinct", "from"): " IS FALSE", ("is", "not", "distinct", "from"): ""}
+"""What stands behind the comparison ``<=>`` that takes its place."""
+_CLAUSES = {
+    "anti", "as", "asc", "cross", "desc", "else", "except", "fetch", "from", "full", "group", "having", "inner",
+    "intersect", "join", "left", "limit", "natural", "nulls", "offset", "on", "order", "qualify", "right", "semi",
+    "then", "union", "using", "when", "where", "window",
+}  # fmt: skip
+"""Words that end an expression, unless they call a function or begin it."""
+
+
+def understood(tokens: Sequence[Token]) -> str:
+    """Return text that Polars takes as SQL has it.
+
+    Examples
+    --------
+    >>> understood([("word", "p"), ("space", " "), ("word", "is"), ("space", " "), ("word", "TRUE")])
+    'p IS TRUE <=> TRUE'
+    """
+    return "".join(_understood(tokens))
+
+
+def outer_using(tokens: Sequence[Token]) -> str | None:
+    """Return the first kind of join that keeps all rows of its right side and goes by ``USING``, in small letters; None if there is none.
+
+    Examples
+    --------
+    >>> outer_using([("word", w) for w in "SELECT a FROM t FULL OUTER JOIN r USING".split()])
+    'full'
+    """
+    open_: list[str | None] = [None]
+    before: list[str] = []
+    for kind, text in tokens:
+        word = text.lower() if kind == "word" else text
+        if text == "(":
+            open_.append(None)
+        elif text == ")" and len(open_) > 1:
+            open_.pop()
+        elif word == "join":
+            found = [w for w in before[-2:] if w != "outer"][-1:]
+            open_[-1] = found[0] if found and found[0] in ("right", "full") else None
+        elif word == "using" and open_[-1] is not None:
+            return open_[-1]
+        elif word == "on":
+            open_[-1] = None
+        if kind not in ("space", "comment"):
+            before = [*before[-1:], word]
+    return None
+
+
+def _understood(tokens: Sequence[Token]) -> Iterator[str]:
+    at = 0
+    while at < len(tokens):
+        if _is_word(tokens[at], *_COUNTS) and (end := _end_of_call(tokens, at)):
+            yield f"CAST({tokens[at][1]}{''.join(_understood(tokens[at + 1 : end]))} AS BIGINT)"
+            at = end
+            continue
+        words, ends = _words(tokens, at) if _is_word(tokens[at], "is") else ((), ())
+        found = next((n for n in range(len(words), 1, -1) if words[:n] in _TESTS or words[:n] in _DISTINCT), 0)
+        end = ends[found - 1] if found else at + 1
+        other = _other_side(tokens, end) if words[:found] in _DISTINCT else None
+        if words[:found] in _TESTS:
+            yield _TESTS[words[:found]]
+        elif other is None:
+            yield from (text for _, text in tokens[at:end])
+        else:
+            yield "<=> ("
+            yield from _understood(tokens[end:other])
+            yield f"){_DISTINCT[words[:found]]} "
+            end = other
+        at = end
+
+
+def _is_word(token: Token, *words: str) -> bool:
+    return token[0] == "word" and token[1].lower() in words
+
+
+def _end_of_call(tokens: Sequence[Token], name: int) -> int | None:
+    """Return where the call of a function ends that gives a whole number; None if it is none."""
+    start = next((n for n in range(name + 1, len(tokens)) if tokens[n][0] != "space"), len(tokens))
+    depth = 0
+    for at in range(start, len(tokens)):
+        depth += {"(": 1, ")": -1}.get(tokens[at][1], 0)
+        if depth == 0:
+            inner = next((text.strip("'").lower() for kind, text in tokens[start + 1 : at] if kind != "space"), "")
+            of_time = _is_word(tokens[name], "date_part", "extract")
+            return None if at == start or (of_time and inner.startswith(_FRACTIONS)) else at + 1
+    return None
+
+
+def _words(tokens: Sequence[Token], at: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return up to four words from there on, in small letters, and where each ends."""
+    words, ends = list[str](), list[int]()
+    while at < len(tokens) and len(words) < 4 and tokens[at][0] in ("word", "space"):
+        if tokens[at][0] == "word":
+            words.append(tokens[at][1].lower())
+            ends.append(at + 1)
+        at += 1
+    return tuple(words), tuple(ends)
+
+
+def _other_side(tokens: Sequence[Token], start: int) -> int | None:
+    """Return where what begins at ``start`` ends, if by AND, OR or IS; None if by anything else."""
+    depth = between = 0
+    begun = False
+    for at in range(start, len(tokens)):
+        token, (kind, text) = tokens[at], tokens[at]
+        first, begun = not begun, begun or kind != "space"
+        if text in ("(", "[") or _is_word(token, "case"):
+            depth += 1
+        elif text in (")", "]") or _is_word(token, "end"):
+            depth -= 1
+        if depth < 0 or (depth == 0 and text in (",", ";")):
+            return None
+        if depth > 0 or kind != "word":
+            continue
+        word = text.lower()
+        if word == "between":
+            between += 1
+        elif word == "and" and between:
+            between -= 1
+        elif word in ("and", "or", "is"):
+            return at
+        elif word in _CLAUSES and not first and not _calls(tokens, at):
+            return None
+    return None
+
+
+def _calls(tokens: Sequence[Token], at: int) -> bool:
+    """Whether the word there is the name of a function that is called."""
+    return next((text == "(" for kind, text in tokens[at + 1 :] if kind != "space"), False)

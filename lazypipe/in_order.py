@@ -1,0 +1,182 @@
+"""Groups whose aggregates Polars computes only of rows that stand together: rows are put in order first.
+
+The streaming engine adds up sums, counts and extremes as rows come. For medians, quantiles and lists it needs the rows of a group at once: it holds
+all rows in memory, unless it knows that those of a group stand together. A sort streams, and spills to disk where memory is short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+import polars as pl
+
+from lazypipe.sql import empty
+
+__all__ = ["Digit", "grouped"]
+
+ORDER = "__lazypipe_order"
+"""The column by which rows are in order."""
+_TEXTS = pl.Categories("lazypipe", namespace="texts in order")
+"""The texts that have a number; Polars forgets them with the last plan that names them."""
+_MOST_TEXTS = 1 << 31
+
+
+@dataclass(frozen=True)
+class Digit:
+    """A whole number that tells the values of a column apart: one of ``count`` from ``least`` on, or null for null.
+
+    Examples
+    --------
+    >>> hour = Digit(pl.col("h"), 0, 24)
+    >>> hour.count
+    24
+    """
+
+    value: pl.Expr
+    least: int
+    count: int
+
+
+def grouped(
+    frame: pl.LazyFrame,
+    schema: Mapping[str, pl.DataType],
+    by: Sequence[str],
+    exprs: Sequence[pl.Expr],
+    *,
+    deciding: Sequence[str] | None = None,
+    digits: Mapping[str, Digit] | None = None,
+    in_order: bool = False,
+) -> pl.LazyFrame:
+    """Return one row per group of rows with equal values: these, and what expressions make of the rows.
+
+    Parameters
+    ----------
+    by
+        The columns that make a group.
+    deciding
+        Those of them that decide the others. Default: all.
+    digits
+        What tells values of columns apart by fewer numbers than their types have.
+    in_order
+        Whether rows come in the order of the columns that decide.
+
+    Examples
+    --------
+    >>> rows = pl.LazyFrame({"g": ["b", "a", "b"], "x": [1, 2, 4]})
+    >>> grouped(rows, rows.collect_schema(), ["g"], [pl.col("x").median()]).sort("g").collect().rows()
+    [('a', 2.0), ('b', 2.5)]
+    """
+    if _streams(schema, by, exprs):
+        return frame.group_by(by).agg(exprs)
+    first = list(deciding or by)
+    by = list(dict.fromkeys([*first, *by]))
+    if in_order:
+        rows = frame.with_columns(pl.col(first[0]).alias(ORDER))
+    else:
+        number = None if len(by) == 1 and _is_plain(schema[by[0]]) else _number(first, schema, digits or {})
+        if number is None:
+            return frame.sort(by).group_by(by, maintain_order=True).agg(exprs)
+        rows = frame.with_columns(number.alias(ORDER)).sort(ORDER)
+    # where this is equal, so are the columns, or they rise as rows come: rows are in the order of all of them. Plans are read without it (plan/meant.py)
+    return rows.set_sorted([ORDER, *by]).group_by(ORDER, *by, maintain_order=True).agg(exprs).drop(ORDER)
+
+
+def _streams(schema: Mapping[str, pl.DataType], by: Sequence[str], exprs: Sequence[pl.Expr]) -> bool:
+    """Whether Polars computes the expressions as rows come: its physical plan is asked."""
+    try:
+        texts = tuple(e.meta.serialize() for e in exprs)
+    except pl.exceptions.PolarsError:  # Python functions that cannot be written down
+        texts = ()
+    if len(texts) < len(exprs):
+        return _asked(schema, by, exprs)
+    return _known(tuple(schema.items()), tuple(by), texts)
+
+
+# a compile and a run ask this of the same step several times
+@lru_cache(maxsize=256)
+def _known(columns: tuple[tuple[str, pl.DataType], ...], by: tuple[str, ...], texts: tuple[bytes, ...]) -> bool:
+    return _asked(dict(columns), by, [pl.Expr.deserialize(text) for text in texts])
+
+
+def _asked(schema: Mapping[str, pl.DataType], by: Sequence[str], exprs: Sequence[pl.Expr]) -> bool:
+    rows = empty(schema).lazy()
+    # twice: a frame that has no row is in any order
+    plan = pl.concat([rows, rows]).group_by(by).agg(exprs)
+    dot = plan.show_graph(raw_output=True, plan_stage="physical", engine="streaming", show=False)
+    return '[label="in-memory-map' not in str(dot)
+
+
+def _is_plain(dtype: pl.DataType) -> bool:
+    """Whether a column of the type is sorted as fast as a number."""
+    return dtype.is_numeric() or dtype.is_temporal() or dtype == pl.Boolean
+
+
+def _number(by: Sequence[str], schema: Mapping[str, pl.DataType], digits: Mapping[str, Digit]) -> pl.Expr | None:
+    """Return one whole number that tells the values of all columns apart; None where there is none."""
+    found = [digits.get(c) or _digit(pl.col(c), schema[c]) for c in by]
+    told = [d for d in found if d is not None]
+    if len(told) < len(found):
+        return None
+    while _size(told) > 1 << 128:
+        widest = max(range(len(told)), key=lambda i: told[i].count)
+        if told[widest].count > _MOST_TEXTS:
+            told[widest] = _text(told[widest].value.cast(pl.String))
+        else:
+            *told, one, other = told
+            told.append(_text(_packed([one, other], 64).cast(pl.String)))
+    return _packed(told, 64 if _size(told) <= 1 << 64 else 128)
+
+
+def _size(digits: Sequence[Digit]) -> int:
+    return prod(d.count + 1 for d in digits)
+
+
+def _packed(digits: Sequence[Digit], bits: int) -> pl.Expr:
+    """Return digits as one number of so many bits, which they fit into; where it overflows it begins at its other end."""
+    dtype = pl.Int64() if bits == 64 else pl.Int128()
+
+    def literal(number: int) -> pl.Expr:
+        half = 1 << (bits - 1)
+        return pl.lit((number + half) % (2 * half) - half, dtype=dtype)
+
+    first, *others = (d.value.cast(dtype).fill_null(literal(d.least - 1)) for d in digits)
+    for digit, value in zip(digits[1:], others, strict=True):
+        first = first * literal(digit.count + 1) + value
+    return first
+
+
+def _text(value: pl.Expr) -> Digit:
+    # more texts than that are refused by the cast
+    return Digit(value.cast(pl.Categorical(_TEXTS)).to_physical().cast(pl.Int32), 0, _MOST_TEXTS)
+
+
+def _digit(column: pl.Expr, dtype: pl.DataType) -> Digit | None:
+    """Return what tells values of a type apart; None for bytes and nested ones."""
+    match dtype:
+        case pl.String():
+            return _text(column)
+        case pl.Boolean() | pl.Null():
+            return Digit(column, 0, 2)
+        case pl.Enum():
+            return Digit(column.to_physical(), 0, len(dtype.categories))
+        case pl.Categorical():
+            return Digit(column.to_physical(), 0, 1 << 32)
+        case pl.Decimal():
+            most = 10**dtype.precision
+            return Digit(column.reinterpret(dtype=pl.Int128), 1 - most, 2 * most)
+        case pl.Float64() | pl.Float32():
+            # zeros are equal whatever their sign, and so is all that is not a number
+            value = pl.when(column == 0).then(0.0).otherwise(column.fill_nan(float("nan"))).cast(dtype)
+            dtype = pl.Int64() if dtype == pl.Float64 else pl.Int32()
+            column = value.reinterpret(dtype=dtype)
+        case pl.Date():
+            column, dtype = column.to_physical(), pl.Int32()
+        case pl.Datetime() | pl.Duration() | pl.Time():
+            column, dtype = column.to_physical(), pl.Int64()
+    if not dtype.is_integer():
+        return None
+    bits = int(str(dtype).removeprefix("U").removeprefix("Int"))
+    return Digit(column, 0 if dtype.is_unsigned_integer() else -(1 << (bits - 1)), 1 << bits)

@@ -1,0 +1,136 @@
+"""Moments are parsed beside Polars' reader of CSV: what it makes of the same text is the oracle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from lazypipe.storage.files import FileInfo
+from lazypipe.storage.moments import Unusual, as_text, parsed, usual
+from lazypipe.storage.scan import Reader
+
+UTC = pl.Datetime("us", "UTC")
+TYPES = (
+    UTC,
+    pl.Datetime("us"),
+    pl.Datetime("ms"),
+    pl.Datetime("ms", "Europe/Berlin"),
+    pl.Datetime("us", "America/New_York"),
+)
+
+
+def by_reader(texts: list[str | None], dtype: pl.DataType) -> pl.Series:
+    content = pl.DataFrame({"n": range(len(texts)), "t": pl.Series(texts, dtype=pl.String)}).write_csv()
+    return pl.read_csv(content.encode(), schema={"n": pl.Int64, "t": dtype})["t"]
+
+
+def beside(texts: list[str | None], dtype: pl.DataType) -> pl.Series:
+    rows = pl.LazyFrame({"t": pl.Series(texts, dtype=pl.String)})
+    return parsed(rows, pl.Schema({"t": dtype}), ["t"], "s").collect(engine="in-memory")["t"]
+
+
+days = st.sampled_from(
+    ["2013-01-31", "2012-02-29", "1969-12-31", "0001-01-01", "9999-12-31", "1600-02-29", "2262-05-01"]
+)
+clocks = st.sampled_from(["00:00:00", "23:59:59", "05:06:07", "12:00:00"])
+wrong_days = st.sampled_from(
+    ["2013-02-30", "13-01-01", "+013-01-01", "-013-01-01", "02013-01-01", "2013-1-01", "0000-01-01"]
+)
+wrong_clocks = st.sampled_from(["24:00:00", "23:59:60", "05:06", " 5:06:07", "5:06:07", "05:60:00", "05:06:7", ""])
+fractions = st.sampled_from(["", "", ".1", ".000", ".123", ".123456", ".999999", ".1234567", "."])
+offsets = st.sampled_from(["Z", "Z", "+02:00", "-11:30", "+00:00", "+0200", "+02", "z", "+24:00"])
+odd = st.sampled_from([None, "", "2013-01-01", "01/02/2013 10:00", "x"])
+
+
+def written(offset: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.builds("{}{}{}{}{}".format, days, st.sampled_from("T T"), clocks, fractions, offset)
+
+
+wrong = st.builds(
+    "{}{}{}{}{}".format, days | wrong_days, st.sampled_from("T t"), clocks | wrong_clocks, fractions, offsets
+)
+columns = st.one_of(
+    st.lists(written(st.just("")) | st.none(), min_size=1, max_size=5),
+    st.lists(written(offsets) | st.none(), min_size=1, max_size=5),
+    st.lists(written(st.just("") | offsets) | wrong | odd, min_size=1, max_size=3),
+)
+
+
+@given(columns, st.sampled_from(TYPES))
+@example(["2013-01-01T05:00:00Z", "2013-01-01T05:00:00.5+02:00", "2016-12-31T23:59:60Z"], UTC)
+@example(["1969-12-31 23:59:59.999999", None], pl.Datetime("ms"))
+def test_what_is_parsed_is_what_the_reader_makes_of_it(drawn: list[str | None], dtype: pl.DataType) -> None:
+    try:
+        found = beside(drawn, dtype)
+    except Unusual:
+        return
+    assert found.dtype == dtype
+    assert found.to_physical().to_list() == by_reader(drawn, dtype).to_physical().to_list()
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        ["2013-01-01T05:00:00Z", None, "2012-02-29T23:59:59Z"],
+        ["2013-01-01 05:00:00", "2013-01-01 05:00:00.25"],
+        [None, "2013-01-01T05:00:00.123+02:00", "2013-01-01T05:00:00-11:30", "1969-07-20 20:17:40Z"],
+        [None, None],
+    ],
+)
+def test_usual_moments_are_not_left_to_the_reader(drawn: list[str | None], dtype: pl.DataType) -> None:
+    found = beside(drawn, dtype)
+    assert found.to_physical().to_list() == by_reader(drawn, dtype).to_physical().to_list()
+    assert found.null_count() == drawn.count(None)
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    ["2013-02-30T05:00:00Z", "2013-01-01", "13-01-01 05:00:00", "", "2013-01-01T 5:00:00Z"],
+)
+def test_what_may_be_wrong_is_left_to_the_reader(drawn: str) -> None:
+    with pytest.raises(Unusual) as caught:
+        beside(["2013-01-01T05:00:00Z", drawn], UTC)
+    assert caught.value.source == "s"
+    with pytest.raises(Unusual):
+        beside([drawn], UTC)
+
+
+@pytest.mark.parametrize(
+    "drawn", [["2013-01-01T05:00:00Z", "2013-01-01T05:00:00"], ["2013-01-01 05:00:00", "2013-01-01 05:00:00.5Z"]]
+)
+def test_offsets_in_some_rows_only_are_left_to_the_reader(drawn: list[str | None]) -> None:
+    with pytest.raises(Unusual):
+        beside(drawn, UTC)
+
+
+def test_the_first_row_tells_which_columns_are_worth_it(tmp_path: Path) -> None:
+    schema = pl.Schema(
+        {"k": pl.Int64(), "a": UTC, "b": UTC, "c": UTC, "d": pl.Datetime("ns"), "e": pl.Date(), "f": UTC}
+    )
+    path = tmp_path / "rows.csv"
+    path.write_text("k,a,b,c,d,e\n1,2013-01-01T05:00:00Z,01/02/2013 10:00,,2013-01-01T05:00:00Z,2013-01-01\n")
+    file = FileInfo(str(path), path.stat().st_size)
+    assert usual(Reader("csv"), file, schema) == ("a", "c")
+    assert as_text(schema, ["a"]) == {**schema, "a": pl.String()}
+    assert usual(Reader("csv"), file, pl.Schema({"k": pl.Int64()})) == ()
+    assert usual(Reader("ndjson"), file, schema) == ()
+    assert usual(Reader("csv"), FileInfo("memory://rows.csv", 9), schema) == ()
+    assert usual(Reader("csv"), FileInfo(str(tmp_path / "none.csv"), 9), schema) == ()
+    path.write_text("1;2013-01-01T05:00:00Z\n")
+    assert usual(
+        Reader("csv", read={"header": False, "separator": ";"}), file, pl.Schema({"n": pl.Int64(), "t": UTC})
+    ) == ("t",)
+
+
+def test_no_other_error_is_hidden(tmp_path: Path) -> None:
+    class Odd(Reader):
+        def first_row(self, file: FileInfo, schema: pl.Schema) -> pl.DataFrame:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        usual(Odd("csv"), FileInfo(str(tmp_path / "a.csv"), 1), pl.Schema({"t": UTC}))
