@@ -318,6 +318,7 @@ CONDITIONS = st.lists(
 @example("a IS DISTINCT FROM b AND a > 1")
 @example("a IS NOT DISTINCT FROM b OR q")
 @example("NOT p IS TRUE")
+@example("p IS NOT DISTINCT FROM a BETWEEN 1 AND b AND q")
 @given(CONDITIONS)
 def test_conditions_are_what_sql_says(text: str) -> None:
     """Polars would leave the truth of null as it is, and take what follows a comparison for its other side."""
