@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import Any, TypedDict
@@ -29,8 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LazypipeError as error:
         if options.json:
             # a run that did not begin is told like one that did, for whoever reads its segments
-            segments: dict[str, Any] = {"segments": []} if options.command is _run else {}
-            _json({"status": "error", "error": str(error), **segments})
+            more: dict[str, Any] = {"segments": []} if options.command is _run else {}
+            if isinstance(error, lp.DefinitionError):  # for whoever shows each where it stands
+                more |= {"problems": [asdict(p) for p in error.problems]}
+            _json({"status": "error", "error": str(error), **more})
         _say(str(error))
         return error.exit_code
     except KeyboardInterrupt:
