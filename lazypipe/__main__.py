@@ -249,22 +249,24 @@ def _run(options: argparse.Namespace) -> int:
         for piece in plan.backfill(options.window, chunk=options.chunk, observer=progress, outputs=options.output):
             code = _told(options, piece, progress)
         return code
-    for left in reversed(range(_TRIES)):
-        result = plan.run(
-            now=now,
-            observer=progress,
-            full=options.full,
-            outputs=options.output,
-            window=options.window,
-            **_bound(options),
-        )
-        if not (result.overtaken and left):
-            break
+    result, tries = _once(options, plan, now, progress), 1
+    while result.overtaken and tries < _TRIES:
         progress.close()
         _say("another run has committed meanwhile; once more, over what is there now")
-        now = datetime.now(UTC)
-        plan = _compiled(options, now)
+        now, tries = datetime.now(UTC), tries + 1
+        result = _once(options, _compiled(options, now), now, progress)
     return _told(options, result, progress)
+
+
+def _once(options: argparse.Namespace, plan: lp.Plan, now: datetime, progress: _Progress) -> lp.RunResult:
+    return plan.run(
+        now=now,
+        observer=progress,
+        full=options.full,
+        outputs=options.output,
+        window=options.window,
+        **_bound(options),
+    )
 
 
 _TRIES = 3
