@@ -122,6 +122,7 @@ def _about_rows(command: Callable[..., Any], with_plan: Callable[..., Any]) -> N
     trace = with_plan(command("trace", _trace, "Show which source rows, in which files, made a row of an output."))
     trace.add_argument("output")
     trace.add_argument("--key", action="append", required=True, metavar="COLUMN=VALUE", help="the row's key")
+    trace.add_argument("--version", type=int, metavar="N", help="of which version. Default: as the sources are now")
     diff = command("diff", _diff, "Show which rows make one table into another: inserted, updated, deleted.")
     diff.add_argument("a", help="a dataset's folder, of a version as FOLDER@VERSION, or files")
     diff.add_argument("b", help="the table to compare it with")
@@ -548,7 +549,7 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _trace(options: argparse.Namespace) -> int:
-    found = _compiled(options).trace(options.output, _pairs("--key", options.key))
+    found = _compiled(options).trace(options.output, _pairs("--key", options.key), version=options.version)
     _json(found.to_dict()) if options.json else print(found.to_markdown())
     return 0
 
