@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import Any, TypedDict
@@ -29,8 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LazypipeError as error:
         if options.json:
             # a run that did not begin is told like one that did, for whoever reads its segments
-            segments: dict[str, Any] = {"segments": []} if options.command is _run else {}
-            _json({"status": "error", "error": str(error), **segments})
+            more: dict[str, Any] = {"segments": []} if options.command is _run else {}
+            if isinstance(error, lp.DefinitionError):  # for whoever shows each where it stands
+                more |= {"problems": [asdict(p) for p in error.problems]}
+            _json({"status": "error", "error": str(error), **more})
         _say(str(error))
         return error.exit_code
     except KeyboardInterrupt:
@@ -119,6 +122,7 @@ def _about_rows(command: Callable[..., Any], with_plan: Callable[..., Any]) -> N
     trace = with_plan(command("trace", _trace, "Show which source rows, in which files, made a row of an output."))
     trace.add_argument("output")
     trace.add_argument("--key", action="append", required=True, metavar="COLUMN=VALUE", help="the row's key")
+    trace.add_argument("--version", type=int, metavar="N", help="of which version. Default: as the sources are now")
     diff = command("diff", _diff, "Show which rows make one table into another: inserted, updated, deleted.")
     diff.add_argument("a", help="a dataset's folder, of a version as FOLDER@VERSION, or files")
     diff.add_argument("b", help="the table to compare it with")
@@ -246,22 +250,24 @@ def _run(options: argparse.Namespace) -> int:
         for piece in plan.backfill(options.window, chunk=options.chunk, observer=progress, outputs=options.output):
             code = _told(options, piece, progress)
         return code
-    for left in reversed(range(_TRIES)):
-        result = plan.run(
-            now=now,
-            observer=progress,
-            full=options.full,
-            outputs=options.output,
-            window=options.window,
-            **_bound(options),
-        )
-        if not (result.overtaken and left):
-            break
+    result, tries = _once(options, plan, now, progress), 1
+    while result.overtaken and tries < _TRIES:
         progress.close()
         _say("another run has committed meanwhile; once more, over what is there now")
-        now = datetime.now(UTC)
-        plan = _compiled(options, now)
+        now, tries = datetime.now(UTC), tries + 1
+        result = _once(options, _compiled(options, now), now, progress)
     return _told(options, result, progress)
+
+
+def _once(options: argparse.Namespace, plan: lp.Plan, now: datetime, progress: _Progress) -> lp.RunResult:
+    return plan.run(
+        now=now,
+        observer=progress,
+        full=options.full,
+        outputs=options.output,
+        window=options.window,
+        **_bound(options),
+    )
 
 
 _TRIES = 3
@@ -543,7 +549,7 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _trace(options: argparse.Namespace) -> int:
-    found = _compiled(options).trace(options.output, _pairs("--key", options.key))
+    found = _compiled(options).trace(options.output, _pairs("--key", options.key), version=options.version)
     _json(found.to_dict()) if options.json else print(found.to_markdown())
     return 0
 

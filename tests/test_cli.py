@@ -134,6 +134,13 @@ def test_check(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "stages": 1,
         "outputs": 2,
     }
+    shop.write_text(shop.read_text().replace("amount >=", "amout >="))
+    code, out, err = run(capsys, "check", shop, "--json")
+    found = json.loads(out)
+    assert (code, found["error"]) == (2, err.removesuffix("\n"))
+    assert [(p["where"]["line"], p["what"], p["fix"]) for p in found["problems"]] == [
+        (11, "unknown column 'amout'", "did you mean 'amount'?")
+    ]
 
 
 def test_plan_says_what_and_why(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,7 +45,9 @@ class Builder:
 
     def _add(self, section: str, name: str, entry: Mapping[str, Any]) -> Self:
         if name in self._data[section]:
-            raise LazypipeError(f"there is a {section[:-1]} {name!r} already; give one of them another name")
+            raise LazypipeError(
+                f"there is {'an' if section == 'outputs' else 'a'} {section[:-1]} {name!r} already; give one of them another name"
+            )
         self._data[section][name] = {k: v for k, v in entry.items() if v is not None}
         return self
 

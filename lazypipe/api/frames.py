@@ -36,14 +36,14 @@ def step_of(written: Mapping[str, Any] | Arguments) -> Step:
 
 
 def apply(
-    step: Mapping[str, Any] | ops.Operation,
+    step: Mapping[str, Any] | ops.Operation | Sequence[Mapping[str, Any] | ops.Operation],
     frame: pl.LazyFrame,
     *,
     params: Mapping[str, Any] | None = None,
     allow: Iterable[str] = (),
     **others: pl.LazyFrame,
 ) -> pl.LazyFrame:
-    """Apply one operation to a frame, with other frames by the names that it uses.
+    """Apply an operation to a frame, or several in turn, with other frames by the names that they use.
 
     Raises
     ------
@@ -54,7 +54,15 @@ def apply(
     --------
     >>> apply({"filter": "a > :least"}, pl.LazyFrame({"a": [1, 2]}), params={"least": 1}).collect().rows()
     [(2,)]
+    >>> apply([{"filter": "a > 1"}, {"derive": {"b": "a * 2"}}], pl.LazyFrame({"a": [1, 2]})).collect().rows()
+    [(2, 4)]
     """
+    if isinstance(step, list | tuple):
+        for one in step:
+            frame = apply(one, frame, params=params, allow=allow, **others)
+        return frame
+    if not (isinstance(step, ops.Operation) or (isinstance(step, Mapping) and [str] == [type(k) for k in step])):
+        raise loader.problems([Fault(f"{step!r} is no operation", "write {name: arguments}")], Origin())
     written = step_of(step)
     try:
         operation = ops.operation(written)

@@ -381,7 +381,15 @@ class Plan(CompiledPipeline):
         known = Ledger(self.audit.uri, key=self.audit.key) if self.audit.is_on else None
         return panes.window_history(self, output, key, window, known)
 
-    def trace(self, output: str, key: Mapping[str, Any], *, most: int = 100) -> Trace:
+    def trace(
+        self,
+        output: str,
+        key: Mapping[str, Any],
+        *,
+        most: int = 100,
+        version: int | None = None,
+        as_of: datetime | None = None,
+    ) -> Trace:
         """Find the source rows, in which files, that made the rows of an output with a key.
 
         The plan is run again, restricted to the key, over the sources as they are now; see ``Trace``.
@@ -392,6 +400,9 @@ class Plan(CompiledPipeline):
             Column of the output → its value, of the column's type or as text.
         most
             Rows of the output that may have the key.
+        version, as_of
+            Of which version, or of that in force at a moment: with those files that are still what they were then; ``reasons`` says how
+            many are not. Default: of the sources as they are now.
 
         Raises
         ------
@@ -400,7 +411,7 @@ class Plan(CompiledPipeline):
         """
         from lazypipe.run import trace as traces
 
-        return traces.trace(self, output, key, most=most)
+        return traces.trace(self, output, key, most=most, version=version, as_of=as_of)
 
     def contract(self) -> Contract:
         """Return the outputs with their columns, tags and rules as a data contract, for ``contracts.to_odcs``.
@@ -513,6 +524,8 @@ def trace(
     key: Mapping[str, Any],
     *,
     most: int = 100,
+    version: int | None = None,
+    as_of: datetime | None = None,
     params: Mapping[str, Any] | None = None,
 ) -> Trace:
     """Find the source rows that made a row of an output: ``Plan.trace``, of a definition too.
@@ -523,7 +536,7 @@ def trace(
         Values of parameters, where a definition is given that must be compiled.
     """
     plan = pipeline if isinstance(pipeline, Plan) else Pipeline.of(pipeline).compile(params=params)
-    return plan.trace(output, key, most=most)
+    return plan.trace(output, key, most=most, version=version, as_of=as_of)
 
 
 def catalog(pipelines: Iterable[model.Pipeline | Plan | str | Path], *, optimized: bool = False) -> Lineage:

@@ -298,7 +298,8 @@ class Query:
         If they are to be ``told`` apart, they carry their units.
         """
         units = self.work.units.get(name)
-        if name in self.run.kept and name != self.segment.node and not (self.anew and name in self.run.shared):
+        made_here = name == self.segment.node and bool(self.segment.nodes)
+        if name in self.run.kept and not made_here and not (self.anew and name in self.run.shared):
             shared = self._shared(name)
             if shared is not None:
                 return shared if told else shared.drop(UNIT)

@@ -23,12 +23,18 @@ from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, nearest
 from lazypipe.gates.rule import BAD, Reference
 from lazypipe.gates.tap import FILE_COLUMN, MASKED
+from lazypipe.incremental.before import Before
+from lazypipe.incremental.state import Consumed
 from lazypipe.ops.base import MADE_FROM, reads_one_row
 from lazypipe.ops.cast import converted
 from lazypipe.run.arrival import arrived
+from lazypipe.spec.model import Output
 from lazypipe.spec.scope import Table
 from lazypipe.spec.types import dtype_name
+from lazypipe.storage.content import hash_file
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.files import FileInfo
+from lazypipe.storage.log import Commit
 
 __all__ = ["ROW_COLUMN", "Trace", "Traced", "of_type", "trace"]
 
@@ -59,7 +65,8 @@ class Trace:
     """Where rows of an output come from.
 
     ``rows`` are the rows of the key as the sources give them now, ``published`` as they stand in the output's last commit
-    (None if there is none). ``reasons`` says which steps could not tell rows apart; then more is named than had a part.
+    (None if there is none), or in a ``version`` that was asked for. ``reasons`` says which steps could not tell rows apart; then more is
+    named than had a part; and which files that version was made of are not what they were.
     """
 
     output: str
@@ -69,6 +76,7 @@ class Trace:
     sources: Mapping[str, Traced]
     reasons: tuple[str, ...] = ()
     masked: frozenset[str] = field(default=frozenset(), repr=False)
+    version: int | None = None
 
     @property
     def exact(self) -> bool:
@@ -90,6 +98,7 @@ class Trace:
         """Return all as plain data, at most ``limit`` rows of each source; personal data is not shown."""
         return {
             "output": self.output,
+            **({} if self.version is None else {"version": self.version}),
             "key": self._shown([dict(self.key)])[0],
             "exact": self.exact,
             "reasons": list(self.reasons),
@@ -109,7 +118,8 @@ class Trace:
         """Return all as a text to read; personal data is not shown."""
         said = self.to_dict(limit)
         key = ", ".join(f"{k} = {v}" for k, v in said["key"].items())
-        lines = [f"# {self.output}: {key}", "", *_table(said["rows"]), ""]
+        of = "" if self.version is None else f" version {self.version}"
+        lines = [f"# {self.output}{of}: {key}", "", *_table(said["rows"]), ""]
         if not self.is_current:
             lines += ["The sources as they are now do not give the row that is published.", ""]
         lines += [f"Not exact: {reason}." for reason in self.reasons]
@@ -133,7 +143,15 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in (list(rows[0]), ["---"] * len(rows[0]), *cells)]
 
 
-def trace(plan: CompiledPipeline, output: str, key: Mapping[str, Any], *, most: int = 100) -> Trace:
+def trace(
+    plan: CompiledPipeline,
+    output: str,
+    key: Mapping[str, Any],
+    *,
+    most: int = 100,
+    version: int | None = None,
+    as_of: datetime | None = None,
+) -> Trace:
     """Find the source rows that made the rows of an output with a key.
 
     Parameters
@@ -142,6 +160,9 @@ def trace(plan: CompiledPipeline, output: str, key: Mapping[str, Any], *, most: 
         Column of the output → its value, of the column's type or as text.
     most
         Rows of the output that may have the key.
+    version, as_of
+        Of which version, or of that in force at a moment: with what is still there, as it was, of what that was made of. Default: of the
+        sources as they are now.
 
     Raises
     ------
@@ -150,10 +171,15 @@ def trace(plan: CompiledPipeline, output: str, key: Mapping[str, Any], *, most: 
     SourceError
         If a source cannot be read.
     """
-    plan.output(output)
+    target = plan.output(output)
     if not key:
         raise LazypipeError(f"output {output!r}: a trace needs a key; give a column and its value")
-    return _Tracer(plan, output, key, most).run()
+    if version is None and as_of is None:
+        return _Tracer(plan, output, key, most).run()
+    if target.format != "dataset":
+        raise LazypipeError(f"output {output!r} is one {target.format} file, which has no versions")
+    commit = Dataset(target.to, target.storage_options).read(version=version, as_of=as_of)
+    return _Tracer(plan, output, key, most, commit).run()
 
 
 def of_type(output: str, schema: pl.Schema, name: str, value: Any) -> Any:
@@ -177,12 +203,15 @@ def of_type(output: str, schema: pl.Schema, name: str, value: Any) -> Any:
 class _Tracer:
     """One trace: which sources there are, what they hold now, and which steps could not tell."""
 
-    def __init__(self, plan: CompiledPipeline, output: str, key: Mapping[str, Any], most: int) -> None:
+    def __init__(
+        self, plan: CompiledPipeline, output: str, key: Mapping[str, Any], most: int, commit: Commit | None = None
+    ) -> None:
         self.plan = plan
         self.output = output
         self.target = plan.outputs[output]
         self.node = plan.nodes[self.target.stage]
         self.most = most
+        self.commit = commit
         self.key = {name: of_type(output, self.node.schema, name, value) for name, value in key.items()}
         self.matches = pl.all_horizontal(
             pl.col(n).eq_missing(pl.lit(v, dtype=self.node.schema[n])) for n, v in self.key.items()
@@ -196,9 +225,13 @@ class _Tracer:
         return {node.name}.union(*(self._above(self.plan.nodes[n]) for n in node.inputs))
 
     def run(self) -> Trace:
+        then = {} if self.commit is None else self._consumed(self.commit, self.target, {})
         for name in self.order:
             source = self._source(name)
-            self.snapshots[name] = arrived(self.plan, source, source.snapshot(), _NO_CLOCK)
+            snapshot = source.snapshot()
+            if self.commit is not None:
+                snapshot = self._as_it_was(source, snapshot, then.get(name))
+            self.snapshots[name] = arrived(self.plan, source, snapshot, _NO_CLOCK)
         rows = self._frame(self.node.name).filter(self.matches).head(self.most + 1).collect(engine="streaming")
         if rows.height > self.most:
             raise LazypipeError(
@@ -219,7 +252,47 @@ class _Tracer:
             {name: of for name, of in sources.items() if of.rows is None or of.rows.height},
             tuple(dict.fromkeys(self.reasons)),
             self.plan.masked(self.node.name).union(*(self.plan.masked(n) for n in self.order)),
+            None if self.commit is None else self.commit.version,
         )
+
+    def _consumed(self, commit: Commit, output: Output, found: dict[str, Consumed]) -> dict[str, Consumed]:
+        """Return what a version was made of, by source; also of the outputs that it was made of."""
+        before = Before.of(commit, self.plan.redact(output.to))
+        for name, consumed in ({} if before is None else before.state.sources).items():
+            if name in self.order:
+                found[name] = consumed
+            for of in self.plan.outputs.values():
+                if of.stage == name and self.plan.redact(of.to) == consumed.uri:
+                    self._consumed(Dataset(of.to, of.storage_options).read(version=consumed.version), of, found)
+        return found
+
+    def _as_it_was(self, source: BoundSource, snapshot: Snapshot, then: Consumed | None) -> Snapshot:
+        """Return what is still there of what a version was made of; whatever is not is a reason."""
+        assert self.commit is not None
+        made = f"version {self.commit.version} was made of"
+        if then is None or (snapshot.table is not None and snapshot.version != then.version):
+            self.reasons.append(f"{source.name}: what {made} is not known, or not what is there now")
+            return snapshot
+        if snapshot.commit is not None:
+            dataset = Dataset(source.patterns[0], source.reader.storage_options)
+            commit = dataset.read(version=then.version)
+            return replace(snapshot, files=dataset.files(commit), commit=commit)
+        was, redact = {f.uri: f for f in then.files}, self.plan.redact
+
+        def same(file: FileInfo) -> bool:
+            before = was.get(redact(file.uri))
+            if before is None or before.size != file.size:
+                return False
+            if before.stamp == file.stamp:
+                return True
+            return before.blake3 is not None and before.blake3 == hash_file(file.uri, source.reader.storage_options)
+
+        kept = tuple(f for f in snapshot.files if same(f))
+        if left := len(was) - len(kept):
+            self.reasons.append(
+                f"{source.name}: {left:,} of {len(was):,} files that {made} are gone, or hold something else"
+            )
+        return replace(snapshot, files=kept)
 
     def _source(self, name: str) -> BoundSource:
         source = self.plan.nodes[name].source
@@ -230,7 +303,7 @@ class _Tracer:
         if self.target.format != "dataset":
             return None
         dataset = Dataset(self.target.to, self.target.storage_options)
-        commit = dataset.latest()
+        commit = self.commit or dataset.latest()
         if commit is None or any(commit.schema.get(n) != self.node.schema[n] for n in self.key):
             return None
         return dataset.scan(commit).filter(self.matches).head(self.most).collect(engine="streaming")

@@ -114,6 +114,19 @@ def tmp_path_of(tmp_path: Path, name: str) -> Path:
     return tmp_path / name
 
 
+@pytest.mark.parametrize("of", ["s", "t"])
+def test_a_second_output_of_the_same_rows_has_a_layout_of_its_own(tmp_path: Path, of: str) -> None:
+    """It reads what the first one has published."""
+    (tmp_path / "in").mkdir()
+    rows(0, 60_000).write_parquet(tmp_path / "in/a.parquet", compression="uncompressed")
+    builder = lp.pipeline("p", base=tmp_path).source("s", "in/*.parquet").stage("t", "s", do=[{"filter": "id >= 0"}])
+    pipe = builder.output("one", "one", from_=of, optimize="storage")
+    pipe = pipe.output("two", "two", from_=of, optimize="read", partition_by="day").build()
+    pipe.compile().run().raise_for_status()
+    for name in ("one", "two"):
+        assert_frame_equal(lp.scan(tmp_path / name).collect().sort("id"), rows(0, 60_000))
+
+
 def test_a_run_times_no_format_that_a_dataset_cannot_have(tmp_path: Path) -> None:
     world = World(tmp_path, optimize="read", workload={"access": "interchange"})
     world.deliver("1", rows(0, 30_000))

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import lazypipe as lp
 from lazypipe import ops
 from lazypipe.__main__ import main
+from lazypipe.storage.dataset import Dataset
 
 ROOT = Path(__file__).parents[2]
 A = pl.DataFrame(
@@ -427,3 +428,57 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert said["sources"]["a"]["rows"][0]["_lazypipe_row"] == 0
     assert main(["trace", str(file), "s", "--key", "i"]) == 2
     assert "--key 'i' has no value; write --key i=value" in capsys.readouterr().err
+
+
+def test_a_version_is_traced_with_what_it_was_made_of(tmp_path: Path) -> None:
+    def put(name: str, *rows: str) -> None:
+        (tmp_path / f"{name}.csv").write_text("k,x\n" + "".join(f"{r}\n" for r in rows))
+
+    total = {"aggregate": {"by": "k", "aggregate": {"x": "sum(x)"}}}
+    pipe = lp.pipeline("p", base=tmp_path).source("s", "?.csv").stage("t", "s", do=[{"filter": "x > 0"}])
+    pipe = (
+        pipe.stage("u", "t", do=[total])
+        .output("t", "t")
+        .output("u", "u")
+        .output("f", "out/f.csv", from_="u", format="csv")
+    )
+    put("a", "m,1")
+    put("b", "m,20", "n,5")
+    plan = pipe.build().compile()
+    plan.run().raise_for_status()
+    put("c", "m,300")
+    plan.run().raise_for_status()
+
+    def found(**more: Any) -> tuple[int, list[int], tuple[str, ...], bool]:
+        of = plan.trace("u", {"k": "m"}, **more)
+        source = of.sources["s"].rows
+        assert source is not None
+        assert of.published is not None
+        return of.published["x"].item(), source["x"].to_list(), of.reasons, of.is_current
+
+    assert found() == found(version=2) == (321, [1, 20, 300], (), True)
+    assert found(version=1) == (21, [1, 20], (), True)
+    assert found(as_of=Dataset(str(tmp_path / "u")).read(version=1).time) == found(version=1)
+    (tmp_path / "a.csv").touch()  # which holds what it held
+    put("b", "m,21", "n,5")
+    assert found(version=1) == (
+        21,
+        [1],
+        ("s: 1 of 2 files that version 1 was made of are gone, or hold something else",),
+        False,
+    )
+    of = plan.trace("u", {"k": "m"}, version=1)
+    assert of.to_dict()["version"] == 1
+    assert of.to_markdown().startswith("# u version 1: k = m\n")
+    with pytest.raises(lp.StorageError, match="there is no version 7"):
+        plan.trace("u", {"k": "m"}, version=7)
+    with pytest.raises(lp.LazypipeError, match="output 'f' is one csv file, which has no versions"):
+        plan.trace("f", {"k": "m"}, version=1)
+    # the table that a version was made of is read as it was then
+    table = (
+        lp.pipeline("q", base=tmp_path).source("t", "t").stage("v", "t", do=[total]).output("v", "v").build().compile()
+    )
+    table.run().raise_for_status()
+    plan.run().raise_for_status()
+    assert table.trace("v", {"k": "m"}, version=1).is_current
+    assert not table.trace("v", {"k": "m"}).is_current

@@ -104,6 +104,14 @@ def test_operations_on_types_that_they_cannot_serve(step: dict[str, Any], said: 
     assert str(caught.value).startswith(said)
 
 
+@pytest.mark.parametrize("step", ["filter", 5, {}, {"filter": "a > 1", "limit": 1}, [{"limit": 1}, None]])
+def test_what_is_no_operation(step: Any) -> None:
+    with pytest.raises(lp.DefinitionError) as caught:
+        lp.apply(step, pl.LazyFrame({"a": [1]}))
+    wrong = step[1] if isinstance(step, list) else step
+    assert str(caught.value) == f"{wrong!r} is no operation; write {{name: arguments}}"
+
+
 @pytest.mark.parametrize("name", ["*", "^x$"])
 def test_a_column_whose_name_is_a_pattern(tmp_path: Path, name: str) -> None:
     what = f"column {name!r} would be taken for a pattern of names"
