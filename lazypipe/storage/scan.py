@@ -145,7 +145,7 @@ class Reader:
     def _short_years(self, uri: str, names: Sequence[str]) -> Sequence[str]:
         from lazypipe.storage.external_text import short_years
 
-        return short_years(self._native_csv(uri, infer_schema_length=0), names)
+        return short_years(self._native_csv(uri, infer_schema_length=0, n_rows=_INFER_DATES), names)
 
     def header(self, file: FileInfo, schema: pl.Schema) -> list[str]:
         """Return the columns of a CSV file in its own order; where there is no header, as in ``schema``."""
