@@ -136,8 +136,14 @@ class Changes:
     def __str__(self) -> str:
         kinds = ("added", "modified", "grown", "removed", "moved", "touched", "ignored", "waiting")
         counts = {k: len(getattr(self, k)) for k in kinds} | {"unchanged": self.unchanged}
-        counts["modified"] += len(self.truncated)  # which may be cut off, or written anew
-        told = [f"{n:,} {k}" for k, n in counts.items() if n]
+        # shorter ones may be cut off, or written anew
+        shorter = len(self.truncated)
+        counts["modified"] += shorter
+        told = [
+            f"{n:,} {k}" + (f" ({shorter:,} shorter)" if shorter and k == "modified" else "")
+            for k, n in counts.items()
+            if n
+        ]
         if self.redelivered:
             told[0] += f" ({len(self.redelivered):,} re-delivered)"
         if self.position is not None:

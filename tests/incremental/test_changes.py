@@ -139,7 +139,9 @@ def test_each_kind(folder: Folder) -> None:
         "touched": ["h touched"],
         "redelivered": ["k again"],
     }
-    assert str(found) == ("2 added (1 re-delivered), 4 modified, 1 grown, 1 removed, 1 moved, 1 touched, 1 unchanged")
+    assert str(found) == (
+        "2 added (1 re-delivered), 4 modified (1 shorter), 1 grown, 1 removed, 1 moved, 1 touched, 1 unchanged"
+    )
     assert [g.start for g in found.grown] == [2]
     assert found.redelivered[0].like.uri.endswith("a same")
     assert not found.nothing

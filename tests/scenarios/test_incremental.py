@@ -138,7 +138,7 @@ def test_months_come_change_and_go(tmp_path: Path, data: Path) -> None:
     # the dimension changes
     airports = tmp_path / "in" / "airports.csv"
     airports.write_text(airports.read_text().replace("Miami Intl", "Miami"))
-    assert "airports: 1 modified" in run(tmp_path)["flown"][1]
+    assert "airports: 1 modified (1 shorter)" in run(tmp_path)["flown"][1]
     assert_equals_duckdb(tmp_path)
     versions.append(held(tmp_path))
 

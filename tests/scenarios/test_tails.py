@@ -514,7 +514,7 @@ def test_a_file_goes_on_under_another_name(tmp_path: Path) -> None:
     logs.add("log.1", "3,c,3\n")
     logs.add("log", "id,k,v\n4,d,4\n")
     result = logs.same()
-    assert result.segments[0].why == "s: 1 added, 1 modified, 1 unchanged"
+    assert result.segments[0].why == "s: 1 added, 1 modified (1 shorter), 1 unchanged"
     (tmp_path / "in/log.1.csv").rename(tmp_path / "in/log.2.csv")
     logs.add("log.2", "5,e,5\n")
     result = logs.same()
