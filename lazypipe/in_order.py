@@ -15,10 +15,12 @@ import polars as pl
 
 from lazypipe.sql import empty
 
-__all__ = ["Digit", "grouped"]
+__all__ = ["NEAR", "ORDER", "Digit", "grouped", "lying"]
 
 ORDER = "__lazypipe_order"
 """The column by which rows are in order."""
+NEAR = "__lazypipe_near"
+"""The column in whose order rows of a group lie as their places do."""
 _TEXTS = pl.Categories("lazypipe", namespace="texts in order")
 """The texts that have a number; Polars forgets them with the last plan that names them."""
 _MOST_TEXTS = 1 << 31
@@ -84,6 +86,36 @@ def grouped(
     return rows.set_sorted([ORDER, *by]).group_by(ORDER, *by, maintain_order=True).agg(exprs).drop(ORDER)
 
 
+def lying(
+    by: Sequence[str], place: str, schema: Mapping[str, pl.DataType], *, nulls: bool = False
+) -> tuple[pl.Expr, int] | None:
+    """Return where rows lie on one line of whole numbers, and how far those of a group may lie from each other: others are farther away.
+
+    Null where the place is, and where one of the other columns is unless ``nulls`` make a group of their own. None where types have no
+    such number. The place is the last column that it reads.
+
+    Examples
+    --------
+    >>> rows = pl.DataFrame({"g": ["a", "b", "a"], "day": [1, 1, 3]}, schema_overrides={"day": pl.Int8})
+    >>> line, far = lying(["g"], "day", rows.schema)
+    >>> far, rows.select(line.diff().abs()).to_series().to_list()
+    (255, [None, 1024, 1022])
+    """
+    if not (schema[place].is_integer() or schema[place].is_temporal()):
+        return None
+    if any(schema[c].is_float() or isinstance(schema[c], pl.Categorical) for c in by):
+        return None  # what is no number equals nothing there, and categories of two sides may be others
+    found = _digit(pl.col(place), schema[place])
+    digits = _digits(by, schema, {})
+    if found is None or found.count > 1 << 64 or digits is None:
+        return None
+    apart = 4 * found.count
+    group = _packed(_narrowed(digits, (1 << 126) // apart), 128)
+    line = group * pl.lit(apart, dtype=pl.Int128) + found.value.cast(pl.Int128)
+    known = pl.all_horizontal(pl.col(c).is_not_null() for c in by)
+    return line if nulls else pl.when(known).then(line), found.count - 1
+
+
 def _streams(schema: Mapping[str, pl.DataType], by: Sequence[str], exprs: Sequence[pl.Expr]) -> bool:
     """Whether Polars computes the expressions as rows come: its physical plan is asked."""
     try:
@@ -116,18 +148,30 @@ def _is_plain(dtype: pl.DataType) -> bool:
 
 def _number(by: Sequence[str], schema: Mapping[str, pl.DataType], digits: Mapping[str, Digit]) -> pl.Expr | None:
     """Return one whole number that tells the values of all columns apart; None where there is none."""
+    told = _digits(by, schema, digits)
+    if told is None:
+        return None
+    told = _narrowed(told, 1 << 128)
+    return _packed(told, 64 if _size(told) <= 1 << 64 else 128)
+
+
+def _digits(by: Sequence[str], schema: Mapping[str, pl.DataType], digits: Mapping[str, Digit]) -> list[Digit] | None:
     found = [digits.get(c) or _digit(pl.col(c), schema[c]) for c in by]
     told = [d for d in found if d is not None]
-    if len(told) < len(found):
-        return None
-    while _size(told) > 1 << 128:
+    return told if len(told) == len(found) else None
+
+
+def _narrowed(digits: Sequence[Digit], most: int) -> list[Digit]:
+    """Return digits that together have no more values than that: the widest give way to numbers of the texts that they are as."""
+    told = list(digits)
+    while _size(told) > most:
         widest = max(range(len(told)), key=lambda i: told[i].count)
         if told[widest].count > _MOST_TEXTS:
             told[widest] = _text(told[widest].value.cast(pl.String))
         else:
             *told, one, other = told
             told.append(_text(_packed([one, other], 64).cast(pl.String)))
-    return _packed(told, 64 if _size(told) <= 1 << 64 else 128)
+    return told
 
 
 def _size(digits: Sequence[Digit]) -> int:

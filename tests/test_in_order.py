@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from threading import Lock
 from typing import Any
 
 import polars as pl
@@ -13,8 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lazypipe as lp
-from lazypipe.in_order import Digit, _packed, grouped
+from lazypipe.in_order import NEAR, Digit, _packed, grouped, lying
 from lazypipe.plan.explain import explain
+from lazypipe.plan.reader import read_plan
+from lazypipe.plan.steps import plan_lineage
+from lazypipe.spec.taps import label
 
 NAN, INF = float("nan"), float("inf")
 KEYS: dict[str, tuple[pl.DataType, list[Any]]] = {
@@ -116,6 +120,94 @@ def test_digits_that_fit_tell_all_values_apart(spans: list[tuple[int, int]], dat
     assert frame.select(_packed(digits, bits)).to_series().n_unique() == len(values)
 
 
+# --- near each other
+
+PLACES = {
+    "int8": pl.Int8(), "int64": pl.Int64(), "uint64": pl.UInt64(), "date": pl.Date(), "us": pl.Datetime("us"), "ns": pl.Datetime("ns", "UTC"),
+    "duration": pl.Duration("ms"), "time": pl.Time(),
+}  # fmt: skip
+GROUPS = {
+    "text": [pl.String()], "int64": [pl.Int64()], "both": [pl.String(), pl.Int64()], "five": [pl.String()] * 4 + [pl.Boolean()], "enum": [pl.Enum(["0", "1", "2"])],
+}  # fmt: skip
+TOLERANCES = {"date": "36h", "us": "1500ns", "ns": "2ns", "duration": "1500us", "time": "1ns"}
+
+
+def sided(place: pl.DataType, by: list[pl.DataType], name: str, rows: int, seed: int) -> pl.DataFrame:
+    """Return rows of one side, with nulls among their places and groups."""
+    drawn = (pl.int_range(rows).hash(seed) // 2).cast(pl.Int64)
+    places = pl.when(drawn % 9 > 0).then(drawn % 13 if place != pl.Int8 else drawn % 13 - 6)
+    columns = {
+        f"k{i}": pl.when(drawn.hash(i) % 11 > 0)
+        .then(drawn.hash(i) % 2 if dtype == pl.Boolean else drawn.hash(i) % 3)
+        .cast(pl.Int8)
+        for i, dtype in enumerate(by)
+    }
+    casts = {f"k{i}": dtype for i, dtype in enumerate(by)}
+    frame = pl.select(t=places.cast(pl.Int64), **columns, **{name: pl.int_range(rows)})
+    enums = [n for n, t in casts.items() if isinstance(t, pl.Enum)]
+    return (
+        frame.cast({"t": pl.Int32 if place == pl.Date else pl.Int64})
+        .cast({"t": place, **{n: pl.String() for n in enums}})
+        .cast(casts)
+    )  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("strategy", ["backward", "forward", "nearest"])
+@pytest.mark.parametrize(
+    ("place", "groups"), [*((p, "text") for p in PLACES), *(("us", g) for g in GROUPS if g != "text")]
+)
+def test_rows_near_each_other_are_those_that_polars_finds_in_memory(
+    place: str, groups: str, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by = [f"k{i}" for i in range(len(GROUPS[groups]))]
+    left, right = sided(PLACES[place], GROUPS[groups], "i", 60, 1), sided(PLACES[place], GROUPS[groups], "j", 45, 2)
+    right = right.unique(["t", *by], keep="first", maintain_order=True)  # of equals any may be taken
+    renamed = right.rename({"t": "u", **{n: f"other_{n}" for n in by}})
+    others = {"left_by": by, "right_by": [f"other_{n}" for n in by]}
+    for tolerance in (None, TOLERANCES.get(place, 1.5)):
+        for there, how in ((right, {"on": "t", "by": by}), (renamed, {"left_on": "t", "right_on": "u", **others})):
+            step = {"asof_join": {"with": "r", "strategy": strategy, "tolerance": tolerance, **how}}
+            step = {"asof_join": {k: v for k, v in step["asof_join"].items() if v is not None}}
+            streamed = lp.apply(step, pl.concat([left.lazy()] * 2), r=pl.concat([there.lazy(), there.lazy().clear()]))
+            assert "in-memory engine" not in explain(streamed, "physical")
+            with monkeypatch.context() as patch:
+                patch.setattr("lazypipe.ops.asof_join.lying", lambda *_, **__: None)
+                plain = lp.apply(step, pl.concat([left, left]).lazy(), r=there.lazy()).collect(engine="in-memory")
+            found = streamed.collect(engine="streaming")
+            assert found["t"].equals(found["t"].sort(nulls_last=True))
+            assert found.sort("t", "i", nulls_last=True).equals(plain.sort("t", "i", nulls_last=True))
+
+
+def test_places_at_both_ends_of_their_type_are_no_nearer_to_other_groups() -> None:
+    ends = [-(2**63), 2**63 - 1]
+    left = pl.LazyFrame({"t": ends * 2, "k": ["a", "a", "b", None]})
+    right = pl.LazyFrame({"t": [ends[0], ends[1], 0], "k": ["a", "b", None], "y": [1, 2, 3]})
+    found = {
+        s: lp.apply({"asof_join": {"with": "r", "on": "t", "by": "k", "strategy": s}}, left, r=right)
+        for s in ("backward", "forward", "nearest")
+    }
+    rows = {s: {r[:2]: r[2] for r in f.collect().iter_rows()} for s, f in found.items()}
+    low, high = ends
+    assert rows["backward"] == {(low, "a"): 1, (high, "a"): 1, (low, "b"): None, (high, None): None}
+    assert rows["forward"] == {(low, "a"): 1, (high, "a"): None, (low, "b"): 2, (high, None): None}
+    assert rows["nearest"] == {(low, "a"): 1, (high, "a"): 1, (low, "b"): 2, (high, None): None}
+
+
+@pytest.mark.parametrize("taken", [["x", "y"], ["y"], ["t", "k", "g", "x", "y"]])
+@pytest.mark.parametrize("optimized", [False, True])
+def test_lineage_is_that_of_the_plain_join(taken: list[str], optimized: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    types = {"t": pl.Datetime("us"), "k": pl.String(), "g": pl.Int64()}
+    one, other = (label(pl.LazyFrame(schema={**types, n: pl.Int64()}), n) for n in ("x", "y"))
+
+    def lineage() -> object:
+        joined = lp.apply({"asof_join": {"with": "r", "on": "t", "by": ["k", "g"]}}, one, r=other).select(taken)
+        return plan_lineage(read_plan(joined, optimized=optimized))
+
+    here = lineage()
+    monkeypatch.setattr("lazypipe.ops.asof_join.lying", lambda *_, **__: None)
+    assert here == lineage()
+
+
 # --- steps
 
 STEPS = {
@@ -191,3 +283,55 @@ def test_keys_pass_through_and_filters_go_below(readings: pl.LazyFrame) -> None:
     assert made.names() == ["k", "g", "m"]
     text = lowered("aggregate", {"m": "median(x)"}, readings).filter(pl.col("k") == "c1").explain()
     assert 'SELECTION: col("k") == "c1"' in text
+
+
+@pytest.mark.parametrize(
+    ("by", "place"),
+    [
+        ({"k": pl.Float64()}, pl.Int64()),
+        ({"k": pl.Categorical()}, pl.Int64()),
+        ({"k": pl.Binary()}, pl.Int64()),
+        ({"k": pl.String()}, pl.Float32()),
+        ({"k": pl.String()}, pl.Int128()),
+    ],
+)
+def test_what_lies_on_no_line_is_joined_in_memory(by: dict[str, pl.DataType], place: pl.DataType) -> None:
+    schema = {**by, "t": place}
+    assert lying(list(by), "t", schema) is None
+    rows = pl.concat([pl.LazyFrame(schema=schema)] * 2)
+    step = {"asof_join": {"with": "r", "on": "t", "by": list(by)}}
+    assert "in-memory-join" in explain(lp.apply(step, rows, r=rows), "physical")
+
+
+def test_types_that_differ_are_left_to_polars() -> None:
+    left, right = (pl.LazyFrame(schema={"t": pl.Int64(), "k": t}) for t in (pl.Enum(["a"]), pl.Enum(["b", "a"])))
+    assert lying(["k"], "t", {"t": pl.Int64(), "k": pl.Enum(["a"])}) is not None
+    joined = lp.apply({"asof_join": {"with": "r", "on": "t", "by": "k"}}, left, r=right)
+    assert NEAR not in joined.explain(optimized=False)
+
+
+def test_functions_that_cannot_be_written_down_are_asked_for_anew() -> None:
+    lock = Lock()
+
+    def same(values: pl.Series) -> pl.Series:
+        with lock:
+            return values
+
+    made = pl.col("x").map_batches(same, return_dtype=pl.Int64()).median()
+    frame = rows("int8")
+    found = grouped(
+        frame, frame.collect_schema(), ["int8"], [made.alias("m"), pl.col("x").sum().alias("s"), pl.len().alias("n")]
+    )
+    plain = frame.group_by("int8").agg(EXPRS).collect(engine="in-memory")
+    assert told(found.collect(engine="in-memory"), ("int8",)) == told(plain, ("int8",))
+
+
+@pytest.mark.parametrize("name", ["aggregate", "window by text"])
+@pytest.mark.parametrize("optimized", [False, True])
+def test_lineage_is_that_of_the_plain_groups(
+    name: str, optimized: bool, readings: pl.LazyFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = label(readings, "r")
+    here = plan_lineage(read_plan(lowered(name, SAME, frame), optimized=optimized))
+    monkeypatch.setattr("lazypipe.in_order._streams", lambda *_: True)
+    assert here == plan_lineage(read_plan(lowered(name, SAME, frame), optimized=optimized))

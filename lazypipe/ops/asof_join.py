@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import ceil
-from typing import ClassVar, Literal
+from math import ceil, floor
+from typing import ClassVar, Literal, TypeAlias
 
 import polars as pl
 
+from lazypipe.in_order import NEAR, lying
 from lazypipe.ops.base import AHEAD, OTHER_MADE_FROM, Change, Operation, Scope, Table, both_made, with_other_made
 from lazypipe.ops.join import check_keys, chosen_columns, renamed
 from lazypipe.ops.window import refuse_outside
@@ -22,6 +23,8 @@ from lazypipe.windows.late import lateness
 from lazypipe.windows.watermark import WATERMARK
 
 _THERE = "__lazypipe_there"
+_Side: TypeAlias = tuple[pl.LazyFrame, list[str], str]
+"""Rows, the columns that make a group of them, and their key."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class AsofJoin(Operation):
     Every row of this side stays, once, ordered by the key; where nothing matches, the other side's columns are null.
     ``columns`` chooses (a list) or chooses and renames (a mapping) what comes from the other side.
     Rows with a null key (or NaN, or null in ``by``) match nothing. Both sides are sorted by the key.
-    Without ``by`` it streams; with it, both sides are held in memory (see ``interval_join`` for a join that is not).
+    It streams, and its sorts spill to disk where memory is short; but with ``by``, a float as key or in ``by`` makes both sides stay in memory.
 
     Examples
     --------
@@ -132,8 +135,46 @@ class AsofJoin(Operation):
             suffix=self.suffix,
             check_sortedness=False,
         )
+        if ours and key == left:  # floats have no such line
+            joined = self._streamed(joined, (frame, [*ours], key), (matchable, [*others], right), table.schema)
         unwanted = [*(() if key == left else (key,)), *((_THERE,) if self._chooses else ())]
         return joined.drop(unwanted, strict=False) if unwanted else joined
+
+    def _streamed(self, plain: pl.LazyFrame, here: _Side, there: _Side, schema: pl.Schema) -> pl.LazyFrame:
+        """Return the same rows, put together by one key that lies near to those of the same group only: so Polars streams it.
+
+        Where there is no such key, it is as it is ``plain``: both sides in memory.
+        """
+        (frame, ours, key), (other, others, right) = here, there
+        types = other.collect_schema()
+        line, theirs = lying(ours, key, schema), lying(others, right, types, nulls=True)
+        if line is None or theirs is None or [schema[c] for c in ours] != [types[c] for c in others]:
+            return plain
+        names = plain.collect_schema().names()
+        gone = [c for c in (*others, right) if (f"{c}{self.suffix}" if c in schema else c) not in names]
+        matchable = other.with_columns(theirs[0].alias(NEAR)).sort(NEAR)
+        far = self._ticks(schema[key])
+        joined = (
+            frame.with_columns(line[0].alias(NEAR))
+            .sort(NEAR, nulls_last=True)
+            .join_asof(
+                matchable.drop(gone),
+                on=NEAR,
+                strategy=self.strategy,
+                tolerance=line[1] if far is None else min(far, line[1]),
+                suffix=self.suffix,
+                check_sortedness=False,
+            )
+        )
+        return joined.drop(NEAR).sort(key, nulls_last=True).select(names)
+
+    def _ticks(self, dtype: pl.DataType) -> int | None:
+        """Return the tolerance in what the type counts, rounded down; None if there is none."""
+        if not isinstance(self.tolerance, str):
+            return None if self.tolerance is None else floor(self.tolerance)
+        span = Span.parse(self.tolerance)
+        unit = {"ms": 1_000_000, "us": 1_000, "ns": 1}.get(getattr(dtype, "time_unit", None) or "ns", 1)
+        return (span.days * DAY + span.nanoseconds) // (DAY if dtype == pl.Date else unit)
 
     def change(self, table: Table, scope: Scope, changed: frozenset[str]) -> Change:
         """Rows of this side are put beside the other side's as these are."""

@@ -1,17 +1,19 @@
-"""Plans as they are meant: without the steps that only put rows in order, so that those of a group stand together."""
+"""Plans as they are meant: without what only puts rows in order, so that those of a group stand together or lie near each other."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from lazypipe.in_order import ORDER
-from lazypipe.plan.nodes import PlanNode
+from lazypipe.in_order import NEAR, ORDER
+from lazypipe.plan.nodes import Named, PlanExpr, PlanNode, postorder
 
 __all__ = ["meant"]
 
 
 def meant(plan: PlanNode) -> PlanNode:
-    """Return a plan in which groups are made of rows in any order: what a step means does not hang on how it is computed.
+    """Return a plan in which groups are made of rows in any order, and rows near each other are found by groups and places.
+
+    What a step means does not hang on how it is computed: lineage and fingerprints are read off this.
 
     Examples
     --------
@@ -25,23 +27,56 @@ def meant(plan: PlanNode) -> PlanNode:
     (True, ['frame', 'frame', 'union', 'group_by', 'select'])
     """
     nodes = list(plan.walk())
-    if not any(ORDER in node.columns for node in nodes):
+    if not any(ORDER in node.columns or NEAR in node.columns for node in nodes):
         return plan
     made: dict[int, PlanNode] = {}
+    # the columns that the number is made of: of a join by place, the group's and then the place
+    told: dict[int, tuple[PlanExpr, ...]] = {}
     for node in nodes:
         inputs = tuple(made[id(i)] for i in node.inputs)
-        made[id(node)] = _plain(node, inputs) if ORDER in node.columns else replace(node, inputs=inputs)
+        if ORDER not in node.columns and NEAR not in node.columns:
+            made[id(node)] = replace(node, inputs=inputs)
+            continue
+        number = next((n for n in node.exprs if n.name in (ORDER, NEAR) and node.kind == "with_columns"), None)
+        below = [told.get(id(i), ()) for i in node.inputs]
+        told[id(node)] = _columns(number) if number is not None else below[0]
+        made[id(node)] = _near(node, inputs, below) if NEAR in node.columns else _ordered(node, inputs)
     return made[id(plan)]
 
 
-def _plain(node: PlanNode, inputs: tuple[PlanNode, ...]) -> PlanNode:
-    columns = tuple(c for c in node.columns if c != ORDER)
-    exprs = tuple(n for n in node.exprs if n.name != ORDER)
+def _columns(number: Named) -> tuple[PlanExpr, ...]:
+    found = {p.name: p for p in postorder(number.expr, PlanExpr.parts) if p.kind == "column"}
+    return tuple(found.values())
+
+
+def _ordered(node: PlanNode, inputs: tuple[PlanNode, ...]) -> PlanNode:
+    columns, exprs = _without(node, ORDER)
     if node.kind in ("sort", "pass") or (node.kind == "with_columns" and not exprs):
         return inputs[0]
-    if node.kind == "group_by":
-        names = node.option("names")
-        keys = tuple(k for k, name in zip(node.keys, names, strict=True) if name != ORDER)
-        options = (("names", tuple(n for n in names if n != ORDER)), *(o for o in node.options if o[0] != "names"))
-        return replace(node, columns=columns, inputs=inputs, exprs=exprs, keys=keys, options=options)
-    return replace(node, columns=columns, inputs=inputs, exprs=exprs)
+    node = replace(node, columns=columns, inputs=inputs, exprs=exprs)
+    if node.kind != "group_by":
+        return node
+    names = node.option("names")
+    keys = tuple(k for k, name in zip(node.keys, names, strict=True) if name != ORDER)
+    options = (("names", tuple(n for n in names if n != ORDER)), *(o for o in node.options if o[0] != "names"))
+    return replace(node, keys=keys, options=options)
+
+
+def _near(node: PlanNode, inputs: tuple[PlanNode, ...], below: list[tuple[PlanExpr, ...]]) -> PlanNode:
+    columns, exprs = _without(node, NEAR)
+    if node.kind == "with_columns" and not exprs:
+        return inputs[0]
+    if node.kind == "join":
+        # the place first, as where rows are put together by it and by columns
+        keys, right = ((*of[-1:], *of[:-1]) for of in below)
+        return replace(node, columns=columns, inputs=inputs, keys=keys, right_keys=right)
+    # the number stands for them where nothing else reads them
+    hidden = [c for c in below[0] if c.name not in columns]
+    if node.kind == "select":
+        exprs = (*exprs, *(Named(c.name, c) for c in hidden))
+    keys = below[0][-1:] if node.kind == "sort" else node.keys
+    return replace(node, columns=(*columns, *(c.name for c in hidden)), inputs=inputs, exprs=exprs, keys=keys)
+
+
+def _without(node: PlanNode, name: str) -> tuple[tuple[str, ...], tuple[Named, ...]]:
+    return tuple(c for c in node.columns if c != name), tuple(n for n in node.exprs if n.name != name)

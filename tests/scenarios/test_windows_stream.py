@@ -25,7 +25,7 @@ outputs: {made: {to: out/made}}
 def held(root: Path, step: str) -> list[str]:
     """Return which nodes of the physical plans of all stages are not streamed."""
     (root / "in").mkdir()
-    rows = pl.DataFrame({"at": [datetime(2024, 3, 1, tzinfo=UTC)], "k": ["a"], "x": [1]})
+    rows = pl.DataFrame({"at": [datetime(2024, 3, 1, tzinfo=UTC)], "k": ["a"], "x": [1], "f": [0.5]})
     for name in ("r", "o"):
         rows.cast({"at": pl.Datetime("us", "Europe/Berlin")}).write_parquet(root / f"in/{name}.parquet")
     plan = lp.Pipeline.from_yaml(DEFINITION.replace("STEP", step), base=str(root)).compile()
@@ -50,6 +50,7 @@ def held(root: Path, step: str) -> list[str]:
         "aggregate: {by: [k, at], aggregate: {m: \"string_agg(k, ',')\"}}",
         "interval_join: {with: o, time: at, within: [-1h, 1h], by: k, late: quarantine, how: left, columns: [x]}",
         "asof_join: {with: o, on: at, late: quarantine, tolerance: 2h, columns: [x]}",
+        "asof_join: {with: o, on: at, by: [k, x], late: quarantine, tolerance: 2h, strategy: nearest}",
     ],
 )
 def test_what_is_run_streams(tmp_path: Path, step: str) -> None:
@@ -60,7 +61,7 @@ def test_what_is_run_streams(tmp_path: Path, step: str) -> None:
     ("step", "node"),
     [
         ("pivot: {on: k, into: [a], index: at, values: x, aggregate: median}", "in-memory-map"),
-        ("asof_join: {with: o, on: at, by: k, columns: [x]}", "in-memory-join"),
+        ("asof_join: {with: o, on: f, by: k, columns: [x]}", "in-memory-join"),
     ],
 )
 def test_what_polars_holds_in_memory_is_said_by_explain(tmp_path: Path, step: str, node: str) -> None:
