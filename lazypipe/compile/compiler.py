@@ -207,8 +207,16 @@ class CompiledPipeline:
         """Return the checks of a source or stage that may find something else of the same rows at another time."""
         from lazypipe.compile.fingerprint import same_rules
 
-        rules, later = self._rules(name), self._rules(name, _LATER)
-        return tuple(one for one, other in zip(rules, later, strict=True) if not same_rules([one], [other]))
+        if name not in self._by_clock:
+            rules, later = self._rules(name), self._rules(name, _LATER)
+            pairs = zip(rules, later, strict=True)
+            self._by_clock[name] = tuple(one for one, other in pairs if not same_rules([one], [other]))
+        return self._by_clock[name]
+
+    @cached_property
+    def _by_clock(self) -> dict[str, tuple[Check, ...]]:
+        """What has been found of rules that look at the clock: a run asks several times."""
+        return {}
 
     def _rules(self, name: str, now: datetime = EPOCH) -> tuple[Check, ...]:
         """Return the checks of a source or stage as they are at one time for all, so that they are others only if rules are."""

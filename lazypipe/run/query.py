@@ -32,6 +32,7 @@ from lazypipe.run.closing import Closing
 from lazypipe.run.context import Run
 from lazypipe.run.figures import Kept, Places
 from lazypipe.run.groups import fitted
+from lazypipe.run.noted import Noted
 from lazypipe.run.watches import Watches
 from lazypipe.run.whole import Whole
 from lazypipe.spec import taps
@@ -86,7 +87,7 @@ class Query:
         self.taps: dict[str, Tap] = {}
         self.watches = Watches(run.plan)
         self.times: dict[str, Counter] = {}
-        self._sides: dict[Side, KeyHashes] = {}
+        self._sides: dict[Side, Noted] = {}
         self._closing: dict[str, Closing] = {}
         self._wholes: dict[str, Whole] = {}
         self.known: dict[tuple[str, str], pl.DataFrame] = {}
@@ -378,7 +379,7 @@ class Query:
             for side in noted:
                 table = replace(table, frame=self._noting(side, table.frame, table.schema))
             table = node.steps_over(table, inputs, step, step + 1, tally, guard, horizon, whole)
-            if noted:
+            if noted and not (step + 1 < stop and self._sides_of(node.name, step + 1)):
                 # a filter of a later step that emptied the other side would end this one before all of its rows have flowed by
                 table = replace(table, frame=taps.tap(table.frame, _through))
         return table
@@ -387,16 +388,7 @@ class Query:
         """Note the hashed keys of rows on the way."""
         match, spill = side.match, self.run.folder / "keys"
         made = KeyHashes(match.here, schema, spill, UNIT, once=True, nulls=match.nulls, types=match.types)
-        hashes = self._sides.setdefault(side, made)
-
-        def note(batch: pl.DataFrame) -> pl.DataFrame:
-            units = batch[UNIT]
-            alike = bool(units.min() == units.max())  # as a rule: what is read at once is of one file
-            for unit in units.head(1) if alike else units.unique():
-                hashes.add(unit, batch if alike else batch.filter(pl.col(UNIT) == unit))
-            return batch
-
-        return taps.tap(frame, note)
+        return taps.tap(frame, self._sides.setdefault(side, Noted(match.here, made)).note)
 
     def _may_have_stopped(self) -> bool:
         """Whether a step may have ended its inputs early, so that not all rows have flowed by."""

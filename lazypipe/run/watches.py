@@ -16,7 +16,7 @@ from lazypipe.compile.segments import may_stop
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import Problem, RunError
 from lazypipe.gates.tap import MASKED
-from lazypipe.gates.uniqueness import TIMES_COLUMN, KeyTracker, repeated
+from lazypipe.gates.uniqueness import TIMES_COLUMN, KeyTracker, hashable, hashed, repeated
 from lazypipe.run.blame import join_sides
 from lazypipe.spec import taps
 from lazypipe.spec.model import Step
@@ -98,14 +98,17 @@ class Watches:
         """Watch the keys of a join's side on the way."""
         tracker = KeyTracker(keys, schema)
         self._guards.append((node, step, tracker))
+        hashes = hashed(keys, schema) if hashable(keys, schema) else None
 
         def watch(batch: pl.DataFrame) -> pl.DataFrame:
-            within = batch.select(keys).drop_nulls()
-            # select, not DataFrame.n_unique: that is a streaming query of its own, and would wait for this very thread
-            if within.select(pl.struct(pl.all()).n_unique()).item() < within.height:
-                # said at once: a join on repeated keys can multiply rows without bound
-                raise self._repeats_in_join(node, step, repeated(within, keys))
-            tracker.add(batch)
+            found = None if hashes is None else batch.select(hashes).to_series().drop_nulls()
+            if found is None or found.n_unique() < len(found):
+                within = batch.select(keys).drop_nulls()
+                # select, not DataFrame.n_unique: that is a streaming query of its own, and would wait for this very thread
+                if within.select(pl.struct(pl.all()).n_unique()).item() < within.height:
+                    # said at once: a join on repeated keys can multiply rows without bound
+                    raise self._repeats_in_join(node, step, repeated(within, keys))
+            tracker.add(batch, found)
             return batch
 
         return taps.tap(frame, watch)
