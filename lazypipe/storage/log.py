@@ -27,7 +27,7 @@ from lazypipe.storage.numbered import NumberedFiles, is_sealed, seal, seal_text
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.packed import pack, unpack
 from lazypipe.storage.parquet_prune import Bounds
-from lazypipe.storage.since import Lists, Rest, read_lists, told, untold
+from lazypipe.storage.since import Lists, Rest, read_lists, told, untold, uses_lists
 
 __all__ = ["BACK", "DELTA", "KEPT", "REWRITE", "ROLLBACK", "Commit", "CommitLog", "DataFile", "partitioned"]
 
@@ -391,12 +391,15 @@ class CommitLog:
     def _written(self, commit: Commit) -> tuple[builtins.bytes, Rest | None, str | None]:
         """Return the content of a commit's file, what it rests upon, and the name of the file that was written for that, if one was.
 
-        What is long, and was before, rests upon lists: those of the commit before, until what was spent on differences is as much.
+        What is long, and was before, rests upon lists: those of the commit before, as long as it
+        has something of them, and until what was spent on differences is as much.
         """
         rest = commit.rest
         if rest is not None and rest.name:
             data = commit.to_json_since(rest)
-            if rest.fits(len(data)):
+            if rest.fits(len(data)) and uses_lists(
+                data
+            ):  # what is short now needs none, and must not be lost with them
                 return data, replace(rest, spent=rest.spent + len(data)), None
         data = commit.to_json()
         if rest is None or len(data) < _LONG:

@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from lazypipe.storage.packed import is_range, pack, unpack
 
-__all__ = ["Lists", "Rest", "Splice", "lists_of", "read_lists", "spliced", "splices", "told", "untold"]
+__all__ = ["Lists", "Rest", "Splice", "lists_of", "read_lists", "spliced", "splices", "told", "untold", "uses_lists"]
 
 _MANY = 32
 """Entries from which on a list is a long one."""
@@ -175,6 +175,18 @@ def _filled(places: Sequence[Splice], new: list[Any]) -> list[Splice]:
         made.append(Splice(at, gone, new[start : start + len(came)]))
         shift += len(came) - gone
     return made
+
+
+def uses_lists(written: bytes) -> bool:
+    r"""Whether any list was told by what has changed in it, in plain data that was written as JSON.
+
+    Examples
+    --------
+    >>> before = lists_of({"a": ["x"] * 300})
+    >>> [uses_lists(json.dumps(told({"a": ["x"] * n}, before)).encode()) for n in (299, 1)]
+    [True, False]
+    """
+    return any(json.dumps(key).encode() in written for key in (_SINCE, _TEXTS))
 
 
 def untold(plain: Any, lists: Lists) -> Any:

@@ -145,6 +145,19 @@ def test_commits_are_differences_until_these_are_as_long_as_the_lists(
     assert (again.name, again.spent) == (made[-1].rest.name, made[-1].rest.spent)
 
 
+def test_what_has_become_short_is_read_without_lists(uri: str) -> None:
+    deliver(uri, SEEN)
+    long = deliver(uri, SEEN[:-1]).rest
+    assert long is not None
+    short = deliver(uri, SEEN[:10])
+    assert short.rest is None
+    log = Dataset(uri).log
+    log.remove_lists(long.name)
+    assert log.read(3).info["seen"] == SEEN[:10]
+    with pytest.raises(StorageError, match="rests upon lists that are gone"):
+        log.read(2)
+
+
 def test_a_single_long_commit_rests_upon_nothing(uri: str) -> None:
     deliver(uri, SEEN)
     assert [*sizes(uri)] == [f"{1:020}.json"]
