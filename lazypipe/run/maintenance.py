@@ -136,7 +136,11 @@ def _kept(target: str | Pipeline) -> list[_Kept]:
             needed = max([1, *(feed_needs(dataset, feed) for feed in feeds)])
             kept += [_Kept(dataset, needed, of_output=True), *map(_Kept, feeds)]
         kept.append(aside)
-    return [*found.values(), *kept]
+    told: dict[str, _Kept] = {}
+    for held in (*found.values(), *kept):  # two outputs may be of one dataset: one feeds rows, one takes keys away
+        other = told.get(held.dataset.uri, held)
+        told[held.dataset.uri] = replace(held, needed=max(held.needed, other.needed))
+    return [*told.values()]
 
 
 def _half_written(target: str, output: Output, limit: datetime, *, dry_run: bool) -> list[str]:

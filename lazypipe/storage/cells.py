@@ -129,7 +129,7 @@ def _moment(text: pl.Expr, dtype: pl.Datetime) -> pl.Expr:
     return exact + pl.duration(nanoseconds=rest, time_unit="ns") if dtype.time_unit == "ns" else exact
 
 
-def misfit(cell: pl.Expr, value: pl.Expr, source: pl.DataType, target: pl.DataType) -> pl.Expr:
+def misfit(cell: pl.Expr, value: pl.Expr, source: pl.DataType, target: pl.DataType, marks: Marks = POINT) -> pl.Expr:
     """Return whether ``cell``, of the type ``source``, was lost or changed when it became ``value`` of the type ``target``.
 
     A number that a smaller float rounds is not changed: to ask for such a float is to ask for that. An empty text stands
@@ -138,7 +138,11 @@ def misfit(cell: pl.Expr, value: pl.Expr, source: pl.DataType, target: pl.DataTy
     lost = cell.is_not_null() & value.is_null()
     if isinstance(source, pl.String):
         lost = lost if isinstance(target, pl.Enum | pl.Categorical) else lost & (cell != "")
-        return lost | _has_more_digits(cell, value, target) if isinstance(target, pl.Decimal) else lost
+        return (
+            lost | _has_more_digits(marks.plain(cell, target), value, target)
+            if isinstance(target, pl.Decimal)
+            else lost
+        )
     if source.is_float() and target.is_float():
         return lost | (value.is_infinite() & ~cell.is_infinite())
     if isinstance(source, pl.Struct) and isinstance(target, pl.Struct):
@@ -157,9 +161,9 @@ def misfit(cell: pl.Expr, value: pl.Expr, source: pl.DataType, target: pl.DataTy
 
 
 def _has_more_digits(text: pl.Expr, value: pl.Expr, target: pl.Decimal) -> pl.Expr:
-    """Whether a number in text has more decimals than a type, which rounds it."""
-    plain = text.str.contains(rf"[.,]\d{{{target.scale}}}\d*[1-9]")
-    number = text.str.replace(",", ".", literal=True).str.strip_chars().cast(pl.Float64, strict=False)
+    """Whether a number in text, as Polars reads it, has more decimals than a type, which rounds it."""
+    plain = text.str.contains(rf"\.\d{{{target.scale}}}\d*[1-9]")
+    number = text.str.strip_chars().cast(pl.Float64, strict=False)
     powers = value.cast(pl.Float64, strict=False).ne_missing(number)
     return value.is_not_null() & pl.when(text.str.contains("[eE]")).then(powers).otherwise(plain)
 

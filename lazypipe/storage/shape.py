@@ -256,7 +256,7 @@ def fitted(frame: pl.LazyFrame, how: Fit, shape: Shape, reader: Reader, keep: Se
             continue
         name = f"{_CELL}{index}"
         cells[name] = value(cell, found, target.dtype, reader.marks)
-        bad = misfit(cell, pl.col(name), found, target.dtype)
+        bad = misfit(cell, pl.col(name), found, target.dtype, reader.marks)
         columns.append(pl.when(~bad).then(pl.col(name)).alias(target.name))
         if target.name in raw:
             rejected[target.name] = pl.when(bad).then(as_text(cell, found))
@@ -324,7 +324,7 @@ def reread(rows: pl.LazyFrame, shape: Shape, reader: Reader) -> pl.LazyFrame:
         # bytes that are no text do not become it by being shown
         shown = cell.str.starts_with(BYTES) & (dtype == pl.String)
         columns[-1] = pl.when(~shown.fill_null(value=False)).then(columns[-1]).otherwise(pl.col(name)).alias(name)
-        still[name] = pl.when(shown | misfit(cell, made, pl.String(), dtype)).then(cell)
+        still[name] = pl.when(shown | misfit(cell, made, pl.String(), dtype, reader.marks)).then(cell)
     return rows.with_columns(*columns, pl.struct(e.alias(n) for n, e in still.items()).alias(RAW_COLUMN))
 
 
@@ -337,7 +337,9 @@ def misfits(frame: pl.LazyFrame, how: Fit, shape: Shape, reader: Reader) -> tupl
             continue
         cell, found = pl.coalesce(*names), schema[names[0]]
         made = value(cell, found, target.dtype, reader.marks)
-        bad = frame.select(as_text(cell, found).alias("text"), misfit(cell, made, found, target.dtype).alias("bad"))
+        bad = frame.select(
+            as_text(cell, found).alias("text"), misfit(cell, made, found, target.dtype, reader.marks).alias("bad")
+        )
         rows = bad.filter("bad").select(pl.len(), pl.col("text").first().alias("text")).collect(engine="streaming")
         count, text = rows.row(0)
         if count:

@@ -114,7 +114,7 @@ TEXTS: dict[pl.DataType, list[str]] = {
 def soft(text: str | None, dtype: pl.DataType, *more: Any) -> tuple[Any, bool]:
     frame = pl.LazyFrame({"x": [text]}, schema={"x": pl.String})
     made = value(pl.col("x"), pl.String(), dtype, *more)
-    found = frame.select(value=made, bad=misfit(pl.col("x"), made, pl.String(), dtype))
+    found = frame.select(value=made, bad=misfit(pl.col("x"), made, pl.String(), dtype, *more))
     result, bad = found.collect(engine="streaming").row(0)
     return result, bool(bad)
 
@@ -222,7 +222,7 @@ def test_marks_for_thousands(marks: Marks, text: str, value: float | None) -> No
 )
 def test_a_decimal_with_more_digits_than_its_type_does_not_fit(text: str, fits: bool) -> None:
     assert soft(text, pl.Decimal(9, 2))[1] is not fits
-    assert soft(text.replace(".", ","), pl.Decimal(9, 2), decimal_comma=True)[1] is not fits
+    assert soft(text.replace(".", ","), pl.Decimal(9, 2), Marks(decimal_comma=True))[1] is not fits
 
 
 def test_nanoseconds_do_not_wrap_around() -> None:

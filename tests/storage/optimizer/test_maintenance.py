@@ -348,11 +348,11 @@ class Meanwhile(CommitLog):
         super().__init__(log.uri)
         self.what, self.times = what, times
 
-    def append(self, commit: Commit) -> None:
+    def append(self, commit: Commit) -> Commit:
         if self.times:
             self.times -= 1
             self.what()
-        super().append(commit)
+        return super().append(commit)
 
 
 def test_appends_meanwhile_stay(uri: str) -> None:
