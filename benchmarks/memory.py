@@ -1,4 +1,4 @@
-"""Memory on data larger than memory: what a run takes above an idle process, for rows of one, five and ten times a budget.
+"""Memory on data larger than memory: what a run takes above an idle process, for rows of one and five times a budget.
 
 Each job runs in a process of its own with ``POLARS_OOC_MEMORY_BUDGET_MB`` set (docs/guide/small-machines.md), and once without it at the largest
 size, for what it takes where memory suffices. Rows are 40 bytes in memory: a time, a number of which there are few, a text of which there are
