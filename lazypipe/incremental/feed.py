@@ -6,26 +6,21 @@ files that went are no change, and a changed definition holds for what comes fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
-
-import polars as pl
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.modes import adds_to
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import StorageError
-from lazypipe.incremental import follow
 from lazypipe.incremental.before import DELETES, GONE, Before, own_commit
-from lazypipe.incremental.bound import UNBOUND, Bound
-from lazypipe.incremental.follow import Decision
-from lazypipe.incremental.hashing import Hashes
+from lazypipe.incremental.follow import Decision, decide_followed
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.leaves import Leaves
+from lazypipe.incremental.terms import Terms
 from lazypipe.incremental.work import Work
 from lazypipe.spec.model import NOTHING, Output
 from lazypipe.storage.dataset import Dataset
@@ -51,21 +46,8 @@ def mode_of(commit: Commit) -> str:
     return said
 
 
-def decide(
-    plan: CompiledPipeline,
-    segment: Segment,
-    look: Callable[[str], Snapshot],
-    *,
-    run: str,
-    listed: int,
-    full: bool = False,
-    hashes: Hashes | None = None,
-    digests: dict[Hashable, pl.DataFrame] | None = None,
-    bound: Bound = UNBOUND,
-    judge_again: bool = True,
-    now: int | None = None,
-) -> Work:
-    """Say what a run has to do for a segment's output, whatever its mode; see :func:`lazypipe.incremental.follow.decide`.
+def decide(plan: CompiledPipeline, segment: Segment, terms: Terms) -> Work:
+    """Say what a run has to do for a segment's output, whatever its mode; see ``follow`` for those whose rows follow their inputs.
 
     Raises
     ------
@@ -79,22 +61,20 @@ def decide(
 
     assert segment.output is not None
     output = plan.outputs[segment.output]
-    how: dict[str, Any] = {"bound": bound, "full": full, "judge_again": judge_again, "now": now}
-    how["digests"] = digests
-    followed = partial(follow.decide, plan, segment, look, run=run, listed=listed, hashes=hashes, **how)
+    look, full = terms.look, terms.full
     if output.format != "dataset":
-        return followed()
+        return decide_followed(plan, segment, terms)
     uri = plan.redact(output.to)
     commit = Dataset(output.to, output.storage_options).latest()
     _refuse_other_mode(segment.output, output, commit, uri, full=full)
     other = commit is not None and output.mode not in ("delete", mode_of(commit))
     if output.mode == "replace" and not other:
-        return followed(commit=commit)
+        return decide_followed(plan, segment, terms, commit)
     before = None
     with suppress(*([StorageError] if full else [])):  # what is damaged is not needed then
         before = Before.of(own_commit(commit, segment.output, output), uri)
     strategy = plan.strategies[segment.output]
-    known, added = Hashes() if hashes is None else hashes, adds_to(output)
+    added = adds_to(output)
     older: dict[str, Older] = {}
     tables: dict[str, Dataset] = {}
     again: set[str] = set()
@@ -115,12 +95,11 @@ def decide(
                 before, then, twice = rewritten(before, name, table, options, plan.redact, full=full)
                 older |= {name: then} if then is not None else {}
                 again |= {name} if twice else set()
-    leaves = Leaves(plan, segment, before, look, listed, known, bound, tell=judge_again, added=added, older=older)
-    decision = _Feed(leaves, strategy, commit, run, full=full, judge_again=judge_again, now=now)
+    decision = _Feed(Leaves(plan, segment, before, terms, added=added, older=older), strategy, commit)
     decision.tables, decision.again = tables, frozenset(again)
     if output.mode == "replace":
         decision.refuse_loss()
-        return followed(commit=commit)
+        return decide_followed(plan, segment, terms, commit)
     version = 0 if commit is None else commit.version
     read_instead = {name: of.then for name, of in older.items()}
     return replace(decision.work(), commit=commit, version=version, adds=True, older=read_instead)
@@ -194,7 +173,7 @@ class _Feed(Decision):
             return self._still(nothing, plan, fixed, driving, generation)
         if (waits := self._waits(fixed, driving, anew=False)) is not None:
             return waits
-        if self.leaves.bound.is_set:
+        if self.terms.bound.is_set:
             driving = [self.leaves.bounded(leaf) for leaf in driving]
             reused = self.numbering.units(driving, keep=True, anew=False)
             new = _without(self.numbering.difference(driving, reused)[0], remade)
@@ -220,7 +199,7 @@ class _Feed(Decision):
             why = "made anew, as asked for"
         elif before is None:
             why = "nothing was committed yet" if self.commit is None else "nothing was consumed yet"
-        elif self.full and self._output.mode != "delete":
+        elif self.terms.full and self._output.mode != "delete":
             why = "all of it is read, as asked for"
         elif not (changed := plan.changes(before.fingerprint)).same:
             why = f"the definition changed: {changed}"
@@ -255,7 +234,7 @@ class _Feed(Decision):
     @property
     def _is_anew(self) -> bool:
         """Whether nothing of what is there stays."""
-        if not self.full or self.commit is None or self._output.mode == "delete":
+        if not self.terms.full or self.commit is None or self._output.mode == "delete":
             return False
         return self._output.mode in ("append", "upsert", "scd2") or mode_of(self.commit) != self._output.mode
 

@@ -5,7 +5,7 @@ What the last commit says that it was made of is compared with what is there now
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Hashable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -19,7 +19,6 @@ from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.delta import Side, Strategy
 from lazypipe.compile.modes import adds_to
 from lazypipe.compile.segments import Segment
-from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import StorageError
 from lazypipe.gates import Check
 from lazypipe.gates.rule import PREVIOUS
@@ -27,8 +26,7 @@ from lazypipe.gates.tally import from_columns
 from lazypipe.incremental import progress
 from lazypipe.incremental.arrivals import ARRIVALS, by_name, kept
 from lazypipe.incremental.before import CONSUMED, Before, consumed_before, own_commit
-from lazypipe.incremental.bound import UNBOUND, Bound
-from lazypipe.incremental.hashing import Hashes
+from lazypipe.incremental.bound import UNBOUND
 from lazypipe.incremental.leaf import Leaf, left_for_later
 from lazypipe.incremental.leaves import Leaves
 from lazypipe.incremental.numbering import Numbering
@@ -36,6 +34,7 @@ from lazypipe.incremental.parts import cut_up, to_list
 from lazypipe.incremental.reach import EXTENTS, Moved, Reaching, Use, parts
 from lazypipe.incremental.sides import Digests
 from lazypipe.incremental.state import State
+from lazypipe.incremental.terms import Terms
 from lazypipe.incremental.touched import Touched, Touching, followed
 from lazypipe.incremental.work import Work
 from lazypipe.plan.fingerprint import Fingerprint, digest
@@ -46,72 +45,33 @@ from lazypipe.storage.log import Commit
 from lazypipe.storage.units import Units
 from lazypipe.windows.reach import Extent
 
-__all__ = ["Decision", "decide", "decide_shared"]
+__all__ = ["Decision", "decide_followed", "decide_shared"]
 
 CLOCK = "rules about the clock are judged again"
 
 
-def decide(
-    plan: CompiledPipeline,
-    segment: Segment,
-    look: Callable[[str], Snapshot],
-    *,
-    run: str,
-    listed: int,
-    full: bool = False,
-    hashes: Hashes | None = None,
-    digests: dict[Hashable, pl.DataFrame] | None = None,
-    bound: Bound = UNBOUND,
-    judge_again: bool = True,
-    commit: Commit | None = None,
-    now: int | None = None,
-) -> Work:
-    """Say what a run has to do for a segment's output.
+def decide_followed(plan: CompiledPipeline, segment: Segment, terms: Terms, commit: Commit | None = None) -> Work:
+    """Say what a run has to do for a segment's output; ``commit`` is the last one, None if nothing was committed yet.
 
     What a source says of files that went or changed holds where rows are told apart: what is ignored keeps the rows it had. Where
     an output is made anew its old rows are not there any more: then files that went are without rows, and files that changed are
     read as they are.
-
-    Parameters
-    ----------
-    look
-        Lists a source as it is now.
-    listed
-        When sources were listed, in nanoseconds since 1970.
-    full
-        Whether everything is to be made anew, whatever has changed.
-    hashes
-        BLAKE3 of files, as far as they were hashed for other outputs since they were listed; more are put in.
-    digests
-        What other sides of joins hold of each key, as far as that was computed for other outputs; more is put in.
-    bound
-        How much a run may take of what is new, where rows are told apart; also where they are made anew.
-    judge_again
-        Whether rules about the clock are reason enough for work.
-    commit
-        The output's last one, None if nothing was committed yet.
-    now
-        The clock of the run, in microseconds since 1970, by which windows close though nothing came; None: they do not.
 
     Raises
     ------
     SourceError
         If a source cannot be listed, or has changed in a way that it says is to fail.
     StorageError
-        If what was consumed cannot be read, and ``full`` is not asked for.
+        If what was consumed cannot be read, and not all is to be made anew.
     """
     assert segment.output is not None
     output = plan.outputs[segment.output]
     strategy = plan.strategies[segment.output]
     if output.format != "dataset":
-        awaited = [s.awaited for n in _sources(plan, segment) if (s := look(n)).awaited and not s.files]
+        awaited = [s.awaited for n in _sources(plan, segment) if (s := terms.look(n)).awaited and not s.files]
         return Work("wait", awaited[0]) if awaited else Work("all", strategy.reasons[0])
-    before = None if full else Before.of(commit, plan.redact(output.to))
-    leaves = Leaves(
-        plan, segment, before, look, listed, Hashes() if hashes is None else hashes, bound, tell=judge_again
-    )
-    decision = Decision(leaves, strategy, commit, run, full=full, judge_again=judge_again, now=now)
-    decision.digests = Digests(plan, look, {} if digests is None else digests)
+    before = None if terms.full else Before.of(commit, plan.redact(output.to))
+    decision = Decision(Leaves(plan, segment, before, terms), strategy, commit)
     decision.beside = Dataset(output.to, output.storage_options)
     work = decision.work()
     return replace(work, commit=commit, version=0 if commit is None else commit.version)
@@ -120,17 +80,14 @@ def decide(
 def decide_shared(
     plan: CompiledPipeline,
     segment: Segment,
-    look: Callable[[str], Snapshot],
+    terms: Terms,
     state: Dataset | None,
     needs: Mapping[str, Units] | None,
-    *,
     anew: Container[str] = (),
-    run: str,
-    listed: int,
-    hashes: Hashes | None = None,
-    digests: dict[Hashable, pl.DataFrame] | None = None,
 ) -> Work:
     """Say what a run reads of a source or stage whose rows several outputs need, and which are kept for that run only.
+
+    How much is taken, and of what moment, is said by what these need.
 
     Parameters
     ----------
@@ -140,15 +97,12 @@ def decide_shared(
         What the outputs need of each source; None for all of it.
     anew
         The outputs that keep nothing of what they were made of before.
-    look, run, listed, hashes, digests
-        As in ``decide``.
     """
     commit = None if state is None else state.latest()
     before = Before.of(commit, plan.redact("" if state is None else state.uri))
     strategy = plan.inner[segment.node]
-    leaves = Leaves(plan, segment, before, look, listed, Hashes() if hashes is None else hashes)
-    decision = Decision(leaves, strategy, commit, run, full=False, judge_again=True)
-    decision.digests = Digests(plan, look, {} if digests is None else digests)
+    terms = replace(terms, full=False, bound=UNBOUND, judge_again=True, now=None)
+    decision = Decision(Leaves(plan, segment, before, terms), strategy, commit)
     decision.beside = state
     stays = {n: o for n, o in plan.outputs.items() if n not in anew}
     work = decision.part(needs, stays, judged=state is not None)
@@ -169,31 +123,19 @@ def _sources(plan: CompiledPipeline, segment: Segment) -> list[str]:
 class Decision:
     """What there is to do for one output whose rows follow its inputs."""
 
-    def __init__(
-        self,
-        leaves: Leaves,
-        strategy: Strategy,
-        commit: Commit | None,
-        run: str,
-        *,
-        full: bool,
-        judge_again: bool,
-        now: int | None = None,
-    ) -> None:
+    def __init__(self, leaves: Leaves, strategy: Strategy, commit: Commit | None) -> None:
         self.leaves = leaves
+        self.terms = leaves.terms
         self.plan = leaves.plan
         self.segment = leaves.segment
         self.before = leaves.before
         self.strategy = strategy
         self.commit = commit
-        self.run = run
-        self.numbering = Numbering(self.before, run, self.segment.name, commit)
-        self.full = full
-        self.judge_again = judge_again
-        self.now = now
+        self.run = self.terms.run
+        self.numbering = Numbering(self.before, self.run, self.segment.name, commit)
         self.reached: Mapping[str, frozenset[str]] = NOTHING
         self.renewed = frozenset[int]()
-        self.digests = Digests(self.plan, leaves.look)
+        self.digests = Digests(self.plan, self.terms.look, self.terms.digests)
         self.beside: Dataset | None = None
 
     def work(self) -> Work:
@@ -224,7 +166,7 @@ class Decision:
                 if self.commit is None
                 else "the last version does not say what it is made of"
             )
-            why = "made anew, as asked for" if self.full else unknown
+            why = "made anew, as asked for" if self.terms.full else unknown
         elif not (changed := plan.changes(before.fingerprint)).same or before.layout != self._layout():
             why = f"the definition changed: {changed if not changed.same else 'partitions, rules ahead of it, or rows that these put aside'}"
         elif self._is_renamed(before, {leaf.name for leaf in (*fixed, *driving)}):
@@ -233,7 +175,7 @@ class Decision:
             )
         elif news:
             why = "; ".join(news)
-        elif self.judge_again and self._clock_makes_anew([*driving, *turned, *near]):
+        elif self.terms.judge_again and self._clock_makes_anew([*driving, *turned, *near]):
             why = CLOCK
         else:
             touched = self._touching.touched(turned, driving)
@@ -253,7 +195,7 @@ class Decision:
         touched = replace(touched, units=touched.units | self.renewed)
         nothing = Work("none", "nothing changed: " + ", ".join(map(str, (*fixed, *driving))))
         judges = self.segment.node in self._judged() and self.plan.looks_at_the_clock(self.segment.node)
-        if judges and self.judge_again:
+        if judges and self.terms.judge_again:
             nothing = Work("judge", CLOCK)
         still = partial(self._still, nothing, plan, fixed, driving, generation)
         renamed = self._moved(driving)
@@ -265,7 +207,7 @@ class Decision:
             return still()
         if (waits := self._waits(fixed, driving, anew=False)) is not None:
             return waits
-        if self.leaves.bound.is_set:
+        if self.terms.bound.is_set:
             driving = [self.leaves.bounded(leaf) for leaf in driving]
             reused = self._units(driving, touched)
             new, gone = self.numbering.difference(driving, reused)
@@ -323,7 +265,7 @@ class Decision:
                 stay[leaf.name] = Units({f: number for number, f in enumerate(files, first)})
                 first += len(files)
         snapshots = {leaf.name: leaf.snapshot for leaf in (*fixed, *driving)}
-        reaching = Reaching(self.plan, lambda name: snapshots.get(name) or self.leaves.look(name))
+        reaching = Reaching(self.plan, lambda name: snapshots.get(name) or self.terms.look(name))
         found = reaching.touched(uses, turned, stay, self.before.extents)
         if found is None:
             return False
@@ -363,9 +305,9 @@ class Decision:
     def _went_on(self) -> str:
         """Say why the output is published once more though nothing came; nothing if there is no reason."""
         said = None if self.commit is None else self.commit.info.get(CONSUMED)
-        if self.now is None or self.commit is None or said is None:
+        if self.terms.now is None or self.commit is None or said is None:
             return ""
-        return progress.moved(self.plan, self.segment, self.commit, said, self.leaves.look, self.now)
+        return progress.moved(self.plan, self.segment, self.commit, said, self.terms.look, self.terms.now)
 
     def _noted(self, sides: Sequence[Side]) -> tuple[Side, ...]:
         """Return the sides of which keys are kept by units."""
@@ -580,7 +522,7 @@ class Decision:
                 "a file that it was made of was" if len(lost) == 1 else f"{len(lost):,} files that it was made of were"
             )
             what = f"made anew it would lose rows: {which} not written {written}, such as {lost[0]}"
-            if not self.full:
+            if not self.terms.full:
                 return Work("wait", f"waiting for a run that takes all: {what}")
             fix = "leave out full, or since and until"
             raise StorageError(f"output {name!r}: {what}", uri=redact(output.to), fix=fix)

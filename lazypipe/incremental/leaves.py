@@ -14,14 +14,14 @@ from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import SourceError
 from lazypipe.incremental.arrivals import by_name, rejudged, still_stands
 from lazypipe.incremental.before import CONSUMED, Before
-from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.changes import RACY, Changes, allowed, compare
-from lazypipe.incremental.hashing import Hashes, hasher, prefix_hasher
+from lazypipe.incremental.hashing import hasher, prefix_hasher
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.parts import Listed, units_in
 from lazypipe.incremental.shared import takes_parts
 from lazypipe.incremental.stamps import moment_of
 from lazypipe.incremental.state import Consumed
+from lazypipe.incremental.terms import Terms
 from lazypipe.plan.fingerprint import digest
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage.dataset import Dataset
@@ -37,19 +37,14 @@ __all__ = ["Leaves"]
 class Leaves:
     """Finds out what there is of what one output reads.
 
-    ``tell`` says whether new files are hashed for no more than to tell what they are. Where rows are ``added`` to those that
-    are there, these do not go with their files, and stay what they were judged to be. ``older`` are versions of tables that are to be
-    read instead of their last ones.
+    Where rows are ``added`` to those that are there, these do not go with their files, and stay what they were judged to be.
+    ``older`` are versions of tables that are to be read instead of their last ones.
     """
 
     plan: CompiledPipeline
     segment: Segment
     before: Before | None
-    look: Callable[[str], Snapshot]
-    listed: int
-    hashes: Hashes
-    bound: Bound = UNBOUND
-    tell: bool = True
+    terms: Terms
     added: bool = False
     older: Mapping[str, Older] = NOTHING
 
@@ -69,7 +64,7 @@ class Leaves:
         source = None if published else self.plan.nodes[name].source
         before = None if self.before is None else self.before.state.sources.get(name)
         if source is not None:
-            snapshot, options, redact = self.look(name), source.reader.storage_options, source.redact
+            snapshot, options, redact = self.terms.look(name), source.reader.storage_options, source.redact
             uri = source.patterns[0]
         else:
             output = next(o for o in self._outputs() if o.stage == name)
@@ -90,7 +85,7 @@ class Leaves:
             away = left.union(f.uri for f in outside)
             files = tuple(f for f in snapshot.files if f.uri not in away)
             snapshot = replace(snapshot, files=files, waiting=(*snapshot.waiting, *without, *outside, *was))
-        apart: dict[str, Any] = {"left": left, "outside": tuple(outside), "written": self.bound.told}
+        apart: dict[str, Any] = {"left": left, "outside": tuple(outside), "written": self.terms.bound.told}
         if snapshot.commit is not None:
             leaf = self._dataset_leaf(name, snapshot, before, redact(uri), source)
             return replace(leaf, left=leaf.left | left) if left else leaf
@@ -102,20 +97,20 @@ class Leaves:
             snapshot,
             hasher=hashing,
             detect=intake.detect,
-            prefix=None if text is None else prefix_hasher(text.format, text.csv_options, options, self.hashes),
+            prefix=None if text is None else prefix_hasher(text.format, text.csv_options, options, self.terms.hashes),
             name=redact if redact.secrets else None,
             waiting=[f.uri for f in snapshot.waiting],
             # where there may be many new files, of which few are taken, none is hashed for that alone
-            tell=self.tell and not self.bound.is_set,
+            tell=self.terms.judge_again and not self.terms.bound.is_set,
         )
         changes = allowed(found, on_removed=intake.on_removed, on_modified=intake.on_modified, source=name)
 
         def consume() -> Consumed:
             return replace(found, waiting=()).consumed(
-                listed=self.listed,
+                listed=self.terms.listed,
                 hasher=hashing,  # whoever reads a file that cannot be read will say so
                 wanted=lambda f: (
-                    f in self.hashes
+                    f in self.terms.hashes
                     or (snapshot.table is None and (intake.detect == "content" or must_know or self._is_racy(f.stamp)))
                 ),
             )
@@ -214,16 +209,16 @@ class Leaves:
         plain = hasher(options, grows=grows)
 
         def hashed(file: FileInfo) -> str:
-            if file not in self.hashes:
-                self.hashes[file] = plain(file)
-            return self.hashes[file]
+            if file not in self.terms.hashes:
+                self.terms.hashes[file] = plain(file)
+            return self.terms.hashes[file]
 
         return hashed
 
     def _is_racy(self, stamp: str | None) -> bool:
         """Whether a file may be written again without its stamp telling."""
         moment = moment_of(stamp)
-        return stamp is None or (moment is not None and moment >= self.listed - RACY)
+        return stamp is None or (moment is not None and moment >= self.terms.listed - RACY)
 
     def _outputs(self) -> list[Any]:
         return [
@@ -240,7 +235,7 @@ class Leaves:
         Where all is made ``anew`` nothing has been taken yet; unless that is done ``again`` with all that was consumed. With
         ``full`` it is no matter what was.
         """
-        if not self.bound.is_set:
+        if not self.terms.bound.is_set:
             return leaf
         if leaf.tagged:
             return self._bounded_units(leaf, anew=anew and not again)
@@ -255,7 +250,7 @@ class Leaves:
         if outside:
             away = {f.uri for f in outside}
             new = [f for f in new if f.uri not in away]
-        rest = new[self.bound.first(new, lambda f: leaf.read(f).length, partial(self._rows, leaf)) :]
+        rest = new[self.terms.bound.first(new, lambda f: leaf.read(f).length, partial(self._rows, leaf)) :]
         return replace(self.without(leaf, rest, outside), reached=leaf.reached) if rest or outside else leaf
 
     def without(self, leaf: Leaf, rest: Sequence[FileInfo], outside: Sequence[FileInfo] = ()) -> Leaf:
@@ -268,7 +263,7 @@ class Leaves:
     def _outside(self, leaf: Leaf, new: Sequence[FileInfo], *, full: bool) -> list[FileInfo]:
         """Return those of the new files that were not written when they had to be; not what was read before, which stays."""
         source = self.plan.nodes[leaf.name].source
-        if not self.bound.is_dated or source is None or leaf.snapshot.commit is not None:
+        if not self.terms.bound.is_dated or source is None or leaf.snapshot.commit is not None:
             return []
         came = {f.uri for f in new} if leaf.changes is None or full else {c.file.uri for c in leaf.came}
         found = []
@@ -278,7 +273,7 @@ class Leaves:
                 what = "its store does not say when it was written, and only files of some time are to be read"
                 fix = "leave out since and until; max_files says how many files a run takes"
                 raise source.located(SourceError(what, uri=file.uri, fix=fix))
-            if file.uri in came and not self.bound.holds(moment):
+            if file.uri in came and not self.terms.bound.holds(moment):
                 found.append(file)
         return found
 
@@ -307,7 +302,7 @@ class Leaves:
                     rows[unit] = rows.get(unit, 0) + count
                     size[unit] = size.get(unit, 0) + file.bytes * count // file.rows
         new = [*rows]
-        left = frozenset(new[self.bound.first(new, size.__getitem__, rows.__getitem__) :])
+        left = frozenset(new[self.terms.bound.first(new, size.__getitem__, rows.__getitem__) :])
         if not left:
             return leaf
         left = left.union(beyond)

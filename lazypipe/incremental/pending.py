@@ -10,6 +10,7 @@ from lazypipe.compile.sources import Snapshot
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.feed import decide
 from lazypipe.incremental.leaf import Came
+from lazypipe.incremental.terms import Terms
 from lazypipe.incremental.work import Work
 
 __all__ = ["Pending", "pending"]
@@ -59,6 +60,7 @@ def pending(
     bound
         What a run takes.
     """
+    terms = Terms("pending", look, listed, bound=bound, judge_again=False, now=now)
     works: dict[str, Work] = {}
     stateless: list[str] = []
     unsettled: set[str] = set()
@@ -66,7 +68,7 @@ def pending(
         if unsettled.intersection(segment.reads):
             unsettled.add(segment.node)
         elif segment.output is not None:
-            work = decide(plan, segment, look, run="pending", listed=listed, judge_again=False, now=now, bound=bound)
+            work = decide(plan, segment, terms)
             if work.kind == "all" and not work.info:
                 stateless.append(segment.output)
             elif work.kind in ("units", "all", "state"):

@@ -16,6 +16,7 @@ from lazypipe.incremental.incomplete import read, told
 from lazypipe.incremental.progress import PROGRESS
 from lazypipe.incremental.shared import needs_of, state_of
 from lazypipe.incremental.state import State
+from lazypipe.incremental.terms import Terms
 from lazypipe.incremental.work import Work
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
@@ -68,10 +69,7 @@ class _Preview:
     ) -> None:
         self.plan = plan
         self.lister = lister
-        self.listed = listed
-        self.bound = bound
-        self.now = now
-        self.full = full
+        self.terms = Terms("preview", self.look, listed, full=full, bound=bound, now=now)
         self.snapshots: dict[str, Snapshot] = {}
         self.busy: dict[str, str] = {}
         self.waiting: dict[str, str] = {}
@@ -110,9 +108,9 @@ class _Preview:
                 return self.shared(reader, works)
             return None if works[reader.name].why.startswith("depends on") else works[reader.name]
 
-        needs, anew = (None, frozenset[str]()) if self.full else needs_of(self.plan, segment, work_of)
+        needs, anew = (None, frozenset[str]()) if self.terms.full else needs_of(self.plan, segment, work_of)
         state = state_of(self.plan, segment)
-        return decide_shared(self.plan, segment, self.look, state, needs, anew=anew, run="preview", listed=self.listed)
+        return decide_shared(self.plan, segment, self.terms, state, needs, anew)
 
     def look(self, name: str) -> Snapshot:
         if name not in self.snapshots:
@@ -129,19 +127,10 @@ class _Preview:
                 self.waiting[segment.node] = self.waiting[name]
                 return Work("wait", self.waiting[name])
         waits = [n for n in segment.reads if n in self.busy or (by_node[n].output is None and self._below(n))]
-        if waits and not self.full:
+        if waits and not self.terms.full:
             self.busy[segment.node] = segment.name
             return Work("all", f"depends on what {', '.join(self.busy.get(n, n) for n in waits)} becomes in this run")
-        found = decide(
-            self.plan,
-            segment,
-            self.look,
-            run="preview",
-            listed=self.listed,
-            full=self.full,
-            bound=self.bound,
-            now=self.now,
-        )
+        found = decide(self.plan, segment, self.terms)
         if found.kind == "wait":
             self.waiting[segment.node] = found.why
         elif found.kind not in ("none", "judge", "state") and segment.nodes:

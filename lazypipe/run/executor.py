@@ -30,6 +30,7 @@ from lazypipe.incremental.follow import decide_shared
 from lazypipe.incremental.progress import PROGRESS
 from lazypipe.incremental.shared import needs_of, state_of
 from lazypipe.incremental.stamps import nanoseconds
+from lazypipe.incremental.terms import Terms
 from lazypipe.incremental.work import Work
 from lazypipe.records.emitter import Emitter
 from lazypipe.records.record import Records
@@ -294,19 +295,7 @@ class _Execution:
         if run.plan.inner[segment.node].kind != "units":
             return Work("all", "")
         needs, anew = (None, frozenset[str]()) if run.full else needs_of(run.plan, segment, self._work_of)
-        state, now = state_of(run.plan, segment), time.time_ns()
-        return decide_shared(
-            run.plan,
-            segment,
-            run.look,
-            state,
-            needs,
-            anew=anew,
-            run=run.id,
-            listed=now,
-            hashes=run.hashes,
-            digests=run.digests,
-        )
+        return decide_shared(run.plan, segment, self._terms(), state_of(run.plan, segment), needs, anew)
 
     def _work_of(self, segment: Segment) -> Work | None:
         """Return the work of a segment that may still run in this run; None if it cannot be told yet."""
@@ -334,20 +323,14 @@ class _Execution:
 
     def decide(self, segment: Segment) -> Work:
         """Say what is to be done for an output."""
+        return decide(self.run.plan, segment, self._terms())
+
+    def _terms(self) -> Terms:
+        """Return what this run says of itself where it asks what is to be done, by what is there now."""
         run = self.run
-        return decide(
-            run.plan,
-            segment,
-            run.look,
-            run=run.id,
-            listed=time.time_ns(),
-            full=run.full,
-            hashes=run.hashes,
-            digests=run.digests,
-            bound=run.bound,
-            # over part of event time, clocks and markers say nothing of what is left
-            now=nanoseconds(run.now) // 1_000 if run.window is None else None,
-        )
+        # over part of event time, clocks and markers say nothing of what is left
+        now = nanoseconds(run.now) // 1_000 if run.window is None else None
+        return Terms(run.id, run.look, time.time_ns(), run.hashes, run.digests, full=run.full, bound=run.bound, now=now)
 
     def _written_before(self, segment: Segment) -> list[str]:
         """Return the outputs that write what a segment only removes keys from, and could not be brought up to date."""

@@ -1,0 +1,51 @@
+"""On what terms a run asks what there is to do: how it looks at what is there, when, and how much of it it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from lazypipe.compile.sources import Snapshot
+from lazypipe.incremental.bound import UNBOUND, Bound
+from lazypipe.incremental.hashing import Hashes
+
+__all__ = ["Terms"]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a run that asks what there is to do for an output says of itself.
+
+    Parameters
+    ----------
+    run
+        Its id.
+    look
+        Lists a source as it is now.
+    listed
+        When sources were listed, in nanoseconds since 1970.
+    hashes
+        BLAKE3 of files, as far as they were hashed for other outputs since they were listed; more are put in.
+    digests
+        What other sides of joins hold of each key, as far as that was computed for other outputs; more is put in.
+    full
+        Whether everything is to be made anew, whatever has changed.
+    bound
+        How much it may take of what is new, where rows are told apart; also where they are made anew.
+    judge_again
+        Whether rules about the clock are reason enough for work, and new files are hashed for no more than to tell what they are.
+    now
+        Its clock, in microseconds since 1970, by which windows close though nothing came; None: they do not.
+    """
+
+    run: str
+    look: Callable[[str], Snapshot]
+    listed: int
+    hashes: Hashes = field(default_factory=Hashes)
+    digests: dict[Hashable, pl.DataFrame] = field(default_factory=dict)
+    full: bool = False
+    bound: Bound = UNBOUND
+    judge_again: bool = True
+    now: int | None = None
