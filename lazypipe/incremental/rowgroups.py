@@ -82,19 +82,16 @@ def column_range(
     SourceError
         If the file cannot be read, or is not Parquet.
     """
-    from lazypipe.storage.parquet_prune import bounds
+    from lazypipe.storage.parquet_prune import Bounds, column_bounds
 
     try:
         footer = footer_of(uri, storage_options)
         if column not in footer.columns:
             return None
-        found = [bounds(footer.statistics(n, column), dtype) for n in range(len(footer.group_rows))]
+        found = column_bounds(footer, column, dtype) if footer.group_rows else Bounds(None, None, 0, 0)
     except Exception as error:  # any store's own errors: the caller learns which file it was
         raise unreadable(uri, error) from error
-    if any(b is None or (b.low is None and not b.all_null) for b in found):
-        return None
-    told = [b for b in found if b is not None and b.low is not None]
-    return min((b.low for b in told), default=None), max((b.high for b in told), default=None)
+    return None if found is None or (found.low is None and not found.all_null) else (found.low, found.high)
 
 
 def group_hasher(uri: str, storage_options: Mapping[str, Any] | None = None) -> Callable[[int], str]:

@@ -17,6 +17,7 @@ from lazypipe.gates.tap import Tap
 from lazypipe.gates.uniqueness import TIMES_COLUMN, repeated
 from lazypipe.incremental.work import Work
 from lazypipe.run.aside import Quarantine
+from lazypipe.run.part import Part
 from lazypipe.run.query import Query
 from lazypipe.run.target import Target
 from lazypipe.storage.sink import DatasetSink, ExportSink, Written
@@ -24,16 +25,11 @@ from lazypipe.storage.sink import DatasetSink, ExportSink, Written
 __all__ = ["Audit"]
 
 
-class Audit:
+class Audit(Part):
     """What the gates of a segment found; complete once it is ``ended``. ``untouched`` was counted before, of groups that stay."""
 
     def __init__(self, query: Query, target: Target) -> None:
-        self.query = query
-        self.target = target
-        self.run = target.run
-        self.plan = target.plan
-        self.segment = target.segment
-        self.work = target.work
+        super().__init__(query, target)
         self.untouched: tuple[Tally, ...] = ()
         self.ended = False
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lazypipe.run import layouts
-from lazypipe.run.query import Query
-from lazypipe.run.target import Target
+from lazypipe.run.part import Part
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
@@ -22,17 +21,8 @@ _FOOTERS = 4
 """Files whose footers tell how many rows there are in all."""
 
 
-class LayingOut:
+class LayingOut(Part):
     """Chooses the layout of a target's files, where one is asked for, and brings what was written into it."""
-
-    def __init__(self, query: Query, target: Target) -> None:
-        self.query = query
-        self.target = target
-        self.run = target.run
-        self.plan = target.plan
-        self.segment = target.segment
-        self.work = target.work
-        self.output = target.output
 
     @property
     def _has_folders(self) -> bool:

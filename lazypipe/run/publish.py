@@ -22,6 +22,7 @@ from lazypipe.incremental.progress import PROGRESS
 from lazypipe.incremental.reach import EXTENTS, Reaching, Use
 from lazypipe.run.aside import Quarantine, forget
 from lazypipe.run.audit import Audit
+from lazypipe.run.part import Part
 from lazypipe.run.query import Query
 from lazypipe.run.target import Target
 from lazypipe.storage import uri as uris
@@ -36,17 +37,11 @@ if TYPE_CHECKING:
 __all__ = ["Publication"]
 
 
-class Publication:
+class Publication(Part):
     """How the outcome of a segment becomes visible; from then on it is ``published``, and nothing is taken away any more."""
 
     def __init__(self, query: Query, target: Target, audit: Audit) -> None:
-        self.query = query
-        self.target = target
-        self.run = target.run
-        self.plan = target.plan
-        self.segment = target.segment
-        self.work = target.work
-        self.output = target.output
+        super().__init__(query, target)
         self.audit = audit
         self.asides: list[Quarantine] = []
         self.published = False

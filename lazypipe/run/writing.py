@@ -14,6 +14,7 @@ from lazypipe.plan.executed import Executed
 from lazypipe.plan.reader import Capture
 from lazypipe.run.figures import Counted
 from lazypipe.run.groups import Groups
+from lazypipe.run.part import Part
 from lazypipe.run.query import FIGURES, Query
 from lazypipe.run.target import Target
 from lazypipe.storage.dataset import scan_files
@@ -25,17 +26,11 @@ from lazypipe.storage.units import untagged
 __all__ = ["Writing"]
 
 
-class Writing:
+class Writing(Part):
     """The rows of a segment on their way to files; ``capture`` sees the plan of the query that writes them, ``beneath`` is that of figures."""
 
     def __init__(self, query: Query, target: Target) -> None:
-        self.query = query
-        self.target = target
-        self.run = target.run
-        self.plan = target.plan
-        self.segment = target.segment
-        self.work = target.work
-        self.output = target.output
+        super().__init__(query, target)
         self.capture: Capture | None = None
         self.beneath: Executed | None = None
 

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import polars as pl
 
-from lazypipe.storage.parquet_ranges import ChunkStatistics
+from lazypipe.storage.parquet_ranges import ChunkStatistics, Footer
 from lazypipe.storage.thrift import STRUCT, ThriftStruct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["Bounds", "bounds", "may_match", "overall"]
+__all__ = ["Bounds", "bounds", "column_bounds", "may_match", "overall"]
 
 # Above this a filter (an is_in of very many values) costs more to take apart than it saves.
 _MAX_FILTER_BYTES = 1 << 20
@@ -85,6 +85,11 @@ def overall(groups: Sequence[Bounds | None]) -> Bounds | None:
     if not filled or any(b.low is None for b in filled):
         return Bounds(None, None, nulls, values)
     return Bounds(min(b.low for b in filled), max(b.high for b in filled), nulls, values)
+
+
+def column_bounds(footer: Footer, name: str, dtype: pl.DataType) -> Bounds | None:
+    """Return the bounds of a column over all row groups of a file; None if one of these has none, or there is none."""
+    return overall([bounds(footer.statistics(g, name), dtype) for g in range(len(footer.group_rows))])
 
 
 def _physical(raw: bytes, element: ThriftStruct, dtype: pl.DataType) -> Any:

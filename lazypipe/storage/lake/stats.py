@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from lazypipe.storage.footers import footer_of
-from lazypipe.storage.parquet_prune import Bounds, bounds, overall
+from lazypipe.storage.parquet_prune import Bounds, column_bounds
 from lazypipe.storage.parquet_ranges import Footer
 
 __all__ = ["MOST_COLUMNS", "of_file", "said"]
@@ -31,7 +31,7 @@ def of_file(uri: str, rows: int, schema: Mapping[str, pl.DataType], options: Map
         footer = footer_of(uri, options)
     except Exception:
         return said(rows, {}, schema)
-    return said(rows, {n: _of_column(footer, n, schema[n]) for n in _told(footer, schema)}, schema)
+    return said(rows, {n: column_bounds(footer, n, _known(schema[n])) for n in _told(footer, schema)}, schema)
 
 
 def _told(footer: Footer, schema: Mapping[str, pl.DataType]) -> Sequence[str]:
@@ -39,10 +39,9 @@ def _told(footer: Footer, schema: Mapping[str, pl.DataType]) -> Sequence[str]:
     return [n for n, t in schema.items() if n in inside and not t.is_nested()][:MOST_COLUMNS]
 
 
-def _of_column(footer: Footer, name: str, dtype: pl.DataType) -> Bounds | None:
-    """Return the bounds over all row groups; None if one of these has none."""
-    known = pl.String() if dtype == pl.Categorical else dtype
-    return overall([bounds(footer.statistics(n, name), known) for n in range(len(footer.group_rows))])
+def _known(dtype: pl.DataType) -> pl.DataType:
+    """Return the type that bounds in a footer have."""
+    return pl.String() if dtype == pl.Categorical else dtype
 
 
 def said(rows: int, found: Mapping[str, Bounds | None], schema: Mapping[str, pl.DataType]) -> str:

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.footers import TAIL, read_footer, unreadable
+from lazypipe.storage.footers import footer_of, unreadable
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.optimizer.form_numbers import Cast
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.packing import folders
-from lazypipe.storage.parquet_prune import bounds
+from lazypipe.storage.parquet_prune import column_bounds
 
 __all__ = ["depth", "overlaps"]
 
@@ -74,18 +74,9 @@ def _box(dataset: Dataset, commit: Commit, file: DataFile, columns: tuple[str, .
             return None
     uri = uris.join(dataset.uri, file.path)
     try:
-        fs, path = uris.file_system(uri, dataset.storage_options)
-        with fs.open(path, "rb", block_size=TAIL) as handle:
-            footer = read_footer(handle)
+        footer = footer_of(uri, dataset.storage_options)
     except Exception as error:  # any store's own errors: the caller learns which file it was
         raise unreadable(uri, error) from error
-    low: list[Any] = []
-    high: list[Any] = []
-    for name in columns:
-        told = [bounds(footer.statistics(g, name), commit.schema[name]) for g in range(len(footer.group_rows))]
-        known = [b for b in told if b is not None and not b.all_null]
-        if not known or any(b is None or (b.low is None and not b.all_null) for b in told):
-            return None
-        low.append(min(b.low for b in known))
-        high.append(max(b.high for b in known))
-    return _Box(tuple(low), tuple(high))
+    told = [column_bounds(footer, n, commit.schema[n]) for n in columns]
+    known = [b for b in told if b is not None and b.low is not None]
+    return _Box(tuple(b.low for b in known), tuple(b.high for b in known)) if len(known) == len(told) else None
