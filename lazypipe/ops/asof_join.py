@@ -11,7 +11,7 @@ import polars as pl
 
 from lazypipe.in_order import NEAR, lying
 from lazypipe.ops.base import AHEAD, OTHER_MADE_FROM, Change, Operation, Scope, Table, both_made, with_other_made
-from lazypipe.ops.join import check_keys, chosen_columns, renamed
+from lazypipe.ops.join import check_keys, chosen_columns, refuse_uneven, renamed
 from lazypipe.ops.window import refuse_outside
 from lazypipe.spec.arguments import BOUND, CHOSEN, COLUMN, COLUMNS, INPUT, TEXT, arg, choice
 from lazypipe.spec.model import Fault
@@ -82,9 +82,7 @@ class AsofJoin(Operation):
             raise Fault("an asof_join needs its key once", "give on, or left_on and right_on", ("with",))
         if self.by and (self.left_by or self.right_by):
             raise Fault("an asof_join needs its columns once", "give by, or left_by and right_by", ("by",))
-        if len(self.left_by) != len(self.right_by):
-            what = f"left_by has {len(self.left_by)} columns and right_by {len(self.right_by)}"
-            raise Fault(what, "name as many on both sides", ("left_by" if self.left_by else "right_by",))
+        refuse_uneven("by", self.left_by, self.right_by)
         lateness(self.allowed_lateness)
 
     def inputs(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import polars as pl
 
 from lazypipe.errors import nearest
 from lazypipe.ops.base import AHEAD, OTHER_MADE_FROM, Change, Operation, Scope, Table, both_made, with_other_made
-from lazypipe.ops.join import check_keys, chosen_columns, renamed
+from lazypipe.ops.join import check_keys, chosen_columns, refuse_uneven, renamed
 from lazypipe.ops.window import refuse_outside
 from lazypipe.spec.arguments import CHOSEN, COLUMN, COLUMNS, INPUT, TEXT, Kind, arg, choice
 from lazypipe.spec.model import Fault, freeze
@@ -83,9 +83,7 @@ class IntervalJoin(Operation):
             raise Fault("an interval_join needs its times once", "give time, or left_time and right_time", ("with",))
         if self.by and (self.left_by or self.right_by):
             raise Fault("an interval_join needs its columns once", "give by, or left_by and right_by", ("by",))
-        if len(self.left_by) != len(self.right_by):
-            what = f"left_by has {len(self.left_by)} columns and right_by {len(self.right_by)}"
-            raise Fault(what, "name as many on both sides", ("left_by" if self.left_by else "right_by",))
+        refuse_uneven("by", self.left_by, self.right_by)
         lateness(self.allowed_lateness)
 
     def inputs(self) -> tuple[str, ...]:

@@ -69,9 +69,7 @@ class Join(Operation):
                 raise Fault("a cross join has no keys", "remove them, or choose another how", ("how",))
         elif bool(self.on) == bool(self.left_on or self.right_on):
             raise Fault("a join needs its keys once", "give on, or left_on and right_on", ("with",))
-        if len(self.left_on) != len(self.right_on):
-            what = f"left_on has {len(self.left_on)} columns and right_on {len(self.right_on)}"
-            raise Fault(what, "name as many on both sides", ("left_on" if self.left_on else "right_on",))
+        refuse_uneven("on", self.left_on, self.right_on)
         if self.columns is not None and self.how in ("semi", "anti"):
             raise Fault(f"{self.how} joins take no columns of the other side", "remove columns", ("columns",))
         if self.validate != "m:m" and self.how in ("semi", "anti", "cross"):
@@ -212,6 +210,13 @@ def _in_one_type(one: pl.DataType, other: pl.DataType) -> bool:
 
 
 _TURNED: Mapping[str, Literal["m:m", "m:1", "1:m", "1:1"]] = {"m:m": "m:m", "m:1": "1:m", "1:m": "m:1", "1:1": "1:1"}
+
+
+def refuse_uneven(argument: str, left: Sequence[str], right: Sequence[str]) -> None:
+    """Raise Fault where the sides of a join do not name as many columns, in ``left_`` and ``right_`` of an argument."""
+    if len(left) != len(right):
+        what = f"left_{argument} has {len(left)} columns and right_{argument} {len(right)}"
+        raise Fault(what, "name as many on both sides", (f"left_{argument}" if left else f"right_{argument}",))
 
 
 def renamed(frame: pl.LazyFrame, names: Mapping[str, str]) -> pl.LazyFrame:
