@@ -20,6 +20,7 @@ from lazypipe.compile.contract import cell_checks
 from lazypipe.compile.durations import with_durations
 from lazypipe.compile.exports import check_exports
 from lazypipe.compile.feedback import check_feedback
+from lazypipe.compile.lake import check_tables
 from lazypipe.compile.late import with_late_gates, without_twins
 from lazypipe.compile.modes import check_modes
 from lazypipe.compile.names import check_names
@@ -29,7 +30,6 @@ from lazypipe.compile.panes import check_panes, untimed
 from lazypipe.compile.promise import promised
 from lazypipe.compile.segments import Segment, cut
 from lazypipe.compile.sources import BoundSource, Snapshot, bind, expand_env
-from lazypipe.compile.tables import check_tables
 from lazypipe.errors import LazypipeError, SourceError, StorageError, nearest
 from lazypipe.gates import Check
 from lazypipe.plan.explain import Kind, explain

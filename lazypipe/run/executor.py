@@ -41,11 +41,11 @@ from lazypipe.run.body import body
 from lazypipe.run.changefeed import ChangeFeed, Feed
 from lazypipe.run.context import Observer, Run
 from lazypipe.run.corrupt import files_set_aside, leave_out_corrupt
+from lazypipe.run.lake import publish
 from lazypipe.run.panefeed import PaneFeed
 from lazypipe.run.query import Meanwhile
 from lazypipe.run.recorder import Recorder
 from lazypipe.run.result import RunResult, SegmentResult, Status
-from lazypipe.run.tables import publish
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.moments import Unusual
