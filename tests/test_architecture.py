@@ -33,6 +33,7 @@ FLOORS = (
     {"api"},
     {"testing"},
     {"__init__"},
+    {"cli"},
     {"__main__"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

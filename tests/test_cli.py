@@ -14,7 +14,8 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
-from lazypipe.__main__ import _Progress, main
+from lazypipe.__main__ import main
+from lazypipe.cli.runs import _Progress
 from lazypipe.run import executor
 
 DEFINITION = """\

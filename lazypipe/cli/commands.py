@@ -1,0 +1,88 @@
+"""What commands share: how they are added, how they read definitions, and how they tell what they found."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from math import isfinite
+from typing import Any
+
+import lazypipe as lp
+
+__all__ = ["Commands", "compiled", "incomplete", "pairs", "say", "write_json"]
+
+
+class Commands:
+    """The commands of a parser."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._parsers = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(self, name: str, function: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        """Add a command; ``function`` returns its exit code."""
+        made = self._parsers.add_parser(name, help=text, description=text)
+        made.set_defaults(command=function)
+        made.add_argument("--json", action="store_true", help="write JSON to stdout")
+        return made
+
+    def over_plan(
+        self, name: str, function: Callable[[argparse.Namespace], int], text: str, *, file: str | None = None
+    ) -> argparse.ArgumentParser:
+        """Add a command that compiles a definition (``compiled``); ``file`` says how often that is given."""
+        made = self.add(name, function, text)
+        made.add_argument("file", nargs=file, help="the definition, YAML or JSON")
+        made.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a parameter")
+        made.add_argument(
+            "--allow", action="append", default=[], metavar="MODULE", help="allow python operations of it"
+        )
+        return made
+
+
+def compiled(options: argparse.Namespace, now: datetime | None = None) -> lp.Plan:
+    """Return the compiled definition that a command is about."""
+    return lp.load(options.file).compile(now=now, allow=options.allow, params=pairs("--param", options.param))
+
+
+def pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
+    """Return what an option that is given several times says: name → value."""
+    pairs = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise lp.LazypipeError(f"{option} {text!r} has no value; write {option} {name}=value")
+        pairs[name] = value
+    return pairs
+
+
+def incomplete(said: Mapping[str, Any]) -> Iterator[str]:
+    """Say which closed windows lack something, in a line each."""
+    windows = said.get("incomplete", [])
+    for window in windows[:10]:
+        held = "held back" if window["held"] else "given"
+        lacks = ", ".join(window["lacks"])
+        yield f"    incomplete: {window['start']}..{window['end']}, {held}, since {window['since']}: {lacks}"
+    more = len(windows[10:]) + said.get("more_incomplete", 0)
+    if more:
+        yield f"    incomplete: {more:,} more"
+
+
+def say(text: str) -> None:
+    """Tell something to whoever looks on."""
+    print(text, file=sys.stderr)
+
+
+def write_json(value: Any) -> None:
+    """Write a result."""
+    print(json.dumps(_finite(value), indent=1, default=str, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    """Return a value with text in the place of what JSON has no number for: NaN and infinities."""
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return str(value) if isinstance(value, float) and not isfinite(value) else value

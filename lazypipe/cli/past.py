@@ -1,0 +1,130 @@
+"""Commands about versions and records."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import lazypipe as lp
+from lazypipe.cli.commands import Commands, compiled, incomplete, say, write_json
+
+__all__ = ["add"]
+
+
+def add(commands: Commands) -> None:
+    """Add the commands about versions and records."""
+    commands.over_plan("status", _status, "Show which version each output has, and what it was made of.")
+    history = commands.over_plan("history", _history, "Show the versions of an output that can be read.")
+    history.add_argument("output")
+    rollback = commands.over_plan("rollback", _rollback, "Make an earlier version of an output the one in force.")
+    rollback.add_argument("output")
+    rollback.add_argument("version", type=int)
+    ledger = commands.add(
+        "ledger", _ledger, "List the recorded runs of a pipeline, check the ledger, or find where a file's data is."
+    )
+    ledger.add_argument("file", help="the definition, or the URI of a ledger")
+    ledger.add_argument(
+        "--verify", action="store_true", help="check that no record was touched; exit code 3 if one was"
+    )
+    ledger.add_argument(
+        "--data",
+        action="store_true",
+        help="the same, and read the data files of all outputs: each must hold what was written",
+    )
+    ledger.add_argument(
+        "--head", metavar="NUMBER:HASH", help="the end of the ledger as it was noted before; with --verify"
+    )
+    ledger.add_argument("--output", help="only runs of this output")
+    ledger.add_argument(
+        "--containing", metavar="FILE", help="which outputs hold data from this file (URI, path or BLAKE3)"
+    )
+    audit = commands.add("audit", _audit, "Tell all that is known of a version of an output, from raw sources to it.")
+    audit.add_argument("file", help="the definition, or the URI of a ledger")
+    audit.add_argument("output")
+    audit.add_argument("--version", type=int, metavar="N", help="Default: the last")
+
+
+def _status(options: argparse.Namespace) -> int:
+    found = compiled(options).status()
+    if options.json:
+        write_json(found)
+        return 0
+    for output in found:
+        if output["version"] is None:
+            print(f"{output['output']}: nothing was committed yet")
+            continue
+        print(f"{output['output']}: version {output['version']} of {output['time']}, {output['rows']:,} rows")
+        for name, of in output["consumed"].items():
+            version = "" if of["version"] is None else f" of version {of['version']}"
+            print(f"    made of {name}: {of['files']} file{'s' * (of['files'] != 1)}{version}, {of['bytes']:,} bytes")
+        for line in incomplete(output):
+            print(line)
+    return 0
+
+
+def _history(options: argparse.Namespace) -> int:
+    from lazypipe.records.record import Records
+    from lazypipe.storage import uri as uris
+
+    plan = compiled(options)
+    records = Records(uris.join(uris.resolve(plan.pipeline.state, plan.pipeline.base), "runs"))
+    found = lp.history(plan, options.output).to_dicts()
+    found = [{**one, "why": records.why(one["run"], options.output)} for one in found]
+    if options.json:
+        write_json(found)
+        return 0
+    for one in found:
+        why = f": {one['why']}" if one["why"] else ""
+        at = f"{one['version']}: {one['time']:%Y-%m-%d %H:%M:%S}"
+        print(f"{at} {one['mode']}, {one['rows']:,} rows, run {one['run']}{why}")
+    if not found:
+        say(f"{options.output}: nothing was committed yet")
+    return 0
+
+
+def _rollback(options: argparse.Namespace) -> int:
+    made = lp.rollback(compiled(options), options.output, version=options.version)
+    if options.json:
+        write_json({"output": options.output, "version": made})
+    say(f"{options.output}: version {options.version} is in force again, as version {made}")
+    return 0
+
+
+def _of(target: str) -> str | lp.Pipeline:
+    return lp.load(target) if target.endswith((".yaml", ".yml", ".json")) else target
+
+
+def _ledger(options: argparse.Namespace) -> int:
+    ledger = lp.ledger(_of(options.file))
+    if options.verify or options.data:
+        found = ledger.verify(_head(options.head), data=options.data)
+        write_json(found.to_dict()) if options.json else print(found)
+        return 0 if found.ok else 3
+    told: Sequence[lp.Holding | lp.Entry]
+    told = ledger.runs(options.output) if options.containing is None else ledger.containing(options.containing)
+    if options.json:
+        write_json([one.to_dict() for one in told])
+    else:
+        for one in told:
+            print(one)
+    if not told:
+        none = (
+            f"no output holds data from {options.containing}" if options.containing else "there are no records of runs"
+        )
+        say(f"{none} in {ledger.uri}")
+    return 0
+
+
+def _head(text: str | None) -> tuple[int, str] | None:
+    if text is None:
+        return None
+    number, _, digest = text.partition(":")
+    if not number.isdecimal() or not digest:
+        raise lp.LazypipeError(f"--head {text!r} is no head of a ledger; write its number and hash: --head 12:af13…")
+    return int(number), digest
+
+
+def _audit(options: argparse.Namespace) -> int:
+    report = lp.audit_report(_of(options.file), options.output, options.version)
+    print(report.to_json() if options.json else report.to_markdown())
+    return 0 if report.ok else 3

@@ -1,0 +1,264 @@
+"""Commands that run a pipeline, or say what that would do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TypedDict
+
+import lazypipe as lp
+from lazypipe.cli.commands import Commands, compiled, incomplete, pairs, say, write_json
+
+__all__ = ["add", "run"]
+
+
+def add(commands: Commands) -> None:
+    """Add the commands that run a pipeline, or say what that would do."""
+    once = commands.over_plan(
+        "run", run, "Run a pipeline: write, audit, publish; what has not changed is left as it is."
+    )
+    once.add_argument("--output", action="append", default=[], metavar="NAME", help="only this, and what it is made of")
+    once.add_argument(
+        "--full", action="store_true", help="make all outputs anew, also those whose inputs did not change"
+    )
+    once.add_argument(
+        "--window", metavar="START..END", help="of files never read, only those with event times in this range"
+    )
+    once.add_argument("--chunk", metavar="DURATION", help="work the window off in pieces of this length, a run each")
+    plan = commands.over_plan("plan", _plan, "Say what a run would do, and why; read no data.")
+    plan.add_argument("--full", action="store_true", help="of a run with --full")
+    plan.add_argument("--window", metavar="START..END", help="of a run with --window")
+    stream = commands.over_plan(
+        "stream", _stream, "Run again and again, over what came since; SIGINT or SIGTERM stops after the batch."
+    )
+    _stream_options(stream)
+    for made, what in ((once, "run"), (plan, "run"), (stream, "batch")):
+        _bound_options(made, what)
+    replay = commands.over_plan("replay", _replay, "Put an output's quarantined rows through its gate again.")
+    replay.add_argument("output")
+
+
+def _stream_options(stream: argparse.ArgumentParser) -> None:
+    stream.add_argument("--every", default="10s", metavar="TIME", help="how often to look for files. Default: 10s")
+    stream.add_argument("--files", type=int, metavar="N", help="begin a batch when N files came. Default: 1")
+    stream.add_argument("--rows", type=int, metavar="N", help="begin a batch when N rows came")
+    stream.add_argument("--or-after", metavar="TIME", help="with --files or --rows: begin it at the latest after TIME")
+    stream.add_argument("--once", action="store_true", help="take in what is there, then stop")
+    stream.add_argument(
+        "--on-gate-failure", choices=["stop", "continue"], default="stop", help="what a failed gate does. Default: stop"
+    )
+
+
+def _bound_options(made: argparse.ArgumentParser, what: str) -> None:
+    for name in ("files", "rows", "bytes"):
+        text = f"take in at most N new {name} per {what}; the rest is for the next one"
+        made.add_argument(f"--max-{name}", type=int, metavar="N", help=text)
+    for name, when in (("since", "from then on"), ("until", "before then")):
+        text = f"take in only new files that were written {when}; the rest is for later ones"
+        made.add_argument(f"--{name}", metavar="TIME", help=text)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run a pipeline, or a window of it piece by piece."""
+    now = datetime.now(UTC)
+    progress = _Progress()
+    plan = compiled(options, now)
+    if options.chunk is not None:
+        if options.window is None or options.full:
+            raise lp.LazypipeError("--chunk is for a run with --window, and without --full; write --window START..END")
+        if options.since is not None or options.until is not None:
+            what = "--chunk works off when rows happened, and --since and --until are of when files were written"
+            raise lp.LazypipeError(f"{what}; leave one of them out")
+        code = 0
+        for piece in plan.backfill(options.window, chunk=options.chunk, observer=progress, outputs=options.output):
+            code = _told(options, piece, progress)
+        return code
+    result, tries = _once(options, plan, now, progress), 1
+    while result.overtaken and tries < _TRIES:
+        progress.close()
+        say("another run has committed meanwhile; once more, over what is there now")
+        now, tries = datetime.now(UTC), tries + 1
+        result = _once(options, compiled(options, now), now, progress)
+    return _told(options, result, progress)
+
+
+def _once(options: argparse.Namespace, plan: lp.Plan, now: datetime, progress: _Progress) -> lp.RunResult:
+    return plan.run(
+        now=now,
+        observer=progress,
+        full=options.full,
+        outputs=options.output,
+        window=options.window,
+        **_bound(options),
+    )
+
+
+_TRIES = 3
+"""How often a run goes about what another one was faster to commit."""
+
+
+def _told(options: argparse.Namespace, result: lp.RunResult, progress: _Progress) -> int:
+    """Tell what a run did; return its exit code."""
+    progress.close()
+    if options.json:
+        write_json(result.to_dict())
+    _tell(result)
+    say(f"{result.status.replace('_', ' ')} in {result.seconds:.2f} s; record: {result.record}")
+    return result.exit_code
+
+
+class _Bound(TypedDict):
+    max_files: int | None
+    max_rows: int | None
+    max_bytes: int | None
+    since: str | None
+    until: str | None
+
+
+def _bound(options: argparse.Namespace) -> _Bound:
+    return _Bound(
+        max_files=options.max_files,
+        max_rows=options.max_rows,
+        max_bytes=options.max_bytes,
+        since=options.since,
+        until=options.until,
+    )
+
+
+def _tell(result: lp.RunResult) -> None:
+    for segment in result.segments:
+        say(_line(segment))
+        for gate in segment.gates:
+            for check in gate.checks:
+                if check.status != "pass":
+                    say(f"    {check.status}: {gate.node}: {check}")
+        for line in incomplete(segment.to_dict()):
+            say(line)
+        if segment.error is not None:
+            say(f"    {segment.error}")
+    for line in _left_out(result):
+        say(line)
+    for warning in result.warnings:
+        say(f"warning: {warning}")
+    if result.error is not None:
+        say(str(result.error))
+
+
+def _left_out(result: lp.RunResult) -> Iterator[str]:
+    """Say which files were not read, in a line each: also where nothing else has changed, their rows are in no output."""
+    for file in result.corrupt[:10]:
+        yield f"left out ({file.action}): {file}"
+    if more := len(result.corrupt[10:]):
+        yield f"left out: {more:,} more"
+
+
+def _stream(options: argparse.Namespace) -> int:
+    stream = lp.stream(
+        lp.load(options.file),
+        lp.Trigger(options.every, options.files, options.rows, options.or_after, options.once),
+        **_bound(options),
+        on_gate_failure=options.on_gate_failure,
+        params=pairs("--param", options.param),
+        allow=options.allow,
+    )
+    code = 0
+    with stream.until_signalled():
+        for result in stream:
+            code = result.exit_code
+            if options.json:
+                print(json.dumps(result.to_dict(), default=str, ensure_ascii=False), flush=True)
+            else:
+                print(_batch(result), flush=True)
+            if code:
+                _tell(result)
+    return code
+
+
+def _batch(result: lp.RunResult) -> str:
+    """Return a batch in one line."""
+    told = [f"{s.name} +{s.written:,}" for s in result.segments if s.output is not None and s.status == "done"]
+    left = f"; {result.left:,} left" if result.left else ""
+    if out := len(result.corrupt):
+        left += f"; {out:,} file{'s' * (out != 1)} left out"
+    status = result.status.replace("_", " ")
+    what = ", ".join([f"{result.started:%Y-%m-%d %H:%M:%S} {status} in {result.seconds:.2f} s", *told])
+    return f"{what}{left}"
+
+
+def _line(segment: lp.SegmentResult) -> str:
+    if segment.status == "unchanged":
+        return f"{segment.name}: unchanged, version {segment.version}"
+    if segment.status == "waiting":
+        return f"{segment.name}: {segment.why}"
+    if segment.status != "done":
+        return f"{segment.name}: {segment.status.replace('_', ' ')}"
+    rows = f"{segment.rows:,} rows, {segment.bytes:,} bytes in {segment.files} file{'s' * (segment.files != 1)}"
+    where = f" → {segment.uri}" if segment.uri else " (kept for this run only)"
+    version = f" version {segment.version}" if segment.version is not None else ""
+    aside = sum(g.quarantined for g in segment.gates), sum(g.dropped for g in segment.gates)
+    apart = "".join(f", {n:,} {word}" for n, word in zip(aside, ("quarantined", "dropped"), strict=True) if n)
+    return f"{segment.name}: {rows}{apart}{where}{version}"
+
+
+def _plan(options: argparse.Namespace) -> int:
+    steps = compiled(options).preview(full=options.full, window=options.window, **_bound(options))
+    if options.json:
+        write_json(steps)
+        return 0
+    for step in steps:
+        print(f"{step['name']}: {step['why']}")
+        for reason in step.get("against", []):
+            print(f"    all of it, for {reason}")
+        for reason in step.get("later", []):
+            print(f"    later runs will make all of it too, for {reason}")
+        for source in step["reads"]:
+            size = "unknown size" if source["bytes"] is None else f"{source['bytes']:,} bytes"
+            some = "" if source["files"] == source["of"] else f" of {source['of']}"
+            least = "at least " if source.get("at_least") else ""
+            print(f"    reads {source['name']}: {least}{source['files']}{some} file{'s' * (source['of'] != 1)}, {size}")
+        for node, count in step.get("windows", {}).items():
+            print(f"    touches {node}: {count:,} window{'s' * (count != 1)}")
+        for node, rules in step["gates"].items():
+            print(f"    checks {node}: {', '.join(rules)}")
+        for line in incomplete(step):
+            print(line)
+        print(f"    writes {step['writes']}")
+    return 0
+
+
+def _replay(options: argparse.Namespace) -> int:
+    now = datetime.now(UTC)
+    found = compiled(options, now).replay(options.output, now=now)
+    if options.json:
+        counts = {"healed": found.healed, "superseded": found.superseded, "remaining": found.remaining}
+        write_json({"output": found.output, **counts, "version": found.version})
+    version = f" in version {found.version}" if found.version is not None else ""
+    say(f"{found.output}: {found.healed:,} rows healed{version}, {found.superseded:,} delivered anew by their source")
+    say("1 row remains in quarantine" if found.remaining == 1 else f"{found.remaining:,} rows remain in quarantine")
+    for warning in found.warnings:
+        say(f"warning: {warning}")
+    return 0
+
+
+class _Progress:
+    """One updating line on a terminal; nothing elsewhere. Called from several threads."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._last = 0.0
+
+    def __call__(self, segment: str, number: int, count: int, rows: int) -> None:
+        """Show where the run is."""
+        now = time.monotonic()
+        if self._live and now - self._last > 0.1:
+            self._last = now
+            print(f"\r\x1b[K[{number}/{count}] {segment}: {rows:,} rows", end="", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Take the line away."""
+        if self._live:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
