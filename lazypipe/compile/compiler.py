@@ -15,6 +15,7 @@ import polars as pl
 
 from lazypipe.compile import graph as graphs
 from lazypipe.compile.audit import BoundAudit, bind_audit
+from lazypipe.compile.binding import bind, expand_env
 from lazypipe.compile.closing import endless, forgotten
 from lazypipe.compile.contract import cell_checks
 from lazypipe.compile.durations import with_durations
@@ -29,7 +30,7 @@ from lazypipe.compile.openlineage import bind_openlineage
 from lazypipe.compile.panes import check_panes, untimed
 from lazypipe.compile.promise import promised
 from lazypipe.compile.segments import Segment, cut
-from lazypipe.compile.sources import BoundSource, Snapshot, bind, expand_env
+from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, SourceError, StorageError, nearest
 from lazypipe.gates import Check
 from lazypipe.plan.explain import Kind, explain
