@@ -1,4 +1,4 @@
-"""Sources as they are bound: what there is of their files, how these are read, and by which types. It looks at files, as binding does."""
+"""Sources as they are bound: what there is of their files, how these are read, and by which types."""
 
 from __future__ import annotations
 
