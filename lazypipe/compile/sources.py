@@ -23,7 +23,7 @@ from lazypipe.storage.corrupt import CorruptFile, OnCorrupt, damaged, in_paralle
 from lazypipe.storage.files import FORMATS, FileInfo, expand, files_at
 from lazypipe.storage.reasons import MASKED, says_thousands
 from lazypipe.storage.scan import FILE_COLUMN, TEXT_FORMATS, Reader, is_engine_error
-from lazypipe.storage.shape import Fit, Shape, fit, fitted, misfits, reader_of, reread
+from lazypipe.storage.shape import Fit, Shape, fit, fitted, misfits, reader_of, reread, too_long
 from lazypipe.storage.text import bad_line, refuse_short_rows
 from lazypipe.storage.units import UNIT, Units, as_uri, untagged
 from lazypipe.windows.watermark import Arrival, Watermark
@@ -498,8 +498,10 @@ class BoundSource:
         name, dtype, count, text = found
         cells = "1 cell that is" if count == 1 else f"{count:,} cells that are"
         fix = "mend the file, or say on_type_change: discard_row or discard_column"
-        if not (self.reader.masked or self.reader.marks.thousands):
+        if self.reader.format == "csv" and not (self.reader.masked or self.reader.marks.thousands):
             fix = says_thousands(text) or fix
+        if too_long(text, dtype, self.reader):
+            fix = "JSON's numbers are sure to 15 digits: deliver longer ones as text, declare String, and cast them"
         return SourceError(
             f"column {name!r} has {cells} no {dtype_name(dtype)}, such as {MASKED if self.reader.masked else repr(text)}",
             uri=files[0].uri,

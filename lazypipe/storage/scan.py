@@ -282,6 +282,8 @@ class Reader:
         narrow, thousands = too_narrow(reason), None if self.masked else grouped(reason)
         if thousands is not None:
             fixes["csv"] = thousands
+        if "unexpected dtype when deserializing ndjson" in reason:
+            fixes["ndjson"] = "declare what stands there, such as String or Int64, and cast it in a stage"
         if "Range request not supported" in reason:
             what = "cannot be read: the server gives whole files only, and no parts of them"
             return SourceError(what, uri=file.uri, fix="download the file, or copy it to a store, and read it there")

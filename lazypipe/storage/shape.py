@@ -120,9 +120,33 @@ def _is_soft(target: Target, form: str) -> bool:
     )
 
 
+_NOT_IN_NDJSON = (pl.Int8, pl.Int16, pl.UInt8, pl.UInt16, pl.Decimal, pl.Time)
+_SURE = 15
+"""So many digits of any number are the same when it has been a Float64, which is what JSON's are read as."""
+
+
 def told_otherwise(dtype: pl.DataType, reader: Reader) -> bool:
-    """Whether Polars' reader of text would take values for others in silence: then they are read as text, and parsed by us."""
+    """Whether Polars' reader of text does not know a type, or would take values for others: then they are read as text, and parsed by us."""
+    if reader.format == "ndjson" and isinstance(dtype, _NOT_IN_NDJSON):
+        return True
     return reader.format in TEXT_FORMATS and (would_wrap(dtype) or reader.marks.told_by(dtype))
+
+
+def too_long(text: str, dtype: pl.DataType, reader: Reader) -> bool:
+    """Whether a number may have been rounded before it was seen as text: see ``_misfit``."""
+    return pl.select(_may_be_rounded(pl.lit(text), dtype, reader)).item()  # type: ignore[no-any-return]
+
+
+def _may_be_rounded(cell: pl.Expr, dtype: pl.DataType, reader: Reader) -> pl.Expr:
+    if reader.format != "ndjson" or not isinstance(dtype, pl.Decimal):
+        return pl.lit(False)  # noqa: FBT003
+    return cell.str.replace(r"^[+-]?[0.]*", "").str.count_matches(r"\d") > _SURE
+
+
+def _misfit(cell: pl.Expr, made: pl.Expr, found: pl.DataType, dtype: pl.DataType, reader: Reader) -> pl.Expr:
+    """Return whether a cell was lost or changed; so may a number of NDJSON be that has more digits than a Float64 keeps."""
+    bad = misfit(cell, made, found, dtype, reader.marks)
+    return bad | _may_be_rounded(cell, dtype, reader) if isinstance(found, pl.String) else bad
 
 
 def would_wrap(dtype: pl.DataType) -> bool:
@@ -256,7 +280,7 @@ def fitted(frame: pl.LazyFrame, how: Fit, shape: Shape, reader: Reader, keep: Se
             continue
         name = f"{_CELL}{index}"
         cells[name] = value(cell, found, target.dtype, reader.marks)
-        bad = misfit(cell, pl.col(name), found, target.dtype, reader.marks)
+        bad = _misfit(cell, pl.col(name), found, target.dtype, reader)
         columns.append(pl.when(~bad).then(pl.col(name)).alias(target.name))
         if target.name in raw:
             rejected[target.name] = pl.when(bad).then(as_text(cell, found))
@@ -324,7 +348,7 @@ def reread(rows: pl.LazyFrame, shape: Shape, reader: Reader) -> pl.LazyFrame:
         # bytes that are no text do not become it by being shown
         shown = cell.str.starts_with(BYTES) & (dtype == pl.String)
         columns[-1] = pl.when(~shown.fill_null(value=False)).then(columns[-1]).otherwise(pl.col(name)).alias(name)
-        still[name] = pl.when(shown | misfit(cell, made, pl.String(), dtype, reader.marks)).then(cell)
+        still[name] = pl.when(shown | _misfit(cell, made, pl.String(), dtype, reader)).then(cell)
     return rows.with_columns(*columns, pl.struct(e.alias(n) for n, e in still.items()).alias(RAW_COLUMN))
 
 
@@ -338,7 +362,7 @@ def misfits(frame: pl.LazyFrame, how: Fit, shape: Shape, reader: Reader) -> tupl
         cell, found = pl.coalesce(*names), schema[names[0]]
         made = value(cell, found, target.dtype, reader.marks)
         bad = frame.select(
-            as_text(cell, found).alias("text"), misfit(cell, made, found, target.dtype, reader.marks).alias("bad")
+            as_text(cell, found).alias("text"), _misfit(cell, made, found, target.dtype, reader).alias("bad")
         )
         rows = bad.filter("bad").select(pl.len(), pl.col("text").first().alias("text")).collect(engine="streaming")
         count, text = rows.row(0)

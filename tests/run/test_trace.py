@@ -235,31 +235,60 @@ def test_the_rows_that_made_a_row(tmp_path: Path, steps: Any, key: dict[str, Any
         assert again.rows.sort(pl.all().hash()).equals(found.rows.sort(pl.all().hash()))
 
 
-STEPS = st.sampled_from(
-    [
-        {"filter": "v > 1"},
-        {"derive": {"v": "v + 1"}},
-        {"join": {"with": "b", "left_on": "g", "right_on": "k", "how": "left", "columns": ["w"], "suffix": "_"}},
-        {"join": {"with": "b", "left_on": "g", "right_on": "k", "how": "semi"}},
-        {"fill": {"columns": "v", "value": 3}},
-        {"fill": {"columns": "v", "strategy": "backward", "by": "g", "order_by": "i"}},
-        {"over": {"columns": {"v": "sum(v)"}, "by": "g"}},
-        {"rank": {"as": "v", "order_by": "v", "by": "g", "method": "min"}},
-        {"distinct": {"columns": ["g", "v"], "keep": "first", "order_by": "i"}},
-        {"union": {"with": "a", "missing": "fill"}},
-        {"sort": "v"},
-    ]
-)
-LAST = st.sampled_from([None, {"aggregate": {"by": "g", "aggregate": {"v": "sum(v)", "n": "count(*)"}}}])
+# each with other names for its columns, by where it stands
+STEPS: list[list[dict[str, Any]]] = [
+    *(
+        [step]
+        for step in (
+            {"filter": "v > 1"},
+            {"derive": {"v": "v + 1"}},
+            {"join": {"with": "b", "left_on": "g", "right_on": "k", "how": "left", "columns": {"w": "w{}"}}},
+            {"join": {"with": "b", "left_on": "g", "right_on": "k", "nulls_equal": True, "columns": {"w": "w{}"}}},
+            {"join": {"with": "b", "left_on": "g", "right_on": "k", "how": "semi"}},
+            {"join": {"with": "b", "left_on": "g", "right_on": "k", "how": "anti"}},
+            {"join": {"with": "b", "how": "cross", "columns": {"w": "w{}"}}},
+            {"asof_join": {"with": "a", "left_on": "v", "right_on": "i", "by": "g", "columns": {"v": "w{}"}}},
+            {"asof_join": {"with": "a", "left_on": "v", "right_on": "i", "columns": {"v": "w{}"}, "tolerance": 1}},
+            {"fill": {"columns": "v", "value": 3}},
+            {"fill": {"columns": "v", "strategy": "backward", "by": "g", "order_by": "i"}},
+            {"over": {"columns": {"v": "sum(v)"}, "by": "g"}},
+            {"rank": {"as": "v", "order_by": "v", "by": "g", "method": "min"}},
+            {"rank": {"as": "v", "order_by": "v DESC", "method": "dense"}},
+            {"distinct": {"columns": ["g", "v"], "keep": "first", "order_by": "i"}},
+            {"distinct": {"columns": "g", "keep": "none"}},
+            {"distinct": ["i", "g", "v"]},
+            {"sample": {"fraction": 0.6}},
+            {"union": {"with": "a", "missing": "fill"}},
+            {"sort": "v"},
+        )
+    ),
+    [{"derive": {"parts": "string_to_array('a,b', ',')"}}, {"explode": "parts"}, {"drop": "parts"}],
+    [{"select": ["i", "g", "v"]}, {"derive": {"u": "v * 10"}}, {"unpivot": {"columns": ["v", "u"], "index": ["i", "g"], "value_to": "v"}}, {"drop": "name"}],
+]  # fmt: skip
+# two hours for each of v
+AT: list[dict[str, Any]] = [{"derive": {"at": "v * 7200000000"}}, {"cast": {"at": "Datetime(us)"}}]
+LAST: list[list[dict[str, Any]]] = [
+    [],
+    [{"aggregate": {"by": "g", "aggregate": {"v": "sum(v)", "n": "count(*)"}}}],
+    [{"pivot": {"on": "v", "into": [1, 2], "values": "i", "index": "g", "aggregate": "sum"}}],
+    [*AT, {"window": {"time": "at", "every": "4h", "period": "6h", "by": "g", "aggregate": {"m": "median(v)"}}}],
+    [*AT, {"session": {"time": "at", "gap": "3h", "by": "g", "max_length": "6h", "aggregate": {"n": "count(*)"}}}],
+]
 ROWS = st.lists(st.tuples(st.none() | st.integers(1, 3), st.none() | st.integers(0, 4)), min_size=1, max_size=8)
 
 
-@given(rows=ROWS, steps=st.lists(STEPS, max_size=4), last=LAST, out=st.randoms(use_true_random=False))
-def test_other_rows_have_no_part(tmp_path_factory: Any, rows: Any, steps: Any, last: Any, out: Any) -> None:
+@given(
+    rows=ROWS,
+    drawn=st.lists(st.sampled_from(STEPS), max_size=4),
+    last=st.sampled_from(LAST),
+    out=st.randoms(use_true_random=False),
+)
+def test_other_rows_have_no_part(tmp_path_factory: Any, rows: Any, drawn: Any, last: Any, out: Any) -> None:
     """Without any of the rows that are not named, nothing about the row changes."""
     schema = {"i": pl.Int64, "g": pl.Int64, "v": pl.Int64}
     a = pl.DataFrame([(n, *r) for n, r in enumerate(rows)], schema=schema, orient="row")
-    steps = [*steps, *([last] if last else [])]
+    named = [json.loads(json.dumps(steps).replace("{}", str(place))) for place, steps in enumerate(drawn)]
+    steps = [step for steps in [*named, last] for step in steps]
     key = "g" if last else "i"
     folder = tmp_path_factory.mktemp("t")
     plan = plan_of(folder, steps, a)
