@@ -22,6 +22,7 @@ from lazypipe.storage import hive, moments
 from lazypipe.storage import uri as uris
 from lazypipe.storage.cells import POINT
 from lazypipe.storage.corrupt import CorruptFile, OnCorrupt, damaged, in_parallel, is_damage, preflight
+from lazypipe.storage.fields import refuse_unknown_fields
 from lazypipe.storage.files import FORMATS, FileInfo, Named, expand, files_at, format_of, named
 from lazypipe.storage.reasons import MASKED, says_thousands
 from lazypipe.storage.scan import FILE_COLUMN, TEXT_FORMATS, Reader, is_engine_error
@@ -510,10 +511,21 @@ class BoundSource:
 
     def refuse_short_rows(self, snapshot: Snapshot, *, nulls: bool) -> None:
         """Raise SourceError for the first row of a CSV with fewer fields than columns; see ``storage.text``."""
+        for files, inside in self._inside(snapshot):
+            refuse_short_rows(files, self.reader, inside, nulls=nulls)
+
+    def refuse_unknown_fields(self, snapshot: Snapshot) -> None:
+        """Raise SourceError for the first line of NDJSON with a field that no column takes, unless such are to be left out."""
+        if self.shape is not None and self.shape.on_new_column == "discard_column":
+            return
+        for files, inside in self._inside(snapshot):
+            refuse_unknown_fields(files, self.reader, inside)
+
+    def _inside(self, snapshot: Snapshot) -> Iterator[tuple[tuple[FileInfo, ...], pl.Schema]]:
+        """Yield the files that are read in the same way, with the columns inside them."""
         for _, files, schema in self._groups(snapshot):
             keys = self.reader.keys(files, schema)
-            inside = pl.Schema({n: t for n, t in schema.items() if n not in keys})
-            refuse_short_rows(files, self.reader, inside, nulls=nulls)
+            yield files, pl.Schema({n: t for n, t in schema.items() if n not in keys})
 
     def inside(self, file: FileInfo) -> pl.Schema:
         """Return the columns inside a file of text, with the types that they are read with."""

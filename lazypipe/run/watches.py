@@ -32,7 +32,7 @@ class Watches:
         self.plan = plan
         self.counters: dict[str, int] = {}
         self._lock = threading.Lock()
-        self._short: dict[str, list[int]] = {}
+        self._texts: dict[str, list[int]] = {}
         self._guards: list[tuple[Node, Step, KeyTracker]] = []
 
     def begin(self) -> None:
@@ -40,12 +40,15 @@ class Watches:
         self.counters.clear()
         self._guards.clear()
 
-    def refuse_short_rows(self, snapshots: Mapping[str, Snapshot]) -> None:
-        """Raise SourceError where a text file has short rows."""
-        for name, nulls in self._short.items():
+    def refuse_lost_text(self, snapshots: Mapping[str, Snapshot]) -> None:
+        """Raise SourceError where a text file has short rows, or fields that no column takes: Polars passes over both in silence."""
+        for name, nulls in self._texts.items():
             source = self.plan.nodes[name].source
             assert source is not None
-            source.refuse_short_rows(snapshots[name], nulls=bool(nulls))
+            if source.reader.format == "csv":
+                source.refuse_short_rows(snapshots[name], nulls=bool(nulls))
+            else:
+                source.refuse_unknown_fields(snapshots[name])
 
     def refuse_repeats(self, compared: Callable[[Node], Mapping[str, Table]], *, came: bool) -> None:
         """Raise RunError where a join's keys are not as unique as it states.
@@ -67,10 +70,10 @@ class Watches:
 
     def text(self, name: str, source: BoundSource, frame: pl.LazyFrame, last: str) -> pl.LazyFrame:
         """Keep projection away from a text file, so that every field is parsed; note nulls in the last column of a CSV."""
-        nulls = self._short.setdefault(name, []) if source.reader.format == "csv" else []
+        nulls, csv = self._texts.setdefault(name, []), source.reader.format == "csv"
 
         def watch(batch: pl.DataFrame) -> pl.DataFrame:
-            if not nulls and batch[last].null_count():
+            if csv and not nulls and batch[last].null_count():
                 nulls.append(1)
             return batch
 

@@ -11,7 +11,7 @@ import io
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import polars as pl
@@ -21,7 +21,7 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.scan import Reader, is_engine_error
 
-__all__ = ["bad_line", "refuse_short_rows"]
+__all__ = ["bad_line", "batches", "refuse_short_rows"]
 
 _CHUNK = 4096
 _TOGETHER = 256
@@ -94,6 +94,16 @@ def bad_line(file: FileInfo, reader: Reader, schema: pl.Schema) -> int | None:
         if not (is_engine_error(error) or isinstance(error, SourceError)):
             raise
     return None
+
+
+def batches(files: Sequence[FileInfo], reader: Reader) -> Iterator[tuple[int, pl.Series]]:
+    """Yield the lines of files in order, many at a time, with the number that the first of them has in a single file."""
+    with ExitStack() as stack:
+        paths = [stack.enter_context(_local(file, reader)) for file in files]
+        number = 1 + (_lines_ahead(files[0], reader) if len(files) == 1 else 0)
+        for batch in _scan(paths, reader).collect_batches(maintain_order=True):
+            yield number, batch["line"]
+            number += batch.height
 
 
 def _parser(reader: Reader, schema: pl.Schema) -> Callable[[Sequence[tuple[int, str]]], bool]:
