@@ -82,6 +82,12 @@ class CompiledPipeline:
     audit: BoundAudit = field(default=BoundAudit("off", ""), repr=False)
     openlineage: Mapping[str, Any] = field(default_factory=lambda: NOTHING, repr=False)
 
+    def __repr__(self) -> str:
+        """Say what a run would make, of how much."""
+        counts = ((len(self.pipeline.sources), "source"), (len(self.pipeline.stages), "stage"))
+        ahead = ", ".join(f"{n} {word}" if n == 1 else f"{n} {word}s" for n, word in counts)
+        return f"<{type(self).__name__} {self.pipeline.name}: {ahead}; outputs: {', '.join(self.outputs) or 'none'}>"
+
     def __getstate__(self) -> dict[str, Any]:
         """What it is, without what was found out of that: so it goes to other processes."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
