@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from math import isfinite
+from pathlib import Path
 from typing import Any, TypedDict
 
 import lazypipe as lp
@@ -30,10 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LazypipeError as error:
         if options.json:
             # a run that did not begin is told like one that did, for whoever reads its segments
-            more: dict[str, Any] = {"segments": []} if options.command is _run else {}
-            if isinstance(error, lp.DefinitionError):  # for whoever shows each where it stands
-                more |= {"problems": [asdict(p) for p in error.problems]}
-            _json({"status": "error", "error": str(error), **more})
+            _json({**_wrong(error), **({"segments": []} if options.command is _run else {})})
         _say(str(error))
         return error.exit_code
     except KeyboardInterrupt:
@@ -55,8 +54,10 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument("--json", action="store_true", help="write JSON to stdout")
         return made
 
-    def with_plan(made: argparse.ArgumentParser, file: str | None = None) -> argparse.ArgumentParser:
-        made.add_argument("file", nargs=file, help="the definition, YAML or JSON")
+    def with_plan(
+        made: argparse.ArgumentParser, file: str | None = None, text: str = "the definition, YAML or JSON"
+    ) -> argparse.ArgumentParser:
+        made.add_argument("file", nargs=file, help=text)
         made.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a parameter")
         made.add_argument(
             "--allow", action="append", default=[], metavar="MODULE", help="allow python operations of it"
@@ -104,11 +105,12 @@ def _about_definitions(command: Callable[..., Any], with_plan: Callable[..., Any
     explain = with_plan(command("explain", _explain, "Show the query plan of a source, stage or output."))
     explain.add_argument("name", help="source, stage or output")
     explain.add_argument("--kind", choices=["logical", "optimized", "physical"], default="optimized")
-    with_plan(command("check", _check, "Check a definition; run nothing."))
+    several = "a definition, YAML or JSON, or several, or a folder of them"
+    with_plan(command("check", _check, "Check definitions; run nothing."), "+", several)
     schema = command("schema", _schema, "Show columns and types; without a file, the JSON Schema of definitions.")
     with_plan(schema, file="?").add_argument("name", nargs="?", help="source, stage or output. Default: all")
-    lineage = with_plan(command("lineage", _lineage, "Show where columns come from, or where one goes; read no data."))
-    lineage.add_argument("name", nargs="?", help="a column (stage.column), stage or rule. Default: everything")
+    lineage = command("lineage", _lineage, "Show where columns come from, or where one goes; read no data.")
+    with_plan(lineage, "+", f"{several}; then a column (stage.column), stage or rule. Default: everything")
     lineage.add_argument("--format", choices=["text", "json", "dot", "mermaid"], default="text")
     lineage.add_argument("--downstream", action="store_true", help="what depends on it, instead of what it depends on")
     lineage.add_argument("--optimized", action="store_true", help="only columns that something needs")
@@ -224,6 +226,33 @@ def _about_the_past(command: Callable[..., Any], with_plan: Callable[..., Any]) 
 
 def _compiled(options: argparse.Namespace, now: datetime | None = None) -> lp.Plan:
     return lp.load(options.file).compile(now=now, allow=options.allow, params=_pairs("--param", options.param))
+
+
+_DEFINITIONS = (".yaml", ".yml", ".json")
+
+
+def _files(given: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the definitions that are named one by one, or by their folder, and what else is named."""
+    first, *rest = given
+    found = [first]
+    if Path(first).is_dir():
+        found = sorted(str(p) for p in Path(first).iterdir() if p.name.endswith(_DEFINITIONS))
+        if not found:
+            raise lp.LazypipeError(f"{first}: there is no definition in this folder; name a file, or another folder")
+    return found + [n for n in rest if n.endswith(_DEFINITIONS)], [n for n in rest if not n.endswith(_DEFINITIONS)]
+
+
+def _of_several(options: argparse.Namespace, files: Sequence[str]) -> Iterator[tuple[str, Callable[[], lp.Plan]]]:
+    """Yield definitions with what compiles them; one of several gets those of the parameters that it has."""
+    given = _pairs("--param", options.param)
+
+    def compiled(file: str) -> lp.Plan:
+        pipe = lp.load(file)
+        params = {n: v for n, v in given.items() if n in pipe.params} if len(files) > 1 else given
+        return pipe.compile(allow=options.allow, params=params)
+
+    for file in files:
+        yield file, partial(compiled, file)
 
 
 def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
@@ -468,17 +497,43 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    plan = _compiled(options)
+    files, others = _files(options.file)
+    if others:
+        raise lp.LazypipeError(f"{others[0]!r} is no definition; name files that end in .yaml, .yml or .json")
+    if len(files) == 1:
+        told = _checked(files[0], next(_of_several(options, files))[1]())
+        if options.json:
+            _json(told)
+        return 0
+    found, code = {}, 0
+    for file, compiled in _of_several(options, files):
+        try:
+            found[file] = _checked(file, compiled())
+        except LazypipeError as error:
+            found[file] = _wrong(error)
+            _say(str(error))
+            code = max(code, error.exit_code)
+    if options.json:
+        _json({"status": "error" if code else "ok", "files": found})
+    return code
+
+
+def _checked(file: str, plan: lp.Plan) -> dict[str, Any]:
+    """Say that a definition is right; return the same as data."""
     counts = {
         "sources": len(plan.pipeline.sources),
         "stages": len(plan.pipeline.stages),
         "outputs": len(plan.pipeline.outputs),
     }
-    if options.json:
-        _json({"status": "ok", **counts})
     told = (f"{n} {name if n != 1 else name.removesuffix('s')}" for name, n in counts.items())
-    _say(f"{options.file} is right: {', '.join(told)}")
-    return 0
+    _say(f"{file} is right: {', '.join(told)}")
+    return {"status": "ok", **counts}
+
+
+def _wrong(error: LazypipeError) -> dict[str, Any]:
+    """Return an error as data; mistakes in a definition one by one, for whoever shows each where it stands."""
+    problems = {"problems": [asdict(p) for p in error.problems]} if isinstance(error, lp.DefinitionError) else {}
+    return {"status": "error", "error": str(error), **problems}
 
 
 def _schema(options: argparse.Namespace) -> int:
@@ -500,10 +555,19 @@ def _schema(options: argparse.Namespace) -> int:
 
 
 def _lineage(options: argparse.Namespace) -> int:
-    found: lp.Lineage | lp.Reach = _compiled(options).lineage(optimized=options.optimized)
-    if options.name:
-        assert isinstance(found, lp.Lineage)
-        found = found.downstream(options.name) if options.downstream else found.upstream(options.name)
+    files, names = _files(options.file)
+    if len(names) > 1:
+        what = f"{names[0]!r} and {names[1]!r} are two columns, stages or rules"
+        raise lp.LazypipeError(f"{what}; name one, and definitions by files that end in .yaml, .yml or .json")
+    plans = [compiled() for _, compiled in _of_several(options, files)]
+    whole = (
+        plans[0].lineage(optimized=options.optimized)
+        if len(plans) == 1
+        else lp.catalog(plans, optimized=options.optimized)
+    )
+    found: lp.Lineage | lp.Reach = whole
+    if names:
+        found = whole.downstream(names[0]) if options.downstream else whole.upstream(names[0])
     elif options.downstream:
         raise lp.LazypipeError("--downstream needs a column, stage or rule; name one after the file")
     form = "json" if options.json else options.format
