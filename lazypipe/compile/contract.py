@@ -171,7 +171,8 @@ def resolve(contract: Contract, found: Sequence[tuple[FileInfo, pl.Schema]], *, 
         else:
             new[name] = None
             continue
-        targets[name] = Target(name, dtype, *how)
+        guessed = text and dtype == pl.Float64 and not (declared is not None and declared.dtype.is_float())
+        targets[name] = Target(name, dtype, *how, guessed)
     if contract.on_new_column in ("fail", "freeze") and any(n in first for n in new):
         raise Fault(
             f"the files have a new column {next(n for n in new if n in first)!r}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,7 +19,7 @@ from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.spec.model import NOTHING, Fault, Path, Source
 from lazypipe.spec.scope import Tally
 from lazypipe.spec.types import dtype_name
-from lazypipe.storage import hive, moments
+from lazypipe.storage import hive, moments, wholes
 from lazypipe.storage import uri as uris
 from lazypipe.storage.cells import POINT
 from lazypipe.storage.corrupt import CorruptFile, OnCorrupt, damaged, in_parallel, is_damage, preflight
@@ -27,7 +28,7 @@ from lazypipe.storage.files import FORMATS, FileInfo, Named, expand, files_at, f
 from lazypipe.storage.reasons import MASKED, says_thousands
 from lazypipe.storage.scan import FILE_COLUMN, TEXT_FORMATS, Reader, is_engine_error
 from lazypipe.storage.shape import BY_LOG, Fit, Shape, fit, fitted, misfits, reader_of, reread, told_otherwise
-from lazypipe.storage.text import bad_line, refuse_short_rows
+from lazypipe.storage.text import bad_line, line_where, refuse_short_rows
 from lazypipe.storage.units import UNIT, Units, as_uri, untagged
 from lazypipe.windows.watermark import COMPLETE, Arrival, Watermark
 
@@ -81,7 +82,8 @@ class BoundSource:
 
     With a ``shape``, files may differ from each other: each is looked at (its footer, or its header) when the source is
     listed, and read as if it had that shape. Without one, they are all as the first. ``compiled`` is what it held when it was
-    compiled, or by ``names`` what stood there then, where no more was needed; a run lists it again.
+    compiled, or by ``names`` what stood there then, where no more was needed; a run lists it again. ``guessed`` are the columns of text, by
+    any of their names, of which only what stands in them says that they are floats.
     """
 
     name: str
@@ -93,6 +95,7 @@ class BoundSource:
     on_corrupt: OnCorrupt = "fail"
     intake: Intake = Intake()
     declares: bool = False
+    guessed: frozenset[str] = frozenset()
     tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     watermark: Watermark | None = None
     on_bad_time: tuple[Check, ...] = ()
@@ -498,16 +501,19 @@ class BoundSource:
         found = misfits(frame, how, self.shape, self.reader)
         if found is None:
             return None
-        name, dtype, count, text = found
+        name, dtype, count, text, bad = found
         cells = "1 cell that is" if count == 1 else f"{count:,} cells that are"
         fix = "mend the file, or say on_type_change: discard_row or discard_column"
-        if not (self.reader.masked or self.reader.marks.thousands):
+        point = "," if self.reader.marks.decimal_comma else r"\."
+        if isinstance(dtype, pl.Decimal) and re.fullmatch(rf"\s*[+-]?\d*{point}\d+", text):
+            fix = f"declare one with as many digits, {fix}"
+        elif not (self.reader.masked or self.reader.marks.thousands):
             fix = says_thousands(text) or fix
-        return SourceError(
-            f"column {name!r} has {cells} no {dtype_name(dtype)}, such as {MASKED if self.reader.masked else repr(text)}",
-            uri=files[0].uri,
-            fix=fix,
-        )
+        line = line_where(files[0], self.reader, self.inside(files[0]), bad) if self.is_text else None
+        where = "" if line is None else f" (line {line})"
+        cell = MASKED if self.reader.masked else repr(text)
+        what = f"column {name!r} has {cells} no {dtype_name(dtype)}, such as {cell}{where}"
+        return SourceError(what, uri=files[0].uri, fix=fix)
 
     def refuse_short_rows(self, snapshot: Snapshot, *, nulls: bool) -> None:
         """Raise SourceError for the first row of a CSV with fewer fields than columns; see ``storage.text``."""
@@ -520,6 +526,11 @@ class BoundSource:
             return
         for files, inside in self._inside(snapshot):
             refuse_unknown_fields(files, self.reader, inside)
+
+    def refuse_changed_wholes(self, snapshot: Snapshot, names: Collection[str]) -> None:
+        """Raise SourceError for the first whole number in some columns that would be another as the float that was guessed."""
+        for files, inside in self._inside(snapshot):
+            wholes.refuse_changed(files, self.reader, inside, [n for n in names if n in inside])
 
     def _inside(self, snapshot: Snapshot) -> Iterator[tuple[tuple[FileInfo, ...], pl.Schema]]:
         """Yield the files that are read in the same way, with the columns inside them."""
@@ -626,7 +637,8 @@ def _bind(
     except SourceError as error:
         raise bound.located(error) from None
     schema = pl.Schema({**{t.name: t.dtype for t in shape.targets}, **keys})
-    bound = replace(bound, schema=schema, shape=shape if adapts else None)
+    guessed = frozenset(n for t in shape.targets if t.guessed for n in (t.name, *t.alias))
+    bound = replace(bound, schema=schema, shape=shape if adapts else None, guessed=guessed)
     if bound.shape is not None and snapshot.files:
         snapshot = bound.looked_at(snapshot)  # so that a file which breaks the contract is told now
     _check_names(source, schema, at)
