@@ -102,9 +102,16 @@ class Pipeline(model.Pipeline):
         return Plan(**{f.name: getattr(compiled, f.name) for f in fields(compiled)})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan(CompiledPipeline):
-    """A compiled pipeline that can be run."""
+    r"""A compiled pipeline that can be run.
+
+    Examples
+    --------
+    >>> text = "version: 1\nname: p\nsources: {a: {uri: a.csv, contract: {columns: {x: Int64}}}}\noutputs: {a: {to: out}}\n"
+    >>> Pipeline.from_yaml(text).compile()
+    <Plan p: 1 source, 0 stages; outputs: a>
+    """
 
     def run(
         self,

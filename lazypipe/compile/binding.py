@@ -107,7 +107,8 @@ def _bind(
     except SourceError as error:
         raise bound.located(error) from None
     schema = pl.Schema({**{t.name: t.dtype for t in shape.targets}, **keys})
-    bound = replace(bound, schema=schema, shape=shape if adapts else None)
+    guessed = frozenset(n for t in shape.targets if t.guessed for n in (t.name, *t.alias))
+    bound = replace(bound, schema=schema, shape=shape if adapts else None, guessed=guessed)
     if bound.shape is not None and snapshot.files:
         snapshot = bound.looked_at(snapshot)  # so that a file which breaks the contract is told now
     _check_names(source, schema, at)

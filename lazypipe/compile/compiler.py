@@ -25,7 +25,7 @@ from lazypipe.compile.lake import check_tables
 from lazypipe.compile.late import with_late_gates, without_twins
 from lazypipe.compile.modes import check_modes
 from lazypipe.compile.names import check_names
-from lazypipe.compile.node import Node, compile_checks, compile_steps
+from lazypipe.compile.node import Node, check_rules, compile_checks, compile_steps
 from lazypipe.compile.openlineage import bind_openlineage
 from lazypipe.compile.panes import check_panes, untimed
 from lazypipe.compile.promise import promised
@@ -82,6 +82,12 @@ class CompiledPipeline:
     held: Mapping[str, pl.Schema | None] = field(default_factory=lambda: NOTHING, repr=False)
     audit: BoundAudit = field(default=BoundAudit("off", ""), repr=False)
     openlineage: Mapping[str, Any] = field(default_factory=lambda: NOTHING, repr=False)
+
+    def __repr__(self) -> str:
+        """Say what a run would make, of how much."""
+        counts = ((len(self.pipeline.sources), "source"), (len(self.pipeline.stages), "stage"))
+        ahead = ", ".join(f"{n} {word}" if n == 1 else f"{n} {word}s" for n, word in counts)
+        return f"<{type(self).__name__} {self.pipeline.name}: {ahead}; outputs: {', '.join(self.outputs) or 'none'}>"
 
     def __getstate__(self) -> dict[str, Any]:
         """What it is, without what was found out of that: so it goes to other processes."""
@@ -490,6 +496,7 @@ def _compile_node(
     """Compile one source or stage; None (with its mistakes in ``faults``) where it is wrong or reads something wrong."""
     others = {ref: nodes[ref].schema for ref in graph.lookups.get(name, ()) if ref in nodes}
     if len(others) < len(graph.lookups.get(name, ())):
+        check_rules((pipeline.stages.get(name) or pipeline.sources[name]).gate, faults)
         return None  # what its gate looks up is wrong, and has been told
     if name in pipeline.sources or name in graph.outside:
         source = pipeline.sources.get(name) or Source((name,))
@@ -497,8 +504,11 @@ def _compile_node(
             bound = binding(name, source)
             at: Path = ("sources", name) if name in pipeline.sources else ()
             check_names(bound.schema, at, files=bound.reader.format != "dataset")
-        except Fault as fault:
-            faults.append(fault)
+        except (Fault, SourceError) as error:
+            check_rules(source.gate, faults)
+            if isinstance(error, SourceError):
+                raise
+            faults.append(error)
             return None
         _promise(name, pipeline, bound.seen, held, faults, source=True)
         checks = compile_checks(source.gate, bound.seen, make_scope, faults, others, source.action)
@@ -506,13 +516,15 @@ def _compile_node(
     stage = pipeline.stages[name]
     inputs = tuple(dict.fromkeys(graph.inputs[name]))
     if name not in graph.operations or any(ref not in nodes for ref in inputs):
+        check_rules(stage.gate, faults)
         return None
     tables = {ref: Table(empty(nodes[ref].schema).lazy(), nodes[ref].schema) for ref in inputs}
-    try:
-        steps, schemas, stubs = compile_steps(stage.do, graph.operations[name], inputs, tables, make_scope)
-    except Fault as fault:
-        faults.append(fault)
+    built = graph.operations[name]  # up to the first that is none
+    made = compile_steps(stage.do[: len(built)], built, inputs, tables, make_scope, faults)
+    if made is None or len(built) < len(stage.do):
+        check_rules(stage.gate, faults)
         return None
+    steps, schemas, stubs = made
     schema = schemas[-1] if schemas else nodes[inputs[0]].schema
     shape = _promise(name, pipeline, schema, held, faults)
     first = () if shape is None else cell_checks(shape, "dataset")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -17,14 +18,15 @@ from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.spec.model import NOTHING
 from lazypipe.spec.scope import Tally
 from lazypipe.spec.types import dtype_name
-from lazypipe.storage import hive, moments
+from lazypipe.storage import hive, moments, wholes
 from lazypipe.storage import uri as uris
 from lazypipe.storage.corrupt import CorruptFile, OnCorrupt, damaged, in_parallel, is_damage, preflight
+from lazypipe.storage.fields import refuse_unknown_fields
 from lazypipe.storage.files import FORMATS, FileInfo, expand, files_at
 from lazypipe.storage.reasons import MASKED, says_thousands
 from lazypipe.storage.scan import FILE_COLUMN, TEXT_FORMATS, Reader, is_engine_error
 from lazypipe.storage.shape import Fit, Shape, fit, fitted, misfits, reader_of, reread, too_long
-from lazypipe.storage.text import bad_line, refuse_short_rows
+from lazypipe.storage.text import bad_line, line_where, refuse_short_rows
 from lazypipe.storage.units import UNIT, Units, as_uri, untagged
 from lazypipe.windows.watermark import Arrival, Watermark
 
@@ -78,7 +80,8 @@ class BoundSource:
 
     With a ``shape``, files may differ from each other: each is looked at (its footer, or its header) when the source is
     listed, and read as if it had that shape. Without one, they are all as the first. ``compiled`` is what it held when it was
-    compiled, or by ``names`` what stood there then, where no more was needed; a run lists it again.
+    compiled, or by ``names`` what stood there then, where no more was needed; a run lists it again. ``guessed`` are the columns of text, by
+    any of their names, of which only what stands in them says that they are floats.
     """
 
     name: str
@@ -90,6 +93,7 @@ class BoundSource:
     on_corrupt: OnCorrupt = "fail"
     intake: Intake = Intake()
     declares: bool = False
+    guessed: frozenset[str] = frozenset()
     tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     watermark: Watermark | None = None
     on_bad_time: tuple[Check, ...] = ()
@@ -495,25 +499,44 @@ class BoundSource:
         found = misfits(frame, how, self.shape, self.reader)
         if found is None:
             return None
-        name, dtype, count, text = found
+        name, dtype, count, text, bad = found
         cells = "1 cell that is" if count == 1 else f"{count:,} cells that are"
         fix = "mend the file, or say on_type_change: discard_row or discard_column"
-        if self.reader.format == "csv" and not (self.reader.masked or self.reader.marks.thousands):
+        point = "," if self.reader.marks.decimal_comma else r"\."
+        if isinstance(dtype, pl.Decimal) and re.fullmatch(rf"\s*[+-]?\d*{point}\d+", text):
+            fix = f"declare one with as many digits, {fix}"
+        elif self.reader.format == "csv" and not (self.reader.masked or self.reader.marks.thousands):
             fix = says_thousands(text) or fix
         if too_long(text, dtype, self.reader):
             fix = "JSON's numbers are sure to 15 digits: deliver longer ones as text, declare String, and cast them"
-        return SourceError(
-            f"column {name!r} has {cells} no {dtype_name(dtype)}, such as {MASKED if self.reader.masked else repr(text)}",
-            uri=files[0].uri,
-            fix=fix,
-        )
+        line = line_where(files[0], self.reader, self.inside(files[0]), bad) if self.is_text else None
+        where = "" if line is None else f" (line {line})"
+        cell = MASKED if self.reader.masked else repr(text)
+        what = f"column {name!r} has {cells} no {dtype_name(dtype)}, such as {cell}{where}"
+        return SourceError(what, uri=files[0].uri, fix=fix)
 
     def refuse_short_rows(self, snapshot: Snapshot, *, nulls: bool) -> None:
         """Raise SourceError for the first row of a CSV with fewer fields than columns; see ``storage.text``."""
+        for files, inside in self._inside(snapshot):
+            refuse_short_rows(files, self.reader, inside, nulls=nulls)
+
+    def refuse_unknown_fields(self, snapshot: Snapshot) -> None:
+        """Raise SourceError for the first line of NDJSON with a field that no column takes, unless such are to be left out."""
+        if self.shape is not None and self.shape.on_new_column == "discard_column":
+            return
+        for files, inside in self._inside(snapshot):
+            refuse_unknown_fields(files, self.reader, inside)
+
+    def refuse_changed_wholes(self, snapshot: Snapshot, names: Collection[str]) -> None:
+        """Raise SourceError for the first whole number in some columns that would be another as the float that was guessed."""
+        for files, inside in self._inside(snapshot):
+            wholes.refuse_changed(files, self.reader, inside, [n for n in names if n in inside])
+
+    def _inside(self, snapshot: Snapshot) -> Iterator[tuple[tuple[FileInfo, ...], pl.Schema]]:
+        """Yield the files that are read in the same way, with the columns inside them."""
         for _, files, schema in self._groups(snapshot):
             keys = self.reader.keys(files, schema)
-            inside = pl.Schema({n: t for n, t in schema.items() if n not in keys})
-            refuse_short_rows(files, self.reader, inside, nulls=nulls)
+            yield files, pl.Schema({n: t for n, t in schema.items() if n not in keys})
 
     def inside(self, file: FileInfo) -> pl.Schema:
         """Return the columns inside a file of text, with the types that they are read with."""

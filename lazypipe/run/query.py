@@ -436,8 +436,8 @@ class Query:
         self.watches.counters.update(counted)
 
     def audit(self, rows: int) -> None:
-        """Raise where a text file has short rows, or a join's keys are not as unique as it states; ``rows`` are how many came of it."""
-        self.watches.refuse_short_rows(self.snapshots)
+        """Raise where text was passed over in silence, or a join's keys are not as unique as it states; ``rows`` are how many came of it."""
+        self.watches.refuse_lost_text(self.snapshots)
         self.watches.refuse_repeats(self._compared, came=rows > 0)
 
     def _compared(self, node: Node) -> Mapping[str, Table]:
