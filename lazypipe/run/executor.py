@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import Snapshot
-from lazypipe.errors import GateError, Interrupted, LazypipeError, first_line
+from lazypipe.errors import CommitConflict, GateError, Interrupted, LazypipeError, first_line
 from lazypipe.gates.report import GateReport
 from lazypipe.incremental import incomplete as incompletes
 from lazypipe.incremental.before import CONSUMED
@@ -323,14 +323,40 @@ class _Execution:
 
     def decide(self, segment: Segment) -> Work:
         """Say what is to be done for an output."""
-        return decide(self.run.plan, segment, self._terms())
+        work = decide(self.run.plan, segment, self._terms())
+        self._refuse_overtaken(segment, work)
+        return work
+
+    def _refuse_overtaken(self, segment: Segment, work: Work) -> None:
+        """Raise CommitConflict where another run has made an output of what is newer than all that this run reads."""
+        said = {} if work.commit is None else work.commit.info.get(CONSUMED, {}).get("sources", {})
+        for node in said.keys() & self.run.published.keys() - set(segment.nodes):
+            dataset, read = self.run.published[node]
+            made_of = said[node].get("version", 0)
+            # versions begin anew where somebody has removed the dataset
+            if made_of > read.version and (latest := dataset.latest()) is not None and made_of <= latest.version:
+                raise CommitConflict(
+                    "another run has committed meanwhile, of newer rows than this one has read",
+                    uri=self.run.plan.redact(self.run.plan.outputs[segment.name].to),
+                    fix="run again: nothing of this run became visible",
+                )
 
     def _terms(self) -> Terms:
         """Return what this run says of itself where it asks what is to be done, by what is there now."""
         run = self.run
         # over part of event time, clocks and markers say nothing of what is left
         now = nanoseconds(run.now) // 1_000 if run.window is None else None
-        return Terms(run.id, run.look, time.time_ns(), run.hashes, run.digests, full=run.full, bound=run.bound, now=now)
+        return Terms(
+            run.id,
+            run.look,
+            time.time_ns(),
+            run.hashes,
+            run.digests,
+            full=run.full,
+            bound=run.bound,
+            now=now,
+            tables=run.published,
+        )
 
     def _written_before(self, segment: Segment) -> list[str]:
         """Return the outputs that write what a segment only removes keys from, and could not be brought up to date."""
