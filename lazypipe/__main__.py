@@ -237,6 +237,8 @@ def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from lazypipe.run.retry import TRIES
+
     now = datetime.now(UTC)
     progress = _Progress()
     plan = _compiled(options, now)
@@ -251,7 +253,7 @@ def _run(options: argparse.Namespace) -> int:
             code = _told(options, piece, progress)
         return code
     result, tries = _once(options, plan, now, progress), 1
-    while result.overtaken and tries < _TRIES:
+    while result.overtaken and tries < TRIES:
         progress.close()
         _say("another run has committed meanwhile; once more, over what is there now")
         now, tries = datetime.now(UTC), tries + 1
@@ -268,10 +270,6 @@ def _once(options: argparse.Namespace, plan: lp.Plan, now: datetime, progress: _
         window=options.window,
         **_bound(options),
     )
-
-
-_TRIES = 3
-"""How often a run goes about what another one was faster to commit."""
 
 
 def _told(options: argparse.Namespace, result: lp.RunResult, progress: _Progress) -> int:

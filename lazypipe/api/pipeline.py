@@ -206,7 +206,8 @@ class Plan(CompiledPipeline):
         """Work off a range of event time in pieces, each a run of its own; yields what each did, and ends after one that failed.
 
         What is done stays done: called again, it goes on where it ended. Ranges may come in any order, and other runs in
-        between; a run without ``window`` reads all that is left.
+        between, or at the same time: a piece that one of them overtook begins once more, three times at most. A run without
+        ``window`` reads all that is left.
 
         Parameters
         ----------
@@ -223,22 +224,26 @@ class Plan(CompiledPipeline):
         from lazypipe.run.backfill import TimeRange, pieces
         from lazypipe.run.context import run_id
         from lazypipe.run.executor import execute
+        from lazypipe.run.retry import TRIES
 
         wanted = self._wanted(outputs)
         extents: dict[str, Extents] = {}
         for piece in pieces(TimeRange.of(window), chunk):
-            moment = now or datetime.now(UTC)
-            result = execute(
-                self,
-                run=run_id(moment),
-                now=moment,
-                observer=observer,
-                actor=actor,
-                code=code,
-                outputs=wanted,
-                window=piece,
-                extents=extents,
-            )
+            for _ in range(TRIES):
+                moment = now or datetime.now(UTC)
+                result = execute(
+                    self,
+                    run=run_id(moment),
+                    now=moment,
+                    observer=observer,
+                    actor=actor,
+                    code=code,
+                    outputs=wanted,
+                    window=piece,
+                    extents=extents,
+                )
+                if not result.overtaken:
+                    break
             yield result
             if result.status not in ("done", "unchanged"):
                 return
