@@ -120,7 +120,7 @@ def _about_rows(command: Callable[..., Any], with_plan: Callable[..., Any]) -> N
     show.add_argument("output")
     show.add_argument("-n", "--rows", type=_count, default=10, help="how many rows. Default: 10")
     trace = with_plan(command("trace", _trace, "Show which source rows, in which files, made a row of an output."))
-    trace.add_argument("output")
+    trace.add_argument("output", help="the output; or a source, of which all rows with the key are shown")
     trace.add_argument("--key", action="append", required=True, metavar="COLUMN=VALUE", help="the row's key")
     trace.add_argument("--version", type=int, metavar="N", help="of which version. Default: as the sources are now")
     diff = command("diff", _diff, "Show which rows make one table into another: inserted, updated, deleted.")

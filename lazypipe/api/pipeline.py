@@ -397,12 +397,15 @@ class Plan(CompiledPipeline):
     ) -> Trace:
         """Find the source rows, in which files, that made the rows of an output with a key.
 
-        The plan is run again, restricted to the key, over the sources as they are now; see ``Trace``.
+        The plan is run again, restricted to the key, over the sources as they are now; see ``Trace``. Of a source all of its rows with the key
+        are found, also those that gates put aside and stages leave out.
 
         Parameters
         ----------
+        output
+            The output, or source.
         key
-            Column of the output → its value, of the column's type or as text.
+            Column of it → its value, of the column's type or as text.
         most
             Rows of the output that may have the key.
         version, as_of
