@@ -191,8 +191,6 @@ class _Execution:
         outputs = [s for s in plan.segments if s.output is not None and s.node in needed]
         # what only writes the rows of another output once more is needed by nobody
         outputs = [s for s in outputs if s.nodes or not self.only or s.output in self.only]
-        # keys are removed from what the other outputs of the run have written
-        outputs.sort(key=lambda s: plan.outputs[s.name].mode == "delete")
         for segment in outputs:
             self.run_output(segment)
             if any(r.status == "interrupted" for r in self.results) or segment is outputs[-1]:
