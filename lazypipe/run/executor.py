@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import Snapshot
-from lazypipe.errors import CommitConflict, GateError, Interrupted, LazypipeError, first_line
+from lazypipe.errors import CommitConflict, GateError, Interrupted, LazypipeError, Problem, RunError, first_line
 from lazypipe.gates.report import GateReport
 from lazypipe.incremental import incomplete as incompletes
 from lazypipe.incremental.before import CONSUMED
@@ -46,6 +46,7 @@ from lazypipe.run.query import Meanwhile
 from lazypipe.run.recorder import Recorder
 from lazypipe.run.result import RunResult, SegmentResult, Status
 from lazypipe.run.tables import publish
+from lazypipe.spec.model import Fault
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.moments import Unusual
@@ -467,6 +468,10 @@ class _Execution:
             status, error = "interrupted", _stopped()
         except GateError as failure:
             status, error = "gate_failed", failure
+        except Fault as fault:  # of a function that does with rows what it did not do without
+            where = self.run.plan.pipeline.origin.locate(fault.path)
+            what = f"stage {fault.path[1]!r}: {fault.what}"
+            status, error = "error", RunError(str(Problem(what, where)), fix=fault.fix)
         except BaseException as failure:
             if not (isinstance(failure, LazypipeError) or is_engine_error(failure)):
                 raise
