@@ -31,7 +31,7 @@ from lazypipe.compile.panes import check_panes, untimed
 from lazypipe.compile.promise import promised
 from lazypipe.compile.segments import Segment, cut
 from lazypipe.compile.sources import BoundSource, Snapshot
-from lazypipe.errors import LazypipeError, SourceError, StorageError, nearest
+from lazypipe.errors import LazypipeError, RunError, SourceError, StorageError, nearest
 from lazypipe.gates import Check
 from lazypipe.plan.explain import Kind, explain
 from lazypipe.plan.fingerprint import Fingerprint
@@ -314,7 +314,10 @@ class Frames(Mapping[str, pl.LazyFrame]):
             if node.source is not None:
                 frame = node.source.scan(node.source.when_compiled())
             else:
-                frame = node.lower({n: Table(self[n], self._nodes[n].schema) for n in node.inputs})
+                try:
+                    frame = node.lower({n: Table(self[n], self._nodes[n].schema) for n in node.inputs})
+                except Fault as fault:  # of a function that does with rows what it did not do without
+                    raise RunError(f"stage {name!r}: {fault.what}", fix=fault.fix) from fault
             self._made[name] = node.good(frame, lambda reference: self[reference.to])
         return self._made[name]
 

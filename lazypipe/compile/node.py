@@ -19,6 +19,7 @@ from lazypipe.gates.rule import ACTIONS
 from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.ops import Operation
 from lazypipe.ops.base import Fold
+from lazypipe.ops.python import Python
 from lazypipe.ops.sort import Sort
 from lazypipe.spec.model import NOTHING, Fault, Step
 from lazypipe.spec.scope import FAR, Guard, Scope, Table, Tally, Whole
@@ -98,9 +99,11 @@ class Node:
     ) -> Table:
         """Return the rows after some of the steps, over those ahead of them."""
         for (operation, scope), schema in zip(self.steps[start:stop], self.schemas[start:stop], strict=True):
-            table = Table(
-                operation.lower(table, _here(scope, inputs, tally, guard, horizon, whole)), schema, table.extra
-            )
+            here = _here(scope, inputs, tally, guard, horizon, whole)
+            frame = operation.lower(table, here)
+            if isinstance(operation, Python):
+                operation.refuse_others(frame, schema, table.extra, here)
+            table = Table(frame, schema, table.extra)
         return table
 
     def fold(self, table: Table, inputs: Mapping[str, Table], step: int) -> Fold:
@@ -191,7 +194,6 @@ def compile_steps(
     Mistakes are added to ``faults``; None if no schema can be told behind one. What leaves columns as they are is passed over.
     """
     from lazypipe.compile.declared import check_rows
-    from lazypipe.ops.python import Python
 
     tables = {n: Table(label(empty(t.schema).lazy(), n), t.schema) for n, t in inputs.items()}
     table = tables[names[0]]

@@ -135,7 +135,7 @@ class Decision:
         self.numbering = Numbering(self.before, self.run, self.segment.name, commit)
         self.reached: Mapping[str, frozenset[str]] = NOTHING
         self.renewed = frozenset[int]()
-        self.digests = Digests(self.plan, self.terms.look, self.terms.digests)
+        self.digests = Digests(self.plan, self.terms.look, self.terms.digests, self.terms.tables)
         self.beside: Dataset | None = None
 
     def work(self) -> Work:
@@ -307,7 +307,8 @@ class Decision:
         said = None if self.commit is None else self.commit.info.get(CONSUMED)
         if self.terms.now is None or self.commit is None or said is None:
             return ""
-        return progress.moved(self.plan, self.segment, self.commit, said, self.terms.look, self.terms.now)
+        look, tables = self.terms.look, self.terms.tables
+        return progress.moved(self.plan, self.segment, self.commit, said, look, self.terms.now, tables)
 
     def _noted(self, sides: Sequence[Side]) -> tuple[Side, ...]:
         """Return the sides of which keys are kept by units."""

@@ -135,7 +135,16 @@ class _Preview:
             self.waiting[segment.node] = found.why
         elif found.kind not in ("none", "judge", "state") and segment.nodes:
             self.busy[segment.node] = segment.name
+            self.busy |= dict.fromkeys(self._removed_from(segment), segment.name)
         return found
+
+    def _removed_from(self, segment: Segment) -> list[str]:
+        """Return the stages whose outputs a segment removes keys from."""
+        outputs = self.plan.outputs
+        if segment.output is None or outputs[segment.output].mode != "delete":
+            return []
+        place = outputs[segment.output].to.rstrip("/")
+        return [o.stage for o in outputs.values() if o.mode != "delete" and o.to.rstrip("/") == place]
 
     def _below(self, name: str) -> bool:
         """Whether what is kept for a run only is made of an output that this run changes."""

@@ -15,6 +15,7 @@ from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import Snapshot
 from lazypipe.incremental.incomplete import due
 from lazypipe.incremental.marker import marked
+from lazypipe.incremental.terms import Tables
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
 from lazypipe.windows.watermark import COMPLETE, WHOLE, Progress, combined, moment
@@ -51,11 +52,16 @@ def horizon(
     return max((m for m in (found, last) if m is not None), default=NOWHERE)
 
 
-def stated(plan: CompiledPipeline, up: Upstream, look: Callable[[str], Snapshot]) -> Mapping[str, int] | None:
-    """Return how far an upstream is where something says it without rows being read; None where rows do."""
+def stated(
+    plan: CompiledPipeline, up: Upstream, look: Callable[[str], Snapshot], tables: Tables
+) -> Mapping[str, int] | None:
+    """Return how far an upstream is where something says it without rows being read; None where rows do.
+
+    ``tables`` are the outputs that a run has brought up to date (``Terms``).
+    """
     if up.source is None:
         output = plan.outputs[published(plan.segments, plan.outputs)[up.name]]
-        commit = Dataset(output.to, output.storage_options).latest()
+        commit = tables[up.name][1] if up.name in tables else Dataset(output.to, output.storage_options).latest()
         return _of(None if commit is None else commit.info.get(COMPLETE), 0)
     rule = up.source.watermark
     assert rule is not None
@@ -78,6 +84,7 @@ def moved(
     said: Mapping[str, Any],
     look: Callable[[str], Snapshot],
     now: int,
+    tables: Tables,
 ) -> str:
     """Say why an output is published once more though nothing came, because event time went on; nothing if it did not.
 
@@ -87,6 +94,8 @@ def moved(
         What the output's last commit says that it has consumed.
     now
         The clock of the run, in microseconds since 1970.
+    tables
+        The outputs that it has brought up to date.
     """
     if not states(plan.nodes, segment.node):
         return ""
@@ -98,7 +107,7 @@ def moved(
         sources = known.get("sources", {})
         progress = {
             u.name: (Progress.from_dict(sources[u.name]) if u.name in sources else Progress()).advanced(
-                stated(plan, u, look) or {}, now=now
+                stated(plan, u, look, tables) or {}, now=now
             )
             for u in ups
         }

@@ -88,7 +88,7 @@ class Closing:
         return self._found[up.name]
 
     def _told(self, up: Upstream) -> Mapping[str, int]:
-        stated = progress.stated(self.run.plan, up, self.run.look)
+        stated = progress.stated(self.run.plan, up, self.run.look, self.run.published)
         if stated is None:
             assert up.source is not None
             return self._reached(up.name, up.source)

@@ -393,7 +393,7 @@ class Query:
     def _may_have_stopped(self) -> bool:
         """Whether a step may have ended its inputs early, so that not all rows have flowed by."""
         told = {} if self.beside is None else self.beside.digests
-        digests = Digests(self.plan, self.run.look, self.run.digests)
+        digests = Digests(self.plan, self.run.look, self.run.digests, self.run.published)
         full = {(s.node, s.step) for s in self.work.sides if (told[s] if s in told else digests.of(s).height)}
         for name in self.segment.nodes:
             for step, (operation, _) in enumerate(self.plan.nodes[name].steps):

@@ -336,7 +336,8 @@ def test_gates_repair_and_take_rows_out(tmp_path: Path) -> None:
     assert (numbers(found, "a"), numbers(found, "b"), found.rows["v"].item()) == ([2], [], 25)
     assert found.is_current
     with pytest.raises(
-        lp.LazypipeError, match="output 's': no row has this key; look in its quarantine, .*out/s__quarantine"
+        lp.LazypipeError,
+        match="no row has this key; trace a source instead of the output, or look in the output's quarantine, .*out/s__quarantine",
     ):
         plan.trace("s", {"i": 3})
 
@@ -511,3 +512,54 @@ def test_a_version_is_traced_with_what_it_was_made_of(tmp_path: Path) -> None:
     plan.run().raise_for_status()
     assert table.trace("v", {"k": "m"}, version=1).is_current
     assert not table.trace("v", {"k": "m"}).is_current
+
+
+def test_of_a_source_all_rows_of_a_key_are_found_whatever_becomes_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.csv").write_text("who,x\nbob,1\neve,2\nbob,lots\n")
+    (tmp_path / "b.csv").write_text("who,x\nbob,-5\n")
+    (tmp_path / "c.csv").write_text("who,x\n" + "ann,7\n" * 30)
+    contract = {"columns": {"who": "String", "x": "Int64"}, "on_type_change": "discard_row"}
+    pipe = (
+        lp.pipeline("p", base=tmp_path)
+        .source("s", "?.csv", contract=contract, columns={"x": {"tags": ["pii"]}})
+        .stage("t", "s", do=[{"filter": "x > 0"}])
+        .output("t", "out/t")
+        .build()
+    )
+    plan = pipe.compile()
+    assert [(r["_lazypipe_row"], r["x"]) for r in plan.trace("t", {"who": "bob"}).sources["s"].rows.to_dicts()] == [  # type: ignore[union-attr]
+        (0, 1)
+    ]
+    found = plan.trace("s", {"who": "bob"})  # before any run
+    (of,) = found.sources.values()
+    assert of.rows is not None
+    assert of.rows.rows() == [
+        (f"{tmp_path}/a.csv", 0, "bob", 1),
+        (f"{tmp_path}/a.csv", 2, "bob", None),
+        (f"{tmp_path}/b.csv", 0, "bob", -5),
+    ]
+    assert of.files == (f"{tmp_path}/a.csv", f"{tmp_path}/b.csv")
+    assert (found.rows["x"].to_list(), found.exact, found.is_current, found.published) == (
+        [1, None, -5],
+        True,
+        True,
+        None,
+    )
+    (tmp_path / "p.yaml").write_text(pipe.to_yaml())
+    assert main(["trace", str(tmp_path / "p.yaml"), "s", "--key", "who=ann"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[:3] == ["# s: who = ann", "", "## s: 30 rows, 20 of them shown"]
+    assert shown[6] == f"| {tmp_path}/c.csv | 0 | ann | *** |"
+    assert shown[-2:] == [f"- {tmp_path}/c.csv", ""]
+    for key, more, message in (
+        ({"who": "joe"}, {}, "source 's': no row has this key"),
+        ({}, {}, "source 's': a trace needs a key; give a column and its value"),
+        ({"y": 1}, {}, "source 's' has no column 'y'; known columns: who, x"),
+        ({"x": "many"}, {}, "source 's': 'many' is no value of column 'x', which is Int64; write one of that type"),
+        ({"who": "bob"}, {"version": 1}, "source 's' has no versions; leave out version and as_of"),
+    ):
+        with pytest.raises(lp.LazypipeError) as caught:
+            plan.trace("s", key, **more)
+        assert str(caught.value) == message

@@ -129,6 +129,10 @@ OPERATIONS = {
         "AND takes conditions, and these are Boolean and Int64; compare each side with something"
     ),
     "@filter: flight LIKE '1%'": "Int64 stands where String is needed; cast it, as in x::text",
+    "derive: {@a: date(time_hour)}": (
+        "Datetime(us, UTC) stands where String is needed; cast it, as in x::text; or write x::date, x::timestamp or x::time for date(x), "
+        "timestamp(x) or time(x), which read text"
+    ),
     "@filter: flight + 1": "a condition must be true or false, and this is Int64; compare it with something",
     "@filter: flight >": ("bad SQL: 'flight >' is not a whole expression; check its operators, brackets and commas"),
     "@filter: (flight > 1": (
