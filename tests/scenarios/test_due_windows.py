@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lazypipe as lp
+from lazypipe.storage.numbered import seal
 
 T0 = datetime(2023, 1, 1)
 HOUR = timedelta(hours=1)
@@ -221,6 +223,20 @@ def test_rows_of_files_that_are_gone_cannot_be_read_again(tmp_path: Path) -> Non
         "readings: what 1 ignored file held is not kept, as all is made anew"
     )
     assert site.found() == closed(hours(site.rows), T0 + timedelta(days=2))
+
+
+def test_a_commit_that_does_not_say_how_far_event_time_was_is_not_built_upon(tmp_path: Path) -> None:
+    site = Site.of(tmp_path, MEDIANS)
+    for day in range(4):
+        site.deliver(f"{day}", day_of(day))
+    site.run()
+    path = max((tmp_path / "out/hourly.commits").glob("*.json"))
+    body = json.loads(path.read_text())
+    del body["blake3"], body["info"]["consumed"]["progress"]
+    path.write_text(json.dumps(body | {"blake3": seal(body)}))
+    site.deliver("4", day_of(4))
+    assert site.run().why == "readings: 1 added, 4 unchanged"
+    assert site.found() == closed(hours(site.rows), T0 + timedelta(days=5, minutes=-30))
 
 
 SUMS = MEDIANS.replace("median(x)", "sum(x)")
