@@ -209,7 +209,7 @@ class _Feed(Decision):
         elif self._output.mode == "snapshot":
             why = "each run is kept"
         elif went_on := self._went_on():
-            if not self._closes:
+            if not self._closing:
                 return Work("state", went_on)
             why = went_on
         else:

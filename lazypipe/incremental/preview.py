@@ -173,7 +173,8 @@ class _Preview:
         said |= _incomplete(commit)
         if work.reread and work.kind == "units":
             again = ", ".join(after if name.startswith("__lazypipe") else name for name, after in work.groups)
-            said["why"] = f"{work.why}; files that hold rows with the same {again} are read again"
+            closing = ", or of those that event time reaches," if self.plan.strategies[segment.output].closing else ""
+            said["why"] = f"{work.why}; files that hold rows with the same {again}{closing} are read again"
         version = commit.version if commit else 0
         if work.kind in ("none", "wait"):
             return {**said, "writes": f"nothing: {target} stays at version {version}"}

@@ -6,7 +6,7 @@ never goes back. What is made of a dataset of lazypipe's is as far as the commit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lazypipe.compile.closing import Upstream, closes, published, states, upstreams
@@ -20,7 +20,7 @@ from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
 from lazypipe.windows.watermark import COMPLETE, WHOLE, Progress, combined, moment
 
-__all__ = ["NOWHERE", "PROGRESS", "before", "horizon", "moved", "stated", "waits"]
+__all__ = ["NOWHERE", "PROGRESS", "before", "horizon", "last", "moved", "passed", "stated", "waits"]
 
 PROGRESS = "progress"
 """Where in what a commit has consumed stands how far each source was."""
@@ -48,8 +48,13 @@ def horizon(
 ) -> int:
     """Return the watermark of a node, in microseconds: never less than ``said`` before, and far in the past while there is none."""
     found = combined([(progress[u.name].behind(u.wait), u.idle_after) for u in ups], now=now)
-    last = said.get("nodes", {}).get(node, said.get("at"))
-    return max((m for m in (found, last) if m is not None), default=NOWHERE)
+    return max((m for m in (found, last(node, said)) if m is not None), default=NOWHERE)
+
+
+def last(node: str, said: Mapping[str, Any]) -> int | None:
+    """Return the watermark that a node had ``before``; None if that is not said."""
+    at: int | None = said.get("nodes", {}).get(node, said.get("at"))
+    return at
 
 
 def stated(
@@ -101,7 +106,25 @@ def moved(
         return ""
     if COMPLETE not in commit.info:
         return "how far event time is was not said yet"
-    for node in [*(n for n in segment.nodes if closes(plan.nodes[n]) is not None), segment.node]:
+    closing = [n for n in segment.nodes if closes(plan.nodes[n]) is not None]
+    why = passed(plan, [*closing, segment.node], said, look, now, tables)
+    closed = closes(plan.nodes[segment.node])
+    if why or closed is None:
+        return why
+    known = before(said, waits(plan, segment.node))
+    return due(plan, plan.nodes[segment.node], closed, known, now)
+
+
+def passed(
+    plan: CompiledPipeline,
+    nodes: Iterable[str],
+    said: Mapping[str, Any],
+    look: Callable[[str], Snapshot],
+    now: int,
+    tables: Tables,
+) -> str:
+    """Say how far event time is at the first of some nodes at which it went on; nothing if it did at none."""
+    for node in nodes:
         ups = waits(plan, node)
         known = before(said, ups)
         sources = known.get("sources", {})
@@ -112,7 +135,7 @@ def moved(
             for u in ups
         }
         at = horizon(node, ups, progress, known, now=now)
-        if at > known.get("nodes", {}).get(node, known.get("at", NOWHERE)):
+        was = last(node, known)
+        if at > (NOWHERE if was is None else was):
             return f"event time has reached {moment(at)}"
-    closed = closes(plan.nodes[segment.node])
-    return "" if closed is None else due(plan, plan.nodes[segment.node], closed, known, now)
+    return ""

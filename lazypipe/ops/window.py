@@ -50,6 +50,7 @@ class Window(Operation):
     """
 
     name: ClassVar[str] = "window"
+    implied: ClassVar[tuple[str, ...]] = (END,)
     time: str = arg(COLUMN, "The column with the time of each row: dates or datetimes.")
     every: tuple[str, ...] = arg(
         TEXTS, "How often a window begins: 15m, 1h, 1d, 1w, 1mo, 1q, 1y, all; or several of them."
@@ -162,8 +163,9 @@ class Window(Operation):
         by = tuple(dict.fromkeys(self.by))
         if len(parts) == 1 and parts[0].overlap == 1 and not _is_nanoseconds(table.schema[self.time]):
             # where a window begins tells it apart, in figures as in windows
-            partial = partial.with_columns(parts[0].start(pl.col(_slices(parts)[0])).alias(START))
-            by = (*by, START)
+            begin = pl.col(_slices(parts)[0])
+            partial = partial.with_columns(parts[0].start(begin).alias(START), parts[0].end(begin).alias(END))
+            by = (*by, START, END)
         return Fold(partial, lambda rows: self._named(merge(_spread(rows, parts)), parts), by)
 
     def placed(self, table: Table, scope: Scope) -> pl.LazyFrame:
@@ -185,7 +187,7 @@ class Window(Operation):
 
     def groups(self) -> dict[str, str]:
         """Return the columns that tell windows apart, as rows that are placed name them, each with its name in windows."""
-        return {**{c: c for c in self.by}, **{_placed(name): name for name in self._told if name != END}}
+        return {**{c: c for c in self.by}, **{_placed(name): name for name in self._told}}
 
     def _known(self, schema: pl.Schema) -> dict[str, Any]:
         """Return what is known of the columns by which rows that are placed are grouped."""
