@@ -153,13 +153,11 @@ class Window(Operation):
     def fold(self, table: Table, scope: Scope) -> Fold | None:
         """Aggregate each slice of time in each part, then the slices of each window; where every aggregate adds up."""
         parts = self._windows(table, scope)
-        sliced = self._sliced(table, parts)
-        figures = Aggregate(self._aggregates, (*self.by, *_slices(parts))).fold(sliced, scope)
-        rows, groups = self._in_windows(table.stub(), parts)
-        whole = groups.fold(rows, scope)
-        if figures is None or whole is None:
+        slices = Aggregate(self._aggregates, (*self.by, *_slices(parts)))
+        fold = slices.fold(self._sliced(table, parts), scope, (*self.by, *_places(parts)))
+        if fold is None:
             return None
-        merge, partial = whole.merge, figures.partial
+        merge, partial = fold.merge, fold.partial
         by = tuple(dict.fromkeys(self.by))
         if len(parts) == 1 and parts[0].overlap == 1 and not _is_nanoseconds(table.schema[self.time]):
             # where a window begins tells it apart, in figures as in windows
@@ -210,7 +208,7 @@ class Window(Operation):
     def _windows(self, table: Table, scope: Scope) -> tuple[Windows, ...]:
         """Check all arguments, and return the windows of each ``every``."""
         refuse_outside(self.late, self.emit, scope, self.keep_results)
-        Aggregate(self.aggregate, self.by).lower(table.stub(), scope)
+        Aggregate(self.aggregate, self.by).check(table, scope)
         made = self._told
         refuse_taken("windows", made, self.by, self.aggregate, scope)
         if self.partial is not None and (
@@ -244,7 +242,7 @@ class Window(Operation):
     def _in_windows(self, table: Table, parts: Sequence[Windows]) -> tuple[Table, Aggregate]:
         """Return each row once per window that it lies in, and the aggregation of those."""
         sliced = self._sliced(table, parts)
-        keys = (_NUMBER, _BEGIN) if len(parts) > 1 else (_BEGIN,)
+        keys = _places(parts)
         schema = pl.Schema({**sliced.schema, **dict.fromkeys(keys, pl.Int64())})
         return Table(_spread(sliced.frame, parts), schema), Aggregate(self._aggregates, (*self.by, *keys))
 
@@ -311,6 +309,11 @@ def _placed(name: str) -> str:
 
 def _slices(parts: Sequence[Windows]) -> tuple[str, ...]:
     return tuple(f"__lazypipe_slice_{number}" for number in range(len(parts)))
+
+
+def _places(parts: Sequence[Windows]) -> tuple[str, ...]:
+    """Return the columns that say in which window a row is."""
+    return (_NUMBER, _BEGIN) if len(parts) > 1 else (_BEGIN,)
 
 
 def _spread(frame: pl.LazyFrame, parts: Sequence[Windows]) -> pl.LazyFrame:
