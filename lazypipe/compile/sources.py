@@ -271,15 +271,14 @@ class BoundSource:
         *,
         file_column: bool = False,
         watch: Callable[[pl.LazyFrame, str], pl.LazyFrame] | None = None,
-        quick: bool = False,
+        how: moments.How = "reader",
         units: Units | None = None,
         tally: Tally | None = None,
     ) -> pl.LazyFrame:
         """Return the lazy scan of a snapshot, in the shape of ``seen`` (with ``_lazypipe_raw``, and ``_lazypipe_file`` if asked).
 
-        ``watch`` is put over all columns of the files, before any is cast or left out; it is told the last one inside. If it is to be
-        ``quick``, moments are parsed beside Polars' reader, and the rows raise ``Unusual`` where it must do that itself. With
-        ``units``, only those are read, and each row carries its own. Rows that only tell the time are left out, and counted by
+        ``watch`` is put over all columns of the files, before any is cast or left out; it is told the last one inside. ``how`` says who parses
+        moments of CSV: where it is not Polars' reader, the rows raise ``Unusual`` where that must do it after all. With ``units``, only those are read, and each row carries its own. Rows that only tell the time are left out, and counted by
         ``tally``.
         """
         from lazypipe.storage.dataset import Dataset
@@ -300,11 +299,11 @@ class BoundSource:
         # heartbeats are for watermarks that advance file by file
         counted = rule is not None and rule.by_files
         if units is None and not counted:
-            frame = self._scan_files(snapshot, extra, watch, quick=quick)
+            frame = self._scan_files(snapshot, extra, watch, how=how)
             return frame if rule is None else frame.with_columns(rule.stated(self.schema)).select(names)
         if units is not None:
             snapshot = replace(snapshot, files=tuple(f for f in snapshot.files if f.key in units.files))
-        frame = self._scan_files(snapshot, [FILE_COLUMN], watch, quick=quick)
+        frame = self._scan_files(snapshot, [FILE_COLUMN], watch, how=how)
         if rule is not None:
             arrivals = {f.key: snapshot.arrivals[f.uri] for f in snapshot.files if f.uri in snapshot.arrivals}
             files = [f.key for f in snapshot.files]
@@ -335,7 +334,7 @@ class BoundSource:
         extra: Sequence[str],
         watch: Callable[[pl.LazyFrame, str], pl.LazyFrame] | None,
         *,
-        quick: bool = False,
+        how: moments.How = "reader",
     ) -> pl.LazyFrame:
         file_column = bool(extra)
         names = [*self.schema, *([RAW_COLUMN] if self.raw else []), *extra]
@@ -347,16 +346,17 @@ class BoundSource:
                 frame = fitted(frame, one, self.shape, self.reader, extra)
             return frame.select(names)
         parts = []
-        for how, files, schema in self._groups(snapshot):
+        for fits, files, schema in self._groups(snapshot):
             keys = self.reader.keys(files, self.schema)
-            apart = moments.usual(self.reader, files[0], schema) if quick else ()
-            reader, read = reader_of(self.reader, files[0].uri, how), moments.as_text(schema, apart)
+            apart = moments.columns(self.reader, schema) if how == "each" else ()
+            apart = moments.usual(self.reader, files[0], schema) if how == "usual" else apart
+            reader, read = reader_of(self.reader, files[0].uri, fits), moments.as_text(schema, apart)
             frame = reader.scan(files, read, file_column=file_column)
-            frame = moments.parsed(frame, schema, apart, self.name) if apart else frame
+            frame = moments.parsed(frame, schema, apart, self.name, how) if apart else frame
             if watch is not None:
                 frame = watch(frame, [n for n in schema if n not in keys][-1])
-            if how is not None and self.shape is not None:
-                frame = fitted(frame, how, self.shape, self.reader, [*keys, *extra])
+            if fits is not None and self.shape is not None:
+                frame = fitted(frame, fits, self.shape, self.reader, [*keys, *extra])
             parts.append(frame.select(names))
         if not parts:
             raw = {RAW_COLUMN: pl.Struct(self.raw)} if self.raw else {}
@@ -404,7 +404,23 @@ class BoundSource:
         if snapshot.logged is not None:
             return {}
         suspects = self._suspects(snapshot)
-        return {f.uri: why for file in suspects for f, why in damaged([file], self.reader, self._own(file))}
+        return {f.uri: why for file in suspects for f, why in damaged([file], self.reader, self._judged(file))}
+
+    def _judged(self, file: FileInfo) -> pl.Schema:
+        """Return the columns by which it is told whether a file is sound; moments that can be told each for itself are text in it."""
+        own = self._own(file)
+        apart = moments.columns(self.reader, own)
+        if not apart:
+            return own
+        text = self.reader.scan([file], moments.as_text(own, list(own)))
+        try:
+            parsed = moments.parsed(text, own, apart, self.name, "each")
+            parsed.select(pl.col(apart).null_count()).collect(engine="streaming")
+        except BaseException as error:
+            if not (is_engine_error(error) or isinstance(error, moments.Unusual | SourceError)):
+                raise
+            return own
+        return moments.as_text(own, apart)
 
     def _suspects(self, snapshot: Snapshot) -> Iterator[FileInfo]:
         """Yield a few files for each that cannot be read: one by one, tens of thousands would take minutes."""
@@ -436,7 +452,7 @@ class BoundSource:
             parts = [replace(snapshot, files=(file,)) for file in snapshot.files]
         elif snapshot.commit is None:
             for file in snapshot.files:
-                found = self._broken(file) or self.reader.culprit([file], self._own(file))
+                found = self._broken(file) or self.reader.culprit([file], self._judged(file))
                 if found is not None:
                     return self.located(found)
             parts = [Snapshot((file,)) for file in snapshot.files]
@@ -447,7 +463,7 @@ class BoundSource:
             ]
         for part in parts:
             try:
-                self.scan(part).select(pl.all().null_count()).collect(engine="streaming")
+                self._read_all(part)
             except BaseException as error:
                 if not is_engine_error(error):
                     raise
@@ -465,7 +481,7 @@ class BoundSource:
     def _reads(self, part: Snapshot) -> bool:
         try:
             self.check(part)
-            self.scan(part).select(pl.all().null_count()).collect(engine="streaming")
+            self._read_all(part)
             if self.reader.format == "csv":
                 self.refuse_short_rows(part, nulls=True)
         except BaseException as error:
@@ -473,6 +489,13 @@ class BoundSource:
                 raise
             return False
         return True
+
+    def _read_all(self, part: Snapshot) -> None:
+        """Read all rows; raises what a run would stop with."""
+        try:
+            self.scan(part, how="each").select(pl.all().null_count()).collect(engine="streaming")
+        except moments.Unusual:
+            self.scan(part).select(pl.all().null_count()).collect(engine="streaming")
 
     def _broken(self, file: FileInfo) -> SourceError | None:
         """Say what the ends of a file show."""

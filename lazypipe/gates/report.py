@@ -28,6 +28,11 @@ class CheckResult:
 
     A check of the whole frame has the measured ``value`` and what was ``expected``; it counts one, or the groups that it
     measured, and ``groups`` are the first of those that failed, with their values.
+
+    Examples
+    --------
+    >>> CheckResult("unique:id", "unique", "quarantine", "warn", evaluated=1200, failed=2)
+    <CheckResult warn: unique:id: 2 of 1,200 rows (quarantine)>
     """
 
     id: str

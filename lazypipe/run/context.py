@@ -24,6 +24,7 @@ from lazypipe.run.recorder import Recorder
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.log import Commit
+from lazypipe.storage.moments import How
 
 __all__ = ["Observer", "Run", "run_id"]
 
@@ -41,7 +42,7 @@ class Run:
     """What the segments of one run share: the plan, the run's id and time, what was listed and what was kept.
 
     ``patient`` tells whether sources without any file are waited for. ``cut`` are text files that grow while the run lasts: of these it
-    reads what they were listed with. ``by_reader`` are sources whose moments Polars' reader is to parse. ``flat`` are layouts of
+    reads what they were listed with. ``moments`` says of sources who parses them, and ``each`` which have been tried each row for itself. ``flat`` are layouts of
     outputs without the folders that were advised, as some value cannot name one.
     """
 
@@ -63,7 +64,8 @@ class Run:
     hashes: Hashes = field(default_factory=Hashes)
     digests: dict[Hashable, pl.DataFrame] = field(default_factory=dict)
     cut: set[FileInfo] = field(default_factory=set)
-    by_reader: set[str] = field(default_factory=set)
+    moments: dict[str, How] = field(default_factory=dict)
+    each: set[str] = field(default_factory=set)
     flat: dict[str, Choice] = field(default_factory=dict)
     extents: dict[str, Extents] = field(default_factory=dict)
     window: TimeRange | None = None

@@ -49,7 +49,7 @@ from lazypipe.run.result import RunResult, SegmentResult, Status
 from lazypipe.spec.model import Fault
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.moments import Unusual
+from lazypipe.storage.moments import Unusual, columns, refused
 from lazypipe.storage.scan import is_engine_error
 
 if TYPE_CHECKING:
@@ -477,7 +477,9 @@ class _Execution:
                 raise
             attempt.clean_up(figures=False)
             if isinstance(failure, Unusual):
-                self.run.by_reader.add(failure.source)
+                self.run.moments[failure.source] = "reader"
+                return None
+            if refused(failure) and self._each_for_itself(segment):
                 return None
             try:
                 if (
@@ -493,6 +495,17 @@ class _Execution:
         finally:
             attempt.clean_up()
         return self._ended(segment, status, error, started, attempt.reports())
+
+    def _each_for_itself(self, segment: Segment) -> bool:
+        """Have moments parsed each row for itself where Polars' reader has refused some; return whether that is still to be tried."""
+        found = set()
+        for name in {*segment.nodes, *segment.lookups} - self.run.each:
+            source = self.run.plan.nodes[name].source
+            if source is not None and columns(source.reader, source.schema):
+                found.add(name)
+        self.run.each.update(found)
+        self.run.moments.update(dict.fromkeys(found, "each"))
+        return bool(found)
 
     def _ended(
         self,

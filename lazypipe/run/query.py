@@ -236,8 +236,7 @@ class Query:
             # rows that are replayed from a quarantine carry the file that they came from
             asked = quarantines and FILE_COLUMN not in node.schema
             watch = partial(self.watches.text, name, node.source) if node.source.is_text else None
-            tally, quick = self.watches.tally, name not in self.run.by_reader
-            rows = self._read(name, node.source, file_column=asked, watch=watch, tally=tally, quick=quick)
+            rows = self._read(name, node.source, file_column=asked, watch=watch, tally=self.watches.tally)
             rows = rows if units is None else self._counting(name, node.source, units, rows)
             frame = taps.label(self._told_gates(rows), name)
         elif self.work.cut is not None and name == self.work.cut[0]:
@@ -280,7 +279,8 @@ class Query:
 
     def _read(self, name: str, source: BoundSource, **how: Any) -> pl.LazyFrame:
         """Return the rows of a source that this run reads, with their units."""
-        return source.scan(self.snapshots[name], units=self.work.units.get(name), **how)
+        moments = self.run.moments.get(name, "usual")
+        return source.scan(self.snapshots[name], units=self.work.units.get(name), how=moments, **how)
 
     def _untold(self, rows: pl.LazyFrame) -> pl.LazyFrame:
         """Return rows without their units where these only choose what is read."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import fsspec
 import polars as pl
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import lazypipe as lp
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.moments import Unusual, as_text, parsed, usual
 from lazypipe.storage.scan import Reader
@@ -69,7 +71,8 @@ def test_what_is_parsed_is_what_the_reader_makes_of_it(drawn: list[str | None], 
     except Unusual:
         return
     assert found.dtype == dtype
-    assert found.to_physical().to_list() == by_reader(drawn, dtype).to_physical().to_list()
+    # the reader takes moments of a block to be written as its first one is: each is read for itself
+    assert found.to_physical().to_list() == [by_reader([one], dtype).to_physical().item() for one in drawn]
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -100,12 +103,12 @@ def test_what_may_be_wrong_is_left_to_the_reader(drawn: str) -> None:
         beside([drawn], UTC)
 
 
+@pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize(
-    "drawn", [["2013-01-01T05:00:00Z", "2013-01-01T05:00:00"], ["2013-01-01 05:00:00", "2013-01-01 05:00:00.5Z"]]
+    "drawn", [["2013-01-01T05:00:00Z", "2013-01-01T05:00:00"], ["2013-01-01 05:00:00", "2013-01-01 05:00:00.5+02:00"]]
 )
-def test_offsets_in_some_rows_only_are_left_to_the_reader(drawn: list[str | None]) -> None:
-    with pytest.raises(Unusual):
-        beside(drawn, UTC)
+def test_a_moment_without_an_offset_is_utc_beside_others(drawn: list[str | None], dtype: pl.DataType) -> None:
+    assert beside(drawn, dtype).to_list() == [by_reader([one], dtype).item() for one in drawn]
 
 
 def test_the_first_row_tells_which_columns_are_worth_it(tmp_path: Path) -> None:
@@ -134,3 +137,60 @@ def test_no_other_error_is_hidden(tmp_path: Path) -> None:
 
     with pytest.raises(ZeroDivisionError):
         usual(Odd("csv"), FileInfo(str(tmp_path / "a.csv"), 1), pl.Schema({"t": UTC}))
+
+
+# how rows were delivered does not decide what is taken
+
+FORMS = {
+    "usual": ["2013-01-01T05:00:00Z", "2013-01-01T06:00:00", "2013-01-01 07:00:00+02:00"],
+    "unusual first": [
+        "2013-01-01T05:00Z",
+        "2013-01-01T06:00:00",
+        "2013-01-01",
+        "02/01/2013 08:00",
+        "2013-01-03T09:00:00Z",
+    ],
+    "unusual later": ["2013-01-01T05:00:00", "2013-01-01T06:00", "2013-01-03 09:00:00.5-11:30", "2013-01-04"],
+}
+"""Texts of which each is a moment for Polars' reader, if it stands in a file of its own."""
+
+
+@pytest.mark.parametrize("place", ["local", "memory"])
+@pytest.mark.parametrize("drawn", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("dtype", ["Datetime(us, UTC)", "Datetime"])
+@pytest.mark.parametrize("mode", ["fail", "freeze", "evolve", "discard_row"])
+def test_moments_are_the_same_in_any_split(tmp_path: Path, place: str, drawn: list[str], dtype: str, mode: str) -> None:
+    expected = sorted(by_reader([one], pl.Datetime("us")).item() for one in drawn)
+    splits = {
+        "one": [drawn],
+        "each": [[one] for one in drawn],
+        "other way": [drawn[::-1]],
+        "two": [drawn[:1], drawn[1:]],
+    }
+    for name, files in splits.items():
+        data = f"{tmp_path}/{name}" if place == "local" else f"memory://{tmp_path.name}{abs(hash(tmp_path))}/{name}"
+        for number, rows in enumerate(files):
+            with fsspec.open(f"{data}/{number}.csv", "w", auto_mkdir=True) as handle:
+                handle.write("id,t\n" + "".join(f"1,{row}\n" for row in rows))
+        contract = {"columns": {"id": "Int64", "t": dtype}, "on_type_change": mode}
+        built = lp.pipeline("p", base=str(tmp_path)).source("a", f"{data}/*.csv", contract=contract, on_corrupt="skip")
+        result = built.output("a", f"out {name}").build().compile().run()
+        result.raise_for_status()
+        assert not result.corrupt
+        out = lp.scan(f"{tmp_path}/out {name}").collect()["t"]
+        assert sorted(t.replace(tzinfo=None) for t in out.to_list()) == expected
+
+
+def test_what_is_no_moment_is_told_and_not_the_form_of_another(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    contract = {"columns": {"id": "Int64", "t": "Datetime(us, UTC)"}}
+    built = lp.pipeline("p", base=str(tmp_path)).source("a", "a.csv", contract=contract)
+    plan = built.stage("b", "a", do=[{"derive": {"n": "CAST(id AS TINYINT)"}}]).output("b", "out").build().compile()
+    file.write_text("id,t\n1,2013-01-01T05:00:00Z\n2,2013-01-01T06:00:00\n3,2013-01-01T06:00:99\n")
+    assert "'2013-01-01T06:00" in str(plan.run().segments[0].error)
+    # nor is a file told where it is another column, or a step, that fails
+    file.write_text("id,t\n1,2013-01-01T05:00:00Z\n2,2013-01-01T06:00:00\nthree,2013-01-01T06:00:09\n")
+    assert "'three' in column 'id' is no Int64 (line 4)" in str(plan.run().segments[0].error)
+    file.write_text("id,t\n1,2013-01-01T05:00:00Z\n999,2013-01-01T06:00:00\n")
+    error = str(plan.run().segments[0].error)
+    assert "operation 1 (derive)" in error
