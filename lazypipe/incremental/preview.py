@@ -100,12 +100,12 @@ class _Preview:
 
     def shared(self, segment: Segment, works: Mapping[str, Work]) -> Work:
         """Say what would be read of what is kept for a run only."""
-        if self.plan.inner[segment.node].kind != "units":
+        if self.plan.inner[segment.node].kind != "units" or self._below(segment.node):
             return Work("all", "")
 
         def work_of(reader: Segment) -> Work | None:
             if reader.output is None:
-                return self.shared(reader, works)
+                return None if self._below(reader.node) else self.shared(reader, works)
             return None if works[reader.name].why.startswith("depends on") else works[reader.name]
 
         needs, anew = (None, frozenset[str]()) if self.terms.full else needs_of(self.plan, segment, work_of)
@@ -127,7 +127,7 @@ class _Preview:
                 self.waiting[segment.node] = self.waiting[name]
                 return Work("wait", self.waiting[name])
         waits = [n for n in segment.reads if n in self.busy or (by_node[n].output is None and self._below(n))]
-        if waits and not self.terms.full:
+        if waits and (not self.terms.full or any(map(self._unwritten, waits))):
             self.busy[segment.node] = segment.name
             return Work("all", f"depends on what {', '.join(self.busy.get(n, n) for n in waits)} becomes in this run")
         found = decide(self.plan, segment, self.terms)
@@ -150,6 +150,14 @@ class _Preview:
         """Whether what is kept for a run only is made of an output that this run changes."""
         segment = next(s for s in self.plan.segments if s.node == name and s.nodes)
         return any(n in self.busy or (n != name and self._below(n)) for n in segment.reads)
+
+    def _unwritten(self, name: str) -> bool:
+        """Whether a node is, or is made of, an output that no run has published yet."""
+        segment = next(s for s in self.plan.segments if s.node == name and s.nodes)
+        if segment.output is None:
+            return any(n != name and self._unwritten(n) for n in segment.reads)
+        output = self.plan.outputs[segment.output]
+        return Dataset(output.to, output.storage_options).latest() is None
 
     def output(self, segment: Segment, work: Work) -> dict[str, Any]:
         assert segment.output is not None

@@ -299,13 +299,14 @@ class _Execution:
     def _work_of(self, segment: Segment) -> Work | None:
         """Return the work of a segment that may still run in this run; None if it cannot be told yet."""
         by_node = {s.node: s for s in self.run.plan.segments if s.nodes}
-        if segment.output is None:
-            return self.shared(segment)
-        if segment.node not in self._needed() or segment.name in {r.name for r in self.results}:
+        inner = segment.output is None
+        if not inner and (segment.node not in self._needed() or segment.name in {r.name for r in self.results}):
             return Work("none", "")
         above = [n for n in self._read(segment, by_node) if by_node[n].output is not None]
         if any(n not in self.run.kept for n in above):
             return None
+        if inner:
+            return self.shared(segment)
         try:
             return self.decide(segment)
         except LazypipeError:  # told when its turn comes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import gzip
 import io
 from dataclasses import dataclass
@@ -211,7 +212,9 @@ def is_packed(start: bytes) -> bool:
 
 
 def _ndjson_source(source: bytes | str) -> str | io.BytesIO:
-    return source if isinstance(source, str) else io.BytesIO(source)  # scan_ndjson would take bytes for a path
+    return (
+        glob.escape(source) if isinstance(source, str) else io.BytesIO(source)
+    )  # scan_ndjson would take bytes for a path
 
 
 def columns_of(text: TextFormat, source: bytes | str, declared: Mapping[str, pl.DataType] | None) -> pl.Schema:

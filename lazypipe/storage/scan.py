@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -351,8 +352,9 @@ class Reader:
                     hive_schema=keys or None,
                 )
             case "ndjson":
+                # which knows patterns only: what looks like one in a name would be other files
                 return pl.scan_ndjson(
-                    list(names),
+                    [glob.escape(name) for name in names],
                     schema=schema,
                     infer_schema_length=_INFER_ROWS,
                     storage_options=storage,

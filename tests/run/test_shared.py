@@ -315,3 +315,29 @@ def test_what_an_output_was_made_of_is_judged_though_nobody_needs_it(tmp_path: P
     deliver(tmp_path, "3", [(4, "x")])
     assert counts(run(tmp_path, data, max_files=1))[:3] == [3, 2, 1]
     assert counts(run(tmp_path, data))[:3] == [4, 3, 1]
+
+
+def test_what_a_stage_with_two_readers_needs_of_a_source_waits_for_an_output_beside_it(tmp_path: Path) -> None:
+    """The output is made of the source too, and is not there yet in the first run, or not as it will be in a later one."""
+    data = definition()
+    data["sources"]["d"] = {"uri": "d.csv", "contract": {"columns": {"k": "String", "label": "String"}}}
+    weights = {"aggregate": {"by": "k", "aggregate": {"n": "count(*)"}}}
+    known = [{"join": {"with": "dim", "on": "k", "how": "left"}}, {"join": {"with": "d", "on": "k", "how": "semi"}}]
+    data["stages"] = {
+        "dim": {"from": "d", "do": [weights]},
+        "s": {"from": "a", "do": known, "gate": [QUARANTINE]},
+        "t": {"from": "s", "do": [{"filter": "id > 1"}]},
+        "u": {"from": "s"},
+    }
+    data["outputs"] = {name: {"to": f"out/{name}"} for name in ("t", "u", "dim")}
+    deliver(tmp_path, "1", [(1, "x"), (2, "y"), (3, "z")])
+    for labels, expected in [("xxy", [(1, "x", 2), (2, "y", 1)]), ("xyyyz", [(1, "x", 1), (2, "y", 3), (3, "z", 1)])]:
+        (tmp_path / "d.csv").write_text("k,label\n" + "".join(f"{k},{n}\n" for n, k in enumerate(labels)))
+        plan = lp.Pipeline.from_dict(data, base=str(tmp_path)).compile()
+        for full in (False, True):
+            told = {
+                step["name"]: (step["how"], [r["files"] for r in step["reads"]]) for step in plan.preview(full=full)
+            }
+            assert (told["d"], told["s"]) == (("all", [1]), ("all", [1]))
+        run(tmp_path, data)
+        assert (held(tmp_path, "out/u"), held(tmp_path, "out/t")) == (expected, expected[1:])

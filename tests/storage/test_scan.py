@@ -52,6 +52,17 @@ def reader(kind: str, **read: Any) -> Reader:
     return Reader(kind, {"d": pl.Date()} if kind in ("csv", "ndjson") else {}, read)
 
 
+@pytest.mark.parametrize("name", ["a-[12]", "a-?", "a-*", "a-[!x]", "a-[", "a-]", "a-{1}"])
+def test_a_name_that_looks_like_a_pattern_is_that_of_one_file(root: str, kind: str, name: str) -> None:
+    file, schema = put(root, f"{name}.{kind}", FRAME, kind), FRAME.schema
+    for other in ("a-1", "a-2", "a-y", "a-12"):
+        put(root, f"{other}.{kind}", FRAME.with_columns(s=pl.lit("other")), kind)
+    one = reader(kind)
+    assert_frame_equal(collect(one.scan([file], schema)), FRAME)
+    assert collect(one.scan([file], schema, file_column=True))[FILE_COLUMN].to_list() == [file.uri] * 2
+    assert one.infer([file])["x"] == pl.Int64
+
+
 def collect(frame: pl.LazyFrame) -> pl.DataFrame:
     return frame.collect(engine="streaming")
 
