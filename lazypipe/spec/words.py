@@ -105,6 +105,32 @@ def _missing(m: re.Match[str]) -> Said:
     return Said(f"unknown column {m[1]!r}", nearest(m[1], re.findall(r'"(.*?)"', m[2]), "columns"))
 
 
+_INSTEAD = {
+    "any_value": "min(x)",
+    "approx_count_distinct": "count(DISTINCT x)",
+    "charindex": "strpos(x, 'y')",
+    "date_diff": "b - a",
+    "date_format": "strftime(x, '%Y-%m')",
+    "dateadd": "x + INTERVAL '1 day'",
+    "datediff": "b - a",
+    "div0": "a / nullif(b, 0)",
+    "iff": "CASE WHEN a THEN b ELSE c END",
+    "instr": "strpos(x, 'y')",
+    "isnull": "x IS NULL, or coalesce(x, y)",
+    "len": "length(x)",
+    "nvl": "coalesce(x, y)",
+    "percentile_cont": "quantile_cont(x, 0.5)",
+    "safe_divide": "a / nullif(b, 0)",
+    "split": "string_to_array(x, ',')",
+    "to_char": "strftime(x, '%Y-%m')",
+    "to_date": "date(x)",
+    "to_timestamp": "timestamp(x)",
+    "zeroifnull": "coalesce(x, 0)",
+}
+"""What stands here for functions of other dialects."""
+_FORMS = {"Tuple": "(a, b)", "Dictionary": "{…}", "SimilarTo": "SIMILAR TO"}
+"""How what Polars calls by names of its own is written."""
+
 _READINGS: tuple[tuple[str, Callable[[re.Match[str]], Said]], ...] = (
     (r'unable to find column "(.*?)"; valid columns: \[(.*)\]', _missing),
     (
@@ -200,7 +226,17 @@ _READINGS: tuple[tuple[str, Callable[[re.Match[str]], Said]], ...] = (
     (
         r"(bad SQL: )unsupported function '(.*)'",
         lambda m: Said(
-            f"unknown function {m[2]!r}", "use one of Polars SQL, such as coalesce, round, upper or date_part"
+            f"unknown function {m[2]!r}",
+            f"write {_INSTEAD[m[2].lower()]}"
+            if m[2].lower() in _INSTEAD
+            else "use one of Polars SQL, such as coalesce, round, upper or date_part",
+        ),
+    ),
+    (
+        r"(bad SQL: )expression (\w+).* is not currently supported",
+        lambda m: Said(
+            f"{_FORMS.get(m[2], m[2])} is no expression of Polars' SQL",
+            "write it by comparisons, CASE and functions, or as a join or a python step",
         ),
     ),
     (

@@ -29,10 +29,20 @@ from lazypipe.storage.external_text import CSV_OPTIONS, NDJSON_OPTIONS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["AGAIN", "OTHER_TYPE", "external_schema", "refuse_other_columns", "scan_external"]
+__all__ = ["AGAIN", "NEW_COLUMN", "NO_COLUMN", "OTHER_TYPE", "external_schema", "refuse_other_columns", "scan_external"]
 
 AGAIN = "deliver it again, or make it another source"
-"""What to do about a file with other columns."""
+"""What to do about a file that the contract has no word for."""
+NEW_COLUMN = (
+    "deliver it again, make it another source, or say in its contract on_new_column: "
+    "evolve, discard_column or discard_row"
+)
+"""What to do about a file that has a column more."""
+NO_COLUMN = (
+    "deliver it again, make it another source, or say in its contract on_missing_column: "
+    "evolve, discard_column or discard_row"
+)
+"""What to do about a file that lacks a column."""
 OTHER_TYPE = (
     "deliver it again, make it another source, or say in its contract on_type_change: "
     "evolve, freeze, discard_column or discard_row"
@@ -198,10 +208,12 @@ class _Reader(FileReader):
 
 def refuse_other_columns(uri: str, found: Mapping[str, pl.DataType], expected: Mapping[str, pl.DataType]) -> None:
     """Raise SourceError for a file that has other columns; Polars would refuse it as well, without naming the file."""
-    wrong = [f"lacks column {n!r}" for n in expected if n not in found]
-    wrong += [f"has a column {n!r} that is not expected" for n in found if n not in expected]
-    if wrong:
-        raise SourceError(f"the file {wrong[0]}", uri=uri, fix=AGAIN)
+    missing = next((n for n in expected if n not in found), None)
+    if missing is not None:
+        raise SourceError(f"the file lacks column {missing!r}", uri=uri, fix=NO_COLUMN)
+    more = next((n for n in found if n not in expected), None)
+    if more is not None:
+        raise SourceError(f"the file has a column {more!r} that is not expected", uri=uri, fix=NEW_COLUMN)
     for name, dtype in expected.items():
         if found[name] != dtype:
             what = f"the file has {dtype_name(found[name])} in column {name!r}, not {dtype_name(dtype)}"

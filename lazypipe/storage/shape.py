@@ -203,7 +203,7 @@ def fit(file: FileInfo, found: pl.Schema, shape: Shape, reader: Reader) -> Fit:
 
 def _names(file: FileInfo, found: pl.Schema, target: Target, form: str) -> tuple[str, ...]:
     """Return the columns of a file that are the target's: in NDJSON, whose lines differ, any of its names."""
-    from lazypipe.storage.external import AGAIN
+    from lazypipe.storage.external import NO_COLUMN
 
     if form == "ndjson":
         return (target.name, *target.alias)
@@ -212,12 +212,12 @@ def _names(file: FileInfo, found: pl.Schema, target: Target, form: str) -> tuple
         what = f"the file has a column {names[0]!r} and another, {names[1]!r}, that is an alias of {target.name!r}"
         raise SourceError(what, uri=file.uri, fix="remove the alias, or have one of them renamed")
     if not names and target.on_missing_column not in ("evolve", "discard_column", "discard_row"):
-        raise SourceError(f"the file lacks column {target.name!r}", uri=file.uri, fix=AGAIN)
+        raise SourceError(f"the file lacks column {target.name!r}", uri=file.uri, fix=NO_COLUMN)
     return names
 
 
 def _check_new(file: FileInfo, name: str, shape: Shape) -> None:
-    from lazypipe.storage.external import AGAIN
+    from lazypipe.storage.external import NEW_COLUMN
 
     if name == UNIT:
         raise SourceError(f"the file has a column {name!r}, a name that is lazypipe's own", uri=file.uri, fix=BY_LOG)
@@ -230,7 +230,7 @@ def _check_new(file: FileInfo, name: str, shape: Shape) -> None:
             what = f"the file has a column {name!r} that no file had when the pipeline was compiled"
             raise SourceError(what, uri=file.uri, fix=_COMPILE)
         case _:
-            raise SourceError(f"the file has a column {name!r} that is not expected", uri=file.uri, fix=AGAIN)
+            raise SourceError(f"the file has a column {name!r} that is not expected", uri=file.uri, fix=NEW_COLUMN)
 
 
 def _check_type(file: FileInfo, name: str, found: pl.DataType, target: Target) -> None:

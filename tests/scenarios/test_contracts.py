@@ -176,7 +176,7 @@ def test_a_new_column_in_a_later_file_is_refused(tmp_path: Path, kind: str) -> N
         found = world.refusal({"columns": COLUMNS, "on_new_column": mode, "on_missing_column": "evolve"})
         assert found == (
             f"{world.uri('f2')}: source 'a': the file has a column 'extra' that is not expected; "
-            "deliver it again, or make it another source"
+            "deliver it again, make it another source, or say in its contract on_new_column: evolve, discard_column or discard_row"
         )
 
 
@@ -241,7 +241,7 @@ def test_a_missing_column_is_refused(tmp_path: Path, root: str, kind: str, mode:
     world = World(tmp_path, kind, root)
     world.put(f1=FRAME, f2=FRAME.drop("name"))
     found = world.refusal({"columns": COLUMNS, "on_new_column": "evolve", "on_missing_column": mode})
-    fix = "deliver it again, or make it another source"
+    fix = "deliver it again, make it another source, or say in its contract on_missing_column: evolve, discard_column or discard_row"
     assert found == f"{world.uri('f2')}: source 'a': the file lacks column 'name'; {fix}"
 
 

@@ -193,9 +193,18 @@ def test_a_quarantine_is_a_source_like_any_other(tmp_path: Path) -> None:
     [
         (
             "id,n,more\n3,4,5\n",
-            "the file has a column 'more' that is not expected; deliver it again, or make it another",
+            (
+                "the file has a column 'more' that is not expected; deliver it again, make it another source, or say in its contract "
+                "on_new_column: evolve, discard_column or discard_row"
+            ),
         ),
-        ("id\n3\n", "the file lacks column 'n'; deliver it again, or make it another source"),
+        (
+            "id\n3\n",
+            (
+                "the file lacks column 'n'; deliver it again, make it another source, or say in its contract on_missing_column: "
+                "evolve, discard_column or discard_row"
+            ),
+        ),
         ("id,n\n3,x\n", "is not readable as csv: 'x' in column 'n' is no Int64 (line 2); mend the row"),
         ("id,n\n3,4,5\n", "is not readable as csv: a line has too many fields (line 2); mend the row"),
     ],

@@ -133,6 +133,14 @@ OPERATIONS = {
         "Datetime(us, UTC) stands where String is needed; cast it, as in x::text; or write x::date, x::timestamp or x::time for date(x), "
         "timestamp(x) or time(x), which read text"
     ),
+    "derive: {@a: 'nvl(delay, 0)'}": "unknown function 'nvl'; write coalesce(x, y)",
+    "derive: {@a: 'DateDiff(''day'', time_hour, time_hour)'}": "unknown function 'datediff'; write b - a",
+    "@filter: tailnum SIMILAR TO 'N%'": (
+        "SIMILAR TO is no expression of Polars' SQL; write it by comparisons, CASE and functions, or as a join or a python step"
+    ),
+    "@filter: (tailnum, origin) = ('a', 'b')": (
+        "(a, b) is no expression of Polars' SQL; write it by comparisons, CASE and functions, or as a join or a python step"
+    ),
     "@filter: flight + 1": "a condition must be true or false, and this is Int64; compare it with something",
     "@filter: flight >": ("bad SQL: 'flight >' is not a whole expression; check its operators, brackets and commas"),
     "@filter: (flight > 1": (
