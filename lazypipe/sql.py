@@ -418,7 +418,17 @@ def tried(sql: str, schema: pl.Schema, params: Mapping[str, object]) -> pl.Expr:
     >>> print(tried("n > 1", pl.Schema({"n": pl.Int64}), {}))
     [(col("n")) > (dyn int: 1)]
     """
-    return _tried("".join(t.text for t in _prepared(sql, params)), tuple(schema.items()))
+    text = _joined(sql, params) if ":" in sql else _without_params(sql)
+    return _tried(text, tuple(schema.items()))
+
+
+def _joined(sql: str, params: Mapping[str, object]) -> str:
+    return "".join(t.text for t in _prepared(sql, params))
+
+
+@lru_cache(maxsize=1_024)
+def _without_params(sql: str) -> str:
+    return _joined(sql, {})
 
 
 @lru_cache(maxsize=1_024)

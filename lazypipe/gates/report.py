@@ -173,10 +173,12 @@ def _key(group: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, str | int):  # most are, and to ask whether something is a mapping takes long
+        return value
+    if isinstance(value, float):
+        return value if isfinite(value) else str(value)  # JSON has no NaN
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
-    if isinstance(value, float) and not isfinite(value):
-        return str(value)  # JSON has no NaN
-    return value if value is None or isinstance(value, str | bool | int | float) else str(value)
+    return str(value)

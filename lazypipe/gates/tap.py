@@ -294,10 +294,13 @@ class Tap:
         ids = {mask: check for check, mask in self._masks.items() if mask in rows.columns}
         sets = rows[list(ids)].unique()
         names = [[ids[m] for m, violates in row.items() if violates] for row in sets.iter_rows(named=True)]
-        sets = sets.hstack([pl.Series(RULES_COLUMN, names, dtype=pl.List(pl.String))])
-        # all in one query, which costs more to begin than to run
         told = rows.lazy().drop(RULES_COLUMN, strict=False)
-        told = told.join(sets.lazy(), on=list(ids), how="left", maintain_order="left")
+        # all in one query, which costs more to begin than to run
+        if len(names) == 1:
+            told = told.with_columns(pl.lit(names[0], dtype=pl.List(pl.String)).alias(RULES_COLUMN))
+        else:
+            sets = sets.hstack([pl.Series(RULES_COLUMN, names, dtype=pl.List(pl.String))])
+            told = told.join(sets.lazy(), on=list(ids), how="left", maintain_order="left")
         told = told.with_columns(pl.col(kept).alias(name) for name, kept in self._marked.originals.items())
         file = pl.col(FILE_COLUMN) if FILE_COLUMN in rows.columns else pl.lit(None, dtype=pl.String)
         # in a replay, rows keep the run that first put them aside

@@ -24,6 +24,7 @@ from lazypipe.incremental.sides import KEYS
 from lazypipe.incremental.work import Work
 from lazypipe.spec import taps
 from lazypipe.storage.dataset import Dataset, scan_files
+from lazypipe.storage.key_bounds import KeyBounds
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.sink import DatasetSink, Watch
 from lazypipe.storage.tiers import ROWS, due
@@ -144,6 +145,10 @@ class Kept:
         rows = self.scan(worn, schema, live, tags=True)
         rows = rows.sort(by, nulls_last=True) if by else rows
         return (*(f for f in files if f not in worn), *self.write(rows, prefix))
+
+    def noted(self, files: Sequence[DataFile], schema: pl.Schema, by: Sequence[str]) -> tuple[DataFile, ...]:
+        """Return the files with the bounds of some columns, so that later runs need not open them to see which hold some groups."""
+        return KeyBounds(self.dataset.figures, tuple(by), schema, (), self.dataset.storage_options).noted(files)
 
     def may_hold(self, files: Sequence[DataFile], schema: pl.Schema, keys: pl.DataFrame) -> tuple[DataFile, ...]:
         """Return the files that no statistics exclude from holding some keys."""

@@ -255,7 +255,9 @@ class Publication(Part):
         assert self.query.beside is not None
         schema = self.query.within
         by = [name for name, _ in self.work.groups]
-        return self.query.beside.merged(self.work.figures, schema, by, self.target.prefix("m"))
+        merged = self.query.beside.merged(self.work.figures, schema, by, self.target.prefix("m"))
+        # where no rows came it is not known what figures are like, and none were merged
+        return self.query.beside.noted(merged, schema, [n for n in by if n in schema])
 
     def _tallies(self) -> dict[str, Any]:
         """Return what each gate has counted of each unit, in this run and before."""

@@ -26,6 +26,7 @@ from lazypipe.gates.uniqueness import HASH, KeyHashes, hashed
 from lazypipe.incremental.hashing import hash_prefix
 from lazypipe.incremental.sides import Digests
 from lazypipe.incremental.work import Work
+from lazypipe.ops.base import Fold
 from lazypipe.ops.join import Join
 from lazypipe.run.arrival import Counter
 from lazypipe.run.closing import Closing
@@ -79,6 +80,7 @@ class Query:
         self.beside = None if dataset is None else Kept(dataset, work)
         self.figures: tuple[DataFile, ...] = ()
         self.within = pl.Schema()
+        self._fold: Fold | None = None
         self.touched: pl.DataFrame | None = None
         self.places = Places()
         self.larger = work.reread
@@ -193,7 +195,7 @@ class Query:
         if self.work.reread:
             by = [name for name, _ in self.work.groups]
             return self._in_one_type(self.with_units(ahead.frame.select(*by, UNIT).unique())).sort(by, nulls_last=True)
-        fold = node.fold(ahead, inputs, step)
+        fold = self._fold = node.fold(ahead, inputs, step)
         by = [name for name, _ in self.work.groups]
         self.larger = not {*fold.by}.issubset((*by, *node.steps[step][0].implied))
         rows = self.with_units(fold.partial)
@@ -532,10 +534,10 @@ class Query:
         """Return a stage's rows, ahead of its gate, from what was kept of each unit, in this run and before."""
         assert self.beside is not None
         inputs = {n: self._table(n) if n != node.inputs[0] else self._stub(n) for n in node.inputs}
-        ahead = node.steps_over(inputs[node.inputs[0]], {**inputs}, 0, step)
-        fold = node.fold(ahead, inputs, step)
+        # what figures are, and how they are merged, is the same whichever rows they are made of
+        fold = self._fold or node.fold(node.steps_over(inputs[node.inputs[0]], {**inputs}, 0, step), inputs, step)
         kept = (*self.work.figures, *self.figures)
-        within = untagged(fold.partial.collect_schema())
+        within = self.within or untagged(fold.partial.collect_schema())
         if self.touched is None:
             rows = taps.label(self.beside.scan(kept, within, self.work.live), FIGURES)
         else:

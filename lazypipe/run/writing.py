@@ -93,7 +93,8 @@ class Writing(Part):
         assert query.beside is not None
         partial = query.partial()
         query.within = untagged(partial.collect_schema())
-        query.figures = query.beside.write(partial, self.target.prefix(suffix), capture)
+        written = query.beside.write(partial, self.target.prefix(suffix), capture)
+        query.figures = query.beside.noted(written, query.within, [name for name, _ in self.work.groups])
         if not self.work.reread and capture is not None:
             self.beneath = Executed(FIGURES, capture)
         self.query.counted()
@@ -109,7 +110,7 @@ class Writing(Part):
         if found is not None:
             pairs = found.sort(by, nulls_last=True)
             query.within = untagged(pairs.collect_schema())
-            query.figures = query.beside.write(pairs, self.target.prefix(suffix))
+            query.figures = query.beside.noted(query.beside.write(pairs, self.target.prefix(suffix)), query.within, by)
 
     def _touched(self, schema: pl.Schema) -> Groups | None:
         """Return the groups that came, changed or went, or that event time has reached; None if all are better made anew.

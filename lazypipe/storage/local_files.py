@@ -140,6 +140,8 @@ def _start(folder: str) -> str:
 def _fits(part: str) -> Callable[[Sequence[str]], list[str]]:
     """Return what chooses the names that one part of a pattern matches; hidden ones only if it asks for them."""
     part = "*" if part == "**" else part
+    if not is_glob(part):
+        return lambda names: [n for n in names if n == part]
     shown = part[0] == "."
     if part[0] == "*" and not is_glob(part[1:]):  # by far the most frequent, and there may be very many names
         ending = part[1:]

@@ -13,9 +13,10 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.run import figures, groups, target
-from lazypipe.storage import tiers
+from lazypipe.storage import key_bounds, tiers
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.numbered import seal
+from lazypipe.storage.parquet_ranges import Footer
 
 CLOCK = 1_700_000_000
 AGGREGATE = {"aggregate": {"by": "k", "aggregate": {"n": "count(*)", "total": "sum(v)", "worst": "max(v)"}}}
@@ -115,6 +116,39 @@ def test_figures_that_cannot_hold_touched_groups_are_not_read(tmp_path: Path) ->
     assert run(tmp_path, data).status == "done"
     assert (1_007, 2, 1_008, 1_007) in held(tmp_path)
     assert held(tmp_path) == expected(tmp_path)
+
+
+@pytest.mark.usefixtures("small_files")
+def test_commits_say_which_groups_figures_hold_and_nobody_opens_them_for_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = definition()
+    deliver(tmp_path, "a", [(k, k) for k in range(400)])
+    run(tmp_path, data)
+    deliver(tmp_path, "b", [(1000, 1), (1001, 1)])
+    run(tmp_path, data)
+    commit = Dataset(str(tmp_path / "out/s")).read()
+    kept = [f.bounds["k"] for f in commit.figures]
+    assert sorted((b.low, b.high, b.nulls) for b in kept) == [
+        (0, 99, 0),
+        (100, 199, 0),
+        (200, 299, 0),
+        (300, 399, 0),
+        (1000, 1001, 0),
+    ]
+    opened: list[str] = []
+    footer_of = key_bounds.footer_of
+
+    def opens(uri: str, options: Any) -> Footer:
+        opened.append(Path(uri).name)
+        return footer_of(uri, options)
+
+    monkeypatch.setattr(key_bounds, "footer_of", opens)
+    deliver(tmp_path, "c", [(7, 5)])
+    assert "1 group touched" in (run(tmp_path, data).why or "")
+    assert held(tmp_path) == expected(tmp_path)
+    assert opened
+    assert {*opened}.isdisjoint(Path(f.path).name for f in commit.figures)
 
 
 def test_many_groups_are_made_anew_all_together(tmp_path: Path) -> None:
