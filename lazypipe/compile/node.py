@@ -18,7 +18,7 @@ from lazypipe.gates.marks import Lookup, mark, mended
 from lazypipe.gates.rule import ACTIONS
 from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.ops import Operation
-from lazypipe.ops.base import Fold
+from lazypipe.ops.base import AHEAD, Fold
 from lazypipe.ops.sort import Sort
 from lazypipe.spec.model import NOTHING, Fault, Step
 from lazypipe.spec.scope import FAR, Guard, Scope, Table, Tally, Whole
@@ -98,9 +98,9 @@ class Node:
     ) -> Table:
         """Return the rows after some of the steps, over those ahead of them."""
         for (operation, scope), schema in zip(self.steps[start:stop], self.schemas[start:stop], strict=True):
-            table = Table(
-                operation.lower(table, _here(scope, inputs, tally, guard, horizon, whole)), schema, table.extra
-            )
+            lowered = operation.lower(table, _here(scope, inputs, tally, guard, horizon, whole))
+            large = frozenset(n for n, t in ((AHEAD, table), *((n, inputs[n]) for n in operation.inputs())) if t.large)
+            table = Table(lowered, schema, table.extra, operation.large(large))
         return table
 
     def fold(self, table: Table, inputs: Mapping[str, Table], step: int) -> Fold:
