@@ -8,12 +8,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
 
 import lazypipe as lp
 from lazypipe.cli import definitions, files, past, rows, runs
-from lazypipe.cli.commands import Commands, say, write_json
+from lazypipe.cli.commands import Commands, say, write_json, wrong
 from lazypipe.errors import LazypipeError
 
 __all__ = ["main"]
@@ -28,10 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LazypipeError as error:
         if options.json:
             # a run that did not begin is told like one that did, for whoever reads its segments
-            more: dict[str, Any] = {"segments": []} if options.command is runs.run else {}
-            if isinstance(error, lp.DefinitionError):  # for whoever shows each where it stands
-                more |= {"problems": [asdict(p) for p in error.problems]}
-            write_json({"status": "error", "error": str(error), **more})
+            write_json({**wrong(error), **({"segments": []} if options.command is runs.run else {})})
         say(str(error))
         return error.exit_code
     except KeyboardInterrupt:

@@ -112,13 +112,15 @@ def _is_word(token: Token, *words: str) -> bool:
 def _end_of_call(tokens: Sequence[Token], name: int) -> int | None:
     """Return where the call of a function ends that gives a whole number; None if it is none."""
     start = next((n for n in range(name + 1, len(tokens)) if tokens[n][0] != "space"), len(tokens))
+    if not _calls(tokens, name):
+        return None  # a column of that name
     depth = 0
     for at in range(start, len(tokens)):
         depth += {"(": 1, ")": -1}.get(tokens[at][1], 0)
         if depth == 0:
             inner = next((text.strip("'").lower() for kind, text in tokens[start + 1 : at] if kind != "space"), "")
             of_time = _is_word(tokens[name], "date_part", "extract")
-            return None if at == start or (of_time and inner.startswith(_FRACTIONS)) else at + 1
+            return None if of_time and inner.startswith(_FRACTIONS) else at + 1
     return None
 
 

@@ -118,7 +118,7 @@ def lying(
     """Return where rows lie on one line of whole numbers, and how far those of a group may lie from each other: others are farther away.
 
     Null where the place is, and where one of the other columns is unless ``nulls`` make a group of their own. None where types have no
-    such number. The place is the last column that it reads.
+    such number. Places that are floats lie in their order there, at other distances. The place is the last column that it reads.
 
     Examples
     --------
@@ -127,10 +127,8 @@ def lying(
     >>> far, rows.select(line.diff().abs()).to_series().to_list()
     (255, [None, 1024, 1022])
     """
-    if not (schema[place].is_integer() or schema[place].is_temporal()):
+    if not (schema[place].is_integer() or schema[place].is_temporal() or schema[place].is_float()):
         return None
-    if any(schema[c].is_float() or isinstance(schema[c], pl.Categorical) for c in by):
-        return None  # what is no number equals nothing there, and categories of two sides may be others
     found = _digit(pl.col(place), schema[place])
     digits = _digits(by, schema, {})
     if found is None or found.count > 1 << 64 or digits is None:
@@ -238,10 +236,10 @@ def _digit(column: pl.Expr, dtype: pl.DataType) -> Digit | None:
             most = 10**dtype.precision
             return Digit(column.reinterpret(dtype=pl.Int128), 1 - most, 2 * most)
         case pl.Float64() | pl.Float32():
-            # zeros are equal whatever their sign, and so is all that is not a number
-            value = pl.when(column == 0).then(0.0).otherwise(column.fill_nan(float("nan"))).cast(dtype)
+            # zeros are equal whatever their sign, and so is all that is not a number; more is not written twice, or Polars would take it out of the number
+            value = column.fill_nan(float("nan")).abs().cast(dtype)
             dtype = pl.Int64() if dtype == pl.Float64 else pl.Int32()
-            column = value.reinterpret(dtype=dtype)
+            column = value.reinterpret(dtype=dtype) * pl.when(column < 0).then(-1).otherwise(1)
         case pl.Date():
             column, dtype = column.to_physical(), pl.Int32()
         case pl.Datetime() | pl.Duration() | pl.Time():

@@ -446,3 +446,70 @@ def test_as_a_process(shop: Path) -> None:
         [sys.executable, "-m", "lazypipe", "--version"], capture_output=True, text=True, check=True
     )
     assert version.stdout == f"lazypipe {lp.__version__}\n"
+
+
+FEED = """\
+version: 1
+name: raw
+params:
+  least: {type: integer}
+sources:
+  a: {uri: /lake/a.csv, contract: {columns: {x: Int64}}}
+stages:
+  b: {from: a, do: [{filter: "x >= :least"}]}
+outputs: {b: {to: /lake/b}}
+"""
+READS = """\
+version: 1
+name: report
+sources:
+  b: {uri: /lake/b, format: dataset, contract: {columns: {x: Int64}}}
+stages:
+  c: {from: b, do: [{derive: {y: x + 1}}]}
+outputs: {c: {to: /lake/c}}
+"""
+
+
+def test_check_of_several_definitions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two, wrong = tmp_path / "one.yaml", tmp_path / "two.yml", tmp_path / "wrong.yaml"
+    one.write_text(FEED)
+    two.write_text(READS)
+    (tmp_path / "notes.txt").write_text("no definition")
+    right = [f"{one} is right: 1 source, 1 stage, 1 output", f"{two} is right: 1 source, 1 stage, 1 output"]
+    for named in ([one, two], [tmp_path]):
+        code, out, err = run(capsys, "check", *named, "--param", "least=3")
+        assert (code, out, err.splitlines()) == (0, "", right)
+    wrong.write_text(READS.replace("x + 1", "z + 1"))
+    code, out, err = run(capsys, "check", tmp_path, "--param", "least=3", "--json")
+    told = f"{wrong}:6:31: unknown column 'z'; known columns: x"
+    assert (code, err.splitlines()) == (2, [*right, told])
+    found = json.loads(out)
+    assert (found["status"], list(found["files"])) == ("error", [str(one), str(two), str(wrong)])
+    assert found["files"][str(two)] == {"status": "ok", "sources": 1, "stages": 1, "outputs": 1}
+    bad = found["files"][str(wrong)]
+    assert (bad["status"], bad["error"], bad["problems"][0]["where"]["line"]) == ("error", told, 6)
+
+
+def test_what_is_no_definition_among_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "one.yaml").write_text(READS)
+    (tmp_path / "empty").mkdir()
+    said = "there is no definition in this folder; name a file, or another folder\n"
+    assert run(capsys, "check", tmp_path / "empty") == (2, "", f"{tmp_path}/empty: {said}")
+    code, _, err = run(capsys, "check", tmp_path / "one.yaml", "c.y")
+    assert (code, err) == (2, "'c.y' is no definition; name files that end in .yaml, .yml or .json\n")
+    code, _, err = run(capsys, "lineage", tmp_path / "one.yaml", "c.y", "c.x")
+    what = "'c.y' and 'c.x' are two columns, stages or rules"
+    assert (code, err) == (2, f"{what}; name one, and definitions by files that end in .yaml, .yml or .json\n")
+
+
+def test_lineage_over_several_definitions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "one.yaml").write_text(FEED)
+    (tmp_path / "two.yaml").write_text(READS)
+    expected = ["report/b.x", "raw/b.x", "raw/a.x"]
+    for named in ([tmp_path / "one.yaml", tmp_path / "two.yaml"], [tmp_path]):
+        code, out, _ = run(capsys, "lineage", *named, "c.y", "--param", "least=3", "--json")
+        assert code == 0
+        assert [c["name"] for c in json.loads(out)["columns"]] == expected
+    code, out, _ = run(capsys, "lineage", tmp_path, "raw/a.x", "--downstream", "--param", "least=3")
+    assert code == 0
+    assert "report/c.y" in out

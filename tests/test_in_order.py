@@ -128,6 +128,7 @@ PLACES = {
 }  # fmt: skip
 GROUPS = {
     "text": [pl.String()], "int64": [pl.Int64()], "both": [pl.String(), pl.Int64()], "five": [pl.String()] * 4 + [pl.Boolean()], "enum": [pl.Enum(["0", "1", "2"])],
+    "float": [pl.Float64()], "floats": [pl.Float32(), pl.Float64(), pl.String()], "decimal": [pl.Decimal(38, 2)], "category": [pl.Categorical()],
 }  # fmt: skip
 TOLERANCES = {"date": "36h", "us": "1500ns", "ns": "2ns", "duration": "1500us", "time": "1ns"}
 
@@ -144,12 +145,19 @@ def sided(place: pl.DataType, by: list[pl.DataType], name: str, rows: int, seed:
     }
     casts = {f"k{i}": dtype for i, dtype in enumerate(by)}
     frame = pl.select(t=places.cast(pl.Int64), **columns, **{name: pl.int_range(rows)})
-    enums = [n for n, t in casts.items() if isinstance(t, pl.Enum)]
-    return (
+    texts = [n for n, t in casts.items() if isinstance(t, pl.Enum | pl.Categorical)]
+    made = (
         frame.cast({"t": pl.Int32 if place == pl.Date else pl.Int64})
-        .cast({"t": place, **{n: pl.String() for n in enums}})
-        .cast(casts)
-    )  # type: ignore[arg-type]
+        .cast({"t": place, **{n: pl.String() for n in texts}})  # type: ignore[arg-type]
+        .cast(casts)  # type: ignore[arg-type]
+    )
+    # zeros of two signs are equal, and what is no number is equal to the like of it
+    return made.with_columns(
+        pl.when(pl.col(n) == 0).then(-0.0 if seed == 1 else 0.0).when(pl.col(n) == 2).then(float("nan"))
+        .otherwise(pl.col(n)).cast(t).alias(n)
+        for n, t in casts.items()
+        if t.is_float()
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("strategy", ["backward", "forward", "nearest"])
@@ -178,6 +186,30 @@ def test_rows_near_each_other_are_those_that_polars_finds_in_memory(
             assert found.sort("t", "i", nulls_last=True).equals(plain.sort("t", "i", nulls_last=True))
 
 
+@pytest.mark.parametrize("strategy", ["backward", "forward"])
+@pytest.mark.parametrize("dtype", [pl.Float64(), pl.Float32()])
+def test_fractions_lie_in_their_order(dtype: pl.DataType, strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    inf, nan, least = float("inf"), float("nan"), 5e-324 if dtype == pl.Float64 else 1e-45
+    most = 1.7e308 if dtype == pl.Float64 else 3.4e38
+    values = [-inf, -most, -2.5, -1.0, -least, -0.0, 0.0, least, 0.5, 1.0, 2.5, most, inf, nan, None]
+    left = pl.DataFrame({"t": values, "k": ["a"] * 15, "i": range(15)}, schema_overrides={"t": dtype})
+    left = pl.concat([left, left.with_columns(k=pl.lit("b")), left.with_columns(k=pl.lit(None, dtype=pl.String))])
+    right = left.select("t", "k", y="i").filter((pl.col("y") % 3 == 0) | (pl.col("k") == "b") & (pl.col("y") % 4 == 1))
+    for there, how in ((right, {"on": "t"}), (right.rename({"t": "u"}), {"left_on": "t", "right_on": "u"})):
+        for more in ({}, {"columns": ["y"]}, {"columns": {"y": "z"}}):
+            step = {"asof_join": {"with": "r", "by": "k", "strategy": strategy, **how, **more}}
+            streamed = lp.apply(step, pl.concat([left.lazy()] * 2), r=pl.concat([there.lazy(), there.lazy().clear()]))
+            assert "in-memory engine" not in explain(streamed, "physical")
+            with monkeypatch.context() as patch:
+                patch.setattr("lazypipe.ops.asof_join.lying", lambda *_, **__: None)
+                plain = lp.apply(step, pl.concat([left, left]).lazy(), r=there.lazy()).collect(engine="in-memory")
+            found = streamed.collect(engine="streaming")
+            assert found.columns == plain.columns
+            assert found["t"].fill_nan(None).equals(found["t"].fill_nan(None).sort(nulls_last=True))
+            assert found.sort("i", "k").equals(plain.sort("i", "k"))
+            assert found["y" if "y" in found.columns else "z"].count() > 40
+
+
 def test_places_at_both_ends_of_their_type_are_no_nearer_to_other_groups() -> None:
     ends = [-(2**63), 2**63 - 1]
     left = pl.LazyFrame({"t": ends * 2, "k": ["a", "a", "b", None]})
@@ -195,8 +227,17 @@ def test_places_at_both_ends_of_their_type_are_no_nearer_to_other_groups() -> No
 
 @pytest.mark.parametrize("taken", [["x", "y"], ["y"], ["t", "k", "g", "x", "y"]])
 @pytest.mark.parametrize("optimized", [False, True])
-def test_lineage_is_that_of_the_plain_join(taken: list[str], optimized: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    types = {"t": pl.Datetime("us"), "k": pl.String(), "g": pl.Int64()}
+@pytest.mark.parametrize(
+    "types",
+    [
+        {"t": pl.Datetime("us"), "k": pl.String(), "g": pl.Int64()},
+        {"t": pl.Date(), "k": pl.Float64(), "g": pl.Boolean()},
+        {"t": pl.Float64(), "k": pl.Categorical(), "g": pl.Decimal(10, 2)},
+    ],
+)
+def test_lineage_is_that_of_the_plain_join(
+    taken: list[str], types: dict[str, pl.DataType], optimized: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, other = (label(pl.LazyFrame(schema={**types, n: pl.Int64()}), n) for n in ("x", "y"))
 
     def lineage() -> object:
@@ -288,11 +329,10 @@ def test_keys_pass_through_and_filters_go_below(readings: pl.LazyFrame) -> None:
 @pytest.mark.parametrize(
     ("by", "place"),
     [
-        ({"k": pl.Float64()}, pl.Int64()),
-        ({"k": pl.Categorical()}, pl.Int64()),
         ({"k": pl.Binary()}, pl.Int64()),
-        ({"k": pl.String()}, pl.Float32()),
         ({"k": pl.String()}, pl.Int128()),
+        ({"k": pl.Float16()}, pl.Int64()),
+        ({"k": pl.String()}, pl.Decimal(10, 2)),
     ],
 )
 def test_what_lies_on_no_line_is_joined_in_memory(by: dict[str, pl.DataType], place: pl.DataType) -> None:
@@ -300,6 +340,13 @@ def test_what_lies_on_no_line_is_joined_in_memory(by: dict[str, pl.DataType], pl
     assert lying(list(by), "t", schema) is None
     rows = pl.concat([pl.LazyFrame(schema=schema)] * 2)
     step = {"asof_join": {"with": "r", "on": "t", "by": list(by)}}
+    assert "in-memory-join" in explain(lp.apply(step, rows, r=rows), "physical")
+
+
+@pytest.mark.parametrize("more", [{"strategy": "nearest"}, {"tolerance": 0.5}])
+def test_how_far_fractions_lie_from_each_other_no_line_says(more: dict[str, Any]) -> None:
+    rows = pl.concat([pl.LazyFrame(schema={"t": pl.Float64(), "k": pl.String()})] * 2)
+    step = {"asof_join": {"with": "r", "on": "t", "by": "k", **more}}
     assert "in-memory-join" in explain(lp.apply(step, rows, r=rows), "physical")
 
 

@@ -378,6 +378,16 @@ def test_columns_may_be_called_like_functions() -> None:
     frame = pl.LazyFrame({"length": [1], "year": [2]})
     assert query("SELECT t.length, year FROM t WHERE year IN (2)", {"t": frame}).collect().rows() == [(1, 2)]
     assert frame.select(bind("length + year", frame.collect_schema())).collect().item() == 3
+    for text in (
+        "max(year) AS y, sum(length) AS n",
+        "sum(length + year) AS y, (max(year)) AS n",
+        "count( year ), ( length ), (0)",
+    ):
+        with duckdb.connect() as peer:
+            peer.register("t", frame.collect().to_arrow())
+            expected = peer.execute(f"SELECT {text} FROM t GROUP BY length").fetchall()
+        assert query(f"SELECT {text} FROM t GROUP BY length", {"t": frame}).collect().rows() == expected
+    assert frame.select(bind("(length) + abs(year)", frame.collect_schema())).collect().item() == 3
     assert "bad SQL" in refused("length(s")
 
 

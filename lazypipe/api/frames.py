@@ -11,10 +11,10 @@ from typing import Any
 import polars as pl
 
 from lazypipe import gates, ops
+from lazypipe.compile.binding import bind
 from lazypipe.compile.graph import outside
 from lazypipe.compile.names import check_names
 from lazypipe.compile.node import compile_checks
-from lazypipe.compile.sources import bind
 from lazypipe.errors import LazypipeError, RunError, first_line
 from lazypipe.gates.alone import Split, check_frame, split_frame
 from lazypipe.gates.report import GateReport

@@ -102,9 +102,16 @@ class Pipeline(model.Pipeline):
         return Plan(**{f.name: getattr(compiled, f.name) for f in fields(compiled)})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan(CompiledPipeline):
-    """A compiled pipeline that can be run."""
+    r"""A compiled pipeline that can be run.
+
+    Examples
+    --------
+    >>> text = "version: 1\nname: p\nsources: {a: {uri: a.csv, contract: {columns: {x: Int64}}}}\noutputs: {a: {to: out}}\n"
+    >>> Pipeline.from_yaml(text).compile()
+    <Plan p: 1 source, 0 stages; outputs: a>
+    """
 
     def run(
         self,
@@ -206,7 +213,8 @@ class Plan(CompiledPipeline):
         """Work off a range of event time in pieces, each a run of its own; yields what each did, and ends after one that failed.
 
         What is done stays done: called again, it goes on where it ended. Ranges may come in any order, and other runs in
-        between; a run without ``window`` reads all that is left.
+        between, or at the same time: a piece that one of them overtook begins once more, three times at most. A run without
+        ``window`` reads all that is left.
 
         Parameters
         ----------
@@ -223,22 +231,26 @@ class Plan(CompiledPipeline):
         from lazypipe.run.backfill import TimeRange, pieces
         from lazypipe.run.context import run_id
         from lazypipe.run.executor import execute
+        from lazypipe.run.retry import TRIES
 
         wanted = self._wanted(outputs)
         extents: dict[str, Extents] = {}
         for piece in pieces(TimeRange.of(window), chunk):
-            moment = now or datetime.now(UTC)
-            result = execute(
-                self,
-                run=run_id(moment),
-                now=moment,
-                observer=observer,
-                actor=actor,
-                code=code,
-                outputs=wanted,
-                window=piece,
-                extents=extents,
-            )
+            for _ in range(TRIES):
+                moment = now or datetime.now(UTC)
+                result = execute(
+                    self,
+                    run=run_id(moment),
+                    now=moment,
+                    observer=observer,
+                    actor=actor,
+                    code=code,
+                    outputs=wanted,
+                    window=piece,
+                    extents=extents,
+                )
+                if not result.overtaken:
+                    break
             yield result
             if result.status not in ("done", "unchanged"):
                 return
@@ -392,12 +404,15 @@ class Plan(CompiledPipeline):
     ) -> Trace:
         """Find the source rows, in which files, that made the rows of an output with a key.
 
-        The plan is run again, restricted to the key, over the sources as they are now; see ``Trace``.
+        The plan is run again, restricted to the key, over the sources as they are now; see ``Trace``. Of a source all of its rows with the key
+        are found, also those that gates put aside and stages leave out.
 
         Parameters
         ----------
+        output
+            The output, or source.
         key
-            Column of the output → its value, of the column's type or as text.
+            Column of it → its value, of the column's type or as text.
         most
             Rows of the output that may have the key.
         version, as_of

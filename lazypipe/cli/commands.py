@@ -6,13 +6,15 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from math import isfinite
 from typing import Any
 
 import lazypipe as lp
+from lazypipe.errors import LazypipeError
 
-__all__ = ["Commands", "compiled", "incomplete", "pairs", "say", "write_json"]
+__all__ = ["Commands", "compiled", "incomplete", "pairs", "say", "write_json", "wrong"]
 
 
 class Commands:
@@ -29,11 +31,17 @@ class Commands:
         return made
 
     def over_plan(
-        self, name: str, function: Callable[[argparse.Namespace], int], text: str, *, file: str | None = None
+        self,
+        name: str,
+        function: Callable[[argparse.Namespace], int],
+        text: str,
+        *,
+        file: str | None = None,
+        what: str = "the definition, YAML or JSON",
     ) -> argparse.ArgumentParser:
-        """Add a command that compiles a definition (``compiled``); ``file`` says how often that is given."""
+        """Add a command that compiles a definition (``compiled``); ``file`` says how often that is given, and ``what`` it is."""
         made = self.add(name, function, text)
-        made.add_argument("file", nargs=file, help="the definition, YAML or JSON")
+        made.add_argument("file", nargs=file, help=what)
         made.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a parameter")
         made.add_argument(
             "--allow", action="append", default=[], metavar="MODULE", help="allow python operations of it"
@@ -72,6 +80,12 @@ def incomplete(said: Mapping[str, Any]) -> Iterator[str]:
 def say(text: str) -> None:
     """Tell something to whoever looks on."""
     print(text, file=sys.stderr)
+
+
+def wrong(error: LazypipeError) -> dict[str, Any]:
+    """Return an error as data; mistakes in a definition one by one, for whoever shows each where it stands."""
+    problems = {"problems": [asdict(p) for p in error.problems]} if isinstance(error, lp.DefinitionError) else {}
+    return {"status": "error", "error": str(error), **problems}
 
 
 def write_json(value: Any) -> None:

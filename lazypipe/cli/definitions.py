@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import lazypipe as lp
-from lazypipe.cli.commands import Commands, compiled, say, write_json
+from lazypipe.cli.commands import Commands, compiled, pairs, say, write_json, wrong
+from lazypipe.errors import LazypipeError
 
 __all__ = ["add"]
+
+_DEFINITIONS = (".yaml", ".yml", ".json")
 
 
 def add(commands: Commands) -> None:
@@ -15,12 +22,14 @@ def add(commands: Commands) -> None:
     explain = commands.over_plan("explain", _explain, "Show the query plan of a source, stage or output.")
     explain.add_argument("name", help="source, stage or output")
     explain.add_argument("--kind", choices=["logical", "optimized", "physical"], default="optimized")
-    commands.over_plan("check", _check, "Check a definition; run nothing.")
+    several = "a definition, YAML or JSON, or several, or a folder of them"
+    commands.over_plan("check", _check, "Check definitions; run nothing.", file="+", what=several)
     what = "Show columns and types; without a file, the JSON Schema of definitions."
     schema = commands.over_plan("schema", _schema, what, file="?")
     schema.add_argument("name", nargs="?", help="source, stage or output. Default: all")
-    lineage = commands.over_plan("lineage", _lineage, "Show where columns come from, or where one goes; read no data.")
-    lineage.add_argument("name", nargs="?", help="a column (stage.column), stage or rule. Default: everything")
+    text = "Show where columns come from, or where one goes; read no data."
+    more = f"{several}; then a column (stage.column), stage or rule. Default: everything"
+    lineage = commands.over_plan("lineage", _lineage, text, file="+", what=more)
     lineage.add_argument("--format", choices=["text", "json", "dot", "mermaid"], default="text")
     lineage.add_argument("--downstream", action="store_true", help="what depends on it, instead of what it depends on")
     lineage.add_argument("--optimized", action="store_true", help="only columns that something needs")
@@ -32,18 +41,62 @@ def _explain(options: argparse.Namespace) -> int:
     return 0
 
 
+def _files(given: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the definitions that are named one by one, or by their folder, and what else is named."""
+    first, *rest = given
+    found = [first]
+    if Path(first).is_dir():
+        found = sorted(str(p) for p in Path(first).iterdir() if p.name.endswith(_DEFINITIONS))
+        if not found:
+            raise lp.LazypipeError(f"{first}: there is no definition in this folder; name a file, or another folder")
+    return found + [n for n in rest if n.endswith(_DEFINITIONS)], [n for n in rest if not n.endswith(_DEFINITIONS)]
+
+
+def _of_several(options: argparse.Namespace, files: Sequence[str]) -> Iterator[tuple[str, Callable[[], lp.Plan]]]:
+    """Yield definitions with what compiles them; one of several gets those of the parameters that it has."""
+    given = pairs("--param", options.param)
+
+    def compiled(file: str) -> lp.Plan:
+        pipe = lp.load(file)
+        params = {n: v for n, v in given.items() if n in pipe.params} if len(files) > 1 else given
+        return pipe.compile(allow=options.allow, params=params)
+
+    for file in files:
+        yield file, partial(compiled, file)
+
+
 def _check(options: argparse.Namespace) -> int:
-    plan = compiled(options)
+    files, others = _files(options.file)
+    if others:
+        raise lp.LazypipeError(f"{others[0]!r} is no definition; name files that end in .yaml, .yml or .json")
+    if len(files) == 1:
+        told = _checked(files[0], next(_of_several(options, files))[1]())
+        if options.json:
+            write_json(told)
+        return 0
+    found, code = {}, 0
+    for file, made in _of_several(options, files):
+        try:
+            found[file] = _checked(file, made())
+        except LazypipeError as error:
+            found[file] = wrong(error)
+            say(str(error))
+            code = max(code, error.exit_code)
+    if options.json:
+        write_json({"status": "error" if code else "ok", "files": found})
+    return code
+
+
+def _checked(file: str, plan: lp.Plan) -> dict[str, Any]:
+    """Say that a definition is right; return the same as data."""
     counts = {
         "sources": len(plan.pipeline.sources),
         "stages": len(plan.pipeline.stages),
         "outputs": len(plan.pipeline.outputs),
     }
-    if options.json:
-        write_json({"status": "ok", **counts})
     told = (f"{n} {name if n != 1 else name.removesuffix('s')}" for name, n in counts.items())
-    say(f"{options.file} is right: {', '.join(told)}")
-    return 0
+    say(f"{file} is right: {', '.join(told)}")
+    return {"status": "ok", **counts}
 
 
 def _schema(options: argparse.Namespace) -> int:
@@ -65,10 +118,19 @@ def _schema(options: argparse.Namespace) -> int:
 
 
 def _lineage(options: argparse.Namespace) -> int:
-    found: lp.Lineage | lp.Reach = compiled(options).lineage(optimized=options.optimized)
-    if options.name:
-        assert isinstance(found, lp.Lineage)
-        found = found.downstream(options.name) if options.downstream else found.upstream(options.name)
+    files, names = _files(options.file)
+    if len(names) > 1:
+        what = f"{names[0]!r} and {names[1]!r} are two columns, stages or rules"
+        raise lp.LazypipeError(f"{what}; name one, and definitions by files that end in .yaml, .yml or .json")
+    plans = [made() for _, made in _of_several(options, files)]
+    whole = (
+        plans[0].lineage(optimized=options.optimized)
+        if len(plans) == 1
+        else lp.catalog(plans, optimized=options.optimized)
+    )
+    found: lp.Lineage | lp.Reach = whole
+    if names:
+        found = whole.downstream(names[0]) if options.downstream else whole.upstream(names[0])
     elif options.downstream:
         raise lp.LazypipeError("--downstream needs a column, stage or rule; name one after the file")
     form = "json" if options.json else options.format

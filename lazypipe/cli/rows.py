@@ -17,7 +17,7 @@ def add(commands: Commands) -> None:
     show.add_argument("output")
     show.add_argument("-n", "--rows", type=_count, default=10, help="how many rows. Default: 10")
     trace = commands.over_plan("trace", _trace, "Show which source rows, in which files, made a row of an output.")
-    trace.add_argument("output")
+    trace.add_argument("output", help="the output; or a source, of which all rows with the key are shown")
     trace.add_argument("--key", action="append", required=True, metavar="COLUMN=VALUE", help="the row's key")
     trace.add_argument("--version", type=int, metavar="N", help="of which version. Default: as the sources are now")
     diff = commands.add("diff", _diff, "Show which rows make one table into another: inserted, updated, deleted.")

@@ -64,6 +64,8 @@ def _bound_options(made: argparse.ArgumentParser, what: str) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run a pipeline, or a window of it piece by piece."""
+    from lazypipe.run.retry import TRIES
+
     now = datetime.now(UTC)
     progress = _Progress()
     plan = compiled(options, now)
@@ -78,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
             code = _told(options, piece, progress)
         return code
     result, tries = _once(options, plan, now, progress), 1
-    while result.overtaken and tries < _TRIES:
+    while result.overtaken and tries < TRIES:
         progress.close()
         say("another run has committed meanwhile; once more, over what is there now")
         now, tries = datetime.now(UTC), tries + 1
@@ -95,10 +97,6 @@ def _once(options: argparse.Namespace, plan: lp.Plan, now: datetime, progress: _
         window=options.window,
         **_bound(options),
     )
-
-
-_TRIES = 3
-"""How often a run goes about what another one was faster to commit."""
 
 
 def _told(options: argparse.Namespace, result: lp.RunResult, progress: _Progress) -> int:

@@ -12,6 +12,7 @@ import polars as pl
 from lazypipe.compile.node import Node
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource
+from lazypipe.ops.base import Operation
 from lazypipe.ops.window import Window
 from lazypipe.spec.model import Fault, Output
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Upstream",
+    "as_closed",
     "closes",
     "columns_where_closed",
     "endless",
@@ -53,9 +55,14 @@ class Upstream:
 
 def closes(node: Node) -> Closed | None:
     """Return the operation of a stage that keeps closed windows, None if it has none."""
+    return next((c for o, _ in node.steps if (c := as_closed(o)) is not None), None)
+
+
+def as_closed(operation: Operation) -> Closed | None:
+    """Return an operation that keeps closed windows; None if it is another one."""
     from lazypipe.ops.closed import Closed
 
-    return next((o for o, _ in node.steps if isinstance(o, Closed)), None)
+    return operation if isinstance(operation, Closed) else None
 
 
 def columns_where_closed(node: Node) -> pl.Schema:

@@ -15,6 +15,7 @@ import polars as pl
 
 from lazypipe.compile import graph as graphs
 from lazypipe.compile.audit import BoundAudit, bind_audit
+from lazypipe.compile.binding import bind, expand_env
 from lazypipe.compile.closing import endless, forgotten
 from lazypipe.compile.contract import cell_checks
 from lazypipe.compile.durations import with_durations
@@ -24,13 +25,13 @@ from lazypipe.compile.lake import check_tables
 from lazypipe.compile.late import with_late_gates, without_twins
 from lazypipe.compile.modes import check_modes
 from lazypipe.compile.names import check_names
-from lazypipe.compile.node import Node, compile_checks, compile_steps
+from lazypipe.compile.node import Node, check_rules, compile_checks, compile_steps
 from lazypipe.compile.openlineage import bind_openlineage
 from lazypipe.compile.panes import check_panes, untimed
 from lazypipe.compile.promise import promised
 from lazypipe.compile.segments import Segment, cut
-from lazypipe.compile.sources import BoundSource, Snapshot, bind, expand_env
-from lazypipe.errors import LazypipeError, SourceError, StorageError, nearest
+from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.errors import LazypipeError, RunError, SourceError, StorageError, nearest
 from lazypipe.gates import Check
 from lazypipe.plan.explain import Kind, explain
 from lazypipe.plan.fingerprint import Fingerprint
@@ -81,6 +82,12 @@ class CompiledPipeline:
     held: Mapping[str, pl.Schema | None] = field(default_factory=lambda: NOTHING, repr=False)
     audit: BoundAudit = field(default=BoundAudit("off", ""), repr=False)
     openlineage: Mapping[str, Any] = field(default_factory=lambda: NOTHING, repr=False)
+
+    def __repr__(self) -> str:
+        """Say what a run would make, of how much."""
+        counts = ((len(self.pipeline.sources), "source"), (len(self.pipeline.stages), "stage"))
+        ahead = ", ".join(f"{n} {word}" if n == 1 else f"{n} {word}s" for n, word in counts)
+        return f"<{type(self).__name__} {self.pipeline.name}: {ahead}; outputs: {', '.join(self.outputs) or 'none'}>"
 
     def __getstate__(self) -> dict[str, Any]:
         """What it is, without what was found out of that: so it goes to other processes."""
@@ -307,7 +314,10 @@ class Frames(Mapping[str, pl.LazyFrame]):
             if node.source is not None:
                 frame = node.source.scan(node.source.when_compiled())
             else:
-                frame = node.lower({n: Table(self[n], self._nodes[n].schema) for n in node.inputs})
+                try:
+                    frame = node.lower({n: Table(self[n], self._nodes[n].schema) for n in node.inputs})
+                except Fault as fault:  # of a function that does with rows what it did not do without
+                    raise RunError(f"stage {name!r}: {fault.what}", fix=fault.fix) from fault
             self._made[name] = node.good(frame, lambda reference: self[reference.to])
         return self._made[name]
 
@@ -489,6 +499,7 @@ def _compile_node(
     """Compile one source or stage; None (with its mistakes in ``faults``) where it is wrong or reads something wrong."""
     others = {ref: nodes[ref].schema for ref in graph.lookups.get(name, ()) if ref in nodes}
     if len(others) < len(graph.lookups.get(name, ())):
+        check_rules((pipeline.stages.get(name) or pipeline.sources[name]).gate, faults)
         return None  # what its gate looks up is wrong, and has been told
     if name in pipeline.sources or name in graph.outside:
         source = pipeline.sources.get(name) or Source((name,))
@@ -496,8 +507,11 @@ def _compile_node(
             bound = binding(name, source)
             at: Path = ("sources", name) if name in pipeline.sources else ()
             check_names(bound.schema, at, files=bound.reader.format != "dataset")
-        except Fault as fault:
-            faults.append(fault)
+        except (Fault, SourceError) as error:
+            check_rules(source.gate, faults)
+            if isinstance(error, SourceError):
+                raise
+            faults.append(error)
             return None
         _promise(name, pipeline, bound.seen, held, faults, source=True)
         checks = compile_checks(source.gate, bound.seen, make_scope, faults, others, source.action)
@@ -505,13 +519,15 @@ def _compile_node(
     stage = pipeline.stages[name]
     inputs = tuple(dict.fromkeys(graph.inputs[name]))
     if name not in graph.operations or any(ref not in nodes for ref in inputs):
+        check_rules(stage.gate, faults)
         return None
     tables = {ref: Table(empty(nodes[ref].schema).lazy(), nodes[ref].schema) for ref in inputs}
-    try:
-        steps, schemas, stubs = compile_steps(stage.do, graph.operations[name], inputs, tables, make_scope)
-    except Fault as fault:
-        faults.append(fault)
+    built = graph.operations[name]  # up to the first that is none
+    made = compile_steps(stage.do[: len(built)], built, inputs, tables, make_scope, faults)
+    if made is None or len(built) < len(stage.do):
+        check_rules(stage.gate, faults)
         return None
+    steps, schemas, stubs = made
     schema = schemas[-1] if schemas else nodes[inputs[0]].schema
     shape = _promise(name, pipeline, schema, held, faults)
     first = () if shape is None else cell_checks(shape, "dataset")

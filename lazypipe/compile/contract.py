@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any
 
 import polars as pl
@@ -22,7 +23,7 @@ from lazypipe.spec.model import Fault, Path
 from lazypipe.spec.types import dtype_name, instance_of
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.shape import MISSING, Mode, Shape, Target
-from lazypipe.storage.widen import widened
+from lazypipe.storage.widen import widened, with_fields
 
 __all__ = ["Contract", "Declared", "cell_checks", "read_contract", "resolve"]
 
@@ -160,16 +161,18 @@ def resolve(contract: Contract, found: Sequence[tuple[FileInfo, pl.Schema]], *, 
             if found and name not in there and declared.on_missing_column in ("fail", "freeze"):
                 fix = nearest(name, there, "columns in the files")
                 raise Fault(f"the files lack column {name!r}", fix, (*at, "columns", name))
-            dtype = _declared_type(name, declared, found, text=text, at=at)
+            dtype = _declared_type(name, declared, found, text=text, grows=contract.on_new_column == "evolve", at=at)
             how = (declared.on_type_change, declared.on_missing_column, declared.alias)
         elif contract.on_new_column == "evolve" or (contract.on_new_column == "ignore" and name in first):
-            dtype = _found_type(name, contract.on_type_change, found, text=text)
+            grows = contract.on_new_column == "evolve"
+            dtype = _found_type(name, contract.on_type_change, found, text=text, grows=grows)
             missing: Mode = "evolve" if contract.on_new_column == "evolve" else contract.on_missing_column
             how = (contract.on_type_change, missing, ())
         else:
             new[name] = None
             continue
-        targets[name] = Target(name, dtype, *how)
+        guessed = text and dtype == pl.Float64 and not (declared is not None and declared.dtype.is_float())
+        targets[name] = Target(name, dtype, *how, guessed)
     if contract.on_new_column in ("fail", "freeze") and any(n in first for n in new):
         raise Fault(
             f"the files have a new column {next(n for n in new if n in first)!r}",
@@ -185,7 +188,7 @@ def _types_of(names: Sequence[str], found: Sequence[tuple[FileInfo, pl.Schema]])
 
 
 def _declared_type(
-    name: str, declared: Declared, found: Sequence[tuple[FileInfo, pl.Schema]], *, text: bool, at: Path
+    name: str, declared: Declared, found: Sequence[tuple[FileInfo, pl.Schema]], *, text: bool, grows: bool, at: Path
 ) -> pl.DataType:
     dtype = declared.dtype
     types = _types_of((name, *declared.alias), found)
@@ -195,15 +198,23 @@ def _declared_type(
         for file, other in types:
             where = "the contract" if dtype == declared.dtype else "others"
             dtype = _wider_than_declared(dtype, other) if text else _wider(name, dtype, file, other, where)
-    return dtype
+    return _grown(dtype, types) if text and grows else dtype
 
 
-def _found_type(name: str, mode: Mode, found: Sequence[tuple[FileInfo, pl.Schema]], *, text: bool) -> pl.DataType:
+def _grown(dtype: pl.DataType, types: Sequence[tuple[FileInfo, pl.DataType]]) -> pl.DataType:
+    """Return a type of text with the fields that it lacks in some file: they are new as columns are."""
+    return reduce(with_fields, (other for _, other in types), dtype)
+
+
+def _found_type(
+    name: str, mode: Mode, found: Sequence[tuple[FileInfo, pl.Schema]], *, text: bool, grows: bool
+) -> pl.DataType:
     types = _types_of((name,), found)
     first, dtype = types[0]
     if mode == "evolve":
         for file, other in types[1:]:
-            dtype = _wider_text(dtype, other) if text else _wider(name, dtype, file, other, first.uri)
+            dtype = _wider_text(dtype, other, grows=grows) if text else _wider(name, dtype, file, other, first.uri)
+    dtype = _grown(dtype, types) if text and grows else dtype
     return _readable(dtype) if text else dtype
 
 
@@ -238,8 +249,18 @@ def _wider_than_declared(dtype: pl.DataType, guessed: pl.DataType) -> pl.DataTyp
     return dtype
 
 
-def _wider_text(one: pl.DataType, other: pl.DataType) -> pl.DataType:
-    """Return what text is read as that was guessed to be of two types: text, if they have nothing in common."""
+def _wider_text(one: pl.DataType, other: pl.DataType, *, grows: bool) -> pl.DataType:
+    """Return what text is read as that was guessed to be of two types: text, if they have nothing in common.
+
+    What ``grows`` may have fields that the other lacks.
+    """
+    match one, other:
+        case pl.Struct(), pl.Struct() if grows:
+            here, there = ({f.name: instance_of(f.dtype) for f in side.fields} for side in (one, other))
+            both = {n: _wider_text(t, there.get(n, t), grows=True) for n, t in here.items()}
+            return pl.Struct({**both, **{n: t for n, t in there.items() if n not in here}})
+        case pl.List(), pl.List() if grows:
+            return pl.List(_wider_text(instance_of(one.inner), instance_of(other.inner), grows=True))
     if one.is_numeric() and other.is_numeric() and one != other:
         return pl.Float64()
     return widened(one, other) or pl.String()

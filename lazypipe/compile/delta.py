@@ -7,14 +7,14 @@ unit (``storage.units``), or that any row of it may change, and why.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
-from lazypipe.compile.closing import closes
+from lazypipe.compile.closing import as_closed, closes
 from lazypipe.compile.fingerprint import carried
 from lazypipe.compile.modes import adds_to
 from lazypipe.compile.node import Node
@@ -28,7 +28,10 @@ from lazypipe.spec.model import NOTHING, Output
 from lazypipe.spec.scope import Table
 from lazypipe.sql import empty
 
-__all__ = ["Side", "Strategy", "strategies"]
+if TYPE_CHECKING:
+    from lazypipe.ops.closed import Closed
+
+__all__ = ["Closes", "Side", "Strategy", "strategies"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,15 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Closes:
+    """A step of a stage that lets rows be there by how far event time is; ``end`` is the column of groups that says when, empty if none does."""
+
+    node: str
+    step: int
+    end: str
+
+
+@dataclass(frozen=True)
 class Strategy:
     """How an output is kept up to date.
 
@@ -67,6 +79,7 @@ class Strategy:
     names in the output, where only the groups that a change touches are made anew; ``whole`` says why all are. ``reasons`` say why it is ``full``. ``reached`` are leaves that are ``fixed`` only as the
     other side of joins, each with the stage and step: if rows of them come or go, only the units are made anew that these reach.
     ``because`` says of each that is loose why it is. With ``adds`` rows are added to those that are there, which stay as they are.
+    ``closing`` are the steps behind the cut by which groups come, or leave, because event time has gone on.
 
     Examples
     --------
@@ -89,6 +102,7 @@ class Strategy:
     grouped: tuple[Side, ...] = ()
     because: Mapping[str, str] = NOTHING
     adds: bool = False
+    closing: tuple[Closes, ...] = ()
 
     def __str__(self) -> str:
         """Say it in one line."""
@@ -109,7 +123,9 @@ class Strategy:
         if self.hashed:
             kept.append(f"with the hashed keys of {' and '.join(map('.'.join, self.hashed))}")
         if self.keys:
-            kept.append(f"only those rows made anew whose {', '.join(name for _, name in self.keys)} they touch")
+            reaches = " or event time reaches" if self.closing else ""
+            names = ", ".join(name for _, name in self.keys)
+            kept.append(f"only those rows made anew whose {names} they touch{reaches}")
         if self.kind == "parts":
             kept.append("of the files that hold such rows")
         if self.whole is not None:
@@ -130,7 +146,8 @@ class _Flow:
     ``whole`` says why rows are not made of one group each. With ``apart`` that step is not folded, but goes by groups: ``by`` are
     their columns after it, ``apart`` the same with their names ahead of it. ``hashed`` are checks of keys on the way that compare rows of one file
     with those of others. ``reached`` are leaves that are the other side of a join, with its stage and step; ``stuck`` those that are
-    ``fixed`` in any other way.
+    ``fixed`` in any other way. ``closing`` are steps that let groups be there by how far event time is, the columns with their names
+    right behind the cut.
     """
 
     driving: frozenset[str] = frozenset()
@@ -148,6 +165,7 @@ class _Flow:
     behind: frozenset[str] = frozenset()
     sides: tuple[Side, ...] = ()
     grouped: tuple[Side, ...] = ()
+    closing: tuple[Closes, ...] = ()
 
     @property
     def leaves(self) -> frozenset[str]:
@@ -226,7 +244,11 @@ class _Segment:
         kind = _kind(flow)
         order = [*self.nodes]
         reached = tuple(r for r in flow.reached if r[0] not in flow.stuck and kind != "full" and self._follows)
-        loose, sides = self._followed(flow, kind)
+        closing = tuple(replace(c, end=flow.apart.get(c.end, c.end)) for c in flow.closing)
+        unfollowed = {n for n in self.segment.nodes if closes(self.nodes[n]) is not None}
+        if keys:
+            unfollowed -= {c.node for c in closing}
+        loose, sides = self._followed(flow, kind, unfollowed)
         twice = {
             leaf: f"{name}: it is put beside rows by time, and read in another way too"
             for leaf, name, _ in flow.reached
@@ -258,6 +280,7 @@ class _Segment:
             grouped,
             loose,
             self._adds,
+            closing,
         )
 
     def _looked_up_late(self, flow: _Flow) -> str:
@@ -270,11 +293,13 @@ class _Segment:
         """Return the name of the operation that makes groups."""
         return self.nodes[cut[0]].steps[cut[1]][0].name
 
-    def _followed(self, flow: _Flow, kind: str) -> tuple[Mapping[str, str], tuple[Side, ...]]:
-        """Return the fixed leaves whose changes make all anew, and the places where those of others are found by keys."""
-        closing = [n for n in self.segment.nodes if closes(self.nodes[n]) is not None]
+    def _followed(self, flow: _Flow, kind: str, closing: Collection[str]) -> tuple[Mapping[str, str], tuple[Side, ...]]:
+        """Return the fixed leaves whose changes make all anew, and the places where those of others are found by keys.
+
+        ``closing`` are stages of which not just the groups are made anew that event time reaches.
+        """
         if kind == "full" or self._adds or closing:
-            why = f"{closing[0]}: its windows close by event time" if closing else ""
+            why = f"{min(closing)}: its windows close by event time" if closing else ""
             return {**dict.fromkeys(flow.fixed, why), **flow.loose}, ()
         return flow.loose, tuple(s for s in dict.fromkeys(flow.sides) if not flow.loose.keys() >= {*s.leaves})
 
@@ -288,10 +313,18 @@ class _Segment:
             return (), "no columns tell its groups apart"
         if all(schema[c].is_nested() for c in flow.by):
             return (), "groups are told apart by nested values"
+        node, step = flow.cut
+        ends = {c.end for c in flow.closing}
+        implied = {*self.nodes[node].steps[step][0].implied} - ends
         # groups of some of the columns are larger ones
-        found = carried(self.nodes, flow.cut, self.segment.node, [c for c in flow.by if not schema[c].is_nested()])
+        by = [c for c in flow.by if c not in implied and not schema[c].is_nested()]
+        found = carried(self.nodes, flow.cut, self.segment.node, by)
         if not found:
-            return (), f"none of {', '.join(flow.by)} is in the output as it is"
+            return (), f"none of {', '.join(by)} is in the output as it is"
+        for closing in flow.closing:
+            if closing.end not in found:
+                what = f"{closing.node}: rows come and leave by {closing.end}"
+                return (), f"{what}, which is not in the output as it is, or not told apart in it"
         return tuple((flow.apart.get(c, c), name) for c, name in found.items()), None
 
     @property
@@ -374,7 +407,9 @@ class _Segment:
             sides = [inputs[n] for n in others]
             unread -= {*others}
             changed = frozenset(n for n in others if inputs[n].driving) | {AHEAD}
-            if flow.cut is not None and passing.change(frozenset([AHEAD]), told=False) != "each":
+            if flow.cut is not None and (closed := as_closed(operation)) is not None:
+                flow = self._closing(flow, node, index, closed)
+            elif flow.cut is not None and passing.change(frozenset([AHEAD]), told=False) != "each":
                 flow = self._narrowed(flow, node, index, passing)
             if passing.change(changed) != "alone" or not all(f.driving for f in (flow, *sides)):
                 near, far = self._reached(passing, flow, sides)
@@ -481,6 +516,20 @@ class _Segment:
             return replace(flow, by=by)
         against = passing.against(self._made(flow.cut), flow.by)
         return replace(flow, whole=flow.whole or f"{node.name}: {against}")
+
+    def _closing(self, flow: _Flow, node: Node, index: int, closed: Closed) -> _Flow:
+        """Return what rows are made of behind a step that keeps closed ones: the same groups, each with the end of its rows."""
+        assert flow.cut is not None
+        ends = [c for c in flow.by if carried(self.nodes, flow.cut, node.name, [c], stop=index) == {c: closed.end}]
+        against = ""
+        if closed.expectation is not None:
+            against = "whether windows lack something is asked of all of them"
+        elif not ends:
+            made, by = self._made(flow.cut), ", ".join(flow.by)
+            against = f"{made} goes by {by}, and not by {closed.end}" if by else f"{made} has no groups"
+        against = against and f"{node.name}: event time decides over any row ({against})"
+        found = Closes(node.name, index, "" if against else ends[0])
+        return replace(flow, whole=flow.whole or against or None, closing=(*flow.closing, found))
 
     def _against(self, node: Node) -> str | None:
         """Return what in a gate decides over rows, or judges them, by other rows than each alone."""

@@ -54,7 +54,7 @@ def build(pipeline: Pipeline, faults: list[Fault]) -> Graph:
             continue
         refs: list[tuple[str, Path]] = [(ref, (*at, "from", index)) for index, ref in enumerate(stage.inputs)]
         built: list[Operation] = []
-        sound = True
+        sound = True  # so far
         for step in stage.do:
             try:
                 operation = ops.operation(step)
@@ -63,14 +63,15 @@ def build(pipeline: Pipeline, faults: list[Fault]) -> Graph:
                 sound = False
                 continue
             refs += [(ref, operation.at(step, "with", index)) for index, ref in enumerate(operation.inputs())]
-            built.append(operation)
+            sound = sound and all(ref in known for ref in operation.inputs())
+            if sound:
+                built.append(operation)
         for ref, path in refs:
             if ref not in known:
                 faults.append(Fault(f"unknown input {ref!r}", nearest(ref, known, "sources and stages"), path))
-                sound = False
             places.setdefault((name, ref), path)
         inputs[name] = tuple(ref for ref, _ in refs if ref in known)
-        if sound:
+        if all(ref in known for ref in stage.inputs):
             operations[name] = tuple(built)
     _check_outputs(pipeline, faults)
     gates_of = {**{n: s.gate for n, s in pipeline.sources.items()}, **{n: s.gate for n, s in pipeline.stages.items()}}

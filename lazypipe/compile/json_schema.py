@@ -96,7 +96,8 @@ def _source_contract() -> dict[str, Any]:
         "description": "What to do about a column that is not listed. ignore: take those of the first file, which all files "
         "must have; evolve: take those of any file, null where a file lacks them; discard_column: leave them out; "
         "discard_row: quarantine rows that have a value in one; freeze or fail: refuse the file. NDJSON is judged by the first "
-        "10,000 lines of each file. Default: ignore.",
+        "10,000 lines of each file: a field, also of a struct, that no column takes is refused by its line, unless they are left out. "
+        "Default: ignore.",
         "enum": ["ignore", *_CHANGES],
     }
     change = (

@@ -19,6 +19,7 @@ from lazypipe.gates.rule import ACTIONS
 from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.ops import Operation
 from lazypipe.ops.base import AHEAD, Fold
+from lazypipe.ops.python import Python
 from lazypipe.ops.sort import Sort
 from lazypipe.spec.model import NOTHING, Fault, Step
 from lazypipe.spec.scope import FAR, Guard, Scope, Table, Tally, Whole
@@ -98,9 +99,12 @@ class Node:
     ) -> Table:
         """Return the rows after some of the steps, over those ahead of them."""
         for (operation, scope), schema in zip(self.steps[start:stop], self.schemas[start:stop], strict=True):
-            lowered = operation.lower(table, _here(scope, inputs, tally, guard, horizon, whole))
+            here = _here(scope, inputs, tally, guard, horizon, whole)
+            frame = operation.lower(table, here)
+            if isinstance(operation, Python):
+                operation.refuse_others(frame, schema, table.extra, here)
             large = frozenset(n for n, t in ((AHEAD, table), *((n, inputs[n]) for n in operation.inputs())) if t.large)
-            table = Table(lowered, schema, table.extra, operation.large(large))
+            table = Table(frame, schema, table.extra, operation.large(large))
         return table
 
     def fold(self, table: Table, inputs: Mapping[str, Table], step: int) -> Fold:
@@ -184,34 +188,34 @@ def compile_steps(
     names: Sequence[str],
     inputs: Mapping[str, Table],
     make_scope: Callable[[Step, type[Operation]], Scope],
-) -> tuple[tuple[tuple[Operation, Scope], ...], tuple[pl.Schema, ...], tuple[pl.LazyFrame, ...]]:
+    faults: list[Fault],
+) -> tuple[tuple[tuple[Operation, Scope], ...], tuple[pl.Schema, ...], tuple[pl.LazyFrame, ...]] | None:
     """Resolve the schema after each operation, over empty frames, so that the cost does not grow with the graph's depth.
 
-    Raises
-    ------
-    Fault
-        At the first operation that does not fit.
+    Mistakes are added to ``faults``; None if no schema can be told behind one. What leaves columns as they are is passed over.
     """
     from lazypipe.compile.declared import check_rows
-    from lazypipe.ops.python import Python
 
     tables = {n: Table(label(empty(t.schema).lazy(), n), t.schema) for n, t in inputs.items()}
     table = tables[names[0]]
     compiled, schemas, stubs = [], [], []
     for step, operation in zip(steps, operations, strict=True):
         scope = make_scope(step, type(operation))
+        here = replace(scope, tables=tables)
         try:
-            here = replace(scope, tables=tables)
             lowered = operation.lower(table, here)
             schema = lowered.collect_schema()
             if isinstance(operation, Python) and operation.incremental is not None:
                 check_rows(operation, table, here, lowered)
             parts = in_two(operation, table, here)
+            check_names(schema, (*step.path, step.name))
         except BaseException as error:
-            if not (is_engine_error(error) or isinstance(error, TypeError)):
+            if not (is_engine_error(error) or isinstance(error, TypeError | Fault)):
                 raise
-            raise _misfit(step, operation, error) from error
-        check_names(schema, (*step.path, step.name))
+            faults.append(error if isinstance(error, Fault) else _misfit(step, operation, error))
+            if operation.keeps_columns:
+                continue
+            return None
         for part in parts:
             lowered = lowered if len(parts) == 1 else part.lower(table, here)
             schema = lowered.collect_schema()
@@ -229,6 +233,15 @@ def _misfit(step: Step, operation: Operation, error: BaseException) -> Fault:
     argument = next((a for a in said.arguments if a in written), None)
     path = (*step.path, step.name) if argument is None else operation.at(step, argument)
     return Fault(f"{step.name}: {said.what}", said.fix, path)
+
+
+def check_rules(steps: Sequence[Step], faults: list[Fault]) -> None:
+    """Add what is wrong with the rules of a gate whatever its columns are, where those are not known."""
+    for step in steps:
+        try:
+            gates.rule(step)
+        except Fault as fault:
+            faults.append(fault)
 
 
 def compile_checks(

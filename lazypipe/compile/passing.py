@@ -227,6 +227,7 @@ class Passing:
 
     def _clause(self) -> str:
         """Say what of it does, and what to write instead where there is something."""
+        from lazypipe.ops.closed import Closed
         from lazypipe.ops.sample import Sample
         from lazypipe.ops.session import Session
 
@@ -252,6 +253,8 @@ class Passing:
                 )
             case Sql():
                 return self._query_clause(operation)
+            case Closed():
+                return f"event time reaches rows that no file brings; let it follow an aggregate or window by {operation.end}"
             case Aggregate() | Window() | Session():
                 return "it is not made of figures that add up file by file; give it by columns, by which it goes then"
         return f"{self.plan.against}; {_PARTITIONS}" if self.plan.against else ""

@@ -18,6 +18,7 @@ from lazypipe.ops import Operation
 from lazypipe.ops.aggregate import Aggregate
 from lazypipe.ops.join import Join
 from lazypipe.spec.model import Pipeline
+from lazypipe.storage import uri as uris
 
 __all__ = ["Segment", "cut", "may_stop"]
 
@@ -67,7 +68,47 @@ def cut(pipeline: Pipeline, graph: Graph, nodes: Mapping[str, Node]) -> tuple[Se
         reads = tuple(n for n in graph.order if n in {*reads, *more, *(ref for ref in named if ref in kept)})
         segments.append(Segment(first or name, name, first, inside, reads, _partial(inside, nodes), lookups))
         segments += [Segment(other, name, other, (), (name,)) for other in outputs.get(name, ()) if other != first]
-    return tuple(segments)
+    return _removals_first(segments, pipeline)
+
+
+def _removals_first(segments: Sequence[Segment], pipeline: Pipeline) -> tuple[Segment, ...]:
+    """Return segments in the order given, but for outputs that remove keys: these come right ahead of who reads what they remove them from.
+
+    One that is itself made of such readers comes after them.
+    """
+
+    def place(segment: Segment) -> str | None:
+        output = None if segment.output is None else pipeline.outputs[segment.output]
+        return None if output is None else uris.resolve(output.to, pipeline.base).rstrip("/")
+
+    removing = [s for s in segments if s.output is not None and pipeline.outputs[s.output].mode == "delete"]
+    if not removing:
+        return tuple(segments)
+    by_node = {s.node: s for s in segments if s.nodes}
+    ahead = {s: {by_node[n] for n in s.reads} for s in segments}
+
+    def above(segment: Segment) -> set[Segment]:
+        found: set[Segment] = set()
+        pending = [segment]
+        while pending:
+            new = ahead[pending.pop()] - found
+            found |= new
+            pending += new
+        return found
+
+    for segment in removing:
+        written = {s for s in segments if s not in removing and place(s) == place(segment)}
+        ahead[segment] |= written
+        nodes, before = {s.node for s in written}, above(segment)
+        for reader in segments:
+            if reader is not segment and reader not in before and not nodes.isdisjoint(reader.reads):
+                ahead[reader].add(segment)
+    left, ordered = [*segments], dict[Segment, None]()
+    while left:
+        turn = next(s for s in left if ahead[s] <= ordered.keys())
+        left.remove(turn)
+        ordered[turn] = None
+    return tuple(ordered)
 
 
 def _removes_repeats(node: Node) -> bool:

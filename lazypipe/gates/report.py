@@ -64,6 +64,9 @@ class CheckResult:
         shown: dict[str, Any] = _plain({k: v for k, v in given.items() if k in {*told, "threshold"}})
         return shown | {"fraction": self.fraction}
 
+    def __repr__(self) -> str:
+        return f"<CheckResult {self.status}: {self}>"
+
     def __str__(self) -> str:
         limit = f", allowed {self.threshold}" if self.threshold else ""
         if self.expected is not None:
@@ -87,6 +90,19 @@ class GateReport:
     def __post_init__(self) -> None:
         """Hold the books: no row may be lost or counted twice."""
         assert self.rows == self.good + self.quarantined + self.dropped, f"rows lost in the gate of {self.node}: {self}"
+
+    def __repr__(self) -> str:
+        """Say what became of the rows, and by which checks.
+
+        Examples
+        --------
+        >>> failed = CheckResult("unique:id", "unique", "quarantine", "warn", evaluated=3, failed=2)
+        >>> GateReport("orders", (failed,), rows=3, good=1, quarantined=2)
+        <GateReport orders: warn; 3 rows: 1 good, 2 quarantined, 0 dropped; warn: unique:id: 2 of 3 rows (quarantine)>
+        """
+        rows = f"{self.rows:,} rows: {self.good:,} good, {self.quarantined:,} quarantined, {self.dropped:,} dropped"
+        told = [f"{c.status}: {c}" for c in self.checks if c.status != "pass"]
+        return f"<GateReport {'; '.join([f'{self.node}: {self.status}', rows, *told])}>"
 
     @property
     def status(self) -> Status:

@@ -111,7 +111,7 @@ class Measure:
     Without parts, ``value`` is an aggregate over the rows, evaluated in a query of its own. What is no aggregate gives
     ``query`` instead: a function of the rows and of other frames (``frames``: names as in ``Reference.to``, or
     ``PREVIOUS``; one that does not exist yet is left out of the mapping) that returns a frame of one row, or one per
-    group, with the columns ``by`` and ``value``, and others that ``accept`` reads.
+    group, with the columns ``by`` and ``value``, and others that ``accept`` reads. Plans go to other processes, and it with them.
 
     ``accept`` is a condition over that row: ``value``, the columns of ``by``, what ``query`` added, and ``history``
     (a list of the values that the last runs measured, at most ``history`` of them). Null is accepted: there was nothing

@@ -71,7 +71,7 @@ def _day(count: int) -> str:
     day = _EPOCH + timedelta(days=rest)
     year = day.year + 400 * eras
     # as ISO 8601 writes years of other than four digits
-    return f"{year:{'04' if 0 <= year <= 9999 else '+06'}}-{day.month:02}-{day.day:02}"
+    return f"{year:{'04' if 0 <= year <= 9999 else '+05'}}-{day.month:02}-{day.day:02}"
 
 
 def _moment(count: int, per_second: int) -> str:

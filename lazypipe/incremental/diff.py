@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 import polars as pl
 
-from lazypipe.compile.sources import bind
+from lazypipe.compile.binding import bind
 from lazypipe.errors import LazypipeError, RunError, first_line, nearest
 from lazypipe.incremental.lockstep import KEY, ROW, lockstep
 from lazypipe.spec.model import Fault, Source

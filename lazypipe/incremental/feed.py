@@ -6,7 +6,7 @@ files that went are no change, and a changed definition holds for what comes fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.modes import adds_to
 from lazypipe.compile.segments import Segment
-from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import StorageError
 from lazypipe.incremental.before import DELETES, GONE, Before, own_commit
 from lazypipe.incremental.follow import Decision, decide_followed
@@ -80,7 +79,7 @@ def decide(plan: CompiledPipeline, segment: Segment, terms: Terms) -> Work:
     again: set[str] = set()
     if before is not None and added and strategy.kind == "units":
         consumed = [n for n in strategy.driving if n in before.state.sources]
-        for name, dataset, latest in _tables(plan, segment, look, consumed):
+        for name, dataset, latest in _tables(plan, segment, terms, consumed):
             tables[name] = dataset
             before, read = succeeded(before, name, dataset, latest, plan.redact)
             older |= {name: read} if read is not None and not full else {}
@@ -106,7 +105,7 @@ def decide(plan: CompiledPipeline, segment: Segment, terms: Terms) -> Work:
 
 
 def _tables(
-    plan: CompiledPipeline, segment: Segment, look: Callable[[str], Snapshot], names: Iterable[str]
+    plan: CompiledPipeline, segment: Segment, terms: Terms, names: Iterable[str]
 ) -> list[tuple[str, Dataset, Commit]]:
     """Return those of some sources and outputs that are tables, as they are now."""
     found = []
@@ -114,7 +113,9 @@ def _tables(
         written = [o for o in plan.outputs.values() if o.stage == name and o.format == "dataset"]
         source = plan.nodes[name].source
         if source is not None and (name in segment.nodes or not written):
-            commit, table = look(name).commit, Dataset(source.patterns[0], source.reader.storage_options)
+            commit, table = terms.look(name).commit, Dataset(source.patterns[0], source.reader.storage_options)
+        elif name in terms.tables:
+            table, commit = terms.tables[name]
         else:
             table = Dataset(written[0].to, written[0].storage_options)
             commit = table.latest()
@@ -208,7 +209,7 @@ class _Feed(Decision):
         elif self._output.mode == "snapshot":
             why = "each run is kept"
         elif went_on := self._went_on():
-            if not self._closes:
+            if not self._closing:
                 return Work("state", went_on)
             why = went_on
         else:

@@ -135,7 +135,7 @@ class Decision:
         self.numbering = Numbering(self.before, self.run, self.segment.name, commit)
         self.reached: Mapping[str, frozenset[str]] = NOTHING
         self.renewed = frozenset[int]()
-        self.digests = Digests(self.plan, self.terms.look, self.terms.digests)
+        self.digests = Digests(self.plan, self.terms.look, self.terms.digests, self.terms.tables)
         self.beside: Dataset | None = None
 
     def work(self) -> Work:
@@ -175,6 +175,8 @@ class Decision:
             )
         elif news:
             why = "; ".join(news)
+        elif went_on := self._went_on_beside():
+            why = went_on
         elif self.terms.judge_again and self._clock_makes_anew([*driving, *turned, *near]):
             why = CLOCK
         else:
@@ -216,9 +218,8 @@ class Decision:
         plain = self.numbering.units(driving, keep=True, anew=False) if touched.units else reused
         moved = [str(leaf) for leaf in driving if leaf.is_news or leaf in renamed or self.numbering.moved(leaf, plain)]
         said = "; ".join([*touched.said, *map(str, near), *moved])
-        if self.strategy.kind == "parts" and (kept := self._unreadable(driving, reused)):
-            why = f"{said}; rows of {kept} are to be read again, and are not there any more as they were"
-            return self._all(why, plan, fixed, driving, self.run, keep=False)
+        if (again := self._unread(said, plan, fixed, driving, reused)) is not None:
+            return again
         left = sum(len(leaf.left) for leaf in driving)
         info = self._info(plan, fixed, driving, reused, generation, anew=False)
         work = self._changed(said, self.numbering.reading(driving, new), gone, reused, driving, info)
@@ -288,26 +289,52 @@ class Decision:
         why = self._went_on()
         if not why:
             return nothing
-        if not self._closes:
+        if not self._closing:
             return nothing if nothing.kind == "judge" else Work("state", why)
-        if self.strategy.kind != "fold":
+        if self._beside:
             return self._all(why, plan, fixed, driving, generation, keep=True)
         units = self.numbering.units(driving, keep=True, anew=False)
+        if (made := self._unread(why, plan, fixed, driving, units)) is not None:
+            return made
         info = self._info(plan, fixed, driving, units, generation, anew=False)
         none = self.numbering.reading(driving, {n: {} for n in units})
-        return self._changed(why, none, frozenset(), units, driving, info)
+        work = self._changed(why, none, frozenset(), units, driving, info)
+        work = self._touching.keeping(work, fixed, Touched())
+        return replace(work, sides=self._noted(work.keeping))
+
+    def _went_on_beside(self) -> str:
+        """Say how far event time is where windows close in what rows are put beside, which is read as a whole; nothing if it went on at none."""
+        said = None if self.commit is None else self.commit.info.get(CONSUMED)
+        if self.terms.now is None or said is None:
+            return ""
+        look, tables = self.terms.look, self.terms.tables
+        return progress.passed(self.plan, sorted(self._beside), said, look, self.terms.now, tables)
 
     @property
-    def _closes(self) -> bool:
-        """Whether event time decides which rows there are."""
-        return any(closes(self.plan.nodes[n]) is not None for n in self.segment.nodes)
+    def _beside(self) -> frozenset[str]:
+        """The stages of which event time decides which rows there are, whose groups are not followed."""
+        return self._closing.difference(c.node for c in self.strategy.closing)
+
+    @property
+    def _closing(self) -> frozenset[str]:
+        """The stages of which event time decides which rows there are."""
+        return frozenset(n for n in self.segment.nodes if closes(self.plan.nodes[n]) is not None)
+
+    def _unread(
+        self, said: str, plan: Fingerprint, fixed: list[Leaf], driving: list[Leaf], units: Mapping[str, dict[str, int]]
+    ) -> Work | None:
+        """Return the work where rows of groups are to be read again, and some cannot be; None if all can."""
+        kept = self._unreadable(driving, units) if self.strategy.kind == "parts" else ""
+        why = f"{said}; rows of {kept} are to be read again, and are not there any more as they were"
+        return self._all(why, plan, fixed, driving, self.run, keep=False) if kept else None
 
     def _went_on(self) -> str:
         """Say why the output is published once more though nothing came; nothing if there is no reason."""
         said = None if self.commit is None else self.commit.info.get(CONSUMED)
         if self.terms.now is None or self.commit is None or said is None:
             return ""
-        return progress.moved(self.plan, self.segment, self.commit, said, self.terms.look, self.terms.now)
+        look, tables = self.terms.look, self.terms.tables
+        return progress.moved(self.plan, self.segment, self.commit, said, look, self.terms.now, tables)
 
     def _noted(self, sides: Sequence[Side]) -> tuple[Side, ...]:
         """Return the sides of which keys are kept by units."""

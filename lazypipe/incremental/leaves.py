@@ -26,6 +26,7 @@ from lazypipe.plan.fingerprint import digest
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import FileInfo
+from lazypipe.storage.log import Commit
 
 if TYPE_CHECKING:
     from lazypipe.incremental.successors import Older
@@ -67,16 +68,13 @@ class Leaves:
             snapshot, options, redact = self.terms.look(name), source.reader.storage_options, source.redact
             uri = source.patterns[0]
         else:
-            output = next(o for o in self._outputs() if o.stage == name)
-            dataset = Dataset(output.to, output.storage_options)
-            commit = dataset.latest()
-            assert commit is not None, f"{name} was published"
+            dataset, commit = self._table(name)
             snapshot, options, redact = (
                 Snapshot(dataset.files(commit), commit),
                 dataset.storage_options,
                 self.plan.redact,
             )
-            uri = output.to
+            uri = dataset.uri
         left = frozenset(f.uri for f in without)
         if name in self.older:
             snapshot, more = self.older[name]
@@ -123,6 +121,16 @@ class Leaves:
         rejudged = self._rejudged(name, snapshot, before, changes)
         tails = self._tails(name, snapshot, before, changes, source)
         return Leaf(name, snapshot, consume, found, changes, rejudged=rejudged, tails=tails, **apart)
+
+    def _table(self, name: str) -> tuple[Dataset, Commit]:
+        """Return the dataset that a stage is read from, and its commit: what this run has found or made, whoever commits meanwhile."""
+        if name in self.terms.tables:
+            return self.terms.tables[name]
+        output = next(o for o in self._outputs() if o.stage == name)
+        dataset = Dataset(output.to, output.storage_options)
+        commit = dataset.latest()
+        assert commit is not None, f"{name} was published"
+        return dataset, commit
 
     def _dataset_leaf(
         self, name: str, snapshot: Snapshot, before: Consumed | None, uri: str, source: BoundSource | None

@@ -135,7 +135,16 @@ class _Preview:
             self.waiting[segment.node] = found.why
         elif found.kind not in ("none", "judge", "state") and segment.nodes:
             self.busy[segment.node] = segment.name
+            self.busy |= dict.fromkeys(self._removed_from(segment), segment.name)
         return found
+
+    def _removed_from(self, segment: Segment) -> list[str]:
+        """Return the stages whose outputs a segment removes keys from."""
+        outputs = self.plan.outputs
+        if segment.output is None or outputs[segment.output].mode != "delete":
+            return []
+        place = outputs[segment.output].to.rstrip("/")
+        return [o.stage for o in outputs.values() if o.mode != "delete" and o.to.rstrip("/") == place]
 
     def _below(self, name: str) -> bool:
         """Whether what is kept for a run only is made of an output that this run changes."""
@@ -164,7 +173,8 @@ class _Preview:
         said |= _incomplete(commit)
         if work.reread and work.kind == "units":
             again = ", ".join(after if name.startswith("__lazypipe") else name for name, after in work.groups)
-            said["why"] = f"{work.why}; files that hold rows with the same {again} are read again"
+            closing = ", or of those that event time reaches," if self.plan.strategies[segment.output].closing else ""
+            said["why"] = f"{work.why}; files that hold rows with the same {again}{closing} are read again"
         version = commit.version if commit else 0
         if work.kind in ("none", "wait"):
             return {**said, "writes": f"nothing: {target} stays at version {version}"}

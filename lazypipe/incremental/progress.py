@@ -6,7 +6,7 @@ never goes back. What is made of a dataset of lazypipe's is as far as the commit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lazypipe.compile.closing import Upstream, closes, published, states, upstreams
@@ -15,11 +15,12 @@ from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import Snapshot
 from lazypipe.incremental.incomplete import due
 from lazypipe.incremental.marker import marked
+from lazypipe.incremental.terms import Tables
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
 from lazypipe.windows.watermark import COMPLETE, WHOLE, Progress, combined, moment
 
-__all__ = ["NOWHERE", "PROGRESS", "before", "horizon", "moved", "stated", "waits"]
+__all__ = ["NOWHERE", "PROGRESS", "before", "horizon", "last", "moved", "passed", "stated", "waits"]
 
 PROGRESS = "progress"
 """Where in what a commit has consumed stands how far each source was."""
@@ -47,15 +48,25 @@ def horizon(
 ) -> int:
     """Return the watermark of a node, in microseconds: never less than ``said`` before, and far in the past while there is none."""
     found = combined([(progress[u.name].behind(u.wait), u.idle_after) for u in ups], now=now)
-    last = said.get("nodes", {}).get(node, said.get("at"))
-    return max((m for m in (found, last) if m is not None), default=NOWHERE)
+    return max((m for m in (found, last(node, said)) if m is not None), default=NOWHERE)
 
 
-def stated(plan: CompiledPipeline, up: Upstream, look: Callable[[str], Snapshot]) -> Mapping[str, int] | None:
-    """Return how far an upstream is where something says it without rows being read; None where rows do."""
+def last(node: str, said: Mapping[str, Any]) -> int | None:
+    """Return the watermark that a node had ``before``; None if that is not said."""
+    at: int | None = said.get("nodes", {}).get(node, said.get("at"))
+    return at
+
+
+def stated(
+    plan: CompiledPipeline, up: Upstream, look: Callable[[str], Snapshot], tables: Tables
+) -> Mapping[str, int] | None:
+    """Return how far an upstream is where something says it without rows being read; None where rows do.
+
+    ``tables`` are the outputs that a run has brought up to date (``Terms``).
+    """
     if up.source is None:
         output = plan.outputs[published(plan.segments, plan.outputs)[up.name]]
-        commit = Dataset(output.to, output.storage_options).latest()
+        commit = tables[up.name][1] if up.name in tables else Dataset(output.to, output.storage_options).latest()
         return _of(None if commit is None else commit.info.get(COMPLETE), 0)
     rule = up.source.watermark
     assert rule is not None
@@ -78,6 +89,7 @@ def moved(
     said: Mapping[str, Any],
     look: Callable[[str], Snapshot],
     now: int,
+    tables: Tables,
 ) -> str:
     """Say why an output is published once more though nothing came, because event time went on; nothing if it did not.
 
@@ -87,23 +99,43 @@ def moved(
         What the output's last commit says that it has consumed.
     now
         The clock of the run, in microseconds since 1970.
+    tables
+        The outputs that it has brought up to date.
     """
     if not states(plan.nodes, segment.node):
         return ""
     if COMPLETE not in commit.info:
         return "how far event time is was not said yet"
-    for node in [*(n for n in segment.nodes if closes(plan.nodes[n]) is not None), segment.node]:
+    closing = [n for n in segment.nodes if closes(plan.nodes[n]) is not None]
+    why = passed(plan, [*closing, segment.node], said, look, now, tables)
+    closed = closes(plan.nodes[segment.node])
+    if why or closed is None:
+        return why
+    known = before(said, waits(plan, segment.node))
+    return due(plan, plan.nodes[segment.node], closed, known, now)
+
+
+def passed(
+    plan: CompiledPipeline,
+    nodes: Iterable[str],
+    said: Mapping[str, Any],
+    look: Callable[[str], Snapshot],
+    now: int,
+    tables: Tables,
+) -> str:
+    """Say how far event time is at the first of some nodes at which it went on; nothing if it did at none."""
+    for node in nodes:
         ups = waits(plan, node)
         known = before(said, ups)
         sources = known.get("sources", {})
         progress = {
             u.name: (Progress.from_dict(sources[u.name]) if u.name in sources else Progress()).advanced(
-                stated(plan, u, look) or {}, now=now
+                stated(plan, u, look, tables) or {}, now=now
             )
             for u in ups
         }
         at = horizon(node, ups, progress, known, now=now)
-        if at > known.get("nodes", {}).get(node, known.get("at", NOWHERE)):
+        was = last(node, known)
+        if at > (NOWHERE if was is None else was):
             return f"event time has reached {moment(at)}"
-    closed = closes(plan.nodes[segment.node])
-    return "" if closed is None else due(plan, plan.nodes[segment.node], closed, known, now)
+    return ""

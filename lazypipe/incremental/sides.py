@@ -18,9 +18,12 @@ from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.delta import Side
 from lazypipe.compile.sources import Snapshot
 from lazypipe.gates.uniqueness import HASH, hashed
+from lazypipe.incremental.terms import Tables
 from lazypipe.ops.base import Match
+from lazypipe.spec.model import NOTHING
 from lazypipe.spec.scope import Table
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.log import Commit
 
 __all__ = ["DIGESTS", "KEYS", "Digests", "differing", "digest", "has_repeats"]
 
@@ -40,12 +43,14 @@ _PRIMES = (11, 13)
 class Digests:
     """Computes what other sides hold of each key now; each once, as long as the same is there.
 
-    ``look`` lists a source as it is now; ``known`` is what has been computed before, and more is put in.
+    ``look`` lists a source as it is now; ``known`` is what has been computed before, and more is put in. ``tables`` are the outputs that
+    a run has brought up to date (``Terms``).
     """
 
     plan: CompiledPipeline
     look: Callable[[str], Snapshot]
     known: dict[Hashable, pl.DataFrame] = field(default_factory=dict)
+    tables: Tables = NOTHING
 
     def of(self, side: Side) -> pl.DataFrame:
         """Return what the other side holds of each key (``DIGESTS``): no row for keys that it has not."""
@@ -69,9 +74,10 @@ class Digests:
 
     def rows(self, name: str) -> pl.LazyFrame:
         """Return all rows of a source or stage as they are now, with gates as filters."""
-        dataset = self._published(name)
-        if dataset is not None:
-            return dataset.scan(dataset.read())
+        table = self._published(name)
+        if table is not None:
+            dataset, commit = table
+            return dataset.scan(commit)
         node = self.plan.nodes[name]
         if node.source is not None:
             frame = node.source.scan(node.source.looked_at(self.look(name)))
@@ -80,18 +86,21 @@ class Digests:
         return node.good(frame, lambda reference: self.rows(reference.to))
 
     def _at(self, name: str) -> Hashable:
-        dataset = self._published(name)
-        if dataset is not None:
-            return name, dataset.read().version
+        table = self._published(name)
+        if table is not None:
+            return name, table[1].version
         found = self.look(name)
         return name, tuple(found.files), found.version
 
-    def _published(self, name: str) -> Dataset | None:
-        """Return the dataset that a stage is read from, if it is an output."""
+    def _published(self, name: str) -> tuple[Dataset, Commit] | None:
+        """Return the dataset that a stage is read from, if it is an output, and its commit."""
+        if name in self.tables:
+            return self.tables[name]
         for segment in self.plan.segments:
             if segment.node == name and segment.nodes and segment.output is not None:
                 output = self.plan.outputs[segment.output]
-                return Dataset(output.to, output.storage_options) if output.format == "dataset" else None
+                dataset = Dataset(output.to, output.storage_options)
+                return (dataset, dataset.read()) if output.format == "dataset" else None
         return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -10,8 +10,14 @@ import polars as pl
 from lazypipe.compile.sources import Snapshot
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.hashing import Hashes
+from lazypipe.spec.model import NOTHING
+from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.log import Commit
 
-__all__ = ["Terms"]
+__all__ = ["Tables", "Terms"]
+
+Tables = Mapping[str, tuple[Dataset, Commit]]
+"""Outputs that others read, by their stages, each with the commit of it that is read."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,8 @@ class Terms:
         Whether rules about the clock are reason enough for work, and new files are hashed for no more than to tell what they are.
     now
         Its clock, in microseconds since 1970, by which windows close though nothing came; None: they do not.
+    tables
+        The outputs that it has brought up to date: what others read of them, though somebody else may have committed since.
     """
 
     run: str
@@ -49,3 +57,4 @@ class Terms:
     bound: Bound = UNBOUND
     judge_again: bool = True
     now: int | None = None
+    tables: Tables = NOTHING

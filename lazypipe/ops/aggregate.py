@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -56,30 +56,41 @@ class Aggregate(Operation):
             return table.frame.select(*exprs, MADE.implode())
         return table.frame.group_by(list(dict.fromkeys(self.by))).agg(*exprs, MADE)
 
+    def check(self, table: Table, scope: Scope) -> None:
+        """Raise Fault where an argument does not fit the schema."""
+        self._typed(table, scope)
+
     def _exprs(self, table: Table, scope: Scope) -> list[pl.Expr]:
+        return self._typed(table, scope)[0]
+
+    def _typed(self, table: Table, scope: Scope) -> tuple[list[pl.Expr], pl.Schema]:
+        """Return the aggregates, and the types that they have."""
         scope.columns(self.by, table.schema, "by")
-        stub = table.stub().frame
         exprs = []
         for name, text in self.aggregate.items():
             if name in self.by:
                 raise scope.fault(
                     f"{name!r} is a group column already", "give the aggregate another name", "aggregate", name
                 )
-            expr = scope.expr(text, table.schema, "aggregate", name)
-            plain = stub.select(expr.alias(name)).collect_schema()[name]
-            grouped = stub.group_by(pl.lit(1).alias("__lazypipe_group")).agg(expr.alias(name)).collect_schema()[name]
-            if grouped == pl.List(plain):
+            exprs.append(scope.expr(text, table.schema, "aggregate", name).alias(name))
+        stub = table.stub().frame
+        plain = stub.select(exprs).collect_schema()
+        grouped = stub.group_by(pl.lit(1).alias("__lazypipe_group")).agg(exprs).collect_schema()
+        for name in self.aggregate:
+            if grouped[name] == pl.List(plain[name]):
                 what = f"{name!r} is not an aggregate"
                 raise scope.fault(what, "wrap it in sum(), min(), max(), first() … or add it to by", "aggregate", name)
-            exprs.append(expr.alias(name))
-        return exprs
+        return exprs, grouped if self.by else plain
 
-    def fold(self, table: Table, scope: Scope) -> Fold | None:
-        """Aggregate each part, then the figures of the parts; where every aggregate is made of calls of functions that add up."""
+    def fold(self, table: Table, scope: Scope, groups: Iterable[str] | None = None) -> Fold | None:
+        """Aggregate each part, then the figures of the parts; where every aggregate is made of calls of functions that add up.
+
+        ``groups`` are the columns that tell apart what is made of parts, where they are others than those of the figures.
+        """
         parts: dict[str, pl.Expr] = {}
         merged: list[pl.Expr] = []
         made: list[pl.Expr] = []
-        final = self.lower(table.stub(), scope).collect_schema()
+        _, final = self._typed(table, scope)
         for index, (name, text) in enumerate(self.aggregate.items()):
             figures = _in_figures(text, figure(index), table, scope) if isinstance(text, str) else None
             if figures is None:
@@ -88,13 +99,14 @@ class Aggregate(Operation):
             merged += figures.merged
             made.append(figures.value.cast(final[name]).alias(name))
         by = list(dict.fromkeys(self.by))
+        whole = by if groups is None else list(dict.fromkeys(groups))
         each = table.frame.group_by([*by, *table.extra]).agg(e.alias(n) for n, e in parts.items())
 
         def merge(rows: pl.LazyFrame) -> pl.LazyFrame:
-            whole = rows.group_by(by).agg(merged) if by else rows.select(merged)
-            return whole.select(*by, *made)
+            found = rows.group_by(whole).agg(merged) if whole else rows.select(merged)
+            return found.select(*whole, *made)
 
-        return Fold(each, merge, tuple(by))
+        return Fold(each, merge, tuple(whole))
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ class AsofJoin(Operation):
     Every row of this side stays, once, ordered by the key; where nothing matches, the other side's columns are null.
     ``columns`` chooses (a list) or chooses and renames (a mapping) what comes from the other side.
     Rows with a null key (or NaN, or null in ``by``) match nothing. Both sides are sorted by the key.
-    It streams, and its sorts spill to disk where memory is short; but with ``by``, a float as key or in ``by`` makes both sides stay in memory.
+    It streams, and its sorts spill to disk where memory is short; but with ``by``, both sides of a float key stay in memory if a tolerance, or which
+    is the nearest, is asked for.
 
     Examples
     --------
@@ -137,12 +138,16 @@ class AsofJoin(Operation):
             suffix=self.suffix,
             check_sortedness=False,
         )
-        if ours and key == left:  # floats have no such line
-            joined = self._streamed(joined, (frame, [*ours], key), (matchable, [*others], right), table.schema)
+        # of floats a line says which is the next, and not how far it is
+        if ours and (key == left or (self.tolerance is None and self.strategy != "nearest")):
+            schema = {**table.schema, key: table.schema[left]}
+            joined = self._streamed(joined, (frame, [*ours], key), (matchable, [*others], right), schema)
         unwanted = [*(() if key == left else (key,)), *((_THERE,) if self._chooses else ())]
         return joined.drop(unwanted, strict=False) if unwanted else joined
 
-    def _streamed(self, plain: pl.LazyFrame, here: _Side, there: _Side, schema: pl.Schema) -> pl.LazyFrame:
+    def _streamed(
+        self, plain: pl.LazyFrame, here: _Side, there: _Side, schema: Mapping[str, pl.DataType]
+    ) -> pl.LazyFrame:
         """Return the same rows, put together by one key that lies near to those of the same group only: so Polars streams it.
 
         Where there is no such key, it is as it is ``plain``: both sides in memory.

@@ -6,7 +6,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import polars as pl
 
@@ -88,7 +88,14 @@ class Match:
 
 
 class Operation(Arguments):
-    """One step in a stage: a frozen dataclass of arguments that lowers to a LazyFrame."""
+    """One step in a stage: a frozen dataclass of arguments that lowers to a LazyFrame.
+
+    One that ``keeps_columns`` leaves all of them as they are, whatever its arguments say. ``implied`` are columns of those that tell its
+    groups apart which are the same wherever the others are.
+    """
+
+    keeps_columns: ClassVar[bool] = False
+    implied: ClassVar[tuple[str, ...]] = ()
 
     def inputs(self) -> tuple[str, ...]:
         """Return the names of the other sources and stages it reads."""

@@ -90,11 +90,7 @@ class Closed(Operation):
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to a filter; what is expected of windows is counted over them, and judged by the run."""
         clock = self._clock(self.end, table, scope, "end")
-        ends = clock.ticks(pl.col(self.end))
-        unit, at = clock.tick // 1_000, scope.horizon - self._after
-        frame = table.frame.filter(pl.col(self.end).is_not_null() if self.open else ends <= at // unit)
-        if self.keep is not None and scope.horizon < FAR:  # outside a run nothing leaves
-            frame = frame.filter(ends > (at - lateness(self.keep, "keep")) // unit)
+        frame = table.frame.filter(self.holds(pl.col(self.end), clock, scope.horizon))
         found = self.expectation
         if found is None or self.start is None:
             return frame
@@ -112,6 +108,14 @@ class Closed(Operation):
             frame = frame.with_columns(pl.lit(value=False).alias(found.column))
         frame = frame if scope.whole is None else scope.whole(frame)
         return frame.drop(*hidden, STATS)
+
+    def holds(self, end: pl.Expr, clock: Clock, horizon: int) -> pl.Expr:
+        """Return whether rows with an end are there once event time has reached a moment, in microseconds."""
+        ends, unit, at = clock.ticks(end), clock.tick // 1_000, horizon - self._after
+        there = end.is_not_null() if self.open else ends <= at // unit
+        if self.keep is not None and horizon < FAR:  # outside a run nothing leaves
+            there &= ends > (at - lateness(self.keep, "keep")) // unit
+        return there
 
     def apart(self, table: Table, scope: Scope) -> Mapping[str, str]:
         """Nothing keeps rows apart: windows that no new row touches close, too, and its plan shows none of that."""

@@ -29,6 +29,7 @@ class Distinct(Operation):
     """
 
     name: ClassVar[str] = "distinct"
+    keeps_columns: ClassVar[bool] = True
     shorthand: ClassVar[str] = "columns"
     columns: tuple[str, ...] = arg(COLUMNS, "The key. Default: all columns.", default=())
     keep: Literal["any", "first", "last", "none"] = arg(

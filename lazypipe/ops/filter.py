@@ -25,6 +25,7 @@ class Filter(Operation):
     """
 
     name: ClassVar[str] = "filter"
+    keeps_columns: ClassVar[bool] = True
     shorthand: ClassVar[str] = "condition"
     condition: str | pl.Expr = arg(SQL, "A SQL condition.")
 

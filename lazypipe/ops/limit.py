@@ -24,6 +24,7 @@ class Limit(Operation):
     """
 
     name: ClassVar[str] = "limit"
+    keeps_columns: ClassVar[bool] = True
     shorthand: ClassVar[str] = "rows"
     rows: int = arg(COUNT, "How many rows.")
     offset: int = arg(COUNT, "How many rows to pass over first.", default=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -13,6 +13,7 @@ from lazypipe.errors import first_line, nearest
 from lazypipe.ops.base import Operation, Scope, Table
 from lazypipe.spec.arguments import INPUTS, MAPPING, TEXT, arg, choice
 from lazypipe.spec.model import NOTHING
+from lazypipe.spec.types import dtype_name
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,22 @@ class Python(Operation):
             what = f"{self.call} returned a {type(result).__name__}"
             raise scope.fault(what, "return a LazyFrame", "call")
         return result
+
+    def refuse_others(
+        self, result: pl.LazyFrame, schema: Mapping[str, pl.DataType], extra: Sequence[str], scope: Scope
+    ) -> None:
+        """Raise DefinitionError where the function gives other columns than it gave of no rows, by which files are written and read."""
+        found = {n: t for n, t in result.collect_schema().items() if n not in extra}
+        if found == dict(schema):
+            return
+        others = [f"{n} ({dtype_name(t)})" for n, t in found.items() if schema.get(n) != t]
+        missing = [n for n in schema if n not in found]
+        what = [f"gives {', '.join(others)}"] * bool(others) + [f"does not give {', '.join(missing)}"] * bool(missing)
+        raise scope.fault(
+            f"{self.call} {' and '.join(what)}, other than when it was called without rows",
+            "let its columns not depend on rows: work on the LazyFrame, or give what is made of rows a schema",
+            "call",
+        )
 
     def each(self, table: Table, scope: Scope) -> bool:
         """Whether it is declared so."""

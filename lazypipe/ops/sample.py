@@ -28,6 +28,7 @@ class Sample(Operation):
     """
 
     name: ClassVar[str] = "sample"
+    keeps_columns: ClassVar[bool] = True
     fraction: float | None = arg(FRACTION, "The part of the rows to keep, 0 to 1.", default=None)
     rows: int | None = arg(COUNT, "How many rows to keep.", default=None)
     seed: int = arg(COUNT, "Another seed, another sample.", default=0)

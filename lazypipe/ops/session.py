@@ -116,7 +116,7 @@ class Session(Operation):
     def _sessions(self, table: Table, scope: Scope) -> Sessions:
         """Check all arguments, and return how rows are told apart."""
         refuse_outside(self.late, self.emit, scope, self.keep_results)
-        Aggregate(self.aggregate, self.by).lower(table.stub(), scope)
+        Aggregate(self.aggregate, self.by).check(table, scope)
         refuse_taken("sessions", (START, END), self.by, self.aggregate, scope)
         try:
             clock = Clock.of(self.time, table.schema)

@@ -28,6 +28,7 @@ class Sort(Operation):
     """
 
     name: ClassVar[str] = "sort"
+    keeps_columns: ClassVar[bool] = True
     shorthand: ClassVar[str] = "by"
     by: tuple[str, ...] = arg(TEXTS, "Columns, each optionally with DESC and NULLS FIRST.")
 

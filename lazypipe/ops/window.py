@@ -50,6 +50,7 @@ class Window(Operation):
     """
 
     name: ClassVar[str] = "window"
+    implied: ClassVar[tuple[str, ...]] = (END,)
     time: str = arg(COLUMN, "The column with the time of each row: dates or datetimes.")
     every: tuple[str, ...] = arg(
         TEXTS, "How often a window begins: 15m, 1h, 1d, 1w, 1mo, 1q, 1y, all; or several of them."
@@ -156,18 +157,17 @@ class Window(Operation):
     def fold(self, table: Table, scope: Scope) -> Fold | None:
         """Aggregate each slice of time in each part, then the slices of each window; where every aggregate adds up."""
         parts = self._windows(table, scope)
-        sliced = self._sliced(table, parts)
-        figures = Aggregate(self._aggregates, (*self.by, *_slices(parts))).fold(sliced, scope)
-        rows, groups = self._in_windows(table.stub(), parts)
-        whole = groups.fold(rows, scope)
-        if figures is None or whole is None:
+        slices = Aggregate(self._aggregates, (*self.by, *_slices(parts)))
+        fold = slices.fold(self._sliced(table, parts), scope, (*self.by, *_places(parts)))
+        if fold is None:
             return None
-        merge, partial = whole.merge, figures.partial
+        merge, partial = fold.merge, fold.partial
         by = tuple(dict.fromkeys(self.by))
         if len(parts) == 1 and parts[0].overlap == 1 and not _is_nanoseconds(table.schema[self.time]):
             # where a window begins tells it apart, in figures as in windows
-            partial = partial.with_columns(parts[0].start(pl.col(_slices(parts)[0])).alias(START))
-            by = (*by, START)
+            begin = pl.col(_slices(parts)[0])
+            partial = partial.with_columns(parts[0].start(begin).alias(START), parts[0].end(begin).alias(END))
+            by = (*by, START, END)
         return Fold(partial, lambda rows: self._named(merge(_spread(rows, parts)), parts), by)
 
     def placed(self, table: Table, scope: Scope) -> pl.LazyFrame:
@@ -189,7 +189,7 @@ class Window(Operation):
 
     def groups(self) -> dict[str, str]:
         """Return the columns that tell windows apart, as rows that are placed name them, each with its name in windows."""
-        return {**{c: c for c in self.by}, **{_placed(name): name for name in self._told if name != END}}
+        return {**{c: c for c in self.by}, **{_placed(name): name for name in self._told}}
 
     def _known(self, schema: pl.Schema) -> dict[str, Any]:
         """Return what is known of the columns by which rows that are placed are grouped."""
@@ -212,7 +212,7 @@ class Window(Operation):
     def _windows(self, table: Table, scope: Scope) -> tuple[Windows, ...]:
         """Check all arguments, and return the windows of each ``every``."""
         refuse_outside(self.late, self.emit, scope, self.keep_results)
-        Aggregate(self.aggregate, self.by).lower(table.stub(), scope)
+        Aggregate(self.aggregate, self.by).check(table, scope)
         made = self._told
         refuse_taken("windows", made, self.by, self.aggregate, scope)
         if self.partial is not None and (
@@ -246,7 +246,7 @@ class Window(Operation):
     def _in_windows(self, table: Table, parts: Sequence[Windows]) -> tuple[Table, Aggregate]:
         """Return each row once per window that it lies in, and the aggregation of those."""
         sliced = self._sliced(table, parts)
-        keys = (_NUMBER, _BEGIN) if len(parts) > 1 else (_BEGIN,)
+        keys = _places(parts)
         schema = pl.Schema({**sliced.schema, **dict.fromkeys(keys, pl.Int64())})
         return Table(_spread(sliced.frame, parts), schema), Aggregate(self._aggregates, (*self.by, *keys))
 
@@ -313,6 +313,11 @@ def _placed(name: str) -> str:
 
 def _slices(parts: Sequence[Windows]) -> tuple[str, ...]:
     return tuple(f"__lazypipe_slice_{number}" for number in range(len(parts)))
+
+
+def _places(parts: Sequence[Windows]) -> tuple[str, ...]:
+    """Return the columns that say in which window a row is."""
+    return (_NUMBER, _BEGIN) if len(parts) > 1 else (_BEGIN,)
 
 
 def _spread(frame: pl.LazyFrame, parts: Sequence[Windows]) -> pl.LazyFrame:

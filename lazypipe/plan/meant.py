@@ -1,13 +1,22 @@
-"""Plans as they are meant: without what only puts rows in order, so that those of a group stand together or lie near each other."""
+"""Plans as they are meant: without what only puts rows in order, so that those of a group stand together or lie near each other.
+
+And without the numbers that Polars counts through a process: the same query is the same plan each time that it is read.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from typing import Any
 
 from lazypipe.in_order import NEAR, ORDER
 from lazypipe.plan.nodes import Named, PlanExpr, PlanNode, postorder
 
 __all__ = ["meant"]
+
+
+_NUMBERED = re.compile(r"(_POLARS_TMP_[A-Z]+)_\d+")
+"""Names that Polars gives to what a query makes on the way: subqueries, conditions of QUALIFY."""
 
 
 def meant(plan: PlanNode) -> PlanNode:
@@ -26,6 +35,7 @@ def meant(plan: PlanNode) -> PlanNode:
     >>> "SORT BY" in groups.explain(), [n.kind for n in read_plan(groups).walk()]
     (True, ['frame', 'frame', 'union', 'group_by', 'select'])
     """
+    plan = _renumbered(plan)
     nodes = list(plan.walk())
     if not any(ORDER in node.columns or NEAR in node.columns for node in nodes):
         return plan
@@ -41,6 +51,39 @@ def meant(plan: PlanNode) -> PlanNode:
         below = [told.get(id(i), ()) for i in node.inputs]
         told[id(node)] = _columns(number) if number is not None else below[0]
         made[id(node)] = _near(node, inputs, below) if NEAR in node.columns else _ordered(node, inputs)
+    return made[id(plan)]
+
+
+def _renumbered(plan: PlanNode) -> PlanNode:
+    """Return a plan in which the names that Polars makes are numbered as they come."""
+    nodes = list(plan.walk())
+    if not any("_POLARS_TMP_" in name for node in nodes for name in node.columns):
+        return plan
+    names: dict[str, str] = {}
+    exprs: dict[int, PlanExpr] = {}
+    made: dict[int, PlanNode] = {}
+
+    def plain(value: Any) -> Any:
+        match value:
+            case str():
+                return _NUMBERED.sub(lambda m: names.setdefault(m[0], f"{m[1]}_{len(names)}"), value)
+            case tuple():
+                return tuple(map(plain, value))
+            case Named():
+                return Named(plain(value.name), exprs[id(value.expr)])
+            case PlanExpr():
+                return exprs[id(value)]
+            case _:
+                return value
+
+    for node in nodes:
+        for root in (*(n.expr for n in node.exprs), *node.keys, *node.right_keys):
+            for part in postorder(root, PlanExpr.parts):
+                said = (plain(v) for v in (part.name, part.args, part.by, part.options, part.exact))
+                exprs[id(part)] = PlanExpr(part.kind, *said)
+        inputs = tuple(made[id(i)] for i in node.inputs)
+        said = (plain(v) for v in (node.exprs, node.keys, node.right_keys, node.paths, node.options, node.exact))
+        made[id(node)] = PlanNode(node.kind, plain(node.columns), inputs, *said)
     return made[id(plan)]
 
 

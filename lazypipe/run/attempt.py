@@ -97,6 +97,8 @@ class Attempt:
         seen = self.target.output is not None and commit is not None
         rows = self.target.dataset.scan(commit) if seen and commit is not None else self.target.rows_of(sink, written)
         self.all.kept.setdefault(self.segment.node, rows)
+        if self.target.removes_keys and commit is not None:
+            self._read_without(commit)
         if self.target.output is None and self.work.told_apart:
             schema = self.target.schema
             keys = self.writing.shared_keys()
@@ -122,6 +124,13 @@ class Attempt:
             incomplete=() if whole is None else whole.incomplete(),
             executed=self.writing.executed,
         )
+
+    def _read_without(self, commit: Commit) -> None:
+        """Have those who read the dataset that keys were removed from read it as it is now."""
+        for output in self.plan.outputs.values():
+            if output.stage in self.all.published and output.to.rstrip("/") == self.target.uri.rstrip("/"):
+                self.all.published[output.stage] = (self.target.dataset, commit)
+                self.all.kept[output.stage] = self.target.dataset.scan(commit)
 
     def _judge_again(self, started: float) -> SegmentResult:
         """Judge the rows that are published by the rules of the gate as they are now; publish them again with what was found."""

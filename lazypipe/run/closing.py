@@ -54,6 +54,11 @@ class Closing:
         found = {u.name: self._progress(u) for u in self._ups}
         return progress.horizon(self.node, self._ups, found, self.before, now=self.now)
 
+    @property
+    def was(self) -> int | None:
+        """The watermark of the last commit; None if it does not say one."""
+        return progress.last(self.node, self.before)
+
     def times_of_files(self) -> list[tuple[int, int]]:
         """Return the first and the last event time of each file that has any, of sources whose watermark advances by files."""
         files = [
@@ -88,7 +93,7 @@ class Closing:
         return self._found[up.name]
 
     def _told(self, up: Upstream) -> Mapping[str, int]:
-        stated = progress.stated(self.run.plan, up, self.run.look)
+        stated = progress.stated(self.run.plan, up, self.run.look, self.run.published)
         if stated is None:
             assert up.source is not None
             return self._reached(up.name, up.source)

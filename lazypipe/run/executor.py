@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import Snapshot
-from lazypipe.errors import GateError, Interrupted, LazypipeError, first_line
+from lazypipe.errors import CommitConflict, GateError, Interrupted, LazypipeError, Problem, RunError, first_line
 from lazypipe.gates.report import GateReport
 from lazypipe.incremental import incomplete as incompletes
 from lazypipe.incremental.before import CONSUMED
@@ -46,6 +46,7 @@ from lazypipe.run.panefeed import PaneFeed
 from lazypipe.run.query import Meanwhile
 from lazypipe.run.recorder import Recorder
 from lazypipe.run.result import RunResult, SegmentResult, Status
+from lazypipe.spec.model import Fault
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.moments import Unusual
@@ -191,8 +192,6 @@ class _Execution:
         outputs = [s for s in plan.segments if s.output is not None and s.node in needed]
         # what only writes the rows of another output once more is needed by nobody
         outputs = [s for s in outputs if s.nodes or not self.only or s.output in self.only]
-        # keys are removed from what the other outputs of the run have written
-        outputs.sort(key=lambda s: plan.outputs[s.name].mode == "delete")
         for segment in outputs:
             self.run_output(segment)
             if any(r.status == "interrupted" for r in self.results) or segment is outputs[-1]:
@@ -323,14 +322,40 @@ class _Execution:
 
     def decide(self, segment: Segment) -> Work:
         """Say what is to be done for an output."""
-        return decide(self.run.plan, segment, self._terms())
+        work = decide(self.run.plan, segment, self._terms())
+        self._refuse_overtaken(segment, work)
+        return work
+
+    def _refuse_overtaken(self, segment: Segment, work: Work) -> None:
+        """Raise CommitConflict where another run has made an output of what is newer than all that this run reads."""
+        said = {} if work.commit is None else work.commit.info.get(CONSUMED, {}).get("sources", {})
+        for node in said.keys() & self.run.published.keys() - set(segment.nodes):
+            dataset, read = self.run.published[node]
+            made_of = said[node].get("version", 0)
+            # versions begin anew where somebody has removed the dataset
+            if made_of > read.version and (latest := dataset.latest()) is not None and made_of <= latest.version:
+                raise CommitConflict(
+                    "another run has committed meanwhile, of newer rows than this one has read",
+                    uri=self.run.plan.redact(self.run.plan.outputs[segment.name].to),
+                    fix="run again: nothing of this run became visible",
+                )
 
     def _terms(self) -> Terms:
         """Return what this run says of itself where it asks what is to be done, by what is there now."""
         run = self.run
         # over part of event time, clocks and markers say nothing of what is left
         now = nanoseconds(run.now) // 1_000 if run.window is None else None
-        return Terms(run.id, run.look, time.time_ns(), run.hashes, run.digests, full=run.full, bound=run.bound, now=now)
+        return Terms(
+            run.id,
+            run.look,
+            time.time_ns(),
+            run.hashes,
+            run.digests,
+            full=run.full,
+            bound=run.bound,
+            now=now,
+            tables=run.published,
+        )
 
     def _written_before(self, segment: Segment) -> list[str]:
         """Return the outputs that write what a segment only removes keys from, and could not be brought up to date."""
@@ -443,6 +468,10 @@ class _Execution:
             status, error = "interrupted", _stopped()
         except GateError as failure:
             status, error = "gate_failed", failure
+        except Fault as fault:  # of a function that does with rows what it did not do without
+            where = self.run.plan.pipeline.origin.locate(fault.path)
+            what = f"stage {fault.path[1]!r}: {fault.what}"
+            status, error = "error", RunError(str(Problem(what, where)), fix=fault.fix)
         except BaseException as failure:
             if not (isinstance(failure, LazypipeError) or is_engine_error(failure)):
                 raise

@@ -75,7 +75,7 @@ class Publication(Part):
             self.asides[-1].publish(tap, partial(self.target.rows_of, sink, written))
         for name in self._judged_no_more():
             Quarantine(self.query, name).clear()
-        if self.output is not None and self.output.mode == "delete":
+        if self.target.removes_keys:
             forget(self.query, self.target.rows_of(sink, written))
         self.published = True
         more = () if earlier is None else self.target.hashing(sink, earlier)()

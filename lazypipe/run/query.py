@@ -13,8 +13,8 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe.compile.closing import closes
-from lazypipe.compile.delta import Side
+from lazypipe.compile.closing import as_closed, closes
+from lazypipe.compile.delta import Closes, Side
 from lazypipe.compile.node import Node
 from lazypipe.compile.segments import Segment, may_stop
 from lazypipe.compile.sources import BoundSource, Snapshot
@@ -45,6 +45,7 @@ from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import read_key
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.units import UNIT, Units, as_units, untagged
+from lazypipe.windows.clock import Clock
 
 __all__ = ["FIGURES", "Meanwhile", "Query"]
 
@@ -189,14 +190,15 @@ class Query:
         name, step = self.work.cut
         node = self.plan.nodes[name]
         inputs = {n: self._table(n) for n in node.inputs}
-        ahead = self._stepped(node, inputs, step, *self._watch(node)[:2])
+        # how far event time is can be told once all rows have flowed by
+        ahead = self._stepped(node, inputs, step, *self._counts(node))
         if self.work.reread:
             by = [name for name, _ in self.work.groups]
             return self._in_one_type(self.with_units(ahead.frame.select(*by, UNIT).unique())).sort(by, nulls_last=True)
         fold = node.fold(ahead, inputs, step)
-        self.larger = {*fold.by} != {name for name, _ in self.work.groups}
-        rows = self.with_units(fold.partial)
         by = [name for name, _ in self.work.groups]
+        self.larger = not {*fold.by}.issubset((*by, *node.steps[step][0].implied))
+        rows = self.with_units(fold.partial)
         return rows.sort(by, nulls_last=True) if by else rows
 
     def rows(self) -> pl.LazyFrame:
@@ -396,7 +398,7 @@ class Query:
     def _may_have_stopped(self) -> bool:
         """Whether a step may have ended its inputs early, so that not all rows have flowed by."""
         told = {} if self.beside is None else self.beside.digests
-        digests = Digests(self.plan, self.run.look, self.run.digests)
+        digests = Digests(self.plan, self.run.look, self.run.digests, self.run.published)
         full = {(s.node, s.step) for s in self.work.sides if (told[s] if s in told else digests.of(s).height)}
         for name in self.segment.nodes:
             for step, (operation, _) in enumerate(self.plan.nodes[name].steps):
@@ -439,8 +441,8 @@ class Query:
         self.watches.counters.update(counted)
 
     def audit(self, rows: int) -> None:
-        """Raise where a text file has short rows, or a join's keys are not as unique as it states; ``rows`` are how many came of it."""
-        self.watches.refuse_short_rows(self.snapshots)
+        """Raise where text was passed over in silence, or a join's keys are not as unique as it states; ``rows`` are how many came of it."""
+        self.watches.refuse_lost_text(self.snapshots)
         self.watches.refuse_repeats(self._compared, came=rows > 0)
 
     def _compared(self, node: Node) -> Mapping[str, Table]:
@@ -471,18 +473,38 @@ class Query:
         return self.times[name].attach(rows)
 
     def _watch(self, node: Node) -> tuple[Tally, Callable[[Step], Guard], int, WholeWindows | None]:
-        return (
-            self.watches.tally,
-            lambda step: partial(self.watches.guard, node, step),
-            self._horizon(node),
-            self._hold(node),
-        )
+        return (*self._counts(node), self._horizon(node), self._hold(node))
+
+    def _counts(self, node: Node) -> tuple[Tally, Callable[[Step], Guard]]:
+        return self.watches.tally, lambda step: partial(self.watches.guard, node, step)
 
     def closing(self, name: str) -> Closing:
         """Return how far event time is for a node's windows."""
         if name not in self._closing:
             self._closing[name] = Closing(self.run, name, self.work, self.times)
         return self._closing[name]
+
+    @property
+    def closes(self) -> tuple[Closes, ...]:
+        """The steps by which groups come, or leave, because event time has gone on."""
+        return () if self.segment.output is None else self.plan.strategies[self.segment.output].closing
+
+    def held(self) -> tuple[pl.Expr, pl.Expr] | None:
+        """Return whether groups were there by how far event time was, and whether they are by now; None if the former is not known.
+
+        Where no rows close, all were, and are.
+        """
+        was = now = pl.lit(value=True)
+        for closing in self.closes:
+            node, told = self.plan.nodes[closing.node], self.closing(closing.node)
+            closed = as_closed(node.steps[closing.step][0])
+            assert closed is not None
+            if told.was is None:
+                return None
+            clock, end = Clock.of(closed.end, node.schemas[closing.step]), pl.col(closing.end)
+            was &= closed.holds(end, clock, told.was).fill_null(value=False)
+            now &= closed.holds(end, clock, told.horizon).fill_null(value=False)
+        return was, now
 
     def whole(self, name: str) -> Whole | None:
         """Return which windows of a node are whole; None if nothing is expected of them."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from lazypipe.errors import CommitConflict, LazypipeError
+from lazypipe.errors import CommitConflict, LazypipeError, first_line
 from lazypipe.gates.report import GateReport
 from lazypipe.incremental.incomplete import Incomplete, told
 from lazypipe.plan.executed import Executed
@@ -61,6 +61,25 @@ class SegmentResult:
     maintained: tuple[str, ...] = ()
     incomplete: tuple[Incomplete, ...] = ()
     executed: Executed | None = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        return f"<SegmentResult {self.summary}>"
+
+    @property
+    def summary(self) -> str:
+        """What became of it, in one line.
+
+        Examples
+        --------
+        >>> SegmentResult("y", "done", "y", version=2, rows=1200)
+        <SegmentResult y: done, 1,200 rows in version 2>
+        >>> SegmentResult("y", "blocked", "y")
+        <SegmentResult y: blocked>
+        """
+        rows = f", {self.rows:,} rows" if self.status in ("done", "unchanged") else ""
+        version = f" in version {self.version}" if self.version is not None else ""
+        why = f", {first_line(self.error)}" if self.error is not None else ""
+        return f"{self.name}: {self.status}{rows}{version}{why}"
 
     @property
     def lineage(self) -> ColumnLineage | None:
@@ -116,6 +135,18 @@ class RunResult:
     warnings: tuple[str, ...] = ()
     error: LazypipeError | None = None
     window: str | None = None
+
+    def __repr__(self) -> str:
+        """Say what ran, and what became of it.
+
+        Examples
+        --------
+        >>> from datetime import UTC
+        >>> RunResult("r1", "sales", datetime(2024, 1, 1, tzinfo=UTC), 0.5, {}, (SegmentResult("y", "done", "y", rows=3),), "r1.json")
+        <RunResult r1 of sales: done in 0.5 s; y: done, 3 rows>
+        """
+        parts = [s.summary for s in self.segments] + ([first_line(self.error)] if self.error is not None else [])
+        return f"<RunResult {'; '.join([f'{self.run} of {self.pipeline}: {self.status} in {self.seconds:.1f} s', *parts])}>"
 
     @property
     def status(self) -> Status:

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from lazypipe.errors import CommitConflict
 from lazypipe.storage.scan import os_error
 
-__all__ = ["Backoff", "is_transient"]
+__all__ = ["TRIES", "Backoff", "is_transient"]
+
+TRIES = 3
+"""How often a run goes about what another one was faster to commit."""
 
 _PASSING = frozenset(
     {

@@ -68,6 +68,11 @@ class Target:
         latest = None if kept is None else kept.latest()
         return latest.version if latest else 0
 
+    @property
+    def removes_keys(self) -> bool:
+        """Whether it only takes rows out of what other outputs have written."""
+        return self.output is not None and self.output.mode == "delete"
+
     def refuse_conflict(self, expected: int) -> Commit | None:
         """Raise CommitConflict where another run has committed to the output since this one looked; return what is in force."""
         if self.output is None or self.output.format != "dataset":

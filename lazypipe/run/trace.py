@@ -62,7 +62,7 @@ class Traced:
 
 @dataclass(frozen=True)
 class Trace:
-    """Where rows of an output come from.
+    """Where rows of an output come from, or, ``of_source``, which rows of a source have a key: all of them, whatever becomes of them.
 
     ``rows`` are the rows of the key as the sources give them now, ``published`` as they stand in the output's last commit
     (None if there is none), or in a ``version`` that was asked for. ``reasons`` says which steps could not tell rows apart; then more is
@@ -77,6 +77,7 @@ class Trace:
     reasons: tuple[str, ...] = ()
     masked: frozenset[str] = field(default=frozenset(), repr=False)
     version: int | None = None
+    of_source: bool = False
 
     @property
     def exact(self) -> bool:
@@ -87,7 +88,7 @@ class Trace:
     def is_current(self) -> bool:
         """Whether the sources still give what was published: if not, they or the definition have changed since."""
         if self.published is None:
-            return False
+            return self.of_source
         try:
             assert_frame_equal(self.rows, self.published, check_row_order=False)
         except AssertionError:
@@ -119,7 +120,7 @@ class Trace:
         said = self.to_dict(limit)
         key = ", ".join(f"{k} = {v}" for k, v in said["key"].items())
         of = "" if self.version is None else f" version {self.version}"
-        lines = [f"# {self.output}{of}: {key}", "", *_table(said["rows"]), ""]
+        lines = [f"# {self.output}{of}: {key}", "", *([] if self.of_source else [*_table(said["rows"]), ""])]
         if not self.is_current:
             lines += ["The sources as they are now do not give the row that is published.", ""]
         lines += [f"Not exact: {reason}." for reason in self.reasons]
@@ -130,6 +131,7 @@ class Trace:
                 more = f", {limit} of them shown" if of["count"] > limit else ""
                 count = "1 row" if of["count"] == 1 else f"{of['count']:,} rows"
                 lines += [f"## {name}: {count}{more}", "", *_table(of["rows"]), ""]
+                lines += [*(f"- {f}" for f in of["files"]), ""] if more else []
         return "\n".join(lines)
 
     def _shown(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -152,12 +154,12 @@ def trace(
     version: int | None = None,
     as_of: datetime | None = None,
 ) -> Trace:
-    """Find the source rows that made the rows of an output with a key.
+    """Find the source rows that made the rows of an output with a key; of a source, its rows with the key.
 
     Parameters
     ----------
     key
-        Column of the output → its value, of the column's type or as text.
+        Column of the output, or source → its value, of the column's type or as text.
     most
         Rows of the output that may have the key.
     version, as_of
@@ -171,6 +173,11 @@ def trace(
     SourceError
         If a source cannot be read.
     """
+    source = plan.nodes[output].source if output in plan.nodes and output not in plan.outputs else None
+    if source is not None:
+        if version is not None or as_of is not None:
+            raise LazypipeError(f"source {output!r} has no versions; leave out version and as_of")
+        return _of_source(plan, source, key)
     target = plan.output(output)
     if not key:
         raise LazypipeError(f"output {output!r}: a trace needs a key; give a column and its value")
@@ -182,10 +189,35 @@ def trace(
     return _Tracer(plan, output, key, most, commit).run()
 
 
-def of_type(output: str, schema: pl.Schema, name: str, value: Any) -> Any:
+def _of_source(plan: CompiledPipeline, source: BoundSource, key: Mapping[str, Any]) -> Trace:
+    what, seen = f"source {source.name!r}", pl.Schema(source.seen)
+    if not key:
+        raise LazypipeError(f"{what}: a trace needs a key; give a column and its value")
+    typed = {name: of_type(source.name, seen, name, value, "source") for name, value in key.items()}
+    snapshot = source.in_order(arrived(plan, source, source.snapshot(), _NO_CLOCK))
+    matches = _matching(typed, seen)
+    parts = []
+    for index in range(len(snapshot.files)):
+        here = _one_file(snapshot, index)
+        file = pl.lit(plan.redact(here.files[0].uri)).alias(FILE_COLUMN)
+        found = source.scan(here).with_row_index(ROW_COLUMN).filter(matches)
+        parts.append(found.select(file, ROW_COLUMN, *seen).collect(engine="streaming"))
+    rows = pl.concat(parts)
+    if rows.height == 0:
+        raise LazypipeError(f"{what}: no row has this key")
+    traced = Traced(source.name, rows, tuple(rows[FILE_COLUMN].unique(maintain_order=True)))
+    masked = frozenset(plan.masked(source.name))
+    return Trace(source.name, typed, rows.select(*seen), None, {source.name: traced}, masked=masked, of_source=True)
+
+
+def _matching(key: Mapping[str, Any], schema: pl.Schema) -> pl.Expr:
+    return pl.all_horizontal(pl.col(n).eq_missing(pl.lit(v, dtype=schema[n])) for n, v in key.items())
+
+
+def of_type(output: str, schema: pl.Schema, name: str, value: Any, kind: str = "output") -> Any:
     """Return a value of a key as one of its column's type; raises LazypipeError if there is no such column, or it is none."""
     if name not in schema:
-        raise LazypipeError(f"output {output!r} has no column {name!r}; {nearest(name, schema, 'columns')}")
+        raise LazypipeError(f"{kind} {output!r} has no column {name!r}; {nearest(name, schema, 'columns')}")
     dtype = schema[name]
     try:
         if isinstance(value, str) and not isinstance(dtype, pl.String):
@@ -196,7 +228,7 @@ def of_type(output: str, schema: pl.Schema, name: str, value: Any) -> Any:
         found = None
     if found is None and value is not None:
         what = f"{value!r} is no value of column {name!r}, which is {dtype_name(dtype)}"
-        raise LazypipeError(f"output {output!r}: {what}; write one of that type")
+        raise LazypipeError(f"{kind} {output!r}: {what}; write one of that type")
     return found
 
 
@@ -213,9 +245,7 @@ class _Tracer:
         self.most = most
         self.commit = commit
         self.key = {name: of_type(output, self.node.schema, name, value) for name, value in key.items()}
-        self.matches = pl.all_horizontal(
-            pl.col(n).eq_missing(pl.lit(v, dtype=self.node.schema[n])) for n, v in self.key.items()
-        )
+        self.matches = _matching(self.key, self.node.schema)
         self.order = [n for n, of in plan.nodes.items() if of.source is not None and n in self._above(self.node)]
         self.snapshots: dict[str, Snapshot] = {}
         self.reasons: list[str] = []
@@ -240,7 +270,8 @@ class _Tracer:
         published = self._published()
         if rows.height == 0 and (published is None or published.height == 0):
             raise LazypipeError(
-                f"output {self.output!r}: no row has this key; look in its quarantine, {self.plan.redact(self.target.to)}__quarantine"
+                f"output {self.output!r}: no row has this key; trace a source instead of the output, or look in the output's quarantine, "
+                f"{self.plan.redact(self.target.to)}__quarantine"
             )
         ids = rows[MADE_FROM].explode(empty_as_null=False, keep_nulls=False).unique().sort()
         sources = {name: self._traced(name, ids) for name in self.order}

@@ -21,6 +21,7 @@ from lazypipe.run.blame import join_sides
 from lazypipe.spec import taps
 from lazypipe.spec.model import Step
 from lazypipe.spec.scope import Table
+from lazypipe.storage.wholes import may_change
 
 __all__ = ["Watches"]
 
@@ -32,7 +33,8 @@ class Watches:
         self.plan = plan
         self.counters: dict[str, int] = {}
         self._lock = threading.Lock()
-        self._short: dict[str, list[int]] = {}
+        self._texts: dict[str, list[int]] = {}
+        self._large: dict[str, set[str]] = {}
         self._guards: list[tuple[Node, Step, KeyTracker]] = []
 
     def begin(self) -> None:
@@ -40,12 +42,20 @@ class Watches:
         self.counters.clear()
         self._guards.clear()
 
-    def refuse_short_rows(self, snapshots: Mapping[str, Snapshot]) -> None:
-        """Raise SourceError where a text file has short rows."""
-        for name, nulls in self._short.items():
+    def refuse_lost_text(self, snapshots: Mapping[str, Snapshot]) -> None:
+        """Raise SourceError where a text file has what Polars passes over, or changes, in silence.
+
+        Those are short rows, fields that no column takes, and whole numbers that are no floats.
+        """
+        for name, nulls in self._texts.items():
             source = self.plan.nodes[name].source
             assert source is not None
-            source.refuse_short_rows(snapshots[name], nulls=bool(nulls))
+            if source.reader.format == "csv":
+                source.refuse_short_rows(snapshots[name], nulls=bool(nulls))
+            else:
+                source.refuse_unknown_fields(snapshots[name])
+            if self._large[name]:
+                source.refuse_changed_wholes(snapshots[name], sorted(self._large[name]))
 
     def refuse_repeats(self, compared: Callable[[Node], Mapping[str, Table]], *, came: bool) -> None:
         """Raise RunError where a join's keys are not as unique as it states.
@@ -66,12 +76,14 @@ class Watches:
                         raise self._repeats_in_join(node, step, found)
 
     def text(self, name: str, source: BoundSource, frame: pl.LazyFrame, last: str) -> pl.LazyFrame:
-        """Keep projection away from a text file, so that every field is parsed; note nulls in the last column of a CSV."""
-        nulls = self._short.setdefault(name, []) if source.reader.format == "csv" else []
+        """Keep projection away from a text file, so that every field is parsed; note nulls in the last column of a CSV, and large floats."""
+        large, floats = self._large.setdefault(name, set()), _floats(frame.collect_schema(), source)
+        nulls, csv = self._texts.setdefault(name, []), source.reader.format == "csv"
 
         def watch(batch: pl.DataFrame) -> pl.DataFrame:
-            if not nulls and batch[last].null_count():
+            if csv and not nulls and batch[last].null_count():
                 nulls.append(1)
+            large.update(n for n in floats if n not in large and may_change(batch[n]))
             return batch
 
         return taps.tap(frame, watch)
@@ -125,3 +137,7 @@ class Watches:
 
 def _may_stop(node: Node, step: Step) -> bool:
     return any(may_stop(operation) for operation, scope in node.steps if scope.step is step)
+
+
+def _floats(schema: pl.Schema, source: BoundSource) -> list[str]:
+    return [n for n, t in schema.items() if t == pl.Float64 and n in source.guessed]

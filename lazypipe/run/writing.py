@@ -37,7 +37,7 @@ class Writing(Part):
     def note_digests(self) -> None:
         """Keep what other sides hold of each key: as it is before any row is read, so that a change meanwhile is found the next time."""
         if self.work.keeping and self.query.beside is not None:
-            digests = Digests(self.plan, self.run.look, self.run.digests)
+            digests = Digests(self.plan, self.run.look, self.run.digests, self.run.published)
             digests.ahead(s for s in self.work.keeping if s not in self.work.told and s not in self.work.digests)
             self.query.beside.note_digests(digests.of, self.target.prefix("d"))
 
@@ -112,16 +112,25 @@ class Writing(Part):
             query.figures = query.beside.write(pairs, self.target.prefix(suffix))
 
     def _touched(self, schema: pl.Schema) -> Groups | None:
-        """Return the groups that came, changed or went; None if these are so many that all are better made anew."""
+        """Return the groups that came, changed or went, or that event time has reached; None if all are better made anew.
+
+        Rows of groups that are not there yet, and were not, are noted with their files, and read when these are due.
+        """
         work, commit, beside = self.work, self.work.commit, self.query.beside
         assert commit is not None
         assert beside is not None
         if work.whole or (self.plan.nodes[self.segment.node].checks and self.target.reported() is None):
             return None
-        by = [name for name, _ in work.groups]
+        held = self.query.held()
+        if held is None:
+            return None
+        by, (was, now) = [name for name, _ in work.groups], held
         parts = [beside.scan(self.query.figures, schema, work.live), beside.scan(work.leaving, schema, work.gone)]
         parts += [self.query.looking(side, hashes) for side, hashes in work.turned.items() if len(hashes)]
-        touched = pl.concat(p.select(by) for p in parts).unique().collect(engine="streaming")
+        parts = [p.select(by).filter(was | now) for p in parts]
+        if self.query.closes:
+            parts.append(self._kept(schema).select(by).filter(was != now))
+        touched = pl.concat(parts).unique().collect(engine="streaming")
         if 2 * touched.height > self._groups_there(by, schema):
             return None
         return Groups(self.target.dataset, commit, work, touched)
@@ -133,8 +142,12 @@ class Writing(Part):
         assert beside is not None
         if not self.query.larger:
             return work.commit.rows
-        kept = beside.scan((*work.figures, *self.query.figures), schema, work.live)
-        return int(kept.select(by).unique().select(pl.len()).collect(engine="streaming").item())
+        return int(self._kept(schema).select(by).unique().select(pl.len()).collect(engine="streaming").item())
+
+    def _kept(self, schema: pl.Schema) -> pl.LazyFrame:
+        """Return what is kept of all units that there are."""
+        assert self.query.beside is not None
+        return self.query.beside.scan((*self.work.figures, *self.query.figures), schema, self.work.live)
 
     def shared_keys(self) -> dict[Side, pl.LazyFrame]:
         """Write the keys by which rows were looked up that are kept for this run only: whoever reads these keeps them as its own."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from lazypipe.errors import nearest
@@ -33,8 +33,10 @@ _LIMIT = "write a count of rows, or a percentage such as 0.1%"
 @cache
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a definition (draft 2020-12), as shipped for editors."""
-    text = resources.files("lazypipe").joinpath("pipeline.schema.json").read_text(encoding="utf-8")
-    schema: dict[str, Any] = json.loads(text)
+    # ``importlib.resources`` does the same, for as much again as reading and parsing it
+    data = pkgutil.get_data("lazypipe", "pipeline.schema.json")
+    assert data is not None
+    schema: dict[str, Any] = json.loads(data)
     return schema
 
 

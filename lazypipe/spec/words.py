@@ -94,6 +94,13 @@ def _cannot_cast(source: str, target: str) -> Said:
     return Said(what, "cast it to a type in between, such as text or bigint")
 
 
+def _stands(found: str, needed: str) -> Said:
+    fix = f"cast it, as in x::{_sql(needed)}"
+    if needed == "String" and found.startswith(("Date", "Time")):
+        fix += "; or write x::date, x::timestamp or x::time for date(x), timestamp(x) or time(x), which read text"
+    return Said(f"{found} stands where {needed} is needed", fix)
+
+
 def _missing(m: re.Match[str]) -> Said:
     return Said(f"unknown column {m[1]!r}", nearest(m[1], re.findall(r'"(.*?)"', m[2]), "columns"))
 
@@ -119,6 +126,10 @@ _READINGS: tuple[tuple[str, Callable[[re.Match[str]], Said]], ...] = (
         _compared,
     ),
     (
+        r"invalid series dtype: expected `(.*)`, got `(.*)` for series with name `_POLARS_TMP_.*`",
+        lambda m: _stands(type_name(m[2]), type_name(m[1])),
+    ),
+    (
         r"invalid series dtype: expected `(.*)`, got `(.*)` for series with name `(.*)`",
         lambda m: Said(
             f"{m[3]!r} is {type_name(m[2])}, and {type_name(m[1])} is needed", f"cast it, as in {m[3]}::{_sql(m[1])}"
@@ -126,9 +137,7 @@ _READINGS: tuple[tuple[str, Callable[[re.Match[str]], Said]], ...] = (
     ),
     (
         r"expected (\w+) type, got: (.*)",
-        lambda m: Said(
-            f"{type_name(m[2])} stands where {type_name(m[1])} is needed", f"cast it, as in x::{_sql(m[1])}"
-        ),
+        lambda m: _stands(type_name(m[2]), type_name(m[1])),
     ),
     (
         r"`?(.*?)`? operation not supported for dtypes?:? `?(.*?)`?(?: \(.*\))?",

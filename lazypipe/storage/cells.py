@@ -15,7 +15,7 @@ import polars as pl
 from lazypipe.ops.cast import converted, refusal
 from lazypipe.spec.types import instance_of
 
-__all__ = ["BYTES", "POINT", "Marks", "as_text", "misfit", "parsed", "parses", "refused", "value"]
+__all__ = ["BYTES", "POINT", "Marks", "as_text", "is_no_float", "misfit", "parsed", "parses", "refused", "value"]
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,22 @@ def misfit(cell: pl.Expr, value: pl.Expr, source: pl.DataType, target: pl.DataTy
         back = pl.Decimal(38, source.scale) if isinstance(source, pl.Decimal) else source
         return lost | value.cast(back, strict=False).ne_missing(cell)
     return lost
+
+
+def is_no_float(text: pl.Expr) -> pl.Expr:
+    """Whether a whole number in text, as Polars reads it, is another number as a float.
+
+    Examples
+    --------
+    >>> frame = pl.DataFrame({"t": ["9007199254740992", "9007199254740993", "0.1", "x", None]})
+    >>> frame.select(is_no_float(pl.col("t"))).to_series().to_list()
+    [False, True, False, False, None]
+    """
+    whole = text.str.strip_chars()
+    there = whole.cast(pl.Float64, strict=False).cast(pl.Int128, strict=False)
+    # no type of whole numbers is so wide that all could be compared: floats have 17 digits at the most, whatever zeros follow
+    longer = there.is_null() & whole.str.contains(r"^[+-]?0*\d{17}\d*[1-9]0*$")
+    return whole.str.contains(r"^[+-]?\d+$") & (longer | there.ne_missing(whole.cast(pl.Int128, strict=False)))
 
 
 def _has_more_digits(text: pl.Expr, value: pl.Expr, target: pl.Decimal) -> pl.Expr:

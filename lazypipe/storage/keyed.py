@@ -261,9 +261,12 @@ class _Work:
         for batch in batches:
             near = _hits(batch, [b for b in whole if b.file not in hit])
             unread = [n for n in near - groups.keys() if known.says_more(files[n])]
-            with ThreadPoolExecutor(8) as pool:
-                for number, found in zip(unread, pool.map(known.of_groups, [files[n] for n in unread]), strict=True):
-                    groups[number] = [_Box(number, told) for told in found]
+            if unread:
+                with ThreadPoolExecutor(8) as pool:
+                    for number, found in zip(
+                        unread, pool.map(known.of_groups, [files[n] for n in unread]), strict=True
+                    ):
+                        groups[number] = [_Box(number, told) for told in found]
             hit |= near - groups.keys()
             hit |= _hits(batch, [b for n in near & groups.keys() for b in groups[n]])
             if len(hit) == len(files):
@@ -380,6 +383,8 @@ class _Box(NamedTuple):
 
 def _hits(batch: pl.DataFrame, boxes: Sequence[_Box]) -> set[int]:
     """Return the files of which a box may hold a key of the batch."""
+    if not boxes:
+        return set()
     columns = [(s, as_bounded(s)) for s in batch]
     left = [*boxes]
     for at, (_, physical) in enumerate(columns):
@@ -388,13 +393,8 @@ def _hits(batch: pl.DataFrame, boxes: Sequence[_Box]) -> set[int]:
             left = [b for b, inside in zip(left, told, strict=True) if inside]
     if len(columns) == 1 or len(left) * batch.height > _TESTS:
         return {b.file for b in left}
-    known = {f"{n}": p for n, (_, p) in enumerate(columns) if p is not None}
-    frame = pl.DataFrame(known)
-    tests = [[_test(n, frame.schema[n], box.bounds[int(n)]) for n in known] for box in left]
-    # all in one query, which costs more to begin than to run
-    asked = {f"{n}": pl.all_horizontal(each).any() for n, each in enumerate(tests) if each}
-    answers = frame.select(**asked).row(0, named=True) if asked else {}
-    return {box.file for n, box in enumerate(left) if answers.get(f"{n}", True)}
+    keys = [(at, _Values.of(physical)) for at, (_, physical) in enumerate(columns) if physical is not None]
+    return {b.file for b in left if _holds(keys, b)}
 
 
 def _inside(values: pl.Series, found: Sequence[Bounds | None]) -> list[bool]:
@@ -417,15 +417,42 @@ def _inside(values: pl.Series, found: Sequence[Bounds | None]) -> list[bool]:
     return told
 
 
-def _test(name: str, dtype: pl.DataType, box: Bounds | None) -> pl.Expr:
-    """Return whether a value may be in a box, as an expression."""
-    value = pl.col(name)
-    if box is None:
-        return pl.lit(value=True)
-    null = value.is_null() if box.nulls != 0 else pl.lit(value=False)
-    if box.low is None:
-        return null | (value.is_not_null() if not box.all_null else pl.lit(value=False))
-    low, high = (pl.lit(v, dtype=dtype) for v in (box.low, box.high))
-    inside = value.is_between(low, high)
-    odd = value.is_nan() if dtype.is_float() else pl.lit(value=False)
-    return null | inside.fill_null(value=False) | odd.fill_null(value=False)
+class _Values(NamedTuple):
+    """The values of a key's column, and which of them are null, or no number, if any are."""
+
+    values: pl.Series
+    nulls: pl.Series | None
+    odd: pl.Series | None
+
+    @classmethod
+    def of(cls, values: pl.Series) -> _Values:
+        nulls = values.is_null() if values.null_count() else None
+        odd = values.is_nan() if values.dtype.is_float() else None
+        return cls(values, nulls, odd if odd is not None and odd.any() else None)
+
+    def within(self, box: Bounds | None) -> pl.Series | bool:
+        """Return which of them may be in a box, or whether all of them may, or none."""
+        if box is None:
+            return True
+        nulls = None if box.nulls == 0 else self.nulls
+        if box.low is None:
+            if box.all_null:
+                return False if nulls is None else nulls
+            return True if self.nulls is None or nulls is not None else ~self.nulls
+        # Series, not expressions: a query costs more to begin than this takes
+        low, high = (pl.Series([v], dtype=self.values.dtype) for v in (box.low, box.high))
+        found = (self.values >= low) & (self.values <= high)
+        found = found if nulls is None else nulls | found
+        return found if self.odd is None else self.odd | found
+
+
+def _holds(keys: Sequence[tuple[int, _Values]], box: _Box) -> bool:
+    """Whether a key may be in a box with all of its columns."""
+    held: pl.Series | None = None
+    for at, values in keys:
+        told = values.within(box.bounds[at])
+        if told is False:
+            return False
+        if told is not True:
+            held = told if held is None else held & told
+    return held is None or held.any()

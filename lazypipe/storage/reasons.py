@@ -21,6 +21,7 @@ _READINGS = (
     (r"invalid utf-8 sequence|error parsing line: InvalidUtf8 at character .*", "the text is not UTF-8"),
     (r"cannot parse '(.*)' \([\w ]+\) as (.*)", r"{1!r} is no {2}"),
     (r"(?:error parsing line: )?Syntax at character .*|error parsing line: .*", "a line is not JSON"),
+    (r"unexpected dtype when deserializing ndjson", "JSON has no values of a type that is declared, such as Duration"),
     (r"NDJSON line expected to contain JSON object: .*", "a line is JSON, but no object"),
     (r"(?:parquet: )?File out of specification: The file must end with .*", "the file does not end as Parquet does"),
     (r"(?:parquet: )?File out of specification: (.*)", "{1}"),

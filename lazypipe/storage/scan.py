@@ -17,6 +17,7 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.cells import Marks
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.reasons import grouped, in_plain_words, too_narrow
+from lazypipe.storage.widen import with_fields
 
 __all__ = ["FILE_COLUMN", "TEXT_FORMATS", "Reader", "is_engine_error", "os_error", "plain_reason"]
 
@@ -108,8 +109,8 @@ class Reader:
             raise self.unreadable(file, error) from error
 
     def _typed(self, found: pl.Schema) -> pl.Schema:
-        """Put declared types in: what NDJSON is told of a column that it does not find, it refuses."""
-        return pl.Schema({n: self.declared.get(n, t) for n, t in found.items()})
+        """Put declared types in, with fields that they lack: what NDJSON is told of a column that it does not find, it refuses."""
+        return pl.Schema({n: with_fields(self.declared.get(n, t), t) for n, t in found.items()})
 
     def _infer_through_fsspec(self, uri: str) -> pl.Schema:
         from lazypipe.storage.external import external_schema
@@ -282,6 +283,8 @@ class Reader:
         narrow, thousands = too_narrow(reason), None if self.masked else grouped(reason)
         if thousands is not None:
             fixes["csv"] = thousands
+        if "unexpected dtype when deserializing ndjson" in reason:
+            fixes["ndjson"] = "declare what stands there, such as String or Int64, and cast it in a stage"
         if "Range request not supported" in reason:
             what = "cannot be read: the server gives whole files only, and no parts of them"
             return SourceError(what, uri=file.uri, fix="download the file, or copy it to a store, and read it there")

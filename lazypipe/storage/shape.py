@@ -16,7 +16,7 @@ from lazypipe.errors import SourceError
 from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import uri as uris
-from lazypipe.storage.cells import BYTES, as_text, misfit, parses, refused, value
+from lazypipe.storage.cells import BYTES, as_text, is_no_float, misfit, parses, refused, value
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.scan import TEXT_FORMATS, Reader
 from lazypipe.storage.units import UNIT
@@ -53,13 +53,17 @@ MISSING = "missing_column:"
 
 @dataclass(frozen=True)
 class Target:
-    """A column as stages see it, and what to do about files that have it otherwise: of another type, name, or not at all."""
+    """A column as stages see it, and what to do about files that have it otherwise: of another type, name, or not at all.
+
+    If it was ``guessed`` from text that it is one of floats, whole numbers that are none do not fit it.
+    """
 
     name: str
     dtype: pl.DataType
     on_type_change: Mode = "fail"
     on_missing_column: Mode = "fail"
     alias: tuple[str, ...] = ()
+    guessed: bool = False
 
     @property
     def discards(self) -> bool:
@@ -120,9 +124,28 @@ def _is_soft(target: Target, form: str) -> bool:
     )
 
 
+_NOT_IN_NDJSON = (pl.Int8, pl.Int16, pl.UInt8, pl.UInt16, pl.Decimal, pl.Time)
+_SURE = 15
+"""So many digits of any number are the same when it has been a Float64, which is what JSON's are read as."""
+
+
 def told_otherwise(dtype: pl.DataType, reader: Reader) -> bool:
-    """Whether Polars' reader of text would take values for others in silence: then they are read as text, and parsed by us."""
-    return reader.format in TEXT_FORMATS and (would_wrap(dtype) or reader.marks.told_by(dtype))
+    """Whether Polars' reader of text does not know a type, or would take values for others, or round them: then they are read as text, and parsed by us."""
+    if reader.format == "ndjson" and isinstance(dtype, _NOT_IN_NDJSON):
+        return True
+    rounds = isinstance(dtype, pl.Decimal)
+    return reader.format in TEXT_FORMATS and (rounds or would_wrap(dtype) or reader.marks.told_by(dtype))
+
+
+def too_long(text: str, dtype: pl.DataType, reader: Reader) -> bool:
+    """Whether a number may have been rounded before it was seen as text: see ``_bad``."""
+    return pl.select(_may_be_rounded(pl.lit(text), dtype, reader)).item()  # type: ignore[no-any-return]
+
+
+def _may_be_rounded(cell: pl.Expr, dtype: pl.DataType, reader: Reader) -> pl.Expr:
+    if reader.format != "ndjson" or not isinstance(dtype, pl.Decimal):
+        return pl.lit(False)  # noqa: FBT003
+    return cell.str.replace(r"^[+-]?[0.]*", "").str.count_matches(r"\d") > _SURE
 
 
 def would_wrap(dtype: pl.DataType) -> bool:
@@ -256,7 +279,7 @@ def fitted(frame: pl.LazyFrame, how: Fit, shape: Shape, reader: Reader, keep: Se
             continue
         name = f"{_CELL}{index}"
         cells[name] = value(cell, found, target.dtype, reader.marks)
-        bad = misfit(cell, pl.col(name), found, target.dtype, reader.marks)
+        bad = _bad(cell, pl.col(name), found, target, reader)
         columns.append(pl.when(~bad).then(pl.col(name)).alias(target.name))
         if target.name in raw:
             rejected[target.name] = pl.when(bad).then(as_text(cell, found))
@@ -271,6 +294,15 @@ def fitted(frame: pl.LazyFrame, how: Fit, shape: Shape, reader: Reader, keep: Se
         empty = pl.lit(None, dtype=pl.String)
         columns.append(pl.struct(rejected.get(n, empty).alias(n) for n in raw).alias(RAW_COLUMN))
     return frame.select(*columns, *keep)
+
+
+def _bad(cell: pl.Expr, made: pl.Expr, found: pl.DataType, target: Target, reader: Reader) -> pl.Expr:
+    """Return whether a cell does not fit its column; nor does a number of NDJSON that has more digits than a Float64 keeps."""
+    bad = misfit(cell, made, found, target.dtype, reader.marks)
+    if not isinstance(found, pl.String):
+        return bad
+    bad = bad | _may_be_rounded(cell, target.dtype, reader)
+    return bad | is_no_float(reader.marks.plain(cell, target.dtype)).fill_null(value=False) if target.guessed else bad
 
 
 def refitted(frame: pl.LazyFrame, schema: pl.Schema, shape: Shape, keep: Sequence[str] = ()) -> pl.LazyFrame:
@@ -324,12 +356,14 @@ def reread(rows: pl.LazyFrame, shape: Shape, reader: Reader) -> pl.LazyFrame:
         # bytes that are no text do not become it by being shown
         shown = cell.str.starts_with(BYTES) & (dtype == pl.String)
         columns[-1] = pl.when(~shown.fill_null(value=False)).then(columns[-1]).otherwise(pl.col(name)).alias(name)
-        still[name] = pl.when(shown | misfit(cell, made, pl.String(), dtype, reader.marks)).then(cell)
+        still[name] = pl.when(shown | _bad(cell, made, pl.String(), targets[name], reader)).then(cell)
     return rows.with_columns(*columns, pl.struct(e.alias(n) for n, e in still.items()).alias(RAW_COLUMN))
 
 
-def misfits(frame: pl.LazyFrame, how: Fit, shape: Shape, reader: Reader) -> tuple[str, pl.DataType, int, str] | None:
-    """Return the first column with cells that a strict cast refuses: its name, its type, how many, and one of them."""
+def misfits(
+    frame: pl.LazyFrame, how: Fit, shape: Shape, reader: Reader
+) -> tuple[str, pl.DataType, int, str, pl.Expr] | None:
+    """Return the first column with cells that a strict cast refuses: its name, its type, how many, one of them, and which rows have one."""
     schema = how.schema
     for target, names in zip(shape.targets, how.takes, strict=True):
         strict = target.on_type_change == "freeze" or (told_otherwise(target.dtype, reader) and not target.discards)
@@ -337,11 +371,11 @@ def misfits(frame: pl.LazyFrame, how: Fit, shape: Shape, reader: Reader) -> tupl
             continue
         cell, found = pl.coalesce(*names), schema[names[0]]
         made = value(cell, found, target.dtype, reader.marks)
-        bad = frame.select(
-            as_text(cell, found).alias("text"), misfit(cell, made, found, target.dtype, reader.marks).alias("bad")
+        bad = _bad(cell, made, found, target, reader)
+        rows = (
+            frame.filter(bad).select(pl.len(), as_text(cell, found).first().alias("text")).collect(engine="streaming")
         )
-        rows = bad.filter("bad").select(pl.len(), pl.col("text").first().alias("text")).collect(engine="streaming")
         count, text = rows.row(0)
         if count:
-            return target.name, target.dtype, count, text
+            return target.name, target.dtype, count, text, bad
     return None

@@ -11,7 +11,7 @@ import io
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import polars as pl
@@ -21,7 +21,7 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.scan import Reader, is_engine_error
 
-__all__ = ["bad_line", "refuse_short_rows"]
+__all__ = ["bad_line", "batches", "line_where", "refuse_short_rows"]
 
 _CHUNK = 4096
 _TOGETHER = 256
@@ -80,31 +80,62 @@ def bad_line(file: FileInfo, reader: Reader, schema: pl.Schema) -> int | None:
         names = reader.header(file, schema)
         if set(names) != set(schema):
             return None
-        parse = _parser(reader, pl.Schema({n: schema[n] for n in names}))
-        with _local(file, reader) as path:
-            records = _records(path, reader, preamble=reader.format == "csv" and not file.start)
-            while chunk := list(itertools.islice(records, _CHUNK)):
-                if parse(chunk):
-                    continue
-                while len(chunk) > 1:
-                    half = len(chunk) // 2
-                    chunk = chunk[half:] if parse(chunk[:half]) else chunk[:half]
-                return chunk[0][0] + _lines_ahead(file, reader)
+        return _first_bad(file, reader, _parser(reader, pl.Schema({n: schema[n] for n in names})))
     except BaseException as error:  # the file is worse than one bad line
         if not (is_engine_error(error) or isinstance(error, SourceError)):
             raise
     return None
 
 
-def _parser(reader: Reader, schema: pl.Schema) -> Callable[[Sequence[tuple[int, str]]], bool]:
-    def parse(chunk: Sequence[tuple[int, str]]) -> bool:
+def line_where(file: FileInfo, reader: Reader, schema: pl.Schema, condition: pl.Expr) -> int | None:
+    """Return the number of the line of the first row that meets a condition, None if none does; the row can be read."""
+    names = reader.header(file, schema)
+    scan = _scanner(reader, pl.Schema({n: schema[n] for n in names}))
+    return _first_bad(file, reader, lambda chunk: scan(chunk).filter(condition).collect(engine="in-memory").is_empty())
+
+
+def _first_bad(file: FileInfo, reader: Reader, sound: Callable[[Sequence[tuple[int, str]]], bool]) -> int | None:
+    """Return the number of the line of the first row that is not ``sound``; it is told rows with their lines, as they are written."""
+    with _local(file, reader) as path:
+        records = _records(path, reader, preamble=reader.format == "csv" and not file.start)
+        while chunk := list(itertools.islice(records, _CHUNK)):
+            if sound(chunk):
+                continue
+            while len(chunk) > 1:
+                half = len(chunk) // 2
+                chunk = chunk[half:] if sound(chunk[:half]) else chunk[:half]
+            return chunk[0][0] + _lines_ahead(file, reader)
+    return None
+
+
+def batches(files: Sequence[FileInfo], reader: Reader) -> Iterator[tuple[int, pl.Series]]:
+    """Yield the lines of files in order, many at a time, with the number that the first of them has in a single file."""
+    with ExitStack() as stack:
+        paths = [stack.enter_context(_local(file, reader)) for file in files]
+        number = 1 + (_lines_ahead(files[0], reader) if len(files) == 1 else 0)
+        for batch in _scan(paths, reader).collect_batches(maintain_order=True):
+            yield number, batch["line"]
+            number += batch.height
+
+
+def _scanner(reader: Reader, schema: pl.Schema) -> Callable[[Sequence[tuple[int, str]]], pl.LazyFrame]:
+    """Return what reads rows as they are written."""
+
+    def scan(chunk: Sequence[tuple[int, str]]) -> pl.LazyFrame:
         text = "".join(record for _, record in chunk).encode()
+        if reader.format == "csv":
+            return pl.scan_csv(text, schema=schema, **reader.csv_options | {"has_header": False, "skip_rows": 0})
+        return pl.scan_ndjson(io.BytesIO(text), schema=schema)
+
+    return scan
+
+
+def _parser(reader: Reader, schema: pl.Schema) -> Callable[[Sequence[tuple[int, str]]], bool]:
+    scan = _scanner(reader, schema)
+
+    def parse(chunk: Sequence[tuple[int, str]]) -> bool:
         try:
-            if reader.format == "csv":
-                options = reader.csv_options | {"has_header": False, "skip_rows": 0}
-                pl.scan_csv(text, schema=schema, **options).collect(engine="in-memory")
-            else:
-                pl.scan_ndjson(io.BytesIO(text), schema=schema).collect(engine="in-memory")
+            scan(chunk).collect(engine="in-memory")
         except BaseException as error:
             if not is_engine_error(error):
                 raise

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import polars as pl
 
 from lazypipe.spec.types import instance_of
 
-__all__ = ["widened"]
+__all__ = ["widened", "with_fields"]
 
 _SIGNED: tuple[pl.DataType, ...] = (pl.Int8(), pl.Int16(), pl.Int32(), pl.Int64(), pl.Int128())
 _UNSIGNED: tuple[pl.DataType, ...] = (pl.UInt8(), pl.UInt16(), pl.UInt32(), pl.UInt64(), pl.UInt128())
@@ -68,6 +70,33 @@ def _widened(one: pl.DataType, other: pl.DataType) -> pl.DataType | None:
             inside = {name: dtype for name, dtype in found.items() if dtype is not None}
             return pl.Struct(inside) if len(inside) == len(found) else None
     return _number(one, other) if one.is_numeric() and other.is_numeric() else None
+
+
+def with_fields(one: pl.DataType, other: pl.DataType) -> pl.DataType:
+    """Return a type with the fields of another that it lacks, at any depth; of fields that are null, nothing was seen.
+
+    Examples
+    --------
+    >>> here = pl.Struct({"a": pl.Int64()})
+    >>> with_fields(here, pl.Struct({"b": pl.String(), "a": pl.Float64(), "c": pl.Null()}))
+    Struct({'a': Int64, 'b': String})
+    >>> with_fields(pl.List(here), pl.List(pl.Struct({"b": pl.String()}))), with_fields(pl.String(), here)
+    (List(Struct({'a': Int64, 'b': String})), String)
+    """
+    match one, other:
+        case pl.Struct(), pl.Struct():
+            there = {f.name: instance_of(f.dtype) for f in other.fields}
+            here = {f.name: instance_of(f.dtype) for f in one.fields}
+            fields = {n: with_fields(t, there[n]) if n in there else t for n, t in here.items()}
+            return pl.Struct(fields | {n: t for n, t in there.items() if n not in here and t != pl.Null})
+        case pl.List(), pl.List():
+            return pl.List(with_fields(instance_of(one.inner), instance_of(other.inner)))
+        case pl.Array(), pl.List():
+            return pl.Array(with_fields(instance_of(one.inner), instance_of(other.inner)), one.size)
+        case pl.Map(), pl.Struct():  # its fields are keys
+            types = (instance_of(f.dtype) for f in other.fields)
+            return pl.Map(instance_of(one.key), reduce(with_fields, types, instance_of(one.value)))
+    return one
 
 
 def _finer(one: str, other: str) -> pl._typing.TimeUnit:

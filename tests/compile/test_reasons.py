@@ -165,7 +165,9 @@ def test_a_copy_of_an_output() -> None:
 
 
 def test_windows_that_close_say_so() -> None:
-    window = {"window": {"time": "t", "every": "1h", "emit": "on_close", "aggregate": {"n": "count(*)"}}}
+    window: dict[str, Any] = {
+        "window": {"time": "t", "every": "1h", "emit": "on_close", "aggregate": {"n": "count(*)"}}
+    }
     data = {
         "version": 1,
         "name": "p",
@@ -176,6 +178,11 @@ def test_windows_that_close_say_so() -> None:
         "stages": {"s": {"from": "a", "do": [{"join": {"with": "b", "on": "k"}}, window]}},
         "outputs": {"s": {"to": "memory://none/s"}},
     }
+    said = str(lp.Pipeline.from_dict(data).compile().strategies["s"])
+    assert said.endswith(
+        " window_start, window_end they touch or event time reaches; those with changed keys if b changes"
+    )
+    window["window"]["every"] = ["1h", "1d"]
     said = str(lp.Pipeline.from_dict(data).compile().strategies["s"])
     assert said.endswith("; all of it if b changes (s: its windows close by event time)")
 

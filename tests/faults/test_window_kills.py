@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 import lazypipe as lp
+from tests.faults.killing import Killer, Template
 
 T0 = datetime(2024, 3, 1)
 HOUR = timedelta(hours=1)
@@ -113,3 +114,58 @@ def test_windows_late_rows_and_panes_of_streams_that_are_killed(tmp_path: Path, 
     assert {(r["k"], r["window_start"]): (r["m"], r["t"]) for r in rows(tmp_path, "out/m")} == {
         key: (median(n for n, _ in of), sum(s for _, s in of)) for key, of in by_day.items()
     }
+
+
+DUE = """
+version: 1
+name: due
+sources:
+  r: {uri: in/*.parquet, event_time: at, watermark: {delay: 1h}}
+stages:
+  m: {from: r, do: [{window: {time: at, every: 1h, by: k, emit: on_close, keep_results: 3d, aggregate: {m: median(x), n: count(*)}}}]}
+outputs:
+  m: {to: out/m}
+"""
+
+
+def test_windows_that_are_due_are_so_until_a_run_has_ended(tmp_path: Path, killer: Killer) -> None:
+    def medians(days: dict[int, list[Row]]) -> dict[Any, tuple[float, int]]:
+        held: dict[Any, list[int]] = {}
+        for at, k, x in (r for of in days.values() for r in of):
+            held.setdefault((k, at.replace(minute=0)), []).append(x)
+        mark = max(at for of in days.values() for at, _, _ in of) - HOUR
+        return {
+            (k, at): (median(xs), len(xs))
+            for (k, at), xs in held.items()
+            if at + HOUR <= mark < at + HOUR + timedelta(days=3)
+        }
+
+    def there() -> dict[Any, tuple[float, int]]:
+        return {(r["k"], r["window_start"]): (r["m"], r["n"]) for r in rows(root, "out/m")}
+
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p/p.yaml").write_text(DUE)
+    days: dict[int, list[Row]] = {}
+    for day in range(5):
+        deliver(tmp_path / "p", day, days.setdefault(day, readings(day)), day)
+        if day == 3:  # the next one is read with those of an hour that is open
+            lp.load(tmp_path / "p/p.yaml").compile().run(run="first").raise_for_status()
+            before = medians(days)
+    template = Template(tmp_path / "p")
+    root = template.again()
+    code, events = killer.run(root, 0, "whole")
+    after = medians(days)
+    assert (code, there()) == (0, after)
+    assert before.keys() - after
+    assert after.keys() - before
+    for number, event in enumerate(events, start=1):
+        if event in events[max(0, number - 4) : number - 1]:
+            continue  # nothing on disk differs from the event before, or just one file more
+        root = template.again()
+        code, _ = killer.run(root, number, "killed")
+        assert code == -signal.SIGKILL, f"{event} did not happen"
+        assert there() in (before, after), f"torn at {number} {event}"
+        lp.load(root / "p.yaml").compile().run(run="next").raise_for_status()
+        assert there() == after, (number, event)
+        again = lp.load(root / "p.yaml").compile().run(run="again")
+        assert {s.status for s in again.segments} == {"unchanged"}

@@ -506,24 +506,40 @@ def test_later_versions_go_on_with_what_was_kept(tmp_path: Path) -> None:
     world.same()
 
 
-def test_windows_that_wait_are_made_anew(tmp_path: Path) -> None:
-    steps = [
-        {"derive": {"at": "v * 3600000000"}},
-        {"cast": {"at": "Datetime(us)"}},
-        JOIN,
-        {"window": {"time": "at", "every": "1h", "emit": "on_close", "aggregate": {"n": "count(name)"}}},
-    ]
-    world = World(tmp_path, "parquet", {"s": {"from": "orders", "do": steps}})
-    world.data["sources"]["orders"] |= {"event_time": "at", "watermark": {"delay": "1h"}}
+@pytest.mark.parametrize("what", ["count(name)", "median(length(name))"])
+def test_windows_that_wait_are_followed(tmp_path: Path, what: str) -> None:
+    """Names that change, come and go make anew windows that are closed, and are not forgotten for those that are not."""
+    step = {"window": {"time": "at", "every": "1h", "emit": "on_close", "aggregate": {"n": what}}}
+    world = World(tmp_path, "parquet", {"s": {"from": "orders", "do": [JOIN, step]}})
+    (tmp_path / "done").mkdir()
+    world.data["sources"]["orders"] |= {"event_time": "at", "watermark": {"marker": "done/%Y-%m-%dT%H.ok"}}
     world.data["sources"]["orders"]["contract"] = {"columns": {"k": "Int64", "v": "Int64", "at": "Datetime(us)"}}
-    world.data["stages"]["s"]["do"] = steps[2:]
     for number in range(FILES):
         at = pl.from_epoch(pl.lit(number * 3600)).cast(pl.Datetime("us")).alias("at")
         world.write(f"orders{number}", pl.DataFrame({"k": [number], "v": [1]}).with_columns(at))
-    assert "all of it if names changes" in world.pipe().compile().explain_incremental()
+    said = world.pipe().compile().explain_incremental()
+    assert "window_start, window_end they touch or event time reaches" in said
+    assert said.endswith("; those with changed keys if names changes")
+
+    def reached(hour: int) -> None:
+        (tmp_path / "done" / f"1970-01-01T{hour:02}.ok").touch()
+
+    reached(5)
     world.run()
-    world.deliver(k1=("other", 1))
-    world.run()
+    world.deliver(k1=("others", 1), k6=("others", 1))
+    told = "names: 1 modified (2 keys changed): 2 of 8 files of orders; 1 group touched, of 5 rows"
+    assert world.why() == told
+    world.same()
+    reached(6)  # nothing came
+    assert world.why() == "event time has reached 1970-01-01T06:00:00; 1 group touched, of 5 rows"
+    world.same()
+    del world.names[2]
+    world.deliver()
+    assert world.why() == "names: 1 modified (1 key changed): 1 of 8 files of orders; 1 group touched, of 6 rows"
+    world.same()
+    reached(8)
+    world.deliver(k3=("another", 1))
+    assert world.why() == "names: 1 modified (1 key changed): 1 of 8 files of orders; 3 groups touched, of 6 rows"
     world.same()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -144,3 +145,60 @@ class TestPython:
         (tmp_path / "broken_module.py").write_text("raise RuntimeError('while importing')")
         monkeypatch.syspath_prepend(tmp_path)
         assert message in refused({"python": call}, allow=[module, "lazypipe_nowhere", "broken_module"])
+
+    @pytest.mark.parametrize(
+        ("gives", "message"),
+        [
+            (
+                lambda rows: pl.LazyFrame([{**row, "x": row["n"]} for row in rows]),
+                "gives g (String), n (Int64), x (Int64), other than when it was called without rows",
+            ),
+            (
+                lambda rows: pl.LazyFrame({"n": rows[0]["n"]} if rows else {"n": [0.5], "z": 1}),
+                "gives n (Int64) and does not give z, other than when it was called without rows",
+            ),
+            (lambda rows: pl.LazyFrame({"n": [1]} if rows else {"n": [1], "z": 1}), "does not give z, other than"),
+            (lambda rows: pl.LazyFrame({"n": [1 // (2 - len(rows))]}), "failed: ZeroDivisionError: "),
+            (lambda rows: pl.LazyFrame(rows, {"g": pl.String, "n": pl.Int64}), None),
+        ],
+    )
+    def test_columns_that_hang_on_rows_are_refused(self, tmp_path: Path, gives: Any, message: str | None) -> None:
+        """What was learnt of no rows is what files are read by; such a dataset could be written, and not be read."""
+        (tmp_path / "a.csv").write_text("g,n\na,1\nb,2\n")
+
+        def collects(frame: pl.LazyFrame) -> pl.LazyFrame:
+            return gives(frame.collect().rows(named=True))  # type: ignore[no-any-return]
+
+        pipe = lp.pipeline("p", base=tmp_path).source("s", "a.csv").stage("t", "s", do=[{"python": collects}])
+        plan = pipe.output("t", "out").build().compile()
+        result = plan.run()
+        if message is None:
+            assert lp.scan(tmp_path / "out").collect().rows() == [("a", 1), ("b", 2)]
+            return
+        (segment,) = result.segments
+        assert result.status == "error"
+        assert str(segment.error).startswith("stage 't': <function ")
+        assert message in str(segment.error)
+        if "failed" not in message:
+            assert str(segment.error).endswith(
+                "; let its columns not depend on rows: work on the LazyFrame, or give what is made of rows a schema"
+            )
+        assert not (tmp_path / "out.commits").exists()
+        with pytest.raises(lp.RunError, match="stage 't': <function "):
+            plan.frames["t"]
+
+    def test_of_a_function_that_fails_over_rows_the_place_is_told(
+        self, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "a.csv").write_text("g,n\na,1\n")
+        (tmp_path / "reads_rows.py").write_text(
+            "def first(frame): return frame.limit(1 // (1 - frame.collect().height))"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        text = "version: 1\nname: p\nsources: {s: {uri: a.csv}}\nstages:\n  t:\n    from: s\n    do:\n      - python: reads_rows:first\n"
+        (tmp_path / "p.yaml").write_text(text + "outputs: {t: {to: out}}\n")
+        (segment,) = lp.load(tmp_path / "p.yaml").compile(allow=["reads_rows"]).run().segments
+        assert str(segment.error) == (
+            f"{tmp_path}/p.yaml:8:9: stage 't': reads_rows:first failed: ZeroDivisionError: integer division or modulo by zero; "
+            "it must take and return LazyFrames, and read no data"
+        )

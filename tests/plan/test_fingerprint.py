@@ -7,11 +7,14 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 import lazypipe as lp
@@ -379,3 +382,42 @@ def test_one_is_worked_out_once() -> None:
     assert made.fingerprints() is made.fingerprints()
     with pytest.raises(TypeError):
         made.fingerprints()["more"] = before()["mails"]  # type: ignore[index]
+
+
+QUERIES = [
+    "SELECT k, v FROM s WHERE v > (SELECT max(w) FROM t)",
+    "SELECT k, (SELECT max(w) FROM t) AS most, (SELECT min(w) FROM t) AS least FROM s",
+    "SELECT k, CASE WHEN k IN (SELECT k FROM t) THEN 1 END AS known FROM s",
+    "SELECT k, v FROM s QUALIFY row_number() OVER (PARTITION BY k ORDER BY v DESC NULLS LAST, k) = 1",
+    "WITH one AS (SELECT * FROM s WHERE v > (SELECT min(w) FROM t)) SELECT k FROM one WHERE v < (SELECT 9 * max(w) FROM t)",
+]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_names_that_polars_counts_through_a_process_are_no_part_of_them(tmp_path: Path, query: str) -> None:
+    """Or else a stream, and whoever compiles twice, would make all anew each time, and a query more would change those below."""
+    (tmp_path / "s.csv").write_text("k,v\na,1\na,5\nb,30\n")
+    (tmp_path / "t.csv").write_text("k,w\na,2\nc,4\n")
+    pipe = lp.pipeline("p", base=tmp_path).source("s", "s.csv").source("t", "t.csv")
+    pipe = pipe.stage("q", ["s", "t"], do=[{"sql": query}]).output("q", "out").build()
+    first, again = pipe.compile(), pipe.compile()
+    assert first.fingerprints() == again.fingerprints()
+    assert first.run().status == "done"
+    assert [r.status for r in (pipe.compile().run(), again.run())] == ["unchanged", "unchanged"]
+    with duckdb.connect() as peer:
+        for name in ("s", "t"):
+            peer.execute(f"CREATE TABLE {name} AS FROM read_csv('{tmp_path}/{name}.csv')")
+        assert Counter(lp.scan(tmp_path / "out").collect().rows()) == Counter(peer.execute(query).fetchall())
+
+
+def test_queries_that_differ_in_what_they_look_up_differ() -> None:
+    def rows(query: str) -> str:
+        columns = {"columns": {"k": "String", "v": "Int64"}}
+        pipe = lp.pipeline("p").source("s", "s.csv", contract=columns).source("t", "t.csv", contract=columns)
+        plan = pipe.stage("q", ["s", "t"], do=[{"sql": query}]).output("q", "out").build().compile()
+        return plan.fingerprints()["q"].whole
+
+    most, least = "(SELECT max(v) FROM t)", "(SELECT min(v) FROM t)"
+    text = "SELECT k FROM s WHERE v < {} AND v > {}"
+    found = {rows(text.format(*two)) for two in [(most, least), (least, most), (most, most), (least, least)]}
+    assert len(found) == 4

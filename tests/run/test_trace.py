@@ -235,31 +235,60 @@ def test_the_rows_that_made_a_row(tmp_path: Path, steps: Any, key: dict[str, Any
         assert again.rows.sort(pl.all().hash()).equals(found.rows.sort(pl.all().hash()))
 
 
-STEPS = st.sampled_from(
-    [
-        {"filter": "v > 1"},
-        {"derive": {"v": "v + 1"}},
-        {"join": {"with": "b", "left_on": "g", "right_on": "k", "how": "left", "columns": ["w"], "suffix": "_"}},
-        {"join": {"with": "b", "left_on": "g", "right_on": "k", "how": "semi"}},
-        {"fill": {"columns": "v", "value": 3}},
-        {"fill": {"columns": "v", "strategy": "backward", "by": "g", "order_by": "i"}},
-        {"over": {"columns": {"v": "sum(v)"}, "by": "g"}},
-        {"rank": {"as": "v", "order_by": "v", "by": "g", "method": "min"}},
-        {"distinct": {"columns": ["g", "v"], "keep": "first", "order_by": "i"}},
-        {"union": {"with": "a", "missing": "fill"}},
-        {"sort": "v"},
-    ]
-)
-LAST = st.sampled_from([None, {"aggregate": {"by": "g", "aggregate": {"v": "sum(v)", "n": "count(*)"}}}])
+# each with other names for its columns, by where it stands
+STEPS: list[list[dict[str, Any]]] = [
+    *(
+        [step]
+        for step in (
+            {"filter": "v > 1"},
+            {"derive": {"v": "v + 1"}},
+            {"join": {"with": "b", "left_on": "g", "right_on": "k", "how": "left", "columns": {"w": "w{}"}}},
+            {"join": {"with": "b", "left_on": "g", "right_on": "k", "nulls_equal": True, "columns": {"w": "w{}"}}},
+            {"join": {"with": "b", "left_on": "g", "right_on": "k", "how": "semi"}},
+            {"join": {"with": "b", "left_on": "g", "right_on": "k", "how": "anti"}},
+            {"join": {"with": "b", "how": "cross", "columns": {"w": "w{}"}}},
+            {"asof_join": {"with": "a", "left_on": "v", "right_on": "i", "by": "g", "columns": {"v": "w{}"}}},
+            {"asof_join": {"with": "a", "left_on": "v", "right_on": "i", "columns": {"v": "w{}"}, "tolerance": 1}},
+            {"fill": {"columns": "v", "value": 3}},
+            {"fill": {"columns": "v", "strategy": "backward", "by": "g", "order_by": "i"}},
+            {"over": {"columns": {"v": "sum(v)"}, "by": "g"}},
+            {"rank": {"as": "v", "order_by": "v", "by": "g", "method": "min"}},
+            {"rank": {"as": "v", "order_by": "v DESC", "method": "dense"}},
+            {"distinct": {"columns": ["g", "v"], "keep": "first", "order_by": "i"}},
+            {"distinct": {"columns": "g", "keep": "none"}},
+            {"distinct": ["i", "g", "v"]},
+            {"sample": {"fraction": 0.6}},
+            {"union": {"with": "a", "missing": "fill"}},
+            {"sort": "v"},
+        )
+    ),
+    [{"derive": {"parts": "string_to_array('a,b', ',')"}}, {"explode": "parts"}, {"drop": "parts"}],
+    [{"select": ["i", "g", "v"]}, {"derive": {"u": "v * 10"}}, {"unpivot": {"columns": ["v", "u"], "index": ["i", "g"], "value_to": "v"}}, {"drop": "name"}],
+]  # fmt: skip
+# two hours for each of v
+AT: list[dict[str, Any]] = [{"derive": {"at": "v * 7200000000"}}, {"cast": {"at": "Datetime(us)"}}]
+LAST: list[list[dict[str, Any]]] = [
+    [],
+    [{"aggregate": {"by": "g", "aggregate": {"v": "sum(v)", "n": "count(*)"}}}],
+    [{"pivot": {"on": "v", "into": [1, 2], "values": "i", "index": "g", "aggregate": "sum"}}],
+    [*AT, {"window": {"time": "at", "every": "4h", "period": "6h", "by": "g", "aggregate": {"m": "median(v)"}}}],
+    [*AT, {"session": {"time": "at", "gap": "3h", "by": "g", "max_length": "6h", "aggregate": {"n": "count(*)"}}}],
+]
 ROWS = st.lists(st.tuples(st.none() | st.integers(1, 3), st.none() | st.integers(0, 4)), min_size=1, max_size=8)
 
 
-@given(rows=ROWS, steps=st.lists(STEPS, max_size=4), last=LAST, out=st.randoms(use_true_random=False))
-def test_other_rows_have_no_part(tmp_path_factory: Any, rows: Any, steps: Any, last: Any, out: Any) -> None:
+@given(
+    rows=ROWS,
+    drawn=st.lists(st.sampled_from(STEPS), max_size=4),
+    last=st.sampled_from(LAST),
+    out=st.randoms(use_true_random=False),
+)
+def test_other_rows_have_no_part(tmp_path_factory: Any, rows: Any, drawn: Any, last: Any, out: Any) -> None:
     """Without any of the rows that are not named, nothing about the row changes."""
     schema = {"i": pl.Int64, "g": pl.Int64, "v": pl.Int64}
     a = pl.DataFrame([(n, *r) for n, r in enumerate(rows)], schema=schema, orient="row")
-    steps = [*steps, *([last] if last else [])]
+    named = [json.loads(json.dumps(steps).replace("{}", str(place))) for place, steps in enumerate(drawn)]
+    steps = [step for steps in [*named, last] for step in steps]
     key = "g" if last else "i"
     folder = tmp_path_factory.mktemp("t")
     plan = plan_of(folder, steps, a)
@@ -307,7 +336,8 @@ def test_gates_repair_and_take_rows_out(tmp_path: Path) -> None:
     assert (numbers(found, "a"), numbers(found, "b"), found.rows["v"].item()) == ([2], [], 25)
     assert found.is_current
     with pytest.raises(
-        lp.LazypipeError, match="output 's': no row has this key; look in its quarantine, .*out/s__quarantine"
+        lp.LazypipeError,
+        match="no row has this key; trace a source instead of the output, or look in the output's quarantine, .*out/s__quarantine",
     ):
         plan.trace("s", {"i": 3})
 
@@ -482,3 +512,54 @@ def test_a_version_is_traced_with_what_it_was_made_of(tmp_path: Path) -> None:
     plan.run().raise_for_status()
     assert table.trace("v", {"k": "m"}, version=1).is_current
     assert not table.trace("v", {"k": "m"}).is_current
+
+
+def test_of_a_source_all_rows_of_a_key_are_found_whatever_becomes_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.csv").write_text("who,x\nbob,1\neve,2\nbob,lots\n")
+    (tmp_path / "b.csv").write_text("who,x\nbob,-5\n")
+    (tmp_path / "c.csv").write_text("who,x\n" + "ann,7\n" * 30)
+    contract = {"columns": {"who": "String", "x": "Int64"}, "on_type_change": "discard_row"}
+    pipe = (
+        lp.pipeline("p", base=tmp_path)
+        .source("s", "?.csv", contract=contract, columns={"x": {"tags": ["pii"]}})
+        .stage("t", "s", do=[{"filter": "x > 0"}])
+        .output("t", "out/t")
+        .build()
+    )
+    plan = pipe.compile()
+    assert [(r["_lazypipe_row"], r["x"]) for r in plan.trace("t", {"who": "bob"}).sources["s"].rows.to_dicts()] == [  # type: ignore[union-attr]
+        (0, 1)
+    ]
+    found = plan.trace("s", {"who": "bob"})  # before any run
+    (of,) = found.sources.values()
+    assert of.rows is not None
+    assert of.rows.rows() == [
+        (f"{tmp_path}/a.csv", 0, "bob", 1),
+        (f"{tmp_path}/a.csv", 2, "bob", None),
+        (f"{tmp_path}/b.csv", 0, "bob", -5),
+    ]
+    assert of.files == (f"{tmp_path}/a.csv", f"{tmp_path}/b.csv")
+    assert (found.rows["x"].to_list(), found.exact, found.is_current, found.published) == (
+        [1, None, -5],
+        True,
+        True,
+        None,
+    )
+    (tmp_path / "p.yaml").write_text(pipe.to_yaml())
+    assert main(["trace", str(tmp_path / "p.yaml"), "s", "--key", "who=ann"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[:3] == ["# s: who = ann", "", "## s: 30 rows, 20 of them shown"]
+    assert shown[6] == f"| {tmp_path}/c.csv | 0 | ann | *** |"
+    assert shown[-2:] == [f"- {tmp_path}/c.csv", ""]
+    for key, more, message in (
+        ({"who": "joe"}, {}, "source 's': no row has this key"),
+        ({}, {}, "source 's': a trace needs a key; give a column and its value"),
+        ({"y": 1}, {}, "source 's' has no column 'y'; known columns: who, x"),
+        ({"x": "many"}, {}, "source 's': 'many' is no value of column 'x', which is Int64; write one of that type"),
+        ({"who": "bob"}, {"version": 1}, "source 's' has no versions; leave out version and as_of"),
+    ):
+        with pytest.raises(lp.LazypipeError) as caught:
+            plan.trace("s", key, **more)
+        assert str(caught.value) == message

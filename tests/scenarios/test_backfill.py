@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import lazypipe as lp
 from lazypipe.__main__ import main
+from lazypipe.run import executor
 from lazypipe.run.backfill import TimeRange
 
 DEFINITION = """
@@ -152,6 +153,31 @@ def test_pieces_are_runs_that_go_on_where_they_ended(history: History) -> None:
     again = list(history.plan().backfill((day(0), day(10)), chunk=timedelta(days=3)))
     assert [r.status for r in again] == ["unchanged", "unchanged", "done", "unchanged"]
     assert len(history.held()[0]) == 10
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_piece_that_another_run_overtook_begins_again(
+    history: History, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    decide, won = executor.decide, list[str]()
+
+    def overtaken(*args: Any, **kwargs: Any) -> Any:
+        """Let a live run go by, right after this one has looked at what there is to do."""
+        work = decide(*args, **kwargs)
+        if len(won) < times:
+            with monkeypatch.context() as inner:
+                inner.setattr(executor, "decide", decide)
+                won.append(history.plan().run(window=(day(9 - len(won)), None)).status)
+        return work
+
+    monkeypatch.setattr(executor, "decide", overtaken)
+    found = list(history.plan().backfill((day(0), day(6)), chunk="3d"))
+    assert won == ["done"] * times
+    if times == 3:
+        assert [(r.status, r.overtaken) for r in found] == [("error", True)]
+    else:
+        assert [r.status for r in found] == ["done", "done"]
+        assert len(history.held()[0]) == 7
 
 
 def test_a_piece_that_fails_is_the_last(history: History) -> None:

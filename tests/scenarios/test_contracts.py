@@ -7,6 +7,7 @@ import gzip
 import json
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +292,55 @@ def test_lines_of_ndjson_that_use_either_name(tmp_path: Path) -> None:
     world.put(f1='{"id": 1}\n{"key": 2}\n{"id": null, "key": 3}\n')
     columns = {"id": {"type": "Int64", "alias": "key"}}
     assert rows(world.run({"columns": columns})) == [(1,), (2,), (3,)]
+
+
+@pytest.mark.parametrize("how", ["fail", "evolve", "freeze", "discard_row", "discard_column"])
+@pytest.mark.parametrize(
+    ("dtype", "lines", "values"),
+    [
+        ("Decimal(9, 2)", ["19.99", '"0.10"', "-3", "1e2", "null"], [Decimal("19.99"), Decimal("0.1"), -3, 100, None]),
+        ("Decimal(18, 2)", ["9999999999999.99", '"0.000"'], [Decimal("9999999999999.99"), 0]),
+        ("Int8", ["-128", '"7"', "null"], [-128, 7, None]),
+        ("Int16", ["-32768"], [-32768]),
+        ("UInt8", ["255"], [255]),
+        ("UInt16", ["65535"], [65535]),
+        ("Time", ['"10:15:00"', '"23:59"'], [dt.time(10, 15), dt.time(23, 59)]),
+    ],
+)
+def test_types_that_the_reader_of_ndjson_does_not_know(
+    tmp_path: Path, root: str, dtype: str, lines: list[str], values: list[Any], how: str
+) -> None:
+    world = World(tmp_path, "ndjson", root)
+    world.put(f1="".join(f'{{"c": {text}}}\n' for text in lines))
+    assert world.run({"columns": {"c": {"type": dtype, "on_type_change": how}}})["c"].to_list() == values
+
+
+@pytest.mark.parametrize(
+    ("dtype", "text", "fix"),
+    [
+        ("UInt8", "256", "mend the file, or say on_type_change: discard_row or discard_column"),
+        ("Int8", "1.5", "mend the file, or say on_type_change: discard_row or discard_column"),
+        ("Decimal(9, 2)", "1.555", "mend the file, or say on_type_change: discard_row or discard_column"),
+        # read as a Float64, which has taken .78 for .8
+        ("Decimal(18, 2)", "1234567890123456.78", "JSON's numbers are sure to 15 digits: deliver longer ones as text, declare String, and cast them"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_them_is_told(tmp_path: Path, dtype: str, text: str, fix: str) -> None:
+    world = World(tmp_path, "ndjson")
+    world.put(f1=f'{{"c": {text}}}\n')
+    said = text.replace(".78", ".8")
+    assert world.refusal({"columns": {"c": dtype}}) == (
+        f"{world.uri('f1')}: source 'a': column 'c' has 1 cell that is no {dtype}, such as '{said}'; {fix}"
+    )
+
+
+def test_types_that_json_has_no_values_of(tmp_path: Path) -> None:
+    world = World(tmp_path, "ndjson")
+    world.put(f1='{"c": "PT1H"}\n')
+    assert world.refusal({"columns": {"c": "Duration(us)"}}) == (
+        f"{world.uri('f1')}: source 'a': is not readable as ndjson: JSON has no values of a type that is declared, such as Duration "
+        "(line 1); declare what stands there, such as String or Int64, and cast it in a stage"
+    )
 
 
 @pytest.mark.parametrize(

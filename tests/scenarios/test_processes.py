@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
 import lazypipe as lp
+from lazypipe import gates
 from lazypipe.plan.executed import Executed
 from lazypipe.plan.reader import Capture
 
@@ -35,3 +37,100 @@ def test_a_plan_that_could_not_be_read_stays_so_elsewhere() -> None:
     executed = pickle.loads(pickle.dumps(Executed("t", Capture())))
     with pytest.raises(lp.LazypipeError, match="there is no query plan to read"):
         _ = executed.lineage
+
+
+RULES: dict[str, Any] = {
+    "any_not_null": ["i", "t"],
+    "between": {"column": "i", "min": 2},
+    "cardinality": {"column": "i", "references": {"to": "a", "column": "i"}, "max": 1},
+    "compare": {"left": "i", "op": "<", "right": "x"},
+    "completeness": {"column": "t", "min": 0.9},
+    "conditional": {"when": "i > 1", "then": "x > 0"},
+    "decreasing": {"column": "i", "order_by": "m"},
+    "distinct_count": {"columns": "g", "max": 1},
+    "exclusive": ["i", "t"],
+    "expression": "i > 1",
+    "finite": "x",
+    "foreign_key": {"column": "i", "references": {"to": "b", "column": "k"}},
+    "format": {"column": "t", "is": "email"},
+    "freshness": {"column": "m", "within": "1h"},
+    "in_future": "m",
+    "in_past": "m",
+    "in_set": {"column": "g", "values": ["p"]},
+    "increasing": {"column": "x", "order_by": "m"},
+    "is_type": {"column": "t", "type": "String"},
+    "json": "t",
+    "ks": {"column": "x", "max": 0.1, "by": "g"},
+    "late": {"time": "m", "every": "1h", "watermark": "w"},
+    "length_between": {"column": "t", "min": 9},
+    "like": {"column": "t", "pattern": "a%"},
+    "max": {"column": "i", "max": 2},
+    "mean": {"column": "i", "max": 1, "by": "g"},
+    "median": {"column": "i", "max": 1},
+    "min": {"column": "i", "min": 2},
+    "most_common": {"column": "g", "is": "q"},
+    "multiple_of": {"column": "i", "of": 2},
+    "no_gaps": {"column": "m", "every": "1h"},
+    "non_negative": "x",
+    "not_empty": "t",
+    "not_in_set": {"column": "g", "values": ["p"]},
+    "not_like": {"column": "t", "pattern": "a%"},
+    "not_null": "t",
+    "not_regex": {"column": "t", "pattern": "^a"},
+    "null": "t",
+    "parseable": {"column": "t", "as": "integer"},
+    "positive": "x",
+    "primary_key": "g",
+    "proportion": {"column": "g", "value": "p", "max": 0.1},
+    "psi": {"column": "x", "max": 0.001, "bins": 2, "where": "i > 0"},
+    "quantile": {"column": "i", "q": 0.9, "max": 1},
+    "regex": {"column": "t", "pattern": "^b"},
+    "row_count": {"same_as": "b"},
+    "schema": {"i": "String"},
+    "std": {"column": "i", "max": 0.1},
+    "sum": {"column": "i", "max": 1},
+    "sum_equals": {"columns": ["i", "x"], "total": "x"},
+    "unique": "g",
+    "z_score": {"metric": "mean", "column": "x", "min_runs": 2},
+}
+"""Every rule, of which rows below violate most."""
+
+
+@pytest.mark.parametrize("name", gates.names())
+def test_every_rule_goes_to_other_processes(tmp_path: Path, name: str) -> None:
+    def deliver(x: list[float]) -> None:
+        moments = ["2024-01-01T00:00:00", "2024-01-01T05:00:00", "2024-01-01T02:00:00"]
+        rows = {"i": [1, 2, 3], "x": x, "t": ["a", None, "b"], "g": ["p", "q", "p"], "m": moments, "w": moments}
+        pl.DataFrame(rows).write_csv(tmp_path / "a.csv")
+
+    pl.DataFrame({"k": [1]}).write_csv(tmp_path / "b.csv")
+    written = RULES[name]
+    rule = {name: {**written, "action": "warn"} if isinstance(written, dict) and name != "schema" else written}
+    if name in ("schema", "late"):
+        rule = {"schema": {"columns": written, "action": "warn"}} if name == "schema" else {name: written}
+    columns = {"i": "Int64", "x": "Float64", "t": "String", "g": "String", "m": "Datetime", "w": "Datetime"}
+    deliver([1.0, -2.0, 3.0])
+    pipe = (
+        lp.pipeline("p", base=tmp_path)
+        .source("a", "a.csv", contract={"columns": columns})
+        .source("b", "b.csv")
+        .stage("s", "a", do=[{"filter": "i > 0"}], gate=[rule])
+        .output("s", "out")
+        .build()
+    )
+    plan = pickle.loads(pickle.dumps(pipe.compile()))
+    found = []
+    for x in ([1.0, -2.0, 3.0], [1.0, -2.0, 3.0], [50.0, 60.0, -70.0]):  # some rules compare with the past
+        deliver(x)
+        result = plan.run(full=True)
+        assert pickle.loads(pickle.dumps(result)).to_dict() == result.to_dict()
+        found.append([(c.status, c.failed, c.value) for g in result.gates.values() for c in g.checks])
+    # the plan that did not go there finds the same
+    deliver([1.0, -2.0, 3.0])
+    here = pl.read_csv(tmp_path / "a.csv", try_parse_dates=True)
+    assert found[0]
+    if name not in ("ks", "psi", "z_score"):
+        alone = lp.check(here, [rule], a=here, b=pl.read_csv(tmp_path / "b.csv"))
+        assert [(c.status, c.failed, c.value) for c in alone.checks] == found[0]
+    else:
+        assert [status for ((status, _, _),) in found] == ["pass", "pass", "warn"]

@@ -51,6 +51,8 @@ def held(root: Path, step: str) -> list[str]:
         "interval_join: {with: o, time: at, within: [-1h, 1h], by: k, late: quarantine, how: left, columns: [x]}",
         "asof_join: {with: o, on: at, late: quarantine, tolerance: 2h, columns: [x]}",
         "asof_join: {with: o, on: at, by: [k, x], late: quarantine, tolerance: 2h, strategy: nearest}",
+        "asof_join: {with: o, on: at, by: [k, f], tolerance: 2h, strategy: nearest}",
+        "asof_join: {with: o, on: f, by: k, columns: [x]}",
     ],
 )
 def test_what_is_run_streams(tmp_path: Path, step: str) -> None:
@@ -61,7 +63,8 @@ def test_what_is_run_streams(tmp_path: Path, step: str) -> None:
     ("step", "node"),
     [
         ("pivot: {on: k, into: [a], index: at, values: x, aggregate: median}", "in-memory-map"),
-        ("asof_join: {with: o, on: f, by: k, columns: [x]}", "in-memory-join"),
+        ("asof_join: {with: o, on: f, by: k, columns: [x], strategy: nearest}", "in-memory-join"),
+        ("asof_join: {with: o, on: f, by: k, columns: [x], tolerance: 0.5}", "in-memory-join"),
     ],
 )
 def test_what_polars_holds_in_memory_is_said_by_explain(tmp_path: Path, step: str, node: str) -> None:

@@ -222,6 +222,54 @@ def test_a_feed_of_keys_removes_rows(world: World) -> None:
     assert [(s.name, s.status) for s in result.segments] == [("orders", "error"), ("forget", "blocked")]
 
 
+@pytest.mark.parametrize("mode", ["append", "upsert"])
+def test_who_reads_what_keys_are_removed_from_reads_it_without_them(world: World, mode: str) -> None:
+    """In the same run, whatever stands first in the definition; an output of removals that is made of such a reader comes after it."""
+    world.output = {"mode": mode, "key": "id"}
+    total = {"aggregate": {"by": "x", "aggregate": {"n": "count(*)", "most": "max(id)"}}}
+    world.more = {
+        "sources": {"gone": {"uri": "gone/*.parquet"}},
+        "stages": {
+            "by_x": {"from": "orders", "do": [total]},
+            "found": {"from": "gone", "do": [{"join": {"with": "orders", "on": "id", "how": "left"}}]},
+            "medians": {"from": "orders", "do": [{"aggregate": {"by": "x", "aggregate": {"m": "median(id)"}}}]},
+            "forget": {"from": "gone"},
+            "rare": {"from": "by_x", "do": [{"filter": "n = 1 AND x < 0"}, {"select": {"id": "most"}}]},
+        },
+        "outputs": {
+            **{n: {"to": f"out/{n}"} for n in ("medians", "by_x", "found")},
+            "forget": {"to": "out/orders", "mode": "delete", "key": "id"},
+            "rare": {"to": "out/orders", "mode": "delete", "key": "id"},
+        },
+    }
+
+    def held() -> list[list[tuple[Any, ...]]]:
+        scans = [lp.scan(str(world.root / "out" / n)).collect() for n in ("by_x", "medians", "found")]
+        return [sorted(s.rows()) for s in scans]
+
+    world.deliver("1", id=[1, 2, 3], x=[7, 7, 8])
+    world.deliver("1", "gone", id=[2], why=["asked"])
+    result = world.run()
+    result.raise_for_status()
+    assert [s.name for s in result.segments] == ["orders", "forget", "by_x", "rare", "found", "medians"]
+    assert world.rows() == [(1, 7), (3, 8)]
+    assert held() == [[(7, 1, 1), (8, 1, 3)], [(7, 1.0), (8, 3.0)], [(2, "asked", None)]]
+    assert set(world.done().values()) == {"unchanged"}
+    # only keys come
+    world.deliver("2", "gone", id=[1], why=["asked"])
+    steps = {s["name"]: s["why"] for s in world.compile().preview()}
+    assert steps["by_x"] == "depends on what forget becomes in this run"
+    world.done()
+    assert held() == [[(8, 1, 3)], [(8, 3.0)], [(1, "asked", None), (2, "asked", None)]]
+    # what a reader finds out itself is removed once it has
+    world.deliver("3", id=[4], x=[-1])
+    world.done()
+    assert (world.rows(), held()[0]) == ([(3, 8)], [(-1, 1, 4), (8, 1, 3)])
+    world.done()
+    assert held()[0] == [(8, 1, 3)]
+    assert set(world.done().values()) == {"unchanged"}
+
+
 def test_what_a_feed_of_keys_removes_is_not_put_aside_either(world: World) -> None:
     world.output = {"mode": "append", "key": "id"}
     world.gate = [{"between": {"column": "x", "min": 0, "action": "quarantine"}}]

@@ -9,9 +9,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 import lazypipe as lp
+from lazypipe import ops
 
 HEAD = """\
 version: 1
@@ -127,6 +129,10 @@ OPERATIONS = {
         "AND takes conditions, and these are Boolean and Int64; compare each side with something"
     ),
     "@filter: flight LIKE '1%'": "Int64 stands where String is needed; cast it, as in x::text",
+    "derive: {@a: date(time_hour)}": (
+        "Datetime(us, UTC) stands where String is needed; cast it, as in x::text; or write x::date, x::timestamp or x::time for date(x), "
+        "timestamp(x) or time(x), which read text"
+    ),
     "@filter: flight + 1": "a condition must be true or false, and this is Int64; compare it with something",
     "@filter: flight >": ("bad SQL: 'flight >' is not a whole expression; check its operators, brackets and commas"),
     "@filter: (flight > 1": (
@@ -860,3 +866,67 @@ outputs: {b: {to: 'out/${TOKEN}', storage_options: {token: '${TOKEN}'}}}
     shown += [str(plan.preview())]
     assert not [part for part in shown if SECRET in part]
     assert plan.outputs["b"].to == str(folder / "out" / SECRET)
+
+
+INDEPENDENT = """
+version: 1
+name: p
+sources:
+  a: {uri: a.csv, contract: {columns: {x: Int64, y: String}}}
+  g: {uri: g.csv, contract: {columns: {x: Int64}}, event_time: z, gate: [{not_nul: x}]}
+stages:
+  b:
+    from: a
+    do:
+      - filter: zz > 1
+      - sort: nope
+      - derive: {q: "zzz + 1"}
+      - derive: {r: "q + 1"}
+    gate: [{not_nul: x}, {not_null: gone}]
+  c: {from: b, gate: [{in_sett: {column: q, values: [1]}}]}
+  d:
+    from: a
+    do: [{limit: 5}, {sample: {fraction: 0.5, by: [no]}}, {distinct: {columns: [none]}}]
+    gate: [{unique: missing}]
+  e:
+    from: d
+    do: [{filter: other > 1}, {join: {with: nowhere, on: x}}, {filter: unknown > 1}]
+    gate: [{not_empt: x}]
+  f: {from: a, gate: [{foreign_key: {column: x, references: {to: nowhere, column: x}}}, {betwen: {column: x, min: 1}}]}
+outputs: {b: {to: b}, c: {to: c}, d: {to: d}, e: {to: e}, f: {to: f}}
+"""
+
+
+def test_mistakes_of_a_stage_are_told_behind_others_that_they_do_not_depend_on() -> None:
+    with pytest.raises(lp.DefinitionError) as caught:
+        lp.Pipeline.from_yaml(INDEPENDENT).compile()
+    assert sorted((p.where.line, p.what) for p in caught.value.problems if p.where is not None) == [
+        (6, "unknown column 'z'"),
+        (6, "unknown rule 'not_nul'"),
+        (11, "unknown column 'zz'"),  # which leaves columns as they are
+        (12, "unknown column 'nope'"),
+        (13, "unknown column 'zzz'"),  # behind it nothing is known of columns
+        (15, "unknown rule 'not_nul'"),
+        (16, "unknown rule 'in_sett'"),
+        (19, "unknown column 'no'"),
+        (19, "unknown column 'none'"),
+        (20, "unknown column 'missing'"),
+        (23, "unknown column 'other'"),
+        (23, "unknown input 'nowhere'"),
+        (24, "unknown rule 'not_empt'"),
+        (25, "unknown frame 'nowhere'"),
+        (25, "unknown rule 'betwen'"),
+    ]
+
+
+@pytest.mark.parametrize("name", [n for n in ops.names() if ops.operation_class(n).keeps_columns])
+def test_an_operation_that_keeps_columns_does(name: str) -> None:
+    written = {
+        "filter": "x > 1",
+        "sort": "x DESC",
+        "limit": 1,
+        "distinct": {"columns": "x"},
+        "sample": {"fraction": 0.5},
+    }
+    frame = pl.LazyFrame({"x": [1, 2, 2], "y": ["a", "b", "c"]})
+    assert lp.apply({name: written[name]}, frame).collect_schema() == frame.collect_schema()

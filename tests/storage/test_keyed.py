@@ -21,9 +21,10 @@ from lazypipe.errors import StorageError
 from lazypipe.storage import key_bounds, keyed
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.footers import read_footer
-from lazypipe.storage.keyed import Rewrite, rewrite_without, rows_with
+from lazypipe.storage.keyed import Rewrite, not_ruled_out, rewrite_without, rows_with
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.optimizer.layout import Layout
+from lazypipe.storage.parquet_prune import Bounds
 from lazypipe.storage.sink import DatasetSink, is_data_file
 from lazypipe.storage.unit_counts import count_units
 from lazypipe.storage.units import UNIT
@@ -272,6 +273,51 @@ def test_a_key_of_two_columns_must_lie_within_one_row_group(tmp_path: Path) -> N
     keys = pl.LazyFrame({"a": [9, 5], "b": [9, 9]})
     found = rewrite_without(dataset, commit, keys, ["a", "b"], prefix="r2-002k")
     assert found.read == found.replaced == (commit.files[1],)
+
+
+ENDS: dict[str, st.SearchStrategy[Any]] = {
+    "a": st.integers(0, 4),
+    "f": st.sampled_from([-1.0, 0.0, 0.5, 2.0]),
+    "t": st.sampled_from([b"", b"a", b"ab", b"b"]),
+}
+VALUES = {"a": ENDS["a"], "f": ENDS["f"] | st.just(math.nan), "t": ENDS["t"].map(bytes.decode)}
+
+
+@st.composite
+def bounds_of(draw: st.DrawFn, ends: st.SearchStrategy[Any]) -> Bounds:
+    """Return bounds of a column of a file with three rows, as a commit may state them."""
+    nulls = draw(st.sampled_from([None, 0, 1, 3]))
+    known = nulls != 3 and draw(st.booleans())
+    low, high = sorted([draw(ends), draw(ends)]) if known else (None, None)
+    return Bounds(low, high, nulls, 3)
+
+
+def may_be(value: Any, box: Bounds) -> bool:
+    if value is None:
+        return box.nulls != 0
+    if box.nulls == box.values:
+        return False
+    if box.low is None or value != value:  # bounds do not speak of what is no number
+        return True
+    plain = value.encode() if isinstance(value, str) else value
+    return bool(box.low <= plain <= box.high)
+
+
+@given(
+    st.lists(st.tuples(*(st.none() | v for v in VALUES.values())), min_size=1, max_size=5),
+    st.lists(st.fixed_dictionaries({n: bounds_of(e) for n, e in ENDS.items()}), max_size=4),
+    st.sampled_from([("a",), ("a", "f"), ("f", "t"), ("a", "f", "t")]),
+)
+def test_only_files_whose_bounds_hold_all_columns_of_some_key_are_looked_at(
+    rows: list[tuple[Any, ...]], boxes: list[dict[str, Bounds]], on: tuple[str, ...]
+) -> None:
+    schema = pl.Schema({"a": pl.Int8(), "f": pl.Float64(), "t": pl.String()})
+    files = tuple(DataFile(f"{n}.parquet", 3, 100, bounds=box) for n, box in enumerate(boxes))
+    commit = Commit(1, "r1", NOON, "replace", schema, files)
+    keys = pl.DataFrame(rows, schema, orient="row").select(on)
+    found = not_ruled_out(Dataset("nowhere"), commit, keys)
+    expected = [f for f in files if any(all(map(may_be, k, [f.bounds[n] for n in on])) for k in keys.rows())]
+    assert [*found] == expected
 
 
 def test_files_without_statistics_are_all_looked_at(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import ClassVar, Literal
 
@@ -69,21 +70,23 @@ class Psi(GroupedRule):
         if not (scalar or dtype.is_numeric() or dtype.is_temporal()):
             what = f"column {self.column!r} is {dtype_name(dtype)}, which has no bins"
             raise scope.fault(what, "name a column of numbers, times, text or booleans", "column")
-
-        def compare(here: pl.LazyFrame, there: pl.LazyFrame, groups: Sequence[str]) -> pl.LazyFrame:
-            if not scalar:
-                here, there = _binned(here, there, groups, self.bins)
-            bins = (*groups, _ITEM)
-            counts = here.group_by(bins).agg(pl.len().alias(_HERE)).join(
-                there.group_by(bins).agg(pl.len().alias(_THERE)), on=bins, how="full", nulls_equal=True, coalesce=True
-            ).with_columns(pl.col(_HERE, _THERE).fill_null(0).cast(pl.Int64))  # fmt: skip
-            now, before = pl.col(_HERE), pl.col(_THERE)
-            a, e = ((n / n.sum()).clip(lower_bound=LEAST_SHARE) for n in (now, before))
-            index = ((a - e) * (a / e).log()).sum()
-            return counts.group_by(groups).agg(pl.when((now.sum() > 0) & (before.sum() > 0)).then(index).alias(VALUE))
-
+        compare = partial(_index, bins=None if scalar else self.bins)
         expected = f"an index of at most {self.max:g} against the previous commit"
         return [_against_previous(self, schema, scope, compare, pl.col(VALUE) <= self.max, expected)]
+
+
+def _index(here: pl.LazyFrame, there: pl.LazyFrame, groups: Sequence[str], *, bins: int | None) -> pl.LazyFrame:
+    """Return the population stability index of each group, of so many bins; of values as they are, if none are said."""
+    if bins is not None:
+        here, there = _binned(here, there, groups, bins)
+    by = (*groups, _ITEM)
+    counts = here.group_by(by).agg(pl.len().alias(_HERE)).join(
+        there.group_by(by).agg(pl.len().alias(_THERE)), on=by, how="full", nulls_equal=True, coalesce=True
+    ).with_columns(pl.col(_HERE, _THERE).fill_null(0).cast(pl.Int64))  # fmt: skip
+    now, before = pl.col(_HERE), pl.col(_THERE)
+    a, e = ((n / n.sum()).clip(lower_bound=LEAST_SHARE) for n in (now, before))
+    index = ((a - e) * (a / e).log()).sum()
+    return counts.group_by(groups).agg(pl.when((now.sum() > 0) & (before.sum() > 0)).then(index).alias(VALUE))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,27 +130,29 @@ class Ks(GroupedRule):
         if not (dtype.is_numeric() or dtype.is_temporal() or dtype == pl.Null):
             what = f"column {self.column!r} is {dtype_name(dtype)}, which has no order to compare"
             raise scope.fault(what, "write psi", "column")
-
-        def compare(here: pl.LazyFrame, there: pl.LazyFrame, groups: Sequence[str]) -> pl.LazyFrame:
-            sides = [
-                rows.filter(pl.col(_ITEM).is_not_null()).with_columns(
-                    pl.lit(now, dtype=pl.Int64).alias(_HERE), pl.lit(1 - now, dtype=pl.Int64).alias(_THERE)
-                )
-                for now, rows in ((1, here), (0, there))
-            ]
-            counts = pl.concat(sides).group_by(*groups, _ITEM).agg(pl.col(_HERE, _THERE).sum())
-            now, before = pl.col(_HERE), pl.col(_THERE)
-            below = (n.sort_by(_ITEM).cum_sum() / n.sum() for n in (now, before))
-            distance = (next(below) - next(below)).abs().max()
-            found = counts.group_by(groups).agg(distance.alias(VALUE), now.sum(), before.sum())
-            value = pl.col(VALUE) if self.p_value is None else _probability(pl.col(VALUE), now, before)
-            return found.with_columns(pl.when((now > 0) & (before > 0)).then(value).alias(VALUE))
-
+        compare = partial(_distance, probable=self.p_value is not None)
         if self.p_value is None:
             accept, expected = pl.col(VALUE) <= self.max, f"a distance of at most {self.max:g}"
         else:
             accept, expected = pl.col(VALUE) >= self.p_value, f"a probability of at least {self.p_value:g}"
         return [_against_previous(self, schema, scope, compare, accept, f"{expected} against the previous commit")]
+
+
+def _distance(here: pl.LazyFrame, there: pl.LazyFrame, groups: Sequence[str], *, probable: bool) -> pl.LazyFrame:
+    """Return the greatest distance of each group's distribution functions, or how ``probable`` it is."""
+    sides = [
+        rows.filter(pl.col(_ITEM).is_not_null()).with_columns(
+            pl.lit(now, dtype=pl.Int64).alias(_HERE), pl.lit(1 - now, dtype=pl.Int64).alias(_THERE)
+        )
+        for now, rows in ((1, here), (0, there))
+    ]
+    counts = pl.concat(sides).group_by(*groups, _ITEM).agg(pl.col(_HERE, _THERE).sum())
+    now, before = pl.col(_HERE), pl.col(_THERE)
+    below = (n.sort_by(_ITEM).cum_sum() / n.sum() for n in (now, before))
+    distance = (next(below) - next(below)).abs().max()
+    found = counts.group_by(groups).agg(distance.alias(VALUE), now.sum(), before.sum())
+    value = _probability(pl.col(VALUE), now, before) if probable else pl.col(VALUE)
+    return found.with_columns(pl.when((now > 0) & (before > 0)).then(value).alias(VALUE))
 
 
 def _probability(distance: pl.Expr, first: pl.Expr, second: pl.Expr) -> pl.Expr:
@@ -190,37 +195,50 @@ def _against_previous(
     ``compare`` takes rows now and before, with the columns of the groups and ``_ITEM``, and gives a value per group.
     """
     where = None if rule.where is None else rule.bind(rule.where, schema, scope, "where")
-    by, column = list(rule.by), rule.column
-    groups = by or [_GROUP]
-    needed = dict.fromkeys([*by, column, *(() if where is None else where.meta.root_names())])
-
-    def picked(rows: pl.LazyFrame) -> pl.LazyFrame:
-        groups = [pl.col(n) for n in by] or [pl.lit(0).alias(_GROUP)]
-        return rows.select(*groups, pl.col(column).alias(_ITEM))
-
-    def query(rows: pl.LazyFrame, frames: Mapping[str, pl.LazyFrame]) -> pl.LazyFrame:
-        here = picked(rows)
-        before = frames.get(PREVIOUS)
-        known = pl.Schema() if before is None else before.collect_schema()
-        if before is None or not all(n in known and _alike(known[n], schema[n]) for n in needed):
-            there = pl.LazyFrame(schema=here.collect_schema())
-        else:
-            same = before.select(pl.col(n).cast(schema[n], strict=False) for n in needed)
-            there = picked(same if where is None else same.filter(where))
-        values = compare(here, there, groups)
-        # a group that is new has its row, and all rows together have theirs even where there are none
-        wanted = here.select(groups).unique() if by else pl.LazyFrame({_GROUP: [0]}, schema={_GROUP: pl.Int32})
-        return wanted.join(values, on=groups, how="left", nulls_equal=True).select(*by, VALUE)
-
+    column = rule.column
+    subject = rule.subject(column, schema, scope)
+    needed = dict.fromkeys([*rule.by, column, *(() if where is None else where.meta.root_names())])
+    types = pl.Schema({n: schema[n] for n in needed})
     measure = Measure(
         accept=accept,
         expected=expected,
-        query=query,
+        query=partial(_now_and_before, by=rule.by, column=column, types=types, where=where, compare=compare),
         frames=(PREVIOUS,),
         by=rule.by,
-        columns=(*by, column),
+        columns=(*rule.by, column),
     )
-    return rule.check(rule.subject(column, schema, scope), schema, scope, measure=measure, column=column)
+    return rule.check(subject, schema, scope, measure=measure, column=column)
+
+
+def _now_and_before(
+    rows: pl.LazyFrame,
+    frames: Mapping[str, pl.LazyFrame],
+    *,
+    by: Sequence[str],
+    column: str,
+    types: pl.Schema,
+    where: pl.Expr | None,
+    compare: Callable[[pl.LazyFrame, pl.LazyFrame, Sequence[str]], pl.LazyFrame],
+) -> pl.LazyFrame:
+    """Return the value of each group; ``types`` are those of the columns that are needed of the rows before."""
+    here = _picked(rows, by, column)
+    before = frames.get(PREVIOUS)
+    known = pl.Schema() if before is None else before.collect_schema()
+    if before is None or not all(n in known and _alike(known[n], dtype) for n, dtype in types.items()):
+        there = pl.LazyFrame(schema=here.collect_schema())
+    else:
+        same = before.select(pl.col(n).cast(dtype, strict=False) for n, dtype in types.items())
+        there = _picked(same if where is None else same.filter(where), by, column)
+    groups = by or [_GROUP]
+    values = compare(here, there, groups)
+    # a group that is new has its row, and all rows together have theirs even where there are none
+    wanted = here.select(groups).unique() if by else pl.LazyFrame({_GROUP: [0]}, schema={_GROUP: pl.Int32})
+    return wanted.join(values, on=groups, how="left", nulls_equal=True).select(*by, VALUE)
+
+
+def _picked(rows: pl.LazyFrame, by: Sequence[str], column: str) -> pl.LazyFrame:
+    groups = [pl.col(n) for n in by] or [pl.lit(0).alias(_GROUP)]
+    return rows.select(*groups, pl.col(column).alias(_ITEM))
 
 
 def _alike(before: pl.DataType, now: pl.DataType) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from operator import and_
 from typing import Any, ClassVar, Literal
 
@@ -81,28 +81,31 @@ class RowCount(CountRule):
         if self.same_as is None:
             assert allowed is not None
             return [self.measured("", schema, scope, figure, allowed)]
-        other, by = self.same_as, list(self.by)
-
-        def query(rows: pl.LazyFrame, frames: Mapping[str, pl.LazyFrame]) -> pl.LazyFrame:
-            here = _counted(rows, by, VALUE)
-            if other not in frames:
-                return here.with_columns(pl.lit(None, dtype=pl.Int64).alias(_OTHER))
-            there = _counted(frames[other], by, _OTHER)
-            if not by:
-                return here.join(there, how="cross")
-            joined = here.join(there, on=by, how="full", nulls_equal=True, coalesce=True)
-            return joined.with_columns(pl.col(VALUE, _OTHER).fill_null(0))
-
+        other = self.same_as
         same = Bounds(pl.col(VALUE) == pl.col(_OTHER), f"as many as in {other}")
         both = [b for b in (allowed, same) if b is not None]
         measure = Measure(
             accept=reduce(and_, (b.accept for b in both)),
             expected=" and ".join(b.expected for b in both),
-            query=query,
+            query=partial(_counted_beside, other=other, by=self.by),
             frames=(other,),
             by=self.by,
         )
         return [self.check(self.subject("", schema, scope), schema, scope, measure=measure)]
+
+
+def _counted_beside(
+    rows: pl.LazyFrame, frames: Mapping[str, pl.LazyFrame], *, other: str, by: Sequence[str]
+) -> pl.LazyFrame:
+    """Return how many rows there are here and in the other frame, null where there is none."""
+    here = _counted(rows, by, VALUE)
+    if other not in frames:
+        return here.with_columns(pl.lit(None, dtype=pl.Int64).alias(_OTHER))
+    there = _counted(frames[other], by, _OTHER)
+    if not by:
+        return here.join(there, how="cross")
+    joined = here.join(there, on=by, how="full", nulls_equal=True, coalesce=True)
+    return joined.with_columns(pl.col(VALUE, _OTHER).fill_null(0))
 
 
 def _counted(rows: pl.LazyFrame, by: Sequence[str], name: str) -> pl.LazyFrame:
@@ -362,25 +365,35 @@ class MostCommon(GroupedRule):
         if wanted.dtype.is_float() and dtype.is_integer():
             what = f"column {self.column!r} holds whole numbers, and {self.is_[0]} is none"
             raise scope.fault(what, "write whole numbers", "is")
-        item, times, by, column = pl.col(_ITEM), pl.col(_TIMES), list(self.by), self.column
-        top = item.filter((times > 0) & (times == times.max()))
-        given = top.is_in(wanted.implode())
-
-        def query(rows: pl.LazyFrame, _: Mapping[str, pl.LazyFrame]) -> pl.LazyFrame:
-            counts = rows.select(*by, pl.col(column).alias(_ITEM)).group_by(*by, _ITEM).agg(item.count().alias(_TIMES))
-            # the value to report is one that decides
-            right, wrong = top.filter(given).min(), top.filter(~given).min()
-            value = pl.coalesce(right, wrong) if self.ties else pl.coalesce(wrong, right)
-            found = (value.alias(VALUE), given.sum().alias(_RIGHT), (~given).sum().alias(_WRONG))
-            return counts.group_by(by).agg(found) if by else counts.select(found)
-
+        column = self.column
         right, wrong = pl.col(_RIGHT) > 0, pl.col(_WRONG) == 0
         shown = ", ".join(map(str, self.is_))
         measure = Measure(
             accept=(right | wrong) if self.ties else wrong,
             expected=f"one of {shown}" if len(self.is_) > 1 else shown,
-            query=query,
+            query=partial(_most_common, by=self.by, column=column, wanted=wanted, ties=self.ties),
             by=self.by,
             columns=(*self.by, column),
         )
         return [self.check(self.subject(column, schema, scope), schema, scope, measure=measure, column=column)]
+
+
+def _most_common(
+    rows: pl.LazyFrame,
+    _: Mapping[str, pl.LazyFrame],
+    *,
+    by: Sequence[str],
+    column: str,
+    wanted: pl.Series,
+    ties: bool,
+) -> pl.LazyFrame:
+    """Return the value that decides, and how many of the most common ones are wanted, and are not."""
+    item, times = pl.col(_ITEM), pl.col(_TIMES)
+    top = item.filter((times > 0) & (times == times.max()))
+    given = top.is_in(wanted.implode())
+    counts = rows.select(*by, pl.col(column).alias(_ITEM)).group_by(*by, _ITEM).agg(item.count().alias(_TIMES))
+    # the value to report is one that decides
+    right, wrong = top.filter(given).min(), top.filter(~given).min()
+    value = pl.coalesce(right, wrong) if ties else pl.coalesce(wrong, right)
+    found = (value.alias(VALUE), given.sum().alias(_RIGHT), (~given).sum().alias(_WRONG))
+    return counts.group_by(by).agg(found) if by else counts.select(found)

@@ -1,0 +1,247 @@
+"""Binding a source: URIs resolved, format known, contract applied, schema read. With what it looks at, the only part of compiling that does I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import polars as pl
+
+from lazypipe.compile.contract import read_contract, resolve
+from lazypipe.compile.intake import read_intake
+from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.watermark import read_watermark, time_checks
+from lazypipe.errors import SourceError, nearest
+from lazypipe.spec.model import Fault, Path, Source
+from lazypipe.spec.types import dtype_name
+from lazypipe.storage import hive
+from lazypipe.storage import uri as uris
+from lazypipe.storage.cells import POINT
+from lazypipe.storage.corrupt import OnCorrupt
+from lazypipe.storage.files import FORMATS, FileInfo, Named, format_of, named
+from lazypipe.storage.scan import FILE_COLUMN, TEXT_FORMATS, Reader
+from lazypipe.storage.shape import BY_LOG, told_otherwise
+from lazypipe.storage.units import UNIT
+from lazypipe.windows.watermark import COMPLETE
+
+if TYPE_CHECKING:
+    from lazypipe.storage.log import Commit
+
+__all__ = ["bind", "expand_env"]
+
+
+def bind(
+    name: str,
+    source: Source,
+    base: str,
+    env: Mapping[str, str],
+    admit: Callable[[BoundSource, Snapshot], Snapshot] = lambda _, found: found,
+) -> BoundSource:
+    """Resolve a source's URIs, format, contract and schema.
+
+    ``admit`` takes out files that are not whole yet; they are looked into only if nothing else would tell the columns.
+
+    Raises
+    ------
+    Fault
+        If the definition is wrong: an unset variable, an unknown format, a contract that the files break.
+    SourceError
+        If the source cannot be read.
+    """
+    at: Path = ("sources", name)
+    patterns, options, marker, redact = _expand(source, base, env, at)
+    try:
+        return _bind(name, source, patterns, options, marker, redact, at, admit)
+    except Fault as fault:
+        raise Fault(redact(fault.what), fault.fix, fault.path) from None
+
+
+def _bind(
+    name: str,
+    source: Source,
+    patterns: tuple[str, ...],
+    options: Mapping[str, Any],
+    marker: str | None,
+    redact: uris.Redactor,
+    at: Path,
+    admit: Callable[[BoundSource, Snapshot], Snapshot],
+) -> BoundSource:
+    form = source.format or _guess(patterns, options, at)
+    contract = read_contract(source.contract, (*at, "contract"))
+    text = form in TEXT_FORMATS
+    masked = any("pii" in column.get("tags", ()) for column in source.columns.values())
+    reader = Reader(form, contract.overrides if text else {}, source.read, options, masked=masked)
+    # of columns that are not declared, files have to tell the types first
+    parsed = reader.marks != POINT or any(told_otherwise(t, reader) for t in contract.types.values())
+    adapts = contract.adapts or parsed
+    _refuse_of_others(source, form, patterns, at)
+    action, intake = cast("OnCorrupt", source.on_corrupt), read_intake(source, form, at)
+    bound = BoundSource(
+        name, patterns, reader, redact, on_corrupt=action, intake=intake, declares=bool(contract.columns)
+    )
+    bound = replace(bound, version=source.version)
+    there, first = ((), None) if adapts else _by_name(bound)
+    try:
+        listed = bound.listed(partial(admit, bound)) if first is None else Snapshot((first,))
+        if not listed.files and listed.waiting and not contract.columns:
+            listed = bound.listed()
+        snapshot = bound.look(listed, first=not adapts)
+    except SourceError as error:
+        if not contract.columns:
+            raise bound.located(error) from None
+        # a pipeline can be compiled before its data is there, or while it is not readable
+        snapshot, there = Snapshot(()), ()
+    keys = (
+        hive.types(there.each_folder if isinstance(there, Named) else [f.uri for f in snapshot.files])
+        if snapshot.logged is None
+        else pl.Schema()
+    )
+    inside, keys = contract.for_folders(keys, (*at, "contract"))
+    columns = bound.columns(snapshot)
+    if snapshot.logged is None and (own := [n for n in (FILE_COLUMN, UNIT) for _, names in columns if n in names]):
+        raise Fault(f"the files have a column {own[0]!r}, a name that is lazypipe's own", BY_LOG, (*at, "uri"))
+    try:
+        shape = resolve(inside, columns, text=text, at=(*at, "contract"))
+    except SourceError as error:
+        raise bound.located(error) from None
+    schema = pl.Schema({**{t.name: t.dtype for t in shape.targets}, **keys})
+    guessed = frozenset(n for t in shape.targets if t.guessed for n in (t.name, *t.alias))
+    bound = replace(bound, schema=schema, shape=shape if adapts else None, guessed=guessed)
+    if bound.shape is not None and snapshot.files:
+        snapshot = bound.looked_at(snapshot)  # so that a file which breaks the contract is told now
+    _check_names(source, schema, at)
+    rule = read_watermark(source, schema, form, at, marker)
+    if rule is not None and rule.commit and snapshot.commit is not None and COMPLETE not in snapshot.commit.info:
+        what = "the last commit of the dataset does not say up to which event time it is complete"
+        fix = (
+            "run the pipeline that writes it, with watermarks at its sources, or name a column: watermark: {column: …}"
+        )
+        raise Fault(what, fix, (*at, "watermark", "commit"))
+    tags = _tags(source, snapshot.commit, schema)
+    return replace(
+        bound, tags=tags, compiled=snapshot, names=there, watermark=rule, on_bad_time=time_checks(source, rule)
+    )
+
+
+def _refuse_of_others(source: Source, form: str, patterns: Sequence[str], at: Path) -> None:
+    """Refuse what is said of a source and holds for other formats only."""
+    if form not in TEXT_FORMATS and source.read:
+        raise Fault(f"read is for text files, and this is {form}", "remove read", (*at, "read"))
+    for option in ("decimal_comma", "thousands") if form != "csv" else ():
+        if option in source.read:
+            fix = f"remove {option}, and derive numbers from text in a stage"
+            raise Fault(f"{option} is for CSV, and this is {form}", fix, (*at, "read", option))
+    if source.read.get("thousands") == ("," if source.read.get("decimal_comma") else "."):
+        what, fix = (
+            "the mark for thousands is that for fractions, too",
+            "write another mark, or say decimal_comma: true",
+        )
+        raise Fault(what, fix, (*at, "read", "thousands"))
+    if form == "delta" and len(patterns) > 1:
+        raise Fault("a Delta table is one folder", "make a source of each, and union them", (*at, "uri"))
+    if source.version is not None and form != "delta":
+        what = f"version is for Delta tables, and this is {form}"
+        raise Fault(what, "add format: delta, or remove version", (*at, "version"))
+
+
+def _check_names(source: Source, schema: pl.Schema, at: Path) -> None:
+    """Refuse names of columns that a source does not have, and an event time that is none."""
+    for key, names in (
+        ("event_time", [source.event_time] if source.event_time else []),
+        ("key", source.key),
+        ("columns", source.columns),
+    ):
+        for index, column in enumerate(names):
+            if column not in schema:
+                place = column if key == "columns" else index
+                raise Fault(f"unknown column {column!r}", nearest(column, schema, "columns"), (*at, key, place))
+    if source.event_time and not isinstance(schema[source.event_time], pl.Date | pl.Datetime):
+        what = f"event_time {source.event_time!r} is {dtype_name(schema[source.event_time])}, not a date or a datetime"
+        raise Fault(what, "declare it as one in contract", (*at, "event_time"))
+
+
+def _by_name(bound: BoundSource) -> tuple[Sequence[str], FileInfo | None]:
+    """Return the names of a source's files, and the first file, where that is all that compiling needs; else none.
+
+    Names of many files cost a fraction of looking at each; the run does that.
+    """
+    intake = bound.intake
+    if (
+        bound.reader.format in ("dataset", "delta")
+        or bound.on_corrupt != "fail"
+        or intake.expect is not None
+        or intake.settle
+    ):
+        return (), None
+    names = named(bound.patterns, endings=FORMATS[bound.reader.format])
+    first = None if names is None else names.first
+    return (names, first) if names is not None and first is not None else ((), None)
+
+
+def _tags(source: Source, commit: Commit | None, schema: pl.Schema) -> dict[str, tuple[str, ...]]:
+    """Return the tags that the definition gives to columns, with those that a dataset's commit carries."""
+    carried: Mapping[str, Sequence[str]] = commit.info.get("tags", {}) if commit is not None else {}
+    given = {c: tuple(about.get("tags", ())) for c, about in source.columns.items()}
+    found = {c: tuple(dict.fromkeys([*given.get(c, ()), *carried.get(c, ())])) for c in schema}
+    return {c: tags for c, tags in found.items() if tags}
+
+
+def _expand(
+    source: Source, base: str, env: Mapping[str, str], at: Path
+) -> tuple[tuple[str, ...], dict[str, Any], str | None, uris.Redactor]:
+    """Return the URIs, options and marker of a source with variables replaced, and what hides the values of those."""
+    patterns: list[str] = []
+    secrets: list[tuple[str, str]] = []
+    for index, uri in enumerate(source.uri):
+        written, used = expand_env(uri, env, (*at, "uri", index))
+        patterns.append(uris.resolve(written, base))
+        secrets += used
+    options: dict[str, Any] = {}
+    for name, value in source.storage_options.items():
+        options[name], used = expand_env(value, env, (*at, "storage_options", name))
+        secrets += used
+    marker = source.watermark.get("marker")
+    if marker is not None:
+        marker, used = expand_env(marker, env, (*at, "watermark", "marker"))
+        marker = uris.resolve(marker, base)
+        secrets += used
+    return tuple(patterns), options, marker, uris.Redactor(tuple(secrets))
+
+
+def expand_env(value: Any, env: Mapping[str, str], at: Path) -> tuple[Any, tuple[tuple[str, str], ...]]:
+    """Replace ``${NAME}`` and return it with the values used; raises Fault for a variable that is not set, and for what names no file."""
+    try:
+        found, used = uris.expand(value, env)
+    except KeyError as error:
+        name = str(error.args[0])
+        raise Fault(f"environment variable {name} is not set", f"set it: export {name}=…", at) from None
+    if isinstance(found, str) and "\0" in found:
+        raise Fault("no file has a zero byte in its name", "take it out", at)
+    return found, used
+
+
+def _guess(patterns: tuple[str, ...], options: Mapping[str, Any], at: Path) -> str:
+    formats = {format_of(p) for p in patterns}
+    if None in formats and len(patterns) == 1:
+        from lazypipe.storage.dataset import Dataset
+        from lazypipe.storage.lake.log import DeltaLog
+
+        if Dataset(patterns[0], options).log.last():
+            return "dataset"
+        if DeltaLog(patterns[0], options).last() >= 0:
+            return "delta"  # its folder also holds files that are none of its rows any more
+        if "." not in patterns[0].rsplit("/", 1)[-1]:
+            return "parquet"  # a folder
+    if len(formats) > 1:
+        raise Fault("one source cannot mix formats", "make a source of each, and union them", (*at, "uri"))
+    (form,) = formats
+    if form is None:
+        endings = ", ".join(e for group in FORMATS.values() for e in group[:1])
+        raise Fault(
+            f"the format of {patterns[0].rsplit('/', 1)[-1]!r} is not known from its name",
+            f"add format, or use an ending such as {endings}",
+            (*at, "uri"),
+        )
+    return form
