@@ -15,10 +15,10 @@ import polars as pl
 
 from lazypipe.sql import empty
 
-__all__ = ["NEAR", "ORDER", "Digit", "grouped", "lying"]
+__all__ = ["NEAR", "ORDER", "Digit", "grouped", "lying", "together"]
 
 ORDER = "__lazypipe_order"
-"""The column by which rows are in order."""
+"""The column by which rows are in order, or the name of what they are sorted by."""
 NEAR = "__lazypipe_near"
 """The column in whose order rows of a group lie as their places do."""
 _TEXTS = pl.Categories("lazypipe", namespace="texts in order")
@@ -84,6 +84,32 @@ def grouped(
         rows = frame.with_columns(number.alias(ORDER)).sort(ORDER)
     # where this is equal, so are the columns, or they rise as rows come: rows are in the order of all of them. Plans are read without it (plan/meant.py)
     return rows.set_sorted([ORDER, *by]).group_by(ORDER, *by, maintain_order=True).agg(exprs).drop(ORDER)
+
+
+def together(
+    frame: pl.LazyFrame,
+    keys: Sequence[str],
+    then: Sequence[str] = (),
+    descending: Sequence[bool] = (),
+    nulls_last: Sequence[bool] = (),
+) -> pl.LazyFrame:
+    """Return rows in the order of keys, told to Polars: it then joins them as they come, and finds those that repeat, without a table of all.
+
+    Rows of equal keys are in an order of their own, that of the columns ``then``; those that are equal there stay in theirs. For rows that take more
+    memory than there is: a sort spills to disk, and takes more time than a table. Plans are read without it.
+
+    Examples
+    --------
+    >>> rows = pl.LazyFrame({"k": [2, 1, 2], "at": [3, 9, 1]})
+    >>> together(rows, ["k"], ["at"], [False], [True]).collect().rows()
+    [(1, 9), (2, 1), (2, 3)]
+    """
+    by = [pl.col(key).alias(ORDER) for key in keys]
+    up = [False] * len(by)
+    rows = frame.sort(
+        *by, *then, descending=[*up, *descending], nulls_last=[*up, *nulls_last], maintain_order=bool(then)
+    )
+    return rows.set_sorted([*keys])
 
 
 def lying(

@@ -18,7 +18,7 @@ from lazypipe.gates.marks import Lookup, mark, mended
 from lazypipe.gates.rule import ACTIONS
 from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.ops import Operation
-from lazypipe.ops.base import Fold
+from lazypipe.ops.base import AHEAD, Fold
 from lazypipe.ops.python import Python
 from lazypipe.ops.sort import Sort
 from lazypipe.spec.model import NOTHING, Fault, Step
@@ -103,7 +103,8 @@ class Node:
             frame = operation.lower(table, here)
             if isinstance(operation, Python):
                 operation.refuse_others(frame, schema, table.extra, here)
-            table = Table(frame, schema, table.extra)
+            large = frozenset(n for n, t in ((AHEAD, table), *((n, inputs[n]) for n in operation.inputs())) if t.large)
+            table = Table(frame, schema, table.extra, operation.large(large))
         return table
 
     def fold(self, table: Table, inputs: Mapping[str, Table], step: int) -> Fold:

@@ -45,6 +45,10 @@ class Aggregate(Operation):
         by = list(dict.fromkeys(self.by))
         return grouped(table.frame, table.schema, by, exprs, **known) if by else table.frame.select(exprs)
 
+    def large(self, large: frozenset[str]) -> bool:
+        """It is not known how many groups there are."""
+        return False
+
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Each row is made of those of its group."""
         exprs = self._exprs(table, scope)

@@ -90,6 +90,10 @@ class AsofJoin(Operation):
         """Return the other side."""
         return (self.with_,)
 
+    def large(self, large: frozenset[str]) -> bool:
+        """One row comes of each row ahead."""
+        return AHEAD in large
+
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to sorts and ``join_asof``."""
         refuse_outside(self.late, "each_run", scope)

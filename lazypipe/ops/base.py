@@ -115,6 +115,10 @@ class Operation(Arguments):
             If an argument does not fit the schema.
         """
 
+    def large(self, large: frozenset[str]) -> bool:
+        """Whether its rows may take more memory than there is for them, by the inputs of which that is so; ``AHEAD`` stands for the rows ahead of it."""
+        return bool(large)
+
     def each(self, table: Table, scope: Scope) -> bool:
         """Whether each row after it is made of one row ahead of it and of no other; ``extra`` columns then go along."""
         return False

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 import polars as pl
 
+from lazypipe.in_order import together
 from lazypipe.ops.base import Fold, Operation, Scope, Table, carry_partitions, ordering
 from lazypipe.spec.arguments import COLUMNS, TEXTS, arg, choice
 from lazypipe.spec.model import Fault
@@ -47,9 +48,13 @@ class Distinct(Operation):
         """Lower to ``unique``, sorted before where the order decides."""
         scope.columns(self.columns, table.schema, "columns")
         subset = list(self.columns) or None
+        order = ordering(self.order_by, table.schema, scope, "order_by")
+        if table.large:
+            keys = self.columns or table.schema.names()
+            rows = together(table.frame, keys, order.columns, order.descending, order.nulls_last)
+            return rows.unique(keys, keep=self.keep, maintain_order=self.keep == "first")
         if not self.order_by:
             return table.frame.unique(subset, keep=self.keep)
-        order = ordering(self.order_by, table.schema, scope, "order_by")
         return order.sort(table.frame).unique(subset, keep=self.keep, maintain_order=True)
 
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
@@ -61,6 +66,12 @@ class Distinct(Operation):
         if self.keep == "none":
             return None
         within = replace(self, columns=(*(self.columns or table.schema), *table.extra))
-        listed = Table(table.frame, pl.Schema({**table.schema, **dict.fromkeys(table.extra, pl.UInt64())}))
+        listed = Table(
+            table.frame, pl.Schema({**table.schema, **dict.fromkeys(table.extra, pl.UInt64())}), large=table.large
+        )
         by = self.columns or tuple(table.schema)
-        return Fold(within.lower(listed, scope), lambda rows: self.lower(Table(rows, table.schema), scope), by)
+        return Fold(
+            within.lower(listed, scope),
+            lambda rows: self.lower(Table(rows, table.schema, large=table.large), scope),
+            by,
+        )

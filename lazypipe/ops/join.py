@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 import polars as pl
 
+from lazypipe.in_order import together
 from lazypipe.ops.base import (
     AHEAD,
     MADE,
@@ -108,6 +109,8 @@ class Join(Operation):
             if validate in ("1:1", "m:1"):
                 that = scope.guard(that, pl.Schema({k: other.schema[c] for k, c in keys.items()}), tuple(keys))
             validate = "m:m"
+        if table.large and other.large and validate == "m:m":
+            this, that = together(this, left), together(that, [*keys])
         if self.how != "right":
             return this.join(
                 that,
@@ -132,6 +135,10 @@ class Join(Operation):
         named = dict(zip(left, keys, strict=True)) if self.columns is not None else {}
         here = {c: named.get(c, c) for c in table.schema if c in named or c not in left}
         return renamed(joined, here | {n: n for n in chosen})
+
+    def large(self, large: frozenset[str]) -> bool:
+        """Rows of the other side come too, unless it only decides which stay."""
+        return AHEAD in large or (bool(large) and self.how not in ("semi", "anti"))
 
     def change(self, table: Table, scope: Scope, changed: frozenset[str]) -> Change:
         """Rows of this side are joined with the other side as it is; a right or full join may also unmatch others."""

@@ -33,6 +33,10 @@ class Limit(Operation):
         """Lower to ``slice``."""
         return table.frame.slice(self.offset, self.rows)
 
+    def large(self, large: frozenset[str]) -> bool:
+        """Few rows stay."""
+        return False
+
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Rows stay as they are."""
         return self.lower(table, scope)

@@ -71,6 +71,10 @@ class Pivot(Operation):
             what = f"column {self.values!r} is {dtype_name(dtype)}, which has no {self.aggregate}"
             raise scope.fault(what, "choose first, last or len, or cast the column first", "aggregate") from error
 
+    def large(self, large: frozenset[str]) -> bool:
+        """It is not known how many groups there are."""
+        return False
+
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Each row is made of those with its values of ``index``."""
         if any(table.schema[name].is_nested() for name in self.index):

@@ -53,6 +53,10 @@ class Python(Operation):
         """Return the function."""
         return (self.call if callable(self.call) else self._load(self.call, scope),)
 
+    def large(self, large: frozenset[str]) -> bool:
+        """It is not known how many rows a function gives."""
+        return False
+
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Call the function."""
         (function,) = self.code(scope)

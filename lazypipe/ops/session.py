@@ -89,6 +89,10 @@ class Session(Operation):
         # numbers of sessions rise from row to row, and those of their pieces within them
         return self._named(self._groups().lowered(rows, scope, deciding=(SESSION, PIECE), in_order=True))
 
+    def large(self, large: frozenset[str]) -> bool:
+        """It is not known how many sessions there are."""
+        return False
+
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Each row is made of those of its session: where it begins is a matter of the rows ahead too, but not of its values."""
         rows = self._told_apart(table, scope)

@@ -33,6 +33,10 @@ class Sql(Operation):
     shorthand: ClassVar[str] = "query"
     query: str = arg(TEXT, "The SELECT statement.")
 
+    def large(self, large: frozenset[str]) -> bool:
+        """It is not known how many rows a query gives."""
+        return False
+
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower through a SQL context."""
         tables = {name: other.frame for name, other in scope.tables.items()} | {"self": table.frame}

@@ -143,6 +143,10 @@ class Window(Operation):
             digits = {_NUMBER: Digit(pl.col(_NUMBER), 0, len(parts))}
         return self._named(groups.lowered(rows, scope, digits=digits), parts)
 
+    def large(self, large: frozenset[str]) -> bool:
+        """It is not known how many windows there are."""
+        return False
+
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Each row is made of those that lie in its window."""
         parts = self._windows(table, scope)

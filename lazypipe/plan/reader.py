@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from lazypipe.errors import LazypipeError, RunError, first_line
+from lazypipe.in_order import ORDER
 from lazypipe.plan.exact import exact_expr, exact_node
 from lazypipe.plan.meant import meant
 from lazypipe.plan.nodes import ExprKind, Named, NodeKind, PlanExpr, PlanNode
@@ -395,7 +396,10 @@ def _same_columns(seen: _Seen, inputs: tuple[PlanNode, ...], exprs: _Exprs) -> P
     if seen.kind == "Filter":
         keys = exprs.all([view.predicate])
     elif seen.kind == "Sort":
-        keys = exprs.all(view.by_column)
+        # by what only has equal keys stand together nothing is meant
+        keys = exprs.all([e for e in view.by_column if e.output_name != ORDER])
+        if not keys:
+            return inputs[0]
     elif seen.kind == "Distinct":
         keep, subset, _, only = view.options
         keys, options = _columns(subset or columns), (("keep", (keep, only)),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from lazypipe.run.corrupt import admitted
 from lazypipe.run.delivery import listing
 from lazypipe.run.layouts import Choice
 from lazypipe.run.recorder import Recorder
+from lazypipe.run.room import Room
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.log import Commit
@@ -69,6 +71,7 @@ class Run:
     flat: dict[str, Choice] = field(default_factory=dict)
     extents: dict[str, Extents] = field(default_factory=dict)
     window: TimeRange | None = None
+    room: Room = field(default_factory=lambda: Room.of(os.environ))
 
     def look(self, name: str) -> Snapshot:
         """List a source, once per run; without the files that are not whole yet, or known to be corrupt."""

@@ -12,6 +12,7 @@ from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.errors import LazypipeError
 from lazypipe.plan.nodes import postorder
 from lazypipe.plan.reader import read_plan
+from lazypipe.run.room import PACKED
 from lazypipe.spec.model import Output
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.hive import NAME_BYTES
@@ -54,9 +55,6 @@ _AHEAD = 20_000
 
 _BYTES_PER_SECOND = 32 << 20
 """Bytes of files that a second of the processor writes, about."""
-
-_PACKED = 3.0
-"""How many times more bytes rows take in memory than in the files that they are read from, about."""
 
 _STREAMS = frozenset(
     {
@@ -205,7 +203,7 @@ def choose_ahead(
         return None
     taken = rows.estimated_size()
     is_all = rows.height < _AHEAD
-    total = rows.height if is_all else max(int(_PACKED * size * rows.height / max(taken, 1)), read, _AHEAD)
+    total = rows.height if is_all else max(int(PACKED * size * rows.height / max(taken, 1)), read, _AHEAD)
     if there is not None:  # what was written before counts too: it is to be kept that way from here on
         total, size = max(total, there.rows), max(size, there.bytes)
     seconds = size / _BYTES_PER_SECOND

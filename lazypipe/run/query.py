@@ -6,7 +6,7 @@ engine's own threads, so none of them may start a streaming query (docs/decision
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -26,7 +26,7 @@ from lazypipe.gates.uniqueness import HASH, KeyHashes, hashed
 from lazypipe.incremental.hashing import hash_prefix
 from lazypipe.incremental.sides import Digests
 from lazypipe.incremental.work import Work
-from lazypipe.ops.base import Fold
+from lazypipe.ops.base import AHEAD, Fold
 from lazypipe.ops.join import Join
 from lazypipe.run.arrival import Counter
 from lazypipe.run.closing import Closing
@@ -96,6 +96,7 @@ class Query:
         self.known: dict[tuple[str, str], pl.DataFrame] = {}
         self.holds = False
         self.anew = False
+        self._large: dict[str, bool] = {}
 
     def take_snapshot(self, name: str, source: BoundSource) -> Snapshot:
         """Take what is to be read of a source, and look into its files."""
@@ -330,7 +331,8 @@ class Query:
         found = {}
         for name in node.inputs:
             frame = self.plain(name, told=told)
-            found[name] = Table(frame, self.plan.nodes[name].schema, self.unit(name) if told else ())
+            schema = self.plan.nodes[name].schema
+            found[name] = Table(frame, schema, self.unit(name) if told else (), self.is_large(name))
         return found
 
     # keys by which rows are looked up in other sides
@@ -528,15 +530,45 @@ class Query:
         )
 
     def _table(self, name: str) -> Table:
-        return Table(self.frame(name), self.plan.nodes[name].schema, self._carried(name))
+        return Table(self.frame(name), self.plan.nodes[name].schema, self._carried(name), self.is_large(name))
+
+    def is_large(self, name: str) -> bool:
+        """Whether the rows that this run reads of a node may take more memory than there is for them."""
+        if name not in self._large:
+            node = self.plan.nodes[name]
+            if name in self.run.kept or node.source is not None:
+                large = self.run.room.is_short_of(self._bytes(name))
+            else:
+                large = self.is_large(node.inputs[0])
+                for operation, _ in node.steps:
+                    others = frozenset(filter(self.is_large, operation.inputs()))
+                    large = operation.large(others | {AHEAD} if large else others)
+            self._large[name] = large
+        return self._large[name]
+
+    def _bytes(self, name: str) -> int:
+        """Return how many bytes of files this run reads of a source, or of rows that are kept; none of stores that do not say it."""
+        units, listed = self.work.units.get(name), self.snapshots.get(name)
+        if name in self.run.shared:
+            files: Sequence[DataFile] = self.run.shared[name].files
+        elif name in self.run.kept:
+            files = self.run.published[name][1].files if name in self.run.published else ()
+        elif listed is not None and listed.commit is not None:
+            files = listed.commit.files
+        else:
+            return 0 if listed is None else sum(f.length or 0 for f in listed.files)
+        return sum(f.bytes for f in files if units is None or not f.units or not units.wanted.isdisjoint(f.units))
 
     def _merged(self, node: Node, step: int) -> pl.LazyFrame:
         """Return a stage's rows, ahead of its gate, from what was kept of each unit, in this run and before."""
         assert self.beside is not None
         inputs = {n: self._table(n) if n != node.inputs[0] else self._stub(n) for n in node.inputs}
-        # what figures are, and how they are merged, is the same whichever rows they are made of
-        fold = self._fold or node.fold(node.steps_over(inputs[node.inputs[0]], {**inputs}, 0, step), inputs, step)
         kept = (*self.work.figures, *self.figures)
+        stub = replace(inputs[node.inputs[0]], large=self.run.room.is_short_of(sum(f.bytes for f in kept)))
+        # what figures are, and how they are merged, is the same whichever rows they are made of; unless there are too many of them
+        fold = self._fold
+        if fold is None or stub.large:
+            fold = node.fold(node.steps_over(stub, {**inputs}, 0, step), inputs, step)
         within = self.within or untagged(fold.partial.collect_schema())
         if self.touched is None:
             rows = taps.label(self.beside.scan(kept, within, self.work.live), FIGURES)
@@ -545,7 +577,8 @@ class Query:
             rows = taps.label(self.beside.scan(files, within, self.work.live), FIGURES)
             those = taps.label(self.touched.lazy(), "touched groups")
             rows = rows.filter(between(self.touched)).join(those, on=self.touched.columns, how="semi", nulls_equal=True)
-        after = Table(fold.merge(rows), node.schemas[step])
+        large = node.steps[step][0].large(frozenset({AHEAD} if stub.large else ()))
+        after = Table(fold.merge(rows), node.schemas[step], large=large)
         return node.shaped(node.steps_over(after, inputs, step + 1, len(node.steps), *self._watch(node)))
 
     def looking(self, side: Side, hashes: pl.Series) -> pl.LazyFrame:
@@ -601,8 +634,8 @@ class Query:
         by = [name for name, _ in self.work.groups]
         ahead = self._stepped(node, inputs, step, *self._watch(node))
         noted = ahead.frame if self._may_end(node, step) else self.places.attach(ahead.frame, by)
-        rows = Table(noted.drop(UNIT), ahead.schema)
-        told = {n: Table(t.frame.drop(t.extra), t.schema) for n, t in inputs.items()}
+        rows = Table(noted.drop(UNIT), ahead.schema, large=ahead.large)
+        told = {n: Table(t.frame.drop(t.extra), t.schema, large=t.large) for n, t in inputs.items()}
         return node.shaped(self._from(node, step, rows, told, *self._watch(node)))
 
     def _again(self, node: Node, step: int, *watch: Any) -> pl.LazyFrame:
@@ -622,7 +655,7 @@ class Query:
         self.read_again = other.snapshots
         there = {n: other.plain(n) for n in node.inputs}
         told = {n: rows if n in self.segment.nodes else taps.label(rows, n) for n, rows in there.items()}
-        inputs = {n: Table(rows, self.plan.nodes[n].schema) for n, rows in told.items()}
+        inputs = {n: Table(rows, self.plan.nodes[n].schema, large=other.is_large(n)) for n, rows in told.items()}
         ahead = node.steps_over(inputs[node.inputs[0]], inputs, 0, step, horizon=self._horizon(node))
         rows, sides = ahead.frame, None
         if self.touched is not None:
@@ -632,7 +665,9 @@ class Query:
             rows = rows.filter(between(touched)).join(
                 those, on=touched.columns, how="semi", nulls_equal=True, maintain_order="left"
             )
-        return node.shaped(self._from(node, step, Table(rows, ahead.schema), inputs, *watch, sides=sides))
+        return node.shaped(
+            self._from(node, step, Table(rows, ahead.schema, large=ahead.large), inputs, *watch, sides=sides)
+        )
 
     def _cut_down(self, node: Node, step: int, ahead: Table, inputs: Mapping[str, Table]) -> Mapping[str, Table] | None:
         """Return the inputs of a step with the other side of a join cut down to the groups that are touched."""

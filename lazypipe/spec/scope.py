@@ -39,11 +39,13 @@ class Table:
     """A lazy frame with its schema, so that nobody has to resolve the plan again to know it.
 
     ``extra`` are columns of the frame that no schema lists: what is said of each row on the way, and goes where the row goes.
+    ``large`` says that its rows may take more memory than there is for them.
     """
 
     frame: pl.LazyFrame
     schema: pl.Schema
     extra: tuple[str, ...] = ()
+    large: bool = False
 
     def stub(self) -> Table:
         """Return an empty table of the same schema: lowering over it costs the same at any depth."""
