@@ -107,6 +107,8 @@ class Reader:
         except BaseException as error:
             if not (is_engine_error(error) or isinstance(error, SourceError)):
                 raise
+            if self.format == "ndjson" and self.declared and "could not infer data-type" in str(error):
+                return pl.Schema(self.declared)  # blank lines are all there is: no row says anything else
             raise self.unreadable(file, error) from error
 
     def _typed(self, found: pl.Schema) -> pl.Schema:

@@ -334,6 +334,12 @@ def test_what_does_not_fit_them_is_told(tmp_path: Path, dtype: str, text: str, f
     )
 
 
+def test_ndjson_of_blank_lines_has_no_rows(tmp_path: Path, root: str) -> None:
+    world = World(tmp_path, "ndjson", root)
+    world.put(f1="\n", f2='{"id": 1, "n": 2}\n', f3="\n\n")
+    assert world.run({"columns": {"id": "Int64", "n": "UInt8"}}).rows() == [(1, 2)]
+
+
 def test_types_that_json_has_no_values_of(tmp_path: Path) -> None:
     world = World(tmp_path, "ndjson")
     world.put(f1='{"c": "PT1H"}\n')
