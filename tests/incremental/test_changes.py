@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import SourceError
-from lazypipe.incremental.changes import Changes, allowed, compare
+from lazypipe.incremental.changes import Changes, Grown, allowed, compare
 from lazypipe.incremental.hashing import hasher, prefix_hasher
 from lazypipe.incremental.state import Consumed, ConsumedFile, State
 from lazypipe.storage.content import hash_file
@@ -429,7 +429,9 @@ def apply(folder: Folder, operation: tuple[str, str, Any]) -> None:
             folder.write(argument, old)
 
 
-def oracle(before: Mapping[str, tuple[bytes, int]], now: Mapping[str, tuple[bytes, int]]) -> dict[str, Any]:
+def oracle(
+    before: Mapping[str, tuple[bytes, int]], now: Mapping[str, tuple[bytes, int]], carried: Counter[bytes]
+) -> dict[str, Any]:
     told: dict[str, list[str]] = {k: [] for k in ("modified", "truncated", "grown", "touched", "unchanged")}
     for name in sorted(before.keys() & now.keys()):
         (old, at), (new, then) = before[name], now[name]
@@ -450,23 +452,29 @@ def oracle(before: Mapping[str, tuple[bytes, int]], now: Mapping[str, tuple[byte
         "moved": moved,
         "removed": gone - moved,
         "added": added,
-        "redelivered": Counter({c: n for c, n in added.items() if c in stays}),
+        "redelivered": Counter({c: n for c, n in (added - carried).items() if c in stays}),
     }
+
+
+def carried(found: Changes, before: Mapping[str, tuple[bytes, int]]) -> list[Grown]:
+    """The files that went on under another name: to the oracle one went, and another came."""
+    return [g for g in found.grown if g.file.uri not in before]
 
 
 def as_told(found: Changes, before: Mapping[str, tuple[bytes, int]], now: Mapping[str, tuple[bytes, int]]) -> Any:
     """The same in the oracle's words: which of several equal files was moved where cannot be known."""
     assert all(before[m.before.uri][0] == now[m.now.uri][0] for m in found.moved)
     names = {k: [f.uri for f in getattr(found, k)] for k in ("modified", "truncated", "touched")}
-    told = {n for v in names.values() for n in v} | {g.file.uri for g in found.grown}
-    assert all(len(before[g.file.uri][0]) == g.start for g in found.grown)
+    grown = [g for g in found.grown if g.file.uri in before]
+    told = {n for v in names.values() for n in v} | {g.file.uri for g in grown}
+    assert all(len(before[g.file.uri][0]) == g.start for g in grown)
     assert found.unchanged == len(before.keys() & now.keys()) - len(told)
     return names | {
-        "grown": [g.file.uri for g in found.grown],
+        "grown": [g.file.uri for g in grown],
         "unchanged": sorted((before.keys() & now.keys()) - told),
         "moved": Counter(now[m.now.uri][0] for m in found.moved),
-        "removed": Counter(before[f.uri][0] for f in found.removed),
-        "added": Counter(now[f.uri][0] for f in found.added),
+        "removed": Counter(before[f.uri][0] for f in [*found.removed, *(g.was for g in carried(found, before))]),
+        "added": Counter(now[f.uri][0] for f in [*found.added, *(g.file for g in carried(found, before))]),
         "redelivered": Counter(now[r.file.uri][0] for r in found.redelivered),
     }
 
@@ -486,7 +494,16 @@ def test_any_sequence_of_operations(how: str, first: list[Any], rounds: list[lis
             detect: Any = "content" if how == "content" else "stamp"
             found = compare(state, folder.listed(), hasher=HASH, prefix=PREFIX, detect=detect)
             now = folder.contents()
-            assert as_told(found, before, now) == oracle(before, now)
+            went_on = carried(found, before)
+            for grown in went_on:
+                assert grown.was is not None
+                old, new = before[grown.was.uri][0], now[grown.file.uri][0]
+                assert grown.was.uri not in now
+                assert old.endswith(b"\n")
+                assert new.startswith(old)
+                assert grown.start == len(old) < len(new)
+            contents = Counter(now[g.file.uri][0] for g in went_on)
+            assert as_told(found, before, now) == oracle(before, now, contents)
             state, before = found.consumed(listed=LATER if how == "stamp" else 0, hasher=HASH), now
             assert {f.uri: f.blake3 for f in state.files} == {n: hash_file(n) for n in now}
             assert Consumed.from_dict(state.to_dict()) == state

@@ -320,7 +320,7 @@ def test_types_that_the_reader_of_ndjson_does_not_know(
     [
         ("UInt8", "256", "mend the file, or say on_type_change: discard_row or discard_column"),
         ("Int8", "1.5", "mend the file, or say on_type_change: discard_row or discard_column"),
-        ("Decimal(9, 2)", "1.555", "mend the file, or say on_type_change: discard_row or discard_column"),
+        ("Decimal(9, 2)", "1.555", "declare one with as many digits, mend the file, or say on_type_change: discard_row or discard_column"),
         # read as a Float64, which has taken .78 for .8
         ("Decimal(18, 2)", "1234567890123456.78", "JSON's numbers are sure to 15 digits: deliver longer ones as text, declare String, and cast them"),
     ],
@@ -330,7 +330,7 @@ def test_what_does_not_fit_them_is_told(tmp_path: Path, dtype: str, text: str, f
     world.put(f1=f'{{"c": {text}}}\n')
     said = text.replace(".78", ".8")
     assert world.refusal({"columns": {"c": dtype}}) == (
-        f"{world.uri('f1')}: source 'a': column 'c' has 1 cell that is no {dtype}, such as '{said}'; {fix}"
+        f"{world.uri('f1')}: source 'a': column 'c' has 1 cell that is no {dtype}, such as '{said}' (line 1); {fix}"
     )
 
 

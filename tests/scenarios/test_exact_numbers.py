@@ -76,10 +76,10 @@ def test_whole_numbers_that_no_float_holds_beside_fractions(
     given = {} if contract is None else {"contract": contract}
     cells = ["1.5", "9007199254740992", LARGE, "-9007199254740995", "1"]
     result = run(data, tmp_path, form, cells, **given)
-    line = 4 if form == "csv" else 3
+    line, exact = (4, "String or Decimal(38, 9)") if form == "csv" else (3, "String")
     assert str(result.segments[0].error) == (
         f"{data}/in.{form}: source 'a': line {line} has '{LARGE}' in column 't', which no Float64 holds; "
-        "declare the type of 't' in contract: String or Decimal(38, 9) keeps it, Float64 takes what is nearest"
+        f"declare the type of 't' in contract: {exact} keeps it, Float64 takes what is nearest"
     )
     assert not (tmp_path / "out.commits").exists()
     # all of what is said does what it says
@@ -88,6 +88,8 @@ def test_whole_numbers_that_no_float_holds_beside_fractions(
         "Decimal(38, 9)": [Decimal(c) for c in cells],
         "Float64": [float(c) for c in cells],
     }.items():
+        if dtype.split("(")[0] not in f"{exact} Float64":
+            continue
         run(data, tmp_path, form, cells, contract={"columns": {"t": dtype}}).raise_for_status()
         assert published(tmp_path) == expected
 
