@@ -239,6 +239,16 @@ def test_a_commit_that_does_not_say_how_far_event_time_was_is_not_built_upon(tmp
     assert site.found() == closed(hours(site.rows), T0 + timedelta(days=5, minutes=-30))
 
 
+def test_a_deadline_gives_medians_of_windows_that_lack_something(tmp_path: Path) -> None:
+    expecting = "expect: {rows: 5}, on_partial: emit, deadline: 6h, partial: lacking, aggregate"
+    site = Site.of(tmp_path, MEDIANS.replace("aggregate", expecting))
+    site.deliver("0", day_of(0))
+    assert site.run(now=datetime(2023, 1, 1, 6, tzinfo=UTC)).written == 0
+    segment = site.run(now=datetime(2023, 1, 1, 7, 30, tzinfo=UTC))
+    assert (segment.why, segment.written) == ("the deadline of the window from 2023-01-01T00:00:00 has passed", 2)
+    assert site.found() == {key: of for key, of in hours(site.rows).items() if key[1] == T0}
+
+
 SUMS = MEDIANS.replace("median(x)", "sum(x)")
 
 
