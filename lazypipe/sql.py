@@ -17,7 +17,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -387,7 +387,7 @@ def bind(sql: str, schema: pl.Schema, params: Mapping[str, object] | None = None
     >>> print(bind("n > :least", schema, {"least": 3}))
     [(col("n")) > (dyn int: 3)]
     """
-    tokens = _prepared(sql, params or {})
+    tokens = _summed(_prepared(sql, params or {}), lambda: schema)
     inner: list[pl.Expr] = []
     text = _understood(_hoist(tokens, schema, inner))
     if not text.strip():
@@ -515,6 +515,61 @@ def _hoist(tokens: Sequence[_Token], schema: pl.Schema, inner: list[pl.Expr]) ->
     return "".join(out)
 
 
+NARROW = (pl.Int32(), pl.UInt32(), pl.Boolean())
+"""Types of which Polars makes sums of 32 bits, that wrap around."""
+
+
+def _summed(tokens: Sequence[_Token], columns: Callable[[], Mapping[str, pl.DataType]]) -> list[_Token]:
+    """Have sums of what has few bits, such as whole numbers that are written in the text, made of 64, as databases have it.
+
+    A factor does it, and no cast: where a query calls something else by a name of its tables, that keeps its value.
+    """
+    out: list[_Token] = []
+    index = 0
+    while index < len(tokens):
+        token = tokens[index]
+        call = _call(tokens, index) if (token.kind, token.text.lower()) == ("word", "sum") else None
+        if call is None or len(call[0]) != 1:
+            out.append(token)
+            index += 1
+            continue
+        ((argument,), index) = call
+        begin = next((n for n, t in enumerate(argument) if t.kind != "space"), 0)
+        begin += bool(argument) and argument[begin].text.lower() == "distinct"
+        value = _summed(argument[begin:], columns)
+        out += [token, _Token("other", "("), *argument[:begin]]
+        if _type_of(argument[begin:], columns()) in NARROW:
+            value = [*_tokens(" ("), *value, *_tokens(") * CAST(1 AS BIGINT)")]
+        out += [*value, _Token("other", ")")]
+    return out
+
+
+def _type_of(tokens: Sequence[_Token], columns: Mapping[str, pl.DataType]) -> pl.DataType | None:
+    """Return the type of an expression over columns, perhaps of tables that it names; None where it is another kind of thing."""
+    alone = [
+        t
+        for n, t in enumerate(tokens)
+        if t.text != "." and not (n + 1 < len(tokens) and tokens[n + 1].text == "." and t.kind in ("word", "quoted"))
+    ]
+    schema = pl.Schema(columns)
+    for text in dict.fromkeys("".join(t.text for t in of) for of in (tokens, alone)):
+        try:
+            return dtype_of(bind(text, schema), schema)
+        except (SqlError, pl.exceptions.PolarsError):
+            continue
+    return None
+
+
+def _columns(tables: Mapping[str, pl.LazyFrame]) -> dict[str, pl.DataType]:
+    """Return the columns of all tables, of the type that has few bits where it is of several."""
+    found: dict[str, pl.DataType] = {}
+    for table in tables.values():
+        for name, dtype in table.collect_schema().items():
+            if name not in found or dtype in NARROW:
+                found[name] = dtype
+    return found
+
+
 def _call(tokens: Sequence[_Token], start: int) -> tuple[list[list[_Token]], int] | None:
     """Return the arguments of the call whose name stands at ``start``, and where it ends."""
     index = start + 1
@@ -532,7 +587,7 @@ def _call(tokens: Sequence[_Token], start: int) -> tuple[list[list[_Token]], int
             arguments.append([])
         else:
             arguments[-1].append(tokens[end])
-    raise SqlError("bad SQL: unclosed ( after date_trunc", "close the bracket")
+    raise SqlError(f"bad SQL: unclosed ( after {tokens[start].text}", "close the bracket")
 
 
 def _date_trunc(arguments: Sequence[Sequence[_Token]], schema: pl.Schema) -> pl.Expr:
@@ -631,7 +686,8 @@ def query(sql: str, tables: Mapping[str, pl.LazyFrame], params: Mapping[str, obj
     context: pl.SQLContext[pl.LazyFrame] = pl.SQLContext(eager=False)
     context.register_many(tables)
     try:
-        result = context.execute(_understood("".join(t.text for t in tokens)))
+        summed = _summed(tokens, lambda: _columns(tables))
+        result = context.execute(_understood("".join(t.text for t in summed)))
         result.collect_schema()
     except pl.exceptions.PolarsError as error:
         message = first_line(error)

@@ -191,6 +191,7 @@ def test_parameters_are_found_wherever_they_stand() -> None:
         ('"open', 'unclosed " in SQL; close the quote'),
         ("1 /* /* */", "unclosed /* in SQL; close the comment"),
         ("date_trunc('day', ts", "unclosed ( after date_trunc"),
+        ("1 + SUM(x", "unclosed ( after SUM; close the bracket"),
         ("`x`", "` cannot be used here in SQL"),
         ("$$ ' $$ || now() || $$ ' $$", "$ cannot be used here in SQL"),
         ("E'\\' || now() --'", "E cannot be used here in SQL"),
@@ -372,6 +373,70 @@ def test_counting_does_not_wrap_around(text: str) -> None:
         expected = peer.execute(f"SELECT {text} FROM t").fetchall()
     assert ROWS.select(bind(text, SCHEMA)).collect().rows() == expected
     assert query(f"SELECT {text} AS v FROM t", {"t": ROWS}).collect().rows() == expected
+
+
+FEW_BITS = pl.DataFrame(
+    {
+        "k": ["a", "a", "b"],
+        "i": pl.Series([2**31 - 1, 5, 7], dtype=pl.Int32),
+        "u": pl.Series([2**32 - 1, 5, 7], dtype=pl.UInt32),
+        "b": [True, False, True],
+        "f": [0.5, 1.5, 2.25],
+        "big": [2**40, 1, 2],
+        "amount": [Decimal("1.25"), Decimal("2.50"), Decimal("3.75")],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sum(i)", "SUM( i )", "sum(u)", "sum(DISTINCT i)", "sum(b) - 5", "sum(i) FILTER (WHERE b)", "-sum(-i)", "sum(f)", "sum(big)", "sum(amount)",
+        "sum(CASE WHEN b THEN 2000000000 ELSE 1999999999 END)", "sum(2000000000)", "sum(length(k)) - 9", "sum(date_part('year', DATE '2024-02-01'))",
+        "sum(i) + sum(u)", "sum(coalesce(i, 0))", "max(i) - min(i)",
+    ],
+)  # fmt: skip
+def test_sums_have_as_many_bits_as_they_need(text: str) -> None:
+    rows = FEW_BITS.lazy()
+    with duckdb.connect() as peer:
+        peer.register("t", FEW_BITS.to_arrow())
+        by_group = dict(peer.execute(f"SELECT k, {text} FROM t GROUP BY k").fetchall())
+    expr = bind(text, FEW_BITS.schema)
+    assert dict(rows.group_by("k").agg(expr.alias("v")).collect().rows()) == by_group
+    assert dict(query(f"SELECT k, {text} AS v FROM t GROUP BY k", {"t": rows}).collect().rows()) == by_group
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT z.k, sum(z.i) OVER (PARTITION BY z.k) AS s FROM t AS z",
+        'SELECT k, sum("i") AS s FROM t GROUP BY k HAVING sum(i) > 2147483647',
+        "SELECT t.k, sum(t.i + o.n) AS s FROM t JOIN o ON t.k = o.k GROUP BY t.k",
+        "SELECT k, sum(s) AS s FROM (SELECT k, sum(i) AS s FROM t GROUP BY k, b) AS x GROUP BY k",
+        # what is called i here has fractions
+        "WITH c AS (SELECT k, f AS i FROM t) SELECT k, sum(i) AS s FROM c GROUP BY k",
+        # and here one more table has an i
+        "SELECT t.k, sum(p.i) AS s FROM t JOIN p ON t.k = p.k GROUP BY t.k",
+    ],
+)
+def test_sums_in_queries_have_as_many_bits_as_they_need(text: str) -> None:
+    tables = {
+        "t": FEW_BITS,
+        "o": pl.DataFrame({"k": ["a", "b"], "n": [2**33, 1]}),
+        "p": pl.DataFrame({"k": ["a", "b"], "i": [0.25, 0.5]}),
+    }
+    with duckdb.connect() as peer:
+        for name, frame in tables.items():
+            peer.register(name, frame.to_arrow())
+        expected = peer.execute(text).fetchall()
+    found = query(text, {n: f.lazy() for n, f in tables.items()}).collect().rows()
+    assert Counter(found) == Counter(expected)
+
+
+def test_sums_of_many_bits_and_of_fractions_keep_their_type() -> None:
+    frame = pl.DataFrame(schema={"f": pl.Float32, "u": pl.UInt64, "d": pl.Decimal(9, 2), "t": pl.Duration("us")})
+    for name, dtype in frame.select(pl.all().sum()).schema.items():
+        assert frame.select(bind(f"sum({name})", frame.schema)).schema == {name: dtype}
 
 
 def test_columns_may_be_called_like_functions() -> None:

@@ -10,7 +10,7 @@ import polars as pl
 from lazypipe.ops.base import MADE, MADE_FROM, Operation, Scope, Table
 from lazypipe.spec.arguments import COLUMN, COLUMNS, SCALARS, arg, choice
 from lazypipe.spec.types import dtype_name
-from lazypipe.sql import value_of
+from lazypipe.sql import NARROW, value_of
 
 _AGGREGATES = ("first", "last", "sum", "min", "max", "mean", "median", "len")
 
@@ -59,7 +59,10 @@ class Pivot(Operation):
                 raise scope.fault(what, "list each value once, and no index column", "into", index)
             made.append(name)
         self._try(table.schema[self.values], scope)
-        return table.frame.pivot(
+        frame = table.frame
+        if self.aggregate == "sum" and table.schema[self.values] in NARROW:
+            frame = frame.cast({self.values: pl.Int64})
+        return frame.pivot(
             self.on, values, index=list(self.index), values=self.values, aggregate_function=self.aggregate
         )
 

@@ -88,6 +88,34 @@ def test_aggregates_that_are_none() -> None:
     assert lists.collect().rows() == [("a", [1, 1])]
 
 
+NARROW = pl.LazyFrame(
+    {"g": ["a", "a", "b"], "i": [2**31 - 1, 5, 7], "b": [True, True, False]}, schema_overrides={"i": pl.Int32}
+)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"aggregate": {"by": "g", "aggregate": {"a": "sum(i)", "b": "sum(b) - 5"}}},
+        {"over": {"by": "g", "columns": {"a": "sum(i)", "b": "sum(b) - 5"}}},
+        {"sql": {"query": "SELECT g, sum(i) AS a, sum(b) - 5 AS b FROM self GROUP BY g"}},
+    ],
+)
+def test_sums_of_columns_of_few_bits_have_64(step: dict[str, Any]) -> None:
+    found = lp.apply(step, NARROW).select("g", "a", "b").unique().collect()
+    assert {*found.rows()} == {("a", 2**31 + 4, -3), ("b", 7, -5)}
+    assert found.schema == {"g": pl.String, "a": pl.Int64, "b": pl.Int64}
+
+
+@pytest.mark.parametrize(("values", "sums"), [("i", {2**31 + 4, 7}), ("b", {2, 0})])
+def test_sums_of_pivots_have_64_bits(values: str, sums: set[int]) -> None:
+    rows = NARROW.select("g", values, k=pl.lit("x"))
+    step = {"pivot": {"on": "k", "into": ["x"], "index": "g", "values": values, "aggregate": "sum"}}
+    found = lp.apply(step, rows).collect()
+    assert {*found["x"]} == sums
+    assert found.schema["x"] == pl.Int64
+
+
 # --- pivot
 
 FOLDS: dict[str, Any] = {

@@ -41,6 +41,7 @@ FOLDED = {
     "just a mean": "SELECT avg(v) AS m FROM a",
     "a mean, not counted": "SELECT avg(v) AS m, min(k) AS k FROM a WHERE id > 3",
     "just counted": "SELECT count(*) AS n FROM a",
+    "of few bits": "SELECT k, sum(CASE WHEN v > 1 THEN 1500000000 ELSE 1 END) AS s, sum(v > 1) AS b FROM a GROUP BY k",
 }
 OTHERS = {
     "ties": (
