@@ -115,3 +115,29 @@ def test_versions_come_back(base: Path) -> None:
         LazypipeError, match=r"version 4 cannot come back: 1 of its files are gone, such as .*; choose a later"
     ):
         lp.rollback(made, "two", version=4)
+
+
+def test_what_other_runs_have_made_of_outputs_is_taken_in(base: Path) -> None:
+    """Outputs that were brought up to date alone: what is made of them is not, and a preview says so, as a run does."""
+    (base / "facts").mkdir()
+    pl.DataFrame({"id": [1, 2], "n": [5, 6]}).write_parquet(base / "facts/1.parquet")
+    made = (
+        lp.pipeline("p", base=str(base))
+        .source("a", "in/*.parquet")
+        .source("f", "facts/*.parquet")
+        .stage("ids", "a", do=[{"derive": {"w": "id * 2"}}])
+        .stage("log", "ids", do=[{"filter": "id > 0"}])
+        .stage("known", "f", do=[{"join": {"with": "ids", "on": "id", "how": "left"}}])
+        .output("ids", "out/ids")
+        .output("log", "out/log", mode="append")
+        .output("known", "out/known")
+        .build()
+    )
+    made.compile().run().raise_for_status()
+    assert {how for how, _ in said(made.compile()).values()} == {"none"}
+    write(base / "in/2.parquet", [3])
+    made.compile().run(outputs=["ids"]).raise_for_status()
+    found = said(made.compile())
+    assert {n: how for n, (how, _) in found.items()} == {"ids": "none", "log": "units", "known": "units"}
+    made.compile().run().raise_for_status()
+    assert lp.scan(str(base / "out/log")).collect()["id"].sort().to_list() == [1, 2, 3]
