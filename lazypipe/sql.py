@@ -17,7 +17,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -387,7 +387,11 @@ def bind(sql: str, schema: pl.Schema, params: Mapping[str, object] | None = None
     >>> print(bind("n > :least", schema, {"least": 3}))
     [(col("n")) > (dyn int: 3)]
     """
-    tokens = _summed(_prepared(sql, params or {}), lambda: schema)
+    return _bound(_summed(_prepared(sql, params or {}), schema), schema)
+
+
+def _bound(tokens: Sequence[_Token], schema: pl.Schema) -> pl.Expr:
+    """Bind tokens of which sums have as many bits as they need."""
     inner: list[pl.Expr] = []
     text = _understood(_hoist(tokens, schema, inner))
     if not text.strip():
@@ -519,7 +523,7 @@ NARROW = (pl.Int32(), pl.UInt32(), pl.Boolean())
 """Types of which Polars makes sums of 32 bits, that wrap around."""
 
 
-def _summed(tokens: Sequence[_Token], columns: Callable[[], Mapping[str, pl.DataType]]) -> list[_Token]:
+def _summed(tokens: Sequence[_Token], schema: pl.Schema) -> list[_Token]:
     """Have sums of what has few bits, such as whole numbers that are written in the text, made of 64, as databases have it.
 
     A factor does it, and no cast: where a query calls something else by a name of its tables, that keeps its value.
@@ -536,38 +540,37 @@ def _summed(tokens: Sequence[_Token], columns: Callable[[], Mapping[str, pl.Data
         ((argument,), index) = call
         begin = next((n for n, t in enumerate(argument) if t.kind != "space"), 0)
         begin += bool(argument) and argument[begin].text.lower() == "distinct"
-        value = _summed(argument[begin:], columns)
+        value = _summed(argument[begin:], schema)
         out += [token, _Token("other", "("), *argument[:begin]]
-        if _type_of(argument[begin:], columns()) in NARROW:
+        if _type_of(value, schema) in NARROW:
             value = [*_tokens(" ("), *value, *_tokens(") * CAST(1 AS BIGINT)")]
         out += [*value, _Token("other", ")")]
     return out
 
 
-def _type_of(tokens: Sequence[_Token], columns: Mapping[str, pl.DataType]) -> pl.DataType | None:
+def _type_of(tokens: Sequence[_Token], schema: pl.Schema) -> pl.DataType | None:
     """Return the type of an expression over columns, perhaps of tables that it names; None where it is another kind of thing."""
     alone = [
         t
         for n, t in enumerate(tokens)
         if t.text != "." and not (n + 1 < len(tokens) and tokens[n + 1].text == "." and t.kind in ("word", "quoted"))
     ]
-    schema = pl.Schema(columns)
-    for text in dict.fromkeys("".join(t.text for t in of) for of in (tokens, alone)):
+    for of in (tokens, alone):
         try:
-            return dtype_of(bind(text, schema), schema)
+            return dtype_of(_bound(of, schema), schema)
         except (SqlError, pl.exceptions.PolarsError):
             continue
     return None
 
 
-def _columns(tables: Mapping[str, pl.LazyFrame]) -> dict[str, pl.DataType]:
+def _columns(tables: Mapping[str, pl.LazyFrame]) -> pl.Schema:
     """Return the columns of all tables, of the type that has few bits where it is of several."""
     found: dict[str, pl.DataType] = {}
     for table in tables.values():
         for name, dtype in table.collect_schema().items():
             if name not in found or dtype in NARROW:
                 found[name] = dtype
-    return found
+    return pl.Schema(found)
 
 
 def _call(tokens: Sequence[_Token], start: int) -> tuple[list[list[_Token]], int] | None:
@@ -686,8 +689,9 @@ def query(sql: str, tables: Mapping[str, pl.LazyFrame], params: Mapping[str, obj
     context: pl.SQLContext[pl.LazyFrame] = pl.SQLContext(eager=False)
     context.register_many(tables)
     try:
-        summed = _summed(tokens, lambda: _columns(tables))
-        result = context.execute(_understood("".join(t.text for t in summed)))
+        if any(t.text.lower() == "sum" for t in tokens):  # so that others need not ask for all columns
+            tokens = _summed(tokens, _columns(tables))
+        result = context.execute(_understood("".join(t.text for t in tokens)))
         result.collect_schema()
     except pl.exceptions.PolarsError as error:
         message = first_line(error)

@@ -160,6 +160,18 @@ def sided(place: pl.DataType, by: list[pl.DataType], name: str, rows: int, seed:
     )  # fmt: skip
 
 
+def both(
+    step: dict[str, Any], left: pl.DataFrame, there: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return what an as-of join finds, which streams, and what it would find in memory."""
+    streamed = lp.apply(step, pl.concat([left.lazy()] * 2), r=pl.concat([there.lazy(), there.lazy().clear()]))
+    assert "in-memory engine" not in explain(streamed, "physical")
+    with monkeypatch.context() as patch:
+        patch.setattr("lazypipe.ops.asof_join.lying", lambda *_, **__: None)
+        plain = lp.apply(step, pl.concat([left, left]).lazy(), r=there.lazy()).collect(engine="in-memory")
+    return streamed.collect(engine="streaming"), plain
+
+
 @pytest.mark.parametrize("strategy", ["backward", "forward", "nearest"])
 @pytest.mark.parametrize(
     ("place", "groups"), [*((p, "text") for p in PLACES), *(("us", g) for g in GROUPS if g != "text")]
@@ -176,12 +188,7 @@ def test_rows_near_each_other_are_those_that_polars_finds_in_memory(
         for there, how in ((right, {"on": "t", "by": by}), (renamed, {"left_on": "t", "right_on": "u", **others})):
             step = {"asof_join": {"with": "r", "strategy": strategy, "tolerance": tolerance, **how}}
             step = {"asof_join": {k: v for k, v in step["asof_join"].items() if v is not None}}
-            streamed = lp.apply(step, pl.concat([left.lazy()] * 2), r=pl.concat([there.lazy(), there.lazy().clear()]))
-            assert "in-memory engine" not in explain(streamed, "physical")
-            with monkeypatch.context() as patch:
-                patch.setattr("lazypipe.ops.asof_join.lying", lambda *_, **__: None)
-                plain = lp.apply(step, pl.concat([left, left]).lazy(), r=there.lazy()).collect(engine="in-memory")
-            found = streamed.collect(engine="streaming")
+            found, plain = both(step, left, there, monkeypatch)
             assert found["t"].equals(found["t"].sort(nulls_last=True))
             assert found.sort("t", "i", nulls_last=True).equals(plain.sort("t", "i", nulls_last=True))
 
@@ -198,12 +205,7 @@ def test_fractions_lie_in_their_order(dtype: pl.DataType, strategy: str, monkeyp
     for there, how in ((right, {"on": "t"}), (right.rename({"t": "u"}), {"left_on": "t", "right_on": "u"})):
         for more in ({}, {"columns": ["y"]}, {"columns": {"y": "z"}}):
             step = {"asof_join": {"with": "r", "by": "k", "strategy": strategy, **how, **more}}
-            streamed = lp.apply(step, pl.concat([left.lazy()] * 2), r=pl.concat([there.lazy(), there.lazy().clear()]))
-            assert "in-memory engine" not in explain(streamed, "physical")
-            with monkeypatch.context() as patch:
-                patch.setattr("lazypipe.ops.asof_join.lying", lambda *_, **__: None)
-                plain = lp.apply(step, pl.concat([left, left]).lazy(), r=there.lazy()).collect(engine="in-memory")
-            found = streamed.collect(engine="streaming")
+            found, plain = both(step, left, there, monkeypatch)
             assert found.columns == plain.columns
             assert found["t"].fill_nan(None).equals(found["t"].fill_nan(None).sort(nulls_last=True))
             assert found.sort("i", "k").equals(plain.sort("i", "k"))

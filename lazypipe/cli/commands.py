@@ -14,7 +14,7 @@ from typing import Any
 import lazypipe as lp
 from lazypipe.errors import LazypipeError
 
-__all__ = ["Commands", "compiled", "incomplete", "pairs", "say", "write_json", "wrong"]
+__all__ = ["Commands", "compiled", "incomplete", "is_definition", "pairs", "say", "write_json", "wrong"]
 
 
 class Commands:
@@ -47,6 +47,11 @@ class Commands:
             "--allow", action="append", default=[], metavar="MODULE", help="allow python operations of it"
         )
         return made
+
+
+def is_definition(text: str) -> bool:
+    """Whether what is named is a definition, and no folder or URI."""
+    return text.endswith((".yaml", ".yml", ".json"))
 
 
 def compiled(options: argparse.Namespace, now: datetime | None = None) -> lp.Plan:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lazypipe as lp
-from lazypipe.cli.commands import Commands, compiled, pairs, say, write_json, wrong
+from lazypipe.cli.commands import Commands, compiled, is_definition, pairs, say, write_json, wrong
 from lazypipe.errors import LazypipeError
 
 __all__ = ["add"]
-
-_DEFINITIONS = (".yaml", ".yml", ".json")
 
 
 def add(commands: Commands) -> None:
@@ -46,38 +43,33 @@ def _files(given: Sequence[str]) -> tuple[list[str], list[str]]:
     first, *rest = given
     found = [first]
     if Path(first).is_dir():
-        found = sorted(str(p) for p in Path(first).iterdir() if p.name.endswith(_DEFINITIONS))
+        found = sorted(str(p) for p in Path(first).iterdir() if is_definition(p.name))
         if not found:
             raise lp.LazypipeError(f"{first}: there is no definition in this folder; name a file, or another folder")
-    return found + [n for n in rest if n.endswith(_DEFINITIONS)], [n for n in rest if not n.endswith(_DEFINITIONS)]
+    return found + [n for n in rest if is_definition(n)], [n for n in rest if not is_definition(n)]
 
 
-def _of_several(options: argparse.Namespace, files: Sequence[str]) -> Iterator[tuple[str, Callable[[], lp.Plan]]]:
-    """Yield definitions with what compiles them; one of several gets those of the parameters that it has."""
-    given = pairs("--param", options.param)
-
-    def compiled(file: str) -> lp.Plan:
-        pipe = lp.load(file)
-        params = {n: v for n, v in given.items() if n in pipe.params} if len(files) > 1 else given
-        return pipe.compile(allow=options.allow, params=params)
-
-    for file in files:
-        yield file, partial(compiled, file)
+def _one_of(files: Sequence[str], file: str, options: argparse.Namespace, given: Mapping[str, str]) -> lp.Plan:
+    """Return a compiled definition; one of several gets those of the parameters given that it has."""
+    pipe = lp.load(file)
+    params = {n: v for n, v in given.items() if n in pipe.params} if len(files) > 1 else given
+    return pipe.compile(allow=options.allow, params=params)
 
 
 def _check(options: argparse.Namespace) -> int:
     files, others = _files(options.file)
     if others:
         raise lp.LazypipeError(f"{others[0]!r} is no definition; name files that end in .yaml, .yml or .json")
+    given = pairs("--param", options.param)
     if len(files) == 1:
-        told = _checked(files[0], next(_of_several(options, files))[1]())
+        told = _checked(files[0], _one_of(files, files[0], options, given))
         if options.json:
             write_json(told)
         return 0
     found, code = {}, 0
-    for file, made in _of_several(options, files):
+    for file in files:
         try:
-            found[file] = _checked(file, made())
+            found[file] = _checked(file, _one_of(files, file, options, given))
         except LazypipeError as error:
             found[file] = wrong(error)
             say(str(error))
@@ -122,7 +114,8 @@ def _lineage(options: argparse.Namespace) -> int:
     if len(names) > 1:
         what = f"{names[0]!r} and {names[1]!r} are two columns, stages or rules"
         raise lp.LazypipeError(f"{what}; name one, and definitions by files that end in .yaml, .yml or .json")
-    plans = [made() for _, made in _of_several(options, files)]
+    given = pairs("--param", options.param)
+    plans = [_one_of(files, file, options, given) for file in files]
     whole = (
         plans[0].lineage(optimized=options.optimized)
         if len(plans) == 1

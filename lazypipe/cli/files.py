@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import lazypipe as lp
-from lazypipe.cli.commands import Commands, say, write_json
+from lazypipe.cli.commands import Commands, is_definition, say, write_json
 
 __all__ = ["add"]
 
@@ -50,15 +50,14 @@ def _vacuum(options: argparse.Namespace) -> int:
     from lazypipe.run.maintenance import outlook
     from lazypipe.spec.model import Param
 
-    is_definition = options.target.endswith((".yaml", ".yml", ".json"))
     try:
         age: timedelta = Param("duration").parse(options.older_than)
     except ValueError as error:
         raise lp.LazypipeError(f"--older-than: {error}") from None
-    target = lp.load(options.target) if is_definition else options.target
+    target = lp.load(options.target) if is_definition(options.target) else options.target
     found = outlook(target, options.keep)
     deleted = lp.vacuum(target, keep=options.keep, older_than=age, dry_run=options.dry_run)
-    if not deleted and not is_definition:
+    if not deleted and isinstance(target, str):
         lp.scan(options.target)  # which says so if there is no dataset
     if options.json:
         write_json(

@@ -278,6 +278,10 @@ class CompiledPipeline:
             return frozenset()  # so that plans need not be read for it before rows flow
         return frozenset(c for c, tags in self._tags.get(name, {}).items() if "pii" in tags)
 
+    def share_place(self, one: str, other: str) -> bool:
+        """Whether two outputs are of one dataset, as where one takes keys out of what the other writes."""
+        return self.outputs[one].to.rstrip("/") == self.outputs[other].to.rstrip("/")
+
     def explain(self, name: str, kind: Kind = "optimized") -> str:
         """Return a stage's plan as text.
 

@@ -40,6 +40,6 @@ def _parts(dtype: pl.DataType) -> Iterator[pl.DataType]:
             yield from _parts(dtype.inner)  # type: ignore[arg-type]  # of a schema, it is a type with its parameters
         case pl.Struct():
             for field in dtype.fields:
-                yield from _parts(field.dtype)  # type: ignore[arg-type]
+                yield from _parts(field.dtype)  # type: ignore[arg-type]  # as above
         case _:
             pass

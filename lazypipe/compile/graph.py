@@ -11,7 +11,7 @@ from lazypipe.ops import Operation
 from lazypipe.spec.model import Fault, Output, Path, Pipeline, Step
 from lazypipe.storage import uri as uris
 
-__all__ = ["Graph", "build", "outside"]
+__all__ = ["Graph", "build", "outside", "place"]
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,11 @@ def _named(steps: Sequence[Step]) -> list[tuple[str, Path]]:
     return found
 
 
+def place(pipeline: Pipeline, output: Output) -> str:
+    """Return where an output is written, by which those of one dataset are known."""
+    return uris.resolve(output.to, pipeline.base).rstrip("/")
+
+
 def _check_outputs(pipeline: Pipeline, faults: list[Fault]) -> None:
     known = [*pipeline.stages, *pipeline.sources]
     targets: dict[str, str] = {}
@@ -116,7 +121,7 @@ def _check_outputs(pipeline: Pipeline, faults: list[Fault]) -> None:
         if output.stage not in known:
             path = (*at, "from") if output.stage != name else at
             faults.append(Fault(f"unknown stage {output.stage!r}", nearest(output.stage, known, "stages"), path))
-        target = uris.resolve(output.to, pipeline.base).rstrip("/")
+        target = place(pipeline, output)
         if target in targets and not _shares(pipeline.outputs[targets[target]], output):
             what = f"outputs {targets[target]!r} and {name!r} write to the same place"
             faults.append(Fault(what, "change one of them", (*at, "to")))

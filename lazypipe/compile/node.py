@@ -19,7 +19,6 @@ from lazypipe.gates.rule import ACTIONS
 from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.ops import Operation
 from lazypipe.ops.base import AHEAD, Fold
-from lazypipe.ops.python import Python
 from lazypipe.ops.sort import Sort
 from lazypipe.spec.model import NOTHING, Fault, Step
 from lazypipe.spec.scope import FAR, Guard, Scope, Table, Tally, Whole
@@ -101,8 +100,7 @@ class Node:
         for (operation, scope), schema in zip(self.steps[start:stop], self.schemas[start:stop], strict=True):
             here = _here(scope, inputs, tally, guard, horizon, whole)
             frame = operation.lower(table, here)
-            if isinstance(operation, Python):
-                operation.refuse_others(frame, schema, table.extra, here)
+            operation.refuse_others(frame, schema, table.extra, here)
             large = frozenset(n for n, t in ((AHEAD, table), *((n, inputs[n]) for n in operation.inputs())) if t.large)
             table = Table(frame, schema, table.extra, operation.large(large))
         return table
@@ -195,6 +193,7 @@ def compile_steps(
     Mistakes are added to ``faults``; None if no schema can be told behind one. What leaves columns as they are is passed over.
     """
     from lazypipe.compile.declared import check_rows
+    from lazypipe.ops.python import Python
 
     tables = {n: Table(label(empty(t.schema).lazy(), n), t.schema) for n, t in inputs.items()}
     table = tables[names[0]]

@@ -12,13 +12,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lazypipe.compile.graph import Graph
+from lazypipe.compile.graph import Graph, place
 from lazypipe.compile.node import Node
 from lazypipe.ops import Operation
 from lazypipe.ops.aggregate import Aggregate
 from lazypipe.ops.join import Join
 from lazypipe.spec.model import Pipeline
-from lazypipe.storage import uri as uris
 
 __all__ = ["Segment", "cut", "may_stop"]
 
@@ -76,12 +75,8 @@ def _removals_first(segments: Sequence[Segment], pipeline: Pipeline) -> tuple[Se
 
     One that is itself made of such readers comes after them.
     """
-
-    def place(segment: Segment) -> str | None:
-        output = None if segment.output is None else pipeline.outputs[segment.output]
-        return None if output is None else uris.resolve(output.to, pipeline.base).rstrip("/")
-
-    removing = [s for s in segments if s.output is not None and pipeline.outputs[s.output].mode == "delete"]
+    outputs = {s: pipeline.outputs[s.output] for s in segments if s.output is not None}
+    removing = [s for s, output in outputs.items() if output.mode == "delete"]
     if not removing:
         return tuple(segments)
     by_node = {s.node: s for s in segments if s.nodes}
@@ -97,7 +92,8 @@ def _removals_first(segments: Sequence[Segment], pipeline: Pipeline) -> tuple[Se
         return found
 
     for segment in removing:
-        written = {s for s in segments if s not in removing and place(s) == place(segment)}
+        target = place(pipeline, outputs[segment])
+        written = {s for s, o in outputs.items() if s not in removing and place(pipeline, o) == target}
         ahead[segment] |= written
         nodes, before = {s.node for s in written}, above(segment)
         for reader in segments:

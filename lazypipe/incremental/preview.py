@@ -143,8 +143,7 @@ class _Preview:
         outputs = self.plan.outputs
         if segment.output is None or outputs[segment.output].mode != "delete":
             return []
-        place = outputs[segment.output].to.rstrip("/")
-        return [o.stage for o in outputs.values() if o.mode != "delete" and o.to.rstrip("/") == place]
+        return [o.stage for n, o in outputs.items() if o.mode != "delete" and self.plan.share_place(n, segment.output)]
 
     def _below(self, name: str) -> bool:
         """Whether what is kept for a run only is made of an output that this run changes."""

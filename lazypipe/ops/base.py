@@ -115,6 +115,11 @@ class Operation(Arguments):
             If an argument does not fit the schema.
         """
 
+    def refuse_others(
+        self, result: pl.LazyFrame, schema: Mapping[str, pl.DataType], extra: Sequence[str], scope: Scope
+    ) -> None:
+        """Raise Fault where what was lowered over rows has other columns than over none; what only makes plans cannot."""
+
     def large(self, large: frozenset[str]) -> bool:
         """Whether its rows may take more memory than there is for them, by the inputs of which that is so; ``AHEAD`` stands for the rows ahead of it."""
         return bool(large)

@@ -66,12 +66,8 @@ class Distinct(Operation):
         if self.keep == "none":
             return None
         within = replace(self, columns=(*(self.columns or table.schema), *table.extra))
-        listed = Table(
-            table.frame, pl.Schema({**table.schema, **dict.fromkeys(table.extra, pl.UInt64())}), large=table.large
-        )
+        listed = replace(table, schema=pl.Schema({**table.schema, **dict.fromkeys(table.extra, pl.UInt64())}), extra=())
         by = self.columns or tuple(table.schema)
         return Fold(
-            within.lower(listed, scope),
-            lambda rows: self.lower(Table(rows, table.schema, large=table.large), scope),
-            by,
+            within.lower(listed, scope), lambda rows: self.lower(replace(table, frame=rows, extra=()), scope), by
         )

@@ -74,7 +74,7 @@ class Python(Operation):
     def refuse_others(
         self, result: pl.LazyFrame, schema: Mapping[str, pl.DataType], extra: Sequence[str], scope: Scope
     ) -> None:
-        """Raise DefinitionError where the function gives other columns than it gave of no rows, by which files are written and read."""
+        """Raise Fault where the function gives other columns than it gave of no rows, by which files are written and read."""
         found = {n: t for n, t in result.collect_schema().items() if n not in extra}
         if found == dict(schema):
             return

@@ -127,8 +127,9 @@ class Attempt:
 
     def _read_without(self, commit: Commit) -> None:
         """Have those who read the dataset that keys were removed from read it as it is now."""
-        for output in self.plan.outputs.values():
-            if output.stage in self.all.published and output.to.rstrip("/") == self.target.uri.rstrip("/"):
+        assert self.segment.output is not None
+        for name, output in self.plan.outputs.items():
+            if output.stage in self.all.published and self.plan.share_place(name, self.segment.output):
                 self.all.published[output.stage] = (self.target.dataset, commit)
                 self.all.kept[output.stage] = self.target.dataset.scan(commit)
 

@@ -364,13 +364,13 @@ class _Execution:
         if outputs[segment.name].mode != "delete":
             return []
         failed = [r.name for r in self.results if r.output is not None and r.status not in ("done", "unchanged")]
-        return [n for n in failed if _same_place(self.run.plan, n, segment.name)]
+        return [n for n in failed if self.run.plan.share_place(n, segment.name)]
 
     def complete_feed(self, segment: Segment) -> None:
         """Bring the feeds of an output up to date, if it has any."""
         plan, name = self.run.plan, segment.output
         for one, output in plan.outputs.items() if name is not None else ():
-            if name is None or not _same_place(plan, one, name):
+            if name is None or not plan.share_place(one, name):
                 continue
             kinds: list[type[Feed]] = [ChangeFeed] * output.changes + [PaneFeed] * bool(output.panes)
             for kind in kinds:
@@ -527,10 +527,6 @@ class _Execution:
             error=error,
             corrupt=files_set_aside(self.run, segment),
         )
-
-
-def _same_place(plan: CompiledPipeline, one: str, other: str) -> bool:
-    return plan.outputs[one].to.rstrip("/") == plan.outputs[other].to.rstrip("/")
 
 
 def _stopped() -> Interrupted:

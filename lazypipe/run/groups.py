@@ -48,7 +48,7 @@ def fitted(keys: Keys, schema: Mapping[str, pl.DataType]) -> Keys:
     if not others:
         return keys
     held = (pl.col(c).cast(t, strict=False).cast(here[c]).eq_missing(pl.col(c)) for c, t in others.items())
-    return keys.filter(*held).cast(others)  # type: ignore[arg-type]
+    return keys.filter(*held).cast(others)  # type: ignore[arg-type]  # names, and their types
 
 
 @dataclass

@@ -143,7 +143,7 @@ class Query:
 
     def _in_one_type(self, groups: pl.LazyFrame) -> pl.LazyFrame:
         """Return groups of which keys that a join compares with those of another type are of the type that holds both."""
-        return groups.cast(dict(self._types))  # type: ignore[arg-type]
+        return groups.cast(dict(self._types))  # type: ignore[arg-type]  # names, and their types
 
     @property
     def _types(self) -> Mapping[str, pl.DataType]:
@@ -634,8 +634,8 @@ class Query:
         by = [name for name, _ in self.work.groups]
         ahead = self._stepped(node, inputs, step, *self._watch(node))
         noted = ahead.frame if self._may_end(node, step) else self.places.attach(ahead.frame, by)
-        rows = Table(noted.drop(UNIT), ahead.schema, large=ahead.large)
-        told = {n: Table(t.frame.drop(t.extra), t.schema, large=t.large) for n, t in inputs.items()}
+        rows = replace(ahead, frame=noted.drop(UNIT), extra=())
+        told = {n: replace(t, frame=t.frame.drop(t.extra), extra=()) for n, t in inputs.items()}
         return node.shaped(self._from(node, step, rows, told, *self._watch(node)))
 
     def _again(self, node: Node, step: int, *watch: Any) -> pl.LazyFrame:
@@ -665,9 +665,7 @@ class Query:
             rows = rows.filter(between(touched)).join(
                 those, on=touched.columns, how="semi", nulls_equal=True, maintain_order="left"
             )
-        return node.shaped(
-            self._from(node, step, Table(rows, ahead.schema, large=ahead.large), inputs, *watch, sides=sides)
-        )
+        return node.shaped(self._from(node, step, replace(ahead, frame=rows), inputs, *watch, sides=sides))
 
     def _cut_down(self, node: Node, step: int, ahead: Table, inputs: Mapping[str, Table]) -> Mapping[str, Table] | None:
         """Return the inputs of a step with the other side of a join cut down to the groups that are touched."""

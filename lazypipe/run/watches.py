@@ -77,7 +77,7 @@ class Watches:
 
     def text(self, name: str, source: BoundSource, frame: pl.LazyFrame, last: str) -> pl.LazyFrame:
         """Keep projection away from a text file, so that every field is parsed; note nulls in the last column of a CSV, and large floats."""
-        large, floats = self._large.setdefault(name, set()), _floats(frame.collect_schema(), source)
+        large, floats = self._large.setdefault(name, set()), _floats(frame, source)
         nulls, csv = self._texts.setdefault(name, []), source.reader.format == "csv"
 
         def watch(batch: pl.DataFrame) -> pl.DataFrame:
@@ -139,5 +139,7 @@ def _may_stop(node: Node, step: Step) -> bool:
     return any(may_stop(operation) for operation, scope in node.steps if scope.step is step)
 
 
-def _floats(schema: pl.Schema, source: BoundSource) -> list[str]:
-    return [n for n, t in schema.items() if t == pl.Float64 and n in source.guessed]
+def _floats(frame: pl.LazyFrame, source: BoundSource) -> list[str]:
+    if not source.guessed:  # to ask for columns resolves the plan
+        return []
+    return [n for n, t in frame.collect_schema().items() if t == pl.Float64 and n in source.guessed]

@@ -15,16 +15,12 @@ import polars as pl
 
 from lazypipe.errors import SourceError
 from lazypipe.spec.types import dtype_name, instance_of
-from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.scan import Reader, is_engine_error
-from lazypipe.storage.text import batches
+from lazypipe.storage.text import batches, sound
 from lazypipe.storage.widen import with_fields
 
 __all__ = ["refuse_unknown_fields"]
-
-_TOGETHER = 256
-"""Files whose lines are looked at in one query."""
 
 
 def refuse_unknown_fields(files: Sequence[FileInfo], reader: Reader, schema: pl.Schema) -> None:
@@ -33,14 +29,9 @@ def refuse_unknown_fields(files: Sequence[FileInfo], reader: Reader, schema: pl.
     A field that is null says nothing. Lines are sound JSON objects: whoever has read them would have said so.
     """
     known = pl.Struct(schema)
-    sound: set[str] = set()
-    whole = [f for f in files if uris.is_native(f.uri) and f.end is None]
-    for start in range(0, len(whole) if len(whole) > 1 else 0, _TOGETHER):
-        part = whole[start : start + _TOGETHER]
-        if all(_takes_all(lines, known) for _, lines in batches(part, reader)):
-            sound.update(f.uri for f in part)
+    passed = sound(files, lambda part: all(_takes_all(lines, known) for _, lines in batches(part, reader)))
     for file in files:
-        if file.uri in sound:
+        if file.uri in passed:
             continue
         try:
             _refuse(file, reader, known)

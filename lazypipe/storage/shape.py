@@ -139,12 +139,12 @@ def told_otherwise(dtype: pl.DataType, reader: Reader) -> bool:
 
 def too_long(text: str, dtype: pl.DataType, reader: Reader) -> bool:
     """Whether a number may have been rounded before it was seen as text: see ``_bad``."""
-    return pl.select(_may_be_rounded(pl.lit(text), dtype, reader)).item()  # type: ignore[no-any-return]
+    return bool(pl.select(_may_be_rounded(pl.lit(text), dtype, reader)).item())
 
 
 def _may_be_rounded(cell: pl.Expr, dtype: pl.DataType, reader: Reader) -> pl.Expr:
     if reader.format != "ndjson" or not isinstance(dtype, pl.Decimal):
-        return pl.lit(False)  # noqa: FBT003
+        return pl.lit(value=False)
     return cell.str.replace(r"^[+-]?[0.]*", "").str.count_matches(r"\d") > _SURE
 
 

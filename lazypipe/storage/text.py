@@ -21,7 +21,7 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.scan import Reader, is_engine_error
 
-__all__ = ["bad_line", "batches", "line_where", "refuse_short_rows"]
+__all__ = ["bad_line", "batches", "line_where", "refuse_short_rows", "sound"]
 
 _CHUNK = 4096
 _TOGETHER = 256
@@ -44,9 +44,10 @@ def refuse_short_rows(files: Sequence[FileInfo], reader: Reader, schema: pl.Sche
     if width < 2:  # one column: a missing field is an empty line
         return
     # to look at the lines of a small file costs less than to ask for the order of its columns
-    sound = _sound([f for f in files if nulls or (f.size is not None and f.size <= _SMALL)], reader, width)
+    some = [f for f in files if nulls or (f.size is not None and f.size <= _SMALL)]
+    passed = sound(some, lambda part: not _suspicious([f.uri for f in part], reader, width))
     for file in files:
-        if file.uri in sound or (not nulls and reader.header(file, schema)[-1:] == schema.names()[-1:]):
+        if file.uri in passed or (not nulls and reader.header(file, schema)[-1:] == schema.names()[-1:]):
             continue
         with _local(file, reader) as path:
             found = _short_row(path, reader, width, preamble=not file.start)
@@ -60,14 +61,14 @@ def refuse_short_rows(files: Sequence[FileInfo], reader: Reader, schema: pl.Sche
             )
 
 
-def _sound(files: Sequence[FileInfo], reader: Reader, width: int) -> frozenset[str]:
-    """Return those of very many files of which the lines have nothing suspicious: a query for each would take minutes."""
-    whole = [f.uri for f in files if uris.is_native(f.uri) and f.end is None]
+def sound(files: Sequence[FileInfo], are: Callable[[Sequence[FileInfo]], bool]) -> frozenset[str]:
+    """Return those of very many files that ``are`` sound where many are looked at together: a query for each would take minutes."""
+    whole = [f for f in files if uris.is_native(f.uri) and f.end is None]
     found: list[str] = []
     for start in range(0, len(whole) if len(whole) > 1 else 0, _TOGETHER):
         part = whole[start : start + _TOGETHER]
         try:
-            found += [] if _suspicious(part, reader, width) else part
+            found += [f.uri for f in part] if are(part) else []
         except BaseException as error:  # looked at one by one, it is told which one it was
             if not is_engine_error(error):
                 raise
@@ -94,16 +95,16 @@ def line_where(file: FileInfo, reader: Reader, schema: pl.Schema, condition: pl.
     return _first_bad(file, reader, lambda chunk: scan(chunk).filter(condition).collect(engine="in-memory").is_empty())
 
 
-def _first_bad(file: FileInfo, reader: Reader, sound: Callable[[Sequence[tuple[int, str]]], bool]) -> int | None:
-    """Return the number of the line of the first row that is not ``sound``; it is told rows with their lines, as they are written."""
+def _first_bad(file: FileInfo, reader: Reader, fits: Callable[[Sequence[tuple[int, str]]], bool]) -> int | None:
+    """Return the number of the line of the first row that does not fit; ``fits`` is told rows with their lines, as they are written."""
     with _local(file, reader) as path:
         records = _records(path, reader, preamble=reader.format == "csv" and not file.start)
         while chunk := list(itertools.islice(records, _CHUNK)):
-            if sound(chunk):
+            if fits(chunk):
                 continue
             while len(chunk) > 1:
                 half = len(chunk) // 2
-                chunk = chunk[half:] if sound(chunk[:half]) else chunk[:half]
+                chunk = chunk[half:] if fits(chunk[:half]) else chunk[:half]
             return chunk[0][0] + _lines_ahead(file, reader)
     return None
 

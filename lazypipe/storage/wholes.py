@@ -12,6 +12,7 @@ import polars as pl
 from lazypipe.errors import SourceError
 from lazypipe.storage.cells import is_no_float
 from lazypipe.storage.files import FileInfo
+from lazypipe.storage.moments import as_text
 from lazypipe.storage.reasons import MASKED
 from lazypipe.storage.scan import Reader
 from lazypipe.storage.text import line_where
@@ -35,15 +36,15 @@ def may_change(column: pl.Series) -> bool:
 
 def refuse_changed(files: Sequence[FileInfo], reader: Reader, schema: pl.Schema, names: Collection[str]) -> None:
     """Raise SourceError for the first whole number in some columns that its float is not; names file, line and column."""
-    as_text = pl.Schema({n: pl.String() if n in names else t for n, t in schema.items()})
+    written = as_text(schema, names)
     for file in files:
-        rows = reader.scan([file], as_text)
+        rows = reader.scan([file], written)
         for name in names:
             changed = is_no_float(pl.col(name))
             found = rows.filter(changed).select(name).head(1).collect(engine="streaming")
             if not found.height:
                 continue
-            line = line_where(file, reader, as_text, changed)
+            line = line_where(file, reader, written, changed)
             cell = MASKED if reader.masked else repr(found.item().strip())
             what = f"line {line} has {cell} in column {name!r}, which no Float64 holds"
             # beside fractions JSON's numbers of so many digits are not sure to be what was written (storage/shape.py)
