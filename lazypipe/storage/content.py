@@ -19,9 +19,10 @@ from lazypipe.storage.files import FileInfo
 __all__ = ["PIECE", "HashCache", "has_grown", "hash_file", "hash_files", "unchanged", "unreadable"]
 
 PIECE = 1 << 20
-"""Bytes of a remote file that are read at a time, and up to which more threads cost more than they bring."""
-_LARGE = 1 << 23
-"""Bytes of a local file that are read at a time. Not mapped: a file that is cut short meanwhile would end the process."""
+"""Bytes that are read at a time, and up to which more threads cost more than they bring.
+
+Local files are not mapped: one that is cut short meanwhile would end the process.
+"""
 _YOUNG = 2_000_000_000
 """Nanoseconds within which a file may be written again under the same stamp, as file systems tick."""
 _MOST = 100_000
@@ -60,9 +61,15 @@ def _local(path: str) -> str:
     file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
         first = os.read(file, PIECE)
-        made = blake3(first, max_threads=blake3.AUTO if len(first) == PIECE else 1)
-        while chunk := os.read(file, _LARGE):
-            made.update(chunk)
+        if len(first) < PIECE:
+            return blake3(first).hexdigest()
+        made = blake3(first, max_threads=blake3.AUTO)
+        # into the same memory again and again: new pages would take half as long as hashing does
+        piece = bytearray(PIECE)
+        view = memoryview(piece)
+        with open(file, "rb", buffering=0, closefd=False) as raw:
+            while read := raw.readinto(piece):
+                made.update(view[:read])
         return made.hexdigest()
     finally:
         os.close(file)
