@@ -16,9 +16,9 @@ import polars as pl
 
 from lazypipe.compile.closing import closes, waited_for
 from lazypipe.compile.compiler import CompiledPipeline
-from lazypipe.compile.delta import Side, Strategy
 from lazypipe.compile.modes import adds_to
 from lazypipe.compile.segments import Segment
+from lazypipe.compile.strategies import Side, Strategy
 from lazypipe.errors import StorageError
 from lazypipe.gates import Check
 from lazypipe.gates.rule import PREVIOUS

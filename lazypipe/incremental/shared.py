@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from lazypipe.compile.compiler import CompiledPipeline
-from lazypipe.compile.delta import Side
 from lazypipe.compile.segments import Segment
+from lazypipe.compile.strategies import Side
 from lazypipe.incremental.parts import within
 from lazypipe.incremental.work import Work
 from lazypipe.storage import uri as uris

@@ -16,7 +16,7 @@ from functools import partial
 
 import polars as pl
 
-from lazypipe.compile.delta import Side
+from lazypipe.compile.strategies import Side
 from lazypipe.gates import Check
 from lazypipe.gates.tap import Tap
 from lazypipe.gates.uniqueness import HASH, TIMES_COLUMN, hashed, repeated

@@ -14,10 +14,10 @@ from typing import Any
 import polars as pl
 
 from lazypipe.compile.closing import as_closed, closes
-from lazypipe.compile.delta import Closes, Side
 from lazypipe.compile.node import Node
 from lazypipe.compile.segments import Segment, may_stop
 from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.strategies import Closes, Side
 from lazypipe.errors import LazypipeError
 from lazypipe.gates.alone import mark_repeats
 from lazypipe.gates.rule import Reference
