@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from lazypipe import sql
-from lazypipe.sql import SqlError
+from lazypipe import sql_text
+from lazypipe.sql_text import SqlError
 
 __all__ = ["Call", "Steps", "calls", "steps"]
 
@@ -49,7 +49,7 @@ def calls(text: str, name: str) -> tuple[str, dict[str, Call]] | None:
     """
     try:
         found = _Calls(name)
-        made = found.replaced(sql.words(text))
+        made = found.replaced(sql_text.words(text))
     except _AnotherKind:
         return None
     if not found.known:
@@ -152,7 +152,7 @@ def steps(query: str, names: Sequence[str]) -> Steps | None:
     'SELECT "k", "v" FROM self GROUP BY "k", "v"'
     """
     try:
-        return _steps(sql.words(query), names)
+        return _steps(sql_text.words(query), names)
     except (_AnotherKind, SqlError):
         return None
 
