@@ -14,7 +14,8 @@ from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.numbering import Numbering
 from lazypipe.incremental.sides import DIGESTS, KEYS, Digests, differing, has_repeats
 from lazypipe.incremental.work import Work
-from lazypipe.storage.dataset import Dataset, scan_files
+from lazypipe.storage.data_files import scan_files
+from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.units import UNIT
 

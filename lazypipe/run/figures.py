@@ -23,7 +23,8 @@ from lazypipe.gates.uniqueness import HASH, TIMES_COLUMN, hashed, repeated
 from lazypipe.incremental.sides import KEYS
 from lazypipe.incremental.work import Work
 from lazypipe.spec import taps
-from lazypipe.storage.dataset import Dataset, scan_files
+from lazypipe.storage.data_files import scan_files
+from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.key_bounds import KeyBounds
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.sink import DatasetSink, Watch

@@ -18,7 +18,7 @@ from lazypipe.run.groups import Groups
 from lazypipe.run.part import Part
 from lazypipe.run.query import Query
 from lazypipe.run.target import Target
-from lazypipe.storage.dataset import scan_files
+from lazypipe.storage.data_files import scan_files
 from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink, ExportSink, Written
 from lazypipe.storage.unit_counts import count_units
