@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from lazypipe.compile.closing import as_closed
+from lazypipe.compile.node import Watching
 from lazypipe.compile.segments import may_stop
 from lazypipe.compile.strategies import Closes, Side
 from lazypipe.gates.uniqueness import HASH, hashed
@@ -27,7 +28,7 @@ from lazypipe.storage.units import UNIT, untagged
 from lazypipe.windows.clock import Clock
 
 if TYPE_CHECKING:
-    from lazypipe.run.query import Query, Watching
+    from lazypipe.run.query import Query
 
 __all__ = ["FIGURES", "Grouping"]
 
@@ -89,7 +90,7 @@ class Grouping:
         query, node, step = self.query, self.node, self.step
         inputs = {n: query.table(n) for n in node.inputs}
         # how far event time is can be told once all rows have flowed by
-        ahead = query.stepped(node, inputs, step, *query.counts(node))
+        ahead = query.stepped(node, inputs, step, query.counts(node))
         if self.work.reread:
             rows = self._in_one_type(query.with_units(ahead.frame.select(*self.by, UNIT).unique()))
             return rows.sort(self.by, nulls_last=True)
@@ -196,7 +197,7 @@ class Grouping:
         if self.is_part:
             return self._again(query.watch(node))
         inputs = {n: query.table(n) for n in node.inputs}
-        ahead = query.stepped(node, inputs, self.step, *query.watch(node))
+        ahead = query.stepped(node, inputs, self.step, query.watch(node))
         noted = ahead.frame if self._may_end() else self._places.attach(ahead.frame, self.by)
         rows = replace(ahead, frame=noted.drop(UNIT), extra=())
         told = {n: replace(t, frame=t.frame.drop(t.extra), extra=()) for n, t in inputs.items()}
@@ -223,7 +224,7 @@ class Grouping:
             rows = rows_of(rows, self.touched)
         large = node.steps[step][0].large(frozenset({AHEAD} if stub.large else ()))
         after = Table(fold.merge(rows), node.schemas[step], large=large)
-        return node.shaped(node.steps_over(after, inputs, step + 1, len(node.steps), *query.watch(node)))
+        return node.shaped(node.steps_over(after, inputs, step + 1, len(node.steps), query.watch(node)))
 
     def _again(self, watching: Watching) -> pl.LazyFrame:
         """Return the rows of the groups that are touched, read again from the units that hold any."""
@@ -239,7 +240,7 @@ class Grouping:
         there = {n: other.plain(n) for n in node.inputs}
         told = {n: rows if n in query.segment.nodes else taps.label(rows, n) for n, rows in there.items()}
         inputs = {n: Table(rows, query.plan.nodes[n].schema, large=other.is_large(n)) for n, rows in told.items()}
-        ahead = node.steps_over(inputs[node.inputs[0]], inputs, 0, self.step, horizon=watching[2])
+        ahead = node.steps_over(inputs[node.inputs[0]], inputs, 0, self.step, Watching(horizon=watching.horizon))
         if touched is None:
             return node.shaped(self._behind(ahead, inputs, watching))
         sides = self._cut_down(ahead, inputs, touched)
@@ -263,8 +264,8 @@ class Grouping:
         node, step = self.node, self.step
         if step == 0:  # a query may call the rows ahead of it by the name of the stage that they are
             inputs = {**inputs, node.inputs[0]: rows}
-        after = node.steps_over(rows, inputs if sides is None else sides, step, step + 1, *watching)
-        return node.steps_over(after, inputs, step + 1, len(node.steps), *watching)
+        after = node.steps_over(rows, inputs if sides is None else sides, step, step + 1, watching)
+        return node.steps_over(after, inputs, step + 1, len(node.steps), watching)
 
     def _stub(self) -> Table:
         schema = self.query.plan.nodes[self.node.inputs[0]].schema

@@ -6,7 +6,7 @@ engine's own threads, so none of them may start a streaming query (docs/decision
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from lazypipe.compile.closing import closes
-from lazypipe.compile.node import Node
+from lazypipe.compile.node import Node, Watching
 from lazypipe.compile.segments import Segment, may_stop
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.compile.strategies import Side
@@ -37,19 +37,14 @@ from lazypipe.run.noted import Noted
 from lazypipe.run.watches import Watches
 from lazypipe.run.whole import Whole
 from lazypipe.spec import taps
-from lazypipe.spec.model import Step
-from lazypipe.spec.scope import FAR, Guard, Table, Tally
-from lazypipe.spec.scope import Whole as WholeWindows
+from lazypipe.spec.scope import FAR, Table
 from lazypipe.storage.content import has_grown
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import read_key
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.units import UNIT, Units, as_units
 
-__all__ = ["Meanwhile", "Query", "Watching"]
-
-Watching = tuple[Tally | None, Callable[[Step], Guard] | None, int, WholeWindows | None]
-"""What operations are lowered with in a run: what counts rows, what watches keys, how far event time is, and which windows are whole."""
+__all__ = ["Meanwhile", "Query"]
 
 
 def _through(batch: pl.DataFrame) -> pl.DataFrame:
@@ -191,7 +186,7 @@ class Query:
             frame = grouping.rows()
         else:
             inputs = {n: self.table(n) for n in node.inputs}
-            frame = node.shaped(self.stepped(node, inputs, len(node.steps), *self.watch(node)))
+            frame = node.shaped(self.stepped(node, inputs, len(node.steps), self.watch(node)))
         if not node.checks:
             return frame
         for side in self._sides_of(name, None):
@@ -264,7 +259,7 @@ class Query:
         elif (grouping := self._cut_at(name)) is not None and grouping.is_part:
             frame = grouping.plain()
         else:
-            frame = node.lower(self.plain_tables(node, told=told), horizon=self._horizon(node), whole=self._hold(node))
+            frame = node.lower(self.plain_tables(node, told=told), self.unwatched(node))
         if before_gate:
             return frame if told else node.mended(frame)
         return node.good(frame, self.lookup, self.unit(name) if told else ())
@@ -315,23 +310,14 @@ class Query:
             return []  # a query may end its inputs at any time, so that they are read afterwards anyhow
         return [s for s in self.work.sides if (s.node, s.step) == (name, step)]
 
-    def stepped(
-        self,
-        node: Node,
-        inputs: Mapping[str, Table],
-        stop: int,
-        tally: Tally | None = None,
-        guard: Callable[[Step], Guard] | None = None,
-        horizon: int = FAR,
-        whole: WholeWindows | None = None,
-    ) -> Table:
+    def stepped(self, node: Node, inputs: Mapping[str, Table], stop: int, watching: Watching) -> Table:
         """Return a stage's rows after some of its steps, with the keys noted by which they are looked up in other sides."""
         table = inputs[node.inputs[0]]
         for step in range(stop):
             noted = self._sides_of(node.name, step)
             for side in noted:
                 table = replace(table, frame=self._noting(side, table.frame, table.schema))
-            table = node.steps_over(table, inputs, step, step + 1, tally, guard, horizon, whole)
+            table = node.steps_over(table, inputs, step, step + 1, watching)
             if noted and not (step + 1 < stop and self._sides_of(node.name, step + 1)):
                 # a filter of a later step that emptied the other side would end this one before all of its rows have flowed by
                 table = replace(table, frame=taps.tap(table.frame, _through))
@@ -423,15 +409,18 @@ class Query:
 
     def watch(self, node: Node) -> Watching:
         """Return what counts a stage's rows on the way, and what decides over them by event time."""
-        return (*self.counts(node), self._horizon(node), self._hold(node))
+        counts = self.counts(node)
+        return replace(self.unwatched(node), tally=counts.tally, guard=counts.guard)
+
+    def counts(self, node: Node) -> Watching:
+        """Return what counts a stage's rows on the way."""
+        return Watching(self.watches.tally, lambda step: partial(self.watches.guard, node, step))
 
     def unwatched(self, node: Node) -> Watching:
         """Return what decides over a stage's rows by event time, with nothing that counts them."""
-        return None, None, self._horizon(node), self._hold(node)
-
-    def counts(self, node: Node) -> tuple[Tally, Callable[[Step], Guard]]:
-        """Return what counts a stage's rows on the way."""
-        return self.watches.tally, lambda step: partial(self.watches.guard, node, step)
+        whole = self.whole(node.name)
+        horizon = FAR if closes(node) is None else self.closing(node.name).horizon
+        return Watching(horizon=horizon, whole=None if whole is None else whole.attach)
 
     def closing(self, name: str) -> Closing:
         """Return how far event time is for a node's windows."""
@@ -447,13 +436,6 @@ class Query:
         if name not in self._wholes:
             self._wholes[name] = Whole(self.closing(name), self.plan.nodes[name], closed.expectation)
         return self._wholes[name]
-
-    def _hold(self, node: Node) -> WholeWindows | None:
-        whole = self.whole(node.name)
-        return None if whole is None else whole.attach
-
-    def _horizon(self, node: Node) -> int:
-        return FAR if closes(node) is None else self.closing(node.name).horizon
 
     def notify(self, _: int) -> None:
         """Tell of progress."""
