@@ -13,7 +13,18 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
-__all__ = ["SqlError", "Token", "call", "carrying", "literal", "parameters", "tokenize", "without_limit", "words"]
+__all__ = [
+    "SqlError",
+    "Token",
+    "call",
+    "carrying",
+    "literal",
+    "parameters",
+    "quoted",
+    "tokenize",
+    "without_limit",
+    "words",
+]
 
 _TOKEN = re.compile(
     r"""
@@ -139,6 +150,17 @@ class _Level:
     star: bool = False
 
 
+def quoted(name: str) -> str:
+    """Return a name as SQL writes it, whatever is in it.
+
+    Examples
+    --------
+    >>> print(quoted("order id"), quoted('say "x" twice'))
+    "order id" "say ""x"" twice"
+    """
+    return '"' + name.replace('"', '""') + '"'
+
+
 def carrying(sql: str, columns: Sequence[str], *, deep: bool = True) -> str:
     """Return a query that selects some columns besides, wherever it selects columns one by one: a guess, for the plan to judge.
 
@@ -154,7 +176,7 @@ def carrying(sql: str, columns: Sequence[str], *, deep: bool = True) -> str:
     >>> carrying("WITH t AS (SELECT * FROM s) SELECT extract(year FROM d) AS y FROM t UNION ALL SELECT a FROM s", ["u"])
     'WITH t AS (SELECT * FROM s) SELECT extract(year FROM d) AS y, "u" FROM t UNION ALL SELECT a, "u" FROM s'
     """
-    more = "".join(f', "{c}"' for c in columns)
+    more = "".join(f", {quoted(c)}" for c in columns)
     out: list[str] = []
     # per bracket: whether columns are being selected in it, and whether its query is one that gives rows
     levels = [_Level(gives=True)]
