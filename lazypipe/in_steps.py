@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from lazypipe import sql
-from lazypipe.sql import SqlError
+from lazypipe import sql_text
+from lazypipe.sql_text import SqlError, quoted
 
 __all__ = ["Call", "Steps", "calls", "steps"]
 
@@ -49,7 +49,7 @@ def calls(text: str, name: str) -> tuple[str, dict[str, Call]] | None:
     """
     try:
         found = _Calls(name)
-        made = found.replaced(sql.words(text))
+        made = found.replaced(sql_text.words(text))
     except _AnotherKind:
         return None
     if not found.known:
@@ -94,7 +94,7 @@ class _Calls:
         if call.function == "avg":
             return None
         self.known[name] = call
-        return [_quoted(name)]
+        return [quoted(name)]
 
     def _column(self, call: Call) -> str:
         for name, known in self.known.items():
@@ -129,8 +129,8 @@ class Steps:
     @property
     def figures(self) -> str:
         """The query over ``rows``, called ``self``, that gives columns of groups and figures."""
-        by = [_quoted(c) for c in self.by]
-        made = [f"{c.function}({c.argument}) AS {_quoted(n)}" for n, c in self.calls.items()]
+        by = [quoted(c) for c in self.by]
+        made = [f"{c.function}({c.argument}) AS {quoted(n)}" for n, c in self.calls.items()]
         return _selected([*by, *made], ["FROM", "self", *(["GROUP BY", ", ".join(by)] if by else [])])
 
 
@@ -152,7 +152,7 @@ def steps(query: str, names: Sequence[str]) -> Steps | None:
     'SELECT "k", "v" FROM self GROUP BY "k", "v"'
     """
     try:
-        return _steps(sql.words(query), names)
+        return _steps(sql_text.words(query), names)
     except (_AnotherKind, SqlError):
         return None
 
@@ -169,7 +169,7 @@ def _steps(words: Sequence[str], names: Sequence[str]) -> Steps:
     if items[:1] and items[0].lower() == "distinct":
         if items[1:2] and items[1].lower() == "on":
             raise _AnotherKind
-        by = tuple(_quoted(n) for n in names)
+        by = tuple(quoted(n) for n in names)
         rows = _joined([*ahead, "SELECT", *items[1:], *body])
         if any(True for _ in _places(body, ("group", "having"))):
             raise _AnotherKind
@@ -194,19 +194,18 @@ def _grouped(
         if not given:  # a group that is not told by what the query gives
             raise _AnotherKind
         by[given[0]] = key
-    result = [f"{_joined(_with_keys(item, by))} AS {_quoted(n)}" for n, item in zip(names, made, strict=True)]
+    result = [f"{_joined(_with_keys(item, by))} AS {quoted(n)}" for n, item in zip(names, made, strict=True)]
     conditions = _with_keys(_with_aliases(found.replaced(wanted), aliases), by)
     values = {
         a: f"__lazypipe_value_{i}"
         for i, a in enumerate(dict.fromkeys(c.argument for c in found.known.values() if c.argument != "*"))
     }
-    asked = [f"{_joined(key)} AS {_quoted(n)}" for n, key in by.items()] + [
-        f"{a} AS {_quoted(v)}" for a, v in values.items()
+    asked = [f"{_joined(key)} AS {quoted(n)}" for n, key in by.items()] + [
+        f"{a} AS {quoted(v)}" for a, v in values.items()
     ]
     rows = _selected(asked or ["*"], tables)
     figures = {
-        n: Call(c.function, _quoted(values[c.argument]) if c.argument in values else "*")
-        for n, c in found.known.items()
+        n: Call(c.function, quoted(values[c.argument]) if c.argument in values else "*") for n, c in found.known.items()
     }
     where = ["WHERE", *conditions] if conditions else []
     return Steps(_joined([*ahead, rows]), tuple(by), figures, _selected(result, ["FROM", "self", *where]))
@@ -239,7 +238,7 @@ def _with_keys(words: Sequence[str], by: Mapping[str, Sequence[str]]) -> list[st
             end = at + len(key)
             around = (*words[max(at - 1, 0) : at], *words[end : end + 1])
             if [*words[at:end]] == [*key] and "." not in around:
-                made.append(_quoted(name))
+                made.append(quoted(name))
                 at = end
                 break
         else:
@@ -299,7 +298,3 @@ def _selected(columns: Sequence[str], rest: Sequence[str]) -> str:
 
 def _joined(words: Sequence[str]) -> str:
     return " ".join(words)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

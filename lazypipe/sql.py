@@ -15,11 +15,8 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -28,25 +25,9 @@ import polars as pl
 
 from lazypipe import dialect
 from lazypipe.errors import first_line, nearest
+from lazypipe.sql_text import SqlError, Token, literal, tokenize
 
-__all__ = ["SqlError", "bind", "call", "empty", "literal", "parameters", "query", "tried", "value_of", "words"]
-
-_TOKEN = re.compile(
-    r"""
-      (?P<comment> --[^\n]* | /\* )
-    | (?P<string>  '(?:[^']|'')*' )
-    | (?P<quoted>  "(?:[^"]|"")*" )
-    | (?P<foreign> [`$] | (?:[ebnqr]|br|rb|nq)(?=['"]) )
-    | (?P<cast>    :: )
-    | (?P<param>   :[A-Za-z_]\w* )
-    | (?P<number>  \d+(?:\.\d*)?(?:[eE][+-]?\d+)? | \.\d+ )
-    | (?P<word>    [^\W\d][\w$]* )
-    | (?P<space>   \s+ )
-    | (?P<other>   . )
-    """,
-    re.VERBOSE | re.DOTALL | re.IGNORECASE,
-)
-_COMMENT_EDGE = re.compile(r"/\*|\*/")
+__all__ = ["NARROW", "SqlError", "bind", "dtype_of", "empty", "query", "tried", "value_of"]
 
 _CLOCKS = {
     "now",
@@ -73,268 +54,12 @@ _UNITS = {
 }
 
 
-class SqlError(ValueError):
-    """SQL that cannot be bound: what is wrong and what to write instead."""
-
-    def __init__(self, what: str, fix: str | None = None) -> None:
-        self.what = what
-        self.fix = fix
-        super().__init__(what if fix is None else f"{what}; {fix}")
-
-
-@dataclass(frozen=True)
-class _Token:
-    kind: str
-    text: str
-
-
-def _tokens(sql: str) -> Iterator[_Token]:
-    position = 0
-    while match := _TOKEN.match(sql, position):
-        kind, text, position = match.lastgroup or "other", match.group(), match.end()
-        if text == "/*":
-            position = _comment_end(sql, position)
-        elif kind == "other" and text in "'\"":
-            raise SqlError(f"unclosed {text} in SQL", "close the quote")
-        elif kind == "foreign":
-            # quotes that end elsewhere than ours: what stands in them could be taken for code, or code for text
-            raise SqlError(f"{text} cannot be used here in SQL", "write text as 'text' and names as \"name\"")
-        yield _Token(kind, text)
-
-
-def _comment_end(sql: str, position: int) -> int:
-    """Return where the comment ends whose inside starts at ``position``; comments nest, as in Polars."""
-    depth = 1
-    for edge in _COMMENT_EDGE.finditer(sql, position):
-        depth += 1 if edge.group() == "/*" else -1
-        if depth == 0:
-            return edge.end()
-    raise SqlError("unclosed /* in SQL", "close the comment")
-
-
-def parameters(sql: str) -> frozenset[str]:
-    """Return the names of the parameters that a statement uses.
-
-    Examples
-    --------
-    >>> sorted(parameters("a >= :since AND b <> ':not_this' AND c::int = :n"))
-    ['n', 'since']
-    """
-    return frozenset(t.text[1:] for t in _tokens(sql) if t.kind == "param")
-
-
-def words(sql: str) -> list[str]:
-    r"""Return the words, numbers, quoted texts and signs of a statement, without what stands between them.
-
-    Examples
-    --------
-    >>> words("sum(a.b) -- of all\n >= 'x y'")
-    ['sum', '(', 'a', '.', 'b', ')', '>=', "'x y'"]
-    """
-    found, adjacent = list[str](), False
-    for token in _tokens(sql):
-        if adjacent and found[-1] + token.text in _SIGNS:
-            found[-1] += token.text
-        elif token.kind not in ("space", "comment"):
-            found.append(token.text)
-        adjacent = token.kind == "other"
-    return found
-
-
-_SIGNS = frozenset(
-    {"||", ">=", "<=", "<>", "!=", "==", "//", "->", "->>", "~*", "!~", "!~*", "~~", "~~*", "!~~", "!~~*", "^@"}
-)
-"""Signs of several characters."""
-
-
-def call(sql: str) -> tuple[str, str] | None:
-    """Return the function and the argument of text that is one call and nothing else; None for any other text.
-
-    Examples
-    --------
-    >>> call("SUM(a * (b + 1))"), call("sum(a) / count(*)"), call("count(DISTINCT a)")
-    (('sum', 'a * ( b + 1 )'), None, None)
-    """
-    tokens = [t for t in _tokens(sql) if t.kind not in ("space", "comment")]
-    if len(tokens) < 4 or tokens[0].kind != "word" or tokens[1].text != "(" or tokens[-1].text != ")":
-        return None
-    depth = 0
-    for token in tokens[1:-1]:
-        depth += {"(": 1, ")": -1}.get(token.text, 0) if token.kind == "other" else 0
-        if depth == 0 or (depth == 1 and token.text == ","):
-            return None
-    if any(t.text.lower() in ("distinct", "all") and t.kind == "word" for t in tokens[2:3]):
-        return None
-    return tokens[0].text.lower(), " ".join(t.text for t in tokens[2:-1])
-
-
-def carrying(sql: str, columns: Sequence[str], *, deep: bool = True) -> str:
-    """Return a query that selects some columns besides, wherever it selects columns one by one: a guess, for the plan to judge.
-
-    Parameters
-    ----------
-    deep
-        Whether queries in brackets, which others read, are to select them too.
-
-    Examples
-    --------
-    >>> carrying("SELECT a FROM t WHERE b IN (SELECT b FROM d)", ["u"])
-    'SELECT a, "u" FROM t WHERE b IN (SELECT b FROM d)'
-    >>> carrying("WITH t AS (SELECT * FROM s) SELECT extract(year FROM d) AS y FROM t UNION ALL SELECT a FROM s", ["u"])
-    'WITH t AS (SELECT * FROM s) SELECT extract(year FROM d) AS y, "u" FROM t UNION ALL SELECT a, "u" FROM s'
-    """
-    more = "".join(f', "{c}"' for c in columns)
-    out: list[str] = []
-    # per bracket: whether columns are being selected in it, and whether its query is one that gives rows
-    levels = [_Level(gives=True)]
-    before = ""
-    for token in _tokens(sql):
-        word = token.text.lower()
-        if token.kind in ("space", "comment"):
-            out.append(token.text)
-            continue
-        here = levels[-1]
-        if word == "(":
-            # of a table, or of a query by a name; not of a value
-            levels.append(_Level(gives=deep and here.gives and before in ("from", "join", "as", "all", "(", "")))
-        elif word == ")" and len(levels) > 1:
-            levels.pop()
-        elif word == "select":
-            here.selects, here.star = True, False
-        elif word == "*" and before in ("select", "distinct", "all", ",", "."):
-            here.star = here.star or here.selects
-        elif word == "from" and here.selects:
-            if here.gives and not here.star:
-                while out and out[-1].isspace():
-                    out.pop()
-                out.append(more + " ")
-            here.selects = False
-        out.append(token.text)
-        before = word
-    return "".join(out)
-
-
-def without_limit(sql: str) -> tuple[str, str] | None:
-    """Return a query without its ``LIMIT``, and without its ``ORDER BY`` too, if it ends in both: a guess, for the plan to judge.
-
-    Examples
-    --------
-    >>> without_limit("SELECT a FROM (SELECT a FROM t LIMIT 9) AS s ORDER BY a LIMIT 3 OFFSET 1")
-    ('SELECT a FROM (SELECT a FROM t LIMIT 9) AS s ORDER BY a', 'SELECT a FROM (SELECT a FROM t LIMIT 9) AS s')
-    >>> without_limit("SELECT a FROM t LIMIT 3") is None
-    True
-    """
-    texts: list[str] = []
-    order = limit = None
-    depth = 0
-    for token in _tokens(sql):
-        word = token.text.lower()
-        if token.kind == "other":
-            depth += {"(": 1, ")": -1}.get(word, 0)
-        elif token.kind == "word" and depth == 0:
-            if word == "order":
-                order, limit = len(texts), None
-            elif word in ("limit", "offset") and limit is None:
-                limit = len(texts)
-        texts.append(" " if token.kind == "comment" else token.text)
-    if order is None or limit is None:
-        return None
-    return "".join(texts[:limit]).rstrip(), "".join(texts[:order]).rstrip()
-
-
-@dataclass
-class _Level:
-    """What is known of the query within a bracket."""
-
-    gives: bool
-    selects: bool = False
-    star: bool = False
-
-
-def literal(value: object) -> str:
-    """Render a Python value as one SQL literal, with its type; a list as several, for ``IN (:list)``.
-
-    Examples
-    --------
-    >>> literal("it's"), literal(date(2013, 1, 1)), literal(None), literal(["a", "b"])
-    ("'it''s'", "DATE '2013-01-01'", 'NULL', "'a', 'b'")
-
-    Raises
-    ------
-    SqlError
-        If there is no literal for it.
-    """
-    match value:
-        case None:
-            return "NULL"
-        case bool():
-            return "TRUE" if value else "FALSE"
-        case int():
-            return _integer(value)
-        case float():
-            # with an exponent it is a float from the start; Polars reads 1.5 as a decimal, and -0.0 as 0
-            text = repr(float(value))
-            shown = f"'{text}'" if not math.isfinite(value) else text if "e" in text else f"{text}e0"
-            return f"CAST({shown} AS DOUBLE)"
-        case Decimal():
-            return _decimal(value)
-        case str():
-            return "'" + value.replace("'", "''") + "'"
-        case datetime():
-            return _timestamp(value)
-        case date():
-            return f"DATE '{value.isoformat()}'"
-        case time() if value.tzinfo is None:
-            return f"TIME '{value.isoformat()}'"
-        case timedelta():
-            # not INTERVAL '…': that has no sign, wraps around at 292 years, and cannot be added to a duration
-            return f"CAST({_integer(_fitting(value // timedelta(microseconds=1), 64, value))} AS INTERVAL)"
-        case list() | tuple():
-            if not value:
-                raise SqlError("an empty list cannot stand in SQL", "pass at least one value")
-            return ", ".join(literal(v) for v in value)
-        case _:
-            raise SqlError(f"a {type(value).__name__} cannot be a SQL parameter")
-
-
-def _fitting(number: int, bits: int, value: object) -> int:
-    if -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
-        return number
-    raise SqlError(f"{value} is too large for SQL", f"it must fit {bits} bits")
-
-
-def _integer(value: int) -> str:
-    number = int(value)  # of a bool or an enumeration too
-    if 0 <= number < 2**63:
-        return str(number)
-    if -(2**63) < number < 0:
-        return f"({number})"
-    kind = "BIGINT" if number == -(2**63) else "HUGEINT"
-    return f"CAST('{_fitting(number, 128, number)}' AS {kind})"
-
-
-def _decimal(value: Decimal) -> str:
-    text = f"{value:f}"
-    if not value.is_finite() or sum(c.isdigit() for c in text) > 38:
-        raise SqlError(f"the decimal {value} is not one that SQL knows", "it must be a number of at most 38 digits")
-    return f"({text})" if "." in text else f"({text}.)"  # without a point it would be an integer
-
-
-def _timestamp(value: datetime) -> str:
-    if value.tzinfo is None:
-        return f"TIMESTAMP '{value.isoformat(sep=' ')}'"
-    try:
-        return f"TIMESTAMPTZ '{value.astimezone(UTC).isoformat(sep=' ')}'"
-    except OverflowError as error:
-        raise SqlError(f"{value} is out of range in UTC", "it must be in the years 1 to 9999") from error
-
-
-def _prepared(sql: str, params: Mapping[str, object]) -> list[_Token]:
+def _prepared(sql: str, params: Mapping[str, object]) -> list[Token]:
     """Tokens without comments, with parameters as literals; refuses clocks and readers."""
     # a comment parts words, as a space does
-    found = [_Token("space", " ") if t.kind == "comment" else t for t in _tokens(sql)]
+    found = [Token("space", " ") if t.kind == "comment" else t for t in tokenize(sql)]
     following: str | None = None
-    out: list[_Token] = []
+    out: list[Token] = []
     for token in reversed(found):
         called = following == "("
         if token.kind != "space":
@@ -344,7 +69,7 @@ def _prepared(sql: str, params: Mapping[str, object]) -> list[_Token]:
             if name not in params:
                 raise SqlError(f"unknown parameter :{name}", nearest(name, params, "parameters"))
             # spaces, so that it does not grow together with its neighbours: x:p, :p:q
-            out += [_Token("space", " "), _Token("literal", literal(params[name])), _Token("space", " ")]
+            out += [Token("space", " "), Token("literal", literal(params[name])), Token("space", " ")]
             continue
         if token.kind in ("word", "quoted"):
             _refuse(token, called=called)
@@ -352,12 +77,7 @@ def _prepared(sql: str, params: Mapping[str, object]) -> list[_Token]:
     return out[::-1]
 
 
-def _understood(text: str) -> str:
-    """Write text without parameters so that Polars takes it as SQL has it."""
-    return dialect.understood([(t.kind, t.text) for t in _tokens(text)])
-
-
-def _refuse(token: _Token, *, called: bool) -> None:
+def _refuse(token: Token, *, called: bool) -> None:
     word = token.text.strip('"').lower()
     keyword = token.kind == "word" and word.startswith(("current_", "local"))  # a clock without brackets too
     if word in _CLOCKS and (called or keyword):
@@ -390,10 +110,10 @@ def bind(sql: str, schema: pl.Schema, params: Mapping[str, object] | None = None
     return _bound(_summed(_prepared(sql, params or {}), schema), schema)
 
 
-def _bound(tokens: Sequence[_Token], schema: pl.Schema) -> pl.Expr:
+def _bound(tokens: Sequence[Token], schema: pl.Schema) -> pl.Expr:
     """Bind tokens of which sums have as many bits as they need."""
     inner: list[pl.Expr] = []
-    text = _understood(_hoist(tokens, schema, inner))
+    text = dialect.understood([*tokenize(_hoist(tokens, schema, inner))])
     if not text.strip():
         raise SqlError("empty SQL expression", "write an expression such as a + 1")
     try:
@@ -502,7 +222,7 @@ def _placeholder(index: int) -> str:
     return f"__lazypipe_bound_{index}"
 
 
-def _hoist(tokens: Sequence[_Token], schema: pl.Schema, inner: list[pl.Expr]) -> str:
+def _hoist(tokens: Sequence[Token], schema: pl.Schema, inner: list[pl.Expr]) -> str:
     """Replace each ``date_trunc(unit, x)`` by a placeholder column and bind ``x`` by its type."""
     out: list[str] = []
     index = 0
@@ -523,12 +243,12 @@ NARROW = (pl.Int32(), pl.UInt32(), pl.Boolean())
 """Types of which Polars makes sums of 32 bits, that wrap around."""
 
 
-def _summed(tokens: Sequence[_Token], schema: pl.Schema) -> list[_Token]:
+def _summed(tokens: Sequence[Token], schema: pl.Schema) -> list[Token]:
     """Have sums of what has few bits, such as whole numbers that are written in the text, made of 64, as databases have it.
 
     A factor does it, and no cast: where a query calls something else by a name of its tables, that keeps its value.
     """
-    out: list[_Token] = []
+    out: list[Token] = []
     index = 0
     while index < len(tokens):
         token = tokens[index]
@@ -541,14 +261,14 @@ def _summed(tokens: Sequence[_Token], schema: pl.Schema) -> list[_Token]:
         begin = next((n for n, t in enumerate(argument) if t.kind != "space"), 0)
         begin += bool(argument) and argument[begin].text.lower() == "distinct"
         value = _summed(argument[begin:], schema)
-        out += [token, _Token("other", "("), *argument[:begin]]
+        out += [token, Token("other", "("), *argument[:begin]]
         if _type_of(value, schema) in NARROW:
-            value = [*_tokens(" ("), *value, *_tokens(") * CAST(1 AS BIGINT)")]
-        out += [*value, _Token("other", ")")]
+            value = [*tokenize(" ("), *value, *tokenize(") * CAST(1 AS BIGINT)")]
+        out += [*value, Token("other", ")")]
     return out
 
 
-def _type_of(tokens: Sequence[_Token], schema: pl.Schema) -> pl.DataType | None:
+def _type_of(tokens: Sequence[Token], schema: pl.Schema) -> pl.DataType | None:
     """Return the type of an expression over columns, perhaps of tables that it names; None where it is another kind of thing."""
     alone = [
         t
@@ -573,14 +293,14 @@ def _columns(tables: Mapping[str, pl.LazyFrame]) -> pl.Schema:
     return pl.Schema(found)
 
 
-def _call(tokens: Sequence[_Token], start: int) -> tuple[list[list[_Token]], int] | None:
+def _call(tokens: Sequence[Token], start: int) -> tuple[list[list[Token]], int] | None:
     """Return the arguments of the call whose name stands at ``start``, and where it ends."""
     index = start + 1
     while index < len(tokens) and tokens[index].kind == "space":
         index += 1
     if index == len(tokens) or tokens[index].text != "(":
         return None
-    depth, arguments = 1, [list[_Token]()]
+    depth, arguments = 1, [list[Token]()]
     for end in range(index + 1, len(tokens)):
         text = tokens[end].text if tokens[end].kind == "other" else ""
         depth += {"(": 1, ")": -1}.get(text, 0)
@@ -593,7 +313,7 @@ def _call(tokens: Sequence[_Token], start: int) -> tuple[list[list[_Token]], int
     raise SqlError(f"bad SQL: unclosed ( after {tokens[start].text}", "close the bracket")
 
 
-def _date_trunc(arguments: Sequence[Sequence[_Token]], schema: pl.Schema) -> pl.Expr:
+def _date_trunc(arguments: Sequence[Sequence[Token]], schema: pl.Schema) -> pl.Expr:
     if len(arguments) != 2:
         raise SqlError(f"date_trunc takes 2 arguments, not {len(arguments)}", "write date_trunc('hour', x)")
     unit = "".join(t.text for t in arguments[0]).strip().strip("'").lower()
@@ -683,7 +403,7 @@ def query(sql: str, tables: Mapping[str, pl.LazyFrame], params: Mapping[str, obj
     first = next((t.text.lower() for t in tokens if t.kind == "word"), "")
     if first not in {"select", "with", "from", "values"}:
         raise SqlError("a sql operation must be one SELECT statement", "start it with SELECT or WITH")
-    if (kind := dialect.outer_using([(t.kind, t.text) for t in tokens])) is not None:
+    if (kind := dialect.outer_using(tokens)) is not None:
         what = f"the key of a {kind} join by USING would be null in rows that only the right side has"
         raise SqlError(what, "write ON t.key = u.key, and coalesce(t.key, u.key) for the key")
     context: pl.SQLContext[pl.LazyFrame] = pl.SQLContext(eager=False)
@@ -691,7 +411,7 @@ def query(sql: str, tables: Mapping[str, pl.LazyFrame], params: Mapping[str, obj
     try:
         if any(t.text.lower() == "sum" for t in tokens):  # so that others need not ask for all columns
             tokens = _summed(tokens, _columns(tables))
-        result = context.execute(_understood("".join(t.text for t in tokens)))
+        result = context.execute(dialect.understood([*tokenize("".join(t.text for t in tokens))]))
         result.collect_schema()
     except pl.exceptions.PolarsError as error:
         message = first_line(error)

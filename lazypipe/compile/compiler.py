@@ -49,8 +49,8 @@ from lazypipe.storage.shape import Shape
 
 if TYPE_CHECKING:
     from lazypipe.compile.changed import PlanChanges
-    from lazypipe.compile.delta import Strategy
     from lazypipe.compile.lineage import Parts
+    from lazypipe.compile.strategies import Strategy
     from lazypipe.plan.graph import Lineage
     from lazypipe.storage.optimizer.workload import Workload
 
@@ -156,7 +156,7 @@ class CompiledPipeline:
 
     @cached_property
     def _strategies(self) -> tuple[dict[str, Strategy], dict[str, Strategy]]:
-        from lazypipe.compile.delta import strategies
+        from lazypipe.compile.strategies import strategies
 
         return strategies(self.nodes, self.segments, self.outputs)
 

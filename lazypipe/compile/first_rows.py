@@ -9,7 +9,7 @@ import ast
 import re
 from dataclasses import dataclass, replace
 
-from lazypipe import sql
+from lazypipe import sql_text
 from lazypipe.ops.base import Fold, Ordering, Table
 from lazypipe.ops.sort import first_of
 from lazypipe.ops.sql import Sql
@@ -58,6 +58,7 @@ def first_rows(plan: PlanNode, query: str) -> FirstRows | None:
     Examples
     --------
     >>> import polars as pl
+    >>> from lazypipe import sql
     >>> from lazypipe.plan.reader import read_plan
     >>> query = "SELECT a, b AS c FROM t ORDER BY a DESC LIMIT 3"
     >>> rows = sql.query(query, {"t": pl.LazyFrame(schema={"a": pl.Int64, "b": pl.Int64})}, {})
@@ -65,7 +66,7 @@ def first_rows(plan: PlanNode, query: str) -> FirstRows | None:
     >>> found.order.columns, found.rows, found.missing, found.unordered
     (('a',), 3, ('c',), 'SELECT a, b AS c FROM t')
     """
-    texts = sql.without_limit(query)
+    texts = sql_text.without_limit(query)
     cut = _SLICE.fullmatch(plan.exact or "") if plan.kind == "slice" else None
     if texts is None or cut is None:
         return None

@@ -29,11 +29,31 @@ from lazypipe.sql import empty
 from lazypipe.storage.scan import Reader, is_engine_error
 from lazypipe.storage.shape import Shape, refitted, reread
 
-__all__ = ["HERE", "Node", "compile_checks", "compile_steps"]
+__all__ = ["HERE", "UNWATCHED", "Node", "Watching", "compile_checks", "compile_steps"]
 
 
 HERE = "@here"
 """The label of what the step before gave, in the plan of a step alone."""
+
+
+@dataclass(frozen=True)
+class Watching:
+    """What steps are lowered with in a run: what counts rows, what watches a step's keys, how far event time is, which windows are whole."""
+
+    tally: Tally | None = None
+    guard: Callable[[Step], Guard] | None = None
+    horizon: int = FAR
+    whole: Whole | None = None
+
+    def within(self, scope: Scope, inputs: Mapping[str, Table]) -> Scope:
+        """Return the scope of a step in a run."""
+        here = replace(scope, tables=inputs, horizon=self.horizon, whole=self.whole)
+        if self.tally is not None:
+            here = replace(here, tally=self.tally)
+        return here if self.guard is None else replace(here, guard=self.guard(scope.step))
+
+
+UNWATCHED = Watching()
 
 
 @dataclass(frozen=True)
@@ -72,18 +92,9 @@ class Node:
             return self.source.reread(rows)
         return rows if self.shape is None else reread(rows, self.shape, Reader("dataset"))
 
-    def lower(
-        self,
-        inputs: Mapping[str, Table],
-        tally: Tally | None = None,
-        guard: Callable[[Step], Guard] | None = None,
-        horizon: int = FAR,
-        whole: Whole | None = None,
-    ) -> pl.LazyFrame:
+    def lower(self, inputs: Mapping[str, Table], watching: Watching = UNWATCHED) -> pl.LazyFrame:
         """Return the stage's rows before its gate, over the given inputs; counts and keys are watched as told."""
-        return self.shaped(
-            self.steps_over(inputs[self.inputs[0]], inputs, 0, len(self.steps), tally, guard, horizon, whole)
-        )
+        return self.shaped(self.steps_over(inputs[self.inputs[0]], inputs, 0, len(self.steps), watching))
 
     def steps_over(
         self,
@@ -91,14 +102,11 @@ class Node:
         inputs: Mapping[str, Table],
         start: int,
         stop: int,
-        tally: Tally | None = None,
-        guard: Callable[[Step], Guard] | None = None,
-        horizon: int = FAR,
-        whole: Whole | None = None,
+        watching: Watching = UNWATCHED,
     ) -> Table:
         """Return the rows after some of the steps, over those ahead of them."""
         for (operation, scope), schema in zip(self.steps[start:stop], self.schemas[start:stop], strict=True):
-            here = _here(scope, inputs, tally, guard, horizon, whole)
+            here = watching.within(scope, inputs)
             frame = operation.lower(table, here)
             operation.refuse_others(frame, schema, table.extra, here)
             large = frozenset(n for n, t in ((AHEAD, table), *((n, inputs[n]) for n in operation.inputs())) if t.large)
@@ -163,21 +171,6 @@ class Node:
         masks += [c.mask() for c in checks if c.removes_rows and c.keys]
         good = marked.frame.filter(~pl.any_horizontal(masks)) if masks else marked.frame
         return good.select(*self.schema, *keep)
-
-
-def _here(
-    scope: Scope,
-    inputs: Mapping[str, Table],
-    tally: Tally | None,
-    guard: Callable[[Step], Guard] | None,
-    horizon: int,
-    whole: Whole | None,
-) -> Scope:
-    """Return the scope of a step in a run."""
-    here = replace(scope, tables=inputs, horizon=horizon, whole=whole)
-    if tally is not None:
-        here = replace(here, tally=tally)
-    return here if guard is None else replace(here, guard=guard(scope.step))
 
 
 def compile_steps(

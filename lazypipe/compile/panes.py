@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from lazypipe import sql
+from lazypipe import sql_text
 from lazypipe.compile.closing import waited_for
 from lazypipe.compile.modes import CHANGE_COLUMNS
 from lazypipe.compile.node import Node
@@ -80,7 +80,7 @@ class _Of:
         known = {n for c in self.fixed if (n := self.name_of(c)) is not None} | {*output.key}
         what: dict[str, str] = {}
         for name, text in self.operation.aggregate.items():
-            call = sql.call(text) if isinstance(text, str) else None
+            call = sql_text.call(text) if isinstance(text, str) else None
             here = self.name_of(name)
             if here is None:
                 continue

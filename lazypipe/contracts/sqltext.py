@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe import sql
+from lazypipe import sql, sql_text
 from lazypipe.errors import first_line
 
 __all__ = ["is_regex", "like_as_regex", "like_escaped", "name", "problem", "value"]
@@ -32,7 +32,7 @@ def value(written: Any) -> str:
     >>> value("it's"), value([1, 2])
     ("'it''s'", '1, 2')
     """
-    return sql.literal(written)
+    return sql_text.literal(written)
 
 
 _QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*\"""")
@@ -53,7 +53,7 @@ def problem(text: str) -> str | None:
     if re.search(r"\bselect\b", _QUOTED.sub("", text), re.IGNORECASE):
         return "it holds a query of its own; join what it reads in a stage"
     try:
-        if used := sql.parameters(text):
+        if used := sql_text.parameters(text):
             return f"it uses the parameter :{min(used)}"
         # names that nobody knows yet: as columns of no type
         roots = pl.sql_expr(text).meta.root_names() if "date_trunc" not in text.lower() else []

@@ -5,32 +5,30 @@ What the last commit says that it was made of is compared with what is there now
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from itertools import groupby
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
 from lazypipe.compile.closing import closes, waited_for
 from lazypipe.compile.compiler import CompiledPipeline
-from lazypipe.compile.delta import Side, Strategy
 from lazypipe.compile.modes import adds_to
 from lazypipe.compile.segments import Segment
+from lazypipe.compile.strategies import Side, Strategy
 from lazypipe.errors import StorageError
 from lazypipe.gates import Check
 from lazypipe.gates.rule import PREVIOUS
 from lazypipe.gates.tally import from_columns
 from lazypipe.incremental import progress
 from lazypipe.incremental.arrivals import ARRIVALS, by_name, kept
-from lazypipe.incremental.before import CONSUMED, Before, consumed_before, own_commit
-from lazypipe.incremental.bound import UNBOUND
+from lazypipe.incremental.before import CONSUMED, Before, own_commit
 from lazypipe.incremental.leaf import Leaf, left_for_later
 from lazypipe.incremental.leaves import Leaves
 from lazypipe.incremental.numbering import Numbering
-from lazypipe.incremental.parts import cut_up, to_list
+from lazypipe.incremental.parts import to_list
 from lazypipe.incremental.reach import EXTENTS, Moved, Reaching, Use, parts
 from lazypipe.incremental.sides import Digests
 from lazypipe.incremental.state import State
@@ -38,14 +36,13 @@ from lazypipe.incremental.terms import Terms
 from lazypipe.incremental.touched import Touched, Touching, followed
 from lazypipe.incremental.work import Work
 from lazypipe.plan.fingerprint import Fingerprint, digest
-from lazypipe.spec.model import NOTHING, Output
+from lazypipe.spec.model import NOTHING
 from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.files import read_key
 from lazypipe.storage.log import Commit
 from lazypipe.storage.units import Units
 from lazypipe.windows.reach import Extent
 
-__all__ = ["Decision", "decide_followed", "decide_shared"]
+__all__ = ["Decision", "decide_followed"]
 
 CLOCK = "rules about the clock are judged again"
 
@@ -75,42 +72,6 @@ def decide_followed(plan: CompiledPipeline, segment: Segment, terms: Terms, comm
     decision.beside = Dataset(output.to, output.storage_options)
     work = decision.work()
     return replace(work, commit=commit, version=0 if commit is None else commit.version)
-
-
-def decide_shared(
-    plan: CompiledPipeline,
-    segment: Segment,
-    terms: Terms,
-    state: Dataset | None,
-    needs: Mapping[str, Units] | None,
-    anew: Container[str] = (),
-) -> Work:
-    """Say what a run reads of a source or stage whose rows several outputs need, and which are kept for that run only.
-
-    How much is taken, and of what moment, is said by what these need.
-
-    Parameters
-    ----------
-    state
-        Where its gates keep what they counted and put aside; None if it has no gates.
-    needs
-        What the outputs need of each source; None for all of it.
-    anew
-        The outputs that keep nothing of what they were made of before.
-    """
-    commit = None if state is None else state.latest()
-    before = Before.of(commit, plan.redact("" if state is None else state.uri))
-    strategy = plan.inner[segment.node]
-    terms = replace(terms, full=False, bound=UNBOUND, judge_again=True, now=None)
-    decision = Decision(Leaves(plan, segment, before, terms), strategy, commit)
-    decision.beside = state
-    stays = {n: o for n, o in plan.outputs.items() if n not in anew}
-    work = decision.part(needs, stays, judged=state is not None)
-    # those who read the rows keep the keys by which they were looked up
-    version = 0 if commit is None else commit.version
-    wanted = {side for of in plan.strategies.values() for side in of.sides}
-    sides = tuple(s for s in strategy.sides if s in wanted or s in work.keeping)
-    return replace(work, commit=commit, version=version, sides=sides)
 
 
 def _sources(plan: CompiledPipeline, segment: Segment) -> list[str]:
@@ -351,81 +312,6 @@ class Decision:
         there = self.numbering.readable(driving, units)
         told = {n: of.here for n, of in there.items()}
         return ", ".join(n for n, of in units.items() if not told[n].issuperset(of.values()))
-
-    def part(self, needs: Mapping[str, Units] | None, stays: Mapping[str, Output] = NOTHING, *, judged: bool) -> Work:
-        """Return the work of reading what is needed, and with gates what these have not judged yet; or all, where that must be.
-
-        What no output needs, and none of those in ``stays`` was made of, is not judged either: runs with bounds leave it for later.
-        """
-        fixed = [self.leaves.leaf(n) for n in self.strategy.fixed] if judged else []
-        driving = [self.leaves.leaf(n) for n in self.strategy.driving]
-        turned = [leaf for leaf in fixed if leaf.is_news and leaf.name not in self.strategy.loose]
-        touched = Touched()
-        kept = needs is not None and judged and self._follows([n for n in fixed if n not in turned], driving)
-        if kept:
-            touched = self._touching.touched(turned, driving)
-            kept = not touched.against
-        if judged and needs is not None:
-            driving = [self._needed(leaf, needs[leaf.name], stays, anew=not kept) for leaf in driving]
-        units = self.numbering.units(driving, keep=kept, anew=not kept)
-        units = self.numbering.renewed(units, touched.units)
-        if needs is not None:
-            units = {n.name: self._renewed(n, units[n.name], needs[n.name], judged=judged) for n in driving}
-        plan = self.plan.fingerprints()[self.segment.node]
-        info = self._info(plan, fixed, driving, units, self.run, anew=not kept) if judged else {}
-        if needs is None or not kept:
-            kind: Literal["all", "units"] = "all" if needs is None or judged else "units"
-            reading, keeping = self.numbering.reading(driving, units), followed(self.strategy, fixed) if judged else ()
-            return Work(kind, "", reading, hashed=self.strategy.hashed, keeping=keeping, info=info)
-        new, gone = self.numbering.difference(driving, units)
-        if any(leaf.tagged and not needs[leaf.name].wanted <= {*map(int, new[leaf.name])} for leaf in driving):
-            return self.part(None, judged=True)  # these rows were judged under the very unit that they have now
-        work = self._changed("", self.numbering.reading(driving, new), gone, units, driving, info)
-        return self._touching.keeping(work, fixed, touched)
-
-    def _needed(self, leaf: Leaf, needs: Units, stays: Mapping[str, Output], *, anew: bool) -> Leaf:
-        """Return a leaf without files that are not judged yet, which no output needs now, or was made of before."""
-        if leaf.tagged:
-            return leaf
-        new, name = leaf.snapshot.files if anew else [c.file for c in leaf.came], self.plan.redact
-        came = {f.uri for f in new}.difference(read_key(key)[0] for key in needs.files)
-        if came:
-            made_of = {(f.uri, f.size, f.stamp) for f in consumed_before(stays, leaf.name)}
-            files = (f for f in leaf.snapshot.files if f.uri in came)
-            rest = [f for f in files if (name(f.uri), f.size, f.stamp) not in made_of]
-            return self.leaves.without(leaf, rest) if rest else leaf
-        return leaf
-
-    def _follows(self, fixed: list[Leaf], driving: list[Leaf]) -> bool:
-        """Whether rows that were judged before would be judged in the same way now."""
-        if self.before is None or self.before.layout != self._layout():
-            return False
-        if not self.plan.fingerprints()[self.segment.node].changes(self.before.fingerprint).same:
-            return False
-        news = any(n.is_news for n in fixed) or any(n.changes is None or self.numbering.is_remade(n) for n in driving)
-        return not news and not any(self.plan.looks_at_the_clock(n) for n in self._judged())
-
-    def _renewed(self, leaf: Leaf, units: dict[str, int], needs: Units, *, judged: bool) -> dict[str, int]:
-        """Return the units of files and their parts, where those that are read again get others; without gates, of just these.
-
-        Files are cut where any who needs them, or the gates, have read them up to; not those that are others now, which the gates ignored.
-        """
-        if needs.wanted:
-            return {f: u for f, u in units.items() if judged or u in needs.wanted}
-        sizes = {f.uri: f.size for f in leaf.snapshot.files}
-        asked = cut_up(needs.files, sizes)
-        if not judged:
-            return {part: self.numbering.new(leaf.name, part) for parts in asked.values() for part in parts}
-        found: dict[str, int] = {}
-        held, name = {f.uri for f in leaf.held}, self.plan.redact
-        for uri, of in groupby(units.items(), lambda pair: read_key(pair[0])[0]):
-            own, parts = dict(of), asked.get(uri, [])
-            if parts and held and name(uri) in held:
-                own = dict.fromkeys(parts, 0)
-            whole = own if own.keys() >= {*parts} else dict.fromkeys(cut_up([uri, *own, *parts], sizes)[uri], 0)
-            again = parts if whole is own else whole
-            found |= whole | {part: self.numbering.new(leaf.name, part) for part in again}
-        return found
 
     def _changed(
         self,

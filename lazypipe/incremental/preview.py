@@ -11,8 +11,8 @@ from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.incremental.before import CONSUMED, own_commit
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.feed import decide
-from lazypipe.incremental.follow import decide_shared
 from lazypipe.incremental.incomplete import read, told
+from lazypipe.incremental.once import decide_shared
 from lazypipe.incremental.progress import PROGRESS
 from lazypipe.incremental.shared import needs_of, state_of
 from lazypipe.incremental.state import State

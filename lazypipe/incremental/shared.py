@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from lazypipe.compile.compiler import CompiledPipeline
-from lazypipe.compile.delta import Side
 from lazypipe.compile.segments import Segment
+from lazypipe.compile.strategies import Side
 from lazypipe.incremental.parts import within
 from lazypipe.incremental.work import Work
 from lazypipe.storage import uri as uris
-from lazypipe.storage.dataset import Dataset, scan_files
+from lazypipe.storage.data_files import scan_files
+from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import read_key
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.units import UNIT, Units

@@ -15,8 +15,8 @@ from operator import xor
 import polars as pl
 
 from lazypipe.compile.compiler import CompiledPipeline
-from lazypipe.compile.delta import Side
 from lazypipe.compile.sources import Snapshot
+from lazypipe.compile.strategies import Side
 from lazypipe.gates.uniqueness import HASH, hashed
 from lazypipe.incremental.terms import Tables
 from lazypipe.ops.base import Match

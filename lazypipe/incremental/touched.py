@@ -7,14 +7,15 @@ from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from lazypipe.compile.delta import Side, Strategy
+from lazypipe.compile.strategies import Side, Strategy
 from lazypipe.gates.uniqueness import HASH
 from lazypipe.incremental.before import Before
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.numbering import Numbering
 from lazypipe.incremental.sides import DIGESTS, KEYS, Digests, differing, has_repeats
 from lazypipe.incremental.work import Work
-from lazypipe.storage.dataset import Dataset, scan_files
+from lazypipe.storage.data_files import scan_files
+from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.units import UNIT
 

@@ -9,8 +9,8 @@ from typing import ClassVar, Literal
 import polars as pl
 
 from lazypipe.errors import nearest
-from lazypipe.ops.base import AHEAD, OTHER_MADE_FROM, Change, Operation, Scope, Table, both_made, with_other_made
-from lazypipe.ops.join import check_keys, chosen_columns, refuse_uneven, renamed
+from lazypipe.ops.base import AHEAD, Change, Operation, Scope, Table, both_made, with_other_made
+from lazypipe.ops.join import and_made, check_keys, chosen_columns, refuse_uneven, renamed
 from lazypipe.ops.window import refuse_outside
 from lazypipe.spec.arguments import CHOSEN, COLUMN, COLUMNS, INPUT, TEXT, Kind, arg, choice
 from lazypipe.spec.model import Fault, freeze
@@ -127,10 +127,7 @@ class IntervalJoin(Operation):
 
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Each row is made of the rows of both sides that it joins."""
-        wider = self
-        if self.columns is not None:
-            chosen = self.columns if isinstance(self.columns, Mapping) else {c: c for c in self.columns}
-            wider = replace(self, columns={**chosen, OTHER_MADE_FROM: OTHER_MADE_FROM})
+        wider = replace(self, columns=and_made(self.columns))
         return both_made(wider.lower(table, with_other_made(scope, self.with_)))
 
     def _interval(self, here: pl.Schema, there: pl.Schema, scope: Scope) -> Interval:

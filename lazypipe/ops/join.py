@@ -191,10 +191,7 @@ class Join(Operation):
                     nulls_equal=self.nulls_equal,
                 )
             )
-        wider = self
-        if self.columns is not None:
-            chosen = self.columns if isinstance(self.columns, Mapping) else {c: c for c in self.columns}
-            wider = replace(self, columns={**chosen, OTHER_MADE_FROM: OTHER_MADE_FROM})
+        wider = replace(self, columns=and_made(self.columns))
         listed = Table(table.frame, pl.Schema({**table.schema, MADE_FROM: pl.List(pl.UInt64)}))
         return both_made(wider.lower(listed, with_other_made(scope, self.with_)))
 
@@ -244,6 +241,14 @@ def check_keys(
         except pl.exceptions.PolarsError as error:
             what = f"key {ours!r} is {here[ours]} and key {others!r} is {there[others]}"
             raise scope.fault(what, "cast one of them first", argument, index) from error
+
+
+def and_made(columns: Sequence[str] | Mapping[str, str] | None) -> Mapping[str, str] | None:
+    """Return the columns to take of the other side with those that say what made its rows, where they are told one by one."""
+    if columns is None:
+        return None
+    chosen = columns if isinstance(columns, Mapping) else {c: c for c in columns}
+    return {**chosen, OTHER_MADE_FROM: OTHER_MADE_FROM}
 
 
 def chosen_columns(

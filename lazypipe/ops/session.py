@@ -13,6 +13,7 @@ from lazypipe.ops.base import MADE_FROM, Fold, Operation, Scope, Table
 from lazypipe.ops.window import refuse_outside, refuse_taken, refuse_unseen
 from lazypipe.spec.arguments import COLUMN, COLUMNS, SQLS, TEXT, arg, choice
 from lazypipe.spec.model import Fault
+from lazypipe.sql_text import quoted
 from lazypipe.windows import PIECE, SESSION, Clock, Sessions, elapsed
 from lazypipe.windows.late import lateness
 from lazypipe.windows.watermark import WATERMARK
@@ -143,7 +144,7 @@ class Session(Operation):
         return Table(told, pl.Schema({**table.schema, SESSION: pl.Int64(), PIECE: pl.Int64()}), table.extra)
 
     def _groups(self) -> Aggregate:
-        time = '"' + self.time.replace('"', '""') + '"'
+        time = quoted(self.time)
         ends = {START: f"min({time})", END: f"max({time})"}
         return Aggregate({**ends, **self.aggregate}, (*self._by(), SESSION, PIECE))
 

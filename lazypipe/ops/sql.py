@@ -10,9 +10,10 @@ from typing import ClassVar
 
 import polars as pl
 
-from lazypipe import sql as sql_text
 from lazypipe.ops.base import Operation, Scope, Table
 from lazypipe.spec.arguments import TEXT, arg
+from lazypipe.sql import SqlError, query
+from lazypipe.sql_text import carrying
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Sql(Operation):
         tables = {name: other.frame for name, other in scope.tables.items()} | {"self": table.frame}
         try:
             found = self._carrying(tables, table.extra, scope)
-            return sql_text.query(self.query, tables, scope.params) if found is None else found
-        except sql_text.SqlError as error:
+            return query(self.query, tables, scope.params) if found is None else found
+        except SqlError as error:
             fix = error.fix
             if unknown := re.fullmatch("unknown table '(.*)'", error.what):
                 read = ", ".join([*scope.tables, unknown[1]])
@@ -53,6 +54,6 @@ class Sql(Operation):
     def _carrying(self, tables: Mapping[str, pl.LazyFrame], extra: Sequence[str], scope: Scope) -> pl.LazyFrame | None:
         """Return the rows with extra columns, if there is a way to select these; whether it is the right one, its plan says."""
         for deep in (True, False) if extra else ():
-            with suppress(sql_text.SqlError):
-                return sql_text.query(sql_text.carrying(self.query, extra, deep=deep), tables, scope.params)
+            with suppress(SqlError):
+                return query(carrying(self.query, extra, deep=deep), tables, scope.params)
         return None

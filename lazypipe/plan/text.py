@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from lazypipe.plan.nodes import PlanExpr
+from lazypipe.sql_text import quoted
 
 __all__ = ["LONGEST", "Text", "identifier", "listed", "render", "shortened"]
 
@@ -61,11 +62,11 @@ def identifier(name: str, of: str = "") -> Text:
     >>> identifier("a").text, identifier("a b", "t").text
     ('a', 't."a b"')
     """
-    return Text(".".join(_quoted(n) for n in (of, name) if n))
+    return Text(".".join(_name(n) for n in (of, name) if n))
 
 
-def _quoted(name: str) -> str:
-    return name if re.fullmatch(r"[^\W\d]\w*", name) else '"' + name.replace('"', '""') + '"'
+def _name(name: str) -> str:
+    return name if re.fullmatch(r"[^\W\d]\w*", name) else quoted(name)
 
 
 def shortened(text: Text, name: Text) -> Text:
@@ -155,7 +156,7 @@ def _function(expr: PlanExpr, args: Sequence[Text]) -> Text:
         sign = " OR " if name == "any_horizontal" else " AND "
         return Text(sign.join(a.inner for a in args), compound=len(args) > 1)
     if name == "struct.field_by_name":
-        return Text(f"{args[0].inner}.{_quoted(expr.options[0])}")
+        return Text(f"{args[0].inner}.{_name(expr.options[0])}")
     known = _FUNCTIONS.get(name)
     shown = [a.text for a in args] + ([] if known else [str(o) for o in expr.options if not isinstance(o, bool | None)])
     return Text(f"{known or name}({', '.join(shown)})")

@@ -224,7 +224,9 @@ class Attempt:
     def explain(self, error: BaseException) -> LazypipeError:
         """Turn what stopped the query into an error that names the file, or the stage and its operation or rule."""
         nodes = {n: self.plan.nodes[n] for n in (*self.segment.lookups, *self.segment.nodes)}
-        snapshots = {n: s for n, s in {**self.query.snapshots, **self.query.read_again}.items() if n in nodes}
+        grouping = self.query.grouping
+        again = {} if grouping is None else grouping.reading.snapshots
+        snapshots = {n: s for n, s in {**self.query.snapshots, **again}.items() if n in nodes}
         redacted = self.plan.redact(self.target.uri)
         plain, gated = self.query.plain, partial(self.query.plain, before_gate=True)
         origin, masked = self.plan.pipeline.origin, any(map(self.plan.masked, nodes))

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import polars as pl
 
-from lazypipe.compile.node import Node
+from lazypipe.compile.node import Node, Watching
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, Problem, RunError, SourceError, StorageError, first_line
 from lazypipe.gates.tap import MASKED
@@ -192,5 +192,5 @@ def join_sides(node: Node, step: Step, inputs: Mapping[str, Table]) -> list[tupl
 
         return guard
 
-    node.lower(inputs, guard=catch)
+    node.lower(inputs, Watching(guard=catch))
     return sides

@@ -26,7 +26,7 @@ from lazypipe.incremental import incomplete as incompletes
 from lazypipe.incremental.before import CONSUMED
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.feed import decide
-from lazypipe.incremental.follow import decide_shared
+from lazypipe.incremental.once import decide_shared
 from lazypipe.incremental.progress import PROGRESS
 from lazypipe.incremental.shared import needs_of, state_of
 from lazypipe.incremental.stamps import nanoseconds

@@ -16,14 +16,15 @@ from functools import partial
 
 import polars as pl
 
-from lazypipe.compile.delta import Side
+from lazypipe.compile.strategies import Side
 from lazypipe.gates import Check
 from lazypipe.gates.tap import Tap
 from lazypipe.gates.uniqueness import HASH, TIMES_COLUMN, hashed, repeated
 from lazypipe.incremental.sides import KEYS
 from lazypipe.incremental.work import Work
 from lazypipe.spec import taps
-from lazypipe.storage.dataset import Dataset, scan_files
+from lazypipe.storage.data_files import scan_files
+from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.key_bounds import KeyBounds
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.sink import DatasetSink, Watch

@@ -13,7 +13,8 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe.storage.dataset import Dataset, scan_files
+from lazypipe.storage.data_files import scan_files
+from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.sink import DatasetSink
 from lazypipe.storage.tiers import due

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import polars as pl
 
@@ -21,13 +21,14 @@ from lazypipe.gates.marks import Lookup
 from lazypipe.gates.tally import Tally
 from lazypipe.gates.tap import Tap
 from lazypipe.incremental.work import Work
+from lazypipe.spec import taps
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.keyed import Rewrite, rewrite_without, rows_with
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.sink import DatasetSink
 from lazypipe.storage.tiers import ROWS, due
 
-__all__ = ["Groups", "fitted"]
+__all__ = ["Groups", "fitted", "rows_of"]
 
 Keys = TypeVar("Keys", pl.DataFrame, pl.LazyFrame)
 
@@ -49,6 +50,39 @@ def fitted(keys: Keys, schema: Mapping[str, pl.DataType]) -> Keys:
         return keys
     held = (pl.col(c).cast(t, strict=False).cast(here[c]).eq_missing(pl.col(c)) for c, t in others.items())
     return keys.filter(*held).cast(others)  # type: ignore[arg-type]  # names, and their types
+
+
+def rows_of(rows: pl.LazyFrame, keys: pl.DataFrame, *, in_order: bool = False) -> pl.LazyFrame:
+    """Return the rows that have one of some keys, a null among them being equal to others.
+
+    Examples
+    --------
+    >>> rows_of(pl.LazyFrame({"k": [1, None, 5], "n": [1, 2, 3]}), pl.DataFrame({"k": [None, 5]})).collect().sort("n").rows()
+    [(None, 2), (5, 3)]
+    """
+    those = taps.label(keys.lazy(), "touched groups")
+    order: Literal["left"] | None = "left" if in_order else None
+    return rows.filter(_between(keys)).join(those, on=keys.columns, how="semi", nulls_equal=True, maintain_order=order)
+
+
+def _between(keys: pl.DataFrame) -> pl.Expr:
+    """Return whether a row lies between the least and the most of some keys, which parts of files are skipped by.
+
+    Examples
+    --------
+    >>> pl.DataFrame({"a": [1, 5, 9]}).filter(_between(pl.DataFrame({"a": [4, 6]}))).rows()
+    [(5,)]
+    """
+    bounded = [s for s in keys if len(s) and not s.has_nulls() and _has_ends(s.dtype)]
+    ends = [(s.name, pl.lit(s.min(), dtype=s.dtype), pl.lit(s.max(), dtype=s.dtype)) for s in bounded]
+    return pl.all_horizontal(pl.lit(value=True), *(pl.col(name).is_between(least, most) for name, least, most in ends))
+
+
+def _has_ends(dtype: pl.DataType) -> bool:
+    """Whether the least and the most value can be named: Python's times have no nanoseconds."""
+    if isinstance(dtype, pl.Datetime):
+        return dtype.time_unit != "ns"
+    return dtype.is_integer() or dtype in (pl.Date, pl.String)
 
 
 @dataclass

@@ -26,7 +26,8 @@ from lazypipe.run import layouts
 from lazypipe.run.context import Run
 from lazypipe.run.gone import GONE, GoneKeys
 from lazypipe.spec.model import NOTHING, Output
-from lazypipe.storage.dataset import Dataset, find_odd
+from lazypipe.storage.data_files import find_odd
+from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.keyed import files_with, rewrite_without, rows_with
 from lazypipe.storage.log import KEPT, Commit, DataFile
 from lazypipe.storage.sink import DatasetSink

@@ -14,7 +14,7 @@ from lazypipe.compile.modes import CHANGE_COLUMNS
 from lazypipe.compile.panes import end_of, feed_schema, panes_of
 from lazypipe.run.changefeed import ChangeFeed, Feed, feed_of
 from lazypipe.run.context import Run
-from lazypipe.run.query import between
+from lazypipe.run.groups import rows_of
 from lazypipe.spec.model import Output
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
@@ -161,8 +161,7 @@ class PaneFeed(Feed):
         on = [*self.key]
         here = {n: t for n, t in keys.schema.items() if feed.schema[n] != t}
         rows = self.feed.scan(feed).select(*on, column).cast(here)  # type: ignore[arg-type]  # names, and their types
-        rows = rows.filter(between(keys)).join(keys.lazy(), on=on, how="semi", nulls_equal=True)
-        last = rows.group_by(on).agg(pl.col(column).max()).collect(engine="streaming")
+        last = rows_of(rows, keys).group_by(on).agg(pl.col(column).max()).collect(engine="streaming")
         told = keys.join(last, on=on, how="left", nulls_equal=True)
         return told.with_columns(pl.col(column).fill_null(-1) + 1)
 

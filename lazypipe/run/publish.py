@@ -92,7 +92,7 @@ class Publication(Part):
         info = self._said()
         beside = self.query.beside
         assert beside is not None
-        figures = (*self._merged_figures(), *self.query.figures)
+        figures = self._merged_figures()
         keys = self._note_keys(info)
         if merged is not None:
             if self.output.mode == "delete":
@@ -249,15 +249,13 @@ class Publication(Part):
         return self.target.hashing(again, Written(counted))(), frozenset(f.path for f in worn)
 
     def _merged_figures(self) -> tuple[DataFile, ...]:
-        """Return the files with figures of units that stay, small ones merged."""
-        if self.work.cut is None or not self.work.figures:
+        """Return the files with figures of the units that there are, small ones of those that stay merged."""
+        grouping = self.query.grouping
+        if grouping is None:
             return ()
-        assert self.query.beside is not None
-        schema = self.query.within
-        by = [name for name, _ in self.work.groups]
-        merged = self.query.beside.merged(self.work.figures, schema, by, self.target.prefix("m"))
-        # where no rows came it is not known what figures are like, and none were merged
-        return self.query.beside.noted(merged, schema, [n for n in by if n in schema])
+        prefix = self.target.prefix("m")
+        before = grouping.beside.merged(self.work.figures, grouping.within, grouping.by, prefix)
+        return (*grouping.note(before), *grouping.figures)
 
     def _tallies(self) -> dict[str, Any]:
         """Return what each gate has counted of each unit, in this run and before."""

@@ -6,51 +6,45 @@ engine's own threads, so none of them may start a streaming query (docs/decision
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
 import polars as pl
 
-from lazypipe.compile.closing import as_closed, closes
-from lazypipe.compile.delta import Closes, Side
-from lazypipe.compile.node import Node
+from lazypipe.compile.closing import closes
+from lazypipe.compile.node import Node, Watching
 from lazypipe.compile.segments import Segment, may_stop
 from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.strategies import Side
 from lazypipe.errors import LazypipeError
 from lazypipe.gates.alone import mark_repeats
 from lazypipe.gates.rule import Reference
 from lazypipe.gates.tap import FILE_COLUMN, Tap
-from lazypipe.gates.uniqueness import HASH, KeyHashes, hashed
+from lazypipe.gates.uniqueness import KeyHashes, hashed
 from lazypipe.incremental.hashing import hash_prefix
 from lazypipe.incremental.sides import Digests
 from lazypipe.incremental.work import Work
-from lazypipe.ops.base import AHEAD, Fold
+from lazypipe.ops.base import AHEAD
 from lazypipe.ops.join import Join
 from lazypipe.run.arrival import Counter
 from lazypipe.run.closing import Closing
 from lazypipe.run.context import Run
-from lazypipe.run.figures import Kept, Places
-from lazypipe.run.groups import fitted
+from lazypipe.run.figures import Kept
+from lazypipe.run.grouping import Grouping
 from lazypipe.run.noted import Noted
 from lazypipe.run.watches import Watches
 from lazypipe.run.whole import Whole
 from lazypipe.spec import taps
-from lazypipe.spec.model import Step
-from lazypipe.spec.scope import FAR, Guard, Table, Tally
-from lazypipe.spec.scope import Whole as WholeWindows
+from lazypipe.spec.scope import FAR, Table
 from lazypipe.storage.content import has_grown
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import read_key
 from lazypipe.storage.log import DataFile
-from lazypipe.storage.units import UNIT, Units, as_units, untagged
-from lazypipe.windows.clock import Clock
+from lazypipe.storage.units import UNIT, Units, as_units
 
-__all__ = ["FIGURES", "Meanwhile", "Query"]
-
-FIGURES = "@figures"
-"""What is kept of each unit, in the plan of the query that makes an output of that."""
+__all__ = ["Meanwhile", "Query"]
 
 
 def _through(batch: pl.DataFrame) -> pl.DataFrame:
@@ -64,10 +58,9 @@ class Meanwhile(LazypipeError):
 class Query:
     """The frames of one segment in one run, and what was counted while they ran.
 
-    ``figures`` are the files with what was kept of the units that this run reads, where the output is made of that, and ``within``
-    their columns; only the groups that are ``touched`` are made of them, if they are known. Groups are ``larger`` than one row of the output. ``known`` are
-    keys that stand more than once, per node and check, where the rows are gone through once more because of them. With ``holds``
-    the gate of the segment's own node holds back rows whose key may repeat, until all have been seen.
+    ``grouping`` is the step that the output is cut at (``work.cut``). ``known`` are keys that stand more than once, per node and
+    check, where the rows are gone through once more because of them. With ``holds`` the gate of the segment's own node holds back
+    rows whose key may repeat, until all have been seen.
     """
 
     def __init__(self, run: Run, segment: Segment, number: int, work: Work, dataset: Dataset | None) -> None:
@@ -78,15 +71,8 @@ class Query:
         self.dataset = dataset
         self.work = work
         self.beside = None if dataset is None else Kept(dataset, work)
-        self.figures: tuple[DataFile, ...] = ()
-        self.within = pl.Schema()
-        self._fold: Fold | None = None
-        self.touched: pl.DataFrame | None = None
-        self.places = Places()
-        self.larger = work.reread
+        self.grouping = None if work.cut is None else Grouping(self, *work.cut)
         self.snapshots: dict[str, Snapshot] = {}
-        self.read_again: dict[str, Snapshot] = {}
-        self._groups_of: Query = self
         self.taps: dict[str, Tap] = {}
         self.watches = Watches(run.plan)
         self.times: dict[str, Counter] = {}
@@ -127,36 +113,6 @@ class Query:
             self.run.cut.add(file)
         return bool(grown)
 
-    def pairs(self) -> pl.LazyFrame | None:
-        """Return which units hold rows of which groups, where all rows were read; None if there are no rows.
-
-        They were noted on the way, unless rows were joined: with nothing on the other side a join may end before all have flowed by.
-        """
-        assert self.work.cut is not None
-        name, step = self.work.cut
-        node = self.plan.nodes[name]
-        if not self._may_end(node, step):
-            return self._in_one_type(self.with_units(self.places.frame())) if self.places else None
-        inputs = self._plain_tables(node, told=True)
-        ahead = node.steps_over(inputs[node.inputs[0]], inputs, 0, step).frame
-        return self._in_one_type(self.with_units(ahead.select(*(by for by, _ in self.work.groups), UNIT).unique()))
-
-    def _in_one_type(self, groups: pl.LazyFrame) -> pl.LazyFrame:
-        """Return groups of which keys that a join compares with those of another type are of the type that holds both."""
-        return groups.cast(dict(self._types))  # type: ignore[arg-type]  # names, and their types
-
-    @property
-    def _types(self) -> Mapping[str, pl.DataType]:
-        """The types as which keys are compared that are of two types, where groups are those of a join."""
-        assert self.segment.output is not None
-        sides = self.plan.strategies[self.segment.output].grouped if self.work.reread else ()
-        return {here: t for s in sides for here, t in zip(s.match.here, s.match.types, strict=False)}
-
-    def _may_end(self, node: Node, step: int) -> bool:
-        """Whether a step may end what is ahead of it before all of its rows have flowed by."""
-        operation = node.steps[step][0]
-        return isinstance(operation, Join) and may_stop(operation)
-
     def instead(self, work: Work) -> Query:
         """Return the same query with other work, to ask of rows without counting them; also of what was not kept for this run."""
         other = Query(self.run, self.segment, self.number, work, self.dataset)
@@ -177,30 +133,14 @@ class Query:
         """Forget what was counted: the rows are gone through once more."""
         self.watches.begin()
         self.times.clear()
-        self.places = Places()
         self._sides.clear()
+        if self.grouping is not None:
+            self.grouping.begin()
 
     def counted(self) -> None:
         """Take note that all rows have flowed by whose times are counted."""
         for counter in self.times.values():
             counter.is_done = True
-
-    def partial(self) -> pl.LazyFrame:
-        """Return what is to be kept of each unit that this run reads, where the output is made of that (``work.cut``)."""
-        assert self.work.cut is not None
-        name, step = self.work.cut
-        node = self.plan.nodes[name]
-        inputs = {n: self._table(n) for n in node.inputs}
-        # how far event time is can be told once all rows have flowed by
-        ahead = self._stepped(node, inputs, step, *self._counts(node))
-        if self.work.reread:
-            by = [name for name, _ in self.work.groups]
-            return self._in_one_type(self.with_units(ahead.frame.select(*by, UNIT).unique())).sort(by, nulls_last=True)
-        fold = self._fold = node.fold(ahead, inputs, step)
-        by = [name for name, _ in self.work.groups]
-        self.larger = not {*fold.by}.issubset((*by, *node.steps[step][0].implied))
-        rows = self.with_units(fold.partial)
-        return rows.sort(by, nulls_last=True) if by else rows
 
     def rows(self) -> pl.LazyFrame:
         """Return the rows of the output, with the unit of each if the output says it."""
@@ -242,12 +182,11 @@ class Query:
             rows = self._read(name, node.source, file_column=asked, watch=watch, tally=self.watches.tally)
             rows = rows if units is None else self._counting(name, node.source, units, rows)
             frame = taps.label(self._told_gates(rows), name)
-        elif self.work.cut is not None and name == self.work.cut[0]:
-            made = self._by_groups if self.work.reread else self._merged
-            frame = made(node, self.work.cut[1])
+        elif (grouping := self._cut_at(name)) is not None:
+            frame = grouping.rows()
         else:
-            inputs = {n: self._table(n) for n in node.inputs}
-            frame = node.shaped(self._stepped(node, inputs, len(node.steps), *self._watch(node)))
+            inputs = {n: self.table(n) for n in node.inputs}
+            frame = node.shaped(self.stepped(node, inputs, len(node.steps), self.watch(node)))
         if not node.checks:
             return frame
         for side in self._sides_of(name, None):
@@ -317,17 +256,20 @@ class Query:
         if node.source is not None:
             frame = self._read(name, node.source)
             frame = taps.label(frame if units is None or told else frame.drop(UNIT), name)
-        elif self.work.cut is not None and name == self.work.cut[0] and not self.work.reread:
-            frame = self._merged(node, self.work.cut[1])
-        elif self.work.cut is not None and name == self.work.cut[0] and self.work.kind == "units":
-            frame = self._again(node, self.work.cut[1], None, None, self._horizon(node), self._hold(node))
+        elif (grouping := self._cut_at(name)) is not None and grouping.is_part:
+            frame = grouping.plain()
         else:
-            frame = node.lower(self._plain_tables(node, told=told), horizon=self._horizon(node), whole=self._hold(node))
+            frame = node.lower(self.plain_tables(node, told=told), self.unwatched(node))
         if before_gate:
             return frame if told else node.mended(frame)
         return node.good(frame, self.lookup, self.unit(name) if told else ())
 
-    def _plain_tables(self, node: Node, *, told: bool) -> dict[str, Table]:
+    def _cut_at(self, name: str) -> Grouping | None:
+        """Return the grouping if it is a step of this node."""
+        return self.grouping if self.grouping is not None and self.grouping.node.name == name else None
+
+    def plain_tables(self, node: Node, *, told: bool) -> dict[str, Table]:
+        """Return a stage's inputs with gates as filters."""
         found = {}
         for name in node.inputs:
             frame = self.plain(name, told=told)
@@ -351,7 +293,7 @@ class Query:
         if side.step is None:
             ahead, schema = self.plain(side.node, before_gate=True, told=True), node.schema
         else:
-            inputs = self._plain_tables(node, told=True)
+            inputs = self.plain_tables(node, told=True)
             table = node.steps_over(inputs[node.inputs[0]], inputs, 0, side.step)
             ahead, schema = table.frame, table.schema
         return self.with_units(
@@ -368,23 +310,14 @@ class Query:
             return []  # a query may end its inputs at any time, so that they are read afterwards anyhow
         return [s for s in self.work.sides if (s.node, s.step) == (name, step)]
 
-    def _stepped(
-        self,
-        node: Node,
-        inputs: Mapping[str, Table],
-        stop: int,
-        tally: Tally | None = None,
-        guard: Callable[[Step], Guard] | None = None,
-        horizon: int = FAR,
-        whole: WholeWindows | None = None,
-    ) -> Table:
+    def stepped(self, node: Node, inputs: Mapping[str, Table], stop: int, watching: Watching) -> Table:
         """Return a stage's rows after some of its steps, with the keys noted by which they are looked up in other sides."""
         table = inputs[node.inputs[0]]
         for step in range(stop):
             noted = self._sides_of(node.name, step)
             for side in noted:
                 table = replace(table, frame=self._noting(side, table.frame, table.schema))
-            table = node.steps_over(table, inputs, step, step + 1, tally, guard, horizon, whole)
+            table = node.steps_over(table, inputs, step, step + 1, watching)
             if noted and not (step + 1 < stop and self._sides_of(node.name, step + 1)):
                 # a filter of a later step that emptied the other side would end this one before all of its rows have flowed by
                 table = replace(table, frame=taps.tap(table.frame, _through))
@@ -451,7 +384,8 @@ class Query:
 
         Of one that goes by groups all rows of these are compared, and any that is there besides was before.
         """
-        rows = self._groups_of if self.work.cut is not None and node.name == self.work.cut[0] else self
+        grouping = self._cut_at(node.name)
+        rows = self if grouping is None else grouping.reading
         return {n: Table(rows.plain(n), self.plan.nodes[n].schema) for n in node.inputs}
 
     def tags(self, name: str) -> dict[str, Any]:
@@ -473,39 +407,26 @@ class Query:
         self.times[name] = Counter(source, self.snapshots[name], files, UNIT)
         return self.times[name].attach(rows)
 
-    def _watch(self, node: Node) -> tuple[Tally, Callable[[Step], Guard], int, WholeWindows | None]:
-        return (*self._counts(node), self._horizon(node), self._hold(node))
+    def watch(self, node: Node) -> Watching:
+        """Return what counts a stage's rows on the way, and what decides over them by event time."""
+        counts = self.counts(node)
+        return replace(self.unwatched(node), tally=counts.tally, guard=counts.guard)
 
-    def _counts(self, node: Node) -> tuple[Tally, Callable[[Step], Guard]]:
-        return self.watches.tally, lambda step: partial(self.watches.guard, node, step)
+    def counts(self, node: Node) -> Watching:
+        """Return what counts a stage's rows on the way."""
+        return Watching(self.watches.tally, lambda step: partial(self.watches.guard, node, step))
+
+    def unwatched(self, node: Node) -> Watching:
+        """Return what decides over a stage's rows by event time, with nothing that counts them."""
+        whole = self.whole(node.name)
+        horizon = FAR if closes(node) is None else self.closing(node.name).horizon
+        return Watching(horizon=horizon, whole=None if whole is None else whole.attach)
 
     def closing(self, name: str) -> Closing:
         """Return how far event time is for a node's windows."""
         if name not in self._closing:
             self._closing[name] = Closing(self.run, name, self.work, self.times)
         return self._closing[name]
-
-    @property
-    def closes(self) -> tuple[Closes, ...]:
-        """The steps by which groups come, or leave, because event time has gone on."""
-        return () if self.segment.output is None else self.plan.strategies[self.segment.output].closing
-
-    def held(self) -> tuple[pl.Expr, pl.Expr] | None:
-        """Return whether groups were there by how far event time was, and whether they are by now; None if the former is not known.
-
-        Where no rows close, all were, and are.
-        """
-        was = now = pl.lit(value=True)
-        for closing in self.closes:
-            node, told = self.plan.nodes[closing.node], self.closing(closing.node)
-            closed = as_closed(node.steps[closing.step][0])
-            assert closed is not None
-            if told.was is None:
-                return None
-            clock, end = Clock.of(closed.end, node.schemas[closing.step]), pl.col(closing.end)
-            was &= closed.holds(end, clock, told.was).fill_null(value=False)
-            now &= closed.holds(end, clock, told.horizon).fill_null(value=False)
-        return was, now
 
     def whole(self, name: str) -> Whole | None:
         """Return which windows of a node are whole; None if nothing is expected of them."""
@@ -516,20 +437,14 @@ class Query:
             self._wholes[name] = Whole(self.closing(name), self.plan.nodes[name], closed.expectation)
         return self._wholes[name]
 
-    def _hold(self, node: Node) -> WholeWindows | None:
-        whole = self.whole(node.name)
-        return None if whole is None else whole.attach
-
-    def _horizon(self, node: Node) -> int:
-        return FAR if closes(node) is None else self.closing(node.name).horizon
-
     def notify(self, _: int) -> None:
         """Tell of progress."""
         self.run.observer(
             self.segment.name, self.number, len(self.plan.segments), sum(t.rows for t in self.taps.values())
         )
 
-    def _table(self, name: str) -> Table:
+    def table(self, name: str) -> Table:
+        """Return a node's rows as this run computes them, as an input of a stage."""
         return Table(self.frame(name), self.plan.nodes[name].schema, self._carried(name), self.is_large(name))
 
     def is_large(self, name: str) -> bool:
@@ -558,165 +473,3 @@ class Query:
         else:
             return 0 if listed is None else sum(f.length or 0 for f in listed.files)
         return sum(f.bytes for f in files if units is None or not f.units or not units.wanted.isdisjoint(f.units))
-
-    def _merged(self, node: Node, step: int) -> pl.LazyFrame:
-        """Return a stage's rows, ahead of its gate, from what was kept of each unit, in this run and before."""
-        assert self.beside is not None
-        inputs = {n: self._table(n) if n != node.inputs[0] else self._stub(n) for n in node.inputs}
-        kept = (*self.work.figures, *self.figures)
-        stub = replace(inputs[node.inputs[0]], large=self.run.room.is_short_of(sum(f.bytes for f in kept)))
-        # what figures are, and how they are merged, is the same whichever rows they are made of; unless there are too many of them
-        fold = self._fold
-        if fold is None or stub.large:
-            fold = node.fold(node.steps_over(stub, {**inputs}, 0, step), inputs, step)
-        within = self.within or untagged(fold.partial.collect_schema())
-        if self.touched is None:
-            rows = taps.label(self.beside.scan(kept, within, self.work.live), FIGURES)
-        else:
-            files = self.beside.may_hold(kept, within, self.touched)
-            rows = taps.label(self.beside.scan(files, within, self.work.live), FIGURES)
-            those = taps.label(self.touched.lazy(), "touched groups")
-            rows = rows.filter(between(self.touched)).join(those, on=self.touched.columns, how="semi", nulls_equal=True)
-        large = node.steps[step][0].large(frozenset({AHEAD} if stub.large else ()))
-        after = Table(fold.merge(rows), node.schemas[step], large=large)
-        return node.shaped(node.steps_over(after, inputs, step + 1, len(node.steps), *self._watch(node)))
-
-    def looking(self, side: Side, hashes: pl.Series) -> pl.LazyFrame:
-        """Return the groups, as the step that makes them names their columns, that look up one of some hashed keys in another side."""
-        assert self.beside is not None
-        assert self.work.cut is not None
-        assert side.step is not None
-        if self.work.reread:
-            return self._holding(side, hashes)
-        (name, cut), match = self.work.cut, side.match
-        node = self.plan.nodes[name]
-        inputs = {**self._plain_tables(node, told=False), node.inputs[0]: self._stub(node.inputs[0])}
-        fold = node.fold(node.steps_over(inputs[node.inputs[0]], {**inputs}, 0, cut), inputs, cut)
-        within = untagged(fold.partial.collect_schema())
-        rows = fold.merge(self.beside.scan((*self.work.figures, *self.figures), within, self.work.live))
-        copies = {f"__lazypipe_group_{number}": by for number, by in enumerate(fold.by)}
-        after = Table(
-            rows.with_columns(pl.col(by).alias(copy) for copy, by in copies.items()), node.schemas[cut], tuple(copies)
-        )
-        table = node.steps_over(after, inputs, cut + 1, side.step)
-        found = table.frame.select(*copies, hashed(match.here, table.schema, nulls=match.nulls, types=match.types))
-        those = found.join(hashes.to_frame().lazy(), on=HASH, how="semi")
-        return those.select(pl.col(copy).alias(by) for copy, by in copies.items())
-
-    def _holding(self, side: Side, hashes: pl.Series) -> pl.LazyFrame:
-        """Return the groups that are keys of a join and have one of some hashes: of rows here, there now, or in the output as they were."""
-        assert self.beside is not None
-        assert self.dataset is not None
-        assert self.work.commit is not None
-        match, names = side.match, dict(self.work.groups)
-        here = self.beside.scan((*self.work.figures, *self.figures), self.within, self.work.live)
-        there = self.plain(match.other)
-        columns = dict(zip(match.here, match.there, strict=True))
-        there = self._in_one_type(there.select(pl.col(columns[by]).alias(by) for by in names))
-        was = self.dataset.scan(self.work.commit).select(pl.col(name).alias(by) for by, name in names.items())
-        was = self._in_one_type(was)
-        key = hashed(match.here, self.within, nulls=match.nulls, types=match.types)
-        found, left = [], hashes.to_frame()
-        for rows in (pl.concat([here.select(*names), there]), was):
-            if left.height:  # keys that are nowhere else any more stand in the output
-                those = (
-                    rows.with_columns(key).join(left.lazy(), on=HASH, how="semi").unique().collect(engine="streaming")
-                )
-                left = left.join(those, on=HASH, how="anti")
-                found.append(those.select(*names))
-        return pl.concat(found).unique().lazy()
-
-    def _by_groups(self, node: Node, step: int) -> pl.LazyFrame:
-        """Return a stage's rows, ahead of its gate: of all units that there are, or of the groups that are touched."""
-        if self.work.kind == "units":
-            return self._again(node, step, *self._watch(node))
-        inputs = {n: self._table(n) for n in node.inputs}
-        by = [name for name, _ in self.work.groups]
-        ahead = self._stepped(node, inputs, step, *self._watch(node))
-        noted = ahead.frame if self._may_end(node, step) else self.places.attach(ahead.frame, by)
-        rows = replace(ahead, frame=noted.drop(UNIT), extra=())
-        told = {n: replace(t, frame=t.frame.drop(t.extra), extra=()) for n, t in inputs.items()}
-        return node.shaped(self._from(node, step, rows, told, *self._watch(node)))
-
-    def _again(self, node: Node, step: int, *watch: Any) -> pl.LazyFrame:
-        """Return a stage's rows, ahead of its gate, of the groups that are touched, read again from the units that hold any."""
-        assert self.beside is not None
-        kept, live = (*self.work.figures, *self.figures), self.work.live
-        if self.touched is None:
-            units = live
-        else:
-            files = self.beside.may_hold(kept, self.within, self.touched)
-            held = self.beside.scan(files, self.within, live, tags=True).filter(between(self.touched))
-            held = held.join(self.touched.lazy(), on=self.touched.columns, how="semi", nulls_equal=True)
-            units = frozenset(held.select(pl.col(UNIT).unique()).collect(engine="streaming")[UNIT].to_list())
-        work = self.work.again(units)
-        assert work is not None, "units that cannot be read again were asked for"
-        other = self._groups_of = self.instead(work)
-        self.read_again = other.snapshots
-        there = {n: other.plain(n) for n in node.inputs}
-        told = {n: rows if n in self.segment.nodes else taps.label(rows, n) for n, rows in there.items()}
-        inputs = {n: Table(rows, self.plan.nodes[n].schema, large=other.is_large(n)) for n, rows in told.items()}
-        ahead = node.steps_over(inputs[node.inputs[0]], inputs, 0, step, horizon=self._horizon(node))
-        rows, sides = ahead.frame, None
-        if self.touched is not None:
-            sides = self._cut_down(node, step, ahead, inputs)
-            touched = fitted(self.touched, ahead.schema)
-            those = taps.label(touched.lazy(), "touched groups")
-            rows = rows.filter(between(touched)).join(
-                those, on=touched.columns, how="semi", nulls_equal=True, maintain_order="left"
-            )
-        return node.shaped(self._from(node, step, replace(ahead, frame=rows), inputs, *watch, sides=sides))
-
-    def _cut_down(self, node: Node, step: int, ahead: Table, inputs: Mapping[str, Table]) -> Mapping[str, Table] | None:
-        """Return the inputs of a step with the other side of a join cut down to the groups that are touched."""
-        operation, scope = node.steps[step]
-        match = operation.match(ahead, replace(scope, tables={**inputs})) if operation.inputs() else None
-        if match is None or self.touched is None:
-            return None
-        columns = dict(zip(match.here, match.there, strict=True))
-        other = inputs[match.other]
-        those = fitted(self.touched.select(pl.col(by).alias(columns[by]) for by in self.touched.columns), other.schema)
-        rows = other.frame.filter(between(those)).join(
-            taps.label(those.lazy(), "touched groups"), on=those.columns, how="semi", nulls_equal=True
-        )
-        return {**inputs, match.other: replace(other, frame=rows)}
-
-    def _from(
-        self,
-        node: Node,
-        step: int,
-        rows: Table,
-        inputs: Mapping[str, Table],
-        *watch: Any,
-        sides: Mapping[str, Table] | None = None,
-    ) -> Table:
-        """Return the rows after a step and all behind it; that step itself has perhaps other ``sides``."""
-        if step == 0:  # a query may call the rows ahead of it by the name of the stage that they are
-            inputs = {**inputs, node.inputs[0]: rows}
-        after = node.steps_over(rows, inputs if sides is None else sides, step, step + 1, *watch)
-        return node.steps_over(after, inputs, step + 1, len(node.steps), *watch)
-
-    def _stub(self, name: str) -> Table:
-        schema = self.plan.nodes[name].schema
-        rows = pl.LazyFrame(schema={**schema, UNIT: pl.UInt64()})
-        return Table(rows, schema, (UNIT,))
-
-
-def between(keys: pl.DataFrame) -> pl.Expr:
-    """Return whether a row lies between the least and the most of some keys, which parts of files are skipped by.
-
-    Examples
-    --------
-    >>> pl.DataFrame({"a": [1, 5, 9]}).filter(between(pl.DataFrame({"a": [4, 6]}))).rows()
-    [(5,)]
-    """
-    bounded = [s for s in keys if len(s) and not s.has_nulls() and _has_ends(s.dtype)]
-    ends = [(s.name, pl.lit(s.min(), dtype=s.dtype), pl.lit(s.max(), dtype=s.dtype)) for s in bounded]
-    return pl.all_horizontal(pl.lit(value=True), *(pl.col(name).is_between(least, most) for name, least, most in ends))
-
-
-def _has_ends(dtype: pl.DataType) -> bool:
-    """Whether the least and the most value can be named: Python's times have no nanoseconds."""
-    if isinstance(dtype, pl.Datetime):
-        return dtype.time_unit != "ns"
-    return dtype.is_integer() or dtype in (pl.Date, pl.String)

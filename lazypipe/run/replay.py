@@ -32,7 +32,8 @@ from lazypipe.run.aside import go_back
 from lazypipe.run.recorder import Aside, Recorder
 from lazypipe.spec.model import Output
 from lazypipe.storage import uri as uris
-from lazypipe.storage.dataset import Dataset, find_odd, scan_files
+from lazypipe.storage.data_files import find_odd, scan_files
+from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import BACK, Commit, DataFile
 from lazypipe.storage.sink import DatasetSink
 from lazypipe.storage.units import UNIT

@@ -17,7 +17,8 @@ from lazypipe.run.context import Run
 from lazypipe.run.groups import Groups
 from lazypipe.run.layouts import Choice
 from lazypipe.storage import uri as uris
-from lazypipe.storage.dataset import Dataset, find_odd, scan_files
+from lazypipe.storage.data_files import find_odd, scan_files
+from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.sink import DatasetSink, ExportSink, Written
 from lazypipe.storage.tiers import ROWS

@@ -8,16 +8,17 @@ from functools import partial
 import polars as pl
 
 from lazypipe.compile.contract import read_contract
-from lazypipe.compile.delta import Side
+from lazypipe.compile.strategies import Side
 from lazypipe.incremental.sides import KEYS, Digests
 from lazypipe.plan.executed import Executed
 from lazypipe.plan.reader import Capture
 from lazypipe.run.figures import Counted
+from lazypipe.run.grouping import FIGURES, Grouping
 from lazypipe.run.groups import Groups
 from lazypipe.run.part import Part
-from lazypipe.run.query import FIGURES, Query
+from lazypipe.run.query import Query
 from lazypipe.run.target import Target
-from lazypipe.storage.dataset import scan_files
+from lazypipe.storage.data_files import scan_files
 from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink, ExportSink, Written
 from lazypipe.storage.unit_counts import count_units
@@ -47,9 +48,9 @@ class Writing(Part):
         query.begin()
         sink = self.target.sink(suffix)
         query.holds = isinstance(sink, DatasetSink) and not self.target.is_sorted
-        on_the_way = self.work.reread and self.work.kind == "all"
-        if self.work.cut is not None and not on_the_way:
-            self._write_figures(suffix)
+        grouping = query.grouping
+        if grouping is not None and grouping.is_part:
+            self._write_figures(grouping, suffix)
         self.capture = self._watch()
         counted, by = Counted(), sink.partition_by if isinstance(sink, DatasetSink) else ()
         # rows of several partitions go into several files: then it must be asked which holds what
@@ -57,8 +58,8 @@ class Writing(Part):
         written = sink.write(counted.attach(query.rows()) if counts else query.rows(), self.capture)
         query.counted()
         query.complete_gates()
-        if on_the_way:
-            self._write_places(suffix)
+        if grouping is not None and not grouping.is_part:
+            self._write_places(grouping, suffix)
         if self.work.hashed and query.beside is not None:
             query.beside.note_keys(query.taps, query.with_units, self.target.prefix(f"{suffix}k"))
         if self.work.keeping and query.beside is not None:
@@ -87,68 +88,51 @@ class Writing(Part):
         """The plan that ran, as far as it was to be seen."""
         return None if self.capture is None else Executed(self.segment.node, self.capture, self.beneath)
 
-    def _write_figures(self, suffix: str) -> None:
+    def _write_figures(self, grouping: Grouping, suffix: str) -> None:
         """Write what is kept of each unit that this run reads, where the output is made of that."""
-        capture, query = self._watch(), self.query
-        assert query.beside is not None
-        partial = query.partial()
-        query.within = untagged(partial.collect_schema())
-        written = query.beside.write(partial, self.target.prefix(suffix), capture)
-        query.figures = query.beside.noted(written, query.within, [name for name, _ in self.work.groups])
+        capture, partial = self._watch(), grouping.partial()
+        grouping.within = untagged(partial.collect_schema())
+        grouping.figures = grouping.note(grouping.beside.write(partial, self.target.prefix(suffix), capture))
         if not self.work.reread and capture is not None:
             self.beneath = Executed(FIGURES, capture)
         self.query.counted()
         if self.work.groups and self.work.kind == "units":
-            self.target.groups = self._touched(query.within)
-            query.touched = None if self.target.groups is None else self.target.groups.touched
+            self.target.groups = self._touched(grouping)
+            grouping.touched = None if self.target.groups is None else self.target.groups.touched
 
-    def _write_places(self, suffix: str) -> None:
+    def _write_places(self, grouping: Grouping, suffix: str) -> None:
         """Write which units hold rows of which groups, as that was noted on the way."""
-        query, by = self.query, [name for name, _ in self.work.groups]
-        assert query.beside is not None
-        found = query.pairs()
+        found = grouping.pairs()
         if found is not None:
-            pairs = found.sort(by, nulls_last=True)
-            query.within = untagged(pairs.collect_schema())
-            query.figures = query.beside.noted(query.beside.write(pairs, self.target.prefix(suffix)), query.within, by)
+            pairs = found.sort(grouping.by, nulls_last=True)
+            grouping.within = untagged(pairs.collect_schema())
+            grouping.figures = grouping.note(grouping.beside.write(pairs, self.target.prefix(suffix)))
 
-    def _touched(self, schema: pl.Schema) -> Groups | None:
+    def _touched(self, grouping: Grouping) -> Groups | None:
         """Return the groups that came, changed or went, or that event time has reached; None if all are better made anew.
 
         Rows of groups that are not there yet, and were not, are noted with their files, and read when these are due.
         """
-        work, commit, beside = self.work, self.work.commit, self.query.beside
+        work, commit, beside, by = self.work, self.work.commit, grouping.beside, grouping.by
         assert commit is not None
-        assert beside is not None
         if work.whole or (self.plan.nodes[self.segment.node].checks and self.target.reported() is None):
             return None
-        held = self.query.held()
+        held = grouping.held()
         if held is None:
             return None
-        by, (was, now) = [name for name, _ in work.groups], held
-        parts = [beside.scan(self.query.figures, schema, work.live), beside.scan(work.leaving, schema, work.gone)]
-        parts += [self.query.looking(side, hashes) for side, hashes in work.turned.items() if len(hashes)]
+        was, now = held
+        parts = [
+            beside.scan(of, grouping.within, u) for of, u in ((grouping.figures, work.live), (work.leaving, work.gone))
+        ]
+        parts += [grouping.looking(side, hashes) for side, hashes in work.turned.items() if len(hashes)]
         parts = [p.select(by).filter(was | now) for p in parts]
-        if self.query.closes:
-            parts.append(self._kept(schema).select(by).filter(was != now))
+        if grouping.closes:
+            parts.append(grouping.kept().select(by).filter(was != now))
         touched = pl.concat(parts).unique().collect(engine="streaming")
-        if 2 * touched.height > self._groups_there(by, schema):
-            return None
-        return Groups(self.target.dataset, commit, work, touched)
-
-    def _groups_there(self, by: list[str], schema: pl.Schema) -> int:
-        """Return how many groups the output has, or rows if each is one of its own."""
-        work, beside = self.work, self.query.beside
-        assert work.commit is not None
-        assert beside is not None
-        if not self.query.larger:
-            return work.commit.rows
-        return int(self._kept(schema).select(by).unique().select(pl.len()).collect(engine="streaming").item())
-
-    def _kept(self, schema: pl.Schema) -> pl.LazyFrame:
-        """Return what is kept of all units that there are."""
-        assert self.query.beside is not None
-        return self.query.beside.scan((*self.work.figures, *self.query.figures), schema, self.work.live)
+        there = commit.rows
+        if grouping.larger:
+            there = grouping.kept().select(by).unique().select(pl.len()).collect(engine="streaming").item()
+        return Groups(self.target.dataset, commit, work, touched) if 2 * touched.height <= there else None
 
     def shared_keys(self) -> dict[Side, pl.LazyFrame]:
         """Write the keys by which rows were looked up that are kept for this run only: whoever reads these keeps them as its own."""

@@ -19,7 +19,8 @@ import polars as pl
 from lazypipe.errors import StorageError, nearest
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import uri as uris
-from lazypipe.storage.dataset import Dataset, find_odd, scan_files
+from lazypipe.storage.data_files import find_odd, scan_files
+from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.key_bounds import KeyBounds, as_bounded
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.parquet_prune import Bounds

@@ -331,47 +331,24 @@ class Reader:
         keys: Mapping[str, pl.DataType] | None = None,
         file_column: str | None = None,
     ) -> pl.LazyFrame:
-        storage = dict(self.storage_options) or None
+        shared: dict[str, Any] = {
+            "storage_options": dict(self.storage_options) or None,
+            "include_file_paths": file_column,
+        }
+        listed = {**shared, "glob": False}
+        folders: dict[str, Any] = {"hive_partitioning": bool(keys), "hive_schema": keys or None}
         match self.format:
             case "parquet":
-                return pl.scan_parquet(
-                    list(names),
-                    schema=schema,
-                    glob=False,
-                    storage_options=storage,
-                    include_file_paths=file_column,
-                    hive_partitioning=bool(keys),
-                    hive_schema=keys or None,
-                    **(_LOOSE if self.loose else {}),
-                )
+                loose = _LOOSE if self.loose else {}
+                return pl.scan_parquet(list(names), schema=schema, **listed, **folders, **loose)
             case "ipc":
-                return pl.scan_ipc(
-                    list(names),
-                    glob=False,
-                    storage_options=storage,
-                    include_file_paths=file_column,
-                    hive_partitioning=bool(keys),
-                    hive_schema=keys or None,
-                )
+                return pl.scan_ipc(list(names), **listed, **folders)
             case "ndjson":
                 # which knows patterns only: what looks like one in a name would be other files
-                return pl.scan_ndjson(
-                    [glob.escape(name) for name in names],
-                    schema=schema,
-                    infer_schema_length=_INFER_ROWS,
-                    storage_options=storage,
-                    include_file_paths=file_column,
-                )
+                patterns = [glob.escape(name) for name in names]
+                return pl.scan_ndjson(patterns, schema=schema, infer_schema_length=_INFER_ROWS, **shared)
             case _:
-                return pl.scan_csv(
-                    list(names),
-                    schema=schema,
-                    **self.csv_options,
-                    glob=False,
-                    storage_options=storage,
-                    include_file_paths=file_column,
-                    raise_if_empty=True,
-                )
+                return pl.scan_csv(list(names), schema=schema, **self.csv_options, **listed, raise_if_empty=True)
 
     @property
     def marks(self) -> Marks:

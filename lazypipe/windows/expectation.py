@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe import sql
+from lazypipe import sql, sql_text
 from lazypipe.errors import nearest
 from lazypipe.spec.arguments import Kind
 from lazypipe.spec.model import NOTHING, Fault, freeze
@@ -97,8 +97,7 @@ class Expectation:
 
     def condition(self, column: str, value: Any) -> str:
         """Return in SQL whether a row has a value."""
-        name = '"' + column.replace('"', '""') + '"'
-        return f"{name} = {sql.literal(value)}"
+        return f"{sql_text.quoted(column)} = {sql_text.literal(value)}"
 
     def found(self, schema: pl.Schema) -> pl.Expr:
         """Return what is found of each window, over rows of windows with ``counts``, or over rows of others."""

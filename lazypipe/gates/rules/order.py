@@ -15,7 +15,41 @@ from lazypipe.spec.scope import Scope
 
 
 @dataclass(frozen=True)
-class Increasing(Rule):
+class _InOrder(Rule):
+    """A value held against the one before it, in an order of rows."""
+
+    rising: ClassVar[bool]
+    """Whether values are to go up."""
+    column: str = arg(COLUMN, "The column.")
+    order_by: tuple[str, ...] = arg(COLUMNS, "The columns that order the rows.")
+    by: tuple[str, ...] = arg(COLUMNS, "Each group of equal values in these columns is looked at alone.", default=())
+    strictly: bool = arg(FLAG, "Whether an equal value violates as well. Default: no.", default=False)
+
+    def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
+        """One check: less, or greater, than the value before."""
+        column, dtype = fitting(self.column, schema, scope, ORDERED, "column")
+        scope.columns(self.order_by, schema, "order_by")
+        scope.columns(self.by, schema, "by")
+        # integers count in the same order as what they stand for, and ~x turns it round without overflow
+        number = column.fill_nan(None) if dtype.is_float() else column.to_physical()
+        counts = pl.all_horizontal(pl.col(c).is_not_null() for c in self.order_by)
+        if self.where is not None:
+            counts = counts & self.bind(self.where, schema, scope, "where")
+        value = pl.when(counts).then(number)
+        ties = number if self.rising else -number if dtype.is_float() else ~number
+        # null where there is nothing to compare
+        before = value.forward_fill().shift(1).over(self.by or None, order_by=[*self.order_by, ties])
+        if self.rising:
+            violated = value <= before if self.strictly else value < before
+        else:
+            violated = value >= before if self.strictly else value > before
+        if dtype.is_float():
+            violated = violated | column.is_nan()
+        return [self.check(self.column, schema, scope, violated=violated, column=self.column)]
+
+
+@dataclass(frozen=True)
+class Increasing(_InOrder):
     """The value must not be less than the one before it, in the order of ``order_by``, within each group of ``by``.
 
     Rows have no order of their own (a streaming query keeps none), so it must be named. Null passes and is skipped: its
@@ -33,20 +67,11 @@ class Increasing(Rule):
     """
 
     name: ClassVar[str] = "increasing"
-    column: str = arg(COLUMN, "The column.")
-    order_by: tuple[str, ...] = arg(COLUMNS, "The columns that order the rows.")
-    by: tuple[str, ...] = arg(COLUMNS, "Each group of equal values in these columns is looked at alone.", default=())
-    strictly: bool = arg(FLAG, "Whether an equal value violates as well. Default: no.", default=False)
-
-    def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
-        """One check: less than the value before."""
-        value, before = _neighbours(self, schema, scope, rising=True)
-        violated = value <= before if self.strictly else value < before
-        return [_check(self, schema, scope, violated)]
+    rising: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
-class Decreasing(Rule):
+class Decreasing(_InOrder):
     """The value must not be greater than the one before it, in the order of ``order_by``, within each group of ``by``.
 
     Null, NaN, ties and groups are treated as by ``increasing``.
@@ -62,39 +87,4 @@ class Decreasing(Rule):
     """
 
     name: ClassVar[str] = "decreasing"
-    column: str = arg(COLUMN, "The column.")
-    order_by: tuple[str, ...] = arg(COLUMNS, "The columns that order the rows.")
-    by: tuple[str, ...] = arg(COLUMNS, "Each group of equal values in these columns is looked at alone.", default=())
-    strictly: bool = arg(FLAG, "Whether an equal value violates as well. Default: no.", default=False)
-
-    def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
-        """One check: greater than the value before."""
-        value, before = _neighbours(self, schema, scope, rising=False)
-        violated = value >= before if self.strictly else value > before
-        return [_check(self, schema, scope, violated)]
-
-
-def _neighbours(
-    rule: Increasing | Decreasing, schema: pl.Schema, scope: Scope, *, rising: bool
-) -> tuple[pl.Expr, pl.Expr]:
-    """Return each row's value and the value before it, null where there is nothing to compare."""
-    column, dtype = fitting(rule.column, schema, scope, ORDERED, "column")
-    scope.columns(rule.order_by, schema, "order_by")
-    scope.columns(rule.by, schema, "by")
-    # integers count in the same order as what they stand for, and ~x turns it round without overflow
-    number = column.fill_nan(None) if dtype.is_float() else column.to_physical()
-    turned = -number if dtype.is_float() else ~number
-    counts = pl.all_horizontal(pl.col(c).is_not_null() for c in rule.order_by)
-    if rule.where is not None:
-        counts = counts & rule.bind(rule.where, schema, scope, "where")
-    value = pl.when(counts).then(number)
-    ties = number if rising else turned
-    before = value.forward_fill().shift(1).over(rule.by or None, order_by=[*rule.order_by, ties])
-    return value, before
-
-
-def _check(rule: Increasing | Decreasing, schema: pl.Schema, scope: Scope, violated: pl.Expr) -> Check:
-    column = pl.col(rule.column)
-    if schema[rule.column].is_float():
-        violated = violated | column.is_nan()
-    return rule.check(rule.column, schema, scope, violated=violated, column=rule.column)
+    rising: ClassVar[bool] = False

@@ -18,7 +18,8 @@ from lazypipe.spec.model import NOTHING
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.content import hash_file
-from lazypipe.storage.dataset import Dataset, find_odd
+from lazypipe.storage.data_files import find_odd
+from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.footers import column_bytes
 from lazypipe.storage.lake.fitting import plain
 from lazypipe.storage.log import DELTA, KEPT, REWRITE, Commit, DataFile, partitioned

@@ -1,0 +1,313 @@
+"""SQL as text: its tokens, what can be told from them, and values written as SQL; no column is known here.
+
+Strings, quoted names and comments are told apart from code, so that nothing in them is ever taken for it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import NamedTuple
+
+__all__ = [
+    "SqlError",
+    "Token",
+    "call",
+    "carrying",
+    "literal",
+    "parameters",
+    "quoted",
+    "tokenize",
+    "without_limit",
+    "words",
+]
+
+_TOKEN = re.compile(
+    r"""
+      (?P<comment> --[^\n]* | /\* )
+    | (?P<string>  '(?:[^']|'')*' )
+    | (?P<quoted>  "(?:[^"]|"")*" )
+    | (?P<foreign> [`$] | (?:[ebnqr]|br|rb|nq)(?=['"]) )
+    | (?P<cast>    :: )
+    | (?P<param>   :[A-Za-z_]\w* )
+    | (?P<number>  \d+(?:\.\d*)?(?:[eE][+-]?\d+)? | \.\d+ )
+    | (?P<word>    [^\W\d][\w$]* )
+    | (?P<space>   \s+ )
+    | (?P<other>   . )
+    """,
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
+_COMMENT_EDGE = re.compile(r"/\*|\*/")
+
+
+class SqlError(ValueError):
+    """SQL that cannot be bound: what is wrong and what to write instead."""
+
+    def __init__(self, what: str, fix: str | None = None) -> None:
+        self.what = what
+        self.fix = fix
+        super().__init__(what if fix is None else f"{what}; {fix}")
+
+
+class Token(NamedTuple):
+    """A piece of SQL text, and its kind, such as ``word``, ``space`` or ``string``."""
+
+    kind: str
+    text: str
+
+
+def tokenize(sql: str) -> Iterator[Token]:
+    """Yield the pieces of a text, which together are all of it."""
+    position = 0
+    while match := _TOKEN.match(sql, position):
+        kind, text, position = match.lastgroup or "other", match.group(), match.end()
+        if text == "/*":
+            position = _comment_end(sql, position)
+        elif kind == "other" and text in "'\"":
+            raise SqlError(f"unclosed {text} in SQL", "close the quote")
+        elif kind == "foreign":
+            # quotes that end elsewhere than ours: what stands in them could be taken for code, or code for text
+            raise SqlError(f"{text} cannot be used here in SQL", "write text as 'text' and names as \"name\"")
+        yield Token(kind, text)
+
+
+def _comment_end(sql: str, position: int) -> int:
+    """Return where the comment ends whose inside starts at ``position``; comments nest, as in Polars."""
+    depth = 1
+    for edge in _COMMENT_EDGE.finditer(sql, position):
+        depth += 1 if edge.group() == "/*" else -1
+        if depth == 0:
+            return edge.end()
+    raise SqlError("unclosed /* in SQL", "close the comment")
+
+
+def parameters(sql: str) -> frozenset[str]:
+    """Return the names of the parameters that a statement uses.
+
+    Examples
+    --------
+    >>> sorted(parameters("a >= :since AND b <> ':not_this' AND c::int = :n"))
+    ['n', 'since']
+    """
+    return frozenset(t.text[1:] for t in tokenize(sql) if t.kind == "param")
+
+
+def words(sql: str) -> list[str]:
+    r"""Return the words, numbers, quoted texts and signs of a statement, without what stands between them.
+
+    Examples
+    --------
+    >>> words("sum(a.b) -- of all\n >= 'x y'")
+    ['sum', '(', 'a', '.', 'b', ')', '>=', "'x y'"]
+    """
+    found, adjacent = list[str](), False
+    for token in tokenize(sql):
+        if adjacent and found[-1] + token.text in _SIGNS:
+            found[-1] += token.text
+        elif token.kind not in ("space", "comment"):
+            found.append(token.text)
+        adjacent = token.kind == "other"
+    return found
+
+
+_SIGNS = frozenset(
+    {"||", ">=", "<=", "<>", "!=", "==", "//", "->", "->>", "~*", "!~", "!~*", "~~", "~~*", "!~~", "!~~*", "^@"}
+)
+"""Signs of several characters."""
+
+
+def call(sql: str) -> tuple[str, str] | None:
+    """Return the function and the argument of text that is one call and nothing else; None for any other text.
+
+    Examples
+    --------
+    >>> call("SUM(a * (b + 1))"), call("sum(a) / count(*)"), call("count(DISTINCT a)")
+    (('sum', 'a * ( b + 1 )'), None, None)
+    """
+    tokens = [t for t in tokenize(sql) if t.kind not in ("space", "comment")]
+    if len(tokens) < 4 or tokens[0].kind != "word" or tokens[1].text != "(" or tokens[-1].text != ")":
+        return None
+    depth = 0
+    for token in tokens[1:-1]:
+        depth += {"(": 1, ")": -1}.get(token.text, 0) if token.kind == "other" else 0
+        if depth == 0 or (depth == 1 and token.text == ","):
+            return None
+    if any(t.text.lower() in ("distinct", "all") and t.kind == "word" for t in tokens[2:3]):
+        return None
+    return tokens[0].text.lower(), " ".join(t.text for t in tokens[2:-1])
+
+
+@dataclass
+class _Level:
+    """What is known of the query within a bracket."""
+
+    gives: bool
+    selects: bool = False
+    star: bool = False
+
+
+def quoted(name: str) -> str:
+    """Return a name as SQL writes it, whatever is in it.
+
+    Examples
+    --------
+    >>> print(quoted("order id"), quoted('say "x" twice'))
+    "order id" "say ""x"" twice"
+    """
+    return '"' + name.replace('"', '""') + '"'
+
+
+def carrying(sql: str, columns: Sequence[str], *, deep: bool = True) -> str:
+    """Return a query that selects some columns besides, wherever it selects columns one by one: a guess, for the plan to judge.
+
+    Parameters
+    ----------
+    deep
+        Whether queries in brackets, which others read, are to select them too.
+
+    Examples
+    --------
+    >>> carrying("SELECT a FROM t WHERE b IN (SELECT b FROM d)", ["u"])
+    'SELECT a, "u" FROM t WHERE b IN (SELECT b FROM d)'
+    >>> carrying("WITH t AS (SELECT * FROM s) SELECT extract(year FROM d) AS y FROM t UNION ALL SELECT a FROM s", ["u"])
+    'WITH t AS (SELECT * FROM s) SELECT extract(year FROM d) AS y, "u" FROM t UNION ALL SELECT a, "u" FROM s'
+    """
+    more = "".join(f", {quoted(c)}" for c in columns)
+    out: list[str] = []
+    # per bracket: whether columns are being selected in it, and whether its query is one that gives rows
+    levels = [_Level(gives=True)]
+    before = ""
+    for token in tokenize(sql):
+        word = token.text.lower()
+        if token.kind in ("space", "comment"):
+            out.append(token.text)
+            continue
+        here = levels[-1]
+        if word == "(":
+            # of a table, or of a query by a name; not of a value
+            levels.append(_Level(gives=deep and here.gives and before in ("from", "join", "as", "all", "(", "")))
+        elif word == ")" and len(levels) > 1:
+            levels.pop()
+        elif word == "select":
+            here.selects, here.star = True, False
+        elif word == "*" and before in ("select", "distinct", "all", ",", "."):
+            here.star = here.star or here.selects
+        elif word == "from" and here.selects:
+            if here.gives and not here.star:
+                while out and out[-1].isspace():
+                    out.pop()
+                out.append(more + " ")
+            here.selects = False
+        out.append(token.text)
+        before = word
+    return "".join(out)
+
+
+def without_limit(sql: str) -> tuple[str, str] | None:
+    """Return a query without its ``LIMIT``, and without its ``ORDER BY`` too, if it ends in both: a guess, for the plan to judge.
+
+    Examples
+    --------
+    >>> without_limit("SELECT a FROM (SELECT a FROM t LIMIT 9) AS s ORDER BY a LIMIT 3 OFFSET 1")
+    ('SELECT a FROM (SELECT a FROM t LIMIT 9) AS s ORDER BY a', 'SELECT a FROM (SELECT a FROM t LIMIT 9) AS s')
+    >>> without_limit("SELECT a FROM t LIMIT 3") is None
+    True
+    """
+    texts: list[str] = []
+    order = limit = None
+    depth = 0
+    for token in tokenize(sql):
+        word = token.text.lower()
+        if token.kind == "other":
+            depth += {"(": 1, ")": -1}.get(word, 0)
+        elif token.kind == "word" and depth == 0:
+            if word == "order":
+                order, limit = len(texts), None
+            elif word in ("limit", "offset") and limit is None:
+                limit = len(texts)
+        texts.append(" " if token.kind == "comment" else token.text)
+    if order is None or limit is None:
+        return None
+    return "".join(texts[:limit]).rstrip(), "".join(texts[:order]).rstrip()
+
+
+def literal(value: object) -> str:
+    """Render a Python value as one SQL literal, with its type; a list as several, for ``IN (:list)``.
+
+    Examples
+    --------
+    >>> literal("it's"), literal(date(2013, 1, 1)), literal(None), literal(["a", "b"])
+    ("'it''s'", "DATE '2013-01-01'", 'NULL', "'a', 'b'")
+
+    Raises
+    ------
+    SqlError
+        If there is no literal for it.
+    """
+    match value:
+        case None:
+            return "NULL"
+        case bool():
+            return "TRUE" if value else "FALSE"
+        case int():
+            return _integer(value)
+        case float():
+            # with an exponent it is a float from the start; Polars reads 1.5 as a decimal, and -0.0 as 0
+            text = repr(float(value))
+            shown = f"'{text}'" if not math.isfinite(value) else text if "e" in text else f"{text}e0"
+            return f"CAST({shown} AS DOUBLE)"
+        case Decimal():
+            return _decimal(value)
+        case str():
+            return "'" + value.replace("'", "''") + "'"
+        case datetime():
+            return _timestamp(value)
+        case date():
+            return f"DATE '{value.isoformat()}'"
+        case time() if value.tzinfo is None:
+            return f"TIME '{value.isoformat()}'"
+        case timedelta():
+            # not INTERVAL '…': that has no sign, wraps around at 292 years, and cannot be added to a duration
+            return f"CAST({_integer(_fitting(value // timedelta(microseconds=1), 64, value))} AS INTERVAL)"
+        case list() | tuple():
+            if not value:
+                raise SqlError("an empty list cannot stand in SQL", "pass at least one value")
+            return ", ".join(literal(v) for v in value)
+        case _:
+            raise SqlError(f"a {type(value).__name__} cannot be a SQL parameter")
+
+
+def _fitting(number: int, bits: int, value: object) -> int:
+    if -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
+        return number
+    raise SqlError(f"{value} is too large for SQL", f"it must fit {bits} bits")
+
+
+def _integer(value: int) -> str:
+    number = int(value)  # of a bool or an enumeration too
+    if 0 <= number < 2**63:
+        return str(number)
+    if -(2**63) < number < 0:
+        return f"({number})"
+    kind = "BIGINT" if number == -(2**63) else "HUGEINT"
+    return f"CAST('{_fitting(number, 128, number)}' AS {kind})"
+
+
+def _decimal(value: Decimal) -> str:
+    text = f"{value:f}"
+    if not value.is_finite() or sum(c.isdigit() for c in text) > 38:
+        raise SqlError(f"the decimal {value} is not one that SQL knows", "it must be a number of at most 38 digits")
+    return f"({text})" if "." in text else f"({text}.)"  # without a point it would be an integer
+
+
+def _timestamp(value: datetime) -> str:
+    if value.tzinfo is None:
+        return f"TIMESTAMP '{value.isoformat(sep=' ')}'"
+    try:
+        return f"TIMESTAMPTZ '{value.astimezone(UTC).isoformat(sep=' ')}'"
+    except OverflowError as error:
+        raise SqlError(f"{value} is out of range in UTC", "it must be in the years 1 to 9999") from error
