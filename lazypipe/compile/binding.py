@@ -72,7 +72,8 @@ def _bind(
     contract = read_contract(source.contract, (*at, "contract"))
     text = form in TEXT_FORMATS
     masked = any("pii" in column.get("tags", ()) for column in source.columns.values())
-    reader = Reader(form, contract.overrides if text else {}, source.read, options, masked=masked)
+    by_row = text and contract.by_row
+    reader = Reader(form, contract.overrides if text else {}, source.read, options, masked=masked, by_row=by_row)
     # of columns that are not declared, files have to tell the types first
     parsed = reader.marks != POINT or any(told_otherwise(t, reader) for t in contract.types.values())
     adapts = contract.adapts or parsed

@@ -17,7 +17,7 @@ from lazypipe.compile import graph as graphs
 from lazypipe.compile.audit import BoundAudit, bind_audit
 from lazypipe.compile.binding import bind, expand_env
 from lazypipe.compile.closing import endless, forgotten
-from lazypipe.compile.contract import cell_checks
+from lazypipe.compile.contract import cell_checks, is_broken
 from lazypipe.compile.durations import with_durations
 from lazypipe.compile.exports import check_exports
 from lazypipe.compile.feedback import check_feedback
@@ -45,6 +45,7 @@ from lazypipe.spec.types import dtype_name
 from lazypipe.sql import empty
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
+from lazypipe.storage.by_row import TEXT
 from lazypipe.storage.shape import Shape
 
 if TYPE_CHECKING:
@@ -519,6 +520,10 @@ def _compile_node(
             return None
         _promise(name, pipeline, bound.seen, held, faults, source=True)
         checks = compile_checks(source.gate, bound.seen, make_scope, faults, others, source.action)
+        if TEXT in bound.raw:
+            checks = tuple(
+                replace(c, violated=c.violated & ~is_broken()) if c.violated is not None else c for c in checks
+            )
         return Node(name, (), bound.seen, (*bound.checks, *checks), source=bound)
     stage = pipeline.stages[name]
     inputs = tuple(dict.fromkeys(graph.inputs[name]))

@@ -21,11 +21,12 @@ from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.spec.arguments import check_dtype
 from lazypipe.spec.model import Fault, Path
 from lazypipe.spec.types import dtype_name, instance_of
+from lazypipe.storage.by_row import BROKEN, COLUMNS, TEXT
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.shape import MISSING, Mode, Shape, Target
 from lazypipe.storage.widen import widened, with_fields
 
-__all__ = ["Contract", "Declared", "cell_checks", "read_contract", "resolve"]
+__all__ = ["Contract", "Declared", "cell_checks", "is_broken", "read_contract", "resolve"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,11 @@ class Contract:
             or (self.on_missing_column, self.on_type_change) != ("fail", "fail")
             or any(c != Declared(c.dtype) for c in self.columns.values())
         )
+
+    @property
+    def by_row(self) -> bool:
+        """Whether a row of text that cannot be read at all is taken out, as one is that has a cell which does not fit."""
+        return self.on_type_change == "discard_row"
 
     def for_folders(self, keys: pl.Schema, at: Path) -> tuple[Contract, pl.Schema]:
         """Take the columns in the names of folders out; return them with the types that they are read with.
@@ -180,7 +186,7 @@ def resolve(contract: Contract, found: Sequence[tuple[FileInfo, pl.Schema]], *, 
             (*at, "on_new_column"),
         )
     watched = tuple(new) if contract.on_new_column == "discard_row" else ()
-    return Shape(tuple(targets.values()), contract.on_new_column, watched)
+    return Shape(tuple(targets.values()), contract.on_new_column, watched, by_row=contract.by_row)
 
 
 def _types_of(names: Sequence[str], found: Sequence[tuple[FileInfo, pl.Schema]]) -> list[tuple[FileInfo, pl.DataType]]:
@@ -266,6 +272,11 @@ def _wider_text(one: pl.DataType, other: pl.DataType, *, grows: bool) -> pl.Data
     return widened(one, other) or pl.String()
 
 
+def is_broken() -> pl.Expr:
+    """Whether a row could not be read: then it has no cells, and no rule has anything to say about them."""
+    return pl.col(RAW_COLUMN).struct.field(TEXT).is_not_null()
+
+
 _ACTIONS: Mapping[Mode, Action] = {"discard_row": "quarantine", "discard_column": "warn", "freeze": "fail"}
 
 
@@ -273,11 +284,13 @@ def cell_checks(shape: Shape, form: str) -> tuple[Check, ...]:
     """Return the checks by which a gate counts and takes out what did not fit.
 
     ``type:<column>`` is about its cells, ``new_column:<column>`` about rows with a value in it, ``missing_column:<column>``
-    about the rows of files that lack it.
+    about the rows of files that lack it, ``broken_row`` about rows that cannot be read.
     """
     checks = []
+    if TEXT in shape.raw(form):
+        checks.append(Check(BROKEN, BROKEN, "quarantine", is_broken(), description="a row that cannot be read"))
     targets = {t.name: t for t in shape.targets}
-    for name in shape.raw(form):
+    for name in (n for n in shape.raw(form) if n not in COLUMNS):
         violated = pl.col(RAW_COLUMN).struct.field(name).is_not_null()
         if name in shape.watched:
             made = Check(f"new_column:{name}", "new_column", "quarantine", violated, description="a column that is new")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from lazypipe.compile.contract import cell_checks
+from lazypipe.compile.contract import cell_checks, is_broken
 from lazypipe.compile.intake import Intake
 from lazypipe.compile.watermark import beat
 from lazypipe.errors import SourceError, StorageError
@@ -20,6 +20,7 @@ from lazypipe.spec.scope import Tally
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import hive, moments, wholes
 from lazypipe.storage import uri as uris
+from lazypipe.storage.by_row import TEXT
 from lazypipe.storage.corrupt import CorruptFile, OnCorrupt, damaged, in_parallel, is_damage, preflight
 from lazypipe.storage.fields import refuse_unknown_fields
 from lazypipe.storage.files import FORMATS, FileInfo, expand, files_at
@@ -101,6 +102,7 @@ class BoundSource:
     compiled: Snapshot = field(default=Snapshot(()), repr=False, compare=False)
     names: Sequence[str] = field(default=(), repr=False, compare=False)
     _looked: dict[FileInfo, pl.Schema] = field(default_factory=dict, repr=False, compare=False)
+    _broken_rows: set[FileInfo] = field(default_factory=set, repr=False, compare=False)
 
     @property
     def raw(self) -> pl.Schema:
@@ -118,7 +120,10 @@ class BoundSource:
     def checks(self) -> tuple[Check, ...]:
         """The checks that come of the contract and of ``on_bad_time``, ahead of those of the gate."""
         cells = () if self.shape is None else cell_checks(self.shape, self.reader.format)
-        return (*cells, *self.on_bad_time)
+        times = self.on_bad_time
+        if TEXT in self.raw:
+            times = tuple(replace(c, violated=c.violated & ~is_broken()) for c in times if c.violated is not None)
+        return (*cells, *times)
 
     def snapshot(self) -> Snapshot:
         """List the source as it is now; raises SourceError if there is nothing to read, or a file breaks the contract.
@@ -270,7 +275,7 @@ class BoundSource:
         snapshot: Snapshot,
         *,
         file_column: bool = False,
-        watch: Callable[[pl.LazyFrame, str], pl.LazyFrame] | None = None,
+        watch: Callable[[pl.LazyFrame, str | None], pl.LazyFrame] | None = None,
         how: moments.How = "reader",
         units: Units | None = None,
         tally: Tally | None = None,
@@ -332,7 +337,7 @@ class BoundSource:
         self,
         snapshot: Snapshot,
         extra: Sequence[str],
-        watch: Callable[[pl.LazyFrame, str], pl.LazyFrame] | None,
+        watch: Callable[[pl.LazyFrame, str | None], pl.LazyFrame] | None,
         *,
         how: moments.How = "reader",
     ) -> pl.LazyFrame:
@@ -354,7 +359,9 @@ class BoundSource:
             frame = reader.scan(files, read, file_column=file_column)
             frame = moments.parsed(frame, schema, apart, self.name, how) if apart else frame
             if watch is not None:
-                frame = watch(frame, [n for n in schema if n not in keys][-1])
+                # of rows that are told apart one by one, those that lack fields are known
+                last = [n for n in schema if n not in keys][-1]
+                frame = watch(frame, None if fits is not None and fits.is_by_row else last)
             if fits is not None and self.shape is not None:
                 frame = fitted(frame, fits, self.shape, self.reader, [*keys, *extra])
             parts.append(frame.select(names))
@@ -369,7 +376,30 @@ class BoundSource:
 
     def _fit(self, file: FileInfo) -> Fit | None:
         """Return how a file is read that has been looked at, None if as all others."""
-        return None if self.shape is None else fit(file, self._looked[_whole(file)], self.shape, self.reader)
+        if self.shape is None:
+            return None
+        how = fit(file, self._looked[_whole(file)], self.shape, self.reader)
+        return how.by_row() if _whole(file) in self._broken_rows else how
+
+    def sift(self, snapshot: Snapshot) -> None:
+        """Find the files with rows that cannot be read, ahead of a query that must not meet them."""
+        if self.reader.by_row and not self._reads(snapshot):
+            self.read_by_row(snapshot)
+
+    def read_by_row(self, snapshot: Snapshot) -> bool:
+        """After a failure: find the files that can be read but for some rows, which are read row by row from now on; return whether any was found."""
+        if not self.reader.by_row or self.shape is None:
+            return False
+        found = False
+        # what has not been looked into, or was read by row, has another fault
+        looked = [f for f in snapshot.files if _whole(f) in self._looked and _whole(f) not in self._broken_rows]
+        for file in self._suspects(replace(snapshot, files=looked)):
+            if self._broken(file) is not None:
+                continue
+            if self.reader.broken_rows(file, self.inside(file)):
+                self._broken_rows.add(_whole(file))
+                found = True
+        return found
 
     def _groups(self, snapshot: Snapshot) -> list[tuple[Fit | None, tuple[FileInfo, ...], pl.Schema]]:
         """Return the files that are read in the same way, how, and the columns that their scan has."""
@@ -541,7 +571,8 @@ class BoundSource:
     def refuse_short_rows(self, snapshot: Snapshot, *, nulls: bool) -> None:
         """Raise SourceError for the first row of a CSV with fewer fields than columns; see ``storage.text``."""
         for files, inside in self._inside(snapshot):
-            refuse_short_rows(files, self.reader, inside, nulls=nulls)
+            if TEXT not in inside:
+                refuse_short_rows(files, self.reader, inside, nulls=nulls)
 
     def refuse_unknown_fields(self, snapshot: Snapshot) -> None:
         """Raise SourceError for the first line of NDJSON with a field that no column takes, unless such are to be left out."""

@@ -26,13 +26,15 @@ from lazypipe.gates.tally import Tally
 from lazypipe.gates.uniqueness import KeyHashes, KeyTracker
 from lazypipe.spec.taps import tap
 
-__all__ = ["FILE_COLUMN", "RAW_COLUMN", "RULES_COLUMN", "RUN_COLUMN", "Tap", "quarantine_schema"]
+__all__ = ["FILE_COLUMN", "RAW_COLUMN", "RULES_COLUMN", "RUN_COLUMN", "WHOLE_ROW", "Tap", "quarantine_schema"]
 
 RULES_COLUMN = "_lazypipe_rules"
 RUN_COLUMN = "_lazypipe_run"
 FILE_COLUMN = "_lazypipe_file"
 RAW_COLUMN = "_lazypipe_raw"
 """Cells of a source that did not fit their column, as text: on the way a struct by column, in quarantine JSON of it."""
+WHOLE_ROW = "broken_row"
+"""What begins the fields of ``_lazypipe_raw`` that tell of a row which could not be read at all, and so has no cells."""
 
 MASKED = "***"
 """What stands in reports for personal data."""
@@ -307,8 +309,7 @@ class Tap:
         replayed = RUN_COLUMN in rows.columns and RUN_COLUMN not in self._schema
         run = pl.col(RUN_COLUMN) if replayed else pl.lit(self._run).alias(RUN_COLUMN)
         if self._raw and isinstance(rows.schema[RAW_COLUMN], pl.Struct):
-            cells = pl.any_horizontal(pl.col(RAW_COLUMN).struct.field("*").is_not_null())
-            told = told.with_columns(pl.when(cells).then(pl.col(RAW_COLUMN).struct.json_encode()).alias(RAW_COLUMN))
+            told = told.with_columns(_as_json(rows[RAW_COLUMN].struct.fields).alias(RAW_COLUMN))
         kept = quarantine_schema(self._schema, raw=self._raw).names()
         return told.with_columns(run, file.alias(FILE_COLUMN)).select(kept)
 
@@ -385,6 +386,18 @@ class Tap:
             repaired=repaired - failed,
             samples=tuple(self._samples[check.id]),
         )
+
+
+def _as_json(names: Sequence[str]) -> pl.Expr:
+    """Return what did not fit as JSON: the cells of a row, or else the row."""
+    whole = [n for n in names if n.startswith(f"{WHOLE_ROW}:")]
+    encoded = pl.lit(None, dtype=pl.String)
+    for part in ([n for n in names if n not in whole], whole):
+        fields = [pl.col(RAW_COLUMN).struct.field(n) for n in part]
+        if fields:
+            told = pl.any_horizontal(f.is_not_null() for f in fields)
+            encoded = pl.when(told).then(pl.struct(fields).struct.json_encode()).otherwise(encoded)
+    return encoded
 
 
 def _packed(rows: pl.DataFrame) -> bytes:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.modes import adds_to
 from lazypipe.compile.segments import Segment
-from lazypipe.errors import StorageError
+from lazypipe.errors import SourceError, StorageError
 from lazypipe.incremental.before import DELETES, GONE, Before, own_commit
 from lazypipe.incremental.follow import Decision, decide_followed
 from lazypipe.incremental.leaf import Leaf
@@ -24,6 +24,7 @@ from lazypipe.incremental.work import Work
 from lazypipe.spec.model import NOTHING, Output
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
+from lazypipe.storage.scan import is_engine_error
 
 if TYPE_CHECKING:
     from lazypipe.incremental.remade import Remade
@@ -56,6 +57,19 @@ def decide(plan: CompiledPipeline, segment: Segment, terms: Terms) -> Work:
         If what was consumed cannot be read, the dataset was written with another mode, or it cannot be made anew
         without losing rows.
     """
+    try:
+        return _decided(plan, segment, terms)
+    except BaseException as error:
+        if not (is_engine_error(error) or isinstance(error, SourceError)):
+            raise
+        # rows that are looked up may stand in files of which some rows cannot be read
+        found = [n.source.read_by_row(terms.look(n.name)) for n in plan.nodes.values() if n.source is not None]
+        if not any(found):
+            raise
+    return _decided(plan, segment, terms)
+
+
+def _decided(plan: CompiledPipeline, segment: Segment, terms: Terms) -> Work:
     from lazypipe.incremental.successors import rewritten, succeeded
 
     assert segment.output is not None

@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 from blake3 import blake3
 
 from lazypipe.storage import uri as uris
+from lazypipe.storage.by_row import row_format
 from lazypipe.storage.content import PIECE, has_grown, hash_file, unreadable
 from lazypipe.storage.external_text import TextFormat, is_packed, text_format
 from lazypipe.storage.files import FileInfo
 
 __all__ = ["Hashes", "Prefix", "hash_prefix", "hash_rows", "hasher", "prefix_hasher"]
 
-_LONGEST_ROW = 128 << 20
+_LONGEST_ROW = 16 << 20
+"""Of a file that grows behind a longer one all is read: a quote may be open in it, and what follows would be searched over and over."""
 
 
 class Prefix(NamedTuple):
@@ -89,12 +91,17 @@ def prefix_hasher(
     options: Mapping[str, Any],
     storage_options: Mapping[str, Any] | None = None,
     hashes: Hashes | None = None,
+    *,
+    by_row: bool = False,
 ) -> Callable[[FileInfo, int], Prefix | None]:
     """Return ``hash_rows`` for text files of one format and storage, read with ``options``; None for those that are compressed.
 
+    With ``by_row`` some of their rows may be broken, so that an even number of quotes does not say that a row has ended.
+
     What is found is put into ``hashes``, and taken from there.
     """
-    text, known = text_format(form, options), Hashes() if hashes is None else hashes
+    text = row_format(form, options) if by_row else text_format(form, options)
+    known = Hashes() if hashes is None else hashes
 
     def hashed(file: FileInfo, size: int) -> Prefix | None:
         if _is_packed(file.uri):

@@ -95,7 +95,9 @@ class Leaves:
             snapshot,
             hasher=hashing,
             detect=intake.detect,
-            prefix=None if text is None else prefix_hasher(text.format, text.csv_options, options, self.terms.hashes),
+            prefix=None
+            if text is None
+            else prefix_hasher(text.format, text.csv_options, options, self.terms.hashes, by_row=text.by_row),
             name=redact if redact.secrets else None,
             waiting=[f.uri for f in snapshot.waiting],
             # where there may be many new files, of which few are taken, none is hashed for that alone

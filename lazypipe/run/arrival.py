@@ -137,7 +137,9 @@ class _Arrivals:
             return None
         if file.size is None or file.size <= was.file.size:
             return None
-        hashing = prefix_hasher(reader.format, reader.csv_options, reader.storage_options, self.hashes)
+        hashing = prefix_hasher(
+            reader.format, reader.csv_options, reader.storage_options, self.hashes, by_row=reader.by_row
+        )
         try:
             found = hashing(file, was.file.size)
         except SourceError:

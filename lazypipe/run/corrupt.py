@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lazypipe.compile.segments import Segment
     from lazypipe.run.context import Run
 
-__all__ = ["admitted", "files_set_aside", "leave_out_corrupt"]
+__all__ = ["admitted", "files_set_aside", "leave_out_corrupt", "read_by_row"]
 
 _MEND = "mend the cause, or choose another folder with state"
 
@@ -49,8 +49,24 @@ def admitted(run: Run, source: BoundSource, listed: Snapshot) -> Snapshot:
     found = source.set_aside(listed, {f.uri: known[key] for f in listed.files if (key := _key(source, f)) in known})
     readers = [s for s in run.plan.segments if source.name in (*s.lookups, *s.nodes)]
     if len(readers) > 1 and not _reads(source, found):
+        source.read_by_row(found)
         found = source.set_aside(found, source.damaged(found))
     _remember(run, source, found, known)
+    return found
+
+
+def read_by_row(run: Run, segment: Segment, error: BaseException) -> bool:
+    """After a segment has failed: have files of which only some rows cannot be read be read by row, where contracts set such rows aside.
+
+    Return whether there were any that were not known yet.
+    """
+    if isinstance(error, LazypipeError) and not isinstance(error, SourceError):
+        return False  # said by ourselves, of something else
+    sources = [(name, run.plan.nodes[name].source) for name in (*segment.lookups, *segment.nodes)]
+    found = False
+    for name, source in sources:
+        if source is not None and name in run.snapshots:
+            found |= source.read_by_row(run.snapshots[name])
     return found
 
 

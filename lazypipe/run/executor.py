@@ -40,7 +40,7 @@ from lazypipe.run.backfill import TimeRange, refuse_timeless
 from lazypipe.run.body import body
 from lazypipe.run.changefeed import ChangeFeed, Feed
 from lazypipe.run.context import Observer, Run
-from lazypipe.run.corrupt import files_set_aside, leave_out_corrupt
+from lazypipe.run.corrupt import files_set_aside, leave_out_corrupt, read_by_row
 from lazypipe.run.lake import publish
 from lazypipe.run.panefeed import PaneFeed
 from lazypipe.run.query import Meanwhile
@@ -487,6 +487,7 @@ class _Execution:
                     isinstance(failure, Meanwhile)
                     or attempt.query.cut()
                     or attempt.laying.gives_up_folders(failure)
+                    or read_by_row(self.run, segment, failure)
                     or leave_out_corrupt(self.run, segment, failure)
                 ):
                     return None

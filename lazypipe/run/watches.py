@@ -75,13 +75,13 @@ class Watches:
                     if found.height:
                         raise self._repeats_in_join(node, step, found)
 
-    def text(self, name: str, source: BoundSource, frame: pl.LazyFrame, last: str) -> pl.LazyFrame:
-        """Keep projection away from a text file, so that every field is parsed; note nulls in the last column of a CSV, and large floats."""
+    def text(self, name: str, source: BoundSource, frame: pl.LazyFrame, last: str | None) -> pl.LazyFrame:
+        """Keep projection away from a text file, so that every field is parsed; note nulls in the ``last`` column of a CSV, and large floats."""
         large, floats = self._large.setdefault(name, set()), _floats(frame, source)
         nulls, csv = self._texts.setdefault(name, []), source.reader.format == "csv"
 
         def watch(batch: pl.DataFrame) -> pl.DataFrame:
-            if csv and not nulls and batch[last].null_count():
+            if csv and last is not None and not nulls and batch[last].null_count():
                 nulls.append(1)
             large.update(n for n in floats if n not in large and may_change(batch[n]))
             return batch

@@ -19,6 +19,7 @@ import polars as pl
 
 from lazypipe.errors import SourceError
 from lazypipe.storage import uri as uris
+from lazypipe.storage.by_row import TEXT, untold
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.scan import TEXT_FORMATS, Reader, is_engine_error, os_error
 from lazypipe.storage.text import bad_line, refuse_short_rows
@@ -197,14 +198,16 @@ def _why(file: FileInfo, reader: Reader, schema: pl.Schema) -> str | None:
     if file.size == 0:
         return _NO_BYTES
     keys = reader.keys([file], schema)
-    inside = pl.Schema({n: t for n, t in schema.items() if n not in keys})
+    by_row = TEXT in schema
+    told = pl.Schema({n: t for n, t in schema.items() if n not in keys})
+    inside = untold(told)
     try:
         if reader.format == "csv" and set(reader.header(file, inside)) != set(inside):
             return None
         if reader.format in _MAGIC and {n: t for n, t in reader.infer([file]).items() if n not in keys} != dict(inside):
             return None
         reader.scan([file], schema).select(pl.all().null_count()).collect(engine="streaming")
-        if reader.format == "csv":
+        if reader.format == "csv" and not by_row:
             refuse_short_rows([file], reader, inside, nulls=True)
     except BaseException as error:
         if not (is_engine_error(error) or isinstance(error, SourceError)):
@@ -213,9 +216,7 @@ def _why(file: FileInfo, reader: Reader, schema: pl.Schema) -> str | None:
             return None
         what = reader.unreadable(file, error).what
         line = (
-            bad_line(file, reader, inside)
-            if reader.format in TEXT_FORMATS and not re.search(r"line \d", what)
-            else None
+            bad_line(file, reader, told) if reader.format in TEXT_FORMATS and not re.search(r"line \d", what) else None
         )
         return what if line is None else f"{what} (line {line})"
     return None

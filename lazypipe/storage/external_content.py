@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, TypeAlias
 
 import polars as pl
 
+from lazypipe.storage.by_row import TEXT, BrokenText
 from lazypipe.storage.external_files import Handle, open_handle, spool
 from lazypipe.storage.external_text import TextBlocks, TextFormat, columns_of, is_zstd, open_text, text_format
 from lazypipe.storage.parquet_ranges import TRAILER, ChunkRange, Footer, footer_length
@@ -18,13 +20,14 @@ if TYPE_CHECKING:
 
     from lazypipe.storage.parquet_prune import Bounds
 
-__all__ = ["Content", "Format", "Request", "open_content"]
+__all__ = ["Content", "Format", "Request", "open_by_row", "open_content"]
 
 Format: TypeAlias = Literal["parquet", "csv", "ndjson", "ipc"]
 
 _TAIL = 64 << 10  # holds the footer of most files, so that one read finds it
 _GAP = 64 << 10  # ranges closer than this are cheaper to read as one
 _BEGINNING = 4 << 10  # holds the header of most text files
+_PIECE = 1 << 20
 _BATCH = 4 << 20  # small row groups are read together, up to this many bytes
 
 
@@ -81,6 +84,8 @@ def open_content(
     rows between these bytes are read, of a text file that is not compressed; its header stands at its start.
     """
     if format in ("csv", "ndjson"):
+        if declared is not None and TEXT in declared:
+            return open_by_row(uri, text_format(format, read_options), declared, storage_options, part)
         return _open_text(uri, text_format(format, read_options), declared, storage_options, part)
     handle = open_handle(uri, storage_options)
     try:
@@ -121,8 +126,60 @@ def _open_text(
     return _CopyContent(copy, scan)
 
 
+def open_by_row(
+    uri: str,
+    text: TextFormat,
+    declared: pl.Schema,
+    storage_options: Mapping[str, Any],
+    part: tuple[int, int] | None,
+) -> BrokenText:
+    """Open a file in which some rows cannot be read."""
+    found = _TextFile(uri, storage_options, part)
+    file: _TextFile | _Unpacked = found
+    try:
+        beginning = found.beginning(text)
+        if is_zstd(stream := found.open()):
+            with spool(stream) as packed:
+                found.close()
+                file = _Unpacked(packed.name)
+        return BrokenText(text, file, declared, beginning)
+    except BaseException:
+        file.close()
+        raise
+
+
+class _Unpacked:
+    """The lines of a file that is compressed in a way which Polars alone knows, as a temporary copy; what ends them is not told."""
+
+    on_lines = True
+
+    def __init__(self, path: str) -> None:
+        self._copy = tempfile.NamedTemporaryFile(prefix="lazypipe-")  # noqa: SIM115  closed with the content
+        try:
+            for batch in pl.scan_lines(path, glob=False).collect_batches(maintain_order=True):
+                self._copy.write("".join(f"{line}\n" for line in batch["line"]).encode())
+            self._copy.flush()
+        except BaseException:
+            self._copy.close()
+            raise
+
+    def beginning(self, _: TextFormat) -> None:
+        return None
+
+    def open(self) -> BinaryIO:
+        return open(self._copy.name, "rb")
+
+    def lines_ahead(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        self._copy.close()
+
+
 class _TextFile:
     """A text file, or a part of one, that can be read from its start more than once."""
+
+    on_lines = False
 
     def __init__(self, uri: str, storage_options: Mapping[str, Any], part: tuple[int, int] | None) -> None:
         self._uri = uri
@@ -162,6 +219,13 @@ class _TextFile:
             if (begins is not None and end > begins) or size >= most:
                 return block[:end] if end else block
             size *= 2
+
+    def lines_ahead(self) -> int:
+        """Count the lines of the file ahead of the part."""
+        if self._part is None or not self._part[0]:
+            return 0
+        with open_handle(self._uri, self._options).part(0, self._part[0]) as stream:
+            return sum(piece.count(b"\n") for piece in iter(partial(stream.read, _PIECE), b""))
 
     def close(self) -> None:
         if self._handle is not None:

@@ -37,7 +37,7 @@ NDJSON_OPTIONS = frozenset({"schema_overrides"})
 
 _BLOCK = 8 << 20
 _FIRST_BLOCK = 64 << 10  # so that a head(10) does not read megabytes; blocks then double up to _BLOCK
-_LONGEST_ROW = 128 << 20
+LONGEST_ROW = 128 << 20
 _INFER_LINES = 128  # Polars infers a schema from 100 rows
 _SHORT_YEAR = r"^\s*\d{1,2}[-/.]\d{1,2}[-/.]\d{1,2}(\D|$)"
 _COMPRESSED_BUFFER = 256 << 10
@@ -292,13 +292,13 @@ class TextBlocks:
         head = b""
         size = _FIRST_BLOCK
         while True:
-            more = _read(stream, size)
+            more = read_fully(stream, size)
             head += more
             if len(more) < size:
                 break
             if head.count(b"\n") >= self._text.head_lines() and self._text.row_end(head):
                 return head, False
-            if len(head) >= _LONGEST_ROW:
+            if len(head) >= LONGEST_ROW:
                 self._refuse_long_row(head)
                 return head, False
             size = len(head)
@@ -308,8 +308,8 @@ class TextBlocks:
         return head, True
 
     def _refuse_long_row(self, block: bytes) -> None:
-        if len(block) >= _LONGEST_ROW and not self._text.row_end(block):
-            msg = f"a row is longer than {_LONGEST_ROW >> 20} MiB: is a quote left open, or quote_char wrong?"
+        if len(block) >= LONGEST_ROW and not self._text.row_end(block):
+            msg = f"a row is longer than {LONGEST_ROW >> 20} MiB: is a quote left open, or quote_char wrong?"
             raise ValueError(msg)
 
     def rows(self, limit: int | None = None) -> int:
@@ -357,7 +357,7 @@ class TextBlocks:
                 # a row longer than a block doubles it, so that its start is not searched over and over
                 size = min(2 * size, _BLOCK) if end else max(size, len(block))
                 stream = stream or self._behind_head()
-                more = _read(stream, size)
+                more = read_fully(stream, size)
                 ended = len(more) < size
                 block = block[end:] + more
             if block:
@@ -370,7 +370,7 @@ class TextBlocks:
         stream, self._stream = self._stream, None
         if stream is None:
             stream = self._reopen()
-            _read(stream, len(self._head))
+            read_fully(stream, len(self._head))
         return stream
 
     def close(self) -> None:
@@ -379,7 +379,7 @@ class TextBlocks:
             self._stream.close()
 
 
-def _read(stream: BinaryIO, size: int) -> bytes:
+def read_fully(stream: BinaryIO, size: int) -> bytes:
     """Read ``size`` bytes, fewer only at the end of the file."""
     pieces = []
     while size and (piece := stream.read(size)):

@@ -7,6 +7,7 @@ all that stands in it.
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -15,12 +16,15 @@ import polars as pl
 
 from lazypipe.errors import SourceError
 from lazypipe.spec.types import dtype_name, instance_of
+from lazypipe.storage.by_row import TEXT, untold
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.scan import Reader, is_engine_error
-from lazypipe.storage.text import batches, sound
+from lazypipe.storage.text import batches, sound, sound_rows
 from lazypipe.storage.widen import with_fields
 
 __all__ = ["refuse_unknown_fields"]
+
+_CHUNK = 4096
 
 
 def refuse_unknown_fields(files: Sequence[FileInfo], reader: Reader, schema: pl.Schema) -> None:
@@ -28,13 +32,15 @@ def refuse_unknown_fields(files: Sequence[FileInfo], reader: Reader, schema: pl.
 
     A field that is null says nothing. Lines are sound JSON objects: whoever has read them would have said so.
     """
-    known = pl.Struct(schema)
-    passed = sound(files, lambda part: all(_takes_all(lines, known) for _, lines in batches(part, reader)))
+    by_row, known = TEXT in schema, pl.Struct(untold(schema))
+    passed = (
+        () if by_row else sound(files, lambda part: all(_takes_all(lines, known) for _, lines in batches(part, reader)))
+    )
     for file in files:
         if file.uri in passed:
             continue
         try:
-            _refuse(file, reader, known)
+            (_refuse_by_row if by_row else _refuse)(file, reader, known)
         except OSError as error:  # it is read once more, which may fail where it did not before
             raise reader.unreadable(file, error) from error
 
@@ -45,6 +51,16 @@ def _refuse(file: FileInfo, reader: Reader, known: pl.Struct) -> None:
         if found is not None:
             row, path = found
             raise _refusal(file, first + row, path, lines[row], known)
+
+
+def _refuse_by_row(file: FileInfo, reader: Reader, known: pl.Struct) -> None:
+    with sound_rows(file, reader) as rows:
+        while chunk := list(itertools.islice(rows, _CHUNK)):
+            lines = pl.Series([text[:-1] for _, text in chunk])
+            found = None if _takes_all(lines, known) else _first_unknown(lines, known)
+            if found is not None:
+                row, path = found
+                raise _refusal(file, chunk[row][0], path, lines[row], known)
 
 
 def _takes_all(lines: pl.Series, known: pl.Struct) -> bool:

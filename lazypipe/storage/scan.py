@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import glob
+import io
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from errno import EACCES, EPERM
 from typing import Any
@@ -15,7 +18,9 @@ from lazypipe.errors import SourceError, first_line
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
+from lazypipe.storage.by_row import COLUMNS, TEXT, BrokenText
 from lazypipe.storage.cells import Marks
+from lazypipe.storage.external_text import text_format
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.reasons import grouped, in_plain_words, too_narrow
 from lazypipe.storage.widen import with_fields
@@ -75,7 +80,8 @@ class Reader:
 
     The same reader gives the schema (``infer``), the scan of a list of files, and the culprit when a scan has failed.
     ``loose`` lets Parquet files that Polars reads itself lack columns (which are null then), have further ones, and hold
-    narrower numbers. With ``masked``, errors quote nothing of what stands in files.
+    narrower numbers. With ``masked``, errors quote nothing of what stands in files. With ``by_row``, rows of text files that cannot be
+    read may be set aside alone: a scan whose schema has the columns that tell of them reads files so.
     """
 
     format: str
@@ -84,6 +90,7 @@ class Reader:
     storage_options: Mapping[str, Any] = field(default_factory=dict)
     loose: bool = False
     masked: bool = False
+    by_row: bool = False
 
     def infer(self, files: Sequence[FileInfo]) -> pl.Schema:
         """Read the schema of the first file, from its footer or its first rows, and add the columns in Hive folders.
@@ -109,11 +116,49 @@ class Reader:
                 raise
             if self.format == "ndjson" and self.declared and "could not infer data-type" in str(error):
                 return pl.Schema(self.declared)  # blank lines are all there is: no row says anything else
+            if self.format == "ndjson" and self.by_row and (sound := self._sound_rows(file)) is not None:
+                return self._typed(sound)
             raise self.unreadable(file, error) from error
 
     def _typed(self, found: pl.Schema) -> pl.Schema:
         """Put declared types in, with fields that they lack: what NDJSON is told of a column that it does not find, it refuses."""
         return pl.Schema({n: with_fields(self.declared.get(n, t), t) for n, t in found.items()})
+
+    def _sound_rows(self, file: FileInfo) -> pl.Schema | None:
+        """Return the columns of those of the first lines of NDJSON that can be read; None if it cannot be read line by line."""
+        try:
+            with self.opened_by_row(file, pl.Schema()) as content:
+                lines = "".join(text for _, text in itertools.islice(content.sound(), _INFER_ROWS)).encode()
+        except (
+            Exception,
+            pl.exceptions.PanicException,
+        ):  # it is worse than that, which is told as if nothing had been tried
+            return None
+        return (
+            pl.scan_ndjson(io.BytesIO(lines), infer_schema_length=None).collect_schema()
+            if lines
+            else pl.Schema(self.declared)
+        )
+
+    def broken_rows(self, file: FileInfo, schema: pl.Schema) -> int:
+        """Return how many rows of a text file cannot be read; 0 also if it cannot be read row by row."""
+        try:
+            with self.opened_by_row(file, schema) as content:
+                return content.broken()
+        except (Exception, pl.exceptions.PanicException):  # it is worse than that, and whoever reads it will say so
+            return 0
+
+    @contextmanager
+    def opened_by_row(self, file: FileInfo, schema: pl.Schema) -> Iterator[BrokenText]:
+        """Open a text file whose columns are those of ``schema``, so that rows which cannot be read are told."""
+        from lazypipe.storage.external_content import open_by_row
+
+        text = text_format(self.format, self.csv_options)
+        content = open_by_row(file.uri, text, pl.Schema({**COLUMNS, **schema}), self.storage_options, _bytes_of(file))
+        try:
+            yield content
+        finally:
+            content.close()
 
     def _infer_through_fsspec(self, uri: str) -> pl.Schema:
         from lazypipe.storage.external import external_schema
@@ -194,9 +239,10 @@ class Reader:
             return pl.LazyFrame(schema={**schema, **dict.fromkeys(extra, pl.String)})
         keys = self.keys(files, schema) if keys is None else keys
         stored = pl.Schema({n: t for n, t in schema.items() if n not in keys})
-        parts = [f for f in files if f.end is not None]
+        by_row = TEXT in stored
+        parts = [f for f in files if by_row or f.end is not None]
         if parts:
-            whole = [f for f in files if f.end is None]
+            whole = [f for f in files if not by_row and f.end is None]
             scans = [self.scan(whole, schema, keys=keys, file_column=file_column)] if whole else []
             scans += [self._part(f, stored, keys).select(*schema, *extra) for f in parts]
             return pl.concat(scans)
@@ -225,9 +271,9 @@ class Reader:
         return pl.concat(scans)
 
     def _part(self, file: FileInfo, stored: pl.Schema, keys: Mapping[str, pl.DataType]) -> pl.LazyFrame:
-        """Return the rows of a part of a text file, each with what the part goes by."""
-        assert file.end is not None
-        frame = self._through_fsspec([file.uri], stored, {file.uri: (file.start, file.end)})
+        """Return the rows of a part of a text file, or of one that is read row by row, each with what it goes by."""
+        part = _bytes_of(file)
+        frame = self._through_fsspec([file.uri], stored, {} if part is None else {file.uri: part})
         return frame.with_columns(pl.lit(file.key).alias(FILE_COLUMN), *hive.as_literals(file.uri, keys))
 
     def keys(self, files: Sequence[FileInfo], schema: Mapping[str, pl.DataType]) -> dict[str, pl.DataType]:
@@ -267,7 +313,7 @@ class Reader:
         from lazypipe.storage.external import refuse_other_columns
 
         keys = self.keys([file], schema)
-        expected = pl.Schema({n: t for n, t in schema.items() if n not in keys})
+        expected = pl.Schema({n: t for n, t in schema.items() if n not in keys and n not in COLUMNS})
         if self.format == "csv":  # which knows no types
             found = {n: expected.get(n, pl.String()) for n in self.header(file, expected)}
         else:
@@ -364,6 +410,12 @@ class Reader:
         if options.get("quote_char") == "":
             options["quote_char"] = None
         return options
+
+
+def _bytes_of(file: FileInfo) -> tuple[int, int] | None:
+    """Return between which bytes rows are read: what is appended meanwhile is not consumed."""
+    end = file.size if file.end is None else file.end
+    return None if end is None else (file.start, end)
 
 
 def _refuse_empty(file: FileInfo) -> None:

@@ -16,6 +16,7 @@ from lazypipe.errors import SourceError
 from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import uri as uris
+from lazypipe.storage.by_row import COLUMNS
 from lazypipe.storage.cells import BYTES, as_text, is_no_float, misfit, parses, refused, value
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.scan import TEXT_FORMATS, Reader
@@ -81,13 +82,15 @@ class Shape:
     """The columns that stand in files (not those in the names of folders), and what to do about others.
 
     ``watched`` are new columns that some files had when the pipeline was compiled: rows with a value in one are set aside.
-    With ``gated``, a gate and not a cast refuses what does not fit a frozen column.
+    With ``gated``, a gate and not a cast refuses what does not fit a frozen column. With ``by_row``, rows of text that cannot be read are
+    set aside alone.
     """
 
     targets: tuple[Target, ...]
     on_new_column: Mode = "ignore"
     watched: tuple[str, ...] = ()
     gated: bool = False
+    by_row: bool = False
 
     @property
     def schema(self) -> pl.Schema:
@@ -99,7 +102,8 @@ class Shape:
         soft = [t for t in self.targets if t.discards or (self.gated and t.on_type_change == "freeze")]
         names = [t.name for t in soft if form not in TEXT_FORMATS or _is_soft(t, form)]
         missing = [MISSING + t.name for t in self.targets if t.discards_missing and form != "ndjson"]
-        return pl.Schema(dict.fromkeys([*names, *self.watched, *missing], pl.String()))
+        broken = COLUMNS if self.by_row and form in TEXT_FORMATS else ()
+        return pl.Schema(dict.fromkeys([*names, *self.watched, *missing, *broken], pl.String()))
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,15 @@ class Fit:
     def schema(self) -> pl.Schema:
         """The columns it is scanned with."""
         return pl.Schema(self.reads)
+
+    @property
+    def is_by_row(self) -> bool:
+        """Whether rows of it that cannot be read are told."""
+        return self.reads[0][0] in COLUMNS
+
+    def by_row(self) -> Fit:
+        """Return the same with what is told of rows that cannot be read."""
+        return Fit((*COLUMNS.items(), *self.reads), self.takes)
 
 
 def _is_soft(target: Target, form: str) -> bool:
@@ -287,7 +300,7 @@ def fitted(frame: pl.LazyFrame, how: Fit, shape: Shape, reader: Reader, keep: Se
             # an Enum of nothing takes no text: it fails with the values that did not fit
             refuse = pl.when(bad).then(as_text(cell, found)).cast(pl.Enum([])).is_not_null()
             columns[-1] = pl.when(~refuse.fill_null(value=False)).then(pl.col(name)).alias(target.name)
-    rejected |= {n: as_text(pl.col(n), schema[n]) for n in shape.watched if n in schema}
+    rejected |= {n: as_text(pl.col(n), schema[n]) for n in (*shape.watched, *COLUMNS) if n in schema}
     if cells:
         frame = frame.with_columns(e.alias(n) for n, e in cells.items())
     if raw:

@@ -18,10 +18,11 @@ import polars as pl
 
 from lazypipe.errors import SourceError
 from lazypipe.storage import uri as uris
+from lazypipe.storage.by_row import TEXT, untold
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.scan import Reader, is_engine_error
 
-__all__ = ["bad_line", "batches", "line_where", "refuse_short_rows", "sound"]
+__all__ = ["bad_line", "batches", "line_where", "refuse_short_rows", "sound", "sound_rows"]
 
 _CHUNK = 4096
 _TOGETHER = 256
@@ -78,10 +79,12 @@ def sound(files: Sequence[FileInfo], are: Callable[[Sequence[FileInfo]], bool]) 
 def bad_line(file: FileInfo, reader: Reader, schema: pl.Schema) -> int | None:
     """Return the number of the first line at which a CSV or NDJSON file cannot be read, None if it cannot be told."""
     try:
-        names = reader.header(file, schema)
-        if set(names) != set(schema):
+        by_row, inside = TEXT in schema, untold(schema)
+        names = reader.header(file, inside)
+        if set(names) != set(inside):
             return None
-        return _first_bad(file, reader, _parser(reader, pl.Schema({n: schema[n] for n in names})))
+        parser = _parser(reader, pl.Schema({n: inside[n] for n in names}))
+        return _first_bad(file, reader, parser, by_row=by_row)
     except BaseException as error:  # the file is worse than one bad line
         if not (is_engine_error(error) or isinstance(error, SourceError)):
             raise
@@ -90,23 +93,43 @@ def bad_line(file: FileInfo, reader: Reader, schema: pl.Schema) -> int | None:
 
 def line_where(file: FileInfo, reader: Reader, schema: pl.Schema, condition: pl.Expr) -> int | None:
     """Return the number of the line of the first row that meets a condition, None if none does; the row can be read."""
-    names = reader.header(file, schema)
-    scan = _scanner(reader, pl.Schema({n: schema[n] for n in names}))
-    return _first_bad(file, reader, lambda chunk: scan(chunk).filter(condition).collect(engine="in-memory").is_empty())
+    by_row, inside = TEXT in schema, untold(schema)
+    scan = _scanner(reader, pl.Schema({n: inside[n] for n in reader.header(file, inside)}))
+
+    def fits(chunk: Sequence[tuple[int, str]]) -> bool:
+        return scan(chunk).filter(condition).collect(engine="in-memory").is_empty()
+
+    return _first_bad(file, reader, fits, by_row=by_row)
 
 
-def _first_bad(file: FileInfo, reader: Reader, fits: Callable[[Sequence[tuple[int, str]]], bool]) -> int | None:
+def _first_bad(
+    file: FileInfo, reader: Reader, fits: Callable[[Sequence[tuple[int, str]]], bool], *, by_row: bool
+) -> int | None:
     """Return the number of the line of the first row that does not fit; ``fits`` is told rows with their lines, as they are written."""
-    with _local(file, reader) as path:
-        records = _records(path, reader, preamble=reader.format == "csv" and not file.start)
+    with sound_rows(file, reader) if by_row else _rows(file, reader) as records:
         while chunk := list(itertools.islice(records, _CHUNK)):
             if fits(chunk):
                 continue
             while len(chunk) > 1:
                 half = len(chunk) // 2
                 chunk = chunk[half:] if fits(chunk[:half]) else chunk[:half]
-            return chunk[0][0] + _lines_ahead(file, reader)
+            return chunk[0][0]
     return None
+
+
+@contextmanager
+def _rows(file: FileInfo, reader: Reader) -> Iterator[Iterator[tuple[int, str]]]:
+    with _local(file, reader) as path:
+        records = _records(path, reader, preamble=reader.format == "csv" and not file.start)
+        ahead = _lines_ahead(file, reader)
+        yield ((number + ahead, text) for number, text in records)
+
+
+@contextmanager
+def sound_rows(file: FileInfo, reader: Reader) -> Iterator[Iterator[tuple[int, str]]]:
+    """Give the rows of a file that can be read, as they are written, each with the number of its first line."""
+    with reader.opened_by_row(file, pl.Schema()) as content:
+        yield content.sound()
 
 
 def batches(files: Sequence[FileInfo], reader: Reader) -> Iterator[tuple[int, pl.Series]]:

@@ -721,11 +721,20 @@ def test_marks_that_cannot_be(tmp_path: Path, kind: str, read: Any, message: str
         world.pipe(None, read=read).compile()
 
 
-def test_ragged_rows_stay_an_error(tmp_path: Path, root: str) -> None:
+@pytest.mark.parametrize("mode", ["freeze", "discard_column"])
+def test_ragged_rows_stay_an_error_unless_rows_are_discarded(tmp_path: Path, root: str, mode: str) -> None:
     for row, message in (("5", r"line 3 has 1 of 2 fields"), ("5,6,7", "too many fields")):
         world = World(tmp_path, "csv", root)
         world.put(f1=f"x,y\n1,2\n{row}\n")
-        assert re.search(message, world.refusal({"columns": {"x": "Int64"}, "on_type_change": "discard_row"}))
+        assert re.search(message, world.refusal({"columns": {"x": "Int64"}, "on_type_change": mode}))
+
+
+def test_a_column_that_discards_rows_does_not_discard_those_that_have_no_cells(tmp_path: Path, root: str) -> None:
+    """Other columns say that nothing but sound cells is taken; of a row that cannot be read, no cell is known."""
+    world = World(tmp_path, "csv", root)
+    world.put(f1="x,y\n1,2\n5\n")
+    contract = {"columns": {"x": {"type": "Int64", "on_type_change": "discard_row"}, "y": "Int64"}}
+    assert "line 3 has 1 of 2 fields" in world.refusal(contract)
 
 
 def test_ragged_rows_in_files_of_another_shape(tmp_path: Path, root: str) -> None:
@@ -738,8 +747,7 @@ def test_ragged_rows_in_files_of_another_shape(tmp_path: Path, root: str) -> Non
 @pytest.mark.parametrize("kind", TEXT)
 def test_a_whole_corrupt_file_beside_bad_cells(tmp_path: Path, root: str, kind: str) -> None:
     world = World(tmp_path, kind, root)
-    broken = {"csv": "x\n1\n2,3\n", "ndjson": '{"x": 1}\n{"x": \n'}[kind]
-    world.put(f1=pl.DataFrame({"x": ["1", "a"]}), f2=broken, f3=pl.DataFrame({"x": [3]}))
+    world.put(f1=pl.DataFrame({"x": ["1", "a"]}), f2="", f3=pl.DataFrame({"x": [3]}))
     out = world.run({"columns": {"x": "Int64"}, "on_type_change": "discard_row"}, on_corrupt="skip")
     assert rows(out) == [(1,), (3,)]
     assert [c.uri for c in world.result.corrupt] == [world.uri("f2")]
@@ -991,7 +999,7 @@ def test_bytes_that_are_no_text_are_put_aside_and_stay_there(tmp_path: Path) -> 
 def test_the_line_that_is_no_json_is_named_where_types_may_differ(tmp_path: Path, pack: Any) -> None:
     text = b'{"a": 1}\n{"a": 2, "b": \n{"a": 3}\n'
     (tmp_path / "x.ndjson.gz").write_bytes(pack(text))
-    contract = {"columns": {"a": "Int64"}, "on_type_change": "discard_row"}
+    contract = {"columns": {"a": "Int64"}, "on_type_change": "freeze"}
     pipe = lp.pipeline("p", base=str(tmp_path)).source("s", "x.ndjson.gz", contract=contract).output("s", "out").build()
     error = pipe.compile().run().segments[0].error
     assert "source 's': is not readable as ndjson: a line is not JSON (line 2); each line" in str(error)

@@ -195,7 +195,7 @@ def test_a_limit_ends_before_a_later_fault(tiny_blocks: None) -> None:
 
 
 def test_an_open_quote_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch, tiny_blocks: None) -> None:
-    monkeypatch.setattr(external_text, "_LONGEST_ROW", 1 << 20)
+    monkeypatch.setattr(external_text, "LONGEST_ROW", 1 << 20)
     for raw in (b'a,b\n1,"x\n' + b"1,2\n" * 10**6, b"a,b\n" + b"1,2\n" * 500 + b'1,"x\n' + b"1,2\n" * 10**6):
         uri = memory(raw)
         with pytest.raises(SourceError, match="is a quote left open") as failed:

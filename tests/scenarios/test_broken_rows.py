@@ -1,0 +1,256 @@
+"""Rows that cannot be read are set aside by row, with file, line, text and reason; the rest of the file is processed."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import polars as pl
+import pytest
+
+import lazypipe as lp
+
+CONTRACT = {"columns": {"id": "Int64", "note": "String", "amount": "Float64"}, "on_type_change": "discard_row"}
+FIRST = b"""\
+id,note,amount\r
+1,fine,1.5\r
+2,"on two\r
+lines, with a comma",2.5\r
+3,too few\r
+4,too,many,4.5\r
+5,"never closed,5.5\r
+6,fine,6.5\r
+seven,no number,7.5\r
+\r
+8,"closed" too early,8.5\r
+9,fine,9.5\r
+"""
+BROKEN = [
+    ("5", "3,too few", "it has 2 of 3 fields"),
+    ("6", "4,too,many,4.5", "it has 4 of 3 fields"),
+    ("7", '5,"never closed,5.5', "a quote is not closed"),
+    ("10", "", "it has 0 of 3 fields"),
+    ("11", '8,"closed" too early,8.5', "text stands behind the quote that closes a field"),
+]
+
+
+@pytest.fixture(params=["local", "memory"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where files are read: by Polars itself, or through fsspec."""
+    if request.param == "local":
+        (tmp_path / "data").mkdir()
+        yield f"{tmp_path}/data"
+        return
+    name = tmp_path.name + str(abs(hash(tmp_path)))
+    yield f"memory://{name}"
+    fs = fsspec.filesystem("memory")
+    if fs.exists(f"/{name}"):
+        fs.rm(f"/{name}", recursive=True)
+
+
+class Orders:
+    """Files of orders, and a pipeline that copies them and adds them up."""
+
+    def __init__(self, root: str, base: Path, ending: str, **source: Any) -> None:
+        self.root, self.base, self.ending = root, base, ending
+        self.source = {"contract": CONTRACT, **source}
+
+    def put(self, name: str, content: bytes) -> None:
+        packed = gzip.compress(content) if self.ending.endswith(".gz") else content
+        fs, path = fsspec.core.url_to_fs(f"{self.root}/{name}.{self.ending}")
+        fs.pipe_file(path, packed)
+
+    def uri(self, name: str) -> str:
+        return f"{self.root}/{name}.{self.ending}"
+
+    def plan(self) -> lp.CompiledPipeline:
+        made = lp.pipeline("p", base=str(self.base)).source("orders", f"{self.root}/*.{self.ending}", **self.source)
+        return made.output("orders", "out").build().compile()
+
+    def run(self) -> lp.RunResult:
+        result = self.plan().run()
+        result.raise_for_status()
+        return result
+
+    def ids(self) -> list[int]:
+        return sorted(lp.scan(str(self.base / "out")).collect()["id"].to_list())
+
+    def aside(self) -> list[tuple[str, ...]]:
+        """Return the quarantined rows that could not be read: file, line, text, reason."""
+        rows = lp.scan(str(self.base / "out__quarantine")).filter(pl.col("_lazypipe_rules").list.contains("broken_row"))
+        found = []
+        for row in rows.collect().iter_rows(named=True):
+            assert row["_lazypipe_rules"] == ["broken_row"]
+            assert row["id"] is row["note"] is row["amount"] is None
+            told = json.loads(row["_lazypipe_raw"])
+            assert list(told) == ["broken_row:line", "broken_row:text", "broken_row:why"]
+            found.append((row["_lazypipe_file"], *told.values()))
+        return sorted(found, key=lambda r: (r[0], int(r[1])))
+
+
+@pytest.mark.parametrize("ending", ["csv", "csv.gz"])
+def test_a_file_with_rows_that_cannot_be_read(tmp_path: Path, root: str, ending: str) -> None:
+    orders = Orders(root, tmp_path, ending, gate=[{"not_null": "amount"}, {"unique": "id"}])
+    orders.put("1", FIRST)
+    orders.put("2", b"id,note,amount\n10,fine,10.5\n")
+    result = orders.run()
+    (segment,) = result.segments
+    (report,) = segment.gates
+    assert str(report) == (
+        "<GateReport orders: warn; 11 rows: 5 good, 6 quarantined, 0 dropped; warn: broken_row: 5 of 11 rows (quarantine); "
+        "warn: type:id: 1 of 11 rows (quarantine)>"
+    )
+    assert result.corrupt == ()
+    assert lp.scan(str(tmp_path / "out")).collect().sort("id").rows() == [
+        (1, "fine", 1.5),
+        (2, "on two\r\nlines, with a comma", 2.5),
+        (6, "fine", 6.5),
+        (9, "fine", 9.5),
+        (10, "fine", 10.5),
+    ]
+    assert orders.aside() == [(orders.uri("1"), *told) for told in BROKEN]
+    (cell,) = (
+        lp.scan(str(tmp_path / "out__quarantine")).filter(pl.col("note") == "no number").collect()["_lazypipe_raw"]
+    )
+    assert json.loads(cell)["id"] == "seven"
+    assert orders.run().segments[0].status == "unchanged"
+
+
+@pytest.mark.parametrize("ending", ["ndjson", "ndjson.gz"])
+def test_lines_of_ndjson_that_cannot_be_read(tmp_path: Path, root: str, ending: str) -> None:
+    orders = Orders(root, tmp_path, ending)
+    lines = [
+        '{"id": 1, "note": "fine", "amount": 1}',
+        '{"id": 2, "note": ',
+        "",
+        "[3]",
+        '{"id": "four"}',
+        '{"id": 5, "amount": NaN}',
+        '{"id": 6}',
+    ]
+    orders.put("1", "\n".join(lines).encode())
+    orders.run()
+    assert orders.ids() == [1, 6]
+    assert orders.aside() == [
+        (orders.uri("1"), "2", '{"id": 2, "note": ', "it is no JSON: Expecting value at character 19"),
+        (orders.uri("1"), "4", "[3]", "it is no JSON object"),
+        (orders.uri("1"), "6", '{"id": 5, "amount": NaN}', "it is no JSON: NaN is no number at character 1"),
+    ]
+
+
+@pytest.mark.parametrize("ending", ["csv", "ndjson", "csv.gz"])
+def test_files_that_grow_and_files_that_are_mended(tmp_path: Path, root: str, ending: str) -> None:
+    """Of a file that has grown just the tail is read, whose lines are counted from the start; a mended file heals its rows."""
+    csv = "csv" in ending
+    sound = (lambda n: b"%d,fine,1\n" % n) if csv else (lambda n: b'{"id": %d, "note": "fine", "amount": 1}\n' % n)
+    broken = b"8,x\n" if csv else b'{"id": 8,\n'
+    head = b"id,note,amount\n" if csv else b"\n"
+    orders = Orders(root, tmp_path, ending)
+    orders.put("1", head + sound(1) + broken + sound(2))
+    orders.run()
+    orders.put("1", head + sound(1) + broken + sound(2) + sound(3) + broken)
+    orders.put("2", head + broken)
+    result = orders.run()
+    assert result.segments[0].written == (1 if ending == "csv" or ending == "ndjson" else 3)
+    assert orders.ids() == [1, 2, 3]
+    assert [(file, line) for file, line, *_ in orders.aside()] == [
+        (orders.uri("1"), "3"),
+        (orders.uri("1"), "6"),
+        (orders.uri("2"), "2"),
+    ]
+    # what is wrong is not mended by trying again
+    assert orders.plan().replay("orders").healed == 0
+    assert len(orders.aside()) == 3
+    orders.put("1", head + sound(1) + sound(8) + sound(2) + sound(3))
+    orders.put("2", head + sound(9))
+    orders.run()
+    assert orders.ids() == [1, 2, 3, 8, 9]
+    assert orders.aside() == []
+
+
+def test_a_row_that_goes_on_in_what_is_appended(tmp_path: Path, root: str) -> None:
+    """A writer was met in the middle of a row, twice: it is broken until the rest of it is there."""
+    orders = Orders(root, tmp_path, "csv")
+    text = b'id,note,amount\n1,"one,1\n2,"two\n'
+    orders.put("1", text)
+    orders.run()
+    assert orders.ids() == []
+    assert [(line, what) for _, line, what, _ in orders.aside()] == [("2", '1,"one,1'), ("3", '2,"two')]
+    orders.put("1", text + b'lines",2\n3,three,3\n')
+    orders.run()
+    assert orders.ids() == [2, 3]
+    assert [(line, what) for _, line, what, _ in orders.aside()] == [("2", '1,"one,1')]
+
+
+def test_traces_know_the_rows_of_the_file(tmp_path: Path, root: str) -> None:
+    orders = Orders(root, tmp_path, "csv")
+    orders.put("1", FIRST)
+    orders.run()
+    for traced in (
+        orders.plan().trace("orders", {"id": 6}),
+        orders.plan().trace("orders", {"note": "fine", "amount": 6.5}),
+    ):
+        (rows,) = (of.rows for of in traced.sources.values())
+        assert rows is not None
+        assert rows.select("_lazypipe_file", "_lazypipe_row", "id").rows() == [(orders.uri("1"), 5, 6)]
+
+
+@pytest.mark.parametrize("on_corrupt", ["fail", "skip", "quarantine_file"])
+def test_what_cannot_be_read_by_row_is_left_to_on_corrupt(tmp_path: Path, root: str, on_corrupt: str) -> None:
+    orders = Orders(root, tmp_path, "csv.gz", on_corrupt=on_corrupt)
+    orders.put("1", FIRST)
+    orders.put("2", FIRST)
+    fs, path = fsspec.core.url_to_fs(orders.uri("2"))
+    fs.pipe_file(path, fs.cat_file(path)[:-20])
+    if on_corrupt == "fail":
+        error = orders.plan().run().segments[0].error
+        assert str(error).startswith(
+            f"{orders.uri('2')}: source 'orders': is not readable as csv: the packed text ends too early"
+        )
+        return
+    assert [c.uri for c in orders.run().corrupt] == [orders.uri("2")]
+    assert orders.ids() == [1, 2, 6, 9]
+    assert orders.aside() == [(orders.uri("1"), *told) for told in BROKEN]
+
+
+def test_a_file_of_nothing_but_broken_rows(tmp_path: Path, root: str) -> None:
+    orders = Orders(root, tmp_path, "ndjson")
+    orders.put("1", b"<html>\n<body>gone</body>\n")
+    orders.run()
+    assert orders.ids() == []
+    assert [(line, text) for _, line, text, _ in orders.aside()] == [("1", "<html>"), ("2", "<body>gone</body>")]
+
+
+def test_several_readers_agree_about_broken_rows(tmp_path: Path, root: str) -> None:
+    """A join, a sum and a copy of the same files, some of them larger than others; also where rows are looked up."""
+    orders = Orders(root, tmp_path, "csv")
+    (tmp_path / "kinds.csv").write_text("kind,label\na,A\nb\nc,C,D\nd,D\n")
+    orders.put("1", b"id,kind\n1,a\n2,b\n3\n4,d\n")
+    contract = {"columns": {"id": "Int64", "kind": "String"}, "on_type_change": "discard_row"}
+    labels = {"columns": {"kind": "String", "label": "String"}, "on_type_change": "discard_row"}
+
+    def run(out: str) -> dict[str, list[tuple[Any, ...]]]:
+        made = lp.pipeline("p", base=str(tmp_path / out)).source("orders", f"{root}/*.csv", contract=contract)
+        made = made.source("kinds", f"{tmp_path}/kinds.csv", contract=labels)
+        made = made.stage("named", "orders", do=[{"join": {"with": "kinds", "on": "kind", "how": "left"}}])
+        made = made.stage("counted", "named", do=[{"aggregate": {"by": "label", "aggregate": {"n": "count(*)"}}}])
+        for name in ("orders", "named", "counted"):
+            made = made.output(name, name)
+        result = made.build().compile().run()
+        result.raise_for_status()
+        return {
+            n: sorted(lp.scan(str(tmp_path / out / n)).collect().rows(), key=repr)
+            for n in ("orders", "named", "counted")
+        }
+
+    assert run("a")["named"] == [(1, "a", "A"), (2, "b", None), (4, "d", "D")]
+    (tmp_path / "kinds.csv").write_text("kind,label\na,A\nb,B\nc,C,D\nd\n")
+    orders.put("2", b"id,kind\n5,c\n6,d,x\n")
+    found = run("a")
+    assert found == run("b")
+    assert found["named"] == [(1, "a", "A"), (2, "b", "B"), (4, "d", None), (5, "c", None)]
+    assert found["counted"] == [("A", 1), ("B", 1), (None, 2)]
