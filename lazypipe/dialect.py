@@ -2,9 +2,14 @@
 
 * ``x IS TRUE`` of null is null to Polars, and neither ``IS UNKNOWN`` nor its opposite is known.
 * ``a IS DISTINCT FROM b AND c`` compares ``a`` with ``b AND c``.
+* ``x ISNULL`` names ``x``.
 * ``extract(hour FROM t) * 60`` is counted in eight bits, and ``length(s) - 5`` without a sign: both wrap around.
+* ``pow(10, 20)`` is counted in the bits of 10, and wraps around too.
+* ``strpos(s, x)`` counts bytes, finds at 0 what is null, and takes a column ``x`` for patterns.
+* ``1.0 * n / 7`` is a decimal, of seven digits behind the point.
 
-``RIGHT JOIN … USING`` has no other words: of rows without a partner its key would be null.
+``RIGHT JOIN … USING`` has no other words: of rows without a partner its key would be null. Nor has ``log(b, x)``, whose base stands
+behind elsewhere.
 """
 
 from __future__ import annotations
@@ -18,11 +23,13 @@ Token = tuple[str, str]
 
 _COUNTS = {
     "array_length", "bit_count", "bit_length", "bitcount", "char_length", "character_length", "date_part", "day", "dayofweek",
-    "extract", "hour", "length", "minute", "month", "octet_length", "position", "quarter", "second", "strpos", "week", "year",
+    "extract", "hour", "length", "minute", "month", "octet_length", "quarter", "second", "week", "year",
 }  # fmt: skip
 """Functions whose whole numbers have as few bits as they need themselves."""
 _FRACTIONS = ("epoch", "micro", "milli", "ms", "nano", "ns", "time", "us")
 """How parts of moments begin that are no whole numbers."""
+_OTHERWISE = ("position", "pow", "power", "strpos")
+"""Functions that are written in other words."""
 _TESTS = {
     # Polars knows them, and leaves null as it is
     ("is", "true"): "IS TRUE <=> TRUE",
@@ -32,6 +39,8 @@ _TESTS = {
     # and these it does not
     ("is", "unknown"): "IS NULL",
     ("is", "not", "unknown"): "IS NOT NULL",
+    ("isnull",): "IS NULL",
+    ("notnull",): "IS NOT NULL",
 }
 _DISTINCT = {("is", "distinct", "from"): " IS FALSE", ("is", "not", "distinct", "from"): ""}
 """What stands behind the comparison ``<=>`` that takes its place."""
@@ -41,6 +50,8 @@ _CLAUSES = {
     "then", "union", "using", "when", "where", "window",
 }  # fmt: skip
 """Words that end an expression, unless they call a function or begin it."""
+_BEFORE = _CLAUSES | {"and", "between", "by", "case", "distinct", "ilike", "in", "is", "like", "not", "or", "select"}
+"""Words behind which something begins."""
 
 
 def understood(tokens: Sequence[Token]) -> str:
@@ -51,7 +62,7 @@ def understood(tokens: Sequence[Token]) -> str:
     >>> understood([("word", "p"), ("space", " "), ("word", "is"), ("space", " "), ("word", "TRUE")])
     'p IS TRUE <=> TRUE'
     """
-    return "".join(_understood(tokens))
+    return "".join(_understood(_divided(tokens)))
 
 
 def outer_using(tokens: Sequence[Token]) -> str | None:
@@ -89,8 +100,12 @@ def _understood(tokens: Sequence[Token]) -> Iterator[str]:
             yield f"CAST({tokens[at][1]}{''.join(_understood(tokens[at + 1 : end]))} AS BIGINT)"
             at = end
             continue
-        words, ends = _words(tokens, at) if _is_word(tokens[at], "is") else ((), ())
-        found = next((n for n in range(len(words), 1, -1) if words[:n] in _TESTS or words[:n] in _DISTINCT), 0)
+        if _is_word(tokens[at], *_OTHERWISE) and (written := _otherwise(tokens, at)):
+            text, at = written
+            yield text
+            continue
+        words, ends = _words(tokens, at) if _is_test(tokens, at) else ((), ())
+        found = next((n for n in range(len(words), 0, -1) if words[:n] in _TESTS or words[:n] in _DISTINCT), 0)
         end = ends[found - 1] if found else at + 1
         other = _other_side(tokens, end) if words[:found] in _DISTINCT else None
         if words[:found] in _TESTS:
@@ -109,19 +124,93 @@ def _is_word(token: Token, *words: str) -> bool:
     return token[0] == "word" and token[1].lower() in words
 
 
+def _is_test(tokens: Sequence[Token], at: int) -> bool:
+    """Whether a test may begin there: with IS, or with a word that is one test, and no name, behind what is tested."""
+    if not _is_word(tokens[at], "isnull", "notnull"):
+        return _is_word(tokens[at], "is")
+    return not _begins(tokens, at)
+
+
 def _end_of_call(tokens: Sequence[Token], name: int) -> int | None:
     """Return where the call of a function ends that gives a whole number; None if it is none."""
-    start = next((n for n in range(name + 1, len(tokens)) if tokens[n][0] != "space"), len(tokens))
+    if (called := _called(tokens, name)) is None:
+        return None
+    arguments, end = called
+    inner = next((text.strip("'").lower() for kind, text in arguments[0] if kind != "space"), "")
+    of_time = _is_word(tokens[name], "date_part", "extract")
+    return None if of_time and inner.startswith(_FRACTIONS) else end
+
+
+def _called(tokens: Sequence[Token], name: int) -> tuple[list[list[Token]], int] | None:
+    """Return the arguments of the call of a function, and where it ends; None if the name is that of a column."""
     if not _calls(tokens, name):
-        return None  # a column of that name
-    depth = 0
+        return None
+    start = next(n for n in range(name + 1, len(tokens)) if tokens[n][0] != "space")
+    depth, arguments = 0, [list[Token]()]
     for at in range(start, len(tokens)):
-        depth += {"(": 1, ")": -1}.get(tokens[at][1], 0)
+        text = tokens[at][1]
+        depth += {"(": 1, ")": -1}.get(text, 0)
         if depth == 0:
-            inner = next((text.strip("'").lower() for kind, text in tokens[start + 1 : at] if kind != "space"), "")
-            of_time = _is_word(tokens[name], "date_part", "extract")
-            return None if of_time and inner.startswith(_FRACTIONS) else at + 1
+            return arguments, at + 1
+        if depth == 1 and text == ",":
+            arguments.append([])
+        elif at > start:
+            arguments[-1].append(tokens[at])
     return None
+
+
+def _otherwise(tokens: Sequence[Token], name: int) -> tuple[str, int] | None:
+    """Return a call in other words, and where it ends; None if there is nothing to say otherwise."""
+    if (called := _called(tokens, name)) is None:
+        return None
+    arguments, end = called
+    if _is_word(tokens[name], "position") and len(arguments) == 1:
+        (one,) = arguments
+        within = next((n for n, token in enumerate(one) if _is_word(token, "in")), len(one))
+        arguments = [one[within + 1 :], one[:within]]
+    if len(arguments) != 2:
+        return None
+    first, second = ("".join(_understood(a)).strip() for a in arguments)
+    if _is_word(tokens[name], "pow", "power"):
+        return f"pow(CAST({first} AS DOUBLE), {second})", end
+    # that of Polars would take a second argument that is no text as written for a pattern
+    front = f"length(split_part({first}, {second}, 1))"
+    null = f"({first}) IS NULL OR ({second}) IS NULL THEN NULL WHEN ({second}) = '' THEN 1"
+    return f"(CASE WHEN {null} WHEN {front} = length({first}) THEN 0 ELSE CAST({front} AS BIGINT) + 1 END)", end
+
+
+def _divided(tokens: Sequence[Token]) -> list[Token]:
+    """Have what is written with a point, and multiplied or divided, be no decimal where there is a division."""
+    out = [*tokens]
+    for at, token in enumerate(tokens):
+        around = [t for t in (*tokens[max(at - 1, 0) : at], *tokens[at + 1 : at + 2]) if t == ("other", "/")]
+        if token != ("other", "/") or around:
+            continue  # // leaves fractions out
+        for step in (-1, 1):
+            for n in _factors(tokens, at, step):
+                kind, text = tokens[n]
+                if kind == "number" and "." in text and "e" not in text.lower():
+                    out[n] = (kind, f"{text.rstrip('.')}e0")
+    return out
+
+
+def _factors(tokens: Sequence[Token], at: int, step: int) -> Iterator[int]:
+    """Yield the places of what is multiplied or divided there, in one direction, brackets and all."""
+    depth = 0
+    while 0 <= (at := at + step) < len(tokens):
+        kind, text = tokens[at]
+        depth += step * {"(": 1, "[": 1, ")": -1, "]": -1}.get(text, 0)
+        depth += step * (_is_word(tokens[at], "case") - _is_word(tokens[at], "end"))
+        ends = _is_word(tokens[at], *_BEFORE - {"case"}) or (kind == "other" and text in "+-,;<>=!|~")
+        if depth < 0 or (depth == 0 and ends and not (text in "+-" and _begins(tokens, at))):
+            return
+        yield at
+
+
+def _begins(tokens: Sequence[Token], at: int) -> bool:
+    """Whether something begins there, for nothing stands before it that could go on: a sign is that of a number then."""
+    token = next((t for t in reversed(tokens[:at]) if t[0] != "space"), ("other", ""))
+    return token[1] not in (")", "]") if token[0] == "other" else _is_word(token, *_BEFORE)
 
 
 def _words(tokens: Sequence[Token], at: int) -> tuple[tuple[str, ...], tuple[int, ...]]:

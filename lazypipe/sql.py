@@ -54,6 +54,10 @@ _UNITS = {
 }
 
 
+_STARTS = frozenset({"select", "with", "from", "values"})
+"""Words with which a query begins."""
+
+
 def _prepared(sql: str, params: Mapping[str, object]) -> list[Token]:
     """Tokens without comments, with parameters as literals; refuses clocks and readers."""
     # a comment parts words, as a space does
@@ -74,7 +78,13 @@ def _prepared(sql: str, params: Mapping[str, object]) -> list[Token]:
         if token.kind in ("word", "quoted"):
             _refuse(token, called=called)
         out.append(token)
-    return out[::-1]
+    prepared = out[::-1]
+    for index, token in enumerate(prepared):
+        if token.kind == "word" and token.text.lower() == "log" and len((_call(prepared, index) or [()])[0]) == 2:
+            raise SqlError(
+                "databases differ on which argument of log() is the base", "write ln(x) / ln(base), log2(x) or log10(x)"
+            )
+    return prepared
 
 
 def _refuse(token: Token, *, called: bool) -> None:
@@ -120,6 +130,9 @@ def _bound(tokens: Sequence[Token], schema: pl.Schema) -> pl.Expr:
         expr = pl.sql_expr(text)
     except (pl.exceptions.PolarsError, UnicodeError) as error:
         raise SqlError(f"bad SQL: {first_line(error)}") from error
+    if expr.meta != expr.meta.undo_aliases():
+        name = expr.meta.output_name()
+        raise SqlError(f"{name!r} at the end would only be a name", "write an operator in front of it, or leave it out")
     for index, replacement in enumerate(inner):
         expr = _substitute(expr, _placeholder(index), replacement)
     for name in expr.meta.root_names():
@@ -268,6 +281,61 @@ def _summed(tokens: Sequence[Token], schema: pl.Schema) -> list[Token]:
     return out
 
 
+def _summed_within(tokens: Sequence[Token], tables: Mapping[str, pl.LazyFrame]) -> list[Token]:
+    """Have sums of a query made of 64 bits, and those of queries in brackets in it, of which it sees the columns."""
+    seen = dict(tables)
+    out: list[Token] = []
+    index = 0
+    while index < len(tokens):
+        starts = next((t.text.lower() for t in tokens[index + 1 :] if t.kind != "space"), "") in _STARTS
+        if tokens[index].text != "(" or not starts or (inner := _call(tokens, index - 1)) is None:
+            out.append(tokens[index])
+            index += 1
+            continue
+        end = inner[1] - 1
+        nested = _summed_within(tokens[index + 1 : end], seen)
+        name, columns = _called_by(out, tokens[end + 1 :])
+        try:
+            frame = _in_context(seen).execute(dialect.understood([*tokenize("".join(t.text for t in nested))]))
+            names = frame.collect_schema().names()
+            seen[name] = frame.rename(dict(zip(names, columns, strict=False)))
+        except pl.exceptions.PolarsError:
+            pass  # whatever is wrong with it is found with the whole
+        out += [tokens[index], *nested]
+        index = end
+    return _summed(out, _columns(seen))
+
+
+def _called_by(before: Sequence[Token], behind: Sequence[Token]) -> tuple[str, list[str]]:
+    """Return the name that a query in brackets has where it stands, and those of its columns, if they are listed."""
+    front = [t for t in before if t.kind != "space"]
+    rest = [t for t in behind if t.kind != "space"]
+    if front and front[-1].text.lower() == "as":  # WITH name (columns) AS (…)
+        end = len(front) - 1
+        start = next((n for n in range(end, 0, -1) if front[n].text == "("), end) if front[end - 1].text == ")" else end
+        named = front[start - 1 : end]
+    else:  # (…) AS name (columns)
+        start = int(bool(rest) and rest[0].text.lower() == "as")
+        end = (
+            next((n for n, t in enumerate(rest) if t.text == ")"), 0)
+            if [t.text for t in rest[start + 1 :][:1]] == ["("]
+            else 0
+        )
+        named = rest[start : max(end, start + 1)]
+    names = [_plain(t) for t in named if t.kind in ("word", "quoted")] or [""]
+    return names[0], names[1:]
+
+
+def _plain(token: Token) -> str:
+    return token.text[1:-1].replace('""', '"') if token.kind == "quoted" else token.text
+
+
+def _in_context(tables: Mapping[str, pl.LazyFrame]) -> pl.SQLContext[pl.LazyFrame]:
+    context: pl.SQLContext[pl.LazyFrame] = pl.SQLContext(eager=False)
+    context.register_many(tables)
+    return context
+
+
 def _type_of(tokens: Sequence[Token], schema: pl.Schema) -> pl.DataType | None:
     """Return the type of an expression over columns, perhaps of tables that it names; None where it is another kind of thing."""
     alone = [
@@ -401,17 +469,15 @@ def query(sql: str, tables: Mapping[str, pl.LazyFrame], params: Mapping[str, obj
     """
     tokens = _prepared(sql, params or {})
     first = next((t.text.lower() for t in tokens if t.kind == "word"), "")
-    if first not in {"select", "with", "from", "values"}:
+    if first not in _STARTS:
         raise SqlError("a sql operation must be one SELECT statement", "start it with SELECT or WITH")
     if (kind := dialect.outer_using(tokens)) is not None:
         what = f"the key of a {kind} join by USING would be null in rows that only the right side has"
         raise SqlError(what, "write ON t.key = u.key, and coalesce(t.key, u.key) for the key")
-    context: pl.SQLContext[pl.LazyFrame] = pl.SQLContext(eager=False)
-    context.register_many(tables)
     try:
         if any(t.text.lower() == "sum" for t in tokens):  # so that others need not ask for all columns
-            tokens = _summed(tokens, _columns(tables))
-        result = context.execute(dialect.understood([*tokenize("".join(t.text for t in tokens))]))
+            tokens = _summed_within(tokens, tables)
+        result = _in_context(tables).execute(dialect.understood([*tokenize("".join(t.text for t in tokens))]))
         result.collect_schema()
     except pl.exceptions.PolarsError as error:
         message = first_line(error)

@@ -418,6 +418,16 @@ def test_sums_have_as_many_bits_as_they_need(text: str) -> None:
         "WITH c AS (SELECT k, f AS i FROM t) SELECT k, sum(i) AS s FROM c GROUP BY k",
         # and here one more table has an i
         "SELECT t.k, sum(p.i) AS s FROM t JOIN p ON t.k = p.k GROUP BY t.k",
+        # what other queries in it give, by whatever name
+        "SELECT sum(n) AS s FROM (SELECT i AS n FROM t) AS x",
+        "SELECT sum(x.n) AS s FROM (SELECT max(i) AS n FROM t GROUP BY k, b) AS x",
+        "WITH c AS (SELECT k, 2000000000 AS n FROM t), d AS (SELECT k, n FROM c) SELECT k, sum(n) AS s FROM d GROUP BY k",
+        'WITH "c d"(n, "m o") AS (SELECT k, CASE WHEN b THEN 2000000000 ELSE 0 END FROM t) SELECT sum("m o") AS s FROM "c d"',
+        "SELECT sum(n) AS s FROM (VALUES (2000000000), (2000000000)) x(n)",
+        "SELECT k FROM t WHERE big < (SELECT sum(n) FROM (SELECT 2000000000 AS n FROM t) AS x)",
+        "WITH t AS (SELECT 2000000000 AS f FROM t) SELECT sum(f) AS s FROM t",
+        # inner ones that read outer ones are tried in vain, and need nothing
+        "SELECT k, sum(i) AS s FROM t WHERE EXISTS (SELECT 1 FROM p WHERE p.k = t.k) GROUP BY k",
     ],
 )
 def test_sums_in_queries_have_as_many_bits_as_they_need(text: str) -> None:
@@ -438,6 +448,72 @@ def test_sums_of_many_bits_and_of_fractions_keep_their_type() -> None:
     frame = pl.DataFrame(schema={"f": pl.Float32, "u": pl.UInt64, "d": pl.Decimal(9, 2), "t": pl.Duration("us")})
     for name, dtype in frame.select(pl.all().sum()).schema.items():
         assert frame.select(bind(f"sum({name})", frame.schema)).schema == {name: dtype}
+
+
+OTHERWISE = pl.DataFrame(
+    {
+        "n": [1, 7, -7, None],
+        "i": pl.Series([2**31 - 1, 10, -3, None], dtype=pl.Int32),
+        "j": [2, -2, 3, None],
+        "d": pl.Series([*map(Decimal, ("1.25", "-7.50", "0.01")), None], dtype=pl.Decimal(9, 2)),
+        "s": ["ÄÖü", "a.c", "日本語", None],
+        "t": ["ü", ".", "", "x"],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # counted in 32 bits, or refused
+        "pow(i, 2)", "POWER(10, 20)", "pow(2, j)", "pow(d, 2)", "pow(pow(n, 2), j)",
+        # decimals of six or seven digits
+        "1.0 * n / 30000000", "n * 1.0 / 7", "n / 7.0", "n / -7.", "100.0 * -n / 7", "n / 7 * 1.5", "(n + .5) / (j + 2.5)", "1 / 3.0", "n/7.0 + d",
+        "sum(CASE WHEN n > 0 THEN 1.0 END) / count(*)", "CASE WHEN d = 1.25 THEN 1.0 ELSE 2 END / 3", "d * 1.1 + n", "d * 100.0 / 3",
+        # and these leave the fraction out, or are exact
+        "n // 2", "d * 1.15",
+        # bytes, and patterns
+        "strpos(s, t)", "strpos(s, 'ü')", "strpos(s, '')", "position('本' IN s)", "position(t IN s || t)", "strpos(s, upper(NULL::text))",
+        "length(s) - strpos(s, '.')",
+        # names of what stands before
+        "s ISNULL", "n + 1 NOTNULL", "CASE WHEN s isnull THEN 1 WHEN (n) NOTNULL AND j > 0 THEN 2 END", "s = t OR s ISNULL",
+    ],
+)  # fmt: skip
+def test_what_polars_takes_for_something_else_is_what_it_is_in_a_database(text: str) -> None:
+    with duckdb.connect() as peer:
+        peer.register("t", OTHERWISE.to_arrow())
+        expected = [None if v is None else float(v) for (v,) in peer.execute(f"SELECT {text} FROM t").fetchall()]
+    asked = query(f"SELECT {text} AS v FROM t", {"t": OTHERWISE.lazy()}).collect()["v"]
+    for found in (OTHERWISE.with_columns(v=bind(text, OTHERWISE.schema))["v"][: len(expected)], asked):
+        assert [None if v is None else float(v) for v in found] == [
+            None if v is None else pytest.approx(v, rel=1e-12) for v in expected
+        ]
+
+
+def test_tests_of_one_word_may_be_names() -> None:
+    frame = pl.LazyFrame({"isnull": [1, None], "s": ["a", None]})
+    assert query("SELECT isnull, s ISNULL AS n FROM t WHERE isnull ISNULL", {"t": frame}).collect().rows() == [
+        (None, True)
+    ]
+    assert frame.select(bind("isnull + 1", frame.collect_schema())).collect().to_series().to_list() == [2, None]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        # a condition that would be the first half of what was meant
+        ("x > 1 s", "'s' at the end would only be a name; write an operator in front of it, or leave it out"),
+        ("x AS y", "'y' at the end would only be a name"),
+        ("log(2, x)", "databases differ on which argument of log() is the base; write ln(x) / ln(base), log2(x) or log10(x)"),
+        ("Log ( x , 10 )", "databases differ on"),
+    ],
+)  # fmt: skip
+def test_what_would_be_taken_for_something_else_is_refused(text: str, message: str) -> None:
+    assert refused(text).startswith(message)
+    if not text.startswith("x "):
+        with pytest.raises(SqlError) as caught:
+            query(f"SELECT {text} AS v FROM t", {"t": ROWS})
+        assert str(caught.value).startswith(message)
 
 
 def test_columns_may_be_called_like_functions() -> None:

@@ -139,7 +139,9 @@ class HashCache:
         with suppress(OSError):
             os.makedirs(os.path.dirname(self.path), exist_ok=True)
             with open(staged, "w", encoding="utf-8") as file:
-                file.write(json.dumps({"format": 1, "hashes": kept}))  # not dump: piece by piece takes ten times as long
+                file.write(
+                    json.dumps({"format": 1, "hashes": kept})
+                )  # not dump: piece by piece takes ten times as long
             os.replace(staged, self.path)
             self._changed = False
 
