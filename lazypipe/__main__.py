@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Sequence
 
 import lazypipe as lp
 from lazypipe.cli import definitions, files, past, rows, runs
-from lazypipe.cli.commands import Commands, say, write_json, wrong
+from lazypipe.cli.commands import Commands, prepare_streams, say, write_json, wrong
 from lazypipe.errors import LazypipeError
 
 __all__ = ["main"]
@@ -19,10 +20,13 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
+    prepare_streams()
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        return int(options.command(options))
+        code = int(options.command(options))
+        sys.stdout.flush()
+        return code
     except LazypipeError as error:
         if options.json:
             # a run that did not begin is told like one that did, for whoever reads its segments
@@ -35,6 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has left: | head
         sys.stdout = None  # so that Python's own flush at exit does not fail again
         return 0
+    except Exception as error:  # 1 would say that a gate failed
+        if isinstance(error, OSError):  # such as a full disk behind our output
+            sys.stdout = None
+            say(f"the result could not be told: {error}")
+        else:
+            say(traceback.format_exc().rstrip())
+        return 3
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -218,7 +218,11 @@ def workload(
         If a query cannot be understood.
     """
     schema = Dataset(dataset, storage_options).read().schema
+    given = tuple(pipelines) if isinstance(pipelines, Iterable) else (pipelines,)
+    if wrong_type := [p for p in given if not isinstance(p, CompiledPipeline)]:
+        fix = "give compiled pipelines, in a list, and SQL as queries"
+        raise LazypipeError(f"{type(wrong_type[0]).__name__} is no compiled pipeline; {fix}")
     said, wrong = declared({"queries": tuple(queries)}, "self", schema)
     if wrong:
         raise LazypipeError(f"query {wrong[0][0] + 1}: {wrong[0][1]}")
-    return Workload((*said.queries, *uses((p.lineage() for p in pipelines), dataset)), access)
+    return Workload((*said.queries, *uses((p.lineage() for p in given), dataset)), access)

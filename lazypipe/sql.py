@@ -16,7 +16,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -27,7 +27,18 @@ from lazypipe import dialect
 from lazypipe.errors import first_line, nearest
 from lazypipe.sql_text import SqlError, Token, literal, tokenize
 
-__all__ = ["NARROW", "SqlError", "bind", "dtype_of", "empty", "query", "tried", "value_of"]
+__all__ = [
+    "NARROW",
+    "SqlError",
+    "bind",
+    "columns_of",
+    "dtype_of",
+    "empty",
+    "query",
+    "settled",
+    "tried",
+    "value_of",
+]
 
 _CLOCKS = {
     "now",
@@ -140,7 +151,7 @@ def _bound(tokens: Sequence[Token], schema: pl.Schema) -> pl.Expr:
             # of what a query in brackets gives there is no column, and no hint
             made = name.startswith("_POLARS_TMP_SQL")
             raise SqlError(f"unknown column {name!r}", None if made else nearest(name, schema, "columns"))
-    return expr
+    return settled(expr, schema)  # COLUMNS('a.*')
 
 
 def tried(sql: str, schema: pl.Schema, params: Mapping[str, object]) -> pl.Expr:
@@ -437,12 +448,16 @@ def dtype_of(expr: pl.Expr, schema: pl.Schema) -> pl.DataType:
 
 
 def _substitute(expr: pl.Expr, column: str, replacement: pl.Expr) -> pl.Expr:
-    """Replace a column by an expression; through Polars' JSON form, which lives only here."""
-    tree = json.loads(expr.meta.serialize(format="json"))
+    """Replace a column by an expression."""
     new = json.loads(replacement.meta.serialize(format="json"))
+    return _rewritten(expr, lambda node: new if node == {"Column": column} else None)
+
+
+def _rewritten(expr: pl.Expr, change: Callable[[Any], Any]) -> pl.Expr:
+    """Replace the parts of which ``change`` gives something; through Polars' JSON form, which lives only here."""
 
     def walk(node: Any) -> Any:
-        if node == {"Column": column}:
+        if (new := change(node)) is not None:
             return new
         if isinstance(node, dict):
             return {k: walk(v) for k, v in node.items()}
@@ -450,7 +465,79 @@ def _substitute(expr: pl.Expr, column: str, replacement: pl.Expr) -> pl.Expr:
             return [walk(v) for v in node]
         return node
 
-    return pl.Expr.deserialize(io.StringIO(json.dumps(walk(tree))), format="json")
+    return _from_json(walk(json.loads(expr.meta.serialize(format="json"))))
+
+
+def _from_json(tree: Any) -> pl.Expr:
+    return pl.Expr.deserialize(io.StringIO(json.dumps(tree)), format="json")
+
+
+def settled(expr: pl.Expr, schema: pl.Schema, keys: Collection[str] = ()) -> pl.Expr:
+    """Name the columns that an expression chooses by type, by pattern or as all of them.
+
+    Rows have more columns on their way than ``schema`` tells of, which such a choice would take too. ``keys`` are those of
+    groups, which it passes over, as in Polars.
+
+    Raises
+    ------
+    SqlError
+        If a Python function stands in such an expression, which then cannot be written anew.
+
+    Examples
+    --------
+    >>> print(settled(pl.sum_horizontal(pl.all()), pl.Schema({"a": pl.Int64, "b": pl.Int64})))
+    cs.by_name('a', 'b', require_all=true).sum_horizontal()
+    """
+    chosen = [_selector(leaf) for leaf in _leaves(expr)]
+    if all(selector is None or _named(selector) is not None for selector in chosen):
+        return expr
+
+    def named(node: Any) -> Any:
+        if not (isinstance(node, dict) and list(node) == ["Selector"]) or _named(node) is not None:
+            return None
+        names = empty(schema).lazy().select(_from_json(node)).collect_schema().names()
+        return {"Selector": {"ByName": {"names": [n for n in names if n not in keys], "strict": True}}}
+
+    try:
+        return _rewritten(expr, named)
+    except pl.exceptions.ComputeError as error:
+        what = "an expression with a Python function in it chooses columns by type, by pattern or as all of them"
+        raise SqlError(what, "name them: pl.struct('a', 'b')") from error
+
+
+def columns_of(expr: pl.Expr) -> set[str]:
+    """Return the columns that an expression reads; ``settled``, if it may choose some.
+
+    Examples
+    --------
+    >>> sorted(columns_of(pl.any_horizontal(pl.col("a", "b").is_null()) & pl.col("c")))
+    ['a', 'b', 'c']
+    """
+    selectors = (_selector(leaf) for leaf in _leaves(expr))
+    return {*expr.meta.root_names()}.union(*(_named(s) or () for s in selectors if s is not None))
+
+
+def _leaves(expr: pl.Expr) -> Iterator[pl.Expr]:
+    """Yield the innermost parts of an expression, of one that chooses columns; of another there is nothing to look at."""
+    if not expr.meta.has_multiple_outputs():
+        return
+    inner = expr.meta.pop()
+    if not inner:
+        yield expr
+    for part in inner:
+        yield from _leaves(part)
+
+
+def _selector(leaf: pl.Expr) -> Any:
+    """Return how a leaf chooses columns; None if it does not."""
+    node = json.loads(leaf.meta.serialize(format="json"))
+    return node if isinstance(node, dict) and "Selector" in node else None
+
+
+def _named(selector: Any) -> Sequence[str] | None:
+    """Return the names that a choice of columns lists; None if it tells them by something else."""
+    how = selector["Selector"]
+    return how["ByName"]["names"] if isinstance(how, dict) and "ByName" in how else None
 
 
 def query(sql: str, tables: Mapping[str, pl.LazyFrame], params: Mapping[str, object] | None = None) -> pl.LazyFrame:

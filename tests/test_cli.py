@@ -513,3 +513,66 @@ def test_lineage_over_several_definitions(tmp_path: Path, capsys: pytest.Capture
     code, out, _ = run(capsys, "lineage", tmp_path, "raw/a.x", "--downstream", "--param", "least=3")
     assert code == 0
     assert "report/c.y" in out
+
+
+def shell(command: str, folder: Path, **env: str) -> subprocess.CompletedProcess[bytes]:
+    command = command.replace("lazypipe", f"{sys.executable} -m lazypipe")
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        cwd=folder,
+        env={**os.environ, **env},
+        capture_output=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_results_are_written_whatever_letters_the_terminal_has(shop: Path, encoding: str) -> None:
+    rows = pl.DataFrame({"id": [1, 3], "customer": ["Zoë", "木"], "amount": [5, 500]})
+    rows.write_parquet(shop.parent / "orders.parquet")
+    for command in ("run shop.yaml --json", "plan shop.yaml --json", "show shop.yaml large --json"):
+        found = shell(f"lazypipe {command}", shop.parent, PYTHONIOENCODING=f"{encoding}:strict")
+        assert found.returncode == 0, found.stderr
+        told = json.loads(found.stdout.decode(encoding))
+    assert [r["customer"] for r in told] == ["Zoë", "木"]
+    for command in ("show shop.yaml large", "lineage shop.yaml", "explain shop.yaml large", "ledger shop.yaml"):
+        found = shell(f"lazypipe {command}", shop.parent, PYTHONIOENCODING=f"{encoding}:strict")
+        assert (found.returncode, found.stderr) == (0, b"")
+
+
+def test_names_that_only_the_locale_cannot_read_are_told_as_such(shop: Path) -> None:
+    shop.write_text(DEFINITION.replace("orders.parquet", "'*.parquet'"))
+    (shop.parent / "orders.parquet").rename(shop.parent / "gütér.parquet")
+    found = shell("lazypipe run shop.yaml", shop.parent, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    said = b"the name is not ascii text, as the locale says it is; if it is UTF-8, set the variable PYTHONUTF8=1"
+    assert (found.returncode, found.stderr.partition(b"source 'orders': ")[2].strip()) == (3, said)
+    assert shell("lazypipe run shop.yaml", shop.parent, LC_ALL="C", PYTHONUTF8="1").returncode == 0
+
+
+def test_who_looks_on_decides_over_nothing(shop: Path) -> None:
+    """Closed streams, readers that leave, full disks behind logs: the exit code is that of the run."""
+    shop.write_text(DEFINITION.replace("action: quarantine", "action: fail"))
+    for command in (
+        "lazypipe run shop.yaml",
+        "lazypipe run shop.yaml >&- 2>&-",
+        "lazypipe run shop.yaml 2>/dev/full",
+        "lazypipe run shop.yaml --json | head -c1",
+        "lazypipe run shop.yaml 2>&1 | true",
+    ):
+        assert shell(command, shop.parent).returncode == 1, command
+    shop.write_text(DEFINITION)
+    assert shell("lazypipe run shop.yaml >&- 2>&-", shop.parent).returncode == 0
+    full = shell("lazypipe status shop.yaml --json >/dev/full", shop.parent)
+    said = b"the result could not be told: [Errno 28] No space left on device\n"
+    assert (full.returncode, full.stderr) == (3, said)
+
+
+def test_what_nobody_foresaw_is_not_taken_for_a_failed_gate(
+    shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("unforeseen")
+
+    monkeypatch.setattr(lp, "load", broken)
+    code, _, err = run(capsys, "run", shop)
+    assert (code, err.splitlines()[-1]) == (3, "ZeroDivisionError: unforeseen")

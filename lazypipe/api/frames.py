@@ -15,11 +15,12 @@ from lazypipe.compile.binding import bind
 from lazypipe.compile.graph import outside
 from lazypipe.compile.names import check_names
 from lazypipe.compile.node import compile_checks
-from lazypipe.errors import LazypipeError, RunError, first_line
+from lazypipe.errors import LazypipeError, RunError, first_line, nearest
 from lazypipe.gates.alone import Split, check_frame, split_frame
 from lazypipe.gates.report import GateReport
 from lazypipe.spec import loader, model
 from lazypipe.spec.arguments import Arguments
+from lazypipe.spec.frames import lazy_frame
 from lazypipe.spec.model import Fault, Origin, Step, freeze
 from lazypipe.spec.scope import Scope, Table
 from lazypipe.spec.words import plain
@@ -37,11 +38,11 @@ def step_of(written: Mapping[str, Any] | Arguments) -> Step:
 
 def apply(
     step: Mapping[str, Any] | ops.Operation | Sequence[Mapping[str, Any] | ops.Operation],
-    frame: pl.LazyFrame,
+    frame: pl.DataFrame | pl.LazyFrame,
     *,
     params: Mapping[str, Any] | None = None,
     allow: Iterable[str] = (),
-    **others: pl.LazyFrame,
+    **others: pl.DataFrame | pl.LazyFrame,
 ) -> pl.LazyFrame:
     """Apply an operation to a frame, or several in turn, with other frames by the names that they use.
 
@@ -57,18 +58,23 @@ def apply(
     >>> apply([{"filter": "a > 1"}, {"derive": {"b": "a * 2"}}], pl.LazyFrame({"a": [1, 2]})).collect().rows()
     [(2, 4)]
     """
+    rows = lazy_frame(frame, "frame")
     if isinstance(step, list | tuple):
         for one in step:
-            frame = apply(one, frame, params=params, allow=allow, **others)
-        return frame
+            rows = apply(one, rows, params=params, allow=allow, **others)
+        return rows
     if not (isinstance(step, ops.Operation) or (isinstance(step, Mapping) and [str] == [type(k) for k in step])):
         raise loader.problems([Fault(f"{step!r} is no operation", "write {name: arguments}")], Origin())
     written = step_of(step)
     try:
         operation = ops.operation(written)
-        tables = {n: Table(f, f.collect_schema()) for n, f in others.items()}
-        scope = Scope(type(operation), written, tables, params or {}, frozenset(allow))
-        return operation.lower(Table(frame, frame.collect_schema()), scope)
+        frames = {n: lazy_frame(f, f"frame {n!r}") for n, f in others.items()}
+        tables = {n: Table(f, f.collect_schema()) for n, f in frames.items()}
+        scope = Scope(type(operation), written, tables, _params(params), frozenset(allow))
+        for name in operation.inputs():
+            if name not in tables:
+                raise scope.fault(f"unknown frame {name!r}", nearest(name, tables, "frames"), "with")
+        return operation.lower(Table(rows, rows.collect_schema()), scope)
     except Fault as fault:
         raise loader.problems([fault], Origin()) from None
 
@@ -93,10 +99,10 @@ def _steps(rules: Any) -> list[Step]:
     return steps
 
 
-def _lazy(frame: Any, name: str) -> pl.LazyFrame:
-    if not isinstance(frame, pl.DataFrame | pl.LazyFrame):
-        raise LazypipeError(f"{name} is of type {type(frame).__name__}; give a pl.DataFrame or a pl.LazyFrame")
-    return frame.lazy()
+def _params(given: Any) -> Mapping[str, Any]:
+    if not isinstance(given, Mapping | None):
+        raise LazypipeError(f"params is {given!r}, and no mapping; write {{name: value}}")
+    return given or {}
 
 
 @contextmanager
@@ -119,10 +125,10 @@ def _checks(
     """Compile rules over a frame and others; return the checks, and the other frames by their names."""
     if not isinstance(now, datetime | None):
         raise LazypipeError(f"now is {now!r}, and no datetime; write one, such as datetime.now(UTC)")
-    values = {"now": now or datetime.now(UTC), **(params or {})}
+    values = {"now": now or datetime.now(UTC), **_params(params)}
     faults: list[Fault] = []
     steps = _steps(rules)
-    frames = {name: _lazy(other, f"frame {name!r}") for name, other in others.items()}
+    frames = {name: lazy_frame(other, f"frame {name!r}") for name, other in others.items()}
     try:
         for uri in outside(steps, frames):
             frames[uri] = _scan_anything(uri)
@@ -181,7 +187,7 @@ def check(
     >>> report.status, report.failed
     ('fail', {'not_null:a': 1})
     """
-    lazy = _lazy(frame, "frame")
+    lazy = lazy_frame(frame, "frame")
     checks, frames = _checks(lazy, rules, params, now, others)
     with _over_rows():
         return check_frame(lazy, checks, lambda reference: frames[reference.to], frames)
@@ -212,7 +218,12 @@ def split(
     >>> found.good.rows(), found.bad["_lazypipe_rules"].to_list()
     ([(1,)], [['not_null:a']])
     """
-    lazy = _lazy(frame, "frame")
+    lazy = lazy_frame(frame, "frame")
     checks, frames = _checks(lazy, rules, params, now, others)
+    for name, dtype in lazy.collect_schema().items():
+        if dtype == pl.Object:  # rows that are put aside are kept as bytes
+            raise LazypipeError(
+                f"column {name!r} is Object, whose values cannot be put aside; cast it, or leave it out"
+            )
     with _over_rows():
         return split_frame(lazy, checks, lambda reference: frames[reference.to], frames, run=run)

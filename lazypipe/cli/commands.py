@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import lazypipe as lp
 from lazypipe.errors import LazypipeError
 
-__all__ = ["Commands", "compiled", "incomplete", "is_definition", "pairs", "say", "write_json", "wrong"]
+__all__ = [
+    "Commands",
+    "compiled",
+    "incomplete",
+    "is_definition",
+    "pairs",
+    "prepare_streams",
+    "say",
+    "write_json",
+    "wrong",
+]
 
 
 class Commands:
@@ -82,9 +96,20 @@ def incomplete(said: Mapping[str, Any]) -> Iterator[str]:
         yield f"    incomplete: {more:,} more"
 
 
-def say(text: str) -> None:
-    """Tell something to whoever looks on."""
-    print(text, file=sys.stderr)
+def prepare_streams() -> None:
+    """See to it that any text can be written: letters that the terminal lacks are escaped, closed streams take it and say nothing."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # lazypipe run … >&-
+            _to_nobody(name)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Tell something to whoever looks on; nothing fails because nobody does, or because a disk with a log is full."""
+    with suppress(OSError):
+        print(text, end=end, file=sys.stderr, flush=True)
 
 
 def wrong(error: LazypipeError) -> dict[str, Any]:
@@ -93,9 +118,18 @@ def wrong(error: LazypipeError) -> dict[str, Any]:
     return {"status": "error", "error": str(error), **problems}
 
 
-def write_json(value: Any) -> None:
-    """Write a result."""
-    print(json.dumps(_finite(value), indent=1, default=str, ensure_ascii=False, allow_nan=False))
+def write_json(value: Any, indent: int | None = 1) -> None:
+    """Write a result; without ``indent``, in one line."""
+    plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"  # no escapes but JSON's own
+    text = json.dumps(_finite(value), indent=indent, default=str, ensure_ascii=plain, allow_nan=False)
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # whoever read it has left: what was done is as good or bad as it was
+        _to_nobody("stdout")
+
+
+def _to_nobody(stream: str) -> None:
+    setattr(sys, stream, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # for as long as the process lives
 
 
 def _finite(value: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -168,7 +167,7 @@ def _stream(options: argparse.Namespace) -> int:
         for result in stream:
             code = result.exit_code
             if options.json:
-                print(json.dumps(result.to_dict(), default=str, ensure_ascii=False), flush=True)
+                write_json(result.to_dict(), indent=None)
             else:
                 print(_batch(result), flush=True)
             if code:
@@ -254,9 +253,9 @@ class _Progress:
         now = time.monotonic()
         if self._live and now - self._last > 0.1:
             self._last = now
-            print(f"\r\x1b[K[{number}/{count}] {segment}: {rows:,} rows", end="", file=sys.stderr, flush=True)
+            say(f"\r\x1b[K[{number}/{count}] {segment}: {rows:,} rows", end="")
 
     def close(self) -> None:
         """Take the line away."""
         if self._live:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            say("\r\x1b[K", end="")

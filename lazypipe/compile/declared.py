@@ -6,7 +6,9 @@ import polars as pl
 
 from lazypipe.compile.through import Through, through
 from lazypipe.ops.python import Python
+from lazypipe.plan.nodes import PlanNode
 from lazypipe.plan.reader import read_plan
+from lazypipe.plan.steps import plan_lineage
 from lazypipe.spec.scope import Scope, Table
 from lazypipe.spec.taps import label
 from lazypipe.sql import empty
@@ -22,7 +24,8 @@ def check_rows(operation: Python, table: Table, scope: Scope, lowered: pl.LazyFr
     schema, name = lowered.collect_schema(), getattr(operation.call, "__qualname__", operation.call)
     told = pl.Schema({**table.schema, UNIT: pl.UInt64()})
     carrying = operation.lower(Table(label(empty(told).lazy(), _AHEAD), table.schema, (UNIT,)), scope)
-    found = through(read_plan(carrying, exact=True), _AHEAD)
+    plan = read_plan(carrying, exact=True)
+    found = through(plan, _AHEAD)
     against = _against(found)
     if against:
         what = f"{name} does not treat each row by itself: {against}"
@@ -34,6 +37,16 @@ def check_rows(operation: Python, table: Table, scope: Scope, lowered: pl.LazyFr
     if {n: t for n, t in there.items() if n != UNIT} != dict(schema):
         what = f"{name} gives other columns where rows carry one more"
         raise scope.fault(what, "name the columns that it works on", "incremental")
+    if not found.opaque and _reads_unit(plan):
+        what = f"{name} works on columns that it does not know: it takes them by type, by pattern, or all of them"
+        raise scope.fault(what, "name the columns that it works on", "incremental")
+
+
+def _reads_unit(plan: PlanNode) -> bool:
+    """Whether the column that rows carry decides over others, or over which rows there are."""
+    made = plan_lineage(plan)
+    others = (flows for name, flows in made.columns.items() if name != UNIT)
+    return any(flow.source.name == UNIT for flows in (made.dataset, *others) for flow in flows)
 
 
 def _against(found: Through) -> str:
@@ -42,5 +55,5 @@ def _against(found: Through) -> str:
     if found.against:
         return found.against
     if found.by is not None:
-        return "rows with the same " + ", ".join(sorted(found.by)) + " have to do with each other"
+        return "rows with the same " + ", ".join(sorted(found.by - {UNIT})) + " have to do with each other"
     return "it sorts them" if found.ordered else ""

@@ -76,8 +76,10 @@ def written_schema(output: Output, schema: pl.Schema) -> pl.Schema:
 def deleted(output: Output, schema: pl.Schema, params: Mapping[str, Any]) -> pl.Expr | None:
     """Return which rows of a run remove or end their key, as an expression; raises SqlError if it is wrong."""
     written = output.deleted_when
-    if written is None or isinstance(written, pl.Expr):
-        return written
+    if written is None:
+        return None
+    if isinstance(written, pl.Expr):
+        return sql.settled(written, schema)
     return sql.bind(written, schema, params)
 
 

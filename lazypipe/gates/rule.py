@@ -16,6 +16,7 @@ from lazypipe.spec.arguments import LIMIT, MAPPING, SQL, TEXT, TEXTS, Arguments,
 from lazypipe.spec.model import Fault
 from lazypipe.spec.scope import Scope
 from lazypipe.spec.types import dtype_name
+from lazypipe.sql import columns_of
 
 __all__ = ["BAD", "HISTORY", "PREVIOUS", "VALUE", "Action", "Check", "Limit", "Measure", "Part", "Reference", "Rule"]
 
@@ -179,7 +180,7 @@ class Check:
             names |= {*self.measure.by, *self.measure.columns}
             exprs += [p.over for p in self.measure.parts]
             exprs += [] if self.measure.parts or self.measure.value is None else [self.measure.value]
-        return frozenset(names).union(*(e.meta.root_names() for e in exprs)) - {BAD}
+        return frozenset(names).union(*(columns_of(e) for e in exprs)) - {BAD}
 
     def mask(self) -> pl.Expr:
         """Return the boolean expression, never null, that is true where a row violates."""

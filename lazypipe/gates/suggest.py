@@ -21,6 +21,7 @@ import yaml
 from lazypipe import gates
 from lazypipe.errors import LazypipeError
 from lazypipe.gates.shown import records
+from lazypipe.spec.frames import lazy_frame
 from lazypipe.spec.model import Step, freeze
 from lazypipe.spec.scope import Scope
 
@@ -190,9 +191,9 @@ def suggest_rules(
     - parseable: {column: day, as: date}  # all 100 values
     """
     for name, value in (("sample", sample), ("most_values", most_values)):
-        if value is not None and value < 1:
-            raise LazypipeError(f"{name} is {value}; write 1 or more")
-    lazy = frame.lazy()
+        if value is not None and not (isinstance(value, int) and value >= 1):
+            raise LazypipeError(f"{name} is {value!r}; write 1 or more")
+    lazy = lazy_frame(frame, "frame")
     some, rows = _sampled(lazy, sample)
     profile = _profile(some)
     profile.total = rows or profile.rows

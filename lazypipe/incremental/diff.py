@@ -22,6 +22,7 @@ import polars as pl
 from lazypipe.compile.binding import bind
 from lazypipe.errors import LazypipeError, RunError, first_line, nearest
 from lazypipe.incremental.lockstep import KEY, ROW, lockstep
+from lazypipe.spec.frames import lazy_frame
 from lazypipe.spec.model import Fault, Source
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage.dataset import Dataset
@@ -209,7 +210,7 @@ def diff(
     >>> found.updated.rows(named=True)
     [{'k': 2, 'before': {'x': 2}, 'after': {'x': 5}, '_columns': ['x']}]
     """
-    names = (key,) if isinstance(key, str) else tuple(key)
+    names = (key,) if isinstance(key, str) else tuple(key) if isinstance(key, Iterable) else ()
     a, b = (os.fspath(t) if isinstance(t, os.PathLike) else t for t in (a, b))
     try:
         left, right = _sides(a, b, storage_options or {})
@@ -255,7 +256,7 @@ def _sides(a: Table, b: Table, options: Mapping[str, Any]) -> tuple[_Side, _Side
 
 def _commit(table: Table, options: Mapping[str, Any]) -> tuple[Dataset, Commit] | None:
     """Return the dataset and commit that a table is, None if it is a frame or files."""
-    if isinstance(table, tuple):
+    if isinstance(table, tuple) and len(table) == 2:
         dataset = Dataset(table[0], options)
         return dataset, dataset.read(version=table[1])
     if isinstance(table, str):
@@ -288,7 +289,7 @@ def _of_frame(called: str, table: Any, options: Mapping[str, Any]) -> _Side:
     if isinstance(table, str):
         bound = bind(called, Source((table,), storage_options=options), ".", os.environ)
         return _Side(f"{called} ({table})", bound.scan(bound.snapshot()), bound.schema)
-    frame: pl.LazyFrame = table.lazy()
+    frame = lazy_frame(table, called, besides=", a URI, or (URI, version)")
     return _Side(called, frame, frame.collect_schema(), rows=table.height if isinstance(table, pl.DataFrame) else None)
 
 
@@ -311,6 +312,10 @@ def _compared(left: _Side, right: _Side, key: Sequence[str], columns: Sequence[s
     for name in names:
         one, other = left.schema[name], right.schema[name]
         found = widened(one, other)
+        if pl.Object in (one, other):
+            raise LazypipeError(
+                f"column {name!r} is Object, whose values cannot be compared; cast it, or leave it out with columns"
+            )
         if found is None:
             raise LazypipeError(
                 f"column {name!r} is {dtype_name(one)} in {left.called} and {dtype_name(other)} in {right.called}, which cannot "

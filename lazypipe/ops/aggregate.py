@@ -72,7 +72,7 @@ class Aggregate(Operation):
                 raise scope.fault(
                     f"{name!r} is a group column already", "give the aggregate another name", "aggregate", name
                 )
-            exprs.append(scope.expr(text, table.schema, "aggregate", name).alias(name))
+            exprs.append(scope.expr(text, table.schema, "aggregate", name, keys=self.by).alias(name))
         stub = table.stub().frame
         plain = stub.select(exprs).collect_schema()
         grouped = stub.group_by(pl.lit(1).alias("__lazypipe_group")).agg(exprs).collect_schema()

@@ -211,7 +211,7 @@ def both_made(joined: pl.LazyFrame) -> pl.LazyFrame:
 
 def is_rowwise(exprs: Iterable[str | pl.Expr], schema: pl.Schema, scope: Scope) -> bool:
     """Whether expressions, as they are written, give for each row what that row alone decides."""
-    return reads_one_row([e if isinstance(e, pl.Expr) else scope.expr(e, schema, "") for e in exprs], schema)
+    return reads_one_row([scope.expr(e, schema, "") for e in exprs], schema)
 
 
 def reads_one_row(exprs: Sequence[pl.Expr], schema: pl.Schema) -> bool:

@@ -193,6 +193,11 @@ _YAML_WORDS = (
         "there is no anchor '{0}'",
         "define it above with &{0}, or put the text in quotes",
     ),
+    (
+        r"expected alphabetic or numeric character, but found .*",
+        "a value that starts with * or & is taken for the name of an anchor",
+        "put it in quotes",
+    ),
     (r"could not find expected ':'", "a key has no ':'", "write name: value"),
     (r"expected <block end>, .*", "this line does not fit the indentation above", "indent it like its neighbours"),
 )

@@ -73,10 +73,10 @@ class Fault(Exception):
 
 
 def freeze(value: Any) -> Any:
-    """Return ``value`` with mappings and lists made read-only."""
+    """Return ``value`` with mappings and lists made read-only; what gives its entries once only becomes a list that stays."""
     if isinstance(value, Mapping):
         return FrozenMap({k: freeze(v) for k, v in value.items()})
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | Iterator):
         return tuple(freeze(v) for v in value)
     return value
 

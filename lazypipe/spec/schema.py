@@ -133,7 +133,8 @@ def _size(path: Path, value: Mapping[str, Any]) -> Fault:
     if not value:
         return Fault(f"this {noun} is empty", "write name: arguments", path)
     names = " and ".join(map(repr, value))
-    return Fault(f"one {noun} has one key, its name; this has {names}", f"start each {noun} with its own dash", path)
+    fix = f"start each {noun} with its own dash; arguments of one stand below its name, further in"
+    return Fault(f"one {noun} has one key, its name; this has {names}", fix, path)
 
 
 def _type(path: Path, schema: Mapping[str, Any], value: Any, expected: str | list[str]) -> Fault:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,12 +77,18 @@ class Scope:
         said = plain(what)
         return Fault(said.what, fix or said.fix, self.owner.at(self.step, argument, *rest))
 
-    def expr(self, text: str | pl.Expr, schema: pl.Schema, argument: str, *rest: str | int) -> pl.Expr:
-        """Bind SQL text (or take a ``pl.Expr``) over ``schema``; it is known to resolve when this returns."""
+    def expr(
+        self, text: str | pl.Expr, schema: pl.Schema, argument: str, *rest: str | int, keys: Collection[str] = ()
+    ) -> pl.Expr:
+        """Bind SQL text (or take a ``pl.Expr``) over ``schema``; it is known to resolve when this returns.
+
+        ``keys`` are those of groups, which a choice of columns by type or pattern passes over.
+        """
         try:
             if isinstance(text, pl.Expr):
-                sql.dtype_of(text, schema)
-                return text
+                expr = sql.settled(text, schema, keys)
+                sql.dtype_of(expr, schema)
+                return expr
             expr = sql.tried(text, schema, self.params)
         except sql.SqlError as error:
             raise self.fault(error.what, error.fix, argument, *rest) from error

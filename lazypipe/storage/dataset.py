@@ -487,7 +487,7 @@ def scan(
     *,
     version: int | None = None,
     as_of: datetime | None = None,
-    columns: Iterable[str] | None = None,
+    columns: str | Iterable[str] | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> pl.LazyFrame:
     """Scan one snapshot of a dataset, lazily: the latest commit, a version, or what was in force at a moment.
@@ -513,9 +513,15 @@ def scan(
     frame = dataset.scan(commit)
     if columns is None:
         return frame
-    chosen = list(columns)
+    chosen = list(dict.fromkeys([columns] if isinstance(columns, str) else map(_name_of, columns)))
     for name in chosen:
         if name not in commit.schema:
             fix = nearest(name, commit.schema, "columns")
             raise StorageError(f"there is no column {name!r}", uri=dataset.uri, fix=fix)
     return frame.select(chosen)
+
+
+def _name_of(column: Any) -> str:
+    if not isinstance(column, str):
+        raise StorageError(f"{column!r} is no name of a column", fix="give names, or select from the frame")
+    return column

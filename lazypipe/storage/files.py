@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from errno import ELOOP, ENOENT
@@ -202,6 +203,10 @@ def expand(
             ) from error
         if odd := _unwritable(listed.uris if isinstance(listed, FileColumns) else [f.uri for f in listed]):
             uri = os.fsencode(odd).decode(errors="backslashreplace")
+            here = sys.getfilesystemencoding()
+            if here != "utf-8":
+                fix = "if it is UTF-8, set the variable PYTHONUTF8=1"
+                raise SourceError(f"the name is not {here} text, as the locale says it is", uri=uri, fix=fix)
             raise SourceError("the name is not UTF-8 text", uri=uri, fix="rename the file or its folder")
         found.append(listed)
     if len(found) == 1:

@@ -167,6 +167,18 @@ def counted(rows: pl.LazyFrame) -> pl.LazyFrame:
     return rows.with_columns(pl.lit(len(rows.collect_schema())).alias(f"n{len(rows.collect_schema())}"))
 
 
+def typed(rows: pl.LazyFrame) -> pl.LazyFrame:
+    return rows.with_columns(y=pl.sum_horizontal(pl.selectors.numeric().cast(pl.Float64)))
+
+
+def complete(rows: pl.LazyFrame) -> pl.LazyFrame:
+    return rows.filter(pl.all_horizontal(pl.selectors.numeric() > 0))
+
+
+def alike(rows: pl.LazyFrame) -> pl.LazyFrame:
+    return rows.unique()
+
+
 def hidden(rows: pl.LazyFrame) -> pl.LazyFrame:
     return rows.map_batches(lambda batch: batch)
 
@@ -215,6 +227,19 @@ def test_functions_are_followed_where_they_are_declared_to_go_by_rows() -> None:
             for f in (chosen, doubled)
         ),
         (counted, "gives other columns where rows carry one more", "name the columns that it works on"),
+        *(
+            (
+                f,
+                "works on columns that it does not know: it takes them by type, by pattern, or all of them",
+                "name the columns that it works on",
+            )
+            for f in (typed, complete)
+        ),
+        (
+            alike,
+            "does not treat each row by itself: rows with the same k, x have to do with each other",
+            "remove incremental, or leave that to another step",
+        ),
     ],
 )
 def test_wrong_declarations_are_refused(function: Callable[[pl.LazyFrame], pl.LazyFrame], what: str, fix: str) -> None:

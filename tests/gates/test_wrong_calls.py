@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -66,6 +67,69 @@ def test_what_is_no_frame_or_clock() -> None:
     with pytest.raises(LazypipeError, match=r"^now is datetime.date\(2020, 1, 1\), and no datetime; write one"):
         lp.check(FRAME, [{"in_past": "d"}], now=now)
     assert lp.check(FRAME, [{"in_past": "d"}], now=datetime(2020, 1, 2)).failed == {}
+
+
+def test_columns_that_are_given_once_only_are_read_as_often_as_is_needed() -> None:
+    frame = pl.DataFrame({"a": [1, 1, None], "b": [2, 2, 3]})
+    for rule, failed in (("unique", {"unique:a": 2}), ("not_null", {"not_null:a": 1})):
+        assert lp.check(frame, [{rule: (c for c in ["a"])}]).failed == failed
+        assert lp.check(frame, [{rule: {"columns": iter(["a"])}}]).failed == failed
+
+
+def test_what_is_no_mapping_of_parameters() -> None:
+    wrong: Any = ["a"]
+    with pytest.raises(LazypipeError, match=r"^params is \['a'\], and no mapping; write {name: value}$"):
+        lp.check(FRAME, [{"expression": "n > :a"}], params=wrong)
+    with pytest.raises(LazypipeError, match=r"^params is \['a'\], and no mapping; write {name: value}$"):
+        lp.apply({"filter": "n > :a"}, FRAME, params=wrong)
+
+
+def test_objects_of_python_are_not_put_aside_as_their_addresses() -> None:
+    frame = pl.DataFrame({"n": [1, 2], "o": [object(), object()]})
+    said = r"^column 'o' is Object, whose values cannot be put aside; cast it, or leave it out$"
+    with pytest.raises(LazypipeError, match=said):
+        lp.split(frame, [{"in_set": {"column": "n", "values": [1], "action": "quarantine"}}])
+    assert lp.check(frame, [{"not_null": "o"}, {"in_set": {"column": "n", "values": [1]}}]).failed == {"in_set:n": 1}
+    with pytest.raises(
+        LazypipeError, match=r"^column 'o' is Object, whose values cannot be compared; cast it, or leave it"
+    ):
+        lp.diff(frame, frame, key="n")
+    assert str(lp.diff(frame, frame, key="n", columns=[])) == "2 unchanged"
+
+
+def test_frames_of_others_are_named_where_a_frame_is_wanted(tmp_path: Path) -> None:
+    arrow: Any = FRAME.to_arrow()
+    one_of = "give a pl.DataFrame or a pl.LazyFrame"
+    calls: list[tuple[Any, str]] = [
+        (lambda: lp.suggest_rules(arrow), f"frame is of type Table; {one_of}"),
+        (lambda: lp.apply({"filter": "n > 1"}, arrow), f"frame is of type Table; {one_of}"),
+        (lambda: lp.diff(FRAME, arrow, key="o"), f"b is of type Table; {one_of}, a URI, or (URI, version)"),
+        (lambda: lp.diff(("a",), FRAME, key="o"), f"a is of type tuple; {one_of}, a URI, or (URI, version)"),
+        (
+            lambda: lp.optimize.profile(arrow),
+            f"data is of type Table; {one_of}, or the URI of a dataset or of Parquet files",
+        ),
+        (
+            lambda: lp.optimize.advise(arrow),
+            f"data is of type Table; {one_of}, or the URI of a dataset or of Parquet files",
+        ),
+        (lambda: lp.suggest_rules(FRAME, sample="5"), "sample is '5'; write 1 or more"),
+        (lambda: lp.diff(FRAME, FRAME, key=None), "a difference needs a key; name the columns that identify a row"),
+    ]
+    for call, said in calls:
+        with pytest.raises(LazypipeError) as caught:
+            call()
+        assert str(caught.value) == said
+    FRAME.write_parquet(tmp_path / "x.parquet")
+    assert lp.optimize.profile(tmp_path / "x.parquet").total == 3
+
+
+def test_operations_take_frames_lazy_or_not_and_name_those_that_are_missing() -> None:
+    other = pl.DataFrame({"o": [2], "p": ["x"]})
+    assert lp.apply({"join": {"with": "other", "on": "o"}}, FRAME, other=other).collect()["p"].to_list() == ["x"]
+    with pytest.raises(DefinitionError) as caught:
+        lp.apply({"join": {"with": "other", "on": "o"}}, FRAME, othre=other)
+    assert str(caught.value) == "join.with: unknown frame 'other'; did you mean 'othre'?"
 
 
 @pytest.mark.parametrize("call", [lp.check, lp.split])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import polars.selectors as cs
 import pytest
 
 import lazypipe as lp
@@ -134,3 +135,65 @@ def test_rows_put_aside_go_with_their_file_whatever_its_name(tmp_path: Path) -> 
     put(tmp_path / "in/z.parquet", {"k": [1, 2, 7], "v": [1, 2, 7]})
     assert run() == ("done", {})
     assert sorted(lp.scan(str(tmp_path / "t")).collect().rows()) == [(1, 1), (2, 2), (7, 7)]
+
+
+CHOICES = {
+    "type": cs.numeric(),
+    "all but": pl.all().exclude("s"),
+    "pattern": pl.col("^(k|v)$"),
+    "names": pl.col("k", "v"),
+    "place": pl.nth(0, 1),
+}
+
+
+@pytest.mark.parametrize("mode", ["replace", "append"])
+@pytest.mark.parametrize("chosen", CHOICES)
+def test_columns_that_are_chosen_by_type_or_pattern_are_those_of_the_user(
+    tmp_path: Path, chosen: str, mode: str
+) -> None:
+    """Rows have columns of lazypipe's own on their way, which a choice must not take: not in values, filters, gates or groups."""
+    rows = pl.DataFrame({"k": [1, 2, 3, 4], "v": [5, 0, 7, 8], "s": ["a", "b", "a", None]})
+    (tmp_path / "in").mkdir()
+    for number in range(4):
+        rows[number : number + 1].write_parquet(tmp_path / f"in/{number}.parquet")
+    one = CHOICES[chosen]
+    steps = [{"derive": {"sum": pl.sum_horizontal(one), "least": pl.min_horizontal(one)}}]
+    gate = [{"expression": {"condition": pl.all_horizontal(one != 3), "action": "quarantine"}}]
+    pipe = lp.pipeline("p", base=str(tmp_path), audit="off").source("s", "in/*.parquet")
+    pipe.stage("kept", "s", do=[{"filter": pl.all_horizontal(one > 0)}], gate=gate).stage("t", "kept", do=steps)
+    pipe.stage("g", "s", do=[{"aggregate": {"by": "s", "aggregate": {"n": pl.sum_horizontal(one.sum())}}}])
+    pipe.output("t", "t", mode=mode).output("g", "g").build().compile().run().raise_for_status()
+    assert lp.scan(str(tmp_path / "t")).collect().sort("k").rows() == [(1, 5, "a", 6, 1), (4, 8, None, 12, 4)]
+    assert lp.scan(str(tmp_path / "g")).collect().sort("s").rows() == [(None, 12), ("a", 16), ("b", 2)]
+
+
+def test_sql_chooses_columns_of_the_user_too(tmp_path: Path) -> None:
+    for number in range(3):
+        put(tmp_path / f"in/{number}.parquet", {"k": [1], "v": [-number]})
+    pipe = lp.pipeline("p", base=str(tmp_path), audit="off").source("s", "in/*.parquet")
+    pipe.stage("t", "s", do=[{"derive": {"most": "greatest(COLUMNS('.*'))"}}]).output("t", "t").build().compile().run()
+    assert lp.scan(str(tmp_path / "t")).collect()["most"].to_list() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("call", [lp.check, lp.split])
+def test_rules_read_the_columns_that_they_choose(call: Any) -> None:
+    rows = pl.DataFrame({"a": [1, None, 3, 4], "b": ["x", "y", None, "z"], "c": [1.0, 2.0, 3.0, float("nan")]})
+    cases = [
+        (pl.all_horizontal(pl.all().is_not_null()), 2),
+        (pl.all_horizontal(pl.col("a", "b").is_not_null()), 2),
+        (pl.any_horizontal(pl.col("a", "c") > 2), 1),  # null where none is and one is null
+        (pl.all_horizontal(cs.float().is_not_nan()), 1),
+        (pl.struct(pl.col("a", "c")).map_elements(lambda row: row["c"] < 3, return_dtype=pl.Boolean), 2),
+    ]
+    for condition, failed in cases:
+        report = call(rows, [{"expression": {"condition": condition, "action": "quarantine"}}])
+        report = report if call is lp.check else report.report
+        assert [*report.failed.values()] == [failed], str(condition)
+    with pytest.raises(DefinitionError) as caught:
+        call(rows, [{"expression": pl.struct(pl.all()).map_elements(bool, return_dtype=pl.Boolean)}])
+    assert str(caught.value) == (
+        "rules[0].expression: an expression with a Python function in it chooses columns by type, by pattern or as all of them; "
+        "name them: pl.struct('a', 'b')"
+    )
+    proportion = lp.check(rows, [{"proportion": {"condition": pl.all_horizontal(pl.all().is_not_null()), "min": 0.5}}])
+    assert proportion.status == "pass"

@@ -78,7 +78,7 @@ OPERATIONS = {
     # the step itself
     "@fitler: delay > 1": "unknown operation 'fitler'; did you mean 'filter'?",
     "@{filter: delay > 1, drop: origin}": (
-        "one operation has one key, its name; this has 'filter' and 'drop'; start each operation with its own dash"
+        "one operation has one key, its name; this has 'filter' and 'drop'; start each operation with its own dash; arguments of one stand below its name, further in"
     ),
     "@{}": "this operation is empty; write name: arguments",
     "@distinct": "'distinct' is not an operation; write name: arguments",
@@ -324,7 +324,7 @@ NOT_A_LIMIT = "write a count of rows, or a percentage such as 0.1%"
 RULES = {
     "@not_nul: origin": "unknown rule 'not_nul'; did you mean 'not_null'?",
     "@{not_null: origin, unique: origin}": (
-        "one rule has one key, its name; this has 'not_null' and 'unique'; start each rule with its own dash"
+        "one rule has one key, its name; this has 'not_null' and 'unique'; start each rule with its own dash; arguments of one stand below its name, further in"
     ),
     "@unique": "'unique' is not a rule; write name: arguments",
     "@not_null: orign": NO_ORIGN,
@@ -601,6 +601,10 @@ TEXTS = {
         "not YAML: this line does not fit the indentation above; indent it like its neighbours",
     ),
     "parameter in braces": ("a: {min: @:since}", "not YAML: a value cannot start with ':' here; put it in quotes"),
+    "pattern": (
+        "a: {uri: *@.csv}",
+        "not YAML: a value that starts with * or & is taken for the name of an anchor; put it in quotes",
+    ),
     "percent sign": ("a: @%x", "not YAML: a value cannot start with '%'; put it in quotes"),
     "star": (
         "a: {n: @*x}",

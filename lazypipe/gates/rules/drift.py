@@ -20,6 +20,7 @@ from lazypipe.spec.arguments import COLUMN, COUNT, FRACTION, NUMBER, arg, choice
 from lazypipe.spec.model import Fault
 from lazypipe.spec.scope import Scope
 from lazypipe.spec.types import dtype_name
+from lazypipe.sql import columns_of
 
 _ITEM = "__lazypipe_item"
 _GROUP = "__lazypipe_group"
@@ -197,7 +198,7 @@ def _against_previous(
     where = None if rule.where is None else rule.bind(rule.where, schema, scope, "where")
     column = rule.column
     subject = rule.subject(column, schema, scope)
-    needed = dict.fromkeys([*rule.by, column, *(() if where is None else where.meta.root_names())])
+    needed = dict.fromkeys([*rule.by, column, *(() if where is None else sorted(columns_of(where)))])
     types = pl.Schema({n: schema[n] for n in needed})
     measure = Measure(
         accept=accept,

@@ -41,6 +41,7 @@ from lazypipe.spec.arguments import (
 from lazypipe.spec.model import Fault, freeze
 from lazypipe.spec.scope import Scope
 from lazypipe.spec.types import dtype_name, instance_of
+from lazypipe.sql import columns_of
 
 _OTHER = "__lazypipe_other"
 _ITEM = "__lazypipe_item"
@@ -297,7 +298,7 @@ class Proportion(GroupedRule):
             hits, said = self.bind(self.condition, schema, scope, "condition"), str(self.condition)
         least, most = (None if w is None else float(fraction(w, "min")) for w in (self.min, self.max))
         allowed = bounds(scope, pl.Float64(), "a part of rows", least=least, most=most, show=_percent)
-        columns = hits.meta.root_names()
+        columns = sorted(columns_of(hits))
         figure = figures.share(hits, hits.count())
         return [self.measured(said, schema, scope, figure, allowed, columns=columns, column=self.column)]
 

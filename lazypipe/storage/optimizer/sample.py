@@ -5,6 +5,7 @@ How often a value is that of the row before, and whether values rise, can be see
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from lazypipe.errors import LazypipeError
+from lazypipe.spec.frames import lazy_frame
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset, is_dataset
 from lazypipe.storage.files import expand
@@ -46,7 +48,9 @@ class Sample:
 
 
 def take_sample(
-    data: pl.DataFrame | pl.LazyFrame | str, rows: int = ROWS, storage_options: Mapping[str, Any] | None = None
+    data: pl.DataFrame | pl.LazyFrame | str | os.PathLike[str],
+    rows: int = ROWS,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Sample:
     """Return about so many rows of a frame, of a dataset, or of Parquet files at a URI; of few rows, all.
 
@@ -68,13 +72,14 @@ def take_sample(
     if rows < 1:
         raise LazypipeError(f"a sample of {rows} rows shows nothing; write 1 or more")
     stored: Mapping[str, int] = {}
-    if isinstance(data, str):
-        data, stored = _opened(data, storage_options)
+    if isinstance(data, str | os.PathLike):
+        data, stored = _opened(os.fspath(data), storage_options)
     if isinstance(data, pl.DataFrame):
         total = data.height
         starts = range(0, total, _period(total, rows))
         parts = [data.slice(s, _length(rows)) for s in starts]
         return Sample(pl.concat(parts) if total > rows else data, total, stored)
+    data = lazy_frame(data, "data", besides=", or the URI of a dataset or of Parquet files")
     some = data.head(rows + 1).collect(engine="streaming")
     if some.height <= rows:
         return Sample(some, some.height, stored)
