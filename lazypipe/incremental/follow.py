@@ -86,17 +86,17 @@ class Decision:
 
     def __init__(self, leaves: Leaves, strategy: Strategy, commit: Commit | None) -> None:
         self.leaves = leaves
-        self.terms = leaves.terms
+        self.terms = terms = leaves.terms
         self.plan = leaves.plan
         self.segment = leaves.segment
         self.before = leaves.before
         self.strategy = strategy
         self.commit = commit
-        self.run = self.terms.run
+        self.run = terms.run
         self.numbering = Numbering(self.before, self.run, self.segment.name, commit)
         self.reached: Mapping[str, frozenset[str]] = NOTHING
         self.renewed = frozenset[int]()
-        self.digests = Digests(self.plan, self.terms.look, self.terms.digests, self.terms.tables)
+        self.digests = Digests(self.plan, terms.look, terms.digests, terms.tables, terms.moments)
         self.beside: Dataset | None = None
 
     def work(self) -> Work:

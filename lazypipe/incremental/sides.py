@@ -7,7 +7,7 @@ keys: only these are made anew (docs/decisions/0027-a-changed-side-touches-keys.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import xor
@@ -24,6 +24,7 @@ from lazypipe.spec.model import NOTHING
 from lazypipe.spec.scope import Table
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
+from lazypipe.storage.moments import How, Unusual
 
 __all__ = ["DIGESTS", "KEYS", "Digests", "differing", "digest", "has_repeats"]
 
@@ -44,13 +45,14 @@ class Digests:
     """Computes what other sides hold of each key now; each once, as long as the same is there.
 
     ``look`` lists a source as it is now; ``known`` is what has been computed before, and more is put in. ``tables`` are the outputs that
-    a run has brought up to date (``Terms``).
+    a run has brought up to date, ``moments`` says who parses those of which sources, as far as that is known (``Terms``).
     """
 
     plan: CompiledPipeline
     look: Callable[[str], Snapshot]
     known: dict[Hashable, pl.DataFrame] = field(default_factory=dict)
     tables: Tables = NOTHING
+    moments: dict[str, How] = field(default_factory=dict)
 
     def of(self, side: Side) -> pl.DataFrame:
         """Return what the other side holds of each key (``DIGESTS``): no row for keys that it has not."""
@@ -60,13 +62,17 @@ class Digests:
     def ahead(self, sides: Iterable[Side]) -> None:
         """Compute what several other sides hold, side by side; those that are known are not computed again."""
         missing = {key: side.match for side in sides if (key := self._key(side)) not in self.known}
-        frames = [digest(self.rows(m.other), self.plan.nodes[m.other].schema, m) for m in missing.values()]
-        found = (
-            pl.collect_all(frames, engine="streaming")
-            if len(frames) > 1
-            else [f.collect(engine="streaming") for f in frames]
-        )
-        self.known.update(zip(missing, found, strict=True))
+        self.known.update(zip(missing, self._digested([*missing.values()]), strict=True))
+
+    def _digested(self, matches: Sequence[Match]) -> list[pl.DataFrame]:
+        frames = [digest(self.rows(m.other), self.plan.nodes[m.other].schema, m) for m in matches]
+        try:
+            if len(frames) > 1:
+                return pl.collect_all(frames, engine="streaming")
+            return [f.collect(engine="streaming") for f in frames]
+        except Unusual as failure:
+            self.moments[failure.source] = "reader"
+            return self._digested(matches)
 
     def _key(self, side: Side) -> Hashable:
         match, at = side.match, tuple(self._at(n) for n in side.leaves)
@@ -80,7 +86,8 @@ class Digests:
             return dataset.scan(commit)
         node = self.plan.nodes[name]
         if node.source is not None:
-            frame = node.source.scan(node.source.looked_at(self.look(name)))
+            found = node.source.looked_at(self.look(name))
+            frame = node.source.scan(found, how=self.moments.get(name, "usual"))
         else:
             frame = node.lower({n: Table(self.rows(n), self.plan.nodes[n].schema) for n in node.inputs})
         return node.good(frame, lambda reference: self.rows(reference.to))

@@ -13,6 +13,7 @@ from lazypipe.incremental.hashing import Hashes
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
+from lazypipe.storage.moments import How
 
 __all__ = ["Tables", "Terms"]
 
@@ -44,6 +45,8 @@ class Terms:
         Whether rules about the clock are reason enough for work, and new files are hashed for no more than to tell what they are.
     now
         Its clock, in microseconds since 1970, by which windows close though nothing came; None: they do not.
+    moments
+        Who parses moments of which sources, as far as that is known; more is put in.
     tables
         The outputs that it has brought up to date: what others read of them, though somebody else may have committed since.
     """
@@ -57,4 +60,5 @@ class Terms:
     bound: Bound = UNBOUND
     judge_again: bool = True
     now: int | None = None
+    moments: dict[str, How] = field(default_factory=dict)
     tables: Tables = NOTHING

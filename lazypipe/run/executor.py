@@ -355,6 +355,7 @@ class _Execution:
             full=run.full,
             bound=run.bound,
             now=now,
+            moments=run.moments,
             tables=run.published,
         )
 

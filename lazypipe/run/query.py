@@ -300,6 +300,12 @@ class Query:
             ahead.select(hashed(match.here, schema, nulls=match.nulls, types=match.types), UNIT).drop_nulls().unique()
         )
 
+    @property
+    def digests(self) -> Digests:
+        """What other sides hold of each key, as this run lists and reads them."""
+        run = self.run
+        return Digests(self.plan, run.look, run.digests, run.published, run.moments)
+
     def _sides_of(self, name: str, step: int | None) -> list[Side]:
         """Return what is noted of a node's rows on the way: where filters and projections cannot go further down anyhow."""
         sources = [self.plan.nodes[n].source for n in self.work.units]
@@ -332,8 +338,7 @@ class Query:
     def _may_have_stopped(self) -> bool:
         """Whether a step may have ended its inputs early, so that not all rows have flowed by."""
         told = {} if self.beside is None else self.beside.digests
-        digests = Digests(self.plan, self.run.look, self.run.digests, self.run.published)
-        full = {(s.node, s.step) for s in self.work.sides if (told[s] if s in told else digests.of(s).height)}
+        full = {(s.node, s.step) for s in self.work.sides if (told[s] if s in told else self.digests.of(s).height)}
         for name in self.segment.nodes:
             for step, (operation, _) in enumerate(self.plan.nodes[name].steps):
                 joins = bool(operation.inputs()) and operation.name != "union"

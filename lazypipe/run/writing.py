@@ -9,7 +9,7 @@ import polars as pl
 
 from lazypipe.compile.contract import read_contract
 from lazypipe.compile.strategies import Side
-from lazypipe.incremental.sides import KEYS, Digests
+from lazypipe.incremental.sides import KEYS
 from lazypipe.plan.executed import Executed
 from lazypipe.plan.reader import Capture
 from lazypipe.run.figures import Counted
@@ -38,7 +38,7 @@ class Writing(Part):
     def note_digests(self) -> None:
         """Keep what other sides hold of each key: as it is before any row is read, so that a change meanwhile is found the next time."""
         if self.work.keeping and self.query.beside is not None:
-            digests = Digests(self.plan, self.run.look, self.run.digests, self.run.published)
+            digests = self.query.digests
             digests.ahead(s for s in self.work.keeping if s not in self.work.told and s not in self.work.digests)
             self.query.beside.note_digests(digests.of, self.target.prefix("d"))
 
