@@ -60,8 +60,12 @@ class KeyBounds:
             If a footer cannot be read.
         """
         lacking = [f for f in files if set(self.columns).difference(f.bounds, self._folders(f))]
-        with ThreadPoolExecutor(8) as pool:
-            found = dict(zip((f.path for f in lacking), pool.map(self._all_in_all, lacking), strict=True))
+        if len(lacking) < 2:  # threads take longer to begin than one footer to be read
+            told = [*map(self._all_in_all, lacking)]
+        else:
+            with ThreadPoolExecutor(8) as pool:
+                told = [*pool.map(self._all_in_all, lacking)]
+        found = dict(zip((f.path for f in lacking), told, strict=True))
         return tuple(replace(f, bounds={**f.bounds, **found[f.path]}) if f.path in found else f for f in files)
 
     def of_file(self, file: DataFile) -> tuple[Bounds | None, ...]:

@@ -42,6 +42,9 @@ _SMALL = 8 << 20
 _TESTS = 50_000_000
 """Pairs of boxes and keys up to which all columns of a key are tested together."""
 
+_BOXES = 16
+"""Boxes up to which each is tested at once: to rule some of them out first would cost as much."""
+
 _NUMBER = "__lazypipe_file_number"
 
 
@@ -386,16 +389,16 @@ def _hits(batch: pl.DataFrame, boxes: Sequence[_Box]) -> set[int]:
     """Return the files of which a box may hold a key of the batch."""
     if not boxes:
         return set()
-    columns = [(s, as_bounded(s)) for s in batch]
+    columns = [(at, physical) for at, s in enumerate(batch) if (physical := as_bounded(s)) is not None]
     left = [*boxes]
-    for at, (_, physical) in enumerate(columns):
-        if physical is not None:
+    if len(left) > _BOXES:
+        for at, physical in columns:
             told = _inside(physical, [b.bounds[at] for b in left])
             left = [b for b, inside in zip(left, told, strict=True) if inside]
-    if len(columns) == 1 or len(left) * batch.height > _TESTS:
-        return {b.file for b in left}
-    keys = [(at, _Values.of(physical)) for at, (_, physical) in enumerate(columns) if physical is not None]
-    return {b.file for b in left if _holds(keys, b)}
+        if batch.width == 1 or len(left) * batch.height > _TESTS:
+            return {b.file for b in left}
+    tested = [_Values.of(physical).within([b.bounds[at] for b in left]) for at, physical in columns]
+    return {b.file for b, *told in zip(left, *tested, strict=True) if _holds(told)}
 
 
 def _inside(values: pl.Series, found: Sequence[Bounds | None]) -> list[bool]:
@@ -431,29 +434,36 @@ class _Values(NamedTuple):
         odd = values.is_nan() if values.dtype.is_float() else None
         return cls(values, nulls, odd if odd is not None and odd.any() else None)
 
-    def within(self, box: Bounds | None) -> pl.Series | bool:
-        """Return which of them may be in a box, or whether all of them may, or none."""
-        if box is None:
-            return True
-        nulls = None if box.nulls == 0 else self.nulls
-        if box.low is None:
-            if box.all_null:
-                return False if nulls is None else nulls
-            return True if self.nulls is None or nulls is not None else ~self.nulls
-        # Series, not expressions: a query costs more to begin than this takes
-        low, high = (pl.Series([v], dtype=self.values.dtype) for v in (box.low, box.high))
-        found = (self.values >= low) & (self.values <= high)
-        found = found if nulls is None else nulls | found
-        return found if self.odd is None else self.odd | found
+    def within(self, found: Sequence[Bounds | None]) -> Iterator[pl.Series | bool]:
+        """Return for each of some bounds which of the values may be in them, or whether all of them may, or none."""
+        # Series, not expressions: a query costs more to begin than this takes; and few, of which each takes as long as many values
+        dtype = self.values.dtype
+        known = [b for b in found if b is not None and b.low is not None]
+        lows, highs = (pl.Series([getattr(b, side) for b in known], dtype=dtype) for side in ("low", "high"))
+        at = 0
+        for box in found:
+            if box is None:
+                yield True
+                continue
+            nulls = None if box.nulls == 0 else self.nulls
+            if box.low is None:
+                if box.all_null:
+                    yield False if nulls is None else nulls
+                else:
+                    yield True if self.nulls is None or nulls is not None else ~self.nulls
+                continue
+            inside = (self.values >= lows.slice(at, 1)) & (self.values <= highs.slice(at, 1))
+            at += 1
+            inside = inside if nulls is None else nulls | inside
+            yield inside if self.odd is None else self.odd | inside
 
 
-def _holds(keys: Sequence[tuple[int, _Values]], box: _Box) -> bool:
+def _holds(told: Sequence[pl.Series | bool]) -> bool:
     """Whether a key may be in a box with all of its columns."""
     held: pl.Series | None = None
-    for at, values in keys:
-        told = values.within(box.bounds[at])
-        if told is False:
+    for inside in told:
+        if inside is False:
             return False
-        if told is not True:
-            held = told if held is None else held & told
-    return held is None or held.any()
+        if inside is not True:
+            held = inside if held is None else held & inside
+    return held is None or bool(held.any())

@@ -112,18 +112,20 @@ def cases(draw: st.DrawFn) -> tuple[pl.Schema, list[str], list[str], list[list[d
     case=cases(),
     few=st.sampled_from([keyed._FEW, 1]),
     tests=st.sampled_from([keyed._TESTS, 0]),
+    boxes=st.sampled_from([keyed._BOXES, 0]),
     hasty=st.sampled_from([0, 1 << 20]),
     noted=st.sampled_from([0, 1, 3]),
     one_group=st.sampled_from([key_bounds._ONE_GROUP, 0]),
 )
 def test_the_same_rows_as_by_a_plain_filter(
-    case: Any, few: int, tests: int, hasty: int, noted: int, one_group: int
+    case: Any, few: int, tests: int, boxes: int, hasty: int, noted: int, one_group: int
 ) -> None:
     schema, on, by, files, keys = case
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(keyed, "_FEW", few)
         patch.setattr(keyed, "_PART", 4)
         patch.setattr(keyed, "_TESTS", tests)
+        patch.setattr(keyed, "_BOXES", boxes)
         patch.setattr(keyed, "_SMALL", 1)
         patch.setattr(key_bounds, "_ONE_GROUP", one_group)
         frames = [pl.DataFrame(f, schema=schema) for f in files]
@@ -307,15 +309,18 @@ def may_be(value: Any, box: Bounds) -> bool:
     st.lists(st.tuples(*(st.none() | v for v in VALUES.values())), min_size=1, max_size=5),
     st.lists(st.fixed_dictionaries({n: bounds_of(e) for n, e in ENDS.items()}), max_size=4),
     st.sampled_from([("a",), ("a", "f"), ("f", "t"), ("a", "f", "t")]),
+    st.sampled_from([keyed._BOXES, 0]),
 )
 def test_only_files_whose_bounds_hold_all_columns_of_some_key_are_looked_at(
-    rows: list[tuple[Any, ...]], boxes: list[dict[str, Bounds]], on: tuple[str, ...]
+    rows: list[tuple[Any, ...]], boxes: list[dict[str, Bounds]], on: tuple[str, ...], few: int
 ) -> None:
     schema = pl.Schema({"a": pl.Int8(), "f": pl.Float64(), "t": pl.String()})
     files = tuple(DataFile(f"{n}.parquet", 3, 100, bounds=box) for n, box in enumerate(boxes))
     commit = Commit(1, "r1", NOON, "replace", schema, files)
     keys = pl.DataFrame(rows, schema, orient="row").select(on)
-    found = not_ruled_out(Dataset("nowhere"), commit, keys)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keyed, "_BOXES", few)
+        found = not_ruled_out(Dataset("nowhere"), commit, keys)
     expected = [f for f in files if any(all(map(may_be, k, [f.bounds[n] for n in on])) for k in keys.rows())]
     assert [*found] == expected
 
