@@ -92,7 +92,7 @@ class Changes:
     waiting
         Files that were consumed, and are not to be looked at now: they stay consumed as they were.
     position
-        Of a dataset: what no file of it shows (``Consumed.at``), as it was before and as it is now, where that differs.
+        Of a database or a stream: what was consumed before, and what is there now, where they differ.
     before, now
         What was compared.
     hashes
@@ -116,7 +116,7 @@ class Changes:
     waiting: tuple[ConsumedFile, ...] = ()
     position: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None
     before: Consumed | None = field(default=None, repr=False)
-    now: Snapshot = field(default=Snapshot(()), repr=False)
+    now: Snapshot | Consumed = field(default=Snapshot(()), repr=False)
     hashes: Mapping[str, str] = field(default=NOTHING, repr=False)
     looked: frozenset[str] = field(default=frozenset(), repr=False)
     name: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
@@ -127,6 +127,11 @@ class Changes:
         return not (
             self.added or self.modified or self.removed or self.truncated or self.grown or self.position is not None
         )
+
+    @property
+    def still(self) -> bool:
+        """Whether what was consumed is, to the letter, what is there: nothing needs to be written down anew."""
+        return self.nothing and not (self.moved or self.touched)
 
     def __str__(self) -> str:
         kinds = ("added", "modified", "grown", "removed", "moved", "touched", "ignored", "waiting")
@@ -167,6 +172,8 @@ class Changes:
         uri
             That of a dataset.
         """
+        if isinstance(self.now, Consumed):
+            return self.now
         was = {f.uri: f.blake3 for f in self.before.files} if self.before is not None else {}
         name = self.name or str
         hashes = {f.uri: h for f in self.now.files if f.uri not in self.looked and (h := was.get(name(f.uri)))}
@@ -185,7 +192,7 @@ class Changes:
 
 def compare(
     before: Consumed | None,
-    now: Snapshot,
+    now: Snapshot | Consumed,
     *,
     hasher: Hasher,
     detect: Detect = "stamp",
@@ -201,7 +208,7 @@ def compare(
     before
         What was consumed; None: nothing yet.
     now
-        The source as it was listed.
+        The source as it was listed, or the position that it has reached.
     hasher
         Gives the BLAKE3 of a file's content; raises SourceError if it cannot be read. It is asked of files whose stamp has
         changed (or is missing, or so young when it was listed that it proves nothing), and of new files that are as
@@ -216,6 +223,9 @@ def compare(
     tell
         Whether ``redelivered`` is found out, for which new files are hashed that are as long as one that was consumed.
     """
+    if isinstance(now, Consumed):
+        at = before.at if before is not None and before.kind == now.kind else NOTHING
+        return Changes(position=None if at == now.at else (at, now.at), before=before, now=now)
     return _Comparison(before or Consumed("files"), now, hasher, detect, prefix, name).changes(waiting, tell=tell)
 
 

@@ -196,6 +196,17 @@ class Footer:
             raise ParquetError(msg)
         return ChunkRange(start, length)
 
+    def fingerprint(self, group: int) -> bytes:
+        """Return what the footer says of a row group, wherever in the file it lies: sizes, encodings, counts, statistics.
+
+        Row groups with other fingerprints have other bytes; those with the same one probably, not surely, have the same.
+        """
+        # 9, 10, 11, 14: offsets of pages and bloom filter; 15 its length
+        moving = {9, 10, 11, 14, 15}
+        metas = [_get(c, 3, (STRUCT,), "the metadata of a column chunk") for c in self._chunks[group]]
+        kept = [encode_struct({k: v for k, v in m.items() if k not in moving}) for m in metas]
+        return b"".join([self.group_rows[group].to_bytes(8, "little"), *kept])
+
     def statistics(self, group: int, column: str) -> ChunkStatistics | None:
         """Return the statistics of a flat column in a row group; None for a nested or repeated column, or without any."""
         elements, leaves = self._columns[column]

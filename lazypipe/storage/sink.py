@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 from polars.io.partition import FileProviderArgs, SinkedPathsCallbackArgs
@@ -29,7 +29,7 @@ from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.order import ordered
 from lazypipe.storage.optimizer.writing import BatchWriter, check_layout, polars_options, writable
 
-__all__ = ["DatasetSink", "ExportSink", "Written", "is_data_file", "is_staged"]
+__all__ = ["DatasetSink", "ExportSink", "Sink", "Written", "is_data_file", "is_staged"]
 
 Watch = Callable[..., None]
 """Is shown, by Polars, the plan of the very query that runs."""
@@ -90,6 +90,16 @@ class Written:
 def _run(sink: pl.LazyFrame, capture: Watch | None) -> None:
     watched: dict[str, Any] = {"post_opt_callback": capture}  # an argument that Polars does not declare
     sink.collect(engine="streaming", **watched)
+
+
+class Sink(Protocol):
+    """Somewhere to write a frame's rows."""
+
+    def write(self, frame: pl.LazyFrame, capture: Watch | None = None) -> Written:
+        """Run the frame as one streaming query into files that no reader sees; ``capture`` is shown the plan that runs."""
+
+    def discard(self) -> None:
+        """Remove what ``write`` left, as far as that can be done."""
 
 
 @dataclass

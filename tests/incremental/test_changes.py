@@ -93,18 +93,13 @@ def short(changes: Changes, folder: Folder) -> dict[str, list[str]]:
     return {k: [n.replace(f"{folder.root}/", "") for n in v] for k, v in kinds(changes).items()}
 
 
-def is_still(found: Changes) -> bool:
-    """Whether what was consumed is, to the letter, what is there."""
-    return found.nothing and not (found.moved or found.touched)
-
-
 def test_nothing_changed_costs_no_look_into_any_file(folder: Folder) -> None:
     for number in range(5):
         folder.write(f"{number}.csv", b"x\n1\n")
     before = folder.consumed(listed=LATER)
     found = compare(before, folder.listed(), hasher=never)
     assert found.nothing
-    assert is_still(found)
+    assert found.still
     assert str(found) == "5 unchanged"
     assert found.consumed(listed=LATER, hasher=never) == before
 
@@ -152,7 +147,7 @@ def test_each_kind(folder: Folder) -> None:
     assert not found.nothing
     after = found.consumed(listed=LATER, hasher=HASH)
     assert after == folder.consumed(listed=LATER)
-    assert is_still(compare(after, folder.listed(), hasher=never))
+    assert compare(after, folder.listed(), hasher=never).still
 
 
 def test_without_a_look_at_the_start_growth_is_a_modification(folder: Folder) -> None:
@@ -179,14 +174,14 @@ def test_touched_and_moved_files_make_no_work(folder: Folder) -> None:
     found = compare(before, folder.listed(), hasher=HASH)
     assert short(found, folder) == {"touched": ["a"], "moved": ["b → c"]}
     assert found.nothing
-    assert not is_still(found)
+    assert not found.still
 
 
 def test_same_size_and_stamp_is_found_by_content_only(folder: Folder) -> None:
     folder.write("a", b"1\n")
     before = folder.consumed(listed=LATER)
     folder.write("a", b"2\n", stamp=folder.stamp("a"))
-    assert is_still(compare(before, folder.listed(), hasher=never))
+    assert compare(before, folder.listed(), hasher=never).still
     found = compare(before, folder.listed(), hasher=HASH, detect="content")
     assert short(found, folder) == {"modified": ["a"]}
 
@@ -196,10 +191,10 @@ def test_a_file_written_while_it_was_listed_is_looked_at_next_time(folder: Folde
     folder.write("a", b"1\n")
     at = folder.stamp("a")
     racy, settled = folder.consumed(listed=at + 1_999_999_999), folder.consumed(listed=at + 2_000_000_001)
-    assert is_still(compare(racy, folder.listed(), hasher=HASH))
+    assert compare(racy, folder.listed(), hasher=HASH).still
     folder.write("a", b"2\n", stamp=at)
     assert short(compare(racy, folder.listed(), hasher=HASH), folder) == {"modified": ["a"]}
-    assert is_still(compare(settled, folder.listed(), hasher=never))
+    assert compare(settled, folder.listed(), hasher=never).still
 
 
 def test_a_clock_that_went_back(folder: Folder) -> None:
@@ -225,7 +220,7 @@ def infos(**sizes: int | None) -> Snapshot:
 def test_content_decides_where_a_store_tells_no_stamp() -> None:
     content = {"a": "h1", "b": "h2", "c": "h3"}
     before = Changes(now=infos(a=1, b=None, c=1)).consumed(listed=LATER, hasher=lambda f: content[f.uri])
-    assert is_still(compare(before, infos(a=1, b=None, c=1), hasher=lambda f: content[f.uri]))
+    assert compare(before, infos(a=1, b=None, c=1), hasher=lambda f: content[f.uri]).still
     content |= {"b": "other"}
     found = compare(before, infos(a=1, b=5, c=1), hasher=lambda f: content[f.uri])
     assert kinds(found) == {"modified": ["b"]}
@@ -236,7 +231,7 @@ def test_content_decides_where_a_store_tells_no_stamp() -> None:
 def test_stamps_of_stores_that_are_no_moments_are_trusted() -> None:
     now = Snapshot((FileInfo("s3://b/a", 1, '"etag"'),))
     before = Changes(now=now).consumed(listed=0)
-    assert is_still(compare(before, now, hasher=never))
+    assert compare(before, now, hasher=never).still
 
 
 def test_copies_and_moves_are_told_apart(folder: Folder) -> None:
@@ -327,10 +322,16 @@ def test_names_that_must_not_be_written_down() -> None:
     assert (of_dataset.uri, of_dataset.files[0].uri) == ("n:out", "n:out/a")
 
 
-def test_what_no_file_shows() -> None:
-    found = Changes(position=({"gone": "a"}, {"gone": "b"}))
+def test_positions() -> None:
+    ten, twelve = (Consumed.of_position("offsets", {"0": n}) for n in (10, 12))
+    assert compare(ten, ten, hasher=never).still
+    found = compare(ten, twelve, hasher=never)
+    assert found.position == ({"0": 10}, {"0": 12})
     assert not found.nothing
     assert str(found) == "position moved"
+    assert found.consumed() == twelve
+    for before in (None, Consumed("files")):
+        assert compare(before, twelve, hasher=never).position == ({}, {"0": 12})
     assert str(Changes()) == "nothing"
 
 
@@ -555,7 +556,7 @@ def test_a_file_that_vanishes_while_it_is_looked_at_counts_as_changed(folder: Fo
 def test_two_sources_that_match_the_same_file_are_told_apart(folder: Folder) -> None:
     folder.write("a", b"1\n")
     one, other = folder.consumed(), Consumed("files")
-    assert is_still(compare(one, folder.listed(), hasher=never))
+    assert compare(one, folder.listed(), hasher=never).still
     assert short(compare(other, folder.listed(), hasher=never), folder) == {"added": ["a"]}
 
 
@@ -609,7 +610,7 @@ def test_files_as_they_were_are_known_without_looking_at_each(folder: Folder) ->
         folder.write(f"{n}.csv", b"x")
     before = as_kept(folder.consumed(listed=LATER))
     found = compare(before, folder.listed(), hasher=never)
-    assert (is_still(found), found.unchanged, str(found)) == (True, 3, "3 unchanged")
+    assert (found.still, found.unchanged, str(found)) == (True, 3, "3 unchanged")
     assert found.consumed(listed=LATER) == before
     folder.touch("1.csv")
     assert short(compare(before, folder.listed(), hasher=HASH), folder) == {"touched": ["1.csv"]}

@@ -36,9 +36,12 @@ def test_any_state_comes_back_through_json(sources: dict[str, Consumed]) -> None
     assert State.from_dict(json.loads(json.dumps(state.to_dict()))) == state
 
 
-def test_what_no_file_shows_is_plain_data() -> None:
-    made = State({"a": Consumed("dataset", uri="out", version=3, at={"gone": "a", "generation": "r"})})
-    assert State.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+def test_positions_are_plain_data() -> None:
+    made = State({"a": Consumed.of_position("offsets", {"topic": {"0": 5, "1": [1, 2]}})})
+    back = State.from_dict(json.loads(json.dumps(made.to_dict())))
+    assert back == made
+    assert back.sources["a"].at["topic"]["1"] == (1, 2)
+    hash(back.sources["a"])
 
 
 def test_what_it_looks_like() -> None:
