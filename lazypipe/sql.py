@@ -77,6 +77,11 @@ def _prepared(sql: str, params: Mapping[str, object]) -> list[Token]:
     return out[::-1]
 
 
+def _understood(text: str) -> str:
+    """Write text without parameters so that Polars takes it as SQL has it."""
+    return dialect.understood([*tokenize(text)])
+
+
 def _refuse(token: Token, *, called: bool) -> None:
     word = token.text.strip('"').lower()
     keyword = token.kind == "word" and word.startswith(("current_", "local"))  # a clock without brackets too
@@ -113,7 +118,7 @@ def bind(sql: str, schema: pl.Schema, params: Mapping[str, object] | None = None
 def _bound(tokens: Sequence[Token], schema: pl.Schema) -> pl.Expr:
     """Bind tokens of which sums have as many bits as they need."""
     inner: list[pl.Expr] = []
-    text = dialect.understood([*tokenize(_hoist(tokens, schema, inner))])
+    text = _understood(_hoist(tokens, schema, inner))
     if not text.strip():
         raise SqlError("empty SQL expression", "write an expression such as a + 1")
     try:
@@ -411,7 +416,7 @@ def query(sql: str, tables: Mapping[str, pl.LazyFrame], params: Mapping[str, obj
     try:
         if any(t.text.lower() == "sum" for t in tokens):  # so that others need not ask for all columns
             tokens = _summed(tokens, _columns(tables))
-        result = context.execute(dialect.understood([*tokenize("".join(t.text for t in tokens))]))
+        result = context.execute(_understood("".join(t.text for t in tokens)))
         result.collect_schema()
     except pl.exceptions.PolarsError as error:
         message = first_line(error)
