@@ -24,7 +24,8 @@ from lazypipe.run.context import run_id
 from lazypipe.run.rewrites import recorded
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import DELTA, Commit
-from lazypipe.storage.optimizer.advise import Advice, Reason, advise
+from lazypipe.storage.optimizer.advice import Advice, Reason
+from lazypipe.storage.optimizer.advise import advise
 from lazypipe.storage.optimizer.choice import Goal
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.maintenance import Rewrite, advised_folders, relayout

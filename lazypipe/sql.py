@@ -98,6 +98,11 @@ def _prepared(sql: str, params: Mapping[str, object]) -> list[Token]:
     return prepared
 
 
+def _understood(text: str) -> str:
+    """Write text without parameters so that Polars takes it as SQL has it."""
+    return dialect.understood([*tokenize(text)])
+
+
 def _refuse(token: Token, *, called: bool) -> None:
     word = token.text.strip('"').lower()
     keyword = token.kind == "word" and word.startswith(("current_", "local"))  # a clock without brackets too
@@ -134,7 +139,7 @@ def bind(sql: str, schema: pl.Schema, params: Mapping[str, object] | None = None
 def _bound(tokens: Sequence[Token], schema: pl.Schema) -> pl.Expr:
     """Bind tokens of which sums have as many bits as they need."""
     inner: list[pl.Expr] = []
-    text = dialect.understood([*tokenize(_hoist(tokens, schema, inner))])
+    text = _understood(_hoist(tokens, schema, inner))
     if not text.strip():
         raise SqlError("empty SQL expression", "write an expression such as a + 1")
     try:
@@ -307,7 +312,7 @@ def _summed_within(tokens: Sequence[Token], tables: Mapping[str, pl.LazyFrame]) 
         nested = _summed_within(tokens[index + 1 : end], seen)
         name, columns = _called_by(out, tokens[end + 1 :])
         try:
-            frame = _in_context(seen).execute(dialect.understood([*tokenize("".join(t.text for t in nested))]))
+            frame = _in_context(seen).execute(_understood("".join(t.text for t in nested)))
             names = frame.collect_schema().names()
             seen[name] = frame.rename(dict(zip(names, columns, strict=False)))
         except pl.exceptions.PolarsError:
@@ -564,7 +569,7 @@ def query(sql: str, tables: Mapping[str, pl.LazyFrame], params: Mapping[str, obj
     try:
         if any(t.text.lower() == "sum" for t in tokens):  # so that others need not ask for all columns
             tokens = _summed_within(tokens, tables)
-        result = _in_context(tables).execute(dialect.understood([*tokenize("".join(t.text for t in tokens))]))
+        result = _in_context(tables).execute(_understood("".join(t.text for t in tokens)))
         result.collect_schema()
     except pl.exceptions.PolarsError as error:
         message = first_line(error)

@@ -9,7 +9,7 @@ several sinks of one query share their scan through a queue without a bound (doc
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lazypipe.compile.graph import Graph, place
@@ -19,7 +19,7 @@ from lazypipe.ops.aggregate import Aggregate
 from lazypipe.ops.join import Join
 from lazypipe.spec.model import Pipeline
 
-__all__ = ["Segment", "cut", "may_stop"]
+__all__ = ["Segment", "and_ahead", "cut", "may_stop"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,21 @@ class Segment:
     reads: tuple[str, ...]
     partial: tuple[str, ...] = ()
     lookups: tuple[str, ...] = ()
+
+
+def and_ahead(segments: Sequence[Segment], segment: Segment) -> Iterator[Segment]:
+    """Yield a segment, and then those ahead of it whose rows are kept for one run only; some perhaps several times.
+
+    Examples
+    --------
+    >>> ahead, behind = Segment("a", "a", None, ("a",), ()), Segment("out", "b", "out", ("b",), ("a",))
+    >>> [s.name for s in and_ahead((ahead, behind), behind)]
+    ['out', 'a']
+    """
+    yield segment
+    for other in segments:
+        if other.output is None and other.node in segment.reads:
+            yield from and_ahead(segments, other)
 
 
 def cut(pipeline: Pipeline, graph: Graph, nodes: Mapping[str, Node]) -> tuple[Segment, ...]:

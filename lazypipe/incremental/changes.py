@@ -156,9 +156,8 @@ class Changes:
         listed: int | None = None,
         hasher: Hasher | None = None,
         wanted: Callable[[FileInfo], bool] = lambda _: True,
-        uri: str | None = None,
     ) -> Consumed:
-        """Return what an output that has taken all of this in has consumed.
+        """Return what an output that has taken all of this in has consumed, of files that are no dataset's.
 
         Parameters
         ----------
@@ -169,8 +168,6 @@ class Changes:
             written again in between is then found the next time. A file that cannot be hashed is kept without.
         wanted
             Which of them are hashed. Default: all.
-        uri
-            That of a dataset.
         """
         if isinstance(self.now, Consumed):
             return self.now
@@ -178,11 +175,11 @@ class Changes:
         name = self.name or str
         hashes = {f.uri: h for f in self.now.files if f.uri not in self.looked and (h := was.get(name(f.uri)))}
         hashes |= self.hashes
-        for file in self.now.files if self.now.commit is None else ():
+        for file in self.now.files:
             if hasher is not None and file.uri not in hashes and file.uri not in self.unreadable and wanted(file):
                 with suppress(SourceError):
                     hashes[file.uri] = hasher(file)
-        made = Consumed.of(self.now, listed=listed, hashes=hashes, name=self.name, uri=uri)
+        made = Consumed.of(self.now, listed=listed, hashes=hashes, name=self.name)
         if not (self.ignored or self.waiting):
             return made
         kept = {f.uri: f for f in (*self.ignored, *self.waiting)}

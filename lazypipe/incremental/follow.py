@@ -16,7 +16,7 @@ import polars as pl
 from lazypipe.compile.closing import closes, waited_for
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.modes import adds_to
-from lazypipe.compile.segments import Segment
+from lazypipe.compile.segments import Segment, and_ahead
 from lazypipe.compile.strategies import Side, Strategy
 from lazypipe.errors import StorageError
 from lazypipe.gates import Check
@@ -65,20 +65,15 @@ def decide_followed(plan: CompiledPipeline, segment: Segment, terms: Terms, comm
     output = plan.outputs[segment.output]
     strategy = plan.strategies[segment.output]
     if output.format != "dataset":
-        awaited = [s.awaited for n in _sources(plan, segment) if (s := terms.look(n)).awaited and not s.files]
+        read = [n for s in and_ahead(plan.segments, segment) for n in (*s.nodes, *s.lookups)]
+        sources = [n for n in read if plan.nodes[n].source is not None]
+        awaited = [s.awaited for n in sources if (s := terms.look(n)).awaited and not s.files]
         return Work("wait", awaited[0]) if awaited else Work("all", strategy.reasons[0])
     before = None if terms.full else Before.of(commit, plan.redact(output.to))
     decision = Decision(Leaves(plan, segment, before, terms), strategy, commit)
     decision.beside = Dataset(output.to, output.storage_options)
     work = decision.work()
     return replace(work, commit=commit, version=0 if commit is None else commit.version)
-
-
-def _sources(plan: CompiledPipeline, segment: Segment) -> list[str]:
-    """Return the sources that a segment reads, and those ahead of it whose rows are kept for one run only."""
-    inner = [s for s in plan.segments if s.output is None and s.node in segment.reads]
-    own = [n for n in (*segment.nodes, *segment.lookups) if plan.nodes[n].source is not None]
-    return [*own, *(n for s in inner for n in _sources(plan, s))]
 
 
 class Decision:
@@ -364,13 +359,7 @@ class Decision:
 
     def _judged(self) -> set[str]:
         """Return the nodes whose gates judge in a run for this output: also those of what is kept for that run only."""
-        kept = {s.node: s for s in self.plan.segments if s.output is None}
-        found, left = set[str](), [self.segment]
-        while left:
-            segment = left.pop()
-            found.update(segment.nodes)
-            left += [kept[n] for n in segment.reads if n in kept]
-        return found
+        return {n for s in and_ahead(self.plan.segments, self.segment) for n in s.nodes}
 
     def _all(
         self,

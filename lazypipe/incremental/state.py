@@ -150,7 +150,6 @@ class Consumed:
             files = tuple([ConsumedFile(f.uri, f.size, f.stamp, known(f.uri)) for f in snapshot.files])
         else:
             files = tuple([ConsumedFile(name(f.uri), f.size, f.stamp, known(f.uri)) for f in snapshot.files])
-            uri = None if uri is None else name(uri)
         if snapshot.commit is None:
             return cls("files", files, version=snapshot.version, listed=listed)
         return cls("dataset", files, uri=uri, version=snapshot.commit.version)

@@ -20,18 +20,10 @@ from lazypipe.plan.nodes import ExprKind, Named, NodeKind, PlanExpr, PlanNode
 from lazypipe.plan.shown import duration, function_name, literal, plain
 from lazypipe.spec.taps import read_mark
 
-__all__ = ["EXPRESSIONS", "NODES", "VERSION", "Capture", "read_plan"]
+__all__ = ["EXPRESSIONS", "VERSION", "Capture", "read_plan"]
 
 VERSION = (16, 0)
 """The version of Polars' traverser that this file was written for, and that the contract tests passed on."""
-
-NODES: Mapping[str, tuple[str, ...]] = {
-    "Cache": (), "DataFrameScan": (), "Distinct": (), "Filter": ("predicate",), "GroupBy": ("keys", "aggs"), "HConcat": (),
-    "HStack": ("exprs",), "Join": ("left_on", "right_on", "predicate"), "MapFunction": (), "MergeSorted": (), "PythonScan": (),
-    "Reduce": ("exprs",), "Scan": ("predicate",), "Select": ("expr",), "SimpleProjection": (), "Sink": (), "Slice": (),
-    "Sort": ("by_column",), "Union": (),
-}  # fmt: skip
-"""The nodes that Polars shows, and those of their attributes that are expressions."""
 
 EXPRESSIONS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "Agg": (("arguments",), ()),

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from lazypipe.compile.compiler import CompiledPipeline
-from lazypipe.compile.segments import Segment
+from lazypipe.compile.segments import Segment, and_ahead
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError
 from lazypipe.incremental.before import consumed_before, read_whole_before, units_before
@@ -257,7 +257,7 @@ def touched(
     """
     found = {}
     extents: dict[str, list[Extent]] = {}
-    for name in _read(plan, segment):
+    for name in (n for s in and_ahead(plan.segments, segment) for n in s.nodes):
         source = plan.nodes[name].source
         if source is not None and name in snapshots and _is_timed(plan, source):
             fresh = _unread(plan, source, snapshots[name])
@@ -273,12 +273,6 @@ def touched(
                 schema = plan.nodes[node.inputs[0]].schema
                 found[name] = _count(operation, schema, extents[operation.time])
     return found
-
-
-def _read(plan: CompiledPipeline, segment: Segment) -> tuple[str, ...]:
-    """Return the nodes of a segment, and those ahead of it whose rows are kept for one run only."""
-    kept = (s for s in plan.segments if s.output is None and s.node in segment.reads)
-    return (*segment.nodes, *(n for s in kept for n in _read(plan, s)))
 
 
 def _count(operation: Window, schema: pl.Schema, extents: Iterable[Extent]) -> int:

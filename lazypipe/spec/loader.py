@@ -69,8 +69,8 @@ def load(path: str | FilePath) -> Pipeline:
     return _read(text, str(path), base=str(file.parent), is_json=file.suffix == ".json")
 
 
-def from_yaml(text: str, *, file: str = "<yaml>", base: str = ".") -> Pipeline:
-    r"""Read a definition from YAML text; ``file`` is what messages call it.
+def from_yaml(text: str, *, base: str = ".") -> Pipeline:
+    r"""Read a definition from YAML text.
 
     Examples
     --------
@@ -78,12 +78,12 @@ def from_yaml(text: str, *, file: str = "<yaml>", base: str = ".") -> Pipeline:
     >>> p.sources["a"].uri, p.outputs["a"].stage
     (('a.csv',), 'a')
     """
-    return _read(text, file, base=base)
+    return _read(text, "<yaml>", base=base)
 
 
-def from_json(text: str, *, file: str = "<json>", base: str = ".") -> Pipeline:
+def from_json(text: str, *, base: str = ".") -> Pipeline:
     """Read a definition from JSON text."""
-    return _read(text, file, base=base, is_json=True)
+    return _read(text, "<json>", base=base, is_json=True)
 
 
 def from_dict(data: Mapping[str, Any], *, base: str = ".") -> Pipeline:

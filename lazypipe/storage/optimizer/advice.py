@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lazypipe.storage.optimizer.choice import Goal, Measure
+from lazypipe.storage.optimizer.cost import Cost
 from lazypipe.storage.optimizer.form import Form
 from lazypipe.storage.optimizer.form_texts import Template
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.profile import ColumnProfile
-from lazypipe.storage.optimizer.trial import Cost, Trial
+from lazypipe.storage.optimizer.trial import Trial
 
 __all__ = ["LATER", "Advice", "Reason", "listed", "order_name", "told_form", "why"]
 

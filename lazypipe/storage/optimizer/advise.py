@@ -35,7 +35,7 @@ from lazypipe.storage.optimizer.trial import Bench, Clock, Trial
 from lazypipe.storage.optimizer.workload import Workload
 from lazypipe.storage.optimizer.writing import writable
 
-__all__ = ["Advice", "Reason", "advise"]
+__all__ = ["advise"]
 
 Writer = Literal["polars", "pyarrow"]
 

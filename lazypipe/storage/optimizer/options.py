@@ -14,9 +14,10 @@ import polars as pl
 from lazypipe.storage.optimizer.advice import listed, told_form
 from lazypipe.storage.optimizer.candidates import encodings_for
 from lazypipe.storage.optimizer.choice import Option
+from lazypipe.storage.optimizer.cost import Cost
 from lazypipe.storage.optimizer.form import Form
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
-from lazypipe.storage.optimizer.trial import Bench, Cost, Trial, chunk_bytes, write_bytes
+from lazypipe.storage.optimizer.trial import Bench, Trial, chunk_bytes, write_bytes
 
 __all__ = ["base_layout", "measured_options"]
 

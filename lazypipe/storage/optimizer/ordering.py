@@ -37,6 +37,8 @@ _OFTEN = 0.1
 """Which part of the rows may be another than the one before in a column that rises, for there to be no order yet."""
 _RUN = 3.0
 """Bits that a run takes besides its value."""
+_STRETCHES = 4
+"""Stretches of neighbours that fewer rows are taken in."""
 
 
 def packing_order(frame: pl.DataFrame, rows: int = _ROWS) -> tuple[str, ...]:
@@ -137,12 +139,12 @@ def rising(frame: pl.DataFrame) -> list[str]:
     return [n for n in whole if (found[n].item() or 0.0) >= _RISES]
 
 
-def spread(frame: pl.DataFrame, rows: int, stretches: int = 4) -> pl.DataFrame:
+def spread(frame: pl.DataFrame, rows: int) -> pl.DataFrame:
     """Return so many rows, in stretches."""
     if frame.height <= rows:
         return frame
-    step = frame.height // stretches
-    return pl.concat(frame.slice(i * step, rows // stretches) for i in range(stretches))
+    step = frame.height // _STRETCHES
+    return pl.concat(frame.slice(i * step, rows // _STRETCHES) for i in range(_STRETCHES))
 
 
 def _entropies(codes: pl.DataFrame) -> dict[str, float]:

@@ -19,7 +19,7 @@ from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.order import ordered
 from lazypipe.storage.optimizer.writing import BatchWriter, polars_options
 
-__all__ = ["Bench", "Clock", "Cost", "Trial", "chunk_bytes", "chunk_sizes", "write_bytes"]
+__all__ = ["Bench", "Clock", "Trial", "chunk_bytes", "chunk_sizes", "write_bytes"]
 
 Clock: TypeAlias = Callable[[], float]
 """Seconds from some moment on, as ``time.perf_counter`` gives them."""

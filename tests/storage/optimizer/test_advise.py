@@ -26,6 +26,7 @@ from lazypipe.storage.optimizer.advice import Advice, Reason, order_name, told_f
 from lazypipe.storage.optimizer.advise import advise
 from lazypipe.storage.optimizer.candidates import encodings_for, forms_for
 from lazypipe.storage.optimizer.choice import GOALS, Limits, Option, choose
+from lazypipe.storage.optimizer.cost import Cost
 from lazypipe.storage.optimizer.form import Form
 from lazypipe.storage.optimizer.forms import (
     Cast,
@@ -44,7 +45,7 @@ from lazypipe.storage.optimizer.forms import (
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.profile import profile
 from lazypipe.storage.optimizer.pruning import reach, reached
-from lazypipe.storage.optimizer.trial import Bench, Cost, write_bytes
+from lazypipe.storage.optimizer.trial import Bench, write_bytes
 from lazypipe.storage.optimizer.workload import Query, Workload
 from lazypipe.testing.synthetic import make_orders
 
