@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -191,8 +193,20 @@ class KeyHashes:
 
     def add(self, unit: int, batch: pl.DataFrame) -> pl.Series:
         """Take note of the keys of rows of one unit, and return their hashes; those with a null in the key are not compared."""
-        found = batch.select(self._key).to_series()
+        return self._keep(unit, batch.select(self._key).to_series())
+
+    def add_all(self, parts: Iterable[tuple[int, pl.DataFrame]]) -> None:
+        """Take note of the keys of rows of several units, hashed in one query: one for each would cost more than the hashes."""
+        ordered = sorted(parts, key=itemgetter(0))
+        left = pl.concat(rows for _, rows in ordered).select(self._key).to_series()
+        for unit, of in groupby(ordered, key=itemgetter(0)):
+            height = sum(rows.height for _, rows in of)
+            self._keep(unit, left[:height])
+            left = left[height:]
+
+    def _keep(self, unit: int, found: pl.Series) -> pl.Series:
         found = found.drop_nulls() if found.has_nulls() else found
+        found = found.unique(maintain_order=True) if self._once else found
         with self._lock:
             self._parts.setdefault(unit, []).append(found)
             self._rows += len(found)
@@ -215,7 +229,8 @@ class KeyHashes:
 
     def frame(self) -> pl.LazyFrame:
         """Return the hashes, each with its unit."""
-        return pl.concat([*(pl.scan_ipc(path) for path in self._spilled), self._here().lazy()])
+        found = pl.concat([*(pl.scan_ipc(path) for path in self._spilled), self._here().lazy()])
+        return found.unique() if self._once and self._spilled else found
 
 
 def hashable(keys: Iterable[str], schema: pl.Schema) -> bool:

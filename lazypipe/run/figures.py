@@ -175,7 +175,7 @@ class Kept:
     def note_sides(self, rows: Callable[[Side], pl.LazyFrame], prefix: str) -> None:
         """Write the hashed keys by which the rows of this run were looked up in other sides; ``rows`` gives them, with units."""
         sides = self._by_units
-        found = self._written([rows(s).unique().sort(HASH) for s in sides], prefix, first=len(self.work.hashed))
+        found = self._written([rows(s).sort(HASH) for s in sides], prefix, first=len(self.work.hashed))
         self.keys |= zip([s.key for s in sides], found, strict=True)
 
     def note_digests(self, digest: Callable[[Side], pl.DataFrame], prefix: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from lazypipe.gates import uniqueness
 from lazypipe.gates.uniqueness import HASH, KeyHashes, hashed
 from lazypipe.run import noted
 from lazypipe.run.noted import Noted
@@ -14,16 +15,18 @@ from lazypipe.storage.units import UNIT
 
 SCHEMA = pl.Schema({"k": pl.String(), "v": pl.Int64(), UNIT: pl.UInt64()})
 ROWS = pl.DataFrame(
-    {"k": ["a", "b", "a", None, "c", "b", "a"], "v": range(7), UNIT: [1, 1, 1, 1, 2, 2, 3]}, schema=SCHEMA
+    {"k": ["a", "b", "a", "a", "c", None, "a"], "v": range(7), UNIT: [1, 1, 1, 3, 2, 2, 1]}, schema=SCHEMA
 )
 
 
+@pytest.mark.parametrize("held", [2, 1_000])
 @pytest.mark.parametrize("at_once", [1, 3, 1_000])
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_each_key_is_noted_once_with_its_unit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int, batch: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int, batch: int, held: int
 ) -> None:
     monkeypatch.setattr(noted, "_AT_ONCE", at_once)
+    monkeypatch.setattr(uniqueness, "_HELD", held)
     keys = Noted(["k"], KeyHashes(("k",), SCHEMA, tmp_path, UNIT, once=True))
     for rows in [*ROWS.iter_slices(batch), ROWS.clear()]:
         assert keys.note(rows) is rows
@@ -33,4 +36,4 @@ def test_each_key_is_noted_once_with_its_unit(
 
 
 def test_of_no_rows_there_are_no_keys(tmp_path: Path) -> None:
-    assert Noted(["k"], KeyHashes(("k",), SCHEMA, tmp_path, UNIT)).frame().collect().height == 0
+    assert Noted(["k"], KeyHashes(("k",), SCHEMA, tmp_path, UNIT, once=True)).frame().collect().height == 0
