@@ -216,6 +216,8 @@ def _found_type(
     name: str, mode: Mode, found: Sequence[tuple[FileInfo, pl.Schema]], *, text: bool, grows: bool
 ) -> pl.DataType:
     types = _types_of((name,), found)
+    if text:  # of nulls only no type is guessed
+        types = [t for t in types if t[1] != pl.Null] or types
     first, dtype = types[0]
     if mode == "evolve":
         for file, other in types[1:]:

@@ -50,10 +50,16 @@ class Publication(Part):
         """Return the nodes without a gate, of which rows may be aside by a definition from before."""
         if self.output is None:
             return []
+        plan = self.query.plan
+        names = [self.segment.node]
         # what nodes ahead put aside is shared by all outputs, and may be all that there is of rows which others only add
-        anew = self.query.work.kind == "all" and all(o.mode == "replace" for o in self.query.plan.outputs.values())
-        names = self.segment.nodes if anew else (self.segment.node,)
-        return [n for n in names if not self.query.plan.nodes[n].checks]
+        if self.query.work.kind == "all" and all(o.mode == "replace" for o in plan.outputs.values()):
+            kept = {s.node: s for s in plan.segments if s.output is None}
+            made = [self.segment]
+            for segment in made:  # and those that are read with it
+                made += [kept[n] for n in segment.reads if n in kept and kept[n] not in made]
+            names = [n for segment in made for n in segment.nodes]
+        return [n for n in names if not plan.nodes[n].checks]
 
     def publish(
         self,

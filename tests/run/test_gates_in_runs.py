@@ -436,6 +436,40 @@ def test_without_a_gate_nothing_is_aside_any_more(tmp_path: Path, place: str) ->
         assert lp.scan(case.quarantine).collect()["id"].to_list() == [2]
 
 
+@pytest.mark.parametrize("place", ["a", "inner"])
+@pytest.mark.parametrize("other", [False, True])
+def test_without_a_gate_nothing_is_aside_of_what_outputs_share(tmp_path: Path, place: str, other: bool) -> None:
+    """Whether what is read once for all of them has another gate still, or none."""
+    pl.DataFrame(ROWS, schema=SCHEMA).write_parquet(tmp_path / "a.parquet")
+    keep = [{"between": {"column": "id", "max": 6, "action": "quarantine"}}] if other else []
+
+    def run(gate: list[dict[str, Any]]) -> None:
+        gates = {"a": [], "inner": [], "last": keep, place: gate}
+        stages = {
+            "inner": {"from": "a", "gate": gates["inner"]},
+            "last": {"from": "inner", "gate": gates["last"]},
+            "s": {"from": "last", "do": [{"filter": "id < 7"}]},
+            "t": {"from": "last", "do": [{"filter": "id < 100"}]},
+        }
+        definition = {
+            "version": 1,
+            "name": "p",
+            "sources": {"a": {"uri": "a.parquet", "gate": gates["a"]}},
+            "stages": stages,
+            "outputs": {"s": {"to": "out/s"}, "t": {"to": "out/t"}},
+        }
+        lp.Pipeline.from_dict(definition, base=str(tmp_path)).compile().run().raise_for_status()
+
+    run([{"not_null": {"columns": "v", "action": "quarantine"}}])
+    aside = str(tmp_path / ".lazypipe/quarantine/p" / place)
+    assert lp.scan(aside).collect()["id"].to_list() == [2]
+    run([])
+    assert lp.scan(aside).collect().is_empty()
+    assert lp.scan(str(tmp_path / "out/s")).collect()["id"].sort().to_list() == [0, 1, 2, 3, 4, 5, 6]
+    if other:
+        assert lp.scan(str(tmp_path / ".lazypipe/quarantine/p/last")).collect()["id"].to_list() == [7]
+
+
 def test_two_pipelines_of_one_folder_put_rows_of_equal_names_aside(tmp_path: Path) -> None:
     gate = [{"not_null": {"columns": "v", "action": "quarantine"}}]
     for number, name in enumerate(("one", "../other one")):

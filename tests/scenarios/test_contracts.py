@@ -6,6 +6,7 @@ import datetime as dt
 import gzip
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -129,6 +130,42 @@ def test_a_new_column_is_taken_over(tmp_path: Path, root: str, kind: str) -> Non
     assert out.columns == ["id", "name", "price", "extra"]
     assert out["extra"].to_list().count("new") == 2
     assert out["extra"].null_count() == 2
+
+
+@pytest.mark.parametrize("kind", TEXT)
+def test_a_new_column_of_which_a_file_says_nothing_is_what_others_say_of_it(
+    tmp_path: Path, root: str, kind: str
+) -> None:
+    """Whichever comes first: nulls only were columns of nulls, which could not be read behind them."""
+    world = World(tmp_path, kind, root)
+    told = pl.Series("extra", ["new", None])
+    world.put(f1=FRAME, f2=FRAME.with_columns(extra=pl.lit(None)), f3=FRAME.with_columns(told))
+    out = world.run({"columns": COLUMNS, "on_new_column": "evolve"})
+    assert out.schema["extra"] == pl.String
+    assert Counter(out["extra"]) == {"new": 1, None: 5}
+
+
+@pytest.mark.parametrize("kind", ["arrow", "csv", "ndjson"])
+def test_a_column_that_nothing_reads_is_missed_too(tmp_path: Path, root: str, kind: str) -> None:
+    """By a run that reads all files as by one that reads the new one: Polars' scan of Arrow looks for what it reads only, as that of Parquet."""
+    world = World(tmp_path, kind, root)
+
+    def run(to: str) -> lp.RunResult:
+        source = (
+            lp.pipeline("p", base=str(tmp_path), state=f"{to}.state")
+            .source("a", f"{world.root}/data/*.{kind}")
+            .stage("s", "a", [{"select": ["id"]}])
+        )
+        return source.output("s", to).build().compile().run()
+
+    world.put(f1=FRAME)
+    assert run("out").status == "done"
+    world.put(f2=FRAME.drop("price"))
+    # in NDJSON a field that lacks is null
+    expected = None if kind == "ndjson" else f"{world.uri('f2')}: source 'a': the file lacks column 'price'"
+    for to in ("out", "again"):
+        error = run(to).segments[0].error
+        assert (None if error is None else str(error).partition(";")[0]) == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)
