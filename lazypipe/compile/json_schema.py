@@ -38,7 +38,8 @@ def _described(schema: Any, description: str) -> dict[str, Any]:
 
 _DESCRIPTION = _described(_TEXT, "What it is for, in words.")
 _OPTIONS = _described(
-    {"type": "object"}, "Credentials and settings of the storage; ${NAME} takes an environment variable."
+    {"type": "object"},
+    "Credentials and settings of the storage, by the names of Polars (aws_access_key_id) or of fsspec (key); ${NAME} takes an environment variable.",
 )
 
 

@@ -90,7 +90,7 @@ def _scan_alike(
             glob=False,
             hive_partitioning=bool(keys),
             hive_schema=keys or None,
-            storage_options=dict(storage_options) or None,
+            storage_options=uris.polars_options(names[0], storage_options),
             include_file_paths=FILE_COLUMN if file_column else None,
             cast_options=WIDENS if forms else None,
         )

@@ -90,7 +90,8 @@ class NumberedFiles:
     def __init__(self, uri: str, storage_options: Mapping[str, Any] | None = None, *, what: str) -> None:
         self.uri = uri
         self.what = what
-        self._fs, self._path = uris.file_system(uri, storage_options)
+        with self._errors():
+            self._fs, self._path = uris.file_system(uri, storage_options)
 
     def numbers(self) -> list[int]:
         """Return the numbers that exist, the least first; empty where there is no folder."""
@@ -142,11 +143,11 @@ class NumberedFiles:
         """Whatever a store raises, the caller learns which folder it was."""
         try:
             yield
-        except OSError as error:
+        except Exception as error:  # those of clients of object stores are of many kinds
+            reason = error.strerror if isinstance(error, OSError) else None
+            fix = "then run again" if isinstance(error, ImportError) else "check rights and network"
             raise StorageError(
-                f"{self.what} cannot be read: {error.strerror or first_line(error)}",
-                uri=self.uri,
-                fix="check rights and network",
+                f"{self.what} cannot be read: {reason or first_line(error)}", uri=self.uri, fix=fix
             ) from error
 
     def read(self, number: int) -> bytes | None:

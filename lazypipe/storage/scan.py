@@ -207,7 +207,16 @@ class Reader:
     def first_row(self, file: FileInfo, schema: pl.Schema) -> pl.DataFrame:
         """Return the first row of a CSV file as text; where there is no header, its columns are called as in ``schema``."""
         names = None if self.read.get("header", True) else schema.names()
-        rows = pl.scan_csv(file.uri, **self.csv_options, new_columns=names, infer_schema=False, n_rows=1, glob=False)
+        storage = uris.polars_options(file.uri, self.storage_options)
+        rows = pl.scan_csv(
+            file.uri,
+            **self.csv_options,
+            new_columns=names,
+            infer_schema=False,
+            n_rows=1,
+            glob=False,
+            storage_options=storage,
+        )
         return rows.collect(engine="in-memory")
 
     def _native_csv(self, uri: str, **options: Any) -> pl.LazyFrame:
@@ -217,7 +226,7 @@ class Reader:
             **options,
             schema_overrides=dict(self.declared),
             glob=False,
-            storage_options=dict(self.storage_options) or None,
+            storage_options=uris.polars_options(uri, self.storage_options),
             raise_if_empty=True,
         )
 
@@ -381,7 +390,7 @@ class Reader:
         file_column: str | None = None,
     ) -> pl.LazyFrame:
         shared: dict[str, Any] = {
-            "storage_options": dict(self.storage_options) or None,
+            "storage_options": uris.polars_options(names[0], self.storage_options),
             "include_file_paths": file_column,
         }
         listed = {**shared, "glob": False}

@@ -197,7 +197,7 @@ class DatasetSink:
                 ),
                 mkdir=native,
                 lazy=True,
-                storage_options=(dict(self.storage_options) or None) if native else None,
+                storage_options=uris.polars_options(self.uri, self.storage_options) if native else None,
                 sinked_paths_callback=report if native else None,
                 **options,
             )
@@ -350,7 +350,7 @@ class ExportSink:
         if self.told is not None and uris.is_local(self.uri):
             self.told(self.staged)
         if uris.is_native(self.uri):
-            options |= {"mkdir": True, "storage_options": dict(self.storage_options) or None}
+            options |= {"mkdir": True, "storage_options": uris.polars_options(self.uri, self.storage_options)}
         else:
             fs, path = uris.file_system(self.staged, self.storage_options)
             if folder := path.rpartition("/")[0]:

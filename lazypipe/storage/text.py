@@ -198,7 +198,8 @@ def _lines_ahead(file: FileInfo, reader: Reader) -> int:
 
 
 def _scan(path: str | list[str], reader: Reader) -> pl.LazyFrame:
-    return pl.scan_lines(path, glob=False, storage_options=dict(reader.storage_options) or None)
+    storage = uris.polars_options(path if isinstance(path, str) else path[0], reader.storage_options)
+    return pl.scan_lines(path, glob=False, storage_options=storage)
 
 
 def _short_row(path: str, reader: Reader, width: int, *, preamble: bool) -> tuple[int, int] | None:

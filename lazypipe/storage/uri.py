@@ -9,10 +9,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from lazypipe.storage.options import for_fsspec, for_polars
+
 if TYPE_CHECKING:
     import fsspec
 
-__all__ = ["Redactor", "beside", "file_system", "is_local", "is_native", "join", "protocol", "resolve"]
+__all__ = [
+    "Redactor",
+    "beside",
+    "file_system",
+    "is_local",
+    "is_native",
+    "join",
+    "polars_options",
+    "protocol",
+    "resolve",
+]
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(?=::|://)")
@@ -97,6 +109,11 @@ def is_native(uri: str) -> bool:
     return protocol(uri) in NATIVE and not _is_chain(uri)
 
 
+def polars_options(uri: str, options: Mapping[str, Any] | None) -> dict[str, str] | None:
+    """Return the options of a storage as Polars takes them for a URI."""
+    return for_polars(protocol(uri), options or {})
+
+
 def _is_chain(uri: str) -> bool:
     """Whether one file system stands in another; where a whole path begins, there is none."""
     return "::" in uri and not uri.startswith("/")
@@ -164,8 +181,11 @@ def file_system(uri: str, options: Mapping[str, Any] | None = None) -> tuple[fss
     how = dict(options or {})
     if _is_chain(uri):
         names = [protocol(link) or link for link in uri.split("::")]
+        how |= {n: for_fsspec(n, how[n]) for n in names if isinstance(how.get(n), Mapping)}
         how |= {n: {**how.get(n, {}), **_CACHES[n]} for n in names if n in _CACHES}
         how["skip_instance_cache"] = True
+    else:
+        how = for_fsspec(protocol(uri), how)
     fs, path = fsspec.core.url_to_fs(uri, **how)
     return fs, str(path)
 

@@ -7,6 +7,7 @@ import os
 import uuid
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from lazypipe.errors import StorageError
@@ -88,3 +89,29 @@ def test_a_text_that_is_sealed_as_it_is_written() -> None:
         assert not is_sealed(sealed[:place] + bytes([sealed[place] ^ 1]) + sealed[place + 1 :])
         assert not is_sealed(sealed[:place])
     assert not is_sealed(sealed + b" ")
+
+
+class _ClientError(Exception):
+    """As clients of object stores raise them: no error of the operating system."""
+
+
+def test_whatever_a_client_raises_is_told_of_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = NumberedFiles("memory://unreachable", what="the log")
+
+    def broken(*_: object, **__: object) -> None:
+        raise _ClientError("Could not connect to the endpoint URL\nand more")
+
+    for name in ("ls", "cat_file"):
+        monkeypatch.setattr(type(files._fs), name, broken)
+    said = r"^memory://unreachable: the log cannot be read: Could not connect to the endpoint URL; check rights and network$"
+    with pytest.raises(StorageError, match=said):
+        files.numbers()
+    with pytest.raises(StorageError, match=said):
+        files.read(1)
+
+
+def test_what_its_file_system_needs_is_told_of_the_folder() -> None:
+    fsspec.register_implementation("lacking", "nowhere.Lacking", errtxt="Install nowhere to read it", clobber=True)
+    said = r"^lacking://x: the log cannot be read: Install nowhere to read it; then run again$"
+    with pytest.raises(StorageError, match=said):
+        NumberedFiles("lacking://x", what="the log")

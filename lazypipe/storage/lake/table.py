@@ -150,7 +150,7 @@ class LakeTable:
             [f.uri for f in files],
             schema=self.inside,
             glob=False,
-            storage_options=dict(options) or None,
+            storage_options=uris.polars_options(files[0].uri, options),
             include_file_paths=extra[0] if extra else None,
             hive_partitioning=bool(keys),
             hive_schema=dict(keys) or None,

@@ -1,0 +1,119 @@
+"""Options of storages: Polars and fsspec read the same places, and call the same settings by other names.
+
+Definitions may use either's names, or both; each gets its own, and none of the other's. Settings of which only one knows go to that one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["for_fsspec", "for_polars"]
+
+_S3 = {
+    "key": ("aws_access_key_id", "access_key_id"),
+    "secret": ("aws_secret_access_key", "secret_access_key"),
+    "token": ("aws_session_token", "aws_token", "session_token"),
+    "endpoint_url": ("aws_endpoint_url", "aws_endpoint", "endpoint"),
+    "client_kwargs.region_name": ("aws_region", "aws_default_region", "region", "default_region"),
+    "anon": ("aws_skip_signature", "skip_signature"),
+}
+_GCS = {
+    "token": (
+        "google_service_account",
+        "google_service_account_path",
+        "google_application_credentials",
+        "service_account",
+        "service_account_path",
+        "application_credentials",
+    ),
+}
+_AZURE = {
+    "account_name": ("azure_storage_account_name",),
+    "account_key": ("azure_storage_account_key", "azure_storage_access_key", "azure_storage_master_key", "access_key"),
+    "sas_token": ("azure_storage_sas_token", "azure_storage_sas_key", "sas_key"),
+    "client_id": ("azure_storage_client_id", "azure_client_id"),
+    "client_secret": ("azure_storage_client_secret", "azure_client_secret"),
+    "tenant_id": ("azure_storage_tenant_id", "azure_tenant_id", "azure_storage_authority_id", "authority_id"),
+}
+_PAIRS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("s3", "s3a"), _S3),
+    **dict.fromkeys(("gs", "gcs"), _GCS),
+    **dict.fromkeys(("az", "azure", "adl", "abfs", "abfss"), _AZURE),
+}
+"""Protocol → fsspec's name of a setting → Polars' names of it, the one that is written first."""
+
+_CLIENT = frozenset(
+    {
+        "allow_http",
+        "allow_invalid_certificates",
+        "connect_timeout",
+        "http1_only",
+        "http2_only",
+        "max_retries",
+        "pool_idle_timeout",
+        "pool_max_idle_per_host",
+        "proxy_ca_certificate",
+        "proxy_excludes",
+        "proxy_url",
+        "retry_base_multiplier",
+        "retry_init_backoff_ms",
+        "retry_max_backoff_ms",
+        "retry_timeout_ms",
+        "timeout",
+        "user_agent",
+        "virtual_hosted_style_request",
+    }
+)
+"""Settings of Polars' own client, which fsspec's file systems would take for something else."""
+_POLARS_ONLY = ("aws_", "azure_", "google_", "file_cache_")
+
+
+def for_fsspec(protocol: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as the protocol's file system of fsspec takes them.
+
+    Examples
+    --------
+    >>> for_fsspec("s3", {"aws_access_key_id": "k", "aws_region": "eu-1", "aws_allow_http": "true", "profile": "p"})
+    {'key': 'k', 'client_kwargs': {'region_name': 'eu-1'}, 'profile': 'p'}
+    """
+    names = {polars: own for own, all_ in _PAIRS.get(protocol, {}).items() for polars in all_}
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        own = names.get(name.lower())
+        if own is not None:
+            outer, _, inner = own.rpartition(".")
+            given = str(value).lower() in ("true", "1", "yes") if own == "anon" else value
+            if outer:
+                found[outer] = {inner: given, **found.get(outer, {}), **options.get(outer, {})}
+            else:
+                found.setdefault(own, given)
+        elif protocol in _PAIRS and name.lower() in ("google_service_account_key", "service_account_key"):
+            found.setdefault("token", json.loads(value))
+        elif protocol not in _PAIRS or not (name.lower() in _CLIENT or name.lower().startswith(_POLARS_ONLY)):
+            found[name] = {**found.get(name, {}), **value} if isinstance(value, Mapping) else value
+    return found
+
+
+def for_polars(protocol: str, options: Mapping[str, Any]) -> dict[str, str] | None:
+    """Return options as Polars takes them, whose values are texts; None if there are none.
+
+    Examples
+    --------
+    >>> for_polars("s3", {"key": "k", "client_kwargs": {"region_name": "eu-1"}, "anon": True})
+    {'aws_access_key_id': 'k', 'aws_region': 'eu-1', 'aws_skip_signature': 'true'}
+    """
+    found = {n: _text(v) for n, v in options.items() if isinstance(v, str | bool | int | float)}
+    for own, (first, *others) in _PAIRS.get(protocol, {}).items():
+        outer, _, inner = own.rpartition(".")
+        value = options.get(outer, {}).get(inner) if outer else options.get(own)
+        if isinstance(value, str | bool) and not ({first, *others} & {n.lower() for n in found}):
+            found = {n: v for n, v in found.items() if n != own} | {first: _text(value)}
+        elif value is not None and own != first:
+            found.pop(own, None)
+    return found or None
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,137 @@
+"""Settings of storages by the names of Polars and of fsspec: each is given its own, whichever were written."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import fsspec
+import polars as pl
+import pytest
+
+from lazypipe.storage import uri as uris
+from lazypipe.storage.files import FileInfo
+from lazypipe.storage.options import for_fsspec, for_polars
+from lazypipe.storage.scan import Reader
+
+POLARS = {
+    "aws_access_key_id": "k",
+    "aws_secret_access_key": "s",
+    "aws_session_token": "t",
+    "aws_endpoint_url": "http://e",
+    "aws_region": "eu-1",
+}
+FSSPEC = {
+    "key": "k",
+    "secret": "s",
+    "token": "t",
+    "endpoint_url": "http://e",
+    "client_kwargs": {"region_name": "eu-1"},
+}
+
+
+@pytest.mark.parametrize("protocol", ["s3", "s3a"])
+@pytest.mark.parametrize("written", [POLARS, FSSPEC, {**POLARS, **FSSPEC}], ids=["polars", "fsspec", "both"])
+def test_one_set_of_names_is_enough(protocol: str, written: dict[str, Any]) -> None:
+    assert for_fsspec(protocol, written) == FSSPEC
+    assert for_polars(protocol, written) == POLARS
+
+
+def test_names_are_those_of_the_protocol() -> None:
+    assert for_fsspec("az", {"azure_storage_account_name": "a", "azure_storage_account_key": "k"}) == {
+        "account_name": "a",
+        "account_key": "k",
+    }
+    assert for_polars("abfss", {"account_name": "a", "sas_token": "k", "anon": False}) == {
+        "azure_storage_account_name": "a",
+        "azure_storage_sas_token": "k",
+        "anon": "false",
+    }
+    assert for_fsspec("gs", {"google_service_account": "key.json", "google_base_url": "x"}) == {"token": "key.json"}
+    assert for_fsspec("gcs", {"service_account_key": '{"type": "x"}'}) == {"token": {"type": "x"}}
+    assert for_polars("gs", {"token": "key.json"}) == {"google_service_account": "key.json"}
+    assert for_polars("gs", {"token": {"type": "x"}}) is None
+    for protocol in ("", "memory", "sftp"):
+        assert for_fsspec(protocol, {"key": 1, "aws_region": "x"}) == {"key": 1, "aws_region": "x"}
+        assert for_polars(protocol, {"key": "k"}) == {"key": "k"}
+        assert for_polars(protocol, {}) is None
+
+
+def test_what_only_one_of_them_knows_goes_to_that_one() -> None:
+    written = {
+        "aws_allow_http": "true",
+        "max_retries": 3,
+        "AWS_REGION": "eu-1",
+        "config_kwargs": {"a": 1},
+        "anon": True,
+    }
+    more = {"client_kwargs": {"verify": False}, "default_block_size": 5}
+    assert for_fsspec("s3", written | more) == {
+        "client_kwargs": {"region_name": "eu-1", "verify": False},
+        "config_kwargs": {"a": 1},
+        "anon": True,
+        "default_block_size": 5,
+    }
+    assert for_polars("s3", written | more) == {
+        "aws_allow_http": "true",
+        "max_retries": "3",
+        "AWS_REGION": "eu-1",
+        "aws_skip_signature": "true",
+        "default_block_size": "5",
+    }
+    assert for_fsspec("s3", {"skip_signature": "false"}) == {"anon": False}
+
+
+def test_file_systems_are_made_with_their_own_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def made(uri: str, **options: Any) -> tuple[Any, str]:
+        asked.append(options)
+        return fsspec.filesystem("memory"), "x"
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", made)
+    uris.file_system("s3://b/x", POLARS)
+    uris.file_system("zip://a.csv::s3://b/x.zip", {"s3": POLARS})
+    assert asked == [FSSPEC, {"s3": FSSPEC, "skip_instance_cache": True}]
+
+
+@pytest.fixture
+def bucket() -> Iterator[tuple[str, list[str]]]:
+    """The address of a server that has nothing, and whose signatures it was asked with."""
+    signed: list[str] = []
+
+    class Nothing(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            signed.append(self.headers.get("Authorization", "").partition("Credential=")[2].partition("/")[0])
+            self.send_response(404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_HEAD = do_PUT = answer  # noqa: N815  # names that the server calls
+
+        def log_message(self, *_: object) -> None:
+            """Be quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Nothing)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", signed
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("format_", ["parquet", "csv", "ndjson", "ipc", "first row"])
+def test_polars_signs_with_what_was_written_for_fsspec(bucket: tuple[str, list[str]], format_: Any) -> None:
+    address, signed = bucket
+    options = {"key": f"key-{format_}", "secret": "s", "endpoint_url": address, "client_kwargs": {"region_name": "x"}}
+    file = FileInfo("s3://b/x", None)
+    schema = pl.Schema({"a": pl.Int64})
+    with pytest.raises(Exception, match="404|not found|Not Found"):
+        if format_ == "first row":
+            Reader("csv", storage_options=options).first_row(file, schema)
+        else:
+            Reader(format_, storage_options=options).scan([file], schema, keys={}).collect()
+    assert set(signed) == {f"key-{format_}"}
