@@ -396,7 +396,7 @@ class BoundSource:
         for file in self._suspects(replace(snapshot, files=looked)):
             if self._broken(file) is not None:
                 continue
-            if self.reader.broken_rows(file, self.inside(file)):
+            if self.reader.has_broken_rows(file, self.inside(file)):
                 self._broken_rows.add(_whole(file))
                 found = True
         return found

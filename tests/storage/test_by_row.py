@@ -203,7 +203,7 @@ def test_rows_over_several_lines_in_zstd_are_refused_for_what_ends_a_line_is_not
 )
 def test_what_cannot_be_read_by_row(content: bytes, kind: str, message: str) -> None:
     file = put(content, kind)
-    assert Reader(kind).broken_rows(file, TWO) == 0
+    assert Reader(kind).has_broken_rows(file, TWO) == (kind == "ndjson")  # where the rest is not known yet
     with pytest.raises(SourceError, match=message):
         Reader(kind).scan([file], TOLD).collect(engine="streaming")
 
@@ -225,7 +225,7 @@ def test_projections_slices_and_row_numbers() -> None:
 def test_a_cell_of_another_type_is_not_a_broken_row() -> None:
     file = put(b"a,b\n1,2\n3\nx,5\n")
     schema = pl.Schema({**COLUMNS, "a": pl.Int64(), "b": pl.Int64()})
-    assert Reader("csv").broken_rows(file, schema) == 1
+    assert Reader("csv").has_broken_rows(file, schema)
     with pytest.raises(SourceError, match="could not parse `x`"):
         Reader("csv").scan([file], schema).collect(engine="streaming")
 
