@@ -105,7 +105,9 @@ def _source_contract() -> dict[str, Any]:
         "What to do where a column has another type in a file, or a cell of CSV or NDJSON does not parse. fail: "
         "refuse the file; evolve: take the narrowest type that holds both without loss; freeze: cast, and fail where a value "
         "does not fit; discard_column: make what does not fit null, counted as type:<column>; discard_row: quarantine the row, "
-        "with what stood there as text in _lazypipe_raw. Lists and structs of NDJSON must parse in any case. Default: fail."
+        "with what stood there as text in _lazypipe_raw; said of the contract, not of a column, it also quarantines rows of text "
+        "that cannot be read (too many or too few fields, a quote that is not closed, a line that is no JSON object), counted as broken_row, "
+        "with line, text and reason. Lists and structs of NDJSON must parse in any case. Default: fail."
     )
     missing = (
         "What to do about a file that lacks a column. fail or freeze: refuse the file; evolve: it is null there; "
@@ -489,7 +491,7 @@ def _source() -> dict[str, Any]:
             "gate": _gate(),
             "on_corrupt": {
                 "description": "What to do about a file that cannot be decoded (truncated, a garbage footer, wrong gzip, a broken "
-                "row or line): fail stops the run; skip leaves the whole file out, says so in the run's result, and tries it "
+                "row or line that the contract does not discard): fail stops the run; skip leaves the whole file out, says so in the run's result, and tries it "
                 "again in the next run; quarantine_file also records it below state, and does not try it again until it is "
                 "delivered anew. Default: fail.",
                 "enum": ["fail", "quarantine_file", "skip"],

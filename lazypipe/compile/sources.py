@@ -396,7 +396,7 @@ class BoundSource:
         for file in self._suspects(replace(snapshot, files=looked)):
             if self._broken(file) is not None:
                 continue
-            if self.reader.broken_rows(file, self.inside(file)):
+            if self.reader.has_broken_rows(file, self.inside(file)):
                 self._broken_rows.add(_whole(file))
                 found = True
         return found
@@ -473,7 +473,7 @@ class BoundSource:
         except BaseException as error:
             if not (is_engine_error(error) or isinstance(error, SourceError)):
                 raise
-            return 0
+            return self.count(file) if self.read_by_row(Snapshot((file,))) else 0
 
     def culprit(self, snapshot: Snapshot) -> SourceError | None:
         """Return the error that names the first file which cannot be read as the contract says, None if all can."""

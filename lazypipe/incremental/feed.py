@@ -63,8 +63,9 @@ def decide(plan: CompiledPipeline, segment: Segment, terms: Terms) -> Work:
         if not (is_engine_error(error) or isinstance(error, SourceError)):
             raise
         # rows that are looked up may stand in files of which some rows cannot be read
-        found = [n.source.read_by_row(terms.look(n.name)) for n in plan.nodes.values() if n.source is not None]
-        if not any(found):
+        sources = [n.source for n in plan.nodes.values() if n.source is not None and n.source.reader.by_row]
+        found = [source.name for source in sources if source.read_by_row(terms.look(source.name))]
+        if not found:
             raise
     return _decided(plan, segment, terms)
 

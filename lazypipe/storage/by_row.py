@@ -9,7 +9,9 @@ Polars takes: a file gives the same rows whether or not a broken one stands in i
 from __future__ import annotations
 
 import json
+import math
 import re
+from functools import partial
 from itertools import compress
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
@@ -19,7 +21,7 @@ from lazypipe.gates.tap import WHOLE_ROW
 from lazypipe.storage.external_text import LONGEST_ROW, Csv, TextFormat, is_packed, read_fully, text_format
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from lazypipe.storage.external_content import Request
 
@@ -32,6 +34,7 @@ COLUMNS = pl.Schema(dict.fromkeys((LINE, TEXT, WHY), pl.String()))
 """What is told of a row that cannot be read: the line where it begins, what stands there, and why."""
 
 _BLOCK = 8 << 20
+_WINDOW = 1 << 20
 _PLACE = "__lazypipe_place"
 _NO_TEXT = "it is not UTF-8"
 
@@ -64,6 +67,9 @@ class Rows(Protocol):
 
         What is cut off at the end of a block is left out, unless it is the ``last``.
         """
+
+    def first(self, block: bytes, searched: int, *, last: bool) -> tuple[list[tuple[int, bytes]], int] | None:
+        """Return the same of the first row alone, in which no end was found up to an offset; None if more must be read."""
 
     def why(self, row: bytes, width: int) -> str | None:
         """Return what is wrong with a row of so many columns; None if nothing is."""
@@ -116,6 +122,36 @@ class CsvRows:
             number = end
         return found, len(block) if last else len(block) - len(cut)
 
+    def first(self, block: bytes, searched: int, *, last: bool) -> tuple[list[tuple[int, bytes]], int] | None:
+        line = block.find(b"\n") + 1
+        if not line:
+            return self.split(block, last=True) if last else None
+        if self._odd([block[:line]]) and not (self._comment and block.startswith(self._comment)):
+            end = self._closing(block, max(searched, line), last=last)
+            if end is None and not last:
+                return None
+            if end is not None and self._row.fullmatch(block, 0, end):
+                return [(0, block[:end])], min(end + 1, len(block))
+        return self.split(block[:line], last=True)
+
+    def _closing(self, block: bytes, start: int, *, last: bool) -> int | None:
+        """Return where the first line ends that has an odd number of quotes, of those that begin behind an offset or around it."""
+        start = block.rfind(b"\n", 0, start) + 1
+        while start < len(block):
+            stop = (
+                block.rfind(b"\n", start, start + _WINDOW) + 1
+                or block.find(b"\n", start) + 1
+                or (len(block) if last else 0)
+            )
+            if not stop:
+                return None
+            for line in block[start:stop].split(b"\n"):
+                if line.count(self._quote) & 1:
+                    return start + len(line)
+                start += len(line) + 1
+            start = stop
+        return None
+
     def _odd(self, lines: Sequence[bytes]) -> list[int]:
         """Return which lines have an odd number of quotes."""
         quote = self._quote
@@ -138,12 +174,16 @@ class NdjsonRows:
     """Lines of NDJSON; blank ones are no rows."""
 
     def __init__(self) -> None:
-        self._decode = json.JSONDecoder(parse_constant=_refuse).decode
+        self._decode = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite).decode
 
     def split(self, block: bytes, *, last: bool) -> tuple[list[tuple[int, bytes]], int]:
         lines = block.split(b"\n")
         cut = b"" if last else lines.pop()
         return [(n, line) for n, line in enumerate(lines) if line.strip()], len(block) - len(cut)
+
+    def first(self, block: bytes, searched: int, *, last: bool) -> tuple[list[tuple[int, bytes]], int] | None:
+        end = block.find(b"\n", searched) + 1 or (len(block) if last else 0)
+        return self.split(block[:end], last=True) if end else None
 
     def why(self, row: bytes, width: int) -> str | None:
         try:
@@ -158,8 +198,15 @@ class NdjsonRows:
 
 
 def _refuse(name: str) -> None:
-    msg = f"{name} is no number"
+    msg = f"{name} is no number that there is"
     raise json.JSONDecodeError(msg, name, 0)
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if value in (math.inf, -math.inf):
+        _refuse(number)
+    return value
 
 
 def _is_text(row: bytes) -> bool:
@@ -188,6 +235,20 @@ def row_format(form: str, options: Mapping[str, Any]) -> TextFormat:
     return _ByRow(options) if form == "csv" else text_format(form, options)
 
 
+class _Block:
+    """Some rows of a file, with the number of lines ahead of them; read, if all can be."""
+
+    def __init__(self, line: int, frame: pl.DataFrame | None, split: Callable[[], list[tuple[int, bytes]]]) -> None:
+        self.line = line
+        self.frame = frame
+        self._split = split
+
+    @property
+    def rows(self) -> list[tuple[int, bytes]]:
+        """The rows as they stand there, each with the number of lines ahead of it in the block."""
+        return self._split()
+
+
 class BrokenText:
     """A text file in which some rows cannot be read, as a table: see the ``Content`` of ``external_content``.
 
@@ -213,6 +274,8 @@ class BrokenText:
     def __init__(self, text: TextFormat, file: Opens, declared: pl.Schema, beginning: bytes | None = None) -> None:
         self._text, self._rows, self._file = text, rows_of(text), file
         self._is_whole, self._lines_ahead = beginning is None, 0
+        self._is_csv = isinstance(text, Csv)
+        self._separator = str(text.options.get("separator", ",")).encode() if isinstance(text, Csv) else b""
         self._stream: BinaryIO | None = file.open()
         self._head = read_fully(self._stream, _BLOCK)
         if not self._head:
@@ -230,7 +293,7 @@ class BrokenText:
         self._inside = self._columns(start[:begins], untold(declared))
         self.schema = pl.Schema({**COLUMNS, **self._inside})
         # a line of JSON is read as a whole, whatever is wanted of it
-        self._structure = pl.Schema(dict.fromkeys(self._inside or [_PLACE], pl.String()))
+        self._structure = pl.Schema(dict.fromkeys(self._inside if self._is_csv else [_PLACE], pl.String()))
 
     def _columns(self, header: bytes, declared: pl.Schema) -> pl.Schema:
         """Return the columns in the order of the file; without a header as they are declared."""
@@ -275,8 +338,8 @@ class BrokenText:
         """
         schema = self._structure if structure else self._inside
         read = garbage = False
-        for line, rows in self._blocks(schema):
-            frame = rows if isinstance(rows, pl.DataFrame) else self._one_by_one(line, rows, schema)
+        for block in self._blocks(schema):
+            frame = self._one_by_one(block, schema) if block.frame is None else block.frame
             read = read or frame[WHY].has_nulls()
             garbage = garbage or bool((frame[WHY] == _NO_TEXT).any())
             yield frame
@@ -284,57 +347,73 @@ class BrokenText:
             msg = "no row of it can be read, and it is not UTF-8 text"
             raise ValueError(msg)
 
-    def broken(self) -> int:
-        """Count the rows that cannot be read; raises as ``frames`` does."""
-        return sum(frame.height - frame[WHY].null_count() for frame in self.frames(structure=True))
+    def has_broken(self) -> bool:
+        """Whether there is a row that cannot be read; raises as ``frames`` does, if it comes to that before."""
+        return any(frame[WHY].null_count() < frame.height for frame in self.frames(structure=True))
 
     def sound(self) -> Iterator[tuple[int, str]]:
         """Yield the rows that can be read, as they are written, with the number of the line where each begins."""
         first = self._file.lines_ahead() + 1
-        for line, rows in self._blocks(None):
-            assert not isinstance(rows, pl.DataFrame)
-            for (number, row), why in zip(rows, self._told(rows)[1], strict=True):
-                if why is None:
-                    yield first + line + number, f"{row.decode()}\n"
+        for block in self._blocks(self._structure):
+            rows = block.rows
+            if block.frame is None:
+                rows = [row for row, why in zip(rows, self._told(rows)[1], strict=True) if why is None]
+            for number, row in rows:
+                yield first + block.line + number, f"{row.decode()}\n"
 
-    def _blocks(self, schema: pl.Schema | None) -> Iterator[tuple[int, pl.DataFrame | list[tuple[int, bytes]]]]:
-        """Yield some megabytes of rows at a time with the number of lines ahead of them: read if all can be, else as they stand there."""
-        block, line, size = self._head[self._begins :], self._head.count(b"\n", 0, self._begins), _BLOCK
-        ended = len(self._head) < _BLOCK
+    def _blocks(self, schema: pl.Schema) -> Iterator[_Block]:
+        """Yield some megabytes of rows at a time: read with a schema if all can be, else as they stand there."""
+        held, at, line = self._head, self._begins, self._head.count(b"\n", 0, self._begins)
+        ended, searched = len(held) < _BLOCK, 0
         stream: BinaryIO | None = None
         try:
-            while block or not ended:
-                end = len(block) if ended else self._text.row_end(block)
-                frame = self._sound(block[:end], schema) if end and schema is not None else None
-                if frame is not None:
-                    yield line, frame
-                else:
-                    rows, end = self._split(block, last=ended)
-                    if rows:
-                        yield line, rows
-                line += block.count(b"\n", 0, end)
-                block = block[end:]
-                if not ended:
+            while True:
+                if not ended and (searched or len(held) - at < _BLOCK):
                     stream = stream or self._behind_head()
-                    # a row longer than a block doubles it, so that its start is not searched over and over
-                    size = _BLOCK if end else max(_BLOCK, len(block))
-                    more = read_fully(stream, size)
-                    ended = len(more) < size
-                    block += more
+                    more = read_fully(stream, _BLOCK)
+                    ended = len(more) < _BLOCK
+                    held, at = held[at:] + more, 0
+                if at == len(held):
+                    return
+                if searched:  # for where the row ends that the last block began with
+                    looked = len(held) - at
+                    found, end = self._long_row(line, held[at:], searched, ended=ended)
+                else:
+                    looked = min(len(held) - at, _BLOCK)
+                    last = ended and looked == len(held) - at
+                    found, end = self._block(line, held[at : at + looked], schema, last=last)
+                if found is not None:
+                    yield found
+                searched = 0 if end else looked
+                line += held.count(b"\n", at, at + end)
+                at += end
         finally:
             if stream is not None:
                 stream.close()
 
-    def _split(self, block: bytes, *, last: bool) -> tuple[list[tuple[int, bytes]], int]:
+    def _block(self, line: int, block: bytes, schema: pl.Schema, *, last: bool) -> tuple[_Block | None, int]:
+        """Return the rows of a block, and the offset behind them; 0 if not even one ends there."""
+        end = len(block) if last else self._text.row_end(block)
+        frame = self._sound(block[:end], schema) if end else None
+        if frame is not None:
+            return _Block(line, frame, partial(self._split, block[:end])), end
         rows, end = self._rows.split(block, last=last)
-        if end or len(block) < LONGEST_ROW:
-            return rows, end
+        return (_Block(line, None, lambda: rows) if rows else None), end
+
+    def _long_row(self, line: int, held: bytes, searched: int, *, ended: bool) -> tuple[_Block | None, int]:
+        """Return the first row, in which no end was found up to some offset, and the offset behind it; 0 if more must be read."""
         # a quote that is open for so long is closed nowhere
-        whole = block.rfind(b"\n") + 1
-        if not whole:
+        last = ended or len(held) >= LONGEST_ROW
+        if last and not ended and b"\n" not in held:
             msg = f"a line is longer than {LONGEST_ROW >> 20} MiB"
             raise ValueError(msg)
-        return self._rows.split(block[:whole], last=True)
+        found = self._rows.first(held, searched, last=last)
+        if found is None:
+            return None, 0
+        return (_Block(line, None, lambda: found[0]) if found[0] else None), found[1]
+
+    def _split(self, block: bytes) -> list[tuple[int, bytes]]:
+        return self._rows.split(block, last=True)[0]
 
     def _behind_head(self) -> BinaryIO:
         stream, self._stream = self._stream, None
@@ -345,19 +424,22 @@ class BrokenText:
 
     def _sound(self, block: bytes, schema: pl.Schema) -> pl.DataFrame | None:
         """Return the rows of a block if all can be read."""
+        if self._is_csv and block.count(self._separator, 0, max(0, block.find(b"\n"))) < len(schema) - 1:
+            return None  # Polars takes the first row for as wide as all others
         try:
             frame = self._decode(block, schema)
         except pl.exceptions.PolarsError:
             return None
         # a row that lacks fields lacks the last one
-        if isinstance(self._text, Csv) and frame.width > 1 and frame.to_series(-1).has_nulls():
+        if self._is_csv and frame.width > 1 and frame.to_series(-1).has_nulls():
             return None
         return frame.select(*(pl.lit(None, dtype=t).alias(n) for n, t in COLUMNS.items()), pl.all())
 
     def _decode(self, block: bytes, schema: pl.Schema) -> pl.DataFrame:
         return self._text.scan(block, schema, first=False, n_rows=None).collect(engine="in-memory")
 
-    def _one_by_one(self, line: int, rows: Sequence[tuple[int, bytes]], schema: pl.Schema) -> pl.DataFrame:
+    def _one_by_one(self, block: _Block, schema: pl.Schema) -> pl.DataFrame:
+        rows = block.rows
         if self._file.on_lines and any(b"\n" in row for _, row in rows):
             msg = "a row of it goes over several lines, and it is compressed with zstd, whose rows are read line by line; pack it with gzip"
             raise ValueError(msg)
@@ -366,7 +448,7 @@ class BrokenText:
         if good.height != len(sound):
             msg = f"{len(sound)} rows were read as {good.height}"
             raise ValueError(msg)
-        return self._together(good, line, rows, why)
+        return self._together(good, block.line, rows, why)
 
     def _told(self, rows: Sequence[tuple[int, bytes]]) -> tuple[list[bytes], list[str | None]]:
         """Return the rows that can be read, and why each of the others cannot."""

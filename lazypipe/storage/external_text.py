@@ -134,7 +134,9 @@ class Csv:
             # Polars takes the first row for as wide as all others: it gets one that is
             full = separator * (len(schema) - 1) + b"\n" + source
             most = None if n_rows is None else n_rows + 1
-            return pl.scan_csv(full, schema=schema, n_rows=most, raise_if_empty=False, **options).slice(1)
+            rows = pl.scan_csv(full, schema=schema, n_rows=most, raise_if_empty=False, **options)
+            # no slice, with which Polars does not see that a quote is open, and loses all that is behind it
+            return rows.filter(pl.int_range(pl.len()) > 0)
         return pl.scan_csv(source, schema=schema, n_rows=n_rows, raise_if_empty=False, **options)
 
     def _begins_short(self, block: bytes, separator: bytes, width: int) -> bool:

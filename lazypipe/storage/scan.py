@@ -140,13 +140,13 @@ class Reader:
             else pl.Schema(self.declared)
         )
 
-    def broken_rows(self, file: FileInfo, schema: pl.Schema) -> int:
-        """Return how many rows of a text file cannot be read; 0 also if it cannot be read row by row."""
+    def has_broken_rows(self, file: FileInfo, schema: pl.Schema) -> bool:
+        """Whether a text file has a row that cannot be read, and others ahead of it can be; not if it cannot be read row by row."""
         try:
             with self.opened_by_row(file, schema) as content:
-                return content.broken()
+                return content.has_broken()
         except (Exception, pl.exceptions.PanicException):  # it is worse than that, and whoever reads it will say so
-            return 0
+            return False
 
     @contextmanager
     def opened_by_row(self, file: FileInfo, schema: pl.Schema) -> Iterator[BrokenText]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,12 @@ def test_lines_of_ndjson_that_cannot_be_read(tmp_path: Path, root: str, ending: 
     assert orders.aside() == [
         (orders.uri("1"), "2", '{"id": 2, "note": ', "it is no JSON: Expecting value at character 19"),
         (orders.uri("1"), "4", "[3]", "it is no JSON object"),
-        (orders.uri("1"), "6", '{"id": 5, "amount": NaN}', "it is no JSON: NaN is no number at character 1"),
+        (
+            orders.uri("1"),
+            "6",
+            '{"id": 5, "amount": NaN}',
+            "it is no JSON: NaN is no number that there is at character 1",
+        ),
     ]
 
 
@@ -254,3 +260,63 @@ def test_several_readers_agree_about_broken_rows(tmp_path: Path, root: str) -> N
     assert found == run("b")
     assert found["named"] == [(1, "a", "A"), (2, "b", "B"), (4, "d", None), (5, "c", None)]
     assert found["counted"] == [("A", 1), ("B", 1), (None, 2)]
+
+
+def test_what_else_is_wrong_with_a_file_is_told_with_its_line(tmp_path: Path, root: str) -> None:
+    contract = {"columns": {"id": {"type": "Int64", "on_type_change": "fail"}}, "on_type_change": "discard_row"}
+    orders = Orders(root, tmp_path, "csv", contract=contract)
+    orders.put("1", b'id,note\n1,"a\nb"\n2\nthree,c\n')
+    error = orders.plan().run().segments[0].error
+    assert str(error).startswith(
+        f"{orders.uri('1')}: source 'orders': is not readable as csv: 'three' in column 'id' is no Int64 (line 5)"
+    )
+    assert not (tmp_path / "out.commits").exists()
+
+
+def test_a_field_that_no_column_takes_is_found_beside_broken_lines(tmp_path: Path, root: str) -> None:
+    orders = Orders(root, tmp_path, "ndjson", contract={"columns": {"id": "Int64"}, "on_type_change": "discard_row"})
+    orders.put("1", b'{"id": 1}\n{\n\n' + b'{"id": 2}\n' * 10_000 + b'{"id": 3, "more": 1}\n')
+    error = orders.plan().run().segments[0].error
+    assert "line 10004 has a field 'more' that no column takes" in str(error)
+
+
+def test_types_are_taken_from_the_lines_that_can_be_read(tmp_path: Path, root: str) -> None:
+    orders = Orders(root, tmp_path, "ndjson", contract={"columns": {"id": "Int64"}, "on_type_change": "discard_row"})
+    orders.put("1", b'{\n{"id": 1, "more": true}\n')
+    assert dict(orders.plan().schema("orders")) == {"id": pl.Int64(), "more": pl.Boolean()}
+    orders.run()
+    assert lp.scan(str(tmp_path / "out")).collect().rows() == [(1, True)]
+    orders.put("1", b"{\n")
+    assert dict(orders.plan().schema("orders")) == {"id": pl.Int64()}
+
+
+def test_very_many_files_of_which_some_have_broken_rows(tmp_path: Path, root: str) -> None:
+    orders = Orders(root, tmp_path, "csv")
+    for n in range(40):
+        orders.put(f"{n:02}", b"id,note,amount\n%d,a,1\n" % n + (b"x\n" if n in (7, 31) else b""))
+    orders.run()
+    assert orders.ids() == list(range(40))
+    assert [file for file, *_ in orders.aside()] == [orders.uri("07"), orders.uri("31")]
+
+
+def test_half_of_many_rows_is_broken(tmp_path: Path) -> None:
+    """Neither takes a query for each, nor time that grows faster than they do."""
+    for kind, sound, broken in (
+        ("csv", "%d,a,1\n", ["%d\n", '%d,"a\n', "%d,a,1,2\n"]),
+        (
+            "ndjson",
+            '{"id": %d, "note": "a", "amount": 1}\n',
+            ["[%d]\n", '{"id": %d\n', '{"id": %d, "amount": 1e999}\n'],
+        ),
+    ):
+        base = tmp_path / kind
+        (base / "data").mkdir(parents=True)
+        orders = Orders(f"{base}/data", base, kind)
+        head = "id,note,amount\n" if kind == "csv" else ""
+        text = "".join((sound if n % 2 else broken[n // 2 % 3]) % n for n in range(200_000))
+        orders.put("1", (head + text).encode())
+        before = os.times()
+        result = orders.run()
+        after = os.times()
+        assert (result.segments[0].rows, result.segments[0].gates[0].quarantined) == (100_000, 100_000)
+        assert after.user + after.system - before.user - before.system < 30  # about 2; a query for each would take 100

@@ -200,10 +200,11 @@ def test_rows_over_several_lines_in_zstd_are_refused_for_what_ends_a_line_is_not
         (b'a,"b', "csv", "its header does not end"),
         (gzip.compress(b"a,b\n1\n" * 99, mtime=0)[:-9], "csv", "Compressed file ended"),
     ],
+    ids=["no bytes", "zlib", "no text", "no end of the header", "truncated"],
 )
 def test_what_cannot_be_read_by_row(content: bytes, kind: str, message: str) -> None:
     file = put(content, kind)
-    assert Reader(kind).broken_rows(file, TWO) == 0
+    assert Reader(kind).has_broken_rows(file, TWO) == (kind == "ndjson")  # where the rest is not known yet
     with pytest.raises(SourceError, match=message):
         Reader(kind).scan([file], TOLD).collect(engine="streaming")
 
@@ -225,7 +226,7 @@ def test_projections_slices_and_row_numbers() -> None:
 def test_a_cell_of_another_type_is_not_a_broken_row() -> None:
     file = put(b"a,b\n1,2\n3\nx,5\n")
     schema = pl.Schema({**COLUMNS, "a": pl.Int64(), "b": pl.Int64()})
-    assert Reader("csv").broken_rows(file, schema) == 1
+    assert Reader("csv").has_broken_rows(file, schema)
     with pytest.raises(SourceError, match="could not parse `x`"):
         Reader("csv").scan([file], schema).collect(engine="streaming")
 
@@ -253,3 +254,53 @@ def test_a_row_ends_where_what_follows_cannot_change_that(pieces: list[str], at:
     rest, _ = CsvRows({}).split(content[end:], last=True)
     lines = content[:end].count(b"\n")
     assert whole == [*first, *((n + lines, row) for n, row in rest)]
+
+
+def test_a_row_over_many_lines_is_found_however_long_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(by_row, "_BLOCK", 64)
+    monkeypatch.setattr(by_row, "_WINDOW", 16)
+    long = "\n".join(f"line {n}" for n in range(50))
+    text = f'a,b\n1,"{long}"\n2\n3,"{"x" * 500}"\n4,"y'
+    assert read(text.encode()) == [
+        (None, None, None, "1", long),
+        ("52", "2", "it has 1 of 2 fields", None, None),
+        (None, None, None, "3", "x" * 500),
+        ("54", '4,"y', "a quote is not closed", None, None),
+    ]
+    assert read(f'{{"a": "{"x" * 300}"}}\n{{'.encode(), "ndjson") == [
+        (None, None, None, "x" * 300, None),
+        ("2", "{", "it is no JSON: Expecting property name enclosed in double quotes at character 2", None, None),
+    ]
+
+
+def test_a_long_comment_is_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(by_row, "_BLOCK", 64)
+    text = f'a,b\n1,2\n#{"c" * 200}"\n3\n'
+    assert read(text.encode(), comment="#") == [
+        (None, None, None, "1", "2"),
+        ("4", "3", "it has 1 of 2 fields", None, None),
+    ]
+
+
+def test_what_polars_alone_refuses_is_found_by_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(NdjsonRows, "why", lambda *_: None)
+    lines = [b'{"a": "%d"}\n' % n for n in range(40)]
+    lines[7] = lines[31] = b"{\n"
+    found = read(b"".join(lines), "ndjson")
+    assert [(r[0], r[2]) for r in found if r[0]] == [("8", "it cannot be parsed"), ("32", "it cannot be parsed")]
+    assert len(found) == 40
+
+
+def test_what_python_cannot_judge_is_left_to_polars() -> None:
+    deep = '{"a": ' * 3000 + "1" + "}" * 3000
+    digits = '{"a": ' + "1" * 5000 + "}"
+    judge = NdjsonRows()
+    assert judge.why(deep.encode(), 1) is judge.why(digits.encode(), 1) is None
+
+
+def test_an_open_quote_in_the_first_row_loses_nothing_in_silence() -> None:
+    """Polars, asked for the rows behind the first, says nothing of a quote that is open."""
+    file = put(b'a,b\n{"x\n' + b"".join(b'%d,"n, x"\n' % n for n in range(9)))
+    part = file._replace(start=4, end=file.size)
+    with pytest.raises(SourceError, match="malformed|could not parse"):
+        Reader("csv").scan([part], TWO).collect(engine="streaming")
