@@ -52,6 +52,9 @@ __all__ = ["FIGURES", "Meanwhile", "Query"]
 FIGURES = "@figures"
 """What is kept of each unit, in the plan of the query that makes an output of that."""
 
+_FEW = 1 << 20
+"""Bytes of figures up to which all are compared with the groups that are touched: to look first which lie between these takes longer."""
+
 
 def _through(batch: pl.DataFrame) -> pl.DataFrame:
     return batch
@@ -202,10 +205,11 @@ class Query:
         rows = self.with_units(fold.partial)
         return rows.sort(by, nulls_last=True) if by else rows
 
-    def rows(self) -> pl.LazyFrame:
-        """Return the rows of the output, with the unit of each if the output says it."""
+    def rows(self, beside: pl.LazyFrame | None = None) -> pl.LazyFrame:
+        """Return the rows of the output, with the unit of each if the output says it; of one by groups with rows that stand ``beside``."""
         frame = self.frame(self.segment.node)
         if self.work.groups:
+            frame = frame if beside is None else pl.concat([frame, beside])
             return frame.sort([name for _, name in self.work.groups], nulls_last=True)
         return self.told(frame)
 
@@ -576,7 +580,9 @@ class Query:
             files = self.beside.may_hold(kept, within, self.touched)
             rows = taps.label(self.beside.scan(files, within, self.work.live), FIGURES)
             those = taps.label(self.touched.lazy(), "touched groups")
-            rows = rows.filter(between(self.touched)).join(those, on=self.touched.columns, how="semi", nulls_equal=True)
+            if sum(f.bytes for f in files) > _FEW:
+                rows = rows.filter(between(self.touched))
+            rows = rows.join(those, on=self.touched.columns, how="semi", nulls_equal=True)
         large = node.steps[step][0].large(frozenset({AHEAD} if stub.large else ()))
         after = Table(fold.merge(rows), node.schemas[step], large=large)
         return node.shaped(node.steps_over(after, inputs, step + 1, len(node.steps), *self._watch(node)))

@@ -54,7 +54,14 @@ class Writing(Part):
         counted, by = Counted(), sink.partition_by if isinstance(sink, DatasetSink) else ()
         # rows of several partitions go into several files: then it must be asked which holds what
         counts = self.work.told_apart and not by
-        written = sink.write(counted.attach(query.rows()) if counts else query.rows(), self.capture)
+        groups = self.target.groups
+        rows = query.rows(None if groups is None else groups.neighbours())
+        try:
+            written = sink.write(counted.attach(rows) if counts else rows, self.capture)
+        except Exception:
+            if groups is not None:
+                groups.refuse_unreadable()
+            raise
         query.counted()
         query.complete_gates()
         if on_the_way:
@@ -63,8 +70,8 @@ class Writing(Part):
             query.beside.note_keys(query.taps, query.with_units, self.target.prefix(f"{suffix}k"))
         if self.work.keeping and query.beside is not None:
             query.beside.note_sides(query.keys_of, self.target.prefix(f"{suffix}s"))
-        if self.target.groups is not None:
-            self.target.groups.leave_out(self.target.prefix(f"{suffix}g"))
+        if groups is not None:
+            groups.leave_out(self.target.prefix(f"{suffix}g"))
             if not written.rows:
                 sink.discard()
                 return sink, Written(())
@@ -134,7 +141,7 @@ class Writing(Part):
         touched = pl.concat(parts).unique().collect(engine="streaming")
         if 2 * touched.height > self._groups_there(by, schema):
             return None
-        return Groups(self.target.dataset, commit, work, touched)
+        return Groups(self.target.dataset, commit, work, touched, self.target.schema)
 
     def _groups_there(self, by: list[str], schema: pl.Schema) -> int:
         """Return how many groups the output has, or rows if each is one of its own."""
