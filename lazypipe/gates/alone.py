@@ -111,5 +111,5 @@ def split_frame(
         for check in checks:
             if check.measure is not None:
                 tap.measure(check, good.lazy, frames)
-        bad = [*tap.quarantined()]
+        bad = [rows.collect() for rows in tap.quarantined()]
     return Split(good, pl.concat(bad) if bad else pl.DataFrame(schema=quarantine_schema(schema)), tap.report("frame"))

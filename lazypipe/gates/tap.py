@@ -328,16 +328,12 @@ class Tap:
             self._spilled.append(path)
             self._bad, self._bad_bytes = [], 0
 
-    def quarantined(self, told: Callable[[pl.LazyFrame], pl.LazyFrame] | None = None) -> Iterator[pl.DataFrame]:
-        """Yield the quarantined rows, in parts that fit in memory, with what else is ``told`` of them in the same query."""
+    def quarantined(self) -> Iterator[pl.LazyFrame]:
+        """Yield the quarantined rows, in parts that fit in memory."""
         for path in self._spilled:
-            yield self._told_of(pl.read_ipc_stream(path), told)
+            yield self._with_reasons(pl.read_ipc_stream(path))
         if self._bad:
-            yield self._told_of(_unpacked(self._bad), told)
-
-    def _told_of(self, rows: pl.DataFrame, told: Callable[[pl.LazyFrame], pl.LazyFrame] | None) -> pl.DataFrame:
-        found = self._with_reasons(rows)
-        return (found if told is None else told(found)).collect()
+            yield self._with_reasons(_unpacked(self._bad))
 
     def count_keys(self, check: Check, failed: int) -> None:
         """Take the exact count of rows whose key repeats."""

@@ -12,7 +12,10 @@ from lazypipe.plan.reader import Capture
 from lazypipe.plan.steps import plan_lineage
 from lazypipe.storage.units import UNIT
 
-__all__ = ["Executed"]
+__all__ = ["STAYING", "Executed"]
+
+STAYING = "@staying"
+"""What the rows of a dataset are called, in the plan of a query that writes some once more, as they are, beside those that it makes."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,32 @@ class Executed:
     @cached_property
     def lineage(self) -> ColumnLineage:
         """Its column lineage."""
-        found = _without_units(plan_lineage(self.plan, self.name))
+        found = _without_units(plan_lineage(_made(self.plan), self.name))
         return found if self.beneath is None else compose(found, {self.beneath.name: self.beneath.lineage})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the lineage as plain data."""
         return self.lineage.to_dict()
+
+
+def _made(plan: PlanNode) -> PlanNode:
+    """Return a plan without the rows that stay as they were."""
+    found: dict[int, PlanNode] = {}
+    for node in plan.walk():
+        inputs = tuple(found[id(i)] for i in node.inputs)
+        if node.kind == "union":
+            inputs = tuple(i for i in inputs if not _stays(i))
+        same = all(a is b for a, b in zip(inputs, node.inputs, strict=False)) and len(inputs) == len(node.inputs)
+        found[id(node)] = (
+            node if same else inputs[0] if node.kind == "union" and len(inputs) == 1 else replace(node, inputs=inputs)
+        )
+    return found[id(plan)]
+
+
+def _stays(node: PlanNode) -> bool:
+    while node.kind != "label" and len(node.inputs) == 1:
+        (node,) = node.inputs
+    return node.kind == "label" and node.option("name") == STAYING
 
 
 def _without_units(lineage: ColumnLineage) -> ColumnLineage:

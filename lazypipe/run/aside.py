@@ -7,8 +7,8 @@ replaces what was, or is added to it; then rows leave whose key has come by, goo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -19,6 +19,7 @@ from lazypipe.errors import StorageError
 from lazypipe.gates.report import GateReport
 from lazypipe.gates.tap import RUN_COLUMN, Tap, quarantine_schema
 from lazypipe.plan.lineage import Column
+from lazypipe.run.figures import Counted
 from lazypipe.run.groups import fitted
 from lazypipe.run.query import Query
 from lazypipe.run.recorder import Aside
@@ -29,6 +30,7 @@ from lazypipe.storage.keyed import Rewrite, rewrite_without
 from lazypipe.storage.log import BACK, ROLLBACK, Commit, DataFile
 from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink
+from lazypipe.storage.unit_counts import count_units
 from lazypipe.storage.units import UNIT
 
 __all__ = ["Quarantine", "forget", "go_back", "needed"]
@@ -202,7 +204,7 @@ class Quarantine:
     def _replace(self, tap: Tap, good: Callable[[], pl.LazyFrame]) -> None:
         report, before = tap.report(self.name), self.dataset.latest()
         mode = kept = "append" if self._adds else "replace"
-        parts: Iterable[pl.DataFrame] = tap.quarantined(self._told)
+        parts: Iterable[pl.LazyFrame] = map(self._told, tap.quarantined())
         healed = Rewrite()
         if mode == "append" and before is not None:
             same, lost = dict(before.schema) == dict(self.schema), self._is_left_behind(before)
@@ -212,13 +214,13 @@ class Quarantine:
             else:
                 left = self._still_aside(before, good, lost=lost, more=report.quarantined > 0)
                 if left is not None:
-                    parts, mode = chain([left] if left.height else [], parts), "replace"
+                    parts, mode = chain([left.lazy()] if left.height else [], parts), "replace"
                 elif report.quarantined and not same:
                     raise self._other_columns(before)
         if not report.quarantined and (mode == "append" or before is None):
             return
         files = [*self._hashed(healed.files)]
-        files += [f for number, part in enumerate(parts) for f in self._write(number, part.lazy())]
+        files += [f for number, part in enumerate(parts) for f in self._write(number, part)]
         # rows from before may still be in it, whichever way it was written
         self._commit(report, files, mode=mode, kept=kept, without=healed.without, known=before)
 
@@ -247,8 +249,7 @@ class Quarantine:
         if not report.quarantined and (before is None or (follows and not gone) or not (before.rows or follows)):
             return
         files: list[DataFile] = []
-        parts = tap.quarantined(self._named)
-        for number, part in enumerate(parts):
+        for number, part in enumerate(map(self._named, tap.quarantined())):
             files += self._told_apart(number, part)
         mode = "change" if follows else "replace"
         self._commit(report, files, mode=mode, kept="replace", tagged=True, gone=gone, known=before)
@@ -260,15 +261,15 @@ class Quarantine:
         """Say of rows that carry their units only for this which file they came from."""
         return self._named(rows).drop(UNIT) if UNIT in rows.collect_schema() else rows
 
-    def _told_apart(self, number: int, rows: pl.DataFrame) -> tuple[DataFile, ...]:
-        """Write rows that know their units as one file that says how many of each it holds: it need not be read for that."""
-        (made,) = self._write(number, rows.lazy(), most_rows=rows.height + 1)
-        counts = rows[UNIT].value_counts(name="rows").sort(UNIT)
-        return (replace(made, units=dict(counts.iter_rows())),)
+    def _told_apart(self, number: int, rows: pl.LazyFrame) -> tuple[DataFile, ...]:
+        """Write rows that know their units to files that say how many of each they hold."""
+        counted = Counted()
+        files = self._write(number, counted.attach(rows))
+        return counted.files(files, partial(count_units, self.dataset.uri, files, self.dataset.storage_options))
 
-    def _write(self, number: int, rows: pl.LazyFrame, *, most_rows: int | None = None) -> tuple[DataFile, ...]:
+    def _write(self, number: int, rows: pl.LazyFrame) -> tuple[DataFile, ...]:
         prefix, options = f"{self.run.id}-{self.query.number:03}-{number:03}", self.dataset.storage_options
-        sink = DatasetSink(self.dataset.uri, prefix, storage_options=options, most_rows=most_rows)
+        sink = DatasetSink(self.dataset.uri, prefix, storage_options=options)
         self.staged.append(sink)
         return self._hashed(sink.write(rows).files)
 

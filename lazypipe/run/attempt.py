@@ -69,7 +69,7 @@ class Attempt:
         sink, written = self.writing.write()
         if self.query.cut():
             raise Meanwhile("files have grown while they were read")
-        self.query.audit(written.rows)
+        self.query.audit(self.target.made(written))
         again = "b"
         while self.audit.settle():
             sink.discard()
@@ -113,7 +113,7 @@ class Attempt:
             rows=now.rows,
             bytes=now.bytes,
             files=len(now.files),
-            written=written.rows,
+            written=self.target.made(written),
             left=self.work.left,
             why="; ".join([self.work.why, *([str(self.target.groups)] if self.target.groups is not None else [])])
             or None,

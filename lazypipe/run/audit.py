@@ -109,7 +109,7 @@ class Audit(Part):
         names = [n for n in schema if n in check.columns]
         aside = Quarantine(self.query, self.segment.node).dataset
         commit = aside.latest()
-        parts = [good.select(names), *(part.lazy().select(names) for part in tap.quarantined())]
+        parts = [good.select(names), *(part.select(names) for part in tap.quarantined())]
         if commit is not None and commit.tagged:
             live = frozenset(self.work.tallies[self.segment.node])
             parts.append(aside.scan(commit, only=live).select(names))
@@ -152,7 +152,8 @@ class Audit(Part):
             report.raise_for_status()
         if self.segment.node in self.query.taps:
             good = sum(t.good for t in self.query.taps[self.segment.node].tallies.values())
-            assert good == written.rows, f"rows lost on the way to {self.target.uri}: {good}, written {written.rows}"
+            made = self.target.made(written)
+            assert good == made, f"rows lost on the way to {self.target.uri}: {good}, written {made}"
 
     def reports(self) -> tuple[GateReport, ...]:
         """Return what the gates found; nothing until all of their rows have been seen."""

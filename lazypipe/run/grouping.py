@@ -35,6 +35,9 @@ __all__ = ["FIGURES", "Grouping"]
 FIGURES = "@figures"
 """What is kept of each unit, in the plan of the query that makes an output of that."""
 
+_FEW = 1 << 20
+"""Bytes of figures up to which all are compared with the groups that are touched."""
+
 
 class Grouping:
     """The step of a stage at which the query of a segment is cut.
@@ -221,7 +224,7 @@ class Grouping:
             files = self.beside.may_hold(files, within, self.touched)
         rows = taps.label(self.beside.scan(files, within, self.work.live), FIGURES)
         if self.touched is not None:
-            rows = rows_of(rows, self.touched)
+            rows = rows_of(rows, self.touched, few=sum(f.bytes for f in files) <= _FEW)
         large = node.steps[step][0].large(frozenset({AHEAD} if stub.large else ()))
         after = Table(fold.merge(rows), node.schemas[step], large=large)
         return node.shaped(node.steps_over(after, inputs, step + 1, len(node.steps), query.watch(node)))

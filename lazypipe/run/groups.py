@@ -1,7 +1,7 @@
 """Only those rows of an output are made anew whose groups a change touches.
 
 The figures of units that came, and of those that are gone, say which groups these are. Their rows are computed from the figures that may be
-theirs; the data files that hold them are written again without them, and all of that is one commit. Data files are sorted by the
+theirs; the data files that hold them are written again without them, small ones together with the new rows, and all of that is one commit. Data files are sorted by the
 groups' columns, so that statistics tell most of them apart, and small ones are merged now and then (``storage.tiers``).
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -21,9 +22,10 @@ from lazypipe.gates.marks import Lookup
 from lazypipe.gates.tally import Tally
 from lazypipe.gates.tap import Tap
 from lazypipe.incremental.work import Work
+from lazypipe.plan.executed import STAYING
 from lazypipe.spec import taps
 from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.keyed import Rewrite, rewrite_without, rows_with
+from lazypipe.storage.keyed import Rewrite, not_ruled_out, refuse_unreadable, rewrite_without, rows_with
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.sink import DatasetSink
 from lazypipe.storage.tiers import ROWS, due
@@ -52,8 +54,10 @@ def fitted(keys: Keys, schema: Mapping[str, pl.DataType]) -> Keys:
     return keys.filter(*held).cast(others)  # type: ignore[arg-type]  # names, and their types
 
 
-def rows_of(rows: pl.LazyFrame, keys: pl.DataFrame, *, in_order: bool = False) -> pl.LazyFrame:
+def rows_of(rows: pl.LazyFrame, keys: pl.DataFrame, *, in_order: bool = False, few: bool = False) -> pl.LazyFrame:
     """Return the rows that have one of some keys, a null among them being equal to others.
+
+    Of a ``few`` rows all are compared: to look first which lie between the keys takes longer.
 
     Examples
     --------
@@ -62,7 +66,8 @@ def rows_of(rows: pl.LazyFrame, keys: pl.DataFrame, *, in_order: bool = False) -
     """
     those = taps.label(keys.lazy(), "touched groups")
     order: Literal["left"] | None = "left" if in_order else None
-    return rows.filter(_between(keys)).join(those, on=keys.columns, how="semi", nulls_equal=True, maintain_order=order)
+    rows = rows if few else rows.filter(_between(keys))
+    return rows.join(those, on=keys.columns, how="semi", nulls_equal=True, maintain_order=order)
 
 
 def _between(keys: pl.DataFrame) -> pl.Expr:
@@ -85,25 +90,33 @@ def _has_ends(dtype: pl.DataType) -> bool:
     return dtype.is_integer() or dtype in (pl.Date, pl.String)
 
 
+_TOGETHER = 1 << 16
+"""Bytes of files that may hold touched groups up to which their other rows are written together with the new ones: that takes less
+than a query of their own. Of more it does not, and files that hold more groups are written again by more changes."""
+
+
 @dataclass
 class Groups:
     """The groups that a change touches, and what of a commit gives way to them.
 
-    ``touched`` are their values, under the names that they have after the step that groups; ``commit`` is what they are changed in.
+    ``touched`` are their values, under the names that they have after the step that groups; ``commit`` is what they are changed in,
+    ``schema`` are the columns of the next one.
     """
 
     dataset: Dataset
     commit: Commit
     work: Work
     touched: pl.DataFrame
+    schema: pl.Schema
     rewrite: Rewrite = field(default_factory=Rewrite)
+    _beside: list[int] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
         """The columns of the output that tell groups apart."""
         return [name for _, name in self.work.groups]
 
-    @property
+    @cached_property
     def keys(self) -> pl.DataFrame:
         """The groups, as the output names their columns, and of its types."""
         return fitted(self.touched.rename(dict(self.work.groups)), self.commit.schema)
@@ -113,11 +126,47 @@ class Groups:
         many = self.touched.height
         return f"{many:,} group{'s' * (many != 1)} touched, of {self.commit.rows:,} rows"
 
+    @cached_property
+    def near(self) -> tuple[DataFile, ...]:
+        """The files of the commit that nothing excludes from holding rows of the groups."""
+        return not_ruled_out(self.dataset, self.commit, self.keys)
+
+    @property
+    def _is_together(self) -> bool:
+        few = sum(f.bytes for f in self.near) <= _TOGETHER
+        return few and dict(self.commit.schema) == dict(self.schema)
+
+    def neighbours(self) -> pl.LazyFrame | None:
+        """Return the other rows of the files that may hold some of the groups, to be written with these; None if ``leave_out`` does that."""
+        self._beside.clear()
+        if not self.near or not self._is_together:
+            return None
+        rows = self.dataset.scan(replace(self.commit, files=self.near)).select(self.schema.names())
+        others = rows.join(self.keys.lazy(), on=self.names, how="anti", nulls_equal=True)
+        return taps.label(taps.tap(others, self._count), STAYING)
+
+    def _count(self, rows: pl.DataFrame) -> pl.DataFrame:
+        self._beside.append(rows.height)
+        return rows
+
+    def refuse_unreadable(self) -> None:
+        """Raise StorageError that names a file with such rows that cannot be read, if there is one."""
+        refuse_unreadable(self.dataset, self.commit, self.near if self._is_together else ())
+
+    @property
+    def beside(self) -> int:
+        """How many rows of other groups were written together with those of these."""
+        return sum(self._beside)
+
     def leave_out(self, prefix: str) -> None:
-        """Write the files that hold rows of the groups once more, without these."""
+        """Write the files that hold rows of the groups once more, without these, where that is not done yet."""
         self.rewrite.discard()
+        if self._is_together:
+            self.rewrite = Rewrite(replaced=self.near, read=self.near)
+            return
+        near, keys = replace(self.commit, files=self.near), self.keys.lazy()
         self.rewrite = rewrite_without(
-            self.dataset, self.commit, self.keys.lazy(), self.names, prefix=prefix, together=False, hasty=_HASTY
+            self.dataset, near, keys, self.names, prefix=prefix, together=False, hasty=_HASTY
         )
 
     @property

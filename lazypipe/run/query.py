@@ -142,10 +142,11 @@ class Query:
         for counter in self.times.values():
             counter.is_done = True
 
-    def rows(self) -> pl.LazyFrame:
-        """Return the rows of the output, with the unit of each if the output says it."""
+    def rows(self, beside: pl.LazyFrame | None = None) -> pl.LazyFrame:
+        """Return the rows of the output, with the unit of each if the output says it; of one by groups with rows that stand ``beside``."""
         frame = self.frame(self.segment.node)
         if self.work.groups:
+            frame = frame if beside is None else pl.concat([frame, beside])
             return frame.sort([name for _, name in self.work.groups], nulls_last=True)
         return self.told(frame)
 

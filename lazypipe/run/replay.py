@@ -335,6 +335,6 @@ class _Replay:
         for index, part in enumerate(tap.quarantined()):
             prefix = f"{self.run}-000-{index:03}"
             sinks.append(DatasetSink(self.aside.uri, prefix, storage_options=self.target.storage_options))
-            written = sinks[-1].write(part.lazy()).files
+            written = sinks[-1].write(part).files
             files += self.recorder.hashed(self.aside.uri, written, self.target.storage_options)
         return sinks, files

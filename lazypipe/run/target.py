@@ -161,6 +161,10 @@ class Target:
         """Begin to hash what is there after rows were put together; what is returned waits for it."""
         return self.run.recorder.hashing(self.path, merged, self.dataset.storage_options)
 
+    def made(self, written: Written) -> int:
+        """Return how many of the rows that were written are new ones, and not of groups that stay as they are."""
+        return written.rows - (0 if self.groups is None else self.groups.beside)
+
     def rows_of(self, sink: DatasetSink | ExportSink, written: Written) -> pl.LazyFrame:
         """Return the rows that a sink wrote."""
         if isinstance(sink, ExportSink):

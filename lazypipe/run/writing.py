@@ -55,7 +55,14 @@ class Writing(Part):
         counted, by = Counted(), sink.partition_by if isinstance(sink, DatasetSink) else ()
         # rows of several partitions go into several files: then it must be asked which holds what
         counts = self.work.told_apart and not by
-        written = sink.write(counted.attach(query.rows()) if counts else query.rows(), self.capture)
+        groups = self.target.groups
+        rows = query.rows(None if groups is None else groups.neighbours())
+        try:
+            written = sink.write(counted.attach(rows) if counts else rows, self.capture)
+        except Exception:
+            if groups is not None:
+                groups.refuse_unreadable()
+            raise
         query.counted()
         query.complete_gates()
         if grouping is not None and not grouping.is_part:
@@ -64,8 +71,8 @@ class Writing(Part):
             query.beside.note_keys(query.taps, query.with_units, self.target.prefix(f"{suffix}k"))
         if self.work.keeping and query.beside is not None:
             query.beside.note_sides(query.keys_of, self.target.prefix(f"{suffix}s"))
-        if self.target.groups is not None:
-            self.target.groups.leave_out(self.target.prefix(f"{suffix}g"))
+        if groups is not None:
+            groups.leave_out(self.target.prefix(f"{suffix}g"))
             if not written.rows:
                 sink.discard()
                 return sink, Written(())
@@ -132,7 +139,11 @@ class Writing(Part):
         there = commit.rows
         if grouping.larger:
             there = grouping.kept().select(by).unique().select(pl.len()).collect(engine="streaming").item()
-        return Groups(self.target.dataset, commit, work, touched) if 2 * touched.height <= there else None
+        return (
+            Groups(self.target.dataset, commit, work, touched, self.target.schema)
+            if 2 * touched.height <= there
+            else None
+        )
 
     def shared_keys(self) -> dict[Side, pl.LazyFrame]:
         """Write the keys by which rows were looked up that are kept for this run only: whoever reads these keeps them as its own."""

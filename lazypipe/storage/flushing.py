@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -18,6 +19,8 @@ __all__ = ["Flushing"]
 
 _PAUSE = 0.1
 """Seconds between two looks: writes that take less are brought to the disk at their end only."""
+_IDLE = 10
+"""Looks at nothing after which the thread ends."""
 _GROWN = 32 << 20
 """Bytes that a file must have grown by: each time the disk is asked takes a while, however little there is."""
 
@@ -41,41 +44,81 @@ class Flushing:
 
     def __init__(self) -> None:
         self._paths: list[str] = []
-        self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._taken: dict[str, int] = {}
+        self._follows = os.name == "posix"
+        """Elsewhere a file is flushed by who writes it only."""
 
     def add(self, path: str) -> None:
         """Have a file looked after that is going to be written."""
         self._paths.append(path)
 
     def __enter__(self) -> Self:
-        # elsewhere than on POSIX a file is flushed by who writes it only
-        if os.name == "posix":
-            self._thread = threading.Thread(target=self._look_after, name="lazypipe-flushing", daemon=True)
-            self._thread.start()
+        if self._follows:
+            _keeper.follow(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if self._thread is None:
-            return
-        self._ended.set()
-        self._thread.join()
-        if error is None:
+        _keeper.leave(self)
+        if self._follows and error is None:
             for path in self._paths:
                 _begin(path)
             for path in self._paths:
                 _flush(path)
 
-    def _look_after(self) -> None:
-        taken: dict[str, int] = {}
-        while not self._ended.wait(_PAUSE):
-            for path in self._paths[:]:
-                # not there yet; what the disk refuses is told at the end, which asks it again
-                with suppress(OSError, StorageError):
-                    size = os.stat(path).st_size
-                    if size - taken.get(path, 0) >= _GROWN and not self._ended.is_set():
-                        _flush(path)
-                        taken[path] = size
+    def look(self) -> None:
+        """Have the disk take what has grown."""
+        for path in self._paths[:]:
+            # not there yet, or no more; what the disk refuses is told at the end, which asks it again
+            with suppress(OSError, StorageError):
+                size = os.stat(path).st_size
+                if size - self._taken.get(path, 0) >= _GROWN:
+                    _flush(path)
+                    self._taken[path] = size
+
+
+class _Keeper:
+    """One thread that looks after all files that are being written: to begin one costs as much as to write a small file.
+
+    It ends a while after there was something to look after.
+    """
+
+    def __init__(self) -> None:
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Know of no thread: a forked process has none but the one that forked it."""
+        self._lock = threading.Lock()
+        self._followed: set[Flushing] = set()
+        self.thread: threading.Thread | None = None
+
+    def follow(self, flushing: Flushing) -> None:
+        with self._lock:
+            self._followed.add(flushing)
+            if self.thread is None:
+                self.thread = threading.Thread(target=self._keep, name="lazypipe-flushing", daemon=True)
+                self.thread.start()
+
+    def leave(self, flushing: Flushing) -> None:
+        with self._lock:
+            self._followed.discard(flushing)
+
+    def _keep(self) -> None:
+        idle = 0
+        while True:
+            time.sleep(_PAUSE)
+            with self._lock:
+                followed = [*self._followed]
+                idle = 0 if followed else idle + 1
+                if idle > _IDLE:
+                    self.thread = None
+                    return
+            for flushing in followed:
+                flushing.look()
+
+
+_keeper = _Keeper()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keeper.begin_anew)
 
 
 def _begin(path: str) -> None:

@@ -28,7 +28,7 @@ from lazypipe.storage.scan import FILE_COLUMN
 from lazypipe.storage.sink import DatasetSink
 from lazypipe.storage.unit_counts import count_units
 
-__all__ = ["Rewrite", "files_with", "not_ruled_out", "rewrite_without", "rows_with"]
+__all__ = ["Rewrite", "files_with", "not_ruled_out", "refuse_unreadable", "rewrite_without", "rows_with"]
 
 _FEW = 1_000_000
 """Keys that are held in memory; of more, only those that stand in the files that are looked at."""
@@ -175,6 +175,11 @@ def not_ruled_out(dataset: Dataset, commit: Commit, keys: pl.DataFrame) -> tuple
     return _Work(dataset, commit, tuple(keys.columns), "").possible(commit.files, [keys])
 
 
+def refuse_unreadable(dataset: Dataset, commit: Commit, files: Iterable[DataFile]) -> None:
+    """Raise StorageError that names one of some files that cannot be read, if there is one: it has no footer."""
+    _Work(dataset, commit, (), "").refuse_unreadable(files)
+
+
 def _check(dataset: Dataset, commit: Commit, keys: pl.LazyFrame, on: Sequence[str]) -> None:
     there = keys.collect_schema()
     for name in on:
@@ -295,9 +300,13 @@ class _Work:
         try:
             return found.collect(engine="streaming")
         except Exception:
-            for file in files:  # the one that cannot be read is named
-                self._known.of_groups(file)
+            self.refuse_unreadable(files)
             raise
+
+    def refuse_unreadable(self, files: Iterable[DataFile]) -> None:
+        """Raise StorageError that names a file of which the footer cannot be read, if there is one."""
+        for file in files:
+            self._known.of_groups(file)
 
     def _write(self, files: Sequence[DataFile], keys: pl.LazyFrame) -> tuple[DataFile, ...]:
         """Write the rows of files that belong together without those of the keys."""
@@ -311,7 +320,11 @@ class _Work:
         self.sinks.append(sink)
         rows = self._scan(files, tags=commit.tagged)
         kept = rows.join(keys, on=[*self.on], how="anti", nulls_equal=True, maintain_order="left")
-        written = sink.write(kept)
+        try:
+            written = sink.write(kept)
+        except Exception:
+            self.refuse_unreadable(files)
+            raise
         if not written.rows:
             sink.discard()
             return ()

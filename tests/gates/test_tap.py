@@ -79,7 +79,7 @@ def test_fates_reasons_and_counts(run: Run, tmp_path: Path) -> None:
     assert [c.evaluated for c in report.checks] == [5, 5, 1, 5]
     assert (report.rows, report.good, report.quarantined, report.dropped) == (5, 2, 2, 1)
     # quarantine outweighs drop, and rules that only warn or fail are among the reasons
-    (bad,) = tap.quarantined()
+    (bad,) = pl.collect_all(tap.quarantined())
     assert bad.schema == quarantine_schema(frame.schema)
     assert bad.sort("v", descending=True).rows() == [
         (None, 2, ["not_null:k"], "r", None),
@@ -103,7 +103,7 @@ def test_the_file_goes_to_quarantine_and_not_on(run: Run, tmp_path: Path) -> Non
     frame = pl.DataFrame({"k": [1, 2], "v": [1, -1], FILE_COLUMN: ["a", "b"]})
     tap = Tap(checks(SCHEMA, positive("quarantine")), SCHEMA, run="r", spill=tmp_path)
     assert run(tap, frame).rows() == [(1, 1)]
-    (bad,) = tap.quarantined()
+    (bad,) = pl.collect_all(tap.quarantined())
     assert bad.rows() == [(2, -1, ["positive_quarantine"], "r", "b")]
 
 
@@ -114,7 +114,7 @@ def test_rows_of_a_quarantine_can_be_quarantined_again(run: Run, tmp_path: Path)
     )
     tap = Tap(checks(replayed.schema, positive("quarantine")), replayed.schema, run="r1", spill=tmp_path)
     assert run(tap, replayed).height == 0
-    (bad,) = tap.quarantined()
+    (bad,) = pl.collect_all(tap.quarantined())
     assert bad.schema == quarantine_schema(replayed.schema) == quarantine_schema(SCHEMA)
     assert bad.rows() == [(1, -1, ["positive_quarantine"], "r1", "a")]
 
@@ -156,7 +156,7 @@ def test_many_threads_lose_and_double_nothing(tmp_path: Path, monkeypatch: pytes
     }
     assert tap.trackers["unique:k"].count() == 0
     assert len(list((tmp_path / "spill").iterdir())) > 10
-    bad = pl.concat(tap.quarantined())
+    bad = pl.concat(tap.quarantined()).collect()
     assert_frame_equal(bad.select(frame.columns), expected_bad, check_row_order=False)
     assert_frame_equal(pl.concat(good), frame.filter(pl.col("v").is_null() | (pl.col("v") > 0)), check_row_order=False)
     assert Counter(map(tuple, bad[RULES_COLUMN])) == {
@@ -199,7 +199,7 @@ def test_rows_of_every_type_come_back_whole(
     )
     for _ in range(3):
         assert run(tap, frame).height == 0
-    bad = pl.concat(tap.quarantined())
+    bad = pl.concat(tap.quarantined()).collect()
     for row in (frame[:1], frame[1:]):  # order is incidental
         same = bad.filter(pl.col("float") == row["float"][0]).select(frame.columns)
         assert_frame_equal(same, pl.concat([row] * 3))

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
+from lazypipe.errors import StorageError
 from lazypipe.run import figures, groups, target
 from lazypipe.storage import key_bounds, tiers
 from lazypipe.storage.dataset import Dataset
@@ -84,10 +85,10 @@ def test_only_files_that_hold_touched_groups_are_written(tmp_path: Path) -> None
     assert result.written == 4
     assert held(tmp_path) == expected(tmp_path)
     gone, new = before - paths(tmp_path), paths(tmp_path) - before
-    # the first and the last hundred, without three rows, written in one go, and the four rows that are new
+    # the first and the last hundred, without three rows, together with the four rows that are new, in files of a hundred
     assert len(gone) == 2
     rows = {f.path: f.rows for f in Dataset(str(tmp_path / "out/s")).read().files}
-    assert sorted(rows[p] for p in new) == [4, 197]
+    assert sorted(rows[p] for p in new) == [1, 100, 100]
     # a file that changes touches the groups that it had and those that it has
     deliver(tmp_path, "2", [(5, 1), (2_000, 7)], later=5)
     assert "; 5 groups touched" in (run(tmp_path, data).why or "")
@@ -149,6 +150,45 @@ def test_commits_say_which_groups_figures_hold_and_nobody_opens_them_for_that(
     assert held(tmp_path) == expected(tmp_path)
     assert opened
     assert {*opened}.isdisjoint(Path(f.path).name for f in commit.figures)
+
+
+@pytest.mark.parametrize("together", [1 << 16, 0])
+def test_rows_of_other_groups_are_written_with_new_ones_or_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    monkeypatch.setattr(groups, "_TOGETHER", together)
+    gate: list[Any] = [{"between": {"column": "total", "max": 50, "action": "warn"}}]
+    data = definition({"rename": {"k": "g"}}, gate=gate)
+    deliver(tmp_path, "1", [(k, k) for k in range(40)])
+    first = run(tmp_path, data)
+    deliver(tmp_path, "2", [(7, 90), (41, 1)])
+    result = run(tmp_path, data)
+    assert (result.written, result.rows, len(paths(tmp_path))) == (2, 41, 1 if together else 2)
+    assert held(tmp_path) == expected(tmp_path)
+    (report,) = result.gates
+    assert (report.rows, report.good, report.checks[0].failed) == (41, 41, 1)
+    # what only stands beside them is none of what they are made of
+    assert first.lineage is not None
+    assert result.lineage is not None
+    assert result.lineage.columns == first.lineage.columns
+    deliver(tmp_path, "2", [(41, 2)])
+    assert run(tmp_path, data).written == 2
+    assert held(tmp_path) == expected(tmp_path)
+
+
+@pytest.mark.parametrize("together", [1 << 16, 0])
+def test_a_data_file_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    monkeypatch.setattr(groups, "_TOGETHER", together)
+    data = definition()
+    deliver(tmp_path, "1", [(k, k) for k in range(40)])
+    run(tmp_path, data)
+    (path,) = paths(tmp_path)
+    (tmp_path / "out/s" / path).write_bytes(b"no Parquet at all")
+    deliver(tmp_path, "2", [(7, 90)])
+    with pytest.raises(StorageError, match=f"out/s/{path}: a data file cannot be read: .*; restore it from a backup"):
+        run(tmp_path, data)
 
 
 def test_many_groups_are_made_anew_all_together(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What a sink has written is on the disk before it is named: how that is asked for, and what is told where it fails."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,8 +95,8 @@ def test_a_large_file_goes_to_the_disk_while_it_grows(
         for size in (100, 250):
             file.write(b"x" * (size - file.tell()))
             while ("a", size) not in flushed:
-                assert following._thread is not None
-                assert following._thread.is_alive()
+                assert flushing._keeper.thread is not None
+                assert flushing._keeper.thread.is_alive()
         file.write(b"x")
         (tmp_path / "b").touch()
     assert flushed == [("a", 100), ("a", 250), ("a", 251), ("b", 0)]
@@ -132,3 +133,31 @@ def test_advice_is_no_condition(
     monkeypatch.delattr(os, "posix_fadvise")
     written = DatasetSink(str(tmp_path), "r-001").write(ROWS)
     assert [f.bytes for f in written.files] == [size for _, size in flushed]
+
+
+def test_one_thread_looks_after_all_files_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flushing, "_PAUSE", 0.01)
+    monkeypatch.setattr(flushing, "_keeper", flushing._Keeper())
+    with Flushing(), Flushing():
+        thread = flushing._keeper.thread
+    assert thread is not None
+    DatasetSink(str(tmp_path), "r-001").write(ROWS)
+    assert flushing._keeper.thread in (thread, None)
+    thread.join(10)
+    assert not thread.is_alive()
+    assert flushing._keeper.thread is None
+    with Flushing():
+        assert flushing._keeper.thread is not thread
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_a_forked_process_begins_a_thread_of_its_own() -> None:
+    with Flushing(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python warns of threads that a child lacks
+        child = os.fork()
+        if child == 0:  # pragma: no cover
+            alive = False
+            with Flushing():
+                alive = flushing._keeper.thread is not None and flushing._keeper.thread.is_alive()
+            os._exit(0 if alive else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
