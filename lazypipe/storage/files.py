@@ -13,8 +13,10 @@ from itertools import chain, groupby
 from operator import itemgetter
 from stat import S_IFREG
 from typing import Any, NamedTuple, overload
+from urllib.parse import urlsplit
 
 from lazypipe.errors import SourceError, reason_of
+from lazypipe.spec.model import NOTHING
 from lazypipe.storage import uri as uris
 from lazypipe.storage.local_files import Names, below, is_glob, matching
 
@@ -218,10 +220,14 @@ def _list(pattern: str, options: Mapping[str, Any] | None, endings: tuple[str, .
     link, chain, rest = pattern.partition("::")
     if chain and link.isidentifier():  # a cache knows what it holds, and not what there is
         inner = {k: v for k, v in (options or {}).items() if k != link}
-        return [f._replace(uri=link + chain + f.uri) for f in _list(rest, inner, endings)]
+        if "::" not in rest:
+            inner = dict(inner.get(uris.protocol(rest), {}))  # of a chain, each link's settings stand by its name
+        there = [_head(rest, inner)] if uris.protocol(rest) in _WEB else _list(rest, inner, endings)
+        return [f._replace(uri=link + chain + f.uri) for f in there]
     if uris.is_local(pattern):
         return _list_local(uris.local_path(pattern), endings)
-    if uris.protocol(pattern) in ("http", "https", "hf") and "::" not in pattern:
+    if uris.protocol(pattern) in (*_WEB, "hf") and "::" not in pattern:
+        _refuse_secrets(pattern, options or {})
         return [_head(pattern)]
     return _list_remote(pattern, options, endings)
 
@@ -409,13 +415,33 @@ def _stats(start: str, names: Sequence[str], found: FileColumns) -> None:
     found.uris.extend([start + name for name in files])
 
 
-def _head(uri: str) -> FileInfo:
+_WEB = ("http", "https")
+
+
+def _refuse_secrets(uri: str, options: Mapping[str, Any]) -> None:
+    """Raise SourceError for what Polars, which reads such files, would not send along."""
+    parts = urlsplit(uri)
+    _, named, host = parts.netloc.rpartition("@")
+    if named or "headers" in options or "client_kwargs" in options:
+        what = "user names in addresses" if named else "headers"
+        address = parts._replace(netloc=host).geturl()
+        how = f'{{{parts.scheme}: {{headers: {{Authorization: "${{AUTH}}"}}}}}}'
+        fix = f"write simplecache::{address}, with storage_options: {how}"
+        raise SourceError(f"{what} are not sent along when Polars reads from the web", uri=address, fix=fix)
+
+
+def _head(uri: str, options: Mapping[str, Any] = NOTHING) -> FileInfo:
     if not uri.startswith("http"):
         return FileInfo(uri, None)
-    request = urllib.request.Request(uri, method="HEAD")  # noqa: S310  # http and https only, see the caller
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-        size = answer.headers.get("Content-Length")
-        stamp = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+    sent = {**options.get("client_kwargs", {}).get("headers", {}), **options.get("headers", {})}
+    request = urllib.request.Request(uri, method="HEAD", headers=sent)  # noqa: S310  # http and https only, see the caller
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            size = answer.headers.get("Content-Length")
+            stamp = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+    except urllib.request.HTTPError as error:
+        error.close()
+        raise
     return FileInfo(uri, int(size) if size else None, stamp)
 
 

@@ -348,7 +348,7 @@ class Reader:
             fixes["ndjson"] = "declare what stands there, such as String or Int64, and cast it in a stage"
         if "Range request not supported" in reason:
             what = "cannot be read: the server gives whole files only, and no parts of them"
-            return SourceError(what, uri=file.uri, fix="download the file, or copy it to a store, and read it there")
+            return SourceError(what, uri=file.uri, fix="put simplecache:: ahead of its URI, or copy it to a store")
         if narrow is not None and self.format in fixes:
             fixes[self.format] = (
                 f"declare a type in contract that holds it, in the place of {narrow}: text shows no widths, so evolve follows none"

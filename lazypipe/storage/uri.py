@@ -174,7 +174,8 @@ def beside(state: str, kind: str, pipeline: str, name: str) -> str:
 def file_system(uri: str, options: Mapping[str, Any] | None = None) -> tuple[fsspec.AbstractFileSystem, str]:
     """Return fsspec's file system for a URI, and the path in it.
 
-    What stands in another file system is looked at anew each time: fsspec would remember an archive, or what a cache holds, as it was.
+    Whatever it is, it is looked at anew each time: fsspec would remember an archive, what a cache holds, or a listing of an object store,
+    for as long as the process lives.
     """
     import fsspec
 
@@ -187,6 +188,7 @@ def file_system(uri: str, options: Mapping[str, Any] | None = None) -> tuple[fss
     else:
         how = for_fsspec(protocol(uri), how)
     fs, path = fsspec.core.url_to_fs(uri, **how)
+    fs.invalidate_cache()
     return fs, str(path)
 
 

@@ -577,8 +577,9 @@ def test_a_server_that_gives_whole_files_only_is_named(tmp_path: Path) -> None:
         uri = f"http://127.0.0.1:{server.server_address[1]}/a.csv"
         with pytest.raises(lp.LazypipeError) as caught:
             lp.pipeline("p", base=tmp_path).source("s", uri).output("s", "out").build().compile()
+        cached = lp.pipeline("p", base=tmp_path).source("s", f"simplecache::{uri}").output("s", "out").build()
+        assert cached.compile().run().status == "done"
         server.shutdown()
+    assert lp.scan(tmp_path / "out").collect()["x"].to_list() == [1]
     what = "cannot be read: the server gives whole files only, and no parts of them"
-    assert (
-        str(caught.value) == f"{uri}: source 's': {what}; download the file, or copy it to a store, and read it there"
-    )
+    assert str(caught.value) == f"{uri}: source 's': {what}; put simplecache:: ahead of its URI, or copy it to a store"

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import fsspec
 import polars as pl
 import pytest
 
+import lazypipe as lp
+from lazypipe.errors import SourceError
 from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.options import for_fsspec, for_polars
@@ -135,3 +138,72 @@ def test_polars_signs_with_what_was_written_for_fsspec(bucket: tuple[str, list[s
         else:
             Reader(format_, storage_options=options).scan([file], schema, keys={}).collect()
     assert set(signed) == {f"key-{format_}"}
+
+
+@pytest.fixture
+def guarded() -> Iterator[tuple[str, dict[str, bytes]]]:
+    """The address of a server that gives files, whole, to who says the right word."""
+    files: dict[str, bytes] = {}
+
+    class Guarded(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # the name that the server calls
+            known = self.headers.get("Authorization") == "Bearer word"
+            content = files.get(self.path, b"") if known else b""
+            self.send_response(200 if content else 404 if known else 401)
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("ETag", f'"{hash(content)}"')
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(content)
+
+        do_HEAD = do_GET  # noqa: N815  # the name that the server calls
+
+        def log_message(self, *_: object) -> None:
+            """Be quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Guarded)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", files
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_the_web_is_read_with_headers_through_a_cache(
+    guarded: tuple[str, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, files = guarded
+    monkeypatch.setenv("AUTH", "Bearer word")
+    options = {"http": {"headers": {"Authorization": "${AUTH}"}}}
+    pipe = lp.pipeline("p", base=str(tmp_path)).source("s", f"simplecache::{address}/a.csv", storage_options=options)
+    pipe.output("s", "out")
+    for rows, status in ((b"a\n1\n", "done"), (b"a\n1\n", "unchanged"), (b"a\n2\n3\n", "done")):
+        files["/a.csv"] = rows
+        assert pipe.build().compile().run().status == status
+        expected = [int(r) for r in rows.split()[1:]]
+        assert lp.scan(str(tmp_path / "out")).collect()["a"].to_list() == expected
+    monkeypatch.setenv("AUTH", "Bearer another")
+    with pytest.raises(SourceError, match="HTTP Error 401"):
+        pipe.build().compile()
+
+
+@pytest.mark.parametrize(
+    ("user", "options", "what"),
+    [
+        ("me:${PW}@", {}, "user names in addresses"),
+        ("", {"headers": {"Authorization": "${PW}"}}, "headers"),
+        ("", {"client_kwargs": {"headers": {"Authorization": "${PW}"}}}, "headers"),
+    ],
+)
+def test_secrets_that_polars_would_not_send_are_refused(
+    monkeypatch: pytest.MonkeyPatch, user: str, options: dict[str, Any], what: str
+) -> None:
+    monkeypatch.setenv("PW", "secret")
+    pipe = lp.pipeline("p").source("s", f"https://{user}host/a.csv", storage_options=options).output("s", "out")
+    with pytest.raises(SourceError) as caught:
+        pipe.build().compile()
+    assert str(caught.value) == (
+        f"https://host/a.csv: source 's': {what} are not sent along when Polars reads from the web; "
+        'write simplecache::https://host/a.csv, with storage_options: {https: {headers: {Authorization: "${AUTH}"}}}'
+    )

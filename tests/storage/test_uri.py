@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any, ClassVar
+
 import fsspec
 import pytest
+from fsspec import AbstractFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 
+import lazypipe as lp
 from lazypipe.storage import uri as uris
 from lazypipe.storage.uri import Redactor
 
@@ -93,3 +99,59 @@ def test_file_systems_are_found_with_their_options() -> None:
     assert path == "/a/b"
     fs, path = uris.file_system("/a/b")
     assert path == "/a/b"
+
+
+class _Store(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """What another process has of a store."""
+
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+
+
+class _Remembering(_Store):
+    """Remembers what it has listed, as those of object stores do; a process has one of them."""
+
+    protocol = "remembering"
+    remembered: ClassVar[dict[str, list[dict[str, Any]]]] = {}
+    find = AbstractFileSystem.find
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(super()._strip_protocol(path.replace("remembering://", "memory://")))
+
+    def ls(self, path: str, detail: bool = True, **_: Any) -> Any:  # fsspec's signature
+        path = self._strip_protocol(path)
+        if path not in self.remembered:
+            self.remembered[path] = super().ls(path, detail=True)
+        found = self.remembered[path]
+        return found if detail else [f["name"] for f in found]
+
+    def info(self, path: str, **_: Any) -> Any:
+        path = self._strip_protocol(path)
+        known = [f for f in self.ls(path.rpartition("/")[0]) if f["name"] == path]
+        return known[0] if known else super().info(path)
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        if path is None:
+            self.remembered.clear()
+        else:
+            self.remembered.pop(self._strip_protocol(path), None)
+
+
+@pytest.mark.parametrize("uri", ["in/*.csv", "in", "in/1.csv"])
+def test_what_came_to_an_object_store_is_seen_by_the_same_process(tmp_path: Path, uri: str) -> None:
+    fsspec.register_implementation("remembering", _Remembering, clobber=True)
+    _Store.store.clear()
+    _Remembering.remembered.clear()
+    fs = _Store()
+    pipe = lp.pipeline("p", base=str(tmp_path), audit="off").source("s", f"remembering://{uri}", format="csv")
+    plan = pipe.output("s", "out").build()
+    fs.pipe_file("/in/1.csv", b"a\n1\n")
+    assert plan.compile().run().status == "done"
+    fs.pipe_file("/in/1.csv", b"a\n1\n2\n")
+    assert plan.compile().run().status == "done"
+    assert sorted(lp.scan(str(tmp_path / "out")).collect()["a"]) == [1, 2]
+    fs.pipe_file("/in/2.csv", b"a\n3\n")
+    expected = [1, 2] if uri.endswith("1.csv") else [1, 2, 3]
+    assert plan.compile().run().status == ("unchanged" if len(expected) == 2 else "done")
+    assert sorted(lp.scan(str(tmp_path / "out")).collect()["a"]) == expected
