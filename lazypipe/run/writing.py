@@ -139,11 +139,9 @@ class Writing(Part):
         there = commit.rows
         if grouping.larger:
             there = grouping.kept().select(by).unique().select(pl.len()).collect(engine="streaming").item()
-        return (
-            Groups(self.target.dataset, commit, work, touched, self.target.schema)
-            if 2 * touched.height <= there
-            else None
-        )
+        if 2 * touched.height > there:
+            return None
+        return Groups(self.target.dataset, commit, work, touched, self.target.schema)
 
     def shared_keys(self) -> dict[Side, pl.LazyFrame]:
         """Write the keys by which rows were looked up that are kept for this run only: whoever reads these keeps them as its own."""
