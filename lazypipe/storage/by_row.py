@@ -290,16 +290,18 @@ class BrokenText:
             msg = "its header does not end"
             raise ValueError(msg)
         self._begins = begins if beginning is None else 0
-        self._inside = self._columns(start[:begins], untold(declared))
+        self.header = start[:begins]
+        self._inside = self._columns(start, untold(declared))
         self.schema = pl.Schema({**COLUMNS, **self._inside})
         # a line of JSON is read as a whole, whatever is wanted of it
         self._structure = pl.Schema(dict.fromkeys(self._inside if self._is_csv else [_PLACE], pl.String()))
 
-    def _columns(self, header: bytes, declared: pl.Schema) -> pl.Schema:
-        """Return the columns in the order of the file; without a header as they are declared."""
-        if not isinstance(self._text, Csv) or not self._text.has_header:
+    def _columns(self, start: bytes, declared: pl.Schema) -> pl.Schema:
+        """Return the columns in the order of the file; without a header as they are declared, or as many as the first row has."""
+        if not isinstance(self._text, Csv) or (declared and not self._text.has_header):
             return declared
-        return pl.Schema({n: declared.get(n, pl.String()) for n in self._text.infer(header)})
+        known = self.header if self._text.has_header else start[: start.find(b"\n", len(self.header)) + 1]
+        return pl.Schema({n: declared.get(n, pl.String()) for n in self._text.infer(known)})
 
     def rows(self, limit: int | None = None) -> int:
         """Count the rows, or the first ``limit`` of them."""

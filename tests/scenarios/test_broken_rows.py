@@ -320,3 +320,50 @@ def test_half_of_many_rows_is_broken(tmp_path: Path) -> None:
         after = os.times()
         assert (result.segments[0].rows, result.segments[0].gates[0].quarantined) == (100_000, 100_000)
         assert after.user + after.system - before.user - before.system < 30  # about 2; a query for each would take 100
+
+
+LATE = """
+version: 1
+name: late
+sources:
+  s:
+    uri: "{root}/*.csv"
+    event_time: t
+    watermark: {{delay: 0s, order: name, tolerance: 100000d}}
+    contract: {{columns: {{id: Int64, t: "Datetime(us)", note: String}}, on_type_change: discard_row}}
+stages:
+  w:
+    from: s
+    do:
+      - window: {{time: t, every: 1h, allowed_lateness: 0s, late: quarantine, aggregate: {{n: count(*)}}}}
+outputs:
+  w: {{to: "{out}"}}
+"""
+
+
+@pytest.mark.parametrize(
+    "broken", ["9,2024-01-01T20:00:00\n", "9,2024-01-01T20:00:00,a,b\n", '9,2024-01-01T20:00:00,"a\n']
+)
+def test_the_times_of_broken_rows_move_no_watermark(tmp_path: Path, root: str, broken: str) -> None:
+    """What is late is the same whether files come one by one or all at once."""
+    head, sound = "id,t,note\n", "{},2024-01-01T{:02}:30:00,a\n"
+    files = [
+        head + sound.format(1, 3) + broken,
+        head + sound.format(2, 5),
+        head + sound.format(3, 2) + sound.format(4, 6),
+    ]
+    fs, folder = fsspec.core.url_to_fs(root)
+    fs.makedirs(folder, exist_ok=True)
+    found = []
+    for name, at_once in (("step", False), ("once", True)):
+        out = f"{tmp_path}/{name}/out"
+        for number, text in enumerate(files):
+            fs.pipe_file(f"{folder}/{number}.csv", text.encode())
+            if not at_once or number == 2:
+                plan = lp.Pipeline.from_yaml(LATE.format(root=root, out=out), base=f"{tmp_path}/{name}").compile()
+                plan.run().raise_for_status()
+        windows = lp.scan(out).collect().sort("window_start").select("window_start", "n").rows()
+        found.append([(start.hour, n) for start, n in windows])
+        for number in range(3):
+            fs.rm(f"{folder}/{number}.csv")
+    assert found == [[(3, 1), (5, 1), (6, 1)]] * 2
