@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
+from lazypipe.storage.dataset import Dataset
 
 CONTRACT = {"columns": {"id": "Int64", "note": "String", "amount": "Float64"}, "on_type_change": "discard_row"}
 FIRST = b"""\
@@ -367,3 +368,53 @@ def test_the_times_of_broken_rows_move_no_watermark(tmp_path: Path, root: str, b
         for number in range(3):
             fs.rm(f"{folder}/{number}.csv")
     assert found == [[(3, 1), (5, 1), (6, 1)]] * 2
+
+
+def test_no_row_is_looked_up_in_a_broken_one(tmp_path: Path, root: str) -> None:
+    """Also where of the file only the key is wanted, which the broken row has."""
+    orders = Orders(root, tmp_path, "csv")
+    (tmp_path / "kinds.csv").write_text("kind,label\na,A\nb\nc,C,D\n")
+    orders.put("1", b"id,kind\n1,a\n2,b\n3,c\n")
+    contract = {"columns": {"id": "Int64", "kind": "String"}, "on_type_change": "discard_row"}
+    labels = {"columns": {"kind": "String", "label": "String"}, "on_type_change": "discard_row"}
+    gate = [
+        {"foreign_key": {"column": "kind", "references": {"to": "kinds", "column": "kind"}, "action": "quarantine"}}
+    ]
+    made = lp.pipeline("p", base=str(tmp_path)).source("orders", f"{root}/*.csv", contract=contract, gate=gate)
+    made = made.source("kinds", f"{tmp_path}/kinds.csv", contract=labels).output("orders", "out")
+    for _ in range(2):
+        made.build().compile().run().raise_for_status()
+        assert orders.ids() == [1]
+        orders.put("2", b"id,kind\n4,b\n")
+
+
+def test_files_without_a_header(tmp_path: Path, root: str) -> None:
+    orders = Orders(
+        root,
+        tmp_path,
+        "csv",
+        read={"header": False},
+        contract={"columns": {"column_0": "Int64"}, "on_type_change": "discard_row"},
+    )
+    orders.put("1", b'1,a\n2,"b\n3\n4,d\n')
+    orders.run()
+    assert lp.scan(str(tmp_path / "out")).collect().sort("column_0").rows() == [(1, "a"), (4, "d")]
+    aside = lp.scan(str(tmp_path / "out__quarantine")).collect()["_lazypipe_raw"]
+    assert sorted(json.loads(t)["broken_row:line"] for t in aside) == ["2", "3"]
+
+
+def test_a_column_that_states_the_watermark_states_none_in_broken_rows(tmp_path: Path, root: str) -> None:
+    stated = LATE.replace("{{delay: 0s, order: name, tolerance: 100000d}}", "{{column: w}}").replace(
+        "note: String", '"w": "Datetime(us)"'
+    )
+    head, sound = "id,t,w\n", "{0},2024-01-01T{1:02}:30:00,2024-01-01T{1:02}:30:00\n"
+    fs, folder = fsspec.core.url_to_fs(root)
+    fs.makedirs(folder, exist_ok=True)
+    broken = ["9,2024-01-01T20:00:00,2024-01-01T20:00:00,a\n", '"9",2024-01-01T20:00:00,2024-01-01T20:00:00"\n']
+    for number, text in enumerate([sound.format(1, 3) + broken[0], sound.format(2, 5) + broken[1], sound.format(3, 6)]):
+        fs.pipe_file(f"{folder}/{number}.csv", (head + text).encode())
+        plan = lp.Pipeline.from_yaml(stated.format(root=root, out=f"{tmp_path}/out"), base=str(tmp_path)).compile()
+        plan.run().raise_for_status()
+        commit = Dataset(f"{tmp_path}/out").latest()
+        assert commit is not None
+        assert commit.info["watermark"] // 3_600_000_000 % 24 == (3, 5, 6)[number]
