@@ -418,3 +418,46 @@ def test_a_column_that_states_the_watermark_states_none_in_broken_rows(tmp_path:
         commit = Dataset(f"{tmp_path}/out").latest()
         assert commit is not None
         assert commit.info["watermark"] // 3_600_000_000 % 24 == (3, 5, 6)[number]
+
+
+NEAREST = """
+version: 1
+name: p
+sources:
+  trades: {{uri: "{root}/trades-*.csv", contract: {{columns: {{at: Datetime(us), k: String, v: Int64}}, on_type_change: discard_row}}}}
+  quotes: {{uri: "{root}/quotes-*.csv", contract: {{columns: {{at: Datetime(us), k: String, p: Int64}}, on_type_change: discard_row}}}}
+stages:
+  priced: {{from: trades, do: [asof_join: {{with: quotes, on: at, by: [k]}}]}}
+outputs:
+  priced: {{to: "{out}"}}
+"""
+
+
+def test_changes_beside_files_with_broken_rows(tmp_path: Path, root: str) -> None:
+    """What a change in the other side of a join by time touches is asked of files that were read long ago."""
+    fs, folder = fsspec.core.url_to_fs(root)
+    fs.makedirs(folder, exist_ok=True)
+
+    def put(name: str, *rows: str) -> None:
+        value = "v" if name.startswith("trades") else "p"
+        fs.pipe_file(f"{folder}/{name}.csv", f"at,k,{value}\n".encode() + "".join(f"{r}\n" for r in rows).encode())
+
+    def run(out: str) -> list[tuple[Any, ...]]:
+        text = NEAREST.format(root=root, out=f"{tmp_path}/{out}/out")
+        plan = lp.Pipeline.from_yaml(text, base=f"{tmp_path}/{out}").compile()
+        plan.run().raise_for_status()
+        found = lp.scan(f"{tmp_path}/{out}/out").collect()
+        return sorted((r["at"].hour, r["v"], r["p"]) for r in found.iter_rows(named=True))
+
+    day = "2024-05-01T{:02}:00:00"
+    for hour in range(1, 9):
+        at = day.format(hour)
+        put(f"trades-{hour}", f"{at},a,{hour}", *([f"{at},a,1,2", f'{at},a,"'] if hour % 3 == 0 else []))
+        put(f"quotes-{hour}", f"{at},a,{hour}0", *([f"{at},a", f"{at},a,0,0"] if hour % 4 == 0 else []))
+    assert run("step") == [(hour, hour, hour * 10) for hour in range(1, 9)]
+    put("quotes-5", f"{day.format(5)},a,55", f"{day.format(5)},a,56,57")
+    wanted = [(hour, hour, 55 if hour == 5 else hour * 10) for hour in range(1, 9)]
+    assert run("step") == wanted
+    put("quotes-8", f"{day.format(6)},a,1,1", f"{day.format(8)},a,88")
+    wanted[7] = (8, 8, 88)
+    assert run("step") == wanted == run("once")
