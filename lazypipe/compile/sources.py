@@ -15,6 +15,7 @@ from lazypipe.compile.watermark import beat
 from lazypipe.errors import SourceError, StorageError
 from lazypipe.gates import Check
 from lazypipe.gates.tap import RAW_COLUMN
+from lazypipe.spec import taps
 from lazypipe.spec.model import NOTHING
 from lazypipe.spec.scope import Tally
 from lazypipe.spec.types import dtype_name
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BoundSource", "Snapshot"]
 
+Watch = Callable[[pl.LazyFrame, str | None], pl.LazyFrame]
+"""Put over all columns of text files; told the last one inside, unless rows that lack it are told apart already."""
 _FEW = 16
 """Files that are read one by one to find the one that cannot be read; of more, halves are read first."""
 
@@ -275,7 +278,7 @@ class BoundSource:
         snapshot: Snapshot,
         *,
         file_column: bool = False,
-        watch: Callable[[pl.LazyFrame, str | None], pl.LazyFrame] | None = None,
+        watch: Watch | None = None,
         how: moments.How = "reader",
         units: Units | None = None,
         tally: Tally | None = None,
@@ -327,17 +330,52 @@ class BoundSource:
         frame = frame if tally is None else tally(frame, {f"{self.name}: heartbeats": beats})
         return frame.filter(~beats)
 
-    def extents(self, snapshot: Snapshot, bounds: Mapping[str, int | None]) -> pl.LazyFrame:
+    def extents(self, snapshot: Snapshot, bounds: Mapping[str, int | None]) -> pl.DataFrame:
         """Return the earliest and latest event times in files, by partition; reads no other columns of formats that know theirs."""
-        assert self.watermark is not None
+        rule = self.watermark
+        assert rule is not None
         some = replace(snapshot, files=tuple(f for f in snapshot.files if f.key in bounds))
-        return self.watermark.extents(self._scan_files(some, [FILE_COLUMN], None), self.schema, bounds, FILE_COLUMN)
+
+        def ask(watch: Watch | None) -> pl.LazyFrame:
+            return rule.extents(self._scan_files(some, [FILE_COLUMN], watch), self.schema, bounds, FILE_COLUMN)
+
+        return self.answer(some, ask)
+
+    def answer(self, snapshot: Snapshot, ask: Callable[[Watch | None], pl.LazyFrame]) -> pl.DataFrame:
+        """Ask something of the rows of files alone; where broken rows are set aside, it is not asked of them.
+
+        ``ask`` is told what is to be put over all columns of files: of a row with fields too many a part could be read without a word.
+        """
+        if not self.reader.by_row:
+            return ask(None).collect(engine="streaming")
+        nulls: list[int] = []
+
+        def watch(frame: pl.LazyFrame, last: str | None) -> pl.LazyFrame:
+            def note(batch: pl.DataFrame) -> pl.DataFrame:
+                if last is not None and not nulls and batch[last].null_count():
+                    nulls.append(1)
+                return batch
+
+            return taps.tap(frame, note)
+
+        def asked() -> pl.DataFrame:
+            found = ask(watch).collect(engine="streaming")
+            if self.reader.format == "csv":
+                self.refuse_short_rows(snapshot, nulls=bool(nulls))
+            return found
+
+        try:
+            return asked()
+        except BaseException as error:
+            if not (is_engine_error(error) or isinstance(error, SourceError)) or not self.read_by_row(snapshot):
+                raise
+        return asked()
 
     def _scan_files(
         self,
         snapshot: Snapshot,
         extra: Sequence[str],
-        watch: Callable[[pl.LazyFrame, str | None], pl.LazyFrame] | None,
+        watch: Watch | None,
         *,
         how: moments.How = "reader",
     ) -> pl.LazyFrame:
@@ -379,7 +417,11 @@ class BoundSource:
         if self.shape is None:
             return None
         how = fit(file, self._looked[_whole(file)], self.shape, self.reader)
-        return how.by_row() if _whole(file) in self._broken_rows else how
+        return how.by_row() if self.is_read_by_row(file) else how
+
+    def is_read_by_row(self, file: FileInfo) -> bool:
+        """Whether a file is known to have rows that cannot be read."""
+        return _whole(file) in self._broken_rows
 
     def sift(self, snapshot: Snapshot) -> None:
         """Find the files with rows that cannot be read, ahead of a query that must not meet them."""
@@ -392,7 +434,7 @@ class BoundSource:
             return False
         found = False
         # what has not been looked into, or was read by row, has another fault
-        looked = [f for f in snapshot.files if _whole(f) in self._looked and _whole(f) not in self._broken_rows]
+        looked = [f for f in snapshot.files if _whole(f) in self._looked and not self.is_read_by_row(f)]
         for file in self._suspects(replace(snapshot, files=looked)):
             if self._broken(file) is not None:
                 continue

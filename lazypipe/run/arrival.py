@@ -219,7 +219,7 @@ class _Arrivals:
     def _from_columns(self, files: Sequence[FileInfo], bounds: Mapping[str, int | None]) -> dict[FileInfo, Times]:
         wanted = {f.key: bounds[f.uri] for f in files}
         try:
-            rows = self.source.extents(replace(self.snapshot, files=tuple(files)), wanted).collect(engine="streaming")
+            rows = self.source.extents(replace(self.snapshot, files=tuple(files)), wanted)
         except BaseException as error:
             if not (is_engine_error(error) or isinstance(error, SourceError)):
                 raise

@@ -145,5 +145,6 @@ def _stated(source: BoundSource, rule: Watermark, snapshot: Snapshot) -> dict[st
     """Return the watermark that a column states: by the latest time in it."""
     assert rule.column is not None
     clock = Clock.of(rule.column, source.schema)
-    latest = source.scan(snapshot).select(clock.ticks(pl.col(rule.column)).max()).collect(engine="streaming").item()
+    ticks = clock.ticks(pl.col(rule.column)).max()
+    latest = source.answer(snapshot, lambda watch: source.scan(snapshot, watch=watch).select(ticks)).item()
     return {} if latest is None else {WHOLE: latest * (clock.tick // 1_000) - rule.delay}

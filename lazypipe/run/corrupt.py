@@ -65,8 +65,13 @@ def read_by_row(run: Run, segment: Segment, error: BaseException) -> bool:
     sources = [(name, run.plan.nodes[name].source) for name in (*segment.lookups, *segment.nodes)]
     found = False
     for name, source in sources:
-        if source is not None and name in run.snapshots:
-            found |= source.read_by_row(run.snapshots[name])
+        if source is not None and name in run.snapshots and source.read_by_row(run.snapshots[name]):
+            # a row that lacks fields may have had a time, by which what came later was judged
+            seen = run.extents.setdefault(name, {})
+            for file in [f for f in seen if source.is_read_by_row(f)]:
+                del seen[file]
+            run.snapshots[name] = arrived(run.plan, source, run.snapshots[name], run.now, seen, hashes=run.hashes)
+            found = True
     return found
 
 

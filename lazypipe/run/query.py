@@ -223,6 +223,8 @@ class Query:
     def _read(self, name: str, source: BoundSource, **how: Any) -> pl.LazyFrame:
         """Return the rows of a source that this run reads, with their units."""
         moments = self.run.moments.get(name, "usual")
+        if source.reader.by_row and source.reader.format == "csv":  # of a broken row no part is to be found either
+            how.setdefault("watch", partial(self.watches.text, name, source))
         return source.scan(self.snapshots[name], units=self.work.units.get(name), how=moments, **how)
 
     def _untold(self, rows: pl.LazyFrame) -> pl.LazyFrame:

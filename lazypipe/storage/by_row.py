@@ -71,6 +71,9 @@ class Rows(Protocol):
     def first(self, block: bytes, searched: int, *, last: bool) -> tuple[list[tuple[int, bytes]], int] | None:
         """Return the same of the first row alone, in which no end was found up to an offset; None if more must be read."""
 
+    def on_lines(self, block: bytes) -> bool:
+        """Whether no row of a block goes over several lines, as far as can be seen at once."""
+
     def why(self, row: bytes, width: int) -> str | None:
         """Return what is wrong with a row of so many columns; None if nothing is."""
 
@@ -152,6 +155,9 @@ class CsvRows:
             start = stop
         return None
 
+    def on_lines(self, block: bytes) -> bool:
+        return not self._quote or self._quote not in block
+
     def _odd(self, lines: Sequence[bytes]) -> list[int]:
         """Return which lines have an odd number of quotes."""
         quote = self._quote
@@ -184,6 +190,9 @@ class NdjsonRows:
     def first(self, block: bytes, searched: int, *, last: bool) -> tuple[list[tuple[int, bytes]], int] | None:
         end = block.find(b"\n", searched) + 1 or (len(block) if last else 0)
         return self.split(block[:end], last=True) if end else None
+
+    def on_lines(self, block: bytes) -> bool:
+        return True
 
     def why(self, row: bytes, width: int) -> str | None:
         try:
@@ -290,16 +299,18 @@ class BrokenText:
             msg = "its header does not end"
             raise ValueError(msg)
         self._begins = begins if beginning is None else 0
-        self._inside = self._columns(start[:begins], untold(declared))
+        self.header = start[:begins]
+        self._inside = self._columns(start, untold(declared))
         self.schema = pl.Schema({**COLUMNS, **self._inside})
         # a line of JSON is read as a whole, whatever is wanted of it
         self._structure = pl.Schema(dict.fromkeys(self._inside if self._is_csv else [_PLACE], pl.String()))
 
-    def _columns(self, header: bytes, declared: pl.Schema) -> pl.Schema:
-        """Return the columns in the order of the file; without a header as they are declared."""
-        if not isinstance(self._text, Csv) or not self._text.has_header:
+    def _columns(self, start: bytes, declared: pl.Schema) -> pl.Schema:
+        """Return the columns in the order of the file; without a header as they are declared, or as many as the first row has."""
+        if not isinstance(self._text, Csv) or (declared and not self._text.has_header):
             return declared
-        return pl.Schema({n: declared.get(n, pl.String()) for n in self._text.infer(header)})
+        known = self.header if self._text.has_header else start[: start.find(b"\n", len(self.header)) + 1]
+        return pl.Schema({n: declared.get(n, pl.String()) for n in self._text.infer(known)})
 
     def rows(self, limit: int | None = None) -> int:
         """Count the rows, or the first ``limit`` of them."""
@@ -426,6 +437,8 @@ class BrokenText:
         """Return the rows of a block if all can be read."""
         if self._is_csv and block.count(self._separator, 0, max(0, block.find(b"\n"))) < len(schema) - 1:
             return None  # Polars takes the first row for as wide as all others
+        if self._file.on_lines and not self._rows.on_lines(block):
+            return None
         try:
             frame = self._decode(block, schema)
         except pl.exceptions.PolarsError:

@@ -54,7 +54,7 @@ def _refuse(file: FileInfo, reader: Reader, known: pl.Struct) -> None:
 
 
 def _refuse_by_row(file: FileInfo, reader: Reader, known: pl.Struct) -> None:
-    with sound_rows(file, reader) as rows:
+    with sound_rows(file, reader, pl.Schema()) as rows:
         while chunk := list(itertools.islice(rows, _CHUNK)):
             lines = pl.Series([text[:-1] for _, text in chunk])
             found = None if _takes_all(lines, known) else _first_unknown(lines, known)

@@ -20,7 +20,7 @@ from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.by_row import COLUMNS, TEXT, BrokenText
 from lazypipe.storage.cells import Marks
-from lazypipe.storage.external_text import text_format
+from lazypipe.storage.external_text import Csv, text_format
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.reasons import grouped, in_plain_words, too_narrow
 from lazypipe.storage.widen import with_fields
@@ -116,7 +116,7 @@ class Reader:
                 raise
             if self.format == "ndjson" and self.declared and "could not infer data-type" in str(error):
                 return pl.Schema(self.declared)  # blank lines are all there is: no row says anything else
-            if self.format == "ndjson" and self.by_row and (sound := self._sound_rows(file)) is not None:
+            if self.by_row and (sound := self._of_sound_rows(file)) is not None:
                 return self._typed(sound)
             raise self.unreadable(file, error) from error
 
@@ -124,21 +124,23 @@ class Reader:
         """Put declared types in, with fields that they lack: what NDJSON is told of a column that it does not find, it refuses."""
         return pl.Schema({n: with_fields(self.declared.get(n, t), t) for n, t in found.items()})
 
-    def _sound_rows(self, file: FileInfo) -> pl.Schema | None:
-        """Return the columns of those of the first lines of NDJSON that can be read; None if it cannot be read line by line."""
+    def _of_sound_rows(self, file: FileInfo) -> pl.Schema | None:
+        """Return the columns by those of the first rows of a text file that can be read; None if it cannot be read row by row."""
         try:
             with self.opened_by_row(file, pl.Schema()) as content:
-                lines = "".join(text for _, text in itertools.islice(content.sound(), _INFER_ROWS)).encode()
+                rows = "".join(text for _, text in itertools.islice(content.sound(), _INFER_ROWS)).encode()
+                head = content.header + rows
+            if self.format == "csv":
+                return Csv(self._inferring).infer(head)
         except (
             Exception,
             pl.exceptions.PanicException,
         ):  # it is worse than that, which is told as if nothing had been tried
             return None
-        return (
-            pl.scan_ndjson(io.BytesIO(lines), infer_schema_length=None).collect_schema()
-            if lines
-            else pl.Schema(self.declared)
+        found = (
+            pl.scan_ndjson(io.BytesIO(head), infer_schema_length=None) if head else pl.LazyFrame(schema=self.declared)
         )
+        return found.collect_schema()
 
     def has_broken_rows(self, file: FileInfo, schema: pl.Schema) -> bool:
         """Whether a text file has a row that cannot be read, and others ahead of it can be; not if it cannot be read row by row."""
@@ -163,12 +165,15 @@ class Reader:
     def _infer_through_fsspec(self, uri: str) -> pl.Schema:
         from lazypipe.storage.external import external_schema
 
-        options: dict[str, Any] = {}
-        if self.format == "csv":
-            options = self.csv_options | {"try_parse_dates": self.read.get("parse_dates", True)}
-            options |= {"schema_overrides": dict(self.declared)} if self.declared else {}
+        options = self._inferring if self.format == "csv" else {}
         found = external_schema(uri, format=self._external, storage_options=self.storage_options, read_options=options)
         return self._typed(found)
+
+    @property
+    def _inferring(self) -> dict[str, Any]:
+        """How the types of a CSV are taken from its first rows, as ``Csv`` takes it."""
+        options = self.csv_options | {"try_parse_dates": self.read.get("parse_dates", True)}
+        return options | ({"schema_overrides": dict(self.declared)} if self.declared else {})
 
     def _infer_csv(self, uri: str) -> pl.Schema:
         """Read the names, then the types of undeclared columns, from the first rows.

@@ -84,7 +84,7 @@ def bad_line(file: FileInfo, reader: Reader, schema: pl.Schema) -> int | None:
         if set(names) != set(inside):
             return None
         parser = _parser(reader, pl.Schema({n: inside[n] for n in names}))
-        return _first_bad(file, reader, parser, by_row=by_row)
+        return _first_bad(file, reader, parser, inside if by_row else None)
     except BaseException as error:  # the file is worse than one bad line
         if not (is_engine_error(error) or isinstance(error, SourceError)):
             raise
@@ -99,14 +99,14 @@ def line_where(file: FileInfo, reader: Reader, schema: pl.Schema, condition: pl.
     def fits(chunk: Sequence[tuple[int, str]]) -> bool:
         return scan(chunk).filter(condition).collect(engine="in-memory").is_empty()
 
-    return _first_bad(file, reader, fits, by_row=by_row)
+    return _first_bad(file, reader, fits, inside if by_row else None)
 
 
 def _first_bad(
-    file: FileInfo, reader: Reader, fits: Callable[[Sequence[tuple[int, str]]], bool], *, by_row: bool
+    file: FileInfo, reader: Reader, fits: Callable[[Sequence[tuple[int, str]]], bool], by_row: pl.Schema | None
 ) -> int | None:
     """Return the number of the line of the first row that does not fit; ``fits`` is told rows with their lines, as they are written."""
-    with sound_rows(file, reader) if by_row else _rows(file, reader) as records:
+    with sound_rows(file, reader, by_row) if by_row else _rows(file, reader) as records:
         while chunk := list(itertools.islice(records, _CHUNK)):
             if fits(chunk):
                 continue
@@ -126,9 +126,9 @@ def _rows(file: FileInfo, reader: Reader) -> Iterator[Iterator[tuple[int, str]]]
 
 
 @contextmanager
-def sound_rows(file: FileInfo, reader: Reader) -> Iterator[Iterator[tuple[int, str]]]:
+def sound_rows(file: FileInfo, reader: Reader, schema: pl.Schema) -> Iterator[Iterator[tuple[int, str]]]:
     """Give the rows of a file that can be read, as they are written, each with the number of its first line."""
-    with reader.opened_by_row(file, pl.Schema()) as content:
+    with reader.opened_by_row(file, schema) as content:
         yield content.sound()
 
 

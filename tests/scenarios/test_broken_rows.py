@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
+from lazypipe.storage.dataset import Dataset
 
 CONTRACT = {"columns": {"id": "Int64", "note": "String", "amount": "Float64"}, "on_type_change": "discard_row"}
 FIRST = b"""\
@@ -320,3 +321,143 @@ def test_half_of_many_rows_is_broken(tmp_path: Path) -> None:
         after = os.times()
         assert (result.segments[0].rows, result.segments[0].gates[0].quarantined) == (100_000, 100_000)
         assert after.user + after.system - before.user - before.system < 30  # about 2; a query for each would take 100
+
+
+LATE = """
+version: 1
+name: late
+sources:
+  s:
+    uri: "{root}/*.csv"
+    event_time: t
+    watermark: {{delay: 0s, order: name, tolerance: 100000d}}
+    contract: {{columns: {{id: Int64, t: "Datetime(us)", note: String}}, on_type_change: discard_row}}
+stages:
+  w:
+    from: s
+    do:
+      - window: {{time: t, every: 1h, allowed_lateness: 0s, late: quarantine, aggregate: {{n: count(*)}}}}
+outputs:
+  w: {{to: "{out}"}}
+"""
+
+
+@pytest.mark.parametrize(
+    "broken", ["9,2024-01-01T20:00:00\n", "9,2024-01-01T20:00:00,a,b\n", '9,2024-01-01T20:00:00,"a\n']
+)
+def test_the_times_of_broken_rows_move_no_watermark(tmp_path: Path, root: str, broken: str) -> None:
+    """What is late is the same whether files come one by one or all at once."""
+    head, sound = "id,t,note\n", "{},2024-01-01T{:02}:30:00,a\n"
+    files = [
+        head + sound.format(1, 3) + broken,
+        head + sound.format(2, 5),
+        head + sound.format(3, 2) + sound.format(4, 6),
+    ]
+    fs, folder = fsspec.core.url_to_fs(root)
+    fs.makedirs(folder, exist_ok=True)
+    found = []
+    for name, at_once in (("step", False), ("once", True)):
+        out = f"{tmp_path}/{name}/out"
+        for number, text in enumerate(files):
+            fs.pipe_file(f"{folder}/{number}.csv", text.encode())
+            if not at_once or number == 2:
+                plan = lp.Pipeline.from_yaml(LATE.format(root=root, out=out), base=f"{tmp_path}/{name}").compile()
+                plan.run().raise_for_status()
+        windows = lp.scan(out).collect().sort("window_start").select("window_start", "n").rows()
+        found.append([(start.hour, n) for start, n in windows])
+        for number in range(3):
+            fs.rm(f"{folder}/{number}.csv")
+    assert found == [[(3, 1), (5, 1), (6, 1)]] * 2
+
+
+def test_no_row_is_looked_up_in_a_broken_one(tmp_path: Path, root: str) -> None:
+    """Also where of the file only the key is wanted, which the broken row has."""
+    orders = Orders(root, tmp_path, "csv")
+    (tmp_path / "kinds.csv").write_text("kind,label\na,A\nb\nc,C,D\n")
+    orders.put("1", b"id,kind\n1,a\n2,b\n3,c\n")
+    contract = {"columns": {"id": "Int64", "kind": "String"}, "on_type_change": "discard_row"}
+    labels = {"columns": {"kind": "String", "label": "String"}, "on_type_change": "discard_row"}
+    gate = [
+        {"foreign_key": {"column": "kind", "references": {"to": "kinds", "column": "kind"}, "action": "quarantine"}}
+    ]
+    made = lp.pipeline("p", base=str(tmp_path)).source("orders", f"{root}/*.csv", contract=contract, gate=gate)
+    made = made.source("kinds", f"{tmp_path}/kinds.csv", contract=labels).output("orders", "out")
+    for _ in range(2):
+        made.build().compile().run().raise_for_status()
+        assert orders.ids() == [1]
+        orders.put("2", b"id,kind\n4,b\n")
+
+
+def test_files_without_a_header(tmp_path: Path, root: str) -> None:
+    orders = Orders(
+        root,
+        tmp_path,
+        "csv",
+        read={"header": False},
+        contract={"columns": {"column_0": "Int64"}, "on_type_change": "discard_row"},
+    )
+    orders.put("1", b'1,a\n2,"b\n3\n4,d\n')
+    orders.run()
+    assert lp.scan(str(tmp_path / "out")).collect().sort("column_0").rows() == [(1, "a"), (4, "d")]
+    aside = lp.scan(str(tmp_path / "out__quarantine")).collect()["_lazypipe_raw"]
+    assert sorted(json.loads(t)["broken_row:line"] for t in aside) == ["2", "3"]
+
+
+def test_a_column_that_states_the_watermark_states_none_in_broken_rows(tmp_path: Path, root: str) -> None:
+    stated = LATE.replace("{{delay: 0s, order: name, tolerance: 100000d}}", "{{column: w}}").replace(
+        "note: String", '"w": "Datetime(us)"'
+    )
+    head, sound = "id,t,w\n", "{0},2024-01-01T{1:02}:30:00,2024-01-01T{1:02}:30:00\n"
+    fs, folder = fsspec.core.url_to_fs(root)
+    fs.makedirs(folder, exist_ok=True)
+    broken = ["9,2024-01-01T20:00:00,2024-01-01T20:00:00,a\n", '"9",2024-01-01T20:00:00,2024-01-01T20:00:00"\n']
+    for number, text in enumerate([sound.format(1, 3) + broken[0], sound.format(2, 5) + broken[1], sound.format(3, 6)]):
+        fs.pipe_file(f"{folder}/{number}.csv", (head + text).encode())
+        plan = lp.Pipeline.from_yaml(stated.format(root=root, out=f"{tmp_path}/out"), base=str(tmp_path)).compile()
+        plan.run().raise_for_status()
+        commit = Dataset(f"{tmp_path}/out").latest()
+        assert commit is not None
+        assert commit.info["watermark"] // 3_600_000_000 % 24 == (3, 5, 6)[number]
+
+
+NEAREST = """
+version: 1
+name: p
+sources:
+  trades: {{uri: "{root}/trades-*.csv", contract: {{columns: {{at: Datetime(us), k: String, v: Int64}}, on_type_change: discard_row}}}}
+  quotes: {{uri: "{root}/quotes-*.csv", contract: {{columns: {{at: Datetime(us), k: String, p: Int64}}, on_type_change: discard_row}}}}
+stages:
+  priced: {{from: trades, do: [asof_join: {{with: quotes, on: at, by: [k]}}]}}
+outputs:
+  priced: {{to: "{out}"}}
+"""
+
+
+def test_changes_beside_files_with_broken_rows(tmp_path: Path, root: str) -> None:
+    """What a change in the other side of a join by time touches is asked of files that were read long ago."""
+    fs, folder = fsspec.core.url_to_fs(root)
+    fs.makedirs(folder, exist_ok=True)
+
+    def put(name: str, *rows: str) -> None:
+        value = "v" if name.startswith("trades") else "p"
+        fs.pipe_file(f"{folder}/{name}.csv", f"at,k,{value}\n".encode() + "".join(f"{r}\n" for r in rows).encode())
+
+    def run(out: str) -> list[tuple[Any, ...]]:
+        text = NEAREST.format(root=root, out=f"{tmp_path}/{out}/out")
+        plan = lp.Pipeline.from_yaml(text, base=f"{tmp_path}/{out}").compile()
+        plan.run().raise_for_status()
+        found = lp.scan(f"{tmp_path}/{out}/out").collect()
+        return sorted((r["at"].hour, r["v"], r["p"]) for r in found.iter_rows(named=True))
+
+    day = "2024-05-01T{:02}:00:00"
+    for hour in range(1, 9):
+        at = day.format(hour)
+        put(f"trades-{hour}", f"{at},a,{hour}", *([f"{at},a,1,2", f'{at},a,"'] if hour % 3 == 0 else []))
+        put(f"quotes-{hour}", f"{at},a,{hour}0", *([f"{at},a", f"{at},a,0,0"] if hour % 4 == 0 else []))
+    assert run("step") == [(hour, hour, hour * 10) for hour in range(1, 9)]
+    put("quotes-5", f"{day.format(5)},a,55", f"{day.format(5)},a,56,57")
+    wanted = [(hour, hour, 55 if hour == 5 else hour * 10) for hour in range(1, 9)]
+    assert run("step") == wanted
+    put("quotes-8", f"{day.format(6)},a,1,1", f"{day.format(8)},a,88")
+    wanted[7] = (8, 8, 88)
+    assert run("step") == wanted == run("once")

@@ -184,7 +184,11 @@ def test_packed_files(tmp_path: Path, pack: str) -> None:
     ]
 
 
-def test_rows_over_several_lines_in_zstd_are_refused_for_what_ends_a_line_is_not_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("block", [8 << 20, 14])
+def test_rows_over_several_lines_in_zstd_are_refused_for_what_ends_a_line_is_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(by_row, "_BLOCK", block)
     path = tmp_path / "x.csv.zst"
     pl.DataFrame({"a,b": ['1,"x', 'y"', "3"]}).lazy().sink_csv(path, quote_style="never", compression="zstd")
     with pytest.raises(SourceError, match="goes over several lines, and it is compressed with zstd"):
