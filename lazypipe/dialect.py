@@ -6,7 +6,7 @@
 * ``extract(hour FROM t) * 60`` is counted in eight bits, and ``length(s) - 5`` without a sign: both wrap around.
 * ``pow(10, 20)`` is counted in the bits of 10, and wraps around too.
 * ``strpos(s, x)`` counts bytes, finds at 0 what is null, and takes a column ``x`` for patterns.
-* ``1.0 * n / 7`` is a decimal, of seven digits behind the point.
+* ``1.0 * n / 7`` is a decimal, of seven digits behind the point, and ``n / 49`` of 49 is less than one.
 
 ``RIGHT JOIN … USING`` has no other words: of rows without a partner its key would be null. Nor has ``log(b, x)``, whose base stands
 behind elsewhere.
@@ -28,6 +28,22 @@ _COUNTS = {
 """Functions whose whole numbers have as few bits as they need themselves."""
 _FRACTIONS = ("epoch", "micro", "milli", "ms", "nano", "ns", "time", "us")
 """How parts of moments begin that are no whole numbers."""
+_OF_NUMBERS = (
+    "as",
+    "bigint",
+    "cast",
+    "coalesce",
+    "double",
+    "float",
+    "hugeint",
+    "int",
+    "integer",
+    "nullif",
+    "precision",
+    "real",
+    "smallint",
+)
+"""Words that may stand in a number that reads nothing, such as that of a parameter."""
 _OTHERWISE = ("position", "pow", "power", "strpos")
 """Functions that are written in other words."""
 _TESTS = {
@@ -52,6 +68,8 @@ _CLAUSES = {
 """Words that end an expression, unless they call a function or begin it."""
 _BEFORE = _CLAUSES | {"and", "between", "by", "case", "distinct", "ilike", "in", "is", "like", "not", "or", "select"}
 """Words behind which something begins."""
+_BEHIND = _BEFORE - {"case"}
+_DEPTH = {"(": 1, "[": 1, "case": 1, ")": -1, "]": -1, "end": -1}
 
 
 def understood(tokens: Sequence[Token]) -> str:
@@ -180,18 +198,55 @@ def _otherwise(tokens: Sequence[Token], name: int) -> tuple[str, int] | None:
 
 
 def _divided(tokens: Sequence[Token]) -> list[Token]:
-    """Have what is written with a point, and multiplied or divided, be no decimal where there is a division."""
+    """Have divisions give what they give in databases: of what is written with a point no decimals, and the nearest float."""
     out = [*tokens]
+    pointed = any(kind == "number" and "." in text for kind, text in tokens)
+    more: dict[int, list[Token]] = {}
     for at, token in enumerate(tokens):
-        around = [t for t in (*tokens[max(at - 1, 0) : at], *tokens[at + 1 : at + 2]) if t == ("other", "/")]
-        if token != ("other", "/") or around:
+        if token != ("other", "/") or ("other", "/") in (*tokens[max(at - 1, 0) : at], *tokens[at + 1 : at + 2]):
             continue  # // leaves fractions out
-        for step in (-1, 1):
-            for n in _factors(tokens, at, step):
-                kind, text = tokens[n]
-                if kind == "number" and "." in text and "e" not in text.lower():
-                    out[n] = (kind, f"{text.rstrip('.')}e0")
-    return out
+        start, end = _term(tokens, at + 1)
+        alone = _is_one_value(tokens[start:end])
+        if not alone and not pointed:
+            continue
+        before = [*_factors(tokens, at, -1)]
+        for n in (*before, *_factors(tokens, at, 1)) if pointed else ():
+            kind, text = tokens[n]
+            if kind == "number" and "." in text and "e" not in text.lower():
+                out[n] = (kind, f"{text.rstrip('.')}e0")
+        if before and alone:
+            # Polars multiplies a column by 1 / c, which is not as near: so c is made a column too. Numbers that are computed take
+            # the bits of what they meet
+            bits = "TINYINT" if sum(t[0] == "number" for t in tokens[start:end]) == 1 else "BIGINT"
+            more.setdefault(start, []).append(("other", "("))
+            one = [("other", " + CAST(("), *tokens[before[-1] : at], ("other", f") IS NULL AS {bits}) * 0)")]
+            more.setdefault(end, []).extend(one)
+    return [t for n in range(len(out) + 1) for t in (*more.get(n, ()), *out[n : n + 1])]
+
+
+def _term(tokens: Sequence[Token], at: int) -> tuple[int, int]:
+    """Return where what is divided by begins, and ends."""
+    while at < len(tokens) and tokens[at][0] == "space":
+        at += 1
+    start = at
+    while at < len(tokens) and (tokens[at][0] == "space" or tokens[at][1] in "+-"):
+        at += 1
+    depth, end = 0, at
+    while at < len(tokens):
+        kind, text = tokens[at]
+        word = text.lower() if kind == "word" else ""
+        depth += _DEPTH.get(text, 0) if kind == "other" else _DEPTH.get(word, 0)
+        if depth < 0 or (depth == 0 and (word in _BEHIND or (kind == "other" and text not in ")]."))):
+            break
+        at += 1
+        end = at if kind != "space" else end
+    return start, end
+
+
+def _is_one_value(tokens: Sequence[Token]) -> bool:
+    """Whether it reads nothing, and so is one number for all rows."""
+    names = [t for t in tokens if t[0] in ("quoted", "string") or (t[0] == "word" and not _is_word(t, *_OF_NUMBERS))]
+    return bool(tokens) and not names
 
 
 def _factors(tokens: Sequence[Token], at: int, step: int) -> Iterator[int]:
@@ -199,9 +254,9 @@ def _factors(tokens: Sequence[Token], at: int, step: int) -> Iterator[int]:
     depth = 0
     while 0 <= (at := at + step) < len(tokens):
         kind, text = tokens[at]
-        depth += step * {"(": 1, "[": 1, ")": -1, "]": -1}.get(text, 0)
-        depth += step * (_is_word(tokens[at], "case") - _is_word(tokens[at], "end"))
-        ends = _is_word(tokens[at], *_BEFORE - {"case"}) or (kind == "other" and text in "+-,;<>=!|~")
+        word = text.lower() if kind == "word" else ""
+        depth += step * (_DEPTH.get(text, 0) if kind == "other" else _DEPTH.get(word, 0))
+        ends = word in _BEHIND or (kind == "other" and text in "+-,;<>=!|~")
         if depth < 0 or (depth == 0 and ends and not (text in "+-" and _begins(tokens, at))):
             return
         yield at
@@ -209,7 +264,9 @@ def _factors(tokens: Sequence[Token], at: int, step: int) -> Iterator[int]:
 
 def _begins(tokens: Sequence[Token], at: int) -> bool:
     """Whether something begins there, for nothing stands before it that could go on: a sign is that of a number then."""
-    token = next((t for t in reversed(tokens[:at]) if t[0] != "space"), ("other", ""))
+    while (at := at - 1) >= 0 and tokens[at][0] == "space":
+        pass
+    token = tokens[at] if at >= 0 else ("other", "")
     return token[1] not in (")", "]") if token[0] == "other" else _is_word(token, *_BEFORE)
 
 

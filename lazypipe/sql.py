@@ -90,8 +90,8 @@ def _prepared(sql: str, params: Mapping[str, object]) -> list[Token]:
             _refuse(token, called=called)
         out.append(token)
     prepared = out[::-1]
-    for index, token in enumerate(prepared):
-        if token.kind == "word" and token.text.lower() == "log" and len((_call(prepared, index) or [()])[0]) == 2:
+    for index in [n for n, t in enumerate(prepared) if t.text.lower() == "log"] if "log" in sql.lower() else ():
+        if prepared[index].kind == "word" and len((_call(prepared, index) or [()])[0]) == 2:
             raise SqlError(
                 "databases differ on which argument of log() is the base", "write ln(x) / ln(base), log2(x) or log10(x)"
             )

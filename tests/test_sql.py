@@ -490,6 +490,39 @@ def test_what_polars_takes_for_something_else_is_what_it_is_in_a_database(text: 
         ]
 
 
+QUOTIENTS = [
+    "n / 49", "n / 10", "-f / 3", "f / 0.1", "n / 7 / 3", "100.0 * n / 8.1", "n / CAST(49 AS DOUBLE)", "(n + 1) / -(49)", "n / 1e3 * 7", "small / 49", "u / 10",
+    "n / nullif(49, 0)", "CASE WHEN n / 49 >= 1 THEN 1 ELSE 0 END", "floor(n / 49)", "n / 60.0 / 60", "f / (24 * 3600)", "1 / n", "n / 49 = 1 AND f / 10 < 0.3",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", QUOTIENTS)
+def test_quotients_are_the_nearest_float_for_however_many_rows(text: str) -> None:
+    """Polars multiplies columns by 1 / 49, so that of 49 it is 0.9999999999999999; a row that stands alone it divides."""
+    n = pl.int_range(1, 400, eager=True).alias("n")
+    frame = pl.DataFrame(
+        [n, n.cast(pl.Float64).alias("f"), n.cast(pl.Int16).alias("small"), n.cast(pl.UInt32).alias("u")]
+    )
+    with duckdb.connect() as peer:
+        peer.register("t", frame.to_arrow())
+        expected = [v for (v,) in peer.execute(f"SELECT {text} FROM t ORDER BY n").fetchall()]
+    expr = bind(text, frame.schema)
+    assert frame.select(v=expr)["v"].to_list() == expected
+    assert [part.select(v=expr)["v"].item() for part in frame.iter_slices(1)] == expected
+    assert (
+        query(f"SELECT {text} AS v FROM t", {"t": frame.lazy()}).collect(engine="streaming")["v"].to_list() == expected
+    )
+
+
+def test_quotients_keep_their_types() -> None:
+    frame = pl.DataFrame({"g": ["a", "a", "b"], "n": [49, 0, 7], "f": pl.Series([49.0, 0.0, 7.0], dtype=pl.Float32)})
+    assert frame.select(v=bind("n / sum(n) OVER (PARTITION BY g)", frame.schema))["v"].to_list() == [1.0, 0.0, 1.0]
+    assert frame.select(bind("f / 49", frame.schema)).dtypes == [pl.Float32]
+    for text in ("n / 'x'", "n / g"):
+        with pytest.raises(pl.exceptions.PolarsError):
+            frame.select(bind(text, frame.schema))
+
+
 def test_tests_of_one_word_may_be_names() -> None:
     frame = pl.LazyFrame({"isnull": [1, None], "s": ["a", None]})
     assert query("SELECT isnull, s ISNULL AS n FROM t WHERE isnull ISNULL", {"t": frame}).collect().rows() == [
