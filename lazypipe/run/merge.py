@@ -236,7 +236,7 @@ class Merge:
                 taken.append(self._spilled(made.take.lazy(), f"taken-{number}"))
         self.gone.add(went, f"{self.prefix}g")
         self.staged += self.gone.staged
-        dated = self.output.mode == "scd2" and (self.output.event_time is None or ended is not None)
+        dated = self.output.mode == "scd2" and self.output.event_time is None
         info: dict[str, Any] = {_DATED: self._moment.isoformat()} if dated else {}
         if not taken:
             return self._made(tuple(files), **info)
