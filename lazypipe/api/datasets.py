@@ -115,17 +115,21 @@ def publish_delta(
     Raises
     ------
     StorageError
-        If a Delta table cannot hold its columns, the log cannot be written, or somebody else has written to it.
+        If there is no dataset at a URI, a Delta table cannot hold its columns, the log cannot be written, or somebody else has written to it.
     CommitConflict
         If a run commits meanwhile.
 
     Examples
     --------
     >>> publish_delta("memory://nothing-here")
-    0
+    Traceback (most recent call last):
+    lazypipe.errors.StorageError: memory://nothing-here: there is no dataset here; run the pipeline that writes it, or check the path
     """
     moment = now or datetime.now(UTC)
-    return _dataset(target, output).publish(run=run or run_id(moment), time=moment)
+    dataset = _dataset(target, output)
+    if isinstance(target, str | os.PathLike):
+        dataset.read()  # what was mistyped is told
+    return dataset.publish(run=run or run_id(moment), time=moment)
 
 
 def _dataset(target: str | os.PathLike[str] | model.Pipeline | Plan, output: str | None) -> Dataset:

@@ -23,6 +23,7 @@ from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.frames import lazy_frame
 from lazypipe.spec.model import Fault, Origin, Step, freeze
 from lazypipe.spec.scope import Scope, Table
+from lazypipe.spec.types import with_names
 from lazypipe.spec.words import plain
 
 __all__ = ["apply", "check", "split", "step_of"]
@@ -33,7 +34,7 @@ def step_of(written: Mapping[str, Any] | Arguments) -> Step:
     if isinstance(written, Arguments):
         return written.to_step()
     ((name, arguments),) = written.items()
-    return Step(name, freeze(arguments))
+    return Step(name, freeze(with_names(arguments)))
 
 
 def apply(

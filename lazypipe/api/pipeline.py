@@ -50,7 +50,11 @@ class Pipeline(model.Pipeline):
 
     @classmethod
     def of(cls, spec: model.Pipeline) -> Self:
-        """Return a specification as a definition that compiles."""
+        """Return a specification as a definition that compiles; raises LazypipeError for what is none, such as its path."""
+        if not isinstance(spec, model.Pipeline):
+            raise LazypipeError(
+                f"{type(spec).__name__} is no definition; give lp.load(path), or what build() of a builder gives"
+            )
         return cls(**{f.name: getattr(spec, f.name) for f in fields(spec)})
 
     @classmethod

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import polars as pl
 
@@ -292,6 +292,8 @@ class CompiledPipeline:
             ``logical``: as written; ``optimized``: as Polars will run it; ``physical``: the nodes of the streaming engine,
             with those marked that need memory or fall back to the in-memory engine.
         """
+        if kind not in get_args(Kind):
+            raise LazypipeError(f"there is no kind {kind!r} of plan; {nearest(str(kind), get_args(Kind), 'kinds')}")
         return self.redact(explain(self.frames[self._node(name)], kind))
 
     def _node(self, name: str) -> str:

@@ -102,7 +102,8 @@ def _options(output: Output, at: Path) -> list[Fault]:
     found = []
     mode = output.mode
     for option, modes in _ONLY_FOR.items():
-        if getattr(output, option) not in (None, ()) and mode not in modes:
+        value = getattr(output, option)
+        if value is not None and not (isinstance(value, tuple) and not value) and mode not in modes:
             what = f"{option} is for mode: {' or '.join(modes)}, and this is mode: {mode}"
             found.append(Fault(what, f"remove {option}, or change mode", (*at, option)))
     if mode in _NEEDS_KEY and not output.key:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from functools import partial
+from datetime import datetime, timedelta
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
 
@@ -45,6 +45,9 @@ _SAMPLE = 10_000
 
 _SNAPSHOTS = "snapshots"
 """Where in a commit's ``info`` stands which files are whose snapshot: its time, the run, the paths."""
+
+_DATED = "dated"
+"""Where in a commit's ``info`` stands the time of the run that its versions were dated with, where no column tells it."""
 
 
 @dataclass(frozen=True)
@@ -163,13 +166,26 @@ class Merge:
         except LazypipeError as error:
             raise RunError(f"output {self.name!r}: {error}") from error
 
+    @cached_property
+    def _moment(self) -> datetime:
+        """The time that rows of this run are dated with: its own, or right after the last one, where the clock went back meanwhile.
+
+        What was true later would else be told to have ended before it began, and two snapshots would be one.
+        """
+        info = NOTHING if self.commit is None else self.commit.info
+        known = [moment for moment, *_ in info.get(_SNAPSHOTS, ())] + ([info[_DATED]] if _DATED in info else [])
+        last = max(map(datetime.fromisoformat, known), default=None)
+        if last is None or self.run.now > last or (self.run.now == last and self.output.mode == "scd2"):
+            return self.run.now
+        return last + timedelta(microseconds=1)
+
     # the modes
 
     def _snapshot(self, incoming: pl.LazyFrame) -> Outcome:
-        moment = pl.lit(self.run.now, dtype=self.schema[SNAPSHOT_AT]).alias(SNAPSHOT_AT)
+        moment = pl.lit(self._moment, dtype=self.schema[SNAPSHOT_AT]).alias(SNAPSHOT_AT)
         files = self._write(incoming.with_columns(moment), "s")
         before = () if self.commit is None else self.commit.info[_SNAPSHOTS]
-        all_ = [*before, [self.run.now.isoformat(), self.run.id]]
+        all_ = [*before, [self._moment.isoformat(), self.run.id]]
         keep = len(all_) if self.output.keep is None else self.output.keep
         stay = {moment for moment, *_ in all_[-keep:]}
         gone = [datetime.fromisoformat(moment) for moment, *_ in all_[:-keep] if moment not in stay]
@@ -221,13 +237,15 @@ class Merge:
                 taken.append(self._spilled(made.take.lazy(), f"taken-{number}"))
         self.gone.add(went, f"{self.prefix}g")
         self.staged += self.gone.staged
+        dated = self.output.mode == "scd2" and self.output.event_time is None
+        info: dict[str, Any] = {_DATED: self._moment.isoformat()} if dated else {}
         if not taken:
-            return self._made(tuple(files))
+            return self._made(tuple(files), **info)
         assert commit is not None
         holding = replace(commit, files=there)
         found = rewrite_without(self.dataset, holding, pl.concat(taken), key, prefix=f"{self.prefix}k")
         self.staged += found.sinks
-        return self._made((*found.files, *files), without=found.without)
+        return self._made((*found.files, *files), without=found.without, **info)
 
     def _known(self, new: pl.DataFrame, keys: pl.LazyFrame) -> pl.LazyFrame:
         """Return what is known besides the rows, of some keys."""
@@ -254,7 +272,7 @@ class Merge:
         condition = deleted(output, self.given, self.run.plan.params)
         if output.mode == "upsert":
             return merge_upsert(old, new, key, order=self._order(), deleted=condition, gone=known)
-        now = pl.lit(self.run.now, dtype=self.schema[VALID_FROM])
+        now = pl.lit(self._moment, dtype=self.schema[VALID_FROM])
         moment = now if output.event_time is None else pl.col(output.event_time)
         ended = None if gone is None else gone.with_columns(now.alias(VALID_FROM))
         ignore = () if output.event_time is None else (output.event_time,)

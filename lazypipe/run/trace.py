@@ -245,6 +245,8 @@ class _Tracer:
         self.node = plan.nodes[self.target.stage]
         self.most = most
         self.commit = commit
+        if not isinstance(key, Mapping):
+            raise LazypipeError(f"output {output!r}: the key {key!r} is no mapping; write {{column: value}}")
         self.key = {name: of_type(output, self.node.schema, name, value) for name, value in key.items()}
         self.matches = _matching(self.key, self.node.schema)
         self.order = [n for n, of in plan.nodes.items() if of.source is not None and n in self._above(self.node)]

@@ -33,6 +33,7 @@ from lazypipe.spec.model import (
     thaw,
 )
 from lazypipe.spec.schema import faults
+from lazypipe.spec.types import with_names
 
 __all__ = [
     "described",
@@ -91,7 +92,7 @@ def from_dict(data: Mapping[str, Any], *, base: str = ".") -> Pipeline:
 
     Problems have no position then, but the path of their part.
     """
-    return _build(_plain(data), Origin(), base)
+    return _build(_plain(with_names(data)), Origin(), base)
 
 
 def _plain(value: Any) -> Any:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
 import polars as pl
 
 from lazypipe.errors import nearest
 
-__all__ = ["dtype_from_name", "dtype_name", "instance_of"]
+__all__ = ["dtype_from_name", "dtype_name", "instance_of", "with_names"]
 
 _PLAIN: dict[str, pl.DataType] = {
     t.__name__.lower(): t()
@@ -176,6 +177,23 @@ def instance_of(dtype: object) -> pl.DataType:
     made = dtype() if isinstance(dtype, type) else dtype
     assert isinstance(made, pl.DataType)
     return made
+
+
+def with_names(value: Any) -> Any:
+    """Return arguments of operations and rules with the names of data types in the place of types, which only Python has.
+
+    Arguments of Python functions stay what they are.
+
+    Examples
+    --------
+    >>> with_names({"cast": {"a": pl.Int8, "b": pl.List(pl.String)}})
+    {'cast': {'a': 'Int8', 'b': 'List(String)'}}
+    """
+    if isinstance(value, pl.DataType) or (isinstance(value, type) and issubclass(value, pl.DataType)):
+        return dtype_name(instance_of(value))
+    if isinstance(value, Mapping) and "call" not in value:
+        return {k: with_names(v) for k, v in value.items()}
+    return [with_names(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _unit(text: str) -> pl._typing.TimeUnit:

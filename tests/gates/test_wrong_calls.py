@@ -124,6 +124,39 @@ def test_frames_of_others_are_named_where_a_frame_is_wanted(tmp_path: Path) -> N
     assert lp.optimize.profile(tmp_path / "x.parquet").total == 3
 
 
+def test_types_of_polars_are_names_of_types() -> None:
+    rows = FRAME.with_columns(pl.col("n").cast(pl.Int64))
+    assert lp.apply({"cast": {"n": pl.Float32, "o": pl.List(pl.Int64).inner}}, rows).collect().schema["n"] == pl.Float32
+    assert (
+        lp.check(rows, [{"schema": {"columns": rows.schema}}, {"is_type": {"column": "n", "type": pl.Int8}}]).failed
+        == {}
+    )
+    assert lp.check(rows, [{"schema": {"columns": {**rows.schema, "s": pl.List(pl.String)}}}]).status == "fail"
+    pipe = lp.pipeline("p").source("s", "x.csv", contract={"columns": {"n": pl.Int64, "at": pl.Datetime("us", "UTC")}})
+    plan = pipe.stage("t", "s", do=[{"cast": {"n": pl.Int16()}}]).output("t", "out").build().compile()
+    assert plan.schema("t") == pl.Schema({"n": pl.Int16(), "at": pl.Datetime("us", "UTC")})
+
+
+def test_a_function_is_given_types_as_they_are() -> None:
+    def typed(rows: pl.LazyFrame, dtype: Any) -> pl.LazyFrame:
+        return rows.select(pl.col("o").cast(dtype))
+
+    step = {"python": {"call": typed, "arguments": {"dtype": pl.Int8}}}
+    assert lp.apply(step, FRAME).collect_schema()["o"] == pl.Int8
+
+
+def test_what_is_no_definition_or_kind() -> None:
+    wrong: Any = "pipeline.yaml"
+    said = r"^str is no definition; give lp.load\(path\), or what build\(\) of a builder gives$"
+    with pytest.raises(LazypipeError, match=said):
+        lp.trace(wrong, "t", {"n": 1})
+    pipe = lp.pipeline("p").source("s", "x.csv", contract={"columns": {"n": "Int64"}}).output("s", "out").build()
+    with pytest.raises(LazypipeError, match=r"^there is no kind 'fysical' of plan; did you mean 'physical'\?$"):
+        pipe.compile().explain("s", wrong.replace("pipeline.yaml", "fysical"))
+    with pytest.raises(LazypipeError, match=r"^output 's': the key 'n' is no mapping; write {column: value}$"):
+        pipe.compile().trace("s", wrong[:0] + "n")
+
+
 def test_operations_take_frames_lazy_or_not_and_name_those_that_are_missing() -> None:
     other = pl.DataFrame({"o": [2], "p": ["x"]})
     assert lp.apply({"join": {"with": "other", "on": "o"}}, FRAME, other=other).collect()["p"].to_list() == ["x"]

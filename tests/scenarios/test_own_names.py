@@ -197,3 +197,18 @@ def test_rules_read_the_columns_that_they_choose(call: Any) -> None:
     )
     proportion = lp.check(rows, [{"proportion": {"condition": pl.all_horizontal(pl.all().is_not_null()), "min": 0.5}}])
     assert proportion.status == "pass"
+
+
+def test_rows_that_remove_keys_are_told_by_an_expression(tmp_path: Path) -> None:
+    put(tmp_path / "in/0.parquet", {"k": [1, 2], "v": [0, 0], "gone": [0, 0]})
+    pipe = lp.pipeline("p", base=str(tmp_path), audit="off").source("s", "in/*.parquet")
+    gone = pl.any_horizontal(cs.starts_with("gone") > 0)
+    pipe.output("s", "t", mode="upsert", key="k", order_by="v", deleted_when=gone)
+    assert pipe.build().compile().run().status == "done"
+    put(tmp_path / "in/1.parquet", {"k": [1, 3], "v": [1, 1], "gone": [1, 0]})
+    assert pipe.build().compile().run().status == "done"
+    assert pipe.build().compile().run().status == "unchanged"
+    assert lp.scan(str(tmp_path / "t")).collect().sort("k").rows() == [(2, 0, 0), (3, 1, 0)]
+    wrong = lp.pipeline("p", base=str(tmp_path)).source("s", "in/*.parquet").output("s", "w", deleted_when=gone)
+    with pytest.raises(DefinitionError, match="deleted_when is for mode: upsert or scd2, and this is mode: replace"):
+        wrong.build().compile()
