@@ -85,7 +85,7 @@ class Query:
         self.within = pl.Schema()
         self._fold: Fold | None = None
         self.touched: pl.DataFrame | None = None
-        self.places = Places()
+        self.places = Places(run.folder / "places")
         self.larger = work.reread
         self.snapshots: dict[str, Snapshot] = {}
         self.read_again: dict[str, Snapshot] = {}
@@ -131,7 +131,7 @@ class Query:
         return bool(grown)
 
     def pairs(self) -> pl.LazyFrame | None:
-        """Return which units hold rows of which groups, where all rows were read; None if there are no rows.
+        """Return which units hold rows of which groups, in the order of these, where all rows were read; None if there are no rows.
 
         They were noted on the way, unless rows were joined: with nothing on the other side a join may end before all have flowed by.
         """
@@ -142,7 +142,8 @@ class Query:
             return self._in_one_type(self.with_units(self.places.frame())) if self.places else None
         inputs = self._plain_tables(node, told=True)
         ahead = node.steps_over(inputs[node.inputs[0]], inputs, 0, step).frame
-        return self._in_one_type(self.with_units(ahead.select(*(by for by, _ in self.work.groups), UNIT).unique()))
+        by = [by for by, _ in self.work.groups]
+        return self._in_one_type(self.with_units(ahead.select(*by, UNIT).unique())).sort(by, nulls_last=True)
 
     def _in_one_type(self, groups: pl.LazyFrame) -> pl.LazyFrame:
         """Return groups of which keys that a join compares with those of another type are of the type that holds both."""
@@ -180,7 +181,7 @@ class Query:
         """Forget what was counted: the rows are gone through once more."""
         self.watches.begin()
         self.times.clear()
-        self.places = Places()
+        self.places = Places(self.run.folder / "places")
         self._sides.clear()
 
     def counted(self) -> None:

@@ -113,9 +113,8 @@ class Writing(Part):
         """Write which units hold rows of which groups, as that was noted on the way."""
         query, by = self.query, [name for name, _ in self.work.groups]
         assert query.beside is not None
-        found = query.pairs()
-        if found is not None:
-            pairs = found.sort(by, nulls_last=True)
+        pairs = query.pairs()
+        if pairs is not None:
             query.within = untagged(pairs.collect_schema())
             query.figures = query.beside.noted(query.beside.write(pairs, self.target.prefix(suffix)), query.within, by)
 
