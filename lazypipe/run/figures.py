@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
 import polars as pl
 
@@ -20,6 +21,7 @@ from lazypipe.compile.strategies import Side
 from lazypipe.gates import Check
 from lazypipe.gates.tap import Tap
 from lazypipe.gates.uniqueness import HASH, TIMES_COLUMN, hashed, repeated
+from lazypipe.in_order import together
 from lazypipe.incremental.sides import KEYS
 from lazypipe.incremental.work import Work
 from lazypipe.spec import taps
@@ -39,12 +41,13 @@ _AT_ONCE = 2
 
 
 class Places:
-    """The units that hold rows of each group, told on the way: distinct pairs, so memory is that of these."""
+    """The units that hold rows of each group, told on the way: distinct pairs. Of many, only some are held in memory; the others are in files below ``spill``."""
 
-    def __init__(self) -> None:
+    def __init__(self, spill: Path) -> None:
+        self._spill = spill
         self._lock = threading.Lock()
         self._parts: list[pl.DataFrame] = []
-        self._due = _PAIRS
+        self._spilled: list[Path] = []
 
     def attach(self, frame: pl.LazyFrame, by: Sequence[str]) -> pl.LazyFrame:
         """Note the groups of rows that flow by, each with its unit, or its number on the way."""
@@ -54,22 +57,38 @@ class Places:
             pairs = batch.select(columns).unique()
             with self._lock:
                 self._parts.append(pairs)
-                if sum(p.height for p in self._parts) >= self._due:
-                    self._parts = [pl.concat(self._parts).unique()]
-                    self._due = max(_PAIRS, 2 * self._parts[0].height)
+                if sum(p.height for p in self._parts) >= _PAIRS:
+                    self._put_together()
             return batch
 
         return taps.tap(frame, note)
 
+    def _put_together(self) -> None:
+        """Take pairs that stand more than once together; where most do not, put them into a file."""
+        held = pl.concat(self._parts).unique()
+        if 2 * held.height > _PAIRS:
+            self._spill.mkdir(parents=True, exist_ok=True)
+            path = self._spill / f"{id(self)}-{len(self._spilled)}.arrow"
+            held.write_ipc(path)
+            self._spilled.append(path)
+            held = held.clear()
+        self._parts = [held]
+
     def frame(self) -> pl.LazyFrame:
-        """Return the pairs."""
-        return pl.concat(self._parts).unique().lazy()
+        """Return the pairs, in the order of the groups."""
+        held = pl.concat(self._parts)
+        *by, _ = held.columns
+        if not self._spilled:
+            return held.unique().lazy().sort(by, nulls_last=True)
+        # a sort spills where memory is short, a table of all pairs does not
+        rows = pl.concat([*map(pl.scan_ipc, self._spilled), held.lazy()])
+        return together(rows, held.columns).unique()
 
     def __bool__(self) -> bool:
         return bool(self._parts)
 
 
-_PAIRS = 1_000_000
+_PAIRS = 1 << 18
 """As many pairs are gathered before those that stand more than once are taken together."""
 
 

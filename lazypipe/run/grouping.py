@@ -60,12 +60,12 @@ class Grouping:
         self.touched: pl.DataFrame | None = None
         self.larger = query.work.reread
         self.reading = query
-        self._places = Places()
+        self._places = Places(query.run.folder / "places")
         self._fold: Fold | None = None
 
     def begin(self) -> None:
         """Forget what was noted: the rows are gone through once more."""
-        self._places = Places()
+        self._places = Places(self.query.run.folder / "places")
 
     @property
     def files(self) -> tuple[DataFile, ...]:
@@ -103,7 +103,7 @@ class Grouping:
         return rows.sort(self.by, nulls_last=True) if self.by else rows
 
     def pairs(self) -> pl.LazyFrame | None:
-        """Return which units hold rows of which groups, where all rows were read; None if there are no rows.
+        """Return which units hold rows of which groups, in the order of these, where all rows were read; None if there are no rows.
 
         They were noted on the way, unless rows were joined: with nothing on the other side a join may end before all have flowed by.
         """
@@ -112,7 +112,7 @@ class Grouping:
             return self._in_one_type(query.with_units(self._places.frame())) if self._places else None
         inputs = query.plain_tables(node, told=True)
         ahead = node.steps_over(inputs[node.inputs[0]], inputs, 0, self.step).frame
-        return self._in_one_type(query.with_units(ahead.select(*self.by, UNIT).unique()))
+        return self._in_one_type(query.with_units(ahead.select(*self.by, UNIT).unique())).sort(self.by, nulls_last=True)
 
     def _in_one_type(self, groups: pl.LazyFrame) -> pl.LazyFrame:
         """Return groups of which keys that a join compares with those of another type are of the type that holds both."""

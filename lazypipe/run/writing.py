@@ -109,9 +109,8 @@ class Writing(Part):
 
     def _write_places(self, grouping: Grouping, suffix: str) -> None:
         """Write which units hold rows of which groups, as that was noted on the way."""
-        found = grouping.pairs()
-        if found is not None:
-            pairs = found.sort(grouping.by, nulls_last=True)
+        pairs = grouping.pairs()
+        if pairs is not None:
             grouping.within = untagged(pairs.collect_schema())
             grouping.figures = grouping.note(grouping.beside.write(pairs, self.target.prefix(suffix)))
 

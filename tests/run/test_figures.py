@@ -12,6 +12,8 @@ import pytest
 import lazypipe as lp
 from lazypipe.gates import uniqueness
 from lazypipe.gates.uniqueness import HASH, KeyHashes
+from lazypipe.run import figures
+from lazypipe.run.figures import Places
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.tiers import FAN, due
@@ -179,3 +181,45 @@ def test_the_number_of_files_stays_small_and_rows_are_seldom_rewritten() -> None
         assert len(files) <= 4 * (FAN - 1)
     assert sum(f.rows for f in files) == 100_000
     assert written <= 3 * 100_000
+
+
+KEYS: dict[str, list[Any]] = {
+    "text": ["a", "b", None, "a", "c", "d"],
+    "float": [1.5, float("nan"), None, -1.0, 2.5, 1.5],
+    "kind": ["x", None, "y", "z", "x", "y"],
+    "part": [{"n": 1}, {"n": None}, {"n": 2}, {"n": 1}, {"n": 3}, {"n": 1}],
+}
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("held", [figures._PAIRS, 10, 1_000])
+def test_which_units_hold_which_groups_is_told_of_more_than_is_held_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, held: int
+) -> None:
+    monkeypatch.setattr(figures, "_PAIRS", held)
+    values = pl.Series(key, KEYS[key], dtype=pl.Enum(["z", "y", "x"]) if key == "kind" else None)
+    rows = pl.DataFrame({"n": range(3_000)}).select(
+        values.gather(pl.int_range(3_000, eager=True) % 6),
+        hour=pl.col("n") % 250,
+        **{UNIT: (pl.col("n") // 1_400).cast(pl.UInt64)},
+    )
+    places = Places(tmp_path / "places")
+    assert not places
+    for batch in rows.iter_slices(70):
+        assert places.attach(batch.lazy(), [key, "hour"]).collect().equals(batch)
+    assert places
+    found = places.frame().collect(engine="streaming")
+    assert (tmp_path / "places").exists() == (held < 3_000)
+    assert sorted(map(repr, found.rows())) == sorted({*map(repr, rows.rows())})
+    assert found[key].rle_id().n_unique() == values.n_unique()  # those of a group stand together
+
+
+def test_few_groups_go_to_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "_PAIRS", 10)
+    places = Places(tmp_path / "places")
+    rows = pl.DataFrame({"k": [1, 2, 3] * 40, UNIT: pl.Series([7] * 120, dtype=pl.UInt64)})
+    for batch in rows.iter_slices(12):
+        places.attach(batch.lazy(), ["k"]).collect()
+    assert sum(p.height for p in places._parts) < 10
+    assert places.frame().collect().rows() == [(1, 7), (2, 7), (3, 7)]
+    assert not (tmp_path / "places").exists()

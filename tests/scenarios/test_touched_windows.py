@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
+from lazypipe.run import figures
 
 T0 = datetime(2024, 3, 1)
 SCHEMA = {"at": pl.Datetime("us"), "site": pl.String, "x": pl.Int64}
@@ -76,6 +77,7 @@ def wanted(rows: list[Row], windows: dict[str, tuple[int, int]], *, by: bool) ->
     return {key: median(values) for key, values in held.items()}
 
 
+@pytest.mark.parametrize("held", [figures._PAIRS, 4])
 @pytest.mark.parametrize("by", [True, False])
 @pytest.mark.parametrize(
     ("how", "windows"),
@@ -86,8 +88,15 @@ def wanted(rows: list[Row], windows: dict[str, tuple[int, int]], *, by: bool) ->
     ],
 )
 def test_medians_of_windows_are_made_anew_of_files_with_rows_in_them(
-    tmp_path: Path, how: str, windows: dict[str, tuple[int, int]], *, by: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+    windows: dict[str, tuple[int, int]],
+    held: int,
+    *,
+    by: bool,
 ) -> None:
+    monkeypatch.setattr(figures, "_PAIRS", held)
     step = f"window: {{time: at, {how}, {'by: [site], ' if by else ''}aggregate: {{m: median(x), n: count(*)}}}}"
     rows = {day: readings(day) for day in range(6)}
     paths = [deliver(tmp_path, f"{day}", there, day) for day, there in rows.items()]
