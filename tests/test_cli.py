@@ -513,3 +513,17 @@ def test_lineage_over_several_definitions(tmp_path: Path, capsys: pytest.Capture
     code, out, _ = run(capsys, "lineage", tmp_path, "raw/a.x", "--downstream", "--param", "least=3")
     assert code == 0
     assert "report/c.y" in out
+
+
+def test_what_is_imported_is_not_looked_through_for_cycles(shop: Path) -> None:
+    """Nor ever again; what comes after is, also where a definition is wrong, and where the process looks for none itself nothing changes."""
+    (shop.parent / "wrong.yaml").write_text("version: 1\n")
+    for first, file, expected in (
+        ("", shop, "True True"),
+        ("", shop.parent / "wrong.yaml", "True True"),
+        ("gc.disable()", shop, "False False"),
+    ):
+        code = f"import gc; {first}\nfrom lazypipe.__main__ import main\nmain(['check', {str(file)!r}])\n"
+        told = "print(gc.isenabled(), gc.get_freeze_count() > 10_000)"
+        done = subprocess.run([sys.executable, "-c", code + told], check=True, capture_output=True, text=True)
+        assert done.stdout.splitlines()[-1] == expected

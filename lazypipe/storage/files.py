@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from errno import ELOOP, ENOENT
 from functools import cached_property
@@ -407,8 +406,10 @@ def _stats(start: str, names: Sequence[str], found: FileColumns) -> None:
 def _head(uri: str) -> FileInfo:
     if not uri.startswith("http"):
         return FileInfo(uri, None)
-    request = urllib.request.Request(uri, method="HEAD")  # noqa: S310  # http and https only, see the caller
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+    from urllib.request import Request, urlopen
+
+    request = Request(uri, method="HEAD")  # noqa: S310  # http and https only, see the caller
+    with urlopen(request, timeout=30) as answer:  # noqa: S310
         size = answer.headers.get("Content-Length")
         stamp = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
     return FileInfo(uri, int(size) if size else None, stamp)
