@@ -129,7 +129,7 @@ NEVER_FOR = {
         "lazypipe.storage.external", "lazypipe.storage.lake.table", "lazypipe.storage.optimizer.advise",
     ],
     "from lazypipe.__main__ import main; main(['run', 'small.yaml'])": [
-        "jsonschema", "http", "urllib.request", "lazypipe.contracts", "lazypipe.incremental.diff",
+        "jsonschema", "fsspec", "http", "urllib.request", "lazypipe.contracts", "lazypipe.incremental.diff",
         "lazypipe.records.endpoint", "lazypipe.records.openlineage", "lazypipe.run.merge", "lazypipe.run.trace",
     ],
 }  # fmt: skip

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import fsspec
 import pytest
 
@@ -93,3 +96,19 @@ def test_file_systems_are_found_with_their_options() -> None:
     assert path == "/a/b"
     fs, path = uris.file_system("/a/b")
     assert path == "/a/b"
+
+
+@pytest.mark.parametrize(
+    "uri", ["/a/b", "/a//b/", "a/b", "./a", "../a/", "~/a", "~", "/", "file:///a/b/", "local:///a/../b"]
+)
+def test_paths_of_this_machine_are_those_of_fsspec(uri: str) -> None:
+    assert os.path.realpath(uris.whole_path(uri)) == os.path.realpath(uris.file_system(uri)[1])
+    assert uris.whole_path(uri) == "/" or not uris.whole_path(uri).endswith("/")
+
+
+def test_files_are_opened_wherever_they_are(tmp_path: Path) -> None:
+    for uri in (f"{tmp_path}/a", f"file://{tmp_path}/a", "memory://opened/a"):
+        fs, path = uris.file_system(uri)
+        fs.pipe_file(path, b"abc")
+        with uris.opened(uri, block_size=5) as file:
+            assert file.read() == b"abc"
