@@ -576,3 +576,17 @@ def test_what_nobody_foresaw_is_not_taken_for_a_failed_gate(
     monkeypatch.setattr(lp, "load", broken)
     code, _, err = run(capsys, "run", shop)
     assert (code, err.splitlines()[-1]) == (3, "ZeroDivisionError: unforeseen")
+
+
+def test_what_is_imported_is_not_looked_through_for_cycles(shop: Path) -> None:
+    """Nor ever again; what comes after is, also where a definition is wrong, and where the process looks for none itself nothing changes."""
+    (shop.parent / "wrong.yaml").write_text("version: 1\n")
+    for first, file, expected in (
+        ("", shop, "True True"),
+        ("", shop.parent / "wrong.yaml", "True True"),
+        ("gc.disable()", shop, "False False"),
+    ):
+        code = f"import gc; {first}\nfrom lazypipe.__main__ import main\nmain(['check', {str(file)!r}])\n"
+        told = "print(gc.isenabled(), gc.get_freeze_count() > 10_000)"
+        done = subprocess.run([sys.executable, "-c", code + told], check=True, capture_output=True, text=True)
+        assert done.stdout.splitlines()[-1] == expected

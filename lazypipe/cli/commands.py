@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import io
 import json
 import os
@@ -23,6 +24,7 @@ __all__ = [
     "compiled",
     "incomplete",
     "is_definition",
+    "loaded",
     "pairs",
     "prepare_streams",
     "say",
@@ -70,7 +72,23 @@ def is_definition(text: str) -> bool:
 
 def compiled(options: argparse.Namespace, now: datetime | None = None) -> lp.Plan:
     """Return the compiled definition that a command is about."""
-    return lp.load(options.file).compile(now=now, allow=options.allow, params=pairs("--param", options.param))
+    return loaded(options.file).compile(now=now, allow=options.allow, params=pairs("--param", options.param))
+
+
+def loaded(file: str) -> lp.Pipeline:
+    """Return a definition, read.
+
+    Meanwhile most modules are imported, among which Python looks for no cycles: it would find none, and go through all of it several
+    times. Nor does it ever again, which is settled once in a process.
+    """
+    if not gc.isenabled() or gc.get_freeze_count():
+        return lp.load(file)
+    gc.disable()
+    try:
+        return lp.load(file)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pairs(option: str, texts: Sequence[str]) -> dict[str, str]:

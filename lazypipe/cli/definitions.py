@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lazypipe as lp
-from lazypipe.cli.commands import Commands, compiled, is_definition, pairs, say, write_json, wrong
+from lazypipe.cli.commands import Commands, compiled, is_definition, loaded, pairs, say, write_json, wrong
 from lazypipe.errors import LazypipeError
 
 __all__ = ["add"]
@@ -51,7 +51,7 @@ def _files(given: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _one_of(files: Sequence[str], file: str, options: argparse.Namespace, given: Mapping[str, str]) -> lp.Plan:
     """Return a compiled definition; one of several gets those of the parameters given that it has."""
-    pipe = lp.load(file)
+    pipe = loaded(file)
     params = {n: v for n, v in given.items() if n in pipe.params} if len(files) > 1 else given
     return pipe.compile(allow=options.allow, params=params)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import lazypipe as lp
-from lazypipe.cli.commands import Commands, is_definition, say, write_json
+from lazypipe.cli.commands import Commands, is_definition, loaded, say, write_json
 
 __all__ = ["add"]
 
@@ -54,7 +54,7 @@ def _vacuum(options: argparse.Namespace) -> int:
         age: timedelta = Param("duration").parse(options.older_than)
     except ValueError as error:
         raise lp.LazypipeError(f"--older-than: {error}") from None
-    target = lp.load(options.target) if is_definition(options.target) else options.target
+    target = loaded(options.target) if is_definition(options.target) else options.target
     found = outlook(target, options.keep)
     deleted = lp.vacuum(target, keep=options.keep, older_than=age, dry_run=options.dry_run)
     if not deleted and isinstance(target, str):
@@ -96,7 +96,7 @@ def _versions(numbers: Sequence[int]) -> str:
 
 
 def _optimize(options: argparse.Namespace) -> int:
-    readers = [lp.load(file).compile() for file in options.pipeline]
+    readers = [loaded(file).compile() for file in options.pipeline]
     made = lp.optimize.rewrite(
         options.dataset,
         options.goal,

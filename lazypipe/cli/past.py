@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 import lazypipe as lp
-from lazypipe.cli.commands import Commands, compiled, incomplete, is_definition, say, write_json
+from lazypipe.cli.commands import Commands, compiled, incomplete, is_definition, loaded, say, write_json
 
 __all__ = ["add"]
 
@@ -91,7 +91,7 @@ def _rollback(options: argparse.Namespace) -> int:
 
 
 def _of(target: str) -> str | lp.Pipeline:
-    return lp.load(target) if is_definition(target) else target
+    return loaded(target) if is_definition(target) else target
 
 
 def _ledger(options: argparse.Namespace) -> int:

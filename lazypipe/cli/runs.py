@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TypedDict
 
 import lazypipe as lp
-from lazypipe.cli.commands import Commands, compiled, incomplete, pairs, say, write_json
+from lazypipe.cli.commands import Commands, compiled, incomplete, loaded, pairs, say, write_json
 
 __all__ = ["add", "run"]
 
@@ -155,7 +155,7 @@ def _left_out(result: lp.RunResult) -> Iterator[str]:
 
 def _stream(options: argparse.Namespace) -> int:
     stream = lp.stream(
-        lp.load(options.file),
+        loaded(options.file),
         lp.Trigger(options.every, options.files, options.rows, options.or_after, options.once),
         **_bound(options),
         on_gate_failure=options.on_gate_failure,

@@ -121,8 +121,7 @@ def _is_packed(uri: str) -> bool:
 def _pieces(uri: str, size: int, options: Mapping[str, Any] | None) -> Iterator[bytes]:
     """Yield the start of a file's content."""
     try:
-        fs, path = uris.file_system(uri, options)
-        with fs.open(path, "rb") as file:
+        with uris.opened(uri, options) as file:
             while size and (piece := file.read(min(size, PIECE))):
                 yield piece
                 size -= len(piece)

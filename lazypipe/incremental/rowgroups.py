@@ -57,8 +57,7 @@ def row_groups(
         If the file cannot be read, or is not Parquet.
     """
     try:
-        fs, path = uris.file_system(uri, storage_options)
-        with fs.open(path, "rb", block_size=TAIL) as file:
+        with uris.opened(uri, storage_options, block_size=TAIL) as file:
             footer = read_footer(file)
             found = [
                 RowGroup(blake3(footer.fingerprint(n)).hexdigest(), rows) for n, rows in enumerate(footer.group_rows)
@@ -99,8 +98,7 @@ def group_hasher(uri: str, storage_options: Mapping[str, Any] | None = None) -> 
 
     def hashed(number: int) -> str:
         try:
-            fs, path = uris.file_system(uri, storage_options)
-            with fs.open(path, "rb", block_size=TAIL) as file:
+            with uris.opened(uri, storage_options, block_size=TAIL) as file:
                 return _hash(file, _ranges(read_footer(file), number))
         except Exception as error:  # any store's own errors: the caller learns which file it was
             raise unreadable(uri, error) from error

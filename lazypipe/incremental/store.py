@@ -134,8 +134,7 @@ class Store:
             return hash_file(uri, self.storage_options)
         made = hashlib.new(algorithm, usedforsecurity=False)
         try:
-            fs, path = uris.file_system(uri, self.storage_options)
-            with fs.open(path, "rb") as file:
+            with uris.opened(uri, self.storage_options) as file:
                 while chunk := file.read(_CHUNK):
                     made.update(chunk)
         except Exception as error:  # any store's own errors: the caller learns which file it was

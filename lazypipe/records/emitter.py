@@ -39,15 +39,16 @@ class Emitter:
         wait: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        from lazypipe.records.endpoint import HttpTransport
-        from lazypipe.records.openlineage import NAMESPACE
-
         settings = plan.openlineage
-        own: list[Transport] = [HttpTransport.of(settings)] if "url" in settings else []
-        own += [FileTransport(settings["file"])] if "file" in settings else []
+        own: list[Transport] = []
+        if "url" in settings:
+            from lazypipe.records.endpoint import HttpTransport
+
+            own.append(HttpTransport.of(settings))
+        if "file" in settings:
+            own.append(FileTransport(settings["file"]))
         self._plan = plan
         self._parent = parent
-        self._namespace = str(settings.get("namespace", NAMESPACE))
         self._wait = wait
         self._clock = clock
         self._lanes = [_Lane(t) for t in (*own, *transports)]
@@ -55,12 +56,13 @@ class Emitter:
 
     def emit(self, body: Callable[[], Mapping[str, Any]], gates: Mapping[str, GateReport] = NOTHING) -> None:
         """Make an event of a record's body and hand it to every transport; without any, nothing is done."""
-        from lazypipe.records.openlineage import run_event
-
         if not self._lanes:
             return
+        from lazypipe.records.openlineage import NAMESPACE, run_event
+
+        namespace = str(self._plan.openlineage.get("namespace", NAMESPACE))
         try:
-            event = run_event(self._plan, body(), gates=gates, parent=self._parent, namespace=self._namespace)
+            event = run_event(self._plan, body(), gates=gates, parent=self._parent, namespace=namespace)
         except Exception as error:  # an event is never worth a run
             self._problems.append(f"an OpenLineage event could not be made: {_told(error)}")
             return

@@ -20,7 +20,7 @@ class Records:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        self._fs, self._path = uris.file_system(uri)
+        self._path = uris.whole_path(uri) if uris.is_local(uri) else uris.file_system(uri)[1]
 
     def path(self, run: str) -> str:
         """Return the URI of a run's record."""
@@ -31,14 +31,16 @@ class Records:
         data = _lines(record).encode()
         target = f"{self._path}/{run}.json"
         try:
-            self._fs.makedirs(self._path, exist_ok=True)
             if uris.is_local(self.uri):
+                os.makedirs(self._path, exist_ok=True)
                 # swapped in whole: a reader, or the next run after a crash, never meets half a record
                 with open(f"{target}.tmp", "wb") as file:
                     file.write(data)
                 os.replace(f"{target}.tmp", target)
             else:
-                self._fs.pipe_file(target, data)
+                fs, _ = uris.file_system(self.uri)
+                fs.makedirs(self._path, exist_ok=True)
+                fs.pipe_file(target, data)
         except Exception as error:  # any store's own errors: the caller learns which record it was
             raise StorageError(
                 f"cannot write the run's record: {first_line(error)}",
@@ -49,7 +51,8 @@ class Records:
     def why(self, run: str, output: str) -> str | None:
         """Return why a run wrote an output, if its record is there and says so."""
         try:
-            segments = json.loads(self._fs.cat_file(f"{self._path}/{run}.json"))["segments"]
+            with uris.opened(self.path(run)) as file:
+                segments = json.load(file)["segments"]
             return next((str(s["why"]) for s in segments if s["output"] == output and s["why"]), None)
         except (OSError, ValueError, KeyError, TypeError):  # gone or damaged: what it says is a convenience
             return None

@@ -209,10 +209,10 @@ class Attempt:
 
     def _merge(self, sink: DatasetSink | ExportSink, written: Written) -> Outcome | None:
         """Put the rows together with those that are there, as the output's mode says; None if they are all there is."""
-        from lazypipe.run.merge import Merge
-
         if not self.work.adds:
             return None
+        from lazypipe.run.merge import Merge
+
         assert self.segment.output is not None
         schema = self.target.schema
         merge = Merge(self.all, self.segment.output, self.target.number, self.work, schema)

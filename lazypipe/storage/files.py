@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from errno import ELOOP, ENOENT
 from functools import cached_property
@@ -433,13 +432,16 @@ def _refuse_secrets(uri: str, options: Mapping[str, Any]) -> None:
 def _head(uri: str, options: Mapping[str, Any] = NOTHING) -> FileInfo:
     if not uri.startswith("http"):
         return FileInfo(uri, None)
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
     sent = {**options.get("client_kwargs", {}).get("headers", {}), **options.get("headers", {})}
-    request = urllib.request.Request(uri, method="HEAD", headers=sent)  # noqa: S310  # http and https only, see the caller
+    request = Request(uri, method="HEAD", headers=sent)  # noqa: S310  # http and https only, see the caller
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        with urlopen(request, timeout=30) as answer:  # noqa: S310
             size = answer.headers.get("Content-Length")
             stamp = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
-    except urllib.request.HTTPError as error:
+    except HTTPError as error:
         error.close()
         raise
     return FileInfo(uri, int(size) if size else None, stamp)

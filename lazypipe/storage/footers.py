@@ -31,8 +31,7 @@ def read_footer(file: Any) -> Footer:
 
 def footer_of(uri: str, storage_options: Mapping[str, Any] | None) -> Footer:
     """Read the footer of a file; raises ParquetError if it has none, and the store's own errors."""
-    fs, path = uris.file_system(uri, storage_options)
-    with fs.open(path, "rb", block_size=TAIL) as file:
+    with uris.opened(uri, storage_options, block_size=TAIL) as file:
         return read_footer(file)
 
 

@@ -13,12 +13,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from errno import ENOTDIR
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
 from lazypipe.errors import StorageError, first_line
 from lazypipe.storage import uri as uris
+
+if TYPE_CHECKING:
+    import fsspec
 
 __all__ = ["NumberedFiles", "is_sealed", "seal", "seal_text", "written_at"]
 
@@ -90,8 +94,18 @@ class NumberedFiles:
     def __init__(self, uri: str, storage_options: Mapping[str, Any] | None = None, *, what: str) -> None:
         self.uri = uri
         self.what = what
+        self._options = storage_options
+        self._path = uris.whole_path(uri) if uris.is_local(uri) else self._store[1]
+
+    @cached_property
+    def _store(self) -> tuple[fsspec.AbstractFileSystem, str]:
+        """The file system, and the path in it."""
         with self._errors():
-            self._fs, self._path = uris.file_system(uri, storage_options)
+            return uris.file_system(self.uri, self._options)
+
+    @property
+    def _fs(self) -> fsspec.AbstractFileSystem:
+        return self._store[0]
 
     def numbers(self) -> list[int]:
         """Return the numbers that exist, the least first; empty where there is no folder."""

@@ -159,8 +159,6 @@ class DatasetSink:
         self, frame: pl.LazyFrame, capture: Watch | None, options: Mapping[str, Any], target_bytes: int
     ) -> list[tuple[str, int, int]]:
         """Write the rows by Polars; return path, rows and bytes of each file."""
-        from lazypipe.storage.external import scan_external
-
         native = uris.is_native(self.uri)
         opened: dict[str, Any] = {}
         found: list[tuple[str, int, int]] = []
@@ -210,6 +208,10 @@ class DatasetSink:
             for file in opened.values():
                 with suppress(Exception):  # a second close of a whole file, or the close of one to be discarded
                     file.finish()
+        if native:
+            return found
+        from lazypipe.storage.external import scan_external
+
         for path, file in opened.items():
             uri = uris.join(self.uri, path)
             rows = scan_external([uri], format="parquet", storage_options=self.storage_options).select(pl.len())

@@ -44,8 +44,7 @@ def _counted(uri: str, storage_options: Mapping[str, Any] | None) -> dict[int, i
 
     found: Counter[int] = Counter()
     try:
-        fs, path = uris.file_system(uri, storage_options)
-        with fs.open(path, "rb", block_size=TAIL) as file:
+        with uris.opened(uri, storage_options, block_size=TAIL) as file:
             footer = read_footer(file)
             mixed = []
             for group, rows in enumerate(footer.group_rows):

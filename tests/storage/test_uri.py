@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -155,3 +156,19 @@ def test_what_came_to_an_object_store_is_seen_by_the_same_process(tmp_path: Path
     expected = [1, 2] if uri.endswith("1.csv") else [1, 2, 3]
     assert plan.compile().run().status == ("unchanged" if len(expected) == 2 else "done")
     assert sorted(lp.scan(str(tmp_path / "out")).collect()["a"]) == expected
+
+
+@pytest.mark.parametrize(
+    "uri", ["/a/b", "/a//b/", "a/b", "./a", "../a/", "~/a", "~", "/", "file:///a/b/", "local:///a/../b"]
+)
+def test_paths_of_this_machine_are_those_of_fsspec(uri: str) -> None:
+    assert os.path.realpath(uris.whole_path(uri)) == os.path.realpath(uris.file_system(uri)[1])
+    assert uris.whole_path(uri) == "/" or not uris.whole_path(uri).endswith("/")
+
+
+def test_files_are_opened_wherever_they_are(tmp_path: Path) -> None:
+    for uri in (f"{tmp_path}/a", f"file://{tmp_path}/a", "memory://opened/a"):
+        fs, path = uris.file_system(uri)
+        fs.pipe_file(path, b"abc")
+        with uris.opened(uri, block_size=5) as file:
+            assert file.read() == b"abc"
