@@ -17,6 +17,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.modes import adds_to
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, StorageError, first_line
@@ -27,6 +28,7 @@ from lazypipe.storage.content import HashCache, hash_file, hash_files, unchanged
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.following import Following
 from lazypipe.storage.log import Commit, DataFile
+from lazypipe.storage.row_groups import BorderHash, Borders, begun
 
 __all__ = ["ACTOR", "Aside", "Recorder", "user"]
 
@@ -99,7 +101,7 @@ class Recorder:
         self._has_started = False
         self._read: set[str] = set()
         self._hashes: list[Future[dict[str, str]]] = []
-        self._later: list[tuple[FileInfo, int, Mapping[str, Any]]] = []
+        self._later: list[tuple[FileInfo, int, Mapping[str, Any], BorderHash | None]] = []
         if not self.is_on:
             return
         self.begun = time.perf_counter()
@@ -129,7 +131,8 @@ class Recorder:
         """Begin to hash the files of a source that an output is made of; those that were hashed before are known."""
         if self.is_on and source.name not in self._read:
             self._read.add(source.name)
-            self._hashes.append(self._thread.submit(self._hash, snapshot, source.reader.storage_options))
+            groups = source.reader.format == "parquet"
+            self._hashes.append(self._thread.submit(self._hash, snapshot, source.reader.storage_options, groups=groups))
 
     def known(self, name: str) -> dict[str, str]:
         """Return the hashes of a source's files that are as they were when it was listed; waits for them."""
@@ -138,30 +141,37 @@ class Recorder:
         hashes = self._hashed()
         return {f.uri: hashes[f.uri] for f in self.snapshots[name].files if f.uri in hashes and unchanged(f)}
 
+    @property
+    def borders(self) -> Mapping[str, Borders]:
+        """The borders of the row groups of large Parquet files, by their hashes, as far as they are known."""
+        return self._cache.borders if self.is_on else {}
+
     def _hashed(self) -> dict[str, str]:
         found: dict[str, str] = {}
         for hashing in self._hashes:
             found |= hashing.result()
         if self._later:
             late: dict[str, str] = {}
-            for file, begun, options in self._later:
-                late |= self._hash_now(file, begun, options)
+            for file, at, options, made in self._later:
+                late |= self._hash_now(file, at, options, made)
             self._later.clear()
             self._hashes.append(_done(late))
             found |= late
         return found
 
-    def _hash_now(self, file: FileInfo, begun: int, options: Mapping[str, Any]) -> dict[str, str]:
+    def _hash_now(self, file: FileInfo, at: int, options: Mapping[str, Any], made: BorderHash | None) -> dict[str, str]:
         """Return the hash of an input that was begun with, none where it is another by now, or cannot be read."""
         digest = self._following.digest(uris.local_path(file.uri), file.size or 0)
         if digest is None or not unchanged(file):
-            return self._hash_file(file, options)
-        self._cache.put(file, digest, begun)
+            return self._hash_file(file, options, groups=made is not None)
+        self._cache.put(file, digest, at, made)
         return {file.uri: digest}
 
-    def _hash_file(self, file: FileInfo, options: Mapping[str, Any], *, fixed: bool = False) -> dict[str, str]:
+    def _hash_file(
+        self, file: FileInfo, options: Mapping[str, Any], *, fixed: bool = False, groups: bool = False
+    ) -> dict[str, str]:
         try:
-            return hash_files([file], options, self._cache, fixed=fixed)
+            return hash_files([file], options, self._cache, fixed=fixed, groups=groups)
         except LazypipeError:
             return {}  # a file that cannot be read is told by the query that reads it
 
@@ -317,7 +327,7 @@ class Recorder:
         hashes = self._hashed()
         return {n: self._input(n, s, hashes) for n, s in self.snapshots.items()} | self.inputs
 
-    def _hash(self, snapshot: Snapshot, options: Mapping[str, Any]) -> dict[str, str]:
+    def _hash(self, snapshot: Snapshot, options: Mapping[str, Any], *, groups: bool) -> dict[str, str]:
         if snapshot.commit is not None:
             of = zip(snapshot.files, snapshot.commit.files, strict=True)
             known = {found.uri: said.blake3 for found, said in of if said.blake3 is not None}
@@ -326,18 +336,26 @@ class Recorder:
         rest = [f for f in snapshot.files if f.uri not in known]
         found = dict(known)
         for file in rest:
-            begun, fixed = time.time_ns(), snapshot.table is not None
-            if not fixed and self._is_begun(file):
-                self._later.append((file, begun, options))
-            elif uris.is_local(file.uri) or self.plan.audit.hash_all:
-                found |= self._hash_file(file, options, fixed=fixed)
+            at, fixed = time.time_ns(), snapshot.table is not None
+            if not fixed and self._is_late(file):
+                made = begun(file, options, threads=1) if groups and self._may_change(file) else None
+                if unchanged(file) and self._following.ahead(uris.local_path(file.uri), made):
+                    self._later.append((file, at, options, made))
+                    continue
+            if uris.is_local(file.uri) or self.plan.audit.hash_all:
+                found |= self._hash_file(file, options, fixed=fixed, groups=groups and self._may_change(file))
         return found
 
-    def _is_begun(self, file: FileInfo) -> bool:
-        """Have a large file hashed in the time that cores idle, if it is one that is not known; return whether it is."""
-        if not uris.is_local(file.uri) or (file.size or 0) < _LARGE or self._cache.get(file) is not None:
-            return False
-        return unchanged(file) and self._following.ahead(uris.local_path(file.uri))
+    def _may_change(self, file: FileInfo) -> bool:
+        """Whether the row groups of a file are to be known: where rows are added, and of what was there before.
+
+        To parse the footers of all files would cost a first run more than it brings, as most files never change.
+        """
+        return any(map(adds_to, self.plan.outputs.values())) or self._cache.had(file.uri)
+
+    def _is_late(self, file: FileInfo) -> bool:
+        """Whether a file is to be hashed in the time that cores idle: a large one that is not known."""
+        return uris.is_local(file.uri) and (file.size or 0) >= _LARGE and self._cache.get(file) is None
 
     def _input(self, name: str, snapshot: Snapshot, hashes: Mapping[str, str]) -> dict[str, Any]:
         source = self.plan.nodes[name].source

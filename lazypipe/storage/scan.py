@@ -18,6 +18,7 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.cells import Marks
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.reasons import grouped, in_plain_words, too_narrow
+from lazypipe.storage.row_groups import rows_between
 from lazypipe.storage.widen import with_fields
 
 __all__ = ["FILE_COLUMN", "TEXT_FORMATS", "Reader", "is_engine_error", "os_error", "plain_reason"]
@@ -225,9 +226,15 @@ class Reader:
         return pl.concat(scans)
 
     def _part(self, file: FileInfo, stored: pl.Schema, keys: Mapping[str, pl.DataType]) -> pl.LazyFrame:
-        """Return the rows of a part of a text file, each with what the part goes by."""
+        """Return the rows of a part of a text file, or of some row groups, each with what the part goes by."""
         assert file.end is not None
-        frame = self._through_fsspec([file.uri], stored, {file.uri: (file.start, file.end)})
+        if self.format == "parquet":
+            first, rows = rows_between(file.uri, file.start, file.end, self.storage_options)
+            native = uris.is_native(file.uri)
+            frame = self._native([file.uri], stored) if native else self._through_fsspec([file.uri], stored)
+            frame = frame.slice(first, rows)
+        else:
+            frame = self._through_fsspec([file.uri], stored, {file.uri: (file.start, file.end)})
         return frame.with_columns(pl.lit(file.key).alias(FILE_COLUMN), *hive.as_literals(file.uri, keys))
 
     def keys(self, files: Sequence[FileInfo], schema: Mapping[str, pl.DataType]) -> dict[str, pl.DataType]:
