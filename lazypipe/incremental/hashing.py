@@ -45,7 +45,8 @@ class Common(NamedTuple):
 class Hashes(dict[FileInfo, str]):
     """BLAKE3 of files as far as they are known in a run, and of what they begin with, so that nothing is hashed twice.
 
-    ``borders`` are what is to be remembered of the row groups of large Parquet files, by the hashes of their content.
+    ``borders`` are what is to be remembered of the row groups of large Parquet files, by the hashes of their content; ``modified`` are those
+    that are others than they were.
     """
 
     def __init__(self) -> None:
@@ -53,6 +54,7 @@ class Hashes(dict[FileInfo, str]):
         self.prefixes: dict[tuple[FileInfo, int], Prefix] = {}
         self.groups: dict[FileInfo, BorderHash] = {}
         self.borders: dict[str, Borders] = {}
+        self.modified: set[FileInfo] = set()
 
     def hash(self, file: FileInfo, made: BorderHash | None, storage_options: Mapping[str, Any] | None) -> str:
         """Hash a Parquet file, and note its row groups."""

@@ -107,6 +107,8 @@ class Leaves:
             # where there may be many new files, of which few are taken, none is hashed for that alone
             tell=self.terms.judge_again and not self.terms.bound.is_set,
         )
+        if parquet:
+            self.terms.hashes.modified.update(found.modified)
         changes = allowed(found, on_removed=intake.on_removed, on_modified=intake.on_modified, source=name)
 
         def consume() -> Consumed:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import getpass
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -127,12 +127,17 @@ class Recorder:
         """What a commit says of its record."""
         return {"ledger": {"uri": self.plan.redact(self.plan.audit.uri), "run": self.run}} if self.is_on else {}
 
-    def read(self, source: BoundSource, snapshot: Snapshot) -> None:
-        """Begin to hash the files of a source that an output is made of; those that were hashed before are known."""
+    def read(self, source: BoundSource, snapshot: Snapshot, modified: Container[FileInfo] = ()) -> None:
+        """Begin to hash the files of a source that an output is made of; those that were hashed before are known.
+
+        Of large Parquet files that are ``modified``, and may be so again, the row groups are to be known; of all of them where rows are
+        added. To parse the footers of all files would cost more than it brings: most never change.
+        """
         if self.is_on and source.name not in self._read:
             self._read.add(source.name)
-            groups = source.reader.format == "parquet"
-            self._hashes.append(self._thread.submit(self._hash, snapshot, source.reader.storage_options, groups=groups))
+            parquet, added = source.reader.format == "parquet", any(map(adds_to, self.plan.outputs.values()))
+            bordered = {f for f in snapshot.files if added or f in modified} if parquet else ()
+            self._hashes.append(self._thread.submit(self._hash, snapshot, source.reader.storage_options, bordered))
 
     def known(self, name: str) -> dict[str, str]:
         """Return the hashes of a source's files that are as they were when it was listed; waits for them."""
@@ -327,7 +332,7 @@ class Recorder:
         hashes = self._hashed()
         return {n: self._input(n, s, hashes) for n, s in self.snapshots.items()} | self.inputs
 
-    def _hash(self, snapshot: Snapshot, options: Mapping[str, Any], *, groups: bool) -> dict[str, str]:
+    def _hash(self, snapshot: Snapshot, options: Mapping[str, Any], bordered: Container[FileInfo]) -> dict[str, str]:
         if snapshot.commit is not None:
             of = zip(snapshot.files, snapshot.commit.files, strict=True)
             known = {found.uri: said.blake3 for found, said in of if said.blake3 is not None}
@@ -336,22 +341,15 @@ class Recorder:
         rest = [f for f in snapshot.files if f.uri not in known]
         found = dict(known)
         for file in rest:
-            at, fixed = time.time_ns(), snapshot.table is not None
+            at, fixed, groups = time.time_ns(), snapshot.table is not None, file in bordered
             if not fixed and self._is_late(file):
-                made = begun(file, options, threads=1) if groups and self._may_change(file) else None
+                made = begun(file, options, threads=1) if groups else None
                 if unchanged(file) and self._following.ahead(uris.local_path(file.uri), made):
                     self._later.append((file, at, options, made))
                     continue
             if uris.is_local(file.uri) or self.plan.audit.hash_all:
-                found |= self._hash_file(file, options, fixed=fixed, groups=groups and self._may_change(file))
+                found |= self._hash_file(file, options, fixed=fixed, groups=groups)
         return found
-
-    def _may_change(self, file: FileInfo) -> bool:
-        """Whether the row groups of a file are to be known: where rows are added, and of what was there before.
-
-        To parse the footers of all files would cost a first run more than it brings, as most files never change.
-        """
-        return any(map(adds_to, self.plan.outputs.values())) or self._cache.had(file.uri)
 
     def _is_late(self, file: FileInfo) -> bool:
         """Whether a file is to be hashed in the time that cores idle: a large one that is not known."""

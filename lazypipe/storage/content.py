@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from blake3 import blake3
@@ -108,7 +107,6 @@ class HashCache:
     path: str | None
     borders: dict[str, Borders] = field(default_factory=dict, init=False, repr=False)
     _known: dict[Key, str] = field(default_factory=dict, init=False, repr=False)
-    _read: tuple[Key, ...] = field(default=(), init=False, repr=False)
     _changed: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -119,19 +117,10 @@ class HashCache:
             read = json.load(file)
             self._known = {(uri, size, stamp): digest for uri, size, stamp, digest in read["hashes"]}
             self.borders = {digest: Borders.read(plain) for digest, plain in read.get("borders", {}).items()}
-        self._read = tuple(self._known)
 
     def get(self, file: FileInfo) -> str | None:
         """Return the hash of a file that has not changed since, None if that is not known."""
         return None if file.size is None or file.stamp is None else self._known.get((file.uri, file.size, file.stamp))
-
-    def had(self, uri: str) -> bool:
-        """Whether a file of that name was hashed before this cache was opened: if it is another by now, it may be so again."""
-        return uri in self._names
-
-    @cached_property
-    def _names(self) -> frozenset[str]:
-        return frozenset([uri for uri, _, _ in self._read])
 
     def put(self, file: FileInfo, digest: str, listed_at: int, made: BorderHash | None = None) -> None:
         """Remember a hash, unless the file was so young when it was listed that its stamp may stand for other content too.

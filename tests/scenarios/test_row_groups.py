@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 import lazypipe as lp
 from lazypipe.run.query import Query
+from lazypipe.run.recorder import Recorder
 from lazypipe.storage import row_groups
-from lazypipe.storage.content import HashCache
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
 
@@ -44,7 +44,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "self": {"do": [{"join": {"with": "s", "on": "id", "how": "semi"}}]},
 }
 Row = tuple[int, str, int | None]
-HAD = HashCache.had
+READ = Recorder.read
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -52,14 +52,14 @@ def small() -> Iterator[None]:
     """Files of tests are large ones, and such as are known to change."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(row_groups, "LARGE", 0)
-        patch.setattr(HashCache, "had", lambda *_: True)
+        patch.setattr(Recorder, "read", lambda of, source, snapshot, _=(): READ(of, source, snapshot, snapshot.files))
         yield
 
 
 @pytest.fixture
 def first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is known of files before they change."""
-    monkeypatch.setattr(HashCache, "had", HAD)
+    monkeypatch.setattr(Recorder, "read", READ)
 
 
 class Exports:
