@@ -5,7 +5,7 @@ Nothing else is remembered anywhere, so data and state cannot disagree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +21,7 @@ from lazypipe.plan.fingerprint import Fingerprint
 from lazypipe.spec.model import NOTHING, Output
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit, DataFile
+from lazypipe.storage.row_groups import Borders
 from lazypipe.windows.reach import Extent
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "read_whole_before",
     "units_before",
     "with_hashes",
+    "without_borders",
 ]
 
 CONSUMED = "consumed"
@@ -182,15 +184,44 @@ def _all_before(outputs: Mapping[str, Output], source: str) -> list[Before]:
     return found
 
 
-def with_hashes(info: Mapping[str, Any], known: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+def with_hashes(
+    info: Mapping[str, Any],
+    known: Mapping[str, Mapping[str, str]],
+    borders: Mapping[str, Borders] = NOTHING,
+) -> dict[str, Any]:
     """Return what a commit says of its inputs with the hashes of files that became known meanwhile, per source.
 
-    So that a file which is only touched, moved or delivered again is known for what it is the next time.
+    So that a file which is only touched, moved or delivered again is known for what it is the next time; and one that is changed, by the
+    ``borders`` of its row groups.
     """
     sources = dict(info["sources"])
     for name, hashes in known.items():
         if name in sources and hashes:
             consumed = Consumed.from_dict(sources[name])
             files = tuple(f._replace(blake3=f.blake3 or hashes.get(f.uri)) for f in consumed.files)
-            sources[name] = replace(consumed, files=files).to_dict()
+            sources[name] = replace(consumed, files=files, borders={**consumed.borders, **borders}).to_dict()
+    return {**info, "sources": sources}
+
+
+def without_borders(
+    info: Mapping[str, Any], staying: Callable[[str, Collection[str]], Container[str]]
+) -> dict[str, Any]:
+    """Return what a commit says of its inputs without the row groups of files that do not stay as they were listed.
+
+    What was read of such a file may have been more than what was hashed, so that it cannot be said what of it is new the next time.
+
+    Parameters
+    ----------
+    staying
+        Returns those of some files of a source that stay, by their names.
+    """
+    sources = dict(info["sources"])
+    for name, plain in sources.items():
+        if "borders" in plain:
+            consumed = Consumed.from_dict(plain)
+            known = {f.uri: f.blake3 for f in consumed.files if f.blake3 in consumed.borders}
+            stay = staying(name, known)
+            others = {digest for uri, digest in known.items() if uri not in stay}
+            borders = {digest: of for digest, of in consumed.borders.items() if digest not in others}
+            sources[name] = replace(consumed, borders=borders).to_dict() if others else plain
     return {**info, "sources": sources}

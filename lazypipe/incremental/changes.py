@@ -13,12 +13,13 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import SourceError
-from lazypipe.incremental.hashing import Prefix
+from lazypipe.incremental.hashing import Common, Prefix
 from lazypipe.incremental.stamps import moment_of
 from lazypipe.incremental.state import Columns, Consumed, ConsumedFile
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage import hive
 from lazypipe.storage.files import FileColumns, FileInfo
+from lazypipe.storage.row_groups import Borders
 
 __all__ = ["Changes", "Detect", "Grown", "Moved", "OnModified", "OnRemoved", "Redelivered", "allowed", "compare"]
 
@@ -27,6 +28,7 @@ OnRemoved: TypeAlias = Literal["ignore", "delete", "fail"]
 OnModified: TypeAlias = Literal["reprocess", "fail", "ignore"]
 Hasher: TypeAlias = Callable[[FileInfo], str]
 PrefixHasher: TypeAlias = Callable[[FileInfo, int], Prefix | None]
+GroupHasher: TypeAlias = Callable[[FileInfo, int | None, Borders], Common]
 
 RACY = 2_000_000_000
 """A stamp this many nanoseconds before the listing, or later, may stay the same when the file is written again."""
@@ -44,7 +46,7 @@ class Moved(NamedTuple):
 
 
 class Grown(NamedTuple):
-    """A text file that still begins with all that was read of it: only what stands from byte ``start`` on is new.
+    """A file of text, or of row groups, that still begins with all that was read of it: only what stands from byte ``start`` on is new.
 
     If it had another name, it ``was`` that.
     """
@@ -72,7 +74,8 @@ class Changes:
     truncated
         Text files that are shorter than before. Whether the rest is as it was cannot be told without the old bytes.
     grown
-        Text files that were appended to, after a whole line; perhaps under another name than before.
+        Text files that were appended to, after a whole line; perhaps under another name than before. Large Parquet files with all row
+        groups that they had, and more behind these.
     moved
         Removed under one name, added under another, with the same content in folders of the same keys.
     touched
@@ -85,6 +88,8 @@ class Changes:
     lengthened
         URIs of modified text files that begin with all that was read of them, which ends within a row; or of which that is not
         known, as they were not hashed, and they are longer now.
+    common
+        URI → what modified Parquet files, and those that have grown, have in common with what they were: their first row groups.
     unreadable
         URI → why: files whose content had to be looked at, and could not be. They count as changed.
     ignored
@@ -111,6 +116,7 @@ class Changes:
     redelivered: tuple[Redelivered, ...] = ()
     unchanged: int = 0
     lengthened: frozenset[str] = frozenset()
+    common: Mapping[str, Common] = NOTHING
     unreadable: Mapping[str, str] = NOTHING
     ignored: tuple[ConsumedFile, ...] = ()
     waiting: tuple[ConsumedFile, ...] = ()
@@ -139,11 +145,12 @@ class Changes:
         # shorter ones may be cut off, or written anew
         shorter = len(self.truncated)
         counts["modified"] += shorter
-        told = [
-            f"{n:,} {k}" + (f" ({shorter:,} shorter)" if shorter and k == "modified" else "")
-            for k, n in counts.items()
-            if n
-        ]
+        more = {"modified": f" ({shorter:,} shorter)" if shorter else "", "grown": ""}
+        for kind, files in (("modified", self.modified), ("grown", [g.file for g in self.grown])):
+            of = [self.common[f.uri] for f in files if f.uri in self.common]
+            if of:
+                more[kind] += f" ({sum(c.groups for c in of):,} of {sum(c.of for c in of):,} row groups as they were)"
+        told = [f"{n:,} {k}{more.get(k, '')}" for k, n in counts.items() if n]
         if self.redelivered:
             told[0] += f" ({len(self.redelivered):,} re-delivered)"
         if self.position is not None:
@@ -180,6 +187,8 @@ class Changes:
                 with suppress(SourceError):
                     hashes[file.uri] = hasher(file)
         made = Consumed.of(self.now, listed=listed, hashes=hashes, name=self.name)
+        if self.before is not None and self.before.borders:
+            made = replace(made, borders=self.before.borders)
         if not (self.ignored or self.waiting):
             return made
         kept = {f.uri: f for f in (*self.ignored, *self.waiting)}
@@ -194,6 +203,7 @@ def compare(
     hasher: Hasher,
     detect: Detect = "stamp",
     prefix: PrefixHasher | None = None,
+    groups: GroupHasher | None = None,
     name: Callable[[str], str] | None = None,
     waiting: Iterable[str] = (),
     tell: bool = True,
@@ -213,6 +223,8 @@ def compare(
     prefix
         Gives the BLAKE3 of the first bytes of a file, and says whether they end with a row. None for
         files that are compressed. To be given for text: files that were only appended to are ``grown`` then, not modified.
+    groups
+        Says how much a Parquet file has in common with what it was. It is asked of those of which the row groups are known.
     name
         What a URI was kept as, if not as it is.
     waiting
@@ -223,7 +235,8 @@ def compare(
     if isinstance(now, Consumed):
         at = before.at if before is not None and before.kind == now.kind else NOTHING
         return Changes(position=None if at == now.at else (at, now.at), before=before, now=now)
-    return _Comparison(before or Consumed("files"), now, hasher, detect, prefix, name).changes(waiting, tell=tell)
+    comparison = _Comparison(before or Consumed("files"), now, hasher, detect, prefix, groups, name)
+    return comparison.changes(waiting, tell=tell)
 
 
 class _Comparison:
@@ -236,6 +249,7 @@ class _Comparison:
         hasher: Hasher,
         detect: Detect,
         prefix: PrefixHasher | None,
+        groups: GroupHasher | None,
         name: Callable[[str], str] | None,
     ) -> None:
         self.before = before
@@ -243,10 +257,12 @@ class _Comparison:
         self.hasher = hasher
         self.detect = detect
         self.prefix = prefix
+        self.groups = groups
         self.name = name
         self.hashes: dict[str, str] = {}
         self.unreadable: dict[str, str] = {}
         self.lengthened: set[str] = set()
+        self.common: dict[str, Common] = {}
 
     def changes(self, waiting: Iterable[str], *, tell: bool) -> Changes:
         """Compare name by name, then look for moves among what came and went."""
@@ -278,7 +294,8 @@ class _Comparison:
         kinds: dict[str, list[Any]] = {k: [] for k in ("modified", "truncated", "grown", "touched", "unchanged")}
         for file, old in other:
             kind = self._kind(file, old)
-            kinds[kind].append(Grown(file, old.size or 0) if kind == "grown" else file)
+            start = self.common[file.uri].until if file.uri in self.common else old.size or 0
+            kinds[kind].append(Grown(file, start) if kind == "grown" else file)
         held = [left.pop((name or str)(uri), None) for uri in waiting]
         gone = set(left)
         # the same bytes are other rows in another partition of a Delta table, which its log and no folder may say
@@ -292,6 +309,7 @@ class _Comparison:
             moved=tuple(moved),
             redelivered=tuple(redelivered),
             lengthened=frozenset(self.lengthened),
+            common=self.common,
             unchanged=unchanged,
             unreadable=self.unreadable,
             waiting=tuple(f for f in held if f is not None),
@@ -341,6 +359,9 @@ class _Comparison:
 
     def _kind(self, file: FileInfo, old: ConsumedFile) -> str:
         """Return what has become of a file that names, sizes and stamps do not show to be as it was."""
+        borders = self.before.borders.get(old.blake3 or "")
+        if self.groups is not None and borders is not None:
+            return self._kind_by_groups(file, old, borders)
         known = old.size is not None and file.size is not None
         if not known or old.size == file.size:
             if old.blake3 is not None and self._hash(file) == old.blake3:
@@ -352,6 +373,26 @@ class _Comparison:
             # of files that are not lines of text, a smaller one was written anew
             return "modified" if self.prefix is None else "truncated"
         return "grown" if self._has_grown(file, old.size, old.blake3) else "modified"
+
+    def _kind_by_groups(self, file: FileInfo, old: ConsumedFile, borders: Borders) -> str:
+        """Return what has become of a Parquet file, of which the row groups are known."""
+        assert self.groups is not None
+        try:
+            found = self.groups(file, old.size, borders)
+        except SourceError as error:
+            self.unreadable[file.uri] = error.what
+            return "modified"
+        if found.whole is not None:
+            self.hashes[file.uri] = found.whole
+            if found.whole == old.blake3:
+                return "unchanged" if old.stamp == file.stamp else "touched"
+        if not found.until:
+            return "modified"
+        all_there = found.until == borders.at[-1]
+        if all_there and found.groups == found.of:  # only what is no row, such as what another tool notes there
+            return "touched"
+        self.common[file.uri] = found
+        return "grown" if all_there else "modified"
 
     def _has_grown(self, file: FileInfo, size: int, was: str | None) -> bool:
         if self.prefix is None or not size:

@@ -184,7 +184,7 @@ class Decision:
         return replace(work, left=left, sides=self._noted(work.keeping), whole=whole)
 
     def _moved(self, driving: list[Leaf]) -> list[Leaf]:
-        """Return the sources of which a file of text has another name, where rows are added.
+        """Return the sources of which a file that may grow has another name, where rows are added.
 
         The file is to be known by that name when it grows: it would be another one, and all of its rows added again.
         """
@@ -193,7 +193,8 @@ class Decision:
         if self.segment.output not in added and not any(node in self.plan.strategies[n].driving for n in added):
             return []
         texts = {n for n, of in self.plan.nodes.items() if of.source is not None and of.source.is_text}
-        return [n for n in driving if n.name in texts and n.changes is not None and n.changes.moved]
+        found = [n for n in driving if n.changes is not None and n.changes.moved]
+        return [n for n in found if n.name in texts or _in_groups(n)]
 
     def _units(self, driving: list[Leaf], touched: Touched) -> dict[str, dict[str, int]]:
         """Return the unit of each file; those that are touched are made again."""
@@ -511,6 +512,13 @@ class Decision:
         held = frozenset() if anew else frozenset(f.uri for f in leaf.held)
         here = {name: a for uri, a in arrivals.items() if (name := source.redact(uri)) not in held}
         return kept(source.watermark, state.sources[leaf.name].files, here, said)
+
+
+def _in_groups(leaf: Leaf) -> bool:
+    """Whether the row groups are known of a file that has another name now."""
+    assert leaf.changes is not None
+    borders = NOTHING if leaf.changes.before is None else leaf.changes.before.borders
+    return any(m.before.blake3 in borders for m in leaf.changes.moved)
 
 
 def _puts_aside(check: Check) -> bool:

@@ -12,8 +12,9 @@ from lazypipe.storage.by_row import row_format
 from lazypipe.storage.content import PIECE, has_grown, hash_file, unreadable
 from lazypipe.storage.external_text import TextFormat, is_packed, text_format
 from lazypipe.storage.files import FileInfo
+from lazypipe.storage.row_groups import BorderHash, Borders, begun
 
-__all__ = ["Hashes", "Prefix", "hash_prefix", "hash_rows", "hasher", "prefix_hasher"]
+__all__ = ["Common", "Hashes", "Prefix", "group_hasher", "hash_prefix", "hash_rows", "hasher", "prefix_hasher"]
 
 _LONGEST_ROW = 16 << 20
 """Of a file that grows behind a longer one all is read: a quote may be open in it, and what follows would be searched over and over."""
@@ -31,12 +32,38 @@ class Prefix(NamedTuple):
     ends: bool
 
 
+class Common(NamedTuple):
+    """What a Parquet file has in common with what it was: all its bytes are hashed, or none, if it has nothing by its footer.
+
+    ``until`` is where the last row group ends up to which all are as they were; so many ``groups`` they are, ``of`` so many now.
+    """
+
+    whole: str | None = None
+    until: int = 0
+    groups: int = 0
+    of: int = 0
+
+
 class Hashes(dict[FileInfo, str]):
-    """BLAKE3 of files as far as they are known in a run, and of what text files begin with, so that nothing is hashed twice."""
+    """BLAKE3 of files as far as they are known in a run, and of what they begin with, so that nothing is hashed twice.
+
+    ``borders`` are what is to be remembered of the row groups of large Parquet files, by the hashes of their content; ``modified`` are those
+    that are others than they were.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.prefixes: dict[tuple[FileInfo, int], Prefix] = {}
+        self.groups: dict[FileInfo, BorderHash] = {}
+        self.borders: dict[str, Borders] = {}
+        self.modified: set[FileInfo] = set()
+
+    def hash(self, file: FileInfo, made: BorderHash | None, storage_options: Mapping[str, Any] | None) -> str:
+        """Hash a Parquet file, and note its row groups."""
+        self[file] = found = hash_file(file.uri, storage_options, made)
+        if made is not None and made.borders is not None:
+            self.groups[file], self.borders[found] = made, made.borders
+        return found
 
 
 def hash_prefix(uri: str, size: int, storage_options: Mapping[str, Any] | None = None) -> str:
@@ -112,6 +139,32 @@ def prefix_hasher(
         return known.prefixes[file, size]
 
     return hashed
+
+
+def group_hasher(
+    storage_options: Mapping[str, Any] | None = None, hashes: Hashes | None = None
+) -> Callable[[FileInfo, int | None, Borders], Common]:
+    """Return what says how much a Parquet file has in common with what it was, of that size and with those borders.
+
+    What is found is put into ``hashes``, and taken from there. Of a file of another size, whose footer says that its first row groups end
+    elsewhere, no more is read than that.
+    """
+    known = Hashes() if hashes is None else hashes
+
+    def compared(file: FileInfo, size: int | None, was: Borders) -> Common:
+        if file not in known.groups:
+            made = begun(file, storage_options)
+            if (made is None or was.at[0] not in made.at) and file.size != size:
+                return Common()
+            if made is not None or file not in known:
+                known.hash(file, made, storage_options)
+        if file not in known.groups:
+            return Common(known[file])
+        groups = known.groups[file]
+        until = was.common(groups.found)
+        return Common(known[file], until, groups.groups_within(until), len(groups.at))
+
+    return compared
 
 
 def _is_packed(uri: str) -> bool:

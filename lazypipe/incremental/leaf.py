@@ -32,8 +32,7 @@ class Leaf:
     consumed; what is ignored is not in it, since its rows are not kept then. ``left`` is what this run does not take of it: files,
     which are no longer in ``snapshot``, or units of a dataset whose rows know theirs. ``rejudged`` are files that are as they
     were, and whose rows came under another watermark, because of others; ``reached`` those with rows that rows of another source reach
-    which came or went. ``tails`` are those that have grown, and from which byte on
-    they are read. ``outside`` are files that are not taken because they were not ``written`` when they had to be.
+    which came or went. ``tails`` are those that begin as they did, and where the parts begin that are read of them. ``outside`` are files that are not taken because they were not ``written`` when they had to be.
     """
 
     name: str
@@ -46,7 +45,7 @@ class Leaf:
     left: frozenset[str | int] = frozenset()
     rejudged: frozenset[str] = frozenset()
     reached: frozenset[str] = frozenset()
-    tails: Mapping[str, int] = NOTHING
+    tails: Mapping[str, tuple[int, ...]] = NOTHING
     outside: tuple[FileInfo, ...] = ()
     written: str = ""
 
@@ -66,8 +65,8 @@ class Leaf:
         commit, files = self.snapshot.commit, self.snapshot.files
         if self.changes is not None:
             changes = self.changes
-            grown = (self.read(g.file) for g in changes.grown)
-            files = (*changes.added, *changes.modified, *changes.truncated, *grown)
+            grown = (g.file for g in changes.grown)
+            files = tuple(map(self.read, (*changes.added, *changes.modified, *changes.truncated, *grown)))
         if commit is None:
             return tuple(Came(self.name, f) for f in files)
         rows = {f: d.rows - d.dead(commit.gone) for f, d in zip(self.snapshot.files, commit.files, strict=True)}
@@ -75,7 +74,7 @@ class Leaf:
 
     def read(self, file: FileInfo) -> FileInfo:
         """Return what is read of a file that is new or another than it was."""
-        return file._replace(start=self.tails[file.uri], end=file.size) if file.uri in self.tails else file
+        return file._replace(start=self.tails[file.uri][0], end=file.size) if file.uri in self.tails else file
 
     @property
     def went(self) -> int:

@@ -15,7 +15,7 @@ from lazypipe.errors import SourceError
 from lazypipe.incremental.arrivals import by_name, rejudged, still_stands
 from lazypipe.incremental.before import CONSUMED, Before
 from lazypipe.incremental.changes import RACY, Changes, allowed, compare
-from lazypipe.incremental.hashing import hasher, prefix_hasher
+from lazypipe.incremental.hashing import group_hasher, hasher, prefix_hasher
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.parts import Listed, units_in
 from lazypipe.incremental.shared import takes_parts
@@ -27,11 +27,15 @@ from lazypipe.spec.model import NOTHING
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.log import Commit
+from lazypipe.storage.row_groups import begun
 
 if TYPE_CHECKING:
     from lazypipe.incremental.successors import Older
 
 __all__ = ["Leaves"]
+
+_MOST_PARTS = 128
+"""Parts of a file that is written anew, after so many times it is read as a whole; and files that are cut in one run."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,8 @@ class Leaves:
             return replace(leaf, left=leaf.left | left) if left else leaf
         intake = self._intake(source)
         text = source.reader if source is not None and source.is_text else None
-        hashing = self._hasher(options, grows=text is not None)
+        parquet = self._is_parquet(source)
+        hashing = self._hasher(options, grows=text is not None, groups=parquet)
         found = compare(
             before,
             snapshot,
@@ -98,15 +103,18 @@ class Leaves:
             prefix=None
             if text is None
             else prefix_hasher(text.format, text.csv_options, options, self.terms.hashes, by_row=text.by_row),
+            groups=group_hasher(options, self.terms.hashes) if parquet else None,
             name=redact if redact.secrets else None,
             waiting=[f.uri for f in snapshot.waiting],
             # where there may be many new files, of which few are taken, none is hashed for that alone
             tell=self.terms.judge_again and not self.terms.bound.is_set,
         )
+        if parquet:
+            self.terms.hashes.modified.update(found.modified)
         changes = allowed(found, on_removed=intake.on_removed, on_modified=intake.on_modified, source=name)
 
         def consume() -> Consumed:
-            return replace(found, waiting=()).consumed(
+            made = replace(found, waiting=()).consumed(
                 listed=self.terms.listed,
                 hasher=hashing,  # whoever reads a file that cannot be read will say so
                 wanted=lambda f: (
@@ -114,6 +122,8 @@ class Leaves:
                     or (snapshot.table is None and (intake.detect == "content" or must_know or self._is_racy(f.stamp)))
                 ),
             )
+            borders = self.terms.hashes.borders
+            return replace(made, borders={**made.borders, **borders}) if borders else made
 
         # growth must be known for what it is: rows that were added must not come again, and what is modified may be ignored or refused
         must_know = text is not None and (self.added or intake.on_modified != "reprocess")
@@ -188,39 +198,75 @@ class Leaves:
 
     def _tails(
         self, name: str, snapshot: Snapshot, before: Consumed, changes: Changes, source: BoundSource | None
-    ) -> dict[str, int]:
-        """Return the files of which only what was appended is read, and where that begins.
+    ) -> dict[str, tuple[int, ...]]:
+        """Return the files of which only what is behind that which they have in common with before is read, and where its parts begin.
 
         A file is read anew if its rows must be judged again, as what they came under is another; and where several outputs
-        share what is read, if it cannot be told ahead of that what each of them needs.
+        share what is read, if it cannot be told ahead of that what each of them needs. Where rows are added, none go, so that one which did not
+        just grow is read anew too.
         """
         assert self.before is not None
-        if not changes.grown:
+        others = changes.modified if changes.modified and self._is_parquet(source) and not self.added else ()
+        if not (changes.grown or others) or name not in self.before.units:
             return {}
         if (self.segment.output is None or name not in self.segment.nodes) and not takes_parts(self.plan, name):
             return {}
         assert source is not None
         judged = source.watermark is not None and source.watermark.by_files and not self.added
         said, named = by_name(before, self.before.arrivals.get(name)) if judged else {}, changes.name or str
-        return {
-            g.file.uri: g.start
+
+        def stands(file: FileInfo, was: str) -> bool:
+            arrival = snapshot.arrivals.get(file.uri)
+            # of row groups, times are not counted part by part
+            counted = source.is_text or (arrival is not None and arrival.extents is not None)
+            return not judged or (counted and still_stands(said.get(was), arrival))
+
+        found = {
+            g.file.uri: (g.start, *self._cuts(g.file, source, changes, g.start))
             for g in changes.grown
-            if not judged
-            or still_stands(said.get(g.was.uri if g.was else named(g.file.uri)), snapshot.arrivals.get(g.file.uri))
+            if stands(g.file, g.was.uri if g.was else named(g.file.uri))
         }
+        units = {f.uri: of for f, of in zip(before.files, self.before.units[name], strict=True)} if others else {}
+        for file in others[:_MOST_PARTS]:  # each is a scan of its own, or several
+            listed = units[named(file.uri)]
+            until = changes.common[file.uri].until if file.uri in changes.common else 0
+            # a part stays if all of its row groups do, unless there would be too many of them by and by
+            begins = [] if isinstance(listed, int) or len(listed) >= _MOST_PARTS else [start for start, _ in listed]
+            start = max((place for place in begins if place <= until), default=0)
+            cuts = self._cuts(file, source, changes, start, until)
+            if (start or cuts) and stands(file, named(file.uri)):
+                found[file.uri] = (start, *cuts)
+        return found
+
+    def _cuts(self, file: FileInfo, source: BoundSource, changes: Changes, start: int, until: int = 0) -> list[int]:
+        """Return where what is read of a Parquet file is cut: where it begins to differ, as it may again, and ahead of its last row group.
+
+        Who writes such a file anew with more rows behind fills up the last one.
+        """
+        if not self._is_parquet(source):
+            return []
+        known = self.terms.hashes.borders.get(changes.hashes.get(file.uri, ""))
+        if known is None:
+            made = begun(file, source.reader.storage_options)
+            return [] if made is None else [made.at[-2]]
+        return sorted({place for place in (until, known.at[-2]) if place > start})
+
+    def _is_parquet(self, source: BoundSource | None) -> bool:
+        return source is not None and source.reader.format == "parquet"
 
     def _intake(self, source: BoundSource | None) -> Intake:
         """Return what a source says of files that change or go; rows that were added do not go with their files."""
         said = Intake() if source is None else source.intake
         return replace(said, on_removed="ignore") if self.added and said.on_removed != "fail" else said
 
-    def _hasher(self, options: Mapping[str, Any], *, grows: bool) -> Callable[[FileInfo], str]:
-        """Return what hashes the files of one storage, each once in a run."""
+    def _hasher(self, options: Mapping[str, Any], *, grows: bool, groups: bool) -> Callable[[FileInfo], str]:
+        """Return what hashes the files of one storage, each once in a run; of Parquet, the row groups too."""
         plain = hasher(options, grows=grows)
 
         def hashed(file: FileInfo) -> str:
             if file not in self.terms.hashes:
-                self.terms.hashes[file] = plain(file)
+                made = begun(file, options) if groups else None
+                self.terms.hashes[file] = plain(file) if made is None else self.terms.hashes.hash(file, made, options)
             return self.terms.hashes[file]
 
         return hashed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from lazypipe.incremental.before import Before
@@ -71,7 +71,7 @@ class Numbering:
                 elif isinstance(listed, int) and file.uri not in tails:
                     of[file.uri] = listed
                 else:
-                    of |= self._parts(leaf.name, file, listed, tails.get(file.uri))
+                    of |= self._parts(leaf.name, file, listed, tails.get(file.uri, ()))
             if not anew:
                 of |= self._held(leaf)
         return found
@@ -96,15 +96,13 @@ class Numbering:
         """Return the units of files, where those to be made ``again`` get others."""
         return {n: {f: self.new(n, f) if u in again else u for f, u in of.items()} for n, of in units.items()}
 
-    def _parts(self, leaf: str, file: FileInfo, listed: Listed, tail: int | None) -> dict[str, int]:
-        """Return the units of a file that was read in parts, and with a ``tail`` is read from there on."""
-        if tail is None:
+    def _parts(self, leaf: str, file: FileInfo, listed: Listed, tail: Sequence[int]) -> dict[str, int]:
+        """Return the units of a file that was read in parts, and is read anew from the first place of its ``tail`` on, in such parts."""
+        if not tail:
             return of_file(file.uri, file.size, listed)
-        key = part_key(file.uri, tail, file.size)
-        return {
-            **of_file(file.uri, tail, [[0, listed]] if isinstance(listed, int) else listed),
-            key: self.new(leaf, key),
-        }
+        stay = [pair for pair in ([[0, listed]] if isinstance(listed, int) else listed) if pair[0] < tail[0]]
+        keys = [part_key(file.uri, start, end) for start, end in zip(tail, [*tail[1:], file.size], strict=True)]
+        return {**of_file(file.uri, tail[0], stay), **{key: self.new(leaf, key) for key in keys}}
 
     def difference(
         self, driving: list[Leaf], units: Mapping[str, dict[str, int]]
@@ -170,13 +168,13 @@ class Numbering:
         units = self._was(leaf)
         return [*units_in(units[f.uri] for f in leaf.held)]
 
-    def _known(self, leaf: Leaf, changes: Changes | None, tails: Mapping[str, int]) -> dict[str, Listed]:
-        """Return the unit of each file that is as it was, or of which only what was appended is read."""
+    def _known(self, leaf: Leaf, changes: Changes | None, tails: Container[str]) -> dict[str, Listed]:
+        """Return the unit of each file that is as it was, or begins so; or those of its parts."""
         if self.before is None or changes is None or leaf.name not in self.before.units:
             return {}
         name, units = changes.name or str, self._was(leaf)
-        changed = {f.uri for f in (*changes.modified, *changes.truncated)}
-        changed |= {g.file.uri for g in changes.grown if g.file.uri not in tails} | leaf.rejudged | leaf.reached
+        others = (*changes.modified, *changes.truncated, *(g.file for g in changes.grown))
+        changed = {f.uri for f in others if f.uri not in tails} | leaf.rejudged | leaf.reached
         known = {
             f.uri: units[name(f.uri)] for f in leaf.snapshot.files if name(f.uri) in units and f.uri not in changed
         }

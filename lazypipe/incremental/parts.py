@@ -1,5 +1,6 @@
 """The units of files that were read in parts: a text file that grows has one for each time that it was read.
 
+A large Parquet file that is written anew has one for each time that its row groups were found to be others from somewhere on.
 A commit names the units of a source in the order of its files. A file that was read at once has one number there; one that was read in
 parts a list of pairs, of the byte at which each part begins and its unit. A part ends where the next one begins, the last with the file.
 """
@@ -44,7 +45,7 @@ def of_file(uri: str, size: int | None, listed: Listed) -> dict[str, int]:
     """
     if isinstance(listed, int):
         return {uri: listed}
-    ends = [*(start for start, _ in listed[1:]), size]
+    ends = [*(start for start, _ in listed[1:]), *([size] if listed else [])]
     return {part_key(uri, start, end): unit for (start, unit), end in zip(listed, ends, strict=True)}
 
 

@@ -201,9 +201,10 @@ class _Preview:
                 files = tuple(f for f, data in pairs if not units.wanted.isdisjoint(data.units))
             sizes = [f.length for f in files]
             total = None if None in sizes else sum(s for s in sizes if s is not None)
-            found = {"name": name, "files": len(files), "of": len(snapshot.files), "bytes": total}
+            count = len({f.uri for f in files})  # of which several parts may be read
+            found = {"name": name, "files": count, "of": len(snapshot.files), "bytes": total}
             # which files hold rows of the groups that are touched comes out when these have been read
-            more = work.reread and work.kind == "units" and len(files) < len(snapshot.files)
+            more = work.reread and work.kind == "units" and count < len(snapshot.files)
             reads.append(found | ({"at_least": True} if more else {}))
         gates = {n: [c.id for c in nodes[n].checks] for n in segment.nodes if nodes[n].checks}
         return {"name": segment.name, "reads": reads, "from": segment.reads, "gates": gates}

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 
-__all__ = ["moment_of", "nanoseconds"]
+from lazypipe.storage import uri as uris
+from lazypipe.storage.content import unchanged
+from lazypipe.storage.files import FileInfo, expand
+
+__all__ = ["moment_of", "nanoseconds", "stays"]
 
 
 def moment_of(stamp: str | None) -> int | None:
@@ -26,6 +32,25 @@ def moment_of(stamp: str | None) -> int | None:
         return int(float(stamp) * 1_000_000_000) if stamp.replace(".", "", 1).isdecimal() else _written(stamp)
     except (ValueError, OverflowError):
         return None
+
+
+def stays(file: FileInfo, storage_options: Mapping[str, Any] | None = None) -> bool:
+    """Whether a file still has the size and stamp that it was listed with, wherever it is."""
+    if uris.is_local(file.uri):
+        return unchanged(file)
+    try:
+        uris.file_system(file.uri, storage_options)[0].invalidate_cache()
+        (now,) = (f for f in expand((file.uri,), storage_options, endings=("",)) if f.uri == file.uri)
+    except Exception:  # whatever a file system raises: it cannot be said
+        return False
+    was, found = moment_of(file.stamp), moment_of(now.stamp)
+    # a list of many tells moments in another form, and not to the last digit
+    same = now.stamp == file.stamp if was is None or found is None else abs(was - found) < _DIGITS
+    return same and now.size == file.size
+
+
+_DIGITS = 1_000_000
+"""Nanoseconds by which two forms of the same moment may differ."""
 
 
 def _written(stamp: str) -> int:

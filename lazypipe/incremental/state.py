@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args, overload
 
 from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import StorageError
 from lazypipe.spec.model import NOTHING, freeze, thaw
+from lazypipe.storage.row_groups import Borders
 
 __all__ = ["Columns", "Consumed", "ConsumedFile", "Kind", "State"]
 
@@ -104,7 +105,8 @@ class Consumed:
 
     ``files`` are the files, of a dataset its data files at ``version`` of ``uri``, of a Delta table those of its ``version``. ``at`` is the position in a database
     or a stream, as plain data. ``listed`` is when the files were listed, in nanoseconds since 1970: a file that was written
-    in that very moment may have been written once more without its stamp telling.
+    in that very moment may have been written once more without its stamp telling. ``borders`` are those of the row groups of large
+    Parquet files, by the hashes of their content.
 
     Examples
     --------
@@ -121,6 +123,7 @@ class Consumed:
     version: int | None = None
     at: Mapping[str, Any] = NOTHING
     listed: int | None = None
+    borders: Mapping[str, Borders] = field(default=NOTHING, compare=False)
 
     @classmethod
     def of(
@@ -175,6 +178,8 @@ class Consumed:
                 plain["stamps"] = _as_numbers(stamps)
             if any(hashes):
                 plain["blake3"] = [h or _NO_HASH for h in hashes]
+            if borders := {h: [*map(list, self.borders[h])] for h in dict.fromkeys(hashes) if h in self.borders}:
+                plain["borders"] = borders
         return plain
 
     @classmethod
@@ -189,6 +194,7 @@ class Consumed:
             version=plain.get("version"),
             at=freeze(plain.get("at", NOTHING)),
             listed=plain.get("listed"),
+            borders={h: Borders.read(of) for h, of in plain.get("borders", NOTHING).items()},
         )
 
 

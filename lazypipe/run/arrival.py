@@ -202,7 +202,7 @@ class _Arrivals:
         return {f: e for f, e in within.items() if e.holds_with(bounds[f.uri])}
 
     def _from_footer(self, file: FileInfo) -> Times | None:
-        from lazypipe.incremental.rowgroups import column_range
+        from lazypipe.storage.footers import column_range
 
         try:
             dtype = self.source.schema[self.rule.time]

@@ -196,7 +196,7 @@ def _in_footers(
     plan: CompiledPipeline, source: BoundSource, snapshot: Snapshot, files: Iterable[FileInfo]
 ) -> dict[FileInfo, Arrival]:
     """Return what the footers of a dataset's files say of their times; nothing where these stand there in another form."""
-    from lazypipe.incremental.rowgroups import column_range
+    from lazypipe.storage.footers import column_range
 
     commit, column = snapshot.commit, plan.pipeline.sources[source.name].event_time
     assert commit is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -17,9 +17,10 @@ from lazypipe.errors import StorageError
 from lazypipe.gates.tally import to_columns
 from lazypipe.incremental import incomplete as incompletes
 from lazypipe.incremental.arrivals import with_times
-from lazypipe.incremental.before import CONSUMED, DELETES, with_hashes
+from lazypipe.incremental.before import CONSUMED, DELETES, with_hashes, without_borders
 from lazypipe.incremental.progress import PROGRESS
 from lazypipe.incremental.reach import EXTENTS, Reaching, Use
+from lazypipe.incremental.stamps import stays
 from lazypipe.run.aside import Quarantine, forget
 from lazypipe.run.audit import Audit
 from lazypipe.run.part import Part
@@ -169,9 +170,10 @@ class Publication(Part):
             }
             beside, told = self.progress()
             info |= told
+            hashed = with_hashes(self.work.info, known, self.run.recorder.borders)
             info[CONSUMED] = {
                 **beside,
-                **with_times(with_hashes(self.work.info, known), counted),
+                **with_times(without_borders(hashed, self._stay), counted),
                 "tallies": self._tallies(),
                 **self._extents(),
             }
@@ -180,6 +182,14 @@ class Publication(Part):
         if self.target.chosen and self.target.choice is not None:
             info[KEPT] = dict(self.target.choice.said)
         return info
+
+    def _stay(self, name: str, files: Collection[str]) -> frozenset[str]:
+        """Return those of a source's files, by the names that they are consumed by, that are as they were listed, if they were."""
+        source = self.plan.nodes[name].source
+        assert source is not None
+        listed = {source.redact(f.uri): f for f in self.run.snapshots[name].files}
+        options = source.reader.storage_options
+        return frozenset(f for f in files if f not in listed or stays(listed[f], options))
 
     def _extents(self) -> dict[str, Any]:
         """Return where the files lie that reach rows of others in joins, with those that were not known."""

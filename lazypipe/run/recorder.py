@@ -9,7 +9,7 @@ from __future__ import annotations
 import getpass
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.modes import adds_to
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, StorageError, first_line
@@ -27,6 +28,7 @@ from lazypipe.storage.content import HashCache, hash_file, hash_files, unchanged
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.following import Following
 from lazypipe.storage.log import Commit, DataFile
+from lazypipe.storage.row_groups import BorderHash, Borders, begun
 
 __all__ = ["ACTOR", "Aside", "Recorder", "user"]
 
@@ -99,7 +101,7 @@ class Recorder:
         self._has_started = False
         self._read: set[str] = set()
         self._hashes: list[Future[dict[str, str]]] = []
-        self._later: list[tuple[FileInfo, int, Mapping[str, Any]]] = []
+        self._later: list[tuple[FileInfo, int, Mapping[str, Any], BorderHash | None]] = []
         if not self.is_on:
             return
         self.begun = time.perf_counter()
@@ -125,11 +127,17 @@ class Recorder:
         """What a commit says of its record."""
         return {"ledger": {"uri": self.plan.redact(self.plan.audit.uri), "run": self.run}} if self.is_on else {}
 
-    def read(self, source: BoundSource, snapshot: Snapshot) -> None:
-        """Begin to hash the files of a source that an output is made of; those that were hashed before are known."""
+    def read(self, source: BoundSource, snapshot: Snapshot, modified: Container[FileInfo] = ()) -> None:
+        """Begin to hash the files of a source that an output is made of; those that were hashed before are known.
+
+        Of large Parquet files that are ``modified``, and may be so again, the row groups are to be known; of all of them where rows are
+        added. To parse the footers of all files would cost more than it brings: most never change.
+        """
         if self.is_on and source.name not in self._read:
             self._read.add(source.name)
-            self._hashes.append(self._thread.submit(self._hash, snapshot, source.reader.storage_options))
+            parquet, added = source.reader.format == "parquet", any(map(adds_to, self.plan.outputs.values()))
+            bordered = {f for f in snapshot.files if added or f in modified} if parquet else ()
+            self._hashes.append(self._thread.submit(self._hash, snapshot, source.reader.storage_options, bordered))
 
     def known(self, name: str) -> dict[str, str]:
         """Return the hashes of a source's files that are as they were when it was listed; waits for them."""
@@ -138,30 +146,37 @@ class Recorder:
         hashes = self._hashed()
         return {f.uri: hashes[f.uri] for f in self.snapshots[name].files if f.uri in hashes and unchanged(f)}
 
+    @property
+    def borders(self) -> Mapping[str, Borders]:
+        """The borders of the row groups of large Parquet files, by their hashes, as far as they are known."""
+        return self._cache.borders if self.is_on else {}
+
     def _hashed(self) -> dict[str, str]:
         found: dict[str, str] = {}
         for hashing in self._hashes:
             found |= hashing.result()
         if self._later:
             late: dict[str, str] = {}
-            for file, begun, options in self._later:
-                late |= self._hash_now(file, begun, options)
+            for file, at, options, made in self._later:
+                late |= self._hash_now(file, at, options, made)
             self._later.clear()
             self._hashes.append(_done(late))
             found |= late
         return found
 
-    def _hash_now(self, file: FileInfo, begun: int, options: Mapping[str, Any]) -> dict[str, str]:
+    def _hash_now(self, file: FileInfo, at: int, options: Mapping[str, Any], made: BorderHash | None) -> dict[str, str]:
         """Return the hash of an input that was begun with, none where it is another by now, or cannot be read."""
         digest = self._following.digest(uris.local_path(file.uri), file.size or 0)
         if digest is None or not unchanged(file):
-            return self._hash_file(file, options)
-        self._cache.put(file, digest, begun)
+            return self._hash_file(file, options, groups=made is not None)
+        self._cache.put(file, digest, at, made)
         return {file.uri: digest}
 
-    def _hash_file(self, file: FileInfo, options: Mapping[str, Any], *, fixed: bool = False) -> dict[str, str]:
+    def _hash_file(
+        self, file: FileInfo, options: Mapping[str, Any], *, fixed: bool = False, groups: bool = False
+    ) -> dict[str, str]:
         try:
-            return hash_files([file], options, self._cache, fixed=fixed)
+            return hash_files([file], options, self._cache, fixed=fixed, groups=groups)
         except LazypipeError:
             return {}  # a file that cannot be read is told by the query that reads it
 
@@ -317,7 +332,7 @@ class Recorder:
         hashes = self._hashed()
         return {n: self._input(n, s, hashes) for n, s in self.snapshots.items()} | self.inputs
 
-    def _hash(self, snapshot: Snapshot, options: Mapping[str, Any]) -> dict[str, str]:
+    def _hash(self, snapshot: Snapshot, options: Mapping[str, Any], bordered: Container[FileInfo]) -> dict[str, str]:
         if snapshot.commit is not None:
             of = zip(snapshot.files, snapshot.commit.files, strict=True)
             known = {found.uri: said.blake3 for found, said in of if said.blake3 is not None}
@@ -326,18 +341,19 @@ class Recorder:
         rest = [f for f in snapshot.files if f.uri not in known]
         found = dict(known)
         for file in rest:
-            begun, fixed = time.time_ns(), snapshot.table is not None
-            if not fixed and self._is_begun(file):
-                self._later.append((file, begun, options))
-            elif uris.is_local(file.uri) or self.plan.audit.hash_all:
-                found |= self._hash_file(file, options, fixed=fixed)
+            at, fixed, groups = time.time_ns(), snapshot.table is not None, file in bordered
+            if not fixed and self._is_late(file):
+                made = begun(file, options, threads=1) if groups else None
+                if unchanged(file) and self._following.ahead(uris.local_path(file.uri), made):
+                    self._later.append((file, at, options, made))
+                    continue
+            if uris.is_local(file.uri) or self.plan.audit.hash_all:
+                found |= self._hash_file(file, options, fixed=fixed, groups=groups)
         return found
 
-    def _is_begun(self, file: FileInfo) -> bool:
-        """Have a large file hashed in the time that cores idle, if it is one that is not known; return whether it is."""
-        if not uris.is_local(file.uri) or (file.size or 0) < _LARGE or self._cache.get(file) is not None:
-            return False
-        return unchanged(file) and self._following.ahead(uris.local_path(file.uri))
+    def _is_late(self, file: FileInfo) -> bool:
+        """Whether a file is to be hashed in the time that cores idle: a large one that is not known."""
+        return uris.is_local(file.uri) and (file.size or 0) >= _LARGE and self._cache.get(file) is None
 
     def _input(self, name: str, snapshot: Snapshot, hashes: Mapping[str, str]) -> dict[str, Any]:
         source = self.plan.nodes[name].source

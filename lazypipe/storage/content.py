@@ -15,6 +15,7 @@ from blake3 import blake3
 from lazypipe.errors import SourceError, reason_of
 from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
+from lazypipe.storage.row_groups import BorderHash, Borders, begun
 
 __all__ = ["PIECE", "HashCache", "has_grown", "hash_file", "hash_files", "unchanged", "unreadable"]
 
@@ -29,8 +30,10 @@ _MOST = 100_000
 """Hashes that a cache keeps."""
 
 
-def hash_file(uri: str, storage_options: Mapping[str, Any] | None = None) -> str:
+def hash_file(uri: str, storage_options: Mapping[str, Any] | None = None, made: BorderHash | None = None) -> str:
     """Return the BLAKE3 hash of a file's content, as 64 hexadecimal digits; memory does not grow with the file.
+
+    What is ``made`` of the file is given all of it.
 
     Raises
     ------
@@ -45,7 +48,7 @@ def hash_file(uri: str, storage_options: Mapping[str, Any] | None = None) -> str
     'af1349b9f5f9a1a6'
     """
     try:
-        return _local(uris.local_path(uri)) if uris.is_local(uri) else _remote(uri, storage_options)
+        return _local(uris.local_path(uri), made) if uris.is_local(uri) else _remote(uri, storage_options, made)
     except Exception as error:  # whatever a file system raises, the caller learns which file it was
         raise unreadable(uri, error) from error
 
@@ -56,14 +59,15 @@ def unreadable(uri: str, error: Exception) -> SourceError:
     return SourceError(f"cannot be read: {reason}", uri=uri, fix="check path, rights and network")
 
 
-def _local(path: str) -> str:
+def _local(path: str, given: BorderHash | None) -> str:
     # without a file object: opening one costs as much as hashing a small file
     file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
         first = os.read(file, PIECE)
-        if len(first) < PIECE:
+        if len(first) < PIECE and given is None:
             return blake3(first).hexdigest()
-        made = blake3(first, max_threads=blake3.AUTO)
+        made = blake3(max_threads=blake3.AUTO) if given is None else given
+        made.update(first)
         # into the same memory again and again: new pages would take half as long as hashing does
         piece = bytearray(PIECE)
         view = memoryview(piece)
@@ -75,9 +79,9 @@ def _local(path: str) -> str:
         os.close(file)
 
 
-def _remote(uri: str, storage_options: Mapping[str, Any] | None) -> str:
+def _remote(uri: str, storage_options: Mapping[str, Any] | None, given: BorderHash | None) -> str:
     fs, path = uris.file_system(uri, storage_options)
-    digest = blake3()
+    digest = blake3() if given is None else given
     with fs.open(path, "rb") as file:
         while piece := file.read(PIECE):
             digest.update(piece)
@@ -91,6 +95,8 @@ Key = tuple[str, int, str]
 class HashCache:
     """Hashes by URI, size and stamp, kept in one small JSON file on this machine; a cache that cannot be read is empty.
 
+    ``borders`` are those of the row groups of large Parquet files, by their hashes.
+
     Examples
     --------
     >>> cache = HashCache(None)
@@ -99,6 +105,7 @@ class HashCache:
     """
 
     path: str | None
+    borders: dict[str, Borders] = field(default_factory=dict, init=False, repr=False)
     _known: dict[Key, str] = field(default_factory=dict, init=False, repr=False)
     _changed: bool = field(default=False, init=False, repr=False)
 
@@ -107,20 +114,26 @@ class HashCache:
         if self.path is None:
             return
         with suppress(OSError, ValueError, TypeError, KeyError), open(self.path, "rb") as file:
-            self._known = {(uri, size, stamp): digest for uri, size, stamp, digest in json.load(file)["hashes"]}
+            read = json.load(file)
+            self._known = {(uri, size, stamp): digest for uri, size, stamp, digest in read["hashes"]}
+            self.borders = {digest: Borders.read(plain) for digest, plain in read.get("borders", {}).items()}
 
     def get(self, file: FileInfo) -> str | None:
         """Return the hash of a file that has not changed since, None if that is not known."""
         return None if file.size is None or file.stamp is None else self._known.get((file.uri, file.size, file.stamp))
 
-    def put(self, file: FileInfo, digest: str, listed_at: int) -> None:
+    def put(self, file: FileInfo, digest: str, listed_at: int, made: BorderHash | None = None) -> None:
         """Remember a hash, unless the file was so young when it was listed that its stamp may stand for other content too.
 
         Parameters
         ----------
         listed_at
             Nanoseconds since 1970 when the file's stamp was read, or before.
+        made
+            What the file was hashed with, if that knows the borders of its row groups.
         """
+        if made is not None and made.borders is not None:
+            self.borders[digest] = made.borders
         if file.size is None or file.stamp is None:
             return
         if file.stamp.isdecimal() and int(file.stamp) > listed_at - _YOUNG:
@@ -135,13 +148,14 @@ class HashCache:
         if self.path is None or not self._changed:
             return
         kept = [[*key, digest] for key, digest in self._known.items()][-_MOST:]
+        named = {digest for *_, digest in kept}
+        borders = {digest: of for digest, of in self.borders.items() if digest in named}
         staged = f"{self.path}.{os.getpid()}.tmp"
         with suppress(OSError):
             os.makedirs(os.path.dirname(self.path), exist_ok=True)
             with open(staged, "w", encoding="utf-8") as file:
-                file.write(
-                    json.dumps({"format": 1, "hashes": kept})
-                )  # not dump: piece by piece takes ten times as long
+                # not dump: piece by piece takes ten times as long
+                file.write(json.dumps({"format": 1, "hashes": kept, **({"borders": borders} if borders else {})}))
             os.replace(staged, self.path)
             self._changed = False
 
@@ -173,6 +187,7 @@ def hash_files(
     cache: HashCache | None = None,
     *,
     fixed: bool = False,
+    groups: bool = False,
     clock: Callable[[], int] = time.time_ns,
 ) -> dict[str, str]:
     """Return URI → hash of the content of files, those left out that changed (or went) after they were listed.
@@ -183,6 +198,8 @@ def hash_files(
         Where hashes are looked up and remembered; the caller saves it.
     fixed
         Whether they never change once they are there, as those of a Delta table, whose stamps are not those of the store.
+    groups
+        Whether they are Parquet, and the cache is to know the row groups of large ones.
     clock
         Nanoseconds since 1970; stamps that are as young as it are not remembered.
 
@@ -196,13 +213,14 @@ def hash_files(
         known = cache.get(file) if cache is not None else None
         if known is None:
             # read before the file is: what is written from here on has a stamp that is too young
-            begun = clock()
+            at = clock()
             if not (fixed or unchanged(file)):
                 continue
-            known = hash_file(file.uri, storage_options)
+            made = begun(file, storage_options) if groups else None
+            known = hash_file(file.uri, storage_options, made)
             if not (fixed or unchanged(file)):
                 continue
             if cache is not None:
-                cache.put(file, known, begun)
+                cache.put(file, known, at, made)
         found[file.uri] = known
     return found

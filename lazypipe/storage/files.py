@@ -57,7 +57,8 @@ class FileInfo(NamedTuple):
     """One file as it was found: its URI, its size in bytes, and a stamp that changes when it is rewritten.
 
     ``size`` and ``stamp`` are None where the protocol does not tell. (A tuple, because there may be many thousands.) With an
-    ``end``, only the bytes from ``start`` up to there are meant: rows of a text file, which is not compressed.
+    ``end``, only the bytes from ``start`` up to there are meant: rows of a text file, which is not compressed, or the row groups of a
+    Parquet file that begin there.
     """
 
     uri: str

@@ -13,6 +13,8 @@ from contextlib import suppress
 
 from blake3 import blake3
 
+from lazypipe.storage.row_groups import BorderHash
+
 __all__ = ["Following"]
 
 _PIECE = 1 << 18
@@ -59,16 +61,19 @@ class Following:
                 known.close()
             return not os.path.exists(path) and self._begin(path)
 
-    def ahead(self, path: str) -> bool:
-        """Hash a file that is whole; return whether it is going to be, as long as there are not very many."""
-        with self._lock:
-            return path not in self._trails and self._begin(path)
+    def ahead(self, path: str, made: BorderHash | None = None) -> bool:
+        """Hash a file that is whole; return whether it is going to be, as long as there are not very many.
 
-    def _begin(self, path: str) -> bool:
+        What is ``made`` of it is given all of it.
+        """
+        with self._lock:
+            return path not in self._trails and self._begin(path, made)
+
+    def _begin(self, path: str, made: BorderHash | None = None) -> bool:
         # elsewhere than on POSIX a file that is open could not be taken away
         if os.name != "posix" or len(self._trails) >= _MOST:
             return False
-        self._trails[path] = _Trail(path)
+        self._trails[path] = _Trail(path, made)
         if self._thread is None:
             # a daemon: a run that is stopped in the middle does not wait for it
             self._thread = threading.Thread(target=self._look_after, name="lazypipe-following", daemon=True)
@@ -116,10 +121,10 @@ class Following:
 class _Trail:
     """One file, and how far it is hashed."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, made: BorderHash | None) -> None:
         self.path = path
         self.at = 0
-        self._made = blake3(max_threads=1)
+        self._made = blake3(max_threads=1) if made is None else made
         self._file: int | None = None
         self._is_over = False
         self._is_lost = False

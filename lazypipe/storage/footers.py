@@ -1,15 +1,17 @@
-"""Footers of Parquet files, read from their tails, and the bytes that each column takes by them."""
+"""Footers of Parquet files, read from their tails; the bytes that each column takes by them, and the range of its values."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import polars as pl
+
 from lazypipe.errors import SourceError, reason_of
 from lazypipe.storage import uri as uris
 from lazypipe.storage.parquet_ranges import TRAILER, Footer, ParquetError, footer_length
 
-__all__ = ["TAIL", "column_bytes", "footer_of", "read_footer", "unreadable"]
+__all__ = ["TAIL", "column_bytes", "column_range", "footer_of", "read_footer", "unreadable"]
 
 TAIL = 64 * 1024
 """Bytes that are read at first: most footers are in them."""
@@ -59,3 +61,27 @@ def column_bytes(names: Iterable[str], storage_options: Mapping[str, Any] | None
         except Exception as error:  # any store's own errors: the caller learns which file it was
             raise unreadable(uri, error) from error
     return found
+
+
+def column_range(
+    uri: str, column: str, dtype: pl.DataType, storage_options: Mapping[str, Any] | None = None
+) -> tuple[Any, Any] | None:
+    """Return the least and the greatest value of a Parquet file's column as its footer says them, physical; None if it does not.
+
+    A column without any value has ``(None, None)``.
+
+    Raises
+    ------
+    SourceError
+        If the file cannot be read, or is not Parquet.
+    """
+    from lazypipe.storage.parquet_prune import Bounds, column_bounds
+
+    try:
+        footer = footer_of(uri, storage_options)
+        if column not in footer.columns:
+            return None
+        found = column_bounds(footer, column, dtype) if footer.group_rows else Bounds(None, None, 0, 0)
+    except Exception as error:  # any store's own errors: the caller learns which file it was
+        raise unreadable(uri, error) from error
+    return None if found is None or (found.low is None and not found.all_null) else (found.low, found.high)

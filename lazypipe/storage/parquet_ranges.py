@@ -196,15 +196,20 @@ class Footer:
             raise ParquetError(msg)
         return ChunkRange(start, length)
 
-    def fingerprint(self, group: int) -> bytes:
-        """Return what the footer says of a row group, wherever in the file it lies: sizes, encodings, counts, statistics.
+    def extent(self, group: int) -> tuple[int, int]:
+        """Return where a row group begins and ends in the file, in bytes."""
+        ranges = [self._range(c) for c in self._chunks[group]]
+        return min(r.start for r in ranges), max(r.start + r.length for r in ranges)
 
-        Row groups with other fingerprints have other bytes; those with the same one probably, not surely, have the same.
-        """
-        # 9, 10, 11, 14: offsets of pages and bloom filter; 15 its length
-        moving = {9, 10, 11, 14, 15}
+    def about(self) -> bytes:
+        """Return what the footer says of all row groups: columns and their order, who wrote them; not Arrow's schema, which may say more."""
+        return encode_struct({n: self._file[n] for n in (2, 6, 7) if n in self._file})
+
+    def told(self, group: int) -> bytes:
+        """Return what the footer says of a row group: where each chunk is, how it is written, and what is in it."""
+        # 14 and 15 of a chunk's metadata: where its bloom filter is, which may stand behind all row groups
         metas = [_get(c, 3, (STRUCT,), "the metadata of a column chunk") for c in self._chunks[group]]
-        kept = [encode_struct({k: v for k, v in m.items() if k not in moving}) for m in metas]
+        kept = [encode_struct({k: v for k, v in m.items() if k not in (14, 15)}) for m in metas]
         return b"".join([self.group_rows[group].to_bytes(8, "little"), *kept])
 
     def statistics(self, group: int, column: str) -> ChunkStatistics | None:

@@ -23,6 +23,7 @@ from lazypipe.storage.cells import Marks
 from lazypipe.storage.external_text import Csv, text_format
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.reasons import grouped, in_plain_words, too_narrow
+from lazypipe.storage.row_groups import rows_between
 from lazypipe.storage.widen import with_fields
 
 __all__ = ["FILE_COLUMN", "TEXT_FORMATS", "Reader", "is_engine_error", "os_error", "plain_reason"]
@@ -285,9 +286,16 @@ class Reader:
         return pl.concat(scans)
 
     def _part(self, file: FileInfo, stored: pl.Schema, keys: Mapping[str, pl.DataType]) -> pl.LazyFrame:
-        """Return the rows of a part of a text file, or of one that is read row by row, each with what it goes by."""
-        part = _bytes_of(file)
-        frame = self._through_fsspec([file.uri], stored, {} if part is None else {file.uri: part})
+        """Return the rows of a part of a file (bytes of text, row groups), or of one that is read row by row, each with what it goes by."""
+        if self.format == "parquet":
+            assert file.end is not None
+            first, rows = rows_between(file.uri, file.start, file.end, self.storage_options)
+            native = uris.is_native(file.uri)
+            frame = self._native([file.uri], stored) if native else self._through_fsspec([file.uri], stored)
+            frame = frame.slice(first, rows)
+        else:
+            part = _bytes_of(file)
+            frame = self._through_fsspec([file.uri], stored, {} if part is None else {file.uri: part})
         return frame.with_columns(pl.lit(file.key).alias(FILE_COLUMN), *hive.as_literals(file.uri, keys))
 
     def keys(self, files: Sequence[FileInfo], schema: Mapping[str, pl.DataType]) -> dict[str, pl.DataType]:

@@ -7,6 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,11 +21,12 @@ from hypothesis import strategies as st
 from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import SourceError
 from lazypipe.incremental.changes import Changes, Grown, allowed, compare
-from lazypipe.incremental.hashing import hasher, prefix_hasher
+from lazypipe.incremental.hashing import Common, hasher, prefix_hasher
 from lazypipe.incremental.state import Consumed, ConsumedFile, State
 from lazypipe.storage.content import hash_file
 from lazypipe.storage.files import FileColumns, FileInfo, expand
 from lazypipe.storage.log import Commit, DataFile
+from lazypipe.storage.row_groups import Borders
 
 HASH, PREFIX = hasher(), prefix_hasher("ndjson", {})
 LATER = time.time_ns() + 3600 * 1_000_000_000
@@ -611,3 +613,43 @@ def test_files_as_they_were_are_known_without_looking_at_each(folder: Folder) ->
     assert found.consumed(listed=LATER) == before
     folder.touch("1.csv")
     assert short(compare(before, folder.listed(), hasher=HASH), folder) == {"touched": ["1.csv"]}
+
+
+def test_files_of_row_groups(folder: Folder) -> None:
+    """What has become of them is said by what they have in common with what they were."""
+    names = ("same", "grown", "noted", "other", "part", "gone", "plain")
+    for name in names:
+        folder.write(name, name.encode())
+    before = folder.consumed(listed=LATER)
+    borders = {
+        f.blake3: Borders((10, 20), ("x", "y")) for f in before.files if f.blake3 and not f.uri.endswith("plain")
+    }
+    before = replace(before, borders=borders)
+    for name in names:
+        folder.write(name, name.encode() + b"more" * (name != "same"))
+        folder.touch(name)
+
+    def groups(file: FileInfo, size: int | None, was: Borders) -> Common:
+        name = file.uri.rpartition("/")[2]
+        assert was.at == (10, 20)
+        assert size == len(name)
+        if name == "gone":
+            raise SourceError("cannot be read", uri=file.uri)
+        found = {"grown": (20, 2, 4), "noted": (20, 2, 2), "part": (10, 1, 3)}
+        return Common(None if name == "other" else HASH(file), *found.get(name, (0, 0, 0)))
+
+    found = compare(before, folder.listed(), hasher=HASH, groups=groups)
+    modified = ["gone", "other", "part", "plain"]
+    assert short(found, folder) == {"grown": ["grown"], "touched": ["noted", "same"], "modified": modified}
+    assert [(g.start, g.was) for g in found.grown] == [(20, None)]
+    assert {u.rpartition("/")[2]: c.until for u, c in found.common.items()} == {"grown": 20, "part": 10}
+    assert [*found.unreadable.values()] == ["cannot be read"]
+    told = "4 modified (1 of 3 row groups as they were), 1 grown (2 of 4 row groups as they were), 2 touched"
+    assert str(found) == told
+    after = found.consumed(listed=LATER, hasher=HASH)
+    assert Consumed.from_dict(after.to_dict()).borders.keys() == {
+        f.blake3 for f in after.files if f.uri.endswith("same")
+    }
+    # a content that is looked at anyway
+    again = compare(before, folder.listed(), hasher=HASH, groups=groups, detect="content")
+    assert short(again, folder) == short(found, folder)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import fsspec
+import polars as pl
 import pytest
 from blake3 import blake3
 
 from lazypipe.errors import SourceError
 from lazypipe.incremental import hashing
-from lazypipe.incremental.stamps import moment_of, nanoseconds
+from lazypipe.incremental.hashing import Common, Hashes, group_hasher
+from lazypipe.incremental.stamps import moment_of, nanoseconds, stays
+from lazypipe.storage import row_groups
 from lazypipe.storage.content import hash_file
-from lazypipe.storage.files import FileInfo
+from lazypipe.storage.files import FileInfo, expand
+from lazypipe.storage.row_groups import begun
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -131,3 +135,59 @@ def test_moments_of_stamps() -> None:
         assert moment_of(text) is None
     assert moment_of("12345678901234567²") is None
     assert moment_of(None) is None
+
+
+def test_what_a_file_of_row_groups_has_in_common_with_what_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_groups, "LARGE", 0)
+    path = tmp_path / "a.parquet"
+
+    def write(rows: int, codec: Literal["zstd", "uncompressed"] = "zstd") -> FileInfo:
+        pl.DataFrame({"k": range(rows)}).write_parquet(path, row_group_size=100, compression=codec)
+        return FileInfo(str(path), path.stat().st_size, str(rows))
+
+    first, known = write(400), Hashes()
+    known.hash(first, begun(first), None)
+    was = known.borders[known[first]]
+    longer = write(600)
+    compared = group_hasher(None, known)
+    found = compared(longer, first.size, was)
+    assert found == (known[longer], was.at[-1], 4, 6)
+    monkeypatch.setattr("lazypipe.incremental.hashing.hash_file", None)
+    assert compared(longer, first.size, was) == found  # is not hashed again
+    monkeypatch.undo()
+    monkeypatch.setattr(row_groups, "LARGE", 0)
+    other = write(400, "uncompressed")
+    assert group_hasher()(other, first.size, was) == Common()  # nothing in common by the footer: no byte is hashed
+    # of the same size it may be the very same, whatever its footer is like
+    path.write_bytes(b"x" * 100)
+    broken, hashes = FileInfo(str(path), 100, "x"), Hashes()
+    assert group_hasher(None, hashes)(broken, 100, was) == (hash_file(str(path)), 0, 0, 0)
+    assert group_hasher(None, hashes)(broken, 100, was).whole == hashes[broken]
+    # one that becomes shorter while it is hashed
+    shorter = write(600)
+    monkeypatch.setattr("lazypipe.incremental.hashing.hash_file", lambda *_: "digest")
+    assert group_hasher()(shorter, first.size, was) == Common("digest")
+
+
+def test_whether_a_file_stays_as_it_was_listed(uri: str) -> None:
+    name, folder = uri + ".parquet", uri.rpartition("/")[0]
+    put(name, b"1")
+    (listed,) = expand((f"{folder}/*.parquet",), None, endings=("",))
+    assert stays(listed)
+    assert not stays(listed._replace(size=2))
+    assert not stays(listed._replace(stamp="1700000000"))
+    put(name, b"12")
+    assert not stays(listed)
+    fs, path = fsspec.core.url_to_fs(name)
+    fs.rm(path)
+    assert not stays(listed)
+
+
+def test_stamps_that_are_no_moments_must_be_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = FileInfo("memory://x/a.parquet", 3, '"etag"')
+    monkeypatch.setattr("lazypipe.incremental.stamps.expand", lambda *_, **__: [there])
+    assert stays(there)
+    assert not stays(there._replace(stamp='"other"'))
+    assert not stays(there._replace(stamp=None))
