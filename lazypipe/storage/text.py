@@ -172,11 +172,11 @@ def _parser(reader: Reader, schema: pl.Schema) -> Callable[[Sequence[tuple[int, 
 @contextmanager
 def _local(file: FileInfo, reader: Reader) -> Iterator[str]:
     """Yield a URI of the file that Polars reads: its own, or that of a temporary copy; so of a part of one."""
-    from lazypipe.storage.external_files import open_handle, spool
-
     if uris.is_native(file.uri) and file.end is None:
         yield file.uri
         return
+    from lazypipe.storage.external_files import open_handle, spool
+
     handle = open_handle(file.uri, reader.storage_options)
     stream = handle.file if file.end is None else handle.part(file.start, file.end)
     try:
