@@ -64,12 +64,52 @@ FORMATS = st.sampled_from(["csv", "parquet", "csv", "parquet", "ndjson", "ipc"])
 NAMES = st.sampled_from(["", "", " é", "[1]", "%20", "#x", "{y}", "'", "+&"])
 
 
+# what columns are called besides: what SQL, patterns of names, folders and lazypipe itself might take for something else
+CALLED = {
+    "id": ["id", "id", "order", "a b", "ID.x", "Id", "_lazypipe_id", "count(*)"],
+    "k": ["k", "k", "select", "k'q", "K", "é/ü", "k=", "__lazypipe_hash"],
+    "v": ["v", "v", "V", "group by", "{v}", "v'%20", "x:y", "^v", "_lazypipe_row", "v DESC"],
+}
+
+
+def value(rows: pl.LazyFrame) -> pl.Expr:
+    return pl.col(next(n for n in rows.collect_schema() if n in CALLED["v"]))
+
+
 def doubled(rows: pl.LazyFrame) -> pl.LazyFrame:
-    return rows.filter(pl.col("v").is_null() | (pl.col("v") != 9)).with_columns(v=pl.col("v") * 2)
+    v = value(rows)
+    return rows.filter(v.is_null() | (v != 9)).with_columns(v * 2)
 
 
 def unseen(rows: pl.LazyFrame) -> pl.LazyFrame:
-    return rows.map_batches(lambda batch: batch.with_columns(pl.col("v") + 1))
+    v = value(rows)
+    return rows.map_batches(lambda batch: batch.with_columns(v + 1))
+
+
+def called(node: Any, names: dict[str, str], *, sql: bool = False) -> Any:
+    """Return a part of a definition with columns by other names: in SQL within quotes."""
+    if isinstance(node, dict):
+        over = "order_by" in node or "by" in node
+        return {
+            names.get(key, key): called(
+                child,
+                names,
+                sql=sql
+                or key in ("filter", "derive", "where", "sql", "aggregate", "set", "when", "then")
+                or (key == "columns" and isinstance(child, dict) and over),
+            )
+            if key != "by"
+            else called(child, names)
+            for key, child in node.items()
+        }
+    if isinstance(node, list | tuple):
+        return [called(child, names, sql=sql) for child in node]
+    if not isinstance(node, str) or (not sql and node in names):
+        return names.get(node, node)
+    quoted = {n: '"' + name.replace('"', '""') + '"' for n, name in names.items() if n != name}
+    if not sql:
+        return re.sub(r"^(id|k|v)(?= (DESC|NULLS))", lambda m: names[m[0]], node)
+    return re.sub(r"(?<![\w'])(id|k|v)(?![\w'])", lambda m: quoted.get(m[0], m[0]), node)
 
 
 EACH: list[list[dict[str, Any]]] = [
@@ -94,6 +134,8 @@ EACH: list[list[dict[str, Any]]] = [
     [{"sample": {"fraction": 0.6}}],
     [{"select": ["id", "k", "v"]}],
     [{"union": {"with": "b", "missing": "fill"}}],
+    [{"derive": {"v": "CASE WHEN k IN ('a', 'b') AND v IS NOT NULL THEN least(v, 40) ELSE v END"}}],
+    [{"derive": {"p{}": "100.0 * v / 7", "k": "coalesce(k, 'a')"}}],
     [{"cast": {"v": "Int16"}}, {"filter": "v < 55 OR v IS NULL"}, {"cast": {"v": "Int64"}}],
     [{"rename": {"v": "z"}}, {"derive": {"v": "z"}}, {"drop": "z"}],
     [{"sql": "SELECT *, v + 1 AS more{} FROM self WHERE v < 58 OR v IS NULL"}],
@@ -269,6 +311,14 @@ RULES: list[dict[str, Any]] = [
     {"unique": {"columns": ["id", "k", "v"], "action": "fail"}},
     {"foreign_key": {"columns": "k", "references": {"to": "d", "column": "k"}, "action": "quarantine"}},
     {"foreign_key": {"columns": "v", "references": {"to": "e", "column": "weight"}, "action": "drop"}},
+    {"sum": {"column": "v", "max": 60, "by": "k", "where": "id IS NOT NULL", "action": "warn"}},
+    {"row_count": {"max": 9, "by": ["k", "id"], "action": "fail"}},
+    {"completeness": {"column": "v", "min": "50%", "by": "k", "action": "warn"}},
+    {"median": {"column": "v", "max": 8, "by": "k", "action": "warn"}},
+    {"distinct_count": {"columns": "k", "max": 2, "where": "v > 5", "action": "warn"}},
+    {"conditional": {"when": "k = 'a'", "then": "v >= 0", "action": "drop", "max_failures": 3}},
+    {"between": {"column": "v", "max": 50, "action": "repair", "repair": {"set": "v - v"}}},
+    {"not_null": {"columns": "v", "action": "repair", "repair": {"set": "3"}, "where": "k <> 'b'"}},
 ]
 
 
@@ -307,6 +357,8 @@ def pipelines(draw: st.DrawFn) -> dict[str, Any]:
     if folders:
         sources["a"] |= {"uri": "in/a", "format": fmts["a"]}
         sources["a"]["contract"] = {"columns": {**types, "day": "Int64"}}
+        # some of which are not whole yet
+        sources["a"] |= draw(st.sampled_from([{}, {"expect": {"marker": "_SUCCESS"}}]))
     sources["a"] |= draw(st.sampled_from([{}, {}, {"detect": "content"}]))
     sources["d"] = {"uri": "in/d.csv", "contract": {"columns": {"k": types["k"], "label": "String"}}}
     sources["e"] = {"uri": "in/e.csv", "contract": {"columns": {"label": "String", "weight": values}}}
@@ -360,17 +412,22 @@ def pipelines(draw: st.DrawFn) -> dict[str, Any]:
     text = json.dumps(stages).replace("Datetime(us)", f"Datetime(us{zone})").replace("1709078400", begin)
     text = text.replace('"Int16"', f'"{NARROW[values]}"').replace('"Int64"', f'"{values}"')
     stages = json.loads(text)
+    made = {
+        n: draw(st.sampled_from(LAID)) if n != last or n == "end" else draw(st.sampled_from(ends))
+        for n in dict.fromkeys([*outputs, last])
+    }
+    # Delta tables have names of their own that cannot be
+    plain = any("delta" in output.values() for output in (*made.values(), ahead[1] if ahead else {}))
+    names = {n: n if plain else draw(st.sampled_from(CALLED[n])) for n in CALLED}
     return {
+        "called": names,
         "ahead": ahead,
         "version": 1,
         "name": "p",
         "params": {"more": {"type": "integer", "default": 1}},
         "sources": sources,
         "stages": stages,
-        "outputs": {
-            n: draw(st.sampled_from(LAID)) if n != last or n == "end" else draw(st.sampled_from(ends))
-            for n in dict.fromkeys([*outputs, last])
-        },
+        "outputs": made,
         "fmts": fmts,
         "folders": folders,
         "names": draw(NAMES),
@@ -396,6 +453,8 @@ MORE = [
     "since",
     "part",
     "only",
+    "lay",
+    "whole",
 ]
 ACTIONS = st.lists(
     st.tuples(
@@ -436,19 +495,23 @@ class World:
         self.folders = data.pop("folders")
         self.names = data.pop("names")
         self.ahead = data.pop("ahead")
-        self.data = data
+        self.called = data.pop("called")
+        data = self.data = called(data, self.called)
         self.more = 1
         self.clock = 1_700_000_000
         self.made = 0
         self.gone: list[tuple[Path, bytes]] = []
         types = data["sources"]["b"]["contract"]["columns"]
         self.schema = {name: dtype_from_name(t) for name, t in types.items()}
-        self.value, self.number = IDS[types["id"]], VALUES[types["v"]]
+        self.value, self.number = (of[t] for of, t in zip((IDS, {}, VALUES), types.values(), strict=True) if of)
         self.files = {**data["sources"]["a"]}
         if self.ahead is not None:
             data["sources"]["a"] = {"uri": "up/a", **{k: v for k, v in self.files.items() if k == "gate"}}
             self.files.pop("gate", None)
+        self.waits = "expect" in self.files
         self.folder("a", 0).mkdir(parents=True, exist_ok=True)
+        if self.waits:
+            (self.folder("a", 1) / "_SUCCESS").touch()
         self.write("a", [(1, "a", 5), (2, "b", None), (7, "c", 9), (8, None, 3), (9, "a", 51)])
         for k in "abc":
             self.write("a", [(ord(k), k, 1), (10, k, ord(k) - 90)])
@@ -527,12 +590,14 @@ class World:
     def weighed(self) -> None:
         path = self.base / "in/e.csv"
         rows = [(label, None if n is None else self.number(n)) for label, n in self.weights.items()]
-        pl.DataFrame(rows, schema={"label": pl.String, "weight": self.schema["v"]}, orient="row").write_csv(path)
+        pl.DataFrame(rows, schema={"label": pl.String, "weight": [*self.schema.values()][2]}, orient="row").write_csv(
+            path
+        )
         self.stamp(path)
 
     def dimension(self, rows: list[tuple[str | None, str]]) -> None:
         path = self.base / "in/d.csv"
-        pl.DataFrame(rows, schema={"k": pl.String, "label": pl.String}, orient="row").write_csv(path)
+        pl.DataFrame(rows, schema={self.called["k"]: pl.String, "label": pl.String}, orient="row").write_csv(path)
         self.stamp(path)
 
     def act(self, action: str, index: int, rows: list[Any]) -> None:
@@ -570,6 +635,8 @@ class World:
                 key = (*"abc", None)[index % 4]
                 self.twice = [] if self.twice else [(key, "again")]
                 self.amended()
+            case "move" | "swap" if self.waits:
+                pass  # what was taken in of a whole folder is not doubted, wherever it goes
             case "move":
                 there = self.folder("a", index) / chosen.name
                 if not there.exists():
@@ -602,6 +669,16 @@ class World:
                     lp.vacuum(uri, keep=1, older_than=timedelta(0))
             case "edit":
                 self.edit(index)
+            case "lay":
+                # the same rows in other folders and files
+                name = [*self.data["outputs"]][index % len(self.data["outputs"])]
+                output = self.data["outputs"][name]
+                if not {"format", "partition_by"} & {*output} or output.get("partition_by") == self.called["k"]:
+                    laid = called(OUTPUT[(0, 2, 4)[len(rows) % 3]], self.called)
+                    if self.called["k"] in self.columns_of(name) or not laid.get("partition_by"):
+                        self.data["outputs"][name] = {**laid}
+            case "whole" if self.waits:
+                (self.folder("a", index) / "_SUCCESS").touch()
             case "rename":
                 chosen.rename(chosen.with_name(f"a-moved{self.made}-{index}{chosen.suffix}"))
             case "touch":
@@ -628,6 +705,10 @@ class World:
             case "define":
                 self.more += 1
 
+    def columns_of(self, name: str) -> list[str]:
+        """Return the columns that an output has, or nothing if it was not published yet."""
+        return lp.scan(str(self.base / "kept" / name)).collect_schema().names() if name in self.held("kept") else []
+
     def dataset(self, index: int) -> str | None:
         """Return one of the datasets that the pipeline, and what runs ahead of it, have published."""
         logs = [*sorted((self.base / "kept").rglob("*.commits")), *self.base.glob("up/*.commits")]
@@ -638,7 +719,7 @@ class World:
         """Make a dataset of the files, if that is what is read."""
         if self.ahead is None:
             return
-        do, output = self.ahead
+        do, output = called(self.ahead, self.called)
         data = {
             "version": 1,
             "name": "up",
@@ -651,7 +732,7 @@ class World:
 
     def edit(self, index: int) -> None:
         """Take a filter or a rule into the definition, or out of it again."""
-        step, rule = EDITS[index % len(EDITS)]
+        step, rule = called(EDITS[index % len(EDITS)], self.called)
         held = self.data["sources"]["a"] if index % 2 else self.data["stages"].get("s0", {})
         for name, what in (("do", step), ("gate", rule)):
             if what is not None and (name == "gate" or "do" in held):
