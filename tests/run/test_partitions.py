@@ -123,7 +123,7 @@ def test_pairs_of_groups_and_files_are_taken_together(tmp_path: Path, monkeypatc
     assert held(tmp_path) == shares(tmp_path)
 
 
-def test_each_part_keeps_its_first_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_part_keeps_its_first_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "_PAIRS", 1)
     rows = pl.DataFrame({"k": [3, 1, 2, 5, 4], UNIT: pl.Series([7, 7, 7, 8, 8], dtype=pl.UInt64)})
     table = Table(rows.lazy(), pl.Schema({"k": pl.Int64()}), (UNIT,))
@@ -132,13 +132,13 @@ def test_each_part_keeps_its_first_rows(monkeypatch: pytest.MonkeyPatch) -> None
     assert fold is not None
     assert sorted(fold.partial.collect(engine="in-memory").rows()) == [(2, 7), (3, 7), (4, 8), (5, 8)]
     assert fold.merge(pl.LazyFrame({"k": [2, 5, 4]})).collect()["k"].to_list() == [5, 4, 2]
-    places = figures.Places()
+    places = figures.Places(tmp_path)
     places.attach(pl.concat([rows, rows]).lazy(), ["k"]).collect(engine="in-memory")
     assert places.frame().collect().height == 5
 
 
-def test_pairs_are_those_of_groups_and_units() -> None:
-    places = figures.Places()
+def test_pairs_are_those_of_groups_and_units(tmp_path: Path) -> None:
+    places = figures.Places(tmp_path)
     assert not places
     rows = pl.DataFrame({"k": ["a", "a", None, "b"], "v": [1, 2, 3, 4], UNIT: pl.Series([0, 0, 0, 1], dtype=pl.UInt64)})
     assert places.attach(rows.lazy(), ["k"]).collect(engine="in-memory").equals(rows)
