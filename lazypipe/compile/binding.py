@@ -129,7 +129,10 @@ def _bind(
 def _refuse_of_others(source: Source, form: str, patterns: Sequence[str], at: Path) -> None:
     """Refuse what is said of a source and holds for other formats only."""
     if form not in TEXT_FORMATS and source.read:
-        raise Fault(f"read is for text files, and this is {form}", "remove read", (*at, "read"))
+        fix = "remove read"
+        if source.format is None and all(format_of(p) is None for p in patterns):
+            fix = "say format: csv or ndjson, for the name of the source does not tell, or remove read"
+        raise Fault(f"read is for text files, and this is {form}", fix, (*at, "read"))
     for option in ("decimal_comma", "thousands") if form != "csv" else ():
         if option in source.read:
             fix = f"remove {option}, and derive numbers from text in a stage"

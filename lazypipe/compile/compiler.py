@@ -513,7 +513,8 @@ def _compile_node(
         try:
             bound = binding(name, source)
             at: Path = ("sources", name) if name in pipeline.sources else ()
-            check_names(bound.schema, at, files=bound.reader.format != "dataset")
+            form = bound.reader.format
+            check_names(bound.schema, at, files=form != "dataset", text=form == "csv")
         except (Fault, SourceError) as error:
             check_rules(source.gate, faults)
             if isinstance(error, SourceError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import polars as pl
 
 from lazypipe.spec.model import Fault, Path
@@ -9,9 +11,14 @@ from lazypipe.storage.units import UNIT
 
 __all__ = ["check_names"]
 
+_NO_LINE = re.compile(r"\r(?!\n)|\0")
 
-def check_names(schema: pl.Schema, path: Path, *, files: bool = False) -> None:
+
+def check_names(schema: pl.Schema, path: Path, *, files: bool = False, text: bool = False) -> None:
     """Raise Fault, at ``path``, for a column of a frame (or, with ``files``, of files) that cannot be used.
+
+    With ``text``, also for one that the first line of a text file does not mean: Polars takes a file whose lines end in CR alone for
+    one line, and any bytes for names.
 
     Examples
     --------
@@ -21,6 +28,15 @@ def check_names(schema: pl.Schema, path: Path, *, files: bool = False) -> None:
     lazypipe.spec.model.Fault: column '^x$' would be taken for a pattern of names
     """
     for name in schema:
+        if text and _NO_LINE.search(name):
+            cr = "\0" not in name
+            what = (
+                "lines end in CR alone, so that all is one header"
+                if cr
+                else "the first line holds zero bytes: it is no text"
+            )
+            fix = "write LF, or CR LF, at the end of each line" if cr else "deliver it as text"
+            raise Fault(what, fix, path)
         if name == "*" or (name.startswith("^") and name.endswith("$")):
             fix = "rename it, or leave it out of the files" if files else "give it another name"
             raise Fault(f"column {name!r} would be taken for a pattern of names", fix, path)

@@ -357,6 +357,11 @@ class Reader:
         narrow, thousands = too_narrow(reason), None if self.masked else grouped(reason)
         if thousands is not None:
             fixes["csv"] = thousands
+        if reason.startswith("invalid utf-8 sequence"):
+            fixes["csv"] = (
+                "convert it, such as with iconv -f WINDOWS-1252 -t UTF-8, or declare columns in contract: "
+                "on_type_change: discard_row puts such rows aside"
+            )
         if "unexpected dtype when deserializing ndjson" in reason:
             fixes["ndjson"] = "declare what stands there, such as String or Int64, and cast it in a stage"
         if "Range request not supported" in reason:
