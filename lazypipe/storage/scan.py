@@ -314,11 +314,9 @@ class Reader:
             _refuse_empty(file)
             if other := [k for k in keys if k not in hive.values(file.uri)]:
                 raise SourceError(f"the file is in no folder {other[0]}=…", uri=file.uri, fix="move it into one")
-        if (
-            inside and self.format == "ipc"
-        ):  # which is scanned without a schema: what is not read of a file is not looked for
-            for file in files:
-                self._refuse_other_columns(file, schema)
+        # IPC is scanned without a schema: what is not read of a file is not looked for
+        for file in files if inside and self.format == "ipc" else ():
+            self._refuse_other_columns(file, schema)
 
     def culprit(self, files: Sequence[FileInfo], schema: pl.Schema) -> SourceError | None:
         """Return the error that names the first file which cannot be read, None if all can."""
