@@ -133,10 +133,8 @@ class Reader:
                 head = content.header + rows
             if self.format == "csv":
                 return Csv(self._inferring).infer(head)
-        except (
-            Exception,
-            pl.exceptions.PanicException,
-        ):  # it is worse than that, which is told as if nothing had been tried
+        except (Exception, pl.exceptions.PanicException):
+            # it is worse than that, which is told as if nothing had been tried
             return None
         found = (
             pl.scan_ndjson(io.BytesIO(head), infer_schema_length=None) if head else pl.LazyFrame(schema=self.declared)
