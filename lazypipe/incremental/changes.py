@@ -90,6 +90,8 @@ class Changes:
         known, as they were not hashed, and they are longer now.
     common
         URI → what modified Parquet files, and those that have grown, have in common with what they were: their first row groups.
+    apart
+        URIs of modified Parquet files that have nothing in common with what they were, though their row groups were known.
     unreadable
         URI → why: files whose content had to be looked at, and could not be. They count as changed.
     ignored
@@ -117,6 +119,7 @@ class Changes:
     unchanged: int = 0
     lengthened: frozenset[str] = frozenset()
     common: Mapping[str, Common] = NOTHING
+    apart: frozenset[str] = frozenset()
     unreadable: Mapping[str, str] = NOTHING
     ignored: tuple[ConsumedFile, ...] = ()
     waiting: tuple[ConsumedFile, ...] = ()
@@ -263,6 +266,7 @@ class _Comparison:
         self.unreadable: dict[str, str] = {}
         self.lengthened: set[str] = set()
         self.common: dict[str, Common] = {}
+        self.apart: set[str] = set()
 
     def changes(self, waiting: Iterable[str], *, tell: bool) -> Changes:
         """Compare name by name, then look for moves among what came and went."""
@@ -310,6 +314,7 @@ class _Comparison:
             redelivered=tuple(redelivered),
             lengthened=frozenset(self.lengthened),
             common=self.common,
+            apart=frozenset(self.apart),
             unchanged=unchanged,
             unreadable=self.unreadable,
             waiting=tuple(f for f in held if f is not None),
@@ -387,6 +392,7 @@ class _Comparison:
             if found.whole == old.blake3:
                 return "unchanged" if old.stamp == file.stamp else "touched"
         if not found.until:
+            self.apart.add(file.uri)
             return "modified"
         all_there = found.until == borders.at[-1]
         if all_there and found.groups == found.of:  # only what is no row, such as what another tool notes there

@@ -245,11 +245,13 @@ class Leaves:
         """
         if not self._is_parquet(source):
             return []
-        known = self.terms.hashes.borders.get(changes.hashes.get(file.uri, ""))
-        if known is None:
-            made = begun(file, source.reader.storage_options)
-            return [] if made is None else [made.at[-2]]
-        return sorted({place for place in (until, known.at[-2]) if place > start})
+        if file.uri in changes.common:
+            last = self.terms.hashes.borders[changes.hashes[file.uri]].at[-2]
+            return sorted({place for place in (until, last) if place > start})
+        if file.uri in changes.apart:  # who writes all row groups anew does so again
+            return []
+        made = begun(file, source.reader.storage_options)
+        return [] if made is None else [made.at[-2]]
 
     def _is_parquet(self, source: BoundSource | None) -> bool:
         return source is not None and source.reader.format == "parquet"

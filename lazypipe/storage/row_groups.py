@@ -10,6 +10,7 @@ import io
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -19,7 +20,7 @@ from lazypipe.storage.files import FileInfo
 from lazypipe.storage.footers import footer_of, unreadable
 from lazypipe.storage.parquet_ranges import Footer
 
-__all__ = ["LARGE", "BorderHash", "Borders", "begun", "rows_between"]
+__all__ = ["LARGE", "BorderHash", "Borders", "RowPlaces", "begun"]
 
 LARGE = 16 << 20
 """Bytes of a file from which on it is worth while to know its row groups."""
@@ -130,18 +131,35 @@ def begun(
     return None
 
 
-def rows_between(uri: str, start: int, end: int, storage_options: Mapping[str, Any] | None = None) -> tuple[int, int]:
-    """Return the number of the first row, and how many there are, of the row groups that begin between two places in a file.
+class RowPlaces(NamedTuple):
+    """Where row groups of a file begin, and how many rows stand ahead of each, and ahead of its end."""
 
-    Raises
-    ------
-    SourceError
-        If the file cannot be read, or is not Parquet.
-    """
-    try:
-        footer = footer_of(uri, storage_options)
-        begins = [footer.extent(group)[0] for group in range(len(footer.group_rows))]
-    except Exception as error:  # any store's own errors: the caller learns which file it was
-        raise unreadable(uri, error) from error
-    first, last = bisect_left(begins, start), bisect_left(begins, end)
-    return sum(footer.group_rows[:first]), sum(footer.group_rows[first:last])
+    begins: list[int]
+    ahead: list[int]
+
+    @classmethod
+    def of(cls, uri: str, storage_options: Mapping[str, Any] | None = None) -> RowPlaces:
+        """Read them from the footer of a Parquet file.
+
+        Raises
+        ------
+        SourceError
+            If the file cannot be read, or is not Parquet.
+        """
+        try:
+            footer = footer_of(uri, storage_options)
+            begins = [footer.extent(group)[0] for group in range(len(footer.group_rows))]
+        except Exception as error:  # any store's own errors: the caller learns which file it was
+            raise unreadable(uri, error) from error
+        return cls(begins, [0, *accumulate(footer.group_rows)])
+
+    def between(self, start: int, end: int) -> tuple[int, int]:
+        """Return the number of the first row, and how many there are, of the row groups that begin between two places.
+
+        Examples
+        --------
+        >>> RowPlaces([4, 90, 170], [0, 10, 20, 25]).between(90, 200)
+        (10, 15)
+        """
+        first, last = (self.ahead[bisect_left(self.begins, place)] for place in (start, end))
+        return first, last - first

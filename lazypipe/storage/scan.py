@@ -23,7 +23,7 @@ from lazypipe.storage.cells import Marks
 from lazypipe.storage.external_text import Csv, text_format
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.reasons import grouped, in_plain_words, too_narrow
-from lazypipe.storage.row_groups import rows_between
+from lazypipe.storage.row_groups import RowPlaces
 from lazypipe.storage.widen import with_fields
 
 __all__ = ["FILE_COLUMN", "TEXT_FORMATS", "Reader", "is_engine_error", "os_error", "plain_reason"]
@@ -242,7 +242,7 @@ class Reader:
         keys: Mapping[str, pl.DataType] | None = None,
         file_column: bool = False,
     ) -> pl.LazyFrame:
-        """Return a lazy scan of the files with just the columns of ``schema``; reads nothing.
+        """Return a lazy scan of the files with just the columns of ``schema``; reads nothing but footers of files in parts.
 
         ``keys`` are the columns that stand in the names of folders; by default what the first file's path says. With
         ``file_column`` each row carries its file's URI in ``_lazypipe_file``.
@@ -257,7 +257,8 @@ class Reader:
         if parts:
             whole = [f for f in files if not by_row and f.end is None]
             scans = [self.scan(whole, schema, keys=keys, file_column=file_column)] if whole else []
-            scans += [self._part(f, stored, keys).select(*schema, *extra) for f in parts]
+            places: dict[str, RowPlaces] = {}
+            scans += [self._part(f, stored, keys, places).select(*schema, *extra) for f in parts]
             return pl.concat(scans)
         names = [f.uri for f in files]
         native = uris.is_native(names[0])
@@ -283,11 +284,19 @@ class Reader:
             scans.append(frame.with_columns(hive.as_literals(group[0], keys)).select(*schema, *extra))
         return pl.concat(scans)
 
-    def _part(self, file: FileInfo, stored: pl.Schema, keys: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+    def _part(
+        self,
+        file: FileInfo,
+        stored: pl.Schema,
+        keys: Mapping[str, pl.DataType],
+        places: dict[str, RowPlaces],
+    ) -> pl.LazyFrame:
         """Return the rows of a part of a file (bytes of text, row groups), or of one that is read row by row, each with what it goes by."""
         if self.format == "parquet":
             assert file.end is not None
-            first, rows = rows_between(file.uri, file.start, file.end, self.storage_options)
+            if file.uri not in places:  # of which there may be many parts
+                places[file.uri] = RowPlaces.of(file.uri, self.storage_options)
+            first, rows = places[file.uri].between(file.start, file.end)
             native = uris.is_native(file.uri)
             frame = self._native([file.uri], stored) if native else self._through_fsspec([file.uri], stored)
             frame = frame.slice(first, rows)

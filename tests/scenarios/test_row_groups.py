@@ -255,6 +255,17 @@ def test_of_files_that_never_change_no_row_groups_are_looked_at(
     assert "borders" not in exports.commit().info["consumed"]["sources"]["s"]
 
 
+def test_who_writes_all_row_groups_anew_is_read_as_a_whole(tmp_path: Path) -> None:
+    """As Polars does where it is not told how large they are: as many rows in each of them."""
+    exports = Exports(tmp_path)
+    for rows in (20, 21, 22):
+        exports.write("a", groups(4, rows))
+        assert exports.same().written == 4 * rows
+        assert exports.parts() == []
+    exports.write("a", [*groups(4, 22), groups(1, 22, first=4)[0][:3]])
+    assert exports.same().written == 3
+
+
 def test_a_correction_in_the_middle(tmp_path: Path) -> None:
     exports = Exports(tmp_path)
     all_rows = groups(20)
@@ -696,9 +707,9 @@ def test_the_frame_of_a_part_is_that_of_its_row_groups(tmp_path: Path) -> None:
     places = borders(path)
     for first, last in ((0, 9), (0, 1), (3, 5), (8, 9)):
         start = 0 if not first else places[first]
-        found = row_groups.rows_between(str(path), start, places[last])
+        found = row_groups.RowPlaces.of(str(path)).between(start, places[last])
         assert found == (10 * first, 10 * (last - first))
-    assert row_groups.rows_between(str(path), places[9], path.stat().st_size) == (90, 0)
+    assert row_groups.RowPlaces.of(str(path)).between(places[9], path.stat().st_size) == (90, 0)
     plan = pl.scan_parquet(path).slice(30, 20).filter(pl.col("v") > 1).explain()
     assert "SLICE: Positive { offset: 30, len: 20 }" in plan
     assert "FILTER" not in plan

@@ -18,7 +18,7 @@ from lazypipe.storage.content import HashCache, hash_file, hash_files
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.footers import read_footer
 from lazypipe.storage.parquet_ranges import Footer
-from lazypipe.storage.row_groups import BorderHash, Borders, begun, rows_between
+from lazypipe.storage.row_groups import BorderHash, Borders, RowPlaces, begun
 
 FRAME = pl.DataFrame({"k": range(400), "t": [f"{n}" for n in range(400)]})
 
@@ -111,7 +111,7 @@ def test_what_is_no_parquet(tmp_path: Path) -> None:
     assert begun(FileInfo(str(path), 10)) is None
     assert begun(FileInfo(str(path), None)) is None
     with pytest.raises(SourceError, match=r"a\.parquet: cannot be read: the file does not end as a Parquet file does"):
-        rows_between(str(path), 0, 10)
+        RowPlaces.of(str(path))
 
 
 def test_small_files_are_not_looked_at(tmp_path: Path) -> None:
