@@ -1,0 +1,121 @@
+"""A pipeline whose files, log, state and ledger all stand on S3: a real server on loopback, which holds to conditional writes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from moto.server import ThreadedMotoServer
+
+import lazypipe as lp
+from lazypipe.storage import uri as uris
+from lazypipe.storage.numbered import NumberedFiles
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    started = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    started.start()
+    host, port = started.get_host_and_port()
+    yield f"http://{host}:{port}"
+    started.stop()
+
+
+@pytest.fixture
+def options(server: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """As an environment has them, for state and ledger; the same are given to sources and outputs."""
+    found = {
+        "aws_access_key_id": "k",
+        "aws_secret_access_key": "s",
+        "aws_endpoint_url": server,
+        "aws_region": "eu-central-1",
+    }
+    for name, value in found.items():
+        monkeypatch.setenv(name.upper(), value)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    return found
+
+
+@pytest.fixture
+def bucket(options: dict[str, Any], request: pytest.FixtureRequest) -> str:
+    name = "".join(c if c.isalnum() else "-" for c in request.node.name.lower()).strip("-")[:60]
+    uris.file_system(f"s3://{name}", options)[0].mkdir(name)
+    return f"s3://{name}"
+
+
+def deliver(bucket: str, options: dict[str, Any], name: str, rows: str) -> None:
+    fs, path = uris.file_system(f"{bucket}/in/{name}", options)
+    fs.pipe_file(path, f"id,day,v\n{rows}".encode())
+
+
+def pipeline(bucket: str, options: dict[str, Any], tmp_path: Path) -> lp.CompiledPipeline:
+    rule = {"between": {"column": "v", "min": 0, "action": "quarantine"}}
+    return (
+        lp.pipeline("p", base=str(tmp_path), state=f"{bucket}/state")
+        .source("orders", f"{bucket}/in/*.csv", storage_options=options)
+        .stage("good", "orders", gate=[rule])
+        .stage("days", "good", do=[{"aggregate": {"by": "day", "aggregate": {"v": "sum(v)"}}}])
+        .output("good", f"{bucket}/good", storage_options=options, partition_by="day")
+        .output("days", f"{bucket}/days", storage_options=options)
+        .build()
+        .compile()
+    )
+
+
+def days(bucket: str, options: dict[str, Any], **when: Any) -> list[tuple[Any, ...]]:
+    return lp.scan(f"{bucket}/days", storage_options=options, **when).sort("day").collect().rows()
+
+
+def test_kept_up_to_date(bucket: str, options: dict[str, Any], tmp_path: Path) -> None:
+    deliver(bucket, options, "a.csv", "1,mon,5\n2,tue,-1\n3,tue,2\n")
+    assert pipeline(bucket, options, tmp_path).run().status == "done"
+    assert days(bucket, options) == [("mon", 5), ("tue", 2)]
+    assert pipeline(bucket, options, tmp_path).run().status == "unchanged"
+    deliver(bucket, options, "b.csv", "4,mon,7\n")
+    assert pipeline(bucket, options, tmp_path).run().status == "done"
+    assert days(bucket, options) == [("mon", 12), ("tue", 2)]
+    assert days(bucket, options, version=1) == [("mon", 5), ("tue", 2)]
+    assert lp.scan(f"{bucket}/good__quarantine", storage_options=options).collect()["id"].to_list() == [2]
+    ledger = lp.ledger(f"{bucket}/state/ledger")
+    assert [r.status for r in ledger.records()] == ["done", "unchanged", "done"]
+    assert ledger.verify().problems == ()
+    assert len(lp.vacuum(f"{bucket}/days", older_than=timedelta())) > 0
+    files = uris.file_system(f"{bucket}/days", options)[0].find(f"{bucket}/days".removeprefix("s3://"))
+    rows = pl.scan_parquet([f"s3://{f}" for f in files if f.endswith(".parquet")], storage_options=options)
+    assert rows.select("day", "v").sort("day").collect().rows() == days(bucket, options)
+
+
+def test_one_of_many_creates_a_number(bucket: str, options: dict[str, Any]) -> None:
+    together = threading.Barrier(8)
+
+    def create(number: int) -> int | None:
+        files = NumberedFiles(f"{bucket}/log", {**options, "skip_instance_cache": True}, what="the log")
+        together.wait()
+        try:
+            files.create(1, f"{number}".encode())
+        except FileExistsError:
+            return None
+        return number
+
+    with ThreadPoolExecutor(8) as pool:
+        won = [n for n in pool.map(create, range(8)) if n is not None]
+    assert [f"{n}".encode() for n in won] == [NumberedFiles(f"{bucket}/log", options, what="the log").read(1)]
+
+
+def test_two_runs_at_once_lose_nothing(bucket: str, options: dict[str, Any], tmp_path: Path) -> None:
+    for number in range(4):
+        deliver(bucket, options, f"{number}.csv", f"{number},mon,1\n")
+    plans = [pipeline(bucket, options, tmp_path) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        found = [*pool.map(lambda plan: plan.run(), plans)]
+    assert "done" in {r.status for r in found}
+    assert all(r.status in ("done", "unchanged") or r.overtaken for r in found)
+    assert pipeline(bucket, options, tmp_path).run().status in ("done", "unchanged")
+    assert days(bucket, options) == [("mon", 4)]
