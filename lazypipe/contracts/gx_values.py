@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from lazypipe import sql_text
 from lazypipe.contracts import sqltext, types
 from lazypipe.contracts.contract import Written, joined
 from lazypipe.contracts.gx_given import (
@@ -101,8 +102,8 @@ def _regex_list(given: Given) -> Iterable[Written]:
 def _matching(given: Given, patterns: Sequence[str], *, every: bool) -> Written:
     if not every or len(patterns) == 1:
         return given.on_values("regex", {"column": given.column, "pattern": _any_regex(patterns)})
-    name = sqltext.name(given.column)
-    condition = joined(f"{name} ~ {sqltext.value(p)}" for p in patterns)
+    name = sql_text.quoted(given.column)
+    condition = joined(f"{name} ~ {sql_text.literal(p)}" for p in patterns)
     return given.on_values("expression", {"condition": condition})
 
 

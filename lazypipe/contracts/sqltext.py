@@ -1,39 +1,15 @@
-"""SQL text and patterns for rules: names and values written safely, foreign ones judged before they are taken over."""
+"""SQL text and patterns that other tools wrote, judged before they are taken over."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import polars as pl
 
 from lazypipe import sql, sql_text
 from lazypipe.errors import first_line
 
-__all__ = ["is_regex", "like_as_regex", "like_escaped", "name", "problem", "value"]
-
-
-def name(column: str) -> str:
-    """Return a column's name as SQL writes it, whatever is in it.
-
-    Examples
-    --------
-    >>> print(name("order id"), name('say "x" twice'))
-    "order id" "say ""x"" twice"
-    """
-    return '"' + column.replace('"', '""') + '"'
-
-
-def value(written: Any) -> str:
-    """Return a literal; raises SqlError if there is none.
-
-    Examples
-    --------
-    >>> value("it's"), value([1, 2])
-    ("'it''s'", '1, 2')
-    """
-    return sql_text.literal(written)
-
+__all__ = ["is_regex", "like_as_regex", "like_escaped", "problem"]
 
 _QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*\"""")
 
