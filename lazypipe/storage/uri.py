@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
 from lazypipe.storage.options import for_fsspec, for_polars
@@ -204,12 +205,17 @@ def file_system(uri: str, options: Mapping[str, Any] | None = None) -> tuple[fss
     return fs, str(path)
 
 
-def opened(uri: str, options: Mapping[str, Any] | None = None, **how: Any) -> Any:
+@contextmanager
+def opened(uri: str, options: Mapping[str, Any] | None = None, **how: Any) -> Iterator[BinaryIO]:
     """Open a file to read it; ``how`` is what a store is told. Of this machine without fsspec, which many a run needs for nothing else."""
     if is_local(uri):
-        return open(whole_path(uri), "rb")
+        with open(whole_path(uri), "rb") as file:
+            yield file
+        return
+    # held until the file is closed: a cache goes with its file system
     fs, path = file_system(uri, options)
-    return fs.open(path, "rb", **how)
+    with fs.open(path, "rb", **how) as file:
+        yield file
 
 
 _CACHES: Mapping[str, Mapping[str, Any]] = {

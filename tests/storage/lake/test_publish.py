@@ -198,4 +198,5 @@ def test_partition_values_of_times() -> None:
 
 
 def test_what_is_no_dataset_is_no_table(tmp_path: Path) -> None:
-    assert lp.publish_delta(str(tmp_path / "none")) == 0
+    with pytest.raises(StorageError, match="there is no dataset here"):
+        lp.publish_delta(str(tmp_path / "none"))
