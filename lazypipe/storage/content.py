@@ -20,10 +20,14 @@ from lazypipe.storage.row_groups import BorderHash, Borders, begun
 __all__ = ["PIECE", "HashCache", "has_grown", "hash_file", "hash_files", "unchanged", "unreadable"]
 
 PIECE = 1 << 20
-"""Bytes that are read at a time, and up to which more threads cost more than they bring.
+"""Bytes of a remote file that are read at a time."""
+_LARGE = 4 << 20
+"""Bytes of a local file that are read at a time, and up to which more threads cost more than they bring.
 
-Local files are not mapped: one that is cut short meanwhile would end the process.
+Not mapped: a file that is cut short meanwhile would end the process.
 """
+_SMALL = 1 << 16
+"""Bytes that are read first, which many files do not have: of more, each would be given pages of its own."""
 _YOUNG = 2_000_000_000
 """Nanoseconds within which a file may be written again under the same stamp, as file systems tick."""
 _MOST = 100_000
@@ -63,13 +67,14 @@ def _local(path: str, given: BorderHash | None) -> str:
     # without a file object: opening one costs as much as hashing a small file
     file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
-        first = os.read(file, PIECE)
-        if len(first) < PIECE and given is None:
+        first = os.read(file, _SMALL)
+        if len(first) < _SMALL and given is None:
             return blake3(first).hexdigest()
-        made = blake3(max_threads=blake3.AUTO) if given is None else given
+        left = os.fstat(file).st_size - len(first)
+        made = blake3(max_threads=blake3.AUTO if left >= _LARGE else 1) if given is None else given
         made.update(first)
         # into the same memory again and again: new pages would take half as long as hashing does
-        piece = bytearray(PIECE)
+        piece = bytearray(max(1, min(left, _LARGE)))
         view = memoryview(piece)
         with open(file, "rb", buffering=0, closefd=False) as raw:
             while read := raw.readinto(piece):
