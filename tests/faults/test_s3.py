@@ -40,6 +40,8 @@ def options(server: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         monkeypatch.setenv(name.upper(), value)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    for name in ("NO_PROXY", "no_proxy"):  # a machine may reach its packages through one
+        monkeypatch.setenv(name, "127.0.0.1")
     return found
 
 
