@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,13 +26,20 @@ from lazypipe.storage.log import DELTA
 __all__ = ["history", "publish_delta", "rollback", "vacuum"]
 
 
-def history(target: str | os.PathLike[str] | model.Pipeline | Plan, output: str | None = None) -> pl.DataFrame:
+def history(
+    target: str | os.PathLike[str] | model.Pipeline | Plan,
+    output: str | None = None,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+) -> pl.DataFrame:
     """Return the versions of a dataset that can still be read, oldest first.
 
     Parameters
     ----------
     target
         The dataset's URI, or a pipeline, then with the name of one of its outputs.
+    storage_options
+        Credentials and settings of the storage of a dataset that is given by its URI, by the names of Polars or of fsspec.
 
     Returns
     -------
@@ -43,7 +51,7 @@ def history(target: str | os.PathLike[str] | model.Pipeline | Plan, output: str 
     >>> history("memory://nothing-here").columns
     ['version', 'time', 'run', 'mode', 'rows', 'bytes', 'files']
     """
-    log = _dataset(target, output).log
+    log = _dataset(target, output, storage_options).log
     commits = [log.read(version) for version in log.versions()]
     rows = [(c.version, c.time, c.run, c.mode, c.rows, c.bytes, len(c.files)) for c in commits]
     schema: dict[str, Any] = {
@@ -64,6 +72,7 @@ def rollback(
     now: datetime | None = None,
     ledger: Ledger | str | None = None,
     actor: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> int:
     """Make an earlier version of a dataset the one in force, as a version of its own; return its number.
 
@@ -81,6 +90,8 @@ def rollback(
     ledger, actor
         Where it is recorded, and who does it. Default: in the ledger of the pipeline, or of the run that wrote the rows, if they come
         of one, and the user, or ``LAZYPIPE_ACTOR``. The version comes back even if that cannot be recorded; ``verify`` of the ledger notes it then.
+    storage_options
+        Credentials and settings of the storage of a dataset that is given by its URI, by the names of Polars or of fsspec.
 
     Raises
     ------
@@ -90,7 +101,7 @@ def rollback(
         If a run commits meanwhile.
     """
     moment = now or datetime.now(UTC)
-    dataset, name, clock = _dataset(target, output), run or run_id(moment), time.perf_counter()
+    dataset, name, clock = _dataset(target, output, storage_options), run or run_id(moment), time.perf_counter()
     book = ledger if ledger is not None or isinstance(target, str | os.PathLike) else own_ledger(target)
     made = dataset.rollback(version, run=name, time=moment)
     seconds, ended = time.perf_counter() - clock, datetime.now(UTC)
@@ -106,6 +117,7 @@ def publish_delta(
     *,
     run: str | None = None,
     now: datetime | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> int:
     """Have the Delta log of a dataset tell of all its versions; return how many it did not know.
 
@@ -126,15 +138,18 @@ def publish_delta(
     lazypipe.errors.StorageError: memory://nothing-here: there is no dataset here; run the pipeline that writes it, or check the path
     """
     moment = now or datetime.now(UTC)
-    dataset = _dataset(target, output)
+    dataset = _dataset(target, output, storage_options)
     if isinstance(target, str | os.PathLike):
         dataset.read()  # what was mistyped is told
     return dataset.publish(run=run or run_id(moment), time=moment)
 
 
-def _dataset(target: str | os.PathLike[str] | model.Pipeline | Plan, output: str | None) -> Dataset:
+def _dataset(
+    target: str | os.PathLike[str] | model.Pipeline | Plan, output: str | None, options: Mapping[str, Any] | None
+) -> Dataset:
     if isinstance(target, str | os.PathLike):
-        return Dataset(target)
+        return Dataset(target, options)
+    _refuse(options)
     if isinstance(target, Plan):
         outputs = target.outputs
     else:
@@ -150,6 +165,13 @@ def _dataset(target: str | os.PathLike[str] | model.Pipeline | Plan, output: str
     return Dataset(found.to, found.storage_options)
 
 
+def _refuse(options: Mapping[str, Any] | None) -> None:
+    """Refuse settings beside a pipeline, whose outputs have their own."""
+    if options:
+        what = "storage_options are those of a dataset that is given by its URI"
+        raise LazypipeError(f"{what}; outputs of a pipeline have their own, in its definition")
+
+
 def vacuum(
     target: str | os.PathLike[str] | model.Pipeline,
     *,
@@ -157,6 +179,7 @@ def vacuum(
     older_than: timedelta = timedelta(hours=24),
     now: datetime | None = None,
     dry_run: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Delete what nobody can read any more: of one dataset, or of all datasets and leftovers of a pipeline.
 
@@ -170,6 +193,8 @@ def vacuum(
         has younger ones.
     dry_run
         Say what would be deleted, and delete nothing.
+    storage_options
+        Credentials and settings of the storage of a dataset that is given by its URI, by the names of Polars or of fsspec.
 
     Returns
     -------
@@ -177,5 +202,7 @@ def vacuum(
         The deleted files.
     """
     if isinstance(target, str | os.PathLike):
-        return vacuum_dataset(os.fspath(target), keep=keep, older_than=older_than, now=now, dry_run=dry_run)
+        dataset = Dataset(target, storage_options)
+        return vacuum_dataset(dataset, keep=keep, older_than=older_than, now=now, dry_run=dry_run)
+    _refuse(storage_options)
     return vacuum_pipeline(target, keep=keep, older_than=older_than, now=now, dry_run=dry_run)

@@ -28,6 +28,8 @@ __all__ = [
     "pairs",
     "prepare_streams",
     "say",
+    "storage_options",
+    "take_storage_options",
     "write_json",
     "wrong",
 ]
@@ -63,6 +65,22 @@ class Commands:
             "--allow", action="append", default=[], metavar="MODULE", help="allow python operations of it"
         )
         return made
+
+
+def take_storage_options(made: argparse.ArgumentParser) -> None:
+    """Let a command about a place take the settings of its storage (``storage_options``), which definitions have otherwise."""
+    made.add_argument(
+        "--storage-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a credential or setting of the storage, by the names of Polars or of fsspec",
+    )
+
+
+def storage_options(options: argparse.Namespace) -> dict[str, str]:
+    """Return the settings of the storage that were given."""
+    return pairs("--storage-option", options.storage_option)
 
 
 def is_definition(text: str) -> bool:

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import lazypipe as lp
-from lazypipe.cli.commands import Commands, is_definition, loaded, say, write_json
+from lazypipe.cli.commands import (
+    Commands,
+    is_definition,
+    loaded,
+    say,
+    storage_options,
+    take_storage_options,
+    write_json,
+)
 
 __all__ = ["add"]
 
@@ -44,21 +52,27 @@ def add(commands: Commands) -> None:
         "--older-than", default="24h", metavar="AGE", help="leave younger unfinished files. Default: 24h"
     )
     vacuum.add_argument("--dry-run", action="store_true", help="say what would be deleted")
+    for made in (optimize, compact, vacuum):
+        take_storage_options(made)
 
 
 def _vacuum(options: argparse.Namespace) -> int:
     from lazypipe.run.maintenance import outlook
     from lazypipe.spec.model import Param
+    from lazypipe.storage.dataset import Dataset
 
     try:
         age: timedelta = Param("duration").parse(options.older_than)
     except ValueError as error:
         raise lp.LazypipeError(f"--older-than: {error}") from None
     target = loaded(options.target) if is_definition(options.target) else options.target
-    found = outlook(target, options.keep)
-    deleted = lp.vacuum(target, keep=options.keep, older_than=age, dry_run=options.dry_run)
+    place = storage_options(options)
+    found = outlook(Dataset(target, place) if isinstance(target, str) else target, options.keep)
+    deleted = lp.vacuum(
+        target, keep=options.keep, older_than=age, dry_run=options.dry_run, storage_options=place or None
+    )
     if not deleted and isinstance(target, str):
-        lp.scan(options.target)  # which says so if there is no dataset
+        lp.scan(options.target, storage_options=place)  # which says so if there is no dataset
     if options.json:
         write_json(
             {
@@ -96,22 +110,28 @@ def _versions(numbers: Sequence[int]) -> str:
 
 
 def _optimize(options: argparse.Namespace) -> int:
-    readers = [loaded(file).compile() for file in options.pipeline]
+    readers, place = [loaded(file).compile() for file in options.pipeline], storage_options(options)
     made = lp.optimize.rewrite(
         options.dataset,
         options.goal,
-        workload=lp.optimize.workload(options.dataset, readers),
+        workload=lp.optimize.workload(options.dataset, readers, storage_options=place),
         partition_by=options.partition_by,
         budget=options.budget,
         dry_run=options.dry_run,
+        storage_options=place,
     )
     return _rewritten(made, options)
 
 
 def _compact(options: argparse.Namespace) -> int:
-    return _rewritten(
-        lp.optimize.compact(options.dataset, target=options.target, dead=options.dead, dry_run=options.dry_run), options
+    made = lp.optimize.compact(
+        options.dataset,
+        target=options.target,
+        dead=options.dead,
+        dry_run=options.dry_run,
+        storage_options=storage_options(options),
     )
+    return _rewritten(made, options)
 
 
 def _rewritten(made: lp.optimize.Rewrite, options: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 import lazypipe as lp
-from lazypipe.cli.commands import Commands, compiled, pairs, write_json
+from lazypipe.cli.commands import Commands, compiled, pairs, storage_options, take_storage_options, write_json
 from lazypipe.errors import first_line
 
 __all__ = ["add"]
@@ -25,6 +25,7 @@ def add(commands: Commands) -> None:
     diff.add_argument("b", help="the table to compare it with")
     diff.add_argument("--key", action="append", required=True, metavar="COLUMN", help="a column that identifies a row")
     diff.add_argument("-n", "--rows", type=_count, default=20, help="rows of each kind to show. Default: 20")
+    take_storage_options(diff)
 
 
 def _count(text: str) -> int:
@@ -63,7 +64,7 @@ def _trace(options: argparse.Namespace) -> int:
 
 
 def _diff(options: argparse.Namespace) -> int:
-    found = lp.diff(_table(options.a), _table(options.b), key=options.key)
+    found = lp.diff(_table(options.a), _table(options.b), key=options.key, storage_options=storage_options(options))
     write_json(found.to_dict()) if options.json else print(found.to_markdown(options.rows))
     return 0
 

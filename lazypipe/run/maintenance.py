@@ -56,10 +56,10 @@ class _Kept:
 
 
 def vacuum_dataset(
-    uri: str, *, keep: int, older_than: timedelta, now: datetime | None = None, dry_run: bool = False
+    dataset: Dataset, *, keep: int, older_than: timedelta, now: datetime | None = None, dry_run: bool = False
 ) -> list[str]:
     """Vacuum one dataset, but for versions from which what stands beside it goes on; returns the paths of what was deleted."""
-    (kept,) = _kept(uri)
+    (kept,) = _kept(dataset)
     return kept.dataset.vacuum(keep=kept.versions(keep), older_than=older_than, now=now, dry_run=dry_run)
 
 
@@ -93,7 +93,7 @@ def vacuum_pipeline(
     return deleted
 
 
-def outlook(target: str | Pipeline, keep: int) -> list[Outlook]:
+def outlook(target: Dataset | Pipeline, keep: int) -> list[Outlook]:
     """Return what a vacuum that keeps so many versions leaves of a dataset, or of all those of a pipeline; datasets that are not there are left out."""
     found = []
     for kept in _kept(target):
@@ -107,15 +107,14 @@ def outlook(target: str | Pipeline, keep: int) -> list[Outlook]:
     return found
 
 
-def _kept(target: str | Pipeline) -> list[_Kept]:
+def _kept(target: Dataset | Pipeline) -> list[_Kept]:
     """Return a dataset, or those of a pipeline: raises DefinitionError if that is wrong."""
-    if isinstance(target, str):
-        dataset = Dataset(target)
-        feeds = [feed_of(dataset, kind) for kind in (ChangeFeed.kind, PaneFeed.kind)]
-        needed = max(feed_needs(dataset, feed) for feed in feeds)
-        if target.endswith(_ASIDE):
-            needed = aside_needs(dataset, Dataset(target.removesuffix(_ASIDE)))
-        return [_Kept(dataset, needed, of_output=True)]
+    if isinstance(target, Dataset):
+        feeds = [feed_of(target, kind) for kind in (ChangeFeed.kind, PaneFeed.kind)]
+        needed = max(feed_needs(target, feed) for feed in feeds)
+        if target.uri.endswith(_ASIDE):
+            needed = aside_needs(target, Dataset(target.uri.removesuffix(_ASIDE), target.storage_options))
+        return [_Kept(target, needed, of_output=True)]
     state, faults = uris.resolve(target.state, target.base), list[Fault]()
     stages = with_late_gates(with_durations(target, None, faults), faults).stages
     places = [(kind, name) for kind in ("quarantine", "shared") for name in (*target.sources, *stages)]

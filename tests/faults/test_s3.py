@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 import lazypipe as lp
+from lazypipe.__main__ import main
 from lazypipe.storage import uri as uris
 from lazypipe.storage.numbered import NumberedFiles
 
@@ -92,6 +94,39 @@ def test_kept_up_to_date(bucket: str, options: dict[str, Any], tmp_path: Path) -
     files = uris.file_system(f"{bucket}/days", options)[0].find(f"{bucket}/days".removeprefix("s3://"))
     rows = pl.scan_parquet([f"s3://{f}" for f in files if f.endswith(".parquet")], storage_options=options)
     assert rows.select("day", "v").sort("day").collect().rows() == days(bucket, options)
+
+
+def test_commands_about_a_uri_take_credentials(
+    bucket: str,
+    options: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for number in range(2):
+        deliver(bucket, options, f"{number}.csv", f"{number},mon,1\n")
+        pipeline(bucket, options, tmp_path).run()
+    for name in options:
+        monkeypatch.delenv(name.upper())
+    given = [word for name, value in options.items() for word in ("--storage-option", f"{name}={value}")]
+
+    def told(*words: str) -> Any:
+        assert main([*words, "--json", *given]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    good = f"{bucket}/good"
+    assert told("diff", f"{good}@1", good, "--key", "id")["inserted"] == 1
+    assert told("compact", good)["files"] == [2, 1]
+    assert told("optimize", good, "--dry-run")["tasks"]
+    assert told("vacuum", good, "--older-than", "0s")["deleted"]
+    assert lp.scan(good, storage_options=options).collect().height == 2
+    versions = lp.history(good, storage_options=options)["version"].to_list()
+    assert versions == [3]
+    assert lp.rollback(good, version=3, storage_options=options) == 4
+    with pytest.raises(
+        lp.LazypipeError, match="^storage_options are those of a dataset that is given by its URI; outputs of a pipe"
+    ):
+        lp.vacuum(lp.pipeline("p").build(), storage_options=options)
 
 
 def test_one_of_many_creates_a_number(bucket: str, options: dict[str, Any]) -> None:

@@ -389,7 +389,7 @@ def test_vacuum_by_path_leaves_what_a_feed_of_changes_has_not_told_yet(world: Wo
     feed = Dataset(f"{world.uri}__changes")
     feed.log.remove(3)  # as if the last two runs had been killed before they told of it
     feed.log.remove(2)
-    assert [(o.ending, o.held, o.dead) for o in outlook(world.uri, 1)] == [((), (1, 2), 0)]
+    assert [(o.ending, o.held, o.dead) for o in outlook(Dataset(world.uri), 1)] == [((), (1, 2), 0)]
     lp.vacuum(world.uri, older_than=timedelta(0))
     assert Dataset(world.uri).log.versions() == [1, 2, 3]
     world.deliver("4", id=[4], x=[4])
