@@ -101,12 +101,12 @@ def _made(name: str, function: Callable[..., pl.Expr]) -> type[Rule]:
 
     space = {
         "__doc__": function.__doc__,
-        "__module__": function.__module__,
         "name": name,
         "shorthand": names[0],
         "checks": checks,
     }
     made: type[Rule] = make_dataclass(name, fields, bases=(Rule,), namespace=space, frozen=True, kw_only=True)
+    made.__module__ = function.__module__  # from 3.12 on Python says that it is this one
     return made
 
 
