@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.modes import adds_to
 from lazypipe.compile.segments import Segment
+from lazypipe.compile.unreadable import read_by_row
 from lazypipe.errors import SourceError, StorageError
 from lazypipe.incremental.before import DELETES, GONE, Before, own_commit
 from lazypipe.incremental.follow import Decision, decide_followed
@@ -64,7 +65,7 @@ def decide(plan: CompiledPipeline, segment: Segment, terms: Terms) -> Work:
             raise
         # rows that are looked up may stand in files of which some rows cannot be read
         sources = [n.source for n in plan.nodes.values() if n.source is not None and n.source.reader.by_row]
-        found = [source.name for source in sources if source.read_by_row(terms.look(source.name))]
+        found = [source.name for source in sources if read_by_row(source, terms.look(source.name))]
         if not found:
             raise
     return _decided(plan, segment, terms)

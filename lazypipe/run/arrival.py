@@ -10,12 +10,14 @@ import threading
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import cast
 
 import polars as pl
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.unreadable import answer
 from lazypipe.errors import SourceError
 from lazypipe.incremental.arrivals import Known
 from lazypipe.incremental.before import known_before
@@ -219,7 +221,8 @@ class _Arrivals:
     def _from_columns(self, files: Sequence[FileInfo], bounds: Mapping[str, int | None]) -> dict[FileInfo, Times]:
         wanted = {f.key: bounds[f.uri] for f in files}
         try:
-            rows = self.source.extents(replace(self.snapshot, files=tuple(files)), wanted)
+            some = replace(self.snapshot, files=tuple(files))
+            rows = answer(self.source, some, partial(self.source.extents, some, wanted))
         except BaseException as error:
             if not (is_engine_error(error) or isinstance(error, SourceError)):
                 raise
