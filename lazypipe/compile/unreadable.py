@@ -16,7 +16,7 @@ from lazypipe.spec.types import dtype_name
 from lazypipe.storage import corrupt, moments
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.reasons import MASKED, says_thousands
-from lazypipe.storage.scan import is_engine_error
+from lazypipe.storage.scan import cannot_read, is_engine_error
 from lazypipe.storage.shape import misfits, reader_of, too_long
 from lazypipe.storage.text import line_where
 
@@ -55,7 +55,7 @@ def answer(source: BoundSource, snapshot: Snapshot, ask: Callable[[Watch | None]
     try:
         return asked()
     except BaseException as error:
-        if not (is_engine_error(error) or isinstance(error, SourceError)) or not read_by_row(source, snapshot):
+        if not cannot_read(error) or not read_by_row(source, snapshot):
             raise
     return asked()
 
@@ -101,7 +101,7 @@ def _judged(source: BoundSource, file: FileInfo) -> pl.Schema:
         parsed = moments.parsed(text, own, apart, source.name, "each")
         parsed.select(pl.col(apart).null_count()).collect(engine="streaming")
     except BaseException as error:
-        if not (is_engine_error(error) or isinstance(error, moments.Unusual | SourceError)):
+        if not (cannot_read(error) or isinstance(error, moments.Unusual)):
             raise
         return own
     return moments.as_text(own, apart)
@@ -127,7 +127,7 @@ def rows_in(source: BoundSource, file: FileInfo, table: LakeTable | None = None)
         one = source.looked_at(Snapshot((file,), table=table))
         return int(source.scan(one).select(pl.len()).collect(engine="streaming").item())
     except BaseException as error:
-        if not (is_engine_error(error) or isinstance(error, SourceError)):
+        if not cannot_read(error):
             raise
         return rows_in(source, file) if read_by_row(source, Snapshot((file,))) else 0
 
@@ -173,7 +173,7 @@ def reads(source: BoundSource, part: Snapshot) -> bool:
         if source.reader.format == "csv":
             source.refuse_short_rows(part, nulls=True)
     except BaseException as error:
-        if not (is_engine_error(error) or isinstance(error, SourceError)):
+        if not cannot_read(error):
             raise
         return False
     return True

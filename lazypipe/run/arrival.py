@@ -26,7 +26,7 @@ from lazypipe.incremental.stamps import moment_of, nanoseconds
 from lazypipe.spec import taps
 from lazypipe.storage.corrupt import in_parallel
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.scan import is_engine_error
+from lazypipe.storage.scan import cannot_read
 from lazypipe.windows.clock import Clock
 from lazypipe.windows.watermark import WHOLE, Extent, Times, Watermark, in_order, key
 
@@ -224,7 +224,7 @@ class _Arrivals:
             some = replace(self.snapshot, files=tuple(files))
             rows = answer(self.source, some, partial(self.source.extents, some, wanted))
         except BaseException as error:
-            if not (is_engine_error(error) or isinstance(error, SourceError)):
+            if not cannot_read(error):
                 raise
             # whoever reads all of the rows says which file it was; the others have times all the same
             parts = [self._from_columns([f], bounds) for f in files] if len(files) > 1 else []
