@@ -19,6 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lazypipe as lp
+from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.incremental.hashing import Hashes
 from lazypipe.run.query import Query
 from lazypipe.run.recorder import Recorder
 from lazypipe.storage import row_groups
@@ -35,12 +37,18 @@ Row = tuple[int, str, int | None]
 READ = Recorder.read
 
 
+def read_as_modified(of: Recorder, source: BoundSource, snapshot: Snapshot, hashes: Hashes | None = None) -> None:
+    hashes = Hashes() if hashes is None else hashes
+    hashes.modified.update(snapshot.files)
+    READ(of, source, snapshot, hashes)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def small() -> Iterator[None]:
     """Files of tests are large ones, and such as are known to change."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(row_groups, "LARGE", 0)
-        patch.setattr(Recorder, "read", lambda of, source, snapshot, _=(): READ(of, source, snapshot, snapshot.files))
+        patch.setattr(Recorder, "read", read_as_modified)
         yield
 
 
