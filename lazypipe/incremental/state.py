@@ -7,14 +7,14 @@ files are then a few hundred kilobytes, and are read back in milliseconds.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args, overload
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import StorageError
 from lazypipe.spec.model import NOTHING, freeze, thaw
+from lazypipe.storage.files import MadeLater
 from lazypipe.storage.row_groups import Borders
 
 __all__ = ["Columns", "Consumed", "ConsumedFile", "Kind", "State"]
@@ -37,8 +37,8 @@ class ConsumedFile(NamedTuple):
     blake3: str | None = None
 
 
-class Columns(Sequence[ConsumedFile]):
-    """Files that are kept as columns, and made one by one only if somebody asks for them: mostly nobody does.
+class Columns(MadeLater[ConsumedFile]):
+    """Files that are kept as columns.
 
     Stamps that are moments, in nanoseconds, may be numbers.
 
@@ -62,8 +62,7 @@ class Columns(Sequence[ConsumedFile]):
             raise ValueError("columns of files have different lengths")
         self._uris, self._sizes, self._stamps, self._hashes = uris, sizes, stamps, hashes
 
-    @cached_property
-    def _files(self) -> tuple[ConsumedFile, ...]:
+    def _make(self) -> tuple[ConsumedFile, ...]:
         hashes = [None if h == _NO_HASH else h for h in self._hashes]
         stamps = [str(s) if isinstance(s, int) else s for s in self._stamps]
         return tuple(map(ConsumedFile._make, zip(self._uris, self._sizes, stamps, hashes, strict=True)))
@@ -77,26 +76,8 @@ class Columns(Sequence[ConsumedFile]):
             and [*uris] == [*self._uris]
         )
 
-    @overload
-    def __getitem__(self, index: int) -> ConsumedFile: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[ConsumedFile, ...]: ...
-    def __getitem__(self, index: int | slice) -> ConsumedFile | tuple[ConsumedFile, ...]:
-        return self._files[index]
-
-    def __iter__(self) -> Iterator[ConsumedFile]:
-        return iter(self._files)
-
     def __len__(self) -> int:
         return len(self._uris)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Columns | tuple) and self._files == (
-            other._files if isinstance(other, Columns) else other
-        )
-
-    def __hash__(self) -> int:
-        return hash(self._files)
 
 
 @dataclass(frozen=True)

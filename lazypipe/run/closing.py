@@ -15,6 +15,7 @@ import polars as pl
 
 from lazypipe.compile.closing import Upstream, closes
 from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.unreadable import answer
 from lazypipe.incremental import progress
 from lazypipe.incremental.before import CONSUMED
 from lazypipe.incremental.progress import NOWHERE, PROGRESS
@@ -146,5 +147,5 @@ def _stated(source: BoundSource, rule: Watermark, snapshot: Snapshot) -> dict[st
     assert rule.column is not None
     clock = Clock.of(rule.column, source.schema)
     ticks = clock.ticks(pl.col(rule.column)).max()
-    latest = source.answer(snapshot, lambda watch: source.scan(snapshot, watch=watch).select(ticks)).item()
+    latest = answer(source, snapshot, lambda watch: source.scan(snapshot, watch=watch).select(ticks)).item()
     return {} if latest is None else {WHOLE: latest * (clock.tick // 1_000) - rule.delay}

@@ -21,6 +21,7 @@ from typing import Literal
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.sources import Snapshot
+from lazypipe.compile.unreadable import rows_in
 from lazypipe.errors import LazypipeError
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.leaf import Came
@@ -195,7 +196,7 @@ class Stream:
         if came not in self._counts:
             source = look.plan.nodes[came.source].source
             assert source is not None
-            self._counts[came] = source.count(came.file)
+            self._counts[came] = rows_in(source, came.file)
         return self._counts[came]
 
     def _pause_until_next(self, began: datetime) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -48,9 +47,9 @@ def filled(uri: str, count: int = 6, key: str | None = None) -> Ledger:
     return ledger
 
 
-@pytest.fixture(params=["local", "memory"])
-def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return str(tmp_path / "ledger") if request.param == "local" else f"memory://{uuid.uuid4().hex}/ledger"
+@pytest.fixture
+def uri(somewhere: str) -> str:
+    return f"{somewhere}/ledger"
 
 
 def path(uri: str, number: int) -> tuple[fsspec.AbstractFileSystem, str]:

@@ -38,9 +38,9 @@ def commit(version: int, run: str = "r", **more: Any) -> Commit:
     return Commit(version, run, **(values | more))
 
 
-@pytest.fixture(params=["local", "memory"])
-def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return str(tmp_path / "d.commits") if request.param == "local" else f"memory://{uuid.uuid4().hex}/d.commits"
+@pytest.fixture
+def uri(somewhere: str) -> str:
+    return f"{somewhere}/d.commits"
 
 
 def file_of(uri: str, version: int) -> str:
