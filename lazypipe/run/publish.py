@@ -270,7 +270,7 @@ class Publication(Part):
         if grouping is None:
             return ()
         prefix = self.target.prefix("m")
-        before = grouping.beside.merged(self.work.figures, grouping.within, grouping.by, prefix)
+        before = grouping.beside.merged(self.work.figures, grouping.within, grouping.order, prefix)
         return (*grouping.note(before), *grouping.figures)
 
     def _tallies(self) -> dict[str, Any]:

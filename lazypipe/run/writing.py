@@ -98,7 +98,6 @@ class Writing(Part):
     def _write_figures(self, grouping: Grouping, suffix: str) -> None:
         """Write what is kept of each unit that this run reads, where the output is made of that."""
         capture, partial = self._watch(), grouping.partial()
-        grouping.within = untagged(partial.collect_schema())
         grouping.figures = grouping.note(grouping.beside.write(partial, self.target.prefix(suffix), capture))
         if not self.work.reread and capture is not None:
             self.beneath = Executed(FIGURES, capture)
@@ -127,17 +126,16 @@ class Writing(Part):
         if held is None:
             return None
         was, now = held
-        parts = [
-            beside.scan(of, grouping.within, u) for of, u in ((grouping.figures, work.live), (work.leaving, work.gone))
-        ]
+        kept = ((grouping.figures, work.live), (work.leaving, work.gone))
+        parts = [grouping.groups(beside.scan(of, grouping.within, units)) for of, units in kept]
         parts += [grouping.looking(side, hashes) for side, hashes in work.turned.items() if len(hashes)]
         parts = [p.select(by).filter(was | now) for p in parts]
         if grouping.closes:
-            parts.append(grouping.kept().select(by).filter(was != now))
+            parts.append(grouping.due(was, now))
         touched = pl.concat(parts).unique().collect(engine="streaming")
         there = commit.rows
         if grouping.larger:
-            there = grouping.kept().select(by).unique().select(pl.len()).collect(engine="streaming").item()
+            there = grouping.groups(grouping.kept()).unique().select(pl.len()).collect(engine="streaming").item()
         if 2 * touched.height > there:
             return None
         return Groups(self.target.dataset, commit, work, touched, self.target.schema)
