@@ -196,10 +196,10 @@ def with_names(value: Any) -> Any:
         return {k: with_names(v) for k, v in value.items()}
     if isinstance(value, list | tuple) or type(value).__name__ == "ndarray":
         return [with_names(v) for v in value]
-    # registered there by NumPy, which is not imported for it
-    if isinstance(value, Integral) and not isinstance(value, int):
-        return int(value)
-    return float(value) if isinstance(value, Real) and not isinstance(value, Rational | float) else value
+    if isinstance(value, int | float) or not isinstance(value, Real):
+        return value
+    # what NumPy has, which is not imported for it
+    return int(value) if isinstance(value, Integral) else value if isinstance(value, Rational) else float(value)
 
 
 def _unit(text: str) -> pl._typing.TimeUnit:
