@@ -76,7 +76,8 @@ def _bind(
     reader = Reader(form, contract.overrides if text else {}, source.read, options, masked=masked, by_row=by_row)
     # of columns that are not declared, files have to tell the types first
     parsed = reader.marks != POINT or any(told_otherwise(t, reader) for t in contract.types.values())
-    adapts = contract.adapts or parsed
+    # Polars does not look at columns of Parquet that nothing reads; all other formats are checked as they are read
+    adapts = contract.adapts or parsed or (form == "parquet" and contract.said)
     _refuse_of_others(source, form, patterns, at)
     action, intake = cast("OnCorrupt", source.on_corrupt), read_intake(source, form, at)
     bound = BoundSource(

@@ -274,6 +274,32 @@ def test_a_missing_column_is_refused(tmp_path: Path, root: str, kind: str, mode:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("broken", ["missing", "another type"])
+def test_what_a_contract_says_holds_of_columns_that_nothing_reads(
+    tmp_path: Path, root: str, kind: str, broken: str
+) -> None:
+    world = World(tmp_path, kind, root)
+    other = FRAME.drop("price") if broken == "missing" else FRAME.with_columns(price=pl.lit("dear"))
+    world.put(f1=FRAME, f2=other)
+    about = {"price": {"type": "Float64", "on_missing_column": "fail"}, "id": "Int64"}
+    contract: dict[str, Any] = {"columns": about, "on_type_change": "fail"}
+    made = lp.pipeline("p", base=str(tmp_path)).source("a", f"{root}/data/*.{kind}", contract=contract)
+    pipe = made.stage("narrow", "a", do=[{"select": ["id"]}]).output("narrow", "out").build()
+    try:
+        result = pipe.compile().run()
+    except SourceError as error:
+        found: Any = error
+    else:
+        found = result.segments[0].error
+    if kind == "ndjson" and broken == "missing":  # where a key that a line lacks is null
+        assert found is None
+        assert lp.scan(str(tmp_path / "out")).collect()["id"].to_list() == [1, 2, 1, 2]
+    else:
+        assert str(found).startswith(world.uri("f2"))
+        assert "'price'" in str(found) or (kind == "ndjson" and "'dear' is no Float64" in str(found))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_one_column_may_be_missing_and_another_not(tmp_path: Path, kind: str) -> None:
     world = World(tmp_path, kind)
     columns = {**COLUMNS, "name": {"type": "String", "on_missing_column": "evolve"}}
