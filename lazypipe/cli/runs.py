@@ -20,7 +20,13 @@ def add(commands: Commands) -> None:
     once = commands.over_plan(
         "run", run, "Run a pipeline: write, audit, publish; what has not changed is left as it is."
     )
-    once.add_argument("--output", action="append", default=[], metavar="NAME", help="only this, and what it is made of")
+    once.add_argument(
+        "--output",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only this, and what it is made of; may be repeated",
+    )
     once.add_argument(
         "--full", action="store_true", help="make all outputs anew, also those whose inputs did not change"
     )

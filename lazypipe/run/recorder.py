@@ -263,7 +263,8 @@ class Recorder:
             self._following.close()
             self._thread.shutdown(cancel_futures=True)
             self._cache.save()
-        return None, None
+        doubt = self._ledger.doubts(self._prepared.result()[0])
+        return None if doubt is None else self.plan.redact(doubt), None
 
     def _append(
         self, segments: Sequence[tuple[Segment | None, dict[str, Any]]], status: str, error: str | None

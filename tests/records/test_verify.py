@@ -272,10 +272,14 @@ def test_records_are_signed_with_a_key(uri: str) -> None:
 
 def test_another_key_does_not_fit(uri: str) -> None:
     filled(uri, 2, key="a secret")
-    found = Ledger(uri, key="another").verify()
-    assert {p.record: p.what for p in found.problems} == dict.fromkeys(
-        (1, 2), "its signature was not made with this key"
-    )
+    (problem,) = Ledger(uri, key="another").verify().problems
+    what = "none of its 2 signatures was made with this key; give the key that signed them"
+    assert (problem.record, problem.file, problem.what) == (None, uri, what)
+    Ledger(uri, key="another").append(body("r3"), time=NOON + timedelta(hours=3))
+    for key, numbers in (("a secret", [3]), ("another", [1, 2])):
+        found = Ledger(uri, key=key).verify().problems
+        assert [p.record for p in found] == numbers
+        assert {p.what for p in found} == {"its signature was not made with this key"}
 
 
 def test_who_has_no_key_cannot_rewrite_the_end(uri: str) -> None:
