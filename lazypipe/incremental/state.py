@@ -22,8 +22,8 @@ __all__ = ["Columns", "Consumed", "ConsumedFile", "Kind", "State"]
 FORMAT = 2
 """Version of what ``to_dict`` gives; ``from_dict`` refuses newer ones. In 1, stamps were always texts, and hashes one."""
 
-Kind: TypeAlias = Literal["files", "dataset", "cursor", "offsets"]
-"""How a source tells what is in it: a list of files, a commit, the value of a column, a position per partition."""
+Kind: TypeAlias = Literal["files", "dataset"]
+"""How a source tells what is in it: a list of files, or a commit."""
 
 _NO_HASH = "-"
 
@@ -84,8 +84,8 @@ class Columns(MadeLater[ConsumedFile]):
 class Consumed:
     """What has been read of one source.
 
-    ``files`` are the files, of a dataset its data files at ``version`` of ``uri``, of a Delta table those of its ``version``. ``at`` is the position in a database
-    or a stream, as plain data. ``listed`` is when the files were listed, in nanoseconds since 1970: a file that was written
+    ``files`` are the files, of a dataset its data files at ``version`` of ``uri``, of a Delta table those of its ``version``. ``at`` is what else a commit says
+    of its rows, which their files do not show, as plain data. ``listed`` is when the files were listed, in nanoseconds since 1970: a file that was written
     in that very moment may have been written once more without its stamp telling. ``borders`` are those of the row groups of large
     Parquet files, by the hashes of their content.
 
@@ -137,11 +137,6 @@ class Consumed:
         if snapshot.commit is None:
             return cls("files", files, version=snapshot.version, listed=listed)
         return cls("dataset", files, uri=uri, version=snapshot.commit.version)
-
-    @classmethod
-    def of_position(cls, kind: Literal["cursor", "offsets"], at: Mapping[str, Any]) -> Consumed:
-        """Return a position as consumed: the last value of a cursor column, or partition → the next offset."""
-        return cls(kind, at=freeze(at))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON holds, without what is not known."""
@@ -204,7 +199,7 @@ class State:
 
     Examples
     --------
-    >>> state = State({"orders": Consumed.of_position("cursor", {"id": 41})})
+    >>> state = State({"orders": Consumed("files", (ConsumedFile("a.csv", 10, "1"),))})
     >>> State.from_dict(state.to_dict()) == state
     True
     """

@@ -319,13 +319,17 @@ _EXPORTS: Mapping[str, Callable[..., pl.LazyFrame]] = {
 
 @dataclass
 class ExportSink:
-    """One file that replaces its target in one step once it is whole; who is ``told`` hears of it as of those of a :class:`DatasetSink`."""
+    """One file that replaces its target in one step once it is whole; who is ``told`` hears of it as of those of a :class:`DatasetSink`.
+
+    ``metadata`` is what the footer of a Parquet file says besides.
+    """
 
     uri: str
     format: str
     prefix: str
     storage_options: Mapping[str, Any] = field(default_factory=dict)
     told: Told | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Write local files by their paths, see :class:`DatasetSink`."""
@@ -345,7 +349,7 @@ class ExportSink:
             counted.append(batch.height)
             return batch
 
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"metadata": dict(self.metadata)} if self.metadata else {}
         if self.format in ("csv", "ndjson") and self.uri.endswith((".gz", ".zst")):
             options["compression"] = "gzip" if self.uri.endswith(".gz") else "zstd"
         target: Any = self.staged
