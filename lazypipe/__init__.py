@@ -11,8 +11,8 @@
 ... outputs:
 ...   b: {to: out/b}
 ... ''')
->>> pipe.compile().schema("b")
-Schema([('x', Int64)])
+>>> dict(pipe.compile().schema("b"))
+{'x': Int64}
 """
 
 from __future__ import annotations

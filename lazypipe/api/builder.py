@@ -27,8 +27,8 @@ class Builder:
     ...     .output("b", "out/b")
     ...     .build()
     ... )
-    >>> pipe.compile().schema("b")
-    Schema([('x', Int64), ('y', Int64)])
+    >>> dict(pipe.compile().schema("b"))
+    {'x': Int64, 'y': Int64}
     """
 
     def __init__(self, name: str, *, base: str | os.PathLike[str] = ".", **more: Any) -> None:

@@ -86,8 +86,8 @@ def as_text(schema: pl.Schema, names: Collection[str]) -> pl.Schema:
 
     Examples
     --------
-    >>> as_text(pl.Schema({"a": pl.Int64(), "t": pl.Datetime("us")}), ["t"])
-    Schema([('a', Int64), ('t', String)])
+    >>> dict(as_text(pl.Schema({"a": pl.Int64(), "t": pl.Datetime("us")}), ["t"]))
+    {'a': Int64, 't': String}
     """
     return pl.Schema({n: pl.String() if n in names else t for n, t in schema.items()})
 

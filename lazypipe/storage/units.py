@@ -38,8 +38,8 @@ def untagged(schema: pl.Schema) -> pl.Schema:
 
     Examples
     --------
-    >>> untagged(pl.Schema({"x": pl.Int64(), UNIT: pl.UInt64()}))
-    Schema([('x', Int64)])
+    >>> dict(untagged(pl.Schema({"x": pl.Int64(), UNIT: pl.UInt64()})))
+    {'x': Int64}
     """
     return pl.Schema({n: t for n, t in schema.items() if n != UNIT})
 

@@ -172,8 +172,8 @@ def to_polars(text: str, uri: str) -> pl.Schema:
 
     Examples
     --------
-    >>> to_polars(schema_string({"x": pl.Int64(), "at": pl.Datetime("us")}), "memory://t")
-    Schema([('x', Int64), ('at', Datetime(time_unit='us', time_zone=None))])
+    >>> dict(to_polars(schema_string({"x": pl.Int64(), "at": pl.Datetime("us")}), "memory://t"))
+    {'x': Int64, 'at': Datetime(time_unit='us', time_zone=None)}
     """
     try:
         return pl.Schema({f["name"]: _read(f["type"]) for f in json.loads(text)["fields"]})

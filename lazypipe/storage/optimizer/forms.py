@@ -165,8 +165,8 @@ def physical_schema(schema: Mapping[str, pl.DataType], forms: Mapping[str, Form]
 
     Examples
     --------
-    >>> physical_schema({"x": pl.Int64(), "y": pl.Int64()}, {"x": Cast(pl.Int8())})
-    Schema([('x', Int8), ('_lazypipe:x:plain', Int64), ('y', Int64)])
+    >>> dict(physical_schema({"x": pl.Int64(), "y": pl.Int64()}, {"x": Cast(pl.Int8())}))
+    {'x': Int8, '_lazypipe:x:plain': Int64, 'y': Int64}
     """
     if not forms:
         return schema if isinstance(schema, pl.Schema) else pl.Schema(schema)
