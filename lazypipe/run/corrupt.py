@@ -17,7 +17,6 @@ from blake3 import blake3
 from lazypipe.compile import unreadable
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, SourceError, StorageError, first_line
-from lazypipe.run.arrival import arrived
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import uri as uris
 from lazypipe.storage.corrupt import CorruptFile
@@ -69,7 +68,7 @@ def read_by_row(run: Run, segment: Segment, error: BaseException) -> bool:
             seen = run.extents.setdefault(name, {})
             for file in [f for f in seen if source.is_read_by_row(f)]:
                 del seen[file]
-            run.snapshots[name] = arrived(run.plan, source, run.snapshots[name], run.now, seen, hashes=run.hashes)
+            run.snapshots[name] = run.arrived(source, run.snapshots[name])
             found = True
     return found
 
@@ -93,10 +92,8 @@ def leave_out_corrupt(run: Run, segment: Segment, error: BaseException) -> bool:
             continue
         why = unreadable.damaged(source, run.snapshots[name])
         if why:
-            left = source.set_aside(run.snapshots[name], why)
             # what others came under is another matter without it
-            seen = run.extents.setdefault(name, {})
-            run.snapshots[name] = arrived(run.plan, source, left, run.now, seen, hashes=run.hashes)
+            run.snapshots[name] = run.arrived(source, source.set_aside(run.snapshots[name], why))
             _remember(run, source, run.snapshots[name], _remembered(run, source))
             any_found = True
     return any_found
