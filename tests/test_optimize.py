@@ -238,6 +238,18 @@ def test_a_rollback_is_in_the_ledger(uri: str, tmp_path: Path) -> None:
     assert (found.problems, found.warnings) == ((), ())
 
 
+def test_a_rollback_of_what_a_run_wrote_in_which_another_output_was_blocked(tmp_path: Path) -> None:
+    rows(0, 10).write_parquet(tmp_path / "a.parquet")
+    small = [{"row_count": {"max": 9, "action": "fail"}}]
+    made = lp.pipeline("p", base=str(tmp_path)).source("a", "a.parquet")
+    made = made.stage("few", "a", gate=small).stage("below", "few", do=[{"limit": 1}]).stage("good", "a")
+    plan = made.output("few", "out/few").output("below", "out/below").output("good", "out/good").build().compile()
+    assert [s.status for s in plan.run().segments] == ["gate_failed", "blocked", "done"]
+    assert lp.rollback(plan, "good", version=1) == 2
+    entry = lp.ledger(plan).records()[-1]
+    assert (entry.kind, entry.body["segments"][0]["uri"]) == ("rollback", str(tmp_path / "out/good"))
+
+
 def test_a_rollback_that_is_not_recorded_is_noted(uri: str, tmp_path: Path) -> None:
     dataset, ledger = Dataset(uri), lp.ledger(plan(tmp_path))
     dataset.rollback(1, run="x", time=NOW)
