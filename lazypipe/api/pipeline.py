@@ -371,7 +371,10 @@ class Plan(CompiledPipeline):
         return [{**step, "windows": touched(self, segments[step["name"]], found, moment)} for step in steps]
 
     def status(self) -> list[dict[str, Any]]:
-        """Return, per output that is a dataset, its version, when it was made, and of what: files per source, or versions."""
+        """Return, per output that is a dataset, its version, when it was made, and of what: files per source, or versions; and its ``layout``.
+
+        Of a layout that was chosen (``optimize``) it says for which goal, and why.
+        """
         from lazypipe.incremental import preview as previews
 
         return previews.status(self)

@@ -20,7 +20,7 @@ from lazypipe.incremental.terms import Terms
 from lazypipe.incremental.work import Work
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.log import Commit, DataFile
+from lazypipe.storage.log import KEPT, Commit, DataFile
 from lazypipe.storage.row_groups import rows_in
 from lazypipe.storage.units import Units
 
@@ -248,7 +248,7 @@ def _incomplete(commit: Commit | None) -> dict[str, Any]:
 def status(plan: CompiledPipeline) -> list[dict[str, Any]]:
     """Return, per output that is a dataset, its version, when it was made and of what: files per source, or versions.
 
-    Closed windows that lack something are ``incomplete``.
+    Closed windows that lack something are ``incomplete``; ``layout`` says why files are laid out as they are, where that was chosen.
 
     Raises
     ------
@@ -264,6 +264,9 @@ def status(plan: CompiledPipeline) -> list[dict[str, Any]]:
         if commit is not None:
             said |= {"version": commit.version, "time": commit.time.isoformat(), "run": commit.run}
             said |= {"rows": commit.rows, "bytes": commit.bytes, "files": len(commit.files)}
+            chosen = commit.info.get(KEPT, {})
+            if reasons := chosen.get("reasons"):
+                said["layout"] = {"goal": chosen["goal"], "reasons": [*reasons]}
             own = own_commit(commit, name, output)
             kept = None if own is None else own.info.get(CONSUMED)
             said |= _incomplete(own)
