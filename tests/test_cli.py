@@ -150,7 +150,7 @@ def test_plan_says_what_and_why(shop: Path, capsys: pytest.CaptureFixture[str]) 
     assert code == 0
     assert out.splitlines() == [
         "large: nothing was committed yet",
-        f"    reads orders: 1 file, {size:,} bytes",
+        f"    reads orders: 1 file, {size:,} bytes, 4 rows",
         "    checks large: not_null:customer, between:amount",
         f"    writes {shop.parent}/out/large version 1",
         "file: one csv file is replaced",
@@ -162,7 +162,7 @@ def test_plan_says_what_and_why(shop: Path, capsys: pytest.CaptureFixture[str]) 
     assert steps[0]["reads"] == []
     steps = json.loads(run(capsys, "plan", shop, "--full", "--json")[1])
     assert (steps[0]["how"], steps[0]["why"]) == ("all", "made anew, as asked for")
-    assert steps[0]["reads"] == [{"name": "orders", "files": 1, "of": 1, "bytes": size}]
+    assert steps[0]["reads"] == [{"name": "orders", "files": 1, "of": 1, "bytes": size, "rows": 4}]
 
 
 def test_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -295,3 +295,23 @@ def test_rollbacks_by_pipelines_that_sign_their_records_or_keep_none(
     assert [e.kind for e in lp.ledger(ledger).records()] == ["run", "rollback"]
     assert lp.ledger(ledger, key="secret").verify().ok
     assert lp.history(uri)["mode"].to_list() == ["replace", "rollback to 1", "replace", "rollback to 3"]
+
+
+def test_status_says_why_files_are_laid_out_as_they_are(
+    tmp_path: Path, uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    definition = tmp_path / "p.yaml"
+    definition.write_text(plan(tmp_path).pipeline.to_yaml())
+    assert main(["status", str(definition)]) == 0
+    assert "laid out" not in capsys.readouterr().out
+    made = lp.optimize.rewrite(uri, "storage")
+    assert main(["status", str(definition)]) == 0
+    told = capsys.readouterr().out.splitlines()
+    first = told.index("    laid out for storage:") + 1
+    assert told[first:] == [f"        {reason}" for reason in Dataset(uri).read().info["optimize"]["reasons"]]
+    assert len(told) > first
+    assert made.tasks
+    # one that somebody gave has no reasons
+    lp.optimize.rewrite(uri, lp.optimize.Layout(codec="lz4"))
+    assert main(["status", str(definition)]) == 0
+    assert "laid out" not in capsys.readouterr().out

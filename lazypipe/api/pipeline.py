@@ -322,7 +322,7 @@ class Plan(CompiledPipeline):
         now: datetime | None = None,
         window: TimeRange | Sequence[Any] | str | None = None,
     ) -> list[dict[str, Any]]:
-        """Return what a run would do, segment by segment: what is read (files, bytes), checked, written, how, and why.
+        """Return what a run would do, segment by segment: what is read (files, bytes, rows), checked, written, how, and why.
 
         ``how`` is ``none`` (nothing has changed), ``units`` (only what files came, changed or went), ``all``, ``wait`` (a delivery is
         not whole), ``judge`` (rules about the clock), ``state`` (event time went on, and no row changes), or ``unknown`` where it depends on what comes before it in the same run. Sizes are None where they are not known.
@@ -371,7 +371,10 @@ class Plan(CompiledPipeline):
         return [{**step, "windows": touched(self, segments[step["name"]], found, moment)} for step in steps]
 
     def status(self) -> list[dict[str, Any]]:
-        """Return, per output that is a dataset, its version, when it was made, and of what: files per source, or versions."""
+        """Return, per output that is a dataset, its version, when it was made, and of what: files per source, or versions; and its ``layout``.
+
+        Of a layout that was chosen (``optimize``) it says for which goal, and why.
+        """
         from lazypipe.incremental import preview as previews
 
         return previews.status(self)

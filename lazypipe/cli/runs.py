@@ -245,7 +245,9 @@ def _plan(options: argparse.Namespace) -> int:
             size = "unknown size" if source["bytes"] is None else f"{source['bytes']:,} bytes"
             some = "" if source["files"] == source["of"] else f" of {source['of']}"
             least = "at least " if source.get("at_least") else ""
-            print(f"    reads {source['name']}: {least}{source['files']}{some} file{'s' * (source['of'] != 1)}, {size}")
+            files = f"{least}{source['files']}{some} file{'s' * (source['of'] != 1)}"
+            rows = "unknown rows" if source["rows"] is None else f"{source['rows']:,} row{'s' * (source['rows'] != 1)}"
+            print(f"    reads {source['name']}: {files}, {size}, {rows}")
         for node, count in step.get("windows", {}).items():
             print(f"    touches {node}: {count:,} window{'s' * (count != 1)}")
         for node, rules in step["gates"].items():
