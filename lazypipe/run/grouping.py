@@ -24,6 +24,7 @@ from lazypipe.run.groups import fitted, rows_of
 from lazypipe.spec import taps
 from lazypipe.spec.scope import Table
 from lazypipe.storage.log import DataFile
+from lazypipe.storage.sink import are_few
 from lazypipe.storage.units import UNIT, untagged
 from lazypipe.windows.clock import Clock
 
@@ -62,6 +63,8 @@ class Grouping:
         self.reading = query
         self._places = Places(query.run.folder / "places")
         self._fold: Fold | None = None
+        self.is_little = False
+        """Whether the rows that it makes of what is kept are few for sure."""
 
     def begin(self) -> None:
         """Forget what was noted: the rows are gone through once more."""
@@ -222,12 +225,25 @@ class Grouping:
         within = self.within or untagged(fold.partial.collect_schema())
         if self.touched is not None:
             files = self.beside.may_hold(files, within, self.touched)
+        self.is_little = are_few(files) and not self._is_joined_behind()
         rows = taps.label(self.beside.scan(files, within, self.work.live), FIGURES)
         if self.touched is not None:
             rows = rows_of(rows, self.touched, few=sum(f.bytes for f in files) <= _FEW)
         large = node.steps[step][0].large(frozenset({AHEAD} if stub.large else ()))
         after = Table(fold.merge(rows), node.schemas[step], large=large)
         return node.shaped(node.steps_over(after, inputs, step + 1, len(node.steps), query.watch(node)))
+
+    def _is_joined_behind(self) -> bool:
+        """Whether further rows are looked up behind the step, by operations or gates."""
+        nodes, name, first = self.query.plan.nodes, self.query.segment.node, self.step + 1
+        while True:
+            node = nodes[name]
+            steps = node.steps[first:] if node is self.node else node.steps
+            if any(c.reference is not None for c in node.checks) or any(o.inputs() for o, _ in steps):
+                return True
+            if node is self.node:
+                return False
+            name = node.inputs[0]
 
     def _again(self, watching: Watching) -> pl.LazyFrame:
         """Return the rows of the groups that are touched, read again from the units that hold any."""
