@@ -29,7 +29,7 @@ from lazypipe.storage.data_files import scan_files
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.key_bounds import KeyBounds
 from lazypipe.storage.log import DataFile
-from lazypipe.storage.sink import DatasetSink, Watch
+from lazypipe.storage.sink import DatasetSink, Watch, are_few
 from lazypipe.storage.tiers import ROWS, due
 from lazypipe.storage.unit_counts import count_units
 from lazypipe.storage.units import UNIT
@@ -128,14 +128,21 @@ class Kept:
     digests: dict[Side, tuple[DataFile, ...]] = field(default_factory=dict)
 
     def write(
-        self, rows: pl.LazyFrame, prefix: str, capture: Watch | None = None, *, tagged: bool = True
+        self,
+        rows: pl.LazyFrame,
+        prefix: str,
+        capture: Watch | None = None,
+        *,
+        tagged: bool = True,
+        few: bool = False,
+        keys: Sequence[str] = (),
     ) -> tuple[DataFile, ...]:
-        """Write rows that carry their unit, if they are ``tagged``; none where there are none."""
+        """Write rows that carry their unit, if they are ``tagged``; none where there are none. See ``DatasetSink.write`` of a ``few``."""
         options = self.dataset.storage_options
         sink = DatasetSink(self.dataset.figures, prefix, storage_options=options, most_rows=ROWS)
         self.staged.append(sink)
         counted = Counted()
-        written = sink.write(counted.attach(rows) if tagged else rows, capture)
+        written = sink.write(counted.attach(rows) if tagged else rows, capture, few=few, keys=keys)
         if not written.rows:
             sink.discard()
             return ()
@@ -164,7 +171,7 @@ class Kept:
             return tuple(files)
         rows = self.scan(worn, schema, live, tags=True)
         rows = rows.sort(by, nulls_last=True) if by else rows
-        return (*(f for f in files if f not in worn), *self.write(rows, prefix))
+        return (*(f for f in files if f not in worn), *self.write(rows, prefix, few=are_few(worn), keys=by))
 
     def noted(self, files: Sequence[DataFile], schema: pl.Schema, by: Sequence[str]) -> tuple[DataFile, ...]:
         """Return the files with the bounds of some columns, so that later runs need not open them to see which hold some groups."""

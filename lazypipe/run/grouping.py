@@ -24,6 +24,7 @@ from lazypipe.run.groups import fitted, rows_of
 from lazypipe.spec import taps
 from lazypipe.spec.scope import Table
 from lazypipe.storage.log import DataFile
+from lazypipe.storage.sink import are_few
 from lazypipe.storage.units import UNIT, untagged
 from lazypipe.windows.clock import Clock
 
@@ -62,6 +63,8 @@ class Grouping:
         self.reading = query
         self._places = Places(query.run.folder / "places")
         self._fold: Fold | None = None
+        self.is_little = False
+        """Whether the rows that it makes of what is kept are few for sure."""
 
     def begin(self) -> None:
         """Forget what was noted: the rows are gone through once more."""
@@ -251,27 +254,41 @@ class Grouping:
             fold = node.fold(node.steps_over(stub, {**inputs}, 0, step), inputs, step)
         within = self.within or untagged(fold.partial.collect_schema())
         self.within, touched = within, self.touched
+        # of figures that are of several groups each, rows may be many
+        self.is_little = fold.spread is None and not self._is_joined_behind()
         if touched is not None and fold.spread is not None:
             rows = fold.spread.merge(self._in_groups(fold.spread, touched))
-        elif touched is not None:
-            rows = fold.merge(self._figures_of(touched))
         else:
-            rows = fold.merge(taps.label(self.beside.scan(files, within, self.work.live), FIGURES))
+            rows = fold.merge(self._figures_of(touched))
         large = node.steps[step][0].large(frozenset({AHEAD} if stub.large else ()))
         after = Table(rows, node.schemas[step], large=large)
         return node.shaped(node.steps_over(after, inputs, step + 1, len(node.steps), query.watch(node)))
 
-    def _figures_of(self, places: pl.DataFrame) -> pl.LazyFrame:
+    def _figures_of(self, places: pl.DataFrame | None) -> pl.LazyFrame:
         """Return the figures with some values in the columns that these are looked up by; all of them, if there are no such columns."""
-        files = self.files if places.width == 0 else self.beside.may_hold(self.files, self.within, places)
+        places = None if places is None or places.width == 0 else places
+        files = self.files if places is None else self.beside.may_hold(self.files, self.within, places)
+        self.is_little = self.is_little and are_few(files)
         rows = taps.label(self.beside.scan(files, self.within, self.work.live), FIGURES)
         few = sum(f.bytes for f in files) <= _FEW
-        return rows_of(rows, places, few=few) if places.width else rows
+        return rows if places is None else rows_of(rows, places, few=few)
 
     def _in_groups(self, spread: Spread, groups: pl.DataFrame) -> pl.LazyFrame:
         """Return the figures of some groups, once for each of these that they are of."""
         rows = pl.concat([put(self._figures_of(places)) for places, put in spread.within(groups)])
         return rows_of(rows, groups, few=True)
+
+    def _is_joined_behind(self) -> bool:
+        """Whether further rows are looked up behind the step, by operations or gates."""
+        nodes, name, first = self.query.plan.nodes, self.query.segment.node, self.step + 1
+        while True:
+            node = nodes[name]
+            steps = node.steps[first:] if node is self.node else node.steps
+            if any(c.reference is not None for c in node.checks) or any(o.inputs() for o, _ in steps):
+                return True
+            if node is self.node:
+                return False
+            name = node.inputs[0]
 
     def _again(self, watching: Watching) -> pl.LazyFrame:
         """Return the rows of the groups that are touched, read again from the units that hold any."""

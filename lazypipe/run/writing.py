@@ -20,7 +20,7 @@ from lazypipe.run.query import Query
 from lazypipe.run.target import Target
 from lazypipe.storage.data_files import scan_files
 from lazypipe.storage.shape import grown
-from lazypipe.storage.sink import DatasetSink, ExportSink, Written
+from lazypipe.storage.sink import DatasetSink, ExportSink, Written, are_few
 from lazypipe.storage.unit_counts import count_units
 from lazypipe.storage.units import untagged
 
@@ -58,7 +58,7 @@ class Writing(Part):
         groups = self.target.groups
         rows = query.rows(None if groups is None else groups.neighbours())
         try:
-            written = sink.write(counted.attach(rows) if counts else rows, self.capture)
+            written = self._write_rows(sink, counted.attach(rows) if counts else rows)
         except Exception:
             if groups is not None:
                 groups.refuse_unreadable()
@@ -85,6 +85,13 @@ class Writing(Part):
         options = self.output.storage_options if self.output else {}
         ask = partial(count_units, self.target.uri, written.files, options)
         return sink, Written(counted.files(written.files, ask) if counts else ask())
+
+    def _write_rows(self, sink: DatasetSink | ExportSink, rows: pl.LazyFrame) -> Written:
+        if isinstance(sink, ExportSink):
+            return sink.write(rows, self.capture)
+        grouping = self.query.grouping
+        few = grouping is not None and grouping.is_little
+        return sink.write(rows, self.capture, few=few, keys=self.target.looked_up(self.target.schema))
 
     def _watch(self) -> Capture | None:
         """Return what is shown the plan that runs; None where nothing of a run is written down."""
@@ -132,7 +139,8 @@ class Writing(Part):
         parts = [p.select(by).filter(was | now) for p in parts]
         if grouping.closes:
             parts.append(grouping.due(was, now))
-        touched = pl.concat(parts).unique().collect(engine="streaming")
+        few = are_few(grouping.files if grouping.closes else [*grouping.figures, *work.leaving]) and not work.turned
+        touched = pl.concat(parts).unique().collect(engine="in-memory" if few else "streaming")
         there = commit.rows
         if grouping.larger:
             there = grouping.groups(grouping.kept()).unique().select(pl.len()).collect(engine="streaming").item()

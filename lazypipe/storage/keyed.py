@@ -25,7 +25,7 @@ from lazypipe.storage.key_bounds import KeyBounds, as_bounded
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.parquet_prune import Bounds
 from lazypipe.storage.scan import FILE_COLUMN
-from lazypipe.storage.sink import DatasetSink
+from lazypipe.storage.sink import DatasetSink, are_few
 from lazypipe.storage.unit_counts import count_units
 
 __all__ = ["Rewrite", "files_with", "not_ruled_out", "refuse_unreadable", "rewrite_without", "rows_with"]
@@ -324,7 +324,7 @@ class _Work:
         rows = self._scan(files, tags=commit.tagged)
         kept = rows.join(keys, on=[*self.on], how="anti", nulls_equal=True, maintain_order="left")
         try:
-            written = sink.write(kept)
+            written = sink.write(kept, few=are_few(files), keys=self.on)
         except Exception:
             self.refuse_unreadable(files)
             raise
