@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from lazypipe.records.transport import FileTransport
     from lazypipe.records.verify import Verification
     from lazypipe.run.panes import Pane, WindowHistory
+    from lazypipe.run.pull import Pulled, Reader
     from lazypipe.run.replay import ReplayResult
     from lazypipe.run.result import RunResult, SegmentResult
     from lazypipe.run.retry import Backoff
@@ -95,7 +96,9 @@ __all__ = [
     "Pipeline",
     "Plan",
     "Problem",
+    "Pulled",
     "Reach",
+    "Reader",
     "ReplayResult",
     "RowDiff",
     "RunError",
@@ -190,6 +193,8 @@ _HOME = {
     "Verification": "lazypipe.records.verify",
     "Pane": "lazypipe.run.panes",
     "WindowHistory": "lazypipe.run.panes",
+    "Pulled": "lazypipe.run.pull",
+    "Reader": "lazypipe.run.pull",
     "ReplayResult": "lazypipe.run.replay",
     "RunResult": "lazypipe.run.result",
     "SegmentResult": "lazypipe.run.result",

@@ -44,7 +44,7 @@ _OF_NUMBERS = (
     "smallint",
 )
 """Words that may stand in a number that reads nothing, such as that of a parameter."""
-_OTHERWISE = ("position", "pow", "power", "strpos")
+_OTHERWISE = ("position", "pow", "power", "replace", "strpos")
 """Functions that are written in other words."""
 _TESTS = {
     # Polars knows them, and leaves null as it is
@@ -186,6 +186,8 @@ def _otherwise(tokens: Sequence[Token], name: int) -> tuple[str, int] | None:
         (one,) = arguments
         within = next((n for n, token in enumerate(one) if _is_word(token, "in")), len(one))
         arguments = [one[within + 1 :], one[:within]]
+    if _is_word(tokens[name], "replace"):
+        return _replaced(arguments, end)
     if len(arguments) != 2:
         return None
     first, second = ("".join(_understood(a)).strip() for a in arguments)
@@ -195,6 +197,17 @@ def _otherwise(tokens: Sequence[Token], name: int) -> tuple[str, int] | None:
     front = f"length(split_part({first}, {second}, 1))"
     null = f"({first}) IS NULL OR ({second}) IS NULL THEN NULL WHEN ({second}) = '' THEN 1"
     return f"(CASE WHEN {null} WHEN {front} = length({first}) THEN 0 ELSE CAST({front} AS BIGINT) + 1 END)", end
+
+
+def _replaced(arguments: Sequence[Sequence[Token]], end: int) -> tuple[str, int] | None:
+    """Return a replacement of, or by, what is another text in each row: Polars refuses the one, and passes over nulls in the other."""
+    written = [[kind for kind, _ in argument if kind != "space"] == ["string"] for argument in arguments[1:]]
+    if len(arguments) != 3 or all(written):
+        return None
+    text, old, new = ("".join(_understood(a)).strip() for a in arguments)
+    # as long as the column of new texts: of a single one Polars would take the first of these for all rows
+    text = f"CASE WHEN ({new}) IS NOT NULL THEN {text} END"
+    return f"(CASE WHEN ({old}) = '' THEN {text} ELSE array_to_string(string_to_array({text}, {old}), {new}) END)", end
 
 
 def _divided(tokens: Sequence[Token]) -> list[Token]:

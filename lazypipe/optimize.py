@@ -23,7 +23,7 @@ from lazypipe.records.ledger import Ledger
 from lazypipe.run.context import run_id
 from lazypipe.run.rewrites import recorded
 from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import DELTA, Commit
+from lazypipe.storage.log import DELTA
 from lazypipe.storage.optimizer.advice import Advice, Reason
 from lazypipe.storage.optimizer.advise import advise
 from lazypipe.storage.optimizer.choice import Goal
@@ -129,7 +129,7 @@ def rewrite(
         dry_run=dry_run,
         commit=commit,
     )
-    return _recorded(made, target, commit, "rewrite", (name, moment, clock), ledger, actor)
+    return recorded(made, target, commit, "rewrite", name, (moment, clock), ledger, actor)
 
 
 def compact(
@@ -164,32 +164,7 @@ def compact(
     of, name, clock = Dataset(dataset, storage_options), run or run_id(moment), time.perf_counter()
     commit = of.read()
     made = compacted(of, run=name, time=moment, target=target, dead=dead, dry_run=dry_run, commit=commit)
-    return _recorded(made, of, commit, "compact", (name, moment, clock), ledger, actor)
-
-
-def _recorded(
-    made: Rewrite,
-    dataset: Dataset,
-    before: Commit,
-    kind: str,
-    begun: tuple[str, datetime, float],
-    ledger: Ledger | str | None,
-    actor: str | None,
-) -> Rewrite:
-    run, started, clock = begun
-    seconds, ended = time.perf_counter() - clock, datetime.now(UTC)
-    return recorded(
-        made,
-        dataset,
-        before,
-        kind=kind,
-        run=run,
-        started=started,
-        seconds=seconds,
-        ended=ended,
-        ledger=ledger,
-        actor=actor,
-    )
+    return recorded(made, of, commit, "compact", name, (moment, clock), ledger, actor)
 
 
 def workload(

@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 import tomllib
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import coverage.control
+import fsspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -217,3 +219,15 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def root() -> Path:
     """The repository."""
     return ROOT
+
+
+@pytest.fixture(params=["local", "memory"])
+def somewhere(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where files are: on this machine, where Polars reads them itself, or in memory, where fsspec does."""
+    if request.param == "local":
+        yield str(tmp_path)
+        return
+    fs, name = fsspec.filesystem("memory"), uuid.uuid4().hex
+    fs.makedirs(f"/{name}")
+    yield f"memory://{name}"
+    fs.rm(f"/{name}", recursive=True)

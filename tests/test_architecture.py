@@ -94,8 +94,8 @@ def test_public_names() -> None:
     assert set(lazypipe.__all__) == {
         "AuditReport", "Backoff", "Builder", "Changes", "CheckResult", "CommitConflict", "DefinitionError", "Entry",
         "FileTransport", "Fingerprint", "GateError", "GateReport", "History", "Holding", "HttpTransport", "Impact",
-        "Interrupted", "LazypipeError", "Ledger", "Lineage", "Location", "Pane", "Pipeline", "Plan", "Problem", "Reach",
-        "ReplayResult", "RowDiff", "RunError", "RunResult", "SegmentResult", "SourceError", "Split", "StorageError", "Stream",
+        "Interrupted", "LazypipeError", "Ledger", "Lineage", "Location", "Pane", "Pipeline", "Plan", "Problem", "Pulled", "Reach",
+        "Reader", "ReplayResult", "RowDiff", "RunError", "RunResult", "SegmentResult", "SourceError", "Split", "StorageError", "Stream",
         "Trace", "Traced", "Trigger", "Verification", "WindowHistory", "apply", "audit_report", "catalog", "check", "contracts",
         "diff", "history", "json_schema", "ledger", "load", "optimize", "pipeline", "replay", "publish_delta",
         "rollback", "rule", "scan",

@@ -238,6 +238,18 @@ def test_a_rollback_is_in_the_ledger(uri: str, tmp_path: Path) -> None:
     assert (found.problems, found.warnings) == ((), ())
 
 
+def test_a_rollback_of_what_a_run_wrote_in_which_another_output_was_blocked(tmp_path: Path) -> None:
+    rows(0, 10).write_parquet(tmp_path / "a.parquet")
+    small = [{"row_count": {"max": 9, "action": "fail"}}]
+    made = lp.pipeline("p", base=str(tmp_path)).source("a", "a.parquet")
+    made = made.stage("few", "a", gate=small).stage("below", "few", do=[{"limit": 1}]).stage("good", "a")
+    plan = made.output("few", "out/few").output("below", "out/below").output("good", "out/good").build().compile()
+    assert [s.status for s in plan.run().segments] == ["gate_failed", "blocked", "done"]
+    assert lp.rollback(plan, "good", version=1) == 2
+    entry = lp.ledger(plan).records()[-1]
+    assert (entry.kind, entry.body["segments"][0]["uri"]) == ("rollback", str(tmp_path / "out/good"))
+
+
 def test_a_rollback_that_is_not_recorded_is_noted(uri: str, tmp_path: Path) -> None:
     dataset, ledger = Dataset(uri), lp.ledger(plan(tmp_path))
     dataset.rollback(1, run="x", time=NOW)
@@ -283,3 +295,23 @@ def test_rollbacks_by_pipelines_that_sign_their_records_or_keep_none(
     assert [e.kind for e in lp.ledger(ledger).records()] == ["run", "rollback"]
     assert lp.ledger(ledger, key="secret").verify().ok
     assert lp.history(uri)["mode"].to_list() == ["replace", "rollback to 1", "replace", "rollback to 3"]
+
+
+def test_status_says_why_files_are_laid_out_as_they_are(
+    tmp_path: Path, uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    definition = tmp_path / "p.yaml"
+    definition.write_text(plan(tmp_path).pipeline.to_yaml())
+    assert main(["status", str(definition)]) == 0
+    assert "laid out" not in capsys.readouterr().out
+    made = lp.optimize.rewrite(uri, "storage")
+    assert main(["status", str(definition)]) == 0
+    told = capsys.readouterr().out.splitlines()
+    first = told.index("    laid out for storage:") + 1
+    assert told[first:] == [f"        {reason}" for reason in Dataset(uri).read().info["optimize"]["reasons"]]
+    assert len(told) > first
+    assert made.tasks
+    # one that somebody gave has no reasons
+    lp.optimize.rewrite(uri, lp.optimize.Layout(codec="lz4"))
+    assert main(["status", str(definition)]) == 0
+    assert "laid out" not in capsys.readouterr().out

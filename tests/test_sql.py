@@ -523,6 +523,30 @@ def test_quotients_keep_their_types() -> None:
             frame.select(bind(text, frame.schema))
 
 
+REPLACED = pl.DataFrame(
+    {
+        "s": ["aXbX", "cYd", None, "abc", "", "XX", "q", "X"],
+        "x": ["X", "Y", "Z", "", "", "X", None, "X"],
+        "y": ["1", None, "2", "-", "-", "", "z", "X"],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "replace(s, x, y)", "replace(s, x, 'q')", "REPLACE(s, 'X', y)", "replace('aXb', 'X', y)", "replace('aXb', x, y)", "replace(s, upper('x'), '-')",
+        "replace(replace(s, x, y), y, x)", "replace(s, 'X', 'r')", "replace(s, CASE WHEN x = 'X' THEN 'X' ELSE x END, y || '$1')", "replace(s, 'X', NULL::text)",
+    ],
+)  # fmt: skip
+def test_what_is_replaced_may_be_another_text_in_each_row(text: str) -> None:
+    with duckdb.connect() as peer:
+        peer.register("t", REPLACED.to_arrow())
+        expected = [v for (v,) in peer.execute(f"SELECT {text} FROM t").fetchall()]
+    assert REPLACED.select(v=bind(text, REPLACED.schema))["v"].to_list() == expected
+    assert query(f"SELECT {text} AS v FROM t", {"t": REPLACED.lazy()}).collect()["v"].to_list() == expected
+
+
 def test_tests_of_one_word_may_be_names() -> None:
     frame = pl.LazyFrame({"isnull": [1, None], "s": ["a", None]})
     assert query("SELECT isnull, s ISNULL AS n FROM t WHERE isnull ISNULL", {"t": frame}).collect().rows() == [

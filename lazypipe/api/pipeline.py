@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lazypipe.run.backfill import TimeRange
     from lazypipe.run.context import Observer
     from lazypipe.run.panes import WindowHistory
+    from lazypipe.run.pull import Pulled, Reader
     from lazypipe.run.replay import ReplayResult
     from lazypipe.run.result import RunResult
     from lazypipe.run.trace import Trace
@@ -104,6 +105,50 @@ class Pipeline(model.Pipeline):
         values = {**(params or {}), **more}
         compiled = compile_pipeline(self, values, now=moment, env=env, allow=allow, admit=partial(_whole, moment))
         return Plan(**{f.name: getattr(compiled, f.name) for f in fields(compiled)})
+
+    def pull(self, readers: Mapping[str, Reader], *, env: Mapping[str, str] | None = None) -> tuple[Pulled, ...]:
+        r"""Pull what there is for sources that are no files, until nothing comes: it becomes files, which runs take in.
+
+        The source's ``uri`` says where these stand: one more file each time in a folder (``pulled/orders/*.parquet``), or one that is
+        replaced (``pulled/orders.parquet``), by readers that give all there is. Each says the position behind its rows, so that whoever
+        pulls next, also after a crash, goes on from there.
+
+        Parameters
+        ----------
+        readers
+            Source → what is read on from a position.
+        env
+            Variables that the definition names. Default: those of the process.
+
+        Raises
+        ------
+        LazypipeError
+            If there is no such source, what is given for it does not read, or it gives no rows with a position that is another one.
+        DefinitionError
+            If the source's ``uri`` is no place where what is pulled can stand.
+        SourceError
+            If a reader fails.
+        StorageError, CommitConflict
+            If files cannot be written, or another process pulled the same meanwhile.
+
+        Examples
+        --------
+        >>> import polars as pl
+        >>> class Log:
+        ...     def read(self, after):
+        ...         begin = after or 0
+        ...         return None if begin == 4 else (pl.DataFrame({"x": [begin, begin + 1]}), begin + 2)
+        >>> text = "version: 1\nname: p\nsources: {log: {uri: memory://log/*.parquet}}\noutputs: {log: {to: memory://log-out}}\n"
+        >>> pipe = Pipeline.from_yaml(text)
+        >>> [(p.rows, p.position) for p in pipe.pull({"log": Log()})], pipe.pull({"log": Log()})
+        ([(2, 2), (2, 4)], ())
+        """
+        from lazypipe.run.pull import Pulled, Puller
+
+        puller, found = Puller(self, readers, os.environ if env is None else env), list[Pulled]()
+        while came := puller.pull():
+            found += came
+        return tuple(found)
 
 
 @dataclass(frozen=True, repr=False)
@@ -277,7 +322,7 @@ class Plan(CompiledPipeline):
         now: datetime | None = None,
         window: TimeRange | Sequence[Any] | str | None = None,
     ) -> list[dict[str, Any]]:
-        """Return what a run would do, segment by segment: what is read (files, bytes), checked, written, how, and why.
+        """Return what a run would do, segment by segment: what is read (files, bytes, rows), checked, written, how, and why.
 
         ``how`` is ``none`` (nothing has changed), ``units`` (only what files came, changed or went), ``all``, ``wait`` (a delivery is
         not whole), ``judge`` (rules about the clock), ``state`` (event time went on, and no row changes), or ``unknown`` where it depends on what comes before it in the same run. Sizes are None where they are not known.
@@ -326,7 +371,10 @@ class Plan(CompiledPipeline):
         return [{**step, "windows": touched(self, segments[step["name"]], found, moment)} for step in steps]
 
     def status(self) -> list[dict[str, Any]]:
-        """Return, per output that is a dataset, its version, when it was made, and of what: files per source, or versions."""
+        """Return, per output that is a dataset, its version, when it was made, and of what: files per source, or versions; and its ``layout``.
+
+        Of a layout that was chosen (``optimize``) it says for which goal, and why.
+        """
         from lazypipe.incremental import preview as previews
 
         return previews.status(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
@@ -14,6 +15,7 @@ from lazypipe.incremental.bound import Bound
 from lazypipe.records.transport import Transport
 from lazypipe.run.context import Observer, run_id
 from lazypipe.run.executor import execute
+from lazypipe.run.pull import Puller, Reader
 from lazypipe.run.result import RunResult
 from lazypipe.run.retry import Backoff
 from lazypipe.run.stream import OnGateFailure, Stream
@@ -27,6 +29,7 @@ def stream(
     pipeline: model.Pipeline,
     trigger: Trigger | None = None,
     *,
+    pull: Mapping[str, Reader] | None = None,
     max_files: int | None = None,
     max_rows: int | None = None,
     max_bytes: int | None = None,
@@ -55,6 +58,9 @@ def stream(
     ----------
     trigger
         When batches begin. Default: as soon as anything came, which is looked for every ten seconds.
+    pull
+        Source → what is read on from a position, for sources that are no files, as of ``Pipeline.pull``: each is asked at every look, and
+        again at once where something came.
     max_files, max_rows, max_bytes
         How much a batch takes in at most, as of ``Plan.run``; where something is left the next one follows at once.
     since, until
@@ -78,7 +84,7 @@ def stream(
     Raises
     ------
     LazypipeError
-        If the definition or a bound is wrong; when iterated over, also if a source cannot be listed for good.
+        If the definition, a bound or what pulls is wrong; when iterated over, also if a source cannot be listed for good.
 
     Examples
     --------
@@ -91,7 +97,7 @@ def stream(
     bound, definition = bound_of(max_files, max_rows, max_bytes, since, until), Pipeline.of(pipeline)
     if on_gate_failure not in get_args(OnGateFailure):
         raise LazypipeError(f"on_gate_failure: {on_gate_failure!r}; write stop or continue")
-    allowed = tuple(allow)
+    allowed, puller = tuple(allow), Puller(definition, pull or {}, os.environ if env is None else env)
 
     def run(plan: CompiledPipeline, now: datetime) -> RunResult:
         return execute(
@@ -116,4 +122,5 @@ def stream(
         backoff or Backoff(),
         sleep,
         Bound(since=bound.since, until=bound.until),
+        puller.pull,
     )

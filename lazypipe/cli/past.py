@@ -57,6 +57,10 @@ def _status(options: argparse.Namespace) -> int:
         for name, of in output["consumed"].items():
             version = "" if of["version"] is None else f" of version {of['version']}"
             print(f"    made of {name}: {of['files']} file{'s' * (of['files'] != 1)}{version}, {of['bytes']:,} bytes")
+        if "layout" in output:
+            print(f"    laid out for {output['layout']['goal']}:")
+            for reason in output["layout"]["reasons"]:
+                print(f"        {reason}")
         for line in incomplete(output):
             print(line)
     return 0

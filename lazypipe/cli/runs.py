@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import lazypipe as lp
 from lazypipe.cli.commands import Commands, compiled, incomplete, loaded, pairs, say, write_json
@@ -20,7 +20,13 @@ def add(commands: Commands) -> None:
     once = commands.over_plan(
         "run", run, "Run a pipeline: write, audit, publish; what has not changed is left as it is."
     )
-    once.add_argument("--output", action="append", default=[], metavar="NAME", help="only this, and what it is made of")
+    once.add_argument(
+        "--output",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only this, and what it is made of; may be repeated",
+    )
     once.add_argument(
         "--full", action="store_true", help="make all outputs anew, also those whose inputs did not change"
     )
@@ -35,6 +41,9 @@ def add(commands: Commands) -> None:
         "stream", _stream, "Run again and again, over what came since; SIGINT or SIGTERM stops after the batch."
     )
     _stream_options(stream)
+    for made in (once, stream):
+        text = "take in what this object reads, for a source that is no file, and keep it where the source says"
+        made.add_argument("--pull", action="append", default=[], metavar="SOURCE=MODULE:OBJECT", help=text)
     for made, what in ((once, "run"), (plan, "run"), (stream, "batch")):
         _bound_options(made, what)
     replay = commands.over_plan("replay", _replay, "Put an output's quarantined rows through its gate again.")
@@ -65,6 +74,8 @@ def run(options: argparse.Namespace) -> int:
     """Run a pipeline, or a window of it piece by piece."""
     from lazypipe.run.retry import TRIES
 
+    for pulled in loaded(options.file).pull(_readers(options)) if options.pull else ():
+        say(f"{pulled.source}: {pulled.rows:,} rows pulled → {pulled.uri}")
     now = datetime.now(UTC)
     progress = _Progress()
     plan = compiled(options, now)
@@ -153,10 +164,28 @@ def _left_out(result: lp.RunResult) -> Iterator[str]:
         yield f"left out: {more:,} more"
 
 
+def _readers(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what is to pull for sources; a class is one that is made without arguments."""
+    from pkgutil import resolve_name
+
+    found: dict[str, Any] = {}
+    for name, where in pairs("--pull", options.pull).items():
+        try:
+            if ":" not in where:
+                raise ValueError("it names no object")
+            made = resolve_name(where)
+            found[name] = made() if isinstance(made, type) else made
+        except Exception as error:  # whatever a module does when it is imported
+            reason = str(error) or type(error).__name__
+            raise lp.LazypipeError(f"--pull {name}={where}: {reason}; write --pull {name}=module:Object") from error
+    return found
+
+
 def _stream(options: argparse.Namespace) -> int:
     stream = lp.stream(
         loaded(options.file),
         lp.Trigger(options.every, options.files, options.rows, options.or_after, options.once),
+        pull=_readers(options),
         **_bound(options),
         on_gate_failure=options.on_gate_failure,
         params=pairs("--param", options.param),
@@ -216,7 +245,9 @@ def _plan(options: argparse.Namespace) -> int:
             size = "unknown size" if source["bytes"] is None else f"{source['bytes']:,} bytes"
             some = "" if source["files"] == source["of"] else f" of {source['of']}"
             least = "at least " if source.get("at_least") else ""
-            print(f"    reads {source['name']}: {least}{source['files']}{some} file{'s' * (source['of'] != 1)}, {size}")
+            files = f"{least}{source['files']}{some} file{'s' * (source['of'] != 1)}"
+            rows = "unknown rows" if source["rows"] is None else f"{source['rows']:,} row{'s' * (source['rows'] != 1)}"
+            print(f"    reads {source['name']}: {files}, {size}, {rows}")
         for node, count in step.get("windows", {}).items():
             print(f"    touches {node}: {count:,} window{'s' * (count != 1)}")
         for node, rules in step["gates"].items():

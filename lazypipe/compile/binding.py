@@ -29,7 +29,7 @@ from lazypipe.windows.watermark import COMPLETE
 if TYPE_CHECKING:
     from lazypipe.storage.log import Commit
 
-__all__ = ["bind", "expand_env"]
+__all__ = ["bind", "expand_env", "expand_source"]
 
 
 def bind(
@@ -51,7 +51,7 @@ def bind(
         If the source cannot be read.
     """
     at: Path = ("sources", name)
-    patterns, options, marker, redact = _expand(source, base, env, at)
+    patterns, options, marker, redact = expand_source(source, base, env, at)
     try:
         return _bind(name, source, patterns, options, marker, redact, at, admit)
     except Fault as fault:
@@ -76,7 +76,8 @@ def _bind(
     reader = Reader(form, contract.overrides if text else {}, source.read, options, masked=masked, by_row=by_row)
     # of columns that are not declared, files have to tell the types first
     parsed = reader.marks != POINT or any(told_otherwise(t, reader) for t in contract.types.values())
-    adapts = contract.adapts or parsed
+    # Polars does not look at columns of Parquet that nothing reads; all other formats are checked as they are read
+    adapts = contract.adapts or parsed or (form == "parquet" and contract.said)
     _refuse_of_others(source, form, patterns, at)
     action, intake = cast("OnCorrupt", source.on_corrupt), read_intake(source, form, at)
     bound = BoundSource(
@@ -192,7 +193,7 @@ def _tags(source: Source, commit: Commit | None, schema: pl.Schema) -> dict[str,
     return {c: tags for c, tags in found.items() if tags}
 
 
-def _expand(
+def expand_source(
     source: Source, base: str, env: Mapping[str, str], at: Path
 ) -> tuple[tuple[str, ...], dict[str, Any], str | None, uris.Redactor]:
     """Return the URIs, options and marker of a source with variables replaced, and what hides the values of those."""

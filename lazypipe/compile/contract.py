@@ -41,12 +41,16 @@ class Declared:
 
 @dataclass(frozen=True)
 class Contract:
-    """What a source must look like, as it was declared; an empty one leaves everything to the first file."""
+    """What a source must look like, as it was declared; an empty one leaves everything to the first file.
+
+    ``said``: whether it was written what becomes of columns that are missing, or of another type.
+    """
 
     columns: Mapping[str, Declared] = field(default_factory=dict)
     on_new_column: Mode = "ignore"
     on_missing_column: Mode = "fail"
     on_type_change: Mode = "fail"
+    said: bool = False
 
     @property
     def types(self) -> dict[str, pl.DataType]:
@@ -132,7 +136,9 @@ def read_contract(written: Mapping[str, Any], at: Path, on_new_column: Mode = "i
                 )
                 raise Fault(what, "remove one of them", (*at, "columns", name, "alias"))
             owners[alias] = name
-    return Contract(columns, new, missing, change)
+    entries = [entry for entry in written.get("columns", {}).values() if isinstance(entry, Mapping)]
+    said = any({"on_missing_column", "on_type_change"} & {*entry} for entry in (written, *entries))
+    return Contract(columns, new, missing, change, said)
 
 
 def resolve(contract: Contract, found: Sequence[tuple[FileInfo, pl.Schema]], *, text: bool, at: Path) -> Shape:

@@ -234,7 +234,8 @@ def _time() -> dict[str, Any]:
                 "Default: 1d.",
             ),
             "idle_after": _described(
-                _TEXT, "A partition that stood still for so long is not waited for. Default: it is waited for."
+                _TEXT,
+                "A partition that stood still for so long, by the clock of the runs, is not waited for. Default: it is waited for.",
             ),
         },
     )

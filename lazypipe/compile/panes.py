@@ -12,11 +12,12 @@ from lazypipe.compile.closing import waited_for
 from lazypipe.compile.modes import CHANGE_COLUMNS
 from lazypipe.compile.node import Node
 from lazypipe.compile.segments import Segment
-from lazypipe.ops import session, window
+from lazypipe.ops import session
 from lazypipe.ops.session import Session
 from lazypipe.ops.window import Window
 from lazypipe.spec.model import Fault, Output, Path, Pipeline
 from lazypipe.windows.panes import Panes
+from lazypipe.windows.slices import END, START, WINDOW
 
 __all__ = ["check_panes", "end_of", "feed_schema", "panes_of", "untimed"]
 
@@ -62,16 +63,16 @@ class _Of:
 
     @property
     def start(self) -> str:
-        return session.START if isinstance(self.operation, Session) else window.START
+        return session.START if isinstance(self.operation, Session) else START
 
     @property
     def end(self) -> str:
-        return session.END if isinstance(self.operation, Session) else window.END
+        return session.END if isinstance(self.operation, Session) else END
 
     @property
     def fixed(self) -> tuple[str, ...]:
         """The columns that are the same in all panes of a window."""
-        kind = (window.WINDOW,) if isinstance(self.operation, Window) and len(self.operation.every) > 1 else ()
+        kind = (WINDOW,) if isinstance(self.operation, Window) and len(self.operation.every) > 1 else ()
         ends = () if isinstance(self.operation, Session) else (self.end,)
         return tuple(dict.fromkeys([*self.operation.by, *kind, self.start, *ends]))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -15,20 +14,18 @@ from lazypipe.compile.watermark import beat
 from lazypipe.errors import SourceError, StorageError
 from lazypipe.gates import Check
 from lazypipe.gates.tap import RAW_COLUMN
-from lazypipe.spec import taps
 from lazypipe.spec.model import NOTHING
 from lazypipe.spec.scope import Tally
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import hive, moments, wholes
 from lazypipe.storage import uri as uris
 from lazypipe.storage.by_row import TEXT
-from lazypipe.storage.corrupt import CorruptFile, OnCorrupt, damaged, in_parallel, is_damage, preflight
+from lazypipe.storage.corrupt import CorruptFile, OnCorrupt, in_parallel, is_damage, preflight
 from lazypipe.storage.fields import refuse_unknown_fields
 from lazypipe.storage.files import FORMATS, FileInfo, expand, files_at
-from lazypipe.storage.reasons import MASKED, says_thousands
-from lazypipe.storage.scan import FILE_COLUMN, TEXT_FORMATS, Reader, is_engine_error
-from lazypipe.storage.shape import Fit, Shape, fit, fitted, misfits, reader_of, reread, too_long
-from lazypipe.storage.text import bad_line, line_where, refuse_short_rows
+from lazypipe.storage.scan import FILE_COLUMN, TEXT_FORMATS, Reader
+from lazypipe.storage.shape import Fit, Shape, fit, fitted, reader_of, reread
+from lazypipe.storage.text import bad_line, refuse_short_rows
 from lazypipe.storage.units import UNIT, Units, as_uri, untagged
 from lazypipe.windows.watermark import Arrival, Watermark
 
@@ -40,8 +37,6 @@ __all__ = ["BoundSource", "Snapshot"]
 
 Watch = Callable[[pl.LazyFrame, str | None], pl.LazyFrame]
 """Put over all columns of text files; told the last one inside, unless rows that lack it are told apart already."""
-_FEW = 16
-"""Files that are read one by one to find the one that cannot be read; of more, halves are read first."""
 
 
 @dataclass(frozen=True)
@@ -330,46 +325,12 @@ class BoundSource:
         frame = frame if tally is None else tally(frame, {f"{self.name}: heartbeats": beats})
         return frame.filter(~beats)
 
-    def extents(self, snapshot: Snapshot, bounds: Mapping[str, int | None]) -> pl.DataFrame:
+    def extents(self, snapshot: Snapshot, bounds: Mapping[str, int | None], watch: Watch | None) -> pl.LazyFrame:
         """Return the earliest and latest event times in files, by partition; reads no other columns of formats that know theirs."""
         rule = self.watermark
         assert rule is not None
         some = replace(snapshot, files=tuple(f for f in snapshot.files if f.key in bounds))
-
-        def ask(watch: Watch | None) -> pl.LazyFrame:
-            return rule.extents(self._scan_files(some, [FILE_COLUMN], watch), self.schema, bounds, FILE_COLUMN)
-
-        return self.answer(some, ask)
-
-    def answer(self, snapshot: Snapshot, ask: Callable[[Watch | None], pl.LazyFrame]) -> pl.DataFrame:
-        """Ask something of the rows of files alone; where broken rows are set aside, it is not asked of them.
-
-        ``ask`` is told what is to be put over all columns of files: of a row with fields too many a part could be read without a word.
-        """
-        if not self.reader.by_row:
-            return ask(None).collect(engine="streaming")
-        nulls: list[int] = []
-
-        def watch(frame: pl.LazyFrame, last: str | None) -> pl.LazyFrame:
-            def note(batch: pl.DataFrame) -> pl.DataFrame:
-                if last is not None and not nulls and batch[last].null_count():
-                    nulls.append(1)
-                return batch
-
-            return taps.tap(frame, note)
-
-        def asked() -> pl.DataFrame:
-            found = ask(watch).collect(engine="streaming")
-            if self.reader.format == "csv":
-                self.refuse_short_rows(snapshot, nulls=bool(nulls))
-            return found
-
-        try:
-            return asked()
-        except BaseException as error:
-            if not (is_engine_error(error) or isinstance(error, SourceError)) or not self.read_by_row(snapshot):
-                raise
-        return asked()
+        return rule.extents(self._scan_files(some, [FILE_COLUMN], watch), self.schema, bounds, FILE_COLUMN)
 
     def _scan_files(
         self,
@@ -389,7 +350,7 @@ class BoundSource:
                 frame = fitted(frame, one, self.shape, self.reader, extra)
             return frame.select(names)
         parts = []
-        for fits, files, schema in self._groups(snapshot):
+        for fits, files, schema in self.groups(snapshot):
             keys = self.reader.keys(files, self.schema)
             apart = moments.columns(self.reader, schema) if how == "each" else ()
             apart = moments.usual(self.reader, files[0], schema) if how == "usual" else apart
@@ -423,27 +384,11 @@ class BoundSource:
         """Whether a file is known to have rows that cannot be read."""
         return _whole(file) in self._broken_rows
 
-    def sift(self, snapshot: Snapshot) -> None:
-        """Find the files with rows that cannot be read, ahead of a query that must not meet them."""
-        if self.reader.by_row and not self._reads(snapshot):
-            self.read_by_row(snapshot)
+    def have_read_by_row(self, file: FileInfo) -> None:
+        """Read a file row by row from now on."""
+        self._broken_rows.add(_whole(file))
 
-    def read_by_row(self, snapshot: Snapshot) -> bool:
-        """After a failure: find the files that can be read but for some rows, which are read row by row from now on; return whether any was found."""
-        if not self.reader.by_row or self.shape is None:
-            return False
-        found = False
-        # what has not been looked into, or was read by row, has another fault
-        looked = [f for f in snapshot.files if _whole(f) in self._looked and not self.is_read_by_row(f)]
-        for file in self._suspects(replace(snapshot, files=looked)):
-            if self._broken(file) is not None:
-                continue
-            if self.reader.has_broken_rows(file, self.inside(file)):
-                self._broken_rows.add(_whole(file))
-                found = True
-        return found
-
-    def _groups(self, snapshot: Snapshot) -> list[tuple[Fit | None, tuple[FileInfo, ...], pl.Schema]]:
+    def groups(self, snapshot: Snapshot) -> list[tuple[Fit | None, tuple[FileInfo, ...], pl.Schema]]:
         """Return the files that are read in the same way, how, and the columns that their scan has."""
         found: dict[Fit | None, list[FileInfo]] = {}
         for file in snapshot.files:
@@ -459,156 +404,17 @@ class BoundSource:
             return snapshot
         if snapshot.table is not None:
             return replace(snapshot, files=snapshot.table.in_order(snapshot.files))
-        return replace(snapshot, files=tuple(f for _, files, _ in self._groups(snapshot) for f in files))
+        return replace(snapshot, files=tuple(f for _, files, _ in self.groups(snapshot) for f in files))
 
     def _with_keys(self, inside: pl.Schema, file: FileInfo) -> pl.Schema:
         return pl.Schema({**inside, **self.reader.keys([file], self.schema)})
 
-    def _own(self, file: FileInfo) -> pl.Schema:
+    def own(self, file: FileInfo) -> pl.Schema:
         """Return the columns of a file by which it can be told whether it is sound: its own, or those its text is read with."""
         how = self._fit(file)
         if how is None:
             return self.schema
         return self._with_keys(how.schema if self.is_text else self._looked[_whole(file)], file)
-
-    def damaged(self, snapshot: Snapshot) -> dict[str, str]:
-        """Return URI → why for files that are corrupt, each of those read for itself that cannot be read with others. Exact, for after a failure."""
-        if snapshot.logged is not None:
-            return {}
-        suspects = self._suspects(snapshot)
-        return {f.uri: why for file in suspects for f, why in damaged([file], self.reader, self._judged(file))}
-
-    def _judged(self, file: FileInfo) -> pl.Schema:
-        """Return the columns by which it is told whether a file is sound; moments that can be told each for itself are text in it."""
-        own = self._own(file)
-        apart = moments.columns(self.reader, own)
-        if not apart:
-            return own
-        text = self.reader.scan([file], moments.as_text(own, list(own)))
-        try:
-            parsed = moments.parsed(text, own, apart, self.name, "each")
-            parsed.select(pl.col(apart).null_count()).collect(engine="streaming")
-        except BaseException as error:
-            if not (is_engine_error(error) or isinstance(error, moments.Unusual | SourceError)):
-                raise
-            return own
-        return moments.as_text(own, apart)
-
-    def _suspects(self, snapshot: Snapshot) -> Iterator[FileInfo]:
-        """Yield a few files for each that cannot be read: one by one, tens of thousands would take minutes."""
-        if len(snapshot.files) <= _FEW:
-            yield from snapshot.files
-            return
-        middle = len(snapshot.files) // 2
-        for files in (snapshot.files[:middle], snapshot.files[middle:]):
-            half = replace(snapshot, files=files)
-            if not self._reads(half):
-                yield from self._suspects(half)
-
-    def count(self, file: FileInfo, table: LakeTable | None = None) -> int:
-        """Return the rows of one file, perhaps of a ``table``; of one that cannot be read, 0: whoever reads its rows will say so."""
-        if table is not None and file.uri in table.rows:
-            return table.rows[file.uri]
-        try:
-            one = self.looked_at(Snapshot((file,), table=table))
-            return int(self.scan(one).select(pl.len()).collect(engine="streaming").item())
-        except BaseException as error:
-            if not (is_engine_error(error) or isinstance(error, SourceError)):
-                raise
-            return self.count(file) if self.read_by_row(Snapshot((file,))) else 0
-
-    def culprit(self, snapshot: Snapshot) -> SourceError | None:
-        """Return the error that names the first file which cannot be read as the contract says, None if all can."""
-        snapshot = self._narrowed(snapshot)
-        if snapshot.table is not None:
-            parts = [replace(snapshot, files=(file,)) for file in snapshot.files]
-        elif snapshot.commit is None:
-            for file in snapshot.files:
-                found = self._broken(file) or self.reader.culprit([file], self._judged(file))
-                if found is not None:
-                    return self.located(found)
-            parts = [Snapshot((file,)) for file in snapshot.files]
-        else:
-            commit = snapshot.commit
-            parts = [
-                Snapshot((i,), replace(commit, files=(f,))) for i, f in zip(snapshot.files, commit.files, strict=True)
-            ]
-        for part in parts:
-            try:
-                self._read_all(part)
-            except BaseException as error:
-                if not is_engine_error(error):
-                    raise
-                return self.located(self._misfit(part) or self._unread(part, error))
-        return None
-
-    def _narrowed(self, snapshot: Snapshot) -> Snapshot:
-        """Return a few of the files, the first that cannot be read among them: each for itself, tens of thousands would take minutes."""
-        while len(snapshot.files) > _FEW and snapshot.logged is None:
-            half = replace(snapshot, files=snapshot.files[: len(snapshot.files) // 2])
-            rest = replace(snapshot, files=snapshot.files[len(half.files) :])
-            snapshot = rest if self._reads(half) else half
-        return snapshot
-
-    def _reads(self, part: Snapshot) -> bool:
-        try:
-            self.check(part)
-            self._read_all(part)
-            if self.reader.format == "csv":
-                self.refuse_short_rows(part, nulls=True)
-        except BaseException as error:
-            if not (is_engine_error(error) or isinstance(error, SourceError)):
-                raise
-            return False
-        return True
-
-    def _read_all(self, part: Snapshot) -> None:
-        """Read all rows; raises what a run would stop with."""
-        try:
-            self.scan(part, how="each").select(pl.all().null_count()).collect(engine="streaming")
-        except moments.Unusual:
-            self.scan(part).select(pl.all().null_count()).collect(engine="streaming")
-
-    def _broken(self, file: FileInfo) -> SourceError | None:
-        """Say what the ends of a file show."""
-        try:
-            why = preflight([file], self.reader).get(file.uri)
-        except SourceError as error:  # it cannot be fetched
-            return error
-        fix = "deliver it again, or say on_corrupt: quarantine_file or skip"
-        return None if why is None else SourceError(why, uri=file.uri, fix=fix)
-
-    def _unread(self, part: Snapshot, error: BaseException) -> SourceError:
-        fix = "mend the file, or change the contract" if part.logged is None else "restore it from a backup"
-        if part.table is not None:
-            fix = "read a later version if VACUUM has deleted it, or restore it from a backup"
-        return SourceError(self.reader.told(error), uri=part.files[0].uri, fix=fix)
-
-    def _misfit(self, part: Snapshot) -> SourceError | None:
-        """Say which cells of a file are not of their column's type, if that is what is wrong with it."""
-        if self.shape is None or part.logged is not None:
-            return None
-        ((how, files, schema),) = self._groups(part)
-        assert how is not None
-        frame = reader_of(self.reader, files[0].uri, how).scan(files, schema)
-        found = misfits(frame, how, self.shape, self.reader)
-        if found is None:
-            return None
-        name, dtype, count, text, bad = found
-        cells = "1 cell that is" if count == 1 else f"{count:,} cells that are"
-        fix = "mend the file, or say on_type_change: discard_row or discard_column"
-        point = "," if self.reader.marks.decimal_comma else r"\."
-        if isinstance(dtype, pl.Decimal) and re.fullmatch(rf"\s*[+-]?\d*{point}\d+", text):
-            fix = f"declare one with as many digits, {fix}"
-        elif self.reader.format == "csv" and not (self.reader.masked or self.reader.marks.thousands):
-            fix = says_thousands(text) or fix
-        if too_long(text, dtype, self.reader):
-            fix = "JSON's numbers are sure to 15 digits: deliver longer ones as text, declare String, and cast them"
-        line = line_where(files[0], self.reader, self.inside(files[0]), bad) if self.is_text else None
-        where = "" if line is None else f" (line {line})"
-        cell = MASKED if self.reader.masked else repr(text)
-        what = f"column {name!r} has {cells} no {dtype_name(dtype)}, such as {cell}{where}"
-        return SourceError(what, uri=files[0].uri, fix=fix)
 
     def refuse_short_rows(self, snapshot: Snapshot, *, nulls: bool) -> None:
         """Raise SourceError for the first row of a CSV with fewer fields than columns; see ``storage.text``."""
@@ -630,13 +436,13 @@ class BoundSource:
 
     def _inside(self, snapshot: Snapshot) -> Iterator[tuple[tuple[FileInfo, ...], pl.Schema]]:
         """Yield the files that are read in the same way, with the columns inside them."""
-        for _, files, schema in self._groups(snapshot):
+        for _, files, schema in self.groups(snapshot):
             keys = self.reader.keys(files, schema)
             yield files, pl.Schema({n: t for n, t in schema.items() if n not in keys})
 
     def inside(self, file: FileInfo) -> pl.Schema:
         """Return the columns inside a file of text, with the types that they are read with."""
-        schema = self._own(file)
+        schema = self.own(file)
         keys = self.reader.keys([file], schema)
         return pl.Schema({n: t for n, t in schema.items() if n not in keys})
 

@@ -30,7 +30,6 @@ _OTHERS = {
     "groups",
     "semantic_models",
     "saved_queries",
-    "unit_tests",
     "anchors",
     *_SECTIONS,
 }
@@ -41,8 +40,9 @@ def from_dbt(source: Source) -> Contract:
 
     ``unique``, ``not_null``, ``accepted_values`` and ``relationships`` keep dbt's semantics: nulls are compared by none but
     ``not_null``. ``where``, ``severity``, ``warn_if`` and ``error_if`` become ``where``, ``action``, ``warn_above`` and
-    ``max_failures``. Of ``dbt_utils``, the tests that look at rows are known, too. Other tests, and conditions with
-    templates, are in ``unmapped``.
+    ``max_failures``. Of ``dbt_utils``, the tests that look at rows are known, too, and the ``freshness`` of sources becomes
+    a rule, where a column says it. Other tests, unit tests, the strategies of snapshots, and conditions with templates, are
+    in ``unmapped``.
 
     Raises
     ------
@@ -69,17 +69,20 @@ def from_dbt(source: Source) -> Contract:
     if version is not None and version not in (2, "2"):
         root.fault(f"version {version!r} cannot be read", "write version: 2", "version")
     for key in root.value:
-        if key not in _OTHERS:
+        if key == "unit_tests":
+            root.unmapped(key, "they give rows and expect rows; run the pipeline over such files in a test", key)
+        elif key not in _OTHERS:
             root.unmapped(key, "it holds no tests of tables", key)
-    nodes = list(_tables(root))
     rules: dict[str, list[Written]] = {}
     columns: dict[str, dict[str, Column]] = {}
-    for node in nodes:
+    for node, source_of in list(_tables(root)):
         name = str(node.table)
         if name in rules:
             node.fault(f"two tables are called {name!r}", "rename one of them", "name")
         rules[name], columns[name] = [], {}
         _table(node, rules[name], columns[name])
+        rules[name].extend(_freshness(node, source_of))
+        _snapshot(node)
     document.finish()
     return Contract(
         "dbt",
@@ -90,16 +93,16 @@ def from_dbt(source: Source) -> Contract:
     )
 
 
-def _tables(root: Node) -> Iterable[Node]:
-    """Yield the tables, each under the name it has here: tables of two sources with one name get that of the source, too."""
+def _tables(root: Node) -> Iterable[tuple[Node, Node | None]]:
+    """Yield the tables with their sources, each under its name here: two with one name get that of the source, too."""
     plain = [n for section in ("models", "seeds", "snapshots") for n in root.children(section)]
-    of_sources = [(s.need("name", "text") or "", t) for s in root.children("sources") for t in s.children("tables")]
+    of_sources = [(s, t) for s in root.children("sources") for t in s.children("tables")]
     names = Counter(str(n.value.get("name")) for n in (*plain, *(t for _, t in of_sources)))
     for node in plain:
-        yield node.about(node.need("name", "text") or "")
+        yield node.about(node.need("name", "text") or ""), None
     for source, node in of_sources:
-        name = node.need("name", "text") or ""
-        yield node.about(f"{source}_{name}" if names[name] > 1 else name)
+        group, name = source.need("name", "text") or "", node.need("name", "text") or ""
+        yield node.about(f"{group}_{name}" if names[name] > 1 else name), source
 
 
 def _table(node: Node, rules: list[Written], columns: dict[str, Column]) -> None:
@@ -119,6 +122,56 @@ def _table(node: Node, rules: list[Written], columns: dict[str, Column]) -> None
         for test, written in _tests(column):
             rules.extend(_test(test, written))
         rules.extend(_constraints(column))
+
+
+def _freshness(node: Node, source: Node | None) -> Iterable[Written]:
+    """Yield the rules on how old a table of a source may be; what it does not say holds as its source says it."""
+    limits: dict[str, Node] = {}  # what is said of freshness → where it is said
+    field = None
+    for place in () if source is None else (source, source.child("config"), node, node.child("config")):
+        field = place.text("loaded_at_field") or field
+        if "freshness" in place.value:
+            given = place.child("freshness")
+            limits = {**limits, **dict.fromkeys(given.value, given)} if "freshness" in place else {}
+    condition = limits["filter"].text("filter") if "filter" in limits else None
+    what = "the freshness"
+    for key, action in (("error_after", None), ("warn_after", "warn")):
+        limit = limits[key].about(node.table).child(key) if key in limits else node.child("")
+        if "count" not in limit:
+            continue  # dbt takes an empty limit for none
+        count, period = limit.get("count", "integer"), str(limit.value.get("period"))
+        if count is None or period not in _PERIODS:
+            limit.fault(
+                "a limit of freshness is a count and a period", "write {count: 12, period: hour}, minute or day"
+            )
+        elif field is None:
+            limit.unmapped(what, "no column says when rows were loaded (loaded_at_field)")
+        elif not re.fullmatch(_NAME, field):
+            limit.unmapped(what, f"{field!r} is no column; derive it in a stage")
+        elif condition is not None and (why := sqltext.problem(condition)):
+            limit.unmapped(what, f"its filter cannot be taken over: {why}")
+        else:
+            limit.note(what, "a table without rows passes; dbt takes it for infinitely old")
+            arguments = {"column": field.strip('"'), "within": f"{count}{_PERIODS[period]}"}
+            yield made("freshness", arguments, {"where": condition, "action": action})
+
+
+_NAME = r'"[^"]+"|\w+'
+_PERIODS = {"minute": "m", "hour": "h", "day": "d", "week": "w"}
+
+
+def _snapshot(node: Node) -> None:
+    """Say what the table of a snapshot is written as: that is a matter of outputs."""
+    config = {**node.value, **node.child("config").value} if node.path[:1] == ("snapshots",) else {}
+    if "strategy" not in config:
+        return
+    key = config.get("unique_key", "…")
+    words = ["mode: scd2", f"key: [{', '.join(map(str, key))}]" if isinstance(key, list) else f"key: {key}"]
+    if config["strategy"] == "timestamp":
+        words.append(f"event_time: {config.get('updated_at', '…')}")
+    if config.get("invalidate_hard_deletes") or config.get("hard_deletes") in ("invalidate", "new_record"):
+        words.append("deletes: close")
+    node.unmapped("the snapshot", f"an output keeps the versions of its rows: {', '.join(words)}")
 
 
 def _tags(column: Node) -> tuple[str, ...]:
@@ -417,6 +470,22 @@ def _equal_row_count(test: _Test) -> Iterable[Written]:
         yield made("row_count", {"same_as": match["name"]}, test.common)
 
 
+def _recency(test: _Test) -> Iterable[Written]:
+    field, part, count = (
+        test.need(key, kind) for key, kind in (("field", "text"), ("datepart", "text"), ("interval", "integer"))
+    )
+    if field is None or part is None or count is None:
+        return
+    if part.lower() not in _PERIODS or not re.fullmatch(_NAME, field):
+        test.arguments.unmapped(f"the test {test.name}", f"a rule takes a column, and one of {', '.join(_PERIODS)}")
+    elif test.arguments.value.get("ignore_time_component"):
+        test.arguments.unmapped(f"the test {test.name}", "ignore_time_component counts days; cast the column to Date")
+    else:
+        groups = list(test.arguments.texts("group_by_columns")) or None
+        arguments = {"column": field.strip('"'), "within": f"{count}{_PERIODS[part.lower()]}", "by": groups}
+        yield made("freshness", arguments, test.common)
+
+
 # name → (reader, arguments, whether dbt counts values rather than rows)
 _READERS: Mapping[str, tuple[_Reader, tuple[str, ...], bool]] = {
     "unique": (_on_column("unique"), (), True),
@@ -430,6 +499,11 @@ _READERS: Mapping[str, tuple[_Reader, tuple[str, ...], bool]] = {
     "dbt_utils.not_null_proportion": (_not_null_proportion, ("at_least", "at_most"), False),
     "dbt_utils.at_least_one": (_at_least_one, (), False),
     "dbt_utils.equal_rowcount": (_equal_row_count, ("compare_model",), False),
+    "dbt_utils.recency": (
+        _recency,
+        ("field", "datepart", "interval", "ignore_time_component", "group_by_columns"),
+        False,
+    ),
     "dbt_utils.relationships_where": (_relationships, ("to", "field", "from_condition", "to_condition"), False),
 }
 

@@ -294,7 +294,7 @@ class Tap:
         """Return quarantined rows as their dataset holds them: as they were before any repair."""
         # many rows violate the same few sets of rules: each set is spelled out once
         ids = {mask: check for check, mask in self._masks.items() if mask in rows.columns}
-        sets = rows[list(ids)].unique()
+        sets = rows[list(ids)].unique() if len(ids) > 1 else rows[list(ids)].head(1)  # there is no other reason
         names = [[ids[m] for m, violates in row.items() if violates] for row in sets.iter_rows(named=True)]
         told = rows.lazy().drop(RULES_COLUMN, strict=False)
         # all in one query, which costs more to begin than to run

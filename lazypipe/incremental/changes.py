@@ -99,7 +99,7 @@ class Changes:
     waiting
         Files that were consumed, and are not to be looked at now: they stay consumed as they were.
     position
-        Of a database or a stream: what was consumed before, and what is there now, where they differ.
+        Of a dataset whose files are as they were: what its commit said of their rows, and what it says now, where that differs.
     before, now
         What was compared.
     hashes
@@ -125,7 +125,7 @@ class Changes:
     waiting: tuple[ConsumedFile, ...] = ()
     position: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None
     before: Consumed | None = field(default=None, repr=False)
-    now: Snapshot | Consumed = field(default=Snapshot(()), repr=False)
+    now: Snapshot = field(default=Snapshot(()), repr=False)
     hashes: Mapping[str, str] = field(default=NOTHING, repr=False)
     looked: frozenset[str] = field(default=frozenset(), repr=False)
     name: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
@@ -179,8 +179,6 @@ class Changes:
         wanted
             Which of them are hashed. Default: all.
         """
-        if isinstance(self.now, Consumed):
-            return self.now
         was = {f.uri: f.blake3 for f in self.before.files} if self.before is not None else {}
         name = self.name or str
         hashes = {f.uri: h for f in self.now.files if f.uri not in self.looked and (h := was.get(name(f.uri)))}
@@ -201,7 +199,7 @@ class Changes:
 
 def compare(
     before: Consumed | None,
-    now: Snapshot | Consumed,
+    now: Snapshot,
     *,
     hasher: Hasher,
     detect: Detect = "stamp",
@@ -218,7 +216,7 @@ def compare(
     before
         What was consumed; None: nothing yet.
     now
-        The source as it was listed, or the position that it has reached.
+        The source as it was listed.
     hasher
         Gives the BLAKE3 of a file's content; raises SourceError if it cannot be read. It is asked of files whose stamp has
         changed (or is missing, or so young when it was listed that it proves nothing), and of new files that are as
@@ -235,9 +233,6 @@ def compare(
     tell
         Whether ``redelivered`` is found out, for which new files are hashed that are as long as one that was consumed.
     """
-    if isinstance(now, Consumed):
-        at = before.at if before is not None and before.kind == now.kind else NOTHING
-        return Changes(position=None if at == now.at else (at, now.at), before=before, now=now)
     comparison = _Comparison(before or Consumed("files"), now, hasher, detect, prefix, groups, name)
     return comparison.changes(waiting, tell=tell)
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.modes import adds_to
 from lazypipe.compile.segments import Segment
-from lazypipe.errors import SourceError, StorageError
+from lazypipe.compile.unreadable import read_by_row
+from lazypipe.errors import StorageError
 from lazypipe.incremental.before import DELETES, GONE, Before, own_commit
 from lazypipe.incremental.follow import Decision, decide_followed
 from lazypipe.incremental.leaf import Leaf
@@ -24,7 +25,7 @@ from lazypipe.incremental.work import Work
 from lazypipe.spec.model import NOTHING, Output
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
-from lazypipe.storage.scan import is_engine_error
+from lazypipe.storage.scan import cannot_read
 
 if TYPE_CHECKING:
     from lazypipe.incremental.remade import Remade
@@ -60,11 +61,11 @@ def decide(plan: CompiledPipeline, segment: Segment, terms: Terms) -> Work:
     try:
         return _decided(plan, segment, terms)
     except BaseException as error:
-        if not (is_engine_error(error) or isinstance(error, SourceError)):
+        if not cannot_read(error):
             raise
         # rows that are looked up may stand in files of which some rows cannot be read
         sources = [n.source for n in plan.nodes.values() if n.source is not None and n.source.reader.by_row]
-        found = [source.name for source in sources if source.read_by_row(terms.look(source.name))]
+        found = [source.name for source in sources if read_by_row(source, terms.look(source.name))]
         if not found:
             raise
     return _decided(plan, segment, terms)

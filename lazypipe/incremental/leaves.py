@@ -11,6 +11,7 @@ from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.intake import Intake
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.unreadable import rows_in
 from lazypipe.errors import SourceError
 from lazypipe.incremental.arrivals import by_name, rejudged, still_stands
 from lazypipe.incremental.before import CONSUMED, Before
@@ -342,7 +343,7 @@ class Leaves:
             return dict(zip(leaf.snapshot.files, commit.files, strict=True))[file].rows
         source = self.plan.nodes[leaf.name].source
         assert source is not None
-        return source.count(leaf.read(file), leaf.snapshot.table)
+        return rows_in(source, leaf.read(file), leaf.snapshot.table)
 
     def _bounded_units(self, leaf: Leaf, *, anew: bool) -> Leaf:
         """Return a dataset's leaf without the units that are left for later, oldest first; their files are not consumed then."""

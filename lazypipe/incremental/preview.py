@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lazypipe.compile.compiler import CompiledPipeline
@@ -19,7 +19,10 @@ from lazypipe.incremental.state import State
 from lazypipe.incremental.terms import Terms
 from lazypipe.incremental.work import Work
 from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import Commit
+from lazypipe.storage.files import FileInfo
+from lazypipe.storage.log import KEPT, Commit, DataFile
+from lazypipe.storage.row_groups import rows_in
+from lazypipe.storage.units import Units
 
 __all__ = ["preview", "status"]
 
@@ -33,10 +36,10 @@ def preview(
     bound: Bound = UNBOUND,
     now: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Return what a run would do, segment by segment: what is read (files, bytes), checked, written, how, and why.
+    """Return what a run would do, segment by segment: what is read (files, bytes, rows), checked, written, how, and why.
 
-    Sizes are those of the files as they stand now; None where that is not known: the store does not tell, or it depends on what
-    comes before it in the same run. ``at_least`` so many are read where others follow by what stands in them. If all is read though only some
+    Sizes are those of the files as they stand now, rows those that logs and footers tell of; None where that is not known: the store does not
+    tell, text has no footer, or it depends on what comes before it in the same run. ``at_least`` so many are read where others follow by what stands in them. If all is read though only some
     of it changed, ``against`` says what in the definition stands against less; if all would be read in any case, ``later`` says what makes
     later runs do so too.
 
@@ -202,12 +205,38 @@ class _Preview:
             sizes = [f.length for f in files]
             total = None if None in sizes else sum(s for s in sizes if s is not None)
             count = len({f.uri for f in files})  # of which several parts may be read
-            found = {"name": name, "files": count, "of": len(snapshot.files), "bytes": total}
+            rows = self.rows(name, snapshot, files, units)
+            found = {"name": name, "files": count, "of": len(snapshot.files), "bytes": total, "rows": rows}
             # which files hold rows of the groups that are touched comes out when these have been read
             more = work.reread and work.kind == "units" and count < len(snapshot.files)
             reads.append(found | ({"at_least": True} if more else {}))
         gates = {n: [c.id for c in nodes[n].checks] for n in segment.nodes if nodes[n].checks}
         return {"name": segment.name, "reads": reads, "from": segment.reads, "gates": gates}
+
+    def rows(self, name: str, snapshot: Snapshot, files: Sequence[FileInfo], units: Units | None) -> int | None:
+        """Return how many rows are read, where a log or footers tell."""
+        commit, table = snapshot.commit, snapshot.table
+        if commit is not None:
+            wanted = None
+            if commit.tagged:
+                wanted = commit.units - snapshot.beyond if units is None else units.wanted
+            read = {f.uri for f in files}
+            pairs = zip(snapshot.files, commit.files, strict=True)
+            return sum(_rows(data, commit, wanted) for file, data in pairs if file.uri in read)
+        if table is not None:
+            told = [table.rows.get(f.uri) for f in files]
+            return None if None in told else sum(n for n in told if n is not None)
+        source = self.plan.nodes[name].source
+        assert source is not None
+        reader = source.reader
+        return rows_in(files, reader.storage_options) if reader.format == "parquet" else None
+
+
+def _rows(file: DataFile, commit: Commit, wanted: frozenset[int] | None) -> int:
+    """Return the rows of a data file that are read: those of some units, or all that are in force."""
+    if wanted is None:
+        return file.rows - file.dead(commit.gone)
+    return sum(n for unit, n in file.units.items() if unit in wanted)
 
 
 def _incomplete(commit: Commit | None) -> dict[str, Any]:
@@ -219,7 +248,7 @@ def _incomplete(commit: Commit | None) -> dict[str, Any]:
 def status(plan: CompiledPipeline) -> list[dict[str, Any]]:
     """Return, per output that is a dataset, its version, when it was made and of what: files per source, or versions.
 
-    Closed windows that lack something are ``incomplete``.
+    Closed windows that lack something are ``incomplete``; ``layout`` says why files are laid out as they are, where that was chosen.
 
     Raises
     ------
@@ -235,6 +264,9 @@ def status(plan: CompiledPipeline) -> list[dict[str, Any]]:
         if commit is not None:
             said |= {"version": commit.version, "time": commit.time.isoformat(), "run": commit.run}
             said |= {"rows": commit.rows, "bytes": commit.bytes, "files": len(commit.files)}
+            chosen = commit.info.get(KEPT, {})
+            if reasons := chosen.get("reasons"):
+                said["layout"] = {"goal": chosen["goal"], "reasons": [*reasons]}
             own = own_commit(commit, name, output)
             kept = None if own is None else own.info.get(CONSUMED)
             said |= _incomplete(own)

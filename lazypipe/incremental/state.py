@@ -7,14 +7,14 @@ files are then a few hundred kilobytes, and are read back in milliseconds.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args, overload
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import StorageError
 from lazypipe.spec.model import NOTHING, freeze, thaw
+from lazypipe.storage.files import MadeLater
 from lazypipe.storage.row_groups import Borders
 
 __all__ = ["Columns", "Consumed", "ConsumedFile", "Kind", "State"]
@@ -22,8 +22,8 @@ __all__ = ["Columns", "Consumed", "ConsumedFile", "Kind", "State"]
 FORMAT = 2
 """Version of what ``to_dict`` gives; ``from_dict`` refuses newer ones. In 1, stamps were always texts, and hashes one."""
 
-Kind: TypeAlias = Literal["files", "dataset", "cursor", "offsets"]
-"""How a source tells what is in it: a list of files, a commit, the value of a column, a position per partition."""
+Kind: TypeAlias = Literal["files", "dataset"]
+"""How a source tells what is in it: a list of files, or a commit."""
 
 _NO_HASH = "-"
 
@@ -37,8 +37,8 @@ class ConsumedFile(NamedTuple):
     blake3: str | None = None
 
 
-class Columns(Sequence[ConsumedFile]):
-    """Files that are kept as columns, and made one by one only if somebody asks for them: mostly nobody does.
+class Columns(MadeLater[ConsumedFile]):
+    """Files that are kept as columns.
 
     Stamps that are moments, in nanoseconds, may be numbers.
 
@@ -62,8 +62,7 @@ class Columns(Sequence[ConsumedFile]):
             raise ValueError("columns of files have different lengths")
         self._uris, self._sizes, self._stamps, self._hashes = uris, sizes, stamps, hashes
 
-    @cached_property
-    def _files(self) -> tuple[ConsumedFile, ...]:
+    def _make(self) -> tuple[ConsumedFile, ...]:
         hashes = [None if h == _NO_HASH else h for h in self._hashes]
         stamps = [str(s) if isinstance(s, int) else s for s in self._stamps]
         return tuple(map(ConsumedFile._make, zip(self._uris, self._sizes, stamps, hashes, strict=True)))
@@ -77,34 +76,16 @@ class Columns(Sequence[ConsumedFile]):
             and [*uris] == [*self._uris]
         )
 
-    @overload
-    def __getitem__(self, index: int) -> ConsumedFile: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[ConsumedFile, ...]: ...
-    def __getitem__(self, index: int | slice) -> ConsumedFile | tuple[ConsumedFile, ...]:
-        return self._files[index]
-
-    def __iter__(self) -> Iterator[ConsumedFile]:
-        return iter(self._files)
-
     def __len__(self) -> int:
         return len(self._uris)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Columns | tuple) and self._files == (
-            other._files if isinstance(other, Columns) else other
-        )
-
-    def __hash__(self) -> int:
-        return hash(self._files)
 
 
 @dataclass(frozen=True)
 class Consumed:
     """What has been read of one source.
 
-    ``files`` are the files, of a dataset its data files at ``version`` of ``uri``, of a Delta table those of its ``version``. ``at`` is the position in a database
-    or a stream, as plain data. ``listed`` is when the files were listed, in nanoseconds since 1970: a file that was written
+    ``files`` are the files, of a dataset its data files at ``version`` of ``uri``, of a Delta table those of its ``version``. ``at`` is what else a commit says
+    of its rows, which their files do not show, as plain data. ``listed`` is when the files were listed, in nanoseconds since 1970: a file that was written
     in that very moment may have been written once more without its stamp telling. ``borders`` are those of the row groups of large
     Parquet files, by the hashes of their content.
 
@@ -156,11 +137,6 @@ class Consumed:
         if snapshot.commit is None:
             return cls("files", files, version=snapshot.version, listed=listed)
         return cls("dataset", files, uri=uri, version=snapshot.commit.version)
-
-    @classmethod
-    def of_position(cls, kind: Literal["cursor", "offsets"], at: Mapping[str, Any]) -> Consumed:
-        """Return a position as consumed: the last value of a cursor column, or partition → the next offset."""
-        return cls(kind, at=freeze(at))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON holds, without what is not known."""
@@ -223,7 +199,7 @@ class State:
 
     Examples
     --------
-    >>> state = State({"orders": Consumed.of_position("cursor", {"id": 41})})
+    >>> state = State({"orders": Consumed("files", (ConsumedFile("a.csv", 10, "1"),))})
     >>> State.from_dict(state.to_dict()) == state
     True
     """

@@ -27,6 +27,7 @@ __all__ = [
     "Operation",
     "Ordering",
     "Scope",
+    "Spread",
     "Table",
     "both_made",
     "carry_partitions",
@@ -59,12 +60,28 @@ class Fold:
 
     ``partial`` has one or more rows for each part, and the columns by which parts are told apart; ``merge`` takes such rows, of
     any parts, and gives what the operation gives of all of their rows. ``by`` are the columns of both that tell groups apart: each row
-    after it is made of one group, and those of a group are in all of its figures.
+    after it is made of one group, and those of a group are in all of its figures, but for those that ``spread`` tells.
     """
 
     partial: pl.LazyFrame
     merge: Callable[[pl.LazyFrame], pl.LazyFrame]
     by: tuple[str, ...] = ()
+    spread: Spread | None = None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Of which groups the figures of a fold are that are each of several.
+
+    ``places`` are columns of figures which say it, besides those by which rows are grouped anyway. ``groups`` takes figures, and which of the latter
+    they have, and gives their groups, each once. ``within`` takes groups, and gives the places of their figures, with what puts figures with
+    these into groups; ``merge`` makes rows of figures that are in groups. Figures of several kinds of groups have several such places.
+    """
+
+    places: tuple[str, ...]
+    groups: Callable[[pl.LazyFrame, Sequence[str]], pl.LazyFrame]
+    within: Callable[[pl.DataFrame], Sequence[tuple[pl.DataFrame, Callable[[pl.LazyFrame], pl.LazyFrame]]]]
+    merge: Callable[[pl.LazyFrame], pl.LazyFrame]
 
 
 @dataclass(frozen=True)

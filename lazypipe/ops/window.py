@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -11,16 +11,14 @@ import polars as pl
 
 from lazypipe.in_order import Digit
 from lazypipe.ops.aggregate import Aggregate
-from lazypipe.ops.base import MADE_FROM, Fold, Operation, Scope, Table
+from lazypipe.ops.base import MADE_FROM, Fold, Operation, Scope, Spread, Table
 from lazypipe.spec.arguments import COLUMN, COLUMNS, SQLS, TEXT, TEXTS, arg, choice
 from lazypipe.spec.model import Fault
 from lazypipe.windows import Clock, Windows, windows
 from lazypipe.windows.expectation import EXPECT, Expectation, expected, known_values
 from lazypipe.windows.late import lateness
+from lazypipe.windows.slices import BEGIN, END, NUMBER, START, Slices, told
 from lazypipe.windows.watermark import WATERMARK
-
-WINDOW, START, END = "window", "window_start", "window_end"
-_NUMBER, _BEGIN = "__lazypipe_number", "__lazypipe_begin"
 
 
 @dataclass(frozen=True)
@@ -132,16 +130,15 @@ class Window(Operation):
 
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to ``group_by``; where windows share rows, of slices of time whose figures add up, else of rows once per window."""
-        parts = self._windows(table, scope)
-        shared = len(parts) > 1 or parts[0].overlap > 1
-        fold = self.fold(Table(table.frame, table.schema), scope) if shared else None
+        slices = self._windows(table, scope)
+        fold = self.fold(Table(table.frame, table.schema), scope) if slices.shared else None
         if fold is not None:
             return fold.merge(fold.partial)
-        rows, groups = self._in_windows(table, parts)
-        digits = {_BEGIN: Digit(*parts[0].number(pl.col(_BEGIN)))}
-        if len(parts) > 1:
-            digits = {_NUMBER: Digit(pl.col(_NUMBER), 0, len(parts))}
-        return self._named(groups.lowered(rows, scope, digits=digits), parts)
+        rows, groups = self._in_windows(table, slices)
+        digits = {BEGIN: Digit(*slices.parts[0].number(pl.col(BEGIN)))}
+        if len(slices.parts) > 1:
+            digits = {NUMBER: Digit(pl.col(NUMBER), 0, len(slices.parts))}
+        return self._named(groups.lowered(rows, scope, digits=digits), slices)
 
     def large(self, large: frozenset[str]) -> bool:
         """It is not known how many windows there are."""
@@ -149,32 +146,39 @@ class Window(Operation):
 
     def carry(self, table: Table, scope: Scope) -> pl.LazyFrame | None:
         """Each row is made of those that lie in its window."""
-        parts = self._windows(table, scope)
-        rows, groups = self._in_windows(table, parts)
+        slices = self._windows(table, scope)
+        rows, groups = self._in_windows(table, slices)
         carried = groups.carry(rows, scope)
-        return None if carried is None else self._named(carried, parts, MADE_FROM)
+        return None if carried is None else self._named(carried, slices, MADE_FROM)
 
     def fold(self, table: Table, scope: Scope) -> Fold | None:
         """Aggregate each slice of time in each part, then the slices of each window; where every aggregate adds up."""
-        parts = self._windows(table, scope)
-        slices = Aggregate(self._aggregates, (*self.by, *_slices(parts)))
-        fold = slices.fold(self._sliced(table, parts), scope, (*self.by, *_places(parts)))
+        slices = self._windows(table, scope)
+        each = Aggregate(self._aggregates, (*self.by, *slices.columns))
+        fold = each.fold(self._sliced(table, slices), scope, (*self.by, *slices.places))
         if fold is None:
             return None
         merge, partial = fold.merge, fold.partial
-        by = tuple(dict.fromkeys(self.by))
-        if len(parts) == 1 and parts[0].overlap == 1 and not _is_nanoseconds(table.schema[self.time]):
+
+        def made(rows: pl.LazyFrame) -> pl.LazyFrame:
+            return self._named(merge(rows), slices)
+
+        by, spread = tuple(dict.fromkeys(self.by)), None
+        if not _is_nanoseconds(table.schema[self.time]):
             # where a window begins tells it apart, in figures as in windows
-            begin = pl.col(_slices(parts)[0])
-            partial = partial.with_columns(parts[0].start(begin).alias(START), parts[0].end(begin).alias(END))
-            by = (*by, START, END)
-        return Fold(partial, lambda rows: self._named(merge(_spread(rows, parts)), parts), by)
+            by = (*by, *self._told)
+            if slices.shared:
+                spread = Spread(slices.columns, slices.windows, slices.within, made)
+            else:
+                begin, (part,) = pl.col(slices.columns[0]), slices.parts
+                partial = partial.with_columns(part.start(begin).alias(START), part.end(begin).alias(END))
+        return Fold(partial, lambda rows: made(slices.spread(rows)), by, spread)
 
     def placed(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Return each row that has a time once per window that it lies in, and in further columns which that is."""
-        parts = self._windows(table, scope)
-        rows, _ = self._in_windows(table, parts)
-        made = {_placed(name): expr for name, expr in self._ends(parts).items()}
+        slices = self._windows(table, scope)
+        rows, _ = self._in_windows(table, slices)
+        made = {_placed(name): expr for name, expr in slices.ends().items()}
         frame = rows.frame.with_columns(expr.alias(name) for name, expr in made.items())
         return frame.select(*table.schema, *made, *table.extra)
 
@@ -207,9 +211,9 @@ class Window(Operation):
     @property
     def _told(self) -> tuple[str, ...]:
         """The columns that say which window it is."""
-        return (START, END) if len(self.every) == 1 else (WINDOW, START, END)
+        return told(self.every)
 
-    def _windows(self, table: Table, scope: Scope) -> tuple[Windows, ...]:
+    def _windows(self, table: Table, scope: Scope) -> Slices:
         """Check all arguments, and return the windows of each ``every``."""
         refuse_outside(self.late, self.emit, scope, self.keep_results)
         Aggregate(self.aggregate, self.by).check(table, scope)
@@ -222,7 +226,7 @@ class Window(Operation):
         try:
             if self.expectation is not None:
                 known_values(self.expectation, table.schema, self.by)
-            return self._parts(table.schema)
+            return Slices(self.every, self._parts(table.schema))
         except Fault as fault:
             argument, *rest = fault.path
             raise scope.fault(fault.what, fault.fix, str(argument), *rest) from None
@@ -236,39 +240,22 @@ class Window(Operation):
             for every, place in zip(self.every, places, strict=True)
         )
 
-    def _sliced(self, table: Table, parts: Sequence[Windows]) -> Table:
+    def _sliced(self, table: Table, slices: Slices) -> Table:
         """Return the rows that have a time, each with the slice that it lies in, of each kind of windows."""
-        time, slices = pl.col(self.time), _slices(parts)
-        frame = table.frame.filter(time.is_not_null())
-        frame = frame.with_columns(p.slice(time).alias(n) for p, n in zip(parts, slices, strict=True))
-        return Table(frame, pl.Schema({**table.schema, **dict.fromkeys(slices, pl.Int64())}), table.extra)
+        schema = pl.Schema({**table.schema, **dict.fromkeys(slices.columns, pl.Int64())})
+        return Table(slices.cut(table.frame, self.time), schema, table.extra)
 
-    def _in_windows(self, table: Table, parts: Sequence[Windows]) -> tuple[Table, Aggregate]:
+    def _in_windows(self, table: Table, slices: Slices) -> tuple[Table, Aggregate]:
         """Return each row once per window that it lies in, and the aggregation of those."""
-        sliced = self._sliced(table, parts)
-        keys = _places(parts)
+        sliced, keys = self._sliced(table, slices), slices.places
         schema = pl.Schema({**sliced.schema, **dict.fromkeys(keys, pl.Int64())})
-        return Table(_spread(sliced.frame, parts), schema), Aggregate(self._aggregates, (*self.by, *keys))
+        return Table(slices.spread(sliced.frame), schema), Aggregate(self._aggregates, (*self.by, *keys))
 
-    def _named(self, frame: pl.LazyFrame, parts: Sequence[Windows], *more: str) -> pl.LazyFrame:
+    def _named(self, frame: pl.LazyFrame, slices: Slices, *more: str) -> pl.LazyFrame:
         """Return the columns as they are promised, over rows that say where their window begins."""
-        made = self._ends(parts)
+        made = slices.ends()
         frame = frame.with_columns(expr.alias(name) for name, expr in made.items())
         return frame.select(*dict.fromkeys(self.by), *made, *self._aggregates, *more)
-
-    def _ends(self, parts: Sequence[Windows]) -> dict[str, pl.Expr]:
-        """Return the columns of windows besides groups and aggregates, over rows that say where their window begins."""
-        begin = pl.col(_BEGIN)
-        if len(parts) == 1:
-            return {START: parts[0].start(begin), END: parts[0].end(begin)}
-        # what one kind of windows makes of the places of another may be no time at all
-        begins = [pl.when(pl.col(_NUMBER) == number).then(begin) for number in range(len(parts))]
-        pairs = list(zip(parts, begins, strict=True))
-        return {
-            WINDOW: _by_number([pl.lit(every) for every in self.every]),
-            START: _by_number([part.start(begin) for part, begin in pairs]),
-            END: _by_number([part.end(begin) for part, begin in pairs]),
-        }
 
 
 def refuse_unseen(keep_results: str | None, emit: str) -> None:
@@ -309,37 +296,3 @@ def _is_nanoseconds(dtype: pl.DataType) -> bool:
 def _placed(name: str) -> str:
     """Return what a column of windows is called in rows that are placed: these may have one of its name."""
     return f"__lazypipe_{name}"
-
-
-def _slices(parts: Sequence[Windows]) -> tuple[str, ...]:
-    return tuple(f"__lazypipe_slice_{number}" for number in range(len(parts)))
-
-
-def _places(parts: Sequence[Windows]) -> tuple[str, ...]:
-    """Return the columns that say in which window a row is."""
-    return (_NUMBER, _BEGIN) if len(parts) > 1 else (_BEGIN,)
-
-
-def _spread(frame: pl.LazyFrame, parts: Sequence[Windows]) -> pl.LazyFrame:
-    """Return rows that say their slices once for each window, with where it begins, and of which kind it is if there are several."""
-    slices = [pl.col(name) for name in _slices(parts)]
-    if len(parts) > 1:
-        return _repeated(frame, len(parts)).with_columns(_by_number(slices).alias(_BEGIN))
-    part, (slice_,) = parts[0], slices
-    if part.overlap == 1:
-        return frame.with_columns(slice_.alias(_BEGIN))
-    frame = _repeated(frame, part.overlap).with_columns(part.begin(slice_, pl.col(_NUMBER)).alias(_BEGIN))
-    return frame.filter(part.holds(slice_, pl.col(_BEGIN))) if part.period % part.every else frame
-
-
-def _repeated(frame: pl.LazyFrame, times: int) -> pl.LazyFrame:
-    numbers = pl.lit(list(range(times)), dtype=pl.List(pl.Int64))
-    return frame.with_columns(numbers.alias(_NUMBER)).explode(_NUMBER, empty_as_null=False, keep_nulls=False)
-
-
-def _by_number(exprs: Sequence[pl.Expr]) -> pl.Expr:
-    """Return the expression of each row's kind of windows."""
-    *others, chosen = exprs
-    for number, expr in reversed(list(enumerate(others))):
-        chosen = pl.when(pl.col(_NUMBER) == number).then(expr).otherwise(chosen)
-    return chosen

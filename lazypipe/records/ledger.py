@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from blake3 import blake3
 
 from lazypipe.errors import StorageError, first_line
-from lazypipe.records.entry import Entry, sealed
+from lazypipe.records.entry import Entry, sealed, signature_of
 from lazypipe.records.proof import whole
 from lazypipe.storage.numbered import NumberedFiles
 
@@ -31,11 +31,12 @@ _TRIES = 1000
 
 @dataclass(frozen=True)
 class Tip:
-    """The end of a ledger: number and seal of its last record, and the object that it names."""
+    """The end of a ledger: number and seal of its last record, the object that it names, and its signature."""
 
     number: int = 0
     blake3: str | None = None
     object: Mapping[str, str] | None = None
+    signature: str | None = None
 
 
 class Ledger:
@@ -60,6 +61,15 @@ class Ledger:
     def signs(self) -> bool:
         """Whether records that are appended are signed."""
         return self._key is not None
+
+    def doubts(self, tip: Tip) -> str | None:
+        """Return what is to be told where records will be signed with another key than the last one was."""
+        if self._key is None or tip.blake3 is None or tip.signature in (None, signature_of(tip.blake3, self._key)):
+            return None
+        return (
+            f"{self.uri}: record {tip.number} was signed with another key than this run's; "
+            "set the variable that audit.key names to the key of this ledger, unless the key was to change"
+        )
 
     # what stands in it
 
@@ -266,11 +276,12 @@ def _tip(number: int, data: bytes) -> Tip:
         stated = str(found["blake3"])
     except (ValueError, KeyError, TypeError):
         return Tip(number, blake3(data).hexdigest())
+    signature = found.get("signature")
     try:
         named = found["definition"]["object"]
-        return Tip(number, stated, {"key": str(named["key"]), "blake3": str(named["blake3"])})
+        return Tip(number, stated, {"key": str(named["key"]), "blake3": str(named["blake3"])}, signature)
     except (KeyError, TypeError):
-        return Tip(number, stated)
+        return Tip(number, stated, None, signature)
 
 
 def _moment(moment: datetime | None) -> datetime | None:

@@ -10,6 +10,7 @@ all, and two processes never take the same number.
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import tempfile
@@ -100,6 +101,8 @@ class Spool:
         except OSError:
             self._lock.unlink()
             raise
+        # a process that ends does not wait for a thread that sends, and the next one is not to wait for nobody
+        atexit.register(self.release, token)
         self._sweep()
         return token
 
@@ -112,8 +115,9 @@ class Spool:
 
     def release(self, token: str) -> None:
         """Give the lock back, if it is still held under the token."""
+        atexit.unregister(self.release)
         if self._is_mine(token):
-            self._lock.unlink()
+            self._lock.unlink(missing_ok=True)
 
     def _sweep(self) -> None:
         """Take away what processes that were killed while they wrote have left."""

@@ -140,7 +140,11 @@ def verify(
         len(numbers),
         None if last is None else Head(numbers[-1], last.blake3),
         tuple(sorted(told.values(), key=lambda f: (f.record is None, f.record or 0))),
-        (*_warnings(files, good, key), *(f for uri in datasets for f in _rewrites(uri, good.values()))),
+        (
+            *_warnings(files, good, key),
+            *(f for uri in datasets for f in _rewrites(uri, good.values())),
+            *(_unknown(good.values()) if data and not datasets else ()),
+        ),
         sum(e.signature is not None for e in good.values()),
         key is not None,
         len(compared) if data else None,
@@ -187,10 +191,15 @@ def _signatures(files: NumberedFiles, good: Mapping[int, Entry], key: str | None
     if key is None:
         return
     signing = False
+    others = [n for n, e in good.items() if e.signature is not None and e.signature != signature_of(e.blake3, key)]
+    if len(others) > 1 and len(others) == sum(e.signature is not None for e in good.values()):
+        what = f"none of its {len(others):,} signatures was made with this key; give the key that signed them"
+        yield Finding(None, files.uri, what)
+        return
     for number, entry in good.items():
         if entry.signature is None and signing:
             yield Finding(number, files.uri_of(number), "is not signed, and records before it are")
-        elif entry.signature is not None and entry.signature != signature_of(entry.blake3, key):
+        elif number in others:
             yield Finding(number, files.uri_of(number), "its signature was not made with this key")
         signing = signing or entry.signature is not None
     if good and not signing:
@@ -251,6 +260,36 @@ def _commits(uri: str, entries: Iterable[Entry]) -> Iterator[Finding]:
                 if not {(d["path"], d["blake3"]) for d in segment["data"]} <= there:
                     what = f"version {version} does not hold the files that record {entry.number} says"
                     yield Finding(None, file, what)
+
+
+def _unknown(entries: Iterable[Entry]) -> Iterator[Finding]:
+    """Name commits behind those that the ledger knows: their records may have been removed at its end."""
+    from lazypipe.records.history import published
+
+    first: dict[str, int] = {}
+    for entry in entries:
+        for part in published(entry):
+            if part.version is not None:
+                first.setdefault(part.uri, part.version)
+    runs = {entry.run for entry in entries}
+    for uri, since in first.items():
+        log = Dataset(uri).log
+        for version in log.versions():
+            try:
+                commit = log.read(version)
+            except StorageError:
+                continue  # told already
+            if (
+                version > since
+                and commit.run not in runs
+                and not _is_rewrite(commit, log)
+                and not _is_rollback(commit, log)
+            ):
+                what = (
+                    f"version {version} was committed by run {commit.run!r}, which the ledger does not know: "
+                    "its record was removed, or the run was killed before it wrote one"
+                )
+                yield Finding(None, f"{log.uri}/{version:020}.json", what)
 
 
 def _is_rewrite(commit: Commit, log: CommitLog) -> bool:

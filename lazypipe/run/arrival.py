@@ -10,12 +10,14 @@ import threading
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import cast
 
 import polars as pl
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.unreadable import answer
 from lazypipe.errors import SourceError
 from lazypipe.incremental.arrivals import Known
 from lazypipe.incremental.before import known_before
@@ -24,7 +26,7 @@ from lazypipe.incremental.stamps import moment_of, nanoseconds
 from lazypipe.spec import taps
 from lazypipe.storage.corrupt import in_parallel
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.scan import is_engine_error
+from lazypipe.storage.scan import cannot_read
 from lazypipe.windows.clock import Clock
 from lazypipe.windows.watermark import WHOLE, Extent, Times, Watermark, in_order, key
 
@@ -219,9 +221,10 @@ class _Arrivals:
     def _from_columns(self, files: Sequence[FileInfo], bounds: Mapping[str, int | None]) -> dict[FileInfo, Times]:
         wanted = {f.key: bounds[f.uri] for f in files}
         try:
-            rows = self.source.extents(replace(self.snapshot, files=tuple(files)), wanted)
+            some = replace(self.snapshot, files=tuple(files))
+            rows = answer(self.source, some, partial(self.source.extents, some, wanted))
         except BaseException as error:
-            if not (is_engine_error(error) or isinstance(error, SourceError)):
+            if not cannot_read(error):
                 raise
             # whoever reads all of the rows says which file it was; the others have times all the same
             parts = [self._from_columns([f], bounds) for f in files] if len(files) > 1 else []

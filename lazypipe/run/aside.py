@@ -29,7 +29,7 @@ from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.keyed import Rewrite, rewrite_without
 from lazypipe.storage.log import BACK, ROLLBACK, Commit, DataFile
 from lazypipe.storage.shape import grown
-from lazypipe.storage.sink import DatasetSink
+from lazypipe.storage.sink import FEW, DatasetSink
 from lazypipe.storage.unit_counts import count_units
 from lazypipe.storage.units import UNIT
 
@@ -205,6 +205,7 @@ class Quarantine:
         report, before = tap.report(self.name), self.dataset.latest()
         mode = kept = "append" if self._adds else "replace"
         parts: Iterable[pl.LazyFrame] = map(self._told, tap.quarantined())
+        rows = report.quarantined
         healed = Rewrite()
         if mode == "append" and before is not None:
             same, lost = dict(before.schema) == dict(self.schema), self._is_left_behind(before)
@@ -215,12 +216,13 @@ class Quarantine:
                 left = self._still_aside(before, good, lost=lost, more=report.quarantined > 0)
                 if left is not None:
                     parts, mode = chain([left.lazy()] if left.height else [], parts), "replace"
+                    rows += left.height
                 elif report.quarantined and not same:
                     raise self._other_columns(before)
         if not report.quarantined and (mode == "append" or before is None):
             return
         files = [*self._hashed(healed.files)]
-        files += [f for number, part in enumerate(parts) for f in self._write(number, part)]
+        files += [f for number, part in enumerate(parts) for f in self._write(number, part, few=rows <= FEW)]
         # rows from before may still be in it, whichever way it was written
         self._commit(report, files, mode=mode, kept=kept, without=healed.without, known=before)
 
@@ -250,7 +252,7 @@ class Quarantine:
             return
         files: list[DataFile] = []
         for number, part in enumerate(map(self._named, tap.quarantined())):
-            files += self._told_apart(number, part)
+            files += self._told_apart(number, part, few=report.quarantined <= FEW)
         mode = "change" if follows else "replace"
         self._commit(report, files, mode=mode, kept="replace", tagged=True, gone=gone, known=before)
 
@@ -261,17 +263,17 @@ class Quarantine:
         """Say of rows that carry their units only for this which file they came from."""
         return self._named(rows).drop(UNIT) if UNIT in rows.collect_schema() else rows
 
-    def _told_apart(self, number: int, rows: pl.LazyFrame) -> tuple[DataFile, ...]:
+    def _told_apart(self, number: int, rows: pl.LazyFrame, *, few: bool) -> tuple[DataFile, ...]:
         """Write rows that know their units to files that say how many of each they hold."""
         counted = Counted()
-        files = self._write(number, counted.attach(rows))
+        files = self._write(number, counted.attach(rows), few=few)
         return counted.files(files, partial(count_units, self.dataset.uri, files, self.dataset.storage_options))
 
-    def _write(self, number: int, rows: pl.LazyFrame) -> tuple[DataFile, ...]:
+    def _write(self, number: int, rows: pl.LazyFrame, *, few: bool) -> tuple[DataFile, ...]:
         prefix, options = f"{self.run.id}-{self.query.number:03}-{number:03}", self.dataset.storage_options
-        sink = DatasetSink(self.dataset.uri, prefix, storage_options=options)
+        sink = DatasetSink(self.dataset.uri, prefix, storage_options=options, told=self.run.recorder.follow)
         self.staged.append(sink)
-        return self._hashed(sink.write(rows).files)
+        return self._hashed(sink.write(rows, few=few, keys=self.by_key).files)
 
     def _hashed(self, files: Sequence[DataFile]) -> tuple[DataFile, ...]:
         return self.run.recorder.hashed(self.dataset.uri, files, self.dataset.storage_options)

@@ -205,7 +205,7 @@ class Attempt:
                 if not self.all.checked.issuperset(found.files) or found.commit is not None:
                     source.check(found)
                     self.all.checked.update(found.files)
-                self.all.recorder.read(source, self.all.look(name), self.all.hashes.modified)
+                self.all.recorder.read(source, self.all.look(name), self.all.hashes)
 
     def _merge(self, sink: DatasetSink | ExportSink, written: Written) -> Outcome | None:
         """Put the rows together with those that are there, as the output's mode says; None if they are all there is."""

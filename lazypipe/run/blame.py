@@ -11,6 +11,7 @@ import polars as pl
 
 from lazypipe.compile.node import Node, Watching
 from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.unreadable import culprit
 from lazypipe.errors import LazypipeError, Problem, RunError, SourceError, StorageError, first_line
 from lazypipe.gates.tap import MASKED
 from lazypipe.ops import Operation
@@ -60,9 +61,9 @@ def explain_failure(
         for name, snapshot in snapshots.items():
             source = nodes[name].source
             assert source is not None
-            culprit = source.culprit(snapshot)
-            if culprit is not None:
-                return _with_line(culprit, source, snapshot)
+            found = culprit(source, snapshot)
+            if found is not None:
+                return _with_line(found, source, snapshot)
         for node in nodes.values():
             failed = _runs(frame_of(node.name))
             if failed is not None:

@@ -15,13 +15,14 @@ import polars as pl
 
 from lazypipe.compile.closing import Upstream, closes
 from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.unreadable import answer
 from lazypipe.incremental import progress
 from lazypipe.incremental.before import CONSUMED
 from lazypipe.incremental.progress import NOWHERE, PROGRESS
 from lazypipe.incremental.stamps import nanoseconds
 from lazypipe.incremental.state import Consumed
 from lazypipe.incremental.work import Work
-from lazypipe.run.arrival import Counter, arrived
+from lazypipe.run.arrival import Counter
 from lazypipe.run.context import Run
 from lazypipe.windows.clock import Clock
 from lazypipe.windows.watermark import COMPLETE, WHOLE, Arrival, Progress, Watermark, reached
@@ -113,11 +114,7 @@ class Closing:
         arrivals = {f.uri: snapshot.arrivals[f.uri] for f in snapshot.files if f.uri in snapshot.arrivals}
         found = {u: a if a.extents is not None else self._counted(name, u, a) for u, a in arrivals.items()}
         if any(a.extents is None for a in found.values()):
-            seen = self.run.extents.setdefault(name, {})
-            hashes = self.run.hashes
-            found = dict(
-                arrived(self.run.plan, source, snapshot, self.run.now, seen, last=True, hashes=hashes).arrivals
-            )
+            found = dict(self.run.arrived(source, snapshot, last=True).arrivals)
         return found
 
     def _taken(self, name: str, source: BoundSource, snapshot: Snapshot) -> Snapshot:
@@ -146,5 +143,5 @@ def _stated(source: BoundSource, rule: Watermark, snapshot: Snapshot) -> dict[st
     assert rule.column is not None
     clock = Clock.of(rule.column, source.schema)
     ticks = clock.ticks(pl.col(rule.column)).max()
-    latest = source.answer(snapshot, lambda watch: source.scan(snapshot, watch=watch).select(ticks)).item()
+    latest = answer(source, snapshot, lambda watch: source.scan(snapshot, watch=watch).select(ticks)).item()
     return {} if latest is None else {WHOLE: latest * (clock.tick // 1_000) - rule.delay}

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from lazypipe.compile.compiler import CompiledPipeline
-from lazypipe.compile.sources import Snapshot
+from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.hashing import Hashes
 from lazypipe.incremental.shared import Shared
@@ -82,10 +82,13 @@ class Run:
             listed = listing(self.plan, source, self.now, patient=self.patient)
             if source.on_corrupt != "fail":
                 listed = source.looked_at(listed)
-            found = admitted(self, source, listed)
-            seen = self.extents.setdefault(name, {})
-            found = arrived(self.plan, source, found, self.now, seen, hashes=self.hashes)
+            found = self.arrived(source, admitted(self, source, listed))
             if self.window is not None:
-                found = within(self.plan, source, found, self.window, self.now, seen)
+                found = within(self.plan, source, found, self.window, self.now, self.extents[name])
             self.snapshots[name] = found
         return self.snapshots[name]
+
+    def arrived(self, source: BoundSource, listed: Snapshot, *, last: bool = False) -> Snapshot:
+        """Return a source as it was listed, with what it had reached ahead of each file, if ``last`` also with the times in the last one."""
+        seen = self.extents.setdefault(source.name, {})
+        return arrived(self.plan, source, listed, self.now, seen, last=last, hashes=self.hashes)

@@ -12,17 +12,15 @@ from collections.abc import Container
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import polars as pl
 from blake3 import blake3
 
+from lazypipe.compile import unreadable
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, SourceError, StorageError, first_line
-from lazypipe.run.arrival import arrived
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import uri as uris
 from lazypipe.storage.corrupt import CorruptFile
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.scan import is_engine_error
 
 if TYPE_CHECKING:
     from lazypipe.compile.segments import Segment
@@ -48,9 +46,9 @@ def admitted(run: Run, source: BoundSource, listed: Snapshot) -> Snapshot:
     known = _remembered(run, source)
     found = source.set_aside(listed, {f.uri: known[key] for f in listed.files if (key := _key(source, f)) in known})
     readers = [s for s in run.plan.segments if source.name in (*s.lookups, *s.nodes)]
-    if len(readers) > 1 and not _reads(source, found):
-        source.read_by_row(found)
-        found = source.set_aside(found, source.damaged(found))
+    if len(readers) > 1 and not unreadable.reads(source, found):
+        unreadable.read_by_row(source, found)
+        found = source.set_aside(found, unreadable.damaged(source, found))
     _remember(run, source, found, known)
     return found
 
@@ -65,12 +63,12 @@ def read_by_row(run: Run, segment: Segment, error: BaseException) -> bool:
     sources = [(name, run.plan.nodes[name].source) for name in (*segment.lookups, *segment.nodes)]
     found = False
     for name, source in sources:
-        if source is not None and name in run.snapshots and source.read_by_row(run.snapshots[name]):
+        if source is not None and name in run.snapshots and unreadable.read_by_row(source, run.snapshots[name]):
             # a row that lacks fields may have had a time, by which what came later was judged
             seen = run.extents.setdefault(name, {})
             for file in [f for f in seen if source.is_read_by_row(f)]:
                 del seen[file]
-            run.snapshots[name] = arrived(run.plan, source, run.snapshots[name], run.now, seen, hashes=run.hashes)
+            run.snapshots[name] = run.arrived(source, run.snapshots[name])
             found = True
     return found
 
@@ -92,12 +90,10 @@ def leave_out_corrupt(run: Run, segment: Segment, error: BaseException) -> bool:
         source = run.plan.nodes[name].source
         if source is None or source.on_corrupt == "fail" or name not in run.snapshots:
             continue
-        why = source.damaged(run.snapshots[name])
+        why = unreadable.damaged(source, run.snapshots[name])
         if why:
-            left = source.set_aside(run.snapshots[name], why)
             # what others came under is another matter without it
-            seen = run.extents.setdefault(name, {})
-            run.snapshots[name] = arrived(run.plan, source, left, run.now, seen, hashes=run.hashes)
+            run.snapshots[name] = run.arrived(source, source.set_aside(run.snapshots[name], why))
             _remember(run, source, run.snapshots[name], _remembered(run, source))
             any_found = True
     return any_found
@@ -110,17 +106,6 @@ def files_set_aside(run: Run, segment: Segment, *, idle: bool = False) -> tuple[
         inner = {s.node: s for s in run.plan.segments if s.output is None}
         names += [n for read in segment.reads if read in inner for n in inner[read].nodes]
     return tuple(c for name in names if name in run.snapshots for c in run.snapshots[name].corrupt)
-
-
-def _reads(source: BoundSource, snapshot: Snapshot) -> bool:
-    """Whether all files can be decoded, in one query over all of their columns."""
-    try:
-        source.scan(snapshot).select(pl.all().null_count()).collect(engine="streaming")
-    except BaseException as error:
-        if not (is_engine_error(error) or isinstance(error, SourceError)):
-            raise
-        return False
-    return True
 
 
 # what is remembered: one file of JSON lines per source and run

@@ -381,7 +381,13 @@ class _Execution:
         """Return the outcome where what a segment reads was not brought up to date: it waits too, or is blocked."""
         above = [r for r in self.results if r.name in by]
         status: Status = "waiting" if all(r.status == "waiting" for r in above) else "blocked"
-        return SegmentResult(segment.name, status, segment.output, why=above[0].why if status == "waiting" else None)
+        why = above[0].why if status == "waiting" else None
+        return SegmentResult(segment.name, status, segment.output, uri=self._place(segment), why=why)
+
+    def _place(self, segment: Segment) -> str | None:
+        """Return where the rows of a segment go, as it may be shown; None if they are kept for this run only."""
+        plan = self.run.plan
+        return None if segment.output is None else plan.redact(plan.outputs[segment.output].to)
 
     def _idle(self, segment: Segment, work: Work, started: float) -> SegmentResult:
         """Return the outcome where there is nothing to do, or not yet."""
@@ -391,7 +397,7 @@ class _Execution:
             segment.name,
             "waiting",
             segment.output,
-            uri=self.run.plan.redact(self.run.plan.outputs[segment.name].to),
+            uri=self._place(segment),
             why=work.why,
             corrupt=files_set_aside(self.run, segment, idle=True),
             seconds=time.perf_counter() - started,
@@ -409,7 +415,7 @@ class _Execution:
             segment.name,
             "unchanged",
             segment.output,
-            uri=self.run.plan.redact(output.to),
+            uri=self._place(segment),
             version=commit.version,
             rows=commit.rows,
             bytes=commit.bytes,
@@ -442,7 +448,7 @@ class _Execution:
         from lazypipe.run.attempt import Attempt
 
         if work.kind not in ("judge", "state") and any(name not in self.run.kept for name in segment.reads):
-            return SegmentResult(segment.name, "blocked", segment.output)
+            return SegmentResult(segment.name, "blocked", segment.output, uri=self._place(segment))
         number = self.run.plan.segments.index(segment) + 1
         started = time.perf_counter()
         while True:
@@ -518,12 +524,11 @@ class _Execution:
         started: float,
         gates: tuple[GateReport, ...] = (),
     ) -> SegmentResult:
-        plan = self.run.plan
         return SegmentResult(
             segment.name,
             status,
             segment.output,
-            uri=plan.redact(plan.outputs[segment.output].to) if segment.output else None,
+            uri=self._place(segment),
             seconds=time.perf_counter() - started,
             gates=gates,
             error=error,

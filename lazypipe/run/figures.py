@@ -29,7 +29,7 @@ from lazypipe.storage.data_files import scan_files
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.key_bounds import KeyBounds
 from lazypipe.storage.log import DataFile
-from lazypipe.storage.sink import DatasetSink, Watch
+from lazypipe.storage.sink import DatasetSink, Watch, are_few
 from lazypipe.storage.tiers import ROWS, due
 from lazypipe.storage.unit_counts import count_units
 from lazypipe.storage.units import UNIT
@@ -128,14 +128,21 @@ class Kept:
     digests: dict[Side, tuple[DataFile, ...]] = field(default_factory=dict)
 
     def write(
-        self, rows: pl.LazyFrame, prefix: str, capture: Watch | None = None, *, tagged: bool = True
+        self,
+        rows: pl.LazyFrame,
+        prefix: str,
+        capture: Watch | None = None,
+        *,
+        tagged: bool = True,
+        few: bool = False,
+        keys: Sequence[str] = (),
     ) -> tuple[DataFile, ...]:
-        """Write rows that carry their unit, if they are ``tagged``; none where there are none."""
+        """Write rows that carry their unit, if they are ``tagged``; none where there are none. See ``DatasetSink.write`` of a ``few``."""
         options = self.dataset.storage_options
         sink = DatasetSink(self.dataset.figures, prefix, storage_options=options, most_rows=ROWS)
         self.staged.append(sink)
         counted = Counted()
-        written = sink.write(counted.attach(rows) if tagged else rows, capture)
+        written = sink.write(counted.attach(rows) if tagged else rows, capture, few=few, keys=keys)
         if not written.rows:
             sink.discard()
             return ()
@@ -164,7 +171,7 @@ class Kept:
             return tuple(files)
         rows = self.scan(worn, schema, live, tags=True)
         rows = rows.sort(by, nulls_last=True) if by else rows
-        return (*(f for f in files if f not in worn), *self.write(rows, prefix))
+        return (*(f for f in files if f not in worn), *self.write(rows, prefix, few=are_few(worn), keys=by))
 
     def noted(self, files: Sequence[DataFile], schema: pl.Schema, by: Sequence[str]) -> tuple[DataFile, ...]:
         """Return the files with the bounds of some columns, so that later runs need not open them to see which hold some groups."""
@@ -179,7 +186,7 @@ class Kept:
         commit = replace(self.work.commit, files=tuple(files), schema=schema, partition_by=(), gone=frozenset())
         return not_ruled_out(figures, commit, keys)
 
-    # hashed keys
+    # hashed keys: as they come, unit by unit; whoever reads them reads all, or those of some units
 
     @property
     def _by_units(self) -> list[Side]:
@@ -188,20 +195,20 @@ class Kept:
 
     def note_keys(self, taps: Mapping[str, Tap], told: Callable[[pl.LazyFrame], pl.LazyFrame], prefix: str) -> None:
         """Write the hashed keys of the rows that this run has read; ``told`` puts units in the place of numbers of files."""
-        rows = [told(taps[node].hashes[check].frame()).sort(HASH) for node, check in self.work.hashed]
+        rows = [told(taps[node].hashes[check].frame()) for node, check in self.work.hashed]
         self.keys |= zip(self.work.hashed, self._written(rows, prefix), strict=True)
 
     def note_sides(self, rows: Callable[[Side], pl.LazyFrame], prefix: str) -> None:
         """Write the hashed keys by which the rows of this run were looked up in other sides; ``rows`` gives them, with units."""
         sides = self._by_units
-        found = self._written([rows(s).sort(HASH) for s in sides], prefix, first=len(self.work.hashed))
+        found = self._written([rows(s) for s in sides], prefix, first=len(self.work.hashed))
         self.keys |= zip([s.key for s in sides], found, strict=True)
 
     def note_digests(self, digest: Callable[[Side], pl.DataFrame], prefix: str) -> None:
         """Write what other sides hold of each key, where that is not as it was; ``digest`` gives it."""
         new = [s for s in self.work.keeping if s not in self.work.told]
         frames = [self.work.digests[s] if s in self.work.digests else digest(s) for s in new]
-        found = self._written([f.lazy().sort(HASH) for f in frames], prefix, tagged=False)
+        found = self._written([f.lazy() for f in frames], prefix, tagged=False)
         known = {**self.work.told, **dict(zip(new, found, strict=True))}
         self.digests |= {side: known[side] for side in self.work.keeping}
 
@@ -220,7 +227,7 @@ class Kept:
         """Return all files with hashed keys that the next version is made of."""
         found = {}
         for number, key in enumerate([*self.work.hashed, *(s.key for s in self._by_units)]):
-            before = self.merged(self.work.keys.get(key, ()), KEYS, [HASH], f"{prefix}-{number:03}")
+            before = self.merged(self.work.keys.get(key, ()), KEYS, (), f"{prefix}-{number:03}")
             found[key] = (*before, *self.keys.get(key, ()))
         return found
 

@@ -17,13 +17,14 @@ from lazypipe.compile.node import Watching
 from lazypipe.compile.segments import may_stop
 from lazypipe.compile.strategies import Closes, Side
 from lazypipe.gates.uniqueness import HASH, hashed
-from lazypipe.ops.base import AHEAD, Fold
+from lazypipe.ops.base import AHEAD, Fold, Spread
 from lazypipe.ops.join import Join
 from lazypipe.run.figures import Places
 from lazypipe.run.groups import fitted, rows_of
 from lazypipe.spec import taps
 from lazypipe.spec.scope import Table
 from lazypipe.storage.log import DataFile
+from lazypipe.storage.sink import are_few
 from lazypipe.storage.units import UNIT, untagged
 from lazypipe.windows.clock import Clock
 
@@ -62,6 +63,8 @@ class Grouping:
         self.reading = query
         self._places = Places(query.run.folder / "places")
         self._fold: Fold | None = None
+        self.is_little = False
+        """Whether the rows that it makes of what is kept are few for sure."""
 
     def begin(self) -> None:
         """Forget what was noted: the rows are gone through once more."""
@@ -77,6 +80,17 @@ class Grouping:
         """Whether rows are made of what is kept of units, and not, as groups are at first, of all rows there are."""
         return not self.work.reread or self.work.kind == "units"
 
+    @property
+    def order(self) -> list[str]:
+        """The columns that what is kept of units is in the order of, and looked up by."""
+        here = [n for n in self.by if n in self.within]
+        return here if self._spread is None or not self.by else [*here, *self._spread.places]
+
+    @property
+    def _spread(self) -> Spread | None:
+        """Of which groups figures are, where these do not say it themselves."""
+        return None if self._fold is None else self._fold.spread
+
     def kept(self) -> pl.LazyFrame:
         """Return what is kept of all units that there are."""
         return self.beside.scan(self.files, self.within, self.work.live)
@@ -84,7 +98,7 @@ class Grouping:
     def note(self, figures: tuple[DataFile, ...]) -> tuple[DataFile, ...]:
         """Return files with what is kept of units, with the bounds of the columns of groups."""
         # where no rows came it is not known what figures are like
-        return self.beside.noted(figures, self.within, [n for n in self.by if n in self.within])
+        return self.beside.noted(figures, self.within, self.order)
 
     # what is kept of units
 
@@ -96,11 +110,12 @@ class Grouping:
         ahead = query.stepped(node, inputs, step, query.counts(node))
         if self.work.reread:
             rows = self._in_one_type(query.with_units(ahead.frame.select(*self.by, UNIT).unique()))
-            return rows.sort(self.by, nulls_last=True)
-        fold = self._fold = node.fold(ahead, inputs, step)
-        self.larger = not {*fold.by}.issubset((*self.by, *node.steps[step][0].implied))
-        rows = query.with_units(fold.partial)
-        return rows.sort(self.by, nulls_last=True) if self.by else rows
+        else:
+            fold = self._fold = node.fold(ahead, inputs, step)
+            self.larger = not {*fold.by}.issubset((*self.by, *node.steps[step][0].implied))
+            rows = query.with_units(fold.partial)
+        self.within = untagged(rows.collect_schema())
+        return rows.sort(self.order, nulls_last=True) if self.order else rows
 
     def pairs(self) -> pl.LazyFrame | None:
         """Return which units hold rows of which groups, in the order of these, where all rows were read; None if there are no rows.
@@ -150,6 +165,24 @@ class Grouping:
             was &= closed.holds(end, clock, told.was).fill_null(value=False)
             now &= closed.holds(end, clock, told.horizon).fill_null(value=False)
         return was, now
+
+    def groups(self, kept: pl.LazyFrame) -> pl.LazyFrame:
+        """Return the groups that stand in what is kept of some units."""
+        spread = self._spread
+        if spread is None:
+            return kept.select(self.by)
+        here = [n for n in self.by if n in self.within]
+        return spread.groups(kept, here).select(self.by)
+
+    def due(self, was: pl.Expr, now: pl.Expr) -> pl.LazyFrame:
+        """Return the groups that come, or leave, because event time has gone on."""
+        spread = self._spread
+        if spread is None:
+            return self.kept().select(self.by).filter(was != now)
+        # which windows are due is asked first of all times there are, whatever else tells groups apart
+        due = spread.groups(self.kept(), ()).filter(was != now).collect(engine="streaming")
+        due = due.select(c for c in self.by if c in due.columns)
+        return self._in_groups(spread, due).select(self.by).unique()
 
     def looking(self, side: Side, hashes: pl.Series) -> pl.LazyFrame:
         """Return the groups, as the step names their columns, that look up one of some hashed keys in another side."""
@@ -220,14 +253,42 @@ class Grouping:
         if fold is None or stub.large:
             fold = node.fold(node.steps_over(stub, {**inputs}, 0, step), inputs, step)
         within = self.within or untagged(fold.partial.collect_schema())
-        if self.touched is not None:
-            files = self.beside.may_hold(files, within, self.touched)
-        rows = taps.label(self.beside.scan(files, within, self.work.live), FIGURES)
-        if self.touched is not None:
-            rows = rows_of(rows, self.touched, few=sum(f.bytes for f in files) <= _FEW)
+        self.within, touched = within, self.touched
+        # of figures that are of several groups each, rows may be many
+        self.is_little = fold.spread is None and not self._is_joined_behind()
+        if touched is not None and fold.spread is not None:
+            rows = fold.spread.merge(self._in_groups(fold.spread, touched))
+        else:
+            rows = fold.merge(self._figures_of(touched))
         large = node.steps[step][0].large(frozenset({AHEAD} if stub.large else ()))
-        after = Table(fold.merge(rows), node.schemas[step], large=large)
+        after = Table(rows, node.schemas[step], large=large)
         return node.shaped(node.steps_over(after, inputs, step + 1, len(node.steps), query.watch(node)))
+
+    def _figures_of(self, places: pl.DataFrame | None) -> pl.LazyFrame:
+        """Return the figures with some values in the columns that these are looked up by; all of them, if there are no such columns."""
+        places = None if places is None or places.width == 0 else places
+        files = self.files if places is None else self.beside.may_hold(self.files, self.within, places)
+        self.is_little = self.is_little and are_few(files)
+        rows = taps.label(self.beside.scan(files, self.within, self.work.live), FIGURES)
+        few = sum(f.bytes for f in files) <= _FEW
+        return rows if places is None else rows_of(rows, places, few=few)
+
+    def _in_groups(self, spread: Spread, groups: pl.DataFrame) -> pl.LazyFrame:
+        """Return the figures of some groups, once for each of these that they are of."""
+        rows = pl.concat([put(self._figures_of(places)) for places, put in spread.within(groups)])
+        return rows_of(rows, groups, few=True)
+
+    def _is_joined_behind(self) -> bool:
+        """Whether further rows are looked up behind the step, by operations or gates."""
+        nodes, name, first = self.query.plan.nodes, self.query.segment.node, self.step + 1
+        while True:
+            node = nodes[name]
+            steps = node.steps[first:] if node is self.node else node.steps
+            if any(c.reference is not None for c in node.checks) or any(o.inputs() for o, _ in steps):
+                return True
+            if node is self.node:
+                return False
+            name = node.inputs[0]
 
     def _again(self, watching: Watching) -> pl.LazyFrame:
         """Return the rows of the groups that are touched, read again from the units that hold any."""

@@ -27,7 +27,7 @@ from lazypipe.spec import taps
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.keyed import Rewrite, not_ruled_out, refuse_unreadable, rewrite_without, rows_with
 from lazypipe.storage.log import Commit, DataFile
-from lazypipe.storage.sink import DatasetSink
+from lazypipe.storage.sink import DatasetSink, are_few
 from lazypipe.storage.tiers import ROWS, due
 
 __all__ = ["Groups", "fitted", "rows_of"]
@@ -213,6 +213,6 @@ class Groups:
                 again = replace(sink, prefix=f"{sink.prefix}c-{number:03}")
                 staged(again)
                 rows = self.dataset.scan(replace(self.commit, files=small)).sort(self.names, nulls_last=True)
-                made += again.write(rows).files
+                made += again.write(rows, few=are_few(small), keys=self.names).files
                 merged += small
         return tuple(made), frozenset(f.path for f in merged)

@@ -8,10 +8,7 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 from lazypipe.compile.closing import closes, states
-from lazypipe.compile.modes import SNAPSHOT_AT
 from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import StorageError
 from lazypipe.gates.tally import to_columns
@@ -121,19 +118,13 @@ class Publication(Part):
             gone=self.work.gone if self.work.told_apart else (),
             figures=(*figures, *keys, *(() if merged is None else merged.beside)),
             without=worn if merged is None else merged.without,
-            keys=self._looked_up(schema),
+            keys=self.target.looked_up(schema),
             known=self.work.commit,
         )
         if self.output.delta_log:  # some may have been written once more, as a Delta reader is to read them
             files = tuple(f for f in commit.files if f.path.rpartition("/")[2].startswith(f"{self.run.id}-"))
         self.run.recorder.written[self.segment.name] = files
         return commit
-
-    def _looked_up(self, schema: pl.Schema) -> list[str]:
-        """Return the columns by which later runs look up rows: the key of those that they replace, or the groups."""
-        assert self.output is not None
-        by = [SNAPSHOT_AT] if self.output.mode == "snapshot" else [*self.output.key, *(n for _, n in self.work.groups)]
-        return [n for n in by if n in schema]
 
     def _keep_state(self) -> Commit | None:
         """Commit what gates have counted of rows that are kept for this run only, where they see just some of them."""
@@ -270,7 +261,7 @@ class Publication(Part):
         if grouping is None:
             return ()
         prefix = self.target.prefix("m")
-        before = grouping.beside.merged(self.work.figures, grouping.within, grouping.by, prefix)
+        before = grouping.beside.merged(self.work.figures, grouping.within, grouping.order, prefix)
         return (*grouping.note(before), *grouping.figures)
 
     def _tallies(self) -> dict[str, Any]:

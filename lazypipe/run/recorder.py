@@ -21,6 +21,7 @@ from lazypipe.compile.modes import adds_to
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, StorageError, first_line
+from lazypipe.incremental.hashing import Hashes
 from lazypipe.records import body as bodies
 from lazypipe.records.ledger import Ledger, Tip
 from lazypipe.storage import uri as uris
@@ -104,7 +105,7 @@ class Recorder:
         self._later: list[tuple[FileInfo, int, Mapping[str, Any], BorderHash | None]] = []
         if not self.is_on:
             return
-        self.begun = time.perf_counter()
+        self.begun, self._began = time.perf_counter(), time.time_ns()
         local = uris.is_local(self.state)
         self._cache = HashCache(f"{uris.local_path(self.state)}/hashes.json" if local else None)
         self._following = Following()
@@ -127,17 +128,19 @@ class Recorder:
         """What a commit says of its record."""
         return {"ledger": {"uri": self.plan.redact(self.plan.audit.uri), "run": self.run}} if self.is_on else {}
 
-    def read(self, source: BoundSource, snapshot: Snapshot, modified: Container[FileInfo] = ()) -> None:
-        """Begin to hash the files of a source that an output is made of; those that were hashed before are known.
+    def read(self, source: BoundSource, snapshot: Snapshot, hashes: Hashes | None = None) -> None:
+        """Begin to hash the files of a source that an output is made of; those that were hashed before are known, or in ``hashes``.
 
-        Of large Parquet files that are ``modified``, and may be so again, the row groups are to be known; of all of them where rows are
+        Of large Parquet files that are modified, and may be so again, the row groups are to be known; of all of them where rows are
         added. To parse the footers of all files would cost more than it brings: most never change.
         """
         if self.is_on and source.name not in self._read:
             self._read.add(source.name)
             parquet, added = source.reader.format == "parquet", any(map(adds_to, self.plan.outputs.values()))
-            bordered = {f for f in snapshot.files if added or f in modified} if parquet else ()
-            self._hashes.append(self._thread.submit(self._hash, snapshot, source.reader.storage_options, bordered))
+            hashes = Hashes() if hashes is None else hashes
+            bordered = {f for f in snapshot.files if added or f in hashes.modified} if parquet else ()
+            options = source.reader.storage_options
+            self._hashes.append(self._thread.submit(self._hash, snapshot, options, bordered, hashes))
 
     def known(self, name: str) -> dict[str, str]:
         """Return the hashes of a source's files that are as they were when it was listed; waits for them."""
@@ -206,6 +209,9 @@ class Recorder:
         found: list[Callable[[], str]] = []
         for name, file in zip(names or [f.path for f in files], files, strict=True):
             path = uris.join(uri, name)
+            if file.blake3 is not None:  # whoever wrote it had all of its bytes at hand
+                found.append(partial(str, file.blake3))
+                continue
             hashing = partial(self._hash_written, path, file.bytes, options)
             # of a small file, going to another thread and back costs more than hashing
             left = self._following.left(path, file.bytes)
@@ -260,7 +266,8 @@ class Recorder:
             self._following.close()
             self._thread.shutdown(cancel_futures=True)
             self._cache.save()
-        return None, None
+        doubt = self._ledger.doubts(self._prepared.result()[0])
+        return None if doubt is None else self.plan.redact(doubt), None
 
     def _append(
         self, segments: Sequence[tuple[Segment | None, dict[str, Any]]], status: str, error: str | None
@@ -332,7 +339,9 @@ class Recorder:
         hashes = self._hashed()
         return {n: self._input(n, s, hashes) for n, s in self.snapshots.items()} | self.inputs
 
-    def _hash(self, snapshot: Snapshot, options: Mapping[str, Any], bordered: Container[FileInfo]) -> dict[str, str]:
+    def _hash(
+        self, snapshot: Snapshot, options: Mapping[str, Any], bordered: Container[FileInfo], hashes: Hashes
+    ) -> dict[str, str]:
         if snapshot.commit is not None:
             of = zip(snapshot.files, snapshot.commit.files, strict=True)
             known = {found.uri: said.blake3 for found, said in of if said.blake3 is not None}
@@ -342,12 +351,18 @@ class Recorder:
         found = dict(known)
         for file in rest:
             at, fixed, groups = time.time_ns(), snapshot.table is not None, file in bordered
+            is_wanted = uris.is_local(file.uri) or self.plan.audit.hash_all
+            if is_wanted and (digest := hashes.get(file)) is not None and (fixed or unchanged(file)):
+                found[file.uri] = digest
+                if self._cache.get(file) is None:
+                    self._cache.put(file, digest, self._began, hashes.groups.get(file))
+                continue
             if not fixed and self._is_late(file):
                 made = begun(file, options, threads=1) if groups else None
                 if unchanged(file) and self._following.ahead(uris.local_path(file.uri), made):
                     self._later.append((file, at, options, made))
                     continue
-            if uris.is_local(file.uri) or self.plan.audit.hash_all:
+            if is_wanted:
                 found |= self._hash_file(file, options, fixed=fixed, groups=groups)
         return found
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from lazypipe.errors import StorageError, first_line
@@ -27,14 +28,11 @@ def recorded(
     made: Rewrite,
     dataset: Dataset,
     before: Commit,
-    *,
     kind: str,
     run: str,
-    started: datetime,
-    seconds: float,
-    ended: datetime,
-    ledger: Ledger | str | None = None,
-    actor: str | None = None,
+    begun: tuple[datetime, float],
+    ledger: Ledger | str | None,
+    actor: str | None,
 ) -> Rewrite:
     """Append a record of what was written anew, and return it with the record's number, or why there is none.
 
@@ -46,8 +44,8 @@ def recorded(
         The commit that was looked at: it names the run that wrote it, and where that is recorded.
     kind
         ``rewrite`` or ``compact``.
-    started, seconds, ended
-        When it began, as its commit says, how long it took, and the moment of the record.
+    begun
+        When it began, as its commit says, and on the clock that counts seconds.
     ledger
         Where to record it. Default: where that run is, unless its records are signed, since a key is needed then.
     """
@@ -63,7 +61,8 @@ def recorded(
         "replaced": [f.path for f in made.replaced],
         "reasons": list(made.reasons),
     }
-    number, why = _append(dataset, before, said, kind, run, (started, seconds, ended), ledger, actor)
+    times = begun[0], time.perf_counter() - begun[1], datetime.now(UTC)
+    number, why = _append(dataset, before, said, kind, run, times, ledger, actor)
     return replace(made, record=number, unrecorded=why)
 
 

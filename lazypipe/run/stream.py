@@ -12,7 +12,7 @@ import random
 import signal
 import socket
 import threading
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -21,6 +21,7 @@ from typing import Literal
 
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.sources import Snapshot
+from lazypipe.compile.unreadable import rows_in
 from lazypipe.errors import LazypipeError
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.leaf import Came
@@ -63,6 +64,8 @@ class Stream:
         Waits for so many seconds. Default: until then, or until ``stop`` is called.
     bound
         What batches take, as far as that depends on when files were written: others are no reason to begin one.
+    pull
+        Has what is no file become files; returns what came. There may be more where something did.
     """
 
     compile: Callable[[datetime], CompiledPipeline]
@@ -74,6 +77,7 @@ class Stream:
     backoff: Backoff = Backoff()
     sleep: Callable[[float], object] | None = None
     bound: Bound = UNBOUND
+    pull: Callable[[], Sized] = tuple
     _stopped: threading.Event = field(default_factory=threading.Event, repr=False)
     _counts: dict[Came, int] = field(default_factory=dict, repr=False)
     _since: datetime | None = field(default=None, repr=False)
@@ -126,11 +130,14 @@ class Stream:
         while not self._stopped.is_set():
             began = self.clock()
             try:
+                came = bool(self.pull())
                 # what is looked for is what was compiled for the last batch: schemas matter when there is something to read
                 plan = self.compile(began) if plan is None else plan
                 look = _Look(plan, began, self._corrupt, self._times)
                 if not self._is_due(look):
                     failures = 0
+                    if came:
+                        continue
                     if self.trigger.once:
                         return
                     self._pause_until_next(began)
@@ -151,16 +158,16 @@ class Stream:
                 self._pause(self.backoff.delay(failures, self.rng))
                 continue
             failures = 0
-            if self._is_over(result):
+            if self._is_over(result, came=came):
                 return
             self._note(result, look)
-            if not self._behind:
+            if not (self._behind or came):
                 self._pause_until_next(began)
 
-    def _is_over(self, result: RunResult) -> bool:
+    def _is_over(self, result: RunResult, *, came: bool) -> bool:
         if result.status == "gate_failed":
             return self.on_gate_failure == "stop" or self.trigger.once
-        return result.status == "interrupted" or (self.trigger.once and not result.left)
+        return result.status == "interrupted" or (self.trigger.once and not result.left and not came)
 
     def _note(self, result: RunResult, look: _Look) -> None:
         """Remember what a batch has come to: whether it left something, and what it is of no use to look at again."""
@@ -195,7 +202,7 @@ class Stream:
         if came not in self._counts:
             source = look.plan.nodes[came.source].source
             assert source is not None
-            self._counts[came] = source.count(came.file)
+            self._counts[came] = rows_in(source, came.file)
         return self._counts[came]
 
     def _pause_until_next(self, began: datetime) -> None:

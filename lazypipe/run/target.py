@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe.compile.modes import merges
+from lazypipe.compile.modes import SNAPSHOT_AT, merges
 from lazypipe.compile.segments import Segment
 from lazypipe.errors import CommitConflict, StorageError
 from lazypipe.incremental.shared import state_of
@@ -133,6 +133,13 @@ class Target:
             made = ExportSink(self.uri, self.output.format, prefix, self.output.storage_options, told=told)
         self.staged.append(made)
         return made
+
+    def looked_up(self, schema: pl.Schema) -> list[str]:
+        """Return the columns by which later runs look up rows: the key of those that they replace, or the groups."""
+        if self.output is None:
+            return []
+        by = [SNAPSHOT_AT] if self.output.mode == "snapshot" else [*self.output.key, *(n for _, n in self.work.groups)]
+        return [n for n in by if n in schema]
 
     @property
     def is_sorted(self) -> bool:

@@ -20,6 +20,7 @@ from polars.testing import assert_frame_equal
 from lazypipe.compile.compiler import CompiledPipeline
 from lazypipe.compile.node import Node
 from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.unreadable import sift
 from lazypipe.errors import LazypipeError, nearest
 from lazypipe.gates.rule import BAD, Reference
 from lazypipe.gates.tap import FILE_COLUMN, MASKED
@@ -195,7 +196,7 @@ def _of_source(plan: CompiledPipeline, source: BoundSource, key: Mapping[str, An
         raise LazypipeError(f"{what}: a trace needs a key; give a column and its value")
     typed = {name: of_type(source.name, seen, name, value, "source") for name, value in key.items()}
     snapshot = source.in_order(arrived(plan, source, source.snapshot(), _NO_CLOCK))
-    source.sift(snapshot)
+    sift(source, snapshot)
     matches = _matching(typed, seen)
     parts = []
     for index in range(len(snapshot.files)):
@@ -265,7 +266,7 @@ class _Tracer:
             if self.commit is not None:
                 snapshot = self._as_it_was(source, snapshot, then.get(name))
             self.snapshots[name] = arrived(self.plan, source, snapshot, _NO_CLOCK)
-            source.sift(self.snapshots[name])
+            sift(source, self.snapshots[name])
         rows = self._frame(self.node.name).filter(self.matches).head(self.most + 1).collect(engine="streaming")
         if rows.height > self.most:
             raise LazypipeError(

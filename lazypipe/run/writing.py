@@ -20,7 +20,7 @@ from lazypipe.run.query import Query
 from lazypipe.run.target import Target
 from lazypipe.storage.data_files import scan_files
 from lazypipe.storage.shape import grown
-from lazypipe.storage.sink import DatasetSink, ExportSink, Written
+from lazypipe.storage.sink import DatasetSink, ExportSink, Written, are_few
 from lazypipe.storage.unit_counts import count_units
 from lazypipe.storage.units import untagged
 
@@ -58,7 +58,7 @@ class Writing(Part):
         groups = self.target.groups
         rows = query.rows(None if groups is None else groups.neighbours())
         try:
-            written = sink.write(counted.attach(rows) if counts else rows, self.capture)
+            written = self._write_rows(sink, counted.attach(rows) if counts else rows)
         except Exception:
             if groups is not None:
                 groups.refuse_unreadable()
@@ -86,6 +86,13 @@ class Writing(Part):
         ask = partial(count_units, self.target.uri, written.files, options)
         return sink, Written(counted.files(written.files, ask) if counts else ask())
 
+    def _write_rows(self, sink: DatasetSink | ExportSink, rows: pl.LazyFrame) -> Written:
+        if isinstance(sink, ExportSink):
+            return sink.write(rows, self.capture)
+        grouping = self.query.grouping
+        few = grouping is not None and grouping.is_little
+        return sink.write(rows, self.capture, few=few, keys=self.target.looked_up(self.target.schema))
+
     def _watch(self) -> Capture | None:
         """Return what is shown the plan that runs; None where nothing of a run is written down."""
         return Capture() if self.run.recorder.is_on else None
@@ -98,7 +105,6 @@ class Writing(Part):
     def _write_figures(self, grouping: Grouping, suffix: str) -> None:
         """Write what is kept of each unit that this run reads, where the output is made of that."""
         capture, partial = self._watch(), grouping.partial()
-        grouping.within = untagged(partial.collect_schema())
         grouping.figures = grouping.note(grouping.beside.write(partial, self.target.prefix(suffix), capture))
         if not self.work.reread and capture is not None:
             self.beneath = Executed(FIGURES, capture)
@@ -127,17 +133,17 @@ class Writing(Part):
         if held is None:
             return None
         was, now = held
-        parts = [
-            beside.scan(of, grouping.within, u) for of, u in ((grouping.figures, work.live), (work.leaving, work.gone))
-        ]
+        kept = ((grouping.figures, work.live), (work.leaving, work.gone))
+        parts = [grouping.groups(beside.scan(of, grouping.within, units)) for of, units in kept]
         parts += [grouping.looking(side, hashes) for side, hashes in work.turned.items() if len(hashes)]
         parts = [p.select(by).filter(was | now) for p in parts]
         if grouping.closes:
-            parts.append(grouping.kept().select(by).filter(was != now))
-        touched = pl.concat(parts).unique().collect(engine="streaming")
+            parts.append(grouping.due(was, now))
+        few = are_few(grouping.files if grouping.closes else [*grouping.figures, *work.leaving]) and not work.turned
+        touched = pl.concat(parts).unique().collect(engine="in-memory" if few else "streaming")
         there = commit.rows
         if grouping.larger:
-            there = grouping.kept().select(by).unique().select(pl.len()).collect(engine="streaming").item()
+            there = grouping.groups(grouping.kept()).unique().select(pl.len()).collect(engine="streaming").item()
         if 2 * touched.height > there:
             return None
         return Groups(self.target.dataset, commit, work, touched, self.target.schema)

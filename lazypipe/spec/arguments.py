@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 
 from lazypipe.errors import nearest
 from lazypipe.spec.model import NOTHING, Fault, Path, Step, freeze
-from lazypipe.spec.types import dtype_from_name
+from lazypipe.spec.types import dtype_from_name, with_names
 
 __all__ = ["Arguments", "Kind", "arg", "choice"]
 
@@ -169,7 +169,7 @@ class Arguments:
         """Return the step that a definition would write for this value."""
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
         given = {
-            f.name.rstrip("_"): getattr(self, f.name)
+            f.name.rstrip("_"): freeze(with_names(getattr(self, f.name)))
             for f in fields
             if f.default is MISSING or getattr(self, f.name) != f.default
         }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from numbers import Integral, Rational, Real
 from typing import Any, NoReturn
 
 import polars as pl
@@ -182,7 +183,7 @@ def instance_of(dtype: object) -> pl.DataType:
 def with_names(value: Any) -> Any:
     """Return arguments of operations and rules with the names of data types in the place of types, which only Python has.
 
-    Arguments of Python functions stay what they are.
+    Numbers of NumPy become numbers of Python, its arrays lists. Arguments of Python functions stay what they are.
 
     Examples
     --------
@@ -193,7 +194,12 @@ def with_names(value: Any) -> Any:
         return dtype_name(instance_of(value))
     if isinstance(value, Mapping) and "call" not in value:
         return {k: with_names(v) for k, v in value.items()}
-    return [with_names(v) for v in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple) or type(value).__name__ == "ndarray":
+        return [with_names(v) for v in value]
+    if isinstance(value, int | float) or not isinstance(value, Real):
+        return value
+    # what NumPy has, which is not imported for it
+    return int(value) if isinstance(value, Integral) else value if isinstance(value, Rational) else float(value)
 
 
 def _unit(text: str) -> pl._typing.TimeUnit:

@@ -274,6 +274,13 @@ _READINGS: tuple[tuple[str, Callable[[re.Match[str]], Said]], ...] = (
         lambda m: Said(f"unknown SQL type {m[2]!r}", "write one such as bigint, double, text, date or timestamp"),
     ),
     (
+        r"(bad SQL: )sql parser error: .*found: \{.*",
+        lambda m: Said(
+            f"{m[1]}a {{ stands in it, and templates are not filled in here",
+            "for {{ ref('x') }} write x, and list it in from",
+        ),
+    ),
+    (
         r"(bad SQL: )sql parser error: Expected: (.*?), found: (.*?)(?: at Line.*)?",
         lambda m: Said(
             f"{m[1]}expected {m[2]}, found {'the end' if m[3] == 'EOF' else m[3]}", "check the words before it"

@@ -21,7 +21,7 @@ from lazypipe.errors import SourceError
 from lazypipe.storage import uri as uris
 from lazypipe.storage.by_row import TEXT, untold
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.scan import TEXT_FORMATS, Reader, is_engine_error, os_error
+from lazypipe.storage.scan import TEXT_FORMATS, Reader, cannot_read, is_engine_error, os_error
 from lazypipe.storage.text import bad_line, refuse_short_rows
 
 __all__ = ["CorruptFile", "OnCorrupt", "damaged", "in_parallel", "is_damage", "preflight"]
@@ -210,7 +210,7 @@ def _why(file: FileInfo, reader: Reader, schema: pl.Schema) -> str | None:
         if reader.format == "csv" and not by_row:
             refuse_short_rows([file], reader, inside, nulls=True)
     except BaseException as error:
-        if not (is_engine_error(error) or isinstance(error, SourceError)):
+        if not cannot_read(error):
             raise
         if not is_damage(error):
             return None

@@ -106,7 +106,7 @@ class Handle:
         return cast("BinaryIO", _Window(handle, start, end - start))
 
 
-class _Positioned(io.RawIOBase):
+class Positioned(io.RawIOBase):
     """A stream over ``length`` bytes from ``offset`` of something that reads by position; knows only its own position."""
 
     def __init__(self, offset: int, length: int) -> None:
@@ -140,7 +140,7 @@ class _Positioned(io.RawIOBase):
         return len(data)
 
 
-class _InMemory(_Positioned):
+class _InMemory(Positioned):
     """A file of fsspec's memory filesystem, whose own file objects share one position among all who open them."""
 
     def __init__(self, fs: MemoryFileSystem, path: str) -> None:
@@ -152,7 +152,7 @@ class _InMemory(_Positioned):
         return cast("bytes", self._fs.cat_file(self._path, start=start, end=stop))
 
 
-class _Pipelined(_Positioned):
+class _Pipelined(Positioned):
     """A file of paramiko's: a plain read waits for every 32 KiB in turn, ``readv`` asks for all of them at once."""
 
     def __init__(self, file: Any) -> None:
@@ -167,7 +167,7 @@ class _Pipelined(_Positioned):
         super().close()
 
 
-class _Window(_Positioned):
+class _Window(Positioned):
     """An uncompressed part of another stream, such as a stored member of a zip archive."""
 
     def __init__(self, handle: Handle, offset: int, length: int) -> None:

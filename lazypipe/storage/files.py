@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import chain, groupby
 from operator import itemgetter
 from stat import S_IFREG
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, TypeVar, overload
 from urllib.parse import urlsplit
 
 from lazypipe.errors import SourceError, reason_of
@@ -23,6 +23,7 @@ __all__ = [
     "FORMATS",
     "FileColumns",
     "FileInfo",
+    "MadeLater",
     "Named",
     "expand",
     "files_at",
@@ -44,6 +45,8 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
 _HIDDEN = re.compile(r"(^|/)[._]")
 """Hidden files and folders: what is being written, and what other tools put beside their data."""
 
+
+T = TypeVar("T")
 
 _PART = "\0"
 """What no URI has in it."""
@@ -86,7 +89,40 @@ class FileInfo(NamedTuple):
         return self.size if self.end is None else self.end - self.start
 
 
-class FileColumns(Sequence[FileInfo]):
+class MadeLater(Sequence[T]):
+    """Many values that are made, all at once, only if somebody asks for one: mostly nobody does. They equal a tuple of the same."""
+
+    def _make(self) -> tuple[T, ...]:
+        raise NotImplementedError
+
+    @cached_property
+    def _made(self) -> tuple[T, ...]:
+        return self._make()
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[T, ...]: ...
+    def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
+        return self._made[index]
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MadeLater | tuple) and self._made == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._made)
+
+    def __repr__(self) -> str:
+        return repr(self._made)
+
+
+class FileColumns(MadeLater[FileInfo]):
     """Whole files of local folders as columns, with stamps as the numbers that they are; made one by one only if somebody asks for them.
 
     Examples
@@ -99,33 +135,11 @@ class FileColumns(Sequence[FileInfo]):
     def __init__(self, uris: list[str], sizes: list[int], moments: list[int]) -> None:
         self.uris, self.sizes, self.moments = uris, sizes, moments
 
-    @cached_property
-    def _files(self) -> tuple[FileInfo, ...]:
+    def _make(self) -> tuple[FileInfo, ...]:
         return tuple(map(FileInfo, self.uris, self.sizes, map(str, self.moments)))
-
-    @overload
-    def __getitem__(self, index: int) -> FileInfo: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[FileInfo, ...]: ...
-    def __getitem__(self, index: int | slice) -> FileInfo | tuple[FileInfo, ...]:
-        return self._files[index]
-
-    def __iter__(self) -> Iterator[FileInfo]:
-        return iter(self._files)
 
     def __len__(self) -> int:
         return len(self.uris)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, FileColumns | tuple) and self._files == (
-            other._files if isinstance(other, FileColumns) else other
-        )
-
-    def __hash__(self) -> int:
-        return hash(self._files)
-
-    def __repr__(self) -> str:
-        return repr(self._files)
 
 
 def part_key(uri: str, start: int, end: int | None) -> str:
@@ -232,7 +246,7 @@ def _list(pattern: str, options: Mapping[str, Any] | None, endings: tuple[str, .
     return _list_remote(pattern, options, endings)
 
 
-class Named(Sequence[str]):
+class Named(MadeLater[str]):
     """Paths that patterns name in local folders: one by one, in the order of ``expand``, only if somebody asks for them.
 
     Examples
@@ -245,8 +259,7 @@ class Named(Sequence[str]):
     def __init__(self, names: Sequence[Names]) -> None:
         self._names = [of for of in names if of.names]
 
-    @cached_property
-    def _paths(self) -> tuple[str, ...]:
+    def _make(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys([start + name for start, of in self._names for name in sorted(of)]))
 
     @property
@@ -268,19 +281,6 @@ class Named(Sequence[str]):
             if (found := _unwritable([start, *of])) is not None:
                 return found
         return None
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
-    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
-        return self._paths[index]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._paths)
-
-    def __len__(self) -> int:
-        return len(self._paths)
 
 
 def named(patterns: Iterable[str], *, endings: Sequence[str] = ()) -> Named | None:

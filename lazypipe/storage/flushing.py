@@ -15,7 +15,7 @@ from typing import Self
 
 from lazypipe.errors import StorageError, first_line
 
-__all__ = ["Flushing"]
+__all__ = ["Flushing", "write_through"]
 
 _PAUSE = 0.1
 """Seconds between two looks: writes that take less are brought to the disk at their end only."""
@@ -76,6 +76,33 @@ class Flushing:
                     self._taken[path] = size
 
 
+def write_through(path: str, data: bytes, *, flushed: bool = True) -> None:
+    """Write a file of which all is at hand; unless it need not be ``flushed``, it is on the disk afterwards.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    StorageError
+        If the disk does not take what was written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_through(f"{folder}/new/a", b"rows")
+    ...     os.listdir(f"{folder}/new")
+    ['a']
+    """
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb", buffering=0) as file:
+        left = memoryview(data)
+        while left:
+            left = left[file.write(left) :]
+        if flushed:
+            _flush(path, file.fileno())
+
+
 class _Keeper:
     """One thread that looks after all files that are being written: to begin one costs as much as to write a small file.
 
@@ -132,13 +159,14 @@ def _begin(path: str) -> None:
                 os.close(file)
 
 
-def _flush(path: str) -> None:
+def _flush(path: str, opened: int | None = None) -> None:
     try:
-        file = os.open(path, os.O_RDONLY)
+        file = os.open(path, os.O_RDONLY) if opened is None else opened
         try:
             getattr(os, "fdatasync", os.fsync)(file)
         finally:
-            os.close(file)
+            if opened is None:
+                os.close(file)
     except OSError as error:
         raise StorageError(
             f"the disk does not take it: {error.strerror or first_line(error)}",

@@ -21,7 +21,7 @@ from lazypipe.storage.footers import footer_of
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.parquet_prune import Bounds, bounds, overall
 
-__all__ = ["KeyBounds", "as_bounded"]
+__all__ = ["KeyBounds", "as_bounded", "exact_bounds"]
 
 _ONE_GROUP = 8 << 20
 """Bytes up to which the row groups of a file tell hardly more than the file as a whole."""
@@ -121,6 +121,20 @@ def _writable(found: Bounds) -> Bounds:
     ends = (found.low, found.high)
     fit = all(_is_text(e) if isinstance(e, bytes) else not isinstance(e, float) or math.isfinite(e) for e in ends)
     return found if fit else found._replace(low=None, high=None)
+
+
+def exact_bounds(values: pl.Series) -> Bounds | None:
+    """Return the bounds of a column whose values are at hand, as a commit notes them; None for ends that it cannot hold.
+
+    Examples
+    --------
+    >>> exact_bounds(pl.Series(["b", None, "a"]))
+    Bounds(low=b'a', high=b'b', nulls=1, values=3)
+    """
+    found = as_bounded(values)
+    low, high = (None, None) if found is None else (found.min(), found.max())
+    made = Bounds(low, high, values.null_count(), len(values))
+    return made if _writable(made) == made and not (isinstance(high, int) and high >= 1 << 63) else None
 
 
 def _is_text(end: bytes) -> bool:

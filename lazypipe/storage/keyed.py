@@ -7,7 +7,7 @@ together with whatever takes the place of the rows that went (docs/decisions/002
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -25,7 +25,7 @@ from lazypipe.storage.key_bounds import KeyBounds, as_bounded
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.parquet_prune import Bounds
 from lazypipe.storage.scan import FILE_COLUMN
-from lazypipe.storage.sink import DatasetSink
+from lazypipe.storage.sink import DatasetSink, are_few
 from lazypipe.storage.unit_counts import count_units
 
 __all__ = ["Rewrite", "files_with", "not_ruled_out", "refuse_unreadable", "rewrite_without", "rows_with"]
@@ -231,7 +231,10 @@ class _Work:
         alive = [f for f in self.commit.files if f.rows > f.dead(self.commit.gone)]
         batches = [head] if few else keys.collect_batches(engine="streaming", maintain_order=False)
         read = self.possible(alive, batches) if head.height else ()
-        return read, (self._holding(files, keys, few=few) for files in ([read] if few else _parts(read)))
+        return read, (
+            self._holding(files, keys, few=few)
+            for files in ([read] if few else _parts(read, attrgetter("rows"), _PART))
+        )
 
     def _holding(
         self, files: Sequence[DataFile], keys: pl.LazyFrame, *, few: bool
@@ -321,7 +324,7 @@ class _Work:
         rows = self._scan(files, tags=commit.tagged)
         kept = rows.join(keys, on=[*self.on], how="anti", nulls_equal=True, maintain_order="left")
         try:
-            written = sink.write(kept)
+            written = sink.write(kept, few=are_few(files), keys=self.on)
         except Exception:
             self.refuse_unreadable(files)
             raise
@@ -356,11 +359,11 @@ class _Work:
         )
 
 
-def _parts(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
-    """Yield files in groups of not too many rows."""
+def _parts(files: Iterable[DataFile], size: Callable[[DataFile], int], most: int) -> Iterator[list[DataFile]]:
+    """Yield files that follow each other in groups that are not too large, each of one at the least."""
     part: list[DataFile] = []
     for file in files:
-        if part and sum(f.rows for f in part) + file.rows > _PART:
+        if part and sum(map(size, part)) + size(file) > most:
             yield part
             part = []
         part.append(file)
@@ -379,13 +382,7 @@ def _alike(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
 def _together(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
     """Yield each file by itself, but small ones that follow each other in one folder in groups."""
     for _, ones in groupby(files, attrgetter("folder")):
-        group: list[DataFile] = []
-        for file in ones:
-            if group and sum(f.bytes for f in group) + file.bytes > _SMALL:
-                yield group
-                group = []
-            group.append(file)
-        yield group
+        yield from _parts(ones, attrgetter("bytes"), _SMALL)
 
 
 # statistics

@@ -15,12 +15,12 @@ from typing import Literal
 
 import polars as pl
 
-from lazypipe.errors import LazypipeError, SourceError
+from lazypipe.errors import LazypipeError
 from lazypipe.spec import taps
 from lazypipe.storage import cells
 from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.scan import Reader, is_engine_error
+from lazypipe.storage.scan import Reader, cannot_read
 
 __all__ = ["How", "Unusual", "as_text", "columns", "parsed", "refused", "usual"]
 
@@ -52,7 +52,7 @@ def usual(reader: Reader, file: FileInfo, schema: pl.Schema) -> tuple[str, ...]:
     try:
         row = reader.first_row(file, schema)
     except BaseException as error:
-        if not (is_engine_error(error) or isinstance(error, SourceError)):
+        if not cannot_read(error):
             raise
         return ()  # the run says what is wrong with it
     return tuple(n for n in names if n in row.columns and (row[n].is_null().all() or row[n].str.contains(_USUAL).all()))
@@ -78,7 +78,7 @@ def refused(error: BaseException) -> bool:
     >>> refused(pl.exceptions.ComputeError("could not parse `1` as dtype `datetime[μs]` at column 't' (column number 2)"))
     True
     """
-    return (is_engine_error(error) or isinstance(error, SourceError)) and "` as dtype `datetime[" in str(error)
+    return cannot_read(error) and "` as dtype `datetime[" in str(error)
 
 
 def as_text(schema: pl.Schema, names: Collection[str]) -> pl.Schema:

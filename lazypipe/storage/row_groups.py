@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 import polars as pl
 from blake3 import blake3
 
+from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.footers import footer_of, unreadable
 from lazypipe.storage.parquet_ranges import Footer
 
-__all__ = ["LARGE", "BorderHash", "Borders", "RowPlaces", "begun"]
+__all__ = ["LARGE", "BorderHash", "Borders", "RowPlaces", "begun", "rows_in"]
 
 LARGE = 16 << 20
 """Bytes of a file from which on it is worth while to know its row groups."""
@@ -163,3 +164,23 @@ class RowPlaces(NamedTuple):
         """
         first, last = (self.ahead[bisect_left(self.begins, place)] for place in (start, end))
         return first, last - first
+
+
+def rows_in(files: Iterable[FileInfo], storage_options: Mapping[str, Any] | None = None) -> int | None:
+    """Return how many rows Parquet files, or the parts of them that are named, have by their footers; None if one does not tell."""
+    parts, whole = list[FileInfo](), list[str]()
+    for file in files:
+        whole.append(file.uri) if file.key == file.uri else parts.append(file)
+    try:
+        rows = 0
+        for file in parts:
+            rows += RowPlaces.of(file.uri, storage_options).between(file.start, file.start + (file.length or 0))[1]
+        if whole and all(map(uris.is_native, whole)):  # Polars looks at many at a time
+            options = uris.polars_options(whole[0], storage_options)
+            scan = pl.scan_parquet(
+                whole, storage_options=options, glob=False, missing_columns="insert", extra_columns="ignore"
+            )
+            return rows + int(scan.select(pl.len()).collect(engine="streaming").item())
+        return rows + sum(sum(footer_of(uri, storage_options).group_rows) for uri in whole)
+    except Exception:  # whatever is wrong with one: whoever reads its rows says so
+        return None

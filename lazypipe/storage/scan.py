@@ -26,7 +26,7 @@ from lazypipe.storage.reasons import grouped, in_plain_words, too_narrow
 from lazypipe.storage.row_groups import RowPlaces
 from lazypipe.storage.widen import with_fields
 
-__all__ = ["FILE_COLUMN", "TEXT_FORMATS", "Reader", "is_engine_error", "os_error", "plain_reason"]
+__all__ = ["FILE_COLUMN", "TEXT_FORMATS", "Reader", "cannot_read", "is_engine_error", "os_error", "plain_reason"]
 
 FILE_COLUMN = "_lazypipe_file"
 """Column that carries the file a row came from, where it is asked for."""
@@ -57,6 +57,11 @@ _WITH_FOLDERS = ("parquet", "ipc")
 def is_engine_error(error: BaseException) -> bool:
     """Whether an exception comes from Polars, its panics included (which are no ``Exception``)."""
     return isinstance(error, pl.exceptions.PolarsError | OSError) or type(error).__name__ == "PanicException"
+
+
+def cannot_read(error: BaseException) -> bool:
+    """Whether an exception says that files cannot be read: of the engine, or of who looked at them before it."""
+    return is_engine_error(error) or isinstance(error, SourceError)
 
 
 def plain_reason(error: BaseException) -> str:
@@ -113,7 +118,7 @@ class Reader:
                 return self._infer_csv(file.uri)
             return self._typed(self._native([file.uri], None).collect_schema())
         except BaseException as error:
-            if not (is_engine_error(error) or isinstance(error, SourceError)):
+            if not cannot_read(error):
                 raise
             if self.format == "ndjson" and self.declared and "could not infer data-type" in str(error):
                 return pl.Schema(self.declared)  # blank lines are all there is: no row says anything else
@@ -333,7 +338,7 @@ class Reader:
                     self._refuse_other_columns(file, schema)
                 self.scan([file], schema).select(pl.all().null_count()).collect(engine="streaming")
             except BaseException as found:
-                if not is_engine_error(found) and not isinstance(found, SourceError):
+                if not cannot_read(found):
                     raise
                 return self.unreadable(file, found)
         return None

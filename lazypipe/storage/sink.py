@@ -1,6 +1,6 @@
 """Sinks: rows of a LazyFrame to files that no reader sees yet. Making them visible is somebody else's step.
 
-Every sink is one streaming query. Data files of a dataset carry the run's name, so that no two runs ever write the same
+Every sink is one query, a streaming one unless rows are few for sure. Data files of a dataset carry the run's name, so that no two runs ever write the same
 file; an export is written beside its target and swapped in at the end.
 """
 
@@ -10,26 +10,28 @@ import io
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import polars as pl
+from blake3 import blake3
 from polars.io.partition import FileProviderArgs, SinkedPathsCallbackArgs
 
 from lazypipe.errors import StorageError, first_line
 from lazypipe.spec.taps import tap
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
-from lazypipe.storage.flushing import Flushing
+from lazypipe.storage.flushing import Flushing, write_through
+from lazypipe.storage.key_bounds import exact_bounds
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.optimizer.forms import physical, without_keys
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.order import ordered
 from lazypipe.storage.optimizer.writing import BatchWriter, check_layout, polars_options, writable
 
-__all__ = ["DatasetSink", "ExportSink", "Sink", "Written", "is_data_file", "is_staged"]
+__all__ = ["FEW", "DatasetSink", "ExportSink", "Sink", "Written", "are_few", "is_data_file", "is_staged"]
 
 Watch = Callable[..., None]
 """Is shown, by Polars, the plan of the very query that runs."""
@@ -87,9 +89,27 @@ class Written:
         return sum(f.bytes for f in self.files)
 
 
-def _run(sink: pl.LazyFrame, capture: Watch | None) -> None:
+FEW = 1 << 16
+"""As many rows, or fewer, may be written at once: so many of a hundred columns are some tens of megabytes."""
+FEW_BYTES = 1 << 20
+"""Bytes of the files that they are read from, at most."""
+
+
+def are_few(files: Iterable[DataFile]) -> bool:
+    """Whether the rows of some files are so few that whoever writes them need not stream them.
+
+    Examples
+    --------
+    >>> are_few([DataFile("a", 100, 5_000)]), are_few([DataFile("a", 100_000, 5_000)])
+    (True, False)
+    """
+    sizes = [(f.rows, f.bytes) for f in files]
+    return sum(rows for rows, _ in sizes) <= FEW and sum(size for _, size in sizes) <= FEW_BYTES
+
+
+def _run(sink: pl.LazyFrame, capture: Watch | None, engine: Literal["streaming", "in-memory"] = "streaming") -> Any:
     watched: dict[str, Any] = {"post_opt_callback": capture}  # an argument that Polars does not declare
-    sink.collect(engine="streaming", **watched)
+    return sink.collect(engine=engine, **watched)
 
 
 class Sink(Protocol):
@@ -127,8 +147,19 @@ class DatasetSink:
         """Write local files by their paths: for ``file:`` URIs Polars stages each once more, and leaves that behind."""
         self.uri = uris.local_path(self.uri) if uris.is_local(self.uri) else self.uri
 
-    def write(self, frame: pl.LazyFrame, capture: Watch | None = None) -> Written:
-        """Write the rows; raises whatever the query raises, with the files left for ``discard`` or ``vacuum``."""
+    def write(
+        self, frame: pl.LazyFrame, capture: Watch | None = None, *, few: bool = False, keys: Sequence[str] = ()
+    ) -> Written:
+        """Write the rows; raises whatever the query raises, with the files left for ``discard`` or ``vacuum``.
+
+        Parameters
+        ----------
+        few
+            Whether there are few rows for sure (see ``are_few``): they are computed in memory, and written in one go, which takes less than
+            it takes to begin and end a streaming query.
+        keys
+            Columns of which it is noted between which values they lie, where that takes no look into files.
+        """
         layout = self.layout
         if layout is not None:
             schema = frame.collect_schema()
@@ -137,6 +168,8 @@ class DatasetSink:
             frame = physical(
                 ordered(frame, layout, schema, self.uri), schema, without_keys(layout.forms, self.partition_by)
             )
+        if few and layout is None and uris.is_local(self.uri) and not self.partition_by:
+            return Written(tuple(self._write_at_once(frame, capture, keys)))
         self._flushing = Flushing() if uris.is_local(self.uri) and not self.spill else None
         with self._flushing or nullcontext():
             if layout is None:
@@ -154,6 +187,21 @@ class DatasetSink:
             self.discard()  # Polars makes a file also of no rows; without a folder nobody could read it
             files = []
         return Written(tuple(files))
+
+    def _write_at_once(self, frame: pl.LazyFrame, capture: Watch | None, keys: Sequence[str]) -> Iterator[DataFile]:
+        """Write few rows: the bytes of a file are all at hand, so that it need not be read again to be hashed, or for its bounds."""
+        rows: pl.DataFrame = _run(frame, capture, "in-memory")
+        most = max(rows.height, 1) if self.most_rows is None else self.most_rows
+        for index, part in enumerate(rows.iter_slices(most) if rows.height else [rows]):
+            held = io.BytesIO()
+            part.write_parquet(held, **(_IN_HASTE if self.spill else self.options))
+            data = held.getvalue()
+            path = self._path(pl.DataFrame(), index)
+            self._paths.append(path)
+            write_through(f"{self.uri.rstrip('/')}/{path}", data, flushed=not self.spill)
+            digest = None if self.told is None else blake3(data).hexdigest()
+            known = {n: ends for n in keys if (ends := exact_bounds(part[n])) is not None}
+            yield DataFile(path, part.height, len(data), digest, bounds=known)
 
     def _write_natively(
         self, frame: pl.LazyFrame, capture: Watch | None, options: Mapping[str, Any], target_bytes: int
@@ -263,8 +311,7 @@ class DatasetSink:
 
     def _path(self, keys: pl.DataFrame, index: int) -> str:
         names = self.partition_by if keys.height else ()  # no rows at all: one file without a folder
-        texts = keys.select(_as_text(keys[n]) for n in names)
-        folders = hive.folders(names, texts.row(0) if names else ())
+        folders = hive.folders(names, [_as_text(keys[n])[0] for n in names])
         return f"{folders}{self.prefix}-{index:05}.parquet"
 
 
@@ -319,13 +366,17 @@ _EXPORTS: Mapping[str, Callable[..., pl.LazyFrame]] = {
 
 @dataclass
 class ExportSink:
-    """One file that replaces its target in one step once it is whole; who is ``told`` hears of it as of those of a :class:`DatasetSink`."""
+    """One file that replaces its target in one step once it is whole; who is ``told`` hears of it as of those of a :class:`DatasetSink`.
+
+    ``metadata`` is what the footer of a Parquet file says besides.
+    """
 
     uri: str
     format: str
     prefix: str
     storage_options: Mapping[str, Any] = field(default_factory=dict)
     told: Told | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Write local files by their paths, see :class:`DatasetSink`."""
@@ -345,7 +396,7 @@ class ExportSink:
             counted.append(batch.height)
             return batch
 
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"metadata": dict(self.metadata)} if self.metadata else {}
         if self.format in ("csv", "ndjson") and self.uri.endswith((".gz", ".zst")):
             options["compression"] = "gzip" if self.uri.endswith(".gz") else "zstd"
         target: Any = self.staged

@@ -20,7 +20,7 @@ from lazypipe.errors import SourceError
 from lazypipe.storage import uri as uris
 from lazypipe.storage.by_row import TEXT, untold
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.scan import Reader, is_engine_error
+from lazypipe.storage.scan import Reader, cannot_read, is_engine_error
 
 __all__ = ["bad_line", "batches", "line_where", "refuse_short_rows", "sound", "sound_rows"]
 
@@ -86,7 +86,7 @@ def bad_line(file: FileInfo, reader: Reader, schema: pl.Schema) -> int | None:
         parser = _parser(reader, pl.Schema({n: inside[n] for n in names}))
         return _first_bad(file, reader, parser, inside if by_row else None)
     except BaseException as error:  # the file is worse than one bad line
-        if not (is_engine_error(error) or isinstance(error, SourceError)):
+        if not cannot_read(error):
             raise
     return None
 

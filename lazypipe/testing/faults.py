@@ -14,6 +14,8 @@ from uuid import uuid4
 import fsspec
 from fsspec.implementations.dirfs import DirFileSystem
 
+from lazypipe.storage.external_files import Positioned
+
 __all__ = ["Call", "Faults", "faulty"]
 
 Call = Literal["list", "open", "read", "write", "close", "create", "move", "delete", "mkdir"]
@@ -144,33 +146,15 @@ class _FaultyFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]  # fss
         return _Writing(self.faults, self.under.open(path, mode))
 
 
-class _Reading(io.RawIOBase):
+class _Reading(Positioned):
     """A file by position: what is wrapped may share one position among all who read."""
 
     def __init__(self, fs: _FaultyFileSystem, path: str, size: int) -> None:
-        self._fs, self._path, self.size, self._at = fs, path, size, 0
+        super().__init__(0, size)
+        self._fs, self._path, self.size = fs, path, size
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence])
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        stop = min(self._at + len(buffer), self.size)
-        if stop <= self._at:
-            return 0
-        data = self._fs.cat_file(self._path, self._at, stop)
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
+    def _fetch(self, start: int, stop: int) -> bytes:
+        return self._fs.cat_file(self._path, start, stop)
 
 
 class _Writing(io.RawIOBase):

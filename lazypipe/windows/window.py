@@ -50,17 +50,26 @@ class Windows:
         """In how many windows a row lies at most."""
         return -(-self.period // self.every)
 
+    @property
+    def step(self) -> int:
+        """How long a slice is."""
+        return gcd(self.every, self.period)
+
     def slice(self, time: pl.Expr) -> pl.Expr:
         """Return where the slice of each time begins."""
         if self.line.kind == "all":
             return self.line.places(time)
-        return _floor(self.line.places(time), gcd(self.every, self.period), self.origin)
+        return _floor(self.line.places(time), self.step, self.origin)
 
     def begin(self, slices: pl.Expr, number: pl.Expr) -> pl.Expr:
         """Return where the window of each slice begins that is the last but ``number``."""
         # where each window has whole ones of those that begin with it, a slice begins as a window does
         begin = slices if self.period % self.every == 0 else _floor(slices, self.every, self.origin)
         return begin - number * self.every
+
+    def first(self, slices: pl.Expr) -> pl.Expr:
+        """Return where the first window begins that has each slice."""
+        return _floor(slices - self.period, self.every, self.origin) + self.every
 
     def holds(self, slices: pl.Expr, begin: pl.Expr) -> pl.Expr:
         """Whether a window that begins there has the slice, which it may not where periods are no multiple of ``every``."""

@@ -184,6 +184,11 @@ def test_windows_that_close_say_so() -> None:
     )
     window["window"]["every"] = ["1h", "1d"]
     said = str(lp.Pipeline.from_dict(data).compile().strategies["s"])
+    assert said.endswith(
+        " window, window_start, window_end they touch or event time reaches; those with changed keys if b changes"
+    )
+    window["window"] |= {"every": "1h", "expect": {"rows": 1}}
+    said = str(lp.Pipeline.from_dict(data).compile().strategies["s"])
     assert said.endswith("; all of it if b changes (s: its windows close by event time)")
 
 

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
+from lazypipe.compile.unreadable import culprit, damaged
 from lazypipe.errors import SourceError
 
 
@@ -108,7 +109,7 @@ def test_of_many_files_the_first_that_cannot_be_read_is_found_by_halves(
     monkeypatch.setattr(
         type(source), "scan", lambda self, found, **how: (asked.append(len(found.files)), scan(self, found, **how))[1]
     )
-    found = source.culprit(source.listing())
+    found = culprit(source, source.listing())
     assert (found.uri if found is not None else None) == (
         str(tmp_path / f"in/{wrong[0]:03}.parquet") if wrong else None
     )
@@ -128,7 +129,7 @@ def test_of_many_files_all_that_are_damaged_are_found_by_halves(tmp_path: Path, 
     )
     assert source is not None
     whole = source.listing()
-    found = source.damaged(whole)
+    found = damaged(source, whole)
     assert sorted(found) == [str(tmp_path / f"in/{n:03}.csv") for n in wrong]
-    one_by_one = {u: w for f in whole.files for u, w in source.damaged(replace(whole, files=(f,))).items()}
+    one_by_one = {u: w for f in whole.files for u, w in damaged(source, replace(whole, files=(f,))).items()}
     assert found == one_by_one

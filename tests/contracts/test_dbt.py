@@ -105,6 +105,7 @@ def test_a_whole_file() -> None:
         ),
         ":66:13: orders.status: the test my_package.looks_right: it is no generic test of dbt; write an expression",
         ":73:9: orders.email: the type 'geography': no type is known by that",
+        ":15:21: raw_orders: the freshness: no column says when rows were loaded (loaded_at_field)",
     ]
     assert [f.what for f in contract.notes] == [
         "the test dbt_utils.unique_combination_of_columns",
@@ -225,7 +226,10 @@ def test_references(to: str, name: str) -> None:
         ({"dbt_utils.accepted_range": {"min_value": "getdate()"}}, "the test dbt_utils.accepted_range: its bounds are expressions, not numbers"),
         ({"dbt_utils.expression_is_true": {"expression": "> now()"}}, "the test dbt_utils.expression_is_true: '\"c\" > now()' cannot be taken over: now would"),
         ({"dbt_utils.equal_rowcount": {"compare_model": "x y"}}, "the test dbt_utils.equal_rowcount: 'x y' is no ref() or source()"),
-        ("dbt_utils.recency", "the test dbt_utils.recency: it is no generic test of dbt; write an expression"),
+        ("dbt_utils.sequential_values", "the test dbt_utils.sequential_values: it is no generic test of dbt; write an expression"),
+        ({"dbt_utils.recency": {"field": "c::date", "datepart": "day", "interval": 1}}, "the test dbt_utils.recency: a rule takes a column, and one of minute, hour, day, week"),
+        ({"dbt_utils.recency": {"field": "c", "datepart": "month", "interval": 1}}, "the test dbt_utils.recency: a rule takes a column, and one of minute, hour, day, week"),
+        ({"dbt_utils.recency": {"field": "c", "datepart": "day", "interval": 1, "ignore_time_component": True}}, "the test dbt_utils.recency: ignore_time_component counts days"),
     ],
 )  # fmt: skip
 def test_tests_without_a_rule(test: Any, what: str) -> None:
@@ -243,6 +247,76 @@ def test_sections_that_hold_no_tests() -> None:
     assert [f.what for f in contract.unmapped] == ["functions"]
     versions = from_dbt({"models": [{"name": "m", "versions": [{"v": 1}]}]})
     assert [f.what for f in versions.unmapped] == ["versions"]
+
+
+def test_unit_tests_are_not_taken_over() -> None:
+    (found,) = from_dbt({**model("unique"), "unit_tests": [{"name": "t", "model": "m"}]}).unmapped
+    assert (found.what, found.path) == ("unit_tests", ("unit_tests",))
+
+
+def sources(table: Mapping[str, Any], **more: Any) -> lp.Contract:
+    return from_dbt({"sources": [{"name": "s", **more, "tables": [{"name": "t", **table}]}]})
+
+
+def test_freshness_of_sources_is_a_rule() -> None:
+    limits = {"warn_after": {"count": 12, "period": "hour"}, "error_after": {"count": 2, "period": "day"}}
+    own = sources({"loaded_at_field": "at", "freshness": {**limits, "filter": "kind = 'x'"}})
+    error = {"column": "at", "within": "2d", "where": "kind = 'x'"}
+    warning = {"column": "at", "within": "12h", "where": "kind = 'x'", "action": "warn"}
+    assert own.rules["t"] == ({"freshness": error}, {"freshness": warning})
+    assert {f.why for f in own.notes} == {"a table without rows passes; dbt takes it for infinitely old"}
+    for rule in own.rules["t"]:
+        ((name, arguments),) = rule.items()
+        gates.rule(Step(name, freeze(arguments)))
+    # what a table does not say, its source does; dbt 1.10 writes both under config
+    assert sources({"loaded_at_field": '"at"'}, config={"freshness": {"error_after": limits["error_after"]}}).rules[
+        "t"
+    ] == ({"freshness": {"column": "at", "within": "2d"}},)
+    other = {"warn_after": None, "error_after": {"count": 5, "period": "minute"}}
+    mixed = sources({"config": {"freshness": other}}, loaded_at_field="at", freshness=limits)
+    assert mixed.rules["t"] == ({"freshness": {"column": "at", "within": "5m"}},)
+    assert sources({"freshness": None}, loaded_at_field="at", freshness=limits).rules["t"] == ()
+    assert sources({"config": {"freshness": None}}, loaded_at_field="at", freshness=limits).rules["t"] == ()
+    assert sources({"loaded_at_field": "at", "freshness": {"warn_after": {}}}).rules["t"] == ()
+
+
+@pytest.mark.parametrize(
+    ("table", "why"),
+    [
+        ({}, "no column says when rows were loaded (loaded_at_field)"),
+        ({"loaded_at_field": "at::timestamp"}, "'at::timestamp' is no column; derive it in a stage"),
+        ({"loaded_at_field": "at", "filter": "x > {{ y }}"}, "its filter cannot be taken over: it holds a template"),
+    ],
+)
+def test_freshness_without_a_rule(table: dict[str, Any], why: str) -> None:
+    condition = table.pop("filter", None)
+    limits = {"error_after": {"count": 1, "period": "day"}, "filter": condition}
+    found = sources({**table, "freshness": limits})
+    assert found.rules["t"] == ()
+    assert [f.what for f in found.unmapped] == ["the freshness"]
+    assert found.unmapped[0].why.startswith(why)
+    assert found.unmapped[0].path == ("sources", 0, "tables", 0, "freshness", "error_after")
+
+
+def test_recency_is_freshness() -> None:
+    test = {"field": "at", "datepart": "hour", "interval": 3, "group_by_columns": ["site"]}
+    assert rules({"dbt_utils.recency": test}, column=None) == (
+        {"freshness": {"column": "at", "within": "3h", "by": ["site"]}},
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"strategy": "check", "unique_key": "id", "check_cols": "all"}, "mode: scd2, key: id"),
+        ({"strategy": "timestamp", "unique_key": ["a", "b"], "updated_at": "at"}, "mode: scd2, key: [a, b], event_time: at"),
+        ({"strategy": "check", "unique_key": "id", "hard_deletes": "invalidate"}, "mode: scd2, key: id, deletes: close"),
+    ],
+)  # fmt: skip
+def test_a_snapshot_is_a_matter_of_outputs(config: Mapping[str, Any], words: str) -> None:
+    (found,) = from_dbt({"snapshots": [{"name": "snap", "config": config}]}).unmapped
+    assert (found.what, found.table) == ("the snapshot", "snap")
+    assert found.why == f"an output keeps the versions of its rows: {words}"
 
 
 # constraints
@@ -297,6 +371,8 @@ def test_constraints_without_a_rule(constraint: Mapping[str, Any], what: str) ->
         (model({"dbt_utils.accepted_range": {}}), "models[0].columns[0].data_tests[0].dbt_utils.accepted_range: dbt_utils.accepted_range needs a bound; add min_value or max_value"),
         (model("dbt_utils.expression_is_true"), "models[0].columns[0].data_tests[0]: 'expression' is missing; add expression: it must be text"),
         (model("dbt_utils.not_null_proportion"), "models[0].columns[0].data_tests[0]: 'at_least' is missing; add at_least: it must be a number"),
+        (model({"dbt_utils.recency": {"datepart": "day", "interval": 1}}), "models[0].columns[0].data_tests[0].dbt_utils.recency: 'field' is missing; add field: it must be text"),
+        ({"sources": [{"name": "s", "tables": [{"name": "t", "loaded_at_field": "at", "freshness": {"warn_after": {"count": 1, "period": "month"}}}]}]}, "sources[0].tables[0].freshness.warn_after: a limit of freshness is a count and a period; write {count: 12, period: hour}, minute or day"),
         (model(column=None, constraints=[{"type": "unique"}]), "models[0].constraints[0]: the constraint unique of a table needs columns; add columns: [a, b]"),
         (model(constraints=[{}]), "models[0].columns[0].constraints[0]: 'type' is missing; add type: it must be text"),
         (model(constraints=[{"type": "check"}]), "models[0].columns[0].constraints[0]: 'expression' is missing; add expression: it must be text"),

@@ -61,6 +61,39 @@ def test_killed_again_and_again_while_files_arrive(tmp_path: Path, root: Path) -
     assert (held(tmp_path), said(tmp_path)) == (after, counted)
 
 
+PULLED = """
+version: 1
+name: p
+sources: {log: {uri: pulled/*.parquet, contract: {columns: {x: Int64}}}}
+stages: {sum: {from: log, do: [{aggregate: {aggregate: {n: count(*), s: sum(x)}}}]}}
+outputs: {log: {to: out/log}, sum: {to: out/sum}}
+"""
+
+
+def test_killed_again_and_again_while_a_log_is_pulled(tmp_path: Path, root: Path) -> None:
+    (tmp_path / "p.yaml").write_text(PULLED)
+    count = 0
+    command = [sys.executable, "-m", "tests.faults.streamed"]
+    streams = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
+    assert streams.stdin is not None
+    assert streams.stdout is not None
+    for delay in (0, 3, 8, 15, 30, 50, 80, 110):
+        with (tmp_path / "log").open("a", encoding="utf-8") as log:
+            log.writelines(f"{x}\n" for x in range(count, count + 40))
+        count += 40
+        print(tmp_path, delay, file=streams.stdin, flush=True)
+        assert streams.stdout.readline() == f"{-signal.SIGKILL}\n"
+    print(tmp_path, -1, file=streams.stdin, flush=True)
+    assert streams.stdout.readline() == "0\n"
+    streams.communicate()
+    assert streams.returncode == 0
+
+    runs = [json.loads(p.read_text())["status"] for p in (tmp_path / ".lazypipe/runs").glob("*.json")]
+    assert runs.count("running") >= 3, "most were killed before their end"
+    assert lp.scan(str(tmp_path / "out/log")).collect()["x"].sort().to_list() == list(range(count))
+    assert lp.scan(str(tmp_path / "out/sum")).collect().rows() == [(count, sum(range(count)))]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_the_batch_end(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "p.yaml").write_text(DEFINITION)

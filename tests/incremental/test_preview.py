@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +142,69 @@ def test_what_other_runs_have_made_of_outputs_is_taken_in(base: Path) -> None:
     assert {n: how for n, (how, _) in found.items()} == {"ids": "none", "log": "units", "known": "units"}
     made.compile().run().raise_for_status()
     assert lp.scan(str(base / "out/log")).collect()["id"].sort().to_list() == [1, 2, 3]
+
+
+def test_rows_are_told_where_logs_and_footers_tell_them(base: Path) -> None:
+    """Of files, parts of files, a dataset, parts of a dataset, a Delta table and text."""
+    (base / "in/a.csv").write_text("id\n1\n")
+    stages = {
+        "kept": {"from": "files", "do": [{"filter": "id > 1"}]},
+        "more": {"from": "kept", "do": [{"derive": {"x": "id + 1"}}]},
+    }
+    outputs: dict[str, Any] = {"kept": {"to": "out/kept"}, "text": {"to": "out/text"}}
+    data: dict[str, Any] = {
+        "version": 1,
+        "name": "p",
+        "sources": {"files": {"uri": "in/*.parquet"}, "text": {"uri": "in/a.csv"}},
+        "stages": {"kept": stages["kept"]},
+        "outputs": outputs,
+    }
+
+    def rows(data: Any, **options: Any) -> dict[str, Any]:
+        steps = lp.Pipeline.from_dict(data, base=str(base)).compile().preview(**options)
+        return {r["name"]: r["rows"] for step in steps for r in step["reads"]}
+
+    write(base / "in/2.parquet", [3, 4, 5])
+    assert rows(data) == {"files": 5, "text": None}
+    assert rows(data, max_files=1) == {"files": 2, "text": None}
+    lp.Pipeline.from_dict(data, base=str(base)).compile().run().raise_for_status()
+    write(base / "in/3.parquet", [6])
+    assert rows(data) == {"files": 1}
+    lp.Pipeline.from_dict(data, base=str(base)).compile().run().raise_for_status()
+    (base / "in/5.parquet").write_bytes(b"nonsense")
+    assert rows(data) == {"files": None}, "what is wrong with it the run tells"
+
+    # the dataset as a source: what is new in it, and what is left when rows go
+    further: dict[str, Any] = {
+        "version": 1,
+        "name": "q",
+        "sources": {"kept": {"uri": "out/kept"}},
+        "stages": {"more": stages["more"]},
+        "outputs": {"more": {"to": "out/more"}},
+    }
+    (base / "in/5.parquet").unlink()
+    assert rows(further) == {"kept": 5}
+    assert rows(further, max_rows=2) == {"kept": 1}
+    lp.Pipeline.from_dict(further, base=str(base)).compile().run().raise_for_status()
+    write(base / "in/4.parquet", [0, 7, 8])
+    (base / "in/2.parquet").unlink()
+    lp.Pipeline.from_dict(data, base=str(base)).compile().run().raise_for_status()
+    assert rows(further) == {"kept": 2}
+    assert rows(further, full=True) == {"kept": lp.scan(str(base / "out/kept")).collect().height} == {"kept": 4}
+
+    # a dataset whose rows are not told apart, and a Delta table
+    write_delta = {
+        **further,
+        "name": "r",
+        "outputs": {"more": {"to": "out/delta", "format": "delta", "mode": "append"}},
+    }
+    lp.Pipeline.from_dict(write_delta, base=str(base)).compile().run().raise_for_status()
+    for form in ("dataset", "delta"):
+        source = {"d": {"uri": "out/delta", "format": form}}
+        assert rows({**further, "sources": source, "stages": {"more": {"from": "d"}}}) == {"d": 4}, form
+    bare = next((base / "out/delta/_delta_log").glob("*0.json"))
+    lines = [json.loads(line) for line in bare.read_text().splitlines()]
+    for line in lines:
+        line.get("add", {}).pop("stats", None)
+    bare.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert rows({**further, "sources": source, "stages": {"more": {"from": "d"}}}) == {"d": None}

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lazypipe.errors import StorageError
 from lazypipe.incremental.state import Columns, Consumed, ConsumedFile, State
+from lazypipe.spec.model import freeze
 
 TEXT = st.text(st.characters(exclude_categories=[]), min_size=1, max_size=8)
 FILE = st.builds(
@@ -36,8 +37,8 @@ def test_any_state_comes_back_through_json(sources: dict[str, Consumed]) -> None
     assert State.from_dict(json.loads(json.dumps(state.to_dict()))) == state
 
 
-def test_positions_are_plain_data() -> None:
-    made = State({"a": Consumed.of_position("offsets", {"topic": {"0": 5, "1": [1, 2]}})})
+def test_what_a_commit_says_besides_is_plain_data() -> None:
+    made = State({"a": Consumed("dataset", at=freeze({"topic": {"0": 5, "1": [1, 2]}}))})
     back = State.from_dict(json.loads(json.dumps(made.to_dict())))
     assert back == made
     assert back.sources["a"].at["topic"]["1"] == (1, 2)

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -475,6 +476,26 @@ def test_a_process_that_is_killed_between_answer_and_removal_repeats_itself(
     assert send(transport(plain, tmp_path, clock), 3) == ()
     assert numbers(plain.taken) == [1, 1, 2, 3]
     assert os.listdir(tmp_path) == [".half.tmp"]
+
+
+ENDED = """
+import sys, threading, time
+import lazypipe as lp
+from pathlib import Path
+
+transport = lp.HttpTransport(sys.argv[1], spool=sys.argv[2], timeout=60)
+transport.emit({"number": 1})
+threading.Thread(target=transport.flush, daemon=True).start()
+while not Path(sys.argv[2], "lock").exists():
+    time.sleep(0.01)
+"""
+
+
+def test_a_process_that_ends_while_it_sends_leaves_no_lock(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection, and never answers
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        subprocess.run([sys.executable, "-c", ENDED, url, str(tmp_path)], check=True, timeout=50)
+    assert os.listdir(tmp_path) == ["0000000001.json"]
 
 
 def test_a_spool_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:

@@ -95,3 +95,48 @@ def test_datasets_that_went_and_commits_that_cannot_be_read(shop: lp.Pipeline, t
     assert found[str(tmp_path / "out/rows__quarantine")] == "there is no dataset, and record 2 wrote version 2"
     assert set(found) == {str(tmp_path / "out/rows__quarantine"), str(commits[0])}
     assert lp.ledger(shop).verify(datasets=["nowhere"], data=True).problems[0].what == "there is no dataset"
+
+
+def test_commits_behind_a_ledger_that_lost_its_end(shop: lp.Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
+    assert not lp.ledger(shop).verify(data=True).warnings
+    book = Path(lp.ledger(shop).uri)
+    last = max(book.glob("*.json"))
+    run = lp.ledger(shop).records()[-1].run
+    last.unlink()
+    found = lp.ledger(shop).verify(data=True)
+    assert [Path(p.file).name for p in found.problems] == ["rows.csv"]
+    # of datasets it is no problem: a run that is killed between its commit and its record leaves the same
+    what = "which the ledger does not know: its record was removed, or the run was killed before it wrote one"
+    known = {Path(w.file).parent.name: w.what for w in found.warnings}
+    assert known == {
+        f"{kind}.commits": f"version 2 was committed by run {run!r}, {what}" for kind in ("rows", "rows__quarantine")
+    }
+    assert not lp.ledger(shop).verify().warnings
+    assert main(["ledger", "shop.yaml", "--data"]) == 3
+    assert f"    note: {book.parents[1]}" in capsys.readouterr().out
+    # what cannot be read is told once, and what was put in order or brought back without a run is known by its rows
+    lp.optimize.rewrite("out/rows", lp.optimize.Layout(sort_by=("id",)))
+    lp.rollback(shop, "rows", version=1)
+    assert len(lp.ledger(shop).verify(data=True).warnings) == 2
+    Path(found.warnings[0].file).write_text("{")
+    assert len(lp.ledger(shop).verify(data=True).warnings) == 1
+
+
+def test_a_run_with_another_key_is_told(shop: lp.Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = shop.to_yaml() + "audit: {ledger: books, key: '${BOOK_KEY}'}\n"
+    Path("shop.yaml").write_text(text)
+
+    def warned(key: str) -> tuple[str, ...]:
+        monkeypatch.setenv("BOOK_KEY", key)
+        result = lp.load("shop.yaml").compile().run()
+        result.raise_for_status()
+        return result.warnings
+
+    assert warned("right") == ()
+    assert warned("right") == ()
+    (told,) = warned("wrong one")
+    assert told == (
+        f"{Path('books').absolute()}: record 2 was signed with another key than this run's; set the variable that "
+        "audit.key names to the key of this ledger, unless the key was to change"
+    )
+    assert warned("wrong one") == ()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ from lazypipe.records.record import Records
 from lazypipe.testing.faults import faulty
 
 
-@pytest.fixture(params=["local", "memory"])
-def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return str(tmp_path / "runs") if request.param == "local" else f"memory://{uuid.uuid4().hex}/runs"
+@pytest.fixture
+def uri(somewhere: str) -> str:
+    return f"{somewhere}/runs"
 
 
 def read(records: Records, run: str) -> Any:

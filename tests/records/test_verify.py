@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -48,9 +47,9 @@ def filled(uri: str, count: int = 6, key: str | None = None) -> Ledger:
     return ledger
 
 
-@pytest.fixture(params=["local", "memory"])
-def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return str(tmp_path / "ledger") if request.param == "local" else f"memory://{uuid.uuid4().hex}/ledger"
+@pytest.fixture
+def uri(somewhere: str) -> str:
+    return f"{somewhere}/ledger"
 
 
 def path(uri: str, number: int) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -273,10 +272,14 @@ def test_records_are_signed_with_a_key(uri: str) -> None:
 
 def test_another_key_does_not_fit(uri: str) -> None:
     filled(uri, 2, key="a secret")
-    found = Ledger(uri, key="another").verify()
-    assert {p.record: p.what for p in found.problems} == dict.fromkeys(
-        (1, 2), "its signature was not made with this key"
-    )
+    (problem,) = Ledger(uri, key="another").verify().problems
+    what = "none of its 2 signatures was made with this key; give the key that signed them"
+    assert (problem.record, problem.file, problem.what) == (None, uri, what)
+    Ledger(uri, key="another").append(body("r3"), time=NOON + timedelta(hours=3))
+    for key, numbers in (("a secret", [3]), ("another", [1, 2])):
+        found = Ledger(uri, key=key).verify().problems
+        assert [p.record for p in found] == numbers
+        assert {p.what for p in found} == {"its signature was not made with this key"}
 
 
 def test_who_has_no_key_cannot_rewrite_the_end(uri: str) -> None:

@@ -10,14 +10,16 @@ from typing import Any
 
 import polars as pl
 import pytest
+from blake3 import blake3
 
 import lazypipe as lp
 from lazypipe.errors import StorageError
-from lazypipe.run import figures, groups, target
-from lazypipe.storage import key_bounds, tiers
+from lazypipe.run import figures, groups, recorder, target
+from lazypipe.storage import key_bounds, sink, tiers
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.numbered import seal
 from lazypipe.storage.parquet_ranges import Footer
+from lazypipe.storage.sink import DatasetSink
 
 CLOCK = 1_700_000_000
 AGGREGATE = {"aggregate": {"by": "k", "aggregate": {"n": "count(*)", "total": "sum(v)", "worst": "max(v)"}}}
@@ -150,6 +152,68 @@ def test_commits_say_which_groups_figures_hold_and_nobody_opens_them_for_that(
     assert held(tmp_path) == expected(tmp_path)
     assert opened
     assert {*opened}.isdisjoint(Path(f.path).name for f in commit.figures)
+
+
+JOIN: dict[str, Any] = {"join": {"with": "b", "on": "k", "how": "left"}}
+GOOD: dict[str, Any] = {"foreign_key": {"column": "k", "references": {"to": "b", "column": "k"}}}
+
+
+@pytest.mark.parametrize(
+    ("few", "steps", "gate"),
+    [
+        (True, [{"filter": "n > 0"}], [{"between": {"column": "n", "min": 1, "action": "warn"}}]),
+        (False, [], []),
+        (False, [JOIN], []),
+        (False, [], [GOOD]),
+    ],
+    ids=["behind", "many", "joined", "looked up"],
+)
+def test_rows_of_little_that_was_kept_are_not_streamed_unless_others_are_looked_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: bool, steps: list[Any], gate: list[Any]
+) -> None:
+    if not steps and not gate:
+        monkeypatch.setattr(sink, "FEW", 40)
+    data = definition(*steps, gate=gate)
+    data["sources"]["b"] = {"uri": "b.parquet"}
+    pl.DataFrame({"k": range(50), "name": ["x"] * 50}).write_parquet(tmp_path / "b.parquet")
+    at_once: list[str] = []
+    write = DatasetSink._write_at_once
+
+    def noted(self: DatasetSink, *args: Any) -> Any:
+        at_once.append(self.uri)
+        return write(self, *args)
+
+    monkeypatch.setattr(DatasetSink, "_write_at_once", noted)
+    deliver(tmp_path, "1", [(k, k) for k in range(45)])
+    run(tmp_path, data)
+    deliver(tmp_path, "2", [(7, 90), (41, 1)])
+    run(tmp_path, data)
+    assert (str(tmp_path / "out/s") in at_once) is few
+    assert [row[:4] for row in held(tmp_path)] == expected(tmp_path)
+
+
+def test_what_was_written_at_once_is_hashed_and_known_without_being_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = definition()
+    deliver(tmp_path, "1", [(k, k) for k in range(40)])
+    run(tmp_path, data)
+    deliver(tmp_path, "2", [(7, 90), (41, 1)])
+    read: list[str] = []
+    for module, name in ((recorder, "hash_file"), (key_bounds, "footer_of")):
+        plain = getattr(module, name)
+
+        def noted(uri: str, *more: Any, plain: Any = plain) -> Any:
+            read.append(str(Path(uri).parent))
+            return plain(uri, *more)
+
+        monkeypatch.setattr(module, name, noted)
+    run(tmp_path, data)
+    assert str(tmp_path / "out/s") not in read
+    (file,) = Dataset(str(tmp_path / "out/s")).read().files
+    assert file.blake3 == blake3((tmp_path / "out/s" / file.path).read_bytes()).hexdigest()
+    assert file.bounds["k"] == (0, 41, 0, 41)
+    assert lp.ledger(lp.Pipeline.from_dict(data, base=str(tmp_path))).verify(data=True).ok
 
 
 @pytest.mark.parametrize("together", [1 << 16, 0])

@@ -90,6 +90,9 @@ def test_a_layout_is_chosen_once_and_kept(tmp_path: Path) -> None:
     assert (said["goal"], said["rows"]) == ("storage", 60_000)
     assert said["reasons"]
     assert said["bytes_per_row"] == pytest.approx(first.bytes / first.rows)
+    (told,) = world.plan().status()
+    assert told["layout"] == {"goal": "storage", "reasons": [*said["reasons"]]}
+    assert any(r.startswith("price: scaled(digits=2") for r in told["layout"]["reasons"])
     plain = World(tmp_path_of(tmp_path, "plain"))
     plain.deliver("1", rows(0, 60_000))
     assert first.bytes < 0.9 * plain.run().bytes

@@ -15,7 +15,7 @@ import pytest
 from blake3 import blake3
 
 import lazypipe as lp
-from lazypipe.errors import DefinitionError, SourceError
+from lazypipe.errors import DefinitionError
 from lazypipe.storage import content
 
 
@@ -183,6 +183,30 @@ def test_files_that_have_not_changed_are_not_hashed_again(home: str, monkeypatch
     assert hashed == []
 
 
+@pytest.mark.parametrize("large", [8, 1 << 23])
+def test_what_was_hashed_to_see_whether_it_changed_is_not_hashed_again(
+    home: str, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lazypipe.run.recorder._LARGE", large)
+    source, target = Path(f"{home}/a.parquet"), pipe(home, source="a.parquet", detect="content")
+    plain = content._local
+    for number in (1, 2):
+        pl.DataFrame({"x": [number, 2]}).write_parquet(source)
+        os.utime(source, ns=(10**18 + number, 10**18 + number))
+        hashed: list[str] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(content, "_local", lambda path, made, to=hashed: to.append(path) or plain(path, made))
+            patch.setattr("lazypipe.storage.following.Following.ahead", lambda *_: False)
+            result = target.compile().run()
+        assert (result.status, hashed) == ("done", [str(source)])
+    assert result.segments[0].why == "a: 1 modified"
+    (file,) = last(target).body["inputs"]["a"]["files"]
+    assert file["blake3"] == blake3(source.read_bytes()).hexdigest()
+    # later runs know it too
+    kept = json.loads(Path(f"{home}/.lazypipe/hashes.json").read_text())["hashes"]
+    assert kept[-1] == [str(source), file["size"], file["stamp"], file["blake3"]]
+
+
 @pytest.mark.parametrize("files", [1, 3])
 def test_large_inputs_are_hashed_once(home: str, files: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lazypipe.run.recorder._LARGE", 8)
@@ -231,10 +255,10 @@ def test_a_large_input_that_changes_while_it_is_read_has_no_hash(
 def test_a_file_that_cannot_be_hashed_is_left_to_the_query_that_reads_it(
     home: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(uri: str, *_: Any) -> str:
-        raise SourceError("cannot be read: Input/output error", uri=uri)
+    def refuse(*_: Any) -> str:
+        raise OSError("Input/output error")
 
-    monkeypatch.setattr(content, "hash_file", refuse)
+    monkeypatch.setattr(content, "_local", refuse)
     assert pipe(home).compile().run().status == "done"
     assert last(pipe(home)).body["inputs"]["a"]["files"][0]["blake3"] is None
 

@@ -190,7 +190,7 @@ def test_a_piece_that_fails_is_the_last(history: History) -> None:
 def test_a_preview_says_what_a_range_touches(history: History) -> None:
     (step,) = history.plan().preview(window=(day(3), day(5)))
     size = sum((history.root / "in" / f"00{n}.csv").stat().st_size for n in (3, 4))
-    assert step["reads"] == [{"name": "readings", "files": 2, "of": 2, "bytes": size}]
+    assert step["reads"] == [{"name": "readings", "files": 2, "of": 2, "bytes": size, "rows": None}]
     assert step["windows"] == {"daily": 2}
     history.plan().run(window=(day(3), day(4)))
     assert history.plan().preview(window=(day(3), day(5)))[0]["windows"] == {"daily": 1}

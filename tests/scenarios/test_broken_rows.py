@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +39,11 @@ BROKEN = [
 ]
 
 
-@pytest.fixture(params=["local", "memory"])
-def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Where files are read: by Polars itself, or through fsspec."""
-    if request.param == "local":
-        (tmp_path / "data").mkdir()
-        yield f"{tmp_path}/data"
-        return
-    name = tmp_path.name + str(abs(hash(tmp_path)))
-    yield f"memory://{name}"
-    fs = fsspec.filesystem("memory")
-    if fs.exists(f"/{name}"):
-        fs.rm(f"/{name}", recursive=True)
+@pytest.fixture
+def root(somewhere: str) -> str:
+    fs, path = fsspec.core.url_to_fs(f"{somewhere}/data")
+    fs.makedirs(path)
+    return f"{somewhere}/data"
 
 
 class Orders:

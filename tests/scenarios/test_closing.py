@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from hypothesis import strategies as st
 
 import lazypipe as lp
 from lazypipe.storage.dataset import Dataset
+from tests.scenarios.test_event_time_goes_on import T0, Site
 
-T0 = datetime(2024, 5, 1)
 DEFINITION = """
 version: 1
 name: p
@@ -34,28 +33,13 @@ outputs:
 """
 
 
-class Feed:
+class Feed(Site):
     def __init__(self, root: Path, definition: str = DEFINITION) -> None:
-        self.root, self.definition, self.number = root, definition, 0
-        (root / "in").mkdir()
-
-    def deliver(self, source: str, *hours: float) -> None:
-        self.number += 1
-        path = self.root / "in" / f"{source}-{self.number:03}.csv"
-        rows = "".join(f"{T0 + timedelta(hours=h)},{i}\n" for i, h in enumerate(hours))
-        path.write_text("at,v\n" + rows)
-        stamp = (T0 + timedelta(days=30)).replace(tzinfo=UTC).timestamp() + self.number
-        os.utime(path, (stamp, stamp))
-
-    def run(self, day: float = 40, **more: Any) -> lp.RunResult:
-        now = (T0 + timedelta(days=day)).replace(tzinfo=UTC)
-        result = lp.Pipeline.from_yaml(self.definition, base=str(self.root)).compile().run(now=now, **more)
-        result.raise_for_status()
-        return result
+        super().__init__(root)
+        self.text = definition
 
     def hours(self) -> list[float]:
-        rows = lp.scan(str(self.root / "out/hourly")).collect()
-        return sorted((s - T0) / timedelta(hours=1) for s in rows["window_start"])
+        return self.starts()
 
     def at(self) -> float:
         commit = Dataset(str(self.root / "out/hourly")).latest()
@@ -122,13 +106,13 @@ def test_another_delay_is_another_watermark(feed: Feed) -> None:
     feed.deliver("a", 0, 50)
     feed.deliver("b", 0, 50)
     feed.run()
-    feed.definition = DEFINITION.replace("delay: 30m", "delay: 2d")
+    feed.text = DEFINITION.replace("delay: 30m", "delay: 2d")
     feed.run()
     assert (feed.at(), feed.hours()) == (2, [0])
 
 
 def test_hours_feed_days_which_wait_for_them(feed: Feed) -> None:
-    feed.definition = DEFINITION.replace(", idle_after: 3d", "")
+    feed.text = DEFINITION.replace(", idle_after: 3d", "")
     days = """
 version: 1
 name: days
@@ -170,7 +154,7 @@ stages:
 outputs:
   hourly: {to: out/hourly}
 """
-    feed.definition = text
+    feed.text = text
     feed.run()
     assert (feed.hours(), feed.at()) == ([0], 5)
     frame.clear().write_parquet(feed.root / "in/x.parquet")
@@ -179,7 +163,7 @@ outputs:
 
 
 def test_sessions_close_when_nothing_can_join_them(feed: Feed) -> None:
-    feed.definition = DEFINITION.replace("every: 1h, allowed_lateness: 1h", "gap: 1h, allowed_lateness: 30m").replace(
+    feed.text = DEFINITION.replace("every: 1h, allowed_lateness: 1h", "gap: 1h, allowed_lateness: 30m").replace(
         "- window", "- session"
     )
     feed.deliver("a", 0, 0.5, 1.4, 5)
@@ -195,7 +179,7 @@ def test_sessions_close_when_nothing_can_join_them(feed: Feed) -> None:
 
 
 def test_aggregates_that_do_not_add_up_close_too(feed: Feed) -> None:
-    feed.definition = DEFINITION.replace("total: sum(v)", "middle: median(v)")
+    feed.text = DEFINITION.replace("total: sum(v)", "middle: median(v)")
     feed.deliver("a", 0.5, 1.5, 4)
     feed.deliver("b", 0.2, 3)
     feed.run()
@@ -206,7 +190,7 @@ def test_closed_windows_are_traced_and_have_lineage(feed: Feed) -> None:
     feed.deliver("a", 0.25, 1.5, 4)
     feed.deliver("b", 0.5, 3)
     feed.run()
-    plan = lp.Pipeline.from_yaml(feed.definition, base=str(feed.root)).compile()
+    plan = lp.Pipeline.from_yaml(feed.text, base=str(feed.root)).compile()
     found = plan.trace("hourly", {"window_start": T0})
     rows = [of.rows["at"].to_list() for of in found.sources.values() if of.rows is not None]
     assert rows == [[T0 + timedelta(minutes=15)], [T0 + timedelta(minutes=30)]]

@@ -17,59 +17,26 @@ from lazypipe.errors import CommitConflict, DefinitionError, StorageError
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.lake.log import DeltaLog
 from lazypipe.storage.log import DELTA
+from tests.scenarios.test_write_modes import START, World
 
-START = datetime(2024, 1, 1, tzinfo=UTC)
 
-
-class Shop:
-    """A folder with deliveries of orders, and a pipeline over it; runs are a day apart."""
+class Shop(World):
+    """Outputs are Delta tables: after each run, what deltalake reads is compared."""
 
     def __init__(self, root: Path, **output: Any) -> None:
-        self.root = root
-        self.output = {"format": "delta", **output}
-        self.gate: list[Any] = []
-        self.do: list[Any] = []
-        self.more: dict[str, Any] = {}
-        self.runs = 0
+        super().__init__(root, **{"format": "delta", **output})
 
-    def deliver(self, file: str, folder: str = "in", /, **columns: Any) -> None:
-        path = self.root / folder / f"{file}.parquet"
-        path.parent.mkdir(exist_ok=True)
-        pl.DataFrame(columns).write_parquet(path)
-
-    def compile(self) -> lp.Plan:
-        definition = {
-            "version": 1,
-            "name": "shop",
-            "sources": {"s": {"uri": "in/*.parquet"}, **self.more.get("sources", {})},
-            "stages": {"orders": {"from": "s", "do": self.do, "gate": self.gate}, **self.more.get("stages", {})},
-            "outputs": {"orders": {"to": "out/orders", **self.output}, **self.more.get("outputs", {})},
-        }
-        return lp.Pipeline.from_dict(definition, base=str(self.root)).compile()
-
-    def run(self, **more: Any) -> lp.RunResult:
-        self.runs += 1
-        return self.compile().run(now=START + timedelta(days=self.runs), **more)
-
-    def done(self, **more: Any) -> None:
+    def done(self, **more: Any) -> dict[str, str]:
         result = self.run(**more)
         result.raise_for_status()
         assert result.warnings == ()
         self.agree()
+        return {s.name: s.status for s in result.segments}
 
     def refusal(self, **more: Any) -> str:
         result = self.run(**more)
         assert [s.status for s in result.segments] == ["error"]
         return str(result.segments[0].error)
-
-    def faults(self) -> list[lp.Problem]:
-        with pytest.raises(DefinitionError) as caught:
-            self.compile()
-        return list(caught.value.problems)
-
-    @property
-    def uri(self) -> str:
-        return str(self.root / "out/orders")
 
     def agree(self) -> None:
         """Compare all tables below ``out``, each in all of its versions."""

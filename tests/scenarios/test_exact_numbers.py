@@ -20,9 +20,9 @@ from lazypipe.storage.cells import is_no_float
 FORMS = ["csv", "ndjson"]
 
 
-@pytest.fixture(params=["local", "memory"])
-def data(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return str(tmp_path) if request.param == "local" else f"memory://{tmp_path.name}{abs(hash(tmp_path))}"
+@pytest.fixture
+def data(somewhere: str) -> str:
+    return somewhere
 
 
 def run(data: str, base: Path, form: str, cells: list[str], **source: Any) -> lp.RunResult:

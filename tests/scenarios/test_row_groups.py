@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +19,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lazypipe as lp
+from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.incremental.hashing import Hashes
 from lazypipe.run.query import Query
 from lazypipe.run.recorder import Recorder
 from lazypipe.storage import row_groups
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import Commit
+from tests.scenarios import growing
+from tests.scenarios.growing import NOW, SUMS, Growing
 
-OLD = 1_700_000_000
-NOW = datetime.fromtimestamp(OLD, UTC) + timedelta(days=30)
 EXAMPLES = settings().max_examples
 SCHEMA = pa.schema([("id", pa.int64()), ("k", pa.string()), ("v", pa.int64())])
-QUARANTINE = {"not_null": {"columns": "v", "action": "quarantine"}}
-UNIQUE = {"unique": {"columns": "id", "action": "warn"}}
-SUMS = {"do": [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)", "s": "sum(v)"}}}]}
-KINDS: dict[str, dict[str, Any]] = {
-    "rows": {"do": [{"filter": "id IS NULL OR id < 1000"}]},
-    "sums": SUMS,
-    "gated": {"gate": [{"between": {"column": "v", "max": 50, "action": "quarantine"}}]},
-    "keys": {"gate": [UNIQUE]},
-    "all": {"do": [{"over": {"by": "k", "columns": {"n": "count(*)"}}}]},
+KINDS = growing.KINDS | {
     "looked": {"do": [{"join": {"with": "m", "on": "k", "how": "left", "columns": {"w": "there"}}}]},
     "self": {"do": [{"join": {"with": "s", "on": "id", "how": "semi"}}]},
 }
@@ -47,12 +37,18 @@ Row = tuple[int, str, int | None]
 READ = Recorder.read
 
 
+def read_as_modified(of: Recorder, source: BoundSource, snapshot: Snapshot, hashes: Hashes | None = None) -> None:
+    hashes = Hashes() if hashes is None else hashes
+    hashes.modified.update(snapshot.files)
+    READ(of, source, snapshot, hashes)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def small() -> Iterator[None]:
     """Files of tests are large ones, and such as are known to change."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(row_groups, "LARGE", 0)
-        patch.setattr(Recorder, "read", lambda of, source, snapshot, _=(): READ(of, source, snapshot, snapshot.files))
+        patch.setattr(Recorder, "read", read_as_modified)
         yield
 
 
@@ -62,18 +58,13 @@ def first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Recorder, "read", READ)
 
 
-class Exports:
-    """A folder with Parquet files that others write anew, row group by row group, and a pipeline over them."""
+class Exports(Growing):
+    """Parquet files that others write anew, row group by row group."""
+
+    kinds = KINDS
 
     def __init__(self, base: Path, kind: str = "rows", uri: str = "in/**/*.parquet") -> None:
-        self.base = base
-        self.kind = kind
-        self.uri = uri
-        self.source: dict[str, Any] = {}
-        self.output: dict[str, Any] = {}
-        self.more: dict[str, Any] = {}
-        self.runs = 0
-        self.writes = 0
+        super().__init__(base, kind, uri)
         self.write("m", [[(0, "a", 7), (0, "c", 8)]], to="more")
 
     def write(
@@ -91,82 +82,17 @@ class Exports:
         self.stamp(path)
         return path
 
-    def stamp(self, path: Path) -> None:
-        """Files were written one after the other."""
-        self.writes += 1
-        os.utime(path, (OLD + self.writes, OLD + self.writes))
-
     def data(self, out: str = "out") -> dict[str, Any]:
-        gate = {"gated": {"gate": [QUARANTINE]}, "keys": {"gate": [UNIQUE]}}.get(self.kind, {})
-        side = {"m": {"uri": "more/*.parquet"}} if self.kind == "looked" else {}
-        return {
-            "version": 1,
-            "name": "p",
-            "state": f"{out}/state",
-            "sources": {
-                "s": {"uri": self.uri, **gate, **self.source},
-                **(side if self.kind != "looked" else {}),
-                **({"raw": {"uri": "more/*.parquet"}} if self.kind == "looked" else {}),
-                **self.more.get("sources", {}),
-            },
-            "stages": {
-                **({"m": {"from": "raw", "do": [{"select": ["k", "v"]}, {"rename": {"v": "w"}}]}} if side else {}),
-                "o": {"from": "s", **KINDS[self.kind]},
-                **self.more.get("stages", {}),
-            },
-            "outputs": {
-                "o": {"to": f"{out}/o", **self.output},
-                **{n: {"to": f"{out}/{n}", **o} for n, o in self.more.get("outputs", {}).items()},
-            },
-        }
-
-    def plan(self, out: str = "out") -> lp.Plan:
-        return lp.Pipeline.from_dict(self.data(out), base=str(self.base)).compile()
-
-    def run(self, out: str = "out", **more: Any) -> lp.RunResult:
-        result = self.plan(out).run(now=NOW, **more)
-        result.raise_for_status()
-        return result
-
-    def step(self, **more: Any) -> lp.SegmentResult:
-        return next(s for s in self.run(**more).segments if s.name == "o")
-
-    def rows(self, out: str = "out", name: str = "o") -> list[Any]:
-        return sorted(lp.scan(str(self.base / out / name)).collect().rows(), key=repr)
-
-    def told(self, out: str) -> list[Any]:
-        """Return all that stands in outputs and quarantines, and what gates counted, without what differs from run to run."""
-        said: list[Any] = [self.rows(out, n) for n in ["o", *self.more.get("outputs", {})]]
-        for folder in (f"{out}/o__quarantine", f"{out}/state/quarantine/p/s"):
-            dataset = Dataset(str(self.base / folder))
-            if dataset.latest() is not None:
-                aside = dataset.scan(dataset.latest()).drop("_lazypipe_run").collect()
-                said.append(sorted(aside.rows(), key=repr) if aside.height else None)
-            else:
-                said.append(None)
-        counts = ("node", "rows", "good", "quarantined")
-        gates = [[*(g[n] for n in counts), [c["failed"] for c in g["checks"]]] for g in self.commit(out).info["gates"]]
-        return [*said, gates]
-
-    def commit(self, out: str = "out") -> Commit:
-        found = Dataset(str(self.base / out / "o")).latest()
-        assert found is not None
-        return found
+        made = super().data(out)
+        if self.kind == "looked":
+            made["sources"]["raw"] = {"uri": "more/*.parquet"}
+            made["stages"]["m"] = {"from": "raw", "do": [{"select": ["k", "v"]}, {"rename": {"v": "w"}}]}
+        return made
 
     def parts(self) -> list[int]:
         """Return at which bytes the parts of the first file begin, as they were consumed; nothing of one that was read at once."""
         listed, *_ = self.commit().info["consumed"]["units"]["s"]
         return [] if isinstance(listed, int) else [start for start, _ in listed]
-
-    def same(self, **more: Any) -> lp.SegmentResult:
-        """Run, and compare with a pipeline that has never run before."""
-        result = self.step(**more)
-        self.runs += 1
-        full = f"full{self.runs}"
-        self.run(full)
-        assert self.told("out") == self.told(full)
-        shutil.rmtree(self.base / full)
-        return result
 
 
 def groups(count: int, rows: int = 10, first: int = 0) -> list[list[Row]]:
@@ -191,7 +117,8 @@ def test_row_groups_behind_those_that_were_read_are_read_alone(tmp_path: Path) -
     path = exports.write("a", groups(42))
     (step,) = exports.plan().preview()
     assert step["why"] == "s: 1 grown (40 of 42 row groups as they were)"
-    assert step["reads"] == [{"name": "s", "files": 1, "of": 1, "bytes": path.stat().st_size - old[-1]}]
+    size = path.stat().st_size - old[-1]
+    assert step["reads"] == [{"name": "s", "files": 1, "of": 1, "bytes": size, "rows": 20}]
     assert exports.same().written == 20
     assert exports.parts() == [0, old[-1], borders(path)[41]]
     assert exports.step().status == "unchanged"
@@ -219,7 +146,8 @@ def test_an_export_that_is_written_anew_each_night(tmp_path: Path) -> None:
         exports.write("a", night, codec="zstd")
         (step,) = exports.plan().preview()
         assert step["why"] == f"s: 1 modified ({same} of 44 row groups as they were)"
-        assert step["reads"] == [{"name": "s", "files": 1, "of": 1, "bytes": path.stat().st_size - last}]
+        size, rows = path.stat().st_size - last, sum(map(len, night[borders(path).index(last) :]))
+        assert step["reads"] == [{"name": "s", "files": 1, "of": 1, "bytes": size, "rows": rows}]
         exports.same()
         assert exports.step().status == "unchanged"
 

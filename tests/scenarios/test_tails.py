@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import tempfile
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -18,25 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lazypipe as lp
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import Commit
+from tests.scenarios import growing
+from tests.scenarios.growing import NOW, OLD, Growing
 
-OLD = 1_700_000_000
-NOW = datetime.fromtimestamp(OLD, UTC) + timedelta(days=30)
 EXAMPLES = settings().max_examples
 COLUMNS = {"id": "Int64", "k": "String", "v": "Int64"}
-QUARANTINE = {"not_null": {"columns": "v", "action": "quarantine"}}
-UNIQUE = {"unique": {"columns": "id", "action": "warn"}}
-KINDS: dict[str, dict[str, Any]] = {
-    "rows": {"do": [{"filter": "id IS NULL OR id < 1000"}]},
-    "sums": {"do": [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)", "s": "sum(v)"}}}]},
-    "kinds": {"do": [{"select": ["k"]}, {"distinct": {}}]},
-    "gated": {"gate": [{"between": {"column": "v", "max": 50, "action": "quarantine"}}]},
-    "keys": {"gate": [UNIQUE]},
-    "all": {"do": [{"over": {"by": "k", "columns": {"n": "count(*)"}}}]},
-}
-
-
+KINDS = growing.KINDS | {"kinds": {"do": [{"select": ["k"]}, {"distinct": {}}]}}
 LOOKUP = {"join": {"with": "s", "on": "k", "how": "left", "columns": {"v": "there"}}}
 LOOKED: dict[str, Any] = {
     "sources": {"m": {"uri": "more/*.csv", "contract": {"columns": {"k": "String"}}}},
@@ -45,86 +30,26 @@ LOOKED: dict[str, Any] = {
 }
 
 
-class Logs:
-    """A folder with text files that others append to, and a pipeline over them."""
+class Logs(Growing):
+    """Text files that others append to."""
+
+    kinds = KINDS
 
     def __init__(self, base: Path, kind: str = "rows", form: str = "csv", uri: str | None = None) -> None:
-        self.base = base
-        self.kind = kind
+        super().__init__(base, kind, uri or f"in/**/*.{form}")
         self.form = form
-        self.uri = uri or f"in/**/*.{form}"
-        self.source: dict[str, Any] = {}
-        self.output: dict[str, Any] = {}
-        self.more: dict[str, Any] = {}
-        self.runs = 0
-        self.writes = 0
+
+    def data(self, out: str = "out") -> dict[str, Any]:
+        made = super().data(out)
+        made["sources"]["s"] = {"contract": {"columns": COLUMNS}, **made["sources"]["s"]}
+        return made
 
     def add(self, name: str, text: str, *, to: str = "in", form: str | None = None) -> None:
         path = self.base / to / f"{name}.{form or self.form}"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", newline="") as file:
             file.write(text)
-        self.writes += 1
-        os.utime(path, (OLD + self.writes, OLD + self.writes))
-
-    def data(self, out: str = "out") -> dict[str, Any]:
-        gate = {"gated": {"gate": [QUARANTINE]}, "keys": {"gate": [UNIQUE]}}.get(self.kind, {})
-        return {
-            "version": 1,
-            "name": "p",
-            "state": f"{out}/state",
-            # what others are compared with need not be written down
-            **({"audit": "off"} if out != "out" else {}),
-            "sources": {
-                "s": {"uri": self.uri, "contract": {"columns": COLUMNS}, **gate, **self.source},
-                **self.more.get("sources", {}),
-            },
-            "stages": {"o": {"from": "s", **KINDS[self.kind]}, **self.more.get("stages", {})},
-            "outputs": {
-                "o": {"to": f"{out}/o", **self.output},
-                **{n: {"to": f"{out}/{n}", **o} for n, o in self.more.get("outputs", {}).items()},
-            },
-        }
-
-    def plan(self, out: str = "out") -> lp.Plan:
-        return lp.Pipeline.from_dict(self.data(out), base=str(self.base)).compile()
-
-    def run(self, out: str = "out", **more: Any) -> lp.RunResult:
-        result = self.plan(out).run(now=NOW, **more)
-        result.raise_for_status()
-        return result
-
-    def step(self, **more: Any) -> lp.SegmentResult:
-        return self.run(**more).segments[0]
-
-    def rows(self, out: str = "out", name: str = "o") -> list[Any]:
-        return sorted(lp.scan(str(self.base / out / name)).collect().rows(), key=repr)
-
-    def told(self, out: str) -> list[Any]:
-        """Return all that stands in outputs and quarantines, and what gates counted, without what differs from run to run."""
-        said: list[Any] = [self.rows(out, n) for n in ["o", *self.more.get("outputs", {})]]
-        for folder in (f"{out}/o__quarantine", f"{out}/state/quarantine/p/s"):
-            dataset = Dataset(str(self.base / folder))
-            if dataset.latest() is not None:
-                aside = dataset.scan(dataset.latest()).drop("_lazypipe_run").collect()
-                said.append(sorted(aside.rows(), key=repr) if aside.height else None)
-            else:
-                said.append(None)
-        commit = Dataset(str(self.base / out / "o")).latest()
-        assert commit is not None
-        counts = ("node", "rows", "good", "quarantined")
-        gates = [[*(g[n] for n in counts), [c["failed"] for c in g["checks"]]] for g in commit.info["gates"]]
-        return [*said, gates]
-
-    def same(self, **more: Any) -> lp.RunResult:
-        """Run, and compare with a pipeline that has never run before."""
-        result = self.run(**more)
-        self.runs += 1
-        full = f"full{self.runs}"
-        self.run(full)
-        assert self.told("out") == self.told(full)
-        shutil.rmtree(self.base / full)
-        return result
+        self.stamp(path)
 
 
 def line(form: str, row: tuple[int | None, str | None, int | None], end: str = "\n") -> str:
@@ -245,7 +170,7 @@ def test_only_the_tail_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     plan = logs.plan()
     spy = Spy(monkeypatch)
     (step,) = [s for s in plan.preview() if s["name"] == "o"]
-    assert (step["why"], step["reads"]) == ("s: 1 grown, 1 unchanged", [{"name": "s", "files": 1, "of": 2, "bytes": len(tail)}])  # fmt: skip
+    assert (step["why"], step["reads"]) == ("s: 1 grown, 1 unchanged", [{"name": "s", "files": 1, "of": 2, "bytes": len(tail), "rows": None}])  # fmt: skip
     assert spy.ranges == []
     result = plan.run(now=NOW)
     (segment,) = result.segments
@@ -264,9 +189,7 @@ def test_what_is_read_of_a_file_on_this_machine(tmp_path: Path) -> None:
     logs.step()
     logs.add("a", "3,c,\n4,d,4\n")
     logs.same()
-    commit = Dataset(str(tmp_path / "out/o")).latest()
-    assert commit is not None
-    (listed,) = commit.info["consumed"]["units"].values()
+    (listed,) = logs.commit().info["consumed"]["units"].values()
     assert [start for start, _ in listed[0]] == [0, 7 + 500 * 6]
     assert isinstance(listed[1], int)
     assert logs.step().status == "unchanged"
@@ -281,17 +204,17 @@ def test_a_file_that_grew_and_was_then_changed(tmp_path: Path) -> None:
     logs.add("a", "id,k,v\n1,a,\n")
     logs.step()
     logs.add("a", "2,b,2\n")
-    assert logs.same().segments[0].why == "s: 1 grown"
+    assert logs.same().why == "s: 1 grown"
     path = tmp_path / "in/a.csv"
     path.rename(tmp_path / "in/moved.csv")
     assert logs.step().why == "nothing changed: s: 1 moved"
     (tmp_path / "in/moved.csv").rename(path)
     text = path.read_text()
     path.write_text(text.replace("1,a,", "7,a,"))
-    assert logs.same().segments[0].why == "s: 1 modified"
+    assert logs.same().why == "s: 1 modified"
     assert logs.rows() == [(2, "b", 2)]
     logs.add("a", "3,c,3\n")
-    assert logs.same().segments[0].why == "s: 1 grown"
+    assert logs.same().why == "s: 1 grown"
 
 
 def test_growth_is_no_change_that_is_refused_or_ignored(tmp_path: Path) -> None:
@@ -332,7 +255,7 @@ def test_folders_are_columns_of_tails_too(tmp_path: Path) -> None:
     logs.step()
     logs.add("day=2024-01-01/a", "2,b,2\n")
     logs.add("day=2024-01-02/a", "id,k,v\n3,a,1\n")
-    assert logs.same().segments[0].written == 2
+    assert logs.same().written == 2
 
 
 def test_a_version_that_comes_back_brings_what_it_had_read(tmp_path: Path) -> None:
@@ -344,9 +267,9 @@ def test_a_version_that_comes_back_brings_what_it_had_read(tmp_path: Path) -> No
     logs.add("a", "3,c,3\n")
     logs.step()
     lp.rollback(logs.plan(), "o", version=1)
-    assert logs.same().segments[0].why == "s: 1 grown"
+    assert logs.same().why == "s: 1 grown"
     lp.rollback(logs.plan(), "o", version=2)
-    assert logs.same().segments[0].why == "s: 1 grown"
+    assert logs.same().why == "s: 1 grown"
     assert logs.rows() == [(1, "a", 1), (1, "b", 2), (3, "c", 3)]
 
 
@@ -360,8 +283,7 @@ def test_what_reads_the_output_follows_tails(tmp_path: Path) -> None:
     logs.same()
     for number in range(3):
         logs.add("a", f"{number},b,2\n")
-        result = logs.same(**({"max_files": 1} if number == 1 else {}))
-        assert result.segments[0].written == 1
+        assert logs.same(**({"max_files": 1} if number == 1 else {})).written == 1
 
 
 @pytest.mark.parametrize("kind", ["rows", "gated", "keys"])
@@ -388,8 +310,8 @@ def test_the_tail_is_read_for_all_who_share_a_source(tmp_path: Path, kind: str, 
     assert (read["s"], read["o"], read["u"]) == (good + 2 * behind, good, good + 2 * behind)
     logs.same()
     logs.add("a", "54,f,5\n")
-    assert [s.written for s in logs.same(max_files=1).segments if s.name == "o"] == [1]
-    (listed,) = _commit(tmp_path, "u").info["consumed"]["units"].values()
+    assert logs.same(max_files=1).written == 1
+    (listed,) = logs.commit(name="u").info["consumed"]["units"].values()
     assert len(listed[0]) == 3
     if kind != "rows":  # a gate looks at all of what a reader that is made anew needs, as it was cut
         logs.more["stages"]["u"]["do"] = [{"derive": {"w": "v + 2"}}]
@@ -418,12 +340,6 @@ def test_what_is_shared_may_be_made_of_what_is_shared(tmp_path: Path) -> None:
         logs.add("a", f"{50 + number},{'acd'[number % 3]},{47 + number}\n")
         logs.run(outputs=outputs or ["o", "t", "u"])
     logs.same()
-
-
-def _commit(base: Path, name: str) -> Commit:
-    found = Dataset(str(base / "out" / name)).latest()
-    assert found is not None
-    return found
 
 
 def test_a_log_that_goes_on_under_another_name_is_added_once(tmp_path: Path) -> None:
@@ -471,7 +387,7 @@ def test_what_is_shared_by_groups_is_read_anew(tmp_path: Path) -> None:
     logs.add("a", "id,k,v\n1,a,1\n2,b,2\n")
     logs.same()
     logs.add("a", "3,b,3\n")
-    assert [s.written for s in logs.same().segments if s.name == "o"] == [3]
+    assert logs.same().written == 3
 
 
 @pytest.mark.parametrize("other", [{"format": "csv"}, {"mode": "snapshot"}])
@@ -513,19 +429,18 @@ def test_a_file_goes_on_under_another_name(tmp_path: Path) -> None:
     (tmp_path / "in/log.csv").rename(tmp_path / "in/log.1.csv")
     logs.add("log.1", "3,c,3\n")
     logs.add("log", "id,k,v\n4,d,4\n")
-    result = logs.same()
-    assert result.segments[0].why == "s: 1 added, 1 modified (1 shorter), 1 unchanged"
+    assert logs.same().why == "s: 1 added, 1 modified (1 shorter), 1 unchanged"
     (tmp_path / "in/log.1.csv").rename(tmp_path / "in/log.2.csv")
     logs.add("log.2", "5,e,5\n")
     result = logs.same()
-    assert (result.segments[0].why, result.segments[0].written) == ("s: 1 grown, 2 unchanged", 1)
+    assert (result.why, result.written) == ("s: 1 grown, 2 unchanged", 1)
     # within a row it is another file
     (tmp_path / "in/log.2.csv").rename(tmp_path / "in/log.3.csv")
     logs.add("log.3", "6,f,")
     logs.same()
     (tmp_path / "in/log.3.csv").rename(tmp_path / "in/log.4.csv")
     logs.add("log.4", "6\n")
-    assert logs.same().segments[0].why == "s: 1 added, 1 removed, 2 unchanged"
+    assert logs.same().why == "s: 1 added, 1 removed, 2 unchanged"
 
 
 # rows that are added
@@ -571,7 +486,7 @@ def test_what_is_appended_while_a_run_reads_is_for_the_next(tmp_path: Path, kind
         assert logs.rows() == [(1, "a", 1)]
     logs.add("a", line(form, (3, "c", 3))[-4:])
     found = logs.same()
-    assert found.segments[0].why == "s: 1 grown"
+    assert found.why == "s: 1 grown"
     assert len(logs.rows()) == 3
 
 
@@ -670,7 +585,7 @@ def test_bounds_count_what_is_read(tmp_path: Path) -> None:
     for name in "ab":
         logs.add(name, "2,b,2\n3,c,3\n")
     assert (logs.step(max_rows=2).written, logs.step(max_bytes=12).written) == (2, 2)
-    assert logs.same().segments[0].status == "unchanged"
+    assert logs.same().status == "unchanged"
     for name in "ab":
         logs.add(name, "4,b,2\n")
     result = logs.run(max_rows=2)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.storage.dataset import Dataset
+from tests.scenarios.test_panes import T0, Feed
 
-T0 = datetime(2024, 5, 1)
 DEFINITION = """
 version: 1
 name: p
@@ -30,30 +29,9 @@ outputs:
 """
 
 
-class Feed:
-    def __init__(self, root: Path) -> None:
-        self.root, self.number = root, 0
-        (root / "in").mkdir()
-
-    def deliver(self, name: str, *rows: tuple[float, str, int]) -> None:
-        self.number += 1
-        path = self.root / "in" / f"{name}.csv"
-        path.write_text("at,k,v\n" + "".join(f"{T0 + timedelta(hours=h)},{k},{v}\n" for h, k, v in rows))
-        os.utime(path, (1_750_000_000 + self.number,) * 2)
-
-    @property
-    def plan(self) -> lp.Plan:
-        return lp.Pipeline.from_yaml(DEFINITION, base=str(self.root)).compile()
-
-    def run(self) -> None:
-        self.number += 1
-        now = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=self.number)
-        self.plan.run(run=f"r{self.number}", now=now).raise_for_status()
-
-
 @pytest.fixture
 def feed(tmp_path: Path) -> Feed:
-    made = Feed(tmp_path)
+    made = Feed(tmp_path, DEFINITION)
     made.deliver("1", (0.5, "a", 1), (0.7, "b", 9))
     made.run()  # r2
     made.deliver("2", (0.6, "a", 2), (1.0, "a", 5))

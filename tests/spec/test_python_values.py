@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -44,6 +45,23 @@ def test_bounds_of_every_type(tmp_path: Path, dtype: Any, low: Any, high: Any, w
         {"version": 1, "name": "p", "sources": {"a": {"uri": "a", "gate": [{"between": {"column": "a", "max": high}}]}}, "outputs": {"a": {"to": "o"}}}
     )  # fmt: skip
     assert found.sources["a"].gate[0].arguments["max"] == written
+
+
+def test_numbers_and_arrays_of_numpy(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"n": [1, 2, 5], "x": [0.5, 1.5, None]})
+    frame.write_parquet(tmp_path / "a.parquet")
+    for rule, failed in (
+        ({"in_set": {"column": "n", "values": [np.int64(1), np.uint8(2)]}}, 1),
+        ({"in_set": {"column": "n", "values": np.array([1, 5])}}, 1),
+        ({"between": {"column": "x", "min": np.float32(0.75), "max": np.int16(1)}}, 2),
+        (Between(column="n", max=np.int64(4)), 1),
+    ):
+        assert lp.check(frame, [rule]).checks[0].failed == failed
+        gate = [{n: {**r, "action": "drop"}} for n, r in rule.items()] if isinstance(rule, dict) else [rule]
+        built = lp.pipeline("p", base=str(tmp_path)).source("a", "a.parquet", gate=gate).output("a", "out").build()
+        assert lp.Pipeline.from_yaml(built.to_yaml(), base=str(tmp_path)).to_yaml() == built.to_yaml()
+        (report,) = built.compile().run(full=True).segments[0].gates
+        assert report.checks[0].failed == failed
 
 
 def test_paths_are_taken_as_they_are(tmp_path: Path) -> None:

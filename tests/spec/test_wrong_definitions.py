@@ -302,6 +302,10 @@ OPERATIONS = {
     "@sql: SELECT * FROM planes": "unknown table 'planes'; known inputs: flights, self; what else a stage reads is listed ahead: from: [flights, planes]",
     "@sql: SELECT dely FROM self": NO_DELY,
     "@sql: SELECT flight FROM": "bad SQL: expected identifier, found the end; check the words before it",
+    "@sql: SELECT * FROM {{ ref('flights') }}": (
+        "bad SQL: a { stands in it, and templates are not filled in here; "
+        "for {{ ref('x') }} write x, and list it in from"
+    ),
     "@sql: DROP TABLE self": "a sql operation must be one SELECT statement; start it with SELECT or WITH",
     "@sql: SELECT * FROM scan_parquet('x')": (
         "scan_parquet() would read a file behind the plan; declare it as a source"

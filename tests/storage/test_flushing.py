@@ -43,6 +43,14 @@ def test_data_files_are_on_the_disk_as_a_whole(
     assert sorted(flushed) == sorted((os.path.basename(f.path), f.bytes) for f in written.files)
 
 
+def test_few_rows_are_on_the_disk_unless_only_this_run_reads_them(
+    tmp_path: Path, flushed: list[tuple[str, int]]
+) -> None:
+    (written,) = DatasetSink(str(tmp_path), "r-001").write(ROWS, few=True).files
+    DatasetSink(str(tmp_path), "r-002", spill=True).write(ROWS, few=True)
+    assert flushed == [("r-001-00000.parquet", written.bytes)]
+
+
 @pytest.mark.parametrize("ending", ["csv", "csv.gz", "ndjson", "parquet", "ipc"])
 def test_exports_are_on_the_disk_before_they_are_swapped_in(
     tmp_path: Path, ending: str, flushed: list[tuple[str, int]]

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from lazypipe.errors import StorageError
 from lazypipe.storage import key_bounds, keyed
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.footers import read_footer
+from lazypipe.storage.key_bounds import KeyBounds, exact_bounds
 from lazypipe.storage.keyed import Rewrite, not_ruled_out, rewrite_without, rows_with
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.optimizer.layout import Layout
@@ -197,7 +199,9 @@ def test_what_the_commit_rules_out_is_not_even_opened(tmp_path: Path) -> None:
     assert found.replaced == found.read == (commit.files[1],)
     # of what stays, nothing is opened either when the next version notes bounds
     now = publish(dataset, found, commit, keys=["id"])
-    assert [set(f.bounds) for f in now.files] == [{"id", "at"}, {"id", "at"}, {"id"}]
+    assert [set(f.bounds) for f in now.files] == [
+        {"id", "at"}
+    ] * 3  # of what is written, those by which it was looked for
     assert [f.bounds["id"][:3] for f in now.files] == [(0, 9, 0), (20, 29, 0), (10, 10, 0)]
     with pytest.raises(StorageError, match=r"d/r1-001-000-00000.parquet: a data file cannot be read: "):
         rewrite_without(dataset, now, pl.LazyFrame({"id": [5]}), ["id"], prefix="r3-001k")
@@ -470,3 +474,44 @@ def test_a_large_footer_is_read_whole(tmp_path: Path) -> None:
     assert commit.files[0].bytes > 64 * 1024
     found = rewrite_without(dataset, commit, pl.LazyFrame({"id": [19_999]}), ["id"], prefix="r2-001k")
     assert [f.rows for f in found.files] == [19_999]
+
+
+VALUES: dict[str, pl.Series] = {
+    "small": pl.Series([3, None, -7], dtype=pl.Int8),
+    "large": pl.Series([2**64 - 1, 0], dtype=pl.UInt64),
+    "huge": pl.Series([2**80, -1], dtype=pl.Int128),
+    "float": pl.Series([1.5, float("nan"), -2.0]),
+    "infinite": pl.Series([1.5, float("-inf")]),
+    "only nan": pl.Series([float("nan")] * 2),
+    "text": pl.Series(["b", "", None, "ü"]),
+    "long text": pl.Series(["a" * 300, "b"]),
+    "cut text": pl.Series(["ü" * 200, "ü" * 100]),
+    "day": pl.Series([dt.date(1960, 1, 1), dt.date(2024, 2, 29)]),
+    "moment": pl.Series([datetime(1960, 1, 1), None], dtype=pl.Datetime("ns")),
+    "zoned": pl.Series([datetime(2024, 1, 1), datetime(1969, 7, 1)], dtype=pl.Datetime("us", "UTC")),
+    "span": pl.Series([dt.timedelta(1), dt.timedelta(-1)]),
+    "time": pl.Series([dt.time(1), dt.time(2)]),
+    "truth": pl.Series([True, None]),
+    "money": pl.Series([Decimal("1.5"), Decimal(-3)], dtype=pl.Decimal(10, 2)),
+    "bytes": pl.Series([b"x", b"\xff"]),
+    "kind": pl.Series(["b", "a"], dtype=pl.Enum(["b", "a"])),
+    "list": pl.Series([[1], [], None], dtype=pl.List(pl.Int64)),
+    "nothing": pl.Series([None, None], dtype=pl.Int64),
+    "no rows": pl.Series([], dtype=pl.String),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_bounds_of_values_at_hand_are_those_that_a_footer_tells(tmp_path: Path, name: str) -> None:
+    values = VALUES[name].alias("k")
+    found = exact_bounds(values)
+    assert (found is None) is (name in {"large", "infinite", "only nan", "long text", "cut text"})
+    if found is None:  # who notes them asks the footer
+        return
+    file = DataFile("a.parquet", len(values), 0)
+    values.to_frame().write_parquet(tmp_path / file.path)
+    (told,) = KeyBounds(str(tmp_path), ("k",), pl.Schema({"k": values.dtype})).noted([file])
+    footer = told.bounds["k"]
+    assert (found.low, found.high, found.values) == (footer.low, footer.high, footer.values)
+    assert found.nulls == values.to_list().count(None)
+    assert footer.nulls in (None, found.nulls)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from pathlib import Path
 
 import fsspec
@@ -15,10 +14,9 @@ from lazypipe.storage.numbered import NumberedFiles, is_sealed, seal_text
 from lazypipe.testing.faults import faulty
 
 
-@pytest.fixture(params=["local", "memory"])
-def files(request: pytest.FixtureRequest, tmp_path: Path) -> NumberedFiles:
-    uri = str(tmp_path / "log") if request.param == "local" else f"memory://{uuid.uuid4().hex}/log"
-    return NumberedFiles(uri, what="the log")
+@pytest.fixture
+def files(somewhere: str) -> NumberedFiles:
+    return NumberedFiles(f"{somewhere}/log", what="the log")
 
 
 def test_the_last_number(files: NumberedFiles) -> None:

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import polars as pl
 import pytest
 from blake3 import blake3
@@ -18,7 +19,7 @@ from lazypipe.storage.content import HashCache, hash_file, hash_files
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.footers import read_footer
 from lazypipe.storage.parquet_ranges import Footer
-from lazypipe.storage.row_groups import BorderHash, Borders, RowPlaces, begun
+from lazypipe.storage.row_groups import BorderHash, Borders, RowPlaces, begun, rows_in
 
 FRAME = pl.DataFrame({"k": range(400), "t": [f"{n}" for n in range(400)]})
 
@@ -143,3 +144,26 @@ def test_a_cache_knows_them(tmp_path: Path) -> None:
 def test_what_are_no_borders(plain: Any) -> None:
     with pytest.raises((ValueError, TypeError)):
         Borders.read(plain)
+
+
+def test_rows_of_files_and_of_parts(tmp_path: Path) -> None:
+    data = content()
+    paths = [tmp_path / "a.parquet", tmp_path / "b [1].parquet"]
+    for path in paths:
+        path.write_bytes(data)
+    whole = [FileInfo(str(p), len(data)) for p in paths]
+    ends = [footer(data).extent(n)[1] for n in range(4)]
+    assert rows_in([]) == 0
+    assert rows_in(whole) == 800
+    # a footer says that whatever columns others have
+    FRAME.select("t").head(3).write_parquet(tmp_path / "c.parquet")
+    assert rows_in([*whole, FileInfo(str(tmp_path / "c.parquet"), None)]) == 803
+    parts = [whole[0]._replace(end=ends[0]), whole[1]._replace(start=ends[1], end=len(data))]
+    assert rows_in(parts) == 100 + 200
+    assert rows_in([parts[1], whole[0]]) == 600
+    assert rows_in([whole[0]._replace(end=len(data))]) == 400
+    (tmp_path / "c.parquet").write_bytes(b"nonsense")
+    assert rows_in([whole[0], FileInfo(str(tmp_path / "c.parquet"), 8)]) is None
+    assert rows_in([FileInfo(str(tmp_path / "none.parquet"), 8)]) is None
+    fsspec.filesystem("memory").pipe_file("/rows/a.parquet", data)
+    assert rows_in([FileInfo("memory://rows/a.parquet", len(data))]) == 400

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -98,9 +97,9 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "_LONG", 10_000)
 
 
-@pytest.fixture(params=["local", "memory"])
-def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return str(tmp_path / "d") if request.param == "local" else f"memory://{uuid.uuid4().hex}/d"
+@pytest.fixture
+def uri(somewhere: str) -> str:
+    return f"{somewhere}/d"
 
 
 SEEN = [f"some/where/{n:05}-{n * 7919 % 100_003:06}.csv" for n in range(3_000)]

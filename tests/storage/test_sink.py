@@ -11,10 +11,14 @@ from typing import Any
 
 import fsspec
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
+from blake3 import blake3
 from polars.testing import assert_frame_equal
 
 from lazypipe.errors import StorageError
+from lazypipe.storage import sink as sink_module
+from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.sink import DatasetSink, ExportSink, is_data_file, is_staged
 from lazypipe.testing.faults import Faults, faulty
 
@@ -208,6 +212,60 @@ def test_what_a_failed_write_left_can_be_discarded(folder: str) -> None:
         sink.write(failing())
     sink.discard()
     assert names(f"{folder}/d") == []
+
+
+@pytest.mark.parametrize("rows", [0, 1, 10])
+@pytest.mark.parametrize("told", [None, str])
+def test_few_rows_are_written_at_once_with_all_that_is_known_of_them(
+    folder: str, rows: int, told: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = pl.DataFrame({"a": range(rows), "s": ["x", None] * (rows // 2) + ["y"] * (rows % 2)})
+    engines: list[str] = []
+    run = sink_module._run
+
+    def noted(sink: pl.LazyFrame, capture: Any, engine: Any = "streaming") -> Any:
+        engines.append(engine)
+        return run(sink, capture, engine)
+
+    monkeypatch.setattr(sink_module, "_run", noted)
+    sink = DatasetSink(f"{folder}/d", "r7-002", most_rows=4, told=told)
+    written = sink.write(frame.lazy(), few=True, keys=["a", "s"])
+    assert engines == ["streaming" if folder.startswith("memory") else "in-memory"]
+    counts = [min(4, rows - n) for n in range(0, rows, 4)] or [0]
+    fs, root = fsspec.core.url_to_fs(f"{folder}/d")
+    assert [(f.path, f.rows) for f in written.files] == [(f"r7-002-{n:05}.parquet", c) for n, c in enumerate(counts)]
+    content = [fs.cat_file(f"{root}/{f.path}") for f in written.files]
+    assert [f.bytes for f in written.files] == [len(c) for c in content]
+    assert_frame_equal(pl.concat(pl.read_parquet(io.BytesIO(c)) for c in content), frame)
+    if folder.startswith("memory"):  # such a store is written to as rows come
+        return
+    assert [f.blake3 for f in written.files] == [None if told is None else blake3(c).hexdigest() for c in content]
+    for file, part in zip(written.files, frame.iter_slices(4) if rows else [frame], strict=True):
+        texts = part["s"].drop_nulls().sort().to_list()
+        low, high = (texts[0].encode(), texts[-1].encode()) if texts else (None, None)
+        assert file.bounds["s"] == (low, high, part["s"].to_list().count(None), part.height)
+        numbers = part["a"].to_list()
+        assert file.bounds["a"][:3] == ((numbers[0], numbers[-1], 0) if numbers else (None, None, 0))
+    sink.discard()
+    assert names(f"{folder}/d") == []
+
+
+def test_few_rows_of_partitions_and_layouts_are_written_as_many_are(tmp_path: Path) -> None:
+    frame = pl.LazyFrame({"k": ["a", "b"], "x": [1, 2]})
+    by = DatasetSink(f"{tmp_path}/d", "r-001", ("k",)).write(frame, few=True)
+    assert [f.path for f in by.files] == ["k=a/r-001-00000.parquet", "k=b/r-001-00000.parquet"]
+    laid = DatasetSink(f"{tmp_path}/d", "r-002", layout=Layout(codec="snappy")).write(frame, few=True)
+    assert laid.files[0].layout == Layout(codec="snappy")
+    assert pq.read_metadata(f"{tmp_path}/d/{laid.files[0].path}").row_group(0).column(0).compression == "SNAPPY"
+
+
+def test_few_rows_that_cannot_be_computed_or_written_leave_nothing(tmp_path: Path) -> None:
+    with pytest.raises(pl.exceptions.PolarsError, match="conversion"):
+        DatasetSink(f"{tmp_path}/d", "r-001").write(failing(), few=True)
+    assert names(f"{tmp_path}") == []
+    (tmp_path / "d").write_text("a file")
+    with pytest.raises(OSError, match="(?i)not a directory|exists"):
+        DatasetSink(f"{tmp_path}/d", "r-001").write(pl.LazyFrame({"a": [1]}), few=True)
 
 
 @pytest.mark.parametrize("call", ["open", "write", "close"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,9 @@ from lazypipe.storage.text import bad_line, refuse_short_rows
 SCHEMA = pl.Schema({"x": pl.Int64(), "s": pl.String(), "z": pl.Int64()})
 
 
-@pytest.fixture(params=["local", "memory"])
-def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return str(tmp_path) if request.param == "local" else f"memory://{uuid.uuid4().hex}"
+@pytest.fixture
+def root(somewhere: str) -> str:
+    return somewhere
 
 
 def put(root: str, text: str | bytes, name: str = "x.csv") -> FileInfo:

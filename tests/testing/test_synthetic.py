@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 import lazypipe as lp
 from lazypipe.errors import DefinitionError, LazypipeError
 from lazypipe.gates import Rule, rule_class
-from lazypipe.testing import synthetic
-from lazypipe.testing.synthetic import make_orders, order_rules, violate, write_deliveries
+from lazypipe.testing import make_orders, order_rules, synthetic, violate, write_deliveries
 
 ROWS = [
     (7, "user209340@example27.com", "US", 7154.86, 20, "sent", datetime(2024, 1, 1, 0, 0, 9, 530_000), datetime(2024, 1, 1, 16, 0, 1, 530_000)),

@@ -18,7 +18,22 @@ from lazypipe.spec.scope import Scope
 
 
 @dataclass(frozen=True)
-class Regex(Rule):
+class _Pattern(Rule):
+    column: str = arg(COLUMN, "The column.")
+    pattern: str = arg(TEXT, "What must be found.")
+    fits: ClassVar[bool] = True
+
+    def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
+        """One check: a match where there must be none, or none where there must be one."""
+        matches = self._matches(text(self.column, schema, scope), scope)
+        return [self.check(self.column, schema, scope, violated=~matches if self.fits else matches, column=self.column)]
+
+    def _matches(self, column: pl.Expr, scope: Scope) -> pl.Expr:
+        return _found(column, self.pattern, scope)
+
+
+@dataclass(frozen=True)
+class Regex(_Pattern):
     r"""A regular expression must be found in the text (write ``^`` and ``$`` where it must be all of it). Null passes.
 
     The syntax is that of Rust's ``regex``: linear in the length of the text, so without look-around and back-references;
@@ -34,17 +49,10 @@ class Regex(Rule):
     """
 
     name: ClassVar[str] = "regex"
-    column: str = arg(COLUMN, "The column.")
-    pattern: str = arg(TEXT, "What must be found.")
-
-    def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
-        """One check: not found."""
-        found = _found(text(self.column, schema, scope), self.pattern, scope)
-        return [self.check(self.column, schema, scope, violated=~found, column=self.column)]
 
 
 @dataclass(frozen=True)
-class NotRegex(Rule):
+class NotRegex(Regex):
     """A regular expression must not be found in the text. Null passes. The syntax is that of ``regex``.
 
     Examples
@@ -57,17 +65,12 @@ class NotRegex(Rule):
     """
 
     name: ClassVar[str] = "not_regex"
-    column: str = arg(COLUMN, "The column.")
+    fits: ClassVar[bool] = False
     pattern: str = arg(TEXT, "What must not be found.")
-
-    def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
-        """One check: found."""
-        found = _found(text(self.column, schema, scope), self.pattern, scope)
-        return [self.check(self.column, schema, scope, violated=found, column=self.column)]
 
 
 @dataclass(frozen=True)
-class Like(Rule):
+class Like(_Pattern):
     r"""The whole text must match a SQL ``LIKE`` pattern: ``%`` is any text, ``_`` any one character. Null passes.
 
     A backslash takes the sign after it literally: ``100\%``. Upper and lower case differ.
@@ -82,17 +85,14 @@ class Like(Rule):
     """
 
     name: ClassVar[str] = "like"
-    column: str = arg(COLUMN, "The column.")
     pattern: str = arg(TEXT, "The pattern, with % and _.")
 
-    def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
-        """One check: no match."""
-        matches = _like(text(self.column, schema, scope), self.pattern, scope)
-        return [self.check(self.column, schema, scope, violated=~matches, column=self.column)]
+    def _matches(self, column: pl.Expr, scope: Scope) -> pl.Expr:
+        return _like(column, self.pattern, scope)
 
 
 @dataclass(frozen=True)
-class NotLike(Rule):
+class NotLike(Like):
     """The whole text must not match a SQL ``LIKE`` pattern, written as for ``like``. Null passes.
 
     Examples
@@ -105,13 +105,7 @@ class NotLike(Rule):
     """
 
     name: ClassVar[str] = "not_like"
-    column: str = arg(COLUMN, "The column.")
-    pattern: str = arg(TEXT, "The pattern, with % and _.")
-
-    def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
-        """One check: a match."""
-        matches = _like(text(self.column, schema, scope), self.pattern, scope)
-        return [self.check(self.column, schema, scope, violated=matches, column=self.column)]
+    fits: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,9 @@ NUMBERS = itertools.count(1)
 SCHEMA = pl.Schema({"id": pl.Int64(), "part": pl.Int64(), "text": pl.String()})
 
 
-@pytest.fixture(params=["local", "memory"])
-def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return str(tmp_path / "d") if request.param == "local" else f"memory://{uuid.uuid4().hex}/d"
+@pytest.fixture
+def uri(somewhere: str) -> str:
+    return f"{somewhere}/d"
 
 
 def rows(start: int, stop: int) -> pl.DataFrame:
