@@ -412,5 +412,5 @@ def user() -> str:
     """Return the user of the machine."""
     try:
         return getpass.getuser()
-    except (OSError, KeyError) as error:  # a user without a name, as in a container
-        return f"user {os.getuid()} ({first_line(error)})" if hasattr(os, "getuid") else "unknown"
+    except (OSError, KeyError):  # a user without a name, as in a container
+        return f"user {os.getuid()}" if hasattr(os, "getuid") else "unknown"

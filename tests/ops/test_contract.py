@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import doctest
 import importlib
+import inspect
 import sys
 import types
 from collections import Counter
@@ -246,7 +247,7 @@ class TestOperation:
 
     def test_is_documented(self, name: str) -> None:
         cls = ops.operation_class(name)
-        assert "Examples\n    --------\n    >>> " in (cls.__doc__ or "")
+        assert "Examples\n--------\n>>> " in (inspect.getdoc(cls) or "")
         assert list(documented(name)), "the docstring shows no lp.apply"
         fields = dataclasses.fields(cls)  # type: ignore[arg-type]
         for field in fields:
