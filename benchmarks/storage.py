@@ -5,7 +5,7 @@
 Each set of rows is written as CSV, NDJSON, Parquet by pyarrow with snappy, Parquet by Polars as it comes, and in the layouts that are
 advised for ``storage``, ``balanced``, ``read`` and ``write``. Bytes are exact. Times are of the processor, as ratios to Polars' default, of medians
 of writings and readings in turn. ``query`` is a question that the layout was advised for: its time, and the part of the bytes, and of the row
-groups, that its bounds leave to be read. Advice may take ``--share`` of what writing takes by default; ``choosing`` is the part that it
+groups, that its bounds leave to be read. Advice may take 3 % of what writing is going to take, as in a run; ``choosing`` is the part that it
 took of writing in the layout that it chose, and ``writes`` after how many such writes it is 3 %, as it is done once. ``fixed`` is the part of the default's query that
 the same one takes on a single row: planning, which no layout makes faster. ``of_best`` is the advice for ``storage`` next to the best of all combinations of forms, encodings and
 codecs, column by column, within the same limits on time, on the same sample, as it comes and in the order that is advised.
@@ -41,6 +41,7 @@ from lazypipe.storage.data_files import find_odd, scan_files
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.optimizer.candidates import encodings_for, forms_for
 from lazypipe.storage.optimizer.choice import GOALS as CHOICES
+from lazypipe.storage.optimizer.choice import choosing_seconds
 from lazypipe.storage.optimizer.cost import Cost
 from lazypipe.storage.optimizer.estimates import column_cost, form_cost, values
 from lazypipe.storage.optimizer.forms import physical
@@ -52,8 +53,8 @@ from lazypipe.storage.sink import DatasetSink
 
 GOALS = ("storage", "balanced", "read", "write")
 TEXTS = ("csv", "ndjson")
-LEAST = 0.06
-"""Seconds that choosing may take at any rate, as in a run."""
+SEARCHED = 0.06
+"""Seconds that choosing may take where it is compared with all combinations."""
 
 
 def generated(rows: int) -> pl.DataFrame:
@@ -137,9 +138,6 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument(
-        "--share", type=float, default=0.03, help="part of the default's time to write that choosing may take"
-    )
-    parser.add_argument(
         "--search", type=int, default=20_000, help="rows that advice and all combinations are compared on; 0: none"
     )
     parser.add_argument("--texts", type=int, default=1, help="0 leaves CSV and NDJSON out")
@@ -153,14 +151,12 @@ def main() -> None:
         child(*options.child)
         return
     rows = []
-    lp.optimize.advise(pl.DataFrame({"x": range(10_000)}), budget=LEAST)  # imports are paid for once
+    lp.optimize.advise(pl.DataFrame({"x": range(10_000)}), budget=SEARCHED)  # imports are paid for once
     for name in options.sets.split(","):
         make, sql = SETS[name]
         frame = make(options.rows)
         if frame is not None:
-            rows += compared(
-                name, frame, sql, options.runs, options.share, texts=bool(options.texts), search=options.search
-            )
+            rows += compared(name, frame, sql, options.runs, texts=bool(options.texts), search=options.search)
     rows += geometric(rows)
     if options.bounded:
         rows += bounded(options.rows)
@@ -174,9 +170,7 @@ def main() -> None:
         print(f"{'met' if goal['met'] else 'NOT MET':8} {goal['goal']}: {goal['said']}")
 
 
-def compared(
-    name: str, frame: pl.DataFrame, sql: str, runs: int, share: float, *, texts: bool, search: int
-) -> list[dict[str, Any]]:
+def compared(name: str, frame: pl.DataFrame, sql: str, runs: int, *, texts: bool, search: int) -> list[dict[str, Any]]:
     """Write and read one set in all ways."""
     workload, _ = declared({"queries": [sql]}, "self", frame.schema)
     with tempfile.TemporaryDirectory() as folder:
@@ -191,9 +185,12 @@ def compared(
         for goal in GOALS:
             # nobody who asks for small files declares queries that would be slower to answer
             asked = workload if goal in ("read", "balanced") else None
-            begun = time.process_time()
-            advice = lp.optimize.advise(frame, asked, goal, max(share * seconds, LEAST), partition_by=())
-            choosing[goal] = time.process_time() - begun
+            took = []
+            for _ in range(runs + 1):
+                begun = time.process_time()
+                advice = lp.optimize.advise(frame, asked, goal, choosing_seconds(goal, seconds), partition_by=())
+                took.append(time.process_time() - begun)
+            choosing[goal] = statistics.median(took[1:])  # the first turn warms caches
             ways[goal] = Laid(folder, goal, advice.layout, sql)
         times: dict[str, dict[str, list[float]]] = {n: {"write": [], "read": [], "query": []} for n in ways}
         for turn in range(runs + 1):
@@ -232,7 +229,7 @@ def compared(
 def of_best(frame: pl.DataFrame, rows: int) -> float:
     """Return the bytes of the sample under advice, next to the least of all combinations within the same limits."""
     sample = take_sample(frame, rows).frame
-    advice = lp.optimize.advise(sample, None, "storage", LEAST, sample=rows, partition_by=())
+    advice = lp.optimize.advise(sample, None, "storage", SEARCHED, sample=rows, partition_by=())
     in_order = ordered(sample.lazy(), advice.layout, sample.schema, "the sample").collect()
     inside = physical(in_order.lazy(), sample.schema, advice.layout.forms).collect()
     # what the order alone gains is no merit of forms and encodings

@@ -67,6 +67,8 @@ class LayingOut(Part):
             return None
         there, size = self.target.before, self._size
         made = layouts.WAITS if layouts.waits(self.output, size, there) else self._ahead(there)
+        if made is None and layouts.is_little(self.output, size, there):
+            made = layouts.WAITS
         self.target.waits = made is layouts.WAITS
         return None if made is layouts.WAITS else made
 

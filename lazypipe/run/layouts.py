@@ -19,6 +19,7 @@ from lazypipe.storage.hive import NAME_BYTES
 from lazypipe.storage.lake.fitting import plain
 from lazypipe.storage.log import KEPT, Commit
 from lazypipe.storage.optimizer.advice import LATER
+from lazypipe.storage.optimizer.choice import LITTLE, choosing_seconds
 from lazypipe.storage.optimizer.forms import check_forms
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.order import ordered as ordered_as
@@ -31,6 +32,7 @@ __all__ = [
     "choose_ahead",
     "goes_on",
     "is_due",
+    "is_little",
     "is_outgrown",
     "kept",
     "measured",
@@ -38,11 +40,8 @@ __all__ = [
     "without_folders",
 ]
 
-_SHARE = 0.03
-"""Which part of the time that writing took may be spent on choosing, where that is more than the least."""
-
-_LEAST_SECONDS = 0.06
-"""What choosing may take for what is worth it: it is done once, and less than that finds little."""
+_LEAST_SECONDS = 0.005
+"""What choosing may take for what is worth it: 3 % of what it takes to write the fewest rows that are."""
 
 _WORTH, _SMALL = 16 << 20, 1 << 20
 """Bytes that rows take in memory from which on choosing is worth that; and bytes that are read in which there are not so many."""
@@ -100,6 +99,13 @@ WAITS = Choice(DEFAULT, {})
 def waits(output: Output, size: int, there: Commit | None) -> bool:
     """Whether so little is read, and there, that no row need be looked at to know that choosing a layout can wait."""
     return output.optimize is not None and 0 < max(size, 0 if there is None else there.bytes) < _SMALL
+
+
+def is_little(output: Output, size: int, there: Commit | None) -> bool:
+    """Whether rows that would be written in haste first, and then once more, leave too little time to find what is worth that."""
+    goal: Any = output.optimize
+    seconds = max(size, 0 if there is None else there.bytes) / _BYTES_PER_SECOND
+    return size > 0 and max(choosing_seconds(goal, seconds), _LEAST_SECONDS) < LITTLE
 
 
 def kept(output: Output, commit: Commit | None, schema: pl.Schema, *, ordered: bool) -> Choice | None:
@@ -196,8 +202,10 @@ def choose_ahead(
     Returns
     -------
     Choice, or None
-        ``WAITS`` where there are so few rows that no layout is worth a choice; None also where they cannot be read: the run tells why.
+        ``WAITS`` where there are so few rows that no layout is worth a choice, or writing them leaves too little time for one; None also
+        where they cannot be read: the run tells why.
     """
+    goal: Any = plan.outputs[name].optimize
     rows = _first_rows(frame)
     if rows is None:
         return None
@@ -209,10 +217,11 @@ def choose_ahead(
     seconds = size / _BYTES_PER_SECOND
     # of rows that come from elsewhere than from files it is not known how many there are
     known = is_all or size > 0
-    little = known and seconds * _SHARE < _LEAST_SECONDS and total * taken < _WORTH * rows.height
+    little = known and choosing_seconds(goal, seconds) < _LEAST_SECONDS and total * taken < _WORTH * rows.height
     # a few rows that come to many tell nothing
     if little or taken < _LEAST:
         return WAITS
+    seconds = max(choosing_seconds(goal, seconds), _LEAST_SECONDS)
     return _advised(plan, name, rows, total, seconds, ordered=ordered, folders=folders)
 
 
@@ -244,14 +253,18 @@ def goes_on(
 
     output = plan.outputs[name]
     left, spent = choice.said.get("left", ()), choice.said.get("spent", _LEAST_SECONDS)
-    seconds = min(_SHARE * max(size, there.bytes) / _BYTES_PER_SECOND - spent, _MOST_SECONDS)
-    if output.optimize is None or not left or seconds < _GOES_ON:
+    if output.optimize is None or not left:
+        return None
+    goal: Any = output.optimize
+    share = choosing_seconds(goal, max(size, there.bytes) / _BYTES_PER_SECOND)
+    seconds = min(share - spent, _MOST_SECONDS)
+    if seconds < _GOES_ON:
         return None
     rows = _first_rows(frame)
     if rows is None or rows.height < _AHEAD:
         return None
     layout = choice.layout
-    goal: Any = output.optimize
+    is_open = not (layout.forms or layout.encodings or layout.codecs) and layout.writer == "polars"
     rows = ordered_as(rows.lazy(), layout, rows.schema, output.to).select(left).collect()
     more = advise(
         rows,
@@ -262,12 +275,14 @@ def goes_on(
         total=there.rows,
         keep_order=True,
         partition_by=(),
-        writers=[layout.writer],
+        # where an order is all that was found, how columns are written is still open
+        writers=None if is_open else [layout.writer],
         forms=not output.delta_log,
     )
-    if more.layout.writer == layout.writer:  # else nothing was better than the default
+    if is_open or more.layout.writer == layout.writer:  # else nothing was better than the default
         layout = replace(
-            layout,
+            layout if more.layout.writer == layout.writer else replace(layout, codec="zstd", level=more.layout.level),
+            writer=more.layout.writer,
             forms={**layout.forms, **more.layout.forms},
             encodings={**layout.encodings, **more.layout.encodings},
             codecs={**layout.codecs, **more.layout.codecs},
@@ -307,7 +322,9 @@ def choose(
     """
     from lazypipe.storage.optimizer.maintenance import sample
 
+    goal: Any = plan.outputs[name].optimize
     rows = sample(dataset, staged, min(_ROWS, max(5_000, staged.rows // 30)))
+    seconds = max(choosing_seconds(goal, seconds), _LEAST_SECONDS, LITTLE)
     return _advised(plan, name, rows, staged.rows, seconds, ordered=ordered, folders=folders)
 
 
@@ -323,9 +340,9 @@ def _advised(
 ) -> Choice:
     from lazypipe.storage.optimizer.advise import advise
 
-    output, seconds = plan.outputs[name], max(seconds * _SHARE, _LEAST_SECONDS)
-    free = folders and _is_free(output, ordered=ordered)
+    output = plan.outputs[name]
     goal: Any = output.optimize
+    free = folders and _is_free(output, ordered=ordered)
     asked = plan.workload(name)
     if asked.access == "interchange":  # a dataset is Parquet: that another format is faster would be timed in vain
         asked = replace(asked, declared="scan")
@@ -340,6 +357,8 @@ def _advised(
         partition_by=None if free else output.partition_by,
         forms=not output.delta_log,
     )
+    if advice.waits:
+        return WAITS
     # declared ones are the output's, not the layout's
     layout = advice.layout if free else replace(advice.layout, partition_by=())
     said = {"goal": goal, "layout": layout.to_dict(), "reasons": [str(r) for r in advice.reasons]}

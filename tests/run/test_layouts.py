@@ -406,6 +406,7 @@ def dear(monkeypatch: pytest.MonkeyPatch) -> None:
     """Choose as runs do outside of tests."""
     monkeypatch.setattr("lazypipe.run.layouts._WORTH", 16 << 20)
     monkeypatch.setattr("lazypipe.run.layouts._SMALL", 1 << 20)
+    monkeypatch.setattr("lazypipe.run.layouts._LEAST_SECONDS", 0.005)
 
 
 def by_default(commit: Commit) -> bool:
@@ -447,6 +448,7 @@ def test_what_was_put_off_is_done_once_there_are_enough_rows(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lazypipe.run.layouts._SMALL", 1_000)
+    monkeypatch.setattr("lazypipe.run.layouts._LEAST_SECONDS", 0.06)
     # a row takes about 60 bytes in memory
     monkeypatch.setattr("lazypipe.run.layouts._WORTH", 60_000 * 60)
     (tmp_path / "in").mkdir()
@@ -479,6 +481,7 @@ def test_a_few_rows_that_come_to_many_are_no_ground_for_a_choice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lazypipe.run.layouts._WORTH", 60_000 * 60)
+    monkeypatch.setattr("lazypipe.run.layouts._LEAST_SECONDS", 0.06)
     monkeypatch.setattr("lazypipe.run.layouts._SMALL", 1_000)
     world = World(tmp_path)
     world.deliver("1", rows(0, 100_000))
@@ -543,14 +546,14 @@ def test_a_search_that_ended_early_goes_on(
         return advise(frame, *args, **more, clock=lambda: 0.0)
 
     monkeypatch.setattr("lazypipe.storage.optimizer.advise.advise", noting)
-    monkeypatch.setattr("lazypipe.run.layouts._LEAST_SECONDS", 0.01)
+    monkeypatch.setattr("lazypipe.run.layouts._LEAST_SECONDS", 0.013)
     monkeypatch.setattr("lazypipe.run.layouts._DRIFT", 100.0)
     world = World(tmp_path, optimize=goal, **how)
     world.deliver("0", wide(0, 40_000))
     first = world.run().info["optimize"]
     left = first["left"]
     assert 0 < len(left) < 12
-    assert first["spent"] == pytest.approx(0.01, rel=0.5)
+    assert first["spent"] == pytest.approx(0.013, rel=0.5)
     # no time has come, or too few rows to look at
     world.deliver("1", wide(40_000, 40_100))
     assert world.run().info["optimize"] == first
@@ -1068,3 +1071,65 @@ def test_what_is_in_no_order_is_left(tmp_path: Path) -> None:
         world.deliver(str(i), rows(0, 100))
         world.run()
         assert world.result.segments[0].maintained == ()
+
+
+def of_shops(start: int, stop: int) -> pl.DataFrame:
+    """Rows in no order, of which most columns follow from one."""
+    shop = pl.col("id").hash(7) % 300
+    return (
+        pl.DataFrame({"id": pl.int_range(start, stop, eager=True)})
+        .with_columns(shop=shop.cast(pl.Int64))
+        .with_columns(
+            city=pl.format("city {}", pl.col("shop").hash(1) % 90),
+            street=pl.format("street {}", pl.col("shop").hash(2)),
+            lat=(pl.col("shop").hash(3) % 90_000).cast(pl.Float64) / 1_000,
+            lon=(pl.col("shop").hash(4) % 180_000).cast(pl.Float64) / 1_000,
+            paid=(pl.col("id").hash(5) % 100_000).cast(pl.Float64) / 100,
+        )
+    )
+
+
+@pytest.mark.usefixtures("dear")
+def test_in_little_time_an_order_is_found_and_columns_once_there_is_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lazypipe.run.layouts._WORTH", 1 << 16)
+    monkeypatch.setattr("lazypipe.run.layouts._SMALL", 1)
+    monkeypatch.setattr("lazypipe.run.layouts._DRIFT", 100.0)
+    world = World(tmp_path, optimize="storage")
+    world.deliver("1", of_shops(0, 40_000))
+    commit = world.run()
+    first = commit.info["optimize"]
+    order = Layout.from_dict(first["layout"])
+    assert order.sort_by
+    assert order.writer == "polars"
+    assert first["left"] == of_shops(0, 1).columns
+    plain = World(tmp_path_of(tmp_path, "plain"))
+    plain.deliver("1", of_shops(0, 40_000))
+    assert commit.bytes < 0.75 * plain.run().bytes
+    world.deliver("2", of_shops(40_000, 40_100))
+    assert world.run().info["optimize"] == first
+    monkeypatch.setattr("lazypipe.run.layouts._BYTES_PER_SECOND", 100_000)
+    world.deliver("3", of_shops(40_100, 70_100))
+    later = world.run().info["optimize"]
+    layout = Layout.from_dict(later["layout"])
+    assert "left" not in later
+    assert layout.sort_by == order.sort_by
+    assert layout.writer == "pyarrow"
+    assert "paid" in {*layout.encodings, *layout.forms}
+    assert_frame_equal(world.content(), of_shops(0, 70_100))
+
+
+@pytest.mark.usefixtures("dear")
+def test_nothing_is_written_twice_for_what_little_time_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lazypipe.run.layouts._SMALL", 1)
+    do = [{"aggregate": {"by": ["id"], "aggregate": {"price": "median(price)"}}}]
+    world = World(tmp_path, do=do, optimize="storage")
+    world.deliver("1", rows(0, 30_000))
+    commit = world.run()
+    assert by_default(commit)
+    assert all(f.path.startswith(f"{commit.run}-001-") for f in commit.files)
+    monkeypatch.setattr("lazypipe.run.layouts._BYTES_PER_SECOND", 100_000)
+    world.deliver("2", rows(30_000, 60_000))
+    assert world.run().info["optimize"]["goal"] == "storage"
+    assert_frame_equal(world.content(), rows(0, 60_000).select("id", "price"))

@@ -81,6 +81,11 @@ class Advice:
     left: tuple[str, ...] = ()
 
     @property
+    def waits(self) -> bool:
+        """Whether there was no time to look at anything, so that this is no choice: it is made once more is written."""
+        return bool(self.left) and not self.sizes and not self.layout.sort_by
+
+    @property
     def before(self) -> Cost:
         """What the sample costs in the default layout."""
         return self.measured[0].cost

@@ -16,8 +16,8 @@ from lazypipe.errors import LazypipeError, nearest
 from lazypipe.storage import hive
 from lazypipe.storage.optimizer.advice import LATER, Advice, Reason, listed, order_name, told_form, why
 from lazypipe.storage.optimizer.candidates import forms_for
-from lazypipe.storage.optimizer.choice import GOALS, Goal, Limits, Measure, Option, choose
-from lazypipe.storage.optimizer.cost import Cost
+from lazypipe.storage.optimizer.choice import GOALS, LITTLE, Goal, Limits, Measure, Option, choose
+from lazypipe.storage.optimizer.cost import Cost, Size
 from lazypipe.storage.optimizer.estimates import order_seconds
 from lazypipe.storage.optimizer.form import Form
 from lazypipe.storage.optimizer.form_numbers import Cast
@@ -25,8 +25,8 @@ from lazypipe.storage.optimizer.forms import owner
 from lazypipe.storage.optimizer.interchange import with_format
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.options import base_layout, measured_options
-from lazypipe.storage.optimizer.order import ordered, with_bounds
-from lazypipe.storage.optimizer.ordering import kept_bits, loose_key, packing_order, rising, spread
+from lazypipe.storage.optimizer.order import with_bounds
+from lazypipe.storage.optimizer.ordering import kept_bits, likely_order, loose_key, packing_order, rising, spread
 from lazypipe.storage.optimizer.profile import Profile, profile_sample
 from lazypipe.storage.optimizer.pruning import reached
 from lazypipe.storage.optimizer.quick import estimated_options, shrinking
@@ -82,11 +82,22 @@ _QUICK = 1.5
 """Seconds below which nothing is timed: bytes of a few rows tell what is likely, and rates how long it takes."""
 _COLUMN_SECONDS, _CELL_SECONDS = 4e-3, 1.5e-6
 """What looking at a column takes then, and at each of its values."""
+_ORDER_LASTS = 2.0
+"""How many times longer writing takes at least if rows are put in order."""
+_LIKELY_SECONDS = 1e-3, 0.4e-3
+"""What looking for an order takes then, and at each column."""
+_LIKELY_LEFT = 0.8
+"""Which part of the bits an order may leave by their count alone: next to what is written they are counted too low, or too high."""
+_LITTLE_LEVEL = 6
+_VALUE_SECONDS = 7e-9
+"""What a value takes to be read, about."""
 _QUICK_FEWEST, _QUICK_MOST = 2_000, 20_000
 _ORDERED = 8_000
 """Rows that orders are tried on."""
 _ORDER_SHARE, _ORDER_SECONDS = 1 / 3, 300e-9
 """Which part of the time an order may be looked for in, and what that takes at each value."""
+_LARGEST = 32
+"""Columns by which an order is looked for: those that take the most."""
 _LOOKED = 4
 """Columns that are looked at in any case."""
 _LITTLE = 0.01
@@ -244,11 +255,13 @@ class _Adviser:
             bench.trials.append(Trial(None, "default", Cost()))
             self._note(None, "the default layout", why)
             return self._made(replace(DEFAULT, partition_by=self.keys), {}, {})
+        if bench.quick and (bench.budget or 0.0) < LITTLE and self.sample.scale > 1:
+            return self._little()
         default, plain = bench.whole(self.frame, DEFAULT, "default")
         self._settle_writer(plain)
         how: dict[str, Any] = {}
         rows, base, held = self.frame, default, plain
-        if packed := self._packed(default):
+        if packed := self._packed(default, plain):
             how = {"sort_by": packed}
             rows = self.ordered.sort(*packed, nulls_last=False, maintain_order=True)
             self.sample, self.frame = replace(self.sample, frame=self.ordered), self.ordered
@@ -264,17 +277,19 @@ class _Adviser:
             base, _ = bench.whole(rows, DEFAULT, "default, as of more rows")
         first, noted = default, list(self.reasons)
         # where there is little time columns are looked at once, in the order that rows are going to have
-        order = Layout() if how or not bench.quick else self._order(base_layout(self.writers[0]), default)
+        order = DEFAULT if how or not bench.quick else self._order(DEFAULT, default)
         layout = DEFAULT if order.sort_by else self._columns(rows, base, held, packed)
         unordered = None if order.sort_by else (layout, list(self.reasons))
         if not how and not bench.quick:
             order = self._order(layout, default)
         if order.sort_by:
-            in_order = ordered(self.frame.lazy(), order, self.frame.schema, "the sample").collect(engine="streaming")
             # from here on compared with what the default makes of rows in that order
             how = {"sort_by": order.sort_by, "curve": order.curve, "bounds": order.bounds}
             default, _ = bench.whole(self.frame, replace(DEFAULT, **how), "default, in order")
-            layout = replace(self._columns(in_order, default, plain, steady=rising(self.frame)), **how)
+            in_order = bench.in_order(self.frame, replace(DEFAULT, **how))
+            unsorted = self._columns(in_order, default, plain, steady=rising(self.frame.select(looked)))
+            layout = replace(unsorted, **how)
+            bench.expect_in_order(in_order, unsorted, self.frame, layout)
             if self.goal == "balanced" and self._last(layout).bytes > first.bytes:
                 # readers are not worth more than bytes: rows stay as they come
                 default, how, self.reasons = first, {}, noted
@@ -295,18 +310,60 @@ class _Adviser:
             self._note(None, "no more trials", "the time for them was over; what was not tried is as it was")
         return self._made(layout, plain, sizes)
 
+    def _little(self) -> Advice:
+        """Look for an order of rows and for nothing else, or not even that: columns are left for when there is more time."""
+        self.bench.trials.append(Trial(None, "default", Cost()))
+        self.left = tuple(self.frame.columns)
+        once, each = _LIKELY_SECONDS
+        time = once + each * min(self.frame.width, _LARGEST) <= _ORDER_LASTS * (self.bench.budget or 0.0)
+        layout = DEFAULT
+        if time and not self.keep_order and self.goal in ("storage", "read"):
+            layout = self._likely() if not self.filtered else self._asked()
+        if not layout.sort_by:
+            self._note(None, "the default layout", "writing takes too little time to choose another")
+        return self._made(replace(layout, partition_by=self.keys), {}, {})
+
+    def _likely(self) -> Layout:
+        """Return the order in which files are likely to be much smaller."""
+        if self.limits.least != "bytes":
+            return DEFAULT
+        order, left = likely_order(self.ordered)
+        if not order or left > _LIKELY_LEFT:
+            return DEFAULT
+        layout = Layout(sort_by=order, level=_LITTLE_LEVEL)
+        self._note(
+            None, f"ordered by {order_name(layout)}", f"values that follow each other leave {left:.0%} of the bits"
+        )
+        return layout
+
+    def _asked(self) -> Layout:
+        """Return the order in which queries read less, if files are not likely to be much larger."""
+        sort_by, _ = next(self._orders(), ((), "linear"))
+        if not sort_by:
+            return DEFAULT
+        natural, reading = self._reading(self.frame), self._reading(self.frame.sort(*sort_by, maintain_order=True))
+        if reading > _PRUNES * natural or kept_bits(self.frame, sort_by) > _ORDER_BYTES[self.goal]:
+            return DEFAULT
+        group = self._group(self.workload.access, _VALUE_SECONDS * self.frame.width)
+        layout = Layout(sort_by=sort_by, row_group_rows=group)
+        share = f"queries read {reading:.0%} of the row groups, {natural:.0%} as it was"
+        self._note(None, f"ordered by {order_name(layout)}", share)
+        return layout
+
     def _settle_writer(self, plain: Mapping[str, int]) -> None:
-        """Leave one writer where there is little time and bytes count: the other would be tried in vain.
+        """Leave one writer where there is little time and the other would be tried in vain.
 
         What has encodings per column is smaller, unless most bytes only tell where nulls are: those Polars packs better.
         """
-        if not self.bench.quick or len(self.writers) < 2 or self.limits.least != "bytes":
+        if not self.bench.quick or len(self.writers) < 2:
             return
         nulls = self.frame.null_count().row(0, named=True)
         empty = sum(size for n, size in plain.items() if nulls[n] >= _EMPTY * self.frame.height)
-        self.writers = ["polars" if empty > sum(plain.values()) / 2 else "pyarrow"]
-        if self.writers == ["polars"]:
+        if empty > sum(plain.values()) / 2:
+            self.writers = ["polars"]
             self._note(None, "written by polars", "most bytes tell where nulls are, which it packs best")
+        elif self.limits.least == "bytes":
+            self.writers = ["pyarrow"]
 
     def _looked(self, plain: Mapping[str, int]) -> list[str]:
         """Return the columns that are looked at: all, or, where there is little time, those that take the most."""
@@ -314,8 +371,8 @@ class _Adviser:
             return self.frame.columns
         most = max(round((self.bench.budget or 0.0) / 2 / _COLUMN_SECONDS), _LOOKED)
         # where values rise nearly all bytes may be gained, and more of them than few rows show
-        rise = (n for n in rising(self.frame) if plain[n] > _LITTLE * sum(plain.values()))
-        taken = {*sorted(plain, key=lambda n: -plain[n])[:most], *self.filtered, *rise}
+        large = [n for n in self.frame.columns if plain[n] > _LITTLE * sum(plain.values())]
+        taken = {*sorted(plain, key=lambda n: -plain[n])[:most], *self.filtered, *rising(self.frame.select(large))}
         if len(taken) < len(plain):
             self._note(None, f"{len(taken)} of {len(plain)} columns looked at", LATER)
             self.left = tuple(n for n in self.frame.columns if n not in taken)
@@ -445,7 +502,7 @@ class _Adviser:
 
     # order
 
-    def _packed(self, default: Cost) -> tuple[str, ...]:
+    def _packed(self, default: Cost, plain: Mapping[str, int]) -> tuple[str, ...]:
         """Return the columns by which rows are sorted to make files smaller, where nobody filters them."""
         if (
             self.limits.least != "bytes"
@@ -454,7 +511,8 @@ class _Adviser:
             or (not self.bench.quick and self.bench.over)
         ):
             return ()
-        by, writer = packing_order(self.ordered, self._orderable()), self.writers[-1]
+        large = sorted(plain, key=lambda n: -plain[n])[:_LARGEST]
+        by, writer = packing_order(self.ordered.select(large), self._orderable()), self.writers[-1]
         if not by:
             return self._numbered(writer, default)
         if kept_bits(self.ordered.head(_LIKELY_ROWS), by) > _ORDER_LIKELY:
@@ -511,9 +569,8 @@ class _Adviser:
                 break  # one is tried in any case where that takes no time to speak of: it is worth more than all else
             tried = replace(bare, sort_by=sort_by, curve=curve)
             tried = with_bounds(tried, self.frame, "the sample")
-            rows = ordered(self.frame.lazy(), tried, self.frame.schema, "the sample").collect(engine="streaming")
             found, _ = self.bench.whole(self.frame, tried, f"ordered by {order_name(tried)}")
-            reading = self._reading(rows)
+            reading = self._reading(self.bench.in_order(self.frame, replace(tried, forms={})))
             smaller = self.limits.least == "bytes" and found.bytes <= _ORDER_WORTH * cost.bytes
             faster = (
                 reading <= _PRUNES * natural
@@ -577,8 +634,8 @@ class _Adviser:
 
     def _harder(self, layout: Layout, default: Cost) -> Layout:
         """Compress all columns harder if that stays within limits: what it saves shows only on more rows."""
-        tried = replace(layout, codec="zstd", level=_LEVELS[self.goal])
-        if self.limits.broken(self.bench.alike(self.frame, layout, tried), default):
+        tried, cost = self.bench.harder(self.frame, layout, _LEVELS[self.goal])
+        if self.limits.broken(cost, default):
             return layout
         self._note(
             None,
@@ -601,18 +658,18 @@ class _Adviser:
             found += min(share, 1.0) * size * rows * (1 - group / _GROUP)
         return found
 
-    def _group(self, layout: Layout, access: str) -> int | None:
+    def _group(self, access: str, row_seconds: float) -> int | None:
         """Return the rows of a group with which lookups take the least; None if nobody looks for a few rows of many.
 
-        In smaller groups less is read in vain, but footers are longer, the more so the more columns there are.
+        ``row_seconds`` is what a row takes to be read. In smaller groups less is read in vain, but footers are longer, the more so
+        the more columns there are.
         """
         least, total = _GROUPS.get(access), self.sample.total
         if least is None or total < 2 * _SMALLEST:
             return None
         width = self.frame.width
         asked = min(sum(self.workload.weights("columns").values()), width) or width
-        rates = self.bench.alike(self.frame, layout, layout)  # what was timed is another each time
-        seconds = rates.read / self.frame.height * asked / width
+        seconds = row_seconds * asked / width
         best = math.sqrt(_CHUNK_SECONDS * width * total / (_HITS * seconds))
         rows = max(best, min(least, max(total / _HALVES, _SMALLEST)))
         return min(math.ceil(rows / _STEP) * _STEP, _GROUP)
@@ -620,9 +677,14 @@ class _Adviser:
     def _sizes(self, layout: Layout, default: Cost, first: Cost) -> Layout:
         """Choose the size of row groups and files; ``first`` is what rows cost as they came."""
         access = self.workload.access if self.workload else "scan"
-        rows = self._group(layout, access)
-        if rows is not None and self.filtered and layout.sort_by and self.goal in ("read", "balanced"):
-            in_order = ordered(self.frame.lazy(), layout, self.frame.schema, "the sample").collect(engine="streaming")
+        rows = None
+        if access in _GROUPS and self.filtered and layout.sort_by and self.goal in ("read", "balanced"):
+            # what was timed is another each time
+            rates = self._last(layout) if self.bench.quick else self.bench.alike(self.frame, layout, layout)
+            rows = self._group(access, rates.read / self.frame.height)
+        if rows is not None:
+            order = replace(DEFAULT, sort_by=layout.sort_by, curve=layout.curve, bounds=layout.bounds)
+            in_order = self.bench.in_order(self.frame, order)
             now, then = (self._reading(in_order, size, 1) for size in (_GROUP, rows))
             if self.goal == "read" or self._last(layout).bytes + self._repeated(layout, rows) <= first.bytes:
                 layout = replace(layout, row_group_rows=rows)
@@ -686,10 +748,12 @@ def _compared(chosen: Cost, other: Cost, least: Measure) -> str:
     return f"{here} to {least} the sample, {there} by the other"
 
 
-def _summed(chosen: Mapping[str, Option], frame: pl.DataFrame, sort_by: tuple[str, ...]) -> tuple[Cost, dict[str, int]]:
-    """Return what options cost together, in order, and the bytes of each column in the file."""
+def _summed(
+    chosen: Mapping[str, Option], frame: pl.DataFrame, sort_by: tuple[str, ...]
+) -> tuple[Cost, dict[str, Size]]:
+    """Return what options cost together, in order, and what each column takes in the file."""
     cost = sum((o.cost for o in chosen.values()), Cost(0, order_seconds(frame, len(sort_by)) if sort_by else 0.0))
-    return cost, {part: size.bytes for o in chosen.values() for part, size in o.sizes}
+    return cost, {part: size for o in chosen.values() for part, size in o.sizes}
 
 
 def _without(layout: Layout, name: str) -> Layout:

@@ -6,13 +6,14 @@ columns, then by the next, as long as there is something to gain. The sort is st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import polars as pl
 
 from lazypipe.storage.optimizer.form import is_ticking
 
-__all__ = ["kept_bits", "loose_key", "packing_order", "rising", "spread"]
+__all__ = ["kept_bits", "likely_order", "loose_key", "packing_order", "rising", "spread"]
 
 _ROWS = 8_000
 """Rows that are put in order again and again."""
@@ -30,6 +31,8 @@ _FEW_BITS = 0.5
 """Bits of a value, below which nothing is gained by sorting by it."""
 _GAIN = 0.02
 """Which part of the bits a key must save."""
+_COUNTED_LITTLE, _TRIED_LITTLE, _KEYS_LITTLE = 12, 8, 2
+"""The same where there is little time."""
 _RISES = 0.98
 _DIFFER = 0.999
 """Which part of the values must be different ones, for rows to be sorted by them for their own sake."""
@@ -51,30 +54,47 @@ def packing_order(frame: pl.DataFrame, rows: int = _ROWS) -> tuple[str, ...]:
     ('shop',)
     """
     probe = frame.head(rows)
-    flat = [n for n, t in frame.schema.items() if not t.is_nested() and t not in (pl.Null, pl.Object)]
+    flat = _flat(frame)
     if probe.height < 2 * _ALIKE or len(flat) < 2:
         return ()
     # what a value is does not matter, only where it is another: hashes are compared and sorted the fastest
     codes = probe.select(pl.col(flat).hash())
-    bits = _entropies(codes)
-    distinct = codes.select(pl.all().n_unique()).row(0, named=True)
-    worth = [n for n in flat if bits[n] > _FEW_BITS and distinct[n] <= probe.height / _ALIKE]
-    keys = sorted(worth, key=lambda n: -bits[n])[:_TRIED]
-    codes = codes.select(sorted(flat, key=lambda n: -bits[n])[:_COUNTED])
+    counts = _counts(codes)
+    keys = counts.keys(probe.height)[:_TRIED]
+    codes = codes.select(counts.most(_COUNTED))
     if len(keys) > _BEST:
         first = codes.head(_FIRST)
-        keys = sorted(keys, key=lambda n: _bits(first.sort(n, maintain_order=True), bits))[:_BEST]
-    least = _bits(codes, bits)
-    whole, order = least, list[str]()
-    while keys and len(order) < _KEYS:
-        tried = {n: _bits(codes.sort(*order, n, maintain_order=True), bits) for n in keys}
-        best = min(keys, key=lambda n: (tried[n], distinct[n]))
-        if tried[best] > least - _GAIN * whole:
-            break
-        least = tried[best]
-        order.append(best)
-        keys.remove(best)
-    return tuple(order)
+        keys = sorted(keys, key=lambda n: _sorted_bits(first, (n,), counts.bits))[:_BEST]
+    return _greedy(codes, keys, counts, _KEYS)
+
+
+def likely_order(frame: pl.DataFrame) -> tuple[tuple[str, ...], float]:
+    """Return what ``packing_order`` does in a fraction of its time, and which part of the bits that leaves.
+
+    Only the columns with the most bits are counted, few keys are tried, on few of the rows; all of them tell what is left.
+
+    Examples
+    --------
+    >>> frame = pl.DataFrame({"x": [n * 7 % 9 for n in range(900)], "shop": [n * 7 % 9 % 3 for n in range(900)]})
+    >>> order, left = likely_order(frame)
+    >>> order, left < 0.1
+    (('x',), True)
+    """
+    flat = _flat(frame)
+    if frame.height < 2 * _ALIKE or len(flat) < 2:
+        return (), 1.0
+    codes = frame.select(pl.col(flat).hash())
+    probe = codes.head(_FIRST)
+    counts = _counts(probe)
+    names = counts.most(_COUNTED_LITTLE)
+    keys = [n for n in counts.keys(probe.height) if n in names][:_TRIED_LITTLE]
+    order = _greedy(probe.select(names), keys, counts, _KEYS_LITTLE)
+    if not order:
+        return (), 1.0
+    # of both hashes the first half: one number is sorted by in half the time of two
+    key = pl.sum_horizontal(pl.col(n) // 2**32 * 2 ** (32 - 32 * i) for i, n in enumerate(order))
+    place = codes.select(pl.arg_sort_by(key, maintain_order=True)).to_series()
+    return order, _left(frame[names], codes[names], place, counts.bits)
 
 
 def kept_bits(frame: pl.DataFrame, order: Sequence[str]) -> float:
@@ -86,21 +106,28 @@ def kept_bits(frame: pl.DataFrame, order: Sequence[str]) -> float:
     >>> kept_bits(frame, ["shop"]) > 1, kept_bits(frame.drop("id"), ["shop"]) < 0.1
     (True, True)
     """
-    ticking = [n for n, t in frame.schema.items() if is_ticking(t)]
-    flat = [n for n, t in frame.schema.items() if not t.is_nested() and t not in (pl.Null, pl.Object)]
-    codes = frame.select(pl.col(flat).hash())
-    counts = _entropies(codes)
+    codes = frame.select(pl.col(_flat(frame)).hash())
+    place = frame.select(pl.arg_sort_by(*order, maintain_order=True)).to_series()
+    return _left(frame, codes, place, _counts(codes).bits)
+
+
+def _left(frame: pl.DataFrame, codes: pl.DataFrame, place: pl.Series, counts: Mapping[str, float]) -> float:
+    """Return the bits of rows in other places next to those of rows as they come.
+
+    ``codes`` are the hashes of the columns, ``counts`` the bits that a value of each holds.
+    """
+    rises = rising(frame)
     # a step to the next value takes as many bits as it is long, and one more
     step = (pl.all().diff().abs().cast(pl.Float64) + 1).log(2).sum() + frame.height
 
-    def bits(rows: pl.DataFrame) -> float:
-        found = _each(rows.select(pl.col(flat).hash()), counts)
-        steps = (
-            rows.select(pl.col(ticking).to_physical().cast(pl.Int64, strict=False)).select(step) if ticking else None
-        )
-        return sum(min(b, steps[n].item()) if steps is not None and n in steps.columns else b for n, b in found.items())
+    def bits(codes: pl.DataFrame, steps: pl.DataFrame) -> float:
+        found = _each(codes, counts)
+        if rises:
+            found |= {n: min(found[n], b) for n, b in steps.select(step).row(0, named=True).items()}
+        return sum(found.values())
 
-    return bits(frame.sort(order, maintain_order=True)) / max(bits(frame), 1.0)
+    steps = frame.select(pl.col(rises).to_physical().cast(pl.Int64, strict=False))
+    return bits(codes[place], steps[place] if rises else steps) / max(bits(codes, steps), 1.0)
 
 
 def loose_key(frame: pl.DataFrame) -> str | None:
@@ -147,18 +174,64 @@ def spread(frame: pl.DataFrame, rows: int) -> pl.DataFrame:
     return pl.concat(frame.slice(i * step, rows // _STRETCHES) for i in range(_STRETCHES))
 
 
-def _entropies(codes: pl.DataFrame) -> dict[str, float]:
-    """Return the bits that a value of each column holds."""
-    counts = pl.all().value_counts(name="__n").struct.field("__n").entropy(base=2)
-    return {n: bits or 0.0 for n, bits in codes.select(counts.name.keep()).row(0, named=True).items()}
+def _flat(frame: pl.DataFrame) -> list[str]:
+    return [n for n, t in frame.schema.items() if not t.is_nested() and t not in (pl.Null, pl.Object)]
 
 
-def _bits(codes: pl.DataFrame, bits: dict[str, float]) -> float:
+@dataclass(frozen=True)
+class _Counts:
+    """The bits that a value of each column holds, and how many different ones there are."""
+
+    bits: Mapping[str, float]
+    distinct: Mapping[str, int]
+
+    def most(self, number: int) -> list[str]:
+        """Return so many columns: those with the most bits."""
+        return sorted(self.bits, key=lambda n: -self.bits[n])[:number]
+
+    def keys(self, rows: int) -> list[str]:
+        """Return the columns that are worth sorting so many rows by, those with the most bits first."""
+        return [n for n in self.most(len(self.bits)) if self.bits[n] > _FEW_BITS and self.distinct[n] <= rows / _ALIKE]
+
+
+def _counts(codes: pl.DataFrame) -> _Counts:
+    counts = codes.select(pl.all().value_counts(name="__n").struct.field("__n").implode().name.keep())
+    bits, distinct = counts.select(pl.all().explode().entropy(base=2)), counts.select(pl.all().list.len())
+    return _Counts({n: b or 0.0 for n, b in bits.row(0, named=True).items()}, distinct.row(0, named=True))
+
+
+def _greedy(codes: pl.DataFrame, keys: Sequence[str], counts: _Counts, most: int) -> tuple[str, ...]:
+    """Return the keys, ``most`` of them, of which each leaves the least bits when rows are sorted by it after those before."""
+    left, order = list(keys), list[str]()
+    least = whole = _bits(codes, counts.bits)
+    while left and len(order) < most:
+        tried = {n: _sorted_bits(codes, (*order, n), counts.bits) for n in left}
+        best = min(left, key=lambda n: (tried[n], counts.distinct[n]))
+        if tried[best] > least - _GAIN * whole:
+            break
+        least = tried[best]
+        order.append(best)
+        # what saves little by itself does not save more in an order
+        left = sorted((n for n in left if n != best), key=tried.__getitem__)[: None if most > _KEYS_LITTLE else most]
+    return tuple(order)
+
+
+def _sorted_bits(codes: pl.DataFrame, by: Sequence[str], bits: Mapping[str, float]) -> float:
+    """Return the bits that all columns take with rows in order of hashes."""
+    runs = codes.sort(*by, maintain_order=True).select(pl.all().rle_id().last() + 1)
+    return sum(_of_runs(codes, runs, bits).values())
+
+
+def _bits(codes: pl.DataFrame, bits: Mapping[str, float]) -> float:
     """Return the bits that all columns take in this order."""
     return sum(_each(codes, bits).values())
 
 
-def _each(codes: pl.DataFrame, bits: dict[str, float]) -> dict[str, float]:
+def _each(codes: pl.DataFrame, bits: Mapping[str, float]) -> dict[str, float]:
     """Return the bits of each column: a value for each run, or for each row if that is less."""
-    runs: Sequence[int] = codes.select((pl.all() != pl.all().shift()).sum() + 1).row(0)
-    return {n: min(r * (bits[n] + _RUN), codes.height * bits[n]) for n, r in zip(codes.columns, runs, strict=True)}
+    return _of_runs(codes, codes.select(pl.all().rle_id().last() + 1), bits)
+
+
+def _of_runs(codes: pl.DataFrame, runs: pl.DataFrame, bits: Mapping[str, float]) -> dict[str, float]:
+    rows = codes.height
+    return {n: min(r * (bits[n] + _RUN), rows * bits[n]) for n, r in zip(runs.columns, runs.row(0), strict=True)}

@@ -78,7 +78,10 @@ def estimated_options(
     ``known`` the bytes of columns as Polars' writer makes them by itself. Where ``sure``, another way must gain half of
     what a dictionary can with more rows.
     """
-    wide, ways = _wide(frame, forms)
+    # what nothing is known of stands as it is; only where others are written another way all columns must be
+    alone = [n for n in frame.columns if n not in profiles and n in known] if list(writers) == ["polars"] else []
+    types = frame.schema
+    wide, ways = _wide(frame.drop(alone), forms)
     held = {s.name: s for s in wide}
     # where bytes count; others are perhaps faster as they are
     narrowed = (w for w in ways if isinstance(w.form, Cast | Scaled | Whole) and not (w.odd or w.form.needs))
@@ -101,7 +104,8 @@ def estimated_options(
         if writer == "pyarrow" and level is not None:
             # brute force pays for some columns only, and costs the more the larger they are
             best = {c: min(some, key=lambda e: sizes[c, e, _LEVEL].bytes) for c, some in tried.items()}
-            hard = {c: (e,) for c, e in best.items() if _is_worth(sizes[c, e, _LEVEL], known)}
+            least = _LITTLE * sum(s.bytes for s in known.values())
+            hard = {c: (e,) for c, e in best.items() if _is_worth(sizes[c, e, _LEVEL], least)}
             sizes |= _sizes(held, hard, replace(base, level=level)) if hard else {}
             bench.charge(2 * len(hard), frame.height)
         options: dict[str, list[Option]] = {}
@@ -112,7 +116,7 @@ def estimated_options(
             parts = {part: by_column[c] for part, c in way.parts.items()}
             profile = profiles.get(way.name)
             parted = {part: held[c] for part, c in way.parts.items()}
-            some = _options(way, parts, parted, writer, bench, frame.schema[way.name], rising=_rises(profile))
+            some = _options(way, parts, parted, writer, bench, types[way.name], rising=_rises(profile))
             first, *others = options.setdefault(way.name, some)
             # what is known of few rows must gain much where more rows may have many more values, or just the same ones
             gain = _GAIN
@@ -120,6 +124,10 @@ def estimated_options(
                 gain = min(_DOUBTFUL, (1 + shrinking(profile, scale)) / 2) if sure else _DOUBTFUL
             better = [o for o in (others if way.form is None else some) if _is_better(o, first, gain)]
             options[way.name] = [first, *better] if way.form is None else [first, *others, *better]
+        for column in frame.select(alone):
+            name = column.name
+            cost = column_cost(column.dtype, known[name], values(column), writer)
+            options[name] = [Option(None, cost, sizes=((name, known[name]),))]
         found[writer] = options
     return found
 
@@ -137,9 +145,8 @@ def _sizes(
     return {(c, e, level): sizes[f"{c}:{e}"] for c, some in tried.items() for e in some}
 
 
-def _is_worth(size: Size, known: Mapping[str, Size]) -> bool:
+def _is_worth(size: Size, least: float) -> bool:
     """Whether harder compression may gain anything to speak of: much is left, and it is compressed at all."""
-    least = _LITTLE * sum(s.bytes for s in known.values())
     return size.bytes > least and size.raw > _RAW * size.bytes
 
 

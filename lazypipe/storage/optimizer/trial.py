@@ -12,7 +12,7 @@ import polars as pl
 
 from lazypipe.storage.footers import read_footer
 from lazypipe.storage.optimizer.cost import Cost, Size
-from lazypipe.storage.optimizer.estimates import layout_cost
+from lazypipe.storage.optimizer.estimates import harder, layout_cost, order_seconds
 from lazypipe.storage.optimizer.form import Form
 from lazypipe.storage.optimizer.forms import odd_columns, physical, restore
 from lazypipe.storage.optimizer.layout import Layout
@@ -131,8 +131,8 @@ class Bench:
         self._end = None if budget is None else self._start + budget
         self._charged = 0.0
         self._overheads: dict[str, Cost] = {}
-        self._known: dict[Layout, tuple[pl.DataFrame, pl.DataFrame, dict[str, Size]]] = {}
-        self._expected: dict[Layout, tuple[pl.DataFrame, Cost, dict[str, int]]] = {}
+        self._known: dict[tuple[int, Layout], tuple[pl.DataFrame, pl.DataFrame, dict[str, Size]]] = {}
+        self._expected: dict[Layout, tuple[pl.DataFrame, Cost, dict[str, Size]]] = {}
         self.stopped = False
         self.shrinks: Mapping[str, float] = {}
         self.trials: list[Trial] = []
@@ -212,31 +212,57 @@ class Bench:
         _, inside, sizes = self._sized(frame, layout)
         return layout_cost(inside, sizes, other, self.shrinks)
 
-    def expect(self, frame: pl.DataFrame, layout: Layout, cost: Cost, sizes: Mapping[str, int]) -> None:
+    def harder(self, frame: pl.DataFrame, layout: Layout, level: int) -> tuple[Layout, Cost]:
+        """Return a layout with a higher level of zstd for all columns, and what it costs: to write it shows nothing of few rows."""
+        cost, sizes = self._estimate(frame, layout)
+        tried, more = replace(layout, codec="zstd", level=level), harder(cost, sizes.values(), level)
+        self._expected[tried] = (frame, more, sizes)
+        return tried, more
+
+    def expect(self, frame: pl.DataFrame, layout: Layout, cost: Cost, sizes: Mapping[str, Size]) -> None:
         """Take note of what a layout costs whose columns were all written before, beside others: that need not be done again."""
         self._expected[layout] = (frame, cost, dict(sizes))
 
+    def in_order(self, frame: pl.DataFrame, layout: Layout) -> pl.DataFrame:
+        """Return the rows in the order of a layout that has no forms: what they take as they then stand is that of the layout."""
+        if not self.quick:
+            return ordered(frame.lazy(), layout, frame.schema, _NAME).collect(engine="streaming")
+        _, rows, sizes = self._sized(frame, layout)
+        self._known[id(rows), replace(layout, sort_by=(), curve="linear", bounds={})] = (rows, rows, sizes)
+        return rows
+
+    def expect_in_order(self, rows: pl.DataFrame, layout: Layout, frame: pl.DataFrame, ordered: Layout) -> None:
+        """Take note that a frame in an order costs what its rows that stand in this order do, and to put them there."""
+        found = self._expected.get(layout)
+        if found is not None and found[0] is rows:
+            more = Cost(0, order_seconds(rows, len(ordered.sort_by)))
+            self._expected[ordered] = (frame, found[1] + more, found[2])
+
     def _estimated(self, frame: pl.DataFrame, layout: Layout, how: str) -> tuple[Cost, dict[str, int]]:
-        # of few rows there is one row group, and one file
-        expected = self._expected.get(replace(layout, row_group_rows=None, file_bytes=None))
-        if expected is not None and expected[0] is frame:
-            self.trials.append(Trial(None, how, expected[1]))
-            return expected[1], expected[2]
-        _, inside, sizes = self._sized(frame, layout)
-        cost = layout_cost(inside, sizes, layout, self.shrinks)
+        cost, sizes = self._estimate(frame, layout)
         self.trials.append(Trial(None, how, cost))
         return cost, {n: size.bytes for n, size in sizes.items()}
 
+    def _estimate(self, frame: pl.DataFrame, layout: Layout) -> tuple[Cost, dict[str, Size]]:
+        # of few rows there is one row group, and one file
+        expected = self._expected.get(replace(layout, row_group_rows=None, file_bytes=None))
+        if expected is not None and expected[0] is frame:
+            return expected[1:]
+        _, inside, sizes = self._sized(frame, layout)
+        return layout_cost(inside, sizes, layout, self.shrinks), sizes
+
     def _sized(self, frame: pl.DataFrame, layout: Layout) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Size]]:
         """Return rows, these as they stand in a file, and the bytes of each column."""
-        known = self._known.get(layout)
-        if known is None or known[0] is not frame:
+        known = self._known.get((id(frame), layout))  # the frame is held, so that no other has its number
+        if known is None:
             self.charge(frame.width, frame.height)
-            rows = ordered(frame.lazy(), layout, frame.schema, _NAME)
-            # in memory already, and there small: the engine for that begins at once
-            inside = physical(rows, frame.schema, layout.forms).collect()
+            inside = frame
+            if layout.sort_by or layout.forms:
+                rows = ordered(frame.lazy(), layout, frame.schema, _NAME)
+                # in memory already, and there small: the engine for that begins at once
+                inside = physical(rows, frame.schema, layout.forms).collect()
             made = write_bytes(inside, replace(layout, statistics=False))
-            known = self._known[layout] = (frame, inside, chunk_sizes(made))
+            known = self._known[id(frame), layout] = (frame, inside, chunk_sizes(made))
         return known
 
     def _whole(self, frame: pl.DataFrame, layout: Layout) -> tuple[Cost, dict[str, int]]:

@@ -120,7 +120,7 @@ def test_one_order_is_tried_in_any_case() -> None:
     ticks = iter(range(1_000_000))
     frame = make_orders(3_000, seed=7)
     workload = Workload((Query("a", {"country": "equal", "status": "equal"}),))
-    advice = advise(frame, workload, "read", 0.001, clock=lambda: float(next(ticks)))
+    advice = advise(frame, workload, "read", 0.012, clock=lambda: float(next(ticks)))
     assert {t.how for t in advice.measured if t.how.startswith("ordered by")} == {"ordered by country"}
     assert advice.layout.sort_by == ("country",)
     assert str(advice.reasons[-1]) == "no more trials: the time for them was over; what was not tried is as it was"

@@ -1,0 +1,115 @@
+"""Choosing in little time: an order of rows, or nothing yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from lazypipe.storage.optimizer.advise import advise
+from lazypipe.storage.optimizer.choice import LITTLE, choosing_seconds
+from lazypipe.storage.optimizer.layout import DEFAULT
+from lazypipe.storage.optimizer.ordering import kept_bits, likely_order, packing_order
+from lazypipe.storage.optimizer.trial import write_bytes
+from lazypipe.storage.optimizer.workload import Query, Workload
+
+FLIGHTS = Path(__file__).parents[3] / "pipelines/data"
+
+
+@pytest.fixture(scope="module")
+def flights() -> pl.DataFrame:
+    parts = [pl.read_csv(p, infer_schema_length=None) for p in sorted(FLIGHTS.glob("flights-*.csv.gz"))]
+    return pl.concat(parts, how="vertical_relaxed")
+
+
+def still() -> float:
+    return 0.0
+
+
+def test_an_order_is_all_there_is_time_for(flights: pl.DataFrame) -> None:
+    advice = advise(flights, goal="storage", budget=0.005, clock=still)
+    assert advice.layout.sort_by
+    assert not advice.layout.forms
+    assert not advice.layout.encodings
+    assert not advice.waits
+    assert advice.layout.writer == "polars"
+    assert advice.left == tuple(flights.columns)
+    in_order = flights.sort(*advice.layout.sort_by, maintain_order=True)
+    assert len(write_bytes(in_order, advice.layout)) < 0.75 * len(write_bytes(flights, DEFAULT))
+    (reason,) = advice.reasons
+    assert reason.decision == f"ordered by {', '.join(advice.layout.sort_by)}"
+    assert [t.how for t in advice.measured] == ["default"]  # nothing is written to find that out
+
+
+@pytest.mark.parametrize(
+    ("goal", "more"),
+    [
+        ("balanced", {}),  # writing in order would take too long
+        ("write", {}),
+        ("read", {}),  # nobody says what is read
+        ("storage", {"keep_order": True}),
+        ("storage", {"budget": 0.002}),
+    ],
+    ids=["balanced", "write", "read", "kept", "no time"],
+)
+def test_what_there_is_no_time_for_waits(goal: str, more: dict[str, object], flights: pl.DataFrame) -> None:
+    advice = advise(flights, goal=goal, **{"budget": 0.005, "clock": still, **more})  # type: ignore[arg-type]
+    assert advice.waits
+    assert advice.layout == DEFAULT
+    assert [r.decision for r in advice.reasons] == ["the default layout"]
+    assert "2,000 of 80,789 rows" in advice.to_markdown() or "8,000 of 80,789 rows" in advice.to_markdown()
+
+
+def test_what_queries_filter_is_the_order(flights: pl.DataFrame) -> None:
+    asked = Workload((Query("a", {"dest": "equal"}),))
+    advice = advise(flights, asked, "read", 0.008, clock=still)
+    assert advice.layout.sort_by == ("dest",)
+    rows = advice.layout.row_group_rows
+    assert rows is not None
+    places = flights.sort("dest", maintain_order=True).with_row_index()
+    found = places.filter(pl.col("dest") == "SFO")["index"] // rows
+    assert found.n_unique() <= 2
+    assert not advise(flights, asked, "balanced", 0.008, clock=still).layout.sort_by
+
+
+def test_an_order_that_readers_gain_nothing_by_is_none() -> None:
+    frame = pl.DataFrame({"id": range(30_000), "x": [n * 7919 % 30_011 for n in range(30_000)]})
+    risen = Workload((Query("a", {"id": "equal"}),))  # is in order as it comes
+    assert advise(frame, risen, "read", 0.008, clock=still).waits
+    other = Workload((Query("a", {"x": "other"}),))
+    assert advise(frame, other, "read", 0.008, clock=still).waits
+
+
+def test_an_order_that_makes_files_much_larger_is_none() -> None:
+    rise = {f"c{n}": pl.int_range(30_000, eager=True) // (n + 1) for n in range(8)}
+    frame = pl.DataFrame(rise).with_columns(key=pl.int_range(30_000, eager=True).hash() % 1_000)
+    asked = Workload((Query("a", {"key": "equal"}),))
+    assert kept_bits(frame.head(2_000), ["key"]) > 1.5
+    assert advise(frame, asked, "read", 0.011, clock=still).waits
+
+
+def test_all_rows_at_hand_are_looked_at_as_ever() -> None:
+    # what takes so little is not told to wait by a caller who has no more rows
+    frame = pl.DataFrame({"id": range(1_000), "price": [n / 4 for n in range(1_000)]})
+    assert not advise(frame, goal="storage", budget=0.001, clock=still).waits
+
+
+def test_likely_orders_are_those_that_are_found_with_more_time(flights: pl.DataFrame) -> None:
+    some = flights.slice(30_000, 8_000)
+    order, left = likely_order(some)
+    slowly = packing_order(some)
+    assert left < 0.8
+    assert kept_bits(some, order) < kept_bits(some, slowly) + 0.05
+    assert likely_order(some.head(3)) == ((), 1.0)
+    assert likely_order(some.select("dest")) == ((), 1.0)
+    risen = pl.DataFrame({"id": range(4_000), "at": range(4_000)})
+    assert likely_order(risen) == ((), 1.0)
+
+
+@pytest.mark.parametrize("goal", ["storage", "balanced", "read", "write"])
+def test_choosing_takes_its_share_of_what_is_written(goal: str) -> None:
+    # by the times to write that are allowed, and that were measured, from 0.4 to 3 times the default's
+    assert 0.01 * 10 < choosing_seconds(goal, 10) < 0.03 * 3 * 10  # type: ignore[arg-type]
+    assert choosing_seconds(goal, 10) == pytest.approx(10 * choosing_seconds(goal, 1))  # type: ignore[arg-type]
+    assert choosing_seconds(goal, 0.1) < LITTLE  # type: ignore[arg-type]
