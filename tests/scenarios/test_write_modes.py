@@ -726,6 +726,22 @@ def test_another_key_in_full(world: World) -> None:
     assert world.rows() == [(1, "c", 3), (2, "c", 1)]
 
 
+def test_a_feed_begins_with_what_a_run_in_full_makes(world: World) -> None:
+    """What was there before has keys that stand several times, and other columns."""
+    at = [datetime(2023, 6, 1, tzinfo=UTC)] * 2
+    world.output = {"mode": "append"}
+    world.deliver("1", id=[1, 1], x=[1, 2], at=at)
+    world.done()
+    world.output = {"mode": "upsert", "key": "id", "order_by": "x", "changes": True}
+    assert "has mode: upsert" in world.refusal()
+    assert world.done(full=True) == {"orders": "done"}
+    assert lp.scan(f"{world.uri}__changes").collect().select("_change", "x").rows() == [("insert", 2)]
+    world.deliver("2", id=[1], x=[3], at=at[:1])
+    world.done()
+    told = lp.scan(f"{world.uri}__changes").collect().sort("_version", "x").select("_change", "x").rows()
+    assert told == [("insert", 2), ("update_before", 2), ("update_after", 3)]
+
+
 def test_versions_by_another_clock(world: World) -> None:
     """Those that a run found then would stand behind others that were earlier, and be current."""
     at = [datetime(2023, 6, 1, tzinfo=UTC)]
