@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lazypipe.incremental.remade import Remade
     from lazypipe.incremental.successors import Older
 
-__all__ = ["WRITE", "decide", "mode_of"]
+__all__ = ["ANEW", "KEYED", "WRITE", "decide", "keyed", "mode_of"]
 
 WRITE = "write"
 """Where in a commit's ``info`` stands the mode that the dataset is written with."""
@@ -45,6 +45,18 @@ def mode_of(commit: Commit) -> str:
     appended = commit.mode == "append" and "replay" not in commit.info
     said: str = commit.info.get(WRITE, "append" if appended else "replace")
     return said
+
+
+ANEW = "run once in full (--full), which makes it anew, or write to another place"
+"""What to do where a dataset was written in another way."""
+
+KEYED = "keyed"
+"""Where in a commit's ``info`` stands by what its rows are told apart."""
+
+
+def keyed(output: Output) -> dict[str, Any]:
+    """Return by what rows of an output are told apart that take the place of others: their key, and whether versions have times of their own."""
+    return {"key": sorted(output.key)} | ({"dated": output.event_time is not None} if output.mode == "scd2" else {})
 
 
 def decide(plan: CompiledPipeline, segment: Segment, terms: Terms) -> Work:
@@ -152,9 +164,24 @@ def _refuse_other_mode(name: str, output: Output, commit: Commit | None, uri: st
             raise StorageError(what, uri=uri, fix="write it with mode: upsert or append")
     elif was != output.mode and not full:
         what = f"output {name!r} has mode: {output.mode}, and the dataset was written with mode: {was}"
-        raise StorageError(
-            what, uri=uri, fix="run once in full (--full), which makes it anew, or write to another place"
-        )
+        raise StorageError(what, uri=uri, fix=ANEW)
+    elif was == output.mode and not full:
+        _refuse_other_key(name, output, commit.info.get(KEYED, keyed(output)), uri)
+
+
+def _refuse_other_key(name: str, output: Output, was: Mapping[str, Any], uri: str) -> None:
+    """Refuse rows that would not find those whose place they take, or find several."""
+    now = keyed(output)
+    if was["key"] != now["key"]:
+        keys = (", ".join(of["key"]) for of in (now, was))
+        what = "output {!r} has key: [{}], and the dataset was written with key: [{}]".format(name, *keys)
+        raise StorageError(what, uri=uri, fix=ANEW)
+    if was != now:
+        runs, own = "the times of the runs that found them", "times of their own"
+        has, had = (own, runs) if now["dated"] else (runs, own)
+        what = f"versions of output {name!r} have {has}, and those that are there have {had}"
+        fix = f"{'remove' if now['dated'] else 'say'} event_time, or write to another place"
+        raise StorageError(what, uri=uri, fix=fix if now["dated"] else f"{fix}, or run once in full (--full)")
 
 
 class _Feed(Decision):
@@ -272,7 +299,8 @@ class _Feed(Decision):
             feeds = ", ".join(map(repr, self.commit.info[DELETES]))
             what = f"it cannot be made anew: when {feeds} removed which keys is not known any more"
             raise self._refused(what, f"let the next run go on from what is there, {elsewhere}")
-        if mode_of(self.commit) == "scd2" and self._output.event_time is None:
+        dated = self.commit.info.get(KEYED, {}).get("dated", self._output.event_time is not None)
+        if mode_of(self.commit) == "scd2" and not dated:
             what = "it cannot be made anew: versions have the times of the runs that found them"
             raise self._refused(what, f"let the next run go on from what is there, {elsewhere}")
         if mode_of(self.commit) == "snapshot":

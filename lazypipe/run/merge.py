@@ -19,7 +19,7 @@ import polars as pl
 from lazypipe.compile.modes import IS_CURRENT, SNAPSHOT_AT, VALID_FROM, deleted, written_schema
 from lazypipe.errors import LazypipeError, RunError, StorageError
 from lazypipe.incremental.before import DELETES
-from lazypipe.incremental.feed import WRITE, mode_of
+from lazypipe.incremental.feed import ANEW, KEYED, WRITE, keyed, mode_of
 from lazypipe.incremental.merging import Merged, merge_upsert, merge_versions, refuse_nulls
 from lazypipe.incremental.work import Work
 from lazypipe.run import layouts
@@ -127,6 +127,7 @@ class Merge:
             mode = "replace"
         before = NOTHING if self.commit is None else self.commit.info
         kept = {DELETES: before[DELETES]} if before.get(DELETES) else {}
+        kept |= {KEYED: keyed(self.output)} if self.output.mode in ("upsert", "scd2") else {}
         said = {WRITE: self.output.mode, **kept, **self.gone.said, **info}
         if self.chosen and self.choice is not None and (rows := sum(f.rows for f in files)):
             said[KEPT] = dict(layouts.measured(self.choice, rows, sum(f.bytes for f in files)).said)
@@ -156,7 +157,9 @@ class Merge:
         others = [n for n in {**before.schema, **self.schema} if before.schema.get(n) != self.schema.get(n)]
         told = f"in {', '.join(map(repr, others))}" if others else "in its partitions"
         what = f"output {self.name!r}: its rows have other columns or partitions than the dataset, {told}"
-        fix = "run once in full (--full), which makes it anew, or write to another place"
+        # what is not in the partitions that come, and earlier snapshots, a run in full keeps too
+        keeps = self.output.mode in ("snapshot", "replace_partitions")
+        fix = "write to another place" if keeps else ANEW
         raise StorageError(what, uri=self.run.plan.redact(self.output.to), fix=fix)
 
     def _said(self, function: Any) -> Any:

@@ -696,6 +696,101 @@ def test_another_mode_on_a_dataset_that_is_there(world: World) -> None:
     assert "what was there at earlier snapshots is not known any more" in world.refusal(full=True)
 
 
+def test_another_key_on_a_dataset_that_is_there(world: World) -> None:
+    world.output = {"mode": "upsert", "key": ["id", "part"]}
+    world.deliver("1", id=[1, 1], part=["a", "b"], x=[1, 1])
+    world.done()
+    world.deliver("2", id=[1], part=["c"], x=[2])
+    world.output = {"mode": "upsert", "key": "id", "order_by": "x"}
+    assert world.refusal() == (
+        "output 'orders' has key: [id], and the dataset was written with key: [id, part]; run once in full (--full), which makes it anew, "
+        "or write to another place"
+    )
+    (world.root / "in/1.parquet").unlink()
+    world.deliver("0", id=[1], part=["a"], x=[1])
+    assert "made anew it would lose rows" in world.refusal(full=True)
+    world.output = {"mode": "upsert", "key": ["part", "id"]}  # in whatever order
+    world.done()
+    assert world.rows("id", "part", "x") == [(1, "a", 1), (1, "b", 1), (1, "c", 2)]
+
+
+def test_another_key_in_full(world: World) -> None:
+    world.output = {"mode": "upsert", "key": ["id", "part"], "changes": True}
+    world.deliver("1", id=[1, 1], part=["a", "b"], x=[1, 2])
+    world.done()
+    world.output = {"mode": "upsert", "key": "id", "order_by": "x"}
+    assert world.done(full=True) == {"orders": "done"}
+    assert world.rows() == [(1, "b", 2)]
+    world.deliver("2", id=[1, 2], part=["c", "c"], x=[3, 1])
+    world.done()
+    assert world.rows() == [(1, "c", 3), (2, "c", 1)]
+
+
+def test_a_feed_begins_with_what_a_run_in_full_makes(world: World) -> None:
+    """What was there before has keys that stand several times, and other columns."""
+    at = [datetime(2023, 6, 1, tzinfo=UTC)] * 2
+    world.output = {"mode": "append"}
+    world.deliver("1", id=[1, 1], x=[1, 2], at=at)
+    world.done()
+    world.output = {"mode": "upsert", "key": "id", "order_by": "x", "changes": True}
+    assert "has mode: upsert" in world.refusal()
+    assert world.done(full=True) == {"orders": "done"}
+    assert lp.scan(f"{world.uri}__changes").collect().select("_change", "x").rows() == [("insert", 2)]
+    world.deliver("2", id=[1], x=[3], at=at[:1])
+    world.done()
+    told = lp.scan(f"{world.uri}__changes").collect().sort("_version", "x").select("_change", "x").rows()
+    assert told == [("insert", 2), ("update_before", 2), ("update_after", 3)]
+
+
+def test_versions_by_another_clock(world: World) -> None:
+    """Those that a run found then would stand behind others that were earlier, and be current."""
+    at = [datetime(2023, 6, 1, tzinfo=UTC)]
+    own = {"mode": "scd2", "key": "id", "event_time": "at"}
+    world.output = {"mode": "scd2", "key": "id"}
+    world.deliver("1", id=[1], x=[1], at=at)
+    world.done()
+    world.deliver("2", id=[1], x=[2], at=at)
+    world.output = own
+    assert world.refusal() == (
+        "versions of output 'orders' have times of their own, and those that are there have the times of the runs that found them; "
+        "remove event_time, or write to another place"
+    )
+    never = "output 'orders': it cannot be made anew: versions have the times of the runs that found them; "
+    assert world.refusal(full=True).startswith(never)
+    world.output = {}
+    assert world.refusal(full=True).startswith(never)
+    world.output = {"mode": "scd2", "key": "id"}
+    world.done()
+    assert [row[:2] for row in world.rows("x", "is_current", "valid_from")] == [(1, False), (2, True)]
+
+
+def test_versions_with_times_of_their_own_can_be_made_in_another_way(world: World) -> None:
+    at = [datetime(2023, 6, 1, tzinfo=UTC)]
+    world.output = {"mode": "scd2", "key": "id", "event_time": "at"}
+    world.deliver("1", id=[1], x=[1], at=at)
+    world.done()
+    world.output = {"mode": "scd2", "key": "id"}
+    assert world.refusal() == (
+        "versions of output 'orders' have the times of the runs that found them, and those that are there have times of their own; "
+        "say event_time, or write to another place, or run once in full (--full)"
+    )
+    world.output = {}
+    assert world.done(full=True) == {"orders": "done"}
+    assert world.rows("id", "x") == [(1, 1)]
+
+
+def test_other_partitions_are_not_made_by_a_run_in_full(world: World) -> None:
+    world.output = {"mode": "replace_partitions", "partition_by": "part"}
+    world.deliver("1", id=[1], part=["a"], x=[1])
+    world.done()
+    world.deliver("2", id=[1], part=["b"], x=[1])
+    world.output = {"mode": "replace_partitions", "partition_by": "x"}
+    for full in (False, True):
+        assert world.refusal(full=full) == (
+            "output 'orders': its rows have other columns or partitions than the dataset, in its partitions; write to another place"
+        )
+
+
 def test_a_commit_that_does_not_say_what_it_has_consumed(world: World) -> None:
     world.output = {"mode": "append"}
     world.deliver("1", id=[1])
