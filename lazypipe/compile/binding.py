@@ -29,7 +29,7 @@ from lazypipe.windows.watermark import COMPLETE
 if TYPE_CHECKING:
     from lazypipe.storage.log import Commit
 
-__all__ = ["bind", "expand_env"]
+__all__ = ["bind", "expand_env", "expanded"]
 
 
 def bind(
@@ -51,7 +51,7 @@ def bind(
         If the source cannot be read.
     """
     at: Path = ("sources", name)
-    patterns, options, marker, redact = _expand(source, base, env, at)
+    patterns, options, marker, redact = expanded(source, base, env, at)
     try:
         return _bind(name, source, patterns, options, marker, redact, at, admit)
     except Fault as fault:
@@ -192,7 +192,7 @@ def _tags(source: Source, commit: Commit | None, schema: pl.Schema) -> dict[str,
     return {c: tags for c, tags in found.items() if tags}
 
 
-def _expand(
+def expanded(
     source: Source, base: str, env: Mapping[str, str], at: Path
 ) -> tuple[tuple[str, ...], dict[str, Any], str | None, uris.Redactor]:
     """Return the URIs, options and marker of a source with variables replaced, and what hides the values of those."""
