@@ -515,6 +515,97 @@ def test_lineage_over_several_definitions(tmp_path: Path, capsys: pytest.Capture
     assert "report/c.y" in out
 
 
+EMPTY_LAKE = {
+    # read in the order of names: what reads comes before what writes
+    "a.yaml": """\
+version: 1
+name: a
+sources: {b: {uri: lake/b}, h: {uri: lake/h, format: delta}}
+stages: {c: {from: b, do: [{select: [x, n, valid_from]}]}}
+outputs: {c: {to: lake/c}, h: {to: lake/h2}}
+""",
+    "b.yaml": """\
+version: 1
+name: b
+sources: {raw: {uri: "${RAW}", contract: {columns: {x: Int64, d: "Decimal(9, 2)"}}}}
+stages:
+  b: {from: raw, do: [{derive: {n: "d::double"}}]}
+  h: {from: raw}
+outputs: {b: {to: lake/b, mode: scd2, key: x}, h: {to: lake/h, mode: snapshot, format: delta}}
+""",
+    "c.yaml": """\
+version: 1
+name: c
+sources: {c: {uri: lake/c}, both: {uri: [lake/b, lake/c], format: parquet}, gone: {uri: lake/gone}}
+outputs: {c: {to: lake/d}, both: {to: lake/e}, gone: {to: lake/f}}
+""",
+    "d.yaml": """\
+version: 1
+name: d
+sources: {c: {uri: lake/c}}
+stages: {d: {from: c, do: [{filter: m > 1}]}}
+outputs: {d: {to: lake/d2}}
+""",
+    "e.yaml": """\
+version: 1
+name: e
+sources: {c: {uri: "lake/${NOBODY_SETS_THIS}"}}
+outputs: {c: {to: lake/e2}}
+""",
+    "f.yaml": "version: [\n",
+}
+
+
+def test_definitions_that_feed_each_other_need_no_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAW", "in/*.csv")
+    for name, text in EMPTY_LAKE.items():
+        (tmp_path / name).write_text(text)
+    code, _, err = run(capsys, "check", tmp_path)
+    told = err.splitlines()
+    assert (code, len(told)) == (3, 6)
+    assert told[:2] == [
+        f"{tmp_path}/a.yaml is right: 2 sources, 1 stage, 2 outputs",
+        f"{tmp_path}/b.yaml is right: 1 source, 2 stages, 2 outputs",
+    ]
+    # what no other writes, and what is several datasets, is missed, by the definition that names it
+    assert f": {tmp_path}/c.yaml: source '" in told[2]
+    assert told[3] == f"{tmp_path}/d.yaml:4:29: unknown column 'm'; known columns: n, valid_from, x"
+    assert told[4].startswith(f"{tmp_path}/e.yaml:3:15: environment variable NOBODY_SETS_THIS is not set")
+    assert told[5].startswith(f"{tmp_path}/f.yaml:2:1: not YAML")
+    # one alone needs what it reads
+    code, _, err = run(capsys, "check", tmp_path / "a.yaml")
+    assert code == 3
+    assert "there is no such file" in err
+    code, out, _ = run(capsys, "lineage", tmp_path / "a.yaml", tmp_path / "b.yaml", "a/c.n", "--json")
+    assert code == 0
+    assert [c["name"] for c in json.loads(out)["columns"]] == ["a/b.n", "b/b.n", "b/raw.d"]
+    found = lp.catalog([tmp_path / "a.yaml", lp.load(tmp_path / "b.yaml").compile()])
+    assert "b/raw.d" in found.upstream("a/c.n")
+    code, _, err = run(capsys, "lineage", tmp_path)
+    assert (code, err) == (3, f"{told[2]}\n")
+    with pytest.raises(lp.SourceError, match="c.yaml: source '"):
+        lp.catalog([tmp_path / "b.yaml", tmp_path / "c.yaml"])
+
+
+def test_what_is_written_already_says_its_own_columns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAW", "in/*.csv")
+    for name in ("a.yaml", "b.yaml", "d.yaml"):
+        (tmp_path / name).write_text(EMPTY_LAKE[name])
+    # an earlier run of a definition that was changed since: readers have what is there until it runs again
+    old = pl.DataFrame({"x": [1], "m": [2]})
+    old.write_csv(tmp_path / "old.csv")
+    lp.pipeline("a").source("s", str(tmp_path / "old.csv")).output(
+        "s", str(tmp_path / "lake/c")
+    ).build().compile().run()
+    assert (
+        run(capsys, "check", tmp_path)[2].splitlines()[2] == f"{tmp_path}/d.yaml is right: 1 source, 1 stage, 1 output"
+    )
+
+
 def shell(command: str, folder: Path, **env: str) -> subprocess.CompletedProcess[bytes]:
     command = command.replace("lazypipe", f"{sys.executable} -m lazypipe")
     return subprocess.run(

@@ -609,6 +609,8 @@ def trace(
 def catalog(pipelines: Iterable[model.Pipeline | Plan | str | Path], *, optimized: bool = False) -> Lineage:
     """Join the lineage of many pipelines that feed each other: a source is what another pipeline's output writes at its URI.
 
+    Where nothing has been written there yet, and the source has no contract, it has the columns that will be.
+
     Parameters
     ----------
     pipelines
@@ -636,10 +638,16 @@ def catalog(pipelines: Iterable[model.Pipeline | Plan | str | Path], *, optimize
     >>> list(catalog([one, two]).upstream("two/b.x"))
     ['two/a.x', 'one/a.x', 'one/raw.x']
     """
+    from lazypipe.api.together import compile_together
     from lazypipe.plan.catalog import join
 
-    plans = [load(p) if isinstance(p, str | Path) else p for p in pipelines]
-    return join((p if isinstance(p, Plan) else Pipeline.of(p).compile()).lineage(optimized=optimized) for p in plans)
+    given = [load(p) if isinstance(p, str | Path) else p for p in pipelines]
+    plans = []
+    for plan in compile_together([p if isinstance(p, Plan) else Pipeline.of(p) for p in given], Pipeline.compile):
+        if isinstance(plan, LazypipeError):
+            raise plan
+        plans.append(plan)
+    return join(plan.lineage(optimized=optimized) for plan in plans)
 
 
 def window_history(plan: Plan, output: str, key: Mapping[str, Any], window: Any) -> WindowHistory:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,31 +49,44 @@ def _files(given: Sequence[str]) -> tuple[list[str], list[str]]:
     return found + [n for n in rest if is_definition(n)], [n for n in rest if not is_definition(n)]
 
 
-def _one_of(files: Sequence[str], file: str, options: argparse.Namespace, given: Mapping[str, str]) -> lp.Plan:
-    """Return a compiled definition; one of several gets those of the parameters given that it has."""
-    pipe = loaded(file)
-    params = {n: v for n, v in given.items() if n in pipe.params} if len(files) > 1 else given
-    return pipe.compile(allow=options.allow, params=params)
+def _plans(files: Sequence[str], options: argparse.Namespace) -> list[lp.Plan | LazypipeError]:
+    """Return the definitions compiled, or what is wrong with them; each of several gets those of the parameters given that it has."""
+    from lazypipe.api.together import compile_together
+
+    given = pairs("--param", options.param)
+    read: dict[str, lp.Pipeline | LazypipeError] = {}
+    for file in files:
+        try:
+            read[file] = loaded(file)
+        except LazypipeError as error:
+            read[file] = error
+    pipes = [p for p in read.values() if isinstance(p, lp.Pipeline)]
+    made = iter(
+        compile_together(
+            pipes, lambda p: p.compile(allow=options.allow, params={n: v for n, v in given.items() if n in p.params})
+        )
+    )
+    return [next(made) if isinstance(p, lp.Pipeline) else p for p in read.values()]
 
 
 def _check(options: argparse.Namespace) -> int:
     files, others = _files(options.file)
     if others:
         raise lp.LazypipeError(f"{others[0]!r} is no definition; name files that end in .yaml, .yml or .json")
-    given = pairs("--param", options.param)
     if len(files) == 1:
-        told = _checked(files[0], _one_of(files, files[0], options, given))
+        options.file = files[0]
+        told = _checked(files[0], compiled(options))
         if options.json:
             write_json(told)
         return 0
     found, code = {}, 0
-    for file in files:
-        try:
-            found[file] = _checked(file, _one_of(files, file, options, given))
-        except LazypipeError as error:
-            found[file] = wrong(error)
-            say(str(error))
-            code = max(code, error.exit_code)
+    for file, plan in zip(files, _plans(files, options), strict=True):
+        if isinstance(plan, LazypipeError):
+            found[file] = wrong(plan)
+            say(str(plan))
+            code = max(code, plan.exit_code)
+        else:
+            found[file] = _checked(file, plan)
     if options.json:
         write_json({"status": "error" if code else "ok", "files": found})
     return code
@@ -114,13 +127,16 @@ def _lineage(options: argparse.Namespace) -> int:
     if len(names) > 1:
         what = f"{names[0]!r} and {names[1]!r} are two columns, stages or rules"
         raise lp.LazypipeError(f"{what}; name one, and definitions by files that end in .yaml, .yml or .json")
-    given = pairs("--param", options.param)
-    plans = [_one_of(files, file, options, given) for file in files]
-    whole = (
-        plans[0].lineage(optimized=options.optimized)
-        if len(plans) == 1
-        else lp.catalog(plans, optimized=options.optimized)
-    )
+    if len(files) == 1:
+        options.file = files[0]
+        whole = compiled(options).lineage(optimized=options.optimized)
+    else:
+        plans = []
+        for plan in _plans(files, options):
+            if isinstance(plan, LazypipeError):
+                raise plan
+            plans.append(plan)
+        whole = lp.catalog(plans, optimized=options.optimized)
     found: lp.Lineage | lp.Reach = whole
     if names:
         found = whole.downstream(names[0]) if options.downstream else whole.upstream(names[0])

@@ -37,6 +37,12 @@ def test_the_reference_tells_all_that_the_schema_does(root: Path) -> None:
         assert inner["description"] in text
 
 
+def test_the_guide_names_every_operation_and_rule(root: Path) -> None:
+    text = (root / "docs" / "guide" / "definitions.md").read_text(encoding="utf-8")
+    short = text.partition("## In short")[2].partition("\n## ")[0]
+    assert {n for n in (*ops.names(), *gates.names()) if f"`{n}`" not in short} == set()
+
+
 def test_it_is_a_schema_of_draft_2020_12() -> None:
     assert SCHEMA["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     Draft202012Validator.check_schema(SCHEMA)
