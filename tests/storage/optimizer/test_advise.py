@@ -25,7 +25,7 @@ from lazypipe.storage.optimizer import advise as module
 from lazypipe.storage.optimizer.advice import Advice, Reason, order_name, told_form, why
 from lazypipe.storage.optimizer.advise import advise
 from lazypipe.storage.optimizer.candidates import encodings_for, forms_for
-from lazypipe.storage.optimizer.choice import GOALS, Limits, Option, choose
+from lazypipe.storage.optimizer.choice import GOALS, Goal, Limits, Option, choose
 from lazypipe.storage.optimizer.cost import Cost
 from lazypipe.storage.optimizer.form import Form
 from lazypipe.storage.optimizer.forms import (
@@ -713,3 +713,49 @@ def test_decimals_that_become_whole_numbers_are_given_a_reason() -> None:
     found = profile(prices)
     form = next(f for f in forms_for(found["price"], found, prices) if f.kind == "whole")
     assert why(found["price"], form) == "decimals fit whole numbers of their last digit"
+
+
+def keyed(rows: int, keys: int) -> pl.DataFrame:
+    return pl.select(row=pl.int_range(rows)).select(
+        key=pl.col("row").hash(7) % keys, day=pl.col("row") // 100, amount=pl.col("row").hash(8) % 1_000
+    )
+
+
+@pytest.mark.parametrize("seconds", [None, 0.06])
+@pytest.mark.parametrize("use", ["groups", "joins"])
+def test_rows_of_one_key_stand_together_for_queries_that_group_or_join_by_it(use: str, seconds: float | None) -> None:
+    def order(frame: pl.DataFrame, goal: Goal = "read", **query: Any) -> tuple[str, ...]:
+        asked = Workload((Query("q", **{use: ("key",), "columns": ("key", "amount"), **query}),))
+        advice = advise(frame, asked, goal, seconds, partition_by=(), clock=still)
+        told = [str(r) for r in advice.reasons if r.decision == "ordered by key"]
+        why = "ordered by key: queries group or join by key, of which there are many: rows with the same one stand together"
+        assert told == ([why] if advice.layout.sort_by == ("key",) else [])
+        return advice.layout.sort_by
+
+    many = keyed(20_000, 100_000)
+    assert order(many) == ("key",)
+    assert order(keyed(20_000, 1_000)) == (), "of few keys all are at hand"
+    assert order(many.sort("key")) == (), "they are in order already"
+    # what filters read of rows as they come is worth more
+    assert order(many, filters={"day": "range"}) == ()
+    assert order(many.select("key", "amount", day=pl.col("amount")), filters={"day": "equal"}) == ("day",)
+    assert order(many, filters={"gone": "equal"}) == ("key",)
+    assert order(many, groups=("gone",), joins=()) == ()
+    assert (
+        advise(
+            many, Workload((Query("q", **{use: ("key",)}),)), "read", seconds, keep_order=True, clock=still
+        ).layout.sort_by
+        == ()
+    )
+
+
+def test_what_is_mostly_appended_to_stays_as_it_comes() -> None:
+    frame = orders(20_000)
+    query = Query("q", {"country": "equal"})
+    assert advise(frame, Workload((query,)), "read", clock=still).layout.sort_by == ("country",)
+    for goal in ("read", "storage"):
+        for seconds in (None, 0.06):
+            layout = advise(frame, Workload((query,), "append heavy"), goal, seconds, total=10**9, clock=still).layout
+            assert (layout.sort_by, layout.partition_by) == ((), ()), (goal, seconds)
+    declared = advise(frame, Workload((query,), "append heavy"), "read", partition_by=["country"], clock=still).layout
+    assert declared.partition_by == ("country",)
