@@ -93,7 +93,7 @@ _PAIRS = 1 << 18
 
 
 class Counted:
-    """How many rows of each unit have flowed into a file, so that it need not be read again to tell."""
+    """How many rows of each unit have flowed into files, so that these need not be read again to tell."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -113,8 +113,12 @@ class Counted:
         return batch
 
     def files(self, files: Sequence[DataFile], ask: Callable[[], tuple[DataFile, ...]]) -> tuple[DataFile, ...]:
-        """Return files that hold the rows, with their units; of several it must be asked which holds what."""
-        return (replace(files[0], units=dict(sorted(self._rows.items()))),) if len(files) == 1 else ask()
+        """Return files that hold the rows, with their units; where several hold several it must be asked which holds what."""
+        if len(files) == 1:
+            return (replace(files[0], units=dict(sorted(self._rows.items()))),)
+        if len(self._rows) == 1:  # as a rule: one file was delivered
+            return tuple(replace(f, units=dict.fromkeys(self._rows, f.rows)) for f in files)
+        return ask()
 
 
 @dataclass

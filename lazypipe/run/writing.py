@@ -52,9 +52,7 @@ class Writing(Part):
         if grouping is not None and grouping.is_part:
             self._write_figures(grouping, suffix)
         self.capture = self._watch()
-        counted, by = Counted(), sink.partition_by if isinstance(sink, DatasetSink) else ()
-        # rows of several partitions go into several files: then it must be asked which holds what
-        counts = self.work.told_apart and not by
+        counted, counts = Counted(), self.work.told_apart
         groups = self.target.groups
         rows = query.rows(None if groups is None else groups.neighbours())
         try:

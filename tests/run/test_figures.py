@@ -14,6 +14,7 @@ from lazypipe.gates import uniqueness
 from lazypipe.gates.uniqueness import HASH, KeyHashes
 from lazypipe.run import figures
 from lazypipe.run.figures import Places
+from lazypipe.storage import unit_counts
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.tiers import FAN, due
@@ -223,3 +224,29 @@ def test_few_groups_go_to_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert sum(p.height for p in places._parts) < 10
     assert places.frame().collect().rows() == [(1, 7), (2, 7), (3, 7)]
     assert not (tmp_path / "places").exists()
+
+
+@pytest.mark.parametrize(("delivered", "reads"), [([2], 0), ([2, 3], 2), ([], 0)])
+def test_files_of_partitions_are_read_again_only_if_they_may_hold_rows_of_several_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delivered: list[int], reads: int
+) -> None:
+    data = definition()
+    data["outputs"]["s"]["partition_by"] = "k"
+    deliver(tmp_path, "1", [("x", 1), ("y", 2)])
+    assert run(tmp_path, data).status == "done"
+    asked: list[str] = []
+    counted = unit_counts._counted
+    monkeypatch.setattr(unit_counts, "_counted", lambda uri, options: asked.append(uri) or counted(uri, options))
+    for number in delivered:
+        deliver(tmp_path, str(number), [("x", number), ("x", 10 * number), ("y", number)])
+    run(tmp_path, data)
+    assert len(asked) == reads
+    commit = Dataset(str(tmp_path / "out/s")).read()
+    held = {f.path: sum(f.units.values()) for f in commit.files}
+    assert held == {f.path: f.rows for f in commit.files}
+    # each file holds of each delivery as many rows as there stand in it
+    for number in delivered:
+        (tmp_path / "in" / f"{number}.parquet").unlink()
+        run(tmp_path, data)
+    left = pl.read_parquet(tmp_path / "in/1.parquet")
+    assert sorted(lp.scan(str(tmp_path / "out/s")).collect().select("k", "n").rows()) == sorted(left.rows())
