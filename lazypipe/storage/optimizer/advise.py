@@ -344,7 +344,7 @@ class _Adviser:
 
     def _asked(self) -> Layout:
         """Return the order in which queries read less, if files are not likely to be much larger."""
-        sort_by, _ = next(self._orders(), ((), "linear"))
+        sort_by, _ = next(self._orders(None), ((), "linear"))
         if not sort_by:
             return DEFAULT
         natural, reading = self._reading(self.frame), self._reading(self.frame.sort(*sort_by, maintain_order=True))
