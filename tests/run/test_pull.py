@@ -376,6 +376,9 @@ def test_places_that_cannot_be_written(tmp_path: Path, uri: str) -> None:
 def test_values_that_no_file_holds_and_readers_that_say_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"0001.parquet: cannot be written: .+; mend the cause and go on"):
         piped(tmp_path).pull({"log": Given((pl.DataFrame({"x": [object()]}), 1))})
+    with pytest.raises(StorageError, match=r"pulled/all.parquet: cannot be written: .+; mend the cause and go on"):
+        piped(tmp_path, at("pulled/all.parquet")).pull({"log": Given((pl.DataFrame({"x": [object()]}), 1))})
+    assert [*tmp_path.rglob("*.parquet")] == []
     with pytest.raises(LazypipeError, match=r"^no more of that$"):
         piped(tmp_path).pull({"log": Given(LazypipeError("no more of that"))})
 
