@@ -199,7 +199,9 @@ def test_what_the_commit_rules_out_is_not_even_opened(tmp_path: Path) -> None:
     assert found.replaced == found.read == (commit.files[1],)
     # of what stays, nothing is opened either when the next version notes bounds
     now = publish(dataset, found, commit, keys=["id"])
-    assert [set(f.bounds) for f in now.files] == [{"id", "at"}] * 3  # of what is written, those by which it was looked for
+    assert [set(f.bounds) for f in now.files] == [
+        {"id", "at"}
+    ] * 3  # of what is written, those by which it was looked for
     assert [f.bounds["id"][:3] for f in now.files] == [(0, 9, 0), (20, 29, 0), (10, 10, 0)]
     with pytest.raises(StorageError, match=r"d/r1-001-000-00000.parquet: a data file cannot be read: "):
         rewrite_without(dataset, now, pl.LazyFrame({"id": [5]}), ["id"], prefix="r3-001k")
