@@ -225,15 +225,16 @@ class Kept:
         """Write what other sides hold of each key, where that is not as it was; ``digest`` gives it."""
         new = [s for s in self.work.keeping if s not in self.work.told]
         frames = [self.work.digests[s] if s in self.work.digests else digest(s) for s in new]
-        found = self._written([f.lazy().sort(HASH) for f in frames], prefix, tagged=False)
+        few = all(f.height <= FEW for f in frames)
+        found = self._written([f.lazy().sort(HASH) for f in frames], prefix, tagged=False, few=few)
         known = {**self.work.told, **dict(zip(new, found, strict=True))}
         self.digests |= {side: known[side] for side in self.work.keeping}
 
     def _written(
-        self, rows: Sequence[pl.LazyFrame], prefix: str, *, first: int = 0, tagged: bool = True
+        self, rows: Sequence[pl.LazyFrame], prefix: str, *, first: int = 0, tagged: bool = True, few: bool = False
     ) -> list[tuple[DataFile, ...]]:
         """Write several files, side by side: each is little, and most of its time goes into beginning and ending a query."""
-        write = partial(self.write, tagged=tagged)
+        write = partial(self.write, tagged=tagged, few=few)
         names = [f"{prefix}-{number:03}" for number in range(first, first + len(rows))]
         if len(rows) < 2:
             return [*map(write, rows, names)]
