@@ -131,10 +131,10 @@ class Tap:
         self._samples: dict[str, list[dict[str, Any]]] = {c.id: [] for c in self._checks}
         self._sampled = Counter[str]()
         self._measured: dict[str, CheckResult] = {}
-        self._bad: list[bytes] = []
+        self._bad: list[bytes | pl.DataFrame] = []
         self._bad_bytes = 0
         self._spilled: list[Path] = []
-        self._held: list[bytes] = []
+        self._held: list[bytes | pl.DataFrame] = []
         self._held_rows = 0
 
     @property
@@ -317,9 +317,9 @@ class Tap:
         if bad.height == 0:
             return
         # as bytes of their own: a few filtered rows would keep alive the text of the whole batch they came from
-        part = _packed(bad)
+        part = bad if all(map(_is_by_value, bad.dtypes)) else _packed(bad)
         self._bad.append(part)
-        self._bad_bytes += len(part)
+        self._bad_bytes += len(part) if isinstance(part, bytes) else int(part.estimated_size())
         if self._bad_bytes > _SPILL_BYTES:
             self._spill.mkdir(parents=True, exist_ok=True)
             path = self._spill / f"{id(self)}-{len(self._spilled)}.arrows"
@@ -402,5 +402,10 @@ def _packed(rows: pl.DataFrame) -> bytes:
     return target.getvalue()
 
 
-def _unpacked(parts: Sequence[bytes]) -> pl.DataFrame:
-    return pl.concat(pl.read_ipc_stream(part) for part in parts)
+def _unpacked(parts: Sequence[bytes | pl.DataFrame]) -> pl.DataFrame:
+    return pl.concat(pl.read_ipc_stream(part) if isinstance(part, bytes) else part for part in parts)
+
+
+def _is_by_value(dtype: pl.DataType) -> bool:
+    """Whether rows that are filtered have values of a type in memory of their own."""
+    return dtype.is_numeric() or dtype.is_temporal() or dtype == pl.Boolean

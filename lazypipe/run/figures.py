@@ -27,9 +27,9 @@ from lazypipe.incremental.work import Work
 from lazypipe.spec import taps
 from lazypipe.storage.data_files import scan_files
 from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.key_bounds import KeyBounds
+from lazypipe.storage.key_bounds import KeyBounds, exact_bounds
 from lazypipe.storage.log import DataFile
-from lazypipe.storage.sink import DatasetSink, Watch, are_few
+from lazypipe.storage.sink import FEW, DatasetSink, Watch, are_few
 from lazypipe.storage.tiers import ROWS, due
 from lazypipe.storage.unit_counts import count_units
 from lazypipe.storage.units import UNIT
@@ -93,11 +93,13 @@ _PAIRS = 1 << 18
 
 
 class Counted:
-    """How many rows of each unit have flowed into files, so that these need not be read again to tell."""
+    """How many rows of each unit have flowed into files, so that these need not be read again to tell; and what stood in some ``columns`` of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, columns: Sequence[str] = ()) -> None:
         self._lock = threading.Lock()
         self._rows: dict[int, int] = {}
+        self._columns = columns
+        self._held: list[pl.DataFrame] = []
 
     def attach(self, frame: pl.LazyFrame) -> pl.LazyFrame:
         """Count rows that flow by with their units."""
@@ -110,12 +112,25 @@ class Counted:
         with self._lock:
             for unit, rows in counts:
                 self._rows[unit] = self._rows.get(unit, 0) + rows
+            if self._columns and self._is_little:
+                self._held.append(batch[self._columns])
         return batch
 
+    @property
+    def _is_little(self) -> bool:
+        return sum(self._rows.values()) <= FEW
+
+    @property
+    def held(self) -> pl.DataFrame | None:
+        """What stood in the columns; None of many rows, or of none."""
+        return pl.concat(self._held) if self._held and self._is_little else None
+
     def files(self, files: Sequence[DataFile], ask: Callable[[], tuple[DataFile, ...]]) -> tuple[DataFile, ...]:
-        """Return files that hold the rows, with their units; where several hold several it must be asked which holds what."""
+        """Return files that hold the rows, with their units, and the bounds of the columns; where several hold several it must be asked which holds what."""
         if len(files) == 1:
-            return (replace(files[0], units=dict(sorted(self._rows.items()))),)
+            held = self.held
+            known = {} if held is None else {s.name: ends for s in held if (ends := exact_bounds(s)) is not None}
+            return (replace(files[0], units=dict(sorted(self._rows.items())), bounds={**files[0].bounds, **known}),)
         if len(self._rows) == 1:  # as a rule: one file was delivered
             return tuple(replace(f, units=dict.fromkeys(self._rows, f.rows)) for f in files)
         return ask()
@@ -139,14 +154,14 @@ class Kept:
         *,
         tagged: bool = True,
         few: bool = False,
-        keys: Sequence[str] = (),
+        counted: Counted | None = None,
     ) -> tuple[DataFile, ...]:
-        """Write rows that carry their unit, if they are ``tagged``; none where there are none. See ``DatasetSink.write`` of a ``few``."""
+        """Write rows that carry their unit, if they are ``tagged``, and are ``counted``; none where there are none. See ``DatasetSink.write`` of a ``few``."""
         options = self.dataset.storage_options
         sink = DatasetSink(self.dataset.figures, prefix, storage_options=options, most_rows=ROWS)
         self.staged.append(sink)
-        counted = Counted()
-        written = sink.write(counted.attach(rows) if tagged else rows, capture, few=few, keys=keys)
+        counted = Counted() if counted is None else counted
+        written = sink.write(counted.attach(rows) if tagged else rows, capture, few=few)
         if not written.rows:
             sink.discard()
             return ()
@@ -175,7 +190,7 @@ class Kept:
             return tuple(files)
         rows = self.scan(worn, schema, live, tags=True)
         rows = rows.sort(by, nulls_last=True) if by else rows
-        return (*(f for f in files if f not in worn), *self.write(rows, prefix, few=are_few(worn), keys=by))
+        return (*(f for f in files if f not in worn), *self.write(rows, prefix, few=are_few(worn), counted=Counted(by)))
 
     def noted(self, files: Sequence[DataFile], schema: pl.Schema, by: Sequence[str]) -> tuple[DataFile, ...]:
         """Return the files with the bounds of some columns, so that later runs need not open them to see which hold some groups."""
@@ -212,15 +227,16 @@ class Kept:
         """Write what other sides hold of each key, where that is not as it was; ``digest`` gives it."""
         new = [s for s in self.work.keeping if s not in self.work.told]
         frames = [self.work.digests[s] if s in self.work.digests else digest(s) for s in new]
-        found = self._written([f.lazy() for f in frames], prefix, tagged=False)
+        few = all(f.height <= FEW for f in frames)
+        found = self._written([f.lazy() for f in frames], prefix, tagged=False, few=few)
         known = {**self.work.told, **dict(zip(new, found, strict=True))}
         self.digests |= {side: known[side] for side in self.work.keeping}
 
     def _written(
-        self, rows: Sequence[pl.LazyFrame], prefix: str, *, first: int = 0, tagged: bool = True
+        self, rows: Sequence[pl.LazyFrame], prefix: str, *, first: int = 0, tagged: bool = True, few: bool = False
     ) -> list[tuple[DataFile, ...]]:
         """Write several files, side by side: each is little, and most of its time goes into beginning and ending a query."""
-        write = partial(self.write, tagged=tagged)
+        write = partial(self.write, tagged=tagged, few=few)
         names = [f"{prefix}-{number:03}" for number in range(first, first + len(rows))]
         if len(rows) < 2:
             return [*map(write, rows, names)]

@@ -103,12 +103,15 @@ class Writing(Part):
     def _write_figures(self, grouping: Grouping, suffix: str) -> None:
         """Write what is kept of each unit that this run reads, where the output is made of that."""
         capture, partial = self._watch(), grouping.partial()
-        grouping.figures = grouping.note(grouping.beside.write(partial, self.target.prefix(suffix), capture))
+        counted = Counted(grouping.order)
+        grouping.figures = grouping.note(
+            grouping.beside.write(partial, self.target.prefix(suffix), capture, counted=counted)
+        )
         if not self.work.reread and capture is not None:
             self.beneath = Executed(FIGURES, capture)
         self.query.counted()
         if self.work.groups and self.work.kind == "units":
-            self.target.groups = self._touched(grouping)
+            self.target.groups = self._touched(grouping, counted.held)
             grouping.touched = None if self.target.groups is None else self.target.groups.touched
 
     def _write_places(self, grouping: Grouping, suffix: str) -> None:
@@ -118,10 +121,11 @@ class Writing(Part):
             grouping.within = untagged(pairs.collect_schema())
             grouping.figures = grouping.note(grouping.beside.write(pairs, self.target.prefix(suffix)))
 
-    def _touched(self, grouping: Grouping) -> Groups | None:
+    def _touched(self, grouping: Grouping, came: pl.DataFrame | None) -> Groups | None:
         """Return the groups that came, changed or went, or that event time has reached; None if all are better made anew.
 
-        Rows of groups that are not there yet, and were not, are noted with their files, and read when these are due.
+        Rows of groups that are not there yet, and were not, are noted with their files, and read when these are due. Those that ``came``
+        are read, too, if they are not at hand.
         """
         work, commit, beside, by = self.work, self.work.commit, grouping.beside, grouping.by
         assert commit is not None
@@ -131,13 +135,17 @@ class Writing(Part):
         if held is None:
             return None
         was, now = held
-        kept = ((grouping.figures, work.live), (work.leaving, work.gone))
-        parts = [grouping.groups(beside.scan(of, grouping.within, units)) for of, units in kept]
+        kept = (
+            (beside.scan(grouping.figures, grouping.within, work.live) if came is None else came.lazy()),
+            beside.scan(work.leaving, grouping.within, work.gone),
+        )
+        parts = [grouping.groups(of) for of in kept]
         parts += [grouping.looking(side, hashes) for side, hashes in work.turned.items() if len(hashes)]
         parts = [p.select(by).filter(was | now) for p in parts]
         if grouping.closes:
             parts.append(grouping.due(was, now))
-        few = are_few(grouping.files if grouping.closes else [*grouping.figures, *work.leaving]) and not work.turned
+        read = [*(grouping.figures if came is None else ()), *work.leaving]
+        few = are_few(grouping.files if grouping.closes else read) and not work.turned
         touched = pl.concat(parts).unique().collect(engine="in-memory" if few else "streaming")
         there = commit.rows
         if grouping.larger:

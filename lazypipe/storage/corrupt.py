@@ -78,6 +78,8 @@ def preflight(files: Sequence[FileInfo], reader: Reader) -> dict[str, str]:
 
 def in_parallel(ask: Callable[[FileInfo], _T], files: Sequence[FileInfo]) -> list[tuple[FileInfo, _T]]:
     """Ask something of each file, several at once: most of the time is spent waiting for a store."""
+    if len(files) < 2:  # threads take longer to begin
+        return [(file, ask(file)) for file in files]
     # of very many, several in turn: to hand one over takes longer than to look at one that is local
     size = 1 + len(files) // (_AT_ONCE * _TURNS)
     parts = [files[start : start + size] for start in range(0, len(files), size)]

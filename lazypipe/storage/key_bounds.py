@@ -155,8 +155,10 @@ def as_bounded(values: pl.Series) -> pl.Series | None:
     dtype = values.dtype
     if dtype == pl.String:
         return values.cast(pl.Binary)
-    plain = (dtype.is_integer() and dtype not in (pl.Int128, pl.UInt128)) or dtype.is_float()
-    return values.to_physical() if plain or dtype == pl.Date or isinstance(dtype, pl.Datetime) else None
+    # not to_physical, which is a query
+    if dtype == pl.Date or isinstance(dtype, pl.Datetime):
+        return values.cast(pl.Int32 if dtype == pl.Date else pl.Int64)
+    return values if (dtype.is_integer() and dtype not in (pl.Int128, pl.UInt128)) or dtype.is_float() else None
 
 
 def _exactly(value: pl.Expr) -> Bounds | None:

@@ -131,11 +131,13 @@ def test_keys_are_tracked_where_they_are_compared(run: Run, tmp_path: Path) -> N
     assert tap.report("n").failed == {"unique:k": 2}
 
 
-def test_many_threads_lose_and_double_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("text", [True, False])
+def test_many_threads_lose_and_double_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, text: bool) -> None:
     monkeypatch.setattr(tap_module, "_SPILL_BYTES", 4_000)
     generator = random.Random(7)
     rows = [(i, generator.choice([-1, 1, None]), "x" * generator.randrange(20)) for i in range(20_000)]
     frame = pl.DataFrame(rows, schema={"k": pl.Int64, "v": pl.Int64, "t": pl.String}, orient="row")
+    frame = frame if text else frame.with_columns(t=pl.col("t").str.len_bytes())  # which need no memory of their own
     made = checks(
         frame.schema, positive("quarantine"), positive("drop", where="k > 10000"), {"not_null": "v"}, {"unique": "k"}
     )

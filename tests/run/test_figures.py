@@ -13,7 +13,7 @@ import lazypipe as lp
 from lazypipe.gates import uniqueness
 from lazypipe.gates.uniqueness import HASH, KeyHashes
 from lazypipe.run import figures
-from lazypipe.run.figures import Places
+from lazypipe.run.figures import Counted, Places
 from lazypipe.storage import unit_counts
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import DataFile
@@ -250,3 +250,49 @@ def test_files_of_partitions_are_read_again_only_if_they_may_hold_rows_of_severa
         run(tmp_path, data)
     left = pl.read_parquet(tmp_path / "in/1.parquet")
     assert sorted(lp.scan(str(tmp_path / "out/s")).collect().select("k", "n").rows()) == sorted(left.rows())
+
+
+@pytest.mark.parametrize("most", [6, 5, 0])
+def test_of_few_rows_it_is_known_what_stands_in_their_columns(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(figures, "FEW", most)
+    counted = Counted(["k"])
+    frames = [
+        pl.DataFrame({"k": [n, None], "x": "y", UNIT: [7, 8]}, schema_overrides={UNIT: pl.UInt64()}) for n in (5, 1, 3)
+    ]
+    for frame in frames:
+        counted.attach(frame.lazy()).collect()
+    (file,) = counted.files([DataFile("a", 6, 1)], tuple)
+    assert file.units == {7: 3, 8: 3}
+    if most < 6:
+        assert (counted.held, file.bounds) == (None, {})
+        return
+    assert counted.held is not None
+    assert counted.held.rows() == [(5,), (None,), (1,), (None,), (3,), (None,)]
+    assert file.bounds == {"k": (1, 5, 3, 6)}
+    # of several files it is not known what stands in which
+    asked = (DataFile("b", 3, 1), DataFile("c", 3, 1))
+    assert counted.files([DataFile("a", 6, 1)] * 2, lambda: asked) == asked
+
+
+@pytest.mark.parametrize("most", [0, 1 << 16])
+def test_touched_groups_are_those_that_came_whether_they_are_at_hand_or_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(figures, "FEW", most)
+    data: dict[str, Any] = {
+        "version": 1,
+        "name": "p",
+        "sources": {"a": {"uri": "*.csv", "contract": {"columns": {"k": "Int64", "v": "Int64"}}}},
+        "stages": {"s": {"from": "a", "do": [{"aggregate": {"by": "k", "aggregate": {"n": "sum(v)"}}}]}},
+        "outputs": {"s": {"to": "out/s"}},
+    }
+    pipe = lp.Pipeline.from_dict(data, base=str(tmp_path))
+    for name, rows in (("a", range(20)), ("b", [3, 3, 21]), ("b", [4]), ("c", [])):
+        (tmp_path / f"{name}.csv").write_text("k,v\n" + "".join(f"{k},1\n" for k in rows))
+        os.utime(tmp_path / f"{name}.csv", (1_700_000_000 + len([*rows]),) * 2)
+        result = pipe.compile().run()
+        result.raise_for_status()
+        why = result.segments[0].why or ""
+        assert (name, [*rows]) != ("b", [4]) or why.endswith("; 3 groups touched, of 21 rows")
+    found = dict(lp.scan(str(tmp_path / "out/s")).collect().rows())
+    assert found == {**dict.fromkeys(range(20), 1), 4: 2}

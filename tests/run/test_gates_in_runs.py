@@ -540,8 +540,8 @@ def test_another_run_that_committed_meanwhile_keeps_its_quarantine(
     case.run(gate).raise_for_status()
     write, raced = DatasetSink.write, threading.Event()
 
-    def race(sink: DatasetSink, *arguments: Any) -> Written:
-        written = write(sink, *arguments)
+    def race(sink: DatasetSink, *arguments: Any, **more: Any) -> Written:
+        written = write(sink, *arguments, **more)
         if not raced.is_set():
             raced.set()
             case.run(gate, run="faster").raise_for_status()

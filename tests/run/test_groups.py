@@ -125,9 +125,19 @@ def test_figures_that_cannot_hold_touched_groups_are_not_read(tmp_path: Path) ->
 def test_commits_say_which_groups_figures_hold_and_nobody_opens_them_for_that(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    opened: list[str] = []
+    footer_of = key_bounds.footer_of
+
+    def opens(uri: str, options: Any) -> Footer:
+        opened.append(Path(uri).name)
+        return footer_of(uri, options)
+
+    monkeypatch.setattr(key_bounds, "footer_of", opens)
     data = definition()
     deliver(tmp_path, "a", [(k, k) for k in range(400)])
     run(tmp_path, data)
+    assert len(opened) == 4  # of several files it is not known what stands in which
+    opened.clear()
     deliver(tmp_path, "b", [(1000, 1), (1001, 1)])
     run(tmp_path, data)
     commit = Dataset(str(tmp_path / "out/s")).read()
@@ -139,19 +149,10 @@ def test_commits_say_which_groups_figures_hold_and_nobody_opens_them_for_that(
         (300, 399, 0),
         (1000, 1001, 0),
     ]
-    opened: list[str] = []
-    footer_of = key_bounds.footer_of
-
-    def opens(uri: str, options: Any) -> Footer:
-        opened.append(Path(uri).name)
-        return footer_of(uri, options)
-
-    monkeypatch.setattr(key_bounds, "footer_of", opens)
     deliver(tmp_path, "c", [(7, 5)])
     assert "1 group touched" in (run(tmp_path, data).why or "")
     assert held(tmp_path) == expected(tmp_path)
-    assert opened
-    assert {*opened}.isdisjoint(Path(f.path).name for f in commit.figures)
+    assert opened == []
 
 
 JOIN: dict[str, Any] = {"join": {"with": "b", "on": "k", "how": "left"}}
