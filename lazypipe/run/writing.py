@@ -104,7 +104,6 @@ class Writing(Part):
         self.query.counted()
         if self.work.groups and self.work.kind == "units":
             self.target.groups = self._touched(grouping)
-            grouping.touched = None if self.target.groups is None else self.target.groups.touched
 
     def _write_places(self, grouping: Grouping, suffix: str) -> None:
         """Write which units hold rows of which groups, as that was noted on the way."""
@@ -114,30 +113,15 @@ class Writing(Part):
             grouping.figures = grouping.note(grouping.beside.write(pairs, self.target.prefix(suffix)))
 
     def _touched(self, grouping: Grouping) -> Groups | None:
-        """Return the groups that came, changed or went, or that event time has reached; None if all are better made anew.
-
-        Rows of groups that are not there yet, and were not, are noted with their files, and read when these are due.
-        """
-        work, commit, beside, by = self.work, self.work.commit, grouping.beside, grouping.by
+        """Return the groups that are to be made anew, and tell the grouping; None if all are better made anew."""
+        work, commit, grouping.touched = self.work, self.work.commit, None
         assert commit is not None
         if work.whole or (self.plan.nodes[self.segment.node].checks and self.target.reported() is None):
             return None
-        held = grouping.held()
-        if held is None:
+        found = grouping.find()
+        if found is None or 2 * found[0].height > (grouping.many() if grouping.larger else commit.rows):
             return None
-        was, now = held
-        kept = ((grouping.figures, work.live), (work.leaving, work.gone))
-        parts = [grouping.groups(beside.scan(of, grouping.within, units)) for of, units in kept]
-        parts += [grouping.looking(side, hashes) for side, hashes in work.turned.items() if len(hashes)]
-        parts = [p.select(by).filter(was | now) for p in parts]
-        if grouping.closes:
-            parts.append(grouping.due(was, now))
-        touched = pl.concat(parts).unique().collect(engine="streaming")
-        there = commit.rows
-        if grouping.larger:
-            there = grouping.groups(grouping.kept()).unique().select(pl.len()).collect(engine="streaming").item()
-        if 2 * touched.height > there:
-            return None
+        touched, grouping.touched = found
         return Groups(self.target.dataset, commit, work, touched, self.target.schema)
 
     def shared_keys(self) -> dict[Side, pl.LazyFrame]:
