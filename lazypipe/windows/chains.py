@@ -99,9 +99,13 @@ class Chains:
         seeds = [of.with_columns(pl.lit(value=True).alias(_CHANGED)) for of in came]
         if held is not None:
             was, now = held
-            there = pl.concat([figures.came, figures.stayed]).with_columns(pl.col(self.last).alias(self.end))
-            due = there.filter(was != now).select(columns)
-            seeds.append(due.with_columns(pl.lit(value=False).alias(_CHANGED)))
+            there = pl.concat([figures.came, figures.stayed])
+            # a session begins, and ends, as one of its figures does, but perhaps not as one and the same
+            if not {*ends} <= {*was.meta.root_names(), *now.meta.root_names()}:
+                there = there.with_columns(pl.col(column).alias(name) for name, column in ends.items()).filter(
+                    was != now
+                )
+            seeds.append(there.select(columns).with_columns(pl.lit(value=False).alias(_CHANGED)))
         return pl.concat(seeds).unique().collect(engine="streaming")
 
     def _members(self, parts: pl.LazyFrame, seeds: pl.DataFrame) -> pl.DataFrame:

@@ -155,8 +155,9 @@ class Shared:
         if held is not None:
             was, now = held
             found = [of.filter(was | now) for of in found]
-            # asked first of all times that there are, whatever else tells groups apart
-            due = self.slices.windows(pl.concat([figures.came, figures.stayed]), ()).filter(was != now)
+            # asked first of all times that there are, without what else tells groups apart
+            deciding = [n for n in here if n in {*was.meta.root_names(), *now.meta.root_names()}]
+            due = self.slices.windows(pl.concat([figures.came, figures.stayed]), deciding).filter(was != now)
             ends = due.collect(engine="streaming")
             found.append(self._in_windows(figures, ends.select(c for c in by if c in ends.columns)).select(by))
         touched = pl.concat(found).unique().collect(engine="streaming")

@@ -127,6 +127,41 @@ def test_a_definition_says_how_sessions_close(tmp_path: Path, do: str, said: str
     assert site.plan().explain_incremental() == f"hourly: {said}"
 
 
+SESSION = "{session: {time: at, gap: 2h, by: [site, day], aggregate: {m: sum(x), n: count(*)}}}"
+SLIDING = "{window: {time: at, every: 3h, period: 6h, by: [site, day], aggregate: {m: sum(x), n: count(*)}}}"
+
+
+@pytest.mark.parametrize(
+    ("do", "most"),
+    [
+        (f"{SESSION}, {{closed: session_start}}", 12),
+        (f"{SESSION}, {{closed: {{end: day, after: 1d}}}}", 12),
+        (f"{SESSION}, {{closed: session_end}}, {{closed: {{end: session_start, after: 9h, keep: 6d}}}}", 12),
+        (f"{SESSION}, {{closed: session_end}}, {{closed: {{end: day, after: 1d}}}}", 12),
+        (f"{SLIDING}, {{closed: {{end: day, after: 1d}}}}", 24),
+        (f"{SLIDING}, {{closed: window_end}}, {{closed: {{end: day, after: 1d, keep: 6d}}}}", 24),
+    ],
+)
+def test_they_may_close_by_any_column_that_tells_them_apart(tmp_path: Path, do: str, most: int) -> None:
+    site = Site.of(tmp_path, f"{{derive: {{day: 'CAST(at AS DATE)'}}}}, {do}")
+
+    def rows() -> list[Any]:
+        return sorted(lp.scan(str(tmp_path / "out/hourly")).collect().rows(), key=repr)
+
+    for day in range(8):
+        site.deliver(f"{day:02}", day_of(day))
+    site.run()
+    for day in range(8, 11):
+        late = [(T0 + timedelta(days=day - 2, hours=h), "b", 9) for h in ((4, 5) if day == 9 else ())]
+        site.deliver(f"{day:02}", [*day_of(day), *late])
+        segment = site.run()
+        found = rows()
+        assert "touched" in (segment.why or "")
+        assert 0 < segment.written <= most
+        site.run(full=True)
+        assert rows() == found
+
+
 BESIDE = """
 version: 1
 name: beside
