@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from lazypipe.spec.taps import label
 from lazypipe.windows.figures import Figures
 from lazypipe.windows.sessions import PIECE, SESSION, Sessions
 
@@ -55,7 +54,7 @@ class Chains:
         looked_up: Sequence[pl.LazyFrame],
         held: tuple[pl.Expr, pl.Expr] | None,
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Return the sessions in chains that changed, as they were and are, and those that are due; and the chains."""
+        """Return the sessions in chains that changed, as they were and are, and those that are due; and the places of all figures in these chains."""
         was, now = (pl.lit(value=True), pl.lit(value=True)) if held is None else held
         seeds = self._seeds(figures, looked_up, held)
         old, new = pl.lit(value=True).alias(_OLD), pl.lit(value=True).alias(_NEW)
@@ -74,19 +73,12 @@ class Chains:
             made = whole.agg(*(pl.col(n).first() for n in (*self.by, _CHAIN)), *ends, pl.col(_CHANGED).any())
             found.append(made.filter(is_held, pl.col(_CHANGED) | (was != now)).select(*by, _CHAIN))
         touched = pl.concat(found).unique().collect()
-        chains = members.join(touched.lazy(), on=_CHAIN, how="semi").group_by(_CHAIN)
-        spans = chains.agg(*(pl.col(n).first() for n in self.by), pl.col(self.first).min(), pl.col(self.last).max())
-        return touched.select(by).unique(), spans.drop(_CHAIN).collect()
+        those = members.filter(_NEW).join(touched.lazy(), on=_CHAIN, how="semi").select(*self.by, *self.places)
+        return touched.select(by).unique(), those.unique().collect()
 
     def rows(self, figures: Figures, touched: pl.DataFrame) -> pl.LazyFrame:
-        """Return the sessions in some chains."""
-        ticks = self.sessions.clock.ticks
-        near = figures.of(touched.select(self.by).unique())
-        for bound in touched.select(ticks(pl.col(self.first)).min(), ticks(pl.col(self.last)).max()).rows():
-            if None not in bound:
-                near = near.filter(ticks(pl.col(self.first)) >= bound[0], ticks(pl.col(self.last)) <= bound[1])
-        chained = self._chained(near, touched.with_columns(pl.lit(value=False).alias(_CHANGED)))
-        return self.merge(self._put_together(chained.drop(SESSION, PIECE, _CHANGED)))
+        """Return the sessions that figures with some places make, which are all of those in their chains."""
+        return self.merge(self._put_together(figures.of(touched)))
 
     def _seeds(
         self, figures: Figures, looked_up: Sequence[pl.LazyFrame], held: tuple[pl.Expr, pl.Expr] | None
@@ -122,7 +114,7 @@ class Chains:
             )
             ends = seeds.group_by(self.by).agg(cuts) if self.by else seeds.select(cuts)
             if self.by:
-                near = parts.join(label(ends.lazy(), "touched groups"), on=self.by, nulls_equal=True)
+                near = parts.join(ends.lazy(), on=self.by, nulls_equal=True)
             else:
                 near = parts.with_columns(pl.lit(ends[n].item(), dtype=pl.Int64).alias(n) for n in (_LOW, _HIGH))
             near = near.filter(
@@ -137,7 +129,7 @@ class Chains:
     def _chained(self, parts: pl.LazyFrame, seeds: pl.DataFrame) -> pl.LazyFrame:
         """Return the parts in chains with any of some seeds, each with its chain, and whether one of these seeds says that it changed."""
         seed = pl.lit(value=True).alias(_SEED)
-        those = label(seeds.lazy(), "touched groups").with_columns(seed)
+        those = seeds.lazy().with_columns(seed)
         numbered = self._put_together(pl.concat([parts.with_columns(~seed), those], how="diagonal"))
         changed = (pl.col(_SEED) & pl.col(_CHANGED)).any().over(SESSION).alias(_CHANGED)
         numbered = numbered.filter(pl.col(_SEED).any().over(SESSION)).with_columns(changed)

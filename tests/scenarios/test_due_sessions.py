@@ -95,6 +95,22 @@ def test_each_day_writes_the_sessions_that_close(tmp_path: Path) -> None:
     assert segment.written == 3 + 6
 
 
+@pytest.mark.parametrize(
+    "do", [SESSIONS, SESSIONS.replace("session: {time: at, gap: 2h,", "window: {time: at, every: 1h, period: 3h,")]
+)
+def test_what_is_touched_decides_over_rows_and_is_in_none(tmp_path: Path, do: str) -> None:
+    site = Site.of(tmp_path, do)
+    site.text = site.text.replace('audit: "off"\n', "")
+    made = []
+    for day in range(4):
+        site.deliver(f"{day}", day_of(day))
+        segment = site.run()
+        made.append({(str(e.source), e.target.name) for e in segment.lineage.edges if e.target.name != "*"})
+    assert "touched" in (segment.why or "")
+    assert made[0] == made[-1]
+    assert {source for source, _ in made[0]} == {"readings.at", "readings.site", "readings.x"}
+
+
 GROUPS = "by the files of readings, from the figures of hourly that are kept of each, only those rows made anew whose"
 
 WHOLE = "by the files of readings, from the figures of hourly that are kept of each, all rows made anew of these"
