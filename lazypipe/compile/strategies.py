@@ -147,7 +147,7 @@ class _Flow:
     their columns after it, ``apart`` the same with their names ahead of it. ``hashed`` are checks of keys on the way that compare rows of one file
     with those of others. ``reached`` are leaves that are the other side of a join, with its stage and step; ``stuck`` those that are
     ``fixed`` in any other way. ``closing`` are steps that let groups be there by how far event time is, the columns with their names
-    right behind the cut.
+    right behind the cut. ``made`` are all columns that tell groups apart there.
     """
 
     driving: frozenset[str] = frozenset()
@@ -156,6 +156,7 @@ class _Flow:
     folded: frozenset[str] = frozenset()
     cut: tuple[str, int] | None = None
     by: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()
     apart: Mapping[str, str] = NOTHING
     whole: str | None = None
     hashed: tuple[tuple[str, str], ...] = ()
@@ -319,6 +320,14 @@ class _Segment:
         # groups of some of the columns are larger ones
         by = [c for c in flow.by if c not in implied and not schema[c].is_nested()]
         found = carried(self.nodes, flow.cut, self.segment.node, by)
+        joint = self.nodes[node].steps[step][0].joint
+        lacking = [c for c in flow.made if c not in implied and c not in found]
+        if joint and lacking:
+            others = [c for c in lacking if c not in joint]
+            if others and found.keys() <= {*joint}:
+                what = f"{joint[0]} tells its groups apart only together with {', '.join(others)}"
+                return (), f"{what}, which is not in the output as it is"
+            found = {c: name for c, name in found.items() if c not in joint}
         if not found:
             return (), f"none of {', '.join(by)} is in the output as it is"
         for closing in flow.closing:
@@ -500,7 +509,7 @@ class _Segment:
         folded = replace(flow, driving=frozenset(), folded=flow.driving, cut=(node.name, index))
         by = passing.folds()
         if by is not None:
-            return replace(folded, by=by)
+            return replace(folded, by=by, made=by)
         apart = passing.apart()
         if not apart:
             return flow.broken(f"{node.name}: {passing.against()}")

@@ -14,6 +14,7 @@ from lazypipe.errors import nearest
 from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.scope import Scope, Table
 from lazypipe.sql import empty
+from lazypipe.windows.figures import Spread
 from lazypipe.windows.reach import Reach
 
 __all__ = [
@@ -27,7 +28,6 @@ __all__ = [
     "Operation",
     "Ordering",
     "Scope",
-    "Spread",
     "Table",
     "both_made",
     "carry_partitions",
@@ -70,21 +70,6 @@ class Fold:
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Of which groups the figures of a fold are that are each of several.
-
-    ``places`` are columns of figures which say it, besides those by which rows are grouped anyway. ``groups`` takes figures, and which of the latter
-    they have, and gives their groups, each once. ``within`` takes groups, and gives the places of their figures, with what puts figures with
-    these into groups; ``merge`` makes rows of figures that are in groups. Figures of several kinds of groups have several such places.
-    """
-
-    places: tuple[str, ...]
-    groups: Callable[[pl.LazyFrame, Sequence[str]], pl.LazyFrame]
-    within: Callable[[pl.DataFrame], Sequence[tuple[pl.DataFrame, Callable[[pl.LazyFrame], pl.LazyFrame]]]]
-    merge: Callable[[pl.LazyFrame], pl.LazyFrame]
-
-
-@dataclass(frozen=True)
 class Match:
     """How rows ahead of an operation, or of a gate, find those of another input: by equal keys, and by nothing else.
 
@@ -108,11 +93,12 @@ class Operation(Arguments):
     """One step in a stage: a frozen dataclass of arguments that lowers to a LazyFrame.
 
     One that ``keeps_columns`` leaves all of them as they are, whatever its arguments say. ``implied`` are columns of those that tell its
-    groups apart which are the same wherever the others are.
+    groups apart which are the same wherever the others are; ``joint`` are those that do so only together with all others.
     """
 
     keeps_columns: ClassVar[bool] = False
     implied: ClassVar[tuple[str, ...]] = ()
+    joint: ClassVar[tuple[str, ...]] = ()
 
     def inputs(self) -> tuple[str, ...]:
         """Return the names of the other sources and stages it reads."""

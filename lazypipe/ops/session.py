@@ -15,6 +15,7 @@ from lazypipe.spec.arguments import COLUMN, COLUMNS, SQLS, TEXT, arg, choice
 from lazypipe.spec.model import Fault
 from lazypipe.sql_text import quoted
 from lazypipe.windows import PIECE, SESSION, Clock, Sessions, elapsed
+from lazypipe.windows.chains import Chains
 from lazypipe.windows.late import lateness
 from lazypipe.windows.watermark import WATERMARK
 
@@ -52,6 +53,8 @@ class Session(Operation):
     absent: ClassVar[Mapping[str, tuple[str, str]]] = dict.fromkeys(
         ("expect", "on_partial", "deadline", "partial"), _NO_EXPECTATION
     )
+    implied: ClassVar[tuple[str, ...]] = (END,)
+    joint: ClassVar[tuple[str, ...]] = (START, END)
     time: str = arg(COLUMN, "The column with the time of each row: dates or datetimes.")
     gap: str = arg(TEXT, "The longest time between two rows of a session: 30s, 15m, 2h, 1d.")
     aggregate: Mapping[str, str | pl.Expr] = arg(SQLS, "New column → SQL aggregate, such as count(*) or avg(x).")
@@ -108,7 +111,14 @@ class Session(Operation):
             return None
         merge, sessions, by = fold.merge, self._sessions(table, scope), self._by()
         first, last = (figure(place) for place in range(2))
-        return Fold(fold.partial, lambda parts: self._named(merge(sessions.put_together(parts, by, first, last))), by)
+
+        def made(parts: pl.LazyFrame) -> pl.LazyFrame:
+            return self._named(merge(parts))
+
+        chains = Chains(sessions, by, first, last, START, END, made)
+        return Fold(
+            fold.partial, lambda of: made(sessions.put_together(of, by, first, last)), (*by, START, END), chains
+        )
 
     def apart(self, table: Table, scope: Scope) -> Mapping[str, str] | None:
         """Rows of other groups are in other sessions."""

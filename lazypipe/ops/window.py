@@ -11,13 +11,13 @@ import polars as pl
 
 from lazypipe.in_order import Digit
 from lazypipe.ops.aggregate import Aggregate
-from lazypipe.ops.base import MADE_FROM, Fold, Operation, Scope, Spread, Table
+from lazypipe.ops.base import MADE_FROM, Fold, Operation, Scope, Table
 from lazypipe.spec.arguments import COLUMN, COLUMNS, SQLS, TEXT, TEXTS, arg, choice
 from lazypipe.spec.model import Fault
 from lazypipe.windows import Clock, Windows, windows
 from lazypipe.windows.expectation import EXPECT, Expectation, expected, known_values
 from lazypipe.windows.late import lateness
-from lazypipe.windows.slices import BEGIN, END, NUMBER, START, Slices, told
+from lazypipe.windows.slices import BEGIN, END, NUMBER, START, Shared, Slices, told
 from lazypipe.windows.watermark import WATERMARK
 
 
@@ -168,7 +168,7 @@ class Window(Operation):
             # where a window begins tells it apart, in figures as in windows
             by = (*by, *self._told)
             if slices.shared:
-                spread = Spread(slices.columns, slices.windows, slices.within, made)
+                spread = Shared(slices, made)
             else:
                 begin, (part,) = pl.col(slices.columns[0]), slices.parts
                 partial = partial.with_columns(part.start(begin).alias(START), part.end(begin).alias(END))

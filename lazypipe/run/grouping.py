@@ -17,7 +17,7 @@ from lazypipe.compile.node import Watching
 from lazypipe.compile.segments import may_stop
 from lazypipe.compile.strategies import Closes, Side
 from lazypipe.gates.uniqueness import HASH, hashed
-from lazypipe.ops.base import AHEAD, Fold, Spread
+from lazypipe.ops.base import AHEAD, Fold
 from lazypipe.ops.join import Join
 from lazypipe.run.figures import Places
 from lazypipe.run.groups import fitted, rows_of
@@ -27,6 +27,7 @@ from lazypipe.storage.log import DataFile
 from lazypipe.storage.sink import are_few
 from lazypipe.storage.units import UNIT, untagged
 from lazypipe.windows.clock import Clock
+from lazypipe.windows.figures import Spread
 
 if TYPE_CHECKING:
     from lazypipe.run.query import Query
@@ -84,12 +85,28 @@ class Grouping:
     def order(self) -> list[str]:
         """The columns that what is kept of units is in the order of, and looked up by."""
         here = [n for n in self.by if n in self.within]
-        return here if self._spread is None or not self.by else [*here, *self._spread.places]
+        return here if self._spread is None else [*here, *self._spread.places]
 
     @property
     def _spread(self) -> Spread | None:
-        """Of which groups figures are, where these do not say it themselves."""
-        return None if self._fold is None else self._fold.spread
+        """Of which groups figures are, where these do not say all of it that groups are told apart by."""
+        told = self._fold is None or {*self.by} <= self.within.keys()
+        return None if told or self._fold is None else self._fold.spread
+
+    @property
+    def came(self) -> pl.LazyFrame:
+        """What is kept of the units that this run reads."""
+        return self.beside.scan(self.figures, self.within, self.work.live)
+
+    @property
+    def stayed(self) -> pl.LazyFrame:
+        """What is kept of the others that there are."""
+        return self.beside.scan(self.work.figures, self.within, self.work.live)
+
+    @property
+    def left(self) -> pl.LazyFrame:
+        """What was kept of the units that are gone."""
+        return self.beside.scan(self.work.leaving, self.within, self.work.gone)
 
     def kept(self) -> pl.LazyFrame:
         """Return what is kept of all units that there are."""
@@ -112,9 +129,10 @@ class Grouping:
             rows = self._in_one_type(query.with_units(ahead.frame.select(*self.by, UNIT).unique()))
         else:
             fold = self._fold = node.fold(ahead, inputs, step)
-            self.larger = not {*fold.by}.issubset((*self.by, *node.steps[step][0].implied))
             rows = query.with_units(fold.partial)
         self.within = untagged(rows.collect_schema())
+        if self._fold is not None and self._spread is None:
+            self.larger = not {*self._fold.by}.issubset((*self.by, *node.steps[step][0].implied))
         return rows.sort(self.order, nulls_last=True) if self.order else rows
 
     def pairs(self) -> pl.LazyFrame | None:
@@ -150,10 +168,7 @@ class Grouping:
         return () if output is None else self.query.plan.strategies[output].closing
 
     def held(self) -> tuple[pl.Expr, pl.Expr] | None:
-        """Return whether groups were there by how far event time was, and whether they are by now; None if the former is not known.
-
-        Where no rows close, all were, and are.
-        """
+        """Return whether groups were there by how far event time was, and whether they are by now; None if the former is not known."""
         was = now = pl.lit(value=True)
         for closing in self.closes:
             node, told = self.query.plan.nodes[closing.node], self.query.closing(closing.node)
@@ -166,23 +181,30 @@ class Grouping:
             now &= closed.holds(end, clock, told.horizon).fill_null(value=False)
         return was, now
 
-    def groups(self, kept: pl.LazyFrame) -> pl.LazyFrame:
-        """Return the groups that stand in what is kept of some units."""
-        spread = self._spread
-        if spread is None:
-            return kept.select(self.by)
-        here = [n for n in self.by if n in self.within]
-        return spread.groups(kept, here).select(self.by)
+    def find(self, noted: pl.DataFrame | None) -> tuple[pl.DataFrame, pl.DataFrame] | None:
+        """Return the groups that came, changed or went, or that event time has reached, and how their rows are found; None if it is not known.
 
-    def due(self, was: pl.Expr, now: pl.Expr) -> pl.LazyFrame:
-        """Return the groups that come, or leave, because event time has gone on."""
-        spread = self._spread
-        if spread is None:
-            return self.kept().select(self.by).filter(was != now)
-        # which windows are due is asked first of all times there are, whatever else tells groups apart
-        due = spread.groups(self.kept(), ()).filter(was != now).collect(engine="streaming")
-        due = due.select(c for c in self.by if c in due.columns)
-        return self._in_groups(spread, due).select(self.by).unique()
+        Rows of groups that are not there yet, and were not, are noted with their files, and read when these are due. Those that came
+        need not be read again if they were ``noted``.
+        """
+        held = self.held() if self.closes else None
+        if self.closes and held is None:
+            return None
+        looked_up = [self.looking(side, hashes) for side, hashes in self.work.turned.items() if len(hashes)]
+        if self._spread is not None:
+            return self._spread.touched(self, self.by, looked_up, held)
+        came, read = (self.came, [*self.figures]) if noted is None else (noted.lazy(), [])
+        found = [of.select(self.by) for of in (came, self.left, *looked_up)]
+        if held is not None:
+            was, now = held
+            found = [*(of.filter(was | now) for of in found), self.kept().select(self.by).filter(was != now)]
+        few = are_few([*read, *self.work.leaving] if held is None else self.files) and not self.work.turned
+        touched = pl.concat(found).unique().collect(engine="in-memory" if few else "streaming")
+        return touched, touched
+
+    def many(self) -> int:
+        """Return how many groups there are, which are larger than one row of the output."""
+        return self.kept().select(self.by).unique().collect(engine="streaming").height
 
     def looking(self, side: Side, hashes: pl.Series) -> pl.LazyFrame:
         """Return the groups, as the step names their columns, that look up one of some hashed keys in another side."""
@@ -256,15 +278,15 @@ class Grouping:
         self.within, touched = within, self.touched
         # of figures that are of several groups each, rows may be many
         self.is_little = fold.spread is None and not self._is_joined_behind()
-        if touched is not None and fold.spread is not None:
-            rows = fold.spread.merge(self._in_groups(fold.spread, touched))
+        if touched is not None and fold.spread is not None and self._spread is not None:
+            rows = fold.spread.rows(self, touched)
         else:
-            rows = fold.merge(self._figures_of(touched))
+            rows = fold.merge(self.of(touched))
         large = node.steps[step][0].large(frozenset({AHEAD} if stub.large else ()))
         after = Table(rows, node.schemas[step], large=large)
         return node.shaped(node.steps_over(after, inputs, step + 1, len(node.steps), query.watch(node)))
 
-    def _figures_of(self, places: pl.DataFrame | None) -> pl.LazyFrame:
+    def of(self, places: pl.DataFrame | None) -> pl.LazyFrame:
         """Return the figures with some values in the columns that these are looked up by; all of them, if there are no such columns."""
         places = None if places is None or places.width == 0 else places
         files = self.files if places is None else self.beside.may_hold(self.files, self.within, places)
@@ -272,11 +294,6 @@ class Grouping:
         rows = taps.label(self.beside.scan(files, self.within, self.work.live), FIGURES)
         few = sum(f.bytes for f in files) <= _FEW
         return rows if places is None else rows_of(rows, places, few=few)
-
-    def _in_groups(self, spread: Spread, groups: pl.DataFrame) -> pl.LazyFrame:
-        """Return the figures of some groups, once for each of these that they are of."""
-        rows = pl.concat([put(self._figures_of(places)) for places, put in spread.within(groups)])
-        return rows_of(rows, groups, few=True)
 
     def _is_joined_behind(self) -> bool:
         """Whether further rows are looked up behind the step, by operations or gates."""

@@ -20,7 +20,7 @@ from lazypipe.run.query import Query
 from lazypipe.run.target import Target
 from lazypipe.storage.data_files import scan_files
 from lazypipe.storage.shape import grown
-from lazypipe.storage.sink import DatasetSink, ExportSink, Written, are_few
+from lazypipe.storage.sink import DatasetSink, ExportSink, Written
 from lazypipe.storage.unit_counts import count_units
 from lazypipe.storage.units import untagged
 
@@ -112,7 +112,6 @@ class Writing(Part):
         self.query.counted()
         if self.work.groups and self.work.kind == "units":
             self.target.groups = self._touched(grouping, counted.held)
-            grouping.touched = None if self.target.groups is None else self.target.groups.touched
 
     def _write_places(self, grouping: Grouping, suffix: str) -> None:
         """Write which units hold rows of which groups, as that was noted on the way."""
@@ -121,37 +120,16 @@ class Writing(Part):
             grouping.within = untagged(pairs.collect_schema())
             grouping.figures = grouping.note(grouping.beside.write(pairs, self.target.prefix(suffix)))
 
-    def _touched(self, grouping: Grouping, came: pl.DataFrame | None) -> Groups | None:
-        """Return the groups that came, changed or went, or that event time has reached; None if all are better made anew.
-
-        Rows of groups that are not there yet, and were not, are noted with their files, and read when these are due. Those that ``came``
-        are read, too, if they are not at hand.
-        """
-        work, commit, beside, by = self.work, self.work.commit, grouping.beside, grouping.by
+    def _touched(self, grouping: Grouping, noted: pl.DataFrame | None) -> Groups | None:
+        """Return the groups that are to be made anew, and tell the grouping; None if all are better made anew."""
+        work, commit, grouping.touched = self.work, self.work.commit, None
         assert commit is not None
         if work.whole or (self.plan.nodes[self.segment.node].checks and self.target.reported() is None):
             return None
-        held = grouping.held()
-        if held is None:
+        found = grouping.find(noted)
+        if found is None or 2 * found[0].height > (grouping.many() if grouping.larger else commit.rows):
             return None
-        was, now = held
-        kept = (
-            (beside.scan(grouping.figures, grouping.within, work.live) if came is None else came.lazy()),
-            beside.scan(work.leaving, grouping.within, work.gone),
-        )
-        parts = [grouping.groups(of) for of in kept]
-        parts += [grouping.looking(side, hashes) for side, hashes in work.turned.items() if len(hashes)]
-        parts = [p.select(by).filter(was | now) for p in parts]
-        if grouping.closes:
-            parts.append(grouping.due(was, now))
-        read = [*(grouping.figures if came is None else ()), *work.leaving]
-        few = are_few(grouping.files if grouping.closes else read) and not work.turned
-        touched = pl.concat(parts).unique().collect(engine="in-memory" if few else "streaming")
-        there = commit.rows
-        if grouping.larger:
-            there = grouping.groups(grouping.kept()).unique().select(pl.len()).collect(engine="streaming").item()
-        if 2 * touched.height > there:
-            return None
+        touched, grouping.touched = found
         return Groups(self.target.dataset, commit, work, touched, self.target.schema)
 
     def shared_keys(self) -> dict[Side, pl.LazyFrame]:

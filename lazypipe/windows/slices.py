@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from lazypipe.spec.taps import label
+from lazypipe.windows.figures import Figures
 from lazypipe.windows.window import Windows
 
-__all__ = ["BEGIN", "END", "NUMBER", "START", "WINDOW", "Slices", "told"]
+__all__ = ["BEGIN", "END", "NUMBER", "START", "WINDOW", "Shared", "Slices", "told"]
 
 WINDOW, START, END = "window", "window_start", "window_end"
 NUMBER, BEGIN = "__lazypipe_number", "__lazypipe_begin"
@@ -125,6 +127,50 @@ class Slices:
             return rows.with_columns(expr.alias(name) for name, expr in self.ends().items())
 
         return put
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Figures of slices, as those of the windows that share them: ``merge`` makes rows of figures that are put into windows."""
+
+    slices: Slices
+    merge: Callable[[pl.LazyFrame], pl.LazyFrame]
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The columns of figures that say in which slices they lie."""
+        return self.slices.columns
+
+    def touched(
+        self,
+        figures: Figures,
+        by: Sequence[str],
+        looked_up: Sequence[pl.LazyFrame],
+        held: tuple[pl.Expr, pl.Expr] | None,
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Return the windows of slices that came or left, and those that are due."""
+        here = [n for n in by if n in figures.came.collect_schema()]
+        found = [self.slices.windows(of, here) for of in (figures.came, figures.left)]
+        found = [of.select(by) for of in (*found, *looked_up)]
+        if held is not None:
+            was, now = held
+            found = [of.filter(was | now) for of in found]
+            # asked first of all times that there are, without what else tells groups apart
+            deciding = [n for n in here if n in {*was.meta.root_names(), *now.meta.root_names()}]
+            due = self.slices.windows(pl.concat([figures.came, figures.stayed]), deciding).filter(was != now)
+            ends = due.collect(engine="streaming")
+            found.append(self._in_windows(figures, ends.select(c for c in by if c in ends.columns)).select(by))
+        touched = pl.concat(found).unique().collect(engine="streaming")
+        return touched, touched
+
+    def rows(self, figures: Figures, touched: pl.DataFrame) -> pl.LazyFrame:
+        """Return the rows of some windows."""
+        return self.merge(self._in_windows(figures, touched))
+
+    def _in_windows(self, figures: Figures, windows: pl.DataFrame) -> pl.LazyFrame:
+        """Return the figures of some windows, once for each of these that they are of."""
+        rows = pl.concat([put(figures.of(places)) for places, put in self.slices.within(windows)])
+        return rows.join(label(windows.lazy(), "touched groups"), on=windows.columns, how="semi", nulls_equal=True)
 
 
 def told(kinds: Sequence[str]) -> tuple[str, ...]:

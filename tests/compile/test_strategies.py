@@ -259,7 +259,10 @@ def test_queries_are_followed_by_their_plans(query: str, expected: str) -> None:
             [{"window": {"time": "t", "every": ["1h", "1d"], "aggregate": N}}, {"filter": "n > 1"}],
             f"{FOLDED}, only those rows made anew whose window, window_start they touch",
         ),
-        ([{"session": {"time": "t", "gap": "1h", "by": "k", "aggregate": N}}], FOLDED_BY_K),
+        (
+            [{"session": {"time": "t", "gap": "1h", "by": "k", "aggregate": N}}],
+            f"{FOLDED}, only those rows made anew whose k, session_start they touch",
+        ),
         (
             [{"window": {"time": "t", "every": "1h", "aggregate": {"m": "median(x)"}}}],
             "by the files of a, only those rows made anew whose window_start they touch, of the files that hold such rows",

@@ -303,9 +303,8 @@ SUMS = MEDIANS.replace("median(x)", "sum(x)")
             "full: hourly: event time decides over any row (session goes by site, and not by session_end)",
         ),
         (
-            "session: {time: at, gap: 1h, emit: on_close, aggregate: {m: sum(x)}}",
-            ("by the files of readings, from the figures of hourly that are kept of each, all rows made anew of these "
-            "(hourly: event time decides over any row (session has no groups))"),
+            "session: {time: at, gap: 1h, by: site, max_length: 1d, emit: on_close, aggregate: {m: sum(x)}}",
+            "full: hourly: event time decides over any row (session goes by site, and not by session_end)",
         ),
         (
             SUMS.replace("every: 1h", "every: [1h, 1d]"),

@@ -1,0 +1,53 @@
+"""What is made of figures that do not say of which windows they are: the figures that a run has, and the windows that a change in them touches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import polars as pl
+
+__all__ = ["Figures", "Spread"]
+
+
+class Figures(Protocol):
+    """The figures that a run has."""
+
+    @property
+    def came(self) -> pl.LazyFrame:
+        """Those of parts that came."""
+
+    @property
+    def stayed(self) -> pl.LazyFrame:
+        """Those of parts that stay."""
+
+    @property
+    def left(self) -> pl.LazyFrame:
+        """Those of parts that went."""
+
+    def of(self, places: pl.DataFrame) -> pl.LazyFrame:
+        """Return those that are there now with some values in columns that figures are looked up by; all, if there are no such columns."""
+
+
+class Spread(Protocol):
+    """Of which groups the figures of a fold are that do not say it as columns: each is of several, or others have a say in it."""
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Columns of figures that say it, besides those that groups have too."""
+
+    def touched(
+        self,
+        figures: Figures,
+        by: Sequence[str],
+        looked_up: Sequence[pl.LazyFrame],
+        held: tuple[pl.Expr, pl.Expr] | None,
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Return the groups of which figures came or left, or that are ``looked_up`` besides, and how ``rows`` finds them.
+
+        ``by`` are the columns that tell them apart. By ``held`` groups were there, and are, where others were not, or are not: these are
+        left out, and those of which just one of the two holds are touched.
+        """
+
+    def rows(self, figures: Figures, touched: pl.DataFrame) -> pl.LazyFrame:
+        """Return the rows that come of touched groups; there may be more of which ``held`` says that they are not there."""
