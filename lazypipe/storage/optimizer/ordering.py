@@ -94,7 +94,7 @@ def likely_order(frame: pl.DataFrame) -> tuple[tuple[str, ...], float]:
     # of both hashes the first half: one number is sorted by in half the time of two
     key = pl.sum_horizontal(pl.col(n) // 2**32 * 2 ** (32 - 32 * i) for i, n in enumerate(order))
     place = codes.select(pl.arg_sort_by(key, maintain_order=True)).to_series()
-    return order, _left(frame[names], codes[names], place, counts.bits)
+    return order, _left(frame, codes[names], place, counts.bits, rising(frame[names]))
 
 
 def kept_bits(frame: pl.DataFrame, order: Sequence[str]) -> float:
@@ -108,26 +108,28 @@ def kept_bits(frame: pl.DataFrame, order: Sequence[str]) -> float:
     """
     codes = frame.select(pl.col(_flat(frame)).hash())
     place = frame.select(pl.arg_sort_by(*order, maintain_order=True)).to_series()
-    return _left(frame, codes, place, _counts(codes).bits)
+    ticking = [n for n, t in frame.schema.items() if is_ticking(t)]
+    return _left(frame, codes, place, _counts(codes).bits, ticking)
 
 
-def _left(frame: pl.DataFrame, codes: pl.DataFrame, place: pl.Series, counts: Mapping[str, float]) -> float:
+def _left(
+    frame: pl.DataFrame, codes: pl.DataFrame, place: pl.Series, counts: Mapping[str, float], stepping: Sequence[str]
+) -> float:
     """Return the bits of rows in other places next to those of rows as they come.
 
-    ``codes`` are the hashes of the columns, ``counts`` the bits that a value of each holds.
+    ``codes`` are the hashes of the columns, ``counts`` the bits that a value of each holds, ``stepping`` the columns of which steps count.
     """
-    rises = rising(frame)
     # a step to the next value takes as many bits as it is long, and one more
     step = (pl.all().diff().abs().cast(pl.Float64) + 1).log(2).sum() + frame.height
 
     def bits(codes: pl.DataFrame, steps: pl.DataFrame) -> float:
         found = _each(codes, counts)
-        if rises:
+        if stepping:
             found |= {n: min(found[n], b) for n, b in steps.select(step).row(0, named=True).items()}
         return sum(found.values())
 
-    steps = frame.select(pl.col(rises).to_physical().cast(pl.Int64, strict=False))
-    return bits(codes[place], steps[place] if rises else steps) / max(bits(codes, steps), 1.0)
+    steps = frame.select(pl.col(*stepping).to_physical().cast(pl.Int64, strict=False)) if stepping else codes
+    return bits(codes[place], steps[place]) / max(bits(codes, steps), 1.0)
 
 
 def loose_key(frame: pl.DataFrame) -> str | None:
