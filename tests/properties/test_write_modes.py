@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 import lazypipe as lp
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage.dataset import Dataset
+from tests.properties.scale import at_scale
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 SCHEMA = pl.Schema({"id": pl.Int64(), "part": pl.String(), "t": pl.Int64(), "x": pl.Int64(), "op": pl.String()})
@@ -36,8 +37,11 @@ FILES = st.lists(st.lists(ROW, min_size=1, max_size=4), max_size=2)
 
 DELIVERIES = st.lists(st.tuples(FILES, st.booleans()), min_size=1, max_size=4)
 FEW = settings(max_examples=max(6, settings().max_examples // 6))
-CARE = st.lists(st.sampled_from([None, None, "compact", "rewrite", "vacuum", "touch", "move"]), min_size=1, max_size=3)
-"""What is done to the dataset, or to the files, between runs; of which no row knows."""
+CARES = [None, None, "compact", "rewrite", "vacuum", "touch", "move", "large", "large"]
+CARE = st.lists(st.sampled_from(CARES), min_size=1, max_size=3)
+"""What is done to the dataset, or to the files, between runs; of which no row knows. With "large", few rows go the ways of many."""
+OF_FEEDS = st.lists(st.sampled_from([*CARES, "remove", "remove", "again"]), min_size=1, max_size=3)
+"""Files that were read go, and come back: what stands in the dataset stays as it is."""
 
 KEYS: dict[pl.DataType, Callable[[int], Any]] = {
     pl.Int64(): int,
@@ -82,6 +86,8 @@ class World:
         self.aside: list[Row] = []
         self.runs = 0
         self.files = 0
+        self.read: dict[Path, bytes] = {}
+        self.gone: list[tuple[Path, bytes]] = []
         (root / "in").mkdir()
         (root / "gone").mkdir()
 
@@ -139,6 +145,14 @@ class World:
             case "move":
                 for path in [*(self.root / "in").iterdir()][:1]:
                     path.rename(path.with_name(f"{path.stem}m.{self.form}"))
+            case "remove":
+                for path in sorted((self.root / "in").iterdir())[:-1]:
+                    if path.read_bytes() == self.read.get(path):
+                        self.gone.append((path, path.read_bytes()))
+                        path.unlink()
+            case "again" if self.gone:
+                path, held = self.gone.pop()
+                path.write_bytes(held)
 
     def run(self, *, more: dict[str, Any] | None = None) -> dict[str, str]:
         definition = {
@@ -154,6 +168,7 @@ class World:
         plan = lp.Pipeline.from_dict(definition, base=str(self.root)).compile()
         result = plan.run(now=START + timedelta(days=self.runs))
         result.raise_for_status()
+        self.read = {path: path.read_bytes() for path in (self.root / "in").iterdir()}
         # of a file of text that was moved, a commit may say by what name it is followed from now on
         moved = [
             s.name
@@ -181,7 +196,7 @@ def counted(rows: Any) -> Counter[str]:
 def world(
     care: Sequence[str | None], kind: pl.DataType, form: str, *, gated: bool = False, grows: bool = False, **output: Any
 ) -> Iterator[World]:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, at_scale("large" in care):
         yield World(Path(folder), care, kind, form, gated=gated, grows=grows, **output)
 
 
@@ -222,7 +237,7 @@ def place(moment: int | None) -> tuple[bool, int]:
     deliveries=DELIVERIES,
     keyed_by_order=st.booleans(),
     partitioned=st.booleans(),
-    care=CARE,
+    care=OF_FEEDS,
     kind=KINDS,
     form=FORMS,
     gated=st.booleans(),
@@ -308,7 +323,7 @@ def test_versions_by_the_time_of_runs(
 
 
 @FEW
-@given(deliveries=DELIVERIES, care=CARE, kind=KINDS, form=FORMS, grows=st.booleans())
+@given(deliveries=DELIVERIES, care=OF_FEEDS, kind=KINDS, form=FORMS, grows=st.booleans())
 def test_versions_by_event_time(deliveries: Any, care: Any, kind: Any, form: str, grows: bool) -> None:
     moment = START + timedelta(hours=1)
     with world(care, kind, form, grows=grows, mode="scd2", key="id", event_time="at") as here:
@@ -358,6 +373,7 @@ def definition_of(here: World) -> None:
     here.runs += 1
     plan = lp.Pipeline.from_dict(definition, base=str(here.root)).compile()
     plan.run(now=START + timedelta(days=here.runs)).raise_for_status()
+    here.read = {path: path.read_bytes() for path in (here.root / "in").iterdir()}
 
 
 @FEW

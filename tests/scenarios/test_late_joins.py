@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import lazypipe as lp
 
@@ -109,45 +105,6 @@ def test_late_rows_are_dropped_and_counted_or_stop_the_run(feed: Feed) -> None:
     feed.definition = DEFINITION.replace("late: quarantine", "late: update")
     feed.run()
     assert len(feed.rows()) == 2
-
-
-FILES = st.lists(
-    st.tuples(
-        st.sampled_from(["trades", "trades", "quotes"]),
-        st.lists(st.tuples(st.integers(0, 9), st.sampled_from("ab")), max_size=3),
-        st.booleans(),
-    ),
-    min_size=2,
-    max_size=5,
-)
-
-
-@given(files=FILES, order=st.permutations(range(5)), near=st.booleans())
-@settings(max_examples=settings().max_examples // 5)
-def test_any_split_of_the_files_ends_in_the_same_rows_and_the_same_late_ones(
-    files: list[Any], order: list[int], near: bool
-) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        split, whole = (Path(folder) / name for name in ("split", "whole"))
-        for root in (split, whole):
-            root.mkdir()
-        text = DEFINITION.replace(ASOF, NEAR) if near else DEFINITION
-        feed, other = Feed(split, text), Feed(whole, text)
-        for name in ("trades-x", "quotes-x"):
-            feed.deliver(name, (4, "a", 0))
-        for number in order:
-            if number < len(files):
-                name, rows, due = files[number]
-                # a row of a time and group is the same in all files
-                feed.deliver(
-                    f"{name}-{number}", *((h, k, h if name == "quotes" else 10 * number + h) for h, k in set(rows))
-                )
-                if due:
-                    feed.run()
-        shutil.copytree(split / "in", whole / "in", dirs_exist_ok=True)
-        one, all_ = feed.run(), other.run()
-        assert feed.rows() == other.rows()
-        assert feed.late(one) == feed.late(all_)
 
 
 @pytest.mark.parametrize(
