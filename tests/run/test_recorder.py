@@ -55,7 +55,7 @@ def test_who_ran_it(home: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(getpass, "getuser", nobody)
     plan.run()
-    assert last(pipe(home)).actor == f"user {os.getuid()} (No username set in the environment)"
+    assert last(pipe(home)).actor == f"user {os.getuid()}"
 
 
 def test_the_code(home: str) -> None:

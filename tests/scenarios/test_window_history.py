@@ -61,9 +61,9 @@ def test_each_pane_says_what_came_and_why(feed: Feed) -> None:
     assert names == [(["1.csv"], []), (["2.csv"], []), (["4.csv"], []), (["4.csv"], ["4.csv"])]
     assert [p.why for p in history.panes] == [
         "nothing was committed yet",
-        "a: 1 added, 1 unchanged; 1 group touched, of 4 rows",
-        "a: 1 added, 3 unchanged; 1 group touched, of 6 rows",
-        "a: 1 modified (1 shorter), 3 unchanged; 1 group touched, of 7 rows",
+        "a: 1 added, 1 unchanged",
+        "a: 1 added, 3 unchanged; 3 groups touched, of 6 rows",
+        "a: 1 modified (1 shorter), 3 unchanged; 3 groups touched, of 7 rows",
     ]
     # rows are those that are in the window now: what the fourth file said first is gone
     rows = [p.rows["a"].select("k", "v").rows() if p.rows else [] for p in history.panes]
@@ -78,8 +78,8 @@ def test_what_vacuum_took_away_is_not_made_up(feed: Feed) -> None:
     told = [(p.number, p.version, p.timing, (p.row or {})["n"], p.why) for p in history.panes]
     assert told == [
         (0, 3, None, 2, "as it was by then: versions before this one are vacuumed"),
-        (1, 4, "late", 3, "a: 1 added, 3 unchanged; 1 group touched, of 6 rows"),
-        (2, 5, "late", 2, "a: 1 modified (1 shorter), 3 unchanged; 1 group touched, of 7 rows"),
+        (1, 4, "late", 3, "a: 1 added, 3 unchanged; 3 groups touched, of 6 rows"),
+        (2, 5, "late", 2, "a: 1 modified (1 shorter), 3 unchanged; 3 groups touched, of 7 rows"),
     ]
     open_still = lp.window_history(feed.plan, "hourly", {"k": "a"}, (T0 + timedelta(hours=9), T0 + timedelta(hours=10)))
     assert [(p.version, p.timing) for p in open_still.panes] == [(4, "early")]
