@@ -378,8 +378,9 @@ class Decision:
         driving = [self.leaves.bounded(leaf, anew=True, again=why == CLOCK) for leaf in driving]
         if (untaken := self._untaken(driving)) is not None:
             return untaken
-        units = self.numbering.units(driving, keep=keep, anew=True)
         leaves = (*fixed, *driving)
+        self._keep_gone(why, leaves)
+        units = self.numbering.units(driving, keep=keep, anew=True)
         ignored = {leaf.name: len(leaf.changes.ignored) for leaf in leaves if leaf.changes and leaf.changes.ignored}
         said = [leaf.snapshot.awaited for leaf in leaves if leaf.snapshot.awaited and leaf.snapshot.awaited not in why]
         said += [
@@ -432,6 +433,19 @@ class Decision:
         if all(leaf.outside and not leaf.snapshot.files for leaf in driving):
             return Work("wait", "waiting for files: " + ", ".join(f"{n.name}: {n.told_outside}" for n in driving))
         return None
+
+    def _keep_gone(self, why: str, leaves: Sequence[Leaf]) -> None:
+        """Refuse to make anew what was made of files that are gone, and whose rows were to stay, unless that is asked for."""
+        for leaf in leaves:
+            there = {f.uri for f in leaf.snapshot.files}
+            gone = [f.uri for f in leaf.changes.ignored if f.uri not in there] if leaf.changes else []
+            if not gone or self.terms.full:
+                continue
+            name = self.segment.output or self.segment.node
+            which = "a file that is" if len(gone) == 1 else f"{len(gone):,} files that are"
+            what = f"made anew it would lose the rows of {which} gone, such as {self.plan.redact(gone[0])} ({why})"
+            fix = "put back what is gone, run it in full, or say on_removed: delete"
+            raise StorageError(f"output {name!r}: {what}", fix=fix)
 
     def _waits(self, fixed: list[Leaf], driving: list[Leaf], *, anew: bool) -> Work | None:
         """Return what is waited for, if work cannot begin: what is read in whole must be there in whole."""

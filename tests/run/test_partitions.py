@@ -221,7 +221,7 @@ def test_whatever_comes_and_goes_equals_a_full_run(tmp_path: Path, name: str, *,
     same()
 
 
-def test_files_that_cannot_be_read_again_make_all_anew(tmp_path: Path) -> None:
+def test_where_files_cannot_be_read_again_all_is_made_anew_only_in_full(tmp_path: Path) -> None:
     data = definition(SHARE, on_removed="ignore")
     deliver(tmp_path, "1", [(k, k) for k in range(9)])
     deliver(tmp_path, "2", [(k, 5) for k in range(9)])
@@ -229,10 +229,13 @@ def test_files_that_cannot_be_read_again_make_all_anew(tmp_path: Path) -> None:
     (tmp_path / "in/2.csv").unlink()
     assert run(tmp_path, data).status == "unchanged"
     deliver(tmp_path, "3", [(1, 1)])
-    assert run(tmp_path, data).why == (
-        "a: 1 added, 1 ignored, 1 unchanged; rows of a are to be read again, and are not there any more as they were; "
-        "a: what 1 ignored file held is not kept, as all is made anew"
-    )
+    before = held(tmp_path)
+    with pytest.raises(
+        lp.StorageError, match="would lose the rows of a file that is gone.*rows of a are to be read again"
+    ):
+        run(tmp_path, data)
+    assert held(tmp_path) == before
+    assert run(tmp_path, data, full=True).why == "made anew, as asked for"
     assert held(tmp_path) == shares(tmp_path)
 
 

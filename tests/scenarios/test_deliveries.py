@@ -414,8 +414,13 @@ def test_what_is_made_anew_cannot_keep_what_is_not_there(site: Site) -> None:
     assert site.rows() == [("a", 1, 1), ("b", 2, 2), ("c", 3, 3)]
     site.put("d.csv", ("d", 4))
     said = "s: 1 added, 2 ignored, 1 unchanged; rows of s are to be read again, and are not there any more as they were"
-    said += "; s: what 2 ignored files held is not kept, as all is made anew"
-    assert told(site.run([WHOLE], **source)) == ("done", said)
+    refused = site.run([WHOLE], **source)
+    assert str(refused.error) == (
+        f"output 'flown': made anew it would lose the rows of a file that is gone, such as {site.base / 'in/b.csv'} ({said}); "
+        "put back what is gone, run it in full, or say on_removed: delete"
+    )
+    assert site.rows() == [("a", 1, 1), ("b", 2, 2), ("c", 3, 3)]
+    assert told(site.run([WHOLE], full=True, **source)) == ("done", "made anew, as asked for")
     assert site.rows() == [("a", 1, 1), ("c", 30, 30), ("d", 4, 4)]
     assert told(site.run([WHOLE], **source)) == ("unchanged", "nothing changed: s: 3 unchanged")
 
