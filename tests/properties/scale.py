@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 
+from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.incremental.hashing import Hashes
 from lazypipe.run.recorder import Recorder
 from lazypipe.run.room import Room
 
@@ -43,9 +44,12 @@ def at_scale(really: bool) -> Iterator[None]:
                     patch.setattr(importlib.import_module(f"lazypipe.{module}"), name, size)
             patch.setattr(Room, "is_short_of", lambda *_: True)
             # borders of row groups are kept of each file, not only of those that are known to change
-            patch.setattr(Recorder, "read", _read)
+            patch.setattr(Recorder, "read", read_as_modified)
         yield
 
 
-def _read(of: Recorder, source: str, snapshot: Any, _: Any = ()) -> Any:
-    return READ(of, source, snapshot, snapshot.files)
+def read_as_modified(of: Recorder, source: BoundSource, snapshot: Snapshot, hashes: Hashes | None = None) -> None:
+    """Read the files of a source as such of which it is known that they change."""
+    hashes = Hashes() if hashes is None else hashes
+    hashes.modified.update(snapshot.files)
+    READ(of, source, snapshot, hashes)

@@ -19,11 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lazypipe as lp
-from lazypipe.compile.sources import BoundSource, Snapshot
-from lazypipe.incremental.hashing import Hashes
 from lazypipe.run.query import Query
 from lazypipe.run.recorder import Recorder
 from lazypipe.storage import row_groups
+from tests.properties.scale import READ, read_as_modified
 from tests.scenarios import growing
 from tests.scenarios.growing import NOW, SUMS, Growing
 
@@ -34,13 +33,6 @@ KINDS = growing.KINDS | {
     "self": {"do": [{"join": {"with": "s", "on": "id", "how": "semi"}}]},
 }
 Row = tuple[int, str, int | None]
-READ = Recorder.read
-
-
-def read_as_modified(of: Recorder, source: BoundSource, snapshot: Snapshot, hashes: Hashes | None = None) -> None:
-    hashes = Hashes() if hashes is None else hashes
-    hashes.modified.update(snapshot.files)
-    READ(of, source, snapshot, hashes)
 
 
 @pytest.fixture(autouse=True, scope="module")
