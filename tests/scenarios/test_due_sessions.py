@@ -333,3 +333,18 @@ def test_any_deliveries_end_in_the_sessions_that_are_closed(case: dict[str, Any]
             before = site.rows
         site.run(full=True, now=datetime(2030, 1, 1, tzinfo=UTC))
         assert found(site) == there
+
+
+def test_sessions_that_are_cut_are_made_anew_where_only_event_time_went_on(tmp_path: Path) -> None:
+    cut = SESSIONS.replace("gap: 2h", "gap: 2h, max_length: 12h")  # longer than any: none is cut
+    site = Site.of(tmp_path, cut, "marker: done/%Y-%m-%dT%H.ok")
+    (tmp_path / "done").mkdir()
+    for day in range(3):
+        site.deliver(f"{day}", day_of(day))
+    for day in (1, 2):
+        (tmp_path / f"done/{T0 + timedelta(days=day):%Y-%m-%dT%H}.ok").touch()
+        assert (site.run().why or "").endswith(
+            f"event time has reached {T0 + timedelta(days=day):%Y-%m-%dT%H:%M:%S}"
+        ) is (day > 1)
+        until = T0 + timedelta(days=day) - 3 * HOUR
+        assert found(site) == {key: of for key, of in visits(site.rows).items() if key[-1] <= until}

@@ -266,6 +266,24 @@ def test_rows_of_files_that_are_gone_cannot_be_read_again(tmp_path: Path) -> Non
     assert site.found() == closed(hours(site.rows), T0 + timedelta(days=2))
 
 
+def test_of_files_that_changed_what_they_hold_now_is_read_again(tmp_path: Path) -> None:
+    site = Site.of(tmp_path, MEDIANS, "marker: done/%Y-%m-%dT%H.ok")
+    site.text = site.text.replace("    event_time: at", "    on_modified: ignore\n    event_time: at")
+    (tmp_path / "done").mkdir()
+    for day in range(3):
+        site.deliver(f"{day}", day_of(day))
+    (tmp_path / "done/2023-01-02T00.ok").touch()
+    site.run()
+    site.deliver("0", [(at, name, x + 1) for at, name, x in day_of(0)])
+    assert site.run().status == "unchanged"
+    (tmp_path / "done/2023-01-03T00.ok").touch()
+    assert site.run().why == (
+        "event time has reached 2023-01-03T00:00:00; rows of readings are to be read again, and are not there any more as they were; "
+        "readings: what 1 ignored file held is not kept, as all is made anew"
+    )
+    assert site.found() == closed(hours(site.rows), T0 + timedelta(days=2))
+
+
 def test_a_commit_that_does_not_say_how_far_event_time_was_is_not_built_upon(tmp_path: Path) -> None:
     site = Site.of(tmp_path, MEDIANS)
     for day in range(4):
