@@ -12,6 +12,7 @@ from lazypipe.compile.modes import written_schema
 from lazypipe.errors import LazypipeError, SourceError
 from lazypipe.spec.model import Fault, freeze
 from lazypipe.spec.types import dtype_name
+from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
 
 __all__ = ["compile_together"]
@@ -58,7 +59,7 @@ def compile_together(
 def _written(plan: Plan) -> _Columns:
     """Return the columns of the datasets that a plan writes; keys that it removes from those of others are none."""
     return {
-        _key(output.to): {
+        uris.place(output.to): {
             name: dtype_name(dtype) for name, dtype in written_schema(output, plan.schema(output.stage)).items()
         }
         for output in plan.outputs.values()
@@ -76,15 +77,11 @@ def _with(pipeline: Pipeline, written: _Columns) -> Pipeline:
             (uri,), options, _, _ = expand_source(source, pipeline.base, os.environ, ("sources", name))
         except Fault:
             continue  # told by whoever compiles it
-        columns = written.get(_key(uri))
+        columns = written.get(uris.place(uri))
         if columns is not None and not Dataset(uri, options).log.last():
             contract = freeze({"columns": columns})
             sources[name] = replace(source, format=source.format or "dataset", contract=contract)
     return replace(pipeline, sources=sources)
-
-
-def _key(uri: str) -> str:
-    return uri.removeprefix("file://").rstrip("/")
 
 
 def _named(given: Pipeline | Plan, found: Plan | LazypipeError) -> Plan | LazypipeError:

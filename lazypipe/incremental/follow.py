@@ -435,11 +435,11 @@ class Decision:
         return None
 
     def _keep_gone(self, why: str, leaves: Sequence[Leaf]) -> None:
-        """Refuse to make anew what was made of files that are gone, and whose rows were to stay, unless that is asked for."""
+        """Refuse to make anew what was made of files that are gone, and whose rows were to stay; in full it is not asked what changed."""
         for leaf in leaves:
             there = {f.uri for f in leaf.snapshot.files}
             gone = [f.uri for f in leaf.changes.ignored if f.uri not in there] if leaf.changes else []
-            if not gone or self.terms.full:
+            if not gone:
                 continue
             name = self.segment.output or self.segment.node
             which = "a file that is" if len(gone) == 1 else f"{len(gone):,} files that are"

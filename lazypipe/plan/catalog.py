@@ -9,6 +9,7 @@ from lazypipe.errors import LazypipeError
 from lazypipe.plan.graph import Lineage
 from lazypipe.plan.lineage import Column, ColumnLineage, Flow, Flows
 from lazypipe.plan.places import Place, RuleUse
+from lazypipe.storage import uri as uris
 
 __all__ = ["join"]
 
@@ -32,7 +33,7 @@ def join(lineages: Iterable[Lineage], name: str = "catalog") -> Lineage:
         names.add(lineage.name)
         optimized = optimized or lineage.optimized
         places += [_prefixed(place, f"{lineage.name}/") for place in lineage.places]
-    written = {_key(uri): p for p in places if p.kind != "source" for uri in p.uris}
+    written = {uris.place(uri): p for p in places if p.kind != "source" for uri in p.uris}
     return Lineage(name, tuple(_fed(p, written) if p.kind == "source" else p for p in places), optimized)
 
 
@@ -57,15 +58,11 @@ def _prefixed(place: Place, prefix: str) -> Place:
     return replace(place, name=lineage.name, lineage=lineage, rules=rules)
 
 
-def _key(uri: str) -> str:
-    return uri.removeprefix("file://").rstrip("/")
-
-
 def _fed(source: Place, written: Mapping[str, Place]) -> Place:
     """Return a source with what another pipeline wrote below it, as far as the columns have the same names."""
     writers: dict[str, Place] = {}
     for uri in source.uris:
-        key = _key(uri)
+        key = uris.place(uri)
         while key and key not in written:
             key = key.rpartition("/")[0]
         if key and written[key].name != source.name:

@@ -12,6 +12,7 @@ from lazypipe.plan.lineage import ColumnLineage, Edge, compose
 from lazypipe.plan.text import identifier
 from lazypipe.spec.taps import label
 from lazypipe.sql import SqlError, empty, query
+from lazypipe.storage import uri as uris
 
 if TYPE_CHECKING:
     from lazypipe.plan.graph import Lineage
@@ -96,7 +97,7 @@ def uses(lineages: Iterable[Lineage], uri: str) -> tuple[Query, ...]:
 
 def _is_in(uri: str, dataset: str) -> bool:
     """Whether a URI, or pattern, is that of a dataset, or of files in it."""
-    one, other = (u.removeprefix("file://").rstrip("/") for u in (uri, dataset))
+    one, other = map(uris.place, (uri, dataset))
     return one == other or one.startswith(f"{other}/")
 
 

@@ -262,9 +262,8 @@ class _Execution:
                 self.results.append(self._held_up(segment, waited))
                 return
             work = self.decide(segment)
-            if (
-                not work.anew
-            ):  # a feed that has not begun then has nothing to say of rows that were written in another way
+            # a feed that has not begun has nothing to say of rows that were written in another way
+            if not work.anew:
                 self.complete_feed(segment)
         except LazypipeError as error:
             self.results.append(self._ended(segment, "error", error, started))

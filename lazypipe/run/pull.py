@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -29,6 +30,7 @@ from lazypipe.spec import loader
 from lazypipe.spec.frames import lazy_frame
 from lazypipe.spec.model import Fault, Path, Pipeline
 from lazypipe.storage import uri as uris
+from lazypipe.storage.local_files import is_glob
 from lazypipe.storage.numbered import NumberedFiles
 from lazypipe.storage.sink import ExportSink
 
@@ -145,18 +147,14 @@ def _no_place(at: Path) -> Fault:
 
 def _place_of(pattern: str, options: Mapping[str, Any], at: Path) -> _Folder | _File:
     folder, _, name = pattern.rpartition("/")
-    if name == f"*{_ENDING}" and not _is_pattern(folder):
+    if name == f"*{_ENDING}" and not is_glob(folder):
         return _Folder(folder, options)
-    if name.endswith(_ENDING) and not _is_pattern(pattern):
+    if name.endswith(_ENDING) and not is_glob(pattern):
         return _File(pattern, options)
     raise _no_place(at)
 
 
-def _is_pattern(uri: str) -> bool:
-    return any(c in uri for c in "*?[")
-
-
-class _Place:
+class _Place(ABC):
     """Where rows of one reader stand."""
 
     def __init__(self, uri: str, options: Mapping[str, Any]) -> None:
@@ -188,13 +186,13 @@ class _Place:
             raise LazypipeError(f"what pulls for {name!r} gave rows without columns; give None where nothing came")
         return Pulled(name, self.keep(number + 1, frame, text), frame.height, position)
 
+    @abstractmethod
     def reached(self) -> tuple[int, Any]:
         """Return the number of the last file, 0 if there is none, and the position that it says."""
-        raise NotImplementedError
 
+    @abstractmethod
     def keep(self, number: int, frame: pl.DataFrame, position: str) -> str:
         """Have rows, and the position behind them, appear in a file; return its URI."""
-        raise NotImplementedError
 
     def _position(self, uri: str) -> Any:
         try:

@@ -169,4 +169,4 @@ def _segment(about: Mapping[str, Any], dataset: Dataset, origin: Entry, seconds:
 
 
 def _same(one: str, other: str) -> bool:
-    return one.removeprefix("file://").rstrip("/") == other.removeprefix("file://").rstrip("/")
+    return uris.place(one) == uris.place(other)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from errno import ELOOP, ENOENT
 from functools import cached_property
@@ -92,8 +93,9 @@ class FileInfo(NamedTuple):
 class MadeLater(Sequence[T]):
     """Many values that are made, all at once, only if somebody asks for one: mostly nobody does. They equal a tuple of the same."""
 
+    @abstractmethod
     def _make(self) -> tuple[T, ...]:
-        raise NotImplementedError
+        """Make them."""
 
     @cached_property
     def _made(self) -> tuple[T, ...]:

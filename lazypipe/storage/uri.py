@@ -22,6 +22,7 @@ __all__ = [
     "is_local",
     "is_native",
     "join",
+    "place",
     "polars_options",
     "protocol",
     "resolve",
@@ -123,6 +124,17 @@ def _is_chain(uri: str) -> bool:
 def local_path(uri: str) -> str:
     """Return the path of a local URI."""
     return uri.partition("://")[2] if protocol(uri) else uri
+
+
+def place(uri: str) -> str:
+    """Return what two URIs of one dataset have in common, however they are written.
+
+    Examples
+    --------
+    >>> place("file:///lake/orders/"), place("s3://lake/orders")
+    ('/lake/orders', 's3://lake/orders')
+    """
+    return uri.removeprefix("file://").rstrip("/")
 
 
 def whole_path(uri: str) -> str:
