@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO
 
 import polars as pl
 import pytest
@@ -28,28 +29,40 @@ def deliver(root: Path, number: int) -> None:
     staged.rename(folder / f"{number:03}.csv")
 
 
-def test_killed_again_and_again_while_files_arrive(tmp_path: Path, root: Path) -> None:
-    (tmp_path / "p.yaml").write_text(DEFINITION)
+def streamed(root: Path) -> tuple[subprocess.Popen[str], IO[str]]:
+    """Start what runs streams and kills them, and return it with what it tells."""
     command = [sys.executable, "-m", "tests.faults.streamed"]
     streams = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
     assert streams.stdin is not None
     assert streams.stdout is not None
+    return streams, streams.stdout
+
+
+def run_to_its_end(streams: subprocess.Popen[str], folder: Path) -> None:
+    """Let a last stream run that nobody kills."""
+    assert streams.stdin is not None
+    assert streams.stdout is not None
+    print(folder, -1, file=streams.stdin, flush=True)
+    assert streams.stdout.readline() == "0\n"
+    streams.communicate()
+    assert streams.returncode == 0
+    runs = [json.loads(p.read_text())["status"] for p in (folder / ".lazypipe/runs").glob("*.json")]
+    assert runs.count("running") >= 3, "most were killed before their end"
+
+
+def test_killed_again_and_again_while_files_arrive(tmp_path: Path, root: Path) -> None:
+    (tmp_path / "p.yaml").write_text(DEFINITION)
+    streams, told = streamed(root)
     number = 0
     for delay in (0, 15, 40, 70, 110, 160):
         for _ in range(3):
             deliver(tmp_path, number := number + 1)
         print(tmp_path, delay, file=streams.stdin, flush=True)
         deliver(tmp_path, number := number + 1)
-        assert streams.stdout.readline() == f"{-signal.SIGKILL}\n"
+        assert told.readline() == f"{-signal.SIGKILL}\n"
         if number > 12:  # and some go meanwhile
             (tmp_path / "data" / f"{number - 11:03}.csv").unlink()
-    print(tmp_path, -1, file=streams.stdin, flush=True)
-    assert streams.stdout.readline() == "0\n"
-    streams.communicate()
-    assert streams.returncode == 0
-
-    runs = [json.loads(p.read_text())["status"] for p in (tmp_path / ".lazypipe/runs").glob("*.json")]
-    assert runs.count("running") >= 3, "most were killed before their end"
+    run_to_its_end(streams, tmp_path)
     after, counted = held(tmp_path), said(tmp_path)
     live = len(list((tmp_path / "data").glob("*.csv")))
     assert sum(after["out/b"].values()) == live * 495
@@ -73,23 +86,14 @@ outputs: {log: {to: out/log}, sum: {to: out/sum}}
 def test_killed_again_and_again_while_a_log_is_pulled(tmp_path: Path, root: Path) -> None:
     (tmp_path / "p.yaml").write_text(PULLED)
     count = 0
-    command = [sys.executable, "-m", "tests.faults.streamed"]
-    streams = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
-    assert streams.stdin is not None
-    assert streams.stdout is not None
+    streams, told = streamed(root)
     for delay in (0, 3, 8, 15, 30, 50, 80, 110):
         with (tmp_path / "log").open("a", encoding="utf-8") as log:
             log.writelines(f"{x}\n" for x in range(count, count + 40))
         count += 40
         print(tmp_path, delay, file=streams.stdin, flush=True)
-        assert streams.stdout.readline() == f"{-signal.SIGKILL}\n"
-    print(tmp_path, -1, file=streams.stdin, flush=True)
-    assert streams.stdout.readline() == "0\n"
-    streams.communicate()
-    assert streams.returncode == 0
-
-    runs = [json.loads(p.read_text())["status"] for p in (tmp_path / ".lazypipe/runs").glob("*.json")]
-    assert runs.count("running") >= 3, "most were killed before their end"
+        assert told.readline() == f"{-signal.SIGKILL}\n"
+    run_to_its_end(streams, tmp_path)
     assert lp.scan(str(tmp_path / "out/log")).collect()["x"].sort().to_list() == list(range(count))
     assert lp.scan(str(tmp_path / "out/sum")).collect().rows() == [(count, sum(range(count)))]
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import lazypipe as lp
 from tests.properties.scale import at_scale
+from tests.properties.test_incremental import counts
 
 EXAMPLES = settings().max_examples // 4
 ANSWERS = ["evolve", "freeze", "discard_column", "discard_row", "discard_row", "fail"]
@@ -284,19 +285,6 @@ class World:
 def ended(result: lp.RunResult) -> dict[str, str]:
     named = {"unchanged": "done"}
     return {s.name: named.get(s.status, s.status) for s in result.segments if s.output is not None}
-
-
-def counts(result: lp.RunResult) -> dict[str, Any]:
-    return {
-        node: (
-            g.rows,
-            g.good,
-            g.quarantined,
-            g.dropped,
-            [(c.id, c.evaluated, c.failed, c.repaired, c.value, c.status) for c in g.checks],
-        )
-        for node, g in result.gates.items()
-    }
 
 
 def outcome(world: World, where: str) -> Any:

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lazypipe as lp
-from tests.scenarios.test_due_windows import HOUR, T0, Row, Site
+from tests.scenarios.test_due_windows import HOUR, T0, Row, Site, steps_of
+from tests.scenarios.test_due_windows import is_there as is_seen
 
 SESSIONS = (
     "session: {time: at, gap: 2h, by: site, emit: on_close, allowed_lateness: 1h, aggregate: {m: sum(x), n: count(*)}}"
@@ -245,13 +246,7 @@ ROWS = st.lists(
 
 @st.composite
 def cases(draw: st.DrawFn) -> dict[str, Any]:
-    steps = st.one_of(
-        st.tuples(st.just("comes"), ROWS),
-        st.tuples(st.just("comes"), ROWS),
-        st.tuples(st.just("marked"), st.one_of(st.integers(40, 90), st.integers(0, 320))),
-        st.tuples(st.just("goes"), st.integers(0, 9)),
-        st.tuples(st.just("changes"), st.integers(0, 9), ROWS),
-    )
+    steps = steps_of(ROWS)
     emit = draw(st.sampled_from(["on_close", "on_close", "each_run"]))
     return {
         "gap": draw(st.sampled_from([20, 60, 150])),
@@ -266,10 +261,7 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
 
 def is_there(end: datetime, at: datetime | None, case: dict[str, Any]) -> bool:
     """Whether a session is in the output when event time has reached a moment."""
-    due = end + case["gap"] * MINUTE + timedelta(hours=case["lateness"])
-    if case["emit"] == "on_close" and (at is None or due > at):
-        return False
-    return case["keep"] is None or at is None or due + timedelta(hours=case["keep"]) > at
+    return is_seen(end + case["gap"] * MINUTE, at, case)
 
 
 def chains(rows: list[Row], case: dict[str, Any]) -> Visits:
@@ -281,7 +273,6 @@ def chains(rows: list[Row], case: dict[str, Any]) -> Visits:
 def test_any_deliveries_end_in_the_sessions_that_are_closed(case: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        (root / "done").mkdir()
         keep = "" if case["keep"] is None else f", keep_results: {case['keep']}h"
         do = (
             f"session: {{time: at, gap: {case['gap']}m, {'by: site, ' if case['by'] else ''}emit: {case['emit']}{keep}, "
@@ -291,23 +282,13 @@ def test_any_deliveries_end_in_the_sessions_that_are_closed(case: dict[str, Any]
         site.deliver(
             "-", [(T0 + h * 3 * HOUR + m * 9 * MINUTE, k, h % 7) for h in range(20) for k in "ab" for m in (0, 1)]
         )
-        reached, mark = None, T0 + 40 * HOUR
-        (root / "done" / f"{mark:%Y-%m-%dT%H}.ok").touch()
+        reached, mark = None, site.mark(T0 + 40 * HOUR)
         before: list[Row] = []
         for number, steps in enumerate(case["runs"]):
             for place, step in enumerate(steps):
-                names = sorted(site.files)[1:]
-                rows = [(T0 + h * 20 * MINUTE, k, x) for h, k, x in step[-1]] if isinstance(step[-1], list) else []
-                if step[0] == "comes":
-                    site.deliver(f"{number}-{place}", rows)
-                elif step[0] == "marked":
-                    moment = T0 + step[1] * HOUR
-                    (root / "done" / f"{moment:%Y-%m-%dT%H}.ok").touch()
-                    mark = max(mark, moment)
-                elif names and step[0] == "goes":
-                    site.remove(names[step[1] % len(names)])
-                elif names and step[0] == "changes":
-                    site.deliver(names[step[1] % len(names)], rows)
+                site.act(f"{number}-{place}", step, 20 * MINUTE)
+                if step[0] == "marked":
+                    mark = max(mark, T0 + step[1] * HOUR)
             was = reached
             told = mark if case["marker"] else max(at for at, _, _ in site.rows)
             reached = max(told - HOUR, reached or datetime.min)
@@ -338,11 +319,10 @@ def test_any_deliveries_end_in_the_sessions_that_are_closed(case: dict[str, Any]
 def test_sessions_that_are_cut_are_made_anew_where_only_event_time_went_on(tmp_path: Path) -> None:
     cut = SESSIONS.replace("gap: 2h", "gap: 2h, max_length: 12h")  # longer than any: none is cut
     site = Site.of(tmp_path, cut, "marker: done/%Y-%m-%dT%H.ok")
-    (tmp_path / "done").mkdir()
     for day in range(3):
         site.deliver(f"{day}", day_of(day))
     for day in (1, 2):
-        (tmp_path / f"done/{T0 + timedelta(days=day):%Y-%m-%dT%H}.ok").touch()
+        site.mark(T0 + timedelta(days=day))
         assert (site.run().why or "").endswith(
             f"event time has reached {T0 + timedelta(days=day):%Y-%m-%dT%H:%M:%S}"
         ) is (day > 1)

@@ -95,6 +95,25 @@ class Site:
     def rows(self) -> list[Row]:
         return [row for of in self.files.values() for row in of]
 
+    def mark(self, moment: datetime) -> datetime:
+        """Say by a file that event time has reached a moment."""
+        (self.root / "done").mkdir(exist_ok=True)
+        (self.root / "done" / f"{moment:%Y-%m-%dT%H}.ok").touch()
+        return moment
+
+    def act(self, name: str, step: Any, unit: timedelta) -> None:
+        """Do a step that was drawn; rows are so many units behind the beginning, and the first file stays as it is."""
+        names = sorted(self.files)[1:]
+        rows = [(T0 + n * unit, k, x) for n, k, x in step[-1]] if isinstance(step[-1], list) else []
+        if step[0] == "comes":
+            self.deliver(name, rows)
+        elif step[0] == "marked":
+            self.mark(T0 + step[1] * HOUR)
+        elif names and step[0] == "goes":
+            self.remove(names[step[1] % len(names)])
+        elif names and step[0] == "changes":
+            self.deliver(names[step[1] % len(names)], rows)
+
 
 def day_of(day: int, sites: str = "ab") -> list[Row]:
     """Return the readings of a day, each half an hour."""
@@ -245,17 +264,22 @@ def test_a_marker_closes_windows_of_rows_that_came_long_before(tmp_path: Path) -
     assert site.run().status == "unchanged"
 
 
-def test_rows_of_files_that_are_gone_cannot_be_read_again(tmp_path: Path) -> None:
-    site = Site.of(tmp_path, MEDIANS, "marker: done/%Y-%m-%dT%H.ok")
-    site.text = site.text.replace("    event_time: at", "    on_removed: ignore\n    event_time: at")
-    (tmp_path / "done").mkdir()
+def ignoring(root: Path, ignored: str) -> Site:
+    """Return three days of medians, of which the first is closed, and a source that ignores what is said."""
+    site = Site.of(root, MEDIANS, "marker: done/%Y-%m-%dT%H.ok")
+    site.text = site.text.replace("    event_time: at", f"    {ignored}: ignore\n    event_time: at")
     for day in range(3):
         site.deliver(f"{day}", day_of(day))
-    (tmp_path / "done/2023-01-02T00.ok").touch()
+    site.mark(datetime(2023, 1, 2))
     site.run()
+    return site
+
+
+def test_rows_of_files_that_are_gone_cannot_be_read_again(tmp_path: Path) -> None:
+    site = ignoring(tmp_path, "on_removed")
     site.remove("0")
     assert site.run().status == "unchanged"
-    (tmp_path / "done/2023-01-03T00.ok").touch()
+    site.mark(datetime(2023, 1, 3))
     before = site.found()
     with pytest.raises(
         lp.StorageError, match="would lose the rows of a file that is gone.*event time has reached 2023-01-03T00:00:00"
@@ -267,16 +291,10 @@ def test_rows_of_files_that_are_gone_cannot_be_read_again(tmp_path: Path) -> Non
 
 
 def test_of_files_that_changed_what_they_hold_now_is_read_again(tmp_path: Path) -> None:
-    site = Site.of(tmp_path, MEDIANS, "marker: done/%Y-%m-%dT%H.ok")
-    site.text = site.text.replace("    event_time: at", "    on_modified: ignore\n    event_time: at")
-    (tmp_path / "done").mkdir()
-    for day in range(3):
-        site.deliver(f"{day}", day_of(day))
-    (tmp_path / "done/2023-01-02T00.ok").touch()
-    site.run()
+    site = ignoring(tmp_path, "on_modified")
     site.deliver("0", [(at, name, x + 1) for at, name, x in day_of(0)])
     assert site.run().status == "unchanged"
-    (tmp_path / "done/2023-01-03T00.ok").touch()
+    site.mark(datetime(2023, 1, 3))
     assert site.run().why == (
         "event time has reached 2023-01-03T00:00:00; rows of readings are to be read again, and are not there any more as they were; "
         "readings: what 1 ignored file held is not kept, as all is made anew"
@@ -487,15 +505,20 @@ ROWS = st.lists(
 )
 
 
-@st.composite
-def cases(draw: st.DrawFn) -> dict[str, Any]:
-    steps = st.one_of(
-        st.tuples(st.just("comes"), ROWS),
-        st.tuples(st.just("comes"), ROWS),
+def steps_of(rows: st.SearchStrategy[list[tuple[int, str, int]]]) -> st.SearchStrategy[Any]:
+    """Draw what happens to files and to event time, see ``Site.act``."""
+    return st.one_of(
+        st.tuples(st.just("comes"), rows),
+        st.tuples(st.just("comes"), rows),
         st.tuples(st.just("marked"), st.one_of(st.integers(40, 90), st.integers(0, 320))),
         st.tuples(st.just("goes"), st.integers(0, 9)),
-        st.tuples(st.just("changes"), st.integers(0, 9), ROWS),
+        st.tuples(st.just("changes"), st.integers(0, 9), rows),
     )
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> dict[str, Any]:
+    steps = steps_of(ROWS)
     emit = draw(st.sampled_from(["on_close", "on_close", "each_run"]))
     return {
         "windows": draw(st.sampled_from([*KINDS])),
@@ -539,7 +562,6 @@ def is_there(end: datetime, at: datetime | None, case: dict[str, Any]) -> bool:
 def test_any_deliveries_end_in_the_windows_that_are_closed(case: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        (root / "done").mkdir()
         keep = "" if case["keep"] is None else f", keep_results: {case['keep']}h"
         do = (
             f"window: {{time: at, {case['windows']}, {'by: site, ' if case['by'] else ''}emit: {case['emit']}{keep}, "
@@ -549,23 +571,13 @@ def test_any_deliveries_end_in_the_windows_that_are_closed(case: dict[str, Any])
         site = Site.of(root, do, watermark)
         count = {"median": median, "sum": sum}[case["what"]]
         site.deliver("-", [(T0 + h * HOUR, k, h % 7) for h in range(60) for k in "ab"])
-        reached, mark = None, T0 + 40 * HOUR
-        (root / "done" / f"{mark:%Y-%m-%dT%H}.ok").touch()
+        reached, mark = None, site.mark(T0 + 40 * HOUR)
         before: list[Row] = []
         for number, steps in enumerate(case["runs"]):
             for place, step in enumerate(steps):
-                names = sorted(site.files)[1:]
-                rows = [(T0 + h * HOUR, k, x) for h, k, x in step[-1]] if isinstance(step[-1], list) else []
-                if step[0] == "comes":
-                    site.deliver(f"{number}-{place}", rows)
-                elif step[0] == "marked":
-                    moment = T0 + step[1] * HOUR
-                    (root / "done" / f"{moment:%Y-%m-%dT%H}.ok").touch()
-                    mark = max(mark, moment)
-                elif names and step[0] == "goes":
-                    site.remove(names[step[1] % len(names)])
-                elif names and step[0] == "changes":
-                    site.deliver(names[step[1] % len(names)], rows)
+                site.act(f"{number}-{place}", step, HOUR)
+                if step[0] == "marked":
+                    mark = max(mark, T0 + step[1] * HOUR)
             was = reached
             told = mark if case["marker"] else max(at for at, _, _ in site.rows)
             reached = max(told - timedelta(hours=case["delay"]), reached or datetime.min)
