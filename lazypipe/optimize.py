@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.errors import LazypipeError
 from lazypipe.plan.uses import declared, uses
 from lazypipe.records.ledger import Ledger

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
 
-from lazypipe.compile.compiler import CompiledPipeline, compile_pipeline
+from lazypipe.compile.compiled import CompiledPipeline
+from lazypipe.compile.compiler import compile_pipeline
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError
 from lazypipe.spec import loader, model

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 from typing import Any, get_args
 
 from lazypipe.api.pipeline import Pipeline, bound_of
-from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.errors import LazypipeError
 from lazypipe.incremental.bound import Bound
 from lazypipe.records.transport import Transport

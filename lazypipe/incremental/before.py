@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.sources import BoundSource
 from lazypipe.errors import LazypipeError, StorageError
 from lazypipe.incremental.arrivals import ARRIVALS, Known, by_name, known

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from lazypipe.compile.closing import closes, waited_for
-from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.modes import adds_to
 from lazypipe.compile.segments import Segment, and_ahead
 from lazypipe.compile.strategies import Side, Strategy

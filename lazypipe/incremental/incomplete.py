@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from lazypipe.compile.closing import columns_where_closed, waited_for
-from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.node import Node
 from lazypipe.storage import uri as uris
 from lazypipe.storage.files import expand

@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Literal
 
-from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.segments import Segment
 from lazypipe.incremental.before import Before, consumed_before
 from lazypipe.incremental.bound import UNBOUND

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lazypipe.compile.closing import Upstream, closes, published, states, upstreams
-from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import Snapshot
 from lazypipe.incremental.incomplete import due

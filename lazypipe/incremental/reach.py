@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.sources import Snapshot
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.spec.model import NOTHING

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.strategies import Side
 from lazypipe.incremental.parts import within

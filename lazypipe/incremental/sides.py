@@ -14,7 +14,7 @@ from operator import xor
 
 import polars as pl
 
-from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.sources import Snapshot
 from lazypipe.compile.strategies import Side
 from lazypipe.gates.uniqueness import HASH, hashed

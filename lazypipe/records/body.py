@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 from blake3 import blake3
 
-from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError
 from lazypipe.plan.places import Place

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.errors import first_line
 from lazypipe.gates.report import GateReport
 from lazypipe.records.transport import FileTransport, Transport

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from lazypipe.compile.compiler import EPOCH, CompiledPipeline
+from lazypipe.compile.compiled import EPOCH, CompiledPipeline
 from lazypipe.errors import DefinitionError
 from lazypipe.gates.report import GateReport
 from lazypipe.records.datasets import Datasets

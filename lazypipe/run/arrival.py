@@ -15,7 +15,7 @@ from typing import cast
 
 import polars as pl
 
-from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.compile.unreadable import answer
 from lazypipe.errors import SourceError

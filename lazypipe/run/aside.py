@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.errors import StorageError
 from lazypipe.gates.report import GateReport
 from lazypipe.gates.tap import RUN_COLUMN, Tap, quarantine_schema

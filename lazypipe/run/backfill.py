@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.segments import Segment, and_ahead
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError

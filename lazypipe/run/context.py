@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.hashing import Hashes

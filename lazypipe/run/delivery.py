@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.incremental.before import consumed_before
 from lazypipe.incremental.state import Consumed

@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import CommitConflict, GateError, Interrupted, LazypipeError, Problem, RunError, first_line

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from lazypipe import gates
-from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.durations import with_durations
 from lazypipe.compile.late import LATE, with_late_gates
 from lazypipe.errors import LazypipeError

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.errors import LazypipeError
 from lazypipe.plan.nodes import postorder
 from lazypipe.plan.reader import read_plan

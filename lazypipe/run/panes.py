@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.panes import panes_of
 from lazypipe.errors import LazypipeError
 from lazypipe.gates.tap import FILE_COLUMN

@@ -17,7 +17,7 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.node import Node
 from lazypipe.errors import GateError, LazypipeError, first_line
 from lazypipe.gates.alone import mark_repeats

@@ -19,7 +19,7 @@ from datetime import datetime
 from functools import partial
 from typing import Literal
 
-from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.sources import Snapshot
 from lazypipe.compile.unreadable import rows_in
 from lazypipe.errors import LazypipeError

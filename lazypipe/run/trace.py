@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 from polars.testing import assert_frame_equal
 
-from lazypipe.compile.compiler import CompiledPipeline
+from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.node import Node
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.compile.unreadable import sift

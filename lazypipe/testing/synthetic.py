@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar, get_args
 import polars as pl
 
 from lazypipe.api.frames import check
-from lazypipe.compile.compiler import EPOCH
+from lazypipe.compile.compiled import EPOCH
 from lazypipe.compile.node import compile_checks
 from lazypipe.errors import LazypipeError, nearest
 from lazypipe.gates.marks import mark

@@ -11,7 +11,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe import gates
-from lazypipe.compile.compiler import EPOCH
+from lazypipe.compile.compiled import EPOCH
 from lazypipe.errors import DefinitionError
 from lazypipe.gates.rule import Check
 from lazypipe.spec.model import Step, freeze

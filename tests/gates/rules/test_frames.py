@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import lazypipe as lp
 from lazypipe import gates
-from lazypipe.compile.compiler import EPOCH
+from lazypipe.compile.compiled import EPOCH
 from lazypipe.errors import DefinitionError
 from lazypipe.gates import measure
 from lazypipe.gates.rule import VALUE, Check
