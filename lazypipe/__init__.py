@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from lazypipe.api.builder import Builder, pipeline
     from lazypipe.api.datasets import history, publish_delta, rollback, vacuum
     from lazypipe.api.frames import apply, check, split
-    from lazypipe.api.pipeline import Pipeline, Plan, catalog, load, replay, trace, window_history
+    from lazypipe.api.pipeline import Pipeline, catalog, load, replay, trace, window_history
+    from lazypipe.api.plan import Plan
     from lazypipe.api.records import audit_report, ledger
     from lazypipe.api.stream import stream
     from lazypipe.errors import (
@@ -152,7 +153,7 @@ _HOME = {
     "check": "lazypipe.api.frames",
     "split": "lazypipe.api.frames",
     "Pipeline": "lazypipe.api.pipeline",
-    "Plan": "lazypipe.api.pipeline",
+    "Plan": "lazypipe.api.plan",
     "catalog": "lazypipe.api.pipeline",
     "load": "lazypipe.api.pipeline",
     "replay": "lazypipe.api.pipeline",

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe.api.pipeline import Plan
+from lazypipe.api.plan import Plan
 from lazypipe.api.records import own_ledger
 from lazypipe.compile.compiler import bind_outputs
 from lazypipe.errors import LazypipeError, nearest

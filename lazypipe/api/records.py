@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from lazypipe.api.pipeline import Plan
+from lazypipe.api.plan import Plan
 from lazypipe.compile.audit import BoundAudit, bind_audit
 from lazypipe.errors import LazypipeError
 from lazypipe.records import audit as audits

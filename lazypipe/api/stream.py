@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, get_args
 
-from lazypipe.api.pipeline import Pipeline, bound_of
+from lazypipe.api.pipeline import Pipeline
+from lazypipe.api.plan import bound_of
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.errors import LazypipeError
 from lazypipe.incremental.bound import Bound

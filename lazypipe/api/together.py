@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from lazypipe.api.pipeline import Pipeline, Plan
+from lazypipe.api.pipeline import Pipeline
+from lazypipe.api.plan import Plan
 from lazypipe.compile.binding import expand_source
 from lazypipe.compile.modes import written_schema
 from lazypipe.errors import LazypipeError, SourceError
