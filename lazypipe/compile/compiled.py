@@ -28,7 +28,7 @@ from lazypipe.storage import uri as uris
 if TYPE_CHECKING:
     from lazypipe.compile.changed import PlanChanges
     from lazypipe.compile.lineage import Parts
-    from lazypipe.compile.strategies import Strategy
+    from lazypipe.compile.strategy import Strategy
     from lazypipe.plan.graph import Lineage
     from lazypipe.storage.optimizer.workload import Workload
 

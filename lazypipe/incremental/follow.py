@@ -17,7 +17,7 @@ from lazypipe.compile.closing import closes, waited_for
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.modes import adds_to
 from lazypipe.compile.segments import Segment, and_ahead
-from lazypipe.compile.strategies import Side, Strategy
+from lazypipe.compile.strategy import Side, Strategy
 from lazypipe.errors import StorageError
 from lazypipe.gates import Check
 from lazypipe.gates.rule import PREVIOUS

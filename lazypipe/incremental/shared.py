@@ -13,7 +13,7 @@ import polars as pl
 
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.segments import Segment
-from lazypipe.compile.strategies import Side
+from lazypipe.compile.strategy import Side
 from lazypipe.incremental.parts import within
 from lazypipe.incremental.work import Work
 from lazypipe.storage import uri as uris

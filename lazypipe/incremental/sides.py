@@ -16,7 +16,7 @@ import polars as pl
 
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.sources import Snapshot
-from lazypipe.compile.strategies import Side
+from lazypipe.compile.strategy import Side
 from lazypipe.gates.uniqueness import HASH, hashed
 from lazypipe.incremental.terms import Tables
 from lazypipe.ops.base import Match

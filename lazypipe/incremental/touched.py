@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from lazypipe.compile.strategies import Side, Strategy
+from lazypipe.compile.strategy import Side, Strategy
 from lazypipe.gates.uniqueness import HASH
 from lazypipe.incremental.before import Before
 from lazypipe.incremental.leaf import Leaf

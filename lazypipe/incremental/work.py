@@ -9,7 +9,7 @@ from typing import Any, Literal
 import polars as pl
 
 from lazypipe.compile.sources import Snapshot
-from lazypipe.compile.strategies import Side
+from lazypipe.compile.strategy import Side
 from lazypipe.gates.tally import Tally
 from lazypipe.incremental.leaf import Came
 from lazypipe.incremental.parts import units_in

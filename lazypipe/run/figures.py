@@ -17,7 +17,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lazypipe.compile.strategies import Side
+from lazypipe.compile.strategy import Side
 from lazypipe.gates import Check
 from lazypipe.gates.tap import Tap
 from lazypipe.gates.uniqueness import HASH, TIMES_COLUMN, hashed, repeated

@@ -15,7 +15,7 @@ import polars as pl
 from lazypipe.compile.closing import as_closed
 from lazypipe.compile.node import Watching
 from lazypipe.compile.segments import may_stop
-from lazypipe.compile.strategies import Closes, Side
+from lazypipe.compile.strategy import Closes, Side
 from lazypipe.gates.uniqueness import HASH, hashed
 from lazypipe.ops.base import AHEAD, Fold
 from lazypipe.ops.join import Join

@@ -17,7 +17,7 @@ from lazypipe.compile.closing import closes
 from lazypipe.compile.node import Node, Watching
 from lazypipe.compile.segments import Segment, may_stop
 from lazypipe.compile.sources import BoundSource, Snapshot
-from lazypipe.compile.strategies import Side
+from lazypipe.compile.strategy import Side
 from lazypipe.errors import LazypipeError
 from lazypipe.gates.alone import mark_repeats
 from lazypipe.gates.rule import Reference

@@ -8,7 +8,7 @@ from functools import partial
 import polars as pl
 
 from lazypipe.compile.contract import read_contract
-from lazypipe.compile.strategies import Side
+from lazypipe.compile.strategy import Side
 from lazypipe.incremental.sides import KEYS
 from lazypipe.plan.executed import Executed
 from lazypipe.plan.reader import Capture
