@@ -201,10 +201,9 @@ class _Feed(Decision):
         elif before is None and self.commit is not None and adds_to(output) and output.mode != "delete":
             what = "the last version does not say what it is made of, so that what is new is not known"
             raise self._refused(what, "run once in full (--full), which makes it anew")
-        plan = self.plan.fingerprints()[self.segment.node]
         generation = before.generation if before is not None else self.run
         if self.strategy.kind != "units" or anew or before is None:
-            return self._everything(plan, fixed, driving, generation, anew=anew)
+            return self._everything(fixed, driving, generation, anew=anew)
         if output.mode == "append":
             self._refuse_doubles(driving)
         reused = self.numbering.units(driving, keep=True, anew=False)
@@ -214,7 +213,7 @@ class _Feed(Decision):
         moved = self._moved(driving)
         if not any(new.values()) and not moved:
             nothing = Work("none", "nothing new: " + ", ".join(map(str, driving)))
-            return self._still(nothing, plan, fixed, driving, generation)
+            return self._still(nothing, fixed, driving, generation)
         if (waits := self._waits(fixed, driving, anew=False)) is not None:
             return waits
         if self.terms.bound.is_set:
@@ -229,14 +228,14 @@ class _Feed(Decision):
                 str(leaf) for leaf in driving if leaf.is_news or leaf in moved or self.numbering.moved(leaf, reused)
             )
         ]
-        if not plan.changes(before.fingerprint).same:
+        if not self.after.fingerprint.changes(before.fingerprint).same:
             said.append("the definition changed, and holds for what is new")
-        info = self._info(plan, fixed, driving, reused, generation, anew=False)
+        info = self.after.info(fixed, driving, reused, generation, anew=False)
         gone = {n: sorted(of.gone.items()) for n, of in remade.items() if of.gone}
         info |= {GONE: gone} if gone else {}
         return Work("units", "; ".join(said), self.numbering.reading(driving, new), info=info, left=left)
 
-    def _everything(self, plan: Any, fixed: list[Leaf], driving: list[Leaf], generation: str, *, anew: bool) -> Work:
+    def _everything(self, fixed: list[Leaf], driving: list[Leaf], generation: str, *, anew: bool) -> Work:
         """Return the work where all rows are made, or none if nothing at all has changed."""
         before, leaves, news = self.before, (*fixed, *driving), list[str]()
         if anew:
@@ -245,7 +244,7 @@ class _Feed(Decision):
             why = "nothing was committed yet" if self.commit is None else "nothing was consumed yet"
         elif self.terms.full and self._output.mode != "delete":
             why = "all of it is read, as asked for"
-        elif not (changed := plan.changes(before.fingerprint)).same:
+        elif not (changed := self.after.fingerprint.changes(before.fingerprint)).same:
             why = f"the definition changed: {changed}"
         elif news := [str(leaf) for leaf in leaves if leaf.is_news]:
             why = "; ".join(news)
@@ -267,7 +266,7 @@ class _Feed(Decision):
         against = self._against([n for n in fixed if n.is_news]) if news else ()
         left = sum(len(leaf.left) for leaf in driving)
         units = self.numbering.units(driving, keep=False, anew=True)
-        info = self._info(plan, fixed, driving, units, generation, anew=True)
+        info = self.after.info(fixed, driving, units, generation, anew=True)
         reading = self.numbering.reading(driving, units) if self.strategy.kind == "units" else {}
         return Work("all", why, reading, info=info, anew=anew, left=left, against=against)
 

@@ -8,12 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-import polars as pl
-
-from lazypipe.compile.closing import closes, waited_for
+from lazypipe.compile.closing import closes
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.modes import adds_to
 from lazypipe.compile.segments import Segment, and_ahead
@@ -23,24 +20,20 @@ from lazypipe.gates import Check
 from lazypipe.gates.rule import PREVIOUS
 from lazypipe.gates.tally import from_columns
 from lazypipe.incremental import progress
-from lazypipe.incremental.arrivals import ARRIVALS, by_name, kept
+from lazypipe.incremental.after import After
 from lazypipe.incremental.before import CONSUMED, Before, own_commit
 from lazypipe.incremental.leaf import Leaf, left_for_later
 from lazypipe.incremental.leaves import Leaves
 from lazypipe.incremental.numbering import Numbering
-from lazypipe.incremental.parts import to_list
-from lazypipe.incremental.reach import EXTENTS, Moved, Reaching, Use, parts
+from lazypipe.incremental.reach import Reaching, Use, parts
 from lazypipe.incremental.sides import Digests
-from lazypipe.incremental.state import State
 from lazypipe.incremental.terms import Terms
 from lazypipe.incremental.touched import Touched, Touching, followed
 from lazypipe.incremental.work import Work
-from lazypipe.plan.fingerprint import Fingerprint, digest
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
 from lazypipe.storage.units import Units
-from lazypipe.windows.reach import Extent
 
 __all__ = ["Decision", "decide_followed"]
 
@@ -88,6 +81,7 @@ class Decision:
         self.strategy = strategy
         self.commit = commit
         self.run = terms.run
+        self.after = After(self.plan, self.segment, strategy, self.before)
         self.numbering = Numbering(self.before, self.run, self.segment.name, commit)
         self.reached: Mapping[str, frozenset[str]] = NOTHING
         self.renewed = frozenset[int]()
@@ -110,74 +104,82 @@ class Decision:
 
     def _work(self, fixed: list[Leaf], driving: list[Leaf]) -> Work:
         before = self.before
-        plan = self.plan.fingerprints()[self.segment.node]
         beside = {leaf for leaf, *_ in self.strategy.reached}
         near = [leaf for leaf in fixed if leaf.is_news and leaf.name in beside]
         turned = [n for n in fixed if n.is_news and n.name not in self.strategy.loose and n not in near]
         news = [str(leaf) for leaf in fixed if leaf.is_news and leaf.name in self.strategy.loose]
         news += [f"{n.name}: made anew" for n in driving if n.changes is not None and self.numbering.is_remade(n)]
-        if before is None:
-            unknown = (
-                "nothing was committed yet"
-                if self.commit is None
-                else "the last version does not say what it is made of"
-            )
-            why = "made anew, as asked for" if self.terms.full else unknown
-        elif not (changed := plan.changes(before.fingerprint)).same or before.layout != self._layout():
-            why = f"the definition changed: {changed if not changed.same else 'partitions, rules ahead of it, or rows that these put aside'}"
-        elif self._is_renamed(before, {leaf.name for leaf in (*fixed, *driving)}):
-            why = (
-                "the definition changed: sources or stages have other names, by which is kept what was read and counted"
-            )
-        elif news:
-            why = "; ".join(news)
-        elif went_on := self._went_on_beside():
-            why = went_on
-        elif self.terms.judge_again and self._clock_makes_anew([*driving, *turned, *near]):
+        touched, why = Touched(), self._why_all({leaf.name for leaf in (*fixed, *driving)}, news)
+        if not why and self.terms.judge_again and self._clock_makes_anew([*driving, *turned, *near]):
             why = CLOCK
-        else:
+        elif not why:
             touched = self._touching.touched(turned, driving)
-            why = touched.against
-            if not why and not self._reach(near, fixed, driving):
-                why = "; ".join(map(str, near))
+            why = touched.against or ("" if self._reach(near, fixed, driving) else "; ".join(map(str, near)))
             news += [why] if why else []
         generation = before.generation if before is not None and not news else self.run
-        if why:
-            made = self._all(why, plan, fixed, driving, generation, keep=not news)
-            return (
-                replace(made, against=self._against([n for n in fixed if n.is_news]))
-                if news and before is not None
-                else made
-            )
+        if not why:
+            return self._some(fixed, driving, turned, near, touched, generation)
+        made = self._all(why, fixed, driving, generation, keep=not news)
+        told = news and before is not None
+        return replace(made, against=self._against([n for n in fixed if n.is_news])) if told else made
+
+    def _why_all(self, leaves: set[str], news: list[str]) -> str:
+        """Say why all is made anew, whatever of it changed; nothing if there is no reason. ``leaves`` are all that it is made of."""
+        before = self.before
+        if before is None:
+            if self.terms.full:
+                return "made anew, as asked for"
+            committed = "the last version does not say what it is made of"
+            return "nothing was committed yet" if self.commit is None else committed
+        changed = self.after.fingerprint.changes(before.fingerprint)
+        if not changed.same:
+            return f"the definition changed: {changed}"
+        if before.layout != self.after.layout():
+            return "the definition changed: partitions, rules ahead of it, or rows that these put aside"
+        if self._is_renamed(before, leaves):
+            what = "sources or stages have other names, by which is kept what was read and counted"
+            return f"the definition changed: {what}"
+        return "; ".join(news) or self._went_on_beside()
+
+    def _some(
+        self,
+        fixed: list[Leaf],
+        driving: list[Leaf],
+        turned: list[Leaf],
+        near: list[Leaf],
+        touched: Touched,
+        generation: str,
+    ) -> Work:
+        """Return the work where only some is made anew: of what came, of what is ``touched``, or of nothing."""
         driving = [replace(leaf, reached=self.reached[leaf.name]) for leaf in driving] if self.reached else driving
         touched = replace(touched, units=touched.units | self.renewed)
         nothing = Work("none", "nothing changed: " + ", ".join(map(str, (*fixed, *driving))))
         judges = self.segment.node in self._judged() and self.plan.looks_at_the_clock(self.segment.node)
         if judges and self.terms.judge_again:
             nothing = Work("judge", CLOCK)
-        still = partial(self._still, nothing, plan, fixed, driving, generation)
         renamed = self._moved(driving)
-        if not turned and not near and not renamed and not any(leaf.is_news for leaf in driving):
-            return still()
+        is_still = not (turned or near or renamed)
+        if is_still and not any(leaf.is_news for leaf in driving):
+            return self._still(nothing, fixed, driving, generation)
         reused = self._units(driving, touched)
         new, gone = self.numbering.difference(driving, reused)
-        if not turned and not near and not gone and not any(new.values()) and not renamed:
-            return still()
+        if is_still and not gone and not any(new.values()):
+            return self._still(nothing, fixed, driving, generation)
         if (waits := self._waits(fixed, driving, anew=False)) is not None:
             return waits
         if self.terms.bound.is_set:
             driving = [self.leaves.bounded(leaf) for leaf in driving]
             reused = self._units(driving, touched)
             new, gone = self.numbering.difference(driving, reused)
-            if not turned and not near and not gone and not any(new.values()) and not renamed:
+            if is_still and not gone and not any(new.values()):
                 return replace(nothing, why="nothing to do: " + ", ".join(map(str, (*fixed, *driving))))
         plain = self.numbering.units(driving, keep=True, anew=False) if touched.units else reused
         moved = [str(leaf) for leaf in driving if leaf.is_news or leaf in renamed or self.numbering.moved(leaf, plain)]
         said = "; ".join([*touched.said, *map(str, near), *moved])
-        if (again := self._unread(said, plan, fixed, driving, reused)) is not None:
+        if (again := self._unread(said, fixed, driving, reused)) is not None:
             return again
         left = sum(len(leaf.left) for leaf in driving)
-        info = self._info(plan, fixed, driving, reused, generation, anew=False)
+        info = self.after.info(fixed, driving, reused, generation, anew=False)
         work = self._changed(said, self.numbering.reading(driving, new), gone, reused, driving, info)
         work = self._touching.keeping(work, fixed, touched)
         whole = any(leaf.name in self.strategy.behind for leaf in turned)
@@ -241,7 +243,7 @@ class Decision:
         unknown = bool(self.before.state.sources[leaf.name].files) and not self.before.extents.get(use.key)
         return leaf.tagged and (unknown or self.numbering.is_remade(leaf))
 
-    def _still(self, nothing: Work, plan: Fingerprint, fixed: list[Leaf], driving: list[Leaf], generation: str) -> Work:
+    def _still(self, nothing: Work, fixed: list[Leaf], driving: list[Leaf], generation: str) -> Work:
         """Return the work where nothing came: none, unless event time went on, by which windows close."""
         why = self._went_on()
         if not why:
@@ -249,11 +251,11 @@ class Decision:
         if not self._closing:
             return nothing if nothing.kind == "judge" else Work("state", why)
         if self._beside:
-            return self._all(why, plan, fixed, driving, generation, keep=True)
+            return self._all(why, fixed, driving, generation, keep=True)
         units = self.numbering.units(driving, keep=True, anew=False)
-        if (made := self._unread(why, plan, fixed, driving, units)) is not None:
+        if (made := self._unread(why, fixed, driving, units)) is not None:
             return made
-        info = self._info(plan, fixed, driving, units, generation, anew=False)
+        info = self.after.info(fixed, driving, units, generation, anew=False)
         none = self.numbering.reading(driving, {n: {} for n in units})
         work = self._changed(why, none, frozenset(), units, driving, info)
         work = self._touching.keeping(work, fixed, Touched())
@@ -278,12 +280,12 @@ class Decision:
         return frozenset(n for n in self.segment.nodes if closes(self.plan.nodes[n]) is not None)
 
     def _unread(
-        self, said: str, plan: Fingerprint, fixed: list[Leaf], driving: list[Leaf], units: Mapping[str, dict[str, int]]
+        self, said: str, fixed: list[Leaf], driving: list[Leaf], units: Mapping[str, dict[str, int]]
     ) -> Work | None:
         """Return the work where rows of groups are to be read again, and some cannot be; None if all can."""
         kept = self._unreadable(driving, units) if self.strategy.kind == "parts" else ""
         why = f"{said}; rows of {kept} are to be read again, and are not there any more as they were"
-        return self._all(why, plan, fixed, driving, self.run, keep=False) if kept else None
+        return self._all(why, fixed, driving, self.run, keep=False) if kept else None
 
     def _went_on(self) -> str:
         """Say why the output is published once more though nothing came; nothing if there is no reason."""
@@ -365,7 +367,6 @@ class Decision:
     def _all(
         self,
         why: str,
-        plan: Fingerprint,
         fixed: list[Leaf],
         driving: list[Leaf],
         generation: str,
@@ -390,7 +391,7 @@ class Decision:
         left = {leaf.name: len(leaf.left) for leaf in driving if leaf.left}
         said += [f"{n.name}: {n.told_outside}" for n in driving if n.outside]
         said += [f"{n}: {left_for_later(k)}" for n, k in left.items()]
-        info = self._info(plan, fixed, driving, units, generation, anew=True)
+        info = self.after.info(fixed, driving, units, generation, anew=True)
         return Work(
             "all",
             "; ".join([why, *said]),
@@ -452,92 +453,12 @@ class Decision:
         waits = [n for n in fixed if n.waits(anew=True)] + [n for n in driving if n.waits(anew=anew)]
         return Work("wait", waits[0].snapshot.awaited) if waits else None
 
-    # what the next commit says
-
-    def _layout(self) -> str:
-        by = () if self.segment.output is None else self.plan.outputs[self.segment.output].partition_by
-        prints = self.plan.fingerprints()
-        nodes = self.plan.nodes
-        closing = [n for n in self.segment.nodes if closes(nodes[n]) is not None]
-        waited = [[n, s.watermark.closing] for c in closing for n, s in waited_for(nodes, c).items() if s.watermark]
-        rules = [prints[n].gate for n in self.segment.nodes]
-        # rows are put aside with all their columns, also those that the output is not made of
-        ahead = [n for n in self.segment.nodes if n != self.segment.node and any(map(_puts_aside, nodes[n].checks))]
-        whole = [[n, sorted(prints[n].columns.items())] for n in ahead]
-        # hashes are those of one version of Polars
-        sides = (*self.strategy.sides, *self.strategy.grouped)
-        hashed = [*map(list, self.strategy.hashed), *(list(s.key) for s in sides)]
-        kept = (*hashed, pl.__version__) if hashed else ()
-        wanted = [repr(e) for c in closing if (o := closes(nodes[c])) is not None and (e := o.expectation) is not None]
-        more = (*([waited] if waited else []), *kept, *wanted, *whole)
-        return digest(by, self.strategy.kind, self.strategy.cut, rules, *more)
-
-    def _info(
-        self,
-        plan: Fingerprint,
-        fixed: list[Leaf],
-        driving: list[Leaf],
-        units: Mapping[str, dict[str, int]],
-        generation: str,
-        *,
-        anew: bool,
-    ) -> dict[str, Any]:
-        state = State({n.name: n.consumed if anew else n.consumed_and_held for n in (*fixed, *driving)})
-        arrivals = {n.name: of for n in (*fixed, *driving) if (of := self._arrivals(n, state, anew=anew)) is not None}
-        known = {n.name: [(int(u), here) for u, here in units[n.name].items()] for n in driving if n.tagged}
-        others = {n: [[u, here] for u, here in of if u != here] for n, of in known.items()}
-        renamed = {n: of for n, of in others.items() if of}
-        lists = {n: to_list(of) for n, of in units.items()}
-        return {
-            **state.to_dict(),
-            **({ARRIVALS: arrivals} if arrivals else {}),
-            **self._extents(fixed, state, anew=anew),
-            "fingerprint": plan.to_dict(),
-            "layout": self._layout(),
-            "generation": generation,
-            "units": lists,
-            **({"renamed": renamed} if renamed else {}),
-        }
-
-    def _extents(self, fixed: list[Leaf], state: State, *, anew: bool) -> dict[str, Any]:
-        """Return what is known of where the files lie that reach rows of others; the rest is added once the run has read them."""
-        if not self.strategy.reached:
-            return {}
-        said: dict[str, dict[str, Extent]] = {}
-        for use in (Use(*use) for use in self.strategy.reached):
-            leaf = next(n for n in fixed if n.name == use.leaf)
-            known = NOTHING if anew or self.before is None else self.before.extents.get(use.key, NOTHING)
-            if leaf.changes is not None:
-                changed = Moved.of(leaf, known.keys()).names
-                known = {n: e for n, e in known.items() if n not in changed}
-                known |= {m.now.uri: known[m.before.uri] for m in leaf.changes.moved if m.before.uri in known}
-            there = {*known} if leaf.tagged else {f.uri for f in state.sources[use.leaf].files}
-            said[use.key] = {n: e for n, e in known.items() if n in there}
-        return {EXTENTS: said}
-
-    def _arrivals(self, leaf: Leaf, state: State, *, anew: bool) -> dict[str, Any] | None:
-        """Return what is known of the event times in a source's files; None where it has no watermark that advances by them."""
-        source, arrivals = self.plan.nodes[leaf.name].source, leaf.snapshot.arrivals
-        if source is None or source.watermark is None or not arrivals:
-            return None
-        said: Mapping[str, Any] = NOTHING
-        if self.before is not None and leaf.name in self.before.state.sources:
-            said = by_name(self.before.state.sources[leaf.name], self.before.arrivals.get(leaf.name))
-        held = frozenset() if anew else frozenset(f.uri for f in leaf.held)
-        here = {name: a for uri, a in arrivals.items() if (name := source.redact(uri)) not in held}
-        return kept(source.watermark, state.sources[leaf.name].files, here, said)
-
 
 def _in_groups(leaf: Leaf) -> bool:
     """Whether the row groups are known of a file that has another name now."""
     assert leaf.changes is not None
     borders = NOTHING if leaf.changes.before is None else leaf.changes.before.borders
     return any(m.before.blake3 in borders for m in leaf.changes.moved)
-
-
-def _puts_aside(check: Check) -> bool:
-    """Whether rows, or their original values, may go to quarantine."""
-    return check.action in ("quarantine", "repair")
 
 
 def _judges_alone(check: Check) -> bool:

@@ -89,8 +89,7 @@ class _Once(Decision):
         units = self.numbering.renewed(units, touched.units)
         if needs is not None:
             units = {n.name: self._renewed(n, units[n.name], needs[n.name], judged=judged) for n in driving}
-        plan = self.plan.fingerprints()[self.segment.node]
-        info = self._info(plan, fixed, driving, units, self.run, anew=not kept) if judged else {}
+        info = self.after.info(fixed, driving, units, self.run, anew=not kept) if judged else {}
         if needs is None or not kept:
             kind: Literal["all", "units"] = "all" if needs is None or judged else "units"
             reading, keeping = self.numbering.reading(driving, units), followed(self.strategy, fixed) if judged else ()
@@ -116,9 +115,9 @@ class _Once(Decision):
 
     def _follows(self, fixed: list[Leaf], driving: list[Leaf]) -> bool:
         """Whether rows that were judged before would be judged in the same way now."""
-        if self.before is None or self.before.layout != self._layout():
+        if self.before is None or self.before.layout != self.after.layout():
             return False
-        if not self.plan.fingerprints()[self.segment.node].changes(self.before.fingerprint).same:
+        if not self.after.fingerprint.changes(self.before.fingerprint).same:
             return False
         news = any(n.is_news for n in fixed) or any(n.changes is None or self.numbering.is_remade(n) for n in driving)
         return not news and not any(self.plan.looks_at_the_clock(n) for n in self._judged())

@@ -1,0 +1,115 @@
+"""What the next commit of an output says that it is made of, and by which plan: the other end of ``before.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from lazypipe.compile.closing import closes, waited_for
+from lazypipe.compile.compiled import CompiledPipeline
+from lazypipe.compile.segments import Segment
+from lazypipe.compile.strategy import Strategy
+from lazypipe.gates import Check
+from lazypipe.incremental.arrivals import ARRIVALS, by_name, kept
+from lazypipe.incremental.before import Before
+from lazypipe.incremental.leaf import Leaf
+from lazypipe.incremental.parts import to_list
+from lazypipe.incremental.reach import EXTENTS, Moved, Use
+from lazypipe.incremental.state import State
+from lazypipe.plan.fingerprint import digest
+from lazypipe.spec.model import NOTHING
+from lazypipe.windows.reach import Extent
+
+__all__ = ["After"]
+
+
+class After:
+    """What a run will say of what one output is made of; ``before`` is what the last commit says of it."""
+
+    def __init__(self, plan: CompiledPipeline, segment: Segment, strategy: Strategy, before: Before | None) -> None:
+        self.plan = plan
+        self.segment = segment
+        self.strategy = strategy
+        self.before = before
+        self.fingerprint = plan.fingerprints()[segment.node]
+
+    def layout(self) -> str:
+        """Return what the rows that are there rest upon besides the plan, as one hash."""
+        by = () if self.segment.output is None else self.plan.outputs[self.segment.output].partition_by
+        prints = self.plan.fingerprints()
+        nodes = self.plan.nodes
+        closing = [n for n in self.segment.nodes if closes(nodes[n]) is not None]
+        waited = [[n, s.watermark.closing] for c in closing for n, s in waited_for(nodes, c).items() if s.watermark]
+        rules = [prints[n].gate for n in self.segment.nodes]
+        # rows are put aside with all their columns, also those that the output is not made of
+        ahead = [n for n in self.segment.nodes if n != self.segment.node and any(map(_puts_aside, nodes[n].checks))]
+        whole = [[n, sorted(prints[n].columns.items())] for n in ahead]
+        # hashes are those of one version of Polars
+        sides = (*self.strategy.sides, *self.strategy.grouped)
+        hashed = [*map(list, self.strategy.hashed), *(list(s.key) for s in sides)]
+        kept = (*hashed, pl.__version__) if hashed else ()
+        wanted = [repr(e) for c in closing if (o := closes(nodes[c])) is not None and (e := o.expectation) is not None]
+        more = (*([waited] if waited else []), *kept, *wanted, *whole)
+        return digest(by, self.strategy.kind, self.strategy.cut, rules, *more)
+
+    def info(
+        self,
+        fixed: list[Leaf],
+        driving: list[Leaf],
+        units: Mapping[str, dict[str, int]],
+        generation: str,
+        *,
+        anew: bool,
+    ) -> dict[str, Any]:
+        """Return what the commit says, as its ``info`` keeps it."""
+        state = State({n.name: n.consumed if anew else n.consumed_and_held for n in (*fixed, *driving)})
+        arrivals = {n.name: of for n in (*fixed, *driving) if (of := self._arrivals(n, state, anew=anew)) is not None}
+        known = {n.name: [(int(u), here) for u, here in units[n.name].items()] for n in driving if n.tagged}
+        others = {n: [[u, here] for u, here in of if u != here] for n, of in known.items()}
+        renamed = {n: of for n, of in others.items() if of}
+        lists = {n: to_list(of) for n, of in units.items()}
+        return {
+            **state.to_dict(),
+            **({ARRIVALS: arrivals} if arrivals else {}),
+            **self._extents(fixed, state, anew=anew),
+            "fingerprint": self.fingerprint.to_dict(),
+            "layout": self.layout(),
+            "generation": generation,
+            "units": lists,
+            **({"renamed": renamed} if renamed else {}),
+        }
+
+    def _extents(self, fixed: list[Leaf], state: State, *, anew: bool) -> dict[str, Any]:
+        """Return what is known of where the files lie that reach rows of others; the rest is added once the run has read them."""
+        if not self.strategy.reached:
+            return {}
+        said: dict[str, dict[str, Extent]] = {}
+        for use in (Use(*use) for use in self.strategy.reached):
+            leaf = next(n for n in fixed if n.name == use.leaf)
+            known = NOTHING if anew or self.before is None else self.before.extents.get(use.key, NOTHING)
+            if leaf.changes is not None:
+                changed = Moved.of(leaf, known.keys()).names
+                known = {n: e for n, e in known.items() if n not in changed}
+                known |= {m.now.uri: known[m.before.uri] for m in leaf.changes.moved if m.before.uri in known}
+            there = {*known} if leaf.tagged else {f.uri for f in state.sources[use.leaf].files}
+            said[use.key] = {n: e for n, e in known.items() if n in there}
+        return {EXTENTS: said}
+
+    def _arrivals(self, leaf: Leaf, state: State, *, anew: bool) -> dict[str, Any] | None:
+        """Return what is known of the event times in a source's files; None where it has no watermark that advances by them."""
+        source, arrivals = self.plan.nodes[leaf.name].source, leaf.snapshot.arrivals
+        if source is None or source.watermark is None or not arrivals:
+            return None
+        said: Mapping[str, Any] = NOTHING
+        if self.before is not None and leaf.name in self.before.state.sources:
+            said = by_name(self.before.state.sources[leaf.name], self.before.arrivals.get(leaf.name))
+        held = frozenset() if anew else frozenset(f.uri for f in leaf.held)
+        here = {name: a for uri, a in arrivals.items() if (name := source.redact(uri)) not in held}
+        return kept(source.watermark, state.sources[leaf.name].files, here, said)
+
+
+def _puts_aside(check: Check) -> bool:
+    """Whether rows, or their original values, may go to quarantine."""
+    return check.action in ("quarantine", "repair")
