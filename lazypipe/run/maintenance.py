@@ -23,6 +23,7 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.numbered import NumberedFiles, written_at
 from lazypipe.storage.sink import is_staged
+from lazypipe.storage.vacuum import vacuum
 
 __all__ = ["Outlook", "outlook", "vacuum_dataset", "vacuum_pipeline"]
 
@@ -60,7 +61,7 @@ def vacuum_dataset(
 ) -> list[str]:
     """Vacuum one dataset, but for versions from which what stands beside it goes on; returns the paths of what was deleted."""
     (kept,) = _kept(dataset)
-    return kept.dataset.vacuum(keep=kept.versions(keep), older_than=older_than, now=now, dry_run=dry_run)
+    return vacuum(kept.dataset, keep=kept.versions(keep), older_than=older_than, now=now, dry_run=dry_run)
 
 
 def vacuum_pipeline(
@@ -82,7 +83,7 @@ def vacuum_pipeline(
         if output.format != "dataset":
             deleted += _half_written(output.to, output, limit, dry_run=dry_run)
     for kept in datasets:
-        found = kept.dataset.vacuum(keep=kept.versions(keep), older_than=older_than, now=now, dry_run=dry_run)
+        found = vacuum(kept.dataset, keep=kept.versions(keep), older_than=older_than, now=now, dry_run=dry_run)
         deleted += [uris.join(kept.dataset.uri, p) for p in found]
     if audit.is_on:
         deleted += _half_recorded(audit.uri, limit, dry_run=dry_run)

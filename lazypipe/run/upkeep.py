@@ -10,6 +10,7 @@ from lazypipe.spec.model import Output
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
 from lazypipe.storage.optimizer.packing import folders, is_small, target_bytes
+from lazypipe.storage.vacuum import vacuum
 
 __all__ = ["upkeep"]
 
@@ -57,7 +58,7 @@ def _compacted(output: Output, dataset: Dataset, commit: Commit | None, run: str
 def _vacuumed(dataset: Dataset, keep: int) -> list[str]:
     if len(dataset.log.versions()) <= keep:
         return []
-    deleted = dataset.vacuum(keep=keep)
+    deleted = vacuum(dataset, keep=keep)
     return [f"{dataset.uri}: {keep} versions kept, {len(deleted):,} files deleted"]
 
 

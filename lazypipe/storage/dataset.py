@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
@@ -18,8 +18,6 @@ from lazypipe.storage.files import FileInfo
 from lazypipe.storage.key_bounds import KeyBounds
 from lazypipe.storage.lake.fitting import fitted
 from lazypipe.storage.log import BACK, DELTA, KEPT, REWRITE, ROLLBACK, Commit, CommitLog, DataFile, partitioned
-from lazypipe.storage.numbered import written_at
-from lazypipe.storage.sink import is_data_file
 from lazypipe.storage.unit_counts import count_units
 from lazypipe.storage.units import UNIT, Units
 
@@ -364,93 +362,6 @@ class Dataset:
         # what the version in force rests upon is there as long as that is in force
         return self.append(replace(old, version=number, run=run, time=time, mode=mode, info=info, rest=latest.rest))
 
-    def vacuum(
-        self,
-        *,
-        keep: int = 1,
-        older_than: timedelta = timedelta(hours=24),
-        now: datetime | None = None,
-        dry_run: bool = False,
-    ) -> list[str]:
-        """Delete what no reader can reach any more; return the paths of the deleted data files.
-
-        With ``dry_run``, they are only told.
-
-        Keeps the last ``keep`` versions. Files of no commit (left by a run that was killed) go once they are older than
-        ``older_than``, so that a run in progress does not lose what it is writing. Files that no lazypipe wrote stay.
-
-        Raises
-        ------
-        StorageError
-            If ``keep`` is less than 1, or a commit to keep cannot be read.
-        """
-        from lazypipe.storage.lake import publish
-
-        if keep < 1:
-            raise StorageError(
-                f"cannot keep {keep} versions", uri=self.uri, fix="keep 1 or more: one must stay in force"
-            )
-        moment = now or datetime.now(UTC)
-        limit = moment - older_than
-        fs, root = uris.file_system(self.uri, self.storage_options)
-        fs.invalidate_cache(root)
-        is_table = not dry_run and self._is_caught_up()
-        # listed before the log is read: a file that is committed meanwhile is either not in the list, or live
-        listed = {p.removeprefix(root).lstrip("/"): d for p, d in sorted(fs.find(root, detail=True).items())}
-        nested = {p.partition(".commits/")[0] + "/" for p in listed if ".commits/" in p}
-        rests = self.log.rests()
-        versions = self.log.versions()
-        live, figures, resting = set[str](), set[str](), set[str]()
-        for commit in map(self.log.read, versions[-keep:]):
-            live |= {f.path for f in commit.files}
-            figures |= {f.path for f in commit.figures}
-            resting |= set() if commit.rest is None else {commit.rest.name}
-        known = set()
-        for version in versions[:-keep]:
-            with suppress(StorageError):  # damaged, and to be deleted anyway: its files go by their age
-                known |= {f.path for f in self.log.read(version).files}
-        deleted = []
-        for path, details in listed.items():
-            left_over = is_data_file(path) and written_at(details) <= limit and not path.startswith(tuple(nested))
-            if path not in live and (path in known or left_over):
-                deleted.append(path)
-        if dry_run:
-            return deleted
-        for path in deleted:
-            fs.rm_file(f"{root}/{path}")
-        for version in versions[:-keep]:
-            self.log.remove(version)
-        if is_table:
-            oldest = versions[max(0, len(versions) - keep)]
-            publish.forget(self.uri, oldest, moment, limit, self.storage_options)
-        self._vacuum_figures(figures, limit)
-        for name, details in rests.items():
-            if name not in resting and written_at(details) <= limit:
-                self.log.remove_lists(name)
-        for path, details in self.log.half_written().items():
-            if written_at(details) <= limit:
-                fs.rm_file(path)
-        if uris.is_local(self.uri):
-            _remove_empty_folders(root)
-        return deleted
-
-    def _is_caught_up(self) -> bool:
-        """Have the Delta log tell of all commits, as of some nobody could afterwards; return whether there is one."""
-        from lazypipe.storage.lake import publish
-
-        latest = self.latest()
-        if latest is None or DELTA not in latest.info:
-            return False
-        publish.catch_up(self.uri, self.log, latest, self.storage_options)
-        return True
-
-    def _vacuum_figures(self, live: Collection[str], limit: datetime) -> None:
-        fs, root = uris.file_system(self.figures, self.storage_options)
-        with suppress(FileNotFoundError):
-            for path, details in fs.find(root, detail=True).items():
-                if path.rpartition("/")[2] not in live and written_at(details) <= limit:
-                    fs.rm_file(path)
-
 
 def _of_types(file: DataFile, before: Mapping[str, pl.DataType], now: Mapping[str, pl.DataType]) -> DataFile:
     """Return a file of the commit before as one of the next, without the bounds of columns that have other types by then."""
@@ -459,13 +370,6 @@ def _of_types(file: DataFile, before: Mapping[str, pl.DataType], now: Mapping[st
         if file.bounds
         else file
     )
-
-
-def _remove_empty_folders(root: str) -> None:
-    for folder, _, _ in os.walk(root, topdown=False):
-        if folder != root:
-            with suppress(OSError):  # not empty, or somebody is about to write into it
-                os.rmdir(folder)
 
 
 def _refuse_odd(uri: str, version: object, as_of: object) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.vacuum import vacuum
 from tests.faults.killing import Killer, Template
 
 DEFINITION = """
@@ -133,7 +134,7 @@ def test_a_feed_that_lags_needs_versions_that_vacuum_keeps(tmp_path: Path, monke
         deliver(root, "data", "2", range(3), 3)
         deliver(root, "gone", "2", range(1), 3)
         lp.load(root / "p.yaml").compile().run(run="fourth").raise_for_status()
-    Dataset(str(root / "out/latest")).vacuum(older_than=timedelta(0))
+    vacuum(Dataset(str(root / "out/latest")), older_than=timedelta(0))
     result: Any = lp.load(root / "p.yaml").compile().run(run="fifth")
     (failed,) = [s for s in result.segments if s.name == "latest"]
     assert "the change feed of output 'latest' cannot go on: there is no version" in str(failed.error)

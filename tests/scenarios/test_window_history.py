@@ -11,6 +11,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.vacuum import vacuum
 from tests.scenarios.test_panes import T0, Feed
 
 DEFINITION = """
@@ -72,7 +73,7 @@ def test_each_pane_says_what_came_and_why(feed: Feed) -> None:
 
 
 def test_what_vacuum_took_away_is_not_made_up(feed: Feed) -> None:
-    Dataset(str(feed.root / "out/hourly")).vacuum(keep=3, older_than=timedelta(0))
+    vacuum(Dataset(str(feed.root / "out/hourly")), keep=3, older_than=timedelta(0))
     # versions 3 to 5 are left; the third says nothing of this window but how it was by then
     history = lp.window_history(feed.plan, "hourly", {"k": "a"}, (T0, T0 + timedelta(hours=1)))
     told = [(p.number, p.version, p.timing, (p.row or {})["n"], p.why) for p in history.panes]

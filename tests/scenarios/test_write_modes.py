@@ -16,6 +16,7 @@ from lazypipe.errors import DefinitionError, LazypipeError
 from lazypipe.run import merge
 from lazypipe.run.maintenance import outlook
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.vacuum import vacuum
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -402,7 +403,7 @@ def test_vacuum_by_path_leaves_what_a_feed_of_changes_has_not_told_yet(world: Wo
 def test_what_is_aside_stays_where_nobody_knows_what_was_before(world: World) -> None:
     aside = put_aside_and_forgotten(world)
     lp.rollback(world.uri, version=2)
-    aside.vacuum(older_than=timedelta(0))
+    vacuum(aside, older_than=timedelta(0))
     world.done()
     # 4 was put aside by what is undone, and again by the run that did it again
     assert sorted(lp.scan(aside.uri).collect()["id"]) == [2, 4, 4]

@@ -24,6 +24,7 @@ from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit, CommitLog, DataFile
 from lazypipe.storage.numbered import NumberedFiles, seal_text
 from lazypipe.storage.since import lists_of, spliced, splices, told, untold
+from lazypipe.storage.vacuum import vacuum
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 FEW = st.lists(st.sampled_from("abcdefg"), max_size=9)
@@ -186,7 +187,7 @@ def test_going_back_rests_upon_what_the_version_in_force_does(uri: str, monkeypa
     back = dataset.log.read(6)
     assert back.rest is not None
     assert (back.info["seen"], back.rest.name) == (SEEN[:1_001], latest.rest.name)
-    dataset.vacuum(keep=1, older_than=timedelta(0))
+    vacuum(dataset, keep=1, older_than=timedelta(0))
     assert Dataset(uri).latest() == back
 
 
@@ -199,13 +200,13 @@ def test_vacuum_keeps_what_versions_to_keep_rest_upon(uri: str, monkeypatch: pyt
     assert last is not None
     assert {*log.rests()} == {second.name, last.name}
     NumberedFiles(f"{uri}.commits", what="x").create_named("lists/killed.json", b"{}")
-    Dataset(uri).vacuum(keep=5, older_than=timedelta(0))
+    vacuum(Dataset(uri), keep=5, older_than=timedelta(0))
     assert {*log.rests()} == {second.name, last.name}
-    Dataset(uri).vacuum(keep=1, older_than=hour)
+    vacuum(Dataset(uri), keep=1, older_than=hour)
     assert {*log.rests()} == {second.name, last.name}  # it could be of a run that has not committed yet
-    Dataset(uri).vacuum(keep=1, older_than=timedelta(0), dry_run=True)
+    vacuum(Dataset(uri), keep=1, older_than=timedelta(0), dry_run=True)
     assert {*log.rests()} == {second.name, last.name}
-    Dataset(uri).vacuum(keep=1, older_than=timedelta(0))
+    vacuum(Dataset(uri), keep=1, older_than=timedelta(0))
     assert {*log.rests()} == {last.name}
     assert log.read(6).info["seen"] == SEEN[:2_502]
 
@@ -302,6 +303,6 @@ def test_a_writer_that_is_stopped_between_lists_and_commit_has_changed_nothing(
     again = deliver(uri, SEEN[:2_000])
     assert Dataset(uri).latest() == again
     assert again.info["seen"] == SEEN[:2_000]
-    Dataset(uri).vacuum(keep=2, older_than=timedelta(0))
+    vacuum(Dataset(uri), keep=2, older_than=timedelta(0))
     assert len(CommitLog(f"{uri}.commits").rests()) == 1
     assert Dataset(uri).latest() == again

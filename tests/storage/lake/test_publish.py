@@ -18,6 +18,7 @@ from lazypipe.storage.lake.log import DeltaLog
 from lazypipe.storage.lake.publish import catch_up, partition_values
 from lazypipe.storage.log import DELTA
 from lazypipe.storage.sink import DatasetSink
+from lazypipe.storage.vacuum import vacuum
 from lazypipe.testing.faults import faulty
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
@@ -55,7 +56,7 @@ def test_a_log_that_cannot_be_written_is_caught_up() -> None:
         )
         faults.fail("create", FULL)
         with pytest.raises(StorageError, match="the Delta log cannot be written"):
-            dataset.vacuum()  # takes nothing away that nobody could tell of afterwards
+            vacuum(dataset)  # takes nothing away that nobody could tell of afterwards
         assert dataset.log.versions() == [1, 2]
         assert [dataset.publish(run="r", time=NOW) for _ in range(2)] == [1, 0]
         assert log.table().transactions == {"lazypipe": 2}
@@ -72,9 +73,9 @@ def test_a_checkpoint_that_cannot_be_written() -> None:
         assert (log.last(), log.checkpoints()) == (10, {})
         faults.fail("create", FULL)
         with pytest.raises(StorageError, match="the checkpoint of the Delta log cannot be written: .* No space left"):
-            dataset.vacuum(older_than=timedelta(0))
+            vacuum(dataset, older_than=timedelta(0))
         for _ in range(2):  # the second has its checkpoint already
-            dataset.vacuum(older_than=timedelta(0))
+            vacuum(dataset, older_than=timedelta(0))
             assert list(log.checkpoints()) == [10]
         faults.fail("write", FULL)
         log.point_to(10, 3)  # what says where the last checkpoint is may fail
@@ -85,10 +86,10 @@ def test_logs_of_which_all_is_kept(tmp_path: Path) -> None:
     dataset = Dataset(str(tmp_path / "out"), delta=True)
     note(dataset, 1)
     note(dataset, 2)
-    dataset.vacuum(keep=9)
+    vacuum(dataset, keep=9)
     assert DeltaLog(dataset.uri).files.numbers() == [0, 1]
     (tmp_path / f"out/_delta_log/{0:020}.json").unlink()
-    dataset.vacuum(keep=9)
+    vacuum(dataset, keep=9)
     assert DeltaLog(dataset.uri).files.numbers() == [1]
     assert DeltaLog(dataset.uri).checkpoints() == {}
 
@@ -128,7 +129,7 @@ def test_what_others_only_note_is_passed_over(tmp_path: Path) -> None:
     assert dataset.publish(run="r", time=NOW) == 0
     add(dataset, 5)
     assert deltalake.DeltaTable(dataset.uri).to_pyarrow_table().num_rows == 2
-    dataset.vacuum(keep=2)
+    vacuum(dataset, keep=2)
     assert deltalake.DeltaTable(dataset.uri).to_pyarrow_table().num_rows == 2
 
 

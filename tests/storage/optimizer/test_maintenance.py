@@ -30,6 +30,7 @@ from lazypipe.storage.optimizer.packing import compaction, pack
 from lazypipe.storage.sink import DatasetSink
 from lazypipe.storage.unit_counts import count_units
 from lazypipe.storage.units import UNIT
+from lazypipe.storage.vacuum import vacuum
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NUMBERS = itertools.count(1)
@@ -385,7 +386,7 @@ def test_what_another_run_has_replaced_is_not_brought_back(uri: str) -> None:
     assert (made.version, made.missed, made.written) == (None, 1, ())
     assert str(made) == f"{uri}: nothing was written anew, another run had replaced the files; run again"
     assert content(uri).equals(rows(5, 6))
-    deleted = Dataset(uri).vacuum(older_than=timedelta(0), now=NOW + timedelta(days=9_999))
+    deleted = vacuum(Dataset(uri), older_than=timedelta(0), now=NOW + timedelta(days=9_999))
     assert len(deleted) == 2  # what was written for nothing is gone already
 
 
@@ -559,7 +560,7 @@ def test_killed_in_the_middle_nothing_is_lost(tmp_path: Path) -> None:
     assert content(uri).equals(rows(0, 30))
     compact(Dataset(uri), run="again", time=NOW)
     assert content(uri).equals(rows(0, 30))
-    Dataset(uri).vacuum(older_than=timedelta(0))
+    vacuum(Dataset(uri), older_than=timedelta(0))
     assert [p.name for p in (tmp_path / "d").iterdir()] == ["again-001-000-00000.parquet"]
     assert content(uri).equals(rows(0, 30))
 
