@@ -16,7 +16,7 @@ import pytest
 import lazypipe as lp
 from lazypipe.__main__ import main
 from lazypipe.cli.runs import _Progress
-from lazypipe.run import executor
+from lazypipe.run import deciding
 
 DEFINITION = """\
 version: 1
@@ -342,18 +342,18 @@ def test_a_run_that_did_not_begin_has_no_segments(tmp_path: Path, capsys: pytest
 def test_a_run_that_another_one_overtook_goes_on_from_there(
     shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, always: bool
 ) -> None:
-    decide, won = executor.decide, list[str]()
+    decide, won = deciding.decide, list[str]()
 
     def overtaken(*args: Any, **kwargs: Any) -> Any:
         """Let another run go by, right after this one has looked at what there is to do."""
         work = decide(*args, **kwargs)
         if always or not won:
             with monkeypatch.context() as inner:
-                inner.setattr(executor, "decide", decide)
+                inner.setattr(deciding, "decide", decide)
                 won.append(lp.load(shop).compile().run(full=True, outputs=["large"]).status)
         return work
 
-    monkeypatch.setattr(executor, "decide", overtaken)
+    monkeypatch.setattr(deciding, "decide", overtaken)
     code, out, err = run(capsys, "run", shop, "--output", "large", "--json", *(["--full"] if always else []))
     told = "another run has committed meanwhile; once more, over what is there now"
     (segment,) = json.loads(out)["segments"]

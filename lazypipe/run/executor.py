@@ -14,23 +14,19 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import Snapshot
-from lazypipe.errors import CommitConflict, GateError, Interrupted, LazypipeError, Problem, RunError, first_line
+from lazypipe.errors import GateError, Interrupted, LazypipeError, Problem, RunError, first_line
 from lazypipe.gates.report import GateReport
 from lazypipe.incremental import incomplete as incompletes
 from lazypipe.incremental.before import CONSUMED
 from lazypipe.incremental.bound import UNBOUND, Bound
-from lazypipe.incremental.feed import decide
-from lazypipe.incremental.once import decide_shared
 from lazypipe.incremental.progress import PROGRESS
-from lazypipe.incremental.shared import needs_of, state_of
-from lazypipe.incremental.stamps import nanoseconds
-from lazypipe.incremental.terms import Terms
 from lazypipe.incremental.work import Work
 from lazypipe.records.emitter import Emitter
 from lazypipe.records.record import Records
@@ -41,6 +37,7 @@ from lazypipe.run.body import body
 from lazypipe.run.changefeed import ChangeFeed, Feed
 from lazypipe.run.context import Observer, Run
 from lazypipe.run.corrupt import files_set_aside, leave_out_corrupt, read_by_row
+from lazypipe.run.deciding import Deciding
 from lazypipe.run.lake import publish
 from lazypipe.run.panefeed import PaneFeed
 from lazypipe.run.query import Meanwhile
@@ -153,6 +150,11 @@ class _Execution:
     notes: list[str] = field(default_factory=list)
     error: LazypipeError | None = None
 
+    @cached_property
+    def deciding(self) -> Deciding:
+        """What says what there is to do."""
+        return Deciding(self.run, self.only, self.results)
+
     def told(self, emitter: Emitter) -> RunResult:
         """Run, and tell of its beginning and its end."""
         emitter.emit(lambda: self.body("running"))
@@ -188,7 +190,7 @@ class _Execution:
     def run_segments(self) -> None:
         self.record(done=False)
         plan = self.run.plan
-        needed = self._needed()
+        needed = self.deciding.needed
         outputs = [s for s in plan.segments if s.output is not None and s.node in needed]
         # what only writes the rows of another output once more is needed by nobody
         outputs = [s for s in outputs if s.nodes or not self.only or s.output in self.only]
@@ -228,17 +230,6 @@ class _Execution:
                 note = plan.redact(f"output {name!r} is not up to date as a Delta table: {error}")
                 self.notes += [] if note in self.notes else [note]
 
-    def _needed(self) -> set[str]:
-        """Return the nodes whose rows the wanted outputs are made of."""
-        plan = self.run.plan
-        wanted = [o.stage for n, o in plan.outputs.items() if n in (self.only or plan.outputs)]
-        found: set[str] = set()
-        while wanted:
-            name = wanted.pop()
-            found.add(name)
-            wanted += [n for s in plan.segments if s.node == name for n in s.reads if n not in found]
-        return found
-
     def close(self, status: Status, error: str | None = None) -> None:
         """Append the run to the ledger."""
         named = {s.name: s for s in self.run.plan.segments}
@@ -248,118 +239,32 @@ class _Execution:
 
     def run_output(self, segment: Segment) -> None:
         """Bring an output up to date, and first what is needed for that; whatever goes wrong is a result, no exception."""
-        by_node = {s.node: s for s in self.run.plan.segments if s.nodes}
         started = time.perf_counter()
         try:
-            missing = [
-                n for n in self._read(segment, by_node) if by_node[n].output is not None and n not in self.run.kept
-            ]
-            if missing:
-                self.results.append(self._held_up(segment, [by_node[n].name for n in missing]))
-                return
-            waited = self._written_before(segment)
-            if waited:
-                self.results.append(self._held_up(segment, waited))
-                return
-            work = self.decide(segment)
-            # a feed that has not begun has nothing to say of rows that were written in another way
-            if not work.anew:
-                self.complete_feed(segment)
+            found = self._prepared(segment, started)
         except LazypipeError as error:
-            self.results.append(self._ended(segment, "error", error, started))
-            return
+            found = self._ended(segment, "error", error, started)
         except KeyboardInterrupt:
-            self.results.append(self._ended(segment, "interrupted", _stopped(), started))
-            return
-        if work.kind in ("none", "wait"):
-            self.results.append(self._idle(segment, work, started))
-            return
-        above = self._read(segment, by_node) if work.kind not in ("judge", "state") else []
-        try:
-            for name in above:
-                inner, ran = by_node[name], {r.name for r in self.results}
-                if inner.output is None and name not in self.run.kept and inner.name not in ran:
-                    self.results.append(self.run_one(inner, self.shared(inner)))
-                    self.record(done=False)
-                    work = self.decide(segment)  # without files that were set aside
-        except LazypipeError as error:
-            self.results.append(self._ended(segment, "error", error, started))
-            return
-        if work.kind in ("none", "wait"):
-            self.results.append(self._idle(segment, work, started))
-            return
-        self.results.append(self.run_one(segment, work))
+            found = self._ended(segment, "interrupted", _stopped(), started)
+        self.results.append(self.run_one(segment, found) if isinstance(found, Work) else found)
 
-    def shared(self, segment: Segment) -> Work:
-        """Say what is read of what is kept for this run only, so that all who need it have what they need."""
-        run = self.run
-        if run.plan.inner[segment.node].kind != "units":
-            return Work("all", "")
-        needs, anew = (None, frozenset[str]()) if run.full else needs_of(run.plan, segment, self._work_of)
-        return decide_shared(run.plan, segment, self._terms(), state_of(run.plan, segment), needs, anew)
-
-    def _work_of(self, segment: Segment) -> Work | None:
-        """Return the work of a segment that may still run in this run; None if it cannot be told yet."""
-        by_node = {s.node: s for s in self.run.plan.segments if s.nodes}
-        inner = segment.output is None
-        if not inner and (segment.node not in self._needed() or segment.name in {r.name for r in self.results}):
-            return Work("none", "")
-        above = [n for n in self._read(segment, by_node) if by_node[n].output is not None]
-        if any(n not in self.run.kept for n in above):
-            return None
-        if inner:
-            return self.shared(segment)
-        try:
-            return self.decide(segment)
-        except LazypipeError:  # told when its turn comes
-            return Work("none", "")
-
-    def _read(self, segment: Segment, by_node: Mapping[str, Segment]) -> list[str]:
-        """Return the nodes of other segments that a segment reads, those that they read before them."""
-        found: dict[str, None] = {}
-        for name in segment.reads:
-            if by_node[name].output is None:
-                found |= dict.fromkeys(self._read(by_node[name], by_node))
-            found[name] = None
-        return [*found]
-
-    def decide(self, segment: Segment) -> Work:
-        """Say what is to be done for an output."""
-        work = decide(self.run.plan, segment, self._terms())
-        self._refuse_overtaken(segment, work)
-        return work
-
-    def _refuse_overtaken(self, segment: Segment, work: Work) -> None:
-        """Raise CommitConflict where another run has made an output of what is newer than all that this run reads."""
-        said = {} if work.commit is None else work.commit.info.get(CONSUMED, {}).get("sources", {})
-        for node in said.keys() & self.run.published.keys() - set(segment.nodes):
-            dataset, read = self.run.published[node]
-            made_of = said[node].get("version", 0)
-            # versions begin anew where somebody has removed the dataset
-            if made_of > read.version and (latest := dataset.latest()) is not None and made_of <= latest.version:
-                raise CommitConflict(
-                    "another run has committed meanwhile, of newer rows than this one has read",
-                    uri=self.run.plan.redact(self.run.plan.outputs[segment.name].to),
-                    fix="run again: nothing of this run became visible",
-                )
-
-    def _terms(self) -> Terms:
-        """Return what this run says of itself where it asks what is to be done, by what is there now."""
-        run = self.run
-        # over part of event time, clocks and markers say nothing of what is left
-        now = nanoseconds(run.now) // 1_000 if run.window is None else None
-        return Terms(
-            run.id,
-            run.look,
-            time.time_ns(),
-            run.hashes,
-            run.digests,
-            full=run.full,
-            bound=run.bound,
-            now=now,
-            moments=run.moments,
-            tables=run.published,
-        )
+    def _prepared(self, segment: Segment, started: float) -> Work | SegmentResult:
+        """Return what is to be done for an output, once all that it needs is there; or its outcome, if that is nothing."""
+        by_node, kept = self.deciding.by_node, self.run.kept
+        read = [by_node[name] for name in self.deciding.read(segment)]
+        missing = [s.name for s in read if s.output is not None and s.node not in kept]
+        if waited := missing or self._written_before(segment):
+            return self._held_up(segment, waited)
+        work = self.deciding.decide(segment)
+        # a feed that has not begun has nothing to say of rows that were written in another way
+        if not work.anew:
+            self.complete_feed(segment)
+        for inner in read if work.kind in ("units", "all") else ():
+            if inner.output is None and inner.node not in kept and inner.name not in {r.name for r in self.results}:
+                self.results.append(self.run_one(inner, self.deciding.shared(inner)))
+                self.record(done=False)
+                work = self.deciding.decide(segment)  # without files that were set aside
+        return self._idle(segment, work, started) if work.kind in ("none", "wait") else work
 
     def _written_before(self, segment: Segment) -> list[str]:
         """Return the outputs that write what a segment only removes keys from, and could not be brought up to date."""
@@ -460,9 +365,9 @@ class _Execution:
                 return result
             # without the files that were set aside, without folders, or with moments parsed by Polars' reader
             if segment.output is None:
-                work = self.shared(segment)
+                work = self.deciding.shared(segment)
                 continue
-            work = self.decide(segment)
+            work = self.deciding.decide(segment)
             if work.kind in ("none", "wait"):
                 return self._idle(segment, work, started)
 

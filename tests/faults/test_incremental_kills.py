@@ -15,7 +15,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.errors import CommitConflict
-from lazypipe.run import executor
+from lazypipe.run import deciding
 from lazypipe.storage.dataset import Dataset
 from tests.faults.killing import Killer, Template
 
@@ -159,17 +159,17 @@ def test_two_runs_at_once(tmp_path: Path) -> None:
 
 def test_a_run_that_goes_by_right_after_the_decision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = prepare(tmp_path)
-    decide = executor.decide
+    decide = deciding.decide
     won: list[lp.RunResult] = []
 
     def overtaken(*args: Any, **kwargs: Any) -> Any:
         work = decide(*args, **kwargs)
         if not won:
-            monkeypatch.setattr(executor, "decide", decide)
+            monkeypatch.setattr(deciding, "decide", decide)
             won.append(lp.load(root / "p.yaml").compile().run(run="winner"))
         return work
 
-    monkeypatch.setattr(executor, "decide", overtaken)
+    monkeypatch.setattr(deciding, "decide", overtaken)
     lost = lp.load(root / "p.yaml").compile().run(run="loser")
     won[0].raise_for_status()
     assert isinstance(lost.segments[0].error, CommitConflict)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import lazypipe as lp
 from lazypipe.__main__ import main
-from lazypipe.run import executor
+from lazypipe.run import deciding
 from lazypipe.run.backfill import TimeRange
 
 DEFINITION = """
@@ -159,18 +159,18 @@ def test_pieces_are_runs_that_go_on_where_they_ended(history: History) -> None:
 def test_a_piece_that_another_run_overtook_begins_again(
     history: History, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    decide, won = executor.decide, list[str]()
+    decide, won = deciding.decide, list[str]()
 
     def overtaken(*args: Any, **kwargs: Any) -> Any:
         """Let a live run go by, right after this one has looked at what there is to do."""
         work = decide(*args, **kwargs)
         if len(won) < times:
             with monkeypatch.context() as inner:
-                inner.setattr(executor, "decide", decide)
+                inner.setattr(deciding, "decide", decide)
                 won.append(history.plan().run(window=(day(9 - len(won)), None)).status)
         return work
 
-    monkeypatch.setattr(executor, "decide", overtaken)
+    monkeypatch.setattr(deciding, "decide", overtaken)
     found = list(history.plan().backfill((day(0), day(6)), chunk="3d"))
     assert won == ["done"] * times
     if times == 3:

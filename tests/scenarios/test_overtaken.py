@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
-from lazypipe.run import executor
+from lazypipe.run import deciding
 from lazypipe.run.attempt import Attempt
 
 READERS: dict[str, dict[str, Any]] = {
@@ -82,17 +82,17 @@ def world(tmp_path: Path, request: pytest.FixtureRequest) -> World:
 
 def between(monkeypatch: pytest.MonkeyPatch, at: str, other: Any) -> None:
     """Let something happen once: before it is decided what becomes of ``top``, after that, or before its rows are read."""
-    decide, run = executor.decide, Attempt.run
+    decide, run = deciding.decide, Attempt.run
     done: list[str] = []
 
     def go() -> None:
         done.append(at)
         with monkeypatch.context() as inner:
-            inner.setattr(executor, "decide", decide)
+            inner.setattr(deciding, "decide", decide)
             inner.setattr(Attempt, "run", run)
             other()
 
-    def deciding(plan: Any, segment: Any, *args: Any, **kwargs: Any) -> Any:
+    def told(plan: Any, segment: Any, *args: Any, **kwargs: Any) -> Any:
         mine = segment.name == "top" and not done
         if mine and at == "before":
             go()
@@ -106,7 +106,7 @@ def between(monkeypatch: pytest.MonkeyPatch, at: str, other: Any) -> None:
             go()
         return run(self, started)
 
-    monkeypatch.setattr(executor, "decide", deciding)
+    monkeypatch.setattr(deciding, "decide", told)
     monkeypatch.setattr(Attempt, "run", running)
 
 

@@ -1,0 +1,118 @@
+"""What there is to do for the outputs of one run, by what is there now: which ones it needs, and the work of each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from lazypipe.compile.segments import Segment
+from lazypipe.errors import CommitConflict, LazypipeError
+from lazypipe.incremental.before import CONSUMED
+from lazypipe.incremental.feed import decide
+from lazypipe.incremental.once import decide_shared
+from lazypipe.incremental.shared import needs_of, state_of
+from lazypipe.incremental.stamps import nanoseconds
+from lazypipe.incremental.terms import Terms
+from lazypipe.incremental.work import Work
+from lazypipe.run.context import Run
+from lazypipe.run.result import SegmentResult
+
+__all__ = ["Deciding"]
+
+
+@dataclass(frozen=True)
+class Deciding:
+    """Says what one run has to do; ``only`` are the outputs that are wanted (all if empty), ``done`` is what came of segments by now."""
+
+    run: Run
+    only: frozenset[str]
+    done: list[SegmentResult]
+
+    @cached_property
+    def by_node(self) -> Mapping[str, Segment]:
+        """The segment that writes the rows of each source or stage, as far as one does."""
+        return {s.node: s for s in self.run.plan.segments if s.nodes}
+
+    @cached_property
+    def needed(self) -> set[str]:
+        """The nodes whose rows the wanted outputs are made of."""
+        plan = self.run.plan
+        wanted = [o.stage for n, o in plan.outputs.items() if n in (self.only or plan.outputs)]
+        found: set[str] = set()
+        while wanted:
+            name = wanted.pop()
+            found.add(name)
+            wanted += [n for s in plan.segments if s.node == name for n in s.reads if n not in found]
+        return found
+
+    def decide(self, segment: Segment) -> Work:
+        """Say what is to be done for an output."""
+        work = decide(self.run.plan, segment, self._terms())
+        self._refuse_overtaken(segment, work)
+        return work
+
+    def _refuse_overtaken(self, segment: Segment, work: Work) -> None:
+        """Raise CommitConflict where another run has made an output of what is newer than all that this run reads."""
+        said = {} if work.commit is None else work.commit.info.get(CONSUMED, {}).get("sources", {})
+        for node in said.keys() & self.run.published.keys() - set(segment.nodes):
+            dataset, read = self.run.published[node]
+            made_of = said[node].get("version", 0)
+            # versions begin anew where somebody has removed the dataset
+            if made_of > read.version and (latest := dataset.latest()) is not None and made_of <= latest.version:
+                raise CommitConflict(
+                    "another run has committed meanwhile, of newer rows than this one has read",
+                    uri=self.run.plan.redact(self.run.plan.outputs[segment.name].to),
+                    fix="run again: nothing of this run became visible",
+                )
+
+    def _terms(self) -> Terms:
+        """Return what this run says of itself where it asks what is to be done, by what is there now."""
+        run = self.run
+        # over part of event time, clocks and markers say nothing of what is left
+        now = nanoseconds(run.now) // 1_000 if run.window is None else None
+        return Terms(
+            run.id,
+            run.look,
+            time.time_ns(),
+            run.hashes,
+            run.digests,
+            full=run.full,
+            bound=run.bound,
+            now=now,
+            moments=run.moments,
+            tables=run.published,
+        )
+
+    def shared(self, segment: Segment) -> Work:
+        """Say what is read of what is kept for this run only, so that all who need it have what they need."""
+        run = self.run
+        if run.plan.inner[segment.node].kind != "units":
+            return Work("all", "")
+        needs, anew = (None, frozenset[str]()) if run.full else needs_of(run.plan, segment, self._work_of)
+        return decide_shared(run.plan, segment, self._terms(), state_of(run.plan, segment), needs, anew)
+
+    def _work_of(self, segment: Segment) -> Work | None:
+        """Return the work of a segment that may still run in this run; None if it cannot be told yet."""
+        inner = segment.output is None
+        if not inner and (segment.node not in self.needed or segment.name in {r.name for r in self.done}):
+            return Work("none", "")
+        above = [n for n in self.read(segment) if self.by_node[n].output is not None]
+        if any(n not in self.run.kept for n in above):
+            return None
+        if inner:
+            return self.shared(segment)
+        try:
+            return self.decide(segment)
+        except LazypipeError:  # told when its turn comes
+            return Work("none", "")
+
+    def read(self, segment: Segment) -> list[str]:
+        """Return the nodes of other segments that a segment reads, those that they read before them."""
+        by_node, found = self.by_node, dict[str, None]()
+        for name in segment.reads:
+            if by_node[name].output is None:
+                found |= dict.fromkeys(self.read(by_node[name]))
+            found[name] = None
+        return [*found]
