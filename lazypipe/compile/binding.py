@@ -79,22 +79,17 @@ def _bind(
     # Polars does not look at columns of Parquet that nothing reads; all other formats are checked as they are read
     adapts = contract.adapts or parsed or (form == "parquet" and contract.said)
     _refuse_of_others(source, form, patterns, at)
-    action, intake = cast("OnCorrupt", source.on_corrupt), read_intake(source, form, at)
     bound = BoundSource(
-        name, patterns, reader, redact, on_corrupt=action, intake=intake, declares=bool(contract.columns)
+        name,
+        patterns,
+        reader,
+        redact,
+        on_corrupt=cast("OnCorrupt", source.on_corrupt),
+        intake=read_intake(source, form, at),
+        declares=bool(contract.columns),
+        version=source.version,
     )
-    bound = replace(bound, version=source.version)
-    there, first = ((), None) if adapts else _by_name(bound)
-    try:
-        listed = bound.listed(partial(admit, bound)) if first is None else Snapshot((first,))
-        if not listed.files and listed.waiting and not contract.columns:
-            listed = bound.listed()
-        snapshot = bound.look(listed, first=not adapts)
-    except SourceError as error:
-        if not contract.columns:
-            raise bound.located(error) from None
-        # a pipeline can be compiled before its data is there, or while it is not readable
-        snapshot, there = Snapshot(()), ()
+    snapshot, there = _looked_at(bound, admit, adapts=adapts)
     keys = (
         hive.types(there.each_folder if isinstance(there, Named) else [f.uri for f in snapshot.files])
         if snapshot.logged is None
@@ -115,16 +110,37 @@ def _bind(
         snapshot = bound.looked_at(snapshot)  # so that a file which breaks the contract is told now
     _check_names(source, schema, at)
     rule = read_watermark(source, schema, form, at, marker)
-    if rule is not None and rule.commit and snapshot.commit is not None and COMPLETE not in snapshot.commit.info:
-        what = "the last commit of the dataset does not say up to which event time it is complete"
-        fix = (
-            "run the pipeline that writes it, with watermarks at its sources, or name a column: watermark: {column: …}"
-        )
-        raise Fault(what, fix, (*at, "watermark", "commit"))
+    if rule is not None and rule.commit and snapshot.commit is not None:
+        _refuse_silent(snapshot.commit, (*at, "watermark", "commit"))
     tags = _tags(source, snapshot.commit, schema)
     return replace(
         bound, tags=tags, compiled=snapshot, names=there, watermark=rule, on_bad_time=time_checks(source, rule)
     )
+
+
+def _looked_at(
+    bound: BoundSource, admit: Callable[[BoundSource, Snapshot], Snapshot], *, adapts: bool
+) -> tuple[Snapshot, Sequence[str]]:
+    """Return what there is of a source, as far as it must be looked into, with files that are told by their names alone."""
+    there, first = ((), None) if adapts else _by_name(bound)
+    try:
+        listed = bound.listed(partial(admit, bound)) if first is None else Snapshot((first,))
+        if not listed.files and listed.waiting and not bound.declares:
+            listed = bound.listed()
+        return bound.look(listed, first=not adapts), there
+    except SourceError as error:
+        if not bound.declares:
+            raise bound.located(error) from None
+        # a pipeline can be compiled before its data is there, or while it is not readable
+        return Snapshot(()), ()
+
+
+def _refuse_silent(commit: Commit, at: Path) -> None:
+    """Refuse a dataset that is to say how far event time is, and does not."""
+    if COMPLETE not in commit.info:
+        what = "the last commit of the dataset does not say up to which event time it is complete"
+        names = "name a column: watermark: {column: …}"
+        raise Fault(what, f"run the pipeline that writes it, with watermarks at its sources, or {names}", at)
 
 
 def _refuse_of_others(source: Source, form: str, patterns: Sequence[str], at: Path) -> None:
