@@ -25,6 +25,7 @@ from lazypipe.incremental.work import Work
 from lazypipe.plan.executed import STAYING
 from lazypipe.spec import taps
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.key_bounds import as_bounded
 from lazypipe.storage.keyed import Rewrite, not_ruled_out, refuse_unreadable, rewrite_without, rows_with
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.sink import DatasetSink, are_few
@@ -33,9 +34,6 @@ from lazypipe.storage.tiers import ROWS, due
 __all__ = ["Groups", "fitted", "rows_of"]
 
 Keys = TypeVar("Keys", pl.DataFrame, pl.LazyFrame)
-
-_HASTY = 1 << 18
-"""Bytes of files that may hold touched groups up to which they are written again as one: some 20,000 windows."""
 
 
 def fitted(keys: Keys, schema: Mapping[str, pl.DataType]) -> Keys:
@@ -90,9 +88,12 @@ def _has_ends(dtype: pl.DataType) -> bool:
     return dtype.is_integer() or dtype in (pl.Date, pl.String)
 
 
-_TOGETHER = 1 << 16
-"""Bytes of files that may hold touched groups up to which their other rows are written together with the new ones: that takes less
-than a query of their own. Of more it does not, and files that hold more groups are written again by more changes."""
+_TOGETHER = 1 << 18
+"""Bytes of files that may hold touched groups up to which their other rows are written together with the new ones, some 20,000 windows:
+to look first which of them hold some, and to write them by a query of their own, would cost as much."""
+
+_APART = 1 << 10
+"""As many rows beyond all touched groups may become a file of their own."""
 
 
 @dataclass
@@ -133,7 +134,7 @@ class Groups:
 
     @property
     def _is_together(self) -> bool:
-        few = sum(f.bytes for f in self.near) <= _TOGETHER
+        few = are_few(self.near) and sum(f.bytes for f in self.near) <= _TOGETHER
         return few and dict(self.commit.schema) == dict(self.schema)
 
     def neighbours(self) -> pl.LazyFrame | None:
@@ -148,6 +149,21 @@ class Groups:
     def _count(self, rows: pl.DataFrame) -> pl.DataFrame:
         self._beside.append(rows.height)
         return rows
+
+    def parts(self, rows: pl.DataFrame) -> list[pl.DataFrame]:
+        """Return rows as they go to files: those beyond all touched groups apart, once they are half of them and not few.
+
+        Groups that are touched later are most likely none of these, either: windows go on. In one file they would be written by each change.
+        """
+        for touched in self.keys if self.beside >= _APART else ():
+            if as_bounded(touched) is None or touched.null_count() == len(touched):
+                continue
+            values = rows[touched.name]
+            for beyond in (values < touched.min(), values > touched.max()):
+                if beyond.sum() >= max(_APART, rows.height // 2):
+                    told = beyond.fill_null(value=False)
+                    return [rows.filter(~told), rows.filter(told)]
+        return [rows]
 
     def refuse_unreadable(self) -> None:
         """Raise StorageError that names a file with such rows that cannot be read, if there is one."""
@@ -165,9 +181,7 @@ class Groups:
             self.rewrite = Rewrite(replaced=self.near, read=self.near)
             return
         near, keys = replace(self.commit, files=self.near), self.keys.lazy()
-        self.rewrite = rewrite_without(
-            self.dataset, near, keys, self.names, prefix=prefix, together=False, hasty=_HASTY
-        )
+        self.rewrite = rewrite_without(self.dataset, near, keys, self.names, prefix=prefix, together=False)
 
     @property
     def staying(self) -> tuple[DataFile, ...]:

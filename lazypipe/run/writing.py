@@ -89,7 +89,8 @@ class Writing(Part):
             return sink.write(rows, self.capture)
         grouping = self.query.grouping
         few = grouping is not None and grouping.is_little
-        return sink.write(rows, self.capture, few=few, keys=self.target.looked_up(self.target.schema))
+        parts = {} if self.target.groups is None else {"parts": self.target.groups.parts}
+        return sink.write(rows, self.capture, few=few, keys=self.target.looked_up(self.target.schema), **parts)
 
     def _watch(self) -> Capture | None:
         """Return what is shown the plan that runs; None where nothing of a run is written down."""

@@ -88,7 +88,6 @@ def rewrite_without(
     *,
     prefix: str,
     together: bool = True,
-    hasty: int = 0,
 ) -> Rewrite:
     """Write those files of a commit once more that hold any of the keys, without the rows of these keys.
 
@@ -106,9 +105,6 @@ def rewrite_without(
         How the names of the new files begin: the run's id and what else makes it new, such as ``r7-001k``.
     together
         Whether small files become one, which their statistics then tell less of.
-    hasty
-        Bytes up to which all files that statistics do not rule out become one, whatever their folders: to look first which of
-        them hold keys would cost as much as to write them.
 
     Raises
     ------
@@ -129,7 +125,7 @@ def rewrite_without(
     (1, [2])
     """
     _check(dataset, commit, keys, on)
-    work = _Work(dataset, commit, tuple(on), prefix, together=together, hasty=hasty)
+    work = _Work(dataset, commit, tuple(on), prefix, together=together)
     try:
         return work.run(keys.select(on))
     except BaseException:
@@ -206,14 +202,12 @@ class _Work:
         prefix: str,
         *,
         together: bool = True,
-        hasty: int = 0,
     ) -> None:
         self.dataset = dataset
         self.commit = commit
         self.on = on
         self.prefix = prefix
         self.together = together
-        self.hasty = hasty
         self.sinks: list[DatasetSink] = []
 
     @property
@@ -232,15 +226,10 @@ class _Work:
         batches = [head] if few else keys.collect_batches(engine="streaming", maintain_order=False)
         read = self.possible(alive, batches) if head.height else ()
         return read, (
-            self._holding(files, keys, few=few)
-            for files in ([read] if few else _parts(read, attrgetter("rows"), _PART))
+            self._holding(files, keys) for files in ([read] if few else _parts(read, attrgetter("rows"), _PART))
         )
 
-    def _holding(
-        self, files: Sequence[DataFile], keys: pl.LazyFrame, *, few: bool
-    ) -> tuple[list[DataFile], pl.LazyFrame]:
-        if few and self._is_hasty(files):
-            return [*files], keys
+    def _holding(self, files: Sequence[DataFile], keys: pl.LazyFrame) -> tuple[list[DataFile], pl.LazyFrame]:
         held = self._held(files, keys)
         return [files[n] for n in held[_NUMBER].unique().sort()], held.drop(_NUMBER).unique().lazy()
 
@@ -250,19 +239,10 @@ class _Work:
         replaced: list[DataFile] = []
         written: list[DataFile] = []
         for exact, held in found:
-            hasty = self._is_hasty(exact)
-            for part in _alike(exact) if hasty else _together(exact) if self.together else [[f] for f in exact]:
-                made = self._write(part, held)
-                if hasty and sum(f.rows for f in made) == sum(f.rows - f.dead(self.commit.gone) for f in part):
-                    self.sinks.pop().discard()  # none of them held any
-                    continue
-                written += made
-                replaced += part
+            for part in _together(exact) if self.together else [[f] for f in exact]:
+                written += self._write(part, held)
+            replaced += exact
         return Rewrite(tuple(written), tuple(replaced), read, tuple(self.sinks))
-
-    def _is_hasty(self, files: Sequence[DataFile]) -> bool:
-        """Whether it would cost as much to look which files hold keys as to write them all."""
-        return sum(f.bytes for f in files) <= self.hasty
 
     def possible(self, files: Sequence[DataFile], batches: Iterable[pl.DataFrame]) -> tuple[DataFile, ...]:
         """Return the files that no bounds rule out: those in the commit, and in the footers of files that are larger."""
@@ -369,14 +349,6 @@ def _parts(files: Iterable[DataFile], size: Callable[[DataFile], int], most: int
         part.append(file)
     if part:
         yield part
-
-
-def _alike(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
-    """Yield files that have the same layout together."""
-    left = [*files]
-    while left:
-        yield [f for f in left if f.layout == left[0].layout]
-        left = [f for f in left if f.layout != left[0].layout]
 
 
 def _together(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:

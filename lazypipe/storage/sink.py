@@ -37,6 +37,8 @@ Watch = Callable[..., None]
 """Is shown, by Polars, the plan of the very query that runs."""
 Told = Callable[[str], object]
 """Is told the path of a file on this machine that is going to be written."""
+Parts = Callable[[pl.DataFrame], Sequence[pl.DataFrame]]
+"""Says which of some rows go to files of their own."""
 
 _TARGET_BYTES = 1 << 30
 """Size in memory at which a data file is closed and the next begun; on disk it is a quarter of that, or less."""
@@ -112,6 +114,10 @@ def _run(sink: pl.LazyFrame, capture: Watch | None, engine: Literal["streaming",
     return sink.collect(engine=engine, **watched)
 
 
+def _as_one(rows: pl.DataFrame) -> Sequence[pl.DataFrame]:
+    return [rows]
+
+
 class Sink(Protocol):
     """Somewhere to write a frame's rows."""
 
@@ -148,7 +154,13 @@ class DatasetSink:
         self.uri = uris.local_path(self.uri) if uris.is_local(self.uri) else self.uri
 
     def write(
-        self, frame: pl.LazyFrame, capture: Watch | None = None, *, few: bool = False, keys: Sequence[str] = ()
+        self,
+        frame: pl.LazyFrame,
+        capture: Watch | None = None,
+        *,
+        few: bool = False,
+        keys: Sequence[str] = (),
+        parts: Parts = _as_one,
     ) -> Written:
         """Write the rows; raises whatever the query raises, with the files left for ``discard`` or ``vacuum``.
 
@@ -159,6 +171,8 @@ class DatasetSink:
             it takes to begin and end a streaming query.
         keys
             Columns of which it is noted between which values they lie, where that takes no look into files.
+        parts
+            Says of a few rows which go to files of their own.
         """
         layout = self.layout
         if layout is not None:
@@ -169,7 +183,7 @@ class DatasetSink:
                 ordered(frame, layout, schema, self.uri), schema, without_keys(layout.forms, self.partition_by)
             )
         if few and layout is None and uris.is_local(self.uri) and not self.partition_by:
-            return Written(tuple(self._write_at_once(frame, capture, keys)))
+            return Written(tuple(self._write_at_once(frame, capture, keys, parts)))
         self._flushing = Flushing() if uris.is_local(self.uri) and not self.spill else None
         with self._flushing or nullcontext():
             if layout is None:
@@ -188,11 +202,14 @@ class DatasetSink:
             files = []
         return Written(tuple(files))
 
-    def _write_at_once(self, frame: pl.LazyFrame, capture: Watch | None, keys: Sequence[str]) -> Iterator[DataFile]:
+    def _write_at_once(
+        self, frame: pl.LazyFrame, capture: Watch | None, keys: Sequence[str], parts: Parts
+    ) -> Iterator[DataFile]:
         """Write few rows: the bytes of a file are all at hand, so that it need not be read again to be hashed, or for its bounds."""
         rows: pl.DataFrame = _run(frame, capture, "in-memory")
         most = max(rows.height, 1) if self.most_rows is None else self.most_rows
-        for index, part in enumerate(rows.iter_slices(most) if rows.height else [rows]):
+        cut = (of for part in parts(rows) for of in part.iter_slices(most)) if rows.height else [rows]
+        for index, part in enumerate(cut):
             held = io.BytesIO()
             part.write_parquet(held, **(_IN_HASTE if self.spill else self.options))
             data = held.getvalue()

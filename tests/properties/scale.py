@@ -22,7 +22,7 @@ SIZES: dict[str, dict[str, int]] = {
     "incremental.lockstep": {"HELD": 3, "_BATCH": 2, "_FEW": 1},
     "run.figures": {"_PAIRS": 2},
     "run.grouping": {"_FEW": 1},
-    "run.groups": {"_HASTY": 1, "_TOGETHER": 1},
+    "run.groups": {"_TOGETHER": 1},
     "run.merge": {"_PART": 2, "_SAMPLE": 2},
     "run.noted": {"_AT_ONCE": 1},
     "storage.key_bounds": {"_ONE_GROUP": 0},

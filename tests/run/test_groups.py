@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import polars as pl
 import pytest
 from blake3 import blake3
+from hypothesis import given
+from hypothesis import strategies as st
 
 import lazypipe as lp
 from lazypipe.errors import StorageError
@@ -239,6 +242,54 @@ def test_rows_of_other_groups_are_written_with_new_ones_or_beside_them(
     deliver(tmp_path, "2", [(41, 2)])
     assert run(tmp_path, data).written == 2
     assert held(tmp_path) == expected(tmp_path)
+
+
+def test_rows_beyond_what_changes_go_to_a_file_that_later_changes_leave_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each delivery is of five groups, one further than the last one: one group a time is left behind."""
+    monkeypatch.setattr(groups, "_APART", 3)
+    data, seen = definition(), []
+    for n in range(10):
+        deliver(tmp_path, f"{n:02}", [(k, n) for k in range(n - 4 if n else -20, n + 1)])
+        assert run(tmp_path, data).written == (5 if n else 21)
+        assert held(tmp_path) == expected(tmp_path)
+        seen.append({f.path: f.rows for f in Dataset(str(tmp_path / "out/s")).read().files})
+    # those left behind are written with what changes until they are as many, and then no more
+    assert [sorted(files.values())[:-1] for files in seen[1:]] == [
+        *([5], [6], [7], [8]),
+        *([4, 5], [4, 6], [4, 7], [4, 8]),
+        [4, 4, 5],
+    ]
+    stayed = sorted(pl.read_parquet(tmp_path / "out/s" / p)["k"].to_list() for p in {*seen[5]} & {*seen[-1]})
+    assert stayed == [[*range(-20, -3)], [-3, -2, -1, 0]]
+
+
+@given(
+    deliveries=st.lists(
+        st.lists(
+            st.tuples(st.one_of(st.none(), st.integers(-3, 12)), st.integers(0, 9)),
+            min_size=1,
+            max_size=6,
+        ),
+        min_size=2,
+        max_size=6,
+    ),
+    dropped=st.integers(0, 9),
+)
+def test_whichever_rows_go_apart_all_are_there_once(
+    deliveries: list[list[tuple[int | None, int]]], dropped: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        root, data = Path(folder), definition({"filter": f"total != {dropped}"})
+        patch.setattr(groups, "_APART", 1)
+        patch.setattr(tiers, "FAN", 4)
+        for number, rows in enumerate(deliveries):
+            deliver(root, str(number), rows)
+            run(root, data)
+            wanted = [r for r in expected(root) if r[2] != dropped]
+            assert held(root) == wanted
+            assert Dataset(str(root / "out/s")).read().rows == len(wanted)
 
 
 @pytest.mark.parametrize("together", [1 << 16, 0])
