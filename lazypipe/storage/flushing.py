@@ -61,7 +61,7 @@ class Flushing:
         _keeper.leave(self)
         if self._follows and error is None:
             for path in self._paths:
-                _begin(path)
+                _begin(path, self._taken.get(path, 0))
             for path in self._paths:
                 _flush(path)
 
@@ -148,13 +148,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_keeper.begin_anew)
 
 
-def _begin(path: str) -> None:
-    """Ask for a file to be written without waiting, where the system knows how: many then cost little more than one."""
+def _begin(path: str, taken: int) -> None:
+    """Ask for a file to be written without waiting, where the system knows how: many then cost little more than one.
+
+    Not for what the disk has ``taken``: the system would forget it, and whoever reads the rows next would wait for the disk.
+    """
     if hasattr(os, "posix_fadvise"):
         with suppress(OSError):  # it is only advice
             file = os.open(path, os.O_RDONLY)
             try:
-                os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+                os.posix_fadvise(file, taken, 0, os.POSIX_FADV_DONTNEED)
             finally:
                 os.close(file)
 
