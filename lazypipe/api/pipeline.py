@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -15,7 +15,7 @@ import polars as pl
 
 from lazypipe.compile.compiler import CompiledPipeline, compile_pipeline
 from lazypipe.compile.sources import BoundSource, Snapshot
-from lazypipe.errors import LazypipeError
+from lazypipe.errors import LazypipeError, nearest
 from lazypipe.spec import loader, model
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import uri as uris
@@ -87,15 +87,19 @@ class Pipeline(model.Pipeline):
         now: datetime | None = None,
         env: Mapping[str, str] | None = None,
         allow: Iterable[str] = (),
+        outputs: Iterable[str] = (),
         params: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> Plan:
         """Compile to a plan; reads nothing but schemas. Parameters are given by name, as values or text.
 
-        ``now`` is what ``:now`` and rules about the past mean. Default: the machine's clock.
+        ``now`` is what ``:now`` and rules about the past mean. Default: the machine's clock. With ``outputs`` only what these are
+        made of is looked at and in the plan, whatever becomes of the rest; of that, only mistakes are told that need no data.
 
         Raises
         ------
+        LazypipeError
+            If there is no such output.
         DefinitionError
             With every mistake found, each with file, line and column.
         SourceError
@@ -103,7 +107,10 @@ class Pipeline(model.Pipeline):
         """
         moment = now or datetime.now(UTC)
         values = {**(params or {}), **more}
-        compiled = compile_pipeline(self, values, now=moment, env=env, allow=allow, admit=partial(_whole, moment))
+        asked = _known(outputs, self.outputs)
+        compiled = compile_pipeline(
+            self, values, now=moment, env=env, allow=allow, asked=asked, admit=partial(_whole, moment)
+        )
         return Plan(**{f.name: getattr(compiled, f.name) for f in fields(compiled)})
 
     def pull(self, readers: Mapping[str, Reader], *, env: Mapping[str, str] | None = None) -> tuple[Pulled, ...]:
@@ -210,7 +217,7 @@ class Plan(CompiledPipeline):
         code
             Version of the pipeline's code. Default: the commit of the Git work tree around the definition, if there is one.
         outputs
-            Only these outputs, and those that they are made of. Default: all.
+            Only these outputs, and those that they are made of. Default: all that the plan was compiled for.
         emit
             Where OpenLineage events about the run go, besides what the definition's ``openlineage`` says: ``FileTransport``,
             ``HttpTransport``, or anything with their methods. What goes wrong with them is in the result's ``warnings``.
@@ -305,10 +312,7 @@ class Plan(CompiledPipeline):
                 return
 
     def _wanted(self, outputs: Iterable[str]) -> frozenset[str]:
-        names = frozenset(outputs)
-        for name in sorted(names):
-            self.output(name)
-        return names
+        return _known(outputs, self.outputs) or self.asked
 
     def preview(
         self,
@@ -521,6 +525,14 @@ class Plan(CompiledPipeline):
         return scan(uris.beside(state, kind, self.pipeline.name, name))
 
 
+def _known(outputs: Iterable[str], known: Collection[str]) -> frozenset[str]:
+    """Return the names of outputs as a set; raises LazypipeError for one that is none."""
+    names = frozenset([outputs] if isinstance(outputs, str) else outputs)
+    for name in sorted(names.difference(known)):
+        raise LazypipeError(f"unknown output {name!r}; {nearest(name, known, 'outputs')}")
+    return names
+
+
 def _whole(now: datetime, outputs: Mapping[str, model.Output], source: BoundSource, found: Snapshot) -> Snapshot:
     # asked of each source, and what answers is needed only where a delivery is waited for
     if source.intake.expect is None and not source.intake.settle:
@@ -581,7 +593,9 @@ def replay(
     params
         Values of parameters, where a definition is given that must be compiled.
     """
-    plan = pipeline if isinstance(pipeline, Plan) else Pipeline.of(pipeline).compile(now=now, params=params)
+    plan = pipeline
+    if not isinstance(plan, Plan):
+        plan = Pipeline.of(plan).compile(now=now, outputs=[output], params=params)
     return plan.replay(output, run=run, now=now, actor=actor, code=code)
 
 

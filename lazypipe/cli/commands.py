@@ -88,9 +88,10 @@ def is_definition(text: str) -> bool:
     return text.endswith((".yaml", ".yml", ".json"))
 
 
-def compiled(options: argparse.Namespace, now: datetime | None = None) -> lp.Plan:
-    """Return the compiled definition that a command is about."""
-    return loaded(options.file).compile(now=now, allow=options.allow, params=pairs("--param", options.param))
+def compiled(options: argparse.Namespace, now: datetime | None = None, outputs: Sequence[str] = ()) -> lp.Plan:
+    """Return the compiled definition that a command is about, or some ``outputs`` of it."""
+    given = pairs("--param", options.param)
+    return loaded(options.file).compile(now=now, allow=options.allow, outputs=outputs, params=given)
 
 
 def loaded(file: str) -> lp.Pipeline:

@@ -21,13 +21,6 @@ def add(commands: Commands) -> None:
         "run", run, "Run a pipeline: write, audit, publish; what has not changed is left as it is."
     )
     once.add_argument(
-        "--output",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="only this, and what it is made of; may be repeated",
-    )
-    once.add_argument(
         "--full", action="store_true", help="make all outputs anew, also those whose inputs did not change"
     )
     once.add_argument(
@@ -35,6 +28,9 @@ def add(commands: Commands) -> None:
     )
     once.add_argument("--chunk", metavar="DURATION", help="work the window off in pieces of this length, a run each")
     plan = commands.over_plan("plan", _plan, "Say what a run would do, and why; read no data.")
+    for made in (once, plan):
+        text = "only this, and what it is made of; nothing else is looked at; may be repeated"
+        made.add_argument("--output", action="append", default=[], metavar="NAME", help=text)
     plan.add_argument("--full", action="store_true", help="of a run with --full")
     plan.add_argument("--window", metavar="START..END", help="of a run with --window")
     stream = commands.over_plan(
@@ -78,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
         say(f"{pulled.source}: {pulled.rows:,} rows pulled → {pulled.uri}")
     now = datetime.now(UTC)
     progress = _Progress()
-    plan = compiled(options, now)
+    plan = compiled(options, now, options.output)
     if options.chunk is not None:
         if options.window is None or options.full:
             raise lp.LazypipeError("--chunk is for a run with --window, and without --full; write --window START..END")
@@ -86,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
             what = "--chunk works off when rows happened, and --since and --until are of when files were written"
             raise lp.LazypipeError(f"{what}; leave one of them out")
         code = 0
-        for piece in plan.backfill(options.window, chunk=options.chunk, observer=progress, outputs=options.output):
+        for piece in plan.backfill(options.window, chunk=options.chunk, observer=progress):
             code = _told(options, piece, progress)
         return code
     result, tries = _once(options, plan, now, progress), 1
@@ -94,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
         progress.close()
         say("another run has committed meanwhile; once more, over what is there now")
         now, tries = datetime.now(UTC), tries + 1
-        result = _once(options, compiled(options, now), now, progress)
+        result = _once(options, compiled(options, now, options.output), now, progress)
     return _told(options, result, progress)
 
 
@@ -103,7 +99,6 @@ def _once(options: argparse.Namespace, plan: lp.Plan, now: datetime, progress: _
         now=now,
         observer=progress,
         full=options.full,
-        outputs=options.output,
         window=options.window,
         **_bound(options),
     )
@@ -231,7 +226,9 @@ def _line(segment: lp.SegmentResult) -> str:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    steps = compiled(options).preview(full=options.full, window=options.window, **_bound(options))
+    steps = compiled(options, outputs=options.output).preview(
+        full=options.full, window=options.window, **_bound(options)
+    )
     if options.json:
         write_json(steps)
         return 0
@@ -260,7 +257,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _replay(options: argparse.Namespace) -> int:
     now = datetime.now(UTC)
-    found = compiled(options, now).replay(options.output, now=now)
+    found = compiled(options, now, [options.output]).replay(options.output, now=now)
     if options.json:
         counts = {"healed": found.healed, "superseded": found.superseded, "remaining": found.remaining}
         write_json({"output": found.output, **counts, "version": found.version})

@@ -78,9 +78,12 @@ class _Preview:
         self.waiting: dict[str, str] = {}
 
     def steps(self) -> list[dict[str, Any]]:
-        works = {s.name: self.work(s) for s in self.plan.segments if s.output is not None}
+        # what only writes the rows of another output once more is needed by nobody
+        asked = self.plan.asked
+        segments = [s for s in self.plan.segments if s.nodes or not asked or s.output in asked]
+        works = {s.name: self.work(s) for s in segments if s.output is not None}
         found = []
-        for segment in self.plan.segments:
+        for segment in segments:
             if segment.output is not None:
                 found.append(self.output(segment, works[segment.name]))
                 continue
