@@ -325,6 +325,7 @@ class Plan(CompiledPipeline):
         until: datetime | date | str | None = None,
         now: datetime | None = None,
         window: TimeRange | Sequence[Any] | str | None = None,
+        ahead: Mapping[str, str] | None = None,
     ) -> list[dict[str, Any]]:
         """Return what a run would do, segment by segment: what is read (files, bytes, rows), checked, written, how, and why.
 
@@ -342,6 +343,8 @@ class Plan(CompiledPipeline):
         window
             The range of event time that the run would be for. Steps then say how many ``windows`` of which stages the files that
             were never read reach over.
+        ahead
+            Sources that something else writes before that run, with what: what is made of them is ``unknown``.
         """
         from lazypipe.incremental import preview as previews
         from lazypipe.incremental.stamps import nanoseconds
@@ -368,6 +371,7 @@ class Plan(CompiledPipeline):
             full=full,
             bound=bound_of(max_files, max_rows, max_bytes, since, until, self),
             now=nanoseconds(moment) // 1_000 if wanted is None else None,
+            ahead=ahead or model.NOTHING,
         )
         segments = {s.name: s for s in self.segments}
         if wanted is None:

@@ -120,9 +120,7 @@ outputs:
 
 
 def test_what_a_gate_looks_rows_up_in_is_needed(shop: Path) -> None:
-    stages = (
-        "  large: {from: orders, do: [filter: amount > 10], gate: [foreign_key: {column: day, references: {to: days, column: day}}]}"
-    )
+    stages = "  large: {from: orders, do: [filter: amount > 10], gate: [foreign_key: {column: day, references: {to: days, column: day}}]}"
     text = SHOP.replace("  large: {from: orders, do: [filter: amount > 10]}", stages)
     text = text.replace("sources:\n", "sources:\n  days: {uri: days.csv}\n")
     pipe = lp.Pipeline.from_yaml(text, base=shop)
