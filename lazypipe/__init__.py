@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lazypipe.api.plan import Plan
     from lazypipe.api.records import audit_report, ledger
     from lazypipe.api.stream import stream
+    from lazypipe.api.together import run_all
     from lazypipe.errors import (
         CommitConflict,
         DefinitionError,
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
     from lazypipe.run.panes import Pane, WindowHistory
     from lazypipe.run.pull import Pulled, Reader
     from lazypipe.run.replay import ReplayResult
-    from lazypipe.run.result import RunResult, SegmentResult
+    from lazypipe.run.result import RunResult, RunResults, SegmentResult
     from lazypipe.run.retry import Backoff
     from lazypipe.run.stream import Stream
     from lazypipe.run.trace import Trace, Traced
@@ -104,6 +105,7 @@ __all__ = [
     "RowDiff",
     "RunError",
     "RunResult",
+    "RunResults",
     "SegmentResult",
     "SourceError",
     "Split",
@@ -130,6 +132,7 @@ __all__ = [
     "replay",
     "rollback",
     "rule",
+    "run_all",
     "scan",
     "split",
     "stream",
@@ -162,6 +165,7 @@ _HOME = {
     "audit_report": "lazypipe.api.records",
     "ledger": "lazypipe.api.records",
     "stream": "lazypipe.api.stream",
+    "run_all": "lazypipe.api.together",
     "CommitConflict": "lazypipe.errors",
     "DefinitionError": "lazypipe.errors",
     "GateError": "lazypipe.errors",
@@ -198,6 +202,7 @@ _HOME = {
     "Reader": "lazypipe.run.pull",
     "ReplayResult": "lazypipe.run.replay",
     "RunResult": "lazypipe.run.result",
+    "RunResults": "lazypipe.run.result",
     "SegmentResult": "lazypipe.run.result",
     "Backoff": "lazypipe.run.retry",
     "Stream": "lazypipe.run.stream",

@@ -17,7 +17,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 __all__ = [
@@ -133,6 +133,10 @@ class DefinitionError(LazypipeError):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems: Sequence[Problem] = tuple(sorted(problems, key=lambda p: p.where or Location("", 0, 0)))
         super().__init__("\n".join(str(p) for p in self.problems))
+
+    def told(self) -> list[dict[str, Any]]:
+        """Return the mistakes as plain data, for whoever shows each where it stands."""
+        return [asdict(p) for p in self.problems]
 
 
 class RunError(LazypipeError):

@@ -95,10 +95,10 @@ def test_public_names() -> None:
         "AuditReport", "Backoff", "Builder", "Changes", "CheckResult", "CommitConflict", "DefinitionError", "Entry",
         "FileTransport", "Fingerprint", "GateError", "GateReport", "History", "Holding", "HttpTransport", "Impact",
         "Interrupted", "LazypipeError", "Ledger", "Lineage", "Location", "Pane", "Pipeline", "Plan", "Problem", "Pulled", "Reach",
-        "Reader", "ReplayResult", "RowDiff", "RunError", "RunResult", "SegmentResult", "SourceError", "Split", "StorageError", "Stream",
+        "Reader", "ReplayResult", "RowDiff", "RunError", "RunResult", "RunResults", "SegmentResult", "SourceError", "Split", "StorageError", "Stream",
         "Trace", "Traced", "Trigger", "Verification", "WindowHistory", "apply", "audit_report", "catalog", "check", "contracts",
         "diff", "history", "json_schema", "ledger", "load", "optimize", "pipeline", "replay", "publish_delta",
-        "rollback", "rule", "scan",
+        "rollback", "rule", "run_all", "scan",
         "split", "stream", "suggest_rules", "trace", "vacuum", "window_history",
     }  # fmt: skip
     for name in lazypipe.__all__:

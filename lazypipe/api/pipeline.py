@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from lazypipe.api.plan import Plan
+from lazypipe.api.plan import Plan, known_outputs
 from lazypipe.compile.compiler import compile_pipeline
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError
@@ -76,15 +76,19 @@ class Pipeline(model.Pipeline):
         now: datetime | None = None,
         env: Mapping[str, str] | None = None,
         allow: Iterable[str] = (),
+        outputs: Iterable[str] = (),
         params: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> Plan:
         """Compile to a plan; reads nothing but schemas. Parameters are given by name, as values or text.
 
-        ``now`` is what ``:now`` and rules about the past mean. Default: the machine's clock.
+        ``now`` is what ``:now`` and rules about the past mean. Default: the machine's clock. With ``outputs`` only what these are
+        made of is looked at and in the plan, whatever becomes of the rest; of that, only mistakes are told that need no data.
 
         Raises
         ------
+        LazypipeError
+            If there is no such output.
         DefinitionError
             With every mistake found, each with file, line and column.
         SourceError
@@ -92,7 +96,10 @@ class Pipeline(model.Pipeline):
         """
         moment = now or datetime.now(UTC)
         values = {**(params or {}), **more}
-        compiled = compile_pipeline(self, values, now=moment, env=env, allow=allow, admit=partial(_whole, moment))
+        asked = known_outputs(outputs, self.outputs)
+        compiled = compile_pipeline(
+            self, values, now=moment, env=env, allow=allow, asked=asked, admit=partial(_whole, moment)
+        )
         return Plan(**{f.name: getattr(compiled, f.name) for f in fields(compiled)})
 
     def pull(self, readers: Mapping[str, Reader], *, env: Mapping[str, str] | None = None) -> tuple[Pulled, ...]:
@@ -177,7 +184,9 @@ def replay(
     params
         Values of parameters, where a definition is given that must be compiled.
     """
-    plan = pipeline if isinstance(pipeline, Plan) else Pipeline.of(pipeline).compile(now=now, params=params)
+    plan = pipeline
+    if not isinstance(plan, Plan):
+        plan = Pipeline.of(plan).compile(now=now, outputs=[output], params=params)
     return plan.replay(output, run=run, now=now, actor=actor, code=code)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -13,7 +13,7 @@ import polars as pl
 
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.sources import BoundSource, Snapshot
-from lazypipe.errors import LazypipeError
+from lazypipe.errors import LazypipeError, nearest
 from lazypipe.spec import model
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import uri as uris
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lazypipe.run.result import RunResult
     from lazypipe.run.trace import Trace
 
-__all__ = ["Plan", "bound_of"]
+__all__ = ["Plan", "bound_of", "known_outputs"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -93,7 +93,7 @@ class Plan(CompiledPipeline):
         code
             Version of the pipeline's code. Default: the commit of the Git work tree around the definition, if there is one.
         outputs
-            Only these outputs, and those that they are made of. Default: all.
+            Only these outputs, and those that they are made of. Default: all that the plan was compiled for.
         emit
             Where OpenLineage events about the run go, besides what the definition's ``openlineage`` says: ``FileTransport``,
             ``HttpTransport``, or anything with their methods. What goes wrong with them is in the result's ``warnings``.
@@ -188,10 +188,7 @@ class Plan(CompiledPipeline):
                 return
 
     def _wanted(self, outputs: Iterable[str]) -> frozenset[str]:
-        names = frozenset(outputs)
-        for name in sorted(names):
-            self.output(name)
-        return names
+        return known_outputs(outputs, self.outputs) or self.asked
 
     def preview(
         self,
@@ -204,6 +201,7 @@ class Plan(CompiledPipeline):
         until: datetime | date | str | None = None,
         now: datetime | None = None,
         window: TimeRange | Sequence[Any] | str | None = None,
+        ahead: Mapping[str, str] | None = None,
     ) -> list[dict[str, Any]]:
         """Return what a run would do, segment by segment: what is read (files, bytes, rows), checked, written, how, and why.
 
@@ -221,6 +219,8 @@ class Plan(CompiledPipeline):
         window
             The range of event time that the run would be for. Steps then say how many ``windows`` of which stages the files that
             were never read reach over.
+        ahead
+            Sources that something else writes before that run, with what: what is made of them is ``unknown``.
         """
         from lazypipe.incremental import preview as previews
         from lazypipe.incremental.stamps import nanoseconds
@@ -247,6 +247,7 @@ class Plan(CompiledPipeline):
             full=full,
             bound=bound_of(max_files, max_rows, max_bytes, since, until, self),
             now=nanoseconds(moment) // 1_000 if wanted is None else None,
+            ahead=ahead or model.NOTHING,
         )
         segments = {s.name: s for s in self.segments}
         if wanted is None:
@@ -425,3 +426,11 @@ def bound_of(
         what = "no output follows a source file by file, so since and until choose nothing"
         raise LazypipeError(f"{what}; leave them out, or see plan.explain_incremental()")
     return Bound(files, rows, size, written.start, written.end)
+
+
+def known_outputs(outputs: Iterable[str], known: Collection[str]) -> frozenset[str]:
+    """Return the names of outputs as a set; raises LazypipeError for one that is none."""
+    names = frozenset([outputs] if isinstance(outputs, str) else outputs)
+    for name in sorted(names.difference(known)):
+        raise LazypipeError(f"unknown output {name!r}; {nearest(name, known, 'outputs')}")
+    return names

@@ -1,25 +1,34 @@
-"""Definitions that feed each other, compiled together: where nothing is written yet, what another one will write tells the columns."""
+"""Definitions that feed each other: compiled together, where what one will write tells the columns, and run one after the other."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-from lazypipe.api.pipeline import Pipeline
+from lazypipe.api.pipeline import Pipeline, load
 from lazypipe.api.plan import Plan
 from lazypipe.compile.binding import expand_source
+from lazypipe.compile.feeding import Order, reads
 from lazypipe.compile.modes import written_schema
-from lazypipe.errors import LazypipeError, SourceError
+from lazypipe.errors import LazypipeError, SourceError, nearest
+from lazypipe.run.result import RunResult, RunResults, SegmentResult
+from lazypipe.run.retry import TRIES
+from lazypipe.spec import model
 from lazypipe.spec.model import Fault, freeze
 from lazypipe.spec.types import dtype_name
-from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.files import FORMATS, expand
 
-__all__ = ["compile_together"]
+__all__ = ["compile_together", "run_all", "run_each", "with_those_that_it_has"]
 
-_Columns = Mapping[str, Mapping[str, str]]
-"""URI of a dataset → its columns with their types, as a contract writes them."""
+_Written = tuple[model.Output, Mapping[str, str]]
+"""An output with its columns and their types, as a contract writes them."""
 
 
 def compile_together(
@@ -27,7 +36,7 @@ def compile_together(
 ) -> list[Plan | LazypipeError]:
     """Return the plan of each definition, or why there is none.
 
-    A source without data or contract has the columns of the output that another definition writes there: so definitions can be
+    A source without data or contract has the columns of the output that another definition writes there, dataset or file: so definitions can be
     checked, and their lineage shown, before any of them has run.
 
     Examples
@@ -39,7 +48,7 @@ def compile_together(
     Schema([('x', Int64)])
     """
     found: list[Plan | LazypipeError] = [LazypipeError("")] * len(pipelines)
-    written: dict[str, Mapping[str, str]] = {}
+    written: list[_Written] = []
     waiting = list(range(len(pipelines)))
     while waiting:
         known = len(written)
@@ -51,24 +60,142 @@ def compile_together(
                 found[index] = error
             else:
                 found[index] = plan
-                written |= _written(plan)
+                written += _written(plan)
         # what came to be known may be what others wait for
         waiting = [i for i in waiting if isinstance(found[i], SourceError)] if len(written) > known else []
     return [_named(given, one) for given, one in zip(pipelines, found, strict=True)]
 
 
-def _written(plan: Plan) -> _Columns:
-    """Return the columns of the datasets that a plan writes; keys that it removes from those of others are none."""
-    return {
-        uris.place(output.to): {
-            name: dtype_name(dtype) for name, dtype in written_schema(output, plan.schema(output.stage)).items()
-        }
+def run_all(
+    pipelines: Iterable[model.Pipeline | Plan | str | Path],
+    *,
+    params: Mapping[str, Any] | None = None,
+    allow: Iterable[str] = (),
+    outputs: Iterable[str] = (),
+    now: datetime | None = None,
+    **how: Any,
+) -> RunResults:
+    r"""Run definitions in the order in which they feed each other, each over what those before it have made.
+
+    One that fails, or is wrong, holds up those that it feeds, and no other. One that another run overtook begins once more, three times at
+    most.
+
+    Parameters
+    ----------
+    pipelines
+        Definitions, files with definitions, or plans, which run as they were compiled.
+    params
+        Values of parameters: each definition is given those that it has.
+    allow
+        Modules whose functions ``python`` operations may call.
+    outputs
+        Only these outputs, and those that they are made of, whichever definition has them. Default: all.
+    now
+        The time of each run. Default: the machine's clock.
+    how
+        More of what ``Plan.run`` takes.
+
+    Returns
+    -------
+    RunResults
+        Also where something failed: see its ``status``, or call ``raise_for_status()``.
+
+    Raises
+    ------
+    DefinitionError
+        If a file has a mistake of form, or definitions feed each other in a circle; then nothing ran.
+    LazypipeError
+        If two have the same name, or none has a parameter or output that is given.
+
+    Examples
+    --------
+    >>> import fsspec
+    >>> from lazypipe.api.builder import pipeline
+    >>> fsspec.filesystem("memory").pipe("/two/a.csv", b"x\n1\n2\n")
+    >>> raw = pipeline("raw", base="memory://two").source("a", "a.csv").output("a", "out/a").build()
+    >>> report = pipeline("report", base="memory://two").source("b", "out/a").stage("sum", "b", [{"aggregate": {"aggregate": {"n": "sum(x)"}}}])
+    >>> run_all([report.output("sum", "out/sum").build(), raw])
+    <RunResults raw: done, report: done>
+    """
+    given = [load(p) if isinstance(p, str | Path) else p if isinstance(p, Plan) else Pipeline.of(p) for p in pipelines]
+    found = run_each(given, params=params, allow=allow, outputs=outputs, now=now, **how)
+    return RunResults({result.pipeline: result for _, result in found})
+
+
+def run_each(
+    given: Sequence[Pipeline | Plan],
+    *,
+    params: Mapping[str, Any] | None = None,
+    allow: Iterable[str] = (),
+    outputs: Iterable[str] = (),
+    now: datetime | None = None,
+    **how: Any,
+) -> Iterator[tuple[int, RunResult]]:
+    """Yield what became of each definition as soon as that is known, with its number; see ``run_all``."""
+    pipelines = [p.pipeline if isinstance(p, Plan) else p for p in given]
+    params = {} if params is None else params
+    order = Order.of(pipelines, os.environ, [outputs] if isinstance(outputs, str) else [*outputs])
+    with_those_that_it_has(params, *pipelines)
+    lacking: set[tuple[int, str]] = set()
+    stopped = False
+    for number in order.numbers:
+        one, asked = given[number], order.asked[number]
+        held_up = [
+            f"source {f.source!r} reads output {f.output!r} of {pipelines[f.by].name!r}, which was not made"
+            for f in order.of_outputs(number, lacking)
+        ]
+        if stopped or held_up:
+            result = _not_run(pipelines[number], asked, now, "the run was stopped" if stopped else held_up[0])
+        else:
+            some = with_those_that_it_has(params, pipelines[number])
+            compiled = partial(_compiled, one, now=now, allow=allow, outputs=asked, params=some)
+            result = _run(pipelines[number], compiled, outputs=asked, now=now, **how)
+        stopped = stopped or result.status == "interrupted"
+        made = {s.output for s in result.segments if s.status in ("done", "unchanged", "waiting")}
+        lacking |= {(number, name) for name in asked or pipelines[number].outputs if name not in made}
+        yield number, result
+
+
+def _compiled(given: Pipeline | Plan, **how: Any) -> Plan:
+    return given if isinstance(given, Plan) else given.compile(**how)
+
+
+def with_those_that_it_has(params: Mapping[str, Any], *pipelines: model.Pipeline) -> dict[str, Any]:
+    """Return the parameters that a definition has of those that are given to several; of several definitions, all: raises LazypipeError for others."""
+    known = {name for p in pipelines for name in p.params}
+    if len(pipelines) > 1 and (unknown := next((n for n in params if n not in known), None)) is not None:
+        raise LazypipeError(f"unknown parameter {unknown!r}; {nearest(unknown, known, 'parameters')}")
+    return {n: v for n, v in params.items() if n in known}
+
+
+def _run(pipeline: model.Pipeline, compiled: Callable[[], Plan], *, now: datetime | None, **how: Any) -> RunResult:
+    """Run a definition, again where another run overtook it; what keeps it from beginning is in the result."""
+    begun, clock = now or datetime.now(UTC), time.perf_counter()
+    try:
+        result, tries = compiled().run(now=now, **how), 1
+        while result.overtaken and tries < TRIES:
+            result, tries = compiled().run(now=now, **how), tries + 1
+    except LazypipeError as error:
+        return RunResult("", pipeline.name, begun, time.perf_counter() - clock, {}, (), "", error=error)
+    return result
+
+
+def _not_run(pipeline: model.Pipeline, asked: Collection[str], now: datetime | None, why: str) -> RunResult:
+    names = [n for n in pipeline.outputs if not asked or n in asked]
+    segments = tuple(SegmentResult(n, "blocked", n, why=why) for n in names)
+    return RunResult("", pipeline.name, now or datetime.now(UTC), 0.0, {}, segments, "")
+
+
+def _written(plan: Plan) -> list[_Written]:
+    """Return the outputs of a plan with their columns; keys that it removes from those of others are none."""
+    return [
+        (output, {n: dtype_name(t) for n, t in written_schema(output, plan.schema(output.stage)).items()})
         for output in plan.outputs.values()
-        if output.format == "dataset" and output.mode != "delete"
-    }
+        if output.mode != "delete"
+    ]
 
 
-def _with(pipeline: Pipeline, written: _Columns) -> Pipeline:
+def _with(pipeline: Pipeline, written: Sequence[_Written]) -> Pipeline:
     """Return a definition whose sources have the columns of what is written there, where nothing is yet."""
     sources = dict(pipeline.sources)
     for name, source in pipeline.sources.items():
@@ -78,10 +205,13 @@ def _with(pipeline: Pipeline, written: _Columns) -> Pipeline:
             (uri,), options, _, _ = expand_source(source, pipeline.base, os.environ, ("sources", name))
         except Fault:
             continue  # told by whoever compiles it
-        columns = written.get(uris.place(uri))
-        if columns is not None and not Dataset(uri, options).log.last():
-            contract = freeze({"columns": columns})
-            sources[name] = replace(source, format=source.format or "dataset", contract=contract)
+        output, columns = next((w for w in written if reads(w[0], replace(source, uri=(uri,)))), (None, {}))
+        if output is None:
+            continue
+        if output.format == "dataset" and not Dataset(uri, options).log.last():
+            sources[name] = replace(source, format=source.format or "dataset", contract=freeze({"columns": columns}))
+        elif output.format != "dataset" and not expand((uri,), options, endings=FORMATS[output.format], patient=True):
+            sources[name] = replace(source, contract=freeze({"columns": columns}))
     return replace(pipeline, sources=sources)
 
 

@@ -8,9 +8,8 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import datetime
 from math import isfinite
 from pathlib import Path
@@ -20,19 +19,28 @@ import lazypipe as lp
 from lazypipe.errors import LazypipeError
 
 __all__ = [
+    "SEVERAL",
     "Commands",
+    "and_others",
     "compiled",
+    "definitions",
     "incomplete",
     "is_definition",
     "loaded",
     "pairs",
+    "plans",
     "prepare_streams",
+    "read_all",
     "say",
     "storage_options",
     "take_storage_options",
+    "tell_each",
     "write_json",
     "wrong",
 ]
+
+
+SEVERAL = "a definition, YAML or JSON, or several, or a folder of them"
 
 
 class Commands:
@@ -88,9 +96,99 @@ def is_definition(text: str) -> bool:
     return text.endswith((".yaml", ".yml", ".json"))
 
 
-def compiled(options: argparse.Namespace, now: datetime | None = None) -> lp.Plan:
-    """Return the compiled definition that a command is about."""
-    return loaded(options.file).compile(now=now, allow=options.allow, params=pairs("--param", options.param))
+def definitions(given: Sequence[str]) -> list[str]:
+    """Return the definitions that are named one by one, or by their folder; raises LazypipeError for what is none."""
+    files, others = and_others(given)
+    if others:
+        raise LazypipeError(f"{others[0]!r} is no definition; name files that end in .yaml, .yml or .json")
+    return files
+
+
+def and_others(given: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the definitions that are named one by one, or by their folder, and what else is named."""
+    first, *rest = given
+    found = [first]
+    if Path(first).is_dir():
+        found = sorted(str(p) for p in Path(first).iterdir() if is_definition(p.name))
+        if not found:
+            raise LazypipeError(f"{first}: there is no definition in this folder; name a file, or another folder")
+    return found + [n for n in rest if is_definition(n)], [n for n in rest if not is_definition(n)]
+
+
+def plans(
+    files: Sequence[str], options: argparse.Namespace, asked: Mapping[str, Iterable[str]] | None = None
+) -> list[lp.Plan | LazypipeError]:
+    """Return the definitions compiled, or what is wrong with them; each gets those of the parameters given that it has.
+
+    ``asked`` are the outputs that are wanted of each, by the names of the pipelines. Default: all.
+    """
+    from lazypipe.api.together import compile_together, with_those_that_it_has
+
+    given = pairs("--param", options.param)
+    read: dict[str, lp.Pipeline | LazypipeError] = {}
+    for file in files:
+        try:
+            read[file] = loaded(file)
+        except LazypipeError as error:
+            read[file] = error
+    pipes = [p for p in read.values() if isinstance(p, lp.Pipeline)]
+    if len(pipes) == len(read):  # else one that cannot be read may have it
+        with_those_that_it_has(given, *pipes)
+
+    def compile_one(pipe: lp.Pipeline) -> lp.Plan:
+        some, outputs = with_those_that_it_has(given, pipe), () if asked is None else asked[pipe.name]
+        return pipe.compile(allow=options.allow, outputs=outputs, params=some)
+
+    made = iter(compile_together(pipes, compile_one))
+    return [next(made) if isinstance(p, lp.Pipeline) else p for p in read.values()]
+
+
+def read_all(files: Sequence[str]) -> list[lp.Pipeline]:
+    """Return definitions, read; raises DefinitionError with the mistakes of all that are wrong."""
+    found: list[lp.Pipeline] = []
+    wrong: list[lp.Problem] = []
+    for file in files:
+        try:
+            found.append(loaded(file))
+        except lp.DefinitionError as error:
+            wrong += error.problems
+    if wrong:
+        raise lp.DefinitionError(wrong)
+    return found
+
+
+def tell_each(
+    options: argparse.Namespace,
+    files: Sequence[str],
+    found: Sequence[lp.Plan | LazypipeError],
+    tell: Callable[[int, lp.Plan], Any],
+    show: Callable[[Any], None] | None = None,
+) -> int:
+    """Tell something of each of several definitions, or what is wrong with it; return the exit code."""
+    told: dict[str, Any] = {}
+    code = 0
+    for number, (file, plan) in enumerate(zip(files, found, strict=True)):
+        try:
+            if isinstance(plan, LazypipeError):
+                raise plan
+            told[file] = tell(number, plan)
+        except LazypipeError as error:
+            told[file] = wrong(error)
+            code = max(code, error.exit_code)
+            say(str(error))
+            continue
+        if show is not None and not options.json:
+            print(f"{file}:")
+            show(told[file])
+    if options.json:
+        write_json({"status": "error" if code else "ok", "files": told})
+    return code
+
+
+def compiled(options: argparse.Namespace, now: datetime | None = None, outputs: Sequence[str] = ()) -> lp.Plan:
+    """Return the compiled definition that a command is about, or some ``outputs`` of it."""
+    given = pairs("--param", options.param)
+    return loaded(options.file).compile(now=now, allow=options.allow, outputs=outputs, params=given)
 
 
 def loaded(file: str) -> lp.Pipeline:
@@ -149,8 +247,8 @@ def say(text: str, end: str = "\n") -> None:
 
 
 def wrong(error: LazypipeError) -> dict[str, Any]:
-    """Return an error as data; mistakes in a definition one by one, for whoever shows each where it stands."""
-    problems = {"problems": [asdict(p) for p in error.problems]} if isinstance(error, lp.DefinitionError) else {}
+    """Return an error as data; mistakes in a definition one by one."""
+    problems = {"problems": error.told()} if isinstance(error, lp.DefinitionError) else {}
     return {"status": "error", "error": str(error), **problems}
 
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import lazypipe as lp
-from lazypipe.cli.commands import Commands, compiled, is_definition, loaded, pairs, say, write_json, wrong
+from lazypipe.cli.commands import (
+    SEVERAL,
+    Commands,
+    and_others,
+    compiled,
+    definitions,
+    plans,
+    say,
+    tell_each,
+    write_json,
+)
 from lazypipe.errors import LazypipeError
 
 __all__ = ["add"]
@@ -19,13 +27,12 @@ def add(commands: Commands) -> None:
     explain = commands.over_plan("explain", _explain, "Show the query plan of a source, stage or output.")
     explain.add_argument("name", help="source, stage or output")
     explain.add_argument("--kind", choices=["logical", "optimized", "physical"], default="optimized")
-    several = "a definition, YAML or JSON, or several, or a folder of them"
-    commands.over_plan("check", _check, "Check definitions; run nothing.", file="+", what=several)
+    commands.over_plan("check", _check, "Check definitions; run nothing.", file="+", what=SEVERAL)
     what = "Show columns and types; without a file, the JSON Schema of definitions."
     schema = commands.over_plan("schema", _schema, what, file="?")
     schema.add_argument("name", nargs="?", help="source, stage or output. Default: all")
     text = "Show where columns come from, or where one goes; read no data."
-    more = f"{several}; then a column (stage.column), stage or rule. Default: everything"
+    more = f"{SEVERAL}; then a column (stage.column), stage or rule. Default: everything"
     lineage = commands.over_plan("lineage", _lineage, text, file="+", what=more)
     lineage.add_argument("--format", choices=["text", "json", "dot", "mermaid"], default="text")
     lineage.add_argument("--downstream", action="store_true", help="what depends on it, instead of what it depends on")
@@ -38,58 +45,15 @@ def _explain(options: argparse.Namespace) -> int:
     return 0
 
 
-def _files(given: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the definitions that are named one by one, or by their folder, and what else is named."""
-    first, *rest = given
-    found = [first]
-    if Path(first).is_dir():
-        found = sorted(str(p) for p in Path(first).iterdir() if is_definition(p.name))
-        if not found:
-            raise lp.LazypipeError(f"{first}: there is no definition in this folder; name a file, or another folder")
-    return found + [n for n in rest if is_definition(n)], [n for n in rest if not is_definition(n)]
-
-
-def _plans(files: Sequence[str], options: argparse.Namespace) -> list[lp.Plan | LazypipeError]:
-    """Return the definitions compiled, or what is wrong with them; each of several gets those of the parameters given that it has."""
-    from lazypipe.api.together import compile_together
-
-    given = pairs("--param", options.param)
-    read: dict[str, lp.Pipeline | LazypipeError] = {}
-    for file in files:
-        try:
-            read[file] = loaded(file)
-        except LazypipeError as error:
-            read[file] = error
-    pipes = [p for p in read.values() if isinstance(p, lp.Pipeline)]
-    made = iter(
-        compile_together(
-            pipes, lambda p: p.compile(allow=options.allow, params={n: v for n, v in given.items() if n in p.params})
-        )
-    )
-    return [next(made) if isinstance(p, lp.Pipeline) else p for p in read.values()]
-
-
 def _check(options: argparse.Namespace) -> int:
-    files, others = _files(options.file)
-    if others:
-        raise lp.LazypipeError(f"{others[0]!r} is no definition; name files that end in .yaml, .yml or .json")
+    files = definitions(options.file)
     if len(files) == 1:
         options.file = files[0]
         told = _checked(files[0], compiled(options))
         if options.json:
             write_json(told)
         return 0
-    found, code = {}, 0
-    for file, plan in zip(files, _plans(files, options), strict=True):
-        if isinstance(plan, LazypipeError):
-            found[file] = wrong(plan)
-            say(str(plan))
-            code = max(code, plan.exit_code)
-        else:
-            found[file] = _checked(file, plan)
-    if options.json:
-        write_json({"status": "error" if code else "ok", "files": found})
-    return code
+    return tell_each(options, files, plans(files, options), lambda n, plan: _checked(files[n], plan))
 
 
 def _checked(file: str, plan: lp.Plan) -> dict[str, Any]:
@@ -123,7 +87,7 @@ def _schema(options: argparse.Namespace) -> int:
 
 
 def _lineage(options: argparse.Namespace) -> int:
-    files, names = _files(options.file)
+    files, names = and_others(options.file)
     if len(names) > 1:
         what = f"{names[0]!r} and {names[1]!r} are two columns, stages or rules"
         raise lp.LazypipeError(f"{what}; name one, and definitions by files that end in .yaml, .yml or .json")
@@ -131,12 +95,12 @@ def _lineage(options: argparse.Namespace) -> int:
         options.file = files[0]
         whole = compiled(options).lineage(optimized=options.optimized)
     else:
-        plans = []
-        for plan in _plans(files, options):
+        made = []
+        for plan in plans(files, options):
             if isinstance(plan, LazypipeError):
                 raise plan
-            plans.append(plan)
-        whole = lp.catalog(plans, optimized=options.optimized)
+            made.append(plan)
+        whole = lp.catalog(made, optimized=options.optimized)
     found: lp.Lineage | lp.Reach = whole
     if names:
         found = whole.downstream(names[0]) if options.downstream else whole.upstream(names[0])

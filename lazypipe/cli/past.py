@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import lazypipe as lp
-from lazypipe.cli.commands import Commands, compiled, incomplete, is_definition, loaded, say, write_json
+from lazypipe.cli.commands import (
+    SEVERAL,
+    Commands,
+    compiled,
+    definitions,
+    incomplete,
+    is_definition,
+    loaded,
+    plans,
+    say,
+    tell_each,
+    write_json,
+)
 
 __all__ = ["add"]
 
 
 def add(commands: Commands) -> None:
     """Add the commands about versions and records."""
-    commands.over_plan("status", _status, "Show which version each output has, and what it was made of.")
+    text = "Show which version each output has, and what it was made of."
+    commands.over_plan("status", _status, text, file="+", what=SEVERAL)
     history = commands.over_plan("history", _history, "Show the versions of an output that can be read.")
     history.add_argument("output")
     rollback = commands.over_plan("rollback", _rollback, "Make an earlier version of an output the one in force.")
@@ -45,10 +59,16 @@ def add(commands: Commands) -> None:
 
 
 def _status(options: argparse.Namespace) -> int:
+    files = definitions(options.file)
+    if len(files) > 1:
+        return tell_each(options, files, plans(files, options), lambda _, plan: plan.status(), _print_status)
+    options.file = files[0]
     found = compiled(options).status()
-    if options.json:
-        write_json(found)
-        return 0
+    write_json(found) if options.json else _print_status(found)
+    return 0
+
+
+def _print_status(found: Sequence[Mapping[str, Any]]) -> None:
     for output in found:
         if output["version"] is None:
             print(f"{output['output']}: nothing was committed yet")
@@ -63,7 +83,6 @@ def _status(options: argparse.Namespace) -> int:
                 print(f"        {reason}")
         for line in incomplete(output):
             print(line)
-    return 0
 
 
 def _history(options: argparse.Namespace) -> int:

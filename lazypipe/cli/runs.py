@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypedDict
 
 import lazypipe as lp
-from lazypipe.cli.commands import Commands, compiled, incomplete, loaded, pairs, say, write_json
+from lazypipe.cli.commands import (
+    SEVERAL,
+    Commands,
+    compiled,
+    definitions,
+    incomplete,
+    loaded,
+    pairs,
+    plans,
+    read_all,
+    say,
+    tell_each,
+    write_json,
+)
 
 __all__ = ["add", "run"]
 
 
 def add(commands: Commands) -> None:
     """Add the commands that run a pipeline, or say what that would do."""
-    once = commands.over_plan(
-        "run", run, "Run a pipeline: write, audit, publish; what has not changed is left as it is."
-    )
-    once.add_argument(
-        "--output",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="only this, and what it is made of; may be repeated",
-    )
+    what = "Run pipelines: write, audit, publish; what has not changed is left as it is. Of several, each after those that feed it."
+    once = commands.over_plan("run", run, what, file="+", what=SEVERAL)
     once.add_argument(
         "--full", action="store_true", help="make all outputs anew, also those whose inputs did not change"
     )
@@ -34,7 +40,11 @@ def add(commands: Commands) -> None:
         "--window", metavar="START..END", help="of files never read, only those with event times in this range"
     )
     once.add_argument("--chunk", metavar="DURATION", help="work the window off in pieces of this length, a run each")
-    plan = commands.over_plan("plan", _plan, "Say what a run would do, and why; read no data.")
+    text = "Say what a run would do, and why; read no data."
+    plan = commands.over_plan("plan", _plan, text, file="+", what=SEVERAL)
+    for made in (once, plan):
+        text = "only this, and what it is made of; nothing else is looked at; may be repeated"
+        made.add_argument("--output", action="append", default=[], metavar="NAME", help=text)
     plan.add_argument("--full", action="store_true", help="of a run with --full")
     plan.add_argument("--window", metavar="START..END", help="of a run with --window")
     stream = commands.over_plan(
@@ -71,14 +81,18 @@ def _bound_options(made: argparse.ArgumentParser, what: str) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run a pipeline, or a window of it piece by piece."""
+    """Run a pipeline, or a window of it piece by piece; or several, one after the other."""
     from lazypipe.run.retry import TRIES
 
+    files = definitions(options.file)
+    if len(files) > 1:
+        return _run_all(options, files)
+    options.file = files[0]
     for pulled in loaded(options.file).pull(_readers(options)) if options.pull else ():
         say(f"{pulled.source}: {pulled.rows:,} rows pulled → {pulled.uri}")
     now = datetime.now(UTC)
     progress = _Progress()
-    plan = compiled(options, now)
+    plan = compiled(options, now, options.output)
     if options.chunk is not None:
         if options.window is None or options.full:
             raise lp.LazypipeError("--chunk is for a run with --window, and without --full; write --window START..END")
@@ -86,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
             what = "--chunk works off when rows happened, and --since and --until are of when files were written"
             raise lp.LazypipeError(f"{what}; leave one of them out")
         code = 0
-        for piece in plan.backfill(options.window, chunk=options.chunk, observer=progress, outputs=options.output):
+        for piece in plan.backfill(options.window, chunk=options.chunk, observer=progress):
             code = _told(options, piece, progress)
         return code
     result, tries = _once(options, plan, now, progress), 1
@@ -94,8 +108,36 @@ def run(options: argparse.Namespace) -> int:
         progress.close()
         say("another run has committed meanwhile; once more, over what is there now")
         now, tries = datetime.now(UTC), tries + 1
-        result = _once(options, compiled(options, now), now, progress)
+        result = _once(options, compiled(options, now, options.output), now, progress)
     return _told(options, result, progress)
+
+
+def _run_all(options: argparse.Namespace, files: Sequence[str]) -> int:
+    from lazypipe.api.together import run_each
+
+    for name, given in (("--pull", options.pull), ("--chunk", options.chunk)):
+        if given:
+            raise lp.LazypipeError(f"{name} is for one definition; run the one that it is for by itself")
+    progress = _Progress()
+    done: dict[str, lp.RunResult] = {}
+    for number, result in run_each(
+        read_all(files),
+        params=pairs("--param", options.param),
+        allow=options.allow,
+        outputs=options.output,
+        observer=progress,
+        full=options.full,
+        window=options.window,
+        **_bound(options),
+    ):
+        progress.close()
+        done[files[number]] = result
+        say(f"{files[number]}:")
+        _tell(result)
+    found = lp.RunResults(done)
+    if options.json:
+        write_json({"status": found.status, "files": {file: result.to_dict() for file, result in done.items()}})
+    return found.exit_code
 
 
 def _once(options: argparse.Namespace, plan: lp.Plan, now: datetime, progress: _Progress) -> lp.RunResult:
@@ -103,7 +145,6 @@ def _once(options: argparse.Namespace, plan: lp.Plan, now: datetime, progress: _
         now=now,
         observer=progress,
         full=options.full,
-        outputs=options.output,
         window=options.window,
         **_bound(options),
     )
@@ -115,7 +156,6 @@ def _told(options: argparse.Namespace, result: lp.RunResult, progress: _Progress
     if options.json:
         write_json(result.to_dict())
     _tell(result)
-    say(f"{result.status.replace('_', ' ')} in {result.seconds:.2f} s; record: {result.record}")
     return result.exit_code
 
 
@@ -154,6 +194,8 @@ def _tell(result: lp.RunResult) -> None:
         say(f"warning: {warning}")
     if result.error is not None:
         say(str(result.error))
+    if result.record:
+        say(f"{result.status.replace('_', ' ')} in {result.seconds:.2f} s; record: {result.record}")
 
 
 def _left_out(result: lp.RunResult) -> Iterator[str]:
@@ -218,7 +260,7 @@ def _batch(result: lp.RunResult) -> str:
 def _line(segment: lp.SegmentResult) -> str:
     if segment.status == "unchanged":
         return f"{segment.name}: unchanged, version {segment.version}"
-    if segment.status == "waiting":
+    if segment.why and segment.status in ("waiting", "blocked"):
         return f"{segment.name}: {segment.why}"
     if segment.status != "done":
         return f"{segment.name}: {segment.status.replace('_', ' ')}"
@@ -231,10 +273,44 @@ def _line(segment: lp.SegmentResult) -> str:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    steps = compiled(options).preview(full=options.full, window=options.window, **_bound(options))
-    if options.json:
-        write_json(steps)
-        return 0
+    files = definitions(options.file)
+    if len(files) > 1:
+        return _plan_all(options, files)
+    options.file = files[0]
+    steps = _preview(options, compiled(options, outputs=options.output))
+    write_json(steps) if options.json else _print_steps(steps)
+    return 0
+
+
+def _plan_all(options: argparse.Namespace, files: Sequence[str]) -> int:
+    """Say what runs of several definitions would do; what one would write, those behind it do not know yet."""
+    from lazypipe.compile.feeding import Order
+
+    pipes = read_all(files)
+    order = Order.of(pipes, os.environ, options.output)
+    some = [files[n] for n in order.numbers]
+    asked = {pipes[n].name: names for n, names in order.asked.items()}
+    written: set[tuple[int, str]] = set()
+
+    def tell(number: int, plan: lp.Plan) -> list[dict[str, Any]]:
+        fed = order.of_outputs(order.numbers[number], written)
+        ahead = {f.source: f"{pipes[f.by].name}/{f.output}" for f in fed}
+        steps = _preview(options, plan, ahead)
+        written.update(
+            (order.numbers[number], s["name"]) for s in steps if s["how"] not in ("none", "wait", "judge", "state")
+        )
+        return steps
+
+    return tell_each(options, some, plans(some, options, asked), tell, _print_steps)
+
+
+def _preview(
+    options: argparse.Namespace, plan: lp.Plan, ahead: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    return plan.preview(full=options.full, window=options.window, ahead=ahead, **_bound(options))
+
+
+def _print_steps(steps: Sequence[Mapping[str, Any]]) -> None:
     for step in steps:
         print(f"{step['name']}: {step['why']}")
         for reason in step.get("against", []):
@@ -255,12 +331,11 @@ def _plan(options: argparse.Namespace) -> int:
         for line in incomplete(step):
             print(line)
         print(f"    writes {step['writes']}")
-    return 0
 
 
 def _replay(options: argparse.Namespace) -> int:
     now = datetime.now(UTC)
-    found = compiled(options, now).replay(options.output, now=now)
+    found = compiled(options, now, [options.output]).replay(options.output, now=now)
     if options.json:
         counts = {"healed": found.healed, "superseded": found.superseded, "remaining": found.remaining}
         write_json({"output": found.output, **counts, "version": found.version})

@@ -29,7 +29,7 @@ from lazypipe.windows.watermark import COMPLETE
 if TYPE_CHECKING:
     from lazypipe.storage.log import Commit
 
-__all__ = ["bind", "expand_env", "expand_source"]
+__all__ = ["bind", "expand_env", "expand_source", "unseen"]
 
 
 def bind(
@@ -56,6 +56,21 @@ def bind(
         return _bind(name, source, patterns, options, marker, redact, at, admit)
     except Fault as fault:
         raise Fault(redact(fault.what), fault.fix, fault.path) from None
+
+
+def unseen(name: str, source: Source) -> list[Fault]:
+    """Return what is wrong with a source whatever there is at its URIs, of which nothing is asked."""
+    at: Path = ("sources", name)
+    try:
+        read_contract(source.contract, (*at, "contract"))
+        known = all(format_of(uri) is not None for uri in source.uri)
+        form = source.format or (_guess(source.uri, {}, at) if known else None)
+        if form is not None:
+            _refuse_of_others(source, form, source.uri, at)
+            read_intake(source, form, at)
+    except Fault as fault:
+        return [fault]
+    return []
 
 
 def _bind(

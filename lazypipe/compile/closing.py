@@ -142,7 +142,7 @@ def states(nodes: Mapping[str, Node], name: str) -> bool:
         return bool(sources)
     if all(s.watermark is not None and s.watermark.column is None for s in sources.values()):
         return True
-    return any(closes(node) is not None and name in _above(nodes, node.name) for node in nodes.values())
+    return nodes[name].to_close
 
 
 def _above(nodes: Mapping[str, Node], name: str) -> set[str]:

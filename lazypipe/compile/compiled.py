@@ -45,7 +45,7 @@ class CompiledPipeline:
     ``frames`` holds one LazyFrame per source and stage, gates applied as filters; ``schemas`` the columns of each;
     ``segments`` what will run as one query each, in order; ``outputs`` where that goes, with URIs that are whole; ``held`` the
     columns that outputs with a contract had by then, None if nothing was committed; ``audit`` where its runs are recorded;
-    ``openlineage`` where events about them go.
+    ``openlineage`` where events about them go. If only some outputs were ``asked`` for, only what they need is in all of these.
     """
 
     pipeline: Pipeline
@@ -56,12 +56,14 @@ class CompiledPipeline:
     redact: uris.Redactor = field(default_factory=uris.Redactor, repr=False)
     outputs: Mapping[str, Output] = field(default_factory=lambda: NOTHING, repr=False)
     held: Mapping[str, pl.Schema | None] = field(default_factory=lambda: NOTHING, repr=False)
+    asked: frozenset[str] = frozenset()
     audit: BoundAudit = field(default=BoundAudit("off", ""), repr=False)
     openlineage: Mapping[str, Any] = field(default_factory=lambda: NOTHING, repr=False)
 
     def __repr__(self) -> str:
         """Say what a run would make, of how much."""
-        counts = ((len(self.pipeline.sources), "source"), (len(self.pipeline.stages), "stage"))
+        stages = [n for n in self.pipeline.stages if n in self.nodes]
+        counts = ((sum(n in self.nodes for n in self.pipeline.sources), "source"), (len(stages), "stage"))
         ahead = ", ".join(f"{n} {word}" if n == 1 else f"{n} {word}s" for n, word in counts)
         return f"<{type(self).__name__} {self.pipeline.name}: {ahead}; outputs: {', '.join(self.outputs) or 'none'}>"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
@@ -14,7 +14,7 @@ import polars as pl
 
 from lazypipe.compile import graph as graphs
 from lazypipe.compile.audit import bind_audit
-from lazypipe.compile.binding import bind, expand_env
+from lazypipe.compile.binding import bind, expand_env, unseen
 from lazypipe.compile.closing import endless, forgotten
 from lazypipe.compile.compiled import EPOCH, CompiledPipeline, Frames, unwatched
 from lazypipe.compile.contract import cell_checks, is_broken
@@ -57,6 +57,7 @@ def compile_pipeline(
     now: datetime | None = None,
     env: Mapping[str, str] | None = None,
     allow: Iterable[str] = (),
+    asked: frozenset[str] = frozenset(),
     admit: Callable[[Mapping[str, Output], BoundSource, Snapshot], Snapshot] = lambda _outputs, _source, found: found,
 ) -> CompiledPipeline:
     """Compile a definition.
@@ -71,6 +72,8 @@ def compile_pipeline(
         Where ``${NAME}`` in URIs and credentials is looked up. Default: the process environment.
     allow
         Modules whose functions ``python`` operations may call.
+    asked
+        Outputs: only what they are made of is looked at, and of all else only what the definition says by itself. Default: all.
     admit
         Takes out of a source's files those that are not whole yet, so that columns are not learned from them; it is told the outputs.
 
@@ -91,12 +94,12 @@ def compile_pipeline(
     environment = os.environ if env is None else env
     written, pipeline = pipeline, with_late_gates(with_durations(pipeline, values, faults), faults)
     wrong: list[Fault] = []
-    outputs, used = bind_outputs(pipeline, environment, wrong)
+    graph = graphs.build(pipeline, faults)
+    needed = graphs.needed(pipeline, graph, asked)
+    outputs, used = bind_outputs(pipeline, environment, wrong, needed)
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="lazypipe-sources") as pool:
-        binding = _begin(
-            pool, pipeline, partial(bind, base=pipeline.base, env=environment, admit=partial(admit, outputs))
-        )
-        graph = graphs.build(pipeline, faults)
+        look = partial(bind, base=pipeline.base, env=environment, admit=partial(admit, outputs))
+        binding = _begin(pool, {n: s for n, s in pipeline.sources.items() if n in needed}, look)
         faults += wrong
         audit, more = bind_audit(pipeline, environment, faults)
         used += more
@@ -105,6 +108,9 @@ def compile_pipeline(
         nodes: dict[str, Node] = {}
         unread: list[SourceError] = []
         for name in graph.order:
+            if name not in needed:
+                _check_unseen(name, pipeline, faults)
+                continue
             try:
                 node = _compile_node(name, pipeline, graph, nodes, make_scope, faults, binding, held)
             except SourceError as error:
@@ -130,14 +136,15 @@ def compile_pipeline(
     segments = cut(pipeline, graph, nodes)
     if lost := [*forgotten(segments, nodes, outputs), *untimed(segments, nodes, outputs)]:
         raise problems(lost, pipeline.origin)
-    return CompiledPipeline(written, values, nodes, Frames(nodes), segments, redact, outputs, held, audit, events)
+    frames = Frames(nodes)
+    return CompiledPipeline(written, values, nodes, frames, segments, redact, outputs, held, asked, audit, events)
 
 
 def _begin(
-    pool: ThreadPoolExecutor, pipeline: Pipeline, bind: Callable[[str, Source], BoundSource]
+    pool: ThreadPoolExecutor, sources: Mapping[str, Source], bind: Callable[[str, Source], BoundSource]
 ) -> Callable[[str, Source], BoundSource]:
-    """Begin to look at all sources, side by side: most of the time it is stores that are waited for, or text that is tried for types."""
-    begun = {name: pool.submit(bind, name, source) for name, source in pipeline.sources.items()}
+    """Begin to look at sources, side by side: most of the time it is stores that are waited for, or text that is tried for types."""
+    begun = {name: pool.submit(bind, name, source) for name, source in sources.items()}
     return lambda name, source: begun[name].result() if name in begun else bind(name, source)
 
 
@@ -158,12 +165,14 @@ def _held(outputs: Mapping[str, Output], redact: uris.Redactor) -> dict[str, pl.
 
 
 def bind_outputs(
-    pipeline: Pipeline, env: Mapping[str, str], faults: list[Fault]
+    pipeline: Pipeline, env: Mapping[str, str], faults: list[Fault], stages: Collection[str] | None = None
 ) -> tuple[Mapping[str, Output], list[tuple[str, str]]]:
-    """Return the outputs with URIs that are whole and variables replaced, and the values of those."""
+    """Return the outputs (of some ``stages``) with URIs that are whole and variables replaced, and the values of those."""
     bound: dict[str, Output] = {}
     secrets: list[tuple[str, str]] = []
     for name, output in pipeline.outputs.items():
+        if stages is not None and output.stage not in stages:
+            continue
         try:
             to, used = expand_env(output.to, env, ("outputs", name, "to"))
             options, more = expand_env(output.storage_options, env, ("outputs", name, "storage_options"))
@@ -237,7 +246,7 @@ def _compile_node(
             checks = tuple(
                 replace(c, violated=c.violated & ~is_broken()) if c.violated is not None else c for c in checks
             )
-        return Node(name, (), bound.seen, (*bound.checks, *checks), source=bound)
+        return Node(name, (), bound.seen, (*bound.checks, *checks), source=bound, to_close=name in graph.closing)
     stage = pipeline.stages[name]
     inputs = tuple(dict.fromkeys(graph.inputs[name]))
     if name not in graph.operations or any(ref not in nodes for ref in inputs):
@@ -255,7 +264,25 @@ def _compile_node(
     first = () if shape is None else cell_checks(shape, "dataset")
     schema = schema if shape is None else shape.schema
     checks = compile_checks(stage.gate, schema, make_scope, faults, others, stage.action)
-    return Node(name, inputs, schema, (*first, *checks), steps=steps, schemas=schemas, stubs=stubs, shape=shape)
+    return Node(
+        name,
+        inputs,
+        schema,
+        (*first, *checks),
+        steps=steps,
+        schemas=schemas,
+        stubs=stubs,
+        shape=shape,
+        to_close=name in graph.closing,
+    )
+
+
+def _check_unseen(name: str, pipeline: Pipeline, faults: list[Fault]) -> None:
+    """Add what is wrong with a source or stage that nothing asked for is made of, as far as no data is needed to tell."""
+    if name in pipeline.sources:
+        faults += unseen(name, pipeline.sources[name])
+    written = pipeline.stages.get(name) or pipeline.sources.get(name)
+    check_rules(() if written is None else written.gate, faults)
 
 
 def _promise(

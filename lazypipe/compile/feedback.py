@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lazypipe.compile.node import Node
 from lazypipe.spec.model import Fault, Output
@@ -10,7 +10,7 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FORMATS
 from lazypipe.storage.local_files import covers, is_glob
 
-__all__ = ["check_feedback"]
+__all__ = ["check_feedback", "would_find"]
 
 _FILE = "run-001-00000.parquet"
 """What a file of a dataset is called, as far as patterns are told apart by it."""
@@ -19,18 +19,20 @@ _FILE = "run-001-00000.parquet"
 def check_feedback(outputs: Mapping[str, Output], nodes: Mapping[str, Node], faults: list[Fault]) -> None:
     """Add outputs whose files a source would find to ``faults``; who names a dataset, or one file, means it."""
     for name, output in outputs.items():
-        if not uris.is_local(output.to):
-            continue
-        place = uris.local_path(output.to).rstrip("/")
-        file = (
-            "/".join([place, *(f"{c}=x" for c in output.partition_by), _FILE]) if output.format == "dataset" else place
-        )
         for source in (n.source for n in nodes.values() if n.source is not None):
-            endings = FORMATS.get(source.reader.format, ())
-            if endings and any(_finds(p, file, endings) for p in source.patterns if uris.is_local(p)):
+            if would_find(output, source.patterns, FORMATS.get(source.reader.format, ())):
                 what = f"source {source.name!r} would read the files of output {name!r}, and add them again in each run"
                 fix = "write them elsewhere, or say more closely in uri which files are meant"
                 faults.append(Fault(what, fix, ("outputs", name, "to")))
+
+
+def would_find(output: Output, patterns: Sequence[str], endings: tuple[str, ...]) -> bool:
+    """Whether patterns find files of an output, as far as it and they are of this machine; its ``to`` and they are whole."""
+    if not endings or not uris.is_local(output.to):
+        return False
+    place = uris.local_path(output.to).rstrip("/")
+    file = "/".join([place, *(f"{c}=x" for c in output.partition_by), _FILE]) if output.format == "dataset" else place
+    return any(_finds(p, file, endings) for p in patterns if uris.is_local(p))
 
 
 def _finds(pattern: str, file: str, endings: tuple[str, ...]) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from lazypipe import gates, ops
 from lazypipe.errors import nearest
@@ -11,7 +12,7 @@ from lazypipe.ops import Operation
 from lazypipe.spec.model import Fault, Output, Path, Pipeline, Step
 from lazypipe.storage import uri as uris
 
-__all__ = ["Graph", "build", "outside", "place"]
+__all__ = ["Graph", "build", "needed", "outside", "place"]
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,22 @@ class Graph:
     lookups: Mapping[str, tuple[str, ...]]
     outside: tuple[str, ...] = ()
 
-    def ancestors(self, names: Iterator[str] | tuple[str, ...]) -> frozenset[str]:
-        """Return the names and everything that they read, directly or not."""
+    def ancestors(self, names: Iterable[str], *, lookups: bool = False) -> frozenset[str]:
+        """Return the names and everything that they read, directly or not; with ``lookups``, also what gates on the way look rows up in."""
         found: set[str] = set()
         pending = list(names)
         while pending:
             name = pending.pop()
             if name not in found:
                 found.add(name)
-                pending += self.inputs.get(name, ())
+                pending += [*self.inputs.get(name, ()), *(self.lookups.get(name, ()) if lookups else ())]
         return frozenset(found)
+
+    @cached_property
+    def closing(self) -> frozenset[str]:
+        """Sources and stages whose rows come to windows that are closed, in a stage that is made of them or there."""
+        closers = (n for n, made in self.operations.items() if any(o.name == "closed" for o in made))
+        return self.ancestors(closers)
 
 
 def build(pipeline: Pipeline, faults: list[Fault]) -> Graph:
@@ -106,6 +113,18 @@ def _named(steps: Sequence[Step]) -> list[tuple[str, Path]]:
             continue  # told where the gate is compiled
         found += [(ref, rule.at(step, argument)) for argument, ref in rule.frames().items()]
     return found
+
+
+def needed(pipeline: Pipeline, graph: Graph, asked: Collection[str]) -> frozenset[str]:
+    """Return the sources and stages that outputs are made of, and what other outputs of the same datasets are; without any asked, all.
+
+    Who removes keys from a dataset must know what the output keeps beside it that writes there.
+    """
+    if not asked:
+        return frozenset(graph.order)
+    places = {place(pipeline, o) for n, o in pipeline.outputs.items() if n in asked}
+    stages = (o.stage for o in pipeline.outputs.values() if place(pipeline, o) in places)
+    return graph.ancestors(stages, lookups=True)
 
 
 def place(pipeline: Pipeline, output: Output) -> str:

@@ -62,6 +62,7 @@ class Node:
 
     ``shape`` is what the contract of an output makes of a stage's rows, ahead of its gate.
     ``schemas`` are the columns after each step, ``stubs`` its plan over no rows, in which ``HERE`` is what the step before gave.
+    ``to_close`` says whether it keeps closed windows, or a stage of the pipeline does whose rows are made of it.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Node:
     schemas: tuple[pl.Schema, ...] = field(default=(), repr=False)
     stubs: tuple[pl.LazyFrame, ...] = field(default=(), repr=False)
     shape: Shape | None = None
+    to_close: bool = False
 
     @property
     def raw(self) -> pl.Schema:

@@ -56,7 +56,7 @@ def and_ahead(segments: Sequence[Segment], segment: Segment) -> Iterator[Segment
 
 
 def cut(pipeline: Pipeline, graph: Graph, nodes: Mapping[str, Node]) -> tuple[Segment, ...]:
-    """Cut the graph into segments, in an order in which they can run."""
+    """Cut the graph into segments, in an order in which they can run: those of whatever is among ``nodes``, as all of it is cut."""
     needed = graph.ancestors(tuple(o.stage for o in pipeline.outputs.values()))
     uses = Counter(ref for name in needed for ref in graph.inputs[name])
     outputs: dict[str, list[str]] = {}
@@ -65,7 +65,7 @@ def cut(pipeline: Pipeline, graph: Graph, nodes: Mapping[str, Node]) -> tuple[Se
         uses[output.stage] += 1
     kept: dict[str, str | None] = {}
     for name in graph.order:
-        if name not in needed:
+        if name not in needed or name not in nodes:
             continue
         datasets = [o for o in outputs.get(name, ()) if pipeline.outputs[o].format == "dataset"]
         if datasets:

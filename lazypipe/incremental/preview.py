@@ -18,6 +18,7 @@ from lazypipe.incremental.shared import needs_of, state_of
 from lazypipe.incremental.state import State
 from lazypipe.incremental.terms import Terms
 from lazypipe.incremental.work import Work
+from lazypipe.spec.model import NOTHING
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.log import KEPT, Commit, DataFile
@@ -35,6 +36,7 @@ def preview(
     full: bool = False,
     bound: Bound = UNBOUND,
     now: int | None = None,
+    ahead: Mapping[str, str] = NOTHING,
 ) -> list[dict[str, Any]]:
     """Return what a run would do, segment by segment: what is read (files, bytes, rows), checked, written, how, and why.
 
@@ -55,8 +57,10 @@ def preview(
         How much that run takes of what is new.
     now
         The clock of that run, in microseconds since 1970, by which windows close though nothing came; None: they do not.
+    ahead
+        Sources that something else writes before that run, with what: they are not looked at.
     """
-    return _Preview(plan, look, listed, bound, now, full=full).steps()
+    return _Preview(plan, look, listed, bound, now, ahead, full=full).steps()
 
 
 class _Preview:
@@ -67,6 +71,7 @@ class _Preview:
         listed: int,
         bound: Bound,
         now: int | None,
+        ahead: Mapping[str, str],
         *,
         full: bool,
     ) -> None:
@@ -76,11 +81,15 @@ class _Preview:
         self.snapshots: dict[str, Snapshot] = {}
         self.busy: dict[str, str] = {}
         self.waiting: dict[str, str] = {}
+        self.ahead = ahead
 
     def steps(self) -> list[dict[str, Any]]:
-        works = {s.name: self.work(s) for s in self.plan.segments if s.output is not None}
+        # what only writes the rows of another output once more is needed by nobody
+        asked = self.plan.asked
+        segments = [s for s in self.plan.segments if s.nodes or not asked or s.output in asked]
+        works = {s.name: self.work(s) for s in segments if s.output is not None}
         found = []
-        for segment in self.plan.segments:
+        for segment in segments:
             if segment.output is not None:
                 found.append(self.output(segment, works[segment.name]))
                 continue
@@ -130,9 +139,11 @@ class _Preview:
                 self.waiting[segment.node] = self.waiting[name]
                 return Work("wait", self.waiting[name])
         waits = [n for n in segment.reads if n in self.busy or (by_node[n].output is None and self._below(n))]
-        if waits and (not self.terms.full or any(map(self._unwritten, waits))):
+        others = [self.ahead[n] for n in segment.nodes if n in self.ahead]
+        if others or (waits and (not self.terms.full or any(map(self._unwritten, waits)))):
             self.busy[segment.node] = segment.name
-            return Work("all", f"depends on what {', '.join(self.busy.get(n, n) for n in waits)} becomes in this run")
+            on = ", ".join([*(self.busy.get(n, n) for n in waits), *others])
+            return Work("all", f"depends on what {on} becomes in this run")
         found = decide(self.plan, segment, self.terms)
         if found.kind == "wait":
             self.waiting[segment.node] = found.why
@@ -151,7 +162,8 @@ class _Preview:
     def _below(self, name: str) -> bool:
         """Whether what is kept for a run only is made of an output that this run changes."""
         segment = next(s for s in self.plan.segments if s.node == name and s.nodes)
-        return any(n in self.busy or (n != name and self._below(n)) for n in segment.reads)
+        read = any(n in self.busy or (n != name and self._below(n)) for n in segment.reads)
+        return read or not self.ahead.keys().isdisjoint(segment.nodes)
 
     def _unwritten(self, name: str) -> bool:
         """Whether a node is, or is made of, an output that no run has published yet."""
@@ -195,7 +207,7 @@ class _Preview:
         nodes = self.plan.nodes
         reads = []
         for name in segment.nodes if work.kind not in ("none", "wait", "judge", "state") else ():
-            if nodes[name].source is None:
+            if nodes[name].source is None or name in self.ahead:
                 continue
             snapshot, units = self.look(name), work.units.get(name)
             files = snapshot.files if units is None else units.select(snapshot.files)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from lazypipe.errors import CommitConflict, LazypipeError, first_line
+from lazypipe.errors import CommitConflict, DefinitionError, LazypipeError, first_line
 from lazypipe.gates.report import GateReport
 from lazypipe.incremental.incomplete import Incomplete, told
 from lazypipe.plan.executed import Executed
 from lazypipe.plan.lineage import ColumnLineage
 from lazypipe.storage.corrupt import CorruptFile
 
-__all__ = ["RunResult", "SegmentResult", "Status"]
+__all__ = ["RunResult", "RunResults", "SegmentResult", "Status"]
 
 Status = Literal["done", "unchanged", "gate_failed", "error", "interrupted", "blocked", "waiting", "running"]
 _WORST: tuple[Status, ...] = (
@@ -121,7 +121,7 @@ class RunResult:
     """One run's outcome; ``record`` is the URI of the file that holds it.
 
     ``warnings`` say what went wrong beside the run and did not touch its data, such as an event that could not be sent; ``error``
-    what went wrong outside of its segments: with its record in the ledger. ``window`` is the range of event time that it was for, None if
+    what went wrong outside of its segments: with its record in the ledger, or so that it could not begin, in which case it has no id and no record. ``window`` is the range of event time that it was for, None if
     it was for all.
     """
 
@@ -152,11 +152,13 @@ class RunResult:
     def status(self) -> Status:
         """The worst of the segments; ``error`` at least if something else went wrong."""
         found: set[Status] = {s.status for s in self.segments} | ({"error"} if self.error else set())
-        return next((s for s in _WORST if s in found), "done")
+        return _worst(found)
 
     @property
     def exit_code(self) -> int:
-        """0 done, or waiting for a delivery; 1 a gate failed; 3 anything else went wrong."""
+        """0 done, or waiting for a delivery; 1 a gate failed; 2 what was asked for is wrong, so that it did not begin; 3 anything else went wrong."""
+        if self.error is not None and not self.segments:
+            return self.error.exit_code
         return {"done": 0, "unchanged": 0, "waiting": 0, "gate_failed": 1}.get(self.status, 3)
 
     @property
@@ -206,4 +208,62 @@ class RunResult:
             "segments": [s.to_dict() for s in self.segments],
             "warnings": list(self.warnings),
             "error": None if self.error is None else str(self.error),
+            **({"problems": self.error.told()} if isinstance(self.error, DefinitionError) else {}),
         }
+
+
+@dataclass(frozen=True, repr=False)
+class RunResults(Mapping[str, RunResult]):
+    """What became of definitions that ran one after the other: their results by the names of their pipelines, in the order in which they ran.
+
+    Examples
+    --------
+    >>> from datetime import UTC
+    >>> def result(name, status):
+    ...     return RunResult("r1", name, datetime(2024, 1, 1, tzinfo=UTC), 0.5, {}, (SegmentResult("y", status, "y"),), "r1.json")
+    >>> found = RunResults({"raw": result("raw", "gate_failed"), "report": result("report", "blocked")})
+    >>> found, found["report"].status, found.exit_code
+    (<RunResults raw: gate_failed, report: blocked>, 'blocked', 1)
+    """
+
+    runs: Mapping[str, RunResult]
+
+    def __getitem__(self, name: str) -> RunResult:
+        """Return the result of one."""
+        return self.runs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        return iter(self.runs)
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self.runs)
+
+    def __repr__(self) -> str:
+        """Say what became of each."""
+        return f"<RunResults {', '.join(f'{name}: {run.status}' for name, run in self.runs.items()) or 'none'}>"
+
+    @property
+    def status(self) -> Status:
+        """The worst of them."""
+        return _worst(run.status for run in self.runs.values())
+
+    @property
+    def exit_code(self) -> int:
+        """The highest of them, but for those that are blocked: why they are, others tell."""
+        return max((run.exit_code for run in self.runs.values() if run.status != "blocked"), default=0)
+
+    def raise_for_status(self) -> None:
+        """Raise the first error of the first that has any."""
+        for run in self.runs.values():
+            run.raise_for_status()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the results as plain data."""
+        return {"status": self.status, "pipelines": {name: run.to_dict() for name, run in self.runs.items()}}
+
+
+def _worst(found: Iterable[Status]) -> Status:
+    there = {*found}
+    return next((s for s in _WORST if s in there), "done")

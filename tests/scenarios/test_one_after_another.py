@@ -1,0 +1,254 @@
+"""Several definitions in one go: each after those that feed it; one that fails holds up those that it feeds, and no other."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import lazypipe as lp
+from lazypipe.__main__ import main
+from lazypipe.errors import DefinitionError, GateError, LazypipeError
+
+RAW = """
+version: 1
+name: raw
+params: {least: {type: integer, default: 0}}
+sources: {orders: {uri: in/*.csv}}
+stages: {clean: {from: orders, do: [filter: amount >= :least], gate: [between: {column: amount, max: 100}]}}
+outputs:
+  clean: {to: lake/clean, key: [day]}
+  days: {from: clean, to: lake/days.csv, format: csv}
+"""
+REPORT = """
+version: 1
+name: report
+params: {factor: {type: integer, default: 1}}
+sources: {clean: {uri: lake/clean}}
+stages: {total: {from: clean, do: [aggregate: {by: [day], aggregate: {total: "sum(amount) * :factor"}}]}}
+outputs: {total: {to: lake/total}}
+"""
+OTHER = """
+version: 1
+name: other
+sources: {days: {uri: "lake/*.csv"}}
+outputs: {days: {to: lake/other}}
+"""
+ALONE = """
+version: 1
+name: alone
+sources: {orders: {uri: in/*.csv}}
+outputs: {orders: {to: lake/alone}}
+"""
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    (tmp_path / "in").mkdir()
+    deliver(tmp_path, "1", (1, 5), (1, 20), (2, 30))
+    for name, text in (("a_report", REPORT), ("b_other", OTHER), ("c_alone", ALONE), ("d_raw", RAW)):
+        (tmp_path / f"{name}.yaml").write_text(text)
+    return tmp_path
+
+
+def deliver(lake: Path, name: str, *rows: tuple[int, int]) -> None:
+    (lake / f"in/{name}.csv").write_text("\n".join(["day,amount", *(f"{d},{n}" for d, n in rows), ""]))
+
+
+def files(lake: Path) -> list[str]:
+    return sorted(str(p) for p in lake.glob("*.yaml"))
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, Any, str]:
+    code = main([*arguments, "--json"])
+    out, err = capsys.readouterr()
+    return code, json.loads(out), err
+
+
+def short(found: dict[str, Any]) -> dict[str, str]:
+    return {Path(file).stem: result["status"] for file, result in found["files"].items()}
+
+
+def rows(lake: Path, name: str) -> list[tuple[Any, ...]]:
+    return sorted(lp.scan(str(lake / "lake" / name)).collect().rows())
+
+
+def test_each_runs_after_those_that_feed_it(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, planned, _ = told(capsys, "plan", *files(lake))
+    steps = {Path(f).stem: [(s["name"], s["how"], s["why"]) for s in found] for f, found in planned["files"].items()}
+    assert (code, planned["status"], [*steps]) == (0, "ok", ["c_alone", "d_raw", "a_report", "b_other"])
+    assert steps["a_report"] == [("total", "unknown", "depends on what raw/clean becomes in this run")]
+    code, found, err = told(capsys, "run", *files(lake))
+    assert (code, found["status"]) == (0, "done")
+    assert [*short(found)] == ["c_alone", "d_raw", "a_report", "b_other"]
+    assert set(short(found).values()) == {"done"}
+    assert rows(lake, "total") == [(1, 25), (2, 30)]
+    assert rows(lake, "other") == [(1, 5), (1, 20), (2, 30)]
+    assert [line for line in err.splitlines() if line.endswith(".yaml:")] == [f"{lake}/{n}.yaml:" for n in short(found)]
+    code, found, _ = told(capsys, "run", str(lake))  # a folder
+    exported = {"c_alone": "unchanged", "d_raw": "done", "a_report": "unchanged", "b_other": "unchanged"}
+    assert (code, short(found)) == (0, exported)  # a file is written in each run, and is the same
+    code, found, _ = told(capsys, "status", *files(lake))
+    assert {Path(f).stem: [o["version"] for o in s] for f, s in found["files"].items()} == {
+        "a_report": [1], "b_other": [1], "c_alone": [1], "d_raw": [1],
+    }  # fmt: skip
+    assert main(["status", *files(lake)]) == 0
+    assert f"{lake}/a_report.yaml:\ntotal: version 1 of " in capsys.readouterr().out
+
+
+def test_one_that_fails_holds_up_those_that_it_feeds_and_no_other(
+    lake: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told(capsys, "run", str(lake))[0] == 0
+    deliver(lake, "2", (3, 1000))
+    code, found, err = told(capsys, "run", str(lake))
+    assert (code, found["status"]) == (1, "gate_failed")
+    assert short(found) == {"c_alone": "done", "d_raw": "gate_failed", "a_report": "blocked", "b_other": "blocked"}
+    why = "source 'clean' reads output 'clean' of 'raw', which was not made"
+    assert f"{lake}/a_report.yaml:\ntotal: {why}\n" in err
+    assert found["files"][f"{lake}/a_report.yaml"]["segments"][0]["why"] == why
+    assert rows(lake, "total") == [(1, 25), (2, 30)]
+    deliver(lake, "2", (3, 10))
+    assert told(capsys, "run", str(lake))[0] == 0
+    assert rows(lake, "total") == [(1, 25), (2, 30), (3, 10)]
+
+
+def test_one_with_a_mistake_holds_up_those_that_it_feeds(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (lake / "d_raw.yaml").write_text(RAW.replace("column: amount", "column: amonut"))
+    code, found, err = told(capsys, "run", *files(lake))
+    assert (code, found["status"]) == (2, "error")
+    assert short(found) == {"c_alone": "done", "d_raw": "error", "a_report": "blocked", "b_other": "blocked"}
+    (problem,) = found["files"][f"{lake}/d_raw.yaml"]["problems"]
+    assert (problem["what"], problem["where"]["line"]) == ("unknown column 'amonut'", 6)
+    assert f"{lake}/d_raw.yaml:6:" in err
+    code, planned, err = told(capsys, "plan", *files(lake))
+    assert (code, planned["status"]) == (3, "error")  # what it would write is not there for the others
+    assert planned["files"][f"{lake}/d_raw.yaml"]["problems"] == [problem]
+    assert [s["name"] for s in planned["files"][f"{lake}/c_alone.yaml"]] == ["orders"]
+
+
+def test_mistakes_of_form_are_told_of_all_before_anything_runs(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (lake / "a_report.yaml").write_text(REPORT.replace("outputs:", "output:"))
+    (lake / "d_raw.yaml").write_text("a: [")
+    code, found, err = told(capsys, "run", *files(lake))
+    assert code == 2
+    assert [Path(p["where"]["file"]).stem for p in found["problems"]] == ["a_report", "d_raw"]
+    assert not (lake / "lake").exists()
+    assert "a_report.yaml:7:1: unknown key 'output'; did you mean 'outputs'?" in err
+
+
+def test_only_what_outputs_need_is_run_whichever_definition_has_it(
+    lake: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (lake / "c_alone.yaml").write_text(ALONE.replace("in/", "gone/"))
+    code, planned, _ = told(capsys, "plan", *files(lake), "--output", "total")
+    assert (code, [Path(f).stem for f in planned["files"]]) == (0, ["d_raw", "a_report"])
+    code, found, _ = told(capsys, "run", *files(lake), "--output", "total")
+    assert (code, short(found)) == (0, {"d_raw": "done", "a_report": "done"})
+    assert [s["name"] for s in found["files"][f"{lake}/d_raw.yaml"]["segments"]] == ["clean"]
+    assert not (lake / "lake/days.csv").exists()
+    assert (
+        told(capsys, "run", *files(lake), "--output", "totl")[1]["error"]
+        == "unknown output 'totl'; did you mean 'total'?"
+    )
+
+
+def test_parameters_go_where_they_are_known(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pair = [str(lake / "a_report.yaml"), str(lake / "d_raw.yaml")]
+    assert told(capsys, "run", *pair, "--param", "least=10", "--param", "factor=2")[0] == 0
+    assert rows(lake, "total") == [(1, 40), (2, 60)]
+    for command in ("run", "plan", "check"):
+        code, found, _ = told(capsys, command, *pair, "--param", "leest=10")
+        assert (code, found["error"]) == (2, "unknown parameter 'leest'; did you mean 'least'?")
+
+
+def test_circles_are_refused_with_their_place(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (lake / "d_raw.yaml").write_text(RAW.replace("in/*.csv", "lake/total"))
+    for command in ("run", "plan"):
+        code, found, _ = told(capsys, command, *files(lake))
+        (problem,) = found["problems"]
+        assert (code, problem["what"]) == (2, "these definitions feed each other in a circle: report → raw → report")
+        assert problem["fix"] == "let source 'clean' read something else than output 'clean' of 'raw'"
+        assert (problem["where"]["file"], problem["where"]["line"]) == (f"{lake}/a_report.yaml", 5)
+    assert not (lake / "lake").exists()
+
+
+def test_what_is_for_one_definition_is_refused_and_names_are_told_apart(
+    lake: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option in (["--pull", "orders=m:O"], ["--window", "2024-01-01..", "--chunk", "1d"]):
+        code, found, _ = told(capsys, "run", *files(lake), *option)
+        assert (code, "is for one definition" in found["error"]) == (2, True)
+    assert told(capsys, "run", *files(lake), "total")[1]["error"].startswith("'total' is no definition; name files")
+    (lake / "e.yaml").write_text(RAW)
+    what = f"two pipelines are called 'raw', in {lake}/d_raw.yaml and {lake}/e.yaml; give one of them another name"
+    assert told(capsys, "run", *files(lake))[1]["error"] == what
+
+
+def test_in_python(lake: Path) -> None:
+    moment = datetime(2024, 5, 1, tzinfo=UTC)
+    raw = lp.load(lake / "d_raw.yaml")
+    found = lp.run_all([lake / "a_report.yaml", raw], params={"least": 10}, outputs="total", now=moment)
+    assert repr(found) == "<RunResults raw: done, report: done>"
+    assert (found.exit_code, found["report"].started, len(found)) == (0, moment, 2)
+    found.raise_for_status()
+    plan = lp.load(lake / "a_report.yaml").compile(factor=3)
+    deliver(lake, "2", (3, 1000))
+    found = lp.run_all([plan, raw], full=True)
+    assert (found.status, found["report"].status, found.exit_code) == ("gate_failed", "blocked", 1)
+    assert found.to_dict()["pipelines"]["report"]["status"] == "blocked"
+    with pytest.raises(GateError):
+        found.raise_for_status()
+    deliver(lake, "2", (3, 7))
+    assert lp.run_all([plan, raw])["report"].status == "done"
+    assert rows(lake, "total") == [(1, 25 * 3), (2, 30 * 3), (3, 7 * 3)]
+    with pytest.raises(DefinitionError, match=r"d_raw.yaml:5:.*in a circle"):
+        lp.run_all([lp.load(lake / "d_raw.yaml"), _writes(lake / "in/3.csv", lake / "lake/days.csv")])
+    with pytest.raises(LazypipeError, match="str is no definition|int is no definition"):
+        lp.run_all([3])  # type: ignore[list-item]
+
+
+def _writes(to: Path, of: Path) -> lp.Pipeline:
+    return lp.pipeline("back").source("days", of).output("days", to, format="csv").build()
+
+
+def test_what_gates_look_up_and_what_stands_beside_outputs_is_fed_too(lake: Path) -> None:
+    days = pl.DataFrame({"day": [1, 2]})
+    days.write_csv(lake / "days.csv")
+    first = (
+        lp.pipeline("first")
+        .source("days", lake / "days.csv")
+        .output("days", lake / "lake/known", key=["day"], changes=True)
+    )
+    gate = [{"foreign_key": {"column": "day", "references": {"to": str(lake / "lake/known"), "column": "day"}}}]
+    second = (
+        lp.pipeline("second")
+        .source("orders", lake / "in/*.csv")
+        .stage("s", "orders", gate=gate)
+        .output("s", lake / "lake/s")
+    )
+    third = lp.pipeline("third").source("feed", lake / "lake/known__changes").output("feed", lake / "lake/feed")
+    unset = lp.pipeline("unset").source("x", "${NOT_SET}/x.csv").output("x", "${NOT_SET}/y")
+    found = lp.run_all([p.build() for p in (third, second, unset, first)])
+    assert {n: r.status for n, r in found.items()} == {
+        "unset": "error",
+        "first": "done",
+        "third": "done",
+        "second": "done",
+    }
+    assert [*found] == ["unset", "first", "third", "second"]
+    assert found.exit_code == 2
+
+
+def test_a_run_that_is_stopped_stops_those_behind_it(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    found = lp.run_all([lake / "c_alone.yaml", lake / "d_raw.yaml"], observer=stop)
+    assert {n: r.status for n, r in found.items()} == {"alone": "interrupted", "raw": "blocked"}
+    assert found["raw"].segments[0].why == "the run was stopped"
+    assert found.exit_code == 3
