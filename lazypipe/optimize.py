@@ -157,9 +157,15 @@ def compact(
 
     Raises
     ------
+    LazypipeError
+        If ``target`` or ``dead`` is no size or part.
     StorageError, SourceError
         If there is no dataset, or files cannot be read or written; then nothing has changed.
     """
+    if dead is not None and not 0 <= dead <= 1:
+        raise LazypipeError(f"dead is {dead:g}; write a part of the rows of a file, from 0 to 1")
+    if target is not None and target < 1:
+        raise LazypipeError(f"target is {target}; write how many bytes a file has, such as 134217728")
     moment = now or datetime.now(UTC)
     of, name, clock = Dataset(dataset, storage_options), run or run_id(moment), time.perf_counter()
     commit = of.read()

@@ -160,3 +160,17 @@ def test_tests_that_do_not_count_are_there(root: Path) -> None:
     for name in names:
         path, _, test = name.partition("::")
         assert f"def {test.rpartition('::')[2]}(" in (root / path).read_text(), name
+
+
+def test_pages_and_decisions_that_are_named_are_there(root: Path) -> None:
+    pages = [*root.glob("*.md"), *(root / "docs").rglob("*.md")]
+    links = {(p.parent / link) for p in pages for link in re.findall(r"\]\((?!https?:)([^)#\s]+)", p.read_text())}
+    assert links
+    assert [link for link in links if not link.exists()] == []
+    decided = {path.name[:4] for path in (root / "docs/decisions").glob("*.md")}
+    named = {
+        (path.name, number)
+        for path in (*pages, *MODULES)
+        for number in re.findall(r"decisions/(\d{4})", path.read_text())
+    }
+    assert {(name, number) for name, number in named if number not in decided} == set()

@@ -315,3 +315,10 @@ def test_status_says_why_files_are_laid_out_as_they_are(
     lp.optimize.rewrite(uri, lp.optimize.Layout(codec="lz4"))
     assert main(["status", str(definition)]) == 0
     assert "laid out" not in capsys.readouterr().out
+
+
+def test_what_is_no_part_and_no_size_is_refused(uri: str) -> None:
+    with pytest.raises(lp.LazypipeError, match="dead is 20; write a part of the rows of a file, from 0 to 1"):
+        lp.optimize.compact(uri, dead=20)
+    with pytest.raises(lp.LazypipeError, match="target is 0; write how many bytes a file has"):
+        lp.optimize.compact(uri, target=0)

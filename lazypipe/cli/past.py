@@ -46,7 +46,7 @@ def add(commands: Commands) -> None:
         help="the same, and read the data files of all outputs: each must hold what was written",
     )
     ledger.add_argument(
-        "--head", metavar="NUMBER:HASH", help="the end of the ledger as it was noted before; with --verify"
+        "--head", metavar="NUMBER:HASH", help="check that the ledger still has the end that was noted before"
     )
     ledger.add_argument("--output", help="only runs of this output")
     ledger.add_argument(
@@ -119,7 +119,15 @@ def _of(target: str) -> str | lp.Pipeline:
 
 def _ledger(options: argparse.Namespace) -> int:
     ledger = lp.ledger(_of(options.file))
-    if options.verify or options.data:
+    checks = options.verify or options.data or options.head is not None
+    asked = {
+        "--verify": checks,
+        "--output": options.output is not None,
+        "--containing": options.containing is not None,
+    }
+    if len(several := [flag for flag, given in asked.items() if given]) > 1:
+        raise lp.LazypipeError(f"{' and '.join(several)} ask for different things; give one of them")
+    if checks:
         found = ledger.verify(_head(options.head), data=options.data)
         write_json(found.to_dict()) if options.json else print(found)
         return 0 if found.ok else 3

@@ -147,21 +147,30 @@ def _check_outputs(pipeline: Pipeline, faults: list[Fault]) -> None:
         if target not in targets or output.mode != "delete":
             targets[target] = name
         if output.format != "dataset":
-            for key, given in (
-                ("partition_by", output.partition_by),
-                ("mode", output.mode != "replace"),
-                ("optimize", output.optimize),
-                ("workload", output.workload),
-                ("maintain", output.maintain),
-            ):
-                if given:
-                    faults.append(
-                        Fault(
-                            f"{key} is for datasets, and this is one {output.format} file",
-                            f"remove {key}, or format",
-                            (*at, key),
-                        )
-                    )
+            faults += [
+                Fault(
+                    f"{key} is for datasets, and this is one {output.format} file",
+                    f"remove {key}, or format",
+                    (*at, key),
+                )
+                for key in _FOR_DATASETS
+                if output.says(key)
+            ]
+
+
+_FOR_DATASETS = (
+    "partition_by",
+    "mode",
+    "order_by",
+    "event_time",
+    "deleted_when",
+    "deletes",
+    "keep",
+    "changes",
+    "optimize",
+    "workload",
+    "maintain",
+)
 
 
 def _shares(one: Output, other: Output) -> bool:

@@ -88,9 +88,6 @@ def check_modes(pipeline: Pipeline, nodes: Mapping[str, Node], params: Mapping[s
     for name, output in pipeline.outputs.items():
         at: Path = ("outputs", name)
         if output.format != "dataset":
-            if output.changes:
-                what = f"changes is for datasets, and this is one {output.format} file"
-                faults.append(Fault(what, "remove changes, or format", (*at, "changes")))
             continue
         faults += _options(output, at)
         faults += _readers(pipeline, nodes, output, at)
@@ -102,8 +99,7 @@ def _options(output: Output, at: Path) -> list[Fault]:
     found = []
     mode = output.mode
     for option, modes in _ONLY_FOR.items():
-        value = getattr(output, option)
-        if value is not None and not (isinstance(value, tuple) and not value) and mode not in modes:
+        if output.says(option) and mode not in modes:
             what = f"{option} is for mode: {' or '.join(modes)}, and this is mode: {mode}"
             found.append(Fault(what, f"remove {option}, or change mode", (*at, option)))
     if mode in _NEEDS_KEY and not output.key:

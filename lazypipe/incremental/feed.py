@@ -141,7 +141,10 @@ def _tables(
         written = [o for o in plan.outputs.values() if o.stage == name and o.format == "dataset"]
         source = plan.nodes[name].source
         if source is not None and (name in segment.nodes or not written):
-            commit, table = terms.look(name).commit, Dataset(source.patterns[0], source.reader.storage_options)
+            commit = terms.look(name).commit
+            if commit is None:
+                continue  # files: beside those of an archive there is no place for a log
+            table = Dataset(source.patterns[0], source.reader.storage_options)
         elif name in terms.tables:
             table, commit = terms.tables[name]
         else:

@@ -227,7 +227,7 @@ def reshapes(expr: PlanExpr) -> bool:
 
 def _named(exprs: Sequence[Named], here: _Evaluation) -> tuple[dict[str, Flows], dict[str, Text]]:
     found = {n.name: here.of(n.expr) for n in exprs}
-    return {n: f for n, (f, _) in found.items()}, {n: shortened(t, identifier(n)) for n, (_, t) in found.items()}
+    return {n: f for n, (f, _) in found.items()}, {n: shortened(t, n) for n, (_, t) in found.items()}
 
 
 def _chosen(node: PlanNode, state: _State, rows: dict[Flow, str]) -> _State:

@@ -71,15 +71,17 @@ def _name(name: str) -> str:
     return name if re.fullmatch(r"[^\W\d]\w*", name) else quoted(name)
 
 
-def shortened(text: Text, name: Text) -> Text:
-    """Return a definition, or the name where it is long.
+def shortened(text: Text, name: str) -> Text:
+    """Return a column's definition, or its name where that is long; names that lazypipe gives say nothing to anybody.
 
     Examples
     --------
-    >>> shortened(Text("x" * 1000), Text("a")).text
-    'a'
+    >>> shortened(Text("x" * 1000), "a").text, shortened(Text("x > 1"), "a").text
+    ('a', 'x > 1')
+    >>> len(shortened(Text("x" * 800), "__lazypipe_violates_0").text)
+    800
     """
-    return text if len(text.text) <= LONGEST else name
+    return text if len(text.text) <= LONGEST or name.startswith("__lazypipe") else identifier(name)
 
 
 def listed(texts: Sequence[Text]) -> str:

@@ -44,6 +44,8 @@ _NAMES = frozenset(
     {"column", "columns", "by", "action", "id", "max_failures", "warn_above", "fail_above", "owner", "tags"}
 )
 """Arguments that are none."""
+_SHOWN_ELSEWHERE = frozenset({"uri", "from", "to", "do", "gate", "columns", "description", "storage_options"})
+"""What of a source, stage or output is no term on which rows are read or written, or has its own place in the report."""
 _CHECK = (
     "id",
     "rule",
@@ -139,7 +141,9 @@ def _output(entries: Sequence[Entry], target: Published) -> dict[str, Any]:
         "run": entry.run,
         "record": entry.number,
         "recorded": entry.time.isoformat(),
-        "rows_written": target.rows,
+        "rows": target.rows if entry.kind == "run" else None,
+        "rows_written": sum(f["rows"] for f in target.data),
+        "mode": target.mode,
         "keeps_earlier_rows": target.before is not None,
         "brings_back": target.before if entry.kind == "rollback" else None,
         "files": [dict(f) for f in target.data],
@@ -253,15 +257,45 @@ class _Maker:
     def definition(self) -> dict[str, Any]:
         stages = self.object["definition"].get("stages", {})
         sources = self.object["definition"].get("sources", {})
+        outputs = self.object["definition"].get("outputs", {})
         return {
             "pipeline": self.entry.pipeline,
             "file": self.entry.body["definition"]["file"],
             "blake3": self.entry.body["definition"]["blake3"],
             "params": self.object["params"],
             "sources": [self.node(n, s) for n, s in sources.items() if n in self.nodes],
-            "stages": [self.node(n, s) for n, s in stages.items() if n in self.nodes],
+            "stages": [
+                self.node(*one)
+                for n, s in stages.items()
+                if n in self.nodes
+                for one in (*self.ahead(n, {*sources, *stages}), (n, s))
+            ],
+            "outputs": [self.output(n, o) for n, o in outputs.items() if n in self.outputs],
             "problem": self.problem,
         }
+
+    def ahead(self, stage: str, named: set[str]) -> list[tuple[str, dict[str, Any]]]:
+        """Return what stands ahead of a stage and in no definition: what its operations do with late rows."""
+        inputs = self.places.get(stage, {}).get("inputs", [])
+        about = f"What {stage} does with rows that come late."
+        return [(n, {"description": about, "from": self.places[n]["inputs"]}) for n in inputs if n not in named]
+
+    def output(self, name: str, written: Mapping[str, Any]) -> dict[str, Any]:
+        stage = written.get("from", name)
+        return {
+            "name": name,
+            "description": written.get("description"),
+            "from": [stage],
+            "terms": self.terms(written, self.hidden(stage)),
+        }
+
+    def terms(self, written: Mapping[str, Any], hidden: set[str]) -> list[str]:
+        """Return what is said of how rows are read or written, as YAML; of a contract, which holds no values, as it is."""
+        return [
+            _yaml({key: value}) if key == "contract" else _text({key: value}, hidden)
+            for key, value in written.items()
+            if key not in _SHOWN_ELSEWHERE
+        ]
 
     def node(self, name: str, written: Mapping[str, Any]) -> dict[str, Any]:
         hidden = self.hidden(name)
@@ -272,6 +306,7 @@ class _Maker:
             "name": name,
             "description": written.get("description"),
             "from": _listed(written.get("from", [])) or _listed(written.get("uri", [])),
+            "terms": self.terms(written, hidden),
             "operations": [_text(step, hidden) for step in written.get("do", [])],
             "columns": [self.column(name, c, t, hidden) for c, t in self.object["schemas"].get(name, {}).items()],
             "rows_decided_by": sorted(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -98,9 +98,7 @@ class Datasets:
             facets["lifecycleStateChange"] = facet("LifecycleStateChangeDatasetFacet", lifecycleStateChange=change)
         made = _named(public(self.plan.redact(output.to)), output.format, facets)
         if done:
-            rows, size, files = (segment[k] for k in ("rows", "bytes", "files"))
-            figures = facet("OutputStatisticsOutputDatasetFacet", rowCount=rows, size=size, fileCount=files)
-            made["outputFacets"] = {"outputStatistics": figures}
+            made["outputFacets"] = {"outputStatistics": _statistics(segment["data"])}
         return made
 
     def _quarantines(self) -> Iterable[dict[str, Any]]:
@@ -119,9 +117,8 @@ class Datasets:
             }
             made = _named(self._uris[place.name][0], "dataset", facets)
             if name in published and name in self.gates:
-                rows = self.gates[name].quarantined
-                figures = facet("OutputStatisticsOutputDatasetFacet", rowCount=rows)
-                made["outputFacets"] = {"outputStatistics": figures}
+                parts = [p for s in self.body["segments"] for p in s["quarantine"] if p["node"] == name]
+                made["outputFacets"] = {"outputStatistics": _statistics([f for p in parts for f in p["data"]])}
             yield made
 
     def _known(self, node: str, description: str | None, version: int | None) -> dict[str, Any]:
@@ -166,6 +163,12 @@ def _place(output: str, stage: str, plan: CompiledPipeline) -> str:
     if output == stage and stage in plan.pipeline.stages:
         return output
     return f"{output}@output" if output in plan.nodes else output
+
+
+def _statistics(data: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what a run wrote: of a dataset that was there, this is not what there is by now."""
+    rows, size = (sum(f[k] for f in data) for k in ("rows", "bytes"))
+    return facet("OutputStatisticsOutputDatasetFacet", rowCount=rows, size=size, fileCount=len(data))
 
 
 def _named(uri: str, form: str, facets: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,13 +19,15 @@ __all__ = ["History", "Holding", "Step", "containing", "history", "published", "
 class Published:
     """Something that a run made visible: a version of a dataset (or of what was put aside), or an exported file.
 
-    ``before`` is the version of which rows are still in it, None if there is none; ``sources`` are those of the run's inputs that went in.
+    ``mode`` says what became of the rows before, ``before`` is the version of which rows are still in it, None if there is none;
+    ``sources`` are those of the run's inputs that went in.
     """
 
     entry: Entry
     name: str
     uri: str
     version: int | None
+    mode: str
     before: int | None
     sources: tuple[str, ...]
     rows: int
@@ -45,15 +47,15 @@ def published(entry: Entry) -> Iterator[Published]:
         sources = tuple(segment["sources"])
         for part in segment["quarantine"]:
             yield Published(
-                entry, f"{part['node']}__quarantine", part["uri"], part["version"], _before(part), tuple(part["sources"]),
-                part["rows"], tuple(part["data"]), aside=True,
+                entry, f"{part['node']}__quarantine", part["uri"], part["version"], part["mode"], _before(part),
+                tuple(part["sources"]), part["rows"], tuple(part["data"]), aside=True,
             )  # fmt: skip
         if segment["output"] is None or segment["status"] == "unchanged":
             continue
         if segment["status"] == "done" or segment["version"] is not None:
             yield Published(
-                entry, segment["output"], segment["uri"], segment["version"], _before(segment), sources,
-                segment["rows"], tuple(segment["data"]),
+                entry, segment["output"], segment["uri"], segment["version"], segment["mode"], _before(segment),
+                sources, segment["rows"], tuple(segment["data"]),
             )  # fmt: skip
 
 

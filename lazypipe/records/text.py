@@ -24,10 +24,12 @@ def _head(said: Mapping[str, Any]) -> Iterator[str]:
     yield f"- Location: `{output['uri']}`"
     yield f"- Made by run `{output['run']}` (record {output['record']} of the ledger, {output['recorded']})"
     yield f"- In force: {'yes' if output['in_force'] else 'no, a later version has taken its place'}"
+    if output["rows"] is not None:
+        yield f"- Rows in it: {output['rows']:,}"
     if output["brings_back"] is not None:
         yield f"- Rows brought back: {output['rows_written']:,}, those of version {output['brings_back']}"
     else:
-        kept = ", added to those of the version before" if output["keeps_earlier_rows"] else ""
+        kept = _KEPT.get(output["mode"], _TOGETHER).format(output["mode"]) if output["keeps_earlier_rows"] else ""
         yield f"- Rows written: {output['rows_written']:,}{kept}"
     checked = "no record was touched" if said["ledger"]["ok"] else "**NOT AS IT WAS WRITTEN**, see the end"
     yield f"- Ledger: {checked}"
@@ -35,6 +37,15 @@ def _head(said: Mapping[str, Any]) -> Iterator[str]:
     yield from _table(
         ["file", "rows", "bytes", "BLAKE3"], ([f["path"], f["rows"], f["bytes"], f["blake3"]] for f in output["files"])
     )
+
+
+_KEPT = {
+    "append": ", added to those of the version before",
+    "snapshot": ", added to those of the version before",
+    "rewrite": ", in other files: the version before holds the same",
+}
+"""Mode → what rows that were written are to those of the version before."""
+_TOGETHER = ", put together with those of the version before (mode: {})"
 
 
 def _sources(said: Mapping[str, Any]) -> Iterator[str]:
@@ -59,7 +70,7 @@ def _transformations(said: Mapping[str, Any]) -> Iterator[str]:
         if one["problem"]:
             yield f"**It cannot be shown: {one['problem']}**"
         yield ""
-        for kind in ("sources", "stages"):
+        for kind in ("sources", "stages", "outputs"):
             for node in one[kind]:
                 yield from _node(kind[:-1], node)
 
@@ -72,16 +83,20 @@ def _node(kind: str, node: Mapping[str, Any]) -> Iterator[str]:
         yield ""
     yield f"From {', '.join(f'`{n}`' for n in node['from'])}."
     yield ""
-    for title, key in (("Operations", "operations"), ("Rows are decided by", "rows_decided_by"), ("Rules", "rules")):
-        if node[key]:
+    for title, key in _LISTS.items():
+        if node.get(key):
             yield f"{title}:"
             yield ""
             yield from (f"{number}. `{text}`" for number, text in enumerate(node[key], start=1))
             yield ""
-    rows = (
-        [c["name"], c["type"], c["expression"], ", ".join(c["from"]), ", ".join(c["tags"])] for c in node["columns"]
-    )
-    yield from _table(["column", "type", "expression", "made from", "tags"], rows)
+    if "columns" in node:
+        rows = (
+            [c["name"], c["type"], c["expression"], ", ".join(c["from"]), ", ".join(c["tags"])] for c in node["columns"]
+        )
+        yield from _table(["column", "type", "expression", "made from", "tags"], rows)
+
+
+_LISTS = {"Terms": "terms", "Operations": "operations", "Rows are decided by": "rows_decided_by", "Rules": "rules"}
 
 
 def _runs(said: Mapping[str, Any]) -> Iterator[str]:

@@ -24,6 +24,7 @@ from lazypipe.incremental.before import known_before
 from lazypipe.incremental.hashing import Hashes, prefix_hasher
 from lazypipe.incremental.stamps import moment_of, nanoseconds
 from lazypipe.spec import taps
+from lazypipe.storage.content import hash_file
 from lazypipe.storage.corrupt import in_parallel
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.scan import cannot_read
@@ -151,11 +152,22 @@ class _Arrivals:
     def _was(self, file: FileInfo) -> Known | None:
         """Return what is known of a file from before; of one whose changes are ignored, as it was."""
         was = self.held.get(self.source.redact(file.uri))
-        if was is None or was.is_of(file):
+        if was is None or was.is_of(file) or (file.stamp is None and self._holds_the_same(file, was)):
             return was
         # growth is no change that would be ignored
         ignores = self.source.intake.on_modified == "ignore"
         return was if ignores and self._before_growth(file) is None else None
+
+    def _holds_the_same(self, file: FileInfo, was: Known) -> bool:
+        """Whether a file of which its store tells no stamp, as in archives, is what it was by its content."""
+        if was.file.blake3 is None or was.file.size != file.size:
+            return False
+        if file not in self.hashes:
+            try:
+                self.hashes[file] = hash_file(file.uri, self.source.reader.storage_options)
+            except SourceError:
+                return False  # whoever reads its rows says so
+        return self.hashes[file] == was.file.blake3
 
     def _bound(self, file: FileInfo) -> int:
         """Return the latest time that a file may tell: the tolerance after it was written, or was found, in microseconds."""

@@ -34,7 +34,13 @@ def body(
         **({"window": str(run.window)} if run.window is not None else {}),
         "inputs": {n: bodies.input_of(s, run.snapshots[n], {}) for n, s in sources.items()},
         "segments": [
-            {**s.to_dict(), "mode": plan.outputs[s.output].mode if s.output else None, "data": []} for s in segments
+            {
+                **s.to_dict(),
+                "mode": plan.outputs[s.output].mode if s.output else None,
+                "data": bodies.data(run.recorder.written.get(s.name, ())),
+                "quarantine": [a.to_dict() for a in run.recorder.asides.get(s.name, ())],
+            }
+            for s in segments
         ],
         "error": error,
     }

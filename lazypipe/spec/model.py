@@ -7,7 +7,7 @@ which it stands in the document. What the names mean is the business of ``ops`` 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -299,6 +299,11 @@ class Output:
         if self.format == "delta":
             object.__setattr__(self, "format", "dataset")
             object.__setattr__(self, "delta_log", True)
+
+    def says(self, key: str) -> bool:
+        """Whether an option is another than the one that holds if nothing is said."""
+        given, default = getattr(self, key), next(f.default for f in fields(self) if f.name == key)
+        return type(given) is not type(default) or given != default  # an expression must not be asked
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,10 @@ def _at_the_ends(file: FileInfo, reader: Reader) -> str | None:
         try:
             why = _magic(file, reader)
         except Exception as error:  # whatever a file system raises
-            raise reader.unreadable(file, error) from error
+            told = reader.unreadable(file, error)
+            if is_damage(error):  # of a member of an archive, nothing can be read then
+                return told.what
+            raise told from error
         if why is not None:
             return why
     if reader.format in _MAGIC:
@@ -161,13 +164,16 @@ def is_damage(error: BaseException) -> bool:
     >>> is_damage(OSError("unexpected end of file")), is_damage(FileNotFoundError("gone"))
     (True, False)
     """
+    from tarfile import TarError
+    from zipfile import BadZipFile
+
     error = _root(error)
     if isinstance(error, SourceError):
         return True  # said by ourselves, of what was read
     if isinstance(error, _FETCHING) or os_error(error) is not None:
         return False
     return (is_engine_error(error) and not any(word in str(error) for word in _STORES)) or isinstance(
-        error, EOFError | ValueError | zlib.error
+        error, EOFError | ValueError | zlib.error | BadZipFile | TarError
     )
 
 

@@ -169,3 +169,77 @@ def test_a_definition_that_is_gone(tmp_path: Path) -> None:
     assert "**It cannot be shown: " in report.to_markdown()
     (failed,) = report.to_dict()["exceptions"]["failed_runs"]
     assert failed["errors"] == ["not shown: its pipeline reads personal data"]
+
+
+TERMS = """\
+version: 1
+name: p
+sources:
+  a:
+    uri: "*.csv"
+    event_time: at
+    watermark: {delay: 0s, heartbeat: "mail = 'ping'"}
+    contract: {columns: {id: Int64, at: Datetime(us), mail: {type: String, alias: e_mail}, op: String}, on_new_column: discard_column}
+    columns: {mail: {tags: [pii]}}
+stages:
+  b: {from: a, do: [{select: [id, at, mail, op]}]}
+  hours: {from: a, do: [{window: {time: at, every: 1h, late: quarantine, aggregate: {n: count(*)}}}]}
+outputs:
+  b: {to: out/b, mode: upsert, key: id, order_by: at, deleted_when: "op = 'D' OR mail = 'gone@x.org'", description: who there is}
+  hours: {to: out/hours}
+"""
+
+
+def test_terms_on_which_rows_are_read_and_written_are_transformations_too(tmp_path: Path) -> None:
+    pipe = lp.Pipeline.from_yaml(TERMS, base=str(tmp_path))
+    for number, rows in enumerate(
+        [["1,2024-01-01 09:00:00,ada@x.org,I", "2,2024-01-01 12:00:00,ping,I"], ["1,2024-01-01 10:00:00,ada@x.org,D"]]
+    ):
+        (tmp_path / f"{number}.csv").write_text("id,at,e_mail,op\n" + "\n".join(rows) + "\n")
+        pipe.compile().run(actor=f"p{number}").raise_for_status()
+    report = lp.audit_report(pipe, "b")
+    (told,) = report.to_dict()["transformations"]
+    (source,), (output,) = told["sources"], told["outputs"]
+    assert source["terms"] == [
+        "event_time: at",
+        "contract: {columns: {id: Int64, at: Datetime(us), mail: {type: String, alias: e_mail}, op: String}, on_new_column: discard_column}",
+        "watermark: {delay: 0s, heartbeat: mail = ***}",
+    ]
+    assert (output["name"], output["from"], output["description"]) == ("b", ["b"], "who there is")
+    assert output["terms"] == ["mode: upsert", "key: [id]", "order_by: [at]", "deleted_when: op = *** OR mail = ***"]
+    text = report.to_markdown()
+    assert "#### Output b\n\nwho there is\n\nFrom `b`.\n\nTerms:\n\n1. `mode: upsert`\n" in text
+    assert "- Rows written: 0, put together with those of the version before (mode: upsert)\n" in text
+    assert "ping" not in text
+    assert "gone" not in text
+
+
+def test_what_stands_ahead_of_windows_with_late_rows_is_in_a_report(tmp_path: Path) -> None:
+    pipe = lp.Pipeline.from_yaml(TERMS, base=str(tmp_path))
+    for number, hour in enumerate((9, 12, 8)):
+        (tmp_path / f"{number}.csv").write_text(f"id,at,e_mail,op\n1,2024-01-01 {hour:02}:00:00,x,I\n")
+    pipe.compile().run().raise_for_status()
+    report = lp.audit_report(pipe, "hours")
+    (told,) = report.to_dict()["transformations"]
+    late, hours = told["stages"]
+    assert (late["name"], late["from"]) == ("hours__late", ["a"])
+    assert late["description"] == "What hours does with rows that come late."
+    (decided,) = late["rows_decided_by"]
+    assert "_watermark" in decided
+    assert "__lazypipe" not in report.to_markdown(), "names of our own say nothing"
+    assert hours["name"] == "hours"
+    assert {f for c in hours["columns"] for f in c["from"]} == {"hours__late.at"}
+
+
+def test_rows_that_were_only_written_anew_are_not_said_to_be_added(tmp_path: Path) -> None:
+    pipe = lp.pipeline("p", base=str(tmp_path)).source("a", "*.csv").output("a", "out/a", mode="append").build()
+    for number in range(2):
+        (tmp_path / f"{number}.csv").write_text(f"x\n{number}\n")
+        pipe.compile().run().raise_for_status()
+    assert (
+        "- Rows in it: 2\n- Rows written: 1, added to those of the version before\n"
+        in lp.audit_report(pipe, "a").to_markdown()
+    )
+    lp.optimize.compact(str(tmp_path / "out/a"))
+    anew = lp.audit_report(pipe, "a").to_markdown()
+    assert "- Rows written: 2, in other files: the version before holds the same\n" in anew

@@ -347,6 +347,32 @@ def test_datasets_of_all_kinds(tmp_path: Path, events: Read) -> None:
     assert lines["outputFacets"]["outputStatistics"]["rowCount"] == kept.height == 1
 
 
+def test_statistics_are_of_what_the_run_wrote(tmp_path: Path, events: Read) -> None:
+    text = """
+    version: 1
+    name: p
+    sources: {a: {uri: "*.csv", gate: [{between: {column: x, max: 9, action: quarantine}}]}}
+    outputs: {added: {from: a, to: out/added, mode: append}}
+    """
+    for name, rows in (("a", [1, 2, 3, 10]), ("b", [4, 11, 12])):
+        pl.DataFrame({"x": rows}).write_csv(tmp_path / f"{name}.csv")
+        result, file = run(tmp_path, text)
+        result.raise_for_status()
+    outputs = by_name(events(file)[-1]["outputs"], tmp_path)
+    wrote = {n: o["outputFacets"]["outputStatistics"] for n, o in outputs.items() if "outputFacets" in o}
+    assert {n: (s["rowCount"], s["fileCount"]) for n, s in wrote.items()} == {
+        "out/added": (1, 1),
+        "out/added__quarantine": (2, 1),
+    }
+    newest = max((tmp_path / "out/added").glob("*.parquet"))
+    assert wrote["out/added"]["size"] == newest.stat().st_size
+    assert lp.scan(str(tmp_path / "out/added")).collect().height == 4
+    text = text.replace("max: 9", "max: 99").replace("mode: append", "mode: append, description: all")
+    result, file = run(tmp_path, text)
+    assert [s.status for s in result.segments] == ["unchanged"]
+    assert "outputFacets" not in by_name(events(file)[-1]["outputs"], tmp_path)["out/added"]
+
+
 def test_a_dataset_that_is_read_has_its_version(tmp_path: Path, events: Read) -> None:
     (tmp_path / "a.csv").write_text("x\n1\n")
     for _ in range(3):

@@ -888,7 +888,7 @@ def test_maintenance_that_fails_is_a_warning(tmp_path: Path) -> None:
 
 
 def test_what_is_for_datasets_is_refused_for_exports() -> None:
-    for key, given in (("workload", {"access": "scan"}), ("maintain", {"keep": 1})):
+    for key, given in (("workload", {"access": "scan"}), ("maintain", {"keep": 1}), ("deleted_when", pl.col("x") > 1)):
         pipe = lp.pipeline("p").source("a", "/a.parquet", contract={"columns": {"x": "Int64"}})
         with pytest.raises(lp.DefinitionError, match=f"{key} is for datasets, and this is one csv file"):
             pipe.output("a", "out.csv", format="csv", **{key: given}).build().compile()

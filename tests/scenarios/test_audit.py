@@ -561,9 +561,14 @@ def test_a_touched_ledger_shows_in_the_report(small: Path, capsys: pytest.Captur
     assert [e["run"] for e in json.loads(capsys.readouterr().out)] == ["r1", "r2", "r3"]
     assert main(["ledger", str(small / "p.yaml")]) == 0
     assert capsys.readouterr().out.splitlines()[-1].endswith("run r3 of p by carl: done → b 3, c")
-    assert main(["ledger", str(small / "p.yaml"), "--verify", "--head", "6:00", "--json"]) == 3
-    told = json.loads(capsys.readouterr().out)
-    assert {p["record"] for p in told["problems"]} == {1, 6}
+    for verify in (["--verify"], []):
+        assert main(["ledger", str(small / "p.yaml"), *verify, "--head", "6:00", "--json"]) == 3
+        told = json.loads(capsys.readouterr().out)
+        assert {p["record"] for p in told["problems"]} == {1, 6}
+    assert main(["ledger", str(small / "p.yaml"), "--data", "--output", "b", "--containing", "a.csv"]) == 2
+    assert capsys.readouterr().err == (
+        "--verify and --output and --containing ask for different things; give one of them\n"
+    )
 
 
 def test_vacuum_leaves_records_and_takes_half_written_ones(small: Path) -> None:

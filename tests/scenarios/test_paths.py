@@ -82,3 +82,39 @@ def test_caches_and_archives_are_listed_and_give_what_files_hold_now(tmp_path: P
         assert pipe.compile().run().status == "done"
         assert lp.scan(tmp_path / "out").collect()["x"].to_list() == [int(x) for x in rows]
         assert pipe.compile().run().status == "unchanged"
+
+
+@pytest.mark.parametrize("mode", ["append", "upsert", "scd2"])
+def test_rows_of_archives_are_added_run_after_run(tmp_path: Path, mode: str) -> None:
+    pipe = (
+        lp.pipeline("p", base=tmp_path)
+        .source("a", "zip://*.csv::all.zip")
+        .output("a", "out", mode=mode, key="x")
+        .build()
+    )
+    for number in (1, 2):
+        with zipfile.ZipFile(tmp_path / "all.zip", "a") as archive:
+            archive.writestr(f"{number}.csv", f"x\n{number}\n")
+        assert pipe.compile().run().status == "done"
+        assert pipe.compile().run().status == "unchanged"
+    assert sorted(lp.scan(tmp_path / "out").collect()["x"]) == [1, 2]
+
+
+def test_files_of_archives_with_event_times_are_known_again(tmp_path: Path) -> None:
+    """Their store tells no stamp, which would be when they came: what they hold says that they are not new."""
+    columns = {"columns": {"x": "Int64", "at": "Datetime(us)"}}
+    more = {"event_time": "at", "watermark": {"delay": "0s"}, "contract": columns, "on_corrupt": "skip"}
+    pipe = lp.pipeline("p", base=tmp_path).source("a", "zip://*.csv::all.zip", **more).output("a", "out").build()
+    for number in (1, 2):
+        with zipfile.ZipFile(tmp_path / "all.zip", "a", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(f"{number}.csv", f"x,at\n{number},2024-01-0{number} 00:00:00\n")
+        (made,) = pipe.compile().run().segments
+        assert (made.status, made.written) == ("done", 1)
+        (same,) = pipe.compile().run().segments
+        assert (same.status, same.why) == ("unchanged", f"nothing changed: a: {number} unchanged")
+    packed = (tmp_path / "all.zip").read_bytes()
+    second = packed.rfind(b"PK\x03\x04")
+    (tmp_path / "all.zip").write_bytes(packed[:second] + b"XX" + packed[second + 2 :])
+    (damaged,) = pipe.compile().run().segments
+    assert [Path(c.uri.partition("::")[0]).name for c in damaged.corrupt] == ["2.csv"]
+    assert lp.scan(tmp_path / "out").collect()["x"].to_list() == [1]

@@ -521,6 +521,18 @@ SECTIONS = {
     "outputs: {a: {to: o.csv, format: csv, @mode: append}}": (
         "mode is for datasets, and this is one csv file; remove mode, or format"
     ),
+    **{
+        f"outputs: {{a: {{to: o.csv, format: csv, @{key}: {value}}}}}": (
+            f"{key} is for datasets, and this is one csv file; remove {key}, or format"
+        )
+        for key, value in (
+            ("keep", 3),
+            ("deletes", "close"),
+            ("deleted_when", "x > 1"),
+            ("event_time", "d"),
+            ("order_by", "d"),
+        )
+    },
     "outputs: {a: {to: out, @contract: {}}}": "'contract' is empty; write at least one entry",
     "outputs: {a: {to: out, contract: {@mode: exact}}}": (
         "unknown key 'mode' of 'contract'; known keys: columns, on_missing_column, on_new_column, on_type_change"
