@@ -157,24 +157,26 @@ def test_a_connection_that_is_lost_while_a_source_is_read(tmp_path: Path, ending
         faults.mend()
         plan.run(run="first").raise_for_status()
         reads = faults.calls["read"]
-        assert reads > 0
+        lost = 0
         for nth in range(1, reads + 1):
             faults.mend()
             faults.fail("read", ConnectionResetError(104, "Connection reset by peer"), nth=nth)
             before = Dataset(str(tmp_path / "out" / "b")).log.versions()
             result = plan.run(run=f"lost{nth}", full=True)
             if result.status == "done":
-                # a read that only hashes is not missed: the file is looked at again the next time
-                assert faults.calls["read"] > nth
+                # a read that only hashes is not missed, or there were fewer than at first: who hashes and who reads rows go their own pace
+                assert lp.scan(str(tmp_path / "out" / "b")).collect().sort("x").drop("y").equals(frame)
                 continue
+            lost += 1
             assert (result.status, result.exit_code) == ("error", 3)
             error = result.segments[0].error
             assert isinstance(error, SourceError)
             assert str(error).startswith(f"faulty://a.{ending}: source 'a': ")
             assert "Connection reset by peer" in str(error)
             assert Dataset(str(tmp_path / "out" / "b")).log.versions() == before
+        assert lost > 0
         plan.run(run="next").raise_for_status()
-        assert lp.scan(str(tmp_path / "out" / "b")).collect().height == 50
+        assert lp.scan(str(tmp_path / "out" / "b")).collect().sort("x").drop("y").equals(frame)
 
 
 LIMITED = """
