@@ -242,9 +242,9 @@ class _Adviser:
         self.keys = tuple(partition_by or ())
         # orders are told by more rows than there is time to write in all ways
         self.keep_order, self.forms, self.is_part = keep_order, forms, is_part
-        self.ordered, self.rows = ordered.drop(self.keys), rows
+        self.ordered, self.rows = ordered.drop(self.keys) if self.keys else ordered, rows
         self.sample = replace(sample, frame=spread(sample.frame, rows)) if bench.quick else sample
-        self.frame = self.sample.frame.drop(self.keys)
+        self.frame = self.sample.frame.drop(self.keys) if self.keys else self.sample.frame
         self.profile = Profile(0, 0, ())
         self.writers = [w for w in writers if w == "polars" or writable(self.frame.schema)] or ["polars"]
         self.limits: Limits = GOALS[goal]
