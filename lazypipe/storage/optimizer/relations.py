@@ -114,7 +114,7 @@ def _determined(frame: pl.DataFrame, few: list[str], distinct: Mapping[str, int]
 
     # which of two that determine each other stays: the one that comes first
     seen: set[tuple[str, str]] = set()
-    likely = _likely(frame.head(_PROBE), pairs)
+    likely = _likely(frame.head(_PAIRED), pairs)
     relations = []
     order = {n: i for i, n in enumerate(frame.columns)}
     likely.sort(key=lambda p: (order[p[1]], distinct[p[0]], order[p[0]]))
