@@ -201,9 +201,9 @@ def layout_cost(
     ``shrinks`` tells which part is left of columns in a dictionary where there are many more rows.
     """
     rows, costs = inside.height, []
-    for column in inside.select(*sizes):
-        name = column.name
-        size = sizes[name]
+    columns = {column.name: column for column in inside}
+    for name, size in sizes.items():
+        column = columns[name]
         if name.endswith(":plain") and column.null_count() == rows:
             costs.append(Cost(size.bytes))
             continue
@@ -211,7 +211,7 @@ def layout_cost(
         encoding = layout.encodings.get(name, "")
         part = shrinks.get(name, 1.0) if encoding in ("", "dictionary") else 1.0
         costs.append(column_cost(column.dtype, size, values(column), layout.writer, encoding, codec, level, part))
-    costs += [form_cost(f, rows, inside[plain_column(n)].dtype) for n, f in layout.forms.items()]
+    costs += [form_cost(f, rows, columns[plain_column(n)].dtype) for n, f in layout.forms.items()]
     if layout.sort_by:
         costs.append(Cost(0, order_seconds(inside, len(layout.sort_by))))
     return sum(costs, Cost())
