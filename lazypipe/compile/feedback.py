@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from lazypipe.compile.node import Node
 from lazypipe.spec.model import Fault, Output
 from lazypipe.storage import uri as uris
-from lazypipe.storage.files import FORMATS
+from lazypipe.storage.formats import FORMATS
 from lazypipe.storage.local_files import covers, is_glob
 
 __all__ = ["check_feedback"]
@@ -26,8 +26,8 @@ def check_feedback(outputs: Mapping[str, Output], nodes: Mapping[str, Node], fau
             "/".join([place, *(f"{c}=x" for c in output.partition_by), _FILE]) if output.format == "dataset" else place
         )
         for source in (n.source for n in nodes.values() if n.source is not None):
-            endings = FORMATS.get(source.reader.format, ())
-            if endings and any(_finds(p, file, endings) for p in source.patterns if uris.is_local(p)):
+            form = FORMATS.get(source.reader.format)
+            if form is not None and any(_finds(p, file, form.endings) for p in source.patterns if uris.is_local(p)):
                 what = f"source {source.name!r} would read the files of output {name!r}, and add them again in each run"
                 fix = "write them elsewhere, or say more closely in uri which files are meant"
                 faults.append(Fault(what, fix, ("outputs", name, "to")))
