@@ -20,8 +20,9 @@ from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.cells import POINT
 from lazypipe.storage.corrupt import OnCorrupt
-from lazypipe.storage.files import FORMATS, FileInfo, Named, format_of, named
-from lazypipe.storage.scan import FILE_COLUMN, TEXT_FORMATS, Reader
+from lazypipe.storage.files import FileInfo, Named, named
+from lazypipe.storage.formats import FORMATS, TEXT_FORMATS, format_of
+from lazypipe.storage.scan import FILE_COLUMN, Reader
 from lazypipe.storage.shape import BY_LOG, told_otherwise
 from lazypipe.storage.units import UNIT
 from lazypipe.windows.watermark import COMPLETE
@@ -211,7 +212,7 @@ def _by_name(bound: BoundSource) -> tuple[Sequence[str], FileInfo | None]:
         or intake.settle
     ):
         return (), None
-    names = named(bound.patterns, endings=FORMATS[bound.reader.format])
+    names = named(bound.patterns, endings=FORMATS[bound.reader.format].endings)
     first = None if names is None else names.first
     return (names, first) if names is not None and first is not None else ((), None)
 
@@ -274,7 +275,7 @@ def _guess(patterns: tuple[str, ...], options: Mapping[str, Any], at: Path) -> s
         raise Fault("one source cannot mix formats", "make a source of each, and union them", (*at, "uri"))
     (form,) = formats
     if form is None:
-        endings = ", ".join(e for group in FORMATS.values() for e in group[:1])
+        endings = ", ".join(form.endings[0] for form in FORMATS.values())
         raise Fault(
             f"the format of {patterns[0].rsplit('/', 1)[-1]!r} is not known from its name",
             f"add format, or use an ending such as {endings}",

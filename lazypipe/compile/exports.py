@@ -9,6 +9,7 @@ import polars as pl
 from lazypipe.compile.node import Node
 from lazypipe.spec.model import Fault, Pipeline
 from lazypipe.spec.types import dtype_name
+from lazypipe.storage.formats import FORMATS
 
 __all__ = ["check_exports"]
 
@@ -16,20 +17,14 @@ __all__ = ["check_exports"]
 def check_exports(pipeline: Pipeline, nodes: Mapping[str, Node], faults: list[Fault]) -> None:
     """Add columns that cannot be written in the format of their output to ``faults``."""
     for name, output in pipeline.outputs.items():
-        lacks = _LACKS.get(output.format)
-        if lacks is None or output.stage not in nodes:
+        if output.format not in FORMATS or output.stage not in nodes:
             continue
+        lacks = FORMATS[output.format].lacks
         for column, dtype in nodes[output.stage].schema.items():
             if any(isinstance(part, lacks) for part in _parts(dtype)):
                 what = f"{output.format} has no way to write column {column!r}, which is {dtype_name(dtype)}"
                 fix = "make text or numbers of it in the stage, drop it, or write parquet or ipc"
                 faults.append(Fault(what, fix, ("outputs", name, "format")))
-
-
-_LACKS: Mapping[str, tuple[type[pl.DataType], ...]] = {
-    "csv": (pl.List, pl.Array, pl.Struct, pl.Binary, pl.Duration),
-    "ndjson": (pl.Binary,),
-}
 
 
 def _parts(dtype: pl.DataType) -> Iterator[pl.DataType]:

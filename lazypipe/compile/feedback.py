@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from lazypipe.compile.node import Node
 from lazypipe.spec.model import Fault, Output
 from lazypipe.storage import uri as uris
-from lazypipe.storage.files import FORMATS
+from lazypipe.storage.formats import FORMATS
 from lazypipe.storage.local_files import covers, is_glob
 
 __all__ = ["check_feedback", "would_find"]
@@ -20,7 +20,8 @@ def check_feedback(outputs: Mapping[str, Output], nodes: Mapping[str, Node], fau
     """Add outputs whose files a source would find to ``faults``; who names a dataset, or one file, means it."""
     for name, output in outputs.items():
         for source in (n.source for n in nodes.values() if n.source is not None):
-            if would_find(output, source.patterns, FORMATS.get(source.reader.format, ())):
+            form = FORMATS.get(source.reader.format)
+            if form is not None and would_find(output, source.patterns, form.endings):
                 what = f"source {source.name!r} would read the files of output {name!r}, and add them again in each run"
                 fix = "write them elsewhere, or say more closely in uri which files are meant"
                 faults.append(Fault(what, fix, ("outputs", name, "to")))

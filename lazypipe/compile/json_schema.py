@@ -14,6 +14,7 @@ from lazypipe.compile.modes import MODES
 from lazypipe.compile.reference import reference
 from lazypipe.spec.arguments import COLUMN, COLUMNS, INPUTS
 from lazypipe.spec.model import PARAM_TYPES
+from lazypipe.storage.formats import FORMATS
 from lazypipe.storage.optimizer.workload import ACCESS
 
 __all__ = ["build"]
@@ -472,7 +473,7 @@ def _source() -> dict[str, Any]:
             "format": {
                 "description": "Format of the files; dataset is a table that lazypipe writes, delta a Delta Lake table of anyone. "
                 "Default: by their names, or by the log in the folder.",
-                "enum": ["parquet", "csv", "ndjson", "ipc", "dataset", "delta"],
+                "enum": [*FORMATS, "dataset", "delta"],
             },
             "version": {
                 "description": "Which version of a Delta table is read. Default: the last one.",
@@ -530,7 +531,7 @@ def _output() -> dict[str, Any]:
             "format": {
                 "description": "dataset (Parquet files with a commit log), delta (a dataset that is a Delta Lake table too) or one "
                 "exported file. Default: dataset.",
-                "enum": ["dataset", "delta", "parquet", "csv", "ndjson", "ipc"],
+                "enum": ["dataset", "delta", *FORMATS],
             },
             "mode": {
                 "description": "What becomes of the rows before. replace: the output is what the stage gives. append: rows of new input "

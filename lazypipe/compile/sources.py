@@ -22,8 +22,9 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.by_row import TEXT
 from lazypipe.storage.corrupt import CorruptFile, OnCorrupt, in_parallel, is_damage, preflight
 from lazypipe.storage.fields import refuse_unknown_fields
-from lazypipe.storage.files import FORMATS, FileInfo, expand, files_at
-from lazypipe.storage.scan import FILE_COLUMN, TEXT_FORMATS, Reader
+from lazypipe.storage.files import FileInfo, expand, files_at
+from lazypipe.storage.formats import FORMATS, TEXT_FORMATS
+from lazypipe.storage.scan import FILE_COLUMN, Reader
 from lazypipe.storage.shape import Fit, Shape, fit, fitted, reader_of, reread
 from lazypipe.storage.text import bad_line, refuse_short_rows
 from lazypipe.storage.units import UNIT, Units, as_uri, untagged
@@ -178,7 +179,7 @@ class BoundSource:
             except StorageError as error:
                 raise SourceError(error.what, uri=error.uri, fix=error.fix) from error
             return Snapshot(table.files, table=table)
-        endings = FORMATS[self.reader.format]
+        endings = FORMATS[self.reader.format].endings
         files = expand(self.patterns, self.reader.storage_options, endings=endings, patient=patient)
         if self.intake.expect is not None:
             files = tuple(f for f in files if not self.intake.expect.is_beside(f.uri))

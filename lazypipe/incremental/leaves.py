@@ -70,16 +70,10 @@ class Leaves:
         source = None if published else self.plan.nodes[name].source
         before = None if self.before is None else self.before.state.sources.get(name)
         if source is not None:
-            snapshot, options, redact = self.terms.look(name), source.reader.storage_options, source.redact
-            uri = source.patterns[0]
+            snapshot, uri = self.terms.look(name), source.redact(source.patterns[0])
         else:
             dataset, commit = self._table(name)
-            snapshot, options, redact = (
-                Snapshot(dataset.files(commit), commit),
-                dataset.storage_options,
-                self.plan.redact,
-            )
-            uri = dataset.uri
+            snapshot, uri = Snapshot(dataset.files(commit), commit), self.plan.redact(dataset.uri)
         left = frozenset(f.uri for f in without)
         if name in self.older:
             snapshot, more = self.older[name]
@@ -88,52 +82,53 @@ class Leaves:
             away = left.union(f.uri for f in outside)
             files = tuple(f for f in snapshot.files if f.uri not in away)
             snapshot = replace(snapshot, files=files, waiting=(*snapshot.waiting, *without, *outside, *was))
-        apart: dict[str, Any] = {"left": left, "outside": tuple(outside), "written": self.terms.bound.told}
         if snapshot.commit is not None:
-            leaf = self._dataset_leaf(name, snapshot, before, redact(uri), source)
+            leaf = self._dataset_leaf(name, snapshot, before, uri, source)
             return replace(leaf, left=leaf.left | left) if left else leaf
-        intake = self._intake(source)
-        text = source.reader if source is not None and source.is_text else None
-        parquet = self._is_parquet(source)
-        hashing = self._hasher(options, grows=text is not None, groups=parquet)
+        assert source is not None
+        leaf = self._files_leaf(source, snapshot, before)
+        return replace(leaf, left=left, outside=tuple(outside), written=self.terms.bound.told)
+
+    def _files_leaf(self, source: BoundSource, snapshot: Snapshot, before: Consumed | None) -> Leaf:
+        reader, hashes, parquet = source.reader, self.terms.hashes, self._is_parquet(source)
+        options, intake = reader.storage_options, self._intake(source)
+        hashing = self._hasher(options, grows=source.is_text, groups=parquet)
+        prefixes = None
+        if source.is_text:
+            prefixes = prefix_hasher(reader.format, reader.csv_options, options, hashes, by_row=reader.by_row)
         found = compare(
             before,
             snapshot,
             hasher=hashing,
             detect=intake.detect,
-            prefix=None
-            if text is None
-            else prefix_hasher(text.format, text.csv_options, options, self.terms.hashes, by_row=text.by_row),
-            groups=group_hasher(options, self.terms.hashes) if parquet else None,
-            name=redact if redact.secrets else None,
+            prefix=prefixes,
+            groups=group_hasher(options, hashes) if parquet else None,
+            name=source.redact if source.redact.secrets else None,
             waiting=[f.uri for f in snapshot.waiting],
             # where there may be many new files, of which few are taken, none is hashed for that alone
             tell=self.terms.judge_again and not self.terms.bound.is_set,
         )
         if parquet:
-            self.terms.hashes.modified.update(found.modified)
-        changes = allowed(found, on_removed=intake.on_removed, on_modified=intake.on_modified, source=name)
+            hashes.modified.update(found.modified)
+        changes = allowed(found, on_removed=intake.on_removed, on_modified=intake.on_modified, source=source.name)
+        # growth must be known for what it is: rows that were added must not come again, and what is modified may be ignored or refused
+        must_know = source.is_text and (self.added or intake.on_modified != "reprocess")
+
+        def wanted(file: FileInfo) -> bool:
+            if file in hashes or snapshot.table is not None:
+                return file in hashes
+            return intake.detect == "content" or must_know or self._is_racy(file.stamp)
 
         def consume() -> Consumed:
-            made = replace(found, waiting=()).consumed(
-                listed=self.terms.listed,
-                hasher=hashing,  # whoever reads a file that cannot be read will say so
-                wanted=lambda f: (
-                    f in self.terms.hashes
-                    or (snapshot.table is None and (intake.detect == "content" or must_know or self._is_racy(f.stamp)))
-                ),
-            )
-            borders = self.terms.hashes.borders
-            return replace(made, borders={**made.borders, **borders}) if borders else made
-
-        # growth must be known for what it is: rows that were added must not come again, and what is modified may be ignored or refused
-        must_know = text is not None and (self.added or intake.on_modified != "reprocess")
+            # whoever reads a file that cannot be read will say so
+            made = replace(found, waiting=()).consumed(listed=self.terms.listed, hasher=hashing, wanted=wanted)
+            return replace(made, borders={**made.borders, **hashes.borders}) if hashes.borders else made
 
         if before is None:
-            return Leaf(name, snapshot, consume, None, None, **apart)
-        rejudged = self._rejudged(name, snapshot, before, changes)
-        tails = self._tails(name, snapshot, before, changes, source)
-        return Leaf(name, snapshot, consume, found, changes, rejudged=rejudged, tails=tails, **apart)
+            return Leaf(source.name, snapshot, consume, None, None)
+        rejudged = self._rejudged(source.name, snapshot, before, changes)
+        tails = self._tails(source, snapshot, before, changes)
+        return Leaf(source.name, snapshot, consume, found, changes, rejudged=rejudged, tails=tails)
 
     def _table(self, name: str) -> tuple[Dataset, Commit]:
         """Return the dataset that a stage is read from, and its commit: what this run has found or made, whoever commits meanwhile."""
@@ -198,7 +193,7 @@ class Leaves:
         return frozenset(u for u in found - changed if (changes.name or str)(u) not in ignored)
 
     def _tails(
-        self, name: str, snapshot: Snapshot, before: Consumed, changes: Changes, source: BoundSource | None
+        self, source: BoundSource, snapshot: Snapshot, before: Consumed, changes: Changes
     ) -> dict[str, tuple[int, ...]]:
         """Return the files of which only what is behind that which they have in common with before is read, and where its parts begin.
 
@@ -207,12 +202,12 @@ class Leaves:
         just grow is read anew too.
         """
         assert self.before is not None
+        name = source.name
         others = changes.modified if changes.modified and self._is_parquet(source) and not self.added else ()
         if not (changes.grown or others) or name not in self.before.units:
             return {}
         if (self.segment.output is None or name not in self.segment.nodes) and not takes_parts(self.plan, name):
             return {}
-        assert source is not None
         judged = source.watermark is not None and source.watermark.by_files and not self.added
         said, named = by_name(before, self.before.arrivals.get(name)) if judged else {}, changes.name or str
 
@@ -254,8 +249,8 @@ class Leaves:
         made = begun(file, source.reader.storage_options)
         return [] if made is None else [made.at[-2]]
 
-    def _is_parquet(self, source: BoundSource | None) -> bool:
-        return source is not None and source.reader.format == "parquet"
+    def _is_parquet(self, source: BoundSource) -> bool:
+        return source.reader.format == "parquet"
 
     def _intake(self, source: BoundSource | None) -> Intake:
         """Return what a source says of files that change or go; rows that were added do not go with their files."""

@@ -12,6 +12,7 @@ import polars as pl
 from lazypipe.plan.facet import dataset_name
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import uri as uris
+from lazypipe.storage.formats import FORMATS
 
 __all__ = ["PRODUCER", "SPEC", "data_source", "facet", "public", "schema_facet", "storage_facet", "tags_facet"]
 
@@ -38,7 +39,6 @@ _VERSIONS: Mapping[str, str] = {
     "StorageDatasetFacet": "1-0-1",
     "TagsDatasetFacet": "1-0-0",
 }
-_FILES: Mapping[str, str] = {"dataset": "parquet", "delta": "parquet", "ndjson": "json", "ipc": "arrow"}
 
 
 def facet(kind: str, **body: Any) -> dict[str, Any]:
@@ -88,7 +88,8 @@ def storage_facet(uri: str, form: str) -> dict[str, Any]:
     """
     logs = {"dataset": "lazypipe", "delta": "delta"}
     layer = logs.get(form) or uris.protocol(uri) or "file"
-    return facet("StorageDatasetFacet", storageLayer=layer, fileFormat=_FILES.get(form, form))
+    files = FORMATS["parquet" if form in logs else form]
+    return facet("StorageDatasetFacet", storageLayer=layer, fileFormat=files.called)
 
 
 def schema_facet(schema: pl.Schema, descriptions: Mapping[str, str]) -> dict[str, Any]:

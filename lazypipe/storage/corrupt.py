@@ -21,7 +21,8 @@ from lazypipe.errors import SourceError
 from lazypipe.storage import uri as uris
 from lazypipe.storage.by_row import TEXT, untold
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.scan import TEXT_FORMATS, Reader, cannot_read, is_engine_error, os_error
+from lazypipe.storage.formats import FORMATS, TEXT_FORMATS, TYPED_FORMATS
+from lazypipe.storage.scan import Reader, cannot_read, is_engine_error, os_error
 from lazypipe.storage.text import bad_line, refuse_short_rows
 
 __all__ = ["CorruptFile", "OnCorrupt", "damaged", "in_parallel", "is_damage", "preflight"]
@@ -30,8 +31,6 @@ OnCorrupt = Literal["fail", "quarantine_file", "skip"]
 
 _T = TypeVar("_T")
 
-_MAGIC = {"parquet": b"PAR1", "ipc": b"ARROW1"}
-_NAMES = {"parquet": "Parquet", "ipc": "Arrow IPC"}
 _PACKED = {".gz": (b"\x1f\x8b", "gzip"), ".zst": (b"\x28\xb5\x2f\xfd", "zstd")}
 _HEAD = 4096
 _AT_ONCE, _TURNS = 8, 32
@@ -100,7 +99,7 @@ def _at_the_ends(file: FileInfo, reader: Reader) -> str | None:
             raise told from error
         if why is not None:
             return why
-    if reader.format in _MAGIC:
+    if reader.format in TYPED_FORMATS:
         try:
             reader.infer([file])
         except SourceError as error:
@@ -117,15 +116,16 @@ def _magic(file: FileInfo, reader: Reader) -> str | None:
     handle = open_handle(file.uri, reader.storage_options)
     try:
         head = handle.file.read(_HEAD)
-        magic = _MAGIC.get(reader.format)
-        if magic is None:
+        form = FORMATS[reader.format]
+        magic = form.magic
+        if not magic:
             return _text(file, head)
         if not head.startswith(magic):
-            return f"the file does not begin as {_NAMES[reader.format]} does"
+            return f"the file does not begin as {form.name} does"
         if not handle.random:
             return None
         if handle.read_at(max(0, handle.size() - len(magic)), len(magic)) != magic or handle.size() < 2 * len(magic):
-            return f"the file does not end as {_NAMES[reader.format]} does: it is truncated"
+            return f"the file does not end as {form.name} does: it is truncated"
     finally:
         handle.close()
     return None
@@ -212,7 +212,9 @@ def _why(file: FileInfo, reader: Reader, schema: pl.Schema) -> str | None:
     try:
         if reader.format == "csv" and set(reader.header(file, inside)) != set(inside):
             return None
-        if reader.format in _MAGIC and {n: t for n, t in reader.infer([file]).items() if n not in keys} != dict(inside):
+        if reader.format in TYPED_FORMATS and {n: t for n, t in reader.infer([file]).items() if n not in keys} != dict(
+            inside
+        ):
             return None
         reader.scan([file], schema).select(pl.all().null_count()).collect(engine="streaming")
         if reader.format == "csv" and not by_row:

@@ -12,6 +12,7 @@ import polars as pl
 from lazypipe.storage.by_row import TEXT, BrokenText
 from lazypipe.storage.external_files import Handle, open_handle, spool
 from lazypipe.storage.external_text import TextBlocks, TextFormat, columns_of, is_zstd, open_text, text_format
+from lazypipe.storage.formats import TEXT_FORMATS
 from lazypipe.storage.parquet_ranges import TRAILER, ChunkRange, Footer, footer_length
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def open_content(
     ``declared`` gives the types that CSV and NDJSON are parsed into; the other formats know their own. With ``part``, only the
     rows between these bytes are read, of a text file that is not compressed; its header stands at its start.
     """
-    if format in ("csv", "ndjson"):
+    if format in TEXT_FORMATS:
         if declared is not None and TEXT in declared:
             return open_by_row(uri, text_format(format, read_options), declared, storage_options, part)
         return _open_text(uri, text_format(format, read_options), declared, storage_options, part)

@@ -21,27 +21,17 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.local_files import Names, below, is_glob, matching
 
 __all__ = [
-    "FORMATS",
     "FileColumns",
     "FileInfo",
     "MadeLater",
     "Named",
     "expand",
     "files_at",
-    "format_of",
     "is_part",
     "named",
     "part_key",
     "read_key",
 ]
-
-FORMATS: Mapping[str, tuple[str, ...]] = {
-    "parquet": (".parquet", ".pq"),
-    "csv": (".csv", ".csv.gz", ".csv.zst"),
-    "ndjson": (".ndjson", ".jsonl", ".ndjson.gz", ".jsonl.gz", ".ndjson.zst", ".jsonl.zst"),
-    "ipc": (".arrow", ".ipc", ".feather"),
-}
-"""Format → endings of file names."""
 
 _HIDDEN = re.compile(r"(^|/)[._]")
 """Hidden files and folders: what is being written, and what other tools put beside their data."""
@@ -167,20 +157,6 @@ def read_key(key: str) -> tuple[str, int, int | None]:
         return uri, 0, None
     start, _, end = told.partition("-")
     return uri, int(start), int(end)
-
-
-def format_of(name: str) -> str | None:
-    """Return the format that a file name stands for, None if it does not tell.
-
-    Examples
-    --------
-    >>> format_of("flights-*.csv.gz"), format_of("x.txt"), format_of("simplecache::https://example.org/x.csv")
-    ('csv', None, 'csv')
-    """
-    links = name.lower().split("::")
-    # what only wraps another one has no path of its own
-    plain = next((link for link in links if not link.isidentifier()), "")
-    return next((f for f, endings in FORMATS.items() if plain.endswith(endings)), None)
 
 
 def expand(

@@ -22,11 +22,12 @@ from lazypipe.storage.by_row import COLUMNS, TEXT, BrokenText
 from lazypipe.storage.cells import Marks
 from lazypipe.storage.external_text import Csv, text_format
 from lazypipe.storage.files import FileInfo
+from lazypipe.storage.formats import TEXT_FORMATS, TYPED_FORMATS
 from lazypipe.storage.reasons import grouped, in_plain_words, too_narrow
 from lazypipe.storage.row_groups import RowPlaces
 from lazypipe.storage.widen import with_fields
 
-__all__ = ["FILE_COLUMN", "TEXT_FORMATS", "Reader", "cannot_read", "is_engine_error", "os_error", "plain_reason"]
+__all__ = ["FILE_COLUMN", "Reader", "cannot_read", "is_engine_error", "os_error", "plain_reason"]
 
 FILE_COLUMN = "_lazypipe_file"
 """Column that carries the file a row came from, where it is asked for."""
@@ -48,10 +49,6 @@ _LOOSE: Mapping[str, Any] = {
 }
 _INFER_ROWS = 10_000
 _INFER_DATES = 100
-TEXT_FORMATS = ("csv", "ndjson")
-"""Formats of lines, which know no types."""
-_WITH_FOLDERS = ("parquet", "ipc")
-"""Formats that know their types, and whose columns Polars itself takes from Hive folders."""
 
 
 def is_engine_error(error: BaseException) -> bool:
@@ -267,7 +264,7 @@ class Reader:
             return pl.concat(scans)
         names = [f.uri for f in files]
         native = uris.is_native(names[0])
-        if native and (not keys or (self.format in _WITH_FOLDERS and hive.is_plain(keys, names))):
+        if native and (not keys or (self.format in TYPED_FORMATS and hive.is_plain(keys, names))):
             return self._native(names, stored, keys, FILE_COLUMN if file_column else None).select(*schema, *extra)
         groups: dict[str, list[str]] = {}
         for name in names:
@@ -334,7 +331,7 @@ class Reader:
         """Return the error that names the first file which cannot be read, None if all can."""
         for file in files:
             try:
-                if self.format in _WITH_FOLDERS or self.format == "csv":
+                if self.format in TYPED_FORMATS or self.format == "csv":
                     self._refuse_other_columns(file, schema)
                 self.scan([file], schema).select(pl.all().null_count()).collect(engine="streaming")
             except BaseException as found:

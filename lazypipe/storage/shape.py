@@ -19,7 +19,8 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.by_row import COLUMNS
 from lazypipe.storage.cells import BYTES, as_text, is_no_float, misfit, parses, refused, value
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.scan import TEXT_FORMATS, Reader
+from lazypipe.storage.formats import TEXT_FORMATS
+from lazypipe.storage.scan import Reader
 from lazypipe.storage.units import UNIT
 from lazypipe.storage.widen import widened
 

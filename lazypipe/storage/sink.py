@@ -24,6 +24,7 @@ from lazypipe.spec.taps import tap
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.flushing import Flushing, write_through
+from lazypipe.storage.formats import FORMATS, TEXT_FORMATS
 from lazypipe.storage.key_bounds import exact_bounds
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.optimizer.forms import physical, without_keys
@@ -373,14 +374,6 @@ class _Counting(io.RawIOBase):
         self._file.close()
 
 
-_EXPORTS: Mapping[str, Callable[..., pl.LazyFrame]] = {
-    "parquet": pl.LazyFrame.sink_parquet,
-    "csv": pl.LazyFrame.sink_csv,
-    "ndjson": pl.LazyFrame.sink_ndjson,
-    "ipc": pl.LazyFrame.sink_ipc,
-}
-
-
 @dataclass
 class ExportSink:
     """One file that replaces its target in one step once it is whole; who is ``told`` hears of it as of those of a :class:`DatasetSink`.
@@ -414,7 +407,7 @@ class ExportSink:
             return batch
 
         options: dict[str, Any] = {"metadata": dict(self.metadata)} if self.metadata else {}
-        if self.format in ("csv", "ndjson") and self.uri.endswith((".gz", ".zst")):
+        if self.format in TEXT_FORMATS and self.uri.endswith((".gz", ".zst")):
             options["compression"] = "gzip" if self.uri.endswith(".gz") else "zstd"
         target: Any = self.staged
         if self.told is not None and uris.is_local(self.uri):
@@ -430,7 +423,7 @@ class ExportSink:
             with Flushing() if uris.is_local(self.uri) else nullcontext() as flushing:
                 if flushing is not None:
                     flushing.add(self.staged)
-                sinking = _EXPORTS[self.format](tap(frame, count), target, lazy=True, **options)
+                sinking = FORMATS[self.format].sink(tap(frame, count), target, lazy=True, **options)
                 _run(sinking, capture)
                 if isinstance(target, _Counting):
                     target.finish()

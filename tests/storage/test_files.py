@@ -18,10 +18,11 @@ import pytest
 
 from lazypipe.errors import SourceError
 from lazypipe.storage import files
-from lazypipe.storage.files import FORMATS, FileColumns, FileInfo, expand, files_at, format_of, named
+from lazypipe.storage.files import FileColumns, FileInfo, expand, files_at, named
+from lazypipe.storage.formats import FORMATS, format_of
 from lazypipe.storage.scan import Reader
 
-CSV = FORMATS["csv"]
+CSV = FORMATS["csv"].endings
 
 
 @pytest.fixture
@@ -313,7 +314,8 @@ def test_a_file_on_a_web_server_is_asked_for_its_size() -> None:
 UNREADABLE = """
 import os, sys
 from lazypipe.errors import SourceError
-from lazypipe.storage.files import FORMATS, expand
+from lazypipe.storage.files import expand
+from lazypipe.storage.formats import FORMATS
 root, *patterns = sys.argv[1:]
 if os.getuid() == 0:
     os.setgroups([])
@@ -321,7 +323,7 @@ if os.getuid() == 0:
     os.setuid(65534)
 for pattern in patterns:
     try:
-        print("found", len(expand([root + "/" + pattern], endings=FORMATS["csv"])))
+        print("found", len(expand([root + "/" + pattern], endings=FORMATS["csv"].endings)))
     except SourceError as error:
         print(error)
 """

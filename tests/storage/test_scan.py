@@ -14,7 +14,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from lazypipe.errors import SourceError
-from lazypipe.storage.files import FORMATS, FileInfo, expand
+from lazypipe.storage.files import FileInfo, expand
+from lazypipe.storage.formats import FORMATS
 from lazypipe.storage.scan import FILE_COLUMN, Reader, is_engine_error
 
 FRAME = pl.DataFrame({"x": [1, 2], "s": ["a", None], "d": [dt.date(2024, 1, 1), None]})
@@ -86,7 +87,7 @@ def test_columns_of_folders_have_one_type_for_all_files(root: str, kind: str) ->
     names = ["y=1/k=a%20b/1", "y=2/k=c/2", "y=__HIVE_DEFAULT_PARTITION__/k=3/3"]
     for name in names:
         put(root, f"t/{name}.{kind}", FRAME, kind)
-    files = expand([f"{root}/t/**/*.{kind}"], endings=FORMATS[kind])
+    files = expand([f"{root}/t/**/*.{kind}"], endings=FORMATS[kind].endings)
     one = reader(kind)
     schema = one.infer(files)
     assert schema == {**SCHEMA, "y": pl.Int64, "k": pl.String}
