@@ -19,6 +19,7 @@ from lazypipe.incremental.state import Columns, Consumed, ConsumedFile
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage import hive
 from lazypipe.storage.files import FileColumns, FileInfo
+from lazypipe.storage.local_files import Names
 from lazypipe.storage.row_groups import Borders
 
 __all__ = ["Changes", "Detect", "Grown", "Moved", "OnModified", "OnRemoved", "Redelivered", "allowed", "compare"]
@@ -332,14 +333,14 @@ class _Comparison:
             return False
         trusted, limit = self._trusted()
         if isinstance(now, FileColumns):
-            if not before.are(now.uris, now.sizes, now.moments):
+            if not before.are(now.below(before.prefix), now.sizes, now.moments):
                 return False
             # numbers in order are texts in order where they have as many digits
             if limit and min(now.moments) >= _FIRST and (last := max(now.moments)) < 10 * _FIRST and str(last) < limit:
                 return True
             return all(map(trusted, map(str, now.moments)))
         uris, sizes, stamps, *_ = zip(*now, strict=True)
-        return before.are(uris, sizes, stamps) and all(map(trusted, stamps))
+        return before.are(Names("", [*uris]), sizes, stamps) and all(map(trusted, stamps))
 
     def _trusted(self) -> tuple[Callable[[str | None], bool], str]:
         """Return whether a file whose stamp is the same is as it was, and a text below which nanoseconds say that it is."""

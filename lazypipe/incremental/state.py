@@ -15,6 +15,7 @@ from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import StorageError
 from lazypipe.spec.model import NOTHING, freeze, thaw
 from lazypipe.storage.files import MadeLater
+from lazypipe.storage.local_files import Names
 from lazypipe.storage.row_groups import Borders
 
 __all__ = ["Columns", "Consumed", "ConsumedFile", "Kind", "State"]
@@ -38,7 +39,7 @@ class ConsumedFile(NamedTuple):
 
 
 class Columns(MadeLater[ConsumedFile]):
-    """Files that are kept as columns.
+    """Files that are kept as columns: names behind what all begin with, sizes, stamps, hashes.
 
     Stamps that are moments, in nanoseconds, may be numbers.
 
@@ -46,38 +47,45 @@ class Columns(MadeLater[ConsumedFile]):
 
     Examples
     --------
-    >>> kept = Columns(["a.csv"], [10], ["1"], ["-"])
-    >>> kept[0], kept == (ConsumedFile("a.csv", 10, "1"),), kept.are(["a.csv"], [10], ["1"])
-    (ConsumedFile(uri='a.csv', size=10, stamp='1', blake3=None), True, True)
+    >>> kept = Columns("d/", ["a.csv"], [10], ["1"], ["-"])
+    >>> kept[0], kept == (ConsumedFile("d/a.csv", 10, "1"),), kept.are(Names("", ["d/a.csv"]), [10], ["1"])
+    (ConsumedFile(uri='d/a.csv', size=10, stamp='1', blake3=None), True, True)
     """
 
     def __init__(
         self,
-        uris: Sequence[str],
+        prefix: str,
+        names: Sequence[str],
         sizes: Sequence[int | None],
         stamps: Sequence[str | int | None],
         hashes: Sequence[str | None],
     ) -> None:
-        if not len(uris) == len(sizes) == len(stamps) == len(hashes):
+        if not len(names) == len(sizes) == len(stamps) == len(hashes):
             raise ValueError("columns of files have different lengths")
-        self._uris, self._sizes, self._stamps, self._hashes = uris, sizes, stamps, hashes
+        self.prefix = prefix
+        self._names, self._sizes, self._stamps, self._hashes = names, sizes, stamps, hashes
+
+    def _uris(self) -> list[str]:
+        return [self.prefix + n for n in self._names]
 
     def _make(self) -> tuple[ConsumedFile, ...]:
         hashes = [None if h == _NO_HASH else h for h in self._hashes]
         stamps = [str(s) if isinstance(s, int) else s for s in self._stamps]
-        return tuple(map(ConsumedFile._make, zip(self._uris, self._sizes, stamps, hashes, strict=True)))
+        return tuple(map(ConsumedFile._make, zip(self._uris(), self._sizes, stamps, hashes, strict=True)))
 
-    def are(self, uris: Sequence[str], sizes: Sequence[int | None], stamps: Sequence[str | int | None]) -> bool:
+    def are(self, names: Names, sizes: Sequence[int | None], stamps: Sequence[str | int | None]) -> bool:
         """Whether these are the files, in their order, by names, sizes and stamps."""
+        start, of = names
         return (
-            len(uris) == len(self._uris)
+            len(of) == len(self._names)
             and [*sizes] == [*self._sizes]
             and [*stamps] == [*self._stamps]
-            and [*uris] == [*self._uris]
+            # whole paths would be as many texts to be made
+            and ([*of] == [*self._names] if start == self.prefix else [start + n for n in of] == self._uris())
         )
 
     def __len__(self) -> int:
-        return len(self._uris)
+        return len(self._names)
 
 
 @dataclass(frozen=True)
@@ -187,10 +195,11 @@ def _as_numbers(stamps: Sequence[str | None]) -> list[str | None] | list[int]:
 
 def _files(plain: Mapping[str, Any]) -> Columns:
     names, prefix = plain["names"], plain["prefix"]
+    "".join([prefix, *names])  # TypeError where one is no text
     nothing = [None] * len(names)
     hashes = plain.get("blake3", nothing)
     hashes = hashes.split(" ") if isinstance(hashes, str) else hashes
-    return Columns([prefix + n for n in names], plain["sizes"], plain.get("stamps", nothing), hashes)
+    return Columns(prefix, names, plain["sizes"], plain.get("stamps", nothing), hashes)
 
 
 @dataclass(frozen=True)

@@ -119,19 +119,25 @@ class FileColumns(MadeLater[FileInfo]):
 
     Examples
     --------
-    >>> files = FileColumns(["a.csv"], [10], [1700000000000000000])
-    >>> files[0], files == (FileInfo("a.csv", 10, "1700000000000000000"),)
-    (FileInfo(uri='a.csv', size=10, stamp='1700000000000000000', start=0, end=None), True)
+    >>> files = FileColumns([Names("d/", ["a.csv"])], [10], [1700000000000000000])
+    >>> files[0], files == (FileInfo("d/a.csv", 10, "1700000000000000000"),)
+    (FileInfo(uri='d/a.csv', size=10, stamp='1700000000000000000', start=0, end=None), True)
     """
 
-    def __init__(self, uris: list[str], sizes: list[int], moments: list[int]) -> None:
-        self.uris, self.sizes, self.moments = uris, sizes, moments
+    def __init__(self, folders: list[Names], sizes: list[int], moments: list[int]) -> None:
+        self.folders, self.sizes, self.moments = folders, sizes, moments
 
     def _make(self) -> tuple[FileInfo, ...]:
-        return tuple(map(FileInfo, self.uris, self.sizes, map(str, self.moments)))
+        return tuple(map(FileInfo, self.below("")[1], self.sizes, map(str, self.moments)))
+
+    def below(self, start: str) -> Names:
+        """Return the names by what they have behind a ``start``, if that is where all of them stand; otherwise by all that they are."""
+        if [start] == [folder for folder, _ in self.folders]:
+            return self.folders[0]
+        return Names("", [folder + name for folder, of in self.folders for name in of])
 
     def __len__(self) -> int:
-        return len(self.uris)
+        return len(self.sizes)
 
 
 def part_key(uri: str, start: int, end: int | None) -> str:
@@ -195,7 +201,8 @@ def expand(
             raise SourceError(
                 f"cannot be listed: {reason_of(error)}", uri=uri, fix="check path, rights and network"
             ) from error
-        if odd := _unwritable(listed.uris if isinstance(listed, FileColumns) else [f.uri for f in listed]):
+        folders = listed.folders if isinstance(listed, FileColumns) else [Names("", [f.uri for f in listed])]
+        if odd := _odd(folders):
             uri = os.fsencode(odd).decode(errors="backslashreplace")
             here = sys.getfilesystemencoding()
             if here != "utf-8":
@@ -255,10 +262,7 @@ class Named(MadeLater[str]):
     @property
     def odd(self) -> str | None:
         """One of them that is no text, None if all are."""
-        for start, of in self._names:
-            if (found := _unwritable([start, *of])) is not None:
-                return found
-        return None
+        return _odd(self._names)
 
 
 def named(patterns: Iterable[str], *, endings: Sequence[str] = ()) -> Named | None:
@@ -284,13 +288,14 @@ def named(patterns: Iterable[str], *, endings: Sequence[str] = ()) -> Named | No
     return None if made.odd else made
 
 
-def _unwritable(paths: Iterable[str]) -> str | None:
-    """Return one of the paths that is no text: neither Polars nor a record could name it."""
-    try:
-        "".join(paths).encode()
-    except UnicodeEncodeError as error:
-        part = error.object[error.start]
-        return next(p for p in paths if part in p)
+def _odd(names: Iterable[Names]) -> str | None:
+    """Return a path that is no text: neither Polars nor a record could name it. None if all of those that are named are."""
+    for start, of in names:
+        try:
+            "".join([start, *of]).encode()
+        except UnicodeEncodeError as error:
+            part = error.object[error.start]
+            return next(start + name for name in of if part in start + name)
     return None
 
 
@@ -355,7 +360,8 @@ def _look(names: Sequence[Names]) -> FileColumns:
     """Return the files among names, each with size and stamp."""
     found = FileColumns([], [], [])
     for start, of in names:
-        _stats(start, of, found)
+        if files := _stats(start, of, found):
+            found.folders.append(Names(start, files))
     return found
 
 
@@ -366,8 +372,8 @@ _FROM_FOLDERS = os.stat in os.supports_dir_fd
 """Whether a file can be looked at by its name in an open folder: then its path is not gone down for each."""
 
 
-def _stats(start: str, names: Sequence[str], found: FileColumns) -> None:
-    """Put the files among names of one folder with those that were found."""
+def _stats(start: str, names: Sequence[str], found: FileColumns) -> list[str]:
+    """Return the files among names of one folder; what they are goes with that of those that were found."""
     folder = os.open(start or ".", os.O_RDONLY) if _FROM_FOLDERS and len(names) > 1 else None
     # without calls of our own, and without an object for each: there may be very many
     stat = os.stat
@@ -390,7 +396,7 @@ def _stats(start: str, names: Sequence[str], found: FileColumns) -> None:
     finally:
         if folder is not None:
             os.close(folder)
-    found.uris.extend([start + name for name in files])
+    return files
 
 
 _WEB = ("http", "https")

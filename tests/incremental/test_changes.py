@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,6 +26,7 @@ from lazypipe.incremental.hashing import Common, hasher, prefix_hasher
 from lazypipe.incremental.state import Consumed, ConsumedFile, State
 from lazypipe.storage.content import hash_file
 from lazypipe.storage.files import FileColumns, FileInfo, expand
+from lazypipe.storage.local_files import Names
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.row_groups import Borders
 
@@ -564,7 +566,9 @@ def as_kept(consumed: Consumed) -> Consumed:
 
 
 STAMPS = st.sampled_from([None, "1700000000000000000", "1700000000000000001", "1900000000000000000", '"etag"', "12"])
-LISTED = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([None, 3, 4]), STAMPS), max_size=4)
+LISTED = st.lists(
+    st.tuples(st.sampled_from(["a", "b", "d/a", "d/b"]), st.sampled_from([None, 3, 4]), STAMPS), max_size=4
+)
 
 
 @given(
@@ -581,9 +585,9 @@ def test_what_is_the_same_at_one_look_is_the_same_file_by_file(
     asked: dict[str, list[str]] = {"kept": [], "columns": [], "": []}
     listings: dict[str, Sequence[FileInfo]] = {"kept": tuple(there), "columns": tuple(there), "": tuple(there)}
     if all(f.size is not None and str(f.stamp).isdecimal() for f in there):  # as files of local folders are
-        listings["columns"] = FileColumns(
-            [f.uri for f in there], [f.size or 0 for f in there], [int(f.stamp or 0) for f in there]
-        )
+        of = groupby((f.uri for f in there), lambda uri: uri[:-1])
+        folders = [Names(start, [uri[-1] for uri in uris]) for start, uris in of]
+        listings["columns"] = FileColumns(folders, [f.size or 0 for f in there], [int(f.stamp or 0) for f in there])
 
     def hashing(kept: str) -> Any:
         return lambda file: asked[kept].append(file.uri) or "new"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lazypipe.errors import StorageError
 from lazypipe.incremental.state import Columns, Consumed, ConsumedFile, State
 from lazypipe.spec.model import freeze
+from lazypipe.storage.local_files import Names
 
 TEXT = st.text(st.characters(exclude_categories=[]), min_size=1, max_size=8)
 FILE = st.builds(
@@ -128,17 +129,22 @@ def test_what_is_damaged_is_refused(plain: Any) -> None:
 
 
 def test_files_that_are_kept_as_columns() -> None:
-    files = (ConsumedFile("a", 1, "s", None), ConsumedFile("b", None, None, "h"))
-    kept = Columns(["a", "b"], [1, None], ["s", None], ["-", "h"])
+    files = (ConsumedFile("d/a", 1, "s", None), ConsumedFile("d/b", None, None, "h"))
+    kept = Columns("d/", ["a", "b"], [1, None], ["s", None], ["-", "h"])
     assert (len(kept), kept[1], kept[:1], tuple(kept)) == (2, files[1], files[:1], files)
     assert kept == files
-    assert kept == Columns(["a", "b"], [1, None], ["s", None], ["-", "h"])
+    assert kept == Columns("", ["d/a", "d/b"], [1, None], ["s", None], ["-", "h"])
     assert kept != files[:1]
     assert kept != [*files]
     assert hash(kept) == hash(files)
-    assert kept.are(("a", "b"), (1, None), ("s", None))
-    others = [(("a",), (1,), ("s",)), (("a", "c"), (1, None), ("s", None)), (("a", "b"), (2, None), ("s", None))]
-    assert not any(kept.are(*other) for other in [*others, (("a", "b"), (1, None), ("t", None))])
+    sizes, stamps = (1, None), ("s", None)
+    same = [Names("d/", ["a", "b"]), Names("", ["d/a", "d/b"]), Names("d", ["/a", "/b"])]
+    assert all(kept.are(names, sizes, stamps) for names in same)
+    others = [Names("d/", ["a", "c"]), Names("e/", ["a", "b"]), Names("", ["a", "b"])]
+    assert not any(kept.are(names, sizes, stamps) for names in others)
+    assert not kept.are(same[0], (2, None), stamps)
+    assert not kept.are(same[0], sizes, ("t", None))
+    assert not kept.are(Names("d/", ["a"]), (1,), ("s",))
 
 
 @pytest.mark.parametrize(
