@@ -185,11 +185,11 @@ class Tap:
             none = pl.Series("out", [False]).new_from_index(0, batch.height)
             out = reduce(or_, (batch[self._masks[c.id]] for c in found), none)
             if held is not None:
-                kept, out = _those(batch, held), out & ~held
+                kept, out = batch.filter(held), out & ~held
             removed = int(out.sum())
             if removed or held is not None:
-                good = _those(good, ~out if held is None else ~(out | held))
-            bad = self._condemned(_those(batch, out)) if removed else None
+                good = good.filter(~out if held is None else ~(out | held))
+            bad = self._condemned(batch.filter(out)) if removed else None
         for total in self._sums.values():
             total.add(good)
         failed = {c.id: sums.get(self._masks.get(c.id, ""), 0) for c in self._checks}
@@ -394,11 +394,6 @@ def _as_json(names: Sequence[str]) -> pl.Expr:
             told = pl.any_horizontal(f.is_not_null() for f in fields)
             encoded = pl.when(told).then(pl.struct(fields).struct.json_encode()).otherwise(encoded)
     return encoded
-
-
-def _those(rows: pl.DataFrame, which: pl.Series) -> pl.DataFrame:
-    """Return some rows of a batch, column by column: a query would cost as much again."""
-    return pl.DataFrame([column.filter(which) for column in rows])
 
 
 def _packed(rows: pl.DataFrame) -> bytes:
