@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
+from functools import cached_property
 from math import isfinite
 from typing import Any, Literal
 
@@ -64,10 +65,15 @@ class CheckResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain data, as JSON can hold it; what says nothing is left out."""
+        return self._shown | {"fraction": self.fraction}
+
+    @cached_property
+    def _shown(self) -> dict[str, Any]:
+        """What it says, made once: samples are many cells, and several records hold them."""
         given = {f.name: getattr(self, f.name) for f in fields(self)}
         told = {f.name for f in fields(self) if f.default is MISSING or given[f.name] != f.default}
         shown: dict[str, Any] = _plain({k: v for k, v in given.items() if k in {*told, "threshold"}})
-        return shown | {"fraction": self.fraction}
+        return shown
 
     def __repr__(self) -> str:
         return f"<CheckResult {self.status}: {self}>"

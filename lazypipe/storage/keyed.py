@@ -226,7 +226,8 @@ class _Work:
         batches = [head] if few else keys.collect_batches(engine="streaming", maintain_order=False)
         read = self.possible(alive, batches) if head.height else ()
         return read, (
-            self._holding(files, keys) for files in ([read] if few else _parts(read, attrgetter("rows"), _PART))
+            self._holding(files, keys)
+            for files in ([read] if few and read else _parts(read, attrgetter("rows"), _PART))
         )
 
     def _holding(self, files: Sequence[DataFile], keys: pl.LazyFrame) -> tuple[list[DataFile], pl.LazyFrame]:
