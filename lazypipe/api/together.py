@@ -74,7 +74,7 @@ def run_all(
     now: datetime | None = None,
     **how: Any,
 ) -> RunResults:
-    """Run definitions in the order in which they feed each other, each over what those before it have made.
+    r"""Run definitions in the order in which they feed each other, each over what those before it have made.
 
     One that fails, or is wrong, holds up those that it feeds, and no other. One that another run overtook begins once more, three times at
     most.
@@ -110,7 +110,7 @@ def run_all(
     --------
     >>> import fsspec
     >>> from lazypipe.api.builder import pipeline
-    >>> fsspec.filesystem("memory").pipe("/two/a.csv", b"x\\n1\\n2\\n")
+    >>> fsspec.filesystem("memory").pipe("/two/a.csv", b"x\n1\n2\n")
     >>> raw = pipeline("raw", base="memory://two").source("a", "a.csv").output("a", "out/a").build()
     >>> report = pipeline("report", base="memory://two").source("b", "out/a").stage("sum", "b", [{"aggregate": {"aggregate": {"n": "sum(x)"}}}])
     >>> run_all([report.output("sum", "out/sum").build(), raw])
