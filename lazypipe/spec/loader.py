@@ -68,7 +68,7 @@ def load(path: str | FilePath) -> Pipeline:
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionError(
             [Problem(f"cannot read {path}: {error}", fix="a definition is a UTF-8 text file")]
-        ) from error
+        ) from None
     return _read(text, str(path), base=str(file.parent), is_json=file.suffix == ".json")
 
 
