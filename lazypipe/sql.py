@@ -25,7 +25,7 @@ import polars as pl
 
 from lazypipe import dialect
 from lazypipe.errors import first_line, nearest
-from lazypipe.sql_text import SqlError, Token, literal, tokenize
+from lazypipe.sql_text import SqlError, Token, literal, place_of, tokenize
 
 __all__ = [
     "NARROW",
@@ -72,7 +72,7 @@ _STARTS = frozenset({"select", "with", "from", "values"})
 def _prepared(sql: str, params: Mapping[str, object]) -> list[Token]:
     """Tokens without comments, with parameters as literals; refuses clocks and readers."""
     # a comment parts words, as a space does
-    found = [Token("space", " ") if t.kind == "comment" else t for t in tokenize(sql)]
+    found = [Token("space", " " + "\n" * t.text.count("\n")) if t.kind == "comment" else t for t in tokenize(sql)]
     following: str | None = None
     out: list[Token] = []
     for token in reversed(found):
@@ -559,17 +559,27 @@ def query(sql: str, tables: Mapping[str, pl.LazyFrame], params: Mapping[str, obj
     >>> query("SELECT a FROM t WHERE a > :n", {"t": t}, {"n": 1}).collect().rows()
     [(2,)]
     """
-    tokens = _prepared(sql, params or {})
+    try:
+        return _query(sql, tables, params or {})
+    except SqlError as error:
+        error.place = error.place or place_of(sql, error.what)
+        raise
+
+
+def _query(sql: str, tables: Mapping[str, pl.LazyFrame], params: Mapping[str, object]) -> pl.LazyFrame:
+    tokens = _prepared(sql, params)
     first = next((t.text.lower() for t in tokens if t.kind == "word"), "")
     if first not in _STARTS:
         raise SqlError("a sql operation must be one SELECT statement", "start it with SELECT or WITH")
     if (kind := dialect.outer_using(tokens)) is not None:
         what = f"the key of a {kind} join by USING would be null in rows that only the right side has"
         raise SqlError(what, "write ON t.key = u.key, and coalesce(t.key, u.key) for the key")
+    text = ""
     try:
         if any(t.text.lower() == "sum" for t in tokens):  # so that others need not ask for all columns
             tokens = _summed_within(tokens, tables)
-        result = _in_context(tables).execute(_understood("".join(t.text for t in tokens)))
+        text = _understood("".join(t.text for t in tokens))
+        result = _in_context(tables).execute(text)
         result.collect_schema()
     except pl.exceptions.PolarsError as error:
         message = first_line(error)
@@ -580,5 +590,5 @@ def query(sql: str, tables: Mapping[str, pl.LazyFrame], params: Mapping[str, obj
         if column:
             known = {c for t in tables.values() for c in t.collect_schema()}
             raise SqlError(f"unknown column {column[1]!r}", nearest(column[1], known, "columns")) from error
-        raise SqlError(f"bad SQL: {message}") from error
+        raise SqlError(f"bad SQL: {message}", place=place_of(sql, message, text)) from error
     return result

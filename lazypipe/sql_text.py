@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -20,6 +21,7 @@ __all__ = [
     "carrying",
     "literal",
     "parameters",
+    "place_of",
     "quoted",
     "tokenize",
     "without_limit",
@@ -45,11 +47,12 @@ _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 
 class SqlError(ValueError):
-    """SQL that cannot be bound: what is wrong and what to write instead."""
+    """SQL that cannot be bound: what is wrong and what to write instead, and at which line and column of the text, where that is known."""
 
-    def __init__(self, what: str, fix: str | None = None) -> None:
+    def __init__(self, what: str, fix: str | None = None, place: tuple[int, int] | None = None) -> None:
         self.what = what
         self.fix = fix
+        self.place = place
         super().__init__(what if fix is None else f"{what}; {fix}")
 
 
@@ -67,6 +70,7 @@ def tokenize(sql: str) -> Iterator[Token]:
         kind, text, position = match.lastgroup or "other", match.group(), match.end()
         if text == "/*":
             position = _comment_end(sql, position)
+            text = sql[match.start() : position]
         elif kind == "other" and text in "'\"":
             raise SqlError(f"unclosed {text} in SQL", "close the quote")
         elif kind == "foreign":
@@ -83,6 +87,41 @@ def _comment_end(sql: str, position: int) -> int:
         if depth == 0:
             return edge.end()
     raise SqlError("unclosed /* in SQL", "close the comment")
+
+
+def place_of(sql: str, said: str, ran: str = "") -> tuple[int, int] | None:
+    r"""Return the line and column of what a message is about: that which a parser names, or of the first name in quotes; None if it says neither.
+
+    Parameters
+    ----------
+    ran
+        The text that the parser saw, which has the lines of ``sql``, and perhaps other words in them.
+
+    Examples
+    --------
+    >>> place_of("SELECT a,\n  b FROM t", "unknown column 'b'"), place_of("SELECT a", "odd")
+    ((2, 3), None)
+    """
+    lines = sql.split("\n")
+    if told := re.search(r"found: (.*) at Line: (\d+), Column: (\d+)", said):
+        word, line, column = told[1], int(told[2]), int(told[3])
+        if line > len(lines):
+            return None
+        if ran.split("\n")[line - 1 : line] != [lines[line - 1]]:
+            column = max(lines[line - 1].find(word), 0) + 1
+        return line, column
+    if said.endswith("found: EOF"):
+        rest = sql.rstrip().split("\n")
+        return len(rest), len(rest[-1]) + 1
+    names = [name.lower() for name in re.findall(r"""(?<=['"`])[^'"`]+(?=['"`])|:\w+""", said)]
+    line, column, places = 1, 1, dict[str, tuple[int, int]]()
+    with suppress(SqlError):
+        for token in tokenize(sql):
+            places.setdefault(token.text.strip('"').lower(), (line, column))
+            line += token.text.count("\n")
+            column = len(token.text) - token.text.rfind("\n") if "\n" in token.text else column + len(token.text)
+        return next((places[name] for name in names if name in places), None)
+    return line, column  # where the text is none
 
 
 def parameters(sql: str) -> frozenset[str]:

@@ -22,6 +22,7 @@ from lazypipe.spec import loader, model
 from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.frames import lazy_frame
 from lazypipe.spec.model import Fault, Origin, Step, freeze
+from lazypipe.spec.queries import read_query
 from lazypipe.spec.scope import Scope, Table
 from lazypipe.spec.types import with_names
 from lazypipe.spec.words import plain
@@ -66,8 +67,8 @@ def apply(
         return rows
     if not (isinstance(step, ops.Operation) or (isinstance(step, Mapping) and [str] == [type(k) for k in step])):
         raise loader.problems([Fault(f"{step!r} is no operation", "write {name: arguments}")], Origin())
-    written = step_of(step)
     try:
+        written, _ = read_query(step_of(step), ".")
         operation = ops.operation(written)
         frames = {n: lazy_frame(f, f"frame {n!r}") for n, f in others.items()}
         tables = {n: Table(f, f.collect_schema()) for n, f in frames.items()}

@@ -32,15 +32,13 @@ class BoundAudit:
         return self.mode != "off"
 
 
-def bind_audit(
-    pipeline: Pipeline, env: Mapping[str, str], faults: list[Fault]
-) -> tuple[BoundAudit, list[tuple[str, str]]]:
+def bind_audit(pipeline: Pipeline, env: Mapping[str, str], faults: list[Fault]) -> tuple[BoundAudit, list[uris.Secret]]:
     """Return the settings of a pipeline, and the values from the environment in them."""
     audit = pipeline.audit
     if audit.mode == "off":
         return BoundAudit("off", ""), []
     bound: dict[str, Any] = {}
-    secrets: list[tuple[str, str]] = []
+    secrets: list[uris.Secret] = []
     for name in ("ledger", "key", "actor"):
         written = getattr(audit, name)
         try:

@@ -230,7 +230,7 @@ def expand_source(
 ) -> tuple[tuple[str, ...], dict[str, Any], str | None, uris.Redactor]:
     """Return the URIs, options and marker of a source with variables replaced, and what hides the values of those."""
     patterns: list[str] = []
-    secrets: list[tuple[str, str]] = []
+    secrets: list[uris.Secret] = []
     for index, uri in enumerate(source.uri):
         written, used = expand_env(uri, env, (*at, "uri", index))
         patterns.append(uris.resolve(written, base))
@@ -247,7 +247,7 @@ def expand_source(
     return tuple(patterns), options, marker, uris.Redactor(tuple(secrets))
 
 
-def expand_env(value: Any, env: Mapping[str, str], at: Path) -> tuple[Any, tuple[tuple[str, str], ...]]:
+def expand_env(value: Any, env: Mapping[str, str], at: Path) -> tuple[Any, tuple[uris.Secret, ...]]:
     """Replace ``${NAME}`` and return it with the values used; raises Fault for a variable that is not set, and for what names no file."""
     try:
         found, used = uris.expand(value, env)

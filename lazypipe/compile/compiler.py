@@ -166,10 +166,10 @@ def _held(outputs: Mapping[str, Output], redact: uris.Redactor) -> dict[str, pl.
 
 def bind_outputs(
     pipeline: Pipeline, env: Mapping[str, str], faults: list[Fault], stages: Collection[str] | None = None
-) -> tuple[Mapping[str, Output], list[tuple[str, str]]]:
+) -> tuple[Mapping[str, Output], list[uris.Secret]]:
     """Return the outputs (of some ``stages``) with URIs that are whole and variables replaced, and the values of those."""
     bound: dict[str, Output] = {}
-    secrets: list[tuple[str, str]] = []
+    secrets: list[uris.Secret] = []
     for name, output in pipeline.outputs.items():
         if stages is not None and output.stage not in stages:
             continue

@@ -48,11 +48,11 @@ def _has_host(url: str) -> bool:
 
 def bind_openlineage(
     pipeline: Pipeline, env: Mapping[str, str], faults: list[Fault]
-) -> tuple[Mapping[str, Any], list[tuple[str, str]]]:
+) -> tuple[Mapping[str, Any], list[uris.Secret]]:
     """Return the settings for events, ready to be used, and the values of the variables in them."""
     given, at = pipeline.openlineage, ("openlineage",)
     bound: dict[str, Any] = {}
-    secrets: list[tuple[str, str]] = []
+    secrets: list[uris.Secret] = []
     for key, value in given.items():
         try:
             bound[key], used = expand_env(value, env, (*at, key))

@@ -12,6 +12,7 @@ import polars as pl
 
 from lazypipe.ops.base import Operation, Scope, Table
 from lazypipe.spec.arguments import TEXT, arg
+from lazypipe.spec.model import Fault
 from lazypipe.sql import SqlError, query
 from lazypipe.sql_text import carrying
 
@@ -20,7 +21,8 @@ from lazypipe.sql_text import carrying
 class Sql(Operation):
     """Run one SELECT over the stage's inputs, by their names; ``self`` is the frame as it stands at this step.
 
-    Semantics are those of Polars SQL. Only the stage's inputs can be read.
+    Semantics are those of Polars SQL. Only the stage's inputs can be read. The query may stand in a ``file`` of its own, which is read
+    with the definition: what is wrong with it is told with its line and column there.
 
     Examples
     --------
@@ -32,7 +34,17 @@ class Sql(Operation):
 
     name: ClassVar[str] = "sql"
     shorthand: ClassVar[str] = "query"
-    query: str = arg(TEXT, "The SELECT statement.")
+    query: str = arg(TEXT, "The SELECT statement.", default="")
+    file: str | None = arg(
+        TEXT, "The file that the SELECT statement stands in instead, relative to the definition.", default=None
+    )
+
+    def __post_init__(self) -> None:
+        """Check that there is a query."""
+        if not self.query and self.file is None:
+            raise Fault(
+                "there is no query", "write a SELECT statement, or the file with it: sql: {file: a.sql}", ("query",)
+            )
 
     def large(self, large: frozenset[str]) -> bool:
         """It is not known how many rows a query gives."""
@@ -49,7 +61,7 @@ class Sql(Operation):
             if unknown := re.fullmatch("unknown table '(.*)'", error.what):
                 read = ", ".join([*scope.tables, unknown[1]])
                 fix = f"{fix}; what else a stage reads is listed ahead: from: [{read}]"
-            raise scope.fault(error.what, fix, "query") from error
+            raise scope.fault(error.what, fix, "query", place=error.place) from error
 
     def _carrying(self, tables: Mapping[str, pl.LazyFrame], extra: Sequence[str], scope: Scope) -> pl.LazyFrame | None:
         """Return the rows with extra columns, if there is a way to select these; whether it is the right one, its plan says."""

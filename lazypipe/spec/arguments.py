@@ -186,7 +186,7 @@ class Arguments:
         for field in dataclasses.fields(cls):  # type: ignore[arg-type]
             name = field.name.rstrip("_")
             properties[name] = {"description": field.metadata["doc"], **field.metadata["kind"].schema}
-            if field.default is not MISSING and field.default not in (None, ()):
+            if field.default is not MISSING and field.default not in (None, (), ""):
                 properties[name]["default"] = field.default
             if field.default is MISSING:
                 required.append(name)

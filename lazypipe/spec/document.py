@@ -97,9 +97,9 @@ def _parse_json(text: str, file: str) -> tuple[Any, Mapping[Path, tuple[int, int
         data = json.loads(text)
     except json.JSONDecodeError as error:
         where = Location(file, error.lineno, error.colno)
-        raise DefinitionError([Problem(f"not JSON: {error.msg[:1].lower()}{error.msg[1:]}", where)]) from error
-    except ValueError as error:
-        raise DefinitionError([Problem("not JSON: a number has too many digits", Location(file, 1, 1))]) from error
+        raise DefinitionError([Problem(f"not JSON: {error.msg[:1].lower()}{error.msg[1:]}", where)]) from None
+    except ValueError:
+        raise DefinitionError([Problem("not JSON: a number has too many digits", Location(file, 1, 1))]) from None
     starts = [0, *(m.end() for m in re.finditer(r"\r\n|\r|\n", text))]
     positions: dict[Path, tuple[int, int]] = {}
     problems: list[Problem] = []
@@ -155,12 +155,12 @@ def _compose_slowly(text: str, file: str) -> tuple[Any, Mapping[Path, tuple[int,
     try:
         return _compose(_Loader, text, file)
     except yaml.MarkedYAMLError as error:
-        raise DefinitionError([_yaml_problem(error, file)]) from error
+        raise DefinitionError([_yaml_problem(error, file)]) from None
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         where = Location(file, before.count("\n") + 1, len(before) - before.rfind("\n"))
         what = f"not YAML: character U+{ord(text[error.position]):04X} is not allowed"
-        raise DefinitionError([Problem(what, where, "remove it")]) from error
+        raise DefinitionError([Problem(what, where, "remove it")]) from None
 
 
 def _compose(loads: type[yaml.SafeLoader], text: str, file: str) -> tuple[Any, Mapping[Path, tuple[int, int]]]:

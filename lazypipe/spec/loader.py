@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import date, time, timedelta
@@ -32,6 +33,7 @@ from lazypipe.spec.model import (
     freeze,
     thaw,
 )
+from lazypipe.spec.queries import with_queries, without_queries
 from lazypipe.spec.schema import faults
 from lazypipe.spec.types import with_names
 
@@ -66,7 +68,7 @@ def load(path: str | FilePath) -> Pipeline:
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionError(
             [Problem(f"cannot read {path}: {error}", fix="a definition is a UTF-8 text file")]
-        ) from error
+        ) from None
     return _read(text, str(path), base=str(file.parent), is_json=file.suffix == ".json")
 
 
@@ -158,8 +160,11 @@ def problems(found: list[Fault], origin: Origin) -> DefinitionError:
 
 
 def _problem(fault: Fault, origin: Origin) -> Problem:
-    where = origin.locate(fault.path)
-    return Problem(fault.what if where or not fault.path else f"{_dotted(fault.path)}: {fault.what}", where, fault.fix)
+    where = origin.locate(fault.path, fault.place)
+    what = fault.what if where or not fault.path else f"{_dotted(fault.path)}: {fault.what}"
+    if where is not None and where.file != origin.file:
+        what = re.sub(r" at Line: \d+, Column: \d+", "", what)  # which is where it stands
+    return Problem(what, where, fault.fix)
 
 
 def _dotted(path: Path) -> str:
@@ -181,7 +186,7 @@ def _build(data: Any, origin: Origin, base: str) -> Pipeline:
         params[name] = Param(param.type, default, param.description)
     if bad:
         raise problems(bad, origin)
-    return Pipeline(
+    pipeline = Pipeline(
         name=data["name"],
         version=data["version"],
         description=data.get("description"),
@@ -195,6 +200,10 @@ def _build(data: Any, origin: Origin, base: str) -> Pipeline:
         base=base,
         origin=origin,
     )
+    pipeline = with_queries(pipeline, bad)
+    if bad:
+        raise problems(bad, origin)
+    return pipeline
 
 
 def _audit(written: str | Mapping[str, Any]) -> Audit:
@@ -270,6 +279,7 @@ def to_dict(pipeline: Pipeline) -> dict[str, Any]:
         If something in it exists in Python only: a ``pl.Expr`` or a function.
     """
     plain = _written(pipeline)
+    without_queries(plain.get("stages", {}))
     found = list(_inexpressible(plain, ()))
     if found:
         raise problems(found, Origin())

@@ -65,10 +65,13 @@ NOTHING: Mapping[str, Any] = FrozenMap({})
 class Fault(Exception):
     """A mistake at a path of the definition, before it is known where in a file that is."""
 
-    def __init__(self, what: str, fix: str | None = None, path: Path = ()) -> None:
+    def __init__(
+        self, what: str, fix: str | None = None, path: Path = (), place: tuple[int, int] | None = None
+    ) -> None:
         self.what = what
         self.fix = fix
         self.path = path
+        self.place = place  # line and column in a text that stands at the path
         super().__init__(what)
 
 
@@ -92,19 +95,25 @@ def thaw(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Origin:
-    """The document that a definition was read from, where each of its parts stands in it, and the BLAKE3 hash of its text."""
+    """The document that a definition was read from, where each of its parts stands in it, and the BLAKE3 hash of its text.
+
+    ``files`` are other ones in which the texts of some parts stand.
+    """
 
     file: str = "<python>"
     positions: Mapping[Path, tuple[int, int]] = field(default_factory=dict, repr=False, hash=False)
     blake3: str | None = field(default=None, repr=False)
+    files: Mapping[Path, str] = field(default_factory=dict, repr=False, hash=False)
 
-    def locate(self, path: Path) -> Location | None:
-        """Return the place of ``path`` or of the nearest thing around it; None for Python objects."""
-        if not self.positions:
-            return None
-        while path not in self.positions:
+    def locate(self, path: Path, place: tuple[int, int] | None = None) -> Location | None:
+        """Return the place of ``path`` or of the nearest thing around it, ``place`` in the file that its text stands in; None for Python objects."""
+        while path not in self.files:
+            if path in self.positions:
+                return Location(self.file, *self.positions[path])
+            if not path:
+                return None
             path = path[:-1]
-        return Location(self.file, *self.positions[path])
+        return Location(self.files[path], *(place or (1, 1)))
 
 
 @dataclass(frozen=True)

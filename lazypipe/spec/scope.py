@@ -72,10 +72,12 @@ class Scope:
     horizon: int = FAR
     whole: Whole | None = None
 
-    def fault(self, what: str, fix: str | None, argument: str, *rest: str | int) -> Fault:
-        """Return the mistake, placed at an argument (or inside it); engine's words become plain ones."""
+    def fault(
+        self, what: str, fix: str | None, argument: str, *rest: str | int, place: tuple[int, int] | None = None
+    ) -> Fault:
+        """Return the mistake, placed at an argument (or inside it, by line and column of its text); engine's words become plain ones."""
         said = plain(what)
-        return Fault(said.what, fix or said.fix, self.owner.at(self.step, argument, *rest))
+        return Fault(said.what, fix or said.fix, self.owner.at(self.step, argument, *rest), place)
 
     def expr(
         self, text: str | pl.Expr, schema: pl.Schema, argument: str, *rest: str | int, keys: Collection[str] = ()

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from urllib.parse import quote
 
 from lazypipe.storage.options import for_fsspec, for_polars
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Redactor",
+    "Secret",
     "beside",
     "file_system",
     "is_local",
@@ -35,22 +37,72 @@ NATIVE = frozenset({"", "file", "s3", "s3a", "gs", "gcs", "az", "azure", "adl", 
 """Protocols that Polars reads itself, with its own range requests."""
 
 
+_SURE, _WORD = 6, 4
+"""Characters from which on a value is masked wherever it stands, and where it is a word of its own; shorter ones only beside what they were put beside."""
+
+
+class Secret(NamedTuple):
+    """A value from the environment, and what stands around it in the text that it was put into."""
+
+    name: str
+    value: str
+    before: str = ""
+    after: str = ""
+
+    def patterns(self) -> Iterator[str]:
+        """Yield what finds it: short values would be in words, or be words, that have nothing to do with it."""
+        before, after = _next(self.before[::-1])[::-1], _next(self.after)
+        is_word = len(self.value) >= _WORD or (
+            len(self.value) > 1 and not (self.value.isalpha() or self.value.isdigit())
+        )
+        for form in dict.fromkeys((self.value, quote(self.value), quote(self.value, safe=""))):
+            text = re.escape(form)
+            left = r"(?<!\w)" if re.match(r"\w", form) else ""
+            right = r"(?!\w)" if re.search(r"\w$", form) else ""
+            if len(self.value) >= _SURE:
+                yield text
+                continue
+            if before:
+                yield f"(?<={re.escape(before)}){text}{'' if _GOES_ON.match(self.after) else right}"
+            if after:
+                yield f"{'' if _GOES_ON.match(self.before[::-1]) else left}{text}(?={re.escape(after)})"
+            if is_word:
+                yield f"{left}{text}{right}"
+            elif not before and not after:
+                yield f"(?<=['\"=]){text}{right}"
+
+
+_GOES_ON = re.compile(r"[\w*?\[{]")
+"""What makes a value a part of a word: letters beside it, or a pattern that stands for some."""
+
+
+def _next(text: str) -> str:
+    """Return the first word of a text, with the sign ahead of it; nothing where a pattern stands, which may be anything."""
+    found = re.match(r"[^*?\[{]?\w*", text)
+    return found[0] if found is not None else ""
+
+
 @dataclass(frozen=True)
 class Redactor:
     """Puts ``${NAME}`` back wherever a value from the environment would show."""
 
-    secrets: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[Secret, ...] = ()
 
     def __call__(self, text: str) -> str:
         """Return ``text`` without the values."""
-        # the longest first, so that no part of a value stays because another one is in it
-        for name, value in sorted(self.secrets, key=lambda pair: -len(pair[1])):
-            for form in (value, quote(value), quote(value, safe="")):
-                text = text.replace(form, f"${{{name}}}")
-        return text
+        if not self.secrets:
+            return text
+        pattern, names = self._found
+        return pattern.sub(lambda match: f"${{{names[int(match.lastindex or 1) - 1]}}}", text)
+
+    @cached_property
+    def _found(self) -> tuple[re.Pattern[str], list[str]]:
+        # the longest first, so that no part of a value stays because another one is in it; and all at once, so that no name is taken for one
+        parts = [(p, s.name) for s in sorted(self.secrets, key=lambda s: -len(s.value)) for p in s.patterns()]
+        return re.compile("|".join(f"({pattern})" for pattern, _ in parts)), [name for _, name in parts]
 
 
-def expand(value: Any, env: Mapping[str, str]) -> tuple[Any, tuple[tuple[str, str], ...]]:
+def expand(value: Any, env: Mapping[str, str]) -> tuple[Any, tuple[Secret, ...]]:
     """Replace ``${NAME}`` in texts (also inside mappings and lists); return it with the values used.
 
     Raises
@@ -61,14 +113,18 @@ def expand(value: Any, env: Mapping[str, str]) -> tuple[Any, tuple[tuple[str, st
     Examples
     --------
     >>> expand("s3://${BUCKET}/x", {"BUCKET": "b"})
-    ('s3://b/x', (('BUCKET', 'b'),))
+    ('s3://b/x', (Secret(name='BUCKET', value='b', before='s3://', after='/x'),))
     """
-    used: list[tuple[str, str]] = []
+    used: list[Secret] = []
+
+    def fill(text: str) -> str:
+        return _VARIABLE.sub(lambda match: env[match[1]], text)
 
     def one(match: re.Match[str]) -> str:
         found = env[match[1]]
         if found:
-            used.append((match[1], found))
+            text = match.string
+            used.append(Secret(match[1], found, fill(text[: match.start()]), fill(text[match.end() :])))
         return found
 
     def walk(part: Any) -> Any:

@@ -65,6 +65,8 @@ def is_long(schema: dict[str, Any], value: Any) -> bool:
 
 def mapping(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     known, more = schema.get("properties"), schema.get("additionalProperties", True)
+    if known is not None:  # a file is read with the definition, so that it would have to be there
+        known = {n: s for n, s in known.items() if n != "file"}
     if known is None:
         keys = NAMES if "propertyNames" in schema else TEXT
         values = SCALAR if more is True else matching(more)

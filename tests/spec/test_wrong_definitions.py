@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,8 @@ def expect(folder: Path, marked: str, *messages: str, file: str = "pipeline.yaml
     with pytest.raises(lp.DefinitionError) as caught:
         lp.load(file).compile(env={}, **options)
     assert str(caught.value).split("\n") == wanted
+    # nothing is shown of what it was found with
+    assert len(re.findall("^Traceback", "".join(traceback.format_exception(caught.value)), re.MULTILINE)) == 1
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 import lazypipe as lp
 from lazypipe.storage import uri as uris
-from lazypipe.storage.uri import Redactor
+from lazypipe.storage.uri import Redactor, Secret
 
 
 @pytest.mark.parametrize(
@@ -72,25 +72,54 @@ def test_variables_are_replaced_everywhere_and_told() -> None:
     value = {"key": "${A}", "list": ["x${B}y", 3], "none": None, "deep": {"e": "${E}|${A}${B}"}}
     found, used = uris.expand(value, env)
     assert found == {"key": "1", "list": ["xtwoy", 3], "none": None, "deep": {"e": "|1two"}}
-    assert set(used) == {("A", "1"), ("B", "two")}
+    assert {(s.name, s.value) for s in used} == {("A", "1"), ("B", "two")}
     assert uris.expand("$A {B} ${C-x}", env) == ("$A {B} ${C-x}", ())
     with pytest.raises(KeyError, match="MISSING"):
         uris.expand("${MISSING}", env)
 
 
 def test_values_are_put_back_to_names() -> None:
-    redact = Redactor((("PASSWORD", "hunter2"), ("USER", "me")))
+    redact = Redactor(uris.expand("sftp://${USER}:${PASSWORD}@host", {"PASSWORD": "hunter2", "USER": "me"})[1])
     assert redact("cannot open sftp://me:hunter2@host/x") == "cannot open sftp://${USER}:${PASSWORD}@host/x"
     assert Redactor()("text") == "text"
 
 
 def test_a_value_inside_another_is_put_back_whole() -> None:
-    redact = Redactor((("SHORT", "abc"), ("LONG", "abcdef")))
+    redact = Redactor((Secret("SHORT", "abc"), Secret("LONG", "abcdef")))
     assert "def" not in redact("x://abcdef/y")
 
 
+@pytest.mark.parametrize(
+    ("written", "value", "text", "shown"),
+    [
+        ("data/${X}.csv", "a", "/base/data/a.csv: a file is a table", "/base/data/${X}.csv: a file is a table"),
+        ("data/${X}.csv", "a", "the format of 'a.csv' is not known", "the format of '${X}.csv' is not known"),
+        ("data/${X}.csv", "a", "data/airports.csv, a. b", "data/airports.csv, a. b"),
+        ("in${X}b/c", "a", "/base/inab/c and inab/c, a b", "/base/in${X}b/c and in${X}b/c, a b"),
+        ("${X}/c", "a", "/base/a/c is a c", "/base/${X}/c is a c"),
+        ("data/${X}*.csv", "a", "data/a*.csv: a row", "data/${X}*.csv: a row"),
+        ("data/${X}*.csv", "a", "data/a7.csv: a row", "data/${X}7.csv: a row"),
+        ("*${X}.csv", "a", "data/7a.csv: a row", "data/7${X}.csv: a row"),
+        ("s3://b-${X}/${Y}/z", "eu", "s3://b-eu/us/z in eu: queue", "s3://b-${X}/${Y}/z in eu: queue"),
+        ("${X}", "a", "the key 'a' is unknown, key=a, a key", "the key '${X}' is unknown, key=${X}, a key"),
+        ("${X}", "prod", "production: prod is down", "production: ${X} is down"),
+        ("${X}", "s3cret", "xs3crety", "x${X}y"),
+        ("x/${X}", "1", "1 row in x/1, version 1: 11", "1 row in x/${X}, version 1: 11"),
+        ("x/${X}/", "-", "x/-/y - z", "x/${X}/y - z"),
+    ],
+)
+def test_short_values_are_masked_where_they_can_be_the_value(written: str, value: str, text: str, shown: str) -> None:
+    redact = Redactor(uris.expand(written, {"X": value, "Y": "us"})[1])
+    assert redact(text) == shown
+
+
+def test_no_name_of_a_variable_is_taken_for_a_value() -> None:
+    redact = Redactor((Secret("secret", "longer"), Secret("A", "secret")))
+    assert redact("longer secret") == "${secret} ${A}"
+
+
 def test_percent_encoded_values_are_put_back_too() -> None:
-    redact = Redactor((("PASSWORD", "p@ss/word"),))
+    redact = Redactor((Secret("PASSWORD", "p@ss/word"),))
     assert "p%40ss" not in redact("cannot open sftp://me:p%40ss%2Fword@host/x")
 
 
