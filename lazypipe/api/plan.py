@@ -274,13 +274,14 @@ class Plan(CompiledPipeline):
     ) -> ReplayResult:
         """Put an output's quarantined rows through its gate again; those that pass now move into the output, once.
 
-        To be called after a rule, a repair or reference data changed. (Rows that the gate of a source put aside come by
+        To be called after a rule, a repair or reference data changed, of outputs with ``mode: replace`` or ``append``: with others,
+        rows that are delivered anew find their places. (Rows that gates of sources and inner stages put aside come by
         again with every full run.) Parameters are those of ``run``.
 
         Raises
         ------
         LazypipeError
-            If there is no such output, or it is no dataset.
+            If there is no such output, it is no dataset, or has another mode.
         GateError
             If the gate fails; nothing was moved.
         """

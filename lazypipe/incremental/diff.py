@@ -11,7 +11,7 @@ Data files that two versions of a dataset share are not read at all.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -22,6 +22,7 @@ import polars as pl
 from lazypipe.compile.binding import bind
 from lazypipe.errors import LazypipeError, RunError, first_line, nearest
 from lazypipe.incremental.lockstep import KEY, ROW, lockstep
+from lazypipe.incremental.merging import shown_key
 from lazypipe.spec.frames import lazy_frame
 from lazypipe.spec.model import Fault, Source
 from lazypipe.spec.types import dtype_name
@@ -180,6 +181,7 @@ def diff(
     key: str | Sequence[str],
     columns: Sequence[str] | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    masked: Collection[str] = (),
 ) -> RowDiff:
     """Compare two tables by key: which rows were inserted, updated and deleted on the way from ``a`` to ``b``.
 
@@ -195,6 +197,8 @@ def diff(
         Columns that identify a row.
     columns
         Columns to compare besides the key. Default: all that both tables have.
+    masked
+        Columns of which no message shows a value.
 
     Raises
     ------
@@ -214,7 +218,7 @@ def diff(
     a, b = (os.fspath(t) if isinstance(t, os.PathLike) else t for t in (a, b))
     try:
         left, right = _sides(a, b, storage_options or {})
-        return _Work(left, right, names, _compared(left, right, names, columns)).result()
+        return _Work(left, right, names, _compared(left, right, names, columns), masked).result()
     except Fault as fault:
         raise LazypipeError(f"{fault.what}; {fault.fix}") from None
     except BaseException as error:  # Polars' panics are no exceptions of the common kind
@@ -334,6 +338,7 @@ class _Work:
     right: _Side
     key: tuple[str, ...]
     compared: pl.Schema
+    masked: Collection[str]
 
     def result(self) -> RowDiff:
         """Find the keys that differ, read their rows, and tell them apart."""
@@ -415,9 +420,9 @@ class _Work:
     def _refuse_repeated(self, side: _Side, frame: pl.DataFrame) -> None:
         repeated = frame.group_by(self.key).len("__lazypipe_len").filter(pl.col("__lazypipe_len") > 1)
         if repeated.height:
-            *values, times = repeated.sort("__lazypipe_len", *self.key, descending=True).row(0)
-            told = ", ".join(f"{k} = {v!r}" for k, v in zip(self.key, values, strict=True))
-            what = f"key ({told}) stands {times} times in {side.called}"
+            first = repeated.sort("__lazypipe_len", *self.key, descending=True).row(0, named=True)
+            told = shown_key(first, self.key, self.masked)
+            what = f"{told} stands {first['__lazypipe_len']} times in {side.called}"
             raise RunError(what, fix="name more columns in key, or make it unique")
 
     def _updated(self, before: pl.DataFrame, after: pl.DataFrame, others: Sequence[str]) -> pl.DataFrame:

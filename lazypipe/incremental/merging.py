@@ -6,7 +6,7 @@ first. Where nothing changes for a key, neither says anything of it, so that no 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -15,8 +15,9 @@ from lazypipe.compile.modes import IS_CURRENT as _CURRENT
 from lazypipe.compile.modes import VALID_FROM as _FROM
 from lazypipe.compile.modes import VALID_TO as _TO
 from lazypipe.errors import RunError
+from lazypipe.storage.reasons import MASKED
 
-__all__ = ["Merged", "merge_upsert", "merge_versions", "refuse_nulls"]
+__all__ = ["Merged", "merge_upsert", "merge_versions", "refuse_nulls", "shown_key"]
 
 _NEW, _KIND, _HAD, _GONE, _OLD = (f"__lazypipe_{n}" for n in ("new", "kind", "had", "gone", "old"))
 _SAME, _ROWS, _BEFORE, _COUNTS = (f"__lazypipe_{n}" for n in ("same", "rows", "before", "counts"))
@@ -44,6 +45,7 @@ def merge_upsert(
     order: Sequence[str] = (),
     deleted: pl.Expr | None = None,
     gone: pl.DataFrame | None = None,
+    masked: Collection[str] = (),
 ) -> Merged:
     """Let rows that come replace those with the same key.
 
@@ -57,6 +59,8 @@ def merge_upsert(
         Which of the new rows remove their key, if they count.
     gone
         Keys that were removed before, with their places in the order: an earlier row that comes late does not bring them back.
+    masked
+        Columns of which no message shows a value.
 
     Raises
     ------
@@ -73,7 +77,7 @@ def merge_upsert(
     if order:
         new = _distinct(new)
     _refuse_repeated(
-        new, key, order, "say with order_by or event_time which is the latest", "name more columns in order_by"
+        new, key, order, "say with order_by or event_time which is the latest", "name more columns in order_by", masked
     )
     removes = pl.lit(value=False) if deleted is None else deleted.fill_null(value=False)
     names, places = new.columns, [*dict.fromkeys([*key, *order])]
@@ -113,6 +117,7 @@ def merge_versions(
     ended: pl.DataFrame | None = None,
     deleted: pl.Expr | None = None,
     gone: pl.DataFrame | None = None,
+    masked: Collection[str] = (),
 ) -> Merged:
     """Put new versions of rows in their places in the history of their keys.
 
@@ -137,6 +142,8 @@ def merge_versions(
     gone
         Moments from before at which a key was said to be as it was (if a version holds on both sides of it) or to be no more (if none
         does), with their keys, from the first moment on that comes now: versions may come that they end.
+    masked
+        Columns of which no message shows a value.
 
     Raises
     ------
@@ -153,9 +160,9 @@ def merge_versions(
     names = [n for n in old.columns if n not in (_FROM, _TO, _CURRENT)]
     new = _distinct(new).with_columns(moment.cast(old.schema[_FROM]).alias(_FROM))
     if new[_FROM].null_count():
-        told = _shown(new.filter(pl.col(_FROM).is_null()).row(0, named=True), key)
+        told = shown_key(new.filter(pl.col(_FROM).is_null()).row(0, named=True), key, masked)
         raise RunError(f"{told} has no event time; fill it in the stage, or put such rows aside with a rule not_null")
-    _refuse_repeated(new, key, [_FROM], "", "name in event_time a column that tells them apart")
+    _refuse_repeated(new, key, [_FROM], "", "name in event_time a column that tells them apart", masked)
     marks = new.select(*key, _FROM).clear() if gone is None else gone.select(*key, _FROM)
     again, ends_of_none = _remembered(old, marks, key, ignore)
     if deleted is not None:
@@ -260,14 +267,16 @@ def _distinct(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.unique(maintain_order=True)
 
 
-def _refuse_repeated(rows: pl.DataFrame, key: Sequence[str], order: Sequence[str], lacking: str, equal: str) -> None:
+def _refuse_repeated(
+    rows: pl.DataFrame, key: Sequence[str], order: Sequence[str], lacking: str, equal: str, masked: Collection[str]
+) -> None:
     """Raise where rows that come cannot be told apart, with what to do where there is no order, and where places in it are equal."""
     within = [*key, *order]
     repeated = rows.filter(pl.struct(within).is_duplicated())
     if not repeated.height:
         return
     keys = repeated.select(key).unique().height
-    told = _shown(repeated.sort(key).row(0, named=True), key)
+    told = shown_key(repeated.sort(key).row(0, named=True), key, masked)
     many = f" ({keys:,} keys in all)" if keys > 1 else ""
     if order:
         what = f"{told} comes more than once at the same time or place in the order, with other values{many}"
@@ -284,5 +293,12 @@ def refuse_nulls(nulls: Mapping[str, int]) -> None:
             raise RunError(f"{have} no value in key column {name!r}; {fix}")
 
 
-def _shown(row: dict[str, object], key: Sequence[str]) -> str:
-    return f"key ({', '.join(f'{k} = {row[k]!r}' for k in key)})"
+def shown_key(row: Mapping[str, object], key: Sequence[str], masked: Collection[str] = ()) -> str:
+    """Return a row's key as messages show it.
+
+    Examples
+    --------
+    >>> shown_key({"a": 1, "b": "x", "c": 2}, ["a", "b"], masked=["b"])
+    'key (a = 1, b = ***)'
+    """
+    return f"key ({', '.join(f'{k} = {MASKED if k in masked else repr(row[k])}' for k in key)})"

@@ -123,7 +123,8 @@ class Feed(ABC):
 
         sides = ((self.output.uri, before.version), (self.output.uri, after.version))
         try:
-            return diff(*sides, key=self.key, storage_options=self.output.storage_options)
+            masked = self.run.plan.masked(self.run.plan.outputs[self.name].stage)
+            return diff(*sides, key=self.key, storage_options=self.output.storage_options, masked=masked)
         except LazypipeError as error:
             raise self._stopped(str(error)) from error
 

@@ -364,6 +364,8 @@ def _advised(
     said = {"goal": goal, "layout": layout.to_dict(), "reasons": [str(r) for r in advice.reasons]}
     if advice.left:
         said |= {"left": list(advice.left), "spent": seconds}
+    if not plan.masked(output.stage).isdisjoint(layout.partition_by):
+        return without_folders(Choice(layout, said), _PERSONAL)
     return Choice(layout, said)
 
 
@@ -378,13 +380,15 @@ def measured(choice: Choice, rows: int, size: int, there: Commit | None = None) 
     return replace(choice, said={**choice.said, "rows": rows, "bytes_per_row": size / rows, **more})
 
 
-def without_folders(choice: Choice) -> Choice:
-    """Return a choice without the folders that were advised, as some value is too long to name one."""
+_TOO_LONG = f"a value makes a name that is too long for the file system ({NAME_BYTES} bytes)"
+_PERSONAL = "its values are personal data, and logs and records keep the names of files"
+
+
+def without_folders(choice: Choice, why: str = _TOO_LONG) -> Choice:
+    """Return a choice without the folders that were advised: as some value is too long to name one, if nothing else is said."""
     by = choice.layout.partition_by
     reasons = [r for r in choice.said["reasons"] if not r.startswith("a folder per ")]
-    why = (
-        f"no folders by {', '.join(by)}: a value makes a name that is too long for the file system ({NAME_BYTES} bytes)"
-    )
     layout = replace(Layout.from_dict(choice.said["layout"]), partition_by=())
-    said = {**choice.said, "layout": layout.to_dict(), "reasons": [*reasons, why]}
+    told = f"no folders by {', '.join(by)}: {why}"
+    said = {**choice.said, "layout": layout.to_dict(), "reasons": [*reasons, told]}
     return Choice(replace(choice.layout, partition_by=()), said)

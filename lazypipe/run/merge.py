@@ -273,13 +273,14 @@ class Merge:
     def _merged(self, old: pl.DataFrame, new: pl.DataFrame, gone: pl.DataFrame | None, known: pl.DataFrame) -> Merged:
         output, key = self.output, self.output.key
         condition = deleted(output, self.given, self.run.plan.params)
+        said: dict[str, Any] = {"deleted": condition, "gone": known, "masked": self.run.plan.masked(output.stage)}
         if output.mode == "upsert":
-            return merge_upsert(old, new, key, order=self._order(), deleted=condition, gone=known)
+            return merge_upsert(old, new, key, order=self._order(), **said)
         now = pl.lit(self._moment, dtype=self.schema[VALID_FROM])
         moment = now if output.event_time is None else pl.col(output.event_time)
         ended = None if gone is None else gone.with_columns(now.alias(VALID_FROM))
         ignore = () if output.event_time is None else (output.event_time,)
-        return merge_versions(old, new, key, moment=moment, ignore=ignore, ended=ended, deleted=condition, gone=known)
+        return merge_versions(old, new, key, moment=moment, ignore=ignore, ended=ended, **said)
 
     def _ended(self, keys: pl.LazyFrame) -> pl.LazyFrame | None:
         """Return the keys that are there and did not come, where that ends them."""

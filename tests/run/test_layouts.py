@@ -345,6 +345,23 @@ def test_what_cannot_name_folders_is_not_chosen_for_them(
         lp.optimize.rewrite(world.uri, partition_by=["shop"])
 
 
+def test_personal_data_does_not_become_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lazypipe.storage.optimizer.advise._PARTITION_BYTES", 1_000)
+    rows(0, 8_000).with_columns(shop=pl.col("id") % 5).write_parquet(tmp_path / "a.parquet")
+    asked = {"queries": ["SELECT price FROM self WHERE shop = 3"]}
+    for tags, folders in (([], {True}), (["pii"], {False})):
+        pipe = lp.pipeline("p", base=tmp_path).source(
+            "a", "a.parquet", columns={"shop": {"tags": tags}} if tags else {}
+        )
+        do = [{"derive": {"shop": "shop + 1"}}]
+        built = pipe.stage("b", "a", do=do).output("b", f"out{len(tags)}", optimize="read", workload=asked).build()
+        built.compile().run().raise_for_status()
+        commit = Dataset(tmp_path / f"out{len(tags)}").read()
+        assert has_folders(commit) == folders
+        why = "no folders by shop: its values are personal data, and logs and records keep the names of files"
+        assert (why in commit.info["optimize"]["reasons"]) is bool(tags)
+
+
 def test_what_has_outgrown_its_layout_gets_a_better_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lazypipe.run.layouts._GROWS", 20_000)
     monkeypatch.setattr("lazypipe.run.layouts._DRIFT", 100.0)  # many rows take less each

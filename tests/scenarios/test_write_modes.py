@@ -936,3 +936,34 @@ def test_a_delivery_opens_no_file_that_cannot_hold_its_keys(tmp_path: Path, mode
         (12, 3),
     ]
     assert live[1]["id"].to_list() == [13]
+
+
+@pytest.mark.parametrize(
+    ("output", "rows", "told"),
+    [
+        ({"mode": "upsert"}, [("ada", "1"), ("ada", "2")], "key (n = 1, who = ***) comes more than once in this run"),
+        ({"mode": "scd2"}, [("ada", "1"), ("ada", "2")], "key (n = 1, who = ***) comes more than once at the same time"),
+        ({"mode": "scd2", "event_time": "at"}, [("ada", "")], "key (n = 1, who = ***) has no event time"),
+        ({"changes": True}, [("ada", "2"), ("ada", "3")], "key (n = 1, who = ***) stands 2 times in "),
+    ],
+    ids=["upsert", "scd2", "event_time", "changes"],
+)  # fmt: skip
+def test_keys_that_are_personal_data_are_in_no_message(
+    tmp_path: Path, output: dict[str, Any], rows: list[tuple[str, str]], told: str
+) -> None:
+    contract = {"columns": {"who": "String", "at": "Date"}}
+    pipe = (
+        lp.pipeline("p", base=tmp_path)
+        .source("a", "a.csv", contract=contract, columns={"who": {"tags": ["pii"]}})
+        .stage("b", "a", do=[{"derive": {"who": "upper(who)", "n": "1"}}])
+        .output("b", "out", key=["n", "who"], **output)
+        .build()
+    )
+    (tmp_path / "a.csv").write_text("who,at\nbob,2024-01-01\n")
+    pipe.compile().run().raise_for_status()
+    days = [f"{who},{day and f'2024-01-0{day}'}\n" for who, day in rows]
+    (tmp_path / "a.csv").write_text("".join(["who,at\n", *days]))
+    result = pipe.compile().run()
+    said = "\n".join([*(str(s.error) for s in result.segments), *result.warnings])
+    assert told in said
+    assert "ADA" not in str(result.to_dict())

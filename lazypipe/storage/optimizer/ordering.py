@@ -202,7 +202,9 @@ def _counts(codes: pl.DataFrame) -> _Counts:
     distinct = pl.all().list.len().name.prefix("of:")
     found = counts.select(pl.all().explode().entropy(base=2), distinct).row(0)
     bits = (b or 0.0 for b in found)
-    return _Counts(dict(zip(codes.columns, bits, strict=False)), dict(zip(codes.columns, found[codes.width :], strict=True)))
+    return _Counts(
+        dict(zip(codes.columns, bits, strict=False)), dict(zip(codes.columns, found[codes.width :], strict=True))
+    )
 
 
 def _greedy(codes: pl.DataFrame, keys: Sequence[str], counts: _Counts, most: int) -> tuple[str, ...]:
