@@ -237,7 +237,7 @@ def reads_one_row(exprs: Sequence[pl.Expr], schema: pl.Schema) -> bool:
     return made.filter(pl.col(mark)).explain().lstrip().startswith("WITH_COLUMNS")
 
 
-_ORDER = re.compile(r"(.*?)(?:\s+(asc|desc))?(?:\s+nulls\s+(first|last))?", re.IGNORECASE | re.DOTALL)
+_ORDER = re.compile(r"(.*?)(?:\s(asc|desc))?(?:\s+nulls\s+(first|last))?\s*", re.IGNORECASE | re.DOTALL)
 
 
 def ordering(texts: Sequence[str], schema: pl.Schema, scope: Scope, argument: str) -> Ordering:
@@ -245,9 +245,11 @@ def ordering(texts: Sequence[str], schema: pl.Schema, scope: Scope, argument: st
     columns, descending, nulls_last = [], [], []
     for index, text in enumerate(texts):
         name, direction, nulls = text, None, None
-        if text not in schema and (match := _ORDER.fullmatch(text.strip())):
-            name, direction, nulls = match.groups()
-        name = name.strip().strip('"')
+        if text not in schema and (match := _ORDER.fullmatch(text)):
+            written, direction, nulls = match.groups()
+            # a name may have blanks at its ends, as headers give them, or quotes
+            found = [n for n in schema if written.startswith(n) and not written.removeprefix(n).strip()]
+            name = max(found, key=len, default=written.strip().strip('"'))
         if name not in schema:
             raise scope.fault(f"unknown column {name!r}", nearest(name, schema, "columns"), argument, index)
         columns.append(name)

@@ -103,6 +103,15 @@ def test_sort_puts_nulls_last_unless_told() -> None:
     assert "sort[0]: unknown column 'c'" in refused({"sort": "c DESC"}, data)
 
 
+@pytest.mark.parametrize("name", [" v", "v ", " v\n", '"v"', "v desc", "nulls first", ' "', "v"])
+@pytest.mark.parametrize("more", ["", " DESC", "  desc nulls  last ", " asc NULLS FIRST"])
+def test_sort_by_columns_as_headers_name_them(name: str, more: str) -> None:
+    data = pl.LazyFrame({name: [2, None, 1], "id": [0, 1, 2]})
+    rest = [2, 0] if "des" not in more.lower() else [0, 2]
+    expected = [1, *rest] if "FIRST" in more else [*rest, 1]
+    assert lp.apply({"sort": f"{name}{more}"}, data).collect()["id"].to_list() == expected
+
+
 @given(table, st.integers(0, 10), st.integers(0, 10))
 def test_limit(rows: list[Any], count: int, offset: int) -> None:
     result = lp.apply({"limit": {"rows": count, "offset": offset}}, frame(rows)).collect()

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,14 @@ IDS: dict[str, Callable[[int], Any]] = {
     f"Enum({', '.join(f'n{n}' for n in range(100))})": lambda n: f"n{99 - n}",
     "Categorical": lambda n: f"n{n * 7 % 100}",
     "Boolean": lambda n: n % 2 == 0,
+    "Time": lambda n: time(n % 24, 59, 59, n),
+    "Binary": lambda n: bytes(n % 3) + bytes([n % 7, 255 - n % 2]),
+    "Duration(ms)": lambda n: timedelta(milliseconds=n - 5),
+    "UInt64": lambda n: 2**64 - 1 - n,
+    "Int128": lambda n: 2**100 - n if n % 2 else -n,
 }
+UNTOLD = ("Binary", "Duration(ms)", "Int128")
+"""What no text says."""
 IN_DELTA = ("Int64", "Float64", "Decimal(9, 2)", "String", "Date", "Boolean")
 KEYS = ["String", "String", "Enum(c, z, b, a)", "Categorical"]
 # what numbers are as values: halves, so that sums do not depend on the order in which they are added
@@ -67,9 +74,24 @@ NAMES = st.sampled_from(["", "", " é", "[1]", "%20", "#x", "{y}", "'", "+&"])
 
 # what columns are called besides: what SQL, patterns of names, folders and lazypipe itself might take for something else
 CALLED = {
-    "id": ["id", "id", "order", "a b", "ID.x", "Id", "_lazypipe_id", "count(*)"],
-    "k": ["k", "k", "select", "k'q", "K", "é/ü", "k=", "__lazypipe_hash"],
-    "v": ["v", "v", "V", "group by", "{v}", "v'%20", "x:y", "^v", "_lazypipe_row", "v DESC"],
+    "id": ["id", "id", "order", "a b", "ID.x", "Id", "_lazypipe_id", "count(*)", '"id"', "..", "id, id", "self"],
+    "k": ["k", "k", "select", "k'q", "K", "é/ü", "k=", "__lazypipe_hash", "_lazypipe_fate", "\\", "d", "key%3D"],
+    "v": [
+        "v",
+        "v",
+        "V",
+        "group by",
+        "{v}",
+        "v'%20",
+        "x:y",
+        "^v",
+        "_lazypipe_row",
+        "v DESC",
+        "v\n",
+        "👍🏽",
+        ":more",
+        "*v",
+    ],
 }
 
 
@@ -102,7 +124,7 @@ def called(node: Any, names: dict[str, str], *, sql: bool = False) -> Any:
                 child,
                 names,
                 sql=sql
-                or key in ("filter", "derive", "where", "sql", "aggregate", "set", "when", "then")
+                or key in ("filter", "derive", "where", "sql", "aggregate", "set", "when", "then", "condition")
                 or (key == "columns" and isinstance(child, dict) and over),
             )
             if key != "by"
@@ -235,6 +257,38 @@ LAST: list[list[dict[str, Any]]] = [
         )
     ),
 ]
+# queries with windows, of parts, over sets
+LAST += [
+    [{"sql": query}]
+    for query in (
+        "SELECT id, k, v, row_number() OVER (PARTITION BY id ORDER BY v, k) AS place FROM self",
+        "SELECT id, k, v, lag(v) OVER (PARTITION BY k ORDER BY v, id) AS former FROM self",
+        "SELECT id, k, sum(v) OVER (PARTITION BY id, k) AS s, count(*) OVER (PARTITION BY k) AS n FROM self",
+        "WITH t AS (SELECT id, sum(v) AS s FROM self GROUP BY id) SELECT self.id, self.k, self.v, t.s FROM self JOIN t ON self.id = t.id",
+        "WITH t AS (SELECT k, max(v) AS s FROM self GROUP BY k), u AS (SELECT k, s FROM t WHERE s > 4) SELECT s, count(*) AS n FROM u GROUP BY s",
+        "SELECT id, k, v FROM self UNION SELECT id, k, v FROM b",
+        "SELECT id, k FROM self EXCEPT SELECT id, k FROM b",
+        "SELECT k, v FROM self INTERSECT SELECT k, v FROM b",
+        "SELECT id, k, v FROM self WHERE v = (SELECT max(v) FROM self)",
+        "SELECT id, count(DISTINCT k) AS kinds, min(v) AS lo, max(v) - min(v) AS spread FROM self GROUP BY id HAVING count(*) < 4",
+        "SELECT k, count(*) FILTER (WHERE v > 5) AS many, sum(CASE WHEN v > 5 THEN 1 ELSE 0 END) AS counted FROM self GROUP BY k",
+        "SELECT id, k, v FROM self QUALIFY row_number() OVER (PARTITION BY id ORDER BY v DESC, k) = 1",
+        "SELECT d.label AS about, count(*) AS n, sum(self.v) AS s FROM self LEFT JOIN d ON self.k = d.k GROUP BY d.label",
+        "SELECT a.id, count(*) AS pairs FROM self AS a JOIN self AS z ON a.k = z.k GROUP BY a.id",
+    )
+]
+LAST += [
+    [{"pivot": {"on": "k", "into": ["c", "a"], "values": "v", "index": "id", "aggregate": aggregate}}]
+    for aggregate in ("sum", "len", "max", "mean")
+]
+LAST += [
+    [{"sample": {"rows": 3, "by": "id"}}],
+    [
+        {"sample": {"fraction": 0.5, "seed": 3, "by": ["k", "id"]}},
+        {"aggregate": {"by": "k", "aggregate": {"n": "count(*)", "s": "sum(v)"}}},
+    ],
+    [{"aggregate": {"by": "id", "aggregate": {"n": "count(*)"}}}, {"sample": {"fraction": 0.5, "by": "n"}}],
+]
 TAKEN_APART: list[dict[str, Any]] = [{"unnest": "pair"}]
 LAST += [
     [NESTED, {"aggregate": {"by": "pair", "aggregate": {"n": "count(*)", "m": "median(v)"}}}, *TAKEN_APART],
@@ -345,6 +399,30 @@ RULES: list[dict[str, Any]] = [
     {"conditional": {"when": "k = 'a'", "then": "v >= 0", "action": "drop", "max_failures": 3}},
     {"between": {"column": "v", "max": 50, "action": "repair", "repair": {"set": "v - v"}}},
     {"not_null": {"columns": "v", "action": "repair", "repair": {"set": "3"}, "where": "k <> 'b'"}},
+    {
+        "between": {
+            "column": "v",
+            "min": 2,
+            "max": 40,
+            "action": "repair",
+            "repair": {"clip": True, "then": "quarantine"},
+        }
+    },
+    {"between": {"column": "v", "max": 40, "closed": "left", "action": "repair", "repair": {"null": True}}},
+    {"not_null": {"columns": "v", "action": "repair", "repair": {"default": 7}}},
+    {"not_null": {"columns": "k", "action": "repair", "repair": {"previous": ["v", "id", "k"], "then": "drop"}}},
+    {"increasing": {"column": "v", "order_by": "id", "by": "k", "action": "quarantine"}},
+    {"decreasing": {"column": "v", "order_by": ["k", "id"], "strictly": True, "action": "warn"}},
+    {"most_common": {"column": "k", "is": ["a", "b"], "by": "id", "ties": True, "action": "warn"}},
+    {"quantile": {"column": "v", "q": 0.25, "max": 9, "by": "id", "action": "warn"}},
+    {"std": {"column": "v", "max": 20, "by": "k", "action": "warn"}},
+    {"min": {"column": "v", "min": 0, "by": "k", "where": "v < 50", "action": "warn"}},
+    {"proportion": {"condition": "v > 8", "max": "50%", "by": "k", "action": "warn"}},
+    {"cardinality": {"columns": "k", "references": {"to": "b", "columns": "k"}, "max": 1, "action": "quarantine"}},
+    {"row_count": {"same_as": "d", "action": "warn"}},
+    {"primary_key": {"columns": ["k", "v"], "action": "drop", "where": "id IS NOT NULL", "max_failures": "90%"}},
+    {"any_not_null": {"columns": ["k", "v"], "action": "quarantine", "fail_above": 2}},
+    {"distinct_count": {"columns": ["id", "v"], "by": "k", "max": 3, "action": "fail"}},
 ]
 
 
@@ -416,13 +494,16 @@ def pipelines(draw: st.DrawFn) -> dict[str, Any]:
         below = name
     if draw(st.booleans()):
         end = draw(st.one_of(st.sampled_from(LAST).map(lambda steps: {"do": steps}), st.sampled_from(GROUPS)))
-        stages["end"] = {"from": below, **end}
+        stages["end"] = {"from": [below, *read(end["do"])], **end}
         if "b_at" in json.dumps(stages["end"]):
             stages = {"b_at": {"from": "b", "do": AT}, **stages}
         if "b_v" in json.dumps(stages["end"]):
             stages = {"b_v": {"from": "b", "do": [*AT, {"select": ["k", "v", "at"]}]}, **stages}
     outputs = draw(st.lists(st.sampled_from([n for n in stages if n not in ("b_at", "b_v")]), min_size=1, unique=True))
     last = [*stages][-1]
+    for n in fmts if types["id"] in UNTOLD else ():
+        fmts[n] = {"csv": "parquet", "ndjson": "ipc"}.get(fmts[n], fmts[n])
+        sources[n] |= {"uri": f"in/{n}-*.{fmts[n]}"} if sources[n]["uri"] != "in/a" else {"format": fmts[n]}
     if draw(st.booleans()):
         # what it is made of has two readers then, and is kept for the run if it is no output
         drawn = draw(st.sampled_from(EACH))
@@ -438,7 +519,9 @@ def pipelines(draw: st.DrawFn) -> dict[str, Any]:
         outputs += ["dim"] * draw(st.booleans())
     # other numbers cannot name folders
     by_id: dict[str, Any] = (
-        {"partition_by": ["id", "k"]} if types["id"].partition("(")[0] not in ("Float64", "Decimal") else {}
+        {"partition_by": ["id", "k"]}
+        if types["id"].partition("(")[0] not in ("Float64", "Decimal", "Time", "Binary", "Duration")
+        else {}
     )
     ends, above = [*OUTPUT, by_id], [None, None, None, *AHEAD]
     if types["k"] == "String" and types["id"] in IN_DELTA:
@@ -457,6 +540,8 @@ def pipelines(draw: st.DrawFn) -> dict[str, Any]:
     # Delta tables have names of their own that cannot be
     plain = any("delta" in output.values() for output in (*made.values(), ahead[1] if ahead else {}))
     names = {n: n if plain else draw(st.sampled_from(CALLED[n])) for n in CALLED}
+    if "csv" in fmts.values() and '"' in names["id"]:
+        names["id"] = "id"  # quotes in a header stay doubled, as Polars reads them
     return {
         "called": names,
         "ahead": ahead,
