@@ -242,14 +242,15 @@ class _Adviser:
         self.keys = tuple(partition_by or ())
         # orders are told by more rows than there is time to write in all ways
         self.keep_order, self.forms, self.is_part = keep_order, forms, is_part
-        self.ordered, self.rows = ordered.drop(self.keys), rows
+        self.ordered, self.rows = ordered.drop(self.keys) if self.keys else ordered, rows
         self.sample = replace(sample, frame=spread(sample.frame, rows)) if bench.quick else sample
-        self.frame = self.sample.frame.drop(self.keys)
+        self.frame = self.sample.frame.drop(self.keys) if self.keys else self.sample.frame
         self.profile = Profile(0, 0, ())
         self.writers = [w for w in writers if w == "polars" or writable(self.frame.schema)] or ["polars"]
         self.limits: Limits = GOALS[goal]
         self.filtered = self.workload.weights("filters") if self.workload.queries else {}
         self.together: str | None = None
+        self.rising: list[str] = []
         self.reasons: list[Reason] = []
         self.left: tuple[str, ...] = ()
 
@@ -265,6 +266,8 @@ class _Adviser:
             return self._little()
         default, plain = bench.whole(self.frame, DEFAULT, "default")
         self._settle_writer(plain)
+        large = [n for n in self.frame.columns if plain[n] > _LITTLE * sum(plain.values())]
+        self.rising = rising(self.frame.select(large))
         how: dict[str, Any] = {}
         rows, base, held = self.frame, default, plain
         if packed := self._packed(default, plain):
@@ -293,7 +296,7 @@ class _Adviser:
             how = {"sort_by": order.sort_by, "curve": order.curve, "bounds": order.bounds}
             default, _ = bench.whole(self.frame, replace(DEFAULT, **how), "default, in order")
             in_order = bench.in_order(self.frame, replace(DEFAULT, **how))
-            unsorted = self._columns(in_order, default, plain, steady=rising(self.frame.select(looked)))
+            unsorted = self._columns(in_order, default, plain, steady=self.rising)
             layout = replace(unsorted, **how)
             bench.expect_in_order(in_order, unsorted, self.frame, layout)
             if self.goal == "balanced" and self._last(layout).bytes > first.bytes:
@@ -377,8 +380,7 @@ class _Adviser:
             return self.frame.columns
         most = max(round((self.bench.budget or 0.0) / 2 / _COLUMN_SECONDS), _LOOKED)
         # where values rise nearly all bytes may be gained, and more of them than few rows show
-        large = [n for n in self.frame.columns if plain[n] > _LITTLE * sum(plain.values())]
-        taken = {*sorted(plain, key=lambda n: -plain[n])[:most], *self.filtered, *rising(self.frame.select(large))}
+        taken = {*sorted(plain, key=lambda n: -plain[n])[:most], *self.filtered, *self.rising}
         if len(taken) < len(plain):
             self._note(None, f"{len(taken)} of {len(plain)} columns looked at", LATER)
             self.left = tuple(n for n in self.frame.columns if n not in taken)
@@ -622,10 +624,11 @@ class _Adviser:
         weights = self.workload.weights("groups")
         for name, weight in self.workload.weights("joins").items():
             weights[name] = weights.get(name, 0.0) + weight
-        ordered = rising(self.frame)
         for name, weight in sorted(weights.items(), key=lambda item: -item[1]):
-            known = name in self.frame.columns and name not in self.filtered and name not in ordered
+            known = name in self.frame.columns and name not in self.filtered
             if known and weight >= _OFTEN and not self.frame.schema[name].is_nested():
+                if rising(self.frame.select(name)):
+                    continue
                 many = self.frame[name].n_unique() > _MANY_KEYS * self.frame.height
                 return name if many else None
         return None

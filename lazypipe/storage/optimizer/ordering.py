@@ -64,7 +64,8 @@ def packing_order(frame: pl.DataFrame, rows: int = _ROWS) -> tuple[str, ...]:
     codes = codes.select(counts.most(_COUNTED))
     if len(keys) > _BEST:
         first = codes.head(_FIRST)
-        keys = sorted(keys, key=lambda n: _sorted_bits(first, (n,), counts.bits))[:_BEST]
+        alone = _sorted_bits(first, [(n,) for n in keys], counts.bits)
+        keys = sorted(keys, key=alone.__getitem__)[:_BEST]
     return _greedy(codes, keys, counts, _KEYS)
 
 
@@ -198,8 +199,12 @@ class _Counts:
 
 def _counts(codes: pl.DataFrame) -> _Counts:
     counts = codes.select(pl.all().value_counts(name="__n").struct.field("__n").implode().name.keep())
-    bits, distinct = counts.select(pl.all().explode().entropy(base=2)), counts.select(pl.all().list.len())
-    return _Counts({n: b or 0.0 for n, b in bits.row(0, named=True).items()}, distinct.row(0, named=True))
+    distinct = pl.all().list.len().name.prefix("of:")
+    found = counts.select(pl.all().explode().entropy(base=2), distinct).row(0)
+    bits = (b or 0.0 for b in found)
+    return _Counts(
+        dict(zip(codes.columns, bits, strict=False)), dict(zip(codes.columns, found[codes.width :], strict=True))
+    )
 
 
 def _greedy(codes: pl.DataFrame, keys: Sequence[str], counts: _Counts, most: int) -> tuple[str, ...]:
@@ -207,7 +212,7 @@ def _greedy(codes: pl.DataFrame, keys: Sequence[str], counts: _Counts, most: int
     left, order = list(keys), list[str]()
     least = whole = _bits(codes, counts.bits)
     while left and len(order) < most:
-        tried = {n: _sorted_bits(codes, (*order, n), counts.bits) for n in left}
+        tried = _sorted_bits(codes, [(*order, n) for n in left], counts.bits)
         best = min(left, key=lambda n: (tried[n], counts.distinct[n]))
         if tried[best] > least - _GAIN * whole:
             break
@@ -218,10 +223,13 @@ def _greedy(codes: pl.DataFrame, keys: Sequence[str], counts: _Counts, most: int
     return tuple(order)
 
 
-def _sorted_bits(codes: pl.DataFrame, by: Sequence[str], bits: Mapping[str, float]) -> float:
-    """Return the bits that all columns take with rows in order of hashes."""
-    runs = codes.sort(*by, maintain_order=True).select(pl.all().rle_id().last() + 1)
-    return sum(_of_runs(codes, runs, bits).values())
+def _sorted_bits(codes: pl.DataFrame, orders: Sequence[Sequence[str]], bits: Mapping[str, float]) -> dict[str, float]:
+    """Return the bits that all columns take with rows in each of some orders of hashes, by the last key of each."""
+    runs = pl.all().rle_id().last() + 1
+    # so short that planning, and other threads, take more time than they save
+    plans = [codes.lazy().sort(*by, maintain_order=True).select(runs) for by in orders]
+    found = pl.concat(plans, parallel=False).collect(engine="in-memory", optimizations=pl.QueryOptFlags.none())
+    return {by[-1]: sum(_of_runs(codes, row, bits).values()) for by, row in zip(orders, found.rows(), strict=True)}
 
 
 def _bits(codes: pl.DataFrame, bits: Mapping[str, float]) -> float:
@@ -231,9 +239,9 @@ def _bits(codes: pl.DataFrame, bits: Mapping[str, float]) -> float:
 
 def _each(codes: pl.DataFrame, bits: Mapping[str, float]) -> dict[str, float]:
     """Return the bits of each column: a value for each run, or for each row if that is less."""
-    return _of_runs(codes, codes.select(pl.all().rle_id().last() + 1), bits)
+    return _of_runs(codes, codes.select(pl.all().rle_id().last() + 1).row(0), bits)
 
 
-def _of_runs(codes: pl.DataFrame, runs: pl.DataFrame, bits: Mapping[str, float]) -> dict[str, float]:
+def _of_runs(codes: pl.DataFrame, runs: Sequence[int], bits: Mapping[str, float]) -> dict[str, float]:
     rows = codes.height
-    return {n: min(r * (bits[n] + _RUN), rows * bits[n]) for n, r in zip(runs.columns, runs.row(0), strict=True)}
+    return {n: min(r * (bits[n] + _RUN), rows * bits[n]) for n, r in zip(codes.columns, runs, strict=True)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime, time, timedelta
@@ -27,6 +28,11 @@ _NEARLY = 0.98
 _MOST_DIGITS = 8
 _FLOATS = 2_000
 """Floats whose decimals are looked at."""
+_GLANCED, _MAYBE, _LIKELY = 200, 0.94, 2
+"""Values that tell which units and decimals are not worth a look; which part of them must fit; decimals that are looked at then."""
+_NEAR = 1e-9
+_POOR = 0.1
+"""Bits of a value, below which there is nothing to be gained by what it has to do with others."""
 _COUNT = "__lazypipe_count"
 _TEXTS, _FEW_TEXTS = 1_000, 250
 """Texts that are looked at to find out of what make they are; and where there is little time."""
@@ -251,19 +257,33 @@ def profile(
 def profile_sample(sample: Sample, *, quick: bool = False) -> Profile:
     """Profile what a sample is of; if that is to be ``quick``, by fewer texts, and only what forms of columns follow from."""
     frame = sample.frame
-    exprs: dict[str, pl.Expr] = {}
     every = max(frame.height // _FLOATS, 1)
+    # drawn: every so many rows might all be alike where something recurs
+    glanced = {c.name: c.to_physical() for c in frame.sample(min(frame.height, _GLANCED), seed=0)}
+    exprs: dict[str, pl.Expr] = {}
     for index, (name, dtype) in enumerate(frame.schema.items()):
-        exprs |= {f"{index}:{what}": e for what, e in _figures(pl.col(name), dtype, every).items()}
+        figures = _figures(pl.col(name), dtype, every, glanced[name])
+        exprs |= {f"{index}:{what}": e for what, e in figures.items()}
     # in memory already, and there small: the engine for that is twice as fast
     found = records(frame.select(**exprs))[0] if exprs else {}
-    packed, texts = _packed(frame), _FEW_TEXTS if quick else _TEXTS
-    columns = []
-    for index, (name, dtype) in enumerate(frame.schema.items()):
-        figures = {w.partition(":")[2]: v for w, v in found.items() if w.startswith(f"{index}:")}
-        columns.append(_column(name, dtype, frame, figures, packed.get(name), sample.stored.get(name), texts))
-    known = {c.name: c.distinct + bool(c.nulls) for c in columns if c.distinct is not None}
-    return Profile(frame.height, sample.total, tuple(columns), find_relations(frame, known, clusters=not quick))
+    told: dict[str, dict[str, Any]] = {n: {} for n in frame.columns}
+    for key, value in found.items():
+        number, _, what = key.partition(":")
+        told[frame.columns[int(number)]][what] = value
+    # where there is little time, nothing is asked of what takes next to nothing anyway
+    known = {
+        n: t["distinct"] + bool(t["nulls"])
+        for n, t in told.items()
+        if "distinct" in t and not (quick and (t["entropy"] or 0.0) < _POOR)
+    }
+    relations = find_relations(frame, known, clusters=not quick)
+    compared = {n for r in relations if r.kind == "difference" for n in (r.column, r.by)}
+    packed = _packed(frame, [n for n, t in frame.schema.items() if is_ticking(t) and (n in compared or not quick)])
+    texts = _FEW_TEXTS if quick else _TEXTS
+    columns = [
+        _column(n, t, frame, told[n], packed.get(n), sample.stored.get(n), texts) for n, t in frame.schema.items()
+    ]
+    return Profile(frame.height, sample.total, tuple(columns), relations)
 
 
 def _is_flat(dtype: pl.DataType) -> bool:
@@ -274,8 +294,11 @@ def _is_text(dtype: pl.DataType) -> bool:
     return dtype in (pl.String, pl.Binary)
 
 
-def _figures(column: pl.Expr, dtype: pl.DataType, every: int) -> dict[str, pl.Expr]:
-    """Return the aggregates that tell about a column; the decimals of floats are those of one value of so many."""
+def _figures(column: pl.Expr, dtype: pl.DataType, every: int, glanced: pl.Series) -> dict[str, pl.Expr]:
+    """Return the aggregates that tell about a column; the decimals of floats are those of one value of so many.
+
+    Nothing is asked that some values, as they stand inside, tell already: of most units only a few are multiples.
+    """
     exprs = {"nulls": column.null_count()}
     if not _is_flat(dtype):
         return exprs
@@ -298,7 +321,7 @@ def _figures(column: pl.Expr, dtype: pl.DataType, every: int) -> dict[str, pl.Ex
         finite = column.drop_nulls()
         exprs["digits:0"] = same(finite.cast(pl.Int64, strict=False).cast(dtype), finite, dtype).mean()
         some = finite.gather_every(every)
-        for digits, product in ((d, p) for d in range(1, _MOST_DIGITS + 1) for p in (False, True)):
+        for digits, product in ((d, p) for d in _digits(glanced.to_list())[:_LIKELY] for p in (False, True)):
             form = Scaled(digits, pl.Int64(), product)
             fits = same(form.join(form.split(some, dtype), dtype), some, dtype).mean()
             exprs[f"{'product' if product else 'digits'}:{digits}"] = fits
@@ -307,8 +330,26 @@ def _figures(column: pl.Expr, dtype: pl.DataType, every: int) -> dict[str, pl.Ex
         exprs |= {f"digits:{d}": (inside % 10 ** (dtype.scale - d) == 0).mean() for d in range(dtype.scale + 1)}
     if is_ticking(dtype):
         count = column.drop_nulls().to_physical().cast(pl.Int64, strict=False)
-        exprs |= {f"unit:{unit}": (count % unit == 0).mean() for unit in _units(dtype)}
+        exprs |= {f"unit:{unit}": (count % unit == 0).mean() for unit in _likely(glanced.to_list(), _units(dtype))}
     return exprs
+
+
+def _likely(values: Sequence[int | None], units: Sequence[int]) -> list[int]:
+    """Return the units of which so many of some values are multiples, that nearly all may be."""
+    known = [v for v in values if v is not None]
+    return [u for u in units if sum(v % u == 0 for v in known) >= _MAYBE * len(known)]
+
+
+def _digits(values: Sequence[float | None]) -> list[int]:
+    """Return with how many decimals so many of some values are told, more or less, that nearly all may be: the fewest first."""
+    known = [v for v in values if v is not None]
+
+    def fits(value: float, shift: int) -> bool:
+        number = value * shift
+        return math.isfinite(number) and abs(number - round(number)) <= _NEAR * max(abs(number), 1.0)
+
+    least = _MAYBE * len(known)
+    return [d for d in range(1, _MOST_DIGITS + 1) if sum(fits(v, 10**d) for v in known) >= least]
 
 
 def _units(dtype: pl.DataType) -> Sequence[int]:
@@ -406,10 +447,9 @@ def _width(dtype: pl.DataType, mean_bytes: float | None) -> float:
     return 4 if short or isinstance(dtype, pl.Categorical | pl.Enum) else 8
 
 
-def _packed(frame: pl.DataFrame) -> dict[str, int]:
+def _packed(frame: pl.DataFrame, names: Sequence[str]) -> dict[str, int]:
     """Return the bytes that differences of whole numbers and times take, each block packed with as few bits as it needs."""
-    names = [n for n, t in frame.schema.items() if is_ticking(t) and frame.height]
-    if not names:
+    if not names or not frame.height:
         return {}
     inside = frame.lazy().select(pl.col(n).to_physical().cast(pl.Int128).alias(str(i)) for i, n in enumerate(names))
     blocks = (pl.int_range(pl.len()) // _MINIBLOCK).alias("block")

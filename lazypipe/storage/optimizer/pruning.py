@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 
 import polars as pl
@@ -29,24 +30,22 @@ def reach(values: pl.Series, compare: Compare, groups: int, selectivity: float |
     """
     if compare == "other" or values.null_count() == values.len() or groups < 2:
         return 1.0
-    ranks = values.rank("dense").cast(pl.Int64)  # so that everything that can be sorted can be compared
     size = -(-values.len() // groups)
+    ranks = values.rank("dense")  # so that everything that can be sorted can be compared
     bounds = (
-        pl.DataFrame({"x": ranks})
+        ranks.to_frame("x")
         .group_by(pl.int_range(pl.len()) // size)
         .agg(pl.col("x").min().alias("low"), pl.col("x").max().alias("high"))
     )
-    known = ranks.drop_nulls().sort()
+    known = ranks.sort(nulls_last=True).head(values.len() - values.null_count())
     places = [(2 * i + 1) * known.len() // (2 * _PROBES) for i in range(_PROBES)]
     width = 0 if compare == "equal" else max(int(known.len() * (selectivity or _RANGE)), 1)
     firsts = [min(p, known.len() - 1 - width) if width < known.len() else 0 for p in places]
-    low, high = known.gather(firsts), known.gather([min(f + width, known.len() - 1) for f in firsts])
+    low, high = (known[f].to_list() for f in (firsts, [min(f + width, known.len() - 1) for f in firsts]))
     # a group is left out if all of it lies below, or all of it above; it cannot be both
-    lows, highs = (bounds[n].drop_nulls().sort() for n in ("low", "high"))
-    below = highs.search_sorted(low, side="left")
-    above = lows.len() - lows.search_sorted(high, side="right").cast(pl.Int64)
-    read = lows.len() - below.cast(pl.Int64) - above
-    return round(int(read.sum()) / bounds.height / _PROBES, 6)
+    lows, highs = (sorted(b for b in bounds[n].to_list() if b is not None) for n in ("low", "high"))
+    read = sum(bisect_right(lows, h) - bisect_left(highs, f) for f, h in zip(low, high, strict=True))
+    return round(read / bounds.height / _PROBES, 6)
 
 
 def reached(frame: pl.DataFrame, query: Query, groups: int) -> float:

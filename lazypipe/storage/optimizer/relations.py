@@ -28,6 +28,8 @@ _BITS = 3
 """Bits that a difference, or how many times one holds another, must be shorter than the column."""
 _PAIRED = 2_000
 """Rows on which columns are counted in each other."""
+_GLANCED, _MAYBE = 200, 0.94
+"""Rows of them that tell most pairs of which neither is counted in the other, and which part of these must fit."""
 _FEWER = 8
 """How many times fewer values a difference must have than the column, to be worth it however far they lie apart."""
 _NEARLY = 0.98
@@ -98,20 +100,25 @@ def find_relations(frame: pl.DataFrame, distinct: Mapping[str, int], *, clusters
 def _determined(frame: pl.DataFrame, few: list[str], distinct: Mapping[str, int]) -> list[Relation]:
     pairs = [(a, b) for b in few for a in few if a != b and distinct[a] >= distinct[b]]
 
-    def exceptions(rows: pl.DataFrame, tried: list[tuple[str, str]]) -> list[float]:
-        found = []
-        for by, column in tried:
-            groups = rows.lazy().group_by(by, column).len().group_by(by).agg(pl.col("len").sum() - pl.col("len").max())
-            found.append(groups.select(pl.col("len").sum()).collect().item() / rows.height)
-        return found
+    def exceptions(tried: list[tuple[str, str]]) -> list[float]:
+        counted = (
+            frame.lazy()
+            .group_by(by, column)
+            .len()
+            .group_by(by)
+            .agg(pl.col("len").sum() - pl.col("len").max())
+            .select(pl.col("len").sum())
+            for by, column in tried
+        )
+        return [found.item() / frame.height for found in pl.collect_all(counted, engine="in-memory")]
 
     # which of two that determine each other stays: the one that comes first
     seen: set[tuple[str, str]] = set()
-    likely = _likely(frame.head(_PROBE), pairs)
+    likely = _likely(frame.head(_PAIRED), pairs)
     relations = []
     order = {n: i for i, n in enumerate(frame.columns)}
     likely.sort(key=lambda p: (order[p[1]], distinct[p[0]], order[p[0]]))
-    for (by, column), share in zip(likely, exceptions(frame, likely), strict=True):
+    for (by, column), share in zip(likely, exceptions(likely), strict=True):
         both_ways = distinct[by] == distinct[column]
         if share > _EXCEPTIONS or (both_ways and order[by] > order[column]) or (column, by) in seen:
             continue
@@ -127,15 +134,23 @@ def _likely(probe: pl.DataFrame, pairs: list[tuple[str, str]]) -> list[tuple[str
     """
     if not pairs:
         return []
-    both = {frozenset(p) for p in pairs}
-    counts = probe.select(
-        *(pl.struct(sorted(p)).n_unique().alias(str(i)) for i, p in enumerate(both)),
-        *(pl.col(n).n_unique().alias(f"of:{n}") for n in {n for p in pairs for n in p}),
-    )
-    found = counts.row(0, named=True)
-    together = {p: found[str(i)] for i, p in enumerate(both)}
-    most = _EXCEPTIONS * probe.height
-    return [(by, column) for by, column in pairs if together[frozenset((by, column))] - found[f"of:{by}"] <= most]
+    names = list(dict.fromkeys(n for p in pairs for n in p))
+    # most pairs are told from few rows: it takes longer to plan a query than to look at these
+    codes = {c.name: c.to_list() for c in probe.select(pl.col(names).hash())}
+    most = 1.5 * _EXCEPTIONS * probe.height  # by chance there may be more than among all
+    return [(by, column) for by, column in pairs if _is_told(codes[by], codes[column], most)]
+
+
+def _is_told(by: list[int], column: list[int], most: float) -> bool:
+    """Whether no more than so many values of a column stand beside one of another that had another before."""
+    first: dict[int, int] = {}
+    more: set[tuple[int, int]] = set()
+    for one, other in zip(by, column, strict=True):
+        if first.setdefault(one, other) != other:
+            more.add((one, other))
+            if len(more) > most:
+                return False
+    return True
 
 
 def _differences(frame: pl.DataFrame, distinct: Mapping[str, int]) -> list[Relation]:
@@ -192,6 +207,11 @@ def _multiples(frame: pl.DataFrame, distinct: Mapping[str, int]) -> list[Relatio
 
     probe = frame.head(_PAIRED).select(counted(pl.col(amounts)))
     units = {n: _ones(frame.schema[n], probe[n]) for n in {b for _, b in pairs}}
+    glanced = probe.select(list(dict.fromkeys(n for p in pairs for n in p))).sample(min(probe.height, _GLANCED), seed=0)
+    some = {c.name: c.to_list() for c in glanced}
+    pairs = [(a, b) for a, b in pairs if _are_multiples(some[a], some[b], units[b])]
+    if not pairs:
+        return []
     found: dict[str, pl.Expr] = {}
     for i, (a, b) in enumerate(pairs):
         by = pl.col(b) // units[b]
@@ -206,6 +226,18 @@ def _multiples(frame: pl.DataFrame, distinct: Mapping[str, int]) -> list[Relatio
         if fits is not None and fits >= _NEARLY and short is not None and short + _BITS <= long:
             relations.append(Relation("multiple", a, b, short, long))
     return sorted(relations, key=lambda r: r.strength)
+
+
+def _are_multiples(values: list[int | None], by: list[int | None], one: int) -> bool:
+    """Whether values may be multiples of others: a pair of which most are not is told from few rows."""
+    known = none = 0
+    for value, other in zip(values, by, strict=True):
+        if value is not None and other is not None and (times := other // one):
+            known += 1
+            none += value % times != 0
+            if none > _GLANCED * (1 - _MAYBE):
+                return False
+    return 2 * none <= known
 
 
 def _ones(dtype: pl.DataType, counts: pl.Series) -> int:

@@ -207,9 +207,9 @@ class BatchWriter:
 
     def _take(self, key: Any, rows: pl.DataFrame) -> None:
         if key not in self._open:
-            self._open[key] = _Open(rows.head(1).select(self._by))
+            self._open[key] = _Open(rows.head(1).select(self._by) if self._by else pl.DataFrame())
         target = self._open[key]
-        inside = rows.drop(self._by)
+        inside = rows.drop(self._by) if self._by else rows
         target.waiting.append(inside)
         target.rows += inside.height
         size = int(inside.estimated_size())
@@ -306,16 +306,15 @@ class BatchWriter:
         return options
 
     def _leaves(self) -> dict[str, tuple[str, str]]:
-        """Return path in the file → column and physical type, of each leaf."""
-        with self._parquet.ParquetWriter(out := io.BytesIO(), self._arrow, store_decimal_as_integer=True):
+        """Return path in the file → column and physical type, of each leaf: it is asked of a file with one column of each type."""
+        types = list(dict.fromkeys(self._arrow.types))
+        alike = importlib.import_module("pyarrow").schema([(str(i), t) for i, t in enumerate(types)])
+        with self._parquet.ParquetWriter(out := io.BytesIO(), alike, store_decimal_as_integer=True):
             pass
         made = self._parquet.ParquetFile(out).schema
-        flat = set(self._arrow.names)
-        names = sorted(flat, key=len, reverse=True)  # a name may begin with another and a dot
-        found = {}
-        for i in range(len(made)):
-            leaf = made.column(i)
-            path = leaf.path
-            owner = path if path in flat else next(n for n in names if path.startswith(f"{n}."))
-            found[path] = (owner, leaf.physical_type)
-        return found
+        leaves: dict[Any, list[tuple[str, str]]] = {t: [] for t in types}
+        for leaf in map(made.column, range(len(made))):
+            number, dot, rest = leaf.path.partition(".")
+            leaves[types[int(number)]].append((dot + rest, leaf.physical_type))
+        columns = zip(self._arrow.names, self._arrow.types, strict=True)
+        return {name + path: (name, kind) for name, t in columns for path, kind in leaves[t]}
