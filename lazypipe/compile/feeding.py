@@ -12,7 +12,7 @@ from lazypipe.errors import LazypipeError, nearest
 from lazypipe.spec.loader import problems
 from lazypipe.spec.model import Fault, Output, Path, Pipeline, Source
 from lazypipe.storage import uri as uris
-from lazypipe.storage.files import FORMATS, format_of
+from lazypipe.storage.formats import FORMATS, format_of
 
 __all__ = ["Feed", "Order", "reads"]
 
@@ -160,4 +160,4 @@ def reads(output: Output, source: Source) -> bool:
     if any(uris.place(pattern) in own for pattern in source.uri):
         return True
     form = source.format or next(filter(None, map(format_of, source.uri)), "parquet")
-    return would_find(output, source.uri, FORMATS.get(form, ()))
+    return form in FORMATS and would_find(output, source.uri, FORMATS[form].endings)

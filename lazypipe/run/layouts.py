@@ -19,7 +19,7 @@ from lazypipe.storage.hive import NAME_BYTES
 from lazypipe.storage.lake.fitting import plain
 from lazypipe.storage.log import KEPT, Commit
 from lazypipe.storage.optimizer.advice import LATER
-from lazypipe.storage.optimizer.choice import LITTLE, choosing_seconds
+from lazypipe.storage.optimizer.choice import LITTLE, Goal, choosing_seconds
 from lazypipe.storage.optimizer.forms import check_forms
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.order import ordered as ordered_as
@@ -105,7 +105,12 @@ def is_little(output: Output, size: int, there: Commit | None) -> bool:
     """Whether rows that would be written in haste first, and then once more, leave too little time to find what is worth that."""
     goal: Any = output.optimize
     seconds = max(size, 0 if there is None else there.bytes) / _BYTES_PER_SECOND
-    return size > 0 and max(choosing_seconds(goal, seconds), _LEAST_SECONDS) < LITTLE
+    return size > 0 and _budget(goal, seconds) < LITTLE
+
+
+def _budget(goal: Goal, seconds: float) -> float:
+    """Return what choosing may take for rows that are worth it, where the default layout is written in so many seconds."""
+    return max(choosing_seconds(goal, seconds), _LEAST_SECONDS)
 
 
 def kept(output: Output, commit: Commit | None, schema: pl.Schema, *, ordered: bool) -> Choice | None:
@@ -221,8 +226,7 @@ def choose_ahead(
     # a few rows that come to many tell nothing
     if little or taken < _LEAST:
         return WAITS
-    seconds = max(choosing_seconds(goal, seconds), _LEAST_SECONDS)
-    return _advised(plan, name, rows, total, seconds, ordered=ordered, folders=folders)
+    return _advised(plan, name, rows, total, _budget(goal, seconds), ordered=ordered, folders=folders)
 
 
 def _first_rows(frame: pl.LazyFrame) -> pl.DataFrame | None:
@@ -324,7 +328,7 @@ def choose(
 
     goal: Any = plan.outputs[name].optimize
     rows = sample(dataset, staged, min(_ROWS, max(5_000, staged.rows // 30)))
-    seconds = max(choosing_seconds(goal, seconds), _LEAST_SECONDS, LITTLE)
+    seconds = max(_budget(goal, seconds), LITTLE)
     return _advised(plan, name, rows, staged.rows, seconds, ordered=ordered, folders=folders)
 
 

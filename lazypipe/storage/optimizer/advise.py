@@ -266,7 +266,8 @@ class _Adviser:
             return self._little()
         default, plain = bench.whole(self.frame, DEFAULT, "default")
         self._settle_writer(plain)
-        self.rising = rising(self.frame)
+        large = [n for n in self.frame.columns if plain[n] > _LITTLE * sum(plain.values())]
+        self.rising = rising(self.frame.select(large))
         how: dict[str, Any] = {}
         rows, base, held = self.frame, default, plain
         if packed := self._packed(default, plain):
@@ -379,8 +380,7 @@ class _Adviser:
             return self.frame.columns
         most = max(round((self.bench.budget or 0.0) / 2 / _COLUMN_SECONDS), _LOOKED)
         # where values rise nearly all bytes may be gained, and more of them than few rows show
-        large = {n for n in self.rising if plain[n] > _LITTLE * sum(plain.values())}
-        taken = {*sorted(plain, key=lambda n: -plain[n])[:most], *self.filtered, *large}
+        taken = {*sorted(plain, key=lambda n: -plain[n])[:most], *self.filtered, *self.rising}
         if len(taken) < len(plain):
             self._note(None, f"{len(taken)} of {len(plain)} columns looked at", LATER)
             self.left = tuple(n for n in self.frame.columns if n not in taken)
@@ -625,8 +625,10 @@ class _Adviser:
         for name, weight in self.workload.weights("joins").items():
             weights[name] = weights.get(name, 0.0) + weight
         for name, weight in sorted(weights.items(), key=lambda item: -item[1]):
-            known = name in self.frame.columns and name not in self.filtered and name not in self.rising
+            known = name in self.frame.columns and name not in self.filtered
             if known and weight >= _OFTEN and not self.frame.schema[name].is_nested():
+                if rising(self.frame.select(name)):
+                    continue
                 many = self.frame[name].n_unique() > _MANY_KEYS * self.frame.height
                 return name if many else None
         return None

@@ -8,6 +8,7 @@ pyarrow's writer and Polars' reader). Only ratios count: what is chosen is compa
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 
 import polars as pl
 
@@ -114,8 +115,8 @@ def column_cost(
     >>> cost.bytes, round(cost.write * 1e6), round(cost.read * 1e6)
     (1000, 24, 10)
     """
-    text = 0 if dtype.is_numeric() or dtype.is_temporal() or dtype == pl.Boolean else 1
-    encoding = encoding or ("plain" if dtype == pl.Boolean else "dictionary")
+    text, own = _kind(dtype)
+    encoding = encoding or own
     write, read = _ENCODE[encoding][text], _DECODE[encoding][text]
     if encoding == "dictionary" and part * size.raw > _INDEX * rows:
         # Polars gives such a dictionary up at once, pyarrow when it has outgrown its page
@@ -134,6 +135,13 @@ def column_cost(
         (write * rows + pack * hard * size.raw) * _NANO,
         (read * rows + unpack * hard * size.raw) * _NANO,
     )
+
+
+@cache
+def _kind(dtype: pl.DataType) -> tuple[int, str]:
+    """Return whether values are numbers (0) or texts (1), as rates are told, and the encoding that writers take by themselves."""
+    text = 0 if dtype.is_numeric() or dtype.is_temporal() or dtype == pl.Boolean else 1
+    return text, "plain" if dtype == pl.Boolean else "dictionary"
 
 
 def harder(cost: Cost, sizes: Iterable[Size], level: int) -> Cost:

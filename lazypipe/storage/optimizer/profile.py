@@ -258,7 +258,8 @@ def profile_sample(sample: Sample, *, quick: bool = False) -> Profile:
     """Profile what a sample is of; if that is to be ``quick``, by fewer texts, and only what forms of columns follow from."""
     frame = sample.frame
     every = max(frame.height // _FLOATS, 1)
-    glanced = {c.name: c.to_physical() for c in frame.gather_every(max(frame.height // _GLANCED, 1))}
+    # drawn: every so many rows might all be alike where something recurs
+    glanced = {c.name: c.to_physical() for c in frame.sample(min(frame.height, _GLANCED), seed=0)}
     exprs: dict[str, pl.Expr] = {}
     for index, (name, dtype) in enumerate(frame.schema.items()):
         figures = _figures(pl.col(name), dtype, every, glanced[name])
@@ -267,8 +268,8 @@ def profile_sample(sample: Sample, *, quick: bool = False) -> Profile:
     found = records(frame.select(**exprs))[0] if exprs else {}
     told: dict[str, dict[str, Any]] = {n: {} for n in frame.columns}
     for key, value in found.items():
-        index, _, what = key.partition(":")
-        told[frame.columns[int(index)]][what] = value
+        number, _, what = key.partition(":")
+        told[frame.columns[int(number)]][what] = value
     # where there is little time, nothing is asked of what takes next to nothing anyway
     known = {
         n: t["distinct"] + bool(t["nulls"])

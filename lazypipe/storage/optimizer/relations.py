@@ -28,8 +28,8 @@ _BITS = 3
 """Bits that a difference, or how many times one holds another, must be shorter than the column."""
 _PAIRED = 2_000
 """Rows on which columns are counted in each other."""
-_GLANCED = 200
-"""Rows of them that tell most pairs of which neither is counted in the other."""
+_GLANCED, _MAYBE = 200, 0.94
+"""Rows of them that tell most pairs of which neither is counted in the other, and which part of these must fit."""
 _FEWER = 8
 """How many times fewer values a difference must have than the column, to be worth it however far they lie apart."""
 _NEARLY = 0.98
@@ -137,7 +137,7 @@ def _likely(probe: pl.DataFrame, pairs: list[tuple[str, str]]) -> list[tuple[str
     names = list(dict.fromkeys(n for p in pairs for n in p))
     # most pairs are told from few rows: it takes longer to plan a query than to look at these
     codes = {c.name: c.to_list() for c in probe.select(pl.col(names).hash())}
-    most = _EXCEPTIONS * probe.height
+    most = 1.5 * _EXCEPTIONS * probe.height  # by chance there may be more than among all
     return [(by, column) for by, column in pairs if _is_told(codes[by], codes[column], most)]
 
 
@@ -207,7 +207,8 @@ def _multiples(frame: pl.DataFrame, distinct: Mapping[str, int]) -> list[Relatio
 
     probe = frame.head(_PAIRED).select(counted(pl.col(amounts)))
     units = {n: _ones(frame.schema[n], probe[n]) for n in {b for _, b in pairs}}
-    some = {c.name: c.to_list() for c in probe.head(_GLANCED).select(list(dict.fromkeys(n for p in pairs for n in p)))}
+    glanced = probe.select(list(dict.fromkeys(n for p in pairs for n in p))).sample(min(probe.height, _GLANCED), seed=0)
+    some = {c.name: c.to_list() for c in glanced}
     pairs = [(a, b) for a, b in pairs if _are_multiples(some[a], some[b], units[b])]
     if not pairs:
         return []
@@ -234,7 +235,7 @@ def _are_multiples(values: list[int | None], by: list[int | None], one: int) -> 
         if value is not None and other is not None and (times := other // one):
             known += 1
             none += value % times != 0
-            if none > _GLANCED * (1 - _NEARLY):
+            if none > _GLANCED * (1 - _MAYBE):
                 return False
     return 2 * none <= known
 

@@ -317,3 +317,33 @@ def test_columns_that_are_clustered_when_rows_are_in_another_order() -> None:
     assert found["city", "shop"] == pytest.approx(sorted_runs["city"] / before)
     assert {c for c, _ in found} == {"city"}  # ordered by city, shops change as often as before
     assert relations(frame.select("x"), "clustered") == []
+
+
+def test_a_look_at_few_values_hides_no_unit_and_no_decimals() -> None:
+    rows = 4_000
+    few = [n * 100 + (n % 60 == 0) for n in range(rows)]  # 1.7 % of the values are no multiples
+    more = [n * 100 + (n % 25 == 0) for n in range(rows)]  # 4 %
+    frame = pl.DataFrame({"few": few, "more": more, "two": [n / 100 for n in few], "odd": [math.sqrt(n) for n in few]})
+    found = profile(frame, sample=rows)
+    assert (found["few"].unit, found["more"].unit) == (100, 1)
+    assert (found["two"].digits, found["odd"].digits) == (0, None)
+    cents = pl.DataFrame({"x": [n / 100 if n % 61 else n / 10**7 for n in range(rows)]})
+    assert profile(cents, sample=rows)["x"].digits == 2
+
+
+@pytest.mark.parametrize("every", [1_000_000, 60, 25, 2])
+def test_multiples_are_those_that_python_finds(every: int) -> None:
+    by = [n * 31 % 41 + 2 for n in range(2_000)]
+    values = [7_919 * n % 10_007 * b + (n % every == 1) for n, b in enumerate(by)]
+    frame = pl.DataFrame({"amount": values, "by": by})
+    share = sum(v % b == 0 for v, b in zip(values, by, strict=True)) / len(by)
+    found = find_relations(frame, {n: frame[n].n_unique() for n in frame.columns})
+    assert [r.kind for r in found if (r.column, r.by) == ("amount", "by")] == ["multiple"] * (share >= 0.98)
+
+
+def test_nothing_is_a_multiple_of_what_is_hardly_ever_there() -> None:
+    by = [n % 41 + 2 if n % 10 == 0 else None for n in range(2_000)]
+    frame = pl.DataFrame({"amount": [7_919 * n % 10_007 * (b or 40) for n, b in enumerate(by)], "by": by})
+    known = {n: frame[n].n_unique() for n in frame.columns}
+    odd = frame.with_columns(pl.col("amount") + 1)
+    assert [[r.kind for r in find_relations(f, known) if r.by == "by"] for f in (frame, odd)] == [["multiple"], []]
