@@ -6,7 +6,7 @@ each unit then are just the groups that it holds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -249,9 +249,9 @@ class Grouping:
 
     def rows(self) -> pl.LazyFrame:
         """Return the stage's rows, ahead of its gate, counted."""
-        if not self.work.reread:
-            return self._merged()
         query, node = self.query, self.node
+        if not self.work.reread:
+            return self._merged(query.table, query.watch(node))
         if self.is_part:
             return self._again(query.watch(node))
         inputs = {n: query.table(n) for n in node.inputs}
@@ -262,18 +262,23 @@ class Grouping:
         return node.shaped(self._behind(rows, told, query.watch(node)))
 
     def plain(self) -> pl.LazyFrame:
-        """Return the stage's rows, ahead of its gate, of what is kept of units."""
-        return self._again(self.query.unwatched(self.node)) if self.work.reread else self._merged()
+        """Return the stage's rows, ahead of its gate, of what is kept of units; not counted."""
+        query, node = self.query, self.node
+        if self.work.reread:
+            return self._again(query.unwatched(node))
+        return self._merged(query.plain_table, query.unwatched(node))
 
-    def _merged(self) -> pl.LazyFrame:
-        """Return the rows that are made of the figures kept of each unit, in this run and before."""
+    def _merged(self, table: Callable[[str], Table], watching: Watching) -> pl.LazyFrame:
+        """Return the rows that are made of the figures kept of each unit, in this run and before; ``table`` gives what is joined to them."""
         query, node, step, files = self.query, self.node, self.step, self.files
-        inputs = {n: query.table(n) if n != node.inputs[0] else self._stub() for n in node.inputs}
-        stub = replace(inputs[node.inputs[0]], large=query.run.room.is_short_of(sum(f.bytes for f in files)))
+        stub = replace(self._stub(), large=query.run.room.is_short_of(sum(f.bytes for f in files)))
+        first, *others = node.inputs
         # what figures are, and how they are merged, is the same whichever rows they are made of; unless there are too many of them
         fold = self._fold
         if fold is None or stub.large:
-            fold = node.fold(node.steps_over(stub, {**inputs}, 0, step), inputs, step)
+            # and what is joined ahead of them was counted when they were made
+            inputs = {first: stub, **{n: query.plain_table(n) for n in others}}
+            fold = node.fold(node.steps_over(stub, inputs, 0, step), inputs, step)
         within = self.within or untagged(fold.partial.collect_schema())
         self.within, touched = within, self.touched
         # of figures that are of several groups each, rows may be many
@@ -284,7 +289,9 @@ class Grouping:
             rows = fold.merge(self.of(touched))
         large = node.steps[step][0].large(frozenset({AHEAD} if stub.large else ()))
         after = Table(rows, node.schemas[step], large=large)
-        return node.shaped(node.steps_over(after, inputs, step + 1, len(node.steps), query.watch(node)))
+        behind = {n for operation, _ in node.steps[step + 1 :] for n in operation.inputs()}
+        inputs = {first: stub, **{n: table(n) for n in others if n in behind}}
+        return node.shaped(node.steps_over(after, inputs, step + 1, len(node.steps), watching))
 
     def of(self, places: pl.DataFrame | None) -> pl.LazyFrame:
         """Return the figures with some values in the columns that these are looked up by; all of them, if there are no such columns."""

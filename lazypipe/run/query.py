@@ -273,12 +273,12 @@ class Query:
 
     def plain_tables(self, node: Node, *, told: bool) -> dict[str, Table]:
         """Return a stage's inputs with gates as filters."""
-        found = {}
-        for name in node.inputs:
-            frame = self.plain(name, told=told)
-            schema = self.plan.nodes[name].schema
-            found[name] = Table(frame, schema, self.unit(name) if told else (), self.is_large(name))
-        return found
+        return {name: self.plain_table(name, told=told) for name in node.inputs}
+
+    def plain_table(self, name: str, *, told: bool = False) -> Table:
+        """Return a node's rows with gates as filters, as an input of a stage."""
+        frame, node = self.plain(name, told=told), self.plan.nodes[name]
+        return Table(frame, node.schema, self.unit(name) if told else (), self.is_large(name))
 
     # keys by which rows are looked up in other sides
 

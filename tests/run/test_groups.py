@@ -410,3 +410,24 @@ def test_files_stay_few(tmp_path: Path, parts: dict[str, Any]) -> None:
     deliver(tmp_path, "999", [(5, 5)])
     pipe.compile().run().raise_for_status()
     assert held(tmp_path) == expected(tmp_path)
+
+
+def test_a_row_put_aside_ahead_of_a_join_stays_aside_where_keys_of_groups_are_compared(tmp_path: Path) -> None:
+    pl.DataFrame({"id": [1, 2, 3], "k": ["x", "y", "x"], "v": [9.0, 9.0, 1.0]}).write_parquet(tmp_path / "a.parquet")
+    pl.DataFrame({"id": [7, None], "k": ["x", "z"]}).write_parquet(tmp_path / "b.parquet")
+    steps = [
+        {"join": {"with": "b", "on": "k", "how": "left", "columns": {"id": "there"}}},
+        {"aggregate": {"by": "id", "aggregate": {"s": "sum(v)"}}},
+    ]
+    pipe = lp.pipeline("p", base=str(tmp_path)).source("a", "a.parquet")
+    pipe = pipe.source("b", "b.parquet", gate=[{"not_null": {"columns": "id", "action": "quarantine"}}])
+    pipe = pipe.stage("sums", "a", do=steps, gate=[{"unique": {"columns": "s", "action": "warn"}}])
+    plan = pipe.output("sums", "out").build().compile()
+    result = plan.run()
+    result.raise_for_status()
+    assert (result.gates["sums"].failed, result.gates["b"].rows, result.gates["b"].quarantined) == (
+        {"unique:s": 2},
+        2,
+        1,
+    )
+    assert plan.scan("b__quarantine").collect()["k"].to_list() == ["z"]
