@@ -42,7 +42,7 @@ class TestSql:
     @pytest.mark.parametrize(
         "query",
         [
-            *["DROP TABLE self", "TRUNCATE self", "DELETE FROM self", "SHOW TABLES", "EXPLAIN SELECT 1", "", " ; "],
+            *["DROP TABLE self", "TRUNCATE self", "DELETE FROM self", "SHOW TABLES", "EXPLAIN SELECT 1", " ; "],
             *["CREATE TABLE x AS SELECT 1", "UPDATE self SET k = 1", "-- SELECT\nDROP TABLE self"],
             "/* SELECT */ INSERT INTO self VALUES (1)",
         ],
@@ -51,6 +51,10 @@ class TestSql:
         assert (
             refused({"sql": query}) == "sql: a sql operation must be one SELECT statement; start it with SELECT or WITH"
         )
+
+    def test_nothing_is_no_query(self) -> None:
+        told = "sql: there is no query; write a SELECT statement, or the file with it: sql: {file: a.sql}"
+        assert refused({"sql": ""}) == told
 
     @pytest.mark.parametrize(
         "query",
