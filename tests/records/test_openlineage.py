@@ -354,7 +354,9 @@ def test_statistics_are_of_what_the_run_wrote(tmp_path: Path, events: Read) -> N
     sources: {a: {uri: "*.csv", gate: [{between: {column: x, max: 9, action: quarantine}}]}}
     outputs: {added: {from: a, to: out/added, mode: append}}
     """
+    before: set[Path] = set()
     for name, rows in (("a", [1, 2, 3, 10]), ("b", [4, 11, 12])):
+        before = set((tmp_path / "out/added").glob("*.parquet"))
         pl.DataFrame({"x": rows}).write_csv(tmp_path / f"{name}.csv")
         result, file = run(tmp_path, text)
         result.raise_for_status()
@@ -364,7 +366,7 @@ def test_statistics_are_of_what_the_run_wrote(tmp_path: Path, events: Read) -> N
         "out/added": (1, 1),
         "out/added__quarantine": (2, 1),
     }
-    newest = max((tmp_path / "out/added").glob("*.parquet"))
+    (newest,) = set((tmp_path / "out/added").glob("*.parquet")) - before
     assert wrote["out/added"]["size"] == newest.stat().st_size
     assert lp.scan(str(tmp_path / "out/added")).collect().height == 4
     text = text.replace("max: 9", "max: 99").replace("mode: append", "mode: append, description: all")
