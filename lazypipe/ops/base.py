@@ -127,6 +127,10 @@ class Operation(Arguments):
         """Whether its rows may take more memory than there is for them, by the inputs of which that is so; ``AHEAD`` stands for the rows ahead of it."""
         return bool(large)
 
+    def multiplies(self) -> bool:
+        """Whether there may be more rows after it than came to all of its inputs."""
+        return False
+
     def each(self, table: Table, scope: Scope) -> bool:
         """Whether each row after it is made of one row ahead of it and of no other; ``extra`` columns then go along."""
         return False

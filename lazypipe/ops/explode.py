@@ -38,6 +38,10 @@ class Explode(Operation):
                 raise scope.fault(what, "explode takes list columns", "columns", index)
         return table.frame.explode(self.columns, empty_as_null=True, keep_nulls=True)
 
+    def multiplies(self) -> bool:
+        """Yes: a row for each value of its lists."""
+        return True
+
     def each(self, table: Table, scope: Scope) -> bool:
         """Yes: of the row with its list."""
         return True

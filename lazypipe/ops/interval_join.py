@@ -86,6 +86,10 @@ class IntervalJoin(Operation):
         refuse_uneven("by", self.left_by, self.right_by)
         lateness(self.allowed_lateness)
 
+    def multiplies(self) -> bool:
+        """Yes: a row for each that is near."""
+        return True
+
     def inputs(self) -> tuple[str, ...]:
         """Return the other side."""
         return (self.with_,)

@@ -76,6 +76,10 @@ class Join(Operation):
         if self.validate != "m:m" and self.how in ("semi", "anti", "cross"):
             raise Fault(f"{self.how} joins need no unique keys", "remove validate", ("validate",))
 
+    def multiplies(self) -> bool:
+        """Unless one side's keys are unique for sure: each row then finds one at most, and is there once."""
+        return self.how not in ("semi", "anti") and self.validate == "m:m"
+
     def inputs(self) -> tuple[str, ...]:
         """Return the other side."""
         return (self.with_,)

@@ -45,6 +45,10 @@ class Python(Operation):
         choice("rows"), "rows: it treats each row by itself, so that single files can be followed.", default=None
     )
 
+    def multiplies(self) -> bool:
+        """Perhaps: a function may do anything."""
+        return True
+
     def inputs(self) -> tuple[str, ...]:
         """Return the other inputs."""
         return self.with_

@@ -46,6 +46,10 @@ class Sql(Operation):
                 "there is no query", "write a SELECT statement, or the file with it: sql: {file: a.sql}", ("query",)
             )
 
+    def multiplies(self) -> bool:
+        """Perhaps: a query may join."""
+        return True
+
     def large(self, large: frozenset[str]) -> bool:
         """It is not known how many rows a query gives."""
         return False

@@ -52,6 +52,10 @@ class Unpivot(Operation):
         rows = table.frame.unpivot(list(self.columns), index=index, variable_name=name, value_name=value)
         return rows.rename(made)
 
+    def multiplies(self) -> bool:
+        """Yes: a row for each of the columns."""
+        return True
+
     def each(self, table: Table, scope: Scope) -> bool:
         """Yes: of the row whose values became rows."""
         return True

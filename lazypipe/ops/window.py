@@ -140,6 +140,10 @@ class Window(Operation):
             digits = {NUMBER: Digit(pl.col(NUMBER), 0, len(slices.parts))}
         return self._named(groups.lowered(rows, scope, digits=digits), slices)
 
+    def multiplies(self) -> bool:
+        """Yes: a row may be in several windows."""
+        return True
+
     def large(self, large: frozenset[str]) -> bool:
         """It is not known how many windows there are."""
         return False

@@ -95,6 +95,14 @@ class Query:
         self.snapshots[name] = source.looked_at(listed)
         return self.snapshots[name]
 
+    @property
+    def made_of(self) -> int | None:
+        """Bytes of all files that the rows are made of, if these cannot become more on the way; None if that is not known."""
+        if self.segment.reads or any(s.multiplies() for n in self.segment.nodes for s, _ in self.plan.nodes[n].steps):
+            return None
+        sizes = [f.length for snapshot in self.snapshots.values() for f in snapshot.files]
+        return None if None in sizes else sum(s for s in sizes if s is not None)
+
     def cut(self) -> bool:
         """Note which text files have grown since they were listed, and were perhaps read beyond that; return whether there are any.
 

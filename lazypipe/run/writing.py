@@ -90,7 +90,8 @@ class Writing(Part):
         grouping = self.query.grouping
         few = grouping is not None and grouping.is_little
         parts = {} if self.target.groups is None else {"parts": self.target.groups.parts}
-        return sink.write(rows, self.capture, few=few, keys=self.target.looked_up(self.target.schema), **parts)
+        keys, size = self.target.looked_up(self.target.schema), self.query.made_of
+        return sink.write(rows, self.capture, few=few, made_of=size, keys=keys, **parts)
 
     def _watch(self) -> Capture | None:
         """Return what is shown the plan that runs; None where nothing of a run is written down."""

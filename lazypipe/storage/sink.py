@@ -160,6 +160,7 @@ class DatasetSink:
         capture: Watch | None = None,
         *,
         few: bool = False,
+        made_of: int | None = None,
         keys: Sequence[str] = (),
         parts: Parts = _as_one,
     ) -> Written:
@@ -170,6 +171,9 @@ class DatasetSink:
         few
             Whether there are few rows for sure (see ``are_few``): they are computed in memory, and written in one go, which takes less than
             it takes to begin and end a streaming query.
+        made_of
+            Bytes of the files that the rows are made of, if these cannot become more: where one file may hold them all, Polars need not
+            cut them to measure it, and a row group is what came of one that was read, without a copy.
         keys
             Columns of which it is noted between which values they lie, where that takes no look into files.
         parts
@@ -189,12 +193,12 @@ class DatasetSink:
         with self._flushing or nullcontext():
             if layout is None:
                 options = _IN_HASTE if self.spill else self.options
-                found = self._write_natively(frame, capture, options, _TARGET_BYTES)
+                found = self._write_natively(frame, capture, options, _TARGET_BYTES, made_of)
             elif layout.writer == "pyarrow":
                 found = self._write_in_batches(frame, capture, layout)
             else:
                 target = None if layout.file_bytes is None else layout.file_bytes * _PACKED
-                found = self._write_natively(frame, capture, polars_options(layout), target or _TARGET_BYTES)
+                found = self._write_natively(frame, capture, polars_options(layout), target or _TARGET_BYTES, made_of)
         base = self.uri.rstrip("/") + "/"
         made = (DataFile(p.removeprefix(base), r, b, layout=layout) for p, r, b in found)
         files = sorted(made, key=lambda f: f.path)
@@ -222,10 +226,16 @@ class DatasetSink:
             yield DataFile(path, part.height, len(data), digest, bounds=known)
 
     def _write_natively(
-        self, frame: pl.LazyFrame, capture: Watch | None, options: Mapping[str, Any], target_bytes: int
+        self,
+        frame: pl.LazyFrame,
+        capture: Watch | None,
+        options: Mapping[str, Any],
+        target_bytes: int,
+        made_of: int | None,
     ) -> list[tuple[str, int, int]]:
         """Write the rows by Polars; return path, rows and bytes of each file."""
         native = uris.is_native(self.uri)
+        fit = self.most_rows is not None or (made_of is not None and made_of * _PACKED <= target_bytes)
         opened: dict[str, Any] = {}
         found: list[tuple[str, int, int]] = []
         if not native:
@@ -257,7 +267,7 @@ class DatasetSink:
                     key=list(self.partition_by) or None,
                     include_key=False if self.partition_by else None,
                     max_rows_per_file=self.most_rows,
-                    approximate_bytes_per_file=target_bytes if self.most_rows is None else None,
+                    approximate_bytes_per_file=None if fit else target_bytes,
                 ),
                 mkdir=native,
                 lazy=True,

@@ -321,6 +321,13 @@ class TestOperation:
             example.lower(tables=Spy)
             assert asked == set(example.operation.inputs())
 
+    def test_does_not_multiply_rows_without_saying_so(self, name: str) -> None:
+        for example in examples(name):
+            read = [example.frame, *(example.others[n] for n in example.operation.inputs())]
+            came = sum(f.select(pl.len()).collect().item() for f in read)
+            if not example.operation.multiplies():
+                assert example.lower().collect().height <= came
+
     def test_engines_agree(self, name: str) -> None:
         for example in examples(name):
             lowered = example.lower()

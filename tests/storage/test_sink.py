@@ -320,3 +320,22 @@ def test_a_folder_that_cannot_be_made_is_an_error_before_any_row(tmp_path: Path)
     with pytest.raises(OSError, match="(?i)not a directory|exists"):
         DatasetSink(str(tmp_path / "d"), "r-001").write(FRAME.lazy())
     assert os.listdir(tmp_path) == ["d"]
+
+
+def test_rows_that_one_file_can_hold_are_not_cut(tmp_path: Path) -> None:
+    """Files are closed at four times 100,000 bytes in memory."""
+    rows = pl.DataFrame({"a": range(200_000)})
+    rows.write_parquet(tmp_path / "in.parquet", row_group_size=100_000)
+    frame = pl.scan_parquet(tmp_path / "in.parquet").filter(pl.col("a") % 100 > 0)
+    layout = Layout(file_bytes=100_000)
+    written = {
+        made_of: DatasetSink(str(tmp_path / "out"), f"r{made_of}-001", layout=layout).write(frame, made_of=made_of)
+        for made_of in (None, 100_001, 100_000)
+    }
+    assert [len(w.files) > 1 for w in written.values()] == [True, True, False]
+    for made in written.values():
+        read = pl.concat([pl.read_parquet(tmp_path / "out" / f.path) for f in made.files])
+        assert_frame_equal(read.sort("a"), frame.collect())
+    (file,) = written[100_000].files
+    groups = pq.ParquetFile(tmp_path / "out" / file.path).metadata
+    assert [groups.row_group(i).num_rows for i in range(groups.num_row_groups)] == [99_000, 99_000]
