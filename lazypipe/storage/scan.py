@@ -248,35 +248,36 @@ class Reader:
         stored = pl.Schema({n: t for n, t in schema.items() if n not in keys})
         by_row = TEXT in stored
         parts = [f for f in files if by_row or f.end is not None]
-        if parts:
-            whole = [f for f in files if not by_row and f.end is None]
-            scans = [self.scan(whole, schema, keys=keys, file_column=file_column)] if whole else []
-            places: dict[str, RowPlaces] = {}
-            scans += [self._part(f, stored, keys, places).select(*schema, *extra) for f in parts]
-            return pl.concat(scans)
+        whole = [f for f in files if not by_row and f.end is None] if parts else files
+        places: dict[str, RowPlaces] = {}
+        scans = self._wholes(whole, stored, keys, file_column=file_column) if whole else []
+        scans += [self._part(f, stored, keys, places) for f in parts]
+        return pl.concat([frame.select(*schema, *extra) for frame in scans])
+
+    def _wholes(
+        self, files: Sequence[FileInfo], stored: pl.Schema, keys: Mapping[str, pl.DataType], *, file_column: bool
+    ) -> list[pl.LazyFrame]:
+        """Return the rows of whole files: in one scan, or where it does not find what folders say, folder by folder."""
         names = [f.uri for f in files]
+        column = FILE_COLUMN if file_column else None
         native = uris.is_native(names[0])
         if native and (not keys or (self.format in TYPED_FORMATS and hive.is_plain(keys, names))):
-            return self._native(names, stored, keys, FILE_COLUMN if file_column else None).select(*schema, *extra)
+            return [self._native(names, stored, keys, column)]
         groups: dict[str, list[str]] = {}
         for name in names:
             one = not native and file_column
             groups.setdefault(name if one else name.rpartition("/")[0] if keys else "", []).append(name)
-        # what is appended while they are read is not read, as it is not consumed
-        ends = (
-            {f.uri: (0, f.size) for f in files if f.size is not None}
-            if self.format in TEXT_FORMATS and not native
-            else {}
-        )
-        scans = []
-        for group in groups.values():
-            if native:
-                frame = self._native(group, stored, {}, FILE_COLUMN if file_column else None)
-            else:
-                frame = self._through_fsspec(group, stored, ends)
-                frame = frame.with_columns(pl.lit(group[0]).alias(FILE_COLUMN)) if file_column else frame
-            scans.append(frame.with_columns(hive.as_literals(group[0], keys)).select(*schema, *extra))
-        return pl.concat(scans)
+        if native:
+            frames = {group[0]: self._native(group, stored, {}, column) for group in groups.values()}
+        else:
+            # what is appended while they are read is not read, as it is not consumed
+            ends = {f.uri: (0, f.size) for f in files if f.size is not None} if self.format in TEXT_FORMATS else {}
+            frames = {group[0]: self._through_fsspec(group, stored, ends) for group in groups.values()}
+        told = file_column and not native
+        return [
+            frame.with_columns(*([pl.lit(first).alias(FILE_COLUMN)] if told else []), *hive.as_literals(first, keys))
+            for first, frame in frames.items()
+        ]
 
     def _part(
         self,
