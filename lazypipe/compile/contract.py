@@ -165,6 +165,7 @@ def resolve(contract: Contract, found: Sequence[tuple[FileInfo, pl.Schema]], *, 
     targets: dict[str, Target] = {}
     first = {names.get(n, n): None for n in (found[0][1] if found else ())}
     new: dict[str, None] = {}
+    evolves = contract.on_new_column == "evolve"
     for name in (*first, *there, *contract.columns):
         if name in targets or name in new:
             continue
@@ -173,24 +174,20 @@ def resolve(contract: Contract, found: Sequence[tuple[FileInfo, pl.Schema]], *, 
             if found and name not in there and declared.on_missing_column in ("fail", "freeze"):
                 fix = nearest(name, there, "columns in the files")
                 raise Fault(f"the files lack column {name!r}", fix, (*at, "columns", name))
-            dtype = _declared_type(name, declared, found, text=text, grows=contract.on_new_column == "evolve", at=at)
+            dtype = _declared_type(name, declared, found, text=text, grows=evolves, at=at)
             how = (declared.on_type_change, declared.on_missing_column, declared.alias)
-        elif contract.on_new_column == "evolve" or (contract.on_new_column == "ignore" and name in first):
-            grows = contract.on_new_column == "evolve"
-            dtype = _found_type(name, contract.on_type_change, found, text=text, grows=grows)
-            missing: Mode = "evolve" if contract.on_new_column == "evolve" else contract.on_missing_column
-            how = (contract.on_type_change, missing, ())
+        elif evolves or (contract.on_new_column == "ignore" and name in first):
+            dtype = _found_type(name, contract.on_type_change, found, text=text, grows=evolves)
+            how = (contract.on_type_change, "evolve" if evolves else contract.on_missing_column, ())
         else:
             new[name] = None
             continue
         guessed = text and dtype == pl.Float64 and not (declared is not None and declared.dtype.is_float())
         targets[name] = Target(name, dtype, *how, guessed)
-    if contract.on_new_column in ("fail", "freeze") and any(n in first for n in new):
-        raise Fault(
-            f"the files have a new column {next(n for n in new if n in first)!r}",
-            "declare it, or say on_new_column: evolve or discard_column",
-            (*at, "on_new_column"),
-        )
+    refused = [n for n in new if n in first] if contract.on_new_column in ("fail", "freeze") else []
+    if refused:
+        fix = "declare it, or say on_new_column: evolve or discard_column"
+        raise Fault(f"the files have a new column {refused[0]!r}", fix, (*at, "on_new_column"))
     watched = tuple(new) if contract.on_new_column == "discard_row" else ()
     return Shape(tuple(targets.values()), contract.on_new_column, watched, by_row=contract.by_row)
 

@@ -85,22 +85,15 @@ class Flow:
         return Flow(fixed=self.leaves, reasons=(*self.reasons, reason), stuck=self.leaves)
 
 
+@dataclass(frozen=True)
 class Flows:
     """What the rows of one segment are made of."""
 
-    def __init__(
-        self,
-        nodes: Mapping[str, Node],
-        segment: Segment,
-        published: set[str],
-        inner: Mapping[str, Strategy],
-        output: Output | None,
-    ) -> None:
-        self.nodes = nodes
-        self.segment = segment
-        self.published = published
-        self.inner = inner
-        self.output = output
+    nodes: Mapping[str, Node]
+    segment: Segment
+    published: set[str]
+    inner: Mapping[str, Strategy]
+    output: Output | None
 
     @property
     def adds(self) -> bool:

@@ -9,7 +9,7 @@ from functools import cached_property
 from lazypipe import gates, ops
 from lazypipe.errors import nearest
 from lazypipe.ops import Operation
-from lazypipe.spec.model import Fault, Output, Path, Pipeline, Step
+from lazypipe.spec.model import Fault, Output, Path, Pipeline, Stage, Step
 from lazypipe.storage import uri as uris
 
 __all__ = ["Graph", "build", "needed", "outside", "place"]
@@ -59,27 +59,15 @@ def build(pipeline: Pipeline, faults: list[Fault]) -> Graph:
         if name in pipeline.sources:
             faults.append(Fault(f"{name!r} is a source and a stage", "give one of them another name", at))
             continue
-        refs: list[tuple[str, Path]] = [(ref, (*at, "from", index)) for index, ref in enumerate(stage.inputs)]
-        built: list[Operation] = []
-        sound = True  # so far
-        for step in stage.do:
-            try:
-                operation = ops.operation(step)
-            except Fault as fault:
-                faults.append(fault)
-                sound = False
-                continue
-            refs += [(ref, operation.at(step, "with", index)) for index, ref in enumerate(operation.inputs())]
-            sound = sound and all(ref in known for ref in operation.inputs())
-            if sound:
-                built.append(operation)
+        built, others = _operations(stage, known, faults)
+        refs = [*((ref, (*at, "from", index)) for index, ref in enumerate(stage.inputs)), *others]
         for ref, path in refs:
             if ref not in known:
                 faults.append(Fault(f"unknown input {ref!r}", nearest(ref, known, "sources and stages"), path))
             places.setdefault((name, ref), path)
         inputs[name] = tuple(ref for ref, _ in refs if ref in known)
         if all(ref in known for ref in stage.inputs):
-            operations[name] = tuple(built)
+            operations[name] = built
     _check_outputs(pipeline, faults)
     gates_of = {**{n: s.gate for n, s in pipeline.sources.items()}, **{n: s.gate for n, s in pipeline.stages.items()}}
     lookups: dict[str, tuple[str, ...]] = {}
@@ -97,6 +85,27 @@ def build(pipeline: Pipeline, faults: list[Fault]) -> Graph:
     edges = {name: (*refs, *lookups_known.get(name, ())) for name, refs in inputs.items()}
     order = _order(dict.fromkeys(beyond, ()) | edges, places, faults)
     return Graph(order, inputs | dict.fromkeys(beyond, ()), operations, lookups, tuple(beyond))
+
+
+def _operations(
+    stage: Stage, known: Collection[str], faults: list[Fault]
+) -> tuple[tuple[Operation, ...], list[tuple[str, Path]]]:
+    """Return the operations of a stage, up to the first that is wrong, and what all of them read besides, and where they say so."""
+    built: list[Operation] = []
+    refs: list[tuple[str, Path]] = []
+    sound = True  # so far
+    for step in stage.do:
+        try:
+            operation = ops.operation(step)
+        except Fault as fault:
+            faults.append(fault)
+            sound = False
+            continue
+        refs += [(ref, operation.at(step, "with", index)) for index, ref in enumerate(operation.inputs())]
+        sound = sound and all(ref in known for ref in operation.inputs())
+        if sound:
+            built.append(operation)
+    return tuple(built), refs
 
 
 def outside(steps: Sequence[Step], known: Collection[str]) -> list[str]:

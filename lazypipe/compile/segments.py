@@ -57,12 +57,28 @@ def and_ahead(segments: Sequence[Segment], segment: Segment) -> Iterator[Segment
 
 def cut(pipeline: Pipeline, graph: Graph, nodes: Mapping[str, Node]) -> tuple[Segment, ...]:
     """Cut the graph into segments, in an order in which they can run: those of whatever is among ``nodes``, as all of it is cut."""
-    needed = graph.ancestors(tuple(o.stage for o in pipeline.outputs.values()))
-    uses = Counter(ref for name in needed for ref in graph.inputs[name])
     outputs: dict[str, list[str]] = {}
     for written, output in pipeline.outputs.items():
         outputs.setdefault(output.stage, []).append(written)
-        uses[output.stage] += 1
+    kept = _kept(pipeline, outputs, graph, nodes)
+    segments = []
+    for name, first in kept.items():
+        inside, reads = _reach([name], graph, kept)
+        named = [ref for n in inside for ref in graph.lookups.get(n, ())]
+        lookups, more = _reach([ref for ref in named if ref not in kept], graph, kept)
+        reads = tuple(n for n in graph.order if n in {*reads, *more, *(ref for ref in named if ref in kept)})
+        segments.append(Segment(first or name, name, first, inside, reads, _partial(inside, nodes), lookups))
+        segments += [Segment(other, name, other, (), (name,)) for other in outputs.get(name, ()) if other != first]
+    return _removals_first(segments, pipeline)
+
+
+def _kept(
+    pipeline: Pipeline, outputs: Mapping[str, Sequence[str]], graph: Graph, nodes: Mapping[str, Node]
+) -> dict[str, str | None]:
+    """Return the nodes whose rows are written, in order, each with the output they are written to first; None if the run alone keeps them."""
+    needed = graph.ancestors(tuple(outputs))
+    uses = Counter(ref for name in needed for ref in graph.inputs[name])
+    uses.update(o.stage for o in pipeline.outputs.values())
     kept: dict[str, str | None] = {}
     for name in graph.order:
         if name not in needed or name not in nodes:
@@ -74,15 +90,7 @@ def cut(pipeline: Pipeline, graph: Graph, nodes: Mapping[str, Node]) -> tuple[Se
             kept[name] = outputs[name][0]
         elif name in outputs or _removes_repeats(nodes[name]) or (uses[name] > 1 and _is_dear(nodes[name])):
             kept[name] = None
-    segments = []
-    for name, first in kept.items():
-        inside, reads = _reach([name], graph, kept)
-        named = [ref for n in inside for ref in graph.lookups.get(n, ())]
-        lookups, more = _reach([ref for ref in named if ref not in kept], graph, kept)
-        reads = tuple(n for n in graph.order if n in {*reads, *more, *(ref for ref in named if ref in kept)})
-        segments.append(Segment(first or name, name, first, inside, reads, _partial(inside, nodes), lookups))
-        segments += [Segment(other, name, other, (), (name,)) for other in outputs.get(name, ()) if other != first]
-    return _removals_first(segments, pipeline)
+    return kept
 
 
 def _removals_first(segments: Sequence[Segment], pipeline: Pipeline) -> tuple[Segment, ...]:

@@ -27,8 +27,8 @@ from lazypipe.contracts.gx_given import (
 __all__ = ["READERS", "in_set"]
 
 
-def _rule_on_column(name: str) -> Reader:
-    return lambda given: [given.on_values(name, {"column": given.column})]
+def _json(given: Given) -> Iterable[Written]:
+    return [given.on_values("json", {"column": given.column})]
 
 
 def _not_null(given: Given) -> Iterable[Written]:
@@ -236,7 +236,7 @@ READERS: Readers = {
     ),
     "expect_column_values_to_match_strftime_format": (("column", "strftime_format"), (), _strftime),
     "expect_column_values_to_be_dateutil_parseable": (("column",), (), _dateutil),
-    "expect_column_values_to_be_json_parseable": (("column",), (), _rule_on_column("json")),
+    "expect_column_values_to_be_json_parseable": (("column",), (), _json),
     "expect_column_values_to_be_increasing": (("column",), ("strictly", *OLD), _ordered("increasing")),
     "expect_column_values_to_be_decreasing": (("column",), ("strictly", *OLD), _ordered("decreasing")),
     "expect_column_values_to_be_of_type": (("column", "type_"), (), _type),

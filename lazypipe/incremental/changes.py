@@ -238,31 +238,22 @@ def compare(
     return comparison.changes(waiting, tell=tell)
 
 
+@dataclass(frozen=True)
 class _Comparison:
     """One comparison of two lists of files, and what it has learnt on the way."""
 
-    def __init__(
-        self,
-        before: Consumed,
-        now: Snapshot,
-        hasher: Hasher,
-        detect: Detect,
-        prefix: PrefixHasher | None,
-        groups: GroupHasher | None,
-        name: Callable[[str], str] | None,
-    ) -> None:
-        self.before = before
-        self.now = now
-        self.hasher = hasher
-        self.detect = detect
-        self.prefix = prefix
-        self.groups = groups
-        self.name = name
-        self.hashes: dict[str, str] = {}
-        self.unreadable: dict[str, str] = {}
-        self.lengthened: set[str] = set()
-        self.common: dict[str, Common] = {}
-        self.apart: set[str] = set()
+    before: Consumed
+    now: Snapshot
+    hasher: Hasher
+    detect: Detect
+    prefix: PrefixHasher | None
+    groups: GroupHasher | None
+    name: Callable[[str], str] | None
+    hashes: dict[str, str] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    lengthened: set[str] = field(default_factory=set)
+    common: dict[str, Common] = field(default_factory=dict)
+    apart: set[str] = field(default_factory=set)
 
     def changes(self, waiting: Iterable[str], *, tell: bool) -> Changes:
         """Compare name by name, then look for moves among what came and went."""

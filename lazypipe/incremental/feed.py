@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.modes import adds_to
 from lazypipe.compile.segments import Segment
-from lazypipe.compile.unreadable import read_by_row
 from lazypipe.errors import StorageError
 from lazypipe.incremental.before import DELETES, GONE, Before, own_commit
 from lazypipe.incremental.follow import Decision, decide_followed
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.leaves import Leaves
 from lazypipe.incremental.terms import Terms
+from lazypipe.incremental.unreadable import read_by_row
 from lazypipe.incremental.work import Work
 from lazypipe.spec.model import NOTHING, Output
 from lazypipe.storage.dataset import Dataset

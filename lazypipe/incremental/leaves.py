@@ -11,7 +11,6 @@ from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.intake import Intake
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
-from lazypipe.compile.unreadable import rows_in
 from lazypipe.errors import SourceError
 from lazypipe.incremental.arrivals import by_name, rejudged, still_stands
 from lazypipe.incremental.before import CONSUMED, Before
@@ -23,6 +22,7 @@ from lazypipe.incremental.shared import takes_parts
 from lazypipe.incremental.stamps import moment_of
 from lazypipe.incremental.state import Consumed
 from lazypipe.incremental.terms import Terms
+from lazypipe.incremental.unreadable import rows_in
 from lazypipe.plan.fingerprint import digest
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage.dataset import Dataset
@@ -224,11 +224,8 @@ class Leaves:
         }
         units = {f.uri: of for f, of in zip(before.files, self.before.units[name], strict=True)} if others else {}
         for file in others[:_MOST_PARTS]:  # each is a scan of its own, or several
-            listed = units[named(file.uri)]
             until = changes.common[file.uri].until if file.uri in changes.common else 0
-            # a part stays if all of its row groups do, unless there would be too many of them by and by
-            begins = [] if isinstance(listed, int) or len(listed) >= _MOST_PARTS else [start for start, _ in listed]
-            start = max((place for place in begins if place <= until), default=0)
+            start = _last_part(units[named(file.uri)], until)
             cuts = self._cuts(file, source, changes, start, until)
             if (start or cuts) and stands(file, named(file.uri)):
                 found[file.uri] = (start, *cuts)
@@ -365,3 +362,10 @@ class Leaves:
         whole = {said.uri for file, said in pairs if left.isdisjoint(file.units)}
         kept = tuple(said for said in consumed.files if said.uri in whole)
         return replace(leaf, left=left, consume=lambda: replace(consumed, files=kept))
+
+
+def _last_part(listed: Listed, until: int) -> int:
+    """Return where the parts of a file end that stay: a part does if all of its row groups do, unless there would be too many by and by."""
+    if isinstance(listed, int) or len(listed) >= _MOST_PARTS:
+        return 0
+    return max((start for start, _ in listed if start <= until), default=0)

@@ -394,23 +394,17 @@ def _is_one(file: Mapping[str, Any], names: set[str], hashes: set[str]) -> bool:
 
 def _identities(entries: Sequence[Entry], file: str) -> tuple[set[str], set[str]]:
     """Return the names that a file had in runs, and the hashes of what it held; other names of the same content too."""
-    read = [
-        f for e in entries for about in e.body["inputs"].values() for f in about["files"]
-        if about["version"] is None
-    ]  # fmt: skip
-    wanted = _plain(file)
-    if uris.is_local(file) and not any(_plain(f["uri"]) == wanted for f in read):
+    inputs = [about for e in entries for about in e.body["inputs"].values() if about["version"] is None]
+    read = [f for about in inputs for f in about["files"]]
+    names, wanted = {_plain(f["uri"]) for f in read}, _plain(file)
+    if uris.is_local(file) and wanted not in names:
         wanted = uris.resolve(file, ".")
-    of_name = [f for f in read if _plain(f["uri"]) == wanted]
-    hashes = {f["blake3"] for f in of_name if f["blake3"]} | (
-        {file} if any(f["blake3"] == file for f in read) else set()
-    )
+    hashes = {f["blake3"] for f in read if f["blake3"] and (_plain(f["uri"]) == wanted or f["blake3"] == file)}
+    if wanted in names or hashes:
+        return names & {wanted}, hashes
     ended = {e.run for e in entries if e.kind != "start"}
     begun = [e for e in entries if e.kind == "start" and e.run not in ended]
     patterns = (p for e in begun for about in e.body["inputs"].values() for p in about["uri"])
-    if not of_name and not hashes and any(fnmatch(wanted, _plain(p)) for p in patterns):
+    if any(fnmatch(wanted, _plain(p)) for p in patterns):
         return {wanted}, set()  # of a run that was killed before it listed the files
-    if not of_name and not hashes:
-        known = {f["uri"] for f in read}
-        raise LazypipeError(f"no run in the ledger has read {file!r}; {nearest(file, known, 'files')}")
-    return ({wanted} if of_name else set()), hashes
+    raise LazypipeError(f"no run in the ledger has read {file!r}; {nearest(file, {f['uri'] for f in read}, 'files')}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import cast
@@ -17,12 +17,12 @@ import polars as pl
 
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.sources import BoundSource, Snapshot
-from lazypipe.compile.unreadable import answer
 from lazypipe.errors import SourceError
 from lazypipe.incremental.arrivals import Known
 from lazypipe.incremental.before import known_before
 from lazypipe.incremental.hashing import Hashes, prefix_hasher
 from lazypipe.incremental.stamps import moment_of, nanoseconds
+from lazypipe.incremental.unreadable import answer
 from lazypipe.spec import taps
 from lazypipe.storage.content import hash_file
 from lazypipe.storage.corrupt import in_parallel
@@ -72,24 +72,15 @@ def arrived(
     return _Arrivals(source, rule, snapshot, known, now, times, Hashes() if hashes is None else hashes).found(last)
 
 
+@dataclass(frozen=True)
 class _Arrivals:
-    def __init__(
-        self,
-        source: BoundSource,
-        rule: Watermark,
-        snapshot: Snapshot,
-        held: Mapping[str, Known],
-        now: datetime,
-        seen: Extents,
-        hashes: Hashes,
-    ) -> None:
-        self.source = source
-        self.rule = rule
-        self.snapshot = snapshot
-        self.held = held
-        self.now = now
-        self.seen = seen
-        self.hashes = hashes
+    source: BoundSource
+    rule: Watermark
+    snapshot: Snapshot
+    held: Mapping[str, Known]
+    now: datetime
+    seen: Extents
+    hashes: Hashes
 
     def found(self, last: bool) -> Snapshot:  # noqa: FBT001  # as its caller says it
         bounds: dict[str, int | None] = {}

@@ -11,9 +11,9 @@ import polars as pl
 
 from lazypipe.compile.node import Node, Watching
 from lazypipe.compile.sources import BoundSource, Snapshot
-from lazypipe.compile.unreadable import culprit
 from lazypipe.errors import LazypipeError, Problem, RunError, SourceError, StorageError, first_line
 from lazypipe.gates.tap import MASKED
+from lazypipe.incremental.unreadable import culprit
 from lazypipe.ops import Operation
 from lazypipe.ops.cast import Cast
 from lazypipe.spec.model import Origin, Step

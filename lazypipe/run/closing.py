@@ -15,12 +15,12 @@ import polars as pl
 
 from lazypipe.compile.closing import Upstream, closes
 from lazypipe.compile.sources import BoundSource, Snapshot
-from lazypipe.compile.unreadable import answer
 from lazypipe.incremental import progress
 from lazypipe.incremental.before import CONSUMED
 from lazypipe.incremental.progress import NOWHERE, PROGRESS
 from lazypipe.incremental.stamps import nanoseconds
 from lazypipe.incremental.state import Consumed
+from lazypipe.incremental.unreadable import answer
 from lazypipe.incremental.work import Work
 from lazypipe.run.arrival import Counter
 from lazypipe.run.context import Run

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from lazypipe.compile import unreadable
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, SourceError, StorageError, first_line
+from lazypipe.incremental import unreadable
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import uri as uris
 from lazypipe.storage.corrupt import CorruptFile

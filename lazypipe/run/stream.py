@@ -21,12 +21,12 @@ from typing import Literal
 
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.sources import Snapshot
-from lazypipe.compile.unreadable import rows_in
 from lazypipe.errors import LazypipeError
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.leaf import Came
 from lazypipe.incremental.pending import pending
 from lazypipe.incremental.stamps import nanoseconds
+from lazypipe.incremental.unreadable import rows_in
 from lazypipe.run.arrival import Extents, arrived
 from lazypipe.run.delivery import listing
 from lazypipe.run.result import RunResult

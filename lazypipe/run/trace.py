@@ -20,12 +20,12 @@ from polars.testing import assert_frame_equal
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.node import Node
 from lazypipe.compile.sources import BoundSource, Snapshot
-from lazypipe.compile.unreadable import sift
 from lazypipe.errors import LazypipeError, nearest
 from lazypipe.gates.rule import BAD, Reference
 from lazypipe.gates.tap import FILE_COLUMN, MASKED
 from lazypipe.incremental.before import Before
 from lazypipe.incremental.state import Consumed
+from lazypipe.incremental.unreadable import sift
 from lazypipe.ops.base import MADE_FROM, reads_one_row
 from lazypipe.ops.cast import converted
 from lazypipe.run.arrival import arrived

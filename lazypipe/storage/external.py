@@ -22,9 +22,10 @@ from polars.io.external_reader import (
 from lazypipe.errors import SourceError, nearest
 from lazypipe.spec.model import NOTHING
 from lazypipe.spec.types import dtype_name
-from lazypipe.storage.external_content import Content, Format, Request, open_content
+from lazypipe.storage.external_content import Content, Request, open_content
 from lazypipe.storage.external_files import reading
 from lazypipe.storage.external_text import CSV_OPTIONS, NDJSON_OPTIONS
+from lazypipe.storage.formats import TYPED_FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -49,18 +50,17 @@ OTHER_TYPE = (
 )
 """What to do about a file in which a column has another type."""
 
-_OPTIONS: dict[Format, frozenset[str]] = {
-    "parquet": frozenset(),
+_OPTIONS: Mapping[str, frozenset[str]] = {
+    **dict.fromkeys(TYPED_FORMATS, frozenset()),
     "csv": CSV_OPTIONS,
     "ndjson": NDJSON_OPTIONS,
-    "ipc": frozenset(),
 }
 
 
 def scan_external(
     uris: Sequence[str],
     *,
-    format: Format,  # noqa: A002  the word of the definition
+    format: str,  # noqa: A002  the word of the definition
     schema: pl.Schema | None = None,
     storage_options: Mapping[str, Any] | None = None,
     read_options: Mapping[str, Any] | None = None,
@@ -111,7 +111,7 @@ def scan_external(
 def external_schema(
     uri: str,
     *,
-    format: Format,  # noqa: A002
+    format: str,  # noqa: A002
     storage_options: Mapping[str, Any] | None = None,
     read_options: Mapping[str, Any] | None = None,
 ) -> pl.Schema:
@@ -128,7 +128,7 @@ def external_schema(
             content.close()
 
 
-def _check_options(format: Format, options: Mapping[str, Any] | None) -> None:  # noqa: A002
+def _check_options(format: str, options: Mapping[str, Any] | None) -> None:  # noqa: A002
     for name in options or {}:
         if name not in _OPTIONS[format]:
             msg = f"{format} has no read option {name!r}; {nearest(name, _OPTIONS[format], 'read options')}"
@@ -139,7 +139,7 @@ def _check_options(format: Format, options: Mapping[str, Any] | None) -> None:  
 class _Builder(FileReaderBuilder):
     """Makes a reader per file. Holds options only, so that a plan can be pickled."""
 
-    format: Format
+    format: str
     schema: pl.Schema
     storage_options: Mapping[str, Any]
     read_options: Mapping[str, Any]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import polars as pl
 
 from lazypipe.storage.by_row import TEXT, BrokenText
 from lazypipe.storage.external_files import Handle, open_handle, spool
 from lazypipe.storage.external_text import TextBlocks, TextFormat, columns_of, is_zstd, open_text, text_format
-from lazypipe.storage.formats import TEXT_FORMATS
+from lazypipe.storage.formats import FORMATS, TEXT_FORMATS
 from lazypipe.storage.parquet_ranges import TRAILER, ChunkRange, Footer, footer_length
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
     from lazypipe.storage.parquet_prune import Bounds
 
-__all__ = ["Content", "Format", "Request", "open_by_row", "open_content"]
-
-Format: TypeAlias = Literal["parquet", "csv", "ndjson", "ipc"]
+__all__ = ["Content", "Request", "open_by_row", "open_content"]
 
 _TAIL = 64 << 10  # holds the footer of most files, so that one read finds it
 _GAP = 64 << 10  # ranges closer than this are cheaper to read as one
@@ -73,7 +71,7 @@ class Content(Protocol):
 
 def open_content(
     uri: str,
-    format: Format,  # noqa: A002
+    format: str,  # noqa: A002
     declared: pl.Schema | None,
     storage_options: Mapping[str, Any],
     read_options: Mapping[str, Any],
@@ -99,7 +97,7 @@ def open_content(
     handle.close()
     if format == "parquet":
         return _ParquetContent(Handle(copy, random=True))
-    return _CopyContent(copy, pl.scan_ipc)
+    return _CopyContent(copy, lambda path: FORMATS[format].scan([path]))
 
 
 def _open_text(

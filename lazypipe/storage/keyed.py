@@ -191,24 +191,16 @@ def _check(dataset: Dataset, commit: Commit, keys: pl.LazyFrame, on: Sequence[st
             raise StorageError(what, uri=dataset.uri, fix="cast it to the dataset's type")
 
 
+@dataclass(frozen=True)
 class _Work:
     """One search for keys, and the rewriting of what holds them."""
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        commit: Commit,
-        on: tuple[str, ...],
-        prefix: str,
-        *,
-        together: bool = True,
-    ) -> None:
-        self.dataset = dataset
-        self.commit = commit
-        self.on = on
-        self.prefix = prefix
-        self.together = together
-        self.sinks: list[DatasetSink] = []
+    dataset: Dataset
+    commit: Commit
+    on: tuple[str, ...]
+    prefix: str
+    together: bool = True
+    sinks: list[DatasetSink] = field(default_factory=list)
 
     @property
     def _known(self) -> KeyBounds:

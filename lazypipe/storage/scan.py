@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import io
 import itertools
 import re
@@ -22,7 +21,7 @@ from lazypipe.storage.by_row import COLUMNS, TEXT, BrokenText
 from lazypipe.storage.cells import Marks
 from lazypipe.storage.external_text import Csv, text_format
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.formats import TEXT_FORMATS, TYPED_FORMATS
+from lazypipe.storage.formats import FORMATS, INFER_ROWS, TEXT_FORMATS, TYPED_FORMATS
 from lazypipe.storage.reasons import grouped, in_plain_words, too_narrow
 from lazypipe.storage.row_groups import RowPlaces
 from lazypipe.storage.widen import with_fields
@@ -42,12 +41,6 @@ _CSV_OPTIONS = {
     "decimal_comma": "decimal_comma",
 }
 _OS_ERROR = re.compile(r"([^:\s][^:]*) \(os error (\d+)\)")
-_LOOSE: Mapping[str, Any] = {
-    "missing_columns": "insert",
-    "extra_columns": "ignore",
-    "cast_options": pl.ScanCastOptions(integer_cast="upcast", float_cast="upcast"),
-}
-_INFER_ROWS = 10_000
 _INFER_DATES = 100
 
 
@@ -82,8 +75,7 @@ class Reader:
     """How the files of a source are read: format, options, declared types.
 
     The same reader gives the schema (``infer``), the scan of a list of files, and the culprit when a scan has failed.
-    ``loose`` lets Parquet files that Polars reads itself lack columns (which are null then), have further ones, and hold
-    narrower numbers. With ``masked``, errors quote nothing of what stands in files. With ``by_row``, rows of text files that cannot be
+    ``loose`` lets files that Polars reads itself differ as it can fill in and widen, where their format is one for that. With ``masked``, errors quote nothing of what stands in files. With ``by_row``, rows of text files that cannot be
     read may be set aside alone: a scan whose schema has the columns that tell of them reads files so.
     """
 
@@ -131,7 +123,7 @@ class Reader:
         """Return the columns by those of the first rows of a text file that can be read; None if it cannot be read row by row."""
         try:
             with self.opened_by_row(file, pl.Schema()) as content:
-                rows = "".join(text for _, text in itertools.islice(content.sound(), _INFER_ROWS)).encode()
+                rows = "".join(text for _, text in itertools.islice(content.sound(), INFER_ROWS)).encode()
                 head = content.header + rows
             if self.format == "csv":
                 return Csv(self._inferring).infer(head)
@@ -167,7 +159,7 @@ class Reader:
         from lazypipe.storage.external import external_schema
 
         options = self._inferring if self.format == "csv" else {}
-        found = external_schema(uri, format=self._external, storage_options=self.storage_options, read_options=options)
+        found = external_schema(uri, format=self.format, storage_options=self.storage_options, read_options=options)
         return self._typed(found)
 
     @property
@@ -185,7 +177,7 @@ class Reader:
         names = self._native_csv(uri, infer_schema_length=0).collect_schema().names()
         if all(n in self.declared for n in names):
             return pl.Schema({n: self.declared[n] for n in names})
-        schema = self._native_csv(uri, infer_schema_length=_INFER_ROWS).collect_schema()
+        schema = self._native_csv(uri, infer_schema_length=INFER_ROWS).collect_schema()
         if self.read.get("parse_dates", True) and pl.String in schema.dtypes():
             dated = self._native_csv(uri, infer_schema_length=_INFER_DATES, try_parse_dates=True).collect_schema()
             moments = [
@@ -256,35 +248,36 @@ class Reader:
         stored = pl.Schema({n: t for n, t in schema.items() if n not in keys})
         by_row = TEXT in stored
         parts = [f for f in files if by_row or f.end is not None]
-        if parts:
-            whole = [f for f in files if not by_row and f.end is None]
-            scans = [self.scan(whole, schema, keys=keys, file_column=file_column)] if whole else []
-            places: dict[str, RowPlaces] = {}
-            scans += [self._part(f, stored, keys, places).select(*schema, *extra) for f in parts]
-            return pl.concat(scans)
+        whole = [f for f in files if not by_row and f.end is None] if parts else files
+        places: dict[str, RowPlaces] = {}
+        scans = self._wholes(whole, stored, keys, file_column=file_column) if whole else []
+        scans += [self._part(f, stored, keys, places) for f in parts]
+        return pl.concat([frame.select(*schema, *extra) for frame in scans])
+
+    def _wholes(
+        self, files: Sequence[FileInfo], stored: pl.Schema, keys: Mapping[str, pl.DataType], *, file_column: bool
+    ) -> list[pl.LazyFrame]:
+        """Return the rows of whole files: in one scan, or where it does not find what folders say, folder by folder."""
         names = [f.uri for f in files]
+        column = FILE_COLUMN if file_column else None
         native = uris.is_native(names[0])
         if native and (not keys or (self.format in TYPED_FORMATS and hive.is_plain(keys, names))):
-            return self._native(names, stored, keys, FILE_COLUMN if file_column else None).select(*schema, *extra)
+            return [self._native(names, stored, keys, column)]
         groups: dict[str, list[str]] = {}
         for name in names:
             one = not native and file_column
             groups.setdefault(name if one else name.rpartition("/")[0] if keys else "", []).append(name)
-        # what is appended while they are read is not read, as it is not consumed
-        ends = (
-            {f.uri: (0, f.size) for f in files if f.size is not None}
-            if self.format in TEXT_FORMATS and not native
-            else {}
-        )
-        scans = []
-        for group in groups.values():
-            if native:
-                frame = self._native(group, stored, {}, FILE_COLUMN if file_column else None)
-            else:
-                frame = self._through_fsspec(group, stored, ends)
-                frame = frame.with_columns(pl.lit(group[0]).alias(FILE_COLUMN)) if file_column else frame
-            scans.append(frame.with_columns(hive.as_literals(group[0], keys)).select(*schema, *extra))
-        return pl.concat(scans)
+        if native:
+            frames = {group[0]: self._native(group, stored, {}, column) for group in groups.values()}
+        else:
+            # what is appended while they are read is not read, as it is not consumed
+            ends = {f.uri: (0, f.size) for f in files if f.size is not None} if self.format in TEXT_FORMATS else {}
+            frames = {group[0]: self._through_fsspec(group, stored, ends) for group in groups.values()}
+        told = file_column and not native
+        return [
+            frame.with_columns(*([pl.lit(first).alias(FILE_COLUMN)] if told else []), *hive.as_literals(first, keys))
+            for first, frame in frames.items()
+        ]
 
     def _part(
         self,
@@ -389,10 +382,6 @@ class Reader:
             return in_plain_words(error.what, masked=self.masked)
         return plain_reason(error) if os_error(error) else in_plain_words(first_line(error), masked=self.masked)
 
-    @property
-    def _external(self) -> Any:
-        return self.format
-
     def _through_fsspec(
         self, names: Sequence[str], schema: pl.Schema, parts: Mapping[str, tuple[int, int]] = NOTHING
     ) -> pl.LazyFrame:
@@ -400,7 +389,7 @@ class Reader:
 
         return scan_external(
             names,
-            format=self._external,
+            format=self.format,
             schema=schema,
             storage_options=self.storage_options,
             read_options=self.csv_options if self.format == "csv" else None,
@@ -414,24 +403,13 @@ class Reader:
         keys: Mapping[str, pl.DataType] | None = None,
         file_column: str | None = None,
     ) -> pl.LazyFrame:
-        shared: dict[str, Any] = {
-            "storage_options": uris.polars_options(names[0], self.storage_options),
-            "include_file_paths": file_column,
-        }
-        listed = {**shared, "glob": False}
-        folders: dict[str, Any] = {"hive_partitioning": bool(keys), "hive_schema": keys or None}
-        match self.format:
-            case "parquet":
-                loose = _LOOSE if self.loose else {}
-                return pl.scan_parquet(list(names), schema=schema, **listed, **folders, **loose)
-            case "ipc":
-                return pl.scan_ipc(list(names), **listed, **folders)
-            case "ndjson":
-                # which knows patterns only: what looks like one in a name would be other files
-                patterns = [glob.escape(name) for name in names]
-                return pl.scan_ndjson(patterns, schema=schema, infer_schema_length=_INFER_ROWS, **shared)
-            case _:
-                return pl.scan_csv(list(names), schema=schema, **self.csv_options, **listed, raise_if_empty=True)
+        form, storage = FORMATS[self.format], uris.polars_options(names[0], self.storage_options)
+        options: dict[str, Any] = self.csv_options if self.format == "csv" else {}
+        if form.magic:
+            options |= {"hive_partitioning": bool(keys), "hive_schema": keys or None}
+        if self.loose:
+            options |= form.loose
+        return form.scan(list(names), schema=schema, storage_options=storage, include_file_paths=file_column, **options)
 
     @property
     def marks(self) -> Marks:

@@ -19,7 +19,7 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.by_row import COLUMNS
 from lazypipe.storage.cells import BYTES, as_text, is_no_float, misfit, parses, refused, value
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.formats import TEXT_FORMATS
+from lazypipe.storage.formats import FORMATS, TEXT_FORMATS
 from lazypipe.storage.scan import Reader
 from lazypipe.storage.units import UNIT
 from lazypipe.storage.widen import widened
@@ -173,7 +173,7 @@ def reader_of(reader: Reader, file: str, how: Fit | None) -> Reader:
 
 
 def _is_loose(reader: Reader, file: str) -> bool:
-    return reader.format == "parquet" and uris.is_native(file)
+    return reader.format in FORMATS and bool(FORMATS[reader.format].loose) and uris.is_native(file)
 
 
 def fit(file: FileInfo, found: pl.Schema, shape: Shape, reader: Reader) -> Fit:

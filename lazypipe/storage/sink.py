@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import polars as pl
 from blake3 import blake3
@@ -32,7 +32,7 @@ from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.order import ordered
 from lazypipe.storage.optimizer.writing import BatchWriter, check_layout, polars_options, writable
 
-__all__ = ["FEW", "DatasetSink", "ExportSink", "Sink", "Written", "are_few", "is_data_file", "is_staged"]
+__all__ = ["FEW", "DatasetSink", "ExportSink", "Written", "are_few", "is_data_file", "is_staged"]
 
 Watch = Callable[..., None]
 """Is shown, by Polars, the plan of the very query that runs."""
@@ -117,16 +117,6 @@ def _run(sink: pl.LazyFrame, capture: Watch | None, engine: Literal["streaming",
 
 def _as_one(rows: pl.DataFrame) -> Sequence[pl.DataFrame]:
     return [rows]
-
-
-class Sink(Protocol):
-    """Somewhere to write a frame's rows."""
-
-    def write(self, frame: pl.LazyFrame, capture: Watch | None = None) -> Written:
-        """Run the frame as one streaming query into files that no reader sees; ``capture`` is shown the plan that runs."""
-
-    def discard(self) -> None:
-        """Remove what ``write`` left, as far as that can be done."""
 
 
 @dataclass

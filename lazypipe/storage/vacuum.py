@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from lazypipe.errors import StorageError
 from lazypipe.storage import uri as uris
@@ -49,7 +50,6 @@ def vacuum(
     is_table = not dry_run and _is_caught_up(dataset)
     # listed before the log is read: a file that is committed meanwhile is either not in the list, or live
     listed = {p.removeprefix(root).lstrip("/"): d for p, d in sorted(fs.find(root, detail=True).items())}
-    nested = {p.partition(".commits/")[0] + "/" for p in listed if ".commits/" in p}
     rests = dataset.log.rests()
     versions = dataset.log.versions()
     live, figures, resting = set[str](), set[str](), set[str]()
@@ -57,15 +57,7 @@ def vacuum(
         live |= {f.path for f in commit.files}
         figures |= {f.path for f in commit.figures}
         resting |= set() if commit.rest is None else {commit.rest.name}
-    known = set()
-    for version in versions[:-keep]:
-        with suppress(StorageError):  # damaged, and to be deleted anyway: its files go by their age
-            known |= {f.path for f in dataset.log.read(version).files}
-    deleted = []
-    for path, details in listed.items():
-        left_over = is_data_file(path) and written_at(details) <= limit and not path.startswith(tuple(nested))
-        if path not in live and (path in known or left_over):
-            deleted.append(path)
+    deleted = [path for path in _unneeded(dataset, listed, versions[:-keep], limit) if path not in live]
     if dry_run:
         return deleted
     for path in deleted:
@@ -85,6 +77,21 @@ def vacuum(
     if uris.is_local(dataset.uri):
         _remove_empty_folders(root)
     return deleted
+
+
+def _unneeded(
+    dataset: Dataset, listed: Mapping[str, Mapping[str, Any]], older: Iterable[int], limit: datetime
+) -> Iterator[str]:
+    """Yield the data files that ``older`` commits name, or none, if these were written before the limit; in their order."""
+    nested = {p.partition(".commits/")[0] + "/" for p in listed if ".commits/" in p}
+    known = set()
+    for version in older:
+        with suppress(StorageError):  # damaged, and to be deleted anyway: its files go by their age
+            known |= {f.path for f in dataset.log.read(version).files}
+    for path, details in listed.items():
+        left_over = is_data_file(path) and written_at(details) <= limit and not path.startswith(tuple(nested))
+        if path in known or left_over:
+            yield path
 
 
 def _is_caught_up(dataset: Dataset) -> bool:

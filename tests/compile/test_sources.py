@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 import lazypipe as lp
-from lazypipe.compile.unreadable import culprit, damaged
 from lazypipe.errors import SourceError
 
 
@@ -91,45 +89,3 @@ def test_data_files_of_a_dataset_are_not_read_without_its_log(tmp_path: Path, mo
         "the files have a column '_lazypipe_unit', a name that is lazypipe's own; "
         "write the folder of the dataset, which is read by its log: files hold rows that are gone; if it is none, rename the column"
     )
-
-
-@pytest.mark.parametrize("wrong", [[], [0], [70], [99], [40, 80]])
-def test_of_many_files_the_first_that_cannot_be_read_is_found_by_halves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: list[int]
-) -> None:
-    for number in range(100):
-        put(tmp_path / f"in/{number:03}.parquet", number)
-    source = plan_of(tmp_path, "in/*.parquet").nodes["a"].source
-    assert source is not None
-    for number in wrong:
-        path = tmp_path / f"in/{number:03}.parquet"
-        path.write_bytes(b"PAR1" + bytes(path.stat().st_size - 8) + b"PAR1")
-    asked: list[int] = []
-    scan = type(source).scan
-    monkeypatch.setattr(
-        type(source), "scan", lambda self, found, **how: (asked.append(len(found.files)), scan(self, found, **how))[1]
-    )
-    found = culprit(source, source.listing())
-    assert (found.uri if found is not None else None) == (
-        str(tmp_path / f"in/{wrong[0]:03}.parquet") if wrong else None
-    )
-    assert sum(asked) <= 100 + 16
-    assert sum(n > 1 for n in asked) == 3
-
-
-@pytest.mark.parametrize("wrong", [{}, {3: b"id,x\n1,seven\n"}, dict.fromkeys((0, 41, 99), b"id,x\n1\n")])
-def test_of_many_files_all_that_are_damaged_are_found_by_halves(tmp_path: Path, wrong: dict[int, bytes]) -> None:
-    (tmp_path / "in").mkdir()
-    for number in range(100):
-        (tmp_path / f"in/{number:03}.csv").write_bytes(wrong.get(number, b"id,x\n%d,7\n" % number))
-    source = (
-        plan_of(tmp_path, "in/*.csv", contract={"columns": {"id": "Int64", "x": "Int64"}}, on_corrupt="skip")
-        .nodes["a"]
-        .source
-    )
-    assert source is not None
-    whole = source.listing()
-    found = damaged(source, whole)
-    assert sorted(found) == [str(tmp_path / f"in/{n:03}.csv") for n in wrong]
-    one_by_one = {u: w for f in whole.files for u, w in damaged(source, replace(whole, files=(f,))).items()}
-    assert found == one_by_one

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
+from tests.delivered import CLOCK, alter, put, spoil
 
-CLOCK = 1_700_000_000
 FILES = 8
 Row = tuple[Any, ...]
 
@@ -40,13 +39,9 @@ class World:
         self.name()
 
     def write(self, name: str, of: str, rows: list[Row]) -> Path:
-        path = self.root / "in" / f"{name}.{self.fmt}"
         types = {c: getattr(pl, t) for c, t in self.types[of].items()}
-        frame = pl.DataFrame(rows, schema=types, orient="row")
-        frame.write_csv(path) if self.fmt == "csv" else frame.write_parquet(path)
         self.clock += 10
-        os.utime(path, (self.clock, self.clock))
-        return path
+        return put(self.root / "in" / f"{name}.{self.fmt}", pl.DataFrame(rows, types, orient="row"), self.clock)
 
     def order(self, file: str, *rows: Row) -> None:
         self.orders[file] = [*rows]
@@ -67,15 +62,10 @@ class World:
         """Run, and return why; of the orders, only these files can be read."""
         plan = self.plan
         there = [p for p in (self.root / "in").glob("orders*") if only is not None and p.stem not in only]
-        whole = {p: p.read_bytes() for p in there}
-        stamps = {p: p.stat().st_mtime_ns for p in there}
-        for path, data in whole.items():
-            path.write_bytes(b"\xff" * len(data))
-            os.utime(path, ns=(stamps[path], stamps[path]))
+        whole = {path: spoil(path) for path in there}
         result = plan.run(**how)
         for path, data in whole.items():
-            path.write_bytes(data)
-            os.utime(path, ns=(stamps[path], stamps[path]))
+            alter(path, data)
         result.raise_for_status()
         why = result.segments[-1].why or ""
         return why.replace(" (1 shorter)", "").replace("1 grown", "1 modified")

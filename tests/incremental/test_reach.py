@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 
 import lazypipe as lp
 from lazypipe.storage.dataset import Dataset
+from tests.delivered import put
 
 T0 = datetime(2024, 5, 1)
 ASOF = {"asof_join": {"with": "quotes", "on": "at", "by": ["k"]}}
@@ -43,12 +43,10 @@ class World:
 
     def write(self, name: str, *rows: Row) -> None:
         self.number += 1
-        path = self.root / "in" / f"{name}.{self.fmt}"
         value = "p" if name.startswith("quot") else "v"
         values = [(T0 + timedelta(hours=h), k, x) for h, k, x in rows]
         frame = pl.DataFrame(values, {"at": pl.Datetime("us"), "k": pl.String(), value: pl.Int64()}, orient="row")
-        frame.write_csv(path) if self.fmt == "csv" else frame.write_parquet(path)
-        os.utime(path, (1_750_000_000 + 10 * self.number,) * 2)
+        put(self.root / "in" / f"{name}.{self.fmt}", frame, 1_750_000_000 + 10 * self.number)
 
     def remove(self, name: str) -> None:
         (self.root / "in" / f"{name}.{self.fmt}").unlink()

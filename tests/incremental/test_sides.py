@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +17,9 @@ from lazypipe.incremental.sides import differing, digest, has_repeats
 from lazypipe.ops.base import Match
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.numbered import seal
+from tests.delivered import CLOCK, put
 
 FILES = 8
-CLOCK = 1_700_000_000
 JOIN = {"join": {"with": "names", "on": "k", "how": "left"}}
 
 
@@ -50,10 +49,8 @@ class World:
         self.write(f"orders{number}", pl.DataFrame(rows, schema={"k": pl.Int64, "v": pl.Int64}, orient="row"))
 
     def write(self, name: str, frame: pl.DataFrame) -> None:
-        path = self.root / "in" / f"{name}.{self.fmt}"
-        frame.write_csv(path) if self.fmt == "csv" else frame.write_parquet(path)
         self.clock += 10
-        os.utime(path, (self.clock, self.clock))
+        put(self.root / "in" / f"{name}.{self.fmt}", frame, self.clock)
 
     def deliver(self, *more: tuple[int | None, str, int | None], **changed: tuple[str, int]) -> None:
         """Deliver all names anew, some of them changed, with further rows."""
@@ -469,12 +466,10 @@ def test_what_cannot_be_compared_is_read_in_whole(tmp_path: Path) -> None:
     world.run()
     path = tmp_path / "in" / "names.csv"
     text = path.read_text()
-    path.write_text(text.replace("name 3,3", "name 3,three"))
-    os.utime(path, (world.clock + 5, world.clock + 5))
+    put(path, text.replace("name 3,3", "name 3,three"), world.clock + 5)
     result = world.pipe().compile().run()
     assert result.status in ("done", "error")
-    path.write_text(text)
-    os.utime(path, (world.clock + 9, world.clock + 9))
+    put(path, text, world.clock + 9)
     world.run()
     world.same()
 

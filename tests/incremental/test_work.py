@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from lazypipe.incremental.before import files_of_units
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
 from lazypipe.storage.numbered import seal
+from tests.delivered import CLOCK, alter, put
 
 BASE: dict[str, Any] = {
     "version": 1,
@@ -25,15 +25,10 @@ BASE: dict[str, Any] = {
     "stages": {"s": {"from": "a", "do": [{"filter": "x >= 0"}]}},
     "outputs": {"s": {"to": "out/s"}},
 }
-CLOCK = 1_700_000_000
 
 
 def deliver(root: Path, name: str, rows: list[int], *, later: int = 0) -> Path:
-    path = root / "in" / f"{name}.parquet"
-    path.parent.mkdir(exist_ok=True)
-    pl.DataFrame({"x": rows}, schema={"x": pl.Int64()}).write_parquet(path)
-    os.utime(path, (CLOCK + later, CLOCK + later))
-    return path
+    return put(root / "in" / f"{name}.parquet", pl.DataFrame({"x": rows}, schema={"x": pl.Int64()}), CLOCK + later)
 
 
 def run(root: Path, data: dict[str, Any] = BASE, *, now: datetime | None = None, **more: Any) -> lp.RunResult:
@@ -86,8 +81,7 @@ def test_files_that_have_not_changed_are_not_read(tmp_path: Path) -> None:
     run(tmp_path)
     whole = first.read_bytes()
     footer = int.from_bytes(whole[-8:-4], "little") + 8  # columns are learned from footers
-    first.write_bytes(b"x" * (len(whole) - footer) + whole[-footer:])
-    os.utime(first, (CLOCK, CLOCK))
+    alter(first, b"x" * (len(whole) - footer) + whole[-footer:])
     deliver(tmp_path, "2", [3])
     assert why(run(tmp_path)) == "done: a: 1 added, 1 unchanged"
     assert held(tmp_path) == [1, 2, 3]
@@ -171,8 +165,7 @@ def test_what_is_measured_by_the_clock_makes_nothing_anew(tmp_path: Path) -> Non
     run(tmp_path, FRESH, now=start)
     whole = first.read_bytes()
     footer = int.from_bytes(whole[-8:-4], "little") + 8
-    first.write_bytes(b"x" * (len(whole) - footer) + whole[-footer:])
-    os.utime(first, (CLOCK, CLOCK))
+    alter(first, b"x" * (len(whole) - footer) + whole[-footer:])
     deliver(tmp_path, "2", [2])
     assert why(run(tmp_path, FRESH, now=start + timedelta(days=1))) == "done: a: 1 added, 1 unchanged"
     assert held(tmp_path) == [1, 2]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -14,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lazypipe as lp
+from tests.delivered import put
 from tests.properties.scale import at_scale
 
 START = datetime(2024, 3, 29, tzinfo=UTC)
@@ -49,10 +49,8 @@ class World:
         made = [(i, k, START + timedelta(hours=h), v) for i, k, h, v in rows]
         name = name or f"f{self.made:02}"
         self.files[name] = made
-        path = self.base / f"in/{name}.{self.case['format']}"
         frame = pl.DataFrame(made, schema=SCHEMA, orient="row")
-        frame.write_csv(path) if path.suffix == ".csv" else frame.write_parquet(path)
-        os.utime(path, (self.clock,) * 2)
+        put(self.base / f"in/{name}.{self.case['format']}", frame, self.clock)
 
     def first(self) -> dict[str, Any]:
         types = {"id": "Int64", "k": "String", "at": "Datetime(us, UTC)", "v": "Int64"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -14,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lazypipe as lp
+from tests.delivered import CLOCK, put
 
 EXAMPLES = settings().max_examples // 6
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -60,10 +60,8 @@ class World:
             self.order += 1
             made.append((*row, self.order))
         self.files[name] = made
-        path = self.base / f"in/{name}.{self.case['format']}"
         frame = pl.DataFrame(made, schema={**SCHEMA, "t": pl.Int64}, orient="row")
-        frame.write_csv(path) if path.suffix == ".csv" else frame.write_parquet(path)
-        os.utime(path, (1_700_000_000 + self.order * 10,) * 2)
+        put(self.base / f"in/{name}.{self.case['format']}", frame, CLOCK + self.order * 10)
 
     def first(self) -> dict[str, Any]:
         how: dict[str, Any] = {"mode": self.mode, "key": "id", "changes": True}

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lazypipe as lp
+from tests.delivered import put
 from tests.properties.scale import at_scale
 
 START = 1_700_000_000
@@ -68,14 +69,10 @@ class World:
         return f"{index % 2}/f{made}.{self.case['format']}"
 
     def write(self, name: str, rows: list[Row], *, grow: bool = False) -> None:
-        path = self.base / "in" / name
-        path.parent.mkdir(exist_ok=True)
         self.now += 10
         all_rows = [*self.there[name][0], *rows] if grow else rows
-        frame = pl.DataFrame(all_rows, schema=SCHEMA, orient="row")
-        frame.write_csv(path) if path.suffix == ".csv" else frame.write_parquet(path)
         self.there[name] = (all_rows, self.now)
-        os.utime(path, (self.now, self.now))
+        put(self.base / "in" / name, pl.DataFrame(all_rows, schema=SCHEMA, orient="row"), self.now)
 
     def mark(self, folder: str) -> None:
         """Say that what is in a folder now is whole."""

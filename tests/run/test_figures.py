@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,7 @@ from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.tiers import FAN, due
 from lazypipe.storage.units import UNIT
-
-CLOCK = 1_700_000_000
+from tests.delivered import CLOCK, put
 
 
 def definition(action: str = "warn", **source: Any) -> dict[str, Any]:
@@ -36,11 +34,8 @@ def definition(action: str = "warn", **source: Any) -> dict[str, Any]:
 
 
 def deliver(root: Path, name: str, rows: list[tuple[str | None, int]], *, later: int = 0) -> Path:
-    path = root / "in" / f"{name}.parquet"
-    path.parent.mkdir(exist_ok=True)
-    pl.DataFrame(rows, schema={"k": pl.String(), "n": pl.Int64()}, orient="row").write_parquet(path)
-    os.utime(path, (CLOCK + later, CLOCK + later))
-    return path
+    frame = pl.DataFrame(rows, schema={"k": pl.String(), "n": pl.Int64()}, orient="row")
+    return put(root / "in" / f"{name}.parquet", frame, CLOCK + later)
 
 
 def run(root: Path, data: dict[str, Any]) -> lp.RunResult:
@@ -288,8 +283,7 @@ def test_touched_groups_are_those_that_came_whether_they_are_at_hand_or_read(
     }
     pipe = lp.Pipeline.from_dict(data, base=str(tmp_path))
     for name, rows in (("a", range(20)), ("b", [3, 3, 21]), ("b", [4]), ("c", [])):
-        (tmp_path / f"{name}.csv").write_text("k,v\n" + "".join(f"{k},1\n" for k in rows))
-        os.utime(tmp_path / f"{name}.csv", (1_700_000_000 + len([*rows]),) * 2)
+        put(tmp_path / f"{name}.csv", "k,v\n" + "".join(f"{k},1\n" for k in rows), CLOCK + len([*rows]))
         result = pipe.compile().run()
         result.raise_for_status()
         why = result.segments[0].why or ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from pathlib import Path
 from statistics import median
@@ -18,8 +17,8 @@ from lazypipe.spec.model import Step
 from lazypipe.spec.scope import Scope, Table
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.units import UNIT
+from tests.delivered import CLOCK, alter, put, spoil
 
-CLOCK = 1_700_000_000
 COLUMNS = {"k": pl.Int64(), "v": pl.Int64()}
 SHARE: list[dict[str, Any]] = [{"over": {"by": "k", "columns": {"total": "sum(v)", "most": "max(v)"}}}]
 
@@ -35,19 +34,7 @@ def definition(steps: list[Any], gate: list[Any] | None = None, **source: Any) -
 
 
 def deliver(root: Path, name: str, rows: list[tuple[int | None, int]], *, later: int = 0) -> Path:
-    path = root / "in" / f"{name}.csv"
-    path.parent.mkdir(exist_ok=True)
-    pl.DataFrame(rows, schema=COLUMNS, orient="row").write_csv(path)
-    os.utime(path, (CLOCK + later, CLOCK + later))
-    return path
-
-
-def spoil(path: Path) -> bytes:
-    """Make a file one that cannot be read, without its size or stamp telling; return what it was."""
-    whole, stamp = path.read_bytes(), path.stat().st_mtime
-    path.write_bytes(b"\xff" * len(whole))
-    os.utime(path, (stamp, stamp))
-    return whole
+    return put(root / "in" / f"{name}.csv", pl.DataFrame(rows, schema=COLUMNS, orient="row"), CLOCK + later)
 
 
 def run(root: Path, data: dict[str, Any], **more: Any) -> lp.SegmentResult:
@@ -87,8 +74,7 @@ def test_only_files_that_hold_touched_groups_are_read_again(tmp_path: Path) -> N
     others = {path: spoil(path) for path in files[2:]}
     result = run(tmp_path, data)
     for path, whole in others.items():
-        path.write_bytes(whole)
-        os.utime(path, (CLOCK, CLOCK))
+        alter(path, whole)
     assert result.why == "a: 1 added, 4 unchanged; 3 groups touched, of 80 rows"
     assert result.written == 2 + 2 + 3
     assert held(tmp_path) == shares(tmp_path)
@@ -249,8 +235,7 @@ def test_a_file_that_cannot_be_read_again_is_named(tmp_path: Path) -> None:
     with pytest.raises(lp.LazypipeError, match=r"in/1\.csv"):
         run(tmp_path, data)
     assert held(tmp_path) == before
-    files[1].write_bytes(whole)
-    os.utime(files[1], (CLOCK, CLOCK))
+    alter(files[1], whole)
     assert "; 1 group touched" in (run(tmp_path, data).why or "")
     assert held(tmp_path) == shares(tmp_path)
 

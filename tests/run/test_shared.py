@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -13,8 +12,8 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.storage.dataset import Dataset
+from tests.delivered import CLOCK, alter, put
 
-CLOCK = 1_700_000_000
 SCHEMA = {"id": pl.Int64(), "k": pl.String()}
 QUARANTINE = {"not_null": {"columns": "k", "action": "quarantine"}}
 
@@ -35,18 +34,13 @@ def definition(gate: list[Any] | None = None, **outputs: Any) -> dict[str, Any]:
 
 
 def deliver(root: Path, name: str, rows: list[tuple[int | None, str | None]], *, later: int = 0) -> Path:
-    path = root / "in" / f"{name}.csv"
-    path.parent.mkdir(exist_ok=True)
-    pl.DataFrame(rows, schema=SCHEMA, orient="row").write_csv(path)
-    os.utime(path, (CLOCK + later, CLOCK + later))
-    return path
+    return put(root / "in" / f"{name}.csv", pl.DataFrame(rows, schema=SCHEMA, orient="row"), CLOCK + later)
 
 
 def spoil(path: Path) -> None:
     """Make a file unreadable behind its header, with its size and stamp as they were."""
     header, _, rest = path.read_bytes().partition(b"\n")
-    path.write_bytes(header + b"\n" + b'"' * len(rest))
-    os.utime(path, (CLOCK, CLOCK))
+    alter(path, header + b"\n" + b'"' * len(rest))
 
 
 def run(root: Path, data: dict[str, Any], **more: Any) -> dict[str, lp.SegmentResult]:
@@ -281,8 +275,7 @@ def test_a_bounded_run_judges_no_more_than_its_outputs_take(tmp_path: Path, gate
     for path in files[1:]:
         spoil(path)
     for number, path in enumerate(files):
-        path.write_bytes(whole[path])
-        os.utime(path, (CLOCK, CLOCK))
+        alter(path, whole[path])
         told = {s["name"]: s["reads"] for s in lp.Pipeline.from_dict(data, base=str(tmp_path)).compile().preview(max_files=1)}  # fmt: skip
         assert told["a"][0]["files"] == 1
         results = run(tmp_path, data, max_files=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.storage.dataset import Dataset
+from tests.delivered import CLOCK, put
 
-CLOCK = 1_700_000_000
 MADE_ANEW = "were made anew, and those that were added before would be added once more"
 FIX = "run once in full (--full), which makes it anew, or use mode: upsert"
 
@@ -41,9 +40,7 @@ class World:
 
     def put(self, name: str, text: str) -> None:
         self.made += 1
-        path = self.root / "in" / f"{name}.csv"
-        path.write_text(text)
-        os.utime(path, (CLOCK + self.made, CLOCK + self.made))
+        put(self.root / "in" / f"{name}.csv", text, CLOCK + self.made)
 
     def deliver(self, name: str, *ids: int) -> None:
         self.put(f"a-{name}", "id,k\n" + "".join(f"{i},k{i}\n" for i in ids))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from datetime import UTC, date, datetime, timedelta
@@ -19,6 +18,7 @@ import lazypipe as lp
 from lazypipe.__main__ import main
 from lazypipe.run import deciding
 from lazypipe.run.backfill import TimeRange
+from tests.delivered import put
 
 DEFINITION = """
 version: 1
@@ -48,11 +48,9 @@ class History:
         (root / "sites.csv").write_text("site\na\n")
 
     def deliver(self, day: int, hours: list[int]) -> None:
-        path = self.root / "in" / f"{day:03}.{self.fmt}"
         times = [T0 + timedelta(days=day, hours=h) for h in hours]
         frame = pl.DataFrame({"at": times, "value": hours}, schema={"at": pl.Datetime("us"), "value": pl.Int64})
-        frame.write_csv(path) if self.fmt == "csv" else frame.write_parquet(path)
-        os.utime(path, (1_750_000_000 + day,) * 2)
+        put(self.root / "in" / f"{day:03}.{self.fmt}", frame, 1_750_000_000 + day)
 
     def plan(self, out: str = "out") -> lp.Plan:
         watermark = "watermark: {delay: 0s}" if self.late else ""

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import lazypipe as lp
 from lazypipe.__main__ import main
+from tests.delivered import alter, put
 
 TYPES = {"columns": {"k": "String", "v": "Int64"}}
 OLD = 1_700_000_000
@@ -33,11 +34,7 @@ class Site:
         self.base = base
 
     def put(self, name: str, *rows: tuple[str, int], at: int = OLD) -> Path:
-        path = self.base / "in" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("k,v\n" + "".join(f"{k},{v}\n" for k, v in rows))
-        os.utime(path, (at, at))
-        return path
+        return put(self.base / "in" / name, "k,v\n" + "".join(f"{k},{v}\n" for k, v in rows), at)
 
     def mark(self, name: str, text: str = "") -> None:
         (self.base / "in" / name).write_text(text)
@@ -545,9 +542,7 @@ def test_changes_that_are_followed_give_what_a_full_run_gives(detect: str, do: l
                     site.put(chosen.name, *rows, at=at)
                 case "replace" if detect == "content":
                     # other content of the same length under the same stamp
-                    stamp = chosen.stat().st_mtime_ns
-                    chosen.write_text(chosen.read_text().translate(str.maketrans("0123456789", "9876543210")))
-                    os.utime(chosen, ns=(stamp, stamp))
+                    alter(chosen, chosen.read_bytes().translate(bytes.maketrans(b"0123456789", b"9876543210")))
                 case "remove" if len(files) > 1:
                     chosen.unlink()
                 case "touch":

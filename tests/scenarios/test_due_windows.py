@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import tempfile
 from collections.abc import Iterable
@@ -20,6 +19,7 @@ from hypothesis import strategies as st
 
 import lazypipe as lp
 from lazypipe.storage.numbered import seal
+from tests.delivered import put, spoil
 
 T0 = datetime(2023, 1, 1)
 HOUR = timedelta(hours=1)
@@ -61,8 +61,7 @@ class Site:
 
     def deliver(self, name: str, rows: list[Row]) -> None:
         self.files[name], self.stamp = rows, self.stamp + 1
-        pl.DataFrame(rows, schema=SCHEMA, orient="row").write_parquet(self.path(name))
-        os.utime(self.path(name), (1_710_000_000 + self.stamp,) * 2)
+        put(self.path(name), pl.DataFrame(rows, schema=SCHEMA, orient="row"), 1_710_000_000 + self.stamp)
 
     def remove(self, name: str) -> None:
         self.path(name).unlink()
@@ -71,9 +70,7 @@ class Site:
     def damage(self, names: Iterable[str]) -> None:
         """Make files unreadable, in a way that is not seen: whoever reads one fails."""
         for name in names:
-            stat = self.path(name).stat()
-            self.path(name).write_bytes(bytes(stat.st_size))
-            os.utime(self.path(name), ns=(stat.st_atime_ns, stat.st_mtime_ns))
+            spoil(self.path(name))
 
     def plan(self) -> lp.Plan:
         return lp.Pipeline.from_yaml(self.text, base=str(self.root)).compile()
@@ -224,9 +221,8 @@ def test_rows_of_open_windows_are_not_lost_while_nothing_closes(tmp_path: Path) 
     site.damage(["late-0"])
     site.deliver("y", [(T0 + timedelta(hours=27.5), "b", 1)])  # closes those that end by 19:30
     assert site.run().written == 8
-    stat = site.path("late-0").stat()
-    pl.DataFrame(site.files["late-0"], schema=SCHEMA, orient="row").write_parquet(site.path("late-0"))
-    os.utime(site.path("late-0"), ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    stamp = site.path("late-0").stat().st_mtime
+    put(site.path("late-0"), pl.DataFrame(site.files["late-0"], schema=SCHEMA, orient="row"), stamp)
     site.deliver("z", [(T0 + timedelta(days=9), "b", 1)])
     site.run()
     assert site.found() == closed(hours(site.rows), T0 + timedelta(days=8))

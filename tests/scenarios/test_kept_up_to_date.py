@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,8 @@ from hypothesis import strategies as st
 
 import lazypipe as lp
 from lazypipe.storage.log import DataFile
+from tests import delivered
+from tests.delivered import CLOCK
 
 GATED: dict[str, Any] = {
     "version": 1,
@@ -24,14 +25,10 @@ GATED: dict[str, Any] = {
     },
     "outputs": {"b": {"to": "out/b"}, "c": {"to": "out/c"}},
 }
-CLOCK = 1_700_000_000
 
 
 def put(base: Path, name: str, *rows: tuple[int, str], at: int = 0) -> None:
-    path = base / "in" / f"{name}.csv"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("x,k\n" + "".join(f"{x},{k}\n" for x, k in rows))
-    os.utime(path, (CLOCK + at, CLOCK + at))
+    delivered.put(base / "in" / f"{name}.csv", "x,k\n" + "".join(f"{x},{k}\n" for x, k in rows), CLOCK + at)
 
 
 def run(base: Path, data: dict[str, Any] = GATED, **more: Any) -> dict[str, tuple[str, str | None]]:

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
+from tests import delivered
 
 FIGURES = "from the figures of s that are kept of each"
 
@@ -91,10 +92,8 @@ def plan_of(base: Path, query: str, *, ahead: bool = False, gate: bool = False) 
 
 
 def put(base: Path, name: str, rows: list[tuple[str | None, int | None, int]], stamp: int) -> None:
-    path = base / "in" / f"{name}.parquet"
-    path.parent.mkdir(exist_ok=True)
-    pl.DataFrame(rows, schema={"k": pl.String, "v": pl.Int64, "id": pl.Int64}, orient="row").write_parquet(path)
-    os.utime(path, (1_700_000_000 + stamp, 1_700_000_000 + stamp))
+    frame = pl.DataFrame(rows, schema={"k": pl.String, "v": pl.Int64, "id": pl.Int64}, orient="row")
+    delivered.put(base / "in" / f"{name}.parquet", frame, delivered.CLOCK + stamp)
 
 
 @pytest.mark.parametrize("query", FOLDED.values(), ids=FOLDED)
@@ -145,10 +144,7 @@ def test_one_file_more_is_all_that_is_read(tmp_path: Path) -> None:
         put(tmp_path, f"f{number}", [(f"k{number}", 1, 1), ("x", number, 2)], 0)
     plan_of(tmp_path, query).run().raise_for_status()
     for number in range(4):
-        path = tmp_path / f"in/f{number}.parquet"
-        about = path.stat()
-        path.write_bytes(b"\0" * about.st_size)  # whoever reads it again will fail
-        os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+        delivered.spoil(tmp_path / f"in/f{number}.parquet")  # whoever reads it again will fail
     put(tmp_path, "g", [("x", 5, 9)], 1)
     columns = {"columns": {"k": "String", "v": "Int64", "id": "Int64"}}
     pipe = lp.pipeline("p", base=str(tmp_path), audit="off").source("a", "in/*.parquet", contract=columns)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import zipfile
 from datetime import UTC, date, datetime, timedelta
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 import lazypipe as lp
 from lazypipe.__main__ import main
 from lazypipe.storage.dataset import Dataset
+from tests.delivered import put
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
 EXAMPLES = settings().max_examples
@@ -34,12 +34,8 @@ class World:
         self.more: dict[str, Any] = {}
 
     def put(self, name: str, *rows: tuple[str, int], day: int, later: int = 0) -> Path:
-        path = self.root / "in" / f"{name}.csv"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("k,v\n" + "".join(f"{k},{v}\n" for k, v in rows))
         at = datetime(2024, 1, day, tzinfo=UTC).timestamp() + later
-        os.utime(path, (at, at))
-        return path
+        return put(self.root / "in" / f"{name}.csv", "k,v\n" + "".join(f"{k},{v}\n" for k, v in rows), at)
 
     def data(self, out: str = "out") -> dict[str, Any]:
         columns = {"columns": {"k": "String", "v": "Int64"}}

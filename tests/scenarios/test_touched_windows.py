@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import median
@@ -13,6 +12,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.run import figures
+from tests.delivered import put, spoil
 
 T0 = datetime(2024, 3, 1)
 SCHEMA = {"at": pl.Datetime("us"), "site": pl.String, "x": pl.Int64}
@@ -31,11 +31,7 @@ Row = tuple[datetime | None, str | None, int]
 
 
 def deliver(root: Path, name: str, rows: list[Row], day: int) -> Path:
-    path = root / "in" / f"{name}.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pl.DataFrame(rows, schema=SCHEMA, orient="row").write_parquet(path)
-    os.utime(path, (1_710_000_000 + day,) * 2)
-    return path
+    return put(root / "in" / f"{name}.parquet", pl.DataFrame(rows, schema=SCHEMA, orient="row"), 1_710_000_000 + day)
 
 
 def readings(day: int) -> list[Row]:
@@ -104,9 +100,7 @@ def test_medians_of_windows_are_made_anew_of_files_with_rows_in_them(
     assert found(tmp_path) == wanted([r for of in rows.values() for r in of], windows, by=by)
     # of what is far from the late row nothing is read: it cannot be any more (the first file tells the columns)
     for path in (paths[1], paths[5]):
-        stat = path.stat()
-        path.write_bytes(bytes(stat.st_size))
-        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        spoil(path)
     late: list[Row] = [(T0 + timedelta(days=3, minutes=30), "a", 50)]
     deliver(tmp_path, "late", late, 9)
     (segment,) = run(tmp_path, step).segments
