@@ -257,8 +257,8 @@ class ZScore(FrameRule):
     """A figure must not lie many standard deviations from the mean of what earlier runs measured.
 
     What the figures mean, with nulls and NaN, is told by the rules of the same names; a NaN fails. Runs that measured
-    nothing (null, NaN, infinity) do not count, and with fewer than ``min_runs`` others the rule passes. Where they all
-    measured the same, just that is accepted (to nine digits).
+    nothing (null, NaN, infinity) do not count, nor do those whose versions were rolled back, or vacuumed; with fewer than
+    ``min_runs`` others the rule passes. Where they all measured the same, just that is accepted (to nine digits).
 
     Examples
     --------
