@@ -8,9 +8,10 @@ Tan, 2001): with these rows alone the row would be there, and without the others
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -40,7 +41,7 @@ from lazypipe.storage.log import Commit
 __all__ = ["ROW_COLUMN", "Trace", "Traced", "of_type", "trace"]
 
 ROW_COLUMN = "_lazypipe_row"
-"""A row's number in its file, from 0, headers and blank lines not counted."""
+"""A row's number in its file, from 0, headers and blank lines not counted; with a ``_`` behind it where the source has such a column."""
 
 _NO_CLOCK = datetime.max.replace(tzinfo=UTC)
 """For files that no run has read yet: when they were written says which of their times are too far ahead."""
@@ -53,7 +54,8 @@ _ANY = (1 << _ROW_BITS) - 1
 class Traced:
     """What one source had in a row: the rows that made it, with their file and their number in it.
 
-    ``rows`` is None where any row of the source may have had a part; ``files`` are those that the rows stand in.
+    ``rows`` is None where any row of the source may have had a part; ``files`` are those that the rows stand in. The first two columns
+    of ``rows`` are ``_lazypipe_file`` and ``_lazypipe_row``, with a ``_`` behind them where the source itself has such columns.
     """
 
     source: str
@@ -198,16 +200,11 @@ def _of_source(plan: CompiledPipeline, source: BoundSource, key: Mapping[str, An
     snapshot = source.in_order(arrived(plan, source, source.snapshot(), _NO_CLOCK))
     sift(source, snapshot)
     matches = _matching(typed, seen)
-    parts = []
-    for index in range(len(snapshot.files)):
-        here = _one_file(snapshot, index)
-        file = pl.lit(plan.redact(here.files[0].uri)).alias(FILE_COLUMN)
-        found = source.scan(here).with_row_index(ROW_COLUMN).filter(matches)
-        parts.append(found.select(file, ROW_COLUMN, *seen).collect(engine="streaming"))
-    rows = pl.concat(parts)
+    numbers = range(len(snapshot.files))
+    rows = pl.concat(_found(plan, source, _one_file(snapshot, n), lambda _: matches) for n in numbers)
     if rows.height == 0:
         raise LazypipeError(f"{what}: no row has this key")
-    traced = Traced(source.name, rows, tuple(rows[FILE_COLUMN].unique(maintain_order=True)))
+    traced = Traced(source.name, rows, _files_of(rows))
     masked = frozenset(plan.masked(source.name))
     return Trace(source.name, typed, rows.select(*seen), None, {source.name: traced}, masked=masked, of_source=True)
 
@@ -396,12 +393,10 @@ class _Tracer:
                 wanted.setdefault(index, []).append(number - starts[index])
             for index, inside in wanted.items():
                 here = _one_file(snapshot, index)
-                found = source.scan(here).with_row_index(ROW_COLUMN).filter(pl.col(ROW_COLUMN).is_in(inside))
-                file = pl.lit(redact(here.files[0].uri)).alias(FILE_COLUMN)
-                parts.append(found.select(file, ROW_COLUMN, *source.seen).collect(engine="streaming"))
-        schema = {FILE_COLUMN: pl.String(), ROW_COLUMN: pl.UInt32(), **source.seen}
-        rows = pl.concat(parts) if parts else pl.DataFrame(schema=schema)
-        return Traced(name, rows, tuple(rows[FILE_COLUMN].unique(maintain_order=True)))
+                parts.append(_found(self.plan, source, here, partial(pl.Expr.is_in, other=inside)))
+        file, row = _places(source)
+        rows = pl.concat(parts) if parts else pl.DataFrame(schema={file: pl.String(), row: pl.UInt32(), **source.seen})
+        return Traced(name, rows, _files_of(rows))
 
     def _starts(self, source: BoundSource, snapshot: Snapshot) -> list[int]:
         """Return the number of each file's first row in the scan of them all."""
@@ -412,6 +407,30 @@ class _Tracer:
             for index in range(len(snapshot.files))
         ]
         return [0, *accumulate(counts)][:-1]
+
+
+def _found(
+    plan: CompiledPipeline, source: BoundSource, here: Snapshot, wanted: Callable[[pl.Expr], pl.Expr]
+) -> pl.DataFrame:
+    """Return rows of one file, chosen by their numbers or what they hold, each with its file and number."""
+    file, row = _places(source)
+    found = source.scan(here).with_row_index(row).filter(wanted(pl.col(row)))
+    uri = pl.lit(plan.redact(here.files[0].uri)).alias(file)
+    return found.select(uri, row, *source.seen).collect(engine="streaming")
+
+
+def _places(source: BoundSource) -> tuple[str, str]:
+    """Return what the columns with a row's file and number are called beside those that the source has."""
+    names = []
+    for name in (FILE_COLUMN, ROW_COLUMN):
+        while name in source.seen:
+            name += "_"  # noqa: PLW2901  # as a quarantine has it that is read as a source
+        names.append(name)
+    return names[0], names[1]
+
+
+def _files_of(rows: pl.DataFrame) -> tuple[str, ...]:
+    return tuple(rows.to_series(0).unique(maintain_order=True))
 
 
 def _one_file(snapshot: Snapshot, index: int) -> Snapshot:

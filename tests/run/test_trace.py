@@ -563,3 +563,25 @@ def test_of_a_source_all_rows_of_a_key_are_found_whatever_becomes_of_them(
         with pytest.raises(lp.LazypipeError) as caught:
             plan.trace("s", key, **more)
         assert str(caught.value) == message
+
+
+def test_columns_with_the_names_of_places(tmp_path: Path) -> None:
+    """A quarantine that is read as a source has files of its own in its rows, and a file may have numbers of rows."""
+    a = A.select("i", "v", _lazypipe_row=pl.col("i") + 40)
+    gate = [{"between": {"column": "v", "max": 15, "action": "quarantine"}}]
+    plan_of(tmp_path, [], a, gate=gate).run().raise_for_status()
+    pipe = lp.pipeline("q", base=str(tmp_path)).source("s", "out/s__quarantine").source("f", "a-*.parquet")
+    plan = pipe.stage("t", "s").output("t", "t").build().compile()
+    plan.run().raise_for_status()
+    for of in ("t", "s"):
+        (traced,) = plan.trace(of, {"i": 2}).sources.values()
+        assert traced.rows is not None
+        ((file, number, *row),) = traced.rows.select(
+            "_lazypipe_file_", "_lazypipe_row_", "i", "_lazypipe_row", "_lazypipe_file"
+        ).rows()
+        assert (Path(file).parent.name, number, row[:2]) == ("s__quarantine", 1, [2, 42])
+        assert Path(row[2]).name == "a-1.parquet"
+        assert traced.files == (file,)
+    (traced,) = plan.trace("f", {"i": 3}).sources.values()
+    assert traced.rows is not None
+    assert traced.rows.drop("_lazypipe_file").rows() == [(1, 3, None, 43)]
