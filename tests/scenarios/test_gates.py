@@ -191,6 +191,25 @@ def test_the_past_is_that_of_runs(tmp_path: Path) -> None:
     assert run(22.5) == [22.5, "pass"]
 
 
+@pytest.mark.parametrize(
+    ("rule", "given"),
+    [("psi", {"column": "v"}), ("ks", {"column": "v", "max": 0.1}), ("z_score", {"metric": "row_count"})],
+)
+def test_what_has_no_past_cannot_be_compared_with_it(tmp_path: Path, rule: str, given: dict[str, Any]) -> None:
+    pl.DataFrame({"v": [1]}).write_parquet(tmp_path / "rows.parquet")
+    built = lp.pipeline("p", base=str(tmp_path)).source("rows", "rows.parquet", gate=[{rule: given}])
+    built = built.stage("inner", "rows", gate=[{rule: given}]).stage("told", "inner", gate=[{rule: given}])
+    built = built.stage("kept", "told", gate=[{rule: given}]).output("told", "told.csv", format="csv")
+    built = built.output("kept", "out")
+    with pytest.raises(DefinitionError) as refused:
+        built.build().compile()
+    what = f"{rule} compares with earlier runs, of which nothing is kept here: these are not the rows of a dataset; "
+    what += "put it into the gate of a stage or source that is itself an output, and no export"
+    places = ("sources.rows.gate[0]", "stages.inner.gate[0]", "stages.told.gate[0]")
+    assert [str(p) for p in refused.value.problems] == [f"{place}: {what}" for place in places]
+    built.output("rows", "rows").output("inner", "inner").output("again", "again", from_="told").build().compile()
+
+
 def test_measures_of_inner_stages_and_exports(tmp_path: Path) -> None:
     pl.DataFrame({"k": [1, 2, 3, 4]}).write_parquet(tmp_path / "rows.parquet")
     gate = [{"median": {"column": "k", "min": 2, "max": 3}}, {"sum": {"column": "k", "max": 9}}]
