@@ -42,6 +42,7 @@ from lazypipe.sql import empty
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.by_row import TEXT
+from lazypipe.storage.formats import FORMATS
 from lazypipe.storage.shape import Shape
 
 __all__ = ["bind_outputs", "compile_pipeline"]
@@ -227,6 +228,7 @@ def _compile_node(
     if len(others) < len(graph.lookups.get(name, ())):
         check_rules((pipeline.stages.get(name) or pipeline.sources[name]).gate, faults)
         return None  # what its gate looks up is wrong, and has been told
+    kept = any(o.stage == name and o.format not in FORMATS for o in pipeline.outputs.values())
     if name in pipeline.sources or name in graph.outside:
         source = pipeline.sources.get(name) or Source((name,))
         try:
@@ -241,7 +243,7 @@ def _compile_node(
             faults.append(error)
             return None
         _promise(name, pipeline, bound.seen, held, faults, source=True)
-        checks = compile_checks(source.gate, bound.seen, make_scope, faults, others, source.action)
+        checks = compile_checks(source.gate, bound.seen, make_scope, faults, others, source.action, kept=kept)
         if TEXT in bound.raw:
             checks = tuple(
                 replace(c, violated=c.violated & ~is_broken()) if c.violated is not None else c for c in checks
@@ -263,7 +265,7 @@ def _compile_node(
     shape = _promise(name, pipeline, schema, held, faults)
     first = () if shape is None else cell_checks(shape, "dataset")
     schema = schema if shape is None else shape.schema
-    checks = compile_checks(stage.gate, schema, make_scope, faults, others, stage.action)
+    checks = compile_checks(stage.gate, schema, make_scope, faults, others, stage.action, kept=kept)
     return Node(
         name,
         inputs,

@@ -93,10 +93,10 @@ def pipeline_lineage(parts: Parts, *, optimized: bool = False, masks: frozenset[
             for column in reads:
                 # what is not there is a file or a frame that a function brought along
                 needed.setdefault(column.dataset, set()).add(column.name)
+            if optimized and place.kind == "source":
+                # what its own rules read is needed too
+                places[name] = work.place(tuple(c for c in node.schema if c in needed[name]))
     found = [places[name] for name in parts.nodes]
-    if optimized:
-        # what rules read of a source is needed too
-        found = [p if p.kind != "source" else _narrowed(p, needed[p.name]) for p in found]
     more: list[Place] = []
     for name, output in parts.outputs.items():
         uri = parts.redact(output.to)
@@ -110,11 +110,6 @@ def pipeline_lineage(parts: Parts, *, optimized: bool = False, masks: frozenset[
 
 def _sets_aside(node: Node) -> bool:
     return any(c.action == "quarantine" for c in node.checks)
-
-
-def _narrowed(place: Place, needed: set[str]) -> Place:
-    columns = tuple(c for c in place.columns if c in needed)
-    return replace(place, columns=columns)
 
 
 def _output(name: str, of: Place, uri: str) -> Place:

@@ -245,10 +245,13 @@ def compile_checks(
     faults: list[Fault],
     others: Mapping[str, pl.Schema] = NOTHING,
     action: str | None = None,
+    *,
+    kept: bool = True,
 ) -> tuple[Check, ...]:
     """Turn a gate's rules into checks with ids of their own; mistakes are added to ``faults``.
 
-    ``others`` are the schemas of frames that rules refer to; ``action`` is that of row rules which give none.
+    ``others`` are the schemas of frames that rules refer to; ``action`` is that of row rules which give none; ``kept`` says whether the
+    rows are those of a dataset, so that there may be earlier ones to compare them with.
     """
     checks: list[Check] = []
     for step in steps:
@@ -259,6 +262,11 @@ def compile_checks(
                 if name not in others:
                     raise scope.fault(f"unknown frame {name!r}", nearest(name, others, "frames"), argument)
             made = rule.checks(schema, scope)
+            if not kept and any(c.measure is not None and c.measure.compares_with_the_past for c in made):
+                what = f"{step.name} compares with earlier runs, of which nothing is kept here: these are not the rows of a dataset"
+                raise Fault(
+                    what, "put it into the gate of a stage or source that is itself an output, and no export", step.path
+                )
             for check in made:
                 _check_reference(check, schema, others, rule, scope)
                 _check_groups(check, schema, others, rule, scope)

@@ -131,6 +131,11 @@ class Measure:
     columns: tuple[str, ...] = ()
     history: int = 0
 
+    @property
+    def compares_with_the_past(self) -> bool:
+        """Whether it reads rows that were published before, or what was measured of them."""
+        return self.history > 0 or PREVIOUS in self.frames
+
 
 @dataclass(frozen=True)
 class Check:

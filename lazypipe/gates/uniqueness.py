@@ -120,7 +120,7 @@ class KeyTracker:
 
     def _note(self, values: pl.Series, inside: pl.Series) -> None:
         least, most = values[0], values[-1]
-        times_least = times_most = 1
+        times_least, times_most = 1, int(least != most)
         inner = 0
         if len(inside):
             # in order: an end's repeats are found where the next value begins

@@ -20,6 +20,7 @@ from lazypipe.run.aside import Quarantine
 from lazypipe.run.part import Part
 from lazypipe.run.query import Query
 from lazypipe.run.target import Target
+from lazypipe.storage.log import JUDGE, REWRITE
 from lazypipe.storage.sink import DatasetSink, ExportSink, Written
 
 __all__ = ["Audit"]
@@ -127,16 +128,28 @@ class Audit(Part):
         return self.query.beside.repeats(name, check, self.plan.nodes[name].schema, rows, clean=clean)
 
     def _history(self, name: str, check: Check) -> list[Any]:
-        """Return the values that a check measured in the commits before this one, oldest first."""
+        """Return the values that a check measured in the last runs that led to the version in force, oldest first.
+
+        Files that were only written anew, and rows that only came back or were said to be there still, are no runs of their own; nor do
+        runs count whose versions were rolled back.
+        """
         if not check.measure or not check.measure.history or not self.target.is_published(name):
             return []
         log = self.target.dataset.log
-        found = []
-        for version in log.versions()[-check.measure.history :]:
-            for report in log.read(version).info.get("gates", ()):
+        there, runs = [*log.versions()], 0
+        found: list[Any] = []
+        while there and runs < check.measure.history:
+            commit = log.read(there.pop())
+            if commit.brings_back is not None:
+                there = [v for v in there if v <= commit.brings_back]
+                continue
+            if commit.mode in (JUDGE, REWRITE):
+                continue
+            runs += 1
+            for report in commit.info.get("gates", ()):
                 if report["node"] == name:
                     found += [c.get("value") for c in report["checks"] if c["id"] == check.id]
-        return found
+        return found[::-1]
 
     def count_groups(self) -> None:
         """Take the rows of groups that are not touched into account, as they were counted before."""

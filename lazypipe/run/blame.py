@@ -22,7 +22,7 @@ from lazypipe.spec.words import plain, type_name
 from lazypipe.storage.scan import is_engine_error, os_error, plain_reason
 from lazypipe.storage.text import bad_line
 
-__all__ = ["explain_failure", "join_sides"]
+__all__ = ["explain_failure", "join_sides", "unreadable_file"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """A disk, a quota or a limit of size was reached: computing it all again would not tell more."""
@@ -58,12 +58,8 @@ def explain_failure(
     if isinstance(error, LazypipeError):
         return error
     if os_error(error) not in _FULL:
-        for name, snapshot in snapshots.items():
-            source = nodes[name].source
-            assert source is not None
-            found = culprit(source, snapshot)
-            if found is not None:
-                return _with_line(found, source, snapshot)
+        if (unread := unreadable_file(nodes, snapshots)) is not None:
+            return unread
         for node in nodes.values():
             failed = _runs(frame_of(node.name))
             if failed is not None:
@@ -78,6 +74,17 @@ def explain_failure(
         uri=target,
         fix="nothing was published; mend the cause and run again",
     )
+
+
+def unreadable_file(nodes: Mapping[str, Node], snapshots: Mapping[str, Snapshot]) -> SourceError | None:
+    """Return the error that names the first file that cannot be read as its source says, with its line in text; None if all can."""
+    for name, snapshot in snapshots.items():
+        source = nodes[name].source
+        assert source is not None
+        found = culprit(source, snapshot)
+        if found is not None:
+            return _with_line(found, source, snapshot)
+    return None
 
 
 def _without_values(error: BaseException) -> str:

@@ -16,11 +16,10 @@ import polars as pl
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.panes import panes_of
 from lazypipe.errors import LazypipeError
-from lazypipe.gates.tap import FILE_COLUMN
 from lazypipe.incremental.before import CONSUMED
 from lazypipe.incremental.state import State
 from lazypipe.records.ledger import Ledger
-from lazypipe.run.trace import ROW_COLUMN, Trace, of_type, trace
+from lazypipe.run.trace import Trace, of_type, trace
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
 from lazypipe.windows.panes import timing
@@ -211,5 +210,6 @@ def _consumed(commit: Commit | None) -> dict[str, tuple[int | None, str | None]]
 def _rows(traced: Trace | None, came: Sequence[str]) -> dict[str, pl.DataFrame]:
     """Return the rows in files that came, by source, as far as rows can be told."""
     sources = {} if traced is None else traced.sources
-    found = {n: of.rows.filter(pl.col(FILE_COLUMN).is_in(came)) for n, of in sources.items() if of.rows is not None}
-    return {n: rows.sort(FILE_COLUMN, ROW_COLUMN) for n, rows in found.items() if rows.height}
+    # the first two columns are a row's file and its number there
+    found = {n: of.rows.filter(of.rows.to_series(0).is_in(came)) for n, of in sources.items() if of.rows is not None}
+    return {n: rows.sort(rows.columns[:2]) for n, rows in found.items() if rows.height}

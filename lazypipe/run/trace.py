@@ -8,9 +8,11 @@ Tan, 2001): with these rows alone the row would be there, and without the others
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -20,7 +22,7 @@ from polars.testing import assert_frame_equal
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.node import Node
 from lazypipe.compile.sources import BoundSource, Snapshot
-from lazypipe.errors import LazypipeError, nearest
+from lazypipe.errors import LazypipeError, RunError, nearest
 from lazypipe.gates.rule import BAD, Reference
 from lazypipe.gates.tap import FILE_COLUMN, MASKED
 from lazypipe.incremental.before import Before
@@ -29,6 +31,7 @@ from lazypipe.incremental.unreadable import sift
 from lazypipe.ops.base import MADE_FROM, reads_one_row
 from lazypipe.ops.cast import converted
 from lazypipe.run.arrival import arrived
+from lazypipe.run.blame import unreadable_file
 from lazypipe.spec.model import Output
 from lazypipe.spec.scope import Table
 from lazypipe.spec.types import dtype_name
@@ -36,11 +39,12 @@ from lazypipe.storage.content import hash_file
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.log import Commit
+from lazypipe.storage.scan import is_engine_error, plain_reason
 
 __all__ = ["ROW_COLUMN", "Trace", "Traced", "of_type", "trace"]
 
 ROW_COLUMN = "_lazypipe_row"
-"""A row's number in its file, from 0, headers and blank lines not counted."""
+"""A row's number in its file, from 0, headers and blank lines not counted; with a ``_`` behind it where the source has such a column."""
 
 _NO_CLOCK = datetime.max.replace(tzinfo=UTC)
 """For files that no run has read yet: when they were written says which of their times are too far ahead."""
@@ -53,7 +57,8 @@ _ANY = (1 << _ROW_BITS) - 1
 class Traced:
     """What one source had in a row: the rows that made it, with their file and their number in it.
 
-    ``rows`` is None where any row of the source may have had a part; ``files`` are those that the rows stand in.
+    ``rows`` is None where any row of the source may have had a part; ``files`` are those that the rows stand in. The first two columns
+    of ``rows`` are ``_lazypipe_file`` and ``_lazypipe_row``, with a ``_`` behind them where the source itself has such columns.
     """
 
     source: str
@@ -178,7 +183,9 @@ def trace(
     if source is not None:
         if version is not None or as_of is not None:
             raise LazypipeError(f"source {output!r} has no versions; leave out version and as_of")
-        return _of_source(plan, source, key)
+        snapshots: dict[str, Snapshot] = {}
+        with _told(plan, output, snapshots):
+            return _of_source(plan, source, key, snapshots)
     target = plan.output(output)
     if not key:
         raise LazypipeError(f"output {output!r}: a trace needs a key; give a column and its value")
@@ -190,26 +197,53 @@ def trace(
     return _Tracer(plan, output, key, most, commit).run()
 
 
-def _of_source(plan: CompiledPipeline, source: BoundSource, key: Mapping[str, Any]) -> Trace:
+@contextmanager
+def _told(plan: CompiledPipeline, name: str, snapshots: Mapping[str, Snapshot]) -> Iterator[None]:
+    """Tell of what the engine raises which file it is about, as a run does."""
+    try:
+        yield
+    except BaseException as error:
+        if not is_engine_error(error):
+            raise
+        if (found := unreadable_file(plan.nodes, snapshots)) is not None:
+            raise found from None
+        masked = any(map(plan.masked, plan.nodes))
+        why = type(error).__name__ if masked else plain_reason(error)
+        what = f"{name!r} cannot be traced over what the sources hold now: {why}"
+        raise RunError(what, fix="run the pipeline, which says where that is, and trace again") from None
+
+
+def _of_source(
+    plan: CompiledPipeline, source: BoundSource, key: Mapping[str, Any], snapshots: dict[str, Snapshot]
+) -> Trace:
     what, seen = f"source {source.name!r}", pl.Schema(source.seen)
     if not key:
         raise LazypipeError(f"{what}: a trace needs a key; give a column and its value")
     typed = {name: of_type(source.name, seen, name, value, "source") for name, value in key.items()}
-    snapshot = source.in_order(arrived(plan, source, source.snapshot(), _NO_CLOCK))
-    sift(source, snapshot)
+    snapshot = snapshots[source.name] = _readable(
+        source, source.in_order(arrived(plan, source, source.snapshot(), _NO_CLOCK))
+    )
     matches = _matching(typed, seen)
-    parts = []
-    for index in range(len(snapshot.files)):
-        here = _one_file(snapshot, index)
-        file = pl.lit(plan.redact(here.files[0].uri)).alias(FILE_COLUMN)
-        found = source.scan(here).with_row_index(ROW_COLUMN).filter(matches)
-        parts.append(found.select(file, ROW_COLUMN, *seen).collect(engine="streaming"))
+    # whoever looks for all rows of a person must hear of files in which nobody can look
+    unread = tuple(f"{c.uri} cannot be read, and is left out" for c in snapshot.corrupt)
+    numbers = range(len(snapshot.files))
+    parts = [_found(plan, source, _one_file(snapshot, n), lambda _: matches) for n in numbers]
+    if not any(part.height for part in parts):
+        raise LazypipeError("; ".join([f"{what}: no row has this key", *unread]))
     rows = pl.concat(parts)
-    if rows.height == 0:
-        raise LazypipeError(f"{what}: no row has this key")
-    traced = Traced(source.name, rows, tuple(rows[FILE_COLUMN].unique(maintain_order=True)))
+    traced = Traced(source.name, rows, _files_of(rows))
     masked = frozenset(plan.masked(source.name))
-    return Trace(source.name, typed, rows.select(*seen), None, {source.name: traced}, masked=masked, of_source=True)
+    return Trace(
+        source.name, typed, rows.select(*seen), None, {source.name: traced}, unread, masked=masked, of_source=True
+    )
+
+
+def _readable(source: BoundSource, snapshot: Snapshot) -> Snapshot:
+    """Return a snapshot without the files that a run would leave out, for they cannot be read."""
+    sift(source, snapshot)
+    if source.on_corrupt == "fail" or reads(source, snapshot):
+        return snapshot
+    return source.set_aside(snapshot, damaged(source, snapshot))
 
 
 def _matching(key: Mapping[str, Any], schema: pl.Schema) -> pl.Expr:
@@ -259,6 +293,10 @@ class _Tracer:
         return {node.name}.union(*(self._above(self.plan.nodes[n]) for n in node.inputs))
 
     def run(self) -> Trace:
+        with _told(self.plan, self.output, self.snapshots):
+            return self._run()
+
+    def _run(self) -> Trace:
         then = {} if self.commit is None else self._consumed(self.commit, self.target, {})
         for name in self.order:
             source = self._source(name)
@@ -266,7 +304,7 @@ class _Tracer:
             if self.commit is not None:
                 snapshot = self._as_it_was(source, snapshot, then.get(name))
             self.snapshots[name] = arrived(self.plan, source, snapshot, _NO_CLOCK)
-            sift(source, self.snapshots[name])
+            self.snapshots[name] = _readable(source, self.snapshots[name])
         rows = self._frame(self.node.name).filter(self.matches).head(self.most + 1).collect(engine="streaming")
         if rows.height > self.most:
             raise LazypipeError(
@@ -396,12 +434,10 @@ class _Tracer:
                 wanted.setdefault(index, []).append(number - starts[index])
             for index, inside in wanted.items():
                 here = _one_file(snapshot, index)
-                found = source.scan(here).with_row_index(ROW_COLUMN).filter(pl.col(ROW_COLUMN).is_in(inside))
-                file = pl.lit(redact(here.files[0].uri)).alias(FILE_COLUMN)
-                parts.append(found.select(file, ROW_COLUMN, *source.seen).collect(engine="streaming"))
-        schema = {FILE_COLUMN: pl.String(), ROW_COLUMN: pl.UInt32(), **source.seen}
-        rows = pl.concat(parts) if parts else pl.DataFrame(schema=schema)
-        return Traced(name, rows, tuple(rows[FILE_COLUMN].unique(maintain_order=True)))
+                parts.append(_found(self.plan, source, here, partial(pl.Expr.is_in, other=inside)))
+        file, row = _places(source)
+        rows = pl.concat(parts) if parts else pl.DataFrame(schema={file: pl.String(), row: pl.UInt32(), **source.seen})
+        return Traced(name, rows, _files_of(rows))
 
     def _starts(self, source: BoundSource, snapshot: Snapshot) -> list[int]:
         """Return the number of each file's first row in the scan of them all."""
@@ -412,6 +448,30 @@ class _Tracer:
             for index in range(len(snapshot.files))
         ]
         return [0, *accumulate(counts)][:-1]
+
+
+def _found(
+    plan: CompiledPipeline, source: BoundSource, here: Snapshot, wanted: Callable[[pl.Expr], pl.Expr]
+) -> pl.DataFrame:
+    """Return rows of one file, chosen by their numbers or what they hold, each with its file and number."""
+    file, row = _places(source)
+    found = source.scan(here).with_row_index(row).filter(wanted(pl.col(row)))
+    uri = pl.lit(plan.redact(here.files[0].uri)).alias(file)
+    return found.select(uri, row, *source.seen).collect(engine="streaming")
+
+
+def _places(source: BoundSource) -> tuple[str, str]:
+    """Return what the columns with a row's file and number are called beside those that the source has."""
+    names = []
+    for name in (FILE_COLUMN, ROW_COLUMN):
+        while name in source.seen:
+            name += "_"  # noqa: PLW2901  # as a quarantine has it that is read as a source
+        names.append(name)
+    return names[0], names[1]
+
+
+def _files_of(rows: pl.DataFrame) -> tuple[str, ...]:
+    return tuple(rows.to_series(0).unique(maintain_order=True))
 
 
 def _one_file(snapshot: Snapshot, index: int) -> Snapshot:

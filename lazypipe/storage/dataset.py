@@ -17,7 +17,7 @@ from lazypipe.storage.data_files import scan_files
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.key_bounds import KeyBounds
 from lazypipe.storage.lake.fitting import fitted
-from lazypipe.storage.log import BACK, DELTA, KEPT, REWRITE, ROLLBACK, Commit, CommitLog, DataFile, partitioned
+from lazypipe.storage.log import BACK, DELTA, JUDGE, KEPT, REWRITE, ROLLBACK, Commit, CommitLog, DataFile, partitioned
 from lazypipe.storage.unit_counts import count_units
 from lazypipe.storage.units import UNIT, Units
 
@@ -338,7 +338,7 @@ class Dataset:
             If another run has committed since.
         """
         said = {**commit.info, **info}
-        return self.append(replace(commit, version=commit.version + 1, run=run, time=time, mode="judge", info=said))
+        return self.append(replace(commit, version=commit.version + 1, run=run, time=time, mode=JUDGE, info=said))
 
     def rollback(self, version: int, *, run: str, time: datetime) -> Commit:
         """Make an earlier version the one in force, as a commit of its own.

@@ -29,7 +29,7 @@ from lazypipe.storage.packed import pack, unpack
 from lazypipe.storage.parquet_prune import Bounds
 from lazypipe.storage.since import Lists, Rest, read_lists, told, untold, uses_lists
 
-__all__ = ["BACK", "DELTA", "KEPT", "REWRITE", "ROLLBACK", "Commit", "CommitLog", "DataFile", "partitioned"]
+__all__ = ["BACK", "DELTA", "JUDGE", "KEPT", "REWRITE", "ROLLBACK", "Commit", "CommitLog", "DataFile", "partitioned"]
 
 FORMAT, PACKED, RESTING = 1, 2, 3
 """Versions of the commit files; a reader refuses newer ones.
@@ -57,6 +57,9 @@ ROLLBACK = "rollback to "
 """How the ``mode`` of a commit begins that makes an earlier version the one in force; the number of that follows."""
 REWRITE = "rewrite"
 """The ``mode`` of commits that hold the rows of the one before in other files, and where their ``info`` speaks of that."""
+
+JUDGE = "judge"
+"""The ``mode`` of commits that hold the rows of the one before in the same files, and say something else of them."""
 
 DELTA = "delta"
 """Where in a commit's ``info`` stands the version that a dataset's Delta table begins with, if it is one; commits hand it on."""

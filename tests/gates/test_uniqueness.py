@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lazypipe.gates import uniqueness
 from lazypipe.gates.uniqueness import KeyTracker, hashed, repeated
 
 small = st.integers(0, 40)
@@ -171,3 +172,14 @@ def test_batches_in_order_and_in_none_that_touch_are_uncertain() -> None:
     tracker.add(pl.DataFrame({"k": list(range(50))}))
     tracker.add(pl.DataFrame({"k": [60, 49, 55]}))
     assert tracker.count() is None
+
+
+def test_one_row_by_itself_repeats_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its key is both ends of an ordered batch, and is one."""
+    monkeypatch.setattr(uniqueness, "_SMALL", 0)
+    tracker = KeyTracker(("k",), pl.Schema({"k": pl.Int64}))
+    tracker.add(pl.DataFrame({"k": [1]}))
+    assert tracker.count() == 0
+    tracker.add(pl.DataFrame({"k": [1, 2]}))
+    assert tracker.count() == 2
+    assert tracker.ends_repeated(pl.Int64()).to_list() == [1]

@@ -252,6 +252,21 @@ def test_dead_columns_are_those_that_no_output_and_no_rule_needs() -> None:
     assert lp.Pipeline.from_yaml(SHOP, base="/lake").compile().dead_columns() == {"customers": ("phone",)}
 
 
+@pytest.mark.parametrize("optimized", [False, True])
+def test_what_only_the_gate_of_a_source_reads_decides_over_its_rows(optimized: bool) -> None:
+    columns = {"columns": {"id": "Int64", "k": "String", "spare": "Int64"}}
+    built = lp.pipeline("p").source("a", "a.csv", contract=columns)
+    built = built.source(
+        "b", "b.csv", contract=columns, gate=[{"between": {"column": "id", "max": 5, "action": "drop"}}]
+    )
+    built = built.stage("o", "a", do=[{"join": {"with": "b", "on": "k", "columns": []}}])
+    lineage = built.output("o", "o").build().compile().lineage(optimized=optimized)
+    assert {c for c in lineage.downstream("b.id") if c.startswith("o.")} == {"o.id", "o.k", "o.spare"}
+    assert "b.id" in lineage.upstream("o.k")
+    known = {p.name: p.columns for p in lineage.places}
+    assert known["b"] == (("id", "k") if optimized else ("id", "k", "spare"))
+
+
 def test_openlineage_facets_validate_and_end_at_sources(plan: lp.Plan) -> None:
     for output in ("enriched", "report", "orders__quarantine", "enriched__quarantine", "orders"):
         facet = plan.lineage().to_openlineage(output)

@@ -563,3 +563,86 @@ def test_of_a_source_all_rows_of_a_key_are_found_whatever_becomes_of_them(
         with pytest.raises(lp.LazypipeError) as caught:
             plan.trace("s", key, **more)
         assert str(caught.value) == message
+
+
+def test_columns_with_the_names_of_places(tmp_path: Path) -> None:
+    """A quarantine that is read as a source has files of its own in its rows, and a file may have numbers of rows."""
+    a = A.select("i", "v", _lazypipe_row=pl.col("i") + 40)
+    gate = [{"between": {"column": "v", "max": 15, "action": "quarantine"}}]
+    plan_of(tmp_path, [], a, gate=gate).run().raise_for_status()
+    pipe = lp.pipeline("q", base=str(tmp_path)).source("s", "out/s__quarantine").source("f", "a-*.parquet")
+    plan = pipe.stage("t", "s").output("t", "t").build().compile()
+    plan.run().raise_for_status()
+    for of in ("t", "s"):
+        (traced,) = plan.trace(of, {"i": 2}).sources.values()
+        assert traced.rows is not None
+        ((file, number, *row),) = traced.rows.select(
+            "_lazypipe_file_", "_lazypipe_row_", "i", "_lazypipe_row", "_lazypipe_file"
+        ).rows()
+        assert (Path(file).parent.name, number, row[:2]) == ("s__quarantine", 1, [2, 42])
+        assert Path(row[2]).name == "a-1.parquet"
+        assert traced.files == (file,)
+    (traced,) = plan.trace("f", {"i": 3}).sources.values()
+    assert traced.rows is not None
+    assert traced.rows.drop("_lazypipe_file").rows() == [(1, 3, None, 43)]
+
+
+def spoilt(folder: Path, ending: str, **source: Any) -> tuple[lp.Plan, Path]:
+    """Return a pipeline that has run over one file, and then found another that cannot be read."""
+    contract = {"columns": {"id": "Int64", "v": "Int64"}}
+    pipe = lp.pipeline("p", base=str(folder)).source("s", f"in/*.{ending}", contract=contract, **source)
+    pipe = pipe.stage("o", "s", do=[{"filter": "v > 0"}]).output("o", "o").build()
+    rows, good, bad = pl.DataFrame({"id": [1, 2], "v": [3, 4]}), folder / f"in/a.{ending}", folder / f"in/b.{ending}"
+    good.parent.mkdir()
+    if ending == "csv":
+        rows.write_csv(good)
+        bad.write_text("id,v\n2,x\n")
+    else:
+        rows.write_parquet(good)
+        # its ends are as they should be
+        held = good.read_bytes()
+        middle = len(held) // 2
+        bad.write_bytes(held[:middle] + bytes(40) + held[middle + 40 :])
+    spoilt_, there = bad.read_bytes(), pipe.compile
+    bad.unlink()
+    there().run().raise_for_status()
+    bad.write_bytes(spoilt_)
+    return there(), bad
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, ending: str) -> None:
+    plan, bad = spoilt(tmp_path, ending)
+    for of in ("o", "s"):
+        with pytest.raises(lp.SourceError) as told:
+            plan.trace(of, {"id": 2})
+        assert str(told.value).startswith(f"{bad}: source 's': is not readable as {ending}: ")
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize("how", ["skip", "quarantine_file"])
+def test_a_file_that_a_run_leaves_out_is_left_out(tmp_path: Path, ending: str, how: str) -> None:
+    plan, bad = spoilt(tmp_path, ending, on_corrupt=how)
+    plan.run().raise_for_status()
+    found = plan.trace("o", {"id": 2})
+    assert (found.exact, found.is_current) == (True, True)
+    of_source = plan.trace("s", {"id": 2})
+    assert of_source.reasons == (f"{bad} cannot be read, and is left out",)
+    for traced in (found.sources["s"], of_source.sources["s"]):
+        assert traced.rows is not None
+        assert traced.rows.drop("_lazypipe_file").rows() == [(1, 2, 4)]
+    with pytest.raises(lp.LazypipeError) as told:
+        plan.trace("s", {"id": 7})
+    assert str(told.value) == f"source 's': no row has this key; {bad} cannot be read, and is left out"
+    (tmp_path / f"in/a.{ending}").unlink()
+    with pytest.raises(lp.LazypipeError, match="no row has this key"):
+        plan.trace("s", {"id": 2})
+
+
+def test_what_cannot_be_computed_now(tmp_path: Path) -> None:
+    plan_of(tmp_path, []).run().raise_for_status()
+    plan = plan_of(tmp_path, [{"cast": {"s": "Int64"}}])
+    with pytest.raises(lp.RunError) as told:
+        plan.trace("s", {"i": 0})
+    assert str(told.value).startswith("'s' cannot be traced over what the sources hold now: ")
+    assert str(told.value).endswith("; run the pipeline, which says where that is, and trace again")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +164,50 @@ def test_measures_compare_with_the_commits_before(tmp_path: Path) -> None:
     assert statuses[:5] == [["pass", "pass"]] * 5
     assert statuses[5] == ["fail", "fail"]
     assert lp.scan(str(tmp_path / "out")).select(pl.col("v").max()).collect().item() == 49.0
+
+
+def test_the_past_is_that_of_runs(tmp_path: Path) -> None:
+    """Files that are put in order, names that change and versions that come back are no runs; what was rolled back is no past."""
+    gate = [{"z_score": {"metric": "sum", "column": "v", "runs": 3, "min_runs": 3, "action": "warn"}}]
+    out, clock = str(tmp_path / "out"), NOW
+
+    def run(value: float) -> list[Any]:
+        nonlocal clock
+        clock += timedelta(hours=1)
+        pl.DataFrame({"v": [value]}).write_parquet(tmp_path / "rows.parquet")
+        result = _pipe(tmp_path, gate).run(run=f"r{clock:%d%H}", now=clock)
+        (check,) = result.gates["kept"].checks
+        lp.optimize.rewrite(out, "storage", every=True)
+        return [check.value, check.status]
+
+    assert [run(v) for v in (10, 12, 14)] == [[10, "pass"], [12, "pass"], [14, "pass"]]
+    # 12 give or take three times 2
+    assert run(19) == [19, "warn"]
+    lp.rollback(out, version=lp.history(out)["version"].to_list()[-4])
+    assert lp.scan(out).collect()["v"].to_list() == [14]
+    assert run(17.5) == [17.5, "pass"]
+    # 12, 14, 17.5: 14.5 give or take 8.4
+    assert run(23) == [23, "warn"]
+    assert run(22.5) == [22.5, "pass"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "given"),
+    [("psi", {"column": "v"}), ("ks", {"column": "v", "max": 0.1}), ("z_score", {"metric": "row_count"})],
+)
+def test_what_has_no_past_cannot_be_compared_with_it(tmp_path: Path, rule: str, given: dict[str, Any]) -> None:
+    pl.DataFrame({"v": [1]}).write_parquet(tmp_path / "rows.parquet")
+    built = lp.pipeline("p", base=str(tmp_path)).source("rows", "rows.parquet", gate=[{rule: given}])
+    built = built.stage("inner", "rows", gate=[{rule: given}]).stage("told", "inner", gate=[{rule: given}])
+    built = built.stage("kept", "told", gate=[{rule: given}]).output("told", "told.csv", format="csv")
+    built = built.output("kept", "out")
+    with pytest.raises(DefinitionError) as refused:
+        built.build().compile()
+    what = f"{rule} compares with earlier runs, of which nothing is kept here: these are not the rows of a dataset; "
+    what += "put it into the gate of a stage or source that is itself an output, and no export"
+    places = ("sources.rows.gate[0]", "stages.inner.gate[0]", "stages.told.gate[0]")
+    assert [str(p) for p in refused.value.problems] == [f"{place}: {what}" for place in places]
+    built.output("rows", "rows").output("inner", "inner").output("again", "again", from_="told").build().compile()
 
 
 def test_measures_of_inner_stages_and_exports(tmp_path: Path) -> None:

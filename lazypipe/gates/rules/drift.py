@@ -42,7 +42,8 @@ class Psi(GroupedRule):
     Numbers, dates and times are put into bins at the quantiles that they had before, where a value so frequent that it
     fills a bin is in it alone; each value of text, categories and booleans is a bin of its own, so the column should not
     have many. Null is a bin, and NaN is another. Without rows now or before (the first run, a new group, a column that was
-    not there or of another kind) the rule passes. ``where`` holds for the rows of both.
+    not there or of another kind) the rule passes. ``where`` holds for the rows of both. It stands in the gate of a stage (or
+    source) whose rows a dataset keeps.
 
     Examples
     --------
@@ -100,7 +101,8 @@ class Ks(GroupedRule):
     (M. A. Stephens, 1970).
 
     Null does not count, NaN is the greatest value. Without values now or before (the first run, a new group, a column that
-    was not there or of another kind) the rule passes. ``where`` holds for the rows of both.
+    was not there or of another kind) the rule passes. ``where`` holds for the rows of both. It stands in the gate of a stage (or
+    source) whose rows a dataset keeps.
 
     Examples
     --------
@@ -257,8 +259,9 @@ class ZScore(FrameRule):
     """A figure must not lie many standard deviations from the mean of what earlier runs measured.
 
     What the figures mean, with nulls and NaN, is told by the rules of the same names; a NaN fails. Runs that measured
-    nothing (null, NaN, infinity) do not count, and with fewer than ``min_runs`` others the rule passes. Where they all
-    measured the same, just that is accepted (to nine digits).
+    nothing (null, NaN, infinity) do not count, nor do those whose versions were rolled back, or vacuumed; with fewer than
+    ``min_runs`` others the rule passes. Where they all measured the same, just that is accepted (to nine digits). It stands in the gate of a stage
+    (or source) whose rows a dataset keeps.
 
     Examples
     --------
