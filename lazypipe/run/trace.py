@@ -23,7 +23,8 @@ from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.compile.unreadable import sift
 from lazypipe.errors import LazypipeError, nearest
 from lazypipe.gates.rule import BAD, Reference
-from lazypipe.gates.tap import FILE_COLUMN, MASKED
+from lazypipe.gates.shown import MASKED
+from lazypipe.gates.tap import FILE_COLUMN
 from lazypipe.incremental.before import Before
 from lazypipe.incremental.state import Consumed
 from lazypipe.ops.base import MADE_FROM, reads_one_row

@@ -375,6 +375,7 @@ class MostCommon(GroupedRule):
             query=partial(_most_common, by=self.by, column=column, wanted=wanted, ties=self.ties),
             by=self.by,
             columns=(*self.by, column),
+            holds=(column,),
         )
         return [self.check(self.subject(column, schema, scope), schema, scope, measure=measure, column=column)]
 
