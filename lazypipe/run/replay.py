@@ -314,7 +314,9 @@ class _Replay:
         for check in checks:
             if check.measure is not None:
                 frames = {n: self.plan.frames[n] for n in check.measure.frames if n != PREVIOUS}
-                tap.measure(check, lambda: together, frames | {PREVIOUS: there})
+                tap.measure(
+                    check, lambda: together, frames | {PREVIOUS: there}, ask=True
+                )  # not only those that flowed by
         return tap, good
 
     def lookup(self, reference: Reference) -> pl.LazyFrame:
