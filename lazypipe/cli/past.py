@@ -139,9 +139,11 @@ def _ledger(options: argparse.Namespace) -> int:
         for one in told:
             print(one)
     if not told:
-        none = (
-            f"no output holds data from {options.containing}" if options.containing else "there are no records of runs"
-        )
+        none = "there are no records of runs"
+        if options.containing is not None:
+            none = f"no output holds data from {options.containing}"
+        elif options.output is not None:
+            none = f"there are no records of runs of output {options.output!r}"
         say(f"{none} in {ledger.uri}")
     return 0
 

@@ -555,6 +555,8 @@ def test_a_touched_ledger_shows_in_the_report(small: Path, capsys: pytest.Captur
     assert "there are no records: none was written yet, or all are gone" in capsys.readouterr().out
     assert main(["ledger", str(small / "nowhere")]) == 0
     assert capsys.readouterr() == ("", f"there are no records of runs in {small}/nowhere\n")
+    assert main(["ledger", str(small / "ledger"), "--output", "z"]) == 0
+    assert capsys.readouterr() == ("", f"there are no records of runs of output 'z' in {small}/ledger\n")
     assert main(["ledger", str(small / "ledger"), "--containing", ""]) == 2
     assert "no run in the ledger has read ''" in capsys.readouterr().err
     assert main(["ledger", str(small / "p.yaml"), "--output", "b", "--json"]) == 0
