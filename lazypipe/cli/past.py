@@ -128,7 +128,7 @@ def _ledger(options: argparse.Namespace) -> int:
     if len(several := [flag for flag, given in asked.items() if given]) > 1:
         raise lp.LazypipeError(f"{' and '.join(several)} ask for different things; give one of them")
     if checks:
-        found = ledger.verify(_head(options.head), data=options.data)
+        found = ledger.verify(options.head, data=options.data)
         write_json(found.to_dict()) if options.json else print(found)
         return 0 if found.ok else 3
     told: Sequence[lp.Holding | lp.Entry]
@@ -139,20 +139,13 @@ def _ledger(options: argparse.Namespace) -> int:
         for one in told:
             print(one)
     if not told:
-        none = (
-            f"no output holds data from {options.containing}" if options.containing else "there are no records of runs"
-        )
+        none = "there are no records of runs"
+        if options.containing is not None:
+            none = f"no output holds data from {options.containing}"
+        elif options.output is not None:
+            none = f"there are no records of runs of output {options.output!r}"
         say(f"{none} in {ledger.uri}")
     return 0
-
-
-def _head(text: str | None) -> tuple[int, str] | None:
-    if text is None:
-        return None
-    number, _, digest = text.partition(":")
-    if not number.isdecimal() or not digest:
-        raise lp.LazypipeError(f"--head {text!r} is no head of a ledger; write its number and hash: --head 12:af13…")
-    return int(number), digest
 
 
 def _audit(options: argparse.Namespace) -> int:

@@ -31,7 +31,7 @@ from lazypipe.compile.panes import check_panes, untimed
 from lazypipe.compile.promise import promised
 from lazypipe.compile.segments import cut
 from lazypipe.compile.sources import BoundSource, Snapshot
-from lazypipe.errors import SourceError, StorageError, nearest
+from lazypipe.errors import Problem, SourceError, StorageError, nearest
 from lazypipe.plan.uses import declared
 from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.loader import problems
@@ -239,7 +239,12 @@ def _compile_node(
         except (Fault, SourceError) as error:
             check_rules(source.gate, faults)
             if isinstance(error, SourceError):
-                raise
+                if name not in graph.outside:
+                    raise
+                where = pipeline.origin.locate(graph.outside[name])
+                what = error.what.removeprefix(f"source {name!r}: ")
+                said = Problem(f"a rule looks rows up in it: {what}", where)
+                raise SourceError(str(said), uri=error.uri, fix=error.fix) from error
             faults.append(error)
             return None
         _promise(name, pipeline, bound.seen, held, faults, source=True)

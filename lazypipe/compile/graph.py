@@ -9,7 +9,7 @@ from functools import cached_property
 from lazypipe import gates, ops
 from lazypipe.errors import nearest
 from lazypipe.ops import Operation
-from lazypipe.spec.model import Fault, Output, Path, Pipeline, Stage, Step
+from lazypipe.spec.model import NOTHING, Fault, Output, Path, Pipeline, Stage, Step
 from lazypipe.storage import uri as uris
 
 __all__ = ["Graph", "build", "needed", "outside", "place"]
@@ -28,7 +28,7 @@ class Graph:
     inputs: Mapping[str, tuple[str, ...]]
     operations: Mapping[str, tuple[Operation, ...]]
     lookups: Mapping[str, tuple[str, ...]]
-    outside: tuple[str, ...] = ()
+    outside: Mapping[str, Path] = NOTHING
 
     def ancestors(self, names: Iterable[str], *, lookups: bool = False) -> frozenset[str]:
         """Return the names and everything that they read, directly or not; with ``lookups``, also what gates on the way look rows up in."""
@@ -71,11 +71,12 @@ def build(pipeline: Pipeline, faults: list[Fault]) -> Graph:
     _check_outputs(pipeline, faults)
     gates_of = {**{n: s.gate for n, s in pipeline.sources.items()}, **{n: s.gate for n, s in pipeline.stages.items()}}
     lookups: dict[str, tuple[str, ...]] = {}
-    beyond: dict[str, None] = {}
+    beyond: dict[str, Path] = {}
     for name, steps in gates_of.items():
         found = _named(steps)
-        beyond.update(dict.fromkeys(outside(steps, known)))
         lookups[name] = tuple(dict.fromkeys(ref for ref, _ in found))
+        for ref in outside(steps, known):
+            beyond.setdefault(ref, next(path for named, path in found if named == ref))
         for ref, path in found:
             places.setdefault((name, ref), path)
             if ref not in known and ref not in beyond:
@@ -84,7 +85,7 @@ def build(pipeline: Pipeline, faults: list[Fault]) -> Graph:
     lookups_known = {name: tuple(ref for ref in refs if ref in known) for name, refs in lookups.items()}
     edges = {name: (*refs, *lookups_known.get(name, ())) for name, refs in inputs.items()}
     order = _order(dict.fromkeys(beyond, ()) | edges, places, faults)
-    return Graph(order, inputs | dict.fromkeys(beyond, ()), operations, lookups, tuple(beyond))
+    return Graph(order, inputs | dict.fromkeys(beyond, ()), operations, lookups, beyond)
 
 
 def _operations(

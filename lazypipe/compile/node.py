@@ -250,8 +250,8 @@ def compile_checks(
 ) -> tuple[Check, ...]:
     """Turn a gate's rules into checks with ids of their own; mistakes are added to ``faults``.
 
-    ``others`` are the schemas of frames that rules refer to; ``action`` is that of row rules which give none; ``kept`` says whether the
-    rows are those of a dataset, so that there may be earlier ones to compare them with.
+    ``others`` are the schemas of frames that rules refer to; ``action`` is that of rules which give none, as far as they can do that;
+    ``kept`` says whether the rows are those of a dataset, so that there may be earlier ones to compare them with.
     """
     checks: list[Check] = []
     for step in steps:
@@ -275,7 +275,8 @@ def compile_checks(
             continue
         if action is not None and not (rule.is_long(step.arguments) and "action" in step.arguments):
             by_default = next(a for a in ACTIONS if a == action)
-            made = [c if c.measure is not None else replace(c, action=by_default) for c in made]
+            # a measure of the whole frame names no rows that could be taken out: it fails, or warns
+            made = [c if c.measure is not None and action != "warn" else replace(c, action=by_default) for c in made]
         checks += made
     counts = Counter(c.id for c in checks)
     seen: Counter[str] = Counter()

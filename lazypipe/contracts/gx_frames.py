@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from itertools import combinations
 from typing import Any
 
@@ -28,6 +29,9 @@ from lazypipe.contracts.gx_values import in_set
 
 __all__ = ["READERS"]
 
+_LEAST = 2.0**-63
+"""No part of rows is less, unless there is none."""
+
 # one column as a whole
 
 
@@ -50,23 +54,35 @@ def _distinct_count(given: Given) -> Iterable[Written]:
 
 
 def _distinct_share(given: Given) -> Iterable[Written]:
-    low, high, _ = bounds(given, kind="number")
-    if high is not None and (high < 1 or given.kwargs.flag("strict_max")):
-        raise Unmappable("no rule limits the part of distinct values")
-    if low is None or low <= 0:
+    low, high = _parts(given)
+    if low is not None and low > 1:
+        raise Unmappable("the part of distinct values is never more than all")
+    low, high = None if low is not None and low <= _LEAST else low, None if high is not None and high >= 1 else high
+    if low is None and high is None:
         return vacuous(given)
-    if low < 1 or given.kwargs.flag("strict_min"):
-        raise Unmappable("no rule limits the part of distinct values")
-    return [given.frame_rule("unique", {"columns": [given.column]})]
+    if low == 1:
+        return [given.frame_rule("unique", {"columns": [given.column]})]
+    written = {"min": _percent(low), "max": _percent(high)}
+    return [given.frame_rule("distinct_count", {"columns": [given.column], **written})]
+
+
+def _percent(part: float | None) -> str | None:
+    return None if part is None else f"{(max(Decimal(str(part)), Decimal(0)) * 100).normalize():f}%"
+
+
+def _parts(given: Given) -> tuple[float | None, float | None]:
+    """Return the bounds of a part."""
+    low, high, _ = bounds(given, kind="number")
+    # the next float is as good as an open bound
+    low = math.nextafter(low, 2) if low is not None and given.kwargs.flag("strict_min") else low
+    high = math.nextafter(high, -1) if high is not None and given.kwargs.flag("strict_max") else high
+    return low, high
 
 
 def _completeness(given: Given) -> Iterable[Written]:
-    low, high, _ = bounds(given, kind="number")
+    low, high = _parts(given)
     if low is None and high is None:
         return vacuous(given)
-    # of parts, the next float is as good as an open bound
-    low = math.nextafter(low, 2) if low is not None and given.kwargs.flag("strict_min") else low
-    high = math.nextafter(high, -1) if high is not None and given.kwargs.flag("strict_max") else high
     if high is None or high >= 1:
         return [given.frame_rule("completeness", {"column": given.column, "min": low or 0})]
     condition = f"{sql_text.quoted(given.column)} IS NOT NULL"

@@ -271,7 +271,7 @@ def _figures(check: CheckResult, report: GateReport) -> dict[str, Any]:
         return {}
     if check.rule == "completeness":
         return _nulls(round((1 - value) * report.rows), report.rows)
-    if check.rule in _FIGURES:
+    if check.rule in _FIGURES and not (check.rule == "distinct_count" and isinstance(value, float)):  # a part
         return {_FIGURES[check.rule]: value}
     if check.rule == "median":
         return {"quantiles": {"0.5": value}}

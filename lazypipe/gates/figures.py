@@ -146,10 +146,11 @@ def quantile(column: str, dtype: pl.DataType, q: float) -> Figure:
     return Figure(pl.when(rows.is_nan().any()).then(float("nan")).otherwise(rows.quantile(q, "linear")))
 
 
-def distinct(columns: Sequence[str]) -> Figure:
-    """Return the number of different values, or of combinations without a null."""
+def distinct(columns: Sequence[str], *, part: bool = False) -> Figure:
+    """Return the number of different values, or of combinations without a null; or which ``part`` of all these it is."""
     if len(columns) == 1:
         found = pl.col(columns[0]).drop_nulls()
     else:
         found = pl.struct(columns).filter(pl.all_horizontal(pl.col(c).is_not_null() for c in columns))
-    return Figure(found.n_unique().cast(pl.Int64))
+    number = found.n_unique().cast(pl.Int64)
+    return Figure(pl.when(found.len() > 0).then(number / found.len()) if part else number)

@@ -68,8 +68,9 @@ class GroupedRule(FrameRule):
         *,
         columns: Sequence[str] = (),
         column: str | None = None,
+        holds: Sequence[str] = (),
     ) -> Check:
-        """Return the check that the figure (of each group) is within bounds."""
+        """Return the check that the figure (of each group) is within bounds; it ``holds`` values of these columns."""
         measure = Measure(
             accept=bounds.accept,
             expected=bounds.expected,
@@ -77,6 +78,7 @@ class GroupedRule(FrameRule):
             parts=figure.parts,
             by=self.by,
             columns=(*self.by, *columns),
+            holds=tuple(holds),
         )
         return self.check(self.subject(subject, schema, scope), schema, scope, measure=measure, column=column)
 
@@ -148,7 +150,8 @@ class Statistic(GroupedRule):
             raise scope.fault(what, f"name a column of {self.takes}", "column")
         what = f"the {self.name} of {self.column!r}"
         allowed = bounds(scope, figure.dtype(schema), what, least=self.min, most=self.max, closed=self.closed)
-        return [self.measured(self.title(), schema, scope, figure, allowed, columns=[self.column], column=self.column)]
+        of = [self.column]
+        return [self.measured(self.title(), schema, scope, figure, allowed, columns=of, column=self.column, holds=of)]
 
     def title(self) -> str:
         """Return the subject of the check."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
 from lazypipe.gates.report import CheckResult, judge
 from lazypipe.gates.rule import HISTORY, VALUE, Check, Measure
-from lazypipe.gates.shown import records
+from lazypipe.gates.shown import MASKED, records
 
 __all__ = ["Sum", "measured", "verdict"]
 
@@ -69,19 +69,26 @@ def measured(check: Check, rows: pl.LazyFrame, frames: Mapping[str, pl.LazyFrame
     return figures.select(*measure.by, measure.value.alias(VALUE))
 
 
-def verdict(check: Check, values: pl.DataFrame, history: Sequence[Any] = ()) -> CheckResult:
-    """Hold measured values against what is accepted."""
+def verdict(
+    check: Check, values: pl.DataFrame, history: Sequence[Any] = (), masked: Collection[str] = ()
+) -> CheckResult:
+    """Hold measured values against what is accepted; those of ``masked`` columns are not told."""
     measure: Measure | None = check.measure
     assert measure is not None
     past = [float(v) for v in history if v is not None][-measure.history :] if measure.history else []
     rows = values.with_columns(pl.lit(past, dtype=pl.List(pl.Float64)).alias(HISTORY))
     failed = rows.filter(~measure.accept.fill_null(value=True))
     shown = failed.sort(measure.by).head(_SHOWN) if measure.by else failed.clear()
+    hidden = {*masked, VALUE} if any(name in masked for name in measure.holds) else {*masked}
+    value = next((row[VALUE] for row in records(values.select(VALUE).head(1))), None) if not measure.by else None
     return judge(
         check,
         values.height,
         failed.height,
-        value=next((row[VALUE] for row in records(values.select(VALUE).head(1))), None) if not measure.by else None,
+        value=MASKED if value is not None and VALUE in hidden else value,
         expected=measure.expected,
-        groups=tuple(records(shown.select(*measure.by, VALUE))),
+        groups=tuple(
+            {k: MASKED if k in hidden else v for k, v in row.items()}
+            for row in records(shown.select(*measure.by, VALUE))
+        ),
     )

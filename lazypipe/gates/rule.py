@@ -114,6 +114,9 @@ class Measure:
     ``PREVIOUS``; one that does not exist yet is left out of the mapping) that returns a frame of one row, or one per
     group, with the columns ``by`` and ``value``, and others that ``accept`` reads. Plans go to other processes, and it with them.
 
+    ``holds`` are the columns whose values the measured value is, or is made of: where they are personal data, so is it.
+    How many there are of something is none.
+
     ``accept`` is a condition over that row: ``value``, the columns of ``by``, what ``query`` added, and ``history``
     (a list of the values that the last runs measured, at most ``history`` of them). Null is accepted: there was nothing
     to measure. ``expected`` says the same in words, for people.
@@ -129,6 +132,7 @@ class Measure:
     frames: tuple[str, ...] = ()
     by: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    holds: tuple[str, ...] = ()
     history: int = 0
 
     @property

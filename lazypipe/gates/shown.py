@@ -11,7 +11,10 @@ from typing import Any
 
 import polars as pl
 
-__all__ = ["records"]
+__all__ = ["MASKED", "records"]
+
+MASKED = "***"
+"""What stands in reports for personal data."""
 
 _EPOCH = date(1970, 1, 1)
 _FIRST, _LAST = (date.min - _EPOCH).days, (date.max - _EPOCH).days

@@ -21,7 +21,7 @@ from lazypipe.gates.marks import Lookup, mark, nowhere
 from lazypipe.gates.measure import Sum, measured, verdict
 from lazypipe.gates.report import CheckResult, GateReport, judge
 from lazypipe.gates.rule import Check
-from lazypipe.gates.shown import records
+from lazypipe.gates.shown import MASKED, records
 from lazypipe.gates.tally import Tally
 from lazypipe.gates.uniqueness import KeyHashes, KeyTracker
 from lazypipe.spec.taps import tap
@@ -36,8 +36,6 @@ RAW_COLUMN = "_lazypipe_raw"
 WHOLE_ROW = "broken_row"
 """What begins the fields of ``_lazypipe_raw`` that tell of a row which could not be read at all, and so has no cells."""
 
-MASKED = "***"
-"""What stands in reports for personal data."""
 SAMPLES = 10
 """Failing rows that a report names, per check."""
 
@@ -354,7 +352,7 @@ class Tap:
             if check.id in self._sums and not ask
             else measured(check, rows(), frames).collect(engine="streaming")
         )
-        self._measured[check.id] = verdict(check, values, history)
+        self._measured[check.id] = verdict(check, values, history, self._masked)
 
     def report(self, node: str, earlier: Iterable[Tally] = ()) -> GateReport:
         """Return what was found, once the query has ended; with what was counted ``earlier`` of other rows."""

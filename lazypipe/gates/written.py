@@ -86,9 +86,11 @@ _FROM_TEXT: dict[Any, Callable[[str], Any]] = {
 
 def _series(values: Sequence[Any], dtype: pl.DataType) -> pl.Series:
     """Return the values in a type that compares with ``dtype`` without loss; raises errors of many kinds."""
+    if any(v is None for v in values):
+        raise TypeError
     if dtype == pl.Null:
         return pl.Series(values, strict=True)
-    if any(v is None or isinstance(v, bool) is not (dtype == pl.Boolean) for v in values):
+    if any(isinstance(v, bool) is not (dtype == pl.Boolean) for v in values):
         raise TypeError
     if dtype.is_decimal():
         # as many digits as were written: 0.125 is a fair bound for cents

@@ -15,7 +15,7 @@ from lazypipe.spec import taps
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import corrupt, moments
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.reasons import MASKED, says_thousands
+from lazypipe.storage.reasons import AGAIN, MASKED, says_thousands
 from lazypipe.storage.scan import cannot_read, is_engine_error
 from lazypipe.storage.shape import misfits, reader_of, too_long
 from lazypipe.storage.text import line_where
@@ -193,8 +193,7 @@ def _broken(source: BoundSource, file: FileInfo) -> SourceError | None:
         why = corrupt.preflight([file], source.reader).get(file.uri)
     except SourceError as error:  # it cannot be fetched
         return error
-    fix = "deliver it again, or say on_corrupt: quarantine_file or skip"
-    return None if why is None else SourceError(why, uri=file.uri, fix=fix)
+    return None if why is None else SourceError(why, uri=file.uri, fix=AGAIN)
 
 
 def _unread(source: BoundSource, part: Snapshot, error: BaseException) -> SourceError:

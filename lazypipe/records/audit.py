@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lazypipe.errors import StorageError
-from lazypipe.gates.tap import MASKED
+from lazypipe.gates.shown import MASKED
 from lazypipe.records.entry import Entry
 from lazypipe.records.history import History, Published, published, runs
 from lazypipe.records.ledger import Ledger

@@ -12,7 +12,10 @@ from lazypipe.errors import LazypipeError, nearest
 from lazypipe.records.entry import Entry
 from lazypipe.storage import uri as uris
 
-__all__ = ["History", "Holding", "Step", "containing", "history", "published", "resolve", "runs"]
+__all__ = ["STATUSES", "History", "Holding", "Step", "containing", "history", "published", "resolve", "runs"]
+
+STATUSES = ("started", "done", "unchanged", "waiting", "gate_failed", "blocked", "interrupted", "error")
+"""What records say became of a run: the first, that it began, and was never heard of again."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ def runs(
     until: datetime | None,
 ) -> tuple[Entry, ...]:
     """Return the last record of each run that fits."""
+    if status is not None and status not in STATUSES:
+        raise LazypipeError(f"unknown status {status!r} of a run; {nearest(status, STATUSES, 'statuses')}")
     last: dict[str, Entry] = {}
     for entry in entries:
         last[entry.run] = entry

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from blake3 import blake3
 
-from lazypipe.errors import StorageError, first_line
+from lazypipe.errors import LazypipeError, StorageError, first_line
 from lazypipe.records.entry import Entry, sealed, signature_of
 from lazypipe.records.proof import whole
 from lazypipe.storage.numbered import NumberedFiles
@@ -195,6 +195,11 @@ class Ledger:
             ``done``, ``gate_failed``, ``error``, ``interrupted``, or ``started``: began, and was never heard of again.
         since, until
             When the record was written.
+
+        Raises
+        ------
+        LazypipeError
+            If no run has such a status.
         """
         from lazypipe.records import history
 
@@ -243,25 +248,32 @@ class Ledger:
         return made
 
     def verify(
-        self, head: Head | tuple[int, str] | None = None, *, datasets: Iterable[str] = (), data: bool = False
+        self, head: Head | tuple[int, str] | str | None = None, *, datasets: Iterable[str] = (), data: bool = False
     ) -> Verification:
         """Check every record: nothing edited, removed, reordered or inserted, and signed with the key, if there is one.
 
         Parameters
         ----------
         head
-            ``ledger.head`` as it was kept elsewhere: shows also what was removed at the end.
+            ``ledger.head`` as it was kept elsewhere, also as the text that it prints as: shows also what was removed at
+            the end.
         datasets
             URIs of datasets, each commit of which must be known.
         data
             Whether the data files of these datasets are read too, and compared with the hashes that they were written with. Where no
             datasets are named, those of all datasets and exports that the ledger knows.
+
+        Raises
+        ------
+        LazypipeError
+            If what is given is no head.
         """
         from lazypipe.records import verify
         from lazypipe.records.verify import Head
 
-        known = None if head is None else Head(*head)
-        return verify.verify(self._files, self._key, known, tuple(map(whole, datasets)), data=data)
+        known = None if head is None else Head.of(head)
+        named = [datasets] if isinstance(datasets, str) else datasets
+        return verify.verify(self._files, self._key, known, tuple(map(whole, named)), data=data)
 
 
 def object_name(key: str) -> str:
@@ -285,6 +297,8 @@ def _tip(number: int, data: bytes) -> Tip:
 
 
 def _moment(moment: datetime | None) -> datetime | None:
+    if not isinstance(moment, datetime | None):
+        raise LazypipeError(f"{moment!r} is no moment; write datetime(2024, 1, 31, 12)")
     return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)
 
 

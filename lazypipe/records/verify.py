@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from blake3 import blake3
 
-from lazypipe.errors import StorageError
+from lazypipe.errors import LazypipeError, StorageError
 from lazypipe.records.entry import Entry, signature_of
 from lazypipe.records.proof import compare
 from lazypipe.storage.dataset import Dataset
@@ -26,10 +26,24 @@ class Head(NamedTuple):
     --------
     >>> str(Head(3, "af13"))
     '3:af13'
+    >>> Head.of("3:af13")
+    Head(number=3, blake3='af13')
     """
 
     number: int
     blake3: str
+
+    @classmethod
+    def of(cls, noted: object) -> Head:
+        """Return a head as it was noted: itself, number and hash, or both as text; raises LazypipeError for all else."""
+        number, digest = None, None
+        if isinstance(noted, str):
+            number, _, digest = noted.strip().partition(":")
+        elif isinstance(noted, Sequence) and len(noted) == 2:
+            number, digest = noted
+        if not (isinstance(digest, str) and digest and str(number).isdecimal()):
+            raise LazypipeError(f"{noted!r} is no head of a ledger; write its number and hash: 12:af13…")
+        return cls(int(str(number)), digest)
 
     def __str__(self) -> str:
         return f"{self.number}:{self.blake3}"

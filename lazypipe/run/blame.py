@@ -12,7 +12,7 @@ import polars as pl
 from lazypipe.compile.node import Node, Watching
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, Problem, RunError, SourceError, StorageError, first_line
-from lazypipe.gates.tap import MASKED
+from lazypipe.gates.shown import MASKED
 from lazypipe.incremental.unreadable import culprit
 from lazypipe.ops import Operation
 from lazypipe.ops.cast import Cast
@@ -179,6 +179,8 @@ def _blame_rule(
         repairs = [c.id for c in node.checks if c.repair is not None]
         return refused(repairs, failed) if repairs else None
     for check in node.checks:
+        if not check.columns <= node.schema.keys():
+            continue  # it asks which cells did not fit, and nothing of the rows
         exprs = [check.where, check.violated]
         if check.measure is not None:
             exprs += [p.over for p in check.measure.parts] or [check.measure.value]

@@ -160,6 +160,8 @@ class Merge:
         # what is not in the partitions that come, and earlier snapshots, a run in full keeps too
         keeps = self.output.mode in ("snapshot", "replace_partitions")
         fix = "write to another place" if keeps else ANEW
+        if self.output.mode == "append" and others:
+            fix = f"say in its contract what becomes of such columns (on_new_column: evolve), {fix}"
         raise StorageError(what, uri=self.run.plan.redact(self.output.to), fix=fix)
 
     def _said(self, function: Any) -> Any:

@@ -24,10 +24,11 @@ from lazypipe.compile.node import Node
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, RunError, nearest
 from lazypipe.gates.rule import BAD, Reference
-from lazypipe.gates.tap import FILE_COLUMN, MASKED
+from lazypipe.gates.shown import MASKED
+from lazypipe.gates.tap import FILE_COLUMN
 from lazypipe.incremental.before import Before
 from lazypipe.incremental.state import Consumed
-from lazypipe.incremental.unreadable import sift
+from lazypipe.incremental.unreadable import damaged, reads, sift
 from lazypipe.ops.base import MADE_FROM, reads_one_row
 from lazypipe.ops.cast import converted
 from lazypipe.run.arrival import arrived

@@ -15,7 +15,7 @@ from lazypipe.compile.node import Node
 from lazypipe.compile.segments import may_stop
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import Problem, RunError
-from lazypipe.gates.tap import MASKED
+from lazypipe.gates.shown import MASKED
 from lazypipe.gates.uniqueness import TIMES_COLUMN, KeyTracker, hashable, hashed, repeated
 from lazypipe.run.blame import join_sides
 from lazypipe.spec import taps

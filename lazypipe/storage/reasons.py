@@ -6,9 +6,11 @@ import re
 
 from lazypipe.spec.words import type_name
 
-__all__ = ["MASKED", "grouped", "in_plain_words", "says_thousands", "too_narrow"]
+__all__ = ["AGAIN", "MASKED", "grouped", "in_plain_words", "says_thousands", "too_narrow"]
 
 MASKED = "***"
+AGAIN = "deliver it again, or say on_corrupt: quarantine_file or skip"
+"""What to do about a file that is damaged as a whole: there is nothing in it to mend by hand."""
 """What stands in messages for personal data."""
 
 _READINGS = (

@@ -22,7 +22,7 @@ from lazypipe.storage.cells import Marks
 from lazypipe.storage.external_text import Csv, text_format
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.formats import FORMATS, INFER_ROWS, TEXT_FORMATS, TYPED_FORMATS
-from lazypipe.storage.reasons import grouped, in_plain_words, too_narrow
+from lazypipe.storage.reasons import AGAIN, grouped, in_plain_words, too_narrow
 from lazypipe.storage.row_groups import RowPlaces
 from lazypipe.storage.widen import with_fields
 
@@ -357,11 +357,14 @@ class Reader:
         narrow, thousands = too_narrow(reason), None if self.masked else grouped(reason)
         if thousands is not None:
             fixes["csv"] = thousands
-        if reason.startswith("invalid utf-8 sequence"):
-            fixes["csv"] = (
+        told = self.told(error)
+        if told.endswith("is not UTF-8"):
+            fixes["csv"] = fixes["ndjson"] = (
                 "convert it, such as with iconv -f WINDOWS-1252 -t UTF-8, or declare columns in contract: "
                 "on_type_change: discard_row puts such rows aside"
             )
+        if told.startswith("the packed text"):
+            fixes = {}
         if "unexpected dtype when deserializing ndjson" in reason:
             fixes["ndjson"] = "declare what stands there, such as String or Int64, and cast it in a stage"
         if "Range request not supported" in reason:
@@ -371,10 +374,11 @@ class Reader:
             fixes[self.format] = (
                 f"declare a type in contract that holds it, in the place of {narrow}: text shows no widths, so evolve follows none"
             )
-        fix = fixes.get(self.format, "the file may be truncated or damaged; deliver it again")
-        if os_error(error) in (EACCES, EPERM):
-            fix = "give the user that runs it the right to read the file"
-        return SourceError(f"is not readable as {self.format}: {self.told(error)}", uri=file.uri, fix=fix)
+        fix = fixes.get(self.format, AGAIN)
+        if (number := os_error(error)) is not None:  # the content is not known to be wrong
+            may_not = number in (EACCES, EPERM)
+            fix = "give the user that runs it the right to read the file" if may_not else "mend the cause and run again"
+        return SourceError(f"is not readable as {self.format}: {told}", uri=file.uri, fix=fix)
 
     def told(self, error: BaseException) -> str:
         """Return why a file could not be read, in plain words."""

@@ -164,6 +164,22 @@ def test_completeness_in_full() -> None:
     assert "everything" in notes(kind, {"column": "c"})[0]
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"min_value": 0.5}, {"min": "50%"}),
+        ({"max_value": 0.5}, {"max": "50%"}),
+        ({"min_value": 0.1, "max_value": 0.9, "strict_max": True}, {"min": "10%", "max": "89.99999999999999%"}),
+        ({"min_value": 0, "strict_min": True, "max_value": 0.25}, {"max": "25%"}),
+        ({"max_value": -0.5}, {"max": "0%"}),
+    ],
+)
+def test_parts_of_distinct_values(given: Mapping[str, Any], expected: Mapping[str, str]) -> None:
+    kind = "column_proportion_of_unique_values_to_be_between"
+    (rule,) = rules(kind, {"column": "c", **given})
+    assert {k: v for k, v in rule["distinct_count"].items() if k != "columns"} == expected
+
+
 def test_values_that_nothing_limits() -> None:
     for kind in ("unique_value_count", "proportion_of_unique_values"):
         assert rules(f"column_{kind}_to_be_between", {"column": "c"}) == ()
@@ -202,8 +218,7 @@ def test_exact_quantiles_need_no_note() -> None:
         ("column_values_to_be_in_type_list", {"column": "c", "type_list": ["timestamptz", "timestamp"]}, "a rule asks for one kind of type, and these are Datetime(us, UTC), Datetime(us)"),
         ("column_values_to_match_strftime_format", {"column": "c", "strftime_format": "%Y-%m"}, "'%Y-%m' names no whole date, which a rule needs to read one"),
         ("column_values_to_match_strftime_format", {"column": "c", "strftime_format": "x"}, "'x' names no whole date, which a rule needs to read one"),
-        ("column_proportion_of_unique_values_to_be_between", {"column": "c", "max_value": 0.5}, "no rule limits the part of distinct values"),
-        ("column_proportion_of_unique_values_to_be_between", {"column": "c", "min_value": 0.5}, "no rule limits the part of distinct values"),
+        ("column_proportion_of_unique_values_to_be_between", {"column": "c", "min_value": 1, "strict_min": True}, "the part of distinct values is never more than all"),
         ("column_most_common_value_to_be_in_set", {"column": "c", "value_set": []}, "no value is allowed"),
         ("column_distinct_values_to_contain_set", {"column": "c", "value_set": [{"a": 1}]}, "a dict cannot be a SQL parameter"),
         ("UnexpectedRowsExpectation", {"unexpected_rows_query": "SELECT 1"}, "the query has no rule: only SELECT … FROM {batch} WHERE … has a rule"),

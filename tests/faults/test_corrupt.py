@@ -137,6 +137,7 @@ CASES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "csv.gz: of nothing": ("csv.gz", lambda _: gzip.compress(b""), "is not readable as csv: "),
     "ndjson: no bytes": ("ndjson", lambda _: b"", "the file is empty (0 bytes)"),
     "ndjson: a broken line": ("ndjson", line('{"x": 5, "s": '), "is not readable as ndjson: "),
+    "ndjson: not UTF-8": ("ndjson", line('{"s": "\xff\xfe"}'), "is not readable as ndjson: the text is not UTF-8"),
     "ndjson: cut short": ("ndjson", lambda d: d[:-12], "is not readable as ndjson: "),
     "ndjson: a cell": ("ndjson", line('{"x": "five"}'), "is not readable as ndjson: 'five' is no Int64"),
     "ndjson.gz: truncated": ("ndjson.gz", lambda d: d[: len(d) // 2], "is not readable as ndjson: "),
@@ -453,3 +454,35 @@ def test_the_option_survives_being_written(tmp_path: Path) -> None:
     pipe = lp.pipeline("q").source("a", "a.csv", on_corrupt="quarantine_file").output("a", "x").build()
     assert "on_corrupt: quarantine_file" in pipe.to_yaml()
     assert lp.Pipeline.from_yaml(pipe.to_yaml()) == pipe
+
+
+AGAIN = "; deliver it again, or say on_corrupt: quarantine_file or skip"
+
+
+@pytest.mark.parametrize(
+    ("case", "fix"),
+    [
+        ("csv.gz: truncated", AGAIN),
+        ("csv.gz: a wrong checksum", AGAIN),
+        ("ndjson.gz: truncated", AGAIN),
+        ("arrow: truncated", AGAIN),
+        ("arrow: a garbage footer", AGAIN),
+        ("parquet: a page", AGAIN),
+        ("ndjson: a broken line", "; each line must be one JSON object; declare types in contract"),
+        (
+            "ndjson: not UTF-8",
+            "; convert it, such as with iconv -f WINDOWS-1252 -t UTF-8, or declare columns in contract: ",
+        ),
+        (
+            "csv: not UTF-8",
+            "; convert it, such as with iconv -f WINDOWS-1252 -t UTF-8, or declare columns in contract: ",
+        ),
+    ],
+)
+def test_what_is_to_be_done_fits_the_damage(root: str, case: str, fix: str) -> None:
+    kind, damage, _ = CASES[case]
+    world = World(root, kind, on_corrupt="fail")
+    world.damage(2, damage)
+    errors = [str(s.error) for s in world.pipe.compile().run().segments if s.error]
+    assert errors
+    assert [e for e in errors if fix not in e] == []

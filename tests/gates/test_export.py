@@ -80,6 +80,7 @@ RULES: list[dict[str, Any]] = [
     {"quantile": {"column": "a", "q": 1, "min": 0, "id": "mine"}},
     {"distinct_count": {"columns": "g", "min": 1}},
     {"distinct_count": {"columns": ["g", "a"], "min": 1}},
+    {"distinct_count": {"columns": "g", "min": "1%", "id": "distinct_count:g of all"}},
     {"completeness": {"column": "price", "min": "50%"}},
 ]
 REPORT = lp.check(FRAME, RULES)

@@ -50,6 +50,16 @@ def test_values_that_polars_cannot_compare_are_no_keys(rule: str) -> None:
         lp.check(frame, [{rule: written}], **({"x": frame} if "references" in written else {}))
 
 
+@pytest.mark.parametrize("rule", ["increasing", "decreasing"])
+@pytest.mark.parametrize("argument", ["order_by", "by"])
+def test_values_that_polars_cannot_compare_give_no_order(rule: str, argument: str) -> None:
+    frame = pl.DataFrame({"n": [1, 2], "o": [object(), object()]})
+    with pytest.raises(DefinitionError) as caught:
+        lp.check(frame, [{rule: {"column": "n", "order_by": "n", argument: ["o"]}}])
+    said = "column 'o' is Object, whose values cannot be compared; cast it to a type of its own"
+    assert str(caught.value) == f"rules[0].{rule}.{argument}: {said}"
+
+
 def test_the_column_of_a_reference_has_its_place() -> None:
     rule = {"foreign_key": {"column": "n", "references": {"to": "x", "column": "kk"}}}
     with pytest.raises(DefinitionError) as caught:

@@ -8,15 +8,17 @@ import sys
 import threading
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import fsspec
 import pytest
 
-from lazypipe.errors import StorageError
+from lazypipe.errors import LazypipeError, StorageError
 from lazypipe.records import ledger as module
 from lazypipe.records.entry import Entry
+from lazypipe.records.history import STATUSES
 from lazypipe.records.ledger import Ledger, Tip
+from lazypipe.run.result import Status
 from lazypipe.testing.faults import faulty
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -87,6 +89,29 @@ def test_runs_by_pipeline_status_and_time(uri: str) -> None:
     assert ledger.runs("nothing") == ()
 
 
+def test_a_status_that_no_run_has_is_not_taken_for_no_runs(uri: str) -> None:
+    ledger = Ledger(uri)
+    ledger.append(body("r1", status="gate_failed"), time=NOON)
+    assert [e.run for e in ledger.runs(status="gate_failed")] == ["r1"]
+    with pytest.raises(LazypipeError) as caught:
+        ledger.runs(status="failed")
+    assert str(caught.value) == "unknown status 'failed' of a run; did you mean 'gate_failed'?"
+    with pytest.raises(LazypipeError, match="^unknown status 'ok' of a run; known statuses: blocked, done, "):
+        ledger.runs(status="ok")
+
+
+def test_each_status_of_a_run_can_be_asked_for() -> None:
+    assert {*STATUSES} == {*get_args(Status)} - {"running"} | {"started"}
+
+
+def test_text_is_no_moment(uri: str) -> None:
+    ledger, text = Ledger(uri), cast("datetime", "2024-05-01")
+    said = r"^'2024-05-01' is no moment; write datetime\(2024, 1, 31, 12\)$"
+    for ask in (ledger.as_of, lambda t: ledger.runs(since=t), lambda t: ledger.runs(until=t)):
+        with pytest.raises(LazypipeError, match=said):
+            ask(text)
+
+
 def test_of_many_threads_none_is_lost(uri: str) -> None:
     def work(name: int) -> None:
         ledger = Ledger(uri)
@@ -107,7 +132,9 @@ def test_of_many_threads_none_is_lost(uri: str) -> None:
 WRITER = """
 import sys
 from datetime import UTC, datetime
+from lazypipe.records.history import STATUSES
 from lazypipe.records.ledger import Ledger, Tip
+from lazypipe.run.result import Status
 
 uri, name = sys.argv[1:]
 ledger = Ledger(uri, key="k")

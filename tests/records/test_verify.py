@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
-from lazypipe.errors import StorageError
+from lazypipe.errors import LazypipeError, StorageError
 from lazypipe.records.entry import sealed
 from lazypipe.records.ledger import Ledger, Tip
 from lazypipe.storage.dataset import Dataset
@@ -235,6 +235,19 @@ def test_what_was_removed_at_the_end_shows_against_a_head_that_was_kept(uri: str
     assert problem.what == "is missing: the ledger had it when its head was noted, and now there is none"
 
 
+def test_a_head_is_also_the_text_that_was_noted(uri: str) -> None:
+    ledger = filled(uri)
+    assert ledger.verify(str(ledger.head)).ok
+    assert ledger.verify(f" {ledger.head}\n").ok
+    (problem,) = ledger.verify(f"7:{'0' * 64}").problems
+    assert problem.what == "is missing: the ledger had it when its head was noted, and now the last is 6"
+    wrong: list[Any] = ["7", "7:", ":af13", "x:af13", (7,), (7, None), ("-1", "af13"), 7]
+    for noted in wrong:
+        with pytest.raises(LazypipeError) as caught:
+            ledger.verify(noted)
+        assert str(caught.value) == f"{noted!r} is no head of a ledger; write its number and hash: 12:af13…"
+
+
 def test_a_clock_that_goes_backwards_is_a_note_and_the_order_is_that_of_numbers(uri: str) -> None:
     ledger = filled(uri, 2)
     ledger.append(body("r3"), time=NOON)
@@ -340,6 +353,7 @@ def test_commits_are_held_against_the_ledger(tmp_path: Path) -> None:
     target = str(tmp_path / "out/a")
     ledger = lp.ledger(pipe)
     assert ledger.verify(datasets=[target]).ok
+    assert ledger.verify(datasets=target).ok
     Dataset(target).commit([], pl.Schema({"x": pl.Int64}), run="by-hand", time=NOON)
     (problem,) = ledger.verify(datasets=[target]).problems
     assert (problem.record, problem.file) == (None, f"{target}.commits/{2:020}.json")

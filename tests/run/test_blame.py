@@ -53,6 +53,24 @@ def test_the_rule_is_named(tmp_path: Path, source: str, stage: str, said: str) -
     assert not (tmp_path / "out" / "s.commits").exists()
 
 
+@pytest.mark.parametrize("discarded", ["a row", "a cell"])
+def test_a_source_whose_cells_are_looked_at_is_not_blamed_for_what_comes_behind_it(
+    tmp_path: Path, discarded: str
+) -> None:
+    (tmp_path / "a.csv").write_text("n,s\n1,1\nx,2\n20,x\n")
+    mode = {"a row": "discard_row", "a cell": "discard_column"}[discarded]
+    source = f"  a: {{uri: a.csv, contract: {{columns: {{n: Int64, s: String}}, on_type_change: {mode}}}}}\n"
+    (tmp_path / "p.yaml").write_text(
+        "version: 1\nname: p\nsources:\n"
+        + source
+        + f"stages:\n  s:\n    from: a\n    gate: [expression: {CAST}]\noutputs:\n  s: {{to: out/s}}\n"
+    )
+    result = lp.load(tmp_path / "p.yaml").compile().run()
+    (error,) = [str(s.error) for s in result.segments if s.error]
+    said = f"8:5: stage 's', rule 'expression:{CAST}': \"x\" cannot become Int32; mend the rows or the rule"
+    assert error == f"{tmp_path}/p.yaml:{said}; nothing was published"
+
+
 def test_two_repairs_are_named_together(tmp_path: Path) -> None:
     pl.DataFrame({"n": [1, 20], "s": ["1", "x"]}).write_parquet(tmp_path / "a.parquet")
     stage = f"between: {REPAIR}}}, {{positive: {{columns: n, action: repair, repair: {{set: 1}}}}"

@@ -604,3 +604,38 @@ def test_progress_is_told(tmp_path: Path) -> None:
     case.plan([OTHER_RULES[0]]).run(run="r1", now=NOW, observer=lambda *what: told.append(what))
     assert told[0] == ("s", 1, 1, 0)
     assert max(told)[3] == 8
+
+
+@pytest.mark.parametrize(
+    ("default", "own", "row", "keys", "measure"),
+    [
+        (None, "", "fail", "fail", "fail"),
+        ("fail", "", "fail", "fail", "fail"),
+        ("warn", "", "warn", "warn", "warn"),
+        # no row can be taken out for what is measured of all
+        ("quarantine", "", "quarantine", "quarantine", "fail"),
+        ("drop", "", "drop", "drop", "fail"),
+        ("drop", ", action: warn", "warn", "warn", "warn"),
+        ("warn", ", action: fail", "fail", "fail", "fail"),
+    ],
+)
+@pytest.mark.parametrize("at", ["source", "stage"])
+def test_rules_do_what_their_gate_says_unless_they_say_it_themselves(
+    tmp_path: Path, at: str, default: str | None, own: str, row: str, keys: str, measure: str
+) -> None:
+    pl.DataFrame(ROWS, schema=SCHEMA).write_parquet(tmp_path / "a.parquet")
+    rules = f"[{{not_null: {{columns: v{own}}}}}, {{unique: {{columns: k{own}}}}}, {{max: {{column: v, max: 1{own}}}}}]"
+    gate = f"gate: {rules}" if default is None else f"gate: {{action: {default}, rules: {rules}}}"
+    here = {"source": "", "stage": ""} | {at: f", {gate}"}
+    text = (
+        "version: 1\nname: p\nsources: {a: {uri: a.parquet%s}}\nstages: {s: {from: a%s}}\noutputs: {s: {to: out/s}}\n"
+    )
+    result = lp.Pipeline.from_yaml(text % (here["source"], here["stage"]), base=str(tmp_path)).compile().run()
+    reports = [g for s in result.segments for g in s.gates]
+    assert [(c.id, c.action) for c in reports[0].checks] == [
+        ("not_null:v", row),
+        ("unique:k", keys),
+        ("max:v", measure),
+    ]
+    assert (result.status == "done") is ("fail" not in (row, keys, measure))
+    assert [c.status for c in reports[0].checks] == ["fail" if a == "fail" else "warn" for a in (row, keys, measure)]

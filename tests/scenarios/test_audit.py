@@ -550,11 +550,13 @@ def test_a_touched_ledger_shows_in_the_report(small: Path, capsys: pytest.Captur
     assert main(["ledger", str(small / "p.yaml"), "--verify"]) == 3
     assert "record 1 " in capsys.readouterr().out
     assert main(["ledger", str(small / "p.yaml"), "--verify", "--head", "9"]) == 2
-    assert "--head '9' is no head of a ledger" in capsys.readouterr().err
+    assert "'9' is no head of a ledger; write its number and hash: 12:af13…" in capsys.readouterr().err
     assert main(["ledger", str(small / "nowhere"), "--verify"]) == 0
     assert "there are no records: none was written yet, or all are gone" in capsys.readouterr().out
     assert main(["ledger", str(small / "nowhere")]) == 0
     assert capsys.readouterr() == ("", f"there are no records of runs in {small}/nowhere\n")
+    assert main(["ledger", str(small / "ledger"), "--output", "z"]) == 0
+    assert capsys.readouterr() == ("", f"there are no records of runs of output 'z' in {small}/ledger\n")
     assert main(["ledger", str(small / "ledger"), "--containing", ""]) == 2
     assert "no run in the ledger has read ''" in capsys.readouterr().err
     assert main(["ledger", str(small / "p.yaml"), "--output", "b", "--json"]) == 0

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
-from lazypipe.errors import DefinitionError
+from lazypipe.errors import DefinitionError, SourceError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -88,6 +88,22 @@ def test_a_reference_outside_the_pipeline_is_read_anew_by_each_run(shop: Path) -
     pl.DataFrame({"code": ["DE", "FR", "XX"]}).write_parquet(shop.parent / "countries.parquet")
     assert plan.replay("orders", run="r2", now=NOW).healed == 1
     assert sorted(lp.scan(str(shop.parent / "out/orders")).collect()["id"]) == [1, 2, 4, 5]
+
+
+@pytest.mark.parametrize("gone", ["countries.parquet", "memory://no-such-place/countries"])
+def test_a_reference_to_what_is_not_there_is_told_with_its_place(shop: Path, gone: str) -> None:
+    (shop.parent / "countries.parquet").unlink()
+    shop.write_text(YAML.replace("countries.parquet", gone))
+    with pytest.raises(SourceError) as caught:
+        lp.load(shop).compile()
+    uri = gone if "://" in gone else f"{shop.parent}/{gone}"
+    assert str(caught.value).startswith(
+        f"{uri}: {shop}:14:42: a rule looks rows up in it: there is no such file; check the "
+    )
+    # mistakes in the definition are told first: they can be mended without the data
+    shop.write_text(shop.read_text().replace("max: 10}", "equals: 3}"))
+    with pytest.raises(DefinitionError, match="equals leaves nothing to min and max"):
+        lp.load(shop).compile()
 
 
 @pytest.mark.parametrize(

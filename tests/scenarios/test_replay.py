@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import polars as pl
@@ -92,6 +93,64 @@ def test_a_corrected_delivery_leaves_quarantine_by_its_key(tmp_path: Path) -> No
     plan(tmp_path, POSITIVE, STRICT, **keyed).run(run="r2", now=NOW).raise_for_status()
     assert sorted(aside(tmp_path)) == [3, 9]
     assert published(tmp_path) == [1, 2, 4, 5, 5]
+
+
+MEASURES: list[dict[str, Any]] = [
+    {"row_count": {"min": 3}},
+    {"row_count": {"max": 1, "by": "email", "id": "each"}},
+    {"sum": {"column": "n", "max": 100}},
+    {"median": {"column": "n", "max": 100}},
+    {"distinct_count": {"columns": "id", "min": 3}},
+    {"completeness": {"column": "email", "min": "50%"}},
+]
+
+
+def test_measures_are_of_the_rows_that_are_there_and_those_that_move_in(tmp_path: Path) -> None:
+    plan(tmp_path, POSITIVE, STRICT, *MEASURES).run(run="r1", now=NOW).raise_for_status()
+    assert published(tmp_path) == [1, 2, 5, 5]
+    for gate, ids, n in (
+        ((POSITIVE, STRICT), [1, 2, 5, 5], [1, 2, 5, 5]),  # none moves in
+        ((POSITIVE,), [1, 2, 3, 5, 5], [1, 2, 3, 5, 5]),
+        ((), [1, 2, 3, 4, 5, 5], [1, 2, 3, -4, 5, 5]),
+    ):
+        found = plan(tmp_path, *gate, *MEASURES).replay("kept", now=NOW)
+        assert published(tmp_path) == ids
+        assert found.report is not None
+        assert found.report.status != "fail"
+        said = {c.id: c for c in found.report.checks}
+        measured = [said[i].value for i in ("row_count", "sum:n", "median:n", "distinct_count:id")]
+        assert measured == [len(ids), sum(n), median(n), len(set(ids))]
+        assert said["completeness:email"].value == (len(ids) - 1) / len(ids)
+        assert said["each"].evaluated == len(ids)
+
+
+@pytest.mark.parametrize("most", ["20%", 1])
+def test_rows_that_violate_again_do_not_hold_up_those_that_are_healed(tmp_path: Path, most: int | str) -> None:
+    """How many of a delivery may violate was judged when it came; of those put aside, more do."""
+    limited = {"between": {"column": "n", "min": 0, "max_failures": most}}
+    for first in (1, 11):
+        ids = range(first, first + 6)
+        emails, numbers = ["a@x", "b", *["c@x"] * 4], [1, 2, -3, 4, 5, 6]
+        pl.DataFrame({"id": ids, "email": emails, "n": numbers}).write_parquet(tmp_path / "in.parquet")
+        plan(tmp_path, STRICT, limited, mode="append").run(now=NOW).raise_for_status()
+    assert aside(tmp_path) == {2: ["email"], 3: ["between:n"], 12: ["email"], 13: ["between:n"]}
+    found = plan(tmp_path, limited, mode="append").replay("kept", now=NOW)
+    assert (found.healed, found.remaining) == (2, 2)
+    assert found.report is not None
+    assert [(c.id, c.failed, c.evaluated, c.status) for c in found.report.checks] == [("between:n", 2, 4, "warn")]
+    assert published(tmp_path) == [1, 2, 4, 5, 6, 11, 12, 14, 15, 16]
+    assert aside(tmp_path) == {3: ["between:n"], 13: ["between:n"]}
+    refusing = {"between": {"column": "n", "min": 0, "action": "fail"}}
+    with pytest.raises(GateError, match="between:n: 2 of 2 rows"):
+        plan(tmp_path, refusing, mode="append").replay("kept", now=NOW)
+
+
+def test_rows_that_make_too_many_do_not_move_in(tmp_path: Path) -> None:
+    most = {"row_count": {"max": 5}}
+    plan(tmp_path, POSITIVE, STRICT, most).run(run="r1", now=NOW).raise_for_status()
+    with pytest.raises(GateError, match="row_count: 6, expected at most 5"):
+        plan(tmp_path, most).replay("kept", now=NOW)
+    assert (published(tmp_path), sorted(aside(tmp_path))) == ([1, 2, 5, 5], [3, 4])
 
 
 def test_a_replay_killed_between_its_two_commits_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -540,8 +540,12 @@ def test_append_takes_each_file_once(world: World) -> None:
     world.deliver("4", id=[4])
     assert world.refusal() == (
         "output 'orders': its rows have other columns or partitions than the dataset, in 'more'; "
+        "say in its contract what becomes of such columns (on_new_column: evolve), "
         "run once in full (--full), which makes it anew, or write to another place"
     )
+    world.output = {"mode": "append", "contract": {"on_new_column": "evolve"}}
+    assert world.done() == {"orders": "done"}
+    assert world.rows("id", "more") == [(4, 1), (10, None), (20, None), (30, None)]
 
 
 def test_append_to_a_log_that_grows(world: World) -> None:

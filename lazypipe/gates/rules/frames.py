@@ -305,28 +305,52 @@ class Proportion(GroupedRule):
 
 @dataclass(frozen=True, kw_only=True)
 class DistinctCount(CountRule):
-    """The number of different values, or combinations of values, must lie between bounds. Rows with a null do not count.
+    """The number of different values, or combinations, must lie between bounds: numbers, or parts of the rows (``50%``).
+
+    Rows with a null do not count, also not for parts; where there are no others, parts pass.
 
     Examples
     --------
     >>> import lazypipe as lp
     >>> import polars as pl
-    >>> rules = [{"distinct_count": {"columns": "a", "equals": 3}}]
-    >>> lp.check(pl.DataFrame({"a": ["x", "x", "y", None]}), rules).failed
-    {'distinct_count:a': 1}
+    >>> rules = [{"distinct_count": {"columns": "a", "equals": 3}}, {"distinct_count": {"columns": "a", "min": "70%"}}]
+    >>> report = lp.check(pl.DataFrame({"a": ["x", "x", "y", None]}), rules)
+    >>> [(c.value, c.expected) for c in report.checks]
+    [(2, 'exactly 3'), (0.6666666666666666, 'at least 70%')]
     """
 
     name: ClassVar[str] = "distinct_count"
     columns: tuple[str, ...] = arg(COLUMNS, "One column, or several whose combinations are counted.")
+
+    def __post_init__(self) -> None:
+        """Check that bounds are parts, or none of them is."""
+        super().__post_init__()
+        parts = self._parts()
+        if parts and any(getattr(self, n) is not None and n not in parts for n in ("min", "max", "equals")):
+            what = "a number and a part cannot bound the same"
+            raise Fault(what, "write both as a part, such as 50%, or two rules", (*parts,)[:1])
+
+    def _parts(self) -> dict[str, float]:
+        """Return the bounds that are parts of the rows."""
+        given = {n: getattr(self, n) for n in ("min", "max", "equals")}
+        return {n: float(fraction(v, n)) for n, v in given.items() if isinstance(v, str) and v.strip().endswith("%")}
 
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check: too few or too many."""
         scope.columns(self.columns, schema, "columns")
         distinct_names(self.columns, scope, "columns")
         comparable(self.columns, schema, scope, "columns")
-        allowed = self.allowed(scope, "the number of values")
+        parts = self._parts()
+        if parts:
+            least, most, equals = (parts.get(n) for n in ("min", "max", "equals"))
+            of = "a part of rows"
+            allowed: Bounds | None = bounds(
+                scope, pl.Float64(), of, least=least, most=most, equals=equals, show=_percent
+            )
+        else:
+            allowed = self.allowed(scope, "the number of values")
         assert allowed is not None
-        figure, subject = figures.distinct(self.columns), ",".join(self.columns)
+        figure, subject = figures.distinct(self.columns, part=bool(parts)), ",".join(self.columns)
         column = self.columns[0] if len(self.columns) == 1 else None
         return [self.measured(subject, schema, scope, figure, allowed, columns=self.columns, column=column)]
 
@@ -375,6 +399,7 @@ class MostCommon(GroupedRule):
             query=partial(_most_common, by=self.by, column=column, wanted=wanted, ties=self.ties),
             by=self.by,
             columns=(*self.by, column),
+            holds=(column,),
         )
         return [self.check(self.subject(column, schema, scope), schema, scope, measure=measure, column=column)]
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import polars as pl
 
 from lazypipe.gates.rule import Check, Rule
-from lazypipe.gates.rules.helpers import ORDERED, fitting
+from lazypipe.gates.rules.helpers import ORDERED, comparable, fitting
 from lazypipe.spec.arguments import COLUMN, COLUMNS, FLAG, arg
 from lazypipe.spec.scope import Scope
 
@@ -30,6 +30,8 @@ class _InOrder(Rule):
         column, dtype = fitting(self.column, schema, scope, ORDERED, "column")
         scope.columns(self.order_by, schema, "order_by")
         scope.columns(self.by, schema, "by")
+        comparable(self.order_by, schema, scope, "order_by")
+        comparable(self.by, schema, scope, "by")
         # integers count in the same order as what they stand for, and ~x turns it round without overflow
         number = column.fill_nan(None) if dtype.is_float() else column.to_physical()
         counts = pl.all_horizontal(pl.col(c).is_not_null() for c in self.order_by)

@@ -75,7 +75,8 @@ class Freshness(GroupedRule):
             fresh = newest.cast(pl.Datetime("us")) >= pl.lit(oldest, dtype=pl.Datetime("us"))
         allowed = Bounds(fresh, f"within {self.within} of {now} UTC")
         figure = figures.extreme(self.column, dtype, least=False)
-        return [self.measured(self.column, schema, scope, figure, allowed, columns=[self.column], column=self.column)]
+        of = [self.column]
+        return [self.measured(self.column, schema, scope, figure, allowed, columns=of, column=self.column, holds=of)]
 
 
 @dataclass(frozen=True)

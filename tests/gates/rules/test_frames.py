@@ -491,6 +491,23 @@ def test_distinct_count_equals_the_oracle(rows: list[tuple[Any, Any]]) -> None:
     both = len({(g, plain(a)) for g, a in rows if g is not None and a is not None})
     assert one(frame, {"distinct_count": {"columns": ["g", "a"], "equals": 2}}) == (both, both != 2)
     assert one(frame, {"distinct_count": {"columns": ["g", "a"], "min": 2, "max": 3}})[1] is (not 2 <= both <= 3)
+    of = sum(g is not None and a is not None for g, a in rows)
+    part = Fraction(both, of) if of else None
+    for bounds, passes in (
+        ({"min": "50%"}, part is None or part >= Fraction(1, 2)),
+        ({"min": "10%", "max": "66.6%"}, part is None or Fraction(1, 10) <= part <= Fraction(666, 1000)),
+        ({"equals": "50%"}, part is None or part == Fraction(1, 2)),
+    ):
+        measured = None if part is None else float(part)
+        assert one(frame, {"distinct_count": {"columns": ["g", "a"], **bounds}}) == (measured, not passes)
+    parts = {
+        g: float(Fraction(expected[g], n)) if (n := sum(v is not None for v in values)) else None
+        for g, values in by_group(rows).items()
+    }
+    assert found(frame, {"distinct_count": {"columns": "a", "min": "60%", "by": "g"}}) == (
+        parts,
+        {g for g, p in parts.items() if p is not None and p < 0.6},
+    )
 
 
 def test_distinct_count_of_nested_and_empty_columns() -> None:
@@ -829,6 +846,22 @@ def wrong(rule: Mapping[str, Any], message: str) -> None:
         (
             {"distinct_count": {"columns": ["n", "o"], "min": 1}},
             "column 'o' is Object, whose values cannot be compared; cast it to a type of its own",
+        ),
+        (
+            {"distinct_count": {"columns": "n", "min": 2, "max": "50%"}},
+            "a number and a part cannot bound the same; write both as a part, such as 50%, or two rules",
+        ),
+        (
+            {"distinct_count": {"columns": "n", "max": "101%"}},
+            "101% is more than all rows; write a fraction from 0 to 1, or 0% to 100%",
+        ),
+        (
+            {"distinct_count": {"columns": "n", "max": "x%"}},
+            "'x%' is no fraction; write one from 0 to 1, or 0% to 100%",
+        ),
+        (
+            {"distinct_count": {"columns": "n", "min": "9%", "max": "8%"}},
+            "min 0.09 is greater than max 0.08; exchange them",
         ),
         (
             {"distinct_count": {"columns": "n", "max": 2, "equals": 2}},

@@ -216,6 +216,7 @@ def unfit(name: str, rule: str, kind: str, advice: str) -> str:
         (among("s", True, False), misfit("True, False", "s", many=True)),
         (among("s", 1), misfit("1", "s")),
         (among("s", None), misfit("None", "s")),
+        (among("none", "a", None), misfit("'a', None", "none", many=True)),
         (among("cat", 1), misfit("1", "cat")),
         (among("b", "true"), misfit("'true'", "b")),
         (among("b", 1), misfit("1", "b")),
