@@ -9,10 +9,11 @@ from lazypipe.compile import graph as graphs
 from lazypipe.compile.binding import expand_env, expand_source
 from lazypipe.compile.feedback import would_find
 from lazypipe.errors import LazypipeError, nearest
+from lazypipe.spec.endings import format_of
 from lazypipe.spec.loader import problems
 from lazypipe.spec.model import Fault, Output, Path, Pipeline, Source
 from lazypipe.storage import uri as uris
-from lazypipe.storage.formats import FORMATS, format_of
+from lazypipe.storage.formats import FORMATS
 
 __all__ = ["Feed", "Order", "reads"]
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-__all__ = ["FORMATS", "TEXT_FORMATS", "TYPED_FORMATS", "FileFormat", "format_of"]
+from lazypipe.spec.endings import ENDINGS
+
+__all__ = ["FORMATS", "TEXT_FORMATS", "TYPED_FORMATS", "FileFormat"]
 
 
 @dataclass(frozen=True)
@@ -27,22 +29,22 @@ class FileFormat:
 
 
 FORMATS: Mapping[str, FileFormat] = {
-    "parquet": FileFormat("Parquet", "parquet", (".parquet", ".pq"), pl.LazyFrame.sink_parquet, b"PAR1"),
+    "parquet": FileFormat("Parquet", "parquet", ENDINGS["parquet"], pl.LazyFrame.sink_parquet, b"PAR1"),
     "csv": FileFormat(
         "CSV",
         "csv",
-        (".csv", ".csv.gz", ".csv.zst"),
+        ENDINGS["csv"],
         pl.LazyFrame.sink_csv,
         lacks=(pl.List, pl.Array, pl.Struct, pl.Binary, pl.Duration),
     ),
     "ndjson": FileFormat(
         "NDJSON",
         "json",
-        (".ndjson", ".jsonl", ".ndjson.gz", ".jsonl.gz", ".ndjson.zst", ".jsonl.zst"),
+        ENDINGS["ndjson"],
         pl.LazyFrame.sink_ndjson,
         lacks=(pl.Binary,),
     ),
-    "ipc": FileFormat("Arrow IPC", "arrow", (".arrow", ".ipc", ".feather"), pl.LazyFrame.sink_ipc, b"ARROW1"),
+    "ipc": FileFormat("Arrow IPC", "arrow", ENDINGS["ipc"], pl.LazyFrame.sink_ipc, b"ARROW1"),
 }
 
 TEXT_FORMATS = tuple(name for name, form in FORMATS.items() if not form.magic)
@@ -50,17 +52,3 @@ TEXT_FORMATS = tuple(name for name, form in FORMATS.items() if not form.magic)
 
 TYPED_FORMATS = tuple(name for name, form in FORMATS.items() if form.magic)
 """Formats that know their types, and whose columns Polars itself takes from Hive folders."""
-
-
-def format_of(name: str) -> str | None:
-    """Return the format that a file name stands for, None if it does not tell.
-
-    Examples
-    --------
-    >>> format_of("flights-*.csv.gz"), format_of("x.txt"), format_of("simplecache::https://example.org/x.csv")
-    ('csv', None, 'csv')
-    """
-    links = name.lower().split("::")
-    # what only wraps another one has no path of its own
-    plain = next((link for link in links if not link.isidentifier()), "")
-    return next((name for name, form in FORMATS.items() if plain.endswith(form.endings)), None)

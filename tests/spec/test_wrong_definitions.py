@@ -519,14 +519,14 @@ SECTIONS = {
         "outputs 'a' and 'b' write to the same place; change one of them"
     ),
     "outputs: {a: {to: o.csv, format: csv, @partition_by: t}}": (
-        "partition_by is for datasets, and this is one csv file; remove partition_by, or format"
+        "partition_by is for datasets, and this is one csv file; remove partition_by, or write format: dataset"
     ),
     "outputs: {a: {to: o.csv, format: csv, @mode: append}}": (
-        "mode is for datasets, and this is one csv file; remove mode, or format"
+        "mode is for datasets, and this is one csv file; remove mode, or write format: dataset"
     ),
     **{
         f"outputs: {{a: {{to: o.csv, format: csv, @{key}: {value}}}}}": (
-            f"{key} is for datasets, and this is one csv file; remove {key}, or format"
+            f"{key} is for datasets, and this is one csv file; remove {key}, or write format: dataset"
         )
         for key, value in (
             ("keep", 3),
