@@ -23,8 +23,7 @@ from lazypipe.spec import model
 from lazypipe.spec.model import Fault, freeze
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.files import expand
-from lazypipe.storage.formats import FORMATS
+from lazypipe.storage.files import exported
 
 __all__ = ["compile_together", "run_all", "run_each", "with_those_that_it_has"]
 
@@ -211,9 +210,7 @@ def _with(pipeline: Pipeline, written: Sequence[_Written]) -> Pipeline:
             continue
         if output.format == "dataset" and not Dataset(uri, options).log.last():
             sources[name] = replace(source, format=source.format or "dataset", contract=freeze({"columns": columns}))
-        elif output.format != "dataset" and not expand(
-            (uri,), options, endings=FORMATS[output.format].endings, patient=True
-        ):
+        elif output.format != "dataset" and exported(uri, options) is None:
             sources[name] = replace(source, contract=freeze({"columns": columns}))
     return replace(pipeline, sources=sources)
 

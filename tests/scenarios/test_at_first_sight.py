@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
+from lazypipe.__main__ import main
 
 ROWS = pl.DataFrame({"day": [1, 1, 2], "origin": ["JFK", "LGA", "JFK"], "delay": [5, None, -3]})
 
@@ -57,3 +58,62 @@ def test_what_only_datasets_have_says_how_a_file_becomes_one(rows: Path) -> None
         match="mode is for datasets, and this is one csv file; remove mode, or write format: dataset",
     ):
         pipe.compile()
+
+
+DEFINITION = """
+version: 1
+name: p
+sources:
+  flights: {uri: flights.parquet}
+stages:
+  timed: {from: flights, do: [{filter: day >= :first}], gate: [{not_null: {columns: delay, action: quarantine}}]}
+outputs:
+  timed: {to: "out/timed"}
+  file: {from: timed, to: "out/timed.csv"}
+params:
+  first: {type: integer}
+"""
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    capsys.readouterr()
+    code = main([*words])
+    return code, "".join(capsys.readouterr())
+
+
+def test_what_stands_is_told_and_taken_back_whatever_has_become_of_its_sources(
+    rows: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    definition, other = rows / "p.yaml", rows / "q.yaml"
+    definition.write_text(DEFINITION)
+    other.write_text(DEFINITION.replace("name: p", "name: q").replace("out/", "elsewhere/"))
+    for first in ("1", "2"):
+        assert main(["run", str(definition), "--param", f"first={first}"]) == 0
+    (rows / "flights.parquet").unlink()
+    definition.write_text(DEFINITION.replace("day >=", "dya >="))
+    code, told = said(capsys, "status", str(definition))
+    assert code == 0
+    assert told.startswith("timed: version 2 of 20")
+    assert ", 1 rows\n    made of flights: 1 file, " in told
+    code, told = said(capsys, "history", str(definition), "timed")
+    assert (code, [line[:2] for line in told.splitlines()]) == (0, ["1:", "2:"])
+    code, told = said(capsys, "rollback", str(definition), "timed", "1")
+    assert (code, told) == (0, "timed: version 1 is in force again, as version 3\n")
+    assert lp.scan(rows / "out/timed").collect()["day"].to_list() == [1, 2]
+    code, told = said(capsys, "status", str(rows))
+    assert (code, "timed: version 3 of" in told, "timed: nothing was committed yet\n" in told) == (0, True, True)
+    other.write_text("version: 1\nname: q\n")
+    code, told = said(capsys, "status", str(rows))
+    assert (code, "timed: version 3 of" in told, "q.yaml:1:1: 'sources' is missing" in told) == (2, True, True)
+    other.write_text(DEFINITION.replace("out/", "${NO_SUCH_PLACE}/"))
+    code, told = said(capsys, "status", str(other))
+    assert (code, "environment variable NO_SUCH_PLACE is not set" in told) == (2, True)
+
+
+def test_how_much_is_in_quarantine_is_told(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    definition = rows / "p.yaml"
+    definition.write_text(DEFINITION)
+    assert main(["run", str(definition), "--param", "first=1"]) == 0
+    assert ", 2 rows, 1 in quarantine\n" in said(capsys, "status", str(definition))[1]
+    assert lp.load(definition).status()[0]["quarantined"] == 1
+    assert lp.load(definition).compile(first=1).status() == lp.load(definition).status()
