@@ -23,7 +23,7 @@ from lazypipe.storage.cells import Marks
 from lazypipe.storage.external_text import Csv, text_format
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.formats import TEXT_FORMATS, TYPED_FORMATS
-from lazypipe.storage.reasons import grouped, in_plain_words, too_narrow
+from lazypipe.storage.reasons import grouped, in_plain_words, is_packing, too_narrow
 from lazypipe.storage.row_groups import RowPlaces
 from lazypipe.storage.widen import with_fields
 
@@ -378,7 +378,9 @@ class Reader:
             fixes[self.format] = (
                 f"declare a type in contract that holds it, in the place of {narrow}: text shows no widths, so evolve follows none"
             )
-        fix = fixes.get(self.format, "the file may be truncated or damaged; deliver it again")
+        fix = "the file may be truncated or damaged; deliver it again"
+        if not is_packing(reason):
+            fix = fixes.get(self.format, fix)
         if os_error(error) in (EACCES, EPERM):
             fix = "give the user that runs it the right to read the file"
         return SourceError(f"is not readable as {self.format}: {self.told(error)}", uri=file.uri, fix=fix)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +119,38 @@ def test_how_much_is_in_quarantine_is_told(rows: Path, capsys: pytest.CaptureFix
     assert ", 2 rows, 1 in quarantine\n" in said(capsys, "status", str(definition))[1]
     assert lp.load(definition).status()[0]["quarantined"] == 1
     assert lp.load(definition).compile(first=1).status() == lp.load(definition).status()
+
+
+def archived(folder: Path, name: str, *, stored: bool, flip: bool) -> str:
+    """Put rows into a member of a zip archive, in which one bit is another afterwards; return its URI."""
+    rows = pl.DataFrame({"id": range(2_000), "n": [7] * 2_000})
+    content = io.BytesIO()
+    {"csv": rows.write_csv, "ndjson": rows.write_ndjson, "arrow": rows.write_ipc}.get(
+        name.rpartition(".")[2], lambda to: rows.write_parquet(to, compression="uncompressed")
+    )(content)
+    with zipfile.ZipFile(folder / "z.zip", "w", zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content.getvalue())
+    if flip:
+        data = bytearray((folder / "z.zip").read_bytes())
+        data[len(data) // 2] ^= 1
+        (folder / "z.zip").write_bytes(data)
+    return f"zip://{name}::z.zip"
+
+
+@pytest.mark.parametrize("how", ["fail", "quarantine_file"])
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.ndjson", "a.arrow"])
+def test_a_bit_that_flipped_in_an_archive_is_no_other_value(
+    rows: Path, name: str, stored: bool, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (rows / "p.yaml").write_text(
+        f"version: 1\nname: p\nsources: {{a: {{uri: 'zip://{name}::z.zip', on_corrupt: {how}}}}}\noutputs: {{a: {{to: out}}}}\n"
+    )
+    archived(rows, name, stored=stored, flip=True)
+    code, told = said(capsys, "run", str(rows / "p.yaml"))
+    assert (code, "Traceback" in told, (rows / "out").exists()) == (3, False, False), told
+    assert "deliver it again" in told or "deliver one that can be read" in told or "each line must be one JSON" in told
+    assert "mend the row" not in told
+    archived(rows, name, stored=stored, flip=False)
+    assert said(capsys, "run", str(rows / "p.yaml"))[0] == 0
+    assert lp.scan(rows / "out").collect().height == 2_000
