@@ -34,6 +34,7 @@ __all__ = [
     "columns_of",
     "dtype_of",
     "empty",
+    "judge",
     "query",
     "settled",
     "tried",
@@ -545,6 +546,51 @@ def _named(selector: Any) -> Sequence[str] | None:
     return how["ByName"]["names"] if isinstance(how, dict) and "ByName" in how else None
 
 
+def judge(sql: str, params: Mapping[str, object], kind: str) -> None:
+    """Raise SqlError for what is wrong with an ``expression`` or a ``query`` whatever its columns are, where those are not known.
+
+    Examples
+    --------
+    >>> judge("a >", {}, "expression")
+    Traceback (most recent call last):
+    lazypipe.sql_text.SqlError: bad SQL: unable to parse 'a >' as Expr
+    >>> judge("SELECT a FROM whatever", {}, "query")
+    """
+    text = ""
+    try:
+        if kind == "query":
+            text = _understood("".join(t.text for t in _whole(sql, params)))
+            pl.SQLContext().execute(text)
+        else:
+            text = _understood(_joined(sql, params))
+            pl.sql_expr(text)
+    except SqlError as error:
+        error.place = error.place or (place_of(sql, error.what) if kind == "query" else None)
+        raise
+    except (pl.exceptions.PolarsError, UnicodeError) as error:
+        said = first_line(error)
+        if _MALFORMED.match(said):
+            raise SqlError(f"bad SQL: {said}", place=place_of(sql, said, text) if kind == "query" else None) from error
+
+
+_MALFORMED = re.compile(
+    r"sql parser error|unable to parse|invalid expression|unsupported function|one \(and only one\)"
+)
+"""How Polars says that a text is wrong, and not that it does not know the columns or tables."""
+
+
+def _whole(sql: str, params: Mapping[str, object]) -> list[Token]:
+    """Return the tokens of a query; raises SqlError where it is none, whatever its tables are."""
+    tokens = _prepared(sql, params)
+    first = next((t.text.lower() for t in tokens if t.kind == "word"), "")
+    if first not in _STARTS:
+        raise SqlError("a sql operation must be one SELECT statement", "start it with SELECT or WITH")
+    if (kind := dialect.outer_using(tokens)) is not None:
+        what = f"the key of a {kind} join by USING would be null in rows that only the right side has"
+        raise SqlError(what, "write ON t.key = u.key, and coalesce(t.key, u.key) for the key")
+    return tokens
+
+
 def query(sql: str, tables: Mapping[str, pl.LazyFrame], params: Mapping[str, object] | None = None) -> pl.LazyFrame:
     """Run a whole SELECT over named frames, lazily.
 
@@ -567,13 +613,7 @@ def query(sql: str, tables: Mapping[str, pl.LazyFrame], params: Mapping[str, obj
 
 
 def _query(sql: str, tables: Mapping[str, pl.LazyFrame], params: Mapping[str, object]) -> pl.LazyFrame:
-    tokens = _prepared(sql, params)
-    first = next((t.text.lower() for t in tokens if t.kind == "word"), "")
-    if first not in _STARTS:
-        raise SqlError("a sql operation must be one SELECT statement", "start it with SELECT or WITH")
-    if (kind := dialect.outer_using(tokens)) is not None:
-        what = f"the key of a {kind} join by USING would be null in rows that only the right side has"
-        raise SqlError(what, "write ON t.key = u.key, and coalesce(t.key, u.key) for the key")
+    tokens = _whole(sql, params)
     text = ""
     try:
         if any(t.text.lower() == "sum" for t in tokens):  # so that others need not ask for all columns

@@ -295,7 +295,7 @@ def test_replay(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_status_history_and_rollback(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(capsys, "status", shop)[1] == "large: nothing was committed yet\n"
+    assert run(capsys, "status", shop)[1] == "large: nothing was committed yet\nfile: no file was written yet\n"
     run(capsys, "run", shop)
     first = lp.scan(str(shop.parent / "out/large")).collect()
     orders = shop.parent / "orders.parquet"
@@ -314,7 +314,16 @@ def test_status_history_and_rollback(shop: Path, capsys: pytest.CaptureFixture[s
         0, {"output": "large", "version": 3}, "large: version 1 is in force again, as version 3\n"
     )  # fmt: skip
     assert lp.scan(str(shop.parent / "out/large")).collect().sort(pl.all()).equals(first.sort(pl.all()))
-    (told,) = json.loads(run(capsys, "status", shop, "--json")[1])
+    told, file = json.loads(run(capsys, "status", shop, "--json")[1])
+    size = (shop.parent / "out/large.csv").stat().st_size
+    assert (file["output"], file["version"], file["format"], file["files"], file["bytes"]) == (
+        "file",
+        None,
+        "csv",
+        1,
+        size,
+    )
+    assert f"file: one csv file, {size} bytes\n" in run(capsys, "status", shop)[1]
     assert (told["version"], told["rows"], told["consumed"]["orders"]["files"]) == (3, first.height, 1)
     assert "made of orders: 1 file, " in run(capsys, "status", shop)[1]
     # what was consumed came back too: the present files are news

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from lazypipe.api.plan import Plan, known_outputs
-from lazypipe.compile.compiler import compile_pipeline
+from lazypipe.compile.compiler import bind_outputs, compile_pipeline
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError
 from lazypipe.spec import loader, model
+from lazypipe.storage import uri as uris
 
 if TYPE_CHECKING:
     from lazypipe.plan.graph import Lineage
@@ -101,6 +102,30 @@ class Pipeline(model.Pipeline):
             self, values, now=moment, env=env, allow=allow, asked=asked, admit=partial(_whole, moment)
         )
         return Plan(**{f.name: getattr(compiled, f.name) for f in fields(compiled)})
+
+    def status(self, *, env: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+        r"""Return what ``plan.status()`` does, whatever has become of the sources: nothing is compiled, nor looked at but the outputs.
+
+        Raises
+        ------
+        DefinitionError
+            If an output's place cannot be told.
+        StorageError
+            If a commit cannot be read.
+
+        Examples
+        --------
+        >>> text = "version: 1\nname: p\nsources: {a: {uri: away.csv}}\noutputs: {a: {to: 'memory://out'}}\n"
+        >>> Pipeline.from_yaml(text).status()
+        [{'output': 'a', 'uri': 'memory://out', 'version': None, 'consumed': {}}]
+        """
+        from lazypipe.incremental import preview as previews
+
+        faults: list[model.Fault] = []
+        outputs, secrets = bind_outputs(self, os.environ if env is None else env, faults)
+        if faults:
+            raise loader.problems(faults, self.origin)
+        return previews.status(outputs, uris.Redactor(tuple(secrets)))
 
     def pull(self, readers: Mapping[str, Reader], *, env: Mapping[str, str] | None = None) -> tuple[Pulled, ...]:
         r"""Pull what there is for sources that are no files, until nothing comes: it becomes files, which runs take in.

@@ -14,17 +14,17 @@ from typing import Any
 from lazypipe.api.pipeline import Pipeline, load
 from lazypipe.api.plan import Plan
 from lazypipe.compile.binding import expand_source
-from lazypipe.compile.feeding import Order, reads
+from lazypipe.compile.feeding import Order, feeds, reads
 from lazypipe.compile.modes import written_schema
-from lazypipe.errors import LazypipeError, SourceError, nearest
+from lazypipe.errors import DefinitionError, LazypipeError, SourceError, nearest
 from lazypipe.run.result import RunResult, RunResults, SegmentResult
 from lazypipe.run.retry import TRIES
 from lazypipe.spec import model
+from lazypipe.spec.loader import problems
 from lazypipe.spec.model import Fault, freeze
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.files import expand
-from lazypipe.storage.formats import FORMATS
+from lazypipe.storage.files import exported
 
 __all__ = ["compile_together", "run_all", "run_each", "with_those_that_it_has"]
 
@@ -64,7 +64,20 @@ def compile_together(
                 written += _written(plan)
         # what came to be known may be what others wait for
         waiting = [i for i in waiting if isinstance(found[i], SourceError)] if len(written) > known else []
+    if any(isinstance(one, SourceError) for one in found):
+        found = _held_up([p.pipeline if isinstance(p, Plan) else p for p in pipelines], found)
     return [_named(given, one) for given, one in zip(pipelines, found, strict=True)]
+
+
+def _held_up(pipelines: Sequence[model.Pipeline], found: Sequence[Plan | LazypipeError]) -> list[Plan | LazypipeError]:
+    """Return what was found, where a source that is not there is to be written by a definition that is wrong with that as the reason."""
+    told, fed = list(found), feeds(pipelines, os.environ)
+    for feed in fed * len(found):  # one may be held up by another that is
+        by, one = told[feed.by], told[feed.to]
+        if isinstance(one, SourceError) and f"source {feed.source!r}:" in one.what and isinstance(by, DefinitionError):
+            what = f"source {feed.source!r} reads output {feed.output!r} of {pipelines[feed.by].name!r}, which is wrong"
+            told[feed.to] = problems([Fault(what, "mend that first", feed.path)], pipelines[feed.to].origin)
+    return told
 
 
 def run_all(
@@ -211,9 +224,7 @@ def _with(pipeline: Pipeline, written: Sequence[_Written]) -> Pipeline:
             continue
         if output.format == "dataset" and not Dataset(uri, options).log.last():
             sources[name] = replace(source, format=source.format or "dataset", contract=freeze({"columns": columns}))
-        elif output.format != "dataset" and not expand(
-            (uri,), options, endings=FORMATS[output.format].endings, patient=True
-        ):
+        elif output.format != "dataset" and exported(uri, options) is None:
             sources[name] = replace(source, contract=freeze({"columns": columns}))
     return replace(pipeline, sources=sources)
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import datetime
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lazypipe as lp
 from lazypipe.errors import LazypipeError
@@ -31,6 +31,7 @@ __all__ = [
     "plans",
     "prepare_streams",
     "read_all",
+    "read_each",
     "say",
     "storage_options",
     "take_storage_options",
@@ -39,6 +40,8 @@ __all__ = [
     "wrong",
 ]
 
+
+_Told = TypeVar("_Told")
 
 SEVERAL = "a definition, YAML or JSON, or several, or a folder of them"
 
@@ -125,13 +128,8 @@ def plans(
     from lazypipe.api.together import compile_together, with_those_that_it_has
 
     given = pairs("--param", options.param)
-    read: dict[str, lp.Pipeline | LazypipeError] = {}
-    for file in files:
-        try:
-            read[file] = loaded(file)
-        except LazypipeError as error:
-            read[file] = error
-    pipes = [p for p in read.values() if isinstance(p, lp.Pipeline)]
+    read = read_each(files)
+    pipes = [p for p in read if isinstance(p, lp.Pipeline)]
     if len(pipes) == len(read):  # else one that cannot be read may have it
         with_those_that_it_has(given, *pipes)
 
@@ -140,7 +138,18 @@ def plans(
         return pipe.compile(allow=options.allow, outputs=outputs, params=some)
 
     made = iter(compile_together(pipes, compile_one))
-    return [next(made) if isinstance(p, lp.Pipeline) else p for p in read.values()]
+    return [next(made) if isinstance(p, lp.Pipeline) else p for p in read]
+
+
+def read_each(files: Sequence[str]) -> list[lp.Pipeline | LazypipeError]:
+    """Return definitions, read, or what is wrong with their form."""
+    read: list[lp.Pipeline | LazypipeError] = []
+    for file in files:
+        try:
+            read.append(loaded(file))
+        except LazypipeError as error:
+            read.append(error)
+    return read
 
 
 def read_all(files: Sequence[str]) -> list[lp.Pipeline]:
@@ -160,8 +169,8 @@ def read_all(files: Sequence[str]) -> list[lp.Pipeline]:
 def tell_each(
     options: argparse.Namespace,
     files: Sequence[str],
-    found: Sequence[lp.Plan | LazypipeError],
-    tell: Callable[[int, lp.Plan], Any],
+    found: Sequence[_Told | LazypipeError],
+    tell: Callable[[int, _Told], Any],
     show: Callable[[Any], None] | None = None,
 ) -> int:
     """Tell something of each of several definitions, or what is wrong with it; return the exit code."""

@@ -10,12 +10,11 @@ import lazypipe as lp
 from lazypipe.cli.commands import (
     SEVERAL,
     Commands,
-    compiled,
     definitions,
     incomplete,
     is_definition,
     loaded,
-    plans,
+    read_each,
     say,
     tell_each,
     write_json,
@@ -61,19 +60,24 @@ def add(commands: Commands) -> None:
 def _status(options: argparse.Namespace) -> int:
     files = definitions(options.file)
     if len(files) > 1:
-        return tell_each(options, files, plans(files, options), lambda _, plan: plan.status(), _print_status)
-    options.file = files[0]
-    found = compiled(options).status()
+        return tell_each(options, files, read_each(files), lambda _, pipe: pipe.status(), _print_status)
+    found = loaded(files[0]).status()
     write_json(found) if options.json else _print_status(found)
     return 0
 
 
 def _print_status(found: Sequence[Mapping[str, Any]]) -> None:
     for output in found:
+        if "format" in output:
+            size = "" if output["bytes"] is None else f", {output['bytes']:,} bytes"
+            there = f"one {output['format']} file{size}" if output["files"] else "no file was written yet"
+            print(f"{output['output']}: {there}")
+            continue
         if output["version"] is None:
             print(f"{output['output']}: nothing was committed yet")
             continue
-        print(f"{output['output']}: version {output['version']} of {output['time']}, {output['rows']:,} rows")
+        aside = f", {output['quarantined']:,} in quarantine" if output["quarantined"] else ""
+        print(f"{output['output']}: version {output['version']} of {output['time']}, {output['rows']:,} rows{aside}")
         for name, of in output["consumed"].items():
             version = "" if of["version"] is None else f" of version {of['version']}"
             print(f"    made of {name}: {of['files']} file{'s' * (of['files'] != 1)}{version}, {of['bytes']:,} bytes")
@@ -89,9 +93,9 @@ def _history(options: argparse.Namespace) -> int:
     from lazypipe.records.record import Records
     from lazypipe.storage import uri as uris
 
-    plan = compiled(options)
-    records = Records(uris.join(uris.resolve(plan.pipeline.state, plan.pipeline.base), "runs"))
-    found = lp.history(plan, options.output).to_dicts()
+    pipe = loaded(options.file)
+    records = Records(uris.join(uris.resolve(pipe.state, pipe.base), "runs"))
+    found = lp.history(pipe, options.output).to_dicts()
     found = [{**one, "why": records.why(one["run"], options.output)} for one in found]
     if options.json:
         write_json(found)
@@ -106,7 +110,7 @@ def _history(options: argparse.Namespace) -> int:
 
 
 def _rollback(options: argparse.Namespace) -> int:
-    made = lp.rollback(compiled(options), options.output, version=options.version)
+    made = lp.rollback(loaded(options.file), options.output, version=options.version)
     if options.json:
         write_json({"output": options.output, "version": made})
     say(f"{options.output}: version {options.version} is in force again, as version {made}")

@@ -338,13 +338,27 @@ def _replay(options: argparse.Namespace) -> int:
     found = compiled(options, now, [options.output]).replay(options.output, now=now)
     if options.json:
         counts = {"healed": found.healed, "superseded": found.superseded, "remaining": found.remaining}
-        write_json({"output": found.output, **counts, "version": found.version})
+        write_json({"output": found.output, **counts, "version": found.version, "elsewhere": found.elsewhere})
     version = f" in version {found.version}" if found.version is not None else ""
     say(f"{found.output}: {found.healed:,} rows healed{version}, {found.superseded:,} delivered anew by their source")
     say("1 row remains in quarantine" if found.remaining == 1 else f"{found.remaining:,} rows remain in quarantine")
+    for name, count in found.elsewhere.items():
+        say(_stays(name, count))
     for warning in found.warnings:
         say(f"warning: {warning}")
     return 0
+
+
+def _stays(name: str, count: int) -> str:
+    """Say what becomes of rows that no replay moves."""
+    one = count == 1
+    rows = "1 row" if one else f"{count:,} rows"
+    stage = name.removesuffix("__late")
+    if stage != name:
+        them, their, windows = ("it", "its", "window") if one else ("them", "their", "windows")
+        way = f"no replay moves {them}; a longer allowed_lateness takes {them} into {their} {windows}, in the next run"
+        return f"{rows} came late to {stage}, and {'stands' if one else 'stand'} in {name}: {way}"
+    return f"{rows} {'stands' if one else 'stand'} in {name}__quarantine, ahead of this gate: run with --full judges {'it' if one else 'them'} again"
 
 
 class _Progress:

@@ -14,6 +14,7 @@ from lazypipe.compile.intake import read_intake
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.compile.watermark import read_watermark, time_checks
 from lazypipe.errors import SourceError, nearest
+from lazypipe.spec.endings import format_of
 from lazypipe.spec.model import Fault, Path, Source
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import hive
@@ -21,7 +22,7 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.cells import POINT
 from lazypipe.storage.corrupt import OnCorrupt
 from lazypipe.storage.files import FileInfo, Named, named
-from lazypipe.storage.formats import FORMATS, TEXT_FORMATS, format_of
+from lazypipe.storage.formats import FORMATS, TEXT_FORMATS
 from lazypipe.storage.scan import FILE_COLUMN, Reader
 from lazypipe.storage.shape import BY_LOG, told_otherwise
 from lazypipe.storage.units import UNIT

@@ -25,7 +25,7 @@ from lazypipe.compile.lake import check_tables
 from lazypipe.compile.late import with_late_gates, without_twins
 from lazypipe.compile.modes import check_modes
 from lazypipe.compile.names import check_names
-from lazypipe.compile.node import Node, check_rules, compile_checks, compile_steps
+from lazypipe.compile.node import Node, check_rules, check_steps, compile_checks, compile_steps
 from lazypipe.compile.openlineage import bind_openlineage
 from lazypipe.compile.panes import check_panes, untimed
 from lazypipe.compile.promise import promised
@@ -110,7 +110,9 @@ def compile_pipeline(
         unread: list[SourceError] = []
         for name in graph.order:
             if name not in needed:
-                _check_unseen(name, pipeline, faults)
+                if name in pipeline.sources:
+                    faults += unseen(name, pipeline.sources[name])
+                _check_unknown(name, pipeline, make_scope, faults)
                 continue
             try:
                 node = _compile_node(name, pipeline, graph, nodes, make_scope, faults, binding, held)
@@ -226,7 +228,7 @@ def _compile_node(
     """Compile one source or stage; None (with its mistakes in ``faults``) where it is wrong or reads something wrong."""
     others = {ref: nodes[ref].schema for ref in graph.lookups.get(name, ()) if ref in nodes}
     if len(others) < len(graph.lookups.get(name, ())):
-        check_rules((pipeline.stages.get(name) or pipeline.sources[name]).gate, faults)
+        _check_unknown(name, pipeline, make_scope, faults)
         return None  # what its gate looks up is wrong, and has been told
     kept = any(o.stage == name and o.format not in FORMATS for o in pipeline.outputs.values())
     if name in pipeline.sources or name in graph.outside:
@@ -237,7 +239,7 @@ def _compile_node(
             form = bound.reader.format
             check_names(bound.schema, at, files=form != "dataset", text=form == "csv")
         except (Fault, SourceError) as error:
-            check_rules(source.gate, faults)
+            check_rules(source.gate, make_scope, faults)
             if isinstance(error, SourceError):
                 if name not in graph.outside:
                     raise
@@ -257,13 +259,14 @@ def _compile_node(
     stage = pipeline.stages[name]
     inputs = tuple(dict.fromkeys(graph.inputs[name]))
     if name not in graph.operations or any(ref not in nodes for ref in inputs):
-        check_rules(stage.gate, faults)
+        _check_unknown(name, pipeline, make_scope, faults)
         return None
     tables = {ref: Table(empty(nodes[ref].schema).lazy(), nodes[ref].schema) for ref in inputs}
     built = graph.operations[name]  # up to the first that is none
     made = compile_steps(stage.do[: len(built)], built, inputs, tables, make_scope, faults)
     if made is None or len(built) < len(stage.do):
-        check_rules(stage.gate, faults)
+        check_steps(stage.do[len(built) :], make_scope, faults)
+        check_rules(stage.gate, make_scope, faults)
         return None
     steps, schemas, stubs = made
     schema = schemas[-1] if schemas else nodes[inputs[0]].schema
@@ -284,12 +287,12 @@ def _compile_node(
     )
 
 
-def _check_unseen(name: str, pipeline: Pipeline, faults: list[Fault]) -> None:
-    """Add what is wrong with a source or stage that nothing asked for is made of, as far as no data is needed to tell."""
-    if name in pipeline.sources:
-        faults += unseen(name, pipeline.sources[name])
+def _check_unknown(name: str, pipeline: Pipeline, make_scope: Callable[..., Scope], faults: list[Fault]) -> None:
+    """Add what is wrong with a source or stage whose columns are not known, as far as none are needed to tell."""
+    if name in pipeline.stages:
+        check_steps(pipeline.stages[name].do, make_scope, faults)
     written = pipeline.stages.get(name) or pipeline.sources.get(name)
-    check_rules(() if written is None else written.gate, faults)
+    check_rules(() if written is None else written.gate, make_scope, faults)
 
 
 def _promise(

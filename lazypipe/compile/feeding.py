@@ -9,12 +9,13 @@ from lazypipe.compile import graph as graphs
 from lazypipe.compile.binding import expand_env, expand_source
 from lazypipe.compile.feedback import would_find
 from lazypipe.errors import LazypipeError, nearest
+from lazypipe.spec.endings import format_of
 from lazypipe.spec.loader import problems
 from lazypipe.spec.model import Fault, Output, Path, Pipeline, Source
 from lazypipe.storage import uri as uris
-from lazypipe.storage.formats import FORMATS, format_of
+from lazypipe.storage.formats import FORMATS
 
-__all__ = ["Feed", "Order", "reads"]
+__all__ = ["Feed", "Order", "feeds", "reads"]
 
 _BESIDE = ("", "__changes", "__panes", "__quarantine")
 """What the datasets are called that an output writes, behind its own name."""
@@ -50,7 +51,15 @@ class Order:
         LazypipeError
             If two have the same name, or none has an output that is asked for.
         """
-        found = _feeds(pipelines, env)
+        names: dict[str, str] = {}
+        for pipeline in pipelines:
+            if pipeline.name in names:  # what they keep for themselves could not be told apart
+                files = f"in {names[pipeline.name]} and {pipeline.origin.file}"
+                raise LazypipeError(
+                    f"two pipelines are called {pipeline.name!r}, {files}; give one of them another name"
+                )
+            names[pipeline.name] = pipeline.origin.file
+        found = feeds(pipelines, env)
         numbers = _in_order(pipelines, found)
         asked = _asked(pipelines, found, outputs) if outputs else dict.fromkeys(numbers, frozenset[str]())
         return cls(tuple(n for n in numbers if n in asked), tuple(found), asked)
@@ -60,18 +69,11 @@ class Order:
         return [f for f in self.feeds if f.to == number and (f.by, f.output) in outputs]
 
 
-def _feeds(pipelines: Sequence[Pipeline], env: Mapping[str, str]) -> list[Feed]:
+def feeds(pipelines: Sequence[Pipeline], env: Mapping[str, str]) -> list[Feed]:
     """Return which outputs of definitions are read by sources, and gates, of others; nothing is looked at for it.
 
     What names a variable that is not set is passed over: compiling tells that.
-
     """
-    names: dict[str, str] = {}
-    for pipeline in pipelines:
-        if pipeline.name in names:  # what they keep for themselves could not be told apart
-            files = f"in {names[pipeline.name]} and {pipeline.origin.file}"
-            raise LazypipeError(f"two pipelines are called {pipeline.name!r}, {files}; give one of them another name")
-        names[pipeline.name] = pipeline.origin.file
     written = [[*_written(p, env)] for p in pipelines]
     return [
         Feed(by, name, to, source, path)

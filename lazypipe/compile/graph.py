@@ -160,7 +160,7 @@ def _check_outputs(pipeline: Pipeline, faults: list[Fault]) -> None:
             faults += [
                 Fault(
                     f"{key} is for datasets, and this is one {output.format} file",
-                    f"remove {key}, or format",
+                    f"remove {key}, or write format: dataset",
                     (*at, key),
                 )
                 for key in _FOR_DATASETS

@@ -529,8 +529,8 @@ def _output() -> dict[str, Any]:
             "from": _described(_TEXT, "The stage (or source). Default: the output's own name."),
             "to": _described(_TEXT, "Folder of the dataset, or file of the export, relative to this file."),
             "format": {
-                "description": "dataset (Parquet files with a commit log), delta (a dataset that is a Delta Lake table too) or one "
-                "exported file. Default: dataset.",
+                "description": "dataset (a folder of Parquet files with a commit log), delta (a dataset that is a Delta Lake table "
+                "too) or one exported file. Default: by the ending of to, such as .csv or .parquet; dataset where it has none.",
                 "enum": ["dataset", "delta", *FORMATS],
             },
             "mode": {

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from lazypipe import gates
+from lazypipe import gates, ops
 from lazypipe.compile.names import check_names
 from lazypipe.compile.placed import in_two
 from lazypipe.compile.sources import BoundSource
@@ -20,16 +21,17 @@ from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.ops import Operation
 from lazypipe.ops.base import AHEAD, Fold
 from lazypipe.ops.sort import Sort
+from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.model import NOTHING, Fault, Step
 from lazypipe.spec.scope import FAR, Guard, Scope, Table, Tally, Whole
 from lazypipe.spec.taps import label
 from lazypipe.spec.types import dtype_name
 from lazypipe.spec.words import plain
-from lazypipe.sql import empty
+from lazypipe.sql import SqlError, empty, judge
 from lazypipe.storage.scan import Reader, is_engine_error
 from lazypipe.storage.shape import Shape, refitted, reread
 
-__all__ = ["HERE", "UNWATCHED", "Node", "Watching", "compile_checks", "compile_steps"]
+__all__ = ["HERE", "UNWATCHED", "Node", "Watching", "check_rules", "check_steps", "compile_checks", "compile_steps"]
 
 
 HERE = "@here"
@@ -193,7 +195,7 @@ def compile_steps(
     tables = {n: Table(label(empty(t.schema).lazy(), n), t.schema) for n, t in inputs.items()}
     table = tables[names[0]]
     compiled, schemas, stubs = [], [], []
-    for step, operation in zip(steps, operations, strict=True):
+    for number, (step, operation) in enumerate(zip(steps, operations, strict=True), 1):
         scope = make_scope(step, type(operation))
         here = replace(scope, tables=tables)
         try:
@@ -209,6 +211,7 @@ def compile_steps(
             faults.append(error if isinstance(error, Fault) else _misfit(step, operation, error))
             if operation.keeps_columns:
                 continue
+            check_steps(steps[number:], make_scope, faults)
             return None
         for part in parts:
             lowered = lowered if len(parts) == 1 else part.lower(table, here)
@@ -229,13 +232,40 @@ def _misfit(step: Step, operation: Operation, error: BaseException) -> Fault:
     return Fault(f"{step.name}: {said.what}", said.fix, path)
 
 
-def check_rules(steps: Sequence[Step], faults: list[Fault]) -> None:
+def check_steps(
+    steps: Sequence[Step], make_scope: Callable[[Step, type[Operation]], Scope], faults: list[Fault]
+) -> None:
+    """Add what is wrong with the texts of a stage's operations whatever its columns are, where those are not known."""
+    for step in steps:
+        with suppress(Fault):  # told where the graph was built
+            operation = ops.operation(step)
+            _check_texts(operation, make_scope(step, type(operation)), faults)
+
+
+def check_rules(steps: Sequence[Step], make_scope: Callable[[Step, type[Rule]], Scope], faults: list[Fault]) -> None:
     """Add what is wrong with the rules of a gate whatever its columns are, where those are not known."""
     for step in steps:
         try:
-            gates.rule(step)
+            rule = gates.rule(step)
         except Fault as fault:
             faults.append(fault)
+            continue
+        _check_texts(rule, make_scope(step, type(rule)), faults)
+
+
+def _check_texts(written: Arguments, scope: Scope, faults: list[Fault]) -> None:
+    for argument, kind in written.kinds().items():
+        if kind.sql is None:
+            continue
+        given = getattr(written, argument)
+        texts = [((name,), text) for name, text in given.items()] if isinstance(given, Mapping) else [((), given)]
+        for place, text in texts:
+            if not isinstance(text, str) or not text:
+                continue
+            try:
+                judge(text, scope.params, kind.sql)
+            except SqlError as error:
+                faults.append(scope.fault(error.what, error.fix, argument, *place, place=error.place))
 
 
 def compile_checks(

@@ -105,7 +105,13 @@ def check_panes(pipeline: Pipeline, nodes: Mapping[str, Node], faults: list[Faul
 
 def _faults(output: Output, panes: Panes, nodes: Mapping[str, Node], at: Path) -> list[Fault]:
     if output.format != "dataset":
-        return [Fault(f"panes are for datasets, and this is one {output.format} file", "remove panes, or format", at)]
+        return [
+            Fault(
+                f"panes are for datasets, and this is one {output.format} file",
+                "remove panes, or write format: dataset",
+                at,
+            )
+        ]
     if output.mode not in _MODES:
         fix = "remove one of them; panes are for mode: replace, upsert or replace_partitions"
         return [Fault(f"panes say nothing with mode: {output.mode}", fix, at)]

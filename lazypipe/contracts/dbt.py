@@ -357,6 +357,9 @@ def _accepted_values(test: _Test) -> Iterable[Written]:
     values = [v for v in values if v is not None]
     if test.arguments.value.get("quote") is False:
         values = [_unquoted(v) for v in values]
+    elif any(not isinstance(v, str) for v in values):
+        note = "what is no text is compared as it is, dbt puts it in quotes: do that where the column is text"
+        test.arguments.note(f"the test {test.name}", note)
     if not values or any(isinstance(v, dict | list) for v in values):
         test.arguments.fault("values must be texts, numbers, true or false", "list at least one", "values")
         return

@@ -70,10 +70,34 @@ def typed_values(values: Sequence[Any], dtype: pl.DataType, scope: Scope, argume
 
 
 def misfit(values: Sequence[Any], dtype: pl.DataType, scope: Scope, argument: str, column: str) -> Fault:
-    """Return the mistake that values cannot be compared with a column."""
-    shown = ", ".join(repr(v) for v in values[:5])
-    what = f"{shown} cannot be compared with column {column!r}, which is {dtype_name(dtype)}"
-    return scope.fault(what, f"write {'values' if len(values) > 1 else 'a value'} of that type", argument)
+    """Return the mistake that values, or some of them, cannot be compared with a column."""
+    wrong = [v for v in values if not _fits(v, dtype)] or values
+    what = (
+        f"{', '.join(map(_shown, wrong[:5]))} cannot be compared with column {column!r}, which is {dtype_name(dtype)}"
+    )
+    fix = f"write {'values' if len(wrong) > 1 else 'a value'} of that type"
+    if None in wrong:
+        fix = "leave null out: nulls pass, and not_null refuses them"
+    elif dtype == pl.String and all(isinstance(v, int | float | Decimal) for v in wrong):
+        fix = "write " + ", ".join(f"'{_shown(v)}'" for v in wrong[:5]) + ", in quotes"
+    return scope.fault(what, fix, argument)
+
+
+def _shown(value: Any) -> str:
+    """Return a value as definitions write it."""
+    return (
+        {None: "null", True: "true", False: "false"}[value]
+        if value is None or value is True or value is False
+        else repr(value)
+    )
+
+
+def _fits(value: Any, dtype: pl.DataType) -> bool:
+    try:
+        _series([value], dtype)
+    except _ERRORS:
+        return False
+    return True
 
 
 _FROM_TEXT: dict[Any, Callable[[str], Any]] = {

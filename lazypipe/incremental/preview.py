@@ -18,9 +18,9 @@ from lazypipe.incremental.shared import needs_of, state_of
 from lazypipe.incremental.state import State
 from lazypipe.incremental.terms import Terms
 from lazypipe.incremental.work import Work
-from lazypipe.spec.model import NOTHING
+from lazypipe.spec.model import NOTHING, Output
 from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.files import FileInfo
+from lazypipe.storage.files import FileInfo, exported
 from lazypipe.storage.log import KEPT, Commit, DataFile
 from lazypipe.storage.row_groups import rows_in
 from lazypipe.storage.units import Units
@@ -257,10 +257,11 @@ def _incomplete(commit: Commit | None) -> dict[str, Any]:
     return told(*read(consumed.get(PROGRESS, {})))
 
 
-def status(plan: CompiledPipeline) -> list[dict[str, Any]]:
-    """Return, per output that is a dataset, its version, when it was made and of what: files per source, or versions.
+def status(outputs: Mapping[str, Output], redact: Callable[[str], str]) -> list[dict[str, Any]]:
+    """Return, per output, its version, when it was made and of what: files per source, or versions; of one file, its size.
 
-    Closed windows that lack something are ``incomplete``; ``layout`` says why files are laid out as they are, where that was chosen.
+    ``quarantined`` is how many rows stand in the quarantine beside it. Closed windows that lack something are ``incomplete``; ``layout`` says
+    why files are laid out as they are, where that was chosen.
 
     Raises
     ------
@@ -268,12 +269,17 @@ def status(plan: CompiledPipeline) -> list[dict[str, Any]]:
         If a commit cannot be read.
     """
     found = []
-    for name, output in plan.outputs.items():
+    for name, output in outputs.items():
+        said: dict[str, Any] = {"output": name, "uri": redact(output.to), "version": None, "consumed": {}}
         if output.format != "dataset":
+            file = exported(output.to, output.storage_options)
+            size = None if file is None else file.size
+            found.append({**said, "format": output.format, "files": 0 if file is None else 1, "bytes": size})
             continue
         commit = Dataset(output.to, output.storage_options).latest()
-        said: dict[str, Any] = {"output": name, "uri": plan.redact(output.to), "version": None, "consumed": {}}
         if commit is not None:
+            aside = Dataset(f"{output.to}__quarantine", output.storage_options).latest()
+            said["quarantined"] = 0 if aside is None else aside.rows
             said |= {"version": commit.version, "time": commit.time.isoformat(), "run": commit.run}
             said |= {"rows": commit.rows, "bytes": commit.bytes, "files": len(commit.files)}
             chosen = commit.info.get(KEPT, {})

@@ -11,7 +11,7 @@ from typing import ClassVar
 import polars as pl
 
 from lazypipe.ops.base import Operation, Scope, Table
-from lazypipe.spec.arguments import TEXT, arg
+from lazypipe.spec.arguments import QUERY, TEXT, arg
 from lazypipe.spec.model import Fault
 from lazypipe.sql import SqlError, query
 from lazypipe.sql_text import carrying
@@ -34,7 +34,7 @@ class Sql(Operation):
 
     name: ClassVar[str] = "sql"
     shorthand: ClassVar[str] = "query"
-    query: str = arg(TEXT, "The SELECT statement.", default="")
+    query: str = arg(QUERY, "The SELECT statement.", default="")
     file: str | None = arg(
         TEXT, "The file that the SELECT statement stands in instead, relative to the definition.", default=None
     )

@@ -13,7 +13,7 @@ import random
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from email.message import Message
@@ -123,7 +123,7 @@ class HttpTransport:
         self._lock = threading.Lock()
         self._held: list[bytes] = []
         self._flying = False
-        self._notes: list[str] = []
+        self._refused: dict[str, list[Path | None]] = {}
         self._state: str | None = None
 
     @classmethod
@@ -138,11 +138,22 @@ class HttpTransport:
             self._keep(encoded(event))
 
     def problems(self) -> tuple[str, ...]:
-        """Return which events were refused since it was asked last, and what waits."""
+        """Return how many events were refused since it was asked last, for each reason, and what waits."""
         with self._lock:
-            told = (*self._notes, *((self._state,) if self._state else ()))
-            self._notes, self._state = [], None
+            refused = [text for why, kept in self._refused.items() for text in self._told(why, kept)]
+            told = (*refused, *((self._state,) if self._state else ()))
+            self._refused, self._state = {}, None
         return told
+
+    def _told(self, why: str, kept: list[Path | None]) -> Iterator[str]:
+        """Say which events were refused for a reason, those that are kept and those that could not be."""
+        there = [path for path in kept if path is not None]
+        if there:
+            events, are = _several(len(there))
+            place = there[0] if len(there) == 1 else there[0].parent
+            yield f"{self.name} cannot be given {events}, which {are} kept in {place}: {why}"
+        if lost := len(kept) - len(there):
+            yield f"{self.name} refused {_several(lost)[0]}, which could not be kept: {why}"
 
     def flush(self) -> None:
         """Send what waits, oldest first; stop at the first event that cannot be sent now."""
@@ -200,8 +211,7 @@ class HttpTransport:
         data = message.read_bytes()
         outcome = self._send(data) if _is_whole(data) else _Outcome("refused", _CUT_OFF)
         if outcome.kind == "refused":
-            kept = self._spool.reject(message, outcome.why)
-            self._note(f"{self.name} cannot be given an OpenLineage event, which is kept in {kept}: {outcome.why}")
+            self._note(outcome.why, self._spool.reject(message, outcome.why))
         elif outcome.kind == "taken":
             message.unlink()
         return outcome
@@ -221,7 +231,7 @@ class HttpTransport:
             if outcome.kind == "later":
                 return self._left(outcome.why if trouble is None else f"{outcome.why}, and {trouble}")
             if outcome.kind == "refused":
-                self._note(f"{self.name} refused an OpenLineage event, which could not be kept: {outcome.why}")
+                self._note(outcome.why, None)
 
     def _waiting(self) -> int:
         """Return how many messages are known to wait in the spool."""
@@ -239,9 +249,9 @@ class HttpTransport:
             told.append(f"{_events(held)} in memory only, and {'are' if held > 1 else 'is'} lost when the process ends")
         return f"{self.name}: {why}; {'; '.join(told)}" if told else None
 
-    def _note(self, text: str) -> None:
+    def _note(self, why: str, kept: Path | None) -> None:
         with self._lock:
-            self._notes.append(text)
+            self._refused.setdefault(why, []).append(kept)
 
     def _say(self, state: str | None) -> None:
         with self._lock:
@@ -305,6 +315,10 @@ def _without_user(url: str) -> tuple[str, dict[str, str]]:
 
 def _events(count: int) -> str:
     return f"{count} OpenLineage event{'s wait' if count > 1 else ' waits'}"
+
+
+def _several(count: int) -> tuple[str, str]:
+    return ("an OpenLineage event", "is") if count == 1 else (f"{count:,} OpenLineage events", "are")
 
 
 def _is_whole(data: bytes) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ class ReplayResult:
 
     ``version`` is the output's commit with the healed rows, None if there were none; ``report`` what the gate found, None
     where nothing was in quarantine, or an earlier replay was only finished. ``warnings`` say what is missing in the ledger.
+    ``elsewhere`` are rows that no replay of the output moves: how many the gates of the sources and inner stages that it is made of have put
+    aside (``<name>``), and how many came late to windows (``<stage>__late``).
     """
 
     output: str
@@ -57,6 +59,7 @@ class ReplayResult:
     version: int | None = None
     report: GateReport | None = None
     warnings: tuple[str, ...] = ()
+    elsewhere: Mapping[str, int] = field(default_factory=dict)
 
 
 def replay(
@@ -88,6 +91,30 @@ def replay(
     if target.mode not in ("replace", "append"):
         what = f"output {output!r} has mode: {target.mode}, and replayed rows would only be added"
         raise LazypipeError(f"{what}; deliver the mended rows as a file of their own")
+    found = _replayed(plan, output, target, run, now, actor, code)
+    return replace(found, elsewhere=_elsewhere(plan, target.stage))
+
+
+def _elsewhere(plan: CompiledPipeline, stage: str) -> dict[str, int]:
+    """Return how many rows stand aside on the way to a stage, by the source or stage that has put them there."""
+    state = uris.resolve(plan.pipeline.state, plan.pipeline.base)
+    found: dict[str, int] = {}
+    ahead = [*plan.nodes[stage].inputs]
+    seen = {stage}
+    while ahead:
+        if (name := ahead.pop()) in seen:
+            continue
+        seen.add(name)
+        ahead += plan.nodes[name].inputs
+        commit = Dataset(uris.beside(state, "quarantine", plan.pipeline.name, name)).latest()
+        if commit is not None and commit.rows:
+            found[name] = commit.rows
+    return dict(sorted(found.items()))
+
+
+def _replayed(
+    plan: CompiledPipeline, output: str, target: Output, run: str, now: datetime, actor: str | None, code: str | None
+) -> ReplayResult:
     data = Dataset(target.to, target.storage_options)
     aside = Dataset(f"{target.to}__quarantine", target.storage_options)
     current = data.latest()

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from lazypipe.errors import nearest
 from lazypipe.spec.model import NOTHING, Fault, Path, Step, freeze
@@ -26,10 +26,11 @@ def _same(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Kind:
-    """What an argument may be: its JSON Schema, and how its value is normalised."""
+    """What an argument may be: its JSON Schema, how its value is normalised, and whether its texts are SQL: of an expression, or a whole query."""
 
     schema: Mapping[str, Any]
     convert: Callable[[Any], Any] = _same
+    sql: Literal["expression", "query"] | None = None
 
     @property
     def is_mapping(self) -> bool:
@@ -49,10 +50,12 @@ COLUMN = Kind(_TEXT)
 """The name of one column."""
 COLUMNS = Kind(_LIST, _names)
 """One column name or a list of them."""
-SQL = Kind(_TEXT)
+SQL = Kind(_TEXT, sql="expression")
 """A SQL expression; from Python also a ``pl.Expr``."""
-SQLS = Kind({"type": "object", "additionalProperties": _TEXT, "minProperties": 1}, freeze)
+SQLS = Kind({"type": "object", "additionalProperties": _TEXT, "minProperties": 1}, freeze, "expression")
 """New column name → SQL expression."""
+QUERY = Kind(_TEXT, sql="query")
+"""A whole SQL query."""
 NAMES = Kind({"type": "object", "additionalProperties": _TEXT, "minProperties": 1}, freeze)
 """Old name → new name."""
 TYPES = NAMES

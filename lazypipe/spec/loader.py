@@ -18,6 +18,7 @@ from blake3 import blake3
 from lazypipe.errors import DefinitionError, Problem
 from lazypipe.spec import document
 from lazypipe.spec.arguments import Arguments
+from lazypipe.spec.endings import format_of
 from lazypipe.spec.model import (
     NOTHING,
     Audit,
@@ -232,13 +233,19 @@ def _stage(name: str, written: Mapping[str, Any]) -> Stage:
 def _output(name: str, written: Mapping[str, Any]) -> Output:
     given = freeze(written)
     return Output(
-        **{k: v for k, v in given.items() if k not in ("from", "key", "order_by", "partition_by", "panes")},
+        **{k: v for k, v in given.items() if k not in ("from", "format", "key", "order_by", "partition_by", "panes")},
+        format=written.get("format") or _usual(written["to"]),
         stage=written.get("from", name),
         key=_names(written.get("key", ())),
         order_by=_names(written.get("order_by", ())),
         partition_by=_names(written.get("partition_by", ())),
         panes=_panes(given.get("panes")),
     )
+
+
+def _usual(to: str) -> str:
+    """Return the format of an output that names none."""
+    return format_of(to) or "dataset"
 
 
 def _panes(written: Any) -> Mapping[str, Any]:
@@ -428,12 +435,11 @@ def _stage_dict(stage: Stage) -> dict[str, Any]:
 
 
 def _output_dict(name: str, output: Output) -> dict[str, Any]:
+    form = "delta" if output.delta_log else output.format
     return {
         **({"from": output.stage} if output.stage != name else {}),
         "to": output.to,
-        **(
-            {"format": "delta"} if output.delta_log else {"format": output.format} if output.format != "dataset" else {}
-        ),
+        **({"format": form} if form != _usual(output.to) else {}),
         **({"mode": output.mode} if output.mode != "replace" else {}),
         **_given(
             partition_by=output.partition_by,

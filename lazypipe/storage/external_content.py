@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 import polars as pl
 
 from lazypipe.storage.by_row import TEXT, BrokenText
-from lazypipe.storage.external_files import Handle, open_handle, spool
+from lazypipe.storage.external_files import Handle, open_handle, spool, verify
 from lazypipe.storage.external_text import TextBlocks, TextFormat, columns_of, is_zstd, open_text, text_format
 from lazypipe.storage.formats import FORMATS, TEXT_FORMATS
 from lazypipe.storage.parquet_ranges import TRAILER, ChunkRange, Footer, footer_length
@@ -89,6 +89,7 @@ def open_content(
     handle = open_handle(uri, storage_options)
     try:
         if format == "parquet" and handle.random:
+            verify(uri, handle)
             return _ParquetContent(handle)
         copy = spool(handle.file)
     except BaseException:

@@ -26,6 +26,7 @@ __all__ = [
     "MadeLater",
     "Named",
     "expand",
+    "exported",
     "files_at",
     "is_part",
     "named",
@@ -45,6 +46,10 @@ _PART = "\0"
 
 class _NoFiles(SourceError):
     """A pattern matches no file, or a folder holds none."""
+
+
+class _NoFile(SourceError):
+    """There is no file of a name."""
 
 
 class FileInfo(NamedTuple):
@@ -215,6 +220,20 @@ def expand(
     return tuple({f.uri: f for of in found for f in of}.values())
 
 
+def exported(uri: str, options: Mapping[str, Any] | None = None) -> FileInfo | None:
+    """Return the one file that is written there, None if there is none yet; raises SourceError if that cannot be told.
+
+    Examples
+    --------
+    >>> exported("memory://nothing-here.csv") is None
+    True
+    """
+    try:
+        return next(iter(expand((uri,), options, patient=True)), None)
+    except _NoFile:
+        return None
+
+
 def _list(pattern: str, options: Mapping[str, Any] | None, endings: tuple[str, ...]) -> Sequence[FileInfo]:
     link, chain, rest = pattern.partition("::")
     if chain and link.isidentifier():  # a cache knows what it holds, and not what there is
@@ -329,7 +348,7 @@ def _list_local(path: str, endings: tuple[str, ...]) -> Sequence[FileInfo]:
     try:
         return [_stat(path)]
     except FileNotFoundError:
-        raise SourceError(
+        raise _NoFile(
             "there is no such file", uri=path, fix="check the path; it starts from the definition's folder"
         ) from None
 
@@ -453,7 +472,7 @@ def _list_remote(pattern: str, options: Mapping[str, Any] | None, endings: tuple
     try:
         details = fs.info(path)
     except FileNotFoundError:
-        raise SourceError("there is no such file", uri=pattern, fix="check the URI") from None
+        raise _NoFile("there is no such file", uri=pattern, fix="check the URI") from None
     if details["type"] != "directory":
         return [info(details)]
     below = {n.removeprefix(path): d for n, d in sorted(fs.find(path, detail=True).items())}

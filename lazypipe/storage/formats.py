@@ -10,9 +10,10 @@ from typing import Any
 
 import polars as pl
 
+from lazypipe.spec.endings import ENDINGS
 from lazypipe.spec.model import NOTHING
 
-__all__ = ["FORMATS", "INFER_ROWS", "TEXT_FORMATS", "TYPED_FORMATS", "FileFormat", "format_of"]
+__all__ = ["FORMATS", "INFER_ROWS", "TEXT_FORMATS", "TYPED_FORMATS", "FileFormat"]
 
 INFER_ROWS = 10_000
 """Rows of text from which types are taken."""
@@ -52,7 +53,7 @@ FORMATS: Mapping[str, FileFormat] = {
     "parquet": FileFormat(
         "Parquet",
         "parquet",
-        (".parquet", ".pq"),
+        ENDINGS["parquet"],
         partial(pl.scan_parquet, glob=False),
         pl.LazyFrame.sink_parquet,
         b"PAR1",
@@ -65,7 +66,7 @@ FORMATS: Mapping[str, FileFormat] = {
     "csv": FileFormat(
         "CSV",
         "csv",
-        (".csv", ".csv.gz", ".csv.zst"),
+        ENDINGS["csv"],
         partial(pl.scan_csv, glob=False, raise_if_empty=True),
         pl.LazyFrame.sink_csv,
         lacks=(pl.List, pl.Array, pl.Struct, pl.Binary, pl.Duration),
@@ -73,14 +74,12 @@ FORMATS: Mapping[str, FileFormat] = {
     "ndjson": FileFormat(
         "NDJSON",
         "json",
-        (".ndjson", ".jsonl", ".ndjson.gz", ".jsonl.gz", ".ndjson.zst", ".jsonl.zst"),
+        ENDINGS["ndjson"],
         _scan_ndjson,
         pl.LazyFrame.sink_ndjson,
         lacks=(pl.Binary,),
     ),
-    "ipc": FileFormat(
-        "Arrow IPC", "arrow", (".arrow", ".ipc", ".feather"), _scan_ipc, pl.LazyFrame.sink_ipc, b"ARROW1"
-    ),
+    "ipc": FileFormat("Arrow IPC", "arrow", ENDINGS["ipc"], _scan_ipc, pl.LazyFrame.sink_ipc, b"ARROW1"),
 }
 
 TEXT_FORMATS = tuple(name for name, form in FORMATS.items() if not form.magic)
@@ -88,17 +87,3 @@ TEXT_FORMATS = tuple(name for name, form in FORMATS.items() if not form.magic)
 
 TYPED_FORMATS = tuple(name for name, form in FORMATS.items() if form.magic)
 """Formats that know their types, and whose columns Polars itself takes from Hive folders."""
-
-
-def format_of(name: str) -> str | None:
-    """Return the format that a file name stands for, None if it does not tell.
-
-    Examples
-    --------
-    >>> format_of("flights-*.csv.gz"), format_of("x.txt"), format_of("simplecache::https://example.org/x.csv")
-    ('csv', None, 'csv')
-    """
-    links = name.lower().split("::")
-    # what only wraps another one has no path of its own
-    plain = next((link for link in links if not link.isidentifier()), "")
-    return next((name for name, form in FORMATS.items() if plain.endswith(form.endings)), None)

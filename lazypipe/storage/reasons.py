@@ -28,12 +28,28 @@ _READINGS = (
     (r"(?:parquet: )?File out of specification: The file must end with .*", "the file does not end as Parquet does"),
     (r"(?:parquet: )?File out of specification: (.*)", "{1}"),
     (r"out-of-spec: InvalidFooter", "the file does not end as Arrow IPC does"),
-    (r"incomplete frame|unexpected end of file|Compressed file ended before .*", "the packed text ends too early"),
     (
-        r"Data corruption detected|corrupt (?:deflate|gzip) stream.*|CRC check failed.*|Error -3 while decompressing.*",
+        _CUT_OFF := r"incomplete frame|unexpected end of file|Compressed file ended before .*",
+        "the packed text ends too early",
+    ),
+    (
+        _DAMAGED
+        := r"Data corruption detected|corrupt (?:deflate|gzip) stream.*|CRC check failed.*|Error -3 while decompressing.*",
         "the packed text is damaged",
     ),
+    (_OTHER_SUM := r"Bad CRC-32 for file .*", "it is not what its archive says that it is: it is damaged"),
 )
+
+
+def is_packing(reason: str) -> bool:
+    """Whether what packs a file is wrong, and not what stands in it.
+
+    Examples
+    --------
+    >>> is_packing("Bad CRC-32 for file 'a.csv'"), is_packing("cannot parse 'a' (string) as Int32")
+    (True, False)
+    """
+    return re.match(f"{_CUT_OFF}|{_DAMAGED}|{_OTHER_SUM}", reason) is not None
 
 
 _TOO_NARROW = re.compile(

@@ -22,7 +22,7 @@ from lazypipe.storage.cells import Marks
 from lazypipe.storage.external_text import Csv, text_format
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.formats import FORMATS, INFER_ROWS, TEXT_FORMATS, TYPED_FORMATS
-from lazypipe.storage.reasons import AGAIN, grouped, in_plain_words, too_narrow
+from lazypipe.storage.reasons import AGAIN, grouped, in_plain_words, is_packing, too_narrow
 from lazypipe.storage.row_groups import RowPlaces
 from lazypipe.storage.widen import with_fields
 
@@ -363,7 +363,7 @@ class Reader:
                 "convert it, such as with iconv -f WINDOWS-1252 -t UTF-8, or declare columns in contract: "
                 "on_type_change: discard_row puts such rows aside"
             )
-        if told.startswith("the packed text"):
+        if is_packing(reason):
             fixes = {}
         if "unexpected dtype when deserializing ndjson" in reason:
             fixes["ndjson"] = "declare what stands there, such as String or Int64, and cast it in a stage"

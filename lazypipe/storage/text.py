@@ -78,13 +78,16 @@ def sound(files: Sequence[FileInfo], are: Callable[[Sequence[FileInfo]], bool]) 
 
 def bad_line(file: FileInfo, reader: Reader, schema: pl.Schema) -> int | None:
     """Return the number of the first line at which a CSV or NDJSON file cannot be read, None if it cannot be told."""
+    from lazypipe.storage.external_files import reading
+
     try:
         by_row, inside = TEXT in schema, untold(schema)
         names = reader.header(file, inside)
         if set(names) != set(inside):
             return None
         parser = _parser(reader, pl.Schema({n: inside[n] for n in names}))
-        return _first_bad(file, reader, parser, inside if by_row else None)
+        with reading(file.uri):
+            return _first_bad(file, reader, parser, inside if by_row else None)
     except BaseException as error:  # the file is worse than one bad line
         if not cannot_read(error):
             raise

@@ -103,7 +103,10 @@ def _span(text: str, argument: str, *place: int) -> Span:
     try:
         found = Span.parse(text)
     except ValueError as error:
-        raise Fault(str(error), "write one such as 15m, 1h, 1d, 1w, 1mo, 1q or 1y", (argument, *place)) from None
+        fix = "write one such as 15m, 1h, 1d, 1w, 1mo, 1q or 1y"
+        if argument == "every":
+            fix += ", or all for one window over all time"
+        raise Fault(str(error), fix, (argument, *place)) from None
     if found.is_endless:
         raise Fault(f"{text} is longer than 30,000 years", "write a shorter one", (argument, *place))
     return found

@@ -241,7 +241,7 @@ def test_windows_with_late_rows_are_two_stages() -> None:
         (
             {"late": "drop", "every": "soon"},
             {"event_time": "t", "watermark": {"delay": "1h"}},
-            "stages.s.do[0].window.every: 'soon' is not a length of time; write one such as 15m, 1h, 1d, 1w, 1mo, 1q or 1y",
+            "stages.s.do[0].window.every: 'soon' is not a length of time; write one such as 15m, 1h, 1d, 1w, 1mo, 1q or 1y, or all for one window over all time",
         ),
     ],
 )

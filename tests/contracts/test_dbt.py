@@ -421,3 +421,13 @@ models:
     )
     report = lp.check(pl.DataFrame({"a": [1, 2, 2, 2, None]}), contract.rules["t"])
     assert [c.status for c in report.checks] == ["warn", "fail", "warn"]
+
+
+def test_values_that_are_no_text_are_noted_where_dbt_puts_them_in_quotes() -> None:
+    test = {"accepted_values": {"values": [1, 2]}}
+    (note,) = from_dbt(model(test, column="c")).notes
+    assert note.what == "the test accepted_values"
+    assert note.why == "what is no text is compared as it is, dbt puts it in quotes: do that where the column is text"
+    for values, quote in ((["1", "2"], None), ([1, 2], False)):
+        said = {"values": values} | ({} if quote is None else {"quote": quote})
+        assert not from_dbt(model({"accepted_values": said}, column="c")).notes

@@ -85,9 +85,13 @@ def test_what_is_kept_for_a_run_of_an_output_that_changes_is_unknown_too(base: P
 
 def test_status_of_outputs(base: Path) -> None:
     plan = pipe(base).compile()
-    assert [(o["output"], o["version"]) for o in plan.status()] == [("one", None), ("two", None), ("again", None)]
+    names = ["one", "two", "again", "file"]
+    assert [(o["output"], o["version"], o.get("files")) for o in plan.status()] == [
+        (n, None, 0 if n == "file" else None) for n in names
+    ]
     plan.run().raise_for_status()
-    one, two, again = plan.status()
+    one, two, again, file = plan.status()
+    assert file["bytes"] == (base / "out/again.csv").stat().st_size
     assert (one["version"], one["consumed"]["a"]["files"]) == (1, 1)
     assert (two["rows"], two["consumed"]["a"]["files"], two["consumed"]["a"]["version"]) == (1, 1, None)
     assert again["consumed"]["two"]["version"] == 1

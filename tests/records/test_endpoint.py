@@ -245,10 +245,24 @@ def test_what_is_not_whole_in_the_spool_is_kept_aside(plain: Any, tmp_path: Path
     (tmp_path / ".half.tmp").write_text("{")
     told = send(transport(plain, tmp_path, clock), 2)
     assert numbers(plain.taken) == [1, 2]
-    assert len(told) == 4
-    assert all(t.endswith("it is not whole JSON, as after a crash of the machine") for t in told)
+    refused = (
+        f"{plain.url}/api/v1/lineage cannot be given 4 OpenLineage events, which are kept in {tmp_path / 'rejected'}"
+    )
+    assert told == (f"{refused}: it is not whole JSON, as after a crash of the machine",)
     assert (tmp_path / "rejected" / "0000000001.json").read_bytes() == whole[:-7]
     assert (tmp_path / "notes.json").exists()
+
+
+def test_what_is_refused_for_one_reason_is_told_once(plain: Any, tmp_path: Path, clock: Clock) -> None:
+    plain.script = ["400"] * 8 + ["422"] + ["400"] * 6
+    made = transport(plain, tmp_path, clock)
+    many, one = send(made, *range(1, 16))
+    kept = tmp_path / "rejected"
+    assert many == f"{made.url} cannot be given 14 OpenLineage events, which are kept in {kept}: 400 Bad Request"
+    assert one.startswith(
+        f"{made.url} cannot be given an OpenLineage event, which is kept in {kept / '0000000009.json'}: 422"
+    )
+    assert made.problems() == ()
 
 
 # disks

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
+from lazypipe.__main__ import main
 from lazypipe.storage.dataset import Dataset
 
 T0 = datetime(2024, 3, 1)
@@ -238,6 +239,27 @@ def test_late_rows_are_vacuumed_as_all_that_is_put_aside(station: Station) -> No
     lp.vacuum(station.plan.pipeline, older_than=timedelta(0))
     assert len(aside.log.versions()) == 1
     assert len(station.late()) == 2
+
+
+def test_a_replay_says_which_rows_it_does_not_move(station: Station, capsys: pytest.CaptureFixture[str]) -> None:
+    station.deliver("01", ("20 08:00", "a", 1), ("", "a", 7))  # one that has no time
+    station.deliver("02", ("01 08:00", "a", 2), ("02 08:00", "a", 3))
+    station.run()
+    assert len(station.late()) == 2
+    found = station.plan.replay("hourly")
+    assert (found.remaining, found.elsewhere) == (0, {"hourly__late": 2, "readings": 1})
+    definition = station.root / "p.yaml"
+    definition.write_text(DEFINITION)
+    assert main(["replay", str(definition), "hourly"]) == 0
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "0 rows remain in quarantine",
+        "2 rows came late to hourly, and stand in hourly__late: no replay moves them; a longer allowed_lateness takes them into their windows, in the next run",
+        "1 row stands in readings__quarantine, ahead of this gate: run with --full judges it again",
+    ]
+    definition.write_text(DEFINITION.replace("2h", "60d"))
+    assert main(["run", str(definition)]) == 0
+    assert main(["replay", str(definition), "hourly", "--json"]) == 0
+    assert '"elsewhere": {\n  "readings": 1\n }' in capsys.readouterr().out
 
 
 def test_sessions_put_rows_aside_that_stand_alone_too_late(station: Station) -> None:

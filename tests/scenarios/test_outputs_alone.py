@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +203,40 @@ def test_keys_are_removed_alone_and_the_feed_of_changes_tells_it(tmp_path: Path)
     assert rows(tmp_path, "a") == [(1,)]
     told = plan.scan("a__changes").select("k", "_change").collect().rows()
     assert sorted(told) == [(1, "insert"), (2, "delete"), (2, "insert")]
+
+
+def test_the_text_of_what_is_not_asked_for_is_judged_all_the_same(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = shop / "shop.yaml"
+    wrong = {
+        "total: sum(amount)}}]": "total: sum(amonut), n: selct(amount)}}, sql: SELCT 1, filter: total > :leest]",
+        "how: left}]}": "how: left}, sql: SELECT a FROM somewhere], gate: [{not_null: {columns: day, where: day >}}]}",
+    }
+    for right, instead in wrong.items():
+        assert right in SHOP
+        file.write_text(file.read_text().replace(right, instead))
+    texts = {
+        "n: selct(amount)": "unknown function 'selct'; use one of Polars SQL, such as coalesce, round, upper or date_part",
+        "sql: SELCT 1": "a sql operation must be one SELECT statement; start it with SELECT or WITH",
+        "filter: total > :leest": "unknown parameter :leest; known parameters: now",
+        "where: day >": "bad SQL: 'day >' is not a whole expression; check its operators, brackets and commas",
+    }
+    assert main(["run", str(file), "--output", "large"]) == 2
+    assert told(file, capsys) == [*texts.items()]
+    # behind a step whose columns are not known they are judged too, each once
+    file.write_text(file.read_text().replace("n: selct(amount)", "n: count(*)"))
+    (shop / "rates.csv").write_text("day,rate\n2024-01-01,1\n")
+    assert main(["check", str(file)]) == 2
+    unknown = ("total: sum(amonut)", "unknown column 'amonut'; did you mean 'amount'?")
+    assert told(file, capsys)[:3] == [unknown, *[*texts.items()][1:3]]
+
+
+def told(file: Path, capsys: pytest.CaptureFixture[str]) -> list[tuple[str, str]]:
+    """Return the text at the place of each mistake, and what is said of it."""
+    found = []
+    for line in capsys.readouterr().err.splitlines():
+        _, row, column, said = line.split(":", 3)
+        text = re.split(r"[]},]", file.read_text().splitlines()[int(row) - 1][int(column) - 1 :])[0]
+        found.append((text, said.strip()))
+    return found

@@ -352,7 +352,7 @@ RULES = {
         "'low' cannot be compared with column 'delay', which is Float64; write a value of that type"
     ),
     "between: {column: origin, @max: 5}": (
-        "5 cannot be compared with column 'origin', which is String; write a value of that type"
+        "5 cannot be compared with column 'origin', which is String; write '5', in quotes"
     ),
     "between: {column: time_hour, @min: 2013-13-01}": (
         "'2013-13-01' cannot be compared with column 'time_hour', which is Datetime(us, UTC); "
@@ -383,10 +383,10 @@ RULES = {
     "in_set: {column: origin, @values: JFK}": "'values' must be a list, not 'JFK'; write [JFK]",
     "in_set: {column: origin, @values: []}": "'values' is empty; write at least one entry",
     "in_set: {column: origin, @values: [1, 2]}": (
-        "1, 2 cannot be compared with column 'origin', which is String; write values of that type"
+        "1, 2 cannot be compared with column 'origin', which is String; write '1', '2', in quotes"
     ),
     "in_set: {column: flight, @values: [1, AA]}": (
-        "1, 'AA' cannot be compared with column 'flight', which is Int64; write values of that type"
+        "'AA' cannot be compared with column 'flight', which is Int64; write a value of that type"
     ),
     "@expression: dely > 1": NO_DELY,
     "@expression: tailnum > flight": f"String cannot be compared with Int64; {CAST}",
@@ -519,14 +519,14 @@ SECTIONS = {
         "outputs 'a' and 'b' write to the same place; change one of them"
     ),
     "outputs: {a: {to: o.csv, format: csv, @partition_by: t}}": (
-        "partition_by is for datasets, and this is one csv file; remove partition_by, or format"
+        "partition_by is for datasets, and this is one csv file; remove partition_by, or write format: dataset"
     ),
     "outputs: {a: {to: o.csv, format: csv, @mode: append}}": (
-        "mode is for datasets, and this is one csv file; remove mode, or format"
+        "mode is for datasets, and this is one csv file; remove mode, or write format: dataset"
     ),
     **{
         f"outputs: {{a: {{to: o.csv, format: csv, @{key}: {value}}}}}": (
-            f"{key} is for datasets, and this is one csv file; remove {key}, or format"
+            f"{key} is for datasets, and this is one csv file; remove {key}, or write format: dataset"
         )
         for key, value in (
             ("keep", 3),

@@ -17,9 +17,10 @@ import polars as pl
 import pytest
 
 from lazypipe.errors import SourceError
+from lazypipe.spec.endings import format_of
 from lazypipe.storage import files
 from lazypipe.storage.files import FileColumns, FileInfo, expand, files_at, named
-from lazypipe.storage.formats import FORMATS, format_of
+from lazypipe.storage.formats import FORMATS
 from lazypipe.storage.scan import Reader
 
 CSV = FORMATS["csv"].endings

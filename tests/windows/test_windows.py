@@ -362,6 +362,7 @@ SCHEMA = {
     "window_start": pl.Int64(),
 }
 LENGTH = "write one such as 15m, 1h, 1d, 1w, 1mo, 1q or 1y"
+EVERY = f"{LENGTH}, or all for one window over all time"
 
 
 @pytest.mark.parametrize(
@@ -370,9 +371,9 @@ LENGTH = "write one such as 15m, 1h, 1d, 1w, 1mo, 1q or 1y"
         ({"every": "0h"}, "window.every: 0h is no length of a window; write one above zero, such as 1h"),
         ({"every": "-1h"}, "window.every: -1h is no length of a window; write one above zero, such as 1h"),
         ({"every": "1h", "period": "-2h"}, "window.period: -2h is no length of a window; write one above zero, such as 1h"),
-        ({"every": "hourly"}, f"window.every: 'hourly' is not a length of time; {LENGTH}"),
-        ({"every": ["1d", "1 hour"]}, f"window.every[1]: '1 hour' is not a length of time; {LENGTH}"),
-        ({"every": "1.5mo"}, f"window.every: '1.5mo' has a part of a month or of a nanosecond; {LENGTH}"),
+        ({"every": "hourly"}, f"window.every: 'hourly' is not a length of time; {EVERY}"),
+        ({"every": ["1d", "1 hour"]}, f"window.every[1]: '1 hour' is not a length of time; {EVERY}"),
+        ({"every": "1.5mo"}, f"window.every: '1.5mo' has a part of a month or of a nanosecond; {EVERY}"),
         ({"every": "1h", "offset": "x"}, f"window.offset: 'x' is not a length of time; {LENGTH}"),
         ({"every": "30001y"}, "window.every: 30001y is longer than 30,000 years; write a shorter one"),
         ({"every": "1d", "offset": "-11000000d"}, "window.offset: -11000000d is longer than 30,000 years; write a shorter one"),
