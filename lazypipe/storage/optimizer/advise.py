@@ -91,7 +91,7 @@ _LIKELY_LEFT = 0.8
 _LITTLE_LEVEL = 6
 _VALUE_SECONDS = 7e-9
 """What a value takes to be read, about."""
-_QUICK_FEWEST, _QUICK_MOST = 2_000, 20_000
+_QUICK_FEWEST, _QUICK_MOST = 2_000, 12_000
 _ORDERED = 8_000
 """Rows that orders are tried on."""
 _ORDER_SHARE, _ORDER_SECONDS = 1 / 3, 300e-9
@@ -350,7 +350,9 @@ class _Adviser:
         sort_by, _ = next(self._orders(None), ((), "linear"))
         if not sort_by:
             return DEFAULT
-        natural, reading = self._reading(self.frame), self._reading(self.frame.sort(*sort_by, maintain_order=True))
+        asked = self.frame.select(c for c in self.filtered if c in self.frame.columns)
+        in_order = asked.sort(*sort_by, maintain_order=True, multithreaded=False)
+        natural, reading = self._reading(asked), self._reading(in_order)
         if reading > _PRUNES * natural or kept_bits(self.frame, sort_by) > _ORDER_BYTES[self.goal]:
             return DEFAULT
         group = self._group(self.workload.access, _VALUE_SECONDS * self.frame.width)

@@ -6,6 +6,7 @@ columns, then by the next, as long as there is something to gain. The sort is st
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -64,7 +65,7 @@ def packing_order(frame: pl.DataFrame, rows: int = _ROWS) -> tuple[str, ...]:
     codes = codes.select(counts.most(_COUNTED))
     if len(keys) > _BEST:
         first = codes.head(_FIRST)
-        alone = _sorted_bits(first, [(n,) for n in keys], counts.bits)
+        alone = dict(zip(keys, _sorted_bits(first, [(n,) for n in keys], counts.bits), strict=True))
         keys = sorted(keys, key=alone.__getitem__)[:_BEST]
     return _greedy(codes, keys, counts, _KEYS)
 
@@ -84,18 +85,18 @@ def likely_order(frame: pl.DataFrame) -> tuple[tuple[str, ...], float]:
     flat = _flat(frame)
     if frame.height < 2 * _ALIKE or len(flat) < 2:
         return (), 1.0
-    codes = frame.select(pl.col(flat).hash())
-    probe = codes.head(_FIRST)
+    probe = frame.head(_FIRST).select(pl.col(flat).hash())
     counts = _counts(probe)
     names = counts.most(_COUNTED_LITTLE)
+    codes = frame.select(pl.col(names).hash())
     keys = [n for n in counts.keys(probe.height) if n in names][:_TRIED_LITTLE]
     order = _greedy(probe.select(names), keys, counts, _KEYS_LITTLE)
     if not order:
         return (), 1.0
     # of both hashes the first half: one number is sorted by in half the time of two
     key = pl.sum_horizontal(pl.col(n) // 2**32 * 2 ** (32 - 32 * i) for i, n in enumerate(order))
-    place = codes.select(pl.arg_sort_by(key, maintain_order=True)).to_series()
-    return order, _left(frame, codes[names], place, counts.bits, rising(frame[names]))
+    place = codes.select(pl.arg_sort_by(key, maintain_order=True, multithreaded=False)).to_series()
+    return order, _left(frame, codes, place, counts.bits, rising(frame.head(_FIRST)[names]))
 
 
 def kept_bits(frame: pl.DataFrame, order: Sequence[str]) -> float:
@@ -107,10 +108,12 @@ def kept_bits(frame: pl.DataFrame, order: Sequence[str]) -> float:
     >>> kept_bits(frame, ["shop"]) > 1, kept_bits(frame.drop("id"), ["shop"]) < 0.1
     (True, True)
     """
-    codes = frame.select(pl.col(_flat(frame)).hash())
-    place = frame.select(pl.arg_sort_by(*order, maintain_order=True)).to_series()
-    ticking = [n for n, t in frame.schema.items() if is_ticking(t)]
-    return _left(frame, codes, place, _counts(codes).bits, ticking)
+    counts = _counts(frame.select(pl.col(_flat(frame)).hash()))
+    names = counts.most(_COUNTED_LITTLE)
+    place = frame.select(pl.arg_sort_by(*order, maintain_order=True, multithreaded=False)).to_series()
+    types = frame.schema
+    ticking = [n for n in names if is_ticking(types[n])]
+    return _left(frame, frame.select(pl.col(names).hash()), place, counts.bits, ticking)
 
 
 def _left(
@@ -198,7 +201,7 @@ class _Counts:
 
 
 def _counts(codes: pl.DataFrame) -> _Counts:
-    counts = codes.select(pl.all().value_counts(name="__n").struct.field("__n").implode().name.keep())
+    counts = codes.select(pl.all().unique_counts().implode())
     distinct = pl.all().list.len().name.prefix("of:")
     found = counts.select(pl.all().explode().entropy(base=2), distinct).row(0)
     bits = (b or 0.0 for b in found)
@@ -210,9 +213,13 @@ def _counts(codes: pl.DataFrame) -> _Counts:
 def _greedy(codes: pl.DataFrame, keys: Sequence[str], counts: _Counts, most: int) -> tuple[str, ...]:
     """Return the keys, ``most`` of them, of which each leaves the least bits when rows are sorted by it after those before."""
     left, order = list(keys), list[str]()
-    least = whole = _bits(codes, counts.bits)
+    least = whole = math.inf
     while left and len(order) < most:
-        tried = _sorted_bits(codes, [(*order, n) for n in left], counts.bits)
+        first = [] if order else [()]
+        found = _sorted_bits(codes, [*((*order, n) for n in left), *first], counts.bits)
+        if first:
+            least = whole = found.pop()
+        tried = dict(zip(left, found, strict=True))
         best = min(left, key=lambda n: (tried[n], counts.distinct[n]))
         if tried[best] > least - _GAIN * whole:
             break
@@ -223,18 +230,16 @@ def _greedy(codes: pl.DataFrame, keys: Sequence[str], counts: _Counts, most: int
     return tuple(order)
 
 
-def _sorted_bits(codes: pl.DataFrame, orders: Sequence[Sequence[str]], bits: Mapping[str, float]) -> dict[str, float]:
-    """Return the bits that all columns take with rows in each of some orders of hashes, by the last key of each."""
+def _sorted_bits(codes: pl.DataFrame, orders: Sequence[Sequence[str]], bits: Mapping[str, float]) -> list[float]:
+    """Return the bits that all columns take with rows in each of some orders of hashes; in none, as they come."""
     runs = pl.all().rle_id().last() + 1
     # so short that planning, and other threads, take more time than they save
-    plans = [codes.lazy().sort(*by, maintain_order=True).select(runs) for by in orders]
+    plans = [
+        (codes.lazy().sort(*by, maintain_order=True, multithreaded=False) if by else codes.lazy()).select(runs)
+        for by in orders
+    ]
     found = pl.concat(plans, parallel=False).collect(engine="in-memory", optimizations=pl.QueryOptFlags.none())
-    return {by[-1]: sum(_of_runs(codes, row, bits).values()) for by, row in zip(orders, found.rows(), strict=True)}
-
-
-def _bits(codes: pl.DataFrame, bits: Mapping[str, float]) -> float:
-    """Return the bits that all columns take in this order."""
-    return sum(_each(codes, bits).values())
+    return [sum(_of_runs(codes, row, bits).values()) for row in found.rows()]
 
 
 def _each(codes: pl.DataFrame, bits: Mapping[str, float]) -> dict[str, float]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import islice
 from typing import Any, Literal
 
 import polars as pl
@@ -257,12 +258,12 @@ def profile(
 def profile_sample(sample: Sample, *, quick: bool = False) -> Profile:
     """Profile what a sample is of; if that is to be ``quick``, by fewer texts, and only what forms of columns follow from."""
     frame = sample.frame
-    every = max(frame.height // _FLOATS, 1)
+    drawn = _drawn(frame.height)
     # drawn: every so many rows might all be alike where something recurs
     glanced = {c.name: c.to_physical() for c in frame.sample(min(frame.height, _GLANCED), seed=0)}
     exprs: dict[str, pl.Expr] = {}
     for index, (name, dtype) in enumerate(frame.schema.items()):
-        figures = _figures(pl.col(name), dtype, every, glanced[name])
+        figures = _figures(pl.col(name), dtype, drawn, glanced[name])
         exprs |= {f"{index}:{what}": e for what, e in figures.items()}
     # in memory already, and there small: the engine for that is twice as fast
     found = records(frame.select(**exprs))[0] if exprs else {}
@@ -294,8 +295,8 @@ def _is_text(dtype: pl.DataType) -> bool:
     return dtype in (pl.String, pl.Binary)
 
 
-def _figures(column: pl.Expr, dtype: pl.DataType, every: int, glanced: pl.Series) -> dict[str, pl.Expr]:
-    """Return the aggregates that tell about a column; the decimals of floats are those of one value of so many.
+def _figures(column: pl.Expr, dtype: pl.DataType, drawn: pl.Series, glanced: pl.Series) -> dict[str, pl.Expr]:
+    """Return the aggregates that tell about a column; the decimals of floats are those of the rows ``drawn``.
 
     Nothing is asked that some values, as they stand inside, tell already: of most units only a few are multiples.
     """
@@ -320,8 +321,8 @@ def _figures(column: pl.Expr, dtype: pl.DataType, every: int, glanced: pl.Series
     if dtype == pl.Float64:
         finite = column.drop_nulls()
         exprs["digits:0"] = same(finite.cast(pl.Int64, strict=False).cast(dtype), finite, dtype).mean()
-        some = finite.gather_every(every)
-        for digits, product in ((d, p) for d in _digits(glanced.to_list())[:_LIKELY] for p in (False, True)):
+        some = column.gather(drawn).drop_nulls()
+        for digits, product in ((d, p) for d in _digits(glanced.to_list()) for p in (False, True)):
             form = Scaled(digits, pl.Int64(), product)
             fits = same(form.join(form.split(some, dtype), dtype), some, dtype).mean()
             exprs[f"{'product' if product else 'digits'}:{digits}"] = fits
@@ -334,22 +335,36 @@ def _figures(column: pl.Expr, dtype: pl.DataType, every: int, glanced: pl.Series
     return exprs
 
 
+def _drawn(rows: int) -> pl.Series:
+    """Return rows whose floats are looked at: of each stretch another, as what recurs would look alike at equal distances."""
+    every = max(rows // _FLOATS, 1)
+    stretch = pl.int_range(rows // every, eager=True)
+    return stretch * every + stretch.hash() % every
+
+
 def _likely(values: Sequence[int | None], units: Sequence[int]) -> list[int]:
     """Return the units of which so many of some values are multiples, that nearly all may be."""
     known = [v for v in values if v is not None]
-    return [u for u in units if sum(v % u == 0 for v in known) >= _MAYBE * len(known)]
+    return [u for u in units if _maybe((v % u == 0 for v in known), len(known))]
 
 
 def _digits(values: Sequence[float | None]) -> list[int]:
-    """Return with how many decimals so many of some values are told, more or less, that nearly all may be: the fewest first."""
+    """Return with how many decimals so many of some values are told, more or less, that nearly all may be: the fewest."""
     known = [v for v in values if v is not None]
 
     def fits(value: float, shift: int) -> bool:
         number = value * shift
         return math.isfinite(number) and abs(number - round(number)) <= _NEAR * max(abs(number), 1.0)
 
-    least = _MAYBE * len(known)
-    return [d for d in range(1, _MOST_DIGITS + 1) if sum(fits(v, 10**d) for v in known) >= least]
+    enough = (d for d in range(1, _MOST_DIGITS + 1) if _maybe((fits(v, 10**d) for v in known), len(known)))
+    return [*islice(enough, _LIKELY)]
+
+
+def _maybe(fits: Iterable[bool], values: int) -> bool:
+    """Whether all but a few of so many values fit; once too many do not, no other is asked."""
+    most = int((1 - _MAYBE) * values)
+    misses = islice((fit for fit in fits if not fit), most + 1)
+    return len([*misses]) <= most
 
 
 def _units(dtype: pl.DataType) -> Sequence[int]:

@@ -30,22 +30,20 @@ def reach(values: pl.Series, compare: Compare, groups: int, selectivity: float |
     """
     if compare == "other" or values.null_count() == values.len() or groups < 2:
         return 1.0
-    size = -(-values.len() // groups)
     ranks = values.rank("dense")  # so that everything that can be sorted can be compared
-    bounds = (
-        ranks.to_frame("x")
-        .group_by(pl.int_range(pl.len()) // size)
-        .agg(pl.col("x").min().alias("low"), pl.col("x").max().alias("high"))
-    )
-    known = ranks.sort(nulls_last=True).head(values.len() - values.null_count())
-    places = [(2 * i + 1) * known.len() // (2 * _PROBES) for i in range(_PROBES)]
-    width = 0 if compare == "equal" else max(int(known.len() * (selectivity or _RANGE)), 1)
-    firsts = [min(p, known.len() - 1 - width) if width < known.len() else 0 for p in places]
-    low, high = (known[f].to_list() for f in (firsts, [min(f + width, known.len() - 1) for f in firsts]))
+    rows, count = values.len(), values.len() - values.null_count()
+    size = -(-rows // groups)
+    filled = -(-rows // size)
+    known = ranks.sort(nulls_last=True)
+    grouped = (ranks.extend_constant(None, filled * size - rows) if rows % size else ranks).reshape((filled, size)).arr
+    width = 0 if compare == "equal" else max(int(count * (selectivity or _RANGE)), 1)
+    places = ((2 * i + 1) * count // (2 * _PROBES) for i in range(_PROBES))
+    firsts = [min(p, count - 1 - width) if width < count else 0 for p in places]
+    low, high = (known[f].to_list() for f in (firsts, [min(f + width, count - 1) for f in firsts]))
     # a group is left out if all of it lies below, or all of it above; it cannot be both
-    lows, highs = (sorted(b for b in bounds[n].to_list() if b is not None) for n in ("low", "high"))
+    lows, highs = (sorted(b for b in bounds if b is not None) for bounds in (grouped.min(), grouped.max()))
     read = sum(bisect_right(lows, h) - bisect_left(highs, f) for f, h in zip(low, high, strict=True))
-    return round(read / bounds.height / _PROBES, 6)
+    return round(read / filled / _PROBES, 6)
 
 
 def reached(frame: pl.DataFrame, query: Query, groups: int) -> float:

@@ -30,6 +30,8 @@ _PAIRED = 2_000
 """Rows on which columns are counted in each other."""
 _GLANCED, _MAYBE = 200, 0.94
 """Rows of them that tell most pairs of which neither is counted in the other, and which part of these must fit."""
+_MIXED = 0x9E3779B97F4A7C15
+"""What one hash is multiplied with to be added to another: odd, and of mixed bits."""
 _FEWER = 8
 """How many times fewer values a difference must have than the column, to be worth it however far they lie apart."""
 _NEARLY = 0.98
@@ -135,22 +137,18 @@ def _likely(probe: pl.DataFrame, pairs: list[tuple[str, str]]) -> list[tuple[str
     if not pairs:
         return []
     names = list(dict.fromkeys(n for p in pairs for n in p))
-    # most pairs are told from few rows: it takes longer to plan a query than to look at these
-    codes = {c.name: c.to_list() for c in probe.select(pl.col(names).hash())}
+    codes = {c.name: c for c in probe.select(pl.col(names).hash())}
+    counts = {by: codes[by].n_unique() for by, _ in pairs}
+    first = {n: c.head(_GLANCED).to_list() for n, c in codes.items()}
     most = 1.5 * _EXCEPTIONS * probe.height  # by chance there may be more than among all
-    return [(by, column) for by, column in pairs if _is_told(codes[by], codes[column], most)]
 
+    def is_likely(by: str, column: str) -> bool:
+        # most pairs are told from a few rows
+        if len({*zip(first[by], first[column], strict=True)}) - len({*first[by]}) > most:
+            return False
+        return (codes[by] * _MIXED + codes[column]).n_unique() - counts[by] <= most
 
-def _is_told(by: list[int], column: list[int], most: float) -> bool:
-    """Whether no more than so many values of a column stand beside one of another that had another before."""
-    first: dict[int, int] = {}
-    more: set[tuple[int, int]] = set()
-    for one, other in zip(by, column, strict=True):
-        if first.setdefault(one, other) != other:
-            more.add((one, other))
-            if len(more) > most:
-                return False
-    return True
+    return [pair for pair in pairs if is_likely(*pair)]
 
 
 def _differences(frame: pl.DataFrame, distinct: Mapping[str, int]) -> list[Relation]:

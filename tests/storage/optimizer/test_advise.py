@@ -442,7 +442,7 @@ def test_a_small_budget_makes_a_smaller_sample() -> None:
     frame = pl.DataFrame({"x": range(40_000)})
     assert advise(frame, budget=0.01, clock=still).rows == 4_000
     assert advise(frame, budget=0.001, clock=still).rows == 2_000
-    assert advise(frame, budget=0.5, clock=still).rows == 20_000
+    assert advise(frame, budget=0.5, clock=still).rows == 12_000
     assert advise(frame, budget=1.5, clock=still, sample=200_000).rows == 40_000
     assert advise(frame, budget=9, clock=still).rows == 40_000
 

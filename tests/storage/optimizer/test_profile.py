@@ -331,6 +331,13 @@ def test_a_look_at_few_values_hides_no_unit_and_no_decimals() -> None:
     assert profile(cents, sample=rows)["x"].digits == 2
 
 
+@pytest.mark.parametrize("period", [75, 100, 128, 1_000])
+def test_decimals_are_those_of_all_values_also_where_what_has_others_recurs(period: int) -> None:
+    rows = 50_000  # of which 2,000 are looked at: one of 25
+    odd = pl.DataFrame({"x": [n / 100 if n % period else n / 10**7 for n in range(rows)]})
+    assert profile(odd, sample=rows)["x"].digits == 2
+
+
 @pytest.mark.parametrize("every", [1_000_000, 60, 25, 2])
 def test_multiples_are_those_that_python_finds(every: int) -> None:
     by = [n * 31 % 41 + 2 for n in range(2_000)]
