@@ -307,7 +307,7 @@ def compile_checks(
             by_default = next(a for a in ACTIONS if a == action)
             # a measure of the whole frame names no rows that could be taken out: it fails, or warns
             made = [c if c.measure is not None and action != "warn" else replace(c, action=by_default) for c in made]
-        checks += made
+        checks += [replace(c, place=(*step.path, step.name)) for c in made]
     counts = Counter(c.id for c in checks)
     seen: Counter[str] = Counter()
     numbered = []

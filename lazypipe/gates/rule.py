@@ -13,7 +13,7 @@ import polars as pl
 from lazypipe.errors import first_line, nearest
 from lazypipe.gates.written import exactly, literal, resolved
 from lazypipe.spec.arguments import LIMIT, MAPPING, SQL, TEXT, TEXTS, Arguments, arg, choice
-from lazypipe.spec.model import Fault
+from lazypipe.spec.model import Fault, Path
 from lazypipe.spec.scope import Scope
 from lazypipe.spec.types import dtype_name
 from lazypipe.sql import columns_of
@@ -149,7 +149,8 @@ class Check:
     values must not repeat (rows with a null in them are not compared), which no row can tell alone; ``reference``, rows
     of another frame that each row must find; or ``measure``, a value of the whole frame. ``where`` restricts all of them
     to some rows. ``column`` is the one column that the check is about, if there is one; ``repair`` what stands in it
-    afterwards where it violates, and ``action`` then says what happens to rows that violate all the same.
+    afterwards where it violates, and ``action`` then says what happens to rows that violate all the same. ``place`` is where
+    its rule stands in the definition.
     """
 
     id: str
@@ -167,6 +168,7 @@ class Check:
     description: str | None = None
     tags: tuple[str, ...] = ()
     owner: str | None = None
+    place: Path = field(default=(), compare=False, repr=False)
 
     @property
     def per_row(self) -> bool:

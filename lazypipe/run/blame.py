@@ -12,6 +12,7 @@ import polars as pl
 from lazypipe.compile.node import Node, Watching
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, Problem, RunError, SourceError, StorageError, first_line
+from lazypipe.gates.rule import Check
 from lazypipe.gates.shown import MASKED
 from lazypipe.incremental.unreadable import culprit
 from lazypipe.ops import Operation
@@ -166,17 +167,17 @@ def _blame_rule(
     if not node.checks:
         return None
     section = "stage" if node.source is None else "source"
-    where = origin.locate((f"{section}s", node.name, "gate"))
 
-    def refused(ids: Sequence[str], error: BaseException) -> RunError:
-        rules = f"rule{'s' if len(ids) > 1 else ''} {', '.join(map(repr, ids))}"
+    def refused(checks: Sequence[Check], error: BaseException) -> RunError:
+        rules = f"rule{'s' if len(checks) > 1 else ''} {', '.join(repr(c.id) for c in checks)}"
         what = f"{section} {node.name!r}, {rules}: {plain(reason(error)).what}"
+        where = origin.locate(checks[0].place)
         return RunError(str(Problem(what, where)), fix="mend the rows or the rule; nothing was published")
 
     rows = gated(node.name)
     failed = _runs(rows)
     if failed is not None:
-        repairs = [c.id for c in node.checks if c.repair is not None]
+        repairs = [c for c in node.checks if c.repair is not None]
         return refused(repairs, failed) if repairs else None
     for check in node.checks:
         if not check.columns <= node.schema.keys():
@@ -186,7 +187,7 @@ def _blame_rule(
             exprs += [p.over for p in check.measure.parts] or [check.measure.value]
         failed = _runs(rows.select(e.alias(str(n)) for n, e in enumerate(exprs) if e is not None))
         if failed is not None:
-            return refused([check.id], failed)
+            return refused([check], failed)
     return None
 
 

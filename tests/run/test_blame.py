@@ -32,16 +32,16 @@ REPAIR = "{column: n, max: 1, action: repair, repair: {set: CAST(s AS INT)}}"
 @pytest.mark.parametrize(
     ("source", "stage", "said"),
     [
-        (PASSES, f"expression: {CAST}", f"11:5: stage 's', rule 'expression:{CAST}': "),
+        (PASSES, f"expression: {CAST}", f"11:25: stage 's', rule 'expression:{CAST}': "),
         (
             PASSES,
             f"expression: {{condition: {CAST}, action: quarantine}}",
-            f"11:5: stage 's', rule 'expression:{CAST}': ",
+            f"11:25: stage 's', rule 'expression:{CAST}': ",
         ),
-        (PASSES, f"unique: {{columns: n, id: u, where: {CAST}}}", "11:5: stage 's', rule 'u': "),
-        (PASSES, f"proportion: {{condition: {CAST}, min: 0, id: p}}", "11:5: stage 's', rule 'p': "),
-        (PASSES, f"between: {REPAIR}", "11:5: stage 's', rule 'between:n': "),
-        (f"expression: {CAST}", PASSES, f"6:5: source 'a', rule 'expression:{CAST}': "),
+        (PASSES, f"unique: {{columns: n, id: u, where: {CAST}}}", "11:25: stage 's', rule 'u': "),
+        (PASSES, f"proportion: {{condition: {CAST}, min: 0, id: p}}", "11:25: stage 's', rule 'p': "),
+        (PASSES, f"between: {REPAIR}", "11:25: stage 's', rule 'between:n': "),
+        (f"expression: {CAST}", PASSES, f"6:12: source 'a', rule 'expression:{CAST}': "),
     ],
 )
 def test_the_rule_is_named(tmp_path: Path, source: str, stage: str, said: str) -> None:
@@ -67,7 +67,7 @@ def test_a_source_whose_cells_are_looked_at_is_not_blamed_for_what_comes_behind_
     )
     result = lp.load(tmp_path / "p.yaml").compile().run()
     (error,) = [str(s.error) for s in result.segments if s.error]
-    said = f"8:5: stage 's', rule 'expression:{CAST}': \"x\" cannot become Int32; mend the rows or the rule"
+    said = f"8:12: stage 's', rule 'expression:{CAST}': \"x\" cannot become Int32; mend the rows or the rule"
     assert error == f"{tmp_path}/p.yaml:{said}; nothing was published"
 
 
@@ -77,7 +77,7 @@ def test_two_repairs_are_named_together(tmp_path: Path) -> None:
     text = DEFINITION.format(source=PASSES, stage="{" + stage + "}")
     result = lp.Pipeline.from_yaml(text, base=str(tmp_path)).compile().run()
     (error,) = [str(s.error) for s in result.segments if s.error]
-    assert error.startswith("<yaml>:11:5: stage 's', rules 'between:n', 'positive:n': \"x\" cannot become Int32; ")
+    assert error.startswith("<yaml>:11:26: stage 's', rules 'between:n', 'positive:n': \"x\" cannot become Int32; ")
 
 
 def test_values_of_personal_data_are_not_told(tmp_path: Path) -> None:
