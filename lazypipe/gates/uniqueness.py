@@ -13,13 +13,14 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from itertools import groupby
-from operator import itemgetter
+from operator import itemgetter, xor
 from pathlib import Path
 from typing import Any, TypeVar
 
 import polars as pl
+
+from lazypipe.sql import in_pairs
 
 __all__ = ["HASH", "TIMES_COLUMN", "Ends", "KeyHashes", "KeyTracker", "hashable", "hashed", "repeated"]
 
@@ -263,7 +264,7 @@ def hashed(
 def _row_hash(columns: Sequence[str | pl.Expr]) -> pl.Expr:
     # a different seed per column, so that (a, b) and (b, a) differ
     exprs = [pl.col(c) if isinstance(c, str) else c for c in columns]
-    return reduce(lambda a, b: a ^ b, (e.hash(seed) for seed, e in enumerate(exprs, start=1))).alias(HASH)
+    return in_pairs(xor, (e.hash(seed) for seed, e in enumerate(exprs, start=1))).alias(HASH)
 
 
 def _comparable(name: str, dtype: pl.DataType) -> pl.Expr:

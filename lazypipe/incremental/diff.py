@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from operator import add
 from typing import Any, TypeAlias
 
@@ -26,6 +25,7 @@ from lazypipe.incremental.merging import shown_key
 from lazypipe.spec.frames import lazy_frame
 from lazypipe.spec.model import Fault, Source
 from lazypipe.spec.types import dtype_name
+from lazypipe.sql import in_pairs
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
 from lazypipe.storage.scan import is_engine_error
@@ -386,7 +386,7 @@ class _Work:
 
     def _hash(self, names: Iterable[str]) -> pl.Expr:
         """Return one hash of some columns: the sum of theirs, each with a seed of its own; half the cost of hashing structs."""
-        return reduce(add, (column.hash(seed) for seed, column in enumerate(self._cast(names))))
+        return in_pairs(add, (column.hash(seed) for seed, column in enumerate(self._cast(names))))
 
     def _hashed(self, side: _Side) -> pl.LazyFrame:
         return side.frame.select(*self._hashes())
@@ -434,10 +434,11 @@ class _Work:
         # streaming: in memory Polars finds no partner for NaN where both sides are in order, as single rows always are
         joined = one.lazy().join(other.lazy(), on=list(self.key), nulls_equal=True, maintain_order="left")
         pairs = joined.collect(engine="streaming")
-        differs = [
-            pl.when(pl.col("before").struct[n].ne_missing(pl.col("after").struct[n])).then(pl.lit(n)) for n in others
-        ]
-        listed = pairs.with_columns(pl.concat_list(differs).list.drop_nulls().alias(COLUMNS_COLUMN))
+        # as columns of frames of their own: to find one in a struct, all of its fields are gone through
+        was, is_ = (pairs[side].struct.unnest() for side in ("before", "after"))
+        differs = pl.DataFrame([was[n].ne_missing(is_[n]).alias(n) for n in others])
+        names = pl.concat_list(pl.when(pl.col(n)).then(pl.lit(n)) for n in others)
+        listed = pairs.with_columns(differs.select(names.list.drop_nulls().alias(COLUMNS_COLUMN)).to_series())
         return listed.filter(pl.col(COLUMNS_COLUMN).list.len() > 0)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
 from operator import xor
 
 import polars as pl
@@ -22,6 +21,7 @@ from lazypipe.incremental.terms import Tables
 from lazypipe.ops.base import Match
 from lazypipe.spec.model import NOTHING
 from lazypipe.spec.scope import Table
+from lazypipe.sql import in_pairs
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
 from lazypipe.storage.moments import How, Unusual
@@ -152,4 +152,4 @@ def _row(names: Iterable[str], schema: pl.Schema, seed: int) -> pl.Expr:
         if schema[name].is_float():
             parts.append((1 / column).hash(of + 50))
     # hashed once more, so that values which change places between rows do not cancel
-    return reduce(xor, parts).hash(seed)
+    return in_pairs(xor, parts).hash(seed)

@@ -119,9 +119,19 @@ class _Figures:
 
 
 def _in_figures(text: str, name: str, table: Table, scope: Scope) -> _Figures | None:
+    schema = _named(text, table.schema)
     if ":" in text:  # perhaps parameters
-        return _taken_apart(text, name, table.schema, scope.params)
-    return _known(text, name, tuple(table.schema.items()))
+        return _taken_apart(text, name, schema, scope.params)
+    return _known(text, name, tuple(schema.items()))
+
+
+def _named(text: str, schema: pl.Schema) -> pl.Schema:
+    """Return the columns that an expression may name: it need not be tried out over a thousand others."""
+    if "columns" in text.lower():  # by a pattern
+        return schema
+    # quotes in names are doubled
+    found = {n: t for n, t in schema.items() if n in text or '"' in n}
+    return pl.Schema(found or [*schema.items()][:1])
 
 
 # a run asks this of the same text several times

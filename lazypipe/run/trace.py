@@ -33,6 +33,7 @@ from lazypipe.ops.base import MADE_FROM, reads_one_row
 from lazypipe.ops.cast import converted
 from lazypipe.run.arrival import arrived
 from lazypipe.run.blame import unreadable_file
+from lazypipe.run.delivery import whole
 from lazypipe.spec.model import Output
 from lazypipe.spec.scope import Table
 from lazypipe.spec.types import dtype_name
@@ -301,7 +302,7 @@ class _Tracer:
         then = {} if self.commit is None else self._consumed(self.commit, self.target, {})
         for name in self.order:
             source = self._source(name)
-            snapshot = source.snapshot()
+            snapshot = self._whole(source)
             if self.commit is not None:
                 snapshot = self._as_it_was(source, snapshot, then.get(name))
             self.snapshots[name] = arrived(self.plan, source, snapshot, _NO_CLOCK)
@@ -329,6 +330,12 @@ class _Tracer:
             self.plan.masked(self.node.name).union(*(self.plan.masked(n) for n in self.order)),
             None if self.commit is None else self.commit.version,
         )
+
+    def _whole(self, source: BoundSource) -> Snapshot:
+        """Return what there is of a source, but for deliveries that are not whole: a run leaves them for later ones."""
+        if source.intake.expect is None:
+            return source.snapshot()
+        return source.looked_at(source.listing(partial(whole, _NO_CLOCK, self.plan.outputs, source)))
 
     def _consumed(self, commit: Commit, output: Output, found: dict[str, Consumed]) -> dict[str, Consumed]:
         """Return what a version was made of, by source; also of the outputs that it was made of."""

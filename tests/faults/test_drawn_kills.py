@@ -40,12 +40,7 @@ class World(drawn.World):
     def end(self, killer: Killer, number: int, at: int) -> None:
         """Run in another process, which dies there."""
         self.run_ahead()
-        outputs = {}
-        for name, output in self.data["outputs"].items():
-            end = f".{output['format']}" if output.get("format") in drawn.EXPORTS else ""
-            outputs[name] = {**output, "to": f"kept/{name}{end}"}
-        data = {**self.data, "outputs": outputs, "state": "kept/state"}
-        (self.base / "p.yaml").write_text(lp.Pipeline.from_dict(data, base=str(self.base)).to_yaml())
+        (self.base / "p.yaml").write_text(lp.Pipeline.from_dict(self.defined("kept"), base=str(self.base)).to_yaml())
         if at < 1000:
             killer.run(self.base, at, f"r{number}")
             return

@@ -351,3 +351,15 @@ def test_rows_of_units_that_went_from_a_file_that_stays(tmp_path: Path) -> None:
     found = lp.diff((dataset.uri, 2), (dataset.uri, 3), key="k")
     assert (found.deleted.sort("k").rows(), found.counts["unchanged"]) == ([(1,), (2,)], 1)
     assert lp.diff((dataset.uri, 3), (dataset.uri, 2), key="k").inserted.height == 2
+
+
+@pytest.mark.parametrize("by_hash", [False, True])
+def test_tables_of_thousands_of_columns(monkeypatch: pytest.MonkeyPatch, by_hash: bool) -> None:
+    """Their hashes are no expression as deep as there are columns: Polars' stack would not do, nor would anybody's patience."""
+    if by_hash:
+        monkeypatch.setattr(module, "PART", 1)
+    before = pl.DataFrame({"id": [1, 2, 3], **{f"c{n}": [n, n + 1, None] for n in range(4_000)}})
+    after = before.with_columns(c7=pl.Series([7, 9, None]), c3999=pl.Series([3999, 4000, 1]))
+    found = lp.diff(before, after, key="id")
+    assert found.counts == {"inserted": 0, "updated": 2, "deleted": 0, "unchanged": 1}
+    assert dict(found.updated.select("id", "_columns").rows()) == {2: ["c7"], 3: ["c3999"]}

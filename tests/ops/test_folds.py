@@ -221,3 +221,15 @@ def test_any_split_keeps_the_first_and_the_last_by_an_order(
 )
 def test_what_does_not_add_up_is_not_folded(step: dict[str, Any]) -> None:
     assert folded(step, frame([])) is None
+
+
+def test_columns_that_are_named_in_odd_ways_are_found() -> None:
+    """An aggregate is tried out over the columns that its text may name, however they are written there."""
+    rows = pl.DataFrame({"g": [1, 1, 2], 'a"b': [1, 2, 3], "c d": [4, 5, 6], "é:x": [7, 8, 9], "rest": [0, 0, 0]})
+    table = Table(rows.lazy(), rows.schema)
+    texts = {"n": "count(*)", "s": 'sum("a""b")', "m": 'max("c d" + "a""b")', "x": 'min("é:x")', "one": "sum(1)"}
+    operation, scope = prepared({"aggregate": {"by": "g", "aggregate": texts}}, rows.schema)
+    fold = operation.fold(table, scope)
+    assert fold is not None
+    made = fold.merge(fold.partial).sort("g").collect()
+    assert made.rows() == [(1, 2, 3, 7, 7, 2), (2, 1, 3, 9, 9, 1)]

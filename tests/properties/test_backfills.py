@@ -217,7 +217,7 @@ class World:
     steps=STEPS,
     checks=st.sets(st.integers(1, 6), max_size=1),
 )
-@settings(max_examples=settings().max_examples // 6)
+@settings(max_examples=settings().max_examples // 8)
 def test_any_part_in_any_order(case: dict[str, Any], steps: list[Any], checks: set[int]) -> None:
     with tempfile.TemporaryDirectory() as folder, at_scale(case["scale"]):
         world = World(Path(folder), case)

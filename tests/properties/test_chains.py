@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import lazypipe as lp
 from tests.delivered import CLOCK, put
 
-EXAMPLES = settings().max_examples // 6
+EXAMPLES = settings().max_examples // 8
 START = datetime(2024, 1, 1, tzinfo=UTC)
 SCHEMA = pl.Schema({"id": pl.Int64, "k": pl.String, "v": pl.Int64, "op": pl.String})
 ROW = st.tuples(

@@ -527,6 +527,8 @@ def pipelines(draw: st.DrawFn) -> dict[str, Any]:
     ends, above = [*OUTPUT, by_id], [None, None, None, *AHEAD]
     if types["k"] == "String" and types["id"] in IN_DELTA:
         ends, above = [*ends, {"format": "delta"}], [*above, ([], {"format": "delta"})]
+    if types["id"] in UNTOLD:
+        ends = [end for end in ends if end.get("format") not in ("csv", "ndjson")]
     ahead = draw(st.sampled_from(above))
     zone, begin = draw(st.sampled_from(MOMENTS))
     text = json.dumps(stages).replace("Datetime(us)", f"Datetime(us{zone})").replace("1709078400", begin)
@@ -866,13 +868,18 @@ class World:
     def run(self, where: str, max_files: int | None = None, **how: Any) -> lp.RunResult:
         if where == "kept":
             self.run_ahead()
+        return self.compiled(where).run(max_files=max_files, **how)
+
+    def compiled(self, where: str) -> lp.Plan:
+        data = self.defined(where)
+        return lp.Pipeline.from_dict(data, base=str(self.base)).compile(more=self.more, allow=[__name__])
+
+    def defined(self, where: str) -> dict[str, Any]:
         outputs = {}
         for name, output in self.data["outputs"].items():
             end = f".{output['format']}" if output.get("format") in EXPORTS else ""
             outputs[name] = {**output, "to": f"{where}/{name}{end}"}
-        data = {**self.data, "outputs": outputs, "state": f"{where}/state"}
-        plan = lp.Pipeline.from_dict(data, base=str(self.base)).compile(more=self.more, allow=[__name__])
-        return plan.run(max_files=max_files, **how)
+        return {**self.data, "outputs": outputs, "state": f"{where}/state"}
 
     def held(self, where: str) -> dict[str, Counter[tuple[Any, ...]]]:
         """Return the rows of every dataset below a folder, whatever run they are of."""
@@ -920,7 +927,7 @@ def ended(result: lp.RunResult) -> dict[str, str]:
 
 
 @given(data=pipelines(), actions=ACTIONS)
-@settings(max_examples=EXAMPLES * 4 // 5)
+@settings(max_examples=EXAMPLES * 3 // 5)
 def test_runs_that_do_what_is_needed_equal_one_full_run(
     data: dict[str, Any], actions: list[tuple[str, int, Any, bool]]
 ) -> None:
@@ -950,7 +957,7 @@ def test_runs_that_do_what_is_needed_equal_one_full_run(
 
 
 @given(data=pipelines(), actions=ACTIONS, most=st.integers(1, 2))
-@settings(max_examples=EXAMPLES // 2)
+@settings(max_examples=EXAMPLES // 3)
 def test_runs_that_take_a_part_at_a_time_come_to_the_same(
     data: dict[str, Any], actions: list[tuple[str, int, Any, bool]], most: int
 ) -> None:

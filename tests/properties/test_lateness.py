@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import lazypipe as lp
 
-EXAMPLES = settings().max_examples // 3
+EXAMPLES = settings().max_examples // 4
 T0 = datetime(2024, 2, 28)
 STAMPED = 1_710_000_000
 SCHEMA = {"t": pl.Datetime("us"), "k": pl.String, "x": pl.Int64, "came": pl.Datetime("us")}

@@ -88,7 +88,7 @@ class World:
 @given(
     first=st.tuples(st.sampled_from([*MODES]), ROWS), steps=st.lists(STEP, min_size=1, max_size=4), scale=st.booleans()
 )
-@settings(max_examples=settings().max_examples // 4)
+@settings(max_examples=settings().max_examples // 5)
 def test_another_mode(first: tuple[str, list[Any]], steps: list[Any], scale: bool) -> None:
     with tempfile.TemporaryDirectory() as folder, at_scale(scale):
         world = World(Path(folder))

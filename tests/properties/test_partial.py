@@ -256,7 +256,7 @@ class World:
     ),
     steps=STEPS,
 )
-@settings(max_examples=settings().max_examples // 5)
+@settings(max_examples=settings().max_examples // 6)
 def test_deliveries_that_become_whole(case: dict[str, Any], steps: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as folder, at_scale(case["scale"]):
         world = World(Path(folder), case)

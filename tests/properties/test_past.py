@@ -238,7 +238,7 @@ def ks(here: list[int], there: list[int]) -> float | None:
     ),
     steps=STEPS,
 )
-@settings(max_examples=settings().max_examples // 5)
+@settings(max_examples=settings().max_examples // 8)
 def test_rules_about_the_past(case: dict[str, Any], steps: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as folder, at_scale(case["scale"]):
         world = World(Path(folder), case)

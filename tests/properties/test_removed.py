@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import lazypipe as lp
 from tests.properties import test_incremental as whole
 
-EXAMPLES = settings().max_examples // 4
+EXAMPLES = settings().max_examples // 5
 ROWS = whole.ROWS.filter(bool)
 
 

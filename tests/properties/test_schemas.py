@@ -19,7 +19,7 @@ import lazypipe as lp
 from tests.properties.scale import at_scale
 from tests.properties.test_incremental import counts
 
-EXAMPLES = settings().max_examples // 4
+EXAMPLES = settings().max_examples // 5
 ANSWERS = ["evolve", "freeze", "discard_column", "discard_row", "discard_row", "fail"]
 NEW = ["ignore", *ANSWERS]
 SHAPE = st.fixed_dictionaries(

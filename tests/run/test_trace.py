@@ -646,3 +646,25 @@ def test_what_cannot_be_computed_now(tmp_path: Path) -> None:
         plan.trace("s", {"i": 0})
     assert str(told.value).startswith("'s' cannot be traced over what the sources hold now: ")
     assert str(told.value).endswith("; run the pipeline, which says where that is, and trace again")
+
+
+def test_deliveries_that_are_not_whole_have_no_part_in_rows(tmp_path: Path) -> None:
+    for day, whole in ((1, True), (2, False)):
+        folder = tmp_path / f"in/day={day}"
+        folder.mkdir(parents=True)
+        pl.DataFrame({"k": ["a"], "v": [day]}).write_csv(folder / "a.csv")
+        if whole:
+            (folder / "_SUCCESS").touch()
+    pipe = lp.pipeline("p", base=str(tmp_path)).source("s", "in", format="csv", expect={"marker": "_SUCCESS"})
+    total = [{"aggregate": {"by": "k", "aggregate": {"s": "sum(v)"}}}]
+    built = pipe.stage("o", "s", do=total).output("o", "o").build()
+    built.compile().run().raise_for_status()
+    plan = built.compile()
+    found = plan.trace("o", {"k": "a"})
+    assert (found.rows.rows(), found.is_current) == ([("a", 1)], True)
+    assert found.sources["s"].rows is not None
+    assert found.sources["s"].rows["v"].to_list() == [1]
+    # whoever looks for all rows of somebody finds those, too
+    of_source = plan.trace("s", {"k": "a"}).sources["s"].rows
+    assert of_source is not None
+    assert sorted(of_source["v"]) == [1, 2]
