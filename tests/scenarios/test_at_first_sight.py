@@ -216,3 +216,17 @@ def test_a_frame_that_is_none_says_how_it_becomes_one(rows: Path) -> None:
             lp.check(given, rules)  # type: ignore[arg-type]
     with pytest.raises(lp.LazypipeError, match=r"such as pl\.from_arrow\(…\) of it$"):
         lp.check(ROWS.to_arrow(), rules)  # type: ignore[arg-type]
+
+
+def test_text_in_double_quotes_is_a_name_and_told_so(rows: Path) -> None:
+    for condition, told in (
+        (
+            'origin = "JFK"',
+            "unknown column 'JFK'; text is written in single quotes: 'JFK'; known columns: day, delay, origin",
+        ),
+        ("\"orign\" = 'JFK'", "unknown column 'orign'; did you mean 'origin'?"),
+        ("origin = JFK", "unknown column 'JFK'; known columns: day, delay, origin"),
+    ):
+        with pytest.raises(lp.DefinitionError) as caught:
+            lp.apply({"filter": condition}, ROWS)
+        assert str(caught.value) == f"filter: {told}"
