@@ -25,7 +25,7 @@ import polars as pl
 
 from lazypipe import dialect
 from lazypipe.errors import first_line, nearest
-from lazypipe.sql_text import SqlError, Token, literal, place_of, tokenize
+from lazypipe.sql_text import SqlError, Token, literal, place_of, quoted, tokenize
 
 __all__ = [
     "NARROW",
@@ -157,7 +157,10 @@ def _bound(tokens: Sequence[Token], schema: pl.Schema) -> pl.Expr:
         if name not in schema and name != "*":
             # of what a query in brackets gives there is no column, and no hint
             made = name.startswith("_POLARS_TMP_SQL")
-            raise SqlError(f"unknown column {name!r}", None if made else nearest(name, schema, "columns"))
+            hint = None if made else nearest(name, schema, "columns")
+            if hint is not None and not hint.startswith("did") and quoted(name) in text:
+                hint = f"text is written in single quotes: '{name}'; {hint}"
+            raise SqlError(f"unknown column {name!r}", hint)
     return settled(expr, schema)  # COLUMNS('a.*')
 
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+import polars as pl
 
 from lazypipe import gates, ops
 from lazypipe.api.pipeline import Pipeline
+from lazypipe.api.plan import Plan
 from lazypipe.errors import LazypipeError
+from lazypipe.spec import loader, model
+from lazypipe.spec.arguments import Arguments
 
 __all__ = ["Builder", "pipeline"]
 
@@ -57,6 +62,11 @@ class Builder:
 
     def source(self, name: str, uri: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], **more: Any) -> Self:
         """Declare a source; further keys as in a definition."""
+        if isinstance(uri, pl.DataFrame | pl.LazyFrame):
+            what = f"source {name!r} is a frame, and sources are files: what has changed in them, and who made them, can be told"
+            raise LazypipeError(
+                f"{what}; write it to one, such as with write_parquet; lp.apply and lp.check take frames"
+            )
         written = os.fspath(uri) if isinstance(uri, str | os.PathLike) else [os.fspath(u) for u in uri]
         return self._add("sources", name, {"uri": written, **more})
 
@@ -69,13 +79,14 @@ class Builder:
         description: str | None = None,
     ) -> Self:
         """Add a stage: operations and rules as mappings, as in a definition, or as values."""
+        at = ("stages", name)
         return self._add(
             "stages",
             name,
             {
                 "from": from_,
-                "do": list(do),
-                "gate": gate if isinstance(gate, Mapping) else list(gate),
+                "do": _listed(do, (*at, "do"), "operation", "{'filter': …}"),
+                "gate": _listed(gate, (*at, "gate"), "rule", "{'expression': …}"),
                 "description": description,
             },
         )
@@ -88,6 +99,27 @@ class Builder:
         """Return the definition; raises DefinitionError with every mistake of form."""
         data = {k: v for k, v in self._data.items() if v or k in ("sources", "outputs")}
         return Pipeline.from_dict(data, base=self._base)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> None:
+            """Say what is forgotten where something is asked for that only the definition, or its plan, has."""
+            way = ".build()" if hasattr(Pipeline, name) else ".build().compile()" if hasattr(Plan, name) else None
+            if name.startswith("_") or way is None:
+                raise AttributeError(f"a builder has no attribute {name!r}", name=name, obj=self)
+            raise AttributeError(f"a builder has no attribute {name!r}; finish the definition first: {way}.{name}")
+
+
+def _listed(given: Any, path: model.Path, kind: str, example: str) -> Any:
+    """Return steps as a list, what is none as it is, of which the schema says that; raises DefinitionError for expressions."""
+    if isinstance(given, str | Mapping | Arguments):
+        return given
+    steps = [given] if isinstance(given, pl.Expr) else list(given)
+    wrong = [(*path, number) for number, step in enumerate(steps) if isinstance(step, pl.Expr)]
+    if wrong:
+        what, fix = f"a Polars expression is no {kind}", f"write what is done with it: {example}"
+        raise loader.problems([model.Fault(what, fix, place) for place in wrong], model.Origin())
+    return steps
 
 
 def pipeline(name: str, *, base: str | os.PathLike[str] = ".", **more: Any) -> Builder:

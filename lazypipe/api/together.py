@@ -13,10 +13,15 @@ from typing import Any
 
 from lazypipe.api.pipeline import Pipeline, load
 from lazypipe.api.plan import Plan
+from lazypipe.compile.audit import bind_audit
 from lazypipe.compile.binding import expand_source
+from lazypipe.compile.compiler import bind_outputs
 from lazypipe.compile.feeding import Order, feeds, reads
 from lazypipe.compile.modes import written_schema
 from lazypipe.errors import DefinitionError, LazypipeError, SourceError, nearest
+from lazypipe.records.ledger import Ledger
+from lazypipe.run.context import run_id
+from lazypipe.run.not_begun import record_not_begun
 from lazypipe.run.result import RunResult, RunResults, SegmentResult
 from lazypipe.run.retry import TRIES
 from lazypipe.spec import model
@@ -25,6 +30,7 @@ from lazypipe.spec.model import Fault, freeze
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import exported
+from lazypipe.storage.uri import Redactor
 
 __all__ = ["compile_together", "run_all", "run_each", "with_those_that_it_has"]
 
@@ -159,7 +165,7 @@ def run_each(
             for f in order.of_outputs(number, lacking)
         ]
         if stopped or held_up:
-            result = _not_run(pipelines[number], asked, now, "the run was stopped" if stopped else held_up[0])
+            result = _not_run(pipelines[number], asked, now, "the run was stopped" if stopped else held_up[0], how)
         else:
             some = with_those_that_it_has(params, pipelines[number])
             compiled = partial(_compiled, one, now=now, allow=allow, outputs=asked, params=some)
@@ -190,14 +196,36 @@ def _run(pipeline: model.Pipeline, compiled: Callable[[], Plan], *, now: datetim
         while result.overtaken and tries < TRIES:
             result, tries = compiled().run(now=now, **how), tries + 1
     except LazypipeError as error:
-        return RunResult("", pipeline.name, begun, time.perf_counter() - clock, {}, (), "", error=error)
+        result = RunResult(
+            how.get("run") or run_id(begun), pipeline.name, begun, time.perf_counter() - clock, {}, (), "", error=error
+        )
+        return _recorded(result, pipeline, how.get("outputs", ()), str(error), how)
     return result
 
 
-def _not_run(pipeline: model.Pipeline, asked: Collection[str], now: datetime | None, why: str) -> RunResult:
+def _not_run(
+    pipeline: model.Pipeline, asked: Collection[str], now: datetime | None, why: str, how: Mapping[str, Any]
+) -> RunResult:
     names = [n for n in pipeline.outputs if not asked or n in asked]
     segments = tuple(SegmentResult(n, "blocked", n, why=why) for n in names)
-    return RunResult("", pipeline.name, now or datetime.now(UTC), 0.0, {}, segments, "")
+    begun = now or datetime.now(UTC)
+    result = RunResult(how.get("run") or run_id(begun), pipeline.name, begun, 0.0, {}, segments, "")
+    return _recorded(result, pipeline, asked, why, how)
+
+
+def _recorded(
+    result: RunResult, pipeline: model.Pipeline, asked: Collection[str], why: str, how: Mapping[str, Any]
+) -> RunResult:
+    """Have the ledger of a definition say that a run of it did not begin, if it has one, and its place can be told."""
+    faults: list[Fault] = []
+    outputs, secrets = bind_outputs(pipeline, os.environ, faults)
+    audit, more = bind_audit(pipeline, os.environ, faults)
+    if not audit.is_on or faults:
+        return result
+    book, redact = Ledger(audit.uri, key=audit.key), Redactor((*secrets, *more))
+    actor = how.get("actor") or audit.actor
+    warning = record_not_begun(result, pipeline, outputs, redact, book, actor, asked, why)
+    return result if warning is None else replace(result, warnings=(warning,))
 
 
 def _written(plan: Plan) -> list[_Written]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import lazypipe as lp
@@ -14,6 +15,7 @@ from lazypipe.cli.commands import (
     incomplete,
     is_definition,
     loaded,
+    read_all,
     read_each,
     say,
     tell_each,
@@ -35,7 +37,9 @@ def add(commands: Commands) -> None:
     ledger = commands.add(
         "ledger", _ledger, "List the recorded runs of a pipeline, check the ledger, or find where a file's data is."
     )
-    ledger.add_argument("file", help="the definition, or the URI of a ledger")
+    ledger.add_argument(
+        "file", help="the definition, a folder of those that have a ledger in common, or the URI of a ledger"
+    )
     ledger.add_argument(
         "--verify", action="store_true", help="check that no record was touched; exit code 3 if one was"
     )
@@ -52,7 +56,9 @@ def add(commands: Commands) -> None:
         "--containing", metavar="FILE", help="which outputs hold data from this file (URI, path or BLAKE3)"
     )
     audit = commands.add("audit", _audit, "Tell all that is known of a version of an output, from raw sources to it.")
-    audit.add_argument("file", help="the definition, or the URI of a ledger")
+    audit.add_argument(
+        "file", help="the definition, a folder of those that have a ledger in common, or the URI of a ledger"
+    )
     audit.add_argument("output")
     audit.add_argument("--version", type=int, metavar="N", help="Default: the last")
 
@@ -118,7 +124,19 @@ def _rollback(options: argparse.Namespace) -> int:
 
 
 def _of(target: str) -> str | lp.Pipeline:
-    return loaded(target) if is_definition(target) else target
+    """Return whose ledger is asked for: of a definition, of those in a folder, which must have one in common, or that at a URI."""
+    there = sorted(p for p in Path(target).iterdir() if is_definition(p.name)) if Path(target).is_dir() else []
+    if not there or any(p.stem.isdecimal() for p in there):  # such are records
+        return loaded(target) if is_definition(target) else target
+    files = [str(p) for p in there]
+    found = {lp.ledger(pipe).uri: pipe for pipe in reversed(read_all(files)) if pipe.audit.mode != "off"}
+    if len(found) > 1:
+        raise lp.LazypipeError(
+            f"the definitions in {target} have several ledgers; name one of them: {', '.join(sorted(found))}"
+        )
+    if not found:
+        raise lp.LazypipeError(f"no runs of the definitions in {target} are recorded; remove audit: off from them")
+    return next(iter(found.values()))
 
 
 def _ledger(options: argparse.Namespace) -> int:

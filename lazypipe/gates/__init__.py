@@ -11,10 +11,10 @@ import pkgutil
 import re
 from functools import cache
 
-from lazypipe.errors import nearest
 from lazypipe.gates import rules as _rules
 from lazypipe.gates.custom import custom_rules
 from lazypipe.gates.rule import Check, Rule
+from lazypipe.spec.elsewhere import hint
 from lazypipe.spec.model import Fault, Step
 
 __all__ = ["Check", "Rule", "names", "rule", "rule_class"]
@@ -61,8 +61,6 @@ def rule(step: Step) -> Rule:
     try:
         cls = rule_class(step.name)
     except KeyError:
-        path = (*step.path, step.name)
-        raise Fault(
-            f"unknown rule {step.name!r}", nearest(step.name, (*names(), *custom_rules()), "rules"), path
-        ) from None
+        fix = hint(step.name, (*names(), *custom_rules()), "rules")
+        raise Fault(f"unknown rule {step.name!r}", fix, (*step.path, step.name)) from None
     return cls.from_step(step)

@@ -10,8 +10,8 @@ import pkgutil
 from functools import cache
 from importlib.util import find_spec
 
-from lazypipe.errors import nearest
 from lazypipe.ops.base import Operation, Scope, Table
+from lazypipe.spec.elsewhere import hint
 from lazypipe.spec.model import Fault, Step
 
 __all__ = ["Operation", "Scope", "Table", "names", "operation", "operation_class"]
@@ -46,6 +46,6 @@ def operation(step: Step) -> Operation:
     try:
         cls = operation_class(step.name)
     except KeyError:
-        fix = nearest(step.name, names(), "operations")
+        fix = hint(step.name, names(), "operations")
         raise Fault(f"unknown operation {step.name!r}", fix, (*step.path, step.name)) from None
     return cls.from_step(step)

@@ -16,6 +16,7 @@ from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError
 from lazypipe.plan.places import Place
 from lazypipe.spec.loader import described
+from lazypipe.spec.model import Pipeline
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import uri as uris
 from lazypipe.storage.log import DataFile
@@ -104,17 +105,17 @@ def sources_of(plan: CompiledPipeline, node: str) -> list[str]:
     return sorted(n for n in found if plan.nodes[n].source is not None)
 
 
-def text_hash(plan: CompiledPipeline) -> str:
+def text_hash(pipeline: Pipeline) -> str:
     """Return the hash of the definition's text; of one that was built in Python, of its JSON."""
-    known = plan.pipeline.origin.blake3
-    return known or blake3(json.dumps(described(plan.pipeline), sort_keys=True).encode()).hexdigest()
+    known = pipeline.origin.blake3
+    return known or blake3(json.dumps(described(pipeline), sort_keys=True).encode()).hexdigest()
 
 
 def definition_key(plan: CompiledPipeline) -> str:
     """Return what stands for definition, parameters, schemas and versions; the same ones give the same lineage."""
     schemas = [(n, [(c, str(t)) for c, t in node.schema.items()]) for n, node in plan.nodes.items()]
     where = [plan.pipeline.name, plan.redact(plan.pipeline.base)]
-    said = [text_hash(plan), where, params(plan), schemas, VERSION, pl.__version__]
+    said = [text_hash(plan.pipeline), where, params(plan), schemas, VERSION, pl.__version__]
     return blake3(json.dumps(said).encode()).hexdigest()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from lazypipe.errors import StorageError
+from lazypipe.errors import StorageError, first_line
 from lazypipe.storage.numbered import seal
 
 __all__ = ["FORMAT", "Entry", "sealed", "signature_of"]
@@ -67,12 +67,21 @@ class Entry:
         """Who ran it."""
         return str(self.body["actor"])
 
+    @property
+    def error(self) -> str | None:
+        """What went wrong: with the run, or the first of its outputs for which something did; None if nothing did."""
+        errors = (self.body.get("error"), *(s.get("error") for s in self.body["segments"]))
+        return next((str(e) for e in errors if e), None)
+
     def __str__(self) -> str:
         made = [f"{s['output']} {s['version'] or ''}".rstrip() for s in self.body["segments"] if s["output"]]
         made = made if self.status == "done" else []
         what = f" → {', '.join(made)}" if made else ""
+        why = "" if self.status == "done" or not self.error else f": {first_line(self.error)}"
         when = f"{self.time:%Y-%m-%d %H:%M:%S}"
-        return f"{self.number}: {when} {self.kind} {self.run} of {self.pipeline} by {self.actor}: {self.status}{what}"
+        return (
+            f"{self.number}: {when} {self.kind} {self.run} of {self.pipeline} by {self.actor}: {self.status}{what}{why}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain data, as its file holds it."""

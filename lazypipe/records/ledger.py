@@ -116,6 +116,8 @@ class Ledger:
             If it is missing, or is not what the record was written for.
         """
         named = entry.body["definition"]["object"]
+        if named is None:
+            raise StorageError(f"record {entry.number} is of a run that did not begin, and names nothing", uri=self.uri)
         data = self._files.read_named(object_name(named["key"]))
         uri = f"{self.uri}/{object_name(named['key'])}"
         if data is None:

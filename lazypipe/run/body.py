@@ -29,7 +29,7 @@ def body(
         "seconds": round(seconds, 6),
         "actor": run.recorder.who,
         "code": bodies.code(run.recorder.code),
-        "definition": {"file": plan.pipeline.origin.file, "blake3": bodies.text_hash(plan), "object": None},
+        "definition": {"file": plan.pipeline.origin.file, "blake3": bodies.text_hash(plan.pipeline), "object": None},
         "params": {k: str(v) for k, v in plan.params.items()},
         **({"window": str(run.window)} if run.window is not None else {}),
         "inputs": {n: bodies.input_of(s, run.snapshots[n], {}) for n, s in sources.items()},

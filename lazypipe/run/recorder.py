@@ -323,7 +323,11 @@ class Recorder:
             "started": self.now.isoformat(),
             "actor": self.who,
             "code": bodies.code(self.code or bodies.commit_id(pipeline.base)),
-            "definition": {"file": pipeline.origin.file, "blake3": bodies.text_hash(self.plan), "object": named},
+            "definition": {
+                "file": pipeline.origin.file,
+                "blake3": bodies.text_hash(self.plan.pipeline),
+                "object": named,
+            },
             "stages": {name: made.whole for name, made in self.plan.fingerprints().items()},
             "params": {name: str(value) for name, value in self.plan.params.items()},
             **self.about,

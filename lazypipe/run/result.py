@@ -121,7 +121,7 @@ class RunResult:
     """One run's outcome; ``record`` is the URI of the file that holds it.
 
     ``warnings`` say what went wrong beside the run and did not touch its data, such as an event that could not be sent; ``error``
-    what went wrong outside of its segments: with its record in the ledger, or so that it could not begin, in which case it has no id and no record. ``window`` is the range of event time that it was for, None if
+    what went wrong outside of its segments: with its record in the ledger, or so that it could not begin, in which case it has no record of its own beside the ledger. ``window`` is the range of event time that it was for, None if
     it was for all.
     """
 

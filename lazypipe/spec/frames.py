@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import polars as pl
@@ -9,6 +10,8 @@ import polars as pl
 from lazypipe.errors import LazypipeError
 
 __all__ = ["lazy_frame"]
+
+_WAYS = {"pandas.": "pl.from_pandas(…) of it", "pyarrow.": "pl.from_arrow(…) of it"}
 
 
 def lazy_frame(given: Any, name: str, *, besides: str = "") -> pl.LazyFrame:
@@ -28,5 +31,11 @@ def lazy_frame(given: Any, name: str, *, besides: str = "") -> pl.LazyFrame:
     lazypipe.errors.LazypipeError: frame is of type dict; give a pl.DataFrame or a pl.LazyFrame
     """
     if not isinstance(given, pl.DataFrame | pl.LazyFrame):
-        raise LazypipeError(f"{name} is of type {type(given).__name__}; give a pl.DataFrame or a pl.LazyFrame{besides}")
+        way = next(
+            (f", such as {how}" for kind, how in _WAYS.items() if f"{type(given).__module__}.".startswith(kind)), ""
+        )
+        if isinstance(given, str | os.PathLike) and not besides:
+            way = ", such as pl.scan_csv(…) of a file, or lp.scan(…) of a dataset"
+        what = f"{name} is of type {type(given).__name__}"
+        raise LazypipeError(f"{what}; give a pl.DataFrame or a pl.LazyFrame{besides}{way}")
     return given.lazy()

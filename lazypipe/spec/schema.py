@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from lazypipe.errors import nearest
+from lazypipe.spec.elsewhere import hint
 from lazypipe.spec.fitting import fits
 from lazypipe.spec.model import Fault, Path
 
@@ -108,7 +109,7 @@ def _unknown(path: Path, schema: Mapping[str, Any], value: Mapping[str, Any]) ->
     known, absent = schema.get("properties", {}), schema.get("x-absent", {})
     for key in value:
         if key not in known:
-            unknown = (f"unknown {noun} {str(key)!r}{owner}", nearest(str(key), known, f"{noun}s"))
+            unknown = (f"unknown {noun} {str(key)!r}{owner}", hint(str(key), known, f"{noun}s"))
             what, fix = absent.get(key, unknown)
             yield Fault(what, fix, (*path, key))
 

@@ -111,17 +111,23 @@ def test_frames_of_others_are_named_where_a_frame_is_wanted(tmp_path: Path) -> N
     arrow: Any = FRAME.to_arrow()
     one_of = "give a pl.DataFrame or a pl.LazyFrame"
     calls: list[tuple[Any, str]] = [
-        (lambda: lp.suggest_rules(arrow), f"frame is of type Table; {one_of}"),
-        (lambda: lp.apply({"filter": "n > 1"}, arrow), f"frame is of type Table; {one_of}"),
-        (lambda: lp.diff(FRAME, arrow, key="o"), f"b is of type Table; {one_of}, a URI, or (URI, version)"),
+        (lambda: lp.suggest_rules(arrow), f"frame is of type Table; {one_of}, such as pl.from_arrow(…) of it"),
+        (
+            lambda: lp.apply({"filter": "n > 1"}, arrow),
+            f"frame is of type Table; {one_of}, such as pl.from_arrow(…) of it",
+        ),
+        (
+            lambda: lp.diff(FRAME, arrow, key="o"),
+            f"b is of type Table; {one_of}, a URI, or (URI, version), such as pl.from_arrow(…) of it",
+        ),
         (lambda: lp.diff(("a",), FRAME, key="o"), f"a is of type tuple; {one_of}, a URI, or (URI, version)"),
         (
             lambda: lp.optimize.profile(arrow),
-            f"data is of type Table; {one_of}, or the URI of a dataset or of Parquet files",
+            f"data is of type Table; {one_of}, or the URI of a dataset or of Parquet files, such as pl.from_arrow(…) of it",
         ),
         (
             lambda: lp.optimize.advise(arrow),
-            f"data is of type Table; {one_of}, or the URI of a dataset or of Parquet files",
+            f"data is of type Table; {one_of}, or the URI of a dataset or of Parquet files, such as pl.from_arrow(…) of it",
         ),
         (lambda: lp.suggest_rules(FRAME, sample="5"), "sample is '5'; write 1 or more"),
         (lambda: lp.diff(FRAME, FRAME, key=None), "a difference needs a key; name the columns that identify a row"),

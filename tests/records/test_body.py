@@ -92,7 +92,7 @@ def test_a_definition_made_in_python_has_a_hash_too() -> None:
         pipe = lp.pipeline("p").source("a", "/a.csv", contract=columns)
         return pipe.stage("b", "a", do=[{"filter": pl.col("x") > least}]).output("b", "/out").build().compile()
 
-    assert body.text_hash(made(1)) == body.text_hash(made(1)) != body.text_hash(made(2))
+    assert body.text_hash(made(1).pipeline) == body.text_hash(made(1).pipeline) != body.text_hash(made(2).pipeline)
     assert body.object_content(made(1))["definition"]["stages"]["b"]["do"] == [
         {"filter": '[(col("x")) > (dyn int: 1)]'}
     ]

@@ -285,6 +285,8 @@ def test_a_full_disk_costs_no_event_while_the_endpoint_is_there(
     assert json.loads((tmp_path / "rejected" / "0000000001.json").read_bytes()) == event(1)
     assert told[1] == f"{made.url} refused an OpenLineage event, which could not be kept: 400 Bad Request"
     assert os.listdir(tmp_path) == ["rejected"]
+    plain.script = ["400"]
+    assert send(made, 4) == (f"{made.url} refused an OpenLineage event, which could not be kept: 400 Bad Request",)
 
 
 def test_a_full_disk_and_no_endpoint_is_told(

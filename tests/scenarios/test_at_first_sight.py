@@ -154,3 +154,79 @@ def test_a_bit_that_flipped_in_an_archive_is_no_other_value(
     archived(rows, name, stored=stored, flip=False)
     assert said(capsys, "run", str(rows / "p.yaml"))[0] == 0
     assert lp.scan(rows / "out").collect().height == 2_000
+
+
+@pytest.mark.parametrize(
+    ("build", "told"),
+    [
+        (lambda b: b.stage("s", "flights", do={"filter": "day > 1"}), "stages.s.do: 'do' must be a list"),
+        (lambda b: b.stage("s", "flights", do="day > 1"), "stages.s.do: 'do' must be a list"),
+        (
+            lambda b: b.stage("s", "flights", do=[{"filter": "day > 1"}, pl.col("day") > 1]),
+            "stages.s.do[1]: a Polars expression is no operation; write what is done with it: {'filter': …}",
+        ),
+        (
+            lambda b: b.stage("s", "flights", do=pl.col("day") > 1),
+            "stages.s.do[0]: a Polars expression is no operation; write what is done with it: {'filter': …}",
+        ),
+        (
+            lambda b: b.stage("s", "flights", gate=[pl.col("day") > 1]),
+            "stages.s.gate[0]: a Polars expression is no rule; write what is done with it: {'expression': …}",
+        ),
+        (lambda b: b.stage("s", "flights", gate="not_null: day"), "stages.s.gate: 'gate' must be a list"),
+        (lambda b: b.source("f", ROWS), "source 'f' is a frame, and sources are files"),
+        (lambda b: b.source("f", ROWS.lazy()), "lp.apply and lp.check take frames"),
+        (
+            lambda b: b.stage("s", "flights", do=[{"group_by": "day"}]),
+            "unknown operation 'group_by'; here that is called 'aggregate'",
+        ),
+        (
+            lambda b: b.stage("s", "flights", gate=[{"accepted_values": "day"}]).output("s", "out").build().compile(),
+            "unknown rule 'accepted_values'; here that is called 'in_set'",
+        ),
+    ],
+)
+def test_a_step_that_is_none_is_told_as_it_was_written(rows: Path, build: Any, told: str) -> None:
+    with pytest.raises(lp.LazypipeError) as caught:
+        build(builder(rows)).output("s", "out").build()
+    assert told in str(caught.value)
+    assert str(caught.value).count("\n") == 0
+
+
+def test_what_is_asked_too_early_says_what_comes_first(rows: Path) -> None:
+    unfinished: Any = builder(rows).output("flights", "out")
+    with pytest.raises(AttributeError, match=r"finish the definition first: \.build\(\)\.compile\(\)\.run"):
+        unfinished.run()
+    with pytest.raises(AttributeError, match=r"finish the definition first: \.build\(\)\.compile"):
+        unfinished.compile()
+    with pytest.raises(AttributeError, match="a builder has no attribute 'sauce'") as caught:
+        unfinished.sauce("a", "b.csv")
+    assert (caught.value.name, caught.value.obj is unfinished) == ("sauce", True)
+    with pytest.raises(AttributeError, match="has no attribute 'chekc'") as missed:
+        lp.chekc  # noqa: B018  # type: ignore[attr-defined]
+    assert (missed.value.name, missed.value.obj) == ("chekc", lp)
+
+
+def test_a_frame_that_is_none_says_how_it_becomes_one(rows: Path) -> None:
+    rules = [{"not_null": "day"}]
+    for given in ("flights.parquet", rows / "flights.parquet"):
+        with pytest.raises(
+            lp.LazypipeError, match=r"such as pl\.scan_csv\(…\) of a file, or lp\.scan\(…\) of a dataset$"
+        ):
+            lp.check(given, rules)  # type: ignore[arg-type]
+    with pytest.raises(lp.LazypipeError, match=r"such as pl\.from_arrow\(…\) of it$"):
+        lp.check(ROWS.to_arrow(), rules)  # type: ignore[arg-type]
+
+
+def test_text_in_double_quotes_is_a_name_and_told_so(rows: Path) -> None:
+    for condition, told in (
+        (
+            'origin = "JFK"',
+            "unknown column 'JFK'; text is written in single quotes: 'JFK'; known columns: day, delay, origin",
+        ),
+        ("\"orign\" = 'JFK'", "unknown column 'orign'; did you mean 'origin'?"),
+        ("origin = JFK", "unknown column 'JFK'; known columns: day, delay, origin"),
+    ):
+        with pytest.raises(lp.DefinitionError) as caught:
+            lp.apply({"filter": condition}, ROWS)
+        assert str(caught.value) == f"filter: {told}"

@@ -281,3 +281,65 @@ def test_what_a_definition_that_is_wrong_would_write_is_not_looked_for(
     (lake / "d_raw.yaml").write_text(RAW.replace("in/*.csv", "away/*.csv"))  # what is away is looked for again
     code, found, err = told(capsys, "plan", *files(lake))
     assert (code, "no file matches" in err, "there is no such file" in err) == (3, True, True)
+
+
+def test_the_ledger_says_what_did_not_begin_and_why(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(lake)]) == 0
+    (lake / "d_raw.yaml").write_text(RAW.replace("in/*.csv", "away/*.csv"))
+    stage = "stages: {s: {from: orders, do: [filter: amuont > 1]}}\nsources:"
+    (lake / "c_alone.yaml").write_text(ALONE.replace("sources:", stage).replace("{to:", "{from: s, to:"))
+    assert main(["run", str(lake), "--output", "orders", "--output", "total"]) == 3
+    capsys.readouterr()
+    assert main(["ledger", str(lake / "a_report.yaml")]) == 0
+    said = [line.partition(" of ")[2] for line in capsys.readouterr().out.splitlines()[4:]]
+    who = said[0].split()[2].rstrip(":")
+    assert said == [
+        f"alone by {who}: error: {lake}/c_alone.yaml:4:33: unknown column 'amuont'; did you mean 'amount'?",
+        f"raw by {who}: error: {lake}/away/*.csv: source 'orders': no file matches; check the pattern; it starts from the definition's folder",
+        f"report by {who}: blocked: source 'clean' reads output 'clean' of 'raw', which was not made",
+    ]
+    assert main(["ledger", str(lake)]) == 0  # of the folder, as of one of those in it
+    assert len(capsys.readouterr().out.splitlines()) == 7
+    assert main(["ledger", str(lake / ".lazypipe/ledger")]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 7
+    (lake / "b_other.yaml").write_text(OTHER.replace("version: 1", "version: 1\nstate: elsewhere"))
+    assert main(["ledger", str(lake)]) == 2
+    assert (
+        f"have several ledgers; name one of them: {lake}/.lazypipe/ledger, {lake}/elsewhere/ledger"
+        in capsys.readouterr().err
+    )
+    (lake / "none").mkdir()
+    (lake / "none/off.yaml").write_text(ALONE.replace("version: 1", "version: 1\naudit: off"))
+    assert main(["ledger", str(lake / "none")]) == 2
+    assert "remove audit: off from them" in capsys.readouterr().err
+    (lake / "b_other.yaml").write_text(OTHER)
+    ledger = lp.ledger(lp.load(lake / "a_report.yaml"))
+    (blocked,) = ledger.runs("report/total", status="blocked")
+    assert (blocked.error, [s["output"] for s in blocked.body["segments"]]) == (
+        "source 'clean' reads output 'clean' of 'raw', which was not made",
+        ["total"],
+    )
+    assert ledger.verify(data=True).ok
+    assert lp.audit_report(lp.load(lake / "a_report.yaml"), "total").ok
+    with pytest.raises(lp.StorageError, match="is of a run that did not begin, and names nothing"):
+        ledger.object(blocked)
+    (lake / "d_raw.yaml").write_text(RAW)
+    (lake / "c_alone.yaml").write_text(ALONE)
+    deliver(lake, "2", (3, 7))
+    assert main(["run", str(lake)]) == 0
+    assert rows(lake, "total") == [(1, 25), (2, 30), (3, 7)]
+    assert ledger.verify(data=True).ok
+
+
+def test_a_ledger_that_cannot_be_written_is_told(lake: Path) -> None:
+    off = REPORT.replace("name: report", "name: off\naudit: off").replace("to: lake/total", "to: lake/off")
+    full = REPORT.replace("params:", "audit: {ledger: ledger.txt/x}\nparams:")
+    (lake / "d_raw.yaml").write_text(RAW.replace("in/*.csv", "away/*.csv"))
+    (lake / "ledger.txt").write_text("")
+    found = lp.run_all([lake / "d_raw.yaml", *(lp.Pipeline.from_yaml(t, base=str(lake)) for t in (off, full))])
+    assert {n: (r.status, len(r.warnings)) for n, r in found.items()} == {
+        "raw": ("error", 0),
+        "off": ("blocked", 0),
+        "report": ("blocked", 1),
+    }
+    assert found["report"].warnings[0].startswith("that this run did not begin is not in the ledger: ")
