@@ -63,7 +63,7 @@ _ORDER_BYTES: Mapping[Goal, float] = {"storage": 1.0, "balanced": 1.0, "read": 1
 _PRUNES = 0.67
 """Which part of what readers read is left at most, for an order to be worth it."""
 _GROUP = 122_880
-_GROUPS: Mapping[str, int] = {"point lookup": 49_152, "time range": 98_304}
+_GROUPS: Mapping[str, int] = {"point lookup": 32_768, "time range": 98_304}
 """Rows that a group has at least where readers look for few of them: in smaller ones files are larger, and lookups not faster."""
 _FEWEST_GROUPS, _HALVES, _SMALLEST = 8, 2, 4_096
 """Groups that rows are taken to be in where orders are compared; into how many few rows are put, of so many at least."""
