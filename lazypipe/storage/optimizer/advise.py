@@ -63,7 +63,7 @@ _ORDER_BYTES: Mapping[Goal, float] = {"storage": 1.0, "balanced": 1.0, "read": 1
 _PRUNES = 0.67
 """Which part of what readers read is left at most, for an order to be worth it."""
 _GROUP = 122_880
-_GROUPS: Mapping[str, int] = {"point lookup": 49_152, "time range": 98_304}
+_GROUPS: Mapping[str, int] = {"point lookup": 32_768, "time range": 98_304}
 """Rows that a group has at least where readers look for few of them: in smaller ones files are larger, and lookups not faster."""
 _FEWEST_GROUPS, _HALVES, _SMALLEST = 8, 2, 4_096
 """Groups that rows are taken to be in where orders are compared; into how many few rows are put, of so many at least."""
@@ -82,6 +82,8 @@ _QUICK = 1.5
 """Seconds below which nothing is timed: bytes of a few rows tell what is likely, and rates how long it takes."""
 _COLUMN_SECONDS, _CELL_SECONDS = 4e-3, 1.5e-6
 """What looking at a column takes then, and at each of its values."""
+_WRITTEN_SECONDS = 1e-4
+"""What it takes at least to write a column of a few rows, twice."""
 _ORDER_LASTS = 2.0
 """How many times longer writing takes at least if rows are put in order."""
 _LIKELY_SECONDS = 1e-3, 0.4e-3
@@ -262,7 +264,7 @@ class _Adviser:
             bench.trials.append(Trial(None, "default", Cost()))
             self._note(None, "the default layout", why)
             return self._made(replace(DEFAULT, partition_by=self.keys), {}, {})
-        if bench.quick and (bench.budget or 0.0) < LITTLE and self.sample.scale > 1:
+        if self._has_little():
             return self._little()
         default, plain = bench.whole(self.frame, DEFAULT, "default")
         self._settle_writer(plain)
@@ -319,12 +321,18 @@ class _Adviser:
             self._note(None, "no more trials", "the time for them was over; what was not tried is as it was")
         return self._made(layout, plain, sizes)
 
+    def _has_little(self) -> bool:
+        """Whether there is no time to write all columns in even two ways."""
+        budget = self.bench.budget or 0.0
+        needed = max(LITTLE, _WRITTEN_SECONDS * self.frame.width)
+        return self.bench.quick and budget < needed and self.sample.scale > 1
+
     def _little(self) -> Advice:
         """Look for an order of rows and for nothing else, or not even that: columns are left for when there is more time."""
         self.bench.trials.append(Trial(None, "default", Cost()))
         self.left = tuple(self.frame.columns)
         once, each = _LIKELY_SECONDS
-        time = once + each * min(self.frame.width, _LARGEST) <= _ORDER_LASTS * (self.bench.budget or 0.0)
+        time = once + each * self.frame.width <= _ORDER_LASTS * (self.bench.budget or 0.0)
         layout = DEFAULT
         if time and not self.keep_order and self.goal in ("storage", "read"):
             layout = self._likely() if not self.filtered else self._asked()

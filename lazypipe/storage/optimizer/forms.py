@@ -170,6 +170,11 @@ def physical_schema(schema: Mapping[str, pl.DataType], forms: Mapping[str, Form]
     """
     if not forms:
         return schema if isinstance(schema, pl.Schema) else pl.Schema(schema)
+    return pl.Schema(_inside(schema, forms))
+
+
+def _inside(schema: Mapping[str, pl.DataType], forms: Mapping[str, Form]) -> dict[str, pl.DataType]:
+    """Return the columns that stand in a file; of many, a schema of Polars takes longer to make than the scan itself."""
     found: dict[str, pl.DataType] = {}
     for name, dtype in schema.items():
         if name not in forms:
@@ -178,7 +183,7 @@ def physical_schema(schema: Mapping[str, pl.DataType], forms: Mapping[str, Form]
         for part, inside in forms[name].parts(dtype).items():
             found[_part(name, part)] = inside
         found[plain_column(name)] = dtype
-    return pl.Schema(found)
+    return found
 
 
 def physical(frame: pl.LazyFrame, schema: Mapping[str, pl.DataType], forms: Mapping[str, Form]) -> pl.LazyFrame:
@@ -239,13 +244,12 @@ def _needed(name: str, odd: Collection[str] | None) -> bool:
 
 def scan_schema(
     schema: Mapping[str, pl.DataType], forms: Mapping[str, Form], odd: Collection[str] | None = None
-) -> pl.Schema:
+) -> dict[str, pl.DataType]:
     """Return the columns that a scan by Polars gives: as in the file, but with numbers widened that it can widen itself.
 
     So a filter on such a column still tells which row groups are to be read.
     """
-    found = physical_schema(schema, forms)
-    return pl.Schema(found | {n: schema[n] for n in forms if _is_widened(n, schema[n], forms[n], odd)})
+    return _inside(schema, forms) | {n: schema[n] for n in forms if _is_widened(n, schema[n], forms[n], odd)}
 
 
 def _is_widened(name: str, dtype: pl.DataType, form: Form, odd: Collection[str] | None) -> bool:
@@ -285,9 +289,13 @@ def restore(
             joined = form.join({p: pl.col(_part(name, p)) for p in form.parts(dtype)}, dtype)
             values[name] = pl.coalesce(plain_column(name), joined) if _needed(name, odd) else joined
         frame = frame.with_columns(**values)
-    inside = physical_schema(schema, forms)
-    extra = [n for n in frame.collect_schema() if n not in schema and n not in inside] if forms else []
-    return frame.select(*schema, *extra) if forms else frame
+    if not forms:
+        return frame
+    inside = _inside(schema, forms)
+    if all(name in inside for name in forms):
+        return frame.drop(n for n in inside if n not in schema)  # the others stand in their order
+    extra = [n for n in frame.collect_schema() if n not in schema and n not in inside]
+    return frame.select(*schema, *extra)
 
 
 def odd_columns(forms: Iterable[str]) -> dict[str, pl.Expr]:

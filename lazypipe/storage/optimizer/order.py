@@ -66,8 +66,8 @@ def _texts(bounds: pl.Series) -> tuple[str, ...]:
 
 def _physical(values: pl.Series) -> pl.Series:
     """Return values that can be compared, and whose texts mean the same in another process."""
-    if isinstance(values.dtype, pl.Boolean | pl.Categorical):
-        return values.cast(pl.UInt8 if values.dtype == pl.Boolean else pl.String)
+    if isinstance(values.dtype, pl.Boolean | pl.Null | pl.Categorical):
+        return values.cast(pl.String if isinstance(values.dtype, pl.Categorical) else pl.UInt8)
     return values.to_physical()
 
 

@@ -478,14 +478,14 @@ def test_row_groups_are_as_large_as_lookups_and_footers_ask_for() -> None:
     assert groups_of(narrow.head(8_000), 8_000) is None
     assert groups_of(narrow, 20_000) == 10_240
     assert groups_of(narrow, 60_000) == 30_720  # half of them, in steps of 1,024
-    assert groups_of(narrow, 10**6) == 49_152
+    assert groups_of(narrow, 10**6) == 32_768
     # with more columns, and more rows, footers are longer; and the fewer columns are asked for the less is read in vain
     some, few = (
         groups_of(wide, 4 * 10**6, columns=c) for c in (("key", *(f"v{i}" for i in range(60))), ("key", "value"))
     )
     assert some is not None
     assert few is not None
-    assert 49_152 <= some < few <= 122_880
+    assert 32_768 <= some < few <= 122_880
     assert groups_of(wide, 10**9, columns=("key", "value")) == 122_880
 
 

@@ -113,3 +113,15 @@ def test_choosing_takes_its_share_of_what_is_written(goal: str) -> None:
     assert 0.01 * 10 < choosing_seconds(goal, 10) < 0.03 * 3 * 10  # type: ignore[arg-type]
     assert choosing_seconds(goal, 10) == pytest.approx(10 * choosing_seconds(goal, 1))  # type: ignore[arg-type]
     assert choosing_seconds(goal, 0.1) < LITTLE  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("goal", ["storage", "balanced", "read", "write"])
+def test_more_columns_than_there_is_time_to_write_once_are_left(goal: str) -> None:
+    n = pl.int_range(300, eager=True)
+    frame = pl.DataFrame({f"c{i}": n * i % 97 for i in range(1_000)})
+    asked = Workload((Query("q", {"c7": "equal"}),)) if goal == "read" else None
+    advice = advise(frame, asked, goal, 0.05, total=300_000, clock=still)  # type: ignore[arg-type]
+    assert advice.left == tuple(frame.columns)
+    assert [t.how for t in advice.measured] == ["default"]
+    enough = advise(frame.select(frame.columns[:40]), asked, goal, 0.05, total=300_000, clock=still)  # type: ignore[arg-type]
+    assert len(enough.measured) > 1

@@ -76,8 +76,9 @@ def test_rows_without_an_order_stay_as_they_are() -> None:
     assert ordered(frame, Layout(sort_by=("a",)), frame.collect_schema(), "u").collect()["a"].to_list() == [1, 2, 3]
 
 
-def test_a_column_of_nulls_has_no_bounds() -> None:
-    frame = pl.DataFrame({"a": pl.Series([None, None], dtype=pl.Int64), "b": [2, 1]})
+@pytest.mark.parametrize("dtype", [pl.Int64(), pl.Null()], ids=str)
+def test_a_column_of_nulls_has_no_bounds(dtype: pl.DataType) -> None:
+    frame = pl.DataFrame({"a": pl.Series([None, None], dtype=dtype), "b": [2, 1]})
     layout = with_bounds(Layout(sort_by=("a", "b"), curve="hilbert"), frame, "u")
     assert layout.bounds["a"] == ()
     assert ordered(frame.lazy(), layout, frame.schema, "u").collect()["b"].to_list() == [1, 2]
