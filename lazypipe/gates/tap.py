@@ -177,6 +177,7 @@ class Tap:
         good = batch[self._schema.names()]
         bad: pl.DataFrame | None = None
         kept: pl.DataFrame | None = None
+        failing: dict[str, pl.DataFrame] = {}
         removed = 0
         found = [c for c in self._removing if sums.get(self._masks[c.id], c.keys)]
         if found or held is not None:
@@ -187,11 +188,15 @@ class Tap:
             removed = int(out.sum())
             if removed or held is not None:
                 good = good.filter(~out if held is None else ~(out | held))
-            bad = self._condemned(batch.filter(out)) if removed else None
+            if removed:
+                taken = batch.filter(out)
+                bad = self._condemned(taken)
+                if held is None:  # all that violate are among these few
+                    failing = dict.fromkeys((c.id for c in found), taken)
         for total in self._sums.values():
             total.add(good)
         failed = {c.id: sums.get(self._masks.get(c.id, ""), 0) for c in self._checks}
-        samples = {c.id: self._sample(batch, c, failed[c.id]) for c in self._checks}
+        samples = {c.id: self._sample(failing.get(c.id, batch), c, failed[c.id]) for c in self._checks}
         with self._lock:
             tally = self.tallies.setdefault(unit, Tally())
             tally.rows += batch.height

@@ -73,9 +73,11 @@ class Aggregate(Operation):
                     f"{name!r} is a group column already", "give the aggregate another name", "aggregate", name
                 )
             exprs.append(scope.expr(text, table.schema, "aggregate", name, keys=self.by).alias(name))
-        stub = table.stub().frame
-        plain = stub.select(exprs).collect_schema()
-        grouped = stub.group_by(pl.lit(1).alias("__lazypipe_group")).agg(exprs).collect_schema()
+        texts = tuple(
+            (name, text) for name, text in self.aggregate.items() if isinstance(text, str) and ":" not in text
+        )
+        told = len(texts) == len(self.aggregate)  # there are no parameters in any
+        plain, grouped = _known_types(texts, tuple(table.schema.items())) if told else _types(exprs, table.schema)
         for name in self.aggregate:
             if grouped[name] == pl.List(plain[name]):
                 what = f"{name!r} is not an aggregate"
@@ -107,6 +109,22 @@ class Aggregate(Operation):
             return found.select(*whole, *made)
 
         return Fold(each, merge, tuple(whole))
+
+
+def _types(exprs: Sequence[pl.Expr], schema: pl.Schema) -> tuple[pl.Schema, pl.Schema]:
+    """Return the types of expressions over all rows, and over the rows of each group."""
+    stub = sql.empty(schema).lazy()
+    groups = stub.group_by(pl.lit(1).alias("__lazypipe_group"))
+    return stub.select(exprs).collect_schema(), groups.agg(exprs).collect_schema()
+
+
+# a run asks this of the same texts several times
+@lru_cache(maxsize=256)
+def _known_types(
+    texts: tuple[tuple[str, str], ...], columns: tuple[tuple[str, pl.DataType], ...]
+) -> tuple[pl.Schema, pl.Schema]:
+    schema = pl.Schema(columns)
+    return _types([sql.tried(text, schema, NOTHING).alias(name) for name, text in texts], schema)
 
 
 @dataclass(frozen=True)

@@ -186,7 +186,7 @@ class Commit:
         body = self.body()
         written = json.dumps(body, separators=(",", ":"))
         if len(written) < _LONG:
-            return json.dumps(body | {"blake3": seal(body)}, separators=(",", ":")).encode()
+            return f'{written[:-1]},"blake3":"{seal(body)}"}}'.encode()
         written = json.dumps(pack(body | {"format": PACKED}), separators=(",", ":"))
         return seal_text(written)
 

@@ -296,6 +296,19 @@ def test_samples_name_the_first_failing_rows_and_hide_what_is_personal() -> None
         assert (len(samples), samples[0]) == (10, expected)
 
 
+def test_samples_are_of_the_rows_that_violate_each_check_whatever_becomes_of_these() -> None:
+    frame = pl.DataFrame({"id": range(60)})
+    holds = {"quarantine": lambda n: n % 3 == 1, "drop": lambda n: n % 4 == 1, "warn": lambda n: n % 5 == 2}
+    every = {"quarantine": 3, "drop": 4, "warn": 5}
+    made = [Check(a, "in_set", a, violated=pl.col("id") % n == (1 if n < 5 else 2)) for a, n in every.items()]  # type: ignore[arg-type]  # an action
+    tap = Tap([*made, Check("u", "unique", "drop", keys=("id",))], frame.schema, run="", spill=Path())
+    tap.attach(frame.lazy())
+    for part in tap._marked.frame.collect().iter_slices(25):
+        tap._flow(part)
+    told = {c.id: [s["id"] for s in c.samples] for c in tap.report("n").checks}
+    assert told == {a: [n for n in range(60) if violates(n)][:10] for a, violates in holds.items()} | {"u": []}
+
+
 def test_results_are_plain_data() -> None:
     result = CheckResult("m", "mean", "warn", "pass", 1, 0, value=float("nan"), expected="x", groups=({"d": None},))
     assert result.to_dict()["value"] == "nan"

@@ -19,7 +19,7 @@ from polars.testing import assert_frame_equal
 from lazypipe.errors import StorageError
 from lazypipe.storage import sink as sink_module
 from lazypipe.storage.optimizer.layout import Layout
-from lazypipe.storage.sink import DatasetSink, ExportSink, is_data_file, is_staged
+from lazypipe.storage.sink import DatasetSink, ExportSink, Written, is_data_file, is_staged
 from lazypipe.testing.faults import Faults, faulty
 
 FRAME = pl.DataFrame({"a": [1, 2, None], "s": ['quo"te, comma', "ü\nline", None]})
@@ -254,9 +254,26 @@ def test_few_rows_of_partitions_and_layouts_are_written_as_many_are(tmp_path: Pa
     frame = pl.LazyFrame({"k": ["a", "b"], "x": [1, 2]})
     by = DatasetSink(f"{tmp_path}/d", "r-001", ("k",)).write(frame, few=True)
     assert [f.path for f in by.files] == ["k=a/r-001-00000.parquet", "k=b/r-001-00000.parquet"]
-    laid = DatasetSink(f"{tmp_path}/d", "r-002", layout=Layout(codec="snappy")).write(frame, few=True)
-    assert laid.files[0].layout == Layout(codec="snappy")
-    assert pq.read_metadata(f"{tmp_path}/d/{laid.files[0].path}").row_group(0).column(0).compression == "SNAPPY"
+    laid = DatasetSink(f"{tmp_path}/d", "r-002", layout=Layout(codec="gzip")).write(frame, few=True)
+    assert laid.files[0].layout == Layout(codec="gzip")
+    assert _codec(tmp_path, laid) == "GZIP"
+
+
+def test_few_rows_are_packed_in_little_time_unless_it_is_said_how(tmp_path: Path) -> None:
+    frame = pl.LazyFrame({"x": [1, 2]})
+
+    def codec(name: str, *, few: bool = True, **how: Any) -> str:
+        return _codec(tmp_path, DatasetSink(f"{tmp_path}/d", name, **how).write(frame, few=few))
+
+    assert codec("r-001") == "SNAPPY"  # which all readers know
+    assert codec("r-002", few=False) == "ZSTD"
+    assert codec("r-003", options={"compression": "gzip"}) == "GZIP"
+    assert codec("r-004", spill=True) == "LZ4"
+
+
+def _codec(folder: Path, written: Written) -> str:
+    codec: str = pq.read_metadata(f"{folder}/d/{written.files[0].path}").row_group(0).column(0).compression
+    return codec
 
 
 def test_few_rows_that_cannot_be_computed_or_written_leave_nothing(tmp_path: Path) -> None:
