@@ -145,7 +145,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Count as covered what the first examples of a test reach: the rest look for what is wrong, and run twice as fast."""
+    """Count as covered what the first examples of a test reach: the rest look for what is wrong, in less time."""
     coverage_of = _controller(item.config)
     drawn = getattr(getattr(item, "obj", None), "hypothesis", None)
     if drawn is None or coverage_of is None or not coverage_of.started:
