@@ -10,17 +10,13 @@ rows, bad rows, counts), and eagerly. All write the same rows with the same sett
 from __future__ import annotations
 
 import argparse
-import ctypes
-import os
-import struct
-import sys
 import tempfile
 import warnings
 from functools import partial
 from pathlib import Path
 
 import polars as pl
-from common import Clock, measure, orders, parse, publish
+from common import Clock, Opens, measure, orders, parse, publish
 
 import lazypipe as lp
 
@@ -150,32 +146,6 @@ VARIANTS = {
     "three passes": three_passes,
     "eager": eager,
 }
-
-
-class Opens:
-    """Counts how often files of a folder are opened, by anybody, through the kernel's inotify."""
-
-    def __init__(self, folder: Path) -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        self._descriptor = libc.inotify_init1(os.O_NONBLOCK)
-        in_open = 0x20
-        if libc.inotify_add_watch(self._descriptor, str(folder).encode(), in_open) < 0:
-            sys.exit("inotify does not work here")
-
-    def count(self) -> int:
-        """Return the number of opens of Parquet files so far."""
-        opens = 0
-        try:
-            while data := os.read(self._descriptor, 1 << 20):
-                offset = 0
-                while offset < len(data):
-                    *_, length = struct.unpack_from("iIII", data, offset)
-                    name = data[offset + 16 : offset + 16 + length].rstrip(b"\0")
-                    opens += name.endswith(b".parquet")
-                    offset += 16 + length
-        except BlockingIOError:
-            pass
-        return opens
 
 
 if __name__ == "__main__":

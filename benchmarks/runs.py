@@ -3,6 +3,7 @@
     uv run python benchmarks/runs.py [--runs 5] [--files 10000]
 
 - nothing changed: a run over 10,000 files, against a bare recursive listing with stat;
+- nothing changed in 10 files of 1 GB, against 10 files of 100 rows: no file is opened, so it does not matter how large they are;
 - one of 1,000 files changed: a run, against a first run over that one file alone;
 - long history: a run that finds nothing changed after 1,000 commits, against one after 10;
 - many deliveries: a run that upserts the rows of one more after 300 of them, against one after 10;
@@ -19,15 +20,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
-from common import DATA, TOY, Clock, measure, orders, parse, publish
+from common import DATA, TOY, Clock, Opens, measure, orders, parse, publish
 
 import lazypipe as lp
 
 OLD = 1_700_000_000
 FILES, COMMITS, DELIVERIES = (12, 12, 12) if TOY else (1_000, 1_000, 300)
+LARGE = 1_000 if TOY else 37_000_000
+"""Rows of a file of 1 GB."""
 MIDDLE = f"f{FILES // 2:06}.parquet"
 PAIRS = {
     "nothing changed": "bare listing",
+    "nothing changed in 10 GB": "nothing changed in 10 small files",
     "one file changed": "one file alone",
     f"after {COMMITS:,} commits": "after 10 commits",
     f"after {DELIVERIES} deliveries": "after 10 deliveries",
@@ -49,7 +53,8 @@ def main() -> None:
         with_history(commits)
     for deliveries in (10, DELIVERIES):
         with_deliveries(deliveries)
-    run_over(many(options.files), "noop")
+    for folder in (many(options.files), large(), many(10)):
+        run_over(folder, "noop")
     variants = {name: (name, str(options.files)) for pair in PAIRS.items() for name in pair}
     found = measure(__file__, variants, runs=options.runs)
     rows = [
@@ -60,6 +65,7 @@ def main() -> None:
             "its seconds": round(found[other]["seconds"], 4),
             "ratio": round(found[name]["seconds"] / found[other]["seconds"], 2),
             "peak MB": round(found[name]["peak_mb"]),
+            "files opened": found[name].get("opens"),
         }
         for name, other in PAIRS.items()
     ]
@@ -87,6 +93,21 @@ def many(count: int, rows: int = 100) -> Path:
 def several() -> Path:
     """Make (once) a folder of fewer and larger files."""
     return many(FILES, 10_000)
+
+
+def large() -> Path:
+    """Make (once) a folder of one file of 1 GB under ten names; what is known of its columns tells that no row stays."""
+    folder = DATA / f"large-10-{LARGE}"
+    if not folder.exists():
+        made = Path(tempfile.mkdtemp(dir=DATA))
+        key = pl.int_range(LARGE, eager=True)
+        rows = pl.DataFrame({"id": key, "x": pl.zeros(LARGE, pl.UInt64, eager=True), "text": "t" + key.cast(pl.String)})
+        rows.write_parquet(made / "f000000.parquet", compression="uncompressed")
+        os.utime(made / "f000000.parquet", (OLD, OLD))
+        for number in range(1, 10):
+            (made / f"f{number:06}.parquet").hardlink_to(made / "f000000.parquet")
+        made.rename(folder)
+    return folder
 
 
 def pipeline(folder: Path, base: Path, pattern: str = "*.parquet") -> lp.Pipeline:
@@ -145,10 +166,10 @@ def one_more(count: int) -> None:
         timed(lambda: deliver(base, count).run().raise_for_status())
 
 
-def timed(work: Callable[[], object]) -> None:
+def timed(work: Callable[[], object], **counted: Callable[[], float]) -> None:
     with Clock() as clock:
         work()
-    clock.report()
+    clock.report(**{name: count() for name, count in counted.items()})
 
 
 def listing(files: int) -> None:
@@ -163,7 +184,7 @@ def nothing(folder: Path, base: Path) -> None:
     def work() -> None:
         assert pipeline(folder, base).compile().run().status == "unchanged"
 
-    timed(work)
+    timed(work, opens=Opens(folder).count)
 
 
 def one_changed(_: int) -> None:
@@ -209,6 +230,8 @@ def by_hand(_: int) -> None:
 VARIANTS: dict[str, Callable[[int], None]] = {
     "bare listing": listing,
     "nothing changed": lambda files: nothing(many(files), DATA / "outputs" / f"{many(files).name}-noop"),
+    "nothing changed in 10 GB": lambda _: nothing(large(), DATA / "outputs" / f"{large().name}-noop"),
+    "nothing changed in 10 small files": lambda _: nothing(many(10), DATA / "outputs" / f"{many(10).name}-noop"),
     "one file changed": one_changed,
     "one file alone": alone,
     "after 10 commits": lambda _: nothing(many(10), with_history(10)),
