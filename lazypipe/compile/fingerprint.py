@@ -223,4 +223,4 @@ def _rows_of(name: str, states: Mapping[str, State]) -> str:
     return states[name].everything if name in states else name
 
 
-_WORDS = frozenset({"description", "tags", "owner"})
+_WORDS = frozenset({"description", "tags", "owner", "place"})
