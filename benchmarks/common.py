@@ -113,8 +113,7 @@ def measure(script: str, variants: Mapping[str, Sequence[str]], *, runs: int = 5
             found = _toy_child(script, arguments) if TOY else _child(script, arguments)
             if turn or TOY:  # the first turn warms caches
                 seen[name].append(found)
-    keys = next(iter(seen.values()))[0]
-    return {name: {k: statistics.median(r[k] for r in rows) for k in keys} for name, rows in seen.items()}
+    return {name: {k: statistics.median(r[k] for r in rows) for k in rows[0]} for name, rows in seen.items()}
 
 
 def _child(script: str, arguments: Sequence[str]) -> dict[str, float]:
