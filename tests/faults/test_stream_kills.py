@@ -101,7 +101,7 @@ def test_killed_again_and_again_while_a_log_is_pulled(tmp_path: Path, root: Path
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_the_batch_end(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "p.yaml").write_text(DEFINITION)
-    for i in range(8):
+    for i in range(60):  # more than any machine gets through before the signal arrives
         deliver(tmp_path, i)
     command = [sys.executable, "-m", "lazypipe", "stream", str(tmp_path / "p.yaml"), "--max-files", "1", "--json"]
     stream = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -114,6 +114,6 @@ def test_a_signal_lets_the_batch_end(tmp_path: Path, number: signal.Signals) -> 
     assert (stream.returncode, err) == (0, "")
     results = [json.loads(line) for line in out.splitlines()]
     assert {r["status"] for r in results} == {"done"}
-    assert 2 <= len(results) < 8
+    assert 2 <= len(results) < 60
     assert lp.scan(str(tmp_path / "out/b")).collect().height == 495 * len(results)
     assert {json.loads(p.read_text())["status"] for p in records.glob("*.json")} == {"done"}
