@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from decimal import Decimal
 from itertools import product
-from time import process_time
+from time import thread_time
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -771,10 +771,10 @@ def test_binding_many_expressions_costs_the_same_for_each() -> None:
     texts = [f"date_trunc('hour', ts) > :since AND x + {i} > 0 OR s = 'v{i}'" for i in range(1000)]
     times = []
     for start in range(0, 1000, 100):
-        began = process_time()
+        began = thread_time()
         for text in texts[start : start + 100]:
             bind(text, SCHEMA, {"since": dt.datetime(2013, 1, 1)})
-        times.append(process_time() - began)
+        times.append(thread_time() - began)
     assert min(times[5:]) < 5 * min(times[:5])
 
 
@@ -783,9 +783,9 @@ def test_a_long_expression_is_bound_in_linear_time() -> None:
         text = " + ".join(f"x * {i} /* :a '*/" for i in range(terms))
         best = math.inf
         for _ in range(3):
-            began = process_time()
+            began = thread_time()
             list(sql._prepared(text, {}))
-            best = min(best, process_time() - began)
+            best = min(best, thread_time() - began)
         return best
 
     assert seconds(4000) < 30 * seconds(400)

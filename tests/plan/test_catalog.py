@@ -109,9 +109,12 @@ def test_questions_over_many_pipelines_take_milliseconds() -> None:
 
     catalog = join(replace(one, name=f"p{i}") for i in range(200))
     catalog.upstream("p7/clean.net")
-    begun = time.process_time()  # others may be busy
-    assert list(catalog.upstream("p7/clean.net")) == ["p7/landing.amount", "p7/landing.id"]
-    assert time.process_time() - begun < 0.05
+    taken = []
+    for _ in range(5):
+        begun = time.thread_time()  # others may be busy, also in this process
+        assert list(catalog.upstream("p7/clean.net")) == ["p7/landing.amount", "p7/landing.id"]
+        taken.append(time.thread_time() - begun)
+    assert min(taken) < 0.05
     with pytest.raises(lp.LazypipeError, match="did you mean 'p7/clean'"):
         catalog.upstream("p7/cleam")
 
