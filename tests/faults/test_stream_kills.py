@@ -110,7 +110,7 @@ def test_a_signal_lets_the_batch_end(tmp_path: Path, number: signal.Signals) -> 
         assert stream.poll() is None
         time.sleep(0.005)
     stream.send_signal(number)
-    out, err = stream.communicate(timeout=30)
+    out, err = stream.communicate(timeout=300)
     assert (stream.returncode, err) == (0, "")
     results = [json.loads(line) for line in out.splitlines()]
     assert {r["status"] for r in results} == {"done"}

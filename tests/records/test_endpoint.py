@@ -500,7 +500,7 @@ import sys, threading, time
 import lazypipe as lp
 from pathlib import Path
 
-transport = lp.HttpTransport(sys.argv[1], spool=sys.argv[2], timeout=60)
+transport = lp.HttpTransport(sys.argv[1], spool=sys.argv[2], timeout=1200, patience=1200)
 transport.emit({"number": 1})
 threading.Thread(target=transport.flush, daemon=True).start()
 while not Path(sys.argv[2], "lock").exists():
@@ -511,7 +511,7 @@ while not Path(sys.argv[2], "lock").exists():
 def test_a_process_that_ends_while_it_sends_leaves_no_lock(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection, and never answers
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        subprocess.run([sys.executable, "-c", ENDED, url, str(tmp_path)], check=True, timeout=50)
+        subprocess.run([sys.executable, "-c", ENDED, url, str(tmp_path)], check=True, timeout=600)
     assert os.listdir(tmp_path) == ["0000000001.json"]
 
 

@@ -548,7 +548,7 @@ def test_queries_inside_the_reader_do_not_starve_the_query_outside() -> None:
         env={**os.environ, "POLARS_MAX_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=1200,
         check=False,
     )
     assert (ended.stdout.strip(), ended.stderr) == ("done", "")

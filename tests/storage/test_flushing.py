@@ -166,7 +166,7 @@ def test_one_thread_looks_after_all_files_and_ends(tmp_path: Path, monkeypatch: 
     assert thread is not None
     DatasetSink(str(tmp_path), "r-001").write(ROWS)
     assert flushing._keeper.thread in (thread, None)
-    thread.join(10)
+    thread.join(300)
     assert not thread.is_alive()
     assert flushing._keeper.thread is None
     with Flushing():
