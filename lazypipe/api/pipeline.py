@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -222,7 +222,7 @@ def trace(
     *,
     most: int = 100,
     version: int | None = None,
-    as_of: datetime | None = None,
+    as_of: datetime | date | str | None = None,
     params: Mapping[str, Any] | None = None,
 ) -> Trace:
     """Find the source rows that made a row of an output: ``Plan.trace``, of a definition too.
