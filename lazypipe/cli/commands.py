@@ -13,15 +13,19 @@ from contextlib import suppress
 from datetime import datetime
 from math import isfinite
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import lazypipe as lp
 from lazypipe.errors import LazypipeError
+
+if TYPE_CHECKING:
+    from lazypipe.api.together import Unread
 
 __all__ = [
     "SEVERAL",
     "Commands",
     "and_others",
+    "as_far_as_read",
     "compiled",
     "definitions",
     "incomplete",
@@ -150,6 +154,14 @@ def read_each(files: Sequence[str]) -> list[lp.Pipeline | LazypipeError]:
         except LazypipeError as error:
             read.append(error)
     return read
+
+
+def as_far_as_read(files: Sequence[str]) -> list[lp.Pipeline | Unread]:
+    """Return definitions, read; of those that are wrong what can be told of them all the same."""
+    from lazypipe.api.together import Unread
+
+    found = zip(files, read_each(files), strict=True)
+    return [p if isinstance(p, lp.Pipeline) else Unread.of(file, p) for file, p in found]
 
 
 def read_all(files: Sequence[str]) -> list[lp.Pipeline]:
