@@ -291,6 +291,17 @@ def test_show_folds_columns_on_a_terminal_only(shop: Path, capsys: pytest.Captur
     assert len(json.loads(run(capsys, "show", shop, "large", "--json")[1])[0]) == 43
 
 
+@pytest.mark.parametrize("command", [["status"], ["history", "large"], ["rollback", "large", "1"]])
+def test_what_stands_hangs_on_no_parameters(shop: Path, capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+    run(capsys, "run", shop)
+    name, *rest = command
+    with pytest.raises(SystemExit) as caught:
+        main([name, str(shop), *rest, "--param", "least=7"])
+    assert caught.value.code == 2
+    assert "unrecognized arguments: --param least=7" in capsys.readouterr().err
+    assert run(capsys, name, shop, *rest)[0] == 0
+
+
 def test_schema(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         run(capsys, "schema", shop, "large")[1]

@@ -63,7 +63,7 @@ class Commands:
         made.add_argument("--json", action="store_true", help="write JSON to stdout")
         return made
 
-    def over_plan(
+    def over_file(
         self,
         name: str,
         function: Callable[[argparse.Namespace], int],
@@ -72,9 +72,16 @@ class Commands:
         file: str | None = None,
         what: str = "the definition, YAML or JSON",
     ) -> argparse.ArgumentParser:
-        """Add a command that compiles a definition (``compiled``); ``file`` says how often that is given, and ``what`` it is."""
+        """Add a command about what stands of a definition (``loaded``); ``file`` says how often that is given, and ``what`` it is."""
         made = self.add(name, function, text)
         made.add_argument("file", nargs=file, help=what)
+        return made
+
+    def over_plan(
+        self, name: str, function: Callable[[argparse.Namespace], int], text: str, **how: str
+    ) -> argparse.ArgumentParser:
+        """Add a command that compiles a definition (``compiled``), and so takes its parameters."""
+        made = self.over_file(name, function, text, **how)
         made.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a parameter")
         made.add_argument(
             "--allow", action="append", default=[], metavar="MODULE", help="allow python operations of it"
