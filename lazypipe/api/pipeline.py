@@ -14,6 +14,7 @@ from lazypipe.api.plan import Plan, known_outputs
 from lazypipe.compile.compiler import bind_outputs, compile_pipeline
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError
+from lazypipe.incremental.columns import recalled
 from lazypipe.spec import loader, model
 from lazypipe.storage import uri as uris
 
@@ -99,7 +100,14 @@ class Pipeline(model.Pipeline):
         values = {**(params or {}), **more}
         asked = known_outputs(outputs, self.outputs)
         compiled = compile_pipeline(
-            self, values, now=moment, env=env, allow=allow, asked=asked, admit=partial(_whole, moment)
+            self,
+            values,
+            now=moment,
+            env=env,
+            allow=allow,
+            asked=asked,
+            admit=partial(_whole, moment),
+            recall=recalled,
         )
         return Plan(**{f.name: getattr(compiled, f.name) for f in fields(compiled)})
 
