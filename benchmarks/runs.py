@@ -3,7 +3,7 @@
     uv run python benchmarks/runs.py [--runs 5] [--files 10000]
 
 - nothing changed: a run over 10,000 files, against a bare recursive listing with stat;
-- nothing changed in 10 files of 1 GB (one file under ten names), against 10 files of 100 rows: one is opened, however many or large they are;
+- nothing changed in 10 files of 1 GB (one file under ten names), against 10 files of 100 rows: none is opened;
 - one of 1,000 files changed: a run, against a first run over that one file alone;
 - long history: a run that finds nothing changed after 1,000 commits, against one after 10;
 - many deliveries: a run that upserts the rows of one more after 300 of them, against one after 10;

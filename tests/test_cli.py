@@ -15,6 +15,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.__main__ import main
+from lazypipe.cli.rows import _table
 from lazypipe.cli.runs import _Progress
 from lazypipe.run import deciding
 
@@ -239,6 +240,68 @@ def test_explain(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert err == "unknown source, stage or output 'lrge'; did you mean 'large'?\n"
 
 
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_table_is_as_wide_as_the_terminal(width: int) -> None:
+    rows = pl.DataFrame({f"column_{n}": [n, None] for n in range(30)} | {"note": ["word " * 30, ""]})
+    text, columns = _table(rows, width)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    assert columns == lines[2].count("┆") - (" … " in lines[2]) + 1 < rows.width
+    assert _table(rows.drop("note"), 500)[1] == 30
+    # text is cut before columns go, as little as can be; lines wrap where even two do not fit
+    few = rows.select("column_1", "note")
+    text, columns = _table(few, width)
+    assert columns == 2
+    assert max(map(len, text.splitlines())) <= width
+    assert ("word " * 30 in text) == (width == 200)
+    assert max(map(len, _table(few, 20)[0].splitlines())) <= 20
+    # what is no terminal takes all of it
+    text, columns = _table(rows, None)
+    assert columns == rows.width
+    assert "column_29" in text
+    assert "word " * 30 in text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no terminals of that kind")
+def test_show_folds_columns_on_a_terminal_only(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    wide = pl.read_parquet(shop.parent / "orders.parquet").with_columns(pl.lit(n).alias(f"c{n}") for n in range(40))
+    wide.write_parquet(shop.parent / "orders.parquet")
+    run(capsys, "run", shop)
+    own, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+    environment = {n: v for n, v in os.environ.items() if n != "COLUMNS"}
+    command = [sys.executable, "-m", "lazypipe", "show", str(shop), "large"]
+    done = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, text=True, env=environment, check=True)
+    os.close(theirs)
+    lines = os.read(own, 100_000).decode().splitlines()
+    os.close(own)
+    assert lines[0] == "shape: (2, 43)"
+    assert {len(line) for line in lines[1:]} == {len(lines[1])}
+    assert 40 < len(lines[1]) <= 60
+    shown = lines[2].count("┆")
+    assert done.stderr == f"{shown} of 43 columns, as many as the terminal has room for; --json writes all\n"
+    code, out, err = run(capsys, "show", shop, "large")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[2].count("┆") == 42
+    assert len(json.loads(run(capsys, "show", shop, "large", "--json")[1])[0]) == 43
+
+
+@pytest.mark.parametrize("command", [["status"], ["history", "large"], ["rollback", "large", "1"]])
+def test_what_stands_hangs_on_no_parameters(shop: Path, capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+    run(capsys, "run", shop)
+    name, *rest = command
+    with pytest.raises(SystemExit) as caught:
+        main([name, str(shop), *rest, "--param", "least=7"])
+    assert caught.value.code == 2
+    assert "unrecognized arguments: --param least=7" in capsys.readouterr().err
+    assert run(capsys, name, shop, *rest)[0] == 0
+
+
 def test_schema(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         run(capsys, "schema", shop, "large")[1]
@@ -259,15 +322,21 @@ def test_show(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
         run(capsys, "show", shop, "large", "-n", "-1")
     assert "'-1' is no number of rows; write 0 or more" in capsys.readouterr().err
     (data,) = (Path(shop).parent / "out/large").glob("*.parquet")
+    data.write_bytes(b"not Parquet")
+    code, out, err = run(capsys, "show", shop, "large")
+    assert (code, out) == (3, "")
+    assert err.startswith(f"{data.parent}: rows cannot be read: ")
+    assert err.endswith("; restore the file from a backup, roll back, or run in full\n")
     data.unlink()
     code, out, err = run(capsys, "show", shop, "large")
     assert (code, out) == (3, "")
-    assert err.startswith(f"{data.parent}: rows cannot be read: No such file")
-    assert err.endswith("; restore the file from a backup, roll back, or run in full\n")
+    assert err.startswith(
+        f"{data}: a data file of version 1 is gone; restore it from a backup, roll back, or run in full"
+    )
     aside = json.loads(run(capsys, "show", shop, "large__quarantine", "--json")[1])
     assert [(r["id"], r["_lazypipe_rules"]) for r in aside] == [(2, ["not_null:customer"])]
     (data,) = (Path(shop).parent / "out/large__quarantine").glob("*.parquet")
-    data.unlink()
+    data.write_bytes(b"")
     assert run(capsys, "show", shop, "large__quarantine")[2].startswith("large__quarantine: rows cannot be read: ")
     assert run(capsys, "show", shop, "large__panes")[2].startswith(
         f"{shop.parent}/out/large__panes: there is no dataset"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -14,6 +14,7 @@ from lazypipe.api.plan import Plan, known_outputs
 from lazypipe.compile.compiler import bind_outputs, compile_pipeline
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError
+from lazypipe.incremental.columns import recalled
 from lazypipe.spec import loader, model
 from lazypipe.storage import uri as uris
 
@@ -99,7 +100,14 @@ class Pipeline(model.Pipeline):
         values = {**(params or {}), **more}
         asked = known_outputs(outputs, self.outputs)
         compiled = compile_pipeline(
-            self, values, now=moment, env=env, allow=allow, asked=asked, admit=partial(_whole, moment)
+            self,
+            values,
+            now=moment,
+            env=env,
+            allow=allow,
+            asked=asked,
+            admit=partial(_whole, moment),
+            recall=recalled,
         )
         return Plan(**{f.name: getattr(compiled, f.name) for f in fields(compiled)})
 
@@ -222,7 +230,7 @@ def trace(
     *,
     most: int = 100,
     version: int | None = None,
-    as_of: datetime | None = None,
+    as_of: datetime | date | str | None = None,
     params: Mapping[str, Any] | None = None,
 ) -> Trace:
     """Find the source rows that made a row of an output: ``Plan.trace``, of a definition too.

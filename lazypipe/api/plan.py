@@ -337,7 +337,7 @@ class Plan(CompiledPipeline):
         *,
         most: int = 100,
         version: int | None = None,
-        as_of: datetime | None = None,
+        as_of: datetime | date | str | None = None,
     ) -> Trace:
         """Find the source rows, in which files, that made the rows of an output with a key.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -24,18 +24,35 @@ from lazypipe.run.context import run_id
 from lazypipe.run.not_begun import record_not_begun
 from lazypipe.run.result import RunResult, RunResults, SegmentResult
 from lazypipe.run.retry import TRIES
-from lazypipe.spec import model
-from lazypipe.spec.loader import problems
+from lazypipe.spec import loader, model
 from lazypipe.spec.model import Fault, freeze
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import exported
 from lazypipe.storage.uri import Redactor
 
-__all__ = ["compile_together", "run_all", "run_each", "with_those_that_it_has"]
+__all__ = ["Unread", "compile_together", "not_begun", "run_all", "run_each", "with_those_that_it_has"]
 
 _Written = tuple[model.Output, Mapping[str, str]]
 """An output with its columns and their types, as a contract writes them."""
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A definition with mistakes of form: these, and what can be told of it all the same, which is its name at the least."""
+
+    error: LazypipeError
+    pipeline: model.Pipeline
+
+    @classmethod
+    def of(cls, file: str | Path, error: LazypipeError) -> Unread:
+        """Look at a file that could not be read as a definition."""
+        nothing = model.Pipeline(str(file), {}, audit=model.Audit("off"), origin=model.Origin(str(file)))
+        return cls(error, loader.sketch(file) or nothing)
+
+    def compile(self, **_: Any) -> Plan:
+        """Raise what is wrong."""
+        raise self.error
 
 
 def compile_together(
@@ -82,7 +99,7 @@ def _held_up(pipelines: Sequence[model.Pipeline], found: Sequence[Plan | Lazypip
         by, one = told[feed.by], told[feed.to]
         if isinstance(one, SourceError) and f"source {feed.source!r}:" in one.what and isinstance(by, DefinitionError):
             what = f"source {feed.source!r} reads output {feed.output!r} of {pipelines[feed.by].name!r}, which is wrong"
-            told[feed.to] = problems([Fault(what, "mend that first", feed.path)], pipelines[feed.to].origin)
+            told[feed.to] = loader.problems([Fault(what, "mend that first", feed.path)], pipelines[feed.to].origin)
     return told
 
 
@@ -97,8 +114,8 @@ def run_all(
 ) -> RunResults:
     r"""Run definitions in the order in which they feed each other, each over what those before it have made.
 
-    One that fails, or is wrong, holds up those that it feeds, and no other. One that another run overtook begins once more, three times at
-    most.
+    One that fails, or is wrong, holds up those that it feeds, and no other; of a file that is not even YAML or JSON nobody can tell what it
+    feeds. One that another run overtook begins once more, three times at most.
 
     Parameters
     ----------
@@ -123,7 +140,7 @@ def run_all(
     Raises
     ------
     DefinitionError
-        If a file has a mistake of form, or definitions feed each other in a circle; then nothing ran.
+        If definitions feed each other in a circle; then nothing ran.
     LazypipeError
         If two have the same name, or none has a parameter or output that is given.
 
@@ -137,13 +154,20 @@ def run_all(
     >>> run_all([report.output("sum", "out/sum").build(), raw])
     <RunResults raw: done, report: done>
     """
-    given = [load(p) if isinstance(p, str | Path) else p if isinstance(p, Plan) else Pipeline.of(p) for p in pipelines]
+    given = [_read(p) if isinstance(p, str | Path) else p if isinstance(p, Plan) else Pipeline.of(p) for p in pipelines]
     found = run_each(given, params=params, allow=allow, outputs=outputs, now=now, **how)
     return RunResults({result.pipeline: result for _, result in found})
 
 
+def _read(file: str | Path) -> Pipeline | Unread:
+    try:
+        return load(file)
+    except DefinitionError as error:
+        return Unread.of(file, error)
+
+
 def run_each(
-    given: Sequence[Pipeline | Plan],
+    given: Sequence[Pipeline | Plan | Unread],
     *,
     params: Mapping[str, Any] | None = None,
     allow: Iterable[str] = (),
@@ -152,12 +176,17 @@ def run_each(
     **how: Any,
 ) -> Iterator[tuple[int, RunResult]]:
     """Yield what became of each definition as soon as that is known, with its number; see ``run_all``."""
-    pipelines = [p.pipeline if isinstance(p, Plan) else p for p in given]
+    pipelines = [p if isinstance(p, Pipeline) else p.pipeline for p in given]
     params = {} if params is None else params
     order = Order.of(pipelines, os.environ, [outputs] if isinstance(outputs, str) else [*outputs])
-    with_those_that_it_has(params, *pipelines)
+    if not any(isinstance(p, Unread) for p in given):  # which may have it
+        with_those_that_it_has(params, *pipelines)
     lacking: set[tuple[int, str]] = set()
     stopped = False
+    for number, unread in enumerate(given):
+        if isinstance(unread, Unread) and number not in order.numbers:
+            # what is asked for may be made of what it was to write; nothing says so, and its ledger is left alone
+            yield number, _run(replace(unread.pipeline, audit=model.Audit("off")), unread.compile, now=now)
     for number in order.numbers:
         one, asked = given[number], order.asked[number]
         held_up = [
@@ -176,7 +205,7 @@ def run_each(
         yield number, result
 
 
-def _compiled(given: Pipeline | Plan, **how: Any) -> Plan:
+def _compiled(given: Pipeline | Plan | Unread, **how: Any) -> Plan:
     return given if isinstance(given, Plan) else given.compile(**how)
 
 
@@ -201,6 +230,14 @@ def _run(pipeline: model.Pipeline, compiled: Callable[[], Plan], *, now: datetim
         )
         return _recorded(result, pipeline, how.get("outputs", ()), str(error), how)
     return result
+
+
+def not_begun(file: str | Path, error: LazypipeError, *, outputs: Collection[str] = ()) -> tuple[str, ...]:
+    """Have the ledger of a definition say that a run of it did not begin, and why; return what is to be told of that."""
+    now, given = datetime.now(UTC), _read(file)
+    pipeline = given.pipeline if isinstance(given, Unread) else given
+    result = RunResult(run_id(now), pipeline.name, now, 0.0, {}, (), "", error=error)
+    return _recorded(result, pipeline, outputs, str(error), {}).warnings
 
 
 def _not_run(

@@ -13,15 +13,19 @@ from contextlib import suppress
 from datetime import datetime
 from math import isfinite
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import lazypipe as lp
 from lazypipe.errors import LazypipeError
+
+if TYPE_CHECKING:
+    from lazypipe.api.together import Unread
 
 __all__ = [
     "SEVERAL",
     "Commands",
     "and_others",
+    "as_far_as_read",
     "compiled",
     "definitions",
     "incomplete",
@@ -59,7 +63,7 @@ class Commands:
         made.add_argument("--json", action="store_true", help="write JSON to stdout")
         return made
 
-    def over_plan(
+    def over_file(
         self,
         name: str,
         function: Callable[[argparse.Namespace], int],
@@ -68,9 +72,16 @@ class Commands:
         file: str | None = None,
         what: str = "the definition, YAML or JSON",
     ) -> argparse.ArgumentParser:
-        """Add a command that compiles a definition (``compiled``); ``file`` says how often that is given, and ``what`` it is."""
+        """Add a command about what stands of a definition (``loaded``); ``file`` says how often that is given, and ``what`` it is."""
         made = self.add(name, function, text)
         made.add_argument("file", nargs=file, help=what)
+        return made
+
+    def over_plan(
+        self, name: str, function: Callable[[argparse.Namespace], int], text: str, **how: str
+    ) -> argparse.ArgumentParser:
+        """Add a command that compiles a definition (``compiled``), and so takes its parameters."""
+        made = self.over_file(name, function, text, **how)
         made.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a parameter")
         made.add_argument(
             "--allow", action="append", default=[], metavar="MODULE", help="allow python operations of it"
@@ -150,6 +161,14 @@ def read_each(files: Sequence[str]) -> list[lp.Pipeline | LazypipeError]:
         except LazypipeError as error:
             read.append(error)
     return read
+
+
+def as_far_as_read(files: Sequence[str]) -> list[lp.Pipeline | Unread]:
+    """Return definitions, read; of those that are wrong what can be told of them all the same."""
+    from lazypipe.api.together import Unread
+
+    found = zip(files, read_each(files), strict=True)
+    return [p if isinstance(p, lp.Pipeline) else Unread.of(file, p) for file, p in found]
 
 
 def read_all(files: Sequence[str]) -> list[lp.Pipeline]:

@@ -72,7 +72,7 @@ def _vacuum(options: argparse.Namespace) -> int:
         target, keep=options.keep, older_than=age, dry_run=options.dry_run, storage_options=place or None
     )
     if not deleted and isinstance(target, str):
-        lp.scan(options.target, storage_options=place)  # which says so if there is no dataset
+        Dataset(target, place).read()  # which says so if there is no dataset
     if options.json:
         write_json(
             {

@@ -28,10 +28,10 @@ __all__ = ["add"]
 def add(commands: Commands) -> None:
     """Add the commands about versions and records."""
     text = "Show which version each output has, and what it was made of."
-    commands.over_plan("status", _status, text, file="+", what=SEVERAL)
-    history = commands.over_plan("history", _history, "Show the versions of an output that can be read.")
+    commands.over_file("status", _status, text, file="+", what=SEVERAL)
+    history = commands.over_file("history", _history, "Show the versions of an output that can be read.")
     history.add_argument("output")
-    rollback = commands.over_plan("rollback", _rollback, "Make an earlier version of an output the one in force.")
+    rollback = commands.over_file("rollback", _rollback, "Make an earlier version of an output the one in force.")
     rollback.add_argument("output")
     rollback.add_argument("version", type=int)
     ledger = commands.add(

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
+from typing import TYPE_CHECKING
 
 import lazypipe as lp
-from lazypipe.cli.commands import Commands, compiled, pairs, storage_options, take_storage_options, write_json
+from lazypipe.cli.commands import Commands, compiled, pairs, say, storage_options, take_storage_options, write_json
 from lazypipe.errors import first_line
 
+if TYPE_CHECKING:
+    import polars as pl
+
 __all__ = ["add"]
+
+_WHOLE, _CUT = 1_000_000, 30
+"""Characters of a text that are shown: all, and at the least."""
+
+_NARROW = 6
+"""Characters that a column takes at the least."""
 
 
 def add(commands: Commands) -> None:
@@ -20,6 +32,9 @@ def add(commands: Commands) -> None:
     trace.add_argument("output", help="the output; or a source, of which all rows with the key are shown")
     trace.add_argument("--key", action="append", required=True, metavar="COLUMN=VALUE", help="the row's key")
     trace.add_argument("--version", type=int, metavar="N", help="of which version. Default: as the sources are now")
+    trace.add_argument(
+        "--as-of", metavar="TIME", help="of the version that was in force then, UTC where it has no zone"
+    )
     diff = commands.add("diff", _diff, "Show which rows make one table into another: inserted, updated, deleted.")
     diff.add_argument("a", help="a dataset's folder, of a version as FOLDER@VERSION, or files")
     diff.add_argument("b", help="the table to compare it with")
@@ -47,9 +62,52 @@ def _show(options: argparse.Namespace) -> int:
             "restore the file from a backup, roll back, or run in full",
         )
         raise lp.StorageError(what, uri=plan.redact(_place(plan, options.output)), fix=fix) from error
-    with pl.Config(tbl_rows=-1, tbl_cols=-1):  # all that was asked for
-        write_json(rows.to_dicts()) if options.json else print(rows)
+    if options.json:
+        write_json(rows.to_dicts())
+        return 0
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    text, columns = _table(rows, width)
+    print(text)
+    if columns < rows.width:
+        say(f"{columns} of {rows.width} columns, as many as the terminal has room for; --json writes all")
     return 0
+
+
+def _table(rows: pl.DataFrame, width: int | None) -> tuple[str, int]:
+    """Return all rows as a table, and how many columns that shows: whole, or no wider than a terminal.
+
+    First text is cut, then columns in the middle go. Where two do not fit, lines wrap.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> print(_table(pl.DataFrame({"one": [1], "two": ["long" * 9], "three": [3]}), 22)[0])
+    shape: (1, 3)
+    ┌─────┬───┬───────┐
+    │ one ┆ … ┆ three │
+    │ --- ┆   ┆ ---   │
+    │ i64 ┆   ┆ i64   │
+    ╞═════╪═══╪═══════╡
+    │ 1   ┆ … ┆ 3     │
+    └─────┴───┴───────┘
+    """
+    import polars as pl
+
+    def shown(columns: int, length: int, width: int = -1) -> str:
+        with pl.Config(tbl_rows=-1, tbl_cols=columns, tbl_width_chars=width, fmt_str_lengths=length):
+            return str(rows)
+
+    every = rows.width
+    if width is None:
+        return shown(-1, _WHOLE), every
+    lengths = [_WHOLE, *(n for n in (width // 2, width // 4) if n > _CUT), _CUT]
+    fewer = range(min(every - 1, width // _NARROW), 1, -1)  # more never fit
+    for columns, length in (*((every, n) for n in lengths), *((n, _CUT) for n in fewer)):
+        text = shown(columns, length)
+        if max(map(len, text.splitlines())) <= width:
+            return text, columns
+    least = min(every, 2)
+    return shown(least, _CUT, width), least
 
 
 def _place(plan: lp.Plan, output: str) -> str:
@@ -58,17 +116,14 @@ def _place(plan: lp.Plan, output: str) -> str:
 
 
 def _trace(options: argparse.Namespace) -> int:
-    found = compiled(options).trace(options.output, pairs("--key", options.key), version=options.version)
+    found = compiled(options).trace(
+        options.output, pairs("--key", options.key), version=options.version, as_of=options.as_of
+    )
     write_json(found.to_dict()) if options.json else print(found.to_markdown())
     return 0
 
 
 def _diff(options: argparse.Namespace) -> int:
-    found = lp.diff(_table(options.a), _table(options.b), key=options.key, storage_options=storage_options(options))
+    found = lp.diff(options.a, options.b, key=options.key, storage_options=storage_options(options))
     write_json(found.to_dict()) if options.json else print(found.to_markdown(options.rows))
     return 0
-
-
-def _table(text: str) -> str | tuple[str, int]:
-    uri, at, version = text.rpartition("@")
-    return (uri, int(version)) if at and version.isdecimal() else text

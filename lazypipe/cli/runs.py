@@ -14,13 +14,13 @@ import lazypipe as lp
 from lazypipe.cli.commands import (
     SEVERAL,
     Commands,
+    as_far_as_read,
     compiled,
     definitions,
     incomplete,
     loaded,
     pairs,
     plans,
-    read_all,
     say,
     tell_each,
     write_json,
@@ -88,11 +88,8 @@ def run(options: argparse.Namespace) -> int:
     if len(files) > 1:
         return _run_all(options, files)
     options.file = files[0]
-    for pulled in loaded(options.file).pull(_readers(options)) if options.pull else ():
-        say(f"{pulled.source}: {pulled.rows:,} rows pulled → {pulled.uri}")
-    now = datetime.now(UTC)
+    plan, now = _begun(options)
     progress = _Progress()
-    plan = compiled(options, now, options.output)
     if options.chunk is not None:
         if options.window is None or options.full:
             raise lp.LazypipeError("--chunk is for a run with --window, and without --full; write --window START..END")
@@ -112,6 +109,21 @@ def run(options: argparse.Namespace) -> int:
     return _told(options, result, progress)
 
 
+def _begun(options: argparse.Namespace) -> tuple[lp.Plan, datetime]:
+    """Return the plan of a definition, and its time, after what is to be pulled for it; what is wrong is recorded."""
+    from lazypipe.api.together import not_begun
+
+    try:
+        for pulled in loaded(options.file).pull(_readers(options)) if options.pull else ():
+            say(f"{pulled.source}: {pulled.rows:,} rows pulled → {pulled.uri}")
+        now = datetime.now(UTC)
+        return compiled(options, now, options.output), now
+    except (lp.DefinitionError, lp.SourceError, lp.StorageError) as error:
+        for warning in not_begun(options.file, error, outputs=options.output):
+            say(f"warning: {warning}")
+        raise
+
+
 def _run_all(options: argparse.Namespace, files: Sequence[str]) -> int:
     from lazypipe.api.together import run_each
 
@@ -121,7 +133,7 @@ def _run_all(options: argparse.Namespace, files: Sequence[str]) -> int:
     progress = _Progress()
     done: dict[str, lp.RunResult] = {}
     for number, result in run_each(
-        read_all(files),
+        as_far_as_read(files),
         params=pairs("--param", options.param),
         allow=options.allow,
         outputs=options.output,
@@ -286,7 +298,7 @@ def _plan_all(options: argparse.Namespace, files: Sequence[str]) -> int:
     """Say what runs of several definitions would do; what one would write, those behind it do not know yet."""
     from lazypipe.compile.feeding import Order
 
-    pipes = read_all(files)
+    pipes = [p if isinstance(p, lp.Pipeline) else p.pipeline for p in as_far_as_read(files)]
     order = Order.of(pipes, os.environ, options.output)
     some = [files[n] for n in order.numbers]
     asked = {pipes[n].name: names for n, names in order.asked.items()}

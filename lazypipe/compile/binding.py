@@ -11,7 +11,7 @@ import polars as pl
 
 from lazypipe.compile.contract import read_contract, resolve
 from lazypipe.compile.intake import read_intake
-from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.sources import BoundSource, Recalled, Snapshot
 from lazypipe.compile.watermark import read_watermark, time_checks
 from lazypipe.errors import SourceError, nearest
 from lazypipe.spec.endings import format_of
@@ -40,10 +40,12 @@ def bind(
     base: str,
     env: Mapping[str, str],
     admit: Callable[[BoundSource, Snapshot], Snapshot] = lambda _, found: found,
+    recall: Callable[[BoundSource], Recalled] = lambda _: Recalled(),
 ) -> BoundSource:
     """Resolve a source's URIs, format, contract and schema.
 
-    ``admit`` takes out files that are not whole yet; they are looked into only if nothing else would tell the columns.
+    ``admit`` takes out files that are not whole yet; they are looked into only if nothing else would tell the columns. ``recall`` says of
+    which files these are known from before.
 
     Raises
     ------
@@ -55,7 +57,7 @@ def bind(
     at: Path = ("sources", name)
     patterns, options, marker, redact = expand_source(source, base, env, at)
     try:
-        return _bind(name, source, patterns, options, marker, redact, at, admit)
+        return _bind(name, source, patterns, options, marker, redact, at, admit, recall)
     except Fault as fault:
         raise Fault(redact(fault.what), fault.fix, fault.path) from None
 
@@ -84,6 +86,7 @@ def _bind(
     redact: uris.Redactor,
     at: Path,
     admit: Callable[[BoundSource, Snapshot], Snapshot],
+    recall: Callable[[BoundSource], Recalled],
 ) -> BoundSource:
     form = source.format or _guess(patterns, options, at)
     contract = read_contract(source.contract, (*at, "contract"))
@@ -106,6 +109,7 @@ def _bind(
         declares=bool(contract.columns),
         version=source.version,
     )
+    bound = replace(bound, recalled=recall(bound))
     snapshot, there = _looked_at(bound, admit, adapts=adapts)
     keys = (
         hive.types(there.each_folder if isinstance(there, Named) else [f.uri for f in snapshot.files])

@@ -30,7 +30,7 @@ from lazypipe.compile.openlineage import bind_openlineage
 from lazypipe.compile.panes import check_panes, untimed
 from lazypipe.compile.promise import promised
 from lazypipe.compile.segments import cut
-from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.sources import BoundSource, Recalled, Snapshot
 from lazypipe.errors import Problem, SourceError, StorageError, nearest
 from lazypipe.plan.uses import declared
 from lazypipe.spec.arguments import Arguments
@@ -60,6 +60,7 @@ def compile_pipeline(
     allow: Iterable[str] = (),
     asked: frozenset[str] = frozenset(),
     admit: Callable[[Mapping[str, Output], BoundSource, Snapshot], Snapshot] = lambda _outputs, _source, found: found,
+    recall: Callable[[Mapping[str, Output]], Callable[[BoundSource], Recalled]] = lambda _outputs: lambda _: Recalled(),
 ) -> CompiledPipeline:
     """Compile a definition.
 
@@ -77,6 +78,8 @@ def compile_pipeline(
         Outputs: only what they are made of is looked at, and of all else only what the definition says by itself. Default: all.
     admit
         Takes out of a source's files those that are not whole yet, so that columns are not learned from them; it is told the outputs.
+    recall
+        Says of which files of a source the columns are known from before; it is told the outputs.
 
     Raises
     ------
@@ -99,7 +102,7 @@ def compile_pipeline(
     needed = graphs.needed(pipeline, graph, asked)
     outputs, used = bind_outputs(pipeline, environment, wrong, needed)
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="lazypipe-sources") as pool:
-        look = partial(bind, base=pipeline.base, env=environment, admit=partial(admit, outputs))
+        look = partial(bind, base=pipeline.base, env=environment, admit=partial(admit, outputs), recall=recall(outputs))
         binding = _begin(pool, {n: s for n, s in pipeline.sources.items() if n in needed}, look)
         faults += wrong
         audit, more = bind_audit(pipeline, environment, faults)

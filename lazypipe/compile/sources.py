@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lazypipe.storage.lake.table import LakeTable
     from lazypipe.storage.log import Commit
 
-__all__ = ["BoundSource", "Snapshot"]
+__all__ = ["BoundSource", "Recalled", "Snapshot"]
 
 Watch = Callable[[pl.LazyFrame, str | None], pl.LazyFrame]
 """Put over all columns of text files; told the last one inside, unless rows that lack it are told apart already."""
@@ -75,13 +75,25 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class Recalled:
+    """Which columns files had that were looked into before, by what a commit calls them, size and stamp; ``listed`` is from when on they are looked into now.
+
+    In nanoseconds since 1970: what was written about then may have been written once more, with the same stamp.
+    """
+
+    columns: Mapping[tuple[str, int | None, str | None], pl.Schema] = field(default_factory=dict)
+    listed: int = 0
+
+
+@dataclass(frozen=True)
 class BoundSource:
     """A source that can be listed and scanned. ``schema`` is what its files hold, ``seen`` what its stages see.
 
     With a ``shape``, files may differ from each other: each is looked at (its footer, or its header) when the source is
     listed, and read as if it had that shape. Without one, they are all as the first. ``compiled`` is what it held when it was
     compiled, or by ``names`` what stood there then, where no more was needed; a run lists it again. ``guessed`` are the columns of text, by
-    any of their names, of which only what stands in them says that they are floats.
+    any of their names, of which only what stands in them says that they are floats. ``recalled`` is what is known from before of the columns inside files,
+    ``looked`` what is known by now.
     """
 
     name: str
@@ -100,7 +112,8 @@ class BoundSource:
     version: int | None = None
     compiled: Snapshot = field(default=Snapshot(()), repr=False, compare=False)
     names: Sequence[str] = field(default=(), repr=False, compare=False)
-    _looked: dict[FileInfo, pl.Schema] = field(default_factory=dict, repr=False, compare=False)
+    recalled: Recalled = field(default=Recalled(), repr=False, compare=False)
+    looked: dict[FileInfo, pl.Schema] = field(default_factory=dict, repr=False, compare=False)
     _broken_rows: set[FileInfo] = field(default_factory=set, repr=False, compare=False)
 
     @property
@@ -196,16 +209,24 @@ class BoundSource:
         left = snapshot.files
         while left:
             ahead = left[:1] if first else left
-            found = in_parallel(self._columns, [f for f in ahead if _whole(f) not in self._looked or f.stamp is None])
+            self._recall(ahead)
+            found = in_parallel(self._columns, [f for f in ahead if _whole(f) not in self.looked or f.stamp is None])
             why = {f.uri: e.what for f, e in found if isinstance(e, SourceError)}
             errors = [e for _, e in found if isinstance(e, SourceError)]
             fatal = next((e for e in errors if self.on_corrupt == "fail" or not is_damage(e)), None)
             if fatal is not None:
                 raise fatal
-            self._looked.update((_whole(f), s) for f, s in found if isinstance(s, pl.Schema))
+            self.looked.update((_whole(f), s) for f, s in found if isinstance(s, pl.Schema))
             snapshot = self.set_aside(snapshot, why)
             left = snapshot.files if first and why else ()
         return snapshot
+
+    def _recall(self, files: Sequence[FileInfo]) -> None:
+        """Take the columns of files that are as they were from what is known from before."""
+        known = self.recalled.columns
+        for file in files if known else ():
+            if (found := known.get((self.redact(file.uri), file.size, file.stamp))) is not None:
+                self.looked.setdefault(_whole(file), found)
 
     def _columns(self, file: FileInfo) -> pl.Schema | SourceError:
         try:
@@ -223,7 +244,7 @@ class BoundSource:
         """Return the files that have been looked at, each with the columns inside it; of a table, those that its log tells."""
         if snapshot.logged is not None:
             return ((FileInfo(self.patterns[0], None), untagged(snapshot.logged)),)
-        return tuple((f, self._looked[_whole(f)]) for f in snapshot.files if _whole(f) in self._looked)
+        return tuple((f, self.looked[_whole(f)]) for f in snapshot.files if _whole(f) in self.looked)
 
     def set_aside(self, snapshot: Snapshot, why: Mapping[str, str]) -> Snapshot:
         """Return the snapshot without the files at the URIs in ``why``.
@@ -345,7 +366,7 @@ class BoundSource:
         names = [*self.schema, *([RAW_COLUMN] if self.raw else []), *extra]
         if snapshot.table is not None:
             table, options = snapshot.table, self.reader.storage_options
-            frame = table.scan(snapshot.files, options, file_column=file_column, looked=self._looked)
+            frame = table.scan(snapshot.files, options, file_column=file_column, looked=self.looked)
             if self.shape is not None:
                 one = fit(FileInfo(table.uri, None), table.schema, self.shape, self.reader)
                 frame = fitted(frame, one, self.shape, self.reader, extra)
@@ -378,7 +399,7 @@ class BoundSource:
         """Return how a file is read that has been looked at, None if as all others."""
         if self.shape is None:
             return None
-        how = fit(file, self._looked[_whole(file)], self.shape, self.reader)
+        how = fit(file, self.looked[_whole(file)], self.shape, self.reader)
         return how.by_row() if self.is_read_by_row(file) else how
 
     def is_read_by_row(self, file: FileInfo) -> bool:
@@ -415,7 +436,7 @@ class BoundSource:
         how = self._fit(file)
         if how is None:
             return self.schema
-        return self._with_keys(how.schema if self.is_text else self._looked[_whole(file)], file)
+        return self._with_keys(how.schema if self.is_text else self.looked[_whole(file)], file)
 
     def refuse_short_rows(self, snapshot: Snapshot, *, nulls: bool) -> None:
         """Raise SourceError for the first row of a CSV with fewer fields than columns; see ``storage.text``."""

@@ -14,6 +14,7 @@ from lazypipe.compile.strategy import Strategy
 from lazypipe.gates import Check
 from lazypipe.incremental.arrivals import ARRIVALS, by_name, kept
 from lazypipe.incremental.before import Before
+from lazypipe.incremental.columns import COLUMNS, columns_found
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.parts import to_list
 from lazypipe.incremental.reach import EXTENTS, Moved, Use
@@ -70,9 +71,12 @@ class After:
         others = {n: [[u, here] for u, here in of if u != here] for n, of in known.items()}
         renamed = {n: of for n, of in others.items() if of}
         lists = {n: to_list(of) for n, of in units.items()}
+        told = {n: columns_found(self.plan.nodes[n].source, of) for n, of in state.sources.items()}
+        columns = {n: of for n, of in told.items() if of is not None}
         return {
             **state.to_dict(),
             **({ARRIVALS: arrivals} if arrivals else {}),
+            **({COLUMNS: columns} if columns else {}),
             **self._extents(fixed, state, anew=anew),
             "fingerprint": self.fingerprint.to_dict(),
             "layout": self.layout(),

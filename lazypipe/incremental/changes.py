@@ -22,7 +22,18 @@ from lazypipe.storage.files import FileColumns, FileInfo
 from lazypipe.storage.local_files import Names
 from lazypipe.storage.row_groups import Borders
 
-__all__ = ["Changes", "Detect", "Grown", "Moved", "OnModified", "OnRemoved", "Redelivered", "allowed", "compare"]
+__all__ = [
+    "Changes",
+    "Detect",
+    "Grown",
+    "Moved",
+    "OnModified",
+    "OnRemoved",
+    "Redelivered",
+    "allowed",
+    "compare",
+    "trusted",
+]
 
 Detect: TypeAlias = Literal["stamp", "content"]
 OnRemoved: TypeAlias = Literal["ignore", "delete", "fail"]
@@ -238,6 +249,24 @@ def compare(
     return comparison.changes(waiting, tell=tell)
 
 
+def trusted(listed: int) -> Callable[[str | None], bool]:
+    """Return whether a stamp of what was ``listed`` at a moment, in nanoseconds since 1970, proves that a file which still has it is as it was.
+
+    Examples
+    --------
+    >>> proves = trusted(1_700_000_010_000_000_000)
+    >>> proves("1700000000000000000"), proves("1700000009000000000"), proves('"etag"'), proves(None)
+    (True, False, True, False)
+    """
+    limit = listed - RACY
+
+    def proves(stamp: str | None) -> bool:
+        moment = moment_of(stamp)
+        return stamp is not None and (moment is None or moment < limit)
+
+    return proves
+
+
 @dataclass(frozen=True)
 class _Comparison:
     """One comparison of two lists of files, and what it has learnt on the way."""
@@ -341,13 +370,8 @@ class _Comparison:
             return lambda _: False, ""
         if self.before.listed is None:
             return lambda stamp: stamp is not None, "~"
-        limit = self.before.listed - RACY
-
-        def trusted(stamp: str | None) -> bool:
-            moment = moment_of(stamp)
-            return stamp is not None and (moment is None or moment < limit)
-
-        return trusted, str(limit) if len(str(limit)) == _DIGITS else ""
+        limit = str(self.before.listed - RACY)
+        return trusted(self.before.listed), limit if len(limit) == _DIGITS else ""
 
     def _kind(self, file: FileInfo, old: ConsumedFile) -> str:
         """Return what has become of a file that names, sizes and stamps do not show to be as it was."""

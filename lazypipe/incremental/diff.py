@@ -191,8 +191,8 @@ def diff(
     Parameters
     ----------
     a, b
-        Frames, lazy or not; datasets by their URI, of a version as ``(uri, version)``; or URIs and patterns of files. Of two
-        versions of one dataset only the data files are read that they do not share.
+        Frames, lazy or not; datasets by their URI, of a version as ``(uri, version)`` or ``"uri@version"``; or URIs and patterns of
+        files. Of two versions of one dataset only the data files are read that they do not share.
     key
         Columns that identify a row.
     columns
@@ -266,7 +266,10 @@ def _commit(table: Table, options: Mapping[str, Any]) -> tuple[Dataset, Commit] 
     if isinstance(table, str):
         dataset = Dataset(table, options)
         commit = dataset.latest()
-        return None if commit is None else (dataset, commit)
+        if commit is not None:
+            return dataset, commit
+        uri, at, version = table.rpartition("@")
+        return _commit((uri, int(version)), options) if at and version.isdecimal() else None
     return None
 
 
@@ -282,6 +285,7 @@ def _of_commit(
     frames = [dataset.scan(replace(commit, files=files))]
     gone = frozenset() if other is None else other.gone - commit.gone
     again = tuple(f for f in commit.files if f.path in left_out and f.dead(gone))
+    dataset.refuse_gone(replace(commit, files=(*files, *again)))
     if again:
         frames.append(dataset.scan(replace(commit, files=again), only=gone))
     rows = sum(f.rows - f.dead(commit.gone) for f in files) + sum(f.dead(gone) for f in again)

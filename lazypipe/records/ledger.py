@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from blake3 import blake3
@@ -17,6 +17,7 @@ from blake3 import blake3
 from lazypipe.errors import LazypipeError, StorageError, first_line
 from lazypipe.records.entry import Entry, sealed, signature_of
 from lazypipe.records.proof import whole
+from lazypipe.spec.moment import utc_moment
 from lazypipe.storage.numbered import NumberedFiles
 
 if TYPE_CHECKING:
@@ -184,8 +185,8 @@ class Ledger:
         *,
         pipeline: str | None = None,
         status: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: datetime | date | str | None = None,
+        until: datetime | date | str | None = None,
     ) -> tuple[Entry, ...]:
         """Return the last record of each run (and replay, rewrite, compaction), oldest first.
 
@@ -196,12 +197,12 @@ class Ledger:
         status
             ``done``, ``gate_failed``, ``error``, ``interrupted``, or ``started``: began, and was never heard of again.
         since, until
-            When the record was written.
+            When the record was written: a datetime, a date, or either in ISO 8601; without a time zone it is UTC.
 
         Raises
         ------
         LazypipeError
-            If no run has such a status.
+            If no run has such a status, or a time is none.
         """
         from lazypipe.records import history
 
@@ -243,8 +244,8 @@ class Ledger:
 
         return history.containing(self.records(), file)
 
-    def as_of(self, moment: datetime) -> Self:
-        """Return the ledger as it was at a moment; without a time zone it is UTC."""
+    def as_of(self, moment: datetime | date | str) -> Self:
+        """Return the ledger as it was at a moment: a datetime, a date, or either in ISO 8601; without a time zone it is UTC."""
         made = type(self)(self.uri, key=self._key, until=_moment(moment))
         made._known = self._known  # noqa: SLF001  # records do not change
         return made
@@ -298,10 +299,11 @@ def _tip(number: int, data: bytes) -> Tip:
         return Tip(number, stated, None, signature)
 
 
-def _moment(moment: datetime | None) -> datetime | None:
-    if not isinstance(moment, datetime | None):
-        raise LazypipeError(f"{moment!r} is no moment; write datetime(2024, 1, 31, 12)")
-    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)
+def _moment(given: datetime | date | str | None) -> datetime | None:
+    try:
+        return None if given is None else utc_moment(given)
+    except ValueError as error:
+        raise LazypipeError(str(error)) from None
 
 
 def _unwritable(uri: str, error: Exception) -> StorageError:

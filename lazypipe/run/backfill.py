@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, time, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -22,6 +22,7 @@ from lazypipe.incremental.stamps import nanoseconds
 from lazypipe.ops.window import Window
 from lazypipe.run.arrival import Extents, arrived, extent
 from lazypipe.spec.model import Param
+from lazypipe.spec.moment import moment
 from lazypipe.storage.corrupt import in_parallel
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.log import Commit
@@ -90,16 +91,10 @@ class TimeRange:
 def _moment(given: Any) -> datetime | None:
     if given is None or given == "":
         return None
-    if isinstance(given, str):
-        try:
-            return datetime.fromisoformat(given)
-        except ValueError:
-            raise LazypipeError(f"{given!r} is no time; write one such as 2024-01-31 or 2024-01-31T12:00") from None
-    if isinstance(given, datetime):
-        return given
-    if isinstance(given, date):
-        return datetime.combine(given, time())
-    raise LazypipeError(f"{given!r} is no time; give a datetime, a date, or a text such as 2024-01-31")
+    try:
+        return moment(given)
+    except ValueError as error:
+        raise LazypipeError(str(error)) from None
 
 
 def pieces(whole: TimeRange, chunk: timedelta | str) -> Iterator[TimeRange]:

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 from itertools import accumulate
 from typing import Any
@@ -160,7 +160,7 @@ def trace(
     *,
     most: int = 100,
     version: int | None = None,
-    as_of: datetime | None = None,
+    as_of: datetime | date | str | None = None,
 ) -> Trace:
     """Find the source rows that made the rows of an output with a key; of a source, its rows with the key.
 

@@ -47,6 +47,7 @@ __all__ = [
     "gate_faults",
     "load",
     "problems",
+    "sketch",
     "to_dict",
     "to_json",
     "to_yaml",
@@ -71,6 +72,33 @@ def load(path: str | FilePath) -> Pipeline:
             [Problem(f"cannot read {path}: {error}", fix="a definition is a UTF-8 text file")]
         ) from None
     return _read(text, str(path), base=str(file.parent), is_json=file.suffix == ".json")
+
+
+def sketch(path: str | FilePath) -> Pipeline | None:
+    """Return what can be told of a definition with mistakes of form: what it is called, reads and writes, and where its runs are recorded.
+
+    None if it is not even YAML or JSON, or has no name.
+    """
+    file = FilePath(path)
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        data, positions = document.parse(text, str(path), is_json=file.suffix == ".json")
+    except (OSError, UnicodeDecodeError, DefinitionError):
+        return None
+    written = data if isinstance(data, Mapping) else {}
+    told: dict[str, Any] = {"version": 1, "name": written.get("name"), "sources": {}, "outputs": {}, "audit": "off"}
+    if any(faults(told)):
+        return None
+    for part in ("state", "audit"):
+        found = {**told, part: written.get(part, "recorded" if part == "audit" else ".lazypipe")}
+        told = told if any(faults(found)) else found
+    for part, keys in (("sources", ("uri", "format")), ("outputs", ("to", "format"))):
+        named = written.get(part)
+        for name, one in named.items() if isinstance(named, Mapping) else ():
+            kept = {k: v for k, v in one.items() if k in keys} if isinstance(one, Mapping) else one
+            found = {**told, part: {**told[part], name: kept}}
+            told = told if any(faults(found)) else found
+    return _build(told, Origin(str(path), positions, _hash(text)), str(file.parent))
 
 
 def from_yaml(text: str, *, base: str = ".") -> Pipeline:
@@ -152,7 +180,11 @@ def _as_text(value: Any) -> Any:
 
 def _read(text: str, file: str, *, base: str, is_json: bool = False) -> Pipeline:
     data, positions = document.parse(text, file, is_json=is_json)
-    return _build(data, Origin(file, positions, blake3(text.encode("utf-8", "surrogatepass")).hexdigest()), base)
+    return _build(data, Origin(file, positions, _hash(text)), base)
+
+
+def _hash(text: str) -> str:
+    return blake3(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def problems(found: list[Fault], origin: Origin) -> DefinitionError:

@@ -6,12 +6,13 @@ import os
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import polars as pl
 
 from lazypipe.errors import CommitConflict, StorageError, nearest
+from lazypipe.spec.moment import utc_moment
 from lazypipe.storage import uri as uris
 from lazypipe.storage.data_files import scan_files
 from lazypipe.storage.files import FileInfo
@@ -57,15 +58,15 @@ class Dataset:
             return known  # versions are never written twice
         return self.log.read(version) if version else None
 
-    def read(self, *, version: int | None = None, as_of: datetime | None = None) -> Commit:
+    def read(self, *, version: int | None = None, as_of: datetime | date | str | None = None) -> Commit:
         """Return a commit: the latest, a numbered one, or the one in force at a moment.
 
         Raises
         ------
         StorageError
-            If there is no such commit, or both are given, or something else than a number and a datetime.
+            If there is no such commit, or both are given, or something else than a number and a moment.
         """
-        _refuse_odd(self.uri, version, as_of)
+        moment = _asked(self.uri, version, as_of)
         if version is not None:
             return self.log.read(version)
         latest = self.latest()
@@ -73,9 +74,8 @@ class Dataset:
             raise StorageError(
                 "there is no dataset here", uri=self.uri, fix="run the pipeline that writes it, or check the path"
             )
-        if as_of is None:
+        if moment is None:
             return latest
-        moment = as_of if as_of.tzinfo else as_of.replace(tzinfo=UTC)
         for number in reversed(self.log.versions()):
             commit = self.log.read(number)
             if commit.time <= moment:
@@ -127,6 +127,8 @@ class Dataset:
             if not os.path.exists(os.path.join(root, file.path)):
                 what = f"a data file of version {commit.version} is gone"
                 fix = "restore it from a backup, roll back, or run in full, which makes the output anew"
+                if (last := self.log.last()) != commit.version:
+                    fix = f"restore it from a backup, or read another version: {last} is in force"
                 raise StorageError(what, uri=uris.join(self.uri, file.path), fix=fix)
 
     def worn(self, commit: Commit, gone: Iterable[int]) -> tuple[DataFile, ...]:
@@ -372,13 +374,19 @@ def _of_types(file: DataFile, before: Mapping[str, pl.DataType], now: Mapping[st
     )
 
 
-def _refuse_odd(uri: str, version: object, as_of: object) -> None:
-    """Raise StorageError if what is to choose a commit is of another type, or both are given."""
+def _asked(uri: str, version: object, as_of: object) -> datetime | None:
+    """Return the moment that is asked for; raises StorageError if what is to choose a commit is of another type, or both are given."""
     if version is not None and as_of is not None:
         raise StorageError("both a version and a moment are given", uri=uri, fix="leave out version or as_of")
-    if not isinstance(version, int | None) or not isinstance(as_of, datetime | None):
-        said = f"version {version!r} is no number" if as_of is None else f"as_of {as_of!r} is no moment"
-        raise StorageError(said, uri=uri, fix="give version=3, or as_of=datetime(2024, 1, 31, 12)")
+    if not isinstance(version, int | None):
+        raise StorageError(
+            f"version {version!r} is no number", uri=uri, fix="give version=3, or as_of='2024-01-31T12:00'"
+        )
+    try:
+        return None if as_of is None else utc_moment(as_of)
+    except ValueError as error:
+        what, _, fix = str(error).partition("; ")
+        raise StorageError(f"as_of {what}", uri=uri, fix=fix) from None
 
 
 def is_dataset(uri: str, storage_options: Mapping[str, Any] | None = None) -> bool:
@@ -390,7 +398,7 @@ def scan(
     uri: str | os.PathLike[str],
     *,
     version: int | None = None,
-    as_of: datetime | None = None,
+    as_of: datetime | date | str | None = None,
     columns: str | Iterable[str] | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> pl.LazyFrame:
@@ -399,12 +407,12 @@ def scan(
     Parameters
     ----------
     as_of
-        A datetime; without a time zone it is UTC.
+        A datetime, a date (its beginning), or either in ISO 8601; without a time zone it is UTC.
 
     Raises
     ------
     StorageError
-        If there is no dataset, no such version, or no such column.
+        If there is no dataset, no such version, or no such column; or a data file of the version is gone from a local folder.
 
     Examples
     --------
@@ -414,6 +422,7 @@ def scan(
     """
     dataset = Dataset(uri, storage_options)
     commit = dataset.read(version=version, as_of=as_of)
+    dataset.refuse_gone(commit)
     frame = dataset.scan(commit)
     if columns is None:
         return frame

@@ -276,6 +276,15 @@ def test_versions_of_a_dataset_read_only_what_they_do_not_share(versions: str) -
     assert lp.diff((versions, 2), versions, key="k").counts["unchanged"] == 4
 
 
+def test_a_version_is_named_as_on_the_command_line(versions: str, tmp_path: Path) -> None:
+    assert lp.diff(f"{versions}@1", f"{versions}@2", key="k").counts == lp.diff((versions, 1), versions, key="k").counts
+    odd = Dataset(tmp_path / "load@2")  # a dataset that is called so
+    commit(odd, "one", "replace", AFTER)
+    assert lp.diff(odd.uri, AFTER, key="k").nothing
+    with pytest.raises(lp.LazypipeError, match="load@x"):
+        lp.diff(f"{tmp_path}/load@x", AFTER, key="k")
+
+
 def test_a_repeated_key_names_the_version(versions: str) -> None:
     commit(Dataset(versions), "three", "replace", pl.concat([BEFORE, BEFORE]))
     with pytest.raises(lp.LazypipeError, match=f"stands 2 times in b \\({versions} version 3\\)"):
@@ -289,8 +298,9 @@ def test_a_dataset_against_a_frame_and_files(versions: str, tmp_path: Path) -> N
         found = lp.diff(a, b, key="k")
         assert found.counts == expected.counts
         assert found.inserted.rows() == expected.inserted.rows()
-    with pytest.raises(lp.StorageError, match="there is no version 7"):
-        lp.diff((versions, 7), AFTER, key="k")
+    for unknown in ((versions, 7), f"{versions}@7"):
+        with pytest.raises(lp.StorageError, match="there is no version 7"):
+            lp.diff(unknown, AFTER, key="k")
     with pytest.raises(lp.SourceError, match="there is no such file"):
         lp.diff(AFTER, str(tmp_path / "none.csv"), key="k")
 

@@ -460,7 +460,7 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "--key 'i' has no value; write --key i=value" in capsys.readouterr().err
 
 
-def test_a_version_is_traced_with_what_it_was_made_of(tmp_path: Path) -> None:
+def test_a_version_is_traced_with_what_it_was_made_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def put(name: str, *rows: str) -> None:
         (tmp_path / f"{name}.csv").write_text("k,x\n" + "".join(f"{r}\n" for r in rows))
 
@@ -488,7 +488,12 @@ def test_a_version_is_traced_with_what_it_was_made_of(tmp_path: Path) -> None:
 
     assert found() == found(version=2) == (321, [1, 20, 300], (), True)
     assert found(version=1) == (21, [1, 20], (), True)
-    assert found(as_of=Dataset(str(tmp_path / "u")).read(version=1).time) == found(version=1)
+    moment = Dataset(str(tmp_path / "u")).read(version=1).time
+    assert found(as_of=moment) == found(as_of=moment.isoformat()) == found(version=1)
+    (tmp_path / "p.yaml").write_text(pipe.build().to_yaml())
+    command = ["trace", str(tmp_path / "p.yaml"), "u", "--key", "k=m", "--json"]
+    assert main([*command, "--as-of", moment.isoformat()]) == 0
+    assert json.loads(capsys.readouterr().out)["version"] == 1
     (tmp_path / "a.csv").touch()  # which holds what it held
     put("b", "m,21", "n,5")
     assert found(version=1) == (

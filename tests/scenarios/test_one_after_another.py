@@ -13,6 +13,7 @@ import pytest
 import lazypipe as lp
 from lazypipe.__main__ import main
 from lazypipe.errors import DefinitionError, GateError, LazypipeError
+from lazypipe.spec import loader
 
 RAW = """
 version: 1
@@ -131,13 +132,14 @@ def test_one_with_a_mistake_holds_up_those_that_it_feeds(lake: Path, capsys: pyt
     assert [s["name"] for s in planned["files"][f"{lake}/c_alone.yaml"]] == ["orders"]
 
 
-def test_mistakes_of_form_are_told_of_all_before_anything_runs(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_of_form_are_told_of_all(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (lake / "a_report.yaml").write_text(REPORT.replace("outputs:", "output:"))
     (lake / "d_raw.yaml").write_text("a: [")
+    (lake / "b_other.yaml").unlink()
     code, found, err = told(capsys, "run", *files(lake))
-    assert code == 2
-    assert [Path(p["where"]["file"]).stem for p in found["problems"]] == ["a_report", "d_raw"]
-    assert not (lake / "lake").exists()
+    assert (code, short(found)) == (2, {"a_report": "error", "c_alone": "done", "d_raw": "error"})
+    problems = [p for result in found["files"].values() for p in result.get("problems", ())]
+    assert [Path(p["where"]["file"]).stem for p in problems] == ["a_report", "d_raw"]
     assert "a_report.yaml:7:1: unknown key 'output'; did you mean 'outputs'?" in err
 
 
@@ -329,6 +331,122 @@ def test_the_ledger_says_what_did_not_begin_and_why(lake: Path, capsys: pytest.C
     assert main(["run", str(lake)]) == 0
     assert rows(lake, "total") == [(1, 25), (2, 30), (3, 7)]
     assert ledger.verify(data=True).ok
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (RAW.replace("key: [day]", "kye: [day]"), ":8:27: unknown key 'kye' of output 'clean'; did you mean 'key'?"),
+        (
+            RAW.replace("version: 1", "version: 1\nparams: []").replace("params: {", "param: {"),
+            ":5:1: unknown key 'param'; did you mean 'params'?",
+        ),
+    ],
+)
+def test_one_with_a_mistake_of_form_holds_up_those_that_it_feeds_and_no_other(
+    lake: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    assert main(["run", str(lake)]) == 0
+    (lake / "d_raw.yaml").write_text(text)
+    deliver(lake, "2", (3, 7))
+    capsys.readouterr()
+    code, found, err = told(capsys, "run", str(lake))
+    assert (code, found["status"]) == (2, "error")
+    assert short(found) == {"c_alone": "done", "d_raw": "error", "a_report": "blocked", "b_other": "blocked"}
+    assert found["files"][f"{lake}/d_raw.yaml"]["error"] in err
+    why = "source 'clean' reads output 'clean' of 'raw', which was not made"
+    assert found["files"][f"{lake}/a_report.yaml"]["segments"][0]["why"] == why
+    ledger = lp.ledger(lp.load(lake / "a_report.yaml"))
+    (wrong,) = ledger.runs(pipeline="raw", status="error")
+    assert said in wrong.error
+    assert [s["output"] for s in wrong.body["segments"]] == ["clean", "days"]
+    assert ledger.verify(data=True).ok
+    # from Python, the same
+    again = lp.run_all(files(lake))
+    assert {n: r.status for n, r in again.items()} == {
+        "alone": "unchanged", "raw": "error", "report": "blocked", "other": "blocked",
+    }  # fmt: skip
+    with pytest.raises(DefinitionError, match="unknown key"):
+        again.raise_for_status()
+    # what would run is told of the others
+    code, planned, err = told(capsys, "plan", str(lake))
+    assert (code, next(iter(planned["files"])), said in err) == (2, f"{lake}/c_alone.yaml", True)
+    # of what is asked for, others are not looked at, and what cannot be read may have it
+    assert short(told(capsys, "run", str(lake), "--output", "orders")[1]) == {"d_raw": "error", "c_alone": "unchanged"}
+    assert short(told(capsys, "run", str(lake), "--output", "total")[1]) == {"d_raw": "error", "a_report": "blocked"}
+    assert len(ledger.runs(pipeline="raw", status="error")) == 3
+    # it may have a parameter that others lack
+    assert short(told(capsys, "run", str(lake), "--param", "least=6")[1])["c_alone"] == "unchanged"
+    (lake / "d_raw.yaml").write_text(RAW)
+    assert main(["run", str(lake)]) == 0
+    assert rows(lake, "total") == [(1, 25), (2, 30), (3, 7)]
+
+
+@pytest.mark.parametrize("text", ["version: 1\nname: [raw", "- 1", RAW.replace("name: raw", "nmae: raw"), None])
+def test_what_is_no_definition_at_all_stops_no_other(
+    lake: Path, capsys: pytest.CaptureFixture[str], text: str | None
+) -> None:
+    assert main(["run", str(lake)]) == 0
+    capsys.readouterr()
+    deliver(lake, "2", (3, 7))
+    if text is None:
+        (lake / "d_raw.yaml").write_bytes(b"name: \xff")
+    else:
+        (lake / "d_raw.yaml").write_text(text)
+    code, found, _ = told(capsys, "run", str(lake))
+    assert (code, short(found)["c_alone"], short(found)["d_raw"]) == (2, "done", "error")
+    result = found["files"][f"{lake}/d_raw.yaml"]
+    assert result["pipeline"] == f"{lake}/d_raw.yaml"
+    assert result["problems"]
+    assert rows(lake, "alone") == [(1, 5), (1, 20), (2, 30), (3, 7)]
+    # nobody can tell whom it feeds: they go by what there is
+    assert {short(found)[n] for n in ("a_report", "b_other")} == {"unchanged"}
+    assert not lp.ledger(lp.load(lake / "c_alone.yaml")).runs(status="error")
+
+
+def test_what_a_definition_with_mistakes_says_all_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    whole = "version: 1\nname: p\nstate: s\naudit: {ledger: l}\nsources: {a: {uri: a.csv}, b: {url: b.csv}, c: 3}\n"
+    file.write_text(whole + "outputs: {a: {to: out/a, mode: sideways, x: 1}, b: {from: b}}\n")
+    found = loader.sketch(file)
+    assert found is not None
+    assert (found.name, found.state, found.audit.ledger, found.base) == ("p", "s", "l", str(tmp_path))
+    assert {n: s.uri for n, s in found.sources.items()} == {"a": ("a.csv",)}
+    assert {n: o.to for n, o in found.outputs.items()} == {"a": "out/a"}
+    file.write_text(whole.replace("ledger: l", "leger: l") + "outputs: []\n")
+    found = loader.sketch(file)
+    assert found is not None
+    assert (found.audit.mode, found.outputs) == ("off", {})  # nobody knows where
+    assert loader.sketch(tmp_path / "none.yaml") is None
+
+
+def test_one_that_is_run_by_itself_and_does_not_begin_is_in_the_ledger_too(
+    lake: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = lake / "c_alone.yaml"
+    assert main(["run", str(file)]) == 0
+    wrong = {
+        ALONE.replace("to: lake", "too: lake"): (2, "unknown key 'too'"),
+        ALONE.replace("orders: {to", "orders: {from: order, to"): (2, "unknown stage 'order'"),
+        ALONE.replace("in/*.csv", "away/*.csv"): (3, "no file matches"),
+        ALONE.replace("name: alone", "name: alone\nparams: {day: {type: date}}"): (2, "parameter 'day'"),
+    }
+    for text, (code, _) in wrong.items():
+        file.write_text(text)
+        assert main(["run", str(file)]) == code
+    file.write_text(ALONE)
+    assert main(["run", str(file), "--max-files", "0"]) == 2  # what nobody can ask for is told, and that is all
+    assert main(["run", str(file)]) == 0
+    ledger = lp.ledger(lp.load(file))
+    found = [(e.status, e.error) for e in ledger.runs(pipeline="alone")]
+    assert [status for status, _ in found] == ["done", *["error"] * 4, "unchanged"]
+    for (_, error), (_, said) in zip(found[1:-1], wrong.values(), strict=True):
+        assert said in (error or "")
+    assert ledger.verify(data=True).ok
+    file.write_text(ALONE.replace("name: alone", "name: alone\naudit: {ledger: in/1.csv/x}") + "more: 1\n")
+    capsys.readouterr()
+    assert main(["run", str(file)]) == 2
+    assert "warning: that this run did not begin is not in the ledger: " in capsys.readouterr().err
 
 
 def test_a_ledger_that_cannot_be_written_is_told(lake: Path) -> None:

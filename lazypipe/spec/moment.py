@@ -1,0 +1,44 @@
+"""Moments as callers give them: datetimes, dates, or text."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time
+
+__all__ = ["moment", "utc_moment"]
+
+
+def moment(given: object) -> datetime:
+    """Return a moment: a datetime, the beginning of a date, or either in ISO 8601.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these; the text says what would be.
+
+    Examples
+    --------
+    >>> moment("2024-01-31"), moment(date(2024, 1, 31))
+    (datetime.datetime(2024, 1, 31, 0, 0), datetime.datetime(2024, 1, 31, 0, 0))
+    """
+    if isinstance(given, str):
+        try:
+            return datetime.fromisoformat(given)
+        except ValueError:
+            raise ValueError(f"{given!r} is no time; write one such as 2024-01-31 or 2024-01-31T12:00") from None
+    if isinstance(given, datetime):
+        return given
+    if isinstance(given, date):
+        return datetime.combine(given, time())
+    raise ValueError(f"{given!r} is no time; give a datetime, a date, or a text such as 2024-01-31")
+
+
+def utc_moment(given: object) -> datetime:
+    """Return a moment with its time zone; what has none is UTC.
+
+    Examples
+    --------
+    >>> utc_moment("2024-01-31T12:00").isoformat(), utc_moment("2024-01-31T12:00+01:00").isoformat()
+    ('2024-01-31T12:00:00+00:00', '2024-01-31T12:00:00+01:00')
+    """
+    found = moment(given)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
