@@ -95,6 +95,9 @@ def converted(column: pl.Expr, source: pl.DataType, target: pl.DataType, *, stri
                 return _parsed(column, [_boolean], strict=strict)
     if isinstance(source, pl.Time | pl.Duration) and isinstance(target, pl.String):
         return column.dt.to_string("iso")  # a cast would lose the fraction of a second
+    if isinstance(target, pl.Struct) and not isinstance(source, pl.Struct):
+        # of a null Polars makes a struct of nulls where other values are read with it, and null where none is: by how many cores there are
+        return pl.when(column.is_not_null()).then(column.cast(target, strict=strict))
     return column.cast(target, strict=strict)
 
 

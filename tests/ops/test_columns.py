@@ -266,8 +266,10 @@ def test_a_cast_that_does_not_exist_is_refused_before_any_data_is_read(source: s
     except DefinitionError as error:
         assert str(error).startswith(f"cast.columns.a: column 'a' cannot be cast from {source.partition('(')[0]}")
         return
-    assert lowered.collect().schema == {"a": VALUES[target][1]}
-    assert lowered.collect()["a"].to_list()[1] is None
+    # in memory both rows are one batch; elsewhere that is a matter of how many cores there are
+    for found in (lowered.collect(engine="in-memory"), lowered.collect(engine="streaming")):
+        assert found.schema == {"a": VALUES[target][1]}
+        assert found["a"].to_list()[1] is None
 
 
 @pytest.mark.parametrize(
