@@ -192,6 +192,8 @@ class CompiledPipeline:
         """Return the checks of a source or stage that may find something else of the same rows at another time."""
         from lazypipe.compile.fingerprint import same_rules
 
+        if self.nodes[name].timeless is not None:
+            return ()
         if name not in self._by_clock:
             rules, later = self._rules(name), self._rules(name, _LATER)
             pairs = zip(rules, later, strict=True)
@@ -209,13 +211,15 @@ class CompiledPipeline:
         written = self.pipeline.sources.get(name) or self.pipeline.stages.get(name)
         if written is None or not written.gate:
             return node.checks
-        params = {**self.params, "now": now}
+        made = node.timeless
+        if made is None:
+            params = {**self.params, "now": now}
 
-        def make_scope(step: Step, owner: type[Arguments]) -> Scope:
-            return Scope(owner, step, params=params, guard=unwatched)
+            def make_scope(step: Step, owner: type[Arguments]) -> Scope:
+                return Scope(owner, step, params=params, guard=unwatched)
 
-        schemas = {n: other.schema for n, other in self.nodes.items()}
-        made = compile_checks(written.gate, node.schema, make_scope, [], schemas, written.action)
+            schemas = {n: other.schema for n, other in self.nodes.items()}
+            made = compile_checks(written.gate, node.schema, make_scope, [], schemas, written.action)
         return (*node.checks[: len(node.checks) - len(made)], *made)
 
     def dead_columns(self) -> dict[str, tuple[str, ...]]:

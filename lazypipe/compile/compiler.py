@@ -25,7 +25,7 @@ from lazypipe.compile.lake import check_tables
 from lazypipe.compile.late import with_late_gates, without_twins
 from lazypipe.compile.modes import check_modes
 from lazypipe.compile.names import check_names
-from lazypipe.compile.node import Node, check_rules, check_steps, compile_checks, compile_steps
+from lazypipe.compile.node import Node, check_rules, check_steps, compile_gate, compile_steps
 from lazypipe.compile.openlineage import bind_openlineage
 from lazypipe.compile.panes import check_panes, untimed
 from lazypipe.compile.promise import promised
@@ -253,12 +253,20 @@ def _compile_node(
             faults.append(error)
             return None
         _promise(name, pipeline, bound.seen, held, faults, source=True)
-        checks = compile_checks(source.gate, bound.seen, make_scope, faults, others, source.action, kept=kept)
+        checks, timeless = compile_gate(source.gate, bound.seen, make_scope, faults, others, source.action, kept=kept)
         if TEXT in bound.raw:
             checks = tuple(
                 replace(c, violated=c.violated & ~is_broken()) if c.violated is not None else c for c in checks
             )
-        return Node(name, (), bound.seen, (*bound.checks, *checks), source=bound, to_close=name in graph.closing)
+        return Node(
+            name,
+            (),
+            bound.seen,
+            (*bound.checks, *checks),
+            source=bound,
+            to_close=name in graph.closing,
+            timeless=timeless,
+        )
     stage = pipeline.stages[name]
     inputs = tuple(dict.fromkeys(graph.inputs[name]))
     if name not in graph.operations or any(ref not in nodes for ref in inputs):
@@ -276,7 +284,7 @@ def _compile_node(
     shape = _promise(name, pipeline, schema, held, faults)
     first = () if shape is None else cell_checks(shape, "dataset")
     schema = schema if shape is None else shape.schema
-    checks = compile_checks(stage.gate, schema, make_scope, faults, others, stage.action, kept=kept)
+    checks, timeless = compile_gate(stage.gate, schema, make_scope, faults, others, stage.action, kept=kept)
     return Node(
         name,
         inputs,
@@ -287,6 +295,7 @@ def _compile_node(
         stubs=stubs,
         shape=shape,
         to_close=name in graph.closing,
+        timeless=timeless,
     )
 
 

@@ -23,7 +23,7 @@ from lazypipe.ops.base import AHEAD, Fold
 from lazypipe.ops.sort import Sort
 from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.model import NOTHING, Fault, Step
-from lazypipe.spec.scope import FAR, Guard, Scope, Table, Tally, Whole
+from lazypipe.spec.scope import FAR, Asked, Guard, Scope, Table, Tally, Whole
 from lazypipe.spec.taps import label
 from lazypipe.spec.types import dtype_name
 from lazypipe.spec.words import plain
@@ -64,7 +64,8 @@ class Node:
 
     ``shape`` is what the contract of an output makes of a stage's rows, ahead of its gate.
     ``schemas`` are the columns after each step, ``stubs`` its plan over no rows, in which ``HERE`` is what the step before gave.
-    ``to_close`` says whether it keeps closed windows, or a stage of the pipeline does whose rows are made of it.
+    ``to_close`` says whether it keeps closed windows, or a stage of the pipeline does whose rows are made of it. ``timeless`` are the checks of its
+    rules where none asks for the time of the run: they are the same at any other.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Node:
     stubs: tuple[pl.LazyFrame, ...] = field(default=(), repr=False)
     shape: Shape | None = None
     to_close: bool = False
+    timeless: tuple[Check, ...] | None = field(default=None, repr=False, compare=False)
 
     @property
     def raw(self) -> pl.Schema:
@@ -266,6 +268,28 @@ def _check_texts(written: Arguments, scope: Scope, faults: list[Fault]) -> None:
                 judge(text, scope.params, kind.sql)
             except SqlError as error:
                 faults.append(scope.fault(error.what, error.fix, argument, *place, place=error.place))
+
+
+def compile_gate(
+    steps: Sequence[Step],
+    schema: pl.Schema,
+    make_scope: Callable[[Step, type[Rule]], Scope],
+    faults: list[Fault],
+    others: Mapping[str, pl.Schema],
+    action: str | None,
+    *,
+    kept: bool,
+) -> tuple[tuple[Check, ...], tuple[Check, ...] | None]:
+    """Do what ``compile_checks`` does; return the checks, and once more if none asks for the time of the run."""
+    asked: list[Asked] = []
+
+    def watched(step: Step, owner: type[Rule]) -> Scope:
+        made = make_scope(step, owner)
+        asked.append(Asked(made.params))
+        return replace(made, params=asked[-1])
+
+    checks = compile_checks(steps, schema, watched, faults, others, action, kept=kept)
+    return checks, None if any(a.for_time for a in asked) else checks
 
 
 def compile_checks(

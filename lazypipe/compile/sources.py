@@ -442,7 +442,14 @@ class BoundSource:
         """Raise SourceError for the first row of a CSV with fewer fields than columns; see ``storage.text``."""
         for files, inside in self._inside(snapshot):
             if TEXT not in inside:
-                refuse_short_rows(files, self.reader, inside, nulls=nulls)
+                refuse_short_rows(files, self.reader, inside, nulls=nulls, header=self._header)
+
+    def _header(self, file: FileInfo, schema: pl.Schema) -> list[str]:
+        """Return the columns of a CSV file in its own order: of one that was looked into they are known, but for those that its folders tell."""
+        known = self.looked.get(_whole(file))
+        if known is None or not self.reader.read.get("header", True) or hive.values(file.uri):
+            return self.reader.header(file, schema)
+        return known.names()
 
     def refuse_unknown_fields(self, snapshot: Snapshot) -> None:
         """Raise SourceError for the first line of NDJSON with a field that no column takes, unless such are to be left out."""

@@ -37,7 +37,7 @@ def json_schema() -> dict[str, Any]:
     # ``importlib.resources`` does the same, for as much again as reading and parsing it
     data = pkgutil.get_data("lazypipe", "pipeline.schema.json")
     assert data is not None
-    schema: dict[str, Any] = json.loads(data)
+    schema: dict[str, Any] = json.loads(data.decode())  # half as long as to have it find out that this is UTF-8
     return schema
 
 

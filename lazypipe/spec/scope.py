@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +50,34 @@ class Table:
     def stub(self) -> Table:
         """Return an empty table of the same schema: lowering over it costs the same at any depth."""
         return Table(sql.empty(self.schema).lazy(), self.schema)
+
+
+class Asked(Mapping[str, Any]):
+    """Parameters that know whether somebody has asked for the time of the run: what did not is the same at any other.
+
+    Examples
+    --------
+    >>> asked = Asked({"now": "then", "least": 1})
+    >>> asked["least"], asked.for_time, asked["now"], asked.for_time
+    (1, False, 'then', True)
+    """
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self._params = params
+        self.for_time = False
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the value of a parameter."""
+        self.for_time |= name == "now"
+        return self._params[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        return iter(self._params)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._params)
 
 
 @dataclass(frozen=True)

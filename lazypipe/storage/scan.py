@@ -174,9 +174,10 @@ class Reader:
         Polars' own trial of dates costs forty times the rest of inferring, so it is made on fewer rows and only where
         text was found.
         """
-        names = self._native_csv(uri, infer_schema_length=0).collect_schema().names()
-        if all(n in self.declared for n in names):
-            return pl.Schema({n: self.declared[n] for n in names})
+        if self.declared:  # otherwise the names alone decide nothing, and over a network each look is a request
+            names = self._native_csv(uri, infer_schema_length=0).collect_schema().names()
+            if all(n in self.declared for n in names):
+                return pl.Schema({n: self.declared[n] for n in names})
         schema = self._native_csv(uri, infer_schema_length=INFER_ROWS).collect_schema()
         if self.read.get("parse_dates", True) and pl.String in schema.dtypes():
             dated = self._native_csv(uri, infer_schema_length=_INFER_DATES, try_parse_dates=True).collect_schema()

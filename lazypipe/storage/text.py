@@ -31,7 +31,14 @@ _SMALL = 1 << 16
 """Bytes of a small file."""
 
 
-def refuse_short_rows(files: Sequence[FileInfo], reader: Reader, schema: pl.Schema, *, nulls: bool) -> None:
+def refuse_short_rows(
+    files: Sequence[FileInfo],
+    reader: Reader,
+    schema: pl.Schema,
+    *,
+    nulls: bool,
+    header: Callable[[FileInfo, pl.Schema], list[str]] | None = None,
+) -> None:
     """Raise SourceError for the first row with fewer fields than columns; names file and line.
 
     Parameters
@@ -40,15 +47,17 @@ def refuse_short_rows(files: Sequence[FileInfo], reader: Reader, schema: pl.Sche
         The columns in the files. They may stand in another order in some of them.
     nulls
         Whether the last column of ``schema`` has any null.
+    header
+        Returns the columns of a file in its own order, as ``reader.header`` does, where that may be known.
     """
-    width = len(schema)
+    width, header = len(schema), header or reader.header
     if width < 2:  # one column: a missing field is an empty line
         return
     # to look at the lines of a small file costs less than to ask for the order of its columns
     some = [f for f in files if nulls or (f.size is not None and f.size <= _SMALL)]
     passed = sound(some, lambda part: not _suspicious([f.uri for f in part], reader, width))
     for file in files:
-        if file.uri in passed or (not nulls and reader.header(file, schema)[-1:] == schema.names()[-1:]):
+        if file.uri in passed or (not nulls and header(file, schema)[-1:] == schema.names()[-1:]):
             continue
         with _local(file, reader) as path:
             found = _short_row(path, reader, width, preamble=not file.start)

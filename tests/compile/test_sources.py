@@ -89,3 +89,24 @@ def test_data_files_of_a_dataset_are_not_read_without_its_log(tmp_path: Path, mo
         "the files have a column '_lazypipe_unit', a name that is lazypipe's own; "
         "write the folder of the dataset, which is read by its log: files hold rows that are gone; if it is none, rename the column"
     )
+
+
+@pytest.mark.parametrize("folder", ["in", "in/k=1"])
+@pytest.mark.parametrize("evolve", [False, True])
+def test_short_rows_are_found_whatever_is_known_of_the_order_of_columns(
+    tmp_path: Path, folder: str, *, evolve: bool
+) -> None:
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / "0.csv").write_text("x,y\n1,2\n")
+    (tmp_path / folder / "1.csv").write_text("y,x\n4,3\n6\n")
+    more = {"contract": {"columns": {"x": "Int64"}, "on_new_column": "evolve"}} if evolve else {}
+    made = lp.pipeline("p", base=str(tmp_path), audit="off").source("a", "in/**/*.csv", **more).output("a", "out")
+    result = made.build().compile().run()
+    assert (result.status, "line 3 has 1 of 2 fields" in str(result.segments[0].error)) == ("error", True)
+
+
+def test_a_short_row_is_found_where_no_line_names_columns(tmp_path: Path) -> None:
+    (tmp_path / "0.csv").write_text("1,2\n3\n")
+    made = lp.pipeline("p", base=str(tmp_path), audit="off").source("a", "0.csv", read={"header": False})
+    result = made.output("a", "out").build().compile().run()
+    assert (result.status, "line 2 has 1 of 2 fields" in str(result.segments[0].error)) == ("error", True)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import cached_property, lru_cache
 
 import polars as pl
 from polars.datatypes import IntegerType
@@ -37,14 +38,16 @@ class Bounds:
     @property
     def crossed(self) -> bool:
         """Whether the least is greater than the greatest."""
-        return self._compare() > 0
+        return self._order > 0
 
     @property
     def empty(self) -> bool:
         """Whether both are the same value, which is not allowed."""
-        return self._compare() == 0 and self.closed != "both"
+        return self._order == 0 and self.closed != "both"
 
-    def _compare(self) -> int:
+    @cached_property
+    def _order(self) -> int:
+        """Whether the least is greater (1), or less (-1), which it is of none, or the same (0)."""
         if self.least is None or self.most is None:
             return -1
         greater, same = pl.select(
@@ -88,6 +91,7 @@ class Bounds:
         return None if first > last else (_step(first, dtype), _step(last, dtype))
 
 
+@lru_cache(maxsize=64)
 def _range(dtype: pl.DataType) -> tuple[int, int]:
     """Return how far a type counts."""
     match dtype:
