@@ -41,8 +41,8 @@ def from_dbt(source: Source) -> Contract:
     ``unique``, ``not_null``, ``accepted_values`` and ``relationships`` keep dbt's semantics: nulls are compared by none but
     ``not_null``. ``where``, ``severity``, ``warn_if`` and ``error_if`` become ``where``, ``action``, ``warn_above`` and
     ``max_failures``. Of ``dbt_utils``, the tests that look at rows are known, too, and the ``freshness`` of sources becomes
-    a rule, where a column says it. Other tests, unit tests, the strategies of snapshots, and conditions with templates, are
-    in ``unmapped``.
+    a rule, where a column says it. Other tests, unit tests, the strategies of snapshots, tests that are disabled, that never
+    fail within their ``limit``, or whose outcome depends on templates, are in ``unmapped``.
 
     Raises
     ------
@@ -80,6 +80,9 @@ def from_dbt(source: Source) -> Contract:
         if name in rules:
             node.fault(f"two tables are called {name!r}", "rename one of them", "name")
         rules[name], columns[name] = [], {}
+        if _disabled(node, source_of):
+            node.unmapped("the table", "it is disabled (enabled: false), so dbt runs none of its tests")
+            continue
         _table(node, rules[name], columns[name])
         rules[name].extend(_freshness(node, source_of))
         _snapshot(node)
@@ -103,6 +106,25 @@ def _tables(root: Node) -> Iterable[tuple[Node, Node | None]]:
     for source, node in of_sources:
         group, name = source.need("name", "text") or "", node.need("name", "text") or ""
         yield node.about(f"{group}_{name}" if names[name] > 1 else name), source
+
+
+def _disabled(node: Node, source: Node | None) -> bool:
+    """Whether dbt leaves a table out; what it does not say holds as its source says it."""
+    enabled: Any = True
+    for place in (*((source, source.child("config")) if source is not None else ()), node, node.child("config")):
+        if _template(place.value.get("enabled")):
+            place.note("enabled", f"it {_TEMPLATE}: the tests are taken over", "enabled")
+        else:
+            enabled = place.value.get("enabled", enabled)
+    return enabled is False
+
+
+_TEMPLATE = "holds a template, which only dbt can fill in"
+
+
+def _template(value: Any) -> bool:
+    """Whether there is a template in a value, or in a list of them."""
+    return any(map(_template, value)) if isinstance(value, list) else isinstance(value, str) and "{{" in value
 
 
 def _table(node: Node, rules: list[Written], columns: dict[str, Column]) -> None:
@@ -231,6 +253,10 @@ _CONFIGS = {
     "sql_header",
     "docs",
 }
+_DECISIVE = ("enabled", "severity", "warn_if", "error_if", "fail_calc", "limit")
+"""Configs on which it depends whether a test fails; ``where`` says itself why it cannot be taken over."""
+_NAMED = ("to", "compare_model", "expression", "from_condition", "to_condition")
+"""Arguments that name a table, or are SQL, and say themselves why they cannot be taken over."""
 _AROUND = ("config", "arguments", "name", "description", "test_name", "tags", "meta", "column_name")
 
 
@@ -252,27 +278,33 @@ def _test(node: Node, written: Any) -> Iterable[Written]:
     if not isinstance(given, dict | None):
         node.fault(f"the arguments of {name} must be a mapping", "write argument: value")
         return []
-    flat = {k: v for k, v in (given or {}).items() if k not in _CONFIGS or k in ("tags", "meta")}
-    config = {**{k: v for k, v in (given or {}).items() if k in _CONFIGS}, **((given or {}).get("config") or {})}
     inside = node.path if isinstance(written, str) or "test_name" in written else (*node.path, name)
-    arguments = {**flat, **(flat.get("arguments") or {})}
+    whole = Node(given or {}, inside, node.document, node.table, node.column)
+    flat = {k: v for k, v in whole.value.items() if k not in _CONFIGS or k in ("tags", "meta")}
+    config = {**{k: v for k, v in whole.value.items() if k in _CONFIGS}, **whole.child("config").value}
+    arguments = {**flat, **whole.child("arguments").value}
     column = arguments.get("column_name", node.column)
     place = Node(arguments, inside, node.document, node.table, column)
     reader = _READERS.get(name.removeprefix("dbt."))
     if reader is None:
         place.unmapped(f"the test {name}", "it is no generic test of dbt; write an expression")
         return []
-    if config.get("enabled") is False:
+    read_it, known, per_value = reader
+    decisive = {k: arguments.get(k) for k in known if k not in _NAMED} | {k: config.get(k) for k in _DECISIVE}
+    if templates := [k for k, v in decisive.items() if _template(v)]:
+        place.unmapped(f"the test {name}", f"its {templates[0]} {_TEMPLATE}")
+        return []
+    configs = Node(config, inside, node.document, node.table, column)
+    if not configs.flag("enabled", default=True):
         place.unmapped(f"the test {name}", "it is disabled (enabled: false)")
         return []
-    read_it, known, per_value = reader
     for key in arguments:
         if key not in (*known, *_AROUND):
             place.note(f"{key} of {name}", "it is not known, and changes nothing here", key)
-    common = _common(Node(config, inside, node.document, node.table, column), name, per_value=per_value)
+    common = _common(configs, name, per_value=per_value)
     if common is None:
         return []
-    common["id"] = (given or {}).get("name") if isinstance((given or {}).get("name"), str) else None
+    common["id"] = whole.text("name")
     common["description"] = place.text("description")
     try:
         return list(read_it(_Test(name, place, common)))
@@ -293,13 +325,24 @@ def _common(config: Node, name: str, *, per_value: bool) -> dict[str, Any] | Non
     if severity not in ("error", "warn"):
         config.fault(f"unknown severity {severity!r}", "write error or warn")
         return None
-    limits = {}
-    for key, argument in (("warn_if", "warn_above"), ("error_if", "max_failures")):
+    limits: dict[str, int | None] = {"warn_above": None, "max_failures": None}
+    # dbt does not look at error_if where it is to warn only
+    for key, argument in (("warn_if", "warn_above"), ("error_if", "max_failures"))[: 1 if severity == "warn" else 2]:
         try:
             limits[argument] = _limit(config.text(key))
         except ValueError:
             config.unmapped(f"{key} of {name}: {config.value[key]!r}", "a limit is > or >= a number of rows, or != 0")
             return None
+    if severity != "warn" and (limits["warn_above"] or 0) > (limits["max_failures"] or 0):
+        limits["warn_above"] = None  # dbt asks for an error first: there is nothing left to warn of
+    most = config.get("limit", "integer")
+    if most is not None and max(limits["warn_above"] or 0, limits["max_failures"] or 0) >= most:
+        config.unmapped(f"the test {name}", f"with limit: {most}, dbt never counts as many failures as it allows")
+        return None
+    if most is not None:
+        config.note(f"limit of {name}", f"dbt counts {most} failures at most, the rule counts all")
+    if config.value.get("store_failures") is True or config.value.get("store_failures_as") in ("table", "view"):
+        config.note(f"store_failures of {name}", "a rule keeps the rows that fail with action: quarantine")
     calculated = (config.text("fail_calc") or "count(*)").lower().replace(" ", "")
     rows = "sum(n_records)" if per_value else "count(*)"
     if calculated not in ("count(*)", rows):
@@ -307,10 +350,6 @@ def _common(config: Node, name: str, *, per_value: bool) -> dict[str, Any] | Non
         return None
     if any(limits.values()) and calculated != rows:
         config.note(f"the test {name}", "dbt counts the wrong values, the rule counts their rows")
-    if severity == "warn":
-        limits["max_failures"] = None
-    elif (limits["warn_above"] or 0) > (limits["max_failures"] or 0):
-        limits["warn_above"] = None  # dbt asks for an error first: there is nothing left to warn of
     return {
         "where": condition,
         "action": "warn" if severity == "warn" else None,

@@ -238,8 +238,90 @@ def test_tests_without_a_rule(test: Any, what: str) -> None:
 
 
 def test_what_is_not_known_is_noted() -> None:
-    contract = from_dbt(model({"unique": {"strict": True, "config": {"colour": "red", "limit": 5, "warn_if": "> 3"}}}))
-    assert [f.what for f in contract.notes] == ["strict of unique", "colour of unique", "the test unique"]
+    contract = from_dbt(model({"unique": {"strict": True, "config": {"colour": "red", "limit": 5, "error_if": "> 3"}}}))
+    assert [f.what for f in contract.notes] == [
+        "strict of unique",
+        "colour of unique",
+        "limit of unique",
+        "the test unique",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ({"severity": "{{ 'warn' if target.name == 'dev' else 'error' }}"}, "its severity holds a template"),
+        ({"enabled": "{{ var('strict') }}"}, "its enabled holds a template"),
+        ({"enabled": False}, "it is disabled (enabled: false)"),
+        ({"error_if": "> {{ var('most') }}"}, "its error_if holds a template"),
+        ({"where": "day > '{{ var('since') }}'"}, "its where cannot be taken over: it holds a template"),
+        # never more failures than the limit are counted: these never fail, or never warn
+        ({"limit": 0}, "with limit: 0, dbt never counts as many failures as it allows"),
+        ({"limit": 10, "error_if": "> 10"}, "with limit: 10, dbt never counts as many failures as it allows"),
+        ({"limit": 5, "severity": "warn", "warn_if": ">= 6"}, "with limit: 5, dbt never counts as many"),
+    ],
+)
+def test_configs_that_decide_and_have_no_rule(config: Mapping[str, Any], why: str) -> None:
+    contract = from_dbt(model({"not_null": {"config": config}}))
+    assert contract.rules["m"] == ()
+    (found,) = contract.unmapped
+    assert (found.what, contract.notes) == ("the test not_null", ())
+    assert found.why.startswith(why)
+
+
+def test_templates_among_values() -> None:
+    for values in (["a", "{{ var('more') }}"], "{{ var('all') }}"):
+        contract = from_dbt(model({"accepted_values": {"arguments": {"values": values}}}))
+        assert contract.rules["m"] == ()
+        assert [f.why for f in contract.unmapped] == ["its values holds a template, which only dbt can fill in"]
+
+
+@pytest.mark.parametrize(
+    ("config", "rule"),
+    [
+        # an error is asked for first, and what it leaves to warn of is within the limit
+        ({"limit": 11, "error_if": "> 10"}, {"max_failures": 10}),
+        ({"limit": 5, "warn_if": "> 8"}, {}),
+        # what would be an error is not asked where it is to warn only
+        ({"severity": "warn", "error_if": "between 1 and 3"}, {"action": "warn"}),
+        ({"severity": "warn", "error_if": "> 100", "limit": 50}, {"action": "warn"}),
+    ],
+)
+def test_limits_that_are_reached(config: Mapping[str, Any], rule: Mapping[str, Any]) -> None:
+    contract = from_dbt(model({"not_null": {"config": config}}))
+    assert contract.rules["m"] == ({"not_null": {"columns": "c", **rule} if rule else "c"},)
+    noted = [f"dbt counts {config['limit']} failures at most, the rule counts all"] if "limit" in config else []
+    assert [f.why for f in contract.notes] == noted
+
+
+@pytest.mark.parametrize("config", [{"store_failures": True, "schema": "aside"}, {"store_failures_as": "view"}])
+def test_failures_that_are_kept_are_noted(config: Mapping[str, Any]) -> None:
+    contract = from_dbt(model({"not_null": {"config": config}}))
+    assert contract.rules["m"] == ({"not_null": "c"},)
+    (note,) = contract.notes
+    assert str(note) == "m.c: store_failures of not_null: a rule keeps the rows that fail with action: quarantine"
+    for ephemeral in ({"store_failures": False}, {"store_failures_as": "ephemeral"}):
+        assert not from_dbt(model({"not_null": {"config": ephemeral}})).notes
+
+
+def test_tables_that_are_left_out() -> None:
+    off = {"enabled": False}
+    for node in ({"config": off}, off):
+        contract = from_dbt({"models": [{"name": "m", "columns": [{"name": "c", "data_tests": ["unique"]}], **node}]})
+        assert (contract.rules, contract.columns) == ({"m": ()}, {})
+        assert [str(f) for f in contract.unmapped] == [
+            "m: the table: it is disabled (enabled: false), so dbt runs none of its tests"
+        ]
+    assert sources({"data_tests": [{"unique": {"column_name": "c"}}]}, config=off).rules == {"t": ()}
+    again = sources({"config": {"enabled": True}, "data_tests": [{"unique": {"column_name": "c"}}]}, config=off)
+    assert (again.rules, again.unmapped) == ({"t": ({"unique": "c"},)}, ())
+    unsure = from_dbt(
+        {**model("unique"), "models": [{**model("unique")["models"][0], "config": {"enabled": "{{ x }}"}}]}
+    )
+    assert unsure.rules["m"] == ({"unique": "c"},)
+    assert [str(f) for f in unsure.notes] == [
+        "m: enabled: it holds a template, which only dbt can fill in: the tests are taken over"
+    ]
 
 
 def test_sections_that_hold_no_tests() -> None:
@@ -361,6 +443,10 @@ def test_constraints_without_a_rule(constraint: Mapping[str, Any], what: str) ->
         ({"sources": [{"tables": [{"name": "m"}]}]}, "sources[0]: 'name' is missing; add name: it must be text"),
         (model({"unique": {}, "not_null": {}}), "models[0].columns[0].data_tests[0]: a test is its name, or one name with its arguments; write e.g. unique, or unique: {config: …}"),
         (model({"unique": 5}), "models[0].columns[0].data_tests[0]: the arguments of unique must be a mapping; write argument: value"),
+        (model({"unique": {"arguments": ["c"]}}), "models[0].columns[0].data_tests[0].unique.arguments: arguments must be a mapping, not a list"),
+        (model({"unique": {"config": "warn"}}), "models[0].columns[0].data_tests[0].unique.config: config must be a mapping, not 'warn'"),
+        (model({"unique": {"config": {"enabled": "no"}}}), "models[0].columns[0].data_tests[0].unique.enabled: enabled must be true or false, not 'no'"),
+        (model({"unique": {"config": {"limit": "many"}}}), "models[0].columns[0].data_tests[0].unique.limit: limit must be a whole number, not 'many'"),
         (model("unique", column=None), "models[0].data_tests[0]: unique of a table needs a column; add column_name, or write it at the column"),
         (model("accepted_values"), "models[0].columns[0].data_tests[0]: 'values' is missing; add values: it must be a list"),
         (model({"accepted_values": {"values": []}}), "models[0].columns[0].data_tests[0].accepted_values.values: values must be texts, numbers, true or false; list at least one"),

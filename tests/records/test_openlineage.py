@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -17,8 +18,10 @@ import pytest
 from jsonschema import ValidationError
 
 import lazypipe as lp
+from lazypipe import gates
 from lazypipe.errors import LazypipeError, StorageError
 from lazypipe.testing.faults import faulty
+from tests.scenarios.test_processes import RULES
 
 Read = Callable[[Path], list[dict[str, Any]]]
 
@@ -144,6 +147,41 @@ def test_a_gate_that_fails_is_told(tmp_path: Path, events: Read) -> None:
     (assertion,) = output["facets"]["dataQualityAssertions"]["assertions"]
     assert (assertion["success"], assertion["actual"]) == (False, "1")
     assert output["facets"]["documentation"]["description"] == "The b."
+
+
+@pytest.mark.parametrize("name", gates.names())
+def test_every_rule_is_told_as_the_schemas_want_it(tmp_path: Path, events: Read, name: str) -> None:
+    """Of a source and of a stage, of rows that violate it, and of numbers that JSON does not have."""
+    gate = {"action": "warn", "rules": [{name: RULES[name]}]} if name != "late" else [{name: RULES[name]}]
+    gated = name != "cardinality"  # it looks up rows of the source, which cannot be of itself
+    columns = {"i": "Int64", "x": "Float64", "t": "String", "g": "String", "m": "Datetime", "w": "Datetime"}
+    moments = ["2024-01-01T00:00:00", "2024-01-01T05:00:00", "2024-01-01T02:00:00"]
+    rows = {"i": [1, 2, 3], "t": ["a", None, "b"], "g": ["p", "q", "p"], "m": moments, "w": moments}
+    pl.DataFrame({"k": [1]}).write_csv(tmp_path / "b.csv")
+    pipe = (
+        lp.pipeline("p", base=tmp_path)
+        .source("a", "a.csv", contract={"columns": columns}, gate=gate if gated else [])
+        .source("b", "b.csv")
+        .stage("s", "a", do=[{"filter": "i > 0"}], gate=gate)
+        .output("a", "kept")  # which rules that compare with the past need
+        .output("s", "out")
+        .build()
+    )
+    for n, x in enumerate(([1.0, -2.0, 3.0], [math.nan, math.inf, -math.inf])):
+        pl.DataFrame({**rows, "x": pl.Series(x, dtype=pl.Float64)}).write_csv(tmp_path / "a.csv")
+        file = tmp_path / f"{n}.ndjson"
+        result = pipe.compile().run(full=True, emit=[lp.FileTransport(str(file))])
+        assert result.warnings == ()
+        end = events(file)[-1]  # which are held against the schemas when they are read
+        read = by_name(end["inputs"], tmp_path)["a.csv"]
+        written = by_name(end["outputs"], tmp_path)["out"]
+        for node, facets in (*((("a", read["facets"]),) if gated else ()), ("s", written["facets"])):
+            found = facets["dataQualityAssertions"]["assertions"]
+            assert [(f["name"], f["assertion"], f["success"], f["params"]["failed"]) for f in found] == [
+                (c.id, name, c.status == "pass", c.failed) for c in result.gates[node].checks
+            ]
+        if gated:
+            assert read["inputFacets"]["dataQualityMetrics"]["rowCount"] == len(x)
 
 
 def test_a_run_that_is_stopped_is_aborted(tmp_path: Path, events: Read) -> None:
