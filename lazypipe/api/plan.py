@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lazypipe.run.result import RunResult
     from lazypipe.run.trace import Trace
 
-__all__ = ["Plan", "bound_of", "known_outputs"]
+__all__ = ["Plan", "bound_of", "known_outputs", "when_fed"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -421,12 +421,28 @@ def bound_of(
     if since is None and until is None:
         return Bound(files, rows, size)
     written = TimeRange.of((since, until))
-    followed = set() if plan is None else {n for s in plan.strategies.values() for n in s.driving}
-    sources = [plan.nodes[n].source for n in followed] if plan is not None else []
-    if plan is not None and all(s is None or s.reader.format == "dataset" for s in sources):
+    if plan is not None and not _follows_files(plan):
         what = "no output follows a source file by file, so since and until choose nothing"
         raise LazypipeError(f"{what}; leave them out, or see plan.explain_incremental()")
     return Bound(files, rows, size, written.start, written.end)
+
+
+def _follows_files(plan: CompiledPipeline) -> bool:
+    """Whether an output follows a source file by file."""
+    sources = (plan.nodes[n].source for s in plan.strategies.values() for n in s.driving)
+    return any(s is not None and s.reader.format != "dataset" for s in sources)
+
+
+def when_fed(plan: CompiledPipeline, how: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a definition runs behind those that feed it: without bounds on files, or event times, where it has none of its own.
+
+    What these leave out does not come to it.
+    """
+    from lazypipe.run.backfill import is_timed
+
+    none = () if _follows_files(plan) else ("since", "until")
+    timeless = () if is_timed(plan) else ("window",)
+    return {k: v for k, v in how.items() if k not in (*none, *timeless)}
 
 
 def known_outputs(outputs: Iterable[str], known: Collection[str]) -> frozenset[str]:

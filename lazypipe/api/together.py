@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lazypipe.api.pipeline import Pipeline, load
-from lazypipe.api.plan import Plan
+from lazypipe.api.plan import Plan, when_fed
 from lazypipe.compile.audit import bind_audit
 from lazypipe.compile.binding import expand_source
 from lazypipe.compile.compiler import bind_outputs
@@ -130,7 +130,8 @@ def run_all(
     now
         The time of each run. Default: the machine's clock.
     how
-        More of what ``Plan.run`` takes.
+        More of what ``Plan.run`` takes. Of ``since``, ``until`` and ``window`` a definition that others feed takes what it can: what
+        these leave out of its own files.
 
     Returns
     -------
@@ -198,7 +199,8 @@ def run_each(
         else:
             some = with_those_that_it_has(params, pipelines[number])
             compiled = partial(_compiled, one, now=now, allow=allow, outputs=asked, params=some)
-            result = _run(pipelines[number], compiled, outputs=asked, now=now, **how)
+            is_fed = any(f.to == number for f in order.feeds)
+            result = _run(pipelines[number], compiled, is_fed=is_fed, outputs=asked, now=now, **how)
         stopped = stopped or result.status == "interrupted"
         made = {s.output for s in result.segments if s.status in ("done", "unchanged", "waiting")}
         lacking |= {(number, name) for name in asked or pipelines[number].outputs if name not in made}
@@ -217,13 +219,17 @@ def with_those_that_it_has(params: Mapping[str, Any], *pipelines: model.Pipeline
     return {n: v for n, v in params.items() if n in known}
 
 
-def _run(pipeline: model.Pipeline, compiled: Callable[[], Plan], *, now: datetime | None, **how: Any) -> RunResult:
+def _run(
+    pipeline: model.Pipeline, compiled: Callable[[], Plan], *, now: datetime | None, is_fed: bool = False, **how: Any
+) -> RunResult:
     """Run a definition, again where another run overtook it; what keeps it from beginning is in the result."""
     begun, clock = now or datetime.now(UTC), time.perf_counter()
     try:
-        result, tries = compiled().run(now=now, **how), 1
+        plan = compiled()
+        bound = when_fed(plan, how) if is_fed else how
+        result, tries = plan.run(now=now, **bound), 1
         while result.overtaken and tries < TRIES:
-            result, tries = compiled().run(now=now, **how), tries + 1
+            result, tries = compiled().run(now=now, **bound), tries + 1
     except LazypipeError as error:
         result = RunResult(
             how.get("run") or run_id(begun), pipeline.name, begun, time.perf_counter() - clock, {}, (), "", error=error

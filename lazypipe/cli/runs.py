@@ -307,7 +307,7 @@ def _plan_all(options: argparse.Namespace, files: Sequence[str]) -> int:
     def tell(number: int, plan: lp.Plan) -> list[dict[str, Any]]:
         fed = order.of_outputs(order.numbers[number], written)
         ahead = {f.source: f"{pipes[f.by].name}/{f.output}" for f in fed}
-        steps = _preview(options, plan, ahead)
+        steps = _preview(options, plan, ahead, is_fed=any(f.to == order.numbers[number] for f in order.feeds))
         written.update(
             (order.numbers[number], s["name"]) for s in steps if s["how"] not in ("none", "wait", "judge", "state")
         )
@@ -317,9 +317,12 @@ def _plan_all(options: argparse.Namespace, files: Sequence[str]) -> int:
 
 
 def _preview(
-    options: argparse.Namespace, plan: lp.Plan, ahead: Mapping[str, str] | None = None
+    options: argparse.Namespace, plan: lp.Plan, ahead: Mapping[str, str] | None = None, *, is_fed: bool = False
 ) -> list[dict[str, Any]]:
-    return plan.preview(full=options.full, window=options.window, ahead=ahead, **_bound(options))
+    from lazypipe.api.plan import when_fed
+
+    bound: dict[str, Any] = {"window": options.window, **_bound(options)}
+    return plan.preview(full=options.full, ahead=ahead, **(when_fed(plan, bound) if is_fed else bound))
 
 
 def _print_steps(steps: Sequence[Mapping[str, Any]]) -> None:

@@ -29,7 +29,7 @@ from lazypipe.storage.log import Commit
 from lazypipe.windows import Clock, windows
 from lazypipe.windows.watermark import WHOLE, Arrival, Extent, Watermark
 
-__all__ = ["TimeRange", "pieces", "refuse_timeless", "touched", "within"]
+__all__ = ["TimeRange", "is_timed", "pieces", "refuse_timeless", "touched", "within"]
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,14 @@ def _pieces(start: datetime, end: datetime, length: timedelta) -> Iterator[TimeR
         start += length
 
 
+def is_timed(plan: CompiledPipeline) -> bool:
+    """Whether a source has event times."""
+    return any(_is_timed(plan, node.source) for node in plan.nodes.values() if node.source is not None)
+
+
 def refuse_timeless(plan: CompiledPipeline) -> None:
     """Raise LazypipeError where no source has event times, so that all runs read the same."""
-    if not any(_is_timed(plan, node.source) for node in plan.nodes.values() if node.source is not None):
+    if not is_timed(plan):
         what = "no source says when its rows happened, so no part of time can be read alone"
         raise LazypipeError(f"{what}; add event_time: column to a source")
 

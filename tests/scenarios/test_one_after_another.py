@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+import os
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -447,6 +448,28 @@ def test_one_that_is_run_by_itself_and_does_not_begin_is_in_the_ledger_too(
     capsys.readouterr()
     assert main(["run", str(file)]) == 2
     assert "warning: that this run did not begin is not in the ledger: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bound", [["--until", "2024-06-01"], ["--window", "2024-01-01..2024-01-02"]])
+def test_bounds_are_of_those_that_have_files_and_what_they_feed_follows(
+    lake: Path, capsys: pytest.CaptureFixture[str], bound: list[str]
+) -> None:
+    timed = RAW.replace("{uri: in/*.csv}", "{uri: in/*.csv, event_time: day, contract: {columns: {day: Date}}}")
+    (lake / "d_raw.yaml").write_text(timed.replace("  days: {from: clean, to: lake/days.csv, format: csv}\n", ""))
+    for name in ("b_other", "c_alone"):
+        (lake / f"{name}.yaml").unlink()
+    (lake / "in/1.csv").write_text("day,amount\n2024-01-01,5\n")
+    os.utime(lake / "in/1.csv", (1.7e9, 1.7e9))
+    (lake / "in/2.csv").write_text("day,amount\n2024-01-02,7\n")
+    code, planned, _ = told(capsys, "plan", str(lake), *bound)
+    assert (code, [len(s) for s in planned["files"].values()]) == (0, [1, 1])
+    code, found, _ = told(capsys, "run", str(lake), *bound)
+    assert (code, short(found)) == (0, {"d_raw": "done", "a_report": "done"})
+    assert rows(lake, "total") == [(date(2024, 1, 1), 5)]
+    # by itself it has nothing that they bound
+    assert main(["run", str(lake / "a_report.yaml"), *bound]) == 2
+    assert main(["run", str(lake)]) == 0
+    assert rows(lake, "total") == [(date(2024, 1, 1), 5), (date(2024, 1, 2), 7)]
 
 
 def test_a_ledger_that_cannot_be_written_is_told(lake: Path) -> None:
