@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import polars as pl
 
 from lazypipe.compile.closing import closes, waited_for
 from lazypipe.compile.compiled import CompiledPipeline
-from lazypipe.compile.segments import Segment
+from lazypipe.compile.segments import Segment, and_ahead
 from lazypipe.compile.strategy import Strategy
 from lazypipe.gates import Check
 from lazypipe.incremental.arrivals import ARRIVALS, by_name, kept
@@ -36,16 +37,22 @@ class After:
         self.before = before
         self.fingerprint = plan.fingerprints()[segment.node]
 
+    @cached_property
+    def judged(self) -> tuple[str, ...]:
+        """The nodes whose gates judge in a run for this output: also those of what is kept for that run only."""
+        there = {n for s in and_ahead(self.plan.segments, self.segment) for n in s.nodes}
+        return tuple(n for n in self.plan.nodes if n in there)
+
     def layout(self) -> str:
         """Return what the rows that are there rest upon besides the plan, as one hash."""
         by = () if self.segment.output is None else self.plan.outputs[self.segment.output].partition_by
         prints = self.plan.fingerprints()
         nodes = self.plan.nodes
-        closing = [n for n in self.segment.nodes if closes(nodes[n]) is not None]
+        closing = [n for n in self.judged if closes(nodes[n]) is not None]
         waited = [[n, s.watermark.closing] for c in closing for n, s in waited_for(nodes, c).items() if s.watermark]
-        rules = [prints[n].gate for n in self.segment.nodes]
+        rules = [prints[n].gate for n in self.judged]
         # rows are put aside with all their columns, also those that the output is not made of
-        ahead = [n for n in self.segment.nodes if n != self.segment.node and any(map(_puts_aside, nodes[n].checks))]
+        ahead = [n for n in self.judged if n != self.segment.node and any(map(_puts_aside, nodes[n].checks))]
         whole = [[n, sorted(prints[n].columns.items())] for n in ahead]
         # hashes are those of one version of Polars
         sides = (*self.strategy.sides, *self.strategy.grouped)

@@ -154,7 +154,7 @@ class Decision:
         driving = [replace(leaf, reached=self.reached[leaf.name]) for leaf in driving] if self.reached else driving
         touched = replace(touched, units=touched.units | self.renewed)
         nothing = Work("none", "nothing changed: " + ", ".join(map(str, (*fixed, *driving))))
-        judges = self.segment.node in self._judged() and self.plan.looks_at_the_clock(self.segment.node)
+        judges = self.segment.node in self.after.judged and self.plan.looks_at_the_clock(self.segment.node)
         if judges and self.terms.judge_again:
             nothing = Work("judge", CLOCK)
         renamed = self._moved(driving)
@@ -343,7 +343,7 @@ class Decision:
         )
 
     def _is_renamed(self, before: Before, leaves: set[str]) -> bool:
-        return before.state.sources.keys() != leaves or not before.tallies.keys() <= self._judged()
+        return before.state.sources.keys() != leaves or not before.tallies.keys() <= {*self.after.judged}
 
     def _clock_makes_anew(self, driving: list[Leaf]) -> bool:
         """Whether rules about the clock decide over more than what is said of the rows that are there.
@@ -351,7 +351,7 @@ class Decision:
         Those of the output's own gate can be judged by its rows, if these are all that the gate saw. With rows that are new it is
         no matter what was counted before only of what is measured of all rows.
         """
-        watching = {n for n in self._judged() if self.plan.looks_at_the_clock(n)}
+        watching = {n for n in self.after.judged if self.plan.looks_at_the_clock(n)}
         if not watching:
             return False
         node = self.plan.nodes[self.segment.node]
@@ -359,10 +359,6 @@ class Decision:
             return True
         news = any(leaf.is_news for leaf in driving)
         return news and any(c.measure is None for c in self.plan.clock_rules(node.name))
-
-    def _judged(self) -> set[str]:
-        """Return the nodes whose gates judge in a run for this output: also those of what is kept for that run only."""
-        return {n for s in and_ahead(self.plan.segments, self.segment) for n in s.nodes}
 
     def _all(
         self,

@@ -120,7 +120,7 @@ class _Once(Decision):
         if not self.after.fingerprint.changes(self.before.fingerprint).same:
             return False
         news = any(n.is_news for n in fixed) or any(n.changes is None or self.numbering.is_remade(n) for n in driving)
-        return not news and not any(self.plan.looks_at_the_clock(n) for n in self._judged())
+        return not news and not any(self.plan.looks_at_the_clock(n) for n in self.after.judged)
 
     def _renewed(self, leaf: Leaf, units: dict[str, int], needs: Units, *, judged: bool) -> dict[str, int]:
         """Return the units of files and their parts, where those that are read again get others; without gates, of just these.

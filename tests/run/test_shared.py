@@ -155,6 +155,55 @@ def test_a_change_of_rules_or_of_the_clock_judges_all_again(tmp_path: Path) -> N
     assert counts(results) == [3, 3, 0, ("between:id", 3, 2)]
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"between": {"column": "id", "max": 50}},
+        {"max": {"column": "id", "max": 50}},
+        {"median": {"column": "id", "max": 5, "by": "k"}},
+        {"unique": "k"},
+    ],
+)
+@pytest.mark.parametrize("before", [None, "warn"])
+def test_a_rule_that_may_stop_what_several_read_judges_what_is_there(
+    tmp_path: Path, rule: dict[str, Any], before: str | None
+) -> None:
+    ((name, said),) = rule.items()
+    arguments = said if isinstance(said, dict) else {"columns": said}
+    deliver(tmp_path, "1", [(1, "x"), (60, "y"), (70, "y")])
+    run(tmp_path, definition([] if before is None else [{name: {**arguments, "action": before}}]))
+    stops = definition([{name: {**arguments, "action": "fail"}}])
+    result = lp.Pipeline.from_dict(stops, base=str(tmp_path)).compile().run()
+    assert [(s.name, s.status) for s in result.segments] == [("a", "gate_failed"), ("s", "blocked"), ("t", "blocked")]
+    assert held(tmp_path, "out/t") == [("x", 1), ("y", 2)]
+    deliver(tmp_path, "1", [(1, "x")], later=10)
+    assert {s.status for s in run(tmp_path, stops).values()} == {"done"}
+    assert held(tmp_path, "out/t") == [("x", 1)]
+    assert {s.status for s in run(tmp_path, stops).values()} == {"unchanged"}
+
+
+def test_rows_that_a_shared_gate_puts_aside_have_the_columns_of_its_stage(tmp_path: Path) -> None:
+    def more(do: list[Any]) -> dict[str, Any]:
+        data = definition()
+        data["stages"]["mid"] = {"from": "a", "do": do, "gate": [QUARANTINE]}
+        for stage in ("s", "t"):
+            data["stages"][stage]["from"] = "mid"
+        data["stages"]["s"]["do"] = [{"select": ["id", "k"]}]
+        return data
+
+    def aside() -> list[tuple[Any, ...]]:
+        rows = lp.scan(tmp_path / "state/quarantine/p/mid").collect()
+        return rows.select(n for n in rows.columns if not n.startswith("_")).rows()
+
+    deliver(tmp_path, "1", [(1, "x"), (2, None)])
+    run(tmp_path, more([]))
+    assert aside() == [(2, None)]
+    wider = more([{"derive": {"w": "id + 1"}}])
+    run(tmp_path, wider)
+    assert aside() == [(2, None, 3)]
+    assert {s.status for s in run(tmp_path, wider).values()} == {"unchanged"}
+
+
 def test_a_stage_over_a_dataset_with_two_readers(tmp_path: Path) -> None:
     """Units of a dataset keep their numbers: where some must be judged once more, all are."""
     columns = {n: str(t) for n, t in SCHEMA.items()}
