@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from functools import cached_property
@@ -45,7 +45,8 @@ class CompiledPipeline:
     ``frames`` holds one LazyFrame per source and stage, gates applied as filters; ``schemas`` the columns of each;
     ``segments`` what will run as one query each, in order; ``outputs`` where that goes, with URIs that are whole; ``held`` the
     columns that outputs with a contract had by then, None if nothing was committed; ``audit`` where its runs are recorded;
-    ``openlineage`` where events about them go. If only some outputs were ``asked`` for, only what they need is in all of these.
+    ``openlineage`` where events about them go. If only some outputs were ``asked`` for, only what they need is in all of these, and
+    ``others`` compiles those that are made of a stage's rows.
     """
 
     pipeline: Pipeline
@@ -59,6 +60,7 @@ class CompiledPipeline:
     asked: frozenset[str] = frozenset()
     audit: BoundAudit = field(default=BoundAudit("off", ""), repr=False)
     openlineage: Mapping[str, Any] = field(default_factory=lambda: NOTHING, repr=False)
+    others: Callable[[str], CompiledPipeline | None] | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         """Say what a run would make, of how much."""
@@ -141,6 +143,9 @@ class CompiledPipeline:
     def workload(self, output: str, others: Iterable[CompiledPipeline] = ()) -> Workload:
         """Return what is asked of an output: what it declares, what this pipeline does with it, and what others do that read it.
 
+        Of this pipeline all outputs count, also those that the plan was not asked for; if it reads what is not there just now,
+        those that it was.
+
         Raises
         ------
         LazypipeError
@@ -150,9 +155,18 @@ class CompiledPipeline:
 
         target = self.output(output)
         said, _ = declared(target.workload, output, self.nodes[target.stage].schema)
-        here = uses_within(self.lineage(), target.stage)
+        here = uses_within(self._readers_of(target.stage).lineage(), target.stage)
         there = uses((other.lineage() for other in others), self.redact(target.to))
         return Workload((*said.queries, *here, *there), said.declared)
+
+    def _readers_of(self, stage: str) -> CompiledPipeline:
+        """Return the plan of all that is made of a stage's rows: what runs together says nothing of who reads."""
+        if self.others is None:
+            return self
+        try:
+            return self.others(stage) or self
+        except LazypipeError:  # of outputs that are not wanted now, which is no ground to fail
+            return self
 
     def explain_incremental(self) -> str:
         """Return, per output, how it is kept up to date when its inputs change, and why."""

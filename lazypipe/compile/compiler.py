@@ -51,6 +51,14 @@ _AT_ONCE = 8
 """Sources that are looked at side by side."""
 
 
+def _admit_all(_outputs: Mapping[str, Output], _source: BoundSource, found: Snapshot) -> Snapshot:
+    return found
+
+
+def _recall_none(_outputs: Mapping[str, Output]) -> Callable[[BoundSource], Recalled]:
+    return lambda _: Recalled()
+
+
 def compile_pipeline(
     pipeline: Pipeline,
     params: Mapping[str, Any] | None = None,
@@ -59,8 +67,8 @@ def compile_pipeline(
     env: Mapping[str, str] | None = None,
     allow: Iterable[str] = (),
     asked: frozenset[str] = frozenset(),
-    admit: Callable[[Mapping[str, Output], BoundSource, Snapshot], Snapshot] = lambda _outputs, _source, found: found,
-    recall: Callable[[Mapping[str, Output]], Callable[[BoundSource], Recalled]] = lambda _outputs: lambda _: Recalled(),
+    admit: Callable[[Mapping[str, Output], BoundSource, Snapshot], Snapshot] = _admit_all,
+    recall: Callable[[Mapping[str, Output]], Callable[[BoundSource], Recalled]] = _recall_none,
 ) -> CompiledPipeline:
     """Compile a definition.
 
@@ -143,7 +151,20 @@ def compile_pipeline(
     if lost := [*forgotten(segments, nodes, outputs), *untimed(segments, nodes, outputs)]:
         raise problems(lost, pipeline.origin)
     frames = Frames(nodes)
-    return CompiledPipeline(written, values, nodes, frames, segments, redact, outputs, held, asked, audit, events)
+    # most are compiled for all outputs: then nobody reads who is not there
+    others = partial(_others, written, params, now=now, env=env, allow=modules, admit=admit) if asked else None
+    return CompiledPipeline(
+        written, values, nodes, frames, segments, redact, outputs, held, asked, audit, events, others
+    )
+
+
+def _others(pipeline: Pipeline, params: Mapping[str, Any] | None, stage: str, **how: Any) -> CompiledPipeline | None:
+    """Compile the outputs that are made of the rows of a stage; None if these are only that stage's own."""
+    graph = graphs.build(pipeline, [])
+    made = {
+        n for n, o in pipeline.outputs.items() if o.stage != stage and stage in graph.ancestors([o.stage], lookups=True)
+    }
+    return compile_pipeline(pipeline, params, asked=frozenset(made), **how) if made else None
 
 
 def _begin(

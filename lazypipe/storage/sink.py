@@ -49,9 +49,6 @@ _PACKED = 4
 _IN_HASTE: Mapping[str, Any] = {"compression": "lz4"}
 """What is read once or twice and then gone: speed before size."""
 
-_LITTLE: Mapping[str, Any] = {"compression": "snappy"}
-"""A few rows: they are written in a quarter less time than packed closely, and all readers know this codec."""
-
 _STEP = r"-\d{3}[a-z]*"  # how the prefix that the executor gives ends: …-001
 _DATA_FILE = re.compile(_STEP + r"(-\d{3,})?-\d{5}\.parquet$")
 
@@ -209,7 +206,7 @@ class DatasetSink:
         cut = (of for part in parts(rows) for of in part.iter_slices(most)) if rows.height else [rows]
         for index, part in enumerate(cut):
             held = io.BytesIO()
-            part.write_parquet(held, **(_IN_HASTE if self.spill else {**_LITTLE, **self.options}))
+            part.write_parquet(held, **(_IN_HASTE if self.spill else self.options))
             data = held.getvalue()
             path = self._path(pl.DataFrame(), index)
             self._paths.append(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -1150,3 +1151,33 @@ def test_nothing_is_written_twice_for_what_little_time_finds(tmp_path: Path, mon
     world.deliver("2", rows(30_000, 60_000))
     assert world.run().info["optimize"]["goal"] == "storage"
     assert_frame_equal(world.content(), rows(0, 60_000).select("id", "price"))
+
+
+def test_who_reads_is_not_told_by_what_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of one output lays it out for all who read it: the definition's other outputs, also those of stages behind others."""
+    (tmp_path / "in").mkdir()
+    rows(0, 60_000).write_parquet(tmp_path / "in/a.parquet", compression="uncompressed")
+    rows(0, 3).select("id").write_parquet(tmp_path / "few.parquet")
+
+    def pipe(*, more: str = "few.parquet") -> lp.Pipeline:
+        built = lp.pipeline("p", base=tmp_path).source("s", "in/*.parquet").source("few", more)
+        built = built.stage("b", "s", do=[{"filter": "id >= 0"}])
+        built = built.stage("c", "b", do=[{"filter": "mail = 'user7@shop.example'"}]).stage("d", "c")
+        built = built.stage("e", "s", do=[{"filter": "day = DATE '2026-01-01'"}])
+        built = built.stage("f", "b", do=[{"join": {"with": "few", "on": "id", "how": "semi"}}])
+        built = built.output("b", "b", optimize="read").output("d", "d").output("e", "e").output("f", "f")
+        return built.build()
+
+    whole = pipe().compile().workload("b")
+    assert {q.name for q in whole.queries} == {"p/d", "p/f"}
+    some = pickle.loads(pickle.dumps(pipe().compile(outputs=["b"])))
+    assert set(some.nodes) == {"s", "b"}
+    assert some.workload("b") == whole
+    assert not pipe().compile(outputs=["d"]).workload("d").queries
+    # what is not there just now, and not wanted, stops nobody
+    away = pipe(more="away.parquet").compile(outputs=["b"])
+    assert not away.workload("b").queries
+    some.run().raise_for_status()
+    away.run().raise_for_status()
+    reasons = Dataset(f"{tmp_path}/b").read().info["optimize"]["reasons"]
+    assert any(r.startswith("ordered by mail") for r in reasons)

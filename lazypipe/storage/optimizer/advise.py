@@ -16,7 +16,7 @@ from lazypipe.errors import LazypipeError, nearest
 from lazypipe.storage import hive
 from lazypipe.storage.optimizer.advice import LATER, Advice, Reason, listed, order_name, told_form, why
 from lazypipe.storage.optimizer.candidates import forms_for
-from lazypipe.storage.optimizer.choice import GOALS, LITTLE, Goal, Limits, Measure, Option, choose
+from lazypipe.storage.optimizer.choice import GOALS, LITTLE, Goal, Limits, Measure, Option, choose, ordering_seconds
 from lazypipe.storage.optimizer.cost import Cost, Size
 from lazypipe.storage.optimizer.estimates import order_seconds
 from lazypipe.storage.optimizer.form import Form
@@ -84,10 +84,8 @@ _COLUMN_SECONDS, _CELL_SECONDS = 4e-3, 1.5e-6
 """What looking at a column takes then, and at each of its values."""
 _WRITTEN_SECONDS = 1e-4
 """What it takes at least to write a column of a few rows, twice."""
-_ORDER_LASTS = 2.0
-"""How many times longer writing takes at least if rows are put in order."""
-_LIKELY_SECONDS = 1e-3, 0.4e-3
-"""What looking for an order takes then, and at each column."""
+_LIKELY_SECONDS, _LIKELY_COUNTED = (1.5e-3, 0.4e-3, 0.05e-3), 12
+"""What looking for an order takes then, at each column that is counted, and at each; and how many are counted."""
 _LIKELY_LEFT = 0.8
 """Which part of the bits an order may leave by their count alone: next to what is written they are counted too low, or too high."""
 _LITTLE_LEVEL = 6
@@ -331,8 +329,9 @@ class _Adviser:
         """Look for an order of rows and for nothing else, or not even that: columns are left for when there is more time."""
         self.bench.trials.append(Trial(None, "default", Cost()))
         self.left = tuple(self.frame.columns)
-        once, each = _LIKELY_SECONDS
-        time = once + each * self.frame.width <= _ORDER_LASTS * (self.bench.budget or 0.0)
+        once, counted, each = _LIKELY_SECONDS
+        seconds = once + counted * min(self.frame.width, _LIKELY_COUNTED) + each * self.frame.width
+        time = seconds <= ordering_seconds(self.goal, self.bench.budget or 0.0)
         layout = DEFAULT
         if time and not self.keep_order and self.goal in ("storage", "read"):
             layout = self._likely() if not self.filtered else self._asked()
