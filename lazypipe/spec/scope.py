@@ -47,10 +47,6 @@ class Table:
     extra: tuple[str, ...] = ()
     large: bool = False
 
-    def stub(self) -> Table:
-        """Return an empty table of the same schema: lowering over it costs the same at any depth."""
-        return Table(sql.empty(self.schema).lazy(), self.schema)
-
 
 @dataclass(frozen=True)
 class Scope:
