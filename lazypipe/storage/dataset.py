@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +18,6 @@ from lazypipe.storage.files import FileInfo
 from lazypipe.storage.key_bounds import KeyBounds
 from lazypipe.storage.lake.fitting import fitted
 from lazypipe.storage.log import BACK, DELTA, JUDGE, KEPT, REWRITE, ROLLBACK, Commit, CommitLog, DataFile, partitioned
-from lazypipe.storage.unit_counts import count_units
 from lazypipe.storage.units import UNIT, Units
 
 __all__ = ["Dataset", "is_dataset", "scan"]
@@ -294,10 +293,6 @@ class Dataset:
             fix = "write format: delta, or write to another place"
             raise StorageError("the dataset here is a Delta table too", uri=self.uri, fix=fix)
         return {DELTA: before}
-
-    def counted(self, files: Sequence[DataFile], commit: Commit) -> tuple[DataFile, ...]:
-        """Return data files with the number of rows that each has of each unit."""
-        return count_units(self.uri, files, self.storage_options)
 
     def _refuse_overtaken(self, previous: Commit | None, expected: int | None, without: Collection[str]) -> None:
         """Raise where what a run has built upon is not in force any more, in whatever files."""
