@@ -177,8 +177,10 @@ def pytest_json_modifyreport(json_report: dict[str, Any]) -> None:
     # processes that share the tests end them in any order
     json_report.get("tests", []).sort(key=lambda test: test["nodeid"])
     for test in json_report.get("tests", ()):
-        for key in ("lineno", "setup", "teardown") if test["outcome"] == "passed" else ():
-            test.pop(key, None)
+        if test["outcome"] == "passed":
+            for key in ("lineno", "setup", "teardown"):
+                test.pop(key, None)
+            test["call"].pop("longrepr", None)  # which of the processes it ran in
     _relative(json_report)
 
 
