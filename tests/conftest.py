@@ -172,13 +172,15 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 @pytest.hookimpl(optionalhook=True)
 def pytest_json_modifyreport(json_report: dict[str, Any]) -> None:
     """Strip absolute paths and host details: the report is committed with each release."""
-    for key in ("root", "environment", "created", "duration", "collectors"):
+    for key in ("root", "environment", "created", "duration"):
         json_report.pop(key, None)
     # processes that share the tests end them in any order
     json_report.get("tests", []).sort(key=lambda test: test["nodeid"])
     for test in json_report.get("tests", ()):
-        for key in ("lineno", "keywords", "setup", "teardown") if test["outcome"] == "passed" else ():
-            test.pop(key, None)
+        if test["outcome"] == "passed":
+            for key in ("lineno", "setup", "teardown"):
+                test.pop(key, None)
+            test["call"].pop("longrepr", None)  # which of the processes it ran in
     _relative(json_report)
 
 

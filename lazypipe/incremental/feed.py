@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.modes import adds_to
 from lazypipe.compile.segments import Segment
+from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import StorageError
 from lazypipe.incremental.before import DELETES, GONE, Before, own_commit
 from lazypipe.incremental.follow import Decision, decide_followed
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.leaves import Leaves
-from lazypipe.incremental.terms import Terms
+from lazypipe.incremental.terms import Terms, dataset_of, table_of
 from lazypipe.incremental.unreadable import read_by_row
 from lazypipe.incremental.work import Work
 from lazypipe.spec.model import NOTHING, Output
@@ -42,8 +43,7 @@ def mode_of(commit: Commit) -> str:
 
     Commits that do not say it are those of ``replace``, or were added without a run.
     """
-    appended = commit.mode == "append" and "replay" not in commit.info
-    said: str = commit.info.get(WRITE, "append" if appended else "replace")
+    said: str = commit.info.get(WRITE, "append" if commit.mode == "append" else "replace")
     return said
 
 
@@ -84,11 +84,8 @@ def decide(plan: CompiledPipeline, segment: Segment, terms: Terms) -> Work:
 
 
 def _decided(plan: CompiledPipeline, segment: Segment, terms: Terms) -> Work:
-    from lazypipe.incremental.successors import rewritten, succeeded
-
     assert segment.output is not None
-    output = plan.outputs[segment.output]
-    look, full = terms.look, terms.full
+    output, full = plan.outputs[segment.output], terms.full
     if output.format != "dataset":
         return decide_followed(plan, segment, terms)
     uri = plan.redact(output.to)
@@ -100,58 +97,65 @@ def _decided(plan: CompiledPipeline, segment: Segment, terms: Terms) -> Work:
     before = None
     with suppress(*([StorageError] if full else [])):  # what is damaged is not needed then
         before = Before.of(own_commit(commit, segment.output, output), uri)
-    strategy = plan.strategies[segment.output]
-    added = adds_to(output)
-    older: dict[str, Older] = {}
-    tables: dict[str, Dataset] = {}
-    again: set[str] = set()
+    strategy, added = plan.strategies[segment.output], adds_to(output)
+    read = _Read(before)
     if before is not None and added and strategy.kind == "units":
-        consumed = [n for n in strategy.driving if n in before.state.sources]
-        for name, dataset, latest in _tables(plan, segment, terms, consumed):
-            tables[name] = dataset
-            before, read = succeeded(before, name, dataset, latest, plan.redact)
-            older |= {name: read} if read is not None and not full else {}
-            if not latest.tagged and before.knew_units(name) and not full:
-                before = before.forgetting(name)
-                again |= {name}
-        for name in consumed:
-            source = plan.nodes[name].source if name in plan.nodes else None
-            table = look(name).table if source is not None and source.reader.format == "delta" else None
-            if source is not None and table is not None:
-                options = source.reader.storage_options
-                before, then, twice = rewritten(before, name, table, options, plan.redact, full=full)
-                older |= {name: then} if then is not None else {}
-                again |= {name} if twice else set()
-    decision = _Feed(Leaves(plan, segment, before, terms, added=added, older=older), strategy, commit)
-    decision.tables, decision.again = tables, frozenset(again)
+        read = _read(plan, segment, terms, before, [n for n in strategy.driving if n in before.state.sources])
+    decision = _Feed(Leaves(plan, segment, read.before, terms, added=added, older=read.older), strategy, commit)
+    decision.read = read
     if output.mode == "replace":
         decision.refuse_loss()
         return decide_followed(plan, segment, terms, commit)
     version = 0 if commit is None else commit.version
-    read_instead = {name: of.then for name, of in older.items()}
-    return replace(decision.work(), commit=commit, version=version, adds=True, older=read_instead)
+    older = {name: of.then for name, of in read.older.items()}
+    return replace(decision.work(), commit=commit, version=version, adds=True, older=older)
 
 
-def _tables(
-    plan: CompiledPipeline, segment: Segment, terms: Terms, names: Iterable[str]
-) -> list[tuple[str, Dataset, Commit]]:
-    """Return those of some sources and outputs that are tables, as they are now."""
-    found = []
+@dataclass(frozen=True)
+class _Read:
+    """What an output to which rows are added has consumed, by the files that hold it now; ``tables`` are those that it has read.
+
+    ``older`` are versions of them that are read instead of the last ones; ``again`` those with rows that were added, and stand in other files now.
+    """
+
+    before: Before | None
+    tables: Mapping[str, Dataset] = NOTHING
+    older: Mapping[str, Older] = NOTHING
+    again: frozenset[str] = frozenset()
+
+
+def _read(plan: CompiledPipeline, segment: Segment, terms: Terms, before: Before, names: Iterable[str]) -> _Read:
+    """Find what was consumed of some sources and outputs in those that are tables, as they are now."""
+    from lazypipe.incremental.successors import rewritten, succeeded
+
+    tables: dict[str, Dataset] = {}
+    older: dict[str, Older] = {}
+    again: set[str] = set()
     for name in names:
-        written = [o for o in plan.outputs.values() if o.stage == name and o.format == "dataset"]
-        source = plan.nodes[name].source
-        if source is not None and (name in segment.nodes or not written):
-            commit = terms.look(name).commit
-            if commit is None:
-                continue  # files: beside those of an archive there is no place for a log
-            table = Dataset(source.patterns[0], source.reader.storage_options)
-        elif name in terms.tables:
-            table, commit = terms.tables[name]
-        else:
-            table = Dataset(written[0].to, written[0].storage_options)
-            commit = table.latest()
-        found += [(name, table, commit)] if commit is not None else []
-    return found
+        published = None if name in segment.nodes else table_of(plan, name, terms.tables)
+        snapshot = terms.look(name) if published is None else Snapshot(())
+        dataset, commit = published or (_source_table(plan, name), snapshot.commit)
+        twice, then = False, None
+        if commit is not None:
+            assert dataset is not None
+            tables[name] = dataset
+            before, then = succeeded(before, name, dataset, commit, plan.redact)
+            twice = not commit.tagged and before.knew_units(name) and not terms.full
+            before = before.forgetting(name) if twice else before
+        elif snapshot.table is not None:
+            source = plan.nodes[name].source
+            assert source is not None
+            options = source.reader.storage_options
+            before, then, twice = rewritten(before, name, snapshot.table, options, plan.redact, full=terms.full)
+        older |= {name: then} if then is not None and not terms.full else {}
+        again |= {name} if twice else set()
+    return _Read(before, tables, older, frozenset(again))
+
+
+def _source_table(plan: CompiledPipeline, name: str) -> Dataset | None:
+    """Return the table that a source reads, if it reads one; None where there is no source of that name."""
+    source = plan.nodes[name].source if name in plan.nodes else None
+    return None if source is None else Dataset(source.patterns[0], source.reader.storage_options)
 
 
 def _refuse_other_mode(name: str, output: Output, commit: Commit | None, uri: str, *, full: bool) -> None:
@@ -188,13 +192,9 @@ def _refuse_other_key(name: str, output: Output, was: Mapping[str, Any], uri: st
 
 
 class _Feed(Decision):
-    """What there is to do for one output to which rows are added; ``tables`` are those that it has read.
+    """What there is to do for one output to which rows are added."""
 
-    ``again`` are tables with rows that were added, and stand in other files now.
-    """
-
-    tables: Mapping[str, Dataset] = NOTHING
-    again: frozenset[str] = frozenset()
+    read = _Read(None)
 
     def _work(self, fixed: list[Leaf], driving: list[Leaf]) -> Work:
         output, before = self._output, self.before
@@ -301,8 +301,7 @@ class _Feed(Decision):
             feeds = ", ".join(map(repr, self.commit.info[DELETES]))
             what = f"it cannot be made anew: when {feeds} removed which keys is not known any more"
             raise self._refused(what, f"let the next run go on from what is there, {elsewhere}")
-        dated = self.commit.info.get(KEYED, {}).get("dated", self._output.event_time is not None)
-        if mode_of(self.commit) == "scd2" and not dated:
+        if mode_of(self.commit) == "scd2" and not self.commit.info[KEYED]["dated"]:
             what = "it cannot be made anew: versions have the times of the runs that found them"
             raise self._refused(what, f"let the next run go on from what is there, {elsewhere}")
         if mode_of(self.commit) == "snapshot":
@@ -344,25 +343,18 @@ class _Feed(Decision):
         remade = self._of_table(leaf, None)
         if remade is None:
             return removed
-        return removed or [self.tables[leaf.name].uri] if remade.unknown else [*remade.lost]
+        return removed or [self.read.tables[leaf.name].uri] if remade.unknown else [*remade.lost]
 
     def _of_table(self, leaf: Leaf, new: Iterable[str] | None) -> Remade | None:
         """Say what of a table was made anew, of the units that are ``new``; None if its rows do not know their units."""
         from lazypipe.incremental.remade import Origins, Remade
 
         commit, before = leaf.snapshot.commit, self.before
-        if commit is None or before is None or not leaf.tagged or leaf.name not in self.tables:
+        if commit is None or before is None or not leaf.tagged or leaf.name not in self.read.tables:
             return None
         came = commit.units.difference(before.known(leaf.name)) if new is None else map(int, new)
-        return Remade.of(before, leaf.name, self.tables[leaf.name], commit, came, Origins(self._table))
-
-    def _table(self, name: str) -> Dataset | None:
-        """Return the table that an output of the pipeline is, or that a source reads."""
-        written = [o for o in self.plan.outputs.values() if o.stage == name and o.format == "dataset"]
-        source = self.plan.nodes[name].source if name in self.plan.nodes else None
-        if source is not None and not written:
-            return Dataset(source.patterns[0], source.reader.storage_options)
-        return Dataset(written[0].to, written[0].storage_options) if written else None
+        origins = Origins(lambda name: dataset_of(self.plan, name) or _source_table(self.plan, name))
+        return Remade.of(before, leaf.name, self.read.tables[leaf.name], commit, came, origins)
 
     def _refuse_doubles(self, driving: list[Leaf]) -> None:
         """Raise where rows that were added before would come again, though nobody has changed them."""
@@ -370,7 +362,7 @@ class _Feed(Decision):
             found, source = leaf.changes, self.plan.pipeline.sources.get(leaf.name)
             assert found is not None
             said = None if source is None else source.on_modified
-            if said is not None and not (leaf.name in self.again and said == "fail"):
+            if said is not None and not (leaf.name in self.read.again and said == "fail"):
                 continue
             what = ""
             grown = [g.file.uri for g in found.grown if g.file.uri not in leaf.tails]
@@ -380,7 +372,7 @@ class _Feed(Decision):
                     f"{(grown or within)[0]} has grown, and all of its rows would be added, also those that were before"
                 )
                 what += "" if grown else ": what was read of it does not end with a row, or was not hashed"
-            elif (leaf.name in self.again and found.added) or (
+            elif (leaf.name in self.read.again and found.added) or (
                 leaf.snapshot.commit is not None
                 and not leaf.tagged
                 and (found.removed or found.ignored)

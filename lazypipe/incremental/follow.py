@@ -103,11 +103,11 @@ class Decision:
         return tuple(dict.fromkeys([*self.strategy.reasons, *said]))
 
     def _work(self, fixed: list[Leaf], driving: list[Leaf]) -> Work:
-        before = self.before
-        beside = {leaf for leaf, *_ in self.strategy.reached}
-        near = [leaf for leaf in fixed if leaf.is_news and leaf.name in beside]
-        turned = [n for n in fixed if n.is_news and n.name not in self.strategy.loose and n not in near]
-        news = [str(leaf) for leaf in fixed if leaf.is_news and leaf.name in self.strategy.loose]
+        before, changed = self.before, [leaf for leaf in fixed if leaf.is_news]
+        beside, loose = {leaf for leaf, *_ in self.strategy.reached}, self.strategy.loose
+        near = [leaf for leaf in changed if leaf.name in beside]
+        turned = [leaf for leaf in changed if leaf.name not in beside and leaf.name not in loose]
+        news = [str(leaf) for leaf in changed if leaf.name in loose]
         news += [f"{n.name}: made anew" for n in driving if n.changes is not None and self.numbering.is_remade(n)]
         touched, why = Touched(), self._why_all({leaf.name for leaf in (*fixed, *driving)}, news)
         if not why and self.terms.judge_again and self._clock_makes_anew([*driving, *turned, *near]):
@@ -121,7 +121,7 @@ class Decision:
             return self._some(fixed, driving, turned, near, touched, generation)
         made = self._all(why, fixed, driving, generation, keep=not news)
         told = news and before is not None
-        return replace(made, against=self._against([n for n in fixed if n.is_news])) if told else made
+        return replace(made, against=self._against(changed)) if told else made
 
     def _why_all(self, leaves: set[str], news: list[str]) -> str:
         """Say why all is made anew, whatever of it changed; nothing if there is no reason. ``leaves`` are all that it is made of."""

@@ -21,13 +21,11 @@ from lazypipe.incremental.parts import Listed, units_in
 from lazypipe.incremental.shared import takes_parts
 from lazypipe.incremental.stamps import moment_of
 from lazypipe.incremental.state import Consumed
-from lazypipe.incremental.terms import Terms
+from lazypipe.incremental.terms import Terms, table_of
 from lazypipe.incremental.unreadable import rows_in
 from lazypipe.plan.fingerprint import digest
 from lazypipe.spec.model import NOTHING
-from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.log import Commit
 from lazypipe.storage.row_groups import begun
 
 if TYPE_CHECKING:
@@ -66,13 +64,15 @@ class Leaves:
         So ``without`` files that are left for later, and those that were written ``outside`` of what the run is for; ``was`` are those of
         them that had other names, by which their rows stay.
         """
-        published = name not in self.segment.nodes and any(o.stage == name for o in self._outputs())
-        source = None if published else self.plan.nodes[name].source
+        published = None if name in self.segment.nodes else table_of(self.plan, name, self.terms.tables)
+        source = self.plan.nodes[name].source if published is None else None
         before = None if self.before is None else self.before.state.sources.get(name)
-        if source is not None:
+        if published is None:
+            assert source is not None
             snapshot, uri = self.terms.look(name), source.redact(source.patterns[0])
         else:
-            dataset, commit = self._table(name)
+            dataset, commit = published
+            assert commit is not None, f"{name} was published"
             snapshot, uri = Snapshot(dataset.files(commit), commit), self.plan.redact(dataset.uri)
         left = frozenset(f.uri for f in without)
         if name in self.older:
@@ -129,16 +129,6 @@ class Leaves:
         rejudged = self._rejudged(source.name, snapshot, before, changes)
         tails = self._tails(source, snapshot, before, changes)
         return Leaf(source.name, snapshot, consume, found, changes, rejudged=rejudged, tails=tails)
-
-    def _table(self, name: str) -> tuple[Dataset, Commit]:
-        """Return the dataset that a stage is read from, and its commit: what this run has found or made, whoever commits meanwhile."""
-        if name in self.terms.tables:
-            return self.terms.tables[name]
-        output = next(o for o in self._outputs() if o.stage == name)
-        dataset = Dataset(output.to, output.storage_options)
-        commit = dataset.latest()
-        assert commit is not None, f"{name} was published"
-        return dataset, commit
 
     def _dataset_leaf(
         self, name: str, snapshot: Snapshot, before: Consumed | None, uri: str, source: BoundSource | None
@@ -208,15 +198,7 @@ class Leaves:
             return {}
         if (self.segment.output is None or name not in self.segment.nodes) and not takes_parts(self.plan, name):
             return {}
-        judged = source.watermark is not None and source.watermark.by_files and not self.added
-        said, named = by_name(before, self.before.arrivals.get(name)) if judged else {}, changes.name or str
-
-        def stands(file: FileInfo, was: str) -> bool:
-            arrival = snapshot.arrivals.get(file.uri)
-            # of row groups, times are not counted part by part
-            counted = source.is_text or (arrival is not None and arrival.extents is not None)
-            return not judged or (counted and still_stands(said.get(was), arrival))
-
+        stands, named = self._standing(source, snapshot, before), changes.name or str
         found = {
             g.file.uri: (g.start, *self._cuts(g.file, source, changes, g.start))
             for g in changes.grown
@@ -230,6 +212,21 @@ class Leaves:
             if (start or cuts) and stands(file, named(file.uri)):
                 found[file.uri] = (start, *cuts)
         return found
+
+    def _standing(self, source: BoundSource, snapshot: Snapshot, before: Consumed) -> Callable[[FileInfo, str], bool]:
+        """Return whether what was read of a file, by the name that it had, need not be judged again."""
+        if source.watermark is None or not source.watermark.by_files or self.added:
+            return lambda *_: True
+        assert self.before is not None
+        said = by_name(before, self.before.arrivals.get(source.name))
+
+        def stands(file: FileInfo, was: str) -> bool:
+            arrival = snapshot.arrivals.get(file.uri)
+            # of row groups, times are not counted part by part
+            counted = source.is_text or (arrival is not None and arrival.extents is not None)
+            return counted and still_stands(said.get(was), arrival)
+
+        return stands
 
     def _cuts(self, file: FileInfo, source: BoundSource, changes: Changes, start: int, until: int = 0) -> list[int]:
         """Return where what is read of a Parquet file is cut: where it begins to differ, as it may again, and ahead of its last row group.
@@ -270,13 +267,6 @@ class Leaves:
         """Whether a file may be written again without its stamp telling."""
         moment = moment_of(stamp)
         return stamp is None or (moment is not None and moment >= self.terms.listed - RACY)
-
-    def _outputs(self) -> list[Any]:
-        return [
-            o
-            for s in self.plan.segments
-            if s.output is not None and s.nodes and (o := self.plan.outputs[s.output]).format == "dataset"
-        ]
 
     # how much of it
 

@@ -15,8 +15,7 @@ from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import Snapshot
 from lazypipe.incremental.incomplete import due
 from lazypipe.incremental.marker import marked
-from lazypipe.incremental.terms import Tables
-from lazypipe.storage.dataset import Dataset
+from lazypipe.incremental.terms import Tables, table_of
 from lazypipe.storage.log import Commit
 from lazypipe.windows.watermark import COMPLETE, WHOLE, Progress, combined, moment
 
@@ -65,8 +64,7 @@ def stated(
     ``tables`` are the outputs that a run has brought up to date (``Terms``).
     """
     if up.source is None:
-        output = plan.outputs[published(plan.segments, plan.outputs)[up.name]]
-        commit = tables[up.name][1] if up.name in tables else Dataset(output.to, output.storage_options).latest()
+        _, commit = table_of(plan, up.name, tables) or (None, None)
         return _of(None if commit is None else commit.info.get(COMPLETE), 0)
     rule = up.source.watermark
     assert rule is not None

@@ -17,7 +17,7 @@ from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.sources import Snapshot
 from lazypipe.compile.strategy import Side
 from lazypipe.gates.uniqueness import HASH, hashed
-from lazypipe.incremental.terms import Tables
+from lazypipe.incremental.terms import Tables, table_of
 from lazypipe.ops.base import Match
 from lazypipe.spec.model import NOTHING
 from lazypipe.spec.scope import Table
@@ -101,14 +101,9 @@ class Digests:
 
     def _published(self, name: str) -> tuple[Dataset, Commit] | None:
         """Return the dataset that a stage is read from, if it is an output, and its commit."""
-        if name in self.tables:
-            return self.tables[name]
-        for segment in self.plan.segments:
-            if segment.node == name and segment.nodes and segment.output is not None:
-                output = self.plan.outputs[segment.output]
-                dataset = Dataset(output.to, output.storage_options)
-                return (dataset, dataset.read()) if output.format == "dataset" else None
-        return None
+        found = table_of(self.plan, name, self.tables)
+        # one that is not there says so when it is read
+        return None if found is None else (found[0], found[1] or found[0].read())
 
 
 def digest(rows: pl.LazyFrame, schema: pl.Schema, match: Match) -> pl.LazyFrame:

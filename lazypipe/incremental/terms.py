@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.sources import Snapshot
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.hashing import Hashes
@@ -15,10 +16,24 @@ from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
 from lazypipe.storage.moments import How
 
-__all__ = ["Tables", "Terms"]
+__all__ = ["Tables", "Terms", "dataset_of", "table_of"]
 
 Tables = Mapping[str, tuple[Dataset, Commit]]
 """Outputs that others read, by their stages, each with the commit of it that is read."""
+
+
+def dataset_of(plan: CompiledPipeline, node: str) -> Dataset | None:
+    """Return the dataset that the rows of a node are published in; None if no output is one."""
+    written = (o for o in plan.outputs.values() if o.stage == node and o.format == "dataset")
+    return next((Dataset(o.to, o.storage_options) for o in written), None)
+
+
+def table_of(plan: CompiledPipeline, node: str, tables: Tables) -> tuple[Dataset, Commit | None] | None:
+    """Return the dataset that the rows of a node are published in, and its commit: that of ``tables``, whoever commits meanwhile."""
+    if node in tables:
+        return tables[node]
+    dataset = dataset_of(plan, node)
+    return None if dataset is None else (dataset, dataset.latest())
 
 
 @dataclass(frozen=True)

@@ -317,7 +317,7 @@ def containing(entries: Sequence[Entry], file: str) -> tuple[Holding, ...]:
             search.began(entry)
         for made in published(entry):
             search.saw(made)
-    return tuple(search.found.values())
+    return tuple(search.found)
 
 
 class _Search:
@@ -331,7 +331,7 @@ class _Search:
         # where a run that was killed may have published a version that no record names
         self.doubtful: set[str] = set()
         self.last: dict[str, int] = {}
-        self.found: dict[int, Holding] = {}
+        self.found: list[Holding] = []
 
     def saw(self, made: Published) -> None:
         """Go through what a record says was published."""
@@ -345,7 +345,7 @@ class _Search:
         self.known.add((uri, made.version))
         if via:
             self.holds.add((uri, made.version))
-            self._add(uri, made.entry, made.name, made.uri, made.version, tuple(via), aside=made.aside)
+            self._add(made.entry, made.name, made.uri, made.version, tuple(via), aside=made.aside)
 
     def began(self, entry: Entry) -> None:
         """Go through what a run meant to publish that was never heard of again: any of it may be there."""
@@ -353,7 +353,7 @@ class _Search:
             if any(self._reads(entry, source) for source in about["sources"]):
                 uri = _plain(about["uri"])
                 self.doubtful.add(uri)
-                self._add(uri, entry, name, about["uri"], None, (UNFINISHED,))
+                self._add(entry, name, about["uri"], None, (UNFINISHED,))
 
     def _replace(self, uri: str, *, keeps: bool) -> None:
         """Note that the version before is no longer what readers see."""
@@ -363,19 +363,11 @@ class _Search:
             self.found[before] = replace(self.found[before], in_force=False)
 
     def _add(
-        self,
-        uri: str,
-        entry: Entry,
-        name: str,
-        shown: str,
-        version: int | None,
-        via: tuple[str, ...],
-        *,
-        aside: bool = False,
+        self, entry: Entry, name: str, uri: str, version: int | None, via: tuple[str, ...], *, aside: bool = False
     ) -> None:
-        self.last[uri] = len(self.found)
-        self.found[len(self.found)] = Holding(
-            entry.pipeline, name, shown, version, entry.run, entry.number, via, in_force=True, aside=aside
+        self.last[_plain(uri)] = len(self.found)
+        self.found.append(
+            Holding(entry.pipeline, name, uri, version, entry.run, entry.number, via, in_force=True, aside=aside)
         )
 
     def _in(self, uri: str, version: int | None) -> bool:

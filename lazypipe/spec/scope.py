@@ -47,10 +47,6 @@ class Table:
     extra: tuple[str, ...] = ()
     large: bool = False
 
-    def stub(self) -> Table:
-        """Return an empty table of the same schema: lowering over it costs the same at any depth."""
-        return Table(sql.empty(self.schema).lazy(), self.schema)
-
 
 class Asked(Mapping[str, Any]):
     """Parameters that know whether somebody has asked for the time of the run: what did not is the same at any other.

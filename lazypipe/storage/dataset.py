@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -19,7 +19,6 @@ from lazypipe.storage.files import FileInfo
 from lazypipe.storage.key_bounds import KeyBounds
 from lazypipe.storage.lake.fitting import fitted
 from lazypipe.storage.log import BACK, DELTA, JUDGE, KEPT, REWRITE, ROLLBACK, Commit, CommitLog, DataFile, partitioned
-from lazypipe.storage.unit_counts import count_units
 from lazypipe.storage.units import UNIT, Units
 
 __all__ = ["Dataset", "is_dataset", "scan"]
@@ -196,13 +195,31 @@ class Dataset:
         files, gone = tuple(files), frozenset(gone)
         while True:
             previous = self.latest(known)
-            made = self._next(previous, files, schema, expected, mode, partition_by, gone, without)
-            noted = KeyBounds(self.uri, tuple(keys), schema, partition_by, self.storage_options).noted(made.files)
-            handed_on = {} if previous is None else {k: v for k, v in previous.info.items() if k == KEPT}
-            said = {**handed_on, **(info or {}), **self._table(previous, made.version, begin=bool(self.delta))}
-            rest = None if previous is None else previous.rest
-            made = replace(
-                made, run=run, time=time, info=said, files=noted, tagged=tagged, figures=tuple(figures), rest=rest
+            self._refuse_overtaken(previous, expected, without)
+            version, rest, kept = 1, None, dict[str, Any]()
+            stay, left_out, came = tuple[DataFile, ...](), frozenset[int](), files
+            if previous is not None:
+                version, rest = previous.version + 1, previous.rest
+                kept = {k: v for k, v in previous.info.items() if k == KEPT}
+                if mode in ("append", "change"):
+                    stay, left_out = self._staying(previous, schema, gone, without)
+                    stay = partitioned(stay, previous.partition_by, partition_by)
+                # bounds are of the types of the commit
+                came = tuple(_of_types(f, previous.schema, schema) for f in files)
+            noted = KeyBounds(self.uri, tuple(keys), schema, partition_by, self.storage_options).noted((*stay, *came))
+            made = Commit(
+                version=version,
+                run=run,
+                time=time,
+                mode=mode,
+                schema=schema,
+                files=noted,
+                partition_by=partition_by,
+                info={**kept, **(info or {}), **self._table(previous, version, begin=bool(self.delta))},
+                tagged=tagged,
+                gone=left_out,
+                figures=tuple(figures),
+                rest=rest,
             )
             try:
                 return self.append(made)
@@ -279,57 +296,31 @@ class Dataset:
             raise StorageError("the dataset here is a Delta table too", uri=self.uri, fix=fix)
         return {DELTA: before}
 
-    def counted(self, files: Sequence[DataFile], commit: Commit) -> tuple[DataFile, ...]:
-        """Return data files with the number of rows that each has of each unit."""
-        return count_units(self.uri, files, self.storage_options)
-
-    def _next(
-        self,
-        previous: Commit | None,
-        files: tuple[DataFile, ...],
-        schema: pl.Schema,
-        expected: int | None,
-        mode: str,
-        partition_by: tuple[str, ...],
-        gone: frozenset[int],
-        without: Collection[str],
-    ) -> Commit:
-        """Return what follows a commit; raises if it cannot."""
-        number = previous.version if previous else 0
-        there = {f.path for f in previous.files} if previous else set()
+    def _refuse_overtaken(self, previous: Commit | None, expected: int | None, without: Collection[str]) -> None:
+        """Raise where what a run has built upon is not in force any more, in whatever files."""
+        number, there = (0, ()) if previous is None else (previous.version, previous.files)
         stands = expected == number or (previous is not None and expected is not None and previous.stands(expected))
-        if expected is not None and not (stands and there.issuperset(without)):
+        if expected is not None and not (stands and {f.path for f in there}.issuperset(without)):
             raise CommitConflict(
                 f"version {number} was committed by another run",
                 uri=self.uri,
                 fix="run again: nothing of this run became visible",
             )
-        kept: tuple[DataFile, ...] = ()
-        left_out: frozenset[int] = frozenset()
-        if mode in ("append", "change") and previous is not None:
-            if dict(previous.schema) != dict(schema):
-                raise StorageError(
-                    "the rows to append have other columns than the dataset",
-                    uri=self.uri,
-                    fix="run once with mode: replace",
-                )
-            left_out = previous.gone.union(gone)
-            stay = (f for f in previous.files if f.path not in without)
-            kept = tuple(f for f in stay if f.dead(left_out) < f.rows or not f.units)
-            left_out &= {u for f in kept for u in f.units}
-            kept = partitioned(kept, previous.partition_by, partition_by)
-        if previous is not None:  # bounds are of the types of the commit
-            files = tuple(_of_types(f, previous.schema, schema) for f in files)
-        return Commit(
-            version=number + 1,
-            run="",
-            time=datetime.min.replace(tzinfo=UTC),
-            mode=mode,
-            schema=schema,
-            files=(*kept, *files),
-            partition_by=partition_by,
-            gone=left_out,
-        )
+
+    def _staying(
+        self, previous: Commit, schema: pl.Schema, gone: frozenset[int], without: Collection[str]
+    ) -> tuple[tuple[DataFile, ...], frozenset[int]]:
+        """Return the files of a commit that stay beside others, and the units in them that are no longer there."""
+        if dict(previous.schema) != dict(schema):
+            raise StorageError(
+                "the rows to append have other columns than the dataset",
+                uri=self.uri,
+                fix="run once with mode: replace",
+            )
+        left_out = previous.gone.union(gone)
+        files = (f for f in previous.files if f.path not in without)
+        stay = tuple(f for f in files if f.dead(left_out) < f.rows or not f.units)
+        return stay, left_out.intersection(u for f in stay for u in f.units)
 
     def restate(self, commit: Commit, *, run: str, time: datetime, info: Mapping[str, Any]) -> Commit:
         """Publish the files of the commit in force once more, with more or other ``info``; no row changes.

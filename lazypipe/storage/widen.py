@@ -15,7 +15,6 @@ _UNSIGNED: tuple[pl.DataType, ...] = (pl.UInt8(), pl.UInt16(), pl.UInt32(), pl.U
 _FLOATS: tuple[pl.DataType, ...] = (pl.Float16(), pl.Float32(), pl.Float64())
 _EXACT = (11, 24, 53)
 """Bits of whole numbers that floats hold exactly."""
-_UNITS = ("ms", "us", "ns")
 _DIGITS = 38
 """The most digits that a Decimal has."""
 

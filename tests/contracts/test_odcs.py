@@ -189,9 +189,7 @@ def test_a_definition_takes_the_yaml(tmp_path: Path) -> None:
     pipe = lp.Pipeline.from_yaml(
         yaml.safe_dump({"version": 1, "name": "p", "sources": {"t": source}, "outputs": {"t": {"to": str(tmp_path)}}})
     )
-    assert (
-        [c.id for c in pipe.compile().gates["t"].checks] == ["not_null:a"] if hasattr(pipe.compile(), "gates") else True
-    )
+    assert [c.id for c in pipe.compile().nodes["t"].checks] == ["not_null:a"]
     assert pipe.compile().schema("t") == {"a": pl.Int64()}
 
 

@@ -365,12 +365,6 @@ FILLED = {
 }
 
 
-def _declared(frame: pl.LazyFrame) -> dict[str, Any]:
-    from lazypipe.spec.types import dtype_name
-
-    return {"columns": {n: dtype_name(t) for n, t in frame.collect_schema().items()}}
-
-
 @pytest.mark.parametrize("name", gates.names())
 def test_every_rule_names_the_columns_it_reads(name: str, tmp_path: Path) -> None:
     cases = (

@@ -68,7 +68,7 @@ def text(expr: pl.Expr) -> str:
         (pl.lit(pl.Series([1, None])), "(1, NULL)"),
         (pl.lit(pl.Series([[1], [2]])), "((1), (2))"),
         (pl.any_horizontal("ok", c("a") > 1), "ok OR (a > 1)"),
-        (c("a").list.first() if False else c("l").list.first(), "list.get(l, 0)"),
+        (c("l").list.first(), "list.get(l, 0)"),
         (pl.len(), "COUNT(*)"),
         (c("s").str.len_chars() ** 2, "pow(LENGTH(s), 2)"),
     ],

@@ -200,6 +200,14 @@ def test_added_rows_stay_when_their_files_go(tmp_path: Path) -> None:
     assert "were written again" in lake.refusal()
 
 
+def test_rows_are_added_of_what_is_an_output_too(tmp_path: Path) -> None:
+    lake = Lake(tmp_path, {"gate": [{"not_null": "id"}]}, mode="append")
+    lake.more = {"outputs": {"s": {"to": "passed"}, "rows": {"to": "out", "mode": "append"}}}
+    for number in range(3):
+        lake.write([2 * number, 2 * number + 1])
+        assert {s.name: s.written for s in lake.done().segments} == {"s": 2, "rows": 2}
+
+
 def test_upserts(tmp_path: Path) -> None:
     lake = Lake(tmp_path, mode="upsert", key="id")
     lake.write([1, 2], x=["a", "b"])

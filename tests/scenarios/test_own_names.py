@@ -14,7 +14,6 @@ import lazypipe as lp
 from lazypipe.errors import DefinitionError, LazypipeError
 
 POSITIVE = [{"between": {"column": "v", "min": 0, "action": "quarantine"}}]
-NO_NULLS = [{"not_null": {"columns": ["k"], "action": "quarantine"}}]
 
 
 def put(path: Path, rows: dict[str, list[int]]) -> None:

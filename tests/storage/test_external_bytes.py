@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import random
 import re
 import threading
 import zipfile
@@ -12,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import fsspec
+import numpy as np
 import polars as pl
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
@@ -29,11 +29,8 @@ TAIL = 64 << 10
 SLACK = 12 << 10  # page headers, a zip's directory and local header, several small reads
 GROUPS, ROWS, COLUMNS = 10, 5000, 20
 CHUNK = ROWS * 8
-random.seed(7)
-FRAME = pl.DataFrame(
-    {"key": range(GROUPS * ROWS)}
-    | {f"c{k}": [random.random() for _ in range(GROUPS * ROWS)] for k in range(COLUMNS - 1)}
-)
+DRAWN = np.random.default_rng(7).random((COLUMNS - 1, GROUPS * ROWS))
+FRAME = pl.DataFrame({"key": range(GROUPS * ROWS)} | {f"c{k}": of for k, of in enumerate(DRAWN)})
 
 
 def written(format_: str, **options: Any) -> bytes:

@@ -17,6 +17,7 @@ from lazypipe.storage.log import REWRITE, Commit, DataFile
 from lazypipe.storage.optimizer.forms import owner, without_keys
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.sink import DatasetSink
+from lazypipe.storage.unit_counts import count_units
 
 if TYPE_CHECKING:
     from lazypipe.storage.dataset import Dataset
@@ -124,7 +125,7 @@ def _written(
     one = replace(commit, files=(file,), gone=commit.gone & set(file.units))
     try:
         made: Sequence[DataFile] = sink.write(dataset.scan(one, tags=commit.tagged)).files
-        made = dataset.counted(made, commit) if commit.tagged else made
+        made = count_units(dataset.uri, made, dataset.storage_options) if commit.tagged else made
     except (pl.exceptions.PolarsError, OSError) as error:
         what = f"rows that a Delta reader would misread cannot be written once more: {first_line(error)}"
         fix = "mend the cause, or restore the file from a backup, and run again"

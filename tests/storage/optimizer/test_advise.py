@@ -65,12 +65,6 @@ def ticking() -> Any:
 # candidates
 
 
-def candidates(values: list[Any], dtype: pl.DataType | None = None, **others: list[Any]) -> list[Form]:
-    frame = pl.DataFrame({"x": pl.Series(values, dtype=dtype), **others})
-    found = profile(frame)
-    return forms_for(found["x"], found, frame)
-
-
 DAYS = [n * 86_400_000_000 for n in range(19_000, 19_010)]
 
 
