@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import importlib
+import itertools
 import os
 import pkgutil
 import shutil
@@ -13,10 +14,11 @@ import sys
 import tempfile
 import tomllib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import coverage.control
@@ -38,6 +40,10 @@ REDUNDANT = frozenset((ROOT / "tests" / "uncounted.txt").read_text().splitlines(
 # processes that the tests start, themselves among them, find modules compiled: that takes half of their time, and a machine may say otherwise
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# by how many threads it has, Polars cuts also a few rows into batches: so they are the same ones on any machine, unless somebody asks for others;
+# it asks when it is imported, which is later
+os.environ.setdefault("POLARS_MAX_THREADS", "2")
 
 # three reports ask for the same files at the end, when one process works: they are read once
 coverage.control.PythonFileReporter = functools.cache(coverage.control.PythonFileReporter)
@@ -76,6 +82,25 @@ def _few_rows_are_worth_a_layout() -> Iterator[None]:
         patch.setattr(layouts, "_WORTH", 1 << 16)
         patch.setattr(layouts, "_SMALL", 1)
         patch.setattr(layouts, "_LEAST_SECONDS", 0.06)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _nothing_is_in_order_by_luck() -> Iterator[None]:
+    """Have what may come in any order come in the one that is least likely: rows put aside from the largest to the smallest, later names of runs first."""
+    gates, context = importlib.import_module("lazypipe.gates.tap"), importlib.import_module("lazypipe.run.context")
+    unpacked, left = gates._unpacked, itertools.count(-1, -1)
+
+    def turned(parts: Sequence[Any]) -> Any:
+        rows = unpacked(parts)
+        return rows.sort([n for n, t in rows.schema.items() if not t.is_nested()], descending=True)
+
+    def token(_: int) -> str:
+        return f"{next(left) & 0xFFFF:04x}{os.getpid() & 0xFFFF:04x}"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gates, "_unpacked", turned)
+        patch.setattr(context, "secrets", SimpleNamespace(token_hex=token))
         yield
 
 

@@ -20,7 +20,8 @@ from lazypipe.storage.content import HashCache, hash_file, hash_files, unchanged
 from lazypipe.storage.files import FileInfo, expand
 from lazypipe.testing.faults import faulty
 
-OLD = time.time_ns() - 3_600_000_000_000
+OLD = (int(time.time()) - 3_600) * 10**9
+LATER = OLD + 10**9  # file systems differ in how fine their stamps are
 
 
 def deliver(path: Path, data: bytes, stamp: int = OLD) -> FileInfo:
@@ -77,9 +78,9 @@ def test_a_hash_is_remembered_until_size_or_stamp_change(tmp_path: Path, monkeyp
     with monkeypatch.context() as never:
         never.setattr(content, "hash_file", lambda *_: 1 / 0)
         assert hash_files([file], None, again) == {file.uri: blake3(b"one").hexdigest()}
-    other = deliver(tmp_path / "a", b"two", OLD + 1)
+    other = deliver(tmp_path / "a", b"two", LATER)
     assert hash_files([other], None, again) == {file.uri: blake3(b"two").hexdigest()}
-    longer = deliver(tmp_path / "a", b"three", OLD + 1)
+    longer = deliver(tmp_path / "a", b"three", LATER)
     assert hash_files([longer], None, again) == {file.uri: blake3(b"three").hexdigest()}
 
 
@@ -125,7 +126,7 @@ def test_a_stamp_that_is_no_time_counts_as_it_is(tmp_path: Path) -> None:
 
 def test_a_file_that_changes_or_goes_has_no_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = deliver(tmp_path / "a", b"one")
-    deliver(tmp_path / "a", b"two", OLD + 1)
+    deliver(tmp_path / "a", b"two", LATER)
     assert hash_files([file]) == {}
     (tmp_path / "a").unlink()
     assert hash_files([file]) == {}
@@ -134,7 +135,7 @@ def test_a_file_that_changes_or_goes_has_no_hash(tmp_path: Path, monkeypatch: py
 
     def slowly(uri: str, *more: object) -> str:
         found = plain(uri)
-        deliver(tmp_path / "a", b"two", OLD + 1)
+        deliver(tmp_path / "a", b"two", LATER)
         return found
 
     monkeypatch.setattr(content, "hash_file", slowly)
