@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
 from functools import partial
@@ -12,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lazypipe.api.plan import Plan, known_outputs
 from lazypipe.compile.compiler import bind_outputs, compile_pipeline
-from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.sources import BoundSource, Recalled, Snapshot
 from lazypipe.errors import LazypipeError
-from lazypipe.incremental.columns import recalled
 from lazypipe.spec import loader, model
 from lazypipe.storage import uri as uris
+from lazypipe.storage.log import log_of
 
 if TYPE_CHECKING:
     from lazypipe.plan.graph import Lineage
@@ -107,7 +108,7 @@ class Pipeline(model.Pipeline):
             allow=allow,
             asked=asked,
             admit=partial(_whole, moment),
-            recall=recalled,
+            recall=_recalled,
         )
         return Plan(**{f.name: getattr(compiled, f.name) for f in fields(compiled)})
 
@@ -187,6 +188,17 @@ def _whole(now: datetime, outputs: Mapping[str, model.Output], source: BoundSour
     from lazypipe.run.delivery import whole
 
     return whole(now, outputs, source, found)
+
+
+def _recalled(outputs: Mapping[str, model.Output]) -> Callable[[BoundSource], Recalled]:
+    listed = time.time_ns()
+    # what answers is needed only where something was committed
+    here = [uris.local_path(log_of(o.to)) for o in outputs.values() if uris.is_local(o.to)]
+    if not any(map(os.path.isdir, here)):
+        return lambda _: Recalled(listed=listed)
+    from lazypipe.incremental.columns import recalled
+
+    return recalled(outputs, listed)
 
 
 def load(path: str | Path) -> Pipeline:

@@ -6,7 +6,6 @@ all else that is known of files (docs/decisions/0068-what-a-run-must-pay.md).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -62,9 +61,11 @@ def columns_found(source: BoundSource | None, consumed: Consumed) -> dict[str, A
     return {"by": _by(source.reader), "schemas": told, "of": of}
 
 
-def recalled(outputs: Mapping[str, Output]) -> Callable[[BoundSource], Recalled]:
-    """Return what tells which columns files of a source had, by the last commits of outputs; only by those of this machine, which take no request."""
-    listed = time.time_ns()
+def recalled(outputs: Mapping[str, Output], listed: int) -> Callable[[BoundSource], Recalled]:
+    """Return what tells which columns files of a source had, by the last commits of outputs; only by those of this machine, which take no request.
+
+    ``listed`` is from when on files are looked into now, in nanoseconds since 1970.
+    """
     said: list[Mapping[str, Any]] = []
     for name, output in outputs.items():
         if output.format == "dataset" and uris.is_local(output.to):

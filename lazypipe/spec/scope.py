@@ -56,6 +56,8 @@ class Asked(Mapping[str, Any]):
     >>> asked = Asked({"now": "then", "least": 1})
     >>> asked["least"], asked.for_time, asked["now"], asked.for_time
     (1, False, 'then', True)
+    >>> [*asked], len(asked)
+    (['now', 'least'], 2)
     """
 
     def __init__(self, params: Mapping[str, Any]) -> None:

@@ -18,7 +18,19 @@ from lazypipe.storage.data_files import scan_files
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.key_bounds import KeyBounds
 from lazypipe.storage.lake.fitting import fitted
-from lazypipe.storage.log import BACK, DELTA, JUDGE, KEPT, REWRITE, ROLLBACK, Commit, CommitLog, DataFile, partitioned
+from lazypipe.storage.log import (
+    BACK,
+    DELTA,
+    JUDGE,
+    KEPT,
+    REWRITE,
+    ROLLBACK,
+    Commit,
+    CommitLog,
+    DataFile,
+    log_of,
+    partitioned,
+)
 from lazypipe.storage.units import UNIT, Units
 
 __all__ = ["Dataset", "is_dataset", "scan"]
@@ -48,7 +60,7 @@ class Dataset:
         self.uri = os.fspath(uri).rstrip("/")
         self.storage_options = dict(storage_options or {})
         self.delta = delta
-        self.log = CommitLog(f"{self.uri}.commits", storage_options)
+        self.log = CommitLog(log_of(self.uri), storage_options)
 
     def latest(self, known: Commit | None = None) -> Commit | None:
         """Return the commit in force, None if there is none yet; one that is ``known``, of this very log, is not read again."""

@@ -29,7 +29,19 @@ from lazypipe.storage.packed import pack, unpack
 from lazypipe.storage.parquet_prune import Bounds
 from lazypipe.storage.since import Lists, Rest, read_lists, told, untold, uses_lists
 
-__all__ = ["BACK", "DELTA", "JUDGE", "KEPT", "REWRITE", "ROLLBACK", "Commit", "CommitLog", "DataFile", "partitioned"]
+__all__ = [
+    "BACK",
+    "DELTA",
+    "JUDGE",
+    "KEPT",
+    "REWRITE",
+    "ROLLBACK",
+    "Commit",
+    "CommitLog",
+    "DataFile",
+    "log_of",
+    "partitioned",
+]
 
 FORMAT, PACKED, RESTING = 1, 2, 3
 """Versions of the commit files; a reader refuses newer ones.
@@ -305,6 +317,17 @@ def _name(dtype: pl.DataType) -> str:
 def _parsed(data: builtins.bytes, uri: str) -> Commit:
     """Read a commit file back; a run asks for the same one several times, and the same bytes are the same commit."""
     return Commit.from_json(data, uri)
+
+
+def log_of(uri: str) -> str:
+    """Return where the log of a dataset stands.
+
+    Examples
+    --------
+    >>> log_of("out/flown/")
+    'out/flown.commits'
+    """
+    return f"{uri.rstrip('/')}.commits"
 
 
 def _is_kept(data: builtins.bytes) -> bool:

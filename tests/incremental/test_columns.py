@@ -219,17 +219,20 @@ def test_what_cannot_be_understood_is_not_known(
         told = {**consumed, COLUMNS: {"a": {**consumed[COLUMNS]["a"], **damage}}}
         return commit.__class__(**{**commit.__dict__, "info": {**commit.info, "consumed": told}})
 
-    assert len(recalled(first.outputs)(source).columns) == 1
+    assert len(recalled(first.outputs, 0)(source).columns) == 1
     monkeypatch.setattr(lp.storage.dataset.Dataset, "latest", latest)
-    assert recalled(first.outputs)(source).columns == {}
+    assert recalled(first.outputs, 0)(source).columns == {}
 
 
 def test_of_an_output_elsewhere_or_that_is_damaged_nothing_is_asked(tmp_path: Path) -> None:
     file = written(tmp_path / "in/0.csv", ROWS)
     away = over(tmp_path, "in/*.csv", to="memory://columns-away")
-    away.compile().run().raise_for_status()
-    here = over(tmp_path, "in/*.csv")
-    here.compile().run().raise_for_status()
+    made = lp.pipeline("p", base=str(tmp_path), audit="off").source("a", "in/*.csv")
+    for name, to in (("b", "out"), ("c", "memory://columns-beside"), ("d", "exported.csv")):
+        made = made.stage(name, "a", do=[{"filter": "x > 1"}]).output(name, to)
+    here = made.build()
+    for pipe in (away, here):
+        pipe.compile().run().raise_for_status()
     (commit,) = (tmp_path / "out.commits").glob("*.json")
     commit.write_text("{}")
     destroyed(file)
