@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 
 import lazypipe as lp
-from lazypipe.cli import definitions, files, past, rows, runs
+from lazypipe.cli import definitions, files, past, rows, rules, runs
 from lazypipe.cli.commands import Commands, prepare_streams, say, write_json, wrong
 from lazypipe.errors import LazypipeError
 
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lazypipe", description="Data pipelines as Polars lazy plans.")
     parser.add_argument("--version", action="version", version=f"lazypipe {lp.__version__}")
     commands = Commands(parser)
-    for about in (runs, definitions, rows, past, files):
+    for about in (runs, definitions, rules, rows, past, files):
         about.add(commands)
     return parser
 

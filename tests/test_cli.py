@@ -291,6 +291,66 @@ def test_show_folds_columns_on_a_terminal_only(shop: Path, capsys: pytest.Captur
     assert len(json.loads(run(capsys, "show", shop, "large", "--json")[1])[0]) == 43
 
 
+def test_suggest(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = pl.DataFrame({"id": range(40), "kind": ["a", "b"] * 20})
+    rows.write_csv(shop.parent / "rows.csv")
+    code, out, err = run(capsys, "suggest", shop.parent / "rows.csv")
+    assert (code, err) == (0, "")
+    assert out == lp.suggest_rules(rows).to_yaml()
+    assert json.loads(run(capsys, "suggest", shop.parent / "*.csv", "--json")[1]) == list(lp.suggest_rules(rows))
+    assert "proposed from 20 of 40 rows" in run(capsys, "suggest", shop.parent / "rows.csv", "--sample", "20")[1]
+    # what is proposed holds where it came from
+    shop.write_text(
+        DEFINITION.replace("orders.parquet}", "rows.csv, gate: " + json.dumps(list(lp.suggest_rules(rows))) + "}")
+    )
+    shop.write_text(shop.read_text().replace("amount", "id").replace("customer", "kind"))
+    assert run(capsys, "run", shop)[0] == 0
+    rows.filter(pl.col("id") <= 5).write_parquet(shop.parent / "few.parquet")
+    found = run(capsys, "suggest", shop.parent / "out/large")  # a dataset
+    assert found == (0, lp.suggest_rules(lp.scan(shop.parent / "out/large")).to_yaml(), "")
+    code, out, err = run(capsys, "suggest", shop.parent / "none.csv")
+    assert (code, out) == (3, "")
+    assert err.startswith(f"{shop.parent}/none.csv: source 'data': there is no such file")
+    assert run(capsys, "suggest", shop.parent / "rows.csv", "--sample", "0")[0] == 2
+    (shop.parent / "bad.parquet").write_bytes(
+        (shop.parent / "few.parquet").read_bytes().replace(b"PAR1", b"PAR2", 1)[:-8]
+    )
+    assert run(capsys, "suggest", shop.parent / "bad.parquet")[0] == 3
+    (shop.parent / "rows.ndjson").write_text('{"a": 1}\n' * 20_000 + "{\n")
+    code, out, err = run(capsys, "suggest", shop.parent / "rows.ndjson")
+    assert (code, out) == (3, "")
+    assert err.startswith(f"{shop.parent}/rows.ndjson: rows cannot be read: ")
+
+
+def test_import(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = shop.parent / "schema.yml"
+    file.write_text("models: [{name: orders, columns: [{name: id, data_tests: [unique, odd]}]}, {name: more}]")
+    contract = lp.contracts.from_dbt(file)
+    code, out, err = run(capsys, "import", "dbt", file)
+    assert (code, out) == (0, contract.to_yaml())
+    assert "# not taken over: " in out
+    assert err == "1 part of it is not taken over; see what is written\n"
+    code, out, _ = run(capsys, "import", "dbt", file, "orders", "--json")
+    found = json.loads(out)
+    assert (found["name"], found["tables"]) == (contract.name, {"orders": {"gate": [{"unique": "id"}]}})
+    assert found["unmapped"] == [str(f) for f in contract.unmapped]
+    assert run(capsys, "import", "dbt", file, "order")[2] == f"{file}: unknown table 'order'; did you mean 'orders'?\n"
+    suite = shop.parent / "suite.json"
+    suite.write_text(
+        '{"name": "s", "expectations": [{"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "c"}}]}'
+    )
+    assert run(capsys, "import", "gx", suite) == (0, "s:\n  gate:\n  - not_null: c\n", "")
+    (shop.parent / "c.yaml").write_text(json.dumps(lp.contracts.to_odcs(contract)))
+    assert "unique: id" in run(capsys, "import", "odcs", shop.parent / "c.yaml")[1]
+    code, out, err = run(capsys, "import", "odcs", shop.parent / "none.yaml")
+    assert (code, out, err) == (
+        2,
+        "",
+        f"there is no file {shop.parent}/none.yaml; check the path, or pass the text itself\n",
+    )
+    assert run(capsys, "import", "gx", shop)[0] == 2
+
+
 @pytest.mark.parametrize("command", [["status"], ["history", "large"], ["rollback", "large", "1"]])
 def test_what_stands_hangs_on_no_parameters(shop: Path, capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     run(capsys, "run", shop)

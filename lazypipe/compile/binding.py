@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,7 +14,7 @@ from lazypipe.compile.contract import read_contract, resolve
 from lazypipe.compile.intake import read_intake
 from lazypipe.compile.sources import BoundSource, Recalled, Snapshot
 from lazypipe.compile.watermark import read_watermark, time_checks
-from lazypipe.errors import SourceError, nearest
+from lazypipe.errors import LazypipeError, SourceError, nearest
 from lazypipe.spec.endings import format_of
 from lazypipe.spec.model import Fault, Path, Source
 from lazypipe.spec.types import dtype_name
@@ -60,6 +61,23 @@ def bind(
         return _bind(name, source, patterns, options, marker, redact, at, admit, recall)
     except Fault as fault:
         raise Fault(redact(fault.what), fault.fix, fault.path) from None
+
+
+def scan_uri(uri: str, storage_options: Mapping[str, Any] | None = None, called: str = "data") -> pl.LazyFrame:
+    """Return the rows of a dataset, a file, or the files of a pattern, as a source reads them that says no more.
+
+    Raises
+    ------
+    LazypipeError
+        If their format cannot be told, or they do not go together.
+    SourceError
+        If there is nothing, or it cannot be read.
+    """
+    try:
+        bound = bind(called, Source((uri,), storage_options=storage_options or {}), ".", os.environ)
+    except Fault as fault:
+        raise LazypipeError(f"{fault.what}; {fault.fix}") from None
+    return bound.scan(bound.snapshot())
 
 
 def unseen(name: str, source: Source) -> list[Fault]:

@@ -18,12 +18,11 @@ from typing import Any, TypeAlias
 
 import polars as pl
 
-from lazypipe.compile.binding import bind
+from lazypipe.compile.binding import scan_uri
 from lazypipe.errors import LazypipeError, RunError, first_line, nearest
 from lazypipe.incremental.lockstep import KEY, ROW, lockstep
 from lazypipe.incremental.merging import shown_key
 from lazypipe.spec.frames import lazy_frame
-from lazypipe.spec.model import Fault, Source
 from lazypipe.spec.types import dtype_name
 from lazypipe.sql import in_pairs
 from lazypipe.storage.dataset import Dataset
@@ -219,8 +218,6 @@ def diff(
     try:
         left, right = _sides(a, b, storage_options or {})
         return _Work(left, right, names, _compared(left, right, names, columns), masked).result()
-    except Fault as fault:
-        raise LazypipeError(f"{fault.what}; {fault.fix}") from None
     except BaseException as error:  # Polars' panics are no exceptions of the common kind
         if not is_engine_error(error):
             raise
@@ -295,8 +292,8 @@ def _of_commit(
 
 def _of_frame(called: str, table: Any, options: Mapping[str, Any]) -> _Side:
     if isinstance(table, str):
-        bound = bind(called, Source((table,), storage_options=options), ".", os.environ)
-        return _Side(f"{called} ({table})", bound.scan(bound.snapshot()), bound.schema)
+        frame = scan_uri(table, options, called)
+        return _Side(f"{called} ({table})", frame, frame.collect_schema())
     frame = lazy_frame(table, called, besides=", a URI, or (URI, version)")
     return _Side(called, frame, frame.collect_schema(), rows=table.height if isinstance(table, pl.DataFrame) else None)
 
