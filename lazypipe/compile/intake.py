@@ -46,6 +46,11 @@ class Intake:
     expect: Expect | None = None
     on_partial: Literal["wait", "fail"] = "wait"
 
+    @property
+    def minds_names(self) -> bool:
+        """Whether it matters which file is another one, and which is one of before that has changed or is gone."""
+        return self.on_removed != "delete" or self.on_modified != "reprocess"
+
 
 def read_intake(source: Source, form: str, at: Path) -> Intake:
     """Return what a source of a format says of deliveries.

@@ -186,17 +186,24 @@ class Decision:
         return replace(work, left=left, sides=self._noted(work.keeping), whole=whole)
 
     def _moved(self, driving: list[Leaf]) -> list[Leaf]:
-        """Return the sources of which a file that may grow has another name, where rows are added.
+        """Return the sources of which a file has another name, by which it is to be known.
 
-        The file is to be known by that name when it grows: it would be another one, and all of its rows added again.
+        It would be another one when it grows, and all of its rows would be added again; or when it changes, where what changed or is gone
+        is not as good as what is there.
         """
-        node, outputs = self.segment.node, self.plan.outputs
+        node, nodes, outputs = self.segment.node, self.plan.nodes, self.plan.outputs
         added = [n for n, o in outputs.items() if adds_to(o)]
-        if self.segment.output not in added and not any(node in self.plan.strategies[n].driving for n in added):
-            return []
-        texts = {n for n, of in self.plan.nodes.items() if of.source is not None and of.source.is_text}
-        found = [n for n in driving if n.changes is not None and n.changes.moved]
-        return [n for n in found if n.name in texts or _in_groups(n)]
+        adds = self.segment.output in added or any(node in self.plan.strategies[n].driving for n in added)
+        found = []
+        for leaf in driving:
+            if leaf.changes is None or not leaf.changes.moved:
+                continue
+            source = nodes[leaf.name].source
+            minds = source is not None and source.intake.minds_names
+            grows = _in_groups(leaf) or (source is not None and source.is_text)
+            if minds or (adds and grows):
+                found.append(leaf)
+        return found
 
     def _units(self, driving: list[Leaf], touched: Touched) -> dict[str, dict[str, int]]:
         """Return the unit of each file; those that are touched are made again."""

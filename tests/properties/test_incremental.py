@@ -110,6 +110,16 @@ def unseen(rows: pl.LazyFrame) -> pl.LazyFrame:
     return rows.map_batches(lambda batch: batch.with_columns(v + 1))
 
 
+def plus(rows: pl.LazyFrame, much: int) -> pl.LazyFrame:
+    return rows.with_columns(value(rows) + much)
+
+
+def among(rows: pl.LazyFrame, d: pl.LazyFrame) -> pl.LazyFrame:
+    """Look rows up in a table, of which nothing is kept."""
+    k = next(n for n in rows.collect_schema() if n in CALLED["k"])
+    return rows.join(d.select(k).unique(), on=k, how="left")
+
+
 def nested(rows: pl.LazyFrame) -> pl.LazyFrame:
     """Put columns into a struct, and into a list."""
     k, v = (next(n for n in rows.collect_schema() if n in CALLED[c]) for c in ("k", "v"))
@@ -194,6 +204,32 @@ EACH += [
         {"derive": {"v": '"pair.of"'}},
         {"drop": ["list", "pair.there", "pair.of"]},
     ],
+]
+EACH += [
+    [{"cast": {"columns": {"v": "Int8"}, "on_error": "null"}}, {"cast": {"v": "Int64"}}],
+    [{"select": ["id", "k", "v"]}, {"union": {"with": "b", "missing": "refuse"}}],
+    [{"join": {"with": "d", "on": "k", "how": "left", "validate": "m:m", "suffix": "_z{}"}}],
+    [
+        {"rename": {"k": "kkx"}},
+        {"join": {"with": "d", "left_on": "kkx", "right_on": "k", "how": "left", "columns": {"label": "lkx"}}},
+        {"rename": {"kkx": "k"}},
+        {"drop": "lkx"},
+    ],
+    [{"python": {"call": f"{__name__}:plus", "incremental": "rows", "arguments": {"much": 2}}}],
+    [{"python": {"call": f"{__name__}:among", "with": "d", "incremental": "rows"}}],
+    [
+        {"select": ["id", "k", "v"]},
+        {"unpivot": {"columns": ["v"], "index": ["id", "k"], "name_to": "what", "value_to": "v"}},
+    ],
+    [{"derive": {"fthird": "v * 1.0 / 3"}}, {"filter": "fthird < 15 OR v IS NULL"}, {"drop": "fthird"}],
+    [
+        {"derive": {"parts": "string_to_array(CASE WHEN v > 5 THEN 'a,b,c' WHEN v > 3 THEN '' END, ',')"}},
+        {"explode": "parts"},
+        {"filter": "parts <> 'b' OR parts IS NULL"},
+        {"drop": "parts"},
+    ],
+    [{"sql": "SELECT id, k, v FROM self WHERE k NOT IN (SELECT k FROM d WHERE k IS NOT NULL)"}],
+    [{"sql": "SELECT id, k, v FROM self WHERE EXISTS (SELECT 1 FROM d WHERE d.k = self.k)"}],
 ]
 # two hours for each of v, around the end of a February with a leap day
 AT: list[dict[str, Any]] = [
@@ -339,6 +375,62 @@ LAST += [
         {"rank": {"as": "place", "order_by": ["v", "k"], "by": "id", "method": "ordinal"}},
     ],
 ]
+LAST += [
+    [{"select": ["id", "k", "v"]}, {"join": {"with": "e", "how": "cross"}}],
+    [
+        {"select": ["id", "k", "v"]},
+        {"fill": {"columns": "v", "strategy": "backward", "order_by": ["v DESC", "k"], "by": "id"}},
+    ],
+    [{"select": ["id", "k", "v"]}, {"fill": {"columns": "k", "strategy": "forward", "order_by": ["id", "v", "k"]}}],
+    [
+        {"select": ["id", "k", "v"]},
+        {"distinct": {"columns": "k", "keep": "first", "order_by": ["v DESC NULLS LAST", "id"]}},
+    ],
+    [{"select": ["id", "k", "v"]}, {"distinct": {"columns": ["k", "v"], "keep": "first", "order_by": ["id"]}}],
+    [{"pivot": {"on": "k", "into": ["a", "b"], "values": "v", "index": "id", "aggregate": "min"}}],
+    [{"rank": {"as": "place", "order_by": ["v DESC"], "by": "k", "method": "min"}}],
+    [
+        {
+            "aggregate": {
+                "by": "k",
+                "aggregate": {"lo": "min(id)", "hi": "max(id)", "n": "count(id)", "d": "count(DISTINCT id)"},
+            }
+        }
+    ],
+    [{"aggregate": {"by": "k", "aggregate": {"lo": "min(id)", "hi": "max(id)", "n": "count(id)"}}}],
+    [{"aggregate": {"by": "id", "aggregate": {"lo": "min(k)", "hi": "max(k)", "n": "count(k)"}}}],
+    [{"aggregate": {"aggregate": {"lo": "min(k)", "hi": "max(id)", "s": "sum(v)", "c": "count(v)"}}}],
+    [{"aggregate": {"by": ["v", "k"], "aggregate": {"hi": "max(id)", "s": "sum(v)"}}}],
+    [{"aggregate": {"by": "k", "aggregate": {"sd": "stddev(v)", "x": "sum(v) / count(*)", "w": "max(v) - min(v)"}}}],
+    [
+        {
+            "aggregate": {
+                "by": "k",
+                "aggregate": {"q": "coalesce(sum(CASE WHEN v > 4 THEN v END), 0)", "z": "sum(v * 2) - sum(v)"},
+            }
+        }
+    ],
+    [{"over": {"by": "k", "order_by": ["v", "id"], "columns": {"c": "count(*)", "first": "first(v)"}}}],
+    [{"select": ["id", "k", "v"]}, {"sort": ["v", "k", "id"]}, {"limit": {"rows": 4, "offset": 0}}],
+    [{"select": ["id", "k", "v"]}, {"sort": ["id DESC NULLS LAST", "k NULLS FIRST", "v"]}, {"limit": 5}],
+    [{"derive": {"neg": "v * -1"}}, {"aggregate": {"by": "neg", "aggregate": {"n": "count(*)"}}}],
+    [{"sql": "SELECT k, min(id) AS lo, max(id) AS hi FROM self GROUP BY k"}],
+    [{"sql": "SELECT id, max(k) AS hi FROM self GROUP BY id"}],
+    [{"sql": "SELECT k, stddev(v) AS sd, avg(v) AS m FROM self GROUP BY k"}],
+    [{"sql": "SELECT id, first_value(v) OVER (PARTITION BY k ORDER BY v DESC, id) AS f FROM self"}],
+    [{"sql": "SELECT k, id FROM self WHERE v IS NOT NULL ORDER BY id DESC, k LIMIT 4"}],
+    [{"sql": "SELECT self.id, d.label FROM self FULL JOIN d ON self.k = d.k"}],
+    [
+        {
+            "sql": "SELECT self.id, d.label, count(*) AS n FROM self RIGHT JOIN d ON self.k = d.k GROUP BY self.id, d.label"
+        }
+    ],
+    [
+        {
+            "sql": "SELECT * FROM (SELECT id, k, v, dense_rank() OVER (PARTITION BY k ORDER BY v DESC) AS r FROM self) AS t WHERE r <= 2"
+        }
+    ],
+]
 GROUPS: list[dict[str, Any]] = [
     {"do": [{"aggregate": {"by": "id", "aggregate": {"n": "count(*)", "s": "sum(v)"}}}]},
     {
@@ -424,6 +516,97 @@ RULES: list[dict[str, Any]] = [
     {"primary_key": {"columns": ["k", "v"], "action": "drop", "where": "id IS NOT NULL", "max_failures": "90%"}},
     {"any_not_null": {"columns": ["k", "v"], "action": "quarantine", "fail_above": 2}},
     {"distinct_count": {"columns": ["id", "v"], "by": "k", "max": 3, "action": "fail"}},
+]
+RULES += [
+    {"expression": {"condition": "v > 3 OR k = 'a'", "action": "quarantine"}},
+    {
+        "expression": {
+            "condition": "v > 3 AND k <> 'a'",
+            "action": "drop",
+            "where": "id IS NOT NULL",
+            "max_failures": "90%",
+        }
+    },
+    {"finite": {"columns": "v", "action": "quarantine"}},
+    {"multiple_of": {"column": "v", "of": 3, "action": "quarantine"}},
+    {"non_negative": {"columns": "v", "action": "repair", "repair": {"set": "v * -1"}}},
+    {"positive": {"columns": "v", "action": "drop"}},
+    {"null": {"columns": "v", "action": "warn"}},
+    {"exclusive": {"columns": ["k", "v"], "action": "quarantine"}},
+    {"exclusive": {"columns": ["k", "v"], "exactly": True, "action": "warn", "fail_above": "95%"}},
+    {"sum_equals": {"columns": ["v", "v"], "total": 10, "action": "quarantine"}},
+    {"compare": {"left": "v", "op": "!=", "right": "v", "action": "warn"}},
+    {"max": {"column": "v", "max": 40, "by": "k", "action": "fail"}},
+    {"max": {"column": "v", "max": 58, "action": "warn"}},
+    {"min": {"column": "v", "min": -4, "closed": "right", "action": "fail"}},
+    {"completeness": {"column": "v", "min": "60%", "where": "k = 'a'", "action": "fail"}},
+    {"unique": {"columns": "v", "action": "quarantine", "where": "k = 'a'"}},
+    {"unique": {"columns": ["v", "k"], "action": "drop", "max_failures": 4}},
+    {"not_null": {"columns": ["v"], "action": "repair", "repair": {"default": 7, "then": "quarantine"}}},
+    {"in_set": {"column": "k", "values": ["a", "c"], "action": "repair", "repair": {"null": True}}},
+    {"in_set": {"column": "k", "values": ["a", "c"], "action": "repair", "repair": {"set": "'a'"}, "where": "v > 2"}},
+    {
+        "foreign_key": {
+            "columns": "k",
+            "references": {"to": "d", "column": "k"},
+            "action": "quarantine",
+            "where": "v > 4",
+            "max_failures": "80%",
+        }
+    },
+    {
+        "increasing": {
+            "column": "v",
+            "order_by": ["id", "k"],
+            "strictly": True,
+            "where": "v > 0",
+            "action": "quarantine",
+            "max_failures": 6,
+        }
+    },
+    {"increasing": {"column": "v", "order_by": "id", "by": "k", "action": "repair", "repair": {"null": True}}},
+    {"decreasing": {"column": "v", "order_by": "id", "by": "k", "action": "drop"}},
+    {"most_common": {"column": "k", "is": ["a"], "where": "v > 2", "action": "warn"}},
+    {
+        "cardinality": {
+            "columns": "k",
+            "references": {"to": "b", "columns": "k"},
+            "min": 1,
+            "action": "drop",
+            "where": "v > 5",
+        }
+    },
+    {"row_count": {"min": 3, "by": "k", "action": "warn", "where": "v > 1"}},
+    {"row_count": {"equals": 9, "action": "warn", "where": "v > 1"}},
+    {"distinct_count": {"columns": "id", "min": 2, "by": "k", "action": "warn"}},
+    {"proportion": {"column": "k", "value": "a", "min": "10%", "action": "warn"}},
+    {"mean": {"column": "v", "min": 2, "by": "k", "action": "warn", "where": "v < 40"}},
+    {"median": {"column": "v", "min": 3, "action": "fail", "where": "k = 'a'"}},
+    {"std": {"column": "v", "min": 1, "action": "warn"}},
+    {
+        "between": {
+            "column": "v",
+            "min": 3,
+            "max": 30,
+            "closed": "both",
+            "action": "repair",
+            "repair": {"clip": True, "then": "drop"},
+            "where": "k <> 'b'",
+        }
+    },
+    {
+        "between": {
+            "column": "v",
+            "max": 20,
+            "action": "repair",
+            "repair": {"previous": ["v", "id", "k"], "then": "quarantine"},
+            "where": "k = 'a'",
+        }
+    },
+    {"any_not_null": {"columns": ["k", "v"], "action": "drop", "where": "id IS NOT NULL", "max_failures": "50%"}},
+    {"conditional": {"when": "v > 9", "then": "k IS NOT NULL", "action": "quarantine"}},
+    {"primary_key": {"columns": "id", "action": "quarantine"}},
+    {"schema": {"columns": ["id", "k", "v"], "mode": "superset", "action": "fail"}},
 ]
 
 
@@ -624,6 +807,8 @@ class World:
         self.ahead = data.pop("ahead")
         self.called = data.pop("called")
         self.scale = data.pop("scale")
+        # names of columns stand in the files too
+        self.numbered = bool({*"12"} & {*"".join(self.called.values())})
         data = self.data = called(data, self.called)
         self.more = 1
         self.clock = 1_700_000_000
@@ -742,7 +927,7 @@ class World:
                 self.grow(rows, chosen)
             case "cut":
                 self.cut(chosen)
-            case "silent" if "detect" in self.files and chosen.suffix in (".csv", ".ndjson"):
+            case "silent" if "detect" in self.files and chosen.suffix in (".csv", ".ndjson") and not self.numbered:
                 # other content of the same length under the same stamp
                 alter(chosen, chosen.read_bytes().translate(bytes.maketrans(b"12", b"21")))
             case "since":

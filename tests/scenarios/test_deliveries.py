@@ -382,6 +382,31 @@ def test_files_that_change_keep_their_rows(site: Site, do: list[Any]) -> None:
     assert site.rows() == [("a", 1), ("b", 20), ("c", 3)]
 
 
+@pytest.mark.parametrize(
+    ("source", "then"),
+    [
+        ({"on_removed": "ignore"}, [("a", 1), ("b", 20)]),
+        ({"on_removed": "fail"}, [("a", 1), ("b", 20)]),
+        ({"on_modified": "ignore"}, [("a", 1), ("b", 2)]),
+        ({"on_modified": "ignore", "on_removed": "ignore"}, [("a", 1), ("b", 2)]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("do", [[], [SUM], [WHOLE]], ids=["units", "fold", "groups"])
+def test_a_file_that_changes_under_a_name_that_a_run_has_seen_is_the_file_that_it_was(
+    site: Site, do: list[Any], source: dict[str, str], then: list[tuple[str, int]]
+) -> None:
+    two(site, do, **source)
+    (site.base / "in/b.csv").rename(site.base / "in/z.csv")
+    assert told(site.run(do, **source)) == ("done", "s: 1 moved, 1 unchanged")
+    assert site.run(do, **source).status == "unchanged"
+    assert [row[:2] for row in site.rows()] == [("a", 1), ("b", 2)]
+    site.put("z.csv", ("b", 20), at=OLD + 5)
+    assert site.run(do, **source).error is None
+    assert [row[:2] for row in site.rows()] == then
+    assert site.run(do, **source).status == "unchanged"
+
+
 @pytest.mark.parametrize("do", [[], [SUM], [WHOLE]], ids=["units", "fold", "full"])
 def test_changes_can_fail(site: Site, do: list[Any]) -> None:
     two(site, do)
