@@ -241,7 +241,7 @@ def in_shops(commit: Commit) -> bool:
 
 
 def test_columns_that_readers_filter_become_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lazypipe.storage.optimizer.advise._PARTITION_BYTES", 1_000)
+    monkeypatch.setattr("lazypipe.storage.optimizer.deciding.partitions._PARTITION_BYTES", 1_000)
     world = World(tmp_path, do=SHOPS, optimize="read", workload=ASKED)
     world.deliver("1", rows(0, 30_000))
     first = world.run()
@@ -284,7 +284,7 @@ def test_columns_that_readers_filter_become_folders(tmp_path: Path, monkeypatch:
 def test_folders_that_were_advised_outlive_rewriting(
     layout: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lazypipe.storage.optimizer.advise._PARTITION_BYTES", 1_000)
+    monkeypatch.setattr("lazypipe.storage.optimizer.deciding.partitions._PARTITION_BYTES", 1_000)
     world = World(tmp_path, do=SHOPS, optimize="read", workload=ASKED)
     world.deliver("1", rows(0, 20_000))
     assert in_shops(world.run())
@@ -307,7 +307,7 @@ def test_folders_that_were_advised_outlive_rewriting(
 def test_who_reads_on_does_not_mind_files_in_folders_beside_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lazypipe.storage.optimizer.advise._PARTITION_BYTES", 1_000)
+    monkeypatch.setattr("lazypipe.storage.optimizer.deciding.partitions._PARTITION_BYTES", 1_000)
     world = World(tmp_path, do=SHOPS, optimize="read", workload=ASKED)
 
     def read_on() -> pl.DataFrame:
@@ -332,7 +332,7 @@ def test_who_reads_on_does_not_mind_files_in_folders_beside_others(
 def test_what_cannot_name_folders_is_not_chosen_for_them(
     kind: pl.DataType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lazypipe.storage.optimizer.advise._PARTITION_BYTES", 1_000)
+    monkeypatch.setattr("lazypipe.storage.optimizer.deciding.partitions._PARTITION_BYTES", 1_000)
     world = World(tmp_path, optimize="read", workload={"queries": ["SELECT price FROM self WHERE shop > shop"]})
     shop = pl.col("id") % 5
     inside = shop.cast(pl.String).cast(kind) if kind == pl.Binary() else shop.cast(kind)
@@ -347,7 +347,7 @@ def test_what_cannot_name_folders_is_not_chosen_for_them(
 
 
 def test_personal_data_does_not_become_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lazypipe.storage.optimizer.advise._PARTITION_BYTES", 1_000)
+    monkeypatch.setattr("lazypipe.storage.optimizer.deciding.partitions._PARTITION_BYTES", 1_000)
     rows(0, 8_000).with_columns(shop=pl.col("id") % 5).write_parquet(tmp_path / "a.parquet")
     asked = {"queries": ["SELECT price FROM self WHERE shop = 3"]}
     for tags, folders in (([], {True}), (["pii"], {False})):
@@ -625,7 +625,7 @@ def has_folders(commit: Commit) -> set[bool]:
 def test_a_value_that_is_too_long_for_a_folder_is_no_reason_to_fail(
     forms: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lazypipe.storage.optimizer.advise._PARTITION_BYTES", 1_000)
+    monkeypatch.setattr("lazypipe.storage.optimizer.deciding.partitions._PARTITION_BYTES", 1_000)
     writers = ["pyarrow" if forms else "polars"]
     monkeypatch.setattr("lazypipe.storage.optimizer.advise.advise", partial(advise, clock=lambda: 0.0, writers=writers))
     world = World(tmp_path, do=NAMED, optimize="read", workload=LONG)
@@ -667,7 +667,7 @@ def test_a_value_that_is_too_long_for_a_folder_is_no_reason_to_fail(
 def test_a_name_too_long_that_the_first_choice_does_not_see(
     first_rows: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lazypipe.storage.optimizer.advise._PARTITION_BYTES", 1_000)
+    monkeypatch.setattr("lazypipe.storage.optimizer.deciding.partitions._PARTITION_BYTES", 1_000)
     # groups come in any order
     monkeypatch.setattr(
         "lazypipe.storage.optimizer.maintenance.sample", lambda *a: sample(*a).filter(pl.col("note") == "")
@@ -691,7 +691,7 @@ def test_a_name_too_long_that_the_first_choice_does_not_see(
 
 
 def test_values_too_long_for_folders_are_not_chosen_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lazypipe.storage.optimizer.advise._PARTITION_BYTES", 100)
+    monkeypatch.setattr("lazypipe.storage.optimizer.deciding.partitions._PARTITION_BYTES", 100)
     asked = Workload((Query(filters={"shop": "equal"}),))
     frame = pl.DataFrame({"shop": ["a", "ü" * 42] * 500, "x": range(1_000)})
     found = advise(frame, asked, "read", clock=lambda: 0.0)
@@ -710,7 +710,7 @@ def test_a_name_too_long_for_folders_that_are_declared_is_an_error(tmp_path: Pat
 
 
 def test_the_only_column_does_not_become_folders(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lazypipe.storage.optimizer.advise._PARTITION_BYTES", 100)
+    monkeypatch.setattr("lazypipe.storage.optimizer.deciding.partitions._PARTITION_BYTES", 100)
     asked = Workload((Query(filters={"shop": "equal"}),))
     found = advise(pl.DataFrame({"shop": [1, 2] * 500}), asked, "read", clock=lambda: 0.0)
     assert found.layout.partition_by == ()
@@ -729,7 +729,7 @@ def test_the_only_column_does_not_become_folders(monkeypatch: pytest.MonkeyPatch
 def test_where_somebody_counts_on_folders_none_are_chosen(
     output: dict[str, Any], do: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lazypipe.storage.optimizer.advise._PARTITION_BYTES", 1_000)
+    monkeypatch.setattr("lazypipe.storage.optimizer.deciding.partitions._PARTITION_BYTES", 1_000)
     world = World(tmp_path, do=do, optimize="read", workload=ASKED, **output)
     world.deliver("1", rows(0, 20_000))
     commit = world.run()
@@ -741,7 +741,7 @@ def test_where_somebody_counts_on_folders_none_are_chosen(
 def test_folders_of_rows_that_a_gate_takes_out_and_none_of_groups(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lazypipe.storage.optimizer.advise._PARTITION_BYTES", 1_000)
+    monkeypatch.setattr("lazypipe.storage.optimizer.deciding.partitions._PARTITION_BYTES", 1_000)
     (tmp_path / "in").mkdir()
 
     def run() -> lp.RunResult:

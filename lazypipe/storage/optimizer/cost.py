@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Cost", "Size"]
+__all__ = ["Cost", "Size", "figure"]
 
 
 @dataclass(frozen=True)
@@ -28,3 +28,8 @@ class Size:
 
     bytes: int
     raw: int
+
+
+def figure(number: float) -> str:
+    """Return what a measure says as a text: bytes, or seconds in millionths."""
+    return f"{number:,}" if isinstance(number, int) else f"{number * 1e6:,.0f} µs"

@@ -81,24 +81,11 @@ def _sized(ways: Sequence[_Way], writer: str, bench: Bench) -> list[_Sized]:
     )
     base = base_layout(writer)
     own = chunk_bytes(write_bytes(wide, base))
-    best = dict.fromkeys(wide.columns, "")
-    least = dict(own)
+    best, least, raw = dict.fromkeys(wide.columns, ""), dict(own), set[str]()
     if writer == "pyarrow":
-        aside = {names[i, p] for i, way in enumerate(ways) for p in way.inside.columns if p not in way.read()}
-        ranks = {n: encodings_for(t)[1:] for n, t in wide.schema.items() if n not in aside}
-        for rank in range(max(map(len, ranks.values()))):
-            tried = {n: some[rank] for n, some in ranks.items() if rank < len(some)}
-            if bench.over:
-                break
-            sizes = chunk_bytes(write_bytes(wide.select(list(tried)), replace(base, encodings=tried)))
-            for name, size in sizes.items():
-                if size < least[name]:
-                    least[name], best[name] = size, tried[name]
-    raw: set[str] = set()
-    if writer == "pyarrow" and not bench.over:
-        encodings = {n: e for n, e in best.items() if e}
-        sizes = chunk_bytes(write_bytes(wide, replace(base, encodings=encodings, codec="uncompressed", level=None)))
-        raw = {n for n, size in sizes.items() if size <= _RAW * least[n] and n not in aside}
+        read = [names[i, p] for i, way in enumerate(ways) for p in way.inside.columns if p in way.read()]
+        best, least = _smallest(wide, read, own, base, bench)
+        raw = _uncompressed(wide, read, best, least, base, bench)
     found = []
     for i, way in enumerate(ways):
         parts = {p: names[i, p] for p in way.inside.columns}
@@ -108,6 +95,39 @@ def _sized(ways: Sequence[_Way], writer: str, bench: Bench) -> list[_Sized]:
         if encodings or codecs:
             found.append(_Sized(way, encodings, codecs, sum(least[n] for n in parts.values())))
     return found
+
+
+def _smallest(
+    wide: pl.DataFrame, read: Sequence[str], own: Mapping[str, int], base: Layout, bench: Bench
+) -> tuple[dict[str, str], dict[str, int]]:
+    """Return the encoding in which each column is smallest (the writer's own: empty), and its bytes; of those that are read."""
+    best, least = dict.fromkeys(wide.columns, ""), dict(own)
+    ranks = {n: encodings_for(wide.schema[n])[1:] for n in read}
+    for rank in range(max(map(len, ranks.values()))):
+        tried = {n: some[rank] for n, some in ranks.items() if rank < len(some)}
+        if bench.over:
+            break
+        sizes = chunk_bytes(write_bytes(wide.select(list(tried)), replace(base, encodings=tried)))
+        for name, size in sizes.items():
+            if size < least[name]:
+                least[name], best[name] = size, tried[name]
+    return best, least
+
+
+def _uncompressed(
+    wide: pl.DataFrame,
+    read: Sequence[str],
+    best: Mapping[str, str],
+    least: Mapping[str, int],
+    base: Layout,
+    bench: Bench,
+) -> set[str]:
+    """Return the columns that are read of which compression leaves nearly all."""
+    if bench.over:
+        return set()
+    encodings = {n: e for n, e in best.items() if e}
+    sizes = chunk_bytes(write_bytes(wide, replace(base, encodings=encodings, codec="uncompressed", level=None)))
+    return {n for n in read if sizes[n] <= _RAW * least[n]}
 
 
 def _timed(sized: Sequence[_Sized], writer: str, bench: Bench) -> dict[str, list[Option]]:

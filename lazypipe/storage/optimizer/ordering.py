@@ -14,7 +14,7 @@ import polars as pl
 
 from lazypipe.storage.optimizer.form import is_ticking
 
-__all__ = ["kept_bits", "likely_order", "loose_key", "packing_order", "rising", "spread"]
+__all__ = ["COUNTED_LITTLE", "kept_bits", "likely_order", "loose_key", "packing_order", "rising", "spread"]
 
 _ROWS = 8_000
 """Rows that are put in order again and again."""
@@ -32,7 +32,7 @@ _FEW_BITS = 0.5
 """Bits of a value, below which nothing is gained by sorting by it."""
 _GAIN = 0.02
 """Which part of the bits a key must save."""
-_COUNTED_LITTLE, _TRIED_LITTLE, _KEYS_LITTLE = 12, 8, 2
+COUNTED_LITTLE, _TRIED_LITTLE, _KEYS_LITTLE = 12, 8, 2
 """The same where there is little time."""
 _RISES = 0.98
 _DIFFER = 0.999
@@ -87,7 +87,7 @@ def likely_order(frame: pl.DataFrame) -> tuple[tuple[str, ...], float]:
         return (), 1.0
     probe = frame.head(_FIRST).select(pl.col(flat).hash())
     counts = _counts(probe)
-    names = counts.most(_COUNTED_LITTLE)
+    names = counts.most(COUNTED_LITTLE)
     codes = frame.select(pl.col(names).hash())
     keys = [n for n in counts.keys(probe.height) if n in names][:_TRIED_LITTLE]
     order = _greedy(probe.select(names), keys, counts, _KEYS_LITTLE)
@@ -109,7 +109,7 @@ def kept_bits(frame: pl.DataFrame, order: Sequence[str]) -> float:
     (True, True)
     """
     counts = _counts(frame.select(pl.col(_flat(frame)).hash()))
-    names = counts.most(_COUNTED_LITTLE)
+    names = counts.most(COUNTED_LITTLE)
     place = frame.select(pl.arg_sort_by(*order, maintain_order=True, multithreaded=False)).to_series()
     types = frame.schema
     ticking = [n for n in names if is_ticking(types[n])]

@@ -6,7 +6,7 @@ smallest in. What each takes in time follows from its bytes, see ``estimates``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -48,6 +48,10 @@ _STEADY = 1.5
 _LEVEL = 3
 _How: TypeAlias = tuple[str, int]
 """An encoding (the writer's own is empty) and a level of compression."""
+_Sizes: TypeAlias = dict[str, dict[_How, Size]]
+"""What each column of the wide frame takes, by how it is written."""
+_Costs: TypeAlias = dict[_How, tuple[Cost, tuple[str, int | None] | None]]
+"""What a part costs by how it is written, and its codec if that is not the one of all."""
 
 
 @dataclass(frozen=True)
@@ -80,48 +84,23 @@ def estimated_options(
     """
     # what nothing is known of stands as it is; only where others are written another way all columns must be
     alone = [n for n in frame.columns if n not in profiles and n in known] if list(writers) == ["polars"] else []
-    types = frame.schema
+    types, rows = frame.schema, frame.height
     wide, ways = _wide(frame.drop(alone), forms)
     held = {s.name: s for s in wide}
-    # where bytes count; others are perhaps faster as they are
-    narrowed = (w for w in ways if isinstance(w.form, Cast | Scaled | Whole) and not (w.odd or w.form.needs))
-    shorter = {w.name for w in narrowed if level is not None}
     found: dict[str, dict[str, list[Option]]] = {}
     for writer in writers:
-        base = base_layout(writer)
-        tried = {
-            c: _tried(way, part, held[c].dtype, profiles, shorter=way.name in shorter)
-            for way in ways
-            for part, c in way.parts.items()
-        }
-        sizes: dict[tuple[str, str, int], Size] = {}
         if writer == "polars":
-            same = {way.parts[way.name]: known[way.name] for way in ways if way.form is None and way.name in known}
-            sizes = {(c, "", _LEVEL): size for c, size in same.items()}
-            tried = {c: ("",) for c in tried if c not in same}
-        sizes |= _sizes(held, tried, base) if tried else {}
-        bench.charge(sum(map(len, tried.values())), frame.height)
-        if writer == "pyarrow" and level is not None:
-            # brute force pays for some columns only, and costs the more the larger they are
-            best = {c: min(some, key=lambda e: sizes[c, e, _LEVEL].bytes) for c, some in tried.items()}
-            least = _LITTLE * sum(s.bytes for s in known.values())
-            hard = {c: (e,) for c, e in best.items() if _is_worth(sizes[c, e, _LEVEL], least)}
-            sizes |= _sizes(held, hard, replace(base, level=level)) if hard else {}
-            bench.charge(2 * len(hard), frame.height)
+            sizes = _by_polars(held, ways, known, bench, rows)
+        else:
+            sizes = _by_pyarrow(held, ways, profiles, known, bench, rows, level)
         options: dict[str, list[Option]] = {}
-        by_column: dict[str, dict[_How, Size]] = {}
-        for (c, encoding, at), size in sizes.items():
-            by_column.setdefault(c, {})[encoding, at] = size
         for way in ways:
-            parts = {part: by_column[c] for part, c in way.parts.items()}
             profile = profiles.get(way.name)
+            parts = {part: sizes[c] for part, c in way.parts.items()}
             parted = {part: held[c] for part, c in way.parts.items()}
             some = _options(way, parts, parted, writer, bench, types[way.name], rising=_rises(profile))
             first, *others = options.setdefault(way.name, some)
-            # what is known of few rows must gain much where more rows may have many more values, or just the same ones
-            gain = _GAIN
-            if profile is not None and _is_doubtful(profile, scale):
-                gain = min(_DOUBTFUL, (1 + shrinking(profile, scale)) / 2) if sure else _DOUBTFUL
+            gain = _gain(profile, scale, sure=sure)
             better = [o for o in (others if way.form is None else some) if _is_better(o, first, gain)]
             options[way.name] = [first, *better] if way.form is None else [first, *others, *better]
         for column in frame.select(alone):
@@ -132,9 +111,61 @@ def estimated_options(
     return found
 
 
-def _sizes(
-    held: Mapping[str, pl.Series], tried: Mapping[str, Sequence[str]], base: Layout
-) -> dict[tuple[str, str, int], Size]:
+def _by_polars(
+    held: Mapping[str, pl.Series], ways: Sequence[_Way], known: Mapping[str, Size], bench: Bench, rows: int
+) -> _Sizes:
+    """Return the bytes of each column as Polars writes it, which chooses encodings by itself; those that are known are not written."""
+    same = {way.parts[way.name]: known[way.name] for way in ways if way.form is None and way.name in known}
+    tried = {c: ("",) for way in ways for c in way.parts.values() if c not in same}
+    bench.charge(len(tried), rows)
+    written = _sizes(held, tried, base_layout("polars")) if tried else {}
+    return {c: {("", _LEVEL): size} for c, size in same.items()} | written
+
+
+def _by_pyarrow(
+    held: Mapping[str, pl.Series],
+    ways: Sequence[_Way],
+    profiles: Mapping[str, ColumnProfile],
+    known: Mapping[str, Size],
+    bench: Bench,
+    rows: int,
+    level: int | None,
+) -> _Sizes:
+    """Return the bytes of each column in the encodings that are likely for it; and where bytes count, compressed harder."""
+    base = base_layout("pyarrow")
+    # where bytes count; others are perhaps faster as they are
+    narrowed = (w for w in ways if isinstance(w.form, Cast | Scaled | Whole) and not (w.odd or w.form.needs))
+    shorter = {w.name for w in narrowed if level is not None}
+    tried = {
+        c: _tried(way, part, held[c].dtype, profiles, shorter=way.name in shorter)
+        for way in ways
+        for part, c in way.parts.items()
+    }
+    bench.charge(sum(map(len, tried.values())), rows)
+    sizes = _sizes(held, tried, base)
+    if level is None:
+        return sizes
+    # brute force pays for some columns only, and costs the more the larger they are
+    best = {c: min(some, key=lambda how: some[how].bytes) for c, some in sizes.items()}
+    least = _LITTLE * sum(s.bytes for s in known.values())
+    hard = {c: (how[0],) for c, how in best.items() if _is_worth(sizes[c][how], least)}
+    bench.charge(2 * len(hard), rows)
+    for c, some in (_sizes(held, hard, replace(base, level=level)) if hard else {}).items():
+        sizes[c] |= some
+    return sizes
+
+
+def _gain(profile: ColumnProfile | None, scale: float, *, sure: bool) -> float:
+    """Return which part of the bytes another way may leave at most.
+
+    What is known of few rows must gain much where more rows may have many more values, or just the same ones.
+    """
+    if profile is None or not _is_doubtful(profile, scale):
+        return _GAIN
+    return min(_DOUBTFUL, (1 + shrinking(profile, scale)) / 2) if sure else _DOUBTFUL
+
+
+def _sizes(held: Mapping[str, pl.Series], tried: Mapping[str, Sequence[str]], base: Layout) -> _Sizes:
     """Return the bytes of columns in encodings, at a level: all by writing one file."""
     # without a dot, which would look like a part of a nested column
     columns = [held[c].alias(f"{c}:{e}") for c, encodings in tried.items() for e in encodings]
@@ -142,7 +173,7 @@ def _sizes(
     layout = replace(base, encodings=encodings, statistics=False)
     sizes = chunk_sizes(write_bytes(pl.DataFrame(columns), layout))
     level = _LEVEL if base.level is None else base.level
-    return {(c, e, level): sizes[f"{c}:{e}"] for c, some in tried.items() for e in some}
+    return {c: {(e, level): sizes[f"{c}:{e}"] for e in some} for c, some in tried.items()}
 
 
 def _is_worth(size: Size, least: float) -> bool:
@@ -256,57 +287,69 @@ def _options(
     rising: bool = False,
 ) -> list[Option]:
     """Return the way as it is written by itself, in the smallest encodings, and in those nearly as small that are fastest."""
-    chosen: dict[tuple[Any, ...], Option] = {}
     rows = next(iter(held.values())).len()
-
-    def cost(part: str, how: _How) -> tuple[Cost, tuple[str, int | None] | None]:
-        """Return what a part costs, and its codec if it is not that of all: none where compression gains nothing."""
-        size, (encoding, level) = parts[part][how], how
-        if writer == "pyarrow" and size.raw <= _RAW * size.bytes:
-            raw = Size(size.raw, size.raw)
-            return column_cost(held[part].dtype, raw, values(held[part]), writer, encoding, "uncompressed", None), (
-                "uncompressed",
-                None,
-            )
-        other = None if level == _LEVEL else ("zstd", level)
-        left = bench.shrinks.get(part, 1.0) if encoding == "" else 1.0
-        return column_cost(held[part].dtype, size, values(held[part]), writer, encoding, "zstd", level, left), other
-
-    known = {p: {how: cost(p, how) for how in some} for p, some in parts.items()}
-    for costs in known.values() if rising else ():
-        least_bytes = min(c.bytes for c, _ in costs.values())
-        for how, (one, codec) in costs.items():
-            if how[0] == "delta" and least_bytes < one.bytes <= _STEADY * least_bytes + _NOISE:
-                costs[how] = (replace(one, bytes=least_bytes - 1), codec)
-
-    def offer(picked: Mapping[str, _How]) -> None:
+    known = {
+        p: {how: _cost(p, held[p], how, size, writer, bench) for how, size in some.items()} for p, some in parts.items()
+    }
+    if rising:
+        known = {p: _steadied(some) for p, some in known.items()}
+    form = Cost() if way.form is None else form_cost(way.form, rows, dtype)
+    chosen: dict[tuple[Any, ...], Option] = {}
+    for picked in _picks(known, plain=way.form is None):
         costs = {p: known[p][how] for p, how in picked.items()}
         encodings = tuple((p, e) for p, (e, _) in picked.items() if e)
         codecs = tuple((p, codec) for p, (_, codec) in costs.items() if codec is not None)
-        total = sum((c for c, _ in costs.values()), Cost() if way.form is None else form_cost(way.form, rows, dtype))
-        if (encodings, codecs) not in chosen:
-            sizes = tuple((p, _stored(parts[p][how], costs[p][1])) for p, how in picked.items())
-            chosen[encodings, codecs] = Option(way.form, total, encodings, codecs, sizes)
-            told = [told_form(way.form) if way.form else "plain", writer]
-            told += [listed(dict(encodings))] if encodings else []
-            bench.trials.append(Trial(way.name, ", ".join(told), total))
-
-    usual = {p: {how: c for how, c in some.items() if how[1] == _LEVEL} for p, some in known.items()}
-    if way.form is None:
-        offer(dict.fromkeys(parts, ("", _LEVEL)))
-    least = {p: min(some, key=lambda how: some[how][0].bytes) for p, some in usual.items()}
-    offer(least)
-    near = {
-        p: {how: c for how, (c, _) in some.items() if c.bytes <= _NEAR * some[least[p]][0].bytes}
-        for p, some in usual.items()
-    }
-    offer({p: min(some, key=lambda how: some[how].write) for p, some in near.items()})
-    offer({p: min(some, key=lambda how: some[how].read) for p, some in near.items()})
-    if any(len(known[p]) > len(usual[p]) for p in parts):
-        offer(
-            {
-                p: min([least[p], *(h for h in some if h[1] != _LEVEL)], key=lambda how: some[how][0].bytes)
-                for p, some in known.items()
-            }
-        )
+        if (encodings, codecs) in chosen:
+            continue
+        total = sum((c for c, _ in costs.values()), form)
+        sizes = tuple((p, _stored(parts[p][how], costs[p][1])) for p, how in picked.items())
+        chosen[encodings, codecs] = Option(way.form, total, encodings, codecs, sizes)
+        told = [told_form(way.form) if way.form else "plain", writer, *([listed(dict(encodings))] if encodings else [])]
+        bench.trials.append(Trial(way.name, ", ".join(told), total))
     return [*chosen.values()]
+
+
+def _cost(
+    part: str, held: pl.Series, how: _How, size: Size, writer: str, bench: Bench
+) -> tuple[Cost, tuple[str, int | None] | None]:
+    """Return what a part costs, and its codec if it is not that of all: none where compression gains nothing."""
+    encoding, level = how
+    if writer == "pyarrow" and size.raw <= _RAW * size.bytes:
+        raw = Size(size.raw, size.raw)
+        return column_cost(held.dtype, raw, values(held), writer, encoding, "uncompressed", None), (
+            "uncompressed",
+            None,
+        )
+    left = bench.shrinks.get(part, 1.0) if encoding == "" else 1.0
+    cost = column_cost(held.dtype, size, values(held), writer, encoding, "zstd", level, left)
+    return cost, None if level == _LEVEL else ("zstd", level)
+
+
+def _steadied(costs: _Costs) -> _Costs:
+    """Return costs in which differences of values that rise are the smallest where they are nearly that: more rows only gain."""
+    least = min(c.bytes for c, _ in costs.values())
+    return {
+        how: (replace(one, bytes=least - 1), codec)
+        if how[0] == "delta" and least < one.bytes <= _STEADY * least + _NOISE
+        else (one, codec)
+        for how, (one, codec) in costs.items()
+    }
+
+
+def _picks(known: Mapping[str, _Costs], *, plain: bool) -> Iterator[dict[str, _How]]:
+    """Yield for each part how it is written: the smallest of all, those nearly as small that are fastest, and those compressed harder."""
+    usual = {p: {how: c for how, (c, _) in some.items() if how[1] == _LEVEL} for p, some in known.items()}
+    if plain:
+        yield dict.fromkeys(known, ("", _LEVEL))
+    least = {p: min(some, key=lambda how: some[how].bytes) for p, some in usual.items()}
+    yield least
+    near = {
+        p: {how: c for how, c in some.items() if c.bytes <= _NEAR * some[least[p]].bytes} for p, some in usual.items()
+    }
+    yield {p: min(some, key=lambda how: some[how].write) for p, some in near.items()}
+    yield {p: min(some, key=lambda how: some[how].read) for p, some in near.items()}
+    if any(len(known[p]) > len(usual[p]) for p in known):
+        yield {
+            p: min([least[p], *(h for h in some if h[1] != _LEVEL)], key=lambda how: some[how][0].bytes)
+            for p, some in known.items()
+        }

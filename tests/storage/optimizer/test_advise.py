@@ -27,6 +27,7 @@ from lazypipe.storage.optimizer.advise import advise
 from lazypipe.storage.optimizer.candidates import encodings_for, forms_for
 from lazypipe.storage.optimizer.choice import GOALS, Goal, Limits, Option, choose
 from lazypipe.storage.optimizer.cost import Cost
+from lazypipe.storage.optimizer.deciding import columns, partitions, sizes, writers
 from lazypipe.storage.optimizer.form import Form
 from lazypipe.storage.optimizer.forms import (
     Cast,
@@ -518,8 +519,8 @@ def test_folders_and_file_sizes_follow_from_all_that_the_sample_stands_for(monke
         "score": [n % 4 / 4 for n in range(4_000)],
     })  # fmt: skip
     queries = (Query("a", {"day": "equal", "score": "equal"}, weight=3), Query("b", {"hash": "equal", "gone": "equal"}))
-    monkeypatch.setattr(module, "_PARTITION_BYTES", 2_000)
-    monkeypatch.setattr(module, "_FILE_BYTES", 8_000)
+    monkeypatch.setattr(partitions, "_PARTITION_BYTES", 2_000)
+    monkeypatch.setattr(sizes, "_FILE_BYTES", 8_000)
     advice = advise(frame, Workload(queries), "read", clock=still)
     assert advice.layout.partition_by == ("day",)
     assert not {"day"} & {*advice.layout.forms, *advice.layout.encodings, *advice.layout.sort_by}
@@ -530,14 +531,14 @@ def test_folders_and_file_sizes_follow_from_all_that_the_sample_stands_for(monke
     assert settled.layout.partition_by == ("day",)
     assert "day" not in settled.sizes
     assert advise(frame, Workload(queries[1:]), "read", clock=still).layout.partition_by == ()
-    monkeypatch.setattr(module, "_PARTITION_BYTES", 2**40)
+    monkeypatch.setattr(partitions, "_PARTITION_BYTES", 2**40)
     assert advise(frame, Workload(queries), "read", clock=still).layout.partition_by == ()
 
 
 def test_folders_are_not_advised_by_first_rows_where_more_values_are_likely(monkeypatch: pytest.MonkeyPatch) -> None:
     days = [date(2026, 1, 1) + timedelta(days=n // 1_000) for n in range(4_000)]
     frame = pl.DataFrame({"day": days, "shop": [n % 4 for n in range(4_000)]})
-    monkeypatch.setattr(module, "_PARTITION_BYTES", 1)
+    monkeypatch.setattr(partitions, "_PARTITION_BYTES", 1)
     for column, folders in (("day", ()), ("shop", ("shop",))):
         asked = Workload((Query("a", {column: "equal"}),))
         assert advise(frame, asked, "read", 0.06, clock=still).layout.partition_by == (column,)
@@ -600,7 +601,7 @@ def test_types_that_pyarrow_does_not_know_are_left_to_polars() -> None:
 
 
 def test_without_pyarrow_polars_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(writers.importlib.util, "find_spec", lambda name: None)
     advice = advise(orders(1_000), goal="storage", clock=still)
     assert advice.layout.writer == "polars"
     assert not any(t.how.endswith("pyarrow") for t in advice.measured)
@@ -691,7 +692,7 @@ def test_what_a_column_is_written_for_is_told() -> None:
     ],
 )
 def test_writers_are_compared_by_what_is_to_be_small(least: Any, other: Cost, says: str) -> None:
-    assert module._compared(Cost(10, 1e-3, 1e-3), other, least) == says
+    assert columns._compared(Cost(10, 1e-3, 1e-3), other, least) == says
 
 
 def test_whether_times_were_taken_or_estimated_is_told() -> None:

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from polars.testing import assert_frame_equal
 
-from lazypipe.storage.optimizer import advise as module
 from lazypipe.storage.optimizer.advise import advise
 from lazypipe.storage.optimizer.candidates import forms_for
 from lazypipe.storage.optimizer.choice import Limits, Option, choose
 from lazypipe.storage.optimizer.cost import Cost, Size
+from lazypipe.storage.optimizer.deciding import order
 from lazypipe.storage.optimizer.estimates import column_cost, form_cost, layout_cost
 from lazypipe.storage.optimizer.form_numbers import Paged, Scaled, Whole
 from lazypipe.storage.optimizer.form_texts import Hexed, Template
@@ -117,7 +117,7 @@ def test_a_dictionary_that_more_rows_would_fill_is_left_where_little_is_gained()
 
 
 def test_one_order_is_tried_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lazypipe.storage.optimizer.advise.LITTLE", 0.0)
+    monkeypatch.setattr("lazypipe.storage.optimizer.deciding.little.LITTLE", 0.0)
     ticks = iter(range(1_000_000))
     frame = make_orders(3_000, seed=7)
     workload = Workload((Query("a", {"country": "equal", "status": "equal"}),))
@@ -306,7 +306,7 @@ def test_balanced_gives_up_what_makes_more_bytes(
     make: Callable[[int], pl.DataFrame], sort_by: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # orders are let through that their trial would not
-    monkeypatch.setattr(module, "_ORDER_BYTES", {**module._ORDER_BYTES, "balanced": 2.0})
+    monkeypatch.setattr(order, "ORDER_BYTES", {**order.ORDER_BYTES, "balanced": 2.0})
     frame = make(20_000)
     lookup = Workload((Query("one", {"shop": "equal"}),))
     advice = advise(frame, lookup, "balanced", 0.2, partition_by=(), clock=still)

@@ -1,0 +1,95 @@
+"""What is known of the rows that a layout is chosen for, what has been found out, and why: what all decisions share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import polars as pl
+
+from lazypipe.storage.optimizer.advice import Reason, order_name
+from lazypipe.storage.optimizer.choice import GOALS, Goal, Limits
+from lazypipe.storage.optimizer.cost import Cost
+from lazypipe.storage.optimizer.layout import Layout
+from lazypipe.storage.optimizer.ordering import spread
+from lazypipe.storage.optimizer.profile import Profile
+from lazypipe.storage.optimizer.pruning import reached
+from lazypipe.storage.optimizer.sample import Sample
+from lazypipe.storage.optimizer.trial import Bench
+from lazypipe.storage.optimizer.workload import Workload
+from lazypipe.storage.optimizer.writing import writable
+
+__all__ = ["COLUMN_SECONDS", "FEWEST_GROUPS", "GROUP", "OFTEN", "ORDERED", "QUICK_FEWEST", "Case"]
+
+COLUMN_SECONDS = 4e-3
+"""What looking at a column takes where there is little time, besides what its values take."""
+QUICK_FEWEST = 2_000
+"""Rows that are looked at in any case."""
+ORDERED = 8_000
+"""Rows that orders are tried on."""
+GROUP = 122_880
+"""Rows that a group has by default."""
+FEWEST_GROUPS = 8
+"""Groups at least that rows are taken to be in where orders are compared."""
+OFTEN = 0.5
+"""In which part of the queries a column must be filtered, for its values to be folders; or be a key, for rows with the same to stand together."""
+
+
+class Case:
+    """Rows to choose a layout for; each decision notes its reasons."""
+
+    def __init__(
+        self,
+        sample: Sample,
+        workload: Workload,
+        goal: Goal,
+        partition_by: Sequence[str] | None,
+        writers: Sequence[str],
+        bench: Bench,
+        ordered: pl.DataFrame,
+        rows: int,
+        *,
+        keep_order: bool,
+        forms: bool,
+        is_part: bool,
+    ) -> None:
+        self.workload, self.goal, self.bench = workload, goal, bench
+        self.partition_by = partition_by
+        self.keys = tuple(partition_by or ())
+        # orders are told by more rows than there is time to write in all ways
+        self.keep_order, self.forms, self.is_part = keep_order, forms, is_part
+        self.ordered, self.rows = ordered.drop(self.keys) if self.keys else ordered, rows
+        self.sample = replace(sample, frame=spread(sample.frame, rows)) if bench.quick else sample
+        self.frame = self.sample.frame.drop(self.keys) if self.keys else self.sample.frame
+        self.profile = Profile(0, 0, ())
+        self.writers = [w for w in writers if w == "polars" or writable(self.frame.schema)] or ["polars"]
+        self.limits: Limits = GOALS[goal]
+        self.filtered = self.workload.weights("filters") if self.workload.queries else {}
+        self.together: str | None = None
+        self.rising: list[str] = []
+        self.reasons: list[Reason] = []
+        self.left: tuple[str, ...] = ()
+
+    def note(self, column: str | None, decision: str, why: str) -> None:
+        """Note what is decided, of a column or of all, and why."""
+        self.reasons.append(Reason(column, decision, why))
+
+    def reading(self, rows: pl.DataFrame, group: int = GROUP, fewest: int = FEWEST_GROUPS) -> float:
+        """Return which part of the row groups the workload's queries read, on average: where there are ``fewest`` at least."""
+        total = sum(q.weight for q in self.workload.queries)
+        groups = min(max(-(-self.sample.total // group), fewest), max(rows.height // 20, 1))
+        return sum(reached(rows, q, groups) * q.weight for q in self.workload.queries) / total
+
+    def last(self, layout: Layout) -> Cost:
+        """Return what a layout costs: what was measured last of all columns, unless rows were put in order since."""
+        if layout.sort_by:
+            return self.bench.whole(self.frame, layout, f"ordered by {order_name(layout)}")[0]
+        return next(
+            t.cost for t in reversed(self.bench.trials) if t.column is None and t.how == f"chosen, {layout.writer}"
+        )
+
+    def excess(self, cost: Cost, default: Cost) -> float:
+        """Return how far a cost is above the limits."""
+        broken = self.limits.broken(cost, default)
+        parts = (getattr(cost, m) / (getattr(self.limits, m) * max(getattr(default, m), 1e-9)) for m in broken)
+        return round(max(parts, default=1.0), 1)
