@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import polars as pl
@@ -11,7 +12,7 @@ from lazypipe.errors import SourceError, reason_of
 from lazypipe.storage import uri as uris
 from lazypipe.storage.parquet_ranges import TRAILER, Footer, ParquetError, footer_length
 
-__all__ = ["TAIL", "column_bytes", "column_range", "footer_of", "read_footer", "unreadable"]
+__all__ = ["TAIL", "column_bytes", "column_range", "footer_of", "read_footer", "reading"]
 
 TAIL = 64 * 1024
 """Bytes that are read at first: most footers are in them."""
@@ -37,10 +38,14 @@ def footer_of(uri: str, storage_options: Mapping[str, Any] | None) -> Footer:
         return read_footer(file)
 
 
-def unreadable(uri: str, error: Exception) -> SourceError:
-    """Return the error that names a file which is no Parquet, or cannot be read."""
-    reason = reason_of(error)
-    return SourceError(f"cannot be read: {reason}", uri=uri, fix="check path, rights and network, or deliver it again")
+@contextmanager
+def reading(uri: str) -> Iterator[None]:
+    """Name the file that is read within the ``with``, in a SourceError, whatever a store raises of it, or if it is no Parquet."""
+    try:
+        yield
+    except Exception as error:
+        fix = "check path, rights and network, or deliver it again"
+        raise SourceError(f"cannot be read: {reason_of(error)}", uri=uri, fix=fix) from error
 
 
 def column_bytes(names: Iterable[str], storage_options: Mapping[str, Any] | None = None) -> dict[str, int]:
@@ -53,13 +58,11 @@ def column_bytes(names: Iterable[str], storage_options: Mapping[str, Any] | None
     """
     found: dict[str, int] = {}
     for uri in names:
-        try:
+        with reading(uri):
             footer = footer_of(uri, storage_options)
             for name in footer.columns:
                 ranges = (r for n in range(len(footer.group_rows)) for r in footer.ranges(n, [name]))
                 found[name] = found.get(name, 0) + sum(r.length for r in ranges)
-        except Exception as error:  # any store's own errors: the caller learns which file it was
-            raise unreadable(uri, error) from error
     return found
 
 
@@ -77,11 +80,9 @@ def column_range(
     """
     from lazypipe.storage.parquet_prune import Bounds, column_bounds
 
-    try:
+    with reading(uri):
         footer = footer_of(uri, storage_options)
         if column not in footer.columns:
             return None
         found = column_bounds(footer, column, dtype) if footer.group_rows else Bounds(None, None, 0, 0)
-    except Exception as error:  # any store's own errors: the caller learns which file it was
-        raise unreadable(uri, error) from error
     return None if found is None or (found.low is None and not found.all_null) else (found.low, found.high)

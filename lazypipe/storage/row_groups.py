@@ -18,7 +18,7 @@ from blake3 import blake3
 
 from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.footers import footer_of, unreadable
+from lazypipe.storage.footers import footer_of, reading
 from lazypipe.storage.parquet_ranges import Footer
 
 __all__ = ["LARGE", "BorderHash", "Borders", "RowPlaces", "begun", "rows_in"]
@@ -147,11 +147,9 @@ class RowPlaces(NamedTuple):
         SourceError
             If the file cannot be read, or is not Parquet.
         """
-        try:
+        with reading(uri):
             footer = footer_of(uri, storage_options)
             begins = [footer.extent(group)[0] for group in range(len(footer.group_rows))]
-        except Exception as error:  # any store's own errors: the caller learns which file it was
-            raise unreadable(uri, error) from error
         return cls(begins, [0, *accumulate(footer.group_rows)])
 
     def between(self, start: int, end: int) -> tuple[int, int]:

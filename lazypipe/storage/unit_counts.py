@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from lazypipe.storage import uri as uris
-from lazypipe.storage.footers import TAIL, read_footer, unreadable
+from lazypipe.storage.footers import TAIL, read_footer, reading
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.parquet_ranges import Footer
 from lazypipe.storage.units import UNIT
@@ -43,24 +43,19 @@ def _counted(uri: str, storage_options: Mapping[str, Any] | None) -> dict[int, i
     from lazypipe.storage.parquet_prune import bounds
 
     found: Counter[int] = Counter()
-    try:
-        with uris.opened(uri, storage_options, block_size=TAIL) as file:
-            footer = read_footer(file)
-            mixed = []
-            for group, rows in enumerate(footer.group_rows):
-                known = bounds(footer.statistics(group, UNIT), pl.UInt64())
-                if known is not None and known.low is not None and known.low == known.high:
-                    found[known.low] += rows
-                else:
-                    mixed.append(group)
-            for groups in _batches(footer, mixed):
-                ranges = [r for group in groups for r in footer.ranges(group, [UNIT])]
-                column = pl.read_parquet(
-                    io.BytesIO(footer.mini_file(groups, [UNIT], [_read(file, *r) for r in ranges]))
-                )
-                found.update(dict(column[UNIT].value_counts().iter_rows()))
-    except Exception as error:  # any store's own errors: the caller learns which file it was
-        raise unreadable(uri, error) from error
+    with reading(uri), uris.opened(uri, storage_options, block_size=TAIL) as file:
+        footer = read_footer(file)
+        mixed = []
+        for group, rows in enumerate(footer.group_rows):
+            known = bounds(footer.statistics(group, UNIT), pl.UInt64())
+            if known is not None and known.low is not None and known.low == known.high:
+                found[known.low] += rows
+            else:
+                mixed.append(group)
+        for groups in _batches(footer, mixed):
+            ranges = [r for group in groups for r in footer.ranges(group, [UNIT])]
+            column = pl.read_parquet(io.BytesIO(footer.mini_file(groups, [UNIT], [_read(file, *r) for r in ranges])))
+            found.update(dict(column[UNIT].value_counts().iter_rows()))
     return dict(sorted(found.items()))
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.footers import footer_of, unreadable
+from lazypipe.storage.footers import footer_of, reading
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.optimizer.form_numbers import Cast
 from lazypipe.storage.optimizer.layout import Layout
@@ -73,10 +73,8 @@ def _box(dataset: Dataset, commit: Commit, file: DataFile, columns: tuple[str, .
         if form is not None and not (isinstance(form, Cast) and form.widens(commit.schema[name]) and not file.odd):
             return None
     uri = uris.join(dataset.uri, file.path)
-    try:
+    with reading(uri):
         footer = footer_of(uri, dataset.storage_options)
-    except Exception as error:  # any store's own errors: the caller learns which file it was
-        raise unreadable(uri, error) from error
     told = [column_bounds(footer, n, commit.schema[n]) for n in columns]
     known = [b for b in told if b is not None and b.low is not None]
     return _Box(tuple(b.low for b in known), tuple(b.high for b in known)) if len(known) == len(told) else None
