@@ -496,22 +496,27 @@ def test_a_process_that_is_killed_between_answer_and_removal_repeats_itself(
 
 
 ENDED = """
-import sys, threading, time
+import sys, threading
 import lazypipe as lp
-from pathlib import Path
 
 transport = lp.HttpTransport(sys.argv[1], spool=sys.argv[2], timeout=1200, patience=1200)
 transport.emit({"number": 1})
 threading.Thread(target=transport.flush, daemon=True).start()
-while not Path(sys.argv[2], "lock").exists():
-    time.sleep(0.01)
+sys.stdin.read()
 """
 
 
 def test_a_process_that_ends_while_it_sends_leaves_no_lock(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection, and never answers
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        subprocess.run([sys.executable, "-c", ENDED, url, str(tmp_path)], check=True, timeout=600)
+        process = subprocess.Popen([sys.executable, "-c", ENDED, url, str(tmp_path)], stdin=subprocess.PIPE)
+        silent.settimeout(600)
+        connection, _ = silent.accept()
+        with connection:
+            assert connection.recv(1)
+            assert (tmp_path / "lock").exists()
+            process.communicate(timeout=600)  # it ends when it is told nothing more
+    assert process.returncode == 0
     assert os.listdir(tmp_path) == ["0000000001.json"]
 
 
