@@ -18,7 +18,7 @@ from typing import Any
 
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.errors import LazypipeError
-from lazypipe.plan.uses import declared, uses
+from lazypipe.plan.uses import declared, is_in, uses
 from lazypipe.records.ledger import Ledger
 from lazypipe.run.context import run_id
 from lazypipe.run.rewrites import recorded
@@ -181,16 +181,17 @@ def workload(
     access: Access | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Workload:
-    """Return what is asked of a dataset: by pipelines that read it, and by queries.
+    """Return what is asked of a dataset: by pipelines that read it, or write it, and by queries.
 
     Parameters
     ----------
     pipelines
-        Compiled ones; those that do not read it count for nothing.
+        Compiled ones. Of one that writes it counts what the output declares, and what further outputs do with its rows; those
+        that do neither count for nothing.
     queries
         SQL over ``self``, or mappings with ``sql``, ``weight`` (how often it is asked) and ``selectivity``.
     access
-        How it is used on the whole. Default: as most queries do.
+        How it is used on the whole. Default: as an output declares that writes it, or as most queries do.
 
     Raises
     ------
@@ -207,4 +208,7 @@ def workload(
     said, wrong = declared({"queries": tuple(queries)}, "self", schema)
     if wrong:
         raise LazypipeError(f"query {wrong[0][0] + 1}: {wrong[0][1]}")
-    return Workload((*said.queries, *uses((p.lineage() for p in given), dataset)), access)
+    made = [p.workload(name) for p in given for name, o in p.outputs.items() if is_in(o.to, dataset)]
+    asked = (query for workload in made for query in workload.queries)
+    access = access or next((w.declared for w in made if w.declared is not None), None)
+    return Workload((*said.queries, *asked, *uses((p.lineage() for p in given), dataset)), access)

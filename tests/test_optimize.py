@@ -81,6 +81,28 @@ def test_a_dataset_is_written_anew_for_a_goal(uri: str, tmp_path: Path) -> None:
     assert made.to_dict()["record"] == entry.number
 
 
+def test_a_pipeline_that_writes_a_dataset_says_what_readers_ask(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its declared queries, how it says that rows are read, and what its other outputs do with them; also from a folder of one's own."""
+    built = lp.pipeline("w", base=tmp_path).source("a", "in/*.parquet").stage("b", "a", do=[{"filter": "id >= 0"}])
+    built = built.stage("c", "b", do=[{"filter": "day = 3"}])
+    built = built.output("b", "out", workload={"queries": ["SELECT price FROM self WHERE id = 7"], "access": "scan"})
+    writer = built.output("c", "c").build().compile()
+    monkeypatch.chdir(tmp_path)
+    for place in (uri, f"file://{uri}/", "out", "../" + tmp_path.name + "/out"):
+        asked = lp.optimize.workload(place, [writer, lp.load(reader(tmp_path)).compile()])
+        assert [(q.name, dict(q.filters)) for q in asked.queries] == [
+            ("SELECT price FROM self WHERE id = 7", {"id": "equal"}),
+            ("w/c", {"day": "equal"}),
+            ("reader/t", {"id": "equal"}),
+        ], place
+        assert asked.declared == "scan"
+    assert lp.optimize.workload(uri, [writer], access="time range").declared == "time range"
+    lp.pipeline("o", base=tmp_path).source("a", "in/*.parquet").output("a", "out-2").build().compile().run()
+    assert not lp.optimize.workload(f"{uri}-2", [writer]).queries
+
+
 def test_what_a_version_was_made_of_is_known_after_it_was_written_anew(uri: str, tmp_path: Path) -> None:
     made = lp.optimize.compact(uri, actor="keeper")
     ledger = lp.ledger(plan(tmp_path))

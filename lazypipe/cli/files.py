@@ -36,7 +36,9 @@ def add(commands: Commands) -> None:
         "--partition-by", action="append", metavar="COLUMN", help="have these folders. Default: those that there are"
     )
     optimize.add_argument("--budget", type=float, metavar="SECONDS", help="what choosing may take. Default: no end")
-    optimize.add_argument("--pipeline", action="append", default=[], metavar="FILE", help="a definition that reads it")
+    optimize.add_argument(
+        "--pipeline", action="append", default=[], metavar="FILE", help="a definition that reads it, or writes it"
+    )
     compact.add_argument("--target", type=int, metavar="BYTES", help="size of a file. Default: 128 MiB")
     compact.add_argument("--dead", type=float, metavar="PART", help="rows of a file that may be gone. Default: 0.2")
     vacuum = commands.add("vacuum", _vacuum, "Delete files that no kept version uses.")

@@ -1,4 +1,4 @@
-"""Outputs that are one file: whether its format has what their columns need, told before anything is read."""
+"""Outputs: whether the format of their files has what their columns need, told before anything is read."""
 
 from __future__ import annotations
 
@@ -8,16 +8,22 @@ import polars as pl
 
 from lazypipe.compile.node import Node
 from lazypipe.spec.model import Fault, Pipeline
-from lazypipe.spec.types import dtype_name
+from lazypipe.spec.types import dtype_name, is_hollow
 from lazypipe.storage.formats import FORMATS
 
 __all__ = ["check_exports"]
+
+_PARQUET = ("dataset", "parquet")
 
 
 def check_exports(pipeline: Pipeline, nodes: Mapping[str, Node], faults: list[Fault]) -> None:
     """Add columns that cannot be written in the format of their output to ``faults``."""
     for name, output in pipeline.outputs.items():
-        if output.format not in FORMATS or output.stage not in nodes:
+        if output.stage not in nodes:
+            continue
+        if output.format in _PARQUET and not output.delta_log:  # what Delta tables lack is told where they are checked
+            faults += _hollow(name, nodes[output.stage].schema)
+        if output.format not in FORMATS:
             continue
         lacks = FORMATS[output.format].lacks
         for column, dtype in nodes[output.stage].schema.items():
@@ -25,6 +31,16 @@ def check_exports(pipeline: Pipeline, nodes: Mapping[str, Node], faults: list[Fa
                 what = f"{output.format} has no way to write column {column!r}, which is {dtype_name(dtype)}"
                 fix = "make text or numbers of it in the stage, drop it, or write parquet or ipc"
                 faults.append(Fault(what, fix, ("outputs", name, "format")))
+
+
+def _hollow(output: str, schema: Mapping[str, pl.DataType]) -> Iterator[Fault]:
+    """Yield the columns that Parquet has no way to write, as nothing would stand in it for their rows."""
+    for column, dtype in schema.items():
+        if is_hollow(dtype):
+            what = (
+                f"Parquet has no way to write column {column!r}, which is {dtype_name(dtype)}: a struct without fields"
+            )
+            yield Fault(what, "drop it in the stage, or give it a field", ("outputs", output))
 
 
 def _parts(dtype: pl.DataType) -> Iterator[pl.DataType]:

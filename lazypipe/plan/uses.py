@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from posixpath import normpath
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from lazypipe.plan.places import Place
     from lazypipe.storage.optimizer.workload import Compare, Query, Workload
 
-__all__ = ["declared", "query_of", "uses", "uses_within"]
+__all__ = ["declared", "is_in", "query_of", "uses", "uses_within"]
 
 _EQUAL = r"(=|==|IN\b|IS NOT DISTINCT FROM\b)"
 _RANGE = r"(<(?!>)|>|BETWEEN\b)"
@@ -89,15 +90,21 @@ def uses(lineages: Iterable[Lineage], uri: str) -> tuple[Query, ...]:
     """
     found: list[Query] = []
     for lineage in lineages:
-        sources = [p.name for p in lineage.places if p.kind == "source" and any(_is_in(u, uri) for u in p.uris)]
+        sources = [p.name for p in lineage.places if p.kind == "source" and any(is_in(u, uri) for u in p.uris)]
         for name in sources:
             found += uses_within(lineage, name)
     return tuple(found)
 
 
-def _is_in(uri: str, dataset: str) -> bool:
-    """Whether a URI, or pattern, is that of a dataset, or of files in it."""
-    one, other = map(uris.place, (uri, dataset))
+def is_in(uri: str, dataset: str) -> bool:
+    """Whether a URI, or pattern, is that of a dataset, or of files in it; local ones may be written from here, or from the root.
+
+    Examples
+    --------
+    >>> is_in("file:///lake/orders/*.parquet", "/lake/orders"), is_in("/lake/orders-2", "/lake/orders")
+    (True, False)
+    """
+    one, other = (normpath(uris.whole_path(u)) if uris.is_local(u) else uris.place(u) for u in (uri, dataset))
     return one == other or one.startswith(f"{other}/")
 
 

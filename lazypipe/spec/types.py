@@ -173,6 +173,23 @@ def dtype_name(dtype: pl.DataType) -> str:
             return type(dtype).__name__
 
 
+def is_hollow(dtype: pl.DataType) -> bool:
+    """Whether a type is, or holds, a struct without fields, which Parquet has no way to write.
+
+    Examples
+    --------
+    >>> is_hollow(pl.List(pl.Struct({}))), is_hollow(pl.Struct({"x": pl.Int8()}))
+    (True, False)
+    """
+    match dtype:
+        case pl.List() | pl.Array():
+            return is_hollow(instance_of(dtype.inner))
+        case pl.Struct():
+            return not dtype.fields or any(is_hollow(instance_of(field.dtype)) for field in dtype.fields)
+        case _:
+            return False
+
+
 def instance_of(dtype: object) -> pl.DataType:
     """Return a type as an instance: types inside of others may be classes."""
     made = dtype() if isinstance(dtype, type) else dtype

@@ -1,4 +1,4 @@
-"""What the format of one file has no way to write is told before anything is read."""
+"""What the format of files has no way to write is told before anything is read."""
 
 from __future__ import annotations
 
@@ -40,3 +40,18 @@ def test_types_that_a_format_lacks(tmp_path: Path, form: str) -> None:
             f"outputs.o.format: ndjson has no way to write column 'h', which is Binary; {fix}",
             f"outputs.o.format: ndjson has no way to write column 'j', which is List(Binary); {fix}",
         ]
+
+
+@pytest.mark.parametrize("form", ["dataset", "parquet", "ipc", "ndjson"])
+@pytest.mark.parametrize("value", ["{}", "[{}]", '{"x": {}}'])
+def test_structs_without_fields(tmp_path: Path, form: str, value: str) -> None:
+    (tmp_path / "in.ndjson").write_text(f'{{"id": 1, "e": {value}}}\n')
+    text = f"version: 1\nname: p\nsources: {{s: {{uri: in.ndjson}}}}\noutputs: {{o: {{from: s, to: 'out.{form}', format: {form}}}}}\n"
+    (tmp_path / "p.yaml").write_text(text)
+    if form in ("ipc", "ndjson"):
+        assert lp.load(tmp_path / "p.yaml").compile().run().status == "done"
+        return
+    with pytest.raises(lp.DefinitionError) as error:
+        lp.load(tmp_path / "p.yaml").compile()
+    assert "p.yaml:4:11: Parquet has no way to write column 'e', which is " in str(error.value)
+    assert str(error.value).endswith("a struct without fields; drop it in the stage, or give it a field")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import polars as pl
 
 from lazypipe.errors import LazypipeError, nearest
+from lazypipe.spec.types import is_hollow
 from lazypipe.storage.optimizer.advice import Advice, Reason, listed, told_form, why
 from lazypipe.storage.optimizer.choice import GOALS, Goal
 from lazypipe.storage.optimizer.cost import Cost
@@ -135,6 +136,8 @@ def advise(
             raise LazypipeError(f"there is no column {name!r}; {nearest(name, taken.frame.columns, 'columns')}")
     if wrong_type := [n for n, t in taken.frame.schema.items() if t in (pl.Object, pl.Unknown)]:
         raise LazypipeError(f"column {wrong_type[0]!r} holds Python objects, which no file can; cast or drop it")
+    if hollow := [n for n, t in taken.frame.schema.items() if is_hollow(t)]:
+        raise LazypipeError(f"column {hollow[0]!r} has a struct without fields, which Parquet cannot hold; drop it")
     chosen = list(writers) if writers else ["polars", *(["pyarrow"] if has_pyarrow() else [])]
     how: dict[str, bool] = {"keep_order": keep_order, "forms": forms, "is_part": total is not None}
     advice = _advice(Case(taken, asked, goal, partition_by, chosen, bench, rows, sample, **how))

@@ -18,6 +18,7 @@ import polars.selectors as cs
 
 from lazypipe.errors import StorageError, nearest
 from lazypipe.spec.types import dtype_name
+from lazypipe.sql import empty
 from lazypipe.storage import hive
 from lazypipe.storage.optimizer.layout import CURVES, Layout
 
@@ -187,7 +188,7 @@ class BatchWriter:
         self._open: dict[Any, _Open] = {}
         self._gathered = 0
         self._group = layout.row_group_rows or _ROW_GROUP
-        inside = pl.DataFrame(schema={n: t for n, t in schema.items() if n not in partition_by})
+        inside = empty({n: t for n, t in schema.items() if n not in partition_by})
         self._arrow = inside.to_arrow().schema
         self._options = self._writer_options()
 

@@ -648,6 +648,14 @@ def test_objects_of_python_are_refused() -> None:
         advise(frame)
 
 
+def test_structs_without_fields_are_refused() -> None:
+    frame = pl.DataFrame({"x": [1], "e": pl.Series([[{}]], dtype=pl.List(pl.Struct({})))})
+    with pytest.raises(
+        LazypipeError, match="column 'e' has a struct without fields, which Parquet cannot hold; drop it"
+    ):
+        advise(frame)
+
+
 def test_long_lists_are_told_by_their_length() -> None:
     assert told_form(Coded(("a", "b", "c"))) == "coded(values=['a', 'b', 'c'])"
     assert told_form(Coded(("a", "b", "c", "d"))) == "coded(values=4 values)"
