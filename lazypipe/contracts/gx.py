@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from lazypipe.contracts import gx_frames, gx_values
+from lazypipe.contracts import gx_distribution, gx_frames, gx_values
 from lazypipe.contracts.conditions import Untranslatable, where
 from lazypipe.contracts.contract import Contract, Written
 from lazypipe.contracts.document import Node, Source, read
@@ -33,8 +33,8 @@ def from_gx(source: Source, *, table: str | None = None, order_by: Sequence[str]
     orders the rows, which ``increasing`` needs: ``order_by`` names the columns. Core expectations
     become rules with the semantics of GX's pandas engine: nulls are not counted where one column is looked at, ``mostly``
     becomes ``max_failures`` of the rows that are not null, and ``row_condition`` becomes ``where``, with pandas' meaning of
-    missing values. Expectations that no rule on frames can be (statistical tests against a stored partition, measures of
-    each row against its whole column) and custom ones are in ``unmapped``.
+    missing values. Expectations that no rule on frames can be (of the results of queries, of schemas within JSON; statistical
+    tests that GX only names) and custom ones are in ``unmapped``.
 
     Raises
     ------
@@ -145,19 +145,16 @@ def _common(node: Node) -> dict[str, Any]:
     }
 
 
-_PARTITION = "it compares with a stored partition; psi and ks compare with the previous commit"
-_SPREAD = "it measures each value against its whole column; write a stage that derives it"
-_READERS: Readers = {**gx_values.READERS, **gx_frames.READERS}
+_STUB = (
+    "Great Expectations has only named it since 0.13, without evaluating it; "
+    "kl_divergence compares with given weights, psi and ks with the previous commit"
+)
+_READERS: Readers = {**gx_values.READERS, **gx_frames.READERS, **gx_distribution.READERS}
 _WITHOUT_RULE = {
-    "expect_column_value_z_scores_to_be_less_than": _SPREAD,
-    "expect_column_values_to_not_be_outliers": _SPREAD,
     "expect_column_values_to_match_json_schema": "json asks whether the text is JSON, no rule for what is in it",
-    "expect_table_column_count_to_be_between": "a rule on the schema names its columns",
-    "expect_table_column_count_to_equal": "a rule on the schema names its columns",
-    "expect_column_kl_divergence_to_be_less_than": _PARTITION,
-    "expect_column_chisquare_test_p_value_to_be_greater_than": _PARTITION,
-    "expect_column_bootstrapped_ks_test_p_value_to_be_greater_than": _PARTITION,
-    "expect_column_parameterized_distribution_ks_test_p_value_to_be_greater_than": _PARTITION,
-    "expect_column_pair_cramers_phi_value_to_be_less_than": "no rule measures how two columns depend on each other",
+    "expect_column_chisquare_test_p_value_to_be_greater_than": _STUB,
+    "expect_column_bootstrapped_ks_test_p_value_to_be_greater_than": _STUB,
+    "expect_column_parameterized_distribution_ks_test_p_value_to_be_greater_than": _STUB,
+    "expect_column_pair_cramers_phi_value_to_be_less_than": _STUB,
     "expect_query_results_to_match_comparison": "it compares the results of two queries; write a stage",
 }

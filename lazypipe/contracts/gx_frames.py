@@ -272,6 +272,17 @@ def _column_set(given: Given) -> Iterable[Written]:
     return [given.schema_rule({"columns": list(given.kwargs.texts("column_set")), "mode": mode})]
 
 
+def _column_count(given: Given) -> Iterable[Written]:
+    low, high, _ = bounds(given, kind="number", whole=True)
+    if low is None and high is None:
+        return vacuous(given)
+    return [made("column_count", {"min": low, "max": high}, given.common)]
+
+
+def _column_count_equals(given: Given) -> Iterable[Written]:
+    yield made("column_count", {"equals": given.kwargs.get("value", "integer")}, given.common)
+
+
 def _exists(given: Given) -> Iterable[Written]:
     if "column_index" in given.kwargs:
         given.kwargs.note("column_index", "the rule asks for the column at any place", "column_index")
@@ -321,6 +332,8 @@ READERS: Readers = {
     "expect_table_row_count_to_be_between": ((), NUMBERS, _row_count),
     "expect_table_row_count_to_equal": (("value",), (), _row_count_equals),
     "expect_table_row_count_to_equal_other_table": (("other_table_name",), (), _row_count_same),
+    "expect_table_column_count_to_be_between": ((), NUMBERS, _column_count),
+    "expect_table_column_count_to_equal": (("value",), (), _column_count_equals),
     "expect_table_columns_to_match_ordered_list": ((), ("column_list",), _ordered_columns),
     "expect_table_columns_to_match_set": ((), ("column_set", "exact_match"), _column_set),
     "expect_column_to_exist": (("column",), ("column_index",), _exists),

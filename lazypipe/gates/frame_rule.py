@@ -33,6 +33,7 @@ __all__ = [
     "fraction",
     "literal",
     "need_bound",
+    "percent",
 ]
 
 Closed = Literal["both", "left", "right", "none"]
@@ -94,7 +95,7 @@ class GroupedRule(FrameRule):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CountRule(GroupedRule):
+class CountRule(FrameRule):
     """A rule on how many there are of something, which must lie between bounds."""
 
     others: ClassVar[tuple[str, ...]] = ()
@@ -253,3 +254,14 @@ def fraction(given: Any, argument: str) -> Fraction:
     if value > 1:
         raise Fault(f"{given} is more than all rows", "write a fraction from 0 to 1, or 0% to 100%", (argument,))
     return value
+
+
+def percent(part: float) -> str:
+    """Return a fraction as people write it.
+
+    Examples
+    --------
+    >>> percent(0.125)
+    '12.5%'
+    """
+    return f"{part * 100:.10g}%"

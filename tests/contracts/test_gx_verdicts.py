@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import lazypipe as lp
 from lazypipe.contracts import from_gx
 
+INF = math.inf
 Row = Mapping[str, Any]
 Oracle = Callable[[Sequence[Row]], bool]
 
@@ -107,6 +108,46 @@ def is_json(text: str) -> bool:
     return text in ("{}", "5", "null")
 
 
+def far(z: float, side: Callable[[float], float], mostly: float = 1) -> Oracle:
+    """As GX reckons, but for values that are all the same: none of them is far here."""
+
+    def judge(rows: Sequence[Row]) -> bool:
+        values = [r["a"] for r in rows if r["a"] is not None]
+        if len(set(values)) < 2:
+            return True
+        mean, deviation = statistics.fmean(values), statistics.stdev(values)
+        return part([side((v - mean) / deviation) < z for v in values], mostly)
+
+    return judge
+
+
+def entropy(counts: Sequence[int], weights: Sequence[float]) -> float:
+    pairs = [(n / sum(counts), w / sum(weights)) for n, w in zip(counts, weights, strict=True)]
+    return sum((p * math.log(p / q) if q else INF) for p, q in pairs if p)
+
+
+def diverges(values: list[int], weights: list[float], most: float, tail: float = 0) -> Oracle:
+    def judge(rows: Sequence[Row]) -> bool:
+        counts = Counter(r["a"] for r in rows if r["a"] is not None)
+        others = [v for v in counts if v not in values]
+        expected = [w * (1 - tail) for w in weights] + [tail / len(others)] * len(others) if others else weights
+        return not counts or entropy([counts[v] for v in [*values, *others]], expected) <= most
+
+    return judge
+
+
+def histogram(edges: list[float], weights: list[float], most: float, *, open_above: bool = False) -> Oracle:
+    """As numpy counts: bins are closed below, the last of the partition on both sides (what is beyond it, on neither)."""
+
+    def judge(rows: Sequence[Row]) -> bool:
+        values = [r["a"] for r in rows if r["a"] is not None]
+        inner = edges[1:-1] if open_above else edges[1:-2]
+        places = [sum(v >= e for e in inner) + (not open_above and v > edges[-2]) for v in values]
+        return not values or entropy([places.count(i) for i in range(len(weights))], weights) <= most
+
+    return judge
+
+
 A, S = {"column": "a"}, {"column": "s"}
 AB = {"column_A": "a", "column_B": "b"}
 LIST = {"column_list": ["a", "b", "c"]}
@@ -177,6 +218,20 @@ CASES: list[tuple[str, dict[str, Any], Oracle]] = [
     ("expect_column_quantile_values_to_be_between", {**A, "quantile_ranges": {"quantiles": [0, 0.5, 1], "value_ranges": [[-2, None], [None, None], [None, 4]]}}, measure("a", lambda v: v, lambda v: min(v) >= -2 and max(v) <= 4)),
     ("expect_column_most_common_value_to_be_in_set", {**A, "value_set": [1]}, lambda rows: set(modes(rows, "a")) <= {1}),
     ("expect_column_most_common_value_to_be_in_set", {**A, "value_set": [1, 2], "ties_okay": True}, lambda rows: not modes(rows, "a") or bool(set(modes(rows, "a")) & {1, 2})),
+    ("expect_column_value_z_scores_to_be_less_than", {**A, "threshold": 1.2345}, far(1.2345, abs)),
+    ("expect_column_value_z_scores_to_be_less_than", {**A, "threshold": -0.9876, "mostly": 0.7}, far(0.9876, abs, 0.7)),
+    ("expect_column_value_z_scores_to_be_less_than", {**A, "threshold": 0.9876, "double_sided": False}, far(0.9876, float)),
+    ("expect_column_value_z_scores_to_be_less_than", {**A, "threshold": 0.9876, "row_condition": "c < 2", "condition_parser": "pandas"}, lambda rows: far(0.9876, abs)([r for r in rows if r["c"] < 2])),
+    ("expect_column_kl_divergence_to_be_less_than", {**A, "partition_object": {"values": [0, 1, 2], "weights": [0.5, 0.25, 0.25]}, "threshold": 0.4}, diverges([0, 1, 2], [0.5, 0.25, 0.25], 0.4)),
+    ("expect_column_kl_divergence_to_be_less_than", {**A, "partition_object": {"values": [0, 1], "weights": [0.75, 0.25]}, "threshold": 1.1, "tail_weight_holdout": 0.2}, diverges([0, 1], [0.75, 0.25], 1.1, 0.2)),
+    ("expect_column_kl_divergence_to_be_less_than", {**A, "partition_object": {"bins": [0, 2, 4], "weights": [0.5, 0.5]}, "threshold": 0.4}, histogram([-INF, 0, 2, 4, INF], [0, 0.5, 0.5, 0], 0.4)),
+    ("expect_column_kl_divergence_to_be_less_than", {**A, "partition_object": {"bins": [0, 2, 3, 4], "weights": [0.5, 0, 0.5]}, "threshold": 0.5, "tail_weight_holdout": 0.2, "internal_weight_holdout": 0.1}, histogram([-INF, 0, 2, 3, 4, INF], [0.1, 0.35, 0.1, 0.35, 0.1], 0.5)),
+    ("expect_column_kl_divergence_to_be_less_than", {**A, "partition_object": {"bins": [0, 2, 4], "weights": [0.5, 0.25], "tail_weights": [0.05, 0.2]}, "threshold": 0.4}, histogram([-INF, 0, 2, 4, INF], [0.05, 0.5, 0.25, 0.2], 0.4)),
+    ("expect_column_kl_divergence_to_be_less_than", {**A, "partition_object": {"bins": ["-Infinity", 0, 2, "Infinity"], "weights": [0.25, 0.25, 0.5]}, "threshold": 0.3}, histogram([-INF, 0, 2, INF], [0.25, 0.25, 0.5], 0.3, open_above=True)),
+    ("expect_column_kl_divergence_to_be_less_than", {**A, "partition_object": {"bins": [-INF, 0, 2], "weights": [0.5, 0.5]}, "threshold": 0.5, "tail_weight_holdout": 0.2}, histogram([-INF, 0, 2, INF], [0.4, 0.4, 0.2], 0.5)),
+    ("expect_column_kl_divergence_to_be_less_than", {**A, "partition_object": {"bins": [0, 2, INF], "weights": [0.5, 0.5]}, "threshold": 0.5, "tail_weight_holdout": 0.2}, histogram([-INF, 0, 2, INF], [0.2, 0.4, 0.4], 0.5, open_above=True)),
+    ("expect_column_kl_divergence_to_be_less_than", {**A, "partition_object": None, "threshold": 0.5}, lambda _: True),
+    ("expect_column_kl_divergence_to_be_less_than", {**A, "partition_object": {"values": [0], "weights": [1]}, "threshold": None}, lambda _: True),
     ("expect_column_distinct_values_to_be_in_set", {**A, "value_set": [1, 2]}, each("a", lambda v: v in (1, 2))),
     ("expect_column_distinct_values_to_contain_set", {**A, "value_set": [1, 2]}, lambda rows: {1, 2} <= {r["a"] for r in rows}),
     ("expect_column_distinct_values_to_equal_set", {**S, "value_set": ["a", "it's"]}, lambda rows: {r["s"] for r in rows} - {None} == {"a", "it's"}),
@@ -199,6 +254,11 @@ CASES: list[tuple[str, dict[str, Any], Oracle]] = [
     ("expect_table_row_count_to_be_between", {}, lambda _: True),
     ("expect_table_row_count_to_equal", {"value": 3, "row_condition": "a > 0", "condition_parser": "pandas"}, lambda rows: sum(r["a"] is not None and r["a"] > 0 for r in rows) == 3),
     ("expect_table_row_count_to_equal_other_table", {"other_table_name": "others"}, lambda rows: len(rows) == 2),
+    ("expect_table_column_count_to_be_between", {"min_value": 6, "max_value": 7, "strict_max": True}, lambda _: True),
+    ("expect_table_column_count_to_be_between", {"min_value": 6, "strict_min": True}, lambda _: False),
+    ("expect_table_column_count_to_be_between", {}, lambda _: True),
+    ("expect_table_column_count_to_equal", {"value": 6}, lambda _: True),
+    ("expect_table_column_count_to_equal", {"value": 5}, lambda _: False),
     ("expect_table_columns_to_match_ordered_list", {"column_list": list(SCHEMA)}, lambda _: True),
     ("expect_table_columns_to_match_ordered_list", {"column_list": ["a", "k", "b", "c", "f", "s"]}, lambda _: False),
     ("expect_table_columns_to_match_ordered_list", {"column_list": None}, lambda _: True),

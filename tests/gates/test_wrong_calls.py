@@ -50,6 +50,16 @@ def test_values_that_polars_cannot_compare_are_no_keys(rule: str) -> None:
         lp.check(frame, [{rule: written}], **({"x": frame} if "references" in written else {}))
 
 
+@pytest.mark.parametrize(("op", "side"), [("=", "left"), ("!=", "right"), ("<", "left")])
+def test_values_that_polars_cannot_compare_are_not_compared(op: str, side: str) -> None:
+    frame = pl.DataFrame({"o": [object(), object()], "none": [None, None]})
+    sides = {"left": "none", "right": "none", side: "o"}
+    with pytest.raises(DefinitionError) as caught:
+        lp.check(frame, [{"compare": {"op": op, **sides}}])
+    said = "column 'o' is Object, whose values cannot be compared; cast it to a type of its own"
+    assert str(caught.value) == f"rules[0].compare.{side}: {said}"
+
+
 @pytest.mark.parametrize("rule", ["increasing", "decreasing"])
 @pytest.mark.parametrize("argument", ["order_by", "by"])
 def test_values_that_polars_cannot_compare_give_no_order(rule: str, argument: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, get_args
 import polars as pl
 
 from lazypipe.gates.rule import Check, Rule
-from lazypipe.gates.rules.helpers import NUMBERS, fitting, is_text, spacing
+from lazypipe.gates.rules.helpers import NUMBERS, comparable, fitting, is_text, spacing
 from lazypipe.spec.arguments import BOUND, COLUMN, COLUMNS, NUMBER, arg, choice
 from lazypipe.spec.model import Fault
 from lazypipe.spec.scope import Scope
@@ -63,6 +63,8 @@ class Compare(Rule):
         """One check: the comparison is false."""
         scope.columns([self.left], schema, "left")
         scope.columns([self.right], schema, "right")
+        comparable([self.left], schema, scope, "left")
+        comparable([self.right], schema, scope, "right")
         left, right = schema[self.left], schema[self.right]
         holds = _OPS[self.op](*self._sides(left, right, scope))
         violated = ~holds
@@ -79,7 +81,7 @@ class Compare(Rule):
             nothing = pl.lit(None, dtype=pl.Int8)
             return nothing, nothing
         if left == right:
-            if self.op not in ("=", "!=") and (left.is_nested() or left == pl.Object):
+            if self.op not in ("=", "!=") and left.is_nested():
                 what = f"column {self.left!r} is {dtype_name(left)}, which has no order"
                 raise scope.fault(what, "compare with = or !=, or compare parts of it with expression", "left")
             return a, b

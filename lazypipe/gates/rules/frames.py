@@ -1,4 +1,4 @@
-"""Rules on whole frames: ``row_count``, ``schema``, ``completeness``, ``proportion``, ``distinct_count``, ``most_common``."""
+"""Rules on whole frames: ``row_count``, ``column_count``, ``schema``, ``completeness``, ``proportion``, ``distinct_count``, ``most_common``."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from lazypipe.gates.frame_rule import (
     fraction,
     literal,
     need_bound,
+    percent,
     typed,
 )
 from lazypipe.gates.rule import VALUE, Check, Measure
-from lazypipe.gates.rules.helpers import comparable, distinct_names
+from lazypipe.gates.rules.helpers import comparable, distinct_names, namable
 from lazypipe.spec.arguments import (
     BOUND,
     CHOSEN,
@@ -51,7 +52,7 @@ _WRONG = "__lazypipe_wrong"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RowCount(CountRule):
+class RowCount(CountRule, GroupedRule):
     """The number of rows must lie between bounds, or be that of another frame. Rows of nulls are rows.
 
     With ``by``, every group that has rows is counted; one that has none is missed only by ``same_as``, which looks up the
@@ -114,6 +115,46 @@ def _counted(rows: pl.LazyFrame, by: Sequence[str], name: str) -> pl.LazyFrame:
     return rows.group_by(by).agg(count) if by else rows.select(count)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ColumnCount(CountRule):
+    """The number of columns must lie between bounds, whatever they are called. It says nothing of rows or nulls.
+
+    Examples
+    --------
+    >>> import lazypipe as lp
+    >>> import polars as pl
+    >>> lp.check(pl.DataFrame({"a": [1], "b": ["x"]}), [{"column_count": {"min": 3, "max": 5}}]).checks[0].value
+    2
+    """
+
+    name: ClassVar[str] = "column_count"
+
+    def __post_init__(self) -> None:
+        """Check that no rows are asked for."""
+        super().__post_init__()
+        _no_rows(self)
+
+    def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
+        """One check: too few or too many."""
+        allowed = self.allowed(scope, "the number of columns")
+        assert allowed is not None
+        return [_known(self, "", schema, scope, len(schema), allowed)]
+
+
+def _no_rows(rule: FrameRule) -> None:
+    """Raise Fault where a rule on columns is restricted to some rows."""
+    if rule.where is not None:
+        raise Fault(f"{rule.name} is about columns, not rows", "remove where", ("where",))
+
+
+def _known(rule: FrameRule, subject: str, schema: pl.Schema, scope: Scope, found: Any, allowed: Bounds) -> Check:
+    """Return the check of what is known of the columns before any row is read."""
+    # a part, though nothing is to be added: rows need not be asked in a query of their own
+    parts = figures.row_count().parts
+    measure = Measure(accept=allowed.accept, expected=allowed.expected, value=pl.lit(found), parts=parts)
+    return rule.check(subject, schema, scope, measure=measure)
+
+
 @dataclass(frozen=True)
 class Schema(FrameRule):
     """The frame must have these columns (and, from a mapping, of these types). It says nothing of rows or nulls.
@@ -152,8 +193,7 @@ class Schema(FrameRule):
         super().__post_init__()
         if not self.columns:
             raise Fault("schema needs columns", "name at least one", ("columns",))
-        if self.where is not None:
-            raise Fault("schema is about columns, not rows", "remove where", ("where",))
+        _no_rows(self)
         for argument, words in (("mode", ("exact", "superset", "subset")), ("types", ("exact", "kind"))):
             if getattr(self, argument) not in words:
                 what = f"unknown {argument} {getattr(self, argument)!r}"
@@ -173,12 +213,9 @@ class Schema(FrameRule):
             distinct_names(self.columns, scope, "columns")
             wanted = dict.fromkeys(self.columns)
         found = self._difference(wanted, schema)
-        # a part, though nothing is to be added: rows need not be asked in a query of their own
-        parts = figures.row_count().parts
         words = {"exact": "", "superset": " and perhaps more", "subset": " or fewer"}[self.mode]
         expected = ", ".join(n if d is None else f"{n} {dtype_name(d)}" for n, d in wanted.items())
-        measure = Measure(accept=pl.col(VALUE) == "", expected=f"{expected}{words}", value=pl.lit(found), parts=parts)
-        return [self.check("columns", schema, scope, measure=measure)]
+        return [_known(self, "columns", schema, scope, found, Bounds(pl.col(VALUE) == "", f"{expected}{words}"))]
 
     def _difference(self, wanted: Mapping[str, pl.DataType | None], schema: pl.Schema) -> str:
         said = []
@@ -216,10 +253,6 @@ def _kind(dtype: pl.DataType) -> Any:
     return "integer" if dtype.is_integer() else "float" if dtype.is_float() else dtype
 
 
-def _percent(value: float) -> str:
-    return f"{value * 100:.10g}%"
-
-
 @dataclass(frozen=True)
 class Completeness(GroupedRule):
     """A part of the rows, or all of them, must have a value in the column. NaN is a value; no rows pass.
@@ -248,7 +281,7 @@ class Completeness(GroupedRule):
         scope.columns([self.column], schema, "column")
         figure = figures.share(pl.col(self.column).is_not_null(), pl.len())
         least = float(fraction(self.min, "min"))
-        allowed = bounds(scope, pl.Float64(), "a part of rows", least=least, show=_percent)
+        allowed = bounds(scope, pl.Float64(), "a part of rows", least=least, show=percent)
         return [self.measured(self.column, schema, scope, figure, allowed, columns=[self.column], column=self.column)]
 
 
@@ -290,21 +323,21 @@ class Proportion(GroupedRule):
         """One check: too small or too large a part."""
         if self.column is not None:
             scope.columns([self.column], schema, "column")
-            comparable([self.column], schema, scope, "column")
+            namable(self.column, schema, scope, "column")
             wanted = literal(self.value, schema[self.column], scope, "value", f"column {self.column!r}")
             hits, said = (pl.col(self.column) == wanted).cast(pl.Boolean), f"{self.column} = {self.value}"
         else:
             assert self.condition is not None
             hits, said = self.bind(self.condition, schema, scope, "condition"), str(self.condition)
         least, most = (None if w is None else float(fraction(w, "min")) for w in (self.min, self.max))
-        allowed = bounds(scope, pl.Float64(), "a part of rows", least=least, most=most, show=_percent)
+        allowed = bounds(scope, pl.Float64(), "a part of rows", least=least, most=most, show=percent)
         columns = sorted(columns_of(hits))
         figure = figures.share(hits, hits.count())
         return [self.measured(said, schema, scope, figure, allowed, columns=columns, column=self.column)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistinctCount(CountRule):
+class DistinctCount(CountRule, GroupedRule):
     """The number of different values, or combinations, must lie between bounds: numbers, or parts of the rows (``50%``).
 
     Rows with a null do not count, also not for parts; where there are no others, parts pass.
@@ -345,7 +378,7 @@ class DistinctCount(CountRule):
             least, most, equals = (parts.get(n) for n in ("min", "max", "equals"))
             of = "a part of rows"
             allowed: Bounds | None = bounds(
-                scope, pl.Float64(), of, least=least, most=most, equals=equals, show=_percent
+                scope, pl.Float64(), of, least=least, most=most, equals=equals, show=percent
             )
         else:
             allowed = self.allowed(scope, "the number of values")
@@ -384,7 +417,7 @@ class MostCommon(GroupedRule):
     def checks(self, schema: pl.Schema, scope: Scope) -> Sequence[Check]:
         """One check: a value that is not given is the most common."""
         scope.columns([self.column], schema, "column")
-        comparable([self.column], schema, scope, "column")
+        namable(self.column, schema, scope, "column")
         dtype = schema[self.column]
         wanted = typed(self.is_, dtype, scope, "is", f"column {self.column!r}")
         if wanted.dtype.is_float() and dtype.is_integer():

@@ -30,6 +30,7 @@ __all__ = [
     "instead",
     "is_text",
     "length",
+    "namable",
     "one_of",
     "spacing",
     "text",
@@ -155,6 +156,14 @@ def comparable(columns: Iterable[str], schema: pl.Schema, scope: Scope, argument
         if schema[name] == pl.Object:
             what = f"column {name!r} is Object, whose values cannot be compared"
             raise scope.fault(what, "cast it to a type of its own", argument)
+
+
+def namable(column: str, schema: pl.Schema, scope: Scope, argument: str) -> None:
+    """Raise Fault for a column of whose values none can be written in a rule."""
+    comparable([column], schema, scope, argument)
+    if schema[column].is_nested():
+        what = f"column {column!r} is {dtype_name(schema[column])}, whose values a rule cannot name"
+        raise scope.fault(what, "unnest or explode it first, and name a column of single values", argument)
 
 
 def distinct_names(columns: Sequence[str], scope: Scope, argument: str) -> None:

@@ -25,6 +25,7 @@ from lazypipe.compile.compiled import EPOCH
 from lazypipe.errors import DefinitionError
 from lazypipe.gates import measure
 from lazypipe.gates.rule import VALUE, Check
+from lazypipe.gates.rules.frames import MostCommon, Proportion
 from lazypipe.spec.model import Step, freeze
 from lazypipe.spec.scope import Scope
 from lazypipe.spec.types import dtype_name
@@ -417,6 +418,34 @@ def test_schema_types_exactly_and_by_kind() -> None:
     assert named.measure.expected == "i or fewer"
 
 
+@pytest.mark.parametrize(
+    ("bound", "fails"),
+    [
+        ({"min": 2}, False),
+        ({"min": 3}, True),
+        ({"max": 1}, True),
+        ({"min": 1, "max": 2}, False),
+        ({"equals": 2}, False),
+    ],
+)
+def test_column_count_is_that_of_columns_whatever_the_rows(bound: dict[str, int], fails: bool) -> None:
+    for rows in ([], [(None, None)], [("x", 1.0)] * 5):
+        assert one(grouped(rows), {"column_count": bound}) == (2, fails)
+    assert one(pl.DataFrame(), {"column_count": {"equals": 0}}) == (0, False)
+
+
+@pytest.mark.parametrize("name", ["l", "s", "a"])
+def test_values_of_nested_columns_are_not_named(name: str) -> None:
+    frame = pl.DataFrame({"l": [[1]], "s": [{"x": 1}], "a": pl.Series([[1]], dtype=pl.Array(pl.Int64, 1))})
+    said = f"column {name!r} is {dtype_name(frame.schema[name])}, whose values a rule cannot name; "
+    # a series is a list of Polars, which no definition can write
+    rules = [MostCommon(column=name, is_=(frame[name],)), MostCommon(column=name, is_=(1,))]
+    for rule in (*rules, Proportion(column=name, value=1, max="1%")):
+        with pytest.raises(DefinitionError) as caught:
+            lp.check(frame, [rule])
+        assert str(caught.value).startswith(f"rules[0].{rule.name}.column: {said}")
+
+
 # completeness and proportion
 
 
@@ -804,6 +833,13 @@ def wrong(rule: Mapping[str, Any], message: str) -> None:
         ({"schema": {"columns": ["n"], "mode": "all"}}, "unknown mode 'all'; write exact, superset or subset"),
         ({"schema": {"columns": ["n"], "types": "any"}}, "unknown types 'any'; write exact or kind"),
         ({"schema": {"columns": ["n"], "where": "n > 1"}}, "schema is about columns, not rows; remove where"),
+        ({"column_count": {"min": 1, "where": "n > 1"}}, "column_count is about columns, not rows; remove where"),
+        ({"column_count": {}}, "column_count needs a bound; give min, max or equals"),
+        ({"column_count": {"min": 3, "max": 2}}, "min 3 is greater than max 2; exchange them"),
+        (
+            {"column_count": {"min": 1, "equals": 2}},
+            "equals leaves nothing to min and max; give equals, or min and max",
+        ),
         ({"completeness": {"column": "zz"}}, "unknown column 'zz'; known columns: "),
         (
             {"completeness": {"column": "n", "min": "101%"}},
@@ -884,7 +920,7 @@ def wrong(rule: Mapping[str, Any], message: str) -> None:
         ),
         (
             {"most_common": {"column": "l", "is": 1}},
-            f"1 cannot be compared with column 'l', which is List(Int64); {OTHER}",
+            "column 'l' is List(Int64), whose values a rule cannot name; unnest or explode it first, and name a column of single values",
         ),
         ({"freshness": {"column": "zz", "within": "1h"}}, "unknown column 'zz'; known columns: "),
         (
