@@ -134,9 +134,10 @@ def _read(plan: CompiledPipeline, segment: Segment, terms: Terms, before: Before
     for name in names:
         published = None if name in segment.nodes else table_of(plan, name, terms.tables)
         snapshot = terms.look(name) if published is None else Snapshot(())
-        dataset, commit = published or (_source_table(plan, name), snapshot.commit)
+        dataset, commit = published or (None, snapshot.commit)
         twice, then = False, None
         if commit is not None:
+            dataset = dataset or _source_table(plan, name)  # beside files of an archive there is no place for a log
             assert dataset is not None
             tables[name] = dataset
             before, then = succeeded(before, name, dataset, commit, plan.redact)

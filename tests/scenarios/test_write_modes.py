@@ -440,7 +440,7 @@ def test_rows_put_aside_of_another_key_are_found_by_that_of_now(world: World, ca
     world.deliver("2", id=[4], x=[4])
     world.done()
     aside = f"{world.uri}__quarantine"
-    assert lp.scan(aside).collect()["x"].to_list() == ([-1, -2] if left else [-2])
+    assert sorted(lp.scan(aside).collect()["x"]) == ([-2, -1] if left else [-2])
     world.deliver("3", id=[2, 5], x=[2, -5])
     world.done()
     assert sorted(-x for x in lp.scan(aside).collect()["x"]) == [*left, 5]
