@@ -199,8 +199,7 @@ def run_each(
         else:
             some = with_those_that_it_has(params, pipelines[number])
             compiled = partial(_compiled, one, now=now, allow=allow, outputs=asked, params=some)
-            is_fed = any(f.to == number for f in order.feeds)
-            result = _run(pipelines[number], compiled, is_fed=is_fed, outputs=asked, now=now, **how)
+            result = _run(pipelines[number], compiled, is_fed=order.is_fed(number), outputs=asked, now=now, **how)
         stopped = stopped or result.status == "interrupted"
         made = {s.output for s in result.segments if s.status in ("done", "unchanged", "waiting")}
         lacking |= {(number, name) for name in asked or pipelines[number].outputs if name not in made}

@@ -307,7 +307,7 @@ def _plan_all(options: argparse.Namespace, files: Sequence[str]) -> int:
     def tell(number: int, plan: lp.Plan) -> list[dict[str, Any]]:
         fed = order.of_outputs(order.numbers[number], written)
         ahead = {f.source: f"{pipes[f.by].name}/{f.output}" for f in fed}
-        steps = _preview(options, plan, ahead, is_fed=any(f.to == order.numbers[number] for f in order.feeds))
+        steps = _preview(options, plan, ahead, is_fed=order.is_fed(order.numbers[number]))
         written.update(
             (order.numbers[number], s["name"]) for s in steps if s["how"] not in ("none", "wait", "judge", "state")
         )

@@ -8,7 +8,7 @@ import polars as pl
 
 from lazypipe.compile.node import Node
 from lazypipe.spec.model import Fault, Pipeline
-from lazypipe.spec.types import dtype_name, is_hollow
+from lazypipe.spec.types import dtype_name, is_hollow, parts
 from lazypipe.storage.formats import FORMATS
 
 __all__ = ["check_exports"]
@@ -27,7 +27,7 @@ def check_exports(pipeline: Pipeline, nodes: Mapping[str, Node], faults: list[Fa
             continue
         lacks = FORMATS[output.format].lacks
         for column, dtype in nodes[output.stage].schema.items():
-            if any(isinstance(part, lacks) for part in _parts(dtype)):
+            if any(isinstance(part, lacks) for part in parts(dtype)):
                 what = f"{output.format} has no way to write column {column!r}, which is {dtype_name(dtype)}"
                 fix = "make text or numbers of it in the stage, drop it, or write parquet or ipc"
                 faults.append(Fault(what, fix, ("outputs", name, "format")))
@@ -41,16 +41,3 @@ def _hollow(output: str, schema: Mapping[str, pl.DataType]) -> Iterator[Fault]:
                 f"Parquet has no way to write column {column!r}, which is {dtype_name(dtype)}: a struct without fields"
             )
             yield Fault(what, "drop it in the stage, or give it a field", ("outputs", output))
-
-
-def _parts(dtype: pl.DataType) -> Iterator[pl.DataType]:
-    """Yield a type and those within it."""
-    yield dtype
-    match dtype:
-        case pl.List() | pl.Array():
-            yield from _parts(dtype.inner)  # type: ignore[arg-type]  # of a schema, it is a type with its parameters
-        case pl.Struct():
-            for field in dtype.fields:
-                yield from _parts(field.dtype)  # type: ignore[arg-type]  # as above
-        case _:
-            pass

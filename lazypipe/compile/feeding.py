@@ -64,6 +64,10 @@ class Order:
         asked = _asked(pipelines, found, outputs) if outputs else dict.fromkeys(numbers, frozenset[str]())
         return cls(tuple(n for n in numbers if n in asked), tuple(found), asked)
 
+    def is_fed(self, number: int) -> bool:
+        """Whether a definition reads what another one makes."""
+        return any(f.to == number for f in self.feeds)
+
     def of_outputs(self, number: int, outputs: Collection[tuple[int, str]]) -> list[Feed]:
         """Return by what a definition is fed of some outputs, each told by the number of its definition and its name."""
         return [f for f in self.feeds if f.to == number and (f.by, f.output) in outputs]

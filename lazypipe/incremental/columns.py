@@ -16,7 +16,7 @@ from lazypipe.compile.sources import BoundSource, Recalled
 from lazypipe.errors import LazypipeError
 from lazypipe.incremental.before import CONSUMED, own_commit
 from lazypipe.incremental.changes import trusted
-from lazypipe.incremental.state import Consumed
+from lazypipe.incremental.state import Columns, Consumed
 from lazypipe.plan.fingerprint import digest
 from lazypipe.spec.model import Output
 from lazypipe.spec.types import dtype_from_name, dtype_name
@@ -89,12 +89,12 @@ def _known(said: Mapping[str, Any], source: BoundSource) -> dict[tuple[str, int 
     told = said.get(COLUMNS, {}).get(source.name)
     if told is None or source.intake.detect != "stamp" or told["by"] != _by(source.reader):
         return {}
-    files, schemas, of = said["sources"][source.name], [*map(_read, told["schemas"])], told["of"]
-    proves = trusted(files["listed"])
+    plain, schemas, of = said["sources"][source.name], [*map(_read, told["schemas"])], told["of"]
+    files, proves = Consumed.from_dict(plain).files, trusted(plain["listed"])
+    # of very many files mostly the first alone was looked into
+    some = files.first(len(of)) if isinstance(files, Columns) else ()
     return {
-        (files["prefix"] + name, size, str(stamp)): schemas[number]
-        for number, name, size, stamp in zip(of, files["names"], files["sizes"], files["stamps"], strict=False)
-        if number >= 0 and stamp is not None and proves(str(stamp))
+        file[:3]: schemas[number] for number, file in zip(of, some, strict=False) if number >= 0 and proves(file.stamp)
     }
 
 

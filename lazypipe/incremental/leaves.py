@@ -14,7 +14,7 @@ from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import SourceError
 from lazypipe.incremental.arrivals import by_name, rejudged, still_stands
 from lazypipe.incremental.before import CONSUMED, Before
-from lazypipe.incremental.changes import RACY, Changes, allowed, compare
+from lazypipe.incremental.changes import Changes, allowed, compare, trusted
 from lazypipe.incremental.hashing import group_hasher, hasher, prefix_hasher
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.parts import Listed, units_in
@@ -265,8 +265,7 @@ class Leaves:
 
     def _is_racy(self, stamp: str | None) -> bool:
         """Whether a file may be written again without its stamp telling."""
-        moment = moment_of(stamp)
-        return stamp is None or (moment is not None and moment >= self.terms.listed - RACY)
+        return not trusted(self.terms.listed)(stamp)
 
     # how much of it
 

@@ -19,7 +19,7 @@ from typing import Any
 import polars as pl
 from blake3 import blake3
 
-from lazypipe.spec.types import dtype_name
+from lazypipe.spec.types import dtype_name, instance_of, parts
 
 __all__ = ["Unknown", "exact_expr", "exact_node", "text"]
 
@@ -108,17 +108,10 @@ def _literal(value: Any, dtype: Any) -> str:
 
 def _is_finer(dtype: Any) -> bool:
     """Whether values may be finer than Python shows them."""
-    match dtype:
-        case pl.Time():
-            return True
-        case pl.Datetime() | pl.Duration():
-            return dtype.time_unit == "ns"
-        case pl.List() | pl.Array():
-            return _is_finer(dtype.inner)
-        case pl.Struct():
-            return any(_is_finer(f.dtype) for f in dtype.fields)
-        case _:
-            return False
+    return any(
+        isinstance(part, pl.Time) or (isinstance(part, pl.Datetime | pl.Duration) and part.time_unit == "ns")
+        for part in parts(instance_of(dtype))
+    )
 
 
 def _frame(frame: pl.DataFrame) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from blake3 import blake3
 
-from lazypipe.errors import LazypipeError, StorageError, first_line
+from lazypipe.errors import StorageError, first_line
 from lazypipe.records.entry import Entry, sealed, signature_of
 from lazypipe.records.proof import whole
 from lazypipe.spec.moment import utc_moment
@@ -300,10 +300,7 @@ def _tip(number: int, data: bytes) -> Tip:
 
 
 def _moment(given: datetime | date | str | None) -> datetime | None:
-    try:
-        return None if given is None else utc_moment(given)
-    except ValueError as error:
-        raise LazypipeError(str(error)) from None
+    return None if given is None else utc_moment(given)
 
 
 def _unwritable(uri: str, error: Exception) -> StorageError:

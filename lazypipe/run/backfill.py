@@ -89,12 +89,7 @@ class TimeRange:
 
 
 def _moment(given: Any) -> datetime | None:
-    if given is None or given == "":
-        return None
-    try:
-        return moment(given)
-    except ValueError as error:
-        raise LazypipeError(str(error)) from None
+    return None if given is None or given == "" else moment(given)
 
 
 def pieces(whole: TimeRange, chunk: timedelta | str) -> Iterator[TimeRange]:

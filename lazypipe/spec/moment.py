@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, time
 
+from lazypipe.errors import LazypipeError
+
 __all__ = ["moment", "utc_moment"]
 
 
@@ -12,7 +14,7 @@ def moment(given: object) -> datetime:
 
     Raises
     ------
-    ValueError
+    LazypipeError
         If it is none of these; the text says what would be.
 
     Examples
@@ -24,12 +26,12 @@ def moment(given: object) -> datetime:
         try:
             return datetime.fromisoformat(given)
         except ValueError:
-            raise ValueError(f"{given!r} is no time; write one such as 2024-01-31 or 2024-01-31T12:00") from None
+            raise LazypipeError(f"{given!r} is no time; write one such as 2024-01-31 or 2024-01-31T12:00") from None
     if isinstance(given, datetime):
         return given
     if isinstance(given, date):
         return datetime.combine(given, time())
-    raise ValueError(f"{given!r} is no time; give a datetime, a date, or a text such as 2024-01-31")
+    raise LazypipeError(f"{given!r} is no time; give a datetime, a date, or a text such as 2024-01-31")
 
 
 def utc_moment(given: object) -> datetime:

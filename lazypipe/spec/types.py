@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from numbers import Integral, Rational, Real
 from typing import Any, NoReturn
 
@@ -15,7 +15,7 @@ import polars as pl
 
 from lazypipe.errors import nearest
 
-__all__ = ["dtype_from_name", "dtype_name", "instance_of", "with_names"]
+__all__ = ["dtype_from_name", "dtype_name", "instance_of", "is_hollow", "parts", "with_names"]
 
 _PLAIN: dict[str, pl.DataType] = {
     t.__name__.lower(): t()
@@ -173,6 +173,25 @@ def dtype_name(dtype: pl.DataType) -> str:
             return type(dtype).__name__
 
 
+def parts(dtype: pl.DataType) -> Iterator[pl.DataType]:
+    """Yield a type, and those within it if it is a list, an array or a struct.
+
+    Examples
+    --------
+    >>> [*parts(pl.List(pl.Struct({"x": pl.Int8()})))]
+    [List(Struct({'x': Int8})), Struct({'x': Int8}), Int8]
+    """
+    yield dtype
+    match dtype:
+        case pl.List() | pl.Array():
+            yield from parts(instance_of(dtype.inner))
+        case pl.Struct():
+            for field in dtype.fields:
+                yield from parts(instance_of(field.dtype))
+        case _:
+            pass
+
+
 def is_hollow(dtype: pl.DataType) -> bool:
     """Whether a type is, or holds, a struct without fields, which Parquet has no way to write.
 
@@ -181,13 +200,7 @@ def is_hollow(dtype: pl.DataType) -> bool:
     >>> is_hollow(pl.List(pl.Struct({}))), is_hollow(pl.Struct({"x": pl.Int8()}))
     (True, False)
     """
-    match dtype:
-        case pl.List() | pl.Array():
-            return is_hollow(instance_of(dtype.inner))
-        case pl.Struct():
-            return not dtype.fields or any(is_hollow(instance_of(field.dtype)) for field in dtype.fields)
-        case _:
-            return False
+    return any(isinstance(part, pl.Struct) and not part.fields for part in parts(dtype))
 
 
 def instance_of(dtype: object) -> pl.DataType:

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe.errors import CommitConflict, StorageError, nearest
+from lazypipe.errors import CommitConflict, LazypipeError, StorageError, nearest
 from lazypipe.spec.moment import utc_moment
 from lazypipe.storage import uri as uris
 from lazypipe.storage.data_files import scan_files
@@ -387,7 +387,7 @@ def _asked(uri: str, version: object, as_of: object) -> datetime | None:
         )
     try:
         return None if as_of is None else utc_moment(as_of)
-    except ValueError as error:
+    except LazypipeError as error:
         what, _, fix = str(error).partition("; ")
         raise StorageError(f"as_of {what}", uri=uri, fix=fix) from None
 
