@@ -2,6 +2,7 @@
 
     LazypipeError            what was asked for is wrong (exit code 2): an option, an argument, a name
     ├── DefinitionError      the definition is wrong (exit code 2): a list of located problems
+    │   └── AwayError        or a source that is away has the columns that it names (exit code 3)
     ├── GateError            a gate refused the data (exit code 1); nothing was published
     └── RunError             the run could not be completed (exit code 3)
         ├── SourceError      a source cannot be read: names the URI
@@ -21,6 +22,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 __all__ = [
+    "AwayError",
     "CommitConflict",
     "DefinitionError",
     "GateError",
@@ -157,6 +159,22 @@ class RunError(LazypipeError):
 
 class SourceError(RunError):
     """A source is missing, empty or unreadable; ``uri`` names the file."""
+
+
+class AwayError(DefinitionError, SourceError):
+    """A definition names columns that no contract tells, of a source that is away: it is wrong, or its data has them."""
+
+    exit_code = 3
+
+    def __init__(self, problems: Iterable[Problem], away: SourceError) -> None:
+        DefinitionError.__init__(self, problems)
+        self.what, self.uri, self.fix = away.what, away.uri, away.fix
+        known = "of its columns only those of the contract are known"
+        text = f"{self.what}, and {known}" + (f"; {self.fix}" if self.fix else "")
+        self.args = ("\n".join([*map(str, self.problems), text if self.uri is None else f"{self.uri}: {text}"]),)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class StorageError(RunError):

@@ -16,9 +16,10 @@ from lazypipe.api.plan import Plan, when_fed
 from lazypipe.compile.audit import bind_audit
 from lazypipe.compile.binding import expand_source
 from lazypipe.compile.compiler import bind_outputs
+from lazypipe.compile.contract import read_contract
 from lazypipe.compile.feeding import Order, feeds, reads
 from lazypipe.compile.modes import written_schema
-from lazypipe.errors import DefinitionError, LazypipeError, SourceError, nearest
+from lazypipe.errors import AwayError, DefinitionError, LazypipeError, SourceError, nearest
 from lazypipe.records.ledger import Ledger
 from lazypipe.run.context import run_id
 from lazypipe.run.not_begun import record_not_begun
@@ -60,8 +61,8 @@ def compile_together(
 ) -> list[Plan | LazypipeError]:
     """Return the plan of each definition, or why there is none.
 
-    A source without data or contract has the columns of the output that another definition writes there, dataset or file: so definitions can be
-    checked, and their lineage shown, before any of them has run.
+    A source without data has the columns of the output that another definition writes there, dataset or file, and those that its contract
+    declares, as it declares them: so definitions can be checked, and their lineage shown, before any of them has run.
 
     Examples
     --------
@@ -97,7 +98,8 @@ def _held_up(pipelines: Sequence[model.Pipeline], found: Sequence[Plan | Lazypip
     told, fed = list(found), feeds(pipelines, os.environ)
     for feed in fed * len(found):  # one may be held up by another that is
         by, one = told[feed.by], told[feed.to]
-        if isinstance(one, SourceError) and f"source {feed.source!r}:" in one.what and isinstance(by, DefinitionError):
+        wrong = isinstance(by, DefinitionError) and not isinstance(by, AwayError)
+        if wrong and isinstance(one, SourceError) and f"source {feed.source!r}:" in one.what:
             what = f"source {feed.source!r} reads output {feed.output!r} of {pipelines[feed.by].name!r}, which is wrong"
             told[feed.to] = loader.problems([Fault(what, "mend that first", feed.path)], pipelines[feed.to].origin)
     return told
@@ -283,24 +285,28 @@ def _with(pipeline: Pipeline, written: Sequence[_Written]) -> Pipeline:
     """Return a definition whose sources have the columns of what is written there, where nothing is yet."""
     sources = dict(pipeline.sources)
     for name, source in pipeline.sources.items():
-        if len(source.uri) > 1 or source.contract:
+        if len(source.uri) > 1:
             continue
         try:
+            contract = read_contract(source.contract, ("sources", name, "contract"))
             (uri,), options, _, _ = expand_source(source, pipeline.base, os.environ, ("sources", name))
         except Fault:
             continue  # told by whoever compiles it
         output, columns = next((w for w in written if reads(w[0], replace(source, uri=(uri,)))), (None, {}))
-        if output is None:
+        if output is None or not contract.is_open:
             continue
+        aliases = {alias for declared in contract.columns.values() for alias in declared.alias}
+        more = {n: t for n, t in columns.items() if n not in aliases}
+        known = freeze({**source.contract, "columns": {**more, **source.contract.get("columns", {})}})
         if output.format == "dataset" and not Dataset(uri, options).log.last():
-            sources[name] = replace(source, format=source.format or "dataset", contract=freeze({"columns": columns}))
+            sources[name] = replace(source, format=source.format or "dataset", contract=known)
         elif output.format != "dataset" and exported(uri, options) is None:
-            sources[name] = replace(source, contract=freeze({"columns": columns}))
+            sources[name] = replace(source, contract=known)
     return replace(pipeline, sources=sources)
 
 
 def _named(given: Pipeline | Plan, found: Plan | LazypipeError) -> Plan | LazypipeError:
     """Return an error of a source with the definition that it is of, for there are several."""
-    if isinstance(found, SourceError) and isinstance(given, Pipeline):
+    if isinstance(found, SourceError) and not isinstance(found, AwayError) and isinstance(given, Pipeline):
         return SourceError(f"{given.origin.file}: {found.what}", uri=found.uri, fix=found.fix)
     return found

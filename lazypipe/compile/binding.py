@@ -60,7 +60,7 @@ def bind(
     try:
         return _bind(name, source, patterns, options, marker, redact, at, admit, recall)
     except Fault as fault:
-        raise Fault(redact(fault.what), fault.fix, fault.path) from None
+        raise Fault(redact(fault.what), fault.fix, fault.path, away=fault.away) from None
 
 
 def scan_uri(uri: str, storage_options: Mapping[str, Any] | None = None, called: str = "data") -> pl.LazyFrame:
@@ -128,7 +128,15 @@ def _bind(
         version=source.version,
     )
     bound = replace(bound, recalled=recall(bound))
-    snapshot, there = _looked_at(bound, admit, adapts=adapts)
+    try:
+        snapshot, there = _looked_at(bound, admit, adapts=adapts)
+    except SourceError as error:
+        away = bound.located(error)
+        if not contract.columns:
+            raise away from None
+        # a pipeline can be compiled before its data is there, or while it is not readable, if it says what it needs
+        snapshot, there = Snapshot(()), ()
+        bound = replace(bound, away=away if contract.is_open else None)
     keys = (
         hive.types(there.each_folder if isinstance(there, Named) else [f.uri for f in snapshot.files])
         if snapshot.logged is None
@@ -147,8 +155,12 @@ def _bind(
     bound = replace(bound, schema=schema, shape=shape if adapts else None, guessed=guessed)
     if bound.shape is not None and snapshot.files:
         snapshot = bound.looked_at(snapshot)  # so that a file which breaks the contract is told now
-    _check_names(source, schema, at)
-    rule = read_watermark(source, schema, form, at, marker)
+    try:
+        _check_names(source, schema, at)
+        rule = read_watermark(source, schema, form, at, marker)
+    except Fault as fault:
+        fault.away = bound.away
+        raise
     if rule is not None and rule.commit and snapshot.commit is not None:
         _refuse_silent(snapshot.commit, (*at, "watermark", "commit"))
     tags = _tags(source, snapshot.commit, schema)
@@ -162,16 +174,10 @@ def _looked_at(
 ) -> tuple[Snapshot, Sequence[str]]:
     """Return what there is of a source, as far as it must be looked into, with files that are told by their names alone."""
     there, first = ((), None) if adapts else _by_name(bound)
-    try:
-        listed = bound.listed(partial(admit, bound)) if first is None else Snapshot((first,))
-        if not listed.files and listed.waiting and not bound.declares:
-            listed = bound.listed()
-        return bound.look(listed, first=not adapts), there
-    except SourceError as error:
-        if not bound.declares:
-            raise bound.located(error) from None
-        # a pipeline can be compiled before its data is there, or while it is not readable
-        return Snapshot(()), ()
+    listed = bound.listed(partial(admit, bound)) if first is None else Snapshot((first,))
+    if not listed.files and listed.waiting and not bound.declares:
+        listed = bound.listed()
+    return bound.look(listed, first=not adapts), there
 
 
 def _refuse_silent(commit: Commit, at: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
@@ -31,7 +31,7 @@ from lazypipe.compile.panes import check_panes, untimed
 from lazypipe.compile.promise import promised
 from lazypipe.compile.segments import cut
 from lazypipe.compile.sources import BoundSource, Recalled, Snapshot
-from lazypipe.errors import Problem, SourceError, StorageError, nearest
+from lazypipe.errors import AwayError, Problem, SourceError, StorageError, nearest
 from lazypipe.plan.uses import declared
 from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.loader import problems
@@ -142,7 +142,10 @@ def compile_pipeline(
     if faults:
         # a parameter without a value is not unknown
         unset = {f"unknown parameter :{name}" for name in pipeline.params if name not in values}
-        raise problems(without_twins([f for f in faults if f.what not in unset]), pipeline.origin)
+        wrong = without_twins([f for f in faults if f.what not in unset])
+        found = problems(wrong, pipeline.origin)
+        away = _away(wrong, pipeline, graph, nodes)
+        raise found if away is None else AwayError(found.problems, away)
     if unread:
         raise unread[0]
     secrets = (s for n in nodes.values() if n.source is not None for s in n.source.redact.secrets)
@@ -318,6 +321,25 @@ def _compile_node(
         to_close=name in graph.closing,
         timeless=timeless,
     )
+
+
+def _away(
+    faults: Sequence[Fault], pipeline: Pipeline, graph: graphs.Graph, nodes: Mapping[str, Node]
+) -> SourceError | None:
+    """Return why a source is away that may well have the columns which are missed; None if anything else is wrong."""
+    away = {n: node.source.away for n, node in nodes.items() if node.source is not None and node.source.away}
+    found: list[SourceError] = []
+    for fault in faults:
+        if not fault.is_unknown_column:
+            return None
+        owner = str(fault.path[1]) if len(fault.path) > 1 else ""
+        owner = pipeline.outputs[owner].stage if fault.path[:1] == ("outputs",) else owner
+        read = graph.ancestors([owner], lookups=True)
+        why = fault.away or next((error for name, error in away.items() if name in read), None)
+        if why is None:
+            return None
+        found.append(why)
+    return found[0]
 
 
 def _check_unknown(name: str, pipeline: Pipeline, make_scope: Callable[..., Scope], faults: list[Fault]) -> None:

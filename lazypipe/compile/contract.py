@@ -73,6 +73,11 @@ class Contract:
         )
 
     @property
+    def is_open(self) -> bool:
+        """Whether a source may have more columns than are declared."""
+        return self.on_new_column in ("ignore", "evolve")
+
+    @property
     def by_row(self) -> bool:
         """Whether a row of text that cannot be read at all is taken out, as one is that has a cell which does not fit."""
         return self.on_type_change == "discard_row"

@@ -93,7 +93,7 @@ class BoundSource:
     listed, and read as if it had that shape. Without one, they are all as the first. ``compiled`` is what it held when it was
     compiled, or by ``names`` what stood there then, where no more was needed; a run lists it again. ``guessed`` are the columns of text, by
     any of their names, of which only what stands in them says that they are floats. ``recalled`` is what is known from before of the columns inside files,
-    ``looked`` what is known by now.
+    ``looked`` what is known by now. ``away`` is why none of its files could be looked at, where they may have more columns than it declares.
     """
 
     name: str
@@ -105,6 +105,7 @@ class BoundSource:
     on_corrupt: OnCorrupt = "fail"
     intake: Intake = Intake()
     declares: bool = False
+    away: SourceError | None = field(default=None, repr=False, compare=False)
     guessed: frozenset[str] = frozenset()
     tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     watermark: Watermark | None = None

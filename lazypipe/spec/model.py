@@ -6,13 +6,14 @@ which it stands in the document. What the names mean is the business of ``ops`` 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from lazypipe.errors import Location
+from lazypipe.errors import Location, SourceError
 
 __all__ = [
     "NOTHING",
@@ -66,13 +67,24 @@ class Fault(Exception):
     """A mistake at a path of the definition, before it is known where in a file that is."""
 
     def __init__(
-        self, what: str, fix: str | None = None, path: Path = (), place: tuple[int, int] | None = None
+        self,
+        what: str,
+        fix: str | None = None,
+        path: Path = (),
+        place: tuple[int, int] | None = None,
+        away: SourceError | None = None,
     ) -> None:
         self.what = what
         self.fix = fix
         self.path = path
         self.place = place  # line and column in a text that stands at the path
+        self.away = away  # why the columns of its source are not all known, where they are not
         super().__init__(what)
+
+    @property
+    def is_unknown_column(self) -> bool:
+        """Whether it says that a column is not there, which is sure only where all columns are known."""
+        return re.search(r"(^|: )unknown column '", self.what) is not None
 
 
 def freeze(value: Any) -> Any:

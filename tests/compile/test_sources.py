@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 import lazypipe as lp
-from lazypipe.errors import SourceError
+from lazypipe.errors import AwayError, SourceError
 
 
 def plan_of(base: Path, uri: str | list[str], **more: object) -> lp.Plan:
@@ -72,6 +73,79 @@ def test_nothing_there_is_told_at_once_unless_columns_are_declared(tmp_path: Pat
         plan_of(tmp_path, uri)
     declared = plan_of(tmp_path, uri, contract={"columns": {"x": "Int64"}})
     assert dict(declared.schema("s")) == {"x": pl.Int64()}
+
+
+AWAY = """version: 1
+name: p
+sources:
+  a: {uri: away/*.csv, %s}
+  b: {uri: b.csv}
+stages:
+  s: {from: a, do: [{filter: %s}]}
+  t: {from: b, do: [{filter: %s}]}
+outputs:
+  s: {to: out/s, %s}
+  t: {to: out/t}
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "at_s", "at_t", "output", "said"),
+    [
+        ("contract: {columns: {x: Int64}}", "y > 0", "x > 0", "", ":7:22: unknown column 'y'; known columns: x"),
+        ("contract: {columns: {x: Int64}}", "x > 0", "x > 0", "partition_by: [z]", ":10:33: unknown column 'z'"),
+        ("contract: {columns: {x: Int64}}, gate: [{not_null: z}]", "x > 0", "x > 0", "", "unknown column 'z'"),
+        (
+            "contract: {columns: {x: Int64}}, event_time: z",
+            "x > 0",
+            "x > 0",
+            "",
+            "unknown column 'z'; known columns: x",
+        ),
+        (
+            "contract: {columns: {x: Datetime}}, event_time: x, watermark: {delay: 1h, by: z}",
+            "x IS NOT NULL",
+            "x > 0",
+            "",
+            "unknown column 'z'; known columns: x",
+        ),
+    ],
+)
+def test_a_column_of_what_is_away_is_not_called_unknown(
+    tmp_path: Path, source: str, at_s: str, at_t: str, output: str, said: str
+) -> None:
+    (tmp_path / "b.csv").write_text("x\n1\n")
+    with pytest.raises(AwayError) as found:
+        lp.Pipeline.from_yaml(AWAY % (source, at_s, at_t, output), base=str(tmp_path)).compile()
+    first, last = str(found.value).split("\n")
+    assert (said in first, found.value.exit_code, len(found.value.problems)) == (True, 3, 1)
+    what = "source 'a': no file matches, and of its columns only those of the contract are known"
+    fix = "check the pattern; it starts from the definition's folder"
+    assert (last, str(pickle.loads(pickle.dumps(found.value)))) == (
+        f"{tmp_path}/away/*.csv: {what}; {fix}",
+        str(found.value),
+    )
+    # where anything is wrong for sure, that is said
+    with pytest.raises(lp.DefinitionError) as wrong:
+        lp.Pipeline.from_yaml(AWAY % (source, at_s, "zz > 0", output), base=str(tmp_path)).compile()
+    assert (type(wrong.value), wrong.value.problems[-1].what) in {
+        (lp.DefinitionError, f"unknown column {n!r}") for n in ("zz", "z")
+    }
+    (tmp_path / "away").mkdir()
+    (tmp_path / "away/1.csv").write_text(
+        "x,y,z\n1,2,2020-01-01\n" if "Int64" in source else "x,z\n2020-01-01 00:00:00,1\n"
+    )
+    if "event_time: z" not in source:
+        lp.Pipeline.from_yaml(AWAY % (source, at_s, at_t, output), base=str(tmp_path)).compile()
+
+
+@pytest.mark.parametrize("mode", ["fail", "freeze", "discard_column", "discard_row"])
+def test_a_contract_that_tells_all_columns_tells_which_are_unknown(tmp_path: Path, mode: str) -> None:
+    source = f"contract: {{columns: {{x: Int64}}, on_new_column: {mode}}}"
+    (tmp_path / "b.csv").write_text("x\n1\n")
+    with pytest.raises(lp.DefinitionError) as found:
+        lp.Pipeline.from_yaml(AWAY % (source, "y > 0", "x > 0", ""), base=str(tmp_path)).compile()
+    assert [p.what for p in found.value.problems] == ["unknown column 'y'"]
 
 
 @pytest.mark.parametrize("more", ["", ", contract: {columns: {a: Int64}, on_new_column: ignore}"])

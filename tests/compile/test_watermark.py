@@ -148,7 +148,7 @@ def compiled(**source: Any) -> lp.Plan:
 def test_mistakes_are_located(source: dict[str, Any], message: str) -> None:
     with pytest.raises(lp.DefinitionError) as found:
         compiled(**source)
-    assert str(found.value) == message
+    assert [str(p) for p in found.value.problems] == [message]
 
 
 def test_the_default_name_may_be_taken() -> None:
@@ -248,7 +248,7 @@ def test_windows_with_late_rows_are_two_stages() -> None:
 def test_mistakes_of_late_windows_are_located(window: dict[str, Any], source: dict[str, Any], message: str) -> None:
     with pytest.raises(lp.DefinitionError) as found:
         compiled(window=window, **source)
-    assert str(found.value) == message
+    assert [str(p) for p in found.value.problems] == [message]
 
 
 def test_the_first_part_must_not_be_called_as_another_stage() -> None:
@@ -380,7 +380,7 @@ WINDOW = "stages.s.do[0].window"
 def test_mistakes_about_whole_windows_are_located(window: dict[str, Any], message: str) -> None:
     with pytest.raises(lp.DefinitionError) as found:
         compiled(event_time="t", watermark={"delay": "1h"}, window=window)
-    assert str(found.value) == message
+    assert [str(p) for p in found.value.problems] == [message]
 
 
 @pytest.mark.parametrize(
@@ -414,7 +414,7 @@ def test_mistakes_about_whole_windows_are_located(window: dict[str, Any], messag
 def test_mistakes_about_closed_rows_are_located(step: dict[str, Any], message: str) -> None:
     with pytest.raises(lp.DefinitionError) as found:
         lp.Pipeline.from_dict(closing([{"closed": step}])).compile()
-    assert str(found.value) == message
+    assert [str(p) for p in found.value.problems] == [message]
 
 
 def closing(do: list[Any], outputs: dict[str, Any] | None = None, **watermark: Any) -> dict[str, Any]:

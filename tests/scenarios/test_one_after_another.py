@@ -286,6 +286,26 @@ def test_what_a_definition_that_is_wrong_would_write_is_not_looked_for(
     assert (code, "no file matches" in err, "there is no such file" in err) == (3, True, True)
 
 
+def test_what_is_away_may_have_more_columns_than_its_contract_names(
+    lake: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_raw = "{orders: {uri: in/*.csv, contract: {columns: {day: Int64}}}}"
+    (lake / "d_raw.yaml").write_text(RAW.replace("{orders: {uri: in/*.csv}}", of_raw))
+    contract = "{columns: {d: {type: Int64, alias: day}}}"
+    report = REPORT.replace("{uri: lake/clean}", f"{{uri: lake/clean, contract: {contract}}}").replace("[day]", "[d]")
+    (lake / "a_report.yaml").write_text(report)
+    assert main(["check", str(lake)]) == 0  # what raw will write there has the amount, and its day by another name
+    (lake / "in").rename(lake / "away")
+    needs = f"{lake}/d_raw.yaml:6:37: unknown column 'amount'; known columns: day"
+    for command in ("check", "plan", "run"):
+        code, _, err = told(capsys, command, str(lake))
+        assert (code, needs in err, "source 'orders': no file matches, and of its columns" in err) == (3, True, True)
+        assert ("which is wrong" in err, "Traceback" in err) == (False, False)
+    (lake / "away").rename(lake / "in")
+    assert main(["run", str(lake)]) == 0
+    assert rows(lake, "total") == [(1, 25), (2, 30)]
+
+
 def test_the_ledger_says_what_did_not_begin_and_why(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(lake)]) == 0
     (lake / "d_raw.yaml").write_text(RAW.replace("in/*.csv", "away/*.csv"))

@@ -104,13 +104,13 @@ def test_mistakes_are_told_by_their_path() -> None:
     )
     with pytest.raises(lp.DefinitionError) as caught:
         build([Filter(pl.col("nn") > 3)], []).compile(least=1)
-    assert str(caught.value) == "stages.s.do[0].filter: unknown column 'nn'; did you mean 'n'?"
+    assert str(caught.value.problems[0]) == "stages.s.do[0].filter: unknown column 'nn'; did you mean 'n'?"
 
 
 def test_what_the_engine_refuses_in_a_function_is_told_in_plain_words() -> None:
     with pytest.raises(lp.DefinitionError) as caught:
         build([{"python": lambda frame: frame.select("kk")}], []).compile(least=1)
-    assert str(caught.value) == "stages.s.do[0].python: python: unknown column 'kk'; did you mean 'k'?"
+    assert str(caught.value.problems[0]) == "stages.s.do[0].python: python: unknown column 'kk'; did you mean 'k'?"
     with pytest.raises(lp.DefinitionError) as caught:
         build([{"python": {"call": lambda frame, b: frame.select("k", "k"), "with": "b"}}], []).compile(least=1)
     assert str(caught.value) == (
