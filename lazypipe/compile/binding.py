@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 
-from lazypipe.compile.contract import read_contract, resolve
+from lazypipe.compile.contract import Contract, read_contract, resolve
 from lazypipe.compile.intake import read_intake
 from lazypipe.compile.sources import BoundSource, Recalled, Snapshot
 from lazypipe.compile.watermark import read_watermark, time_checks
@@ -108,19 +108,11 @@ def _bind(
 ) -> BoundSource:
     form = source.format or _guess(patterns, options, at)
     contract = read_contract(source.contract, (*at, "contract"))
-    text = form in TEXT_FORMATS
-    masked = any("pii" in column.get("tags", ()) for column in source.columns.values())
-    by_row = text and contract.by_row
-    reader = Reader(form, contract.overrides if text else {}, source.read, options, masked=masked, by_row=by_row)
-    # of columns that are not declared, files have to tell the types first
-    parsed = reader.marks != POINT or any(told_otherwise(t, reader) for t in contract.types.values())
-    # Polars does not look at columns of Parquet that nothing reads; all other formats are checked as they are read
-    adapts = contract.adapts or parsed or (form == "parquet" and contract.said)
     _refuse_of_others(source, form, patterns, at)
     bound = BoundSource(
         name,
         patterns,
-        reader,
+        _reader(source, form, contract, options),
         redact,
         on_corrupt=cast("OnCorrupt", source.on_corrupt),
         intake=read_intake(source, form, at),
@@ -128,6 +120,7 @@ def _bind(
         version=source.version,
     )
     bound = replace(bound, recalled=recall(bound))
+    adapts = _adapts(contract, bound.reader)
     try:
         snapshot, there = _looked_at(bound, admit, adapts=adapts)
     except SourceError as error:
@@ -137,36 +130,34 @@ def _bind(
         # a pipeline can be compiled before its data is there, or while it is not readable, if it says what it needs
         snapshot, there = Snapshot(()), ()
         bound = replace(bound, away=away if contract.is_open else None)
-    keys = (
-        hive.types(there.each_folder if isinstance(there, Named) else [f.uri for f in snapshot.files])
-        if snapshot.logged is None
-        else pl.Schema()
-    )
-    inside, keys = contract.for_folders(keys, (*at, "contract"))
-    columns = bound.columns(snapshot)
-    if snapshot.logged is None and (own := [n for n in (FILE_COLUMN, UNIT) for _, names in columns if n in names]):
-        raise Fault(f"the files have a column {own[0]!r}, a name that is lazypipe's own", BY_LOG, (*at, "uri"))
+    bound, snapshot = _shaped(bound, contract, snapshot, there, at, adapts=adapts)
     try:
-        shape = resolve(inside, columns, text=text, at=(*at, "contract"))
-    except SourceError as error:
-        raise bound.located(error) from None
-    schema = pl.Schema({**{t.name: t.dtype for t in shape.targets}, **keys})
-    guessed = frozenset(n for t in shape.targets if t.guessed for n in (t.name, *t.alias))
-    bound = replace(bound, schema=schema, shape=shape if adapts else None, guessed=guessed)
-    if bound.shape is not None and snapshot.files:
-        snapshot = bound.looked_at(snapshot)  # so that a file which breaks the contract is told now
-    try:
-        _check_names(source, schema, at)
-        rule = read_watermark(source, schema, form, at, marker)
+        _check_names(source, bound.schema, at)
+        rule = read_watermark(source, bound.schema, form, at, marker)
     except Fault as fault:
         fault.away = bound.away
         raise
     if rule is not None and rule.commit and snapshot.commit is not None:
         _refuse_silent(snapshot.commit, (*at, "watermark", "commit"))
-    tags = _tags(source, snapshot.commit, schema)
+    tags = _tags(source, snapshot.commit, bound.schema)
     return replace(
         bound, tags=tags, compiled=snapshot, names=there, watermark=rule, on_bad_time=time_checks(source, rule)
     )
+
+
+def _reader(source: Source, form: str, contract: Contract, options: Mapping[str, Any]) -> Reader:
+    masked = any("pii" in column.get("tags", ()) for column in source.columns.values())
+    if form not in TEXT_FORMATS:
+        return Reader(form, {}, source.read, options, masked=masked)
+    return Reader(form, contract.overrides, source.read, options, masked=masked, by_row=contract.by_row)
+
+
+def _adapts(contract: Contract, reader: Reader) -> bool:
+    """Return whether each file is to be looked at before any is read."""
+    # of columns that are not declared, files have to tell the types first
+    parsed = reader.marks != POINT or any(told_otherwise(t, reader) for t in contract.types.values())
+    # Polars does not look at columns of Parquet that nothing reads; all other formats are checked as they are read
+    return contract.adapts or parsed or (reader.format == "parquet" and contract.said)
 
 
 def _looked_at(
@@ -178,6 +169,29 @@ def _looked_at(
     if not listed.files and listed.waiting and not bound.declares:
         listed = bound.listed()
     return bound.look(listed, first=not adapts), there
+
+
+def _shaped(
+    bound: BoundSource, contract: Contract, snapshot: Snapshot, there: Sequence[str], at: Path, *, adapts: bool
+) -> tuple[BoundSource, Snapshot]:
+    """Return a source with its columns, from its contract, its files and the names of their folders, and the files that have these."""
+    keys = pl.Schema()
+    if snapshot.logged is None:
+        keys = hive.types(there.each_folder if isinstance(there, Named) else [f.uri for f in snapshot.files])
+    inside, keys = contract.for_folders(keys, (*at, "contract"))
+    columns = bound.columns(snapshot)
+    if snapshot.logged is None and (own := [n for n in (FILE_COLUMN, UNIT) for _, names in columns if n in names]):
+        raise Fault(f"the files have a column {own[0]!r}, a name that is lazypipe's own", BY_LOG, (*at, "uri"))
+    try:
+        shape = resolve(inside, columns, text=bound.is_text, at=(*at, "contract"))
+    except SourceError as error:
+        raise bound.located(error) from None
+    schema = pl.Schema({**{t.name: t.dtype for t in shape.targets}, **keys})
+    guessed = frozenset(n for t in shape.targets if t.guessed for n in (t.name, *t.alias))
+    bound = replace(bound, schema=schema, shape=shape if adapts else None, guessed=guessed)
+    if bound.shape is not None and snapshot.files:
+        snapshot = bound.looked_at(snapshot)  # so that a file which breaks the contract is told now
+    return bound, snapshot
 
 
 def _refuse_silent(commit: Commit, at: Path) -> None:
