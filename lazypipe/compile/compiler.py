@@ -14,36 +14,30 @@ import polars as pl
 
 from lazypipe.compile import graph as graphs
 from lazypipe.compile.audit import bind_audit
-from lazypipe.compile.binding import bind, expand_env, unseen
+from lazypipe.compile.binding import bind, expand_env
 from lazypipe.compile.closing import endless, forgotten
 from lazypipe.compile.compiled import EPOCH, CompiledPipeline, Frames, unwatched
-from lazypipe.compile.contract import cell_checks, is_broken
 from lazypipe.compile.durations import with_durations
 from lazypipe.compile.exports import check_exports
 from lazypipe.compile.feedback import check_feedback
 from lazypipe.compile.lake import check_tables
 from lazypipe.compile.late import with_late_gates, without_twins
 from lazypipe.compile.modes import check_modes
-from lazypipe.compile.names import check_names
-from lazypipe.compile.node import Node, check_rules, check_steps, compile_gate, compile_steps
+from lazypipe.compile.node import Node
+from lazypipe.compile.nodes import compile_nodes
 from lazypipe.compile.openlineage import bind_openlineage
 from lazypipe.compile.panes import check_panes, untimed
-from lazypipe.compile.promise import promised
 from lazypipe.compile.segments import cut
 from lazypipe.compile.sources import BoundSource, Recalled, Snapshot
-from lazypipe.errors import AwayError, Problem, SourceError, StorageError, nearest
+from lazypipe.errors import AwayError, SourceError, StorageError, nearest
 from lazypipe.plan.uses import declared
 from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.loader import problems
-from lazypipe.spec.model import NOTHING, Fault, Output, Path, Pipeline, Source, Step
-from lazypipe.spec.scope import Scope, Table
+from lazypipe.spec.model import NOTHING, Fault, Output, Pipeline, Source, Step
+from lazypipe.spec.scope import Scope
 from lazypipe.spec.types import dtype_name
-from lazypipe.sql import empty
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
-from lazypipe.storage.by_row import TEXT
-from lazypipe.storage.formats import FORMATS
-from lazypipe.storage.shape import Shape
 
 __all__ = ["bind_outputs", "compile_pipeline"]
 
@@ -100,9 +94,6 @@ def compile_pipeline(
     values = _parameters(pipeline, params or NOTHING, faults) | {"now": (now or EPOCH)}
     modules = frozenset(allow)
 
-    def make_scope(step: Step, owner: type[Arguments]) -> Scope:
-        return Scope(owner, step, params=values, modules=modules, guard=unwatched)
-
     environment = os.environ if env is None else env
     written, pipeline = pipeline, with_late_gates(with_durations(pipeline, values, faults), faults)
     wrong: list[Fault] = []
@@ -117,21 +108,8 @@ def compile_pipeline(
         used += more
         held = _held(outputs, uris.Redactor(tuple(used)))
         events, more = bind_openlineage(pipeline, environment, faults)
-        nodes: dict[str, Node] = {}
-        unread: list[SourceError] = []
-        for name in graph.order:
-            if name not in needed:
-                if name in pipeline.sources:
-                    faults += unseen(name, pipeline.sources[name])
-                _check_unknown(name, pipeline, make_scope, faults)
-                continue
-            try:
-                node = _compile_node(name, pipeline, graph, nodes, make_scope, faults, binding, held)
-            except SourceError as error:
-                unread.append(error)  # mistakes in the definition are told first: they can be mended without the data
-                continue
-            if node is not None:
-                nodes[name] = node
+        make_scope = partial(_scope, params=values, modules=modules)
+        nodes, unread = compile_nodes(pipeline, graph, needed, binding, held, make_scope, faults)
     _check_output_columns(pipeline, nodes, faults)
     faults += endless(nodes)
     check_modes(pipeline, nodes, values, faults)
@@ -159,6 +137,10 @@ def compile_pipeline(
     return CompiledPipeline(
         written, values, nodes, frames, segments, redact, outputs, held, asked, audit, events, others
     )
+
+
+def _scope(step: Step, owner: type[Arguments], **known: Any) -> Scope:
+    return Scope(owner, step, guard=unwatched, **known)
 
 
 def _others(pipeline: Pipeline, params: Mapping[str, Any] | None, stage: str, **how: Any) -> CompiledPipeline | None:
@@ -242,87 +224,6 @@ def _parameters(pipeline: Pipeline, given: Mapping[str, Any], faults: list[Fault
     return values
 
 
-def _compile_node(
-    name: str,
-    pipeline: Pipeline,
-    graph: graphs.Graph,
-    nodes: Mapping[str, Node],
-    make_scope: Callable[..., Scope],
-    faults: list[Fault],
-    binding: Callable[[str, Source], BoundSource],
-    held: Mapping[str, pl.Schema | None],
-) -> Node | None:
-    """Compile one source or stage; None (with its mistakes in ``faults``) where it is wrong or reads something wrong."""
-    others = {ref: nodes[ref].schema for ref in graph.lookups.get(name, ()) if ref in nodes}
-    if len(others) < len(graph.lookups.get(name, ())):
-        _check_unknown(name, pipeline, make_scope, faults)
-        return None  # what its gate looks up is wrong, and has been told
-    kept = any(o.stage == name and o.format not in FORMATS for o in pipeline.outputs.values())
-    if name in pipeline.sources or name in graph.outside:
-        source = pipeline.sources.get(name) or Source((name,))
-        try:
-            bound = binding(name, source)
-            at: Path = ("sources", name) if name in pipeline.sources else ()
-            form = bound.reader.format
-            check_names(bound.schema, at, files=form != "dataset", text=form == "csv")
-        except (Fault, SourceError) as error:
-            check_rules(source.gate, make_scope, faults)
-            if isinstance(error, SourceError):
-                if name not in graph.outside:
-                    raise
-                where = pipeline.origin.locate(graph.outside[name])
-                what = error.what.removeprefix(f"source {name!r}: ")
-                said = Problem(f"a rule looks rows up in it: {what}", where)
-                raise SourceError(str(said), uri=error.uri, fix=error.fix) from error
-            faults.append(error)
-            return None
-        _promise(name, pipeline, bound.seen, held, faults, source=True)
-        checks, timeless = compile_gate(source.gate, bound.seen, make_scope, faults, others, source.action, kept=kept)
-        if TEXT in bound.raw:
-            checks = tuple(
-                replace(c, violated=c.violated & ~is_broken()) if c.violated is not None else c for c in checks
-            )
-        return Node(
-            name,
-            (),
-            bound.seen,
-            (*bound.checks, *checks),
-            source=bound,
-            to_close=name in graph.closing,
-            timeless=timeless,
-        )
-    stage = pipeline.stages[name]
-    inputs = tuple(dict.fromkeys(graph.inputs[name]))
-    if name not in graph.operations or any(ref not in nodes for ref in inputs):
-        _check_unknown(name, pipeline, make_scope, faults)
-        return None
-    tables = {ref: Table(empty(nodes[ref].schema).lazy(), nodes[ref].schema) for ref in inputs}
-    built = graph.operations[name]  # up to the first that is none
-    made = compile_steps(stage.do[: len(built)], built, inputs, tables, make_scope, faults)
-    if made is None or len(built) < len(stage.do):
-        check_steps(stage.do[len(built) :], make_scope, faults)
-        check_rules(stage.gate, make_scope, faults)
-        return None
-    steps, schemas, stubs = made
-    schema = schemas[-1] if schemas else nodes[inputs[0]].schema
-    shape = _promise(name, pipeline, schema, held, faults)
-    first = () if shape is None else cell_checks(shape, "dataset")
-    schema = schema if shape is None else shape.schema
-    checks, timeless = compile_gate(stage.gate, schema, make_scope, faults, others, stage.action, kept=kept)
-    return Node(
-        name,
-        inputs,
-        schema,
-        (*first, *checks),
-        steps=steps,
-        schemas=schemas,
-        stubs=stubs,
-        shape=shape,
-        to_close=name in graph.closing,
-        timeless=timeless,
-    )
-
-
 def _away(
     faults: Sequence[Fault], pipeline: Pipeline, graph: graphs.Graph, nodes: Mapping[str, Node]
 ) -> SourceError | None:
@@ -340,41 +241,6 @@ def _away(
             return None
         found.append(why)
     return found[0]
-
-
-def _check_unknown(name: str, pipeline: Pipeline, make_scope: Callable[..., Scope], faults: list[Fault]) -> None:
-    """Add what is wrong with a source or stage whose columns are not known, as far as none are needed to tell."""
-    if name in pipeline.stages:
-        check_steps(pipeline.stages[name].do, make_scope, faults)
-    written = pipeline.stages.get(name) or pipeline.sources.get(name)
-    check_rules(() if written is None else written.gate, make_scope, faults)
-
-
-def _promise(
-    stage: str,
-    pipeline: Pipeline,
-    schema: pl.Schema,
-    held: Mapping[str, pl.Schema | None],
-    faults: list[Fault],
-    *,
-    source: bool = False,
-) -> Shape | None:
-    """Return the shape that the contract of an output gives the rows of a stage, which all who read it see."""
-    promises = {n: o for n, o in pipeline.outputs.items() if o.stage == stage and o.contract}
-    shapes = {n: promised(n, o, held.get(n), schema, faults) for n, o in promises.items()}
-    for name, shape in shapes.items():
-        if shape is None:
-            continue
-        at: Path = ("outputs", name, "contract")
-        if source:
-            what = f"by it the rows have to change, and {stage!r} is a source"
-            faults.append(Fault(what, "put a stage between, or change the source's contract", at))
-        elif len(promises) > 1:
-            other = next(n for n in promises if n != name)
-            what = f"by it the rows of {stage!r} have to change, which output {other!r} has a contract about too"
-            faults.append(Fault(what, "give each of them a stage of its own", at))
-        return shape
-    return None
 
 
 def _check_output_columns(pipeline: Pipeline, nodes: Mapping[str, Node], faults: list[Fault]) -> None:
