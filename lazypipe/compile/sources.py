@@ -307,20 +307,11 @@ class BoundSource:
         moments of CSV: where it is not Polars' reader, the rows raise ``Unusual`` where that must do it after all. With ``units``, only those are read, and each row carries its own. Rows that only tell the time are left out, and counted by
         ``tally``.
         """
-        from lazypipe.storage.dataset import Dataset
-
         extra = [*([UNIT] if units is not None else []), *([FILE_COLUMN] if file_column else [])]
         names = [*self.seen, *([RAW_COLUMN] if self.raw else []), *extra]
         rule = self.watermark if self.watermark is not None and self.watermark.tells_rows else None
         if snapshot.commit is not None:
-            uri, commit = self.patterns[0], snapshot.commit
-            dataset = Dataset(uri, self.reader.storage_options)
-            wanted = commit.units - snapshot.beyond if snapshot.beyond else None
-            frame = dataset.scan(commit, only=wanted) if units is None else dataset.scan_units(commit, units)
-            frame = frame.with_columns(pl.lit(uri).alias(FILE_COLUMN)) if file_column else frame
-            if self.shape is not None:
-                one = fit(FileInfo(uri, None), commit.schema, self.shape, self.reader)
-                frame = fitted(frame, one, self.shape, self.reader, extra)
+            frame = self._scan_dataset(snapshot.commit, snapshot.beyond, extra, units)
             return (frame if rule is None else frame.with_columns(rule.stated(self.schema))).select(names)
         # heartbeats are for watermarks that advance file by file
         counted = rule is not None and rule.by_files
@@ -339,6 +330,23 @@ class BoundSource:
         if file_column and any(f.key != f.uri for f in snapshot.files):
             frame = frame.with_columns(as_uri(pl.col(FILE_COLUMN)))
         return frame.select(names)
+
+    def _scan_dataset(
+        self, commit: Commit, beyond: frozenset[int], extra: Sequence[str], units: Units | None
+    ) -> pl.LazyFrame:
+        from lazypipe.storage.dataset import Dataset
+
+        uri = self.patterns[0]
+        dataset = Dataset(uri, self.reader.storage_options)
+        if units is None:
+            frame = dataset.scan(commit, only=commit.units - beyond if beyond else None)
+        else:
+            frame = dataset.scan_units(commit, units)
+        frame = frame.with_columns(pl.lit(uri).alias(FILE_COLUMN)) if FILE_COLUMN in extra else frame
+        if self.shape is None:
+            return frame
+        one = fit(FileInfo(uri, None), commit.schema, self.shape, self.reader)
+        return fitted(frame, one, self.shape, self.reader, extra)
 
     def _without_beats(self, frame: pl.LazyFrame, rule: Watermark, tally: Tally | None) -> pl.LazyFrame:
         """Leave out rows that only tell the time, counted."""
