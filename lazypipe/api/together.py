@@ -297,7 +297,8 @@ def _with(pipeline: Pipeline, written: Sequence[_Written]) -> Pipeline:
             continue
         aliases = {alias for declared in contract.columns.values() for alias in declared.alias}
         more = {n: t for n, t in columns.items() if n not in aliases}
-        known = freeze({**source.contract, "columns": {**more, **source.contract.get("columns", {})}})
+        declared = {**more, **source.contract.get("columns", {})}
+        known = freeze({**source.contract, "columns": declared, "on_new_column": "fail"})  # there are no others
         if output.format == "dataset" and not Dataset(uri, options).log.last():
             sources[name] = replace(source, format=source.format or "dataset", contract=known)
         elif output.format != "dataset" and exported(uri, options) is None:
