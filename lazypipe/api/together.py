@@ -18,7 +18,7 @@ from lazypipe.compile.binding import expand_source
 from lazypipe.compile.compiler import bind_outputs
 from lazypipe.compile.feeding import Order, feeds, reads
 from lazypipe.compile.modes import written_schema
-from lazypipe.errors import DefinitionError, LazypipeError, SourceError, nearest
+from lazypipe.errors import DefinitionError, LazypipeError, RunError, SourceError, nearest
 from lazypipe.records.ledger import Ledger
 from lazypipe.run.context import run_id
 from lazypipe.run.not_begun import record_not_begun
@@ -230,6 +230,9 @@ def _run(
         while result.overtaken and tries < TRIES:
             result, tries = compiled().run(now=now, **bound), tries + 1
     except LazypipeError as error:
+        ended: RunResult | None = error.result if isinstance(error, RunError) else None
+        if ended is not None:
+            return ended  # it had begun, and the ledger has it by its own name
         result = RunResult(
             how.get("run") or run_id(begun), pipeline.name, begun, time.perf_counter() - clock, {}, (), "", error=error
         )
