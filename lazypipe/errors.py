@@ -142,9 +142,13 @@ class DefinitionError(LazypipeError):
 
 
 class RunError(LazypipeError):
-    """The run could not be completed; what was published before is untouched."""
+    """The run could not be completed; what was published before is untouched.
+
+    ``result`` is what had become of the run by then (a ``RunResult``), where it had begun and its caller gets no other.
+    """
 
     exit_code = 3
+    result: Any = None
 
     def __init__(self, what: str, *, uri: str | None = None, fix: str | None = None) -> None:
         self.what = what

@@ -322,7 +322,8 @@ def test_suggest(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert err.startswith(f"{shop.parent}/rows.ndjson: rows cannot be read: ")
 
 
-def test_import(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_import(shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TABLE", raising=False)
     file = shop.parent / "schema.yml"
     file.write_text("models: [{name: orders, columns: [{name: id, data_tests: [unique, odd]}]}, {name: more}]")
     contract = lp.contracts.from_dbt(file)
@@ -342,6 +343,14 @@ def test_import(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "import", "gx", suite) == (0, "s:\n  gate:\n  - not_null: c\n", "")
     (shop.parent / "c.yaml").write_text(json.dumps(lp.contracts.to_odcs(contract)))
     assert "unique: id" in run(capsys, "import", "odcs", shop.parent / "c.yaml")[1]
+    contract_v3_2 = (
+        "{apiVersion: v3.2.0, kind: DataContract, id: x, version: 1, schema: [{name: '${TABLE}', properties: [\n"
+        "{name: id, logicalType: integer, required: true}]}]}"
+    )
+    (shop.parent / "v.yaml").write_text(contract_v3_2)
+    assert "the variable TABLE has no value; set TABLE in" in run(capsys, "import", "odcs", shop.parent / "v.yaml")[2]
+    monkeypatch.setenv("TABLE", "sales")
+    assert run(capsys, "import", "odcs", shop.parent / "v.yaml")[1].startswith("sales:\n")
     code, out, err = run(capsys, "import", "odcs", shop.parent / "none.yaml")
     assert (code, out, err) == (
         2,

@@ -17,9 +17,9 @@ from lazypipe.compile.audit import bind_audit
 from lazypipe.compile.binding import expand_source
 from lazypipe.compile.compiler import bind_outputs
 from lazypipe.compile.contract import read_contract
-from lazypipe.compile.feeding import Order, feeds, reads
+from lazypipe.compile.feeding import Feed, Order, feeds, reads
 from lazypipe.compile.modes import written_schema
-from lazypipe.errors import AwayError, DefinitionError, LazypipeError, SourceError, nearest
+from lazypipe.errors import AwayError, DefinitionError, LazypipeError, RunError, SourceError, nearest
 from lazypipe.records.ledger import Ledger
 from lazypipe.run.context import run_id
 from lazypipe.run.not_begun import record_not_begun
@@ -32,7 +32,16 @@ from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import exported
 from lazypipe.storage.uri import Redactor
 
-__all__ = ["Unread", "compile_together", "not_begun", "run_all", "run_each", "with_those_that_it_has"]
+__all__ = [
+    "Unread",
+    "compile_together",
+    "fed_by_a_wrong_one",
+    "not_begun",
+    "order_of",
+    "run_all",
+    "run_each",
+    "with_those_that_it_has",
+]
 
 _Written = tuple[model.Output, Mapping[str, str]]
 """An output with its columns and their types, as a contract writes them."""
@@ -56,8 +65,26 @@ class Unread:
         raise self.error
 
 
+def order_of(given: Sequence[Pipeline | Plan | Unread], outputs: Sequence[str] = ()) -> Order:
+    """Return in which order definitions run; see ``Order.of``.
+
+    Raises
+    ------
+    LazypipeError
+        As that does; of an output that nobody is known to have, with the files that cannot be read and may have it.
+    """
+    pipelines = [p if isinstance(p, model.Pipeline) else p.pipeline for p in given]
+    unread, known = [p for p in given if isinstance(p, Unread)], [name for p in pipelines for name in p.outputs]
+    for name in outputs if unread else ():
+        if name not in known:
+            reasons = "\n".join(str(p.error) for p in unread)
+            what = f"unknown output {name!r}; {nearest(name, known, 'outputs')}; or it is in what cannot be read:"
+            raise LazypipeError(f"{what}\n{reasons}")
+    return Order.of(pipelines, os.environ, outputs)
+
+
 def compile_together(
-    pipelines: Sequence[Pipeline | Plan], compile_one: Callable[[Pipeline], Plan]
+    pipelines: Sequence[Pipeline | Plan | Unread], compile_one: Callable[[Pipeline], Plan]
 ) -> list[Plan | LazypipeError]:
     """Return the plan of each definition, or why there is none.
 
@@ -80,7 +107,7 @@ def compile_together(
         for index in waiting:
             given = pipelines[index]
             try:
-                plan = given if isinstance(given, Plan) else compile_one(_with(given, written))
+                plan = compile_one(_with(given, written)) if isinstance(given, Pipeline) else _compiled(given)
             except LazypipeError as error:
                 found[index] = error
             else:
@@ -89,7 +116,7 @@ def compile_together(
         # what came to be known may be what others wait for
         waiting = [i for i in waiting if isinstance(found[i], SourceError)] if len(written) > known else []
     if any(isinstance(one, SourceError) for one in found):
-        found = _held_up([p.pipeline if isinstance(p, Plan) else p for p in pipelines], found)
+        found = _held_up([p if isinstance(p, Pipeline) else p.pipeline for p in pipelines], found)
     return [_named(given, one) for given, one in zip(pipelines, found, strict=True)]
 
 
@@ -100,9 +127,14 @@ def _held_up(pipelines: Sequence[model.Pipeline], found: Sequence[Plan | Lazypip
         by, one = told[feed.by], told[feed.to]
         wrong = isinstance(by, DefinitionError) and not isinstance(by, AwayError)
         if wrong and isinstance(one, SourceError) and f"source {feed.source!r}:" in one.what:
-            what = f"source {feed.source!r} reads output {feed.output!r} of {pipelines[feed.by].name!r}, which is wrong"
-            told[feed.to] = loader.problems([Fault(what, "mend that first", feed.path)], pipelines[feed.to].origin)
+            told[feed.to] = fed_by_a_wrong_one(feed, pipelines)
     return told
+
+
+def fed_by_a_wrong_one(feed: Feed, pipelines: Sequence[model.Pipeline]) -> DefinitionError:
+    """Return what is told of a definition that reads what another cannot make, for that is wrong."""
+    what = f"source {feed.source!r} reads output {feed.output!r} of {pipelines[feed.by].name!r}, which is wrong"
+    return loader.problems([Fault(what, "mend that first", feed.path)], pipelines[feed.to].origin)
 
 
 def run_all(
@@ -181,7 +213,7 @@ def run_each(
     """Yield what became of each definition as soon as that is known, with its number; see ``run_all``."""
     pipelines = [p if isinstance(p, Pipeline) else p.pipeline for p in given]
     params = {} if params is None else params
-    order = Order.of(pipelines, os.environ, [outputs] if isinstance(outputs, str) else [*outputs])
+    order = order_of(given, [outputs] if isinstance(outputs, str) else [*outputs])
     if not any(isinstance(p, Unread) for p in given):  # which may have it
         with_those_that_it_has(params, *pipelines)
     lacking: set[tuple[int, str]] = set()
@@ -232,6 +264,9 @@ def _run(
         while result.overtaken and tries < TRIES:
             result, tries = compiled().run(now=now, **bound), tries + 1
     except LazypipeError as error:
+        ended: RunResult | None = error.result if isinstance(error, RunError) else None
+        if ended is not None:
+            return ended  # it had begun, and the ledger has it by its own name
         result = RunResult(
             how.get("run") or run_id(begun), pipeline.name, begun, time.perf_counter() - clock, {}, (), "", error=error
         )
@@ -306,7 +341,7 @@ def _with(pipeline: Pipeline, written: Sequence[_Written]) -> Pipeline:
     return replace(pipeline, sources=sources)
 
 
-def _named(given: Pipeline | Plan, found: Plan | LazypipeError) -> Plan | LazypipeError:
+def _named(given: Pipeline | Plan | Unread, found: Plan | LazypipeError) -> Plan | LazypipeError:
     """Return an error of a source with the definition that it is of, for there are several."""
     if isinstance(found, SourceError) and not isinstance(found, AwayError) and isinstance(given, Pipeline):
         return SourceError(f"{given.origin.file}: {found.what}", uri=found.uri, fix=found.fix)

@@ -139,7 +139,7 @@ def plans(
     from lazypipe.api.together import compile_together, with_those_that_it_has
 
     given = pairs("--param", options.param)
-    read = read_each(files)
+    read = as_far_as_read(files)
     pipes = [p for p in read if isinstance(p, lp.Pipeline)]
     if len(pipes) == len(read):  # else one that cannot be read may have it
         with_those_that_it_has(given, *pipes)
@@ -148,8 +148,7 @@ def plans(
         some, outputs = with_those_that_it_has(given, pipe), () if asked is None else asked[pipe.name]
         return pipe.compile(allow=options.allow, outputs=outputs, params=some)
 
-    made = iter(compile_together(pipes, compile_one))
-    return [next(made) if isinstance(p, lp.Pipeline) else p for p in read]
+    return compile_together(read, compile_one)
 
 
 def read_each(files: Sequence[str]) -> list[lp.Pipeline | LazypipeError]:

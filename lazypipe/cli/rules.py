@@ -41,12 +41,16 @@ def _suggest(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
+    import os
     from pathlib import Path
 
     from lazypipe import contracts
 
-    read = {"odcs": contracts.from_odcs, "dbt": contracts.from_dbt, "gx": contracts.from_gx}[options.format]
-    found = read(Path(options.file))
+    file = Path(options.file)
+    if options.format == "odcs":
+        found = contracts.from_odcs(file, variables=os.environ)
+    else:
+        found = (contracts.from_dbt if options.format == "dbt" else contracts.from_gx)(file)
     tables = found.tables if options.table is None else (options.table,)
     try:
         written = {table: found.source(table) for table in tables}

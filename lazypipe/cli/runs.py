@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -296,13 +295,22 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _plan_all(options: argparse.Namespace, files: Sequence[str]) -> int:
     """Say what runs of several definitions would do; what one would write, those behind it do not know yet."""
-    from lazypipe.compile.feeding import Order
+    from lazypipe.api.together import fed_by_a_wrong_one, order_of
 
-    pipes = [p if isinstance(p, lp.Pipeline) else p.pipeline for p in as_far_as_read(files)]
-    order = Order.of(pipes, os.environ, options.output)
+    read = as_far_as_read(files)
+    pipes = [p if isinstance(p, lp.Pipeline) else p.pipeline for p in read]
+    order = order_of(read, options.output)
     some = [files[n] for n in order.numbers]
     asked = {pipes[n].name: names for n, names in order.asked.items()}
+    found = plans(some, options, asked)
     written: set[tuple[int, str]] = set()
+    wrong: set[tuple[int, str]] = set()
+    for place, number in enumerate(order.numbers):
+        if isinstance(found[place], lp.LazypipeError):
+            wrong |= {(number, name) for name in pipes[number].outputs}
+        elif held_up := order.of_outputs(number, wrong):
+            found[place] = fed_by_a_wrong_one(held_up[0], pipes)
+            wrong |= {(number, name) for name in pipes[number].outputs}
 
     def tell(number: int, plan: lp.Plan) -> list[dict[str, Any]]:
         fed = order.of_outputs(order.numbers[number], written)
@@ -313,7 +321,7 @@ def _plan_all(options: argparse.Namespace, files: Sequence[str]) -> int:
         )
         return steps
 
-    return tell_each(options, some, plans(some, options, asked), tell, _print_steps)
+    return tell_each(options, some, found, tell, _print_steps)
 
 
 def _preview(

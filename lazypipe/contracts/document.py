@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from pathlib import Path as FilePath
 from typing import Any
 
 from lazypipe.contracts.contract import Finding
-from lazypipe.errors import DefinitionError, Problem
+from lazypipe.errors import DefinitionError, Problem, nearest
 from lazypipe.spec import document as texts
 from lazypipe.spec import loader
 from lazypipe.spec.model import Fault, Origin, Path
@@ -40,6 +40,8 @@ class Document:
     faults: list[Fault] = field(default_factory=list)
     unmapped: list[Finding] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
+    later: bool = False
+    """Whether it is of a version that came after this was written: what is not known in it may be right."""
 
     def root(self, what: str) -> Node:
         """Return the whole; raises DefinitionError if it is no mapping."""
@@ -123,6 +125,19 @@ class Node:
     def fault(self, what: str, fix: str | None, *rest: str | int) -> None:
         """Note a mistake in this part."""
         self.document.faults.append(Fault(what, fix, (*self.path, *rest)))
+
+    def unknown(self, what: str, fix: str, *rest: str | int) -> None:
+        """Note a word that is not known: a mistake, or of a version that is not known either."""
+        if self.document.later:
+            self.unmapped(what, "it may be of a later version of the standard", *rest)
+        else:
+            self.fault(what, fix, *rest)
+
+    def strangers(self, known: Collection[str]) -> None:
+        """Note the keys that nobody knows and that would be passed over."""
+        for key in self.value:
+            if key not in known:
+                self.unmapped(f"the key {key!r}", f"it is not known; {nearest(key, known, 'keys')}", key)
 
     def unmapped(self, what: str, why: str, *rest: str | int) -> None:
         """Note something that has no rule."""

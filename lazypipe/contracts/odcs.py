@@ -14,12 +14,15 @@ from lazypipe.contracts import sqltext, types
 from lazypipe.contracts.contract import Column, Contract, Written, foreign_key, made
 from lazypipe.contracts.document import Node, Source, read
 from lazypipe.contracts.odcs_quality import quality
+from lazypipe.contracts.variables import resolved
 from lazypipe.errors import nearest
+from lazypipe.spec.model import NOTHING
 from lazypipe.spec.types import dtype_from_name, dtype_name
 
 __all__ = ["fragment", "from_odcs"]
 
-VERSIONS = ("v3.0.0", "v3.0.1", "v3.0.2", "v3.1.0")
+VERSIONS = ("v3.0.0", "v3.0.1", "v3.0.2", "v3.1.0", "v3.2.0")
+_LATER = re.compile(r"v3\.(\d+)\.\d+")
 _LOGICAL = {
     "string": "String",
     "date": "Date",
@@ -30,14 +33,19 @@ _LOGICAL = {
     "boolean": "Boolean",
     "object": None,
     "array": None,
+    "map": None,
+    "vector": None,
 }
 
 
-def from_odcs(source: Source) -> Contract:
-    r"""Read a data contract of the Open Data Contract Standard (v3.0 and v3.1): its schema, its quality and its freshness.
+def from_odcs(source: Source, *, variables: Mapping[str, str] = NOTHING) -> Contract:
+    r"""Read a data contract of the Open Data Contract Standard, version 3: its schema, its quality and its freshness.
 
-    ``required``, ``unique``, ``primaryKey``, the options of logical types, relationships and quality checks become rules;
-    a column is known by its physical name, if it has one. Nulls: ``required`` and ``nullValues`` are about nulls, and
+    ``required``, ``unique``, ``primaryKey``, ``enum``, the options of logical types, relationships and quality checks become
+    rules; a column is known by its physical name, if it has one. v3.0, v3.1 and v3.2 are known; a later v3 is read as v3.2,
+    with a note, and what is new in it is listed. ``variables`` are the values of ``${NAME}`` in it (from v3.2 on). A check
+    that allows all numbers but some (``mustNotBe 3``, ``mustNotBeBetween``) or asks for duplicates is listed, not taken over:
+    the bounds of a rule are one range, without a hole. Nulls: ``required`` and ``nullValues`` are about nulls, and
     everything else lets them pass, as ``unique`` does. Ranges (``mustBeBetween``) include both ends. A count of duplicates
     counts every row of a repeated key.
 
@@ -59,6 +67,10 @@ def from_odcs(source: Source) -> Contract:
     document = read(source)
     root = document.root("data contract")
     _check_head(root)
+    if document.later or root.value.get("apiVersion") == "v3.2.0":
+        for part in ("schema", "slaProperties"):
+            if part in root:
+                document.data[part] = resolved(root.value[part], variables, (part,), document.faults)
     tables = [_table(n) for n in root.children("schema")]
     if "schema" not in root:
         root.fault("'schema' is missing", "add schema: a list of tables")
@@ -71,7 +83,7 @@ def from_odcs(source: Source) -> Contract:
         for relation in table.relations:
             table.rules.extend(_relation(relation, table, tables, ids))
     for term in root.children("slaProperties"):
-        _agreement(term, tables)
+        _agreement(term, tables, root.text("slaDefaultElement"))
     document.finish()
     description = root.value.get("description")
     return Contract(
@@ -85,14 +97,22 @@ def from_odcs(source: Source) -> Contract:
 
 
 def _check_head(root: Node) -> None:
-    for key in ("version", "id", "status"):
-        root.need(key, "scalar")
     kind, version = root.need("kind", "text"), root.need("apiVersion", "text")
+    minor = _LATER.fullmatch(str(version))
+    for key in ("version", "id", *(() if minor and int(minor[1]) >= 2 else ("status",))):
+        root.need(key, "scalar")
     if kind is not None and kind != "DataContract":
         root.fault(f"kind {kind!r} is no data contract", "write kind: DataContract", "kind")
-    if version is not None and version not in VERSIONS:
-        fix = "migrate it to v3.1.0" if version.startswith("v2") else nearest(version, VERSIONS, "versions")
-        root.fault(f"apiVersion {version!r} cannot be read", fix, "apiVersion")
+    if version is None or version in VERSIONS:
+        return
+    if minor and int(minor[1]) >= 2:
+        root.document.later = True
+        root.note(
+            f"apiVersion {version!r}", f"it is read as {VERSIONS[-1]}; what is new in it is not known", "apiVersion"
+        )
+        return
+    fix = f"migrate it to {VERSIONS[-1]}" if version.startswith("v2") else nearest(version, VERSIONS, "versions")
+    root.fault(f"apiVersion {version!r} cannot be read", fix, "apiVersion")
 
 
 @dataclass
@@ -115,11 +135,16 @@ class _Table:
 def _table(written: Node) -> _Table:
     name = written.need("name", "text") or ""
     node = written.about(name)
+    node.strangers(_KEYS_OF_TABLES)
     table = _Table(name, node)
     keys: list[tuple[int, str]] = []
     for each in node.children("properties"):
         column = each.text("physicalName") or each.need("name", "text") or ""
         prop = each.about(name, column)
+        prop.strangers(_KEYS_OF_COLUMNS)
+        if (meaning := prop.text("semanticType") or "column") != "column":
+            prop.unmapped(f"the {meaning}", "it is reckoned from the data, which has no such column", "semanticType")
+            continue
         if column in table.columns:
             prop.fault(f"two columns are called {column!r}", "rename one of them", "name")
         dtype = _dtype(prop)
@@ -146,6 +171,18 @@ def _table(written: Node) -> _Table:
     return table
 
 
+_ELEMENT = "id name physicalName physicalType logicalType description businessName authoritativeDefinitions tags customProperties"
+_SINCE_V3_2 = "context deprecated synonyms semanticType enum map vendor"
+_KEYS_OF_TABLES = frozenset(
+    f"{_ELEMENT} {_SINCE_V3_2} dataGranularityDescription properties relationships quality".split()
+)
+_KEYS_OF_COLUMNS = frozenset(
+    f"{_ELEMENT} {_SINCE_V3_2} primaryKey primaryKeyPosition logicalTypeOptions required unique partitioned "
+    "partitionKeyPosition classification encryptedName transformSourceObjects transformLogic transformDescription examples "
+    "criticalDataElement relationships quality properties items".split()
+)
+
+
 def _whole_range(low: Written, high: Written) -> Written | None:
     """Return a least and a greatest row count that say the same otherwise as one rule; None where they do not."""
     one, other = low["row_count"], high["row_count"]
@@ -162,7 +199,7 @@ def _dtype(prop: Node) -> str | None:
     """Return the column's type, from what is most exact: the options, the physical type, the logical type."""
     logical, physical = prop.text("logicalType"), prop.text("physicalType")
     if logical is not None and logical not in _LOGICAL:
-        prop.fault(f"unknown logical type {logical!r}", nearest(logical, _LOGICAL, "logical types"), "logicalType")
+        prop.unknown(f"unknown logical type {logical!r}", nearest(logical, _LOGICAL, "logical types"), "logicalType")
         return None
     options = prop.child("logicalTypeOptions")
     found = types.from_physical(physical) if physical is not None else None
@@ -197,6 +234,16 @@ def _nested(prop: Node, logical: str | None) -> str | None:
         _forget_rules(prop.child("items"), "an item of a list")
         inner = _dtype(prop.child("items"))
         return inner and f"List({inner})"
+    if logical == "map" and "map" in prop:
+        parts = [prop.child("map").child(part) for part in ("key", "value")]
+        for part, what in zip(parts, ("key", "value"), strict=True):
+            _forget_rules(part, f"a {what} of a map")
+        key, value = map(_dtype, parts)
+        return key and value and f"Map({key}, {value})"
+    if logical == "vector":
+        options = prop.child("logicalTypeOptions")
+        of, size = types.from_python(options.text("elementType") or ""), options.get("dimensions", "integer")
+        return f"Array({of}, {size})" if of and size is not None else None
     if logical == "object" and "properties" in prop:
         fields = []
         for each in prop.children("properties"):
@@ -228,8 +275,8 @@ def _property(prop: Node, dtype: str | None) -> Iterable[Written]:
     if prop.flag("unique"):
         yield made("unique", {"columns": [column]})
     yield from _options(prop, prop.child("logicalTypeOptions"), dtype)
-    if "enum" in prop:
-        prop.unmapped("enum", "it is of a later version of the standard; write invalidValues with validValues", "enum")
+    if values := [each.need("value", "scalar") for each in prop.children("enum")]:
+        yield made("in_set", {"column": column, "values": [value for value in values if value is not None]})
     for check in prop.children("quality"):
         yield from quality(check)
 
@@ -245,6 +292,8 @@ _OPTIONS = {
     "number": ("format", "multipleOf", *_RANGE),
     "object": ("maxProperties", "minProperties", "required"),
     "array": ("maxItems", "minItems", "uniqueItems"),
+    "vector": ("dimensions", "elementType", "distanceMetric", "normalized", "embeddingModel", "embeddingModelVersion"),
+    "map": (),
     "boolean": (),
 }
 _FORMATS = [
@@ -270,7 +319,7 @@ def _options(prop: Node, options: Node, dtype: str | None) -> Iterable[Written]:
     known = _OPTIONS.get(str(logical), {o for given in _OPTIONS.values() for o in given})
     for key in options.value:
         if key not in known:
-            options.fault(f"unknown option {key!r} of {logical or 'the type'}", nearest(key, known, "options"), key)
+            options.unknown(f"unknown option {key!r} of {logical or 'the type'}", nearest(key, known, "options"), key)
     column = str(prop.column)
     least, most = (options.get(key, "integer") for key in _LENGTHS.get(str(logical), ("minLength", "maxLength")))
     if least is not None or most is not None:
@@ -338,7 +387,7 @@ def _relation(node: Node, table: _Table, tables: list[_Table], ids: Mapping[Any,
     """Yield the foreign key of a relationship, at a property (``to``) or at a table (``from``, ``to``)."""
     kind = node.text("type") or "foreignKey"
     if kind != "foreignKey":
-        node.fault(f"unknown type of relationship {kind!r}", "write type: foreignKey", "type")
+        node.unknown(f"unknown type of relationship {kind!r}", "write type: foreignKey", "type")
         return
     here = [f"{table.name}.{node.column}"] if node.column is not None else node.texts("from")
     there = node.texts("to")
@@ -391,7 +440,7 @@ _UNITS = {
 }
 
 
-def _agreement(term: Node, tables: list[_Table]) -> None:
+def _agreement(term: Node, tables: list[_Table], default: str | None) -> None:
     """Add the rule of a service level: freshness, which data can show; how fast it is served, they cannot."""
     what, amount = term.need("property", "text"), term.need("value", "scalar")
     if what is None or amount is None:
@@ -400,11 +449,15 @@ def _agreement(term: Node, tables: list[_Table]) -> None:
     if what.lower() not in ("freshness", "latency", "ly", "fy"):
         term.unmapped(f"the agreement on {what}", "no rule on rows can show it")
         return
-    element = term.text("element") or ""
+    element = term.text("element") or default or ""
     name, _, prop = element.rpartition(".")
-    table = next((t for t in tables if t.name == name), None)
-    if table is None or not prop or "," in element:
+    if not prop or "," in element or (not name and len(tables) != 1):
         term.unmapped(f"the agreement on {what}", "write element: table.column, of a column of times", "element")
+        return
+    table = next((t for t in tables if t.name == (name or tables[0].name)), None)
+    if table is None:
+        names = nearest(name, [t.name for t in tables], "tables")
+        term.unmapped(f"the agreement on {what}", f"the contract has no table {name!r}; {names}", "element")
         return
     node = term.about(table.name, table.column(prop))
     if unit is None or not re.fullmatch(r"\d+(\.\d+)?", str(amount)):

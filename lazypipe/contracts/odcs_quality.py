@@ -25,6 +25,8 @@ from lazypipe.sql import SqlError
 __all__ = ["quality"]
 
 METRICS = ("nullValues", "missingValues", "invalidValues", "duplicateValues", "rowCount")
+_RULES = {"duplicateCount": "duplicateValues"}
+"""Metrics as v3.0 calls them, where they are called otherwise."""
 _TYPES = ("library", "text", "sql", "custom")
 _ACTIONS = {
     "error": None,
@@ -41,7 +43,7 @@ def quality(check: Node) -> list[Written]:
     """Return the rules of one quality check; what has none is noted in its document."""
     kind = check.text("type") or "library"
     if kind not in _TYPES:
-        check.fault(f"unknown type of quality check {kind!r}", nearest(kind, _TYPES, "types"), "type")
+        check.unknown(f"unknown type of quality check {kind!r}", nearest(kind, _TYPES, "types"), "type")
         return []
     for key in ("schedule", "scheduler"):
         if key in check:
@@ -52,6 +54,12 @@ def quality(check: Node) -> list[Written]:
         return []
     if kind == "custom":
         return _custom(check)
+    if kind == "library" and "metric" not in check and (rule := check.text("rule")):
+        compares = any(key.startswith("must") for key in check.value)
+        if not compares or _RULES.get(rule, rule) not in METRICS:
+            why = "the standard does not say what it means; write a metric, with an operator such as mustBe: 0"
+            check.unmapped(f"the rule {rule!r}", why, "rule")
+            return []
     common = _common(check)
     allowed = allowed_range(check)
     if allowed is None:
@@ -78,15 +86,13 @@ def _common(check: Node) -> dict[str, Any]:
 
 
 def _library(check: Node, allowed: Range, common: dict[str, Any]) -> list[Written]:
-    metric = check.text("metric") or {"duplicateCount": "duplicateValues"}.get(
-        str(check.value.get("rule")), check.text("rule")
-    )
+    older = check.text("rule")
+    metric = check.text("metric") or (older and _RULES.get(older, older))
     if metric is None:
         check.fault("'metric' is missing", "add metric: one of " + ", ".join(METRICS))
         return []
     if metric not in METRICS:
-        place = "metric" if "metric" in check else "rule"
-        check.fault(f"unknown metric {metric!r}", nearest(metric, METRICS, "metrics"), place)
+        check.unknown(f"unknown metric {metric!r}", nearest(metric, METRICS, "metrics"), "metric")
         return []
     unit = check.text("unit") or "rows"
     if unit not in ("rows", "percent"):

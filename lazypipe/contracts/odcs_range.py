@@ -53,7 +53,7 @@ def allowed_range(check: Node) -> Range | None:
     given = [op for op in check.value if op.startswith("must")]
     wrong = [op for op in given if op not in OPERATORS]
     for op in wrong:
-        check.fault(f"unknown operator {op!r}", nearest(op, OPERATORS, "operators"), op)
+        check.unknown(f"unknown operator {op!r}", nearest(op, OPERATORS, "operators"), op)
     if not given:
         check.fault("the check compares with nothing", "add an operator such as mustBe: 0")
     ranges = [] if wrong else [_one(check, op) for op in given]

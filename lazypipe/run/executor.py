@@ -165,6 +165,8 @@ class _Execution:
             told = str(error) or type(error).__name__
             emitter.emit(lambda: self.body(status, told), self.result().gates)
             emitter.finish()
+            if isinstance(error, RunError):
+                error.result = replace(self.result(), error=error)
             raise
         emitter.emit(lambda: self.body(result.status), result.gates)
         return replace(result, warnings=(*result.warnings, *emitter.finish()))

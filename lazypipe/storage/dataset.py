@@ -407,6 +407,9 @@ def scan(
 ) -> pl.LazyFrame:
     """Scan one snapshot of a dataset, lazily: the latest commit, a version, or what was in force at a moment.
 
+    What the frame is made of is settled now, and read when it is collected, by Polars itself: where ``vacuum`` has deleted that version
+    in between, collecting raises ``FileNotFoundError`` with the file. Scan again, or have ``vacuum`` keep more versions.
+
     Parameters
     ----------
     as_of

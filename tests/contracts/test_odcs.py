@@ -183,6 +183,114 @@ def test_the_contract_runs() -> None:
     }
 
 
+PAYMENTS = 1_000_001  # the full example asks for more than a million
+
+
+@pytest.fixture(scope="module")
+def full() -> Contract:
+    """The standard's own full example, as it stands in its repository."""
+    return from_odcs(DATA / "full-example.odcs.yaml")
+
+
+def test_the_full_example_of_the_standard(full: Contract) -> None:
+    """Each part that speaks of rows is a rule; what does not is listed, as is the table that the example does not have."""
+    text = (DATA / "full-example.odcs.yaml").read_text()
+    STANDARD.validate(yaml.safe_load(text))
+    assert full.columns["tbl"]["txn_ref_dt"] == Column("Date", ("public",), "Reference date for transaction")
+    assert {t: {c: column.dtype for c, column in columns.items()} for t, columns in full.columns.items()} == {
+        "tbl": {"txn_ref_dt": "Date", "rcvr_id": "String", "rcvr_cntry_code": "String"},
+        "receivers": dict.fromkeys(("id", "country_code", "receiver_name", "receiver_type"), "String"),
+    }
+    assert [f"{f.where and f.where.line}: {f.what}: {f.why}" for f in full.unmapped] == [
+        "257: the agreement on latency: the contract has no table 'tab1'; known tables: receivers, tbl",
+        *(
+            f"{line}: the agreement on {what}: no rule on rows can show it"
+            for line, what in (
+                (258, "generalAvailability"),
+                (260, "endOfSupport"),
+                (262, "endOfLife"),
+                (264, "retention"),
+                (268, "frequency"),
+                (273, "timeOfAvailability"),
+                (277, "timeOfAvailability"),
+            )
+        ),
+    ]
+    assert full.rules["tbl"][2] == {
+        "row_count": {"min": PAYMENTS, "description": "Ensure row count is within expected volume range"}
+    }
+    assert {f.what.split()[0] for f in full.notes} == {"schedule", "scheduler", "custom"}
+
+
+def payments(rows: int = PAYMENTS) -> pl.DataFrame:
+    """Rows that keep every rule of the full example: receiver i is of country i % 3."""
+    at = pl.int_range(rows, eager=True)
+    country = pl.Series(["DE", "FR", "US"]).gather(at % 3)
+    return pl.DataFrame({"rcvr_id": "r" + at.cast(pl.String), "rcvr_cntry_code": country})
+
+
+def receivers(rows: int = PAYMENTS) -> pl.DataFrame:
+    return payments(rows).select(
+        id="rcvr_id", country_code="rcvr_cntry_code", receiver_name=pl.lit("n"), receiver_type=pl.lit("business")
+    )
+
+
+TYPES = pl.DataFrame({"type_code": ["business", "individual"]})
+
+
+def replaced(column: str, value: Any, rows: list[int]) -> pl.Expr:
+    return pl.when(pl.int_range(pl.len()).is_in(rows)).then(pl.lit(value)).otherwise(column).alias(column)
+
+
+FEW = {"row_count": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "rows", "failed"),
+    [
+        ([], PAYMENTS, {}),
+        ([replaced("rcvr_cntry_code", None, [1, 5, 8])], 9, {**FEW, "not_null:rcvr_cntry_code": 3}),
+        # r0 stands three times, always with its own country
+        ([replaced("rcvr_id", "r0", [3, 6])], 9, {**FEW, "primary_key:rcvr_id:unique": 3}),
+        ([replaced("rcvr_id", None, [2, 4])], 9, {**FEW, "primary_key:rcvr_id:not_null": 2}),
+        (
+            [replaced("rcvr_id", "nobody", [7])],
+            9,
+            {**FEW, "foreign_key:rcvr_id": 1, "foreign_key:rcvr_id,rcvr_cntry_code": 1},
+        ),
+        ([replaced("rcvr_cntry_code", "XX", [7, 8])], 9, {**FEW, "foreign_key:rcvr_id,rcvr_cntry_code": 2}),
+    ],
+    ids=["fits", "country is null", "key twice", "key is null", "no such receiver", "other country"],
+)
+def test_payments_of_the_full_example(
+    full: Contract, change: list[pl.Expr], rows: int, failed: Mapping[str, int]
+) -> None:
+    report = lp.check(payments(rows).with_columns(change), full.rules["tbl"], receivers=receivers(rows))
+    assert {c.id: c.failed for c in report.checks if c.failed} == failed
+
+
+@pytest.mark.parametrize(
+    ("change", "failed"),
+    [
+        ([], {}),
+        # both keys fall where a column of theirs does
+        ([replaced("id", None, [0])], {"not_null:id": 1, "primary_key:id,country_code:not_null": 1}),
+        ([replaced("id", "r0", [3])], {"unique:id": 2, "primary_key:id,country_code:unique": 2}),
+        ([replaced("id", "r0", [4])], {"unique:id": 2}),
+        (
+            [replaced("country_code", None, [1, 2])],
+            {"not_null:country_code": 2, "primary_key:id,country_code:not_null": 2},
+        ),
+        ([replaced("receiver_name", None, [1, 2])], {"not_null:receiver_name": 2}),
+        ([replaced("receiver_type", "?", [5])], {"foreign_key:receiver_type": 1}),
+        ([replaced("receiver_type", None, [5])], {}),
+    ],
+)
+def test_receivers_of_the_full_example(full: Contract, change: list[pl.Expr], failed: Mapping[str, int]) -> None:
+    report = lp.check(receivers(9).with_columns(change), full.rules["receivers"], receiver_types=TYPES)
+    assert {c.id: c.failed for c in report.checks if c.failed} == failed
+
+
 def test_a_definition_takes_the_yaml(tmp_path: Path) -> None:
     contract = from_odcs(table({"name": "a", "logicalType": "integer", "required": True, "tags": ["pii"]}))
     source = {"uri": "a.csv", **yaml.safe_load(contract.to_yaml("t"))}
@@ -297,9 +405,136 @@ def test_options_without_a_rule(said: Mapping[str, Any], what: str) -> None:
     assert left({"name": "c", **said}) == [what]
 
 
-def test_the_later_enum_is_listed() -> None:
-    contract = from_odcs(table({"name": "c", "logicalType": "string", "enum": [{"value": "a"}]}))
-    assert contract.unmapped[0].what == "enum"
+def later(*properties: Mapping[str, Any], version: str = "v3.2.0", **more: Any) -> dict[str, Any]:
+    head = {k: v for k, v in table(*properties, **more).items() if k != "status"}  # which v3.2 does not ask for
+    return {**head, "apiVersion": version}
+
+
+def test_an_enum_is_a_set_of_values() -> None:
+    values = [{"value": "new", "label": "New"}, {"value": "paid"}]
+    contract = from_odcs(later({"name": "c", "logicalType": "string", "required": True, "enum": values}))
+    assert contract.rules["t"] == ({"not_null": "c"}, {"in_set": {"column": "c", "values": ["new", "paid"]}})
+    assert not contract.unmapped
+    assert not contract.notes
+    report = lp.check(pl.DataFrame({"c": ["new", "sent", None, "paid"]}), contract.rules["t"])
+    assert report.failed == {"not_null:c": 1, "in_set:c": 1}
+    assert wrong(later({"name": "c", "enum": [{"label": "New"}]})) == [
+        "schema[0].properties[0].enum[0]: 'value' is missing; add value: it must be text, a number, or true or false"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "dtype"),
+    [
+        ({"logicalType": "map", "physicalType": "MAP<STRING, INT>", "map": {"key": {"logicalType": "string"}, "value": {"logicalType": "integer"}}}, "Map(String, Int64)"),
+        ({"logicalType": "map", "map": {"key": {"logicalType": "string"}, "value": {"logicalType": "array", "items": {"logicalType": "number"}}}}, "Map(String, List(Float64))"),
+        ({"logicalType": "vector", "physicalType": "vector(3)", "logicalTypeOptions": {"dimensions": 3, "elementType": "float32", "normalized": True}}, "Array(Float32, 3)"),
+    ],
+)  # fmt: skip
+def test_types_of_later_versions(said: Mapping[str, Any], dtype: str) -> None:
+    contract = from_odcs(later({"name": "c", **said}))
+    assert contract.columns["t"]["c"].dtype == dtype
+    assert not contract.unmapped
+
+
+def test_types_of_later_versions_that_do_not_say_all() -> None:
+    no_type = later({"name": "v", "logicalType": "vector", "logicalTypeOptions": {"dimensions": 3}})
+    assert [f.what for f in from_odcs(no_type).unmapped] == ["the type 'vector'"]
+    no_key = {
+        "name": "m",
+        "logicalType": "map",
+        "map": {"key": {}, "value": {"logicalType": "string", "required": True}},
+    }
+    assert [f.what for f in from_odcs(later(no_key)).unmapped] == [
+        "required of a value of a map",
+        "the type",
+        "the type 'map'",
+    ]
+
+
+def test_what_is_reckoned_is_no_column() -> None:
+    contract = from_odcs(
+        later(
+            {"name": "euros", "logicalType": "number"},
+            {"name": "total", "logicalType": "number", "semanticType": "measure", "transformLogic": "SUM(euros)"},
+        )
+    )
+    assert list(contract.columns["t"]) == ["euros"]
+    assert [str(f) for f in contract.unmapped] == [
+        "t.total: the measure: it is reckoned from the data, which has no such column"
+    ]
+
+
+def test_variables() -> None:
+    query = "SELECT COUNT(*) FROM ${TABLE:-t} WHERE {property} > ${LEAST}"
+    written = later({"name": "c", "quality": [{"type": "sql", "query": query, "mustBe": 0}]})
+    expected = ({"expression": 'NOT ("c" > 5)'},)
+    assert from_odcs(written, variables={"LEAST": "5"}).rules["t"] == expected
+    assert from_odcs(written, variables={"LEAST": "5", "TABLE": ""}).rules["t"] == expected
+    assert wrong(written) == [
+        (
+            "schema[0].properties[0].quality[0].query: the variable LEAST has no value; set LEAST in the environment, "
+            "pass variables={'LEAST': …}, or write ${LEAST:-otherwise}"
+        )
+    ]
+    placeholder = {"type": "sql", "query": "SELECT COUNT(*) FROM ${object} WHERE c > 5", "mustBe": 0}
+    assert from_odcs(later(quality=[placeholder])).rules["t"] == ({"expression": "NOT (c > 5)"},)
+    # what an older version writes so is text
+    older = {"metric": "invalidValues", "arguments": {"validValues": ["${B}"]}, "mustBe": 0}
+    assert rules(check(**older)) == ({"in_set": {"column": "c", "values": ["${B}"]}},)
+
+
+def test_a_version_that_came_later_is_read_with_a_note() -> None:
+    new = [
+        {"name": "c", "logicalType": "geometry", "required": True, "since": "2027"},
+        {"name": "d", "logicalType": "string", "logicalTypeOptions": {"collation": "de"}},
+        {"name": "e", "logicalType": "string", "quality": [{"metric": "entropy", "mustBe": 0}]},
+        {"name": "f", "logicalType": "string", "quality": [{"metric": "nullValues", "mustBeNear": 0}]},
+        {"name": "g", "logicalType": "string", "quality": [{"type": "model"}]},
+        {"name": "h", "logicalType": "string", "relationships": [{"type": "friend", "to": "t.c"}]},
+    ]
+    contract = from_odcs(later(*new, version="v3.7.1"))
+    assert [str(n) for n in contract.notes] == [
+        "apiVersion 'v3.7.1': it is read as v3.2.0; what is new in it is not known"
+    ]
+    assert contract.rules["t"] == ({"not_null": "c"},)
+    assert [str(f) for f in contract.unmapped] == [
+        (
+            "t.c: the key 'since': it is not known; known keys: authoritativeDefinitions, businessName, classification, context, "
+            "criticalDataElement, customProperties, deprecated, description, encryptedName, enum, examples, id … (35 in all)"
+        ),
+        "t.c: unknown logical type 'geometry': it may be of a later version of the standard",
+        "t.d: unknown option 'collation' of string: it may be of a later version of the standard",
+        "t.e: unknown metric 'entropy': it may be of a later version of the standard",
+        "t.f: unknown operator 'mustBeNear': it may be of a later version of the standard",
+        "t.g: unknown type of quality check 'model': it may be of a later version of the standard",
+        "t.h: unknown type of relationship 'friend': it may be of a later version of the standard",
+    ]
+    assert wrong(later(*new[1:2])) == [
+        (
+            "schema[0].properties[0].logicalTypeOptions.collation: unknown option 'collation' of string; known options: "
+            "format, maxLength, minLength, pattern"
+        )
+    ]
+
+
+def test_a_key_that_nobody_knows_is_listed() -> None:
+    contract = from_odcs(table({"name": "c", "logicalType": "string", "requried": True}, quallity=[]))
+    assert [str(f) for f in contract.unmapped] == [
+        "t: the key 'quallity': it is not known; did you mean 'quality'?",
+        "t.c: the key 'requried': it is not known; did you mean 'required'?",
+    ]
+
+
+@pytest.mark.parametrize("said", [{"rule": "nullCheck"}, {"rule": "nulls", "mustBe": 0}, {"rule": "duplicateCount"}])
+def test_rules_of_v3_0_that_say_nothing_are_listed(said: Mapping[str, Any]) -> None:
+    contract = from_odcs(table(check(**said)))
+    assert [str(f) for f in contract.unmapped] == [
+        (
+            f"t.c: the rule '{said['rule']}': the standard does not say what it means; "
+            "write a metric, with an operator such as mustBe: 0"
+        )
+    ]
 
 
 # library metrics
@@ -581,7 +816,7 @@ def test_relationships_by_id() -> None:
     [
         ({"property": "retention", "value": 3, "unit": "y"}, "no rule on rows can show it"),
         ({"property": "freshness", "value": 3, "unit": "d"}, "write element: table.column, of a column of times"),
-        ({"property": "latency", "value": 3, "unit": "d", "element": "x.c"}, "write element: table.column, of a column of times"),
+        ({"property": "latency", "value": 3, "unit": "d", "element": "x.c"}, "the contract has no table 'x'; known tables: t"),
         ({"property": "latency", "value": 3, "unit": "d", "element": "t.c, t.c"}, "write element: table.column, of a column of times"),
         ({"property": "latency", "value": 3, "unit": "y", "element": "t.c"}, "write a value and one of the units s, m, h, d, w"),
         ({"property": "latency", "value": "soon", "unit": "d", "element": "t.c"}, "write a value and one of the units s, m, h, d, w"),
@@ -592,6 +827,23 @@ def test_agreements_without_a_rule(term: Mapping[str, Any], why: str) -> None:
     STANDARD.validate(written)
     (found,) = from_odcs(written).unmapped
     assert found.why == why
+
+
+def test_the_element_of_an_agreement_may_be_short() -> None:
+    """One table needs no name, and there is one for all agreements that name none (the standard had that up to v3.1)."""
+    term = {"property": "latency", "value": 2, "unit": "h"}
+    expected = ({"freshness": {"column": "c", "within": "2h"}},)
+    for more in (
+        {"slaProperties": [{**term, "element": "c"}]},
+        {"slaProperties": [term], "slaDefaultElement": "t.c"},
+        {"slaProperties": [{**term, "element": "t.c"}], "slaDefaultElement": "t.d"},
+    ):
+        written = {**table({"name": "c", "logicalType": "timestamp"}), **more}
+        STANDARD.validate(written)
+        assert from_odcs(written).rules["t"] == expected
+    two = [{"name": "t"}, {"name": "u"}]
+    unclear = {**table(), "schema": two, "slaProperties": [{**term, "element": "c"}]}
+    assert from_odcs(unclear).unmapped[0].why == "write element: table.column, of a column of times"
 
 
 # wrong documents
@@ -622,15 +874,15 @@ def test_json_files_say_where(tmp_path: Path) -> None:
 
 def test_the_head() -> None:
     assert wrong("{a: 1}") == [
+        "<text>:1:1: 'kind' is missing; add kind: it must be text",
+        "<text>:1:1: 'apiVersion' is missing; add apiVersion: it must be text",
         "<text>:1:1: 'version' is missing; add version: it must be text, a number, or true or false",
         "<text>:1:1: 'id' is missing; add id: it must be text, a number, or true or false",
         "<text>:1:1: 'status' is missing; add status: it must be text, a number, or true or false",
-        "<text>:1:1: 'kind' is missing; add kind: it must be text",
-        "<text>:1:1: 'apiVersion' is missing; add apiVersion: it must be text",
         "<text>:1:1: 'schema' is missing; add schema: a list of tables",
     ]
     assert wrong({**table(), "apiVersion": "v2.2.2"}) == [
-        "apiVersion: apiVersion 'v2.2.2' cannot be read; migrate it to v3.1.0"
+        "apiVersion: apiVersion 'v2.2.2' cannot be read; migrate it to v3.2.0"
     ]
     assert wrong({**table(), "apiVersion": "v3.1"}) == [
         "apiVersion: apiVersion 'v3.1' cannot be read; did you mean 'v3.1.0'?"
@@ -641,7 +893,7 @@ def test_the_head() -> None:
 WRONG: list[tuple[dict[str, Any], list[str]]] = [
     ({"name": 5}, ["name must be text, not 5"]),
     ({"logicalType": "date"}, ["'name' is missing; add name: it must be text"]),
-    ({"name": "c", "logicalType": "text"}, ["unknown logical type 'text'; known logical types: array, boolean, date, integer, number, object, string, time, timestamp"]),
+    ({"name": "c", "logicalType": "text"}, ["unknown logical type 'text'; known logical types: array, boolean, date, integer, map, number, object, string, time, timestamp, vector"]),
     ({"name": "c", "required": "yes"}, ["required must be true or false, not 'yes'"]),
     ({"name": "c", "tags": ["a", 1]}, ["tags must hold texts, not 1"]),
     ({"name": "c", "logicalType": "integer", "logicalTypeOptions": {"format": "x9"}}, ["unknown number format 'x9'; write one such as i32, u64 or f64"]),
@@ -651,7 +903,6 @@ WRONG: list[tuple[dict[str, Any], list[str]]] = [
     ({"name": "c", "quality": ["x"]}, ["quality must hold mappings, not 'x'"]),
     ({"name": "c", "quality": [{"type": "libary", "mustBe": 0}]}, ["unknown type of quality check 'libary'; did you mean 'library'?"]),
     ({"name": "c", "quality": [{"metric": "nullValue", "mustBe": 0}]}, ["unknown metric 'nullValue'; did you mean 'nullValues'?"]),
-    ({"name": "c", "quality": [{"rule": "nulls", "mustBe": 0}]}, ["unknown metric 'nulls'; did you mean 'nullValues'?"]),
     ({"name": "c", "quality": [{"mustBe": 0}]}, ["'metric' is missing; add metric: one of nullValues, missingValues, invalidValues, duplicateValues, rowCount"]),
     ({"name": "c", "quality": [{"metric": "nullValues"}]}, ["the check compares with nothing; add an operator such as mustBe: 0"]),
     ({"name": "c", "quality": [{"metric": "nullValues", "mustBeLess": 1}]}, ["unknown operator 'mustBeLess'; did you mean 'mustBeLessThan'?"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -16,6 +17,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.errors import SourceError, StorageError
+from lazypipe.records.record import Records
 from lazypipe.storage.dataset import Dataset
 from lazypipe.testing.faults import Faults, faulty
 
@@ -143,6 +145,34 @@ def test_a_record_that_cannot_be_written_stops_the_run_before_it_begins(tmp_path
             made.compile().run(run="r")
         assert not (tmp_path / "out").exists()
         made.compile().run(run="r").raise_for_status()
+
+
+@pytest.mark.parametrize(
+    ("nth", "made", "told"),
+    [(1, [], "error"), (2, ["b"], "error"), (3, ["b", "e"], "done")],
+    ids=["first", "between", "last"],
+)
+def test_a_run_whose_record_cannot_be_written_is_one_run_in_the_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int, made: list[str], told: str
+) -> None:
+    """Who runs several together is told of the run that began: by its name, with what it published until then."""
+    deliver(tmp_path, 0)
+    pipeline = pipe(str(tmp_path), "a.parquet")
+    write, calls = Records.write, iter(range(1, 9))
+
+    def full(self: Records, run: str, record: Any) -> None:
+        if next(calls) == nth:
+            raise StorageError("cannot write the run's record: No space left on device", uri=self.path(run))
+        write(self, run, record)
+
+    monkeypatch.setattr(Records, "write", full)
+    result = lp.run_all([pipeline])["p"]
+    assert (result.status, result.exit_code) == ("error", 3)
+    assert "No space left on device" in str(result.error)
+    assert [s.name for s in result.segments if s.status == "done"] == made
+    assert pickle.loads(pickle.dumps(result.error)).result.run == result.run
+    (entry,) = lp.ledger(pipeline).records()
+    assert (entry.body["run"], entry.body["status"]) == (result.run, told)
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv", "ndjson"])

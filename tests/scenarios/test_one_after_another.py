@@ -392,6 +392,12 @@ def test_one_with_a_mistake_of_form_holds_up_those_that_it_feeds_and_no_other(
     # what would run is told of the others
     code, planned, err = told(capsys, "plan", str(lake))
     assert (code, next(iter(planned["files"])), said in err) == (2, f"{lake}/c_alone.yaml", True)
+    assert isinstance(planned["files"][f"{lake}/c_alone.yaml"], list)
+    assert (
+        f"{lake}/a_report.yaml:5:19: source 'clean' reads output 'clean' of 'raw', which is wrong; mend that first\n"
+        in err
+    )
+    assert f"{lake}/b_other.yaml:4:18: source 'days' reads output 'days' of 'raw', which is wrong" in err
     # of what is asked for, others are not looked at, and what cannot be read may have it
     assert short(told(capsys, "run", str(lake), "--output", "orders")[1]) == {"d_raw": "error", "c_alone": "unchanged"}
     assert short(told(capsys, "run", str(lake), "--output", "total")[1]) == {"d_raw": "error", "a_report": "blocked"}
@@ -420,6 +426,14 @@ def test_what_is_no_definition_at_all_stops_no_other(
     assert result["pipeline"] == f"{lake}/d_raw.yaml"
     assert result["problems"]
     assert rows(lake, "alone") == [(1, 5), (1, 20), (2, 30), (3, 7)]
+    # an output that nobody is known to have may be its
+    for command in ("run", "plan"):
+        code, wanted, err = told(capsys, command, str(lake), "--output", "clean")
+        assert (code, wanted["error"] + "\n") == (2, err)
+        assert err.startswith(
+            "unknown output 'clean'; known outputs: days, orders, total; or it is in what cannot be read:\n"
+        )
+        assert f"{lake}/d_raw.yaml" in err.splitlines()[1]
     # nobody can tell whom it feeds: they go by what there is
     assert {short(found)[n] for n in ("a_report", "b_other")} == {"unchanged"}
     assert not lp.ledger(lp.load(lake / "c_alone.yaml")).runs(status="error")

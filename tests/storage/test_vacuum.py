@@ -73,6 +73,20 @@ def test_the_last_versions_stay_readable(root: str, keep: int) -> None:
     assert files(uri) == data(*(f"r{v}" for v in kept))
 
 
+def test_a_frame_of_a_version_that_went_says_which_file_is_gone(tmp_path: Path) -> None:
+    """As the guide has it: Polars reads when the frame is collected; with a version to spare it is read all the same."""
+    uri = str(tmp_path / "d")
+    write(uri, 1)
+    frame = lp.scan(uri)
+    write(uri, 2)
+    lp.vacuum(uri, keep=2, older_than=NOW)
+    assert frame.collect()["a"].to_list() == [1]
+    lp.vacuum(uri, older_than=NOW)
+    with pytest.raises(FileNotFoundError, match=r"d/k=x/r1-001[^ ]*\.parquet"):
+        frame.collect()
+    assert lp.scan(uri).collect()["a"].to_list() == [2]
+
+
 @pytest.mark.parametrize("keep", [0, -1])
 def test_keeping_nothing_is_refused(root: str, keep: int) -> None:
     uri = f"{root}/d"
