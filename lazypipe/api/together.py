@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from lazypipe.api.pipeline import Pipeline, load
 from lazypipe.api.plan import Plan, when_fed
@@ -19,7 +19,7 @@ from lazypipe.compile.compiler import bind_outputs
 from lazypipe.compile.contract import read_contract
 from lazypipe.compile.feeding import Feed, Order, feeds, reads
 from lazypipe.compile.modes import written_schema
-from lazypipe.errors import AwayError, DefinitionError, LazypipeError, RunError, SourceError, nearest
+from lazypipe.errors import AwayError, DefinitionError, LazypipeError, Problem, RunError, SourceError, nearest
 from lazypipe.records.ledger import Ledger
 from lazypipe.run.context import run_id
 from lazypipe.run.not_begun import record_not_begun
@@ -35,7 +35,7 @@ from lazypipe.storage.uri import Redactor
 __all__ = [
     "Unread",
     "compile_together",
-    "fed_by_a_wrong_one",
+    "held_up",
     "not_begun",
     "order_of",
     "run_all",
@@ -125,16 +125,22 @@ def _held_up(pipelines: Sequence[model.Pipeline], found: Sequence[Plan | Lazypip
     told, fed = list(found), feeds(pipelines, os.environ)
     for feed in fed * len(found):  # one may be held up by another that is
         by, one = told[feed.by], told[feed.to]
-        wrong = isinstance(by, DefinitionError) and not isinstance(by, AwayError)
-        if wrong and isinstance(one, SourceError) and f"source {feed.source!r}:" in one.what:
-            told[feed.to] = fed_by_a_wrong_one(feed, pipelines)
+        if _is_wrong(by) and isinstance(one, SourceError) and f"source {feed.source!r}:" in one.what:
+            told[feed.to] = held_up(feed, pipelines, by)
     return told
 
 
-def fed_by_a_wrong_one(feed: Feed, pipelines: Sequence[model.Pipeline]) -> DefinitionError:
-    """Return what is told of a definition that reads what another cannot make, for that is wrong."""
-    what = f"source {feed.source!r} reads output {feed.output!r} of {pipelines[feed.by].name!r}, which is wrong"
-    return loader.problems([Fault(what, "mend that first", feed.path)], pipelines[feed.to].origin)
+def _is_wrong(found: Plan | LazypipeError) -> TypeGuard[DefinitionError]:
+    return isinstance(found, DefinitionError) and not isinstance(found, AwayError)
+
+
+def held_up(feed: Feed, pipelines: Sequence[model.Pipeline], by: LazypipeError) -> LazypipeError:
+    """Return what is told of a definition that reads what another cannot make, for the reason ``by``."""
+    reader = pipelines[feed.to].origin
+    what = f"source {feed.source!r} reads output {feed.output!r} of {pipelines[feed.by].name!r}, which "
+    if _is_wrong(by):
+        return loader.problems([Fault(f"{what}is wrong", "mend that first", feed.path)], reader)
+    return SourceError(str(Problem(f"{what}cannot be made", reader.locate(feed.path))))
 
 
 def run_all(

@@ -295,7 +295,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _plan_all(options: argparse.Namespace, files: Sequence[str]) -> int:
     """Say what runs of several definitions would do; what one would write, those behind it do not know yet."""
-    from lazypipe.api.together import fed_by_a_wrong_one, order_of
+    from lazypipe.api.together import held_up, order_of
 
     read = as_far_as_read(files)
     pipes = [p if isinstance(p, lp.Pipeline) else p.pipeline for p in read]
@@ -304,13 +304,13 @@ def _plan_all(options: argparse.Namespace, files: Sequence[str]) -> int:
     asked = {pipes[n].name: names for n, names in order.asked.items()}
     found = plans(some, options, asked)
     written: set[tuple[int, str]] = set()
-    wrong: set[tuple[int, str]] = set()
+    lacking: dict[tuple[int, str], lp.LazypipeError] = {}
     for place, number in enumerate(order.numbers):
-        if isinstance(found[place], lp.LazypipeError):
-            wrong |= {(number, name) for name in pipes[number].outputs}
-        elif held_up := order.of_outputs(number, wrong):
-            found[place] = fed_by_a_wrong_one(held_up[0], pipes)
-            wrong |= {(number, name) for name in pipes[number].outputs}
+        one = found[place]
+        if not isinstance(one, lp.LazypipeError) and (feeds := order.of_outputs(number, lacking)):
+            one = found[place] = held_up(feeds[0], pipes, lacking[feeds[0].by, feeds[0].output])
+        if isinstance(one, lp.LazypipeError):
+            lacking |= {(number, name): one for name in pipes[number].outputs}
 
     def tell(number: int, plan: lp.Plan) -> list[dict[str, Any]]:
         fed = order.of_outputs(order.numbers[number], written)

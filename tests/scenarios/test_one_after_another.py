@@ -304,6 +304,11 @@ def test_what_is_away_may_have_more_columns_than_its_contract_names(
     (lake / "away").rename(lake / "in")
     assert main(["run", str(lake)]) == 0
     assert rows(lake, "total") == [(1, 25), (2, 30)]
+    (lake / "in").rename(lake / "away")
+    capsys.readouterr()
+    code, _, err = told(capsys, "plan", str(lake))
+    assert (code, needs in err) == (3, True)
+    assert f"{lake}/a_report.yaml:5:19: source 'clean' reads output 'clean' of 'raw', which cannot be made\n" in err
 
 
 def test_the_ledger_says_what_did_not_begin_and_why(lake: Path, capsys: pytest.CaptureFixture[str]) -> None:
