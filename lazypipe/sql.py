@@ -84,7 +84,9 @@ def _prepared(sql: str, params: Mapping[str, object]) -> list[Token]:
         if token.kind == "param":
             name = token.text[1:]
             if name not in params:
-                raise SqlError(f"unknown parameter :{name}", nearest(name, params, "parameters"))
+                hint = nearest(name, params, "parameters")
+                declare = "" if hint.startswith("did") else f"; or declare it: params: {{{name}: …}}"
+                raise SqlError(f"unknown parameter :{name}", f"{hint}{declare}")
             # spaces, so that it does not grow together with its neighbours: x:p, :p:q
             out += [Token("space", " "), Token("literal", literal(params[name])), Token("space", " ")]
             continue
@@ -98,6 +100,19 @@ def _prepared(sql: str, params: Mapping[str, object]) -> list[Token]:
                 "databases differ on which argument of log() is the base", "write ln(x) / ln(base), log2(x) or log10(x)"
             )
     return prepared
+
+
+def _refuse_equal_to_null(sql: str) -> None:
+    """Refuse ``x = NULL``, which no row is; a parameter may be null all the same."""
+    if "null" not in sql.lower():
+        return
+    said = [t for t in tokenize(sql) if t.kind not in ("space", "comment")]
+    for before, operator, token in zip(["", *(t.text for t in said)], said, said[1:], strict=False):
+        if token.kind == "word" and token.text.lower() == "null" and operator.kind == "other":
+            if operator.text == "=" and before not in ("<", ">", "!"):
+                raise SqlError("nothing is = NULL, not even NULL", "write IS NULL")
+            if (before, operator.text) in (("<", ">"), ("!", "=")):
+                raise SqlError(f"nothing is {before}{operator.text} NULL, whatever it is", "write IS NOT NULL")
 
 
 def _understood(text: str) -> str:
@@ -176,6 +191,7 @@ def tried(sql: str, schema: pl.Schema, params: Mapping[str, object]) -> pl.Expr:
     >>> print(tried("n > 1", pl.Schema({"n": pl.Int64}), {}))
     [(col("n")) > (dyn int: 1)]
     """
+    _refuse_equal_to_null(sql)
     text = _joined(sql, params) if ":" in sql else _without_params(sql)
     return _tried(text, tuple(schema.items()))
 
@@ -603,6 +619,7 @@ _MALFORMED = re.compile(
 
 def _whole(sql: str, params: Mapping[str, object]) -> list[Token]:
     """Return the tokens of a query; raises SqlError where it is none, whatever its tables are."""
+    _refuse_equal_to_null(sql)
     tokens = _prepared(sql, params)
     first = next((t.text.lower() for t in tokens if t.kind == "word"), "")
     if first not in _STARTS:

@@ -75,7 +75,10 @@ def tokenize(sql: str) -> Iterator[Token]:
             raise SqlError(f"unclosed {text} in SQL", "close the quote")
         elif kind == "foreign":
             # quotes that end elsewhere than ours: what stands in them could be taken for code, or code for text
-            raise SqlError(f"{text} cannot be used here in SQL", "write text as 'text' and names as \"name\"")
+            fix = "write text as 'text' and names as \"name\""
+            if text == "$":
+                fix = "write a parameter as :name, text as 'text'"
+            raise SqlError(f"{text} cannot be used here in SQL", fix)
         yield Token(kind, text)
 
 

@@ -20,7 +20,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lazypipe import sql
-from lazypipe.sql import SqlError, bind, query
+from lazypipe.spec.words import _FUNCTIONS
+from lazypipe.sql import SqlError, bind, query, tried
 from lazypipe.sql_text import parameters
 
 SCHEMA = pl.Schema({"x": pl.Int64, "s": pl.String, "ts": pl.Datetime("us"), "d": pl.Date})
@@ -183,6 +184,29 @@ def test_quoted_names_are_left_alone() -> None:
 def test_parameters_are_found_wherever_they_stand() -> None:
     assert parameters("a>=:since AND(b<:n::int)OR c IN(:list):é_1") == {"since", "n", "list"}
     assert refused("x = :nn", n=1) == "unknown parameter :nn; did you mean 'n'?"
+
+
+def test_a_parameter_may_be_null_where_nobody_writes_null() -> None:
+    """``= NULL`` is a slip of the pen, and refused; what is compared with a null parameter is null."""
+    schema = pl.Schema({"x": pl.Int64()})
+    frame = pl.LazyFrame({"x": [1, None]})
+    assert frame.select(tried("x = :p", schema, {"p": None})).collect()["x"].to_list() == [None, None]
+    for text in (
+        "x IS NOT DISTINCT FROM NULL",
+        "coalesce(x, NULL) = 1",
+        "x IN (1, NULL)",
+        "x >= 1 OR NULL IS NULL",
+        "x <=> NULL",
+    ):
+        frame.select(tried(text, schema, {})).collect()
+
+
+def test_functions_that_are_meant_exist() -> None:
+    for name in _FUNCTIONS:
+        try:
+            pl.sql_expr(f"{name}(x)")
+        except pl.exceptions.PolarsError as error:
+            assert "unsupported function" not in str(error)  # how many arguments it takes is told otherwise
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,13 @@ class GoneKeys:
         """Return what the next commit is to say of them."""
         return {GONE: {"columns": self.columns, "files": [f.path for f in self.files]}} if self.files else {}
 
+    def fit(self, schema: pl.Schema, prefix: str) -> None:
+        """Have the files hold the types that the output's columns have by now."""
+        types = pl.Schema({n: schema[n] for n in self.columns})
+        if self.files and types != {n: self.schema[n] for n in self.columns}:
+            self.files = self._write(self._scan(self.files).cast(types), prefix)
+        self.schema = schema
+
     def of_keys(self, keys: pl.LazyFrame, key: Sequence[str]) -> pl.LazyFrame:
         """Return the rows that have some of the keys."""
         return self._scan(self.files).join(keys, on=[*key], how="semi", nulls_equal=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 import polars as pl
 
+from lazypipe.compile.contract import aliases
 from lazypipe.compile.modes import IS_CURRENT, SNAPSHOT_AT, VALID_FROM, deleted, written_schema
 from lazypipe.errors import LazypipeError, RunError, StorageError
 from lazypipe.incremental.before import DELETES
@@ -30,6 +31,7 @@ from lazypipe.storage.data_files import find_odd
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.keyed import files_with, rewrite_without, rows_with
 from lazypipe.storage.log import KEPT, Commit, DataFile
+from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink
 
 __all__ = ["Merge", "Outcome"]
@@ -83,6 +85,7 @@ class Merge:
         self.choice: layouts.Choice | None = None
         self.chosen = False
         self.gone = GoneKeys(self.dataset)
+        self.outgrown: pl.Schema | None = None
 
     def outcome(self, incoming: pl.LazyFrame, files: tuple[DataFile, ...]) -> Outcome:
         """Put the rows of a run together with those that are there.
@@ -103,6 +106,8 @@ class Merge:
         if mode != "delete":
             self._refuse_other_columns()
             self._choose(incoming, sum(f.bytes for f in files))
+        if mode == "upsert" and self.commit is not None and dict(self.commit.schema) != dict(self.schema):
+            self._grow(self.commit)
         if mode in ("upsert", "delete", "scd2"):
             nulls = incoming.select(pl.col(self.output.key).is_null().sum()).collect(engine="streaming")
             self._said(partial(refuse_nulls, nulls.row(0, named=True)))
@@ -125,6 +130,9 @@ class Merge:
     ) -> Outcome:
         if self.work.anew:
             mode = "replace"
+        if self.outgrown is not None and self.commit is not None:
+            files = (*(f for f in self.commit.files if f.path not in without), *files)
+            mode, without = "replace", frozenset()
         before = NOTHING if self.commit is None else self.commit.info
         kept = {DELETES: before[DELETES]} if before.get(DELETES) else {}
         kept |= {KEYED: keyed(self.output)} if self.output.mode in ("upsert", "scd2") else {}
@@ -152,7 +160,7 @@ class Merge:
         before, by = self.commit, self.output.partition_by
         if before is None or (dict(before.schema) == dict(self.schema) and before.partition_by == by):
             return
-        if self.output.mode == "append" and self.output.contract and before.partition_by == by:
+        if self.output.mode in ("append", "upsert") and self.output.contract and before.partition_by == by:
             return  # all rows are written once more, with the columns of now
         others = [n for n in {**before.schema, **self.schema} if before.schema.get(n) != self.schema.get(n)]
         told = f"in {', '.join(map(repr, others))}" if others else "in its partitions"
@@ -160,9 +168,16 @@ class Merge:
         # what is not in the partitions that come, and earlier snapshots, a run in full keeps too
         keeps = self.output.mode in ("snapshot", "replace_partitions")
         fix = "write to another place" if keeps else ANEW
-        if self.output.mode == "append" and others:
+        if self.output.mode in ("append", "upsert") and others:
             fix = f"say in its contract what becomes of such columns (on_new_column: evolve), {fix}"
         raise StorageError(what, uri=self.run.plan.redact(self.output.to), fix=fix)
+
+    def _grow(self, commit: Commit) -> None:
+        """Write the rows that are there once more, with the columns that the contract has let come, and go on from these."""
+        rows = grown(self.dataset.scan(commit), commit.schema, self.schema, aliases(self.output.contract))
+        assert rows is not None, "the compiler refuses columns that do not hold the rows that are there"
+        self.outgrown = pl.Schema(commit.schema)
+        self.commit = replace(commit, files=self._write(rows, "o"), schema=self.schema)
 
     def _said(self, function: Any) -> Any:
         """Call what knows nothing of outputs, and name this one in what it complains of."""
@@ -223,7 +238,9 @@ class Merge:
         if ended is not None:
             keys = pl.concat([keys, ended])
         there = () if commit is None else files_with(self.dataset, commit, keys, key)
-        self.gone = GoneKeys.of(self.dataset, commit, self.schema, [*dict.fromkeys([*key, *self._order()])])
+        then = self.schema if self.outgrown is None else self.outgrown
+        self.gone = GoneKeys.of(self.dataset, commit, then, [*dict.fromkeys([*key, *self._order()])])
+        self.gone.fit(self.schema, f"{self.prefix}t")
         went: list[pl.LazyFrame] = []
         files: list[DataFile] = []
         taken: list[pl.LazyFrame] = []

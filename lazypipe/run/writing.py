@@ -7,7 +7,7 @@ from functools import partial
 
 import polars as pl
 
-from lazypipe.compile.contract import read_contract
+from lazypipe.compile.contract import aliases
 from lazypipe.compile.strategy import Side
 from lazypipe.incremental.sides import KEYS
 from lazypipe.plan.executed import Executed
@@ -164,8 +164,7 @@ class Writing(Part):
         if before is None or dict(before.schema) == dict(schema) or before.partition_by != self.output.partition_by:
             return None
         assert isinstance(sink, DatasetSink)
-        aliases = {n: c.alias for n, c in read_contract(self.output.contract, ()).columns.items()}
-        rows = grown(self.target.dataset.scan(before), before.schema, schema, aliases)
+        rows = grown(self.target.dataset.scan(before), before.schema, schema, aliases(self.output.contract))
         assert rows is not None, "the compiler refuses columns that do not hold the rows that are there"
         again = replace(sink, prefix=f"{sink.prefix}o")
         self.target.staged.append(again)

@@ -28,6 +28,10 @@ _TYPES = {
     "boolean": "true or false",
     "null": "null",
 }
+_LENGTHS = {
+    "allowed_lateness", "deadline", "delay", "every", "gap", "idle_after", "keep_results", "max_length", "offset", "period", "within",
+}  # fmt: skip
+"""Arguments that are lengths of time, which a number alone does not tell."""
 _LIMIT = "write a count of rows, or a percentage such as 0.1%"
 
 
@@ -159,6 +163,8 @@ def _advice(path: Path, schema: Mapping[str, Any], value: Any, types: frozenset[
     if "pattern" in schema:
         return _LIMIT
     if isinstance(value, bool | int | float) and "string" in types:
+        if path[-1] in _LENGTHS and not isinstance(value, bool):
+            return f"say of what: {_shown(value)}s, {_shown(value)}m, {_shown(value)}h or {_shown(value)}d"
         return f'put it in quotes: "{_shown(value)}"'
     if isinstance(value, str):
         if types & {"integer", "number", "boolean"} and _is_unquoted(value):

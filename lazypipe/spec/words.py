@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -109,25 +110,47 @@ _INSTEAD = {
     "any_value": "min(x)",
     "approx_count_distinct": "count(DISTINCT x)",
     "charindex": "strpos(x, 'y')",
+    "count_distinct": "count(DISTINCT x)",
+    "countif": "sum(CASE WHEN a THEN 1 ELSE 0 END)",
+    "date_add": "x + INTERVAL '1 day'",
     "date_diff": "b - a",
     "date_format": "strftime(x, '%Y-%m')",
+    "date_sub": "x - INTERVAL '1 day'",
     "dateadd": "x + INTERVAL '1 day'",
     "datediff": "b - a",
     "div0": "a / nullif(b, 0)",
     "iff": "CASE WHEN a THEN b ELSE c END",
     "instr": "strpos(x, 'y')",
+    "is_null": "x IS NULL",
     "isnull": "x IS NULL, or coalesce(x, y)",
+    "lcase": "lower(x)",
     "len": "length(x)",
+    "mean": "avg(x)",
+    "n_unique": "count(DISTINCT x)",
+    "nunique": "count(DISTINCT x)",
     "nvl": "coalesce(x, y)",
     "percentile_cont": "quantile_cont(x, 0.5)",
     "safe_divide": "a / nullif(b, 0)",
     "split": "string_to_array(x, ',')",
+    "std": "stddev(x)",
+    "sumif": "sum(CASE WHEN a THEN x END)",
     "to_char": "strftime(x, '%Y-%m')",
     "to_date": "date(x)",
+    "to_number": "x::double",
     "to_timestamp": "timestamp(x)",
+    "ucase": "upper(x)",
     "zeroifnull": "coalesce(x, 0)",
 }
 """What stands here for functions of other dialects."""
+_FUNCTIONS = (
+    "abs", "avg", "ceil", "coalesce", "concat", "count", "date_part", "date_trunc", "ends_with", "first", "floor", "greatest", "initcap",
+    "last", "least", "left", "length", "ln", "log10", "log2", "lower", "ltrim", "max", "median", "min", "nullif", "quantile_cont",
+    "regexp_like", "replace", "reverse", "right", "round", "row_number", "rtrim", "sign", "sqrt", "starts_with", "stddev", "strftime",
+    "strpos", "substr", "sum", "timestamp", "trim", "upper", "variance",
+)  # fmt: skip
+"""Functions that are often meant, for who writes one wrong."""
+_OPERATORS = {"PGOverlap": ("&&", "AND"), "BitwiseXor": ("^", "pow(a, b) for powers")}
+"""How what Polars calls by names of its own is written, and what to write."""
 _FORMS = {"Tuple": "(a, b)", "Dictionary": "{…}", "SimilarTo": "SIMILAR TO"}
 """How what Polars calls by names of its own is written."""
 
@@ -227,10 +250,16 @@ _READINGS: tuple[tuple[str, Callable[[re.Match[str]], Said]], ...] = (
         r"(bad SQL: )unsupported function '(.*)'",
         lambda m: Said(
             f"unknown function {m[2]!r}",
-            f"write {_INSTEAD[m[2].lower()]}"
-            if m[2].lower() in _INSTEAD
-            else "use one of Polars SQL, such as coalesce, round, upper or date_part",
+            f"write {_INSTEAD[m[2].lower()]}" if m[2].lower() in _INSTEAD else _function(m[2].lower()),
         ),
+    ),
+    (
+        r"(bad SQL: )operator (PGOverlap|BitwiseXor) is not currently supported",
+        lambda m: Said(f"{m[1]}{_OPERATORS[m[2]][0]} is no operator here", f"write {_OPERATORS[m[2]][1]}"),
+    ),
+    (
+        r"division with '(.*)' datatypes is not allowed",
+        lambda m: Said(f"cannot divide with {type_name(m[1])}", _CAST),
     ),
     (
         r"(bad SQL: )expression (\w+).* is not currently supported",
@@ -307,6 +336,13 @@ _READINGS: tuple[tuple[str, Callable[[re.Match[str]], Said]], ...] = (
         lambda _: Said("a duration needs keys that are dates or datetimes", "write a number", ("tolerance",)),
     ),
 )
+
+
+def _function(name: str) -> str:
+    close = difflib.get_close_matches(name, _FUNCTIONS, n=1, cutoff=0.75)
+    return (
+        f"did you mean {close[0]!r}?" if close else "use one of Polars SQL, such as coalesce, round, upper or date_part"
+    )
 
 
 def _sql(name: str) -> str:

@@ -74,7 +74,10 @@ class TestSql:
             "sql: unknown table 'othr'; did you mean 'other'?; "
         )
         assert refused({"sql": "SELECT vv FROM self"}) == "sql: unknown column 'vv'; did you mean 'v'?"
-        assert refused({"sql": "SELECT :n"}, params={"m": 1}) == "sql: unknown parameter :n; known parameters: m"
+        assert (
+            refused({"sql": "SELECT :n"}, params={"m": 1})
+            == "sql: unknown parameter :n; known parameters: m; or declare it: params: {n: …}"
+        )
         assert refused({"sql": "SELECT (1"}).startswith("sql: bad SQL: ")
 
     @pytest.mark.parametrize(

@@ -219,7 +219,7 @@ def test_the_text_of_what_is_not_asked_for_is_judged_all_the_same(
     texts = {
         "n: selct(amount)": "unknown function 'selct'; use one of Polars SQL, such as coalesce, round, upper or date_part",
         "sql: SELCT 1": "a sql operation must be one SELECT statement; start it with SELECT or WITH",
-        "filter: total > :leest": "unknown parameter :leest; known parameters: now",
+        "filter: total > :leest": "unknown parameter :leest; known parameters: now; or declare it: params: {leest: …}",
         "where: day >": "bad SQL: 'day >' is not a whole expression; check its operators, brackets and commas",
     }
     assert main(["run", str(file), "--output", "large"]) == 2

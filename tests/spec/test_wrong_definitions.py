@@ -137,6 +137,19 @@ OPERATIONS = {
         "timestamp(x) or time(x), which read text"
     ),
     "derive: {@a: 'nvl(delay, 0)'}": "unknown function 'nvl'; write coalesce(x, y)",
+    "derive: {@a: mean(delay)}": "unknown function 'mean'; write avg(x)",
+    "derive: {@a: \"date_trunk('day', time_hour)\"}": "unknown function 'date_trunk'; did you mean 'date_trunc'?",
+    "derive: {@a: flight / tailnum}": "cannot divide with String; cast one of them, as in x::double or x::text",
+    "@filter: flight > 1 && late": "bad SQL: && is no operator here; write AND",
+    "derive: {@a: flight ^ 2}": "bad SQL: ^ is no operator here; write pow(a, b) for powers",
+    "@filter: tailnum = NULL": "nothing is = NULL, not even NULL; write IS NULL",
+    "@filter: tailnum == null OR late": "nothing is = NULL, not even NULL; write IS NULL",
+    "@filter: late AND tailnum <> NULL": "nothing is <> NULL, whatever it is; write IS NOT NULL",
+    "@filter: tailnum != /* none */ NULL": "nothing is != NULL, whatever it is; write IS NOT NULL",
+    "@filter: flight > ${LEAST}": "$ cannot be used here in SQL; write a parameter as :name, text as 'text'",
+    "window: {time: time_hour, @every: 60, aggregate: {n: count(*)}}": (
+        "'every' must be text or a list, not 60; say of what: 60s, 60m, 60h or 60d"
+    ),
     "derive: {@a: 'DateDiff(''day'', time_hour, time_hour)'}": "unknown function 'datediff'; write b - a",
     "@filter: tailnum SIMILAR TO 'N%'": (
         "SIMILAR TO is no expression of Polars' SQL; write it by comparisons, CASE and functions, or as a join or a python step"
@@ -309,12 +322,13 @@ OPERATIONS = {
         "bad SQL: a { stands in it, and templates are not filled in here; "
         "for {{ ref('x') }} write x, and list it in from"
     ),
+    "@sql: SELECT * FROM self WHERE tailnum = NULL": "nothing is = NULL, not even NULL; write IS NULL",
     "@sql: DROP TABLE self": "a sql operation must be one SELECT statement; start it with SELECT or WITH",
     "@sql: SELECT * FROM scan_parquet('x')": (
         "scan_parquet() would read a file behind the plan; declare it as a source"
     ),
     "@sql: SELECT tailnum + 1 AS n FROM self": f"cannot calculate with String and a whole number; {CAST}",
-    "@sql: 'SELECT * FROM self WHERE flight > :least'": "unknown parameter :least; known parameters: now, since",
+    "@sql: 'SELECT * FROM self WHERE flight > :least'": "unknown parameter :least; known parameters: now, since; or declare it: params: {least: …}",
     "@python: os:system": "module 'os' is not allowed; allow it when you compile: allow=['os']",
     "@python: system": "'system' does not name a function; write module:function",
     "python: {call: 'a:b', @wiht: planes}": "unknown argument 'wiht' of python; did you mean 'with'?",
