@@ -39,6 +39,7 @@ __all__ = [
     "query",
     "settled",
     "tried",
+    "try_out",
     "value_of",
 ]
 
@@ -209,16 +210,28 @@ def _without_params(sql: str) -> str:
 def _tried(sql: str, columns: tuple[tuple[str, pl.DataType], ...]) -> pl.Expr:
     schema = pl.Schema(columns)
     expr = bind(sql, schema)
-    empty(schema).lazy().select(expr).collect()
+    try_out(expr, empty(schema))
     if not _may_cast(sql, expr, schema):
         return expr
     try:
-        _one_row(columns).lazy().select(expr).collect()
+        try_out(expr, _one_row(columns))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         # whatever else is wrong is so of the made-up values
         if _NEVER.match(first_line(error)):
             raise
     return expr
+
+
+def try_out(expr: pl.Expr, rows: pl.DataFrame) -> None:
+    """Compute an expression over rows, for what Polars refuses only then.
+
+    In memory, which is half the work: the streaming engine begins with threads of its own.
+
+    Examples
+    --------
+    >>> try_out(pl.col("n") > 1, empty({"n": pl.Int64()}))
+    """
+    rows.lazy().select(expr).collect(engine="in-memory")
 
 
 _NEVER = re.compile(

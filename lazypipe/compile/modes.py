@@ -193,7 +193,7 @@ def _condition(output: Output, schema: pl.Schema, params: Mapping[str, Any], at:
         expr = deleted(output, schema, params)
         if expr is None:
             return []
-        sql.empty(schema).lazy().select(expr.alias("x")).collect()
+        sql.try_out(expr.alias("x"), sql.empty(schema))
         dtype = sql.dtype_of(expr, schema)
     except sql.SqlError as error:
         return [Fault(error.what, error.fix, path)]

@@ -68,7 +68,7 @@ def beat(text: str, schema: pl.Schema, at: Path = ()) -> pl.Expr:
     try:
         condition = sql.bind(text, schema)
         dtype = sql.dtype_of(condition, schema)
-        sql.empty(schema).lazy().select(condition).collect()
+        sql.try_out(condition, sql.empty(schema))
     except sql.SqlError as error:
         raise Fault(f"heartbeat: {error.what}", error.fix, at) from error
     except pl.exceptions.PolarsError as error:

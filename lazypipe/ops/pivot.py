@@ -10,7 +10,7 @@ import polars as pl
 from lazypipe.ops.base import MADE, MADE_FROM, Operation, Scope, Table
 from lazypipe.spec.arguments import COLUMN, COLUMNS, SCALARS, arg, choice
 from lazypipe.spec.types import dtype_name
-from lazypipe.sql import NARROW, value_of
+from lazypipe.sql import NARROW, try_out, value_of
 
 _AGGREGATES = ("first", "last", "sum", "min", "max", "mean", "median", "len")
 
@@ -69,7 +69,7 @@ class Pivot(Operation):
     def _try(self, dtype: pl.DataType, scope: Scope) -> None:
         """Raise Fault where values of the type have no such aggregate: over no rows Polars would not say so."""
         try:
-            value_of(dtype).to_frame("x").lazy().select(getattr(pl.col("x"), self.aggregate)()).collect()
+            try_out(getattr(pl.col("x"), self.aggregate)(), value_of(dtype).to_frame("x"))
         except pl.exceptions.PolarsError as error:
             what = f"column {self.values!r} is {dtype_name(dtype)}, which has no {self.aggregate}"
             raise scope.fault(what, "choose first, last or len, or cast the column first", "aggregate") from error

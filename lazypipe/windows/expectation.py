@@ -228,7 +228,7 @@ def known_values(expectation: Expectation, schema: pl.Schema, by: Sequence[str] 
         for place, value in enumerate(wanted):
             try:
                 condition = sql.bind(expectation.condition(column, value), schema)
-                sql.empty(schema).lazy().select(condition).collect()
+                sql.try_out(condition, sql.empty(schema))
             except (sql.SqlError, pl.exceptions.PolarsError):
                 what = f"{value!r} is no value of column {column!r}, which is {schema[column]}"
                 raise Fault(what, "write values of the column's type", (*at, place)) from None
