@@ -971,3 +971,49 @@ def test_keys_that_are_personal_data_are_in_no_message(
     said = "\n".join([*(str(s.error) for s in result.segments), *result.warnings])
     assert told in said
     assert "ADA" not in str(result.to_dict())
+
+
+@pytest.mark.parametrize("format_", ["dataset", "delta"])
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"mode": "append"},
+        {"mode": "upsert", "key": "id"},
+        {"mode": "upsert", "key": "id", "changes": True},
+        {"mode": "scd2", "key": "id"},
+        {"mode": "snapshot", "keep": 2},
+    ],
+    ids="-".join,
+)
+def test_other_folders_are_for_rows_that_come(world: World, output: dict[str, Any], format_: str) -> None:
+    """Whether a definition says so or somebody rewrote the dataset: files keep the folders that they were written in."""
+    plain = World(world.root / "plain", **output)
+    plain.root.mkdir()
+    world.output = {**output, "format": format_, "partition_by": "part"}
+    twins = [world, plain]
+
+    def deliver(file: str, **columns: Any) -> list[Any]:
+        for twin in twins:
+            twin.deliver(file, **columns)
+            assert twin.done() == {"orders": "done"}
+        held = [twin.rows(*lp.scan(plain.uri).collect_schema().names()) for twin in twins]
+        assert held[0] == held[1]
+        if "changes" in output:
+            told = [lp.scan(f"{twin.uri}__changes").collect().drop("_run", "_version") for twin in twins]
+            assert_frame_equal(*told, check_row_order=False, check_column_order=False)
+        return held[0]
+
+    deliver("1", id=[1, 2, 3], part=["a", None, "é/="], x=[1, 2, 3])
+    deliver("2", id=[4], part=["a"], x=[7])
+    lp.optimize.compact(world.uri)
+    world.output |= {"partition_by": "x"}
+    deliver("3", id=[2, 4], part=["a", "b"], x=[7, 1])
+    lp.optimize.rewrite(world.uri, lp.optimize.Layout(), partition_by=[])
+    deliver("4", id=[3, 5], part=[None, "b"], x=[9, 9])
+    del world.output["partition_by"]
+    rows = deliver("5", id=[1, 6], part=["a", "b"], x=[1, 2])
+    assert len({r[:3] for r in rows}) == {"append": 9, "upsert": 6, "scd2": 9, "snapshot": 9}[output["mode"]]
+    if format_ == "delta":
+        assert sorted(pl.scan_delta(world.uri).select("id", "part", "x").collect().rows(), key=repr) == sorted(
+            (r[:3] for r in world.rows("id", "part", "x")), key=repr
+        )
