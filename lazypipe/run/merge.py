@@ -30,7 +30,7 @@ from lazypipe.spec.model import NOTHING, Output
 from lazypipe.storage.data_files import find_odd
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.keyed import files_with, rewrite_without, rows_with
-from lazypipe.storage.log import KEPT, Commit, DataFile
+from lazypipe.storage.log import KEPT, Commit, DataFile, partitioned
 from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink
 
@@ -157,10 +157,10 @@ class Merge:
             self.chosen = self.choice is not None
 
     def _refuse_other_columns(self) -> None:
-        before, by = self.commit, self.output.partition_by
-        if before is None or (dict(before.schema) == dict(self.schema) and before.partition_by == by):
+        before = self.commit
+        if before is None or (dict(before.schema) == dict(self.schema) and not self._counts_on_partitions(before)):
             return
-        if self.output.mode in ("append", "upsert") and self.output.contract and before.partition_by == by:
+        if self.output.mode in ("append", "upsert") and self.output.contract:
             return  # all rows are written once more, with the columns of now
         others = [n for n in {**before.schema, **self.schema} if before.schema.get(n) != self.schema.get(n)]
         told = f"in {', '.join(map(repr, others))}" if others else "in its partitions"
@@ -177,7 +177,12 @@ class Merge:
         rows = grown(self.dataset.scan(commit), commit.schema, self.schema, aliases(self.output.contract))
         assert rows is not None, "the compiler refuses columns that do not hold the rows that are there"
         self.outgrown = pl.Schema(commit.schema)
-        self.commit = replace(commit, files=self._write(rows, "o"), schema=self.schema)
+        files, by = self._write(rows, "o"), self.output.partition_by
+        self.commit = replace(commit, files=files, schema=self.schema, partition_by=by)
+
+    def _counts_on_partitions(self, before: Commit) -> bool:
+        """Whether other partitions than those that are there would replace others; elsewhere each file keeps those it was written with."""
+        return self.output.mode == "replace_partitions" and before.partition_by != self.output.partition_by
 
     def _said(self, function: Any) -> Any:
         """Call what knows nothing of outputs, and name this one in what it complains of."""
@@ -213,9 +218,8 @@ class Merge:
             return self._made(files, snapshots=all_[-keep:])
         # by their times: files may have been put together since
         times = pl.LazyFrame({SNAPSHOT_AT: gone}, schema={SNAPSHOT_AT: self.schema[SNAPSHOT_AT]})
-        found = rewrite_without(self.dataset, self.commit, times, [SNAPSHOT_AT], prefix=f"{self.prefix}k")
-        self.staged += found.sinks
-        return self._made((*found.files, *files), without=found.without, snapshots=all_[-keep:])
+        again, without = self._without(self.commit, times, [SNAPSHOT_AT])
+        return self._made((*again, *files), without=without, snapshots=all_[-keep:])
 
     def _delete(self, incoming: pl.LazyFrame) -> Outcome:
         commit = self.work.commit
@@ -265,9 +269,16 @@ class Merge:
             return self._made(tuple(files), **info)
         assert commit is not None
         holding = replace(commit, files=there)
-        found = rewrite_without(self.dataset, holding, pl.concat(taken), key, prefix=f"{self.prefix}k")
+        stay, without = self._without(holding, pl.concat(taken), key)
+        return self._made((*stay, *files), without=without, **info)
+
+    def _without(
+        self, commit: Commit, keys: pl.LazyFrame, on: list[str]
+    ) -> tuple[tuple[DataFile, ...], frozenset[str]]:
+        """Write files without some keys once more; return them, in the folders that they had, and the paths of those that they replace."""
+        found = rewrite_without(self.dataset, commit, keys, on, prefix=f"{self.prefix}k")
         self.staged += found.sinks
-        return self._made((*found.files, *files), without=found.without, **info)
+        return partitioned(found.files, commit.partition_by, self.output.partition_by), found.without
 
     def _known(self, new: pl.DataFrame, keys: pl.LazyFrame) -> pl.LazyFrame:
         """Return what is known besides the rows, of some keys."""

@@ -161,7 +161,7 @@ class Writing(Part):
             return None
         before = self.target.before
         schema = self.target.schema
-        if before is None or dict(before.schema) == dict(schema) or before.partition_by != self.output.partition_by:
+        if before is None or dict(before.schema) == dict(schema):
             return None
         assert isinstance(sink, DatasetSink)
         rows = grown(self.target.dataset.scan(before), before.schema, schema, aliases(self.output.contract))

@@ -46,6 +46,7 @@ STEPS = st.lists(
         st.tuples(st.just("rewrite"), st.sampled_from(GOALS)),
         st.tuples(st.just("lay out"), st.sampled_from(LAYOUTS)),
         st.tuples(st.just("fold"), st.sampled_from([["part"], ["x"], []])),
+        st.tuples(st.just("declare"), st.sampled_from([["part"], ["x"], []])),
         st.tuples(st.just("compact"), st.none()),
         st.tuples(st.just("vacuum"), st.none()),
         st.tuples(st.just("roll back"), st.integers(1, 3)),
@@ -151,8 +152,14 @@ def test_a_layout_changes_no_row(
                     lp.optimize.rewrite(laid.uri, arg, every=True)
                 case "lay out":
                     lp.optimize.rewrite(laid.uri, arg)
-                case "fold" if not folders:  # else the definition would have to say so too
+                case "fold":
                     lp.optimize.rewrite(laid.uri, Layout(writer="pyarrow"), partition_by=arg)
+                case "declare":
+                    # a run makes the output anew for that, or leaves what is there as it is
+                    laid.output = {k: v for k, v in laid.output.items() if k != "partition_by"}
+                    laid.output |= {"partition_by": arg} if arg else {}
+                    laid.run()
+                    plain.run()
                 case "compact":
                     lp.optimize.compact(laid.uri, dead=0.0)
                 case "vacuum":

@@ -203,6 +203,8 @@ class World:
                             before = was[n][0] if n in was else []
                             grown = self.case["format"] == "csv" and made[n][0][: len(before)] == before
                             self.added[name] += made[n][0][len(before) :] if grown else made[n][0]
+                if segment.status == "unchanged":  # no commit says that the stamp is another, as the content is not
+                    made |= {n: was[n] for n in made if n in was and was[n][0] == made[n][0]}
                 self.taken[name] = {**made, **kept, **gone}
             self.judge(name, segment)
 

