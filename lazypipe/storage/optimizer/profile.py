@@ -471,4 +471,4 @@ def _packed(frame: pl.DataFrame, names: Sequence[str]) -> dict[str, int]:
     step = pl.all().diff()
     spans = inside.select(step, blocks).group_by("block").agg(pl.all().max() - pl.all().min())
     bits = (pl.all().exclude("block").cast(pl.Float64) + 1).log(2).ceil().sum() * _MINIBLOCK / 8
-    return dict(zip(names, map(round, spans.select(bits).collect(engine="streaming").row(0)), strict=True))
+    return dict(zip(names, map(round, spans.select(bits).collect(engine="in-memory").row(0)), strict=True))
