@@ -163,7 +163,8 @@ def _advice(case: Case) -> Advice:
         return _made(case, little_layout(case), {}, {})
     default, plain = bench.whole(case.frame, DEFAULT, "default")
     settle_writer(case, plain)
-    large = [n for n in case.frame.columns if plain[n] > _LITTLE * sum(plain.values())]
+    least = _LITTLE * sum(plain.values())
+    large = [n for n in case.frame.columns if plain[n] > least]
     case.rising = rising(case.frame.select(large))
     how: dict[str, Any] = {}
     rows, base, held = case.frame, default, plain
@@ -232,8 +233,11 @@ def _made(case: Case, layout: Layout, plain: Mapping[str, int], sizes: Mapping[s
 
 def _final(case: Case, layout: Layout, plain: Mapping[str, int], after: Mapping[str, int]) -> Iterator[Reason]:
     """Yield the reasons: columns first, with the bytes that they came to in the end."""
+    encoded: dict[str, dict[str, str]] = {}
+    for part, encoding in layout.encodings.items():
+        encoded.setdefault(owner(part), {})[part] = encoding
     for name in plain:
-        encodings = {part: e for part, e in layout.encodings.items() if owner(part) == name}
+        encodings = encoded.get(name, {})
         if name not in layout.forms and not encodings:
             continue
         form = layout.forms.get(name)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+from operator import itemgetter
 from typing import Literal
 
 from lazypipe.storage.optimizer.cost import Cost, Size
@@ -106,19 +108,34 @@ def choose(options: Mapping[str, Sequence[Option]], default: Cost, limits: Limit
     least = limits.least
     left = {n: list(some) for n, some in options.items()}
     chosen = {n: min(some, key=lambda o: (getattr(o.cost, least), o.cost.bytes)) for n, some in options.items()}
-    while broken := limits.broken(sum((o.cost for o in chosen.values()), Cost()), default):
+    swaps: dict[Measure, list[tuple[float, int, str, Option]]] = {}
+
+    def cheapest(measure: Measure, number: int, name: str) -> list[tuple[float, int, str, Option]]:
+        """Return the swap of a column that gives up least for the measure, if there is one."""
+        now = chosen[name].cost
+        found = [o for o in left[name] if getattr(o.cost, measure) < getattr(now, measure)]
+        prices = [(_price(now, o.cost, least, measure), number, name, o) for o in found]
+        return [min(prices, key=itemgetter(0))] if prices else []
+
+    total, places = sum((o.cost for o in chosen.values()), Cost()), {n: i for i, n in enumerate(options)}
+    while broken := limits.broken(total, default):
         measure = broken[0]
-        swaps = [
-            (_price(chosen[n].cost, o.cost, least, measure), n, o)
-            for n, some in left.items()
-            for o in some
-            if getattr(o.cost, measure) < getattr(chosen[n].cost, measure)
-        ]
-        if not swaps:
+        if measure not in swaps:
+            swaps[measure] = [s for n, i in places.items() for s in cheapest(measure, i, n)]
+            heapify(swaps[measure])
+        if not swaps[measure]:
             break
-        _, name, option = min(swaps, key=lambda s: s[0])
+        _, _, name, option = heappop(swaps[measure])
         left[name].remove(chosen[name])  # it does not come back for another measure's sake, so that this ends
+        total = total - chosen[name].cost + option.cost
         chosen[name] = option
+        # what the others cost is what it was; of this column another swap is the cheapest by now, for each measure
+        for of, some in swaps.items():
+            if of != measure:
+                some[:] = [s for s in some if s[2] != name]
+                heapify(some)
+            for swap in cheapest(of, places[name], name):
+                heappush(some, swap)
     return _improved(chosen, options, default, limits)
 
 

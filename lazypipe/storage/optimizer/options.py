@@ -53,7 +53,7 @@ def measured_options(
     frame: pl.DataFrame, forms: Mapping[str, Sequence[Form]], writers: Sequence[str], bench: Bench
 ) -> dict[str, dict[str, list[Option]]]:
     """Return writer → column → options, the plain one first; those that there was no time to measure are left out."""
-    ways = [_Way(n, None, frame.select(n), Cost(), odd=False) for n in frame.columns]
+    ways = [_Way(c.name, None, c.to_frame(), Cost(), odd=False) for c in frame]
     tried = ((n, f) for n, some in forms.items() for f in some)
     ways += [_Way(n, f, *bench.transformed(frame, n, f)) for n, f in tried if not bench.over]
     found: dict[str, dict[str, list[Option]]] = {}
@@ -83,7 +83,7 @@ def _sized(ways: Sequence[_Way], writer: str, bench: Bench) -> list[_Sized]:
     own = chunk_bytes(write_bytes(wide, base))
     best, least, raw = dict.fromkeys(wide.columns, ""), dict(own), set[str]()
     if writer == "pyarrow":
-        read = [names[i, p] for i, way in enumerate(ways) for p in way.inside.columns if p in way.read()]
+        read = [names[i, p] for i, way in enumerate(ways) for p in way.read()]
         best, least = _smallest(wide, read, own, base, bench)
         raw = _uncompressed(wide, read, best, least, base, bench)
     found = []
@@ -101,8 +101,8 @@ def _smallest(
     wide: pl.DataFrame, read: Sequence[str], own: Mapping[str, int], base: Layout, bench: Bench
 ) -> tuple[dict[str, str], dict[str, int]]:
     """Return the encoding in which each column is smallest (the writer's own: empty), and its bytes; of those that are read."""
-    best, least = dict.fromkeys(wide.columns, ""), dict(own)
-    ranks = {n: encodings_for(wide.schema[n])[1:] for n in read}
+    types, best, least = wide.schema, dict.fromkeys(wide.columns, ""), dict(own)
+    ranks = {n: encodings_for(types[n])[1:] for n in read}
     for rank in range(max(map(len, ranks.values()))):
         tried = {n: some[rank] for n, some in ranks.items() if rank < len(some)}
         if bench.over:

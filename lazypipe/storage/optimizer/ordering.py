@@ -14,7 +14,16 @@ import polars as pl
 
 from lazypipe.storage.optimizer.form import is_ticking
 
-__all__ = ["COUNTED_LITTLE", "kept_bits", "likely_order", "loose_key", "packing_order", "rising", "spread"]
+__all__ = [
+    "COUNTED_LITTLE",
+    "TRIED_LITTLE",
+    "kept_bits",
+    "likely_order",
+    "loose_key",
+    "packing_order",
+    "rising",
+    "spread",
+]
 
 _ROWS = 8_000
 """Rows that are put in order again and again."""
@@ -32,7 +41,7 @@ _FEW_BITS = 0.5
 """Bits of a value, below which nothing is gained by sorting by it."""
 _GAIN = 0.02
 """Which part of the bits a key must save."""
-COUNTED_LITTLE, _TRIED_LITTLE, _KEYS_LITTLE = 12, 8, 2
+COUNTED_LITTLE, TRIED_LITTLE, _KEYS_LITTLE = 12, 8, 2
 """The same where there is little time."""
 _RISES = 0.98
 _DIFFER = 0.999
@@ -45,29 +54,33 @@ _STRETCHES = 4
 """Stretches of neighbours that fewer rows are taken in."""
 
 
-def packing_order(frame: pl.DataFrame, rows: int = _ROWS) -> tuple[str, ...]:
-    """Return the columns to sort by, none if nothing is to be gained; nested columns count for nothing.
+def packing_order(frame: pl.DataFrame, rows: int = _ROWS, tried: int = _TRIED) -> tuple[tuple[str, ...], float]:
+    """Return the columns to sort by, none if nothing is to be gained, and which part of the bits that leaves; nested columns count for nothing.
+
+    ``tried`` columns are keys at most: those with the most bits.
 
     Examples
     --------
     >>> frame = pl.DataFrame({"id": range(900), "shop": [n % 9 for n in range(900)], "town": [n % 3 for n in range(900)]})
-    >>> packing_order(frame)
-    ('shop',)
+    >>> order, left = packing_order(frame)
+    >>> order, left > 1
+    (('shop',), True)
     """
     probe = frame.head(rows)
     flat = _flat(frame)
     if probe.height < 2 * _ALIKE or len(flat) < 2:
-        return ()
+        return (), 1.0
     # what a value is does not matter, only where it is another: hashes are compared and sorted the fastest
     codes = probe.select(pl.col(flat).hash())
     counts = _counts(codes)
-    keys = counts.keys(probe.height)[:_TRIED]
+    keys = counts.keys(probe.height)[:tried]
     codes = codes.select(counts.most(_COUNTED))
     if len(keys) > _BEST:
         first = codes.head(_FIRST)
         alone = dict(zip(keys, _sorted_bits(first, [(n,) for n in keys], counts.bits), strict=True))
         keys = sorted(keys, key=alone.__getitem__)[:_BEST]
-    return _greedy(codes, keys, counts, _KEYS)
+    order = _greedy(codes, keys, counts, _KEYS)
+    return order, _kept(probe, codes, order, counts) if order else 1.0
 
 
 def likely_order(frame: pl.DataFrame) -> tuple[tuple[str, ...], float]:
@@ -89,7 +102,7 @@ def likely_order(frame: pl.DataFrame) -> tuple[tuple[str, ...], float]:
     counts = _counts(probe)
     names = counts.most(COUNTED_LITTLE)
     codes = frame.select(pl.col(names).hash())
-    keys = [n for n in counts.keys(probe.height) if n in names][:_TRIED_LITTLE]
+    keys = [n for n in counts.keys(probe.height) if n in names][:TRIED_LITTLE]
     order = _greedy(probe.select(names), keys, counts, _KEYS_LITTLE)
     if not order:
         return (), 1.0
@@ -108,12 +121,17 @@ def kept_bits(frame: pl.DataFrame, order: Sequence[str]) -> float:
     >>> kept_bits(frame, ["shop"]) > 1, kept_bits(frame.drop("id"), ["shop"]) < 0.1
     (True, True)
     """
-    counts = _counts(frame.select(pl.col(_flat(frame)).hash()))
+    codes = frame.select(pl.col(_flat(frame)).hash())
+    return _kept(frame, codes, order, _counts(codes))
+
+
+def _kept(frame: pl.DataFrame, codes: pl.DataFrame, order: Sequence[str], counts: _Counts) -> float:
+    """Return the same, of columns that were counted."""
     names = counts.most(COUNTED_LITTLE)
     place = frame.select(pl.arg_sort_by(*order, maintain_order=True, multithreaded=False)).to_series()
     types = frame.schema
     ticking = [n for n in names if is_ticking(types[n])]
-    return _left(frame, frame.select(pl.col(names).hash()), place, counts.bits, ticking)
+    return _left(frame, codes.select(names), place, counts.bits, ticking)
 
 
 def _left(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import cached_property
 from itertools import islice
 from typing import Any, Literal
 
@@ -133,7 +134,11 @@ class Profile:
 
     def __getitem__(self, name: str) -> ColumnProfile:
         """Return the profile of a column."""
-        return next(c for c in self.columns if c.name == name)
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, ColumnProfile]:
+        return {c.name: c for c in self.columns}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON holds."""
@@ -267,10 +272,11 @@ def profile_sample(sample: Sample, *, quick: bool = False) -> Profile:
         exprs |= {f"{index}:{what}": e for what, e in figures.items()}
     # in memory already, and there small: the engine for that is twice as fast
     found = records(frame.select(**exprs))[0] if exprs else {}
-    told: dict[str, dict[str, Any]] = {n: {} for n in frame.columns}
+    names = frame.columns
+    told: dict[str, dict[str, Any]] = {n: {} for n in names}
     for key, value in found.items():
         number, _, what = key.partition(":")
-        told[frame.columns[int(number)]][what] = value
+        told[names[int(number)]][what] = value
     # where there is little time, nothing is asked of what takes next to nothing anyway
     known = {
         n: t["distinct"] + bool(t["nulls"])
@@ -471,4 +477,4 @@ def _packed(frame: pl.DataFrame, names: Sequence[str]) -> dict[str, int]:
     step = pl.all().diff()
     spans = inside.select(step, blocks).group_by("block").agg(pl.all().max() - pl.all().min())
     bits = (pl.all().exclude("block").cast(pl.Float64) + 1).log(2).ceil().sum() * _MINIBLOCK / 8
-    return dict(zip(names, map(round, spans.select(bits).collect(engine="streaming").row(0)), strict=True))
+    return dict(zip(names, map(round, spans.select(bits).collect(engine="in-memory").row(0)), strict=True))

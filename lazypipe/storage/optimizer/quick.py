@@ -6,6 +6,7 @@ smallest in. What each takes in time follows from its bytes, see ``estimates``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -30,6 +31,8 @@ __all__ = ["estimated_options", "shrinking"]
 
 _RAW = 1.01
 """How many times larger a column may be without compression, to be left without."""
+_HARDLY = 1.1
+"""How many times larger it must be to be compressed harder: what is packed to nine tenths is packed to hardly less by any level."""
 _FEW = 0.02
 """Which part of the values may be different ones at most, for a dictionary to be the only thing worth trying."""
 _MANY = 0.5
@@ -82,8 +85,9 @@ def estimated_options(
     ``known`` the bytes of columns as Polars' writer makes them by itself. Where ``sure``, another way must gain half of
     what a dictionary can with more rows.
     """
-    # what nothing is known of stands as it is; only where others are written another way all columns must be
-    alone = [n for n in frame.columns if n not in profiles and n in known] if list(writers) == ["polars"] else []
+    # what nothing is known of stands as it is: another writer makes about as many bytes of it, which it may pack harder where these are many
+    least = math.inf if level is None or list(writers) == ["polars"] else _LITTLE * sum(s.bytes for s in known.values())
+    alone = [n for n in frame.columns if n not in profiles and n in known and not _is_worth(known[n], least)]
     types, rows = frame.schema, frame.height
     wide, ways = _wide(frame.drop(alone), forms)
     held = {s.name: s for s in wide}
@@ -92,7 +96,7 @@ def estimated_options(
         if writer == "polars":
             sizes = _by_polars(held, ways, known, bench, rows)
         else:
-            sizes = _by_pyarrow(held, ways, profiles, known, bench, rows, level)
+            sizes = _by_pyarrow(held, ways, profiles, known, types, bench, rows, level)
         options: dict[str, list[Option]] = {}
         for way in ways:
             profile = profiles.get(way.name)
@@ -127,6 +131,7 @@ def _by_pyarrow(
     ways: Sequence[_Way],
     profiles: Mapping[str, ColumnProfile],
     known: Mapping[str, Size],
+    types: Mapping[str, pl.DataType],
     bench: Bench,
     rows: int,
     level: int | None,
@@ -141,8 +146,15 @@ def _by_pyarrow(
         for way in ways
         for part, c in way.parts.items()
     }
+    given: _Sizes = {
+        way.parts[way.name]: _given_up(known[way.name], profiles[way.name], tried[way.parts[way.name]])
+        for way in ways
+        if way.form is None and way.name in known and _is_many(profiles.get(way.name), types[way.name])
+    }
+    tried = {c: tuple(e for e in some if (e, _LEVEL) not in given.get(c, ())) for c, some in tried.items()}
     bench.charge(sum(map(len, tried.values())), rows)
-    sizes = _sizes(held, tried, base)
+    sizes = _sizes(held, {c: some for c, some in tried.items() if some}, base)
+    sizes |= {c: some | sizes.get(c, {}) for c, some in given.items()}
     if level is None:
         return sizes
     # brute force pays for some columns only, and costs the more the larger they are
@@ -153,6 +165,20 @@ def _by_pyarrow(
     for c, some in (_sizes(held, hard, replace(base, level=level)) if hard else {}).items():
         sizes[c] |= some
     return sizes
+
+
+def _is_many(profile: ColumnProfile | None, dtype: pl.DataType) -> bool:
+    """Whether a dictionary of a column is hardly shorter than its values, so that Polars' writer gives it up."""
+    if profile is None or encodings_for(dtype)[0] != "dictionary" or "plain" not in encodings_for(dtype):
+        return False
+    return (profile.distinct or 0) > _MANY * (profile.rows - profile.nulls)
+
+
+def _given_up(size: Size, profile: ColumnProfile, tried: Sequence[str]) -> dict[_How, Size]:
+    """Return what a column takes by pyarrow that Polars has given up the dictionary of: as it is, and with a place for each value besides."""
+    places = (profile.rows - profile.nulls) * max((profile.distinct or 0) - 1, 1).bit_length() // 8
+    plain: dict[_How, Size] = {("plain", _LEVEL): size} if "plain" in tried else {}
+    return {("", _LEVEL): Size(size.bytes + places, size.raw + places)} | plain
 
 
 def _gain(profile: ColumnProfile | None, scale: float, *, sure: bool) -> float:
@@ -178,7 +204,7 @@ def _sizes(held: Mapping[str, pl.Series], tried: Mapping[str, Sequence[str]], ba
 
 def _is_worth(size: Size, least: float) -> bool:
     """Whether harder compression may gain anything to speak of: much is left, and it is compressed at all."""
-    return size.bytes > least and size.raw > _RAW * size.bytes
+    return size.bytes > least and size.raw > _HARDLY * size.bytes
 
 
 def _wide(frame: pl.DataFrame, forms: Mapping[str, Sequence[Form]]) -> tuple[pl.DataFrame, list[_Way]]:

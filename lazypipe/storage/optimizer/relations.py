@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Literal
 
 import polars as pl
@@ -34,6 +35,8 @@ _MIXED = 0x9E3779B97F4A7C15
 """What one hash is multiplied with to be added to another: odd, and of mixed bits."""
 _FEWER = 8
 """How many times fewer values a difference must have than the column, to be worth it however far they lie apart."""
+_STEPS = 0.9
+"""Which part of a few differences are other ones at most, where there may be so few."""
 _NEARLY = 0.98
 _TICKS = {"ns": (10**9, 10**6, 10**3), "us": (10**6, 10**3), "ms": (10**3,)}
 """Units of time that values are often multiples of."""
@@ -157,39 +160,63 @@ def _differences(frame: pl.DataFrame, distinct: Mapping[str, int]) -> list[Relat
     if not pairs:
         return []
 
-    def inside(name: str) -> pl.Expr:
-        return pl.col(name).to_physical().cast(pl.Int128)
-
-    def bits(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:
-        """Return the length of nearly all values, counted in the unit of which they are multiples."""
-        low, high = value.quantile(0.01, "nearest"), value.quantile(0.99, "nearest")
-        length = ((high - low).cast(pl.Float64) + 1).log(2)
-        units = _TICKS.get(getattr(dtype, "time_unit", ""), ())
-        for unit in reversed(units):  # so that the greatest is asked last, and its answer stands
-            fits = (value % unit == 0).mean() >= _NEARLY
-            length = pl.when(fits).then(((high - low).cast(pl.Float64) / unit + 1).log(2)).otherwise(length)
-        return length
-
     types = frame.schema
-    spans = {f"of:{n}": bits(inside(n), types[n]) for n in {n for p in pairs for n in p}}
-    spans |= {f"{i}": bits(inside(a) - inside(b), types[a]) for i, (a, b) in enumerate(pairs)}
-    found = frame.select(**spans).row(0, named=True)
-    # values that lie far apart may still differ by the same few steps again and again
-    both = {frozenset(p) for p in pairs}
-    steps = {f"{min(p)}:{max(p)}": (inside(min(p)) - inside(max(p))).drop_nulls().n_unique() for p in both}
-    probe = frame.head(_PAIRED)
-    counts = probe.select(**steps, **{n: pl.col(n).drop_nulls().n_unique() for n in names}).row(0, named=True)
+    needed = list(dict.fromkeys(n for p in pairs for n in p))
+    inside = frame.select(pl.col(needed).to_physical().cast(pl.Int128))
+    probe = inside.head(_PAIRED)
+    some = {c.name: c.to_list() for c in probe.sample(min(probe.height, _GLANCED), seed=0)}
+    columns = {c.name: c for c in inside}
+    lengths = {n: _bits(c, some[n], types[n]) for n, c in columns.items()}
+    counts = {c.name: _distinct(c) for c in probe}
+    differences = {}
+    for a, b in combinations(needed, 2):
+        drawn = [v - o for v, o in zip(some[a], some[b], strict=True) if v is not None and o is not None]
+        longest = max(lengths[a] or 0.0, lengths[b] or 0.0)
+        if (a, b) in pairs and _may_be_near(drawn, types[a], longest):
+            apart = columns[a] - columns[b]
+            # values that lie far apart may still differ by the same few steps again and again
+            differences[frozenset((a, b))] = _bits(apart, drawn, types[a]), _distinct(apart.head(_PAIRED))
     relations = []
-    for i, (a, b) in enumerate(pairs):
-        short, long = found[f"{i}"], found[f"of:{a}"]
+    for a, b in pairs:
+        short, steps = differences.get(frozenset((a, b)), (None, 0))
+        long = lengths[a]
         if short is None or long is None:
             continue
-        differ = counts[f"{min(a, b)}:{max(a, b)}"]
-        if differ * _FEWER <= counts[a]:
-            short = min(short, math.log2(max(differ, 1)))
+        if steps * _FEWER <= counts[a]:
+            short = min(short, math.log2(max(steps, 1)))
         if short + _BITS <= long:
             relations.append(Relation("difference", a, b, short, long))
     return sorted(relations, key=lambda r: r.strength)
+
+
+def _distinct(values: pl.Series) -> int:
+    return values.n_unique() - (values.null_count() > 0)
+
+
+def _bits(inside: pl.Series, some: Sequence[int | None], dtype: pl.DataType) -> float | None:
+    """Return the length of nearly all values, counted in the greatest unit of which they are multiples; ``some`` tell which may be."""
+    low, high = inside.quantile(0.01, "nearest"), inside.quantile(0.99, "nearest")
+    if low is None or high is None:
+        return None
+    likely = _units([v for v in some if v is not None], dtype)
+    fits = (u for u in likely if inside.to_frame().select((pl.all() % u == 0).mean()).item() >= _NEARLY)
+    return math.log2((high - low) / next(fits, 1) + 1)
+
+
+def _units(values: Sequence[int], dtype: pl.DataType) -> Iterator[int]:
+    """Yield the units of time, the greatest first, of which so many of some values are multiples, that nearly all may be."""
+    for unit in _TICKS.get(getattr(dtype, "time_unit", ""), ()):
+        if sum(v % unit == 0 for v in values) >= _MAYBE * len(values):
+            yield unit
+
+
+def _may_be_near(differences: Sequence[int], dtype: pl.DataType, longest: float) -> bool:
+    """Whether values may lie near others, or differ by few steps, by some of the differences; of most pairs these tell that they do not."""
+    if len(differences) < _GLANCED or len(set(differences)) <= _STEPS * len(differences):
+        return True
+    known, cut = sorted(differences), len(differences) // 20
+    span = (known[-1 - cut] - known[cut]) / next(_units(differences, dtype), 1)
+    return math.log2(span + 1) + _BITS <= longest + 1
 
 
 def _multiples(frame: pl.DataFrame, distinct: Mapping[str, int]) -> list[Relation]:

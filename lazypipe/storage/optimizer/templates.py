@@ -15,6 +15,8 @@ _HEX = re.compile("[0-9a-f]+(-[0-9a-f]+)*")
 _SEPARATORS = ("@", "://", "/", "|", ";", "\t", "_", ":", "-", ", ", " ")
 _ENOUGH = 0.98
 """Which part of the texts must be of one make."""
+_RECURS = 0.8
+"""Which part of different texts different words may take, where a blank is all that texts have in common."""
 _LONG = 18
 """Digits that a signed number of 64 bits holds, whatever they are."""
 _BYTES = 8
@@ -105,8 +107,15 @@ def _parted(texts: Sequence[str]) -> Template | None:
         if len(halves) >= _ENOUGH * len(texts):
             left, right = (_half([h[i] for h in halves]) for i in (0, 1))
             pieces = (*left.pieces[:-1], left.pieces[-1] + separator + right.pieces[0], *right.pieces[1:])
-            return Template(pieces, (*left.varying, *right.varying))
+            found = Template(pieces, (*left.varying, *right.varying))
+            return None if separator == _SEPARATORS[-1] and _is_prose(found, texts, halves) else found
     return None
+
+
+def _is_prose(found: Template, texts: Sequence[str], halves: Sequence[Sequence[str]]) -> bool:
+    """Whether texts are words in a row, of which hardly any come again: apart they take as much as together."""
+    apart = sum(len(half) for side in zip(*halves, strict=True) for half in set(side))
+    return set(found.varying) == {"text"} and apart > _RECURS * sum(map(len, set(texts)))
 
 
 def _half(texts: Sequence[str]) -> Template:

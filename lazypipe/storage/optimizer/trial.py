@@ -17,7 +17,7 @@ from lazypipe.storage.optimizer.form import Form
 from lazypipe.storage.optimizer.forms import odd_columns, physical, restore
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.order import ordered
-from lazypipe.storage.optimizer.writing import BatchWriter, polars_options
+from lazypipe.storage.optimizer.writing import polars_options, write_frame
 
 __all__ = ["Bench", "Clock", "Trial", "chunk_bytes", "chunk_sizes", "write_bytes"]
 
@@ -56,9 +56,7 @@ def write_bytes(frame: pl.DataFrame, layout: Layout) -> bytes:
     if layout.writer == "polars":
         frame.lazy().sink_parquet(out, **polars_options(layout))
     else:
-        writer = BatchWriter(layout, frame.schema, (), lambda _keys, _index: ("", out), _NAME)
-        writer.add(frame)
-        writer.finish()
+        write_frame(frame, layout, out, _NAME)
     return out.getvalue()
 
 

@@ -11,6 +11,7 @@ import io
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 import polars as pl
@@ -22,7 +23,7 @@ from lazypipe.sql import empty
 from lazypipe.storage import hive
 from lazypipe.storage.optimizer.layout import CURVES, Layout
 
-__all__ = ["CODECS", "ENCODINGS", "BatchWriter", "check_layout", "polars_options", "writable"]
+__all__ = ["CODECS", "ENCODINGS", "BatchWriter", "check_layout", "polars_options", "writable", "write_frame"]
 
 CODECS = ("zstd", "lz4", "snappy", "gzip", "brotli", "uncompressed")
 
@@ -190,7 +191,7 @@ class BatchWriter:
         self._group = layout.row_group_rows or _ROW_GROUP
         inside = empty({n: t for n, t in schema.items() if n not in partition_by})
         self._arrow = inside.to_arrow().schema
-        self._options = self._writer_options()
+        self._options = _pyarrow_options(layout, self._arrow, uri)
 
     def add(self, batch: pl.DataFrame) -> None:
         """Take rows; whole row groups are written."""
@@ -277,45 +278,78 @@ class BatchWriter:
             with suppress(Exception):
                 target.file.close()
 
-    def _writer_options(self) -> dict[str, Any]:
-        """Return what pyarrow's writer is told, by the paths of the columns' leaves."""
-        leaves = self._leaves()
-        chosen = {p: e for p, (name, _) in leaves.items() if (e := self.layout.encodings.get(name)) is not None}
-        named: dict[str, str] = {}
-        for path, encoding in chosen.items():
-            name, kind = leaves[path]
-            if kind not in ENCODINGS[encoding]:
-                what = f"column {name!r} is {kind} in the file, which encoding {encoding!r} is not made for"
-                fitting = [e for e, kinds in ENCODINGS.items() if kind in kinds]
-                raise StorageError(what, uri=self.uri, fix=f"choose one of {', '.join(fitting)}")
-            named[path] = ENCODINGS[encoding][kind]
-        codecs = {p: self.layout.codecs.get(n, (self.layout.codec, self.layout.level)) for p, (n, _) in leaves.items()}
-        levels = {p: level for p, (_, level) in codecs.items() if level is not None}
-        options: dict[str, Any] = {
-            "compression": {p: "none" if c == "uncompressed" else c for p, (c, _) in codecs.items()},
-            "compression_level": levels or None,
-            "use_dictionary": [p for p in leaves if chosen.get(p, "dictionary") == "dictionary"] or False,
-            "column_encoding": {p: e for p, e in named.items() if e} or None,
-            "write_statistics": self.layout.statistics,
-            "data_page_size": self.layout.page_bytes or _PAGE,
-            # as Polars does: there are encodings for whole numbers that bytes have not
-            "store_decimal_as_integer": True,
-        }
-        if self.layout.bloom and _has_bloom_filters(self._parquet.ParquetWriter):
-            wanted = [p for p, (n, kind) in leaves.items() if n in self.layout.bloom and kind != "BOOLEAN"]
-            options["bloom_filter_options"] = {p: {"ndv": self._group, "fpp": 0.01} for p in wanted}
-        return options
 
-    def _leaves(self) -> dict[str, tuple[str, str]]:
-        """Return path in the file → column and physical type, of each leaf: it is asked of a file with one column of each type."""
-        types = list(dict.fromkeys(self._arrow.types))
-        alike = importlib.import_module("pyarrow").schema([(str(i), t) for i, t in enumerate(types)])
-        with self._parquet.ParquetWriter(out := io.BytesIO(), alike, store_decimal_as_integer=True):
-            pass
-        made = self._parquet.ParquetFile(out).schema
-        leaves: dict[Any, list[tuple[str, str]]] = {t: [] for t in types}
-        for leaf in map(made.column, range(len(made))):
-            number, dot, rest = leaf.path.partition(".")
-            leaves[types[int(number)]].append((dot + rest, leaf.physical_type))
-        columns = zip(self._arrow.names, self._arrow.types, strict=True)
-        return {name + path: (name, kind) for name, t in columns for path, kind in leaves[t]}
+def write_frame(frame: pl.DataFrame, layout: Layout, out: BinaryIO, uri: str) -> None:
+    """Write rows as they stand, by pyarrow, into one file that stays open; ``uri`` is for messages.
+
+    Raises
+    ------
+    StorageError
+        If a column has an encoding that is not made for what it is in the file, or if pyarrow is not installed.
+    """
+    parquet, rows = _parquet(uri), frame.to_arrow()
+    with parquet.ParquetWriter(out, rows.schema, **_pyarrow_options(layout, rows.schema, uri)) as writer:
+        if frame.height:
+            writer.write_table(rows, row_group_size=layout.row_group_rows or frame.height)
+
+
+def _pyarrow_options(layout: Layout, schema: Any, uri: str) -> dict[str, Any]:
+    """Return what pyarrow's writer is told of a layout, by the paths of the leaves of its own ``schema``; ``uri`` is for messages.
+
+    Raises
+    ------
+    StorageError
+        If a column has an encoding that is not made for what it is in the file.
+    """
+    leaves = _leaves(schema)
+    chosen = {p: e for p, (name, _) in leaves.items() if (e := layout.encodings.get(name)) is not None}
+    named: dict[str, str] = {}
+    for path, encoding in chosen.items():
+        name, kind = leaves[path]
+        if kind not in ENCODINGS[encoding]:
+            what = f"column {name!r} is {kind} in the file, which encoding {encoding!r} is not made for"
+            fitting = [e for e, kinds in ENCODINGS.items() if kind in kinds]
+            raise StorageError(what, uri=uri, fix=f"choose one of {', '.join(fitting)}")
+        named[path] = ENCODINGS[encoding][kind]
+    codecs = {p: layout.codecs.get(n, (layout.codec, layout.level)) for p, (n, _) in leaves.items()}
+    levels = {p: level for p, (_, level) in codecs.items() if level is not None}
+    options: dict[str, Any] = {
+        "compression": {p: "none" if c == "uncompressed" else c for p, (c, _) in codecs.items()},
+        "compression_level": levels or None,
+        "use_dictionary": [p for p in leaves if chosen.get(p, "dictionary") == "dictionary"] or False,
+        "column_encoding": {p: e for p, e in named.items() if e} or None,
+        "write_statistics": layout.statistics,
+        "data_page_size": layout.page_bytes or _PAGE,
+        # as Polars does: there are encodings for whole numbers that bytes have not
+        "store_decimal_as_integer": True,
+    }
+    if layout.bloom and _has_bloom_filters(_parquet(uri).ParquetWriter):
+        wanted = [p for p, (n, kind) in leaves.items() if n in layout.bloom and kind != "BOOLEAN"]
+        group = layout.row_group_rows or _ROW_GROUP
+        options["bloom_filter_options"] = {p: {"ndv": group, "fpp": 0.01} for p in wanted}
+    return options
+
+
+def _leaves(schema: Any) -> dict[str, tuple[str, str]]:
+    """Return path in the file → column and physical type, of each leaf."""
+    inside = _inside(tuple(dict.fromkeys(schema.types)))
+    return {
+        name + path: (name, kind)
+        for name, t in zip(schema.names, schema.types, strict=True)
+        for path, kind in inside[t]
+    }
+
+
+@lru_cache
+def _inside(types: tuple[Any, ...]) -> dict[Any, list[tuple[str, str]]]:
+    """Return type of pyarrow → its leaves' paths and physical types: it is asked of a file with one column of each."""
+    arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    alike = arrow.schema([(str(i), t) for i, t in enumerate(types)])
+    with parquet.ParquetWriter(out := io.BytesIO(), alike, store_decimal_as_integer=True):
+        pass
+    made = parquet.ParquetFile(out).schema
+    leaves: dict[Any, list[tuple[str, str]]] = {t: [] for t in types}
+    for leaf in map(made.column, range(len(made))):
+        number, dot, rest = leaf.path.partition(".")
+        leaves[types[int(number)]].append((dot + rest, leaf.physical_type))
+    return leaves

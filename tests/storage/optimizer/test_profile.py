@@ -307,6 +307,26 @@ def test_differences_that_are_shorter_than_the_columns() -> None:
     assert found[0].to_dict()["of"] == pytest.approx(math.log2(0.98 * at[-1]), abs=0.01)
 
 
+def test_a_look_at_few_differences_hides_none_that_is_shorter() -> None:
+    rows = 4_000
+    noise = [n * 2_654_435_761 % 2**32 for n in range(rows)]
+    second = 1_000_000
+    frame = pl.DataFrame({
+        "at": pl.Series([n * second + n % 900 * 1_000 for n in range(rows)]).cast(pl.Datetime("us")),
+        # a day later at most, in whole seconds: as far as all times lie apart, but of fewer bits
+        "later": pl.Series([n * second + n % 900 * 1_000 + x % 86_400 * second for n, x in enumerate(noise)]).cast(pl.Datetime("us")),
+        "id": pl.Series(noise).cast(pl.Int64), "far": pl.Series([x + x % 9 * 10**12 for x in noise]),
+        "other": pl.Series([x * 40_503 % 2**32 for x in noise]),
+    })  # fmt: skip
+    found = {(r.column, r.by): r for r in find_relations(frame, dict.fromkeys(frame.columns, rows))}
+    near = {("later", "at"), ("at", "later"), ("far", "id"), ("id", "far")}
+    assert {pair for pair, r in found.items() if r.kind == "difference"} == near
+    apart = (frame["later"] - frame["at"]).dt.total_seconds().sort()
+    exact = math.log2(apart[round(0.99 * (rows - 1))] - apart[round(0.01 * (rows - 1))] + 1)
+    assert found["later", "at"].strength == pytest.approx(exact, abs=0.01)
+    assert found["far", "id"].strength == pytest.approx(math.log2(9))
+
+
 def test_columns_that_are_clustered_when_rows_are_in_another_order() -> None:
     frame = pl.DataFrame(
         {"shop": [n % 7 for n in range(700)], "city": [n % 7 // 2 for n in range(700)], "x": range(700)}

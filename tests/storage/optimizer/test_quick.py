@@ -93,6 +93,33 @@ def test_of_many_columns_the_largest_are_looked_at() -> None:
     assert told.why == "there was time for those that take the most bytes"
 
 
+@pytest.mark.parametrize("nulls", [False, True])
+def test_what_both_writers_give_up_takes_what_it_does_if_it_is_written(nulls: bool) -> None:
+    """Columns of which a dictionary is hardly shorter than the values are not written by pyarrow as well: what Polars made tells it."""
+    n = pl.int_range(2_000, eager=True).alias("n").to_frame()
+    number = pl.col("n").hash(1)
+    frame = n.select(
+        number=number.reinterpret(signed=True) // 1_000,
+        text=pl.format("{}-{}", number % 77_777, number % 1_000),
+        float=number.cast(pl.Float64) / 7,
+    )
+    if nulls:
+        frame = frame.with_columns(pl.when(pl.int_range(pl.len()) % 7 > 0).then(pl.all()))
+    known = chunk_sizes(write_bytes(frame, Layout(statistics=False)))
+    profiles = {c.name: c for c in profile(frame).columns}
+    bench = Bench(still, 1.0, quick=True)
+    found = estimated_options(frame, {}, profiles, ["pyarrow"], bench, known=known)["pyarrow"]
+    seen = set()
+    for name, options in found.items():
+        for option in options:
+            encodings, codecs = dict(option.encodings), dict(option.codecs)
+            layout = Layout(writer="pyarrow", level=3, statistics=False, encodings=encodings, codecs=codecs)
+            exact = chunk_sizes(write_bytes(frame.select(name), layout))[name].bytes
+            assert abs(option.cost.bytes - exact) < 0.03 * exact, (name, encodings, codecs)
+            seen.add(encodings.get(name))
+    assert {None, "plain"} <= seen
+
+
 def test_differences_are_preferred_where_values_rise_and_few_rows_would_not_show_it() -> None:
     rising = pl.DataFrame({"t": [n // 8 for n in range(400)]})
     falling = pl.DataFrame({"t": [(400 - n) // 8 for n in range(400)]})

@@ -58,6 +58,12 @@ def test_a_few_texts_may_be_of_another_make() -> None:
     assert find_make([*texts, *["nobody"] * 4]) is None
 
 
+def test_words_in_a_row_are_of_one_make_only_if_they_come_again() -> None:
+    names = [f"{first} {last}" for first in ("Ann", "Bob", "Cem") for last in ("Smith", "Jones", "Brown", "Khan")]
+    assert find_make(names) == Template(("", " ", ""), ("text", "text"))
+    assert find_make(["carefully final deposits", "furiously even ideas", "slyly bold pinto beans"]) is None
+
+
 @given(
     st.lists(st.text("ab-@", max_size=3), min_size=2, max_size=4),
     st.lists(st.lists(st.integers(0, 999), min_size=3, max_size=3), min_size=2, max_size=8),

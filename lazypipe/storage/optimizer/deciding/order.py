@@ -16,14 +16,13 @@ from lazypipe.storage.optimizer.estimates import order_seconds
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.options import base_layout
 from lazypipe.storage.optimizer.order import with_bounds
-from lazypipe.storage.optimizer.ordering import kept_bits, loose_key, packing_order, rising
+from lazypipe.storage.optimizer.ordering import TRIED_LITTLE, loose_key, packing_order, rising
 
 __all__ = ["ORDER_BYTES", "PRUNES", "ordered_for_readers", "orders", "packed"]
 
 _ORDER_WORTH = 0.95
 _ORDER_LIKELY = 0.97
 """Which part of the bits an order may leave by their count, to be tried."""
-_LIKELY_ROWS = 4_000
 _STEP_BITS = 3.0
 """Bits that a step from a number to the next takes besides those that the order of rows is worth."""
 _ORDER_TIMES = 3
@@ -46,10 +45,12 @@ def packed(case: Case, default: Cost, plain: Mapping[str, int]) -> tuple[str, ..
     if case.limits.least != "bytes" or case.filtered or case.keep_order or (not case.bench.quick and case.bench.over):
         return ()
     large = sorted(plain, key=lambda n: -plain[n])[:_LARGEST]
-    by, writer = packing_order(case.ordered.select(large), _orderable(case)), case.writers[-1]
+    keys = (TRIED_LITTLE,) if case.bench.quick else ()
+    by, left = packing_order(case.ordered.select(large), _orderable(case), *keys)
+    writer = case.writers[-1]
     if not by:
         return _numbered(case, writer, default)
-    if kept_bits(case.ordered.head(_LIKELY_ROWS), by) > _ORDER_LIKELY:
+    if left > _ORDER_LIKELY:
         return ()  # not worth a trial
     # as they come rows are written in what is best for values that rise, so that an order is not said to gain what that does
     delta = rising(case.ordered) if writer == "pyarrow" else ()
