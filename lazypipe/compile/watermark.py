@@ -46,9 +46,6 @@ def read_watermark(
     found = Watermark(source.event_time, **given, marker=marker, commit=bool(written.get("commit")))
     found = replace(found, order=written.get("order", "name"), name=written.get("as", found.name))
     _check_way(found, written, source, form, at)
-    if found.tells_rows and found.name in schema:
-        what = f"there is a column {found.name!r} already"
-        raise Fault(what, "choose another name with as", (*here, "as") if "as" in written else here)
     for name in ("column", "by"):
         if name in written:
             if written[name] not in schema:
@@ -57,6 +54,9 @@ def read_watermark(
             found = replace(found, **{name: written[name]})
     if found.tells_rows:
         _check(found, written, schema, form, here)
+        if found.name in schema:
+            what = f"there is a column {found.name!r} already"
+            raise Fault(what, "choose another name with as", (*here, "as") if "as" in written else here)
     if "heartbeat" in written:
         beat(written["heartbeat"], schema, (*here, "heartbeat"))
         found = replace(found, heartbeat=written["heartbeat"])

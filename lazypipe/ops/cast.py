@@ -11,7 +11,7 @@ import polars as pl
 from lazypipe.errors import first_line
 from lazypipe.ops.base import Operation, Scope, Table
 from lazypipe.spec.arguments import TYPES, arg, check_dtype, choice
-from lazypipe.spec.types import dtype_name
+from lazypipe.spec.types import dtype_name, instance_of
 
 __all__ = ["Cast", "converted", "refusal"]
 
@@ -60,6 +60,10 @@ class Cast(Operation):
                 types = f"{dtype_name(table.schema[name])} to {dtype_name(target)}"
                 what = f"column {name!r} cannot be cast from {types}"
                 raise scope.fault(what, "cast to another type first, or derive it", "columns", name)
+            if strict and (fields := _other_fields(table.schema[name], target)) is not None:
+                what = f"column {name!r} has a struct with {_listed(fields[0])}, and its type one with {_listed(fields[1])}"
+                fix = 'say on_error: "null", which takes fields by their names, null where there is none; or derive it'
+                raise scope.fault(what, fix, "columns", name)
         frame = table.frame
         if not strict:
             lost = {f"cast:{n}": pl.col(n).is_not_null() & e.is_null() for n, e in casts.items()}
@@ -156,6 +160,24 @@ def refusal(source: pl.DataType, target: pl.DataType) -> str | None:
     except pl.exceptions.PolarsError as error:
         return first_line(error)
     return None
+
+
+def _other_fields(source: pl.DataType, target: pl.DataType) -> tuple[list[str], list[str]] | None:
+    """Return the fields of the first struct and of its type, where they are not the same in the same order: Polars tells that of values only."""
+    if isinstance(source, pl.List | pl.Array) and isinstance(target, pl.List | pl.Array):
+        return _other_fields(_inside(source), _inside(target))
+    if not isinstance(source, pl.Struct) or not isinstance(target, pl.Struct):
+        return None
+    here, there = [f.name for f in source.fields], [f.name for f in target.fields]
+    if here != there:
+        return here, there
+    pairs = zip(source.fields, target.fields, strict=True)
+    found = (_other_fields(instance_of(one.dtype), instance_of(other.dtype)) for one, other in pairs)
+    return next((fields for fields in found if fields is not None), None)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "no fields"
 
 
 def _inside(dtype: pl.List | pl.Array) -> pl.DataType:

@@ -30,6 +30,10 @@ class Rename(Operation):
 
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to ``rename``."""
+        for old, new in self.columns.items():
+            if old not in table.schema and new in table.schema:
+                what, fix = f"unknown column {old!r}", f"rename is from the old name to the new one: write {new}: {old}"
+                raise scope.fault(what, fix, "columns", old)
         scope.columns(self.columns, table.schema, "columns")
         result = [self.columns.get(n, n) for n in table.schema]
         for old, new in self.columns.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,6 +12,8 @@ import polars as pl
 from lazypipe.ops.base import Operation, Scope, Table, is_rowwise
 from lazypipe.spec.arguments import CHOSEN, arg
 from lazypipe.spec.model import Fault
+
+_AS = re.compile(r"(.+?)\s+as\s+\"?(\w+)\"?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,10 @@ class Select(Operation):
             # not select(exprs) alone: of expressions that read no column, or aggregate, that makes one row
             exprs = (scope.expr(e, table.schema, "columns", n).alias(n) for n, e in self.columns.items())
             return table.frame.with_columns(exprs).select(*self.columns, *table.extra)
+        for index, name in enumerate(self.columns):
+            if name not in table.schema and (found := _AS.fullmatch(name)):
+                fix = f"to name what is selected write a mapping: {{{found[2]}: {found[1]}}}"
+                raise scope.fault(f"unknown column {name!r}", fix, "columns", index)
         scope.columns(self.columns, table.schema, "columns")
         return table.frame.select(*self.columns, *table.extra)
 

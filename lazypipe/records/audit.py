@@ -19,6 +19,7 @@ from lazypipe.records.history import History, Published, published, runs
 from lazypipe.records.ledger import Ledger
 from lazypipe.records.text import to_markdown
 from lazypipe.spec.loader import dump
+from lazypipe.sql_text import SqlError, tokenize
 
 __all__ = ["AuditReport", "audit_report"]
 
@@ -400,7 +401,7 @@ def _masked(name: str | None, value: Any, hidden: set[str]) -> Any:
     if isinstance(value, list):
         return [_masked(name, v, hidden) for v in value]
     if isinstance(value, str):
-        return value if name in _NAMES else _LITERAL.sub(lambda found: _kept(found[0], hidden), value)
+        return value if name in _NAMES else _shown(value, hidden)
     return value if isinstance(value, bool) or value is None or name in _NAMES else MASKED
 
 
@@ -414,7 +415,25 @@ def _mentions(text: str, columns: set[str]) -> bool:
 
 
 def _shown(text: str, hidden: set[str]) -> str:
-    """Return a text without the literals in it, if it is about columns that hold personal data."""
-    if not _mentions(text, hidden):
-        return text
-    return _LITERAL.sub(lambda found: _kept(found[0], hidden), text)
+    """Return a text without the literals in those of its conditions that are about columns which hold personal data."""
+    return "".join(
+        _LITERAL.sub(lambda found: _kept(found[0], hidden), condition) if _mentions(condition, hidden) else condition
+        for condition in _conditions(text)
+    )
+
+
+def _conditions(text: str) -> list[str]:
+    """Return a text cut ahead of AND and OR that stand in no brackets; whole, where a name in it may be that of a column with another one."""
+    try:
+        tokens = [*tokenize(text)]
+    except SqlError:
+        return [text]
+    if {t.text.lower() for t in tokens if t.kind == "word"} & {"select", "case", "between"}:
+        return [text]
+    found, depth = [""], 0
+    for token in tokens:
+        depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(token.text, 0)
+        if depth == 0 and token.kind == "word" and token.text.lower() in ("and", "or"):
+            found.append("")
+        found[-1] += token.text
+    return found

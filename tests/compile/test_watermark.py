@@ -169,6 +169,14 @@ def test_a_dataset_has_no_order_of_files() -> None:
     )
 
 
+def test_of_a_dataset_with_a_watermark_of_its_own_the_way_is_told_and_not_another_name() -> None:
+    """What a pipeline wrote of a source with a watermark has the column ``_watermark``: to rename it would only lead to the next mistake."""
+    columns = {"columns": {**COLUMNS, "_watermark": "Datetime(us)"}}
+    with pytest.raises(lp.DefinitionError, match="the files of a dataset have no order"):
+        compiled(event_time="t", watermark={"delay": "1h"}, format="dataset", contract=columns)
+    assert "_watermark" in compiled(event_time="t", format="dataset", contract=columns).schema("a")
+
+
 def test_a_watermark_beside_the_rows_is_no_column_of_them() -> None:
     plan = compiled(event_time="t", watermark={"marker": "upto.txt", "delay": "1h"})
     assert "_watermark" not in plan.schema("a")

@@ -273,6 +273,31 @@ def test_a_cast_that_does_not_exist_is_refused_before_any_data_is_read(source: s
 
 
 @pytest.mark.parametrize(
+    ("target", "fields", "first"),
+    [
+        ("List(Struct(x: Int8))", "x, in, and its type one with x", {"x": 1}),
+        ("List(Struct(in: Struct(y: String, z: String), x: Int8))", "x, in, and its type one with in, x", {"in": {"y": "p", "z": None}, "x": 1}),
+        ("List(Struct(x: Int8, in: Struct(y: String)))", "y, z, and its type one with y", {"x": 1, "in": {"y": "p"}}),
+        ("List(Struct(x: Int8, in: Struct(y: String, z: String), w: Date))", "x, in, and its type one with x, in, w", {"x": 1, "in": {"y": "p", "z": None}, "w": None}),
+    ],
+)  # fmt: skip
+def test_other_fields_are_refused_before_any_data_is_read_and_taken_by_name_where_that_is_said(
+    target: str, fields: str, first: dict[str, Any]
+) -> None:
+    data = pl.DataFrame({"a": [[{"x": 1, "in": {"y": "p", "z": None}}], None, [None]]}, schema_overrides={"a": pl.List(pl.Struct({"x": pl.Int64, "in": pl.Struct({"y": pl.String, "z": pl.String})}))})  # fmt: skip
+    with pytest.raises(DefinitionError) as caught:
+        lp.apply({"cast": {"a": target}}, data)
+    assert str(caught.value) == (
+        f"cast.a: column 'a' has a struct with {fields}; "
+        'say on_error: "null", which takes fields by their names, null where there is none; or derive it'
+    )
+    out = lp.apply({"cast": {"columns": {"a": target}, "on_error": "null"}}, data).collect()
+    assert out["a"].to_list() == [[first], None, [None]]
+    same = "List(Struct(x: Int8, in: Struct(y: String, z: String)))"
+    assert lp.apply({"cast": {"a": same}}, data).collect()["a"].to_list() == data["a"].to_list()
+
+
+@pytest.mark.parametrize(
     ("value", "dtype", "target", "expected"),
     [
         (300, pl.Int64, "Int8", None),

@@ -33,7 +33,8 @@ stages:
     description: Those that we know.
     from: people
     do:
-      - filter: mail <> 'eve@x.org' AND id <> 4711
+      - filter: mail <> 'eve@x.org' AND id <> 42 AND (id > -7 OR mail = 'eve@x.org')
+      - filter: id BETWEEN 0 AND 99 OR mail = 'eve@x.org'
       - fill: {columns: [born], value: 1890}
       - derive: {address: "lower(mail)", old: "born < 1970 OR :year > 0", "quoted": "\\"mail\\" = 'bob@x.org'"}
     gate:
@@ -72,8 +73,11 @@ def test_no_personal_value_is_in_a_report(home: Path) -> None:
     assert source["rules"][0] == "not_in_set: {column: mail, values: '***', action: quarantine}"
     assert source["rules"][1] == "max: {column: born, max: '***', action: warn}"
     assert source["rules"][2] == "quantile: {column: born, q: '***', max: '***', action: warn}"
-    assert stage["operations"][0] == "filter: mail <> *** AND id <> ***"
-    assert stage["operations"][1] == "fill: {columns: [born], value: '***'}"
+    # what is compared with other columns is shown, where it can be told from the rest
+    assert stage["operations"][0] == "filter: mail <> *** AND id <> 42 AND (id > *** OR mail = ***)"
+    assert stage["operations"][1] == "filter: id BETWEEN *** AND *** OR mail = ***"
+    assert stage["operations"][2] == "fill: {columns: [born], value: '***'}"
+    assert "old: 'born < *** OR :year > 0', quoted: '\"mail\" = ***'" in stage["operations"][3]
     assert stage["rules"][1] == "positive: id"
     tags = {c["name"]: c["tags"] for c in stage["columns"]}
     assert tags["address"] == ["pii"]
@@ -206,7 +210,7 @@ def test_terms_on_which_rows_are_read_and_written_are_transformations_too(tmp_pa
         "watermark: {delay: 0s, heartbeat: mail = ***}",
     ]
     assert (output["name"], output["from"], output["description"]) == ("b", ["b"], "who there is")
-    assert output["terms"] == ["mode: upsert", "key: [id]", "order_by: [at]", "deleted_when: op = *** OR mail = ***"]
+    assert output["terms"] == ["mode: upsert", "key: [id]", "order_by: [at]", "deleted_when: op = 'D' OR mail = ***"]
     text = report.to_markdown()
     assert "#### Output b\n\nwho there is\n\nFrom `b`.\n\nTerms:\n\n1. `mode: upsert`\n" in text
     assert "- Rows written: 0, put together with those of the version before (mode: upsert)\n" in text

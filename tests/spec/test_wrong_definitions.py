@@ -137,6 +137,8 @@ OPERATIONS = {
         "timestamp(x) or time(x), which read text"
     ),
     "derive: {@a: 'nvl(delay, 0)'}": "unknown function 'nvl'; write coalesce(x, y)",
+    "rename: {@number: flight}": "unknown column 'number'; rename is from the old name to the new one: write flight: number",
+    "select: [late, @'flight + 1 AS next']": "unknown column 'flight + 1 AS next'; to name what is selected write a mapping: {next: flight + 1}",
     "derive: {@a: mean(delay)}": "unknown function 'mean'; write avg(x)",
     "derive: {@a: \"date_trunk('day', time_hour)\"}": "unknown function 'date_trunk'; did you mean 'date_trunc'?",
     "derive: {@a: flight / tailnum}": "cannot divide with String; cast one of them, as in x::double or x::text",
