@@ -78,10 +78,10 @@ class Columns(MadeLater[ConsumedFile]):
         start, of = names
         return (
             len(of) == len(self._names)
-            and [*sizes] == [*self._sizes]
-            and [*stamps] == [*self._stamps]
+            and _same(sizes, self._sizes)
+            and _same(stamps, self._stamps)
             # whole paths would be as many texts to be made
-            and ([*of] == [*self._names] if start == self.prefix else [start + n for n in of] == self._uris())
+            and (_same(of, self._names) if start == self.prefix else [start + n for n in of] == self._uris())
         )
 
     def first(self, number: int) -> Columns:
@@ -91,6 +91,11 @@ class Columns(MadeLater[ConsumedFile]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+def _same(one: Sequence[object], other: Sequence[object]) -> bool:
+    """Whether two columns hold the same, be they lists or tuples."""
+    return one == other if type(one) is type(other) else [*one] == [*other]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import fnmatch
 import os
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 __all__ = ["Names", "below", "covers", "is_glob", "matching"]
@@ -144,10 +145,18 @@ def _fits(part: str) -> Callable[[Sequence[str]], list[str]]:
         return lambda names: [n for n in names if n == part]
     shown = part[0] == "."
     if part[0] == "*" and not is_glob(part[1:]):  # by far the most frequent, and there may be very many names
-        ending = part[1:]
-        return lambda names: [n for n in names if n.endswith(ending) and n[0] != "."]
+        return partial(_shown, part[1:])
     fits = re.compile(fnmatch.translate(part)).match
     return lambda names: [n for n in names if fits(n) and (shown or n[0] != ".")]
+
+
+def _shown(ending: str, names: Sequence[str]) -> list[str]:
+    """Return the names that end so and are not hidden."""
+    # as one text, for mostly all of them are: no name has a slash in it
+    text = "/".join(["", *names, ""])
+    if text.count(f"{ending}/", 1) == len(names) and "/." not in text:
+        return [*names]
+    return [n for n in names if n.endswith(ending) and n[0] != "."]
 
 
 def _listdir(folder: str) -> list[str]:
