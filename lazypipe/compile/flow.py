@@ -20,9 +20,9 @@ from lazypipe.compile.passing import Passing
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.strategy import Closes, Side, Strategy
 from lazypipe.gates import Check
-from lazypipe.gates.rule import BAD, PREVIOUS
+from lazypipe.gates.rule import PREVIOUS
 from lazypipe.gates.uniqueness import hashable
-from lazypipe.ops.base import AHEAD, Match, reads_one_row
+from lazypipe.ops.base import AHEAD, Match
 from lazypipe.spec.model import NOTHING, Output
 from lazypipe.spec.scope import Table
 from lazypipe.sql import empty
@@ -240,8 +240,9 @@ class Flows:
         node = self.nodes[name]
         if name not in self.segment.nodes and name not in self.inner:
             return name in self.published
-        alone = all(c.reference is None and c.repair is None and not (c.keys and c.removes_rows) for c in node.checks)
-        return alone and all(map(self._is_seen, node.inputs))
+        removing = [c for c in node.checks if c.removes_rows]
+        alone = all(c.reference is None and c.repair is None for c in node.checks) and not any(c.keys for c in removing)
+        return alone and node.judges_each(removing) and all(map(self._is_seen, node.inputs))
 
     def _beside(self, flow: Flow, passing: Passing, others: Mapping[str, Flow], far: str) -> Flow:
         """Return what rows are made of, with how a step finds those of its sides that are read in whole; ``far`` says why not by time."""
@@ -300,9 +301,8 @@ class Flows:
 
     def _against(self, node: Node) -> str | None:
         """Return what in a gate decides over rows, or judges them, by other rows than each alone."""
-        here = pl.Schema({**node.schema, BAD: pl.Boolean()})
-        if not reads_one_row([c.repair for c in node.checks if c.repair is not None], here):
-            return f"{node.name}: a repair takes values from other rows"
+        if (comparing := _comparing(node)) is not None:
+            return comparing
         last = self._is_last(node)
         for check in node.checks:
             if check.keys and check.removes_rows:
@@ -324,7 +324,7 @@ class Flows:
                 return f"{node.name}: {check.id} judges rows that are not all in the output"
             if check.removes_rows or check.repair is not None:
                 return f"{node.name}: {check.id} takes rows out, or changes them"
-        return None
+        return _comparing(node)
 
     def _is_hashed(self, check: Check, node: Node) -> bool:
         """Whether the rows that a check of keys compares are not all in the output, as it compares them."""
@@ -354,6 +354,15 @@ def _wider(one: pl.DataType, other: pl.DataType) -> pl.DataType:
         return pl.UInt128()
     large = (pl.UInt64(), pl.Int128())
     return pl.Int128() if one in large or other in large else pl.Int64()
+
+
+def _comparing(node: Node) -> str | None:
+    """Return which check of a gate holds rows against others, though it is none of keys, or puts values of others into them."""
+    if node.judges_each(node.checks):
+        return None
+    found = next(c for c in node.checks if not node.judges_each([c]))
+    told = "a repair takes values from" if found.repair is not None else f"{found.id} compares rows with"
+    return f"{node.name}: {told} other rows"
 
 
 def _looked_up(node: Node) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -16,10 +16,10 @@ from lazypipe.compile.sources import BoundSource
 from lazypipe.errors import first_line, nearest
 from lazypipe.gates import Check, Rule
 from lazypipe.gates.marks import Lookup, mark, mended
-from lazypipe.gates.rule import ACTIONS
+from lazypipe.gates.rule import ACTIONS, BAD
 from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.ops import Operation
-from lazypipe.ops.base import AHEAD, Fold
+from lazypipe.ops.base import AHEAD, Fold, reads_one_row
 from lazypipe.ops.sort import Sort
 from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.model import NOTHING, Fault, Step
@@ -91,6 +91,12 @@ class Node:
     def ahead(self) -> pl.Schema:
         """The columns of its rows ahead of its gate."""
         return pl.Schema({**self.schema, RAW_COLUMN: pl.Struct(self.raw)}) if self.raw else self.schema
+
+    def judges_each(self, checks: Iterable[Check]) -> bool:
+        """Whether each row tells by itself if it violates checks of the gate (keys aside), and what stands in it then."""
+        here = pl.Schema({**self.ahead, BAD: pl.Boolean()})
+        known = [c for c in checks if c.columns <= here.keys()]
+        return reads_one_row([e for c in known for e in (c.violated, c.where, c.repair) if e is not None], here)
 
     def reread(self, rows: pl.LazyFrame) -> pl.LazyFrame:
         """Return quarantined rows as they would be if they came now: cells that did not fit are tried once more."""

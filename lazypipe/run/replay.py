@@ -79,7 +79,7 @@ def replay(
     Raises
     ------
     LazypipeError
-        If there is no such output, or it is no dataset.
+        If there is no such output, it is no dataset, or its gate holds rows against others that replayed rows are not among.
     GateError
         If the gate fails; nothing was moved.
     StorageError
@@ -91,8 +91,22 @@ def replay(
     if target.mode not in ("replace", "append"):
         what = f"output {output!r} has mode: {target.mode}, and replayed rows would only be added"
         raise LazypipeError(f"{what}; deliver the mended rows as a file of their own")
+    _refuse_comparing(plan.nodes[target.stage], output, target)
     found = _replayed(plan, output, target, run, now, actor, code)
     return replace(found, elsewhere=_elsewhere(plan, target.stage))
+
+
+def _refuse_comparing(node: Node, output: str, target: Output) -> None:
+    """Raise LazypipeError for a check, other than of keys, that decides over rows by others: of these most are not in quarantine."""
+    deciding = (c for c in node.checks if c.action != "warn" or c.repair is not None)
+    check = next((c for c in deciding if not node.judges_each([c])), None)
+    if check is None:
+        return
+    what = f"output {output!r}: {check.id} decides over rows by others, which are not in its quarantine"
+    fix = "run the pipeline, which judges all rows where the rule has changed"
+    if target.mode == "append":
+        fix = "deliver the mended rows as a file of their own"
+    raise LazypipeError(f"{what}; {fix}")
 
 
 def _elsewhere(plan: CompiledPipeline, stage: str) -> dict[str, int]:

@@ -23,13 +23,13 @@ from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.node import Node
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, RunError, nearest
-from lazypipe.gates.rule import BAD, Reference
+from lazypipe.gates.rule import Reference
 from lazypipe.gates.shown import MASKED
 from lazypipe.gates.tap import FILE_COLUMN
 from lazypipe.incremental.before import Before
 from lazypipe.incremental.state import Consumed
 from lazypipe.incremental.unreadable import damaged, reads, sift
-from lazypipe.ops.base import MADE_FROM, reads_one_row
+from lazypipe.ops.base import MADE_FROM
 from lazypipe.ops.cast import converted
 from lazypipe.run.arrival import arrived
 from lazypipe.run.blame import unreadable_file
@@ -400,8 +400,7 @@ class _Tracer:
             frame = frame.with_columns(pl.concat_list(made).alias(MADE_FROM))
         else:
             frame = self._carried(node)
-        here = pl.Schema({**node.schema, BAD: pl.Boolean()})
-        if not reads_one_row([c.repair for c in node.checks if c.repair is not None], here):
+        if not node.judges_each(c for c in node.checks if c.repair is not None):
             self.reasons.append(f"{name}: a repair takes values from other rows")
             frame = frame.with_columns(self._any(node))
         return node.good(frame, self._lookup, [MADE_FROM])

@@ -318,6 +318,22 @@ def test_operations_decide(steps: list[Any], expected: str) -> None:
             [{"between": {"column": "x", "min": 1, "action": "repair", "repair": {"previous": ["x"]}}}],
             "full: s: a repair takes values from other rows",
         ),
+        (
+            [{"not_null": "k"}, {"increasing": {"column": "x", "order_by": "k", "action": "warn"}}],
+            "full: s: increasing:x compares rows with other rows",
+        ),
+        (
+            [{"expression": {"condition": "x > avg(x)", "action": "quarantine"}}],
+            "full: s: expression:x > avg(x) compares rows with other rows",
+        ),
+        (
+            [{"sum": {"column": "x", "max": 9, "where": "x < max(x)"}}],
+            "full: s: sum:x compares rows with other rows",
+        ),
+        (
+            [{"decreasing": {"column": "x", "order_by": "k", "action": "repair", "repair": {"null": True}}}],
+            "full: s: a repair takes values from other rows",
+        ),
     ],
 )
 def test_gates_decide(gate: list[Any], expected: str) -> None:

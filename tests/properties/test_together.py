@@ -172,6 +172,12 @@ class World:
         return Counter((k or "z", v) for k, v in sums.items())
 
 
+def ended(status: dict[str, str]) -> dict[str, str]:
+    """Return how runs ended; groups that are made anew come in any order, so that a file may be the one that was there or not."""
+    named = {"unchanged": "done"}
+    return {name: named.get(how, how) for name, how in status.items()}
+
+
 @given(
     case=st.fixed_dictionaries(
         {
@@ -190,7 +196,7 @@ def test_in_one_go_or_one_after_the_other(case: dict[str, Any], steps: list[Any]
             world.act(action, index, rows, fault)
             only = index % len(world.nodes) if action == "only" else None
             apart, together = world.one_by_one("apart", only), world.in_one_go("together", only)
-            assert together == apart, world.nodes
+            assert ended(together) == ended(apart), world.nodes
             assert world.held("together") == world.held("apart")
         if not any(n["does"] == "feed" for n in world.nodes):
             for number in range(len(world.nodes)):

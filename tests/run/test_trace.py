@@ -350,6 +350,10 @@ def test_a_repair_from_other_rows_cannot_be_told(tmp_path: Path) -> None:
     assert [Path(f).name for f in found.sources["a"].files] == ["a-0.parquet", "a-1.parquet"]
     assert "## a: any row may have had a part" in found.to_markdown()
     assert "Not exact: s: a repair takes values from other rows." in found.to_markdown()
+    # also where others decide whether it is taken
+    gate = [{"increasing": {"column": "v", "order_by": "i", "action": "repair", "repair": {"null": True}}}]
+    found = plan_of(tmp_path / "order", [{"drop": "l"}], gate=gate).trace("s", {"i": 3})
+    assert found.reasons == ("s: a repair takes values from other rows",)
 
 
 def test_sources_that_changed_since(tmp_path: Path) -> None:

@@ -205,3 +205,54 @@ def test_a_data_file_comes_back_as_it_was(path: str, count: int, digest: str | N
     plain = json.loads(json.dumps(file.to_dict()))
     assert DataFile.from_dict(plain) == file
     assert DataFile.from_dict(plain).units == units
+
+
+ABOUT_OTHERS: list[dict[str, Any]] = [
+    {"decreasing": {"column": "x", "order_by": "k"}},
+    {"expression": {"condition": "x <= 2 * avg(x)"}},
+    {"expression": {"condition": "x < 20", "where": "x < max(x)"}},
+]
+OTHERS: list[Any] = [
+    lambda rows: [r for before, r in zip([None, *rows], rows, strict=False) if before and r[0] > before[0]],
+    lambda rows: [r for r in rows if r[0] > 2 * sum(x for x, _ in rows) / len(rows)],
+    lambda rows: [r for r in rows if max(rows)[0] > r[0] >= 20],
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "against"),
+    [*zip(ABOUT_OTHERS, OTHERS, strict=True)],
+    ids=lambda r: next(iter(r), "") if isinstance(r, dict) else "",
+)
+@pytest.mark.parametrize("action", ["warn", "quarantine"])
+def test_a_rule_that_compares_rows_judges_them_all_in_any_run(
+    tmp_path: Path, rule: dict[str, Any], against: Any, action: str
+) -> None:
+    """Of rows that come, each alone is not against the rule; among those that were there they are, or these are among them."""
+    ((name, arguments),) = rule.items()
+    data = {
+        **GATED,
+        "stages": {
+            "b": {"from": "a", "gate": [{name: {**arguments, "action": action}}]},
+            "c": {"from": "b", "do": [{"aggregate": {"by": "k", "aggregate": {"n": "count(*)", "s": "sum(x)"}}}]},
+            "d": {
+                "from": "a",
+                "do": [{"aggregate": {"by": "k", "aggregate": {"x": "sum(x)"}}}, {"select": ["x", "k"]}],
+                "gate": [{name: {**arguments, "action": "warn"}}],
+            },
+        },
+        "outputs": {n: {"to": f"out/{n}"} for n in "bcd"},
+    }
+    there: list[tuple[int, str]] = []
+    for number, row in enumerate([(9, "b"), (7, "d"), (24, "c"), (30, "e"), (1, "a"), (80, "f")]):
+        put(tmp_path, str(number), row)
+        there = sorted([*there, row], key=lambda r: r[1])
+        result = lp.Pipeline.from_dict(data, base=str(tmp_path)).compile().run()
+        result.raise_for_status()
+        bad = against(there)
+        assert [result.gates[n].checks[0].failed for n in "bd"] == [len(bad), len(bad)]
+        good = there if action == "warn" else [r for r in there if r not in bad]
+        assert rows(tmp_path / "out/b") == sorted(good)
+        assert rows(tmp_path / "out/c") == sorted((k, 1, x) for x, k in good)
+        if action == "quarantine" and bad:
+            assert rows(tmp_path / "out/b__quarantine") == sorted(bad)

@@ -183,3 +183,34 @@ def test_what_cannot_be_replayed(tmp_path: Path) -> None:
         nothing.replay("kep")
     with pytest.raises(LazypipeError, match="output 'kept' is one csv file, which has no quarantine to replay"):
         plan(tmp_path, STRICT, format="csv").replay("kept")
+
+
+RISING = {"increasing": {"column": "n", "order_by": "id", "action": "quarantine"}}
+FORMER = {"between": {"column": "n", "min": 0, "action": "repair", "repair": {"previous": "id", "then": "quarantine"}}}
+
+
+@pytest.mark.parametrize(
+    ("rule", "name"), [(RISING, "increasing:n"), (FORMER, "between:n"), ({"expression": "n > avg(n)"}, "expression:n > avg(n)")]
+)  # fmt: skip
+def test_rows_are_not_judged_without_those_that_they_are_held_against(
+    tmp_path: Path, rule: dict[str, Any], name: str
+) -> None:
+    """The rows put aside, judged among themselves, would pass, or get values of each other."""
+    plan(tmp_path, rule, ONCE).run(now=NOW).raise_for_status()
+    before = published(tmp_path), aside(tmp_path)
+    with pytest.raises(LazypipeError) as caught:
+        plan(tmp_path, rule, ONCE).replay("kept")
+    assert str(caught.value) == (
+        f"output 'kept': {name} decides over rows by others, which are not in its quarantine; "
+        "run the pipeline, which judges all rows where the rule has changed"
+    )
+    assert (published(tmp_path), aside(tmp_path)) == before
+    plan(tmp_path / "added", rule, ONCE, mode="append").run(now=NOW).raise_for_status()
+    with pytest.raises(LazypipeError, match="in its quarantine; deliver the mended rows as a file of their own$"):
+        plan(tmp_path / "added", rule, ONCE, mode="append").replay("kept")
+
+
+def test_a_rule_that_only_warns_of_what_others_hold_lets_a_replay_be(tmp_path: Path) -> None:
+    warns = {"increasing": {**RISING["increasing"], "action": "warn"}}
+    plan(tmp_path, STRICT, warns).run(now=NOW).raise_for_status()
+    assert plan(tmp_path, warns).replay("kept").healed == 1
