@@ -16,6 +16,7 @@ import pytest
 import lazypipe as lp
 from lazypipe.__main__ import main
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.sink import DatasetSink
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -169,6 +170,32 @@ def test_a_layout_of_ones_own(uri: str) -> None:
     assert lp.optimize.rewrite(uri, made.layout, dry_run=True).tasks == ()
     assert len(lp.optimize.rewrite(uri, made.layout, every=True).written) == 5
     assert lp.scan(uri).collect().sort("id").equals(rows(0, 15_000))
+
+
+def test_other_folders_are_told_before_they_are_made(uri: str) -> None:
+    def why(**by: Any) -> list[str]:
+        return [t.why for t in lp.optimize.rewrite(uri, lp.optimize.Layout(level=15), dry_run=True, **by).tasks]
+
+    assert why(partition_by=["day"]) == ["folders by day"]
+    lp.optimize.rewrite(uri, lp.optimize.Layout(), partition_by=["day"])
+    assert why(partition_by=["day"]) == ["another layout"]
+    assert why(partition_by=["id", "day"]) == ["folders by id, day, rather than by day"]
+    assert why(partition_by=[]) == ["no folders, rather than by day"]
+    assert set(why()) == {"another layout"}
+
+
+def test_folders_of_few_rows_do_not_make_a_dataset_larger(tmp_path: Path) -> None:
+    """Each file has a dictionary of its own: what is best for all rows in one file is not what is best for many small ones."""
+    number = pl.int_range(120_000, eager=True).alias("id").to_frame()
+    frame = number.with_columns(
+        price=(pl.col("id").hash(4) % 10_000).hash(5).cast(pl.Float64), day=(pl.col("id").hash(5) % 60).cast(pl.Int32)
+    )
+    target = Dataset(str(tmp_path / "by_day"))
+    files = DatasetSink(target.uri, "w", partition_by=("day",)).write(frame.lazy()).files
+    target.commit(files, frame.schema, run="w", time=NOW, mode="replace", partition_by=("day",))
+    made = lp.optimize.rewrite(target.uri, "balanced")
+    assert sum(made.after.values()) < 0.97 * sum(made.before.values())
+    assert lp.scan(target.uri).collect().select(frame.columns).sort("id").equals(frame)
 
 
 def test_what_is_wrong_is_told(uri: str, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.ordering import rising, spread
 from lazypipe.storage.optimizer.profile import profile_sample
 from lazypipe.storage.optimizer.quick import shrinking
-from lazypipe.storage.optimizer.sample import ROWS, take_sample
+from lazypipe.storage.optimizer.sample import ROWS, Sample, take_sample
 from lazypipe.storage.optimizer.trial import Bench, Clock, Trial
 from lazypipe.storage.optimizer.workload import Workload
 
@@ -45,6 +45,8 @@ _CELL_SECONDS = 1.5e-6
 """What looking at each value of a column takes then."""
 _QUICK_MOST = 12_000
 """Rows that are looked at at most where there is little time."""
+_FEWEST_HELD = 1_000
+"""Rows that are tried at least, however few a folder holds."""
 _LITTLE = 0.01
 """Which part of the bytes a column must have, to be worth a look because its values rise."""
 _SURE = 0.95
@@ -138,10 +140,19 @@ def advise(
         raise LazypipeError(f"column {wrong_type[0]!r} holds Python objects, which no file can; cast or drop it")
     if hollow := [n for n, t in taken.frame.schema.items() if is_hollow(t)]:
         raise LazypipeError(f"column {hollow[0]!r} has a struct without fields, which Parquet cannot hold; drop it")
+    if partition_by:
+        held = _held(taken, partition_by)
+        taken, rows = replace(taken, frame=spread(taken.frame, held)), spread(rows, held)
     chosen = list(writers) if writers else ["polars", *(["pyarrow"] if has_pyarrow() else [])]
     how: dict[str, bool] = {"keep_order": keep_order, "forms": forms, "is_part": total is not None}
     advice = _advice(Case(taken, asked, goal, partition_by, chosen, bench, rows, sample, **how))
     return advice if asked.access != "interchange" else with_format(advice, taken.frame, clock)
+
+
+def _held(sample: Sample, partition_by: Sequence[str]) -> int:
+    """Return the rows that the folder of a row holds, on average: a dictionary is as long as in a file of so many, not of all."""
+    counts = sample.frame.group_by(partition_by).len()["len"].cast(pl.Float64)
+    return max(round(sample.scale * (counts**2).sum() / max(counts.sum(), 1.0)), _FEWEST_HELD)
 
 
 def _quick_rows(data: pl.DataFrame | pl.LazyFrame | str, budget: float) -> int:

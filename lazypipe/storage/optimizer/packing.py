@@ -159,7 +159,7 @@ def renewal(
     tasks = []
     if partition_by is not None:
         files = [f for f in commit.files if is_due(f, partition_by)]
-        return (Task(tuple(files), layout, partition_by, "another layout"),) if files else ()
+        return (Task(tuple(files), layout, partition_by, _told(commit.partition_by, partition_by)),) if files else ()
     for (_, by), files in folders(commit, commit.files).items():
         # what is ordered as a whole is written as a whole
         whole = layout.sort_by or commit.info.get("ordered")
@@ -167,6 +167,14 @@ def renewal(
         if due:
             tasks.append(Task(tuple(due), layout, by, "another layout"))
     return tuple(tasks)
+
+
+def _told(before: tuple[str, ...], after: tuple[str, ...]) -> str:
+    """Return why files are written anew that are to have some partitions."""
+    if before == after:
+        return "another layout"
+    now = f"folders by {', '.join(after)}" if after else "no folders"
+    return f"{now}, rather than by {', '.join(before)}" if before else now
 
 
 def replaced(layout: Layout, partition_by: tuple[str, ...]) -> Layout:

@@ -545,6 +545,17 @@ def test_folders_are_not_advised_by_first_rows_where_more_values_are_likely(monk
         assert advise(frame, asked, "read", 0.06, total=10**6, clock=still).layout.partition_by == folders
 
 
+def test_nulls_have_a_folder_if_they_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    number = pl.DataFrame({"n": range(4_000)})
+    asked = Workload((Query("a", {"shop": "equal"}),))
+    monkeypatch.setattr(partitions, "_PARTITION_BYTES", 1_000)
+    for every, folders in ((5, ("shop",)), (500, ())):
+        shop = pl.when(pl.col("n") % every > 0).then(pl.col("n").hash(1) % 4)
+        advice = advise(number.select("n", shop=shop.cast(pl.Int64), x=pl.col("n").hash(2)), asked, "read", clock=still)
+        assert advice.layout.partition_by == folders
+        assert any(str(r).startswith("a folder per shop: 5 of them, of ") for r in advice.reasons) == (every == 5)
+
+
 def test_another_codec_must_be_worth_it() -> None:
     words = ["lorem", "ipsum", "dolor", "sit", "amet", "consectetur", "adipiscing", "elit"]
     text = [" ".join(words[(n * 7919 >> 3 * i) % 8] for i in range(12)) for n in range(6_000)]

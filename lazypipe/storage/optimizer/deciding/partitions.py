@@ -26,22 +26,21 @@ def with_partitions(case: Case, layout: Layout) -> Layout:
     size = case.bench.trials[-1].cost.bytes * case.sample.scale
     for name, weight in case.filtered.items():
         column = next((c for c in case.profile.columns if c.name == name), None)
-        if column is None or column.distinct is None or column.nulls or weight < OFTEN:
+        if column is None or column.distinct is None or weight < OFTEN:
             continue
+        values = column.distinct + (column.nulls > 0)  # nulls have a folder too
         if not hive.can_name(column.dtype) or case.frame.width == 1:
             continue
-        if case.is_part and case.frame[name].head(case.frame.height // 2).n_unique() < column.distinct:
+        if case.is_part and case.frame[name].head(case.frame.height // 2).n_unique() < values:
             continue  # more rows are likely to have more values
         counts = case.frame[name].value_counts()
         least = size * int(counts["count"].sort()[0]) / case.frame.height
-        if 1 < column.distinct <= _PARTITIONS and least >= _PARTITION_BYTES:
+        if 1 < values <= _PARTITIONS and least >= _PARTITION_BYTES:
             if (long := _longest_name(counts[name])) > hive.NAME_BYTES:
                 allowed = f"a value makes a name of {long:,} bytes, and {hive.NAME_BYTES} are allowed"
                 case.note(None, f"no folders by {name}", allowed)
                 continue
-            case.note(
-                None, f"a folder per {name}", f"{column.distinct} of them, of {int(least) >> 20:,} MiB or more each"
-            )
+            case.note(None, f"a folder per {name}", f"{values} of them, of {int(least) >> 20:,} MiB or more each")
             return _without(layout, name)
     return layout
 
