@@ -168,10 +168,8 @@ class Merge:
         # what is not in the partitions that come, and earlier snapshots, a run in full keeps too
         keeps = self.output.mode in ("snapshot", "replace_partitions")
         fix = "write to another place" if keeps else ANEW
-        if not others:
-            by = ", ".join(before.partition_by)
-            as_it_is = f"say partition_by: [{by}]" if by else "leave partition_by out"
-            fix = f"{as_it_is}, as the dataset has it, or {fix}"
+        if not others and before.partition_by:
+            fix = f"say partition_by: [{', '.join(before.partition_by)}], as the dataset has it, or {fix}"
         if self.output.mode in ("append", "upsert") and others:
             fix = f"say in its contract what becomes of such columns (on_new_column: evolve), {fix}"
         raise StorageError(what, uri=self.run.plan.redact(self.output.to), fix=fix)

@@ -797,22 +797,21 @@ def test_other_partitions_are_not_made_by_a_run_in_full(world: World) -> None:
         )
 
 
-def test_a_dataset_that_was_given_other_folders_is_written_in_them_once_the_definition_says_so(world: World) -> None:
-    world.output = {"mode": "append", "partition_by": "part"}
+def test_partitions_replace_each_other_in_the_folders_that_the_dataset_has(world: World) -> None:
+    world.output = {"mode": "replace_partitions", "partition_by": "part"}
     world.deliver("1", id=[1, 2], part=["a", "b"], x=[1, 1])
     world.done()
     lp.optimize.rewrite(world.uri, lp.optimize.Layout(), partition_by=["x"])
     world.deliver("2", id=[3], part=["a"], x=[2])
-    anew = "run once in full (--full), which makes it anew, or write to another place"
     told = "output 'orders': its rows have other columns or partitions than the dataset, in its partitions; "
-    assert world.refusal() == f"{told}say partition_by: [x], as the dataset has it, or {anew}"
-    world.output = {"mode": "append", "partition_by": "x"}
+    assert world.refusal() == f"{told}say partition_by: [x], as the dataset has it, or write to another place"
+    world.output |= {"partition_by": "x"}
     assert world.done() == {"orders": "done"}
     assert world.rows("id", "part", "x") == [(1, "a", 1), (2, "b", 1), (3, "a", 2)]
     assert {f.path.split("/")[0] for f in Dataset(world.uri).read().files} == {"x=1", "x=2"}
     lp.optimize.rewrite(world.uri, lp.optimize.Layout(), partition_by=[])
     world.deliver("3", id=[4], part=["b"], x=[3])
-    assert world.refusal() == f"{told}leave partition_by out, as the dataset has it, or {anew}"
+    assert world.refusal() == f"{told}write to another place"
 
 
 def test_a_commit_that_does_not_say_what_it_has_consumed(world: World) -> None:

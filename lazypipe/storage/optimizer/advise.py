@@ -152,7 +152,7 @@ def advise(
 def _held(sample: Sample, partition_by: Sequence[str]) -> int:
     """Return the rows that the folder of a row holds, on average: a dictionary is as long as in a file of so many, not of all."""
     counts = sample.frame.group_by(partition_by).len()["len"].cast(pl.Float64)
-    return max(round(sample.scale * (counts**2).sum() / max(counts.sum(), 1.0)), _FEWEST_HELD)
+    return max(round(sample.scale * float((counts**2).sum()) / max(float(counts.sum()), 1.0)), _FEWEST_HELD)
 
 
 def _quick_rows(data: pl.DataFrame | pl.LazyFrame | str, budget: float) -> int:
