@@ -306,9 +306,9 @@ def _plan_all(options: argparse.Namespace, files: Sequence[str]) -> int:
     written: set[tuple[int, str]] = set()
     wrong: set[tuple[int, str]] = set()
     for place, number in enumerate(order.numbers):
-        if isinstance(found[place], lp.LazypipeError):
+        if isinstance(found[place], lp.DefinitionError):
             wrong |= {(number, name) for name in pipes[number].outputs}
-        elif held_up := order.of_outputs(number, wrong):
+        elif not isinstance(found[place], lp.LazypipeError) and (held_up := order.of_outputs(number, wrong)):
             found[place] = fed_by_a_wrong_one(held_up[0], pipes)
             wrong |= {(number, name) for name in pipes[number].outputs}
 
