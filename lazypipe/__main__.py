@@ -49,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lazypipe", description="Data pipelines as Polars lazy plans.")
+    parser = argparse.ArgumentParser(
+        prog="lazypipe", description="Data pipelines as Polars lazy plans.", allow_abbrev=False
+    )
     parser.add_argument("--version", action="version", version=f"lazypipe {lp.__version__}")
     commands = Commands(parser)
     for about in (runs, definitions, rules, rows, past, files):

@@ -371,6 +371,15 @@ def test_what_stands_hangs_on_no_parameters(shop: Path, capsys: pytest.CaptureFi
     assert run(capsys, name, shop, *rest)[0] == 0
 
 
+def test_no_option_is_guessed_from_its_beginning(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A slip of the pen must not make everything anew."""
+    for options in (["run", str(shop), "--ful"], ["vacuum", str(shop), "--dry"]):
+        with pytest.raises(SystemExit) as caught:
+            main(options)
+        assert caught.value.code == 2
+        assert f"unrecognized arguments: {options[-1]}" in capsys.readouterr().err
+
+
 def test_schema(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         run(capsys, "schema", shop, "large")[1]

@@ -58,7 +58,7 @@ class Commands:
 
     def add(self, name: str, function: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         """Add a command; ``function`` returns its exit code."""
-        made = self._parsers.add_parser(name, help=text, description=text)
+        made = self._parsers.add_parser(name, help=text, description=text, allow_abbrev=False)
         made.set_defaults(command=function)
         made.add_argument("--json", action="store_true", help="write JSON to stdout")
         return made

@@ -15,7 +15,7 @@ import polars as pl
 import yaml
 from blake3 import blake3
 
-from lazypipe.errors import DefinitionError, Problem
+from lazypipe.errors import DefinitionError, Problem, nearest
 from lazypipe.spec import document
 from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.endings import format_of
@@ -66,12 +66,19 @@ def load(path: str | FilePath) -> Pipeline:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise DefinitionError([Problem(f"there is no file {path}", fix="check the path of the definition")]) from None
+        raise DefinitionError([Problem(f"there is no file {path}", fix=_another(file))]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionError(
             [Problem(f"cannot read {path}: {error}", fix="a definition is a UTF-8 text file")]
         ) from None
     return _read(text, str(path), base=str(file.parent), is_json=file.suffix == ".json")
+
+
+def _another(file: FilePath) -> str:
+    """Return what to do about a file that is not there: take the one beside it that is called alike."""
+    beside = file.parent.iterdir() if file.parent.is_dir() else ()
+    hint = nearest(file.name, (p.name for p in beside if p.suffix in (".yaml", ".yml", ".json")), "definitions")
+    return hint if hint.startswith("did") else "check the path of the definition"
 
 
 def sketch(path: str | FilePath) -> Pipeline | None:

@@ -38,7 +38,7 @@ stages:
       - fill: {columns: [born], value: 1890}
       - derive: {address: "lower(mail)", old: "born < 1970 OR :year > 0", "quoted": "\\"mail\\" = 'bob@x.org'"}
     gate:
-      - expression: {condition: "address <> 'eve@x.org'", action: warn}
+      - expression: {condition: "address <> 'eve@x.org'", description: "1 address, not 'eve's'", action: warn}
       - positive: id
 outputs:
   known: {to: out/known}
@@ -78,6 +78,8 @@ def test_no_personal_value_is_in_a_report(home: Path) -> None:
     assert stage["operations"][1] == "filter: id BETWEEN *** AND *** OR mail = ***"
     assert stage["operations"][2] == "fill: {columns: [born], value: '***'}"
     assert "old: 'born < *** OR :year > 0', quoted: '\"mail\" = ***'" in stage["operations"][3]
+    # text that is no SQL is looked at as a whole
+    assert stage["rules"][0].endswith("description: '*** address, not ***s''', action: warn}")
     assert stage["rules"][1] == "positive: id"
     tags = {c["name"]: c["tags"] for c in stage["columns"]}
     assert tags["address"] == ["pii"]

@@ -719,6 +719,17 @@ def test_a_file_that_is_not_there_or_not_text(folder: Path) -> None:
     with pytest.raises(lp.DefinitionError) as caught:
         lp.load("nope.yaml")
     assert str(caught.value) == "there is no file nope.yaml; check the path of the definition"
+    (folder / "flights.yaml").write_text("")
+    (folder / "flihts.txt").write_text("")
+    for given, said in (
+        ("flights.yml", "did you mean 'flights.yaml'?"),
+        ("Flihts.yaml", "did you mean 'flights.yaml'?"),
+        ("weather.yaml", "check the path of the definition"),
+        ("none/flights.yaml", "check the path of the definition"),
+    ):
+        with pytest.raises(lp.DefinitionError) as caught:
+            lp.load(folder / given)
+        assert str(caught.value) == f"there is no file {folder / given}; {said}"
     Path("latin.yaml").write_bytes("name: größe".encode("latin-1"))
     with pytest.raises(lp.DefinitionError) as caught:
         lp.load("latin.yaml")
