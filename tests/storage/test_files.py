@@ -21,6 +21,7 @@ from lazypipe.spec.endings import format_of
 from lazypipe.storage import files
 from lazypipe.storage.files import FileColumns, FileInfo, expand, files_at, named
 from lazypipe.storage.formats import FORMATS
+from lazypipe.storage.local_files import matching
 from lazypipe.storage.scan import Reader
 
 CSV = FORMATS["csv"].endings
@@ -136,6 +137,25 @@ def test_patterns_match_what_pythons_own_glob_matches(
         else:
             with pytest.raises(SourceError, match="no file matches"):
                 expand([f"{base}{pattern}"])
+
+
+@pytest.mark.parametrize("pattern", ["*", "*.csv", "*v", "*.csv.csv"])
+@pytest.mark.parametrize(
+    "there",
+    [
+        ["a.csv", "b.csv.csv"],
+        ["a.csv", ".b.csv"],
+        [".csv", "a.csv"],
+        ["a.csv.x", "b.csv"],
+        ["a.csvx", "bcsv"],
+        [".csv"],
+    ],
+)
+def test_names_fit_by_their_ends_all_some_or_none_of_them(tmp_path: Path, there: list[str], pattern: str) -> None:
+    put(str(tmp_path), *there)
+    assert [n for of in matching(f"{tmp_path}/{pattern}") for n in of.names] == sorted(
+        glob.glob(pattern, root_dir=tmp_path)
+    )
 
 
 def test_files_are_looked_at_from_their_folder_where_the_system_can(
