@@ -91,18 +91,15 @@ class Spool:
         with suppress(FileNotFoundError):
             if self._now() - self._lock.stat().st_mtime > self._stale:
                 self._break()
-        try:
-            handle = os.open(self._lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        except FileExistsError:
-            return None
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(token)
-        except OSError:
-            self._lock.unlink()
-            raise
-        # a process that ends does not wait for a thread that sends, and the next one is not to wait for nobody
+        # a process that ends does not wait for a thread that sends, and the next one is not to wait for nobody: wherever the thread is then
         atexit.register(self.release, token)
+        try:
+            self._take(token)
+        except OSError as error:
+            atexit.unregister(self.release)
+            if isinstance(error, FileExistsError):
+                return None
+            raise
         self._sweep()
         return token
 
@@ -118,6 +115,17 @@ class Spool:
         atexit.unregister(self.release)
         if self._is_mine(token):
             self._lock.unlink(missing_ok=True)
+
+    def _take(self, token: str) -> None:
+        """Make the lock, with the token in it from the first moment on."""
+        made = self.folder / f".{uuid4()}.tmp"
+        handle = os.open(made, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(token)
+            os.link(made, self._lock)
+        finally:
+            os.unlink(made)
 
     def _sweep(self) -> None:
         """Take away what processes that were killed while they wrote have left."""

@@ -520,6 +520,30 @@ def test_a_process_that_ends_while_it_sends_leaves_no_lock(tmp_path: Path) -> No
     assert os.listdir(tmp_path) == ["0000000001.json"]
 
 
+TAKEN = """
+import os, sys, threading, time
+from lazypipe.records.spool import Spool
+
+link, made = os.link, threading.Event()
+
+def slow(source, target):
+    link(source, target)
+    made.set()
+    threading.Event().wait()
+
+os.link = slow
+spool = Spool(sys.argv[1], now=time.time)
+threading.Thread(target=spool.acquire, daemon=True).start()
+made.wait()
+assert os.path.exists(spool.folder / "lock")
+"""
+
+
+def test_a_process_that_ends_as_it_takes_the_lock_leaves_none(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", TAKEN, str(tmp_path)], check=True, timeout=600)
+    assert [n for n in os.listdir(tmp_path) if not n.endswith(".tmp")] == []
+
+
 def test_a_spool_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
     assert Spool(tmp_path / "none", now=time.time).waiting() == []
 
