@@ -151,8 +151,8 @@ def advise(
 
 def _held(sample: Sample, partition_by: Sequence[str]) -> int:
     """Return the rows that the folder of a row holds, on average: a dictionary is as long as in a file of so many, not of all."""
-    counts = sample.frame.group_by(partition_by).len()["len"].cast(pl.Float64)
-    return max(round(sample.scale * float((counts**2).sum()) / max(float(counts.sum()), 1.0)), _FEWEST_HELD)
+    counts: list[int] = sample.frame.group_by(partition_by).len()["len"].to_list()
+    return max(round(sample.scale * sum(n * n for n in counts) / max(sum(counts), 1)), _FEWEST_HELD)
 
 
 def _quick_rows(data: pl.DataFrame | pl.LazyFrame | str, budget: float) -> int:

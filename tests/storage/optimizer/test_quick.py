@@ -120,6 +120,19 @@ def test_what_both_writers_give_up_takes_what_it_does_if_it_is_written(nulls: bo
     assert {None, "plain"} <= seen
 
 
+def test_what_readers_filter_is_looked_at_if_folders_may_be_made_of_it_or_bytes_gained() -> None:
+    rows = pl.int_range(20_000, eager=True).alias("n").to_frame()
+    large = {f"x{i}": pl.col("n").hash(i).cast(pl.Float64) for i in range(5)}
+    frame = rows.select(
+        **large, shop=pl.format("{}", pl.col("n").hash(9) % 3), at=(pl.col("n").hash(8) % 10**6).cast(pl.Int64)
+    )
+    asked = Workload((Query("q", {"shop": "equal", "at": "range"}),))
+    for partition_by, left in ((None, set()), ((), {"shop"})):
+        advice = advise(frame, asked, "balanced", 0.021, partition_by=partition_by, clock=still)
+        assert {"shop", "at"} & {*advice.left} == left
+        assert len({*advice.left} - {"shop"}) == 1
+
+
 def test_differences_are_preferred_where_values_rise_and_few_rows_would_not_show_it() -> None:
     rising = pl.DataFrame({"t": [n // 8 for n in range(400)]})
     falling = pl.DataFrame({"t": [(400 - n) // 8 for n in range(400)]})

@@ -25,6 +25,8 @@ __all__ = ["columns_layout", "looked"]
 _ATTEMPTS = 4
 _LOOKED = 4
 """Columns that are looked at in any case."""
+_FILTERED = 0.03
+"""Which part of the bytes a column that is filtered must have, where it makes no folders, to be looked at in any case."""
 
 
 def looked(case: Case, plain: Mapping[str, int]) -> list[str]:
@@ -32,8 +34,11 @@ def looked(case: Case, plain: Mapping[str, int]) -> list[str]:
     if not case.bench.quick:
         return case.frame.columns
     most = max(round((case.bench.budget or 0.0) / 2 / COLUMN_SECONDS), _LOOKED)
+    # of what readers filter folders may be made, or many bytes gained
+    least = 0.0 if case.partition_by is None else _FILTERED * sum(plain.values())
+    asked = (n for n in case.filtered if plain.get(n, 0) > least)
     # where values rise nearly all bytes may be gained, and more of them than few rows show
-    taken = {*sorted(plain, key=lambda n: -plain[n])[:most], *case.filtered, *case.rising}
+    taken = {*sorted(plain, key=lambda n: -plain[n])[:most], *asked, *case.rising}
     if len(taken) < len(plain):
         case.note(None, f"{len(taken)} of {len(plain)} columns looked at", LATER)
         case.left = tuple(n for n in case.frame.columns if n not in taken)
