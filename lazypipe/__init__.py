@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from lazypipe.api.stream import stream
     from lazypipe.api.together import run_all
     from lazypipe.errors import (
+        AwayError,
         CommitConflict,
         DefinitionError,
         GateError,
@@ -75,6 +76,7 @@ __version__ = VERSION
 
 __all__ = [
     "AuditReport",
+    "AwayError",
     "Backoff",
     "Builder",
     "Changes",
@@ -167,6 +169,7 @@ _HOME = {
     "ledger": "lazypipe.api.records",
     "stream": "lazypipe.api.stream",
     "run_all": "lazypipe.api.together",
+    "AwayError": "lazypipe.errors",
     "CommitConflict": "lazypipe.errors",
     "DefinitionError": "lazypipe.errors",
     "GateError": "lazypipe.errors",

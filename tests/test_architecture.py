@@ -95,7 +95,7 @@ def test_no_clock_and_no_randomness_left_of_run() -> None:
 def test_public_names() -> None:
     assert sorted(lazypipe.__all__) == list(lazypipe.__all__) or lazypipe.__all__[0][0].isupper()
     assert set(lazypipe.__all__) == {
-        "AuditReport", "Backoff", "Builder", "Changes", "CheckResult", "CommitConflict", "DefinitionError", "Entry",
+        "AuditReport", "AwayError", "Backoff", "Builder", "Changes", "CheckResult", "CommitConflict", "DefinitionError", "Entry",
         "FileTransport", "Fingerprint", "GateError", "GateReport", "History", "Holding", "HttpTransport", "Impact",
         "Interrupted", "LazypipeError", "Ledger", "Lineage", "Location", "Pane", "Pipeline", "Plan", "Problem", "Pulled", "Reach",
         "Reader", "ReplayResult", "RowDiff", "RunError", "RunResult", "RunResults", "SegmentResult", "SourceError", "Split", "StorageError", "Stream",

@@ -26,6 +26,7 @@ def test_the_tree_and_its_exit_codes() -> None:
     tree = {c.__name__: (c.__base__.__name__ if c.__base__ else "", c.exit_code) for c in _below(lp.LazypipeError)}
     assert tree == {
         "DefinitionError": ("LazypipeError", 2),
+        "AwayError": ("DefinitionError", 3),
         "GateError": ("LazypipeError", 1),
         "RunError": ("LazypipeError", 3),
         "SourceError": ("RunError", 3),
