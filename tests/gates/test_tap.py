@@ -13,8 +13,11 @@ from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+import lazypipe as lp
 from lazypipe.compile.node import compile_checks
 from lazypipe.gates import tap as tap_module
 from lazypipe.gates.rule import Check
@@ -129,6 +132,64 @@ def test_keys_are_tracked_where_they_are_compared(run: Run, tmp_path: Path) -> N
     assert [tap.trackers[c.id].count() != 0 for c in made] == [True, False]
     tap.count_keys(made[0], 2)
     assert tap.report("n").failed == {"unique:k": 2}
+
+
+@given(st.lists(st.booleans(), max_size=12))
+def test_rows_stay_as_they_stand_wherever_those_stood_that_go(gone: list[bool]) -> None:
+    rows = pl.DataFrame({"k": range(len(gone))}, schema={"k": pl.Int64})
+    stay = tap_module._without(rows, pl.Series(gone, dtype=pl.Boolean))
+    assert stay.rows() == [(k,) for k, out in enumerate(gone) if not out]
+
+
+def place(rows: pl.DataFrame) -> int:
+    """Where the first column stands in memory."""
+    address: int = rows["k"].to_arrow().buffers()[1].address + 8 * rows["k"].to_arrow().offset
+    return address
+
+
+def test_what_lies_between_the_ends_of_an_ordered_key_is_not_copied(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"k": range(100), "v": [1] * 100}).rechunk()
+    tap = Tap(
+        checks(SCHEMA, {"unique": {"columns": "k", "action": "drop"}}), SCHEMA, run="r", spill=tmp_path, hold=True
+    )
+    good = direct(tap, rows)
+    assert good["k"].to_list() == [*range(1, 99)]
+    assert place(good) == place(rows) + 8
+    assert direct(tap, rows.slice(99)).height == 1  # too few to be in order: 99 is seen twice, by hash and at an end
+    assert tap.trackers["unique:k"].count() is None
+
+
+ORDERED: dict[str, Any] = {
+    "int": pl.Int32,
+    "decimal": pl.Decimal(12, 2),
+    "text": pl.String,
+    "moment": pl.Datetime("ns", "Europe/Berlin"),
+    "day": pl.Date,
+}
+
+
+@pytest.mark.parametrize("kind", ORDERED)
+@given(
+    keys=st.lists(st.one_of(st.none(), st.integers(0, 70)), min_size=20, max_size=60),
+    let=st.lists(st.booleans(), min_size=60, max_size=60),
+    cut=st.integers(0, 60),
+)
+def test_keys_in_order_are_told_from_those_that_repeat(
+    kind: str, keys: list[int | None], let: list[bool], cut: int
+) -> None:
+    ordered = iter(sorted(k for k in keys if k is not None))
+    keys = [None if k is None else next(ordered) for k in keys]
+    values = pl.Series(keys, dtype=pl.Int64)
+    values = values.cast(pl.String).str.zfill(3) if kind == "text" else values.cast(ORDERED[kind])
+    frame = pl.DataFrame({"n": range(len(keys)), "k": values, "w": let[: len(keys)]})
+    rule = {"unique": {"columns": "k", "where": "w", "action": "quarantine", "id": "again"}}
+    parts = [part for part in (frame.head(cut), frame.slice(cut)) if part.height]
+    found = lp.split(pl.concat(parts, rechunk=False), [rule])
+    times = Counter(k for k, w in zip(keys, let, strict=False) if w)
+    bad = {n for n, (k, w) in enumerate(zip(keys, let, strict=False)) if w and k is not None and times[k] > 1}
+    assert {*found.bad["n"]} == bad
+    assert sorted(found.good["n"]) == [n for n in range(len(keys)) if n not in bad]
+    assert found.report.failed == ({"again": len(bad)} if bad else {})
 
 
 @pytest.mark.parametrize("text", [True, False])
