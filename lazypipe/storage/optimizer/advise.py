@@ -221,7 +221,7 @@ def _advice(case: Case) -> Advice:
         if not (case.filtered or case.together) or case.goal == "balanced":
             layout = replace(layout, sort_by=(), curve="linear", bounds={}, row_group_rows=None)
         after, sizes = bench.whole(case.frame, layout, "advised")
-        kept = ("order", "row groups") if layout.sort_by else ()
+        kept = ("a folder", "no folders", "files of", *(("order", "row groups") if layout.sort_by else ()))
         case.reasons = [r for r in case.reasons if r.column is None and r.decision.startswith(kept)]
         case.note(None, "the default forms and encodings", "nothing that was tried is better on the whole")
     if bench.stopped:

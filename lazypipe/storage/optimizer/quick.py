@@ -6,7 +6,6 @@ smallest in. What each takes in time follows from its bytes, see ``estimates``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -85,9 +84,8 @@ def estimated_options(
     ``known`` the bytes of columns as Polars' writer makes them by itself. Where ``sure``, another way must gain half of
     what a dictionary can with more rows.
     """
-    # what nothing is known of stands as it is: another writer makes about as many bytes of it, which it may pack harder where these are many
-    least = math.inf if level is None or list(writers) == ["polars"] else _LITTLE * sum(s.bytes for s in known.values())
-    alone = [n for n in frame.columns if n not in profiles and n in known and not _is_worth(known[n], least)]
+    # what nothing is known of stands as it is; only where others are written another way all columns must be
+    alone = [n for n in frame.columns if n not in profiles and n in known] if list(writers) == ["polars"] else []
     types, rows = frame.schema, frame.height
     wide, ways = _wide(frame.drop(alone), forms)
     held = {s.name: s for s in wide}
