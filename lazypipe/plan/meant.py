@@ -70,17 +70,19 @@ def _renumbered(plan: PlanNode) -> PlanNode:
             case tuple():
                 return tuple(map(plain, value))
             case Named():
-                return Named(plain(value.name), exprs[id(value.expr)])
+                return Named(plain(value.name), plain(value.expr))
+            case PlanExpr() if id(value) in exprs:
+                return exprs[id(value)]
             case PlanExpr():
+                # what it is made of comes first, however deep it is; also that of a filter in a scan, which is an option of it
+                for part in postorder(value, PlanExpr.parts):
+                    said = (plain(v) for v in (part.name, part.args, part.by, part.options, part.exact))
+                    exprs[id(part)] = PlanExpr(part.kind, *said)
                 return exprs[id(value)]
             case _:
                 return value
 
     for node in nodes:
-        for root in (*(n.expr for n in node.exprs), *node.keys, *node.right_keys):
-            for part in postorder(root, PlanExpr.parts):
-                said = (plain(v) for v in (part.name, part.args, part.by, part.options, part.exact))
-                exprs[id(part)] = PlanExpr(part.kind, *said)
         inputs = tuple(made[id(i)] for i in node.inputs)
         said = (plain(v) for v in (node.exprs, node.keys, node.right_keys, node.paths, node.options, node.exact))
         made[id(node)] = PlanNode(node.kind, plain(node.columns), inputs, *said)

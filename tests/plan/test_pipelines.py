@@ -460,3 +460,22 @@ def test_the_lineage_of_flights(root: Path) -> None:
     text = "\n".join(str(e) for e in plan.lineage().edges if "__quarantine" not in str(e)) + "\n"
     golden = Path(__file__).parent / "data/flights.txt"
     assert text == golden.read_text()
+
+
+def test_a_query_that_looks_values_up_is_read_as_it_runs_too(tmp_path: Path) -> None:
+    """Polars makes names for such a lookup, and puts a filter on one of them into a scan."""
+    pl.DataFrame({"id": [1], "k": ["a"]}).write_csv(tmp_path / "a.csv")
+    pl.DataFrame({"k": ["a"]}).write_csv(tmp_path / "d.csv")
+    query = "SELECT id, k FROM self WHERE k NOT IN (SELECT k FROM d WHERE k IS NOT NULL)"
+    data = {
+        "version": 1,
+        "name": "p",
+        "sources": {"a": {"uri": "a.csv"}, "d": {"uri": "d.csv"}},
+        "stages": {"s": {"from": ["a", "d"], "do": [{"sql": query}]}},
+        "outputs": {"s": {"to": "out"}},
+    }
+    plan = lp.Pipeline.from_dict(data, base=str(tmp_path)).compile()
+    for optimized in (False, True):
+        lineage = plan.lineage(optimized=optimized)
+        assert {str(c) for c in lineage.downstream("d.k")} == {"s.id", "s.k"}
+        assert {str(c) for c in lineage.downstream("a.id")} == {"s.id"}
