@@ -96,9 +96,14 @@ def open_content(
         handle.close()
         raise
     handle.close()
-    if format == "parquet":
-        return _ParquetContent(Handle(copy, random=True))
-    return _CopyContent(copy, lambda path: FORMATS[format].scan([path]))
+    if format != "parquet":
+        return _CopyContent(copy, lambda path: FORMATS[format].scan([path]))
+    copied = Handle(copy, random=True)
+    try:
+        return _ParquetContent(copied)
+    except BaseException:
+        copied.close()
+        raise
 
 
 def _open_text(

@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from lazypipe.errors import SourceError
-from lazypipe.storage import external_files
+from lazypipe.storage import external_content, external_files
 from lazypipe.storage.external import _Builder, external_schema, scan_external
 
 DAY = dt.date(2024, 2, 29)
@@ -276,6 +276,21 @@ def test_members_of_archives(archive: str, format_: Any) -> None:
     ours = scan_external(uris * 3, format=format_)
     assert_frame_equal(ours.collect(), pl.concat([ARCHIVED] * 3))
     assert_frame_equal(ours.tail(3).select("b").collect(), ARCHIVED.tail(3).select("b"))
+
+
+@pytest.mark.parametrize("format_", ["parquet", "ipc"])
+def test_no_copy_of_a_damaged_file_stays_open(format_: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    copies = []
+
+    def spool(file: Any) -> Any:
+        copies.append(external_files.spool(file))
+        return copies[-1]
+
+    monkeypatch.setattr(external_content, "spool", spool)
+    uri = f"zip://a.{format_}::{memory(packed('deflated', f'a.{format_}', b'no such file' * 9), '.zip')}"
+    with pytest.raises(SourceError):
+        external_schema(uri, format=format_)
+    assert [copy.closed for copy in copies] == [True]
 
 
 def packed(how: str, name: str, data: bytes) -> bytes:
