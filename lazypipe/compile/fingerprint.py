@@ -45,9 +45,10 @@ def pipeline_fingerprints(parts: Parts, rules: Callable[[str], Sequence[Check]])
     """
     states: dict[str, State] = {}
     found: dict[str, Fingerprint] = {}
-    for name, node in parts.nodes.items():
+    for name, at_its_time in parts.nodes.items():
+        node = replace(at_its_time, checks=tuple(rules(name)))
         states[name] = _gated(parts, node, _ahead(parts, node, states), states)
-        found[name] = _fingerprint(node, rules(name), states)
+        found[name] = _fingerprint(node, states)
     for name, output in parts.outputs.items():
         if name not in parts.nodes:
             found[name] = found[output.stage]
@@ -104,12 +105,12 @@ def unknown(name: str, schema: pl.Schema) -> State:
     return State(digest("any", name), {c: digest("any", name, c) for c in schema}, digest("any", name, "order"))
 
 
-def _fingerprint(node: Node, rules: Sequence[Check], states: Mapping[str, State]) -> Fingerprint:
+def _fingerprint(node: Node, states: Mapping[str, State]) -> Fingerprint:
     state = states[node.name]
     columns = {c: digest(dtype_name(t), state.columns[c]) for c, t in node.schema.items()}
     order = state.sequence if state.ordered else None
     return Fingerprint(
-        state.rows, columns, order, digest("gate", sorted(_said(c, states) for c in rules), _watched(node))
+        state.rows, columns, order, digest("gate", sorted(_said(c, states) for c in node.checks), _watched(node))
     )
 
 

@@ -17,7 +17,7 @@ from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import StorageError
 from lazypipe.incremental.before import DELETES, GONE, Before, own_commit
-from lazypipe.incremental.follow import Decision, decide_followed
+from lazypipe.incremental.follow import CLOCK, Decision, decide_followed
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.leaves import Leaves
 from lazypipe.incremental.terms import Terms, dataset_of, table_of
@@ -254,6 +254,8 @@ class _Feed(Decision):
             why = "; ".join(news)
         elif self._output.mode == "snapshot":
             why = "each run is kept"
+        elif self.terms.judge_again and self._clock_moves_rows:
+            why = CLOCK
         elif went_on := self._went_on():
             if not self._closing:
                 return Work("state", went_on)
@@ -273,6 +275,12 @@ class _Feed(Decision):
         info = self.after.info(fixed, driving, units, generation, anew=True)
         reading = self.numbering.reading(driving, units) if self.strategy.kind == "units" else {}
         return Work("all", why, reading, info=info, anew=anew, left=left, against=against)
+
+    @property
+    def _clock_moves_rows(self) -> bool:
+        """Whether rules about the clock let other rows go on, or repair others, at another time."""
+        found = (c for n in self.after.judged for c in self.plan.clock_rules(n))
+        return any(c.removes_rows or c.repair is not None for c in found)
 
     def _went_on(self) -> str:
         # what only removes rows says nothing of those that are there

@@ -217,6 +217,49 @@ def test_rows_meet_the_clock_of_each_run(tmp_path: Path, rule: str, action: str)
     assert failed == ([1, 0, 0] if rule == "in_past" else [0, 1, 1])
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"in_past": {"column": "at", "action": "quarantine"}},
+        {"in_future": {"column": "at", "action": "drop"}},
+        {"in_future": {"column": "at", "action": "repair", "repair": {"clip": True}}},
+    ],
+    ids=["quarantine", "drop", "repair"],
+)
+def test_the_clock_is_no_change_of_the_definition_and_lets_runs_that_take_a_part_come_to_an_end(
+    tmp_path: Path, rule: dict[str, Any]
+) -> None:
+    for name in ("1", "2", "3"):
+        deliver(tmp_path, name, [int(name)])
+    data = {**FRESH, "stages": {"s": {**FRESH["stages"]["s"], "gate": [rule]}}}
+    found = []
+    for day in range(5):
+        result = run(tmp_path, data, now=datetime(2024, 1, 5 + day, tzinfo=UTC), max_files=1)
+        found.append((result.left, why(result).partition(";")[0], result.gates["s"].checks[0].evaluated))
+    again = "done: rules about the clock are judged again"
+    assert found == [
+        (2, "done: nothing was committed yet", 1),
+        (1, again, 2),
+        (0, again, 3),
+        (0, again, 3),
+        (0, again, 3),
+    ]
+
+
+@pytest.mark.parametrize("action", ["warn", "quarantine"])
+def test_rows_that_are_added_up_and_put_beside_others_meet_the_clock_too(tmp_path: Path, action: str) -> None:
+    deliver(tmp_path, "1", [1])
+    deliver(tmp_path, "2", [2])
+    do = [*FRESH["stages"]["s"].get("do", []), {"sample": {"rows": 2, "seed": 1}}]
+    stage = {**FRESH["stages"]["s"], "do": do, "gate": [{"in_past": {"column": "at", "action": action}}]}
+    data = {**FRESH, "stages": {"s": stage}, "outputs": {"s": {"to": "out/s", "mode": "upsert", "key": "x"}}}
+    at = datetime(2024, 1, 1, tzinfo=UTC)
+    found = [why(run(tmp_path, data, now=at + timedelta(days=day))).partition(";")[0] for day in (-1, 1)]
+    moved = "done: rules about the clock are judged again"
+    assert found[1] == (moved if action == "quarantine" else "unchanged: nothing changed: a: 2 unchanged")
+    assert held(tmp_path) == [1, 2]
+
+
 @pytest.mark.parametrize("place", ["source", "kept"])
 def test_the_clock_of_rules_ahead_counts_too(tmp_path: Path, place: str) -> None:
     deliver(tmp_path, "1", [1])
