@@ -95,10 +95,12 @@ def _cannot_cast(source: str, target: str) -> Said:
     return Said(what, "cast it to a type in between, such as text or bigint")
 
 
-def _stands(found: str, needed: str) -> Said:
-    fix = f"cast it, as in x::{_sql(needed)}"
+def _stands(found: str, needed: str, column: str | None = None) -> Said:
+    fix = f"cast it, as in {column or 'x'}::{_sql(needed)}"
     if needed == "String" and found.startswith(("Date", "Time")):
         fix += "; or write x::date, x::timestamp or x::time for date(x), timestamp(x) or time(x), which read text"
+    if column is not None:
+        return Said(f"{column!r} is {found}, and {needed} is needed", fix)
     return Said(f"{found} stands where {needed} is needed", fix)
 
 
@@ -180,9 +182,7 @@ _READINGS: tuple[tuple[str, Callable[[re.Match[str]], Said]], ...] = (
     ),
     (
         r"invalid series dtype: expected `(.*)`, got `(.*)` for series with name `(.*)`",
-        lambda m: Said(
-            f"{m[3]!r} is {type_name(m[2])}, and {type_name(m[1])} is needed", f"cast it, as in {m[3]}::{_sql(m[1])}"
-        ),
+        lambda m: _stands(type_name(m[2]), type_name(m[1]), m[3]),
     ),
     (
         r"expected (\w+) type, got: (.*)",

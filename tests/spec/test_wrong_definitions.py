@@ -133,7 +133,7 @@ OPERATIONS = {
     ),
     "@filter: flight LIKE '1%'": "Int64 stands where String is needed; cast it, as in x::text",
     "derive: {@a: date(time_hour)}": (
-        "Datetime(us, UTC) stands where String is needed; cast it, as in x::text; or write x::date, x::timestamp or x::time for date(x), "
+        "'time_hour' is Datetime(us, UTC), and String is needed; cast it, as in time_hour::text; or write x::date, x::timestamp or x::time for date(x), "
         "timestamp(x) or time(x), which read text"
     ),
     "derive: {@a: 'nvl(delay, 0)'}": "unknown function 'nvl'; write coalesce(x, y)",
