@@ -16,6 +16,7 @@ import re
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -47,6 +48,7 @@ class Spool:
         self.folder = Path(folder)
         self._now = now
         self._stale = stale
+        self._hooks: dict[str, Callable[[], None]] = {}
 
     def put(self, message: bytes) -> None:
         """Append a message; raises OSError if it cannot be kept."""
@@ -92,11 +94,11 @@ class Spool:
             if self._now() - self._lock.stat().st_mtime > self._stale:
                 self._break()
         # a process that ends does not wait for a thread that sends, and the next one is not to wait for nobody: wherever the thread is then
-        atexit.register(self.release, token)
+        self._hooks[token] = atexit.register(partial(self.release, token))
         try:
             self._take(token)
         except OSError as error:
-            atexit.unregister(self.release)
+            atexit.unregister(self._hooks.pop(token))
             if isinstance(error, FileExistsError):
                 return None
             raise
@@ -112,7 +114,8 @@ class Spool:
 
     def release(self, token: str) -> None:
         """Give the lock back, if it is still held under the token."""
-        atexit.unregister(self.release)
+        if (hook := self._hooks.pop(token, None)) is not None:
+            atexit.unregister(hook)
         if self._is_mine(token):
             self._lock.unlink(missing_ok=True)
 

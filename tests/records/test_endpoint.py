@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -537,6 +538,17 @@ threading.Thread(target=spool.acquire, daemon=True).start()
 made.wait()
 assert os.path.exists(spool.folder / "lock")
 """
+
+
+def test_who_asks_in_vain_leaves_the_holder_to_give_the_lock_back(tmp_path: Path) -> None:
+    code = f"""
+        import time
+        from lazypipe.records.spool import Spool
+        spool = Spool({str(tmp_path / "spool")!r}, now=time.time)
+        assert [spool.acquire() is None, spool.acquire() is None] == [False, True]
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+    assert [*(tmp_path / "spool").iterdir()] == []
 
 
 def test_a_process_that_ends_as_it_takes_the_lock_leaves_none(tmp_path: Path) -> None:
