@@ -310,6 +310,23 @@ def test_tags_travel_with_values_only(plan: lp.Plan) -> None:
     assert plan.masked("customers") == {"phone"}
 
 
+def test_tags_go_through_the_contract_of_an_output() -> None:
+    contract = {
+        "columns": {"address": {"type": "String", "alias": "mail"}, "n": "Int64"},
+        "on_type_change": "discard_row",
+        "on_new_column": "evolve",
+    }
+    made = (
+        lp.pipeline("p", base="memory://none")
+        .source(
+            "a", "a.csv", contract={"columns": {"mail": "String", "n": "String"}}, columns={"mail": {"tags": ["pii"]}}
+        )
+        .stage("s", "a", [{"derive": {"length": "length(mail)"}}])
+        .output("s", "out/s", contract=contract)
+    )
+    assert made.build().compile().tags("s") == {"address": ("pii",), "length": ("pii",)}
+
+
 def test_exports_are_whole(plan: lp.Plan) -> None:
     lineage = plan.lineage()
     data = json.loads(lineage.to_json())
