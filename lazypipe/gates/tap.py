@@ -186,7 +186,8 @@ class Tap:
             if held is not None:
                 kept, out = batch.filter(held), out & ~held
             removed = int(out.sum())
-            good = _without(good, out if held is None else out | held)
+            if removed or held is not None:
+                good = good.filter(~out if held is None else ~(out | held))
             if removed:
                 taken = batch.filter(out)
                 bad = self._condemned(taken)
@@ -220,9 +221,8 @@ class Tap:
 
     def _watch_keys(self, unit: int, batch: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series | None]:
         """Mark rows whose keys are known to repeat; return also which are to be held back."""
-        # column by column: a query per batch would cost more than what is asked
-        none = pl.Series([False]).new_from_index(0, batch.height)
-        held: pl.Series | None = None
+        marks, held = [], pl.lit(value=False)
+        holds = False
         for check in self._checks:
             if not check.keys:
                 continue
@@ -230,18 +230,20 @@ class Tap:
             compared = batch.filter(where) if where else batch
             hashes = self.hashes[check.id].add(unit, compared) if check.id in self.hashes else None
             ends = self.trackers[check.id].add(compared, hashes)
-            if not self._removing:  # all rows go on, and none needs a reason
+            if ends is None:  # nothing is known yet; written out, because a query per batch would cost more
+                none = pl.Series(self._masks[check.id], [False]).new_from_index(0, batch.height)
+                batch = batch.hstack([none])
                 continue
-            mask, let = none, batch[where] if where else ~none
-            if ends is not None:
-                value = batch[check.keys[0]].to_physical()
-                if len(ends.repeated):
-                    mask = _known(value.is_in(ends.repeated.implode())) & let
-                if self._hold:
-                    at_end = _known((value == ends.ends[:1]) | (value == ends.ends[1:])) & let
-                    held = at_end if held is None else held | at_end
-            batch = batch.hstack([mask.alias(self._masks[check.id])])
-        return batch, held
+            mask, value = pl.lit(value=False), pl.col(check.keys[0]).to_physical()
+            if len(ends.repeated):
+                mask = value.is_in(ends.repeated.implode()).fill_null(value=False)
+            marks.append((mask & pl.col(where) if where else mask).alias(self._masks[check.id]))
+            if self._hold:
+                at_end = (value == ends.ends[0]) | (value == ends.ends[1])
+                held, holds = held | (at_end & pl.col(where) if where else at_end), True
+        if marks:
+            batch = batch.with_columns(marks)
+        return batch, batch.select(held.fill_null(value=False).alias("held")).to_series() if holds else None
 
     def _sample(self, batch: pl.DataFrame, check: Check, failed: int) -> list[dict[str, Any]]:
         names = self._shown[check.id]
@@ -395,26 +397,6 @@ def _as_json(names: Sequence[str]) -> pl.Expr:
             told = pl.any_horizontal(f.is_not_null() for f in fields)
             encoded = pl.when(told).then(pl.struct(fields).struct.json_encode()).otherwise(encoded)
     return encoded
-
-
-def _known(mask: pl.Series) -> pl.Series:
-    """Return a mask that is false where nothing is known."""
-    return mask.fill_null(value=False) if mask.has_nulls() else mask
-
-
-def _without(rows: pl.DataFrame, gone: pl.Series) -> pl.DataFrame:
-    """Return the rows that stay: without a copy where all that go stand at the ends, as those do whose ordered key may go on in another batch.
-
-    Examples
-    --------
-    >>> _without(pl.DataFrame({"a": [1, 2, 3]}), pl.Series([True, False, False])).to_series().to_list()
-    [2, 3]
-    """
-    stay = rows.height - int(gone.sum())
-    if not stay:
-        return rows.clear()
-    first = gone.arg_min() or 0  # false comes before true
-    return rows.filter(~gone) if gone.slice(first, stay).any() else rows.slice(first, stay)
 
 
 def _packed(rows: pl.DataFrame) -> bytes:

@@ -64,7 +64,6 @@ class KeyTracker:
     """Sees the keys of all batches of a frame, in any order; thread-safe."""
 
     def __init__(self, keys: tuple[str, ...], schema: pl.Schema) -> None:
-        self._names = list(keys)
         self._keys = [_comparable(name, schema[name]) for name in keys]
         self._hashable = hashable(keys, schema)
         dtype = schema[keys[0]]
@@ -93,9 +92,7 @@ class KeyTracker:
         if hashes is not None and self._hashable and not self._ordered:
             self._hash(hashes)
             return None
-        # an ordered key is compared as it is, and picked: a query per batch would cost more than to compare neighbours
-        keys = batch[self._names] if self._ordered else batch.select(self._keys)
-        keys = keys.drop_nulls() if any(key.has_nulls() for key in keys) else keys
+        keys = batch.select(self._keys).drop_nulls()
         if keys.height == 0:
             return None
         if not self._hashable:
@@ -113,7 +110,7 @@ class KeyTracker:
                     inside = after.filter(after == before).unique()
             if ordered:
                 self._note(values, inside)
-                return Ends(inside, values[[0, keys.height - 1]])
+                return Ends(inside, values.gather([0, keys.height - 1]))
             self._keep(_Span(values.min(), values.max()))
         self._hash(keys.select(_row_hash(keys.columns)).to_series())
         return None

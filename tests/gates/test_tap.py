@@ -134,31 +134,6 @@ def test_keys_are_tracked_where_they_are_compared(run: Run, tmp_path: Path) -> N
     assert tap.report("n").failed == {"unique:k": 2}
 
 
-@given(st.lists(st.booleans(), max_size=12))
-def test_rows_stay_as_they_stand_wherever_those_stood_that_go(gone: list[bool]) -> None:
-    rows = pl.DataFrame({"k": range(len(gone))}, schema={"k": pl.Int64})
-    stay = tap_module._without(rows, pl.Series(gone, dtype=pl.Boolean))
-    assert stay.rows() == [(k,) for k, out in enumerate(gone) if not out]
-
-
-def place(rows: pl.DataFrame) -> int:
-    """Where the first column stands in memory."""
-    address: int = rows["k"].to_arrow().buffers()[1].address + 8 * rows["k"].to_arrow().offset
-    return address
-
-
-def test_what_lies_between_the_ends_of_an_ordered_key_is_not_copied(tmp_path: Path) -> None:
-    rows = pl.DataFrame({"k": range(100), "v": [1] * 100}).rechunk()
-    tap = Tap(
-        checks(SCHEMA, {"unique": {"columns": "k", "action": "drop"}}), SCHEMA, run="r", spill=tmp_path, hold=True
-    )
-    good = direct(tap, rows)
-    assert good["k"].to_list() == [*range(1, 99)]
-    assert place(good) == place(rows) + 8
-    assert direct(tap, rows.slice(99)).height == 1  # too few to be in order: 99 is seen twice, by hash and at an end
-    assert tap.trackers["unique:k"].count() is None
-
-
 ORDERED: dict[str, Any] = {
     "int": pl.Int32,
     "decimal": pl.Decimal(12, 2),
