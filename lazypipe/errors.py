@@ -174,8 +174,8 @@ class AwayError(DefinitionError, SourceError):
         DefinitionError.__init__(self, problems)
         self.what, self.uri, self.fix = away.what, away.uri, away.fix
         known = "of its columns only those of the contract are known"
-        text = f"{self.what}, and {known}" + (f"; {self.fix}" if self.fix else "")
-        self.args = ("\n".join([*map(str, self.problems), text if self.uri is None else f"{self.uri}: {text}"]),)
+        why = SourceError(f"{self.what}, and {known}", uri=self.uri, fix=self.fix)
+        self.args = ("\n".join(map(str, [*self.problems, why])),)
 
     def __str__(self) -> str:
         return str(self.args[0])

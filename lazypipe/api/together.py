@@ -35,6 +35,7 @@ from lazypipe.storage.uri import Redactor
 __all__ = [
     "Unread",
     "compile_together",
+    "definitions",
     "held_up",
     "not_begun",
     "order_of",
@@ -65,6 +66,11 @@ class Unread:
         raise self.error
 
 
+def definitions(given: Iterable[Pipeline | Plan | Unread]) -> list[model.Pipeline]:
+    """Return what each of them says, as far as that is known."""
+    return [p if isinstance(p, Pipeline) else p.pipeline for p in given]
+
+
 def order_of(given: Sequence[Pipeline | Plan | Unread], outputs: Sequence[str] = ()) -> Order:
     """Return in which order definitions run; see ``Order.of``.
 
@@ -73,7 +79,7 @@ def order_of(given: Sequence[Pipeline | Plan | Unread], outputs: Sequence[str] =
     LazypipeError
         As that does; of an output that nobody is known to have, with the files that cannot be read and may have it.
     """
-    pipelines = [p if isinstance(p, model.Pipeline) else p.pipeline for p in given]
+    pipelines = definitions(given)
     unread, known = [p for p in given if isinstance(p, Unread)], [name for p in pipelines for name in p.outputs]
     for name in outputs if unread else ():
         if name not in known:
@@ -116,7 +122,7 @@ def compile_together(
         # what came to be known may be what others wait for
         waiting = [i for i in waiting if isinstance(found[i], SourceError)] if len(written) > known else []
     if any(isinstance(one, SourceError) for one in found):
-        found = _held_up([p if isinstance(p, Pipeline) else p.pipeline for p in pipelines], found)
+        found = _held_up(definitions(pipelines), found)
     return [_named(given, one) for given, one in zip(pipelines, found, strict=True)]
 
 
@@ -217,7 +223,7 @@ def run_each(
     **how: Any,
 ) -> Iterator[tuple[int, RunResult]]:
     """Yield what became of each definition as soon as that is known, with its number; see ``run_all``."""
-    pipelines = [p if isinstance(p, Pipeline) else p.pipeline for p in given]
+    pipelines = definitions(given)
     params = {} if params is None else params
     order = order_of(given, [outputs] if isinstance(outputs, str) else [*outputs])
     if not any(isinstance(p, Unread) for p in given):  # which may have it
@@ -336,8 +342,7 @@ def _with(pipeline: Pipeline, written: Sequence[_Written]) -> Pipeline:
         output, columns = next((w for w in written if reads(w[0], replace(source, uri=(uri,)))), (None, {}))
         if output is None or not contract.is_open:
             continue
-        aliases = {alias for declared in contract.columns.values() for alias in declared.alias}
-        more = {n: t for n, t in columns.items() if n not in aliases}
+        more = {n: t for n, t in columns.items() if n not in contract.aliases}
         declared = {**more, **source.contract.get("columns", {})}
         known = freeze({**source.contract, "columns": declared, "on_new_column": "fail"})  # there are no others
         if output.format == "dataset" and not Dataset(uri, options).log.last():

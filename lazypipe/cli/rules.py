@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 import lazypipe as lp
 from lazypipe.cli.commands import Commands, say, storage_options, take_storage_options, write_json
@@ -42,15 +43,17 @@ def _suggest(options: argparse.Namespace) -> int:
 
 def _import(options: argparse.Namespace) -> int:
     import os
+    from functools import partial
     from pathlib import Path
 
     from lazypipe import contracts
 
-    file = Path(options.file)
-    if options.format == "odcs":
-        found = contracts.from_odcs(file, variables=os.environ)
-    else:
-        found = (contracts.from_dbt if options.format == "dbt" else contracts.from_gx)(file)
+    readers: dict[str, Callable[[Path], contracts.Contract]] = {
+        "odcs": partial(contracts.from_odcs, variables=os.environ),
+        "dbt": contracts.from_dbt,
+        "gx": contracts.from_gx,
+    }
+    found = readers[options.format](Path(options.file))
     tables = found.tables if options.table is None else (options.table,)
     try:
         written = {table: found.source(table) for table in tables}

@@ -295,10 +295,10 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _plan_all(options: argparse.Namespace, files: Sequence[str]) -> int:
     """Say what runs of several definitions would do; what one would write, those behind it do not know yet."""
-    from lazypipe.api.together import held_up, order_of
+    from lazypipe.api.together import definitions, held_up, order_of
 
     read = as_far_as_read(files)
-    pipes = [p if isinstance(p, lp.Pipeline) else p.pipeline for p in read]
+    pipes = definitions(read)
     order = order_of(read, options.output)
     some = [files[n] for n in order.numbers]
     asked = {pipes[n].name: names for n, names in order.asked.items()}

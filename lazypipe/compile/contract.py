@@ -26,7 +26,7 @@ from lazypipe.storage.files import FileInfo
 from lazypipe.storage.shape import MISSING, Mode, Shape, Target
 from lazypipe.storage.widen import widened, with_fields
 
-__all__ = ["Contract", "Declared", "aliases", "cell_checks", "is_broken", "read_contract", "resolve"]
+__all__ = ["Contract", "Declared", "cell_checks", "is_broken", "read_contract", "resolve"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,11 @@ class Contract:
     def types(self) -> dict[str, pl.DataType]:
         """Column → type, as declared."""
         return {name: column.dtype for name, column in self.columns.items()}
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """Other name → column."""
+        return {alias: name for name, column in self.columns.items() for alias in column.alias}
 
     @property
     def overrides(self) -> dict[str, pl.DataType]:
@@ -104,11 +109,6 @@ def _other_type(name: str, found: pl.DataType, declared: pl.DataType, at: Path) 
     what = f"column {name!r} is {dtype_name(found)} in the files and {dtype_name(declared)} in the contract"
     fix = "change the contract, or say on_type_change: evolve, freeze, discard_column or discard_row"
     return Fault(what, fix, (*at, "columns", name))
-
-
-def aliases(written: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Return the other names of columns, of what is written under ``contract``."""
-    return {name: column.alias for name, column in read_contract(written, ()).columns.items()}
 
 
 def read_contract(written: Mapping[str, Any], at: Path, on_new_column: Mode = "ignore") -> Contract:
@@ -170,7 +170,7 @@ def resolve(contract: Contract, found: Sequence[tuple[FileInfo, pl.Schema]], *, 
     SourceError
         If the types of a column that is to follow the files cannot be held by one.
     """
-    names = {alias: name for name, column in contract.columns.items() for alias in column.alias}
+    names = contract.aliases
     there = {names.get(n, n): None for _, schema in found for n in schema}
     targets: dict[str, Target] = {}
     first = {names.get(n, n): None for n in (found[0][1] if found else ())}

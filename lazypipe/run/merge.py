@@ -16,7 +16,6 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe.compile.contract import aliases
 from lazypipe.compile.modes import IS_CURRENT, SNAPSHOT_AT, VALID_FROM, deleted, written_schema
 from lazypipe.errors import LazypipeError, RunError, StorageError
 from lazypipe.incremental.before import DELETES
@@ -26,12 +25,12 @@ from lazypipe.incremental.work import Work
 from lazypipe.run import layouts
 from lazypipe.run.context import Run
 from lazypipe.run.gone import GONE, GoneKeys
+from lazypipe.run.growing import with_columns_of_now
 from lazypipe.spec.model import NOTHING, Output
 from lazypipe.storage.data_files import find_odd
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.keyed import files_with, rewrite_without, rows_with
 from lazypipe.storage.log import KEPT, Commit, DataFile, partitioned
-from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink
 
 __all__ = ["Merge", "Outcome"]
@@ -176,8 +175,7 @@ class Merge:
 
     def _grow(self, commit: Commit) -> None:
         """Write the rows that are there once more, with the columns that the contract has let come, and go on from these."""
-        rows = grown(self.dataset.scan(commit), commit.schema, self.schema, aliases(self.output.contract))
-        assert rows is not None, "the compiler refuses columns that do not hold the rows that are there"
+        rows = with_columns_of_now(self.dataset, commit, self.schema, self.output)
         self.outgrown = pl.Schema(commit.schema)
         files, by = self._write(rows, "o"), self.output.partition_by
         self.commit = replace(commit, files=files, schema=self.schema, partition_by=by)

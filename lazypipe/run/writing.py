@@ -7,7 +7,6 @@ from functools import partial
 
 import polars as pl
 
-from lazypipe.compile.contract import aliases
 from lazypipe.compile.strategy import Side
 from lazypipe.incremental.sides import KEYS
 from lazypipe.plan.executed import Executed
@@ -15,11 +14,11 @@ from lazypipe.plan.reader import Capture
 from lazypipe.run.figures import Counted
 from lazypipe.run.grouping import FIGURES, Grouping
 from lazypipe.run.groups import Groups
+from lazypipe.run.growing import with_columns_of_now
 from lazypipe.run.part import Part
 from lazypipe.run.query import Query
 from lazypipe.run.target import Target
 from lazypipe.storage.data_files import scan_files
-from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink, ExportSink, Written
 from lazypipe.storage.unit_counts import count_units
 from lazypipe.storage.units import untagged
@@ -164,8 +163,7 @@ class Writing(Part):
         if before is None or dict(before.schema) == dict(schema):
             return None
         assert isinstance(sink, DatasetSink)
-        rows = grown(self.target.dataset.scan(before), before.schema, schema, aliases(self.output.contract))
-        assert rows is not None, "the compiler refuses columns that do not hold the rows that are there"
+        rows = with_columns_of_now(self.target.dataset, before, schema, self.output)
         again = replace(sink, prefix=f"{sink.prefix}o")
         self.target.staged.append(again)
         return again.write(rows)

@@ -115,8 +115,7 @@ class Arguments:
     @lru_cache
     def kinds(cls) -> dict[str, Kind]:
         """Each argument's kind, by the name it has in a definition."""
-        fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # every subclass is a dataclass
-        return {f.name.rstrip("_"): f.metadata["kind"] for f in fields}
+        return {f.name.rstrip("_"): f.metadata["kind"] for f in _fields(cls)}
 
     @classmethod
     def is_long(cls, written: Any) -> bool:
@@ -149,13 +148,13 @@ class Arguments:
         if not cls.is_long(written):
             written = {} if written is None or cls.shorthand is None else {cls.shorthand: written}
         kinds = cls.kinds()
-        attributes = {f.name.rstrip("_"): f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        attributes = {f.name.rstrip("_"): f.name for f in _fields(cls)}
         for name in written:
             if name not in kinds:
                 unknown = (f"unknown argument {name!r} of {cls.name}", nearest(name, kinds, "arguments"))
                 what, fix = cls.absent.get(name, unknown)
                 raise Fault(what, fix, (*step.path, step.name, name))
-        for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        for field in _fields(cls):
             name = field.name.rstrip("_")
             if field.default is MISSING and name not in written:
                 fix = f"add {name}: {field.metadata['doc'].rstrip('.')}"
@@ -170,10 +169,9 @@ class Arguments:
 
     def to_step(self) -> Step:
         """Return the step that a definition would write for this value."""
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]
         given = {
             f.name.rstrip("_"): freeze(with_names(getattr(self, f.name)))
-            for f in fields
+            for f in _fields(self)
             if f.default is MISSING or getattr(self, f.name) != f.default
         }
         if self.shorthand is not None and list(given) == [self.shorthand]:
@@ -186,7 +184,7 @@ class Arguments:
         doc = inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0].replace("\n", " ").replace("``", "`")
         properties: dict[str, Any] = {}
         required = []
-        for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        for field in _fields(cls):
             name = field.name.rstrip("_")
             properties[name] = {"description": field.metadata["doc"], **field.metadata["kind"].schema}
             if field.default is not MISSING and field.default not in (None, (), ""):
@@ -215,3 +213,8 @@ def check_dtype(name: str, *path: str | int) -> Any:
     except ValueError as error:
         what, _, fix = str(error).partition("; ")
         raise Fault(what, fix or None, path) from None
+
+
+def _fields(owner: Any) -> tuple[dataclasses.Field[Any], ...]:
+    """Return the fields of arguments: every subclass is a dataclass, which their base cannot tell the type checker."""
+    return dataclasses.fields(owner)
