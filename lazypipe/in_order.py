@@ -13,7 +13,7 @@ from math import prod
 
 import polars as pl
 
-from lazypipe.sql import empty
+from lazypipe.sql.exprs import empty
 
 __all__ = ["NEAR", "ORDER", "Digit", "grouped", "lying", "together"]
 

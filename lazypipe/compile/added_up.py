@@ -1,6 +1,6 @@
 """Queries that group rows and whose aggregates add up: what their plan says of it, and how they are folded, as ``aggregate`` is.
 
-The text of a query is only a guess at its steps (``lazypipe.in_steps``): plans decide whether it is right.
+The text of a query is only a guess at its steps (``lazypipe.sql.steps``): plans decide whether it is right.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from lazypipe import sql
-from lazypipe.in_steps import Steps
 from lazypipe.ops.aggregate import figures_of
 from lazypipe.ops.base import Fold, Table
 from lazypipe.ops.sql import Sql
@@ -19,6 +17,8 @@ from lazypipe.plan.nodes import PlanExpr, PlanNode
 from lazypipe.plan.rowwise import is_rowwise, keeps_length
 from lazypipe.spec.model import NOTHING
 from lazypipe.spec.scope import Scope
+from lazypipe.sql.query import query
+from lazypipe.sql.steps import Steps
 
 __all__ = ["Grouped", "fold_query", "grouped"]
 
@@ -49,7 +49,7 @@ def grouped(plan: PlanNode) -> Grouped | None:
     >>> from lazypipe.plan.reader import read_plan
     >>> rows = pl.LazyFrame(schema={"k": pl.String, "v": pl.Int64})
     >>> def made(text):
-    ...     return grouped(read_plan(sql.query(text, {"t": rows}, {}), exact=True))
+    ...     return grouped(read_plan(query(text, {"t": rows}, {}), exact=True))
     >>> inner = "SELECT k, max(v) AS m, count(*) AS n FROM t GROUP BY k"
     >>> made("SELECT k, max(v) + 1 AS m FROM t GROUP BY k HAVING count(*) > 1") == made(f"SELECT k, m + 1 AS m FROM ({inner}) AS s WHERE n > 1")
     True
@@ -63,7 +63,7 @@ def grouped(plan: PlanNode) -> Grouped | None:
 def fold_query(found: Steps, operation: Sql, table: Table, scope: Scope, schema: pl.Schema) -> Fold | None:
     """Return a query in two steps: of each part, then of what came of the parts; None if its figures do not add up."""
     rows = replace(operation, query=found.rows).lower(table, scope)
-    here, types = rows.collect_schema(), sql.query(found.figures, {"self": rows}).collect_schema()
+    here, types = rows.collect_schema(), query(found.figures, {"self": rows}).collect_schema()
     parts: list[pl.Expr] = []
     merged: list[pl.Expr] = []
     for name, call in found.calls.items():
@@ -77,7 +77,7 @@ def fold_query(found: Steps, operation: Sql, table: Table, scope: Scope, schema:
 
     def merge(kept: pl.LazyFrame) -> pl.LazyFrame:
         groups = kept.group_by(by).agg(merged) if by else kept.select(merged)
-        return sql.query(found.result, {"self": groups}, scope.params).select(schema.names())
+        return query(found.result, {"self": groups}, scope.params).select(schema.names())
 
     return Fold(rows.group_by([*by, *table.extra]).agg(parts), merge, found.by)
 

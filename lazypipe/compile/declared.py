@@ -11,7 +11,7 @@ from lazypipe.plan.reader import read_plan
 from lazypipe.plan.steps import plan_lineage
 from lazypipe.spec.scope import Scope, Table
 from lazypipe.spec.taps import label
-from lazypipe.sql import empty
+from lazypipe.sql.exprs import empty
 from lazypipe.storage.units import UNIT
 
 __all__ = ["check_rows"]

@@ -26,7 +26,7 @@ from lazypipe.plan.reader import read_plan
 from lazypipe.spec.scope import Scope
 from lazypipe.spec.taps import label
 from lazypipe.spec.types import dtype_name
-from lazypipe.sql import empty
+from lazypipe.sql.exprs import empty
 from lazypipe.storage.shape import refitted
 
 if TYPE_CHECKING:

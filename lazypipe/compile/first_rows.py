@@ -9,12 +9,12 @@ import ast
 import re
 from dataclasses import dataclass, replace
 
-from lazypipe import sql_text
 from lazypipe.ops.base import Fold, Ordering, Table
 from lazypipe.ops.sort import first_of
 from lazypipe.ops.sql import Sql
 from lazypipe.plan.nodes import PlanNode
 from lazypipe.spec.scope import Scope
+from lazypipe.sql.text import without_limit
 
 __all__ = ["FirstRows", "chosen", "first_rows"]
 
@@ -58,15 +58,15 @@ def first_rows(plan: PlanNode, query: str) -> FirstRows | None:
     Examples
     --------
     >>> import polars as pl
-    >>> from lazypipe import sql
     >>> from lazypipe.plan.reader import read_plan
-    >>> query = "SELECT a, b AS c FROM t ORDER BY a DESC LIMIT 3"
-    >>> rows = sql.query(query, {"t": pl.LazyFrame(schema={"a": pl.Int64, "b": pl.Int64})}, {})
-    >>> found = first_rows(read_plan(rows, exact=True), query)
+    >>> from lazypipe.sql.query import query
+    >>> text = "SELECT a, b AS c FROM t ORDER BY a DESC LIMIT 3"
+    >>> rows = query(text, {"t": pl.LazyFrame(schema={"a": pl.Int64, "b": pl.Int64})}, {})
+    >>> found = first_rows(read_plan(rows, exact=True), text)
     >>> found.order.columns, found.rows, found.missing, found.unordered
     (('a',), 3, ('c',), 'SELECT a, b AS c FROM t')
     """
-    texts = sql_text.without_limit(query)
+    texts = without_limit(query)
     cut = _SLICE.fullmatch(plan.exact or "") if plan.kind == "slice" else None
     if texts is None or cut is None:
         return None

@@ -25,7 +25,7 @@ from lazypipe.gates.uniqueness import hashable
 from lazypipe.ops.base import AHEAD, Match
 from lazypipe.spec.model import NOTHING, Output
 from lazypipe.spec.scope import Table
-from lazypipe.sql import empty
+from lazypipe.sql.exprs import empty
 
 if TYPE_CHECKING:
     from lazypipe.ops.closed import Closed

@@ -26,7 +26,7 @@ from lazypipe.plan.steps import plan_lineage
 from lazypipe.spec.model import Output
 from lazypipe.spec.scope import Table
 from lazypipe.spec.taps import label
-from lazypipe.sql import empty
+from lazypipe.sql.exprs import empty
 from lazypipe.storage import uri as uris
 from lazypipe.storage.shape import refitted
 

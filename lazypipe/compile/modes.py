@@ -7,11 +7,13 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe import sql
 from lazypipe.compile.node import Node
 from lazypipe.errors import first_line, nearest
 from lazypipe.ops.base import reads_one_row
 from lazypipe.spec.model import Fault, Output, Path, Pipeline
+from lazypipe.sql.bind import bind
+from lazypipe.sql.exprs import dtype_of, empty, settled, try_out
+from lazypipe.sql.text import SqlError
 
 __all__ = [
     "CHANGE_COLUMNS",
@@ -79,8 +81,8 @@ def deleted(output: Output, schema: pl.Schema, params: Mapping[str, Any]) -> pl.
     if written is None:
         return None
     if isinstance(written, pl.Expr):
-        return sql.settled(written, schema)
-    return sql.bind(written, schema, params)
+        return settled(written, schema)
+    return bind(written, schema, params)
 
 
 def check_modes(pipeline: Pipeline, nodes: Mapping[str, Node], params: Mapping[str, Any], faults: list[Fault]) -> None:
@@ -193,9 +195,9 @@ def _condition(output: Output, schema: pl.Schema, params: Mapping[str, Any], at:
         expr = deleted(output, schema, params)
         if expr is None:
             return []
-        sql.try_out(expr.alias("x"), sql.empty(schema))
-        dtype = sql.dtype_of(expr, schema)
-    except sql.SqlError as error:
+        try_out(expr.alias("x"), empty(schema))
+        dtype = dtype_of(expr, schema)
+    except SqlError as error:
         return [Fault(error.what, error.fix, path)]
     except pl.exceptions.PolarsError as error:
         return [Fault(first_line(error), None, path)]

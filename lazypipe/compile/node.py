@@ -27,7 +27,9 @@ from lazypipe.spec.scope import FAR, Asked, Guard, Scope, Table, Tally, Whole
 from lazypipe.spec.taps import label
 from lazypipe.spec.types import dtype_name
 from lazypipe.spec.words import plain
-from lazypipe.sql import SqlError, empty, judge
+from lazypipe.sql.exprs import empty
+from lazypipe.sql.query import judge
+from lazypipe.sql.text import SqlError
 from lazypipe.storage.scan import Reader, is_engine_error
 from lazypipe.storage.shape import Shape, refitted, reread
 
@@ -133,12 +135,12 @@ class Node:
 
     def folds(self, table: Table, scope: Scope, step: int) -> Fold | None:
         """Return a step in two steps, if it can be folded: a sort if only its first rows go on, a query by its plan."""
-        from lazypipe import in_steps
         from lazypipe.compile.added_up import fold_query
         from lazypipe.compile.first_rows import first_rows
         from lazypipe.ops.limit import Limit
         from lazypipe.ops.sql import Sql
         from lazypipe.plan.reader import read_plan
+        from lazypipe.sql.steps import steps
 
         operation = self.steps[step][0]
         if isinstance(operation, Sql):
@@ -146,7 +148,7 @@ class Node:
             found = first_rows(plan, operation.query)
             if found is not None:
                 return None if found.missing else found.fold(operation, table, scope)
-            groups = in_steps.steps(operation.query, self.schemas[step].names())
+            groups = steps(operation.query, self.schemas[step].names())
             return None if groups is None else fold_query(groups, operation, table, scope, self.schemas[step])
         after = self.steps[step + 1][0] if step + 1 < len(self.steps) else None
         if isinstance(operation, Sort) and isinstance(after, Limit):

@@ -18,7 +18,7 @@ from lazypipe.errors import Problem, SourceError
 from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.model import Fault, Path, Pipeline, Source, Step
 from lazypipe.spec.scope import Scope, Table
-from lazypipe.sql import empty
+from lazypipe.sql.exprs import empty
 from lazypipe.storage.by_row import TEXT
 from lazypipe.storage.formats import FORMATS
 from lazypipe.storage.shape import Shape

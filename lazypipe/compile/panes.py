@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from lazypipe import sql_text
 from lazypipe.compile.closing import waited_for
 from lazypipe.compile.modes import CHANGE_COLUMNS
 from lazypipe.compile.node import Node
@@ -16,6 +15,7 @@ from lazypipe.ops import session
 from lazypipe.ops.session import Session
 from lazypipe.ops.window import Window
 from lazypipe.spec.model import Fault, Output, Path, Pipeline
+from lazypipe.sql.text import call
 from lazypipe.windows.panes import Panes
 from lazypipe.windows.slices import END, START, WINDOW
 
@@ -81,11 +81,11 @@ class _Of:
         known = {n for c in self.fixed if (n := self.name_of(c)) is not None} | {*output.key}
         what: dict[str, str] = {}
         for name, text in self.operation.aggregate.items():
-            call = sql_text.call(text) if isinstance(text, str) else None
+            called = call(text) if isinstance(text, str) else None
             here = self.name_of(name)
             if here is None:
                 continue
-            if call is not None and call[0] in _ADD_UP:
+            if called is not None and called[0] in _ADD_UP:
                 known.add(here)
             else:
                 what[here] = f"is {text}" if isinstance(text, str) else "is an expression"

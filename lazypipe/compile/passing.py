@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from lazypipe import in_steps, sql
 from lazypipe.compile.fingerprint import unknown
 from lazypipe.compile.node import HERE, Node
 from lazypipe.ops import Operation
@@ -27,7 +26,10 @@ from lazypipe.plan.reader import read_plan
 from lazypipe.spec.model import Fault
 from lazypipe.spec.scope import Scope, Table
 from lazypipe.spec.taps import label
-from lazypipe.sql import empty
+from lazypipe.sql.exprs import empty
+from lazypipe.sql.query import query
+from lazypipe.sql.steps import steps
+from lazypipe.sql.text import SqlError
 from lazypipe.storage.units import UNIT
 
 if TYPE_CHECKING:
@@ -140,7 +142,7 @@ class Passing:
         from lazypipe.compile.added_up import fold_query, grouped
         from lazypipe.compile.through import through
 
-        found = in_steps.steps(operation.query, self.node.schemas[self.index].names())
+        found = steps(operation.query, self.node.schemas[self.index].names())
         guess = None if found is None else self._guess(operation, found.rows)
         if found is None or guess is None:
             return None
@@ -148,9 +150,9 @@ class Passing:
         if ahead.against or ahead.by or ahead.ordered or not rows.carries(frozenset([self._ahead])):
             return None
         try:
-            figures = sql.query(found.figures, {"self": rows.lowered(frozenset(), ())})
-            whole = sql.query(found.result, {"self": figures}, self.scope.params)
-        except sql.SqlError:
+            figures = query(found.figures, {"self": rows.lowered(frozenset(), ())})
+            whole = query(found.result, {"self": figures}, self.scope.params)
+        except SqlError:
             return None
         plans = [grouped(p) for p in (self._written, *(read_plan(f, exact=True) for f in (whole, figures)))]
         wanted, made, kept = plans

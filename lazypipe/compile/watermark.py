@@ -8,11 +8,13 @@ from typing import Any, cast
 
 import polars as pl
 
-from lazypipe import sql
 from lazypipe.errors import first_line, nearest
 from lazypipe.gates import Check
 from lazypipe.spec.model import Fault, Param, Path, Source
 from lazypipe.spec.types import dtype_name
+from lazypipe.sql.bind import bind
+from lazypipe.sql.exprs import dtype_of, empty, try_out
+from lazypipe.sql.text import SqlError
 from lazypipe.windows.watermark import Watermark
 
 __all__ = ["beat", "read_watermark", "time_checks"]
@@ -66,10 +68,10 @@ def read_watermark(
 def beat(text: str, schema: pl.Schema, at: Path = ()) -> pl.Expr:
     """Return which rows only tell the time; raises Fault if that is no condition over the columns."""
     try:
-        condition = sql.bind(text, schema)
-        dtype = sql.dtype_of(condition, schema)
-        sql.try_out(condition, sql.empty(schema))
-    except sql.SqlError as error:
+        condition = bind(text, schema)
+        dtype = dtype_of(condition, schema)
+        try_out(condition, empty(schema))
+    except SqlError as error:
         raise Fault(f"heartbeat: {error.what}", error.fix, at) from error
     except pl.exceptions.PolarsError as error:
         raise Fault(f"heartbeat: {first_line(error)}", "compare columns with values of their types", at) from error

@@ -11,9 +11,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from lazypipe import sql, sql_text
 from lazypipe.contracts import sqltext
 from lazypipe.contracts.contract import joined
+from lazypipe.sql.literal import literal
+from lazypipe.sql.text import SqlError, quoted
 
 __all__ = ["Untranslatable", "where"]
 
@@ -49,15 +50,15 @@ def where(written: Any, parser: str | None) -> str:
         if parser not in ("pandas", "python", None):
             raise Untranslatable(f"it is not of the form that {parser!r} reads")
         return _pandas(written)
-    except sql.SqlError as error:
+    except SqlError as error:
         raise Untranslatable(str(error)) from None
 
 
 def _foreign_sql(text: str) -> str:
-    quoted = re.sub(r"`((?:[^`]|``)*)`", lambda m: sql_text.quoted(m[1].replace("``", "`")), text)
-    if why := sqltext.problem(quoted):
+    ours = re.sub(r"`((?:[^`]|``)*)`", lambda m: quoted(m[1].replace("``", "`")), text)
+    if why := sqltext.problem(ours):
         raise Untranslatable(why)
-    return quoted
+    return ours
 
 
 # GX's own language: one comparison
@@ -74,13 +75,13 @@ _OPERATORS = {"==": "=", "!=": "<>", "IN": "IN", "NOT_IN": "NOT IN"} | {op: op f
 
 
 def _simple(match: re.Match[str]) -> str:
-    column = sql_text.quoted(match["column"])
+    column = quoted(match["column"])
     if match["null"] or match["notnull"]:
         return f"{column} IS {'NOT ' if match['notnull'] else ''}NULL"
     if match["number"]:
-        value = sql_text.literal(ast.literal_eval(match["number"]))
+        value = literal(ast.literal_eval(match["number"]))
     else:
-        value = f"{'DATE ' if match['date'] else ''}{sql_text.literal(match['text'])}"
+        value = f"{'DATE ' if match['date'] else ''}{literal(match['text'])}"
     return f"{column} {_OPERATORS[match['op']]} {value}"
 
 
@@ -92,13 +93,13 @@ def _structured(written: Mapping[str, Any], parser: str | None) -> str:
         case {"type": "and" | "or" as word, "conditions": [*parts]} if parts:
             return str(joined([_structured(p, parser) for p in parts], word.upper()))
         case {"type": "nullity", "column": {"name": str(column)}, "is_null": bool(is_null)}:
-            return f"{sql_text.quoted(column)} IS {'' if is_null else 'NOT '}NULL"
+            return f"{quoted(column)} IS {'' if is_null else 'NOT '}NULL"
         case {"type": "comparison", "column": {"name": str(column)}, "operator": str(op), "parameter": value}:
             if op not in _OPERATORS:
                 raise Untranslatable(f"unknown operator {op!r}")
             if op in ("IN", "NOT_IN") and isinstance(value, list):
-                return f"{sql_text.quoted(column)} {_OPERATORS[op]} ({sql_text.literal(value)})"
-            return f"{sql_text.quoted(column)} {_OPERATORS[op]} {sql_text.literal(value)}"
+                return f"{quoted(column)} {_OPERATORS[op]} ({literal(value)})"
+            return f"{quoted(column)} {_OPERATORS[op]} {literal(value)}"
         case {"type": "pass_through", "pass_through_filter": str(text)}:
             return where(text, parser)
     raise Untranslatable("its structure is not known")
@@ -192,11 +193,11 @@ class _Query:
                 raise Untranslatable("rows have no index here")
             case ast.Name(id=text):
                 number = text.removeprefix("__backticked_")
-                return sql_text.quoted(self._names[int(number)] if number != text else text)
+                return quoted(self._names[int(number)] if number != text else text)
             case ast.Constant(value=bool() | int() | float() | str() as value):
-                return sql_text.literal(value)
+                return literal(value)
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
-                return sql_text.literal(-value)
+                return literal(-value)
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
                 return f"({self._operand(left)} {_ARITHMETIC[type(op)]} {self._operand(right)})"
         raise Untranslatable(f"{ast.unparse(node)!r} has no SQL")

@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lazypipe import sql_text
 from lazypipe.contracts import sqltext, types
 from lazypipe.contracts.contract import Column, Contract, Written, foreign_key, joined, made
 from lazypipe.contracts.document import Node, Source, read
-from lazypipe.sql import SqlError
+from lazypipe.sql.text import SqlError, quoted
 
 __all__ = ["from_dbt"]
 
@@ -475,14 +474,14 @@ def _accepted_range(test: _Test) -> Iterable[Written]:
 def _expression_is_true(test: _Test) -> Iterable[Written]:
     expression = test.need("expression", "text")
     if expression is not None:
-        name = "" if test.column is None else f"{sql_text.quoted(test.column)} "
+        name = "" if test.column is None else f"{quoted(test.column)} "
         # dbt asks for rows for which it is not true: null is none of them, as in NOT (…)
         yield made("expression", {"condition": _condition(f"{name}{expression}")}, test.common)
 
 
 def _not_empty(test: _Test) -> Iterable[Written]:
     if column := _column(test):
-        name = sql_text.quoted(column)
+        name = quoted(column)
         value = name if test.arguments.value.get("trim_whitespace") is False else f"TRIM({name})"
         yield made("expression", {"condition": f"{value} <> ''"}, test.common)
 
@@ -491,7 +490,7 @@ def _not_null_proportion(test: _Test) -> Iterable[Written]:
     column, low = _column(test), test.need("at_least", "number")
     if column is not None and low is not None:
         if test.arguments.value.get("at_most") not in (None, 1, 1.0):
-            condition = f"{sql_text.quoted(column)} IS NOT NULL"
+            condition = f"{quoted(column)} IS NOT NULL"
             high = test.arguments.get("at_most", "number")
             yield made("proportion", {"condition": condition, "min": low, "max": high}, test.common)
         else:
@@ -500,7 +499,7 @@ def _not_null_proportion(test: _Test) -> Iterable[Written]:
 
 def _at_least_one(test: _Test) -> Iterable[Written]:
     if column := _column(test):
-        yield made("row_count", {"min": 1, "where": f"{sql_text.quoted(column)} IS NOT NULL"}, test.common)
+        yield made("row_count", {"min": 1, "where": f"{quoted(column)} IS NOT NULL"}, test.common)
 
 
 def _equal_row_count(test: _Test) -> Iterable[Written]:

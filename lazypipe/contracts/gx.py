@@ -21,7 +21,7 @@ from lazypipe.contracts.conditions import Untranslatable, where
 from lazypipe.contracts.contract import Contract, Written
 from lazypipe.contracts.document import Node, Source, read
 from lazypipe.contracts.gx_given import Given, Readers, Unmappable, Wrong
-from lazypipe.sql import SqlError
+from lazypipe.sql.text import SqlError
 
 __all__ = ["expectation", "from_gx"]
 

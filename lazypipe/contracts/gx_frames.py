@@ -9,7 +9,6 @@ from decimal import Decimal
 from itertools import combinations
 from typing import Any
 
-from lazypipe import sql_text
 from lazypipe.contracts import sqltext
 from lazypipe.contracts.contract import Written, joined, made
 from lazypipe.contracts.gx_given import (
@@ -26,6 +25,8 @@ from lazypipe.contracts.gx_given import (
     values_of,
 )
 from lazypipe.contracts.gx_values import in_set
+from lazypipe.sql.literal import literal
+from lazypipe.sql.text import quoted
 
 __all__ = ["READERS"]
 
@@ -85,7 +86,7 @@ def _completeness(given: Given) -> Iterable[Written]:
         return vacuous(given)
     if high is None or high >= 1:
         return [given.frame_rule("completeness", {"column": given.column, "min": low or 0})]
-    condition = f"{sql_text.quoted(given.column)} IS NOT NULL"
+    condition = f"{quoted(given.column)} IS NOT NULL"
     return [given.frame_rule("proportion", {"condition": condition, "min": low, "max": high})]
 
 
@@ -121,9 +122,9 @@ def _most_common(given: Given) -> Iterable[Written]:
 
 
 def _contains(given: Given) -> Iterable[Written]:
-    name = sql_text.quoted(given.column)
+    name = quoted(given.column)
     for value in values_of(given) or ():
-        condition = f"{name} = {sql_text.literal(value)}"
+        condition = f"{name} = {literal(value)}"
         yield made("row_count", {"min": 1, "where": condition}, {"where": given.condition, **given.common})
 
 
@@ -154,9 +155,7 @@ def _not_ignored(given: Given, columns: Sequence[str], default: str) -> str | No
     if ignore not in _IGNORE:
         raise Wrong(f"unknown ignore_row_if {ignore!r}", "ignore_row_if")
     word = _IGNORE[ignore]
-    return (
-        None if word is None else " ".join(f"{word} {sql_text.quoted(c)} IS NOT NULL" for c in columns)[len(word) + 1 :]
-    )
+    return None if word is None else " ".join(f"{word} {quoted(c)} IS NOT NULL" for c in columns)[len(word) + 1 :]
 
 
 def _expression(given: Given, columns: Sequence[str], condition: str, default: str) -> Written:
@@ -173,7 +172,7 @@ def _compared(op: str) -> Reader:
         if (given.kwargs.text("ignore_row_if") or "") == "either_value_is_missing":
             rows = _not_ignored(given, pair, "")
             return [given.rule("compare", {"left": left, "op": sign, "right": right}, rows)]
-        condition = f"{sql_text.quoted(left)} {sign} {sql_text.quoted(right)}"
+        condition = f"{quoted(left)} {sign} {quoted(right)}"
         return [_expression(given, pair, condition, "both_values_are_missing")]
 
     return read_it
@@ -189,13 +188,13 @@ def _pair_in_set(given: Given) -> Iterable[Written]:
             raise Wrong("a pair is a list of two values", "value_pairs_set", index)
         each.append(str(joined(_is(c, v) for c, v in zip(pair, value, strict=True))))
     # of no pairs none is right, which a condition without columns could not say of each row
-    never = f"{sql_text.quoted(pair[0])} IS NULL AND {sql_text.quoted(pair[0])} IS NOT NULL"
+    never = f"{quoted(pair[0])} IS NULL AND {quoted(pair[0])} IS NOT NULL"
     return [_expression(given, pair, joined(each, "OR") or never, "both_values_are_missing")]
 
 
 def _is(column: str, value: Any) -> str:
-    name = sql_text.quoted(column)
-    return f"{name} IS NULL" if value is None else f"{name} = {sql_text.literal(value)}"
+    name = quoted(column)
+    return f"{name} IS NULL" if value is None else f"{name} = {literal(value)}"
 
 
 def _columns(given: Given) -> list[str]:
@@ -218,14 +217,14 @@ def _compound_unique(given: Given) -> Iterable[Written]:
 
 def _within_record(given: Given) -> Iterable[Written]:
     columns = _columns(given)
-    each = (f"{sql_text.quoted(a)} IS DISTINCT FROM {sql_text.quoted(b)}" for a, b in combinations(columns, 2))
+    each = (f"{quoted(a)} IS DISTINCT FROM {quoted(b)}" for a, b in combinations(columns, 2))
     return [_expression(given, columns, str(joined(each)), "all_values_are_missing")]
 
 
 def _all_equal(given: Given) -> Iterable[Written]:
     columns = _columns(given)
-    first = sql_text.quoted(columns[0])
-    each = (f"{first} IS NOT DISTINCT FROM {sql_text.quoted(c)}" for c in columns[1:])
+    first = quoted(columns[0])
+    each = (f"{first} IS NOT DISTINCT FROM {quoted(c)}" for c in columns[1:])
     return [_expression(given, columns, str(joined(each)), "all_values_are_missing")]
 
 
@@ -234,7 +233,7 @@ def _sum_equals(given: Given) -> Iterable[Written]:
     if given.kwargs.text("ignore_row_if") == "any_value_is_missing":
         rows = _not_ignored(given, columns, "")
         return [given.rule("sum_equals", {"columns": columns, "total": total}, rows)]
-    condition = f"{' + '.join(map(sql_text.quoted, columns))} = {sql_text.literal(total)}"
+    condition = f"{' + '.join(map(quoted, columns))} = {literal(total)}"
     return [_expression(given, columns, condition, "all_values_are_missing")]
 
 

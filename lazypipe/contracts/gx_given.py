@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from lazypipe import sql_text
 from lazypipe.contracts import sqltext
 from lazypipe.contracts.contract import Written, made
 from lazypipe.contracts.document import Node
+from lazypipe.sql.text import quoted
 
 __all__ = [
     "NUMBERS",
@@ -67,7 +67,7 @@ class Given:
 
     def on_values(self, name: str, arguments: Written) -> Written:
         """Return a rule about the column's values that are not null."""
-        return self.rule(name, arguments, f"{sql_text.quoted(self.column)} IS NOT NULL")
+        return self.rule(name, arguments, f"{quoted(self.column)} IS NOT NULL")
 
 
 Reader = Callable[[Given], Iterable[Written]]

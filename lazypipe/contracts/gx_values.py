@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from lazypipe import sql_text
 from lazypipe.contracts import sqltext, types
 from lazypipe.contracts.contract import Written, joined
 from lazypipe.contracts.gx_given import (
@@ -23,6 +22,8 @@ from lazypipe.contracts.gx_given import (
     vacuous,
     values_of,
 )
+from lazypipe.sql.literal import literal
+from lazypipe.sql.text import quoted
 
 __all__ = ["READERS", "in_set"]
 
@@ -102,8 +103,8 @@ def _regex_list(given: Given) -> Iterable[Written]:
 def _matching(given: Given, patterns: Sequence[str], *, every: bool) -> Written:
     if not every or len(patterns) == 1:
         return given.on_values("regex", {"column": given.column, "pattern": _any_regex(patterns)})
-    name = sql_text.quoted(given.column)
-    condition = joined(f"{name} ~ {sql_text.literal(p)}" for p in patterns)
+    name = quoted(given.column)
+    condition = joined(f"{name} ~ {literal(p)}" for p in patterns)
     return given.on_values("expression", {"condition": condition})
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe import sql_text
 from lazypipe.contracts import sqltext, types
 from lazypipe.contracts.contract import Column, Contract, Written, foreign_key, made
 from lazypipe.contracts.document import Node, Source, read
@@ -18,6 +17,7 @@ from lazypipe.contracts.variables import resolved
 from lazypipe.errors import nearest
 from lazypipe.spec.model import NOTHING
 from lazypipe.spec.types import dtype_from_name, dtype_name
+from lazypipe.sql.text import quoted
 
 __all__ = ["fragment", "from_odcs"]
 
@@ -335,7 +335,7 @@ def _options(prop: Node, options: Node, dtype: str | None) -> Iterable[Written]:
     if (step := options.get("multipleOf", "number")) is not None:
         yield made("multiple_of", {"column": column, "of": step})
     if options.flag("uniqueItems"):
-        name = sql_text.quoted(column)
+        name = quoted(column)
         yield made("expression", {"condition": f"ARRAY_LENGTH(ARRAY_UNIQUE({name})) = ARRAY_LENGTH({name})"})
     for key in ("minProperties", "maxProperties", "required"):
         if logical == "object" and key in options:

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from lazypipe import sql_text
 from lazypipe.contracts import sqltext
 from lazypipe.contracts.contract import Written, made
 from lazypipe.contracts.document import Document, Node, read
@@ -20,7 +19,8 @@ from lazypipe.contracts.gx import expectation
 from lazypipe.contracts.odcs_queries import query
 from lazypipe.contracts.odcs_range import OPERATORS, Range, allowed_range, counted, negated
 from lazypipe.errors import DefinitionError, nearest
-from lazypipe.sql import SqlError
+from lazypipe.sql.literal import literal
+from lazypipe.sql.text import SqlError, quoted
 
 __all__ = ["quality"]
 
@@ -212,7 +212,7 @@ def _bad_rows(check: Node, metric: str) -> tuple[Written | None, str | None] | N
     if column is None:
         check.unmapped(metric, "it is about one column; write it at a property")
         return None
-    name = sql_text.quoted(column)
+    name = quoted(column)
     if metric == "nullValues":
         return {"not_null": {"columns": [column]}}, f"{name} IS NULL"
     try:
@@ -229,34 +229,34 @@ def _missing(check: Node, arguments: Node, column: str) -> tuple[Written | None,
     if not values:
         check.unmapped("missingValues", "it does not say which values count as missing")
         return None
-    name, some = sql_text.quoted(column), [v for v in values if v is not None]
+    name, some = quoted(column), [v for v in values if v is not None]
     if not some:
         return {"not_null": {"columns": [column]}}, f"{name} IS NULL"
-    among = f"{name} IN ({sql_text.literal(some)})"
+    among = f"{name} IN ({literal(some)})"
     if len(some) == len(values):
         return {"not_in_set": {"column": column, "values": some}}, among
     # null or one of them: false where null, rather than null
-    return {"expression": {"condition": f"{name} IS NOT NULL AND {name} NOT IN ({sql_text.literal(some)})"}}, (
+    return {"expression": {"condition": f"{name} IS NOT NULL AND {name} NOT IN ({literal(some)})"}}, (
         f"{name} IS NULL OR {among}"
     )
 
 
 def _invalid(check: Node, arguments: Node, column: str) -> tuple[Written | None, str] | None:
     values, pattern = arguments.get("validValues", "list"), arguments.text("pattern") or check.text("pattern")
-    name = sql_text.quoted(column)
+    name = quoted(column)
     if pattern is not None and not sqltext.is_regex(pattern):
         check.unmapped(f"pattern {pattern!r}", "look-around and back references are not known here")
         return None
     some = [v for v in values or () if v is not None]
     if some and pattern is None:
-        return {"in_set": {"column": column, "values": some}}, f"{name} NOT IN ({sql_text.literal(some)})"
+        return {"in_set": {"column": column, "values": some}}, f"{name} NOT IN ({literal(some)})"
     if pattern is None:
         check.unmapped("invalidValues", "it does not say which values are valid")
         return None
-    matches = f"{name} ~ {sql_text.literal(pattern)}"
+    matches = f"{name} ~ {literal(pattern)}"
     if not some:
         return {"regex": {"column": column, "pattern": pattern}}, negated(matches)
-    return None, f"{name} NOT IN ({sql_text.literal(some)}) OR NOT ({matches})"
+    return None, f"{name} NOT IN ({literal(some)}) OR NOT ({matches})"
 
 
 # custom checks

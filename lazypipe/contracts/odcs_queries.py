@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from lazypipe import sql_text
 from lazypipe.contracts import sqltext
 from lazypipe.contracts.contract import Written, made
 from lazypipe.contracts.document import Node
 from lazypipe.contracts.odcs_range import Range, counted, negated
+from lazypipe.sql.text import quoted
 
 __all__ = ["query"]
 
@@ -41,9 +41,7 @@ def query(check: Node, allowed: Range, common: dict[str, Any]) -> list[Written]:
     if check.column is None and any(word in columns for word in _PLACEHOLDER.findall(query)):
         check.fault("the query names a property, but stands at a table", "name the column, or move it", "query")
         return []
-    written = _PLACEHOLDER.sub(
-        lambda m: sql_text.quoted(str(check.table) if m[1] in tables else str(check.column)), query
-    )
+    written = _PLACEHOLDER.sub(lambda m: quoted(str(check.table) if m[1] in tables else str(check.column)), query)
     match = _SELECT.fullmatch(written)
     if match is None or _unquoted(match["table"].rpartition(".")[2]) != check.table:
         check.unmapped("a query", "only an aggregate of the table's own rows has a rule; write a stage for it", "query")

@@ -6,8 +6,9 @@ import re
 
 import polars as pl
 
-from lazypipe import sql, sql_text
 from lazypipe.errors import first_line
+from lazypipe.sql.bind import bind
+from lazypipe.sql.text import SqlError, parameters
 
 __all__ = ["is_regex", "like_as_regex", "like_escaped", "problem"]
 
@@ -29,12 +30,12 @@ def problem(text: str) -> str | None:
     if re.search(r"\bselect\b", _QUOTED.sub("", text), re.IGNORECASE):
         return "it holds a query of its own; join what it reads in a stage"
     try:
-        if used := sql_text.parameters(text):
+        if used := parameters(text):
             return f"it uses the parameter :{min(used)}"
         # names that nobody knows yet: as columns of no type
         roots = pl.sql_expr(text).meta.root_names() if "date_trunc" not in text.lower() else []
-        sql.bind(text, pl.Schema({root: pl.Null() for root in roots}))
-    except sql.SqlError as error:
+        bind(text, pl.Schema({root: pl.Null() for root in roots}))
+    except SqlError as error:
         # date_trunc needs types, and the columns are not known here
         return None if "date_trunc" in text.lower() and "column" in error.what else str(error)
     except (pl.exceptions.PolarsError, UnicodeError) as error:

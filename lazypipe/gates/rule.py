@@ -16,7 +16,7 @@ from lazypipe.spec.arguments import LIMIT, MAPPING, SQL, TEXT, TEXTS, Arguments,
 from lazypipe.spec.model import Fault, Path
 from lazypipe.spec.scope import Scope
 from lazypipe.spec.types import dtype_name
-from lazypipe.sql import columns_of
+from lazypipe.sql.exprs import columns_of
 
 __all__ = ["BAD", "HISTORY", "PREVIOUS", "VALUE", "Action", "Check", "Limit", "Measure", "Part", "Reference", "Rule"]
 

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import polars as pl
 
-from lazypipe.sql import in_pairs
+from lazypipe.sql.exprs import in_pairs
 
 __all__ = ["HASH", "TIMES_COLUMN", "Ends", "KeyHashes", "KeyTracker", "hashable", "hashed", "repeated"]
 

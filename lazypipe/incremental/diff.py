@@ -24,7 +24,7 @@ from lazypipe.incremental.lockstep import KEY, ROW, lockstep
 from lazypipe.incremental.merging import shown_key
 from lazypipe.spec.frames import lazy_frame
 from lazypipe.spec.types import dtype_name
-from lazypipe.sql import in_pairs
+from lazypipe.sql.exprs import in_pairs
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
 from lazypipe.storage.scan import is_engine_error

@@ -21,7 +21,7 @@ from lazypipe.incremental.terms import Tables, table_of
 from lazypipe.ops.base import Match
 from lazypipe.spec.model import NOTHING
 from lazypipe.spec.scope import Table
-from lazypipe.sql import in_pairs
+from lazypipe.sql.exprs import in_pairs
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit
 from lazypipe.storage.moments import How, Unusual

@@ -9,11 +9,14 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from lazypipe import in_steps, sql
 from lazypipe.in_order import grouped
 from lazypipe.ops.base import MADE, Fold, Operation, Scope, Table, reads_one_row
 from lazypipe.spec.arguments import COLUMNS, SQLS, arg
 from lazypipe.spec.model import NOTHING
+from lazypipe.sql.bind import bind, tried
+from lazypipe.sql.exprs import dtype_of, empty
+from lazypipe.sql.steps import calls
+from lazypipe.sql.text import SqlError
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ class Aggregate(Operation):
 
 def _types(exprs: Sequence[pl.Expr], schema: pl.Schema) -> tuple[pl.Schema, pl.Schema]:
     """Return the types of expressions over all rows, and over the rows of each group."""
-    stub = sql.empty(schema).lazy()
+    stub = empty(schema).lazy()
     groups = stub.group_by(pl.lit(1).alias("__lazypipe_group"))
     return stub.select(exprs).collect_schema(), groups.agg(exprs).collect_schema()
 
@@ -124,7 +127,7 @@ def _known_types(
     texts: tuple[tuple[str, str], ...], columns: tuple[tuple[str, pl.DataType], ...]
 ) -> tuple[pl.Schema, pl.Schema]:
     schema = pl.Schema(columns)
-    return _types([sql.tried(text, schema, NOTHING).alias(name) for name, text in texts], schema)
+    return _types([tried(text, schema, NOTHING).alias(name) for name, text in texts], schema)
 
 
 @dataclass(frozen=True)
@@ -159,25 +162,25 @@ def _known(text: str, name: str, columns: tuple[tuple[str, pl.DataType], ...]) -
 
 
 def _taken_apart(text: str, name: str, schema: pl.Schema, params: Mapping[str, Any]) -> _Figures | None:
-    found = in_steps.calls(text, name)
+    found = calls(text, name)
     if found is None:
         return None
-    rest, calls = found
+    rest, made_of = found
     parts: dict[str, pl.Expr] = {}
-    stub = sql.empty(schema).lazy()
+    stub = empty(schema).lazy()
     merged, types = list[pl.Expr](), dict[str, pl.DataType]()
-    for column, call in calls.items():
+    for column, call in made_of.items():
         figures = figures_of(column, call.function, call.argument, schema, params)
         if figures is None:
             return None
-        whole = sql.bind(f"{call.function}({call.argument})", schema, params)
+        whole = bind(f"{call.function}({call.argument})", schema, params)
         types[column] = stub.select(whole.alias(column)).collect_schema()[column]
         parts |= figures[0]
         merged.append(figures[1].cast(types[column]).alias(column))
     made = pl.Schema(types)
     try:
-        value = sql.bind(rest, made, params)
-    except sql.SqlError:  # something else is made of rows in it
+        value = bind(rest, made, params)
+    except SqlError:  # something else is made of rows in it
         return None
     return _Figures(parts, merged, value) if reads_one_row([value], made) else None
 
@@ -191,19 +194,19 @@ def figures_of(
     name: str, function: str, argument: str, schema: pl.Schema, params: Mapping[str, Any]
 ) -> tuple[dict[str, pl.Expr], pl.Expr] | None:
     """Return what is kept of each part for a call, and what all parts together make of it; None if that would not be the same."""
-    value = pl.lit(0) if argument == "*" else sql.bind(argument, schema, params)
+    value = pl.lit(0) if argument == "*" else bind(argument, schema, params)
     if not reads_one_row([value], schema):  # it looks at other rows of its part, as sum(a - min(a)) does
         return None
     if function == "avg":
-        dtype = sql.dtype_of(value, schema)
+        dtype = dtype_of(value, schema)
         if not (dtype.is_integer() or dtype in (pl.Float64, pl.Boolean)):
             return None
-        count = sql.bind(f"count({argument})", schema, params)
+        count = bind(f"count({argument})", schema, params)
         number = pl.col(f"{name}_count")
         # not its sum twice: Polars would compute that once, as a column, and of one row for all make as many as there are parts
         mean = pl.when(number.max() > 0).then(pl.col(f"{name}_sum").sum() / number.sum())
         return {f"{name}_sum": value.cast(pl.Float64).sum(), f"{name}_count": count}, mean
-    figure = {name: sql.bind(f"{function}({argument})", schema, params)}
+    figure = {name: bind(f"{function}({argument})", schema, params)}
     number = pl.col(name)
     # the sum of no values is null in SQL
     total = pl.when(number.count() > 0).then(number.sum())

@@ -13,7 +13,7 @@ import polars as pl
 from lazypipe.errors import nearest
 from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.scope import Scope, Table
-from lazypipe.sql import empty
+from lazypipe.sql.exprs import empty
 from lazypipe.windows.figures import Spread
 from lazypipe.windows.reach import Reach
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import polars as pl
 
-from lazypipe import sql
 from lazypipe.ops.base import Operation, Scope, Table, is_rowwise
 from lazypipe.spec.arguments import SQL, arg
+from lazypipe.sql.exprs import dtype_of
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Filter(Operation):
     def lower(self, table: Table, scope: Scope) -> pl.LazyFrame:
         """Lower to ``filter``."""
         condition = scope.condition(self.condition, table.schema, "condition")
-        if sql.dtype_of(condition, table.schema) == pl.Null:
+        if dtype_of(condition, table.schema) == pl.Null:
             condition = condition.cast(pl.Boolean)  # Polars takes no filter that is only null
         return table.frame.filter(condition)
 

@@ -10,7 +10,8 @@ import polars as pl
 from lazypipe.ops.base import MADE, MADE_FROM, Operation, Scope, Table
 from lazypipe.spec.arguments import COLUMN, COLUMNS, SCALARS, arg, choice
 from lazypipe.spec.types import dtype_name
-from lazypipe.sql import NARROW, try_out, value_of
+from lazypipe.sql.bind import NARROW
+from lazypipe.sql.exprs import try_out, value_of
 
 _AGGREGATES = ("first", "last", "sum", "min", "max", "mean", "median", "len")
 

@@ -13,7 +13,7 @@ from lazypipe.ops.base import MADE_FROM, Fold, Operation, Scope, Table
 from lazypipe.ops.window import refuse_outside, refuse_taken, refuse_unseen
 from lazypipe.spec.arguments import COLUMN, COLUMNS, SQLS, TEXT, arg, choice
 from lazypipe.spec.model import Fault
-from lazypipe.sql_text import quoted
+from lazypipe.sql.text import quoted
 from lazypipe.windows import PIECE, SESSION, Clock, Sessions, elapsed
 from lazypipe.windows.chains import Chains
 from lazypipe.windows.late import lateness

@@ -13,8 +13,8 @@ import polars as pl
 from lazypipe.ops.base import Operation, Scope, Table
 from lazypipe.spec.arguments import QUERY, TEXT, arg
 from lazypipe.spec.model import Fault
-from lazypipe.sql import SqlError, query
-from lazypipe.sql_text import carrying
+from lazypipe.sql.query import query
+from lazypipe.sql.text import SqlError, carrying
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from lazypipe.plan.nodes import PlanExpr
-from lazypipe.sql_text import quoted
+from lazypipe.sql.text import quoted
 
 __all__ = ["LONGEST", "Text", "identifier", "listed", "render", "shortened"]
 

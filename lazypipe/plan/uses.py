@@ -12,7 +12,9 @@ import polars as pl
 from lazypipe.plan.lineage import ColumnLineage, Edge, compose
 from lazypipe.plan.text import identifier
 from lazypipe.spec.taps import label
-from lazypipe.sql import SqlError, empty, query
+from lazypipe.sql.exprs import empty
+from lazypipe.sql.query import query
+from lazypipe.sql.text import SqlError
 from lazypipe.storage import uri as uris
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from lazypipe.records.history import History, Published, published, runs
 from lazypipe.records.ledger import Ledger
 from lazypipe.records.text import to_markdown
 from lazypipe.spec.loader import dump
-from lazypipe.sql_text import SqlError, tokenize
+from lazypipe.sql.text import SqlError, tokenize
 
 __all__ = ["AuditReport", "audit_report"]
 

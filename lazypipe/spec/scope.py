@@ -8,11 +8,13 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe import sql
 from lazypipe.errors import first_line, nearest
 from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.model import NOTHING, Fault, Step
 from lazypipe.spec.words import plain
+from lazypipe.sql.bind import tried
+from lazypipe.sql.exprs import dtype_of, settled
+from lazypipe.sql.text import SqlError
 
 __all__ = ["Guard", "Scope", "Table", "Tally", "Whole"]
 
@@ -114,11 +116,11 @@ class Scope:
         """
         try:
             if isinstance(text, pl.Expr):
-                expr = sql.settled(text, schema, keys)
-                sql.dtype_of(expr, schema)
+                expr = settled(text, schema, keys)
+                dtype_of(expr, schema)
                 return expr
-            expr = sql.tried(text, schema, self.params)
-        except sql.SqlError as error:
+            expr = tried(text, schema, self.params)
+        except SqlError as error:
             raise self.fault(error.what, error.fix, argument, *rest) from error
         except pl.exceptions.PolarsError as error:
             raise self.fault(first_line(error), None, argument, *rest) from error
@@ -127,7 +129,7 @@ class Scope:
     def condition(self, text: str | pl.Expr, schema: pl.Schema, argument: str, *rest: str | int) -> pl.Expr:
         """Bind an expression that must be true or false."""
         expr = self.expr(text, schema, argument, *rest)
-        dtype = sql.dtype_of(expr, schema)
+        dtype = dtype_of(expr, schema)
         if dtype not in (pl.Boolean, pl.Null):
             raise self.fault(
                 f"a condition must be true or false, and this is {dtype}", "compare it with something", argument, *rest

@@ -9,10 +9,13 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe import sql, sql_text
 from lazypipe.errors import nearest
 from lazypipe.spec.arguments import Kind
 from lazypipe.spec.model import NOTHING, Fault, freeze
+from lazypipe.sql.bind import bind
+from lazypipe.sql.exprs import empty, try_out
+from lazypipe.sql.literal import literal
+from lazypipe.sql.text import SqlError, quoted
 from lazypipe.windows.late import lateness
 
 __all__ = ["EXPECT", "ROWS", "STATS", "Expectation", "expected", "known_values", "mark"]
@@ -97,7 +100,7 @@ class Expectation:
 
     def condition(self, column: str, value: Any) -> str:
         """Return in SQL whether a row has a value."""
-        return f"{sql_text.quoted(column)} = {sql_text.literal(value)}"
+        return f"{quoted(column)} = {literal(value)}"
 
     def found(self, schema: pl.Schema) -> pl.Expr:
         """Return what is found of each window, over rows of windows with ``counts``, or over rows of others."""
@@ -110,9 +113,7 @@ class Expectation:
             for place, value in enumerate(wanted):
                 name = mark(number, place)
                 said[name] = (
-                    pl.col(name).sum()
-                    if counted
-                    else sql.bind(self.condition(column, value), schema).sum().cast(pl.Int64)
+                    pl.col(name).sum() if counted else bind(self.condition(column, value), schema).sum().cast(pl.Int64)
                 )
         return pl.struct(expr.alias(name) for name, expr in said.items())
 
@@ -227,8 +228,8 @@ def known_values(expectation: Expectation, schema: pl.Schema, by: Sequence[str] 
             continue
         for place, value in enumerate(wanted):
             try:
-                condition = sql.bind(expectation.condition(column, value), schema)
-                sql.try_out(condition, sql.empty(schema))
-            except (sql.SqlError, pl.exceptions.PolarsError):
+                condition = bind(expectation.condition(column, value), schema)
+                try_out(condition, empty(schema))
+            except (SqlError, pl.exceptions.PolarsError):
                 what = f"{value!r} is no value of column {column!r}, which is {schema[column]}"
                 raise Fault(what, "write values of the column's type", (*at, place)) from None

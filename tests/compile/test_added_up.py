@@ -5,15 +5,15 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from lazypipe import sql
 from lazypipe.compile.added_up import Grouped, grouped
 from lazypipe.plan.reader import read_plan
+from lazypipe.sql.query import query
 
 ROWS = pl.LazyFrame(schema={"k": pl.String, "v": pl.Int64, "w": pl.Int64})
 
 
-def found(query: str) -> Grouped | None:
-    return grouped(read_plan(sql.query(query, {"t": ROWS}), exact=True))
+def found(text: str) -> Grouped | None:
+    return grouped(read_plan(query(text, {"t": ROWS}), exact=True))
 
 
 @pytest.mark.parametrize(

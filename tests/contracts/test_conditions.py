@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lazypipe import sql
 from lazypipe.contracts.conditions import Untranslatable, where
+from lazypipe.sql.bind import bind
 
 FRAME = pl.DataFrame(
     {
@@ -24,7 +24,7 @@ FRAME = pl.DataFrame(
 
 
 def rows(written: Any, parser: str | None) -> list[int]:
-    expr = sql.bind(where(written, parser), FRAME.schema)
+    expr = bind(where(written, parser), FRAME.schema)
     return FRAME.with_row_index("n").filter(expr)["n"].to_list()
 
 
@@ -94,7 +94,7 @@ def test_pandas_queries_against_python(
     parts = [f"x {op} {n}" for op, n in zip(ops, numbers, strict=False)]
     query = parts[0] + "".join(w + p for w, p in zip(words, parts[1:], strict=False))
     frame = pl.DataFrame({"x": values}, schema={"x": pl.Int64})
-    expr = sql.bind(where(query, "pandas"), frame.schema)
+    expr = bind(where(query, "pandas"), frame.schema)
     chosen = frame.select(expr.fill_null(value=False).alias("r"))["r"].to_list()
     # a missing value compares as NaN does
     assert chosen == [eval(query, {"x": float("nan") if v is None else v}) for v in values]

@@ -16,7 +16,8 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazypipe.sql import query, tried
+from lazypipe.sql.bind import tried
+from lazypipe.sql.query import query
 
 T = pl.DataFrame(
     {

@@ -20,7 +20,7 @@ from lazypipe.spec.arguments import COLUMN, COUNT, FRACTION, NUMBER, arg, choice
 from lazypipe.spec.model import Fault
 from lazypipe.spec.scope import Scope
 from lazypipe.spec.types import dtype_name
-from lazypipe.sql import columns_of
+from lazypipe.sql.exprs import columns_of
 
 _ITEM = "__lazypipe_item"
 _GROUP = "__lazypipe_group"

@@ -42,7 +42,7 @@ from lazypipe.spec.arguments import (
 from lazypipe.spec.model import Fault, freeze
 from lazypipe.spec.scope import Scope
 from lazypipe.spec.types import dtype_name, instance_of
-from lazypipe.sql import columns_of
+from lazypipe.sql.exprs import columns_of
 
 _OTHER = "__lazypipe_other"
 _ITEM = "__lazypipe_item"

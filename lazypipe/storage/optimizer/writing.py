@@ -19,7 +19,7 @@ import polars.selectors as cs
 
 from lazypipe.errors import StorageError, nearest
 from lazypipe.spec.types import dtype_name
-from lazypipe.sql import empty
+from lazypipe.sql.exprs import empty
 from lazypipe.storage import hive
 from lazypipe.storage.optimizer.layout import CURVES, Layout
 

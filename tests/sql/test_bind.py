@@ -19,10 +19,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lazypipe import sql
 from lazypipe.spec.words import _FUNCTIONS
-from lazypipe.sql import SqlError, bind, query, tried
-from lazypipe.sql_text import parameters
+from lazypipe.sql.bind import bind, tried
+from lazypipe.sql.exprs import dtype_of
+from lazypipe.sql.prepared import prepared, understood
+from lazypipe.sql.query import query
+from lazypipe.sql.text import SqlError, parameters
 
 SCHEMA = pl.Schema({"x": pl.Int64, "s": pl.String, "ts": pl.Datetime("us"), "d": pl.Date})
 ROWS = pl.LazyFrame({"x": [1], "s": ["a"], "ts": [dt.datetime(2013, 8, 15, 13, 47, 11)], "d": [dt.date(2013, 8, 15)]})
@@ -284,7 +286,7 @@ PIECES += [
 def test_any_text_is_bound_or_refused(text: str) -> None:
     try:
         expr = bind(text, SCHEMA, {"p": "v"})
-        sql.dtype_of(expr, SCHEMA)
+        dtype_of(expr, SCHEMA)
     except SqlError:
         return
     assert isinstance(expr, pl.Expr)
@@ -292,7 +294,7 @@ def test_any_text_is_bound_or_refused(text: str) -> None:
 
 def test_an_expression_without_one_column_has_no_type() -> None:
     with pytest.raises(SqlError, match="selects no column"):
-        sql.dtype_of(pl.col("^zz$"), SCHEMA)
+        dtype_of(pl.col("^zz$"), SCHEMA)
 
 
 # --- what null is, and where a comparison ends
@@ -368,7 +370,7 @@ def test_conditions_are_what_sql_says(text: str) -> None:
     ],
 )
 def test_a_comparison_ends_where_something_else_begins(tail: str) -> None:
-    assert "<=>" not in sql._understood(tail)
+    assert "<=>" not in understood(tail)
     frame = TRUTHS.collect()
     with duckdb.connect() as peer:
         peer.register("t", frame.to_arrow())
@@ -808,7 +810,7 @@ def test_a_long_expression_is_bound_in_linear_time() -> None:
         best = math.inf
         for _ in range(3):
             began = thread_time()
-            list(sql._prepared(text, {}))
+            list(prepared(text, {}))
             best = min(best, thread_time() - began)
         return best
 

@@ -1,25 +1,22 @@
-"""SQL as text: its tokens, what can be told from them, and values written as SQL; no column is known here.
+"""SQL as text: its tokens, and what can be told from them; no column is known here.
 
 Strings, quoted names and comments are told apart from code, so that nothing in them is ever taken for it.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal
 from typing import NamedTuple
 
 __all__ = [
     "SqlError",
     "Token",
+    "arguments_of",
     "call",
     "carrying",
-    "literal",
     "parameters",
     "place_of",
     "quoted",
@@ -183,6 +180,33 @@ def call(sql: str) -> tuple[str, str] | None:
     return tokens[0].text.lower(), " ".join(t.text for t in tokens[2:-1])
 
 
+def arguments_of(tokens: Sequence[Token], start: int) -> tuple[list[list[Token]], int] | None:
+    """Return the arguments of the call whose name stands at ``start``, and where it ends; None if no bracket follows.
+
+    Examples
+    --------
+    >>> found, end = arguments_of([*tokenize("f(a, g(b))")], 0)
+    >>> ["".join(t.text for t in a) for a in found], end
+    (['a', ' g(b)'], 10)
+    """
+    index = start + 1
+    while index < len(tokens) and tokens[index].kind == "space":
+        index += 1
+    if index == len(tokens) or tokens[index].text != "(":
+        return None
+    depth, arguments = 1, [list[Token]()]
+    for end in range(index + 1, len(tokens)):
+        text = tokens[end].text if tokens[end].kind == "other" else ""
+        depth += {"(": 1, ")": -1}.get(text, 0)
+        if depth == 0:
+            return arguments, end + 1
+        if text == "," and depth == 1:
+            arguments.append([])
+        else:
+            arguments[-1].append(tokens[end])
+    raise SqlError(f"bad SQL: unclosed ( after {tokens[start].text}", "close the bracket")
+
+
 @dataclass
 class _Level:
     """What is known of the query within a bracket."""
@@ -275,81 +299,3 @@ def without_limit(sql: str) -> tuple[str, str] | None:
     if order is None or limit is None:
         return None
     return "".join(texts[:limit]).rstrip(), "".join(texts[:order]).rstrip()
-
-
-def literal(value: object) -> str:
-    """Render a Python value as one SQL literal, with its type; a list as several, for ``IN (:list)``.
-
-    Examples
-    --------
-    >>> literal("it's"), literal(date(2013, 1, 1)), literal(None), literal(["a", "b"])
-    ("'it''s'", "DATE '2013-01-01'", 'NULL', "'a', 'b'")
-
-    Raises
-    ------
-    SqlError
-        If there is no literal for it.
-    """
-    match value:
-        case None:
-            return "NULL"
-        case bool():
-            return "TRUE" if value else "FALSE"
-        case int():
-            return _integer(value)
-        case float():
-            # with an exponent it is a float from the start; Polars reads 1.5 as a decimal, and -0.0 as 0
-            text = repr(float(value))
-            shown = f"'{text}'" if not math.isfinite(value) else text if "e" in text else f"{text}e0"
-            return f"CAST({shown} AS DOUBLE)"
-        case Decimal():
-            return _decimal(value)
-        case str():
-            return "'" + value.replace("'", "''") + "'"
-        case datetime():
-            return _timestamp(value)
-        case date():
-            return f"DATE '{value.isoformat()}'"
-        case time() if value.tzinfo is None:
-            return f"TIME '{value.isoformat()}'"
-        case timedelta():
-            # not INTERVAL '…': that has no sign, wraps around at 292 years, and cannot be added to a duration
-            return f"CAST({_integer(_fitting(value // timedelta(microseconds=1), 64, value))} AS INTERVAL)"
-        case list() | tuple():
-            if not value:
-                raise SqlError("an empty list cannot stand in SQL", "pass at least one value")
-            return ", ".join(literal(v) for v in value)
-        case _:
-            raise SqlError(f"a {type(value).__name__} cannot be a SQL parameter")
-
-
-def _fitting(number: int, bits: int, value: object) -> int:
-    if -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
-        return number
-    raise SqlError(f"{value} is too large for SQL", f"it must fit {bits} bits")
-
-
-def _integer(value: int) -> str:
-    number = int(value)  # of a bool or an enumeration too
-    if 0 <= number < 2**63:
-        return str(number)
-    if -(2**63) < number < 0:
-        return f"({number})"
-    kind = "BIGINT" if number == -(2**63) else "HUGEINT"
-    return f"CAST('{_fitting(number, 128, number)}' AS {kind})"
-
-
-def _decimal(value: Decimal) -> str:
-    text = f"{value:f}"
-    if not value.is_finite() or sum(c.isdigit() for c in text) > 38:
-        raise SqlError(f"the decimal {value} is not one that SQL knows", "it must be a number of at most 38 digits")
-    return f"({text})" if "." in text else f"({text}.)"  # without a point it would be an integer
-
-
-def _timestamp(value: datetime) -> str:
-    if value.tzinfo is None:
-        return f"TIMESTAMP '{value.isoformat(sep=' ')}'"
-    try:
-        return f"TIMESTAMPTZ '{value.astimezone(UTC).isoformat(sep=' ')}'"
-    except OverflowError as error:
-        raise SqlError(f"{value} is out of range in UTC", "it must be in the years 1 to 9999") from error

@@ -16,10 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-__all__ = ["Token", "outer_using", "understood"]
+from lazypipe.sql.text import Token, arguments_of
 
-Token = tuple[str, str]
-"""The kind of a piece of text (``word``, ``space``, …), and the piece."""
+__all__ = ["outer_using", "understood"]
 
 _COUNTS = {
     "array_length", "bit_count", "bit_length", "bitcount", "char_length", "character_length", "date_part", "day", "dayofweek",
@@ -163,18 +162,7 @@ def _called(tokens: Sequence[Token], name: int) -> tuple[list[list[Token]], int]
     """Return the arguments of the call of a function, and where it ends; None if the name is that of a column."""
     if not _calls(tokens, name):
         return None
-    start = next(n for n in range(name + 1, len(tokens)) if tokens[n][0] != "space")
-    depth, arguments = 0, [list[Token]()]
-    for at in range(start, len(tokens)):
-        text = tokens[at][1]
-        depth += {"(": 1, ")": -1}.get(text, 0)
-        if depth == 0:
-            return arguments, at + 1
-        if depth == 1 and text == ",":
-            arguments.append([])
-        elif at > start:
-            arguments[-1].append(tokens[at])
-    return None
+    return arguments_of(tokens, name)
 
 
 def _otherwise(tokens: Sequence[Token], name: int) -> tuple[str, int] | None:
@@ -226,13 +214,13 @@ def _divided(tokens: Sequence[Token]) -> list[Token]:
         for n in (*before, *_factors(tokens, at, 1)) if pointed else ():
             kind, text = tokens[n]
             if kind == "number" and "." in text and "e" not in text.lower():
-                out[n] = (kind, f"{text.rstrip('.')}e0")
+                out[n] = Token(kind, f"{text.rstrip('.')}e0")
         if before and alone:
             # Polars multiplies a column by 1 / c, which is not as near: so c is made a column too. Numbers that are computed take
             # the bits of what they meet
             bits = "TINYINT" if sum(t[0] == "number" for t in tokens[start:end]) == 1 else "BIGINT"
-            more.setdefault(start, []).append(("other", "("))
-            one = [("other", " + CAST(("), *tokens[before[-1] : at], ("other", f") IS NULL AS {bits}) * 0)")]
+            more.setdefault(start, []).append(Token("other", "("))
+            one = [Token("other", " + CAST(("), *tokens[before[-1] : at], Token("other", f") IS NULL AS {bits}) * 0)")]
             more.setdefault(end, []).extend(one)
     return [t for n in range(len(out) + 1) for t in (*more.get(n, ()), *out[n : n + 1])]
 
@@ -279,7 +267,7 @@ def _begins(tokens: Sequence[Token], at: int) -> bool:
     """Whether something begins there, for nothing stands before it that could go on: a sign is that of a number then."""
     while (at := at - 1) >= 0 and tokens[at][0] == "space":
         pass
-    token = tokens[at] if at >= 0 else ("other", "")
+    token = tokens[at] if at >= 0 else Token("other", "")
     return token[1] not in (")", "]") if token[0] == "other" else _is_word(token, *_BEFORE)
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from lazypipe import sql_text
-from lazypipe.sql_text import SqlError, quoted
+from lazypipe.sql.text import SqlError, quoted, words
 
 __all__ = ["Call", "Steps", "calls", "steps"]
 
@@ -49,7 +48,7 @@ def calls(text: str, name: str) -> tuple[str, dict[str, Call]] | None:
     """
     try:
         found = _Calls(name)
-        made = found.replaced(sql_text.words(text))
+        made = found.replaced(words(text))
     except _AnotherKind:
         return None
     if not found.known:
@@ -152,7 +151,7 @@ def steps(query: str, names: Sequence[str]) -> Steps | None:
     'SELECT "k", "v" FROM self GROUP BY "k", "v"'
     """
     try:
-        return _steps(sql_text.words(query), names)
+        return _steps(words(query), names)
     except (_AnotherKind, SqlError):
         return None
 

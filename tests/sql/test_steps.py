@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from lazypipe.in_steps import Call, calls, steps
+from lazypipe.sql.steps import Call, calls, steps
 
 
 @pytest.mark.parametrize(

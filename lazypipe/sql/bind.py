@@ -1,0 +1,221 @@
+"""SQL expressions to Polars expressions, bound against a schema."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import polars as pl
+
+from lazypipe.errors import first_line, nearest
+from lazypipe.sql.exprs import dtype_of, empty, settled, substituted, try_out, value_of
+from lazypipe.sql.prepared import prepared, refuse_equal_to_null, understood, written
+from lazypipe.sql.text import SqlError, Token, arguments_of, quoted, tokenize
+
+__all__ = ["NARROW", "bind", "summed", "tried"]
+
+_UNITS = {
+    "microsecond": "1us",
+    "millisecond": "1ms",
+    "second": "1s",
+    "minute": "1m",
+    "hour": "1h",
+    "day": "1d",
+    "week": "1w",
+    "month": "1mo",
+    "quarter": "1q",
+    "year": "1y",
+    "decade": "10y",
+}
+
+
+def bind(sql: str, schema: pl.Schema, params: Mapping[str, object] | None = None) -> pl.Expr:
+    """Turn a SQL expression into a Polars expression over columns of ``schema``.
+
+    Nulls follow SQL: comparisons with null give null. Unquoted names are taken as they are written.
+
+    Raises
+    ------
+    SqlError
+        If the text does not parse, or names an unknown column, function or parameter.
+
+    Examples
+    --------
+    >>> schema = pl.Schema({"ts": pl.Datetime("us"), "n": pl.Int64})
+    >>> print(bind("date_trunc('hour', ts)", schema))
+    col("ts").dt.truncate(["1h"])
+    >>> print(bind("n > :least", schema, {"least": 3}))
+    [(col("n")) > (dyn int: 3)]
+    """
+    return _bound(summed(prepared(sql, params or {}), schema), schema)
+
+
+def _bound(tokens: Sequence[Token], schema: pl.Schema) -> pl.Expr:
+    """Bind tokens of which sums have as many bits as they need."""
+    inner: list[pl.Expr] = []
+    text = understood(_hoist(tokens, schema, inner))
+    if not text.strip():
+        raise SqlError("empty SQL expression", "write an expression such as a + 1")
+    try:
+        expr = pl.sql_expr(text)
+    except (pl.exceptions.PolarsError, UnicodeError) as error:
+        raise SqlError(f"bad SQL: {first_line(error)}") from error
+    if expr.meta != expr.meta.undo_aliases():
+        name = expr.meta.output_name()
+        raise SqlError(f"{name!r} at the end would only be a name", "write an operator in front of it, or leave it out")
+    for index, replacement in enumerate(inner):
+        expr = substituted(expr, _placeholder(index), replacement)
+    for name in expr.meta.root_names():
+        if name not in schema and name != "*":
+            # of what a query in brackets gives there is no column, and no hint
+            made = name.startswith("_POLARS_TMP_SQL")
+            hint = None if made else nearest(name, schema, "columns")
+            if hint is not None and not hint.startswith("did") and quoted(name) in text:
+                hint = f"text is written in single quotes: '{name}'; {hint}"
+            raise SqlError(f"unknown column {name!r}", hint)
+    return settled(expr, schema)  # COLUMNS('a.*')
+
+
+def tried(sql: str, schema: pl.Schema, params: Mapping[str, object]) -> pl.Expr:
+    """Return what ``bind`` does, after it was tried out: schemas alone do not show that text was compared with a number.
+
+    It is run over no rows, and over a made-up one, for Polars refuses casts between types only where there is a value.
+
+    The same text over the same columns is tried once: a pipeline is lowered many times while it is compiled.
+
+    Examples
+    --------
+    >>> print(tried("n > 1", pl.Schema({"n": pl.Int64}), {}))
+    [(col("n")) > (dyn int: 1)]
+    """
+    refuse_equal_to_null(sql)
+    text = written(sql, params) if ":" in sql else _without_params(sql)
+    return _tried(text, tuple(schema.items()))
+
+
+@lru_cache(maxsize=1_024)
+def _without_params(sql: str) -> str:
+    return written(sql, {})
+
+
+@lru_cache(maxsize=1_024)
+def _tried(sql: str, columns: tuple[tuple[str, pl.DataType], ...]) -> pl.Expr:
+    schema = pl.Schema(columns)
+    expr = bind(sql, schema)
+    try_out(expr, empty(schema))
+    if not _may_cast(sql, expr, schema):
+        return expr
+    try:
+        try_out(expr, _one_row(columns))
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        # whatever else is wrong is so of the made-up values
+        if _NEVER.match(first_line(error)):
+            raise
+    return expr
+
+
+_NEVER = re.compile(
+    r"casting from .* not supported|cannot cast (List|Array|categorical) type|could not evaluate comparison between"
+)
+"""How Polars says that no value of a type becomes one of another, or can be compared with one."""
+
+
+def _may_cast(sql: str, expr: pl.Expr, schema: pl.Schema) -> bool:
+    """Whether an expression casts, or reads what comparing and joining text would cast: of most it need not be found out."""
+    read = (schema[name] for name in expr.meta.root_names() if name in schema)
+    return re.search(r"::|\|\||cast", sql, re.IGNORECASE) is not None or any(
+        dtype.is_nested() or dtype == pl.Duration for dtype in read
+    )
+
+
+@lru_cache(maxsize=256)
+def _one_row(columns: tuple[tuple[str, pl.DataType], ...]) -> pl.DataFrame:
+    """Return a frame of these columns with a row of values, as far as types have one that is easily made up."""
+    return pl.DataFrame([value_of(dtype).alias(name) for name, dtype in columns])
+
+
+def _placeholder(index: int) -> str:
+    return f"__lazypipe_bound_{index}"
+
+
+def _hoist(tokens: Sequence[Token], schema: pl.Schema, inner: list[pl.Expr]) -> str:
+    """Replace each ``date_trunc(unit, x)`` by a placeholder column and bind ``x`` by its type."""
+    out: list[str] = []
+    index = 0
+    while index < len(tokens):
+        token = tokens[index]
+        call = arguments_of(tokens, index) if token.text.lower() == "date_trunc" else None
+        if call is None or token.kind != "word":
+            out.append(token.text)
+            index += 1
+            continue
+        arguments, index = call
+        inner.append(_date_trunc(arguments, schema))
+        out.append(_placeholder(len(inner) - 1))
+    return "".join(out)
+
+
+def _date_trunc(arguments: Sequence[Sequence[Token]], schema: pl.Schema) -> pl.Expr:
+    if len(arguments) != 2:
+        raise SqlError(f"date_trunc takes 2 arguments, not {len(arguments)}", "write date_trunc('hour', x)")
+    unit = "".join(t.text for t in arguments[0]).strip().strip("'").lower()
+    every = _UNITS.get(unit.removesuffix("s")) or _UNITS.get(unit)
+    if every is None:
+        raise SqlError(f"date_trunc has no unit {unit!r}", nearest(unit, _UNITS, "units"))
+    text = "".join(t.text for t in arguments[1]).strip()
+    operand = bind(text, schema)
+    dtype = dtype_of(operand, schema)
+    if dtype == pl.Date:
+        # as Polars' SQL does it: a date truncated is a timestamp
+        operand = operand.cast(pl.Datetime("us"))
+    elif not isinstance(dtype, pl.Datetime):
+        raise SqlError(
+            f"date_trunc needs a date or a datetime, and {text} is {dtype}",
+            f"cast it first: date_trunc('{unit}', {text}::timestamp)",
+        )
+    return operand.dt.truncate(every)
+
+
+NARROW = (pl.Int32(), pl.UInt32(), pl.Boolean())
+"""Types of which Polars makes sums of 32 bits, that wrap around."""
+
+
+def summed(tokens: Sequence[Token], schema: pl.Schema) -> list[Token]:
+    """Have sums of what has few bits, such as whole numbers that are written in the text, made of 64, as databases have it.
+
+    A factor does it, and no cast: where a query calls something else by a name of its tables, that keeps its value.
+    """
+    out: list[Token] = []
+    index = 0
+    while index < len(tokens):
+        token = tokens[index]
+        call = arguments_of(tokens, index) if (token.kind, token.text.lower()) == ("word", "sum") else None
+        if call is None or len(call[0]) != 1:
+            out.append(token)
+            index += 1
+            continue
+        ((argument,), index) = call
+        begin = next((n for n, t in enumerate(argument) if t.kind != "space"), 0)
+        begin += bool(argument) and argument[begin].text.lower() == "distinct"
+        value = summed(argument[begin:], schema)
+        out += [token, Token("other", "("), *argument[:begin]]
+        if _type_of(value, schema) in NARROW:
+            value = [*tokenize(" ("), *value, *tokenize(") * CAST(1 AS BIGINT)")]
+        out += [*value, Token("other", ")")]
+    return out
+
+
+def _type_of(tokens: Sequence[Token], schema: pl.Schema) -> pl.DataType | None:
+    """Return the type of an expression over columns, perhaps of tables that it names; None where it is another kind of thing."""
+    alone = [
+        t
+        for n, t in enumerate(tokens)
+        if t.text != "." and not (n + 1 < len(tokens) and tokens[n + 1].text == "." and t.kind in ("word", "quoted"))
+    ]
+    for of in (tokens, alone):
+        try:
+            return dtype_of(_bound(of, schema), schema)
+        except (SqlError, pl.exceptions.PolarsError):
+            continue
+    return None

@@ -1,0 +1,173 @@
+"""Whole queries over named frames."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from lazypipe.errors import first_line, nearest
+from lazypipe.sql import dialect
+from lazypipe.sql.bind import NARROW, summed
+from lazypipe.sql.prepared import prepared, refuse_equal_to_null, understood, written
+from lazypipe.sql.text import SqlError, Token, arguments_of, place_of
+
+__all__ = ["judge", "query"]
+
+STARTS = frozenset({"select", "with", "from", "values"})
+"""Words with which a query begins."""
+
+
+def query(sql: str, tables: Mapping[str, pl.LazyFrame], params: Mapping[str, object] | None = None) -> pl.LazyFrame:
+    """Run a whole SELECT over named frames, lazily.
+
+    Raises
+    ------
+    SqlError
+        If the text is not one SELECT, or reads something that is not in ``tables``.
+
+    Examples
+    --------
+    >>> t = pl.LazyFrame({"a": [1, 2]})
+    >>> query("SELECT a FROM t WHERE a > :n", {"t": t}, {"n": 1}).collect().rows()
+    [(2,)]
+    """
+    try:
+        return _query(sql, tables, params or {})
+    except SqlError as error:
+        error.place = error.place or place_of(sql, error.what)
+        raise
+
+
+def _query(sql: str, tables: Mapping[str, pl.LazyFrame], params: Mapping[str, object]) -> pl.LazyFrame:
+    tokens = _whole(sql, params)
+    text = ""
+    try:
+        if any(t.text.lower() == "sum" for t in tokens):  # so that others need not ask for all columns
+            tokens = _summed_within(tokens, tables)
+        text = understood("".join(t.text for t in tokens))
+        result = _in_context(tables).execute(text)
+        result.collect_schema()
+    except pl.exceptions.PolarsError as error:
+        message = first_line(error)
+        unknown = re.match(r"relation '(.*)' was not found", message)
+        if unknown:
+            raise SqlError(f"unknown table {unknown[1]!r}", nearest(unknown[1], tables, "inputs")) from error
+        column = re.match(r'unable to find column "(.*?)"', message)
+        if column:
+            known = {c for t in tables.values() for c in t.collect_schema()}
+            raise SqlError(f"unknown column {column[1]!r}", nearest(column[1], known, "columns")) from error
+        raise SqlError(f"bad SQL: {message}", place=place_of(sql, message, text)) from error
+    return result
+
+
+def judge(sql: str, params: Mapping[str, object], kind: str) -> None:
+    """Raise SqlError for what is wrong with an ``expression`` or a ``query`` whatever its columns are, where those are not known.
+
+    Examples
+    --------
+    >>> judge("a >", {}, "expression")
+    Traceback (most recent call last):
+    lazypipe.sql.text.SqlError: bad SQL: unable to parse 'a >' as Expr
+    >>> judge("SELECT a FROM whatever", {}, "query")
+    """
+    text = ""
+    try:
+        if kind == "query":
+            text = understood("".join(t.text for t in _whole(sql, params)))
+            pl.SQLContext().execute(text)
+        else:
+            text = understood(written(sql, params))
+            pl.sql_expr(text)
+    except SqlError as error:
+        error.place = error.place or (place_of(sql, error.what) if kind == "query" else None)
+        raise
+    except (pl.exceptions.PolarsError, UnicodeError) as error:
+        said = first_line(error)
+        if _MALFORMED.match(said):
+            raise SqlError(f"bad SQL: {said}", place=place_of(sql, said, text) if kind == "query" else None) from error
+
+
+_MALFORMED = re.compile(
+    r"sql parser error|unable to parse|invalid expression|unsupported function|one \(and only one\)"
+)
+"""How Polars says that a text is wrong, and not that it does not know the columns or tables."""
+
+
+def _whole(sql: str, params: Mapping[str, object]) -> list[Token]:
+    """Return the tokens of a query; raises SqlError where it is none, whatever its tables are."""
+    refuse_equal_to_null(sql)
+    tokens = prepared(sql, params)
+    first = next((t.text.lower() for t in tokens if t.kind == "word"), "")
+    if first not in STARTS:
+        raise SqlError("a sql operation must be one SELECT statement", "start it with SELECT or WITH")
+    if (kind := dialect.outer_using(tokens)) is not None:
+        what = f"the key of a {kind} join by USING would be null in rows that only the right side has"
+        raise SqlError(what, "write ON t.key = u.key, and coalesce(t.key, u.key) for the key")
+    return tokens
+
+
+def _summed_within(tokens: Sequence[Token], tables: Mapping[str, pl.LazyFrame]) -> list[Token]:
+    """Have sums of a query made of 64 bits, and those of queries in brackets in it, of which it sees the columns."""
+    seen = dict(tables)
+    out: list[Token] = []
+    index = 0
+    while index < len(tokens):
+        starts = next((t.text.lower() for t in tokens[index + 1 :] if t.kind != "space"), "") in STARTS
+        if tokens[index].text != "(" or not starts or (inner := arguments_of(tokens, index - 1)) is None:
+            out.append(tokens[index])
+            index += 1
+            continue
+        end = inner[1] - 1
+        nested = _summed_within(tokens[index + 1 : end], seen)
+        name, columns = _called_by(out, tokens[end + 1 :])
+        try:
+            frame = _in_context(seen).execute(understood("".join(t.text for t in nested)))
+            names = frame.collect_schema().names()
+            seen[name] = frame.rename(dict(zip(names, columns, strict=False)))
+        except pl.exceptions.PolarsError:
+            pass  # whatever is wrong with it is found with the whole
+        out += [tokens[index], *nested]
+        index = end
+    return summed(out, _columns(seen))
+
+
+def _called_by(before: Sequence[Token], behind: Sequence[Token]) -> tuple[str, list[str]]:
+    """Return the name that a query in brackets has where it stands, and those of its columns, if they are listed."""
+    front = [t for t in before if t.kind != "space"]
+    rest = [t for t in behind if t.kind != "space"]
+    if front and front[-1].text.lower() == "as":  # WITH name (columns) AS (…)
+        end = len(front) - 1
+        start = next((n for n in range(end, 0, -1) if front[n].text == "("), end) if front[end - 1].text == ")" else end
+        named = front[start - 1 : end]
+    else:  # (…) AS name (columns)
+        start = int(bool(rest) and rest[0].text.lower() == "as")
+        end = (
+            next((n for n, t in enumerate(rest) if t.text == ")"), 0)
+            if [t.text for t in rest[start + 1 :][:1]] == ["("]
+            else 0
+        )
+        named = rest[start : max(end, start + 1)]
+    names = [_plain(t) for t in named if t.kind in ("word", "quoted")] or [""]
+    return names[0], names[1:]
+
+
+def _plain(token: Token) -> str:
+    return token.text[1:-1].replace('""', '"') if token.kind == "quoted" else token.text
+
+
+def _in_context(tables: Mapping[str, pl.LazyFrame]) -> pl.SQLContext[pl.LazyFrame]:
+    context: pl.SQLContext[pl.LazyFrame] = pl.SQLContext(eager=False)
+    context.register_many(tables)
+    return context
+
+
+def _columns(tables: Mapping[str, pl.LazyFrame]) -> pl.Schema:
+    """Return the columns of all tables, of the type that has few bits where it is of several."""
+    found: dict[str, pl.DataType] = {}
+    for table in tables.values():
+        for name, dtype in table.collect_schema().items():
+            if name not in found or dtype in NARROW:
+                found[name] = dtype
+    return pl.Schema(found)
