@@ -15,12 +15,12 @@ from lazypipe.compile.binding import bind
 from lazypipe.compile.graph import outside
 from lazypipe.compile.names import check_names
 from lazypipe.compile.node import compile_checks
-from lazypipe.errors import LazypipeError, RunError, first_line, nearest
+from lazypipe.errors import LazypipeError, RunError, first_line
 from lazypipe.gates.alone import Split, check_frame, split_frame
 from lazypipe.gates.report import GateReport
 from lazypipe.spec import loader, model
 from lazypipe.spec.arguments import Arguments
-from lazypipe.spec.frames import lazy_frame
+from lazypipe.spec.frames import lazy_frame, missing
 from lazypipe.spec.model import Fault, Origin, Step, freeze
 from lazypipe.spec.queries import read_query
 from lazypipe.spec.scope import Scope, Table
@@ -75,7 +75,7 @@ def apply(
         scope = Scope(type(operation), written, tables, _params(params), frozenset(allow))
         for name in operation.inputs():
             if name not in tables:
-                raise scope.fault(f"unknown frame {name!r}", nearest(name, tables, "frames"), "with")
+                raise scope.fault(f"unknown frame {name!r}", missing(name, tables), "with")
         return operation.lower(Table(rows, rows.collect_schema()), scope)
     except Fault as fault:
         raise loader.problems([fault], Origin()) from None

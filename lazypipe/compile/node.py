@@ -13,7 +13,7 @@ from lazypipe import gates, ops
 from lazypipe.compile.names import check_names
 from lazypipe.compile.placed import in_two
 from lazypipe.compile.sources import BoundSource
-from lazypipe.errors import first_line, nearest
+from lazypipe.errors import first_line
 from lazypipe.gates import Check, Rule
 from lazypipe.gates.marks import Lookup, mark, mended
 from lazypipe.gates.rule import ACTIONS, BAD
@@ -22,6 +22,7 @@ from lazypipe.ops import Operation
 from lazypipe.ops.base import AHEAD, Fold, reads_one_row
 from lazypipe.ops.sort import Sort
 from lazypipe.spec.arguments import Arguments
+from lazypipe.spec.frames import missing
 from lazypipe.spec.model import NOTHING, Fault, Step
 from lazypipe.spec.scope import FAR, Asked, Guard, Scope, Table, Tally, Whole
 from lazypipe.spec.taps import label
@@ -322,7 +323,7 @@ def compile_checks(
             scope = make_scope(step, type(rule))
             for argument, name in rule.frames().items():
                 if name not in others:
-                    raise scope.fault(f"unknown frame {name!r}", nearest(name, others, "frames"), argument)
+                    raise scope.fault(f"unknown frame {name!r}", missing(name, others), argument)
             made = rule.checks(schema, scope)
             if not kept and any(c.measure is not None and c.measure.compares_with_the_past for c in made):
                 what = f"{step.name} compares with earlier runs, of which nothing is kept here: these are not the rows of a dataset"

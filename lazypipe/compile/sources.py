@@ -68,6 +68,15 @@ class Snapshot:
         """The columns that a log says all files have, None where each file is asked."""
         return self.commit.schema if self.commit is not None else None if self.table is None else self.table.schema
 
+    def chosen(self, units: Units | None) -> tuple[FileInfo, ...]:
+        """Return the files, or parts of files, that hold some units: of a dataset whose rows know theirs, its data files."""
+        if units is None:
+            return tuple(self.files)
+        if self.commit is not None and self.commit.tagged:
+            pairs = zip(self.files, self.commit.files, strict=True)
+            return tuple(f for f, data in pairs if not units.wanted.isdisjoint(data.units))
+        return units.select(self.files)
+
     def without(self, corrupt: Sequence[CorruptFile], uris: Collection[str]) -> Snapshot:
         """Return the snapshot with the files at ``uris`` set aside."""
         files = tuple(f for f in self.files if f.uri not in uris)

@@ -111,11 +111,9 @@ def _library(check: Node, allowed: Range, common: dict[str, Any]) -> list[Writte
     if unit == "percent":
         return _share(check, metric, (name, arguments), condition, allowed, common)
     least, most = allowed.counts()
-    if allowed.unlike is not None:
-        if allowed.unlike != 0:
-            check.unmapped(f"{metric} mustNotBe {allowed.unlike}", "no rule allows two separate ranges")
-            return []
-        least = 1
+    if allowed.unlike:
+        check.unmapped(f"{metric} mustNotBe {allowed.unlike}", "no rule allows two separate ranges")
+        return []
     if least is None:
         return _at_most(check, (name, arguments), most, common)
     if condition is None:
@@ -140,11 +138,9 @@ def _row_count(check: Node, allowed: Range, common: dict[str, Any], *, percent: 
         check.unmapped("rowCount", why)
         return []
     least, most = allowed.counts()
-    if allowed.unlike is not None:
-        if allowed.unlike != 0:
-            check.unmapped(f"rowCount mustNotBe {allowed.unlike}", "no rule allows two separate ranges")
-            return []
-        least = 1
+    if allowed.unlike:
+        check.unmapped(f"rowCount mustNotBe {allowed.unlike}", "no rule allows two separate ranges")
+        return []
     if least is None and most is None:
         check.unmapped("rowCount", "any count passes it")
         return []

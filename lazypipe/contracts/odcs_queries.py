@@ -51,7 +51,7 @@ def query(check: Node, allowed: Range, common: dict[str, Any]) -> list[Written]:
         check.unmapped("a query", why, "query")
         return []
     function = match["function"].lower()
-    if function == "count" and allowed.unlike is None:
+    if function == "count" and not allowed.unlike:
         return _sql_count(check, match, allowed, where, common)
     if function not in _AGGREGATES or match["distinct"] or match["argument"] == "*" or allowed.unlike is not None:
         check.unmapped("a query", f"no rule is like {match['function'].upper()} with this operator", "query")

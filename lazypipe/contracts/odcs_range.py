@@ -42,7 +42,9 @@ class Range:
         return None if left and right else "left" if left else "right" if right else "none"
 
     def counts(self) -> tuple[int | None, int | None]:
-        """Return the least and the greatest whole number in it."""
+        """Return the least and the greatest count in it: one that is not to be 0 is at least 1."""
+        if self.unlike == 0:
+            return 1, None
         least = None if self.least is None else math.floor(self.least) + 1 if self.open_least else math.ceil(self.least)
         most = None if self.most is None else math.ceil(self.most) - 1 if self.open_most else math.floor(self.most)
         return least if least is not None and least > 0 else None, most

@@ -72,11 +72,11 @@ def total(column: str, dtype: pl.DataType) -> Figure:
     """Return the sum: of whole numbers and decimals exactly; 0 of nothing. Of durations in ns it is in us."""
     added, figure = pl.col(_SUM), _added(_SUM, _summed(column, dtype))
     if isinstance(dtype, pl.Duration):
-        # a sum in ns would end after 292 years
+        # a sum in ns would end after 292 years; one that no duration holds is as long as one can be: beyond any bound as well
         fine = dtype.time_unit == "ns"
-        return Figure(
-            (added // 1_000 if fine else added).cast(pl.Int64).cast(pl.Duration("us") if fine else dtype), (figure,)
-        )
+        longest = pl.lit(2**63 - 1, dtype=pl.Int128)
+        held = (added // 1_000 if fine else added).clip(-longest, longest).cast(pl.Int64)
+        return Figure(held.cast(pl.Duration("us") if fine else dtype), (figure,))
     return Figure(added, (figure,))
 
 

@@ -124,10 +124,10 @@ def _series(values: Sequence[Any], dtype: pl.DataType) -> pl.Series:
             raise TypeError
         if dtype.is_float():
             return pl.Series([float(v) for v in values], dtype=dtype)
-        if dtype == pl.UInt128:
-            return pl.Series(values, dtype=dtype, strict=True)  # Polars has no type that holds both it and others
         # 0.5 is a fair bound for an integer column
         numbers = [int(v) if isinstance(v, float) and v.is_integer() else v for v in values]
+        if dtype == pl.UInt128:
+            return pl.Series(numbers, dtype=dtype, strict=True)  # Polars has no type that holds both it and others
         # Polars takes the width of the first number
         wide = all(isinstance(n, int) for n in numbers) and not all(-(2**63) <= n < 2**63 for n in numbers)
         return pl.Series(numbers, dtype=pl.Int128 if wide else None, strict=True)

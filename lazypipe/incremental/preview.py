@@ -210,10 +210,7 @@ class _Preview:
             if nodes[name].source is None or name in self.ahead:
                 continue
             snapshot, units = self.look(name), work.units.get(name)
-            files = snapshot.files if units is None else units.select(snapshot.files)
-            if units is not None and snapshot.commit is not None and snapshot.commit.tagged:
-                pairs = zip(snapshot.files, snapshot.commit.files, strict=True)
-                files = tuple(f for f, data in pairs if not units.wanted.isdisjoint(data.units))
+            files = snapshot.chosen(units)
             sizes = [f.length for f in files]
             total = None if None in sizes else sum(s for s in sizes if s is not None)
             count = len({f.uri for f in files})  # of which several parts may be read

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -20,6 +20,7 @@ from lazypipe.spec.model import Pipeline
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import uri as uris
 from lazypipe.storage.log import DataFile
+from lazypipe.storage.units import Units
 from lazypipe.version import VERSION
 
 __all__ = ["code", "commit_id", "data", "definition_key", "input_of", "object_content", "sources_of", "text_hash"]
@@ -75,8 +76,22 @@ def _text(path: str) -> str:
         return file.read().strip()
 
 
-def input_of(source: BoundSource, snapshot: Snapshot, hashes: Mapping[str, str]) -> dict[str, Any]:
-    """Return what a record says of one source as a run read it."""
+def input_of(
+    source: BoundSource,
+    snapshot: Snapshot,
+    hashes: Mapping[str, str],
+    reads: Sequence[tuple[Snapshot, Units | None]] | None = None,
+) -> dict[str, Any]:
+    """Return what a record says of one source as a run found it, and of what queries ``read`` of that: which files, if those are not all."""
+    said: dict[str, Any] = {}
+    if reads is not None:
+        corrupt = {c.uri for c in snapshot.corrupt}
+        read = {f.key: f for found, units in reads for f in found.chosen(units) if source.redact(f.uri) not in corrupt}
+        sizes, named = [f.length for f in read.values()], {f.uri: source.redact(f.uri) for f in read.values()}
+        size = None if None in sizes else sum(s for s in sizes if s is not None)
+        said = {"files": len(named), "bytes": size}
+        if len(read) != len(snapshot.files) or not all(f.key in read for f in snapshot.files):
+            said["uris"] = [*named.values()]
     return {
         "uri": [source.redact(p) for p in source.patterns],
         "format": source.reader.format,
@@ -85,6 +100,7 @@ def input_of(source: BoundSource, snapshot: Snapshot, hashes: Mapping[str, str])
             for f in snapshot.files
         ],
         "version": snapshot.version,
+        **({"read": said} if said else {}),
     }
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from lazypipe.compile.compiled import CompiledPipeline
+from lazypipe.compile.modes import adds_to
 from lazypipe.compile.node import Node
 from lazypipe.errors import LazypipeError
 from lazypipe.gates.export import data_quality_assertions, data_quality_metrics
@@ -15,6 +16,7 @@ from lazypipe.gates.report import GateReport
 from lazypipe.gates.tap import quarantine_schema
 from lazypipe.plan.facet import column_lineage_facet, dataset_name
 from lazypipe.plan.graph import Lineage
+from lazypipe.records.body import sources_of
 from lazypipe.records.facets import PRODUCER, data_source, facet, public, schema_facet, storage_facet, tags_facet
 from lazypipe.spec.model import Output
 
@@ -67,17 +69,30 @@ class Datasets:
 
     def _figures(self, node: Node, read: Mapping[str, Any], report: GateReport | None) -> dict[str, Any]:
         sizes = [f["size"] for f in read["files"]]
-        size, files = (None if None in sizes else sum(sizes)), len(sizes)
+        whole = {"size": None if None in sizes else sum(sizes), "fileCount": len(sizes)}
         rows = None if report is None else report.rows
-        found = {
-            "inputStatistics": facet("InputStatisticsInputDatasetFacet", rowCount=rows, size=size, fileCount=files)
-        }
+        some = read.get("read", {})
+        # what is kept of files that were not read counts in the gate's report
+        added = all(adds_to(self.plan.outputs[o]) for o in self._made_of(node.name))
+        figures = {"rowCount": rows if "uris" not in some or added else None, **whole}
+        if some:
+            figures |= {"size": some["bytes"], "fileCount": some["files"]}
+        if not figures["fileCount"]:
+            figures["rowCount"] = 0
+        found = {"inputStatistics": facet("InputStatisticsInputDatasetFacet", **figures)}
         if report is not None:
-            some = [c.id for c in node.checks if c.measure is not None and c.where is not None]
+            judged = figures if added else whole
+            restricted = [c.id for c in node.checks if c.measure is not None and c.where is not None]
             found["dataQualityMetrics"] = data_quality_metrics(
-                report, bytes=size, files=files, restricted=some, producer=PRODUCER
+                report, bytes=judged["size"], files=judged["fileCount"], restricted=restricted, producer=PRODUCER
             )
         return found
+
+    def _made_of(self, source: str) -> list[str]:
+        """Return the outputs whose runs read a source."""
+        return [
+            s.output for s in self.plan.segments if s.output is not None and source in sources_of(self.plan, s.node)
+        ]
 
     def _output(self, name: str, output: Output) -> dict[str, Any]:
         pipeline = self.plan.pipeline

@@ -32,7 +32,7 @@ def body(
         "definition": {"file": plan.pipeline.origin.file, "blake3": bodies.text_hash(plan.pipeline), "object": None},
         "params": {k: str(v) for k, v in plan.params.items()},
         **({"window": str(run.window)} if run.window is not None else {}),
-        "inputs": {n: bodies.input_of(s, run.snapshots[n], {}) for n, s in sources.items()},
+        "inputs": {n: bodies.input_of(s, run.snapshots[n], {}, run.reads.get(n, ())) for n, s in sources.items()},
         "segments": [
             {
                 **s.to_dict(),

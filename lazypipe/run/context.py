@@ -27,6 +27,7 @@ from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.log import Commit
 from lazypipe.storage.moments import How
+from lazypipe.storage.units import Units
 
 __all__ = ["Observer", "Run", "run_id"]
 
@@ -41,7 +42,7 @@ def run_id(moment: datetime) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """What the segments of one run share: the plan, the run's id and time, what was listed and what was kept.
+    """What the segments of one run share: the plan, the run's id and time, what was listed, read and kept.
 
     ``patient`` tells whether sources without any file are waited for. ``cut`` are text files that grow while the run lasts: of these it
     reads what they were listed with. ``moments`` says of sources who parses them, and ``each`` which have been tried each row for itself. ``flat`` are layouts of
@@ -62,6 +63,7 @@ class Run:
     shared: dict[str, Shared] = field(default_factory=dict)
     published: dict[str, tuple[Dataset, Commit]] = field(default_factory=dict)
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    reads: dict[str, list[tuple[Snapshot, Units | None]]] = field(default_factory=dict)
     checked: set[FileInfo] = field(default_factory=set)
     hashes: Hashes = field(default_factory=Hashes)
     digests: dict[Hashable, pl.DataFrame] = field(default_factory=dict)

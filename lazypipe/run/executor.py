@@ -48,6 +48,7 @@ from lazypipe.storage import uri as uris
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.moments import Unusual, columns, refused
 from lazypipe.storage.scan import is_engine_error
+from lazypipe.storage.units import Units
 
 if TYPE_CHECKING:
     from lazypipe.run.attempt import Attempt
@@ -115,7 +116,8 @@ def execute(
     try:
         snapshots: dict[str, Snapshot] = {}
         about = {} if window is None else {"window": str(window)}
-        recorder = Recorder(plan, run, now, state, actor, code, snapshots=snapshots, about=about)
+        reads: dict[str, list[tuple[Snapshot, Units | None]]] = {}
+        recorder = Recorder(plan, run, now, state, actor, code, snapshots=snapshots, reads=reads, about=about)
         times = {} if extents is None else extents
         started = Run(
             plan,
@@ -129,6 +131,7 @@ def execute(
             bound,
             patient,
             snapshots=snapshots,
+            reads=reads,
             window=window,
             extents=times,
         )

@@ -93,6 +93,7 @@ class Query:
             cut = (f._replace(end=f.size) if f in self.run.cut else f for f in listed.files)
             listed = replace(listed, files=tuple(cut))
         self.snapshots[name] = source.looked_at(listed)
+        self.run.reads.setdefault(name, []).append((self.snapshots[name], units))
         return self.snapshots[name]
 
     @property

@@ -30,6 +30,7 @@ from lazypipe.storage.files import FileInfo
 from lazypipe.storage.following import Following
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.row_groups import BorderHash, Borders, begun
+from lazypipe.storage.units import Units
 
 __all__ = ["ACTOR", "Aside", "Recorder", "user"]
 
@@ -77,8 +78,8 @@ class Aside:
 class Recorder:
     """Collects the record of one run; with ``audit: off`` it does nothing.
 
-    ``snapshots`` are the run's own, which may still change; ``inputs`` what else it read, as a record says it; ``about`` what else a
-    record says of the run.
+    ``snapshots`` are the run's own, and ``reads`` what it reads of them, which may both still change; ``inputs`` what else it read, as a record
+    says it; ``about`` what else a record says of the run.
     """
 
     plan: CompiledPipeline
@@ -89,6 +90,7 @@ class Recorder:
     code: str | None = None
     kind: str = "run"
     snapshots: Mapping[str, Snapshot] = field(default_factory=dict)
+    reads: Mapping[str, Sequence[tuple[Snapshot, Units | None]]] = field(default_factory=dict)
     inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     asides: dict[str, list[Aside]] = field(default_factory=dict)
     written: dict[str, tuple[DataFile, ...]] = field(default_factory=dict)
@@ -380,7 +382,7 @@ class Recorder:
         # what was written anew while the run read it is not what was hashed
         fixed = snapshot.table is not None
         known = {f.uri: hashes[f.uri] for f in snapshot.files if f.uri in hashes and (fixed or unchanged(f))}
-        return bodies.input_of(source, snapshot, known)
+        return bodies.input_of(source, snapshot, known, self.reads.get(name, ()))
 
     def _segment(self, segment: Segment | None, said: dict[str, Any]) -> dict[str, Any]:
         name = said["name"]

@@ -22,7 +22,7 @@ from lazypipe.compile.node import Node
 from lazypipe.errors import GateError, LazypipeError, first_line
 from lazypipe.gates.alone import mark_repeats
 from lazypipe.gates.report import GateReport
-from lazypipe.gates.rule import PREVIOUS, Reference
+from lazypipe.gates.rule import PREVIOUS, Check, Reference
 from lazypipe.gates.tap import FILE_COLUMN, RAW_COLUMN, RULES_COLUMN, RUN_COLUMN, Tap
 from lazypipe.gates.uniqueness import repeated
 from lazypipe.incremental.before import CONSUMED, DELETES
@@ -339,9 +339,7 @@ class _Replay:
         aside = RAW_COLUMN in self.held.schema
         kept = [RAW_COLUMN] if aside or node.raw else []
         rows = rows.select(*node.schema, *kept, FILE_COLUMN, RUN_COLUMN)
-        # of those that were put aside many violate again: how many of a delivery may was judged when it came
-        judged = [replace(c, fail_above=None) if c.removes_rows else c for c in node.checks]
-        checks, lookup = mark_repeats(judged, known, self.lookup)
+        checks, lookup = mark_repeats([self.judging(c) for c in node.checks], known, self.lookup)
         tap = Tap(
             checks,
             node.schema,
@@ -353,7 +351,9 @@ class _Replay:
             raw=aside,
         )
         good = tap.attach(rows).collect(engine="streaming")
-        together = pl.concat([there.select(node.schema.names()), good.lazy()])
+        together = good.lazy()
+        if self.target.mode != "append":
+            together = pl.concat([there.select(node.schema.names()), together])
         for check in checks:
             if check.measure is not None:
                 frames = {n: self.plan.frames[n] for n in check.measure.frames if n != PREVIOUS}
@@ -361,6 +361,17 @@ class _Replay:
                     check, lambda: together, frames | {PREVIOUS: there}, ask=True
                 )  # not only those that flowed by
         return tap, good
+
+    def judging(self, check: Check) -> Check:
+        """Return a check as a replay makes it: what may be of a delivery was judged when that came.
+
+        Of those that were put aside many violate again; and where rows are added, what is measured is measured of each run's.
+        """
+        if check.removes_rows:
+            return replace(check, fail_above=None)
+        if check.measure is not None and self.target.mode == "append":
+            return replace(check, action="warn", fail_above=None)
+        return check
 
     def lookup(self, reference: Reference) -> pl.LazyFrame:
         return self.plan.frames[reference.to]

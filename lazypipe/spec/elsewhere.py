@@ -23,12 +23,18 @@ _MEANT = {
         "sql": ("query",),
     },
     "rules": {
-        "in_set": ("accepted_values", "is_in", "isin", "one_of"),
+        "in_set": ("accepted_values", "is_in", "isin", "one_of", "invalidValues", "invalid_count"),
+        "not_in_set": ("not_accepted_values", "notin", "not_in"),
         "foreign_key": ("relationships", "references"),
-        "between": ("accepted_range", "range", "is_between"),
-        "regex": ("matches", "pattern"),
-        "not_null": ("required", "not_na", "notna"),
-        "expression": ("check", "condition", "sql", "expect"),
+        "between": ("accepted_range", "range", "is_between", "in_range"),
+        "regex": ("matches", "pattern", "str_matches", "match_regex"),
+        "length_between": ("str_length", "length"),
+        "not_null": ("required", "not_na", "notna", "nullValues", "missing_count", "missing"),
+        "unique": ("unique_combination_of_columns", "duplicateValues", "duplicate_count", "no_duplicates"),
+        "row_count": ("rowCount", "equal_rowcount", "volume"),
+        "completeness": ("not_null_proportion", "missing_percent"),
+        "freshness": ("recency",),
+        "expression": ("check", "condition", "sql", "expect", "expression_is_true"),
     },
 }
 
@@ -40,6 +46,10 @@ def hint(name: str, known: Iterable[str], kind: str) -> str:
     --------
     >>> hint("group_by", ["aggregate", "filter"], "operations"), hint("fliter", ["aggregate", "filter"], "operations")
     ("here that is called 'aggregate'", "did you mean 'filter'?")
+    >>> hint("expect_column_to_exist", ["schema"], "rules")
+    'lazypipe import gx says which rule an expectation is'
     """
+    if kind == "rules" and name.startswith("expect_"):
+        return "lazypipe import gx says which rule an expectation is"
     meant = next((here for here, others in _MEANT.get(kind, {}).items() if name in others), None)
     return nearest(name, known, kind) if meant is None else f"here that is called {meant!r}"

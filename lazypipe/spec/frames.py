@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from typing import Any
 
 import polars as pl
 
-from lazypipe.errors import LazypipeError
+from lazypipe.errors import LazypipeError, nearest
 
-__all__ = ["lazy_frame"]
+__all__ = ["lazy_frame", "missing"]
 
 _WAYS = {"pandas.": "pl.from_pandas(…) of it", "pyarrow.": "pl.from_arrow(…) of it"}
+
+
+def missing(name: str, known: Collection[str]) -> str:
+    """Return what to do about a frame that is named, and not among those that are there.
+
+    Examples
+    --------
+    >>> missing("countries", []), missing("countris", ["countries"])
+    ('give it by its name: countries=…', "did you mean 'countries'?")
+    """
+    return nearest(name, known, "frames") if known else f"give it by its name: {name}=…"
 
 
 def lazy_frame(given: Any, name: str, *, besides: str = "") -> pl.LazyFrame:

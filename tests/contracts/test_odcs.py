@@ -728,6 +728,8 @@ def test_what_a_check_says_besides() -> None:
     [
         ("SELECT COUNT(*) FROM {object}", {"mustBeGreaterThan": 5}, {"row_count": {"min": 6}}),
         ("select count(*) as n from ${table} where {property} is null;", {"mustBeLessThan": 3}, {"expression": {"condition": 'NOT ("c" is null)', "max_failures": 2}}),
+        ("SELECT COUNT(*) FROM {object}", {"mustNotBe": 0}, {"row_count": {"min": 1}}),
+        ("SELECT COUNT(DISTINCT a) FROM {object}", {"mustNotBe": 0}, {"distinct_count": {"columns": "a", "min": 1}}),
         ("SELECT COUNT(*) FROM {object} WHERE NOT (a < b)", {"mustBe": 0}, {"expression": "a < b"}),
         ("SELECT COUNT(*) FROM {object} WHERE NOT (a) OR NOT (b)", {"mustBe": 0}, {"expression": "NOT (NOT (a) OR NOT (b))"}),
         ("SELECT COUNT(*) FROM shop.t WHERE a = 1", {"mustBe": 4}, {"row_count": {"equals": 4, "where": "a = 1"}}),
@@ -752,7 +754,8 @@ def test_queries(query: str, said: Mapping[str, Any], found: Mapping[str, Any]) 
         ("SELECT COUNT(*) FROM t WHERE a = (SELECT 1)", {"mustBe": 0}, "it holds a query of its own"),
         ("SELECT COUNT(*) FROM t WHERE a = = 1", {"mustBe": 0}, "Polars SQL cannot read it"),
         ("SELECT COUNT(*) FROM t", {"mustBeGreaterOrEqualTo": 0}, "every count passes it, or none"),
-        ("SELECT COUNT(*) FROM t", {"mustNotBe": 0}, "no rule is like COUNT with this operator"),
+        ("SELECT COUNT(*) FROM t", {"mustNotBe": 3}, "no rule is like COUNT with this operator"),
+        ("SELECT SUM(a) FROM t", {"mustNotBe": 0}, "no rule is like SUM with this operator"),
         ("SELECT VARIANCE(a) FROM t", {"mustBe": 0}, "no rule is like VARIANCE"),
     ],
 )

@@ -191,6 +191,17 @@ def test_operations_take_frames_lazy_or_not_and_name_those_that_are_missing() ->
     assert str(caught.value) == "join.with: unknown frame 'other'; did you mean 'othre'?"
 
 
+def test_a_frame_that_is_not_given_at_all_says_how_to_give_it() -> None:
+    rule = {"foreign_key": {"column": "n", "references": {"to": "known", "column": "k"}}}
+    for call, place in (
+        (lambda: lp.check(FRAME, [rule]), "rules[0].foreign_key.references"),
+        (lambda: lp.apply({"join": {"with": "known", "on": "n"}}, FRAME), "join.with"),
+    ):
+        with pytest.raises(DefinitionError) as caught:
+            call()
+        assert str(caught.value) == f"{place}: unknown frame 'known'; give it by its name: known=…"
+
+
 @pytest.mark.parametrize("call", [lp.check, lp.split])
 @pytest.mark.parametrize(
     ("rule", "said"),

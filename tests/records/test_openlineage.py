@@ -413,6 +413,73 @@ def test_statistics_are_of_what_the_run_wrote(tmp_path: Path, events: Read) -> N
     assert "outputFacets" not in by_name(events(file)[-1]["outputs"], tmp_path)["out/added"]
 
 
+READS = """
+version: 1
+name: p
+sources:
+  a: {uri: "a*.csv", gate: [{not_null: x}]}
+  b: {uri: "b.csv"}
+stages:
+  once: {from: a, do: [{filter: x > 0}]}
+  sums: {from: a, do: [{aggregate: {by: [x], aggregate: {n: count(*)}}}]}
+  other: {from: b, do: [{filter: x > 0}]}
+outputs: {once: {to: out/once MODE}, sums: {to: out/sums}, other: {to: out/other}}
+"""
+
+
+@pytest.mark.parametrize("mode", ["", ", mode: append"])
+def test_statistics_of_inputs_are_of_what_the_run_read(tmp_path: Path, events: Read, mode: str) -> None:
+    text = READS.replace(" MODE", mode)
+    if mode:  # what an output by groups has counted of files before is in the report too
+        text = text.replace(", sums: {to: out/sums}", "").replace("  sums: {from: a", "  unused: {from: a")
+    (tmp_path / "b.csv").write_text("x\n7\n")
+    steps: list[tuple[dict[str, int], set[str], int | None]] = [
+        ({"a1.csv": 2}, {"a1.csv"}, 2),
+        ({"a2.csv": 3, "a3.csv": 1}, {"a2.csv", "a3.csv"}, 4 if mode else None),
+        ({}, set(), 0),
+    ]
+    there = 0
+    for number, (files, read, rows) in enumerate(steps):
+        there += sum(files.values())
+        for name, height in files.items():
+            pl.DataFrame({"x": range(1, height + 1)}).write_csv(tmp_path / name)
+        if number == 2:
+            (tmp_path / "b.csv").write_text("x\n8\n")  # so that there is something to do, though not of a
+        result, file = run(tmp_path, text)
+        result.raise_for_status()
+        inputs = by_name(events(file)[-1]["inputs"], tmp_path)
+        found = inputs["a*.csv"]["inputFacets"]
+        size = sum((tmp_path / n).stat().st_size for n in read)
+        expected = {"size": size, "fileCount": len(read)} | ({} if rows is None else {"rowCount": rows})
+        assert {k: v for k, v in found["inputStatistics"].items() if not k.startswith("_")} == expected
+        of_b = inputs["b.csv"]["inputFacets"]["inputStatistics"]
+        assert (of_b["fileCount"], of_b["size"]) == ((1, 4) if number != 1 else (0, 0))
+        # the gate judged the rows that the outputs are made of: where rows are added, those of the run
+        if "dataQualityMetrics" in found:
+            judged = [tmp_path / n for n in read] if mode else [*tmp_path.glob("a*.csv")]
+            metrics = found["dataQualityMetrics"]
+            assert metrics["rowCount"] == (sum(files.values()) if mode else there)
+            assert (metrics["fileCount"], metrics["bytes"]) == (len(judged), sum(f.stat().st_size for f in judged))
+        # the ledger says which of the files that were there were read, where not all were
+        told = lp.ledger(str(tmp_path / ".lazypipe/ledger")).records()[-1].body["inputs"]["a"]
+        assert len(told["files"]) == len([*tmp_path.glob("a*.csv")])
+        named = {} if number == 0 else {"uris": [str(tmp_path / n) for n in sorted(read)]}
+        assert told["read"] == {"files": len(read), "bytes": size, **named}
+
+
+def test_statistics_of_inputs_are_without_what_is_set_aside_and_with_parts(tmp_path: Path, events: Read) -> None:
+    text = "{version: 1, name: p, sources: {a: {uri: '*.csv', on_corrupt: skip}}, outputs: {b: {from: a, to: out/b}}}"
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    (tmp_path / "b.csv").write_text("x\n1,2\n")  # told only by reading it
+    result, file = run(tmp_path, text)
+    assert [Path(c.uri).name for c in result.corrupt] == ["b.csv"]
+    (tmp_path / "a.csv").write_text("x\n1\n22\n")  # has grown: what was appended is read
+    result, _ = run(tmp_path, text)
+    assert [s.written for s in result.segments] == [1]
+    found = [e["inputs"][0]["inputFacets"]["inputStatistics"] for e in events(file) if e["eventType"] == "COMPLETE"]
+    assert [(f["fileCount"], f["size"]) for f in found] == [(1, 4), (1, 3)]
+
+
 def test_a_dataset_that_is_read_has_its_version(tmp_path: Path, events: Read) -> None:
     (tmp_path / "a.csv").write_text("x\n1\n")
     for _ in range(3):

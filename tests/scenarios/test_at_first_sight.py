@@ -184,6 +184,14 @@ def test_a_bit_that_flipped_in_an_archive_is_no_other_value(
             lambda b: b.stage("s", "flights", gate=[{"accepted_values": "day"}]).output("s", "out").build().compile(),
             "unknown rule 'accepted_values'; here that is called 'in_set'",
         ),
+        (
+            lambda b: lp.check(ROWS, [{"expect_column_values_to_not_be_null": "day"}]),
+            "unknown rule 'expect_column_values_to_not_be_null'; lazypipe import gx says which rule an expectation is",
+        ),
+        (
+            lambda b: lp.check(ROWS, [{"nullValues": "day"}]),
+            "unknown rule 'nullValues'; here that is called 'not_null'",
+        ),
     ],
 )
 def test_a_step_that_is_none_is_told_as_it_was_written(rows: Path, build: Any, told: str) -> None:

@@ -153,6 +153,30 @@ def test_rows_that_make_too_many_do_not_move_in(tmp_path: Path) -> None:
     assert (published(tmp_path), sorted(aside(tmp_path))) == ([1, 2, 5, 5], [3, 4])
 
 
+def test_what_is_said_of_a_delivery_holds_up_no_replay_where_rows_are_added(tmp_path: Path) -> None:
+    """A run's gate judges the rows of the run: how many came at once, or how they differ from those before, was judged then."""
+    each: list[dict[str, Any]] = [
+        {"row_count": {"min": 3, "max": 5}},
+        {"sum": {"column": "n", "min": 0, "max": 20}},
+        {"psi": {"column": "n", "max": 10}},
+        {"z_score": {"metric": "row_count", "max": 1}},
+    ]
+    for first in (1, 11, 21, 31):
+        ids = range(first, first + 6)
+        emails, numbers = ["a@x", "b", *["c@x"] * 4], [1, 2, -3, 4, 5, 6]
+        pl.DataFrame({"id": ids, "email": emails, "n": numbers}).write_parquet(tmp_path / "in.parquet")
+        plan(tmp_path, STRICT, POSITIVE, *each, mode="append").run(now=NOW).raise_for_status()
+    assert len(published(tmp_path)) == 16
+    found = plan(tmp_path, STRICT, *each, mode="append").replay("kept", now=NOW)
+    assert (found.healed, found.remaining) == (4, 4)
+    assert found.report is not None
+    # what is told is of the rows that move in
+    said = {c.id: c for c in found.report.checks}
+    assert [(said[i].value, said[i].status) for i in ("row_count", "sum:n")] == [(4, "pass"), (-12, "warn")]
+    assert found.report.status == "warn"
+    assert len(published(tmp_path)) == 20
+
+
 def test_a_replay_killed_between_its_two_commits_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan(tmp_path, STRICT, POSITIVE).run(run="r1", now=NOW).raise_for_status()
     looser = plan(tmp_path, POSITIVE)

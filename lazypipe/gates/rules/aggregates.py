@@ -38,7 +38,7 @@ class Mean(Statistic):
 class Sum(Statistic):
     """The sum of a column must lie between bounds. Null does not count, the sum of nothing is 0; with a NaN it fails.
 
-    Whole numbers and decimals are added exactly.
+    Whole numbers and decimals are added exactly, those of 128 bits as floats.
 
     Examples
     --------

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from typing import Any, ClassVar
 
 import polars as pl
@@ -69,10 +71,11 @@ class Freshness(GroupedRule):
             first = -((datetime(1970, 1, 1) - oldest) // timedelta(days=1)) - 1  # noqa: DTZ001  # in UTC, too
             fresh = newest >= pl.lit(first, dtype=pl.Int64).cast(pl.Date)
         else:
-            aware = isinstance(dtype, pl.Datetime) and dtype.time_zone is not None
-            newest = newest.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if aware else newest
-            # oldest may be a time that nanoseconds do not reach
-            fresh = newest.cast(pl.Datetime("us")) >= pl.lit(oldest, dtype=pl.Datetime("us"))
+            assert isinstance(dtype, pl.Datetime)
+            # as counts since 1970, in UTC: neither need be a time that the other's unit reaches
+            since = (oldest - datetime(1970, 1, 1)) // timedelta(microseconds=1)  # noqa: DTZ001  # in UTC, too
+            scale = {"ms": Fraction(1, 1_000), "us": Fraction(1), "ns": Fraction(1_000)}[dtype.time_unit]
+            fresh = newest.to_physical().cast(pl.Int128) >= pl.lit(math.ceil(since * scale), dtype=pl.Int128)
         allowed = Bounds(fresh, f"within {self.within} of {now} UTC")
         figure = figures.extreme(self.column, dtype, least=False)
         of = [self.column]
