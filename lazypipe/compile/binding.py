@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -24,6 +24,7 @@ from lazypipe.storage.cells import POINT
 from lazypipe.storage.corrupt import OnCorrupt
 from lazypipe.storage.files import FileInfo, Named, named
 from lazypipe.storage.formats import FORMATS, TEXT_FORMATS
+from lazypipe.storage.header import misread, refuse_misread
 from lazypipe.storage.scan import FILE_COLUMN, Reader
 from lazypipe.storage.shape import BY_LOG, told_otherwise
 from lazypipe.storage.units import UNIT
@@ -183,6 +184,8 @@ def _shaped(
     if snapshot.logged is None and (own := [n for n in (FILE_COLUMN, UNIT) for _, names in columns if n in names]):
         raise Fault(f"the files have a column {own[0]!r}, a name that is lazypipe's own", BY_LOG, (*at, "uri"))
     try:
+        if bound.reader.format == "csv":
+            _check_headers(columns, bound.reader, {*contract.columns, *contract.aliases}, (*at, "uri"))
         shape = resolve(inside, columns, text=bound.is_text, at=(*at, "contract"))
     except SourceError as error:
         raise bound.located(error) from None
@@ -192,6 +195,17 @@ def _shaped(
     if bound.shape is not None and snapshot.files:
         snapshot = bound.looked_at(snapshot)  # so that a file which breaks the contract is told now
     return bound, snapshot
+
+
+def _check_headers(
+    columns: Sequence[tuple[FileInfo, pl.Schema]], reader: Reader, known: Collection[str], at: Path
+) -> None:
+    """Refuse CSV that was not read as it was meant: the definition, where that shows in the first file, else the file."""
+    for file, names in columns[:1]:
+        if (wrong := misread(names.names(), reader.csv_options, known)) is not None:
+            raise Fault(f"{file.uri}: {wrong[0]}", wrong[1], at)
+    for file, names in columns[1:]:
+        refuse_misread(file.uri, names.names(), reader.csv_options, known)
 
 
 def _refuse_silent(commit: Commit, at: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from lazypipe import gates, ops
+from lazypipe.compile.late import as_written
 from lazypipe.errors import nearest
 from lazypipe.ops import Operation
 from lazypipe.spec.model import NOTHING, Fault, Output, Path, Pipeline, Stage, Step
@@ -51,11 +53,12 @@ class Graph:
 def build(pipeline: Pipeline, faults: list[Fault]) -> Graph:
     """Build the graph; mistakes are added to ``faults`` and what depends on them is left out."""
     known = [*pipeline.sources, *pipeline.stages]
+    named = [n for n in known if as_written(n, pipeline) == n]  # by who wrote the definition
     inputs: dict[str, tuple[str, ...]] = dict.fromkeys(pipeline.sources, ())
     places: dict[tuple[str, str], Path] = {}
     operations: dict[str, tuple[Operation, ...]] = {}
     for name, stage in pipeline.stages.items():
-        at: Path = ("stages", name)
+        at: Path = ("stages", as_written(name, pipeline))
         if name in pipeline.sources:
             faults.append(Fault(f"{name!r} is a source and a stage", "give one of them another name", at))
             continue
@@ -63,7 +66,9 @@ def build(pipeline: Pipeline, faults: list[Fault]) -> Graph:
         refs = [*((ref, (*at, "from", index)) for index, ref in enumerate(stage.inputs)), *others]
         for ref, path in refs:
             if ref not in known:
-                faults.append(Fault(f"unknown input {ref!r}", nearest(ref, known, "sources and stages"), path))
+                fault = Fault(f"unknown input {ref!r}", nearest(ref, named, "sources and stages"), path)
+                if all((fault.what, fault.path) != (f.what, f.path) for f in faults):  # of the other part of a stage
+                    faults.append(fault)
             places.setdefault((name, ref), path)
         inputs[name] = tuple(ref for ref, _ in refs if ref in known)
         if all(ref in known for ref in stage.inputs):
@@ -80,11 +85,11 @@ def build(pipeline: Pipeline, faults: list[Fault]) -> Graph:
         for ref, path in found:
             places.setdefault((name, ref), path)
             if ref not in known and ref not in beyond:
-                faults.append(Fault(f"unknown frame {ref!r}", nearest(ref, known, "sources and stages"), path))
+                faults.append(Fault(f"unknown frame {ref!r}", nearest(ref, named, "sources and stages"), path))
     known += beyond
     lookups_known = {name: tuple(ref for ref in refs if ref in known) for name, refs in lookups.items()}
     edges = {name: (*refs, *lookups_known.get(name, ())) for name, refs in inputs.items()}
-    order = _order(dict.fromkeys(beyond, ()) | edges, places, faults)
+    order = _order(dict.fromkeys(beyond, ()) | edges, pipeline, places, faults)
     return Graph(order, inputs | dict.fromkeys(beyond, ()), operations, lookups, beyond)
 
 
@@ -144,12 +149,13 @@ def place(pipeline: Pipeline, output: Output) -> str:
 
 def _check_outputs(pipeline: Pipeline, faults: list[Fault]) -> None:
     known = [*pipeline.stages, *pipeline.sources]
+    named = [n for n in known if as_written(n, pipeline) == n]
     targets: dict[str, str] = {}
     for name, output in pipeline.outputs.items():
         at: Path = ("outputs", name)
         if output.stage not in known:
             path = (*at, "from") if output.stage != name else at
-            faults.append(Fault(f"unknown stage {output.stage!r}", nearest(output.stage, known, "stages"), path))
+            faults.append(Fault(f"unknown stage {output.stage!r}", nearest(output.stage, named, "stages"), path))
         target = place(pipeline, output)
         if target in targets and not _shares(pipeline.outputs[targets[target]], output):
             what = f"outputs {targets[target]!r} and {name!r} write to the same place"
@@ -190,7 +196,10 @@ def _shares(one: Output, other: Output) -> bool:
 
 
 def _order(
-    inputs: Mapping[str, tuple[str, ...]], places: Mapping[tuple[str, str], Path], faults: list[Fault]
+    inputs: Mapping[str, tuple[str, ...]],
+    pipeline: Pipeline,
+    places: Mapping[tuple[str, str], Path],
+    faults: list[Fault],
 ) -> tuple[str, ...]:
     """Sort by dependency, keeping the order of the definition where it is free; cycles are faults.
 
@@ -208,14 +217,16 @@ def _order(
                 done[name] = None
             elif ref in stack:
                 names = [*stack]
-                faults.append(_cycle([*names[names.index(ref) :], ref], places))
+                faults.append(_cycle([*names[names.index(ref) :], ref], pipeline, places))
             elif ref not in done:
                 stack[ref] = iter(inputs[ref])
     return tuple(done)
 
 
-def _cycle(names: list[str], places: Mapping[tuple[str, str], Path]) -> Fault:
+def _cycle(names: list[str], pipeline: Pipeline, places: Mapping[tuple[str, str], Path]) -> Fault:
     path = places[names[0], names[1]]
-    if len(names) == 2:
+    written = [as_written(name, pipeline) for name in names]
+    names = [written[0], *(name for before, name in pairwise(written) if name != before)]
+    if len(names) <= 2:
         return Fault(f"stage {names[0]!r} reads itself", "name another source or stage", path)
     return Fault(f"stages read each other in a circle: {' → '.join(names)}", "break it at one of them", path)

@@ -18,7 +18,7 @@ from lazypipe.ops.session import Session
 from lazypipe.ops.window import Window
 from lazypipe.spec.model import Fault, Path, Pipeline, Stage, Step, freeze
 
-__all__ = ["LATE", "with_late_gates", "without_twins"]
+__all__ = ["LATE", "as_written", "with_late_gates", "without_twins"]
 
 LATE = "__late"
 """What the name of a stage's first part ends with."""
@@ -48,6 +48,19 @@ def with_late_gates(pipeline: Pipeline, faults: list[Fault]) -> Pipeline:
                 faults.append(Fault(what, "give it another name", (section, part)))
         stages |= found
     return pipeline if stages == pipeline.stages else replace(pipeline, stages=freeze(stages))
+
+
+def as_written(name: str, pipeline: Pipeline) -> str:
+    """Return the name of the stage in the definition that a stage of the pipeline is, or is the first part of.
+
+    Examples
+    --------
+    >>> pipeline = Pipeline("p", {}, {"h__late": Stage(("a",)), "h": Stage(("h__late",)), "x__late": Stage(("a",))})
+    >>> [as_written(name, pipeline) for name in pipeline.stages]
+    ['h', 'h', 'x__late']
+    """
+    whole = pipeline.stages.get(name.removesuffix(LATE))
+    return name.removesuffix(LATE) if whole is not None and whole.inputs[:1] == (name,) else name
 
 
 def without_twins(faults: Sequence[Fault]) -> list[Fault]:

@@ -148,9 +148,10 @@ def refusal(source: pl.DataType, target: pl.DataType) -> str | None:
     """Why Polars has no cast between two types: it says so only when it meets a value."""
     if isinstance(source, pl.Struct) and not isinstance(target, pl.Struct | pl.String):
         return "it holds several values"  # Polars panics
-    if isinstance(source, pl.List | pl.Array) and isinstance(target, pl.List | pl.Array):
-        inside = refusal(_inside(source), _inside(target))
-        if inside is not None:
+    for one, other in _pairs(source, target):
+        if isinstance(other, pl.Struct) and not isinstance(one, pl.Struct | pl.Null):
+            return "of a null inside of it Polars makes a struct of nulls, or nothing at all"
+        if (inside := refusal(one, other)) is not None:
             return inside
     example = _example(source)
     if example is None:
@@ -174,6 +175,16 @@ def _other_fields(source: pl.DataType, target: pl.DataType) -> tuple[list[str], 
     pairs = zip(source.fields, target.fields, strict=True)
     found = (_other_fields(instance_of(one.dtype), instance_of(other.dtype)) for one, other in pairs)
     return next((fields for fields in found if fields is not None), None)
+
+
+def _pairs(source: pl.DataType, target: pl.DataType) -> list[tuple[pl.DataType, pl.DataType]]:
+    """Return the types of what is in values of one type, each with that which it is to have."""
+    if isinstance(source, pl.List | pl.Array) and isinstance(target, pl.List | pl.Array):
+        return [(_inside(source), _inside(target))]
+    if isinstance(source, pl.Struct) and isinstance(target, pl.Struct):
+        there = {f.name: instance_of(f.dtype) for f in target.fields}
+        return [(instance_of(f.dtype), there[f.name]) for f in source.fields if f.name in there]
+    return []
 
 
 def _listed(names: Sequence[str]) -> str:

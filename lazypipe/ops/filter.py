@@ -7,14 +7,17 @@ from typing import ClassVar
 
 import polars as pl
 
-from lazypipe.ops.base import Operation, Scope, Table, is_rowwise
+from lazypipe.ops.base import Operation, Scope, Table, is_rowwise, reads_one_row
 from lazypipe.spec.arguments import SQL, arg
-from lazypipe.sql.exprs import dtype_of
+from lazypipe.sql.exprs import dtype_of, empty
 
 
 @dataclass(frozen=True)
 class Filter(Operation):
     """Keep the rows for which a SQL condition is true; where it is null, the row goes, as in SQL.
+
+    Aggregates in it are those of all rows: ``x > avg(x)``. One that reads nothing else of a row, such as ``count(*) > 1``, would keep all
+    rows or none, and is refused: of groups, or of each row's group, it is another step.
 
     Examples
     --------
@@ -34,8 +37,19 @@ class Filter(Operation):
         condition = scope.condition(self.condition, table.schema, "condition")
         if dtype_of(condition, table.schema) == pl.Null:
             condition = condition.cast(pl.Boolean)  # Polars takes no filter that is only null
+        elif isinstance(self.condition, str) and _is_one_value(condition, table.schema):
+            raise scope.fault(
+                "this is one value of all rows together, so that all of them stay, or none",
+                "filter groups behind aggregate, by its columns; or compare what is so for each row's group: count(*) OVER (PARTITION BY …) > 1",
+                "condition",
+            )
         return table.frame.filter(condition)
 
     def each(self, table: Table, scope: Scope) -> bool:
         """Yes, if the condition reads no other row."""
         return is_rowwise([self.condition], table.schema, scope)
+
+
+def _is_one_value(condition: pl.Expr, schema: pl.Schema) -> bool:
+    """Whether a condition says the same of each row, by what the rows are; constants and parameters say it whatever they are."""
+    return not reads_one_row([condition], schema) and empty(schema).select(condition).height == 1

@@ -8,6 +8,7 @@ it to. A feed that lags, because a run was killed right after it had published, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
@@ -27,6 +28,8 @@ __all__ = ["VERSION", "ChangeFeed", "Feed", "feed_of", "needed"]
 
 VERSION = "version"
 """Where in the ``info`` of a feed's commit stands the output's version that it tells of."""
+_DATED = "dated"
+"""Where there stands the time that its rows are dated with."""
 
 _CHANGE, _VERSION, _TIME, _RUN = CHANGE_COLUMNS
 _OWN = pl.Schema({_CHANGE: pl.String(), _VERSION: pl.Int64(), _TIME: pl.Datetime("us", "UTC"), _RUN: pl.String()})
@@ -133,9 +136,10 @@ class Feed(ABC):
         schema = self._schema(commit)
         if before is not None:
             schema = pl.Schema({**before.schema, **schema})
+        moment = _after(commit.time, before, told=bool(parts))
         said = {
             _VERSION: pl.lit(commit.version, dtype=pl.Int64),
-            _TIME: pl.lit(commit.time, dtype=self.own[_TIME]),
+            _TIME: pl.lit(moment, dtype=self.own[_TIME]),
             _RUN: pl.lit(commit.run),
         }
         rows = [_shaped(part.with_columns(**said), schema) for part in parts]
@@ -155,7 +159,13 @@ class Feed(ABC):
                 run=self.run.id,
                 time=self.run.now,
                 mode=mode,
-                info={"of": self.name, VERSION: commit.version, **self._about(), **self.run.recorder.info},
+                info={
+                    "of": self.name,
+                    VERSION: commit.version,
+                    _DATED: moment.isoformat(),
+                    **self._about(),
+                    **self.run.recorder.info,
+                },
                 expected=0 if before is None else before.version,
             )
         except BaseException:
@@ -181,6 +191,17 @@ class ChangeFeed(Feed):
             found.deleted.with_columns(pl.lit("delete").alias(_CHANGE)),
         ]
         return [part.lazy() for part in parts if part.height]
+
+
+def _after(time: datetime, before: Commit | None, *, told: bool) -> datetime:
+    """Return the time of a version, or right after that of the version told before, where the clock went back or stood still.
+
+    A version of which nothing is ``told`` needs none. Who goes by the times would else take an earlier version for the later one, or not know which of two is.
+    """
+    if before is None or _DATED not in before.info:
+        return time
+    last = datetime.fromisoformat(before.info[_DATED])
+    return max(time, last + timedelta(microseconds=1)) if told else last
 
 
 def _images(found: RowDiff, key: tuple[str, ...]) -> list[pl.DataFrame]:

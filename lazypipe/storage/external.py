@@ -26,6 +26,7 @@ from lazypipe.storage.external_content import Content, Request, open_content
 from lazypipe.storage.external_files import reading
 from lazypipe.storage.external_text import CSV_OPTIONS, NDJSON_OPTIONS
 from lazypipe.storage.formats import TYPED_FORMATS
+from lazypipe.storage.header import refuse_misread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -170,6 +171,8 @@ class _Reader(FileReader):
             b = self._builder
             part = b.parts.get(self._uri)
             self._content = open_content(self._uri, b.format, b.schema, b.storage_options, b.read_options, part)
+            if b.format == "csv":
+                refuse_misread(self._uri, self._content.schema.names(), b.read_options, b.schema)
             refuse_other_columns(self._uri, self._content.schema, b.schema)
         return self._content
 

@@ -22,6 +22,7 @@ from lazypipe.storage.cells import Marks
 from lazypipe.storage.external_text import Csv, text_format
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.formats import FORMATS, INFER_ROWS, TEXT_FORMATS, TYPED_FORMATS
+from lazypipe.storage.header import refuse_misread
 from lazypipe.storage.reasons import AGAIN, grouped, in_plain_words, is_packing, too_narrow
 from lazypipe.storage.row_groups import RowPlaces
 from lazypipe.storage.widen import with_fields
@@ -341,7 +342,9 @@ class Reader:
         keys = self.keys([file], schema)
         expected = pl.Schema({n: t for n, t in schema.items() if n not in keys and n not in COLUMNS})
         if self.format == "csv":  # which knows no types
-            found = {n: expected.get(n, pl.String()) for n in self.header(file, expected)}
+            names = self.header(file, expected)
+            refuse_misread(file.uri, names, self.csv_options, expected)
+            found = {n: expected.get(n, pl.String()) for n in names}
         else:
             found = {n: t for n, t in self._infer(file).items() if n not in keys}
         refuse_other_columns(file.uri, found, expected)

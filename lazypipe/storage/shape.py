@@ -20,6 +20,7 @@ from lazypipe.storage.by_row import COLUMNS
 from lazypipe.storage.cells import BYTES, as_text, is_no_float, misfit, parses, refused, value
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.formats import FORMATS, TEXT_FORMATS
+from lazypipe.storage.header import refuse_misread
 from lazypipe.storage.scan import Reader
 from lazypipe.storage.units import UNIT
 from lazypipe.storage.widen import widened
@@ -184,6 +185,9 @@ def fit(file: FileInfo, found: pl.Schema, shape: Shape, reader: Reader) -> Fit:
     SourceError
         If the file differs in a way that the shape does not allow; names the file and the column.
     """
+    if reader.format == "csv":
+        known = {name for target in shape.targets for name in (target.name, *target.alias)}
+        refuse_misread(file.uri, found.names(), reader.csv_options, known)
     takes = [_names(file, found, target, reader.format) for target in shape.targets]
     used = {name for names in takes for name in names}
     for name in found:

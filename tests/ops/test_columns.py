@@ -298,6 +298,38 @@ def test_other_fields_are_refused_before_any_data_is_read_and_taken_by_name_wher
 
 
 @pytest.mark.parametrize(
+    ("values", "source", "target"),
+    [
+        ([[1, None]], "List(Int64)", "List(Struct(x: Int64))"),
+        ([["1", None]], "List(String)", "List(Struct(x: Int64))"),
+        ([[[1, None]]], "List(List(Int64))", "List(List(Struct(x: Int64)))"),
+        ([{"b": 1}, {"b": None}], "Struct(b: Int64)", "Struct(b: Struct(x: Int64))"),
+    ],
+)
+@pytest.mark.parametrize("on_error", ["fail", "null"])
+def test_no_null_inside_a_value_becomes_a_struct(values: list[Any], source: str, target: str, on_error: str) -> None:
+    # Polars makes {'x': None} of it, or says that null cannot be converted
+    with pytest.raises(DefinitionError) as caught:
+        lp.apply({"cast": {"columns": {"a": target}, "on_error": on_error}}, pl.DataFrame({"a": values}))
+    assert str(caught.value) == (
+        f"cast.columns.a: column 'a' cannot be cast from {source} to {target}; cast to another type first, or derive it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "target"),
+    [
+        ([[{"x": 1}, None], None, [None]], "List(Struct(x: Int8))"),
+        ([[None, None], None, []], "List(Struct(x: Int8))"),
+        ([{"b": [{"x": 1}, None]}, {"b": None}, None], "Struct(b: List(Struct(x: Int8)))"),
+    ],
+)
+def test_null_inside_a_value_stays_null(values: list[Any], target: str) -> None:
+    found = lp.apply({"cast": {"a": target}}, pl.DataFrame({"a": values})).collect()
+    assert found["a"].to_list() == values
+
+
+@pytest.mark.parametrize(
     ("value", "dtype", "target", "expected"),
     [
         (300, pl.Int64, "Int8", None),

@@ -73,6 +73,32 @@ def test_filter_needs_a_condition() -> None:
     assert "filter: a condition must be true or false, and this is Int64" in refused({"filter": "a"}, frame([]))
 
 
+@pytest.mark.parametrize(
+    "condition", ["count(*) > 1", "max(s) = 'x' AND min(a) < 3", "sum(a) > 0 OR true", "count(a) IS NULL"]
+)
+def test_filter_by_one_value_of_all_rows_is_refused(condition: str) -> None:
+    said = (
+        "filter: this is one value of all rows together, so that all of them stay, or none; filter groups behind aggregate, by its columns; or "
+        "compare what is so for each row's group: count(*) OVER (PARTITION BY …) > 1"
+    )
+    assert said in refused({"filter": condition}, frame([]))
+
+
+@pytest.mark.parametrize(
+    ("condition", "kept"),
+    [
+        ("a > avg(a)", [3]),
+        ("count(*) OVER (PARTITION BY s) > 1", [1, 2]),
+        ("true", [1, 2, 3]),
+        ("1 = 2", []),
+        ("count(*) > 2 AND a < 3", [1, 2]),
+    ],
+)
+def test_filter_by_a_row_and_all_others(condition: str, kept: list[int]) -> None:
+    rows = frame([(1, 1.0, "x", 0), (2, 1.0, "x", 1), (3, 1.0, "y", 2)])
+    assert lp.apply({"filter": condition}, rows).sort("a").collect()["a"].to_list() == kept
+
+
 # --- sort, limit
 
 

@@ -54,3 +54,35 @@ def test_snapshots_of_one_time_are_two(tmp_path: Path) -> None:
         run(tmp_path, {1: value}, now, mode="snapshot", keep=2)
     rows = lp.scan(str(tmp_path / "out")).select("v", "snapshot_at").collect().sort("v").rows()
     assert rows == [(2, NOON + TICK), (3, NOON + 2 * TICK)]
+
+
+def test_a_feed_of_changes_tells_versions_in_their_order_and_history_is_made_of_it(tmp_path: Path) -> None:
+    out = {"mode": "upsert", "key": "id", "changes": True}
+    history = lp.pipeline("history", base=str(tmp_path)).source("feed", "out__changes")
+    history = history.stage(
+        "kept",
+        "feed",
+        [
+            {"filter": "_change <> 'update_before'"},
+            {"select": {"id": "id", "v": "v", "_time": "_time", "gone": "_change = 'delete'"}},
+        ],
+    )
+    history = history.output("kept", "history", mode="scd2", key="id", event_time="_time", deleted_when="gone")
+    states = [({1: 1}, NOON), ({1: 2}, at(11)), ({1: 3}, at(13)), ({1: 4}, at(13)), ({1: 4, 2: 0}, at(9))]
+    moments = [NOON, NOON + TICK, at(13), at(13) + TICK, at(13) + 2 * TICK]
+    for rows, now in states:
+        run(tmp_path, rows, now, **out)
+        history.build().compile(now=now).run(now=now).raise_for_status()
+    feed = lp.scan(str(tmp_path / "out__changes")).select("_version", "_time").unique().sort("_version").collect()
+    assert feed.rows() == [*enumerate(moments, start=1)]
+    told = lp.scan(str(tmp_path / "history")).select("id", "v", "valid_from", "valid_to").collect()
+    assert sorted(told.rows()) == [
+        *((1, v + 1, moments[v], moments[v + 1]) for v in range(3)),
+        (1, 4, moments[3], None),
+        (2, 0, moments[4], None),
+    ]
+    # a feed goes on behind its own rewriting
+    lp.optimize.compact(str(tmp_path / "out__changes"))
+    run(tmp_path, {1: 5}, at(8), **out)
+    times = lp.scan(str(tmp_path / "out__changes")).filter(pl.col("_version") == 6).select("_time").unique().collect()
+    assert times["_time"].to_list() == [at(13) + 3 * TICK]

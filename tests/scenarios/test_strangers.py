@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,10 @@ def test_a_quarantine_is_a_source_like_any_other(tmp_path: Path) -> None:
         ),
         ("id,n\n3,x\n", "is not readable as csv: 'x' in column 'n' is no Int64 (line 2); mend the row"),
         ("id,n\n3,4,5\n", "is not readable as csv: a line has too many fields (line 2); mend the row"),
+        (
+            "id;n\n3;4,5\n",
+            "the header is one column, 'id;n', with ';' in its name; deliver it again as the others are written, or make it another source",
+        ),
     ],
 )
 def test_a_text_file_unlike_the_first(tmp_path: Path, root: str, text: str, said: str) -> None:
@@ -217,6 +222,87 @@ def test_a_text_file_unlike_the_first(tmp_path: Path, root: str, text: str, said
     made = lp.pipeline("p", base=str(tmp_path)).source("in", f"{folder}/*.csv").output("in", "out").build()
     result = made.compile().run()
     assert f"{folder}/b.csv: source 'in': {said}" in str(result.segments[0].error)
+
+
+SEPARATED = "the header is one column, 'id{0}n', with '{0}' in its name; say read: {{separator: \"{0}\"}}, or declare it in contract if it is one"
+
+
+@pytest.mark.parametrize(
+    ("header", "read", "said"),
+    [
+        ("id;n", {}, SEPARATED.format(";")),
+        ("id\tn", {}, SEPARATED.replace("'id{0}n'", r"'id\tn'").format(r"\t")),
+        ("id|n", {}, SEPARATED.format("|")),
+        ("id,n", {"separator": ";"}, SEPARATED.format(",")),
+        (
+            'id,"a""b"',
+            {},
+            (
+                "the header has 'a\"\"b', of which the doubled quotes would stay; declare it in contract, as in columns: "
+                "{'a\"b': {type: String, alias: 'a\"\"b'}}"
+            ),
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "contract",
+    [
+        {},
+        {"contract": {"columns": {"id": "Int64"}}},
+        {"contract": {"columns": {"id": "Int64"}, "on_missing_column": "evolve", "on_new_column": "evolve"}},
+        {
+            "contract": {
+                "columns": {"id": "Int64"},
+                "on_missing_column": "discard_column",
+                "on_type_change": "discard_row",
+            }
+        },
+    ],
+    ids=["", "fail", "evolve", "discard"],
+)
+def test_a_header_that_is_read_otherwise_than_it_was_meant(
+    tmp_path: Path, header: str, read: dict[str, Any], said: str, contract: dict[str, Any]
+) -> None:
+    # with on_missing_column and on_new_column all rows would be null in every column, and a new one would hold the text
+    (tmp_path / "a.csv").write_text(f"{header}\n1;2,5\n2;3,5\n")
+    made = lp.pipeline("p", base=str(tmp_path)).source("in", "a.csv", read=read, **contract).output("in", "out").build()
+    with pytest.raises(lp.DefinitionError) as caught:
+        made.compile()
+    assert str(caught.value) == f"sources.in.uri: {tmp_path}/a.csv: {said}"
+
+
+@pytest.mark.parametrize("policy", ["evolve", "discard_column"])
+def test_a_delivery_with_another_separator_is_no_new_column(tmp_path: Path, policy: str) -> None:
+    (tmp_path / "a.csv").write_text("id,n\n1,2\n")
+    contract = {"columns": {"id": "Int64"}, "on_missing_column": policy, "on_new_column": policy}
+    made = lp.pipeline("p", base=str(tmp_path)).source("in", "*.csv", contract=contract).output("in", "out").build()
+    plan = made.compile()
+    plan.run().raise_for_status()
+    (tmp_path / "b.csv").write_text("id;n\n3;4\n")
+    said = f"{tmp_path}/b.csv: source 'in': the header is one column, 'id;n', with ';' in its name; deliver it again as the others are written"
+    with pytest.raises(lp.SourceError, match=re.escape(said)):
+        made.compile()
+    result = plan.run()  # one that was compiled before
+    assert said in str(result.segments[0].error)
+    assert lp.scan(str(tmp_path / "out")).collect()["id"].to_list() == [1]
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "rows"),
+    [
+        ("id;n\n1;2\n", {"id;n": "String"}, [("1;2",)]),
+        ("a;\n1;2\n", {}, [("1;2",)]),
+        ('id,"a""b"\n1,2\n', {'a"b': {"type": "String", "alias": 'a""b'}}, [(1, "2")]),
+    ],
+)
+def test_a_header_that_is_meant_so(tmp_path: Path, text: str, columns: dict[str, Any], rows: list[Any]) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    contract = {"columns": columns} if columns else None
+    made = lp.pipeline("p", base=str(tmp_path)).source("in", "a.csv", contract=contract).output("in", "out").build()
+    made.compile().run().raise_for_status()
+    found = lp.scan(str(tmp_path / "out")).collect()
+    assert found.rows() == rows
+    assert not any('""' in name for name in found.columns)
 
 
 @pytest.mark.parametrize(

@@ -420,6 +420,7 @@ def test_rules(folder: Path, marked: str, message: str) -> None:
 
 
 ALL = "{x: Int64, t: String, f: Float64, d: Date}"
+LATE = "do: [{window: {time: d, every: 1d, late: drop, watermark: d, aggregate: {n: count(*)}}}]"
 SECTIONS = {
     # sources
     "sources: {@a: a.csv}": "source 'a' must be a mapping, not 'a.csv'; write a: {uri: …}",
@@ -507,6 +508,11 @@ SECTIONS = {
     "stages: {flown: {from: a}, b: {@from: flonw}}": "unknown input 'flonw'; did you mean 'flown'?",
     "stages: {b: {from: [a, @zz]}}": "unknown input 'zz'; known sources and stages: a, b",
     "stages: {@a: {from: a}}": "'a' is a source and a stage; give one of them another name",
+    # one that puts late rows aside is compiled as two, of which nobody has to know
+    f"stages: {{flown: {{from: a}}, b: {{@from: flonw, {LATE}}}}}": "unknown input 'flonw'; did you mean 'flown'?",
+    f"stages: {{b: {{from: [a, @zz], {LATE[:-1]}, {{sql: SELECT * FROM self}}]}}}}": "unknown input 'zz'; known sources and stages: a, b",
+    f"stages: {{b: {{@from: c, {LATE}}}, c: {{from: b}}}}": "stages read each other in a circle: b → c → b; break it at one of them",
+    f"stages: {{b: {{@from: b, {LATE}}}}}": "stage 'b' reads itself; name another source or stage",
     "stages: {b: {@from: b}}": "stage 'b' reads itself; name another source or stage",
     "stages: {b: {@from: c}, c: {from: d}, d: {from: b}}": (
         "stages read each other in a circle: b → c → d → b; break it at one of them"
@@ -518,6 +524,7 @@ SECTIONS = {
     "@outputs: []": "'outputs' must be a mapping, not a list; write name: {…}",
     "outputs: {@a: out}": "output 'a' must be a mapping, not 'out'; write a: {to: …}",
     "outputs: {a: {@too: out}}": "unknown key 'too' of output 'a'; did you mean 'to'?",
+    f"outputs: {{@c: {{to: out}}}}\nstages: {{b: {{from: a, {LATE}}}}}": "unknown stage 'c'; known stages: a, b",
     "outputs: {@b: {to: out}}": "unknown stage 'b'; known stages: a",
     "outputs: {b: {@from: aa, to: out}}": "unknown stage 'aa'; did you mean 'a'?",
     "outputs: {a: {@to: '${NOPE}/out'}}": "environment variable NOPE is not set; set it: export NOPE=…",

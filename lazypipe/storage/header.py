@@ -1,0 +1,64 @@
+"""What the header of a CSV says about how the file is written: names that Polars takes, and that nobody meant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lazypipe.errors import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+__all__ = ["misread", "refuse_misread"]
+
+_SEPARATORS = (",", ";", "\t", "|")
+
+
+def misread(names: Sequence[str], options: Mapping[str, Any], known: Collection[str]) -> tuple[str, str] | None:
+    """Return what a header shows to be misread, and what to do; None if nothing is. A name that is ``known`` was meant.
+
+    ``options`` are those that the file is read with, as ``pl.scan_csv`` takes them.
+
+    A single column with another separator in its name is several, and would be a new one, with the others missing, in silence. Quotes that
+    are doubled inside of a name Polars leaves so.
+
+    Examples
+    --------
+    >>> misread(["id", "amount"], {}, [])
+    >>> print(*misread(["id;amount"], {}, []), sep="; ")
+    the header is one column, 'id;amount', with ';' in its name; say read: {separator: ";"}, or declare it in contract if it is one
+    >>> misread(["id;amount"], {}, ["id;amount"])
+    """
+    new = [n for n in names if n not in known]
+    if not options.get("has_header", True) or not new:
+        return None
+    if len(names) == 1 and (separator := _between(names[0], options.get("separator", ","))) is not None:
+        shown = separator.replace("\t", r"\t")
+        what = f"the header is one column, {names[0]!r}, with '{shown}' in its name"
+        return what, f'say read: {{separator: "{shown}"}}, or declare it in contract if it is one'
+    quote = options.get("quote_char", '"')
+    doubled = next((n for n in new if quote and quote * 2 in n), None)
+    if doubled is None:
+        return None
+    alias = f"columns: {{{doubled.replace(quote * 2, quote)!r}: {{type: String, alias: {doubled!r}}}}}"
+    return (
+        f"the header has {doubled!r}, of which the doubled quotes would stay",
+        f"declare it in contract, as in {alias}",
+    )
+
+
+def refuse_misread(uri: str, names: Sequence[str], options: Mapping[str, Any], known: Collection[str]) -> None:
+    """Raise SourceError, which names the file, where its header was not read as it was meant, and those of others were."""
+    if (found := misread(names, options, known)) is not None:
+        raise SourceError(
+            found[0], uri=uri, fix="deliver it again as the others are written, or make it another source"
+        )
+
+
+def _between(name: str, separator: str) -> str | None:
+    """Return what seems to part the names that stand in one."""
+    for other in _SEPARATORS:
+        parts = [part.strip() for part in name.split(other)]
+        if other != separator and len(parts) > 1 and all(parts) and len({*parts}) == len(parts):
+            return other
+    return None
