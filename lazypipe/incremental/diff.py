@@ -11,7 +11,8 @@ Data files that two versions of a dataset share are not read at all.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from operator import add
 from typing import Any, TypeAlias
@@ -30,7 +31,7 @@ from lazypipe.storage.log import Commit
 from lazypipe.storage.scan import is_engine_error
 from lazypipe.storage.widen import widened
 
-__all__ = ["CHANGE_COLUMN", "COLUMNS_COLUMN", "RowDiff", "Table", "diff"]
+__all__ = ["CHANGE_COLUMN", "COLUMNS_COLUMN", "RowDiff", "Table", "diff", "diff_whole"]
 
 CHANGE_COLUMN = "_change"
 COLUMNS_COLUMN = "_columns"
@@ -215,9 +216,29 @@ def diff(
     """
     names = (key,) if isinstance(key, str) else tuple(key) if isinstance(key, Iterable) else ()
     a, b = (os.fspath(t) if isinstance(t, os.PathLike) else t for t in (a, b))
-    try:
+    with _comparing():
         left, right = _sides(a, b, storage_options or {})
         return _Work(left, right, names, _compared(left, right, names, columns), masked).result()
+
+
+def diff_whole(
+    dataset: Dataset, before: Commit, after: Commit, *, key: Sequence[str], masked: Collection[str] = ()
+) -> RowDiff:
+    """Compare two versions of a dataset as ``diff`` does, but by all columns that either has: rows of a version without one are null there."""
+    with _comparing():
+        # what a file holds of a column that one version does not have is no value of both
+        same = before.schema.keys() == after.schema.keys()
+        shared = {f.path for f in before.files} & {f.path for f in after.files} if same else frozenset[str]()
+        left = _of_commit("a", dataset, before, shared, after).filled(after.schema, but=key)
+        right = _of_commit("b", dataset, after, shared, before).filled(before.schema, but=key)
+        return _Work(left, right, tuple(key), _compared(left, right, key, None), masked).result()
+
+
+@contextmanager
+def _comparing() -> Iterator[None]:
+    """Have what stops the engine say what it was about."""
+    try:
+        yield
     except BaseException as error:  # Polars' panics are no exceptions of the common kind
         if not is_engine_error(error):
             raise
@@ -234,6 +255,12 @@ class _Side:
     schema: pl.Schema
     besides: int = 0
     rows: int | None = None
+
+    def filled(self, other: Mapping[str, pl.DataType], *, but: Collection[str]) -> _Side:
+        """Return the table with the columns that it lacks of another, null in all rows; ``but`` some, which it is to have."""
+        missing = {n: t for n, t in other.items() if n not in self.schema and n not in but}
+        frame = self.frame.with_columns(pl.lit(None, dtype=t).alias(n) for n, t in missing.items())
+        return replace(self, frame=frame, schema=pl.Schema({**self.schema, **missing}))
 
     def count(self) -> int:
         """Return how many rows are to be looked at."""

@@ -121,13 +121,12 @@ class Feed(ABC):
         return StorageError(what, uri=self.run.plan.redact(self.feed.uri), fix=fix)
 
     def _diff(self, before: Commit, after: Commit) -> RowDiff:
-        """Return the difference of two versions."""
-        from lazypipe.incremental.diff import diff
+        """Return the difference of two versions, also in columns that only one of them has."""
+        from lazypipe.incremental.diff import diff_whole
 
-        sides = ((self.output.uri, before.version), (self.output.uri, after.version))
         try:
             masked = self.run.plan.masked(self.run.plan.outputs[self.name].stage)
-            return diff(*sides, key=self.key, storage_options=self.output.storage_options, masked=masked)
+            return diff_whole(self.output, before, after, key=self.key, masked=masked)
         except LazypipeError as error:
             raise self._stopped(str(error)) from error
 

@@ -888,6 +888,37 @@ def test_a_run_after_a_replay(world: World, mode: str, then: str) -> None:
     assert world.rows() == [(1,), (2,), (9,)]
 
 
+@pytest.mark.parametrize("mode", ["replace", "upsert"])
+def test_a_feed_tells_columns_that_come_and_go_as_null_where_they_are_not(world: World, mode: str) -> None:
+    evolve = {"on_new_column": "evolve", "on_missing_column": "evolve"}
+    world.output = {"mode": mode, "key": "id", "changes": True} | ({"contract": evolve} if mode == "upsert" else {})
+    world.deliver("1", id=[1, 2], x=[1, 2])
+    world.done()
+    world.do = [{"derive": {"more": "x * 10"}}]
+    world.deliver("2", id=[3], x=[3])
+    world.deliver("3", id=[2] if mode == "upsert" else [4], x=[5])
+    world.done()
+    world.do = []
+    world.deliver("4", id=[3] if mode == "upsert" else [5], x=[6])
+    world.done()
+    told = lp.scan(f"{world.uri}__changes").collect().sort("_version", maintain_order=True)
+    last = {
+        row["id"]: (row["x"], row["more"]) if row["_change"] != "delete" else None
+        for row in told.iter_rows(named=True)
+        if row["_change"] != "update_before"
+    }
+    there = {"replace": {1: 1, 2: 2, 3: 3, 4: 5, 5: 6}, "upsert": {1: 1, 2: 5, 3: 6}}[mode]
+    assert last == {i: (x, 50 if (mode, i) == ("upsert", 2) else None) for i, x in there.items()}
+    second = told.filter(pl.col("_version") == 2, pl.col("_change") == "update_after").sort("id")
+    assert (
+        second.select("id", "x", "more").rows()
+        == {
+            "replace": [(1, 1, 10), (2, 2, 20)],
+            "upsert": [(2, 5, 50)],
+        }[mode]
+    )
+
+
 def test_a_feed_goes_on_with_more_columns_and_not_with_other_types(world: World) -> None:
     world.output = {"mode": "upsert", "key": "id", "changes": True}
     world.deliver("1", id=[1], x=[1])
@@ -896,9 +927,11 @@ def test_a_feed_goes_on_with_more_columns_and_not_with_other_types(world: World)
     world.done(full=True)
     world.deliver("2", id=[2], x=[2])
     world.done()
-    feed = lp.scan(f"{world.uri}__changes").collect().sort("_version", "id")
+    feed = lp.scan(f"{world.uri}__changes").collect().sort("_version", "id", "more")
     assert feed.select("_change", "_version", "id", "x", "more").rows() == [
         ("insert", 1, 1, 1, None),
+        ("update_before", 2, 1, 1, None),
+        ("update_after", 2, 1, 1, 7),
         ("insert", 3, 2, 2, 7),
     ]
     world.do = [{"derive": {"more": "'text'"}}]
