@@ -9,14 +9,24 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lazypipe.contracts import sqltext, types
+from lazypipe.contracts import dbt_expectations, dbt_utils, sqltext, types
 from lazypipe.contracts.contract import Column, Contract, Written, foreign_key, joined, made
+from lazypipe.contracts.dbt_given import (
+    NAME,
+    PERIODS,
+    Given,
+    Reader,
+    Readers,
+    column_of,
+    condition_of,
+    referred,
+    unquoted,
+)
 from lazypipe.contracts.document import Node, Source, read
-from lazypipe.sql.text import SqlError, quoted
+from lazypipe.sql.text import SqlError
 
 __all__ = ["from_dbt"]
 
@@ -39,7 +49,7 @@ def from_dbt(source: Source) -> Contract:
 
     ``unique``, ``not_null``, ``accepted_values`` and ``relationships`` keep dbt's semantics: nulls are compared by none but
     ``not_null``. ``where``, ``severity``, ``warn_if`` and ``error_if`` become ``where``, ``action``, ``warn_above`` and
-    ``max_failures``. Of ``dbt_utils``, the tests that look at rows are known, too, and the ``freshness`` of sources becomes
+    ``max_failures``. Of ``dbt_utils`` and ``dbt_expectations``, the tests that look at rows are known, too, and the ``freshness`` of sources becomes
     a rule, where a column says it. Other tests, unit tests, the strategies of snapshots, tests that are disabled, that never
     fail within their ``limit``, or whose outcome depends on templates, are in ``unmapped``.
 
@@ -161,24 +171,20 @@ def _freshness(node: Node, source: Node | None) -> Iterable[Written]:
         if "count" not in limit:
             continue  # dbt takes an empty limit for none
         count, period = limit.get("count", "integer"), str(limit.value.get("period"))
-        if count is None or period not in _PERIODS:
+        if count is None or period not in PERIODS:
             limit.fault(
                 "a limit of freshness is a count and a period", "write {count: 12, period: hour}, minute or day"
             )
         elif field is None:
             limit.unmapped(what, "no column says when rows were loaded (loaded_at_field)")
-        elif not re.fullmatch(_NAME, field):
+        elif not re.fullmatch(NAME, field):
             limit.unmapped(what, f"{field!r} is no column; derive it in a stage")
         elif condition is not None and (why := sqltext.problem(condition)):
             limit.unmapped(what, f"its filter cannot be taken over: {why}")
         else:
             limit.note(what, "a table without rows passes; dbt takes it for infinitely old")
-            arguments = {"column": field.strip('"'), "within": f"{count}{_PERIODS[period]}"}
+            arguments = {"column": field.strip('"'), "within": f"{count}{PERIODS[period]}"}
             yield made("freshness", arguments, {"where": condition, "action": action})
-
-
-_NAME = r'"[^"]+"|\w+'
-_PERIODS = {"minute": "m", "hour": "h", "day": "d", "week": "w"}
 
 
 def _snapshot(node: Node) -> None:
@@ -212,24 +218,6 @@ def _tests(node: Node) -> Iterable[tuple[Node, Any]]:
     for key in ("data_tests", "tests"):
         for index, written in enumerate(node.get(key, "list") or ()):
             yield Node({}, (*node.path, key, index), node.document, node.table, node.column), written
-
-
-@dataclass(frozen=True)
-class _Test:
-    """A test with its arguments, and what holds for the rule it becomes."""
-
-    name: str
-    arguments: Node
-    common: Mapping[str, Any]
-
-    @property
-    def column(self) -> str | None:
-        """The column it is about: where it stands, or its argument ``column_name``."""
-        return self.arguments.column
-
-    def need(self, key: str, kind: str) -> Any:
-        """Return an argument that must be there."""
-        return self.arguments.need(key, kind)
 
 
 _CONFIGS = {
@@ -286,7 +274,8 @@ def _test(node: Node, written: Any) -> Iterable[Written]:
     place = Node(arguments, inside, node.document, node.table, column)
     reader = _READERS.get(name.removeprefix("dbt."))
     if reader is None:
-        place.unmapped(f"the test {name}", "it is no generic test of dbt; write an expression")
+        why = _WITHOUT_RULE.get(name, "it is no generic test of dbt; write an expression")
+        place.unmapped(f"the test {name}", why)
         return []
     read_it, known, per_value = reader
     decisive = {k: arguments.get(k) for k in known if k not in _NAMED} | {k: config.get(k) for k in _DECISIVE}
@@ -297,16 +286,16 @@ def _test(node: Node, written: Any) -> Iterable[Written]:
     if not configs.flag("enabled", default=True):
         place.unmapped(f"the test {name}", "it is disabled (enabled: false)")
         return []
-    for key in arguments:
-        if key not in (*known, *_AROUND):
-            place.note(f"{key} of {name}", "it is not known, and changes nothing here", key)
+    if strange := [key for key in arguments if key not in (*known, *_AROUND)]:
+        place.unmapped(f"the test {name}", f"its argument {strange[0]!r} is not known, and may change what it means")
+        return []
     common = _common(configs, name, per_value=per_value)
     if common is None:
         return []
     common["id"] = whole.text("name")
     common["description"] = place.text("description")
     try:
-        return list(read_it(_Test(name, place, common)))
+        return list(read_it(Given(name, place, common)))
     except SqlError as error:
         place.unmapped(f"the test {name}", str(error))
         return []
@@ -366,187 +355,68 @@ def _limit(written: str | None) -> int | None:
     return allowed or None
 
 
-_Reader = Callable[[_Test], Iterable[Written]]
-
-
-def _on_column(name: str) -> _Reader:
-    def read_it(test: _Test) -> Iterable[Written]:
-        if column := _column(test):
+def _on_column(name: str) -> Reader:
+    def read_it(test: Given) -> Iterable[Written]:
+        if column := column_of(test):
             yield made(name, {"columns": [column]}, test.common)
 
     return read_it
 
 
-def _column(test: _Test) -> str | None:
-    """Return the test's column; None, and a note, where it is an expression or none is named."""
-    if test.column is None:
-        test.arguments.fault(f"{test.name} of a table needs a column", "add column_name, or write it at the column")
-    elif not isinstance(test.column, str) or not re.fullmatch(r'"[^"]+"|[\w ]+', test.column):
-        test.arguments.unmapped(f"the test {test.name}", f"{test.column!r} is no column; derive it in a stage")
-    else:
-        return test.column.strip('"')
-    return None
+def _of_values(rule: str) -> Reader:
+    def read_it(test: Given) -> Iterable[Written]:
+        return _values(rule, test)
+
+    return read_it
 
 
-def _accepted_values(test: _Test) -> Iterable[Written]:
-    column, values = _column(test), test.need("values", "list")
+def _values(rule: str, test: Given) -> Iterable[Written]:
+    column, values = column_of(test), test.need("values", "list")
     if column is None or values is None:
         return
     values = [v for v in values if v is not None]
     if test.arguments.value.get("quote") is False:
-        values = [_unquoted(v) for v in values]
+        values = [unquoted(v) for v in values]
     elif any(not isinstance(v, str) for v in values):
         note = "what is no text is compared as it is, dbt puts it in quotes: do that where the column is text"
         test.arguments.note(f"the test {test.name}", note)
     if not values or any(isinstance(v, dict | list) for v in values):
         test.arguments.fault("values must be texts, numbers, true or false", "list at least one", "values")
         return
-    yield made("in_set", {"column": column, "values": values}, test.common)
+    yield made(rule, {"column": column, "values": values}, test.common)
 
 
-def _unquoted(value: Any) -> Any:
-    """Return what SQL reads where a value stands without quotes; raises SqlError if it is no plain value."""
-    if not isinstance(value, str):
-        return value
-    words = {"true": True, "false": False}
-    if value.lower() in words:
-        return words[value.lower()]
-    if re.fullmatch(r"[-+]?\d+(\.\d+)?", value):
-        return float(value) if "." in value else int(value)
-    if text := re.fullmatch(r"'((?:[^']|'')*)'", value):
-        return text[1].replace("''", "'")
-    raise SqlError(f"{value} without quotes is an expression, not a value")
-
-
-_REF = re.compile(
-    r"""\s*(?:\{\{)?\s*(?:ref|source)\(\s*(?:(["'])[^"']*\1\s*,\s*)?(["'])(?P<name>[^"']+)\2\s*(?:,\s*(?:v|version)\s*=\s*\d+\s*)?\)\s*(?:\}\})?\s*"""
-)
-
-
-def _relationships(test: _Test) -> Iterable[Written]:
-    column, to, field = _column(test), test.need("to", "text"), test.need("field", "text")
+def _relationships(test: Given) -> Iterable[Written]:
+    column, to, field = column_of(test), test.need("to", "text"), test.need("field", "text")
     if column is None or to is None or field is None:
         return
-    match = _REF.fullmatch(to)
-    if match is None and not re.fullmatch(r"\w+", to):
+    name = referred(to)
+    if name is None and not re.fullmatch(r"\w+", to):
         test.arguments.unmapped(f"the test {test.name}", f"{to!r} is no ref() or source()", "to")
         return
     common = dict(test.common)
     if extra := test.arguments.text("from_condition"):
-        common["where"] = joined([common["where"], _condition(extra)])
+        common["where"] = joined([common["where"], condition_of(extra)])
     if "to_condition" in test.arguments:
         test.arguments.unmapped(f"the test {test.name}", "to_condition needs a stage that filters", "to_condition")
         return
-    yield foreign_key([column], match["name"] if match else to, [field.strip('"')], common)
+    yield foreign_key([column], name or to, [field.strip('"')], common)
 
 
-def _condition(written: str) -> str:
-    if why := sqltext.problem(written):
-        raise SqlError(f"{written!r} cannot be taken over: {why}")
-    return written
-
-
-# tests of dbt_utils that look at rows
-
-
-def _unique_columns(test: _Test) -> Iterable[Written]:
-    columns = test.arguments.texts("combination_of_columns")
-    if not columns:
-        test.arguments.fault("'combination_of_columns' is missing", "add a list of columns")
-        return
-    test.arguments.note(f"the test {test.name}", "keys with a null in them are not compared, dbt groups nulls together")
-    yield made("unique", {"columns": [c.strip('"') for c in columns]}, test.common)
-
-
-def _accepted_range(test: _Test) -> Iterable[Written]:
-    column = _column(test)
-    low, high = (test.arguments.get(key, "scalar") for key in ("min_value", "max_value"))
-    if low is None and high is None:
-        test.arguments.fault(f"{test.name} needs a bound", "add min_value or max_value")
-    elif column is not None:
-        if any(isinstance(bound, str) for bound in (low, high)):
-            test.arguments.unmapped(f"the test {test.name}", "its bounds are expressions, not numbers")
-            return
-        closed = None if test.arguments.flag("inclusive", default=True) else "none"
-        yield made("between", {"column": column, "min": low, "max": high, "closed": closed}, test.common)
-
-
-def _expression_is_true(test: _Test) -> Iterable[Written]:
-    expression = test.need("expression", "text")
-    if expression is not None:
-        name = "" if test.column is None else f"{quoted(test.column)} "
-        # dbt asks for rows for which it is not true: null is none of them, as in NOT (…)
-        yield made("expression", {"condition": _condition(f"{name}{expression}")}, test.common)
-
-
-def _not_empty(test: _Test) -> Iterable[Written]:
-    if column := _column(test):
-        name = quoted(column)
-        value = name if test.arguments.value.get("trim_whitespace") is False else f"TRIM({name})"
-        yield made("expression", {"condition": f"{value} <> ''"}, test.common)
-
-
-def _not_null_proportion(test: _Test) -> Iterable[Written]:
-    column, low = _column(test), test.need("at_least", "number")
-    if column is not None and low is not None:
-        if test.arguments.value.get("at_most") not in (None, 1, 1.0):
-            condition = f"{quoted(column)} IS NOT NULL"
-            high = test.arguments.get("at_most", "number")
-            yield made("proportion", {"condition": condition, "min": low, "max": high}, test.common)
-        else:
-            yield made("completeness", {"column": column, "min": low}, test.common)
-
-
-def _at_least_one(test: _Test) -> Iterable[Written]:
-    if column := _column(test):
-        yield made("row_count", {"min": 1, "where": f"{quoted(column)} IS NOT NULL"}, test.common)
-
-
-def _equal_row_count(test: _Test) -> Iterable[Written]:
-    other = test.need("compare_model", "text")
-    match = _REF.fullmatch(other or "")
-    if match is None:
-        test.arguments.unmapped(f"the test {test.name}", f"{other!r} is no ref() or source()")
-    else:
-        yield made("row_count", {"same_as": match["name"]}, test.common)
-
-
-def _recency(test: _Test) -> Iterable[Written]:
-    field, part, count = (
-        test.need(key, kind) for key, kind in (("field", "text"), ("datepart", "text"), ("interval", "integer"))
-    )
-    if field is None or part is None or count is None:
-        return
-    if part.lower() not in _PERIODS or not re.fullmatch(_NAME, field):
-        test.arguments.unmapped(f"the test {test.name}", f"a rule takes a column, and one of {', '.join(_PERIODS)}")
-    elif test.arguments.value.get("ignore_time_component"):
-        test.arguments.unmapped(f"the test {test.name}", "ignore_time_component counts days; cast the column to Date")
-    else:
-        groups = list(test.arguments.texts("group_by_columns")) or None
-        arguments = {"column": field.strip('"'), "within": f"{count}{_PERIODS[part.lower()]}", "by": groups}
-        yield made("freshness", arguments, test.common)
-
-
-# name → (reader, arguments, whether dbt counts values rather than rows)
-_READERS: Mapping[str, tuple[_Reader, tuple[str, ...], bool]] = {
+_READERS: Readers = {
     "unique": (_on_column("unique"), (), True),
     "not_null": (_on_column("not_null"), (), False),
-    "accepted_values": (_accepted_values, ("values", "quote"), True),
+    "accepted_values": (_of_values("in_set"), ("values", "quote"), True),
     "relationships": (_relationships, ("to", "field"), False),
-    "dbt_utils.unique_combination_of_columns": (_unique_columns, ("combination_of_columns",), True),
-    "dbt_utils.accepted_range": (_accepted_range, ("min_value", "max_value", "inclusive"), False),
-    "dbt_utils.expression_is_true": (_expression_is_true, ("expression",), False),
-    "dbt_utils.not_empty_string": (_not_empty, ("trim_whitespace",), False),
-    "dbt_utils.not_null_proportion": (_not_null_proportion, ("at_least", "at_most"), False),
-    "dbt_utils.at_least_one": (_at_least_one, (), False),
-    "dbt_utils.equal_rowcount": (_equal_row_count, ("compare_model",), False),
-    "dbt_utils.recency": (
-        _recency,
-        ("field", "datepart", "interval", "ignore_time_component", "group_by_columns"),
-        False,
-    ),
+    # what dbt_utils had before where was for all tests, and tests of the same form
+    "dbt_utils.unique_where": (_on_column("unique"), (), True),
+    "dbt_utils.not_null_where": (_on_column("not_null"), (), False),
+    "dbt_utils.not_accepted_values": (_of_values("not_in_set"), ("values", "quote"), True),
     "dbt_utils.relationships_where": (_relationships, ("to", "field", "from_condition", "to_condition"), False),
+    **dbt_utils.READERS,
+    **dbt_expectations.READERS,
 }
+_WITHOUT_RULE = {**dbt_utils.WITHOUT_RULE, **dbt_expectations.WITHOUT_RULE}
 
 
 # constraints of model contracts
@@ -580,8 +450,7 @@ def _check(each: Node, common: Mapping[str, Any]) -> Iterable[Written]:
 
 
 def _foreign_key(each: Node, columns: list[str], common: Mapping[str, Any]) -> Iterable[Written]:
-    match = _REF.fullmatch(each.text("to") or "")
-    to, others = match["name"] if match else None, list(each.texts("to_columns"))
+    to, others = referred(each.text("to")), list(each.texts("to_columns"))
     if written := re.fullmatch(r'([\w."]+)\s*\(([^()]+)\)', each.text("expression") or ""):
         to = written[1].rpartition(".")[2].strip('"')
         others = [c.strip(' "') for c in written[2].split(",")]

@@ -226,7 +226,7 @@ def test_references(to: str, name: str) -> None:
         ({"dbt_utils.accepted_range": {"min_value": "getdate()"}}, "the test dbt_utils.accepted_range: its bounds are expressions, not numbers"),
         ({"dbt_utils.expression_is_true": {"expression": "> now()"}}, "the test dbt_utils.expression_is_true: '\"c\" > now()' cannot be taken over: now would"),
         ({"dbt_utils.equal_rowcount": {"compare_model": "x y"}}, "the test dbt_utils.equal_rowcount: 'x y' is no ref() or source()"),
-        ("dbt_utils.sequential_values", "the test dbt_utils.sequential_values: it is no generic test of dbt; write an expression"),
+        ("dbt_utils.sequential_values", "the test dbt_utils.sequential_values: write no_gaps and unique, where values are whole numbers or dates"),
         ({"dbt_utils.recency": {"field": "c::date", "datepart": "day", "interval": 1}}, "the test dbt_utils.recency: a rule takes a column, and one of minute, hour, day, week"),
         ({"dbt_utils.recency": {"field": "c", "datepart": "month", "interval": 1}}, "the test dbt_utils.recency: a rule takes a column, and one of minute, hour, day, week"),
         ({"dbt_utils.recency": {"field": "c", "datepart": "day", "interval": 1, "ignore_time_component": True}}, "the test dbt_utils.recency: ignore_time_component counts days"),
@@ -238,12 +238,17 @@ def test_tests_without_a_rule(test: Any, what: str) -> None:
 
 
 def test_what_is_not_known_is_noted() -> None:
-    contract = from_dbt(model({"unique": {"strict": True, "config": {"colour": "red", "limit": 5, "error_if": "> 3"}}}))
+    contract = from_dbt(model({"unique": {"config": {"colour": "red", "limit": 5, "error_if": "> 3"}}}))
     assert [f.what for f in contract.notes] == [
-        "strict of unique",
         "colour of unique",
         "limit of unique",
         "the test unique",
+    ]
+
+
+def test_arguments_that_are_not_known_may_mean_something() -> None:
+    assert left({"unique": {"strict": True}}) == [
+        "the test unique: its argument 'strict' is not known, and may change what it means"
     ]
 
 
