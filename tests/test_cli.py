@@ -416,9 +416,13 @@ def test_show(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (data,) = (Path(shop).parent / "out/large__quarantine").glob("*.parquet")
     data.write_bytes(b"")
     assert run(capsys, "show", shop, "large__quarantine")[2].startswith("large__quarantine: rows cannot be read: ")
-    assert run(capsys, "show", shop, "large__panes")[2].startswith(
-        f"{shop.parent}/out/large__panes: there is no dataset"
-    )
+    for beside, said in (
+        ("large__panes", "output 'large' tells no panes; say panes: {mode: …}"),
+        ("large__changes", "output 'large' tells no changes; say changes: true"),
+        ("orders__quarantine", "no rule of 'orders' puts rows in quarantine; say action: quarantine"),
+        ("orders__changes", "unknown output 'orders__changes'; known outputs: file, large"),
+    ):
+        assert run(capsys, "show", shop, beside) == (2, "", f"{said}\n")
     shop.write_text(
         DEFINITION.replace(
             "{uri: orders.parquet}",
@@ -428,6 +432,15 @@ def test_show(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, "run", shop)
     aside = json.loads(run(capsys, "show", shop, "orders__quarantine", "--json")[1])
     assert sorted(r["id"] for r in aside) == [2, 3, 4]
+
+
+def test_show_of_a_quarantine_in_which_nothing_is(shop: Path, capsys: Any) -> None:
+    gate = "[{in_set: {column: id, values: [1, 2, 3, 4], action: quarantine}}]"
+    shop.write_text(DEFINITION.replace("{uri: orders.parquet}", f"{{uri: orders.parquet, gate: {gate}}}"))
+    run(capsys, "run", shop)
+    assert run(capsys, "show", shop, "orders__quarantine", "--json") == (0, "[]\n", "")
+    told = [*lp.load(str(shop)).compile().scan("orders__quarantine").collect_schema()]
+    assert told == ["id", "customer", "amount", "_lazypipe_rules", "_lazypipe_run", "_lazypipe_file"]
 
 
 def test_replay(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
