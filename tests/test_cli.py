@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -378,6 +379,45 @@ def test_no_option_is_guessed_from_its_beginning(shop: Path, capsys: pytest.Capt
             main(options)
         assert caught.value.code == 2
         assert f"unrecognized arguments: {options[-1]}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ["runn", "FILE"],
+            "lazypipe: error: argument COMMAND: invalid choice: 'runn' (choose from 'run', 'plan', …); did you mean 'run'?",
+        ),
+        (["run", "FILE", "--ful"], "lazypipe run: error: unrecognized arguments: --ful; did you mean '--full'?"),
+        (["run", "FILE", "--kepe=3", "--xyz"], "lazypipe run: error: unrecognized arguments: --kepe=3 --xyz"),
+        (
+            ["vacuum", "FILE", "--kep=3"],
+            "lazypipe vacuum: error: unrecognized arguments: --kep=3; did you mean '--keep'?",
+        ),
+        (
+            ["explain", "FILE", "large", "--kind", "phys"],
+            "lazypipe explain: error: argument --kind: invalid choice: 'phys' (choose from 'logical', 'optimized', 'physical'); did you mean 'physical'?",
+        ),
+        (["status", "FILE", "-x"], "lazypipe status: error: unrecognized arguments: -x"),
+    ],
+)
+def test_what_is_misspelt_on_the_command_line(
+    shop: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([str(shop) if o == "FILE" else o for o in options])
+    assert caught.value.code == 2
+    told = capsys.readouterr().err
+    command = said.partition(":")[0]
+    assert told.startswith(f"usage: {command} ")  # that of the command that was asked for
+    assert re.sub("'stream'.*'vacuum'", "…", told).splitlines()[-1] == said
+
+
+def test_a_vacuum_must_leave_a_version(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, "run", shop)
+    said = "--keep 0 is less than 1; keep 1 or more: one must stay in force\n"
+    assert run(capsys, "vacuum", shop, "--keep", "0") == (2, "", said)
+    assert run(capsys, "show", shop, "large")[0] == 0
 
 
 def test_schema(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:

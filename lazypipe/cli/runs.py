@@ -56,7 +56,7 @@ def add(commands: Commands) -> None:
     for made, what in ((once, "run"), (plan, "run"), (stream, "batch")):
         _bound_options(made, what)
     replay = commands.over_plan("replay", _replay, "Put an output's quarantined rows through its gate again.")
-    replay.add_argument("output")
+    replay.add_argument("output", help="the output")
 
 
 def _stream_options(stream: argparse.ArgumentParser) -> None:
