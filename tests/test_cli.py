@@ -389,7 +389,7 @@ def test_no_option_is_guessed_from_its_beginning(shop: Path, capsys: pytest.Capt
             "lazypipe: error: argument COMMAND: invalid choice: 'runn' (choose from 'run', 'plan', …); did you mean 'run'?",
         ),
         (["run", "FILE", "--ful"], "lazypipe run: error: unrecognized arguments: --ful; did you mean '--full'?"),
-        (["run", "FILE", "--kepe=3", "--xyz"], "lazypipe run: error: unrecognized arguments: --kepe=3 --xyz"),
+        (["run", "FILE", "--zzz=3", "--xyz"], "lazypipe run: error: unrecognized arguments: --zzz=3 --xyz"),
         (
             ["vacuum", "FILE", "--kep=3"],
             "lazypipe vacuum: error: unrecognized arguments: --kep=3; did you mean '--keep'?",
