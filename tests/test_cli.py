@@ -413,6 +413,20 @@ def test_what_is_misspelt_on_the_command_line(
     assert re.sub("'stream'.*'vacuum'", "…", told).splitlines()[-1] == said
 
 
+def test_a_definition_that_changed_is_told_where_rows_stay_as_they_were(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    appended = DEFINITION.replace("to: out/large}", "to: out/large, mode: append}")
+    shop.write_text(appended)
+    run(capsys, "run", shop, "--output", "large")
+    assert run(capsys, "run", shop, "--output", "large")[2].splitlines()[0] == "large: unchanged, version 1"
+    changed = appended.replace("amount >= :least", "amount > :least + 1")
+    assert changed != appended
+    shop.write_text(changed)
+    told = run(capsys, "run", shop, "--output", "large")[2].splitlines()[0]
+    assert told == "large: unchanged, version 1; the definition changed, and holds for what is new"
+
+
 def test_a_vacuum_must_leave_a_version(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, "run", shop)
     said = "--keep 0 is less than 1; keep 1 or more: one must stay in force\n"

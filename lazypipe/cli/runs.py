@@ -270,7 +270,10 @@ def _batch(result: lp.RunResult) -> str:
 
 def _line(segment: lp.SegmentResult) -> str:
     if segment.status == "unchanged":
-        return f"{segment.name}: unchanged, version {segment.version}"
+        from lazypipe.incremental.feed import HOLDS
+
+        told = f"; {HOLDS}" if HOLDS in (segment.why or "") else ""
+        return f"{segment.name}: unchanged, version {segment.version}{told}"
     if segment.why and segment.status in ("waiting", "blocked"):
         return f"{segment.name}: {segment.why}"
     if segment.status != "done":
