@@ -423,8 +423,31 @@ def test_a_definition_that_changed_is_told_where_rows_stay_as_they_were(
     changed = appended.replace("amount >= :least", "amount > :least + 1")
     assert changed != appended
     shop.write_text(changed)
-    told = run(capsys, "run", shop, "--output", "large")[2].splitlines()[0]
-    assert told == "large: unchanged, version 1; the definition changed, and holds for what is new"
+    told = run(capsys, "run", shop, "--output", "large")[2].splitlines()[:2]
+    holds = "    nothing new: orders: 1 unchanged; the definition changed, and holds for what is new"
+    assert told == ["large: unchanged, version 1", holds]
+
+
+@pytest.mark.parametrize("more", ["", ", mode: append"])
+def test_deliveries_that_are_waited_for_are_told_by_each_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: str
+) -> None:
+    source = "{uri: in/*/*.csv, expect: {marker: _SUCCESS}}"
+    text = f"version: 1\nname: p\nsources: {{s: {source}}}\noutputs: {{s: {{to: out{more}}}}}\n"
+    (tmp_path / "p.yaml").write_text(text)
+    for folder in ("1", "2"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        (tmp_path / "in" / folder / "a.csv").write_text("x\n1\n")
+    (tmp_path / "in/1/_SUCCESS").touch()
+    waiting = "waiting for _SUCCESS in in/2/"
+    code, _, err = run(capsys, "run", tmp_path / "p.yaml")
+    assert (code, err.splitlines()[1]) == (0, f"    nothing was committed yet; {waiting}")
+    code, _, err = run(capsys, "run", tmp_path / "p.yaml")
+    assert (code, err.splitlines()[0]) == (0, "s: unchanged, version 1")
+    assert err.splitlines()[1].endswith(f"s: 1 unchanged, {waiting}")
+    (tmp_path / "in/2/_SUCCESS").touch()
+    code, _, err = run(capsys, "run", tmp_path / "p.yaml")
+    assert (code, waiting in err, len(err.splitlines())) == (0, False, 2)
 
 
 def test_a_vacuum_must_leave_a_version(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:

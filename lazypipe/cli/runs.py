@@ -191,6 +191,8 @@ def _bound(options: argparse.Namespace) -> _Bound:
 def _tell(result: lp.RunResult) -> None:
     for segment in result.segments:
         say(_line(segment))
+        if (why := _beside(segment)) is not None:
+            say(f"    {why}")
         for gate in segment.gates:
             for check in gate.checks:
                 if check.status != "pass":
@@ -268,12 +270,18 @@ def _batch(result: lp.RunResult) -> str:
     return f"{what}{left}"
 
 
+def _beside(segment: lp.SegmentResult) -> str | None:
+    """Return why a segment did what it did, where it left out what somebody may wait for."""
+    from lazypipe.incremental.feed import HOLDS
+
+    why = segment.why or ""
+    told = segment.status in ("done", "unchanged") and (HOLDS in why or "waiting for " in why)
+    return why if told else None
+
+
 def _line(segment: lp.SegmentResult) -> str:
     if segment.status == "unchanged":
-        from lazypipe.incremental.feed import HOLDS
-
-        told = f"; {HOLDS}" if HOLDS in (segment.why or "") else ""
-        return f"{segment.name}: unchanged, version {segment.version}{told}"
+        return f"{segment.name}: unchanged, version {segment.version}"
     if segment.why and segment.status in ("waiting", "blocked"):
         return f"{segment.name}: {segment.why}"
     if segment.status != "done":

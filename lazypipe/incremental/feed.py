@@ -271,6 +271,8 @@ class _Feed(Decision):
             if (untaken := self._untaken(driving)) is not None:
                 return untaken
             why = "; ".join([why, *(f"{n.name}: {n.told_outside}" for n in driving if n.outside)])
+        awaited = (leaf.snapshot.awaited for leaf in (*fixed, *driving))
+        why = "; ".join([why, *(said for said in awaited if said and said not in why)])
         against = self._against([n for n in fixed if n.is_news]) if news else ()
         left = sum(len(leaf.left) for leaf in driving)
         units = self.numbering.units(driving, keep=False, anew=True)
