@@ -5,14 +5,13 @@ Exit codes: 0 done, 1 a gate failed, 2 the definition or the command line is wro
 
 from __future__ import annotations
 
-import argparse
 import sys
 import traceback
 from collections.abc import Sequence
 
 import lazypipe as lp
 from lazypipe.cli import definitions, files, past, rows, rules, runs
-from lazypipe.cli.commands import Commands, prepare_streams, say, write_json, wrong
+from lazypipe.cli.commands import Commands, Parser, prepare_streams, say, write_json, wrong
 from lazypipe.errors import LazypipeError
 
 __all__ = ["main"]
@@ -22,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     prepare_streams()
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options = parser.parse(arguments)
     try:
         code = int(options.command(options))
         sys.stdout.flush()
@@ -48,9 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 3
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="lazypipe", description="Data pipelines as Polars lazy plans.", allow_abbrev=False
+def _parser() -> Parser:
+    parser = Parser(
+        prog="lazypipe",
+        description="Data pipelines as Polars lazy plans.",
+        epilog="Of a new definition: check FILE says what is wrong with it, run FILE makes its outputs, show FILE OUTPUT their first rows. "
+        "COMMAND --help tells the options of each.",
     )
     parser.add_argument("--version", action="version", version=f"lazypipe {lp.__version__}")
     commands = Commands(parser)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -380,6 +381,82 @@ def test_no_option_is_guessed_from_its_beginning(shop: Path, capsys: pytest.Capt
         assert f"unrecognized arguments: {options[-1]}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ["runn", "FILE"],
+            "lazypipe: error: argument COMMAND: invalid choice: 'runn' (choose from 'run', 'plan', …); did you mean 'run'?",
+        ),
+        (["run", "FILE", "--ful"], "lazypipe run: error: unrecognized arguments: --ful; did you mean '--full'?"),
+        (["run", "FILE", "--zzz=3", "--xyz"], "lazypipe run: error: unrecognized arguments: --zzz=3 --xyz"),
+        (
+            ["vacuum", "FILE", "--kep=3"],
+            "lazypipe vacuum: error: unrecognized arguments: --kep=3; did you mean '--keep'?",
+        ),
+        (
+            ["explain", "FILE", "large", "--kind", "phys"],
+            "lazypipe explain: error: argument --kind: invalid choice: 'phys' (choose from 'logical', 'optimized', 'physical'); did you mean 'physical'?",
+        ),
+        (["status", "FILE", "-x"], "lazypipe status: error: unrecognized arguments: -x"),
+    ],
+)
+def test_what_is_misspelt_on_the_command_line(
+    shop: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([str(shop) if o == "FILE" else o for o in options])
+    assert caught.value.code == 2
+    told = capsys.readouterr().err
+    command = said.partition(":")[0]
+    assert told.startswith(f"usage: {command} ")  # that of the command that was asked for
+    assert re.sub("'stream'.*'vacuum'", "…", told).splitlines()[-1] == said
+
+
+def test_a_definition_that_changed_is_told_where_rows_stay_as_they_were(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    appended = DEFINITION.replace("to: out/large}", "to: out/large, mode: append}")
+    shop.write_text(appended)
+    run(capsys, "run", shop, "--output", "large")
+    assert run(capsys, "run", shop, "--output", "large")[2].splitlines()[0] == "large: unchanged, version 1"
+    changed = appended.replace("amount >= :least", "amount > :least + 1")
+    assert changed != appended
+    shop.write_text(changed)
+    told = run(capsys, "run", shop, "--output", "large")[2].splitlines()[:2]
+    holds = "    nothing new: orders: 1 unchanged; the definition changed, and holds for what is new"
+    assert told == ["large: unchanged, version 1", holds]
+
+
+@pytest.mark.parametrize("more", ["", ", mode: append"])
+def test_deliveries_that_are_waited_for_are_told_by_each_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: str
+) -> None:
+    source = "{uri: in/*/*.csv, expect: {marker: _SUCCESS}}"
+    text = f"version: 1\nname: p\nsources: {{s: {source}}}\noutputs: {{s: {{to: out{more}}}}}\n"
+    (tmp_path / "p.yaml").write_text(text)
+    for folder in ("1", "2"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        (tmp_path / "in" / folder / "a.csv").write_text("x\n1\n")
+    (tmp_path / "in/1/_SUCCESS").touch()
+    waiting = "waiting for _SUCCESS in in/2/"
+    code, _, err = run(capsys, "run", tmp_path / "p.yaml")
+    assert (code, err.splitlines()[1]) == (0, f"    nothing was committed yet; {waiting}")
+    code, _, err = run(capsys, "run", tmp_path / "p.yaml")
+    assert (code, err.splitlines()[0]) == (0, "s: unchanged, version 1")
+    assert err.splitlines()[1].endswith(f"s: 1 unchanged, {waiting}")
+    (tmp_path / "in/2/_SUCCESS").touch()
+    code, _, err = run(capsys, "run", tmp_path / "p.yaml")
+    assert (code, waiting in err, len(err.splitlines())) == (0, False, 2)
+
+
+def test_a_vacuum_must_leave_a_version(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, "run", shop)
+    said = "--keep 0 is less than 1; keep 1 or more: one must stay in force\n"
+    assert run(capsys, "vacuum", shop, "--keep", "0") == (2, "", said)
+    assert run(capsys, "show", shop, "large")[0] == 0
+
+
 def test_schema(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         run(capsys, "schema", shop, "large")[1]
@@ -416,9 +493,13 @@ def test_show(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (data,) = (Path(shop).parent / "out/large__quarantine").glob("*.parquet")
     data.write_bytes(b"")
     assert run(capsys, "show", shop, "large__quarantine")[2].startswith("large__quarantine: rows cannot be read: ")
-    assert run(capsys, "show", shop, "large__panes")[2].startswith(
-        f"{shop.parent}/out/large__panes: there is no dataset"
-    )
+    for beside, said in (
+        ("large__panes", "output 'large' tells no panes; say panes: {mode: …}"),
+        ("large__changes", "output 'large' tells no changes; say changes: true"),
+        ("orders__quarantine", "no rule of 'orders' puts rows in quarantine; say action: quarantine"),
+        ("orders__changes", "unknown output 'orders__changes'; known outputs: file, large"),
+    ):
+        assert run(capsys, "show", shop, beside) == (2, "", f"{said}\n")
     shop.write_text(
         DEFINITION.replace(
             "{uri: orders.parquet}",
@@ -428,6 +509,15 @@ def test_show(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, "run", shop)
     aside = json.loads(run(capsys, "show", shop, "orders__quarantine", "--json")[1])
     assert sorted(r["id"] for r in aside) == [2, 3, 4]
+
+
+def test_show_of_a_quarantine_in_which_nothing_is(shop: Path, capsys: Any) -> None:
+    gate = "[{in_set: {column: id, values: [1, 2, 3, 4], action: quarantine}}]"
+    shop.write_text(DEFINITION.replace("{uri: orders.parquet}", f"{{uri: orders.parquet, gate: {gate}}}"))
+    run(capsys, "run", shop)
+    assert run(capsys, "show", shop, "orders__quarantine", "--json") == (0, "[]\n", "")
+    told = [*lp.load(str(shop)).compile().scan("orders__quarantine").collect_schema()]
+    assert told == ["id", "customer", "amount", "_lazypipe_rules", "_lazypipe_run", "_lazypipe_file"]
 
 
 def test_replay(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ from lazypipe.spec.types import dtype_name
 from lazypipe.storage import uri as uris
 
 if TYPE_CHECKING:
+    from lazypipe.compile.node import Node
     from lazypipe.contracts import Contract
     from lazypipe.incremental.bound import Bound
     from lazypipe.records.transport import Transport
@@ -387,23 +388,50 @@ class Plan(CompiledPipeline):
         """Scan what is published of a dataset output.
 
         What stands beside it goes by ``<output>__quarantine``, ``__changes`` or ``__panes``, and what gates of sources and inner stages have put
-        aside by ``<name>__quarantine``. ``<output>__late`` are the rows that came late to its windows (``late``).
+        aside by ``<name>__quarantine``: no rows where nothing was. ``<output>__late`` are the rows that came late to its windows (``late``).
+
+        Raises
+        ------
+        LazypipeError
+            If there is no such output, or nothing of the kind stands beside it.
+        StorageError
+            If nothing was published yet.
         """
-        from lazypipe.storage.dataset import scan
+        from lazypipe.gates.tap import quarantine_schema
+        from lazypipe.storage.dataset import Dataset, scan
 
         name, _, kind = output.rpartition("__")
         if kind == "late" and output not in self.outputs and name in self.outputs:
             return self.late(name)
         if output in self.outputs or kind not in ("quarantine", "changes", "panes"):
-            target = self.output(output)
-            return scan(target.to, storage_options=target.storage_options)
-        if name in self.outputs:
-            target = self.outputs[name]
-            return scan(f"{target.to}__{kind}", storage_options=target.storage_options)
-        if name not in self.nodes or kind != "quarantine":
+            published = self.output(output)
+            return scan(published.to, storage_options=published.storage_options)
+        target = self.outputs.get(name)
+        if target is None and (name not in self.nodes or kind != "quarantine"):
             self.output(output)  # which refuses it
+        node = self.nodes[name if target is None else target.stage]
+        options = None if target is None else target.storage_options
         state = uris.resolve(self.pipeline.state, self.pipeline.base)
-        return scan(uris.beside(state, kind, self.pipeline.name, name))
+        place = uris.beside(state, kind, self.pipeline.name, name) if target is None else f"{target.to}__{kind}"
+        if Dataset(place, options).latest() is None:
+            if (said := _nothing_beside(name, kind, node, target)) is not None:
+                raise LazypipeError(said)
+            if kind == "quarantine":
+                return pl.LazyFrame(schema=quarantine_schema(node.schema, raw=bool(node.raw)))
+        return scan(place, storage_options=options)
+
+
+def _nothing_beside(name: str, kind: str, node: Node, target: model.Output | None) -> str | None:
+    """Return why nothing of a kind will ever stand beside an output, source or stage; None if it may."""
+    match kind:
+        case "changes" if target is not None and not target.changes:
+            return f"output {name!r} tells no changes; say changes: true"
+        case "panes" if target is not None and not target.panes:
+            return f"output {name!r} tells no panes; say panes: {{mode: …}}"
+        case "quarantine" if not any(c.action == "quarantine" for c in node.checks):
+            return f"no rule of {node.name!r} puts rows in quarantine; say action: quarantine"
+        case _:
+            return None
 
 
 def bound_of(

@@ -7,16 +7,17 @@ import gc
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import lazypipe as lp
-from lazypipe.errors import LazypipeError
+from lazypipe.errors import LazypipeError, nearest
 
 if TYPE_CHECKING:
     from lazypipe.api.together import Unread
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SEVERAL",
     "Commands",
+    "Parser",
     "and_others",
     "as_far_as_read",
     "compiled",
@@ -50,16 +52,43 @@ _Told = TypeVar("_Told")
 SEVERAL = "a definition, YAML or JSON, or several, or a folder of them"
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints name what may be meant."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(allow_abbrev=False, **how)
+
+    def parse(self, arguments: Sequence[str] | None) -> argparse.Namespace:
+        """Return what is given; what a command does not know, it refuses itself."""
+        options, rest = self.parse_known_args(arguments)
+        if rest:
+            options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        return options
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, with the nearest of what there is, and end with 2."""
+        if found := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
+            self._refuse(message, found[1], re.findall(r"[\w-]+", found[2]))
+        elif found := re.search(r"unrecognized arguments: .*?(--[\w-]+)", message):
+            self._refuse(message, found[1], [o for action in self._actions for o in action.option_strings])
+        super().error(message)
+
+    def _refuse(self, message: str, given: str, known: Sequence[str]) -> None:
+        meant = nearest(given, known, "")
+        if meant.startswith("did you mean"):
+            super().error(f"{message}; {meant}")
+
+
 class Commands:
     """The commands of a parser."""
 
-    def __init__(self, parser: argparse.ArgumentParser) -> None:
+    def __init__(self, parser: Parser) -> None:
         self._parsers = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(self, name: str, function: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         """Add a command; ``function`` returns its exit code."""
-        made = self._parsers.add_parser(name, help=text, description=text, allow_abbrev=False)
-        made.set_defaults(command=function)
+        made = self._parsers.add_parser(name, help=text, description=text)
+        made.set_defaults(command=function, parser=made)
         made.add_argument("--json", action="store_true", help="write JSON to stdout")
         return made
 

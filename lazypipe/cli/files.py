@@ -63,6 +63,8 @@ def _vacuum(options: argparse.Namespace) -> int:
     from lazypipe.spec.model import Param
     from lazypipe.storage.dataset import Dataset
 
+    if options.keep < 1:
+        raise lp.LazypipeError(f"--keep {options.keep} is less than 1; keep 1 or more: one must stay in force")
     try:
         age: timedelta = Param("duration").parse(options.older_than)
     except ValueError as error:

@@ -30,10 +30,10 @@ def add(commands: Commands) -> None:
     text = "Show which version each output has, and what it was made of."
     commands.over_file("status", _status, text, file="+", what=SEVERAL)
     history = commands.over_file("history", _history, "Show the versions of an output that can be read.")
-    history.add_argument("output")
+    history.add_argument("output", help="the output")
     rollback = commands.over_file("rollback", _rollback, "Make an earlier version of an output the one in force.")
-    rollback.add_argument("output")
-    rollback.add_argument("version", type=int)
+    rollback.add_argument("output", help="the output")
+    rollback.add_argument("version", type=int, help="its number, as history tells it")
     ledger = commands.add(
         "ledger", _ledger, "List the recorded runs of a pipeline, check the ledger, or find where a file's data is."
     )
@@ -59,7 +59,7 @@ def add(commands: Commands) -> None:
     audit.add_argument(
         "file", help="the definition, a folder of those that have a ledger in common, or the URI of a ledger"
     )
-    audit.add_argument("output")
+    audit.add_argument("output", help="the output")
     audit.add_argument("--version", type=int, metavar="N", help="Default: the last")
 
 

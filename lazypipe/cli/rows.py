@@ -26,7 +26,10 @@ _NARROW = 6
 def add(commands: Commands) -> None:
     """Add the commands that show rows."""
     show = commands.over_plan("show", _show, "Show the first rows of a published output.")
-    show.add_argument("output")
+    show.add_argument(
+        "output",
+        help="the output; or OUTPUT__quarantine (of a source or stage: NAME__quarantine), OUTPUT__late, OUTPUT__changes, OUTPUT__panes",
+    )
     show.add_argument("-n", "--rows", type=_count, default=10, help="how many rows. Default: 10")
     trace = commands.over_plan("trace", _trace, "Show which source rows, in which files, made a row of an output.")
     trace.add_argument("output", help="the output; or a source, of which all rows with the key are shown")

@@ -56,7 +56,7 @@ def add(commands: Commands) -> None:
     for made, what in ((once, "run"), (plan, "run"), (stream, "batch")):
         _bound_options(made, what)
     replay = commands.over_plan("replay", _replay, "Put an output's quarantined rows through its gate again.")
-    replay.add_argument("output")
+    replay.add_argument("output", help="the output")
 
 
 def _stream_options(stream: argparse.ArgumentParser) -> None:
@@ -191,6 +191,8 @@ def _bound(options: argparse.Namespace) -> _Bound:
 def _tell(result: lp.RunResult) -> None:
     for segment in result.segments:
         say(_line(segment))
+        if (why := _beside(segment)) is not None:
+            say(f"    {why}")
         for gate in segment.gates:
             for check in gate.checks:
                 if check.status != "pass":
@@ -266,6 +268,15 @@ def _batch(result: lp.RunResult) -> str:
     status = result.status.replace("_", " ")
     what = ", ".join([f"{result.started:%Y-%m-%d %H:%M:%S} {status} in {result.seconds:.2f} s", *told])
     return f"{what}{left}"
+
+
+def _beside(segment: lp.SegmentResult) -> str | None:
+    """Return why a segment did what it did, where it left out what somebody may wait for."""
+    from lazypipe.incremental.feed import HOLDS
+
+    why = segment.why or ""
+    told = segment.status in ("done", "unchanged") and (HOLDS in why or "waiting for " in why)
+    return why if told else None
 
 
 def _line(segment: lp.SegmentResult) -> str:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lazypipe.incremental.remade import Remade
     from lazypipe.incremental.successors import Older
 
-__all__ = ["ANEW", "KEYED", "WRITE", "decide", "keyed", "mode_of"]
+__all__ = ["ANEW", "HOLDS", "KEYED", "WRITE", "decide", "keyed", "mode_of"]
 
 WRITE = "write"
 """Where in a commit's ``info`` stands the mode that the dataset is written with."""
@@ -49,6 +49,9 @@ def mode_of(commit: Commit) -> str:
 
 ANEW = "run once in full (--full), which makes it anew, or write to another place"
 """What to do where a dataset was written in another way."""
+
+HOLDS = "the definition changed, and holds for what is new"
+"""What is said of rows that are there, and were made in another way."""
 
 KEYED = "keyed"
 """Where in a commit's ``info`` stands by what its rows are told apart."""
@@ -215,8 +218,9 @@ class _Feed(Decision):
         remade = self._remade(driving, new) if output.mode == "append" else {}
         new = _without(new, remade)
         moved = self._moved(driving)
+        other = [] if self.after.fingerprint.changes(before.fingerprint).same else [HOLDS]
         if not any(new.values()) and not moved:
-            nothing = Work("none", "nothing new: " + ", ".join(map(str, driving)))
+            nothing = Work("none", "; ".join(["nothing new: " + ", ".join(map(str, driving)), *other]))
             return self._still(nothing, fixed, driving, generation)
         if (waits := self._waits(fixed, driving, anew=False)) is not None:
             return waits
@@ -232,12 +236,10 @@ class _Feed(Decision):
                 str(leaf) for leaf in driving if leaf.is_news or leaf in moved or self.numbering.moved(leaf, reused)
             )
         ]
-        if not self.after.fingerprint.changes(before.fingerprint).same:
-            said.append("the definition changed, and holds for what is new")
         info = self.after.info(fixed, driving, reused, generation, anew=False)
         gone = {n: sorted(of.gone.items()) for n, of in remade.items() if of.gone}
         info |= {GONE: gone} if gone else {}
-        return Work("units", "; ".join(said), self.numbering.reading(driving, new), info=info, left=left)
+        return Work("units", "; ".join([*said, *other]), self.numbering.reading(driving, new), info=info, left=left)
 
     def _everything(self, fixed: list[Leaf], driving: list[Leaf], generation: str, *, anew: bool) -> Work:
         """Return the work where all rows are made, or none if nothing at all has changed."""
@@ -269,6 +271,8 @@ class _Feed(Decision):
             if (untaken := self._untaken(driving)) is not None:
                 return untaken
             why = "; ".join([why, *(f"{n.name}: {n.told_outside}" for n in driving if n.outside)])
+        awaited = (leaf.snapshot.awaited for leaf in (*fixed, *driving))
+        why = "; ".join([why, *(said for said in awaited if said and said not in why)])
         against = self._against([n for n in fixed if n.is_news]) if news else ()
         left = sum(len(leaf.left) for leaf in driving)
         units = self.numbering.units(driving, keep=False, anew=True)

@@ -73,7 +73,8 @@ class Trace:
     """Where rows of an output come from, or, ``of_source``, which rows of a source have a key: all of them, whatever becomes of them.
 
     ``rows`` are the rows of the key as the sources give them now, ``published`` as they stand in the output's last commit
-    (None if there is none), or in a ``version`` that was asked for. ``reasons`` says which steps could not tell rows apart; then more is
+    (None if there is none), or in a ``version`` that was asked for: with a ``mode`` by which rows with the same key become one, or several, not all of
+    those that the sources give, and perhaps with columns of its own. ``reasons`` says which steps could not tell rows apart; then more is
     named than had a part; and which files that version was made of are not what they were.
     """
 
@@ -86,6 +87,7 @@ class Trace:
     masked: frozenset[str] = field(default=frozenset(), repr=False)
     version: int | None = None
     of_source: bool = False
+    mode: str = "replace"
 
     @property
     def exact(self) -> bool:
@@ -97,11 +99,20 @@ class Trace:
         """Whether the sources still give what was published: if not, they or the definition have changed since."""
         if self.published is None:
             return self.of_source
+        if self._is_merged:
+            there = {*map(repr, self.rows.rows())}
+            own = [n for n in self.rows.columns if n in self.published.columns]
+            return all(repr(row) in there for row in self.published.select(own).rows())
         try:
             assert_frame_equal(self.rows, self.published, check_row_order=False)
         except AssertionError:
             return False
         return True
+
+    @property
+    def _is_merged(self) -> bool:
+        """Whether the mode decides which of the rows are published."""
+        return self.mode not in ("replace", "append")
 
     def to_dict(self, limit: int = 20) -> dict[str, Any]:
         """Return all as plain data, at most ``limit`` rows of each source; personal data is not shown."""
@@ -113,6 +124,7 @@ class Trace:
             "reasons": list(self.reasons),
             "current": self.is_current,
             "rows": self._shown(self.rows.head(limit).to_dicts()),
+            **self._merged(limit),
             "sources": {
                 name: {
                     "files": list(of.files),
@@ -128,9 +140,18 @@ class Trace:
         said = self.to_dict(limit)
         key = ", ".join(f"{k} = {v}" for k, v in said["key"].items())
         of = "" if self.version is None else f" version {self.version}"
-        lines = [f"# {self.output}{of}: {key}", "", *([] if self.of_source else [*_table(said["rows"]), ""])]
+        lines = [f"# {self.output}{of}: {key}", ""]
+        if "published" in said:
+            lines += [
+                *_table(said["published"]),
+                "",
+                f"Published by `mode: {self.mode}`, of the rows that the sources give now:",
+                "",
+            ]
+        lines += [] if self.of_source else [*_table(said["rows"]), ""]
         if not self.is_current:
-            lines += ["The sources as they are now do not give the row that is published.", ""]
+            what = "all rows that are" if self._is_merged else "the row that is"
+            lines += [f"The sources as they are now do not give {what} published.", ""]
         lines += [f"Not exact: {reason}." for reason in self.reasons]
         for name, of in said["sources"].items():
             if of["rows"] is None:
@@ -141,6 +162,12 @@ class Trace:
                 lines += [f"## {name}: {count}{more}", "", *_table(of["rows"]), ""]
                 lines += [*(f"- {f}" for f in of["files"]), ""] if more else []
         return "\n".join(lines)
+
+    def _merged(self, limit: int) -> dict[str, Any]:
+        """Return what is published, where that is not just what the sources give."""
+        if self.published is None or not self._is_merged:
+            return {}
+        return {"published": self._shown(self.published.head(limit).to_dicts())}
 
     def _shown(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         return [{k: MASKED if k in self.masked else v for k, v in row.items()} for row in rows]
@@ -329,6 +356,7 @@ class _Tracer:
             tuple(dict.fromkeys(self.reasons)),
             self.plan.masked(self.node.name).union(*(self.plan.masked(n) for n in self.order)),
             None if self.commit is None else self.commit.version,
+            mode=self.target.mode,
         )
 
     def _whole(self, source: BoundSource) -> Snapshot:

@@ -356,6 +356,33 @@ def test_a_repair_from_other_rows_cannot_be_told(tmp_path: Path) -> None:
     assert found.reasons == ("s: a repair takes values from other rows",)
 
 
+def test_of_rows_with_one_key_the_one_that_is_published_is_told(tmp_path: Path) -> None:
+    for number, (tier, gone) in enumerate((("a", False), ("b", False), ("c", True))):
+        rows = {"k": [1], "tier": [tier], "n": [number], "gone": [gone]}
+        pl.DataFrame(rows).write_parquet(tmp_path / f"{number}.parquet")
+    pipe = lp.pipeline("p", base=str(tmp_path)).source("in", "[01].parquet")
+    key = {"key": "k", "deleted_when": "gone"}
+    for name, how in (("up", {"mode": "upsert", "order_by": "n", **key}), ("all", {"mode": "append"})):
+        pipe = pipe.stage(name, "in").output(name, name, **how)
+    plan = pipe.build().compile()
+    plan.run().raise_for_status()
+    found = plan.trace("up", {"k": 1})
+    assert found.published is not None
+    assert (found.published["tier"].to_list(), found.rows["tier"].to_list()) == (["b"], ["a", "b"])
+    assert (found.is_current, found.to_dict()["current"]) == (True, True)
+    assert found.to_dict()["published"] == [{"k": 1, "tier": "b", "n": 1, "gone": False}]
+    text = found.to_markdown()
+    assert text.index("| 1 | b | 1 |") < text.index(
+        "Published by `mode: upsert`, of the rows that the sources give now:"
+    )
+    assert "do not give" not in text
+    assert "published" not in plan.trace("all", {"k": 1}).to_dict()
+    (tmp_path / "1.parquet").unlink()
+    found = plan.trace("up", {"k": 1})
+    assert not found.is_current
+    assert "The sources as they are now do not give all rows that are published." in found.to_markdown()
+
+
 def test_sources_that_changed_since(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, [{"drop": "l"}])
     assert not plan.trace("s", {"i": 1}).is_current  # nothing is published

@@ -522,7 +522,11 @@ def test_append_takes_each_file_once(world: World) -> None:
     assert world.done() == {"orders": "unchanged"}
     # another definition holds for what comes
     world.do = [{"derive": {"id": "id * 10"}}]
-    assert world.done() == {"orders": "unchanged"}
+    (segment,) = world.run().segments
+    holds = "the definition changed, and holds for what is new"
+    assert (segment.status, segment.why) == ("unchanged", f"nothing new: s: 2 unchanged; {holds}")
+    (step,) = world.compile().preview()
+    assert step["why"] == segment.why
     world.deliver("3", id=[3])
     (segment,) = world.run().segments
     assert segment.why == "s: 1 added, 2 unchanged; the definition changed, and holds for what is new"
