@@ -29,7 +29,7 @@ from lazypipe.storage.key_bounds import as_bounded
 from lazypipe.storage.keyed import Rewrite, not_ruled_out, refuse_unreadable, rewrite_without, rows_with
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.sink import DatasetSink, are_few
-from lazypipe.storage.tiers import due
+from lazypipe.storage.tiers import due, most_rows
 
 __all__ = ["Groups", "by_time", "fitted", "rows_of"]
 
@@ -192,7 +192,10 @@ class Groups:
             self.rewrite = Rewrite(replaced=self.near, read=self.near)
             return
         near, keys = replace(self.commit, files=self.near), self.keys.lazy()
-        self.rewrite = rewrite_without(self.dataset, near, keys, self.names, prefix=prefix, together=False)
+        most = most_rows(self.commit.rows)
+        self.rewrite = rewrite_without(
+            self.dataset, near, keys, self.names, prefix=prefix, together=False, most_rows=most
+        )
 
     @property
     def staying(self) -> tuple[DataFile, ...]:

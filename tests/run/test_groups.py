@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,31 @@ def test_rows_of_one_time_leave_files_of_others_as_they_are(tmp_path: Path, monk
     assert len(before - paths(tmp_path)) == 1
     counted = lp.scan(str(tmp_path / "out/s")).select("window_start", "k", "n").collect()
     assert sorted(counted.rows()) == [(at, k, 1 + (at == datetime(2024, 1, 5))) for at, k in rows]
+
+
+@pytest.mark.parametrize("together", [1 << 16, 0])
+def test_a_file_that_has_become_too_large_is_written_anew_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    """The second late row finds a small file, whichever way the first one had the large one written."""
+    monkeypatch.setattr(groups, "_TOGETHER", together)
+    data, root = definition(), str(tmp_path / "out/s")
+    deliver(tmp_path, "1", [(k, k) for k in range(1_000)])
+    run(tmp_path, data)
+    assert len(paths(tmp_path)) == 1
+    monkeypatch.setattr(tiers, "ROWS", 100)
+    deliver(tmp_path, "2", [(5, 1)])
+    run(tmp_path, data)
+    there = {f.path: f for f in Dataset(root).read().files}
+    assert sorted(f.rows for f in there.values())[-9:] == [100] * 9
+    # each holds a stretch of its own
+    ends = sorted((f.bounds["k"].low, f.bounds["k"].high) for f in there.values() if f.rows == 100)
+    assert all(high < low for (_, high), (low, _) in pairwise(ends))
+    deliver(tmp_path, "3", [(455, 1)])
+    run(tmp_path, data)
+    (gone,) = there.keys() - paths(tmp_path)
+    assert there[gone].rows <= 100
+    assert held(tmp_path) == expected(tmp_path)
 
 
 @pytest.mark.usefixtures("small_files")
