@@ -6,7 +6,7 @@ each unit then are just the groups that it holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,11 +20,11 @@ from lazypipe.gates.uniqueness import HASH, hashed
 from lazypipe.ops.base import AHEAD, Fold
 from lazypipe.ops.join import Join
 from lazypipe.run.figures import Places
-from lazypipe.run.groups import fitted, rows_of
+from lazypipe.run.groups import by_time, fitted, rows_of
 from lazypipe.spec import taps
 from lazypipe.spec.scope import Table
 from lazypipe.storage.log import DataFile
-from lazypipe.storage.sink import are_few
+from lazypipe.storage.sink import FEW, FEW_BYTES, are_few
 from lazypipe.storage.units import UNIT, untagged
 from lazypipe.windows.clock import Clock
 from lazypipe.windows.figures import Spread
@@ -37,8 +37,8 @@ __all__ = ["FIGURES", "Grouping"]
 FIGURES = "@figures"
 """What is kept of each unit, in the plan of the query that makes an output of that."""
 
-_FEW = 1 << 20
-"""Bytes of figures up to which all are compared with the groups that are touched."""
+_CELLS, _BYTES = 100 * FEW, 4 * FEW_BYTES
+"""Values of figures, and bytes of their files, of which those of some groups are made in memory: as many as few rows of a hundred columns have."""
 
 
 class Grouping:
@@ -84,7 +84,7 @@ class Grouping:
     @property
     def order(self) -> list[str]:
         """The columns that what is kept of units is in the order of, and looked up by."""
-        here = [n for n in self.by if n in self.within]
+        here = by_time([n for n in self.by if n in self.within], self.within)
         return here if self._spread is None else [*here, *self._spread.places]
 
     @property
@@ -297,10 +297,14 @@ class Grouping:
         """Return the figures with some values in the columns that these are looked up by; all of them, if there are no such columns."""
         places = None if places is None or places.width == 0 else places
         files = self.files if places is None else self.beside.may_hold(self.files, self.within, places)
-        self.is_little = self.is_little and are_few(files)
+        self.is_little = self.is_little and (are_few(files) if places is None else self._is_read_at_once(files, places))
         rows = taps.label(self.beside.scan(files, self.within, self.work.live), FIGURES)
-        few = sum(f.bytes for f in files) <= _FEW
-        return rows if places is None else rows_of(rows, places, few=few)
+        return rows if places is None else rows_of(rows, places, few=are_few(files))
+
+    def _is_read_at_once(self, files: Sequence[DataFile], places: pl.DataFrame) -> bool:
+        """Whether the figures of some groups are read from files in no time, and become few rows."""
+        rows, size = sum(f.rows for f in files), sum(f.bytes for f in files)
+        return places.height <= FEW and rows * len(self.within) <= _CELLS and size <= _BYTES
 
     def _is_joined_behind(self) -> bool:
         """Whether further rows are looked up behind the step, by operations or gates."""

@@ -29,11 +29,22 @@ from lazypipe.storage.key_bounds import as_bounded
 from lazypipe.storage.keyed import Rewrite, not_ruled_out, refuse_unreadable, rewrite_without, rows_with
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.sink import DatasetSink, are_few
-from lazypipe.storage.tiers import ROWS, due
+from lazypipe.storage.tiers import due, most_rows
 
-__all__ = ["Groups", "fitted", "rows_of"]
+__all__ = ["Groups", "by_time", "fitted", "rows_of"]
 
 Keys = TypeVar("Keys", pl.DataFrame, pl.LazyFrame)
+
+
+def by_time(names: Sequence[str], schema: Mapping[str, pl.DataType]) -> list[str]:
+    """Return the columns of groups in the order in which their rows are sorted: times first, as what changes together is mostly of one time.
+
+    Examples
+    --------
+    >>> by_time(["site", "window_start"], {"site": pl.String(), "window_start": pl.Date()})
+    ['window_start', 'site']
+    """
+    return sorted(names, key=lambda name: not schema[name].is_temporal())
 
 
 def fitted(keys: Keys, schema: Mapping[str, pl.DataType]) -> Keys:
@@ -181,7 +192,10 @@ class Groups:
             self.rewrite = Rewrite(replaced=self.near, read=self.near)
             return
         near, keys = replace(self.commit, files=self.near), self.keys.lazy()
-        self.rewrite = rewrite_without(self.dataset, near, keys, self.names, prefix=prefix, together=False)
+        most = most_rows(self.commit.rows)
+        self.rewrite = rewrite_without(
+            self.dataset, near, keys, self.names, prefix=prefix, together=False, most_rows=most
+        )
 
     @property
     def staying(self) -> tuple[DataFile, ...]:
@@ -220,13 +234,14 @@ class Groups:
         """
         made: list[DataFile] = []
         merged: list[DataFile] = []
-        folder = attrgetter("folder")
+        folder, order = attrgetter("folder"), by_time(self.names, self.commit.schema)
+        assert sink.most_rows is not None
         for number, (_, of) in enumerate(groupby(sorted(self.staying, key=folder), folder)):
-            small = due([*of], most=ROWS // 2)
+            small = due([*of], most=sink.most_rows // 2)
             if small:
                 again = replace(sink, prefix=f"{sink.prefix}c-{number:03}")
                 staged(again)
-                rows = self.dataset.scan(replace(self.commit, files=small)).sort(self.names, nulls_last=True)
+                rows = self.dataset.scan(replace(self.commit, files=small)).sort(order, nulls_last=True)
                 made += again.write(rows, few=are_few(small), keys=self.names).files
                 merged += small
         return tuple(made), frozenset(f.path for f in merged)

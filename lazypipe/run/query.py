@@ -33,6 +33,7 @@ from lazypipe.run.closing import Closing
 from lazypipe.run.context import Run
 from lazypipe.run.figures import Kept
 from lazypipe.run.grouping import Grouping
+from lazypipe.run.groups import by_time
 from lazypipe.run.noted import Noted
 from lazypipe.run.watches import Watches
 from lazypipe.run.whole import Whole
@@ -156,7 +157,8 @@ class Query:
         frame = self.frame(self.segment.node)
         if self.work.groups:
             frame = frame if beside is None else pl.concat([frame, beside])
-            return frame.sort([name for _, name in self.work.groups], nulls_last=True)
+            order = by_time([name for _, name in self.work.groups], self.plan.nodes[self.segment.node].schema)
+            return frame.sort(order, nulls_last=True)
         return self.told(frame)
 
     def told(self, frame: pl.LazyFrame) -> pl.LazyFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
@@ -21,7 +22,7 @@ from lazypipe.storage.data_files import find_odd, scan_files
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.sink import DatasetSink, ExportSink, Written
-from lazypipe.storage.tiers import ROWS
+from lazypipe.storage.tiers import most_rows
 
 __all__ = ["Target"]
 
@@ -112,8 +113,8 @@ class Target:
         if self.before is not None:
             self.dataset.refuse_gone(self.before)
 
-    def sink(self, suffix: str) -> DatasetSink | ExportSink:
-        """Return where rows go."""
+    def sink(self, suffix: str, rows: int | None = None) -> DatasetSink | ExportSink:
+        """Return where rows go; of an output by groups, about how many ``rows`` it has then, if that is known."""
         prefix = self.prefix(suffix)
         if self.output is None:
             made: DatasetSink | ExportSink = DatasetSink(self.uri, prefix, spill=True)
@@ -121,13 +122,13 @@ class Target:
             made = DatasetSink(str(self.run.folder / f"{self.segment.name}.came"), prefix, spill=True)
         elif self.output.format == "dataset":
             layout = None if self.choice is None else self.choice.layout
-            rows = ROWS if self.work.groups else None
+            most = most_rows(sys.maxsize if rows is None else rows) if self.work.groups else None
             by = self.output.partition_by or (() if layout is None else layout.partition_by)
             options = self.output.storage_options
             # what is going to be written once more is written in haste
             again = layout is None and self.output.optimize is not None and not self.waits
             told = None if again else self.run.recorder.follow
-            made = DatasetSink(self.uri, prefix, by, options, layout=layout, most_rows=rows, told=told, spill=again)
+            made = DatasetSink(self.uri, prefix, by, options, layout=layout, most_rows=most, told=told, spill=again)
         else:
             told = self.run.recorder.follow
             made = ExportSink(self.uri, self.output.format, prefix, self.output.storage_options, told=told)

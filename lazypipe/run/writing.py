@@ -45,14 +45,15 @@ class Writing(Part):
         """Write the segment's rows, and have its gates see all of theirs."""
         query = self.query
         query.begin()
-        sink = self.target.sink(suffix)
-        query.holds = isinstance(sink, DatasetSink) and not self.target.is_sorted
-        grouping = query.grouping
+        grouping, many = query.grouping, None
         if grouping is not None and grouping.is_part:
             self._write_figures(grouping, suffix)
+            many = sum(f.rows for f in grouping.files)
+        groups = self.target.groups
+        sink = self.target.sink(suffix, many if groups is None else groups.commit.rows)
+        query.holds = isinstance(sink, DatasetSink) and not self.target.is_sorted
         self.capture = self._watch()
         counted, counts = Counted(), self.work.told_apart
-        groups = self.target.groups
         rows = query.rows(None if groups is None else groups.neighbours())
         try:
             written = self._write_rows(sink, counted.attach(rows) if counts else rows)

@@ -88,6 +88,7 @@ def rewrite_without(
     *,
     prefix: str,
     together: bool = True,
+    most_rows: int | None = None,
 ) -> Rewrite:
     """Write those files of a commit once more that hold any of the keys, without the rows of these keys.
 
@@ -105,6 +106,8 @@ def rewrite_without(
         How the names of the new files begin: the run's id and what else makes it new, such as ``r7-001k``.
     together
         Whether small files become one, which their statistics then tell less of.
+    most_rows
+        How many go into a file, in their order, so that the next change need not write as many. Default: all of them.
 
     Raises
     ------
@@ -125,7 +128,7 @@ def rewrite_without(
     (1, [2])
     """
     _check(dataset, commit, keys, on)
-    work = _Work(dataset, commit, tuple(on), prefix, together=together)
+    work = _Work(dataset, commit, tuple(on), prefix, together=together, most_rows=most_rows)
     try:
         return work.run(keys.select(on))
     except BaseException:
@@ -200,6 +203,7 @@ class _Work:
     on: tuple[str, ...]
     prefix: str
     together: bool = True
+    most_rows: int | None = None
     sinks: list[DatasetSink] = field(default_factory=list)
 
     @property
@@ -292,7 +296,8 @@ class _Work:
         layout = files[0].layout
         unsorted = layout is not None and len(files) == 1
         how = replace(layout, sort_by=(), curve="linear", bounds={}) if layout is not None and unsorted else layout
-        sink = DatasetSink(self.dataset.uri, f"{self.prefix}-{number}", commit.partition_by, options, layout=how)
+        prefix, most = f"{self.prefix}-{number}", self.most_rows
+        sink = DatasetSink(self.dataset.uri, prefix, commit.partition_by, options, layout=how, most_rows=most)
         self.sinks.append(sink)
         rows = self._scan(files, tags=commit.tagged)
         kept = rows.join(keys, on=[*self.on], how="anti", nulls_equal=True, maintain_order="left")

@@ -32,7 +32,7 @@ from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.order import ordered
 from lazypipe.storage.optimizer.writing import BatchWriter, check_layout, polars_options, writable
 
-__all__ = ["FEW", "DatasetSink", "ExportSink", "Written", "are_few", "is_data_file", "is_staged"]
+__all__ = ["FEW", "FEW_BYTES", "DatasetSink", "ExportSink", "Written", "are_few", "is_data_file", "is_staged"]
 
 Watch = Callable[..., None]
 """Is shown, by Polars, the plan of the very query that runs."""
@@ -48,6 +48,9 @@ _PACKED = 4
 
 _IN_HASTE: Mapping[str, Any] = {"compression": "lz4"}
 """What is read once or twice and then gone: speed before size."""
+
+_SOON: Mapping[str, Any] = {"compression": "zstd", "compression_level": 1}
+"""Few rows: a third less time than by the usual level, and at most a twentieth more bytes."""
 
 _STEP = r"-\d{3}[a-z]*"  # how the prefix that the executor gives ends: …-001
 _DATA_FILE = re.compile(_STEP + r"(-\d{3,})?-\d{5}\.parquet$")
@@ -206,7 +209,7 @@ class DatasetSink:
         cut = (of for part in parts(rows) for of in part.iter_slices(most)) if rows.height else [rows]
         for index, part in enumerate(cut):
             held = io.BytesIO()
-            part.write_parquet(held, **(_IN_HASTE if self.spill else self.options))
+            part.write_parquet(held, **(_IN_HASTE if self.spill else {**_SOON, **self.options}))
             data = held.getvalue()
             path = self._path(pl.DataFrame(), index)
             self._paths.append(path)

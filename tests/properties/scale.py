@@ -21,7 +21,7 @@ SIZES: dict[str, dict[str, int]] = {
     "incremental.leaves": {"_MOST_PARTS": 3},
     "incremental.lockstep": {"HELD": 3, "_BATCH": 2, "_FEW": 1},
     "run.figures": {"_PAIRS": 2},
-    "run.grouping": {"_FEW": 1},
+    "run.grouping": {"_CELLS": 1},
     "run.groups": {"_TOGETHER": 1},
     "run.merge": {"_PART": 2, "_SAMPLE": 2},
     "run.noted": {"_AT_ONCE": 1},
@@ -29,8 +29,9 @@ SIZES: dict[str, dict[str, int]] = {
     "storage.keyed": {"_FEW": 1, "_PART": 2, "_SMALL": 1, "_TESTS": 1, "_BOXES": 1},
     "storage.log": {"_LARGE": 1, "_LONG": 1},
     "storage.row_groups": {"LARGE": 0},
+    "storage.sink": {"FEW": 1},
     "storage.since": {"_MANY": 1, "_LARGE": 1},
-    "storage.tiers": {"FAN": 2},
+    "storage.tiers": {"FAN": 2, "ROWS": 4},
 }
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 import lazypipe as lp
 from lazypipe.errors import StorageError
-from lazypipe.run import figures, groups, recorder, target
+from lazypipe.run import figures, grouping, groups, recorder
 from lazypipe.storage import key_bounds, sink, tiers
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.numbered import seal
@@ -73,7 +74,7 @@ def paths(root: Path) -> set[str]:
 @pytest.fixture
 def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make data files of a hundred rows each."""
-    for module in (target, figures, groups, tiers):
+    for module in (figures, tiers):
         monkeypatch.setattr(module, "ROWS", 100)
 
 
@@ -102,6 +103,52 @@ def test_only_files_that_hold_touched_groups_are_written(tmp_path: Path) -> None
     run(tmp_path, data)
     assert held(tmp_path) == expected(tmp_path)
     assert run(tmp_path, data).status == "unchanged"
+
+
+def test_rows_of_one_time_leave_files_of_others_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many groups there are of that time, and however they are named."""
+    monkeypatch.setattr(tiers, "ROWS", 100)
+    data = definition()
+    by_day = {"time": "at", "every": "1d", "by": "k", "aggregate": {"n": "count(*)"}}
+    data["stages"]["s"]["do"] = [{"window": by_day}]
+    (tmp_path / "in").mkdir()
+    rows = [(datetime(2024, 1, 1) + timedelta(days=day), k) for day in range(20) for k in range(50)]
+    made = pl.DataFrame(rows, schema={"at": pl.Datetime("us"), "k": pl.Int64()}, orient="row")
+    made.write_parquet(tmp_path / "in/1.parquet")
+    run(tmp_path, data)
+    before = paths(tmp_path)
+    assert len(before) == 10
+    late = made.filter(pl.col("at") == datetime(2024, 1, 5))
+    late.write_parquet(tmp_path / "in/2.parquet")
+    assert "50 groups touched" in (run(tmp_path, data).why or "")
+    assert len(before - paths(tmp_path)) == 1
+    counted = lp.scan(str(tmp_path / "out/s")).select("window_start", "k", "n").collect()
+    assert sorted(counted.rows()) == [(at, k, 1 + (at == datetime(2024, 1, 5))) for at, k in rows]
+
+
+@pytest.mark.parametrize("together", [1 << 16, 0])
+def test_a_file_that_has_become_too_large_is_written_anew_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    """The second late row finds a small file, whichever way the first one had the large one written."""
+    monkeypatch.setattr(groups, "_TOGETHER", together)
+    data, root = definition(), str(tmp_path / "out/s")
+    deliver(tmp_path, "1", [(k, k) for k in range(1_000)])
+    run(tmp_path, data)
+    assert len(paths(tmp_path)) == 1
+    monkeypatch.setattr(tiers, "ROWS", 100)
+    deliver(tmp_path, "2", [(5, 1)])
+    run(tmp_path, data)
+    there = {f.path: f for f in Dataset(root).read().files}
+    assert sorted(f.rows for f in there.values())[-9:] == [100] * 9
+    # each holds a stretch of its own
+    ends = sorted((f.bounds["k"].low, f.bounds["k"].high) for f in there.values() if f.rows == 100)
+    assert all(high < low for (_, high), (low, _) in pairwise(ends))
+    deliver(tmp_path, "3", [(455, 1)])
+    run(tmp_path, data)
+    (gone,) = there.keys() - paths(tmp_path)
+    assert there[gone].rows <= 100
+    assert held(tmp_path) == expected(tmp_path)
 
 
 @pytest.mark.usefixtures("small_files")
@@ -163,20 +210,24 @@ GOOD: dict[str, Any] = {"foreign_key": {"column": "k", "references": {"to": "b",
 
 
 @pytest.mark.parametrize(
-    ("few", "steps", "gate"),
+    ("few", "steps", "gate", "sizes"),
     [
-        (True, [{"filter": "n > 0"}], [{"between": {"column": "n", "min": 1, "action": "warn"}}]),
-        (False, [], []),
-        (False, [JOIN], []),
-        (False, [], [GOOD]),
+        (True, [{"filter": "n > 0"}], [{"between": {"column": "n", "min": 1, "action": "warn"}}], {}),
+        (True, [], [], {"sink.FEW": 40}),
+        (False, [], [], {"sink.FEW": 40, "grouping.FEW": 1}),
+        (False, [], [], {"sink.FEW": 40, "grouping._CELLS": 40}),
+        (False, [], [], {"sink.FEW": 40, "grouping._BYTES": 40}),
+        (False, [JOIN], [], {}),
+        (False, [], [GOOD], {}),
     ],
-    ids=["behind", "many", "joined", "looked up"],
+    ids=["behind", "few of many", "many of many", "too many", "too large", "joined", "looked up"],
 )
 def test_rows_of_little_that_was_kept_are_not_streamed_unless_others_are_looked_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: bool, steps: list[Any], gate: list[Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: bool, steps: list[Any], gate: list[Any], sizes: dict[str, int]
 ) -> None:
-    if not steps and not gate:
-        monkeypatch.setattr(sink, "FEW", 40)
+    for name, size in sizes.items():
+        module, _, constant = name.partition(".")
+        monkeypatch.setattr({"sink": sink, "grouping": grouping}[module], constant, size)
     data = definition(*steps, gate=gate)
     data["sources"]["b"] = {"uri": "b.parquet"}
     pl.DataFrame({"k": range(50), "name": ["x"] * 50}).write_parquet(tmp_path / "b.parquet")
