@@ -29,7 +29,7 @@ from lazypipe.storage.key_bounds import as_bounded
 from lazypipe.storage.keyed import Rewrite, not_ruled_out, refuse_unreadable, rewrite_without, rows_with
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.sink import DatasetSink, are_few
-from lazypipe.storage.tiers import due, most_rows
+from lazypipe.storage.tiers import due
 
 __all__ = ["Groups", "by_time", "fitted", "rows_of"]
 
@@ -185,16 +185,15 @@ class Groups:
         """How many rows of other groups were written together with those of these."""
         return sum(self._beside)
 
-    def leave_out(self, prefix: str) -> None:
-        """Write the files that hold rows of the groups once more, without these, where that is not done yet."""
+    def leave_out(self, prefix: str, most_rows: int | None) -> None:
+        """Write the files that hold rows of the groups once more, without these, where that is not done yet; of ``most_rows`` each."""
         self.rewrite.discard()
         if self._is_together:
             self.rewrite = Rewrite(replaced=self.near, read=self.near)
             return
         near, keys = replace(self.commit, files=self.near), self.keys.lazy()
-        most = most_rows(self.commit.rows)
         self.rewrite = rewrite_without(
-            self.dataset, near, keys, self.names, prefix=prefix, together=False, most_rows=most
+            self.dataset, near, keys, self.names, prefix=prefix, together=False, most_rows=most_rows
         )
 
     @property

@@ -122,7 +122,8 @@ class Target:
             made = DatasetSink(str(self.run.folder / f"{self.segment.name}.came"), prefix, spill=True)
         elif self.output.format == "dataset":
             layout = None if self.choice is None else self.choice.layout
-            most = most_rows(sys.maxsize if rows is None else rows) if self.work.groups else None
+            few = self.output.maintain.get("small_files")
+            most = most_rows(sys.maxsize if rows is None else rows, few) if self.work.groups else None
             by = self.output.partition_by or (() if layout is None else layout.partition_by)
             options = self.output.storage_options
             # what is going to be written once more is written in haste

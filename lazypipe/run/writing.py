@@ -70,7 +70,8 @@ class Writing(Part):
         if self.work.keeping and query.beside is not None:
             query.beside.note_sides(query.keys_of, self.target.prefix(f"{suffix}s"))
         if groups is not None:
-            groups.leave_out(self.target.prefix(f"{suffix}g"))
+            assert isinstance(sink, DatasetSink)
+            groups.leave_out(self.target.prefix(f"{suffix}g"), sink.most_rows)
             if not written.rows:
                 sink.discard()
                 return sink, Written(())

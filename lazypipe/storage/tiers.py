@@ -23,17 +23,19 @@ ROWS = 500_000
 _LEAST, _ROOT = 1 << 14, 32
 
 
-def most_rows(rows: int) -> int:
+def most_rows(rows: int, files: int | None = None) -> int:
     """Return at how many rows a file is closed, of a dataset of so many ``rows`` in which groups change.
 
-    Who changes one row writes its file anew, and who reads all opens each: both take longer with the root of the rows only.
+    Who changes one row writes its file anew, and who reads all opens each: both take longer with the root of the rows only. Of more
+    than half as many ``files``, if that is given, each has more rows.
 
     Examples
     --------
-    >>> [most_rows(rows) for rows in (1_000, 1_000_000, 1_000_000_000)]
-    [16384, 32000, 500000]
+    >>> [most_rows(rows) for rows in (1_000, 1_000_000, 1_000_000_000)], most_rows(1_000_000, 20)
+    ([16384, 32000, 500000], 100000)
     """
-    return min(ROWS, max(_LEAST, _ROOT * isqrt(rows)))
+    wanted = 0 if files is None else -(-2 * rows // files)
+    return min(ROWS, max(_LEAST, _ROOT * isqrt(rows), wanted))
 
 
 def due(files: Sequence[DataFile], gone: Container[int] = (), *, most: int | None = None) -> tuple[DataFile, ...]:

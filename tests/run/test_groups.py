@@ -126,6 +126,24 @@ def test_rows_of_one_time_leave_files_of_others_as_they_are(tmp_path: Path, monk
     assert sorted(counted.rows()) == [(at, k, 1 + (at == datetime(2024, 1, 5))) for at, k in rows]
 
 
+@pytest.mark.parametrize("more", [{}, {"maintain": {"small_files": 8}}])
+def test_files_are_as_many_as_the_root_of_rows_says_and_no_more_than_are_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(tiers, "_LEAST", 1)
+    monkeypatch.setattr(tiers, "_ROOT", 1)
+    monkeypatch.setattr(groups, "_TOGETHER", 0)
+    data = definition(**more)
+    deliver(tmp_path, "1", [(k, k) for k in range(900)])
+    run(tmp_path, data)
+    assert len(paths(tmp_path)) == (4 if more else 30)
+    deliver(tmp_path, "2", [(5, 1), (890, 1)])
+    result = run(tmp_path, data)
+    # what a change leaves of a file goes beside what it makes: that is not too many yet
+    assert (len(paths(tmp_path)), result.maintained) == (5 if more else 31, ())
+    assert held(tmp_path) == expected(tmp_path)
+
+
 @pytest.mark.parametrize("together", [1 << 16, 0])
 def test_a_file_that_has_become_too_large_is_written_anew_in_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: int
