@@ -24,8 +24,9 @@ from lazypipe.storage.files import FileInfo
 from lazypipe.storage.keyed import rewrite_without
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.optimizer.advise import advise
-from lazypipe.storage.optimizer.forms import Scaled
-from lazypipe.storage.optimizer.layout import Layout
+from lazypipe.storage.optimizer.choice import choosing_seconds
+from lazypipe.storage.optimizer.forms import Scaled, owner
+from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.maintenance import compact, kept_layout, relayout, sample
 from lazypipe.storage.optimizer.overlap import overlaps
 from lazypipe.storage.optimizer.workload import Query, Workload
@@ -571,7 +572,7 @@ def test_a_search_that_ended_early_goes_on(
     first = world.run().info["optimize"]
     left = first["left"]
     assert 0 < len(left) < 12
-    assert first["spent"] == pytest.approx(0.021, rel=0.5)
+    assert 0 < first["spent"] <= 1.5 * 0.021
     # no time has come, or too few rows to look at
     world.deliver("1", wide(40_000, 40_100))
     assert world.run().info["optimize"] == first
@@ -583,7 +584,7 @@ def test_a_search_that_ended_early_goes_on(
     monkeypatch.setattr("lazypipe.run.layouts._MOST_SECONDS", 0.03)
     world.deliver("3", wide(40_200, 70_200))
     second = world.run().info["optimize"]
-    assert second["spent"] == pytest.approx(first["spent"] + 0.03)
+    assert first["spent"] < second["spent"] <= first["spent"] + 0.03
     world.deliver("4", wide(70_200, 100_200))
     third = world.run().info["optimize"]
     assert tried[1:] == [(left, 0.03), *([(second["left"], 0.03)] if "left" in second else [])]
@@ -591,7 +592,9 @@ def test_a_search_that_ended_early_goes_on(
     assert (third["rows"], third["bytes_per_row"]) == (first["rows"], first["bytes_per_row"])
     old, new = (Layout.from_dict(s["layout"]) for s in (first, third))
     assert set(old.forms.items()) <= set(new.forms.items())
-    assert set(old.encodings.items()) <= set(new.encodings.items())
+    known = {(part, how) for part, how in old.encodings.items() if owner(part) not in left}
+    assert known
+    assert known <= set(new.encodings.items())
     if goal == "storage":
         assert {f"p{n}" for n in range(8)} <= set(new.forms)
     assert not [r for r in third["reasons"] if "columns looked at" in r]
@@ -1114,6 +1117,7 @@ def test_in_little_time_an_order_is_found_and_columns_once_there_is_more(
     monkeypatch.setattr("lazypipe.run.layouts._WORTH", 1 << 16)
     monkeypatch.setattr("lazypipe.run.layouts._SMALL", 1)
     monkeypatch.setattr("lazypipe.run.layouts._DRIFT", 100.0)
+    monkeypatch.setattr("lazypipe.run.layouts._LEAST_SECONDS", 0.012)
     world = World(tmp_path, optimize="storage")
     world.deliver("1", of_shops(0, 40_000))
     commit = world.run()
@@ -1136,6 +1140,48 @@ def test_in_little_time_an_order_is_found_and_columns_once_there_is_more(
     assert layout.writer == "pyarrow"
     assert "paid" in {*layout.encodings, *layout.forms}
     assert_frame_equal(world.content(), of_shops(0, 70_100))
+
+
+@pytest.mark.usefixtures("dear")
+@pytest.mark.parametrize("how", [{}, {"mode": "upsert", "key": "id"}], ids=["replace", "upsert"])
+def test_what_was_looked_at_in_vain_is_remembered_until_there_is_twice_as_much(
+    how: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budgets: list[float] = []
+
+    def noting(frame: pl.DataFrame, *args: Any, **more: Any) -> Any:
+        budgets.append(more["budget"])
+        return advise(frame, *args, **more, clock=lambda: 0.0)
+
+    monkeypatch.setattr("lazypipe.storage.optimizer.advise.advise", noting)
+    monkeypatch.setattr("lazypipe.run.layouts._WORTH", 1 << 16)
+    monkeypatch.setattr("lazypipe.run.layouts._SMALL", 1)
+    monkeypatch.setattr("lazypipe.run.layouts._GROWS", 1)
+    monkeypatch.setattr("lazypipe.run.layouts._DRIFT", 100.0)
+    world = World(tmp_path, optimize="storage", **how)
+    world.deliver("1", rows(0, 40_000))
+    commit = world.run()
+    first = commit.info["optimize"]
+    assert {f.layout for f in commit.files} <= {None, DEFAULT}
+    assert first["reasons"] == ["the default layout: writing takes too little time to choose another"]
+    assert world.plan().status()[0]["layout"]["reasons"] == first["reasons"]
+    assert first["waits"]
+    assert 0 < first["spent"] < 0.001
+    world.deliver("2", rows(40_000, 40_100))
+    assert world.run().info["optimize"] == first
+    assert len(budgets) == 1
+    # twice as many rows, and much more time: what was spent before is taken off
+    monkeypatch.setattr("lazypipe.run.layouts._BYTES_PER_SECOND", 100_000)
+    world.deliver("3", rows(40_100, 90_000))
+    assert world.run().info["optimize"] == first
+    world.deliver("4", rows(90_000, 130_000))
+    size = Dataset(world.uri).read().bytes
+    second = world.run().info["optimize"]
+    assert len(budgets) == 2
+    assert budgets[1] > choosing_seconds("storage", size / 100_000) - first["spent"] - 1e-9
+    assert "waits" not in second
+    assert second["layout"] != first["layout"]
+    assert_frame_equal(world.content(), rows(0, 130_000))
 
 
 @pytest.mark.usefixtures("dear")
