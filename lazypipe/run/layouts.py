@@ -118,6 +118,8 @@ def _budget(goal: Goal, seconds: float) -> float:
 def kept(output: Output, commit: Commit | None, schema: pl.Schema, *, ordered: bool) -> Choice | None:
     """Return the layout that an output's files have had, as long as it is what the definition asks for, and fits the columns.
 
+    One that was not chosen for a goal was given by somebody, who has seen the dataset: it stays.
+
     Parameters
     ----------
     ordered
@@ -126,7 +128,7 @@ def kept(output: Output, commit: Commit | None, schema: pl.Schema, *, ordered: b
     said = None if commit is None else commit.info.get(KEPT)
     if commit is None or said is None or dict(commit.schema) != dict(schema):
         return None
-    if output.optimize is not None and said.get("goal") != output.optimize:
+    if output.optimize is not None and said.get("goal", "") not in (None, output.optimize):
         return None
     layout = Layout.from_dict(said["layout"])
     if output.delta_log:
@@ -141,6 +143,11 @@ def kept(output: Output, commit: Commit | None, schema: pl.Schema, *, ordered: b
     except LazypipeError:
         return None
     return Choice(layout, said)
+
+
+def _is_given(choice: Choice) -> bool:
+    """Whether a layout was given by somebody, not chosen for a goal: it is never found too old."""
+    return choice.said.get("goal", "") is None
 
 
 def _is_free(output: Output, *, ordered: bool) -> bool:
@@ -158,6 +165,8 @@ def is_due(output: Output, choice: Choice | None, rows: int, size: int) -> bool:
         return False
     if choice is None:
         return True
+    if _is_given(choice):
+        return False
     was = choice.said.get("bytes_per_row")
     if was is None or 10 * rows < choice.said.get("rows", 0):
         return False
@@ -176,7 +185,7 @@ def is_outgrown(output: Output, choice: Choice, commit: Commit, size: int) -> bo
     size
         Bytes that the run reads: few rows tell nothing new.
     """
-    rows = choice.said.get("total", choice.said.get("rows"))
+    rows = None if _is_given(choice) else choice.said.get("total", choice.said.get("rows"))
     grown = _GROWN_SOON if choice.said.get("waits") else _GROWN
     return output.optimize is not None and bool(rows) and size >= _GROWS and commit.rows >= grown * rows
 

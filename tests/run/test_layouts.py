@@ -957,6 +957,28 @@ def test_a_layout_of_ones_own_is_never_found_too_old() -> None:
     assert not is_due(Output("b", "out"), None, 1_000, 1 << 20)
 
 
+@pytest.mark.parametrize("how", [{}, {"mode": "upsert", "key": "id"}], ids=["replace", "upsert"])
+def test_a_layout_of_ones_own_stays_whatever_the_definition_asks_for(
+    how: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who gives one has looked at the dataset after whoever wrote the definition; it ends with the next goal that files are rewritten for."""
+    monkeypatch.setattr("lazypipe.run.layouts._GROWN", 2)
+    world = World(tmp_path, optimize="storage", **how)
+    world.deliver("1", rows(0, 40_000))
+    world.run()
+    own = Layout(sort_by=("day", "id"), writer="pyarrow", bloom=("id",))
+    relayout(Dataset(world.uri), own, run="m", time=NOW)
+    for i in range(3):
+        world.deliver(f"{i + 2}", rows(1_000_000 * (i + 1), 1_000_000 * (i + 1) + 100_000))
+        assert {f.layout for f in world.run().files} == {own}
+    assert kept_layout(Dataset(world.uri).read()) == own
+    lp.optimize.rewrite(world.uri, "storage", budget=0.2)
+    chosen = kept_layout(Dataset(world.uri).read())
+    assert chosen != own
+    world.deliver("5", rows(1, 2))
+    assert kept_layout(world.run()) == chosen
+
+
 def test_there_may_be_nothing_to_mend(tmp_path: Path) -> None:
     output = Output("b", str(tmp_path / "d"), maintain={"small_files": 1})
     assert upkeep(output, run="r", now=NOW) == ()

@@ -273,7 +273,9 @@ def test_a_curve_takes_its_bounds_from_the_data(uri: str, curve: Any) -> None:
 def scattered(start: int, stop: int) -> pl.DataFrame:
     """Rows whose ids and parts come in no order, each value of which is about as frequent as others."""
     mixed = pl.int_range(pl.len()).hash(1) % 9_973
-    return rows(start, stop).with_columns(id=(pl.int_range(pl.len()) * 7_919 % 10_007) + start, part=mixed.cast(pl.Int64))
+    return rows(start, stop).with_columns(
+        id=(pl.int_range(pl.len()) * 7_919 % 10_007) + start, part=mixed.cast(pl.Int64)
+    )
 
 
 def opened(uri: str, column: str, low: int, high: int) -> float:
