@@ -187,7 +187,9 @@ def is_outgrown(output: Output, choice: Choice, commit: Commit, size: int) -> bo
     """
     rows = None if _is_given(choice) else choice.said.get("total", choice.said.get("rows"))
     grown = _GROWN_SOON if choice.said.get("waits") else _GROWN
-    return output.optimize is not None and bool(rows) and size >= _GROWS and commit.rows >= grown * rows
+    return (
+        output.optimize is not None and rows is not None and rows > 0 and size >= _GROWS and commit.rows >= grown * rows
+    )
 
 
 def looks_again(output: Output, choice: Choice, commit: Commit, size: int) -> bool:
