@@ -58,7 +58,7 @@ class LayingOut(Part):
             return found
         if not layouts.is_outgrown(self.output, found, there, self._size):
             return self._further(found, there) or found
-        made = self._ahead(there)
+        made = self._ahead(there, found.said.get("spent", 0.0))
         return found if made is None or made is layouts.WAITS else made
 
     def _first(self) -> layouts.Choice | None:
@@ -94,7 +94,7 @@ class LayingOut(Part):
         read = self.query.snapshots.values()
         return sum(_rows_of(s.files) if s.commit is None else s.commit.rows for s in read)
 
-    def _ahead(self, there: Commit | None = None) -> layouts.Choice | None:
+    def _ahead(self, there: Commit | None = None, spent: float = 0.0) -> layouts.Choice | None:
         """Choose a layout by the first rows, so that all are written once; not where these are put together with others.
 
         What is ``there`` already counts, if the layout is to be better than the one that it has.
@@ -104,7 +104,9 @@ class LayingOut(Part):
             return None
         frame = self.query.plain(self.segment.node).select(self.target.schema.names())
         how = {"ordered": self.target.is_sorted, "folders": self._has_folders}
-        choice = layouts.choose_ahead(self.plan, name, frame, self._size, read=self._rows, there=there, **how)
+        choice = layouts.choose_ahead(
+            self.plan, name, frame, self._size, read=self._rows, there=there, spent=spent, **how
+        )
         self.target.chosen = choice is not None and choice is not layouts.WAITS
         return choice
 

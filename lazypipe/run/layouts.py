@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,8 +19,8 @@ from lazypipe.storage.hive import NAME_BYTES
 from lazypipe.storage.lake.fitting import plain
 from lazypipe.storage.log import KEPT, Commit
 from lazypipe.storage.optimizer.advice import LATER
-from lazypipe.storage.optimizer.choice import LITTLE, Goal, choosing_seconds
-from lazypipe.storage.optimizer.forms import check_forms
+from lazypipe.storage.optimizer.choice import LITTLE, SURE, Goal, choosing_seconds
+from lazypipe.storage.optimizer.forms import check_forms, owner
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.order import ordered as ordered_as
 from lazypipe.storage.optimizer.writing import check_layout
@@ -35,6 +35,7 @@ __all__ = [
     "is_little",
     "is_outgrown",
     "kept",
+    "looks_again",
     "measured",
     "waits",
     "without_folders",
@@ -77,8 +78,9 @@ _STREAMS = frozenset(
 _LEAST = 1 << 16
 """Bytes of an output below which no layout is worth a choice."""
 
-_GROWN, _GROWS = 16, 1 << 20
-"""How many times more rows there must be than a layout was chosen for, to be chosen once more; and bytes that a run must then read."""
+_GROWN, _GROWN_SOON, _GROWS = 16, 2, 1 << 20
+"""How many times more rows there must be than a layout was chosen for, to be chosen once more; than there was too little time to choose one for;
+and bytes that a run must then read."""
 
 _DRIFT = 1.5
 _ROWS = 50_000
@@ -116,6 +118,8 @@ def _budget(goal: Goal, seconds: float) -> float:
 def kept(output: Output, commit: Commit | None, schema: pl.Schema, *, ordered: bool) -> Choice | None:
     """Return the layout that an output's files have had, as long as it is what the definition asks for, and fits the columns.
 
+    One that was not chosen for a goal was given by somebody, who has seen the dataset: it stays.
+
     Parameters
     ----------
     ordered
@@ -124,7 +128,7 @@ def kept(output: Output, commit: Commit | None, schema: pl.Schema, *, ordered: b
     said = None if commit is None else commit.info.get(KEPT)
     if commit is None or said is None or dict(commit.schema) != dict(schema):
         return None
-    if output.optimize is not None and said.get("goal") != output.optimize:
+    if output.optimize is not None and said.get("goal", "") not in (None, output.optimize):
         return None
     layout = Layout.from_dict(said["layout"])
     if output.delta_log:
@@ -139,6 +143,11 @@ def kept(output: Output, commit: Commit | None, schema: pl.Schema, *, ordered: b
     except LazypipeError:
         return None
     return Choice(layout, said)
+
+
+def _is_given(choice: Choice) -> bool:
+    """Whether a layout was given by somebody, not chosen for a goal: it is never found too old."""
+    return choice.said.get("goal", "") is None
 
 
 def _is_free(output: Output, *, ordered: bool) -> bool:
@@ -156,6 +165,8 @@ def is_due(output: Output, choice: Choice | None, rows: int, size: int) -> bool:
         return False
     if choice is None:
         return True
+    if _is_given(choice):
+        return False
     was = choice.said.get("bytes_per_row")
     if was is None or 10 * rows < choice.said.get("rows", 0):
         return False
@@ -174,8 +185,16 @@ def is_outgrown(output: Output, choice: Choice, commit: Commit, size: int) -> bo
     size
         Bytes that the run reads: few rows tell nothing new.
     """
-    rows = choice.said.get("total", choice.said.get("rows"))
-    return output.optimize is not None and bool(rows) and size >= _GROWS and commit.rows >= _GROWN * rows
+    rows = None if _is_given(choice) else choice.said.get("total", choice.said.get("rows"))
+    grown = _GROWN_SOON if choice.said.get("waits") else _GROWN
+    return (
+        output.optimize is not None and rows is not None and rows > 0 and size >= _GROWS and commit.rows >= grown * rows
+    )
+
+
+def looks_again(output: Output, choice: Choice, commit: Commit, size: int) -> bool:
+    """Whether there was too little time to choose a layout, and there is more by now."""
+    return bool(choice.said.get("waits")) and is_outgrown(output, choice, commit, size)
 
 
 def choose_ahead(
@@ -188,6 +207,7 @@ def choose_ahead(
     folders: bool = True,
     read: int = 0,
     there: Commit | None = None,
+    spent: float = 0.0,
 ) -> Choice | None:
     """Take advice on rows that are still to be written, by the first of them; None if that would take a query of its own.
 
@@ -203,6 +223,8 @@ def choose_ahead(
         Rows that are read, as far as that is known.
     there
         The dataset to which rows come, if the layout is for all that it is going to hold.
+    spent
+        Seconds that were spent on looks at the dataset before: all of them take their share of all that was written.
 
     Returns
     -------
@@ -226,7 +248,8 @@ def choose_ahead(
     # a few rows that come to many tell nothing
     if little or taken < _LEAST:
         return WAITS
-    return _advised(plan, name, rows, total, _budget(goal, seconds), ordered=ordered, folders=folders)
+    seconds = max(_budget(goal, seconds) - spent, 0.0)
+    return _advised(plan, name, rows, total, seconds, ordered=ordered, folders=folders, spent=spent)
 
 
 def _first_rows(frame: pl.LazyFrame) -> pl.DataFrame | None:
@@ -257,7 +280,7 @@ def goes_on(
 
     output = plan.outputs[name]
     left, spent = choice.said.get("left", ()), choice.said.get("spent", _LEAST_SECONDS)
-    if output.optimize is None or not left:
+    if output.optimize is None or not left or choice.said.get("waits"):
         return None
     goal: Any = output.optimize
     share = choosing_seconds(goal, max(size, there.bytes) / _BYTES_PER_SECOND)
@@ -284,12 +307,14 @@ def goes_on(
         forms=not output.delta_log,
     )
     if is_open or more.layout.writer == layout.writer:  # else nothing was better than the default
+        # what stands for columns that nobody had looked at gives way to what was found of them
+        found = {n for n in left if n not in more.left}
         layout = replace(
             layout if more.layout.writer == layout.writer else replace(layout, codec="zstd", level=more.layout.level),
             writer=more.layout.writer,
             forms={**layout.forms, **more.layout.forms},
-            encodings={**layout.encodings, **more.layout.encodings},
-            codecs={**layout.codecs, **more.layout.codecs},
+            encodings={**_without(found, layout.encodings), **more.layout.encodings},
+            codecs={**_without(found, layout.codecs), **more.layout.codecs},
         )
     reasons = [r for r in choice.said["reasons"] if not r.endswith(LATER)]
     told = [str(r) for r in more.reasons if r.column is not None or r.decision.endswith("looked at")]
@@ -297,10 +322,15 @@ def goes_on(
         **{k: v for k, v in choice.said.items() if k != "left"},
         "layout": layout.to_dict(),
         "reasons": [*reasons, *told],
-        "spent": spent + seconds,
+        "spent": spent + more.spent,
         **({"left": list(more.left)} if more.left else {}),
     }
     return Choice(layout, said)
+
+
+def _without(names: Collection[str], how: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how parts of columns are written, but for those of some columns."""
+    return {part: said for part, said in how.items() if owner(part) not in names}
 
 
 def choose(
@@ -341,6 +371,7 @@ def _advised(
     *,
     ordered: bool,
     folders: bool,
+    spent: float = 0.0,
 ) -> Choice:
     from lazypipe.storage.optimizer.advise import advise
 
@@ -360,14 +391,15 @@ def _advised(
         keep_order=ordered,
         partition_by=None if free else output.partition_by,
         forms=not output.delta_log,
+        sure=SURE[goal],
     )
-    if advice.waits:
-        return WAITS
     # declared ones are the output's, not the layout's
     layout = advice.layout if free else replace(advice.layout, partition_by=())
     said = {"goal": goal, "layout": layout.to_dict(), "reasons": [str(r) for r in advice.reasons]}
     if advice.left:
-        said |= {"left": list(advice.left), "spent": seconds}
+        said |= {"left": list(advice.left), "spent": spent + advice.spent}
+    if advice.waits:
+        said["waits"] = True
     if not plan.masked(output.stage).isdisjoint(layout.partition_by):
         return without_folders(Choice(layout, said), _PERSONAL)
     return Choice(layout, said)

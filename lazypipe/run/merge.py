@@ -147,11 +147,16 @@ class Merge:
         there = self.work.commit
         self.choice = layouts.kept(self.output, there, self.schema, ordered=False)
         rows = incoming.select(self.given.names())
-        if self.choice is not None and there is not None:
-            further = layouts.goes_on(self.run.plan, self.name, rows, self.choice, size, there)
-            self.choice, self.chosen = further or self.choice, further is not None
+        found = self.choice
+        due = found is not None and there is not None and layouts.looks_again(self.output, found, there, size)
+        if found is not None and there is not None and not due:
+            further = layouts.goes_on(self.run.plan, self.name, rows, found, size, there)
+            self.choice, self.chosen = further or found, further is not None
         elif self.output.optimize is not None:
-            made = layouts.choose_ahead(self.run.plan, self.name, rows, size, ordered=False, there=self.commit)
+            spent = 0.0 if found is None else found.said["spent"]
+            made = layouts.choose_ahead(
+                self.run.plan, self.name, rows, size, ordered=False, there=self.commit, spent=spent
+            )
             self.choice = None if made is layouts.WAITS else made
             self.chosen = self.choice is not None
 

@@ -24,8 +24,9 @@ from lazypipe.storage.files import FileInfo
 from lazypipe.storage.keyed import rewrite_without
 from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.optimizer.advise import advise
-from lazypipe.storage.optimizer.forms import Scaled
-from lazypipe.storage.optimizer.layout import Layout
+from lazypipe.storage.optimizer.choice import choosing_seconds
+from lazypipe.storage.optimizer.forms import Scaled, owner
+from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.maintenance import compact, kept_layout, relayout, sample
 from lazypipe.storage.optimizer.overlap import overlaps
 from lazypipe.storage.optimizer.workload import Query, Workload
@@ -571,7 +572,7 @@ def test_a_search_that_ended_early_goes_on(
     first = world.run().info["optimize"]
     left = first["left"]
     assert 0 < len(left) < 12
-    assert first["spent"] == pytest.approx(0.021, rel=0.5)
+    assert 0 < first["spent"] <= 1.5 * 0.021
     # no time has come, or too few rows to look at
     world.deliver("1", wide(40_000, 40_100))
     assert world.run().info["optimize"] == first
@@ -583,7 +584,7 @@ def test_a_search_that_ended_early_goes_on(
     monkeypatch.setattr("lazypipe.run.layouts._MOST_SECONDS", 0.03)
     world.deliver("3", wide(40_200, 70_200))
     second = world.run().info["optimize"]
-    assert second["spent"] == pytest.approx(first["spent"] + 0.03)
+    assert first["spent"] < second["spent"] <= first["spent"] + 0.03
     world.deliver("4", wide(70_200, 100_200))
     third = world.run().info["optimize"]
     assert tried[1:] == [(left, 0.03), *([(second["left"], 0.03)] if "left" in second else [])]
@@ -591,7 +592,9 @@ def test_a_search_that_ended_early_goes_on(
     assert (third["rows"], third["bytes_per_row"]) == (first["rows"], first["bytes_per_row"])
     old, new = (Layout.from_dict(s["layout"]) for s in (first, third))
     assert set(old.forms.items()) <= set(new.forms.items())
-    assert set(old.encodings.items()) <= set(new.encodings.items())
+    known = {(part, how) for part, how in old.encodings.items() if owner(part) not in left}
+    assert known
+    assert known <= set(new.encodings.items())
     if goal == "storage":
         assert {f"p{n}" for n in range(8)} <= set(new.forms)
     assert not [r for r in third["reasons"] if "columns looked at" in r]
@@ -954,6 +957,28 @@ def test_a_layout_of_ones_own_is_never_found_too_old() -> None:
     assert not is_due(Output("b", "out"), None, 1_000, 1 << 20)
 
 
+@pytest.mark.parametrize("how", [{}, {"mode": "upsert", "key": "id"}], ids=["replace", "upsert"])
+def test_a_layout_of_ones_own_stays_whatever_the_definition_asks_for(
+    how: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who gives one has looked at the dataset after whoever wrote the definition; it ends with the next goal that files are rewritten for."""
+    monkeypatch.setattr("lazypipe.run.layouts._GROWN", 2)
+    world = World(tmp_path, optimize="storage", **how)
+    world.deliver("1", rows(0, 40_000))
+    world.run()
+    own = Layout(sort_by=("day", "id"), writer="pyarrow", bloom=("id",))
+    relayout(Dataset(world.uri), own, run="m", time=NOW)
+    for i in range(3):
+        world.deliver(f"{i + 2}", rows(1_000_000 * (i + 1), 1_000_000 * (i + 1) + 100_000))
+        assert {f.layout for f in world.run().files} == {own}
+    assert kept_layout(Dataset(world.uri).read()) == own
+    lp.optimize.rewrite(world.uri, "storage", budget=0.2)
+    chosen = kept_layout(Dataset(world.uri).read())
+    assert chosen != own
+    world.deliver("5", rows(1, 2))
+    assert kept_layout(world.run()) == chosen
+
+
 def test_there_may_be_nothing_to_mend(tmp_path: Path) -> None:
     output = Output("b", str(tmp_path / "d"), maintain={"small_files": 1})
     assert upkeep(output, run="r", now=NOW) == ()
@@ -1083,6 +1108,28 @@ def test_files_that_overlap_too_much_are_put_in_order_again(tmp_path: Path) -> N
     assert [s.status for s in world.result.segments] == ["unchanged"]
 
 
+@pytest.mark.parametrize("most", [1, 2, 4])
+def test_files_that_are_in_order_are_left_however_many_hold_one_value(tmp_path: Path, most: int) -> None:
+    """What fills several files stands in several, in the best of orders: to write them anew after every run would be in vain."""
+    world = World(tmp_path, maintain={"overlap": most})
+    world.deliver("0", rows(0, 100_000))
+    world.run()
+    layout = Layout(sort_by=("note", "id"), file_bytes=20_000, row_group_rows=500)
+    world.do[:] = [{"derive": {"note": "CASE WHEN id % 10 < 8 THEN 'NL' WHEN id % 10 = 8 THEN 'DE' ELSE 'US' END"}}]
+    world.run()
+    relayout(Dataset(world.uri), layout, run="m", time=NOW)
+    commit = Dataset(world.uri).read()
+    assert len(commit.files) > 5
+    assert overlaps(Dataset(world.uri), commit, layout)[""] <= 1
+    told = []
+    for i in range(3):
+        world.deliver(f"{i + 2}", rows(200_000 + 10 * i, 200_000 + 10 * i + 8))  # all of them NL
+        world.run()
+        told.append(world.result.segments[0].maintained)
+    assert told == [(), (), ()]
+    assert Dataset(world.uri).read().rows == 100_024
+
+
 def test_what_is_in_no_order_is_left(tmp_path: Path) -> None:
     world = World(tmp_path, maintain={"overlap": 1})
     for i in range(3):
@@ -1114,6 +1161,7 @@ def test_in_little_time_an_order_is_found_and_columns_once_there_is_more(
     monkeypatch.setattr("lazypipe.run.layouts._WORTH", 1 << 16)
     monkeypatch.setattr("lazypipe.run.layouts._SMALL", 1)
     monkeypatch.setattr("lazypipe.run.layouts._DRIFT", 100.0)
+    monkeypatch.setattr("lazypipe.run.layouts._LEAST_SECONDS", 0.012)
     world = World(tmp_path, optimize="storage")
     world.deliver("1", of_shops(0, 40_000))
     commit = world.run()
@@ -1136,6 +1184,48 @@ def test_in_little_time_an_order_is_found_and_columns_once_there_is_more(
     assert layout.writer == "pyarrow"
     assert "paid" in {*layout.encodings, *layout.forms}
     assert_frame_equal(world.content(), of_shops(0, 70_100))
+
+
+@pytest.mark.usefixtures("dear")
+@pytest.mark.parametrize("how", [{}, {"mode": "upsert", "key": "id"}], ids=["replace", "upsert"])
+def test_what_was_looked_at_in_vain_is_remembered_until_there_is_twice_as_much(
+    how: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budgets: list[float] = []
+
+    def noting(frame: pl.DataFrame, *args: Any, **more: Any) -> Any:
+        budgets.append(more["budget"])
+        return advise(frame, *args, **more, clock=lambda: 0.0)
+
+    monkeypatch.setattr("lazypipe.storage.optimizer.advise.advise", noting)
+    monkeypatch.setattr("lazypipe.run.layouts._WORTH", 1 << 16)
+    monkeypatch.setattr("lazypipe.run.layouts._SMALL", 1)
+    monkeypatch.setattr("lazypipe.run.layouts._GROWS", 1)
+    monkeypatch.setattr("lazypipe.run.layouts._DRIFT", 100.0)
+    world = World(tmp_path, optimize="storage", **how)
+    world.deliver("1", rows(0, 40_000))
+    commit = world.run()
+    first = commit.info["optimize"]
+    assert {f.layout for f in commit.files} <= {None, DEFAULT}
+    assert first["reasons"] == ["the default layout: writing takes too little time to choose another"]
+    assert world.plan().status()[0]["layout"]["reasons"] == first["reasons"]
+    assert first["waits"]
+    assert 0 < first["spent"] < 0.001
+    world.deliver("2", rows(40_000, 40_100))
+    assert world.run().info["optimize"] == first
+    assert len(budgets) == 1
+    # twice as many rows, and much more time: what was spent before is taken off
+    monkeypatch.setattr("lazypipe.run.layouts._BYTES_PER_SECOND", 100_000)
+    world.deliver("3", rows(40_100, 90_000))
+    assert world.run().info["optimize"] == first
+    world.deliver("4", rows(90_000, 130_000))
+    size = Dataset(world.uri).read().bytes
+    second = world.run().info["optimize"]
+    assert len(budgets) == 2
+    assert budgets[1] > choosing_seconds("storage", size / 100_000) - first["spent"] - 1e-9
+    assert "waits" not in second
+    assert second["layout"] != first["layout"]
+    assert_frame_equal(world.content(), rows(0, 130_000))
 
 
 @pytest.mark.usefixtures("dear")

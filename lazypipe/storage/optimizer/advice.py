@@ -66,6 +66,8 @@ class Advice:
         Columns that there was no time to look at, which stand as they are.
     estimated
         Whether times follow from bytes, by rates that were measured once: of few rows they cannot be taken.
+    spent
+        What was spent of the budget: by rates, where times are estimated.
     """
 
     goal: Goal
@@ -78,6 +80,7 @@ class Advice:
     seconds: float
     format: Literal["parquet", "ipc"] = "parquet"
     estimated: bool = False
+    spent: float = 0.0
     left: tuple[str, ...] = ()
 
     @property
@@ -109,6 +112,7 @@ class Advice:
             "format": self.format,
             "estimated": self.estimated,
             "left": list(self.left),
+            "spent": self.spent,
         }
 
     def to_markdown(self) -> str:

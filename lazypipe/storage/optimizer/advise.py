@@ -12,12 +12,13 @@ import polars as pl
 from lazypipe.errors import LazypipeError, nearest
 from lazypipe.spec.types import is_hollow
 from lazypipe.storage.optimizer.advice import Advice, Reason, listed, told_form, why
+from lazypipe.storage.optimizer.budget import Clock
 from lazypipe.storage.optimizer.choice import GOALS, Goal
 from lazypipe.storage.optimizer.cost import Cost
-from lazypipe.storage.optimizer.deciding.case import COLUMN_SECONDS, ORDERED, QUICK_FEWEST, Case
+from lazypipe.storage.optimizer.deciding.case import ORDERED, QUICK_FEWEST, Case
 from lazypipe.storage.optimizer.deciding.codecs import with_codec
-from lazypipe.storage.optimizer.deciding.columns import columns_layout, looked
-from lazypipe.storage.optimizer.deciding.little import has_little, little_layout
+from lazypipe.storage.optimizer.deciding.columns import column_seconds, columns_layout, looked
+from lazypipe.storage.optimizer.deciding.little import LITTLE_LEVEL, has_little, little_layout
 from lazypipe.storage.optimizer.deciding.order import ordered_for_readers, packed
 from lazypipe.storage.optimizer.deciding.partitions import with_partitions
 from lazypipe.storage.optimizer.deciding.sizes import with_sizes
@@ -26,10 +27,11 @@ from lazypipe.storage.optimizer.forms import owner
 from lazypipe.storage.optimizer.interchange import with_format
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.ordering import rising, spread
+from lazypipe.storage.optimizer.prices import look_seconds
 from lazypipe.storage.optimizer.profile import profile_sample
 from lazypipe.storage.optimizer.quick import shrinking
 from lazypipe.storage.optimizer.sample import ROWS, Sample, take_sample
-from lazypipe.storage.optimizer.trial import Bench, Clock, Trial
+from lazypipe.storage.optimizer.trial import Bench, Trial
 from lazypipe.storage.optimizer.workload import Workload
 
 __all__ = ["advise"]
@@ -41,8 +43,8 @@ _ROWS_PER_SECOND = 50_000
 _FEWEST = 10_000
 _QUICK = 1.5
 """Seconds below which nothing is timed: bytes of a few rows tell what is likely, and rates how long it takes."""
-_CELL_SECONDS = 1.5e-6
-"""What looking at each value of a column takes then."""
+_COLUMN_SECONDS, _CELL_SECONDS = 4e-3, 1.5e-6
+"""What looking at a column takes then, and at each value of it, for which so many rows are taken."""
 _QUICK_MOST = 12_000
 """Rows that are looked at at most where there is little time."""
 _FEWEST_HELD = 1_000
@@ -65,6 +67,7 @@ def advise(
     partition_by: Sequence[str] | None = None,
     writers: Sequence[Writer] | None = None,
     forms: bool = True,
+    sure: float = 1.0,
     clock: Clock = time.process_time,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Advice:
@@ -80,8 +83,8 @@ def advise(
     workload
         What readers ask: which columns they filter decides on order, row groups and partitions.
     budget
-        Seconds after which nothing more is tried; then the advice is the best of what was. A small one makes the sample
-        smaller too. Default: no end.
+        Seconds that trials may take: what does not fit any more is not begun, and the advice is the best of what was. A small one
+        makes the sample smaller too. Default: no end.
     sample
         About how many rows to try with.
     total
@@ -94,6 +97,9 @@ def advise(
         Who may write: ``polars``, ``pyarrow``. Default: both, if pyarrow is installed.
     forms
         Whether columns may stand in files in other forms, which ``lp.scan`` undoes and other readers (of Delta tables) do not.
+    sure
+        Which part of the budget may be spent whatever is found. The rest is there as far as writing takes longer, by as many times, in what
+        was found by then.
     clock
         Tells the time, in seconds. Default: that of the processor in this process, which other work on the machine does not
         disturb.
@@ -121,7 +127,7 @@ def advise(
     if asked.access == "append heavy":  # each append would be put in order, and into folders, by itself
         keep_order, partition_by = True, partition_by or ()
     quick = budget is not None and budget < _QUICK
-    bench = Bench(clock, budget, quick=quick)
+    bench = Bench(clock, budget, quick=quick, sure=sure)
     if budget is not None:
         sample = min(sample, _quick_rows(data, budget) if quick else max(round(budget * _ROWS_PER_SECOND), _FEWEST))
     packs = quick and not keep_order and GOALS[goal].least == "bytes" and not asked.queries
@@ -158,13 +164,14 @@ def _held(sample: Sample, partition_by: Sequence[str]) -> int:
 def _quick_rows(data: pl.DataFrame | pl.LazyFrame | str, budget: float) -> int:
     """Return the rows that can be looked at in so few seconds."""
     columns = 16 if isinstance(data, str) else max(len(data.collect_schema()), 1)
-    rows = (budget - columns * COLUMN_SECONDS) / (columns * _CELL_SECONDS)
+    rows = (budget - columns * _COLUMN_SECONDS) / (columns * _CELL_SECONDS)
     return min(max(round(rows), QUICK_FEWEST), _QUICK_MOST)
 
 
 def _advice(case: Case) -> Advice:
     """Go through all steps."""
     bench = case.bench
+    bench.spend.charge(look_seconds(case.frame.width))
     if not case.frame.width or not case.frame.height:
         why = "there are no rows to try it with" if case.frame.width else "there are no columns in the files"
         bench.trials.append(Trial(None, "default", Cost()))
@@ -179,7 +186,10 @@ def _advice(case: Case) -> Advice:
     case.rising = rising(case.frame.select(large))
     how: dict[str, Any] = {}
     rows, base, held = case.frame, default, plain
-    if by := packed(case, default, plain):
+    by = packed(case, default, plain)
+    if by and (case.is_likely or (bench.quick and not bench.fits(case.ordered, times=2))):
+        return _bare(case, replace(DEFAULT, sort_by=by), plain)
+    if by:
         how = {"sort_by": by}
         rows = case.ordered.sort(*by, nulls_last=False, maintain_order=True)
         case.sample, case.frame = replace(case.sample, frame=case.ordered), case.ordered
@@ -187,15 +197,17 @@ def _advice(case: Case) -> Advice:
         default, plain = bench.whole(case.frame, DEFAULT, "default")
         rows = spread(rows, case.rows)
         base, held = bench.whole(rows, DEFAULT, "default, in order")
+    # where there is little time columns are looked at once, in the order that rows are going to have
+    first, noted = default, list(case.reasons)
+    order = DEFAULT if how or not bench.quick else ordered_for_readers(case, DEFAULT, default)
     names = looked(case, held)
+    if not names:
+        return _bare(case, replace(order, **how), plain)
     case.profile = profile_sample(replace(case.sample, frame=rows.select(names)), quick=bench.quick)
     if bench.quick:
         parts = {c.name: shrinking(c, case.sample.total / rows.height) for c in case.profile.columns}
         bench.shrinks = {n: part for n, part in parts.items() if part < 1}
         base, _ = bench.whole(rows, DEFAULT, "default, as of more rows")
-    first, noted = default, list(case.reasons)
-    # where there is little time columns are looked at once, in the order that rows are going to have
-    order = DEFAULT if how or not bench.quick else ordered_for_readers(case, DEFAULT, default)
     layout = DEFAULT if order.sort_by else columns_layout(case, rows, base, held, by)
     unordered = None if order.sort_by else (layout, list(case.reasons))
     if not how and not bench.quick:
@@ -211,22 +223,53 @@ def _advice(case: Case) -> Advice:
         if case.goal == "balanced" and case.last(layout).bytes > first.bytes:
             # readers are not worth more than bytes: rows stay as they come
             default, how, case.reasons = first, {}, noted
-            layout, case.reasons = unordered or (columns_layout(case, rows, base, held), case.reasons)
+            layout, case.reasons = unordered or (_as_they_come(case, rows, base, held), case.reasons)
     layout = with_codec(case, layout, default)
     layout = with_sizes(case, layout, first)
     layout = with_partitions(case, layout)
-    after, sizes = bench.whole(case.frame, layout, "advised")
-    if _is_no_gain(case, after, default):
-        layout = replace(layout, forms={}, encodings={}, codecs={}, codec="zstd", level=None, writer="polars")
-        if not (case.filtered or case.together) or case.goal == "balanced":
-            layout = replace(layout, sort_by=(), curve="linear", bounds={}, row_group_rows=None)
-        after, sizes = bench.whole(case.frame, layout, "advised")
-        kept = ("a folder", "no folders", "files of", *(("order", "row groups") if layout.sort_by else ()))
-        case.reasons = [r for r in case.reasons if r.column is None and r.decision.startswith(kept)]
-        case.note(None, "the default forms and encodings", "nothing that was tried is better on the whole")
+    layout, sizes = _if_gain(case, layout, default)
     if bench.stopped:
         case.note(None, "no more trials", "the time for them was over; what was not tried is as it was")
     return _made(case, layout, plain, sizes)
+
+
+def _if_gain(case: Case, layout: Layout, default: Cost) -> tuple[Layout, Mapping[str, int]]:
+    """Return a layout, and what columns take in it; what is not better on the whole is as it is by default."""
+    after, sizes = case.bench.whole(case.frame, layout, "advised")
+    if not _is_no_gain(case, after, default):
+        return layout, sizes
+    layout = replace(layout, forms={}, encodings={}, codecs={}, codec="zstd", level=None, writer="polars")
+    if not (case.filtered or case.together) or case.goal == "balanced":
+        layout = replace(layout, sort_by=(), curve="linear", bounds={}, row_group_rows=None)
+    after, sizes = case.bench.whole(case.frame, layout, "advised")
+    kept = ("a folder", "no folders", "files of", *(("order", "row groups") if layout.sort_by else ()))
+    case.reasons = [r for r in case.reasons if r.column is None and r.decision.startswith(kept)]
+    case.note(None, "the default forms and encodings", "nothing that was tried is better on the whole")
+    return layout, sizes
+
+
+def _bare(case: Case, layout: Layout, plain: Mapping[str, int]) -> Advice:
+    """Return advice where there was time for an order at most: columns stand as they do by default."""
+    case.left = tuple(case.frame.columns)
+    if case.goal == "balanced":
+        layout = DEFAULT  # what an order costs in bytes columns would have made up for
+    if case.goal == "storage" and layout.sort_by:
+        layout = replace(layout, level=LITTLE_LEVEL)
+    if not layout.sort_by:
+        case.reasons.clear()
+        case.note(None, "the default layout", "writing takes too little time to choose another")
+    layout = with_partitions(case, with_sizes(case, layout, case.bench.trials[0].cost))
+    if case.sample.scale <= 1 and not layout.sort_by:
+        return _made(case, layout, plain, plain)  # there are no more rows to wait for
+    case.bench.trials = [Trial(None, "default", Cost())]
+    return _made(case, layout, {}, {})
+
+
+def _as_they_come(case: Case, rows: pl.DataFrame, base: Cost, held: Mapping[str, int]) -> Layout:
+    """Return the layout of columns that were looked at in an order which is not worth it, if there is time to look again."""
+    if case.bench.quick and not case.bench.spend.takes(column_seconds(case, len(case.profile.columns))):
+        return DEFAULT
+    return columns_layout(case, rows, base, held)
 
 
 def _made(case: Case, layout: Layout, plain: Mapping[str, int], sizes: Mapping[str, int]) -> Advice:
@@ -238,8 +281,9 @@ def _made(case: Case, layout: Layout, plain: Mapping[str, int], sizes: Mapping[s
     rows, total = case.sample.frame.height, case.sample.total
     trials, seconds = tuple(bench.trials), bench.seconds
     return Advice(
-        case.goal, layout, reasons, trials, pairs, rows, total, seconds, estimated=bench.quick, left=case.left
-    )
+        case.goal, layout, reasons, trials, pairs, rows, total, seconds, estimated=bench.quick, left=case.left,
+        spent=bench.spend.spent,
+    )  # fmt: skip
 
 
 def _final(case: Case, layout: Layout, plain: Mapping[str, int], after: Mapping[str, int]) -> Iterator[Reason]:
@@ -249,7 +293,7 @@ def _final(case: Case, layout: Layout, plain: Mapping[str, int], after: Mapping[
         encoded.setdefault(owner(part), {})[part] = encoding
     for name in plain:
         encodings = encoded.get(name, {})
-        if name not in layout.forms and not encodings:
+        if (name not in layout.forms and not encodings) or name in case.left:
             continue
         form = layout.forms.get(name)
         words = [*([told_form(form)] if form else []), *([f"encoded as {listed(encodings)}"] if encodings else [])]

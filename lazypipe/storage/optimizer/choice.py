@@ -11,7 +11,7 @@ from typing import Literal
 from lazypipe.storage.optimizer.cost import Cost, Size
 from lazypipe.storage.optimizer.form import Form
 
-__all__ = ["GOALS", "LITTLE", "Goal", "Limits", "Measure", "Option", "choose", "choosing_seconds", "ordering_seconds"]
+__all__ = ["GOALS", "LITTLE", "SURE", "Goal", "Limits", "Measure", "Option", "choose", "choosing_seconds"]
 
 Goal = Literal["storage", "balanced", "read", "write"]
 Measure = Literal["bytes", "write", "read"]
@@ -50,9 +50,8 @@ _SHARE = 0.03
 _LASTS: Mapping[Goal, float] = {"storage": 2.4, "balanced": 1.2, "read": 1.5, "write": 0.6}
 """How many times the default's time writing takes in what is chosen: rather more than is measured, since in half the time much less is found."""
 
-
-_SORTED_LASTS = 2.4
-"""How many times the default's time writing takes at least if rows are put in order."""
+SURE: Mapping[Goal, float] = {"storage": 1 / 2.4, "balanced": 1 / 1.2, "read": 1 / 1.5, "write": 1.0}
+"""Which part of that may be spent whatever is found: writing takes the default's time at least, and longer only in what has been found."""
 
 LITTLE = 0.02
 """Seconds below which there is time for an order of rows at most."""
@@ -67,17 +66,6 @@ def choosing_seconds(goal: Goal, seconds: float) -> float:
     (0.72, 0.36)
     """
     return _SHARE * _LASTS[goal] * seconds
-
-
-def ordering_seconds(goal: Goal, budget: float) -> float:
-    """Return what looking for an order may take, out of what choosing may: more where rows in order take longer to write than a goal's do.
-
-    Examples
-    --------
-    >>> round(ordering_seconds("storage", 0.01), 3), round(ordering_seconds("read", 0.01), 3)
-    (0.01, 0.016)
-    """
-    return budget * max(_SORTED_LASTS / _LASTS[goal], 1.0)
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ __all__ = ["Rewrite", "advised_folders", "compact", "kept_layout", "recluster", 
 
 _SAMPLE = 100_000
 _SAMPLED_FILES = 64
+_STRETCH, _STRETCHES = 500, 8
+"""Rows at least that follow each other in a sample, and stretches of such rows in a file: where rows are in order, the first are all alike."""
 _TRIES = 100
 
 
@@ -147,16 +149,29 @@ def advised_folders(commit: Commit) -> tuple[str, ...]:
 
 
 def sample(dataset: Dataset, commit: Commit, rows: int = _SAMPLE) -> pl.DataFrame:
-    """Return some rows of each file (of many: of some), in the order of the files."""
+    """Return some rows of each file (of many: of some), in stretches that are spread over it, in the order of the files."""
     total = commit.rows
     if not total:
         return dataset.scan(commit).collect()
     parts = []
     step = -(-len(commit.files) // _SAMPLED_FILES)
     for file in commit.files[::step]:
-        share = -(-rows * step * (file.rows - file.dead(commit.gone)) // total)
-        parts.append(dataset.scan(replace(commit, files=(file,))).head(share))
+        live = file.rows - file.dead(commit.gone)
+        share = min(-(-rows * step * live // total), live)
+        of, number = dataset.scan(replace(commit, files=(file,))), max(min(share // _STRETCH, _STRETCHES), 1)
+        # as many rows in all, wherever divisions leave some
+        ends = [share * i // number for i in range(number + 1)]
+        parts += [of.slice((live - share) * i // number + ends[i], ends[i + 1] - ends[i]) for i in range(number)]
     return pl.concat(parts).head(rows).collect(engine="streaming")
+
+
+def _with_bounds(dataset: Dataset, commit: Commit, layout: Layout) -> Layout:
+    """Return a layout with the bounds of its curve, as all rows tell them that there are: as many as fit into a sample, evenly spread."""
+    if layout.curve == "linear":
+        return layout
+    every = max(commit.rows // _SAMPLE, 1)
+    some = dataset.scan(commit).select(pl.col(layout.sort_by).gather_every(every)).collect(engine="streaming")
+    return with_bounds(layout, some, dataset.uri)
 
 
 def compact(
@@ -235,8 +250,11 @@ def relayout(
     advised = () if by is not None else advised_folders(latest)
     check_layout(replace(layout, partition_by=by or ()), latest.schema, dataset.uri)
     _check_folders(by or (), latest.schema, dataset.uri)
-    if layout.curve != "linear":
-        layout = with_bounds(layout, sample(dataset, latest), dataset.uri)
+    there = kept_layout(latest)
+    if there is not None and not every and replace(there, partition_by=(), bounds=layout.bounds) == layout:
+        layout = replace(there, partition_by=())  # others may follow from another sample; that is no other layout
+    else:
+        layout = _with_bounds(dataset, latest, layout)
     tasks = renewal(latest, layout, by, every=every)
     kept = {"goal": goal, "layout": replace(layout, partition_by=advised).to_dict(), "reasons": list(reasons)}
     work = _Work(dataset, latest, tasks, run, time, layout.file_bytes, by, kept, layout, tuple(reasons))
@@ -263,13 +281,19 @@ def recluster(dataset: Dataset, most: float, *, run: str, time: datetime) -> Rew
     if layout is None or not layout.sort_by or latest.info.get("ordered"):
         return None
     due = {folder: n for folder, n in overlaps(dataset, latest, layout).items() if n > most}
+    if not due:
+        return None
+    kept = None
+    if layout.curve != "linear":
+        # what came since may lie beyond the bounds that there are
+        layout = _with_bounds(dataset, latest, layout)
+        kept = {**latest.info[KEPT], "layout": layout.to_dict()}
     tasks = tuple(
         replace(t, why=f"{due[f]:.1f} files of {f or 'the dataset'} hold the same {', '.join(layout.sort_by)}")
         for t in renewal(latest, layout, None, every=True)
         if (f := t.files[0].folder) in due
     )
-    work = _Work(dataset, latest, tasks, run, time, layout.file_bytes, mark="o")
-    return work.done(dry_run=False) if tasks else None
+    return _Work(dataset, latest, tasks, run, time, layout.file_bytes, None, kept, mark="o").done(dry_run=False)
 
 
 def _check_folders(names: Sequence[str], schema: Mapping[str, pl.DataType], uri: str) -> None:
@@ -436,7 +460,7 @@ class _Work:
         if self.kept is not None:
             rows = sum(f.rows for f in found)
             took = {"rows": rows, "bytes_per_row": sum(f.bytes for f in found) / rows} if rows else {}
-            info[KEPT] = {**self.kept, **took}
+            info[KEPT] = {**took, **self.kept}
         return replace(
             latest,
             version=latest.version + 1,

@@ -55,7 +55,7 @@ def measured_options(
     """Return writer → column → options, the plain one first; those that there was no time to measure are left out."""
     ways = [_Way(c.name, None, c.to_frame(), Cost(), odd=False) for c in frame]
     tried = ((n, f) for n, some in forms.items() for f in some)
-    ways += [_Way(n, f, *bench.transformed(frame, n, f)) for n, f in tried if not bench.over]
+    ways += [_Way(n, f, *bench.transformed(frame, n, f)) for n, f in tried if bench.fits(frame.select(n))]
     found: dict[str, dict[str, list[Option]]] = {}
     for writer in writers:
         sized = _sized(ways, writer, bench)
@@ -105,7 +105,7 @@ def _smallest(
     ranks = {n: encodings_for(types[n])[1:] for n in read}
     for rank in range(max(map(len, ranks.values()))):
         tried = {n: some[rank] for n, some in ranks.items() if rank < len(some)}
-        if bench.over:
+        if not bench.fits(wide.select(list(tried)), base.writer):
             break
         sizes = chunk_bytes(write_bytes(wide.select(list(tried)), replace(base, encodings=tried)))
         for name, size in sizes.items():
@@ -123,7 +123,7 @@ def _uncompressed(
     bench: Bench,
 ) -> set[str]:
     """Return the columns that are read of which compression leaves nearly all."""
-    if bench.over:
+    if not bench.fits(wide, base.writer):
         return set()
     encodings = {n: e for n, e in best.items() if e}
     sizes = chunk_bytes(write_bytes(wide, replace(base, encodings=encodings, codec="uncompressed", level=None)))
@@ -146,7 +146,7 @@ def _timed(sized: Sequence[_Sized], writer: str, bench: Bench) -> dict[str, list
 def _option(sized: _Sized, writer: str, bench: Bench, like: Cost | None) -> Option:
     way, encodings, codecs = sized.way, sized.encodings, sized.codecs
     layout = replace(base_layout(writer), encodings=encodings, codecs=codecs)
-    if like is not None and bench.over:
+    if like is not None and not bench.fits(way.inside, writer):
         cost = Cost(sized.bytes, like.write, like.read)
     else:
         stored = bench.stored(way.inside.select(way.read()), _only(layout, way.read()))

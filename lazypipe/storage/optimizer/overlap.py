@@ -26,20 +26,31 @@ class _Box(NamedTuple):
 
 
 def depth(boxes: Sequence[tuple[tuple[Any, ...], tuple[Any, ...]]]) -> float:
-    """Return how many of some boxes, on average, the lowest corner of one lies in: 1 if they are apart.
+    """Return in how many of some boxes, on average, the lowest corner of one lies: 1 if they are as far apart as an order can put them.
+
+    In the best of orders a value may fill several files, and end one that begins with others: these do not count.
 
     Examples
     --------
     >>> depth([((1,), (3,)), ((4,), (6,))]), depth([((1,), (9,)), ((2,), (8,)), ((3,), (7,))])
     (1.0, 2.0)
+    >>> depth([((1,), (2,)), ((2,), (2,)), ((2,), (2,)), ((2,), (3,))])
+    1.0
     """
 
-    def holds(box: tuple[tuple[Any, ...], tuple[Any, ...]], corner: tuple[Any, ...]) -> bool:
-        return all(low <= x <= high for low, x, high in zip(box[0], corner, box[1], strict=True))
+    def holds(box: tuple[tuple[Any, ...], tuple[Any, ...]], corner: tuple[Any, ...], *, fills: bool) -> bool:
+        """Whether a corner lies in a box, and not only at its upper end; nor, if its own box is of nothing else, at the lower."""
+        sides = [*zip(box[0], corner, box[1], strict=True)]
+        within = all(low <= x <= high for low, x, high in sides)
+        return within and any(x < high and not (fills and x == low) for low, x, high in sides)
 
     if not boxes:
         return 0.0
-    return sum(holds(box, low) for low, _ in boxes for box in boxes) / len(boxes)
+    found = 0
+    for number, (low, high) in enumerate(boxes):
+        others = (box for other, box in enumerate(boxes) if other != number)
+        found += 1 + sum(holds(box, low, fills=low == high) for box in others)
+    return found / len(boxes)
 
 
 def overlaps(dataset: Dataset, commit: Commit, layout: Layout) -> dict[str, float]:

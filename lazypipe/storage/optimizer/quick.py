@@ -39,6 +39,10 @@ _MANY = 0.5
 _NEAR = 1.1
 """How many times more bytes an encoding may take than the smallest, to be offered because it is faster."""
 _RISING = 0.98
+_GIVEN_UP = 0.95
+"""Which part of the bytes of plain values a column takes at least, of which a dictionary was given up."""
+_HARDER = 0.97
+"""What a higher level leaves of a column, about, that is not tried at it."""
 _LITTLE = 0.03
 """Which part of all bytes a column must have, for a higher level of compression to be tried."""
 _GAIN, _NOISE = 0.99, 32
@@ -84,17 +88,16 @@ def estimated_options(
     ``known`` the bytes of columns as Polars' writer makes them by itself. Where ``sure``, another way must gain half of
     what a dictionary can with more rows.
     """
-    # what nothing is known of stands as it is; only where others are written another way all columns must be
-    alone = [n for n in frame.columns if n not in profiles and n in known] if list(writers) == ["polars"] else []
-    types, rows = frame.schema, frame.height
+    alone = [n for n in frame.columns if n not in profiles and n in known]  # what nothing is known of stands as it is
+    types = frame.schema
     wide, ways = _wide(frame.drop(alone), forms)
     held = {s.name: s for s in wide}
     found: dict[str, dict[str, list[Option]]] = {}
     for writer in writers:
         if writer == "polars":
-            sizes = _by_polars(held, ways, known, bench, rows)
+            sizes = _by_polars(held, ways, known)
         else:
-            sizes = _by_pyarrow(held, ways, profiles, known, types, bench, rows, level)
+            sizes = _by_pyarrow(held, ways, profiles, known, types, level)
         options: dict[str, list[Option]] = {}
         for way in ways:
             profile = profiles.get(way.name)
@@ -106,20 +109,43 @@ def estimated_options(
             better = [o for o in (others if way.form is None else some) if _is_better(o, first, gain)]
             options[way.name] = [first, *better] if way.form is None else [first, *others, *better]
         for column in frame.select(alone):
-            name = column.name
-            cost = column_cost(column.dtype, known[name], values(column), writer)
-            options[name] = [Option(None, cost, sizes=((name, known[name]),))]
+            options[column.name] = _as_it_is(column, known[column.name], writer, level)
         found[writer] = options
     return found
 
 
-def _by_polars(
-    held: Mapping[str, pl.Series], ways: Sequence[_Way], known: Mapping[str, Size], bench: Bench, rows: int
-) -> _Sizes:
+def _as_it_is(column: pl.Series, size: Size, writer: str, level: int | None) -> list[Option]:
+    """Return the options of a column that nobody looks at: as Polars' writer makes it, whoever writes it, and compressed harder.
+
+    Of what Polars has given the dictionary up, pyarrow would keep one, and places in it besides.
+    """
+    name, many = column.name, values(column)
+    own = "dictionary" if "dictionary" in encodings_for(column.dtype)[:1] else ""
+    plain = writer == "pyarrow" and own and size.raw >= _GIVEN_UP * _plain_bytes(column)
+    encoding = "plain" if plain else ""
+    chosen = ((name, encoding),) if encoding else ()
+    found = [Option(None, column_cost(column.dtype, size, many, writer, encoding), chosen, sizes=((name, size),))]
+    if writer == "pyarrow" and level is not None and size.raw > _HARDLY * size.bytes:
+        hard = Size(round(_HARDER * size.bytes), size.raw)
+        cost = column_cost(column.dtype, hard, many, writer, encoding, "zstd", level)
+        found.append(Option(None, cost, chosen, ((name, ("zstd", level)),), ((name, hard),)))
+    return found
+
+
+def _plain_bytes(column: pl.Series) -> float:
+    """Return what values take in a file as they are."""
+    some = column.len() - column.null_count()
+    if column.dtype == pl.String:
+        return 4.0 * some + float(column.str.len_bytes().sum())
+    if column.dtype == pl.Binary:
+        return 4.0 * some + float(column.bin.size().sum())
+    return float(column.estimated_size() * some / max(column.len(), 1))
+
+
+def _by_polars(held: Mapping[str, pl.Series], ways: Sequence[_Way], known: Mapping[str, Size]) -> _Sizes:
     """Return the bytes of each column as Polars writes it, which chooses encodings by itself; those that are known are not written."""
     same = {way.parts[way.name]: known[way.name] for way in ways if way.form is None and way.name in known}
     tried = {c: ("",) for way in ways for c in way.parts.values() if c not in same}
-    bench.charge(len(tried), rows)
     written = _sizes(held, tried, base_layout("polars")) if tried else {}
     return {c: {("", _LEVEL): size} for c, size in same.items()} | written
 
@@ -130,8 +156,6 @@ def _by_pyarrow(
     profiles: Mapping[str, ColumnProfile],
     known: Mapping[str, Size],
     types: Mapping[str, pl.DataType],
-    bench: Bench,
-    rows: int,
     level: int | None,
 ) -> _Sizes:
     """Return the bytes of each column in the encodings that are likely for it; and where bytes count, compressed harder."""
@@ -150,7 +174,6 @@ def _by_pyarrow(
         if way.form is None and way.name in known and _is_many(profiles.get(way.name), types[way.name])
     }
     tried = {c: tuple(e for e in some if (e, _LEVEL) not in given.get(c, ())) for c, some in tried.items()}
-    bench.charge(sum(map(len, tried.values())), rows)
     sizes = _sizes(held, {c: some for c, some in tried.items() if some}, base)
     sizes |= {c: some | sizes.get(c, {}) for c, some in given.items()}
     if level is None:
@@ -159,7 +182,6 @@ def _by_pyarrow(
     best = {c: min(some, key=lambda how: some[how].bytes) for c, some in sizes.items()}
     least = _LITTLE * sum(s.bytes for s in known.values())
     hard = {c: (how[0],) for c, how in best.items() if _is_worth(sizes[c][how], least)}
-    bench.charge(2 * len(hard), rows)
     for c, some in (_sizes(held, hard, replace(base, level=level)) if hard else {}).items():
         sizes[c] |= some
     return sizes

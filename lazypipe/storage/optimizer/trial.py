@@ -6,27 +6,26 @@ import importlib.util
 import io
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import polars as pl
 
 from lazypipe.storage.footers import read_footer
+from lazypipe.storage.optimizer.budget import Budget, Clock
 from lazypipe.storage.optimizer.cost import Cost, Size
 from lazypipe.storage.optimizer.estimates import harder, layout_cost, order_seconds
 from lazypipe.storage.optimizer.form import Form
 from lazypipe.storage.optimizer.forms import odd_columns, physical, restore
-from lazypipe.storage.optimizer.layout import Layout
+from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.order import ordered
+from lazypipe.storage.optimizer.prices import file_seconds, unseen
 from lazypipe.storage.optimizer.writing import polars_options, write_frame
 
 __all__ = ["Bench", "Clock", "Trial", "chunk_bytes", "chunk_sizes", "write_bytes"]
 
-Clock: TypeAlias = Callable[[], float]
-"""Seconds from some moment on, as ``time.perf_counter`` gives them."""
-
 _REPEATS = 2
-_FILE_SECONDS, _COLUMN_SECONDS, _CELL_SECONDS = 2e-3, 0.5e-3, 40e-9
-"""What a trial takes for the file, for each column in it, and for each value: measured once."""
+_TIMED = 2.5
+"""How many times longer a trial takes that is timed: rows are read again, and a file without any is written and read."""
 _NAME = "the sample"
 
 
@@ -102,51 +101,62 @@ def _read(data: bytes) -> pl.DataFrame:
 
 
 class Bench:
-    """Makes trials until the time for them is over.
+    """Makes trials as long as there is time for them.
 
     Parameters
     ----------
     clock
         Tells the time.
     budget
-        Seconds from now on, after which no trial begins; None: no end.
+        Seconds from now on that trials may take; None: no end.
     quick
         Whether times are estimated from bytes rather than taken: of a few thousand rows they say nothing. What trials take is
         estimated too, so that the same rows are given the same layout, whatever else the machine does.
+    sure
+        Which part of the budget may be spent whatever is found.
 
     Attributes
     ----------
-    stopped
-        Whether something was left untried because the time was over.
+    spend
+        The budget, and what has been spent of it.
     shrinks
         What is left for each row of columns in a dictionary, on as many rows as the sample stands for: see ``estimates``.
     """
 
-    def __init__(self, clock: Clock, budget: float | None, *, quick: bool = False) -> None:
+    def __init__(self, clock: Clock, budget: float | None, *, quick: bool = False, sure: float = 1.0) -> None:
         self.quick, self.budget = quick, budget
+        self.spend = Budget(budget, None if quick else clock, sure)
         self._clock = clock
-        self._start = clock()
-        self._end = None if budget is None else self._start + budget
-        self._charged = 0.0
+        self._start = clock() if quick else self.spend.start
+        self._timed_once = budget is not None
+        self._row_seconds: float | None = None
         self._overheads: dict[str, Cost] = {}
         self._known: dict[tuple[int, Layout], tuple[pl.DataFrame, pl.DataFrame, dict[str, Size]]] = {}
         self._expected: dict[Layout, tuple[pl.DataFrame, Cost, dict[str, Size]]] = {}
-        self.stopped = False
         self.shrinks: Mapping[str, float] = {}
         self.trials: list[Trial] = []
 
     @property
-    def over(self) -> bool:
-        """Whether the time for trials is over: asked by who has something to try, and leaves that then."""
-        if self.quick:
-            self.stopped = self.stopped or (self.budget is not None and self._charged >= self.budget)
-        else:
-            self.stopped = self.stopped or (self._end is not None and self._clock() >= self._end)
-        return self.stopped
+    def stopped(self) -> bool:
+        """Whether something was left untried because there was no time for it."""
+        return self.spend.stopped
 
-    def charge(self, columns: int, rows: int) -> None:
-        """Take note that a file of so many columns and rows is tried, which takes about as long whatever else goes on."""
-        self._charged += _FILE_SECONDS + columns * (_COLUMN_SECONDS + rows * _CELL_SECONDS)
+    @property
+    def over(self) -> bool:
+        """Whether there is no time left at all."""
+        return not self.spend.allows(0.0)
+
+    def fits(self, frame: pl.DataFrame, writer: str = "polars", times: int = 1) -> bool:
+        """Whether there is time to try rows so many times: asked by who has something to try, and leaves that else."""
+        return self.spend.allows(times * self.price(frame, writer))
+
+    def writing(self, frame: pl.DataFrame) -> float:
+        """Return what Polars' writer takes for rows, by the rates of ``estimates``: by what was written, or by their bytes in memory."""
+        return unseen(frame) if self._row_seconds is None else self._row_seconds * frame.height
+
+    def price(self, frame: pl.DataFrame, writer: str = "polars") -> float:
+        """Return what it takes to try rows once."""
+        return (1.0 if self.quick else _TIMED) * file_seconds(frame.width, self.writing(frame), writer)
 
     @property
     def seconds(self) -> float:
@@ -156,7 +166,7 @@ class Bench:
     def best_of(self, action: Callable[[], Any]) -> tuple[Any, float]:
         """Return what an action gives, and the seconds that it takes at its best."""
         least = None
-        for _ in range(_REPEATS if self._end is None else 1):
+        for _ in range(1 if self._timed_once else _REPEATS):
             start = self._clock()
             made = action()
             taken = self._clock() - start
@@ -173,6 +183,7 @@ class Bench:
         return Cost(cost.bytes, max(cost.write - empty.write, 0.0), max(cost.read - empty.read, 0.0))
 
     def _file(self, frame: pl.DataFrame, layout: Layout) -> tuple[Cost, bytes]:
+        self.spend.charge(self.price(frame, layout.writer))
         data, write = self.best_of(lambda: write_bytes(frame, layout))
         _, read = self.best_of(lambda: _read(data))
         return Cost(sum(chunk_bytes(data).values()), write, read), data
@@ -181,6 +192,7 @@ class Bench:
         """Write a column in a form; return what stands in the file, what the form itself costs, and whether all values fit."""
         needed = frame.select(list(dict.fromkeys((name, *form.needs))))
         forms = {name: form}
+        self.spend.charge(self.price(needed, "polars"))
         inside, write = self.best_of(lambda: physical(needed.lazy(), needed.schema, forms).collect(engine="streaming"))
         odd = inside.select(**odd_columns(forms)).item()
         kept = {name} if odd else set[str]()
@@ -253,7 +265,7 @@ class Bench:
         """Return rows, these as they stand in a file, and the bytes of each column."""
         known = self._known.get((id(frame), layout))  # the frame is held, so that no other has its number
         if known is None:
-            self.charge(frame.width, frame.height)
+            self.spend.charge(self.price(frame, layout.writer))
             inside = frame
             if layout.sort_by or layout.forms:
                 rows = ordered(frame.lazy(), layout, frame.schema, _NAME)
@@ -261,10 +273,13 @@ class Bench:
                 inside = physical(rows, frame.schema, layout.forms).collect()
             made = write_bytes(inside, replace(layout, statistics=False))
             known = self._known[id(frame), layout] = (frame, inside, chunk_sizes(made))
+            if self._row_seconds is None and frame.height:
+                self._row_seconds = layout_cost(inside, known[2], DEFAULT).write / frame.height
         return known
 
     def _whole(self, frame: pl.DataFrame, layout: Layout) -> tuple[Cost, dict[str, int]]:
         forms = layout.forms
+        self.spend.charge(self.price(frame, layout.writer))
         odd = _odd(physical(frame.lazy(), frame.schema, forms).collect(), forms)
 
         def write() -> bytes:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,7 +26,7 @@ from lazypipe.storage.footers import column_bytes
 from lazypipe.storage.log import Commit, CommitLog, DataFile
 from lazypipe.storage.optimizer.forms import Cast
 from lazypipe.storage.optimizer.layout import Layout
-from lazypipe.storage.optimizer.maintenance import Rewrite, compact, kept_layout, relayout, sample
+from lazypipe.storage.optimizer.maintenance import Rewrite, compact, kept_layout, recluster, relayout, sample
 from lazypipe.storage.optimizer.packing import compaction, pack
 from lazypipe.storage.sink import DatasetSink
 from lazypipe.storage.unit_counts import count_units
@@ -267,6 +268,80 @@ def test_a_curve_takes_its_bounds_from_the_data(uri: str, curve: Any) -> None:
     assert kept is not None
     assert len(kept.bounds["id"]) == 254
     assert content(uri).equals(rows(0, 1_000))
+
+
+def scattered(start: int, stop: int) -> pl.DataFrame:
+    """Rows whose ids and parts come in no order, each value of which is about as frequent as others."""
+    mixed = pl.int_range(pl.len()).hash(1) % 9_973
+    return rows(start, stop).with_columns(
+        id=(pl.int_range(pl.len()) * 7_919 % 10_007) + start, part=mixed.cast(pl.Int64)
+    )
+
+
+def opened(uri: str, column: str, low: int, high: int) -> float:
+    """Return which part of the row groups a reader of a range opens."""
+    found = []
+    for file in Dataset(uri).read().files:
+        meta = pq.ParquetFile(f"{uri}/{file.path}").metadata
+        for group in map(meta.row_group, range(meta.num_row_groups)):
+            told = next(c for i in range(group.num_columns) if (c := group.column(i)).path_in_schema == column)
+            found.append(not (told.statistics.max < low or told.statistics.min > high))
+    return sum(found) / len(found)
+
+
+@pytest.mark.parametrize("curve", ["z_order", "hilbert"])
+def test_a_curve_prunes_in_all_its_columns_whatever_order_rows_were_in(
+    curve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lazypipe.storage.optimizer.maintenance._SAMPLE", 2_000)
+    uri = str(tmp_path / "d")
+    frame = scattered(0, 10_000)
+    append(uri, frame)
+    size = {"row_group_rows": 100}
+    relayout(Dataset(uri), Layout(sort_by=("id", "part"), **size), run=run(), time=NOW)
+    assert opened(uri, "id", 3_000, 3_100) < 0.05
+    assert opened(uri, "part", 3_000, 3_100) > 0.5
+    layout = Layout(sort_by=("id", "part"), curve=curve, **size)
+    relayout(Dataset(uri), layout, run=run(), time=NOW)
+    for column in ("id", "part"):
+        for low in (100, 3_000, 9_000):
+            assert opened(uri, column, low, low + 100) < 0.3, (column, low)
+    assert content(uri).equals(frame.sort("id"))
+    # files that have it are left, though another sample would tell others bounds
+    again = relayout(Dataset(uri), layout, run=run(), time=NOW)
+    assert (again.tasks, again.version) == ((), None)
+    assert relayout(Dataset(uri), layout, run=run(), time=NOW, every=True).version is not None
+
+
+def test_rows_that_are_put_in_order_again_lie_on_a_curve_of_their_own(tmp_path: Path) -> None:
+    """What came since may lie beyond all bounds, as later times and greater numbers do."""
+    uri = str(tmp_path / "d")
+    layout = Layout(sort_by=("id", "part"), curve="hilbert", row_group_rows=100)
+    append(uri, scattered(0, 1_000))
+    relayout(Dataset(uri), layout, run=run(), time=NOW, goal="read", reasons=["because"])
+    before = Dataset(uri).read().info["optimize"]
+    for start in (20_000, 20_500, 21_000):
+        append(uri, scattered(start, start + 10_000))
+    made = recluster(Dataset(uri), 1.5, run=run(), time=NOW)
+    assert made is not None
+    after = Dataset(uri).read()
+    assert {f.layout for f in after.files} == {kept_layout(after)}
+    for column, low in (("id", 21_000), ("id", 26_000), ("part", 1_000), ("part", 8_000)):
+        assert opened(uri, column, low, low + 100) < 0.3, (column, low)
+    said = after.info["optimize"]
+    assert {**said, "layout": None} == {**before, "layout": None}  # it is for what it was chosen for
+    expected = pl.concat(scattered(s, s + n) for s, n in ((0, 1_000), *((k, 10_000) for k in (20_000, 20_500, 21_000))))
+    assert content(uri).sort("id", "part", "text").equals(expected.sort("id", "part", "text"))
+
+
+def test_a_sample_is_of_whole_files(tmp_path: Path) -> None:
+    """In a file whose rows are in order, the first ones are all alike."""
+    uri = str(tmp_path / "d")
+    append(uri, rows(0, 100_000))
+    found = sample(Dataset(uri), Dataset(uri).read(), 5_000)
+    assert found.height == 5_000
+    assert [found["id"].is_between(k, k + 24_999).sum() > 500 for k in range(0, 100_000, 25_000)] == [True] * 4
+    assert (found["id"].diff() == 1).mean() > 0.9  # neighbours are neighbours
 
 
 def test_old_partitions_are_read_together_with_new_ones(uri: str) -> None:

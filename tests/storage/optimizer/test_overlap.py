@@ -40,9 +40,29 @@ def committed(
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)).map(sorted), max_size=6))
 def test_depth_is_what_a_count_of_values_gives(ranges: list[list[int]]) -> None:
-    counted = [sum(low <= first <= high for low, high in ranges) for first, _ in ranges]
+    def others(first: int, last: int) -> int:
+        """Count those that an order would have kept from holding the first value: it may end a file, and fill several."""
+        if first == last:
+            return sum(low < first < high for low, high in ranges)
+        return sum(low <= first < high for low, high in ranges) - 1
+
+    counted = [1 + others(*each) for each in ranges]
     expected = sum(counted) / len(counted) if counted else 0.0
     assert depth([((low,), (high,)) for low, high in ranges]) == pytest.approx(expected)
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=60), st.integers(1, 9))
+def test_files_of_rows_in_order_are_apart_however_many_hold_one_value(values: list[int], size: int) -> None:
+    rows = sorted(values)
+    files = [rows[i : i + size] for i in range(0, len(rows), size)]
+    assert depth([((f[0],), (f[-1],)) for f in files]) == 1.0
+
+
+@given(st.lists(st.integers(0, 99), min_size=4, max_size=60), st.integers(2, 5))
+def test_files_that_hold_the_same_are_not(values: list[int], files: int) -> None:
+    low, high = min(values), max(values)
+    assert depth([((low,), (high,))] * files) == (files if low < high else 1.0)
+    assert depth([((low, 0), (high, 9))] * files) == files
 
 
 def test_files_are_counted_by_partition_and_column(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from lazypipe.storage.optimizer.choice import GOALS, Goal, Limits
 from lazypipe.storage.optimizer.cost import Cost
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.ordering import spread
+from lazypipe.storage.optimizer.prices import reading_seconds
 from lazypipe.storage.optimizer.profile import Profile
 from lazypipe.storage.optimizer.pruning import reached
 from lazypipe.storage.optimizer.sample import Sample
@@ -19,14 +20,14 @@ from lazypipe.storage.optimizer.trial import Bench
 from lazypipe.storage.optimizer.workload import Workload
 from lazypipe.storage.optimizer.writing import writable
 
-__all__ = ["COLUMN_SECONDS", "FEWEST_GROUPS", "GROUP", "OFTEN", "ORDERED", "QUICK_FEWEST", "Case"]
+__all__ = ["EMPTY", "FEWEST_GROUPS", "GROUP", "OFTEN", "ORDERED", "QUICK_FEWEST", "Case"]
 
-COLUMN_SECONDS = 4e-3
-"""What looking at a column takes where there is little time, besides what its values take."""
 QUICK_FEWEST = 2_000
 """Rows that are looked at in any case."""
 ORDERED = 8_000
 """Rows that orders are tried on."""
+EMPTY = 0.9
+"""Which part of the rows must be null for the bytes of a column to tell little more than where they are not."""
 GROUP = 122_880
 """Rows that a group has by default."""
 FEWEST_GROUPS = 8
@@ -67,8 +68,16 @@ class Case:
         self.filtered = self.workload.weights("filters") if self.workload.queries else {}
         self.together: str | None = None
         self.rising: list[str] = []
+        self.hard = True
+        self.sparse = self._is_empty()
+        self.is_likely = False
         self.reasons: list[Reason] = []
         self.left: tuple[str, ...] = ()
+
+    def _is_empty(self) -> bool:
+        """Whether most columns hold hardly more than nulls."""
+        empty = sum(column.null_count() >= EMPTY * self.frame.height for column in self.frame)
+        return 2 * empty > self.frame.width
 
     def note(self, column: str | None, decision: str, why: str) -> None:
         """Note what is decided, of a column or of all, and why."""
@@ -79,6 +88,10 @@ class Case:
         total = sum(q.weight for q in self.workload.queries)
         groups = min(max(-(-self.sample.total // group), fewest), max(rows.height // 20, 1))
         return sum(reached(rows, q, groups) * q.weight for q in self.workload.queries) / total
+
+    def reading_seconds(self) -> float:
+        """Return what it takes to tell once which row groups the queries read."""
+        return reading_seconds(sum(len(q.filters) for q in self.workload.queries), self.frame.height)
 
     def last(self, layout: Layout) -> Cost:
         """Return what a layout costs: what was measured last of all columns, unless rows were put in order since."""

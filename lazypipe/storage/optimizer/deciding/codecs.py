@@ -27,13 +27,12 @@ _WORTH = 0.98
 
 def with_codec(case: Case, layout: Layout, default: Cost) -> Layout:
     """Return a layout with the codec that is worth it for all columns."""
-    if case.bench.quick and layout.writer == "pyarrow" and case.goal in LEVELS:
-        return layout  # each column has had the choice
-    if case.bench.quick and layout.writer == "polars" and case.goal in LEVELS:
-        return _harder(case, layout, default)
+    if case.bench.quick and case.goal in LEVELS:
+        # of pyarrow's columns each has had the choice, if there was time for it
+        return layout if layout.writer == "pyarrow" and case.hard else _harder(case, layout, default)
     best, cost = layout, case.last(layout)
     for codec, level in _TRIED[case.goal]:
-        if case.bench.over:
+        if not case.bench.fits(case.frame, layout.writer):
             break
         tried = replace(layout, codec=codec, level=level)
         found, _ = case.bench.whole(case.frame, tried, codec_name(codec, level))

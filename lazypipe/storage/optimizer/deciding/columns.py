@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 import polars as pl
 
@@ -11,38 +12,62 @@ from lazypipe.storage.optimizer.advice import LATER
 from lazypipe.storage.optimizer.candidates import forms_for
 from lazypipe.storage.optimizer.choice import Measure, Option, choose
 from lazypipe.storage.optimizer.cost import Cost, Size, figure
-from lazypipe.storage.optimizer.deciding.case import COLUMN_SECONDS, Case
+from lazypipe.storage.optimizer.deciding.case import Case
 from lazypipe.storage.optimizer.deciding.codecs import LEVELS
+from lazypipe.storage.optimizer.deciding.sizes import sizes_seconds
 from lazypipe.storage.optimizer.estimates import order_seconds
 from lazypipe.storage.optimizer.form import Form
 from lazypipe.storage.optimizer.form_numbers import Cast
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.options import base_layout, measured_options
+from lazypipe.storage.optimizer.prices import columns_seconds
 from lazypipe.storage.optimizer.quick import estimated_options
 
-__all__ = ["columns_layout", "looked"]
+__all__ = ["column_seconds", "columns_layout", "looked"]
 
 _ATTEMPTS = 4
-_LOOKED = 4
-"""Columns that are looked at in any case."""
 _FILTERED = 0.03
-"""Which part of the bytes a column that is filtered must have, where it makes no folders, to be looked at in any case."""
+"""Which part of the bytes a column that is filtered must have, where it makes no folders, to be looked at before others."""
+_RISES = 3.0
+"""How many times more a byte counts of columns whose values rise: nearly all of them may be gained, more than few rows show."""
 
 
 def looked(case: Case, plain: Mapping[str, int]) -> list[str]:
-    """Return the columns that are looked at: all, or, where there is little time, those that take the most."""
-    if not case.bench.quick:
+    """Return the columns that are looked at: all, or, where there is little time, as many as that is for, of those that promise most."""
+    spend = case.bench.spend
+    if not case.bench.quick or spend.left is None:
         return case.frame.columns
-    most = max(round((case.bench.budget or 0.0) / 2 / COLUMN_SECONDS), _LOOKED)
     # of what readers filter folders may be made, or many bytes gained
-    least = 0.0 if case.partition_by is None else _FILTERED * sum(plain.values())
-    asked = (n for n in case.filtered if plain.get(n, 0) > least)
-    # where values rise nearly all bytes may be gained, and more of them than few rows show
-    taken = {*sorted(plain, key=lambda n: -plain[n])[:most], *asked, *case.rising}
-    if len(taken) < len(plain):
-        case.note(None, f"{len(taken)} of {len(plain)} columns looked at", LATER)
-        case.left = tuple(n for n in case.frame.columns if n not in taken)
-    return [n for n in case.frame.columns if n in taken]
+    total = sum(plain.values())
+    least = 0.0 if case.partition_by is None else _FILTERED * total
+    asked = {n for n in case.filtered if plain.get(n, 0) > least}
+    worth = {n: size * (_RISES if n in case.rising else 1.0) for n, size in plain.items()}
+    names = sorted(plain, key=lambda n: (n not in asked, -worth[n]))
+    shares = [*accumulate((plain[n] / max(total, 1) for n in names), initial=0.0)]
+    prices = (_seconds(case, n, share, hard=False) for n, share in enumerate(shares))
+    left = spend.left - sizes_seconds(case)
+    most = max((n for n, price in enumerate(prices) if price <= left), default=0)
+    if most < len(names):
+        spend.stopped = True
+        case.note(None, f"{most} of {len(plain)} columns looked at", LATER)
+        case.left = tuple(n for n in case.frame.columns if n not in names[:most])
+    case.hard = most > 0 and case.goal in LEVELS and _seconds(case, most, shares[most], hard=True) <= left
+    if most:
+        spend.charge(_seconds(case, most, shares[most], hard=case.hard))
+    return [n for n in case.frame.columns if n in names[:most]]
+
+
+def column_seconds(case: Case, number: int = 1) -> float:
+    """Return what it takes to look at so many columns."""
+    return _seconds(case, number, number / max(case.frame.width, 1), hard=False)
+
+
+def _seconds(case: Case, number: int, share: float, *, hard: bool) -> float:
+    """Return what it takes to look at so many columns, with such a share of the bytes; ``hard``: to try a high level of compression, too."""
+    frame = case.frame
+    rows = min(frame.height, case.rows)
+    write = share * case.bench.writing(frame) * rows / max(frame.height, 1)
+    return columns_seconds(number, frame.width, rows, write, case.writers, hard=hard)
 
 
 def columns_layout(
@@ -68,7 +93,7 @@ def columns_layout(
             profiles,
             case.writers,
             case.bench,
-            LEVELS.get(case.goal),
+            LEVELS.get(case.goal) if case.hard else None,
             case.sample.scale,
             case.bench.sizes(frame, DEFAULT),
             sure=case.goal == "balanced",
@@ -121,7 +146,7 @@ def _within(
             case.bench.expect(frame, layout, *_summed(chosen, frame, sort_by))
         cost, _sizes = case.bench.whole(frame, layout, f"chosen, {writer}")
         broken = case.limits.broken(cost, default)
-        if not broken or case.bench.over:
+        if not broken or (not case.bench.quick and not case.bench.fits(frame, writer)):
             break
         measure = broken[0]
         limit = getattr(case.limits, measure) * getattr(default, measure)

@@ -12,17 +12,21 @@ from lazypipe.storage.optimizer.advice import order_name
 from lazypipe.storage.optimizer.choice import Goal
 from lazypipe.storage.optimizer.cost import Cost
 from lazypipe.storage.optimizer.deciding.case import OFTEN, ORDERED, QUICK_FEWEST, Case
+from lazypipe.storage.optimizer.deciding.columns import column_seconds
 from lazypipe.storage.optimizer.estimates import order_seconds
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.options import base_layout
 from lazypipe.storage.optimizer.order import with_bounds
-from lazypipe.storage.optimizer.ordering import TRIED_LITTLE, loose_key, packing_order, rising
+from lazypipe.storage.optimizer.ordering import TRIED_LITTLE, likely_order, loose_key, packing_order, rising
+from lazypipe.storage.optimizer.prices import likely_seconds, packing_seconds
 
-__all__ = ["ORDER_BYTES", "PRUNES", "ordered_for_readers", "orders", "packed"]
+__all__ = ["ORDER_BYTES", "PRUNES", "likely", "ordered_for_readers", "orders", "packed", "packs"]
 
 _ORDER_WORTH = 0.95
 _ORDER_LIKELY = 0.97
 """Which part of the bits an order may leave by their count, to be tried."""
+_LIKELY_LEFT = 0.8
+"""Which part of the bits it may leave by their count alone, to be taken untried: next to what is written they are counted too low, or too high."""
 _STEP_BITS = 3.0
 """Bits that a step from a number to the next takes besides those that the order of rows is worth."""
 _ORDER_TIMES = 3
@@ -42,7 +46,16 @@ a third of the time where rows are in their order, joining 0.6; by 1,000 keys ju
 
 def packed(case: Case, default: Cost, plain: Mapping[str, int]) -> tuple[str, ...]:
     """Return the columns by which rows are sorted to make files smaller, where nobody filters them."""
-    if case.limits.least != "bytes" or case.filtered or case.keep_order or (not case.bench.quick and case.bench.over):
+    if not packs(case):
+        return ()
+    search = packing_seconds(min(case.frame.width, _LARGEST), _orderable(case))
+    left = case.bench.spend.left
+    if left is not None and case.bench.quick and search + 4 * case.bench.price(case.ordered, case.writers[-1]) > left:
+        # there is no time to try an order: one is taken that hardly needs it, unless rows have one
+        has_order = any(case.frame[n].is_sorted() for n in case.rising)
+        takes = not has_order and case.bench.spend.takes(likely_seconds(case.frame.width))
+        return likely(case, default) if takes else ()
+    if not case.bench.spend.takes(search):
         return ()
     large = sorted(plain, key=lambda n: -plain[n])[:_LARGEST]
     keys = (TRIED_LITTLE,) if case.bench.quick else ()
@@ -52,6 +65,8 @@ def packed(case: Case, default: Cost, plain: Mapping[str, int]) -> tuple[str, ..
         return _numbered(case, writer, default)
     if left > _ORDER_LIKELY:
         return ()  # not worth a trial
+    if not case.bench.quick and not case.bench.fits(case.ordered, writer, 2):
+        return ()
     # as they come rows are written in what is best for values that rise, so that an order is not said to gain what that does
     delta = rising(case.ordered) if writer == "pyarrow" else ()
     bare = replace(base_layout(writer), encodings=dict.fromkeys(delta, "delta"))
@@ -61,7 +76,25 @@ def packed(case: Case, default: Cost, plain: Mapping[str, int]) -> tuple[str, ..
     if found.bytes > _ORDER_WORTH * cost.bytes or found.write > case.limits.write * cost.write:
         return ()
     case.note(None, f"ordered by {order_name(tried)}", _smaller(cost, found))
+    case.bench.spend.earn(found.write / cost.write if cost.write else 1.0)
     return by
+
+
+def packs(case: Case) -> bool:
+    """Whether an order is looked for that makes files smaller."""
+    return case.limits.least == "bytes" and not case.filtered and not case.keep_order and not case.sparse
+
+
+def likely(case: Case, default: Cost | None = None) -> tuple[str, ...]:
+    """Return the columns of an order in which files are likely to be much smaller, by counting alone."""
+    order, left = likely_order(case.ordered)
+    if not order or left > _LIKELY_LEFT:
+        return ()
+    case.note(None, f"ordered by {', '.join(order)}", f"values that follow each other leave {left:.0%} of the bits")
+    case.is_likely = True
+    if default is not None and default.write:
+        case.bench.spend.earn((default.write + order_seconds(case.frame, len(order))) / default.write)
+    return order
 
 
 def _orderable(case: Case) -> int:
@@ -88,6 +121,7 @@ def _numbered(case: Case, writer: str, default: Cost) -> tuple[str, ...]:
         f"ordered by {key}",
         f"rows have no order that would be lost, and steps take about {8 * saved / rows:.0f} bits a row less than values",
     )
+    case.bench.spend.earn((default.write + longer) / default.write if default.write else 1.0)
     return (key,)
 
 
@@ -97,15 +131,23 @@ def ordered_for_readers(case: Case, layout: Layout, default: Cost) -> Layout:
     ways = [] if case.keep_order else [*orders(case, key)]
     if not ways:
         return layout
+    once = case.reading_seconds()
+    trial = once + case.bench.price(case.frame)
+    # where bytes count, columns must make up for an order
+    trial += column_seconds(case, case.frame.width) if case.bench.quick and case.goal == "balanced" else 0.0
+    if not case.bench.spend.allows(once + trial):
+        return layout
     # encodings are those that are best without an order: each order is compared, and tried, without them
     best = bare = replace(base_layout(layout.writer), forms=layout.forms)
     first, _ = case.bench.whole(case.frame, bare, "in no order")
     cost = first
+    case.bench.spend.charge(once)
     natural = case.reading(case.frame)
     least = natural
-    for number, (sort_by, curve) in enumerate(ways):
-        if (number or not case.bench.quick) and case.bench.over:
-            break  # one is tried in any case where that takes no time to speak of: it is worth more than all else
+    for sort_by, curve in ways:
+        if not case.bench.spend.allows(trial):
+            break
+        case.bench.spend.charge(once)
         tried = replace(bare, sort_by=sort_by, curve=curve)
         tried = with_bounds(tried, case.frame, "the sample")
         found, _ = case.bench.whole(case.frame, tried, f"ordered by {order_name(tried)}")
@@ -124,6 +166,7 @@ def ordered_for_readers(case: Case, layout: Layout, default: Cost) -> Layout:
         )
         if allowed and (faster or keyed or (smaller and reading <= natural and least == natural)):
             best, cost, least = tried, (found if smaller else cost), reading
+            case.bench.spend.earn(found.write / first.write if first.write else 1.0)
             case.together = key if keyed and not faster else None
     if best.sort_by:
         share = f"queries read {least:.0%} of the row groups, {natural:.0%} as it was"

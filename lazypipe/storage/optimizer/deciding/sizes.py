@@ -12,8 +12,9 @@ from lazypipe.storage.optimizer.cost import Cost
 from lazypipe.storage.optimizer.deciding.case import GROUP, Case
 from lazypipe.storage.optimizer.forms import owner
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
+from lazypipe.storage.optimizer.prices import look_seconds
 
-__all__ = ["group_rows", "with_sizes"]
+__all__ = ["group_rows", "sizes_seconds", "with_sizes"]
 
 _GROUPS: Mapping[str, int] = {"point lookup": 32_768, "time range": 98_304}
 """Rows that a group has at least where readers look for few of them: in smaller ones files are larger, and lookups not faster."""
@@ -62,11 +63,20 @@ def group_rows(case: Case, access: str, row_seconds: float) -> int | None:
     return min(math.ceil(rows / _STEP) * _STEP, GROUP)
 
 
+def _looks_up(case: Case) -> bool:
+    """Whether readers look for a few rows of many."""
+    return case.workload.access in _GROUPS and bool(case.filtered) and case.goal in ("read", "balanced")
+
+
+def sizes_seconds(case: Case) -> float:
+    """Return what it takes to choose the size of row groups."""
+    return 2 * case.reading_seconds() + look_seconds(case.frame.width) if _looks_up(case) else 0.0
+
+
 def with_sizes(case: Case, layout: Layout, first: Cost) -> Layout:
     """Choose the size of row groups and files; ``first`` is what rows cost as they came."""
-    access = case.workload.access if case.workload else "scan"
-    rows = None
-    if access in _GROUPS and case.filtered and layout.sort_by and case.goal in ("read", "balanced"):
+    access, rows = case.workload.access, None
+    if layout.sort_by and _looks_up(case) and case.bench.spend.takes(sizes_seconds(case)):
         # what was timed is another each time
         rates = case.last(layout) if case.bench.quick else case.bench.alike(case.frame, layout, layout)
         rows = group_rows(case, access, rates.read / case.frame.height)

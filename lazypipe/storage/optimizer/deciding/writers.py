@@ -5,12 +5,9 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 
-from lazypipe.storage.optimizer.deciding.case import Case
+from lazypipe.storage.optimizer.deciding.case import EMPTY, Case
 
 __all__ = ["has_pyarrow", "settle_writer"]
-
-_EMPTY = 0.9
-"""Which part of the rows must be null for the bytes of a column to tell little more than where they are not."""
 
 
 def settle_writer(case: Case, plain: Mapping[str, int]) -> None:
@@ -21,8 +18,9 @@ def settle_writer(case: Case, plain: Mapping[str, int]) -> None:
     if not case.bench.quick or len(case.writers) < 2:
         return
     nulls = case.frame.null_count().row(0, named=True)
-    empty = sum(size for n, size in plain.items() if nulls[n] >= _EMPTY * case.frame.height)
-    if empty > sum(plain.values()) / 2:
+    empty = sum(size for n, size in plain.items() if nulls[n] >= EMPTY * case.frame.height)
+    case.sparse = empty > sum(plain.values()) / 2
+    if case.sparse:
         case.writers = ["polars"]
         case.note(None, "written by polars", "most bytes tell where nulls are, which it packs best")
     elif case.limits.least == "bytes":
