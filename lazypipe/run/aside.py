@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from lazypipe.compile.compiled import CompiledPipeline
+from lazypipe.compile.late import LATE
 from lazypipe.errors import StorageError
 from lazypipe.gates.report import GateReport
 from lazypipe.gates.tap import RUN_COLUMN, Tap, quarantine_schema
@@ -165,7 +166,8 @@ class Quarantine:
         self.query = query
         self.name = name
         self.run = query.run
-        self.node = query.plan.nodes[name]
+        # late rows may be aside ahead of a stage that tells none apart by now
+        self.node = query.plan.nodes.get(name) or query.plan.nodes[name.removesuffix(LATE)]
         self.schema = quarantine_schema(self.node.schema, raw=bool(self.node.raw))
         self.output = query.plan.outputs[query.segment.output] if query.segment.output else None
         self.staged: list[DatasetSink] = []
@@ -190,6 +192,7 @@ class Quarantine:
         """Have nothing be aside any more, where a gate is gone from the definition and all of its rows were made anew."""
         before = self.dataset.latest()
         if before is not None and before.rows and not self._adds:
+            self.schema = pl.Schema(before.schema)
             self._commit(GateReport(self.name, (), 0, 0), (), mode="replace", kept="replace", known=before)
 
     def _go_back(self) -> None:
@@ -283,7 +286,7 @@ class Quarantine:
             "of": self.query.segment.output or self.name,
             **({} if self.query.work.version is None else {_AHEAD_OF: self.query.work.version + 1}),
             "gate": report.to_dict(),
-            **self.query.tags(self.name),
+            **self.query.tags(self.node.name),
             **self.run.recorder.info,
         }
         run, now, keys = self.run.id, self.run.now, self.by_key

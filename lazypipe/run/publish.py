@@ -9,6 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from lazypipe.compile.closing import closes, states
+from lazypipe.compile.late import LATE
 from lazypipe.compile.sources import Snapshot
 from lazypipe.errors import StorageError
 from lazypipe.gates.tally import to_columns
@@ -45,7 +46,7 @@ class Publication(Part):
         self.published = False
 
     def _judged_no_more(self) -> list[str]:
-        """Return the nodes without a gate, of which rows may be aside by a definition from before."""
+        """Return the nodes without a gate, of which rows may be aside by a definition from before; also those ahead of windows that let late rows in now."""
         if self.output is None:
             return []
         plan = self.query.plan
@@ -57,7 +58,9 @@ class Publication(Part):
             for segment in made:  # and those that are read with it
                 made += [kept[n] for n in segment.reads if n in kept and kept[n] not in made]
             names = [n for segment in made for n in segment.nodes]
-        return [n for n in names if not plan.nodes[n].checks]
+        anew = self.query.work.kind == "all" and self.query.work.commit is not None
+        ahead = [f"{n}{LATE}" for n in names] if anew else []
+        return [n for n in (*names, *ahead) if n not in plan.nodes or not plan.nodes[n].checks]
 
     def publish(
         self,

@@ -216,6 +216,30 @@ def test_by_default_late_rows_update_their_windows(station: Station) -> None:
     assert "hourly__late" not in result.gates
 
 
+@pytest.mark.parametrize("inner", [False, True])
+@pytest.mark.parametrize("beside", [False, True])
+def test_late_rows_that_are_let_in_are_aside_no_more(station: Station, inner: bool, beside: bool) -> None:
+    """Also where what puts them in windows is no output, or another output only adds rows."""
+    inner_stage = "  top:\n    from: hourly\n    do:\n      - filter: n > 0\noutputs:\n  top: {to: out/hourly, key: [site, window_start]}\n"
+    definition = DEFINITION.rpartition("outputs:\n")[0] + inner_stage if inner else DEFINITION
+    station.definition = definition + ("  readings: {to: out/all, mode: append}\n" if beside and not inner else "")
+    station.deliver("01", ("20 08:00", "a", 1))
+    station.deliver("02", ("01 08:00", "a", 2))
+    station.run()
+    aside = str(station.root / ".lazypipe/quarantine/readings/hourly__late")
+    assert lp.scan(aside).collect()["value"].to_list() == [2]
+    letting = station.definition.replace("late: quarantine", "late: update")
+    holding, station.definition = station.definition, letting
+    station.run()
+    assert station.hours() == {"01 08": (1, 2), "20 08": (1, 1)}
+    assert lp.scan(aside).collect().is_empty()
+    assert {s.status for s in station.run().segments if s.output} == {"unchanged"}
+    station.definition = holding
+    station.run()
+    assert lp.scan(aside).collect()["value"].to_list() == [2]
+    assert station.hours() == {"20 08": (1, 1)}
+
+
 def test_times_are_read_once(station: Station) -> None:
     for number in range(1, 5):
         station.deliver(f"0{number}", (f"0{number} 08:00", "a", number))
