@@ -115,10 +115,16 @@ def _listed(given: Any, path: model.Path, kind: str, example: str) -> Any:
     if isinstance(given, str | Mapping | Arguments):
         return given
     steps = [given] if isinstance(given, pl.Expr) else list(given)
-    wrong = [(*path, number) for number, step in enumerate(steps) if isinstance(step, pl.Expr)]
+    wrong: list[model.Fault] = []
+    for number, step in enumerate(steps):
+        if isinstance(step, pl.Expr):
+            fix = f"write what is done with it: {example}"
+            wrong.append(model.Fault(f"a Polars expression is no {kind}", fix, (*path, number)))
+        elif callable(step):
+            fix = "call it on a frame that lp.scan gives, or have python call one that stands in a module: {'python': {'call': 'module:function'}}"
+            wrong.append(model.Fault(f"a function is no {kind}", fix, (*path, number)))
     if wrong:
-        what, fix = f"a Polars expression is no {kind}", f"write what is done with it: {example}"
-        raise loader.problems([model.Fault(what, fix, place) for place in wrong], model.Origin())
+        raise loader.problems(wrong, model.Origin())
     return steps
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from lazypipe.api.now import time_of_run
 from lazypipe.api.plan import Plan
 from lazypipe.api.records import own_ledger
 from lazypipe.compile.compiler import bind_outputs
@@ -100,7 +101,7 @@ def rollback(
     CommitConflict
         If a run commits meanwhile.
     """
-    moment = now or datetime.now(UTC)
+    moment = time_of_run(now)
     dataset, name, clock = _dataset(target, output, storage_options), run or run_id(moment), time.perf_counter()
     book = ledger if ledger is not None or isinstance(target, str | os.PathLike) else own_ledger(target)
     made = dataset.rollback(version, run=name, time=moment)
@@ -137,7 +138,7 @@ def publish_delta(
     Traceback (most recent call last):
     lazypipe.errors.StorageError: memory://nothing-here: there is no dataset here; run the pipeline that writes it, or check the path
     """
-    moment = now or datetime.now(UTC)
+    moment = time_of_run(now)
     dataset = _dataset(target, output, storage_options)
     if isinstance(target, str | os.PathLike):
         dataset.read()  # what was mistyped is told
@@ -176,7 +177,7 @@ def vacuum(
     target: str | os.PathLike[str] | model.Pipeline,
     *,
     keep: int = 1,
-    older_than: timedelta = timedelta(hours=24),
+    older_than: timedelta | str = timedelta(hours=24),
     now: datetime | None = None,
     dry_run: bool = False,
     storage_options: Mapping[str, Any] | None = None,
@@ -189,7 +190,7 @@ def vacuum(
         How many versions stay readable. Earlier ones cannot be read (``version=``, ``as_of=``), compared or rolled back to any more. Those stay
         from which a feed beside the dataset, or its output's next run, goes on.
     older_than
-        Files of no commit (left by a run that was killed) go when they are older than this; a run that is writing now
+        Files of no commit (left by a run that was killed) go when they are older than this (``36h``, as text); a run that is writing now
         has younger ones.
     dry_run
         Say what would be deleted, and delete nothing.
@@ -201,8 +202,12 @@ def vacuum(
     list of str
         The deleted files.
     """
+    try:
+        age: timedelta = model.Param("duration").parse(older_than)
+    except ValueError as error:
+        raise LazypipeError(f"older_than: {error}") from None
     if isinstance(target, str | os.PathLike):
         dataset = Dataset(target, storage_options)
-        return vacuum_dataset(dataset, keep=keep, older_than=older_than, now=now, dry_run=dry_run)
+        return vacuum_dataset(dataset, keep=keep, older_than=age, now=now, dry_run=dry_run)
     _refuse(storage_options)
-    return vacuum_pipeline(target, keep=keep, older_than=older_than, now=now, dry_run=dry_run)
+    return vacuum_pipeline(target, keep=keep, older_than=age, now=now, dry_run=dry_run)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import polars as pl
 
 from lazypipe import gates, ops
+from lazypipe.api.now import time_of_run
 from lazypipe.compile.binding import bind
 from lazypipe.compile.graph import outside
 from lazypipe.compile.names import check_names
@@ -94,6 +95,9 @@ def _steps(rules: Any) -> list[Step]:
         if isinstance(written, Arguments) or (isinstance(written, Mapping) and [str] == [type(k) for k in written]):
             step = step_of(written)
             steps.append(Step(step.name, step.arguments, ("rules", index)))
+        elif isinstance(written, pl.Expr):
+            what, instead = "a Polars expression is no rule", "write what is done with it: {'expression': …}"
+            wrong.append(Fault(what, instead, ("rules", index)))
         else:
             wrong.append(Fault(f"{written!r} is no rule", fix, ("rules", index)))
     if wrong:
@@ -125,9 +129,7 @@ def _checks(
     others: Mapping[str, pl.DataFrame | pl.LazyFrame],
 ) -> tuple[tuple[gates.Check, ...], dict[str, pl.LazyFrame]]:
     """Compile rules over a frame and others; return the checks, and the other frames by their names."""
-    if not isinstance(now, datetime | None):
-        raise LazypipeError(f"now is {now!r}, and no datetime; write one, such as datetime.now(UTC)")
-    values = {"now": now or datetime.now(UTC), **_params(params)}
+    values = {"now": time_of_run(now), **_params(params)}
     faults: list[Fault] = []
     steps = _steps(rules)
     frames = {name: lazy_frame(other, f"frame {name!r}") for name, other in others.items()}

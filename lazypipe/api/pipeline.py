@@ -6,11 +6,12 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from lazypipe.api.now import time_of_run
 from lazypipe.api.plan import Plan, known_outputs
 from lazypipe.compile.compiler import bind_outputs, compile_pipeline
 from lazypipe.compile.sources import BoundSource, Recalled, Snapshot
@@ -65,6 +66,14 @@ class Pipeline(model.Pipeline):
         """Read a definition from plain data; relative URIs start from ``base``."""
         return cls.of(loader.from_dict(data, base=os.fspath(base)))
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> None:
+            """Say what is forgotten where something is asked for that only a plan has."""
+            if name.startswith("_") or not hasattr(Plan, name):
+                raise AttributeError(f"a definition has no attribute {name!r}", name=name, obj=self)
+            raise AttributeError(f"a definition has no attribute {name!r}; compile it first: .compile().{name}")
+
     def to_yaml(self) -> str:
         """Return the definition as YAML; raises DefinitionError for what exists in Python only."""
         return loader.to_yaml(self)
@@ -97,7 +106,7 @@ class Pipeline(model.Pipeline):
         SourceError
             If the schema of a source cannot be read.
         """
-        moment = now or datetime.now(UTC)
+        moment = time_of_run(now)
         values = {**(params or {}), **more}
         asked = known_outputs(outputs, self.outputs)
         compiled = compile_pipeline(
@@ -288,10 +297,10 @@ def catalog(pipelines: Iterable[model.Pipeline | Plan | str | Path], *, optimize
     >>> list(catalog([one, two]).upstream("two/b.x"))
     ['two/a.x', 'one/a.x', 'one/raw.x']
     """
-    from lazypipe.api.together import compile_together
+    from lazypipe.api.together import compile_together, several
     from lazypipe.plan.catalog import join
 
-    given = [load(p) if isinstance(p, str | Path) else p for p in pipelines]
+    given = [load(p) if isinstance(p, str | Path) else p for p in several(pipelines)]
     plans = []
     for plan in compile_together([p if isinstance(p, Plan) else Pipeline.of(p) for p in given], Pipeline.compile):
         if isinstance(plan, LazypipeError):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from lazypipe.api.now import time_of_run
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, nearest
@@ -115,7 +116,7 @@ class Plan(CompiledPipeline):
         from lazypipe.run.context import run_id
         from lazypipe.run.executor import execute
 
-        moment = now or datetime.now(UTC)
+        moment = time_of_run(now)
         return execute(
             self,
             run=run or run_id(moment),
@@ -170,7 +171,7 @@ class Plan(CompiledPipeline):
         extents: dict[str, Extents] = {}
         for piece in pieces(TimeRange.of(window), chunk):
             for _ in range(TRIES):
-                moment = now or datetime.now(UTC)
+                moment = time_of_run(now)
                 result = execute(
                     self,
                     run=run_id(moment),
@@ -229,7 +230,7 @@ class Plan(CompiledPipeline):
         from lazypipe.run.backfill import TimeRange, refuse_timeless, touched, within
         from lazypipe.run.delivery import listing
 
-        moment = now or datetime.now(UTC)
+        moment = time_of_run(now)
 
         wanted = None if window is None else TimeRange.of(window)
         found: dict[str, Snapshot] = {}
@@ -289,7 +290,7 @@ class Plan(CompiledPipeline):
         from lazypipe.run import replay as replays
         from lazypipe.run.context import run_id
 
-        moment = now or datetime.now(UTC)
+        moment = time_of_run(now)
         return replays.replay(self, output, run=run or run_id(moment), now=moment, actor=actor, code=code)
 
     def late(self, output: str) -> pl.LazyFrame:
@@ -475,6 +476,8 @@ def when_fed(plan: CompiledPipeline, how: Mapping[str, Any]) -> dict[str, Any]:
 
 def known_outputs(outputs: Iterable[str], known: Collection[str]) -> frozenset[str]:
     """Return the names of outputs as a set; raises LazypipeError for one that is none."""
+    if not isinstance(outputs, Iterable):
+        raise LazypipeError(f"outputs is {outputs!r}, and no list of names; write [name]")
     names = frozenset([outputs] if isinstance(outputs, str) else outputs)
     for name in sorted(names.difference(known)):
         raise LazypipeError(f"unknown output {name!r}; {nearest(name, known, 'outputs')}")

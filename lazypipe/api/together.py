@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 from lazypipe.api.pipeline import Pipeline, load
 from lazypipe.api.plan import Plan, when_fed
@@ -41,11 +41,14 @@ __all__ = [
     "order_of",
     "run_all",
     "run_each",
+    "several",
     "with_those_that_it_has",
 ]
 
 _Written = tuple[model.Output, Mapping[str, str]]
 """An output with its columns and their types, as a contract writes them."""
+
+_One = TypeVar("_One")
 
 
 @dataclass(frozen=True)
@@ -201,9 +204,19 @@ def run_all(
     >>> run_all([report.output("sum", "out/sum").build(), raw])
     <RunResults raw: done, report: done>
     """
-    given = [_read(p) if isinstance(p, str | Path) else p if isinstance(p, Plan) else Pipeline.of(p) for p in pipelines]
+    given = [
+        _read(p) if isinstance(p, str | Path) else p if isinstance(p, Plan) else Pipeline.of(p)
+        for p in several(pipelines)
+    ]
     found = run_each(given, params=params, allow=allow, outputs=outputs, now=now, **how)
     return RunResults({result.pipeline: result for _, result in found})
+
+
+def several(pipelines: Iterable[_One]) -> Iterable[_One]:
+    """Return definitions as they are given; raises LazypipeError for one alone."""
+    if isinstance(pipelines, str) or not isinstance(pipelines, Iterable):
+        raise LazypipeError(f"{type(pipelines).__name__} is no list of definitions; write it in one: […]")
+    return pipelines
 
 
 def _read(file: str | Path) -> Pipeline | Unread:

@@ -56,7 +56,7 @@ class TimeRange:
         """
         if isinstance(given, TimeRange):
             return given
-        pair = given.split("..") if isinstance(given, str) else list(given)
+        pair = given.split("..") if isinstance(given, str) else [*given] if isinstance(given, Sequence) else []
         if len(pair) != 2:
             raise LazypipeError(
                 f"{given!r} is no range of event time; write START..END, such as 2024-01-01..2024-02-01"

@@ -437,3 +437,77 @@ def test_steps_that_make_no_sense(step: dict[str, Any], said: str) -> None:
     with pytest.raises(lp.DefinitionError) as caught:
         lp.apply(step, EVERY)
     assert str(caught.value) == said
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "said"),
+    [
+        (
+            lambda of: of.compile().run(now="2024"),
+            lp.LazypipeError,
+            "now is '2024', and no datetime; write one, such as datetime.now(UTC)",
+        ),
+        (
+            lambda of: of.compile(now="2024"),
+            lp.LazypipeError,
+            "now is '2024', and no datetime; write one, such as datetime.now(UTC)",
+        ),
+        (
+            lambda of: of.compile().run(max_files="x"),
+            lp.LazypipeError,
+            "max_files is 'x', and no whole number; write 1 or more, or leave it out",
+        ),
+        (
+            lambda of: of.compile().run(max_rows=True),
+            lp.LazypipeError,
+            "max_rows is True, and no whole number; write 1 or more, or leave it out",
+        ),
+        (lambda of: of.compile().run(outputs=5), lp.LazypipeError, "outputs is 5, and no list of names; write [name]"),
+        (
+            lambda of: of.compile().run(window=5),
+            lp.LazypipeError,
+            "5 is no range of event time; write START..END, such as 2024-01-01..2024-02-01",
+        ),
+        (
+            lambda of: lp.stream(of, "10s"),
+            lp.LazypipeError,
+            "trigger is '10s'; give one, such as lp.Trigger(every='10s')",
+        ),
+        (lp.run_all, lp.LazypipeError, "Pipeline is no list of definitions; write it in one: […]"),
+        (lambda of: lp.run_all("a.yaml"), lp.LazypipeError, "str is no list of definitions; write it in one: […]"),
+        (lambda of: lp.catalog(of.compile()), lp.LazypipeError, "Plan is no list of definitions; write it in one: […]"),
+        (
+            lambda of: lp.vacuum(of, older_than="soon"),
+            lp.LazypipeError,
+            "older_than: 'soon' is not a duration such as 90s, 15m, 2h, 3d or 1w",
+        ),
+        (lambda of: of.run(), AttributeError, "a definition has no attribute 'run'; compile it first: .compile().run"),
+        (lambda of: of.runn(), AttributeError, "a definition has no attribute 'runn'"),
+        (
+            lambda of: lp.pipeline("p").source("a", "a.csv").stage("s", "a", [lambda rows: rows]),
+            lp.DefinitionError,
+            (
+                "stages.s.do[0]: a function is no operation; call it on a frame that lp.scan gives, or have python call one that stands in a "
+                "module: {'python': {'call': 'module:function'}}"
+            ),
+        ),
+        (
+            lambda of: lp.check(pl.DataFrame({"x": [1]}), [pl.col("x") > 1]),
+            lp.DefinitionError,
+            "rules[0]: a Polars expression is no rule; write what is done with it: {'expression': …}",
+        ),
+    ],
+)
+def test_calls_that_are_wrong_say_what_to_give(tmp_path: Path, call: Any, error: type[Exception], said: str) -> None:
+    with pytest.raises(error) as caught:
+        call(source(tmp_path, pl.DataFrame({"x": [1]})))
+    assert str(caught.value) == said
+
+
+def test_how_old_leftovers_are_may_be_said_as_text(tmp_path: Path) -> None:
+    of = source(tmp_path, pl.DataFrame({"x": [1]}))
+    of.compile().run().raise_for_status()
+    left = tmp_path / "out/20240101T000000-0badcafe-001-00000.parquet"  # by a run that was killed just now
+    left.write_bytes(b"")
+    assert lp.vacuum(of, older_than="36h") == []
+    assert lp.vacuum(of, older_than="0s") == [str(left)]
