@@ -143,7 +143,7 @@ class Pipeline(model.Pipeline):
         outputs, secrets = bind_outputs(self, os.environ if env is None else env, faults)
         if faults:
             raise loader.problems(faults, self.origin)
-        return previews.status(outputs, uris.Redactor(tuple(secrets)))
+        return previews.status(self, outputs, uris.Redactor(tuple(secrets)))
 
     def pull(self, readers: Mapping[str, Reader], *, env: Mapping[str, str] | None = None) -> tuple[Pulled, ...]:
         r"""Pull what there is for sources that are no files, until nothing comes: it becomes files, which runs take in.

@@ -257,13 +257,13 @@ class Plan(CompiledPipeline):
         return [{**step, "windows": touched(self, segments[step["name"]], found, moment)} for step in steps]
 
     def status(self) -> list[dict[str, Any]]:
-        """Return, per output, its version, when it was made, and of what: files per source, or versions; its quarantine and its ``layout``.
+        """Return, per output, its version, when it was made, and of what: files per source, or versions; its quarantine, what stands aside ahead of it, and its ``layout``.
 
         Of a layout that was chosen (``optimize``) it says for which goal, and why; of an output that is one file, how large that is.
         """
         from lazypipe.incremental import preview as previews
 
-        return previews.status(self.outputs, self.redact)
+        return previews.status(self.pipeline, self.outputs, self.redact)
 
     def replay(
         self,

@@ -93,6 +93,14 @@ def _print_status(found: Sequence[Mapping[str, Any]]) -> None:
                 print(f"        {reason}")
         for line in incomplete(output):
             print(line)
+    # what stands ahead of several is told once
+    ahead: dict[str, tuple[int, list[str]]] = {}
+    for output in found:
+        for name, rows in output.get("ahead", {}).items():
+            ahead.setdefault(name, (rows, []))[1].append(output["output"])
+    for name, (rows, outputs) in ahead.items():
+        where = f"in {name}" if name.endswith("__late") else f"in {name}__quarantine"
+        print(f"{rows:,} row{'s' * (rows != 1)} {where}, ahead of {', '.join(outputs)}")
 
 
 def _history(options: argparse.Namespace) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lazypipe.compile.compiled import CompiledPipeline
+from lazypipe.compile.graph import build
+from lazypipe.compile.late import LATE
 from lazypipe.compile.segments import Segment
 from lazypipe.compile.sources import BoundSource, Snapshot
 from lazypipe.incremental.before import CONSUMED, own_commit
@@ -14,11 +16,12 @@ from lazypipe.incremental.feed import decide
 from lazypipe.incremental.incomplete import read, told
 from lazypipe.incremental.once import decide_shared
 from lazypipe.incremental.progress import PROGRESS
+from lazypipe.incremental.put_aside import put_aside
 from lazypipe.incremental.shared import needs_of, state_of
 from lazypipe.incremental.state import State
 from lazypipe.incremental.terms import Terms
 from lazypipe.incremental.work import Work
-from lazypipe.spec.model import NOTHING, Output
+from lazypipe.spec.model import NOTHING, Output, Pipeline
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import FileInfo, exported
 from lazypipe.storage.log import KEPT, Commit, DataFile
@@ -254,10 +257,11 @@ def _incomplete(commit: Commit | None) -> dict[str, Any]:
     return told(*read(consumed.get(PROGRESS, {})))
 
 
-def status(outputs: Mapping[str, Output], redact: Callable[[str], str]) -> list[dict[str, Any]]:
+def status(pipeline: Pipeline, outputs: Mapping[str, Output], redact: Callable[[str], str]) -> list[dict[str, Any]]:
     """Return, per output, its version, when it was made and of what: files per source, or versions; of one file, its size.
 
-    ``quarantined`` is how many rows stand in the quarantine beside it. Closed windows that lack something are ``incomplete``; ``layout`` says
+    ``quarantined`` is how many rows stand in the quarantine beside it, ``ahead`` how many the gates of the sources and inner stages that it is made
+    of have put aside, or came late there (``<stage>__late``). Closed windows that lack something are ``incomplete``; ``layout`` says
     why files are laid out as they are, where that was chosen.
 
     Raises
@@ -266,6 +270,9 @@ def status(outputs: Mapping[str, Output], redact: Callable[[str], str]) -> list[
         If a commit cannot be read.
     """
     found = []
+    graph = build(pipeline, [])  # what is wrong further on hinders nobody
+    above = {o.stage: graph.ancestors([o.stage]) for o in outputs.values()}
+    aside = put_aside(pipeline, (n for each in above.values() for name in each for n in (name, f"{name}{LATE}")))
     for name, output in outputs.items():
         said: dict[str, Any] = {"output": name, "uri": redact(output.to), "version": None, "consumed": {}}
         if output.format != "dataset":
@@ -275,8 +282,9 @@ def status(outputs: Mapping[str, Output], redact: Callable[[str], str]) -> list[
             continue
         commit = Dataset(output.to, output.storage_options).latest()
         if commit is not None:
-            aside = Dataset(f"{output.to}__quarantine", output.storage_options).latest()
-            said["quarantined"] = 0 if aside is None else aside.rows
+            beside = Dataset(f"{output.to}__quarantine", output.storage_options).latest()
+            said["quarantined"] = 0 if beside is None else beside.rows
+            said["ahead"] = {n: rows for n, rows in aside.items() if n.removesuffix(LATE) in above[output.stage]}
             said |= {"version": commit.version, "time": commit.time.isoformat(), "run": commit.run}
             said |= {"rows": commit.rows, "bytes": commit.bytes, "files": len(commit.files)}
             chosen = commit.info.get(KEPT, {})

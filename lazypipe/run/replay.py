@@ -27,6 +27,7 @@ from lazypipe.gates.tap import FILE_COLUMN, RAW_COLUMN, RULES_COLUMN, RUN_COLUMN
 from lazypipe.gates.uniqueness import repeated
 from lazypipe.incremental.before import CONSUMED, DELETES
 from lazypipe.incremental.feed import WRITE
+from lazypipe.incremental.put_aside import put_aside
 from lazypipe.run import layouts
 from lazypipe.run.aside import go_back
 from lazypipe.run.recorder import Aside, Recorder
@@ -111,19 +112,12 @@ def _refuse_comparing(node: Node, output: str, target: Output) -> None:
 
 def _elsewhere(plan: CompiledPipeline, stage: str) -> dict[str, int]:
     """Return how many rows stand aside on the way to a stage, by the source or stage that has put them there."""
-    state = uris.resolve(plan.pipeline.state, plan.pipeline.base)
-    found: dict[str, int] = {}
-    ahead = [*plan.nodes[stage].inputs]
-    seen = {stage}
+    ahead, seen = [*plan.nodes[stage].inputs], set[str]()
     while ahead:
-        if (name := ahead.pop()) in seen:
-            continue
-        seen.add(name)
-        ahead += plan.nodes[name].inputs
-        commit = Dataset(uris.beside(state, "quarantine", plan.pipeline.name, name)).latest()
-        if commit is not None and commit.rows:
-            found[name] = commit.rows
-    return dict(sorted(found.items()))
+        if (name := ahead.pop()) not in seen:
+            seen.add(name)
+            ahead += plan.nodes[name].inputs
+    return put_aside(plan.pipeline, seen)
 
 
 def _replayed(

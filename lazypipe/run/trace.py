@@ -341,10 +341,10 @@ class _Tracer:
             )
         published = self._published()
         if rows.height == 0 and (published is None or published.height == 0):
-            raise LazypipeError(
-                f"output {self.output!r}: no row has this key; trace a source instead of the output, or look in the output's quarantine, "
-                f"{self.plan.redact(self.target.to)}__quarantine"
-            )
+            fix = f"trace {' or '.join(self.order)} instead of the output"
+            if self.node.raw or any(c.action == "quarantine" for c in self.node.checks):
+                fix += f", or look in the output's quarantine, {self.plan.redact(self.target.to)}__quarantine"
+            raise LazypipeError(f"output {self.output!r}: no row has this key; {fix}")
         ids = rows[MADE_FROM].explode(empty_as_null=False, keep_nulls=False).unique().sort()
         sources = {name: self._traced(name, ids) for name in self.order}
         return Trace(

@@ -97,6 +97,27 @@ def test_status_of_outputs(base: Path) -> None:
     assert again["consumed"]["two"]["version"] == 1
 
 
+def test_status_tells_what_stands_aside_ahead_of_outputs(base: Path) -> None:
+    odd = [{"expression": {"condition": "id <> 1", "action": "quarantine"}}]
+    made = (
+        lp.pipeline("p", base=str(base))
+        .source("a", "in/*.parquet", gate=odd)
+        .source("b", "in/*.parquet")
+        .stage("first", "a")
+        .stage("both", "first", do=[{"join": {"with": "b", "on": "id"}}])
+        .output("first", "out/first")
+        .output("both", "out/both")
+        .output("b", "out/b")
+        .build()
+    )
+    write(base / "in/1.parquet", [1, 2, 3])
+    made.compile().run().raise_for_status()
+    told = {"first": {"a": 1}, "both": {"a": 1}, "b": {}}
+    assert {o["output"]: o["ahead"] for o in made.compile().status()} == told
+    # also where something further on is wrong
+    assert {o["output"]: o["ahead"] for o in made.status()} == told
+
+
 def test_versions_come_back(base: Path) -> None:
     made = pipe(base)
     made.compile().run().raise_for_status()

@@ -318,6 +318,15 @@ def test_a_sum_of_durations_that_no_duration_holds_is_beyond_all_bounds(unit: An
         assert lp.check(frame, [of("sum", **{"min" if bound == "max" else "max": "0s"})]).failed == {}
 
 
+@pytest.mark.parametrize("dtype", [pl.Int64, pl.UInt64])
+def test_more_gaps_than_64_bits_hold_are_more_than_any_bound_allows(dtype: Any) -> None:
+    least, most = pl.select(dtype.min(), most=dtype.max()).row(0)
+    frame = pl.DataFrame({"a": pl.Series([least, most, None], dtype=dtype)})
+    assert lp.check(frame, [of("no_gaps", every=1, max=10**18)]).failed == {"no_gaps:a": 1}
+    (check,) = lp.check(frame, [of("no_gaps", every=2**32)]).checks
+    assert check.value == 2**32 - 2
+
+
 def test_sums_of_the_widest_whole_numbers_are_those_of_floats() -> None:
     frame = pl.DataFrame({"a": pl.Series([2**127 - 1] * 4, dtype=pl.Int128)})
     (check,) = lp.check(frame, [of("sum", min=0)]).checks

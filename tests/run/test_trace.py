@@ -337,9 +337,12 @@ def test_gates_repair_and_take_rows_out(tmp_path: Path) -> None:
     assert found.is_current
     with pytest.raises(
         lp.LazypipeError,
-        match="no row has this key; trace a source instead of the output, or look in the output's quarantine, .*out/s__quarantine",
+        match=r"no row has this key; trace a instead of the output, or look in the output's quarantine, .*out/s__quarantine$",
     ):
         plan.trace("s", {"i": 3})
+    plain = plan_of(tmp_path, [{"join": {"with": "b", "left_on": "g", "right_on": "k"}}])
+    with pytest.raises(lp.LazypipeError, match=r"no row has this key; trace a or b instead of the output$"):
+        plain.trace("s", {"i": 99})
 
 
 def test_a_repair_from_other_rows_cannot_be_told(tmp_path: Path) -> None:

@@ -274,6 +274,14 @@ def test_a_replay_says_which_rows_it_does_not_move(station: Station, capsys: pyt
     assert (found.remaining, found.elsewhere) == (0, {"hourly__late": 2, "readings": 1})
     definition = station.root / "p.yaml"
     definition.write_text(DEFINITION)
+    (status,) = lp.load(definition).status()
+    assert (status["quarantined"], status["ahead"]) == (0, {"hourly__late": 2, "readings": 1})
+    assert station.plan.status() == [status]
+    assert main(["status", str(definition)]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "2 rows in hourly__late, ahead of hourly",
+        "1 row in readings__quarantine, ahead of hourly",
+    ]
     assert main(["replay", str(definition), "hourly"]) == 0
     assert capsys.readouterr().err.splitlines()[1:] == [
         "0 rows remain in quarantine",

@@ -133,7 +133,9 @@ class NoGaps(GroupedRule):
         if last is not None:
             steps = steps.filter(steps <= last)
         low, high = steps.min() if first is None else first, steps.max() if last is None else last
-        figure = Figure((high - low + 1 - steps.n_unique().cast(pl.Int64)).cast(pl.Int64))
+        missing = (high - low + 1 - steps.n_unique().cast(pl.Int64)).cast(pl.Int128)
+        # of more than 64 bits hold it is enough to say that they are more than any max allows
+        figure = Figure(missing.clip(upper_bound=pl.lit(2**63 - 1, dtype=pl.Int128)).cast(pl.Int64))
         few = f"at most {self.max} steps" if self.max else "no step"
         allowed = Bounds(pl.col(VALUE) <= self.max, f"{few} of {self.every} missing")
         return [self.measured(self.column, schema, scope, figure, allowed, columns=[self.column], column=self.column)]

@@ -1,0 +1,24 @@
+"""Rows that the gates of sources and inner stages have put aside: they stand in datasets of their own below the state folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lazypipe.spec.model import Pipeline
+from lazypipe.storage import uri as uris
+from lazypipe.storage.dataset import Dataset
+
+__all__ = ["put_aside"]
+
+
+def put_aside(pipeline: Pipeline, names: Iterable[str]) -> dict[str, int]:
+    """Return how many rows stand aside, by the source or stage whose gate has put them there; without those that have none.
+
+    Raises
+    ------
+    StorageError
+        If a commit cannot be read.
+    """
+    state = uris.resolve(pipeline.state, pipeline.base)
+    commits = ((n, Dataset(uris.beside(state, "quarantine", pipeline.name, n)).latest()) for n in sorted({*names}))
+    return {name: commit.rows for name, commit in commits if commit is not None and commit.rows}
