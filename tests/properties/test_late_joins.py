@@ -188,9 +188,9 @@ class World:
     def wanted(self) -> tuple[Counter[Any], Counter[Any]]:
         kind, lateness = self.case["join"], self.case["lateness"]
         reach = 3 if kind.startswith("near") else 0
-        quotes = {
+        quotes = [
             (h, k) for n, rows in self.files.items() if n.startswith("quotes") for h, k, _ in rows if h is not None
-        }
+        ]
         found, late, highest = Counter[Any](), Counter[Any](), -1000
         for name in sorted(n for n in self.files if n.startswith("trades")):
             for h, k, v in self.files[name]:
