@@ -123,7 +123,9 @@ class Target:
         elif self.output.format == "dataset":
             layout = None if self.choice is None else self.choice.layout
             few = self.output.maintain.get("small_files")
-            most = most_rows(sys.maxsize if rows is None else rows, few) if self.work.groups else None
+            # what is laid out is in an order of its own
+            known = rows if layout is None and rows is not None else sys.maxsize
+            most = most_rows(known, few) if self.work.groups else None
             by = self.output.partition_by or (() if layout is None else layout.partition_by)
             options = self.output.storage_options
             # what is going to be written once more is written in haste
