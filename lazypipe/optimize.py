@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -23,12 +23,12 @@ from lazypipe.records.ledger import Ledger
 from lazypipe.run.context import run_id
 from lazypipe.run.rewrites import recorded
 from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import DELTA
-from lazypipe.storage.optimizer.advice import Advice, Reason
+from lazypipe.storage.log import DELTA, Commit
+from lazypipe.storage.optimizer.advice import Advice, Reason, order_name
 from lazypipe.storage.optimizer.advise import advise
 from lazypipe.storage.optimizer.choice import Goal
 from lazypipe.storage.optimizer.layout import Layout
-from lazypipe.storage.optimizer.maintenance import Rewrite, advised_folders, relayout
+from lazypipe.storage.optimizer.maintenance import Rewrite, advised_folders, kept_layout, relayout
 from lazypipe.storage.optimizer.maintenance import compact as compacted
 from lazypipe.storage.optimizer.profile import profile
 from lazypipe.storage.optimizer.workload import Access, Query, Workload
@@ -85,7 +85,7 @@ def rewrite(
     every
         Whether all files are written anew, so that all rows are in order with each other.
     budget
-        Seconds that choosing may take. Default: as long as it takes.
+        Seconds that choosing may take. Default: as long as it takes. Nothing is timed: what a dry run tells is what is then done.
     run, now
         An id that was never used, and the time that the commit says. Default: made up, and the machine's clock.
     ledger, actor
@@ -106,9 +106,16 @@ def rewrite(
         by = tuple((commit.partition_by or advised_folders(commit)) if partition_by is None else partition_by)
         forms = DELTA not in commit.info
         advice = advise(
-            target.uri, workload, layout, budget, partition_by=by, forms=forms, storage_options=storage_options
+            target.uri,
+            workload,
+            layout,
+            budget,
+            partition_by=by,
+            forms=forms,
+            timed=False,
+            storage_options=storage_options,
         )
-        goal, reasons = layout, tuple(map(str, advice.reasons))
+        goal, reasons = layout, (*map(str, advice.reasons), *_lost(commit, advice, workload))
         # folders that were advised stay what they are: no partitions of the dataset
         layout = (
             advice.layout
@@ -130,6 +137,15 @@ def rewrite(
         commit=commit,
     )
     return recorded(made, target, commit, "rewrite", name, (moment, clock), ledger, actor)
+
+
+def _lost(commit: Commit, advice: Advice, workload: Workload | None) -> Iterator[str]:
+    """Yield what readers lose of whom nothing was said: the order that files were put in for some."""
+    there = kept_layout(commit)
+    if there is None or (workload is not None and workload.queries):
+        return
+    if there.sort_by and there.sort_by != advice.layout.sort_by:
+        yield f"no longer ordered by {order_name(there)}: no readers were named (workload=, or --pipeline FILE)"
 
 
 def compact(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import random
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -170,6 +172,34 @@ def test_a_layout_of_ones_own(uri: str) -> None:
     assert lp.optimize.rewrite(uri, made.layout, dry_run=True).tasks == ()
     assert len(lp.optimize.rewrite(uri, made.layout, every=True).written) == 5
     assert lp.scan(uri).collect().sort("id").equals(rows(0, 15_000))
+
+
+@pytest.mark.parametrize("goal", ["storage", "balanced", "read", "write"])
+def test_a_dry_run_tells_what_is_then_done(goal: Any, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else the machine does: a layout that follows from times would be another each time."""
+    drawn = random.Random(goal)
+    now = itertools.accumulate(drawn.expovariate(100.0) for _ in itertools.count())
+    monkeypatch.setattr("lazypipe.optimize.advise", partial(lp.optimize.advise, clock=lambda: next(now)))
+    monkeypatch.setattr("time.process_time", lambda: next(now))
+    told = [lp.optimize.rewrite(uri, goal, dry_run=True) for _ in range(3)]
+    assert [t.version for t in told] == [None] * 3
+    done = lp.optimize.rewrite(uri, goal)
+    for one in told:
+        assert (one.layout, one.tasks, one.replaced, one.reasons) == (
+            done.layout, done.tasks, done.replaced, done.reasons
+        )  # fmt: skip
+    assert lp.scan(uri).collect().sort("id").equals(rows(0, 15_000))
+
+
+def test_who_loses_an_order_is_told(uri: str) -> None:
+    own = lp.optimize.Layout(sort_by=("price", "day"), curve="hilbert")
+    lp.optimize.rewrite(uri, own)
+    asked = lp.optimize.workload(uri, queries=["SELECT id FROM self WHERE price = 3"])
+    lost = "no longer ordered by price, day (hilbert): no readers were named (workload=, or --pipeline FILE)"
+    assert lost not in lp.optimize.rewrite(uri, "read", workload=asked, dry_run=True).reasons
+    assert lp.optimize.rewrite(uri, "read", dry_run=True).reasons[-1] == lost
+    assert lp.optimize.rewrite(uri, "read").reasons[-1] == lost
+    assert lost not in lp.optimize.rewrite(uri, "read", dry_run=True).reasons
 
 
 def test_other_folders_are_told_before_they_are_made(uri: str) -> None:

@@ -392,6 +392,7 @@ def _advised(
         partition_by=None if free else output.partition_by,
         forms=not output.delta_log,
         sure=SURE[goal],
+        timed=False,
     )
     # declared ones are the output's, not the layout's
     layout = advice.layout if free else replace(advice.layout, partition_by=())

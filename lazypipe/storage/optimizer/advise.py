@@ -68,6 +68,7 @@ def advise(
     writers: Sequence[Writer] | None = None,
     forms: bool = True,
     sure: float = 1.0,
+    timed: bool | None = None,
     clock: Clock = time.process_time,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Advice:
@@ -100,6 +101,9 @@ def advise(
     sure
         Which part of the budget may be spent whatever is found. The rest is there as far as writing takes longer, by as many times, in what
         was found by then.
+    timed
+        Whether ways are written and read to see how long that takes; else that follows from their bytes by rates, and the same rows get the
+        same advice. Default: if there are 1.5 seconds or more.
     clock
         Tells the time, in seconds. Default: that of the processor in this process, which other work on the machine does not
         disturb.
@@ -126,7 +130,7 @@ def advise(
     asked = workload or Workload()
     if asked.access == "append heavy":  # each append would be put in order, and into folders, by itself
         keep_order, partition_by = True, partition_by or ()
-    quick = budget is not None and budget < _QUICK
+    quick = (budget is not None and budget < _QUICK) if timed is None else not timed
     bench = Bench(clock, budget, quick=quick, sure=sure)
     if budget is not None:
         sample = min(sample, _quick_rows(data, budget) if quick else max(round(budget * _ROWS_PER_SECOND), _FEWEST))
