@@ -117,7 +117,7 @@ class PaneFeed(Feed):
             case "accumulate":
                 parts = [now, self._emptied(gone, after)]
             case _:
-                parts = [self._difference(was, now, after)]
+                parts = [self._difference(was, now, after, feed)]
         if (column := self.panes.timing) is not None:
             when = self._timing(before, after).alias(column)
             parts = [part.with_columns(when) for part in parts]
@@ -135,11 +135,15 @@ class PaneFeed(Feed):
         schema, differ = self._told(commit)
         return rows.with_columns(pl.lit(None, dtype=schema[n]).alias(n) for n in differ if n != self.end)
 
-    def _difference(self, was: pl.LazyFrame, now: pl.LazyFrame, commit: Commit) -> pl.LazyFrame:
-        schema, differ = self._told(commit)
-        key = [*self.key]
-        names = [n for n in commit.schema if n not in key]
+    def _difference(self, was: pl.LazyFrame, now: pl.LazyFrame, commit: Commit, feed: Commit | None) -> pl.LazyFrame:
+        told_of, differ = self._told(commit)
         there = was.collect_schema()
+        # what was told of columns that the version does not have any more is taken back
+        lost = {} if feed is None else {n: feed.schema[n] for n in there if n not in commit.schema}
+        schema, differ = {**told_of, **lost}, (*differ, *lost)
+        now = now.with_columns(pl.lit(None, dtype=t).alias(n) for n, t in lost.items())
+        key = [*self.key]
+        names = [n for n in (*commit.schema, *lost) if n not in key]
         # columns that the version before did not have count as empty
         earlier = was.select(
             *key, *((pl.col(n) if n in there else pl.lit(None)).cast(schema[n]).alias(f"{_BEFORE}_{n}") for n in names)

@@ -123,9 +123,13 @@ class World:
             self.run_ahead(where, data)
             data["sources"] = {n: {"uri": f"{where}/{n}"} for n in data["sources"]}
             further = {**data, "name": "further", "state": f"{where}/further"}
-            further["sources"] = {"priced": {"uri": f"{where}/priced"}}
-            further["stages"] = {"sums": data["stages"].pop("sums")}
-            further["outputs"] = {"sums": data["outputs"].pop("sums")}
+            further["sources"] = {n: {"uri": f"{where}/{n}"} for n in ("priced", "quotes")}
+            further["stages"] = {"sums": data["stages"].pop("sums")} | {
+                n: {"from": "quotes", "do": [join]} for n, join in self.joined_again.items()
+            }
+            further["outputs"] = {"sums": data["outputs"].pop("sums")} | {
+                n: {"to": f"{where}/{n}"} for n in self.joined_again
+            }
         plan = lp.Pipeline.from_dict(data, base=str(self.base)).compile()
         result = plan.run(max_files=self.case["most"] if where == "kept" else None)
         result.raise_for_status()
@@ -146,7 +150,7 @@ class World:
         )
         late_ = Counter[Any]()
         if self.case["ahead"]:
-            pass
+            self.judge_again(where, found)
         elif self.case["late"] == "quarantine":
             aside = plan.late("priced").collect()
             late_ = Counter(zip(self.hours(aside["at"]), aside["k"], aside["v"], strict=True))
@@ -157,6 +161,30 @@ class World:
                 or result.gates["priced__late"].dropped == self.wanted()[1].total()
             )
         return found, late_
+
+    @property
+    def joined_again(self) -> dict[str, Any]:
+        """What the rows of the first join are joined to by time, in a pipeline of its own."""
+        near = {"with": "priced", "time": "at", "within": ["-2h", "1h"], "by": "k", "how": "left", "columns": ["v"]}
+        last = {"with": "priced", "on": "at", "by": ["k"], "columns": {"p": "q"}}
+        # which of several rows of one moment is the last is not told
+        several = self.case["join"].startswith("near")
+        return {"around": {"interval_join": near}} | ({} if several else {"since": {"asof_join": last}})
+
+    def judge_again(self, where: str, priced: Counter[Any]) -> None:
+        """Hold what is joined once more against a naive join of what there is of both."""
+        quotes = [row for n, rows in self.files.items() if n.startswith("quotes") for row in rows]
+        wanted: dict[str, Counter[Any]] = {"around": Counter(), "since": Counter()}
+        for h, k, p in quotes:
+            there = [r for r in priced.elements() if None not in (h, k, r[0]) and r[1] == k]
+            for v in [r[2] for r in there if h - 2 <= r[0] <= h + 1] or [None]:
+                wanted["around"][h, k, p, v] += 1
+            until = [r for r in there if r[0] <= h]
+            wanted["since"][h, k, p, max(until, key=lambda r: r[0])[3] if until else None] += 1
+        for name in self.joined_again:
+            rows = lp.scan(str(self.base / where / name)).collect()
+            last = rows["v" if name == "around" else "q"]
+            assert Counter(zip(self.hours(rows["at"]), rows["k"], rows["p"], last, strict=True)) == wanted[name], name
 
     def run_ahead(self, where: str, data: dict[str, Any]) -> None:
         """Make datasets of the files of both sides, in two runs: one side may be behind the other for a while."""

@@ -59,6 +59,7 @@ SAID = st.fixed_dictionaries(
         "emit": st.sampled_from(["each_run", "on_close"]),
         "keep": st.sampled_from([None, None, 24]),
         "then": st.sampled_from(["", "filter", "derive"]),
+        "more": st.booleans(),
     }
 )
 STEP = st.tuples(
@@ -80,7 +81,7 @@ STEP = st.tuples(
             "range",
         ]
     ),
-    st.integers(0, 6),
+    st.integers(0, 8),
     FILE,
     SAID,
     st.booleans(),
@@ -145,8 +146,17 @@ class World:
         frame.with_columns(pl.col("at").dt.convert_time_zone(self.case["zone"])).write_parquet(path, row_group_size=1)
         os.utime(path, (1_750_000_000 + self.made * 10,) * 2)
 
+    @property
+    def what(self) -> str:
+        # others have no difference
+        return "sum" if self.case["panes"] == "discard" else str(self.said["what"])
+
+    @property
+    def then(self) -> str:
+        return "" if self.case["panes"] == "discard" and self.said["then"] == "derive" else str(self.said["then"])
+
     def plan(self) -> lp.Plan:
-        said = self.said
+        said, what = self.said, self.what
         keep = {} if said["keep"] is None else {"keep_results": f"{said['keep']}h"}
         every, _, period = said["kind"].partition(", period: ")
         kinds = every.removeprefix("every: ").strip("[]").split(", ")
@@ -159,14 +169,14 @@ class World:
             "late": said["late"],
             "emit": said["emit"],
             **keep,
-            "aggregate": {"n": "count(*)", "m": WHAT[said["what"]]},
+            "aggregate": {"n": "count(*)", "m": WHAT[what]} | ({"e": "sum(v)"} if said["more"] else {}),
         }
         then: list[Any] = {
             "": [],
             "filter": [{"filter": "n < 3"}],
             "derive": [{"derive": {"m": "m + 1"}}],
-        }[said["then"]]
-        panes = {"panes": {"mode": "retract", "weight": "w"}} if self.case["panes"] else {}
+        }[self.then]
+        panes = {"panes": {"mode": self.case["panes"], "index": "i", "timing": "t"}} if self.case["panes"] else {}
         key = [*(["k"] if said["by"] else []), *(["window"] if len(kinds) > 1 else []), "window_start"]
         data = {
             "version": 1,
@@ -210,7 +220,7 @@ class World:
             case "define" if not self.case["panes"]:
                 self.said = said
             case "define one":
-                what = ["what", "lateness", "late", "emit", "keep", "then", "kind"][index]
+                what = ["what", "lateness", "late", "emit", "keep", "then", "kind", "more", "more"][index]
                 if not self.case["panes"] or what not in ("kind", "what"):
                     self.said = {**self.said, what: said[what]}
             case "rollback":
@@ -253,7 +263,9 @@ class World:
         frame = lp.scan(uri).with_columns(pl.col("window_start", "window_end").dt.convert_time_zone("UTC")).collect()
         self.remember()
         told = [*(["k"] if self.said["by"] else []), *(["window"] if "window" in frame.columns else [])]
-        found = Counter(frame.select(*told, "window_start", "window_end", "n", "m").rows())
+        assert ("e" in frame.columns) == self.said["more"]
+        frame = frame if self.said["more"] else frame.with_columns(e=pl.lit(None, dtype=pl.Int64))
+        found = Counter(frame.select(*told, "window_start", "window_end", "n", "m", "e").rows())
         assert found == windows, (action, self.said)
         aside = self.base / "state/quarantine/p/w__late"
         rows = (
@@ -263,17 +275,49 @@ class World:
         )
         assert Counter(rows) == (late if self.said["late"] == "quarantine" else Counter())
         if self.case["panes"]:
-            panes = (
-                lp.scan(f"{uri}__panes")
-                .with_columns(pl.col("window_start", "window_end").dt.convert_time_zone("UTC"))
-                .collect()
-            )
-            total: Counter[Any] = Counter()
-            names = [c for c in ("k", "window", "window_start", "window_end", "n", "m") if c in frame.columns]
-            for *row, w in panes.select(*names, "w").rows():
-                total[tuple(row)] += w
-            assert {r: n for r, n in total.items() if n} == Counter(frame.select(names).rows())
+            self.judge_panes(frame)
         assert {s.status for s in self.run().segments} <= {"unchanged"}, action
+
+    def judge_panes(self, frame: pl.DataFrame) -> None:
+        """Hold what panes have told against the windows that are there."""
+        mode = self.case["panes"]
+        panes = lp.scan(str(self.base / "out/w__panes")).collect().sort("_version", maintain_order=True)
+        panes = panes if "e" in panes.columns else panes.with_columns(e=pl.lit(None, dtype=pl.Int64))
+        ends = ("window_start", "window_end")
+        panes = panes.with_columns(pl.col(ends).dt.convert_time_zone("UTC"))
+        key = [c for c in ("k", "window", *ends) if c in frame.columns]
+        now = {row[:-3]: row[-3:] for row in frame.select(*key, "n", "m", "e").rows()}
+        if mode == "retract":
+            total: Counter[Any] = Counter()
+            for *row, w in panes.select(*key, "n", "m", "e", "_weight").rows():
+                total[tuple(row)] += w
+            assert {r: n for r, n in total.items() if n} == dict.fromkeys(((*k, *v) for k, v in now.items()), 1)
+        elif mode == "accumulate":
+            last = {row[:-3]: row[-3:] for row in panes.select(*key, "n", "m", "e").rows()}
+            assert {k: v for k, v in last.items() if v[0] is not None} == now
+            assert all(v == (None, None, None) for v in last.values() if v[0] is None)
+        else:
+            sums: dict[Any, list[int]] = {}
+            for row in panes.select(*key, "n", "m", "e").rows():
+                there = sums.setdefault(row[:-3], [0, 0, 0])
+                sums[row[:-3]] = [a + (b or 0) for a, b in zip(there, row[-3:], strict=True)]
+            none = (0, 0, 0)
+            assert {k: tuple(v) for k, v in sums.items() if any(v)} == {
+                k: tuple(x or 0 for x in v) for k, v in now.items() if v != none
+            }
+        numbers: dict[Any, set[tuple[int, int]]] = {}
+        for *of, version, number in panes.select(*key, "_version", "i").rows():
+            numbers.setdefault(tuple(of), set()).add((version, number))
+        assert all([n for _, n in sorted(told)] == [*range(len(told))] for told in numbers.values())
+        reached = self.reach
+        newest = panes.filter(pl.col("_version") == lp.history(str(self.base / "out/w"))["version"].max())
+        early = newest.filter(pl.col("t") == "early")["window_end"].to_list()
+        assert early == [end for end in newest["window_end"] if reached is not None and end > reached]
+
+    @property
+    def reach(self) -> datetime | None:
+        """Up to when rows are said to be there."""
+        return min(self.reached.values()) - timedelta(hours=self.case["delay"]) if self.reached else None
 
     def wanted(self) -> tuple[Counter[Any], Counter[Any]]:
         said, delay = self.said, timedelta(hours=self.case["delay"])
@@ -298,18 +342,18 @@ class World:
                     held.setdefault(((k,) if said["by"] else (), kind, begin, end), []).append(v)
         for part, at in highest.items():
             self.reached[part] = max(self.reached.get(part, at), at)
-        reached = min(self.reached.values()) - delay if self.reached else None
+        reached = self.reach
         rows: Counter[Any] = Counter()
         for (of_, kind, begin, end), vs in held.items():
             if said["emit"] == "on_close" and (reached is None or end + lateness > reached):
                 continue
             if said["keep"] is not None and reached is not None and end + lateness + said["keep"] * HOUR <= reached:
                 continue
-            if said["then"] == "filter" and len(vs) >= 3:
+            if self.then == "filter" and len(vs) >= 3:
                 continue
-            m = GIVES[said["what"]](vs) + (said["then"] == "derive")
+            m = GIVES[self.what](vs) + (self.then == "derive")
             window = (kind.partition("+")[0],) if len(kinds) > 1 else ()
-            rows[(*of_, *window, begin, end, len(vs), m)] += 1
+            rows[(*of_, *window, begin, end, len(vs), m, sum(vs) if said["more"] else None)] += 1
         return rows, late
 
 
@@ -319,7 +363,7 @@ class World:
             "zone": st.sampled_from([*ZONES]),
             "delay": st.sampled_from([0, 3]),
             "of": st.booleans(),
-            "panes": st.booleans(),
+            "panes": st.sampled_from([None, "retract", "accumulate", "discard"]),
             "scale": st.booleans(),
             "said": SAID,
         }

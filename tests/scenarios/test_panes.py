@@ -304,6 +304,22 @@ files = st.lists(
 )
 
 
+def test_differences_of_a_column_that_goes_and_comes_again_add_up(tmp_path: Path) -> None:
+    feed = Feed(tmp_path, panes="{mode: discard}")
+    feed.deliver("1", (8, "a", 4), (9, "a", None))
+    feed.run()
+    whole = feed.definition
+    feed.definition = whole.replace(", total: sum(v)", "")
+    feed.run()
+    told = lp.scan(feed.uri + "__panes").collect().sort("_version", "window_start")
+    assert told.select("_version", "n", "total").rows() == [(1, 1, 4), (1, 1, None), (2, 0, -4), (2, 0, None)]
+    feed.definition = whole
+    feed.run()
+    told = lp.scan(feed.uri + "__panes").collect()
+    sums = told.group_by("window_start").agg(pl.col("n", "total").sum()).sort("window_start")
+    assert sums.select("n", "total").rows() == [(1, 4), (1, 0)]
+
+
 @pytest.mark.parametrize("mode", ["accumulate", "discard", "retract"])
 @given(
     steps=files,
