@@ -511,3 +511,12 @@ def test_how_old_leftovers_are_may_be_said_as_text(tmp_path: Path) -> None:
     left.write_bytes(b"")
     assert lp.vacuum(of, older_than="36h") == []
     assert lp.vacuum(of, older_than="0s") == [str(left)]
+
+
+def test_a_path_that_may_be_meant_shows_no_secret(tmp_path: Path) -> None:
+    (tmp_path / "s3cret").mkdir()
+    (tmp_path / "s3cret/orders.csv").write_text("x\n1\n")
+    made = lp.pipeline("p", base=str(tmp_path)).source("in", "${PLACE}/order.csv").output("in", "out").build()
+    with pytest.raises(lp.SourceError, match=r"there is no such file; did you mean '.*orders\.csv'\?") as caught:
+        made.compile(env={"PLACE": str(tmp_path / "s3cret")})
+    assert "s3cret" not in str(caught.value)
