@@ -498,7 +498,8 @@ class BoundSource:
         uri = None if error.uri is None else self.redact(error.uri)
         what = self.redact(error.what)
         prefix = f"source {self.name!r}: "
-        return SourceError(what if what.startswith(prefix) else prefix + what, uri=uri, fix=error.fix)
+        fix = None if error.fix is None else self.redact(error.fix)
+        return SourceError(what if what.startswith(prefix) else prefix + what, uri=uri, fix=fix)
 
     @property
     def is_text(self) -> bool:

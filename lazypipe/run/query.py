@@ -6,6 +6,7 @@ engine's own threads, so none of them may start a streaming query (docs/decision
 
 from __future__ import annotations
 
+from collections import Counter as Counted
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -39,6 +40,7 @@ from lazypipe.run.watches import Watches
 from lazypipe.run.whole import Whole
 from lazypipe.spec import taps
 from lazypipe.spec.scope import FAR, Table
+from lazypipe.sql.exprs import empty
 from lazypipe.storage.content import has_grown
 from lazypipe.storage.dataset import Dataset
 from lazypipe.storage.files import read_key
@@ -189,7 +191,7 @@ class Query:
         quarantines = any(c.action == "quarantine" for c in node.checks)
         if node.source is not None:
             # rows that are replayed from a quarantine carry the file that they came from
-            asked = quarantines and FILE_COLUMN not in node.schema
+            asked = (quarantines or name in self._filed) and FILE_COLUMN not in node.schema
             watch = partial(self.watches.text, name, node.source) if node.source.is_text else None
             rows = self._read(name, node.source, file_column=asked, watch=watch, tally=self.watches.tally)
             rows = rows if units is None else self._counting(name, node.source, units, rows)
@@ -364,6 +366,29 @@ class Query:
         """Return the rows that a rule of keys looks into."""
         return taps.label(self.plain(reference.to), reference.to)
 
+    @cached_property
+    def _filed(self) -> frozenset[str]:
+        """The nodes whose rows carry the name of their file to a gate further on, where no units tell it.
+
+        These are a source and what is made of its rows one by one, or puts them in order, up to a gate, which takes it off.
+        """
+        if self.work.units or self.work.cut is not None:
+            return frozenset()
+        gates = (n for n in self.segment.nodes if any(c.action == "quarantine" for c in self.plan.nodes[n].checks))
+        return frozenset(name for gate in gates for name in self._files_ahead(self.plan.nodes[gate]))
+
+    def _files_ahead(self, node: Node) -> list[str]:
+        """Return what is ahead of a gate whose rows know their file, and keep it up to there; nothing if they do not."""
+        read = Counted(n for name in self.segment.nodes for n in self.plan.nodes[name].inputs)
+        found: list[str] = []
+        while node.source is None:
+            ahead = self.plan.nodes[node.inputs[0]]
+            if ahead.name in self.run.kept or ahead.checks or read[ahead.name] != 1 or not _keeps_rows(node, ahead):
+                return []
+            node = ahead
+            found.append(node.name)
+        return [] if FILE_COLUMN in node.schema else found
+
     def unit(self, name: str) -> tuple[str, ...]:
         """Return the column with each row's unit, where rows are told apart by it."""
         return () if self.work.adds else self._carried(name)
@@ -464,7 +489,8 @@ class Query:
 
     def table(self, name: str) -> Table:
         """Return a node's rows as this run computes them, as an input of a stage."""
-        return Table(self.frame(name), self.plan.nodes[name].schema, self._carried(name), self.is_large(name))
+        extra = (FILE_COLUMN,) if name in self._filed else self._carried(name)
+        return Table(self.frame(name), self.plan.nodes[name].schema, extra, self.is_large(name))
 
     def is_large(self, name: str) -> bool:
         """Whether the rows that this run reads of a node may take more memory than there is for them."""
@@ -492,3 +518,13 @@ class Query:
         else:
             return 0 if listed is None else sum(f.length or 0 for f in listed.files)
         return sum(f.bytes for f in files if units is None or not f.units or not units.wanted.isdisjoint(f.units))
+
+
+def _keeps_rows(node: Node, ahead: Node) -> bool:
+    """Whether each of a stage's rows is made of one row ahead of it."""
+    schema = ahead.schema
+    for (operation, scope), after in zip(node.steps, node.schemas, strict=True):
+        if operation.name not in ("sort", "limit") and not operation.each(Table(empty(schema).lazy(), schema), scope):
+            return False
+        schema = after
+    return True

@@ -243,7 +243,12 @@ def _zone(name: str) -> str:
     try:
         pl.select(pl.lit(0).cast(pl.Datetime("us", name)))
     except pl.exceptions.PolarsError:
-        raise ValueError(f"unknown time zone {name!r}; write one such as UTC or Europe/Berlin") from None
+        from zoneinfo import available_timezones
+
+        places = [n for n in available_timezones() if "/" in n]  # no other: EST is not what is meant by CEST
+        meant = nearest(name, places, "zones")
+        fix = meant if meant.startswith("did") else "write one such as UTC or Europe/Berlin"
+        raise ValueError(f"unknown time zone {name!r}; {fix}") from None
     return name
 
 

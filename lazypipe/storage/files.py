@@ -15,7 +15,7 @@ from stat import S_IFREG
 from typing import Any, NamedTuple, TypeVar, overload
 from urllib.parse import urlsplit
 
-from lazypipe.errors import SourceError, reason_of
+from lazypipe.errors import SourceError, nearest, reason_of
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage import uri as uris
 from lazypipe.storage.local_files import Names, below, is_glob, matching
@@ -337,7 +337,8 @@ def _list_local(path: str, endings: tuple[str, ...]) -> Sequence[FileInfo]:
     if _is_pattern(path):
         found = _look(_matching(path))
         if not found:
-            raise _NoFiles("no file matches", uri=path, fix="check the pattern; it starts from the definition's folder")
+            fix = _nearest_path(path) or "check the pattern; it starts from the definition's folder"
+            raise _NoFiles("no file matches", uri=path, fix=fix)
         return found
     if os.path.isdir(path):
         found = _look(below(path, endings or ("",)))
@@ -348,9 +349,24 @@ def _list_local(path: str, endings: tuple[str, ...]) -> Sequence[FileInfo]:
     try:
         return [_stat(path)]
     except FileNotFoundError:
-        raise _NoFile(
-            "there is no such file", uri=path, fix="check the path; it starts from the definition's folder"
-        ) from None
+        fix = _nearest_path(path) or "check the path; it starts from the definition's folder"
+        raise _NoFile("there is no such file", uri=path, fix=fix) from None
+
+
+def _nearest_path(path: str) -> str | None:
+    """Return which path may be meant by one that leaves what there is at a name much like another one; None if there is none like it."""
+    parts = path.split("/")
+    for number, part in enumerate(parts):
+        ahead = "/".join(parts[:number]) or ("/" if path.startswith("/") else ".")
+        if not part or (not _is_pattern(part) and os.path.exists(os.path.join(ahead, part))):
+            continue
+        try:
+            names = [] if _is_pattern(part) else os.listdir(ahead)
+        except OSError:
+            return None
+        meant = re.fullmatch(r"did you mean '(.*)'\?", nearest(part, names, ""))
+        return meant and f"did you mean {'/'.join([*parts[:number], meant[1], *parts[number + 1 :]])!r}?"
+    return None
 
 
 def _is_pattern(path: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from lazypipe.errors import SourceError
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["misread", "refuse_misread"]
 
+_AGAIN = re.compile(r"(.+)_duplicated_\d+", re.DOTALL)
 _SEPARATORS = (",", ";", "\t", "|")
 
 
@@ -20,7 +22,8 @@ def misread(names: Sequence[str], options: Mapping[str, Any], known: Collection[
     ``options`` are those that the file is read with, as ``pl.scan_csv`` takes them.
 
     A single column with another separator in its name is several, and would be a new one, with the others missing, in silence. Quotes that
-    are doubled inside of a name Polars leaves so.
+    are doubled inside of a name Polars leaves so; it takes all letters that are no UTF-8 for the same one, and gives a name that comes
+    twice another one.
 
     Examples
     --------
@@ -36,6 +39,13 @@ def misread(names: Sequence[str], options: Mapping[str, Any], known: Collection[
         shown = separator.replace("\t", r"\t")
         what = f"the header is one column, {names[0]!r}, with '{shown}' in its name"
         return what, f'say read: {{separator: "{shown}"}}, or declare it in contract if it is one'
+    if (name := next((n for n in new if "\ufffd" in n), None)) is not None:
+        return f"the header has {name!r}, which is not UTF-8", "convert it, such as with iconv -f WINDOWS-1252 -t UTF-8"
+    for name in new:
+        again = _AGAIN.fullmatch(name)
+        if again is not None and again[1] in names:
+            what = f"the header has {again[1]!r} more than once, and another one would be called {name!r}"
+            return what, "give each column a name of its own, or declare it in contract by that name"
     quote = options.get("quote_char", '"')
     doubled = next((n for n in new if quote and quote * 2 in n), None)
     if doubled is None:

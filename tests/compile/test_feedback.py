@@ -63,3 +63,16 @@ def test_a_dataset_may_be_read_by_its_log(tmp_path: Path) -> None:
     made.build().compile().run().raise_for_status()
     made = lp.pipeline("p", base=str(tmp_path)).source("a", "x.parquet").source("before", "out")
     made.output("a", "out").output("before", "copy").build().compile()
+
+
+@pytest.mark.parametrize("uri", ["out", "out/"])
+def test_a_source_that_is_the_output_itself_is_told_of_the_stage(tmp_path: Path, uri: str) -> None:
+    contract = {"columns": {"k": "String"}}
+    made = lp.pipeline("p", base=str(tmp_path)).source("a", "x.parquet", contract=contract).stage("kept", "a")
+    made = made.source("history", uri, contract=contract).output("kept", "out").output("history", "copy")
+    with pytest.raises(lp.DefinitionError) as caught:
+        made.build().compile()
+    assert str(caught.value) == (
+        "outputs.kept.to: source 'history' would read the files of output 'kept', and add them again in each run; "
+        "read 'kept' instead, or make the output in a definition of its own: lazypipe run takes several, in order"
+    )

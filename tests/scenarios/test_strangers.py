@@ -235,6 +235,19 @@ SEPARATED = "the header is one column, 'id{0}n', with '{0}' in its name; say rea
         ("id|n", {}, SEPARATED.format("|")),
         ("id,n", {"separator": ";"}, SEPARATED.format(",")),
         (
+            "id,Stra\xdfe",
+            {},
+            "the header has 'Stra\ufffde', which is not UTF-8; convert it, such as with iconv -f WINDOWS-1252 -t UTF-8",
+        ),
+        (
+            "id,n,n",
+            {},
+            (
+                "the header has 'n' more than once, and another one would be called 'n_duplicated_0'; give each column a name of its own, or "
+                "declare it in contract by that name"
+            ),
+        ),
+        (
             'id,"a""b"',
             {},
             (
@@ -264,7 +277,7 @@ def test_a_header_that_is_read_otherwise_than_it_was_meant(
     tmp_path: Path, header: str, read: dict[str, Any], said: str, contract: dict[str, Any]
 ) -> None:
     # with on_missing_column and on_new_column all rows would be null in every column, and a new one would hold the text
-    (tmp_path / "a.csv").write_text(f"{header}\n1;2,5\n2;3,5\n")
+    (tmp_path / "a.csv").write_text(f"{header}\n1;2,5\n2;3,5\n", encoding="latin-1")
     made = lp.pipeline("p", base=str(tmp_path)).source("in", "a.csv", read=read, **contract).output("in", "out").build()
     with pytest.raises(lp.DefinitionError) as caught:
         made.compile()
@@ -292,11 +305,14 @@ def test_a_delivery_with_another_separator_is_no_new_column(tmp_path: Path, poli
     [
         ("id;n\n1;2\n", {"id;n": "String"}, [("1;2",)]),
         ("a;\n1;2\n", {}, [("1;2",)]),
+        ("n,n\n1,2\n", {"n_duplicated_0": "Int64"}, [(1, 2)]),
+        ("x_duplicated_0,n,,\n1,2,3,4\n", {}, [(1, 2, 3, 4)]),
+        ("\u00df\n1\n", {}, [(1,)]),
         ('id,"a""b"\n1,2\n', {'a"b': {"type": "String", "alias": 'a""b'}}, [(1, "2")]),
     ],
 )
 def test_a_header_that_is_meant_so(tmp_path: Path, text: str, columns: dict[str, Any], rows: list[Any]) -> None:
-    (tmp_path / "a.csv").write_text(text)
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
     contract = {"columns": columns} if columns else None
     made = lp.pipeline("p", base=str(tmp_path)).source("in", "a.csv", contract=contract).output("in", "out").build()
     made.compile().run().raise_for_status()
@@ -511,3 +527,12 @@ def test_how_old_leftovers_are_may_be_said_as_text(tmp_path: Path) -> None:
     left.write_bytes(b"")
     assert lp.vacuum(of, older_than="36h") == []
     assert lp.vacuum(of, older_than="0s") == [str(left)]
+
+
+def test_a_path_that_may_be_meant_shows_no_secret(tmp_path: Path) -> None:
+    (tmp_path / "s3cret").mkdir()
+    (tmp_path / "s3cret/orders.csv").write_text("x\n1\n")
+    made = lp.pipeline("p", base=str(tmp_path)).source("in", "${PLACE}/order.csv").output("in", "out").build()
+    with pytest.raises(lp.SourceError, match=r"there is no such file; did you mean '.*orders\.csv'\?") as caught:
+        made.compile(env={"PLACE": str(tmp_path / "s3cret")})
+    assert "s3cret" not in str(caught.value)

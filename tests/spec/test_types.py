@@ -90,6 +90,8 @@ WRONG = {
     "Array(Int8, -1)": "cannot read the type 'Array(Int8, -1)'; write it as Array(Float64, 3)",
     "Array(Int8, 99999999999)": "cannot read the type 'Array(Int8, 99999999999)'; write it as Array(Float64, 3)",
     "Datetime(s)": "cannot read the type 'Datetime(s)'; write it as Datetime(us, UTC)",
+    "Datetime(us, Europe/Berlni)": "unknown time zone 'Europe/Berlni'; did you mean 'Europe/Berlin'?",
+    "Datetime(us, CEST)": "unknown time zone 'CEST'; write one such as UTC or Europe/Berlin",
     "Datetime(us, Mars)": "unknown time zone 'Mars'; write one such as UTC or Europe/Berlin",
     "List()": "cannot read the type 'List()'; write it as List(Int64)",
     "money": "unknown type 'money'; known types: Array, Binary, Boolean, Categorical, Date, Datetime, Decimal, Duration, Enum, Float16, Float32, Float64 … (42 in all)",

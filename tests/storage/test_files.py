@@ -384,3 +384,28 @@ def run_unprivileged(script: str, *arguments: str) -> list[str]:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("order/*.csv", "no file matches; did you mean '{}/orders/*.csv'?"),
+        ("ordres/2024/a.csv", "there is no such file; did you mean '{}/orders/2024/a.csv'?"),
+        ("orders/a.cvs", "there is no such file; did you mean '{}/orders/a.csv'?"),
+        ("orders/*.parquet", "no file matches; check the pattern; it starts from the definition's folder"),
+        ("sales/a.csv", "there is no such file; check the path; it starts from the definition's folder"),
+    ],
+)
+def test_a_path_much_like_one_that_there_is(tmp_path: Path, written: str, said: str) -> None:
+    (tmp_path / "orders").mkdir()
+    (tmp_path / "orders/a.csv").write_text("x\n1\n")
+    with pytest.raises(SourceError) as caught:
+        expand((f"{tmp_path}/{written}",), {}, endings=(".csv",))
+    assert str(caught.value) == f"{tmp_path}/{written}: {said.format(tmp_path)}"
+
+
+def test_a_relative_path_much_like_one_that_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "orders.csv").touch()
+    with pytest.raises(SourceError, match=r"there is no such file; did you mean 'orders\.csv'\?"):
+        expand(("oders.csv",), {}, endings=(".csv",))
