@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -33,6 +34,9 @@ from lazypipe.sql.query import judge
 from lazypipe.sql.text import SqlError
 from lazypipe.storage.scan import Reader, is_engine_error
 from lazypipe.storage.shape import Shape, refitted, reread
+
+if TYPE_CHECKING:
+    from lazypipe.compile.carried import Carried
 
 __all__ = ["HERE", "UNWATCHED", "Node", "Watching", "check_rules", "check_steps", "compile_checks", "compile_steps"]
 
@@ -166,15 +170,22 @@ class Node:
         """Return the rows as the gate repairs them, before any is taken out."""
         return mended(frame, self.checks).select(self.schema.names())
 
-    def carry(self, inputs: Mapping[str, Table]) -> pl.LazyFrame | str:
-        """Return the rows before the gate with what made them (``Operation.carry``), or the operation that cannot tell."""
-        table = inputs[self.inputs[0]]
-        for (operation, scope), schema in zip(self.steps, self.schemas, strict=True):
-            carried = operation.carry(table, replace(scope, tables=inputs))
-            if carried is None:
-                return operation.name
-            table = Table(carried, schema, table.extra)
-        return self.shaped(table)
+    def carry(self, inputs: Mapping[str, Table]) -> Carried:
+        """Return the rows before the gate with what made them (``Operation.carry``), as far as that can be told."""
+        from lazypipe.compile.carried import Carried, carry_query
+
+        table, found = inputs[self.inputs[0]], Carried(None)
+        for index, ((operation, scope), schema) in enumerate(zip(self.steps, self.schemas, strict=True)):
+            here = replace(scope, tables=inputs)
+            frame = operation.carry(table, here)
+            if frame is None:
+                query = carry_query(self, index, operation, table, here)
+                if query is None or query.frame is None:
+                    return Carried(None, reasons=(*found.reasons, f"{operation.name} can read any row"))
+                frame = query.frame
+                found = replace(found, whole=found.whole | query.whole, reasons=(*found.reasons, *query.reasons))
+            table = Table(frame, schema, table.extra)
+        return replace(found, frame=self.shaped(table))
 
     def good(self, frame: pl.LazyFrame, lookup: Lookup, keep: Sequence[str] = ()) -> pl.LazyFrame:
         """Return the rows that the gate lets go on, with ``keep`` columns: as a filter in the plan, without counting."""

@@ -53,10 +53,10 @@ class Passing:
         """What its plan says."""
         from lazypipe.compile.through import through
 
-        return through(read_plan(self.node.stubs[self.index], exact=True), self._ahead)
+        return through(read_plan(self.node.stubs[self.index], exact=True), self.ahead)
 
     @property
-    def _ahead(self) -> str:
+    def ahead(self) -> str:
         """How the rows ahead of it are called in its plan."""
         return HERE if self.index else self.node.inputs[0]
 
@@ -65,18 +65,18 @@ class Passing:
         if not isinstance(self.operation, Sql):
             return self.operation.inputs()
         read = self.plan.rows | self.plan.whole
-        return tuple(n for n in self.node.inputs if n in read and n != self._ahead)
+        return tuple(n for n in self.node.inputs if n in read and n != self.ahead)
 
     def change(self, changed: frozenset[str], *, told: bool = True) -> Change:
         """Return how rows that come to inputs, or go from them, pass through it; ``told``: with the unit of each."""
         if not isinstance(self.operation, Sql):
             return self.operation.change(self.table, self.scope, changed)
-        plan, these = self.plan, frozenset(self._ahead if n == AHEAD else n for n in changed)
-        if plan.against or plan.by is not None or plan.ordered or not {self._ahead} <= plan.rows <= these:
+        plan, these = self.plan, frozenset(self.ahead if n == AHEAD else n for n in changed)
+        if plan.against or plan.by is not None or plan.ordered or not {self.ahead} <= plan.rows <= these:
             return "all"
         if told and not self.carries(plan.rows):
             return "all"
-        if these == {self._ahead}:
+        if these == {self.ahead}:
             return "each"
         return "alone" if plan.whole.isdisjoint(these) else "all"
 
@@ -96,16 +96,16 @@ class Passing:
         plans = [read_plan(f, exact=True) for f in (plain, carrying)]
         one, other = (follow(p, states, lambda: "") for p in plans)
         same = one.rows == other.rows and all(other.columns[c] == one.columns[c] for c in columns)
-        return same and through(plans[1], self._ahead, told).kept.get(UNIT) == UNIT
+        return same and through(plans[1], self.ahead, told).kept.get(UNIT) == UNIT
 
     def lowered(self, told: frozenset[str], extra: tuple[str, ...]) -> pl.LazyFrame:
         """Return its plan over inputs of which some carry the unit of each row."""
         tables = self._tables(told)
-        ahead = tables.pop(HERE) if self.index else tables[self._ahead]
+        ahead = tables.pop(HERE) if self.index else tables[self.ahead]
         return self.operation.lower(replace(ahead, extra=extra), replace(self.scope, tables=tables))
 
     def _tables(self, told: frozenset[str]) -> dict[str, Table]:
-        schemas = {n: t.schema for n, t in self.scope.tables.items()} | {self._ahead: self.table.schema}
+        schemas = {n: t.schema for n, t in self.scope.tables.items()} | {self.ahead: self.table.schema}
         unit = {UNIT: pl.UInt64()}
         frames = {n: empty({**s, **(unit if n in told else {})}).lazy() for n, s in schemas.items()}
         return {n: Table(label(f, n), schemas[n]) for n, f in frames.items()}
@@ -131,11 +131,11 @@ class Passing:
         unlimited, rows = self._guess(operation, found.unlimited), self._guess(operation, found.unordered)
         if unlimited is None or rows is None or self._written.inputs != (unlimited,):
             return False
-        ahead = through(rows, self._ahead)
+        ahead = through(rows, self.ahead)
         if ahead.against or ahead.by is not None or ahead.ordered or not self._alike(unlimited, rows, frozenset()):
             return False
         plain = replace(self, operation=replace(operation, query=found.unordered))
-        return plain.carries(frozenset([self._ahead]))
+        return plain.carries(frozenset([self.ahead]))
 
     def _adds_up(self, operation: Sql) -> tuple[str, ...] | None:
         """Return by which columns a query groups, if its figures add up and can be told of each file by itself."""
@@ -146,8 +146,8 @@ class Passing:
         guess = None if found is None else self._guess(operation, found.rows)
         if found is None or guess is None:
             return None
-        rows, ahead = replace(self, operation=replace(operation, query=found.rows)), through(guess, self._ahead)
-        if ahead.against or ahead.by or ahead.ordered or not rows.carries(frozenset([self._ahead])):
+        rows, ahead = replace(self, operation=replace(operation, query=found.rows)), through(guess, self.ahead)
+        if ahead.against or ahead.by or ahead.ordered or not rows.carries(frozenset([self.ahead])):
             return None
         try:
             figures = query(found.figures, {"self": rows.lowered(frozenset(), ())})
@@ -183,7 +183,7 @@ class Passing:
     def apart(self) -> dict[str, str]:
         """Return the columns within whose values alone rows have to do with each other, each with its name after the step."""
         if isinstance(self.operation, Sql):
-            return {} if self.plan.ordered or self.plan.rows != {self._ahead} else self.plan.apart
+            return {} if self.plan.ordered or self.plan.rows != {self.ahead} else self.plan.apart
         said = self.operation.apart(self.table, self.scope)
         if said is not None:
             return dict(said)
@@ -196,9 +196,9 @@ class Passing:
         match = self.operation.match(self.table, self.scope)
         if match is not None:
             return {match.other: (match,)}
-        if not isinstance(self.operation, Sql | Python) or self.plan.rows != {self._ahead} or self.plan.by is not None:
+        if not isinstance(self.operation, Sql | Python) or self.plan.rows != {self.ahead} or self.plan.by is not None:
             return {}
-        found = looked_up(read_plan(self.node.stubs[self.index], exact=True), self._ahead)
+        found = looked_up(read_plan(self.node.stubs[self.index], exact=True), self.ahead)
         taken = {n: tuple(self.scope.tables[n].schema) for n in found}
         # whether nulls are equal to each other its plan does not say
         return {n: tuple(Match(u.here, n, u.there, taken[n], nulls=True) for u in of) for n, of in found.items()}
@@ -270,7 +270,7 @@ class Passing:
         if self.plan.against or self.plan.ordered:
             what = self.plan.against or "ORDER BY"
             return f"{what}; {_INSTEAD[what]}" if what in _INSTEAD else what
-        if self._ahead not in self.plan.rows:
+        if self.ahead not in self.plan.rows:
             return "its rows are not those ahead of it"
         if self.plan.by is not None:
             return f"it does not give {' or '.join(sorted(self.plan.by))} as it is, which its rows go by; select it too"

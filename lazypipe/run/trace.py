@@ -8,7 +8,7 @@ Tan, 2001): with these rows alone the row would be there, and without the others
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
@@ -430,20 +430,22 @@ class _Tracer:
             frame = self._carried(node)
         if not node.judges_each(c for c in node.checks if c.repair is not None):
             self.reasons.append(f"{name}: a repair takes values from other rows")
-            frame = frame.with_columns(self._any(node))
+            frame = frame.with_columns(self._any([name]))
         return node.good(frame, self._lookup, [MADE_FROM])
 
     def _carried(self, node: Node) -> pl.LazyFrame:
         inputs = {n: Table(self._frame(n), self.plan.nodes[n].schema, (MADE_FROM,)) for n in node.inputs}
         carried = node.carry(inputs)
-        if isinstance(carried, pl.LazyFrame):
-            return carried
-        self.reasons.append(f"{node.name}: {carried} can read any row")
+        self.reasons += [f"{node.name}: {reason}" for reason in carried.reasons]
+        if carried.frame is not None:
+            made = pl.concat_list(MADE_FROM, self._any(carried.whole)) if carried.whole else pl.col(MADE_FROM)
+            return carried.frame.with_columns(made.alias(MADE_FROM))
         stripped = {n: replace(t, frame=t.frame.drop(MADE_FROM), extra=()) for n, t in inputs.items()}
-        return node.lower(stripped).with_columns(self._any(node))
+        return node.lower(stripped).with_columns(self._any([node.name]))
 
-    def _any(self, node: Node) -> pl.Expr:
-        above = self._above(node)
+    def _any(self, names: Iterable[str]) -> pl.Expr:
+        """Return what stands for any row of all that some nodes are made from."""
+        above = set[str]().union(*(self._above(self.plan.nodes[n]) for n in names))
         ids = [(index << _ROW_BITS) + _ANY for index, name in enumerate(self.order) if name in above]
         return pl.lit(ids, dtype=pl.List(pl.UInt64)).alias(MADE_FROM)
 
