@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from lazypipe import in_steps, sql
 from lazypipe.compile.node import Node
 from lazypipe.compile.passing import Passing
 from lazypipe.compile.through import LookedUp, looked_up
@@ -15,7 +14,9 @@ from lazypipe.ops.base import AHEAD, MADE, MADE_FROM, OTHER_MADE_FROM, both_made
 from lazypipe.ops.sql import Sql
 from lazypipe.plan.reader import read_plan
 from lazypipe.spec.scope import Scope, Table
-from lazypipe.sql_text import carrying
+from lazypipe.sql.query import query
+from lazypipe.sql.steps import steps
+from lazypipe.sql.text import carrying
 
 __all__ = ["Carried", "carry_query"]
 
@@ -107,17 +108,17 @@ class _Query:
         """Return groups whose figures add up, each with the rows that are in it; None where the query is no such."""
         operation, names = self.passing.operation, self.passing.node.schemas[self.passing.index].names()
         assert isinstance(operation, Sql)
-        found = in_steps.steps(operation.query, names)
+        found = steps(operation.query, names)
         if found is None or self.passing.folds() is None:
             return None
         rows = self.lowered(replace(operation, query=found.rows), told=True)
         by, schema = [*found.by], rows.collect_schema()
         if any(schema[c].is_nested() for c in by):
             return None
-        figures = sql.query(found.figures, {"self": rows.drop(MADE_FROM)})
+        figures = query(found.figures, {"self": rows.drop(MADE_FROM)})
         if by:
             groups = figures.join(rows.group_by(by).agg(MADE), on=by, how="left", nulls_equal=True)
         else:
             groups = figures.join(rows.select(MADE.implode()), how="cross")
-        made = sql.query(carrying(found.result, [MADE_FROM]), {"self": groups}, self.scope.params)
+        made = query(carrying(found.result, [MADE_FROM]), {"self": groups}, self.scope.params)
         return made.select(*names, MADE_FROM)
