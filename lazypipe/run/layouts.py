@@ -283,7 +283,7 @@ def goes_on(
     if output.optimize is None or not left or choice.said.get("waits"):
         return None
     goal: Any = output.optimize
-    share = choosing_seconds(goal, max(size, there.bytes) / _BYTES_PER_SECOND)
+    share = SURE[goal] * choosing_seconds(goal, max(size, there.bytes) / _BYTES_PER_SECOND)
     seconds = min(share - spent, _MOST_SECONDS)
     if seconds < _GOES_ON:
         return None
@@ -359,7 +359,8 @@ def choose(
     goal: Any = plan.outputs[name].optimize
     rows = sample(dataset, staged, min(_ROWS, max(5_000, staged.rows // 30)))
     seconds = max(_budget(goal, seconds), LITTLE)
-    return _advised(plan, name, rows, staged.rows, seconds, ordered=ordered, folders=folders)
+    # all rows are written twice, so that all of it is sure
+    return _advised(plan, name, rows, staged.rows, seconds, ordered=ordered, folders=folders, sure=1.0)
 
 
 def _advised(
@@ -372,6 +373,7 @@ def _advised(
     ordered: bool,
     folders: bool,
     spent: float = 0.0,
+    sure: float | None = None,
 ) -> Choice:
     from lazypipe.storage.optimizer.advise import advise
 
@@ -391,7 +393,7 @@ def _advised(
         keep_order=ordered,
         partition_by=None if free else output.partition_by,
         forms=not output.delta_log,
-        sure=SURE[goal],
+        sure=SURE[goal] if sure is None else sure,
         timed=False,
     )
     # declared ones are the output's, not the layout's

@@ -204,7 +204,7 @@ def _advice(case: Case) -> Advice:
     # where there is little time columns are looked at once, in the order that rows are going to have
     first, noted = default, list(case.reasons)
     order = DEFAULT if how or not bench.quick else ordered_for_readers(case, DEFAULT, default)
-    names = looked(case, held)
+    names = looked(case, held, order)
     if not names:
         return _bare(case, replace(order, **how), plain)
     case.profile = profile_sample(replace(case.sample, frame=rows.select(names)), quick=bench.quick)

@@ -32,7 +32,7 @@ _PYARROW = 1.8
 """How long pyarrow's writer takes, next to that of Polars."""
 _UNSEEN, _NULL = 10e-9, 0.2
 """A byte in memory of rows that were not written yet, by the rates; of a null."""
-_LIKELY = 1.1e-3, 0.4e-3, 0.05e-3
+_LIKELY = 1.5e-3, 0.36e-3, 0.05e-3
 """One that is likely to, by counting alone: once, for each column that is counted, and each."""
 _PACKING = 1e-3, 0.4e-3, 75e-9
 """An order that packs: once, for each column, and each value."""
@@ -101,7 +101,7 @@ def likely_seconds(columns: int) -> float:
     Examples
     --------
     >>> round(likely_seconds(4) * 1e3, 1), round(likely_seconds(100) * 1e3, 1)
-    (2.9, 10.9)
+    (3.1, 10.8)
     """
     once, counted, each = _LIKELY
     return once + counted * min(columns, COUNTED_LITTLE) + each * columns

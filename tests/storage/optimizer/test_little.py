@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -9,7 +10,7 @@ import pytest
 
 from lazypipe.storage.optimizer.advise import advise
 from lazypipe.storage.optimizer.choice import LITTLE, choosing_seconds
-from lazypipe.storage.optimizer.layout import DEFAULT
+from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.ordering import kept_bits, likely_order, packing_order
 from lazypipe.storage.optimizer.trial import write_bytes
 from lazypipe.storage.optimizer.workload import Query, Workload
@@ -126,3 +127,44 @@ def test_more_columns_than_there_is_time_to_write_once_are_left(goal: str) -> No
     assert [t.how for t in advice.measured] == ["default"]
     enough = advise(frame.select(frame.columns[:40]), asked, goal, 0.05, total=300_000, clock=still)  # type: ignore[arg-type]
     assert len(enough.measured) > 1
+
+
+def bytes_of(frame: pl.DataFrame, layout: Layout) -> int:
+    """Return what rows take in a layout without forms."""
+    return len(write_bytes(frame.sort(*layout.sort_by, maintain_order=True) if layout.sort_by else frame, layout))
+
+
+def test_with_time_to_try_an_order_one_is_tried(flights: pl.DataFrame) -> None:
+    advice = advise(flights, goal="storage", budget=0.4, forms=False, clock=still)
+    order = advice.layout.sort_by
+    tried = [t.cost.bytes for t in advice.measured if t.how in ("default", f"ordered by {', '.join(order)}")]
+    assert order
+    assert advice.spent <= 0.4
+    assert not advice.left
+    assert tried[0] > advice.after.bytes
+    plain = replace(DEFAULT, sort_by=order)
+    assert bytes_of(flights, plain) < 0.8 * bytes_of(flights, DEFAULT)
+
+
+def test_what_an_order_earns_is_not_spent_before(flights: pl.DataFrame) -> None:
+    """There is no time to try an order: it is one that counting speaks for, and columns stand as they are."""
+    times = {"total": 30 * flights.height, "clock": still}
+    advice = advise(flights, goal="storage", budget=0.059, sure=1 / 2.4, **times)  # type: ignore[arg-type]
+    assert advice.layout.sort_by
+    assert (advice.layout.level, advice.layout.writer) == (6, "polars")
+    assert advice.left == tuple(flights.columns)
+    assert not advice.waits
+    assert advice.spent <= 0.059 / 2.4
+    assert bytes_of(flights, advice.layout) < 0.75 * bytes_of(flights, DEFAULT)
+    # rows that come in the order of a column are left in it, and columns looked at
+    numbered = flights.with_columns(id=pl.int_range(pl.len()))
+    more = advise(numbered, goal="storage", budget=0.059, sure=1 / 2.4, **times)  # type: ignore[arg-type]
+    assert not more.layout.sort_by
+    assert more.layout.encodings["id"] == "delta"
+    assert 0 < len(more.left) < numbered.width
+
+
+def test_nobody_reads_so_there_is_no_order_for_readers(flights: pl.DataFrame) -> None:
+    assert advise(flights, goal="read", budget=0.009, clock=still).waits
+    listed = flights.head(30_000).select("dest", "carrier", l=pl.concat_list("day"))
+    assert advise(listed, Workload((Query("a", {"l": "equal"}),)), "read", 0.009, clock=still).waits

@@ -32,8 +32,11 @@ _RISES = 3.0
 """How many times more a byte counts of columns whose values rise: nearly all of them may be gained, more than few rows show."""
 
 
-def looked(case: Case, plain: Mapping[str, int]) -> list[str]:
-    """Return the columns that are looked at: all, or, where there is little time, as many as that is for, of those that promise most."""
+def looked(case: Case, plain: Mapping[str, int], order: Layout) -> list[str]:
+    """Return the columns that are looked at: all, or, where there is little time, as many as that is for, of those that promise most.
+
+    What follows from the ``order`` of rows has its time.
+    """
     spend = case.bench.spend
     if not case.bench.quick or spend.left is None:
         return case.frame.columns
@@ -45,7 +48,7 @@ def looked(case: Case, plain: Mapping[str, int]) -> list[str]:
     names = sorted(plain, key=lambda n: (n not in asked, -worth[n]))
     shares = [*accumulate((plain[n] / max(total, 1) for n in names), initial=0.0)]
     prices = (_seconds(case, n, share, hard=False) for n, share in enumerate(shares))
-    left = spend.left - sizes_seconds(case)
+    left = spend.left - (sizes_seconds(case) if order.sort_by else 0.0)
     most = max((n for n, price in enumerate(prices) if price <= left), default=0)
     if most < len(names):
         spend.stopped = True
