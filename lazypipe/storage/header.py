@@ -35,7 +35,11 @@ def misread(names: Sequence[str], options: Mapping[str, Any], known: Collection[
     >>> misread(["id;amount"], {}, ["id;amount"])
     """
     new = [n for n in names if n not in known]
-    if not options.get("has_header", True) or not new or any("\0" in n for n in names):  # which is no text at all
+    if not options.get("has_header", True) or not new:
+        return None
+    if any(
+        "\0" in n or "\r" in n for n in names
+    ):  # it is no text, or all of it is the header, which is told where names are looked at
         return None
     if len(names) == 1 and (separator := _between(names[0], options.get("separator", ","))) is not None:
         shown = separator.replace("\t", r"\t")
