@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 __all__ = ["misread", "refuse_misread"]
 
 _AGAIN = re.compile(r"(.+)_duplicated_\d+", re.DOTALL)
+_LONG = 60
+"""Characters of a name that are shown."""
 _SEPARATORS = (",", ";", "\t", "|")
 
 
@@ -35,12 +37,19 @@ def misread(names: Sequence[str], options: Mapping[str, Any], known: Collection[
     new = [n for n in names if n not in known]
     if not options.get("has_header", True) or not new:
         return None
+    if any(
+        "\0" in n or "\r" in n for n in names
+    ):  # it is no text, or all of it is the header, which is told where names are looked at
+        return None
     if len(names) == 1 and (separator := _between(names[0], options.get("separator", ","))) is not None:
         shown = separator.replace("\t", r"\t")
-        what = f"the header is one column, {names[0]!r}, with '{shown}' in its name"
+        what = f"the header is one column, {_shown(names[0])}, with '{shown}' in its name"
         return what, f'say read: {{separator: "{shown}"}}, or declare it in contract if it is one'
     if (name := next((n for n in new if "\ufffd" in n), None)) is not None:
-        return f"the header has {name!r}, which is not UTF-8", "convert it, such as with iconv -f WINDOWS-1252 -t UTF-8"
+        return (
+            f"the header has {_shown(name)}, which is not UTF-8",
+            "convert it, such as with iconv -f WINDOWS-1252 -t UTF-8",
+        )
     for name in new:
         again = _AGAIN.fullmatch(name)
         if again is not None and again[1] in names:
@@ -63,6 +72,10 @@ def refuse_misread(uri: str, names: Sequence[str], options: Mapping[str, Any], k
         raise SourceError(
             found[0], uri=uri, fix="deliver it again as the others are written, or make it another source"
         )
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= _LONG else f"{name[:_LONG]}…")
 
 
 def _between(name: str, separator: str) -> str | None:

@@ -22,6 +22,10 @@ def compiled(folder: Path, content: bytes, uri: str = "a.csv", **more: object) -
             b"id,name\r1,a\r2,b\r",
             "lines end in CR alone, so that all is one header; write LF, or CR LF, at the end of each line",
         ),
+        (
+            b"id;name\r1;a\r2;b\r",
+            "lines end in CR alone, so that all is one header; write LF, or CR LF, at the end of each line",
+        ),
         (b"\xd0\xcf\x11\xe0" + bytes(60), "the first line holds zero bytes: it is no text; deliver it as text"),
     ],
 )

@@ -233,6 +233,11 @@ SEPARATED = "the header is one column, 'id{0}n', with '{0}' in its name; say rea
         ("id;n", {}, SEPARATED.format(";")),
         ("id\tn", {}, SEPARATED.replace("'id{0}n'", r"'id\tn'").format(r"\t")),
         ("id|n", {}, SEPARATED.format("|")),
+        (
+            "|".join(f"n{i}" for i in range(99)),
+            {},
+            SEPARATED.format("|").replace("id|n", "n0|n1|n2|n3|n4|n5|n6|n7|n8|n9|n10|n11|n12|n13|n14|n15|n16|n1…"),
+        ),
         ("id,n", {"separator": ";"}, SEPARATED.format(",")),
         (
             "id,Stra\xdfe",
