@@ -148,7 +148,11 @@ def _table(node: Node, rules: list[Written], columns: dict[str, Column]) -> None
         written_type = column.text("data_type")
         dtype = types.from_physical(written_type) if written_type is not None else None
         if written_type is not None and dtype is None:
-            column.unmapped(f"the type {written_type!r}", "no type is known by that", "data_type")
+            column.unmapped(
+                f"the type {written_type!r}",
+                "no type is known by that, so no type of the table is declared",
+                "data_type",
+            )
         columns[name] = Column(dtype, _tags(column), column.text("description"))
         for test, written in _tests(column):
             rules.extend(_test(test, written))

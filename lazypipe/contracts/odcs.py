@@ -211,7 +211,8 @@ def _dtype(prop: Node) -> str | None:
     fallback = _LOGICAL.get(str(logical))
     if fallback is None:
         what = f"the type {physical or logical!r}" if physical or logical else "the type"
-        prop.unmapped(what, "no type is known by that" if physical or logical else "the contract does not say it")
+        why = "no type is known by that" if physical or logical else "the contract does not say it"
+        prop.unmapped(what, f"{why}, so no type of the table is declared")
         return None
     bits = options.text("format") if logical in ("integer", "number") else None
     if bits is not None:

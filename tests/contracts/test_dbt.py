@@ -104,7 +104,7 @@ def test_a_whole_file() -> None:
             "it holds a template, which only the tool that wrote it can fill in"
         ),
         ":66:13: orders.status: the test my_package.looks_right: it is no generic test of dbt; write an expression",
-        ":73:9: orders.email: the type 'geography': no type is known by that",
+        ":73:9: orders.email: the type 'geography': no type is known by that, so no type of the table is declared",
         ":15:21: raw_orders: the freshness: no column says when rows were loaded (loaded_at_field)",
     ]
     assert [f.what for f in contract.notes] == [

@@ -138,7 +138,7 @@ def test_a_whole_contract() -> None:
     assert [str(f).removeprefix(str(path)) for f in contract.unmapped] == [
         ":100:13: orders.address: required of the field 'zip code' of a struct: rules look at columns; unnest it in a stage first",
         ":100:13: orders.address: maxLength of the field 'zip code' of a struct: rules look at columns; unnest it in a stage first",
-        ":105:9: orders.place: the type 'geography': no type is known by that",
+        ":105:9: orders.place: the type 'geography': no type is known by that, so no type of the table is declared",
         ":112:9: orders: 'Amounts are without tax.': it is text for people; write a rule that checks it",
         ":114:21: orders: a query: only an aggregate of the table's own rows has a rule; write a stage for it",
         ":115:9: orders: a check of soda: only that engine can read it",
@@ -336,11 +336,20 @@ def test_types(said: Mapping[str, Any], dtype: str) -> None:
 @pytest.mark.parametrize(
     ("said", "what"),
     [
-        ({}, "the type: the contract does not say it"),
-        ({"logicalType": "array"}, "the type 'array': no type is known by that"),
-        ({"logicalType": "array", "items": {}}, "the type: the contract does not say it"),
-        ({"logicalType": "object", "properties": [{"name": "x"}]}, "the type: the contract does not say it"),
-        ({"physicalType": "geography"}, "the type 'geography': no type is known by that"),
+        ({}, "the type: the contract does not say it, so no type of the table is declared"),
+        ({"logicalType": "array"}, "the type 'array': no type is known by that, so no type of the table is declared"),
+        (
+            {"logicalType": "array", "items": {}},
+            "the type: the contract does not say it, so no type of the table is declared",
+        ),
+        (
+            {"logicalType": "object", "properties": [{"name": "x"}]},
+            "the type: the contract does not say it, so no type of the table is declared",
+        ),
+        (
+            {"physicalType": "geography"},
+            "the type 'geography': no type is known by that, so no type of the table is declared",
+        ),
     ],
 )
 def test_unknown_types(said: Mapping[str, Any], what: str) -> None:

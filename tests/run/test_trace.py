@@ -226,6 +226,7 @@ CASES: dict[str, list[tuple[Any, dict[str, Any], Any, Any]]] = {
         ({"sql": "SELECT g, count(*) AS n FROM a GROUP BY g"}, {"g": None}, [3], []),
         ({"sql": "SELECT sum(v) AS n FROM a WHERE v > 10"}, {"n": 50}, [1, 2], []),
         ({"sql": "SELECT DISTINCT s FROM a"}, {"s": "y"}, [1, 3], []),
+        ({"sql": "SELECT l, count(*) AS n FROM a GROUP BY l"}, {"n": 1}, "any", "any"),
         # what mixes all rows
         ({"sql": "SELECT i, v FROM a ORDER BY v LIMIT 2"}, {"i": 0}, "any", "any"),
         ({"sql": "SELECT i, v - avg(v) OVER () AS w FROM a"}, {"i": 0}, "any", "any"),
