@@ -85,13 +85,17 @@ def input_of(
     """Return what a record says of one source as a run found it, and of what queries ``read`` of that: which files, if those are not all."""
     said: dict[str, Any] = {}
     if reads is not None:
-        corrupt = {c.uri for c in snapshot.corrupt}
-        read = {f.key: f for found, units in reads for f in found.chosen(units) if source.redact(f.uri) not in corrupt}
-        sizes, named = [f.length for f in read.values()], {f.uri: source.redact(f.uri) for f in read.values()}
-        size = None if None in sizes else sum(s for s in sizes if s is not None)
-        said = {"files": len(named), "bytes": size}
-        if len(read) != len(snapshot.files) or not all(f.key in read for f in snapshot.files):
-            said["uris"] = [*named.values()]
+        if whole := any(units is None and len(found.files) == len(snapshot.files) for found, units in reads):
+            read = {f.uri: f for f in snapshot.files}
+        else:
+            corrupt = {c.uri for c in snapshot.corrupt}
+            taken = (f for found, units in reads for f in found.chosen(units))
+            read = {f.key: f for f in taken if not corrupt or source.redact(f.uri) not in corrupt}
+            whole = len(read) == len(snapshot.files) and all(f.key in read for f in snapshot.files)
+        sizes, named = [f.length for f in read.values()], dict.fromkeys(f.uri for f in read.values())
+        said = {"files": len(named), "bytes": None if None in sizes else sum(s for s in sizes if s is not None)}
+        if not whole:
+            said["uris"] = [source.redact(uri) for uri in named]
     return {
         "uri": [source.redact(p) for p in source.patterns],
         "format": source.reader.format,
