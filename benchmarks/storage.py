@@ -41,7 +41,7 @@ from lazypipe.storage.data_files import find_odd, scan_files
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.optimizer.candidates import encodings_for, forms_for
 from lazypipe.storage.optimizer.choice import GOALS as CHOICES
-from lazypipe.storage.optimizer.choice import SURE, choosing_seconds
+from lazypipe.storage.optimizer.choice import choosing_seconds
 from lazypipe.storage.optimizer.cost import Cost
 from lazypipe.storage.optimizer.estimates import column_cost, form_cost, values
 from lazypipe.storage.optimizer.forms import physical
@@ -191,7 +191,7 @@ def compared(name: str, frame: pl.DataFrame, sql: str, runs: int, *, texts: bool
             for _ in range(runs + 1):
                 begun = time.process_time()
                 budget: float = choosing_seconds(goal, seconds)
-                advice = lp.optimize.advise(frame, asked, goal, budget, partition_by=(), sure=SURE[goal])
+                advice = lp.optimize.advise(frame, asked, goal, budget, partition_by=())
                 took.append(time.process_time() - begun)
             choosing[goal] = statistics.median(took[1:])  # the first turn warms caches
             ways[goal] = Laid(folder, goal, advice.layout, sql)

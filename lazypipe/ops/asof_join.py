@@ -126,8 +126,9 @@ class AsofJoin(Operation):
             chosen = chosen_columns(self.columns, self.suffix, taken, other.schema, coalesced, scope, of=self.with_)
             helpers = {_THERE: right, **{f"__lazypipe_by_{index}": name for index, name in enumerate(others)}}
             matchable, right, others = renamed(matchable, {**helpers, **chosen}), _THERE, tuple(helpers)[1:]
-        # a null key matches nothing, but Polars refuses nulls in a sorted key of the other side
-        joined = frame.sort(key, nulls_last=True).join_asof(
+        # a null key matches nothing, but Polars refuses nulls in a sorted key of the other side; on this one it streams wrongly unless they come
+        # first: rows ahead of a null, in one batch, are put beside the first ones of the other side only
+        joined = frame.sort(key).join_asof(
             matchable.sort(right),
             left_on=key,
             right_on=right,
@@ -142,6 +143,7 @@ class AsofJoin(Operation):
         if ours and (key == left or (self.tolerance is None and self.strategy != "nearest")):
             schema = {**table.schema, key: table.schema[left]}
             joined = self._streamed(joined, (frame, [*ours], key), (matchable, [*others], right), schema)
+        joined = joined.sort(key, nulls_last=True)
         unwanted = [*(() if key == left else (key,)), *((_THERE,) if self._chooses else ())]
         return joined.drop(unwanted, strict=False) if unwanted else joined
 
@@ -163,7 +165,7 @@ class AsofJoin(Operation):
         far = self._ticks(schema[key])
         joined = (
             frame.with_columns(line[0].alias(NEAR))
-            .sort(NEAR, nulls_last=True)
+            .sort(NEAR)
             .join_asof(
                 matchable.drop(gone),
                 on=NEAR,
@@ -173,7 +175,7 @@ class AsofJoin(Operation):
                 check_sortedness=False,
             )
         )
-        return joined.drop(NEAR).sort(key, nulls_last=True).select(names)
+        return joined.drop(NEAR).select(names)
 
     def _ticks(self, dtype: pl.DataType) -> int | None:
         """Return the tolerance in what the type counts, rounded down; None if there is none."""

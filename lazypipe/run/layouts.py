@@ -19,7 +19,7 @@ from lazypipe.storage.hive import NAME_BYTES
 from lazypipe.storage.lake.fitting import plain
 from lazypipe.storage.log import KEPT, Commit
 from lazypipe.storage.optimizer.advice import LATER
-from lazypipe.storage.optimizer.choice import LITTLE, SURE, Goal, choosing_seconds
+from lazypipe.storage.optimizer.choice import LITTLE, Goal, choosing_seconds
 from lazypipe.storage.optimizer.forms import check_forms, owner
 from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.order import ordered as ordered_as
@@ -283,7 +283,7 @@ def goes_on(
     if output.optimize is None or not left or choice.said.get("waits"):
         return None
     goal: Any = output.optimize
-    share = SURE[goal] * choosing_seconds(goal, max(size, there.bytes) / _BYTES_PER_SECOND)
+    share = choosing_seconds(goal, max(size, there.bytes) / _BYTES_PER_SECOND)
     seconds = min(share - spent, _MOST_SECONDS)
     if seconds < _GOES_ON:
         return None
@@ -359,8 +359,7 @@ def choose(
     goal: Any = plan.outputs[name].optimize
     rows = sample(dataset, staged, min(_ROWS, max(5_000, staged.rows // 30)))
     seconds = max(_budget(goal, seconds), LITTLE)
-    # all rows are written twice, so that all of it is sure
-    return _advised(plan, name, rows, staged.rows, seconds, ordered=ordered, folders=folders, sure=1.0)
+    return _advised(plan, name, rows, staged.rows, seconds, ordered=ordered, folders=folders)
 
 
 def _advised(
@@ -373,7 +372,6 @@ def _advised(
     ordered: bool,
     folders: bool,
     spent: float = 0.0,
-    sure: float | None = None,
 ) -> Choice:
     from lazypipe.storage.optimizer.advise import advise
 
@@ -393,7 +391,6 @@ def _advised(
         keep_order=ordered,
         partition_by=None if free else output.partition_by,
         forms=not output.delta_log,
-        sure=SURE[goal] if sure is None else sure,
         timed=False,
     )
     # declared ones are the output's, not the layout's

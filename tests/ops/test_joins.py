@@ -234,19 +234,43 @@ def scaled(frame: pl.LazyFrame, kind: str) -> pl.LazyFrame:
     return frame.with_columns(new[kind].alias("t"))
 
 
+@pytest.mark.parametrize("by", [False, True])
+@pytest.mark.parametrize(
+    ("strategy", "found"), [("backward", [3, 4, 4]), ("forward", [4, 4, None]), ("nearest", [4, 4, 4])]
+)
+@pytest.mark.parametrize("kind", ["int", "datetime"])
+@pytest.mark.parametrize("nulls", range(6))
+def test_rows_without_a_time_leave_those_beside_them_alone(
+    by: bool, strategy: str, found: list[int | None], kind: str, nulls: int
+) -> None:
+    """Polars cuts rows into batches as it streams them, so that one has times and nulls."""
+    times = [9, 10, 12, *[None] * nulls]
+    this = pl.LazyFrame(
+        {"g": ["a"] * len(times), "t": times, "i": [*range(len(times))]}, schema_overrides={"t": pl.Int64}
+    )
+    this = pl.concat([this, this]).unique("i")
+    quotes = pl.LazyFrame({"g": ["a", "a"], "t": [-9, 10], "q": [3, 4]})
+    step = {"with": "r", "on": "t", "strategy": strategy, **({"by": "g"} if by else {"columns": ["q"]})}
+    joined = lp.apply({"asof_join": step}, scaled(this, kind), r=scaled(quotes, kind)).collect(engine="streaming")
+    assert joined.sort("i")["q"].to_list() == [*found, *[None] * nulls]
+    assert joined["t"].is_sorted(nulls_last=True)
+
+
 @pytest.mark.parametrize("kind", ["int", "float", "datetime"])
 @pytest.mark.parametrize("tolerance", [None, 0, 2])
 @pytest.mark.parametrize("by", [False, True])
 @pytest.mark.parametrize("strategy", ["backward", "forward", "nearest"])
 @settings(max_examples=settings().max_examples // 2)
-@given(TIMED, QUOTES)
-def test_asof_join(strategy: str, by: bool, tolerance: int | None, kind: str, left: Any, right: Any) -> None:
+@given(TIMED, QUOTES, st.sampled_from(["in-memory", "streaming"]))
+def test_asof_join(
+    strategy: str, by: bool, tolerance: int | None, kind: str, left: Any, right: Any, engine: Any
+) -> None:
     limit = {"int": tolerance, "float": (tolerance or 0) / 2, "datetime": f"{tolerance}h"}[kind]
     step = {"with": "r", "on": "t", "strategy": strategy, **({"by": "g"} if by else {"suffix": "_r"})}
     step |= {} if tolerance is None else {"tolerance": limit}
     quotes = right[1].with_columns(found=pl.col("t"), at=pl.col("g"))
     this = left[1].with_columns(was=pl.col("t"))
-    result = lp.apply({"asof_join": step}, scaled(this, kind), r=scaled(quotes, kind)).collect()
+    result = lp.apply({"asof_join": step}, scaled(this, kind), r=scaled(quotes, kind)).collect(engine=engine)
     assert result.columns == ["g", "t", "v", "was", *([] if by else ["g_r"]), "found", "at"]
     assert bag(result.select("g", "was", "v")) == Counter(tuple(r.values()) for r in left[0]), "every row stays, once"
     assert result["t"].is_sorted(nulls_last=True)

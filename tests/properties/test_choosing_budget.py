@@ -31,19 +31,13 @@ class Ticks:
         return self.now
 
 
-@given(st.floats(0.0, 5.0), st.lists(st.tuples(COSTS, COSTS), max_size=30), st.floats(0.1, 1.0))
-def test_without_a_clock_pieces_take_what_they_are_said_to(
-    seconds: float, pieces: list[tuple[float, float]], sure: float
-) -> None:
-    budget = Budget(seconds, sure=sure)
-    done = [price for price, _ in pieces if budget.takes(price)]
+@given(st.floats(0.0, 5.0), st.lists(COSTS, max_size=30))
+def test_without_a_clock_pieces_take_what_they_are_said_to(seconds: float, pieces: list[float]) -> None:
+    budget = Budget(seconds)
+    done = [price for price in pieces if budget.takes(price)]
     assert budget.spent == pytest.approx(sum(done))
-    assert budget.spent <= sure * seconds
+    assert budget.spent <= seconds
     assert budget.stopped == (len(done) < len(pieces))
-    budget.earn(1 / sure)
-    done += [price for price, _ in pieces if budget.takes(price)]
-    assert budget.spent == pytest.approx(sum(done))
-    assert budget.spent <= seconds * (1 + 1e-9)
 
 
 @given(st.floats(0.0, 5.0), st.lists(COSTS, min_size=1, max_size=30), st.floats(0.01, 100.0))
@@ -96,9 +90,9 @@ def frames(draw: st.DrawFn) -> pl.DataFrame:
 
 
 @settings(max_examples=60)
-@given(st.data(), frames(), st.sampled_from(GOALS), st.booleans(), st.floats(0.0, 0.3), st.sampled_from([1.0, 0.4]))
+@given(st.data(), frames(), st.sampled_from(GOALS), st.booleans(), st.floats(0.0, 0.3))
 def test_choosing_keeps_to_its_time_whatever_pieces_take(
-    data: st.DataObject, frame: pl.DataFrame, goal: Any, asks: bool, budget: float, sure: float
+    data: st.DataObject, frame: pl.DataFrame, goal: Any, asks: bool, budget: float
 ) -> None:
     workload = Workload((Query("q", {"country": "equal", "status": "equal"}),)) if asks else None
     with pytest.MonkeyPatch.context() as patch:
@@ -106,11 +100,9 @@ def test_choosing_keeps_to_its_time_whatever_pieces_take(
             times = data.draw(st.sampled_from([0.2, 1.0, 5.0]), name)
             rate: Any = getattr(prices, name)
             patch.setattr(prices, name, tuple(times * r for r in rate) if parts else times * rate)
-        advice = advise(frame, workload, goal, budget, total=10**6, sure=sure, clock=lambda: 0.0)
+        advice = advise(frame, workload, goal, budget, total=10**6, clock=lambda: 0.0)
         look = prices.look_seconds(frame.width)
     assert advice.spent <= max(budget, look) + 1e-9
-    if not any(t.how.startswith("ordered by") for t in advice.measured) and not advice.layout.sort_by:
-        assert advice.spent <= max(sure * budget, look) + 1e-9  # nothing was found that takes longer to write
     if budget < look:
         assert advice.layout == DEFAULT
         assert advice.waits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lazypipe as lp
+from lazypipe.storage.dataset import Dataset
 from tests.delivered import CLOCK, put
 from tests.properties.scale import at_scale
 
@@ -50,7 +52,7 @@ ACTIONS = [
     "full",
     "bounded",
 ]
-ACTIONS += ["rollback", "rollback", "mirror back", "compact", "rewrite", "vacuum", "nothing"]
+ACTIONS += ["rollback", "rollback", "mirror back", "compact", "rewrite", "vacuum", "nothing", "name"]
 STEPS = st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 6), ROWS), min_size=1, max_size=9)
 MORE: dict[str | None, Any] = {None: None, "v * 2": lambda v: v * 2, "v + 1": lambda v: v + 1, "v": lambda v: v}
 CASTS = ["String", "Int32", "Float64", "UInt8", "Decimal(9, 2)"]
@@ -83,6 +85,7 @@ class World:
         self.state = State()
         self.versions: dict[int, State] = {}
         (base / "in").mkdir()
+        self.name(5)
         self.write("f0", [(0, "a", 1, "u", 0), (1, "b", 2, "u", 0)])
 
     def write(self, name: str, rows: list[Any]) -> None:
@@ -94,6 +97,13 @@ class World:
         self.files[name] = (self.made, held)
         frame = pl.DataFrame([(f"0{i}", *rest) for i, *rest in held], schema=SCHEMA, orient="row")
         put(self.base / f"in/{name}.{self.case['format']}", frame, CLOCK + self.made * 10)
+
+    def name(self, number: int) -> None:
+        """Give names to the keys whose bits a number has."""
+        self.made += 1
+        self.names = {i: f"n{number}" for i in range(4) if number >> i & 1}
+        frame = pl.DataFrame({"id": [f"{i}" for i in self.names], "name": [*self.names.values()]})
+        put(self.base / "d.csv", frame, CLOCK + self.made * 10)
 
     # the definitions
 
@@ -136,8 +146,16 @@ class World:
         evolve = {"contract": {"on_new_column": "evolve", "on_type_change": "evolve", "on_missing_column": "evolve"}}
         return self.defined(
             "two",
-            {"c": {"uri": "out/o__changes"}},
             {
+                "c": {"uri": "out/o__changes"},
+                "d": {"uri": "d.csv", "contract": {"columns": {"id": "String", "name": "String"}}},
+            },
+            {
+                "names": {"from": "d", "do": cast},
+                "named": {
+                    "from": "c",
+                    "do": [*cast, {"join": {"with": "names", "on": "id", "how": "left", "columns": ["name"]}}],
+                },
                 "mirror": {
                     "from": "c",
                     "do": [{"filter": "_change <> 'update_before'"}, {"drop": ["_time", "_run"]}, *cast],
@@ -161,6 +179,7 @@ class World:
                     **evolve,
                 },
                 "net": {"to": "out/net", "key": "id"},
+                "named": {"to": "out/named"},
             },
         )
 
@@ -281,10 +300,9 @@ class World:
         if segment.status != "done":
             assert (told["status"], told["written"], told["data"]) == ("unchanged", 0, [])
             return
-        held = {
-            str(path.relative_to(self.base / "out/o")): pl.scan_parquet(path).select(pl.len()).collect().item()
-            for path in (self.base / "out/o").rglob(f"{result.run}-*")
-        }
+        # what was written on the way and put in others since is no part of the version
+        paths = [f.path for f in Dataset(self.uri).read().files if f.path.rpartition("/")[2].startswith(result.run)]
+        held = {path: pl.scan_parquet(self.base / "out/o" / path).select(pl.len()).collect().item() for path in paths}
         assert {d["path"]: d["rows"] for d in told["data"]} == held
         if self.mode != "replace":
             assert told["written"] == sum(g.good for g in segment.gates)
@@ -320,8 +338,12 @@ class World:
     def act(self, action: str, index: int, rows: list[Any]) -> None:
         names = sorted(self.files)
         name = names[index % len(names)]
-        datasets = [self.uri, f"{self.uri}__changes", str(self.base / "out/mirror"), str(self.base / "out/net")]
-        uri = datasets[index % 4]
+        datasets = [
+            self.uri,
+            f"{self.uri}__changes",
+            *(str(self.base / f"out/{n}") for n in ("mirror", "net", "named")),
+        ]
+        uri = datasets[index % 5]
         match action:
             case "add":
                 self.write(f"f{self.made}", rows)
@@ -332,6 +354,8 @@ class World:
                 self.ever = True
                 del self.files[name]
                 (self.base / f"in/{name}.{self.case['format']}").unlink()
+            case "name":
+                self.name(1 + index * 2)
             case "most":
                 self.most = 1 + index % 4
             case "more" if not self.dated:
@@ -421,7 +445,12 @@ class World:
         assert found.unchanged == sum(was[k] == now[k] for k in both)
 
     def mirrored(self) -> None:
-        cast = pl.Series([], dtype=pl.Int64).dtype
+        cast = pl.Int64()
+        feed = lp.scan(f"{self.uri}__changes").select("id", "_change", "_version").collect()
+        named = lp.scan(str(self.base / "out/named")).with_columns(pl.col("id").cast(cast)).collect()
+        assert Counter(named.select("id", "_change", "_version", "name").rows()) == Counter(
+            (*row, self.names.get(row[0])) for row in feed.rows()
+        )
         there = lp.scan(str(self.base / "out/mirror")).with_columns(pl.col("id").cast(cast)).collect()
         assert dict(self.read(there)) == self.rows_of(self.state)
         net = lp.scan(str(self.base / "out/net")).with_columns(pl.col("id").cast(cast)).collect()

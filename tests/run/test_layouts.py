@@ -1210,7 +1210,7 @@ def test_what_was_looked_at_in_vain_is_remembered_until_there_is_twice_as_much(
     assert first["reasons"] == ["the default layout: writing takes too little time to choose another"]
     assert world.plan().status()[0]["layout"]["reasons"] == first["reasons"]
     assert first["waits"]
-    assert 0 < first["spent"] < 0.001
+    assert 0 < first["spent"] <= budgets[0]
     world.deliver("2", rows(40_000, 40_100))
     assert world.run().info["optimize"] == first
     assert len(budgets) == 1

@@ -67,7 +67,6 @@ def advise(
     partition_by: Sequence[str] | None = None,
     writers: Sequence[Writer] | None = None,
     forms: bool = True,
-    sure: float = 1.0,
     timed: bool | None = None,
     clock: Clock = time.process_time,
     storage_options: Mapping[str, Any] | None = None,
@@ -98,9 +97,6 @@ def advise(
         Who may write: ``polars``, ``pyarrow``. Default: both, if pyarrow is installed.
     forms
         Whether columns may stand in files in other forms, which ``lp.scan`` undoes and other readers (of Delta tables) do not.
-    sure
-        Which part of the budget may be spent whatever is found. The rest is there as far as writing takes longer, by as many times, in what
-        was found by then.
     timed
         Whether ways are written and read to see how long that takes; else that follows from their bytes by rates, and the same rows get the
         same advice. Default: if there are 1.5 seconds or more.
@@ -131,7 +127,7 @@ def advise(
     if asked.access == "append heavy":  # each append would be put in order, and into folders, by itself
         keep_order, partition_by = True, partition_by or ()
     quick = (budget is not None and budget < _QUICK) if timed is None else not timed
-    bench = Bench(clock, budget, quick=quick, sure=sure)
+    bench = Bench(clock, budget, quick=quick)
     if budget is not None:
         sample = min(sample, _quick_rows(data, budget) if quick else max(round(budget * _ROWS_PER_SECOND), _FEWEST))
     packs = quick and not keep_order and GOALS[goal].least == "bytes" and not asked.queries

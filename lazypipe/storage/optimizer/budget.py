@@ -24,8 +24,6 @@ class Budget:
         What all pieces may take; None: no end.
     clock
         Tells what they took. None: what their prices say.
-    sure
-        Which part of it may be spent whatever is found; the rest is there once it is earned.
 
     Attributes
     ----------
@@ -36,19 +34,15 @@ class Budget:
 
     Examples
     --------
-    >>> budget = Budget(1.0, sure=0.5)
+    >>> budget = Budget(0.5)
     >>> budget.takes(0.4), budget.takes(0.4), budget.spent
     (True, False, 0.4)
-    >>> budget.earn(1.7)
-    >>> budget.takes(0.4), budget.spent
-    (True, 0.8)
     """
 
-    def __init__(self, seconds: float | None, clock: Clock | None = None, sure: float = 1.0) -> None:
+    def __init__(self, seconds: float | None, clock: Clock | None = None) -> None:
         self.seconds, self.stopped = seconds, False
         self._clock = clock
         self.start = 0.0 if clock is None else clock()
-        self._sure, self._limit = sure, None if seconds is None else sure * seconds
         self._charged = 0.0
 
     @property
@@ -59,12 +53,12 @@ class Budget:
     @property
     def left(self) -> float | None:
         """Seconds that are left, as pieces of work are priced; None: no end."""
-        if self._limit is None:
+        if self.seconds is None:
             return None
         spent = self.spent
         # how many times longer pieces of work took than their prices say
         pace = spent / self._charged if self._clock is not None and spent and self._charged else 1.0
-        return (self._limit - spent) / pace
+        return (self.seconds - spent) / pace
 
     def allows(self, price: float) -> bool:
         """Whether a piece of work still fits; asked by who has one, and leaves it else."""
@@ -83,8 +77,3 @@ class Budget:
         if fits:
             self.charge(price)
         return fits
-
-    def earn(self, times: float) -> None:
-        """Let as many times of what is sure be spent, all of it at most: what has been found makes the rest take so much longer."""
-        if self.seconds is not None and self._limit is not None:
-            self._limit = min(self.seconds, max(self._limit, self._sure * self.seconds * times))

@@ -11,7 +11,7 @@ from typing import Literal
 from lazypipe.storage.optimizer.cost import Cost, Size
 from lazypipe.storage.optimizer.form import Form
 
-__all__ = ["GOALS", "LITTLE", "SURE", "Goal", "Limits", "Measure", "Option", "choose", "choosing_seconds"]
+__all__ = ["GOALS", "LITTLE", "Goal", "Limits", "Measure", "Option", "choose", "choosing_seconds"]
 
 Goal = Literal["storage", "balanced", "read", "write"]
 Measure = Literal["bytes", "write", "read"]
@@ -49,9 +49,6 @@ _SHARE = 0.03
 """Which part of the time that writing takes may be spent on choosing how."""
 _LASTS: Mapping[Goal, float] = {"storage": 2.4, "balanced": 1.2, "read": 1.5, "write": 0.6}
 """How many times the default's time writing takes in what is chosen: rather more than is measured, since in half the time much less is found."""
-
-SURE: Mapping[Goal, float] = {"storage": 1 / 2.4, "balanced": 1 / 1.2, "read": 1 / 1.5, "write": 1.0}
-"""Which part of that may be spent whatever is found: writing takes the default's time at least, and longer only in what has been found."""
 
 LITTLE = 0.02
 """Seconds below which there is time for an order of rows at most."""

@@ -112,8 +112,6 @@ class Bench:
     quick
         Whether times are estimated from bytes rather than taken: of a few thousand rows they say nothing. What trials take is
         estimated too, so that the same rows are given the same layout, whatever else the machine does.
-    sure
-        Which part of the budget may be spent whatever is found.
 
     Attributes
     ----------
@@ -123,9 +121,9 @@ class Bench:
         What is left for each row of columns in a dictionary, on as many rows as the sample stands for: see ``estimates``.
     """
 
-    def __init__(self, clock: Clock, budget: float | None, *, quick: bool = False, sure: float = 1.0) -> None:
+    def __init__(self, clock: Clock, budget: float | None, *, quick: bool = False) -> None:
         self.quick, self.budget = quick, budget
-        self.spend = Budget(budget, None if quick else clock, sure)
+        self.spend = Budget(budget, None if quick else clock)
         self._clock = clock
         self._start = clock() if quick else self.spend.start
         self._timed_once = budget is not None

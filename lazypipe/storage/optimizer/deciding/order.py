@@ -54,7 +54,7 @@ def packed(case: Case, default: Cost, plain: Mapping[str, int]) -> tuple[str, ..
         # there is no time to try an order: one is taken that hardly needs it, unless rows have one
         has_order = any(case.frame[n].is_sorted() for n in case.rising)
         takes = not has_order and case.bench.spend.takes(likely_seconds(case.frame.width))
-        return likely(case, default) if takes else ()
+        return likely(case) if takes else ()
     if not case.bench.spend.takes(search):
         return ()
     large = sorted(plain, key=lambda n: -plain[n])[:_LARGEST]
@@ -76,7 +76,6 @@ def packed(case: Case, default: Cost, plain: Mapping[str, int]) -> tuple[str, ..
     if found.bytes > _ORDER_WORTH * cost.bytes or found.write > case.limits.write * cost.write:
         return ()
     case.note(None, f"ordered by {order_name(tried)}", _smaller(cost, found))
-    case.bench.spend.earn(found.write / cost.write if cost.write else 1.0)
     return by
 
 
@@ -85,15 +84,13 @@ def packs(case: Case) -> bool:
     return case.limits.least == "bytes" and not case.filtered and not case.keep_order and not case.sparse
 
 
-def likely(case: Case, default: Cost | None = None) -> tuple[str, ...]:
+def likely(case: Case) -> tuple[str, ...]:
     """Return the columns of an order in which files are likely to be much smaller, by counting alone."""
     order, left = likely_order(case.ordered)
     if not order or left > _LIKELY_LEFT:
         return ()
     case.note(None, f"ordered by {', '.join(order)}", f"values that follow each other leave {left:.0%} of the bits")
     case.is_likely = True
-    if default is not None and default.write:
-        case.bench.spend.earn((default.write + order_seconds(case.frame, len(order))) / default.write)
     return order
 
 
@@ -121,7 +118,6 @@ def _numbered(case: Case, writer: str, default: Cost) -> tuple[str, ...]:
         f"ordered by {key}",
         f"rows have no order that would be lost, and steps take about {8 * saved / rows:.0f} bits a row less than values",
     )
-    case.bench.spend.earn((default.write + longer) / default.write if default.write else 1.0)
     return (key,)
 
 
@@ -166,7 +162,6 @@ def ordered_for_readers(case: Case, layout: Layout, default: Cost) -> Layout:
         )
         if allowed and (faster or keyed or (smaller and reading <= natural and least == natural)):
             best, cost, least = tried, (found if smaller else cost), reading
-            case.bench.spend.earn(found.write / first.write if first.write else 1.0)
             case.together = key if keyed and not faster else None
     if best.sort_by:
         share = f"queries read {least:.0%} of the row groups, {natural:.0%} as it was"
