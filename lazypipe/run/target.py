@@ -123,8 +123,9 @@ class Target:
         elif self.output.format == "dataset":
             layout = None if self.choice is None else self.choice.layout
             few = self.output.maintain.get("small_files")
-            # what is laid out is in an order of its own
-            known = rows if layout is None and rows is not None else sys.maxsize
+            # what is laid out is in an order of its own, and changes in what is of no time are anywhere: in all files
+            timed = any(self.schema[name].is_temporal() for _, name in self.work.groups)
+            known = rows if layout is None and timed and rows is not None else sys.maxsize
             most = most_rows(known, few) if self.work.groups else None
             by = self.output.partition_by or (() if layout is None else layout.partition_by)
             options = self.output.storage_options

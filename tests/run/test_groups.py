@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -126,22 +126,32 @@ def test_rows_of_one_time_leave_files_of_others_as_they_are(tmp_path: Path, monk
     assert sorted(counted.rows()) == [(at, k, 1 + (at == datetime(2024, 1, 5))) for at, k in rows]
 
 
-@pytest.mark.parametrize("more", [{}, {"maintain": {"small_files": 8}}])
+@pytest.mark.parametrize(
+    ("by", "more", "many"),
+    [("at", {}, 30), ("at", {"maintain": {"small_files": 8}}, 4), ("k", {}, 1)],
+    ids=["times", "few wanted", "no times"],
+)
 def test_files_are_as_many_as_the_root_of_rows_says_and_no_more_than_are_wanted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str, more: dict[str, Any], many: int
 ) -> None:
+    """What changes in groups of no time may be anywhere: small files would all be written anew, each by a query of its own."""
     monkeypatch.setattr(tiers, "_LEAST", 1)
     monkeypatch.setattr(tiers, "_ROOT", 1)
     monkeypatch.setattr(groups, "_TOGETHER", 0)
     data = definition(**more)
-    deliver(tmp_path, "1", [(k, k) for k in range(900)])
+    data["stages"]["s"]["do"] = [{"aggregate": {"by": by, "aggregate": {"n": "count(*)"}}}]
+    (tmp_path / "in").mkdir()
+    made = pl.DataFrame({"k": range(900)}).with_columns(at=pl.lit(date(2024, 1, 1)) + pl.duration(days=pl.col("k")))
+    made.write_parquet(tmp_path / "in/1.parquet")
     run(tmp_path, data)
-    assert len(paths(tmp_path)) == (4 if more else 30)
-    deliver(tmp_path, "2", [(5, 1), (890, 1)])
+    assert len(paths(tmp_path)) == many
+    late = made.filter(pl.col("k").is_in([5, 890]))
+    late.write_parquet(tmp_path / "in/2.parquet")
     result = run(tmp_path, data)
     # what a change leaves of a file goes beside what it makes: that is not too many yet
-    assert (len(paths(tmp_path)), result.maintained) == (5 if more else 31, ())
-    assert held(tmp_path) == expected(tmp_path)
+    assert (len(paths(tmp_path)), result.maintained) == (many + 1, ())
+    counted = lp.scan(str(tmp_path / "out/s")).select(by, "n").collect().rows()
+    assert sorted(counted) == sorted((row[by], 1 + (row["k"] in {5, 890})) for row in made.iter_rows(named=True))
 
 
 @pytest.mark.parametrize("together", [1 << 16, 0])
