@@ -18,6 +18,7 @@ import pytest
 import lazypipe as lp
 from lazypipe.__main__ import main
 from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.optimizer.forms import Cast
 from lazypipe.storage.sink import DatasetSink
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -401,3 +402,19 @@ def test_what_is_no_part_and_no_size_is_refused(uri: str) -> None:
         lp.optimize.compact(uri, dead=20)
     with pytest.raises(lp.LazypipeError, match="target is 0; write how many bytes a file has"):
         lp.optimize.compact(uri, target=0)
+
+
+@pytest.mark.parametrize("name", ["self", "exprs", "named_exprs"])
+def test_columns_may_be_called_like_arguments_of_polars(name: str, tmp_path: Path) -> None:
+    given = pl.select((pl.int_range(20_000) * 7_919 % 30_000).alias(name))
+    (tmp_path / "in").mkdir()
+    given.write_parquet(tmp_path / "in" / "0.parquet")
+    built = lp.pipeline("p", base=str(tmp_path)).source("a", "in/*.parquet").stage("b", "a").output("b", "out")
+    built.build().compile().run().raise_for_status()
+    advice = lp.optimize.advise(given, None, "storage", sample=given.height, timed=True)
+    assert {t.column for t in advice.measured} >= {None, name}
+    fitting = lp.optimize.Layout(forms={name: Cast(pl.Int16())})  # of some values
+    lp.optimize.rewrite(str(tmp_path / "out"), fitting)
+    found = lp.scan(str(tmp_path / "out")).collect()
+    assert found.schema == given.schema
+    assert found.sort(name).equals(given.sort(name))

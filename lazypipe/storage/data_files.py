@@ -126,6 +126,6 @@ def find_odd(
         inside = pl.Schema({n: t for n, t in inside.items() if n not in by})
         source = FileInfo(uris.join(uri, file.path), None)
         frame = Reader("parquet", storage_options=storage_options or {}).scan([source], inside, keys={})
-        row = frame.select(**odd_columns(forms)).collect(engine="streaming").row(0, named=True)
+        row = frame.select(odd_columns(forms)).collect(engine="streaming").row(0, named=True)
         found.append(replace(file, odd=tuple(n for n, is_odd in row.items() if is_odd)))
     return tuple(found)

@@ -281,14 +281,15 @@ def restore(
     [1, 1000, None]
     """
     for ready in _rounds(forms):
-        values = {}
+        values = []  # not by keywords: a column may be called self
         for name in ready:
             form, dtype = forms[name], schema[name]
             if widened and _is_widened(name, dtype, form, odd):
                 continue
             joined = form.join({p: pl.col(_part(name, p)) for p in form.parts(dtype)}, dtype)
-            values[name] = pl.coalesce(plain_column(name), joined) if _needed(name, odd) else joined
-        frame = frame.with_columns(**values)
+            value = pl.coalesce(plain_column(name), joined) if _needed(name, odd) else joined
+            values.append(value.alias(name))
+        frame = frame.with_columns(values)
     if not forms:
         return frame
     inside = _inside(schema, forms)
@@ -298,12 +299,12 @@ def restore(
     return frame.select(*schema, *extra)
 
 
-def odd_columns(forms: Iterable[str]) -> dict[str, pl.Expr]:
+def odd_columns(forms: Iterable[str]) -> list[pl.Expr]:
     """Return the aggregates over a file, as it stands, that tell of which columns it has values that do not fit their form.
 
     Examples
     --------
-    >>> pl.DataFrame({"_lazypipe:x:plain": [None, 7]}).select(**odd_columns(["x"])).row(0, named=True)
+    >>> pl.DataFrame({"_lazypipe:x:plain": [None, 7]}).select(odd_columns(["x"])).row(0, named=True)
     {'x': True}
     """
-    return {name: pl.col(plain_column(name)).is_not_null().any() for name in forms}
+    return [pl.col(plain_column(name)).is_not_null().any().alias(name) for name in forms]

@@ -192,7 +192,7 @@ class Bench:
         forms = {name: form}
         self.spend.charge(self.price(needed, "polars"))
         inside, write = self.best_of(lambda: physical(needed.lazy(), needed.schema, forms).collect(engine="streaming"))
-        odd = inside.select(**odd_columns(forms)).item()
+        odd = inside.select(odd_columns(forms)).item()
         kept = {name} if odd else set[str]()
         back = restore(inside.lazy(), needed.schema, forms, odd=kept).select(name)
         _, read = self.best_of(lambda: back.collect(engine="streaming"))
@@ -294,4 +294,4 @@ class Bench:
 def _odd(inside: pl.DataFrame, forms: Mapping[str, Form]) -> Collection[str]:
     if not forms:
         return ()
-    return [n for n, is_odd in inside.select(**odd_columns(forms)).row(0, named=True).items() if is_odd]
+    return [n for n, is_odd in inside.select(odd_columns(forms)).row(0, named=True).items() if is_odd]

@@ -190,7 +190,7 @@ def test_what_fits_stands_in_its_form_alone(form: Form, dtype: pl.DataType, valu
     frame = pl.DataFrame([series("x", values, dtype)])
     found = through(frame, {"x": form}, tmp_path / "a.parquet", odd=())
     assert bits(found) == bits(frame)
-    inside = pl.scan_parquet(tmp_path / "a.parquet").select(**odd_columns(["x"])).collect()
+    inside = pl.scan_parquet(tmp_path / "a.parquet").select(odd_columns(["x"])).collect()
     assert inside.row(0) == (False,)
 
 
