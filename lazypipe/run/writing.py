@@ -87,7 +87,8 @@ class Writing(Part):
 
     def _write_rows(self, sink: DatasetSink | ExportSink, rows: pl.LazyFrame) -> Written:
         if isinstance(sink, ExportSink):
-            return sink.write(rows, self.capture)
+            # what is read of a dataset has the columns in the order of when that was written
+            return sink.write(rows.select(*self.target.schema), self.capture)
         grouping = self.query.grouping
         few = grouping is not None and grouping.is_little
         parts = {} if self.target.groups is None else {"parts": self.target.groups.parts}

@@ -270,3 +270,16 @@ def test_all_segments_see_the_source_as_the_run_found_it(tmp_path: Path) -> None
     assert ids(tmp_path, "b") == ids(tmp_path, "c") == list(range(10))
     plan.run(run="r2", now=NOW).raise_for_status()
     assert ids(tmp_path, "b") == ids(tmp_path, "c") == [*range(10), 99]
+
+
+def test_an_export_has_the_columns_in_the_order_of_its_definition(tmp_path: Path) -> None:
+    """Also where it is made of a dataset that was written with the same columns in another order, and is left as it is."""
+    stages = {"b": {"from": "a", "do": [{"select": ["id", "v"]}]}, "c": {"from": "b"}}
+    outputs = {"b": {}, "c": {"to": "out/c.csv"}}
+    run(compiled(tmp_path, {"a": {}}, stages, outputs))
+    stages["b"]["do"] = [{"select": ["v", "id"]}]
+    plan = compiled(tmp_path, {"a": {}}, stages, outputs)
+    result = plan.run(now=NOW)
+    assert {s.name: s.status for s in result.segments} == {"b": "unchanged", "c": "done"}
+    assert plan.schema("c").names() == ["v", "id"]
+    assert (tmp_path / "out/c.csv").read_text().splitlines()[:2] == ["v,id", "0,0"]
