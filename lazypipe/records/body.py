@@ -80,22 +80,19 @@ def input_of(
     source: BoundSource,
     snapshot: Snapshot,
     hashes: Mapping[str, str],
-    reads: Sequence[tuple[Snapshot, Units | None]] | None = None,
+    reads: Sequence[tuple[Snapshot, Units | None]] = (),
 ) -> dict[str, Any]:
     """Return what a record says of one source as a run found it, and of what queries ``read`` of that: which files, if those are not all."""
-    said: dict[str, Any] = {}
-    if reads is not None:
-        if whole := any(units is None and len(found.files) == len(snapshot.files) for found, units in reads):
-            read = {f.uri: f for f in snapshot.files}
-        else:
-            corrupt = {c.uri for c in snapshot.corrupt}
-            taken = (f for found, units in reads for f in found.chosen(units))
-            read = {f.key: f for f in taken if not corrupt or source.redact(f.uri) not in corrupt}
-            whole = len(read) == len(snapshot.files) and all(f.key in read for f in snapshot.files)
-        sizes, named = [f.length for f in read.values()], dict.fromkeys(f.uri for f in read.values())
-        said = {"files": len(named), "bytes": None if None in sizes else sum(s for s in sizes if s is not None)}
-        if not whole:
-            said["uris"] = [source.redact(uri) for uri in named]
+    if whole := any(units is None and len(found.files) == len(snapshot.files) for found, units in reads):
+        read = {f.uri: f for f in snapshot.files}
+    else:
+        corrupt = {c.uri for c in snapshot.corrupt}
+        taken = (f for found, units in reads for f in found.chosen(units))
+        read = {f.key: f for f in taken if not corrupt or source.redact(f.uri) not in corrupt}
+        whole = len(read) == len(snapshot.files) and all(f.key in read for f in snapshot.files)
+    sizes, named = [f.length for f in read.values()], dict.fromkeys(f.uri for f in read.values())
+    size = None if None in sizes else sum(s for s in sizes if s is not None)
+    some = {} if whole else {"uris": [source.redact(uri) for uri in named]}
     return {
         "uri": [source.redact(p) for p in source.patterns],
         "format": source.reader.format,
@@ -104,7 +101,7 @@ def input_of(
             for f in snapshot.files
         ],
         "version": snapshot.version,
-        **({"read": said} if said else {}),
+        "read": {"files": len(named), "bytes": size, **some},
     }
 
 
