@@ -5,7 +5,7 @@
 Each set of rows is written as CSV, NDJSON, Parquet by pyarrow with snappy, Parquet by Polars as it comes, and in the layouts that are
 advised for ``storage``, ``balanced``, ``read`` and ``write``. Bytes are exact. Times are of the processor, as ratios to Polars' default, of medians
 of writings and readings in turn. ``query`` is a question that the layout was advised for: its time, and the part of the bytes, and of the row
-groups, that its bounds leave to be read. Advice may take 3 % of what writing is going to take, as in a run; ``choosing`` is the part that it
+groups, that its bounds leave to be read. Advice may take 3 % of what writing is going to take, or 20 ms, as in a run; ``choosing`` is the part that it
 took of writing in the layout that it chose, and ``writes`` after how many such writes it is 3 %, as it is done once. ``fixed`` is the part of the default's query that
 the same one takes on a single row: planning, which no layout makes faster. ``of_best`` is the advice for ``storage`` next to the best of all combinations of forms, encodings and
 codecs, column by column, within the same limits on time, on the same sample, as it comes and in the order that is advised.
@@ -41,7 +41,7 @@ from lazypipe.storage.data_files import find_odd, scan_files
 from lazypipe.storage.log import DataFile
 from lazypipe.storage.optimizer.candidates import encodings_for, forms_for
 from lazypipe.storage.optimizer.choice import GOALS as CHOICES
-from lazypipe.storage.optimizer.choice import choosing_seconds
+from lazypipe.storage.optimizer.choice import LITTLE, choosing_seconds
 from lazypipe.storage.optimizer.cost import Cost
 from lazypipe.storage.optimizer.estimates import column_cost, form_cost, values
 from lazypipe.storage.optimizer.forms import physical
@@ -190,7 +190,7 @@ def compared(name: str, frame: pl.DataFrame, sql: str, runs: int, *, texts: bool
             took = []
             for _ in range(runs + 1):
                 begun = time.process_time()
-                budget: float = choosing_seconds(goal, seconds)
+                budget: float = max(choosing_seconds(goal, seconds), LITTLE)
                 advice = lp.optimize.advise(frame, asked, goal, budget, partition_by=())
                 took.append(time.process_time() - begun)
             choosing[goal] = statistics.median(took[1:])  # the first turn warms caches

@@ -82,6 +82,7 @@ def _few_rows_are_worth_a_layout() -> Iterator[None]:
         patch.setattr(layouts, "_WORTH", 1 << 16)
         patch.setattr(layouts, "_SMALL", 1)
         patch.setattr(layouts, "_LEAST_SECONDS", 0.06)
+        patch.setattr(layouts, "LITTLE", 0.0)
         yield
 
 

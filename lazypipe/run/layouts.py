@@ -41,8 +41,10 @@ __all__ = [
     "without_folders",
 ]
 
-_LEAST_SECONDS = 0.005
-"""What choosing may take for what is worth it: 3 % of what it takes to write the fewest rows that are."""
+_LEAST_SECONDS = LITTLE
+"""What choosing may take for what is worth it, also where that is more than 3 %: in less, next to nothing is found."""
+_FEWEST_SECONDS = 0.005
+"""What 3 % are of what it takes to write the fewest rows that are worth it."""
 
 _WORTH, _SMALL = 16 << 20, 1 << 20
 """Bytes that rows take in memory from which on choosing is worth that; and bytes that are read in which there are not so many."""
@@ -107,7 +109,7 @@ def is_little(output: Output, size: int, there: Commit | None) -> bool:
     """Whether rows that would be written in haste first, and then once more, leave too little time to find what is worth that."""
     goal: Any = output.optimize
     seconds = max(size, 0 if there is None else there.bytes) / _BYTES_PER_SECOND
-    return size > 0 and _budget(goal, seconds) < LITTLE
+    return size > 0 and choosing_seconds(goal, seconds) < LITTLE
 
 
 def _budget(goal: Goal, seconds: float) -> float:
@@ -244,7 +246,7 @@ def choose_ahead(
     seconds = size / _BYTES_PER_SECOND
     # of rows that come from elsewhere than from files it is not known how many there are
     known = is_all or size > 0
-    little = known and choosing_seconds(goal, seconds) < _LEAST_SECONDS and total * taken < _WORTH * rows.height
+    little = known and choosing_seconds(goal, seconds) < _FEWEST_SECONDS and total * taken < _WORTH * rows.height
     # a few rows that come to many tell nothing
     if little or taken < _LEAST:
         return WAITS

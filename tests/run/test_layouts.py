@@ -425,7 +425,8 @@ def dear(monkeypatch: pytest.MonkeyPatch) -> None:
     """Choose as runs do outside of tests."""
     monkeypatch.setattr("lazypipe.run.layouts._WORTH", 16 << 20)
     monkeypatch.setattr("lazypipe.run.layouts._SMALL", 1 << 20)
-    monkeypatch.setattr("lazypipe.run.layouts._LEAST_SECONDS", 0.005)
+    monkeypatch.setattr("lazypipe.run.layouts._LEAST_SECONDS", 0.02)
+    monkeypatch.setattr("lazypipe.run.layouts.LITTLE", 0.02)
 
 
 def by_default(commit: Commit) -> bool:
@@ -1201,6 +1202,7 @@ def test_what_was_looked_at_in_vain_is_remembered_until_there_is_twice_as_much(
     monkeypatch.setattr("lazypipe.run.layouts._WORTH", 1 << 16)
     monkeypatch.setattr("lazypipe.run.layouts._SMALL", 1)
     monkeypatch.setattr("lazypipe.run.layouts._GROWS", 1)
+    monkeypatch.setattr("lazypipe.run.layouts._LEAST_SECONDS", 0.005)
     monkeypatch.setattr("lazypipe.run.layouts._DRIFT", 100.0)
     world = World(tmp_path, optimize="storage", **how)
     world.deliver("1", rows(0, 40_000))
