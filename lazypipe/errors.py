@@ -33,6 +33,7 @@ __all__ = [
     "RunError",
     "SourceError",
     "StorageError",
+    "closest",
     "first_line",
     "nearest",
     "reason_of",
@@ -64,6 +65,19 @@ class Problem:
         return text if self.where is None else f"{self.where}: {text}"
 
 
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like another one; None if none is much like it.
+
+    Examples
+    --------
+    >>> closest("dep_tim", ["origin", "dep_time"]), closest("x", ["origin"])
+    ('dep_time', None)
+    """
+    lowered = {n.lower(): n for n in sorted(set(known), reverse=True)}
+    close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
+    return lowered[close[0]] if close else None
+
+
 def nearest(name: str, known: Iterable[str], kind: str) -> str:
     """Return the hint for an unknown name: the closest known one, or what there is.
 
@@ -77,10 +91,8 @@ def nearest(name: str, known: Iterable[str], kind: str) -> str:
     'there are no columns'
     """
     names = sorted(set(known))
-    lowered = {n.lower(): n for n in reversed(names)}
-    close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean {lowered[close[0]]!r}?"
+    if (meant := closest(name, names)) is not None:
+        return f"did you mean {meant!r}?"
     if not names:
         return f"there are no {kind}"
     shown = ", ".join(names[:12])

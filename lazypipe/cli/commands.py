@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import lazypipe as lp
-from lazypipe.errors import LazypipeError, nearest
+from lazypipe.errors import LazypipeError, closest
 
 if TYPE_CHECKING:
     from lazypipe.api.together import Unread
@@ -74,9 +74,8 @@ class Parser(argparse.ArgumentParser):
         super().error(message)
 
     def _refuse(self, message: str, given: str, known: Sequence[str]) -> None:
-        meant = nearest(given, known, "")
-        if meant.startswith("did you mean"):
-            super().error(f"{message}; {meant}")
+        if (meant := closest(given, known)) is not None:
+            super().error(f"{message}; did you mean {meant!r}?")
 
 
 class Commands:

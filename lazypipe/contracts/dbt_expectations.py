@@ -102,11 +102,11 @@ def _on_column(rule: str) -> Reader:
 # values and patterns
 
 
-def _set_of(test: Given, *, quoted: bool = True) -> list[Any] | None:
+def _set_of(test: Given, *, as_text: bool = True) -> list[Any] | None:
     values = test.need("value_set", "list")
     if values is None:
         return None
-    if not test.arguments.flag("quote_values", default=quoted):
+    if not test.arguments.flag("quote_values", default=as_text):
         return [unquoted(v) for v in values if v is not None]
     if any(not isinstance(v, str | None) for v in values):
         test.note("what is no text is compared as it is, dbt puts it in quotes: do that where the column is text")
@@ -139,7 +139,7 @@ def _equals_set(test: Given) -> Iterable[Written]:
 
 
 def _most_common(test: Given) -> Iterable[Written]:
-    column, values = column_of(test), _set_of(test, quoted=False)
+    column, values = column_of(test), _set_of(test, as_text=False)
     if test.need("top_n", "integer") not in (None, 1):
         test.unmapped("a rule asks for the most common value, and no further ones")
     elif column is not None and values:

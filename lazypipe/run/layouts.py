@@ -281,7 +281,7 @@ def goes_on(
     from lazypipe.storage.optimizer.advise import advise
 
     output = plan.outputs[name]
-    left, spent = choice.said.get("left", ()), choice.said.get("spent", _LEAST_SECONDS)
+    left, spent = choice.said.get("left", ()), choice.said.get("spent", 0.0)
     if output.optimize is None or not left or choice.said.get("waits"):
         return None
     goal: Any = output.optimize
@@ -360,8 +360,7 @@ def choose(
 
     goal: Any = plan.outputs[name].optimize
     rows = sample(dataset, staged, min(_ROWS, max(5_000, staged.rows // 30)))
-    seconds = max(_budget(goal, seconds), LITTLE)
-    return _advised(plan, name, rows, staged.rows, seconds, ordered=ordered, folders=folders)
+    return _advised(plan, name, rows, staged.rows, _budget(goal, seconds), ordered=ordered, folders=folders)
 
 
 def _advised(

@@ -15,7 +15,7 @@ import polars as pl
 import yaml
 from blake3 import blake3
 
-from lazypipe.errors import DefinitionError, Problem, nearest
+from lazypipe.errors import DefinitionError, Problem, closest
 from lazypipe.spec import document
 from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.endings import format_of
@@ -77,8 +77,8 @@ def load(path: str | FilePath) -> Pipeline:
 def _another(file: FilePath) -> str:
     """Return what to do about a file that is not there: take the one beside it that is called alike."""
     beside = file.parent.iterdir() if file.parent.is_dir() else ()
-    hint = nearest(file.name, (p.name for p in beside if p.suffix in (".yaml", ".yml", ".json")), "definitions")
-    return hint if hint.startswith("did") else "check the path of the definition"
+    meant = closest(file.name, (p.name for p in beside if p.suffix in (".yaml", ".yml", ".json")))
+    return "check the path of the definition" if meant is None else f"did you mean {meant!r}?"
 
 
 def sketch(path: str | FilePath) -> Pipeline | None:

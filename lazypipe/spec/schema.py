@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from lazypipe.errors import nearest
+from lazypipe.errors import closest, nearest
 from lazypipe.spec.elsewhere import hint
 from lazypipe.spec.fitting import fits
 from lazypipe.spec.model import Fault, Path
@@ -121,9 +121,9 @@ def _unknown(path: Path, schema: Mapping[str, Any], value: Mapping[str, Any]) ->
 def _missing(
     path: Path, properties: Mapping[str, Any], value: Mapping[str, Any], wanted: Iterable[str]
 ) -> Iterator[Fault]:
-    misspelt = {nearest(str(key), properties, "") for key in value if key not in properties}
+    misspelt = {closest(str(key), properties) for key in value if key not in properties}
     for key in wanted:
-        if key in value or f"did you mean {key!r}?" in misspelt:
+        if key in value or key in misspelt:
             continue
         schema = properties[key]
         sample = schema.get("const", _sentence(schema))

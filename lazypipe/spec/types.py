@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import polars as pl
 
-from lazypipe.errors import nearest
+from lazypipe.errors import closest, nearest
 
 __all__ = ["dtype_from_name", "dtype_name", "instance_of", "is_hollow", "parts", "with_names"]
 
@@ -246,8 +246,8 @@ def _zone(name: str) -> str:
         from zoneinfo import available_timezones
 
         places = [n for n in available_timezones() if "/" in n]  # no other: EST is not what is meant by CEST
-        meant = nearest(name, places, "zones")
-        fix = meant if meant.startswith("did") else "write one such as UTC or Europe/Berlin"
+        meant = closest(name, places)
+        fix = "write one such as UTC or Europe/Berlin" if meant is None else f"did you mean {meant!r}?"
         raise ValueError(f"unknown time zone {name!r}; {fix}") from None
     return name
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import polars as pl
 
-from lazypipe.errors import first_line, nearest
+from lazypipe.errors import closest, first_line, nearest
 from lazypipe.sql.exprs import dtype_of, empty, settled, substituted, try_out, value_of
 from lazypipe.sql.prepared import prepared, refuse_equal_to_null, understood, written
 from lazypipe.sql.text import SqlError, Token, arguments_of, quoted, tokenize
@@ -71,7 +71,7 @@ def _bound(tokens: Sequence[Token], schema: pl.Schema) -> pl.Expr:
             # of what a query in brackets gives there is no column, and no hint
             made = name.startswith("_POLARS_TMP_SQL")
             hint = None if made else nearest(name, schema, "columns")
-            if hint is not None and not hint.startswith("did") and quoted(name) in text:
+            if hint is not None and quoted(name) in text and closest(name, schema) is None:
                 hint = f"text is written in single quotes: '{name}'; {hint}"
             raise SqlError(f"unknown column {name!r}", hint)
     return settled(expr, schema)  # COLUMNS('a.*')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from lazypipe.errors import nearest
+from lazypipe.errors import closest, nearest
 from lazypipe.sql import dialect
 from lazypipe.sql.literal import literal
 from lazypipe.sql.text import SqlError, Token, arguments_of, tokenize
@@ -21,8 +21,6 @@ _CLOCKS = {
     "localtimestamp",
     "today",
 }
-
-
 _READERS = re.compile(r"(read|scan)_\w+", re.IGNORECASE)
 
 
@@ -40,7 +38,7 @@ def prepared(sql: str, params: Mapping[str, object]) -> list[Token]:
             name = token.text[1:]
             if name not in params:
                 hint = nearest(name, params, "parameters")
-                declare = "" if hint.startswith("did") else f"; or declare it: params: {{{name}: …}}"
+                declare = "" if closest(name, params) else f"; or declare it: params: {{{name}: …}}"
                 raise SqlError(f"unknown parameter :{name}", f"{hint}{declare}")
             # spaces, so that it does not grow together with its neighbours: x:p, :p:q
             out += [Token("space", " "), Token("literal", literal(params[name])), Token("space", " ")]

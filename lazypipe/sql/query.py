@@ -15,7 +15,7 @@ from lazypipe.sql.text import SqlError, Token, arguments_of, place_of
 
 __all__ = ["judge", "query"]
 
-STARTS = frozenset({"select", "with", "from", "values"})
+_STARTS = frozenset({"select", "with", "from", "values"})
 """Words with which a query begins."""
 
 
@@ -100,7 +100,7 @@ def _whole(sql: str, params: Mapping[str, object]) -> list[Token]:
     refuse_equal_to_null(sql)
     tokens = prepared(sql, params)
     first = next((t.text.lower() for t in tokens if t.kind == "word"), "")
-    if first not in STARTS:
+    if first not in _STARTS:
         raise SqlError("a sql operation must be one SELECT statement", "start it with SELECT or WITH")
     if (kind := dialect.outer_using(tokens)) is not None:
         what = f"the key of a {kind} join by USING would be null in rows that only the right side has"
@@ -114,7 +114,7 @@ def _summed_within(tokens: Sequence[Token], tables: Mapping[str, pl.LazyFrame]) 
     out: list[Token] = []
     index = 0
     while index < len(tokens):
-        starts = next((t.text.lower() for t in tokens[index + 1 :] if t.kind != "space"), "") in STARTS
+        starts = next((t.text.lower() for t in tokens[index + 1 :] if t.kind != "space"), "") in _STARTS
         if tokens[index].text != "(" or not starts or (inner := arguments_of(tokens, index - 1)) is None:
             out.append(tokens[index])
             index += 1

@@ -15,7 +15,7 @@ from stat import S_IFREG
 from typing import Any, NamedTuple, TypeVar, overload
 from urllib.parse import urlsplit
 
-from lazypipe.errors import SourceError, nearest, reason_of
+from lazypipe.errors import SourceError, closest, reason_of
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage import uri as uris
 from lazypipe.storage.local_files import Names, below, is_glob, matching
@@ -364,8 +364,8 @@ def _nearest_path(path: str) -> str | None:
             names = [] if _is_pattern(part) else os.listdir(ahead)
         except OSError:
             return None
-        meant = re.fullmatch(r"did you mean '(.*)'\?", nearest(part, names, ""))
-        return meant and f"did you mean {'/'.join([*parts[:number], meant[1], *parts[number + 1 :]])!r}?"
+        meant = closest(part, names)
+        return meant and f"did you mean {'/'.join([*parts[:number], meant, *parts[number + 1 :]])!r}?"
     return None
 
 
