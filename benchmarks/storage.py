@@ -331,6 +331,15 @@ def told(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"goal": g, "said": t, "met": bool(ok)} for g, t, ok in goals]
 
 
+def repeated(read: Callable[[], object]) -> float:
+    """Return the CPU seconds of a read, over as many as take ``READ`` seconds: a few milliseconds, once, tell more of the machine than of the file."""
+    begun, times, taken = time.process_time(), 0, 0.0
+    while not times or (taken < READ and not TOY):
+        read()
+        times, taken = times + 1, time.process_time() - begun
+    return taken / times
+
+
 class Way:
     """One way to keep a frame in a folder."""
 
@@ -344,14 +353,13 @@ class Way:
         return time.process_time() - begun
 
     def read(self) -> float:
-        # what takes a few milliseconds once tells more of the machine than of the file
-        begun, times, taken = time.process_time(), 0, 0.0
-        while not times or (taken < READ and not TOY):
-            # every value is decoded, and none is kept
-            self.rows().select(pl.all().is_not_null().sum()).collect(engine="streaming")
-            self.rows().select(pl.len()).collect(engine="streaming")
-            times, taken = times + 1, time.process_time() - begun
-        return taken / times
+        # every value is decoded, and none is kept
+        return repeated(
+            lambda: (
+                self.rows().select(pl.all().is_not_null().sum()).collect(engine="streaming"),
+                self.rows().select(pl.len()).collect(engine="streaming"),
+            )
+        )
 
     def query(self) -> float:
         return 0.0
@@ -413,9 +421,7 @@ class Laid(Way):
         return scan_files(self.folder, self.files, self.schema, (), {})
 
     def query(self) -> float:
-        begun = time.process_time()
-        pl.SQLContext({"self": self.rows()}).execute(self.sql).collect(engine="streaming")
-        return time.process_time() - begun
+        return repeated(lambda: pl.SQLContext({"self": self.rows()}).execute(self.sql).collect(engine="streaming"))
 
     def query_bytes(self) -> float:
         """Return the part of the bytes that stands in row groups whose bounds do not rule out the query."""

@@ -75,6 +75,12 @@ def test_what_queries_filter_is_the_order(flights: pl.DataFrame) -> None:
     assert not advise(flights, asked, "balanced", 0.008, clock=still).layout.sort_by
 
 
+@pytest.mark.parametrize("budget", [0.008, 0.015, 0.02, 0.025, 0.03, 0.05, 0.2])
+def test_whatever_time_there_is_lookups_get_small_row_groups(budget: float, flights: pl.DataFrame) -> None:
+    advice = advise(flights, Workload((Query("a", {"dest": "equal"}),)), "read", budget, clock=still)
+    assert (advice.layout.sort_by, advice.layout.row_group_rows) == (("dest",), 32_768)
+
+
 def test_an_order_that_readers_gain_nothing_by_is_none() -> None:
     frame = pl.DataFrame({"id": range(30_000), "x": [n * 7919 % 30_011 for n in range(30_000)]})
     risen = Workload((Query("a", {"id": "equal"}),))  # is in order as it comes

@@ -73,21 +73,33 @@ def sizes_seconds(case: Case) -> float:
     return 2 * case.reading_seconds() + look_seconds(case.frame.width) if _looks_up(case) else 0.0
 
 
-def with_sizes(case: Case, layout: Layout, first: Cost) -> Layout:
-    """Choose the size of row groups and files; ``first`` is what rows cost as they came."""
-    access, rows = case.workload.access, None
-    if layout.sort_by and _looks_up(case) and case.bench.spend.takes(sizes_seconds(case)):
-        # what was timed is another each time
-        rates = case.last(layout) if case.bench.quick else case.bench.alike(case.frame, layout, layout)
-        rows = group_rows(case, access, rates.read / case.frame.height)
-    if rows is not None:
+def _with_groups(case: Case, layout: Layout, first: Cost) -> Layout:
+    """Choose the size of row groups for lookups. That takes no time where rates are known; what it brings, and whether files grow, does."""
+    access, quick = case.workload.access, case.bench.quick
+    is_told = case.bench.spend.takes(sizes_seconds(case))
+    if not is_told and not (quick and case.goal == "read"):
+        return layout
+    # what was timed is another each time
+    rates = case.last(layout) if quick else case.bench.alike(case.frame, layout, layout)
+    rows = group_rows(case, access, rates.read / case.frame.height)
+    if rows is None:
+        return layout
+    why = f"{access}: fewer rows are read in vain than in groups of {GROUP:,}"
+    if is_told:
+        if case.goal != "read" and case.last(layout).bytes + _repeated(case, layout, rows) > first.bytes:
+            return layout
         order = replace(DEFAULT, sort_by=layout.sort_by, curve=layout.curve, bounds=layout.bounds)
         in_order = case.bench.in_order(case.frame, order)
         now, then = (case.reading(in_order, size, 1) for size in (GROUP, rows))
-        if case.goal == "read" or case.last(layout).bytes + _repeated(case, layout, rows) <= first.bytes:
-            layout = replace(layout, row_group_rows=rows)
-            why = f"{access}: queries read {then:.1%} of the rows, not {now:.1%} as in groups of {GROUP:,}"
-            case.note(None, f"row groups of {rows:,} rows", why)
+        why = f"{access}: queries read {then:.1%} of the rows, not {now:.1%} as in groups of {GROUP:,}"
+    case.note(None, f"row groups of {rows:,} rows", why)
+    return replace(layout, row_group_rows=rows)
+
+
+def with_sizes(case: Case, layout: Layout, first: Cost) -> Layout:
+    """Choose the size of row groups and files; ``first`` is what rows cost as they came."""
+    if layout.sort_by and _looks_up(case):
+        layout = _with_groups(case, layout, first)
     size = round(case.bench.trials[-1].cost.bytes * case.sample.scale)
     if size > 2 * _FILE_BYTES:
         layout = replace(layout, file_bytes=_FILE_BYTES)
