@@ -105,8 +105,8 @@ def compile_together(
     >>> from lazypipe.api.builder import pipeline
     >>> raw = pipeline("raw").source("a", "/lake/a.csv", contract={"columns": {"x": "Int64"}}).output("a", "/lake/a").build()
     >>> report = pipeline("report").source("b", "/lake/a").output("b", "/lake/b").build()
-    >>> compile_together([report, raw], Pipeline.compile)[0].schema("b")
-    Schema([('x', Int64)])
+    >>> dict(compile_together([report, raw], Pipeline.compile)[0].schema("b"))
+    {'x': Int64}
     """
     found: list[Plan | LazypipeError] = [LazypipeError("")] * len(pipelines)
     written: list[_Written] = []
