@@ -176,3 +176,9 @@ def test_pages_and_decisions_that_are_named_are_there(root: Path) -> None:
         for number in re.findall(r"decisions/(\d{4})", path.read_text())
     }
     assert {(name, number) for name, number in named if number not in decided} == set()
+
+
+def test_every_decision_is_in_the_index_once(root: Path) -> None:
+    folder = root / "docs/decisions"
+    listed = re.findall(r"^\| \[\d+\]\(([^)]+)\) \|", (folder / "README.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(p.name for p in folder.glob("0*.md"))
