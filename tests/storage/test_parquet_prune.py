@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import math
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
 
 from lazypipe.storage.external import scan_external
-from lazypipe.storage.parquet_prune import Bounds, bounds, may_match
+from lazypipe.storage.parquet_prune import Bounds, bounds, column_bounds, may_match
 from lazypipe.storage.parquet_ranges import TRAILER, Footer, footer_length
 
 NAN = float("nan")
@@ -45,17 +48,17 @@ def day(number: int) -> dt.date:
     return dt.date(1970, 1, 1) + dt.timedelta(number)
 
 
-def optimized(filter_: pl.Expr) -> list[pl.Expr]:
+def optimized(filter_: pl.Expr, schema: pl.Schema = SCHEMA) -> list[pl.Expr]:
     """What the optimizer hands to a reader."""
     seen: list[pl.Expr] = []
 
     def reader(_columns: Any, predicate: pl.Expr | None, *_: Any) -> Any:
         seen.extend([predicate] if predicate is not None else [])
-        yield pl.DataFrame(schema=SCHEMA)
+        yield pl.DataFrame(schema=schema)
 
     from polars.io.plugins import register_io_source
 
-    register_io_source(reader, schema=SCHEMA).filter(filter_).collect()
+    register_io_source(reader, schema=schema).filter(filter_).collect()
     return seen
 
 
@@ -77,7 +80,7 @@ def test_what_cannot_match_is_left_out(filter_: pl.Expr) -> None:
 @pytest.mark.parametrize(
     "filter_",
     [
-        i > 19, i >= 20, i < 11, i <= 10, i == 10, i == 20, i.is_in([9, 15]), i.is_between(20, 30), (i > 20) | (u > 10),
+        i > 19, i >= 20, i < 11, i <= 10, i == 10, i == 20, i.is_in([9, 15]), i.is_in([10]), i.is_in([20, 99]), i.is_between(20, 30), i.is_between(5, 10), (i > 20) | (u > 10),
         u.is_null(), i.is_not_null(), n.is_null(), x.is_null(), x.is_not_null(), x > 5,
         # NaN is greater than any number and is not among the bounds
         f > 2.0, f >= 5.0, f == NAN, f < NAN, f.is_in([NAN]), f.is_nan(),
@@ -89,6 +92,59 @@ def test_what_cannot_match_is_left_out(filter_: pl.Expr) -> None:
 )  # fmt: skip
 def test_what_can_match_or_is_not_understood_is_kept(filter_: pl.Expr) -> None:
     assert may_match(optimized(filter_), SCHEMA)(KNOWN.get)
+
+
+DRAWN: dict[str, tuple[pl.DataType, st.SearchStrategy[Any]]] = {
+    "i": (pl.Int64(), st.integers(-3, 3)),
+    "w": (pl.UInt8(), st.sampled_from([0, 1, 127, 128, 255])),
+    "f": (pl.Float64(), st.sampled_from([-1.5, -0.0, 0.0, 2.0, math.inf, -math.inf, NAN])),
+    "g": (pl.Float32(), st.sampled_from([-1.5, 0.0, 2.0, NAN])),
+    "s": (pl.String(), st.sampled_from(["", "a", "ab", "ä", "\U0010ffff" * 17])),
+    "d": (pl.Date(), st.dates(dt.date(1969, 12, 30), dt.date(1970, 1, 3))),
+    "t": (pl.Datetime("us"), st.datetimes(dt.datetime(1969, 12, 31, 23), dt.datetime(1970, 1, 1, 1))),
+}
+TYPES = pl.Schema({name: dtype for name, (dtype, _) in DRAWN.items()})
+
+
+@st.composite
+def filters(draw: st.DrawFn, depth: int = 2) -> pl.Expr:
+    if depth and draw(st.booleans()):
+        one, two = draw(filters(depth - 1)), draw(filters(depth - 1))
+        return draw(st.sampled_from([one & two, one | two, ~one]))
+    name = draw(st.sampled_from([*DRAWN]))
+    dtype, values = DRAWN[name]
+    column, (low, high) = pl.col(name), (pl.lit(draw(values), dtype=dtype) for _ in range(2))
+    several = pl.lit(pl.Series(draw(st.lists(st.none() | values, max_size=3)), dtype=dtype)).implode()
+    return draw(
+        st.sampled_from([
+            column == low, column != low, column < low, column <= low, column > low, column >= low, low < column,
+            column.is_null(), column.is_not_null(), column.is_in(several), column.is_between(low, high),
+            column.is_between(low, high, closed="left"), column.is_between(low, high, closed="right"),
+        ])
+    )  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_no_row_group_with_a_row_that_passes_is_left_out(data: st.DataObject) -> None:
+    drawn = {name: st.lists(st.none() | v, min_size=6, max_size=6) for name, (_, v) in DRAWN.items()}
+    rows = pl.DataFrame(data.draw(st.fixed_dictionaries(drawn)), schema=TYPES)
+    filter_ = data.draw(filters())
+    out = io.BytesIO()
+    if data.draw(st.booleans()):
+        rows.write_parquet(out, row_group_size=2)
+    else:
+        pq.write_table(rows.to_arrow(), out, row_group_size=2)
+    raw = out.getvalue()
+    length = footer_length(raw)
+    footer = Footer(raw[-TRAILER - length : -TRAILER], data_end=len(raw) - TRAILER - length)
+    test = may_match(optimized(filter_, TYPES), TYPES)
+    kept = [test(lambda c, g=g: bounds(footer.statistics(g, c), TYPES[c])) for g in range(len(footer.group_rows))]  # type: ignore[misc]
+    assert len(kept) == 3
+    passing = [rows[2 * g : 2 * g + 2].filter(filter_).height > 0 for g in range(3)]
+    event(f"{kept.count(False)} left out, {passing.count(True)} pass")
+    assert [has for has, is_kept in zip(passing, kept, strict=True) if has and not is_kept] == []
+    assert test(lambda c: column_bounds(footer, c, TYPES[c])) or not any(passing)
 
 
 def test_unknown_columns_and_types_that_differ_are_kept() -> None:
