@@ -277,9 +277,9 @@ def incomplete(said: Mapping[str, Any]) -> Iterator[str]:
     """Say which closed windows lack something, in a line each."""
     windows = said.get("incomplete", [])
     for window in windows[:10]:
-        held = "held back" if window["held"] else "given"
+        held = ", held back" if window["held"] else ""
         lacks = ", ".join(window["lacks"])
-        yield f"    incomplete: {window['start']}..{window['end']}, {held}, since {window['since']}: {lacks}"
+        yield f"    incomplete: {window['start']}..{window['end']}{held}, since {window['since']}: {lacks}"
     more = len(windows[10:]) + said.get("more_incomplete", 0)
     if more:
         yield f"    incomplete: {more:,} more"

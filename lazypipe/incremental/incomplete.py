@@ -32,7 +32,14 @@ MOST = 1_000
 class Incomplete:
     """A window that is closed and lacks something: its ends and since when that is known, in microseconds since 1970.
 
-    ``held`` says whether it is held back; otherwise it was given, or had no rows to give.
+    ``held`` says whether it is held back; otherwise it was published, or had no rows to publish.
+
+    Examples
+    --------
+    >>> print(Incomplete(0, 3_600_000_000, ("2 of 3 files",), 7_200_000_000, held=True))
+    1970-01-01T00:00:00..1970-01-01T01:00:00, held back, since 1970-01-01T02:00:00: 2 of 3 files
+    >>> print(Incomplete(0, 3_600_000_000, ("10 of 12 rows",), 7_200_000_000, held=False))
+    1970-01-01T00:00:00..1970-01-01T01:00:00, since 1970-01-01T02:00:00: 10 of 12 rows
     """
 
     start: int
@@ -52,9 +59,9 @@ class Incomplete:
         }
 
     def __str__(self) -> str:
-        held = "held back" if self.held else "given"
+        held = ", held back" if self.held else ""
         lacks = ", ".join(self.lacks)
-        return f"{moment(self.start)}..{moment(self.end)} {held} since {moment(self.since)}: {lacks}"
+        return f"{moment(self.start)}..{moment(self.end)}{held}, since {moment(self.since)}: {lacks}"
 
 
 def written(windows: Iterable[Incomplete]) -> dict[str, Any]:

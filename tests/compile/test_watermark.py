@@ -230,7 +230,7 @@ def test_windows_with_late_rows_are_two_stages() -> None:
             {},
             (
                 "stages.s.do[0].window.late.watermark: there is no column '_watermark', with the watermark that each row came under; "
-                "give the source a watermark, and let '_watermark' through; known columns: came, k, t, x, z"
+                "give the source a watermark by files or by a column (a marker or commit gives its rows none), and let '_watermark' through; known columns: came, k, t, x, z"
             ),
         ),
         (

@@ -294,7 +294,7 @@ def test_days_of_dates_have_markers_too(tmp_path: Path) -> None:
     (tmp_path / "done/20240502-00.ok").touch()
     result = site.run()
     assert [str(w) for w in result.segments[0].incomplete] == [
-        "2024-05-02T00:00:00..2024-05-03T00:00:00 held back since 2025-06-21T16:00:00: no marker"
+        "2024-05-02T00:00:00..2024-05-03T00:00:00, held back, since 2025-06-21T16:00:00: no marker"
     ]
     assert lp.scan(str(tmp_path / "out/hourly")).collect()["window_start"].to_list() == [T0.date()]
 

@@ -70,7 +70,8 @@ class Late(Rule):
         clock = Clock.of(self.time, schema, self.time_zone)
         if self.watermark not in schema:
             what = f"there is no column {self.watermark!r}, with the watermark that each row came under"
-            fix = f"give the source a watermark, and let {self.watermark!r} through; {nearest(self.watermark, schema, 'columns')}"
+            fix = f"give the source a watermark by files or by a column (a marker or commit gives its rows none), and let {self.watermark!r} through"
+            fix += f"; {nearest(self.watermark, schema, 'columns')}"
             raise Fault(what, fix, ("watermark",))
         under = Clock.of(self.watermark, schema, argument="watermark")
         if (clock.zone is None) != (under.zone is None):
