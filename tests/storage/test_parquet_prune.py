@@ -81,7 +81,7 @@ def test_what_cannot_match_is_left_out(filter_: pl.Expr) -> None:
     "filter_",
     [
         i > 19, i >= 20, i < 11, i <= 10, i == 10, i == 20, i.is_in([9, 15]), i.is_in([10]), i.is_in([20, 99]), i.is_between(20, 30), i.is_between(5, 10), (i > 20) | (u > 10),
-        u.is_null(), i.is_not_null(), n.is_null(), x.is_null(), x.is_not_null(), x > 5,
+        u.is_null(), i.is_not_null(), n.is_null(), x.is_null(), x.is_not_null(), x > 5, x.is_in([5]),
         # NaN is greater than any number and is not among the bounds
         f > 2.0, f >= 5.0, f == NAN, f < NAN, f.is_in([NAN]), f.is_nan(),
         s == "bb", s == "cx", s.str.contains("q"), s != "bb", i != 10, i.eq_missing(99), n.eq_missing(None),
@@ -151,6 +151,7 @@ def test_unknown_columns_and_types_that_differ_are_kept() -> None:
     assert may_match([pl.col("elsewhere") > 1], SCHEMA)(KNOWN.get)
     assert may_match([pl.col("i") > pl.lit(99, dtype=pl.Int32)], SCHEMA)(KNOWN.get)
     assert may_match([pl.col("i") > 99], SCHEMA)(lambda _: None)
+    assert may_match([pl.col("i").is_in([99])], SCHEMA)(lambda _: None)
 
 
 def test_very_long_lists_are_not_taken_apart() -> None:
