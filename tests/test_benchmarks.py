@@ -1,4 +1,4 @@
-"""Benchmarks still run: each once, as a toy, in this process."""
+"""Benchmarks still run, each once, as a toy, in this process; and the README says what they found."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-SCRIPTS = sorted(p.name for p in BENCHMARKS.glob("*.py") if p.name != "common.py")
+SCRIPTS = sorted(p.name for p in BENCHMARKS.glob("*.py") if p.name not in ("common.py", "figures.py"))
 
 
 @pytest.fixture(scope="module")
@@ -33,3 +33,11 @@ def test_a_toy_prints_a_table_and_writes_no_results(
     assert table.startswith("┌")
     assert table.count("\n│ ") > 3  # more than the head and one row
     assert {p: p.stat().st_mtime_ns for p in BENCHMARKS.rglob("*.json")} == results
+
+
+def test_the_figures_of_the_readme_are_those_of_the_results(root: Path) -> None:
+    module = runpy.run_path(str(BENCHMARKS / "figures.py"))
+    readme = (root / "README.md").read_text()
+    assert module["section"]() in readme
+    assert module["with_section"](readme, module["section"]()) == readme
+    assert module["with_section"](f"a\n{module['BEGIN']}\nold\n{module['END']}\nb", "new") == "a\nnew\nb"
