@@ -25,14 +25,14 @@ from blake3 import blake3
 from common import DATA, Clock, measure, orders, parse, publish
 
 import lazypipe as lp
-from lazypipe.compile.sources import Snapshot
+from lazypipe.compile.sources.source import Snapshot
 from lazypipe.incremental.changes import Changes, compare
 from lazypipe.incremental.hashing import hasher
 from lazypipe.incremental.merging import merge_upsert
 from lazypipe.incremental.state import State
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.keyed import files_with, rewrite_without, rows_with
 from lazypipe.storage.files import expand
-from lazypipe.storage.keyed import files_with, rewrite_without, rows_with
 from lazypipe.storage.sink import DatasetSink
 
 SIZE = 36_000

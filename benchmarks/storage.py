@@ -37,8 +37,8 @@ from common import DATA, PIPELINES, TOY, Clock, _child, orders, parse, publish
 
 import lazypipe as lp
 from lazypipe.plan.uses import declared
-from lazypipe.storage.data_files import find_odd, scan_files
-from lazypipe.storage.log import DataFile
+from lazypipe.storage.datasets.data_files import find_odd, scan_files
+from lazypipe.storage.datasets.log import DataFile
 from lazypipe.storage.optimizer.candidates import encodings_for, forms_for
 from lazypipe.storage.optimizer.choice import GOALS as CHOICES
 from lazypipe.storage.optimizer.choice import LITTLE, choosing_seconds

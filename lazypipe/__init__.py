@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from lazypipe.run.trace import Trace, Traced
     from lazypipe.run.trigger import Trigger
     from lazypipe.spec.schema import json_schema
-    from lazypipe.storage.dataset import scan
+    from lazypipe.storage.datasets.dataset import scan
 
 __version__ = VERSION
 
@@ -214,7 +214,7 @@ _HOME = {
     "Traced": "lazypipe.run.trace",
     "Trigger": "lazypipe.run.trigger",
     "json_schema": "lazypipe.spec.schema",
-    "scan": "lazypipe.storage.dataset",
+    "scan": "lazypipe.storage.datasets.dataset",
 }
 
 

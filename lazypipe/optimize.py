@@ -22,8 +22,8 @@ from lazypipe.plan.uses import declared, is_in, uses
 from lazypipe.records.ledger import Ledger
 from lazypipe.run.context import run_id
 from lazypipe.run.rewrites import recorded
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import DELTA, Commit
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import DELTA, Commit
 from lazypipe.storage.optimizer.advice import Advice, Reason, order_name
 from lazypipe.storage.optimizer.advise import advise
 from lazypipe.storage.optimizer.choice import Goal

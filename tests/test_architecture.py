@@ -124,16 +124,16 @@ NEVER_FOR = {
     "import lazypipe.__main__ as m; m._parser()": ["polars", "yaml", "jsonschema", "fsspec", "blake3"],
     "import lazypipe as lp; lp.load('pipelines/flights.yaml').compile().schema('hourly')": [
         "jsonschema", "fsspec", "lazypipe.contracts", "lazypipe.incremental", "lazypipe.records", "lazypipe.run",
-        "lazypipe.storage.dataset", "lazypipe.storage.lake.table", "lazypipe.storage.optimizer.advise",
+        "lazypipe.storage.datasets.dataset", "lazypipe.storage.lake.table", "lazypipe.storage.optimizer.advise",
     ],
-    "import lazypipe.run.executor, lazypipe.run.attempt": [
+    "import lazypipe.run.executor, lazypipe.run.segment.attempt": [
         "jsonschema", "lazypipe.contracts", "lazypipe.incremental.diff", "lazypipe.records.endpoint",
-        "lazypipe.records.openlineage", "lazypipe.run.merge", "lazypipe.run.replay", "lazypipe.run.trace",
-        "lazypipe.storage.external", "lazypipe.storage.lake.table", "lazypipe.storage.optimizer.advise",
+        "lazypipe.records.openlineage", "lazypipe.run.segment.merge", "lazypipe.run.replay", "lazypipe.run.trace",
+        "lazypipe.storage.external.scan", "lazypipe.storage.lake.table", "lazypipe.storage.optimizer.advise",
     ],
     "from lazypipe.__main__ import main; main(['run', 'small.yaml'])": [
         "jsonschema", "fsspec", "http", "urllib.request", "lazypipe.contracts", "lazypipe.incremental.diff",
-        "lazypipe.records.endpoint", "lazypipe.records.openlineage", "lazypipe.run.merge", "lazypipe.run.trace",
+        "lazypipe.records.endpoint", "lazypipe.records.openlineage", "lazypipe.run.segment.merge", "lazypipe.run.trace",
     ],
 }  # fmt: skip
 

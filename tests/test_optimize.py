@@ -17,7 +17,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.__main__ import main
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.optimizer.forms import Cast
 from lazypipe.storage.sink import DatasetSink
 

@@ -21,8 +21,8 @@ from lazypipe.run.maintenance import vacuum_dataset, vacuum_pipeline
 from lazypipe.run.rewrites import record_rollback
 from lazypipe.spec import loader, model
 from lazypipe.spec.model import Fault
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import DELTA
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import DELTA
 
 __all__ = ["history", "publish_delta", "rollback", "vacuum"]
 

@@ -12,10 +12,10 @@ import polars as pl
 
 from lazypipe import gates, ops
 from lazypipe.api.now import time_of_run
-from lazypipe.compile.binding import bind
 from lazypipe.compile.graph import outside
 from lazypipe.compile.names import check_names
 from lazypipe.compile.node import compile_checks
+from lazypipe.compile.sources.binding import bind
 from lazypipe.errors import LazypipeError, RunError, first_line
 from lazypipe.gates.alone import Split, check_frame, split_frame
 from lazypipe.gates.report import GateReport

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Self
 from lazypipe.api.now import time_of_run
 from lazypipe.api.plan import Plan, known_outputs
 from lazypipe.compile.compiler import bind_outputs, compile_pipeline
-from lazypipe.compile.sources import BoundSource, Recalled, Snapshot
+from lazypipe.compile.sources.source import BoundSource, Recalled, Snapshot
 from lazypipe.errors import LazypipeError
 from lazypipe.spec import loader, model
 from lazypipe.storage import uri as uris
-from lazypipe.storage.log import log_of
+from lazypipe.storage.datasets.log import log_of
 
 if TYPE_CHECKING:
     from lazypipe.plan.graph import Lineage

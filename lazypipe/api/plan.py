@@ -13,7 +13,7 @@ import polars as pl
 
 from lazypipe.api.now import time_of_run
 from lazypipe.compile.compiled import CompiledPipeline
-from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.sources.source import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, nearest
 from lazypipe.spec import model
 from lazypipe.spec.types import dtype_name
@@ -399,7 +399,7 @@ class Plan(CompiledPipeline):
             If nothing was published yet.
         """
         from lazypipe.gates.tap import quarantine_schema
-        from lazypipe.storage.dataset import Dataset, scan
+        from lazypipe.storage.datasets.dataset import Dataset, scan
 
         name, _, kind = output.rpartition("__")
         if kind == "late" and output not in self.outputs and name in self.outputs:

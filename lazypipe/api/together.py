@@ -14,11 +14,11 @@ from typing import Any, TypeGuard, TypeVar
 from lazypipe.api.pipeline import Pipeline, load
 from lazypipe.api.plan import Plan, when_fed
 from lazypipe.compile.audit import bind_audit
-from lazypipe.compile.binding import expand_source
 from lazypipe.compile.compiler import bind_outputs
-from lazypipe.compile.contract import read_contract
 from lazypipe.compile.feeding import Feed, Order, feeds, reads
-from lazypipe.compile.modes import written_schema
+from lazypipe.compile.outputs.modes import written_schema
+from lazypipe.compile.sources.binding import expand_source
+from lazypipe.compile.sources.contract import read_contract
 from lazypipe.errors import AwayError, DefinitionError, LazypipeError, Problem, RunError, SourceError, nearest
 from lazypipe.records.ledger import Ledger
 from lazypipe.run.context import run_id
@@ -28,7 +28,7 @@ from lazypipe.run.retry import TRIES
 from lazypipe.spec import loader, model
 from lazypipe.spec.model import Fault, freeze
 from lazypipe.spec.types import dtype_name
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.files import exported
 from lazypipe.storage.uri import Redactor
 

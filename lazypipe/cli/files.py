@@ -61,7 +61,7 @@ def add(commands: Commands) -> None:
 def _vacuum(options: argparse.Namespace) -> int:
     from lazypipe.run.maintenance import outlook
     from lazypipe.spec.model import Param
-    from lazypipe.storage.dataset import Dataset
+    from lazypipe.storage.datasets.dataset import Dataset
 
     if options.keep < 1:
         raise lp.LazypipeError(f"--keep {options.keep} is less than 1; keep 1 or more: one must stay in force")

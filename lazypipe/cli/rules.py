@@ -29,7 +29,7 @@ def add(commands: Commands) -> None:
 def _suggest(options: argparse.Namespace) -> int:
     import polars as pl
 
-    from lazypipe.compile.binding import scan_uri
+    from lazypipe.compile.sources.binding import scan_uri
 
     place = storage_options(options)
     try:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lazypipe.compile.binding import expand_env
+from lazypipe.compile.sources.binding import expand_env
 from lazypipe.spec.model import Fault, Pipeline
 from lazypipe.storage import uri as uris
 

@@ -11,7 +11,7 @@ import polars as pl
 
 from lazypipe.compile.node import Node
 from lazypipe.compile.segments import Segment
-from lazypipe.compile.sources import BoundSource
+from lazypipe.compile.sources.source import BoundSource
 from lazypipe.ops.base import Operation
 from lazypipe.ops.window import Window
 from lazypipe.spec.model import Fault, Output

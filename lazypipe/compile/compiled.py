@@ -27,8 +27,8 @@ from lazypipe.storage import uri as uris
 
 if TYPE_CHECKING:
     from lazypipe.compile.changed import PlanChanges
+    from lazypipe.compile.changes.strategy import Strategy
     from lazypipe.compile.lineage import Parts
-    from lazypipe.compile.strategy import Strategy
     from lazypipe.plan.graph import Lineage
     from lazypipe.storage.optimizer.workload import Workload
 
@@ -136,7 +136,7 @@ class CompiledPipeline:
 
     @cached_property
     def _strategies(self) -> tuple[dict[str, Strategy], dict[str, Strategy]]:
-        from lazypipe.compile.strategies import strategies
+        from lazypipe.compile.changes.strategies import strategies
 
         return strategies(self.nodes, self.segments, self.outputs)
 

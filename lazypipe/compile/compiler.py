@@ -14,21 +14,21 @@ import polars as pl
 
 from lazypipe.compile import graph as graphs
 from lazypipe.compile.audit import bind_audit
-from lazypipe.compile.binding import bind, expand_env
 from lazypipe.compile.closing import endless, forgotten
 from lazypipe.compile.compiled import EPOCH, CompiledPipeline, Frames, unwatched
 from lazypipe.compile.durations import with_durations
-from lazypipe.compile.exports import check_exports
-from lazypipe.compile.feedback import check_feedback
-from lazypipe.compile.lake import check_tables
 from lazypipe.compile.late import with_late_gates, without_twins
-from lazypipe.compile.modes import check_modes
 from lazypipe.compile.node import Node
 from lazypipe.compile.nodes import compile_nodes
 from lazypipe.compile.openlineage import bind_openlineage
-from lazypipe.compile.panes import check_panes, untimed
+from lazypipe.compile.outputs.exports import check_exports
+from lazypipe.compile.outputs.feedback import check_feedback
+from lazypipe.compile.outputs.lake import check_tables
+from lazypipe.compile.outputs.modes import check_modes
+from lazypipe.compile.outputs.panes import check_panes, untimed
 from lazypipe.compile.segments import cut
-from lazypipe.compile.sources import BoundSource, Recalled, Snapshot
+from lazypipe.compile.sources.binding import bind, expand_env
+from lazypipe.compile.sources.source import BoundSource, Recalled, Snapshot
 from lazypipe.errors import AwayError, SourceError, StorageError, nearest
 from lazypipe.plan.uses import declared
 from lazypipe.spec.arguments import Arguments
@@ -165,7 +165,7 @@ def _held(outputs: Mapping[str, Output], redact: uris.Redactor) -> dict[str, pl.
     found: dict[str, pl.Schema | None] = {}
     for name, output in outputs.items():
         if output.contract and output.format == "dataset":
-            from lazypipe.storage.dataset import Dataset
+            from lazypipe.storage.datasets.dataset import Dataset
 
             try:
                 commit = Dataset(output.to, output.storage_options).latest()

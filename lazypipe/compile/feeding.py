@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lazypipe.compile import graph as graphs
-from lazypipe.compile.binding import expand_env, expand_source
-from lazypipe.compile.feedback import would_find
+from lazypipe.compile.outputs.feedback import would_find
+from lazypipe.compile.sources.binding import expand_env, expand_source
 from lazypipe.errors import LazypipeError, nearest
 from lazypipe.spec.endings import format_of
 from lazypipe.spec.loader import problems

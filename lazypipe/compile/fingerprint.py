@@ -15,7 +15,7 @@ import polars as pl
 
 from lazypipe.compile.code import code_of
 from lazypipe.compile.node import HERE, Node
-from lazypipe.compile.sources import BoundSource
+from lazypipe.compile.sources.source import BoundSource
 from lazypipe.gates import Check
 from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.ops import Operation

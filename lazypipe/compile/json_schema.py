@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lazypipe import gates, ops
-from lazypipe.compile.modes import MODES
+from lazypipe.compile.outputs.modes import MODES
 from lazypipe.compile.reference import reference
 from lazypipe.spec.arguments import COLUMN, COLUMNS, INPUTS
 from lazypipe.spec.model import PARAM_TYPES

@@ -7,7 +7,7 @@ import re
 import polars as pl
 
 from lazypipe.spec.model import Fault, Path
-from lazypipe.storage.units import UNIT
+from lazypipe.storage.datasets.units import UNIT
 
 __all__ = ["check_names"]
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from lazypipe import gates, ops
+from lazypipe.compile.changes.placed import in_two
 from lazypipe.compile.names import check_names
-from lazypipe.compile.placed import in_two
-from lazypipe.compile.sources import BoundSource
+from lazypipe.compile.sources.source import BoundSource
 from lazypipe.errors import first_line
 from lazypipe.gates import Check, Rule
 from lazypipe.gates.marks import Lookup, mark, mended
@@ -36,7 +36,7 @@ from lazypipe.storage.scan import Reader, is_engine_error
 from lazypipe.storage.shape import Shape, refitted, reread
 
 if TYPE_CHECKING:
-    from lazypipe.compile.carried import Carried
+    from lazypipe.compile.changes.carried import Carried
 
 __all__ = ["HERE", "UNWATCHED", "Node", "Watching", "check_rules", "check_steps", "compile_checks", "compile_steps"]
 
@@ -140,8 +140,8 @@ class Node:
 
     def folds(self, table: Table, scope: Scope, step: int) -> Fold | None:
         """Return a step in two steps, if it can be folded: a sort if only its first rows go on, a query by its plan."""
-        from lazypipe.compile.added_up import fold_query
-        from lazypipe.compile.first_rows import first_rows
+        from lazypipe.compile.changes.added_up import fold_query
+        from lazypipe.compile.changes.first_rows import first_rows
         from lazypipe.ops.limit import Limit
         from lazypipe.ops.sql import Sql
         from lazypipe.plan.reader import read_plan
@@ -172,7 +172,7 @@ class Node:
 
     def carry(self, inputs: Mapping[str, Table]) -> Carried:
         """Return the rows before the gate with what made them (``Operation.carry``), as far as that can be told."""
-        from lazypipe.compile.carried import Carried, carry_query
+        from lazypipe.compile.changes.carried import Carried, carry_query
 
         table, found = inputs[self.inputs[0]], Carried(None)
         for index, ((operation, scope), schema) in enumerate(zip(self.steps, self.schemas, strict=True)):
@@ -211,7 +211,7 @@ def compile_steps(
 
     Mistakes are added to ``faults``; None if no schema can be told behind one. What leaves columns as they are is passed over.
     """
-    from lazypipe.compile.declared import check_rows
+    from lazypipe.compile.changes.declared import check_rows
     from lazypipe.ops.python import Python
 
     tables = {n: Table(label(empty(t.schema).lazy(), n), t.schema) for n, t in inputs.items()}

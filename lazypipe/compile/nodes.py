@@ -7,21 +7,21 @@ from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from lazypipe.compile.binding import unseen
-from lazypipe.compile.contract import cell_checks, is_broken
 from lazypipe.compile.graph import Graph
 from lazypipe.compile.names import check_names
 from lazypipe.compile.node import Node, check_rules, check_steps, compile_gate, compile_steps
-from lazypipe.compile.promise import promised
-from lazypipe.compile.sources import BoundSource
+from lazypipe.compile.outputs.promise import promised
+from lazypipe.compile.sources.binding import unseen
+from lazypipe.compile.sources.contract import cell_checks, is_broken
+from lazypipe.compile.sources.source import BoundSource
 from lazypipe.errors import Problem, SourceError
 from lazypipe.spec.arguments import Arguments
 from lazypipe.spec.model import Fault, Path, Pipeline, Source, Step
 from lazypipe.spec.scope import Scope, Table
 from lazypipe.sql.exprs import empty
-from lazypipe.storage.by_row import TEXT
 from lazypipe.storage.formats import FORMATS
 from lazypipe.storage.shape import Shape
+from lazypipe.storage.text.by_row import TEXT
 
 __all__ = ["compile_nodes"]
 

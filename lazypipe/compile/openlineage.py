@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from lazypipe.compile.binding import expand_env
+from lazypipe.compile.sources.binding import expand_env
 from lazypipe.spec.model import NOTHING, Fault, Pipeline, freeze
 from lazypipe.storage import uri as uris
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import polars as pl
 
+from lazypipe.compile.changes.strategy import Strategy
 from lazypipe.compile.closing import closes, waited_for
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.segments import Segment, and_ahead
-from lazypipe.compile.strategy import Strategy
 from lazypipe.gates import Check
 from lazypipe.incremental.arrivals import ARRIVALS, by_name, kept
 from lazypipe.incremental.before import Before

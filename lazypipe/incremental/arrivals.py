@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from lazypipe.compile.sources import Snapshot
+from lazypipe.compile.sources.source import Snapshot
 from lazypipe.incremental.changes import RACY
 from lazypipe.incremental.stamps import moment_of
 from lazypipe.incremental.state import Consumed, ConsumedFile

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lazypipe.compile.compiled import CompiledPipeline
-from lazypipe.compile.sources import BoundSource
+from lazypipe.compile.sources.source import BoundSource
 from lazypipe.errors import LazypipeError, StorageError
 from lazypipe.incremental.arrivals import ARRIVALS, Known, by_name, known
 from lazypipe.incremental.parts import Listed, units_in
@@ -19,9 +19,9 @@ from lazypipe.incremental.reach import EXTENTS, read_extents
 from lazypipe.incremental.state import Consumed, ConsumedFile, State
 from lazypipe.plan.fingerprint import Fingerprint
 from lazypipe.spec.model import NOTHING, Output
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import Commit, DataFile
-from lazypipe.storage.row_groups import Borders
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import Commit, DataFile
+from lazypipe.storage.parquet.row_groups import Borders
 from lazypipe.windows.reach import Extent
 
 __all__ = [

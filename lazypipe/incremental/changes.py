@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from lazypipe.compile.sources import Snapshot
+from lazypipe.compile.sources.source import Snapshot
 from lazypipe.errors import SourceError
 from lazypipe.incremental.hashing import Common, Prefix
 from lazypipe.incremental.stamps import moment_of
@@ -20,7 +20,7 @@ from lazypipe.spec.model import NOTHING
 from lazypipe.storage import hive
 from lazypipe.storage.files import FileColumns, FileInfo
 from lazypipe.storage.local_files import Names
-from lazypipe.storage.row_groups import Borders
+from lazypipe.storage.parquet.row_groups import Borders
 
 __all__ = [
     "Changes",

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe.compile.sources import BoundSource, Recalled
+from lazypipe.compile.sources.source import BoundSource, Recalled
 from lazypipe.errors import LazypipeError
 from lazypipe.incremental.before import CONSUMED, own_commit
 from lazypipe.incremental.changes import trusted
@@ -21,7 +21,7 @@ from lazypipe.plan.fingerprint import digest
 from lazypipe.spec.model import Output
 from lazypipe.spec.types import dtype_from_name, dtype_name
 from lazypipe.storage import uri as uris
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.scan import Reader
 from lazypipe.version import VERSION
 

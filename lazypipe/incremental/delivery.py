@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from lazypipe.compile.intake import Expect, Intake
+from lazypipe.compile.sources.intake import Expect, Intake
 from lazypipe.errors import SourceError
 from lazypipe.incremental.manifest import Entry, ManifestError, read_manifest
 from lazypipe.incremental.stamps import moment_of, nanoseconds

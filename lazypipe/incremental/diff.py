@@ -19,15 +19,15 @@ from typing import Any, TypeAlias
 
 import polars as pl
 
-from lazypipe.compile.binding import scan_uri
+from lazypipe.compile.sources.binding import scan_uri
 from lazypipe.errors import LazypipeError, RunError, first_line, nearest
 from lazypipe.incremental.lockstep import KEY, ROW, lockstep
 from lazypipe.incremental.merging import shown_key
 from lazypipe.spec.frames import lazy_frame
 from lazypipe.spec.types import dtype_name
 from lazypipe.sql.exprs import in_pairs
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import Commit
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import Commit
 from lazypipe.storage.scan import is_engine_error
 from lazypipe.storage.widen import widened
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lazypipe.compile.compiled import CompiledPipeline
-from lazypipe.compile.modes import adds_to
+from lazypipe.compile.outputs.modes import adds_to
 from lazypipe.compile.segments import Segment
-from lazypipe.compile.sources import Snapshot
+from lazypipe.compile.sources.source import Snapshot
 from lazypipe.errors import StorageError
 from lazypipe.incremental.before import DELETES, GONE, Before, own_commit
 from lazypipe.incremental.follow import CLOCK, Decision, decide_followed
@@ -24,8 +24,8 @@ from lazypipe.incremental.terms import Terms, dataset_of, table_of
 from lazypipe.incremental.unreadable import read_by_row
 from lazypipe.incremental.work import Work
 from lazypipe.spec.model import NOTHING, Output
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import Commit
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import Commit
 from lazypipe.storage.scan import cannot_read
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from lazypipe.compile.changes.strategy import Side, Strategy
 from lazypipe.compile.closing import closes
 from lazypipe.compile.compiled import CompiledPipeline
-from lazypipe.compile.modes import adds_to
+from lazypipe.compile.outputs.modes import adds_to
 from lazypipe.compile.segments import Segment, and_ahead
-from lazypipe.compile.strategy import Side, Strategy
 from lazypipe.errors import StorageError
 from lazypipe.gates import Check
 from lazypipe.gates.rule import PREVIOUS
@@ -31,9 +31,9 @@ from lazypipe.incremental.terms import Terms
 from lazypipe.incremental.touched import Touched, Touching, followed
 from lazypipe.incremental.work import Work
 from lazypipe.spec.model import NOTHING
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import Commit
-from lazypipe.storage.units import Units
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import Commit
+from lazypipe.storage.datasets.units import Units
 
 __all__ = ["Decision", "decide_followed"]
 

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 from blake3 import blake3
 
 from lazypipe.storage import uri as uris
-from lazypipe.storage.by_row import row_format
 from lazypipe.storage.content import PIECE, has_grown, hash_file, unreadable
-from lazypipe.storage.external_text import TextFormat, is_packed, text_format
+from lazypipe.storage.external.blocks import TextFormat, is_packed, text_format
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.row_groups import BorderHash, Borders, begun
+from lazypipe.storage.parquet.row_groups import BorderHash, Borders, begun
+from lazypipe.storage.text.by_row import row_format
 
 __all__ = ["Common", "Hashes", "Prefix", "group_hasher", "hash_prefix", "hash_rows", "hasher", "prefix_hasher"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
-from lazypipe.compile.sources import Snapshot
+from lazypipe.compile.sources.source import Snapshot
 from lazypipe.incremental.changes import Changes
 from lazypipe.incremental.state import Consumed, ConsumedFile
 from lazypipe.spec.model import NOTHING

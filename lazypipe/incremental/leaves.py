@@ -8,9 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lazypipe.compile.compiled import CompiledPipeline
-from lazypipe.compile.intake import Intake
 from lazypipe.compile.segments import Segment
-from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.sources.intake import Intake
+from lazypipe.compile.sources.source import BoundSource, Snapshot
 from lazypipe.errors import SourceError
 from lazypipe.incremental.arrivals import by_name, rejudged, still_stands
 from lazypipe.incremental.before import CONSUMED, Before
@@ -26,7 +26,7 @@ from lazypipe.incremental.unreadable import rows_in
 from lazypipe.plan.fingerprint import digest
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.row_groups import begun
+from lazypipe.storage.parquet.row_groups import begun
 
 if TYPE_CHECKING:
     from lazypipe.incremental.successors import Older

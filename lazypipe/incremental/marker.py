@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
-from lazypipe.compile.sources import BoundSource
+from lazypipe.compile.sources.source import BoundSource
 from lazypipe.errors import SourceError
 from lazypipe.incremental.stamps import nanoseconds
 from lazypipe.incremental.store import Store, folder_of, name_of, within

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from lazypipe.compile.modes import IS_CURRENT as _CURRENT
-from lazypipe.compile.modes import VALID_FROM as _FROM
-from lazypipe.compile.modes import VALID_TO as _TO
+from lazypipe.compile.outputs.modes import IS_CURRENT as _CURRENT
+from lazypipe.compile.outputs.modes import VALID_FROM as _FROM
+from lazypipe.compile.outputs.modes import VALID_TO as _TO
 from lazypipe.errors import RunError
 from lazypipe.storage.reasons import MASKED
 

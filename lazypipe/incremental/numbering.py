@@ -9,9 +9,9 @@ from lazypipe.incremental.before import Before
 from lazypipe.incremental.changes import Changes
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.parts import Listed, of_file, units_in
+from lazypipe.storage.datasets.log import Commit
+from lazypipe.storage.datasets.units import Units, unit_of
 from lazypipe.storage.files import FileInfo, part_key
-from lazypipe.storage.log import Commit
-from lazypipe.storage.units import Units, unit_of
 
 __all__ = ["Numbering"]
 

@@ -22,9 +22,9 @@ from lazypipe.incremental.terms import Terms
 from lazypipe.incremental.touched import Touched, followed
 from lazypipe.incremental.work import Work
 from lazypipe.spec.model import NOTHING, Output
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.units import Units
 from lazypipe.storage.files import read_key
-from lazypipe.storage.units import Units
 
 __all__ = ["decide_shared"]
 

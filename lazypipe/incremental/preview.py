@@ -9,7 +9,7 @@ from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.graph import build
 from lazypipe.compile.late import LATE
 from lazypipe.compile.segments import Segment
-from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.sources.source import BoundSource, Snapshot
 from lazypipe.incremental.before import CONSUMED, own_commit
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.feed import decide
@@ -22,11 +22,11 @@ from lazypipe.incremental.state import State
 from lazypipe.incremental.terms import Terms
 from lazypipe.incremental.work import Work
 from lazypipe.spec.model import NOTHING, Output, Pipeline
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import KEPT, Commit, DataFile
+from lazypipe.storage.datasets.units import Units
 from lazypipe.storage.files import FileInfo, exported
-from lazypipe.storage.log import KEPT, Commit, DataFile
-from lazypipe.storage.row_groups import rows_in
-from lazypipe.storage.units import Units
+from lazypipe.storage.parquet.row_groups import rows_in
 
 __all__ = ["preview", "status"]
 

@@ -12,11 +12,11 @@ from typing import Any
 from lazypipe.compile.closing import Upstream, closes, published, states, upstreams
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.segments import Segment
-from lazypipe.compile.sources import Snapshot
+from lazypipe.compile.sources.source import Snapshot
 from lazypipe.incremental.incomplete import due
 from lazypipe.incremental.marker import marked
 from lazypipe.incremental.terms import Tables, table_of
-from lazypipe.storage.log import Commit
+from lazypipe.storage.datasets.log import Commit
 from lazypipe.windows.watermark import COMPLETE, WHOLE, Progress, combined, moment
 
 __all__ = ["NOWHERE", "PROGRESS", "before", "horizon", "last", "moved", "passed", "stated", "waits"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from lazypipe.spec.model import Pipeline
 from lazypipe.storage import uri as uris
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 
 __all__ = ["put_aside"]
 

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from lazypipe.compile.compiled import CompiledPipeline
-from lazypipe.compile.sources import Snapshot
+from lazypipe.compile.sources.source import Snapshot
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.spec.model import NOTHING
 from lazypipe.spec.scope import Scope, Table
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.units import UNIT, Units
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.units import UNIT, Units
 from lazypipe.windows.reach import Extent, Reach
 
 __all__ = ["EXTENTS", "Moved", "Reaching", "Use", "parts", "read_extents"]

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from lazypipe.errors import StorageError
 from lazypipe.incremental.before import Before
 from lazypipe.incremental.parts import units_in
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import Commit
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import Commit
 
 __all__ = ["Origins", "Remade"]
 

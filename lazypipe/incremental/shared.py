@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from lazypipe.compile.changes.strategy import Side
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.segments import Segment
-from lazypipe.compile.strategy import Side
 from lazypipe.incremental.parts import within
 from lazypipe.incremental.work import Work
 from lazypipe.storage import uri as uris
-from lazypipe.storage.data_files import scan_files
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.data_files import scan_files
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import DataFile
+from lazypipe.storage.datasets.units import UNIT, Units
 from lazypipe.storage.files import read_key
-from lazypipe.storage.log import DataFile
-from lazypipe.storage.units import UNIT, Units
 
 __all__ = ["Shared", "needs_of", "state_of", "takes_parts"]
 

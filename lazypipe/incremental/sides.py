@@ -13,18 +13,18 @@ from operator import xor
 
 import polars as pl
 
+from lazypipe.compile.changes.strategy import Side
 from lazypipe.compile.compiled import CompiledPipeline
-from lazypipe.compile.sources import Snapshot
-from lazypipe.compile.strategy import Side
+from lazypipe.compile.sources.source import Snapshot
 from lazypipe.gates.uniqueness import HASH, hashed
 from lazypipe.incremental.terms import Tables, table_of
 from lazypipe.ops.base import Match
 from lazypipe.spec.model import NOTHING
 from lazypipe.spec.scope import Table
 from lazypipe.sql.exprs import in_pairs
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import Commit
-from lazypipe.storage.moments import How, Unusual
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import Commit
+from lazypipe.storage.text.moments import How, Unusual
 
 __all__ = ["DIGESTS", "KEYS", "Digests", "differing", "digest", "has_repeats"]
 

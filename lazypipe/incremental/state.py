@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
-from lazypipe.compile.sources import Snapshot
+from lazypipe.compile.sources.source import Snapshot
 from lazypipe.errors import StorageError
 from lazypipe.spec.model import NOTHING, freeze, thaw
 from lazypipe.storage.files import MadeLater
 from lazypipe.storage.local_files import Names
-from lazypipe.storage.row_groups import Borders
+from lazypipe.storage.parquet.row_groups import Borders
 
 __all__ = ["Columns", "Consumed", "ConsumedFile", "Kind", "State"]
 

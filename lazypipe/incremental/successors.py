@@ -12,14 +12,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lazypipe.compile.sources import Snapshot
+from lazypipe.compile.sources.source import Snapshot
 from lazypipe.errors import StorageError
 from lazypipe.incremental.before import Before
 from lazypipe.incremental.parts import Listed
 from lazypipe.incremental.state import ConsumedFile
 from lazypipe.storage import uri as uris
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import REWRITE, Commit
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import REWRITE, Commit
 from lazypipe.storage.uri import Redactor
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from lazypipe.compile.compiled import CompiledPipeline
-from lazypipe.compile.sources import Snapshot
+from lazypipe.compile.sources.source import Snapshot
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.hashing import Hashes
 from lazypipe.spec.model import NOTHING
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import Commit
-from lazypipe.storage.moments import How
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import Commit
+from lazypipe.storage.text.moments import How
 
 __all__ = ["Tables", "Terms", "dataset_of", "table_of"]
 

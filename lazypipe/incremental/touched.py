@@ -7,17 +7,17 @@ from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from lazypipe.compile.strategy import Side, Strategy
+from lazypipe.compile.changes.strategy import Side, Strategy
 from lazypipe.gates.uniqueness import HASH
 from lazypipe.incremental.before import Before
 from lazypipe.incremental.leaf import Leaf
 from lazypipe.incremental.numbering import Numbering
 from lazypipe.incremental.sides import DIGESTS, KEYS, Digests, differing, has_repeats
 from lazypipe.incremental.work import Work
-from lazypipe.storage.data_files import scan_files
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import DataFile
-from lazypipe.storage.units import UNIT
+from lazypipe.storage.datasets.data_files import scan_files
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import DataFile
+from lazypipe.storage.datasets.units import UNIT
 
 __all__ = ["Touched", "Touching", "followed"]
 

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from lazypipe.compile.sources import BoundSource, Snapshot, Watch
+from lazypipe.compile.sources.source import BoundSource, Snapshot, Watch
 from lazypipe.errors import SourceError
 from lazypipe.spec import taps
 from lazypipe.spec.types import dtype_name
-from lazypipe.storage import corrupt, moments
+from lazypipe.storage import corrupt
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.reasons import AGAIN, MASKED, says_thousands
 from lazypipe.storage.scan import cannot_read, is_engine_error
 from lazypipe.storage.shape import misfits, reader_of, too_long
-from lazypipe.storage.text import line_where
+from lazypipe.storage.text import moments
+from lazypipe.storage.text.lines import line_where
 
 if TYPE_CHECKING:
     from lazypipe.storage.lake.table import LakeTable

@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 import polars as pl
 
-from lazypipe.compile.sources import Snapshot
-from lazypipe.compile.strategy import Side
+from lazypipe.compile.changes.strategy import Side
+from lazypipe.compile.sources.source import Snapshot
 from lazypipe.gates.tally import Tally
 from lazypipe.incremental.leaf import Came
 from lazypipe.incremental.parts import units_in
 from lazypipe.spec.model import NOTHING
-from lazypipe.storage.log import Commit, DataFile
-from lazypipe.storage.units import Units
+from lazypipe.storage.datasets.log import Commit, DataFile
+from lazypipe.storage.datasets.units import Units
 
 __all__ = ["Work"]
 

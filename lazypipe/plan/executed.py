@@ -10,7 +10,7 @@ from lazypipe.plan.lineage import ColumnLineage, Flows, compose
 from lazypipe.plan.nodes import PlanNode
 from lazypipe.plan.reader import Capture
 from lazypipe.plan.steps import plan_lineage
-from lazypipe.storage.units import UNIT
+from lazypipe.storage.datasets.units import UNIT
 
 __all__ = ["STAYING", "Executed"]
 

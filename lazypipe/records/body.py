@@ -12,15 +12,15 @@ import polars as pl
 from blake3 import blake3
 
 from lazypipe.compile.compiled import CompiledPipeline
-from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.sources.source import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError
 from lazypipe.plan.places import Place
 from lazypipe.spec.loader import described
 from lazypipe.spec.model import Pipeline
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import uri as uris
-from lazypipe.storage.log import DataFile
-from lazypipe.storage.units import Units
+from lazypipe.storage.datasets.log import DataFile
+from lazypipe.storage.datasets.units import Units
 from lazypipe.version import VERSION
 
 __all__ = ["code", "commit_id", "data", "definition_key", "input_of", "object_content", "sources_of", "text_hash"]

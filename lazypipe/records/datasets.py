@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from lazypipe.compile.compiled import CompiledPipeline
-from lazypipe.compile.modes import adds_to
 from lazypipe.compile.node import Node
+from lazypipe.compile.outputs.modes import adds_to
 from lazypipe.errors import LazypipeError
 from lazypipe.gates.export import data_quality_assertions, data_quality_metrics
 from lazypipe.gates.report import GateReport

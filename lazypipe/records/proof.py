@@ -13,7 +13,7 @@ from lazypipe.errors import LazypipeError, StorageError
 from lazypipe.records.entry import Entry
 from lazypipe.storage import uri as uris
 from lazypipe.storage.content import hash_file
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 
 if TYPE_CHECKING:
     from lazypipe.records.history import Published

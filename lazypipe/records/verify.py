@@ -12,8 +12,8 @@ from blake3 import blake3
 from lazypipe.errors import LazypipeError, StorageError
 from lazypipe.records.entry import Entry, signature_of
 from lazypipe.records.proof import compare
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import DELTA, REWRITE, Commit, CommitLog
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import DELTA, REWRITE, Commit, CommitLog
 from lazypipe.storage.numbered import NumberedFiles
 
 __all__ = ["Finding", "Head", "Verification", "verify"]

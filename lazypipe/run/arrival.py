@@ -16,7 +16,7 @@ from typing import cast
 import polars as pl
 
 from lazypipe.compile.compiled import CompiledPipeline
-from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.sources.source import BoundSource, Snapshot
 from lazypipe.errors import SourceError
 from lazypipe.incremental.arrivals import Known
 from lazypipe.incremental.before import known_before
@@ -207,7 +207,7 @@ class _Arrivals:
         return {f: e for f, e in within.items() if e.holds_with(bounds[f.uri])}
 
     def _from_footer(self, file: FileInfo) -> Times | None:
-        from lazypipe.storage.footers import column_range
+        from lazypipe.storage.parquet.footers import column_range
 
         try:
             dtype = self.source.schema[self.rule.time]

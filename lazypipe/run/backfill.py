@@ -15,7 +15,7 @@ import polars as pl
 
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.segments import Segment, and_ahead
-from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.sources.source import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError
 from lazypipe.incremental.before import consumed_before, read_whole_before, units_before
 from lazypipe.incremental.stamps import nanoseconds
@@ -24,8 +24,8 @@ from lazypipe.run.arrival import Extents, arrived, extent
 from lazypipe.spec.model import Param
 from lazypipe.spec.moment import moment
 from lazypipe.storage.corrupt import in_parallel
+from lazypipe.storage.datasets.log import Commit
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.log import Commit
 from lazypipe.windows import Clock, windows
 from lazypipe.windows.watermark import WHOLE, Arrival, Extent, Watermark
 
@@ -191,7 +191,7 @@ def _in_footers(
     plan: CompiledPipeline, source: BoundSource, snapshot: Snapshot, files: Iterable[FileInfo]
 ) -> dict[FileInfo, Arrival]:
     """Return what the footers of a dataset's files say of their times; nothing where these stand there in another form."""
-    from lazypipe.storage.footers import column_range
+    from lazypipe.storage.parquet.footers import column_range
 
     commit, column = snapshot.commit, plan.pipeline.sources[source.name].event_time
     assert commit is not None

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
 
-from lazypipe.compile.modes import CHANGE_COLUMNS, VALID_FROM
+from lazypipe.compile.outputs.modes import CHANGE_COLUMNS, VALID_FROM
 from lazypipe.errors import LazypipeError, StorageError
 from lazypipe.run.context import Run
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import REWRITE, Commit
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import REWRITE, Commit
 from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import DatasetSink
 

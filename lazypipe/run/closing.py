@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from lazypipe.compile.closing import Upstream, closes
-from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.sources.source import BoundSource, Snapshot
 from lazypipe.incremental import progress
 from lazypipe.incremental.before import CONSUMED
 from lazypipe.incremental.progress import NOWHERE, PROGRESS

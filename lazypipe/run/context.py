@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from lazypipe.compile.compiled import CompiledPipeline
-from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.sources.source import BoundSource, Snapshot
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.hashing import Hashes
 from lazypipe.incremental.shared import Shared
@@ -23,11 +23,11 @@ from lazypipe.run.delivery import listing
 from lazypipe.run.layouts import Choice
 from lazypipe.run.recorder import Recorder
 from lazypipe.run.room import Room
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import Commit
+from lazypipe.storage.datasets.units import Units
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.log import Commit
-from lazypipe.storage.moments import How
-from lazypipe.storage.units import Units
+from lazypipe.storage.text.moments import How
 
 __all__ = ["Observer", "Run", "run_id"]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.sources.source import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, SourceError, StorageError, first_line
 from lazypipe.incremental import unreadable
 from lazypipe.spec.types import dtype_name

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lazypipe.compile.compiled import CompiledPipeline
-from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.sources.source import BoundSource, Snapshot
 from lazypipe.incremental.before import consumed_before
 from lazypipe.incremental.state import Consumed
 from lazypipe.incremental.store import Store, folder_of

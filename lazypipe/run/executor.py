@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.segments import Segment
-from lazypipe.compile.sources import Snapshot
+from lazypipe.compile.sources.source import Snapshot
 from lazypipe.errors import GateError, Interrupted, LazypipeError, Problem, RunError, first_line
 from lazypipe.gates.report import GateReport
 from lazypipe.incremental import incomplete as incompletes
@@ -40,18 +40,18 @@ from lazypipe.run.corrupt import files_set_aside, leave_out_corrupt, read_by_row
 from lazypipe.run.deciding import Deciding
 from lazypipe.run.lake import publish
 from lazypipe.run.panefeed import PaneFeed
-from lazypipe.run.query import Meanwhile
 from lazypipe.run.recorder import Recorder
 from lazypipe.run.result import RunResult, SegmentResult, Status
+from lazypipe.run.segment.query import Meanwhile
 from lazypipe.spec.model import Fault
 from lazypipe.storage import uri as uris
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.moments import Unusual, columns, refused
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.units import Units
 from lazypipe.storage.scan import is_engine_error
-from lazypipe.storage.units import Units
+from lazypipe.storage.text.moments import Unusual, columns, refused
 
 if TYPE_CHECKING:
-    from lazypipe.run.attempt import Attempt
+    from lazypipe.run.segment.attempt import Attempt
 
 __all__ = ["Observer", "execute"]
 
@@ -357,7 +357,7 @@ class _Execution:
 
     def run_one(self, segment: Segment, work: Work) -> SegmentResult:
         """Run one segment; whatever goes wrong is its result, not an exception."""
-        from lazypipe.run.attempt import Attempt
+        from lazypipe.run.segment.attempt import Attempt
 
         if work.kind not in ("judge", "state") and any(name not in self.run.kept for name in segment.reads):
             return SegmentResult(segment.name, "blocked", segment.output, uri=self._place(segment))

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from lazypipe.run.panefeed import feeds_of
 from lazypipe.spec.model import Output
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 
 __all__ = ["publish"]
 

@@ -13,8 +13,8 @@ from lazypipe.gates.rules.late import Late
 from lazypipe.gates.tap import FILE_COLUMN, quarantine_schema
 from lazypipe.incremental.before import files_of_units
 from lazypipe.storage import uri as uris
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.units import UNIT
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.units import UNIT
 
 __all__ = ["late_rows"]
 

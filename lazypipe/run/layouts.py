@@ -14,10 +14,10 @@ from lazypipe.plan.nodes import postorder
 from lazypipe.plan.reader import read_plan
 from lazypipe.run.room import PACKED
 from lazypipe.spec.model import Output
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import KEPT, Commit
 from lazypipe.storage.hive import NAME_BYTES
 from lazypipe.storage.lake.fitting import plain
-from lazypipe.storage.log import KEPT, Commit
 from lazypipe.storage.optimizer.advice import LATER
 from lazypipe.storage.optimizer.choice import LITTLE, Goal, choosing_seconds
 from lazypipe.storage.optimizer.forms import check_forms, owner

@@ -13,17 +13,17 @@ from lazypipe.compile.compiler import bind_outputs
 from lazypipe.compile.durations import with_durations
 from lazypipe.compile.late import with_late_gates
 from lazypipe.records.record import Records
-from lazypipe.run.aside import needed as aside_needs
 from lazypipe.run.changefeed import ChangeFeed, feed_of
 from lazypipe.run.changefeed import needed as feed_needs
 from lazypipe.run.panefeed import PaneFeed, feeds_of
+from lazypipe.run.segment.aside import needed as aside_needs
 from lazypipe.spec.loader import problems
 from lazypipe.spec.model import Fault, Output, Pipeline
 from lazypipe.storage import uri as uris
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.vacuum import vacuum
 from lazypipe.storage.numbered import NumberedFiles, written_at
 from lazypipe.storage.sink import is_staged
-from lazypipe.storage.vacuum import vacuum
 
 __all__ = ["Outlook", "outlook", "vacuum_dataset", "vacuum_pipeline"]
 

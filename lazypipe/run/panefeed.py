@@ -10,14 +10,14 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe.compile.modes import CHANGE_COLUMNS
-from lazypipe.compile.panes import end_of, feed_schema, panes_of
+from lazypipe.compile.outputs.modes import CHANGE_COLUMNS
+from lazypipe.compile.outputs.panes import end_of, feed_schema, panes_of
 from lazypipe.run.changefeed import ChangeFeed, Feed, feed_of
 from lazypipe.run.context import Run
-from lazypipe.run.groups import rows_of
+from lazypipe.run.segment.groups import rows_of
 from lazypipe.spec.model import Output
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import Commit
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import Commit
 from lazypipe.windows.panes import Panes, timing
 from lazypipe.windows.watermark import COMPLETE
 

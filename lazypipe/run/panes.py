@@ -14,14 +14,14 @@ from typing import Any, Literal
 import polars as pl
 
 from lazypipe.compile.compiled import CompiledPipeline
-from lazypipe.compile.panes import panes_of
+from lazypipe.compile.outputs.panes import panes_of
 from lazypipe.errors import LazypipeError
 from lazypipe.incremental.before import CONSUMED
 from lazypipe.incremental.state import State
 from lazypipe.records.ledger import Ledger
 from lazypipe.run.trace import Trace, of_type, trace
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import Commit
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import Commit
 from lazypipe.windows.panes import timing
 from lazypipe.windows.watermark import COMPLETE
 

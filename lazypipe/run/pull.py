@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from lazypipe.compile.binding import expand_source
+from lazypipe.compile.sources.binding import expand_source
 from lazypipe.errors import (
     CommitConflict,
     LazypipeError,

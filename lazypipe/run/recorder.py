@@ -17,20 +17,20 @@ from functools import cached_property, partial
 from typing import Any
 
 from lazypipe.compile.compiled import CompiledPipeline
-from lazypipe.compile.modes import adds_to
+from lazypipe.compile.outputs.modes import adds_to
 from lazypipe.compile.segments import Segment
-from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.sources.source import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, StorageError, first_line
 from lazypipe.incremental.hashing import Hashes
 from lazypipe.records import body as bodies
 from lazypipe.records.ledger import Ledger, Tip
 from lazypipe.storage import uri as uris
 from lazypipe.storage.content import HashCache, hash_file, hash_files, unchanged
+from lazypipe.storage.datasets.log import Commit, DataFile
+from lazypipe.storage.datasets.units import Units
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.following import Following
-from lazypipe.storage.log import Commit, DataFile
-from lazypipe.storage.row_groups import BorderHash, Borders, begun
-from lazypipe.storage.units import Units
+from lazypipe.storage.parquet.row_groups import BorderHash, Borders, begun
 
 __all__ = ["ACTOR", "Aside", "Recorder", "user"]
 

@@ -29,15 +29,15 @@ from lazypipe.incremental.before import CONSUMED, DELETES
 from lazypipe.incremental.feed import WRITE
 from lazypipe.incremental.put_aside import put_aside
 from lazypipe.run import layouts
-from lazypipe.run.aside import go_back
 from lazypipe.run.recorder import Aside, Recorder
+from lazypipe.run.segment.aside import go_back
 from lazypipe.spec.model import Output
 from lazypipe.storage import uri as uris
-from lazypipe.storage.data_files import find_odd, scan_files
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import BACK, Commit, DataFile
+from lazypipe.storage.datasets.data_files import find_odd, scan_files
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import BACK, Commit, DataFile
+from lazypipe.storage.datasets.units import UNIT
 from lazypipe.storage.sink import DatasetSink
-from lazypipe.storage.units import UNIT
 from lazypipe.windows.watermark import COMPLETE
 
 __all__ = ["ReplayResult", "replay"]

@@ -15,8 +15,8 @@ from lazypipe.records.entry import Entry
 from lazypipe.records.ledger import Ledger
 from lazypipe.run.recorder import ACTOR, user
 from lazypipe.storage import uri as uris
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import Commit
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import Commit
 from lazypipe.storage.optimizer.maintenance import Rewrite
 
 __all__ = ["record_rollback", "recorded"]

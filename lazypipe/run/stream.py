@@ -20,7 +20,7 @@ from functools import partial
 from typing import Literal
 
 from lazypipe.compile.compiled import CompiledPipeline
-from lazypipe.compile.sources import Snapshot
+from lazypipe.compile.sources.source import Snapshot
 from lazypipe.errors import LazypipeError
 from lazypipe.incremental.bound import UNBOUND, Bound
 from lazypipe.incremental.leaf import Came

@@ -21,7 +21,7 @@ from polars.testing import assert_frame_equal
 
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.node import Node
-from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.sources.source import BoundSource, Snapshot
 from lazypipe.errors import LazypipeError, RunError, nearest
 from lazypipe.gates.rule import Reference
 from lazypipe.gates.shown import MASKED
@@ -32,15 +32,15 @@ from lazypipe.incremental.unreadable import damaged, reads, sift
 from lazypipe.ops.base import MADE_FROM
 from lazypipe.ops.cast import converted
 from lazypipe.run.arrival import arrived
-from lazypipe.run.blame import unreadable_file
 from lazypipe.run.delivery import whole
+from lazypipe.run.segment.blame import unreadable_file
 from lazypipe.spec.model import Output
 from lazypipe.spec.scope import Table
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage.content import hash_file
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import Commit
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.log import Commit
 from lazypipe.storage.scan import is_engine_error, plain_reason
 
 __all__ = ["ROW_COLUMN", "Trace", "Traced", "of_type", "trace"]

@@ -7,10 +7,10 @@ from datetime import datetime
 from lazypipe.run.changefeed import needed
 from lazypipe.run.panefeed import feeds_of
 from lazypipe.spec.model import Output
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import Commit
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import Commit
+from lazypipe.storage.datasets.vacuum import vacuum
 from lazypipe.storage.optimizer.packing import folders, is_small, target_bytes
-from lazypipe.storage.vacuum import vacuum
 
 __all__ = ["upkeep"]
 

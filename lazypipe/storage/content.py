@@ -15,7 +15,7 @@ from blake3 import blake3
 from lazypipe.errors import SourceError, reason_of
 from lazypipe.storage import uri as uris
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.row_groups import BorderHash, Borders, begun
+from lazypipe.storage.parquet.row_groups import BorderHash, Borders, begun
 
 __all__ = ["PIECE", "HashCache", "has_grown", "hash_file", "hash_files", "unchanged", "unreadable"]
 

@@ -19,11 +19,11 @@ import polars as pl
 
 from lazypipe.errors import SourceError
 from lazypipe.storage import uri as uris
-from lazypipe.storage.by_row import TEXT, untold
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.formats import FORMATS, TEXT_FORMATS, TYPED_FORMATS
 from lazypipe.storage.scan import Reader, cannot_read, is_engine_error, os_error
-from lazypipe.storage.text import bad_line, refuse_short_rows
+from lazypipe.storage.text.by_row import TEXT, untold
+from lazypipe.storage.text.lines import bad_line, refuse_short_rows
 
 __all__ = ["CorruptFile", "OnCorrupt", "damaged", "in_parallel", "is_damage", "preflight"]
 
@@ -111,7 +111,7 @@ def _at_the_ends(file: FileInfo, reader: Reader) -> str | None:
 
 def _magic(file: FileInfo, reader: Reader) -> str | None:
     """Return what is wrong with the first and the last bytes of a file."""
-    from lazypipe.storage.external_files import open_handle
+    from lazypipe.storage.external.files import open_handle
 
     handle = open_handle(file.uri, reader.storage_options)
     try:

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from blake3 import blake3
 
-from lazypipe.storage.row_groups import BorderHash
+from lazypipe.storage.parquet.row_groups import BorderHash
 
 __all__ = ["Following"]
 

@@ -17,14 +17,14 @@ from lazypipe.errors import SourceError, first_line
 from lazypipe.spec.model import NOTHING
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
-from lazypipe.storage.by_row import COLUMNS, TEXT, BrokenText
-from lazypipe.storage.cells import Marks
-from lazypipe.storage.external_text import Csv, text_format
+from lazypipe.storage.external.blocks import Csv, text_format
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.formats import FORMATS, INFER_ROWS, TEXT_FORMATS, TYPED_FORMATS
-from lazypipe.storage.header import refuse_misread
+from lazypipe.storage.parquet.row_groups import RowPlaces
 from lazypipe.storage.reasons import AGAIN, grouped, in_plain_words, is_packing, too_narrow
-from lazypipe.storage.row_groups import RowPlaces
+from lazypipe.storage.text.by_row import COLUMNS, TEXT, BrokenText
+from lazypipe.storage.text.cells import Marks
+from lazypipe.storage.text.header import refuse_misread
 from lazypipe.storage.widen import with_fields
 
 __all__ = ["FILE_COLUMN", "Reader", "cannot_read", "is_engine_error", "os_error", "plain_reason"]
@@ -147,7 +147,7 @@ class Reader:
     @contextmanager
     def opened_by_row(self, file: FileInfo, schema: pl.Schema) -> Iterator[BrokenText]:
         """Open a text file whose columns are those of ``schema``, so that rows which cannot be read are told."""
-        from lazypipe.storage.external_content import open_by_row
+        from lazypipe.storage.external.content import open_by_row
 
         text = text_format(self.format, self.csv_options)
         content = open_by_row(file.uri, text, pl.Schema({**COLUMNS, **schema}), self.storage_options, _bytes_of(file))
@@ -157,7 +157,7 @@ class Reader:
             content.close()
 
     def _infer_through_fsspec(self, uri: str) -> pl.Schema:
-        from lazypipe.storage.external import external_schema
+        from lazypipe.storage.external.scan import external_schema
 
         options = self._inferring if self.format == "csv" else {}
         found = external_schema(uri, format=self.format, storage_options=self.storage_options, read_options=options)
@@ -192,7 +192,7 @@ class Reader:
         return schema
 
     def _short_years(self, uri: str, names: Sequence[str]) -> Sequence[str]:
-        from lazypipe.storage.external_text import short_years
+        from lazypipe.storage.external.blocks import short_years
 
         return short_years(self._native_csv(uri, infer_schema_length=0, n_rows=_INFER_DATES), names)
 
@@ -337,7 +337,7 @@ class Reader:
 
     def _refuse_other_columns(self, file: FileInfo, schema: pl.Schema) -> None:
         """Say which column of a file that knows its columns is not as in the first one. Their order may differ."""
-        from lazypipe.storage.external import refuse_other_columns
+        from lazypipe.storage.external.scan import refuse_other_columns
 
         keys = self.keys([file], schema)
         expected = pl.Schema({n: t for n, t in schema.items() if n not in keys and n not in COLUMNS})
@@ -393,7 +393,7 @@ class Reader:
     def _through_fsspec(
         self, names: Sequence[str], schema: pl.Schema, parts: Mapping[str, tuple[int, int]] = NOTHING
     ) -> pl.LazyFrame:
-        from lazypipe.storage.external import scan_external
+        from lazypipe.storage.external.scan import scan_external
 
         return scan_external(
             names,

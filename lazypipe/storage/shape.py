@@ -16,13 +16,13 @@ from lazypipe.errors import SourceError
 from lazypipe.gates.tap import RAW_COLUMN
 from lazypipe.spec.types import dtype_name
 from lazypipe.storage import uri as uris
-from lazypipe.storage.by_row import COLUMNS
-from lazypipe.storage.cells import BYTES, as_text, is_no_float, misfit, parses, refused, value
+from lazypipe.storage.datasets.units import UNIT
 from lazypipe.storage.files import FileInfo
 from lazypipe.storage.formats import FORMATS, TEXT_FORMATS
-from lazypipe.storage.header import refuse_misread
 from lazypipe.storage.scan import Reader
-from lazypipe.storage.units import UNIT
+from lazypipe.storage.text.by_row import COLUMNS
+from lazypipe.storage.text.cells import BYTES, as_text, is_no_float, misfit, parses, refused, value
+from lazypipe.storage.text.header import refuse_misread
 from lazypipe.storage.widen import widened
 
 __all__ = [
@@ -221,7 +221,7 @@ def fit(file: FileInfo, found: pl.Schema, shape: Shape, reader: Reader) -> Fit:
 
 def _names(file: FileInfo, found: pl.Schema, target: Target, form: str) -> tuple[str, ...]:
     """Return the columns of a file that are the target's: in NDJSON, whose lines differ, any of its names."""
-    from lazypipe.storage.external import NO_COLUMN
+    from lazypipe.storage.external.scan import NO_COLUMN
 
     if form == "ndjson":
         return (target.name, *target.alias)
@@ -235,7 +235,7 @@ def _names(file: FileInfo, found: pl.Schema, target: Target, form: str) -> tuple
 
 
 def _check_new(file: FileInfo, name: str, shape: Shape) -> None:
-    from lazypipe.storage.external import NEW_COLUMN
+    from lazypipe.storage.external.scan import NEW_COLUMN
 
     if name == UNIT:
         raise SourceError(f"the file has a column {name!r}, a name that is lazypipe's own", uri=file.uri, fix=BY_LOG)
@@ -252,7 +252,7 @@ def _check_new(file: FileInfo, name: str, shape: Shape) -> None:
 
 
 def _check_type(file: FileInfo, name: str, found: pl.DataType, target: Target) -> None:
-    from lazypipe.storage.external import AGAIN, OTHER_TYPE
+    from lazypipe.storage.external.scan import AGAIN, OTHER_TYPE
 
     if found == target.dtype:
         return

@@ -23,10 +23,10 @@ from lazypipe.errors import StorageError, first_line
 from lazypipe.spec.taps import tap
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
+from lazypipe.storage.datasets.key_bounds import exact_bounds
+from lazypipe.storage.datasets.log import DataFile
 from lazypipe.storage.flushing import Flushing, write_through
 from lazypipe.storage.formats import FORMATS, TEXT_FORMATS
-from lazypipe.storage.key_bounds import exact_bounds
-from lazypipe.storage.log import DataFile
 from lazypipe.storage.optimizer.forms import physical, without_keys
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.order import ordered
@@ -279,7 +279,7 @@ class DatasetSink:
                     file.finish()
         if native:
             return found
-        from lazypipe.storage.external import scan_external
+        from lazypipe.storage.external.scan import scan_external
 
         for path, file in opened.items():
             uri = uris.join(self.uri, path)

@@ -14,7 +14,7 @@ from uuid import uuid4
 import fsspec
 from fsspec.implementations.dirfs import DirFileSystem
 
-from lazypipe.storage.external_files import Positioned
+from lazypipe.storage.external.files import Positioned
 
 __all__ = ["Call", "Faults", "faulty"]
 

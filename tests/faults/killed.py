@@ -14,7 +14,7 @@ from typing import Any
 
 import lazypipe as lp
 from lazypipe.records.record import Records
-from lazypipe.storage.log import CommitLog
+from lazypipe.storage.datasets.log import CommitLog
 from lazypipe.storage.sink import DatasetSink, ExportSink
 
 

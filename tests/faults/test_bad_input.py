@@ -24,7 +24,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.errors import SourceError
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 
 ROWS = 3000
 FRAME = pl.DataFrame(

@@ -13,12 +13,12 @@ import fsspec
 import pytest
 
 import lazypipe as lp
-from lazypipe.compile.sources import Snapshot
+from lazypipe.compile.sources.source import Snapshot
 from lazypipe.errors import StorageError
 from lazypipe.incremental.changes import compare
 from lazypipe.incremental.hashing import hasher
 from lazypipe.incremental.state import Consumed
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.files import expand
 from lazypipe.storage.numbered import seal
 

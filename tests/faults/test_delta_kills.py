@@ -9,8 +9,8 @@ import deltalake
 import polars as pl
 
 import lazypipe as lp
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import DELTA
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import DELTA
 from tests.faults.killing import Killer
 
 DEFINITION = """

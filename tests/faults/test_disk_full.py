@@ -18,7 +18,7 @@ import pytest
 import lazypipe as lp
 from lazypipe.errors import SourceError, StorageError
 from lazypipe.records.record import Records
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.testing.faults import Faults, faulty
 
 FULL = OSError(errno.ENOSPC, "No space left on device")

@@ -16,7 +16,7 @@ import pytest
 import lazypipe as lp
 from lazypipe.errors import CommitConflict
 from lazypipe.run import deciding
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 from tests.faults.killing import Killer, Template
 
 DEFINITION = """

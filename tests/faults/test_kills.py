@@ -18,7 +18,7 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 from tests.faults.killing import Killer
 
 ROWS = 6_000

@@ -19,16 +19,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazypipe.compile.sources import Snapshot
+from lazypipe.compile.sources.source import Snapshot
 from lazypipe.errors import SourceError
 from lazypipe.incremental.changes import Changes, Grown, allowed, compare
 from lazypipe.incremental.hashing import Common, hasher, prefix_hasher
 from lazypipe.incremental.state import Consumed, ConsumedFile, State
 from lazypipe.storage.content import hash_file
+from lazypipe.storage.datasets.log import Commit, DataFile
 from lazypipe.storage.files import FileColumns, FileInfo, expand
 from lazypipe.storage.local_files import Names
-from lazypipe.storage.log import Commit, DataFile
-from lazypipe.storage.row_groups import Borders
+from lazypipe.storage.parquet.row_groups import Borders
 
 HASH, PREFIX = hasher(), prefix_hasher("ndjson", {})
 LATER = time.time_ns() + 3600 * 1_000_000_000

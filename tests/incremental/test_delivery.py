@@ -15,8 +15,8 @@ import fsspec
 import pytest
 from blake3 import blake3
 
-from lazypipe.compile.intake import Expect, Intake
-from lazypipe.compile.sources import Snapshot
+from lazypipe.compile.sources.intake import Expect, Intake
+from lazypipe.compile.sources.source import Snapshot
 from lazypipe.errors import SourceError
 from lazypipe.incremental.changes import compare
 from lazypipe.incremental.delivery import Delivery, Partial, deliver, refuse_partial

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 import lazypipe as lp
 from lazypipe.__main__ import main
 from lazypipe.incremental import diff as module
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import DataFile
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import DataFile
+from lazypipe.storage.datasets.unit_counts import count_units
+from lazypipe.storage.datasets.units import UNIT
 from lazypipe.storage.sink import DatasetSink
-from lazypipe.storage.unit_counts import count_units
-from lazypipe.storage.units import UNIT
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 BEFORE = pl.DataFrame({"k": [1, 2, 3, None], "x": [1.0, 2.0, None, 4.0], "t": ["a", "b", "c", "d"]})

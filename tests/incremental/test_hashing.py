@@ -15,10 +15,10 @@ from lazypipe.errors import SourceError
 from lazypipe.incremental import hashing
 from lazypipe.incremental.hashing import Common, Hashes, group_hasher
 from lazypipe.incremental.stamps import moment_of, nanoseconds, stays
-from lazypipe.storage import row_groups
 from lazypipe.storage.content import hash_file
 from lazypipe.storage.files import FileInfo, expand
-from lazypipe.storage.row_groups import begun
+from lazypipe.storage.parquet import row_groups
+from lazypipe.storage.parquet.row_groups import begun
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import lazypipe as lp
 from lazypipe.gates.uniqueness import HASH
 from lazypipe.incremental.sides import differing, digest, has_repeats
 from lazypipe.ops.base import Match
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.numbered import seal
 from tests.delivered import CLOCK, put
 

@@ -14,10 +14,10 @@ import pytest
 from deltalake import write_deltalake
 
 import lazypipe as lp
-from lazypipe.compile.sources import BoundSource
+from lazypipe.compile.sources.source import BoundSource
 from lazypipe.incremental.unreadable import answer, culprit, damaged, reads, rows_in
 from lazypipe.spec import taps
-from lazypipe.storage import moments
+from lazypipe.storage.text import moments
 
 NUMBERS = {"id": "Int64", "x": "Int64"}
 BY_ROW = {"columns": NUMBERS, "on_type_change": "discard_row"}

@@ -13,8 +13,8 @@ import pytest
 import lazypipe as lp
 from lazypipe.errors import StorageError
 from lazypipe.incremental.before import files_of_units
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import Commit
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import Commit
 from lazypipe.storage.numbered import seal
 from tests.delivered import CLOCK, alter, put
 

@@ -16,7 +16,7 @@ from lazypipe.plan.nodes import PlanNode
 from lazypipe.plan.reader import Capture, read_plan
 from lazypipe.plan.steps import plan_lineage
 from lazypipe.spec.taps import label, tap
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 
 TEXT = """
 version: 1

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from lazypipe.compile.sources import BoundSource, Snapshot
+from lazypipe.compile.sources.source import BoundSource, Snapshot
 from lazypipe.incremental.hashing import Hashes
 from lazypipe.run.recorder import Recorder
 from lazypipe.run.room import Room

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from lazypipe.storage.data_files import find_odd, scan_files
+from lazypipe.storage.datasets.data_files import find_odd, scan_files
 from lazypipe.storage.optimizer.form import Form
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.sink import DatasetSink

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import lazypipe as lp
 from lazypipe.spec.types import dtype_name
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 from tests.properties.scale import at_scale
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

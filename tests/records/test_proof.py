@@ -11,7 +11,7 @@ from blake3 import blake3
 
 import lazypipe as lp
 from lazypipe.__main__ import main
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 
 
 @pytest.fixture

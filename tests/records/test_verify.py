@@ -18,8 +18,8 @@ import lazypipe as lp
 from lazypipe.errors import LazypipeError, StorageError
 from lazypipe.records.entry import sealed
 from lazypipe.records.ledger import Ledger, Tip
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import DataFile
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import DataFile
 from lazypipe.testing.faults import faulty
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
-from lazypipe.compile.sources import BoundSource
+from lazypipe.compile.sources.source import BoundSource
 from lazypipe.run.arrival import Counter, arrived
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.files import FileInfo
 from lazypipe.windows.watermark import Extent
 

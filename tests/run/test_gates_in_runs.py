@@ -14,8 +14,8 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.errors import GateError, StorageError
-from lazypipe.run import target
 from lazypipe.run.result import RunResult
+from lazypipe.run.segment import target
 from lazypipe.storage.sink import DatasetSink, Written
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)

@@ -15,14 +15,14 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import lazypipe as lp
-from lazypipe.run.laying import _rows_of
 from lazypipe.run.layouts import Choice, is_due, is_outgrown, kept, waits
+from lazypipe.run.segment.laying import _rows_of
 from lazypipe.run.upkeep import upkeep
 from lazypipe.spec.model import Output
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.keyed import rewrite_without
+from lazypipe.storage.datasets.log import Commit, DataFile
 from lazypipe.storage.files import FileInfo
-from lazypipe.storage.keyed import rewrite_without
-from lazypipe.storage.log import Commit, DataFile
 from lazypipe.storage.optimizer.advise import advise
 from lazypipe.storage.optimizer.choice import choosing_seconds
 from lazypipe.storage.optimizer.forms import Scaled, owner

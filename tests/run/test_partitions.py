@@ -12,11 +12,11 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.ops.sort import Sort
-from lazypipe.run import figures
+from lazypipe.run.segment import figures
 from lazypipe.spec.model import Step
 from lazypipe.spec.scope import Scope, Table
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.units import UNIT
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.units import UNIT
 from tests.delivered import CLOCK, alter, put, spoil
 
 COLUMNS = {"k": pl.Int64(), "v": pl.Int64()}

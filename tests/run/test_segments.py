@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
-from lazypipe.compile.sources import BoundSource
+from lazypipe.compile.sources.source import BoundSource
 from lazypipe.run.result import RunResult
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)

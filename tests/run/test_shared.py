@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 from tests.delivered import CLOCK, alter, put
 
 SCHEMA = {"id": pl.Int64(), "k": pl.String()}

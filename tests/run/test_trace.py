@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import lazypipe as lp
 from lazypipe import ops
 from lazypipe.__main__ import main
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 
 ROOT = Path(__file__).parents[2]
 A = pl.DataFrame(

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import lazypipe as lp
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import Commit
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import Commit
 
 OLD = 1_700_000_000
 NOW = datetime.fromtimestamp(OLD, UTC) + timedelta(days=30)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import lazypipe as lp
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 from tests.delivered import CLOCK, put
 
 MADE_ANEW = "were made anew, and those that were added before would be added once more"

@@ -23,7 +23,7 @@ from blake3 import blake3
 
 import lazypipe as lp
 from lazypipe.errors import GateError, LazypipeError, StorageError
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 AUDIT = "audit: {mode: required, ledger: ledger, key: '${LEDGER_KEY}'}\n"

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 
 CONTRACT = {"columns": {"id": "Int64", "note": "String", "amount": "Float64"}, "on_type_change": "discard_row"}
 FIRST = b"""\

@@ -14,9 +14,9 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.errors import CommitConflict, DefinitionError, StorageError
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import DELTA
 from lazypipe.storage.lake.log import DeltaLog
-from lazypipe.storage.log import DELTA
 from tests.scenarios.test_write_modes import START, World
 
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lazypipe as lp
-from lazypipe.storage.cells import is_no_float
+from lazypipe.storage.text.cells import is_no_float
 
 FORMS = ["csv", "ndjson"]
 

@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
-from lazypipe.run.gone import GONE
-from lazypipe.storage.dataset import Dataset
+from lazypipe.run.segment.gone import GONE
+from lazypipe.storage.datasets.dataset import Dataset
 
 Event = tuple[int, str, int, int]
 """Key, operation, time, value."""

@@ -15,7 +15,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import lazypipe as lp
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 
 DEFINITION = """
 version: 1

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lazypipe as lp
-from lazypipe.storage.log import DataFile
+from lazypipe.storage.datasets.log import DataFile
 from tests import delivered
 from tests.delivered import CLOCK
 

@@ -12,7 +12,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.__main__ import main
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 
 T0 = datetime(2024, 3, 1)
 DEFINITION = """

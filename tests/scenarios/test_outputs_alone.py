@@ -12,7 +12,7 @@ import pytest
 import lazypipe as lp
 from lazypipe.__main__ import main
 from lazypipe.errors import DefinitionError, LazypipeError, SourceError
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.windows.watermark import COMPLETE
 
 SHOP = """

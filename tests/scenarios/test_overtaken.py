@@ -11,7 +11,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.run import deciding
-from lazypipe.run.attempt import Attempt
+from lazypipe.run.segment.attempt import Attempt
 
 READERS: dict[str, dict[str, Any]] = {
     "rows": {"from": "base", "do": [{"derive": {"w": "v * 2"}}]},

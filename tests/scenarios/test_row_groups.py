@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lazypipe as lp
-from lazypipe.run.query import Query
 from lazypipe.run.recorder import Recorder
-from lazypipe.storage import row_groups
+from lazypipe.run.segment.query import Query
+from lazypipe.storage.parquet import row_groups
 from tests.properties.scale import READ, read_as_modified
 from tests.scenarios import growing
 from tests.scenarios.growing import NOW, SUMS, Growing
@@ -168,7 +168,7 @@ def test_of_files_that_never_change_no_row_groups_are_looked_at(
 ) -> None:
     exports = Exports(tmp_path)
     exports.write("a", groups(40))
-    monkeypatch.setattr("lazypipe.storage.row_groups.footer_of", None)
+    monkeypatch.setattr("lazypipe.storage.parquet.row_groups.footer_of", None)
     exports.same()
     exports.write("b", groups(40))
     exports.same()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import lazypipe as lp
 from lazypipe.__main__ import main
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 from tests.delivered import put
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)

@@ -11,7 +11,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.errors import DefinitionError
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.optimizer.form_numbers import Cast
 from lazypipe.storage.optimizer.form_texts import Flag
 from lazypipe.storage.optimizer.layout import Layout

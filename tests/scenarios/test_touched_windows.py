@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
-from lazypipe.run import figures
+from lazypipe.run.segment import figures
 from tests.delivered import put, spoil
 
 T0 = datetime(2024, 3, 1)

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 
 KEYS = [{"unique": {"columns": "id", "action": "quarantine"}}]
 

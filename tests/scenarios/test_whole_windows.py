@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import lazypipe as lp
 from lazypipe.__main__ import main
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 
 T0 = datetime(2024, 5, 1)
 TEXT = """

@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 import lazypipe as lp
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.vacuum import vacuum
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.vacuum import vacuum
 from tests.scenarios.test_panes import T0, Feed
 
 DEFINITION = """

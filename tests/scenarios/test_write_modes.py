@@ -13,10 +13,10 @@ from polars.testing import assert_frame_equal
 
 import lazypipe as lp
 from lazypipe.errors import DefinitionError, LazypipeError
-from lazypipe.run import merge
 from lazypipe.run.maintenance import outlook
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.vacuum import vacuum
+from lazypipe.run.segment import merge
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.vacuum import vacuum
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 

@@ -11,7 +11,7 @@ import pytest
 import lazypipe as lp
 from lazypipe.errors import StorageError
 from lazypipe.storage import flushing
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.flushing import Flushing
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.sink import DatasetSink, ExportSink

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from lazypipe.errors import SourceError
 from lazypipe.incremental.hashing import prefix_hasher
+from lazypipe.storage.datasets.units import Units, as_uri
 from lazypipe.storage.files import FileInfo, part_key
 from lazypipe.storage.scan import FILE_COLUMN, Reader
-from lazypipe.storage.text import bad_line, refuse_short_rows
-from lazypipe.storage.units import Units, as_uri
+from lazypipe.storage.text.lines import bad_line, refuse_short_rows
 
 TWO = pl.Schema({"id": pl.String(), "k": pl.String()})
 ONE = pl.Schema({"k": pl.String()})

@@ -12,15 +12,15 @@ from lazypipe.errors import StorageError, first_line
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.content import hash_file
+from lazypipe.storage.datasets.log import REWRITE, Commit, DataFile
+from lazypipe.storage.datasets.unit_counts import count_units
 from lazypipe.storage.lake.types import misfits
-from lazypipe.storage.log import REWRITE, Commit, DataFile
 from lazypipe.storage.optimizer.forms import owner, without_keys
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.sink import DatasetSink
-from lazypipe.storage.unit_counts import count_units
 
 if TYPE_CHECKING:
-    from lazypipe.storage.dataset import Dataset
+    from lazypipe.storage.datasets.dataset import Dataset
 
 __all__ = ["Fitted", "fitted", "plain"]
 

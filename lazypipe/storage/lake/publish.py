@@ -18,10 +18,10 @@ from blake3 import blake3
 from lazypipe.errors import StorageError, first_line
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
+from lazypipe.storage.datasets.log import DELTA, REWRITE, Commit, CommitLog, DataFile
 from lazypipe.storage.lake.log import Action, DeltaLog, Table
 from lazypipe.storage.lake.stats import of_file
 from lazypipe.storage.lake.types import is_naive, schema_string
-from lazypipe.storage.log import DELTA, REWRITE, Commit, CommitLog, DataFile
 from lazypipe.version import VERSION
 
 __all__ = ["actions", "catch_up", "forget", "partition_values", "refuse_taken"]

@@ -9,9 +9,9 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe.storage.footers import footer_of
-from lazypipe.storage.parquet_prune import Bounds, column_bounds
-from lazypipe.storage.parquet_ranges import Footer
+from lazypipe.storage.parquet.footers import footer_of
+from lazypipe.storage.parquet.prune import Bounds, column_bounds
+from lazypipe.storage.parquet.ranges import Footer
 
 __all__ = ["MOST_COLUMNS", "of_file", "said"]
 

@@ -164,7 +164,7 @@ class LakeTable:
         extra: Sequence[str],
         looked: MutableMapping[FileInfo, pl.Schema],
     ) -> pl.LazyFrame:
-        from lazypipe.storage.external import external_schema, scan_external
+        from lazypipe.storage.external.scan import external_schema, scan_external
 
         if file not in looked:
             looked[file] = external_schema(file.uri, format="parquet", storage_options=options)

@@ -18,18 +18,18 @@ from lazypipe.spec.model import NOTHING
 from lazypipe.storage import hive
 from lazypipe.storage import uri as uris
 from lazypipe.storage.content import hash_file
-from lazypipe.storage.data_files import find_odd
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.footers import column_bytes
+from lazypipe.storage.datasets.data_files import find_odd
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import DELTA, KEPT, REWRITE, Commit, DataFile, partitioned
+from lazypipe.storage.datasets.unit_counts import count_units
 from lazypipe.storage.lake.fitting import plain
-from lazypipe.storage.log import DELTA, KEPT, REWRITE, Commit, DataFile, partitioned
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.order import with_bounds
 from lazypipe.storage.optimizer.overlap import overlaps
 from lazypipe.storage.optimizer.packing import Task, compaction, live_bytes, renewal, target_bytes
 from lazypipe.storage.optimizer.writing import check_layout
+from lazypipe.storage.parquet.footers import column_bytes
 from lazypipe.storage.sink import DatasetSink
-from lazypipe.storage.unit_counts import count_units
 
 __all__ = ["Rewrite", "advised_folders", "compact", "kept_layout", "recluster", "relayout", "sample"]
 

@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from lazypipe.storage import uri as uris
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.footers import footer_of, reading
-from lazypipe.storage.log import Commit, DataFile
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import Commit, DataFile
 from lazypipe.storage.optimizer.form_numbers import Cast
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.packing import folders
-from lazypipe.storage.parquet_prune import column_bounds
+from lazypipe.storage.parquet.footers import footer_of, reading
+from lazypipe.storage.parquet.prune import column_bounds
 
 __all__ = ["depth", "overlaps"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from lazypipe.storage.log import Commit, DataFile
+from lazypipe.storage.datasets.log import Commit, DataFile
 from lazypipe.storage.optimizer.layout import Layout
 
 __all__ = [

@@ -15,10 +15,10 @@ import polars as pl
 from lazypipe.errors import LazypipeError
 from lazypipe.spec.frames import lazy_frame
 from lazypipe.storage import uri as uris
-from lazypipe.storage.dataset import Dataset, is_dataset
+from lazypipe.storage.datasets.dataset import Dataset, is_dataset
 from lazypipe.storage.files import expand
-from lazypipe.storage.footers import column_bytes
 from lazypipe.storage.optimizer.forms import owner
+from lazypipe.storage.parquet.footers import column_bytes
 from lazypipe.storage.scan import Reader
 
 __all__ = ["ROWS", "Sample", "take_sample"]

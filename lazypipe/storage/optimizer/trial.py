@@ -10,7 +10,6 @@ from typing import Any
 
 import polars as pl
 
-from lazypipe.storage.footers import read_footer
 from lazypipe.storage.optimizer.budget import Budget, Clock
 from lazypipe.storage.optimizer.cost import Cost, Size
 from lazypipe.storage.optimizer.estimates import harder, layout_cost, order_seconds
@@ -20,6 +19,7 @@ from lazypipe.storage.optimizer.layout import DEFAULT, Layout
 from lazypipe.storage.optimizer.order import ordered
 from lazypipe.storage.optimizer.prices import file_seconds, unseen
 from lazypipe.storage.optimizer.writing import polars_options, write_frame
+from lazypipe.storage.parquet.footers import read_footer
 
 __all__ = ["Bench", "Clock", "Trial", "chunk_bytes", "chunk_sizes", "write_bytes"]
 

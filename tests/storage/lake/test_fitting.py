@@ -10,12 +10,12 @@ import polars as pl
 import pytest
 
 from lazypipe.errors import CommitConflict, StorageError
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import DELTA, DataFile
+from lazypipe.storage.datasets.unit_counts import count_units
+from lazypipe.storage.datasets.units import UNIT
 from lazypipe.storage.lake.fitting import fitted
-from lazypipe.storage.log import DELTA, DataFile
 from lazypipe.storage.sink import DatasetSink
-from lazypipe.storage.unit_counts import count_units
-from lazypipe.storage.units import UNIT
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 

@@ -13,12 +13,12 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.errors import CommitConflict, StorageError
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import DELTA
+from lazypipe.storage.datasets.vacuum import vacuum
 from lazypipe.storage.lake.log import DeltaLog
 from lazypipe.storage.lake.publish import catch_up, partition_values
-from lazypipe.storage.log import DELTA
 from lazypipe.storage.sink import DatasetSink
-from lazypipe.storage.vacuum import vacuum
 from lazypipe.testing.faults import faulty
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazypipe.storage.lake.stats import MOST_COLUMNS, of_file, said
-from lazypipe.storage.parquet_prune import Bounds
+from lazypipe.storage.parquet.prune import Bounds
 
 FEW = settings.get_profile("few")
 

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from lazypipe.errors import StorageError
-from lazypipe.storage.data_files import find_odd, scan_files
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import Commit, DataFile
+from lazypipe.storage.datasets.data_files import find_odd, scan_files
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import Commit, DataFile
 from lazypipe.storage.optimizer.form import Form, literal, scalars
 from lazypipe.storage.optimizer.forms import (
     KINDS,

@@ -12,7 +12,7 @@ import pytest
 
 import lazypipe as lp
 from lazypipe.optimize import Workload, advise, rewrite
-from lazypipe.storage.dataset import Dataset
+from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.optimizer.interchange import with_format
 from lazypipe.testing.synthetic import make_orders
 

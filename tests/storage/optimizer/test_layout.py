@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import Commit, DataFile
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import Commit, DataFile
 from lazypipe.storage.optimizer.layout import CURVES, DEFAULT, Layout
 from lazypipe.storage.sink import DatasetSink
 

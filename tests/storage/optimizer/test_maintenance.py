@@ -21,17 +21,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazypipe.errors import CommitConflict, SourceError, StorageError
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.footers import column_bytes
-from lazypipe.storage.log import Commit, CommitLog, DataFile
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import Commit, CommitLog, DataFile
+from lazypipe.storage.datasets.unit_counts import count_units
+from lazypipe.storage.datasets.units import UNIT
+from lazypipe.storage.datasets.vacuum import vacuum
 from lazypipe.storage.optimizer.forms import Cast
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.maintenance import Rewrite, compact, kept_layout, recluster, relayout, sample
 from lazypipe.storage.optimizer.packing import compaction, pack
+from lazypipe.storage.parquet.footers import column_bytes
 from lazypipe.storage.sink import DatasetSink
-from lazypipe.storage.unit_counts import count_units
-from lazypipe.storage.units import UNIT
-from lazypipe.storage.vacuum import vacuum
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NUMBERS = itertools.count(1)

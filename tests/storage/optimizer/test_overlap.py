@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazypipe.errors import SourceError
-from lazypipe.storage.data_files import find_odd
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.log import Commit
+from lazypipe.storage.datasets.data_files import find_odd
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import Commit
 from lazypipe.storage.optimizer.forms import Cast, Whole
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.maintenance import recluster

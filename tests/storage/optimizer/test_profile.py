@@ -17,9 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazypipe.errors import LazypipeError, SourceError
-from lazypipe.storage.dataset import Dataset
-from lazypipe.storage.footers import column_bytes
-from lazypipe.storage.log import DataFile
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.log import DataFile
 from lazypipe.storage.optimizer.advise import advise
 from lazypipe.storage.optimizer.candidates import forms_for
 from lazypipe.storage.optimizer.form_numbers import Cast, Whole
@@ -28,6 +27,7 @@ from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.profile import profile
 from lazypipe.storage.optimizer.relations import Relation, find_relations
 from lazypipe.storage.optimizer.sample import take_sample
+from lazypipe.storage.parquet.footers import column_bytes
 
 # samples
 

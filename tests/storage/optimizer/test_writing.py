@@ -19,7 +19,7 @@ from polars.testing import assert_frame_equal
 from polars.testing.parametric import dataframes
 
 from lazypipe.errors import StorageError
-from lazypipe.storage.data_files import scan_files
+from lazypipe.storage.datasets.data_files import scan_files
 from lazypipe.storage.optimizer.layout import Layout
 from lazypipe.storage.optimizer.order import with_bounds
 from lazypipe.storage.optimizer.writing import BatchWriter, check_layout, writable

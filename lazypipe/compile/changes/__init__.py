@@ -1,0 +1,1 @@
+"""How a change in a source reaches an output: derived from operations and plans."""

@@ -1,0 +1,1 @@
+"""Outputs as they are bound: write modes, formats, contracts and panes."""

@@ -1,0 +1,1 @@
+"""Sources as they are bound: files, types, contracts, deliveries and watermarks."""

@@ -1,0 +1,334 @@
+"""Rows that a gate puts aside: a dataset of their own, which says what is put aside now.
+
+Where an output knows its rows by their units, so does its quarantine, and rows leave with their unit. Otherwise what is put aside
+replaces what was, or is added to it; then rows leave whose key has come by, good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import polars as pl
+
+from lazypipe.compile.compiled import CompiledPipeline
+from lazypipe.compile.late import LATE
+from lazypipe.errors import StorageError
+from lazypipe.gates.report import GateReport
+from lazypipe.gates.tap import RUN_COLUMN, Tap, quarantine_schema
+from lazypipe.plan.lineage import Column
+from lazypipe.run.recorder import Aside
+from lazypipe.run.segment.figures import Counted
+from lazypipe.run.segment.groups import fitted
+from lazypipe.run.segment.query import Query
+from lazypipe.spec.model import Output
+from lazypipe.storage import uri as uris
+from lazypipe.storage.datasets.dataset import Dataset
+from lazypipe.storage.datasets.keyed import Rewrite, rewrite_without
+from lazypipe.storage.datasets.log import BACK, ROLLBACK, Commit, DataFile
+from lazypipe.storage.datasets.unit_counts import count_units
+from lazypipe.storage.datasets.units import UNIT
+from lazypipe.storage.shape import grown
+from lazypipe.storage.sink import FEW, DatasetSink
+
+__all__ = ["Quarantine", "forget", "go_back", "needed"]
+
+_AHEAD_OF = "ahead_of"
+"""Where in the ``info`` of its commit stands the output's version that is published right after it."""
+
+_WENT_BACK = "went_back_to"
+"""Where stands to which version the output had gone back, if that is what keys were taken out of."""
+
+
+def go_back(
+    aside: Dataset, data: Dataset, commit: Commit, schema: pl.Schema, *, run: str, now: datetime
+) -> Commit | None:
+    """Have a quarantine hold what was put aside at the version that its output has gone back to, if ``commit`` says that it has.
+
+    Returns the quarantine's commit, None if it was not needed.
+    """
+    back = commit.info.get(BACK)
+    latest = None if back is None else aside.latest()
+    if back is None or latest is None:
+        return None
+    version = _version_of(aside, data, back)
+    if version is None and aside.log.versions()[0] > 1:
+        return None  # what was put aside then is vacuumed: rows that come once more are better than rows that are lost
+    if version is None:  # nothing was
+        return aside.commit((), schema, run=run, time=now, mode=f"{ROLLBACK}0", info={_AHEAD_OF: back})
+    return None if version == latest.version else aside.rollback(version, run=run, time=now)
+
+
+def _version_of(aside: Dataset, data: Dataset, back: int) -> int | None:
+    """Return the quarantine's version that belongs to the version which its output has gone back to, None if nothing was put aside yet."""
+    commits = [data.log.read(version) for version in data.log.versions()]
+    runs = {c.run: c.version for c in commits}
+    rolled = max((c.version for c in commits if c.brings_back is not None), default=0)
+    found = [(q.info.get(_AHEAD_OF, runs.get(q.run, 0)), q) for q in map(aside.log.read, aside.log.versions())]
+    # what a feed of keys has taken out since then stays out
+    fit = ((n, q.version) for n, q in found if n <= back or (n > rolled and q.info.get(_WENT_BACK) == back))
+    return max(fit, default=(0, None))[1]
+
+
+def needed(aside: Dataset, data: Dataset) -> int:
+    """Return how many versions of a quarantine the next run needs: where its output has gone back, from the one that belongs to that."""
+    latest = data.latest()
+    back = None if latest is None else latest.info.get(BACK)
+    if back is None:
+        return 1
+    version = _version_of(aside, data, back) or 0
+    return sum(v >= version for v in aside.log.versions())
+
+
+def forget(query: Query, keys: pl.LazyFrame) -> None:
+    """Take rows with keys that an output deletes out of what is put aside too: by its own gate, so that no replay brings them back, and ahead of it.
+
+    Ahead are the gates of what the rows are made of in this pipeline, where the key is a column as it was.
+    """
+    output = query.plan.outputs[query.segment.name]
+    own = Dataset(f"{output.to}__quarantine", output.storage_options)
+    _forget_in(query, own, query.segment.node, dict.fromkeys(output.key, ""), keys)
+    for node, names in _ahead(query.plan, output).items():
+        aside = Dataset(uris.beside(query.run.state, "quarantine", query.plan.pipeline.name, node))
+        _forget_in(query, aside, node, names, keys)
+
+
+def _ahead(plan: CompiledPipeline, output: Output) -> dict[str, dict[str, str]]:
+    """Return the nodes ahead of who writes an output whose gates put rows aside, and what each column of the key is called there."""
+    writer = next((o for o in plan.outputs.values() if o.to == output.to and o.mode != "delete"), None)
+    gated = {n for n, node in plan.nodes.items() if any(c.action == "quarantine" for c in node.checks)}
+    if writer is None or not gated - {writer.stage}:
+        return {}
+    found: dict[str, dict[str, str]] = {}
+    lineage = plan.lineage()
+    for name in output.key:
+        left, seen = [Column(writer.stage, name)], set[Column]()
+        edges = [e for e in lineage.upstream(f"{writer.stage}.{name}").edges if e.subtype == "IDENTITY"]
+        while left:
+            at = left.pop()
+            seen.add(at)
+            found.setdefault(at.dataset, {}).setdefault(name, at.name)
+            left += [e.source for e in edges if e.target == at and e.source not in seen]
+    return {n: names for n, names in found.items() if n in gated - {writer.stage} and len(names) == len(output.key)}
+
+
+def _forget_in(query: Query, aside: Dataset, node: str, names: Mapping[str, str], keys: pl.LazyFrame) -> None:
+    """Take rows out of what a gate has put aside; ``names`` says what the columns of the key are called there, if otherwise."""
+    run, work = query.run, query.work
+    before, current = aside.latest(), work.commit
+    if before is None or current is None:
+        return
+    output = query.plan.outputs[query.segment.name]
+    data, name = Dataset(output.to, output.storage_options), query.segment.name
+    back = go_back(aside, data, current, pl.Schema(before.schema), run=run.id, now=run.now)
+    if back is not None:
+        run.recorder.put_aside(name, Aside.back(node, aside.uri, back))
+        before = back
+    if not before.rows:
+        return
+    key = [there or here for here, there in names.items()]
+    if not set(key) <= before.schema.keys():
+        return  # they were put aside before rows had this key
+    held = fitted(keys.select(pl.col(here).alias(there or here) for here, there in names.items()), before.schema)
+    prefix = f"{run.id}-{query.number:03}h"
+    found = rewrite_without(aside, before, held, key, prefix=prefix)
+    if not found.replaced:
+        return
+    files = run.recorder.hashed(aside.uri, found.files, aside.storage_options)
+    said = {} if work.version is None else {_AHEAD_OF: work.version + 1}
+    said |= {_WENT_BACK: current.info[BACK]} if BACK in current.info else {}
+    try:
+        commit = aside.commit(
+            files,
+            before.schema,
+            run=run.id,
+            time=run.now,
+            mode="change",
+            info={**before.info, **said, **run.recorder.info},
+            tagged=before.tagged,
+            without=found.without,
+            keys=key,
+            known=before,
+        )
+    except BaseException:
+        found.discard()
+        raise
+    run.recorder.put_aside(name, Aside(node, aside.uri, commit, files, "change"))
+
+
+class Quarantine:
+    """Where the gate of one node puts rows aside in a run, and the commit of them."""
+
+    def __init__(self, query: Query, name: str) -> None:
+        self.query = query
+        self.name = name
+        self.run = query.run
+        # late rows may be aside ahead of a stage that tells none apart by now
+        self.node = query.plan.nodes.get(name) or query.plan.nodes[name.removesuffix(LATE)]
+        self.schema = quarantine_schema(self.node.schema, raw=bool(self.node.raw))
+        self.output = query.plan.outputs[query.segment.output] if query.segment.output else None
+        self.staged: list[DatasetSink] = []
+        # where keys are only removed, the dataset's quarantine is that of the output which writes it
+        own = self.output is not None and name == query.segment.node and self.output.mode != "delete"
+        if self.output is not None and own:
+            options = self.output.storage_options
+            self.dataset = Dataset(f"{self.output.to}__quarantine", options, delta=self.output.delta_log)
+        else:
+            self.dataset = Dataset(uris.beside(self.run.state, "quarantine", query.plan.pipeline.name, name))
+        self.by_key = self.output.key if self.output is not None and own and self.output.format == "dataset" else ()
+
+    def publish(self, tap: Tap, good: Callable[[], pl.LazyFrame]) -> None:
+        """Commit what the gate has put aside; ``good`` gives the rows that went on."""
+        self._go_back()
+        if self.query.unit(self.name):
+            self._change(tap)
+        else:
+            self._replace(tap, good)
+
+    def clear(self) -> None:
+        """Have nothing be aside any more, where a gate is gone from the definition and all of its rows were made anew."""
+        before = self.dataset.latest()
+        if before is not None and before.rows and not self._adds:
+            self.schema = pl.Schema(before.schema)
+            self._commit(GateReport(self.name, (), 0, 0), (), mode="replace", kept="replace", known=before)
+
+    def _go_back(self) -> None:
+        """Begin with what was put aside at the version that the output has gone back to, if it has."""
+        work = self.query.work
+        if work.commit is not None and work.kind == "units" and self.query.dataset is not None:
+            data, run = self.query.dataset, self.run
+            made = go_back(self.dataset, data, work.commit, self.schema, run=run.id, now=run.now)
+            if made is not None:
+                run.recorder.put_aside(self.query.segment.name, Aside.back(self.name, self.dataset.uri, made))
+
+    def _replace(self, tap: Tap, good: Callable[[], pl.LazyFrame]) -> None:
+        report, before = tap.report(self.name), self.dataset.latest()
+        mode = kept = "append" if self._adds else "replace"
+        parts: Iterable[pl.LazyFrame] = map(self._told, tap.quarantined())
+        rows = report.quarantined
+        healed = Rewrite()
+        if mode == "append" and before is not None:
+            same, lost = dict(before.schema) == dict(self.schema), self._is_left_behind(before)
+            if same and not lost:
+                healed = self._healed(before, good)
+                mode = "change" if healed.replaced else mode
+            else:
+                left = self._still_aside(before, good, lost=lost, more=report.quarantined > 0)
+                if left is not None:
+                    parts, mode = chain([left.lazy()] if left.height else [], parts), "replace"
+                    rows += left.height
+                elif report.quarantined and not same:
+                    raise self._other_columns(before)
+        if not report.quarantined and (mode == "append" or before is None):
+            return
+        files = [*self._hashed(healed.files)]
+        files += [f for number, part in enumerate(parts) for f in self._write(number, part, few=rows <= FEW)]
+        # rows from before may still be in it, whichever way it was written
+        self._commit(report, files, mode=mode, kept=kept, without=healed.without, known=before)
+
+    def _other_columns(self, before: Commit) -> StorageError:
+        old, new = before.schema, self.schema
+        named = ", ".join(repr(n) for n, t in old.items() if new.get(n) != t)
+        what = f"rows of {self.name!r} that were put aside before have values in {named}, and rows have no such column, or another type, by now"
+        log = self.dataset.log.uri.rpartition("/")[2]
+        fix = f"keep the columns, run once in full (--full), or delete this and {log} if those rows are not needed"
+        return StorageError(what, uri=self.query.plan.redact(self.dataset.uri), fix=fix)
+
+    @property
+    def _adds(self) -> bool:
+        """Whether the rows of before were not judged again in this run."""
+        work = self.query.work
+        if self.output is None or not work.adds or work.anew:
+            return False
+        return self.output.mode == "append" or work.kind == "units"
+
+    def _change(self, tap: Tap) -> None:
+        """Put this run's rows aside, and take those away whose unit is gone, or of which no commit of the output knows."""
+        report, before, work = tap.report(self.name), self.dataset.latest(), self.query.work
+        live = frozenset(work.tallies.get(self.name, {})) if work.kind == "units" else frozenset()
+        follows = before is not None and before.tagged and work.kind == "units"
+        gone = before.units - live if before is not None and follows else frozenset()
+        if not report.quarantined and (before is None or (follows and not gone) or not (before.rows or follows)):
+            return
+        files: list[DataFile] = []
+        for number, part in enumerate(map(self._named, tap.quarantined())):
+            files += self._told_apart(number, part, few=report.quarantined <= FEW)
+        mode = "change" if follows else "replace"
+        self._commit(report, files, mode=mode, kept="replace", tagged=True, gone=gone, known=before)
+
+    def _named(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        return self.query.with_files(self.query.with_units(rows))
+
+    def _told(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """Say of rows that carry their units only for this which file they came from."""
+        return self._named(rows).drop(UNIT) if UNIT in rows.collect_schema() else rows
+
+    def _told_apart(self, number: int, rows: pl.LazyFrame, *, few: bool) -> tuple[DataFile, ...]:
+        """Write rows that know their units to files that say how many of each they hold."""
+        counted = Counted()
+        files = self._write(number, counted.attach(rows), few=few)
+        return counted.files(files, partial(count_units, self.dataset.uri, files, self.dataset.storage_options))
+
+    def _write(self, number: int, rows: pl.LazyFrame, *, few: bool) -> tuple[DataFile, ...]:
+        prefix, options = f"{self.run.id}-{self.query.number:03}-{number:03}", self.dataset.storage_options
+        sink = DatasetSink(self.dataset.uri, prefix, storage_options=options, told=self.run.recorder.follow)
+        self.staged.append(sink)
+        return self._hashed(sink.write(rows, few=few, keys=self.by_key).files)
+
+    def _hashed(self, files: Sequence[DataFile]) -> tuple[DataFile, ...]:
+        return self.run.recorder.hashed(self.dataset.uri, files, self.dataset.storage_options)
+
+    def _commit(self, report: GateReport, files: Sequence[DataFile], *, mode: str, kept: str, **more: Any) -> None:
+        info = {
+            "of": self.query.segment.output or self.name,
+            **({} if self.query.work.version is None else {_AHEAD_OF: self.query.work.version + 1}),
+            "gate": report.to_dict(),
+            **self.query.tags(self.node.name),
+            **self.run.recorder.info,
+        }
+        run, now, keys = self.run.id, self.run.now, self.by_key
+        commit = self.dataset.commit(files, self.schema, run=run, time=now, mode=mode, info=info, keys=keys, **more)
+        self.staged.clear()
+        self.run.recorder.put_aside(self.query.segment.name, Aside(self.name, self.dataset.uri, commit, files, kept))
+
+    def _healed(self, before: Commit, good: Callable[[], pl.LazyFrame]) -> Rewrite:
+        """Write the files that hold rows put aside before whose key has come by, good, once more without these."""
+        if not self.by_key or not before.rows:
+            return Rewrite()
+        keys = good().select(self.by_key).drop_nulls()
+        prefix = f"{self.run.id}-{self.query.number:03}h"
+        found = rewrite_without(self.dataset, before, keys, self.by_key, prefix=prefix)
+        self.staged += found.sinks
+        return found
+
+    def _still_aside(
+        self, before: Commit, good: Callable[[], pl.LazyFrame], *, lost: bool, more: bool
+    ) -> pl.DataFrame | None:
+        """Return what stays of the rows put aside before by a killed run or of other columns, with those of now; None if they can stay as they are."""
+        rows, same = self.dataset.scan(before), dict(before.schema) == dict(self.schema)
+        if lost:  # its rows come again
+            rows = rows.filter(pl.col(RUN_COLUMN).ne_missing(before.run))
+        held = rows if same else grown(rows, before.schema, self.schema)
+        if (
+            held is not None and self.by_key
+        ):  # of the types of now; rows from before a column of the key have no value in it
+            held = held.join(good().select(self.by_key), on=self.by_key, how="anti")
+        left = None if held is None else held.collect(engine="streaming")
+        return None if left is not None and left.height == before.rows and (same or not more) else left
+
+    def _is_left_behind(self, before: Commit) -> bool:
+        """Whether the run that put rows aside was killed before it published those that are good."""
+        version = before.info.get(_AHEAD_OF)
+        if version is None or self.output is None or self.output.format != "dataset":
+            return False
+        there = self.query.work.commit
+        if there is not None and there.version == version:
+            return there.run != before.run
+        log = Dataset(self.output.to, self.output.storage_options).log
+        try:
+            return log.last() < version or log.read(version).run != before.run
+        except StorageError:  # it was there, and is vacuumed by now, or damaged
+            return False

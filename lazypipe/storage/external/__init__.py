@@ -1,0 +1,1 @@
+"""Files whose protocol Polars does not speak, read through fsspec."""

@@ -1,0 +1,1 @@
+"""Parquet: footers and row groups, read and cut without decoding data."""
