@@ -90,12 +90,15 @@ class Pipeline(model.Pipeline):
         allow: Iterable[str] = (),
         outputs: Iterable[str] = (),
         params: Mapping[str, Any] | None = None,
+        skip_unreadable: bool = False,
         **more: Any,
     ) -> Plan:
         """Compile to a plan; reads nothing but schemas. Parameters are given by name, as values or text.
 
         ``now`` is what ``:now`` and rules about the past mean. Default: the machine's clock. With ``outputs`` only what these are
         made of is looked at and in the plan, whatever becomes of the rest; of that, only mistakes are told that need no data.
+        With ``skip_unreadable`` outputs whose sources are missing, or do not fit their contracts, are left out of the plan, as long
+        as others can be made: a run makes those, and reports an error for each that was left out (``plan.lacking``).
 
         Raises
         ------
@@ -104,7 +107,7 @@ class Pipeline(model.Pipeline):
         DefinitionError
             With every mistake found, each with file, line and column.
         SourceError
-            If the schema of a source cannot be read.
+            If the schema of a source cannot be read; with ``skip_unreadable``, if no output can be made therefore.
         """
         moment = time_of_run(now)
         values = {**(params or {}), **more}
@@ -116,6 +119,7 @@ class Pipeline(model.Pipeline):
             env=env,
             allow=allow,
             asked=asked,
+            skip_unreadable=skip_unreadable,
             admit=partial(_whole, moment),
             recall=_recalled,
         )

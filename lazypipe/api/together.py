@@ -257,7 +257,7 @@ def run_each(
             result = _not_run(pipelines[number], asked, now, "the run was stopped" if stopped else held_up[0], how)
         else:
             some = with_those_that_it_has(params, pipelines[number])
-            compiled = partial(_compiled, one, now=now, allow=allow, outputs=asked, params=some)
+            compiled = partial(_compiled, one, now=now, allow=allow, outputs=asked, params=some, skip_unreadable=True)
             result = _run(pipelines[number], compiled, is_fed=order.is_fed(number), outputs=asked, now=now, **how)
         stopped = stopped or result.status == "interrupted"
         made = {s.output for s in result.segments if s.status in ("done", "unchanged", "waiting")}

@@ -240,10 +240,18 @@ def tell_each(
     return code
 
 
-def compiled(options: argparse.Namespace, now: datetime | None = None, outputs: Sequence[str] = ()) -> lp.Plan:
+def compiled(
+    options: argparse.Namespace,
+    now: datetime | None = None,
+    outputs: Sequence[str] = (),
+    *,
+    skip_unreadable: bool = False,
+) -> lp.Plan:
     """Return the compiled definition that a command is about, or some ``outputs`` of it."""
     given = pairs("--param", options.param)
-    return loaded(options.file).compile(now=now, allow=options.allow, outputs=outputs, params=given)
+    return loaded(options.file).compile(
+        now=now, allow=options.allow, outputs=outputs, params=given, skip_unreadable=skip_unreadable
+    )
 
 
 _FROZEN_AT_START = 1_000

@@ -104,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
         progress.close()
         say("another run has committed meanwhile; once more, over what is there now")
         now, tries = datetime.now(UTC), tries + 1
-        result = _once(options, compiled(options, now, options.output), now, progress)
+        result = _once(options, compiled(options, now, options.output, skip_unreadable=True), now, progress)
     return _told(options, result, progress)
 
 
@@ -116,7 +116,7 @@ def _begun(options: argparse.Namespace) -> tuple[lp.Plan, datetime]:
         for pulled in loaded(options.file).pull(_readers(options)) if options.pull else ():
             say(f"{pulled.source}: {pulled.rows:,} rows pulled → {pulled.uri}")
         now = datetime.now(UTC)
-        return compiled(options, now, options.output), now
+        return compiled(options, now, options.output, skip_unreadable=options.chunk is None), now
     except (lp.DefinitionError, lp.SourceError, lp.StorageError) as error:
         for warning in not_begun(options.file, error, outputs=options.output):
             say(f"warning: {warning}")

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import polars as pl
 
 from lazypipe.compile.audit import BoundAudit
 from lazypipe.compile.node import Node, compile_checks
 from lazypipe.compile.segments import Segment
-from lazypipe.errors import LazypipeError, RunError, nearest
+from lazypipe.errors import LazypipeError, RunError, SourceError, nearest
 from lazypipe.gates import Check
 from lazypipe.plan.explain import Kind, explain
 from lazypipe.plan.fingerprint import Fingerprint
@@ -32,10 +32,17 @@ if TYPE_CHECKING:
     from lazypipe.plan.graph import Lineage
     from lazypipe.storage.optimizer.workload import Workload
 
-__all__ = ["EPOCH", "CompiledPipeline", "Frames", "unwatched"]
+__all__ = ["EPOCH", "CompiledPipeline", "Frames", "Lacking", "unwatched"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATER = datetime(1987, 6, 5, 4, 3, 2, 1, tzinfo=UTC)
+
+
+class Lacking(NamedTuple):
+    """An output that is not in a plan, for a source of it cannot be read: where its rows would go, as it may be shown, and why."""
+
+    uri: str
+    error: SourceError
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class CompiledPipeline:
     ``segments`` what will run as one query each, in order; ``outputs`` where that goes, with URIs that are whole; ``held`` the
     columns that outputs with a contract had by then, None if nothing was committed; ``audit`` where its runs are recorded;
     ``openlineage`` where events about them go. If only some outputs were ``asked`` for, only what they need is in all of these, and
-    ``others`` compiles those that are made of a stage's rows.
+    ``others`` compiles those that are made of a stage's rows. ``lacking`` are the outputs that were left out as their sources cannot be read.
     """
 
     pipeline: Pipeline
@@ -61,6 +68,7 @@ class CompiledPipeline:
     audit: BoundAudit = field(default=BoundAudit("off", ""), repr=False)
     openlineage: Mapping[str, Any] = field(default_factory=lambda: NOTHING, repr=False)
     others: Callable[[str], CompiledPipeline | None] | None = field(default=None, repr=False, compare=False)
+    lacking: Mapping[str, Lacking] = field(default_factory=lambda: NOTHING, repr=False)
 
     def __repr__(self) -> str:
         """Say what a run would make, of how much."""

@@ -15,7 +15,7 @@ import polars as pl
 from lazypipe.compile import graph as graphs
 from lazypipe.compile.audit import bind_audit
 from lazypipe.compile.closing import endless, forgotten
-from lazypipe.compile.compiled import EPOCH, CompiledPipeline, Frames, unwatched
+from lazypipe.compile.compiled import EPOCH, CompiledPipeline, Frames, Lacking, unwatched
 from lazypipe.compile.durations import with_durations
 from lazypipe.compile.late import with_late_gates, without_twins
 from lazypipe.compile.node import Node
@@ -61,6 +61,7 @@ def compile_pipeline(
     env: Mapping[str, str] | None = None,
     allow: Iterable[str] = (),
     asked: frozenset[str] = frozenset(),
+    skip_unreadable: bool = False,
     admit: Callable[[Mapping[str, Output], BoundSource, Snapshot], Snapshot] = _admit_all,
     recall: Callable[[Mapping[str, Output]], Callable[[BoundSource], Recalled]] = _recall_none,
 ) -> CompiledPipeline:
@@ -78,6 +79,8 @@ def compile_pipeline(
         Modules whose functions ``python`` operations may call.
     asked
         Outputs: only what they are made of is looked at, and of all else only what the definition says by itself. Default: all.
+    skip_unreadable
+        Whether outputs whose sources cannot be read are left out (``lacking``), as long as others can be made.
     admit
         Takes out of a source's files those that are not whole yet, so that columns are not learned from them; it is told the outputs.
     recall
@@ -90,6 +93,7 @@ def compile_pipeline(
     SourceError
         If the schema of a source cannot be read.
     """
+    how: Any = {"now": now, "env": env, "allow": allow, "admit": admit, "recall": recall}
     faults: list[Fault] = []
     values = _parameters(pipeline, params or NOTHING, faults) | {"now": (now or EPOCH)}
     modules = frozenset(allow)
@@ -123,9 +127,18 @@ def compile_pipeline(
         wrong = without_twins([f for f in faults if f.what not in unset])
         found = problems(wrong, pipeline.origin)
         away = _away(wrong, pipeline, graph, nodes)
-        raise found if away is None else AwayError(found.problems, away)
+        if away is None:
+            raise found
+        # the columns that are missed may be in its data
+        unread |= {str(f.path[1]): AwayError(found.problems, away) for f in wrong}
     if unread:
-        raise unread[0]
+        without = _without(pipeline, graph, unread, asked or frozenset(pipeline.outputs)) if skip_unreadable else {}
+        rest = (asked or frozenset(pipeline.outputs)) - without.keys()
+        if not without or not rest:
+            raise next(iter(unread.values()))
+        redact = uris.Redactor(tuple(used))
+        lacking = {name: Lacking(redact(outputs[name].to), error) for name, error in without.items()}
+        return replace(compile_pipeline(written, params, asked=rest, **how), lacking=lacking)
     secrets = (s for n in nodes.values() if n.source is not None for s in n.source.redact.secrets)
     redact = uris.Redactor(tuple(dict.fromkeys([*secrets, *used, *more])))
     segments = cut(pipeline, graph, nodes)
@@ -241,6 +254,19 @@ def _away(
             return None
         found.append(why)
     return found[0]
+
+
+def _without(
+    pipeline: Pipeline, graph: graphs.Graph, unread: Mapping[str, SourceError], asked: Collection[str]
+) -> dict[str, SourceError]:
+    """Return the outputs that cannot be made, of those that are asked for, and why: they, or what they are made of, cannot be read."""
+    found: dict[str, SourceError] = {}
+    for name in pipeline.outputs:
+        read = [name, *sorted(graphs.needed(pipeline, graph, {name}))]
+        why = next((unread[n] for n in read if n in unread), None)
+        if name in asked and why is not None:
+            found[name] = why
+    return found
 
 
 def _check_output_columns(pipeline: Pipeline, nodes: Mapping[str, Node], faults: list[Fault]) -> None:

@@ -34,13 +34,13 @@ def compile_nodes(
     held: Mapping[str, pl.Schema | None],
     make_scope: Callable[[Step, type[Arguments]], Scope],
     faults: list[Fault],
-) -> tuple[dict[str, Node], list[SourceError]]:
-    """Return the ``needed`` sources and stages, and which sources cannot be read; mistakes are added to ``faults``.
+) -> tuple[dict[str, Node], dict[str, SourceError]]:
+    """Return the ``needed`` sources and stages, and why sources cannot be read; mistakes are added to ``faults``.
 
     Of all others only what the definition says by itself is looked at. ``held`` are the columns of the latest commit of each output.
     """
     nodes = _Nodes(pipeline, graph, binding, held, make_scope, faults)
-    unread: list[SourceError] = []
+    unread: dict[str, SourceError] = {}
     for name in graph.order:
         if name not in needed:
             if name in pipeline.sources:
@@ -50,7 +50,7 @@ def compile_nodes(
         try:
             nodes.add(name)
         except SourceError as error:
-            unread.append(error)  # mistakes in the definition are told first: they can be mended without the data
+            unread[name] = error  # mistakes in the definition are told first: they can be mended without the data
     return nodes.made, unread
 
 

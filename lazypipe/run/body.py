@@ -36,7 +36,7 @@ def body(
         "segments": [
             {
                 **s.to_dict(),
-                "mode": plan.outputs[s.output].mode if s.output else None,
+                "mode": plan.pipeline.outputs[s.output].mode if s.output else None,
                 "data": bodies.data(run.recorder.written.get(s.name, ())),
                 "quarantine": [a.to_dict() for a in run.recorder.asides.get(s.name, ())],
             }

@@ -204,6 +204,10 @@ class _Execution:
             if any(r.status == "interrupted" for r in self.results) or segment is outputs[-1]:
                 break
             self.record(done=False)
+        self.results += [
+            SegmentResult(name, "error", name, uri=lacking.uri, error=lacking.error)
+            for name, lacking in plan.lacking.items()
+        ]
 
     def maintain(self) -> None:
         """Mend what outputs ask for; only now, so that no segment reads what is deleted. What fails here is a warning."""
@@ -211,9 +215,9 @@ class _Execution:
 
         plan = self.run.plan
         for number, found in enumerate(self.results):
-            output = None if found.output is None else plan.outputs[found.output]
-            if output is None or not output.maintain or found.status != "done":
+            if found.output is None or found.status != "done" or not plan.outputs[found.output].maintain:
                 continue
+            output = plan.outputs[found.output]
             try:
                 done = upkeep(output, run=self.run.id, now=self.run.now)
             except Exception as error:
@@ -238,7 +242,7 @@ class _Execution:
     def close(self, status: Status, error: str | None = None) -> None:
         """Append the run to the ledger."""
         named = {s.name: s for s in self.run.plan.segments}
-        done = [(named[r.name], r.to_dict()) for r in self.results]
+        done = [(named.get(r.name), r.to_dict()) for r in self.results]
         warning, self.error = self.run.recorder.finish(done, status, error)
         self.warnings = (*self.notes, warning) if warning is not None else tuple(self.notes)
 

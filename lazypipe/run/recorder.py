@@ -386,7 +386,7 @@ class Recorder:
 
     def _segment(self, segment: Segment | None, said: dict[str, Any]) -> dict[str, Any]:
         name = said["name"]
-        output = self.plan.outputs.get(said["output"])
+        output = self.plan.pipeline.outputs.get(said["output"])
         return {
             "sources": [] if segment is None else bodies.sources_of(self.plan, segment.node),
             "mode": output.mode if output is not None else "replace",
