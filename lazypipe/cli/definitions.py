@@ -73,7 +73,8 @@ def _schema(options: argparse.Namespace) -> int:
         write_json(lp.json_schema())
         return 0
     plan = compiled(options)
-    names = [options.name] if options.name else list(plan.nodes)
+    own = {o.stage for o in plan.outputs.values()} - {*plan.pipeline.sources, *plan.pipeline.stages}
+    names = [options.name] if options.name else [n for n in plan.nodes if n not in own]
     schemas = {n: {c: str(t) for c, t in plan.schema(n).items()} for n in names}
     if options.json:
         write_json(schemas)

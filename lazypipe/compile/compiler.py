@@ -142,6 +142,7 @@ def compile_pipeline(
     secrets = (s for n in nodes.values() if n.source is not None for s in n.source.redact.secrets)
     redact = uris.Redactor(tuple(dict.fromkeys([*secrets, *used, *more])))
     segments = cut(pipeline, graph, nodes)
+    outputs = {s.output: replace(outputs[s.output], stage=s.node) for s in segments if s.output is not None}
     if lost := [*forgotten(segments, nodes, outputs), *untimed(segments, nodes, outputs)]:
         raise problems(lost, pipeline.origin)
     frames = Frames(nodes)

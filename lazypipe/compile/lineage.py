@@ -61,7 +61,7 @@ class Parts:
 
     def quarantine_uri(self, name: str) -> str:
         """Return where rows are put aside by a node's gate."""
-        output = next((s.output for s in self.segments if s.node == name and s.nodes), None)
+        output = next((s.output for s in self.segments if s.node == name), None)
         if output:
             return f"{self.outputs[output].to}__quarantine"
         return uris.beside(self.state, "quarantine", self.name, name)

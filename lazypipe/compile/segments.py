@@ -19,7 +19,10 @@ from lazypipe.ops.aggregate import Aggregate
 from lazypipe.ops.join import Join
 from lazypipe.spec.model import Pipeline
 
-__all__ = ["Segment", "and_ahead", "cut", "may_stop"]
+__all__ = ["COPY", "Segment", "and_ahead", "cut", "may_stop"]
+
+COPY = "__copy"
+"""What the name of an output's own stage ends with, where another stage is called as the output is."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,11 @@ def and_ahead(segments: Sequence[Segment], segment: Segment) -> Iterator[Segment
             yield from and_ahead(segments, other)
 
 
-def cut(pipeline: Pipeline, graph: Graph, nodes: Mapping[str, Node]) -> tuple[Segment, ...]:
-    """Cut the graph into segments, in an order in which they can run: those of whatever is among ``nodes``, as all of it is cut."""
+def cut(pipeline: Pipeline, graph: Graph, nodes: dict[str, Node]) -> tuple[Segment, ...]:
+    """Cut the graph into segments, in an order in which they can run: those of whatever is among ``nodes``, as all of it is cut.
+
+    An output whose stage is written elsewhere too, and read from there, is one of a stage of its own, which is added to ``nodes``.
+    """
     outputs: dict[str, list[str]] = {}
     for written, output in pipeline.outputs.items():
         outputs.setdefault(output.stage, []).append(written)
@@ -68,7 +74,11 @@ def cut(pipeline: Pipeline, graph: Graph, nodes: Mapping[str, Node]) -> tuple[Se
         lookups, more = _reach([ref for ref in named if ref not in kept], graph, kept)
         reads = tuple(n for n in graph.order if n in {*reads, *more, *(ref for ref in named if ref in kept)})
         segments.append(Segment(first or name, name, first, inside, reads, _partial(inside, nodes), lookups))
-        segments += [Segment(other, name, other, (), (name,)) for other in outputs.get(name, ()) if other != first]
+        for other in outputs.get(name, ()):
+            if other != first:
+                own = other if other not in nodes else f"{other}{COPY}"
+                nodes[own] = Node(own, (name,), nodes[name].schema)
+                segments.append(Segment(other, own, other, (own,), (name,)))
     return _removals_first(segments, pipeline)
 
 
@@ -102,7 +112,7 @@ def _removals_first(segments: Sequence[Segment], pipeline: Pipeline) -> tuple[Se
     removing = [s for s, output in outputs.items() if output.mode == "delete"]
     if not removing:
         return tuple(segments)
-    by_node = {s.node: s for s in segments if s.nodes}
+    by_node = {s.node: s for s in segments}
     ahead = {s: {by_node[n] for n in s.reads} for s in segments}
 
     def above(segment: Segment) -> set[Segment]:

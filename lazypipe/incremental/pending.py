@@ -73,6 +73,6 @@ def pending(
                 stateless.append(segment.output)
             elif work.kind in ("units", "all", "state"):
                 works[segment.output] = work
-            if work.kind != "none" and segment.nodes:
+            if work.kind != "none":
                 unsettled.add(segment.node)
     return Pending(works, tuple(stateless))

@@ -87,9 +87,10 @@ class _Preview:
         self.ahead = ahead
 
     def steps(self) -> list[dict[str, Any]]:
-        # what only writes the rows of another output once more is needed by nobody
         asked = self.plan.asked
-        segments = [s for s in self.plan.segments if s.nodes or not asked or s.output in asked]
+        read = {n for s in self.plan.segments for n in s.reads}
+        # an output that was not asked for is needed by those that read it
+        segments = [s for s in self.plan.segments if not asked or s.output in asked or s.node in read]
         works = {s.name: self.work(s) for s in segments if s.output is not None}
         found = []
         for segment in segments:
@@ -136,7 +137,7 @@ class _Preview:
 
     def work(self, segment: Segment) -> Work:
         """Say what is to be done, as far as that can be known before what it reads has been brought up to date."""
-        by_node = {s.node: s for s in self.plan.segments if s.nodes}
+        by_node = {s.node: s for s in self.plan.segments}
         for name in segment.reads:
             if name in self.waiting:
                 self.waiting[segment.node] = self.waiting[name]
@@ -150,7 +151,7 @@ class _Preview:
         found = decide(self.plan, segment, self.terms)
         if found.kind == "wait":
             self.waiting[segment.node] = found.why
-        elif found.kind not in ("none", "judge", "state") and segment.nodes:
+        elif found.kind not in ("none", "judge", "state"):
             self.busy[segment.node] = segment.name
             self.busy |= dict.fromkeys(self._removed_from(segment), segment.name)
         return found
@@ -164,13 +165,13 @@ class _Preview:
 
     def _below(self, name: str) -> bool:
         """Whether what is kept for a run only is made of an output that this run changes."""
-        segment = next(s for s in self.plan.segments if s.node == name and s.nodes)
+        segment = next(s for s in self.plan.segments if s.node == name)
         read = any(n in self.busy or (n != name and self._below(n)) for n in segment.reads)
         return read or not self.ahead.keys().isdisjoint(segment.nodes)
 
     def _unwritten(self, name: str) -> bool:
         """Whether a node is, or is made of, an output that no run has published yet."""
-        segment = next(s for s in self.plan.segments if s.node == name and s.nodes)
+        segment = next(s for s in self.plan.segments if s.node == name)
         if segment.output is None:
             return any(n != name and self._unwritten(n) for n in segment.reads)
         output = self.plan.outputs[segment.output]

@@ -101,7 +101,7 @@ class Reaching:
     def __init__(self, plan: CompiledPipeline, look: Callable[[str], Snapshot]) -> None:
         self.plan = plan
         self.look = look
-        outputs = [plan.outputs[s.output] for s in plan.segments if s.output is not None and s.nodes]
+        outputs = [plan.outputs[s.output] for s in plan.segments if s.output is not None]
         self.tables = {o.stage: Dataset(o.to, o.storage_options) for o in outputs if o.format == "dataset"}
 
     def touched(

@@ -119,13 +119,20 @@ def uses_within(lineage: Lineage, name: str) -> tuple[Query, ...]:
             continue
         made = compose(place.lineage, {n: known[n] for n in place.lineage.inputs if n in known})
         known[place.name] = made
-        if _is_result(place) and name in made.inputs and not (place.kind == "output" and name in place.lineage.inputs):
+        if _is_result(place) and name in made.inputs and not _holds_just(place, name):
             found.append(query_of(made, name, name=f"{lineage.name}/{place.name}"))
     return tuple(found)
 
 
 def _is_result(place: Place) -> bool:
     return place.published or place.kind == "output"
+
+
+def _holds_just(place: Place, name: str) -> bool:
+    """Whether a place has the rows of another as they are."""
+    made = place.lineage
+    flows = (flow for each in made.columns.values() for flow in each)
+    return made.inputs == (name,) and not made.dataset and all(f.subtype == "IDENTITY" for f in flows)
 
 
 def declared(

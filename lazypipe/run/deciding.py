@@ -33,7 +33,7 @@ class Deciding:
     @cached_property
     def by_node(self) -> Mapping[str, Segment]:
         """The segment that writes the rows of each source or stage, as far as one does."""
-        return {s.node: s for s in self.run.plan.segments if s.nodes}
+        return {s.node: s for s in self.run.plan.segments}
 
     @cached_property
     def needed(self) -> set[str]:

@@ -197,8 +197,6 @@ class _Execution:
         plan = self.run.plan
         needed = self.deciding.needed
         outputs = [s for s in plan.segments if s.output is not None and s.node in needed]
-        # what only writes the rows of another output once more is needed by nobody
-        outputs = [s for s in outputs if s.nodes or not self.only or s.output in self.only]
         for segment in outputs:
             self.run_output(segment)
             if any(r.status == "interrupted" for r in self.results) or segment is outputs[-1]:

@@ -158,10 +158,14 @@ def test_a_copy_of_an_output() -> None:
         "outputs": {"s": {"to": "memory://none/s"}, "copy": {"from": "s", "to": "memory://none/copy"}},
     }
     plan = lp.Pipeline.from_dict(data).compile()
-    assert str(plan.strategies["copy"]) == "full: it is a copy of another output; write a stage of its own, from: s"
-    data["stages"]["copy"] = {"from": "s"}
-    data["outputs"]["copy"] = {"to": "memory://none/copy"}
+    assert str(plan.strategies["copy"]) == "by the files of s"
+    data["outputs"]["copy"]["mode"] = "append"
     assert str(lp.Pipeline.from_dict(data).compile().strategies["copy"]) == "by the files of s"
+    # a stage that is called as the output is another one
+    data["stages"]["copy"] = {"from": "a", "do": [{"filter": "x > 2"}]}
+    plan = lp.Pipeline.from_dict(data).compile()
+    assert str(plan.strategies["copy"]) == "by the files of s"
+    assert [(s.output, s.node, s.reads) for s in plan.segments] == [("s", "s", ()), ("copy", "copy__copy", ("s",))]
 
 
 def test_windows_that_close_say_so() -> None:

@@ -209,7 +209,7 @@ def test_what_cannot_be_understood_is_not_known(
     first.run().raise_for_status()
     source = first.nodes["a"].source
     assert source is not None
-    read = lp.storage.dataset.Dataset.latest
+    read = lp.storage.datasets.dataset.Dataset.latest
 
     def latest(self: Any, known: Any = None) -> Any:
         commit = read(self, known)
@@ -218,7 +218,7 @@ def test_what_cannot_be_understood_is_not_known(
         return commit.__class__(**{**commit.__dict__, "info": {**commit.info, "consumed": told}})
 
     assert len(recalled(first.outputs, 0)(source).columns) == 1
-    monkeypatch.setattr(lp.storage.dataset.Dataset, "latest", latest)
+    monkeypatch.setattr(lp.storage.datasets.dataset.Dataset, "latest", latest)
     assert recalled(first.outputs, 0)(source).columns == {}
 
 

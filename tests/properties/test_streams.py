@@ -62,7 +62,7 @@ TRIGGERS: list[dict[str, Any]] = [
 ]
 # where a process may end, and how often it comes by there before it does
 PLACES = [
-    "storage.log.CommitLog.append",
+    "storage.datasets.log.CommitLog.append",
     "storage.sink.DatasetSink.write",
     "records.record.Records.write",
     "records.ledger.Ledger.append",

@@ -313,7 +313,7 @@ class World:
         dies = self.case["dies"]
         place = {
             "feed": "run.changefeed.ChangeFeed.complete",
-            "commit": "storage.log.CommitLog.append",
+            "commit": "storage.datasets.log.CommitLog.append",
             "record": "records.ledger.Ledger.append",
         }
 

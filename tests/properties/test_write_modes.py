@@ -90,6 +90,7 @@ class World:
         self.schema, self.value = pl.Schema({**SCHEMA, "id": kind}), KEYS[kind]
         self.output = output
         self.aside: list[Row] = []
+        self.beside = False
         self.runs = 0
         self.files = 0
         self.read: dict[Path, bytes] = {}
@@ -169,7 +170,9 @@ class World:
             "sources": {"s": self.source("in")} | ({"gone": self.source("gone")} if more else {}),
             "stages": {"o": {"from": "s", "gate": GATE if self.gated else []}}
             | ({"deletions": {"from": "gone"}} if more else {}),
-            "outputs": {"o": {"to": "out/o", **self.output}, **(more or {})},
+            # who has the rows of another output's stage has them from that output
+            "outputs": ({"kept": {"from": "o", "to": "out/kept"}} if self.beside else {})
+            | {"o": {"to": "out/o", **self.output}, **(more or {})},
         }
         self.take_care()
         self.runs += 1
@@ -218,11 +221,20 @@ def world(
 
 
 @FEW
-@given(deliveries=DELIVERIES, care=CARE, kind=KINDS, form=FORMS, by_key=st.booleans(), gated=st.booleans())
-def test_append(deliveries: Any, care: Any, kind: Any, form: str, by_key: bool, gated: bool) -> None:
+@given(
+    deliveries=DELIVERIES,
+    care=CARE,
+    kind=KINDS,
+    form=FORMS,
+    by_key=st.booleans(),
+    gated=st.booleans(),
+    beside=st.booleans(),
+)
+def test_append(deliveries: Any, care: Any, kind: Any, form: str, by_key: bool, gated: bool, beside: bool) -> None:
     # other numbers cannot name folders
     parts = "id" if by_key and kind not in (pl.Float64, pl.Decimal, pl.Time, *UNTOLD) else "part"
-    with world(care, kind, form, gated=gated, mode="append", partition_by=parts) as here:
+    with world(care, kind, form, gated=gated and not beside, mode="append", partition_by=parts) as here:
+        here.beside = beside
         here.deliver([[(9, "a", 0, 0, "u")]])
         expected = [(9, "a", 0, 0, "u")]
         there, gone = [repr([*expected])], set[str]()
@@ -233,7 +245,8 @@ def test_append(deliveries: Any, care: Any, kind: Any, form: str, by_key: bool, 
             there += map(repr, files)
             fresh = not here.runs or bool(files)
             expected += here.good([r for rows in files for r in rows])
-            assert here.run()["o"] == ("done" if fresh else "unchanged")
+            status = here.run()["o"]
+            assert status == ("done" if fresh else "unchanged") or (beside and not fresh)
             assert here.held() == counted(map(here.row, expected))
             if forget:
                 next(iter(sorted((here.root / "in").iterdir()))).unlink()

@@ -220,3 +220,27 @@ def test_rows_of_a_table_below_an_output_that_was_made_anew(world: World) -> Non
     what = f"output 'n': rows of 'm' {MADE_ANEW}, such as those of {world.root}/in/a-2.csv"
     assert run() == {"m": "done", "n": f"{world.root}/out/n: {what}; {FIX}"}
     assert sorted(lp.scan(str(world.root / "out/n")).collect()["n"].to_list()) == [10, 20, 30, 40]
+
+
+def test_of_a_stage_that_another_output_keeps_too(tmp_path: Path) -> None:
+    """Each row once, whatever becomes of the other output; exports beside them have what is there now."""
+    world = World(tmp_path)
+    world.data["outputs"] = {
+        "s": {"to": "out/s"},
+        "log": {"from": "s", "to": "out/log", "mode": "append"},
+        "file": {"from": "s", "to": "out/file.csv"},
+    }
+
+    def added() -> list[int]:
+        return sorted(lp.scan(str(tmp_path / "out/log")).collect()["id"].to_list())
+
+    world.run()
+    assert added() == [1, 2, 3, 4]
+    world.deliver("4", 5)
+    assert world.run()["log"] == ("done", "s: 1 added, 1 unchanged")
+    assert added() == [1, 2, 3, 4, 5]
+    assert world.run()["log"][0] == "unchanged"
+    (tmp_path / "in/a-1.csv").unlink()
+    world.run()
+    assert added() == [1, 2, 3, 4, 5]
+    assert sorted((tmp_path / "out/file.csv").read_text().split()) == sorted(["id,k,label", "3,k3,z", "4,k4,", "5,k5,"])

@@ -36,7 +36,7 @@ def strategies(
 
     Of the latter, ``units`` says that rows of just some files can be kept, each with its unit; otherwise all are.
     """
-    published = {s.node for s in segments if s.output is not None and s.nodes and outputs[s.output].format == "dataset"}
+    published = {s.node for s in segments if s.output is not None and outputs[s.output].format == "dataset"}
     found: dict[str, Strategy] = {}
     inner: dict[str, Strategy] = {}
     for segment in segments:
@@ -112,8 +112,6 @@ class _Deriving:
             pass
         elif self.output.format != "dataset":
             flow = flow.broken(f"one {self.output.format} file is written")
-        elif not self.segment.nodes:
-            flow = flow.broken(f"it is a copy of another output; write a stage of its own, from: {self.segment.node}")
         elif self.output.mode != "replace" and not self.flows.adds:
             flow = flow.broken(f"mode: {self.output.mode}{_WHOLE.get(self.output.mode, '')}")
         elif self.output.mode != "replace" and flow.cut is not None:

@@ -259,7 +259,7 @@ class Query:
         If they are to be ``told`` apart, they carry their units.
         """
         units = self.work.units.get(name)
-        made_here = name == self.segment.node and bool(self.segment.nodes)
+        made_here = name == self.segment.node
         if name in self.run.kept and not made_here and not (self.anew and name in self.run.shared):
             shared = self._shared(name)
             if shared is not None:
