@@ -6,6 +6,8 @@
 * ``extract(hour FROM t) * 60`` is counted in eight bits, and ``length(s) - 5`` without a sign: both wrap around.
 * ``pow(10, 20)`` is counted in the bits of 10, and wraps around too.
 * ``strpos(s, x)`` counts bytes, finds at 0 what is null, and takes a column ``x`` for patterns.
+* ``right(s, 4)`` of three letters is the last of them; ``left(s, n)`` of a null ``n`` is all of them, and ``left(NULL, 0)`` is empty.
+* ``split_part(s, x, n)`` is empty where ``x`` or ``n`` is null.
 * ``1.0 * n / 7`` is a decimal, of seven digits behind the point, and ``n / 49`` of 49 is less than one.
 
 ``RIGHT JOIN … USING`` has no other words: of rows without a partner its key would be null. Nor has ``log(b, x)``, whose base stands
@@ -14,6 +16,7 @@ behind elsewhere.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from lazypipe.sql.text import Token, arguments_of
@@ -43,7 +46,7 @@ _OF_NUMBERS = (
     "smallint",
 )
 """Words that may stand in a number that reads nothing, such as that of a parameter."""
-_OTHERWISE = ("position", "pow", "power", "replace", "strpos")
+_OTHERWISE = ("left", "position", "pow", "power", "replace", "right", "split_part", "strpos")
 """Functions that are written in other words."""
 _TESTS = {
     # Polars knows them, and leaves null as it is
@@ -176,15 +179,33 @@ def _otherwise(tokens: Sequence[Token], name: int) -> tuple[str, int] | None:
         arguments = [one[within + 1 :], one[:within]]
     if _is_word(tokens[name], "replace"):
         return _replaced(arguments, end)
+    if _is_word(tokens[name], "split_part"):
+        return _split(arguments, end)
     if len(arguments) != 2:
         return None
     first, second = ("".join(_understood(a)).strip() for a in arguments)
     if _is_word(tokens[name], "pow", "power"):
         return f"pow(CAST({first} AS DOUBLE), {second})", end
+    if _is_word(tokens[name], "left", "right"):
+        call = f"{tokens[name].text}({first}, {second})"
+        if _is_word(tokens[name], "left") and re.fullmatch(r"-?0*[1-9]\d*", second):
+            return call, end
+        longer = f"CAST(length({first}) AS BIGINT) > ({second})"
+        return f"(CASE WHEN {longer} THEN {call} WHEN ({second}) IS NOT NULL THEN {first} END)", end
     # that of Polars would take a second argument that is no text as written for a pattern
     front = f"length(split_part({first}, {second}, 1))"
     null = f"({first}) IS NULL OR ({second}) IS NULL THEN NULL WHEN ({second}) = '' THEN 1"
     return f"(CASE WHEN {null} WHEN {front} = length({first}) THEN 0 ELSE CAST({front} AS BIGINT) + 1 END)", end
+
+
+def _split(arguments: Sequence[Sequence[Token]], end: int) -> tuple[str, int] | None:
+    """Return a part of a text that is split by, or counted by, what may be null; None if both are written."""
+    if len(arguments) != 3 or all(
+        t.kind in ("string", "number", "space") or t.text == "-" for a in arguments[1:] for t in a
+    ):
+        return None
+    text, by, number = ("".join(_understood(a)).strip() for a in arguments)
+    return f"(CASE WHEN ({by}) IS NOT NULL AND ({number}) IS NOT NULL THEN split_part({text}, {by}, {number}) END)", end
 
 
 def _replaced(arguments: Sequence[Sequence[Token]], end: int) -> tuple[str, int] | None:

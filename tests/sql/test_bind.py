@@ -549,6 +549,47 @@ def test_quotients_keep_their_types() -> None:
             frame.select(bind(text, frame.schema))
 
 
+PARTED = pl.DataFrame(
+    {
+        "s": ["abc", "ÄÖü", "", "a-b-c", None, "日本語", "  x ", "a"],
+        "n": [5, None, 2, 4, 1, 3, -1, -2],
+        "t": ["b", "Ö", "-", None, "-", "本", " ", "a"],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"{side}(s, {n})" for side in ("left", "RIGHT") for n in ("5", "4", "3", "2", "1", "0", "-1", "-2", "n", "n + 1", "-n", "NULL::bigint")),
+        "right(s || t, 4)", "right(left(s, n), 2)", "left(right(s, 2), n)", "upper(right(s, 4)) || '!'", "right(CASE WHEN n > 0 THEN s END, 4)",
+        "right('abc', 4) || s", "coalesce(right(s, n), 'none')", "lpad(right(s, 4), 4, '0')",
+        "split_part(s, t, 1)", "split_part(s, t, 2)", "split_part(s, '-', 2)", "split_part(s, '-', -1)", "split_part(s, t, n)", "split_part(s, '-', n)",
+        "split_part(s, upper(NULL::text), 1)", "split_part(right(s, 4), lower(t), 1)",
+    ],
+)  # fmt: skip
+def test_parts_of_texts_are_what_they_are_in_a_database(text: str) -> None:
+    with duckdb.connect() as peer:
+        peer.register("t", PARTED.to_arrow())
+        expected = [v for (v,) in peer.execute(f"SELECT {text} FROM t").fetchall()]
+    assert PARTED.with_columns(v=bind(text, PARTED.schema))["v"].to_list() == expected
+    assert query(f"SELECT {text} AS v FROM t", {"t": PARTED.lazy()}).collect()["v"].to_list() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("left(s)", "bad SQL: no function matches the given name and arguments: `left(s)`"),
+        ("right(s, 1, 2)", "bad SQL: no function matches the given name and arguments: `right(s, 1, 2)`"),
+        ("split_part(s, '-')", "bad SQL: SPLIT_PART expects 3 arguments (found 2)"),
+    ],
+)
+def test_parts_of_texts_with_too_few_or_too_many_arguments_are_refused(text: str, said: str) -> None:
+    with pytest.raises(SqlError) as raised:
+        bind(text, PARTED.schema)
+    assert str(raised.value) == said
+
+
 REPLACED = pl.DataFrame(
     {
         "s": ["aXbX", "cYd", None, "abc", "", "XX", "q", "X"],
