@@ -171,7 +171,9 @@ def _forget_in(query: Query, aside: Dataset, node: str, names: Mapping[str, str]
         return
     output = query.plan.outputs[query.segment.name]
     data, name = Dataset(output.to, output.storage_options), query.segment.name
-    back = go_back(aside, before, data, current, run=run.id, now=run.now)
+    # what several outputs share goes by what is kept of it, and not by the versions of this one
+    of = next((n for n, o in query.plan.outputs.items() if n == before.info.get("of") and o.to == output.to), None)
+    back = go_back(aside, before, data, current, run=run.id, now=run.now, of=of)
     if back is not None:
         run.recorder.put_aside(name, Aside.back(node, aside.uri, back))
         before = back
@@ -263,7 +265,7 @@ class Quarantine:
     def _return_to(self, current: Commit, before: Commit) -> Commit:
         if self.query.dataset is None:
             return before
-        run, of = self.run, self.query.segment.output
+        run, of = self.run, self.query.segment.output or self.name
         made = go_back(self.dataset, before, self.query.dataset, current, run=run.id, now=run.now, of=of)
         if made is None:
             return before

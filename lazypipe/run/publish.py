@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from lazypipe.run.merge import Outcome
+    from lazypipe.storage.dataset import Dataset
 
 __all__ = ["Publication"]
 
@@ -111,6 +112,7 @@ class Publication(Part):
             info, schema = {**info, **merged.info}, merged.schema
         mode = "replace" if earlier is not None or merged is None else merged.mode
         commit = self._committed(
+            self.target.dataset,
             files,
             schema,
             mode="change" if self.work.adds_units or self.target.groups is not None else mode,
@@ -129,10 +131,10 @@ class Publication(Part):
         self.run.recorder.written[self.segment.name] = files
         return commit
 
-    def _committed(self, files: tuple[DataFile, ...], schema: pl.Schema, **how: Any) -> Commit:
-        """Commit to the output; where another run was faster, what it has put aside is in force again."""
+    def _committed(self, to: Dataset, files: tuple[DataFile, ...], schema: pl.Schema, **how: Any) -> Commit:
+        """Commit what goes on; where another run was faster, what it has put aside is in force again."""
         try:
-            return self.target.dataset.commit(files, schema, run=self.run.id, time=self.run.now, **how)
+            return to.commit(files, schema, run=self.run.id, time=self.run.now, **how)
         except CommitConflict:
             for aside in self.asides:
                 aside.take_back()
@@ -144,11 +146,10 @@ class Publication(Part):
             return None
         info = self._said()
         keys = self._note_keys(info)
-        return self.target.state.commit(
+        return self._committed(
+            self.target.state,
             (),
             self.target.schema,
-            run=self.run.id,
-            time=self.run.now,
             info=info,
             expected=self.work.version or 0,
             figures=keys,

@@ -44,7 +44,10 @@ class World:
         gate = [{"between": {"column": "v", "max": self.most, "action": "quarantine"}}]
         output = {"to": "out/o", "mode": self.mode, **({"key": "id"} if self.mode == "upsert" else {})}
         columns = {"id": "String", "v": "Int64"}
-        data = {
+        return lp.Pipeline.from_dict(self.defined(gate, output, columns), base=str(self.base))
+
+    def defined(self, gate: list[Any], output: dict[str, Any], columns: dict[str, str]) -> dict[str, Any]:
+        return {
             "version": 1,
             "name": "p",
             "state": "state",
@@ -52,7 +55,6 @@ class World:
             "stages": {"o": {"from": "s", "gate": gate}},
             "outputs": {"o": output},
         }
-        return lp.Pipeline.from_dict(data, base=str(self.base))
 
     def run(self, **how: Any) -> lp.RunResult:
         result = self.pipe.compile().run(**how)
@@ -137,6 +139,36 @@ def test_a_replay_moves_no_row_of_a_run_that_was_killed(tmp_path: Path, monkeypa
     world.assert_whole()
 
 
+def test_keys_are_taken_out_of_what_was_aside_before_a_run_that_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "gone/0.csv").write_text("id\nnone\n")
+    world = Feeding(tmp_path, "upsert")
+    world.deliver(9)
+    world.killed(monkeypatch)
+    (tmp_path / "in/3.csv").unlink()
+    (tmp_path / "gone/1.csv").write_text("id\n1-0\n")
+    assert [s.status for s in world.run().segments] == ["unchanged", "done"]
+    world.rows = [row for row in world.rows if row not in (("1-0", 7), ("3-0", 9))]
+    world.assert_whole()
+    world.deliver(6, 0)
+    world.run()
+    world.assert_whole()
+
+
+class Feeding(World):
+    """An output from which a feed of keys takes rows."""
+
+    def defined(self, gate: list[Any], output: dict[str, Any], columns: dict[str, str]) -> dict[str, Any]:
+        data = super().defined(gate, output, columns)
+        keys = {"uri": "gone/*.csv", "contract": {"columns": {"id": "String"}}}
+        data["sources"]["k"] = keys
+        data["stages"]["gone"] = {"from": "k"}
+        data["outputs"]["gone"] = {**output, "mode": "delete"}
+        return data
+
+
 @pytest.mark.parametrize("where", ["out/o", "out/o__quarantine"])
 @pytest.mark.parametrize("full", [True, False])
 @pytest.mark.parametrize("came", [True, False])
@@ -195,4 +227,56 @@ def test_nothing_was_aside_before_a_run_that_was_killed(world: World, monkeypatc
     world.killed(monkeypatch)
     world.deliver(11, 0)
     world.run()
+    world.assert_whole()
+
+
+class Shared(World):
+    """A stage with a gate that two outputs read: its rows are kept for one run, and what it puts aside is shared."""
+
+    def defined(self, gate: list[Any], output: dict[str, Any], columns: dict[str, str]) -> dict[str, Any]:
+        stages = {
+            "m": {"from": "s", "do": [{"filter": "v >= 0"}], "gate": gate},
+            "o": {"from": "m"},
+            "p": {"from": "m"},
+        }
+        outputs = {n: {**output, "to": f"out/{n}"} for n in ("o", "p")}
+        return {**super().defined(gate, output, columns), "stages": stages, "outputs": outputs}
+
+    def assert_whole(self) -> None:
+        for name in ("out/o", "out/p"):
+            assert self.held(name) == Counter(r for r in self.rows if r[1] <= self.most)
+        assert self.held("state/quarantine/p/m") == Counter(r for r in self.rows if r[1] > self.most)
+
+
+@pytest.mark.parametrize("where", ["shared/p/m", "out/o", "out/p"])
+@pytest.mark.parametrize("full", [True, False])
+@pytest.mark.parametrize("mode", MODES)
+def test_rows_put_aside_for_several_outputs_stay_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, where: str, *, full: bool
+) -> None:
+    def die() -> None:
+        raise Killed
+
+    world = Shared(tmp_path, mode)
+    world.deliver(9, 2)
+    with pytest.raises(Killed), at_commit(monkeypatch, where, die):
+        world.run(full=full)
+    world.deliver(6, 0)
+    world.run()
+    world.assert_whole()
+
+
+@pytest.mark.parametrize("where", ["shared/p/m", "quarantine/p/m"])
+@pytest.mark.parametrize("full", [True, False])
+def test_what_is_shared_may_be_overtaken_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, *, full: bool
+) -> None:
+    def other() -> None:
+        world.deliver(6, 4)
+        world.run()
+
+    world = Shared(tmp_path, "replace")
+    world.deliver(9, 2)
+    with pytest.raises(lp.LazypipeError), at_commit(monkeypatch, where, other):
+        world.run(full=full)
     world.assert_whole()
