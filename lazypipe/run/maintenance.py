@@ -124,14 +124,14 @@ def _kept(target: Dataset | Pipeline) -> list[_Kept]:
     if faults:
         raise problems(faults, target.origin)
     kept = []
-    for output in outputs.values():
+    for name, output in outputs.items():
         aside = _Kept(Dataset(f"{output.to}{_ASIDE}", output.storage_options))
         if output.format == "dataset":
             dataset = Dataset(output.to, output.storage_options)
-            aside = replace(aside, needed=aside_needs(aside.dataset, dataset))
+            aside = replace(aside, needed=aside_needs(aside.dataset, dataset, name))
             for place, held in found.items():
                 if place[0] == "quarantine":
-                    found[place] = replace(held, needed=max(held.needed, aside_needs(held.dataset, dataset)))
+                    found[place] = replace(held, needed=max(held.needed, aside_needs(held.dataset, dataset, name)))
             feeds = feeds_of(output, dataset)
             needed = max([1, *(feed_needs(dataset, feed) for feed in feeds)])
             kept += [_Kept(dataset, needed, of_output=True), *map(_Kept, feeds)]

@@ -129,7 +129,7 @@ def _replayed(
     back = None
     if current is not None and (latest := aside.latest()) is not None:
         # what was put aside later comes again with the files that are not consumed any more
-        back = go_back(aside, data, current, latest.schema, run=run, now=now)
+        back = go_back(aside, latest, data, current, run=run, now=now, of=output)
     held = aside.latest()
     if held is None or held.rows == 0 or current is None:
         return ReplayResult(output, 0, 0, 0)

@@ -6,19 +6,24 @@
 * ``extract(hour FROM t) * 60`` is counted in eight bits, and ``length(s) - 5`` without a sign: both wrap around.
 * ``pow(10, 20)`` is counted in the bits of 10, and wraps around too.
 * ``strpos(s, x)`` counts bytes, finds at 0 what is null, and takes a column ``x`` for patterns.
+* ``right(s, 4)`` of three letters is the last of them; ``left(s, n)`` of a null ``n`` is all of them, and ``left(NULL, 0)`` is empty.
+* ``split_part(s, x, n)`` is empty where ``x`` or ``n`` is null.
 * ``1.0 * n / 7`` is a decimal, of seven digits behind the point, and ``n / 49`` of 49 is less than one.
 
 ``RIGHT JOIN … USING`` has no other words: of rows without a partner its key would be null. Nor has ``log(b, x)``, whose base stands
-behind elsewhere.
+behind elsewhere. ``ORDER BY t.a``, and ``ORDER BY abs(a)``, go by what the query calls ``a``, where databases mean the column.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from lazypipe.sql.text import Token, arguments_of
 
-__all__ = ["outer_using", "understood"]
+__all__ = ["other_orders", "outer_using", "understood"]
 
 _COUNTS = {
     "array_length", "bit_count", "bit_length", "bitcount", "char_length", "character_length", "date_part", "day", "dayofweek",
@@ -43,7 +48,7 @@ _OF_NUMBERS = (
     "smallint",
 )
 """Words that may stand in a number that reads nothing, such as that of a parameter."""
-_OTHERWISE = ("position", "pow", "power", "replace", "strpos")
+_OTHERWISE = ("left", "position", "pow", "power", "replace", "right", "split_part", "strpos")
 """Functions that are written in other words."""
 _TESTS = {
     # Polars knows them, and leaves null as it is
@@ -68,6 +73,15 @@ _CLAUSES = {
 _BEFORE = _CLAUSES | {"and", "between", "by", "case", "distinct", "ilike", "in", "is", "like", "not", "or", "select"}
 """Words behind which something begins."""
 _BEHIND = _BEFORE - {"case"}
+_ENDS = {
+    "except", "fetch", "from", "group", "having", "intersect", "limit", "offset", "order", "qualify", "union", "where", "window",
+}  # fmt: skip
+"""Words that end what a query selects, or is ordered by."""
+_FIGURES = (
+    "array_agg", "avg", "corr", "count", "covar", "covar_pop", "covar_samp", "first", "last", "max", "median", "min", "quantile_cont",
+    "quantile_disc", "stddev", "stddev_samp", "stdev", "string_agg", "sum", "var", "var_samp", "variance",
+)  # fmt: skip
+"""Functions of groups, in which names are those of columns."""
 _DEPTH = {"(": 1, "[": 1, "case": 1, ")": -1, "]": -1, "end": -1}
 
 
@@ -108,6 +122,117 @@ def outer_using(tokens: Sequence[Token]) -> str | None:
         if kind not in ("space", "comment"):
             before = [*before[-1:], word]
     return None
+
+
+def other_orders(tokens: Sequence[Token]) -> Iterator[tuple[str, str]]:
+    """Yield what queries are ordered by, and its name, where they call something else so; of a name without a table it is for the caller to say whether it is a column.
+
+    Examples
+    --------
+    >>> from lazypipe.sql.text import tokenize
+    >>> [*other_orders([*tokenize("SELECT -a AS a, b FROM t ORDER BY t.a, abs(a), b, a")])]
+    [('t.a', 'a'), ('a', 'a')]
+    """
+    said = [t for t in tokens if t.kind not in ("space", "comment")]
+    given: dict[str, _Given] = {}
+    tables: list[str] = []
+    groups: list[str] = []
+    at = 0
+    while at < len(said):
+        if said[at].text == "(":
+            end = at + len(_within(said[at:]))
+            yield from other_orders(said[at + 1 : end])
+            at = end
+        elif _is_word(said[at], "except", "intersect", "union"):
+            return  # ordered by what comes out of both
+        elif _is_word(said[at], "select"):
+            given = {g.name: g for g in map(_called_so, _items(said[at + 1 :]))}
+        elif _is_word(said[at], "from"):
+            tables = [t.text for t in said[at:]]
+        elif _is_word(said[at], "group"):
+            groups = [t.text for item in _items(said[at + 1 :]) for t in item]
+        elif _is_word(said[at], "order"):
+            for item in _items(said[at + 2 :]):
+                yield from _others(item, given, tables, groups)
+        at += 1
+
+
+def _others(
+    item: Sequence[Token], given: Mapping[str, _Given], tables: Sequence[str], groups: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield the names in something to order by that are given to something else; of groups only those that stand in no figure, and are of a table or of their keys."""
+    by = [*itertools.takewhile(lambda t: not _is_word(t, "asc", "desc", "nulls"), item)]
+    figure = 0
+    for at, token in enumerate(by):
+        if _is_word(token, *_FIGURES) and _calls(by, at):
+            end = at + 1 + len(_within(by[at + 1 :]))
+            figure = at if any(_is_word(t, "over") for t in by[end + 1 : end + 2]) else max(figure, end)
+        name, following = _plain(token), "".join(t.text for t in by[at + 1 : at + 2])
+        if not name or name not in given or following in ("(", "."):
+            continue
+        of_table = at > 1 and by[at - 1].text == "."
+        said = [t.text for t in by[at - 2 * of_table : at + 1]]
+        made = given[name].made
+        if made in (said, [token.text]) or made[1:] == [".", *said]:
+            continue
+        # of two tables with such a column, that of the second has another name meanwhile
+        others = {made[n - 2] for n in range(2, len(made)) if made[n - 1 : n + 1] == [".", token.text]}
+        if of_table and others.intersection(tables[: tables.index(said[0])] if said[0] in tables else ()):
+            continue
+        meant = len(said) == len(by) and given[name].called  # by the name that it was given
+        if at >= figure and (of_table or (not meant and (not groups or token.text in groups))):
+            yield "".join(said), name
+
+
+def _items(tokens: Sequence[Token]) -> list[list[Token]]:
+    """Return what stands between commas, up to the next clause."""
+    items, depth = [list[Token]()], 0
+    for before, token in zip([Token("other", ""), *tokens], tokens, strict=False):
+        depth = max(depth + _DEPTH.get(token.text.lower(), 0), 0)
+        if depth == 0 and _is_word(token, *_ENDS) and not _is_word(before, "distinct"):
+            break
+        if depth == 0 and token.text == ",":
+            items.append([])
+        else:
+            items[-1].append(token)
+    return [item for item in items if item]
+
+
+class _Given(NamedTuple):
+    """What a query gives: its name, the words that it is made by, and whether the query calls it so."""
+
+    name: str
+    made: list[str]
+    called: bool = True
+
+
+def _called_so(item: Sequence[Token]) -> _Given:
+    """Return what is selected there; what has no name gets that of the first column in it, or of the first value of a CASE."""
+    if _is_word(item[0], "distinct") and len(item) > 1:
+        item = item[2 + len(_within(item[2:])) + 1 :] if _is_word(item[1], "on") else item[1:]
+    words = [t.text for t in item]
+    front = [t for t in item[-2:-1] if t.kind != "cast" and (t.kind != "other" or t.text in ")]")]
+    if front and not _is_word(front[0], *_BEHIND - {"as"}) and _plain(item[-1]).lower() not in ("", "end"):
+        return _Given(_plain(item[-1]), words[: -2 if _is_word(front[0], "as") else -1])
+    start = next((n for n, t in enumerate(item) if _is_word(t, "then")), 0)
+    for at in range(start, len(item)):
+        known = item[at].text not in "()." and not _is_word(item[at], *_BEFORE)
+        if known and "".join(t.text for t in item[at + 1 : at + 2]) not in ("(", "."):
+            return _Given(_plain(item[at]), words, called=False)
+    return _Given("", words)
+
+
+def _within(tokens: Sequence[Token]) -> list[Token]:
+    """Return a bracket that is opened there, up to where it is closed."""
+    depths = itertools.accumulate({"(": 1, ")": -1}.get(t.text, 0) for t in tokens)
+    return [t for t, _ in itertools.takewhile(lambda both: both[1] > 0, zip(tokens, depths, strict=True))]
+
+
+def _plain(token: Token) -> str:
+    """Return a name as columns have it; of what is none one that no column has."""
+    if token.kind == "quoted":
+        return token.text[1:-1].replace('""', '"')
+    return token.text if token.kind == "word" else ""
 
 
 def _understood(tokens: Sequence[Token]) -> Iterator[str]:
@@ -176,15 +301,33 @@ def _otherwise(tokens: Sequence[Token], name: int) -> tuple[str, int] | None:
         arguments = [one[within + 1 :], one[:within]]
     if _is_word(tokens[name], "replace"):
         return _replaced(arguments, end)
+    if _is_word(tokens[name], "split_part"):
+        return _split(arguments, end)
     if len(arguments) != 2:
         return None
     first, second = ("".join(_understood(a)).strip() for a in arguments)
     if _is_word(tokens[name], "pow", "power"):
         return f"pow(CAST({first} AS DOUBLE), {second})", end
+    if _is_word(tokens[name], "left", "right"):
+        call = f"{tokens[name].text}({first}, {second})"
+        if _is_word(tokens[name], "left") and re.fullmatch(r"-?0*[1-9]\d*", second):
+            return call, end
+        longer = f"CAST(length({first}) AS BIGINT) > ({second})"
+        return f"(CASE WHEN {longer} THEN {call} WHEN ({second}) IS NOT NULL THEN {first} END)", end
     # that of Polars would take a second argument that is no text as written for a pattern
     front = f"length(split_part({first}, {second}, 1))"
     null = f"({first}) IS NULL OR ({second}) IS NULL THEN NULL WHEN ({second}) = '' THEN 1"
     return f"(CASE WHEN {null} WHEN {front} = length({first}) THEN 0 ELSE CAST({front} AS BIGINT) + 1 END)", end
+
+
+def _split(arguments: Sequence[Sequence[Token]], end: int) -> tuple[str, int] | None:
+    """Return a part of a text that is split by, or counted by, what may be null; None if both are written."""
+    if len(arguments) != 3 or all(
+        t.kind in ("string", "number", "space") or t.text == "-" for a in arguments[1:] for t in a
+    ):
+        return None
+    text, by, number = ("".join(_understood(a)).strip() for a in arguments)
+    return f"(CASE WHEN ({by}) IS NOT NULL AND ({number}) IS NOT NULL THEN split_part({text}, {by}, {number}) END)", end
 
 
 def _replaced(arguments: Sequence[Sequence[Token]], end: int) -> tuple[str, int] | None:

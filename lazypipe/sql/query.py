@@ -44,6 +44,7 @@ def _query(sql: str, tables: Mapping[str, pl.LazyFrame], params: Mapping[str, ob
     tokens = _whole(sql, params)
     text = ""
     try:
+        _refuse_other_orders(tokens, tables)
         if any(t.text.lower() == "sum" for t in tokens):  # so that others need not ask for all columns
             tokens = _summed_within(tokens, tables)
         text = understood("".join(t.text for t in tokens))
@@ -105,7 +106,16 @@ def _whole(sql: str, params: Mapping[str, object]) -> list[Token]:
     if (kind := dialect.outer_using(tokens)) is not None:
         what = f"the key of a {kind} join by USING would be null in rows that only the right side has"
         raise SqlError(what, "write ON t.key = u.key, and coalesce(t.key, u.key) for the key")
+    _refuse_other_orders(tokens, {})
     return tokens
+
+
+def _refuse_other_orders(tokens: Sequence[Token], tables: Mapping[str, pl.LazyFrame]) -> None:
+    """Refuse what would be ordered by something that the query calls like the column that is meant."""
+    for by, name in dialect.other_orders(tokens):
+        if by != name or any(name in table.collect_schema() for table in tables.values()):
+            what = f"ORDER BY {by} would go by what the query calls {name!r}, and not by the column"
+            raise SqlError(what, "give one of them another name")
 
 
 def _summed_within(tokens: Sequence[Token], tables: Mapping[str, pl.LazyFrame]) -> list[Token]:

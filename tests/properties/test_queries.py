@@ -6,6 +6,7 @@ Expressions and queries are drawn; what is known to differ, and is in the guide,
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from datetime import date, datetime
 from decimal import Decimal
@@ -13,11 +14,12 @@ from typing import Any
 
 import duckdb
 import polars as pl
-from hypothesis import given
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from lazypipe.sql.bind import tried
 from lazypipe.sql.query import query
+from lazypipe.sql.text import SqlError
 
 T = pl.DataFrame(
     {
@@ -131,11 +133,11 @@ def kinds(depth: int, over: str = "") -> dict[str, st.SearchStrategy[str]]:
             *any_of("text"),
             written("({} || {})", text, text),
             written("{}({})", st.sampled_from(["upper", "lower", "reverse", "trim", "ltrim", "rtrim"]), text),
-            written("{}({}, {})", st.sampled_from(["left", "right"]), text, st.sampled_from(["1", "2", "-1"])),
+            written("{}({}, {})", st.sampled_from(["left", "right"]), text, st.sampled_from(["1", "2", "-1", "4", "9", "0", f"{over}n", f"{over}j"])),
             written("substr({}, {}, {})", text, st.sampled_from(["1", "2", "3"]), st.sampled_from(["0", "1", "9"])),
             written("replace({}, 'b', {})", text, TEXTS),
             written("{}({}, 4, '*')", st.sampled_from(["lpad", "rpad"]), text),
-            written("split_part({}, {}, {})", text, st.sampled_from(["'b'", "'本'", "'%'"]), st.sampled_from(["1", "2"])),
+            written("split_part({}, {}, {})", text, one_of("'b'", "'本'", "'%'", f"nullif({over}t, '')"), st.sampled_from(["1", "2"])),
             written("concat({}, {})", text, text),
             written("concat_ws('-', {}, {})", text, text),
             written("({})::text", whole),
@@ -280,3 +282,60 @@ def test_queries_give_what_they_give_in_a_database(texts: list[str]) -> None:
     for text in texts:
         found = query(text, {n: f.lazy() for n, f in TABLES.items()}).collect().rows()
         assert Counter(tuple(map(shown, row)) for row in found) == Counter(by_peer(text)), text
+
+
+V = pl.DataFrame({"k": [1, 2, 3, 4, 5], "a": [3, 1, 5, 2, 4], "b": [2, 5, 1, 3, 4]})
+W = pl.DataFrame({"k": [1, 2, 3, 4, 5], "b": [13, 15, 11, 12, 14], "c": [21, 25, 22, 24, 23]})
+OF_ONE = st.sampled_from(["a", "c", "v.a", "v.b", "w.b", "w.c"])
+# of different values different ones
+OF_SEVERAL = one_of(
+    OF_ONE, written("-{}", OF_ONE), written("abs({} + 9)", OF_ONE), written("coalesce({}, {})", OF_ONE, OF_ONE)
+)
+GIVEN = one_of(
+    OF_ONE, written("{}{} {}", OF_SEVERAL, st.sampled_from(["", " AS"]), st.sampled_from(["a", "b", "c", "x", "y"]))
+)
+BESIDE = st.sampled_from(
+    [
+        "v JOIN w ON v.k = w.k",
+        "w JOIN v ON v.k = w.k",
+        "v LEFT JOIN w ON v.k = w.k",
+        "v FULL JOIN w ON v.k = w.k",
+        "v, w WHERE v.k = w.k",
+    ]
+)
+
+
+@given(
+    given=st.lists(GIVEN, min_size=1, max_size=3, unique_by=lambda text: re.split(r"\W", text)[-1]),
+    of=BESIDE,
+    by=OF_SEVERAL,
+    grouped=st.none() | OF_ONE,
+    figures=st.lists(written("max({}) AS {}", OF_ONE, st.sampled_from(["a", "b", "c", "x"])), min_size=1, max_size=2, unique_by=lambda text: text[-1]),
+    by_figure=written("min({}){}", OF_SEVERAL, st.sampled_from(["", " + 1"])) | written("abs({})", OF_ONE),
+    direction=st.sampled_from(["", " DESC"]),
+)  # fmt: skip
+@settings(max_examples=settings().max_examples * 8)
+def test_first_rows_are_those_of_a_database_or_their_order_is_refused(
+    given: list[str], of: str, by: str, grouped: str | None, figures: list[str], by_figure: str, direction: str
+) -> None:
+    text = f"SELECT {', '.join(given)} FROM {of} ORDER BY {by}{direction} LIMIT 3"
+    if grouped is not None:
+        text = f"SELECT {grouped} AS g, {', '.join(figures)} FROM {of} GROUP BY {grouped} ORDER BY {by_figure}{direction} LIMIT 3"
+    with duckdb.connect() as peer:
+        peer.register("v", V.to_arrow())
+        peer.register("w", W.to_arrow())
+        try:
+            expected = peer.execute(text).fetchall()
+        except duckdb.Error:
+            event("no query")
+            return
+    try:
+        found = query(text, {"v": V.lazy(), "w": W.lazy()}).collect().rows()
+    except SqlError as error:
+        assert re.match(
+            r"ORDER BY .* would go by what the query calls|.*should participate in the GROUP BY", error.what
+        ), text
+        event("refused")
+    else:
+        assert found == expected, text
+        event("equal")

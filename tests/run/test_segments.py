@@ -140,7 +140,11 @@ def test_two_outputs_of_one_stage(tmp_path: Path) -> None:
         "text": {"from": "b", "to": "out/text.csv", "format": "csv"},
     }
     plan = compiled(tmp_path, {"a": {}}, {"b": {"from": "a", "gate": QUARANTINE}}, outputs)
-    assert cuts(plan) == [("one", "one", ("a", "b"), ()), ("two", "two", ("two",), ("b",)), ("text", "text", ("text",), ("b",))]
+    assert cuts(plan) == [
+        ("one", "one", ("a", "b"), ()),
+        ("two", "two", ("two",), ("b",)),
+        ("text", "text", ("text",), ("b",)),
+    ]
     result = run(plan)
     assert [s.rows for s in result.segments] == [9, 9, 9]
     assert (

@@ -23,7 +23,7 @@ from lazypipe.spec.words import _FUNCTIONS
 from lazypipe.sql.bind import bind, tried
 from lazypipe.sql.exprs import dtype_of
 from lazypipe.sql.prepared import prepared, understood
-from lazypipe.sql.query import query
+from lazypipe.sql.query import judge, query
 from lazypipe.sql.text import SqlError, parameters
 
 SCHEMA = pl.Schema({"x": pl.Int64, "s": pl.String, "ts": pl.Datetime("us"), "d": pl.Date})
@@ -547,6 +547,113 @@ def test_quotients_keep_their_types() -> None:
     for text in ("n / 'x'", "n / g"):
         with pytest.raises(pl.exceptions.PolarsError):
             frame.select(bind(text, frame.schema))
+
+
+ORDERED = {
+    "t": pl.LazyFrame({"n": [1, 2, 3, 4], "i": [3, -4, 1, -3], "g": [1, 1, 2, 2]}),
+    "u": pl.LazyFrame({"k": [1, 2, 3, 4], "i": [6, 8, 5, 7], "v": [2, 1, 4, 3]}),
+}
+NAMESAKES = {
+    "SELECT -i AS i FROM t ORDER BY t.i": ("t.i", "i"),
+    "SELECT n AS i FROM t ORDER BY n, t.i DESC NULLS LAST LIMIT 1": ("t.i", "i"),
+    "SELECT abs(i) AS i, n FROM t ORDER BY i + 0": ("i", "i"),
+    "SELECT abs(i) i FROM t ORDER BY -i": ("i", "i"),
+    'SELECT g AS "i" FROM t ORDER BY abs(t."i")': ('t."i"', "i"),
+    "SELECT u.i FROM t JOIN u ON t.n = u.k ORDER BY t.i": ("t.i", "i"),
+    "SELECT u.i, t.n FROM t JOIN u ON t.n = u.k ORDER BY abs(t.i)": ("t.i", "i"),
+    "SELECT -v AS v FROM t JOIN u ON t.n = u.k ORDER BY u.v": ("u.v", "v"),
+    "SELECT DISTINCT ON (g) g, -i AS i FROM t ORDER BY g, t.i": ("t.i", "i"),
+    "SELECT * FROM (SELECT -i AS i FROM t ORDER BY t.i LIMIT 2) AS x": ("t.i", "i"),
+    "WITH x AS (SELECT -i AS i FROM t ORDER BY t.i LIMIT 2) SELECT i FROM x": ("t.i", "i"),
+    "SELECT n, (SELECT -i AS i FROM t ORDER BY t.i LIMIT 1) AS x FROM t": ("t.i", "i"),
+    "SELECT g IS DISTINCT FROM n AS x, -i AS i FROM t ORDER BY t.i": ("t.i", "i"),
+    "SELECT CASE WHEN g = 1 THEN n ELSE i END AS i FROM t ORDER BY t.i": ("t.i", "i"),
+    "SELECT g, sum(i) AS n FROM t GROUP BY g, n ORDER BY t.n": ("t.n", "n"),
+    "SELECT g AS k, max(i) AS g FROM t GROUP BY g ORDER BY -g": ("g", "g"),
+    "SELECT -i AS i FROM t ORDER BY sum(i) OVER (ORDER BY n)": ("i", "i"),
+    # what has no name gets one
+    "SELECT abs(i), n FROM t ORDER BY i": ("i", "i"),
+    "SELECT t.n - t.i FROM t ORDER BY t.n": ("t.n", "n"),
+    "SELECT DISTINCT i::text FROM t ORDER BY i": ("i", "i"),
+    "SELECT CASE WHEN i > 0 THEN n ELSE i END FROM t ORDER BY n": ("n", "n"),
+    "SELECT abs(g), max(i) AS x FROM t GROUP BY g ORDER BY g": ("g", "g"),
+}
+
+
+@pytest.mark.parametrize("text", NAMESAKES)
+def test_what_a_query_calls_like_the_column_that_it_is_ordered_by_is_refused(text: str) -> None:
+    by, name = NAMESAKES[text]
+    with pytest.raises(SqlError) as raised:
+        query(text, ORDERED)
+    assert str(raised.value) == (
+        f"ORDER BY {by} would go by what the query calls {name!r}, and not by the column; give one of them another name"
+    )
+    assert raised.value.place is not None
+    if by != name:
+        with pytest.raises(SqlError, match="ORDER BY"):
+            judge(text, {}, "query")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT -i AS i FROM t ORDER BY i", "SELECT -i AS x, n FROM t ORDER BY t.i DESC", "SELECT i, n FROM t ORDER BY t.i", "SELECT t.i FROM t ORDER BY abs(i)",
+        "SELECT t.i AS i FROM t ORDER BY t.i", "SELECT *, -n AS m FROM t ORDER BY t.i", "SELECT n AS x FROM t ORDER BY abs(x), n", "SELECT n + i FROM t ORDER BY t.i",
+        "SELECT t.i FROM t JOIN u ON t.n = u.k ORDER BY u.i", "SELECT t.i, u.i AS j FROM t JOIN u ON t.n = u.k ORDER BY u.i", "SELECT u.i AS x FROM t JOIN u ON t.n = u.k ORDER BY t.i",
+        "SELECT coalesce(t.i, u.i) AS i FROM t JOIN u ON t.n = u.k ORDER BY u.i", "SELECT DISTINCT i FROM t ORDER BY t.i", "SELECT DISTINCT ON (g) g, i FROM t ORDER BY t.g, t.i",
+        "SELECT -i AS i FROM t UNION ALL SELECT -v AS i FROM u ORDER BY i", "SELECT g, sum(i) AS i FROM t GROUP BY g ORDER BY sum(i)", "SELECT g, -max(i) AS i FROM t GROUP BY g ORDER BY max(t.i)",
+        "SELECT g, max(n) AS n FROM t GROUP BY g ORDER BY min(i) + max(n) DESC", "SELECT max(i) AS i FROM t ORDER BY max(i)", "SELECT g::text, i::double AS x FROM t ORDER BY t.i",
+        "SELECT -n AS n, row_number() OVER (ORDER BY t.n) AS r FROM t ORDER BY n", "SELECT NOT g = 1 AS x, i FROM t ORDER BY t.i", "SELECT -i FROM t ORDER BY i", "SELECT 1 + n FROM t ORDER BY i",
+        "SELECT max(i) FROM t GROUP BY g ORDER BY max(i)", "SELECT count(*) FROM t GROUP BY g ORDER BY g", "SELECT i + n, -n FROM t ORDER BY 2", "SELECT (SELECT max(v) FROM u), n FROM t ORDER BY i",
+    ],
+)  # fmt: skip
+def test_other_queries_are_ordered_as_in_a_database(text: str) -> None:
+    with duckdb.connect() as peer:
+        for name, frame in ORDERED.items():
+            peer.register(name, frame.collect().to_arrow())
+        expected = peer.execute(text).fetchall()
+    assert query(text, ORDERED).collect().rows() == expected
+
+
+PARTED = pl.DataFrame(
+    {
+        "s": ["abc", "ÄÖü", "", "a-b-c", None, "日本語", "  x ", "a"],
+        "n": [5, None, 2, 4, 1, 3, -1, -2],
+        "t": ["b", "Ö", "-", None, "-", "本", " ", "a"],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"{side}(s, {n})" for side in ("left", "RIGHT") for n in ("5", "4", "3", "2", "1", "0", "-1", "-2", "n", "n + 1", "-n", "NULL::bigint")),
+        "right(s || t, 4)", "right(left(s, n), 2)", "left(right(s, 2), n)", "upper(right(s, 4)) || '!'", "right(CASE WHEN n > 0 THEN s END, 4)",
+        "right('abc', 4) || s", "coalesce(right(s, n), 'none')", "lpad(right(s, 4), 4, '0')",
+        "split_part(s, t, 1)", "split_part(s, t, 2)", "split_part(s, '-', 2)", "split_part(s, '-', -1)", "split_part(s, t, n)", "split_part(s, '-', n)",
+        "split_part(s, upper(NULL::text), 1)", "split_part(right(s, 4), lower(t), 1)",
+    ],
+)  # fmt: skip
+def test_parts_of_texts_are_what_they_are_in_a_database(text: str) -> None:
+    with duckdb.connect() as peer:
+        peer.register("t", PARTED.to_arrow())
+        expected = [v for (v,) in peer.execute(f"SELECT {text} FROM t").fetchall()]
+    assert PARTED.with_columns(v=bind(text, PARTED.schema))["v"].to_list() == expected
+    assert query(f"SELECT {text} AS v FROM t", {"t": PARTED.lazy()}).collect()["v"].to_list() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("left(s)", "bad SQL: no function matches the given name and arguments: `left(s)`"),
+        ("right(s, 1, 2)", "bad SQL: no function matches the given name and arguments: `right(s, 1, 2)`"),
+        ("split_part(s, '-')", "bad SQL: SPLIT_PART expects 3 arguments (found 2)"),
+    ],
+)
+def test_parts_of_texts_with_too_few_or_too_many_arguments_are_refused(text: str, said: str) -> None:
+    with pytest.raises(SqlError) as raised:
+        bind(text, PARTED.schema)
+    assert str(raised.value) == said
 
 
 REPLACED = pl.DataFrame(

@@ -7,6 +7,7 @@ replaces what was, or is added to it; then rows leave whose key has come by, goo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from itertools import chain
@@ -16,7 +17,7 @@ import polars as pl
 
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.late import LATE
-from lazypipe.errors import StorageError
+from lazypipe.errors import CommitConflict, StorageError
 from lazypipe.gates.report import GateReport
 from lazypipe.gates.tap import RUN_COLUMN, Tap, quarantine_schema
 from lazypipe.plan.lineage import Column
@@ -28,7 +29,7 @@ from lazypipe.spec.model import Output
 from lazypipe.storage import uri as uris
 from lazypipe.storage.datasets.dataset import Dataset
 from lazypipe.storage.datasets.keyed import Rewrite, rewrite_without
-from lazypipe.storage.datasets.log import BACK, ROLLBACK, Commit, DataFile
+from lazypipe.storage.datasets.log import BACK, REWRITE, ROLLBACK, Commit, DataFile
 from lazypipe.storage.datasets.unit_counts import count_units
 from lazypipe.storage.datasets.units import UNIT
 from lazypipe.storage.shape import grown
@@ -44,22 +45,64 @@ _WENT_BACK = "went_back_to"
 
 
 def go_back(
-    aside: Dataset, data: Dataset, commit: Commit, schema: pl.Schema, *, run: str, now: datetime
+    aside: Dataset,
+    latest: Commit,
+    data: Dataset,
+    commit: Commit,
+    *,
+    run: str,
+    now: datetime,
+    of: str | None = None,
 ) -> Commit | None:
     """Have a quarantine hold what was put aside at the version that its output has gone back to, if ``commit`` says that it has.
 
-    Returns the quarantine's commit, None if it was not needed.
+    So it does where the last to put rows aside was a run for the output ``of`` that did not get to publish what went on: it may have
+    taken what was there for replaced, and has put rows aside that come again. Returns the quarantine's commit, None if it was not needed.
     """
     back = commit.info.get(BACK)
-    latest = None if back is None else aside.latest()
-    if back is None or latest is None:
+    if back is None and (latest.info.get("of") != of or _is_published(aside, latest, data, commit)):
         return None
-    version = _version_of(aside, data, back)
-    if version is None and aside.log.versions()[0] > 1:
+    version = _version_in_force(aside, data) if back is None else _version_of(aside, data, back)
+    vacuumed = aside.log.versions()[0] > 1 or (back is None and data.log.versions()[0] > 1)
+    if version is None and vacuumed:
         return None  # what was put aside then is vacuumed: rows that come once more are better than rows that are lost
     if version is None:  # nothing was
-        return aside.commit((), schema, run=run, time=now, mode=f"{ROLLBACK}0", info={_AHEAD_OF: back})
+        said = {_AHEAD_OF: commit.version if back is None else back}
+        schema = pl.Schema(latest.schema)
+        return aside.commit((), schema, run=run, time=now, mode=f"{ROLLBACK}0", info=said)
     return None if version == latest.version else aside.rollback(version, run=run, time=now)
+
+
+def _is_published(aside: Dataset, put: Commit, data: Dataset, current: Commit | None) -> bool:
+    """Whether the run that put rows aside has published what went on, as of the output's commit in force; if that is not known, it is taken to have."""
+    try:
+        # files that were only written anew are of the same run
+        made = aside.log.read(put.rows_of) if put.mode == REWRITE else put
+        version, last = made.info.get(_AHEAD_OF), 0 if current is None else current.version
+        if version is None or current is None:
+            return version is None
+        for number in range(version, last + 1):
+            there = current if number == last else data.log.read(number)
+            if there.run == made.run or there.mode != REWRITE:
+                return there.run == made.run
+    except StorageError:  # it was there, and is vacuumed by now, or damaged
+        return True
+    return False
+
+
+def _version_in_force(aside: Dataset, data: Dataset) -> int | None:
+    """Return the quarantine's version that belongs to the output's version in force, None if nothing was put aside yet."""
+    found = [aside.log.read(version) for version in aside.log.versions()]
+    runs = {c.version: c.run for c in found}
+    last = {runs.get(c.rows_of, c.run): c.version for c in found}
+    versions = data.log.versions()
+    for version in reversed(versions):
+        commit = data.log.read(version)
+        if commit.run in last:
+            return last[commit.run]
+        if BACK in commit.info:
+            return _version_of(aside, data, commit.info[BACK])
+    return max((c.version for c in found if c.info.get(_AHEAD_OF, 0) < versions[0]), default=None)
 
 
 def _version_of(aside: Dataset, data: Dataset, back: int) -> int | None:
@@ -73,13 +116,18 @@ def _version_of(aside: Dataset, data: Dataset, back: int) -> int | None:
     return max(fit, default=(0, None))[1]
 
 
-def needed(aside: Dataset, data: Dataset) -> int:
-    """Return how many versions of a quarantine the next run needs: where its output has gone back, from the one that belongs to that."""
-    latest = data.latest()
+def needed(aside: Dataset, data: Dataset, of: str | None = None) -> int:
+    """Return how many versions of a quarantine the next run needs: where it is to go back, from the one that it goes back to; one that is not ``of`` that output by itself goes back only with it."""
+    latest, held = data.latest(), aside.latest()
     back = None if latest is None else latest.info.get(BACK)
-    if back is None:
+    if back is None and (
+        latest is None
+        or held is None
+        or (of is not None and held.info.get("of") != of)
+        or _is_published(aside, held, data, latest)
+    ):
         return 1
-    version = _version_of(aside, data, back) or 0
+    version = (_version_in_force(aside, data) if back is None else _version_of(aside, data, back)) or 0
     return sum(v >= version for v in aside.log.versions())
 
 
@@ -123,7 +171,9 @@ def _forget_in(query: Query, aside: Dataset, node: str, names: Mapping[str, str]
         return
     output = query.plan.outputs[query.segment.name]
     data, name = Dataset(output.to, output.storage_options), query.segment.name
-    back = go_back(aside, data, current, pl.Schema(before.schema), run=run.id, now=run.now)
+    # what several outputs share goes by what is kept of it, and not by the versions of this one
+    of = next((n for n, o in query.plan.outputs.items() if n == before.info.get("of") and o.to == output.to), None)
+    back = go_back(aside, before, data, current, run=run.id, now=run.now, of=of)
     if back is not None:
         run.recorder.put_aside(name, Aside.back(node, aside.uri, back))
         before = back
@@ -171,6 +221,7 @@ class Quarantine:
         self.schema = quarantine_schema(self.node.schema, raw=bool(self.node.raw))
         self.output = query.plan.outputs[query.segment.output] if query.segment.output else None
         self.staged: list[DatasetSink] = []
+        self.went_back = False
         # where keys are only removed, the dataset's quarantine is that of the output which writes it
         own = self.output is not None and name == query.segment.node and self.output.mode != "delete"
         if self.output is not None and own:
@@ -182,11 +233,11 @@ class Quarantine:
 
     def publish(self, tap: Tap, good: Callable[[], pl.LazyFrame]) -> None:
         """Commit what the gate has put aside; ``good`` gives the rows that went on."""
-        self._go_back()
+        before = self._go_back(self.dataset.latest())
         if self.query.unit(self.name):
-            self._change(tap)
+            self._change(tap, before)
         else:
-            self._replace(tap, good)
+            self._replace(tap, good, before)
 
     def clear(self) -> None:
         """Have nothing be aside any more, where a gate is gone from the definition and all of its rows were made anew."""
@@ -195,17 +246,35 @@ class Quarantine:
             self.schema = pl.Schema(before.schema)
             self._commit(GateReport(self.name, (), 0, 0), (), mode="replace", kept="replace", known=before)
 
-    def _go_back(self) -> None:
-        """Begin with what was put aside at the version that the output has gone back to, if it has."""
+    def _go_back(self, before: Commit | None) -> Commit | None:
+        """Begin with what was put aside at the version that the output has gone back to, or that is in force; return the quarantine's commit."""
         work = self.query.work
-        if work.commit is not None and work.kind == "units" and self.query.dataset is not None:
-            data, run = self.query.dataset, self.run
-            made = go_back(self.dataset, data, work.commit, self.schema, run=run.id, now=run.now)
-            if made is not None:
-                run.recorder.put_aside(self.query.segment.name, Aside.back(self.name, self.dataset.uri, made))
+        if before is None or work.commit is None:
+            return before
+        if work.kind == "units" or (self._adds and BACK not in work.commit.info):
+            return self._return_to(work.commit, before)
+        return before
 
-    def _replace(self, tap: Tap, good: Callable[[], pl.LazyFrame]) -> None:
-        report, before = tap.report(self.name), self.dataset.latest()
+    def take_back(self) -> None:
+        """Have the quarantine hold what belongs to the output's version in force, where another run has published that meanwhile."""
+        with suppress(StorageError, CommitConflict):  # left to the next run
+            before, current = self.dataset.latest(), None if self.query.dataset is None else self.query.dataset.latest()
+            if before is not None and current is not None and BACK not in current.info:
+                self._return_to(current, before)
+
+    def _return_to(self, current: Commit, before: Commit) -> Commit:
+        if self.query.dataset is None:
+            return before
+        run, of = self.run, self.query.segment.output or self.name
+        made = go_back(self.dataset, before, self.query.dataset, current, run=run.id, now=run.now, of=of)
+        if made is None:
+            return before
+        self.went_back = True
+        run.recorder.put_aside(self.query.segment.name, Aside.back(self.name, self.dataset.uri, made))
+        return made
+
+    def _replace(self, tap: Tap, good: Callable[[], pl.LazyFrame], before: Commit | None) -> None:
+        report = tap.report(self.name)
         mode = kept = "append" if self._adds else "replace"
         parts: Iterable[pl.LazyFrame] = map(self._told, tap.quarantined())
         rows = report.quarantined
@@ -245,9 +314,9 @@ class Quarantine:
             return False
         return self.output.mode == "append" or work.kind == "units"
 
-    def _change(self, tap: Tap) -> None:
+    def _change(self, tap: Tap, before: Commit | None) -> None:
         """Put this run's rows aside, and take those away whose unit is gone, or of which no commit of the output knows."""
-        report, before, work = tap.report(self.name), self.dataset.latest(), self.query.work
+        report, work = tap.report(self.name), self.query.work
         live = frozenset(work.tallies.get(self.name, {})) if work.kind == "units" else frozenset()
         follows = before is not None and before.tagged and work.kind == "units"
         gone = before.units - live if before is not None and follows else frozenset()
@@ -321,14 +390,6 @@ class Quarantine:
 
     def _is_left_behind(self, before: Commit) -> bool:
         """Whether the run that put rows aside was killed before it published those that are good."""
-        version = before.info.get(_AHEAD_OF)
-        if version is None or self.output is None or self.output.format != "dataset":
+        if self.went_back or self.output is None or self.query.dataset is None:
             return False
-        there = self.query.work.commit
-        if there is not None and there.version == version:
-            return there.run != before.run
-        log = Dataset(self.output.to, self.output.storage_options).log
-        try:
-            return log.last() < version or log.read(version).run != before.run
-        except StorageError:  # it was there, and is vacuumed by now, or damaged
-            return False
+        return not _is_published(self.dataset, before, self.query.dataset, self.query.work.commit)

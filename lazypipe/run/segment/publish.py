@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lazypipe.compile.closing import closes, states
 from lazypipe.compile.late import LATE
 from lazypipe.compile.sources.source import Snapshot
-from lazypipe.errors import StorageError
+from lazypipe.errors import CommitConflict, StorageError
 from lazypipe.gates.tally import to_columns
 from lazypipe.incremental import incomplete as incompletes
 from lazypipe.incremental.arrivals import with_times
@@ -31,7 +31,10 @@ from lazypipe.storage.sink import DatasetSink, ExportSink, Written
 from lazypipe.windows.watermark import COMPLETE
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from lazypipe.run.segment.merge import Outcome
+    from lazypipe.storage.datasets.dataset import Dataset
 
 __all__ = ["Publication"]
 
@@ -108,11 +111,10 @@ class Publication(Part):
                 merged = replace(merged, info={**merged.info, DELETES: feeds})
             info, schema = {**info, **merged.info}, merged.schema
         mode = "replace" if earlier is not None or merged is None else merged.mode
-        commit = self.target.dataset.commit(
+        commit = self._committed(
+            self.target.dataset,
             files,
             schema,
-            run=self.run.id,
-            time=self.run.now,
             mode="change" if self.work.adds_units or self.target.groups is not None else mode,
             partition_by=self.output.partition_by if merged is None else merged.partition_by,
             info=info,
@@ -129,17 +131,25 @@ class Publication(Part):
         self.run.recorder.written[self.segment.name] = files
         return commit
 
+    def _committed(self, to: Dataset, files: tuple[DataFile, ...], schema: pl.Schema, **how: Any) -> Commit:
+        """Commit what goes on; where another run was faster, what it has put aside is in force again."""
+        try:
+            return to.commit(files, schema, run=self.run.id, time=self.run.now, **how)
+        except CommitConflict:
+            for aside in self.asides:
+                aside.take_back()
+            raise
+
     def _keep_state(self) -> Commit | None:
         """Commit what gates have counted of rows that are kept for this run only, where they see just some of them."""
         if self.target.state is None:
             return None
         info = self._said()
         keys = self._note_keys(info)
-        return self.target.state.commit(
+        return self._committed(
+            self.target.state,
             (),
             self.target.schema,
-            run=self.run.id,
-            time=self.run.now,
             info=info,
             expected=self.work.version or 0,
             figures=keys,
