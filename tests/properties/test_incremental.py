@@ -814,6 +814,9 @@ def pipelines(draw: st.DrawFn) -> dict[str, Any]:
         n: draw(st.sampled_from(LAID)) if n != last or n == "end" else draw(st.sampled_from(ends))
         for n in dict.fromkeys([*outputs, last])
     }
+    if draw(st.booleans()):
+        # what another output writes too
+        made["again"] = {"from": draw(st.sampled_from([*made])), **draw(st.sampled_from(LAID))}
     # Delta tables have names of their own that cannot be
     plain = any("delta" in output.values() for output in (*made.values(), ahead[1] if ahead else {}))
     names = {n: n if plain else draw(st.sampled_from(CALLED[n])) for n in CALLED}
