@@ -35,7 +35,7 @@ from lazypipe.storage.sink import FEW, DatasetSink
 from lazypipe.storage.unit_counts import count_units
 from lazypipe.storage.units import UNIT
 
-__all__ = ["Quarantine", "forget", "go_back", "needed"]
+__all__ = ["Quarantine", "forget", "go_back", "in_force", "needed"]
 
 _AHEAD_OF = "ahead_of"
 """Where in the ``info`` of its commit stands the output's version that is published right after it."""
@@ -71,6 +71,14 @@ def go_back(
         schema = pl.Schema(latest.schema)
         return aside.commit((), schema, run=run, time=now, mode=f"{ROLLBACK}0", info=said)
     return None if version == latest.version else aside.rollback(version, run=run, time=now)
+
+
+def in_force(aside: Dataset, latest: Commit, data: Dataset, commit: Commit, of: str) -> Commit | None:
+    """Return what is aside as of the output's version in force, where a run may be under way, or was killed, that has put rows aside; None if nothing is."""
+    if latest.info.get("of") != of or _is_published(aside, latest, data, commit):
+        return latest
+    version = _version_in_force(aside, data)
+    return None if version is None else aside.log.read(version)
 
 
 def _is_published(aside: Dataset, put: Commit, data: Dataset, current: Commit | None) -> bool:

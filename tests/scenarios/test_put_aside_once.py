@@ -139,6 +139,56 @@ def test_a_replay_moves_no_row_of_a_run_that_was_killed(tmp_path: Path, monkeypa
     world.assert_whole()
 
 
+@pytest.mark.parametrize("mode", ["replace", "append"])
+def test_a_replay_that_finds_nothing_leaves_a_run_alone_that_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    world = World(tmp_path, mode)
+    world.deliver(9, 2)
+    with at_commit(monkeypatch, "out/o", lambda: world.pipe.compile().replay("o")):
+        world.run()
+    world.assert_whole()
+
+
+@pytest.mark.parametrize("anew", [True, False])
+@pytest.mark.parametrize("mode", ["replace", "append"])
+def test_a_replay_that_overtakes_a_run_moves_rows_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, *, anew: bool
+) -> None:
+    world = World(tmp_path, mode)
+    world.deliver(9, 2)
+    run = world.pipe.compile()
+    world.most = 7
+    with at_commit(monkeypatch, "out/o", lambda: world.pipe.compile().replay("o")):
+        assert run.run().status == "error"
+    if anew:
+        lp.optimize.rewrite(world.quarantine, "storage", every=True)
+    world.pipe.compile().replay("o")
+    world.run()
+    world.assert_whole()
+
+
+@pytest.mark.parametrize("meanwhile", ["rewrite", "run"])
+def test_a_replay_that_was_killed_is_finished_whatever_files_the_rows_are_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    def die() -> None:
+        raise Killed
+
+    world = World(tmp_path, "append")
+    world.most = 7
+    with pytest.raises(Killed), at_commit(monkeypatch, "out/o__quarantine", die):
+        world.pipe.compile().replay("o")
+    if meanwhile == "rewrite":
+        lp.optimize.rewrite(world.quarantine, "storage", every=True)
+    else:
+        world.deliver(9, 2)
+        world.killed(monkeypatch)
+    assert world.pipe.compile().replay("o").healed == 1
+    world.run()
+    world.assert_whole()
+
+
 def test_keys_are_taken_out_of_what_was_aside_before_a_run_that_was_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
