@@ -250,7 +250,7 @@ class Quarantine:
     def clear(self) -> None:
         """Have nothing be aside any more, where a gate is gone from the definition and all of its rows were made anew."""
         before = self.dataset.latest()
-        if before is not None and before.rows and not self._adds:
+        if before is not None and not self._adds and (before.rows or self._is_left_behind(before)):
             self.schema = pl.Schema(before.schema)
             self._commit(GateReport(self.name, (), 0, 0), (), mode="replace", kept="replace", known=before)
 
@@ -328,7 +328,8 @@ class Quarantine:
         live = frozenset(work.tallies.get(self.name, {})) if work.kind == "units" else frozenset()
         follows = before is not None and before.tagged and work.kind == "units"
         gone = before.units - live if before is not None and follows else frozenset()
-        if not report.quarantined and (before is None or (follows and not gone) or not (before.rows or follows)):
+        stays = before is None or (follows and not gone) or not (before.rows or follows)
+        if not report.quarantined and stays and (before is None or not self._is_left_behind(before)):
             return
         files: list[DataFile] = []
         for number, part in enumerate(map(self._named, tap.quarantined())):
@@ -397,7 +398,7 @@ class Quarantine:
         return None if left is not None and left.height == before.rows and (same or not more) else left
 
     def _is_left_behind(self, before: Commit) -> bool:
-        """Whether the run that put rows aside was killed before it published those that are good."""
+        """Whether the run that put rows aside was killed before it published those that are good; what is aside now is to be said once more then."""
         if self.went_back or self.output is None or self.query.dataset is None:
             return False
         return not _is_published(self.dataset, before, self.query.dataset, self.query.work.commit)

@@ -136,7 +136,7 @@ class World:
                 return partial(lp.optimize.compact, uri, dead=0.0)
             case "rewrite":
                 return partial(lp.optimize.rewrite, uri, "storage", every=True)
-            case "rollback" if self.mode != "append":  # which takes in again what it has put aside since
+            case "rollback":
                 there = lp.history(self.uri)["version"].to_list()
                 return partial(lp.rollback, self.uri, version=there[index % len(there)], now=self.now)
         return lambda: None

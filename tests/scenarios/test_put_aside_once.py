@@ -26,7 +26,7 @@ class Killed(BaseException):
 
 class World:
     def __init__(self, base: Path, mode: str) -> None:
-        self.base, self.mode, self.most = base, mode, 5
+        self.base, self.mode, self.most, self.gated = base, mode, 5, True
         self.rows: list[tuple[str, int]] = []
         (base / "in").mkdir()
         self.deliver(7, 1)
@@ -41,7 +41,7 @@ class World:
 
     @property
     def pipe(self) -> lp.Pipeline:
-        gate = [{"between": {"column": "v", "max": self.most, "action": "quarantine"}}]
+        gate = [{"between": {"column": "v", "max": self.most, "action": "quarantine"}}] if self.gated else []
         output = {"to": "out/o", "mode": self.mode, **({"key": "id"} if self.mode == "upsert" else {})}
         columns = {"id": "String", "v": "Int64"}
         return lp.Pipeline.from_dict(self.defined(gate, output, columns), base=str(self.base))
@@ -136,6 +136,26 @@ def test_a_replay_moves_no_row_of_a_run_that_was_killed(tmp_path: Path, monkeypa
     world.most = 20
     assert world.pipe.compile().replay("o").healed == 2
     world.run()
+    world.assert_whole()
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_rows_that_are_good_by_now_do_not_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, gone: bool
+) -> None:
+    """Neither behind a run that was killed nor behind one that was overtaken, though the one that published found nothing to be aside any more."""
+    world = World(tmp_path, "replace")
+    world.most = 8
+    world.gated = not gone
+    world.killed(monkeypatch)
+    world.run()
+    world.deliver(8, 0)
+    world.run()
+    world.assert_whole()
+    world.deliver(3)
+    world.most = 9
+    with pytest.raises(CommitConflict), at_commit(monkeypatch, "out/o", world.run):
+        world.run()
     world.assert_whole()
 
 
