@@ -193,7 +193,7 @@ class World:
     first=ROWS,
     steps=STEPS,
 )
-@settings(max_examples=settings().max_examples * 4)
+@settings(max_examples=settings().max_examples * 2)
 def test_meanwhile(mode: str, *, changes: bool, partitioned: bool, first: list[Any], steps: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder), mode, changes=changes, partitioned=partitioned)
