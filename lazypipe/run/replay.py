@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ import polars as pl
 
 from lazypipe.compile.compiled import CompiledPipeline
 from lazypipe.compile.node import Node
-from lazypipe.errors import GateError, LazypipeError, first_line
+from lazypipe.errors import GateError, LazypipeError, StorageError, first_line
 from lazypipe.gates.alone import mark_repeats
 from lazypipe.gates.report import GateReport
 from lazypipe.gates.rule import PREVIOUS, Check, Reference
@@ -30,7 +31,7 @@ from lazypipe.incremental.feed import WRITE
 from lazypipe.incremental.put_aside import put_aside
 from lazypipe.run import layouts
 from lazypipe.run.recorder import Aside, Recorder
-from lazypipe.run.segment.aside import go_back
+from lazypipe.run.segment.aside import go_back, in_force
 from lazypipe.spec.model import Output
 from lazypipe.storage import uri as uris
 from lazypipe.storage.datasets.data_files import find_odd, scan_files
@@ -129,11 +130,12 @@ def _replayed(
     back = None
     if current is not None and (latest := aside.latest()) is not None:
         # what was put aside later comes again with the files that are not consumed any more
-        back = go_back(aside, latest, data, current, run=run, now=now, of=output)
-    held = aside.latest()
-    if held is None or held.rows == 0 or current is None:
+        back = go_back(aside, latest, data, current, run=run, now=now)
+    latest = aside.latest()
+    held = None if latest is None or current is None else in_force(aside, latest, data, current, output)
+    if latest is None or held is None or held.rows == 0 or current is None:
         return ReplayResult(output, 0, 0, 0)
-    done = _begun(data, held)
+    done = _begun(data, _same_rows(aside, held))
     same = dict(current.schema) == dict(plan.nodes[target.stage].schema)
     if done is None and not same:
         what = f"output {output!r}: its columns are others than those of the definition now"
@@ -144,7 +146,7 @@ def _replayed(
     recorder.inputs[f"{output}__quarantine"] = _as_input(plan, aside, held)
     if back is not None:
         recorder.put_aside(output, Aside.back(target.stage, aside.uri, back))
-    work = _Replay(plan, output, target, data, aside, current, held, recorder, now)
+    work = _Replay(plan, output, target, data, aside, current, held, latest, recorder, now)
     return work.recorded(work.run_all if done is None else lambda: work.finish(done))
 
 
@@ -161,17 +163,28 @@ def _as_input(plan: CompiledPipeline, aside: Dataset, held: Commit) -> dict[str,
     }
 
 
-def _begun(data: Dataset, held: Commit) -> Commit | None:
+def _same_rows(aside: Dataset, held: Commit) -> list[Commit]:
+    """Return the versions of a quarantine whose rows these are: files may have been written anew since, and versions have come back."""
+    found = [held]
+    with suppress(StorageError):  # what is vacuumed was not read by a replay that is still to be finished
+        while (number := held.rows_of if held.brings_back is None else held.brings_back) not in (0, held.version):
+            held = aside.log.read(number)
+            found.append(held)
+    return found
+
+
+def _begun(data: Dataset, held: Sequence[Commit]) -> Commit | None:
     """Return the output's commit of a replay of this very quarantine that was killed before its end."""
+    first, numbers = min(c.time for c in held), {c.version for c in held}
     versions = data.log.versions()
     most = max(versions)
     for version in reversed(versions):
         if version > most:  # the output has gone back to before it
             continue
         commit = data.log.read(version)
-        if commit.info.get("replay", {}).get("quarantine") == held.version:
+        if commit.info.get("replay", {}).get("quarantine") in numbers:
             return commit
-        if commit.time < held.time:
+        if commit.time < first:
             return None
         most = min(most, commit.info.get(BACK, most))
     return None
@@ -186,6 +199,7 @@ class _Replay:
     aside: Dataset
     current: Commit
     held: Commit
+    latest: Commit
     recorder: Recorder
     now: datetime
 
@@ -244,7 +258,7 @@ class _Replay:
         files = [*map(DataFile.from_dict, said["remaining"])]
         info = {"of": self.output, "replayed": commit.run, **self.recorder.info}
         made = self.aside.commit(
-            files, self.held.schema, run=commit.run, time=self.now, info=info, expected=self.held.version
+            files, self.held.schema, run=commit.run, time=self.now, info=info, expected=self.latest.version
         )
         self.recorder.put_aside(self.output, Aside(self.node.name, self.aside.uri, made, files, "replace"))
         left = sum(f.rows for f in files)

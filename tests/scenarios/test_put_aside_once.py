@@ -26,7 +26,7 @@ class Killed(BaseException):
 
 class World:
     def __init__(self, base: Path, mode: str) -> None:
-        self.base, self.mode, self.most = base, mode, 5
+        self.base, self.mode, self.most, self.gated = base, mode, 5, True
         self.rows: list[tuple[str, int]] = []
         (base / "in").mkdir()
         self.deliver(7, 1)
@@ -41,7 +41,7 @@ class World:
 
     @property
     def pipe(self) -> lp.Pipeline:
-        gate = [{"between": {"column": "v", "max": self.most, "action": "quarantine"}}]
+        gate = [{"between": {"column": "v", "max": self.most, "action": "quarantine"}}] if self.gated else []
         output = {"to": "out/o", "mode": self.mode, **({"key": "id"} if self.mode == "upsert" else {})}
         columns = {"id": "String", "v": "Int64"}
         return lp.Pipeline.from_dict(self.defined(gate, output, columns), base=str(self.base))
@@ -135,6 +135,76 @@ def test_a_replay_moves_no_row_of_a_run_that_was_killed(tmp_path: Path, monkeypa
     world.killed(monkeypatch)
     world.most = 20
     assert world.pipe.compile().replay("o").healed == 2
+    world.run()
+    world.assert_whole()
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_rows_that_are_good_by_now_do_not_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, gone: bool
+) -> None:
+    """Neither behind a run that was killed nor behind one that was overtaken, though the one that published found nothing to be aside any more."""
+    world = World(tmp_path, "replace")
+    world.most = 8
+    world.gated = not gone
+    world.killed(monkeypatch)
+    world.run()
+    world.deliver(8, 0)
+    world.run()
+    world.assert_whole()
+    world.deliver(3)
+    world.most = 9
+    with pytest.raises(CommitConflict), at_commit(monkeypatch, "out/o", world.run):
+        world.run()
+    world.assert_whole()
+
+
+@pytest.mark.parametrize("mode", ["replace", "append"])
+def test_a_replay_that_finds_nothing_leaves_a_run_alone_that_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    world = World(tmp_path, mode)
+    world.deliver(9, 2)
+    with at_commit(monkeypatch, "out/o", lambda: world.pipe.compile().replay("o")):
+        world.run()
+    world.assert_whole()
+
+
+@pytest.mark.parametrize("anew", [True, False])
+@pytest.mark.parametrize("mode", ["replace", "append"])
+def test_a_replay_that_overtakes_a_run_moves_rows_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, *, anew: bool
+) -> None:
+    world = World(tmp_path, mode)
+    world.deliver(9, 2)
+    run = world.pipe.compile()
+    world.most = 7
+    with at_commit(monkeypatch, "out/o", lambda: world.pipe.compile().replay("o")):
+        assert run.run().status == "error"
+    if anew:
+        lp.optimize.rewrite(world.quarantine, "storage", every=True)
+    world.pipe.compile().replay("o")
+    world.run()
+    world.assert_whole()
+
+
+@pytest.mark.parametrize("meanwhile", ["rewrite", "run"])
+def test_a_replay_that_was_killed_is_finished_whatever_files_the_rows_are_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    def die() -> None:
+        raise Killed
+
+    world = World(tmp_path, "append")
+    world.most = 7
+    with pytest.raises(Killed), at_commit(monkeypatch, "out/o__quarantine", die):
+        world.pipe.compile().replay("o")
+    if meanwhile == "rewrite":
+        lp.optimize.rewrite(world.quarantine, "storage", every=True)
+    else:
+        world.deliver(9, 2)
+        world.killed(monkeypatch)
+    assert world.pipe.compile().replay("o").healed == 1
     world.run()
     world.assert_whole()
 

@@ -35,7 +35,7 @@ from lazypipe.storage.datasets.units import UNIT
 from lazypipe.storage.shape import grown
 from lazypipe.storage.sink import FEW, DatasetSink
 
-__all__ = ["Quarantine", "forget", "go_back", "needed"]
+__all__ = ["Quarantine", "forget", "go_back", "in_force", "needed"]
 
 _AHEAD_OF = "ahead_of"
 """Where in the ``info`` of its commit stands the output's version that is published right after it."""
@@ -71,6 +71,14 @@ def go_back(
         schema = pl.Schema(latest.schema)
         return aside.commit((), schema, run=run, time=now, mode=f"{ROLLBACK}0", info=said)
     return None if version == latest.version else aside.rollback(version, run=run, time=now)
+
+
+def in_force(aside: Dataset, latest: Commit, data: Dataset, commit: Commit, of: str) -> Commit | None:
+    """Return what is aside as of the output's version in force, where a run may be under way, or was killed, that has put rows aside; None if nothing is."""
+    if latest.info.get("of") != of or _is_published(aside, latest, data, commit):
+        return latest
+    version = _version_in_force(aside, data)
+    return None if version is None else aside.log.read(version)
 
 
 def _is_published(aside: Dataset, put: Commit, data: Dataset, current: Commit | None) -> bool:
@@ -242,7 +250,7 @@ class Quarantine:
     def clear(self) -> None:
         """Have nothing be aside any more, where a gate is gone from the definition and all of its rows were made anew."""
         before = self.dataset.latest()
-        if before is not None and before.rows and not self._adds:
+        if before is not None and not self._adds and (before.rows or self._is_left_behind(before)):
             self.schema = pl.Schema(before.schema)
             self._commit(GateReport(self.name, (), 0, 0), (), mode="replace", kept="replace", known=before)
 
@@ -320,7 +328,8 @@ class Quarantine:
         live = frozenset(work.tallies.get(self.name, {})) if work.kind == "units" else frozenset()
         follows = before is not None and before.tagged and work.kind == "units"
         gone = before.units - live if before is not None and follows else frozenset()
-        if not report.quarantined and (before is None or (follows and not gone) or not (before.rows or follows)):
+        stays = before is None or (follows and not gone) or not (before.rows or follows)
+        if not report.quarantined and stays and (before is None or not self._is_left_behind(before)):
             return
         files: list[DataFile] = []
         for number, part in enumerate(map(self._named, tap.quarantined())):
@@ -389,7 +398,7 @@ class Quarantine:
         return None if left is not None and left.height == before.rows and (same or not more) else left
 
     def _is_left_behind(self, before: Commit) -> bool:
-        """Whether the run that put rows aside was killed before it published those that are good."""
+        """Whether the run that put rows aside was killed before it published those that are good; what is aside now is to be said once more then."""
         if self.went_back or self.output is None or self.query.dataset is None:
             return False
         return not _is_published(self.dataset, before, self.query.dataset, self.query.work.commit)
