@@ -39,7 +39,7 @@ def test_the_reference_tells_all_that_the_schema_does(root: Path) -> None:
 
 def test_the_guide_names_every_operation_and_rule(root: Path) -> None:
     text = (root / "docs" / "guide" / "definitions.md").read_text(encoding="utf-8")
-    short = text.partition("## Operations, rules and actions")[2].partition("\n## ")[0]
+    short = text.partition("## In short")[2].partition("\n## ")[0]
     assert {n for n in (*ops.names(), *gates.names()) if f"`{n}`" not in short} == set()
 
 
