@@ -74,7 +74,7 @@ def definitions(given: Iterable[Pipeline | Plan | Unread]) -> list[model.Pipelin
     return [p if isinstance(p, Pipeline) else p.pipeline for p in given]
 
 
-def order_of(given: Sequence[Pipeline | Plan | Unread], outputs: Sequence[str] = ()) -> Order:
+def order_of(given: Sequence[Pipeline | Plan | Unread], outputs: Sequence[str]) -> Order:
     """Return in which order definitions run; see ``Order.of``.
 
     Raises
@@ -299,7 +299,7 @@ def _run(
     return result
 
 
-def not_begun(file: str | Path, error: LazypipeError, *, outputs: Collection[str] = ()) -> tuple[str, ...]:
+def not_begun(file: str | Path, error: LazypipeError, *, outputs: Collection[str]) -> tuple[str, ...]:
     """Have the ledger of a definition say that a run of it did not begin, and why; return what is to be told of that."""
     now, given = datetime.now(UTC), _read(file)
     pipeline = given.pipeline if isinstance(given, Unread) else given

@@ -74,7 +74,7 @@ def hash_prefix(uri: str, size: int, storage_options: Mapping[str, Any] | None =
     return made.hexdigest()
 
 
-def hash_rows(file: FileInfo, size: int, text: TextFormat, storage_options: Mapping[str, Any] | None = None) -> Prefix:
+def hash_rows(file: FileInfo, size: int, text: TextFormat, storage_options: Mapping[str, Any] | None) -> Prefix:
     """Hash the first ``size`` bytes of a text file, then all that it was listed with, in one pass.
 
     A row ends there if that is behind a newline which stands in no quotes, and behind header and rows to skip. What is appended

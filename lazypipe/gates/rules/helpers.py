@@ -158,12 +158,12 @@ def comparable(columns: Iterable[str], schema: pl.Schema, scope: Scope, argument
             raise scope.fault(what, "cast it to a type of its own", argument)
 
 
-def namable(column: str, schema: pl.Schema, scope: Scope, argument: str) -> None:
-    """Raise Fault for a column of whose values none can be written in a rule."""
-    comparable([column], schema, scope, argument)
+def namable(column: str, schema: pl.Schema, scope: Scope) -> None:
+    """Raise Fault, at the argument ``column``, for one of whose values none can be written in a rule."""
+    comparable([column], schema, scope, "column")
     if schema[column].is_nested():
         what = f"column {column!r} is {dtype_name(schema[column])}, whose values a rule cannot name"
-        raise scope.fault(what, "unnest or explode it first, and name a column of single values", argument)
+        raise scope.fault(what, "unnest or explode it first, and name a column of single values", "column")
 
 
 def distinct_names(columns: Sequence[str], scope: Scope, argument: str) -> None:

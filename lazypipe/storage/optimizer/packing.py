@@ -140,9 +140,7 @@ def compaction(
     return tuple(tasks)
 
 
-def renewal(
-    commit: Commit, layout: Layout, partition_by: tuple[str, ...] | None, *, every: bool = False
-) -> tuple[Task, ...]:
+def renewal(commit: Commit, layout: Layout, partition_by: tuple[str, ...] | None, *, every: bool) -> tuple[Task, ...]:
     """Return what gives all files a layout; partitions in which all files have it, and none is worn, stay as they are.
 
     Parameters

@@ -122,11 +122,10 @@ class Bench:
     """
 
     def __init__(self, clock: Clock, budget: float | None, *, quick: bool = False) -> None:
-        self.quick, self.budget = quick, budget
+        self.quick = quick
         self.spend = Budget(budget, None if quick else clock)
         self._clock = clock
         self._start = clock() if quick else self.spend.start
-        self._timed_once = budget is not None
         self._row_seconds: float | None = None
         self._overheads: dict[str, Cost] = {}
         self._known: dict[tuple[int, Layout], tuple[pl.DataFrame, pl.DataFrame, dict[str, Size]]] = {}
@@ -164,7 +163,7 @@ class Bench:
     def best_of(self, action: Callable[[], Any]) -> tuple[Any, float]:
         """Return what an action gives, and the seconds that it takes at its best."""
         least = None
-        for _ in range(1 if self._timed_once else _REPEATS):
+        for _ in range(_REPEATS if self.spend.seconds is None else 1):
             start = self._clock()
             made = action()
             taken = self._clock() - start
