@@ -203,7 +203,7 @@ def _size(digits: Sequence[Digit]) -> int:
 
 
 def _packed(digits: Sequence[Digit], bits: int) -> pl.Expr:
-    """Return digits as one number of so many bits, which they fit into; where it overflows it begins at its other end."""
+    """Return digits as one number of so many bits, which they fit into. Numbers past the largest wrap around to the least."""
     dtype = pl.Int64() if bits == 64 else pl.Int128()
 
     def literal(number: int) -> pl.Expr:

@@ -70,7 +70,7 @@ class CompiledPipeline:
         return f"<{type(self).__name__} {self.pipeline.name}: {ahead}; outputs: {', '.join(self.outputs) or 'none'}>"
 
     def __getstate__(self) -> dict[str, Any]:
-        """What it is, without what was found out of that: so it goes to other processes."""
+        """The fields alone, without cached properties: what other processes are sent."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def schema(self, name: str) -> pl.Schema:
@@ -220,7 +220,7 @@ class CompiledPipeline:
         return {}
 
     def _rules(self, name: str, now: datetime = EPOCH) -> tuple[Check, ...]:
-        """Return the checks of a source or stage as they are at one time for all, so that they are others only if rules are."""
+        """Return the checks of a source or stage as compiled for one fixed time, so that they differ between runs only if the rules do."""
         node = self.nodes[name]
         written = self.pipeline.sources.get(name) or self.pipeline.stages.get(name)
         if written is None or not written.gate:

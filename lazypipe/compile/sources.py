@@ -1,4 +1,4 @@
-"""Sources as they are bound: what there is of their files, how these are read, and by which types."""
+"""Bound sources: which files they have, how these are read, and with which types."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class BoundSource:
 
     @property
     def checks(self) -> tuple[Check, ...]:
-        """The checks that come of the contract and of ``on_bad_time``, ahead of those of the gate."""
+        """The checks made from the contract and ``on_bad_time``; they precede those of the gate."""
         cells = () if self.shape is None else cell_checks(self.shape, self.reader.format)
         times = self.on_bad_time
         if TEXT in self.raw:
@@ -184,7 +184,7 @@ class BoundSource:
         return found
 
     def listed(self, admit: Callable[[Snapshot], Snapshot] = lambda found: found, *, patient: bool = False) -> Snapshot:
-        """Return the files that are there, those left out whose ends show that they are corrupt."""
+        """List the files, without those whose last bytes show that they are corrupt."""
         from lazypipe.storage.dataset import Dataset
         from lazypipe.storage.lake.table import read_table
 

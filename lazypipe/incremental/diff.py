@@ -153,7 +153,7 @@ class RowDiff:
 
 
 def _together(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Return the rows of all frames, each column in a type that holds what all of them have of it."""
+    """Concatenate frames, each column cast to the type that holds the values of all of them."""
     types, apart = dict[str, pl.DataType](), dict[str, str]()
     for name, dtype in (item for part in parts for item in part.schema.items()):
         found = widened(types.setdefault(name, dtype), dtype)

@@ -1,4 +1,4 @@
-"""The step that an output is cut at: what is kept of each unit ahead of it, and the rows behind it that are made of that.
+"""The step at which an output is cut in two: figures of each unit are kept ahead of it, and the rows behind it are made of these figures.
 
 A step that is folded is made of the figures of units. One that goes by groups is made of their rows, which are read again; what is kept of
 each unit then are just the groups that it holds.
@@ -89,18 +89,18 @@ class Grouping:
 
     @property
     def _spread(self) -> Spread | None:
-        """Of which groups figures are, where these do not say all of it that groups are told apart by."""
+        """How to find the groups that figures belong to, where the figures lack a column by which groups are told apart; None where they have all."""
         told = self._fold is None or {*self.by} <= self.within.keys()
         return None if told or self._fold is None else self._fold.spread
 
     @property
     def came(self) -> pl.LazyFrame:
-        """What is kept of the units that this run reads."""
+        """The figures of the units that this run reads."""
         return self.beside.scan(self.figures, self.within, self.work.live)
 
     @property
     def stayed(self) -> pl.LazyFrame:
-        """What is kept of the others that there are."""
+        """The figures of all other units, as earlier runs kept them."""
         return self.beside.scan(self.work.figures, self.within, self.work.live)
 
     @property
@@ -109,7 +109,7 @@ class Grouping:
         return self.beside.scan(self.work.leaving, self.within, self.work.gone)
 
     def kept(self) -> pl.LazyFrame:
-        """Return what is kept of all units that there are."""
+        """Return the figures of all units: those of this run and of earlier ones."""
         return self.beside.scan(self.files, self.within, self.work.live)
 
     def note(self, figures: tuple[DataFile, ...]) -> tuple[DataFile, ...]:
@@ -148,7 +148,7 @@ class Grouping:
         return self._in_one_type(query.with_units(ahead.select(*self.by, UNIT).unique())).sort(self.by, nulls_last=True)
 
     def _in_one_type(self, groups: pl.LazyFrame) -> pl.LazyFrame:
-        """Return groups of which keys that a join compares with those of another type are of the type that holds both."""
+        """Cast the keys of groups that a join compares with keys of another type to the type that holds both."""
         assert self.query.segment.output is not None
         sides = self.query.plan.strategies[self.query.segment.output].grouped if self.work.reread else ()
         types = {here: t for s in sides for here, t in zip(s.match.here, s.match.types, strict=False)}

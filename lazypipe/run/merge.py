@@ -190,7 +190,7 @@ class Merge:
         return self.output.mode == "replace_partitions" and before.partition_by != self.output.partition_by
 
     def _said(self, function: Any) -> Any:
-        """Call what knows nothing of outputs, and name this one in what it complains of."""
+        """Call a function that knows nothing of outputs, and name this output in the error that it raises."""
         try:
             return function()
         except LazypipeError as error:
@@ -280,7 +280,7 @@ class Merge:
     def _without(
         self, commit: Commit, keys: pl.LazyFrame, on: list[str]
     ) -> tuple[tuple[DataFile, ...], frozenset[str]]:
-        """Write files without some keys once more; return them, in the folders that they had, and the paths of those that they replace."""
+        """Rewrite files without the rows of some keys; return the new files, in the same folders, and the paths of those they replace."""
         found = rewrite_without(self.dataset, commit, keys, on, prefix=f"{self.prefix}k")
         self.staged += found.sinks
         return partitioned(found.files, commit.partition_by, self.output.partition_by), found.without

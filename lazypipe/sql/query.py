@@ -109,7 +109,7 @@ def _whole(sql: str, params: Mapping[str, object]) -> list[Token]:
 
 
 def _summed_within(tokens: Sequence[Token], tables: Mapping[str, pl.LazyFrame]) -> list[Token]:
-    """Have sums of a query made of 64 bits, and those of queries in brackets in it, of which it sees the columns."""
+    """Have a query add up in 64 bits, and the queries in brackets within it, whose columns it sees."""
     seen = dict(tables)
     out: list[Token] = []
     index = 0
