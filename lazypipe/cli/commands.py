@@ -191,7 +191,7 @@ def read_each(files: Sequence[str]) -> list[lp.Pipeline | LazypipeError]:
 
 
 def as_far_as_read(files: Sequence[str]) -> list[lp.Pipeline | Unread]:
-    """Return definitions, read; of those that are wrong what can be told of them all the same."""
+    """Read definitions; those with mistakes are returned as ``Unread``, with as much as is known of them."""
     from lazypipe.api.together import Unread
 
     found = zip(files, read_each(files), strict=True)

@@ -120,7 +120,7 @@ def _suspects(source: BoundSource, snapshot: Snapshot) -> Iterator[FileInfo]:
 
 
 def rows_in(source: BoundSource, file: FileInfo, table: LakeTable | None = None) -> int:
-    """Return the rows of one file, perhaps of a ``table``; of one that cannot be read, 0: whoever reads its rows will say so."""
+    """Count the rows of one file, perhaps one of a ``table``. A file that cannot be read counts as 0: whoever reads its rows reports it."""
     if table is not None and file.uri in table.rows:
         return table.rows[file.uri]
     try:

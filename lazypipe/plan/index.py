@@ -14,7 +14,7 @@ __all__ = ["Index"]
 
 
 class Index:
-    """Dependencies by what they start from and by what they end at.
+    """Column dependencies, indexed by source and by target.
 
     A column stands for its values. The column ``*`` of a place stands for which rows it has: whatever decides over them decides
     over all of its columns, and over the rows of every place that reads it.

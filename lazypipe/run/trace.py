@@ -298,7 +298,7 @@ def of_type(output: str, schema: pl.Schema, name: str, value: Any, kind: str = "
 
 
 class _Tracer:
-    """One trace: which sources there are, what they hold now, and which steps could not tell."""
+    """The state of one trace: the sources it goes through, what they hold now, and the steps whose rows could not be traced."""
 
     def __init__(
         self, plan: CompiledPipeline, output: str, key: Mapping[str, Any], most: int, commit: Commit | None = None
@@ -366,7 +366,7 @@ class _Tracer:
         return source.looked_at(source.listing(partial(whole, _NO_CLOCK, self.plan.outputs, source)))
 
     def _consumed(self, commit: Commit, output: Output, found: dict[str, Consumed]) -> dict[str, Consumed]:
-        """Return what a version was made of, by source; also of the outputs that it was made of."""
+        """Return what a version of an output has consumed, by source; for outputs that it reads, what these have consumed too."""
         before = Before.of(commit, self.plan.redact(output.to))
         for name, consumed in ({} if before is None else before.state.sources).items():
             if name in self.order:

@@ -30,7 +30,7 @@ _MOST = 16
 
 
 class Borders(NamedTuple):
-    """Places at which row groups of a file end, and the hash of what stands up to each: of its bytes, and of what the footer says of them.
+    """Places at which row groups of a file end, each with a hash of everything up to it: of the bytes, and of the footer's entries about them.
 
     The last place is the end of all row groups, the last but one that of all but one.
     """

@@ -78,7 +78,7 @@ class Units:
         return Units(files, wanted, others={u: o for u, o in self.others.items() if u in wanted})
 
     def renamed(self, frame: pl.LazyFrame) -> pl.LazyFrame:
-        """Put in rows that know their units those that they get here."""
+        """Replace the units of rows by those that they have here."""
         if not self.others:
             return frame
         now = pl.col(UNIT).replace([*self.others], pl.Series([*self.others.values()], dtype=pl.UInt64))
@@ -117,7 +117,7 @@ class Units:
 
 
 def as_uri(key: pl.Expr) -> pl.Expr:
-    """Return the URIs of the files that keys of parts are of.
+    """Return the URIs of files, given keys of files or of their parts.
 
     Examples
     --------

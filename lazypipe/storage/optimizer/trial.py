@@ -231,7 +231,7 @@ class Bench:
         self._expected[layout] = (frame, cost, dict(sizes))
 
     def in_order(self, frame: pl.DataFrame, layout: Layout) -> pl.DataFrame:
-        """Return the rows in the order of a layout that has no forms: what they take as they then stand is that of the layout."""
+        """Return the rows in the order of a layout without forms. Sizes estimated for the layout are kept as those of the sorted rows."""
         if not self.quick:
             return ordered(frame.lazy(), layout, frame.schema, _NAME).collect(engine="streaming")
         _, rows, sizes = self._sized(frame, layout)
