@@ -52,7 +52,7 @@ def grouped(
     digits: Mapping[str, Digit] | None = None,
     in_order: bool = False,
 ) -> pl.LazyFrame:
-    """Return one row per group of rows with equal values: these, and what expressions make of the rows.
+    """Return one row per group of rows with equal values: the values, and the expressions over its rows.
 
     Parameters
     ----------

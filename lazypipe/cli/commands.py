@@ -160,7 +160,7 @@ def and_others(given: Sequence[str]) -> tuple[list[str], list[str]]:
 def plans(
     files: Sequence[str], options: argparse.Namespace, asked: Mapping[str, Iterable[str]] | None = None
 ) -> list[lp.Plan | LazypipeError]:
-    """Return the definitions compiled, or what is wrong with them; each gets those of the parameters given that it has.
+    """Compile definitions, each with those of the given parameters that it declares; return the plans, or what is wrong with them.
 
     ``asked`` are the outputs that are wanted of each, by the names of the pipelines. Default: all.
     """

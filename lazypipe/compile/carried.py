@@ -66,7 +66,7 @@ def carry_query(node: Node, index: int, operation: Operation, table: Table, scop
 
 
 def _looked_up(passing: Passing) -> dict[str, tuple[LookedUp, ...]]:
-    """Return where rows find those of other inputs by equal keys, of types that compare as they are."""
+    """Return the places where rows find rows of other inputs by equal keys whose types compare without a cast."""
     if passing.plan.rows != {passing.ahead}:
         return {}
     here, tables = passing.table.schema, passing.scope.tables

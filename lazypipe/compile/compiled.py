@@ -275,7 +275,7 @@ class CompiledPipeline:
         return frozenset(c for c, tags in self._tags.get(name, {}).items() if "pii" in tags)
 
     def share_place(self, one: str, other: str) -> bool:
-        """Whether two outputs are of one dataset, as where one takes keys out of what the other writes."""
+        """Whether two outputs write to one dataset, as where one removes keys from what the other writes."""
         return self.outputs[one].to.rstrip("/") == self.outputs[other].to.rstrip("/")
 
     def explain(self, name: str, kind: Kind = "optimized") -> str:

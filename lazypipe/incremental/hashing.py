@@ -45,7 +45,7 @@ class Common(NamedTuple):
 
 
 class Hashes(dict[FileInfo, str]):
-    """BLAKE3 of files as far as they are known in a run, and of what they begin with, so that nothing is hashed twice.
+    """The BLAKE3 hashes of files, and of their beginnings, that a run knows so far, so that nothing is hashed twice.
 
     ``borders`` are what is to be remembered of the row groups of large Parquet files, by the hashes of their content; ``modified`` are those
     that are others than they were.

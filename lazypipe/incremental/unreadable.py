@@ -204,7 +204,7 @@ def _unread(source: BoundSource, part: Snapshot, error: BaseException) -> Source
 
 
 def _misfit(source: BoundSource, part: Snapshot) -> SourceError | None:
-    """Say which cells of a file are not of their column's type, if that is what is wrong with it."""
+    """Describe the cells of a file that do not fit their column's type, if that is what is wrong with it."""
     if source.shape is None or part.logged is not None:
         return None
     ((how, files, schema),) = source.groups(part)

@@ -180,7 +180,7 @@ class Index:
         return tuple(found)
 
     def order(self, name: str) -> tuple[Place, ...]:
-        """Return a place and everything that it reads, each after what it reads; of a cycle, as far as that goes."""
+        """Return a place and everything it is made of, each behind what it reads; within a cycle no such order exists."""
         found: dict[str, Place] = {}
         begun: set[str] = set()
         pending = [(name, False)]

@@ -105,7 +105,7 @@ class Grouping:
 
     @property
     def left(self) -> pl.LazyFrame:
-        """What was kept of the units that are gone."""
+        """The figures of the units that are gone."""
         return self.beside.scan(self.work.leaving, self.within, self.work.gone)
 
     def kept(self) -> pl.LazyFrame:
@@ -136,7 +136,7 @@ class Grouping:
         return rows.sort(self.order, nulls_last=True) if self.order else rows
 
     def pairs(self) -> pl.LazyFrame | None:
-        """Return which units hold rows of which groups, in the order of these, where all rows were read; None if there are no rows.
+        """Return pairs of groups and the units that hold their rows, ordered by group, where all rows were read; None if there are no rows.
 
         They were noted on the way, unless rows were joined: with nothing on the other side a join may end before all have flowed by.
         """
@@ -294,7 +294,7 @@ class Grouping:
         return node.shaped(node.steps_over(after, inputs, step + 1, len(node.steps), watching))
 
     def of(self, places: pl.DataFrame | None) -> pl.LazyFrame:
-        """Return the figures with some values in the columns that these are looked up by; all of them, if there are no such columns."""
+        """Return the figures that have given values in their lookup columns; all figures if there are no such columns."""
         places = None if places is None or places.width == 0 else places
         files = self.files if places is None else self.beside.may_hold(self.files, self.within, places)
         self.is_little = self.is_little and (are_few(files) if places is None else self._is_read_at_once(files, places))

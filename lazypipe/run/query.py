@@ -318,7 +318,7 @@ class Query:
 
     @property
     def digests(self) -> Digests:
-        """What other sides hold of each key, as this run lists and reads them."""
+        """Digests of the rows that the other sides of joins hold for each key, as this run lists and reads them."""
         run = self.run
         return Digests(self.plan, run.look, run.digests, run.published, run.moments)
 

@@ -377,7 +377,7 @@ class _Tracer:
         return found
 
     def _as_it_was(self, source: BoundSource, snapshot: Snapshot, then: Consumed | None) -> Snapshot:
-        """Return what is still there of what a version was made of; whatever is not is a reason."""
+        """Return the files that a version was made of and that are still there; each that is not becomes a reason why rows cannot be traced."""
         assert self.commit is not None
         made = f"version {self.commit.version} was made of"
         if then is None or (snapshot.table is not None and snapshot.version != then.version):

@@ -292,7 +292,7 @@ def _damaged(uri: str) -> StorageError:
 
 
 def partitioned(files: Iterable[DataFile], before: tuple[str, ...], now: tuple[str, ...]) -> tuple[DataFile, ...]:
-    """Return files of a dataset that has other partitions now, each with those that it was written with.
+    """Return files of a dataset whose partitioning has changed, each with the partition columns it was written with.
 
     Examples
     --------
@@ -351,7 +351,7 @@ class CommitLog:
         return self._files.last()
 
     def half_written(self) -> dict[str, Mapping[str, Any]]:
-        """Return the files that commits which were killed have left: path to what the store knows of it."""
+        """Return the files that killed commits have left: each path with the details that the store gives."""
         return self._files.half_written()
 
     def read(self, version: int) -> Commit:

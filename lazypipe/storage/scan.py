@@ -303,7 +303,7 @@ class Reader:
         return frame.with_columns(pl.lit(file.key).alias(FILE_COLUMN), *hive.as_literals(file.uri, keys))
 
     def keys(self, files: Sequence[FileInfo], schema: Mapping[str, pl.DataType]) -> dict[str, pl.DataType]:
-        """Return those columns of ``schema`` that stand in the names of the files' folders."""
+        """Return the columns of ``schema`` whose values are in the names of the files' folders."""
         found = hive.values(files[0].uri) if files else {}
         return {n: t for n, t in schema.items() if n in found}
 
@@ -350,7 +350,7 @@ class Reader:
         refuse_other_columns(file.uri, found, expected)
 
     def unreadable(self, file: FileInfo, error: BaseException) -> SourceError:
-        """Return the error that says which file could not be read, and what to do; one that says so already stays."""
+        """Return an error that names the file which could not be read, with a fix; an error that has a fix is returned as it is."""
         if isinstance(error, SourceError) and error.fix is not None:
             return error
         fixes = {

@@ -85,7 +85,7 @@ class Units:
         return frame.with_columns(now)
 
     def select(self, files: Iterable[FileInfo]) -> tuple[FileInfo, ...]:
-        """Return those of some files that are read; of files that are read in parts, the parts.
+        """Return the files that are read, or the parts of those that are read in parts.
 
         Examples
         --------

@@ -26,7 +26,7 @@ class Figures(Protocol):
         """Those of parts that went."""
 
     def of(self, places: pl.DataFrame) -> pl.LazyFrame:
-        """Return those that are there now with some values in columns that figures are looked up by; all, if there are no such columns."""
+        """Return the current figures that have given values in their lookup columns; all figures if there are no such columns."""
 
 
 class Spread(Protocol):

@@ -116,7 +116,7 @@ class Slices:
         return found
 
     def _of_kind(self, number: int) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
-        """Return what puts rows that say their slices into the windows of one kind."""
+        """Return a function that puts rows of slices into the windows of one kind."""
 
         def put(rows: pl.LazyFrame) -> pl.LazyFrame:
             if len(self.parts) == 1:
