@@ -76,7 +76,7 @@ class Flushing:
                     self._taken[path] = size
 
 
-def write_through(path: str, data: bytes, *, flushed: bool) -> None:
+def write_through(path: str, data: bytes, *, flushed: bool = True) -> None:
     """Write a file of which all is at hand; unless it need not be ``flushed``, it is on the disk afterwards.
 
     Raises
